@@ -1,0 +1,141 @@
+//! The server of a small benchmark protocol, written as a user of the crate would write it.
+//!
+//! ```text
+//! cargo run --release --example yardstick -- 7007
+//! ```
+//!
+//! Lines end in CRLF. `BULK n` is answered with `211 n`, n bytes and CRLF; `ARTICLE k` with
+//! `220 k`, thirty lines of text and `.`; `JOIN` puts the connection in the room, and `SAY x`
+//! says `300 x` to everyone in it; `QUIT` ends; any other line comes back as `200` line.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{AsyncChat, Chat, Close, Limits, More, Producer, Result, Server};
+use bytes::Bytes;
+use clap::Parser;
+
+/// Serves the benchmark protocol on 127.0.0.1.
+#[derive(Parser)]
+struct Args {
+    /// The port; 0 picks a free one.
+    port: u16,
+}
+
+/// What all sessions share.
+struct Shared {
+    room: RefCell<Vec<Chat>>,
+    article: Bytes,
+    filling: Bytes,
+}
+
+struct Session {
+    chat: Chat,
+    shared: Rc<Shared>,
+}
+
+impl AsyncChat for Session {
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        let chat = &self.chat;
+        let (verb, argument) = match line.iter().position(|byte| *byte == b' ') {
+            Some(space) => (&line[..space], &line[space + 1..]),
+            None => (line, &line[line.len()..]),
+        };
+        match verb {
+            b"BULK" => {
+                let count = std::str::from_utf8(argument)?.parse()?;
+                write!(chat, "211 {count}\r\n");
+                chat.push_with_producer(Filling {
+                    left: count,
+                    from: self.shared.filling.clone(),
+                });
+                chat.push("\r\n");
+            }
+            b"ARTICLE" => {
+                chat.push_slice(b"220 ");
+                chat.push_slice(argument);
+                chat.push("\r\n");
+                chat.push(self.shared.article.clone());
+            }
+            b"JOIN" => {
+                self.shared.room.borrow_mut().push(chat.clone());
+                chat.push("200 JOIN\r\n");
+            }
+            b"SAY" => {
+                let message = [b"300 ", argument, b"\r\n"].concat();
+                for member in self.shared.room.borrow().iter() {
+                    member.push_slice(&message);
+                }
+            }
+            b"QUIT" => {
+                chat.push("205 bye\r\n");
+                chat.close_when_done();
+            }
+            _ => {
+                chat.push_slice(b"200 ");
+                chat.push_slice(line);
+                chat.push_slice(b"\r\n");
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_close(&mut self, _: &Close) {
+        let mut room = self.shared.room.borrow_mut();
+        room.retain(|member| member.id() != self.chat.id());
+    }
+}
+
+/// A number of bytes, all the same: slices of one buffer.
+struct Filling {
+    left: usize,
+    from: Bytes,
+}
+
+impl Producer for Filling {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let count = self.left.min(budget).min(self.from.len());
+        if count == 0 {
+            return Ok(More::Done);
+        }
+        self.left -= count;
+        Ok(More::Chunk(self.from.slice(..count)))
+    }
+}
+
+/// Thirty lines of seventy letters, and the dot that ends them.
+fn article() -> Bytes {
+    let mut article = Vec::new();
+    for line in 0..30u8 {
+        article.extend_from_slice(&[b'a' + line % 26; 70]);
+        article.extend_from_slice(b"\r\n");
+    }
+    article.extend_from_slice(b".\r\n");
+    article.into()
+}
+
+fn main() -> Result {
+    let args = Args::parse();
+    let shared = Rc::new(Shared {
+        room: RefCell::default(),
+        article: article(),
+        filling: vec![b'x'; 64 * 1024].into(),
+    });
+    let listener = Server::new(("127.0.0.1", args.port))
+        // Lines of a mebibyte are part of the protocol.
+        .limits(Limits::default().record(2 << 20))
+        .listen(move |chat| Session {
+            chat,
+            shared: Rc::clone(&shared),
+        })?;
+    if let Some(addr) = listener.local_addr() {
+        println!("listening on {addr}");
+    }
+    let remote = asynchat::remote()?;
+    ctrlc::set_handler(move || {
+        let _ = remote.shutdown(Duration::from_secs(1));
+    })?;
+    asynchat::run()
+}

@@ -1,0 +1,72 @@
+//! The address of one end of a connection.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// The address of a peer, or of this side of a connection.
+///
+/// An IPv4 address that a dual-stack socket reports as mapped (`::ffff:192.0.2.1`) is told in its
+/// canonical form, so that one client has one address.
+///
+/// ```
+/// use asynchat::Addr;
+/// let addr = Addr::from("[::ffff:192.0.2.1]:119".parse::<std::net::SocketAddr>().unwrap());
+/// assert_eq!(addr.to_string(), "192.0.2.1:119");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Addr {
+    /// An IP address and a port.
+    Inet(SocketAddr),
+    /// A Unix-domain socket, by its path if it has one.
+    Unix(Option<PathBuf>),
+}
+
+impl Addr {
+    /// The IP address, without the port.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.inet().map(|addr| addr.ip())
+    }
+
+    /// The IP address with its port.
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Addr::Inet(addr) => Some(*addr),
+            Addr::Unix(_) => None,
+        }
+    }
+
+    pub(crate) fn from_sock(addr: &socket2::SockAddr) -> Self {
+        match addr.as_socket() {
+            Some(inet) => inet.into(),
+            None => Addr::Unix(unix_path(addr)),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn unix_path(addr: &socket2::SockAddr) -> Option<PathBuf> {
+    addr.as_pathname().map(std::path::Path::to_path_buf)
+}
+
+#[cfg(not(unix))]
+fn unix_path(_: &socket2::SockAddr) -> Option<PathBuf> {
+    None
+}
+
+impl From<SocketAddr> for Addr {
+    fn from(addr: SocketAddr) -> Self {
+        Addr::Inet(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Addr::Inet(addr) => addr.fmt(f),
+            Addr::Unix(Some(path)) => path.display().fmt(f),
+            Addr::Unix(None) => f.write_str("unix socket"),
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! Layer 2, as its user sees it: records in, a FIFO of producers out.
+
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::channel::{Channel, Core};
+use crate::error::{Close, Error, Result};
+use crate::fifo::Item;
+use crate::limits::Limits;
+use crate::producer::Producer;
+use crate::terminator::Terminator;
+use crate::timer::TimerId;
+
+/// A session of a line protocol: asynchat's `async_chat`.
+///
+/// Input is split on the [`Terminator`] in force, CRLF unless set otherwise, and each record
+/// handed to [`found_terminator`](AsyncChat::found_terminator). What is said in reply is pushed
+/// to the session's [`Chat`]. A closure that takes a record is a session too.
+///
+/// The loop calls, one callback at a time, and never from inside a method of a handle. A callback
+/// that returns an error, or panics, ends its own connection and no other.
+///
+/// ```
+/// use asynchat::{AsyncChat, Chat, Result, Terminator};
+///
+/// /// `PUT n`, then n bytes; answered with their sum.
+/// struct Sum { chat: Chat, in_body: bool }
+///
+/// impl AsyncChat for Sum {
+///     fn found_terminator(&mut self, record: &[u8]) -> Result {
+///         if self.in_body {
+///             let sum: u64 = record.iter().map(|byte| u64::from(*byte)).sum();
+///             write!(self.chat, "{sum}\r\n");
+///             self.chat.set_terminator(Terminator::crlf());
+///         } else {
+///             let line = std::str::from_utf8(record)?;
+///             let count = line.strip_prefix("PUT ").ok_or("PUT n is all I know")?;
+///             self.chat.set_terminator(Terminator::count(count.parse()?));
+///         }
+///         self.in_body = !self.in_body;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait AsyncChat: 'static {
+    /// A record is complete; `record` is what came before its terminator. After a
+    /// [streamed](Terminator::streamed) record, whose bytes `collect_incoming_data` got, it is
+    /// empty.
+    ///
+    /// # Errors
+    /// An error closes the connection with [`Close::Handler`].
+    fn found_terminator(&mut self, record: &[u8]) -> Result;
+
+    /// A part of a streamed record has come; how it is cut into parts means nothing. Called only
+    /// for [streamed](Terminator::streamed) terminators and [`Terminator::none`].
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        let count = chunk.len();
+        tracing::warn!(
+            count,
+            "input discarded: collect_incoming_data is not implemented"
+        );
+        Ok(())
+    }
+
+    /// The connection is up, accepted and outgoing alike (asyncore told only of outgoing ones):
+    /// the place for a greeting.
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_connect(&mut self) -> Result {
+        Ok(())
+    }
+
+    /// The record in hand is longer than its limit. Either close, or skip it: then its terminator
+    /// is looked for, and what follows is the next record. Pushing a complaint is fine with both.
+    fn handle_overflow(&mut self) -> Overflow {
+        Overflow::Close
+    }
+
+    /// The peer has finished sending, and all records have been delivered; `partial` is what came
+    /// after the last. By default the connection is closed when the queue is drained.
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        let _ = partial;
+        Ok(Eof::CloseWhenDone)
+    }
+
+    /// The queue had grown over [`Limits::high_water`] and has drained to
+    /// [`Limits::low_water`]: push on.
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_low_water(&mut self) -> Result {
+        Ok(())
+    }
+
+    /// A timer set with [`Channel::call_later`] or [`Channel::call_every`] is due.
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        let _ = timer;
+        Ok(())
+    }
+
+    /// The connection has ended, and this is why: exactly once, and the last call.
+    fn handle_close(&mut self, why: &Close) {
+        let _ = why;
+    }
+}
+
+impl<F: FnMut(&[u8]) -> Result + 'static> AsyncChat for F {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        self(record)
+    }
+}
+
+/// What to do about a record over its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Close the connection with [`Close::InputLimit`]; what is queued is sent first.
+    Close,
+    /// Skip the record and go on with the next: the session stays in sync.
+    Discard,
+}
+
+/// What to do when the peer has finished sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eof {
+    /// Close when the queue is drained, with [`Close::Eof`].
+    CloseWhenDone,
+    /// Leave this side open: the peer may still be listening.
+    StayOpen,
+}
+
+/// The connection of a session: what asynchat had as `self`, to push to.
+///
+/// It is a handle: cheap to clone, all clones are the same connection, and it can be kept
+/// anywhere on its thread. A chat room is a map of them, a proxy is two sessions that hold each
+/// other's. None of its methods calls your code, so they can be called from anywhere, also while
+/// the state that sessions share is borrowed. On a connection that has ended they do nothing.
+///
+/// All the methods of [`Channel`] are here too.
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::rc::Rc;
+/// use asynchat::Chat;
+///
+/// let room: Rc<RefCell<Vec<Chat>>> = Rc::default();
+/// # let listener =
+/// asynchat::listen("127.0.0.1:0", move |chat| {
+///     room.borrow_mut().push(chat);
+///     let room = Rc::clone(&room);
+///     move |line: &[u8]| {
+///         for member in room.borrow().iter() {
+///             member.push_slice(line);
+///             member.push("\r\n");
+///         }
+///         Ok(())
+///     }
+/// })?;
+/// # listener.close();
+/// # asynchat::run()?;
+/// # Ok::<(), asynchat::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Chat(Channel);
+
+impl Chat {
+    pub(crate) fn new(channel: Channel, limits: Limits) -> Self {
+        channel.0.chat.is_chat.set(true);
+        channel.0.chat.limits.set(limits);
+        Chat(channel)
+    }
+
+    /// The chat that this channel is known to be.
+    pub(crate) fn of(channel: Channel) -> Self {
+        Chat(channel)
+    }
+
+    /// Queues `data`. Nothing is sent before the callback has returned: then all that was pushed
+    /// goes out at once. Large [`Bytes`] are not copied, and shared by all who push clones.
+    pub fn push(&self, data: impl Into<Bytes>) {
+        let data = data.into();
+        self.queue(|core| core.out.borrow_mut().push_bytes(data));
+    }
+
+    /// Queues a copy of `data`, in a buffer that it shares with what is pushed before and after.
+    #[inline]
+    pub fn push_slice(&self, data: &[u8]) {
+        self.queue(|core| core.out.borrow_mut().push_slice(data));
+    }
+
+    /// Queues formatted text, so that `write!(chat, "211 {count}\r\n")` works: nothing to import,
+    /// nothing to allocate, nothing to fail.
+    ///
+    /// ```
+    /// # fn reply(chat: &asynchat::Chat) {
+    /// let (count, low, high) = (1234, 3000234, 3002322);
+    /// write!(chat, "211 {count} {low} {high} misc.test\r\n");
+    /// # }
+    /// ```
+    pub fn write_fmt(&self, text: fmt::Arguments<'_>) {
+        struct Tail<'a>(&'a Chat);
+        impl fmt::Write for Tail<'_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.push_slice(text.as_bytes());
+                Ok(())
+            }
+        }
+        if fmt::Write::write_fmt(&mut Tail(self), text).is_err() {
+            tracing::warn!("a Display implementation failed: its text is cut short");
+        }
+    }
+
+    /// Queues a producer: it is asked for its bytes when their turn comes, as fast as the peer
+    /// takes them. It is dropped when it is done, or when the connection ends before.
+    pub fn push_with_producer(&self, producer: impl Producer + 'static) {
+        self.push_item(Item::Producer(Box::new(producer)));
+    }
+
+    /// Queues a call: the loop makes it when all that was pushed before has been handed to the
+    /// kernel. It is dropped uncalled if the connection ends before.
+    pub fn push_hook(&self, hook: impl FnOnce() + 'static) {
+        self.push_item(Item::Hook(Box::new(hook)));
+    }
+
+    /// Closes the connection when all that was pushed before has been handed to the kernel, with
+    /// [`Close::Local`]. From now on nothing more can be pushed, and no more input is delivered.
+    pub fn close_when_done(&self) {
+        self.core().close_when_done(Close::Local);
+    }
+
+    /// Ends the sending side when all that was pushed before has been handed to the kernel; what
+    /// the peer sends is still delivered.
+    pub fn shutdown_write(&self) {
+        self.push_item(Item::ShutdownWrite);
+    }
+
+    /// What ends the records from now on: from the very next byte that has not been delivered,
+    /// whether it has been received already or not.
+    pub fn set_terminator(&self, terminator: Terminator) {
+        let core = self.core();
+        core.chat.terminator.replace(terminator);
+        core.chat.terminator_set.set(true);
+        core.attention.set(true);
+        core.held.set(true);
+        core.touch();
+    }
+
+    /// What ends the records now.
+    pub fn terminator(&self) -> Terminator {
+        self.core().chat.terminator.borrow().clone()
+    }
+
+    /// Sets the limits of this connection. A new record limit holds from the next record.
+    pub fn set_limits(&self, limits: Limits) {
+        let core = self.core();
+        core.chat.limits.set(limits);
+        core.attention.set(true);
+        core.touch();
+    }
+
+    /// The limits of this connection.
+    pub fn limits(&self) -> Limits {
+        self.core().chat.limits.get()
+    }
+
+    /// Bytes pushed and not yet handed to the kernel; what producers have yet to make is not
+    /// counted.
+    pub fn queued(&self) -> usize {
+        self.core().out.borrow().queued()
+    }
+
+    /// Tells that the producer at the front of the queue, which had answered
+    /// [`Pending`](crate::More::Pending), may have something now: it is asked again.
+    pub fn resume_producing(&self) {
+        let core = self.core();
+        core.out.borrow_mut().resume();
+        core.touch();
+    }
+
+    /// Throws away what is queued, producers and hooks too; a close that is queued stands.
+    pub fn discard_buffers(&self) {
+        let core = self.core();
+        let discarded = core.out.borrow_mut().discard();
+        core.drop_later(discarded);
+        core.touch();
+    }
+
+    /// Queues a visit to this connection's own handler, of type `C`: how a timer, a hook or
+    /// another session changes its state rather than only pushing to it. The visit is a callback
+    /// like any other: an error it returns closes the connection.
+    ///
+    /// # Errors
+    /// When the connection has ended, or its handler is not a `C`.
+    pub fn post<C: 'static>(&self, visit: impl FnOnce(&mut C) -> Result + 'static) -> Result {
+        match self.core().home() {
+            Some(home) if self.is_open() => home.post_to(self.id(), visit),
+            _ => Err(Error::new("the connection has ended").context(self.id())),
+        }
+    }
+
+    fn core(&self) -> &Rc<Core> {
+        &self.0.0
+    }
+
+    #[inline]
+    fn queue(&self, push: impl FnOnce(&Core)) {
+        let core = self.core();
+        push(core);
+        let queued = core.out.borrow().queued();
+        let limits = core.chat.limits.get();
+        if queued > limits.high_water {
+            core.choke(queued, limits.output);
+        }
+        core.touch();
+    }
+
+    fn push_item(&self, item: Item) {
+        let core = self.core();
+        let refused = core.out.borrow_mut().push(item);
+        match refused {
+            Some(item) => core.drop_later(item),
+            None => core.touch(),
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn close_when_done(self: &Rc<Self>, why: Close) {
+        if self.out.borrow_mut().push(Item::Close(why)).is_none() {
+            self.chat.closing.set(true);
+            self.attention.set(true);
+            self.touch();
+        }
+    }
+
+    /// More is queued than the peer takes.
+    #[cold]
+    fn choke(self: &Rc<Self>, queued: usize, limit: usize) {
+        self.chat.choked.set(true);
+        self.attention.set(true);
+        if queued > limit {
+            tracing::warn!(queued, limit, id = %self.id.get(), "the peer does not read");
+            self.end(Close::OutputLimit);
+        }
+    }
+
+    /// Has the loop drop what holds things of the user's: their destructors are user code, which
+    /// no method of a handle runs.
+    fn drop_later(&self, discarded: impl Sized + 'static) {
+        if let Some(home) = self.home() {
+            home.call_soon(Box::new(move |_| drop(discarded)));
+        }
+    }
+}
+
+impl Deref for Chat {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        &self.0
+    }
+}
+
+/// For code that writes to any writer; it never fails. `write!` on a [`Chat`] itself needs no
+/// import and returns nothing: [`Chat::write_fmt`].
+impl io::Write for &Chat {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.push_slice(data);
+        Ok(data.len())
+    }
+
+    /// The loop flushes.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Chat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chat")
+            .field("id", &self.id())
+            .field("peer", &self.peer_addr())
+            .field("queued", &self.queued())
+            .finish()
+    }
+}

@@ -1,0 +1,345 @@
+//! Layer 2, on layer 1: a dispatcher whose input goes through a splitter to its session, and whose
+//! output comes from the queue.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::channel::Core;
+use crate::chat::{AsyncChat, Chat, Eof, Overflow};
+use crate::error::{Close, Error, Result};
+use crate::fifo::{PumpError, Pumped, Sink, pump};
+use crate::home::Home;
+use crate::splitter::{Event, Splitter};
+use crate::timer::TimerId;
+use crate::{Channel, Dispatcher};
+
+/// Drives a session. In goes `recv`, splitter, `found_terminator`; out comes `push`, FIFO, `send`.
+// No bound on `S` here, so that a visit can look for a `ChatDispatcher<C>` of any `C`.
+pub(crate) struct ChatDispatcher<S> {
+    session: S,
+    chat: Chat,
+    splitter: Splitter,
+    backlog: Backlog,
+    /// When input last came, and the timer that looks for a gap in it.
+    last_input: Option<Instant>,
+    gap_timer: Option<TimerId>,
+}
+
+/// Input that has been received and not yet parsed: more than the turn's budget of records, or
+/// more than the session, paused or over its high-water mark, can take now.
+#[derive(Default)]
+struct Backlog {
+    data: Vec<u8>,
+    /// How much of it is parsed.
+    parsed: usize,
+}
+
+impl<S> ChatDispatcher<S> {
+    /// What it drives.
+    pub(crate) fn session(&mut self) -> &mut S {
+        &mut self.session
+    }
+}
+
+impl<S: AsyncChat> ChatDispatcher<S> {
+    pub(crate) fn new(chat: Chat, session: S) -> Self {
+        let splitter = Splitter::new(chat.terminator(), chat.limits().record);
+        chat.0.chat.terminator_set.set(false);
+        ChatDispatcher {
+            session,
+            chat,
+            splitter,
+            backlog: Backlog::default(),
+            last_input: None,
+            gap_timer: None,
+        }
+    }
+
+    fn core(&self) -> Rc<Core> {
+        Rc::clone(&self.chat.0)
+    }
+
+    /// Parses what was left over, under what has been set since.
+    fn resume(&mut self, core: &Rc<Core>, home: &Home) -> Result {
+        core.held.set(false);
+        if self.attend(core) {
+            let Backlog { data, parsed } = mem::take(&mut self.backlog);
+            let mut input = data.get(parsed..).unwrap_or_default();
+            self.deliver(core, home, &mut input)?;
+            let parsed = data.len() - input.len();
+            self.keep(core, Backlog { data, parsed });
+        }
+        Ok(())
+    }
+
+    /// Reads once, and parses what came.
+    fn receive(&mut self, core: &Rc<Core>, home: &Home) -> Result {
+        let mut buffer = home.lend_read_buffer();
+        let outcome = self.receive_into(core, home, &mut buffer);
+        home.return_read_buffer(buffer);
+        outcome
+    }
+
+    fn receive_into(&mut self, core: &Rc<Core>, home: &Home, buffer: &mut [u8]) -> Result {
+        let budget = buffer.len().min(core.chat.limits.get().turn_read.max(1));
+        let buffer = buffer.get_mut(..budget).unwrap_or_default();
+        let count = match self.chat.recv(buffer) {
+            Ok(0) => return self.end_of_input(core),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => {
+                core.end(Close::from_io(core.take_send_error().unwrap_or(error)));
+                return Ok(());
+            }
+        };
+        let mut input = buffer.get(..count).unwrap_or_default();
+        self.watch_for_gap();
+        self.deliver(core, home, &mut input)?;
+        if !input.is_empty() || core.held.get() {
+            let data = input.to_vec();
+            self.keep(core, Backlog { data, parsed: 0 });
+        }
+        Ok(())
+    }
+
+    /// Delivers the records in `input`, until it is used up, the turn's budget is, or something
+    /// was set that stops them.
+    fn deliver(&mut self, core: &Rc<Core>, home: &Home, input: &mut &[u8]) -> Result {
+        let mut spare = home.lend_spare();
+        core.out.borrow_mut().lend(&mut spare);
+        self.splitter.lend(&mut spare);
+        home.return_spare(spare);
+
+        let budget = core.chat.limits.get().turn_records.max(1);
+        let mut records = 0;
+        let outcome = loop {
+            if records == budget {
+                core.held.set(true);
+                break Ok(());
+            }
+            let event = match self.splitter.next(input) {
+                Ok(Some(event)) => event,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
+            records += 1;
+            let delivered = match event {
+                Event::Record(record) => self.session.found_terminator(record),
+                Event::Chunk(chunk) => self.session.collect_incoming_data(chunk),
+                Event::End => self.session.found_terminator(b""),
+                Event::Overflow => self.overflow(core),
+            };
+            if delivered.is_err() {
+                break delivered;
+            }
+            if core.attention.get() && !self.attend(core) {
+                break Ok(());
+            }
+        };
+        core.records_in.set(core.records_in.get() + records as u64);
+        if self.splitter.is_idle() {
+            home.return_spare(self.splitter.take_buffer());
+        }
+        outcome
+    }
+
+    /// Sees to what was asked for during a callback; says whether records go on.
+    fn attend(&mut self, core: &Rc<Core>) -> bool {
+        core.attention.set(false);
+        if core.is_ending() || core.chat.closing.get() {
+            return false;
+        }
+        self.splitter
+            .set_default_limit(core.chat.limits.get().record);
+        if core.chat.terminator_set.replace(false) {
+            let terminator = core.chat.terminator.borrow().clone();
+            core.held.set(false);
+            if let Some(unread) = self.splitter.set_terminator(terminator) {
+                self.backlog.put_in_front(&unread);
+                core.held.set(true);
+                return false;
+            }
+        }
+        // What is left waits for `resume_reading`, or for the low-water mark.
+        if core.paused.get() || core.chat.choked.get() {
+            core.held.set(true);
+            return false;
+        }
+        true
+    }
+
+    /// Keeps what could not be parsed in this turn, behind what has to be parsed again.
+    fn keep(&mut self, core: &Rc<Core>, mut rest: Backlog) {
+        if core.is_ending() || core.chat.closing.get() {
+            self.backlog = Backlog::default();
+            core.held.set(false);
+            return;
+        }
+        if !self.backlog.data.is_empty() {
+            let again = mem::take(&mut self.backlog);
+            rest.put_in_front(&again.data);
+        }
+        if rest.parsed < rest.data.len() {
+            core.held.set(true);
+            self.backlog = rest;
+        }
+    }
+
+    fn overflow(&mut self, core: &Rc<Core>) -> Result {
+        match self.session.handle_overflow() {
+            Overflow::Discard => self.splitter.discard(),
+            Overflow::Close => core.close_when_done(Close::InputLimit),
+        }
+        Ok(())
+    }
+
+    fn end_of_input(&mut self, core: &Rc<Core>) -> Result {
+        if let Some(error) = core.take_send_error() {
+            core.end(Close::from_io(error));
+            return Ok(());
+        }
+        // From here on it is for the session and its queue to say when it closes.
+        core.half_open.set(true);
+        match self.session.handle_eof(self.splitter.partial())? {
+            Eof::CloseWhenDone => core.close_when_done(Close::Eof),
+            Eof::StayOpen => {}
+        }
+        Ok(())
+    }
+
+    /// Sets the timer that looks for silence, if silence ends the record. One timer, not moved
+    /// with each piece of input: it looks when the last came, and sleeps on for the rest.
+    fn watch_for_gap(&mut self) {
+        let Some(gap) = self.splitter.idle_gap() else {
+            return;
+        };
+        self.last_input = Some(Instant::now());
+        if self.gap_timer.is_none() {
+            self.gap_timer = Some(self.chat.call_later(gap));
+        }
+    }
+
+    fn look_for_gap(&mut self, core: &Rc<Core>) -> Result {
+        self.gap_timer = None;
+        let (Some(gap), Some(last)) = (self.splitter.idle_gap(), self.last_input) else {
+            return Ok(());
+        };
+        let silence = last.elapsed();
+        if silence < gap {
+            self.gap_timer = Some(self.chat.call_later(gap - silence));
+            return Ok(());
+        }
+        match self.splitter.gap() {
+            Some(Event::Record(record)) => self.session.found_terminator(record)?,
+            Some(_) => self.session.found_terminator(b"")?,
+            None => return Ok(()),
+        }
+        core.records_in.set(core.records_in.get() + 1);
+        Ok(())
+    }
+}
+
+impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
+    fn channel(&self) -> &Channel {
+        &self.chat
+    }
+
+    fn readable(&self) -> bool {
+        let chat = &self.chat.0.chat;
+        !chat.closing.get() && !chat.choked.get()
+    }
+
+    fn writable(&self) -> bool {
+        self.chat.0.out.borrow().is_actionable()
+    }
+
+    fn handle_connect(&mut self) -> Result {
+        self.session.handle_connect()
+    }
+
+    fn handle_read(&mut self) -> Result {
+        let core = self.core();
+        let Some(home) = core.home() else {
+            return Ok(());
+        };
+        if core.held.get() {
+            self.resume(&core, &home)
+        } else {
+            self.receive(&core, &home)
+        }
+    }
+
+    fn handle_write(&mut self) -> Result {
+        let core = self.core();
+        let limits = core.chat.limits.get();
+        match pump(&core.out, &mut ToSocket(&core), limits.turn_write.max(1)) {
+            Ok(Pumped::Closed(why)) => core.end(why),
+            Ok(_) => {}
+            Err(PumpError::Producer(error)) => {
+                return Err(Error::from(error).context("a producer failed"));
+            }
+            Err(PumpError::Sink(error)) if core.chat.closing.get() => {
+                core.end(Close::from_io(error));
+            }
+            Err(PumpError::Sink(error)) => {
+                core.fail_sending(error);
+                let mut out = core.out.borrow_mut();
+                let lost = out.discard();
+                out.seal();
+                drop(out);
+                drop(lost);
+            }
+        }
+        let (queued, idle) = {
+            let mut out = core.out.borrow_mut();
+            (out.queued(), out.reclaim())
+        };
+        if let Some(home) = core.home() {
+            home.return_spare(idle);
+        }
+        if core.chat.choked.get() && queued <= limits.low_water && !core.is_ending() {
+            core.chat.choked.set(false);
+            self.session.handle_low_water()?;
+        }
+        Ok(())
+    }
+
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        if self.gap_timer == Some(timer) {
+            return self.look_for_gap(&self.core());
+        }
+        self.session.handle_timer(timer)
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        self.session.handle_close(why);
+    }
+}
+
+/// The socket of a chat, as the queue's sink.
+struct ToSocket<'a>(&'a Rc<Core>);
+
+impl Sink for ToSocket<'_> {
+    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let outcome = self.0.connected()?.send_gathered(parts);
+        self.0
+            .sent(outcome, parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.connected()?.shutdown_write()
+    }
+
+    fn is_open(&self) -> bool {
+        !self.0.is_ending()
+    }
+}
+
+impl Backlog {
+    fn put_in_front(&mut self, again: &[u8]) {
+        self.data.splice(..self.parsed, again.iter().copied());
+        self.parsed = 0;
+    }
+}

@@ -1,0 +1,153 @@
+//! An outgoing connection on its way up: one address after another, and exactly one outcome.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::channel::{Core, Phase};
+use crate::error::{Close, Error};
+use crate::home::Home;
+use crate::poller::Interest;
+use crate::socket::Socket;
+use crate::timer::TimerId;
+
+/// What is left to try.
+pub(crate) struct Connecting {
+    addrs: VecDeque<SocketAddr>,
+    /// The address of the attempt under way.
+    trying: Option<SocketAddr>,
+    /// Why the last attempt failed.
+    failed: Option<Error>,
+    nodelay: bool,
+    /// The name is being looked up: the addresses are still to come.
+    pub(crate) resolving: bool,
+    pub(crate) deadline: Option<TimerId>,
+}
+
+/// How far a connection has come.
+pub(crate) enum Progress {
+    Waiting(Interest),
+    Up,
+    Failed,
+}
+
+impl Connecting {
+    pub(crate) fn new(addrs: VecDeque<SocketAddr>, nodelay: bool) -> Self {
+        Connecting {
+            addrs,
+            trying: None,
+            failed: None,
+            nodelay,
+            resolving: false,
+            deadline: None,
+        }
+    }
+
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.addrs.is_empty()
+    }
+}
+
+impl Core {
+    /// The addresses of the name that was looked up, or why there are none.
+    pub(crate) fn resolved(self: &Rc<Self>, name: &str, outcome: io::Result<Vec<SocketAddr>>) {
+        if let Some(connecting) = &mut *self.connecting.borrow_mut() {
+            connecting.resolving = false;
+            match outcome {
+                Ok(addrs) => connecting.addrs = addrs.into(),
+                Err(error) => {
+                    let what = format_args!("look up {name}");
+                    connecting.failed = Some(Error::from(error).context(what));
+                }
+            }
+        }
+        self.touch();
+    }
+
+    /// The deadline for the whole of it has passed.
+    pub(crate) fn connect_timed_out(self: &Rc<Self>) {
+        let trying = self.connecting.borrow().as_ref().and_then(|it| it.trying);
+        let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
+        self.end(Close::ConnectFailed(match trying {
+            Some(addr) => error.context(format_args!("connect to {addr}")),
+            None => error.context("connect"),
+        }));
+    }
+
+    /// Looks how the attempt under way has fared, and begins the next if it has failed.
+    pub(crate) fn advance_connection(self: &Rc<Self>, home: &Home) -> Progress {
+        const WRITABLE: Interest = Interest {
+            read: false,
+            write: true,
+        };
+        let Some(mut connecting) = self.connecting.take() else {
+            return Progress::Failed;
+        };
+        let progress = if connecting.resolving {
+            Progress::Waiting(Interest::NONE)
+        } else {
+            match self.attempt(&mut connecting) {
+                Attempt::Up => Progress::Up,
+                Attempt::UnderWay => Progress::Waiting(WRITABLE),
+                Attempt::Exhausted => Progress::Failed,
+            }
+        };
+        match progress {
+            Progress::Waiting(_) => {
+                self.connecting.replace(Some(connecting));
+            }
+            Progress::Up => {
+                self.phase.set(Phase::Open);
+                if let Some(timer) = connecting.deadline {
+                    home.forget_timer(timer);
+                }
+            }
+            Progress::Failed => {
+                let nothing = || Error::new("the name has no address");
+                let error = connecting.failed.unwrap_or_else(nothing);
+                self.end(Close::ConnectFailed(error));
+            }
+        }
+        progress
+    }
+
+    fn attempt(&self, connecting: &mut Connecting) -> Attempt {
+        if let (Some(addr), Ok(socket)) = (connecting.trying, self.socket()) {
+            match socket.connected() {
+                Ok(None) => return Attempt::UnderWay,
+                Ok(Some(peer)) => {
+                    self.peer.replace(Some(peer));
+                    return Attempt::Up;
+                }
+                Err(error) => connecting.fail(addr, error),
+            }
+            self.replace_socket(None);
+        }
+        while let Some(addr) = connecting.addrs.pop_front() {
+            match Socket::connect(addr, connecting.nodelay) {
+                Ok(socket) => {
+                    connecting.trying = Some(addr);
+                    self.replace_socket(Some(socket));
+                    return Attempt::UnderWay;
+                }
+                Err(error) => connecting.fail(addr, error),
+            }
+        }
+        Attempt::Exhausted
+    }
+}
+
+impl Connecting {
+    fn fail(&mut self, addr: SocketAddr, error: io::Error) {
+        tracing::debug!(%addr, %error, "an address could not be connected to");
+        self.failed = Some(Error::from(error).context(format_args!("connect to {addr}")));
+        self.trying = None;
+    }
+}
+
+enum Attempt {
+    Up,
+    UnderWay,
+    Exhausted,
+}

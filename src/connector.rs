@@ -1,0 +1,225 @@
+//! Connecting: a chat to a name or an address.
+
+use std::any::TypeId;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+use crate::channel::Core;
+use crate::chat_dispatcher::ChatDispatcher;
+use crate::connecting::Connecting;
+use crate::error::{Close, Error, Result};
+use crate::home::{Home, Task, message};
+use crate::limits::Limits;
+use crate::remote::Remote;
+use crate::{AsyncChat, Channel, Chat, EventLoop};
+
+/// Where to connect to: an address, several, or a host name with a port.
+///
+/// A name is looked up on a thread of its own, so that a slow resolver does not hold the loop up;
+/// what it resolves to is tried address by address.
+///
+/// ```
+/// use asynchat::Target;
+/// let by_name = Target::from("news.example.org:119");
+/// let by_name_too = Target::from(("news.example.org", 119));
+/// let by_address = Target::from("[2001:db8::1]:119".parse::<std::net::SocketAddr>().unwrap());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Target(Place);
+
+#[derive(Clone, Debug)]
+enum Place {
+    Name(String),
+    Addrs(Vec<SocketAddr>),
+}
+
+impl From<&str> for Target {
+    fn from(host_and_port: &str) -> Self {
+        match host_and_port.parse() {
+            Ok(addr) => Target(Place::Addrs(vec![addr])),
+            Err(_) => Target(Place::Name(host_and_port.to_owned())),
+        }
+    }
+}
+
+impl From<String> for Target {
+    fn from(host_and_port: String) -> Self {
+        Target::from(&*host_and_port)
+    }
+}
+
+impl From<(&str, u16)> for Target {
+    fn from((host, port): (&str, u16)) -> Self {
+        match host.parse::<IpAddr>() {
+            Ok(ip) => Target::from(SocketAddr::new(ip, port)),
+            Err(_) => Target(Place::Name(format!("{host}:{port}"))),
+        }
+    }
+}
+
+impl From<SocketAddr> for Target {
+    fn from(addr: SocketAddr) -> Self {
+        Target(Place::Addrs(vec![addr]))
+    }
+}
+
+impl From<(IpAddr, u16)> for Target {
+    fn from(addr: (IpAddr, u16)) -> Self {
+        Target::from(SocketAddr::from(addr))
+    }
+}
+
+impl From<Vec<SocketAddr>> for Target {
+    fn from(addrs: Vec<SocketAddr>) -> Self {
+        Target(Place::Addrs(addrs))
+    }
+}
+
+/// A connection to be: where to, how long it may take, under what limits.
+/// [`connect`](Connector::connect) starts it.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use asynchat::Connector;
+/// # fn main() -> asynchat::Result {
+/// let chat = Connector::new("news.example.org:119")
+///     .deadline(Duration::from_secs(10))
+///     .connect(|chat| move |line: &[u8]| {
+///         println!("{}", String::from_utf8_lossy(line));
+///         Ok(())
+///     })?;
+/// asynchat::run()
+/// # }
+/// ```
+#[must_use = "a connector connects once `connect` is called"]
+#[derive(Clone, Debug)]
+pub struct Connector {
+    target: Target,
+    deadline: Option<Duration>,
+    limits: Limits,
+    nodelay: bool,
+}
+
+impl Connector {
+    /// To connect to this target.
+    pub fn new(target: impl Into<Target>) -> Self {
+        Connector {
+            target: target.into(),
+            deadline: None,
+            limits: Limits::default(),
+            nodelay: true,
+        }
+    }
+
+    /// How long all of it may take, from the look-up of the name to the last address tried.
+    /// Default: as long as the system takes, which may be minutes. Past it the handler gets
+    /// [`Close::ConnectFailed`] with an error of kind `TimedOut`.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(after);
+        self
+    }
+
+    /// The limits of the connection. Default: [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// As [`Server::nodelay`](crate::Server::nodelay). Default true.
+    pub fn nodelay(mut self, on: bool) -> Self {
+        self.nodelay = on;
+        self
+    }
+
+    /// Starts connecting on this thread's loop. See [`EventLoop::connect`].
+    ///
+    /// # Errors
+    /// As [`EventLoop::connect`].
+    pub fn connect<S: AsyncChat>(self, factory: impl FnOnce(Chat) -> S + 'static) -> Result<Chat> {
+        self.connect_on(&EventLoop::current()?, factory)
+    }
+
+    /// Starts connecting on the loop given.
+    ///
+    /// # Errors
+    /// As [`EventLoop::connect`].
+    pub fn connect_on<S: AsyncChat>(
+        self,
+        event_loop: &EventLoop,
+        factory: impl FnOnce(Chat) -> S + 'static,
+    ) -> Result<Chat> {
+        let home = &event_loop.0;
+        let (addrs, name) = match self.target.0 {
+            Place::Name(name) => (VecDeque::new(), Some(name)),
+            Place::Addrs(addrs) if addrs.is_empty() => {
+                return Err(Error::new("no address to connect to"));
+            }
+            Place::Addrs(addrs) => (addrs.into(), None),
+        };
+        let mut connecting = Connecting::new(addrs, self.nodelay);
+        connecting.resolving = name.is_some();
+        let channel = Channel::connecting(connecting);
+        let core = Rc::clone(&channel.0);
+        let chat = Chat::new(channel, self.limits);
+        let id = home.register(&core, None, TypeId::of::<S>())?;
+        core.unborn.set(true);
+        core.open_span();
+        if let Some(after) = self.deadline {
+            let timer = home.set_timer(after, Task::Connect(id));
+            core.set_connect_deadline(timer);
+        }
+        if let Some(name) = name {
+            look_up(name, &core, event_loop.remote());
+        }
+        let make = Rc::clone(&core);
+        let handle = chat.clone();
+        home.call_soon(Box::new(move |home| {
+            make_handler(home, &make, || {
+                ChatDispatcher::new(handle.clone(), factory(handle))
+            });
+        }));
+        Ok(chat)
+    }
+}
+
+/// Has the factory make the handler, which gets to know even of a connection closed before.
+fn make_handler<S: AsyncChat>(
+    home: &Rc<Home>,
+    core: &Rc<Core>,
+    make: impl FnOnce() -> ChatDispatcher<S>,
+) {
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(dispatcher) => home.install(core, Box::new(dispatcher)),
+        Err(panic) => {
+            core.unborn.set(false);
+            core.end(Close::Panic(message(&*panic)));
+            core.touch();
+        }
+    }
+}
+
+/// Resolves a name on a thread of its own: the system's resolver blocks.
+fn look_up(name: String, core: &Rc<Core>, remote: Remote) {
+    let id = core.id.get();
+    let looked_up = name.clone();
+    let spawned = thread::Builder::new()
+        .name("asynchat-resolve".to_owned())
+        .spawn(move || {
+            let outcome = looked_up.to_socket_addrs().map(Iterator::collect);
+            // Nobody waits for it any more if the loop is gone.
+            let _ = remote.send(Box::new(move |home| {
+                if let Some(core) = home.core(id) {
+                    core.resolved(&looked_up, outcome);
+                }
+            }));
+        });
+    if let Err(error) = spawned {
+        let error = io::Error::new(error.kind(), format!("no thread to do it: {error}"));
+        core.resolved(&name, Err(error));
+    }
+}

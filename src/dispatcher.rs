@@ -1,0 +1,306 @@
+//! Layer 1: a socket and its callbacks.
+
+use std::any::Any;
+use std::io;
+use std::rc::Rc;
+
+use crate::channel::{Core, Phase};
+use crate::connecting::Progress;
+use crate::error::{Close, Error, Result};
+use crate::home::Home;
+use crate::poller::{Interest, Ready};
+use crate::socket::Socket;
+use crate::timer::TimerId;
+use crate::{Addr, Channel};
+
+/// A socket and what is to be done when something happens to it: asyncore's `dispatcher`.
+///
+/// The loop calls, one callback at a time, and never from inside a method of one of its handles:
+/// while a callback runs, whatever it calls on its own channel or another's only takes note. A
+/// callback that returns an error, or panics, ends its own channel and no other:
+/// [`handle_error`](Dispatcher::handle_error), then [`handle_close`](Dispatcher::handle_close).
+/// An error of kind `WouldBlock` from [`Channel::recv`] or [`Channel::send`] is none: it means
+/// later (bpo-16133).
+///
+/// For a protocol of lines or other delimited records, [`AsyncChat`](crate::AsyncChat) is less
+/// work.
+///
+/// ```
+/// use asynchat::{Channel, Dispatcher, Result};
+///
+/// /// Discards what it is sent (RFC 863).
+/// struct Discard { channel: Channel, received: usize }
+///
+/// impl Dispatcher for Discard {
+///     fn channel(&self) -> &Channel { &self.channel }
+///     fn handle_read(&mut self) -> Result {
+///         self.received += self.channel.recv(&mut [0; 4096])?;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Dispatcher: Any {
+    /// The channel that it owns. Asked once, by [`register`](crate::register).
+    fn channel(&self) -> &Channel;
+
+    /// Whether it wants to be told of input. Asked after each of its callbacks and each touch of
+    /// its channel.
+    fn readable(&self) -> bool {
+        true
+    }
+
+    /// Whether it has something to send: then `handle_write` is called until it has not. Asked as
+    /// [`readable`](Dispatcher::readable) is. It is false unless you say so: asyncore's was true,
+    /// which kept a core busy (42,461 polls in 0.2 s).
+    fn writable(&self) -> bool {
+        false
+    }
+
+    /// A connection was accepted; only for channels that listen. Hand the socket to
+    /// [`Channel::adopt`], or drop it, which closes it.
+    ///
+    /// # Errors
+    /// An error closes the listening channel, so keep those of one connection to yourself.
+    fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
+        drop(socket);
+        tracing::warn!(%peer, "unhandled connection: handle_accepted is not implemented");
+        Ok(())
+    }
+
+    /// An outgoing connection is up. Not called for accepted or adopted ones, as in asyncore.
+    ///
+    /// # Errors
+    /// An error closes the channel.
+    fn handle_connect(&mut self) -> Result {
+        Ok(())
+    }
+
+    /// There is input, or the end of it: call [`Channel::recv`].
+    ///
+    /// # Errors
+    /// An error closes the channel, but for `WouldBlock`.
+    fn handle_read(&mut self) -> Result {
+        tracing::warn!("unhandled read event: closing");
+        self.channel().close();
+        Ok(())
+    }
+
+    /// The kernel takes output, and [`writable`](Dispatcher::writable) is true: call
+    /// [`Channel::send`]. The first call comes at once, without asking the poller: most of the
+    /// time there is room.
+    ///
+    /// # Errors
+    /// An error closes the channel, but for `WouldBlock`.
+    fn handle_write(&mut self) -> Result {
+        Ok(())
+    }
+
+    /// There is out-of-band data, which is discarded afterwards.
+    ///
+    /// # Errors
+    /// An error closes the channel.
+    fn handle_expt(&mut self) -> Result {
+        tracing::debug!("out-of-band data is discarded");
+        Ok(())
+    }
+
+    /// A timer of its channel is due: [`Channel::call_later`], [`Channel::call_every`].
+    ///
+    /// # Errors
+    /// An error closes the channel.
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        let _ = timer;
+        Ok(())
+    }
+
+    /// A callback returned this error, and the channel is about to be closed. By default it is
+    /// logged as a `tracing` event.
+    fn handle_error(&mut self, error: &Error) {
+        tracing::warn!(%error, "a callback failed");
+    }
+
+    /// The channel has ended, and this is why: exactly once, and the last call. Its socket is
+    /// closed already; the dispatcher is dropped next.
+    fn handle_close(&mut self, why: &Close) {
+        let _ = why;
+    }
+}
+
+/// How many connections one listener accepts in a turn.
+const ACCEPTS: usize = 64;
+
+/// What the loop calls: one virtual call for an event, all callbacks in it statically bound.
+pub(crate) trait Driven: Any {
+    /// Acts on what happened, and on what was asked for in the meantime; says what to watch for.
+    fn turn(&mut self, core: &Rc<Core>, home: &Rc<Home>, ready: Ready) -> Result<Interest>;
+    fn timer(&mut self, timer: TimerId) -> Result;
+    fn error(&mut self, error: &Error);
+    fn close(&mut self, why: &Close);
+    fn handler(&mut self) -> &mut dyn Any;
+}
+
+impl<D: Dispatcher> Driven for D {
+    fn turn(&mut self, core: &Rc<Core>, home: &Rc<Home>, ready: Ready) -> Result<Interest> {
+        match core.phase.get() {
+            Phase::Connecting => match core.advance_connection(home) {
+                Progress::Waiting(interest) => return Ok(interest),
+                Progress::Failed => return Ok(Interest::NONE),
+                Progress::Up => self.handle_connect()?,
+            },
+            Phase::Listening if ready.read => accept(self, core, home)?,
+            Phase::Open if core.announce.take() => self.handle_connect()?,
+            Phase::Open | Phase::Listening => {}
+            Phase::Closed => return Ok(Interest::NONE),
+        }
+        let open = || !core.is_ending();
+        if ready.urgent && open() {
+            self.handle_expt()?;
+            if let Ok(socket) = core.socket() {
+                socket.drop_out_of_band();
+            }
+        }
+        if core.phase.get() == Phase::Open {
+            let input = (ready.read && !core.eof.get()) || core.held.get();
+            if input && open() && !core.paused.get() && self.readable() {
+                calm(self.handle_read())?;
+            }
+            if ready.write {
+                core.blocked.set(false);
+            }
+            if open() && !core.blocked.get() && self.writable() {
+                calm(self.handle_write())?;
+            }
+        }
+        if !open() {
+            return Ok(Interest::NONE);
+        }
+        Ok(self.wants(core, home))
+    }
+
+    fn timer(&mut self, timer: TimerId) -> Result {
+        self.handle_timer(timer)
+    }
+
+    fn error(&mut self, error: &Error) {
+        self.handle_error(error);
+    }
+
+    fn close(&mut self, why: &Close) {
+        self.handle_close(why);
+    }
+
+    fn handler(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// What follows a turn's callbacks.
+trait Wants: Dispatcher {
+    fn wants(&self, core: &Rc<Core>, home: &Rc<Home>) -> Interest;
+}
+
+impl<D: Dispatcher> Wants for D {
+    fn wants(&self, core: &Rc<Core>, home: &Rc<Home>) -> Interest {
+        let readable = self.readable() && !core.paused.get();
+        let writable = core.phase.get() == Phase::Open && self.writable();
+        if !writable && core.draining.get() {
+            core.end(Close::Shutdown);
+            return Interest::NONE;
+        }
+        if !writable && core.eof.get() && !core.half_open.get() && !core.held.get() {
+            core.end(match core.take_send_error() {
+                Some(error) => Close::from_io(error),
+                None => Close::Eof,
+            });
+            return Interest::NONE;
+        }
+        // What needs no event from the kernel gets its turn from the loop's ready list.
+        if (core.held.get() && readable) || (writable && !core.blocked.get()) {
+            home.again(core);
+        }
+        Interest {
+            read: readable && !core.eof.get(),
+            write: writable && core.blocked.get(),
+        }
+    }
+}
+
+/// `WouldBlock` is no failure.
+fn calm(outcome: Result) -> Result {
+    match outcome {
+        Err(error) if error.io_kind() == Some(io::ErrorKind::WouldBlock) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> Result {
+    for _ in 0..ACCEPTS {
+        if core.paused.get() || !listener.readable() {
+            break;
+        }
+        let Ok(socket) = core.socket() else { break };
+        match socket.accept() {
+            Ok((accepted, peer)) => {
+                home.count_accept();
+                listener.handle_accepted(accepted, peer)?;
+            }
+            Err(error) => match Refusal::of(&error) {
+                Refusal::Nobody => break,
+                Refusal::Peer => tracing::debug!(%error, "a connection was gone before its accept"),
+                Refusal::Resources => {
+                    tracing::warn!(%error, "accepting pauses");
+                    home.pause_accepting(core);
+                    break;
+                }
+                Refusal::Listener => {
+                    return Err(Error::from(error).context("accept"));
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// What an accept that fails tells about.
+enum Refusal {
+    /// Nobody is waiting.
+    Nobody,
+    /// The one connection: the next is none the worse.
+    Peer,
+    /// The process or the system has run out of something: the queue waits until it has not.
+    Resources,
+    /// The listening socket itself.
+    Listener,
+}
+
+impl Refusal {
+    /// accept(2) also passes on what happened to the connection while it was in the queue; the
+    /// manual says to treat those errors as if there were none.
+    fn of(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::WouldBlock => Refusal::Nobody,
+            Kind::Interrupted
+            | Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown => Refusal::Peer,
+            // EINVAL, EBADF, ENOTSOCK: it does not listen, and never will.
+            Kind::InvalidInput | Kind::Unsupported => Refusal::Listener,
+            Kind::PermissionDenied => Refusal::Peer,
+            _ if error.raw_os_error() == platform::EPROTO => Refusal::Peer,
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever a system invents: a pause can not
+            // spin and does not give the listener up.
+            _ => Refusal::Resources,
+        }
+    }
+}
+
+mod platform {
+    #[cfg(unix)]
+    pub(super) const EPROTO: Option<i32> = Some(rustix::io::Errno::PROTO.raw_os_error());
+    #[cfg(not(unix))]
+    pub(super) const EPROTO: Option<i32> = None;
+}

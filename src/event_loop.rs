@@ -1,0 +1,256 @@
+//! The loop, as its user holds it.
+
+use std::any::TypeId;
+use std::fmt;
+use std::net::ToSocketAddrs;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::connector::{Connector, Target};
+use crate::current;
+use crate::error::{Close, Error, Result};
+use crate::home::{Home, LoopStats, Task};
+use crate::registry::ChannelId;
+use crate::remote::Remote;
+use crate::server::Server;
+use crate::timer::TimerId;
+use crate::{AsyncChat, Channel, Chat, Dispatcher};
+
+/// A loop: asyncore's `loop()` and its `map=`.
+///
+/// It is a handle: clones are the same loop. One program seldom needs to name one, for the
+/// [free functions](crate#functions) act on this thread's; name one to have several, or to nest it
+/// in another program's loop.
+///
+/// Callbacks come from [`run`](EventLoop::run) and [`run_once`](EventLoop::run_once) alone, on
+/// their thread, one at a time. No other method calls your code; all can be called from callbacks.
+///
+/// When the last handle is dropped, channels still registered end with
+/// [`Close::Shutdown`](crate::Close::Shutdown).
+///
+/// ```
+/// use asynchat::EventLoop;
+/// # fn main() -> asynchat::Result {
+/// let event_loop = EventLoop::new()?;
+/// event_loop.call_soon(|| println!("hello from the loop"));
+/// event_loop.run()?; // returns: nothing is left to wait for
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct EventLoop(pub(crate) Rc<Home>);
+
+impl EventLoop {
+    /// A new loop.
+    ///
+    /// # Errors
+    /// When the system gives no poller: out of descriptors, mostly.
+    pub fn new() -> Result<Self> {
+        match Home::new() {
+            Ok(home) => Ok(EventLoop(home)),
+            Err(error) => Err(Error::from(error).context("create an event loop")),
+        }
+    }
+
+    /// The loop that is running on this thread, or else this thread's default one, which is
+    /// created at first use.
+    ///
+    /// # Errors
+    /// As [`new`](EventLoop::new), and while the thread is being torn down.
+    pub fn current() -> Result<Self> {
+        current::home().map(EventLoop)
+    }
+
+    /// Runs until nothing is registered and no timer is pending, or until
+    /// [`stop`](EventLoop::stop).
+    ///
+    /// # Errors
+    /// When the poller can not work any more, and nothing else; also when called from a callback
+    /// of the same loop.
+    pub fn run(&self) -> Result {
+        let running = current::enter(&self.0)?;
+        let home = running.home();
+        while !home.stopping.get() && home.has_work() {
+            home.turn(None)?;
+        }
+        home.look_at_touched();
+        home.stopping.set(false);
+        home.forget_shutdown();
+        Ok(())
+    }
+
+    /// Takes one turn: waits for events, no longer than `timeout` (`None`: as long as it takes),
+    /// and acts on them. asyncore's `poll`. With [`Duration::ZERO`] it never sleeps: what a game
+    /// calls for each frame, or a GUI when it is idle.
+    ///
+    /// Returns whether there is anything left to run for.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::time::Duration;
+    /// while asynchat::run_once(Duration::from_millis(16))? {
+    ///     // draw a frame
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](EventLoop::run).
+    pub fn run_once(&self, timeout: impl Into<Option<Duration>>) -> Result<bool> {
+        let running = current::enter(&self.0)?;
+        let home = running.home();
+        home.turn(timeout.into())?;
+        home.look_at_touched();
+        let left = home.has_work();
+        if !left {
+            home.forget_shutdown();
+        }
+        Ok(left && !home.stopping.replace(false))
+    }
+
+    /// How long a loop that this one is nested in may sleep before it has to call
+    /// [`run_once`](EventLoop::run_once): zero when work is waiting, `None` until the descriptor
+    /// becomes readable.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.0.next_timeout()
+    }
+
+    /// Takes a dispatcher in: from now on the loop calls it. It is asked for its
+    /// [`channel`](Dispatcher::channel) here, and for nothing else.
+    ///
+    /// # Errors
+    /// When its channel is closed, registered already, or the loop is shutting down.
+    pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId> {
+        let core = Rc::clone(&dispatcher.channel().0);
+        let driven = Some(Box::new(dispatcher) as _);
+        let id = self.0.register(&core, driven, TypeId::of::<D>())?;
+        core.open_span();
+        Ok(id)
+    }
+
+    /// Serves connections to `addr`: `factory` makes a handler for each, from the
+    /// [`Chat`] that it talks through. [`Server`] has the options. The channel returned is the
+    /// listening one: it tells its address, and closing it ends the service but no connection.
+    ///
+    /// # Errors
+    /// When the address can not be resolved or bound.
+    pub fn listen<S: AsyncChat>(
+        &self,
+        addr: impl ToSocketAddrs,
+        factory: impl FnMut(Chat) -> S + 'static,
+    ) -> Result<Channel> {
+        Server::new(addr).listen_on(self, factory)
+    }
+
+    /// Connects to `target`. The loop calls `factory` to make the handler; when the connection is
+    /// up the handler's `handle_connect` is called, and when it does not come up `handle_close`
+    /// with [`Close::ConnectFailed`](crate::Close::ConnectFailed). What is pushed to the returned
+    /// chat before that is sent then. [`Connector`] has the options.
+    ///
+    /// # Errors
+    /// When the loop is shutting down, or `target` is no address at all.
+    pub fn connect<S: AsyncChat>(
+        &self,
+        target: impl Into<Target>,
+        factory: impl FnOnce(Chat) -> S + 'static,
+    ) -> Result<Chat> {
+        Connector::new(target).connect_on(self, factory)
+    }
+
+    /// Calls `call` in the loop's next turn, after those called for before it.
+    pub fn call_soon(&self, call: impl FnOnce() + 'static) {
+        self.0.call_soon(Box::new(move |_| call()));
+    }
+
+    /// Calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run) going.
+    pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
+        self.0.set_timer(delay, Task::Call(Box::new(call)))
+    }
+
+    /// Calls `call` every `period`, the first time after one period. It keeps its pace: the next
+    /// is due one period after this was due, however late this was; one missed whole is skipped.
+    pub fn call_every(&self, period: Duration, call: impl FnMut() + 'static) -> TimerId {
+        self.0
+            .set_timer(period, Task::Every(Box::new(call), period))
+    }
+
+    /// Cancels a timer, a channel's too; false if it has fired already or is another loop's.
+    pub fn cancel(&self, timer: TimerId) -> bool {
+        self.0.cancel_timer(timer)
+    }
+
+    /// Has a timer fire `delay` from now instead; false if it has fired already or is another
+    /// loop's. A periodic one goes on from there.
+    pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
+        self.0.reset_timer(timer, delay)
+    }
+
+    /// Has [`run`](EventLoop::run) return at the end of this turn. Channels stay registered and
+    /// timers pending: `run` may be called again. Before `run` it takes effect at once.
+    pub fn stop(&self) {
+        self.0.stopping.set(true);
+    }
+
+    /// Ends everything in good order: listeners are closed, each connection is closed as soon as
+    /// what is queued for it is out, and after `grace` what is left is aborted. `run` then
+    /// returns, whatever timers are pending. Meanwhile nothing new can be registered. A second
+    /// call changes the grace.
+    pub fn shutdown(&self, grace: Duration) {
+        self.0.shut_down(grace);
+    }
+
+    /// Closes every channel at once, queued output or not: asyncore's `close_all`.
+    pub fn close_all(&self) {
+        for core in self.0.cores() {
+            core.end(Close::Local);
+        }
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.0.inbox.clone())
+    }
+
+    /// The chat of this id, if it is open.
+    pub fn chat(&self, id: ChannelId) -> Option<Chat> {
+        let core = self.0.core(id)?;
+        let open = core.chat.is_chat.get() && !core.is_ending();
+        open.then(|| Chat::of(Channel(core)))
+    }
+
+    /// How many channels are registered: `len(socket_map)`.
+    pub fn len(&self) -> usize {
+        self.0.registry.borrow().len()
+    }
+
+    /// Whether no channel is registered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> LoopStats {
+        self.0.stats()
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("channels", &self.len())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// Readable when an event is waiting, so that a loop can be nested in another; the other needs to
+/// heed [`EventLoop::next_timeout`] as well.
+#[cfg(all(
+    unix,
+    not(polling_test_poll_backend),
+    not(any(target_os = "solaris", target_os = "illumos", target_os = "redox"))
+))]
+impl std::os::fd::AsFd for EventLoop {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.poller.as_fd()
+    }
+}

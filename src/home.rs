@@ -1,0 +1,705 @@
+//! What the handles of one loop share, and the turn that the loop takes.
+//!
+//! The order of a turn: what was touched is looked at, so that everything pushed is on its way
+//! before the loop sleeps; the wait; the kernel's events; what the last turn's budgets left over;
+//! what other threads posted; timers, after the events, so that data which is there already goes
+//! before the deadline that waits for it; deferred calls. Each of these takes what was there when
+//! it began, never what it adds to itself, so none can starve the others.
+
+use std::any::{Any, TypeId};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::channel::{Core, Phase};
+use crate::chat_dispatcher::ChatDispatcher;
+use crate::dispatcher::Driven;
+use crate::error::{Close, Error, Result};
+use crate::fifo::Item;
+use crate::poller::{Interest, Poller, Ready};
+use crate::registry::{ChannelId, Registry};
+use crate::remote::Inbox;
+use crate::timer::{Expired, TimerId, TimerQueue};
+
+/// The most that is read at once, by all connections, one after another.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A buffer that has grown beyond this is freed rather than kept for the next connection.
+const SPARE: usize = 256 * 1024;
+
+/// How long accepting pauses for want of descriptors or memory, unless a channel ends before.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many waits may fail in a row before the poller counts as broken. One that fails for want
+/// of memory succeeds when there is some; one that never will must not spin.
+const FAILED_WAITS: u32 = 100;
+
+/// What a loop has done so far. Plain numbers, no cost when unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoopStats {
+    /// Turns of the loop: waits of the poller, of zero length too.
+    pub turns: u64,
+    /// Events that the poller reported, stale ones included.
+    pub events: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Channels registered.
+    pub opened: u64,
+    /// Channels that have ended.
+    pub closed: u64,
+}
+
+/// A deferred call.
+type Job = Box<dyn FnOnce(&Rc<Home>)>;
+
+/// What a timer does.
+pub(crate) enum Task {
+    Call(Box<dyn FnOnce()>),
+    Every(Box<dyn FnMut()>, Duration),
+    /// `handle_timer` of a channel, once or periodically.
+    Channel(ChannelId, Option<Duration>),
+    /// Is the channel idle?
+    Idle(ChannelId),
+    /// A connection has taken too long.
+    Connect(ChannelId),
+    /// Accepting may work again.
+    Accept,
+    /// A shutdown's grace is over.
+    Grace,
+}
+
+pub(crate) struct Home {
+    pub(crate) poller: Rc<Poller>,
+    pub(crate) registry: RefCell<Registry>,
+    /// Channels that something was done to since the loop last looked at them.
+    pub(crate) touched: RefCell<VecDeque<Rc<Core>>>,
+    /// Channels with work left that the kernel will not report.
+    ready: RefCell<VecDeque<Rc<Core>>>,
+    timers: RefCell<TimerQueue<Task>>,
+    soon: RefCell<VecDeque<Job>>,
+    pub(crate) inbox: Arc<Inbox>,
+    /// What the poller reported, kept for its capacity.
+    events: Cell<Vec<Ready>>,
+    read_buffer: Cell<Vec<u8>>,
+    spare: Cell<Vec<u8>>,
+    running: Cell<bool>,
+    pub(crate) stopping: Cell<bool>,
+    /// The timer that ends the grace of a shutdown under way.
+    shutdown: Cell<Option<TimerId>>,
+    /// Listeners that wait for descriptors or memory, and the timer that lets them try again.
+    accepting_paused: RefCell<Vec<Rc<Core>>>,
+    failed_waits: Cell<u32>,
+    stats: Cell<LoopStats>,
+}
+
+impl Home {
+    pub(crate) fn new() -> io::Result<Rc<Self>> {
+        let poller = Poller::new()?;
+        let inbox = Arc::new(Inbox::new(poller.waker()));
+        Ok(Rc::new(Home {
+            poller: Rc::new(poller),
+            registry: RefCell::default(),
+            touched: RefCell::default(),
+            ready: RefCell::default(),
+            timers: RefCell::new(TimerQueue::new()),
+            soon: RefCell::default(),
+            inbox,
+            events: Cell::default(),
+            read_buffer: Cell::default(),
+            spare: Cell::default(),
+            running: Cell::new(false),
+            stopping: Cell::new(false),
+            shutdown: Cell::new(None),
+            accepting_paused: RefCell::default(),
+            failed_waits: Cell::new(0),
+            stats: Cell::default(),
+        }))
+    }
+
+    /// Marks the loop as running until the guard is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Result<Running> {
+        if self.running.replace(true) {
+            return Err(Error::new(
+                "the loop is running already: a callback can not run it again",
+            ));
+        }
+        Ok(Running(Rc::clone(self)))
+    }
+
+    /// Whether there is anything left to run for.
+    pub(crate) fn has_work(&self) -> bool {
+        self.registry.borrow().len() > 0
+            || !self.soon.borrow().is_empty()
+            || self.inbox.is_filled()
+            || (!self.is_shutting_down() && !self.timers.borrow().is_empty())
+    }
+
+    /// Whether a turn has something to do without waiting for it.
+    fn is_busy(&self) -> bool {
+        !self.ready.borrow().is_empty()
+            || !self.touched.borrow().is_empty()
+            || !self.soon.borrow().is_empty()
+            || self.inbox.is_filled()
+            || self.stopping.get()
+    }
+
+    /// How long the loop may sleep; `None`: until something happens.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        if self.is_busy() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.timers.borrow().next_deadline()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Takes one turn, and sleeps in it no longer than `timeout`.
+    pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result {
+        self.look_at_touched();
+        let timeout = match (self.next_timeout(), timeout) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        // Work for the next turn is taken before this one's events add to it.
+        let mut events = self.events.take();
+        events.clear();
+        let outcome = self.poller.wait(&mut events, timeout);
+        self.count(|stats| {
+            stats.turns += 1;
+            stats.events += events.len() as u64;
+        });
+        let leftover = self.ready.borrow().len();
+        for event in &events {
+            let id = self.registry.borrow().by_key(event.key);
+            if let Some(core) = id.and_then(|id| self.core(id)) {
+                core.reported();
+                self.take_turn(&core, *event);
+            }
+        }
+        self.events.set(events);
+        for _ in 0..leftover {
+            let Some(core) = self.ready.borrow_mut().pop_front() else {
+                break;
+            };
+            core.again.set(false);
+            self.take_turn(&core, NOTHING);
+        }
+        for job in self.inbox.fetch() {
+            self.contain(|| job(self));
+        }
+        self.run_timers();
+        let soon = self.soon.borrow().len();
+        for _ in 0..soon {
+            let Some(job) = self.soon.borrow_mut().pop_front() else {
+                break;
+            };
+            self.contain(|| job(self));
+        }
+        self.judge(outcome)
+    }
+
+    /// Looks at what was touched: at what was there when it began, so that two handlers who keep
+    /// touching each other do not keep the others waiting.
+    pub(crate) fn look_at_touched(self: &Rc<Self>) {
+        let count = self.touched.borrow().len();
+        for _ in 0..count {
+            let Some(core) = self.touched.borrow_mut().pop_front() else {
+                break;
+            };
+            core.touched.set(false);
+            self.take_turn(&core, NOTHING);
+        }
+    }
+
+    /// A wait that fails is tried again, for what it lacked may be there then; one that keeps
+    /// failing ends `run`.
+    fn judge(&self, outcome: io::Result<()>) -> Result {
+        let Err(error) = outcome else {
+            self.failed_waits.set(0);
+            return Ok(());
+        };
+        let failed = self.failed_waits.get() + 1;
+        self.failed_waits.set(failed);
+        if failed < FAILED_WAITS {
+            tracing::warn!(%error, "waiting for events failed");
+            return Ok(());
+        }
+        Err(Error::from(error).context("wait for events"))
+    }
+
+    // ---- one channel's turn
+
+    fn take_turn(self: &Rc<Self>, core: &Rc<Core>, ready: Ready) {
+        if core.unborn.get() {
+            return;
+        }
+        if core.is_ending() {
+            return self.finish(core);
+        }
+        self.call(core, |driven| driven.turn(core, self, ready));
+    }
+
+    /// Calls the dispatcher, in its span, with its panics and errors contained, and sees to what
+    /// it left behind: the only place where a channel's user code is entered from.
+    pub(crate) fn call(
+        self: &Rc<Self>,
+        core: &Rc<Core>,
+        callback: impl FnOnce(&mut dyn Driven) -> Result<Interest>,
+    ) {
+        let id = core.id.get();
+        let driven = |home: &Self| home.registry.borrow_mut().get_mut(id)?.driven.take();
+        let Some(mut driven) = driven(self) else {
+            return;
+        };
+        // Being looked at: what it does to itself needs no second look.
+        core.touched.set(true);
+        let outcome = {
+            let _span = core.span.get().map(|span| span.enter());
+            catch_unwind(AssertUnwindSafe(|| {
+                callback(&mut *driven).inspect_err(|error| driven.error(error))
+            }))
+        };
+        core.touched.set(false);
+        let interest = match outcome {
+            Ok(Ok(interest)) => interest,
+            Ok(Err(error)) => {
+                core.end(Close::Handler(error));
+                Interest::NONE
+            }
+            Err(panic) => {
+                core.end(Close::Panic(message(&*panic)));
+                Interest::NONE
+            }
+        };
+        if let Some(slot) = self.registry.borrow_mut().get_mut(id) {
+            slot.driven = Some(driven);
+        }
+        if !core.is_ending()
+            && let Err(error) = core.watch(self, interest)
+        {
+            core.end(Close::Io(error));
+        }
+        if core.is_ending() {
+            self.finish(core);
+        }
+    }
+
+    /// Ends a channel: out of the poller and the registry, its socket closed, its handler told
+    /// and dropped.
+    fn finish(self: &Rc<Self>, core: &Rc<Core>) {
+        let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) else {
+            return;
+        };
+        let why = core.take_apart();
+        self.count(|stats| stats.closed += 1);
+        core.tell_close(slot.driven, &why);
+        self.resume_accepting();
+    }
+
+    /// Gives a channel another turn, though the kernel may have nothing new to say of it.
+    pub(crate) fn again(&self, core: &Rc<Core>) {
+        if !core.again.replace(true) {
+            self.ready.borrow_mut().push_back(Rc::clone(core));
+        }
+    }
+
+    // ---- registration
+
+    pub(crate) fn core(&self, id: ChannelId) -> Option<Rc<Core>> {
+        Some(Rc::clone(&self.registry.borrow().get(id)?.core))
+    }
+
+    /// Takes a channel in; its dispatcher may follow, if making it is the user's code.
+    pub(crate) fn register(
+        self: &Rc<Self>,
+        core: &Rc<Core>,
+        driven: Option<Box<dyn Driven>>,
+        handler: TypeId,
+    ) -> Result<ChannelId> {
+        if core.phase.get() == Phase::Closed || core.is_ending() {
+            return Err(Error::new("the channel is closed"));
+        }
+        if core.home().is_some() {
+            return Err(Error::new("the channel is registered already"));
+        }
+        if self.is_shutting_down() {
+            return Err(Error::new("the loop is shutting down"));
+        }
+        let id = self
+            .registry
+            .borrow_mut()
+            .insert(Rc::clone(core), driven, handler)
+            .ok_or_else(|| Error::new("the loop has as many channels as it can tell apart"))?;
+        core.settle_in(self, id);
+        self.count(|stats| stats.opened += 1);
+        core.touch();
+        Ok(id)
+    }
+
+    /// Hands over the dispatcher of a channel that was registered without.
+    pub(crate) fn install(&self, core: &Rc<Core>, driven: Box<dyn Driven>) {
+        if let Some(slot) = self.registry.borrow_mut().get_mut(core.id.get()) {
+            slot.driven = Some(driven);
+        }
+        core.unborn.set(false);
+        core.touch();
+    }
+
+    /// Queues a visit to the handler of channel `id`.
+    pub(crate) fn post_to<C: 'static>(
+        &self,
+        id: ChannelId,
+        visit: impl FnOnce(&mut C) -> Result + 'static,
+    ) -> Result {
+        match self.registry.borrow().get(id) {
+            None => return Err(Error::new("the channel has ended").context(id)),
+            Some(slot) if slot.handler != TypeId::of::<C>() => {
+                let wanted = std::any::type_name::<C>();
+                let error = Error::new(format!("its handler is not a {wanted}"));
+                return Err(error.context(id));
+            }
+            Some(_) => {}
+        }
+        self.call_soon(Box::new(move |home| {
+            let Some(core) = home.core(id).filter(|core| !core.is_ending()) else {
+                return tracing::debug!(channel = %id, "a visit came too late");
+            };
+            home.call(&core, |driven| {
+                if let Some(handler) = handler_of(driven) {
+                    visit(handler)?;
+                }
+                driven.turn(&core, home, NOTHING)
+            });
+        }));
+        Ok(())
+    }
+
+    pub(crate) fn call_soon(&self, job: Job) {
+        self.soon.borrow_mut().push_back(job);
+    }
+
+    // ---- timers
+
+    pub(crate) fn set_timer(&self, delay: Duration, task: Task) -> TimerId {
+        let deadline = deadline_after(Instant::now(), delay);
+        self.timers.borrow_mut().insert(deadline, task)
+    }
+
+    pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
+        let deadline = deadline_after(Instant::now(), delay);
+        self.timers.borrow_mut().reset(id, deadline)
+    }
+
+    /// Cancels a timer that holds nothing of the user's.
+    pub(crate) fn forget_timer(&self, id: TimerId) {
+        let task = self.timers.borrow_mut().cancel(id);
+        drop(task);
+    }
+
+    /// Cancels any timer. What it holds is dropped by the loop, not here: the destructor of what
+    /// a closure has captured is user code.
+    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
+        let Some(task) = self.timers.borrow_mut().cancel(id) else {
+            return false;
+        };
+        match task {
+            Some(Task::Channel(channel, _)) => {
+                if let Some(core) = self.core(channel) {
+                    core.timers.borrow_mut().retain(|timer| *timer != id);
+                }
+            }
+            Some(task) => self.call_soon(Box::new(move |_| drop(task))),
+            None => {}
+        }
+        true
+    }
+
+    fn run_timers(self: &Rc<Self>) {
+        let count = self.timers.borrow().len();
+        if count == 0 {
+            return;
+        }
+        let now = Instant::now();
+        for _ in 0..count {
+            let Some(expired) = self.timers.borrow_mut().expire(now) else {
+                break;
+            };
+            self.run_timer(expired, now);
+        }
+    }
+
+    fn run_timer(self: &Rc<Self>, expired: Expired<Task>, now: Instant) {
+        let Expired {
+            id,
+            deadline,
+            value,
+        } = expired;
+        // A period that was missed is skipped, not made up for in a burst.
+        let next = |period| deadline_after(deadline, period).max(now);
+        let finish = || self.timers.borrow_mut().finish(id);
+        let restore = |deadline, task| {
+            let given_back = self.timers.borrow_mut().restore(id, deadline, task);
+            drop(given_back);
+        };
+        match value {
+            Task::Call(call) => {
+                finish();
+                self.contain(call);
+            }
+            Task::Every(mut call, period) => {
+                self.contain(&mut call);
+                restore(next(period), Task::Every(call, period));
+            }
+            Task::Channel(channel, every) => {
+                let core = self.core(channel);
+                if every.is_none() {
+                    finish();
+                    if let Some(core) = &core {
+                        core.timers.borrow_mut().retain(|timer| *timer != id);
+                    }
+                }
+                let Some(core) = core.filter(|core| !core.is_ending()) else {
+                    return finish();
+                };
+                self.call(&core, |driven| {
+                    driven.timer(id)?;
+                    driven.turn(&core, self, NOTHING)
+                });
+                if let Some(period) = every {
+                    restore(next(period), Task::Channel(channel, every));
+                }
+            }
+            Task::Idle(channel) => match self.core(channel).and_then(|core| core.idle_at(now)) {
+                Some(deadline) => restore(deadline, Task::Idle(channel)),
+                None => finish(),
+            },
+            Task::Connect(channel) => {
+                finish();
+                if let Some(core) = self.core(channel) {
+                    core.connect_timed_out();
+                }
+            }
+            Task::Accept => {
+                finish();
+                self.resume_accepting();
+            }
+            Task::Grace => {
+                finish();
+                for core in self.cores() {
+                    core.reset_on_close();
+                    core.end(Close::Shutdown);
+                }
+            }
+        }
+    }
+
+    // ---- accepting
+
+    pub(crate) fn count_accept(&self) {
+        self.count(|stats| stats.accepted += 1);
+    }
+
+    /// Stops a listener for which there is no descriptor or memory.
+    pub(crate) fn pause_accepting(&self, core: &Rc<Core>) {
+        core.paused.set(true);
+        self.accepting_paused.borrow_mut().push(Rc::clone(core));
+        self.set_timer(ACCEPT_PAUSE, Task::Accept);
+    }
+
+    fn resume_accepting(&self) {
+        if self.accepting_paused.borrow().is_empty() {
+            return;
+        }
+        for core in self.accepting_paused.take() {
+            core.paused.set(false);
+            core.touch();
+        }
+    }
+
+    // ---- the end
+
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutdown.get().is_some()
+    }
+
+    pub(crate) fn shut_down(&self, grace: Duration) {
+        if let Some(timer) = self.shutdown.get() {
+            self.reset_timer(timer, grace);
+            return;
+        }
+        self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
+        for core in self.cores() {
+            match core.phase.get() {
+                Phase::Open if core.chat.is_chat.get() => core.close_when_done(Close::Shutdown),
+                Phase::Open => {
+                    core.draining.set(true);
+                    core.touch();
+                }
+                _ => core.end(Close::Shutdown),
+            }
+        }
+    }
+
+    /// After a shutdown, or the end of `run`: ready to be used again.
+    pub(crate) fn forget_shutdown(&self) {
+        if let Some(timer) = self.shutdown.take() {
+            self.forget_timer(timer);
+        }
+    }
+
+    pub(crate) fn cores(&self) -> Vec<Rc<Core>> {
+        self.registry.borrow().cores()
+    }
+
+    // ---- buffers
+
+    /// The buffer that all connections read into; with its user for the length of a turn.
+    pub(crate) fn lend_read_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.read_buffer.take();
+        // At first use, and when a panic has carried it away.
+        buffer.resize(READ_BUFFER, 0);
+        buffer
+    }
+
+    pub(crate) fn return_read_buffer(&self, buffer: Vec<u8>) {
+        self.read_buffer.set(buffer);
+    }
+
+    /// An empty buffer that has grown already, or one that has not.
+    pub(crate) fn lend_spare(&self) -> Vec<u8> {
+        self.spare.take()
+    }
+
+    pub(crate) fn return_spare(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let kept = self.spare.take();
+        let better = buffer.capacity() > kept.capacity() && buffer.capacity() <= SPARE;
+        self.spare.set(if better { buffer } else { kept });
+    }
+
+    // ---- helpers
+
+    /// Runs a call that belongs to no channel: its panic ends nobody.
+    fn contain(&self, call: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+            tracing::error!(message = message(&*panic), "a deferred call panicked");
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut LoopStats)) {
+        let mut stats = self.stats.get();
+        change(&mut stats);
+        self.stats.set(stats);
+    }
+
+    pub(crate) fn stats(&self) -> LoopStats {
+        self.stats.get()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let lost = self.inbox.close();
+        if !lost.is_empty() {
+            tracing::warn!(
+                count = lost.len(),
+                "posted calls are lost: their loop is gone"
+            );
+        }
+        for core in self.cores() {
+            if let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) {
+                core.end(Close::Shutdown);
+                let why = core.take_apart();
+                core.tell_close(slot.driven, &why);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Tells the handler why its channel has ended, then drops it and what was still queued.
+    fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close) {
+        let _span = self.span.get().map(|span| span.enter());
+        tracing::debug!(
+            %why,
+            bytes_in = self.bytes_in(),
+            bytes_out = self.bytes_out(),
+            "closed"
+        );
+        let queue: VecDeque<Item> = self.out.borrow_mut().discard();
+        // One by one: a second panic while the first unwinds would abort the process.
+        let mut driven = driven;
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(driven) = &mut driven {
+                driven.close(why);
+            }
+        }));
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
+        let emptied = catch_unwind(AssertUnwindSafe(|| drop(queue)));
+        for panic in [told, dropped, emptied]
+            .into_iter()
+            .filter_map(|outcome| outcome.err())
+        {
+            tracing::error!(
+                message = message(&*panic),
+                "a handler panicked as it closed"
+            );
+        }
+    }
+}
+
+/// A loop that is running, until this is dropped; and the one that free functions mean.
+pub(crate) struct Running(Rc<Home>);
+
+impl Running {
+    pub(crate) fn home(&self) -> &Rc<Home> {
+        &self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.set(false);
+    }
+}
+
+/// The user's own handler: a dispatcher, or the session inside the one that drives it.
+fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
+    let handler = driven.handler();
+    if handler.is::<C>() {
+        return handler.downcast_mut();
+    }
+    Some(handler.downcast_mut::<ChatDispatcher<C>>()?.session())
+}
+
+/// No news from the kernel.
+pub(crate) const NOTHING: Ready = Ready {
+    key: 0,
+    read: false,
+    write: false,
+    urgent: false,
+};
+
+/// A delay beyond the clock's reach means never: a century is as good.
+fn deadline_after(start: Instant, delay: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    start
+        .checked_add(delay)
+        .or_else(|| start.checked_add(CENTURY))
+        .unwrap_or(start)
+}
+
+/// What a panic said.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        (*message).to_owned()
+    } else if let Some(message) = panic.downcast_ref::<String>() {
+        message.clone()
+    } else {
+        String::from("no message")
+    }
+}

@@ -1,0 +1,80 @@
+//! How much one connection may hold, and how much of a turn it may take.
+
+/// The bounds on one connection, safe as they stand.
+///
+/// Set them for all connections of a [`Server`](crate::Server) or a
+/// [`Connector`](crate::Connector), or for one with [`Chat::set_limits`](crate::Chat::set_limits).
+/// Every figure is a count of bytes unless it says otherwise. To lift a bound, say so by name:
+/// [`Limits::UNLIMITED`].
+///
+/// ```
+/// use asynchat::Limits;
+/// let limits = Limits::default().record(64 * 1024);
+/// assert_eq!(limits.record, 65_536);
+/// assert_eq!(limits.low_water, 16_384);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest whole record, without its terminator. Default 8,192. A terminator's own
+    /// [`limit`](crate::Terminator::limit) goes before it. Streamed records are not held in
+    /// memory and have no limit but their terminator's own.
+    pub record: usize,
+    /// Queued output over which this connection's input is neither read nor parsed.
+    /// Default 65,536.
+    pub high_water: usize,
+    /// Queued output at or under which input goes on, after it was over the high mark.
+    /// Default 16,384.
+    pub low_water: usize,
+    /// Queued output over which the connection is closed with
+    /// [`Close::OutputLimit`](crate::Close::OutputLimit). Default 8 MiB.
+    pub output: usize,
+    /// Bytes read in one turn of the loop. Default 65,536, which is also the most.
+    pub turn_read: usize,
+    /// Bytes written in one turn of the loop. Default 65,536.
+    pub turn_write: usize,
+    /// Records delivered in one turn of the loop. Default 1,024. A count.
+    pub turn_records: usize,
+}
+
+impl Limits {
+    /// For [`record`](Limits::record), [`high_water`](Limits::high_water) and
+    /// [`output`](Limits::output): no bound at all.
+    pub const UNLIMITED: usize = usize::MAX;
+
+    /// The same with another [`record`](Limits#structfield.record) limit.
+    #[must_use]
+    pub const fn record(mut self, bytes: usize) -> Self {
+        self.record = bytes;
+        self
+    }
+
+    /// The same with other water marks; a low mark over the high one is lowered to it.
+    #[must_use]
+    pub const fn water(mut self, low: usize, high: usize) -> Self {
+        self.low_water = if low < high { low } else { high };
+        self.high_water = high;
+        self
+    }
+
+    /// The same with another [`output`](Limits#structfield.output) limit.
+    #[must_use]
+    pub const fn output(mut self, bytes: usize) -> Self {
+        self.output = bytes;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            record: 8 * 1024,
+            high_water: 64 * 1024,
+            low_water: 16 * 1024,
+            output: 8 * 1024 * 1024,
+            turn_read: 64 * 1024,
+            turn_write: 64 * 1024,
+            turn_records: 1024,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use std::collections::VecDeque;
+use std::io;
+
+use super::{More, Producer};
+
+/// Several producers as one, each asked until it is done and dropped before the next one's turn.
+///
+/// A connection's queue does the same with producers pushed one by one. This is for wrapping the lot
+/// of them, say a header made in memory and a file, in a [`DotStuffer`](super::DotStuffer) or a
+/// [`ChunkedProducer`](super::ChunkedProducer). While the first is [`Pending`](More::Pending), so is
+/// the whole.
+///
+/// ```
+/// use asynchat::{CompositeProducer, More, Producer, ReadProducer};
+///
+/// let mut producer = CompositeProducer::default();
+/// producer.push("Subject: hello\r\n\r\n");
+/// producer.push(ReadProducer::new(&b"How are you?\r\n"[..]));
+/// assert_eq!(producer.more(65536)?, More::Chunk("Subject: hello\r\n\r\n".into()));
+/// assert_eq!(producer.more(65518)?, More::Chunk("How are you?\r\n".into()));
+/// assert_eq!(producer.more(65504)?, More::Done);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Default)]
+pub struct CompositeProducer {
+    producers: VecDeque<Box<dyn Producer>>,
+}
+
+impl CompositeProducer {
+    /// A producer of what these produce, in this order.
+    pub fn new(producers: impl IntoIterator<Item = Box<dyn Producer>>) -> Self {
+        Self {
+            producers: producers.into_iter().collect(),
+        }
+    }
+
+    /// Adds a producer behind the others.
+    pub fn push(&mut self, producer: impl Producer + 'static) {
+        self.producers.push_back(Box::new(producer));
+    }
+}
+
+impl Producer for CompositeProducer {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        while let Some(first) = self.producers.front_mut() {
+            match first.more(budget)? {
+                More::Done => self.producers.pop_front(),
+                other => return Ok(other),
+            };
+        }
+        Ok(More::Done)
+    }
+}

@@ -1,0 +1,124 @@
+use std::io;
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::{More, Producer};
+
+/// Any producer's output as the multi-line block of NNTP (RFC 3977, 3.1.1), SMTP (RFC 5321, 4.5.2)
+/// and POP3 (RFC 1939, 3): a dot at the start of a line is doubled, and a line with a single dot
+/// ends the block.
+///
+/// If the body does not end with CRLF, one is added before the final dot; an empty body makes a
+/// block of the final dot alone. A chunk in which nothing has to be doubled is not copied.
+///
+/// A line starts at the beginning and after each CRLF, nowhere else. A bare CR or LF is content and
+/// passes unchanged, since to double a dot behind it would change what a strict reader gets. But a
+/// lax reader that ends lines there may see the end of the block where you see content, which is
+/// SMTP smuggling (CVE-2023-51764): RFC 5321, 2.3.8 forbids to send them, so refuse or
+/// repair a body of unknown origin first.
+///
+/// ```
+/// use asynchat::{DotStuffer, LinesProducer, More, Producer};
+///
+/// let mut producer = DotStuffer::new(LinesProducer::new(["one", ".two"]));
+/// assert_eq!(producer.more(65536)?, More::Chunk("one\r\n..two\r\n".into()));
+/// assert_eq!(producer.more(65524)?, More::Chunk(".\r\n".into()));
+/// assert_eq!(producer.more(65521)?, More::Done);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct DotStuffer<P> {
+    producer: P,
+    /// What the producer gave and is still to be stuffed, a budget's worth at a time: a body that
+    /// comes as one chunk of megabytes shall not take a turn of megabytes.
+    raw: Bytes,
+    /// Stuffed, but over the budget.
+    ready: Bytes,
+    position: Position,
+    ended: bool,
+}
+
+/// Where in a line the next byte falls.
+#[derive(Clone, Copy, Debug)]
+enum Position {
+    LineStart,
+    AfterCr,
+    InLine,
+}
+
+impl<P: Producer> DotStuffer<P> {
+    /// A producer of the block whose body `producer` produces.
+    pub fn new(producer: P) -> Self {
+        Self {
+            producer,
+            raw: Bytes::new(),
+            ready: Bytes::new(),
+            position: Position::LineStart,
+            ended: false,
+        }
+    }
+
+    fn stuff(&mut self, piece: Bytes) -> Bytes {
+        let first = match (self.position, &*piece) {
+            (Position::LineStart, [b'.', ..]) => Some(0),
+            (Position::AfterCr, [b'\n', b'.', ..]) => Some(1),
+            _ => None,
+        };
+        self.position = self.position.after(&piece);
+
+        let dots = memmem::find_iter(&piece, b"\r\n.").map(|i| i + 2);
+        let mut stuffed = Vec::new();
+        let mut copied = 0;
+        for dot in first.into_iter().chain(dots) {
+            stuffed.extend_from_slice(&piece[copied..dot]);
+            stuffed.push(b'.');
+            copied = dot;
+        }
+        if stuffed.is_empty() {
+            return piece;
+        }
+        stuffed.extend_from_slice(&piece[copied..]);
+        stuffed.into()
+    }
+}
+
+impl<P: Producer> Producer for DotStuffer<P> {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let budget = budget.max(1);
+        loop {
+            if !self.ready.is_empty() {
+                return self.ready.more(budget);
+            }
+            if !self.raw.is_empty() {
+                let piece = self.raw.split_to(budget.min(self.raw.len()));
+                self.ready = self.stuff(piece);
+                continue;
+            }
+            if self.ended {
+                return Ok(More::Done);
+            }
+            match self.producer.more(budget)? {
+                More::Chunk(chunk) => self.raw = chunk,
+                More::Pending => return Ok(More::Pending),
+                More::Done => {
+                    self.ended = true;
+                    self.ready = Bytes::from_static(match self.position {
+                        Position::LineStart => b".\r\n",
+                        Position::AfterCr | Position::InLine => b"\r\n.\r\n",
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Position {
+    fn after(self, bytes: &[u8]) -> Position {
+        match (self, bytes) {
+            (Position::AfterCr, [b'\n']) | (_, [.., b'\r', b'\n']) => Position::LineStart,
+            (_, [.., b'\r']) => Position::AfterCr,
+            _ => Position::InLine,
+        }
+    }
+}

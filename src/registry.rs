@@ -1,0 +1,157 @@
+//! Who is registered: asyncore's `socket_map`, with keys that can not be mistaken.
+//!
+//! asyncore keyed its map by file descriptor. A callback that closed one channel and opened
+//! another could get the same number again, and the events still to come in that batch reached
+//! the wrong object (gh-75114). Here a poll key carries a generation besides its slot, new at
+//! each registration with the poller, and an event whose generation is not the slot's is dropped.
+
+use std::any::TypeId;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use slab::Slab;
+
+use crate::channel::Core;
+use crate::dispatcher::Driven;
+
+/// Names a channel, on any thread, for as long as the process lives: no id is used twice, so a
+/// late message can not reach a connection that took another's place.
+///
+/// ```
+/// # fn main() -> asynchat::Result {
+/// let chat = asynchat::connect("127.0.0.1:9", |chat| move |_: &[u8]| { chat.close(); Ok(()) })?;
+/// let id = chat.id();
+/// assert!(asynchat::chat(id).is_some());
+/// chat.close();
+/// asynchat::run()?;
+/// assert!(asynchat::chat(id).is_none());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId {
+    serial: u64,
+    slot: u32,
+}
+
+impl ChannelId {
+    /// What a channel has that is not registered.
+    pub(crate) const NOBODY: ChannelId = ChannelId {
+        serial: 0,
+        slot: u32::MAX,
+    };
+}
+
+impl fmt::Debug for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChannelId({})", self.serial)
+    }
+}
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.serial)
+    }
+}
+
+/// Of the whole process, so that an id means nothing to another loop.
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
+
+/// How a poll key is split: the low half is the slot, the high half the generation.
+const SLOT_BITS: u32 = usize::BITS / 2;
+const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
+
+/// The channels of one loop.
+#[derive(Default)]
+pub(crate) struct Registry {
+    slots: Slab<Slot>,
+}
+
+pub(crate) struct Slot {
+    serial: u64,
+    /// The generation of its last poll key.
+    generation: usize,
+    pub(crate) core: Rc<Core>,
+    /// The dispatcher; absent while one of its callbacks runs.
+    pub(crate) driven: Option<Box<dyn Driven>>,
+    /// The type that `post` may ask for.
+    pub(crate) handler: TypeId,
+}
+
+impl Registry {
+    /// Takes a channel in. `None` when there are as many as the poll keys can tell apart.
+    pub(crate) fn insert(
+        &mut self,
+        core: Rc<Core>,
+        driven: Option<Box<dyn Driven>>,
+        handler: TypeId,
+    ) -> Option<ChannelId> {
+        let entry = self.slots.vacant_entry();
+        let slot = entry.key();
+        // All ones is never a slot, so that no key is one of the few that the pollers keep.
+        if slot >= SLOT_MASK {
+            return None;
+        }
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        entry.insert(Slot {
+            serial,
+            generation: serial as usize,
+            core,
+            driven,
+            handler,
+        });
+        Some(ChannelId {
+            serial,
+            slot: u32::try_from(slot).ok()?,
+        })
+    }
+
+    pub(crate) fn get(&self, id: ChannelId) -> Option<&Slot> {
+        let slot = self.slots.get(id.slot as usize)?;
+        (slot.serial == id.serial).then_some(slot)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        (slot.serial == id.serial).then_some(slot)
+    }
+
+    pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Slot> {
+        self.get(id)?;
+        self.slots.try_remove(id.slot as usize)
+    }
+
+    /// A key to register with the poller, which makes all earlier ones of this channel stale.
+    pub(crate) fn poll_key(&mut self, id: ChannelId) -> usize {
+        match self.get_mut(id) {
+            Some(slot) => {
+                slot.generation = slot.generation.wrapping_add(1);
+                key(id.slot, slot.generation)
+            }
+            // A key that `by_key` knows to be nobody's.
+            None => SLOT_MASK,
+        }
+    }
+
+    /// Whose key it is, if it is not stale.
+    pub(crate) fn by_key(&self, poll_key: usize) -> Option<ChannelId> {
+        let slot = self.slots.get(poll_key & SLOT_MASK)?;
+        let id = slot.core.id.get();
+        (key(id.slot, slot.generation) == poll_key).then_some(id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn cores(&self) -> Vec<Rc<Core>> {
+        self.slots
+            .iter()
+            .map(|(_, slot)| Rc::clone(&slot.core))
+            .collect()
+    }
+}
+
+fn key(slot: u32, generation: usize) -> usize {
+    (generation << SLOT_BITS) | slot as usize
+}

@@ -1,0 +1,172 @@
+//! Serving: a listening socket that makes a chat of each connection.
+
+use std::any::TypeId;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::chat_dispatcher::ChatDispatcher;
+use crate::error::{Close, Error, Result};
+use crate::home::message;
+use crate::limits::Limits;
+use crate::socket::{ListenOptions, Socket};
+use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
+
+/// A service to be: where to listen, and under what limits. [`listen`](Server::listen) starts it.
+///
+/// ```
+/// use asynchat::{Limits, Server};
+/// # fn main() -> asynchat::Result {
+/// let listener = Server::new("127.0.0.1:0")
+///     .backlog(64)
+///     .limits(Limits::default().record(512))
+///     .listen(|chat| move |line: &[u8]| {
+///         chat.push_slice(line);
+///         chat.push("\r\n");
+///         Ok(())
+///     })?;
+/// # listener.close();
+/// asynchat::run()
+/// # }
+/// ```
+#[must_use = "a server serves once `listen` is called"]
+pub struct Server {
+    place: Place,
+    options: ListenOptions,
+    limits: Limits,
+}
+
+enum Place {
+    Addrs(io::Result<Vec<SocketAddr>>),
+    Inherited(Socket),
+}
+
+impl Server {
+    /// To listen on the first of these addresses that can be bound. A host name is resolved here
+    /// and now; an error of that is told by [`listen`](Server::listen).
+    pub fn new(addr: impl ToSocketAddrs) -> Self {
+        Server::at(Place::Addrs(addr.to_socket_addrs().map(Iterator::collect)))
+    }
+
+    /// To serve a socket that listens already: a `TcpListener`, on Unix also a `UnixListener`;
+    /// inherited, or made with options that this builder does not have.
+    pub fn adopt(listener: impl Into<Socket>) -> Self {
+        Server::at(Place::Inherited(listener.into()))
+    }
+
+    fn at(place: Place) -> Self {
+        Server {
+            place,
+            options: ListenOptions::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// How many connections the system may hold that are not accepted yet. Default 4,096; the
+    /// system has a cap of its own.
+    pub fn backlog(mut self, connections: i32) -> Self {
+        self.options.backlog = connections;
+        self
+    }
+
+    /// Whether output is sent without waiting for the acknowledgement of what was sent before
+    /// (TCP_NODELAY). Default true: output is gathered once a turn as it is.
+    pub fn nodelay(mut self, on: bool) -> Self {
+        self.options.nodelay = on;
+        self
+    }
+
+    /// Whether an IPv6 address takes IPv6 clients alone. Default false: `[::]` serves IPv4 too,
+    /// and tells their addresses in the IPv4 form.
+    pub fn only_v6(mut self, on: bool) -> Self {
+        self.options.only_v6 = on;
+        self
+    }
+
+    /// Whether several processes or threads may listen on the same port, the system spreading the
+    /// connections over them (SO_REUSEPORT). Default false. Windows has no such thing: there it
+    /// does nothing, and the second one's `listen` fails.
+    pub fn reuse_port(mut self, on: bool) -> Self {
+        self.options.reuse_port = on;
+        self
+    }
+
+    /// The limits of each connection. Default: [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Starts serving on this thread's loop. `factory` is called for each connection, by the
+    /// loop; a panic in it ends that connection alone.
+    ///
+    /// # Errors
+    /// When the address can not be resolved or bound, with the address and the reason.
+    pub fn listen<S: AsyncChat>(self, factory: impl FnMut(Chat) -> S + 'static) -> Result<Channel> {
+        self.listen_on(&EventLoop::current()?, factory)
+    }
+
+    /// Starts serving on the loop given.
+    ///
+    /// # Errors
+    /// As [`listen`](Server::listen).
+    pub fn listen_on<S: AsyncChat>(
+        self,
+        event_loop: &EventLoop,
+        factory: impl FnMut(Chat) -> S + 'static,
+    ) -> Result<Channel> {
+        let channel = match self.place {
+            Place::Inherited(socket) if !socket.is_listening() => {
+                return Err(Error::new("the socket to serve does not listen"));
+            }
+            Place::Inherited(socket) => Channel::adopt(socket)?,
+            Place::Addrs(addrs) => {
+                let addrs = addrs.map_err(|error| {
+                    Error::from(error).context("resolve the address to listen on")
+                })?;
+                Channel::listen_with(addrs, &self.options)?
+            }
+        };
+        event_loop.register(Acceptor {
+            channel: channel.clone(),
+            limits: self.limits,
+            factory,
+        })?;
+        Ok(channel)
+    }
+}
+
+/// The dispatcher of a listening socket.
+struct Acceptor<F> {
+    channel: Channel,
+    limits: Limits,
+    factory: F,
+}
+
+impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
+        let Some(home) = self.channel.0.home() else {
+            return Ok(());
+        };
+        let channel = Channel::adopt_accepted(socket);
+        let core = &channel.0;
+        core.peer.replace(Some(peer));
+        core.announce.set(true);
+        let chat = Chat::new(channel.clone(), self.limits);
+        if let Err(error) = home.register(core, None, TypeId::of::<S>()) {
+            tracing::debug!(%error, "a connection came too late");
+            return Ok(());
+        }
+        core.open_span();
+        // Here, so that a panic is that of the one connection and not of the listener.
+        match catch_unwind(AssertUnwindSafe(|| (self.factory)(chat.clone()))) {
+            Ok(session) => home.install(core, Box::new(ChatDispatcher::new(chat, session))),
+            Err(panic) => core.end(Close::Panic(message(&*panic))),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,801 @@
+//! Cuts a stream of bytes into records: the input half of a connection, without the connection.
+//!
+//! [`Splitter::next`] takes bytes from the front of the input and says what they are. What it
+//! says depends on the bytes alone, never on how they were cut on their way. Two parts work
+//! together:
+//!
+//! * A [`Cursor`] knows where in the record the input stands. Its `scan` looks at the input once
+//!   and says which bytes are content and which are, or may yet be, the terminator. The latter
+//!   are held back, and since they equal the beginning of the terminator, it is enough to
+//!   remember how many they are.
+//! * The [`Splitter`] does with the content what the terminator asks for: collects it, hands it
+//!   on in chunks, counts it against the limit, or skips it.
+//!
+//! A record that lies whole in the input is borrowed from there. Only one that does not is
+//! copied, into a buffer that exists no longer than the record.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use crate::Result;
+use crate::terminator::{Kind, Needle, Terminator};
+
+/// What [`Splitter::next`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A whole record, without its terminator.
+    Record(&'a [u8]),
+    /// The next bytes of a streamed record, at least one.
+    Chunk(&'a [u8]),
+    /// The end of a streamed record.
+    End,
+    /// The record in hand is longer than its limit. The splitter delivers nothing more unless
+    /// [`Splitter::discard`] is called.
+    Overflow,
+}
+
+/// The state of one connection's input. See the module's documentation.
+pub struct Splitter {
+    phase: Phase,
+    /// Of the terminator: kept, because they are asked for with every record.
+    streamed: bool,
+    limit: u64,
+    cursor: Cursor,
+    terminator: Terminator,
+    /// A whole record's bytes so far. Of a streamed record: bytes over the limit, for the moment
+    /// between the last chunk and `Overflow`.
+    buffer: Vec<u8>,
+    lent: bool,
+    default_limit: usize,
+    /// Takes the place of `terminator` when the record that is being discarded has ended.
+    queued: Option<Terminator>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Reading,
+    /// The buffer holds a record that has been delivered.
+    Delivered,
+    /// `count(0)` is set and has not fired yet.
+    Due,
+    /// `count(0)` has fired.
+    Spent,
+    /// `Overflow` is the next event.
+    Overflowing,
+    /// `Overflow` has been delivered.
+    Overflowed,
+    Discarding,
+}
+
+impl Splitter {
+    /// A splitter at the beginning of a stream. `default_limit`: the most bytes of a whole record
+    /// whose terminator has no limit of its own.
+    pub fn new(terminator: Terminator, default_limit: usize) -> Self {
+        let mut splitter = Self {
+            phase: Phase::Reading,
+            streamed: false,
+            limit: 0,
+            cursor: Cursor::default(),
+            terminator: Terminator::crlf(),
+            buffer: Vec::new(),
+            lent: false,
+            default_limit,
+            queued: None,
+        };
+        splitter.install(terminator);
+        splitter
+    }
+
+    /// The next event, for which bytes are consumed from the front of `input`.
+    ///
+    /// `None`: the input is used up and more is needed. Call it until then; `count(0)` and the
+    /// end of a streamed count come without any input.
+    ///
+    /// The bytes of a chunk are consumed, but not what follows them, so that a terminator set
+    /// while the chunk is handled holds from the byte after it.
+    ///
+    /// # Errors
+    ///
+    /// There is input, and `count(0)` is still set and has fired: the byte belongs to no record.
+    #[inline]
+    pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
+        if self.phase != Phase::Reading {
+            let event = self.leave_phase(input)?;
+            if event.is_some() || self.phase != Phase::Reading {
+                return Ok(event);
+            }
+        }
+        Ok(if self.streamed {
+            self.next_chunk(input)
+        } else {
+            self.next_record(input)
+        })
+    }
+
+    /// Sets the terminator for everything that has not been delivered.
+    ///
+    /// Between two records this is a few stores. With a record in hand (a whole one from a timer,
+    /// a streamed one at any time), the bytes that have arrived and have not been delivered are
+    /// returned: feed them again before what is left of the input. The dots that
+    /// [`Terminator::dot_block`] has removed are not put back.
+    ///
+    /// Between [`Event::Overflow`] and the end of the discarded record the new terminator waits
+    /// for that end, except where none would come, under [`Terminator::none`].
+    #[must_use = "the bytes have to be fed again"]
+    #[inline]
+    pub fn set_terminator(&mut self, terminator: Terminator) -> Option<Vec<u8>> {
+        if self.is_overflowed() && *self.terminator.kind() != Kind::Everything {
+            self.queued = Some(terminator);
+            return None;
+        }
+        self.settle();
+        let held = self.cursor.held(self.terminator.kind());
+        let undelivered = if self.buffer.is_empty() && held.is_empty() {
+            None
+        } else {
+            self.buffer.extend_from_slice(held);
+            self.lent = false;
+            Some(std::mem::take(&mut self.buffer))
+        };
+        self.install(terminator);
+        undelivered
+    }
+
+    /// The terminator in force. While a record is discarded: that record's.
+    pub fn terminator(&self) -> &Terminator {
+        &self.terminator
+    }
+
+    /// Sets the limit of whole records whose terminator has none of its own, from the record in
+    /// hand on.
+    pub fn set_default_limit(&mut self, limit: usize) {
+        self.settle();
+        self.default_limit = limit;
+        self.limit = self.terminator.limit_or(limit);
+        let undecided = matches!(self.phase, Phase::Reading | Phase::Overflowing);
+        if undecided && self.cursor == Cursor::default() {
+            self.begin();
+        }
+    }
+
+    /// The answer to [`Event::Overflow`]: skips to the end of the record in hand, of which nothing
+    /// more is heard. Without an overflow it does nothing.
+    pub fn discard(&mut self) {
+        if self.phase == Phase::Overflowed {
+            self.phase = Phase::Discarding;
+        }
+    }
+
+    /// How much silence ends the record in hand: `Some` under [`Terminator::idle_gap`] while there
+    /// is one, be it that it is being discarded.
+    pub fn idle_gap(&self) -> Option<Duration> {
+        match self.terminator.kind() {
+            Kind::IdleGap(gap) if self.cursor.length > 0 => Some(*gap),
+            _ => None,
+        }
+    }
+
+    /// Tells that the silence has happened. Ends the record in hand, if there is one and its
+    /// terminator is [`Terminator::idle_gap`].
+    pub fn gap(&mut self) -> Option<Event<'_>> {
+        self.settle();
+        self.idle_gap()?;
+        match self.phase {
+            Phase::Reading if self.streamed => {
+                self.begin();
+                Some(Event::End)
+            }
+            Phase::Reading => {
+                self.cursor = Cursor::default();
+                self.phase = Phase::Delivered;
+                Some(Event::Record(&self.buffer))
+            }
+            Phase::Discarding => {
+                self.end_discarding();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// At the end of the stream: the bytes that have arrived and have not been delivered, those
+    /// included that might have become the terminator. Of a record over its limit there are none.
+    /// There is nothing to feed after this.
+    pub fn partial(&mut self) -> &[u8] {
+        self.settle();
+        if self.is_overflowed() {
+            return &[];
+        }
+        let held = self.cursor.held(self.terminator.kind());
+        if self.buffer.is_empty() {
+            return held;
+        }
+        self.buffer.extend_from_slice(held);
+        self.cursor.rewind();
+        &self.buffer
+    }
+
+    /// Whether nothing of a record is in hand.
+    pub fn is_idle(&self) -> bool {
+        self.cursor == Cursor::default() && !self.is_overflowed()
+    }
+
+    /// Lends a buffer with capacity to a splitter that has none; another one leaves it.
+    pub fn lend(&mut self, spare: &mut Vec<u8>) {
+        if self.buffer.capacity() == 0 && spare.capacity() > 0 {
+            spare.clear();
+            std::mem::swap(&mut self.buffer, spare);
+            self.lent = true;
+        }
+    }
+
+    /// Takes the buffer back, empty, lent or not. A splitter with a record in hand needs it and
+    /// gives one without capacity; so does one that has none.
+    ///
+    /// A buffer of its own making the splitter frees by itself when `next` finds nothing more and
+    /// no record in hand.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        if !self.is_idle() {
+            return Vec::new();
+        }
+        self.settle();
+        self.lent = false;
+        std::mem::take(&mut self.buffer)
+    }
+
+    #[inline]
+    fn next_record<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Event<'a>> {
+        loop {
+            let hay = *input;
+            let step = self.cursor.scan(self.terminator.kind(), hay);
+            let length = self.cursor.length + (step.lead + step.content) as u64;
+            if length > self.limit {
+                // The terminator stays in the input: it ends the discarding.
+                let tail = if step.end { 0 } else { step.tail };
+                take(input, step.content + tail);
+                self.cursor.length = length;
+                return Some(self.overflow());
+            }
+            let content = take(input, step.content);
+            take(input, step.tail);
+            if step.end && self.cursor.length == 0 {
+                return Some(Event::Record(content));
+            }
+            if step == Step::default() {
+                self.free_if_idle();
+                return None;
+            }
+            let lead = Cursor::lead(self.terminator.kind(), step.lead);
+            append(&mut self.buffer, lead, self.limit);
+            append(&mut self.buffer, content, self.limit);
+            self.cursor.length = length;
+            if step.end {
+                self.cursor = Cursor::default();
+                self.phase = Phase::Delivered;
+                break;
+            }
+        }
+        Some(Event::Record(&self.buffer))
+    }
+
+    fn next_chunk<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Event<'a>> {
+        let (lead, room) = loop {
+            // No more is looked at than may be delivered, so the cursor never stands beyond it.
+            // With no room left, a byte at a time shows whether the terminator follows.
+            let room = self.limit.saturating_sub(self.cursor.length);
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let hay = input.get(..room.max(1)).unwrap_or(input);
+            let before = self.cursor;
+            let step = self.cursor.scan(self.terminator.kind(), hay);
+            if step.lead > 0 {
+                take(input, step.tail);
+                if room == 0 {
+                    return Some(self.overflow());
+                }
+                break (step.lead, room);
+            }
+            if step.content > room {
+                self.cursor = before;
+                return Some(self.overflow());
+            }
+            if step.content > 0 {
+                if step.tail > 0 {
+                    self.cursor.rewind();
+                }
+                self.cursor.length += step.content as u64;
+                return Some(Event::Chunk(take(input, step.content)));
+            }
+            take(input, step.tail);
+            if step.end {
+                self.cursor = Cursor::default();
+                return Some(Event::End);
+            }
+            if step == Step::default() {
+                self.free_if_idle();
+                return None;
+            }
+        };
+        let lead = Cursor::lead(self.terminator.kind(), lead);
+        let (chunk, over) = lead.split_at_checked(room).unwrap_or((lead, &[]));
+        self.cursor.length += chunk.len() as u64;
+        if !over.is_empty() {
+            self.buffer.extend_from_slice(over);
+            self.phase = Phase::Overflowing;
+        }
+        Some(Event::Chunk(chunk))
+    }
+
+    /// What there is to do before the next record can be read, or goes on to be.
+    fn leave_phase(&mut self, input: &mut &[u8]) -> Result<Option<Event<'static>>> {
+        match self.phase {
+            Phase::Reading => Ok(None),
+            Phase::Delivered => {
+                self.settle();
+                Ok(None)
+            }
+            Phase::Due => {
+                self.phase = Phase::Spent;
+                Ok(Some(if self.streamed {
+                    Event::End
+                } else {
+                    Event::Record(b"")
+                }))
+            }
+            Phase::Spent if input.is_empty() => {
+                self.free_if_idle();
+                Ok(None)
+            }
+            Phase::Spent => Err("more input, but the terminator is still count(0), \
+                                 which has fired: found_terminator has to set another one"
+                .into()),
+            Phase::Overflowing => Ok(Some(self.overflow())),
+            Phase::Overflowed => {
+                *input = &[];
+                Ok(None)
+            }
+            Phase::Discarding => {
+                self.skip(input);
+                if self.phase == Phase::Discarding {
+                    return Ok(None);
+                }
+                self.leave_phase(input)
+            }
+        }
+    }
+
+    fn skip(&mut self, input: &mut &[u8]) {
+        loop {
+            let step = self.cursor.scan(self.terminator.kind(), input);
+            take(input, step.content + step.tail);
+            self.cursor.length += (step.lead + step.content) as u64;
+            if step.end {
+                return self.end_discarding();
+            }
+            if step == Step::default() {
+                return;
+            }
+        }
+    }
+
+    fn end_discarding(&mut self) {
+        match self.queued.take() {
+            Some(terminator) => self.install(terminator),
+            None => self.begin(),
+        }
+    }
+
+    #[inline]
+    fn install(&mut self, terminator: Terminator) {
+        self.streamed = terminator.is_streamed();
+        self.limit = terminator.limit_or(self.default_limit);
+        self.terminator = terminator;
+        self.begin();
+    }
+
+    /// Counts can be decided before their first byte; everything else is read.
+    #[inline]
+    fn begin(&mut self) {
+        self.cursor = Cursor::default();
+        self.phase = match *self.terminator.kind() {
+            Kind::Count(0) => Phase::Due,
+            Kind::Count(n) if n > self.limit => Phase::Overflowing,
+            _ => Phase::Reading,
+        };
+    }
+
+    #[inline]
+    fn settle(&mut self) {
+        if self.phase == Phase::Delivered {
+            self.buffer.clear();
+            self.phase = Phase::Reading;
+        }
+    }
+
+    fn overflow(&mut self) -> Event<'static> {
+        self.phase = Phase::Overflowed;
+        self.empty_buffer();
+        Event::Overflow
+    }
+
+    #[inline]
+    fn is_overflowed(&self) -> bool {
+        matches!(self.phase, Phase::Overflowed | Phase::Discarding)
+    }
+
+    fn free_if_idle(&mut self) {
+        if self.cursor == Cursor::default() {
+            self.empty_buffer();
+        }
+    }
+
+    fn empty_buffer(&mut self) {
+        self.buffer.clear();
+        if !self.lent {
+            self.buffer = Vec::new();
+        }
+    }
+}
+
+#[inline]
+fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
+    *input = rest;
+    taken
+}
+
+/// Appends with amortised growth, like `Vec`'s own but never beyond the limit.
+fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: u64) {
+    let needed = buffer.len().saturating_add(bytes.len());
+    if needed > buffer.capacity() {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let amortised = buffer.capacity().saturating_mul(2).max(64).min(limit);
+        buffer.reserve_exact(needed.max(amortised) - buffer.len());
+    }
+    buffer.extend_from_slice(bytes);
+}
+
+/// Where in a record the input stands. The default is its beginning.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Cursor {
+    /// The bytes known to be content so far.
+    length: u64,
+    /// The bytes held back: so much of the terminator has been seen.
+    matched: usize,
+    /// The same for dot blocks, whose terminator depends on what precedes it.
+    line: Line,
+}
+
+/// Where in a line of a dot block.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Start,
+    /// After a dot at the start, which is held back.
+    Dot,
+    /// After a dot at the start and a CR, which are held back.
+    DotCr,
+    Text,
+    /// After a CR, which is content whatever follows.
+    Cr,
+}
+
+/// What a scan found: first bytes that had been held back and are content after all, then, at the
+/// front of the input, content, and bytes that are no content, or perhaps none.
+///
+/// Nothing at all means that there was no input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Step {
+    /// There is none together with `content`, nor with `end`.
+    lead: usize,
+    content: usize,
+    /// The terminator, or what may become it, or a dot that is removed. Whatever it is, it can
+    /// only follow where a terminator can begin: see [`Cursor::rewind`].
+    tail: usize,
+    /// `tail` is, or completes, the terminator.
+    end: bool,
+}
+
+impl Step {
+    fn end(content: usize, tail: usize) -> Self {
+        Self {
+            content,
+            tail,
+            end: true,
+            ..Self::default()
+        }
+    }
+
+    fn more(content: usize, tail: usize) -> Self {
+        Self {
+            content,
+            tail,
+            ..Self::default()
+        }
+    }
+
+    fn lead(lead: usize, tail: usize) -> Self {
+        Self {
+            lead,
+            tail,
+            ..Self::default()
+        }
+    }
+}
+
+impl Cursor {
+    /// Looks at the front of `hay` and moves behind what the step says. All but `length`, which
+    /// is the caller's to keep, since it decides what to do with the content.
+    #[inline]
+    fn scan(&mut self, kind: &Kind, hay: &[u8]) -> Step {
+        let Some(&first) = hay.first() else {
+            let done = matches!(*kind, Kind::Count(n) if n == self.length);
+            return Step {
+                end: done,
+                ..Step::default()
+            };
+        };
+        match kind {
+            Kind::Crlf | Kind::Line if self.matched > 0 => {
+                scanned(1);
+                self.matched = 0;
+                if first == b'\n' {
+                    Step::end(0, 1)
+                } else {
+                    Step::lead(1, 0)
+                }
+            }
+            Kind::Crlf => match find_crlf(hay) {
+                Some(cr) => Step::end(cr, 2),
+                None => self.hold(hay, usize::from(hay.ends_with(b"\r"))),
+            },
+            Kind::Line => match find_lf(hay) {
+                Some((content, ending)) => Step::end(content, ending),
+                None => self.hold(hay, usize::from(hay.ends_with(b"\r"))),
+            },
+            Kind::Bytes(needle) if self.matched > 0 => self.carry(needle, hay),
+            Kind::Bytes(needle) => match find_needle(needle, hay) {
+                Some(at) => Step::end(at, needle.bytes().len()),
+                None => self.hold(hay, find_begun(needle, hay)),
+            },
+            Kind::Count(n) => {
+                let left = n.saturating_sub(self.length);
+                match usize::try_from(left) {
+                    Ok(left) if left <= hay.len() => Step::end(left, 0),
+                    _ => Step::more(hay.len(), 0),
+                }
+            }
+            Kind::Everything | Kind::IdleGap(_) => Step::more(hay.len(), 0),
+            Kind::DotBlock => self.scan_block(first, hay),
+        }
+    }
+
+    /// All of `hay` is content but its last `held` bytes.
+    fn hold(&mut self, hay: &[u8], held: usize) -> Step {
+        self.matched = held;
+        Step::more(hay.len().saturating_sub(held), held)
+    }
+
+    /// The front of `hay` after `matched` bytes that were held back.
+    fn carry(&mut self, needle: &Needle, hay: &[u8]) -> Step {
+        let held = self.matched;
+        for (taken, &byte) in hay.iter().enumerate() {
+            scanned(1);
+            if needle.bytes().get(self.matched) != Some(&byte) {
+                let still = needle.border(self.matched);
+                if still > taken {
+                    let lead = self.matched - still;
+                    self.matched = still;
+                    return Step::lead(lead, taken);
+                }
+                // What may still match begins in `hay`, where the fast search finds it: going
+                // on here could release a byte at a time for the whole of it ("aab" in "aaa..").
+                self.matched = 0;
+                return Step::lead(held, 0);
+            }
+            self.matched += 1;
+            if self.matched == needle.bytes().len() {
+                self.matched = 0;
+                return Step::end(0, taken + 1);
+            }
+        }
+        Step::more(0, hay.len())
+    }
+
+    fn scan_block(&mut self, first: u8, hay: &[u8]) -> Step {
+        match (self.line, first) {
+            (Line::Start, b'.') => {
+                if hay.starts_with(b".\r\n") {
+                    return Step::end(0, 3);
+                }
+                self.line = Line::Dot;
+                return Step::more(0, 1);
+            }
+            (Line::Dot, b'\r') => {
+                self.line = Line::DotCr;
+                return Step::more(0, 1);
+            }
+            (Line::DotCr, b'\n') => {
+                self.line = Line::Start;
+                return Step::end(0, 1);
+            }
+            (Line::DotCr, _) => {
+                self.line = Line::Cr;
+                return Step::lead(1, 0);
+            }
+            (Line::Cr, b'\n') => {
+                self.line = Line::Start;
+                return Step::more(1, 0);
+            }
+            _ => {}
+        }
+        let Some(line) = find_dot_line(hay) else {
+            self.line = match hay {
+                [.., b'\r', b'\n'] => Line::Start,
+                [.., b'\r'] => Line::Cr,
+                _ => Line::Text,
+            };
+            return Step::more(hay.len(), 0);
+        };
+        if hay
+            .get(line..)
+            .is_some_and(|rest| rest.starts_with(b".\r\n"))
+        {
+            self.line = Line::Start;
+            return Step::end(line, 3);
+        }
+        self.line = Line::Dot;
+        Step::more(line, 1)
+    }
+
+    /// Back over a step's tail: nothing is matched yet where a terminator can begin.
+    fn rewind(&mut self) {
+        self.matched = 0;
+        self.line = Line::Start;
+    }
+
+    /// The bytes held back.
+    #[inline]
+    fn held<'k>(&self, kind: &'k Kind) -> &'k [u8] {
+        match (kind, self.line) {
+            (Kind::DotBlock, Line::Dot) => b".",
+            (Kind::DotBlock, Line::DotCr) => b".\r",
+            _ => Self::lead(kind, self.matched),
+        }
+    }
+
+    /// The bytes of a step's lead. They are the front of the terminator, but the dot, which is
+    /// never content.
+    #[inline]
+    fn lead(kind: &Kind, len: usize) -> &[u8] {
+        let terminator = match kind {
+            Kind::Bytes(needle) => needle.bytes(),
+            _ => b"\r",
+        };
+        terminator.get(..len).unwrap_or_default()
+    }
+}
+
+/// Where the first CR LF begins.
+#[inline]
+fn find_crlf(hay: &[u8]) -> Option<usize> {
+    // LF is looked for and not CR: what precedes it has been read, what follows a CR may not be
+    // there yet.
+    let found = memchr_iter(b'\n', hay).find_map(|lf| {
+        let cr = lf.checked_sub(1)?;
+        (hay.get(cr) == Some(&b'\r')).then_some(cr)
+    });
+    scanned(found.map_or(hay.len(), |cr| cr + 2));
+    found
+}
+
+/// Where the first LF, or CR LF, begins, and its length.
+#[inline]
+fn find_lf(hay: &[u8]) -> Option<(usize, usize)> {
+    let found = memchr(b'\n', hay);
+    scanned(found.map_or(hay.len(), |lf| lf + 1));
+    found.map(|lf| match lf.checked_sub(1) {
+        Some(cr) if hay.get(cr) == Some(&b'\r') => (cr, 2),
+        _ => (lf, 1),
+    })
+}
+
+fn find_needle(needle: &Needle, hay: &[u8]) -> Option<usize> {
+    let len = needle.bytes().len();
+    if hay.len() < len {
+        return None;
+    }
+    let found = needle.find(hay);
+    scanned(found.map_or(hay.len(), |at| at + len));
+    found
+}
+
+fn find_begun(needle: &Needle, hay: &[u8]) -> usize {
+    scanned(hay.len().min(needle.bytes().len() - 1));
+    needle.begun(hay)
+}
+
+/// Where the first line begins, not the one in hand, that begins with a dot.
+fn find_dot_line(hay: &[u8]) -> Option<usize> {
+    static DOT_LINE: LazyLock<memmem::Finder<'static>> =
+        LazyLock::new(|| memmem::Finder::new(b"\r\n."));
+    let found = DOT_LINE.find(hay).map(|cr| cr + 2);
+    scanned(found.map_or(hay.len(), |line| line + 1));
+    found
+}
+
+/// For the test of linearity: how many bytes have been looked at.
+#[inline(always)]
+fn scanned(_bytes: usize) {
+    #[cfg(test)]
+    SCANNED.set(SCANNED.get() + _bytes);
+}
+
+#[cfg(test)]
+thread_local! {
+    static SCANNED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `input` in segments of `size`; returns the records and the bytes looked at.
+    fn cost(terminator: Terminator, input: &[u8], size: usize) -> (usize, usize) {
+        SCANNED.set(0);
+        let mut splitter = Splitter::new(terminator.unlimited(), 0);
+        let mut ends = 0;
+        for mut segment in input.chunks(size) {
+            while let Some(event) = splitter.next(&mut segment).unwrap() {
+                ends += usize::from(matches!(event, Event::Record(_) | Event::End));
+            }
+        }
+        (ends, SCANNED.get())
+    }
+
+    #[test]
+    fn a_megabyte_line_in_single_bytes_is_looked_at_once() {
+        let line = vec![b'x'; 1 << 20];
+        assert_eq!(cost(Terminator::crlf(), &line, 1), (0, line.len()));
+    }
+
+    #[test]
+    fn a_buffer_of_empty_lines_is_looked_at_once() {
+        let lines = b"\r\n".repeat(1 << 15);
+        assert_eq!(
+            cost(Terminator::crlf(), &lines, lines.len()),
+            (1 << 15, 1 << 16)
+        );
+    }
+
+    /// Three times is a byte that is in the last bytes of its segment and of those in the next
+    /// one that decide what has been held back.
+    #[test]
+    fn no_byte_is_looked_at_more_than_three_times() {
+        const LEN: usize = 1 << 16;
+        let terminators = [
+            Terminator::crlf(),
+            Terminator::line(),
+            Terminator::bytes(b"\r\n.\r\n"),
+            Terminator::bytes(b"aaaaaaab"),
+            Terminator::dot_block(),
+        ];
+        let inputs: [&[u8]; 6] = [b"x", b"a", b"\r", b"\n", b"\r\n", b"\r\n.a"];
+        for pattern in inputs {
+            let input = pattern.repeat(LEN / pattern.len());
+            for size in [1, 2, 3, 7, 8, 9, 1000, LEN] {
+                for whole in &terminators {
+                    for terminator in [whole.clone(), whole.clone().streamed()] {
+                        let (_, scanned) = cost(terminator.clone(), &input, size);
+                        assert!(
+                            scanned <= 3 * LEN,
+                            "{terminator:?}, {} in segments of {size}: {scanned}",
+                            pattern.escape_ascii()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Cases worth a name.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read};
+use std::rc::Rc;
+
+use asynchat::{
+    ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
+    More, Producer, ReadProducer, SimpleProducer,
+};
+use bytes::Bytes;
+
+use super::{ReadStep, Reader, Script, Step, bytes_of, run};
+
+#[test]
+fn dot_stuffer_by_hand() {
+    for (body, block) in [
+        ("", ".\r\n"),
+        ("a", "a\r\n.\r\n"),
+        ("a\r\n", "a\r\n.\r\n"),
+        ("\r\n", "\r\n.\r\n"),
+        (".", "..\r\n.\r\n"),
+        (".\r\n", "..\r\n.\r\n"),
+        ("..\r\n.a\r\n", "...\r\n..a\r\n.\r\n"),
+        ("a.\r\nb.c", "a.\r\nb.c\r\n.\r\n"),
+        // A bare CR or LF neither starts a line nor ends the last one.
+        ("a\r", "a\r\r\n.\r\n"),
+        ("a\n", "a\n\r\n.\r\n"),
+        ("\n.\n.\r.", "\n.\n.\r.\r\n.\r\n"),
+        ("\r\r\n.", "\r\r\n..\r\n.\r\n"),
+        ("\r\n\n.", "\r\n\n.\r\n.\r\n"),
+    ] {
+        for budget in [1, 2, 3, 70_000] {
+            let bytes = bytes_of(DotStuffer::new(body), &[budget]);
+            assert_eq!(
+                bytes.escape_ascii().to_string(),
+                block.escape_default().to_string()
+            );
+        }
+    }
+}
+
+#[test]
+fn chunked_producer_by_hand() {
+    let producer = ChunkedProducer::new(IterProducer::new(["", "hello, ", "", "world.."]));
+    let bytes = bytes_of(producer, &[16]);
+    assert_eq!(bytes, b"e\r\nhello, world..\r\n0\r\n\r\n");
+    let bytes = bytes_of(
+        ChunkedProducer::new(SimpleProducer::new("tea").chunk_size(2)),
+        &[2],
+    );
+    assert_eq!(bytes, b"2\r\nte\r\n1\r\na\r\n0\r\n\r\n");
+    assert_eq!(bytes_of(ChunkedProducer::new(""), &[16]), b"0\r\n\r\n");
+}
+
+#[test]
+fn chunked_producer_refuses_trailers_that_could_forge_a_message() {
+    let refused = |name: &str, value: &[u8]| {
+        let result = ChunkedProducer::new("").trailers([("Fine", &b"fine"[..]), (name, value)]);
+        result.is_err_and(|error| error.kind() == ErrorKind::InvalidInput)
+    };
+    for name in ["", " ", "a b", "a:", "a\r\nb", "\u{e9}", "a\0", "(a)", "\""] {
+        assert!(refused(name, b"x"), "{name:?}");
+    }
+    for value in [&b"\r\nX: y"[..], b"a\rb", b"a\n", b"\0"] {
+        assert!(refused("Name", value), "{}", value.escape_ascii());
+    }
+    assert!(!refused("!#$%&'*+-.^_`|~09azAZ", b"\x80 and so on\t"));
+}
+
+#[test]
+fn lines_producer_refuses_a_line_that_is_two() {
+    for (line, budget) in [("a\r\nb", 5), ("a\n", 7), ("\r", 70_000)] {
+        let output = run(LinesProducer::new(["first", line, "last"]), &[budget]);
+        assert_eq!(output.bytes, b"first\r\n", "{line:?}");
+        assert_eq!(output.error, Some(ErrorKind::InvalidInput), "{line:?}");
+    }
+}
+
+#[test]
+fn strings_vectors_and_boxes_are_producers() {
+    fn all(producer: impl Producer) -> Vec<u8> {
+        bytes_of(producer, &[usize::MAX])
+    }
+    assert_eq!(all("text"), b"text");
+    assert_eq!(all(&b"bytes"[..]), b"bytes");
+    assert_eq!(all(String::from("string")), b"string");
+    assert_eq!(all(vec![1, 2, 3]), [1, 2, 3]);
+    assert_eq!(all(Bytes::from_static(b"bytes")), b"bytes");
+    assert_eq!(all(Box::new("boxed")), b"boxed");
+    assert_eq!(all(Box::new("dyn") as Box<dyn Producer>), b"dyn");
+    for empty in [
+        all(""),
+        all(String::new()),
+        all(Vec::new()),
+        all(Bytes::new()),
+    ] {
+        assert_eq!(empty, b"");
+    }
+}
+
+#[test]
+fn a_budget_of_nothing_is_taken_as_one_byte() {
+    assert_eq!(
+        SimpleProducer::new("ab").more(0).unwrap(),
+        More::Chunk("a".into())
+    );
+    assert_eq!(
+        ReadProducer::new(&b"ab"[..]).more(0).unwrap(),
+        More::Chunk("a".into())
+    );
+    assert_eq!(
+        IterProducer::new(["ab"]).more(0).unwrap(),
+        More::Chunk("a".into())
+    );
+    assert_eq!(
+        LinesProducer::new(["ab"]).more(0).unwrap(),
+        More::Chunk("a".into())
+    );
+    assert_eq!(
+        DotStuffer::new("ab").more(0).unwrap(),
+        More::Chunk("a".into())
+    );
+    assert_eq!(
+        ChunkedProducer::new("ab").more(0).unwrap(),
+        More::Chunk("2".into())
+    );
+}
+
+#[test]
+fn data_in_memory_is_not_copied() {
+    let data = Bytes::from(b"no dot starts a line.\r\n".repeat(1000));
+    let inside = |chunk: &Bytes| data.as_ptr_range().contains(&chunk.as_ptr());
+    let producers: [Box<dyn Producer>; 6] = [
+        Box::new(data.clone()),
+        Box::new(SimpleProducer::new(data.clone())),
+        Box::new(IterProducer::new([data.clone()])),
+        Box::new(DotStuffer::new(data.clone())),
+        Box::new(ChunkedProducer::new(data.clone())),
+        Box::new(HookedProducer::new(data.clone(), |_| {})),
+    ];
+    for (i, mut producer) in producers.into_iter().enumerate() {
+        let mut uncopied = 0;
+        while let More::Chunk(chunk) = producer.more(10_000).unwrap() {
+            uncopied += if inside(&chunk) { chunk.len() } else { 0 };
+        }
+        // The last of an item may be gathered with the next one.
+        assert!(uncopied > data.len() - 4096, "producer {i}");
+    }
+}
+
+#[test]
+fn dot_stuffer_works_on_no_more_than_the_budget() {
+    let data = Bytes::from([&[b'x'; 10_000][..], b"\r\n.\r\n"].concat());
+    let mut producer = DotStuffer::new(HandsOverAll(data.clone()));
+    // The dot at the end of the large chunk is not looked for yet, so this is not a stuffed copy.
+    match producer.more(1000).unwrap() {
+        More::Chunk(chunk) => assert_eq!(chunk.as_ptr_range(), data[..1000].as_ptr_range()),
+        other => panic!("{other:?}"),
+    }
+}
+
+struct HandsOverAll(Bytes);
+
+impl Producer for HandsOverAll {
+    fn more(&mut self, _budget: usize) -> io::Result<More> {
+        Ok(More::Chunk(std::mem::take(&mut self.0)))
+    }
+}
+
+#[test]
+fn an_endless_iterator_is_asked_for_a_budget_only() {
+    let asked = Cell::new(0);
+    let mut producer = IterProducer::new(std::iter::repeat_with(|| {
+        asked.set(asked.get() + 1);
+        "0123456789"
+    }));
+    assert!(matches!(producer.more(1000).unwrap(), More::Chunk(chunk) if chunk.len() == 1000));
+    assert_eq!(asked.get(), 100);
+
+    let mut producer = LinesProducer::new(std::iter::repeat("12345678"));
+    assert!(matches!(producer.more(995).unwrap(), More::Chunk(chunk) if chunk.len() == 995));
+}
+
+#[test]
+fn composite_producer_drops_each_part_before_it_asks_the_next() {
+    let drops = Rc::new(Cell::new(0));
+    let steps = [Step::Chunk(b"x".into())];
+    let mut producer = CompositeProducer::new([]);
+    for _ in 0..3 {
+        producer.push(Script::counting(&steps, &drops));
+    }
+    for dropped in 0..3 {
+        assert_eq!(producer.more(9).unwrap(), More::Chunk("x".into()));
+        assert_eq!(drops.get(), dropped);
+    }
+    assert_eq!(producer.more(9).unwrap(), More::Done);
+    assert_eq!(drops.get(), 3);
+}
+
+#[test]
+fn read_producer_passes_errors_on_and_does_not_trust_the_count() {
+    let steps = [
+        ReadStep::Data(b"abc".into()),
+        ReadStep::Fail(ErrorKind::PermissionDenied),
+    ];
+    let output = run(ReadProducer::new(Reader(steps.into())), &[2]);
+    assert_eq!(output.bytes, b"abc");
+    assert_eq!(output.error, Some(ErrorKind::PermissionDenied));
+
+    struct Liar;
+    impl Read for Liar {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            Ok(buf.len() + 1)
+        }
+    }
+    assert_eq!(
+        ReadProducer::new(Liar).more(9).unwrap_err().kind(),
+        ErrorKind::Other
+    );
+}
+
+#[test]
+fn read_producer_leaves_chunks_alone_that_are_still_queued() {
+    let data: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+    let mut producer = ReadProducer::new(&data[..]);
+    let mut queued = Vec::new();
+    while let More::Chunk(chunk) = producer.more(usize::MAX).unwrap() {
+        assert!(chunk.len() <= 64 * 1024);
+        queued.push(chunk);
+    }
+    assert!(queued.concat() == data);
+}

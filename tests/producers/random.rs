@@ -1,0 +1,302 @@
+//! Random bytes, randomly cut, under random budgets.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use asynchat::{
+    ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
+    More, Produced, Producer, ReadProducer, SimpleProducer,
+};
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{Output, ReadStep, Reader, Script, Step, bytes_of, run};
+
+/// What the steps amount to: the bytes and the pauses before the first failure, and the failure.
+fn told(steps: &[Step]) -> Output {
+    let mut output = Output::default();
+    for step in steps {
+        match step {
+            Step::Chunk(chunk) => output.bytes.extend_from_slice(chunk),
+            Step::Pending => output.pending += 1,
+            Step::Fail => {
+                output.error = Some(ErrorKind::InvalidData);
+                break;
+            }
+        }
+    }
+    output
+}
+
+// ---- random input
+
+fn budgets() -> impl Strategy<Value = Vec<usize>> {
+    let one = prop_oneof![1..=4usize, 1..=100usize, 1..=70_000usize];
+    prop_oneof![Just(vec![1]), vec(one, 1..6)]
+}
+
+/// Bytes of which many matter to a line protocol.
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let nasty = prop::sample::select(b"\r\r\r\n\n\n...ab".to_vec());
+    prop_oneof![3 => vec(nasty, 0..12), 1 => vec(any::<u8>(), 0..300)]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => text().prop_map(Step::Chunk),
+        1 => (0..9000usize).prop_map(|n| Step::Chunk(vec![b'x'; n])),
+        2 => Just(Step::Pending),
+    ];
+    vec(step, 0..12)
+}
+
+fn failing_steps() -> impl Strategy<Value = Vec<Step>> {
+    (steps(), steps()).prop_map(|(mut steps, after)| {
+        steps.push(Step::Fail);
+        steps.extend(after);
+        steps
+    })
+}
+
+// ---- the other side of the wire, as plain as can be
+
+/// The body of a multi-line block, which must be all there is.
+fn unstuff(mut block: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = block.windows(2).position(|two| two == b"\r\n").unwrap();
+        let (line, rest) = (&block[..end], &block[end + 2..]);
+        if line == b"." {
+            assert_eq!(rest, b"", "a dot line inside the body");
+            return body;
+        }
+        body.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        body.extend_from_slice(b"\r\n");
+        block = rest;
+    }
+}
+
+/// The body and the trailer section of a chunked message, which must be all there is.
+fn unchunk(mut message: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut body = Vec::new();
+    loop {
+        let end = message.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = std::str::from_utf8(&message[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        message = &message[end + 2..];
+        if size == 0 {
+            return (body, message.strip_suffix(b"\r\n").unwrap().to_vec());
+        }
+        body.extend_from_slice(&message[..size]);
+        message = message[size..].strip_prefix(b"\r\n").unwrap();
+    }
+}
+
+proptest! {
+    #[test]
+    fn bytes_and_simple_producer_cut_and_lose_nothing(
+        data in vec(any::<u8>(), 0..2000),
+        budgets in budgets(),
+        size in 0..50usize,
+    ) {
+        prop_assert_eq!(&bytes_of(Bytes::from(data.clone()), &budgets), &data);
+        prop_assert_eq!(&bytes_of(SimpleProducer::new(data.clone()), &budgets), &data);
+
+        let output = run(SimpleProducer::new(data.clone()).chunk_size(size), &[70_000]);
+        prop_assert_eq!(output.chunks, data.len().div_ceil(size.max(1)));
+        prop_assert_eq!(output.bytes, data);
+    }
+
+    #[test]
+    fn read_producer_reads_to_the_end(
+        reads in vec(
+            prop_oneof![
+                5 => (1..200usize).prop_map(Ok),
+                2 => (1..150_000usize).prop_map(Ok),
+                1 => Just(Err(ErrorKind::Interrupted)),
+                1 => Just(Err(ErrorKind::WouldBlock)),
+            ],
+            0..10,
+        ),
+        mut budgets in budgets(),
+    ) {
+        // So that hundreds of kilobytes do not come byte by byte.
+        budgets.push(65_536);
+        let mut data = Vec::new();
+        let mut steps = VecDeque::new();
+        for read in &reads {
+            steps.push_back(match *read {
+                Ok(n) => {
+                    let piece: Vec<u8> = (data.len()..data.len() + n).map(|i| (i % 251) as u8).collect();
+                    data.extend_from_slice(&piece);
+                    ReadStep::Data(piece)
+                }
+                Err(kind) => ReadStep::Fail(kind),
+            });
+        }
+        let blocks = reads.iter().filter(|read| **read == Err(ErrorKind::WouldBlock)).count();
+
+        let output = run(ReadProducer::new(Reader(steps)), &budgets);
+        prop_assert!(output.bytes == data);
+        prop_assert_eq!((output.pending, output.error), (blocks, None));
+    }
+
+    #[test]
+    fn iter_producer_concatenates(
+        sizes in vec(prop_oneof![8 => 0..40usize, 1 => 4000..9000usize], 0..30),
+        budgets in budgets(),
+    ) {
+        let items: Vec<Vec<u8>> = sizes.iter().zip(b'a'..).map(|(&n, byte)| vec![byte; n]).collect();
+        let output = bytes_of(IterProducer::new(items.clone()), &budgets);
+        prop_assert!(output == items.concat());
+    }
+
+    #[test]
+    fn lines_producer_ends_each_line(
+        lines in vec("[ -~]{0,40}", 0..30),
+        budgets in budgets(),
+    ) {
+        let expected: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let output = run(LinesProducer::new(&lines), &budgets);
+        prop_assert_eq!(&output.bytes, expected.as_bytes());
+        prop_assert_eq!(run(LinesProducer::new(&lines), &[70_000]).chunks, usize::from(!lines.is_empty()));
+    }
+
+    #[test]
+    fn composite_producer_is_the_sum_of_its_parts(parts in vec(steps(), 0..5)) {
+        let drops = Rc::new(Cell::new(0));
+        let mut producer = CompositeProducer::new(
+            parts.iter().map(|steps| Box::new(Script::counting(steps, &drops)) as Box<dyn Producer>),
+        );
+        producer.push(Script::counting(&[Step::Chunk(b"end".into())], &drops));
+        let output = run(producer, &[usize::MAX]);
+
+        let mut expected = told(&parts.concat());
+        expected.bytes.extend_from_slice(b"end");
+        prop_assert_eq!((output.bytes, output.pending), (expected.bytes, expected.pending));
+        prop_assert_eq!(drops.get() as usize, parts.len() + 1);
+    }
+
+    #[test]
+    fn dot_stuffer_is_undone_by_the_reader(steps in steps(), budgets in budgets()) {
+        let output = run(DotStuffer::new(Script::new(&steps)), &budgets);
+        let mut body = told(&steps).bytes;
+        if !body.is_empty() && !body.ends_with(b"\r\n") {
+            body.extend_from_slice(b"\r\n");
+        }
+        prop_assert_eq!(output.pending, told(&steps).pending);
+        prop_assert_eq!(unstuff(&output.bytes), body);
+    }
+
+    #[test]
+    fn dot_stuffer_does_not_see_how_its_input_is_cut(
+        body in vec(prop::sample::select(b"\r\r\n\n..a".to_vec()), 0..40),
+        cuts in vec(1..6usize, 1..6),
+        budgets in budgets(),
+    ) {
+        let whole = bytes_of(DotStuffer::new(Bytes::from(body.clone())), &[70_000]);
+        let mut pieces = Vec::new();
+        let mut rest = &body[..];
+        for &n in cuts.iter().cycle() {
+            let (piece, behind) = rest.split_at(n.min(rest.len()));
+            pieces.push(Step::Chunk(piece.to_vec()));
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(&bytes_of(DotStuffer::new(Script::new(&pieces)), &budgets), &whole);
+        prop_assert_eq!(&bytes_of(DotStuffer::new(body), &budgets), &whole);
+    }
+
+    #[test]
+    fn chunked_producer_is_undone_by_the_reader(steps in steps(), budgets in budgets()) {
+        let producer = ChunkedProducer::new(Script::new(&steps)).trailers([("A", "1"), ("b-c", "")]);
+        let output = run(producer.unwrap(), &budgets);
+        let expected = told(&steps);
+        prop_assert_eq!(output.pending, expected.pending);
+        let (body, trailers) = unchunk(&output.bytes);
+        prop_assert!(body == expected.bytes);
+        prop_assert_eq!(trailers, b"A: 1\r\nb-c: \r\n");
+    }
+
+    #[test]
+    fn hooked_producer_reports_once_however_it_ends(
+        steps in prop_oneof![steps(), failing_steps()],
+        calls in 0..20usize,
+    ) {
+        let drops = Rc::new(Cell::new(0));
+        let reports = Rc::new(RefCell::new(Vec::<Produced>::new()));
+        let mut producer = HookedProducer::new(Script::counting(&steps, &drops), {
+            let (reports, drops) = (reports.clone(), drops.clone());
+            move |produced| {
+                assert_eq!(drops.get(), 1, "the hook ran before the producer was gone");
+                reports.borrow_mut().push(produced);
+            }
+        });
+        let (mut bytes, mut complete) = (0, false);
+        for _ in 0..calls {
+            match producer.more(100) {
+                Ok(More::Chunk(chunk)) => bytes += chunk.len() as u64,
+                Ok(More::Pending) => {}
+                Ok(More::Done) => {
+                    complete = true;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        prop_assert!(reports.borrow().is_empty());
+        drop(producer);
+        let reports = reports.borrow();
+        prop_assert_eq!(reports.len(), 1);
+        prop_assert_eq!((reports[0].bytes, reports[0].complete), (bytes, complete));
+    }
+
+    #[test]
+    fn an_error_passes_through_after_all_that_came_before_it(
+        steps in failing_steps(),
+        budgets in budgets(),
+    ) {
+        let expected = told(&steps);
+        for wrap in WRAPPERS {
+            let output = run(wrap(Box::new(Script::new(&steps))), &[usize::MAX]);
+            prop_assert_eq!(output.error, Some(ErrorKind::InvalidData));
+            prop_assert_eq!(output.pending, expected.pending);
+        }
+        let stuffed = run(DotStuffer::new(Script::new(&steps)), &budgets).bytes;
+        let whole = bytes_of(DotStuffer::new(expected.bytes), &[70_000]);
+        let unfinished = whole.strip_suffix(b".\r\n").unwrap();
+        prop_assert!(stuffed == unfinished || [&stuffed[..], b"\r\n"].concat() == unfinished);
+    }
+
+    #[test]
+    fn what_is_inside_is_dropped_once(
+        steps in prop_oneof![steps(), failing_steps()],
+        calls in 0..30usize,
+    ) {
+        for wrap in WRAPPERS {
+            let drops = Rc::new(Cell::new(0));
+            let mut producer = wrap(Box::new(Script::counting(&steps, &drops)));
+            for _ in 0..calls {
+                if !matches!(producer.more(500), Ok(More::Chunk(_) | More::Pending)) {
+                    break;
+                }
+            }
+            drop(producer);
+            prop_assert_eq!(drops.get(), 1);
+        }
+    }
+}
+
+type Wrapper = fn(Box<dyn Producer>) -> Box<dyn Producer>;
+
+const WRAPPERS: [Wrapper; 4] = [
+    |inner| Box::new(CompositeProducer::new([inner])),
+    |inner| Box::new(DotStuffer::new(inner)),
+    |inner| Box::new(ChunkedProducer::new(inner)),
+    |inner| Box::new(HookedProducer::new(inner, |_| {})),
+];
