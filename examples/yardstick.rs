@@ -39,13 +39,9 @@ struct Session {
 impl AsyncChat for Session {
     fn found_terminator(&mut self, line: &[u8]) -> Result {
         let chat = &self.chat;
-        let (verb, argument) = match line.iter().position(|byte| *byte == b' ') {
-            Some(space) => (&line[..space], &line[space + 1..]),
-            None => (line, &line[line.len()..]),
-        };
-        match verb {
-            b"BULK" => {
-                let count = std::str::from_utf8(argument)?.parse()?;
+        match line {
+            [b'B', b'U', b'L', b'K', b' ', count @ ..] => {
+                let count = std::str::from_utf8(count)?.parse()?;
                 write!(chat, "211 {count}\r\n");
                 chat.push_with_producer(Filling {
                     left: count,
@@ -53,9 +49,9 @@ impl AsyncChat for Session {
                 });
                 chat.push("\r\n");
             }
-            b"ARTICLE" => {
+            [b'A', b'R', b'T', b'I', b'C', b'L', b'E', b' ', number @ ..] => {
                 chat.push_slice(b"220 ");
-                chat.push_slice(argument);
+                chat.push_slice(number);
                 chat.push("\r\n");
                 chat.push(self.shared.article.clone());
             }
@@ -63,8 +59,8 @@ impl AsyncChat for Session {
                 self.shared.room.borrow_mut().push(chat.clone());
                 chat.push("200 JOIN\r\n");
             }
-            b"SAY" => {
-                let message = [b"300 ", argument, b"\r\n"].concat();
+            [b'S', b'A', b'Y', b' ', words @ ..] => {
+                let message = [b"300 ", words, b"\r\n"].concat();
                 for member in self.shared.room.borrow().iter() {
                     member.push_slice(&message);
                 }
@@ -73,7 +69,7 @@ impl AsyncChat for Session {
                 chat.push("205 bye\r\n");
                 chat.close_when_done();
             }
-            _ => {
+            line => {
                 chat.push_slice(b"200 ");
                 chat.push_slice(line);
                 chat.push_slice(b"\r\n");

@@ -426,7 +426,7 @@ impl Core {
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             records_in: Cell::new(0),
-            out: RefCell::new(Fifo::default()),
+            out: RefCell::new(Fifo::new(Limits::default().high_water)),
             chat: ChatState {
                 is_chat: Cell::new(false),
                 choked: Cell::new(false),
@@ -487,10 +487,17 @@ impl Core {
     }
 
     /// Has the loop look at this channel before it sleeps.
+    #[inline]
     pub(crate) fn touch(self: &Rc<Self>) {
-        if !self.touched.get()
-            && let Some(home) = self.home()
-        {
+        if !self.touched.get() {
+            self.touch_first();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn touch_first(self: &Rc<Self>) {
+        if let Some(home) = self.home() {
             self.touched.set(true);
             home.touched.borrow_mut().push_back(Rc::clone(self));
         }

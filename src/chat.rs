@@ -180,6 +180,7 @@ impl Chat {
     pub(crate) fn new(channel: Channel, limits: Limits) -> Self {
         channel.0.chat.is_chat.set(true);
         channel.0.chat.limits.set(limits);
+        channel.0.out.borrow_mut().set_high_water(limits.high_water);
         Chat(channel)
     }
 
@@ -190,15 +191,17 @@ impl Chat {
 
     /// Queues `data`. Nothing is sent before the callback has returned: then all that was pushed
     /// goes out at once. Large [`Bytes`] are not copied, and shared by all who push clones.
+    #[inline]
     pub fn push(&self, data: impl Into<Bytes>) {
-        let data = data.into();
-        self.queue(|core| core.out.borrow_mut().push_bytes(data));
+        let over = self.core().out.borrow_mut().push_bytes(data.into());
+        self.core().pushed(over);
     }
 
     /// Queues a copy of `data`, in a buffer that it shares with what is pushed before and after.
-    #[inline]
+    #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {
-        self.queue(|core| core.out.borrow_mut().push_slice(data));
+        let over = self.core().out.borrow_mut().push_slice(data);
+        self.core().pushed(over);
     }
 
     /// Queues formatted text, so that `write!(chat, "211 {count}\r\n")` works: nothing to import,
@@ -267,6 +270,7 @@ impl Chat {
     pub fn set_limits(&self, limits: Limits) {
         let core = self.core();
         core.chat.limits.set(limits);
+        core.out.borrow_mut().set_high_water(limits.high_water);
         core.attention.set(true);
         core.touch();
     }
@@ -311,20 +315,9 @@ impl Chat {
         }
     }
 
+    #[inline]
     fn core(&self) -> &Rc<Core> {
         &self.0.0
-    }
-
-    #[inline]
-    fn queue(&self, push: impl FnOnce(&Core)) {
-        let core = self.core();
-        push(core);
-        let queued = core.out.borrow().queued();
-        let limits = core.chat.limits.get();
-        if queued > limits.high_water {
-            core.choke(queued, limits.output);
-        }
-        core.touch();
     }
 
     fn push_item(&self, item: Item) {
@@ -346,11 +339,21 @@ impl Core {
         }
     }
 
+    /// Has the loop send what was pushed, and stops the session if that was too much.
+    #[inline]
+    fn pushed(self: &Rc<Self>, over: bool) {
+        if over {
+            self.choke();
+        }
+        self.touch();
+    }
+
     /// More is queued than the peer takes.
     #[cold]
-    fn choke(self: &Rc<Self>, queued: usize, limit: usize) {
+    fn choke(self: &Rc<Self>) {
         self.chat.choked.set(true);
         self.attention.set(true);
+        let (queued, limit) = (self.out.borrow().queued(), self.chat.limits.get().output);
         if queued > limit {
             tracing::warn!(queued, limit, id = %self.id.get(), "the peer does not read");
             self.end(Close::OutputLimit);

@@ -28,16 +28,19 @@ const COPIED: usize = 4096;
 const GATHERED: usize = 64;
 
 /// Output in waiting.
-#[derive(Default)]
 pub struct Fifo {
     /// The front of the queue: small pushes, one after another.
     head: Vec<u8>,
+    /// Up to this length the head takes a push without further ado: nothing is behind it, the
+    /// queue is open, and stays under its high-water mark. Zero where any of that is not so.
+    plain: usize,
     /// How much of the head is sent.
     sent: usize,
     /// What comes after the head.
     rest: VecDeque<Item>,
-    /// Bytes in the head and the rest, without what producers have yet to make.
-    queued: usize,
+    /// Bytes in the rest, without what producers have yet to make.
+    behind: usize,
+    high_water: usize,
     /// The producer at the front has nothing for now.
     parked: bool,
     /// Nothing more is taken: its close is queued, or the channel has ended.
@@ -63,25 +66,88 @@ pub enum Item {
 }
 
 impl Fifo {
-    /// Queues a copy of `data`.
-    #[inline]
-    pub fn push_slice(&mut self, data: &[u8]) {
-        if self.sealed {
-            return;
+    /// An empty queue that is over its mark when more than `high_water` bytes are in it.
+    pub fn new(high_water: usize) -> Self {
+        Fifo {
+            head: Vec::new(),
+            plain: high_water,
+            sent: 0,
+            rest: VecDeque::new(),
+            behind: 0,
+            high_water,
+            parked: false,
+            sealed: false,
         }
-        self.queued += data.len();
-        self.tail().extend_from_slice(data);
     }
 
-    /// Queues `data`, without a copy if it is large.
-    pub fn push_bytes(&mut self, data: Bytes) {
+    /// Moves the high-water mark.
+    pub fn set_high_water(&mut self, bytes: usize) {
+        self.high_water = bytes;
+        self.settle();
+    }
+
+    /// Queues a copy of `data`; says whether the queue is over its high-water mark.
+    #[inline]
+    pub fn push_slice(&mut self, data: &[u8]) -> bool {
+        if data.len() <= self.plain.saturating_sub(self.head.len()) {
+            self.head.extend_from_slice(data);
+            return false;
+        }
+        self.push_behind(data)
+    }
+
+    /// Queues `data`, without a copy if it is large; says whether the queue is over its
+    /// high-water mark.
+    #[inline]
+    pub fn push_bytes(&mut self, data: Bytes) -> bool {
         if data.len() < COPIED {
             return self.push_slice(&data);
         }
-        if !self.sealed {
-            self.queued += data.len();
-            self.rest.push_back(Item::Large(data));
+        self.push_large(data)
+    }
+
+    fn push_large(&mut self, data: Bytes) -> bool {
+        if self.sealed {
+            return false;
         }
+        self.behind += data.len();
+        self.rest.push_back(Item::Large(data));
+        self.settle();
+        self.queued() > self.high_water
+    }
+
+    /// A push that is not plain.
+    #[cold]
+    #[inline(never)]
+    fn push_behind(&mut self, data: &[u8]) -> bool {
+        if self.sealed {
+            return false;
+        }
+        match self.rest.back_mut() {
+            None => {
+                self.compact();
+                self.head.extend_from_slice(data);
+            }
+            Some(Item::Small(tail)) => {
+                tail.extend_from_slice(data);
+                self.behind += data.len();
+            }
+            Some(_) => {
+                self.rest.push_back(Item::Small(data.to_vec()));
+                self.behind += data.len();
+            }
+        }
+        self.settle();
+        self.queued() > self.high_water
+    }
+
+    /// Sees anew how far the head takes plain pushes.
+    fn settle(&mut self) {
+        self.plain = if self.sealed || !self.rest.is_empty() {
+            0
+        } else {
+            self.sent.saturating_add(self.high_water)
+        };
     }
 
     /// Queues a producer, a hook or a mark; gives it back if nothing more is taken.
@@ -91,12 +157,13 @@ impl Fifo {
         }
         self.sealed = matches!(item, Item::Close(_));
         self.rest.push_back(item);
+        self.settle();
         None
     }
 
     /// Bytes queued and not yet sent. What a producer has yet to make does not count.
     pub fn queued(&self) -> usize {
-        self.queued
+        self.at_hand() + self.behind
     }
 
     /// Whether there is anything to do: bytes to send, a producer to ask, a mark to act on.
@@ -114,18 +181,20 @@ impl Fifo {
     pub fn discard(&mut self) -> VecDeque<Item> {
         self.head = Vec::new();
         self.sent = 0;
-        self.queued = 0;
+        self.behind = 0;
         self.parked = false;
         let mut discarded = mem::take(&mut self.rest);
         if let Some(Item::Close(_)) = discarded.back() {
             self.rest.extend(discarded.pop_back());
         }
+        self.settle();
         discarded
     }
 
     /// Takes nothing more from now on.
     pub fn seal(&mut self) {
         self.sealed = true;
+        self.settle();
     }
 
     /// Gives the head a buffer to fill, if it has none of its own.
@@ -144,29 +213,6 @@ impl Fifo {
         }
     }
 
-    /// The buffer at the very end of the queue.
-    #[inline]
-    fn tail(&mut self) -> &mut Vec<u8> {
-        if self.rest.is_empty() {
-            if self.sent > 0 {
-                self.compact();
-            }
-            return &mut self.head;
-        }
-        self.tail_behind()
-    }
-
-    fn tail_behind(&mut self) -> &mut Vec<u8> {
-        if !matches!(self.rest.back(), Some(Item::Small(_))) {
-            self.rest.push_back(Item::Small(Vec::new()));
-        }
-        match self.rest.back_mut() {
-            Some(Item::Small(tail)) => tail,
-            // Not reached: it was put there two lines above.
-            _ => &mut self.head,
-        }
-    }
-
     /// Drops what is sent off the head once that is the larger part of it: amortised, each byte
     /// moves at most once.
     fn compact(&mut self) {
@@ -182,6 +228,12 @@ impl Fifo {
 
     /// What the front of the queue calls for, with `budget` bytes left to send.
     fn front(&mut self, budget: usize) -> Front {
+        let front = self.look(budget);
+        self.settle();
+        front
+    }
+
+    fn look(&mut self, budget: usize) -> Front {
         loop {
             if self.at_hand() >= budget {
                 return Front::Send;
@@ -196,8 +248,14 @@ impl Fifo {
             };
             match item {
                 // Into the head with it, unless it has grown too large to be worth the copy.
-                Item::Small(data) if data.len() < COPIED => self.head.extend_from_slice(&data),
-                Item::Small(data) if nothing_before => self.head = data,
+                Item::Small(data) if data.len() < COPIED => {
+                    self.behind -= data.len();
+                    self.head.extend_from_slice(&data);
+                }
+                Item::Small(data) if nothing_before => {
+                    self.behind -= data.len();
+                    self.head = data;
+                }
                 Item::Small(data) => {
                     self.rest.push_front(Item::Large(data.into()));
                     return Front::Send;
@@ -243,10 +301,10 @@ impl Fifo {
             More::Chunk(chunk) => chunk,
         };
         self.rest.push_front(Item::Producer(producer));
-        self.queued += chunk.len();
         if chunk.len() < COPIED {
             self.head.extend_from_slice(&chunk);
         } else {
+            self.behind += chunk.len();
             self.rest.push_front(Item::Large(chunk));
         }
         None
@@ -279,7 +337,6 @@ impl Fifo {
 
     /// Forgets `sent` bytes at the front.
     fn advance(&mut self, mut sent: usize) {
-        self.queued -= sent;
         let from_head = sent.min(self.at_hand());
         self.sent += from_head;
         sent -= from_head;
@@ -294,16 +351,18 @@ impl Fifo {
                 // Not reached: only these two are gathered.
                 other => {
                     self.rest.extend(other);
-                    return;
+                    break;
                 }
             };
             let from_this = sent.min(data.len());
             sent -= from_this;
+            self.behind -= from_this;
             if from_this < data.len() {
                 data.advance(from_this);
                 self.rest.push_front(Item::Large(data));
             }
         }
+        self.settle();
     }
 }
 

@@ -14,13 +14,14 @@
 //! A record that lies whole in the input is borrowed from there. Only one that does not is
 //! copied, into a buffer that exists no longer than the record.
 
-use std::sync::LazyLock;
+mod cursor;
+
 use std::time::Duration;
 
-use memchr::{memchr, memchr_iter, memmem};
-
 use crate::Result;
-use crate::terminator::{Kind, Needle, Terminator};
+use crate::terminator::{Kind, Terminator};
+
+use cursor::{Cursor, Step, whole_line};
 
 /// What [`Splitter::next`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub struct Splitter {
     phase: Phase,
     /// Of the terminator: kept, because they are asked for with every record.
     streamed: bool,
+    whole_crlf: bool,
     limit: u64,
     cursor: Cursor,
     terminator: Terminator,
@@ -76,6 +78,7 @@ impl Splitter {
         let mut splitter = Self {
             phase: Phase::Reading,
             streamed: false,
+            whole_crlf: false,
             limit: 0,
             cursor: Cursor::default(),
             terminator: Terminator::crlf(),
@@ -106,6 +109,12 @@ impl Splitter {
             if event.is_some() || self.phase != Phase::Reading {
                 return Ok(event);
             }
+        }
+        if self.whole_crlf
+            && self.cursor == Cursor::default()
+            && let Some(line) = whole_line(input, self.limit)
+        {
+            return Ok(Some(Event::Record(line)));
         }
         Ok(if self.streamed {
             self.next_chunk(input)
@@ -231,16 +240,16 @@ impl Splitter {
         }
     }
 
-    /// Takes the buffer back, empty, lent or not. A splitter with a record in hand needs it and
-    /// gives one without capacity; so does one that has none.
+    /// Takes the buffer back, lent or not, unless bytes of a record are in it: then, and where
+    /// there is none, the result is without capacity.
     ///
     /// A buffer of its own making the splitter frees by itself when `next` finds nothing more and
-    /// no record in hand.
+    /// nothing is in it.
     pub fn take_buffer(&mut self) -> Vec<u8> {
-        if !self.is_idle() {
+        self.settle();
+        if !self.buffer.is_empty() {
             return Vec::new();
         }
-        self.settle();
         self.lent = false;
         std::mem::take(&mut self.buffer)
     }
@@ -264,7 +273,7 @@ impl Splitter {
                 return Some(Event::Record(content));
             }
             if step == Step::default() {
-                self.free_if_idle();
+                self.free_if_empty();
                 return None;
             }
             let lead = Cursor::lead(self.terminator.kind(), step.lead);
@@ -313,7 +322,7 @@ impl Splitter {
                 return Some(Event::End);
             }
             if step == Step::default() {
-                self.free_if_idle();
+                self.free_if_empty();
                 return None;
             }
         };
@@ -344,7 +353,7 @@ impl Splitter {
                 }))
             }
             Phase::Spent if input.is_empty() => {
-                self.free_if_idle();
+                self.free_if_empty();
                 Ok(None)
             }
             Phase::Spent => Err("more input, but the terminator is still count(0), \
@@ -389,6 +398,7 @@ impl Splitter {
     #[inline]
     fn install(&mut self, terminator: Terminator) {
         self.streamed = terminator.is_streamed();
+        self.whole_crlf = !self.streamed && *terminator.kind() == Kind::Crlf;
         self.limit = terminator.limit_or(self.default_limit);
         self.terminator = terminator;
         self.begin();
@@ -415,7 +425,8 @@ impl Splitter {
 
     fn overflow(&mut self) -> Event<'static> {
         self.phase = Phase::Overflowed;
-        self.empty_buffer();
+        self.buffer.clear();
+        self.free_if_empty();
         Event::Overflow
     }
 
@@ -424,15 +435,8 @@ impl Splitter {
         matches!(self.phase, Phase::Overflowed | Phase::Discarding)
     }
 
-    fn free_if_idle(&mut self) {
-        if self.cursor == Cursor::default() {
-            self.empty_buffer();
-        }
-    }
-
-    fn empty_buffer(&mut self) {
-        self.buffer.clear();
-        if !self.lent {
+    fn free_if_empty(&mut self) {
+        if self.buffer.is_empty() && !self.lent {
             self.buffer = Vec::new();
         }
     }
@@ -456,289 +460,9 @@ fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: u64) {
     buffer.extend_from_slice(bytes);
 }
 
-/// Where in a record the input stands. The default is its beginning.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Cursor {
-    /// The bytes known to be content so far.
-    length: u64,
-    /// The bytes held back: so much of the terminator has been seen.
-    matched: usize,
-    /// The same for dot blocks, whose terminator depends on what precedes it.
-    line: Line,
-}
-
-/// Where in a line of a dot block.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Line {
-    #[default]
-    Start,
-    /// After a dot at the start, which is held back.
-    Dot,
-    /// After a dot at the start and a CR, which are held back.
-    DotCr,
-    Text,
-    /// After a CR, which is content whatever follows.
-    Cr,
-}
-
-/// What a scan found: first bytes that had been held back and are content after all, then, at the
-/// front of the input, content, and bytes that are no content, or perhaps none.
-///
-/// Nothing at all means that there was no input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Step {
-    /// There is none together with `content`, nor with `end`.
-    lead: usize,
-    content: usize,
-    /// The terminator, or what may become it, or a dot that is removed. Whatever it is, it can
-    /// only follow where a terminator can begin: see [`Cursor::rewind`].
-    tail: usize,
-    /// `tail` is, or completes, the terminator.
-    end: bool,
-}
-
-impl Step {
-    fn end(content: usize, tail: usize) -> Self {
-        Self {
-            content,
-            tail,
-            end: true,
-            ..Self::default()
-        }
-    }
-
-    fn more(content: usize, tail: usize) -> Self {
-        Self {
-            content,
-            tail,
-            ..Self::default()
-        }
-    }
-
-    fn lead(lead: usize, tail: usize) -> Self {
-        Self {
-            lead,
-            tail,
-            ..Self::default()
-        }
-    }
-}
-
-impl Cursor {
-    /// Looks at the front of `hay` and moves behind what the step says. All but `length`, which
-    /// is the caller's to keep, since it decides what to do with the content.
-    #[inline]
-    fn scan(&mut self, kind: &Kind, hay: &[u8]) -> Step {
-        let Some(&first) = hay.first() else {
-            let done = matches!(*kind, Kind::Count(n) if n == self.length);
-            return Step {
-                end: done,
-                ..Step::default()
-            };
-        };
-        match kind {
-            Kind::Crlf | Kind::Line if self.matched > 0 => {
-                scanned(1);
-                self.matched = 0;
-                if first == b'\n' {
-                    Step::end(0, 1)
-                } else {
-                    Step::lead(1, 0)
-                }
-            }
-            Kind::Crlf => match find_crlf(hay) {
-                Some(cr) => Step::end(cr, 2),
-                None => self.hold(hay, usize::from(hay.ends_with(b"\r"))),
-            },
-            Kind::Line => match find_lf(hay) {
-                Some((content, ending)) => Step::end(content, ending),
-                None => self.hold(hay, usize::from(hay.ends_with(b"\r"))),
-            },
-            Kind::Bytes(needle) if self.matched > 0 => self.carry(needle, hay),
-            Kind::Bytes(needle) => match find_needle(needle, hay) {
-                Some(at) => Step::end(at, needle.bytes().len()),
-                None => self.hold(hay, find_begun(needle, hay)),
-            },
-            Kind::Count(n) => {
-                let left = n.saturating_sub(self.length);
-                match usize::try_from(left) {
-                    Ok(left) if left <= hay.len() => Step::end(left, 0),
-                    _ => Step::more(hay.len(), 0),
-                }
-            }
-            Kind::Everything | Kind::IdleGap(_) => Step::more(hay.len(), 0),
-            Kind::DotBlock => self.scan_block(first, hay),
-        }
-    }
-
-    /// All of `hay` is content but its last `held` bytes.
-    fn hold(&mut self, hay: &[u8], held: usize) -> Step {
-        self.matched = held;
-        Step::more(hay.len().saturating_sub(held), held)
-    }
-
-    /// The front of `hay` after `matched` bytes that were held back.
-    fn carry(&mut self, needle: &Needle, hay: &[u8]) -> Step {
-        let held = self.matched;
-        for (taken, &byte) in hay.iter().enumerate() {
-            scanned(1);
-            if needle.bytes().get(self.matched) != Some(&byte) {
-                let still = needle.border(self.matched);
-                if still > taken {
-                    let lead = self.matched - still;
-                    self.matched = still;
-                    return Step::lead(lead, taken);
-                }
-                // What may still match begins in `hay`, where the fast search finds it: going
-                // on here could release a byte at a time for the whole of it ("aab" in "aaa..").
-                self.matched = 0;
-                return Step::lead(held, 0);
-            }
-            self.matched += 1;
-            if self.matched == needle.bytes().len() {
-                self.matched = 0;
-                return Step::end(0, taken + 1);
-            }
-        }
-        Step::more(0, hay.len())
-    }
-
-    fn scan_block(&mut self, first: u8, hay: &[u8]) -> Step {
-        match (self.line, first) {
-            (Line::Start, b'.') => {
-                if hay.starts_with(b".\r\n") {
-                    return Step::end(0, 3);
-                }
-                self.line = Line::Dot;
-                return Step::more(0, 1);
-            }
-            (Line::Dot, b'\r') => {
-                self.line = Line::DotCr;
-                return Step::more(0, 1);
-            }
-            (Line::DotCr, b'\n') => {
-                self.line = Line::Start;
-                return Step::end(0, 1);
-            }
-            (Line::DotCr, _) => {
-                self.line = Line::Cr;
-                return Step::lead(1, 0);
-            }
-            (Line::Cr, b'\n') => {
-                self.line = Line::Start;
-                return Step::more(1, 0);
-            }
-            _ => {}
-        }
-        let Some(line) = find_dot_line(hay) else {
-            self.line = match hay {
-                [.., b'\r', b'\n'] => Line::Start,
-                [.., b'\r'] => Line::Cr,
-                _ => Line::Text,
-            };
-            return Step::more(hay.len(), 0);
-        };
-        if hay
-            .get(line..)
-            .is_some_and(|rest| rest.starts_with(b".\r\n"))
-        {
-            self.line = Line::Start;
-            return Step::end(line, 3);
-        }
-        self.line = Line::Dot;
-        Step::more(line, 1)
-    }
-
-    /// Back over a step's tail: nothing is matched yet where a terminator can begin.
-    fn rewind(&mut self) {
-        self.matched = 0;
-        self.line = Line::Start;
-    }
-
-    /// The bytes held back.
-    #[inline]
-    fn held<'k>(&self, kind: &'k Kind) -> &'k [u8] {
-        match (kind, self.line) {
-            (Kind::DotBlock, Line::Dot) => b".",
-            (Kind::DotBlock, Line::DotCr) => b".\r",
-            _ => Self::lead(kind, self.matched),
-        }
-    }
-
-    /// The bytes of a step's lead. They are the front of the terminator, but the dot, which is
-    /// never content.
-    #[inline]
-    fn lead(kind: &Kind, len: usize) -> &[u8] {
-        let terminator = match kind {
-            Kind::Bytes(needle) => needle.bytes(),
-            _ => b"\r",
-        };
-        terminator.get(..len).unwrap_or_default()
-    }
-}
-
-/// Where the first CR LF begins.
-#[inline]
-fn find_crlf(hay: &[u8]) -> Option<usize> {
-    // LF is looked for and not CR: what precedes it has been read, what follows a CR may not be
-    // there yet.
-    let found = memchr_iter(b'\n', hay).find_map(|lf| {
-        let cr = lf.checked_sub(1)?;
-        (hay.get(cr) == Some(&b'\r')).then_some(cr)
-    });
-    scanned(found.map_or(hay.len(), |cr| cr + 2));
-    found
-}
-
-/// Where the first LF, or CR LF, begins, and its length.
-#[inline]
-fn find_lf(hay: &[u8]) -> Option<(usize, usize)> {
-    let found = memchr(b'\n', hay);
-    scanned(found.map_or(hay.len(), |lf| lf + 1));
-    found.map(|lf| match lf.checked_sub(1) {
-        Some(cr) if hay.get(cr) == Some(&b'\r') => (cr, 2),
-        _ => (lf, 1),
-    })
-}
-
-fn find_needle(needle: &Needle, hay: &[u8]) -> Option<usize> {
-    let len = needle.bytes().len();
-    if hay.len() < len {
-        return None;
-    }
-    let found = needle.find(hay);
-    scanned(found.map_or(hay.len(), |at| at + len));
-    found
-}
-
-fn find_begun(needle: &Needle, hay: &[u8]) -> usize {
-    scanned(hay.len().min(needle.bytes().len() - 1));
-    needle.begun(hay)
-}
-
-/// Where the first line begins, not the one in hand, that begins with a dot.
-fn find_dot_line(hay: &[u8]) -> Option<usize> {
-    static DOT_LINE: LazyLock<memmem::Finder<'static>> =
-        LazyLock::new(|| memmem::Finder::new(b"\r\n."));
-    let found = DOT_LINE.find(hay).map(|cr| cr + 2);
-    scanned(found.map_or(hay.len(), |line| line + 1));
-    found
-}
-
-/// For the test of linearity: how many bytes have been looked at.
-#[inline(always)]
-fn scanned(_bytes: usize) {
-    #[cfg(test)]
-    SCANNED.set(SCANNED.get() + _bytes);
-}
-
-#[cfg(test)]
-thread_local! {
-    static SCANNED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
 #[cfg(test)]
 mod tests {
+    use super::cursor::SCANNED;
     use super::*;
 
     /// Feeds `input` in segments of `size`; returns the records and the bytes looked at.
