@@ -179,8 +179,7 @@ pub struct Chat(Channel);
 impl Chat {
     pub(crate) fn new(channel: Channel, limits: Limits) -> Self {
         channel.0.chat.is_chat.set(true);
-        channel.0.chat.limits.set(limits);
-        channel.0.out.borrow_mut().set_high_water(limits.high_water);
+        channel.0.set_limits(limits);
         Chat(channel)
     }
 
@@ -269,9 +268,10 @@ impl Chat {
     /// Sets the limits of this connection. A new record limit holds from the next record.
     pub fn set_limits(&self, limits: Limits) {
         let core = self.core();
-        core.chat.limits.set(limits);
-        core.out.borrow_mut().set_high_water(limits.high_water);
+        core.set_limits(limits);
         core.attention.set(true);
+        // A queue that was over the old marks may be under the new ones: look at it now.
+        core.blocked.set(false);
         core.touch();
     }
 
@@ -299,6 +299,7 @@ impl Chat {
         let core = self.core();
         let discarded = core.out.borrow_mut().discard();
         core.drop_later(discarded);
+        core.blocked.set(false);
         core.touch();
     }
 
@@ -337,6 +338,13 @@ impl Core {
             self.attention.set(true);
             self.touch();
         }
+    }
+
+    fn set_limits(&self, limits: Limits) {
+        self.chat.limits.set(limits);
+        // One mark for the queue to look out for; which it was, `choke` finds out.
+        let mark = limits.high_water.min(limits.output);
+        self.out.borrow_mut().set_high_water(mark);
     }
 
     /// Has the loop send what was pushed, and stops the session if that was too much.

@@ -64,13 +64,11 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     /// Parses what was left over, under what has been set since.
     fn resume(&mut self, core: &Rc<Core>, home: &Home) -> Result {
         core.held.set(false);
-        if self.attend(core) {
-            let Backlog { data, parsed } = mem::take(&mut self.backlog);
-            let mut input = data.get(parsed..).unwrap_or_default();
-            self.deliver(core, home, &mut input)?;
-            let parsed = data.len() - input.len();
-            self.keep(core, Backlog { data, parsed });
-        }
+        let Backlog { data, parsed } = mem::take(&mut self.backlog);
+        let mut input = data.get(parsed..).unwrap_or_default();
+        self.deliver(core, home, &mut input)?;
+        let parsed = data.len() - input.len();
+        self.keep(core, Backlog { data, parsed });
         Ok(())
     }
 
@@ -115,6 +113,9 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         let budget = core.chat.limits.get().turn_records.max(1);
         let mut records = 0;
         let outcome = loop {
+            if core.attention.get() && !self.attend(core) {
+                break Ok(());
+            }
             if records == budget {
                 core.held.set(true);
                 break Ok(());
@@ -134,18 +135,13 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             if delivered.is_err() {
                 break delivered;
             }
-            if core.attention.get() && !self.attend(core) {
-                break Ok(());
-            }
         };
         core.records_in.set(core.records_in.get() + records as u64);
-        if self.splitter.is_idle() {
-            home.return_spare(self.splitter.take_buffer());
-        }
+        home.return_spare(self.splitter.take_buffer());
         outcome
     }
 
-    /// Sees to what was asked for during a callback; says whether records go on.
+    /// Sees to what was asked for since the last record; says whether the next may be delivered.
     fn attend(&mut self, core: &Rc<Core>) -> bool {
         core.attention.set(false);
         if core.is_ending() || core.chat.closing.get() {
@@ -237,6 +233,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             None => return Ok(()),
         }
         core.records_in.set(core.records_in.get() + 1);
+        drop(self.splitter.take_buffer());
         Ok(())
     }
 }
@@ -252,7 +249,11 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     }
 
     fn writable(&self) -> bool {
-        self.chat.0.out.borrow().is_actionable()
+        let core = &self.chat.0;
+        let out = core.out.borrow();
+        // At the low-water mark there is something to do even if nothing is left to send.
+        let low_water = core.chat.limits.get().low_water;
+        out.is_actionable() || (core.chat.choked.get() && out.queued() <= low_water)
     }
 
     fn handle_connect(&mut self) -> Result {
@@ -285,6 +286,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
             }
             Err(PumpError::Sink(error)) => {
                 core.fail_sending(error);
+                core.chat.choked.set(false);
                 let mut out = core.out.borrow_mut();
                 let lost = out.discard();
                 out.seal();

@@ -174,7 +174,7 @@ impl Connector {
             core.set_connect_deadline(timer);
         }
         if let Some(name) = name {
-            look_up(name, &core, event_loop.remote());
+            look_up(&name, &core, event_loop.remote());
         }
         let make = Rc::clone(&core);
         let handle = chat.clone();
@@ -204,9 +204,9 @@ fn make_handler<S: AsyncChat>(
 }
 
 /// Resolves a name on a thread of its own: the system's resolver blocks.
-fn look_up(name: String, core: &Rc<Core>, remote: Remote) {
+fn look_up(name: &str, core: &Rc<Core>, remote: Remote) {
     let id = core.id.get();
-    let looked_up = name.clone();
+    let looked_up = name.to_owned();
     let spawned = thread::Builder::new()
         .name("asynchat-resolve".to_owned())
         .spawn(move || {
@@ -220,6 +220,6 @@ fn look_up(name: String, core: &Rc<Core>, remote: Remote) {
         });
     if let Err(error) = spawned {
         let error = io::Error::new(error.kind(), format!("no thread to do it: {error}"));
-        core.resolved(&name, Err(error));
+        core.resolved(name, Err(error));
     }
 }

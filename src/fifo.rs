@@ -310,6 +310,21 @@ impl Fifo {
         None
     }
 
+    /// Offers the front of the queue, at most `budget` bytes, in one write; says how much was
+    /// taken and how much offered.
+    fn send_front(&self, sink: &mut impl Sink, budget: usize) -> io::Result<(usize, usize)> {
+        let head = self.head.get(self.sent..).unwrap_or_default();
+        let head = head.get(..budget).unwrap_or(head);
+        if self.rest.is_empty() || head.len() == budget {
+            let sent = sink.send(&[IoSlice::new(head)])?;
+            return Ok((sent, head.len()));
+        }
+        let mut parts = [IoSlice::new(&[]); GATHERED];
+        let (count, offered) = self.gather(&mut parts, budget);
+        let sent = sink.send(parts.get(..count).unwrap_or_default())?;
+        Ok((sent, offered))
+    }
+
     /// The parts of one write: at most `budget` bytes.
     fn gather<'a>(&'a self, parts: &mut [IoSlice<'a>; GATHERED], budget: usize) -> (usize, usize) {
         let head = self.head.get(self.sent..).unwrap_or_default();
@@ -378,9 +393,15 @@ enum Front {
 
 /// Where the bytes go.
 pub trait Sink {
-    /// Hands over as much as is taken at once; `WouldBlock` when that is nothing.
+    /// Hands over as much as is taken at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when that is nothing; any other ends the sink.
     fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Ends the sending side.
+    ///
+    /// # Errors
+    /// As `send`.
     fn shutdown_write(&mut self) -> io::Result<()>;
     /// Whether it still takes anything: user code may have closed it between two sends.
     fn is_open(&self) -> bool;
@@ -411,6 +432,9 @@ pub enum PumpError {
 }
 
 /// Drains the queue into the sink: at most `budget` bytes, and not past what blocks.
+///
+/// # Errors
+/// When the sink or a producer fails.
 pub fn pump(
     fifo: &RefCell<Fifo>,
     sink: &mut impl Sink,
@@ -427,13 +451,7 @@ pub fn pump(
         let front = fifo.borrow_mut().front(budget);
         match front {
             Front::Send => {
-                let outcome = {
-                    let fifo = fifo.borrow();
-                    let mut parts = [IoSlice::new(&[]); GATHERED];
-                    let (count, offered) = fifo.gather(&mut parts, budget);
-                    let parts = parts.get(..count).unwrap_or_default();
-                    sink.send(parts).map(|sent| (sent, offered))
-                };
+                let outcome = fifo.borrow().send_front(sink, budget);
                 match outcome {
                     Ok((sent, offered)) => {
                         fifo.borrow_mut().advance(sent);

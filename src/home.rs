@@ -177,7 +177,12 @@ impl Home {
             let id = self.registry.borrow().by_key(event.key);
             if let Some(core) = id.and_then(|id| self.core(id)) {
                 core.reported();
-                self.take_turn(&core, *event);
+                // One turn each: what is on the ready list gets its own below.
+                if core.again.get() {
+                    core.blocked.set(core.blocked.get() && !event.write);
+                } else {
+                    self.take_turn(&core, *event);
+                }
             }
         }
         self.events.set(events);
@@ -189,7 +194,7 @@ impl Home {
             self.take_turn(&core, NOTHING);
         }
         for job in self.inbox.fetch() {
-            self.contain(|| job(self));
+            contain(|| job(self));
         }
         self.run_timers();
         let soon = self.soon.borrow().len();
@@ -197,7 +202,7 @@ impl Home {
             let Some(job) = self.soon.borrow_mut().pop_front() else {
                 break;
             };
-            self.contain(|| job(self));
+            contain(|| job(self));
         }
         self.judge(outcome)
     }
@@ -335,6 +340,7 @@ impl Home {
             .insert(Rc::clone(core), driven, handler)
             .ok_or_else(|| Error::new("the loop has as many channels as it can tell apart"))?;
         core.settle_in(self, id);
+        core.arm_idle_timer(self);
         self.count(|stats| stats.opened += 1);
         core.touch();
         Ok(id)
@@ -448,14 +454,18 @@ impl Home {
         match value {
             Task::Call(call) => {
                 finish();
-                self.contain(call);
+                contain(call);
             }
             Task::Every(mut call, period) => {
-                self.contain(&mut call);
+                contain(&mut call);
                 restore(next(period), Task::Every(call, period));
             }
             Task::Channel(channel, every) => {
                 let core = self.core(channel);
+                // Its handler is about to be made: then it shall have it.
+                if core.as_ref().is_some_and(|core| core.unborn.get()) {
+                    return restore(now, Task::Channel(channel, every));
+                }
                 if every.is_none() {
                     finish();
                     if let Some(core) = &core {
@@ -583,13 +593,6 @@ impl Home {
 
     // ---- helpers
 
-    /// Runs a call that belongs to no channel: its panic ends nobody.
-    fn contain(&self, call: impl FnOnce()) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-            tracing::error!(message = message(&*panic), "a deferred call panicked");
-        }
-    }
-
     fn count(&self, change: impl FnOnce(&mut LoopStats)) {
         let mut stats = self.stats.get();
         change(&mut stats);
@@ -640,10 +643,8 @@ impl Core {
         }));
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
         let emptied = catch_unwind(AssertUnwindSafe(|| drop(queue)));
-        for panic in [told, dropped, emptied]
-            .into_iter()
-            .filter_map(|outcome| outcome.err())
-        {
+        let failed = [told, dropped, emptied];
+        for panic in failed.into_iter().filter_map(std::result::Result::err) {
             tracing::error!(
                 message = message(&*panic),
                 "a handler panicked as it closed"
@@ -674,6 +675,13 @@ fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
         return handler.downcast_mut();
     }
     Some(handler.downcast_mut::<ChatDispatcher<C>>()?.session())
+}
+
+/// Runs a call that belongs to no channel: its panic ends nobody.
+fn contain(call: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+        tracing::error!(message = message(&*panic), "a deferred call panicked");
+    }
 }
 
 /// No news from the kernel.

@@ -1,5 +1,25 @@
 //! crate docs to come
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// A library has no business printing, exiting or panicking: see docs/security.md.
+#![warn(
+    clippy::exit,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 mod addr;
 mod channel;
@@ -47,6 +67,22 @@ pub use server::Server;
 pub use socket::Socket;
 pub use terminator::Terminator;
 pub use timer::TimerId;
+
+#[cfg(doctest)]
+mod documentation {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/guide.md")]
+    mod guide {}
+    #[doc = include_str!("../docs/architecture.md")]
+    mod architecture {}
+    #[doc = include_str!("../docs/porting.md")]
+    mod porting {}
+    #[doc = include_str!("../docs/performance.md")]
+    mod performance {}
+    #[doc = include_str!("../docs/security.md")]
+    mod security {}
+}
 
 /// The parts that know no socket, for this crate's own tests, fuzzers and benchmarks. No promise
 /// of any kind is made about them.

@@ -30,12 +30,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// The other end, while there is one.
+    /// The other end.
+    ///
+    /// # Errors
+    /// `NotConnected` when it is gone already, or the socket listens.
     pub fn peer_addr(&self) -> io::Result<Addr> {
         self.inner.peer_addr().map(|addr| Addr::from_sock(&addr))
     }
 
     /// This end.
+    ///
+    /// # Errors
+    /// When the system does not tell.
     pub fn local_addr(&self) -> io::Result<Addr> {
         self.inner.local_addr().map(|addr| Addr::from_sock(&addr))
     }
@@ -43,6 +49,9 @@ impl Socket {
     /// Whether small writes are sent at once instead of waiting for an acknowledgement
     /// (TCP_NODELAY). A [`Server`](crate::Server) and a [`Connector`](crate::Connector) turn it
     /// on: their output is gathered once a turn, so holding it back would only add delay.
+    ///
+    /// # Errors
+    /// When the socket is not a TCP one.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.inner.set_tcp_nodelay(on)
     }
@@ -292,14 +301,19 @@ mod platform {
         let addr = match peer {
             Some(peer) => match SocketAddr::try_from(peer.clone()) {
                 Ok(inet) => Addr::from(inet),
-                Err(_) => Addr::Unix(SocketAddrUnix::try_from(peer).ok().and_then(unix_path)),
+                Err(_) => Addr::Unix(
+                    SocketAddrUnix::try_from(peer)
+                        .ok()
+                        .as_ref()
+                        .and_then(unix_path),
+                ),
             },
             None => Addr::Unix(None),
         };
         Ok((accepted.into(), addr))
     }
 
-    fn unix_path(addr: SocketAddrUnix) -> Option<std::path::PathBuf> {
+    fn unix_path(addr: &SocketAddrUnix) -> Option<std::path::PathBuf> {
         use std::os::unix::ffi::OsStringExt;
         let bytes = addr.path()?.to_bytes().to_vec();
         (!bytes.is_empty()).then(|| std::ffi::OsString::from_vec(bytes).into())

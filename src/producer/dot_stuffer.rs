@@ -71,14 +71,14 @@ impl<P: Producer> DotStuffer<P> {
         let mut stuffed = Vec::new();
         let mut copied = 0;
         for dot in first.into_iter().chain(dots) {
-            stuffed.extend_from_slice(&piece[copied..dot]);
+            stuffed.extend_from_slice(piece.get(copied..dot).unwrap_or_default());
             stuffed.push(b'.');
             copied = dot;
         }
         if stuffed.is_empty() {
             return piece;
         }
-        stuffed.extend_from_slice(&piece[copied..]);
+        stuffed.extend_from_slice(piece.get(copied..).unwrap_or_default());
         stuffed.into()
     }
 }

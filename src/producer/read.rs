@@ -56,7 +56,10 @@ impl<R: Read> Producer for ReadProducer<R> {
         }
         let wanted = wanted.min(self.room.len());
         let read = loop {
-            match self.reader.read(&mut self.room[..wanted]) {
+            match self
+                .reader
+                .read(self.room.get_mut(..wanted).unwrap_or_default())
+            {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 other => break other,
             }
