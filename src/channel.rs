@@ -391,6 +391,8 @@ pub(crate) struct ChatState {
     pub(crate) terminator: RefCell<Terminator>,
     /// The terminator was set and the splitter does not know yet.
     pub(crate) terminator_set: Cell<bool>,
+    /// What has been received and not delivered is to be thrown away.
+    pub(crate) input_discarded: Cell<bool>,
     /// Its close is queued: input is not delivered any more.
     pub(crate) closing: Cell<bool>,
 }
@@ -433,6 +435,7 @@ impl Core {
                 limits: Cell::new(Limits::default()),
                 terminator: RefCell::new(Terminator::crlf()),
                 terminator_set: Cell::new(false),
+                input_discarded: Cell::new(false),
                 closing: Cell::new(false),
             },
         }

@@ -294,9 +294,14 @@ impl Chat {
         core.touch();
     }
 
-    /// Throws away what is queued, producers and hooks too; a close that is queued stands.
+    /// Throws away what is queued, producers and hooks too, and what has been received and not
+    /// delivered yet. A close that is queued stands. For emergencies, as asynchat's: the record
+    /// in hand is gone, and what comes next is taken for the beginning of one.
     pub fn discard_buffers(&self) {
         let core = self.core();
+        core.chat.input_discarded.set(true);
+        core.attention.set(true);
+        core.held.set(true);
         let discarded = core.out.borrow_mut().discard();
         core.drop_later(discarded);
         core.blocked.set(false);

@@ -113,7 +113,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         let budget = core.chat.limits.get().turn_records.max(1);
         let mut records = 0;
         let outcome = loop {
-            if core.attention.get() && !self.attend(core) {
+            if core.attention.get() && !self.attend(core, input) {
                 break Ok(());
             }
             if records == budget {
@@ -142,13 +142,20 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     }
 
     /// Sees to what was asked for since the last record; says whether the next may be delivered.
-    fn attend(&mut self, core: &Rc<Core>) -> bool {
+    fn attend(&mut self, core: &Rc<Core>, input: &mut &[u8]) -> bool {
         core.attention.set(false);
         if core.is_ending() || core.chat.closing.get() {
             return false;
         }
-        self.splitter
-            .set_default_limit(core.chat.limits.get().record);
+        let limit = core.chat.limits.get().record;
+        if core.chat.input_discarded.replace(false) {
+            self.splitter = Splitter::new(core.chat.terminator.borrow().clone(), limit);
+            self.backlog = Backlog::default();
+            *input = &[];
+            core.chat.terminator_set.set(false);
+            core.held.set(false);
+        }
+        self.splitter.set_default_limit(limit);
         if core.chat.terminator_set.replace(false) {
             let terminator = core.chat.terminator.borrow().clone();
             core.held.set(false);

@@ -112,12 +112,19 @@ impl Core {
         progress
     }
 
-    fn attempt(&self, connecting: &mut Connecting) -> Attempt {
+    fn attempt(self: &Rc<Self>, connecting: &mut Connecting) -> Attempt {
         if let (Some(addr), Ok(socket)) = (connecting.trying, self.socket()) {
             match socket.connected() {
                 Ok(None) => return Attempt::UnderWay,
                 Ok(Some(peer)) => {
                     self.peer.replace(Some(peer));
+                    return Attempt::Up;
+                }
+                // A connection that is refused says so. One that is reset was up: it has come and
+                // gone between two looks, and what it sent is still to be delivered.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    self.peer.replace(Some(addr.into()));
+                    self.fail_sending(error);
                     return Attempt::Up;
                 }
                 Err(error) => connecting.fail(addr, error),
