@@ -452,9 +452,11 @@ impl Core {
 
     /// Opens the span that all its events are told in.
     pub(crate) fn open_span(&self) {
+        // A root: a connection is no part of what its listener happens to be doing.
+        let id = self.id.get();
         let span = match &*self.peer.borrow() {
-            Some(peer) => tracing::debug_span!("channel", id = %self.id.get(), %peer),
-            None => tracing::debug_span!("channel", id = %self.id.get()),
+            Some(peer) => tracing::debug_span!(parent: None, "channel", %id, %peer),
+            None => tracing::debug_span!(parent: None, "channel", %id),
         };
         span.in_scope(|| tracing::debug!(phase = ?self.phase.get(), "opened"));
         // A channel is registered once, so this is the first and only one.

@@ -1,0 +1,243 @@
+//! `nntp`: a newsreader's server (RFC 3977), with something worth reading.
+//!
+//! ```text
+//! cargo run --release --example nntp
+//! ```
+//!
+//! serves this crate's documentation as articles of one group, and its git
+//! history as another when it runs inside a clone. Then, in another window, one
+//! of
+//!
+//! ```text
+//! slrn -h 127.0.0.1 -p 1119 -n -f ~/.newsrc-asynchat --create
+//! tin -r -g 127.0.0.1 -p 1119
+//! python3.11 -c 'import nntplib; print(nntplib.NNTP("127.0.0.1", 1119).list())'
+//! ```
+//!
+//! Any mailbox is served as a group, and posts are kept in an embedded database:
+//!
+//! ```text
+//! cargo run --release --example nntp -- --mbox mail.inbox=/var/mail/$USER --store posts.redb
+//! ```
+//!
+//! What to look at, in this order:
+//!
+//! * this file: options, groups, start and Ctrl-C;
+//! * `server/session.rs`: the handler, its two states, its terminators;
+//! * `server/commands/mod.rs`: the table of commands; then any file beside it.
+//!   `overview.rs` has a producer of its own, `posting.rs` goes off the loop
+//!   and comes back;
+//! * `server/spool.rs`, `server/article.rs`: groups and articles;
+//!   `server/store.rs`: the database and its thread;
+//! * `sources/`: where the articles come from.
+//!
+//! There is no TLS here, so passwords go in clear: RFC 4643 wants AUTHINFO
+//! under TLS only. Use `--passwords` on a trusted network or behind a proxy.
+
+mod server;
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use asynchat::{Error, Result};
+use clap::Parser;
+use server::passwords::Passwords;
+use server::store::Store;
+use server::{Options, Spool, date};
+use sources::{docs, git, mbox};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// A newsreader's server (RFC 3977): the documentation and the history of
+/// asynchat, mailboxes, and posts.
+///
+/// Logs go to standard error; RUST_LOG=debug shows what is refused.
+#[derive(Parser)]
+#[command(version, name = "nntp")]
+struct Arguments {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1119")]
+    listen: String,
+
+    /// The clone whose history to serve. Without it, the one around the
+    /// directory that this runs in, if it is one.
+    #[arg(long, value_name = "DIR")]
+    git: Option<PathBuf>,
+
+    /// The most commits to serve.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    git_max: usize,
+
+    /// A mailbox to serve as a group (repeatable).
+    #[arg(long, value_name = "GROUP=FILE", value_parser = mailbox)]
+    mbox: Vec<(String, PathBuf)>,
+
+    /// A group to post to (repeatable).
+    #[arg(long, value_name = "GROUP", value_parser = newsgroup,
+          default_values = ["asynchat.talk", "asynchat.test"])]
+    group: Vec<String>,
+
+    /// Keep posts in this database (made if it is not there); without it they
+    /// are gone when the server stops.
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+
+    /// Let in only those who have a line user:password in this file.
+    #[arg(long, value_name = "FILE")]
+    passwords: Option<PathBuf>,
+
+    /// Octets of the longest article taken.
+    #[arg(long, value_name = "OCTETS", default_value_t = 1 << 20)]
+    max_article: usize,
+
+    /// Seconds of silence after which a connection is closed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    idle: u64,
+
+    /// The name of this server in Path, Xref and the Message-IDs it makes.
+    #[arg(long, value_name = "NAME", default_value = "news.asynchat.invalid")]
+    name: String,
+
+    /// Serve so many generated articles as misc.test, for measurements.
+    #[arg(long, value_name = "N", conflicts_with = "store")]
+    demo: Option<usize>,
+}
+
+fn main() {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    if let Err(error) = run(Arguments::parse()) {
+        eprintln!("nntp: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn run(arguments: Arguments) -> Result {
+    let mut spool = arguments.demo.map(Spool::demo).unwrap_or_default();
+    let store = add_groups(&mut spool, &arguments)?;
+    let passwords = match &arguments.passwords {
+        Some(path) => Some(read_passwords(path)?),
+        None => None,
+    };
+    let groups: Vec<String> = spool
+        .groups()
+        .map(|g| format!("  {:24} {:6}  {}", g.name, g.count(), g.description))
+        .collect();
+    let volatile = store.is_none();
+    let options = Options {
+        name: arguments.name,
+        max_article: arguments.max_article,
+        idle: Duration::from_secs(arguments.idle),
+        passwords,
+        store,
+    };
+    let listener = server::serve(arguments.listen.as_str(), spool, options)?;
+
+    let remote = asynchat::remote()?;
+    ctrlc::set_handler(move || {
+        // An error means that the loop has ended already.
+        let _ = remote.shutdown(Duration::from_secs(5));
+    })?;
+
+    let address = listener.local_addr().ok_or("the listener has no address")?;
+    println!("listening on {address}");
+    if let Some(ip) = address.ip() {
+        let text = address.to_string();
+        let port = text.rsplit(':').next().unwrap_or_default();
+        println!("read it with one of");
+        println!("  slrn -h {ip} -p {port} -n -f /tmp/newsrc-asynchat --create");
+        println!("  tin -r -g {ip} -p {port}");
+        println!("  python3.11 -c 'import nntplib; print(nntplib.NNTP(\"{ip}\", {port}).list())'");
+    }
+    println!("groups, and how many articles each has:");
+    println!("{}", groups.join("\n"));
+    if volatile {
+        println!("posts are kept in memory only; --store FILE keeps them for good");
+    }
+    asynchat::run()?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Fills the spool with all that was asked for.
+fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Store>> {
+    let now = date::now();
+    let talk = arguments.group.first().map_or("poster", String::as_str);
+    let postable: Vec<(String, String)> = arguments
+        .group
+        .iter()
+        .map(|name| (name.clone(), "For posts".to_owned()))
+        .collect();
+    let store = match &arguments.store {
+        Some(path) => {
+            let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+                Error::new(error).context(format_args!("--store {}", path.display()))
+            };
+            let store = Store::open(path).map_err(failed)?;
+            store.load(spool, &postable, now).map_err(failed)?;
+            Some(store)
+        }
+        None => {
+            for (name, description) in &postable {
+                spool.add_group(name, description, now, true);
+            }
+            None
+        }
+    };
+    sealed(spool, docs::GROUP)?;
+    docs::add(spool, talk);
+    sealed(spool, git::GROUP)?;
+    let directory = arguments.git.clone().unwrap_or_else(|| ".".into());
+    if let Err(why) = git::add(spool, &directory, arguments.git_max, talk) {
+        let directory = directory.display();
+        match arguments.git {
+            Some(_) => return Err(format!("--git {directory}: {why}").into()),
+            None => info!("no group of commits: {why}"),
+        }
+    }
+    for (name, path) in &arguments.mbox {
+        sealed(spool, name)?;
+        mbox::add(spool, name, path).map_err(|error| {
+            Error::new(error).context(format_args!("--mbox {}", path.display()))
+        })?;
+    }
+    Ok(store)
+}
+
+/// A group with articles of its own takes no posts: their numbers would collide
+/// with those of the posts in the store.
+fn sealed(spool: &Spool, name: &str) -> Result {
+    if spool.group(name).is_some_and(|group| group.postable) {
+        return Err(format!("{name} is a group for posts, it can have no other source").into());
+    }
+    Ok(())
+}
+
+fn read_passwords(path: &Path) -> Result<Passwords> {
+    let option = format!("--passwords {}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|e| Error::new(e).context(&option))?;
+    Passwords::parse(&text)
+        .map_err(|line| format!("{option}: line {line} is not user:password").into())
+}
+
+/// `GROUP=FILE`.
+fn mailbox(text: &str) -> Result<(String, PathBuf), String> {
+    let (group, file) = text.split_once('=').ok_or("GROUP=FILE is wanted")?;
+    Ok((newsgroup(group)?, file.into()))
+}
+
+/// A newsgroup name that needs no quoting in a wildmat or a list: RFC 3977,
+/// section 4.1, and RFC 5536, section 3.1.4.
+fn newsgroup(text: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        let valid = |c: char| c.is_ascii_alphanumeric() || "+-_".contains(c);
+        !part.is_empty() && part.chars().all(valid)
+    };
+    if !text.split('.').all(part) {
+        return Err(format!("{text:?} is no newsgroup name"));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,130 @@
+//! An article: what the overview says of it, and where its text lies.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io;
+
+use asynchat::Producer;
+use bytes::Bytes;
+
+use super::head::Head;
+
+/// Where an article's text lies. Line ends are CRLF; nothing is dot-stuffed.
+///
+/// The head is small and comes whole; the body may be of any size and comes as
+/// a producer, so no article is ever built in memory to be sent.
+pub trait Text: Send + 'static {
+    /// The header lines, without the empty line that ends them.
+    fn head(&self) -> io::Result<Bytes>;
+    /// All that follows the empty line.
+    fn body(&self) -> io::Result<Box<dyn Producer>>;
+}
+
+/// One article. The overview's fields (RFC 3977, section 8.1) are kept ready,
+/// for they are asked for by the thousand; all else is read when it is wanted.
+pub struct Article {
+    pub message_id: String,
+    pub subject: Vec<u8>,
+    pub from: Vec<u8>,
+    pub date: Vec<u8>,
+    pub references: Vec<u8>,
+    /// Octets of the whole article, the empty line included.
+    pub bytes: u64,
+    /// Lines of the body.
+    pub lines: u64,
+    /// When it came here, in seconds of Unix time: what NEWNEWS goes by.
+    pub arrived: i64,
+    /// `group:number` for each group that it is in.
+    pub locations: RefCell<String>,
+    text: Box<dyn Text>,
+}
+
+impl Article {
+    /// An article of this `head` and of a body of so many octets and lines.
+    pub fn new(head: &[u8], body: Size, arrived: i64, text: impl Text) -> Article {
+        let headers = Head::parse(head);
+        let field = |name| headers.value(name).unwrap_or_default();
+        let message_id = field("Message-ID");
+        Article {
+            message_id: String::from_utf8_lossy(&message_id).into_owned(),
+            subject: field("Subject"),
+            from: field("From"),
+            date: field("Date"),
+            references: field("References"),
+            bytes: head.len() as u64 + 2 + body.bytes,
+            lines: body.lines,
+            arrived,
+            locations: RefCell::default(),
+            text: Box::new(text),
+        }
+    }
+
+    pub fn head(&self) -> io::Result<Bytes> {
+        self.text.head()
+    }
+
+    pub fn body(&self) -> io::Result<Box<dyn Producer>> {
+        self.text.body()
+    }
+
+    pub fn is_in(&self, group: &str) -> bool {
+        let locations = self.locations.borrow();
+        let mut groups = locations.split(' ').filter_map(|l| l.rsplit_once(':'));
+        groups.any(|(name, _)| name == group)
+    }
+
+    /// Notes that the article is number `number` of `group`.
+    pub fn locate(&self, group: &str, number: u64) {
+        let mut locations = self.locations.borrow_mut();
+        let gap = if locations.is_empty() { "" } else { " " };
+        // Writing to a String does not fail.
+        let _ = write!(locations, "{gap}{group}:{number}");
+    }
+}
+
+/// The size of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub bytes: u64,
+    pub lines: u64,
+}
+
+impl Size {
+    /// Adds a piece of text, whose every line ends with LF.
+    pub fn add(&mut self, text: &[u8]) {
+        self.bytes += text.len() as u64;
+        self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
+    }
+}
+
+/// Text that is in memory.
+pub struct Memory {
+    head: Bytes,
+    body: Bytes,
+}
+
+impl Memory {
+    pub fn new(head: impl Into<Bytes>, body: impl Into<Bytes>) -> Memory {
+        Memory {
+            head: head.into(),
+            body: body.into(),
+        }
+    }
+
+    /// The article that this text is.
+    pub fn article(self, arrived: i64) -> Article {
+        let mut size = Size::default();
+        size.add(&self.body);
+        Article::new(&self.head.clone(), size, arrived, self)
+    }
+}
+
+impl Text for Memory {
+    fn head(&self) -> io::Result<Bytes> {
+        Ok(self.head.clone())
+    }
+
+    fn body(&self) -> io::Result<Box<dyn Producer>> {
+        Ok(Box::new(self.body.clone()))
+    }
+}

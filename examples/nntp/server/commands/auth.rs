@@ -1,0 +1,61 @@
+//! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server that was given
+//! a password file.
+
+use tracing::{info, warn};
+
+use super::super::session::Session;
+use super::{Outcome, Refusal, SYNTAX};
+
+/// How far a client is with saying who it is.
+pub enum Login {
+    NotNeeded,
+    Needed,
+    Named(String),
+    Done,
+}
+
+impl Login {
+    pub fn done(&self) -> bool {
+        matches!(self, Login::NotNeeded | Login::Done)
+    }
+}
+
+pub fn authinfo(session: &mut Session, arguments: &[&str]) -> Outcome {
+    let word = arguments[1];
+    match arguments[0].to_ascii_uppercase().as_str() {
+        "USER" => user(session, word),
+        "PASS" => pass(session, word),
+        _ => Err(SYNTAX),
+    }
+}
+
+fn user(session: &mut Session, name: &str) -> Outcome {
+    already(session)?;
+    session.login = Login::Named(name.to_owned());
+    session.reply("381 password required");
+    Ok(())
+}
+
+fn pass(session: &mut Session, password: &str) -> Outcome {
+    already(session)?;
+    let Login::Named(name) = std::mem::replace(&mut session.login, Login::Needed) else {
+        return Err(Refusal("482 AUTHINFO USER comes first"));
+    };
+    let passwords = session.service.options.passwords.as_ref();
+    if !passwords.is_some_and(|passwords| passwords.admit(&name, password)) {
+        warn!(name, "log-in refused");
+        return Err(Refusal("481 authentication failed"));
+    }
+    info!(name, "logged in");
+    session.login = Login::Done;
+    session.reply("281 welcome");
+    Ok(())
+}
+
+fn already(session: &Session) -> Outcome {
+    match session.login {
+        Login::Done => Err(Refusal("502 authenticated already")),
+        Login::NotNeeded => Err(Refusal("502 no authentication is needed here")),
+        Login::Needed | Login::Named(_) => Ok(()),
+    }
+}

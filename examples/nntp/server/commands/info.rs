@@ -1,0 +1,77 @@
+//! The session itself: greeting, CAPABILITIES, MODE READER, DATE, HELP, QUIT.
+
+use asynchat::LinesProducer;
+
+use super::super::date::{compact, now};
+use super::super::session::Session;
+use super::auth::Login;
+use super::{COMMANDS, Outcome, SYNTAX};
+
+/// The greeting, and the answer to MODE READER, which tells the same.
+pub fn greeting(session: &Session) -> &'static str {
+    if session.may_post() {
+        "200 asynchat news server ready, posting allowed"
+    } else {
+        "201 asynchat news server ready, posting prohibited"
+    }
+}
+
+/// RFC 3977, section 5.2. The keyword is for capability-specific arguments, of
+/// which there are none.
+pub fn capabilities(session: &mut Session, arguments: &[&str]) -> Outcome {
+    let keyword = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if !arguments.iter().all(|word| word.chars().all(keyword)) {
+        return Err(SYNTAX);
+    }
+    let mut lines = vec![
+        "VERSION 2",
+        concat!("IMPLEMENTATION asynchat ", env!("CARGO_PKG_VERSION")),
+        "READER",
+    ];
+    if session.may_post() {
+        lines.extend(["POST", "IHAVE"]);
+    }
+    lines.extend([
+        "HDR",
+        "LIST ACTIVE ACTIVE.TIMES COUNTS HEADERS NEWSGROUPS OVERVIEW.FMT SUBSCRIPTIONS",
+        "NEWNEWS",
+        "OVER MSGID",
+    ]);
+    match session.login {
+        Login::Needed | Login::Named(_) => lines.push("AUTHINFO USER"),
+        // Once in, there is no second log-in: RFC 4643, section 2.2.
+        Login::NotNeeded | Login::Done => {}
+    }
+    session.reply("101 capability list follows");
+    session.block(LinesProducer::new(lines));
+    Ok(())
+}
+
+pub fn mode(session: &mut Session, arguments: &[&str]) -> Outcome {
+    if !arguments[0].eq_ignore_ascii_case("READER") {
+        return Err(SYNTAX);
+    }
+    session.reply(greeting(session));
+    Ok(())
+}
+
+pub fn date(session: &mut Session, _: &[&str]) -> Outcome {
+    write!(session.chat, "111 {}\r\n", compact(now()));
+    Ok(())
+}
+
+pub fn help(session: &mut Session, _: &[&str]) -> Outcome {
+    session.reply("100 the commands of this server follow");
+    let line = |command: &super::Command| match command.usage {
+        "" => command.verb.to_owned(),
+        usage => format!("{} {usage}", command.verb),
+    };
+    session.block(LinesProducer::new(COMMANDS.iter().map(line)));
+    Ok(())
+}
+
+pub fn quit(session: &mut Session, _: &[&str]) -> Outcome {
+    session.reply("205 goodbye");
+    session.chat.close_when_done();
+    Ok(())
+}

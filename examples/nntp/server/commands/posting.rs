@@ -1,0 +1,217 @@
+//! POST and IHAVE (RFC 3977, section 6.3): an article comes in, is looked at,
+//! and is kept. Nothing here waits: the disk's answer comes back as a visit.
+
+use std::io::{self, Read, Seek};
+
+use tempfile::SpooledTempFile;
+use tracing::{info, warn};
+
+use super::super::admission::{Admitted, Origin, admit};
+use super::super::article::{Memory, Size};
+use super::super::date::now;
+use super::super::head::is_message_id;
+use super::super::incoming::{Fault, Incoming};
+use super::super::session::Session;
+use super::super::store::Job;
+use super::{Outcome, Refusal, SYNTAX};
+
+pub fn post(session: &mut Session, _: &[&str]) -> Outcome {
+    if !session.may_post() {
+        return Err(Refusal("440 posting not permitted"));
+    }
+    session.reply("340 send the article, and a line with a dot");
+    let transfer = Transfer::new(session, Command::Post);
+    session.receive(transfer);
+    Ok(())
+}
+
+pub fn ihave(session: &mut Session, arguments: &[&str]) -> Outcome {
+    let id = arguments[0];
+    if !is_message_id(id.as_bytes()) {
+        return Err(SYNTAX);
+    }
+    if !session.may_post() {
+        return Err(Refusal("435 no articles wanted"));
+    }
+    {
+        let spool = session.service.spool();
+        if spool.article(id).is_some() {
+            return Err(Refusal("435 that article is here already"));
+        }
+        if spool.expects(id) {
+            return Err(Refusal("436 that article is on its way, try again later"));
+        }
+    }
+    session.reply("335 send the article, and a line with a dot");
+    let transfer = Transfer::new(session, Command::Ihave(id.to_owned()));
+    session.receive(transfer);
+    Ok(())
+}
+
+/// An article on its way in, and the command that it came by.
+pub struct Transfer {
+    incoming: Incoming,
+    command: Command,
+}
+
+enum Command {
+    Post,
+    Ihave(String),
+}
+
+/// The response codes of the two commands.
+#[derive(Clone, Copy)]
+struct Codes {
+    kept: u16,
+    /// Not this article, now or later.
+    refused: u16,
+    /// Our fault: try again.
+    failed: u16,
+}
+
+impl Command {
+    fn codes(&self) -> Codes {
+        match self {
+            Command::Post => Codes {
+                kept: 240,
+                refused: 441,
+                failed: 441,
+            },
+            Command::Ihave(_) => Codes {
+                kept: 235,
+                refused: 437,
+                failed: 436,
+            },
+        }
+    }
+}
+
+impl Transfer {
+    fn new(session: &Session, command: Command) -> Transfer {
+        let incoming = Incoming::new(session.service.options.max_article);
+        Transfer { incoming, command }
+    }
+
+    pub fn collect(&mut self, chunk: &[u8]) {
+        self.incoming.collect(chunk);
+    }
+
+    /// The article has ended: keep it or say why not.
+    pub fn end(self, session: &mut Session) {
+        let codes = self.command.codes();
+        let (head, body, size) = match self.incoming.finish() {
+            Ok(parts) => parts,
+            Err(Fault::Article(why)) => return refuse(session, codes, why),
+            Err(Fault::Storage(error)) => return fail(session, codes, &error),
+        };
+        let origin = match &self.command {
+            Command::Post => Origin::Reader {
+                fresh_id: fresh_id(&session.service.options.name),
+            },
+            Command::Ihave(id) => Origin::Peer { offered: id },
+        };
+        let name = &session.service.options.name;
+        let admitted = admit(&head, origin, &session.service.spool(), name);
+        match admitted {
+            Ok(admitted) => keep(session, codes, admitted, body, size),
+            Err(why) => refuse(session, codes, why),
+        }
+    }
+}
+
+/// Keeps the article: in memory at once, or in the store, whose answer comes
+/// back through `Remote::post_to`. Until then this connection is neither read
+/// nor parsed, so the replies to what it sent after the article stay in order.
+fn keep(
+    session: &mut Session,
+    codes: Codes,
+    admitted: Admitted,
+    body: SpooledTempFile,
+    size: Size,
+) {
+    let Admitted {
+        message_id,
+        head,
+        groups,
+    } = admitted;
+    info!(message_id, bytes = size.bytes, "article received");
+    let mut spool = session.service.spool();
+    let Some(store) = &session.service.options.store else {
+        match read_all(body) {
+            Ok(body) => {
+                let numbers = spool.reserve(&message_id, &groups);
+                spool.file(Memory::new(head, body).article(now()), &numbers);
+                drop(spool);
+                kept(session, codes);
+            }
+            Err(error) => {
+                drop(spool);
+                fail(session, codes, &error);
+            }
+        }
+        return;
+    };
+
+    session.chat.pause_reading();
+    let remote = session.service.remote.clone();
+    let id = session.chat.id();
+    let numbers = spool.reserve(&message_id, &groups);
+    store.submit(Job {
+        message_id,
+        head,
+        body,
+        size,
+        arrived: now(),
+        numbers,
+        answer: Box::new(move |durable| {
+            let visit = move |session: &mut Session| {
+                session.chat.resume_reading();
+                match durable {
+                    true => kept(session, codes),
+                    false => fail(session, codes, &io::Error::other("the store failed")),
+                }
+                Ok(())
+            };
+            if remote.post_to(id, visit).is_err() {
+                info!("an article was kept while the server went down");
+            }
+        }),
+    });
+}
+
+fn kept(session: &Session, codes: Codes) {
+    write!(session.chat, "{} article received\r\n", codes.kept);
+}
+
+fn refuse(session: &Session, codes: Codes, why: &str) {
+    info!(why, "article refused");
+    write!(session.chat, "{} {why}\r\n", codes.refused);
+}
+
+fn fail(session: &Session, codes: Codes, error: &io::Error) {
+    warn!(%error, "article lost");
+    write!(
+        session.chat,
+        "{} the article could not be kept, try again later\r\n",
+        codes.failed
+    );
+}
+
+fn read_all(mut file: SpooledTempFile) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// A Message-ID that no article had, also before a restart.
+fn fresh_id(server: &str) -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let made = MADE.fetch_add(1, Ordering::Relaxed);
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    format!("<{time:x}.{made:x}@{server}>")
+}

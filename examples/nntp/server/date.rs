@@ -1,0 +1,106 @@
+//! The dates of the protocol: seconds of Unix time inside, `yyyymmdd hhmmss`
+//! on the wire (RFC 3977, section 7.3). The calendar is mail-parser's.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mail_parser::DateTime;
+
+/// Now, in seconds of Unix time.
+pub fn now() -> i64 {
+    unix(SystemTime::now())
+}
+
+/// Seconds of Unix time; 0 for what was before.
+pub fn unix(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// `yyyymmddhhmmss`, the answer to DATE.
+pub fn compact(time: i64) -> String {
+    let t = DateTime::from_timestamp(time);
+    format!(
+        "{:04}{:02}{:02}{:02}{:02}{:02}",
+        t.year, t.month, t.day, t.hour, t.minute, t.second
+    )
+}
+
+/// A Date header's value.
+pub fn rfc5322(time: i64) -> String {
+    DateTime::from_timestamp(time).to_rfc822()
+}
+
+/// The date and time arguments of NEWGROUPS and NEWNEWS. A year of two digits
+/// is in this century, unless it would be in the future (section 7.3.2).
+pub fn parse(date: &str, time: &str, now: i64) -> Option<i64> {
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(date) || !digits(time) || time.len() != 6 {
+        return None;
+    }
+    let year = match date.len() {
+        8 => date[..4].parse().ok()?,
+        6 => {
+            let this = DateTime::from_timestamp(now).year;
+            let short: u16 = date[..2].parse().ok()?;
+            let year = this - this % 100 + short;
+            if year > this { year - 100 } else { year }
+        }
+        _ => return None,
+    };
+    let day = &date[date.len() - 4..];
+    let two = |text: &str, at: usize| text[at..at + 2].parse().ok();
+    let parsed = DateTime {
+        year,
+        month: two(day, 0)?,
+        day: two(day, 2)?,
+        hour: two(time, 0)?,
+        minute: two(time, 2)?,
+        // A leap second is legal on the wire; Unix time has none.
+        second: two(time, 4).map(|second: u8| if second == 60 { 59 } else { second })?,
+        tz_before_gmt: false,
+        tz_hour: 0,
+        tz_minute: 0,
+    };
+    let time = parsed.is_valid().then(|| parsed.to_timestamp())?;
+    // The 31st of February comes back as a day in March.
+    (DateTime::from_timestamp(time).day == parsed.day).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 15 June 2026, noon.
+    const NOW: i64 = 1_781_524_800;
+
+    #[test]
+    fn there_and_back() {
+        assert_eq!(compact(NOW), "20260615120000");
+        assert_eq!(parse("20260615", "120000", NOW), Some(NOW));
+        assert_eq!(rfc5322(NOW), "Mon, 15 Jun 2026 12:00:00 +0000");
+    }
+
+    #[test]
+    fn two_digits_of_a_year() {
+        let year = |date| compact(parse(date, "000000", NOW).unwrap())[..4].to_owned();
+        assert_eq!(year("260101"), "2026");
+        assert_eq!(year("000101"), "2000");
+        assert_eq!(year("270101"), "1927");
+        assert_eq!(year("990101"), "1999");
+    }
+
+    #[test]
+    fn what_is_no_date() {
+        for (date, time) in [
+            ("2026061", "000000"),
+            ("20261301", "000000"),
+            ("20260231", "000000"),
+            ("20260615", "240000"),
+            ("20260615", "12000"),
+            ("2026-6-1", "000000"),
+            ("", "000000"),
+        ] {
+            assert_eq!(parse(date, time, NOW), None, "{date:?} {time:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! An article on its way in: its head is collected, its body streams to a
+//! temporary file (in memory while it is small), and nothing is unbounded.
+
+use std::io::{self, Write};
+
+use memchr::memmem;
+use tempfile::SpooledTempFile;
+
+use super::article::Size;
+
+/// More than any newsreader sends and than most servers take.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// A body over this goes to a file.
+const IN_MEMORY: usize = 64 * 1024;
+
+/// What has come of an article so far. After a fault the rest is swallowed:
+/// the refusal can only be said when the article has ended.
+pub struct Incoming {
+    head: Vec<u8>,
+    head_ended: bool,
+    body: SpooledTempFile,
+    size: Size,
+    limit: usize,
+    fault: Option<Fault>,
+}
+
+/// Why an article was not taken in.
+#[derive(Debug)]
+pub enum Fault {
+    /// It will be no better the next time.
+    Article(&'static str),
+    /// It is our disk.
+    Storage(io::Error),
+}
+
+impl Incoming {
+    /// An article of `limit` octets at most.
+    pub fn new(limit: usize) -> Incoming {
+        Incoming {
+            head: Vec::new(),
+            head_ended: false,
+            body: SpooledTempFile::new(IN_MEMORY),
+            size: Size::default(),
+            limit,
+            fault: None,
+        }
+    }
+
+    /// The next piece, cut anywhere.
+    pub fn collect(&mut self, chunk: &[u8]) {
+        if self.fault.is_none() {
+            self.fault = self.take(chunk).err();
+        }
+    }
+
+    /// All has come: the head, with the CRLF of its last line, and the body.
+    pub fn finish(self) -> Result<(Vec<u8>, SpooledTempFile, Size), Fault> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None if !self.head_ended => Err(Fault::Article("no empty line ends the header")),
+            None => Ok((self.head, self.body, self.size)),
+        }
+    }
+
+    fn take(&mut self, chunk: &[u8]) -> Result<(), Fault> {
+        if self.head_ended {
+            return self.take_body(chunk);
+        }
+        // The end may lie across the chunks; what was searched is not again.
+        let searched = self.head.len().saturating_sub(3);
+        self.head.extend_from_slice(chunk);
+        let end = if self.head.starts_with(b"\r\n") {
+            Some(0)
+        } else {
+            memmem::find(&self.head[searched..], b"\r\n\r\n").map(|at| searched + at + 2)
+        };
+        match end {
+            Some(end) => {
+                let body = self.head.split_off(end);
+                self.head_ended = true;
+                self.check_head()?;
+                self.take_body(&body[2..])
+            }
+            None => self.check_head(),
+        }
+    }
+
+    fn check_head(&self) -> Result<(), Fault> {
+        if self.head.len() > MAX_HEAD {
+            return Err(Fault::Article("header too long"));
+        }
+        Ok(())
+    }
+
+    fn take_body(&mut self, chunk: &[u8]) -> Result<(), Fault> {
+        self.size.add(chunk);
+        if self.head.len() as u64 + self.size.bytes > self.limit as u64 {
+            return Err(Fault::Article("article too long"));
+        }
+        self.body.write_all(chunk).map_err(Fault::Storage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+
+    fn collect(text: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>, Size), Fault> {
+        let mut incoming = Incoming::new(100_000);
+        text.chunks(size).for_each(|chunk| incoming.collect(chunk));
+        let (head, mut file, size) = incoming.finish()?;
+        let mut body = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut body).unwrap();
+        Ok((head, body, size))
+    }
+
+    #[test]
+    fn the_same_however_it_is_cut() {
+        let text = b"A: b\r\nC: d\r\n\r\none\r\n\r\ntwo\r\n";
+        for size in 1..=text.len() {
+            let (head, body, counted) = collect(text, size).unwrap();
+            assert_eq!(head, b"A: b\r\nC: d\r\n");
+            assert_eq!(body, b"one\r\n\r\ntwo\r\n");
+            assert_eq!(
+                counted,
+                Size {
+                    bytes: 12,
+                    lines: 3
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn no_header_no_body_nothing() {
+        assert_eq!(collect(b"\r\nbody\r\n", 1).unwrap().0, b"");
+        assert_eq!(collect(b"A: b\r\n\r\n", 1).unwrap().1, b"");
+        assert!(collect(b"A: b\r\n", 1).is_err());
+        assert!(collect(b"", 1).is_err());
+    }
+
+    #[test]
+    fn limits() {
+        let long = [&b"A: "[..], &[b'x'; MAX_HEAD], b"\r\n\r\n"].concat();
+        assert!(collect(&long, 1000).is_err());
+        assert!(collect(&long, long.len()).is_err());
+        let long = [&b"A: b\r\n\r\n"[..], &[b'x'; 100_000]].concat();
+        assert!(collect(&long, 1000).is_err());
+    }
+}

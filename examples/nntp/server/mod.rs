@@ -1,0 +1,95 @@
+//! The server, without its sources and its command line, so that another
+//! program can run one: [`serve`] a [`Spool`].
+//!
+//! Reading order: `session.rs` (the handler: records in, replies out),
+//! `commands/` (the table of commands, then a file for each family), `spool.rs`
+//! and `article.rs` (what is served), `incoming.rs`, `admission.rs` and
+//! `store.rs` (the way of a post), and the small languages of the protocol:
+//! `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`.
+
+// In a program `pub` is what a module offers its neighbours.
+#![allow(unreachable_pub)]
+
+mod admission;
+pub mod article;
+mod commands;
+pub mod date;
+pub mod head;
+mod incoming;
+pub mod passwords;
+mod range;
+mod session;
+pub mod spool;
+pub mod store;
+mod wildmat;
+
+use std::cell::{RefCell, RefMut};
+use std::net::ToSocketAddrs;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{Channel, Remote, Result};
+
+use passwords::Passwords;
+use session::Session;
+pub use spool::Spool;
+use store::Store;
+
+/// How to serve.
+pub struct Options {
+    /// The server's name in Path, Xref and the Message-IDs it makes.
+    pub name: String,
+    /// Octets of the longest article taken.
+    pub max_article: usize,
+    /// A connection silent for this long is closed; RFC 3977, section 3.1,
+    /// asks for three minutes at least.
+    pub idle: Duration,
+    /// Who may come in; everybody without it.
+    pub passwords: Option<Passwords>,
+    /// Where posts are kept; without it, in memory.
+    pub store: Option<Store>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            name: "news.asynchat.invalid".to_owned(),
+            max_article: 1 << 20,
+            idle: Duration::from_secs(600),
+            passwords: None,
+            store: None,
+        }
+    }
+}
+
+/// Serves the spool on `addr`, on this thread's loop.
+pub fn serve(addr: impl ToSocketAddrs, spool: Spool, options: Options) -> Result<Channel> {
+    let service = Rc::new(Service {
+        remote: asynchat::remote()?,
+        options,
+        spool: RefCell::new(spool),
+    });
+    asynchat::listen(addr, move |chat| Session::new(chat, Rc::clone(&service)))
+}
+
+/// What all sessions share. No handle method calls user code, so the spool may
+/// be borrowed while replies are pushed.
+struct Service {
+    /// The way back to this loop from the store's thread.
+    remote: Remote,
+    options: Options,
+    spool: RefCell<Spool>,
+}
+
+impl Service {
+    fn spool(&self) -> RefMut<'_, Spool> {
+        self.spool.borrow_mut()
+    }
+
+    /// Brings in the posts that have become durable.
+    fn settle(&self) {
+        if let Some(store) = &self.options.store {
+            store.settle(&mut self.spool());
+        }
+    }
+}

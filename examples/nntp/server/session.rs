@@ -1,0 +1,108 @@
+//! One client's connection: its state, and what each callback does with it.
+
+use std::rc::Rc;
+
+use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
+use tracing::{Span, debug, info, info_span};
+
+use super::Service;
+use super::commands::{self, auth::Login, posting::Transfer};
+use super::spool::Group;
+
+/// A session is in one of two states. Mostly a record is a command line; after
+/// POST or IHAVE was agreed to, it is an article, which streams in.
+pub struct Session {
+    pub(super) chat: Chat,
+    pub(super) service: Rc<Service>,
+    /// The selected group and the number of the current article in it.
+    pub(super) group: Option<Rc<Group>>,
+    pub(super) current: Option<u64>,
+    pub(super) login: Login,
+    transfer: Option<Transfer>,
+    span: Span,
+}
+
+impl Session {
+    pub(super) fn new(chat: Chat, service: Rc<Service>) -> Session {
+        let span = match chat.peer_addr() {
+            Some(peer) => info_span!(parent: None, "session", %peer),
+            None => info_span!(parent: None, "session"),
+        };
+        let login = match service.options.passwords {
+            Some(_) => Login::Needed,
+            None => Login::NotNeeded,
+        };
+        chat.set_terminator(Session::command_line());
+        chat.set_idle_timeout(service.options.idle);
+        Session {
+            chat,
+            service,
+            group: None,
+            current: None,
+            login,
+            transfer: None,
+            span,
+        }
+    }
+
+    /// 512 octets with the CRLF (RFC 3977, section 3.1).
+    fn command_line() -> Terminator {
+        Terminator::crlf().limit(510)
+    }
+
+    /// From here to a line with a dot, what comes is an article.
+    pub(super) fn receive(&mut self, transfer: Transfer) {
+        self.transfer = Some(transfer);
+        self.chat.set_terminator(Terminator::dot_block().streamed());
+    }
+
+    pub(super) fn reply(&self, line: &str) {
+        write!(self.chat, "{line}\r\n");
+    }
+
+    /// Whether a post would have a group to go to.
+    pub(super) fn may_post(&self) -> bool {
+        self.service.spool().groups().any(|group| group.postable)
+    }
+}
+
+impl AsyncChat for Session {
+    fn handle_connect(&mut self) -> Result {
+        let _session = self.span.clone().entered();
+        info!("connected");
+        self.reply(commands::info::greeting(self));
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let _session = self.span.clone().entered();
+        self.service.settle();
+        match self.transfer.take() {
+            Some(transfer) => {
+                self.chat.set_terminator(Session::command_line());
+                transfer.end(self);
+            }
+            None => commands::run(self, record),
+        }
+        Ok(())
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.collect(chunk);
+        }
+        Ok(())
+    }
+
+    fn handle_overflow(&mut self) -> Overflow {
+        let _session = self.span.clone().entered();
+        debug!("command line too long");
+        self.reply("501 command line too long");
+        Overflow::Discard
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        let _session = self.span.clone().entered();
+        info!(%why, "closed");
+    }
+}

@@ -1,0 +1,235 @@
+//! The spool: which groups there are, and which article is number what.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+
+use super::article::{Article, Memory};
+use super::date;
+use super::range::Range;
+
+/// A newsgroup. Sessions keep an `Rc` of the one they are in.
+pub struct Group {
+    pub name: String,
+    pub description: String,
+    /// In seconds of Unix time.
+    pub created: i64,
+    /// Whether it takes posts: `y` or `n` in LIST ACTIVE.
+    pub postable: bool,
+    /// The highest number given out: never given out twice, also when the
+    /// article it was meant for was not kept (RFC 3977, section 6.1.1.2).
+    high: Cell<u64>,
+    /// In the order of the numbers.
+    articles: RefCell<Vec<(u64, Rc<Article>)>>,
+}
+
+impl Group {
+    pub fn count(&self) -> usize {
+        self.articles.borrow().len()
+    }
+
+    pub fn high(&self) -> u64 {
+        self.high.get()
+    }
+
+    /// The lowest number; one over the highest in a group without articles.
+    pub fn low(&self) -> u64 {
+        let articles = self.articles.borrow();
+        articles.first().map_or(self.high() + 1, |&(n, _)| n)
+    }
+
+    /// `y` or `n`.
+    pub fn status(&self) -> char {
+        if self.postable { 'y' } else { 'n' }
+    }
+
+    pub fn article(&self, number: u64) -> Option<Rc<Article>> {
+        self.at_or_after(number)
+            .filter(|&(n, _)| n == number)
+            .map(|(_, article)| article)
+    }
+
+    /// The article of the lowest number that is not under `number`.
+    pub fn at_or_after(&self, number: u64) -> Option<(u64, Rc<Article>)> {
+        let articles = self.articles.borrow();
+        let at = articles.partition_point(|&(n, _)| n < number);
+        articles.get(at).cloned()
+    }
+
+    /// The article of the highest number that is under `number`.
+    pub fn before(&self, number: u64) -> Option<(u64, Rc<Article>)> {
+        let articles = self.articles.borrow();
+        let at = articles.partition_point(|&(n, _)| n < number);
+        articles.get(at.checked_sub(1)?).cloned()
+    }
+
+    /// The articles of a range, looked up one after the other as they are asked
+    /// for: a listing of a million is no work for a client that hangs up.
+    pub fn range(self: Rc<Self>, range: Range) -> impl Iterator<Item = (u64, Rc<Article>)> {
+        let mut next = range.low;
+        std::iter::from_fn(move || {
+            let (number, article) = self.at_or_after(next)?;
+            next = number + 1;
+            (number <= range.high).then_some((number, article))
+        })
+    }
+}
+
+/// All groups and all articles.
+#[derive(Default)]
+pub struct Spool {
+    groups: BTreeMap<String, Rc<Group>>,
+    articles: HashMap<String, Rc<Article>>,
+    /// Message-IDs of articles on their way to the disk.
+    expected: HashSet<String>,
+}
+
+impl Spool {
+    /// `count` generated articles of two kilobytes in the group `misc.test`,
+    /// the same ones every time: for measurements.
+    pub fn demo(count: usize) -> Spool {
+        let mut spool = Spool::default();
+        let born = 1_000_000_000;
+        let group = spool.add_group("misc.test", "Generated articles", born, true);
+        let line = "The quick brown fox jumps over the lazy dog, again and again.\r\n";
+        for n in 1..=count {
+            let arrived = born + n as i64;
+            let head = format!(
+                "Path: demo!not-for-mail\r\nFrom: Demo <demo@example.invalid>\r\n\
+                 Newsgroups: misc.test\r\nSubject: Generated article {n}\r\n\
+                 Date: {}\r\nMessage-ID: <{n}@demo.invalid>\r\n",
+                date::rfc5322(arrived)
+            );
+            let body = format!("Article {n}\r\n{}", line.repeat(28));
+            spool.append(&group, Memory::new(head, body).article(arrived));
+        }
+        spool
+    }
+
+    /// Adds a group, or finds the one that is there.
+    pub fn add_group(
+        &mut self,
+        name: &str,
+        description: &str,
+        created: i64,
+        postable: bool,
+    ) -> Rc<Group> {
+        let group = || {
+            Rc::new(Group {
+                name: name.to_owned(),
+                description: description.to_owned(),
+                created,
+                postable,
+                high: Cell::new(0),
+                articles: RefCell::default(),
+            })
+        };
+        Rc::clone(self.groups.entry(name.to_owned()).or_insert_with(group))
+    }
+
+    pub fn group(&self, name: &str) -> Option<Rc<Group>> {
+        self.groups.get(name).cloned()
+    }
+
+    /// All groups, by name.
+    pub fn groups(&self) -> impl Iterator<Item = &Rc<Group>> {
+        self.groups.values()
+    }
+
+    pub fn article(&self, message_id: &str) -> Option<Rc<Article>> {
+        self.articles.get(message_id).cloned()
+    }
+
+    /// True when the article is on its way to the disk.
+    pub fn expects(&self, message_id: &str) -> bool {
+        self.expected.contains(message_id)
+    }
+
+    /// Takes the next number of each group for an article that [`file`] will
+    /// bring, or [`forget`] will not.
+    ///
+    /// [`file`]: Spool::file
+    /// [`forget`]: Spool::forget
+    pub fn reserve(&mut self, message_id: &str, groups: &[Rc<Group>]) -> Vec<(String, u64)> {
+        self.expected.insert(message_id.to_owned());
+        groups
+            .iter()
+            .map(|group| {
+                group.high.set(group.high() + 1);
+                (group.name.clone(), group.high())
+            })
+            .collect()
+    }
+
+    pub fn forget(&mut self, message_id: &str) {
+        self.expected.remove(message_id);
+    }
+
+    /// Files an article under the numbers given. One that is known already is
+    /// not filed twice: it is one article in more groups.
+    pub fn file(&mut self, article: Article, numbers: &[(String, u64)]) {
+        self.expected.remove(&article.message_id);
+        let article = self
+            .articles
+            .entry(article.message_id.clone())
+            .or_insert_with(|| Rc::new(article));
+        for (name, number) in numbers {
+            let Some(group) = self.groups.get(name) else {
+                continue;
+            };
+            let mut articles = group.articles.borrow_mut();
+            let at = articles.partition_point(|&(n, _)| n < *number);
+            articles.insert(at, (*number, Rc::clone(article)));
+            group.high.set(group.high().max(*number));
+            article.locate(name, *number);
+        }
+    }
+
+    /// Files an article under the next number of a group.
+    pub fn append(&mut self, group: &Rc<Group>, article: Article) {
+        let numbers = self.reserve(&article.message_id, std::slice::from_ref(group));
+        self.file(article, &numbers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn water_marks_of_an_empty_group() {
+        let mut spool = Spool::default();
+        let group = spool.add_group("a", "", 0, true);
+        assert_eq!((group.count(), group.low(), group.high()), (0, 1, 0));
+        spool.reserve("<lost@x>", &[Rc::clone(&group)]);
+        spool.forget("<lost@x>");
+        assert_eq!((group.count(), group.low(), group.high()), (0, 2, 1));
+    }
+
+    #[test]
+    fn neighbours_and_ranges() {
+        let spool = Spool::demo(5);
+        let group = spool.group("misc.test").unwrap();
+        assert_eq!(group.before(1).map(|(n, _)| n), None);
+        assert_eq!(group.before(4).map(|(n, _)| n), Some(3));
+        assert_eq!(group.at_or_after(6).map(|(n, _)| n), None);
+        let range = Range { low: 4, high: 9 };
+        let numbers: Vec<u64> = Rc::clone(&group).range(range).map(|(n, _)| n).collect();
+        assert_eq!(numbers, [4, 5]);
+        let range = Range { low: 4, high: 2 };
+        assert_eq!(group.range(range).count(), 0);
+    }
+
+    #[test]
+    fn one_article_in_two_groups() {
+        let mut spool = Spool::default();
+        let a = spool.add_group("a", "", 0, true);
+        let b = spool.add_group("b", "", 0, true);
+        for group in [&a, &b] {
+            let text = Memory::new("Message-ID: <1@x>\r\n", "text\r\n");
+            spool.append(group, text.article(0));
+        }
+        assert!(Rc::ptr_eq(&a.article(1).unwrap(), &b.article(1).unwrap()));
+        assert_eq!(*a.article(1).unwrap().locations.borrow(), "a:1 b:1");
+    }
+}

@@ -1,0 +1,143 @@
+//! A git history, an article a commit: the message and what it changed.
+//!
+//! The history is read once, at the start, by one `git log`: a process for each
+//! article asked for would make the loop wait for it.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{address, crlf, text};
+use crate::server::Spool;
+use crate::server::article::Memory;
+use crate::server::date::rfc5322;
+
+/// The name of the group.
+pub const GROUP: &str = "asynchat.git";
+
+/// Before each commit a NUL and seven fields with a NUL after each; what
+/// `--stat` says follows. No field can hold a NUL.
+const FORMAT: &str = "--format=%x00%H%x00%P%x00%an%x00%ae%x00%at%x00%ct%x00%B%x00";
+const FIELDS: usize = 8;
+
+/// Adds the group with the last `most` commits of the clone that `directory`
+/// is in, the oldest first; the error says why there is none.
+pub fn add(spool: &mut Spool, directory: &Path, most: usize, talk: &str) -> Result<(), String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(directory)
+        .args([
+            "log",
+            "--reverse",
+            "--stat=76",
+            "--no-color",
+            "--encoding=UTF-8",
+        ])
+        .arg(format!("--max-count={most}"))
+        .arg(FORMAT)
+        .output()
+        .map_err(|error| format!("git does not run: {error}"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(why.lines().next().unwrap_or("git log failed").to_owned());
+    }
+    let log = String::from_utf8_lossy(&output.stdout);
+    let fields: Vec<&str> = log.split('\0').skip(1).collect();
+    let commits = fields.chunks_exact(FIELDS).filter_map(Commit::parse);
+    let mut commits = commits.peekable();
+    let Some(oldest) = commits.peek() else {
+        return Err("no commits yet".to_owned());
+    };
+    let group = spool.add_group(GROUP, "The commits of asynchat", oldest.committed, false);
+    for commit in commits {
+        spool.append(&group, commit.text(talk).article(commit.committed));
+    }
+    Ok(())
+}
+
+struct Commit<'a> {
+    hash: &'a str,
+    parents: &'a str,
+    name: &'a str,
+    email: &'a str,
+    /// In seconds of Unix time.
+    authored: i64,
+    committed: i64,
+    message: &'a str,
+    stat: &'a str,
+}
+
+impl<'a> Commit<'a> {
+    fn parse(fields: &[&'a str]) -> Option<Commit<'a>> {
+        let &[
+            hash,
+            parents,
+            name,
+            email,
+            authored,
+            committed,
+            message,
+            stat,
+        ] = fields
+        else {
+            return None;
+        };
+        Some(Commit {
+            hash,
+            parents,
+            name,
+            email,
+            authored: authored.parse().ok()?,
+            committed: committed.parse().ok()?,
+            message: message.trim_end(),
+            stat: stat.trim_matches('\n'),
+        })
+    }
+
+    fn text(&self, talk: &str) -> Memory {
+        let Commit {
+            hash,
+            parents,
+            message,
+            stat,
+            ..
+        } = self;
+        let subject = message.lines().next().unwrap_or_default();
+        let head = format!(
+            "Path: git!not-for-mail\r\nFrom: {}\r\n\
+             Newsgroups: {GROUP}\r\nFollowup-To: {talk}\r\n\
+             Subject: {}\r\nDate: {}\r\nMessage-ID: <{hash}@git.asynchat.invalid>\r\n\
+             MIME-Version: 1.0\r\nContent-Type: text/plain; charset=UTF-8\r\n\
+             Content-Transfer-Encoding: 8bit\r\n",
+            address(self.name, self.email),
+            text(if subject.is_empty() { hash } else { subject }),
+            rfc5322(self.authored),
+        );
+        // The first commit has no parent, and a merge no stat of its own.
+        let lines = [
+            format!("commit {hash}"),
+            format!("parent {parents}"),
+            String::new(),
+            format!("{message}\n"),
+            (*stat).to_owned(),
+        ];
+        Memory::new(head, crlf(lines.join("\n").trim_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_an_article() {
+        let log = "\0abc\0\0Zoë\0z@x.invalid\x001000000000\x001000000001\0subject\n\n.body\n\0\n\n f | 1 +\n";
+        let fields: Vec<&str> = log.split('\0').skip(1).collect();
+        let commit = Commit::parse(&fields).unwrap();
+        let article = commit.text("talk").article(commit.committed);
+        assert_eq!(article.message_id, "<abc@git.asynchat.invalid>");
+        assert_eq!(article.subject, b"subject");
+        assert!(article.from.starts_with(b"=?utf-8?"));
+        assert_eq!(article.date, b"Sun, 9 Sep 2001 01:46:40 +0000");
+        assert_eq!((article.arrived, article.lines), (1_000_000_001, 8));
+    }
+}
