@@ -261,7 +261,8 @@ impl Channel {
     }
 
     /// Calls the dispatcher's `handle_timer` once, after `delay`; never after the channel is
-    /// closed. [`cancel`](crate::cancel) and [`reset`](crate::reset) act on it.
+    /// closed. [`cancel`](crate::cancel) and [`reset`](crate::reset) act on it. On a channel that
+    /// is not registered, or not any more, it does nothing: the id is then that of no timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
         self.set_timer(delay, None)
     }

@@ -65,12 +65,19 @@ fn with_loops<R>(act: impl FnOnce(&mut Loops) -> R) -> Result<R> {
         .map_err(|_| Error::new("the thread is being torn down: it has no event loop any more"))
 }
 
-/// The loop of this thread, or a clear end: the free functions below that return nothing can only
-/// fail where the system has no descriptor for a poller, and say so in the log.
+/// For the free functions that return nothing. They can only fail where the system has no
+/// descriptor for a poller, or the thread is being torn down; what is lost then is said in the log.
 fn with_home(what: &str, act: impl FnOnce(EventLoop)) {
     match EventLoop::current() {
         Ok(event_loop) => act(event_loop),
         Err(error) => tracing::error!(%error, "{what} was ignored"),
+    }
+}
+
+/// The same for those that end something: without a loop it has ended already.
+fn with_home_if_any(act: impl FnOnce(EventLoop)) {
+    if let Ok(event_loop) = EventLoop::current() {
+        act(event_loop);
     }
 }
 
@@ -202,17 +209,17 @@ pub fn reset(timer: TimerId, delay: Duration) -> bool {
 
 /// [`EventLoop::stop`] on this thread's loop.
 pub fn stop() {
-    with_home("stop", |event_loop| event_loop.stop());
+    with_home_if_any(|event_loop| event_loop.stop());
 }
 
 /// [`EventLoop::shutdown`] on this thread's loop.
 pub fn shutdown(grace: Duration) {
-    with_home("shutdown", |event_loop| event_loop.shutdown(grace));
+    with_home_if_any(|event_loop| event_loop.shutdown(grace));
 }
 
 /// [`EventLoop::close_all`] on this thread's loop.
 pub fn close_all() {
-    with_home("close_all", |event_loop| event_loop.close_all());
+    with_home_if_any(|event_loop| event_loop.close_all());
 }
 
 /// [`EventLoop::remote`] of this thread's loop.

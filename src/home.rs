@@ -160,6 +160,12 @@ impl Home {
     /// Takes one turn, and sleeps in it no longer than `timeout`.
     pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result {
         self.look_at_touched();
+        // The look may have ended the last channel: then there is nothing left to wait for.
+        let timeout = if self.has_work() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
         let timeout = match (self.next_timeout(), timeout) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
