@@ -22,7 +22,7 @@ pub(crate) struct ChatDispatcher<S> {
     chat: Chat,
     splitter: Splitter,
     backlog: Backlog,
-    /// When input last came, and the timer that looks for a gap in it.
+    /// When input of a record that silence ends last came, and the timer that looks for it.
     last_input: Option<Instant>,
     gap_timer: Option<TimerId>,
 }
@@ -93,8 +93,10 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             }
         };
         let mut input = buffer.get(..count).unwrap_or_default();
-        self.watch_for_gap();
         self.deliver(core, home, &mut input)?;
+        if self.splitter.idle_gap().is_some() {
+            self.last_input = Some(Instant::now());
+        }
         if !input.is_empty() || core.held.get() {
             let data = input.to_vec();
             self.keep(core, Backlog { data, parsed: 0 });
@@ -138,6 +140,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         };
         core.records_in.set(core.records_in.get() + records as u64);
         home.return_spare(self.splitter.take_buffer());
+        self.watch_for_gap();
         outcome
     }
 
@@ -212,14 +215,12 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         Ok(())
     }
 
-    /// Sets the timer that looks for silence, if silence ends the record. One timer, not moved
-    /// with each piece of input: it looks when the last came, and sleeps on for the rest.
+    /// Sets the timer that looks for silence, if silence ends the record in hand. One timer, not
+    /// moved with each piece of input: it looks when the last came, and sleeps on for the rest.
     fn watch_for_gap(&mut self) {
-        let Some(gap) = self.splitter.idle_gap() else {
-            return;
-        };
-        self.last_input = Some(Instant::now());
-        if self.gap_timer.is_none() {
+        if let Some(gap) = self.splitter.idle_gap()
+            && self.gap_timer.is_none()
+        {
             self.gap_timer = Some(self.chat.call_later(gap));
         }
     }
@@ -229,6 +230,11 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         let (Some(gap), Some(last)) = (self.splitter.idle_gap(), self.last_input) else {
             return Ok(());
         };
+        if core.paused.get() || !self.readable() {
+            // Nothing is delivered now; when input goes on, the silence is looked for again.
+            core.held.set(true);
+            return Ok(());
+        }
         let silence = last.elapsed();
         if silence < gap {
             self.gap_timer = Some(self.chat.call_later(gap - silence));
