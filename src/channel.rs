@@ -261,7 +261,7 @@ impl Channel {
     }
 
     /// Calls the dispatcher's `handle_timer` once, after `delay`; never after the channel is
-    /// closed. [`cancel`](crate::cancel) and [`reset`](crate::reset) act on it. On a channel that
+    /// closed. [`cancel`](Channel::cancel) and [`reset`](Channel::reset) act on it. On a channel that
     /// is not registered, or not any more, it does nothing: the id is then that of no timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
         self.set_timer(delay, None)
@@ -271,6 +271,18 @@ impl Channel {
     /// is closed.
     pub fn call_every(&self, period: Duration) -> TimerId {
         self.set_timer(period, Some(period))
+    }
+
+    /// Cancels a timer of this channel's loop: [`EventLoop::cancel`].
+    pub fn cancel(&self, timer: TimerId) -> bool {
+        let home = self.0.home();
+        home.is_some_and(|home| home.cancel_timer(timer))
+    }
+
+    /// Moves a timer of this channel's loop: [`EventLoop::reset`].
+    pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
+        let home = self.0.home();
+        home.is_some_and(|home| home.reset_timer(timer, delay))
     }
 
     fn set_timer(&self, delay: Duration, every: Option<Duration>) -> TimerId {
@@ -292,7 +304,7 @@ impl Channel {
         self.0.touch();
     }
 
-    /// What it has done so far.
+    /// What it has done so far; in `handle_close` and after, what it has done at all.
     pub fn stats(&self) -> ChannelStats {
         ChannelStats {
             bytes_in: self.0.bytes_in.get(),

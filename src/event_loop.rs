@@ -82,7 +82,8 @@ impl EventLoop {
     /// and acts on them. asyncore's `poll`. With [`Duration::ZERO`] it never sleeps: what a game
     /// calls for each frame, or a GUI when it is idle.
     ///
-    /// Returns whether there is anything left to run for.
+    /// Returns whether to go on: something is left to run for, and nobody has called
+    /// [`stop`](EventLoop::stop).
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -100,11 +101,12 @@ impl EventLoop {
         let home = running.home();
         home.turn(timeout.into())?;
         home.look_at_touched();
+        let stopped = home.stopping.replace(false);
         let left = home.has_work();
         if !left {
             home.forget_shutdown();
         }
-        Ok(left && !home.stopping.replace(false))
+        Ok(left && !stopped)
     }
 
     /// How long a loop that this one is nested in may sleep before it has to call
