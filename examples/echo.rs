@@ -35,7 +35,7 @@ impl AsyncChat for Echo {
 fn main() -> Result {
     let args = Args::parse();
     log_to_stderr();
-    let listener = asynchat::listen(&*args.listen, |chat| Echo { chat })?;
+    let listener = asynchat::listen(&args.listen, |chat| Echo { chat })?;
     if let Some(addr) = listener.local_addr() {
         println!("listening on {addr}");
     }

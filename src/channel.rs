@@ -198,7 +198,8 @@ impl Channel {
         self.close();
     }
 
-    /// Ends the sending side (TCP FIN) after what was sent; receiving goes on.
+    /// Ends the sending side (TCP FIN) at once, after what was sent; receiving goes on. A chat has
+    /// one of its own, which waits for its queue: [`Chat::shutdown_write`](crate::Chat::shutdown_write).
     ///
     /// # Errors
     /// `NotConnected` when it is closed or not up yet.

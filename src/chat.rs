@@ -244,7 +244,8 @@ impl Chat {
     }
 
     /// Ends the sending side when all that was pushed before has been handed to the kernel; what
-    /// the peer sends is still delivered.
+    /// the peer sends is still delivered. ([`Channel::shutdown_write`], which it takes the place
+    /// of, acts at once.)
     pub fn shutdown_write(&self) {
         self.push_item(Item::ShutdownWrite);
     }

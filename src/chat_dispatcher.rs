@@ -112,13 +112,13 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         self.splitter.lend(&mut spare);
         home.return_spare(spare);
 
-        let budget = core.chat.limits.get().turn_records.max(1);
+        let mut budget = core.chat.limits.get().turn_records.max(1);
         let mut records = 0;
         let outcome = loop {
             if core.attention.get() && !self.attend(core, input) {
                 break Ok(());
             }
-            if records == budget {
+            if budget == 0 {
                 core.held.set(true);
                 break Ok(());
             }
@@ -127,18 +127,24 @@ impl<S: AsyncChat> ChatDispatcher<S> {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
-            records += 1;
+            budget -= 1;
             let delivered = match event {
-                Event::Record(record) => self.session.found_terminator(record),
+                Event::Record(record) => {
+                    records += 1;
+                    self.session.found_terminator(record)
+                }
                 Event::Chunk(chunk) => self.session.collect_incoming_data(chunk),
-                Event::End => self.session.found_terminator(b""),
+                Event::End => {
+                    records += 1;
+                    self.session.found_terminator(b"")
+                }
                 Event::Overflow => self.overflow(core),
             };
             if delivered.is_err() {
                 break delivered;
             }
         };
-        core.records_in.set(core.records_in.get() + records as u64);
+        core.records_in.set(core.records_in.get() + records);
         home.return_spare(self.splitter.take_buffer());
         self.watch_for_gap();
         outcome

@@ -9,13 +9,14 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use crate::channel::Core;
+use crate::channel::{Core, Phase};
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::connecting::Connecting;
 use crate::error::{Close, Error, Result};
 use crate::home::{Home, Task, message};
 use crate::limits::Limits;
 use crate::remote::Remote;
+use crate::socket::Socket;
 use crate::{AsyncChat, Channel, Chat, EventLoop};
 
 /// Where to connect to: an address, several, or a host name with a port.
@@ -30,19 +31,25 @@ use crate::{AsyncChat, Channel, Chat, EventLoop};
 /// let by_address = Target::from("[2001:db8::1]:119".parse::<std::net::SocketAddr>().unwrap());
 /// ```
 #[derive(Clone, Debug)]
-pub struct Target(Place);
+pub struct Target(Named);
 
 #[derive(Clone, Debug)]
-enum Place {
+enum Named {
     Name(String),
     Addrs(Vec<SocketAddr>),
+}
+
+#[derive(Debug)]
+enum Place {
+    To(Target),
+    Connected(Socket),
 }
 
 impl From<&str> for Target {
     fn from(host_and_port: &str) -> Self {
         match host_and_port.parse() {
-            Ok(addr) => Target(Place::Addrs(vec![addr])),
-            Err(_) => Target(Place::Name(host_and_port.to_owned())),
+            Ok(addr) => Target(Named::Addrs(vec![addr])),
+            Err(_) => Target(Named::Name(host_and_port.to_owned())),
         }
     }
 }
@@ -57,14 +64,14 @@ impl From<(&str, u16)> for Target {
     fn from((host, port): (&str, u16)) -> Self {
         match host.parse::<IpAddr>() {
             Ok(ip) => Target::from(SocketAddr::new(ip, port)),
-            Err(_) => Target(Place::Name(format!("{host}:{port}"))),
+            Err(_) => Target(Named::Name(format!("{host}:{port}"))),
         }
     }
 }
 
 impl From<SocketAddr> for Target {
     fn from(addr: SocketAddr) -> Self {
-        Target(Place::Addrs(vec![addr]))
+        Target(Named::Addrs(vec![addr]))
     }
 }
 
@@ -76,7 +83,7 @@ impl From<(IpAddr, u16)> for Target {
 
 impl From<Vec<SocketAddr>> for Target {
     fn from(addrs: Vec<SocketAddr>) -> Self {
-        Target(Place::Addrs(addrs))
+        Target(Named::Addrs(addrs))
     }
 }
 
@@ -97,9 +104,9 @@ impl From<Vec<SocketAddr>> for Target {
 /// # }
 /// ```
 #[must_use = "a connector connects once `connect` is called"]
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Connector {
-    target: Target,
+    place: Place,
     deadline: Option<Duration>,
     limits: Limits,
     nodelay: bool,
@@ -108,8 +115,32 @@ pub struct Connector {
 impl Connector {
     /// To connect to this target.
     pub fn new(target: impl Into<Target>) -> Self {
+        Connector::at(Place::To(target.into()))
+    }
+
+    /// To talk through a socket that is connected already: a `TcpStream`, on Unix also a
+    /// `UnixStream`. asynchat's `async_chat(sock)`.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let addr = listener.local_addr()?;
+    /// let stream = std::net::TcpStream::connect(addr)?;
+    /// let chat = asynchat::Connector::adopt(stream).connect(|chat| move |line: &[u8]| {
+    ///     chat.push_slice(line);
+    ///     Ok(())
+    /// })?;
+    /// # chat.close();
+    /// # asynchat::run()
+    /// # }
+    /// ```
+    pub fn adopt(socket: impl Into<Socket>) -> Self {
+        Connector::at(Place::Connected(socket.into()))
+    }
+
+    fn at(place: Place) -> Self {
         Connector {
-            target: target.into(),
+            place,
             deadline: None,
             limits: Limits::default(),
             nodelay: true,
@@ -154,22 +185,33 @@ impl Connector {
         factory: impl FnOnce(Chat) -> S + 'static,
     ) -> Result<Chat> {
         let home = &event_loop.0;
-        let (addrs, name) = match self.target.0 {
-            Place::Name(name) => (VecDeque::new(), Some(name)),
-            Place::Addrs(addrs) if addrs.is_empty() => {
+        let (channel, name) = match self.place {
+            Place::Connected(socket) if socket.is_listening() => {
+                return Err(Error::new("the socket to talk through listens"));
+            }
+            Place::Connected(socket) => (Channel::adopt(socket)?, None),
+            Place::To(Target(Named::Name(name))) => {
+                let mut connecting = Connecting::new(VecDeque::new(), self.nodelay);
+                connecting.resolving = true;
+                (Channel::connecting(connecting), Some(name))
+            }
+            Place::To(Target(Named::Addrs(addrs))) if addrs.is_empty() => {
                 return Err(Error::new("no address to connect to"));
             }
-            Place::Addrs(addrs) => (addrs.into(), None),
+            Place::To(Target(Named::Addrs(addrs))) => {
+                let connecting = Connecting::new(addrs.into(), self.nodelay);
+                (Channel::connecting(connecting), None)
+            }
         };
-        let mut connecting = Connecting::new(addrs, self.nodelay);
-        connecting.resolving = name.is_some();
-        let channel = Channel::connecting(connecting);
         let core = Rc::clone(&channel.0);
+        core.announce.set(core.phase.get() == Phase::Open);
         let chat = Chat::new(channel, self.limits);
         let id = home.register(&core, None, TypeId::of::<S>())?;
         core.unborn.set(true);
         core.open_span();
-        if let Some(after) = self.deadline {
+        if let Some(after) = self.deadline
+            && core.phase.get() == Phase::Connecting
+        {
             let timer = home.set_timer(after, Task::Connect(id));
             core.set_connect_deadline(timer);
         }

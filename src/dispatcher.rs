@@ -19,7 +19,7 @@ use crate::{Addr, Channel};
 /// while a callback runs, whatever it calls on its own channel or another's only takes note. A
 /// callback that returns an error, or panics, ends its own channel and no other:
 /// [`handle_error`](Dispatcher::handle_error), then [`handle_close`](Dispatcher::handle_close).
-/// An error of kind `WouldBlock` from [`Channel::recv`] or [`Channel::send`] is none: it means
+/// An error of kind `WouldBlock` that `handle_read` or `handle_write` passes on is none: it means
 /// later (bpo-16133).
 ///
 /// For a protocol of lines or other delimited records, [`AsyncChat`](crate::AsyncChat) is less
@@ -162,13 +162,13 @@ impl<D: Dispatcher> Driven for D {
         if core.phase.get() == Phase::Open {
             let input = (ready.read && !core.eof.get()) || core.held.get();
             if input && open() && !core.paused.get() && self.readable() {
-                calm(self.handle_read())?;
+                calm(core, self.handle_read())?;
             }
             if ready.write {
                 core.blocked.set(false);
             }
             if open() && !core.blocked.get() && self.writable() {
-                calm(self.handle_write())?;
+                calm(core, self.handle_write())?;
             }
         }
         if !open() {
@@ -225,10 +225,15 @@ impl<D: Dispatcher> Wants for D {
     }
 }
 
-/// `WouldBlock` is no failure.
-fn calm(outcome: Result) -> Result {
+/// `WouldBlock` is no failure of a dispatcher's. A session has no socket that could have said so:
+/// what it returns is its own.
+fn calm(core: &Core, outcome: Result) -> Result {
     match outcome {
-        Err(error) if error.io_kind() == Some(io::ErrorKind::WouldBlock) => Ok(()),
+        Err(error)
+            if error.io_kind() == Some(io::ErrorKind::WouldBlock) && !core.chat.is_chat.get() =>
+        {
+            Ok(())
+        }
         outcome => outcome,
     }
 }

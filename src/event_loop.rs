@@ -168,8 +168,8 @@ impl EventLoop {
         self.0.set_timer(delay, Task::Call(Box::new(call)))
     }
 
-    /// Calls `call` every `period`, the first time after one period. It keeps its pace: the next
-    /// is due one period after this was due, however late this was; one missed whole is skipped.
+    /// Calls `call` every `period`, the first time after one period. It keeps its pace,
+    /// however late a call is; calls that were missed are skipped.
     pub fn call_every(&self, period: Duration, call: impl FnMut() + 'static) -> TimerId {
         self.0
             .set_timer(period, Task::Every(Box::new(call), period))

@@ -310,6 +310,13 @@ impl Fifo {
         None
     }
 
+    /// Takes the place of a producer that failed out of the queue.
+    fn give_up(&mut self) {
+        if let Some(Item::Asked) = self.rest.front() {
+            self.rest.pop_front();
+        }
+    }
+
     /// Offers the front of the queue, at most `budget` bytes, in one write; says how much was
     /// taken and how much offered.
     fn send_front(&self, sink: &mut impl Sink, budget: usize) -> io::Result<(usize, usize)> {
@@ -457,7 +464,7 @@ pub fn pump(
                         fifo.borrow_mut().advance(sent);
                         budget -= sent;
                         // A short write means a full buffer: trying again only costs a call.
-                        if sent < offered {
+                        if sent < offered || offered == 0 {
                             return Ok(Pumped::Blocked);
                         }
                     }
@@ -468,7 +475,15 @@ pub fn pump(
                 }
             }
             Front::Ask(mut producer, wanted) => {
-                let more = producer.more(wanted).map_err(PumpError::Producer)?;
+                let more = match producer.more(wanted) {
+                    // What a source that does not block says when it has nothing for now.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => More::Pending,
+                    Err(error) => {
+                        fifo.borrow_mut().give_up();
+                        return Err(PumpError::Producer(error));
+                    }
+                    Ok(more) => more,
+                };
                 // An empty chunk counts as a byte: a producer of nothing but these must not
                 // hold the loop for ever.
                 if matches!(&more, More::Chunk(chunk) if chunk.is_empty()) {

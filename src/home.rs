@@ -450,8 +450,7 @@ impl Home {
             deadline,
             value,
         } = expired;
-        // A period that was missed is skipped, not made up for in a burst.
-        let next = |period| deadline_after(deadline, period).max(now);
+        let next = |period| next_period(deadline, period, now);
         let finish = || self.timers.borrow_mut().finish(id);
         let restore = |deadline, task| {
             let given_back = self.timers.borrow_mut().restore(id, deadline, task);
@@ -705,6 +704,16 @@ fn deadline_after(start: Instant, delay: Duration) -> Instant {
         .checked_add(delay)
         .or_else(|| start.checked_add(CENTURY))
         .unwrap_or(start)
+}
+
+/// When a periodic timer is due again: in step with its first time, and later than now. Periods
+/// that were missed are skipped, not made up for in a burst.
+fn next_period(deadline: Instant, period: Duration, now: Instant) -> Instant {
+    let late = now.saturating_duration_since(deadline);
+    let into_period = late.as_nanos() % period.as_nanos().max(1);
+    let left = period.as_nanos().max(1) - into_period;
+    let left = Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
+    deadline_after(now, left)
 }
 
 /// What a panic said.

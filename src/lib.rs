@@ -1,4 +1,164 @@
-//! crate docs to come
+//! asyncore and asynchat for Rust: line-protocol servers and clients on one thread.
+//!
+//! Input is cut into records by a [`Terminator`]; a session gets each with
+//! [`found_terminator`](AsyncChat::found_terminator). Output leaves through a FIFO of bytes and
+//! [`Producer`]s. Limits are on from the start, and the loop stays fair when a client sends a barrage
+//! of commands and only then counts the responses.
+//!
+//! It is for servers and clients of NNTP, SMTP, POP3, FTP, IRC, RESP and their kind, for device and
+//! game protocols, and for programs that lost `asyncore` and `asynchat` with Python 3.12.
+//!
+//! # Example: an echo server
+//!
+//! ```no_run
+//! use asynchat::{AsyncChat, Chat, Result};
+//!
+//! struct Echo { chat: Chat }
+//!
+//! impl AsyncChat for Echo {
+//!     fn found_terminator(&mut self, line: &[u8]) -> Result {
+//!         self.chat.push_slice(line);
+//!         self.chat.push("\r\n");
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> Result {
+//!     asynchat::listen("127.0.0.1:7007", |chat| Echo { chat })?;
+//!     asynchat::run()
+//! }
+//! ```
+//!
+//! # Example: both ends in one loop
+//!
+//! ```
+//! use std::{cell::RefCell, rc::Rc};
+//!
+//! # fn main() -> asynchat::Result {
+//! // A server that shouts. A closure that takes a record is a session too.
+//! let listener = asynchat::listen("127.0.0.1:0", |chat| move |line: &[u8]| {
+//!     chat.push(line.to_ascii_uppercase());
+//!     chat.push("\r\n");
+//!     Ok(())
+//! })?;
+//! let addr = listener.local_addr().and_then(|addr| addr.inet()).ok_or("it listens")?;
+//!
+//! // A client that does not wait: three commands at once, then the answers.
+//! let answers: Rc<RefCell<Vec<String>>> = Rc::default();
+//! let seen = Rc::clone(&answers);
+//! let client = asynchat::connect(addr, move |chat| move |line: &[u8]| {
+//!     seen.borrow_mut().push(String::from_utf8(line.to_vec())?);
+//!     if seen.borrow().len() == 3 {
+//!         chat.close();
+//!         listener.close();
+//!     }
+//!     Ok(())
+//! })?;
+//! client.push("one\r\ntwo\r\nthree\r\n");
+//!
+//! asynchat::run()?; // returns: nothing is registered any more
+//! assert_eq!(*answers.borrow(), ["ONE", "TWO", "THREE"]);
+//! # Ok(()) }
+//! ```
+//!
+//! # Which layer
+//!
+//! | | [`AsyncChat`] and [`Chat`] | [`Dispatcher`] and [`Channel`] |
+//! |---|---|---|
+//! | asyncore's name | `async_chat` | `dispatcher` |
+//! | you get | records | a socket that is readable or writable |
+//! | you send | by pushing: it is queued and written for you | with [`Channel::send`], which may take a part |
+//! | limits, backpressure | built in | yours |
+//! | made by | [`listen`], [`connect`], [`Server`], [`Connector`] | [`Channel::listen`], [`Channel::connect`], [`Channel::adopt`], then [`register`] |
+//! | for | protocols of lines, counts and blocks | anything else on a stream socket |
+//!
+//! Both run in an [`EventLoop`]. The [free functions](crate#functions) act on the loop that is running
+//! on this thread, or else on this thread's default one; most programs never name a loop.
+//!
+//! # Terminators
+//!
+//! | | ends a record |
+//! |---|---|
+//! | [`Terminator::crlf`] | CR LF, strictly: the default |
+//! | [`Terminator::line`] | LF, or CR LF |
+//! | [`Terminator::bytes`] | these bytes |
+//! | [`Terminator::count`] | so many bytes |
+//! | [`Terminator::dot_block`] | a line that is a single dot: NNTP, SMTP, POP3 |
+//! | [`Terminator::idle_gap`] | silence |
+//! | [`Terminator::none`] | the end of the stream |
+//!
+//! A terminator set with [`Chat::set_terminator`] holds from the very next byte, also for bytes already
+//! received. Each takes a [`limit`](Terminator::limit). One that is
+//! [`streamed`](Terminator::streamed) delivers its record in chunks, to
+//! [`collect_incoming_data`](AsyncChat::collect_incoming_data).
+//!
+//! # Producers
+//!
+//! | | produces |
+//! |---|---|
+//! | `Bytes`, `String`, `Vec<u8>`, `&'static str`, `&'static [u8]` | itself |
+//! | [`SimpleProducer`] | bytes, in pieces of a size of yours |
+//! | [`ReadProducer`] | what a [`Read`](std::io::Read) yields: a file |
+//! | [`IterProducer`], [`LinesProducer`] | the items of an iterator; the same as lines |
+//! | [`CompositeProducer`] | several producers in turn |
+//! | [`DotStuffer`] | a producer's output as a dot-terminated block |
+//! | [`ChunkedProducer`] | a producer's output in HTTP/1.1 chunks |
+//! | [`HookedProducer`] | a producer's output; and tells how far it came |
+//!
+//! [`Chat::push_with_producer`] queues one. It is asked for its bytes when their turn comes, as fast as
+//! the peer takes them, and dropped when it is done or its connection has ended.
+//! [`More::Pending`] rests the queue until [`Chat::resume_producing`].
+//!
+//! # The rules
+//!
+//! **Nothing re-enters.** No method of a handle calls your code. Callbacks come from
+//! [`run`] and [`run_once`] alone, one at a time. So a [`Chat`] can be used from anywhere, also while
+//! the state that sessions share in an `Rc<RefCell<_>>` is borrowed.
+//!
+//! **A close is final, and told once.** After [`Channel::close`] no record and no event reaches the
+//! handler, not even one that had been received. Then comes `handle_close` with the reason, a [`Close`],
+//! exactly once, and the handler is dropped.
+//!
+//! **One bad connection is one bad connection.** A callback that returns an error or panics ends its own
+//! connection. The loop and the other connections go on. (Built with `panic = "abort"`, a panic ends the
+//! process.)
+//!
+//! **Output is a FIFO, and exact.** Pushing only queues. After the callback the queue is written, in the
+//! order of the pushes. No push can fail; on a connection that has ended, pushes do nothing.
+//!
+//! **Input is exact.** The same bytes give the same records however the network cut them, at a cost that
+//! is linear in the bytes.
+//!
+//! **Fair.** In each turn of the loop a connection reads and writes at most 64 KiB and gets at most 1,024
+//! records; a listener accepts at most 64 connections.
+//!
+//! **Bounded.** [`Limits`] hold for every connection unless you change them: on the length of a record,
+//! and on the output that is queued for a peer who does not read, whose input then stops.
+//!
+//! **Deadlines are yours to set.** [`Channel::set_idle_timeout`], [`Connector::deadline`], and timers:
+//! [`Channel::call_later`] for one connection, [`call_later`] for the loop.
+//!
+//! # Threads
+//!
+//! A loop and its handles stay on one thread. The one handle that crosses is a [`Remote`]: it posts to the
+//! loop, or to one connection's handler by its [`ChannelId`], and it is how slow work comes back from a
+//! worker, and how a signal handler shuts the loop down.
+//!
+//! # Platforms
+//!
+//! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. Unix-domain sockets are
+//! adopted, on Unix: listening ones by [`Server::adopt`], connected ones on layer 1 by
+//! [`Channel::adopt`]. [`Server::reuse_port`] does nothing on
+//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. TCP and Unix-domain
+//! streams are all there is: no UDP, no TLS, no pipes or terminals, no signals.
+//!
+//! What the crate has to tell goes to [`tracing`](https://docs.rs/tracing), each event in the span of its
+//! connection. It never prints.
+//!
+//! # More
+//!
+//! A guide, notes for porters from Python, the architecture, and what is promised about speed and
+//! security are in the folder `docs` of the source, together with runnable examples in `examples`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // A library has no business printing, exiting or panicking: see docs/security.md.
 #![warn(

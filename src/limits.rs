@@ -33,7 +33,8 @@ pub struct Limits {
     pub turn_read: usize,
     /// Bytes written in one turn of the loop. Default 65,536.
     pub turn_write: usize,
-    /// Records delivered in one turn of the loop. Default 1,024. A count.
+    /// Records, or parts of streamed ones, delivered in one turn of the loop. Default 1,024. A
+    /// count.
     pub turn_records: usize,
 }
 
@@ -54,6 +55,16 @@ impl Limits {
     pub const fn water(mut self, low: usize, high: usize) -> Self {
         self.low_water = if low < high { low } else { high };
         self.high_water = high;
+        self
+    }
+
+    /// The same with other budgets for one turn: bytes read, bytes written, records delivered. A
+    /// zero counts as one.
+    #[must_use]
+    pub const fn turn(mut self, read: usize, write: usize, records: usize) -> Self {
+        self.turn_read = read;
+        self.turn_write = write;
+        self.turn_records = records;
         self
     }
 

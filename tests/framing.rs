@@ -947,4 +947,11 @@ fn a_lent_buffer_is_used_and_comes_back() {
     let mut other = Vec::with_capacity(16);
     splitter.lend(&mut other);
     assert_eq!(other.capacity(), 16, "it has one of its own");
+
+    // A streamed record needs none.
+    let mut splitter = Splitter::new(Terminator::crlf().streamed(), UNLIMITED);
+    splitter.lend(&mut other);
+    feed(&mut splitter, b"ab\r", &mut told);
+    assert!(!splitter.is_idle());
+    assert_eq!(splitter.take_buffer().capacity(), 16);
 }

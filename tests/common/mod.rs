@@ -1,0 +1,383 @@
+//! What the tests share: waiting with a deadline, a session that writes down all that it is told,
+//! and a peer that is no part of the library.
+#![allow(dead_code, reason = "each file of tests uses its own part of it")]
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use asynchat::{AsyncChat, Channel, Chat, Close, Eof, Error, EventLoop, Overflow, Result, TimerId};
+
+/// How long a test waits for what has to happen. Far more than it takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long the loop sleeps before it looks again at what it can not be woken by: the peers.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Runs the loop until `done`, and panics when that takes too long.
+#[track_caller]
+pub(crate) fn run_until(event_loop: &EventLoop, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "it did not happen in time");
+        event_loop.run_once(GLANCE).expect("the loop works");
+    }
+}
+
+/// Runs the loop until it returns by itself, and panics when it does not.
+#[track_caller]
+pub(crate) fn run_to_end(event_loop: &EventLoop) {
+    let (running, over) = mpsc::channel::<()>();
+    let remote = event_loop.remote();
+    let watch = thread::spawn(move || {
+        let late = over.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout);
+        late && remote.stop().is_ok()
+    });
+    event_loop.run().expect("the loop works");
+    drop(running);
+    let late = watch.join().expect("the watch does not panic");
+    assert!(!late, "the loop did not return in time");
+}
+
+/// Takes a few turns in which nothing is expected to happen.
+pub(crate) fn idle(event_loop: &EventLoop) {
+    for _ in 0..5 {
+        event_loop.run_once(GLANCE).expect("the loop works");
+    }
+}
+
+/// Runs the loop until the kernel takes no more of what is queued for a peer that does not read.
+#[track_caller]
+pub(crate) fn run_until_blocked(event_loop: &EventLoop, chat: &Chat) {
+    let mut before = usize::MAX;
+    run_until(event_loop, || {
+        idle(event_loop);
+        std::mem::replace(&mut before, chat.queued()) == chat.queued()
+    });
+    assert!(before > 0, "the kernel took all of it");
+}
+
+/// A new loop.
+pub(crate) fn new_loop() -> EventLoop {
+    EventLoop::new().expect("a loop can be made")
+}
+
+/// The address that a channel listens on.
+pub(crate) fn addr_of(listener: &Channel) -> SocketAddr {
+    let addr = listener.local_addr().expect("it listens");
+    addr.inet().expect("on an internet address")
+}
+
+/// An address that refuses connections for as long as the value lives: bound, not listened on.
+pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+        .expect("a socket can be made");
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    socket.bind(&any.into()).expect("a port is free");
+    let addr = socket.local_addr().expect("it is bound");
+    (socket, addr.as_socket().expect("to an internet address"))
+}
+
+/// The name of a reason: `Eof`, `ConnectFailed`, ...
+pub(crate) fn name(why: &Close) -> String {
+    let text = format!("{why:?}");
+    let end = text.find('(').unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+/// What happened, in order. Clones are the same log.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Rc<RefCell<Vec<String>>>);
+
+impl Log {
+    pub(crate) fn add(&self, line: impl Into<String>) {
+        self.0.borrow_mut().push(line.into());
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.borrow().clone()
+    }
+
+    /// How many lines begin with this.
+    pub(crate) fn count(&self, start: &str) -> usize {
+        let lines = self.0.borrow();
+        lines.iter().filter(|line| line.starts_with(start)).count()
+    }
+
+    pub(crate) fn has(&self, start: &str) -> bool {
+        self.count(start) > 0
+    }
+
+    /// A factory of sessions that write to this log.
+    pub(crate) fn session(&self) -> impl Fn(Chat) -> Session + Clone + use<> {
+        self.session_with(|_, _| Ok(()))
+    }
+
+    /// A factory of sessions that write to this log, and do this with a record.
+    pub(crate) fn session_with<F>(&self, on_record: F) -> impl Fn(Chat) -> Session + Clone + use<F>
+    where
+        F: Fn(&Chat, &[u8]) -> Result + 'static,
+    {
+        let (log, on_record) = (self.clone(), Rc::new(on_record));
+        move |chat| Session {
+            chat,
+            log: log.clone(),
+            on_record: Rc::clone(&on_record) as _,
+            at_eof: Eof::CloseWhenDone,
+            at_overflow: Overflow::Close,
+        }
+    }
+}
+
+/// Writes down all that it is told.
+pub(crate) struct Session {
+    pub(crate) chat: Chat,
+    log: Log,
+    on_record: Rc<dyn Fn(&Chat, &[u8]) -> Result>,
+    at_eof: Eof,
+    at_overflow: Overflow,
+}
+
+impl Session {
+    /// Does not close when its peer has finished sending.
+    pub(crate) fn staying_open(mut self) -> Self {
+        self.at_eof = Eof::StayOpen;
+        self
+    }
+
+    /// Skips records that are too long.
+    pub(crate) fn skipping(mut self) -> Self {
+        self.at_overflow = Overflow::Discard;
+        self
+    }
+}
+
+impl AsyncChat for Session {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        self.log.add(format!("record {}", text(record)));
+        (self.on_record)(&self.chat, record)
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        self.log.add(format!("chunk {}", text(chunk)));
+        Ok(())
+    }
+
+    fn handle_connect(&mut self) -> Result {
+        self.log.add("connect");
+        Ok(())
+    }
+
+    fn handle_overflow(&mut self) -> Overflow {
+        self.log.add("overflow");
+        self.at_overflow
+    }
+
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        self.log.add(format!("eof {}", text(partial)));
+        Ok(self.at_eof)
+    }
+
+    fn handle_low_water(&mut self) -> Result {
+        self.log.add("low water");
+        Ok(())
+    }
+
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        self.log.add("timer");
+        Ok(())
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        self.log.add(format!("close {}", name(why)));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The first chat that a factory made, for a test that wants to talk through it.
+#[derive(Clone, Default)]
+pub(crate) struct Slot(Rc<RefCell<Option<Chat>>>);
+
+impl Slot {
+    pub(crate) fn is_filled(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    #[track_caller]
+    pub(crate) fn chat(&self) -> Chat {
+        self.0.borrow().clone().expect("a connection was made")
+    }
+
+    /// The same factory, which leaves its first chat here.
+    pub(crate) fn keep<S, F>(&self, factory: F) -> impl Fn(Chat) -> S + use<S, F>
+    where
+        F: Fn(Chat) -> S,
+    {
+        let slot = self.0.clone();
+        move |chat| {
+            slot.borrow_mut().get_or_insert_with(|| chat.clone());
+            factory(chat)
+        }
+    }
+}
+
+/// A served connection: the session writes to the log, the peer is ours.
+#[track_caller]
+pub(crate) fn served(
+    event_loop: &EventLoop,
+    factory: impl Fn(Chat) -> Session + 'static,
+) -> (Chat, Peer) {
+    let slot = Slot::default();
+    let listener = event_loop
+        .listen("127.0.0.1:0", slot.keep(factory))
+        .expect("a port is free");
+    let peer = Peer::connect(addr_of(&listener));
+    run_until(event_loop, || slot.is_filled());
+    listener.close();
+    idle(event_loop);
+    (slot.chat(), peer)
+}
+
+/// The other end of a connection, on plain non-blocking sockets.
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    received: Vec<u8>,
+    end: Option<io::Result<()>>,
+}
+
+impl Peer {
+    #[track_caller]
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        Peer::new(TcpStream::connect(addr).expect("somebody listens"))
+    }
+
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        stream.set_nonblocking(true).expect("a mode of the socket");
+        Peer {
+            stream,
+            received: Vec::new(),
+            end: None,
+        }
+    }
+
+    /// Sends a little, which the kernel takes at once.
+    #[track_caller]
+    pub(crate) fn send(&mut self, data: impl AsRef<[u8]>) {
+        let sent = self.stream.write_all(data.as_ref());
+        sent.expect("the connection takes it");
+    }
+
+    /// Sends as much as it takes turns of the loop for.
+    #[track_caller]
+    pub(crate) fn send_all(&mut self, event_loop: &EventLoop, mut data: &[u8]) {
+        run_until(event_loop, || {
+            match self.stream.write(data) {
+                Ok(count) => data = &data[count..],
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+            }
+            data.is_empty()
+        });
+    }
+
+    /// Takes what is there.
+    pub(crate) fn look(&mut self) -> &[u8] {
+        let mut buffer = [0; 16 * 1024];
+        while self.end.is_none() {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.end = Some(Ok(())),
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.end = Some(Err(error)),
+            }
+        }
+        &self.received
+    }
+
+    /// Runs the loop until this is the next that comes.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, event_loop: &EventLoop, wanted: impl AsRef<[u8]>) {
+        let wanted = wanted.as_ref();
+        run_until(event_loop, || {
+            self.look().len() >= wanted.len() || self.end.is_some()
+        });
+        let rest = self
+            .received
+            .split_off(wanted.len().min(self.received.len()));
+        let came = std::mem::replace(&mut self.received, rest);
+        assert_eq!(text(&came), text(wanted));
+    }
+
+    /// Runs the loop until the connection ends; what has come until then.
+    #[track_caller]
+    pub(crate) fn receive_all(&mut self, event_loop: &EventLoop) -> Vec<u8> {
+        self.wait_for_end(event_loop).expect("an orderly end");
+        std::mem::take(&mut self.received)
+    }
+
+    /// Runs the loop until the connection ends, and says how.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&mut self, event_loop: &EventLoop) -> io::Result<()> {
+        run_until(event_loop, || {
+            self.look();
+            self.end.is_some()
+        });
+        self.end.take().expect("it has ended")
+    }
+
+    /// Ends the sending side.
+    pub(crate) fn finish(&self) {
+        let done = self.stream.shutdown(Shutdown::Write);
+        done.expect("the connection is up");
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        let socket = socket2::Socket::from(self.stream);
+        let set = socket.set_linger(Some(Duration::ZERO));
+        set.expect("an option of the socket");
+    }
+}
+
+/// Two ends of a TCP connection.
+pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = listener.local_addr().expect("it is bound");
+    let near = TcpStream::connect(addr).expect("it listens");
+    let (far, _) = listener.accept().expect("it has a connection");
+    (near, far)
+}
+
+/// Counts how often it, or what has captured it, is dropped.
+#[derive(Default)]
+pub(crate) struct Drops(Rc<RefCell<usize>>);
+
+impl Drops {
+    pub(crate) fn count(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// Something to be dropped.
+    pub(crate) fn token(&self) -> Token {
+        Token(self.0.clone())
+    }
+}
+
+pub(crate) struct Token(Rc<RefCell<usize>>);
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        *self.0.borrow_mut() += 1;
+    }
+}
+
+/// An error to return from a callback.
+pub(crate) fn failure() -> Error {
+    Error::new("it was to fail")
+}

@@ -1,0 +1,328 @@
+//! Outgoing connections: exactly one outcome, up or `ConnectFailed`.
+//!
+//! Not covered: that a TCP connection to itself counts as refused. A connector binds no local port,
+//! so the kernel would have to pick the very port that is connected to, which takes tens of
+//! thousands of attempts.
+
+mod common;
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Target};
+use common::{Log, Peer, new_loop, refusing, run_to_end, run_until, tcp_pair};
+
+/// A listener of the standard library, and its address.
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// Keeps the error of a failed connection.
+struct Fails(Rc<RefCell<Vec<Error>>>);
+
+impl AsyncChat for Fails {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+    fn handle_connect(&mut self) -> Result {
+        panic!("it is not to come up");
+    }
+    fn handle_close(&mut self, why: &Close) {
+        let Close::ConnectFailed(error) = why else {
+            panic!("{why}");
+        };
+        let told = Error::new(error.to_string());
+        let told = match error.io_kind() {
+            Some(kind) => Error::from(std::io::Error::new(kind, error.to_string())),
+            None => told,
+        };
+        self.0.borrow_mut().push(told);
+    }
+}
+
+/// Connects, which is to fail; the error.
+#[track_caller]
+fn failure_of(connector: Connector) -> Error {
+    let event_loop = new_loop();
+    let failures: Rc<RefCell<Vec<Error>>> = Rc::default();
+    let fails = Fails(Rc::clone(&failures));
+    connector.connect_on(&event_loop, |_| fails).unwrap();
+    run_to_end(&event_loop);
+    let mut failures = failures.take();
+    assert_eq!(failures.len(), 1);
+    failures.remove(0)
+}
+
+#[test]
+fn a_refused_connection_fails_once_and_says_where() {
+    let (_socket, addr) = refusing();
+    let error = failure_of(Connector::new(addr));
+    assert_eq!(error.io_kind(), Some(ErrorKind::ConnectionRefused));
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+}
+
+#[test]
+fn when_all_addresses_fail_the_error_is_the_last_ones() {
+    let ((_a, first), (_b, second)) = (refusing(), refusing());
+    let error = failure_of(Connector::new(vec![first, second]));
+    assert!(error.to_string().contains(&second.to_string()), "{error}");
+}
+
+#[test]
+fn several_addresses_are_tried_in_turn() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let ((_socket, refused), (listener, good)) = (refusing(), listener());
+    let chat = event_loop
+        .connect(vec![refused, refused, good], log.session())
+        .unwrap();
+    chat.push("hello");
+    run_until(&event_loop, || log.has("connect"));
+    let mut peer = Peer::new(listener.accept().unwrap().0);
+    peer.expect(&event_loop, "hello");
+    assert_eq!(chat.peer_addr().and_then(|addr| addr.inet()), Some(good));
+    drop(peer);
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "eof ", "close Eof"]);
+}
+
+#[test]
+fn a_name_is_looked_up() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (listener, addr) = listener();
+    let target = format!("localhost:{}", addr.port());
+    let chat = event_loop.connect(target, log.session()).unwrap();
+    chat.push("hello");
+    run_until(&event_loop, || log.has("connect"));
+    Peer::new(listener.accept().unwrap().0).expect(&event_loop, "hello");
+
+    let target = Target::from(("localhost", addr.port()));
+    let again = Log::default();
+    event_loop.connect(target, again.session()).unwrap();
+    run_until(&event_loop, || again.has("connect"));
+}
+
+#[test]
+fn a_name_that_can_not_be_looked_up_fails_once() {
+    let error = failure_of(Connector::new("a name without a port"));
+    assert!(error.to_string().contains("without a port"), "{error}");
+}
+
+#[test]
+fn no_address_at_all_is_an_error_at_once() {
+    let event_loop = new_loop();
+    let nowhere = Vec::<SocketAddr>::new();
+    let chat = event_loop.connect(nowhere.clone(), |_| |_: &[u8]| Ok(()));
+    assert!(chat.is_err());
+    assert!(Channel::connect(&nowhere[..]).is_err());
+    assert!(event_loop.is_empty());
+}
+
+/// A listener whose queue is full: the kernel leaves further attempts unanswered.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_that_is_not_answered_fails_at_its_deadline() {
+    use socket2::{Domain, Socket, Type};
+
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let fill = [(); 4].map(|()| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // Under way, up or not answered: the first one or two take the queue.
+        let _ = socket.connect(&addr);
+        socket
+    });
+    let addr = addr.as_socket().unwrap();
+    let error = failure_of(Connector::new(addr).deadline(Duration::from_millis(100)));
+    assert_eq!(error.io_kind(), Some(ErrorKind::TimedOut));
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+    drop(fill);
+}
+
+#[test]
+fn the_deadline_is_no_more_once_the_connection_is_up() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (listener, addr) = listener();
+    let connector = Connector::new(addr).deadline(Duration::from_millis(50));
+    let chat = connector.connect_on(&event_loop, log.session()).unwrap();
+    run_until(&event_loop, || log.has("connect"));
+    let after = Log::default();
+    let told = after.clone();
+    event_loop.call_later(Duration::from_millis(100), move || told.add("later"));
+    run_until(&event_loop, || after.has("later"));
+    assert!(chat.is_open());
+    drop(listener);
+}
+
+#[test]
+fn a_connection_closed_under_way_is_told_so_and_nothing_else() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_listener, addr) = listener();
+    let chat = event_loop.connect(addr, log.session()).unwrap();
+    chat.push("never sent");
+    // Its handler is made and the connection begun, but the kernel has not been asked.
+    event_loop.run_once(Duration::ZERO).unwrap();
+    chat.close();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["close Local"]);
+}
+
+#[test]
+fn accepted_and_outgoing_chats_are_told_that_they_are_up() {
+    let (event_loop, near, far) = (new_loop(), Log::default(), Log::default());
+    let listener = event_loop.listen("127.0.0.1:0", far.session()).unwrap();
+    let chat = event_loop
+        .connect(common::addr_of(&listener), near.session())
+        .unwrap();
+    assert!(chat.is_open());
+    run_until(&event_loop, || near.has("connect") && far.has("connect"));
+    listener.close();
+    chat.close();
+    run_to_end(&event_loop);
+    assert_eq!(near.lines(), ["connect", "close Local"]);
+    assert_eq!(far.lines(), ["connect", "eof ", "close Eof"]);
+}
+
+#[test]
+fn a_timer_set_before_the_handler_was_made_fires() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_listener, addr) = listener();
+    let chat = event_loop.connect(addr, log.session()).unwrap();
+    chat.call_later(Duration::ZERO);
+    run_until(&event_loop, || log.has("timer"));
+}
+
+#[test]
+fn a_visit_before_the_connection_is_up_reaches_its_handler() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_listener, addr) = listener();
+    let chat = event_loop.connect(addr, log.session()).unwrap();
+    let visited = log.clone();
+    chat.post(move |_: &mut common::Session| {
+        visited.add("visit");
+        Ok(())
+    })
+    .unwrap();
+    run_until(&event_loop, || log.has("connect"));
+    assert_eq!(log.count("visit"), 1);
+}
+
+/// Writes down what a dispatcher is told.
+struct Told {
+    channel: Channel,
+    log: Log,
+}
+
+impl Dispatcher for Told {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_connect(&mut self) -> Result {
+        self.log.add("connect");
+        Ok(())
+    }
+    fn handle_read(&mut self) -> Result {
+        let mut buffer = [0; 100];
+        let count = self.channel.recv(&mut buffer)?;
+        self.log.add(format!(
+            "read {}",
+            String::from_utf8_lossy(&buffer[..count])
+        ));
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &Close) {
+        self.log.add(format!("close {}", common::name(why)));
+    }
+}
+
+#[test]
+fn a_dispatcher_is_told_of_its_outgoing_connection_and_not_of_an_adopted_one() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (listener, addr) = listener();
+    let channel = Channel::connect(addr).unwrap();
+    assert!(channel.send(b"too early").is_err());
+    let told = log.clone();
+    event_loop.register(Told { channel, log: told }).unwrap();
+    run_until(&event_loop, || log.has("connect"));
+    Peer::new(listener.accept().unwrap().0).send("hello");
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "read hello", "read ", "close Eof"]);
+
+    let log = Log::default();
+    let (near, far) = tcp_pair();
+    let channel = Channel::adopt(near).unwrap();
+    let told = log.clone();
+    event_loop.register(Told { channel, log: told }).unwrap();
+    Peer::new(far).send("hello");
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["read hello", "read ", "close Eof"]);
+}
+
+#[test]
+fn a_dispatcher_tries_several_addresses_and_fails_once() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let ((_a, first), (_b, second), (_listener, good)) = (refusing(), refusing(), listener());
+    for addrs in [&[first, second][..], &[first, good]] {
+        let channel = Channel::connect(addrs).unwrap();
+        let log = log.clone();
+        event_loop.register(Told { channel, log }).unwrap();
+    }
+    run_until(&event_loop, || log.lines().len() == 2);
+    assert_eq!(
+        (log.count("connect"), log.count("close ConnectFailed")),
+        (1, 1)
+    );
+}
+
+/// A client that connects again when it was refused: registering inside of `handle_close`.
+struct Retries {
+    chat: Chat,
+    left: Vec<SocketAddr>,
+    log: Log,
+}
+
+impl AsyncChat for Retries {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+    fn handle_connect(&mut self) -> Result {
+        self.log.add("connect");
+        self.chat.close();
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &Close) {
+        self.log.add(common::name(why));
+        if let Some(next) = self.left.pop() {
+            let (left, log) = (self.left.clone(), self.log.clone());
+            let again = asynchat::connect(next, |chat| Retries { chat, left, log });
+            again.expect("a connection can be begun from a last call");
+        }
+    }
+}
+
+#[test]
+fn a_client_may_connect_again_from_handle_close() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let ((_socket, refused), (_listener, good)) = (refusing(), listener());
+    let (left, made) = (vec![good, refused], log.clone());
+    event_loop
+        .connect(refused, |chat| Retries {
+            chat,
+            left,
+            log: made,
+        })
+        .unwrap();
+    run_to_end(&event_loop);
+    assert_eq!(
+        log.lines(),
+        ["ConnectFailed", "ConnectFailed", "connect", "Local"]
+    );
+}

@@ -1,0 +1,288 @@
+//! Flow control: the water marks, the output limit, and reading that is paused.
+
+mod common;
+
+use std::time::Duration;
+
+use asynchat::{Limits, Server, Terminator};
+use common::{
+    Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until, run_until_blocked, served,
+};
+
+/// A session under these limits that answers each record with this many bytes.
+fn answering(limits: Limits, bytes: usize) -> (asynchat::EventLoop, Log, Slot, Peer) {
+    let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
+    let session = log.session_with(move |chat, _| {
+        chat.push(vec![b'x'; bytes]);
+        Ok(())
+    });
+    let listener = Server::new("127.0.0.1:0")
+        .limits(limits)
+        .listen_on(&event_loop, slot.keep(session))
+        .unwrap();
+    let peer = Peer::connect(addr_of(&listener));
+    run_until(&event_loop, || log.has("connect"));
+    listener.close();
+    (event_loop, log, slot, peer)
+}
+
+#[test]
+fn input_rests_while_the_peer_does_not_read_and_goes_on_when_it_does() {
+    const REPLY: usize = 1 << 20;
+    let limits = Limits::default().output(Limits::UNLIMITED);
+    let (event_loop, log, slot, mut peer) = answering(limits, REPLY);
+    peer.send("a\r\n".repeat(100));
+    idle(&event_loop);
+    // The kernel's buffers take a few replies; then one more is over the mark, and no other.
+    let before = log.count("record");
+    assert!(before < 20, "{before} records");
+    assert!(slot.chat().queued() <= REPLY);
+    idle(&event_loop);
+    assert_eq!(log.count("record"), before);
+    // The rest follows as the peer reads.
+    run_until(&event_loop, || peer.look().len() == 100 * REPLY);
+    assert_eq!(log.count("record"), 100);
+    assert!(log.has("low water"));
+}
+
+#[test]
+fn records_already_read_wait_for_the_low_water_mark() {
+    let limits = Limits::default().water(0, 10);
+    let (event_loop, log, slot, mut peer) = answering(limits, 100);
+    peer.send("a\r\nb\r\n");
+    run_until(&event_loop, || log.count("record") == 2);
+    run_until(&event_loop, || log.count("low water") == 2);
+    assert_eq!(
+        log.lines(),
+        ["connect", "record a", "low water", "record b", "low water"]
+    );
+    slot.chat().close();
+    run_to_end(&event_loop);
+}
+
+#[test]
+fn low_water_is_told_once_for_each_time_the_queue_was_over_the_high_mark() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    let much = Limits::default().high_water + 1;
+    chat.push(vec![b'x'; much]);
+    chat.push(vec![b'x'; much]);
+    run_until(&event_loop, || peer.look().len() == 2 * much);
+    chat.push("little");
+    idle(&event_loop);
+    assert_eq!(log.lines(), ["connect", "low water"]);
+}
+
+#[test]
+fn input_goes_on_after_the_queue_is_discarded() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.set_limits(Limits::default().output(Limits::UNLIMITED));
+    chat.push(vec![b'x'; 32 << 20]);
+    peer.send("are you there?\r\n");
+    run_until_blocked(&event_loop, &chat);
+    assert!(!log.has("record"));
+    chat.discard_buffers();
+    run_until(&event_loop, || log.has("record are you there?"));
+    assert_eq!(log.count("low water"), 1);
+}
+
+#[test]
+fn input_goes_on_when_the_limits_are_raised() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    let limits = Limits::default().output(Limits::UNLIMITED);
+    chat.set_limits(limits);
+    chat.push(vec![b'x'; 32 << 20]);
+    peer.send("are you there?\r\n");
+    run_until_blocked(&event_loop, &chat);
+    assert!(!log.has("record"));
+    chat.set_limits(limits.water(Limits::UNLIMITED, Limits::UNLIMITED));
+    run_until(&event_loop, || log.has("record are you there?"));
+}
+
+#[test]
+fn output_over_its_limit_closes_the_connection_to_a_peer_that_does_not_read() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    let mut pushed = 0;
+    run_until(&event_loop, || {
+        chat.push(vec![b'x'; 1 << 20]);
+        pushed += 1;
+        !chat.is_open()
+    });
+    assert!(pushed >= 8, "{pushed} MiB");
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "close OutputLimit"]);
+}
+
+#[test]
+fn an_output_limit_under_the_high_water_mark_holds() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    chat.set_limits(Limits::default().output(100));
+    chat.push("x".repeat(101));
+    assert!(!chat.is_open());
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "close OutputLimit"]);
+}
+
+#[test]
+fn pause_reading_stops_records_already_read() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(
+        &event_loop,
+        log.session_with(|chat, record| {
+            if record == b"wait" {
+                chat.pause_reading();
+            }
+            Ok(())
+        }),
+    );
+    peer.send("a\r\nwait\r\nb\r\n");
+    run_until(&event_loop, || log.has("record wait"));
+    peer.send("c\r\n");
+    idle(&event_loop);
+    assert_eq!(log.lines(), ["connect", "record a", "record wait"]);
+    chat.resume_reading();
+    run_until(&event_loop, || log.has("record c"));
+    assert_eq!(log.lines()[3..], ["record b", "record c"]);
+}
+
+#[test]
+fn a_terminator_set_while_paused_holds_for_what_has_been_read() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(
+        &event_loop,
+        log.session_with(|chat, _| {
+            chat.pause_reading();
+            Ok(())
+        }),
+    );
+    peer.send("a\r\nbc;d;");
+    run_until(&event_loop, || log.has("record a"));
+    chat.set_terminator(Terminator::bytes(b";"));
+    idle(&event_loop);
+    chat.resume_reading();
+    run_until(&event_loop, || log.has("record bc"));
+    chat.resume_reading();
+    run_until(&event_loop, || log.has("record d"));
+}
+
+#[test]
+fn the_end_of_input_waits_for_reading_to_go_on() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.pause_reading();
+    peer.send("last words\r\n");
+    drop(peer);
+    idle(&event_loop);
+    assert_eq!(log.lines(), ["connect"]);
+    chat.resume_reading();
+    run_to_end(&event_loop);
+    assert_eq!(
+        log.lines(),
+        ["connect", "record last words", "eof ", "close Eof"]
+    );
+}
+
+#[test]
+fn a_paused_channel_still_sends_and_closes() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.pause_reading();
+    chat.push("more ");
+    peer.expect(&event_loop, "more ");
+    chat.push("and the end");
+    chat.close_when_done();
+    assert_eq!(peer.receive_all(&event_loop), b"and the end");
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "close Local"]);
+}
+
+#[test]
+fn a_paused_listener_accepts_when_it_goes_on() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let listener = event_loop.listen("127.0.0.1:0", log.session()).unwrap();
+    listener.pause_reading();
+    let _peer = Peer::connect(addr_of(&listener));
+    idle(&event_loop);
+    assert_eq!(log.lines(), [""; 0]);
+    listener.resume_reading();
+    run_until(&event_loop, || log.has("connect"));
+}
+
+/// Nothing to do is nothing done: no event is reported, again and again, for a channel that does
+/// not want it.
+#[track_caller]
+fn is_quiet(event_loop: &asynchat::EventLoop) {
+    idle(event_loop);
+    let before = event_loop.stats().events;
+    idle(event_loop);
+    assert_eq!(event_loop.stats().events, before);
+    assert_ne!(event_loop.next_timeout(), Some(Duration::ZERO));
+}
+
+#[test]
+fn a_paused_channel_does_not_spin_whatever_its_peer_does() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.pause_reading();
+    is_quiet(&event_loop);
+    peer.send("unread");
+    is_quiet(&event_loop);
+    peer.reset();
+    is_quiet(&event_loop);
+    chat.resume_reading();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "close Reset"]);
+}
+
+#[test]
+fn a_choked_channel_does_not_spin_whatever_its_peer_does() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.push(vec![b'x'; 8 << 20]);
+    run_until_blocked(&event_loop, &chat);
+    is_quiet(&event_loop);
+    peer.send("unread");
+    is_quiet(&event_loop);
+    peer.finish();
+    is_quiet(&event_loop);
+    peer.reset();
+    run_to_end(&event_loop);
+    assert_eq!(log.count("close Reset"), 1);
+}
+
+#[test]
+fn a_half_closed_peer_and_a_pending_producer_do_not_spin() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session();
+    let (chat, peer) = served(&event_loop, move |chat| session(chat).staying_open());
+    is_quiet(&event_loop);
+    peer.finish();
+    is_quiet(&event_loop);
+    chat.push_with_producer(Never);
+    is_quiet(&event_loop);
+    chat.close();
+    run_to_end(&event_loop);
+}
+
+struct Never;
+
+impl asynchat::Producer for Never {
+    fn more(&mut self, _: usize) -> std::io::Result<asynchat::More> {
+        Ok(asynchat::More::Pending)
+    }
+}
+
+#[test]
+fn a_byte_out_of_band_does_not_spin() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_chat, mut peer) = served(&event_loop, log.session());
+    let socket = socket2::SockRef::from(&peer.stream);
+    socket.send_out_of_band(b"!").unwrap();
+    is_quiet(&event_loop);
+    peer.send("in band\r\n");
+    run_until(&event_loop, || log.has("record in band"));
+}

@@ -1,0 +1,135 @@
+//! Records over their limit.
+
+mod common;
+
+use asynchat::{Limits, Server, Terminator};
+use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served};
+
+#[test]
+fn a_record_of_the_limit_is_fine_and_one_byte_more_is_too_long() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.set_limits(Limits::default().record(5));
+    peer.send("12345\r\n123456\r\nnever\r\n");
+    run_to_end(&event_loop);
+    assert_eq!(
+        log.lines(),
+        ["connect", "record 12345", "overflow", "close InputLimit"]
+    );
+}
+
+#[test]
+fn the_limit_by_default_is_eight_kibibytes() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_, mut peer) = served(&event_loop, log.session());
+    peer.send("x".repeat(8192) + "\r\n" + &"x".repeat(8193));
+    run_to_end(&event_loop);
+    assert_eq!(log.count("record"), 1);
+    assert_eq!(log.lines()[2..], ["overflow", "close InputLimit"]);
+}
+
+/// Complains, and has the connection closed.
+struct Complains(asynchat::Chat, Log);
+
+impl asynchat::AsyncChat for Complains {
+    fn found_terminator(&mut self, _: &[u8]) -> asynchat::Result {
+        Ok(())
+    }
+    fn handle_overflow(&mut self) -> asynchat::Overflow {
+        self.0.push("500 line too long\r\n");
+        asynchat::Overflow::Close
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        self.1.add(common::name(why));
+    }
+}
+
+#[test]
+fn a_complaint_is_sent_before_the_close() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let told = log.clone();
+    let listener = Server::new("127.0.0.1:0")
+        .limits(Limits::default().record(10))
+        .listen_on(&event_loop, move |chat| Complains(chat, told.clone()))
+        .unwrap();
+    let mut peer = Peer::connect(addr_of(&listener));
+    peer.send("much too long for this\r\n");
+    assert_eq!(peer.receive_all(&event_loop), b"500 line too long\r\n");
+    listener.close();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["InputLimit"]);
+}
+
+#[test]
+fn a_session_that_discards_stays_in_sync() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session();
+    let (chat, mut peer) = served(&event_loop, move |chat| session(chat).skipping());
+    chat.set_limits(Limits::default().record(5));
+    peer.send("a\r\nmuch too ");
+    run_until(&event_loop, || log.has("overflow"));
+    peer.send("long\r\nb\r\nagain too long\r\nc\r\n");
+    run_until(&event_loop, || log.has("record c"));
+    assert_eq!(
+        log.lines(),
+        [
+            "connect", "record a", "overflow", "record b", "overflow", "record c"
+        ]
+    );
+}
+
+#[test]
+fn a_limit_may_change_with_each_record() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_, mut peer) = served(
+        &event_loop,
+        log.session_with(|chat, record| {
+            let length = std::str::from_utf8(record)?.trim().parse()?;
+            chat.set_limits(Limits::default().record(length));
+            Ok(())
+        }),
+    );
+    peer.send("3\r\n  4\r\n   2\r\n  9\r\n");
+    run_to_end(&event_loop);
+    assert_eq!(
+        log.lines()[1..],
+        [
+            "record 3",
+            "record   4",
+            "record    2",
+            "overflow",
+            "close InputLimit"
+        ]
+    );
+}
+
+#[test]
+fn a_terminators_own_limit_goes_before_the_connections() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.set_limits(Limits::default().record(3));
+    chat.set_terminator(Terminator::crlf().limit(6));
+    peer.send("123456\r\n1234567\r\n");
+    run_to_end(&event_loop);
+    assert_eq!(
+        log.lines()[1..],
+        ["record 123456", "overflow", "close InputLimit"]
+    );
+}
+
+#[test]
+fn a_streamed_record_has_no_limit_but_its_own() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.set_terminator(Terminator::crlf().streamed());
+    peer.send("x".repeat(100_000) + "\r\n");
+    run_until(&event_loop, || log.has("record"));
+    let chunks: usize = log
+        .lines()
+        .iter()
+        .filter_map(|line| line.strip_prefix("chunk "))
+        .map(str::len)
+        .sum();
+    assert_eq!(chunks, 100_000);
+    assert!(!log.has("overflow"));
+}

@@ -1,0 +1,335 @@
+//! `Remote`: the way onto the loop from other threads.
+
+mod common;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use asynchat::{AsyncChat, Channel, ChannelId, Chat, Dispatcher, EventLoop, Remote, Result};
+use common::{
+    Drops, Log, Peer, Session, failure, idle, new_loop, run_to_end, run_until, served, tcp_pair,
+};
+
+/// Keeps the loop running until it is stopped.
+fn keep_running(event_loop: &EventLoop) {
+    event_loop.call_later(Duration::from_secs(3600), || ());
+}
+
+#[test]
+fn posted_calls_run_on_the_loops_thread_in_the_order_posted() {
+    let event_loop = new_loop();
+    keep_running(&event_loop);
+    let (remote, here) = (event_loop.remote(), thread::current().id());
+    let (sender, receiver) = mpsc::channel();
+    let worker = thread::spawn(move || -> Result {
+        for n in 0..1000 {
+            let sender = sender.clone();
+            remote.post(move || sender.send((n, thread::current().id())).unwrap())?;
+        }
+        remote.stop()
+    });
+    run_to_end(&event_loop);
+    worker.join().unwrap().unwrap();
+    let ran: Vec<_> = receiver.try_iter().collect();
+    assert!(ran.iter().all(|(_, thread)| *thread == here));
+    assert!(ran.iter().map(|(n, _)| *n).eq(0..1000));
+}
+
+#[test]
+fn each_thread_keeps_its_order_and_nothing_is_lost() {
+    const POSTS: usize = 2000;
+    let event_loop = new_loop();
+    keep_running(&event_loop);
+    let (sender, receiver) = mpsc::channel();
+    let workers = [0, 1, 2, 3].map(|worker| {
+        let (remote, sender) = (event_loop.remote(), sender.clone());
+        thread::spawn(move || {
+            for n in 0..POSTS {
+                let sender = sender.clone();
+                let posted = remote.post(move || sender.send((worker, n)).unwrap());
+                posted.unwrap();
+            }
+        })
+    });
+    let mut next = [0; 4];
+    run_until(&event_loop, || {
+        for (worker, n) in receiver.try_iter() {
+            assert_eq!(n, next[worker]);
+            next[worker] += 1;
+        }
+        next == [POSTS; 4]
+    });
+    for worker in workers {
+        worker.join().unwrap();
+    }
+}
+
+#[test]
+fn a_post_wakes_a_loop_that_sleeps_without_a_timeout() {
+    let event_loop = new_loop();
+    let _listener = event_loop
+        .listen("127.0.0.1:0", |_: Chat| |_: &[u8]| Ok(()))
+        .unwrap();
+    for _ in 0..20 {
+        // The second post can only be made once the first has run, so the loop may be asleep.
+        let (remote, ran) = (event_loop.remote(), mpsc::channel());
+        let worker = thread::spawn(move || -> Result {
+            let (sender, receiver) = ran;
+            remote.post(move || sender.send(()).unwrap())?;
+            receiver.recv()?;
+            remote.stop()
+        });
+        run_to_end(&event_loop);
+        worker.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_post_made_before_run_keeps_run_going_until_it_has_run() {
+    let (event_loop, drops) = (new_loop(), mpsc::channel());
+    let sender = drops.0;
+    event_loop
+        .remote()
+        .post(move || sender.send(()).unwrap())
+        .unwrap();
+    run_to_end(&event_loop);
+    assert_eq!(drops.1.try_iter().count(), 1);
+}
+
+#[test]
+fn a_call_posted_by_a_posted_call_runs_in_another_turn() {
+    let event_loop = new_loop();
+    let (remote, (sender, receiver)) = (event_loop.remote(), mpsc::channel());
+    let again = remote.clone();
+    remote
+        .post(move || again.post(move || sender.send(()).unwrap()).unwrap())
+        .unwrap();
+    assert!(event_loop.run_once(Duration::ZERO).unwrap());
+    assert_eq!(receiver.try_iter().count(), 0);
+    assert!(!event_loop.run_once(Duration::ZERO).unwrap());
+    assert_eq!(receiver.try_iter().count(), 1);
+}
+
+#[test]
+fn the_free_functions_mean_the_loop_that_a_posted_call_runs_on() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    let id = chat.id();
+    event_loop
+        .remote()
+        .post(move || asynchat::chat(id).expect("it is this loop's").push("found"))
+        .unwrap();
+    peer.expect(&event_loop, "found");
+    assert!(asynchat::chat(id).is_none());
+}
+
+#[test]
+fn a_worker_posts_its_result_to_the_session_that_asked() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let remote = event_loop.remote();
+    let (_, mut peer) = served(
+        &event_loop,
+        log.session_with(move |chat, record| {
+            let (remote, id) = (remote.clone(), chat.id());
+            let n: u64 = std::str::from_utf8(record)?.parse()?;
+            thread::spawn(move || {
+                let square = n * n;
+                remote.post_to(id, move |session: &mut Session| {
+                    write!(session.chat, "{square}\r\n");
+                    Ok(())
+                })
+            });
+            Ok(())
+        }),
+    );
+    peer.send("12\r\n");
+    peer.expect(&event_loop, "144\r\n");
+}
+
+/// Counts its visits.
+struct Visited {
+    channel: Channel,
+    log: Log,
+}
+
+impl Dispatcher for Visited {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_error(&mut self, error: &asynchat::Error) {
+        self.log.add(error.to_string());
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        self.log.add(common::name(why));
+    }
+}
+
+/// A registered dispatcher, whose peer lives as long as the value returned.
+fn visited(event_loop: &EventLoop, log: &Log) -> (ChannelId, Peer) {
+    let (near, far) = tcp_pair();
+    let channel = Channel::adopt(near).unwrap();
+    let log = log.clone();
+    let id = event_loop.register(Visited { channel, log }).unwrap();
+    (id, Peer::new(far))
+}
+
+#[test]
+fn a_dispatcher_is_visited_too() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (id, _peer) = visited(&event_loop, &log);
+    event_loop
+        .remote()
+        .post_to(id, |visited: &mut Visited| {
+            visited.log.add("visit");
+            Ok(())
+        })
+        .unwrap();
+    run_until(&event_loop, || log.has("visit"));
+}
+
+#[test]
+fn a_visit_that_fails_closes_the_channel() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (id, _peer) = visited(&event_loop, &log);
+    event_loop
+        .remote()
+        .post_to(id, |_: &mut Visited| Err(failure()))
+        .unwrap();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["it was to fail", "Handler"]);
+}
+
+#[test]
+fn a_visit_may_close_its_channel() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (id, _peer) = visited(&event_loop, &log);
+    event_loop
+        .remote()
+        .post_to(id, |visited: &mut Visited| {
+            visited.channel.close();
+            Ok(())
+        })
+        .unwrap();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["Local"]);
+}
+
+#[test]
+fn a_visit_to_a_dead_channel_or_another_type_is_dropped() {
+    let (event_loop, log, drops) = (new_loop(), Log::default(), mpsc::channel());
+    let (id, peer) = visited(&event_loop, &log);
+    let remote = event_loop.remote();
+    struct Another;
+    let sender: mpsc::Sender<()> = drops.0;
+    let held = sender.clone();
+    remote
+        .post_to(id, move |_: &mut Another| panic!("{held:?}"))
+        .unwrap();
+    idle(&event_loop);
+    drop(peer);
+    event_loop.close_all();
+    run_to_end(&event_loop);
+    remote
+        .post_to(id, move |_: &mut Visited| panic!("{sender:?}"))
+        .unwrap();
+    run_to_end(&event_loop);
+    assert_eq!(drops.1.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    assert_eq!(log.lines(), ["Local"]);
+}
+
+#[test]
+fn chat_post_visits_its_own_handler_in_order() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    for n in 0..3 {
+        let log = log.clone();
+        chat.post(move |_: &mut Session| {
+            log.add(format!("visit {n}"));
+            Ok(())
+        })
+        .unwrap();
+    }
+    assert_eq!(log.lines(), ["connect"]);
+    idle(&event_loop);
+    assert_eq!(log.lines(), ["connect", "visit 0", "visit 1", "visit 2"]);
+}
+
+#[test]
+fn chat_post_to_another_type_or_a_dead_chat_is_an_error_at_once() {
+    struct Another;
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    let error = chat.post(|_: &mut Another| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("Another"), "{error}");
+    chat.close();
+    assert!(chat.post(|_: &mut Session| Ok(())).is_err());
+    run_to_end(&event_loop);
+    assert!(chat.post(|_: &mut Session| Ok(())).is_err());
+}
+
+#[test]
+fn a_visit_on_its_way_to_a_chat_that_ends_is_dropped() {
+    let (event_loop, log, drops) = (new_loop(), Log::default(), Drops::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    let token = drops.token();
+    chat.post(move |_: &mut Session| {
+        let _token = &token;
+        panic!("it has ended");
+    })
+    .unwrap();
+    chat.close();
+    run_to_end(&event_loop);
+    assert_eq!(drops.count(), 1);
+    assert_eq!(log.lines(), ["connect", "close Local"]);
+}
+
+/// A session that is a closure has a type that can not be named, so there is nothing to visit it
+/// as; but it can be told by its chat.
+#[test]
+fn a_closure_is_a_session_like_any_other() {
+    let event_loop = new_loop();
+    let listener = event_loop
+        .listen("127.0.0.1:0", |chat: Chat| {
+            move |record: &[u8]| {
+                chat.push_slice(record);
+                Ok(())
+            }
+        })
+        .unwrap();
+    let mut peer = Peer::connect(common::addr_of(&listener));
+    peer.send("echo\r\n");
+    peer.expect(&event_loop, "echo");
+}
+
+#[test]
+fn after_the_end_of_the_loop_everything_is_an_error() {
+    let event_loop = new_loop();
+    let remote = event_loop.remote();
+    remote.post(|| ()).unwrap();
+    event_loop.run().unwrap();
+    // Between two runs the loop is there, and takes what is posted.
+    let (sender, receiver) = mpsc::channel::<()>();
+    remote.post(move || sender.send(()).unwrap()).unwrap();
+    drop(event_loop);
+    assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    assert!(remote.post(|| ()).is_err());
+    assert!(remote.stop().is_err());
+    assert!(remote.shutdown(Duration::ZERO).is_err());
+}
+
+#[test]
+fn the_loop_of_a_thread_is_gone_with_the_thread() {
+    let worker = thread::spawn(|| asynchat::remote().unwrap());
+    let remote: Remote = worker.join().unwrap();
+    assert!(remote.post(|| ()).is_err());
+}
+
+#[test]
+fn handles_for_threads_can_cross_them() {
+    fn crosses<T: Send + Sync + Clone>() {}
+    crosses::<Remote>();
+    crosses::<ChannelId>();
+    fn is_a_session<S: AsyncChat>(_: &S) {}
+    is_a_session(&|_: &[u8]| Ok(()));
+}
