@@ -57,7 +57,11 @@ fn unix_path(_: &socket2::SockAddr) -> Option<PathBuf> {
 
 impl From<SocketAddr> for Addr {
     fn from(addr: SocketAddr) -> Self {
-        Addr::Inet(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+        // Only a mapped address is made anew: any other keeps its scope.
+        match addr.ip().to_canonical() {
+            IpAddr::V4(v4) => Addr::Inet(SocketAddr::new(v4.into(), addr.port())),
+            IpAddr::V6(_) => Addr::Inet(addr),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A socket that a dispatcher owns, and the state that the loop keeps for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
@@ -14,7 +15,7 @@ use crate::error::{Close, Deadline, Error, Result};
 use crate::fifo::Fifo;
 use crate::home::{Home, Task};
 use crate::limits::Limits;
-use crate::poller::{Interest, Registration};
+use crate::poller::{Interest, Ready, Registration};
 use crate::registry::ChannelId;
 use crate::socket::{ListenOptions, Socket};
 use crate::terminator::Terminator;
@@ -40,7 +41,7 @@ use crate::{Addr, EventLoop};
 ///     fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
 ///         println!("a connection from {peer}");
 ///         let channel = Channel::adopt(socket)?;
-///         channel.send(b"hello\r\n")?;
+///         channel.send(b"hello\r\n")?; // an error is that of this one connection
 ///         Ok(())
 ///     }
 /// }
@@ -130,7 +131,10 @@ impl Channel {
         socket
             .prepare()
             .map_err(|error| Error::from(error).context("adopt a socket"))?;
-        Ok(Channel::adopt_accepted(socket))
+        let peer = socket.peer_addr().ok();
+        let channel = Channel::adopt_accepted(socket);
+        channel.0.peer.replace(peer);
+        Ok(channel)
     }
 
     /// For a socket that is non-blocking already.
@@ -162,15 +166,14 @@ impl Channel {
     /// # Errors
     /// `WouldBlock` when nothing is there yet: a callback may return it with `?`, it then means
     /// no more than that. `NotConnected` on a channel that is closed or not up yet. Any other
-    /// error is the connection's end.
+    /// error is the connection's end: a callback that passes it on ends the channel for that reason,
+    /// [`Close::Reset`] mostly. `Unsupported` on the channel of a [`Chat`](crate::Chat), whose
+    /// input is its session's.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.connected()?.recv(buffer)?;
-        if count == 0 && !buffer.is_empty() {
-            self.0.eof.set(true);
-        }
-        self.0.bytes_in.set(self.0.bytes_in.get() + count as u64);
-        self.0.moved();
-        Ok(count)
+        self.0.refuse_chat("recv")?;
+        let outcome = self.0.recv(buffer);
+        self.0.note(&outcome, Broken::Receiving);
+        outcome
     }
 
     /// Hands `data` to the kernel, which may take only part of it: how much is returned.
@@ -180,8 +183,18 @@ impl Channel {
     /// again, if the dispatcher is [`writable`](crate::Dispatcher::writable). Otherwise as
     /// [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
+        self.0.refuse_chat("send")?;
         let outcome = self.0.connected()?.send(data);
-        self.0.sent(outcome, data.len())
+        let outcome = self.0.sent(outcome, data.len());
+        self.0.note(&outcome, Broken::Sending);
+        outcome
+    }
+
+    /// Has the loop ask the dispatcher again whether it is readable and writable: for when
+    /// something else than its own callbacks has changed that. [`send`](Channel::send) and
+    /// [`recv`](Channel::recv) do so too.
+    pub fn touch(&self) {
+        self.0.touch();
     }
 
     /// Closes the channel: from now on nothing more reaches its dispatcher, not even what was
@@ -251,11 +264,11 @@ impl Channel {
     }
 
     /// Closes the channel with [`Close::Timeout`] when nothing has moved in either direction for
-    /// this long; `None`, the default, never does. One timer serves it, however much moves.
+    /// this long; `None`, the default, never does. Counted from now, or from when the connection is
+    /// up. One timer serves it, however much moves.
     pub fn set_idle_timeout(&self, after: impl Into<Option<Duration>>) {
         let core = &self.0;
         core.idle_timeout.set(after.into());
-        core.last_moved.set(Instant::now());
         if let Some(home) = core.home() {
             core.arm_idle_timer(&home);
         }
@@ -291,7 +304,7 @@ impl Channel {
         match core.home() {
             Some(home) if self.is_open() => {
                 let id = home.set_timer(delay, Task::Channel(core.id.get(), every));
-                core.timers.borrow_mut().push(id);
+                core.timers.borrow_mut().insert(id);
                 id
             }
             _ => TimerId::NEVER,
@@ -322,12 +335,21 @@ impl Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not borrowed while the formatter, whoever it is, writes.
+        let peer = self.0.peer.borrow().clone();
         f.debug_struct("Channel")
             .field("id", &self.0.id.get())
             .field("phase", &self.0.phase.get())
-            .field("peer", &self.0.peer.borrow())
+            .field("peer", &peer)
             .finish()
     }
+}
+
+/// The side of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Receiving,
+    Sending,
 }
 
 /// Where a channel is in its life.
@@ -366,6 +388,8 @@ pub(crate) struct Core {
     pub(crate) touched: Cell<bool>,
     /// On the loop's list of those to go on with in the next turn.
     pub(crate) again: Cell<bool>,
+    /// What the kernel has reported since it was put there.
+    pub(crate) news: Cell<Ready>,
     /// Its handler is still to be made; until then nothing can be told to it.
     pub(crate) unborn: Cell<bool>,
     /// It was accepted, and its handler is to be told that it is up.
@@ -373,6 +397,8 @@ pub(crate) struct Core {
     /// Something happened that a handler's stream of records has to stop for.
     pub(crate) attention: Cell<bool>,
     pub(crate) paused: Cell<bool>,
+    /// A listener for which there is no descriptor or memory.
+    pub(crate) starved: Cell<bool>,
     pub(crate) eof: Cell<bool>,
     pub(crate) half_open: Cell<bool>,
     /// Input is at hand that the kernel will not report: `handle_read` is to be called for it.
@@ -382,7 +408,10 @@ pub(crate) struct Core {
     /// The loop is shutting down: close once nothing is left to write.
     pub(crate) draining: Cell<bool>,
 
-    pub(crate) timers: RefCell<Vec<TimerId>>,
+    /// Which side of the socket has failed its dispatcher.
+    pub(crate) broken: Cell<Option<Broken>>,
+
+    pub(crate) timers: RefCell<BTreeSet<TimerId>>,
     idle_timeout: Cell<Option<Duration>>,
     idle_timer: Cell<Option<TimerId>>,
     last_moved: Cell<Instant>,
@@ -426,16 +455,19 @@ impl Core {
             send_error: RefCell::new(None),
             touched: Cell::new(false),
             again: Cell::new(false),
+            news: Cell::new(Ready::NOTHING),
             unborn: Cell::new(false),
             announce: Cell::new(false),
             attention: Cell::new(false),
             paused: Cell::new(false),
+            starved: Cell::new(false),
             eof: Cell::new(false),
             half_open: Cell::new(false),
             held: Cell::new(false),
             blocked: Cell::new(false),
             draining: Cell::new(false),
-            timers: RefCell::new(Vec::new()),
+            broken: Cell::new(None),
+            timers: RefCell::default(),
             idle_timeout: Cell::new(None),
             idle_timer: Cell::new(None),
             last_moved: Cell::new(Instant::now()),
@@ -478,7 +510,7 @@ impl Core {
     }
 
     pub(crate) fn set_connect_deadline(&self, timer: TimerId) {
-        self.timers.borrow_mut().push(timer);
+        self.timers.borrow_mut().insert(timer);
         if let Some(connecting) = &mut *self.connecting.borrow_mut() {
             connecting.deadline = Some(timer);
         }
@@ -489,6 +521,36 @@ impl Core {
             Some(socket) if !self.is_ending() => Ok(Rc::clone(socket)),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// Receives, and remembers the end of it.
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.connected()?.recv(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.eof.set(true);
+        }
+        self.bytes_in.set(self.bytes_in.get() + count as u64);
+        self.moved();
+        Ok(count)
+    }
+
+    /// A chat's socket belongs to its splitter and its queue.
+    fn refuse_chat(&self, what: &str) -> io::Result<()> {
+        if self.chat.is_chat.get() {
+            let why = format!("{what} would go past the chat's own queue and records");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        Ok(())
+    }
+
+    /// Notes what a dispatcher's own call on the socket has come to.
+    fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Broken) {
+        if let Err(error) = outcome
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            self.broken.set(Some(side));
+        }
+        self.touch();
     }
 
     /// Its socket, if the connection is up.
@@ -584,6 +646,10 @@ impl Core {
         self.send_error.replace(Some(error));
     }
 
+    pub(crate) fn has_failed_sending(&self) -> bool {
+        self.send_error.borrow().is_some()
+    }
+
     pub(crate) fn take_send_error(&self) -> Option<io::Error> {
         self.send_error.take()
     }
@@ -634,11 +700,16 @@ impl Core {
         }
     }
 
+    /// Begins to watch for idleness: from now, if the connection is up, or else when it is.
     pub(crate) fn arm_idle_timer(&self, home: &Home) {
         if let Some(timer) = self.idle_timer.take() {
             home.forget_timer(timer);
         }
-        if let Some(timeout) = self.idle_timeout.get() {
+        if let Some(timeout) = self.idle_timeout.get()
+            && self.phase.get() == Phase::Open
+            && !self.is_ending()
+        {
+            self.last_moved.set(Instant::now());
             let timer = home.set_timer(timeout, Task::Idle(self.id.get()));
             self.idle_timer.set(Some(timer));
         }

@@ -1,5 +1,6 @@
 //! Layer 2, as its user sees it: records in, a FIFO of producers out.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use crate::channel::{Channel, Core};
 use crate::error::{Close, Error, Result};
 use crate::fifo::Item;
+use crate::home::drop_each;
 use crate::limits::Limits;
 use crate::producer::Producer;
 use crate::terminator::Terminator;
@@ -192,7 +194,9 @@ impl Chat {
     /// goes out at once. Large [`Bytes`] are not copied, and shared by all who push clones.
     #[inline]
     pub fn push(&self, data: impl Into<Bytes>) {
-        let over = self.core().out.borrow_mut().push_bytes(data.into());
+        // Converted before, and dropped after, the queue is borrowed: both may be user code.
+        let data = data.into();
+        let over = self.core().out.borrow_mut().push_bytes(&data);
         self.core().pushed(over);
     }
 
@@ -331,7 +335,7 @@ impl Chat {
         let core = self.core();
         let refused = core.out.borrow_mut().push(item);
         match refused {
-            Some(item) => core.drop_later(item),
+            Some(item) => core.drop_later(VecDeque::from([item])),
             None => core.touch(),
         }
     }
@@ -339,6 +343,10 @@ impl Chat {
 
 impl Core {
     pub(crate) fn close_when_done(self: &Rc<Self>, why: Close) {
+        // Nothing can be sent any more: it is done.
+        if let Some(error) = self.take_send_error() {
+            return self.end(Close::from_io(error));
+        }
         if self.out.borrow_mut().push(Item::Close(why)).is_none() {
             self.chat.closing.set(true);
             self.attention.set(true);
@@ -376,9 +384,13 @@ impl Core {
 
     /// Has the loop drop what holds things of the user's: their destructors are user code, which
     /// no method of a handle runs.
-    fn drop_later(&self, discarded: impl Sized + 'static) {
-        if let Some(home) = self.home() {
-            home.call_soon(Box::new(move |_| drop(discarded)));
+    fn drop_later(&self, discarded: VecDeque<Item>) {
+        if discarded.is_empty() {
+            return;
+        }
+        match self.home() {
+            Some(home) => home.call_soon(Box::new(move |_| drop_each(discarded))),
+            None => drop_each(discarded),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::channel::Core;
 use crate::chat::{AsyncChat, Chat, Eof, Overflow};
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, Sink, pump};
-use crate::home::Home;
+use crate::home::{Home, drop_each};
 use crate::splitter::{Event, Splitter};
 use crate::timer::TimerId;
 use crate::{Channel, Dispatcher};
@@ -83,7 +83,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     fn receive_into(&mut self, core: &Rc<Core>, home: &Home, buffer: &mut [u8]) -> Result {
         let budget = buffer.len().min(core.chat.limits.get().turn_read.max(1));
         let buffer = buffer.get_mut(..budget).unwrap_or_default();
-        let count = match self.chat.recv(buffer) {
+        let count = match core.recv(buffer) {
             Ok(0) => return self.end_of_input(core),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -146,6 +146,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         };
         core.records_in.set(core.records_in.get() + records);
         home.return_spare(self.splitter.take_buffer());
+        home.return_spare(core.out.borrow_mut().reclaim());
         self.watch_for_gap();
         outcome
     }
@@ -227,6 +228,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         if let Some(gap) = self.splitter.idle_gap()
             && self.gap_timer.is_none()
         {
+            self.last_input = Some(Instant::now());
             self.gap_timer = Some(self.chat.call_later(gap));
         }
     }
@@ -305,12 +307,11 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
             }
             Err(PumpError::Sink(error)) => {
                 core.fail_sending(error);
-                core.chat.choked.set(false);
                 let mut out = core.out.borrow_mut();
                 let lost = out.discard();
                 out.seal();
                 drop(out);
-                drop(lost);
+                drop_each(lost);
             }
         }
         let (queued, idle) = {

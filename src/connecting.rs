@@ -99,6 +99,7 @@ impl Core {
             }
             Progress::Up => {
                 self.phase.set(Phase::Open);
+                self.arm_idle_timer(home);
                 if let Some(timer) = connecting.deadline {
                     home.forget_timer(timer);
                 }

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,8 +36,21 @@ pub struct Target(Named);
 
 #[derive(Clone, Debug)]
 enum Named {
+    /// `host:port`
     Name(String),
+    /// A host that may have colons of its own: `fe80::1%eth0`.
+    Host(String, u16),
     Addrs(Vec<SocketAddr>),
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Named::Name(name) => f.write_str(name),
+            Named::Host(host, port) => write!(f, "{host}, port {port}"),
+            Named::Addrs(addrs) => write!(f, "{addrs:?}"),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +68,12 @@ impl From<&str> for Target {
     }
 }
 
+impl From<&String> for Target {
+    fn from(host_and_port: &String) -> Self {
+        Target::from(host_and_port.as_str())
+    }
+}
+
 impl From<String> for Target {
     fn from(host_and_port: String) -> Self {
         Target::from(&*host_and_port)
@@ -64,7 +84,7 @@ impl From<(&str, u16)> for Target {
     fn from((host, port): (&str, u16)) -> Self {
         match host.parse::<IpAddr>() {
             Ok(ip) => Target::from(SocketAddr::new(ip, port)),
-            Err(_) => Target(Named::Name(format!("{host}:{port}"))),
+            Err(_) => Target(Named::Host(host.to_owned(), port)),
         }
     }
 }
@@ -119,7 +139,8 @@ impl Connector {
     }
 
     /// To talk through a socket that is connected already: a `TcpStream`, on Unix also a
-    /// `UnixStream`. asynchat's `async_chat(sock)`.
+    /// `UnixStream`. asynchat's `async_chat(sock)`. It is up already, so the deadline means
+    /// nothing, and its TCP_NODELAY is left as it is.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -190,17 +211,17 @@ impl Connector {
                 return Err(Error::new("the socket to talk through listens"));
             }
             Place::Connected(socket) => (Channel::adopt(socket)?, None),
-            Place::To(Target(Named::Name(name))) => {
-                let mut connecting = Connecting::new(VecDeque::new(), self.nodelay);
-                connecting.resolving = true;
-                (Channel::connecting(connecting), Some(name))
-            }
             Place::To(Target(Named::Addrs(addrs))) if addrs.is_empty() => {
                 return Err(Error::new("no address to connect to"));
             }
             Place::To(Target(Named::Addrs(addrs))) => {
                 let connecting = Connecting::new(addrs.into(), self.nodelay);
                 (Channel::connecting(connecting), None)
+            }
+            Place::To(Target(name)) => {
+                let mut connecting = Connecting::new(VecDeque::new(), self.nodelay);
+                connecting.resolving = true;
+                (Channel::connecting(connecting), Some(name))
             }
         };
         let core = Rc::clone(&channel.0);
@@ -246,22 +267,28 @@ fn make_handler<S: AsyncChat>(
 }
 
 /// Resolves a name on a thread of its own: the system's resolver blocks.
-fn look_up(name: &str, core: &Rc<Core>, remote: Remote) {
+fn look_up(name: &Named, core: &Rc<Core>, remote: Remote) {
     let id = core.id.get();
-    let looked_up = name.to_owned();
+    let looked_up = name.clone();
     let spawned = thread::Builder::new()
         .name("asynchat-resolve".to_owned())
         .spawn(move || {
-            let outcome = looked_up.to_socket_addrs().map(Iterator::collect);
+            let outcome = match &looked_up {
+                Named::Name(name) => name.to_socket_addrs().map(Iterator::collect),
+                Named::Host(host, port) => {
+                    (&**host, *port).to_socket_addrs().map(Iterator::collect)
+                }
+                Named::Addrs(addrs) => Ok(addrs.clone()),
+            };
             // Nobody waits for it any more if the loop is gone.
             let _ = remote.send(Box::new(move |home| {
                 if let Some(core) = home.core(id) {
-                    core.resolved(&looked_up, outcome);
+                    core.resolved(&looked_up.to_string(), outcome);
                 }
             }));
         });
     if let Err(error) = spawned {
         let error = io::Error::new(error.kind(), format!("no thread to do it: {error}"));
-        core.resolved(name, Err(error));
+        core.resolved(&name.to_string(), Err(error));
     }
 }

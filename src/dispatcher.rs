@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::rc::Rc;
 
-use crate::channel::{Core, Phase};
+use crate::channel::{Broken, Core, Phase};
 use crate::connecting::Progress;
 use crate::error::{Close, Error, Result};
 use crate::home::Home;
@@ -60,7 +60,7 @@ pub trait Dispatcher: Any {
     /// [`Channel::adopt`], or drop it, which closes it.
     ///
     /// # Errors
-    /// An error closes the listening channel, so keep those of one connection to yourself.
+    /// An error costs that one connection: it is told to `handle_error`, and accepting goes on.
     fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
         drop(socket);
         tracing::warn!(%peer, "unhandled connection: handle_accepted is not implemented");
@@ -167,7 +167,7 @@ impl<D: Dispatcher> Driven for D {
             if ready.write {
                 core.blocked.set(false);
             }
-            if open() && !core.blocked.get() && self.writable() {
+            if open() && !core.blocked.get() && may_send(core) && self.writable() {
                 calm(core, self.handle_write())?;
             }
         }
@@ -201,8 +201,16 @@ trait Wants: Dispatcher {
 
 impl<D: Dispatcher> Wants for D {
     fn wants(&self, core: &Rc<Core>, home: &Rc<Home>) -> Interest {
-        let readable = self.readable() && !core.paused.get();
-        let writable = core.phase.get() == Phase::Open && self.writable();
+        let readable = self.readable() && !core.paused.get() && !core.starved.get();
+        let writable = core.phase.get() == Phase::Open && may_send(core) && self.writable();
+        // Nothing can be sent, and nobody asks for what may still be received.
+        if !may_send(core)
+            && !self.readable()
+            && let Some(error) = core.take_send_error()
+        {
+            core.end(Close::from_io(error));
+            return Interest::NONE;
+        }
         if !writable && core.draining.get() {
             core.end(Close::Shutdown);
             return Interest::NONE;
@@ -225,29 +233,43 @@ impl<D: Dispatcher> Wants for D {
     }
 }
 
-/// `WouldBlock` is no failure of a dispatcher's. A session has no socket that could have said so:
-/// what it returns is its own.
-fn calm(core: &Core, outcome: Result) -> Result {
-    match outcome {
-        Err(error)
-            if error.io_kind() == Some(io::ErrorKind::WouldBlock) && !core.chat.is_chat.get() =>
-        {
-            Ok(())
-        }
-        outcome => outcome,
+/// `WouldBlock` is no failure of a dispatcher's, and what its socket fails with is the connection's
+/// end rather than an error of its own. A session has no socket: what it returns is its own.
+fn calm(core: &Rc<Core>, outcome: Result) -> Result {
+    let broken = core.broken.take();
+    let Err(error) = outcome else {
+        return Ok(());
+    };
+    let Some(kind) = error.io_kind().filter(|_| !core.chat.is_chat.get()) else {
+        return Err(error);
+    };
+    match broken {
+        _ if kind == io::ErrorKind::WouldBlock => {}
+        Some(Broken::Receiving) => core.end(Close::from_io(error.into())),
+        Some(Broken::Sending) => core.fail_sending(error.into()),
+        None => return Err(error),
     }
+    Ok(())
+}
+
+/// Once a send of a dispatcher's has failed, it is only asked to read: a chat's queue has its own
+/// ways.
+fn may_send(core: &Core) -> bool {
+    core.chat.is_chat.get() || !core.has_failed_sending()
 }
 
 fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> Result {
     for _ in 0..ACCEPTS {
-        if core.paused.get() || !listener.readable() {
+        if core.paused.get() || core.starved.get() || !listener.readable() {
             break;
         }
         let Ok(socket) = core.socket() else { break };
         match socket.accept() {
             Ok((accepted, peer)) => {
                 home.count_accept();
-                listener.handle_accepted(accepted, peer)?;
+                if let Err(error) = listener.handle_accepted(accepted, peer) {
+                    listener.handle_error(&error);
+                }
             }
             Err(error) => match Refusal::of(&error) {
                 Refusal::Nobody => break,

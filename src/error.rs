@@ -136,10 +136,17 @@ impl From<Error> for Box<dyn StdError + 'static> {
     }
 }
 
+/// One that is an [`io::Error`] without any context is that error again.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = error.io_kind().unwrap_or(io::ErrorKind::Other);
-        io::Error::new(kind, Boxed(error))
+        if !error.0.context.is_empty() {
+            let kind = error.io_kind().unwrap_or(io::ErrorKind::Other);
+            return io::Error::new(kind, Boxed(error));
+        }
+        match error.0.source.downcast::<io::Error>() {
+            Ok(error) => *error,
+            Err(source) => io::Error::other(source),
+        }
     }
 }
 

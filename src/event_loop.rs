@@ -26,7 +26,8 @@ use crate::{AsyncChat, Channel, Chat, Dispatcher};
 /// their thread, one at a time. No other method calls your code; all can be called from callbacks.
 ///
 /// When the last handle is dropped, channels still registered end with
-/// [`Close::Shutdown`](crate::Close::Shutdown).
+/// [`Close::Shutdown`](crate::Close::Shutdown). A handler that keeps a handle of its own loop
+/// keeps the loop alive; [`Channel::event_loop`] gives one when it is needed.
 ///
 /// ```
 /// use asynchat::EventLoop;
@@ -74,7 +75,10 @@ impl EventLoop {
         }
         home.look_at_touched();
         home.stopping.set(false);
-        home.forget_shutdown();
+        // Stopped in the middle of a shutdown, the next `run` goes on with it.
+        if self.is_empty() {
+            home.forget_shutdown();
+        }
         Ok(())
     }
 

@@ -43,6 +43,8 @@ pub struct Fifo {
     high_water: usize,
     /// The producer at the front has nothing for now.
     parked: bool,
+    /// It was told to go on while it was being asked.
+    resumed: bool,
     /// Nothing more is taken: its close is queued, or the channel has ended.
     sealed: bool,
 }
@@ -76,6 +78,7 @@ impl Fifo {
             behind: 0,
             high_water,
             parked: false,
+            resumed: false,
             sealed: false,
         }
     }
@@ -99,19 +102,19 @@ impl Fifo {
     /// Queues `data`, without a copy if it is large; says whether the queue is over its
     /// high-water mark.
     #[inline]
-    pub fn push_bytes(&mut self, data: Bytes) -> bool {
+    pub fn push_bytes(&mut self, data: &Bytes) -> bool {
         if data.len() < COPIED {
-            return self.push_slice(&data);
+            return self.push_slice(data);
         }
         self.push_large(data)
     }
 
-    fn push_large(&mut self, data: Bytes) -> bool {
+    fn push_large(&mut self, data: &Bytes) -> bool {
         if self.sealed {
             return false;
         }
         self.behind += data.len();
-        self.rest.push_back(Item::Large(data));
+        self.rest.push_back(Item::Large(data.clone()));
         self.settle();
         self.queued() > self.high_water
     }
@@ -174,6 +177,7 @@ impl Fifo {
     /// The producer at the front may have something again.
     pub fn resume(&mut self) {
         self.parked = false;
+        self.resumed = matches!(self.rest.front(), Some(Item::Asked));
     }
 
     /// Empties the queue, but for its close. What was in it is handed out, to be dropped where
@@ -262,6 +266,7 @@ impl Fifo {
                 }
                 Item::Producer(producer) if !self.parked => {
                     self.rest.push_front(Item::Asked);
+                    self.resumed = false;
                     return Front::Ask(producer, budget - self.at_hand());
                 }
                 Item::Hook(hook) if nothing_before => return Front::Run(hook),
@@ -281,7 +286,7 @@ impl Fifo {
     }
 
     /// Takes a producer's answer; gives back what has to be dropped outside the borrow.
-    fn answer(&mut self, producer: Box<dyn Producer>, more: More) -> Option<Box<dyn Producer>> {
+    fn answer(&mut self, producer: Box<dyn Producer>, more: More) -> Spent {
         match self.rest.pop_front() {
             Some(Item::Asked) => {}
             // The queue was discarded meanwhile, and may have been filled anew.
@@ -289,25 +294,27 @@ impl Fifo {
                 if let Some(item) = other {
                     self.rest.push_front(item);
                 }
-                return Some(producer);
+                return Spent(Some(producer), Some(more));
             }
         }
-        let chunk = match more {
-            More::Done => return Some(producer),
+        match more {
+            More::Done => return Spent(Some(producer), None),
             More::Pending => {
-                self.parked = true;
-                Bytes::new()
+                self.parked = !self.resumed;
+                self.rest.push_front(Item::Producer(producer));
             }
-            More::Chunk(chunk) => chunk,
-        };
-        self.rest.push_front(Item::Producer(producer));
-        if chunk.len() < COPIED {
-            self.head.extend_from_slice(&chunk);
-        } else {
-            self.behind += chunk.len();
-            self.rest.push_front(Item::Large(chunk));
+            More::Chunk(chunk) if chunk.len() < COPIED => {
+                self.rest.push_front(Item::Producer(producer));
+                self.head.extend_from_slice(&chunk);
+                return Spent(None, Some(More::Chunk(chunk)));
+            }
+            More::Chunk(chunk) => {
+                self.rest.push_front(Item::Producer(producer));
+                self.behind += chunk.len();
+                self.rest.push_front(Item::Large(chunk));
+            }
         }
-        None
+        Spent(None, None)
     }
 
     /// Takes the place of a producer that failed out of the queue.
@@ -357,8 +364,9 @@ impl Fifo {
         (count, total)
     }
 
-    /// Forgets `sent` bytes at the front.
-    fn advance(&mut self, mut sent: usize) {
+    /// Forgets `sent` bytes at the front; gives back what has to be dropped outside the borrow.
+    fn advance(&mut self, mut sent: usize) -> Vec<Bytes> {
+        let mut spent = Vec::new();
         let from_head = sent.min(self.at_hand());
         self.sent += from_head;
         sent -= from_head;
@@ -382,11 +390,20 @@ impl Fifo {
             if from_this < data.len() {
                 data.advance(from_this);
                 self.rest.push_front(Item::Large(data));
+            } else {
+                spent.push(data);
             }
         }
         self.settle();
+        spent
     }
 }
+
+/// What a producer's turn has used up. The user's destructors run when it is dropped.
+struct Spent(
+    #[expect(dead_code, reason = "held to be dropped")] Option<Box<dyn Producer>>,
+    #[expect(dead_code, reason = "held to be dropped")] Option<More>,
+);
 
 enum Front {
     Send,
@@ -461,7 +478,8 @@ pub fn pump(
                 let outcome = fifo.borrow().send_front(sink, budget);
                 match outcome {
                     Ok((sent, offered)) => {
-                        fifo.borrow_mut().advance(sent);
+                        let spent = fifo.borrow_mut().advance(sent);
+                        drop(spent);
                         budget -= sent;
                         // A short write means a full buffer: trying again only costs a call.
                         if sent < offered || offered == 0 {
@@ -484,13 +502,14 @@ pub fn pump(
                     }
                     Ok(more) => more,
                 };
-                // An empty chunk counts as a byte: a producer of nothing but these must not
+                // An answer of nothing counts as a byte: a producer that gives no other must not
                 // hold the loop for ever.
-                if matches!(&more, More::Chunk(chunk) if chunk.is_empty()) {
-                    budget -= 1;
+                match &more {
+                    More::Chunk(chunk) if !chunk.is_empty() => {}
+                    _ => budget -= 1,
                 }
-                let done = fifo.borrow_mut().answer(producer, more);
-                drop(done);
+                let spent = fifo.borrow_mut().answer(producer, more);
+                drop(spent);
             }
             // So does a hook, which may queue the next one.
             Front::Run(hook) => {

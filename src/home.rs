@@ -93,6 +93,7 @@ pub(crate) struct Home {
     shutdown: Cell<Option<TimerId>>,
     /// Listeners that wait for descriptors or memory, and the timer that lets them try again.
     accepting_paused: RefCell<Vec<Rc<Core>>>,
+    accept_timer: Cell<Option<TimerId>>,
     failed_waits: Cell<u32>,
     stats: Cell<LoopStats>,
 }
@@ -116,6 +117,7 @@ impl Home {
             stopping: Cell::new(false),
             shutdown: Cell::new(None),
             accepting_paused: RefCell::default(),
+            accept_timer: Cell::new(None),
             failed_waits: Cell::new(0),
             stats: Cell::default(),
         }))
@@ -183,9 +185,9 @@ impl Home {
             let id = self.registry.borrow().by_key(event.key);
             if let Some(core) = id.and_then(|id| self.core(id)) {
                 core.reported();
-                // One turn each: what is on the ready list gets its own below.
+                // One turn each: what is on the ready list gets its own below, with this news.
                 if core.again.get() {
-                    core.blocked.set(core.blocked.get() && !event.write);
+                    core.news.set(core.news.get().and(*event));
                 } else {
                     self.take_turn(&core, *event);
                 }
@@ -197,7 +199,7 @@ impl Home {
                 break;
             };
             core.again.set(false);
-            self.take_turn(&core, NOTHING);
+            self.take_turn(&core, core.news.take());
         }
         for job in self.inbox.fetch() {
             contain(|| job(self));
@@ -222,7 +224,7 @@ impl Home {
                 break;
             };
             core.touched.set(false);
-            self.take_turn(&core, NOTHING);
+            self.take_turn(&core, Ready::NOTHING);
         }
     }
 
@@ -376,18 +378,44 @@ impl Home {
             }
             Some(_) => {}
         }
-        self.call_soon(Box::new(move |home| {
-            let Some(core) = home.core(id).filter(|core| !core.is_ending()) else {
-                return tracing::debug!(channel = %id, "a visit came too late");
-            };
-            home.call(&core, |driven| {
-                if let Some(handler) = handler_of(driven) {
-                    visit(handler)?;
-                }
-                driven.turn(&core, home, NOTHING)
-            });
-        }));
+        self.call_soon(Box::new(move |home| home.deliver(id, visit)));
         Ok(())
+    }
+
+    /// Makes a visit to the handler of channel `id`, if it is still there and is a `C`.
+    pub(crate) fn deliver<C: 'static>(
+        self: &Rc<Self>,
+        id: ChannelId,
+        visit: impl FnOnce(&mut C) -> Result + 'static,
+    ) {
+        let Some(core) = self.core(id).filter(|core| !core.is_ending()) else {
+            return tracing::debug!(channel = %id, "a visit came too late");
+        };
+        if core.unborn.get() {
+            // Its handler is made by a call that is queued already.
+            return self.call_soon(Box::new(move |home| home.deliver(id, visit)));
+        }
+        self.visit(&core, |driven| match handler_of(driven) {
+            Some(handler) => visit(handler),
+            None => {
+                tracing::warn!("a visit to a handler of another type");
+                Ok(())
+            }
+        });
+    }
+
+    /// A callback that the kernel has no part in. A handler that has not been told that it is up
+    /// is told first.
+    fn visit(self: &Rc<Self>, core: &Rc<Core>, callback: impl FnOnce(&mut dyn Driven) -> Result) {
+        self.call(core, |driven| {
+            if core.announce.get() {
+                driven.turn(core, self, Ready::NOTHING)?;
+            }
+            if !core.is_ending() {
+                callback(driven)?;
+            }
+            driven.turn(core, self, Ready::NOTHING)
+        });
     }
 
     pub(crate) fn call_soon(&self, job: Job) {
@@ -421,7 +449,7 @@ impl Home {
         match task {
             Some(Task::Channel(channel, _)) => {
                 if let Some(core) = self.core(channel) {
-                    core.timers.borrow_mut().retain(|timer| *timer != id);
+                    core.timers.borrow_mut().remove(&id);
                 }
             }
             Some(task) => self.call_soon(Box::new(move |_| drop(task))),
@@ -452,9 +480,12 @@ impl Home {
         } = expired;
         let next = |period| next_period(deadline, period, now);
         let finish = || self.timers.borrow_mut().finish(id);
+        // Gives up a timer that was cancelled while it fired, and says so.
         let restore = |deadline, task| {
-            let given_back = self.timers.borrow_mut().restore(id, deadline, task);
-            drop(given_back);
+            let restored = self.timers.borrow_mut().restore(id, deadline, task);
+            let cancelled = restored.is_err();
+            contain(|| drop(restored));
+            !cancelled
         };
         match value {
             Task::Call(call) => {
@@ -463,33 +494,33 @@ impl Home {
             }
             Task::Every(mut call, period) => {
                 contain(&mut call);
-                restore(next(period), Task::Every(call, period));
+                let _ = restore(next(period), Task::Every(call, period));
             }
             Task::Channel(channel, every) => {
                 let core = self.core(channel);
-                // Its handler is about to be made: then it shall have it.
-                if core.as_ref().is_some_and(|core| core.unborn.get()) {
-                    return restore(now, Task::Channel(channel, every));
-                }
-                if every.is_none() {
-                    finish();
-                    if let Some(core) = &core {
-                        core.timers.borrow_mut().retain(|timer| *timer != id);
-                    }
-                }
                 let Some(core) = core.filter(|core| !core.is_ending()) else {
                     return finish();
                 };
-                self.call(&core, |driven| {
-                    driven.timer(id)?;
-                    driven.turn(&core, self, NOTHING)
-                });
-                if let Some(period) = every {
-                    restore(next(period), Task::Channel(channel, every));
+                // Its handler is about to be made: then it shall have it.
+                if core.unborn.get() {
+                    let _ = restore(now, Task::Channel(channel, every));
+                    return;
+                }
+                if every.is_none() {
+                    finish();
+                    core.timers.borrow_mut().remove(&id);
+                }
+                self.visit(&core, |driven| driven.timer(id));
+                if let Some(period) = every
+                    && !restore(next(period), Task::Channel(channel, every))
+                {
+                    core.timers.borrow_mut().remove(&id);
                 }
             }
             Task::Idle(channel) => match self.core(channel).and_then(|core| core.idle_at(now)) {
-                Some(deadline) => restore(deadline, Task::Idle(channel)),
+                Some(deadline) => {
+                    let _ = restore(deadline, Task::Idle(channel));
+                }
                 None => finish(),
             },
             Task::Connect(channel) => {
@@ -520,18 +551,21 @@ impl Home {
 
     /// Stops a listener for which there is no descriptor or memory.
     pub(crate) fn pause_accepting(&self, core: &Rc<Core>) {
-        core.paused.set(true);
+        core.starved.set(true);
         self.accepting_paused.borrow_mut().push(Rc::clone(core));
-        self.set_timer(ACCEPT_PAUSE, Task::Accept);
+        if self.accept_timer.get().is_none() {
+            let timer = self.set_timer(ACCEPT_PAUSE, Task::Accept);
+            self.accept_timer.set(Some(timer));
+        }
     }
 
     fn resume_accepting(&self) {
-        if self.accepting_paused.borrow().is_empty() {
-            return;
-        }
-        for core in self.accepting_paused.take() {
-            core.paused.set(false);
-            core.touch();
+        if let Some(timer) = self.accept_timer.take() {
+            self.forget_timer(timer);
+            for core in self.accepting_paused.take() {
+                core.starved.set(false);
+                core.touch();
+            }
         }
     }
 
@@ -632,12 +666,11 @@ impl Core {
     /// Tells the handler why its channel has ended, then drops it and what was still queued.
     fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close) {
         let _span = self.span.get().map(|span| span.enter());
-        tracing::debug!(
-            %why,
-            bytes_in = self.bytes_in(),
-            bytes_out = self.bytes_out(),
-            "closed"
-        );
+        // What prints a reason may be the user's code too.
+        let logged = catch_unwind(AssertUnwindSafe(|| {
+            let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
+            tracing::debug!(%why, bytes_in, bytes_out, "closed");
+        }));
         let queue: VecDeque<Item> = self.out.borrow_mut().discard();
         // One by one: a second panic while the first unwinds would abort the process.
         let mut driven = driven;
@@ -647,8 +680,8 @@ impl Core {
             }
         }));
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
-        let emptied = catch_unwind(AssertUnwindSafe(|| drop(queue)));
-        let failed = [told, dropped, emptied];
+        drop_each(queue);
+        let failed = [logged, told, dropped];
         for panic in failed.into_iter().filter_map(std::result::Result::err) {
             tracing::error!(
                 message = message(&*panic),
@@ -682,20 +715,20 @@ fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
     Some(handler.downcast_mut::<ChatDispatcher<C>>()?.session())
 }
 
+/// Drops what was queued, each item on its own: a second panic while the first unwinds would
+/// abort the process.
+pub(crate) fn drop_each(queue: VecDeque<Item>) {
+    for item in queue {
+        contain(|| drop(item));
+    }
+}
+
 /// Runs a call that belongs to no channel: its panic ends nobody.
 fn contain(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         tracing::error!(message = message(&*panic), "a deferred call panicked");
     }
 }
-
-/// No news from the kernel.
-pub(crate) const NOTHING: Ready = Ready {
-    key: 0,
-    read: false,
-    write: false,
-    urgent: false,
-};
 
 /// A delay beyond the clock's reach means never: a century is as good.
 fn deadline_after(start: Instant, delay: Duration) -> Instant {

@@ -147,7 +147,7 @@
 //! # Platforms
 //!
 //! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. Unix-domain sockets are
-//! adopted, on Unix: listening ones by [`Server::adopt`], connected ones on layer 1 by
+//! adopted, on Unix: listening ones by [`Server::adopt`], connected ones by [`Connector::adopt`] or, on layer 1,
 //! [`Channel::adopt`]. [`Server::reuse_port`] does nothing on
 //! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. TCP and Unix-domain
 //! streams are all there is: no UDP, no TLS, no pipes or terminals, no signals.

@@ -55,13 +55,33 @@ impl Interest {
 }
 
 /// What a wait found out about the socket registered under `key`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ready {
     pub(crate) key: usize,
     pub(crate) read: bool,
     pub(crate) write: bool,
     /// Urgent data is waiting.
     pub(crate) urgent: bool,
+}
+
+impl Ready {
+    /// No news from the kernel.
+    pub(crate) const NOTHING: Ready = Ready {
+        key: 0,
+        read: false,
+        write: false,
+        urgent: false,
+    };
+
+    /// The news of both.
+    pub(crate) fn and(self, other: Ready) -> Ready {
+        Ready {
+            key: self.key,
+            read: self.read || other.read,
+            write: self.write || other.write,
+            urgent: self.urgent || other.urgent,
+        }
+    }
 }
 
 /// The kernel's readiness queue: epoll, kqueue, event ports, IOCP or poll.
@@ -75,8 +95,9 @@ impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
         let poller = Arc::new(polling::Poller::new()?);
         // Level-triggered is the cheaper one where interest seldom changes, and it reports again
-        // what a turn's budget left over. Windows has one-shot only: re-armed after each event.
-        let mode = match poller.supports_level() {
+        // what a turn's budget left over. Event ports (Solaris, illumos) have one-shot only, armed
+        // again after each event; so has the test run that takes the portable way.
+        let mode = match poller.supports_level() && !cfg!(asynchat_portable_wait) {
             true => PollMode::Level,
             false => PollMode::Oneshot,
         };

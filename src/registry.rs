@@ -65,12 +65,14 @@ const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
 #[derive(Default)]
 pub(crate) struct Registry {
     slots: Slab<Slot>,
+    /// The last generation given out, to whichever slot: no two keys are alike.
+    generation: usize,
 }
 
 pub(crate) struct Slot {
     serial: u64,
-    /// The generation of its last poll key.
-    generation: usize,
+    /// The generation of its last poll key; `None` before the first.
+    generation: Option<usize>,
     pub(crate) core: Rc<Core>,
     /// The dispatcher; absent while one of its callbacks runs.
     pub(crate) driven: Option<Box<dyn Driven>>,
@@ -95,7 +97,7 @@ impl Registry {
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
         entry.insert(Slot {
             serial,
-            generation: serial as usize,
+            generation: None,
             core,
             driven,
             handler,
@@ -123,10 +125,12 @@ impl Registry {
 
     /// A key to register with the poller, which makes all earlier ones of this channel stale.
     pub(crate) fn poll_key(&mut self, id: ChannelId) -> usize {
+        let generation = self.generation.wrapping_add(1) & SLOT_MASK;
+        self.generation = generation;
         match self.get_mut(id) {
             Some(slot) => {
-                slot.generation = slot.generation.wrapping_add(1);
-                key(id.slot, slot.generation)
+                slot.generation = Some(generation);
+                key(id.slot, generation)
             }
             // A key that `by_key` knows to be nobody's.
             None => SLOT_MASK,
@@ -137,7 +141,7 @@ impl Registry {
     pub(crate) fn by_key(&self, poll_key: usize) -> Option<ChannelId> {
         let slot = self.slots.get(poll_key & SLOT_MASK)?;
         let id = slot.core.id.get();
-        (key(id.slot, slot.generation) == poll_key).then_some(id)
+        (key(id.slot, slot.generation?) == poll_key).then_some(id)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -74,11 +74,7 @@ impl Remote {
         id: ChannelId,
         visit: impl FnOnce(&mut C) -> Result + Send + 'static,
     ) -> Result {
-        self.send(Box::new(move |home| {
-            if let Err(error) = home.post_to(id, visit) {
-                tracing::debug!(%error, "a visit came too late");
-            }
-        }))
+        self.send(Box::new(move |home| home.deliver(id, visit)))
     }
 
     /// As [`EventLoop::stop`].

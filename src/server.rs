@@ -49,7 +49,8 @@ impl Server {
     }
 
     /// To serve a socket that listens already: a `TcpListener`, on Unix also a `UnixListener`;
-    /// inherited, or made with options that this builder does not have.
+    /// inherited, or made with options that this builder does not have. The socket options set
+    /// here mean nothing for it.
     pub fn adopt(listener: impl Into<Socket>) -> Self {
         Server::at(Place::Inherited(listener.into()))
     }

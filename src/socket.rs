@@ -1,7 +1,7 @@
 //! The socket seam: every system call on a socket is made here.
 //!
 //! What differs between platforms (a send without SIGPIPE, an accept that is non-blocking from
-//! its first instant) is in the `platform` module at the end; the rest is `socket2`.
+//! its first instant) is in the two modules at the end; the rest is `socket2`.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read};
@@ -119,7 +119,7 @@ impl Socket {
     /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         self.inner.set_nonblocking(true)?;
-        platform::no_sigpipe(&self.inner)
+        sending::no_sigpipe(&self.inner)
     }
 
     pub(crate) fn is_listening(&self) -> bool {
@@ -127,7 +127,7 @@ impl Socket {
     }
 
     pub(crate) fn accept(&self) -> io::Result<(Socket, Addr)> {
-        let (inner, peer) = platform::accept(&self.inner)?;
+        let (inner, peer) = accepting::accept(&self.inner)?;
         let listening = false;
         Ok((Socket { inner, listening }, peer))
     }
@@ -145,13 +145,13 @@ impl Socket {
     }
 
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        retry(|| platform::send(&self.inner, data))
+        retry(|| sending::send(&self.inner, data))
     }
 
     pub(crate) fn send_gathered(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match parts {
             [only] => self.send(only),
-            parts => retry(|| platform::send_gathered(&self.inner, parts)),
+            parts => retry(|| sending::send_gathered(&self.inner, parts)),
         }
     }
 
@@ -258,7 +258,58 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Where MSG_NOSIGNAL and accept4 exist.
+/// Sending without SIGPIPE.
+///
+/// A write to a reset connection would otherwise kill a process that left SIGPIPE at its default;
+/// `writev` can not be told, so gathered output goes through `sendmsg`.
+#[cfg(all(unix, not(any(target_vendor = "apple", target_os = "redox"))))]
+mod sending {
+    use std::io::{self, IoSlice};
+
+    use rustix::net::{SendAncillaryBuffer, SendFlags};
+    use socket2::Socket;
+
+    pub(super) fn no_sigpipe(_: &Socket) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn send(socket: &Socket, data: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(socket, data, SendFlags::NOSIGNAL)?)
+    }
+
+    pub(super) fn send_gathered(socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut control = SendAncillaryBuffer::default();
+        let flags = SendFlags::NOSIGNAL;
+        Ok(rustix::net::sendmsg(socket, parts, &mut control, flags)?)
+    }
+}
+
+/// Apple's systems refuse SIGPIPE by a socket option, Windows has none.
+#[cfg(not(all(unix, not(any(target_vendor = "apple", target_os = "redox")))))]
+mod sending {
+    use std::io::{self, IoSlice};
+
+    use socket2::Socket;
+
+    pub(super) fn no_sigpipe(_socket: &Socket) -> io::Result<()> {
+        #[cfg(target_vendor = "apple")]
+        _socket.set_nosigpipe(true)?;
+        Ok(())
+    }
+
+    pub(super) fn send(socket: &Socket, data: &[u8]) -> io::Result<usize> {
+        socket.send(data)
+    }
+
+    pub(super) fn send_gathered(socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        socket.send_vectored(parts)
+    }
+}
+
+/// Accepting in one call, where accept4 exists.
+///
+/// The address is the one that accept itself gives: asked for later, a peer that is gone already
+/// would have none.
 #[cfg(any(
     target_os = "linux",
     target_os = "android",
@@ -267,34 +318,15 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     target_os = "openbsd",
     target_os = "dragonfly"
 ))]
-mod platform {
-    use std::io::{self, IoSlice};
+mod accepting {
+    use std::io;
     use std::net::SocketAddr;
 
-    use rustix::net::{SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags};
+    use rustix::net::{SocketAddrUnix, SocketFlags};
     use socket2::Socket;
 
     use crate::Addr;
 
-    /// A write to a reset connection would otherwise kill a process that left SIGPIPE at its
-    /// default; `writev` can not be told, so gathered output goes through `sendmsg`.
-    const FLAGS: SendFlags = SendFlags::NOSIGNAL;
-
-    pub(super) fn no_sigpipe(_: &Socket) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn send(socket: &Socket, data: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(socket, data, FLAGS)?)
-    }
-
-    pub(super) fn send_gathered(socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut control = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(socket, parts, &mut control, FLAGS)?)
-    }
-
-    /// The address is the one that accept itself gives: asked for later, a peer that is gone
-    /// already would have none.
     pub(super) fn accept(socket: &Socket) -> io::Result<(Socket, Addr)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (accepted, peer) = rustix::net::acceptfrom_with(socket, flags)?;
@@ -320,7 +352,7 @@ mod platform {
     }
 }
 
-/// Everywhere else: Apple's systems refuse SIGPIPE by a socket option, Windows has none.
+/// Everywhere else.
 #[cfg(not(any(
     target_os = "linux",
     target_os = "android",
@@ -329,26 +361,12 @@ mod platform {
     target_os = "openbsd",
     target_os = "dragonfly"
 )))]
-mod platform {
-    use std::io::{self, IoSlice};
+mod accepting {
+    use std::io;
 
     use socket2::Socket;
 
     use crate::Addr;
-
-    pub(super) fn no_sigpipe(_socket: &Socket) -> io::Result<()> {
-        #[cfg(target_vendor = "apple")]
-        _socket.set_nosigpipe(true)?;
-        Ok(())
-    }
-
-    pub(super) fn send(socket: &Socket, data: &[u8]) -> io::Result<usize> {
-        socket.send(data)
-    }
-
-    pub(super) fn send_gathered(socket: &Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        socket.send_vectored(parts)
-    }
 
     pub(super) fn accept(socket: &Socket) -> io::Result<(Socket, Addr)> {
         let (accepted, peer) = socket.accept()?;

@@ -211,18 +211,19 @@ impl Splitter {
 
     /// At the end of the stream: the bytes that have arrived and have not been delivered, those
     /// included that might have become the terminator. Of a record over its limit there are none.
-    /// There is nothing to feed after this.
+    /// They count as delivered by this.
     pub fn partial(&mut self) -> &[u8] {
         self.settle();
         if self.is_overflowed() {
             return &[];
         }
         let held = self.cursor.held(self.terminator.kind());
+        self.cursor = Cursor::default();
         if self.buffer.is_empty() {
             return held;
         }
         self.buffer.extend_from_slice(held);
-        self.cursor.rewind();
+        self.phase = Phase::Delivered;
         &self.buffer
     }
 

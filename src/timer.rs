@@ -20,7 +20,7 @@ use slab::Slab;
 ///
 /// An id is never used twice in a process: the id of a timer that has fired, or was cancelled, or
 /// belongs to another loop, names nothing, and can not hit a later timer by accident.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TimerId {
     slot: usize,
     serial: u64,

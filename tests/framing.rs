@@ -271,7 +271,7 @@ fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> 
         }
     }
     let partial = splitter.partial().to_vec();
-    assert_eq!(splitter.partial(), partial);
+    assert_eq!(splitter.partial(), b"", "told twice");
     told.push(Told::Partial(partial));
     told
 }
@@ -876,7 +876,7 @@ fn silence_ends_a_record() {
     assert_eq!(splitter.gap(), None);
     feed(&mut splitter, b"c", &mut told);
     assert_eq!(splitter.partial(), b"c");
-    assert_eq!(splitter.gap(), Some(Event::Record(b"c")));
+    assert_eq!(splitter.gap(), None, "the partial was delivered");
 
     let mut splitter = Splitter::new(Terminator::idle_gap(gap).streamed(), UNLIMITED);
     feed(&mut splitter, b"ab", &mut told);

@@ -4,7 +4,7 @@ mod common;
 
 use std::io::Write;
 
-use asynchat::{AsyncChat, Channel, Chat, Close, Eof, Limits, Result};
+use asynchat::{AsyncChat, Channel, Chat, Close, Dispatcher, Eof, Limits, Result};
 use common::{Log, new_loop, run_to_end, run_until, served};
 
 /// Counts the bytes of its records.
@@ -196,4 +196,24 @@ fn a_session_that_has_ended_knows_who_its_peer_was() {
     run_to_end(&event_loop);
     assert_eq!(chat.peer_addr().and_then(|peer| peer.inet()), Some(addr));
     assert_eq!(chat.local_addr(), None);
+}
+
+struct Quiet(Channel);
+
+impl Dispatcher for Quiet {
+    fn channel(&self) -> &Channel {
+        &self.0
+    }
+}
+
+#[test]
+fn an_adopted_channel_that_has_ended_knows_who_its_peer_was() {
+    let event_loop = new_loop();
+    let (near, far) = common::tcp_pair();
+    let channel = Channel::adopt(near).unwrap();
+    event_loop.register(Quiet(channel.clone())).unwrap();
+    channel.close();
+    run_to_end(&event_loop);
+    let peer = channel.peer_addr().and_then(|peer| peer.inet());
+    assert_eq!(peer, far.local_addr().ok());
 }

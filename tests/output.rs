@@ -23,7 +23,8 @@ fn everything_leaves_in_the_order_it_was_pushed() {
     let hooked = log.clone();
     chat.push("a");
     chat.push_slice(b"b");
-    write!(chat, "{}{}", 'c', "d");
+    let end = 'd';
+    write!(chat, "c{end}");
     chat.push_with_producer("e");
     chat.push(vec![b'f'; 100_000]);
     chat.push_hook(move || hooked.add("hook"));

@@ -186,6 +186,18 @@ fn a_panic_in_what_is_queued_ends_its_own_connection() {
     contained("nowhere", discarded, "Local");
     let unfinished = |chat: &Chat, _: &mut Peer| {
         chat.push_with_producer(BombWhenDropped);
+        chat.close();
+    };
+    contained("nowhere", unfinished, "Local");
+}
+
+#[test]
+fn several_panics_in_what_is_queued_are_no_worse_than_one() {
+    let unfinished = |chat: &Chat, _: &mut Peer| {
+        chat.push_with_producer(BombWhenDropped);
+        chat.push_with_producer(BombWhenDropped);
+        chat.discard_buffers();
+        chat.push_with_producer(BombWhenDropped);
         chat.push_with_producer(BombWhenDropped);
         chat.close();
     };

@@ -1,6 +1,13 @@
 //! What the tests share: waiting with a deadline, a session that writes down all that it is told,
 //! and a peer that is no part of the library.
-#![allow(dead_code, reason = "each file of tests uses its own part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each file of tests uses its own part of it"
+)]
+
+pub(crate) mod family;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -133,11 +140,13 @@ impl Log {
     }
 }
 
+type OnRecord = dyn Fn(&Chat, &[u8]) -> Result;
+
 /// Writes down all that it is told.
 pub(crate) struct Session {
     pub(crate) chat: Chat,
     log: Log,
-    on_record: Rc<dyn Fn(&Chat, &[u8]) -> Result>,
+    on_record: Rc<OnRecord>,
     at_eof: Eof,
     at_overflow: Overflow,
 }
