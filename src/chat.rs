@@ -8,12 +8,13 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::channel::{Channel, Core};
+use crate::channel::Channel;
 use crate::error::{Close, Error, Result};
 use crate::fifo::Item;
 use crate::home::drop_each;
 use crate::limits::Limits;
 use crate::producer::Producer;
+use crate::state::Core;
 use crate::terminator::Terminator;
 use crate::timer::TimerId;
 

@@ -6,12 +6,12 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::channel::Core;
 use crate::chat::{AsyncChat, Chat, Eof, Overflow};
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, Sink, pump};
 use crate::home::{Home, drop_each};
 use crate::splitter::{Event, Splitter};
+use crate::state::Core;
 use crate::timer::TimerId;
 use crate::{Channel, Dispatcher};
 

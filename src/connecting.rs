@@ -5,11 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::channel::{Core, Phase};
 use crate::error::{Close, Error};
 use crate::home::Home;
 use crate::poller::Interest;
 use crate::socket::Socket;
+use crate::state::{Core, Phase};
 use crate::timer::TimerId;
 
 /// What is left to try.

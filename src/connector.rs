@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use crate::channel::{Core, Phase};
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::connecting::Connecting;
 use crate::error::{Close, Error, Result};
@@ -18,6 +17,7 @@ use crate::home::{Home, Task, message};
 use crate::limits::Limits;
 use crate::remote::Remote;
 use crate::socket::Socket;
+use crate::state::{Core, Phase};
 use crate::{AsyncChat, Channel, Chat, EventLoop};
 
 /// Where to connect to: an address, several, or a host name with a port.

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::io;
 use std::rc::Rc;
 
-use crate::channel::{Broken, Core, Phase};
 use crate::connecting::Progress;
 use crate::error::{Close, Error, Result};
 use crate::home::Home;
 use crate::poller::{Interest, Ready};
 use crate::socket::Socket;
+use crate::state::{Broken, Core, Phase};
 use crate::timer::TimerId;
 use crate::{Addr, Channel};
 

@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::channel::{Core, Phase};
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
@@ -23,6 +22,7 @@ use crate::fifo::Item;
 use crate::poller::{Interest, Poller, Ready};
 use crate::registry::{ChannelId, Registry};
 use crate::remote::Inbox;
+use crate::state::{Core, Phase};
 use crate::timer::{Expired, TimerId, TimerQueue};
 
 /// The most that is read at once, by all connections, one after another.

@@ -201,6 +201,7 @@ mod remote;
 mod server;
 mod socket;
 mod splitter;
+mod state;
 mod terminator;
 mod timer;
 

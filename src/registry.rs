@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use slab::Slab;
 
-use crate::channel::Core;
 use crate::dispatcher::Driven;
+use crate::state::Core;
 
 /// Names a channel, on any thread, for as long as the process lives: no id is used twice, so a
 /// late message can not reach a connection that took another's place.

@@ -1,0 +1,406 @@
+//! The state of a channel: what its handles and its loop share.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use tracing::Span;
+
+use crate::Addr;
+use crate::connecting::Connecting;
+use crate::error::{Close, Deadline};
+use crate::fifo::Fifo;
+use crate::home::{Home, Task};
+use crate::limits::Limits;
+use crate::poller::{Interest, Ready, Registration};
+use crate::registry::ChannelId;
+use crate::socket::Socket;
+use crate::terminator::Terminator;
+use crate::timer::TimerId;
+
+/// The side of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Receiving,
+    Sending,
+}
+
+/// Where a channel is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// An outgoing connection that is not up yet.
+    Connecting,
+    /// A connection that is up.
+    Open,
+    /// It accepts connections.
+    Listening,
+    /// Its end has been told, or is being told.
+    Closed,
+}
+
+/// The state of a channel, shared by its handles and its loop.
+///
+/// All of it is cells: a borrow never outlives one statement of the crate's own, so user code
+/// can call any method of any handle at any time.
+pub(crate) struct Core {
+    home: RefCell<Weak<Home>>,
+    pub(crate) id: Cell<ChannelId>,
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) span: OnceCell<Span>,
+    pub(crate) peer: RefCell<Option<Addr>>,
+
+    socket: RefCell<Option<Rc<Socket>>>,
+    registration: RefCell<Option<Registration>>,
+    pub(crate) connecting: RefCell<Option<Box<Connecting>>>,
+    /// Why it is about to end; the first reason stands.
+    ending: RefCell<Option<Close>>,
+    /// The error that ended its sending side while there may still be something to receive.
+    send_error: RefCell<Option<io::Error>>,
+
+    /// On the loop's list of those to look at, or being looked at.
+    pub(crate) touched: Cell<bool>,
+    /// On the loop's list of those to go on with in the next turn.
+    pub(crate) again: Cell<bool>,
+    /// What the kernel has reported since it was put there.
+    pub(crate) news: Cell<Ready>,
+    /// Its handler is still to be made; until then nothing can be told to it.
+    pub(crate) unborn: Cell<bool>,
+    /// It was accepted, and its handler is to be told that it is up.
+    pub(crate) announce: Cell<bool>,
+    /// Something happened that a handler's stream of records has to stop for.
+    pub(crate) attention: Cell<bool>,
+    pub(crate) paused: Cell<bool>,
+    /// A listener for which there is no descriptor or memory.
+    pub(crate) starved: Cell<bool>,
+    pub(crate) eof: Cell<bool>,
+    pub(crate) half_open: Cell<bool>,
+    /// Input is at hand that the kernel will not report: `handle_read` is to be called for it.
+    pub(crate) held: Cell<bool>,
+    /// The kernel took less than it was offered; wait until it reports room.
+    pub(crate) blocked: Cell<bool>,
+    /// The loop is shutting down: close once nothing is left to write.
+    pub(crate) draining: Cell<bool>,
+
+    /// Which side of the socket has failed its dispatcher.
+    pub(crate) broken: Cell<Option<Broken>>,
+
+    pub(crate) timers: RefCell<BTreeSet<TimerId>>,
+    pub(crate) idle_timeout: Cell<Option<Duration>>,
+    idle_timer: Cell<Option<TimerId>>,
+    last_moved: Cell<Instant>,
+
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    pub(crate) records_in: Cell<u64>,
+
+    /// What a [`Chat`](crate::Chat) adds.
+    pub(crate) out: RefCell<Fifo>,
+    pub(crate) chat: ChatState,
+}
+
+/// The part of a channel's state that only layer 2 uses.
+pub(crate) struct ChatState {
+    pub(crate) is_chat: Cell<bool>,
+    /// The queue was over the high-water mark and has not fallen to the low one since.
+    pub(crate) choked: Cell<bool>,
+    pub(crate) limits: Cell<Limits>,
+    pub(crate) terminator: RefCell<Terminator>,
+    /// The terminator was set and the splitter does not know yet.
+    pub(crate) terminator_set: Cell<bool>,
+    /// What has been received and not delivered is to be thrown away.
+    pub(crate) input_discarded: Cell<bool>,
+    /// Its close is queued: input is not delivered any more.
+    pub(crate) closing: Cell<bool>,
+}
+
+impl Core {
+    pub(crate) fn new(socket: Option<Rc<Socket>>, phase: Phase) -> Self {
+        Core {
+            home: RefCell::new(Weak::new()),
+            id: Cell::new(ChannelId::NOBODY),
+            phase: Cell::new(phase),
+            span: OnceCell::new(),
+            peer: RefCell::new(None),
+            socket: RefCell::new(socket),
+            registration: RefCell::new(None),
+            connecting: RefCell::new(None),
+            ending: RefCell::new(None),
+            send_error: RefCell::new(None),
+            touched: Cell::new(false),
+            again: Cell::new(false),
+            news: Cell::new(Ready::NOTHING),
+            unborn: Cell::new(false),
+            announce: Cell::new(false),
+            attention: Cell::new(false),
+            paused: Cell::new(false),
+            starved: Cell::new(false),
+            eof: Cell::new(false),
+            half_open: Cell::new(false),
+            held: Cell::new(false),
+            blocked: Cell::new(false),
+            draining: Cell::new(false),
+            broken: Cell::new(None),
+            timers: RefCell::default(),
+            idle_timeout: Cell::new(None),
+            idle_timer: Cell::new(None),
+            last_moved: Cell::new(Instant::now()),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            records_in: Cell::new(0),
+            out: RefCell::new(Fifo::new(Limits::default().high_water)),
+            chat: ChatState {
+                is_chat: Cell::new(false),
+                choked: Cell::new(false),
+                limits: Cell::new(Limits::default()),
+                terminator: RefCell::new(Terminator::crlf()),
+                terminator_set: Cell::new(false),
+                input_discarded: Cell::new(false),
+                closing: Cell::new(false),
+            },
+        }
+    }
+
+    pub(crate) fn home(&self) -> Option<Rc<Home>> {
+        self.home.borrow().upgrade()
+    }
+
+    pub(crate) fn settle_in(&self, home: &Rc<Home>, id: ChannelId) {
+        self.home.replace(Rc::downgrade(home));
+        self.id.set(id);
+    }
+
+    /// Opens the span that all its events are told in.
+    pub(crate) fn open_span(&self) {
+        // A root: a connection is no part of what its listener happens to be doing.
+        let id = self.id.get();
+        let span = match &*self.peer.borrow() {
+            Some(peer) => tracing::debug_span!(parent: None, "channel", %id, %peer),
+            None => tracing::debug_span!(parent: None, "channel", %id),
+        };
+        span.in_scope(|| tracing::debug!(phase = ?self.phase.get(), "opened"));
+        // A channel is registered once, so this is the first and only one.
+        let _ = self.span.set(span);
+    }
+
+    pub(crate) fn set_connect_deadline(&self, timer: TimerId) {
+        self.timers.borrow_mut().insert(timer);
+        if let Some(connecting) = &mut *self.connecting.borrow_mut() {
+            connecting.deadline = Some(timer);
+        }
+    }
+
+    pub(crate) fn socket(&self) -> io::Result<Rc<Socket>> {
+        match &*self.socket.borrow() {
+            Some(socket) if !self.is_ending() => Ok(Rc::clone(socket)),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Receives, and remembers the end of it.
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.connected()?.recv(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.eof.set(true);
+        }
+        self.bytes_in.set(self.bytes_in.get() + count as u64);
+        self.moved();
+        Ok(count)
+    }
+
+    /// A chat's socket belongs to its splitter and its queue.
+    pub(crate) fn refuse_chat(&self, what: &str) -> io::Result<()> {
+        if self.chat.is_chat.get() {
+            let why = format!("{what} would go past the chat's own queue and records");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        Ok(())
+    }
+
+    /// Notes what a dispatcher's own call on the socket has come to.
+    pub(crate) fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Broken) {
+        if let Err(error) = outcome
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            self.broken.set(Some(side));
+        }
+        self.touch();
+    }
+
+    /// Its socket, if the connection is up.
+    pub(crate) fn connected(&self) -> io::Result<Rc<Socket>> {
+        match self.phase.get() {
+            Phase::Open => self.socket(),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Puts another socket in the place of the one before: the next address of a connection.
+    pub(crate) fn replace_socket(&self, socket: Option<Socket>) {
+        self.registration.replace(None);
+        self.socket.replace(socket.map(Rc::new));
+    }
+
+    /// Has the loop look at this channel before it sleeps.
+    #[inline]
+    pub(crate) fn touch(self: &Rc<Self>) {
+        if !self.touched.get() {
+            self.touch_first();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn touch_first(self: &Rc<Self>) {
+        if let Some(home) = self.home() {
+            self.touched.set(true);
+            home.touched.borrow_mut().push_back(Rc::clone(self));
+        }
+    }
+
+    /// Makes the close to come a reset.
+    pub(crate) fn reset_on_close(&self) {
+        if let Some(socket) = &*self.socket.borrow()
+            && let Err(error) = socket.reset_on_close()
+        {
+            // A socket that can not be told is at least closed.
+            tracing::debug!(%error, "a reset will be an ordinary close");
+        }
+    }
+
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.bytes_in.get()
+    }
+
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.bytes_out.get()
+    }
+
+    /// Ends the channel for this reason, unless it is ending for another already.
+    pub(crate) fn end(self: &Rc<Self>, why: Close) {
+        if self.is_ending() || self.phase.get() == Phase::Closed {
+            return;
+        }
+        self.ending.replace(Some(why));
+        self.out.borrow_mut().seal();
+        self.attention.set(true);
+        self.touch();
+        // Without a loop there is nobody to tell; the socket at least is closed.
+        if self.home().is_none() {
+            self.phase.set(Phase::Closed);
+            self.replace_socket(None);
+        }
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.borrow().is_some()
+    }
+
+    /// Takes the channel apart, and says why it ended.
+    pub(crate) fn take_apart(&self) -> Close {
+        self.phase.set(Phase::Closed);
+        self.replace_socket(None);
+        self.connecting.replace(None);
+        self.out.borrow_mut().seal();
+        if let Some(home) = self.home() {
+            let timers = self.timers.take().into_iter();
+            for timer in timers.chain(self.idle_timer.take()) {
+                home.forget_timer(timer);
+            }
+        }
+        self.ending.take().unwrap_or(Close::Local)
+    }
+
+    /// Sending failed. What the peer sent before is still to be delivered, so the channel ends
+    /// only when it has been read to its end.
+    pub(crate) fn fail_sending(self: &Rc<Self>, error: io::Error) {
+        if self.eof.get() {
+            return self.end(Close::from_io(error));
+        }
+        self.send_error.replace(Some(error));
+    }
+
+    pub(crate) fn has_failed_sending(&self) -> bool {
+        self.send_error.borrow().is_some()
+    }
+
+    pub(crate) fn take_send_error(&self) -> Option<io::Error> {
+        self.send_error.take()
+    }
+
+    /// Accounts for a send, and remembers whether the kernel wants more.
+    pub(crate) fn sent(&self, outcome: io::Result<usize>, offered: usize) -> io::Result<usize> {
+        match &outcome {
+            Ok(count) => {
+                self.bytes_out.set(self.bytes_out.get() + *count as u64);
+                self.blocked.set(*count < offered);
+                self.moved();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked.set(true),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Watches the socket for this, and for nothing if it is nothing.
+    pub(crate) fn watch(&self, home: &Rc<Home>, interest: Interest) -> io::Result<()> {
+        if interest == Interest::NONE {
+            self.registration.replace(None);
+            return Ok(());
+        }
+        if let Some(registration) = &*self.registration.borrow() {
+            return registration.set_interest(interest);
+        }
+        let Some(socket) = self.socket.borrow().clone() else {
+            return Ok(());
+        };
+        let key = home.registry.borrow_mut().poll_key(self.id.get());
+        let registration = home.poller.watch(socket, key, interest)?;
+        self.registration.replace(Some(registration));
+        Ok(())
+    }
+
+    /// An event was delivered for it.
+    pub(crate) fn reported(&self) {
+        if let Some(registration) = &*self.registration.borrow() {
+            registration.reported();
+        }
+    }
+
+    /// Bytes moved: it is not idle.
+    fn moved(&self) {
+        if self.idle_timeout.get().is_some() {
+            self.last_moved.set(Instant::now());
+        }
+    }
+
+    /// Begins to watch for idleness: from now, if the connection is up, or else when it is.
+    pub(crate) fn arm_idle_timer(&self, home: &Home) {
+        if let Some(timer) = self.idle_timer.take() {
+            home.forget_timer(timer);
+        }
+        if let Some(timeout) = self.idle_timeout.get()
+            && self.phase.get() == Phase::Open
+            && !self.is_ending()
+        {
+            self.last_moved.set(Instant::now());
+            let timer = home.set_timer(timeout, Task::Idle(self.id.get()));
+            self.idle_timer.set(Some(timer));
+        }
+    }
+
+    /// The idle timer fired: was it idle all the time? If not, when to look again.
+    pub(crate) fn idle_at(self: &Rc<Self>, now: Instant) -> Option<Instant> {
+        let deadline = self
+            .last_moved
+            .get()
+            .checked_add(self.idle_timeout.get()?)?;
+        if deadline > now {
+            return Some(deadline);
+        }
+        self.idle_timer.set(None);
+        self.end(Close::Timeout(Deadline::Idle));
+        None
+    }
+}
