@@ -759,3 +759,42 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
         String::from("no message")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_millis(100);
+
+    /// When a timer is due again that is called this late, both counted from when it was due.
+    fn due_after(late: Duration) -> Duration {
+        let deadline = Instant::now();
+        next_period(deadline, PERIOD, deadline + late) - deadline
+    }
+
+    #[test]
+    fn a_periodic_timer_that_is_called_in_time_is_due_a_period_later() {
+        assert_eq!(due_after(Duration::ZERO), PERIOD);
+    }
+
+    #[test]
+    fn a_late_call_does_not_put_a_periodic_timer_out_of_step() {
+        assert_eq!(due_after(PERIOD / 3), PERIOD);
+        assert_eq!(due_after(PERIOD - Duration::from_nanos(1)), PERIOD);
+    }
+
+    #[test]
+    fn periods_that_were_missed_are_one_call_and_no_burst() {
+        assert_eq!(due_after(PERIOD), PERIOD * 2);
+        assert_eq!(due_after(PERIOD * 5 / 2), PERIOD * 3);
+        assert_eq!(due_after(PERIOD * 1000), PERIOD * 1001);
+    }
+
+    #[test]
+    fn a_period_of_nothing_is_due_in_a_later_turn_and_one_without_end_never() {
+        let now = Instant::now();
+        assert!(next_period(now, Duration::ZERO, now) > now);
+        let century = Duration::from_secs(100 * 365 * 86_400);
+        assert!(next_period(now, Duration::MAX, now) >= now + century);
+    }
+}

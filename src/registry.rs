@@ -159,3 +159,58 @@ impl Registry {
 fn key(slot: u32, generation: usize) -> usize {
     (generation << SLOT_BITS) | slot as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Channel;
+
+    /// Registers one more channel.
+    fn insert(registry: &mut Registry) -> ChannelId {
+        let channel = Channel::connect("127.0.0.1:9").expect("an address");
+        let core = channel.0;
+        let id = registry
+            .insert(Rc::clone(&core), None, TypeId::of::<()>())
+            .expect("there is room");
+        core.id.set(id);
+        id
+    }
+
+    #[test]
+    fn a_key_names_its_channel_until_it_gets_another_or_is_gone() {
+        let mut registry = Registry::default();
+        let id = insert(&mut registry);
+        let first = registry.poll_key(id);
+        assert_eq!(registry.by_key(first), Some(id));
+        let second = registry.poll_key(id);
+        assert_eq!(registry.by_key(first), None);
+        assert_eq!(registry.by_key(second), Some(id));
+        registry.remove(id);
+        assert_eq!(registry.by_key(second), None);
+    }
+
+    #[test]
+    fn a_stale_key_names_nobody_who_took_the_place() {
+        let mut registry = Registry::default();
+        let gone = insert(&mut registry);
+        let stale = registry.poll_key(gone);
+        registry.remove(gone);
+        let next = insert(&mut registry);
+        assert_eq!(next.slot, gone.slot);
+        // Not before it has a key of its own, and not after.
+        assert_eq!(registry.by_key(stale), None);
+        let fresh = registry.poll_key(next);
+        assert_eq!(registry.by_key(stale), None);
+        assert_eq!(registry.by_key(fresh), Some(next));
+    }
+
+    #[test]
+    fn the_key_of_a_channel_that_is_gone_names_nobody() {
+        let mut registry = Registry::default();
+        let gone = insert(&mut registry);
+        registry.remove(gone);
+        let nobody = registry.poll_key(gone);
+        insert(&mut registry);
+        assert_eq!(registry.by_key(nobody), None);
+    }
+}

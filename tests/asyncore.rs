@@ -237,7 +237,10 @@ fn handle_expt() {
     socket2::SockRef::from(&far).send_out_of_band(b"!").unwrap();
     run_until(&event_loop, || log.has("expt"));
     idle(&event_loop);
-    assert_eq!(log.lines(), ["expt"]);
+    // Some pollers call urgent data input as well: then there is a read of nothing after it.
+    let lines = log.lines();
+    assert_eq!((&*lines[0], log.count("expt")), ("expt", 1), "{lines:?}");
+    assert!(!log.has("0 bytes") && !log.has("close"), "{lines:?}");
     Peer::new(far).send("x");
     run_until(&event_loop, || log.has("1 bytes"));
 }

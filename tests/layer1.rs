@@ -1,0 +1,130 @@
+//! Layer 1 where others have a hand in it: output that does not come from the dispatcher's own
+//! callbacks, and peers that are gone.
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use asynchat::{Addr, Channel, Close, Dispatcher, Error, EventLoop, Result, Socket};
+use common::{Log, Peer, addr_of, idle, name, new_loop, run_to_end, run_until, tcp_pair};
+
+type Buffer = Rc<RefCell<Vec<u8>>>;
+
+/// Sends what is in its buffer, whoever has put it there.
+struct Sends {
+    channel: Channel,
+    buffer: Buffer,
+    log: Log,
+}
+
+impl Dispatcher for Sends {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn writable(&self) -> bool {
+        !self.buffer.borrow().is_empty()
+    }
+    fn handle_read(&mut self) -> Result {
+        self.channel.recv(&mut [0; 100])?;
+        Ok(())
+    }
+    fn handle_write(&mut self) -> Result {
+        let count = self.channel.send(&self.buffer.borrow())?;
+        self.buffer.borrow_mut().drain(..count);
+        Ok(())
+    }
+    fn handle_error(&mut self, error: &Error) {
+        self.log.add(format!("error {error}"));
+    }
+    fn handle_close(&mut self, why: &Close) {
+        self.log.add(format!("close {}", name(why)));
+    }
+}
+
+/// A `Sends` that the loop has asked already and that had nothing to send.
+fn sends(event_loop: &EventLoop) -> (Channel, Buffer, Log, Peer) {
+    let (near, far) = tcp_pair();
+    let channel = Channel::adopt(near).unwrap();
+    let (buffer, log) = (Buffer::default(), Log::default());
+    let sends = Sends {
+        channel: channel.clone(),
+        buffer: Rc::clone(&buffer),
+        log: log.clone(),
+    };
+    event_loop.register(sends).unwrap();
+    idle(event_loop);
+    (channel, buffer, log, Peer::new(far))
+}
+
+#[test]
+fn a_buffer_filled_from_elsewhere_is_sent_after_a_touch() {
+    let event_loop = new_loop();
+    let (channel, buffer, _, mut peer) = sends(&event_loop);
+    event_loop.call_soon(move || {
+        buffer.borrow_mut().extend_from_slice(b"hello");
+        channel.touch();
+    });
+    peer.expect(&event_loop, "hello");
+}
+
+#[test]
+fn what_a_send_from_elsewhere_has_left_is_sent_when_there_is_room() {
+    const TOTAL: usize = 32 << 20;
+    let event_loop = new_loop();
+    let (channel, buffer, _, mut peer) = sends(&event_loop);
+    event_loop.call_soon(move || {
+        let data = vec![b'x'; TOTAL];
+        let count = channel.send(&data).unwrap();
+        assert!(count < TOTAL, "the kernel took all of it");
+        buffer.borrow_mut().extend_from_slice(&data[count..]);
+    });
+    run_until(&event_loop, || peer.look().len() == TOTAL);
+}
+
+#[test]
+fn a_reset_that_recv_passes_on_is_the_reason_and_no_error() {
+    let event_loop = new_loop();
+    let (_, _, log, peer) = sends(&event_loop);
+    peer.reset();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["close Reset"]);
+}
+
+/// The listener of the documentation: greets and hangs up.
+struct Greeter {
+    channel: Channel,
+    log: Log,
+}
+
+impl Dispatcher for Greeter {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_accepted(&mut self, socket: Socket, _: Addr) -> Result {
+        self.log.add("accepted");
+        let channel = Channel::adopt(socket)?;
+        channel.send(b"hello\r\n")?;
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &Close) {
+        self.log.add(format!("close {}", name(why)));
+    }
+}
+
+#[test]
+fn a_listener_survives_a_client_that_is_gone_when_it_is_greeted() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let channel = Channel::listen("127.0.0.1:0").unwrap();
+    let addr = addr_of(&channel);
+    let greeter = Greeter {
+        channel: channel.clone(),
+        log: log.clone(),
+    };
+    event_loop.register(greeter).unwrap();
+    Peer::connect(addr).reset();
+    let mut next = Peer::connect(addr);
+    next.expect(&event_loop, "hello\r\n");
+    assert!(channel.is_open(), "{:?}", log.lines());
+    assert!(!log.has("close"));
+}

@@ -1,0 +1,88 @@
+//! What a connection costs that says nothing. A binary of its own, for it counts all that is
+//! allocated in its process: let it have one test.
+#![expect(unsafe_code, reason = "an allocator can not be had without")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use asynchat::Chat;
+use common::{Peer, addr_of, new_loop, run_until};
+
+/// The system's allocator, and how much of it is in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: each call is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps to the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps to the contract, which is the same.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn in_use() -> usize {
+    IN_USE.load(Ordering::Relaxed)
+}
+
+/// Buffers go from one connection to the next, so one that keeps what a busy one has grown costs
+/// as much as that did.
+#[test]
+fn connections_that_are_silent_beside_a_busy_one_keep_no_buffer() {
+    const CONNECTIONS: usize = 100;
+    const LISTING: usize = 60_000;
+    let (event_loop, records) = (new_loop(), Rc::new(Cell::new(0)));
+    let counted = Rc::clone(&records);
+    let listener = event_loop
+        .listen("127.0.0.1:0", move |chat: Chat| {
+            let counted = Rc::clone(&counted);
+            move |record: &[u8]| {
+                counted.set(counted.get() + 1);
+                if record == b"list" {
+                    for _ in 0..LISTING / 100 {
+                        chat.push_slice(&[b'x'; 100]);
+                    }
+                }
+                Ok(())
+            }
+        })
+        .unwrap();
+    let mut busy = Peer::connect(addr_of(&listener));
+    let mut list = || {
+        busy.send("list\r\n");
+        busy.expect(&event_loop, vec![b'x'; LISTING]);
+    };
+    list();
+    let before = in_use();
+    let mut silent: Vec<_> = (0..CONNECTIONS)
+        .map(|_| Peer::connect(addr_of(&listener)))
+        .collect();
+    let connected = CONNECTIONS + 2;
+    run_until(&event_loop, || event_loop.len() == connected);
+    let up = in_use();
+    for peer in &mut silent {
+        let heard = records.get();
+        peer.send("x\r\n");
+        run_until(&event_loop, || records.get() > heard);
+        list();
+    }
+    let each = |since: usize| in_use().saturating_sub(since) / CONNECTIONS;
+    let (kept, all) = (each(up), each(before));
+    assert!(kept < 1024, "{kept} bytes kept by each");
+    // With the channel itself, its handler, its place in the loop, and its peer.
+    assert!(all < 4096, "{all} bytes for each");
+}

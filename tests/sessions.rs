@@ -1,0 +1,297 @@
+//! What a session hears and says when it is busy, paused, cut off, or at the end of its input.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{
+    AsyncChat, Channel, Chat, Connector, Eof, More, Producer, Result, Socket, Terminator,
+};
+use bytes::Bytes;
+use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, tcp_pair};
+
+/// Never at a loss for a small chunk.
+struct Endless;
+
+impl Producer for Endless {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        Ok(More::Chunk(Bytes::from_static(&[b'x'; 1000])))
+    }
+}
+
+#[test]
+fn input_is_read_while_output_without_end_flows() {
+    const MUCH: usize = 32 << 20;
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(
+        &event_loop,
+        log.session_with(|chat, _| {
+            chat.close();
+            Ok(())
+        }),
+    );
+    chat.push_with_producer(Endless);
+    // The peer takes all there is after each turn, so that there is always room for more.
+    run_until(&event_loop, || peer.look().len() > 100_000);
+    peer.send("stop\r\n");
+    run_until(&event_loop, || {
+        assert!(peer.look().len() < MUCH, "its input waits");
+        log.has("close")
+    });
+    assert_eq!(log.lines(), ["connect", "record stop", "close Local"]);
+}
+
+/// Wakes itself while it is asked, as one does whose data comes at that very moment.
+struct WakesItself {
+    chat: Chat,
+    answers: VecDeque<More>,
+}
+
+impl Producer for WakesItself {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        self.chat.resume_producing();
+        Ok(self.answers.pop_front().unwrap_or(More::Done))
+    }
+}
+
+#[test]
+fn a_producer_that_is_resumed_while_it_says_pending_is_asked_again() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.push_with_producer(WakesItself {
+        chat: chat.clone(),
+        answers: [More::Pending, More::Chunk("it came".into())].into(),
+    });
+    peer.expect(&event_loop, "it came");
+}
+
+/// Gives what is there, and says of nothing what a source that does not block says.
+#[derive(Clone, Default)]
+struct Source {
+    there: Rc<RefCell<VecDeque<&'static str>>>,
+    asked: Rc<Cell<usize>>,
+}
+
+impl Producer for Source {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        self.asked.set(self.asked.get() + 1);
+        let text = self.there.borrow_mut().pop_front();
+        let text = text.ok_or(ErrorKind::WouldBlock)?;
+        Ok(More::Chunk(text.into()))
+    }
+}
+
+#[test]
+fn a_producer_that_would_block_waits_until_it_is_resumed() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    let source = Source::default();
+    chat.push_with_producer(source.clone());
+    idle(&event_loop);
+    assert_eq!(source.asked.get(), 1);
+    source.there.borrow_mut().extend(["some ", "more"]);
+    idle(&event_loop);
+    assert_eq!(source.asked.get(), 1);
+    chat.resume_producing();
+    peer.expect(&event_loop, "some more");
+    assert!(chat.is_open(), "{:?}", log.lines());
+}
+
+#[test]
+fn a_session_that_returns_would_block_is_closed_for_its_error() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_chat, mut peer) = served(
+        &event_loop,
+        log.session_with(|_, _| Err(io::Error::from(ErrorKind::WouldBlock).into())),
+    );
+    peer.send("a\r\nb\r\n");
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "record a", "close Handler"]);
+}
+
+#[test]
+fn close_when_done_after_a_failed_send_closes_a_paused_session() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, peer) = served(&event_loop, log.session());
+    chat.pause_reading();
+    idle(&event_loop);
+    peer.reset();
+    // One to be told of the reset, in case that the first is still taken.
+    chat.push("into the void");
+    idle(&event_loop);
+    chat.push("into the void");
+    idle(&event_loop);
+    chat.close_when_done();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "close Reset"]);
+}
+
+#[test]
+fn close_when_done_after_a_push_behind_the_end_of_output_closes() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.shutdown_write();
+    chat.push("too late");
+    idle(&event_loop);
+    chat.close_when_done();
+    run_to_end(&event_loop);
+    assert_eq!(log.count("close"), 1);
+    assert_eq!(peer.receive_all(&event_loop), b"");
+}
+
+#[test]
+fn silence_ends_a_record_that_was_received_while_reading_was_paused() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(
+        &event_loop,
+        log.session_with(|chat, record| {
+            if record == b"wait" {
+                chat.set_terminator(Terminator::idle_gap(Duration::from_millis(1)));
+                chat.pause_reading();
+            }
+            Ok(())
+        }),
+    );
+    peer.send("wait\r\nabc");
+    run_until(&event_loop, || log.has("record wait"));
+    idle(&event_loop);
+    assert_eq!(log.lines(), ["connect", "record wait"]);
+    chat.resume_reading();
+    run_until(&event_loop, || log.has("record abc"));
+}
+
+#[test]
+fn a_streamed_record_counts_once_however_many_its_chunks() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session();
+    let (chat, mut peer) = served(&event_loop, move |chat| {
+        chat.set_terminator(Terminator::crlf().streamed());
+        session(chat)
+    });
+    for chunks in 1..=3 {
+        peer.send("ab");
+        run_until(&event_loop, || log.count("chunk") == chunks);
+    }
+    assert_eq!(chat.stats().records_in, 0);
+    peer.send("\r\n");
+    run_until(&event_loop, || log.has("record"));
+    assert_eq!(chat.stats().records_in, 1);
+}
+
+#[test]
+fn discard_buffers_throws_away_what_was_received_and_not_delivered() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(
+        &event_loop,
+        log.session_with(|chat, record| {
+            if record == b"wait" {
+                chat.pause_reading();
+            }
+            Ok(())
+        }),
+    );
+    peer.send("wait\r\nlost\r\nlost in the mid");
+    run_until(&event_loop, || log.has("record wait"));
+    chat.discard_buffers();
+    chat.resume_reading();
+    idle(&event_loop);
+    assert_eq!(log.lines(), ["connect", "record wait"]);
+    peer.send("later\r\n");
+    run_until(&event_loop, || log.count("record") == 2);
+    assert_eq!(log.lines()[2..], ["record later"]);
+}
+
+#[test]
+fn the_socket_of_a_chat_is_not_for_others_to_send_to_or_receive_from() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    peer.send("a record\r\n");
+    let channel: &Channel = &chat;
+    let received = channel.recv(&mut [0; 100]);
+    assert_eq!(received.unwrap_err().kind(), ErrorKind::Unsupported);
+    let sent = channel.send(b"past the queue");
+    assert_eq!(sent.unwrap_err().kind(), ErrorKind::Unsupported);
+    chat.push("through the queue");
+    peer.expect(&event_loop, "through the queue");
+    run_until(&event_loop, || log.has("record a record"));
+    assert_eq!(log.lines(), ["connect", "record a record"]);
+}
+
+/// Sets a terminator when its input is over.
+struct AtEof {
+    chat: Chat,
+    log: Log,
+}
+
+impl AsyncChat for AtEof {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let record = String::from_utf8_lossy(record);
+        self.log.add(format!("record {record}"));
+        Ok(())
+    }
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        let partial = String::from_utf8_lossy(partial);
+        self.log.add(format!("eof {partial}"));
+        self.chat.set_terminator(Terminator::count(3));
+        Ok(Eof::StayOpen)
+    }
+}
+
+#[test]
+fn what_handle_eof_got_is_not_delivered_again_under_a_terminator_set_there() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let told = log.clone();
+    let listener = event_loop
+        .listen("127.0.0.1:0", move |chat| AtEof {
+            chat,
+            log: told.clone(),
+        })
+        .unwrap();
+    let mut peer = Peer::connect(addr_of(&listener));
+    peer.send("ab");
+    idle(&event_loop);
+    peer.send("c");
+    peer.finish();
+    run_until(&event_loop, || log.has("eof"));
+    idle(&event_loop);
+    assert_eq!(log.lines(), ["eof abc"]);
+}
+
+/// A session on a socket that is connected already is told so, hears and answers.
+#[track_caller]
+fn talks(near: impl Into<Socket>, mut far: impl Read + Write) {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session_with(|chat, _| {
+        chat.push("welcome");
+        chat.close_when_done();
+        Ok(())
+    });
+    let chat = Connector::adopt(near)
+        .connect_on(&event_loop, session)
+        .unwrap();
+    assert!(chat.is_open());
+    run_until(&event_loop, || log.has("connect"));
+    far.write_all(b"hello\r\n").unwrap();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "record hello", "close Local"]);
+    let mut reply = String::new();
+    far.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "welcome");
+}
+
+#[test]
+fn a_session_talks_through_a_tcp_stream_that_is_connected_already() {
+    let (near, far) = tcp_pair();
+    talks(near, far);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_session_talks_through_a_unix_stream_that_is_connected_already() {
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    talks(near, far);
+}
