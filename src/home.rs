@@ -6,6 +6,9 @@
 //! before the deadline that waits for it; deferred calls. Each of these takes what was there when
 //! it began, never what it adds to itself, so none can starve the others.
 
+mod ending;
+mod timers;
+
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,24 +18,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use ending::drop_each;
+pub(crate) use timers::Task;
+
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
-use crate::fifo::Item;
 use crate::poller::{Interest, Poller, Ready};
 use crate::registry::{ChannelId, Registry};
 use crate::remote::Inbox;
 use crate::state::{Core, Phase};
-use crate::timer::{Expired, TimerId, TimerQueue};
+use crate::timer::{TimerId, TimerQueue};
 
 /// The most that is read at once, by all connections, one after another.
 const READ_BUFFER: usize = 64 * 1024;
 
 /// A buffer that has grown beyond this is freed rather than kept for the next connection.
 const SPARE: usize = 256 * 1024;
-
-/// How long accepting pauses for want of descriptors or memory, unless a channel ends before.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many waits may fail in a row before the poller counts as broken. One that fails for want
 /// of memory succeeds when there is some; one that never will must not spin.
@@ -56,22 +58,6 @@ pub struct LoopStats {
 
 /// A deferred call.
 type Job = Box<dyn FnOnce(&Rc<Home>)>;
-
-/// What a timer does.
-pub(crate) enum Task {
-    Call(Box<dyn FnOnce()>),
-    Every(Box<dyn FnMut()>, Duration),
-    /// `handle_timer` of a channel, once or periodically.
-    Channel(ChannelId, Option<Duration>),
-    /// Is the channel idle?
-    Idle(ChannelId),
-    /// A connection has taken too long.
-    Connect(ChannelId),
-    /// Accepting may work again.
-    Accept,
-    /// A shutdown's grace is over.
-    Grace,
-}
 
 pub(crate) struct Home {
     pub(crate) poller: Rc<Poller>,
@@ -422,184 +408,6 @@ impl Home {
         self.soon.borrow_mut().push_back(job);
     }
 
-    // ---- timers
-
-    pub(crate) fn set_timer(&self, delay: Duration, task: Task) -> TimerId {
-        let deadline = deadline_after(Instant::now(), delay);
-        self.timers.borrow_mut().insert(deadline, task)
-    }
-
-    pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
-        let deadline = deadline_after(Instant::now(), delay);
-        self.timers.borrow_mut().reset(id, deadline)
-    }
-
-    /// Cancels a timer that holds nothing of the user's.
-    pub(crate) fn forget_timer(&self, id: TimerId) {
-        let task = self.timers.borrow_mut().cancel(id);
-        drop(task);
-    }
-
-    /// Cancels any timer. What it holds is dropped by the loop, not here: the destructor of what
-    /// a closure has captured is user code.
-    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
-        let Some(task) = self.timers.borrow_mut().cancel(id) else {
-            return false;
-        };
-        match task {
-            Some(Task::Channel(channel, _)) => {
-                if let Some(core) = self.core(channel) {
-                    core.timers.borrow_mut().remove(&id);
-                }
-            }
-            Some(task) => self.call_soon(Box::new(move |_| drop(task))),
-            None => {}
-        }
-        true
-    }
-
-    fn run_timers(self: &Rc<Self>) {
-        let count = self.timers.borrow().len();
-        if count == 0 {
-            return;
-        }
-        let now = Instant::now();
-        for _ in 0..count {
-            let Some(expired) = self.timers.borrow_mut().expire(now) else {
-                break;
-            };
-            self.run_timer(expired, now);
-        }
-    }
-
-    fn run_timer(self: &Rc<Self>, expired: Expired<Task>, now: Instant) {
-        let Expired {
-            id,
-            deadline,
-            value,
-        } = expired;
-        let next = |period| next_period(deadline, period, now);
-        let finish = || self.timers.borrow_mut().finish(id);
-        // Gives up a timer that was cancelled while it fired, and says so.
-        let restore = |deadline, task| {
-            let restored = self.timers.borrow_mut().restore(id, deadline, task);
-            let cancelled = restored.is_err();
-            contain(|| drop(restored));
-            !cancelled
-        };
-        match value {
-            Task::Call(call) => {
-                finish();
-                contain(call);
-            }
-            Task::Every(mut call, period) => {
-                contain(&mut call);
-                let _ = restore(next(period), Task::Every(call, period));
-            }
-            Task::Channel(channel, every) => {
-                let core = self.core(channel);
-                let Some(core) = core.filter(|core| !core.is_ending()) else {
-                    return finish();
-                };
-                // Its handler is about to be made: then it shall have it.
-                if core.unborn.get() {
-                    let _ = restore(now, Task::Channel(channel, every));
-                    return;
-                }
-                if every.is_none() {
-                    finish();
-                    core.timers.borrow_mut().remove(&id);
-                }
-                self.visit(&core, |driven| driven.timer(id));
-                if let Some(period) = every
-                    && !restore(next(period), Task::Channel(channel, every))
-                {
-                    core.timers.borrow_mut().remove(&id);
-                }
-            }
-            Task::Idle(channel) => match self.core(channel).and_then(|core| core.idle_at(now)) {
-                Some(deadline) => {
-                    let _ = restore(deadline, Task::Idle(channel));
-                }
-                None => finish(),
-            },
-            Task::Connect(channel) => {
-                finish();
-                if let Some(core) = self.core(channel) {
-                    core.connect_timed_out();
-                }
-            }
-            Task::Accept => {
-                finish();
-                self.resume_accepting();
-            }
-            Task::Grace => {
-                finish();
-                for core in self.cores() {
-                    core.reset_on_close();
-                    core.end(Close::Shutdown);
-                }
-            }
-        }
-    }
-
-    // ---- accepting
-
-    pub(crate) fn count_accept(&self) {
-        self.count(|stats| stats.accepted += 1);
-    }
-
-    /// Stops a listener for which there is no descriptor or memory.
-    pub(crate) fn pause_accepting(&self, core: &Rc<Core>) {
-        core.starved.set(true);
-        self.accepting_paused.borrow_mut().push(Rc::clone(core));
-        if self.accept_timer.get().is_none() {
-            let timer = self.set_timer(ACCEPT_PAUSE, Task::Accept);
-            self.accept_timer.set(Some(timer));
-        }
-    }
-
-    fn resume_accepting(&self) {
-        if let Some(timer) = self.accept_timer.take() {
-            self.forget_timer(timer);
-            for core in self.accepting_paused.take() {
-                core.starved.set(false);
-                core.touch();
-            }
-        }
-    }
-
-    // ---- the end
-
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.shutdown.get().is_some()
-    }
-
-    pub(crate) fn shut_down(&self, grace: Duration) {
-        if let Some(timer) = self.shutdown.get() {
-            self.reset_timer(timer, grace);
-            return;
-        }
-        self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
-        for core in self.cores() {
-            match core.phase.get() {
-                Phase::Open if core.chat.is_chat.get() => core.close_when_done(Close::Shutdown),
-                Phase::Open => {
-                    core.draining.set(true);
-                    core.touch();
-                }
-                _ => core.end(Close::Shutdown),
-            }
-        }
-    }
-
-    /// After a shutdown, or the end of `run`: ready to be used again.
-    pub(crate) fn forget_shutdown(&self) {
-        if let Some(timer) = self.shutdown.take() {
-            self.forget_timer(timer);
-        }
-    }
-
     pub(crate) fn cores(&self) -> Vec<Rc<Core>> {
         self.registry.borrow().cores()
     }
@@ -643,54 +451,6 @@ impl Home {
     }
 }
 
-impl Drop for Home {
-    fn drop(&mut self) {
-        let lost = self.inbox.close();
-        if !lost.is_empty() {
-            tracing::warn!(
-                count = lost.len(),
-                "posted calls are lost: their loop is gone"
-            );
-        }
-        for core in self.cores() {
-            if let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) {
-                core.end(Close::Shutdown);
-                let why = core.take_apart();
-                core.tell_close(slot.driven, &why);
-            }
-        }
-    }
-}
-
-impl Core {
-    /// Tells the handler why its channel has ended, then drops it and what was still queued.
-    fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close) {
-        let _span = self.span.get().map(|span| span.enter());
-        // What prints a reason may be the user's code too.
-        let logged = catch_unwind(AssertUnwindSafe(|| {
-            let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
-            tracing::debug!(%why, bytes_in, bytes_out, "closed");
-        }));
-        let queue: VecDeque<Item> = self.out.borrow_mut().discard();
-        // One by one: a second panic while the first unwinds would abort the process.
-        let mut driven = driven;
-        let told = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(driven) = &mut driven {
-                driven.close(why);
-            }
-        }));
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
-        drop_each(queue);
-        let failed = [logged, told, dropped];
-        for panic in failed.into_iter().filter_map(std::result::Result::err) {
-            tracing::error!(
-                message = message(&*panic),
-                "a handler panicked as it closed"
-            );
-        }
-    }
-}
-
 /// A loop that is running, until this is dropped; and the one that free functions mean.
 pub(crate) struct Running(Rc<Home>);
 
@@ -715,38 +475,11 @@ fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
     Some(handler.downcast_mut::<ChatDispatcher<C>>()?.session())
 }
 
-/// Drops what was queued, each item on its own: a second panic while the first unwinds would
-/// abort the process.
-pub(crate) fn drop_each(queue: VecDeque<Item>) {
-    for item in queue {
-        contain(|| drop(item));
-    }
-}
-
 /// Runs a call that belongs to no channel: its panic ends nobody.
 fn contain(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         tracing::error!(message = message(&*panic), "a deferred call panicked");
     }
-}
-
-/// A delay beyond the clock's reach means never: a century is as good.
-fn deadline_after(start: Instant, delay: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
-    start
-        .checked_add(delay)
-        .or_else(|| start.checked_add(CENTURY))
-        .unwrap_or(start)
-}
-
-/// When a periodic timer is due again: in step with its first time, and later than now. Periods
-/// that were missed are skipped, not made up for in a burst.
-fn next_period(deadline: Instant, period: Duration, now: Instant) -> Instant {
-    let late = now.saturating_duration_since(deadline);
-    let into_period = late.as_nanos() % period.as_nanos().max(1);
-    let left = period.as_nanos().max(1) - into_period;
-    let left = Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
-    deadline_after(now, left)
 }
 
 /// What a panic said.
@@ -757,44 +490,5 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
         message.clone()
     } else {
         String::from("no message")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PERIOD: Duration = Duration::from_millis(100);
-
-    /// When a timer is due again that is called this late, both counted from when it was due.
-    fn due_after(late: Duration) -> Duration {
-        let deadline = Instant::now();
-        next_period(deadline, PERIOD, deadline + late) - deadline
-    }
-
-    #[test]
-    fn a_periodic_timer_that_is_called_in_time_is_due_a_period_later() {
-        assert_eq!(due_after(Duration::ZERO), PERIOD);
-    }
-
-    #[test]
-    fn a_late_call_does_not_put_a_periodic_timer_out_of_step() {
-        assert_eq!(due_after(PERIOD / 3), PERIOD);
-        assert_eq!(due_after(PERIOD - Duration::from_nanos(1)), PERIOD);
-    }
-
-    #[test]
-    fn periods_that_were_missed_are_one_call_and_no_burst() {
-        assert_eq!(due_after(PERIOD), PERIOD * 2);
-        assert_eq!(due_after(PERIOD * 5 / 2), PERIOD * 3);
-        assert_eq!(due_after(PERIOD * 1000), PERIOD * 1001);
-    }
-
-    #[test]
-    fn a_period_of_nothing_is_due_in_a_later_turn_and_one_without_end_never() {
-        let now = Instant::now();
-        assert!(next_period(now, Duration::ZERO, now) > now);
-        let century = Duration::from_secs(100 * 365 * 86_400);
-        assert!(next_period(now, Duration::MAX, now) >= now + century);
     }
 }

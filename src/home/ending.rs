@@ -1,0 +1,98 @@
+//! How a loop ends, and how a channel's end is told.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::{Home, Task, contain, message};
+use crate::dispatcher::Driven;
+use crate::error::Close;
+use crate::fifo::Item;
+use crate::state::{Core, Phase};
+
+impl Home {
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutdown.get().is_some()
+    }
+
+    pub(crate) fn shut_down(&self, grace: Duration) {
+        if let Some(timer) = self.shutdown.get() {
+            self.reset_timer(timer, grace);
+            return;
+        }
+        self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
+        for core in self.cores() {
+            match core.phase.get() {
+                Phase::Open if core.chat.is_chat.get() => core.close_when_done(Close::Shutdown),
+                Phase::Open => {
+                    core.draining.set(true);
+                    core.touch();
+                }
+                _ => core.end(Close::Shutdown),
+            }
+        }
+    }
+
+    /// After a shutdown, or the end of `run`: ready to be used again.
+    pub(crate) fn forget_shutdown(&self) {
+        if let Some(timer) = self.shutdown.take() {
+            self.forget_timer(timer);
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let lost = self.inbox.close();
+        if !lost.is_empty() {
+            tracing::warn!(
+                count = lost.len(),
+                "posted calls are lost: their loop is gone"
+            );
+        }
+        for core in self.cores() {
+            if let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) {
+                core.end(Close::Shutdown);
+                let why = core.take_apart();
+                core.tell_close(slot.driven, &why);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Tells the handler why its channel has ended, then drops it and what was still queued.
+    pub(super) fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close) {
+        let _span = self.span.get().map(|span| span.enter());
+        // What prints a reason may be the user's code too.
+        let logged = catch_unwind(AssertUnwindSafe(|| {
+            let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
+            tracing::debug!(%why, bytes_in, bytes_out, "closed");
+        }));
+        let queue: VecDeque<Item> = self.out.borrow_mut().discard();
+        // One by one: a second panic while the first unwinds would abort the process.
+        let mut driven = driven;
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(driven) = &mut driven {
+                driven.close(why);
+            }
+        }));
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
+        drop_each(queue);
+        let failed = [logged, told, dropped];
+        for panic in failed.into_iter().filter_map(std::result::Result::err) {
+            tracing::error!(
+                message = message(&*panic),
+                "a handler panicked as it closed"
+            );
+        }
+    }
+}
+
+/// Drops what was queued, each item on its own: a second panic while the first unwinds would
+/// abort the process.
+pub(crate) fn drop_each(queue: VecDeque<Item>) {
+    for item in queue {
+        contain(|| drop(item));
+    }
+}
