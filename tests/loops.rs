@@ -147,7 +147,7 @@ fn each_thread_has_a_loop_of_its_own() {
 }
 
 /// A loop is a descriptor to another program's loop: readable when there is something to do.
-#[cfg(unix)]
+#[cfg(all(unix, not(polling_test_poll_backend)))]
 #[test]
 fn a_loop_can_be_nested_in_another_through_its_descriptor() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
