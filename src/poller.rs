@@ -111,13 +111,13 @@ impl Poller {
 
     /// Ends a wait from another thread.
     pub(crate) fn waker(&self) -> Waker {
-        self.waiter.waker(&self.poller)
+        self.waiter.waker()
     }
 
     /// Waits for readiness, a wake-up or the timeout, and appends to `ready` what it found. A
     /// wait that failed may still have found something: it is in `ready` all the same.
     pub(crate) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
-        self.waiter.wait(&self.poller, ready, timeout)
+        self.waiter.wait(ready, timeout)
     }
 
     /// Watches `socket` under `key` from now until the registration is dropped.

@@ -25,6 +25,7 @@ const WAKE: u64 = u64::MAX - 1;
 const BATCH: usize = 1024;
 
 pub(super) struct Waiter {
+    poller: Arc<Poller>,
     events: RefCell<Vec<epoll::Event>>,
     wake: Arc<OwnedFd>,
 }
@@ -44,37 +45,33 @@ impl Waker {
 }
 
 impl Waiter {
-    pub(super) fn new(poller: &Poller) -> io::Result<Self> {
+    pub(super) fn new(poller: &Arc<Poller>) -> io::Result<Self> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         // Registered straight with epoll, by a safe call: the descriptor is closed only after
         // the last waker is gone, and closing it takes it out.
         epoll::add(
-            poller,
+            &**poller,
             &*wake,
             epoll::EventData::new_u64(WAKE),
             epoll::EventFlags::IN,
         )?;
         Ok(Waiter {
+            poller: Arc::clone(poller),
             events: RefCell::new(Vec::with_capacity(BATCH)),
             wake,
         })
     }
 
-    pub(super) fn waker(&self, _: &Arc<Poller>) -> Waker {
+    pub(super) fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.wake))
     }
 
-    pub(super) fn wait(
-        &self,
-        poller: &Poller,
-        ready: &mut Vec<Ready>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(super) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let mut events = self.events.borrow_mut();
         events.clear();
         let timeout = timeout.map(whole_millis);
-        match epoll::wait(poller, spare_capacity(&mut events), timeout.as_ref()) {
+        match epoll::wait(&*self.poller, spare_capacity(&mut events), timeout.as_ref()) {
             Ok(_) => {}
             // A signal ends the wait early: the loop looks around and waits again.
             Err(Errno::INTR) => return Ok(()),

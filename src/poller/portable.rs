@@ -11,9 +11,10 @@ use polling::{Events, Poller};
 use super::Ready;
 
 /// How many events one wait takes at most; what is left is reported by the next.
-const BATCH: NonZeroUsize = NonZeroUsize::new(1024).expect("a constant over zero");
+const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 pub(super) struct Waiter {
+    poller: Arc<Poller>,
     events: RefCell<Events>,
 }
 
@@ -28,24 +29,21 @@ impl Waker {
 }
 
 impl Waiter {
-    pub(super) fn new(_: &Poller) -> io::Result<Self> {
-        let events = RefCell::new(Events::with_capacity(BATCH));
-        Ok(Waiter { events })
+    pub(super) fn new(poller: &Arc<Poller>) -> io::Result<Self> {
+        Ok(Waiter {
+            poller: Arc::clone(poller),
+            events: RefCell::new(Events::with_capacity(BATCH)),
+        })
     }
 
-    pub(super) fn waker(&self, poller: &Arc<Poller>) -> Waker {
-        Waker(Arc::clone(poller))
+    pub(super) fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.poller))
     }
 
-    pub(super) fn wait(
-        &self,
-        poller: &Poller,
-        ready: &mut Vec<Ready>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(super) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         events.clear();
-        let outcome = poller.wait(&mut events, timeout);
+        let outcome = self.poller.wait(&mut events, timeout);
         ready.extend(events.iter().map(|event| Ready {
             key: event.key,
             read: event.readable,
