@@ -142,7 +142,7 @@ impl Home {
             return Some(Duration::ZERO);
         }
         let deadline = self.timers.borrow().next_deadline()?;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        Some(deadline.saturating_duration_since(self.now()))
     }
 
     /// Takes one turn, and sleeps in it no longer than `timeout`.
@@ -439,6 +439,11 @@ impl Home {
     }
 
     // ---- helpers
+
+    /// The time on the loop's clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.poller.now()
+    }
 
     fn count(&self, change: impl FnOnce(&mut LoopStats)) {
         let mut stats = self.stats.get();

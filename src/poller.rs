@@ -25,7 +25,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use polling::{Event, PollMode};
 
@@ -112,6 +112,12 @@ impl Poller {
     /// Ends a wait from another thread.
     pub(crate) fn waker(&self) -> Waker {
         self.waiter.waker()
+    }
+
+    /// The time, on the clock that timers and deadlines go by.
+    pub(crate) fn now(&self) -> Instant {
+        let _ = self;
+        Instant::now()
     }
 
     /// Waits for readiness, a wake-up or the timeout, and appends to `ready` what it found. A

@@ -30,12 +30,12 @@ pub(crate) enum Task {
 
 impl Home {
     pub(crate) fn set_timer(&self, delay: Duration, task: Task) -> TimerId {
-        let deadline = deadline_after(Instant::now(), delay);
+        let deadline = deadline_after(self.now(), delay);
         self.timers.borrow_mut().insert(deadline, task)
     }
 
     pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
-        let deadline = deadline_after(Instant::now(), delay);
+        let deadline = deadline_after(self.now(), delay);
         self.timers.borrow_mut().reset(id, deadline)
     }
 
@@ -68,7 +68,7 @@ impl Home {
         if count == 0 {
             return;
         }
-        let now = Instant::now();
+        let now = self.now();
         for _ in 0..count {
             let Some(expired) = self.timers.borrow_mut().expire(now) else {
                 break;
