@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::connecting::Connecting;
+use crate::deadlines::{Clocks, Deadlines};
 use crate::error::{Close, Error, Result};
 use crate::home::Task;
 use crate::registry::ChannelId;
@@ -61,6 +62,10 @@ pub struct ChannelStats {
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,
+    /// Turns of the loop in which its dispatcher was called.
+    pub turns: u64,
+    /// Events that the kernel reported for it.
+    pub wakeups: u64,
 }
 
 impl Channel {
@@ -76,16 +81,17 @@ impl Channel {
         let addrs = addr
             .to_socket_addrs()
             .map_err(|error| Error::from(error).context("resolve the address to listen on"))?;
-        Channel::listen_with(addrs, &ListenOptions::default())
+        let options = ListenOptions::default();
+        Channel::listen_with(addrs, |addr| Socket::listen(addr, &options))
     }
 
     pub(crate) fn listen_with(
         addrs: impl IntoIterator<Item = std::net::SocketAddr>,
-        options: &ListenOptions,
+        listen: impl Fn(std::net::SocketAddr) -> io::Result<Socket>,
     ) -> Result<Self> {
         let mut failed = Error::new("no address to listen on");
         for addr in addrs {
-            match Socket::listen(addr, options) {
+            match listen(addr) {
                 Ok(socket) => return Ok(Channel::with_socket(socket, Phase::Listening)),
                 Err(error) => failed = Error::from(error).context(format_args!("listen on {addr}")),
             }
@@ -225,6 +231,7 @@ impl Channel {
     /// Goes on reading after [`pause_reading`](Channel::pause_reading).
     pub fn resume_reading(&self) {
         self.0.paused.set(false);
+        self.0.time(Clocks::resume);
         self.0.touch();
     }
 
@@ -258,13 +265,28 @@ impl Channel {
 
     /// Closes the channel with [`Close::Timeout`] when nothing has moved in either direction for
     /// this long; `None`, the default, never does. Counted from now, or from when the connection is
-    /// up. One timer serves it, however much moves.
+    /// up. One of the [`Deadlines`], and the same as setting it there.
     pub fn set_idle_timeout(&self, after: impl Into<Option<Duration>>) {
-        let core = &self.0;
-        core.idle_timeout.set(after.into());
-        if let Some(home) = core.home() {
-            core.arm_idle_timer(&home);
-        }
+        self.set_deadlines(self.deadlines().idle(after));
+    }
+
+    /// Sets all deadlines of this connection. What is under way is timed anew from now on, but
+    /// for the [lifetime](Deadlines::lifetime) of a connection that has one already.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn body_follows(chat: &asynchat::Chat) {
+    /// // A body takes longer than a command.
+    /// chat.set_deadlines(chat.deadlines().record(Duration::from_secs(600)));
+    /// # }
+    /// ```
+    pub fn set_deadlines(&self, deadlines: Deadlines) {
+        self.0.set_deadlines(deadlines);
+    }
+
+    /// The deadlines of this connection.
+    pub fn deadlines(&self) -> Deadlines {
+        self.0.deadlines()
     }
 
     /// Calls the dispatcher's `handle_timer` once, after `delay`; never after the channel is
@@ -317,6 +339,8 @@ impl Channel {
             bytes_in: self.0.bytes_in(),
             bytes_out: self.0.bytes_out(),
             records_in: self.0.records_in.get(),
+            turns: self.0.turns.get(),
+            wakeups: self.0.wakeups.get(),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::producer::Producer;
 use crate::state::Core;
 use crate::terminator::Terminator;
 use crate::timer::TimerId;
+use crate::told::told;
 
 /// A session of a line protocol: asynchat's `async_chat`.
 ///
@@ -65,7 +66,8 @@ pub trait AsyncChat: 'static {
     /// As [`found_terminator`](AsyncChat::found_terminator).
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
         let count = chunk.len();
-        tracing::warn!(
+        told!(
+            warn,
             count,
             "input discarded: collect_incoming_data is not implemented"
         );
@@ -180,7 +182,7 @@ pub enum Eof {
 pub struct Chat(Channel);
 
 impl Chat {
-    pub(crate) fn new(channel: Channel, limits: Limits) -> Self {
+    pub(crate) fn new(channel: Channel, limits: Option<Rc<Limits>>) -> Self {
         channel.0.chat.is_chat.set(true);
         channel.0.set_limits(limits);
         Chat(channel)
@@ -226,7 +228,10 @@ impl Chat {
             }
         }
         if fmt::Write::write_fmt(&mut Tail(self), text).is_err() {
-            tracing::warn!("a Display implementation failed: its text is cut short");
+            told!(
+                warn,
+                "a Display implementation failed: its text is cut short"
+            );
         }
     }
 
@@ -244,6 +249,8 @@ impl Chat {
 
     /// Closes the connection when all that was pushed before has been handed to the kernel, with
     /// [`Close::Local`]. From now on nothing more can be pushed, and no more input is delivered.
+    /// What was pushed reaches a peer that goes on sending, too: the socket
+    /// [lingers](crate::Deadlines::linger) when the handler is gone.
     pub fn close_when_done(&self) {
         self.core().close_when_done(Close::Local);
     }
@@ -274,7 +281,7 @@ impl Chat {
     /// Sets the limits of this connection. A new record limit holds from the next record.
     pub fn set_limits(&self, limits: Limits) {
         let core = self.core();
-        core.set_limits(limits);
+        core.set_limits(Some(Rc::new(limits)));
         core.attention.set(true);
         // A queue that was over the old marks may be under the new ones: look at it now.
         core.blocked.set(false);
@@ -283,7 +290,7 @@ impl Chat {
 
     /// The limits of this connection.
     pub fn limits(&self) -> Limits {
-        self.core().chat.limits.get()
+        self.core().limit(|limits| *limits)
     }
 
     /// Bytes pushed and not yet handed to the kernel; what producers have yet to make is not
@@ -311,6 +318,7 @@ impl Chat {
         let discarded = core.out.borrow_mut().discard();
         core.drop_later(discarded);
         core.blocked.set(false);
+        core.time(|clocks, _| clocks.drained());
         core.touch();
     }
 
@@ -355,13 +363,6 @@ impl Core {
         }
     }
 
-    fn set_limits(&self, limits: Limits) {
-        self.chat.limits.set(limits);
-        // One mark for the queue to look out for; which it was, `choke` finds out.
-        let mark = limits.high_water.min(limits.output);
-        self.out.borrow_mut().set_high_water(mark);
-    }
-
     /// Has the loop send what was pushed, and stops the session if that was too much.
     #[inline]
     fn pushed(self: &Rc<Self>, over: bool) {
@@ -376,9 +377,13 @@ impl Core {
     fn choke(self: &Rc<Self>) {
         self.chat.choked.set(true);
         self.attention.set(true);
-        let (queued, limit) = (self.out.borrow().queued(), self.chat.limits.get().output);
+        let (queued, limit) = (
+            self.out.borrow().queued(),
+            self.limit(|limits| limits.output),
+        );
         if queued > limit {
-            tracing::warn!(queued, limit, id = %self.id.get(), "the peer does not read");
+            let id = self.id.get();
+            told!(warn, queued, limit, %id, "the peer does not read");
             self.end(Close::OutputLimit);
         }
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::chat::{AsyncChat, Chat, Eof, Overflow};
+use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, Sink, pump};
 use crate::home::{Home, drop_each};
@@ -15,6 +16,10 @@ use crate::state::Core;
 use crate::timer::TimerId;
 use crate::{Channel, Dispatcher};
 
+/// What is read at once to begin with. With the high-water mark it is what a peer who asks for
+/// much and reads nothing costs.
+const PORTION: usize = 16 * 1024;
+
 /// Drives a session. In goes `recv`, splitter, `found_terminator`; out comes `push`, FIFO, `send`.
 // No bound on `S` here, so that a visit can look for a `ChatDispatcher<C>` of any `C`.
 pub(crate) struct ChatDispatcher<S> {
@@ -22,6 +27,9 @@ pub(crate) struct ChatDispatcher<S> {
     chat: Chat,
     splitter: Splitter,
     backlog: Backlog,
+    /// How much is read at once: a little at first, more from a peer that fills it, and a little
+    /// again from one that does not take the answers. What it has sent beyond those is kept here.
+    portion: usize,
     /// When input of a record that silence ends last came, and the timer that looks for it.
     last_input: Option<Instant>,
     gap_timer: Option<TimerId>,
@@ -52,6 +60,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             chat,
             splitter,
             backlog: Backlog::default(),
+            portion: PORTION,
             last_input: None,
             gap_timer: None,
         }
@@ -81,8 +90,11 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     }
 
     fn receive_into(&mut self, core: &Rc<Core>, home: &Home, buffer: &mut [u8]) -> Result {
-        let budget = buffer.len().min(core.chat.limits.get().turn_read.max(1));
-        let buffer = buffer.get_mut(..budget).unwrap_or_default();
+        let budget = buffer
+            .len()
+            .min(core.limit(|limits| limits.turn_read).max(1));
+        let portion = budget.min(self.portion);
+        let buffer = buffer.get_mut(..portion).unwrap_or_default();
         let count = match core.recv(buffer) {
             Ok(0) => return self.end_of_input(core),
             Ok(count) => count,
@@ -95,11 +107,16 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         let mut input = buffer.get(..count).unwrap_or_default();
         self.deliver(core, home, &mut input)?;
         if self.splitter.idle_gap().is_some() {
-            self.last_input = Some(Instant::now());
+            self.last_input = Some(home.now());
         }
         if !input.is_empty() || core.held.get() {
             let data = input.to_vec();
             self.keep(core, Backlog { data, parsed: 0 });
+        }
+        if core.chat.choked.get() {
+            self.portion = PORTION;
+        } else if count == portion && portion < budget {
+            self.portion = portion.saturating_mul(4);
         }
         Ok(())
     }
@@ -112,7 +129,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         self.splitter.lend(&mut spare);
         home.return_spare(spare);
 
-        let mut budget = core.chat.limits.get().turn_records.max(1);
+        let mut budget = core.limit(|limits| limits.turn_records).max(1);
         let mut records = 0;
         let outcome = loop {
             if core.attention.get() && !self.attend(core, input) {
@@ -145,9 +162,13 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             }
         };
         core.records_in.set(core.records_in.get() + records);
+        core.time(|clocks, now| {
+            let waits = !input.is_empty() || core.held.get();
+            clocks.parsed(now, records > 0, !waits && self.splitter.is_in_record());
+        });
         home.return_spare(self.splitter.take_buffer());
         home.return_spare(core.out.borrow_mut().reclaim());
-        self.watch_for_gap();
+        self.watch_for_gap(home);
         outcome
     }
 
@@ -157,7 +178,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         if core.is_ending() || core.chat.closing.get() {
             return false;
         }
-        let limit = core.chat.limits.get().record;
+        let limit = core.limit(|limits| limits.record);
         if core.chat.input_discarded.replace(false) {
             self.splitter = Splitter::new(core.chat.terminator.borrow().clone(), limit);
             self.backlog = Backlog::default();
@@ -224,18 +245,20 @@ impl<S: AsyncChat> ChatDispatcher<S> {
 
     /// Sets the timer that looks for silence, if silence ends the record in hand. One timer, not
     /// moved with each piece of input: it looks when the last came, and sleeps on for the rest.
-    fn watch_for_gap(&mut self) {
+    fn watch_for_gap(&mut self, home: &Home) {
         if let Some(gap) = self.splitter.idle_gap()
             && self.gap_timer.is_none()
         {
-            self.last_input = Some(Instant::now());
+            self.last_input = Some(home.now());
             self.gap_timer = Some(self.chat.call_later(gap));
         }
     }
 
     fn look_for_gap(&mut self, core: &Rc<Core>) -> Result {
         self.gap_timer = None;
-        let (Some(gap), Some(last)) = (self.splitter.idle_gap(), self.last_input) else {
+        let (Some(gap), Some(last), Some(home)) =
+            (self.splitter.idle_gap(), self.last_input, core.home())
+        else {
             return Ok(());
         };
         if core.paused.get() || !self.readable() {
@@ -243,7 +266,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             core.held.set(true);
             return Ok(());
         }
-        let silence = last.elapsed();
+        let silence = home.now().saturating_duration_since(last);
         if silence < gap {
             self.gap_timer = Some(self.chat.call_later(gap - silence));
             return Ok(());
@@ -273,7 +296,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         let core = &self.chat.0;
         let out = core.out.borrow();
         // At the low-water mark there is something to do even if nothing is left to send.
-        let low_water = core.chat.limits.get().low_water;
+        let low_water = core.limit(|limits| limits.low_water);
         out.is_actionable() || (core.chat.choked.get() && out.queued() <= low_water)
     }
 
@@ -295,9 +318,12 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
 
     fn handle_write(&mut self) -> Result {
         let core = self.core();
-        let limits = core.chat.limits.get();
-        match pump(&core.out, &mut ToSocket(&core), limits.turn_write.max(1)) {
-            Ok(Pumped::Closed(why)) => core.end(why),
+        let (budget, low_water) = core.limit(|limits| (limits.turn_write, limits.low_water));
+        match pump(&core.out, &mut ToSocket(&core), budget.max(1)) {
+            Ok(Pumped::Closed(why)) => {
+                core.lingers.set(true);
+                core.end(why);
+            }
             Ok(_) => {}
             Err(PumpError::Producer(error)) => {
                 return Err(Error::from(error).context("a producer failed"));
@@ -316,13 +342,17 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         }
         let (queued, idle) = {
             let mut out = core.out.borrow_mut();
+            if core.blocked.get() {
+                out.trim();
+            }
             (out.queued(), out.reclaim())
         };
         if let Some(home) = core.home() {
             home.return_spare(idle);
         }
-        if core.chat.choked.get() && queued <= limits.low_water && !core.is_ending() {
+        if core.chat.choked.get() && queued <= low_water && !core.is_ending() {
             core.chat.choked.set(false);
+            core.time(Clocks::resume);
             self.session.handle_low_water()?;
         }
         Ok(())

@@ -8,9 +8,7 @@ use std::rc::Rc;
 use crate::error::{Close, Error};
 use crate::home::Home;
 use crate::poller::Interest;
-use crate::socket::Socket;
 use crate::state::{Core, Phase};
-use crate::timer::TimerId;
 
 /// What is left to try.
 pub(crate) struct Connecting {
@@ -22,7 +20,6 @@ pub(crate) struct Connecting {
     nodelay: bool,
     /// The name is being looked up: the addresses are still to come.
     pub(crate) resolving: bool,
-    pub(crate) deadline: Option<TimerId>,
 }
 
 /// How far a connection has come.
@@ -40,7 +37,6 @@ impl Connecting {
             failed: None,
             nodelay,
             resolving: false,
-            deadline: None,
         }
     }
 
@@ -87,7 +83,7 @@ impl Core {
         let progress = if connecting.resolving {
             Progress::Waiting(Interest::NONE)
         } else {
-            match self.attempt(&mut connecting) {
+            match self.attempt(&mut connecting, home) {
                 Attempt::Up => Progress::Up,
                 Attempt::UnderWay => Progress::Waiting(WRITABLE),
                 Attempt::Exhausted => Progress::Failed,
@@ -99,10 +95,7 @@ impl Core {
             }
             Progress::Up => {
                 self.phase.set(Phase::Open);
-                self.arm_idle_timer(home);
-                if let Some(timer) = connecting.deadline {
-                    home.forget_timer(timer);
-                }
+                self.start_clocks();
             }
             Progress::Failed => {
                 let nothing = || Error::new("the name has no address");
@@ -113,7 +106,7 @@ impl Core {
         progress
     }
 
-    fn attempt(self: &Rc<Self>, connecting: &mut Connecting) -> Attempt {
+    fn attempt(self: &Rc<Self>, connecting: &mut Connecting, home: &Home) -> Attempt {
         if let (Some(addr), Ok(socket)) = (connecting.trying, self.socket()) {
             match socket.connected() {
                 Ok(None) => return Attempt::UnderWay,
@@ -133,7 +126,7 @@ impl Core {
             self.replace_socket(None);
         }
         while let Some(addr) = connecting.addrs.pop_front() {
-            match Socket::connect(addr, connecting.nodelay) {
+            match home.poller.connect(addr, connecting.nodelay) {
                 Ok(socket) => {
                     connecting.trying = Some(addr);
                     self.replace_socket(Some(socket));

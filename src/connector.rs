@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::connecting::Connecting;
+use crate::deadlines::Deadlines;
 use crate::error::{Close, Error, Result};
-use crate::home::{Home, Task, message};
+use crate::home::{Home, message};
 use crate::limits::Limits;
 use crate::remote::Remote;
 use crate::socket::Socket;
@@ -41,6 +42,20 @@ enum Named {
     /// A host that may have colons of its own: `fe80::1%eth0`.
     Host(String, u16),
     Addrs(Vec<SocketAddr>),
+}
+
+impl Named {
+    /// Host and port, where there is something to look up.
+    fn parts(&self) -> Option<(&str, u16)> {
+        match self {
+            Named::Name(name) => {
+                let (host, port) = name.rsplit_once(':')?;
+                Some((host, port.parse().ok()?))
+            }
+            Named::Host(host, port) => Some((host, *port)),
+            Named::Addrs(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Named {
@@ -115,7 +130,7 @@ impl From<Vec<SocketAddr>> for Target {
 /// use asynchat::Connector;
 /// # fn main() -> asynchat::Result {
 /// let chat = Connector::new("news.example.org:119")
-///     .deadline(Duration::from_secs(10))
+///     .connect_timeout(Duration::from_secs(10))
 ///     .connect(|chat| move |line: &[u8]| {
 ///         println!("{}", String::from_utf8_lossy(line));
 ///         Ok(())
@@ -127,8 +142,8 @@ impl From<Vec<SocketAddr>> for Target {
 #[derive(Debug)]
 pub struct Connector {
     place: Place,
-    deadline: Option<Duration>,
-    limits: Limits,
+    deadlines: Deadlines,
+    limits: Option<Limits>,
     nodelay: bool,
 }
 
@@ -162,23 +177,28 @@ impl Connector {
     fn at(place: Place) -> Self {
         Connector {
             place,
-            deadline: None,
-            limits: Limits::default(),
+            deadlines: Deadlines::default(),
+            limits: None,
             nodelay: true,
         }
     }
 
-    /// How long all of it may take, from the look-up of the name to the last address tried.
-    /// Default: as long as the system takes, which may be minutes. Past it the handler gets
-    /// [`Close::ConnectFailed`] with an error of kind `TimedOut`.
-    pub fn deadline(mut self, after: Duration) -> Self {
-        self.deadline = Some(after);
+    /// How long coming up may take: the same as setting [`Deadlines::connect`].
+    pub fn connect_timeout(mut self, after: Duration) -> Self {
+        self.deadlines.connect = Some(after);
         self
     }
 
-    /// The limits of the connection. Default: [`Limits::default`].
+    /// The deadlines of the connection. Default: [`Deadlines::default`], which leaves it to the
+    /// system how long [coming up](Deadlines::connect) may take: minutes.
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
+        self
+    }
+
+    /// The limits of the connection. Default: [those of the loop](EventLoop::set_limits).
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = Some(limits);
         self
     }
 
@@ -226,18 +246,18 @@ impl Connector {
         };
         let core = Rc::clone(&channel.0);
         core.announce.set(core.phase.get() == Phase::Open);
-        let chat = Chat::new(channel, self.limits);
-        let id = home.register(&core, None, TypeId::of::<S>())?;
+        core.set_deadlines(self.deadlines);
+        let limits = self.limits.map(Rc::new).or_else(|| home.limits());
+        let chat = Chat::new(channel, limits);
+        home.register(&core, None, TypeId::of::<S>())?;
         core.unborn.set(true);
         core.open_span();
-        if let Some(after) = self.deadline
-            && core.phase.get() == Phase::Connecting
-        {
-            let timer = home.set_timer(after, Task::Connect(id));
-            core.set_connect_deadline(timer);
-        }
         if let Some(name) = name {
-            look_up(&name, &core, event_loop.remote());
+            let known = name.parts();
+            match known.and_then(|(host, port)| home.poller.resolve(host, port)) {
+                Some(outcome) => core.resolved(&name.to_string(), outcome),
+                None => look_up(&name, &core, event_loop.remote()),
+            }
         }
         let make = Rc::clone(&core);
         let handle = chat.clone();

@@ -11,6 +11,7 @@ use crate::poller::{Interest, Ready};
 use crate::socket::Socket;
 use crate::state::{Broken, Core, Phase};
 use crate::timer::TimerId;
+use crate::told::{Escaped, told};
 use crate::{Addr, Channel};
 
 /// A socket and what is to be done when something happens to it: asyncore's `dispatcher`.
@@ -63,7 +64,8 @@ pub trait Dispatcher: Any {
     /// An error costs that one connection: it is told to `handle_error`, and accepting goes on.
     fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
         drop(socket);
-        tracing::warn!(%peer, "unhandled connection: handle_accepted is not implemented");
+        let peer = Escaped(peer);
+        told!(warn, %peer, "unhandled connection: handle_accepted is not implemented");
         Ok(())
     }
 
@@ -80,7 +82,7 @@ pub trait Dispatcher: Any {
     /// # Errors
     /// An error closes the channel, but for `WouldBlock`.
     fn handle_read(&mut self) -> Result {
-        tracing::warn!("unhandled read event: closing");
+        told!(warn, "unhandled read event: closing");
         self.channel().close();
         Ok(())
     }
@@ -114,9 +116,9 @@ pub trait Dispatcher: Any {
     }
 
     /// A callback returned this error, and the channel is about to be closed. By default it is
-    /// logged as a `tracing` event.
+    /// logged as a `tracing` event: at most ten of these a second, control characters escaped.
     fn handle_error(&mut self, error: &Error) {
-        tracing::warn!(%error, "a callback failed");
+        told!(warn, error = %Escaped(error), "a callback failed");
     }
 
     /// The channel has ended, and this is why: exactly once, and the last call. Its socket is
@@ -125,9 +127,6 @@ pub trait Dispatcher: Any {
         let _ = why;
     }
 }
-
-/// How many connections one listener accepts in a turn.
-const ACCEPTS: usize = 64;
 
 /// What the loop calls: one virtual call for an event, all callbacks in it statically bound.
 pub(crate) trait Driven: Any {
@@ -211,6 +210,10 @@ impl<D: Dispatcher> Wants for D {
             core.end(Close::from_io(error));
             return Interest::NONE;
         }
+        // It does not wait for the kernel any more: when it writes again it just tries.
+        if !writable && core.blocked.replace(false) {
+            core.time(|clocks, _| clocks.drained());
+        }
         if !writable && core.draining.get() {
             core.end(Close::Shutdown);
             return Interest::NONE;
@@ -259,30 +262,36 @@ fn may_send(core: &Core) -> bool {
 }
 
 fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> Result {
-    for _ in 0..ACCEPTS {
+    for _ in 0..core.limit(|limits| limits.turn_accepts).max(1) {
         if core.paused.get() || core.starved.get() || !listener.readable() {
             break;
         }
         let Ok(socket) = core.socket() else { break };
         match socket.accept() {
             Ok((accepted, peer)) => {
-                home.count_accept();
+                home.counters.accepted.add(1);
                 if let Err(error) = listener.handle_accepted(accepted, peer) {
                     listener.handle_error(&error);
                 }
             }
-            Err(error) => match Refusal::of(&error) {
-                Refusal::Nobody => break,
-                Refusal::Peer => tracing::debug!(%error, "a connection was gone before its accept"),
-                Refusal::Resources => {
-                    tracing::warn!(%error, "accepting pauses");
-                    home.pause_accepting(core);
-                    break;
+            Err(error) => {
+                let refusal = Refusal::of(&error);
+                if !matches!(refusal, Refusal::Nobody) {
+                    home.counters.accepts_failed.add(1);
                 }
-                Refusal::Listener => {
-                    return Err(Error::from(error).context("accept"));
+                match refusal {
+                    Refusal::Nobody => break,
+                    Refusal::Peer => {
+                        tracing::debug!(%error, "a connection was gone before its accept");
+                    }
+                    Refusal::Resources => {
+                        told!(warn, %error, "accepting pauses");
+                        home.pause_accepting(core);
+                        break;
+                    }
+                    Refusal::Listener => return Err(Error::from(error).context("accept")),
                 }
-            },
+            }
         }
     }
     Ok(())

@@ -220,15 +220,23 @@ impl Display for Close {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Deadline {
-    /// Nothing moved in either direction for the time set by
-    /// [`Channel::set_idle_timeout`](crate::Channel::set_idle_timeout).
+    /// Nothing moved in either direction: [`Deadlines::idle`](crate::Deadlines::idle).
     Idle,
+    /// A record was not complete in time: [`Deadlines::record`](crate::Deadlines::record).
+    Record,
+    /// The peer did not take what it was sent: [`Deadlines::drain`](crate::Deadlines::drain).
+    Drain,
+    /// The connection had lasted: [`Deadlines::lifetime`](crate::Deadlines::lifetime).
+    Lifetime,
 }
 
 impl Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Deadline::Idle => f.write_str("idle"),
+            Deadline::Record => f.write_str("a record was not complete in time"),
+            Deadline::Drain => f.write_str("the peer did not take its output in time"),
+            Deadline::Lifetime => f.write_str("the connection had lasted its time"),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::connector::{Connector, Target};
 use crate::current;
 use crate::error::{Close, Error, Result};
 use crate::home::{Home, LoopStats, Task};
+use crate::limits::Limits;
+use crate::poller::Poller;
 use crate::registry::ChannelId;
 use crate::remote::Remote;
 use crate::server::Server;
@@ -46,8 +48,8 @@ impl EventLoop {
     /// # Errors
     /// When the system gives no poller: out of descriptors, mostly.
     pub fn new() -> Result<Self> {
-        match Home::new() {
-            Ok(home) => Ok(EventLoop(home)),
+        match Poller::new() {
+            Ok(poller) => Ok(EventLoop(Home::new(poller))),
             Err(error) => Err(Error::from(error).context("create an event loop")),
         }
     }
@@ -111,6 +113,12 @@ impl EventLoop {
             home.forget_shutdown();
         }
         Ok(left && !stopped)
+    }
+
+    /// Sets the limits of servers and connectors that are made on this loop from now on, and are
+    /// given none of their own. Default: [`Limits::default`].
+    pub fn set_limits(&self, limits: Limits) {
+        self.0.set_limits(limits);
     }
 
     /// How long a loop that this one is nested in may sleep before it has to call

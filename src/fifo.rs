@@ -23,6 +23,9 @@ use crate::producer::{More, Producer};
 /// Pushes under this size are copied into the buffer at the end of the queue.
 const COPIED: usize = 4096;
 
+/// Room in the head's buffer that is not worth giving back.
+const SLACK: usize = 16 * 1024;
+
 /// How many parts one gathered write has at most. Linux takes 1,024, but the bytes of a turn's
 /// budget fill far fewer.
 const GATHERED: usize = 64;
@@ -214,6 +217,15 @@ impl Fifo {
             mem::take(&mut self.head)
         } else {
             Vec::new()
+        }
+    }
+
+    /// Gives back the room in the head's buffer beyond what waits in it: that may be long.
+    pub fn trim(&mut self) {
+        if self.head.capacity() - self.head.len() > SLACK {
+            self.compact();
+            self.head.shrink_to_fit();
+            self.settle();
         }
     }
 

@@ -6,7 +6,9 @@
 //! before the deadline that waits for it; deferred calls. Each of these takes what was there when
 //! it began, never what it adds to itself, so none can starve the others.
 
+mod counters;
 mod ending;
+mod lingering;
 mod timers;
 
 use std::any::{Any, TypeId};
@@ -18,17 +20,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use counters::{Closes, LoopStats};
 pub(crate) use ending::drop_each;
 pub(crate) use timers::Task;
+
+use counters::Counters;
 
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
+use crate::limits::Limits;
 use crate::poller::{Interest, Poller, Ready};
 use crate::registry::{ChannelId, Registry};
 use crate::remote::Inbox;
 use crate::state::{Core, Phase};
 use crate::timer::{TimerId, TimerQueue};
+use crate::told::{Escaped, told};
 
 /// The most that is read at once, by all connections, one after another.
 const READ_BUFFER: usize = 64 * 1024;
@@ -39,22 +46,6 @@ const SPARE: usize = 256 * 1024;
 /// How many waits may fail in a row before the poller counts as broken. One that fails for want
 /// of memory succeeds when there is some; one that never will must not spin.
 const FAILED_WAITS: u32 = 100;
-
-/// What a loop has done so far. Plain numbers, no cost when unread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LoopStats {
-    /// Turns of the loop: waits of the poller, of zero length too.
-    pub turns: u64,
-    /// Events that the poller reported, stale ones included.
-    pub events: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Channels registered.
-    pub opened: u64,
-    /// Channels that have ended.
-    pub closed: u64,
-}
 
 /// A deferred call.
 type Job = Box<dyn FnOnce(&Rc<Home>)>;
@@ -81,14 +72,17 @@ pub(crate) struct Home {
     accepting_paused: RefCell<Vec<Rc<Core>>>,
     accept_timer: Cell<Option<TimerId>>,
     failed_waits: Cell<u32>,
-    stats: Cell<LoopStats>,
+    /// The limits of those that were given none.
+    limits: RefCell<Option<Rc<Limits>>>,
+    /// Who lingers, the oldest first.
+    lingering: RefCell<VecDeque<ChannelId>>,
+    pub(crate) counters: Counters,
 }
 
 impl Home {
-    pub(crate) fn new() -> io::Result<Rc<Self>> {
-        let poller = Poller::new()?;
+    pub(crate) fn new(poller: Poller) -> Rc<Self> {
         let inbox = Arc::new(Inbox::new(poller.waker()));
-        Ok(Rc::new(Home {
+        Rc::new(Home {
             poller: Rc::new(poller),
             registry: RefCell::default(),
             touched: RefCell::default(),
@@ -105,8 +99,10 @@ impl Home {
             accepting_paused: RefCell::default(),
             accept_timer: Cell::new(None),
             failed_waits: Cell::new(0),
-            stats: Cell::default(),
-        }))
+            limits: RefCell::default(),
+            lingering: RefCell::default(),
+            counters: Counters::default(),
+        })
     }
 
     /// Marks the loop as running until the guard is dropped.
@@ -162,10 +158,9 @@ impl Home {
         let mut events = self.events.take();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
-        self.count(|stats| {
-            stats.turns += 1;
-            stats.events += events.len() as u64;
-        });
+        self.counters.turns.add(1);
+        self.counters.wakeups.add((!events.is_empty()).into());
+        self.counters.events.add(events.len() as u64);
         let leftover = self.ready.borrow().len();
         for event in &events {
             let id = self.registry.borrow().by_key(event.key);
@@ -223,8 +218,9 @@ impl Home {
         };
         let failed = self.failed_waits.get() + 1;
         self.failed_waits.set(failed);
-        if failed < FAILED_WAITS {
-            tracing::warn!(%error, "waiting for events failed");
+        // What nothing can end, another try does not end either.
+        if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
+            told!(warn, %error, "waiting for events failed");
             return Ok(());
         }
         Err(Error::from(error).context("wait for events"))
@@ -254,6 +250,7 @@ impl Home {
         let Some(mut driven) = driven(self) else {
             return;
         };
+        core.turns.set(core.turns.get() + 1);
         // Being looked at: what it does to itself needs no second look.
         core.touched.set(true);
         let outcome = {
@@ -270,7 +267,9 @@ impl Home {
                 Interest::NONE
             }
             Err(panic) => {
-                core.end(Close::Panic(message(&*panic)));
+                let message = message(&*panic);
+                told!(error, id = %core.id.get(), message = %Escaped(&message), "a callback panicked");
+                core.end(Close::Panic(message));
                 Interest::NONE
             }
         };
@@ -287,15 +286,22 @@ impl Home {
         }
     }
 
-    /// Ends a channel: out of the poller and the registry, its socket closed, its handler told
-    /// and dropped.
+    /// Ends a channel: out of the poller and the registry, its socket closed or lingering, its
+    /// handler told and dropped.
     fn finish(self: &Rc<Self>, core: &Rc<Core>) {
-        let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) else {
+        let Some(slot) = self.replace_or_remove(core) else {
             return;
         };
         let why = core.take_apart();
-        self.count(|stats| stats.closed += 1);
+        if !core.lingering.get() {
+            self.counters.bytes_in.add(core.bytes_in());
+            self.counters.bytes_out.add(core.bytes_out());
+            self.counters.records_in.add(core.records_in.get());
+            self.counters.close(&why);
+        }
         core.tell_close(slot.driven, &why);
+        #[cfg(feature = "sim")]
+        core.why.replace(Some((why, self.now())));
         self.resume_accepting();
     }
 
@@ -328,14 +334,17 @@ impl Home {
         if self.is_shutting_down() {
             return Err(Error::new("the loop is shutting down"));
         }
+        if let Ok(socket) = core.socket() {
+            self.poller.can_watch(&socket)?;
+        }
         let id = self
             .registry
             .borrow_mut()
             .insert(Rc::clone(core), driven, handler)
             .ok_or_else(|| Error::new("the loop has as many channels as it can tell apart"))?;
         core.settle_in(self, id);
-        core.arm_idle_timer(self);
-        self.count(|stats| stats.opened += 1);
+        core.start_clocks();
+        self.counters.opened.add(1);
         core.touch();
         Ok(id)
     }
@@ -384,7 +393,7 @@ impl Home {
         self.visit(&core, |driven| match handler_of(driven) {
             Some(handler) => visit(handler),
             None => {
-                tracing::warn!("a visit to a handler of another type");
+                told!(warn, "a visit to a handler of another type");
                 Ok(())
             }
         });
@@ -445,14 +454,12 @@ impl Home {
         self.poller.now()
     }
 
-    fn count(&self, change: impl FnOnce(&mut LoopStats)) {
-        let mut stats = self.stats.get();
-        change(&mut stats);
-        self.stats.set(stats);
+    pub(crate) fn limits(&self) -> Option<Rc<Limits>> {
+        self.limits.borrow().clone()
     }
 
-    pub(crate) fn stats(&self) -> LoopStats {
-        self.stats.get()
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.limits.replace(Some(Rc::new(limits)));
     }
 }
 
@@ -483,7 +490,8 @@ fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
 /// Runs a call that belongs to no channel: its panic ends nobody.
 fn contain(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        tracing::error!(message = message(&*panic), "a deferred call panicked");
+        let message = message(&*panic);
+        told!(error, message = %Escaped(message), "a deferred call panicked");
     }
 }
 

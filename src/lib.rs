@@ -135,7 +135,7 @@
 //! **Bounded.** [`Limits`] hold for every connection unless you change them: on the length of a record,
 //! and on the output that is queued for a peer who does not read, whose input then stops.
 //!
-//! **Deadlines are yours to set.** [`Channel::set_idle_timeout`], [`Connector::deadline`], and timers:
+//! **Deadlines are yours to set**, one call each: [`Deadlines`]. And there are timers:
 //! [`Channel::call_later`] for one connection, [`call_later`] for the loop.
 //!
 //! # Threads
@@ -188,22 +188,28 @@ mod chat_dispatcher;
 mod connecting;
 mod connector;
 mod current;
+mod deadlines;
 mod dispatcher;
 mod error;
 mod event_loop;
 mod fifo;
 mod home;
 mod limits;
+mod places;
 mod poller;
 mod producer;
 mod registry;
 mod remote;
 mod server;
+#[cfg(feature = "sim")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
+pub mod sim;
 mod socket;
 mod splitter;
 mod state;
 mod terminator;
 mod timer;
+mod told;
 
 pub use addr::Addr;
 pub use channel::{Channel, ChannelStats};
@@ -213,10 +219,11 @@ pub use current::{
     call_every, call_later, call_soon, cancel, chat, close_all, connect, listen, register, remote,
     reset, run, run_once, shutdown, stop,
 };
+pub use deadlines::Deadlines;
 pub use dispatcher::Dispatcher;
 pub use error::{Close, Deadline, Error, Result};
 pub use event_loop::EventLoop;
-pub use home::LoopStats;
+pub use home::{Closes, LoopStats};
 pub use limits::Limits;
 pub use producer::{
     ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,

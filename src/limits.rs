@@ -1,11 +1,12 @@
-//! How much one connection may hold, and how much of a turn it may take.
+//! How much one connection may hold and take of a turn, and how many there may be.
 
-/// The bounds on one connection, safe as they stand.
+/// The bounds on one connection, and on the connections of one listener; safe as they stand.
 ///
 /// Set them for all connections of a [`Server`](crate::Server) or a
-/// [`Connector`](crate::Connector), or for one with [`Chat::set_limits`](crate::Chat::set_limits).
-/// Every figure is a count of bytes unless it says otherwise. To lift a bound, say so by name:
-/// [`Limits::UNLIMITED`].
+/// [`Connector`](crate::Connector), for all of these on a loop with
+/// [`EventLoop::set_limits`](crate::EventLoop::set_limits), or for one connection with
+/// [`Chat::set_limits`](crate::Chat::set_limits). Every figure is a count of bytes unless it says
+/// otherwise. To lift a bound, say so by name: [`Limits::UNLIMITED`].
 ///
 /// ```
 /// use asynchat::Limits;
@@ -36,11 +37,22 @@ pub struct Limits {
     /// Records, or parts of streamed ones, delivered in one turn of the loop. Default 1,024. A
     /// count.
     pub turn_records: usize,
+    /// Connections that a listener accepts in one turn of the loop. Default 64. A count.
+    pub turn_accepts: usize,
+    /// Connections that a [`Server`](crate::Server) has at a time. Default 10,000. A count. One
+    /// more hears the server's [last words](crate::Server::last_words) and is closed.
+    pub connections: usize,
+    /// How many of them come from one address. Default 1,000, so that one stranger can not take
+    /// all the places. A count. An IPv6 network of 64 bits is one address, for a single host is
+    /// given one (RFC 6177). Behind a proxy, all clients have the proxy's address: lift it there.
+    /// Unix-domain clients have no address and are not counted.
+    pub per_address: usize,
 }
 
 impl Limits {
-    /// For [`record`](Limits::record), [`high_water`](Limits::high_water) and
-    /// [`output`](Limits::output): no bound at all.
+    /// For [`record`](Limits::record), [`high_water`](Limits::high_water),
+    /// [`output`](Limits::output), [`connections`](Limits::connections) and
+    /// [`per_address`](Limits::per_address): no bound at all.
     pub const UNLIMITED: usize = usize::MAX;
 
     /// The same with another [`record`](Limits#structfield.record) limit.
@@ -68,6 +80,29 @@ impl Limits {
         self
     }
 
+    /// The same with another budget for one turn of a listener:
+    /// [`turn_accepts`](Limits#structfield.turn_accepts). Zero counts as one.
+    #[must_use]
+    pub const fn turn_accepts(mut self, connections: usize) -> Self {
+        self.turn_accepts = connections;
+        self
+    }
+
+    /// The same with another cap on [`connections`](Limits#structfield.connections).
+    #[must_use]
+    pub const fn connections(mut self, count: usize) -> Self {
+        self.connections = count;
+        self
+    }
+
+    /// The same with another cap on the connections
+    /// [from one address](Limits#structfield.per_address).
+    #[must_use]
+    pub const fn per_address(mut self, count: usize) -> Self {
+        self.per_address = count;
+        self
+    }
+
     /// The same with another [`output`](Limits#structfield.output) limit.
     #[must_use]
     pub const fn output(mut self, bytes: usize) -> Self {
@@ -76,16 +111,23 @@ impl Limits {
     }
 }
 
+impl Limits {
+    pub(crate) const DEFAULT: Limits = Limits {
+        record: 8 * 1024,
+        high_water: 64 * 1024,
+        low_water: 16 * 1024,
+        output: 8 * 1024 * 1024,
+        turn_read: 64 * 1024,
+        turn_write: 64 * 1024,
+        turn_records: 1024,
+        turn_accepts: 64,
+        connections: 10_000,
+        per_address: 1_000,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            record: 8 * 1024,
-            high_water: 64 * 1024,
-            low_water: 16 * 1024,
-            output: 8 * 1024 * 1024,
-            turn_read: 64 * 1024,
-            turn_write: 64 * 1024,
-            turn_records: 1024,
-        }
+        Limits::DEFAULT
     }
 }

@@ -4,6 +4,9 @@
 //! be deleted before it is closed: a closed and reused descriptor would otherwise be watched
 //! under the old key. Here that can not be got wrong: [`Poller::watch`] gives out a
 //! [`Registration`] that keeps the socket open and deletes it when it is dropped.
+//!
+//! Without the feature `sim` there is no other poller than the system's, and [`Poller`] is an enum
+//! of one arm, which costs nothing.
 
 #[cfg_attr(
     all(
@@ -23,14 +26,16 @@ mod wait;
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polling::{Event, PollMode};
 
-use crate::socket::Socket;
-pub(crate) use wait::Waker;
+#[cfg(feature = "sim")]
+use crate::sim;
+use crate::socket::{ListenOptions, Socket};
 
 /// What a socket is watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,15 +89,22 @@ impl Ready {
     }
 }
 
+/// What a loop waits on.
+pub(crate) enum Poller {
+    Kernel(Kernel),
+    #[cfg(feature = "sim")]
+    Network(sim::Poller),
+}
+
 /// The kernel's readiness queue: epoll, kqueue, event ports, IOCP or poll.
-pub(crate) struct Poller {
+pub(crate) struct Kernel {
     poller: Arc<polling::Poller>,
     waiter: wait::Waiter,
     mode: PollMode,
 }
 
-impl Poller {
-    pub(crate) fn new() -> io::Result<Self> {
+impl Kernel {
+    fn new() -> io::Result<Self> {
         let poller = Arc::new(polling::Poller::new()?);
         // Level-triggered is the cheaper one where interest seldom changes, and it reports again
         // what a turn's budget left over. Event ports (Solaris, illumos) have one-shot only, armed
@@ -102,28 +114,92 @@ impl Poller {
             false => PollMode::Oneshot,
         };
         let waiter = wait::Waiter::new(&poller)?;
-        Ok(Poller {
+        Ok(Kernel {
             poller,
             waiter,
             mode,
         })
     }
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Poller::Kernel(Kernel::new()?))
+    }
 
     /// Ends a wait from another thread.
     pub(crate) fn waker(&self) -> Waker {
-        self.waiter.waker()
+        match self {
+            Poller::Kernel(kernel) => Waker::Kernel(kernel.waiter.waker()),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => Waker::Network(network.waker()),
+        }
     }
 
     /// The time, on the clock that timers and deadlines go by.
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
-        let _ = self;
-        Instant::now()
+        match self {
+            Poller::Kernel(_) => Instant::now(),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.now(),
+        }
     }
 
     /// Waits for readiness, a wake-up or the timeout, and appends to `ready` what it found. A
     /// wait that failed may still have found something: it is in `ready` all the same.
+    ///
+    /// # Errors
+    /// Of kind `Deadlock` when nothing can ever end the wait, which only the simulated network
+    /// knows; of any other when the poller fails.
     pub(crate) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
-        self.waiter.wait(ready, timeout)
+        match self {
+            Poller::Kernel(kernel) => kernel.waiter.wait(ready, timeout),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.wait(ready, timeout),
+        }
+    }
+
+    /// A new listening socket, where this poller can watch it.
+    pub(crate) fn listen(&self, addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+        match self {
+            Poller::Kernel(_) => Socket::listen(addr, options),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => Ok(network.listen(addr, options)?.into()),
+        }
+    }
+
+    /// A new socket whose connection to `addr` is under way, where this poller can watch it.
+    pub(crate) fn connect(&self, addr: SocketAddr, nodelay: bool) -> io::Result<Socket> {
+        match self {
+            Poller::Kernel(_) => Socket::connect(addr, nodelay),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => Ok(network.connect(addr)?.into()),
+        }
+    }
+
+    /// The addresses of a host, if that needs no asking the system, which takes its time.
+    pub(crate) fn resolve(&self, host: &str, port: u16) -> Option<io::Result<Vec<SocketAddr>>> {
+        match self {
+            Poller::Kernel(_) => {
+                let _ = (host, port);
+                None
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => Some(network.resolve(host, port)),
+        }
+    }
+
+    /// Whether it can watch this socket.
+    ///
+    /// # Errors
+    /// When one is simulated and the other is not, or of another network.
+    pub(crate) fn can_watch(&self, socket: &Socket) -> io::Result<()> {
+        match self {
+            Poller::Kernel(_) => socket.of_kernel().map(drop),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.can_watch(socket.of_network()?),
+        }
     }
 
     /// Watches `socket` under `key` from now until the registration is dropped.
@@ -134,15 +210,20 @@ impl Poller {
         key: usize,
         interest: Interest,
     ) -> io::Result<Registration> {
-        let event = interest.event(key);
-        // SAFETY: `polling` requires that the source be deleted from the poller before it is
-        // closed. The registration made below holds a reference to the socket, so it stays open,
-        // and deletes it from this very poller, which it holds too, before it lets go of either
-        // (`Drop for Registration`). A registration that is leaked leaks its socket as well,
-        // which then stays open and registered.
-        unsafe {
-            self.poller
-                .add_with_mode(socket.source(), event, self.mode)?;
+        match &**self {
+            Poller::Kernel(kernel) => {
+                let (source, event) = (socket.of_kernel()?, interest.event(key));
+                // SAFETY: `polling` requires that the source be deleted from the poller before it
+                // is closed. The registration made below holds a reference to the socket, so it
+                // stays open, and deletes it from this very poller, which it holds too, before it
+                // lets go of either (`Drop for Registration`). A registration that is leaked leaks
+                // its socket as well, which then stays open and registered.
+                unsafe {
+                    kernel.poller.add_with_mode(source, event, kernel.mode)?;
+                }
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.watch(socket.of_network()?, key, interest)?,
         }
         Ok(Registration {
             poller: Rc::clone(self),
@@ -150,6 +231,35 @@ impl Poller {
             key,
             interest: Cell::new(interest),
         })
+    }
+
+    fn is_oneshot(&self) -> bool {
+        match self {
+            Poller::Kernel(kernel) => kernel.mode == PollMode::Oneshot,
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.is_oneshot(),
+        }
+    }
+}
+
+/// Ends a wait from another thread.
+#[derive(Clone)]
+pub(crate) enum Waker {
+    Kernel(wait::Waker),
+    #[cfg(feature = "sim")]
+    Network(sim::Waker),
+}
+
+impl Waker {
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        match self {
+            Waker::Kernel(waker) => waker.wake(),
+            #[cfg(feature = "sim")]
+            Waker::Network(waker) => {
+                waker.wake();
+                Ok(())
+            }
+        }
     }
 }
 
@@ -160,7 +270,11 @@ impl Poller {
 ))]
 impl std::os::fd::AsFd for Poller {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.poller.as_fd()
+        match self {
+            Poller::Kernel(kernel) => kernel.poller.as_fd(),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.as_fd(),
+        }
     }
 }
 
@@ -181,17 +295,23 @@ impl Registration {
         if self.interest.get() == interest {
             return Ok(());
         }
-        let event = interest.event(self.key);
-        self.poller
-            .poller
-            .modify_with_mode(self.socket.source(), event, self.poller.mode)?;
+        match &*self.poller {
+            Poller::Kernel(kernel) => {
+                let (source, event) = (self.socket.of_kernel()?, interest.event(self.key));
+                kernel.poller.modify_with_mode(source, event, kernel.mode)?;
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => {
+                network.set_interest(self.socket.of_network()?, interest)?;
+            }
+        }
         self.interest.set(interest);
         Ok(())
     }
 
     /// Tells it that it has reported something: one-shot, it has then to be armed again.
     pub(crate) fn reported(&self) {
-        if self.poller.mode == PollMode::Oneshot {
+        if self.poller.is_oneshot() {
             self.interest.set(Interest::NONE);
         }
     }
@@ -199,9 +319,20 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        let deleted = match &*self.poller {
+            Poller::Kernel(kernel) => {
+                let source = self.socket.of_kernel();
+                source.and_then(|source| kernel.poller.delete(source))
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => {
+                let socket = self.socket.of_network();
+                socket.map(|socket| network.unwatch(socket))
+            }
+        };
         // The socket is open and was registered here, so this can only fail for want of kernel
         // memory; closing the last reference to the descriptor then takes it out all the same.
-        if let Err(error) = self.poller.poller.delete(self.socket.source()) {
+        if let Err(error) = deleted {
             tracing::debug!(%error, "a socket could not be taken out of the poller");
         }
     }

@@ -118,6 +118,28 @@ impl Registry {
         (slot.serial == id.serial).then_some(slot)
     }
 
+    /// Puts another channel in the place of `id`, whose poll key becomes its own. Gives back what
+    /// was there, and the other's id.
+    pub(crate) fn replace(
+        &mut self,
+        id: ChannelId,
+        core: Rc<Core>,
+        driven: Box<dyn Driven>,
+        handler: TypeId,
+    ) -> Option<(Slot, ChannelId)> {
+        let slot = self.get_mut(id)?;
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        let new = Slot {
+            serial,
+            generation: slot.generation,
+            core,
+            driven: Some(driven),
+            handler,
+        };
+        let old = std::mem::replace(slot, new);
+        Some((old, ChannelId { serial, ..id }))
+    }
+
     pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Slot> {
         self.get(id)?;
         self.slots.try_remove(id.slot as usize)

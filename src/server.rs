@@ -4,12 +4,18 @@ use std::any::TypeId;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use bytes::Bytes;
 
 use crate::chat_dispatcher::ChatDispatcher;
+use crate::deadlines::Deadlines;
 use crate::error::{Close, Error, Result};
-use crate::home::message;
+use crate::home::{Home, message};
 use crate::limits::Limits;
+use crate::places::{Full, Places};
 use crate::socket::{ListenOptions, Socket};
+use crate::told::{Escaped, told};
 use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 
 /// A service to be: where to listen, and under what limits. [`listen`](Server::listen) starts it.
@@ -33,7 +39,9 @@ use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 pub struct Server {
     place: Place,
     options: ListenOptions,
-    limits: Limits,
+    limits: Option<Limits>,
+    deadlines: Deadlines,
+    last_words: Bytes,
 }
 
 enum Place {
@@ -59,7 +67,9 @@ impl Server {
         Server {
             place,
             options: ListenOptions::default(),
-            limits: Limits::default(),
+            limits: None,
+            deadlines: Deadlines::default(),
+            last_words: Bytes::new(),
         }
     }
 
@@ -92,9 +102,32 @@ impl Server {
         self
     }
 
-    /// The limits of each connection. Default: [`Limits::default`].
+    /// The limits of each connection, and on how many there are. Default:
+    /// [those of the loop](EventLoop::set_limits).
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = Some(limits);
+        self
+    }
+
+    /// The deadlines of each connection. Default: [`Deadlines::default`], which sets none: a
+    /// server on an open network wants some.
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
+        self
+    }
+
+    /// What a client is told that is over [`Limits::connections`] or [`Limits::per_address`],
+    /// before it is closed: what the protocol has for that, with its line's end. Default: nothing.
+    ///
+    /// ```
+    /// # use asynchat::{Limits, Server};
+    /// let server = Server::new("[::]:119")
+    ///     .limits(Limits::default().connections(500).per_address(20))
+    ///     .last_words("400 too many connections\r\n"); // RFC 3977 section 5.1.1
+    /// # drop(server);
+    /// ```
+    pub fn last_words(mut self, reply: impl Into<Bytes>) -> Self {
+        self.last_words = reply.into();
         self
     }
 
@@ -125,12 +158,18 @@ impl Server {
                 let addrs = addrs.map_err(|error| {
                     Error::from(error).context("resolve the address to listen on")
                 })?;
-                Channel::listen_with(addrs, &self.options)?
+                let poller = &event_loop.0.poller;
+                Channel::listen_with(addrs, |addr| poller.listen(addr, &self.options))?
             }
         };
+        let limits = self.limits.map(Rc::new).or_else(|| event_loop.0.limits());
+        channel.0.set_limits(limits.clone());
         event_loop.register(Acceptor {
             channel: channel.clone(),
-            limits: self.limits,
+            limits,
+            deadlines: self.deadlines,
+            last_words: self.last_words,
+            places: Rc::default(),
             factory,
         })?;
         Ok(channel)
@@ -140,7 +179,10 @@ impl Server {
 /// The dispatcher of a listening socket.
 struct Acceptor<F> {
     channel: Channel,
-    limits: Limits,
+    limits: Option<Rc<Limits>>,
+    deadlines: Deadlines,
+    last_words: Bytes,
+    places: Rc<Places>,
     factory: F,
 }
 
@@ -153,11 +195,21 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
         let Some(home) = self.channel.0.home() else {
             return Ok(());
         };
+        let limits = self.limits.as_deref().unwrap_or(&Limits::DEFAULT);
+        let place = match self.places.take(&peer, limits) {
+            Ok(place) => place,
+            Err(full) => {
+                self.refuse(&home, socket, &peer, full);
+                return Ok(());
+            }
+        };
         let channel = Channel::adopt_accepted(socket);
         let core = &channel.0;
         core.peer.replace(Some(peer));
+        core.place.set(Some(place));
         core.announce.set(true);
-        let chat = Chat::new(channel.clone(), self.limits);
+        core.set_deadlines(self.deadlines);
+        let chat = Chat::new(channel.clone(), self.limits.clone());
         if let Err(error) = home.register(core, None, TypeId::of::<S>()) {
             tracing::debug!(%error, "a connection came too late");
             return Ok(());
@@ -169,5 +221,21 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
             Err(panic) => core.end(Close::Panic(message(&*panic))),
         }
         Ok(())
+    }
+}
+
+impl<F> Acceptor<F> {
+    /// Sends a client away for whom there is no place.
+    fn refuse(&self, home: &Rc<Home>, socket: Socket, peer: &Addr, full: Full) {
+        home.counters.refused.add(1);
+        told!(warn, peer = %Escaped(peer), ?full, "too many connections: refused");
+        if self.last_words.is_empty() {
+            return;
+        }
+        // The kernel's buffer for a connection that is new has room for a line.
+        match socket.send(&self.last_words) {
+            Ok(_) => home.let_linger(socket, self.deadlines.linger),
+            Err(error) => tracing::debug!(%error, "the last words could not be sent"),
+        }
     }
 }

@@ -227,6 +227,11 @@ impl Splitter {
         &self.buffer
     }
 
+    /// Whether a record is begun that has an end to wait for.
+    pub fn is_in_record(&self) -> bool {
+        !self.is_idle() && *self.terminator.kind() != Kind::Everything
+    }
+
     /// Whether nothing of a record is in hand.
     pub fn is_idle(&self) -> bool {
         self.cursor == Cursor::default() && !self.is_overflowed()

@@ -4,21 +4,24 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::rc::{Rc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::Span;
 
 use crate::Addr;
 use crate::connecting::Connecting;
-use crate::error::{Close, Deadline};
+use crate::deadlines::{Clocks, Deadlines, Passed};
+use crate::error::Close;
 use crate::fifo::Fifo;
 use crate::home::{Home, Task};
 use crate::limits::Limits;
+use crate::places::Place;
 use crate::poller::{Interest, Ready, Registration};
 use crate::registry::ChannelId;
 use crate::socket::Socket;
 use crate::terminator::Terminator;
 use crate::timer::TimerId;
+use crate::told::Escaped;
 
 /// The side of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,9 @@ pub(crate) struct Core {
     pub(crate) id: Cell<ChannelId>,
     pub(crate) phase: Cell<Phase>,
     pub(crate) span: OnceCell<Span>,
+    /// Why it ended, and when: for the transcript of a simulated run.
+    #[cfg(feature = "sim")]
+    pub(crate) why: RefCell<Option<(Close, Instant)>>,
     pub(crate) peer: RefCell<Option<Addr>>,
 
     socket: RefCell<Option<Rc<Socket>>>,
@@ -80,17 +86,28 @@ pub(crate) struct Core {
     pub(crate) held: Cell<bool>,
     /// The kernel took less than it was offered; wait until it reports room.
     pub(crate) blocked: Cell<bool>,
+    /// Its queue was emptied before its close: its peer is to hear all of it.
+    pub(crate) lingers: Cell<bool>,
+    /// It is the loop's own, and reads into nothing what comes after the close of another.
+    pub(crate) lingering: Cell<bool>,
     /// The loop is shutting down: close once nothing is left to write.
     pub(crate) draining: Cell<bool>,
 
     /// Which side of the socket has failed its dispatcher.
     pub(crate) broken: Cell<Option<Broken>>,
 
+    /// Shared by all connections that were given the same; the default ones if there are none.
+    limits: RefCell<Option<Rc<Limits>>>,
     pub(crate) timers: RefCell<BTreeSet<TimerId>>,
-    pub(crate) idle_timeout: Cell<Option<Duration>>,
-    idle_timer: Cell<Option<TimerId>>,
-    last_moved: Cell<Instant>,
+    /// Of its deadlines; absent while all are at their default.
+    clocks: RefCell<Option<Box<Clocks>>>,
+    /// The one timer of all its deadlines, and when it is due.
+    deadline_timer: Cell<Option<(TimerId, Instant)>>,
 
+    /// Its place at its listener, for as long as it lasts.
+    pub(crate) place: Cell<Option<Place>>,
+    pub(crate) turns: Cell<u64>,
+    pub(crate) wakeups: Cell<u64>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
     pub(crate) records_in: Cell<u64>,
@@ -105,7 +122,6 @@ pub(crate) struct ChatState {
     pub(crate) is_chat: Cell<bool>,
     /// The queue was over the high-water mark and has not fallen to the low one since.
     pub(crate) choked: Cell<bool>,
-    pub(crate) limits: Cell<Limits>,
     pub(crate) terminator: RefCell<Terminator>,
     /// The terminator was set and the splitter does not know yet.
     pub(crate) terminator_set: Cell<bool>,
@@ -122,6 +138,8 @@ impl Core {
             id: Cell::new(ChannelId::NOBODY),
             phase: Cell::new(phase),
             span: OnceCell::new(),
+            #[cfg(feature = "sim")]
+            why: RefCell::new(None),
             peer: RefCell::new(None),
             socket: RefCell::new(socket),
             registration: RefCell::new(None),
@@ -140,20 +158,24 @@ impl Core {
             half_open: Cell::new(false),
             held: Cell::new(false),
             blocked: Cell::new(false),
+            lingers: Cell::new(false),
+            lingering: Cell::new(false),
             draining: Cell::new(false),
             broken: Cell::new(None),
+            limits: RefCell::new(None),
             timers: RefCell::default(),
-            idle_timeout: Cell::new(None),
-            idle_timer: Cell::new(None),
-            last_moved: Cell::new(Instant::now()),
+            clocks: RefCell::new(None),
+            deadline_timer: Cell::new(None),
+            place: Cell::new(None),
+            turns: Cell::new(0),
+            wakeups: Cell::new(0),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             records_in: Cell::new(0),
-            out: RefCell::new(Fifo::new(Limits::default().high_water)),
+            out: RefCell::new(Fifo::new(Limits::DEFAULT.high_water)),
             chat: ChatState {
                 is_chat: Cell::new(false),
                 choked: Cell::new(false),
-                limits: Cell::new(Limits::default()),
                 terminator: RefCell::new(Terminator::crlf()),
                 terminator_set: Cell::new(false),
                 input_discarded: Cell::new(false),
@@ -176,19 +198,12 @@ impl Core {
         // A root: a connection is no part of what its listener happens to be doing.
         let id = self.id.get();
         let span = match &*self.peer.borrow() {
-            Some(peer) => tracing::debug_span!(parent: None, "channel", %id, %peer),
+            Some(peer) => tracing::debug_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
             None => tracing::debug_span!(parent: None, "channel", %id),
         };
         span.in_scope(|| tracing::debug!(phase = ?self.phase.get(), "opened"));
         // A channel is registered once, so this is the first and only one.
         let _ = self.span.set(span);
-    }
-
-    pub(crate) fn set_connect_deadline(&self, timer: TimerId) {
-        self.timers.borrow_mut().insert(timer);
-        if let Some(connecting) = &mut *self.connecting.borrow_mut() {
-            connecting.deadline = Some(timer);
-        }
     }
 
     pub(crate) fn socket(&self) -> io::Result<Rc<Socket>> {
@@ -205,7 +220,7 @@ impl Core {
             self.eof.set(true);
         }
         self.bytes_in.set(self.bytes_in.get() + count as u64);
-        self.moved();
+        self.time(Clocks::moved);
         Ok(count)
     }
 
@@ -234,6 +249,19 @@ impl Core {
             Phase::Open => self.socket(),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// Shuts the sending side of its socket down and gives the socket up, registered as it is, to a
+    /// channel that is new. `None` when the connection is gone.
+    pub(crate) fn pass_socket_on(&self) -> Option<Rc<Core>> {
+        let socket = self.socket.borrow().clone()?;
+        socket.shutdown_write().ok()?;
+        let heir = Core::new(self.socket.take(), Phase::Open);
+        heir.registration.replace(self.registration.take());
+        if let Some(span) = self.span.get() {
+            let _ = heir.span.set(span.clone());
+        }
+        Some(Rc::new(heir))
     }
 
     /// Puts another socket in the place of the one before: the next address of a connection.
@@ -302,10 +330,12 @@ impl Core {
         self.phase.set(Phase::Closed);
         self.replace_socket(None);
         self.connecting.replace(None);
+        self.place.take();
         self.out.borrow_mut().seal();
         if let Some(home) = self.home() {
             let timers = self.timers.take().into_iter();
-            for timer in timers.chain(self.idle_timer.take()) {
+            let deadline_timer = self.deadline_timer.take().map(|(timer, _)| timer);
+            for timer in timers.chain(deadline_timer) {
                 home.forget_timer(timer);
             }
         }
@@ -335,11 +365,13 @@ impl Core {
             Ok(count) => {
                 self.bytes_out.set(self.bytes_out.get() + *count as u64);
                 self.blocked.set(*count < offered);
-                self.moved();
+                self.time(Clocks::moved);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked.set(true),
-            Err(_) => {}
+            Err(_) => return outcome,
         }
+        let (all, sent) = (!self.blocked.get(), self.bytes_out.get());
+        self.time(|clocks, now| clocks.offered(now, all, sent));
         outcome
     }
 
@@ -363,44 +395,117 @@ impl Core {
 
     /// An event was delivered for it.
     pub(crate) fn reported(&self) {
+        self.wakeups.set(self.wakeups.get() + 1);
         if let Some(registration) = &*self.registration.borrow() {
             registration.reported();
         }
     }
 
-    /// Bytes moved: it is not idle.
-    fn moved(&self) {
-        if self.idle_timeout.get().is_some() {
-            self.last_moved.set(Instant::now());
+    // ---- limits
+
+    /// Looks at its limits.
+    #[inline]
+    pub(crate) fn limit<T>(&self, of: impl FnOnce(&Limits) -> T) -> T {
+        match &*self.limits.borrow() {
+            Some(limits) => of(limits),
+            None => of(&Limits::DEFAULT),
         }
     }
 
-    /// Begins to watch for idleness: from now, if the connection is up, or else when it is.
-    pub(crate) fn arm_idle_timer(&self, home: &Home) {
-        if let Some(timer) = self.idle_timer.take() {
-            home.forget_timer(timer);
+    pub(crate) fn set_limits(&self, limits: Option<Rc<Limits>>) {
+        self.limits.replace(limits);
+        // One mark for the queue to look out for; which it was, `choke` finds out.
+        let mark = self.limit(|limits| limits.high_water.min(limits.output));
+        self.out.borrow_mut().set_high_water(mark);
+    }
+
+    // ---- deadlines
+
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        let clocks = self.clocks.borrow();
+        clocks
+            .as_ref()
+            .map_or_else(Deadlines::default, |clocks| clocks.deadlines())
+    }
+
+    pub(crate) fn set_deadlines(&self, deadlines: Deadlines) {
+        let timed = self.clocks.borrow().is_some();
+        if timed && self.home().is_some() {
+            self.time(|clocks, now| clocks.set(deadlines, now));
+        } else if timed || deadlines != Deadlines::default() {
+            self.clocks.replace(Some(Box::new(Clocks::new(deadlines))));
+            self.start_clocks();
         }
-        if let Some(timeout) = self.idle_timeout.get()
-            && self.phase.get() == Phase::Open
+    }
+
+    /// It was registered, or has come up, or gets its first deadline.
+    pub(crate) fn start_clocks(&self) {
+        let up = self.phase.get() == Phase::Open;
+        self.time(|clocks, now| clocks.start(now, up));
+    }
+
+    /// Tells the clocks of something that happens now. Without deadlines there are none to tell.
+    #[inline]
+    pub(crate) fn time(&self, event: impl FnOnce(&mut Clocks, Instant)) {
+        if self.clocks.borrow().is_some() {
+            self.time_it(event);
+        }
+    }
+
+    fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
+        let Some(home) = self.home() else { return };
+        let next = match &mut *self.clocks.borrow_mut() {
+            Some(clocks) => {
+                event(clocks, home.now());
+                clocks.next()
+            }
+            None => None,
+        };
+        // Set earlier when it has to be, never later: when it is due it looks again.
+        if let Some((when, _)) = next
             && !self.is_ending()
+            && self.phase.get() != Phase::Closed
         {
-            self.last_moved.set(Instant::now());
-            let timer = home.set_timer(timeout, Task::Idle(self.id.get()));
-            self.idle_timer.set(Some(timer));
+            match self.deadline_timer.get() {
+                Some((_, due)) if due <= when => {}
+                Some((timer, _)) => {
+                    home.reset_timer_at(timer, when);
+                    self.deadline_timer.set(Some((timer, when)));
+                }
+                None => {
+                    let timer = home.set_timer_at(when, Task::Deadline(self.id.get()));
+                    self.deadline_timer.set(Some((timer, when)));
+                }
+            }
         }
     }
 
-    /// The idle timer fired: was it idle all the time? If not, when to look again.
-    pub(crate) fn idle_at(self: &Rc<Self>, now: Instant) -> Option<Instant> {
-        let deadline = self
-            .last_moved
-            .get()
-            .checked_add(self.idle_timeout.get()?)?;
-        if deadline > now {
-            return Some(deadline);
+    /// The deadline timer is due: has a deadline passed? If not, when to look again.
+    pub(crate) fn look_at_clocks(self: &Rc<Self>, now: Instant) -> Option<Instant> {
+        let next = match &mut *self.clocks.borrow_mut() {
+            Some(clocks) => {
+                if self.paused.get() || self.held.get() || self.chat.choked.get() {
+                    clocks.resume(now);
+                }
+                if !self.blocked.get() {
+                    clocks.drained();
+                }
+                clocks.next()
+            }
+            None => None,
+        };
+        match next {
+            Some((when, _)) if when > now => {
+                if let Some((timer, _)) = self.deadline_timer.get() {
+                    self.deadline_timer.set(Some((timer, when)));
+                }
+                return Some(when);
+            }
+            Some((_, Passed::Deadline(which))) => self.end(Close::Timeout(which)),
+            Some((_, Passed::Connect)) => self.connect_timed_out(),
+            None => {}
         }
-        self.idle_timer.set(None);
-        self.end(Close::Timeout(Deadline::Idle));
+        self.deadline_timer.set(None);
         None
     }
 }

@@ -141,7 +141,7 @@ fn a_connection_that_is_not_answered_fails_at_its_deadline() {
         socket
     });
     let addr = addr.as_socket().unwrap();
-    let error = failure_of(Connector::new(addr).deadline(Duration::from_millis(100)));
+    let error = failure_of(Connector::new(addr).connect_timeout(Duration::from_millis(100)));
     assert_eq!(error.io_kind(), Some(ErrorKind::TimedOut));
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
     drop(fill);
@@ -151,7 +151,7 @@ fn a_connection_that_is_not_answered_fails_at_its_deadline() {
 fn the_deadline_is_no_more_once_the_connection_is_up() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (listener, addr) = listener();
-    let connector = Connector::new(addr).deadline(Duration::from_millis(50));
+    let connector = Connector::new(addr).connect_timeout(Duration::from_millis(50));
     let chat = connector.connect_on(&event_loop, log.session()).unwrap();
     run_until(&event_loop, || log.has("connect"));
     let after = Log::default();

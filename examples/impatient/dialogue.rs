@@ -30,7 +30,7 @@ impl Dialogue {
     /// Connects, and listens to the greeting.
     pub fn open(target: Target) -> Result<(Dialogue, Exchange)> {
         let heard = Rc::<RefCell<Heard>>::default();
-        let chat = Connector::new(target).deadline(PATIENCE).connect({
+        let chat = Connector::new(target).connect_timeout(PATIENCE).connect({
             let heard = Rc::clone(&heard);
             move |chat| Listener { chat, heard }
         })?;

@@ -26,7 +26,7 @@ pub struct Impatient {
 impl Impatient {
     /// Sends one to the server.
     pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
-        Connector::new(target).deadline(PATIENCE).connect(|chat| {
+        Connector::new(target).connect_timeout(PATIENCE).connect(|chat| {
             chat.set_idle_timeout(PATIENCE);
             Impatient {
                 chat,

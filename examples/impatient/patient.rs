@@ -21,7 +21,7 @@ pub struct Patient {
 impl Patient {
     /// Sends one to the server; it stays until its channel is closed.
     pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
-        Connector::new(target).deadline(PATIENCE).connect(|chat| {
+        Connector::new(target).connect_timeout(PATIENCE).connect(|chat| {
             chat.set_idle_timeout(PATIENCE);
             Patient {
                 chat,

@@ -9,6 +9,7 @@ use crate::dispatcher::Driven;
 use crate::error::Close;
 use crate::fifo::Item;
 use crate::state::{Core, Phase};
+use crate::told::{Escaped, told};
 
 impl Home {
     pub(crate) fn is_shutting_down(&self) -> bool {
@@ -22,6 +23,9 @@ impl Home {
         }
         self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
         for core in self.cores() {
+            if core.lingering.get() {
+                continue;
+            }
             match core.phase.get() {
                 Phase::Open if core.chat.is_chat.get() => core.close_when_done(Close::Shutdown),
                 Phase::Open => {
@@ -67,7 +71,13 @@ impl Core {
         // What prints a reason may be the user's code too.
         let logged = catch_unwind(AssertUnwindSafe(|| {
             let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
-            tracing::debug!(%why, bytes_in, bytes_out, "closed");
+            let records_in = self.records_in.get();
+            let what = if self.lingering.get() {
+                "lingered"
+            } else {
+                "closed"
+            };
+            tracing::debug!(why = %Escaped(why), bytes_in, bytes_out, records_in, "{what}");
         }));
         let queue: VecDeque<Item> = self.out.borrow_mut().discard();
         // One by one: a second panic while the first unwinds would abort the process.
@@ -81,10 +91,8 @@ impl Core {
         drop_each(queue);
         let failed = [logged, told, dropped];
         for panic in failed.into_iter().filter_map(std::result::Result::err) {
-            tracing::error!(
-                message = message(&*panic),
-                "a handler panicked as it closed"
-            );
+            let message = message(&*panic);
+            told!(error, message = %Escaped(message), "a handler panicked as it closed");
         }
     }
 }

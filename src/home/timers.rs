@@ -18,10 +18,8 @@ pub(crate) enum Task {
     Every(Box<dyn FnMut()>, Duration),
     /// `handle_timer` of a channel, once or periodically.
     Channel(ChannelId, Option<Duration>),
-    /// Is the channel idle?
-    Idle(ChannelId),
-    /// A connection has taken too long.
-    Connect(ChannelId),
+    /// Has a deadline of the channel passed?
+    Deadline(ChannelId),
     /// Accepting may work again.
     Accept,
     /// A shutdown's grace is over.
@@ -30,12 +28,18 @@ pub(crate) enum Task {
 
 impl Home {
     pub(crate) fn set_timer(&self, delay: Duration, task: Task) -> TimerId {
-        let deadline = deadline_after(self.now(), delay);
+        self.set_timer_at(deadline_after(self.now(), delay), task)
+    }
+
+    pub(crate) fn set_timer_at(&self, deadline: Instant, task: Task) -> TimerId {
         self.timers.borrow_mut().insert(deadline, task)
     }
 
     pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
-        let deadline = deadline_after(self.now(), delay);
+        self.reset_timer_at(id, deadline_after(self.now(), delay))
+    }
+
+    pub(crate) fn reset_timer_at(&self, id: TimerId, deadline: Instant) -> bool {
         self.timers.borrow_mut().reset(id, deadline)
     }
 
@@ -122,16 +126,13 @@ impl Home {
                     core.timers.borrow_mut().remove(&id);
                 }
             }
-            Task::Idle(channel) => match self.core(channel).and_then(|core| core.idle_at(now)) {
-                Some(deadline) => {
-                    let _ = restore(deadline, Task::Idle(channel));
-                }
-                None => finish(),
-            },
-            Task::Connect(channel) => {
-                finish();
-                if let Some(core) = self.core(channel) {
-                    core.connect_timed_out();
+            Task::Deadline(channel) => {
+                let core = self.core(channel);
+                match core.and_then(|core| core.look_at_clocks(now)) {
+                    Some(deadline) => {
+                        let _ = restore(deadline, Task::Deadline(channel));
+                    }
+                    None => finish(),
                 }
             }
             Task::Accept => {
@@ -141,20 +142,20 @@ impl Home {
             Task::Grace => {
                 finish();
                 for core in self.cores() {
-                    core.reset_on_close();
+                    // Of one that lingers everything was sent.
+                    if !core.lingering.get() {
+                        core.reset_on_close();
+                    }
                     core.end(Close::Shutdown);
                 }
             }
         }
     }
 
-    pub(crate) fn count_accept(&self) {
-        self.count(|stats| stats.accepted += 1);
-    }
-
-    /// Stops a listener for which there is no descriptor or memory.
+    /// Stops a listener for which there is no descriptor or memory. What lingers has to go for it.
     pub(crate) fn pause_accepting(&self, core: &Rc<Core>) {
         core.starved.set(true);
+        self.stop_lingering();
         self.accepting_paused.borrow_mut().push(Rc::clone(core));
         if self.accept_timer.get().is_none() {
             let timer = self.set_timer(ACCEPT_PAUSE, Task::Accept);

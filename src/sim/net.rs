@@ -1,0 +1,550 @@
+//! The network in memory: TCP as programs see it, without segments and acknowledgements.
+//!
+//! What one end sends is on its way until [`Net::progress`] lets it arrive: at the beginning of each
+//! wait, and whenever a script does something. That is what makes a reset lose something: a socket
+//! that is closed with unread input resets the connection, and what it sent just before never
+//! arrives. (RFC 1122 4.2.2.13, RFC 2525 2.17.)
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::conditions::{Call, Conditions};
+use super::end::{End, Ended, Owner, State};
+use super::rng::Rng;
+use crate::poller::{Interest, Ready};
+
+/// Names an end or a listener; never used twice in a network.
+pub(super) type Id = u64;
+
+pub(super) struct Net {
+    pub(super) rng: Rng,
+    pub(super) conditions: Conditions,
+    start: Instant,
+    pub(super) elapsed: Duration,
+    ends: BTreeMap<Id, End>,
+    listeners: BTreeMap<Id, Listening>,
+    watched: BTreeMap<Id, Watched>,
+    faults: VecDeque<(Call, io::Error)>,
+    pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
+    pub(super) black_holes: BTreeSet<SocketAddr>,
+    last_id: Id,
+    last_port: u16,
+}
+
+struct Listening {
+    addr: SocketAddr,
+    only_v6: bool,
+    backlog: usize,
+    queue: VecDeque<Id>,
+    owner: Owner,
+}
+
+/// What a poller was told to watch.
+struct Watched {
+    poller: Id,
+    key: usize,
+    interest: Interest,
+}
+
+impl Net {
+    pub(super) fn new(seed: u64) -> Self {
+        Net {
+            rng: Rng::new(seed),
+            conditions: Conditions::default(),
+            // The only time that is asked for: what is added to it is virtual.
+            start: Instant::now(),
+            elapsed: Duration::ZERO,
+            ends: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            faults: VecDeque::new(),
+            hosts: BTreeMap::new(),
+            black_holes: BTreeSet::new(),
+            last_id: 0,
+            // Where the ports begin that systems give out (RFC 6335 6).
+            last_port: 49_151,
+        }
+    }
+
+    pub(super) fn new_id(&mut self) -> Id {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn new_port(&mut self) -> u16 {
+        self.last_port = self.last_port.checked_add(1).unwrap_or(49_152);
+        self.last_port
+    }
+
+    // ---- time and chance
+
+    pub(super) fn now(&self) -> Instant {
+        self.start.checked_add(self.elapsed).unwrap_or(self.start)
+    }
+
+    pub(super) fn sleep(&mut self, time: Duration) {
+        self.elapsed = self.elapsed.saturating_add(time);
+    }
+
+    pub(super) fn fail(&mut self, call: Call, error: io::Error) {
+        self.faults.push_back((call, error));
+    }
+
+    pub(super) fn fault(&mut self, call: Call) -> io::Result<()> {
+        let found = self.faults.iter().position(|(failing, _)| *failing == call);
+        match found.and_then(|index| self.faults.remove(index)) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// How much of `most` a call moves, or that it moves nothing.
+    fn partly(&mut self, most: usize, short: f64) -> io::Result<usize> {
+        if self.rng.chance(self.conditions.would_block) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match self.rng.chance(short) {
+            true => Ok(1 + self.rng.below(most)),
+            false => Ok(most),
+        }
+    }
+
+    // ---- listening
+
+    pub(super) fn listen(
+        &mut self,
+        mut addr: SocketAddr,
+        only_v6: bool,
+        backlog: usize,
+        owner: Owner,
+    ) -> io::Result<Id> {
+        if addr.port() == 0 {
+            addr.set_port(self.new_port());
+        }
+        if self.listeners.values().any(|it| it.addr == addr) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let id = self.new_id();
+        let listening = Listening {
+            addr,
+            only_v6,
+            backlog: backlog.max(1),
+            queue: VecDeque::new(),
+            owner,
+        };
+        self.listeners.insert(id, listening);
+        Ok(id)
+    }
+
+    pub(super) fn listening_at(&self, id: Id) -> io::Result<SocketAddr> {
+        match self.listeners.get(&id) {
+            Some(listening) => Ok(listening.addr),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Who takes connections to this address.
+    fn listener_at(&self, addr: SocketAddr) -> Option<Id> {
+        let takes = |it: &Listening| {
+            it.addr == addr
+                || (it.addr.port() == addr.port()
+                    && it.addr.ip().is_unspecified()
+                    && (it.addr.is_ipv4() == addr.is_ipv4() || (addr.is_ipv4() && !it.only_v6)))
+        };
+        let mut found = self.listeners.iter().filter(|(_, it)| takes(it));
+        found.next().map(|(id, _)| *id)
+    }
+
+    /// Takes a connection out of the queue.
+    pub(super) fn accept(&mut self, id: Id, owner: Owner) -> io::Result<(Id, SocketAddr)> {
+        let waiting = self.listeners.get(&id).map(|it| it.queue.len());
+        match waiting {
+            None => return Err(io::ErrorKind::InvalidInput.into()),
+            Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
+            Some(_) => {}
+        }
+        if owner == Owner::Loop {
+            if let Err(error) = self.fault(Call::Accept) {
+                if is_fatal(error.kind())
+                    && let Some(gone) = self.dequeue(id)
+                {
+                    self.close(gone, true);
+                }
+                return Err(error);
+            }
+            self.partly(1, 0.0)?;
+        }
+        let accepted = self.dequeue(id);
+        let end = accepted.and_then(|id| Some((id, self.ends.get_mut(&id)?)));
+        let Some((accepted, end)) = end else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        end.owner = owner;
+        Ok((accepted, end.remote))
+    }
+
+    fn dequeue(&mut self, id: Id) -> Option<Id> {
+        self.listeners.get_mut(&id)?.queue.pop_front()
+    }
+
+    // ---- connecting
+
+    /// A new end on its way to `to`. `from` may have no port, or be left to the network.
+    pub(super) fn connect(&mut self, from: Option<SocketAddr>, to: SocketAddr, owner: Owner) -> Id {
+        let loopback = match to {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        };
+        let mut local = from.unwrap_or(SocketAddr::new(loopback, 0));
+        if local.port() == 0 {
+            local.set_port(self.new_port());
+        }
+        let id = self.new_id();
+        self.ends.insert(id, End::new(local, to, owner));
+        id
+    }
+
+    /// A connection that is up already; the first end is nobody's yet.
+    pub(super) fn pair(&mut self, owner: Owner, other: Owner) -> (Id, Id) {
+        let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.new_port());
+        let second = self.connect(None, addr, other);
+        let first = self.meet(second, owner);
+        (first, second)
+    }
+
+    /// Makes the other end of a connection that is under way.
+    fn meet(&mut self, id: Id, owner: Owner) -> Id {
+        let met = self.new_id();
+        if let Some(end) = self.ends.get_mut(&id) {
+            end.state = State::Up;
+            end.other = Some(met);
+            let mut other = End::new(end.remote, end.local, owner);
+            other.state = State::Up;
+            other.other = Some(id);
+            self.ends.insert(met, other);
+        }
+        met
+    }
+
+    /// Brings a connection that is under way further, if it can be. Says whether it was.
+    fn advance_connection(&mut self, id: Id) -> bool {
+        let Some(end) = self.ends.get_mut(&id) else {
+            return false;
+        };
+        if end.state != State::Connecting || self.black_holes.contains(&end.remote) {
+            return false;
+        }
+        let to = end.remote;
+        let Some(listener) = self.listener_at(to) else {
+            if let Some(end) = self.ends.get_mut(&id) {
+                end.state = State::Dead;
+                end.error = Some(io::ErrorKind::ConnectionRefused);
+                end.outside.ended = Some(Ended::Refused);
+            }
+            return true;
+        };
+        let room = |it: &Listening| it.queue.len() < it.backlog;
+        if !self.listeners.get(&listener).is_some_and(room) {
+            return false;
+        }
+        let met = self.meet(id, Owner::Queue);
+        if let Some(listening) = self.listeners.get_mut(&listener) {
+            listening.queue.push_back(met);
+        }
+        true
+    }
+
+    // ---- moving bytes
+
+    /// All that is on its way arrives, and peers read and write what they can. Says whether
+    /// anything has changed.
+    pub(super) fn progress(&mut self) -> bool {
+        let ids: Vec<Id> = self.ends.keys().copied().collect();
+        let mut changed = false;
+        for id in &ids {
+            changed |= self.advance_connection(*id);
+            changed |= self.write_as_peer(*id);
+            changed |= self.turn_away(*id);
+        }
+        for end in self.ends.values_mut() {
+            if end.owner != Owner::Nobody {
+                changed |= end.arrive();
+                changed |= end.read_as_peer();
+            }
+        }
+        changed
+    }
+
+    /// What a peer has written goes on its way, as far as there is room.
+    fn write_as_peer(&mut self, id: Id) -> bool {
+        let room = self.room(id);
+        let Some(end) = self.ends.get_mut(&id).filter(|end| end.is_up()) else {
+            return false;
+        };
+        let outbox = &mut end.outside.outbox;
+        let count = outbox.len().min(room);
+        let data: Vec<u8> = outbox.drain(..count).collect();
+        let finishes = end.outside.finishing && outbox.is_empty() && !end.write_shut;
+        end.write_shut |= finishes;
+        if let Some(other) = end.other.and_then(|other| self.ends.get_mut(&other)) {
+            other.bytes.extend(data);
+            other.finished |= finishes;
+        }
+        finishes || count > 0
+    }
+
+    /// What comes to an end that is closed is answered with a reset.
+    fn turn_away(&mut self, id: Id) -> bool {
+        let Some(end) = self.ends.get_mut(&id) else {
+            return false;
+        };
+        if end.owner != Owner::Nobody || end.bytes.is_empty() {
+            return false;
+        }
+        end.bytes.clear();
+        self.reset(id);
+        true
+    }
+
+    /// How much more this end may send.
+    pub(super) fn room(&self, id: Id) -> usize {
+        let other = self.ends.get(&id).and_then(|end| end.other);
+        match other.and_then(|other| self.ends.get(&other)) {
+            Some(other) => self
+                .conditions
+                .buffer
+                .max(1)
+                .saturating_sub(other.bytes.len()),
+            None => 0,
+        }
+    }
+
+    pub(super) fn recv(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Err(error) = self.fault(Call::Recv) {
+            return Err(self.strike(id, error));
+        }
+        let end = self.end(id)?;
+        match end.state {
+            State::Connecting => return Err(io::ErrorKind::NotConnected.into()),
+            _ if end.arrived > 0 => {}
+            _ => {
+                if let Some(error) = end.error.take() {
+                    return Err(error.into());
+                }
+                return match end.state == State::Dead || end.finish_arrived {
+                    true => Ok(0),
+                    false => Err(io::ErrorKind::WouldBlock.into()),
+                };
+            }
+        }
+        let most = end.arrived.min(buffer.len());
+        let count = match most {
+            0 => 0,
+            most => self.partly(most, self.conditions.short_reads)?,
+        };
+        for (place, byte) in buffer.iter_mut().zip(self.end(id)?.take_arrived(count)) {
+            *place = byte;
+        }
+        Ok(count)
+    }
+
+    pub(super) fn send(&mut self, id: Id, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Err(error) = self.fault(Call::Send) {
+            return Err(self.strike(id, error));
+        }
+        let end = self.end(id)?;
+        if let Some(error) = end.error.take() {
+            return Err(error.into());
+        }
+        match end.state {
+            State::Connecting => return Err(io::ErrorKind::NotConnected.into()),
+            State::Dead => return Err(io::ErrorKind::BrokenPipe.into()),
+            State::Up if end.write_shut => return Err(io::ErrorKind::BrokenPipe.into()),
+            State::Up => {}
+        }
+        let other = end.other;
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        if offered == 0 {
+            return Ok(0);
+        }
+        let most = offered.min(self.room(id));
+        if most == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.partly(most, self.conditions.short_writes)?;
+        if let Some(other) = other.and_then(|other| self.ends.get_mut(&other)) {
+            let bytes = parts.iter().flat_map(|part| part.iter());
+            other.bytes.extend(bytes.take(count));
+        }
+        Ok(count)
+    }
+
+    pub(super) fn shutdown_write(&mut self, id: Id) -> io::Result<()> {
+        let end = self.end(id)?;
+        if !end.is_up() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        end.write_shut = true;
+        if let Some(other) = end.other.and_then(|other| self.ends.get_mut(&other)) {
+            other.finished = true;
+        }
+        Ok(())
+    }
+
+    /// An error that was asked for: some of them are the end of the connection.
+    fn strike(&mut self, id: Id, error: io::Error) -> io::Error {
+        if is_fatal(error.kind()) {
+            self.reset(id);
+            if let Some(end) = self.ends.get_mut(&id) {
+                end.state = State::Dead;
+            }
+        }
+        error
+    }
+
+    /// Resets the connection of this end, which is done with it.
+    pub(super) fn reset(&mut self, id: Id) {
+        let Some(end) = self.ends.get_mut(&id).filter(|end| end.is_up()) else {
+            return;
+        };
+        end.state = State::Dead;
+        if let Some(other) = end.other.and_then(|other| self.ends.get_mut(&other)) {
+            other.be_reset();
+        }
+    }
+
+    /// Its owner lets go of an end or a listener. An end with unread input resets its connection;
+    /// any other finishes it.
+    pub(super) fn close(&mut self, id: Id, reset: bool) {
+        if let Some(listening) = self.listeners.remove(&id) {
+            for waiting in listening.queue {
+                self.close(waiting, true);
+            }
+            return;
+        }
+        let Some(end) = self.ends.get_mut(&id) else {
+            return;
+        };
+        let other = end.other;
+        if reset || end.reset_on_close || !end.bytes.is_empty() {
+            self.reset(id);
+        } else if end.is_up() {
+            end.outside.finishing = true;
+            self.write_as_peer(id);
+        }
+        if let Some(end) = self.ends.get_mut(&id) {
+            end.owner = Owner::Nobody;
+            end.bytes.clear();
+            end.arrived = 0;
+        }
+        let gone = |id: &Id| {
+            self.ends
+                .get(id)
+                .is_none_or(|end| end.owner == Owner::Nobody)
+        };
+        if other.is_none_or(|other| gone(&other)) {
+            self.ends.remove(&id);
+            other.map(|other| self.ends.remove(&other));
+        }
+    }
+
+    pub(super) fn end(&mut self, id: Id) -> io::Result<&mut End> {
+        let end = self.ends.get_mut(&id);
+        end.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    // ---- watching
+
+    pub(super) fn watch(
+        &mut self,
+        poller: Id,
+        id: Id,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.fault(Call::Watch)?;
+        if self.watched.contains_key(&id) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let watched = Watched {
+            poller,
+            key,
+            interest,
+        };
+        self.watched.insert(id, watched);
+        Ok(())
+    }
+
+    pub(super) fn set_interest(&mut self, id: Id, interest: Interest) -> io::Result<()> {
+        self.fault(Call::Watch)?;
+        match self.watched.get_mut(&id) {
+            Some(watched) => watched.interest = interest,
+            None => return Err(io::ErrorKind::NotFound.into()),
+        }
+        Ok(())
+    }
+
+    /// One-shot: it has reported, and has to be armed again.
+    pub(super) fn disarm(&mut self, id: Id) {
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.interest = Interest::NONE;
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, id: Id) {
+        self.watched.remove(&id);
+    }
+
+    /// What there is to report to this poller.
+    pub(super) fn ready(&self, poller: Id) -> Vec<(Id, Ready)> {
+        let watched = self.watched.iter().filter(|(_, it)| it.poller == poller);
+        let reported = watched.map(|(id, it)| (*id, self.look(*id, it)));
+        reported
+            .filter(|(_, ready)| ready.read || ready.write || ready.urgent)
+            .collect()
+    }
+
+    fn look(&self, id: Id, watched: &Watched) -> Ready {
+        let mut ready = Ready::NOTHING;
+        ready.key = watched.key;
+        // One-shot, and not armed again.
+        if watched.interest == Interest::NONE {
+            return ready;
+        }
+        if let Some(listening) = self.listeners.get(&id) {
+            ready.read = watched.interest.read && !listening.queue.is_empty();
+        } else if let Some(end) = self.ends.get(&id) {
+            let (read, write) = end.readiness(self.room(id));
+            let hung_up = end.has_hung_up();
+            ready.read = (watched.interest.read && read) || hung_up;
+            ready.write = (watched.interest.write && write) || hung_up;
+            ready.urgent = watched.interest.read && end.urgent.is_some();
+        }
+        ready
+    }
+
+    // ---- counting
+
+    /// Sockets of loops that are open.
+    pub(super) fn sockets(&self) -> usize {
+        let of_loop = |owner: Owner| owner == Owner::Loop;
+        let ends = self.ends.values().filter(|it| of_loop(it.owner));
+        let listeners = self.listeners.values().filter(|it| of_loop(it.owner));
+        ends.count() + listeners.count()
+    }
+
+    pub(super) fn registrations(&self) -> usize {
+        self.watched.len()
+    }
+}
+
+/// Whether an error of this kind is the end of its connection.
+fn is_fatal(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
+    matches!(
+        kind,
+        ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut
+    )
+}

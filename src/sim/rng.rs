@@ -1,0 +1,37 @@
+//! Where the simulated network's chances come from.
+
+/// splitmix64: small, fast, and the same on every platform and in every version.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Rng(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number under `bound`, or 0 when that is 0. The bias of a remainder is no matter here.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % (bound.max(1) as u64)) as usize
+    }
+
+    /// True so often: never at 0.0, always at 1.0.
+    pub(crate) fn chance(&mut self, chance: f64) -> bool {
+        // No number is drawn for what can not happen, so that one condition does not disturb the
+        // others.
+        chance > 0.0 && ((self.next() >> 11) as f64) < chance * (1u64 << 53) as f64
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}

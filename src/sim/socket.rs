@@ -1,0 +1,125 @@
+//! The simulated arm of the socket seam.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use super::Shared;
+use super::end::Owner;
+use super::net::Id;
+use crate::Addr;
+
+/// A socket of a simulated network, in the hands of a loop.
+pub(crate) struct Socket {
+    net: Shared,
+    id: Id,
+    listening: bool,
+}
+
+impl Socket {
+    pub(super) fn new(net: &Shared, id: Id, listening: bool) -> Self {
+        Socket {
+            net: net.clone(),
+            id,
+            listening,
+        }
+    }
+
+    pub(super) fn id(&self) -> Id {
+        self.id
+    }
+
+    pub(super) fn is_of(&self, net: &Shared) -> bool {
+        self.net.is(net)
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<Addr> {
+        let mut net = self.net.lock();
+        let end = net.end(self.id)?;
+        match end.is_up() {
+            true => Ok(end.remote.into()),
+            false => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Addr> {
+        let mut net = self.net.lock();
+        let addr: SocketAddr = match self.listening {
+            true => net.listening_at(self.id)?,
+            false => net.end(self.id)?.local,
+        };
+        Ok(addr.into())
+    }
+
+    #[expect(clippy::unused_self, reason = "as the kernel's")]
+    pub(crate) fn set_nodelay(&self, _on: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "as the kernel's")]
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening
+    }
+
+    pub(crate) fn connected(&self) -> io::Result<Option<Addr>> {
+        let mut net = self.net.lock();
+        let end = net.end(self.id)?;
+        if let Some(error) = end.error.take() {
+            return Err(error.into());
+        }
+        Ok(end.is_up().then(|| end.remote.into()))
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(Socket, Addr)> {
+        let (id, peer) = self.net.lock().accept(self.id, Owner::Loop)?;
+        Ok((Socket::new(&self.net, id, false), peer.into()))
+    }
+
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.net.lock().recv(self.id, buffer)
+    }
+
+    pub(crate) fn drop_out_of_band(&self) {
+        if let Ok(end) = self.net.lock().end(self.id) {
+            end.urgent = None;
+        }
+    }
+
+    pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
+        self.send_gathered(&[IoSlice::new(data)])
+    }
+
+    pub(crate) fn send_gathered(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.net.lock().send(self.id, parts)
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        self.net.lock().shutdown_write(self.id)
+    }
+
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        if !self.listening {
+            self.net.lock().end(self.id)?.reset_on_close = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.net.lock().close(self.id, false);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("simulated", &self.id)
+            .field("listening", &self.listening)
+            .finish()
+    }
+}
