@@ -120,8 +120,14 @@ fn main() -> Result {
         filling: vec![b'x'; 64 * 1024].into(),
     });
     let listener = Server::new(("127.0.0.1", args.port))
-        // Lines of a mebibyte are part of the protocol.
-        .limits(Limits::default().record(2 << 20))
+        .limits(
+            Limits::default()
+                // Lines of a mebibyte are part of the protocol.
+                .record(2 << 20)
+                // All clients come from this machine, tens of thousands of them.
+                .connections(65_536)
+                .per_address(Limits::UNLIMITED),
+        )
         .listen(move |chat| Session {
             chat,
             shared: Rc::clone(&shared),

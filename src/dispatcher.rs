@@ -122,7 +122,7 @@ pub trait Dispatcher: Any {
     }
 
     /// The channel has ended, and this is why: exactly once, and the last call. Its socket is
-    /// closed already; the dispatcher is dropped next.
+    /// closed already, or out of its hands; the dispatcher is dropped next.
     fn handle_close(&mut self, why: &Close) {
         let _ = why;
     }
@@ -285,8 +285,7 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
                         tracing::debug!(%error, "a connection was gone before its accept");
                     }
                     Refusal::Resources => {
-                        told!(warn, %error, "accepting pauses");
-                        home.pause_accepting(core);
+                        home.pause_accepting(core, &error);
                         break;
                     }
                     Refusal::Listener => return Err(Error::from(error).context("accept")),

@@ -279,7 +279,11 @@ impl Home {
         if !core.is_ending()
             && let Err(error) = core.watch(self, interest)
         {
-            core.end(Close::Io(error));
+            match core.phase.get() {
+                // What the poller lacks it may have later; a listener is not given up for it.
+                Phase::Listening => self.pause_accepting(core, &error),
+                _ => core.end(Close::Io(error)),
+            }
         }
         if core.is_ending() {
             self.finish(core);

@@ -365,13 +365,17 @@ impl Core {
             Ok(count) => {
                 self.bytes_out.set(self.bytes_out.get() + *count as u64);
                 self.blocked.set(*count < offered);
-                self.time(Clocks::moved);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked.set(true),
             Err(_) => return outcome,
         }
         let (all, sent) = (!self.blocked.get(), self.bytes_out.get());
-        self.time(|clocks, now| clocks.offered(now, all, sent));
+        self.time(|clocks, now| {
+            if outcome.is_ok() {
+                clocks.moved(now);
+            }
+            clocks.offered(now, all, sent);
+        });
         outcome
     }
 

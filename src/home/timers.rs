@@ -1,5 +1,6 @@
 //! What the loop does at a time: the tasks of its timers.
 
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use crate::error::Close;
 use crate::registry::ChannelId;
 use crate::state::Core;
 use crate::timer::{Expired, TimerId};
+use crate::told::told;
 
 /// How long accepting pauses for want of descriptors or memory, unless a channel ends before.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -153,7 +155,8 @@ impl Home {
     }
 
     /// Stops a listener for which there is no descriptor or memory. What lingers has to go for it.
-    pub(crate) fn pause_accepting(&self, core: &Rc<Core>) {
+    pub(crate) fn pause_accepting(&self, core: &Rc<Core>, error: &io::Error) {
+        told!(warn, %error, "accepting pauses");
         core.starved.set(true);
         self.stop_lingering();
         self.accepting_paused.borrow_mut().push(Rc::clone(core));

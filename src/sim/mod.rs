@@ -134,7 +134,7 @@ impl Network {
         let id = net.connect(from.into(), addr, Owner::Peer);
         net.progress();
         let local = net.end(id)?.local;
-        Ok(Peer::new(&self.0, id, local))
+        Ok(Peer::new(&self.0, id, local, addr))
     }
 
     /// A server outside, for a loop to connect to. Port 0 picks a free one.
@@ -163,12 +163,9 @@ impl Network {
     /// # Ok(()) }
     /// ```
     pub fn pair(&self) -> (crate::Socket, Peer) {
-        let mut net = self.0.lock();
-        let (socket, peer) = net.pair(Owner::Loop, Owner::Peer);
-        let addr = net.end(peer).map(|end| end.local);
-        let addr = addr.unwrap_or_else(|_| SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0));
+        let (socket, peer, addrs) = self.0.lock().pair(Owner::Loop, Owner::Peer);
         let socket = Socket::new(&self.0, socket, false);
-        (socket.into(), Peer::new(&self.0, peer, addr))
+        (socket.into(), Peer::new(&self.0, peer, addrs.0, addrs.1))
     }
 
     /// A socket that listens, for a channel of layer 1 to [adopt](crate::Channel::adopt): the
@@ -255,17 +252,26 @@ impl Network {
     /// When the loop fails, belongs to another network, or never comes to rest: 100,000 turns in
     /// which no time passed, because a handler keeps giving itself work.
     pub fn settle(&self, event_loop: &EventLoop) -> Result {
-        let poller = self.poller_of(event_loop)?;
+        self.poller_of(event_loop)?;
         for _ in 0..TURNS {
-            let goes_on = event_loop.run_once(Duration::ZERO)?;
-            let busy = event_loop.next_timeout() == Some(Duration::ZERO);
-            if !goes_on || !(busy || poller.has_news()) {
+            if !event_loop.run_once(Duration::ZERO)? || self.is_at_rest(event_loop)? {
                 return Ok(());
             }
         }
         Err(Error::new(format!(
             "the loop did not come to rest in {TURNS} turns"
         )))
+    }
+
+    /// Whether nothing can happen any more without time passing: a turn of the loop would find nothing
+    /// to do.
+    ///
+    /// # Errors
+    /// When the loop belongs to another network.
+    pub fn is_at_rest(&self, event_loop: &EventLoop) -> Result<bool> {
+        let poller = self.poller_of(event_loop)?;
+        let busy = event_loop.next_timeout() == Some(Duration::ZERO);
+        Ok(!busy && !poller.has_news())
     }
 
     /// Lets this much time pass, from one timer of the loop to the next, and settles it at each.

@@ -206,12 +206,18 @@ impl Net {
         id
     }
 
-    /// A connection that is up already; the first end is nobody's yet.
-    pub(super) fn pair(&mut self, owner: Owner, other: Owner) -> (Id, Id) {
-        let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.new_port());
-        let second = self.connect(None, addr, other);
+    /// A connection that is up already: both ends, and the addresses of the second and the first.
+    pub(super) fn pair(
+        &mut self,
+        owner: Owner,
+        other: Owner,
+    ) -> (Id, Id, (SocketAddr, SocketAddr)) {
+        let port = self.new_port();
+        let [to, from] =
+            [port, self.new_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let second = self.connect(Some(from), to, other);
         let first = self.meet(second, owner);
-        (first, second)
+        (first, second, (from, to))
     }
 
     /// Makes the other end of a connection that is under way.

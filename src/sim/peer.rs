@@ -36,17 +36,28 @@ pub struct Peer {
     net: Shared,
     id: Id,
     addr: SocketAddr,
+    peer_addr: SocketAddr,
 }
 
 impl Peer {
-    pub(super) fn new(net: &Shared, id: Id, addr: SocketAddr) -> Self {
+    pub(super) fn new(net: &Shared, id: Id, addr: SocketAddr, peer_addr: SocketAddr) -> Self {
         let net = net.clone();
-        Peer { net, id, addr }
+        Peer {
+            net,
+            id,
+            addr,
+            peer_addr,
+        }
     }
 
     /// Its own address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The address of the other end, the loop's.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.peer_addr
     }
 
     /// Writes. What the kernel's buffer has no room for follows as the loop reads. After
@@ -195,8 +206,9 @@ impl Service {
         let mut net = self.net.lock();
         net.progress();
         let (id, _) = net.accept(self.id, Owner::Peer).ok()?;
-        let addr = net.end(id).ok()?.local;
-        Some(Peer::new(&self.net, id, addr))
+        let end = net.end(id).ok()?;
+        let (addr, peer_addr) = (end.local, end.remote);
+        Some(Peer::new(&self.net, id, addr, peer_addr))
     }
 }
 
