@@ -263,7 +263,9 @@ impl Chat {
     }
 
     /// What ends the records from now on: from the very next byte that has not been delivered,
-    /// whether it has been received already or not.
+    /// whether it has been received already or not. In the middle of a
+    /// [`dot_block`](Terminator::dot_block) the dots that were removed so far are not put back: let
+    /// it end first.
     pub fn set_terminator(&self, terminator: Terminator) {
         let core = self.core();
         core.chat.terminator.replace(terminator);
@@ -342,10 +344,13 @@ impl Chat {
 
     fn push_item(&self, item: Item) {
         let core = self.core();
-        let refused = core.out.borrow_mut().push(item);
+        let (refused, over) = {
+            let mut out = core.out.borrow_mut();
+            (out.push(item), out.is_over())
+        };
         match refused {
             Some(item) => core.drop_later(VecDeque::from([item])),
-            None => core.touch(),
+            None => core.pushed(over),
         }
     }
 }

@@ -297,7 +297,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         let out = core.out.borrow();
         // At the low-water mark there is something to do even if nothing is left to send.
         let low_water = core.limit(|limits| limits.low_water);
-        out.is_actionable() || (core.chat.choked.get() && out.queued() <= low_water)
+        out.is_actionable() || (core.chat.choked.get() && out.is_low(low_water))
     }
 
     fn handle_connect(&mut self) -> Result {
@@ -340,17 +340,17 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
                 drop_each(lost);
             }
         }
-        let (queued, idle) = {
+        let (low, idle) = {
             let mut out = core.out.borrow_mut();
             if core.blocked.get() {
                 out.trim();
             }
-            (out.queued(), out.reclaim())
+            (out.is_low(low_water), out.reclaim())
         };
         if let Some(home) = core.home() {
             home.return_spare(idle);
         }
-        if core.chat.choked.get() && queued <= low_water && !core.is_ending() {
+        if core.chat.choked.get() && low && !core.is_ending() {
             core.chat.choked.set(false);
             core.time(Clocks::resume);
             self.session.handle_low_water()?;

@@ -26,6 +26,16 @@ const COPIED: usize = 4096;
 /// Room in the head's buffer that is not worth giving back.
 const SLACK: usize = 16 * 1024;
 
+/// More producers, hooks and parts than this are over the high-water mark, however few bytes are at
+/// hand: a producer may hold a file, and a peer that reads nothing can ask for one with each line.
+const MANY: usize = 64;
+
+/// Down to this many, input goes on.
+const FEW: usize = 16;
+
+/// What a producer is asked for all the same when more than the mark waits behind it.
+const PIECE: usize = 16 * 1024;
+
 /// How many parts one gathered write has at most. Linux takes 1,024, but the bytes of a turn's
 /// budget fill far fewer.
 const GATHERED: usize = 64;
@@ -119,7 +129,7 @@ impl Fifo {
         self.behind += data.len();
         self.rest.push_back(Item::Large(data.clone()));
         self.settle();
-        self.queued() > self.high_water
+        self.is_over()
     }
 
     /// A push that is not plain.
@@ -144,7 +154,17 @@ impl Fifo {
             }
         }
         self.settle();
-        self.queued() > self.high_water
+        self.is_over()
+    }
+
+    /// Whether it is over its high-water mark, in bytes or in items.
+    pub fn is_over(&self) -> bool {
+        self.queued() > self.high_water || self.rest.len() > MANY
+    }
+
+    /// Whether it has fallen to its low-water mark.
+    pub fn is_low(&self, low_water: usize) -> bool {
+        self.queued() <= low_water && self.rest.len() <= FEW
     }
 
     /// Sees anew how far the head takes plain pushes.
@@ -162,6 +182,10 @@ impl Fifo {
             return Some(item);
         }
         self.sealed = matches!(item, Item::Close(_));
+        // No more is added to what is before it: that need not keep room.
+        if let Some(Item::Small(tail)) = self.rest.back_mut() {
+            tail.shrink_to_fit();
+        }
         self.rest.push_back(item);
         self.settle();
         None
@@ -276,10 +300,14 @@ impl Fifo {
                     self.rest.push_front(Item::Large(data.into()));
                     return Front::Send;
                 }
-                Item::Producer(producer) if !self.parked => {
+                // Not into memory what is over the mark already, for a peer that takes nothing.
+                Item::Producer(producer)
+                    if !self.parked && (nothing_before || self.queued() < self.high_water) =>
+                {
                     self.rest.push_front(Item::Asked);
                     self.resumed = false;
-                    return Front::Ask(producer, budget - self.at_hand());
+                    let room = self.high_water.saturating_sub(self.queued()).max(PIECE);
+                    return Front::Ask(producer, room.min(budget - self.at_hand()));
                 }
                 Item::Hook(hook) if nothing_before => return Front::Run(hook),
                 Item::ShutdownWrite if nothing_before => return Front::ShutdownWrite,

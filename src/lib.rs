@@ -133,10 +133,12 @@
 //! records; a listener accepts at most 64 connections.
 //!
 //! **Bounded.** [`Limits`] hold for every connection unless you change them: on the length of a record,
-//! and on the output that is queued for a peer who does not read, whose input then stops.
+//! on the output that is queued for a peer who does not read, whose input then stops, and on how many
+//! connections there are, in all and from one address.
 //!
-//! **Deadlines are yours to set**, one call each: [`Deadlines`]. And there are timers:
-//! [`Channel::call_later`] for one connection, [`call_later`] for the loop.
+//! **Deadlines are yours to set**, one call each: for idleness, for a record to be complete, for output to
+//! be taken, for the whole connection, see [`Deadlines`]. And there are timers: [`Channel::call_later`] for
+//! one connection, [`call_later`] for the loop.
 //!
 //! # Threads
 //!

@@ -22,10 +22,11 @@ pub struct Limits {
     /// memory and have no limit but their terminator's own.
     pub record: usize,
     /// Queued output over which this connection's input is neither read nor parsed.
-    /// Default 65,536.
+    /// Default 65,536. More than 64 producers, hooks and large pushes in the queue are over it too,
+    /// however few bytes they have at hand: a producer may hold a file.
     pub high_water: usize,
     /// Queued output at or under which input goes on, after it was over the high mark.
-    /// Default 16,384.
+    /// Default 16,384; and no more than 16 producers, hooks and large pushes.
     pub low_water: usize,
     /// Queued output over which the connection is closed with
     /// [`Close::OutputLimit`](crate::Close::OutputLimit). Default 8 MiB.
