@@ -270,8 +270,8 @@ impl Channel {
         self.set_deadlines(self.deadlines().idle(after));
     }
 
-    /// Sets all deadlines of this connection. What is under way is timed anew from now on, but
-    /// for the [lifetime](Deadlines::lifetime) of a connection that has one already.
+    /// Sets all deadlines of this connection. What a deadline that changes holds for is timed anew
+    /// from now on, but for the [lifetime](Deadlines::lifetime) of a connection.
     ///
     /// ```
     /// # use std::time::Duration;

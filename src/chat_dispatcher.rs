@@ -236,7 +236,11 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         }
         // From here on it is for the session and its queue to say when it closes.
         core.half_open.set(true);
-        match self.session.handle_eof(self.splitter.partial())? {
+        let outcome = self.session.handle_eof(self.splitter.partial());
+        // It was given away: a terminator that is set from now on has nothing to end.
+        let limit = core.limit(|limits| limits.record);
+        self.splitter = Splitter::new(self.chat.terminator(), limit);
+        match outcome? {
             Eof::CloseWhenDone => core.close_when_done(Close::Eof),
             Eof::StayOpen => {}
         }

@@ -160,13 +160,20 @@ impl Clocks {
         self.set
     }
 
-    /// Sets other deadlines. What is under way begins anew, but for the connection's lifetime: a
-    /// session that is generous with one record must not give the peer more of that.
+    /// Sets other deadlines. The clocks of those that change begin anew, and of no others: a
+    /// session that is generous with one record must not give the peer more time for the rest. The
+    /// lifetime never does.
     pub(crate) fn set(&mut self, set: Deadlines, now: Instant) {
-        self.set = set;
-        self.moved = self.moved.and(Some(now));
-        self.resume(now);
-        if let Some(drain) = &mut self.drain {
+        let before = std::mem::replace(&mut self.set, set);
+        if before.idle != set.idle {
+            self.moved = self.moved.and(Some(now));
+        }
+        if before.record != set.record {
+            self.resume(now);
+        }
+        if before.drain != set.drain
+            && let Some(drain) = &mut self.drain
+        {
             drain.since = now;
         }
     }
@@ -322,13 +329,15 @@ mod tests {
     }
 
     #[test]
-    fn other_deadlines_begin_anew_but_for_the_lifetime() {
+    fn a_deadline_that_changes_begins_anew_and_no_other() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)).lifetime(secs(30)));
         clocks.parsed(start + secs(1), false, true);
+        clocks.set(clocks.deadlines().idle(secs(25)), start + secs(2));
+        assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
         let generous = Deadlines::default().record(secs(20)).lifetime(secs(30));
         clocks.set(generous, start + secs(3));
         assert_eq!(passes(&clocks, start), Some((23, Deadline::Record)));
-        clocks.set(generous, start + secs(15));
+        clocks.set(generous.record(secs(21)), start + secs(15));
         assert_eq!(passes(&clocks, start), Some((30, Deadline::Lifetime)));
     }
 

@@ -130,6 +130,8 @@ pub trait Dispatcher: Any {
 
 /// What the loop calls: one virtual call for an event, all callbacks in it statically bound.
 pub(crate) trait Driven: Any {
+    /// Tells that an accepted connection is up, if that has not been told.
+    fn announce(&mut self, core: &Core) -> Result;
     /// Acts on what happened, and on what was asked for in the meantime; says what to watch for.
     fn turn(&mut self, core: &Rc<Core>, home: &Rc<Home>, ready: Ready) -> Result<Interest>;
     fn timer(&mut self, timer: TimerId) -> Result;
@@ -139,6 +141,13 @@ pub(crate) trait Driven: Any {
 }
 
 impl<D: Dispatcher> Driven for D {
+    fn announce(&mut self, core: &Core) -> Result {
+        if core.phase.get() == Phase::Open && core.announce.take() {
+            self.handle_connect()?;
+        }
+        Ok(())
+    }
+
     fn turn(&mut self, core: &Rc<Core>, home: &Rc<Home>, ready: Ready) -> Result<Interest> {
         match core.phase.get() {
             Phase::Connecting => match core.advance_connection(home) {
@@ -147,8 +156,8 @@ impl<D: Dispatcher> Driven for D {
                 Progress::Up => self.handle_connect()?,
             },
             Phase::Listening if ready.read => accept(self, core, home)?,
-            Phase::Open if core.announce.take() => self.handle_connect()?,
-            Phase::Open | Phase::Listening => {}
+            Phase::Open => self.announce(core)?,
+            Phase::Listening => {}
             Phase::Closed => return Ok(Interest::NONE),
         }
         let open = || !core.is_ending();

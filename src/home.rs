@@ -235,7 +235,7 @@ impl Home {
         if core.is_ending() {
             return self.finish(core);
         }
-        self.call(core, |driven| driven.turn(core, self, ready));
+        self.call(core, |driven| driven.turn(core, self, ready).map(Some));
     }
 
     /// Calls the dispatcher, in its span, with its panics and errors contained, and sees to what
@@ -243,7 +243,7 @@ impl Home {
     pub(crate) fn call(
         self: &Rc<Self>,
         core: &Rc<Core>,
-        callback: impl FnOnce(&mut dyn Driven) -> Result<Interest>,
+        callback: impl FnOnce(&mut dyn Driven) -> Result<Option<Interest>>,
     ) {
         let id = core.id.get();
         let driven = |home: &Self| home.registry.borrow_mut().get_mut(id)?.driven.take();
@@ -264,19 +264,20 @@ impl Home {
             Ok(Ok(interest)) => interest,
             Ok(Err(error)) => {
                 core.end(Close::Handler(error));
-                Interest::NONE
+                None
             }
             Err(panic) => {
                 let message = message(&*panic);
                 told!(error, id = %core.id.get(), message = %Escaped(&message), "a callback panicked");
                 core.end(Close::Panic(message));
-                Interest::NONE
+                None
             }
         };
         if let Some(slot) = self.registry.borrow_mut().get_mut(id) {
             slot.driven = Some(driven);
         }
         if !core.is_ending()
+            && let Some(interest) = interest
             && let Err(error) = core.watch(self, interest)
         {
             match core.phase.get() {
@@ -404,17 +405,19 @@ impl Home {
     }
 
     /// A callback that the kernel has no part in. A handler that has not been told that it is up
-    /// is told first.
+    /// is told first. What it leads to waits for the channel's turn, for there is one budget in a
+    /// turn, however many visits.
     fn visit(self: &Rc<Self>, core: &Rc<Core>, callback: impl FnOnce(&mut dyn Driven) -> Result) {
         self.call(core, |driven| {
-            if core.announce.get() {
-                driven.turn(core, self, Ready::NOTHING)?;
-            }
+            driven.announce(core)?;
             if !core.is_ending() {
                 callback(driven)?;
             }
-            driven.turn(core, self, Ready::NOTHING)
+            Ok(None)
         });
+        if core.phase.get() != Phase::Closed {
+            core.touch();
+        }
     }
 
     pub(crate) fn call_soon(&self, job: Job) {

@@ -29,9 +29,9 @@ pub struct LoopStats {
     pub refused: u64,
     /// Accepts that failed, for want of descriptors or memory or because the client was gone.
     pub accepts_failed: u64,
-    /// Channels registered.
+    /// Channels registered, listeners too.
     pub opened: u64,
-    /// Channels that have ended.
+    /// Channels that have ended, listeners too.
     pub closed: u64,
     /// The same by reason.
     pub closes: Closes,

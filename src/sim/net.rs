@@ -285,8 +285,15 @@ impl Net {
 
     /// What a peer has written goes on its way, as far as there is room.
     fn write_as_peer(&mut self, id: Id) -> bool {
+        let writes = |end: &&mut End| {
+            end.is_up() && (end.outside.finishing || !end.outside.outbox.is_empty())
+        };
+        // Most ends are no peers, or have nothing to say.
+        if self.ends.get_mut(&id).filter(writes).is_none() {
+            return false;
+        }
         let room = self.room(id);
-        let Some(end) = self.ends.get_mut(&id).filter(|end| end.is_up()) else {
+        let Some(end) = self.ends.get_mut(&id) else {
             return false;
         };
         let outbox = &mut end.outside.outbox;
