@@ -43,6 +43,11 @@ pub struct Deadlines {
     /// For the peer to take what it is sent. When the kernel takes no more, all that is queued, or
     /// 64 KiB of it, must have been taken within this time: a least rate, for however long a
     /// queue.
+    ///
+    /// The kernel counts, not the peer: Linux says that there is room again when a third of its
+    /// send buffer is free, which grows to 4 MiB (`tcp_wmem`). So give a slow but honest reader
+    /// time for a megabyte or two; or have a smaller buffer, with a listener of your own
+    /// ([`Server::adopt`](crate::Server::adopt)) that sets SO_SNDBUF or TCP_NOTSENT_LOWAT.
     pub drain: Option<Duration>,
     /// For the connection as a whole, from when it is up, or from when this is first set.
     pub lifetime: Option<Duration>,

@@ -7,7 +7,8 @@ The server has to be the example with its defaults (two groups that take posts,
 `asynchat.docs` that does not). With `--auth` it has to have been started with a
 password file that holds that line, and the log-in is tested too. Raw sockets do
 the testing; Python's own nntplib, gone from Python 3.13, is a second client when
-it can be imported. The first difference ends the run with exit status 1.
+it can be imported. The first difference ends the run with exit status 1. What the
+server bounds by time and number is the affair of `siege/bounds.py`.
 """
 
 import argparse
@@ -88,6 +89,16 @@ class Client:
         check("GROUP repeats the name", echoed, name.encode())
         return int(count), int(low), int(high)
 
+    def refused(self, command, wanted):
+        """A bad command, and a good one, for too many bad ones in a row end it."""
+        self.ask(command, wanted)
+        self.ask("DATE", 111)
+
+    def ends(self, what):
+        """The last reply, and nothing after it."""
+        self.code(what, self.line(), 400)
+        check(f"{what}: the end", self.file.read(), b"")
+
     def post(self, text, command="POST", go=340, wanted=240):
         self.ask(command, go)
         self.send(stuff(text))
@@ -148,7 +159,7 @@ def session(c):
 
 def syntax(c):
     for command in ("NONSENSE", "NONSENSE with words", "", " ", "ARTICLES", "XYZZY " + "a " * 50):
-        c.ask(command, 500)
+        c.refused(command, 500)
     for command in (
         "GROUP", "GROUP a b", "QUIT now", "DATE x", "HELP x", "NEXT 1", "LAST 1", "POST x",
         "ARTICLE 1 2", "ARTICLE x", "ARTICLE -1", "ARTICLE <x", "HEAD <a b>", "STAT 12345678901234567",
@@ -158,11 +169,11 @@ def syntax(c):
         "NEWNEWS * 20260101 00000", "NEWNEWS [a] 20260101 000000", "IHAVE", "IHAVE x", "AUTHINFO", "AUTHINFO USER",
         "AUTHINFO SASL PLAIN",
     ):  # fmt: skip
-        c.ask(command, 501)
-    c.ask(b"GROUP \xff\xfe", 501)
-    c.ask(b"GROUP a\0b", 501)
-    c.ask(b"NONSENSE \xff\xfe", 500)
-    c.ask("  GROUP x", 500)
+        c.refused(command, 501)
+    c.refused(b"GROUP \xff\xfe", 501)
+    c.refused(b"GROUP a\0b", 501)
+    c.refused(b"NONSENSE \xff\xfe", 500)
+    c.refused("  GROUP x", 500)
     c.ask("group \t  no.such.group  ", 411)
 
 
@@ -174,6 +185,39 @@ def long_lines(c):
     c.send(b"x" * 100_000 + b"\r\nDATE\r\n" + longest + b"x\r\n" + longest + b"\r\nDATE\r\n")
     for wanted in (501, 111, 501, 411, 111):
         c.code("after a long line", c.line(), wanted)
+
+
+def bad_commands(c):
+    """Ten in a row are too many, of whatever kind; an answer of the 4xx kind is none."""
+    for _ in range(3):
+        for command, wanted in [("NONSENSE", 500), ("", 500), ("DATE x", 501)] * 3 + [("ARTICLE", 412)]:
+            c.ask(command, wanted)
+    long = b"x" * 600 + b"\r\n"
+    c.send(b"DATE x\r\n" * 4 + long + b"\r\n" * 4 + b"DATE x\r\n" + b"DATE\r\n" * 1000)
+    for wanted in [501] * 5 + [500] * 4:
+        c.code("in a row", c.line(), wanted)
+    c.ends("too many bad commands")
+
+
+def other_protocols():
+    """The first line of another protocol is the last that is read; POST and HEAD are not."""
+    for line in (
+        "GET / HTTP/1.1", "get /", "CONNECT a:1 HTTP/1.1", "POST / HTTP/1.1", "POST http://a/ HTTP/1.1",
+        "HEAD / HTTP/1.0", "OPTIONS * HTTP/1.1", "PRI * HTTP/2.0", "EHLO a.invalid", "HELO a", "Host: a",
+    ):  # fmt: skip
+        with Client(AUTH) as c:
+            c.ask("DATE", 111)
+            c.send(f"{line}\r\nHost: a\r\n\r\nDATE\r\nPOST\r\n" + "x" * 100_000)
+            c.ends(line)
+    with Client(AUTH) as c:
+        # A target so long that the request line is not looked at: then the header gives it away.
+        c.send(b"GET /" + b"x" * 600 + b" HTTP/1.1\r\nHost: a\r\n\r\nDATE\r\n")
+        c.code("a long request line", c.line(), 501)
+        c.ends("its header")
+    with Client(AUTH) as c:
+        c.ask("HEAD <a/b@http.invalid>", 430)
+        c.ask("POST x", 501)
+        c.ask("NONSENSE http://a/", 500)
 
 
 def groups(c):
@@ -457,6 +501,14 @@ def login():
         c.ask("AUTHINFO USER again", 502)
         true("AUTHINFO is not offered twice", b"AUTHINFO USER" not in c.block("CAPABILITIES", 101))
         c.group(DOCS)
+    with Client() as c:
+        for n in range(3):
+            c.ask(f"AUTHINFO USER {AUTH[0]}", 381)
+            c.send(f"AUTHINFO PASS wrong-{n}\r\nDATE\r\n")
+            if n < 2:
+                c.code("a wrong password", c.line(), 481)
+                c.code("DATE", c.line(), 111)
+        c.ends("three wrong passwords")
 
 
 def with_nntplib():
@@ -513,12 +565,13 @@ def main():
     if AUTH:
         login()
     for part in (
-        session, syntax, long_lines, groups, articles, overview, lists, posting,
+        session, syntax, long_lines, bad_commands, groups, articles, overview, lists, posting,
         slow_posting, ihave, pipelining, quitting,
     ):  # fmt: skip
         with Client(AUTH) as client:
             part(client)
     half_close()
+    other_protocols()
     print(f"nntp_client: {checks} checks passed; nntplib: {with_nntplib()}")
 
 

@@ -26,16 +26,18 @@ pub struct Impatient {
 impl Impatient {
     /// Sends one to the server.
     pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
-        Connector::new(target).connect_timeout(PATIENCE).connect(|chat| {
-            chat.set_idle_timeout(PATIENCE);
-            Impatient {
-                chat,
-                name,
-                replies: Replies::new(script),
-                tally,
-                taken: 0,
-            }
-        })?;
+        Connector::new(target)
+            .connect_timeout(PATIENCE)
+            .connect(|chat| {
+                chat.set_idle_timeout(PATIENCE);
+                Impatient {
+                    chat,
+                    name,
+                    replies: Replies::new(script),
+                    tally,
+                    taken: 0,
+                }
+            })?;
         Ok(())
     }
 

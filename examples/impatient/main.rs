@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use asynchat::{Result, Target, TimerId};
+use asynchat::{Limits, Result, Target, TimerId};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use impatient::Impatient;
@@ -183,7 +183,13 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
 /// Starts the server of the `nntp` example, with a generated group, and tells where it is.
 fn serve(listen: &str) -> Result<Target> {
     let spool = server::Spool::demo(SPOOL);
-    let listener = server::serve(listen, spool, server::Options::default())?;
+    let mut options = server::Options::default();
+    // All clients come from one address, and there are as many as were asked for.
+    options.limits = options
+        .limits
+        .connections(Limits::UNLIMITED)
+        .per_address(Limits::UNLIMITED);
+    let listener = server::serve(listen, spool, options)?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     println!("listening on {addr}");
     Ok(Target::from(addr.to_string()))

@@ -21,16 +21,18 @@ pub struct Patient {
 impl Patient {
     /// Sends one to the server; it stays until its channel is closed.
     pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
-        Connector::new(target).connect_timeout(PATIENCE).connect(|chat| {
-            chat.set_idle_timeout(PATIENCE);
-            Patient {
-                chat,
-                name,
-                replies: Replies::new(script),
-                tally,
-                asked: Instant::now(),
-            }
-        })?;
+        Connector::new(target)
+            .connect_timeout(PATIENCE)
+            .connect(|chat| {
+                chat.set_idle_timeout(PATIENCE);
+                Patient {
+                    chat,
+                    name,
+                    replies: Replies::new(script),
+                    tally,
+                    asked: Instant::now(),
+                }
+            })?;
         Ok(())
     }
 }

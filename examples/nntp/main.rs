@@ -22,8 +22,10 @@
 //!
 //! What to look at, in this order:
 //!
-//! * this file: options, groups, start and Ctrl-C;
+//! * this file: options, groups, start and Ctrl-C; `bounds.rs`: what a client
+//!   may take;
 //! * `server/session.rs`: the handler, its two states, its terminators;
+//!   `server/conduct.rs`: when it hangs up;
 //! * `server/commands/mod.rs`: the table of commands; then any file beside it.
 //!   `overview.rs` has a producer of its own, `posting.rs` goes off the loop
 //!   and comes back;
@@ -34,14 +36,15 @@
 //! There is no TLS here, so passwords go in clear: RFC 4643 wants AUTHINFO
 //! under TLS only. Use `--passwords` on a trusted network or behind a proxy.
 
+mod bounds;
 mod server;
 mod sources;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use asynchat::{Error, Result};
+use asynchat::{Error, EventLoop, Result};
+use bounds::Bounds;
 use clap::Parser;
 use server::passwords::Passwords;
 use server::store::Store;
@@ -88,14 +91,6 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
 
-    /// Octets of the longest article taken.
-    #[arg(long, value_name = "OCTETS", default_value_t = 1 << 20)]
-    max_article: usize,
-
-    /// Seconds of silence after which a connection is closed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    idle: u64,
-
     /// The name of this server in Path, Xref and the Message-IDs it makes.
     #[arg(long, value_name = "NAME", default_value = "news.asynchat.invalid")]
     name: String,
@@ -103,6 +98,9 @@ struct Arguments {
     /// Serve so many generated articles as misc.test, for measurements.
     #[arg(long, value_name = "N", conflicts_with = "store")]
     demo: Option<usize>,
+
+    #[command(flatten)]
+    bounds: Bounds,
 }
 
 fn main() {
@@ -129,19 +127,21 @@ fn run(arguments: Arguments) -> Result {
         .map(|g| format!("  {:24} {:6}  {}", g.name, g.count(), g.description))
         .collect();
     let volatile = store.is_none();
-    let options = Options {
+    let mut options = Options {
         name: arguments.name,
-        max_article: arguments.max_article,
-        idle: Duration::from_secs(arguments.idle),
         passwords,
         store,
+        ..Options::default()
     };
-    let listener = server::serve(arguments.listen.as_str(), spool, options)?;
+    arguments.bounds.apply(&mut options);
+    let listener = server::serve(arguments.listen.as_str(), spool, options)
+        .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
 
     let remote = asynchat::remote()?;
+    let grace = arguments.bounds.grace();
     ctrlc::set_handler(move || {
         // An error means that the loop has ended already.
-        let _ = remote.shutdown(Duration::from_secs(5));
+        let _ = remote.shutdown(grace);
     })?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
@@ -160,7 +160,8 @@ fn run(arguments: Arguments) -> Result {
         println!("posts are kept in memory only; --store FILE keeps them for good");
     }
     asynchat::run()?;
-    info!("stopped");
+    let stats = EventLoop::current()?.stats();
+    info!(stats.accepted, stats.refused, stats.records_in, closes = ?stats.closes, "stopped");
     Ok(())
 }
 

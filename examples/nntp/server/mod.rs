@@ -2,10 +2,11 @@
 //! program can run one: [`serve`] a [`Spool`].
 //!
 //! Reading order: `session.rs` (the handler: records in, replies out),
-//! `commands/` (the table of commands, then a file for each family), `spool.rs`
-//! and `article.rs` (what is served), `incoming.rs`, `admission.rs` and
-//! `store.rs` (the way of a post), and the small languages of the protocol:
-//! `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`.
+//! `commands/` (the table of commands, then a file for each family),
+//! `conduct.rs` (when it hangs up), `spool.rs` and `article.rs` (what is
+//! served), `incoming.rs`, `admission.rs` and `store.rs` (the way of a post),
+//! and the small languages of the protocol: `wildmat.rs`, `range.rs`,
+//! `date.rs`, `head.rs`.
 
 // In a program `pub` is what a module offers its neighbours.
 #![allow(unreachable_pub)]
@@ -13,6 +14,7 @@
 mod admission;
 pub mod article;
 mod commands;
+mod conduct;
 pub mod date;
 pub mod head;
 mod incoming;
@@ -28,7 +30,7 @@ use std::net::ToSocketAddrs;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Channel, Remote, Result};
+use asynchat::{Channel, Deadlines, Limits, Remote, Result, Server};
 
 use passwords::Passwords;
 use session::Session;
@@ -41,9 +43,17 @@ pub struct Options {
     pub name: String,
     /// Octets of the longest article taken.
     pub max_article: usize,
-    /// A connection silent for this long is closed; RFC 3977, section 3.1,
-    /// asks for three minutes at least.
-    pub idle: Duration,
+    /// How many connections there may be, and what each may hold.
+    pub limits: Limits,
+    /// How long a connection may be silent, take over a command line, and leave
+    /// what it is sent.
+    pub deadlines: Deadlines,
+    /// How long an article may take to come in.
+    pub article_time: Duration,
+    /// So many bad commands in a row end a session.
+    pub max_bad_commands: usize,
+    /// So many failed log-ins end a session.
+    pub max_failed_logins: usize,
     /// Who may come in; everybody without it.
     pub passwords: Option<Passwords>,
     /// Where posts are kept; without it, in memory.
@@ -55,7 +65,16 @@ impl Default for Options {
         Options {
             name: "news.asynchat.invalid".to_owned(),
             max_article: 1 << 20,
-            idle: Duration::from_secs(600),
+            // 512 octets with the CRLF: RFC 3977, section 3.1.
+            limits: Limits::default().record(510),
+            // Section 3.1 also has the idle time three minutes at least.
+            deadlines: Deadlines::default()
+                .idle(Duration::from_secs(600))
+                .record(Duration::from_secs(60))
+                .drain(Duration::from_secs(60)),
+            article_time: Duration::from_secs(600),
+            max_bad_commands: 10,
+            max_failed_logins: 3,
             passwords: None,
             store: None,
         }
@@ -64,12 +83,17 @@ impl Default for Options {
 
 /// Serves the spool on `addr`, on this thread's loop.
 pub fn serve(addr: impl ToSocketAddrs, spool: Spool, options: Options) -> Result<Channel> {
+    let server = Server::new(addr)
+        .limits(options.limits)
+        .deadlines(options.deadlines)
+        // In the place of a greeting: RFC 3977, section 5.1.1.
+        .last_words("400 too many connections, try again later\r\n");
     let service = Rc::new(Service {
         remote: asynchat::remote()?,
         options,
         spool: RefCell::new(spool),
     });
-    asynchat::listen(addr, move |chat| Session::new(chat, Rc::clone(&service)))
+    server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
 }
 
 /// What all sessions share. No handle method calls user code, so the spool may

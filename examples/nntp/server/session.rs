@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
-use tracing::{Span, debug, info, info_span};
+use tracing::{Span, info, info_span};
 
 use super::Service;
 use super::commands::{self, auth::Login, posting::Transfer};
+use super::conduct::Conduct;
 use super::spool::Group;
 
 /// A session is in one of two states. Mostly a record is a command line; after
@@ -18,6 +19,7 @@ pub struct Session {
     pub(super) group: Option<Rc<Group>>,
     pub(super) current: Option<u64>,
     pub(super) login: Login,
+    pub(super) conduct: Conduct,
     transfer: Option<Transfer>,
     span: Span,
 }
@@ -32,28 +34,33 @@ impl Session {
             Some(_) => Login::Needed,
             None => Login::NotNeeded,
         };
-        chat.set_terminator(Session::command_line());
-        chat.set_idle_timeout(service.options.idle);
         Session {
             chat,
             service,
             group: None,
             current: None,
             login,
+            conduct: Conduct::default(),
             transfer: None,
             span,
         }
     }
 
-    /// 512 octets with the CRLF (RFC 3977, section 3.1).
-    fn command_line() -> Terminator {
-        Terminator::crlf().limit(510)
-    }
-
-    /// From here to a line with a dot, what comes is an article.
+    /// From here to a line with a dot, what comes is an article, and has more
+    /// time to be complete than a command line has.
     pub(super) fn receive(&mut self, transfer: Transfer) {
+        let options = &self.service.options;
         self.transfer = Some(transfer);
         self.chat.set_terminator(Terminator::dot_block().streamed());
+        let deadlines = options.deadlines.record(options.article_time);
+        self.chat.set_deadlines(deadlines);
+    }
+
+    /// After it, commands again.
+    fn received(&mut self, transfer: Transfer) {
+        self.chat.set_terminator(Terminator::crlf());
+        self.chat.set_deadlines(self.service.options.deadlines);
+        transfer.end(self);
     }
 
     pub(super) fn reply(&self, line: &str) {
@@ -78,10 +85,7 @@ impl AsyncChat for Session {
         let _session = self.span.clone().entered();
         self.service.settle();
         match self.transfer.take() {
-            Some(transfer) => {
-                self.chat.set_terminator(Session::command_line());
-                transfer.end(self);
-            }
+            Some(transfer) => self.received(transfer),
             None => commands::run(self, record),
         }
         Ok(())
@@ -96,8 +100,7 @@ impl AsyncChat for Session {
 
     fn handle_overflow(&mut self) -> Overflow {
         let _session = self.span.clone().entered();
-        debug!("command line too long");
-        self.reply("501 command line too long");
+        self.bad_command("501 command line too long", b"");
         Overflow::Discard
     }
 

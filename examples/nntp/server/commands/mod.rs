@@ -15,6 +15,7 @@ use std::rc::Rc;
 use asynchat::{DotStuffer, Producer};
 use tracing::{debug, warn};
 
+use super::conduct::{is_foreign, verb};
 use super::session::Session;
 use super::spool::Group;
 
@@ -80,6 +81,9 @@ const MAX_WORDS: usize = 6;
 /// allowed (480), and then what the command itself checks. RFC 3977, section
 /// 3.2.1, wants the general refusals before the command's own.
 pub fn run(session: &mut Session, line: &[u8]) {
+    if is_foreign(line) {
+        return session.hang_up("this is a news server", line);
+    }
     let outcome = match find(line) {
         None => Err(Refusal("500 unknown command")),
         Some(command) => call(command, session, line),
@@ -87,8 +91,18 @@ pub fn run(session: &mut Session, line: &[u8]) {
     if let Err(Refusal(reply)) = outcome {
         // The verb only: an argument may be a password.
         debug!(verb = %verb(line).escape_ascii(), reply);
+        if is_bad_command(reply) {
+            return session.bad_command(reply, line);
+        }
         session.reply(reply);
     }
+    session.good_command();
+}
+
+/// Whether it was no command at all, or no well-formed one; any other refusal
+/// is an answer to it.
+fn is_bad_command(reply: &str) -> bool {
+    reply.starts_with("500") || reply.starts_with("501")
 }
 
 fn find(line: &[u8]) -> Option<&'static Command> {
@@ -96,12 +110,6 @@ fn find(line: &[u8]) -> Option<&'static Command> {
     COMMANDS
         .iter()
         .find(|command| command.verb.as_bytes().eq_ignore_ascii_case(verb))
-}
-
-fn verb(line: &[u8]) -> &[u8] {
-    line.split(u8::is_ascii_whitespace)
-        .next()
-        .unwrap_or_default()
 }
 
 fn call(command: &Command, session: &mut Session, line: &[u8]) -> Outcome {

@@ -1,0 +1,98 @@
+//! The options that say how much a client may take, of everything.
+
+// In a program `pub` is what a module offers its neighbours.
+#![allow(unreachable_pub)]
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use tracing::warn;
+
+use crate::server::Options;
+
+/// RFC 3977, section 3.1: no shorter than three minutes.
+const LEAST_IDLE: u64 = 180;
+
+#[derive(Args)]
+#[command(next_help_heading = "Bounds")]
+pub struct Bounds {
+    /// How many clients are served at a time; one more hears 400 and is closed.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count())]
+    max_connections: usize,
+
+    /// How many of them come from one address, which for IPv6 is a network of
+    /// 64 bits. Behind a proxy all have the address of the proxy.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count())]
+    max_per_address: usize,
+
+    /// Octets of the longest article taken.
+    #[arg(long, value_name = "OCTETS", default_value = "1048576", value_parser = count())]
+    max_article: usize,
+
+    /// How many unknown or malformed commands in a row make the server hang up.
+    /// A request of HTTP or SMTP makes it hang up at once.
+    #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
+    max_bad_commands: usize,
+
+    /// How many failed log-ins make the server hang up.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = count())]
+    max_failed_logins: usize,
+
+    /// How long a client may be silent. RFC 3977 wants 180 at least.
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds())]
+    idle: u64,
+
+    /// How long a command line may take to be complete, from its first octet.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
+    command_time: u64,
+
+    /// How long an article may take to come in, from its first octet.
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds())]
+    article_time: u64,
+
+    /// How long a client may leave what it is sent, or 64 KiB of it, untaken.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
+    drain_time: u64,
+
+    /// How long clients are given to take the rest of their replies after
+    /// Ctrl-C.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds())]
+    grace: u64,
+}
+
+impl Bounds {
+    /// Sets them in the server's options.
+    pub fn apply(&self, options: &mut Options) {
+        if self.idle < LEAST_IDLE {
+            warn!("--idle {}: RFC 3977 wants {LEAST_IDLE} at least", self.idle);
+        }
+        options.limits = options
+            .limits
+            .connections(self.max_connections)
+            .per_address(self.max_per_address);
+        options.deadlines = options
+            .deadlines
+            .idle(Duration::from_secs(self.idle))
+            .record(Duration::from_secs(self.command_time))
+            .drain(Duration::from_secs(self.drain_time));
+        options.article_time = Duration::from_secs(self.article_time);
+        options.max_article = self.max_article;
+        options.max_bad_commands = self.max_bad_commands;
+        options.max_failed_logins = self.max_failed_logins;
+    }
+
+    /// How long the end may take after Ctrl-C.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace)
+    }
+}
+
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..1 << 32)
+}
+
+/// A zero would close a connection before its first octet.
+fn seconds() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..1 << 32)
+}
