@@ -73,6 +73,11 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     /// Parses what was left over, under what has been set since.
     fn resume(&mut self, core: &Rc<Core>, home: &Home) -> Result {
         core.held.set(false);
+        // Behind the end, which is only read when nothing is left, no terminator has anything to
+        // end: not even a count of nothing, or of too much.
+        if core.eof.get() {
+            return Ok(());
+        }
         let Backlog { data, parsed } = mem::take(&mut self.backlog);
         let mut input = data.get(parsed..).unwrap_or_default();
         self.deliver(core, home, &mut input)?;

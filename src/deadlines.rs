@@ -44,10 +44,7 @@ pub struct Deadlines {
     /// 64 KiB of it, must have been taken within this time: a least rate, for however long a
     /// queue.
     ///
-    /// The kernel counts, not the peer: Linux says that there is room again when a third of its
-    /// send buffer is free, which grows to 4 MiB (`tcp_wmem`). So give a slow but honest reader
-    /// time for a megabyte or two; or have a smaller buffer, with a listener of your own
-    /// ([`Server::adopt`](crate::Server::adopt)) that sets SO_SNDBUF or TCP_NOTSENT_LOWAT.
+    /// Taken is what the kernel has taken: its own buffer, which may grow to megabytes, fills first.
     pub drain: Option<Duration>,
     /// For the connection as a whole, from when it is up, or from when this is first set.
     pub lifetime: Option<Duration>,

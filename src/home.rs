@@ -251,15 +251,16 @@ impl Home {
             return;
         };
         core.turns.set(core.turns.get() + 1);
-        // Being looked at: what it does to itself needs no second look.
-        core.touched.set(true);
+        // Being looked at: what it does to itself needs no second look. It may be on the list
+        // already, and is never on it twice.
+        let touched = core.touched.replace(true);
         let outcome = {
             let _span = core.span.get().map(|span| span.enter());
             catch_unwind(AssertUnwindSafe(|| {
                 callback(&mut *driven).inspect_err(|error| driven.error(error))
             }))
         };
-        core.touched.set(false);
+        core.touched.set(touched);
         let interest = match outcome {
             Ok(Ok(interest)) => interest,
             Ok(Err(error)) => {
@@ -268,7 +269,7 @@ impl Home {
             }
             Err(panic) => {
                 let message = message(&*panic);
-                told!(error, id = %core.id.get(), message = %Escaped(&message), "a callback panicked");
+                told!(error, id = %core.id.get(), panic = %Escaped(&message), "a callback panicked");
                 core.end(Close::Panic(message));
                 None
             }
@@ -498,7 +499,7 @@ fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
 fn contain(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         let message = message(&*panic);
-        told!(error, message = %Escaped(message), "a deferred call panicked");
+        told!(error, panic = %Escaped(message), "a deferred call panicked");
     }
 }
 

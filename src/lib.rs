@@ -252,6 +252,9 @@ mod documentation {
     mod performance {}
     #[doc = include_str!("../docs/security.md")]
     mod security {}
+    #[cfg(feature = "sim")]
+    #[doc = include_str!("../docs/testing.md")]
+    mod testing {}
 }
 
 /// The parts that know no socket, for this crate's own tests, fuzzers and benchmarks. No promise

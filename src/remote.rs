@@ -55,7 +55,8 @@ impl Remote {
     /// Runs `job` on the loop's thread. While it runs, the crate's free functions mean that loop.
     ///
     /// # Errors
-    /// When the loop is gone: the job will never run.
+    /// When the loop is gone: the job will never run. When the system can not wake it, which no
+    /// system is known for: the job waits for something else that does.
     pub fn post(&self, job: impl FnOnce() + Send + 'static) -> Result {
         self.send(Box::new(move |_| job()))
     }
@@ -106,10 +107,11 @@ impl Remote {
         }
         // The first to fill it wakes the loop; until the loop has fetched, that is enough.
         if !inbox.filled.swap(true, Ordering::AcqRel) {
-            inbox
-                .waker
-                .wake()
-                .map_err(|error| Error::from(error).context("wake the event loop"))?;
+            inbox.waker.wake().map_err(|error| {
+                // The next to post tries again.
+                inbox.filled.store(false, Ordering::Release);
+                Error::from(error).context("wake the event loop")
+            })?;
         }
         Ok(())
     }

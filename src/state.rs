@@ -342,10 +342,11 @@ impl Core {
         self.ending.take().unwrap_or(Close::Local)
     }
 
-    /// Sending failed. What the peer sent before is still to be delivered, so the channel ends
-    /// only when it has been read to its end.
+    /// Sending failed. If that is because the connection is over, what the peer sent before is
+    /// still to be delivered, so the channel ends only when it has been read to its end. Any other
+    /// failure (ENOBUFS) says nothing of the receiving side: its end may never come.
     pub(crate) fn fail_sending(self: &Rc<Self>, error: io::Error) {
-        if self.eof.get() {
+        if self.eof.get() || !is_over(&error) {
             return self.end(Close::from_io(error));
         }
         self.send_error.replace(Some(error));
@@ -512,4 +513,19 @@ impl Core {
         self.deadline_timer.set(None);
         None
     }
+}
+
+/// Whether a send failed because the connection has ended, in both directions.
+fn is_over(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
 }

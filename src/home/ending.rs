@@ -92,7 +92,7 @@ impl Core {
         let failed = [logged, told, dropped];
         for panic in failed.into_iter().filter_map(std::result::Result::err) {
             let message = message(&*panic);
-            told!(error, message = %Escaped(message), "a handler panicked as it closed");
+            told!(error, panic = %Escaped(message), "a handler panicked as it closed");
         }
     }
 }

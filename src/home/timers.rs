@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Home, contain};
 use crate::error::Close;
+use crate::poller::Ready;
 use crate::registry::ChannelId;
 use crate::state::Core;
 use crate::timer::{Expired, TimerId};
@@ -130,6 +131,13 @@ impl Home {
             }
             Task::Deadline(channel) => {
                 let core = self.core(channel);
+                // The kernel reports room when a good part of its buffer is free, which can be
+                // megabytes. What it would take by now counts as taken, so it is offered once more.
+                if let Some(core) = &core
+                    && core.blocked.replace(false)
+                {
+                    self.take_turn(core, Ready::NOTHING);
+                }
                 match core.and_then(|core| core.look_at_clocks(now)) {
                     Some(deadline) => {
                         let _ = restore(deadline, Task::Deadline(channel));

@@ -152,8 +152,9 @@ impl End {
             self.bytes.clear();
             self.arrived = 0;
             self.outside.outbox.clear();
-            self.outside.ended.get_or_insert(Ended::Reset);
         }
+        // A peer that accepts it only now is told, too.
+        self.outside.ended.get_or_insert(Ended::Reset);
     }
 
     /// A peer reads. Says whether that changed anything.

@@ -60,6 +60,7 @@ mod poller;
 mod rng;
 mod segmentation;
 mod socket;
+mod watching;
 
 use std::fmt;
 use std::io;

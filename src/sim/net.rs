@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::conditions::{Call, Conditions};
 use super::end::{End, Ended, Owner, State};
 use super::rng::Rng;
-use crate::poller::{Interest, Ready};
+use super::watching::Watched;
 
 /// Names an end or a listener; never used twice in a network.
 pub(super) type Id = u64;
@@ -23,9 +23,9 @@ pub(super) struct Net {
     pub(super) conditions: Conditions,
     start: Instant,
     pub(super) elapsed: Duration,
-    ends: BTreeMap<Id, End>,
-    listeners: BTreeMap<Id, Listening>,
-    watched: BTreeMap<Id, Watched>,
+    pub(super) ends: BTreeMap<Id, End>,
+    pub(super) listeners: BTreeMap<Id, Listening>,
+    pub(super) watched: BTreeMap<Id, Watched>,
     faults: VecDeque<(Call, io::Error)>,
     pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
     pub(super) black_holes: BTreeSet<SocketAddr>,
@@ -33,19 +33,12 @@ pub(super) struct Net {
     last_port: u16,
 }
 
-struct Listening {
+pub(super) struct Listening {
     addr: SocketAddr,
     only_v6: bool,
     backlog: usize,
-    queue: VecDeque<Id>,
+    pub(super) queue: VecDeque<Id>,
     owner: Owner,
-}
-
-/// What a poller was told to watch.
-struct Watched {
-    poller: Id,
-    key: usize,
-    interest: Interest,
 }
 
 impl Net {
@@ -466,76 +459,6 @@ impl Net {
     pub(super) fn end(&mut self, id: Id) -> io::Result<&mut End> {
         let end = self.ends.get_mut(&id);
         end.ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    // ---- watching
-
-    pub(super) fn watch(
-        &mut self,
-        poller: Id,
-        id: Id,
-        key: usize,
-        interest: Interest,
-    ) -> io::Result<()> {
-        self.fault(Call::Watch)?;
-        if self.watched.contains_key(&id) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let watched = Watched {
-            poller,
-            key,
-            interest,
-        };
-        self.watched.insert(id, watched);
-        Ok(())
-    }
-
-    pub(super) fn set_interest(&mut self, id: Id, interest: Interest) -> io::Result<()> {
-        self.fault(Call::Watch)?;
-        match self.watched.get_mut(&id) {
-            Some(watched) => watched.interest = interest,
-            None => return Err(io::ErrorKind::NotFound.into()),
-        }
-        Ok(())
-    }
-
-    /// One-shot: it has reported, and has to be armed again.
-    pub(super) fn disarm(&mut self, id: Id) {
-        if let Some(watched) = self.watched.get_mut(&id) {
-            watched.interest = Interest::NONE;
-        }
-    }
-
-    pub(super) fn unwatch(&mut self, id: Id) {
-        self.watched.remove(&id);
-    }
-
-    /// What there is to report to this poller.
-    pub(super) fn ready(&self, poller: Id) -> Vec<(Id, Ready)> {
-        let watched = self.watched.iter().filter(|(_, it)| it.poller == poller);
-        let reported = watched.map(|(id, it)| (*id, self.look(*id, it)));
-        reported
-            .filter(|(_, ready)| ready.read || ready.write || ready.urgent)
-            .collect()
-    }
-
-    fn look(&self, id: Id, watched: &Watched) -> Ready {
-        let mut ready = Ready::NOTHING;
-        ready.key = watched.key;
-        // One-shot, and not armed again.
-        if watched.interest == Interest::NONE {
-            return ready;
-        }
-        if let Some(listening) = self.listeners.get(&id) {
-            ready.read = watched.interest.read && !listening.queue.is_empty();
-        } else if let Some(end) = self.ends.get(&id) {
-            let (read, write) = end.readiness(self.room(id));
-            let hung_up = end.has_hung_up();
-            ready.read = (watched.interest.read && read) || hung_up;
-            ready.write = (watched.interest.write && write) || hung_up;
-            ready.urgent = watched.interest.read && end.urgent.is_some();
-        }
-        ready
     }
 
     // ---- counting

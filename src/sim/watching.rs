@@ -1,0 +1,84 @@
+//! What the pollers of a simulated network watch, and what there is to report to them.
+
+use std::io;
+
+use super::conditions::Call;
+use super::net::{Id, Net};
+use crate::poller::{Interest, Ready};
+
+/// What a poller was told to watch.
+pub(super) struct Watched {
+    poller: Id,
+    key: usize,
+    interest: Interest,
+}
+
+impl Net {
+    pub(super) fn watch(
+        &mut self,
+        poller: Id,
+        id: Id,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.fault(Call::Watch)?;
+        if self.watched.contains_key(&id) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let watched = Watched {
+            poller,
+            key,
+            interest,
+        };
+        self.watched.insert(id, watched);
+        Ok(())
+    }
+
+    pub(super) fn set_interest(&mut self, id: Id, interest: Interest) -> io::Result<()> {
+        self.fault(Call::Watch)?;
+        match self.watched.get_mut(&id) {
+            Some(watched) => watched.interest = interest,
+            None => return Err(io::ErrorKind::NotFound.into()),
+        }
+        Ok(())
+    }
+
+    /// One-shot: it has reported, and has to be armed again.
+    pub(super) fn disarm(&mut self, id: Id) {
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.interest = Interest::NONE;
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, id: Id) {
+        self.watched.remove(&id);
+    }
+
+    /// What there is to report to this poller.
+    pub(super) fn ready(&self, poller: Id) -> Vec<(Id, Ready)> {
+        let watched = self.watched.iter().filter(|(_, it)| it.poller == poller);
+        let reported = watched.map(|(id, it)| (*id, self.look(*id, it)));
+        reported
+            .filter(|(_, ready)| ready.read || ready.write || ready.urgent)
+            .collect()
+    }
+
+    fn look(&self, id: Id, watched: &Watched) -> Ready {
+        let mut ready = Ready::NOTHING;
+        ready.key = watched.key;
+        // One-shot, and not armed again.
+        if watched.interest == Interest::NONE {
+            return ready;
+        }
+        if let Some(listening) = self.listeners.get(&id) {
+            ready.read = watched.interest.read && !listening.queue.is_empty();
+        } else if let Some(end) = self.ends.get(&id) {
+            let (read, write) = end.readiness(self.room(id));
+            let hung_up = end.has_hung_up();
+            ready.read = (watched.interest.read && read) || hung_up;
+            ready.write = (watched.interest.write && write) || hung_up;
+            ready.urgent = watched.interest.read && end.urgent.is_some();
+        }
+        ready
+    }
+}
