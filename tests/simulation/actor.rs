@@ -1,0 +1,485 @@
+//! A session that does whatever comes to its mind, and checks all that it is told.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{
+    AsyncChat, Close, Deadlines, Eof, Limits, More, Overflow, Producer, Result, SimpleProducer,
+    TimerId,
+};
+use bytes::Bytes;
+
+use crate::oracle::{Ends, Mode};
+use crate::track::{Timer, Track};
+use crate::world::{SILENT, World};
+
+pub(crate) struct Actor {
+    pub(crate) track: Rc<Track>,
+    pub(crate) world: Rc<World>,
+}
+
+impl Actor {
+    /// What every callback ends with.
+    fn act(&self) -> Result {
+        let (world, track) = (&self.world, &self.track);
+        for _ in 0..world.rng.below(3) {
+            // Mostly to itself, but nobody is safe.
+            match world.random_track().filter(|_| world.rng.one_in(6)) {
+                Some(other) => act_on(world, &other, other.number == track.number),
+                None => act_on(world, track, true),
+            }
+        }
+        if world.rng.one_in(400) {
+            world.log(|| format!("  #{} panics", track.number));
+            track.panicked.set(true);
+            track.end(true);
+            std::panic::panic_any(SILENT);
+        }
+        if world.rng.one_in(300) {
+            world.log(|| format!("  #{} fails", track.number));
+            track.failed.set(true);
+            track.end(true);
+            return Err("it did not feel like it".into());
+        }
+        Ok(())
+    }
+
+    fn check(&self, verdict: std::result::Result<(), String>) {
+        if let Err(what) = verdict {
+            self.world.wrong(format!("#{}: {what}", self.track.number));
+        }
+    }
+}
+
+impl AsyncChat for Actor {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let (world, track) = (&self.world, &self.track);
+        track.called_for_input(world, "found_terminator");
+        let stream = track.stream(world);
+        let verdict = track.oracle.borrow_mut().record(&stream, record);
+        self.check(verdict);
+        let mode = track.oracle.borrow().mode();
+        if mode.ends == Ends::Count(0) {
+            track.set_mode(Mode::CRLF);
+        } else if world.rng.one_in(10) {
+            track.set_mode(random_mode(world, true));
+        }
+        self.act()
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        let (world, track) = (&self.world, &self.track);
+        track.called_for_input(world, "collect_incoming_data");
+        let stream = track.stream(world);
+        let verdict = track.oracle.borrow_mut().chunk(&stream, chunk);
+        self.check(verdict);
+        self.act()
+    }
+
+    fn handle_connect(&mut self) -> Result {
+        let (world, track) = (&self.world, &self.track);
+        track.connected.set(track.connected.get() + 1);
+        track.learn_addrs();
+        track.called(world, "handle_connect");
+        self.act()
+    }
+
+    fn handle_overflow(&mut self) -> Overflow {
+        let (world, track) = (&self.world, &self.track);
+        track.called_for_input(world, "handle_overflow");
+        let discards = !world.rng.one_in(3);
+        let stream = track.stream(world);
+        let verdict = track.oracle.borrow_mut().overflow(&stream, discards);
+        self.check(verdict);
+        if discards {
+            return Overflow::Discard;
+        }
+        track.overflowed.set(true);
+        track.sealed.set(true);
+        Overflow::Close
+    }
+
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        let (world, track) = (&self.world, &self.track);
+        track.called_for_input(world, "handle_eof");
+        track.at_eof.set(true);
+        let stream = track.stream(world);
+        // Last words are sent as far as the kernel takes them at once.
+        if track.has_company(world) {
+            let verdict = track.oracle.borrow_mut().end(&stream, partial);
+            self.check(verdict);
+        }
+        self.act()?;
+        if world.rng.one_in(4) {
+            return Ok(Eof::StayOpen);
+        }
+        track.sealed.set(true);
+        Ok(Eof::CloseWhenDone)
+    }
+
+    fn handle_low_water(&mut self) -> Result {
+        let (world, track) = (&self.world, &self.track);
+        track.called(world, "handle_low_water");
+        if !track.choked.replace(false) && !track.may_be_over() {
+            world.wrong(format!("#{}: low water, never high", track.number));
+        }
+        self.act()
+    }
+
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        let (world, track) = (&self.world, &self.track);
+        track.called(world, "handle_timer");
+        let now = world.network.elapsed();
+        let mut timers = track.timers.borrow_mut();
+        let found = timers.iter().position(|it| it.id == timer);
+        match found.map(|index| (index, timers[index])) {
+            Some((_, it)) if it.due > now => {
+                world.wrong(format!("#{}: a timer at {now:?}: {it:?}", track.number));
+            }
+            Some((index, it)) => match it.period {
+                Some(period) => timers[index].due = now + period,
+                None => drop(timers.remove(index)),
+            },
+            None => world.wrong(format!("#{}: no such timer", track.number)),
+        }
+        drop(timers);
+        self.act()
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        self.track.ended(&self.world, why);
+        self.track.timers.borrow_mut().clear();
+        // What is done to it now has no effect.
+        let _ = self.track.takes_output();
+        for _ in 0..self.world.rng.below(2) {
+            if let Some(other) = self.world.random_track() {
+                act_on(&self.world, &other, false);
+            }
+        }
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.world.actors.set(self.world.actors.get() - 1);
+        if self.track.told.get() != 1 {
+            let number = self.track.number;
+            self.world
+                .wrong(format!("#{number}: dropped without being told"));
+        }
+    }
+}
+
+/// Some time, in steps that now and then coincide.
+pub(crate) fn random_time(world: &World) -> Duration {
+    Duration::from_millis(world.rng.below(40) as u64 * 100)
+}
+
+/// Some terminator; those that a session has to be there for only where it is.
+fn random_mode(world: &World, inside: bool) -> Mode {
+    let ends = match world.rng.below(if inside { 9 } else { 6 }) {
+        0 | 1 => Ends::Crlf,
+        2 => Ends::Line,
+        3 => Ends::Needle(b"abab"),
+        4 => Ends::Count(world.rng.below(50) + 1),
+        5 => Ends::Needle(b"\r\n\r\n"),
+        6 => Ends::Count(0),
+        7 => Ends::Dot,
+        _ => Ends::Never,
+    };
+    let streamed = ends == Ends::Never || (ends != Ends::Count(0) && world.rng.one_in(3));
+    Mode { ends, streamed }
+}
+
+/// Does something to a connection: from one of its callbacks, from another's, or from outside.
+pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
+    let (chat, rng) = (&track.chat, &world.rng);
+    let what = rng.below(100);
+    world.log(|| format!("    op {what} on #{}", track.number));
+    match what {
+        // A program that pushes after it has finished is on its own.
+        0..38 if track.finished.get() => {}
+        0..24 => push(world, track),
+        24..32 => push_producer(world, track),
+        32..38 => push_hook(world, track),
+        38..43 => {
+            // In the middle of a block it can not be said where the next byte is: the dots of what
+            // has been looked at are gone.
+            let mode = track.oracle.borrow().mode();
+            if !matches!(mode.ends, Ends::Dot | Ends::Count(0)) {
+                track.set_mode(random_mode(world, false));
+            }
+        }
+        43..46 => {
+            chat.pause_reading();
+            track.paused.set(true);
+        }
+        46..56 => {
+            chat.resume_reading();
+            track.paused.set(false);
+        }
+        56..58 if rng.one_in(4) => {
+            if track.told.get() == 0 && !track.over.get() {
+                track.asked_to_close.set(true);
+                track.end(true);
+            }
+            match rng.one_in(2) {
+                true => chat.close(),
+                false => chat.abort(),
+            }
+        }
+        58..60 if rng.one_in(2) => {
+            chat.close_when_done();
+            track.asked_to_close.set(true);
+            track.sealed.set(true);
+        }
+        60 if track.takes_output() => {
+            chat.shutdown_write();
+            track.weigh(world);
+            track.finished.set(true);
+        }
+        61 if !track.finished.get() => track.discard(),
+        62..65 => set_limits(world, track),
+        65..70 => post(world, track),
+        70..73 => world.connect(),
+        73 => world.listen(),
+        74..82 => set_timer(world, track),
+        82..86 => {
+            let now = world.network.elapsed();
+            let mut timers = track.timers.borrow_mut();
+            let index = rng.below(timers.len());
+            if let Some(timer) = timers.get(index).copied() {
+                let done = match rng.one_in(2) {
+                    true => {
+                        timers.remove(index);
+                        chat.cancel(timer.id)
+                    }
+                    false => {
+                        let delay = random_time(world);
+                        timers[index].due = now + delay;
+                        chat.reset(timer.id, delay)
+                    }
+                };
+                if !done && !track.over.get() && track.told.get() == 0 {
+                    world.wrong(format!("#{}: its timer is gone", track.number));
+                }
+            }
+        }
+        86..88 => {
+            let time = |chance| rng.one_in(chance).then(|| random_time(world) * 4);
+            let deadlines = Deadlines::default()
+                .idle(time(2))
+                .record(time(2))
+                .drain(time(2))
+                .lifetime(time(6));
+            track.timed.set(true);
+            chat.set_deadlines(deadlines);
+        }
+        88..94 => {
+            track.parked.set(0);
+            chat.resume_producing();
+        }
+        94 if inside && rng.one_in(4) => world.event_loop.stop(),
+        95..98 => {
+            let weak = Rc::downgrade(world);
+            let later = move || {
+                if let Some(world) = weak.upgrade()
+                    && let Some(track) = world.random_track()
+                {
+                    act_on(&world, &track, false);
+                }
+            };
+            match rng.one_in(2) {
+                true => world.event_loop.call_soon(later),
+                false => drop(world.event_loop.call_later(random_time(world), later)),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn push(world: &World, track: &Track) {
+    let data = world.rng.output();
+    let takes = track.takes_output();
+    match world.rng.below(4) {
+        0 => track.chat.push(data.clone()),
+        1 => track.chat.push_slice(&data),
+        2 => track.chat.push(Bytes::from(data.clone())),
+        _ => {
+            let text = data.escape_ascii().to_string();
+            write!(track.chat, "{text}\r\n");
+            if takes {
+                track.pushed(world, format!("{text}\r\n").as_bytes());
+            }
+            return;
+        }
+    }
+    if takes {
+        track.pushed(world, &data);
+    }
+}
+
+fn push_producer(world: &Rc<World>, track: &Rc<Track>) {
+    let data = world.rng.output();
+    let takes = track.takes_output();
+    if world.rng.one_in(3) {
+        let size = world.rng.below(500) + 1;
+        track
+            .chat
+            .push_with_producer(SimpleProducer::new(data.clone()).chunk_size(size));
+    } else {
+        world.producers.set(world.producers.get() + 1);
+        track.chat.push_with_producer(Moody {
+            data: data.clone().into(),
+            world: Rc::clone(world),
+            track: Rc::clone(track),
+        });
+    }
+    if takes {
+        track.expected.borrow_mut().extend_from_slice(&data);
+        track.weigh(world);
+    }
+}
+
+/// A producer that may have nothing now, or too much, or fail.
+struct Moody {
+    data: Bytes,
+    world: Rc<World>,
+    track: Rc<Track>,
+}
+
+impl Producer for Moody {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let (rng, track) = (&self.world.rng, &self.track);
+        self.world.calls.set(self.world.calls.get() + 1);
+        if track.told.get() > 0 || track.over.get() {
+            let number = track.number;
+            self.world
+                .wrong(format!("#{number}: a producer is asked after the close"));
+        }
+        match rng.below(12) {
+            0 => {
+                track.parked.set(track.parked.get() + 1);
+                // Somebody will have something for it.
+                let chat = track.chat.clone();
+                let track = Rc::clone(track);
+                self.world
+                    .event_loop
+                    .call_later(random_time(&self.world), move || {
+                        track.parked.set(0);
+                        chat.resume_producing();
+                    });
+                match rng.one_in(2) {
+                    true => Ok(More::Pending),
+                    false => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+            1 => Ok(More::Chunk(Bytes::new())),
+            2 if rng.one_in(20) => {
+                track.failed.set(true);
+                track.end(true);
+                Err(io::Error::other("the source is gone"))
+            }
+            _ if self.data.is_empty() => Ok(More::Done),
+            3 => Ok(More::Chunk(self.data.split_off(0))),
+            _ => {
+                let most = self.data.len().min(budget);
+                Ok(More::Chunk(self.data.split_to(rng.below(most) + 1)))
+            }
+        }
+    }
+}
+
+impl Drop for Moody {
+    fn drop(&mut self) {
+        self.world.producers.set(self.world.producers.get() - 1);
+    }
+}
+
+/// A hook that knows where in the stream it stands.
+fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
+    struct Counted(Rc<World>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.hooks.set(self.0.hooks.get() - 1);
+        }
+    }
+    world.hooks.set(world.hooks.get() + 1);
+    let counted = Counted(Rc::clone(world));
+    let (place, called) = (track.expected.borrow().len() as u64, Cell::new(false));
+    let weak = Rc::downgrade(track);
+    let takes = track.takes_output();
+    track.chat.push_hook(move || {
+        let world = &counted.0;
+        world.calls.set(world.calls.get() + 1);
+        let Some(track) = weak.upgrade() else { return };
+        let sent = track.chat.stats().bytes_out;
+        let number = track.number;
+        if called.replace(true) || !takes || sent != place {
+            world.wrong(format!("#{number}: a hook at {place} after {sent} bytes"));
+        }
+        if track.told.get() > 0 || track.over.get() {
+            world.wrong(format!("#{number}: a hook after the close"));
+        }
+        act_on(world, &track, true);
+    });
+    if takes {
+        track.weigh(world);
+    }
+}
+
+fn set_limits(world: &World, track: &Track) {
+    let rng = &world.rng;
+    let record = track.limits.get().record;
+    let high = rng.below(30_000);
+    let limits = Limits::default()
+        .record(record)
+        .water(rng.below(high), high)
+        .turn(rng.below(3_000), rng.below(9_000), rng.below(10))
+        .output(if rng.one_in(4) { 60_000 } else { 4 << 20 });
+    track.chat.set_limits(limits);
+    track.limits.set(limits);
+    track.limits_changed.set(true);
+}
+
+fn set_timer(world: &World, track: &Track) {
+    if track.over.get() || track.told.get() > 0 || track.timers.borrow().len() > 4 {
+        return;
+    }
+    let delay = random_time(world);
+    let due = world.network.elapsed() + delay;
+    let period = world
+        .rng
+        .one_in(4)
+        .then(|| delay + Duration::from_millis(50));
+    let timer = match period {
+        Some(period) => Timer {
+            id: track.chat.call_every(period),
+            due: due + Duration::from_millis(50),
+            period: Some(period),
+        },
+        None => Timer {
+            id: track.chat.call_later(delay),
+            due,
+            period: None,
+        },
+    };
+    track.timers.borrow_mut().push(timer);
+}
+
+fn post(world: &World, track: &Track) {
+    let visit = |actor: &mut Actor| {
+        actor.track.called(&actor.world, "a visit");
+        actor.act()
+    };
+    let open = track.chat.is_open();
+    let posted = match world.rng.one_in(2) {
+        true => track.chat.post(visit),
+        false => world.event_loop.remote().post_to(track.chat.id(), visit),
+    };
+    if open && posted.is_err() {
+        world.wrong(format!("#{}: nobody to visit", track.number));
+    }
+}

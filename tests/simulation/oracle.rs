@@ -1,0 +1,263 @@
+//! What a session has to be told, worked out from the whole stream rather than from its pieces.
+
+use std::ops::Range;
+
+use asynchat::Terminator;
+
+/// A terminator, as simple as it can be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    Crlf,
+    Line,
+    Needle(&'static [u8; 4]),
+    Count(usize),
+    Dot,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode {
+    pub(crate) ends: Ends,
+    pub(crate) streamed: bool,
+}
+
+impl Mode {
+    pub(crate) const CRLF: Mode = Mode {
+        ends: Ends::Crlf,
+        streamed: false,
+    };
+
+    pub(crate) fn terminator(self) -> Terminator {
+        let terminator = match self.ends {
+            Ends::Crlf => Terminator::crlf(),
+            Ends::Line => Terminator::line(),
+            Ends::Needle(needle) => Terminator::bytes(needle),
+            Ends::Count(n) => Terminator::count(n as u64),
+            Ends::Dot => Terminator::dot_block(),
+            Ends::Never => Terminator::none(),
+        };
+        match self.streamed {
+            true => terminator.streamed(),
+            false => terminator,
+        }
+    }
+
+    /// Where a record at the front of `rest` ends, and the next begins; `None` while it has no end.
+    fn end_in(self, rest: &[u8]) -> Option<(usize, usize)> {
+        let find = |needle: &[u8]| rest.windows(needle.len()).position(|at| at == needle);
+        match self.ends {
+            Ends::Crlf => find(b"\r\n").map(|at| (at, at + 2)),
+            Ends::Needle(needle) => find(needle).map(|at| (at, at + needle.len())),
+            Ends::Line => find(b"\n").map(|at| match rest[..at].ends_with(b"\r") {
+                true => (at - 1, at + 1),
+                false => (at, at + 1),
+            }),
+            Ends::Count(n) => (n <= rest.len()).then_some((n, n)),
+            Ends::Dot => match rest.starts_with(b".\r\n") {
+                true => Some((0, 3)),
+                false => find(b"\r\n.\r\n").map(|at| (at + 2, at + 5)),
+            },
+            Ends::Never => None,
+        }
+    }
+}
+
+/// A block as it is delivered: without the dot before each line that begins with one.
+fn unstuffed(block: &[u8]) -> Vec<u8> {
+    let mut content = Vec::with_capacity(block.len());
+    let mut rest = block;
+    while !rest.is_empty() {
+        let line = rest.windows(2).position(|at| at == b"\r\n");
+        let (line, behind) = rest.split_at(line.map_or(rest.len(), |at| at + 2));
+        content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        rest = behind;
+    }
+    content
+}
+
+/// Follows a session through its input.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    mode: Mode,
+    /// Set while a record is being discarded: holds from its end.
+    next: Option<Mode>,
+    /// Where the record in hand begins, or what is left of it if it is streamed.
+    at: usize,
+    /// What has been delivered of a streamed block.
+    block: Vec<u8>,
+    /// How much has been delivered of a streamed count.
+    counted: usize,
+    discarding: bool,
+    limit: usize,
+}
+
+type Verdict = Result<(), String>;
+
+impl Oracle {
+    pub(crate) fn new(limit: usize) -> Self {
+        Oracle {
+            mode: Mode::CRLF,
+            next: None,
+            at: 0,
+            block: Vec::new(),
+            counted: 0,
+            discarding: false,
+            limit,
+        }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Another terminator is set; from the next byte that has not been delivered.
+    pub(crate) fn set(&mut self, mode: Mode) {
+        match self.discarding {
+            true => self.next = Some(mode),
+            false => self.begin(mode),
+        }
+    }
+
+    /// What was received and not delivered is thrown away.
+    pub(crate) fn discard_until(&mut self, at: usize) {
+        self.at = at;
+        self.discarding = false;
+        let mode = self.next.take().unwrap_or(self.mode);
+        self.begin(mode);
+    }
+
+    fn begin(&mut self, mode: Mode) {
+        self.mode = mode;
+        self.counted = 0;
+        self.block.clear();
+    }
+
+    /// What is left of the record in hand.
+    fn mode_now(&self) -> Mode {
+        match self.mode {
+            Mode {
+                ends: Ends::Count(n),
+                streamed: true,
+            } => Mode {
+                ends: Ends::Count(n - self.counted),
+                streamed: true,
+            },
+            mode => mode,
+        }
+    }
+
+    /// The record at hand in the stream: what is delivered of it, and where the next begins.
+    fn find(&self, stream: &[u8]) -> Option<(Range<usize>, usize)> {
+        let rest = stream.get(self.at..)?;
+        let (end, next) = self.mode_now().end_in(rest)?;
+        Some((self.at..self.at + end, self.at + next))
+    }
+
+    /// Goes past the record that was to be discarded, if its end has come.
+    fn skip(&mut self, stream: &[u8]) {
+        if self.discarding
+            && let Some((_, next)) = self.find(stream)
+        {
+            self.discard_until(next);
+        }
+    }
+
+    /// Whether a record is complete that has not been delivered.
+    pub(crate) fn owes(&mut self, stream: &[u8]) -> bool {
+        self.skip(stream);
+        // A count of nothing fires once; what this one did, its session knows.
+        !self.discarding && self.mode.ends != Ends::Count(0) && self.find(stream).is_some()
+    }
+
+    pub(crate) fn record(&mut self, stream: &[u8], record: &[u8]) -> Verdict {
+        self.skip(stream);
+        let Some((content, next)) = self.find(stream).filter(|_| !self.discarding) else {
+            return Err(format!("a record that has no end: {self:?}, {record:?}"));
+        };
+        let content = match self.mode.ends {
+            Ends::Dot => unstuffed(&stream[content]),
+            _ => stream[content].to_vec(),
+        };
+        let delivered = match self.mode {
+            Mode {
+                streamed: false, ..
+            } => record,
+            Mode {
+                ends: Ends::Dot, ..
+            } => &self.block,
+            // The chunks before are checked, and behind us.
+            _ => b"",
+        };
+        if self.mode.streamed && !record.is_empty() {
+            return Err(format!(
+                "the end of a streamed record is not empty: {record:?}"
+            ));
+        }
+        if content != delivered {
+            return Err(format!("{delivered:?} and not {content:?}: {self:?}"));
+        }
+        if !self.mode.streamed && content.len() > self.limit {
+            return Err(format!("a record of {} is over its limit", content.len()));
+        }
+        self.at = next;
+        self.begin(self.mode);
+        Ok(())
+    }
+
+    pub(crate) fn chunk(&mut self, stream: &[u8], chunk: &[u8]) -> Verdict {
+        self.skip(stream);
+        if !self.mode.streamed || chunk.is_empty() || self.discarding {
+            return Err(format!("a chunk that is none: {self:?}, {chunk:?}"));
+        }
+        if self.mode.ends == Ends::Dot {
+            let end = self
+                .find(stream)
+                .map_or(stream.len(), |(content, _)| content.end);
+            self.block.extend_from_slice(chunk);
+            return match unstuffed(&stream[self.at..end]).starts_with(&self.block) {
+                true => Ok(()),
+                false => Err(format!("a wrong chunk of a block: {self:?}, {chunk:?}")),
+            };
+        }
+        let end = self
+            .find(stream)
+            .map_or(stream.len(), |(content, _)| content.end);
+        if !stream[self.at..end].starts_with(chunk) {
+            return Err(format!("a wrong chunk: {self:?}, {chunk:?}"));
+        }
+        self.at += chunk.len();
+        self.counted += chunk.len();
+        Ok(())
+    }
+
+    pub(crate) fn overflow(&mut self, stream: &[u8], discards: bool) -> Verdict {
+        self.skip(stream);
+        let over = match (self.mode.ends, self.find(stream)) {
+            (Ends::Count(n), _) => n > self.limit,
+            (Ends::Dot, Some((content, _))) => unstuffed(&stream[content]).len() > self.limit,
+            (_, Some((content, _))) => content.len() > self.limit,
+            (_, None) => stream.len() - self.at > self.limit,
+        };
+        if self.mode.streamed || self.discarding || !over {
+            return Err(format!("an overflow that is none: {self:?}"));
+        }
+        self.discarding = discards;
+        Ok(())
+    }
+
+    /// The end of the stream, with this left over.
+    pub(crate) fn end(&mut self, stream: &[u8], partial: &[u8]) -> Verdict {
+        self.skip(stream);
+        // A block in pieces can not be told from here, nor what of a discarded record is kept.
+        if self.discarding || self.mode.ends == Ends::Dot {
+            return Ok(());
+        }
+        match self.find(stream) {
+            Some(_) if self.mode.ends != Ends::Count(0) => {
+                Err(format!("the end, and a record is owed: {self:?}"))
+            }
+            _ if stream.get(self.at..) == Some(partial) => Ok(()),
+            _ => Err(format!("a wrong rest: {self:?}, {partial:?}")),
+        }
+    }
+}
