@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use asynchat::{AsyncChat, Channel, Chat, Close, Eof, Error, EventLoop, Overflow, Result, TimerId};
 
 /// How long a test waits for what has to happen. Far more than it takes.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long the loop sleeps before it looks again at what it can not be woken by: the peers.
 const GLANCE: Duration = Duration::from_millis(5);

@@ -1,0 +1,174 @@
+//! A close that loses nothing: what was pushed before it reaches a peer that is still sending, and
+//! what the connection costs after that has an end.
+
+use std::io::Write;
+use std::time::Duration;
+
+use asynchat::{Chat, Deadlines, EventLoop, Server};
+
+use crate::common::{Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until};
+use crate::stage;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// More than the peer's kernel takes before the peer reads.
+const REPLY: usize = 256 * 1024;
+
+/// A connection whose server answers any line with this much, and closes; the listener is closed.
+fn closing(linger: Duration, reply: usize) -> (EventLoop, Log, Peer) {
+    let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
+    let session = log.session_with(move |chat, _| {
+        chat.push(vec![b'x'; reply]);
+        chat.close_when_done();
+        Ok(())
+    });
+    let listener = Server::new("127.0.0.1:0")
+        .deadlines(Deadlines::default().linger(linger))
+        .listen_on(&event_loop, slot.keep(session))
+        .unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&addr_of(&listener).into()).unwrap();
+    let peer = Peer::new(socket.into());
+    run_until(&event_loop, || slot.is_filled());
+    listener.close();
+    run_until(&event_loop, || event_loop.len() == 1);
+    (event_loop, log, peer)
+}
+
+/// The same, after the session is closed: only what lingers is left.
+fn lingering(linger: Duration) -> (EventLoop, Peer) {
+    let (event_loop, log, mut peer) = closing(linger, 100);
+    peer.send("quit\r\n");
+    run_until(&event_loop, || log.has("close Local"));
+    assert_eq!(event_loop.len(), 1);
+    assert_eq!(event_loop.stats().closed, 2);
+    (event_loop, peer)
+}
+
+#[test]
+fn a_reply_reaches_a_peer_that_sends_on() {
+    let (event_loop, log, mut peer) = closing(LONG, REPLY);
+    peer.send("quit\r\n");
+    peer.send_all(
+        &event_loop,
+        "and another thing\r\n".repeat(400_000).as_bytes(),
+    );
+    assert_eq!(peer.receive_all(&event_loop).len(), REPLY);
+    // The one line, and none that came after the close.
+    assert_eq!(log.count("record"), 1);
+    drop(peer);
+    run_to_end(&event_loop);
+}
+
+/// Why there is such a thing: without it the kernel throws the reply away.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_lingering_a_peer_that_sends_on_loses_the_reply() {
+    let (event_loop, log, mut peer) = closing(Duration::ZERO, REPLY);
+    peer.send("quit\r\n".to_owned() + &"and another thing\r\n".repeat(4000));
+    run_until(&event_loop, || log.has("close Local"));
+    assert!(peer.wait_for_end(&event_loop).is_err());
+    assert!(peer.look().len() < REPLY);
+}
+
+#[test]
+fn lingering_ends_when_the_peer_closes() {
+    let (event_loop, mut peer) = lingering(LONG);
+    peer.send("something that nobody reads\r\n");
+    idle(&event_loop);
+    assert_eq!(event_loop.len(), 1);
+    peer.finish();
+    run_to_end(&event_loop);
+    assert!(peer.wait_for_end(&event_loop).is_ok());
+}
+
+#[test]
+fn lingering_ends_when_its_time_is_over() {
+    let (event_loop, peer) = lingering(Duration::from_millis(50));
+    run_to_end(&event_loop);
+    drop(peer);
+}
+
+#[test]
+fn lingering_ends_when_the_peer_has_sent_too_much() {
+    const BOUND: usize = 16 << 20;
+    let (event_loop, mut peer) = lingering(LONG);
+    let (much, mut sent) = (vec![b'x'; 64 * 1024], 0);
+    run_until(&event_loop, || {
+        match peer.stream.write(&much) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return true,
+        }
+        false
+    });
+    assert!(sent >= BOUND, "cut off after {sent}");
+    assert!(event_loop.is_empty());
+}
+
+#[test]
+fn lingering_does_not_hold_a_shutdown_up() {
+    let (event_loop, peer) = lingering(LONG);
+    event_loop.shutdown(Duration::from_millis(50));
+    run_to_end(&event_loop);
+    drop(peer);
+}
+
+#[test]
+fn a_new_connection_is_served_while_others_linger() {
+    let (event_loop, peer) = lingering(LONG);
+    let listener = event_loop
+        .listen("127.0.0.1:0", |chat: Chat| {
+            move |line: &[u8]| {
+                chat.push_slice(line);
+                Ok(())
+            }
+        })
+        .unwrap();
+    let mut next = Peer::connect(addr_of(&listener));
+    next.send("hello\r\n");
+    next.expect(&event_loop, "hello");
+    assert_eq!(event_loop.len(), 3);
+    drop(peer);
+    run_until(&event_loop, || event_loop.len() == 2);
+}
+
+#[test]
+fn the_oldest_goes_when_too_many_linger() {
+    const TEST: &str = "lingering::the_oldest_goes_when_too_many_linger";
+    stage::play(TEST, &[("all", too_many)]);
+}
+
+fn too_many() {
+    const PLACES: usize = 1024;
+    if stage::descriptors() < 2 * PLACES + 100 {
+        return println!("too few descriptors for {PLACES} connections");
+    }
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session_with(|chat, _| {
+        chat.close_when_done();
+        Ok(())
+    });
+    let listener = Server::new("127.0.0.1:0")
+        .deadlines(Deadlines::default().linger(LONG))
+        .listen_on(&event_loop, session)
+        .unwrap();
+    let mut peers = Vec::new();
+    for n in 0..=PLACES {
+        let mut peer = Peer::connect(addr_of(&listener));
+        peer.send("quit\r\n");
+        peers.push(peer);
+        run_until(&event_loop, || log.count("close") == n + 1);
+    }
+    idle(&event_loop);
+    assert_eq!(event_loop.len(), 1 + PLACES);
+    // The first is closed, so what it sends is answered with a reset; the second is not.
+    let still_there = |peer: &mut Peer| {
+        peer.send("nobody reads this\r\n");
+        idle(&event_loop);
+        peer.stream.write(b"nor this\r\n").is_ok()
+    };
+    assert!(!still_there(&mut peers[0]));
+    assert!(still_there(&mut peers[1]));
+}

@@ -1,0 +1,182 @@
+//! Connections with which nothing can be done now: for five seconds the loop sleeps.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use asynchat::{Channel, Chat, Close, Deadlines, Dispatcher, EventLoop, More, Producer, Server};
+use socket2::SockRef;
+
+use crate::common::{
+    Log, Peer, addr_of, idle, name, new_loop, run_until, run_until_blocked, served, tcp_pair,
+};
+use crate::stage;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// How long it has to be quiet, and how often it may wake up meanwhile.
+const WHILE: Duration = Duration::from_secs(5);
+const MOST: u64 = 10;
+
+/// Runs the loop for its five seconds; it wakes up no more than it may, and these channels not at
+/// all often.
+#[track_caller]
+fn is_quiet(event_loop: &EventLoop, channels: &[(&str, Channel)]) {
+    let wakeups = || channels.iter().map(|(_, channel)| channel.stats().wakeups);
+    let (before, each_before): (_, Vec<u64>) = (event_loop.stats(), wakeups().collect());
+    let stopping = event_loop.clone();
+    event_loop.call_later(WHILE, move || stopping.stop());
+    event_loop.run().unwrap();
+    for ((what, _), (after, before)) in channels.iter().zip(wakeups().zip(each_before)) {
+        assert!(
+            after - before <= MOST,
+            "{what}: {} wake-ups",
+            after - before
+        );
+    }
+    let after = event_loop.stats();
+    let (wakeups, turns) = (after.wakeups - before.wakeups, after.turns - before.turns);
+    assert!(wakeups <= MOST, "{wakeups} wake-ups in all");
+    // A turn without an event is a timer's, or was asked for.
+    assert!(turns <= 2 * MOST, "{turns} turns");
+}
+
+struct Never;
+
+impl Producer for Never {
+    fn more(&mut self, _: usize) -> std::io::Result<More> {
+        Ok(More::Pending)
+    }
+}
+
+/// Neither reads nor closes, nor has any use for what is urgent.
+struct Deaf(Channel, Log);
+
+impl Dispatcher for Deaf {
+    fn channel(&self) -> &Channel {
+        &self.0
+    }
+    fn readable(&self) -> bool {
+        false
+    }
+    fn handle_close(&mut self, why: &Close) {
+        self.1.add(name(why));
+    }
+}
+
+fn send_urgent(peer: &TcpStream) {
+    SockRef::from(peer).send_out_of_band(b"!").unwrap();
+}
+
+#[test]
+fn peers_who_do_odd_things_and_then_nothing() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let mut channels: Vec<(&str, Channel)> = Vec::new();
+    let mut peers = Vec::new();
+    let mut add = |what, chat: &Chat| channels.push((what, Channel::clone(chat)));
+
+    let (chat, peer) = served(&event_loop, log.session());
+    add("silent", &chat);
+    peers.push(peer);
+
+    let (chat, peer) = served(&event_loop, log.session());
+    add("paused and reset", &chat);
+    chat.pause_reading();
+    idle(&event_loop);
+    peer.reset();
+
+    let (chat, peer) = served(&event_loop, log.session());
+    add("urgent", &chat);
+    send_urgent(&peer.stream);
+    peers.push(peer);
+
+    let (chat, mut peer) = served(&event_loop, log.session());
+    add("paused and urgent", &chat);
+    chat.pause_reading();
+    peer.send("in band");
+    send_urgent(&peer.stream);
+    peers.push(peer);
+
+    let (chat, mut peer) = served(&event_loop, log.session());
+    add("reads nothing and urgent", &chat);
+    chat.push(vec![b'x'; 8 << 20]);
+    run_until_blocked(&event_loop, &chat);
+    peer.send("in band");
+    send_urgent(&peer.stream);
+    peers.push(peer);
+
+    let session = log.session();
+    let (chat, peer) = served(&event_loop, move |chat| session(chat).staying_open());
+    add("half-closed", &chat);
+    peer.finish();
+    peers.push(peer);
+
+    let session = log.session();
+    let (chat, peer) = served(&event_loop, move |chat| session(chat).staying_open());
+    add("half-closed, with a producer that has nothing", &chat);
+    chat.push_with_producer(Never);
+    peer.finish();
+    peers.push(peer);
+
+    let (chat, peer) = served(&event_loop, log.session());
+    add("a producer that has nothing", &chat);
+    chat.push("something");
+    chat.push_with_producer(Never);
+    peers.push(peer);
+
+    let (chat, peer) = served(&event_loop, log.session());
+    add("timed", &chat);
+    let all = Deadlines::default().idle(LONG).lifetime(LONG);
+    chat.set_deadlines(all.record(LONG).drain(LONG));
+    peers.push(peer);
+
+    let (chat, peer) = served(&event_loop, log.session());
+    chat.set_deadlines(Deadlines::default().linger(LONG));
+    chat.close_when_done();
+    run_until(&event_loop, || log.has("close Local"));
+    // Its successor is the loop's own: only the loop's count knows of it.
+    assert_eq!(event_loop.len(), channels.len() + 1);
+    peers.push(peer);
+
+    let (near, far) = tcp_pair();
+    let deaf = Channel::adopt(near).unwrap();
+    event_loop
+        .register(Deaf(deaf.clone(), log.clone()))
+        .unwrap();
+    channels.push(("a dispatcher that does not read", deaf));
+    let mut far = Peer::new(far);
+    far.send("in band");
+    send_urgent(&far.stream);
+    peers.push(far);
+
+    idle(&event_loop);
+    is_quiet(&event_loop, &channels);
+    // They are all still there, and not quiet because they are gone.
+    assert_eq!(event_loop.len(), channels.len() + 1);
+    assert_eq!(log.count("close"), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_listener_without_descriptors() {
+    const TEST: &str = "quiet::a_listener_without_descriptors";
+    const DESCRIPTORS: usize = 64;
+    // The second part has few descriptors: it needs another process to start it.
+    let outer = || stage::Process::start(TEST, "listener", "", Some(DESCRIPTORS)).finish();
+    stage::play(TEST, &[("outer", outer), ("listener", listener)]);
+}
+
+#[cfg(unix)]
+fn listener() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let listener = Server::new("127.0.0.1:0")
+        .listen_on(&event_loop, log.session())
+        .unwrap();
+    let mut hoard: Vec<TcpStream> = Vec::new();
+    while let Ok(stream) = TcpStream::connect(addr_of(&listener)) {
+        hoard.push(stream);
+    }
+    idle(&event_loop);
+    assert!(event_loop.stats().accepts_failed > 0);
+    is_quiet(&event_loop, &[("listener", listener)]);
+    assert!(!log.has("connect"));
+}
