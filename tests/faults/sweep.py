@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""Makes system calls of a server fail, one after another, and sees that nobody else notices.
+
+    sweep.py --short                        what CI runs
+    sweep.py --full                         every call, every error, N = 1 to 12
+    sweep.py --only accept4,EMFILE,3        one run; two faults are joined by a slash
+
+The server is the `yardstick` example, built before: `cargo build --release --example yardstick`.
+README.md says what is proved. Exit status 1 when a run fails, with the line that replays it.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.dont_write_bytecode = True  # leaves nothing in the tree
+
+import trial
+from traced import ON_EVENTFD, WAITS, Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "target/release/examples/yardstick"
+ANY_PORT = ["0"]
+
+# The errors that every call is made to fail with, whether it can or not.
+ERRORS = "EMFILE ENFILE ECONNABORTED ENOBUFS ENOMEM EINTR ECONNRESET EPIPE EAGAIN".split()
+
+# Those that it can fail with, on this system or another: these get every N, and the forms below.
+STARVED = "EMFILE ENFILE ENOBUFS ENOMEM".split()
+SENDING = "EPIPE ECONNRESET ENOBUFS ENOMEM EINTR EAGAIN".split()
+LIKELY = {
+    "accept4": [*STARVED, "ECONNABORTED", "EPROTO", "EINTR", "EAGAIN"],
+    "recvfrom": "ECONNRESET ENOBUFS ENOMEM ETIMEDOUT EINTR EAGAIN".split(),
+    "sendto": SENDING,
+    "sendmsg": SENDING,
+    "writev": SENDING,
+    "epoll_ctl": ["ENOMEM", "ENOSPC"],
+    **{wait: ["EINTR", "ENOMEM"] for wait in WAITS},
+    "timerfd_settime": ["ENOMEM"],
+    "setsockopt": ["ENOMEM", "ENOBUFS"],
+    "shutdown": ["ENOTCONN", "ENOBUFS"],
+    "eventfd-read": ["EAGAIN", "ENOMEM"],
+}
+EVERY = [str(n) for n in range(1, 13)] + ["16", "40", "3..6", "3+5", "8+5"]
+ODD = ["2", "5", "9", "8+5"]
+
+# Calls that a server makes a few times, as it starts and as it ends.
+RARE = {"setsockopt": ["1", "2", "3"], "shutdown": ["1", "2", "3"], "eventfd-read": ["1", "2"]}
+
+# `polling` waits again when one of the calls in its wait is interrupted, without the events that it
+# had got; epoll_ctl can not be.
+IMPOSSIBLE = [("epoll_ctl", "EINTR")]
+
+# What goes on until strace lets go. Only where a server can wait for better times, or the
+# connections that fail are all that there are: an accept that is aborted for ever, or a send that
+# would block for ever on a socket that is ready, is a loop without end of the injection's making.
+FOR_GOOD = [
+    *(Fault("accept4", error, when) for error in STARVED for when in ("1+", "3+", "9+")),
+    *(Fault("recvfrom", error, "9+") for error in ("ECONNRESET", "ENOMEM")),
+    *(Fault(call, error, "9+") for call in ("sendto", "sendmsg") for error in ("EPIPE", "ENOBUFS")),
+    Fault("epoll_ctl", "ENOMEM", "9+"),
+    Fault("epoll_ctl", "ENOSPC", "12+"),
+    *(Fault(wait, "ENOMEM", "9+") for wait in WAITS),
+]
+
+# Fewer in a row than the loop takes for a poller that is broken.
+NEARLY = [Fault(wait, "ENOMEM", "5..60") for wait in WAITS]
+
+# The accept that waits for descriptors, and the registration that fails as it goes on.
+PAIRS = [
+    (Fault("accept4", "EMFILE", "3"), Fault("epoll_ctl", "ENOMEM", str(n))) for n in range(5, 13)
+]
+
+SHORT = """
+accept4,EMFILE,1  accept4,EMFILE,4  accept4,ENFILE,3..4  accept4,ENOBUFS,2  accept4,ENOMEM,3+5
+accept4,ECONNABORTED,1  accept4,ECONNABORTED,3..6  accept4,EINTR,3+5  accept4,EAGAIN,3+5
+accept4,EMFILE,3+  accept4,ENOBUFS,1+  accept4,EPIPE,2
+recvfrom,ECONNRESET,1  recvfrom,ECONNRESET,9+  recvfrom,ENOMEM,5  recvfrom,EINTR,1
+recvfrom,EINTR,3+5  recvfrom,EAGAIN,3+5
+sendto,EPIPE,1  sendto,ECONNRESET,5  sendto,ENOBUFS,4  sendto,EINTR,3+5  sendto,EAGAIN,3+5
+sendto,EAGAIN,20
+sendmsg,EPIPE,2  sendmsg,ENOMEM,6  sendmsg,EINTR,3+5  sendmsg,EAGAIN,3+5  sendmsg,ENOBUFS,9+
+epoll_ctl,ENOMEM,1  epoll_ctl,ENOMEM,3  epoll_ctl,ENOMEM,4  epoll_ctl,ENOMEM,5
+epoll_ctl,ENOSPC,9  epoll_ctl,ENOMEM,12  epoll_ctl,ENOMEM,20  epoll_ctl,ENOMEM,8+5
+epoll_ctl,ENOMEM,9+
+accept4,EMFILE,3/epoll_ctl,ENOMEM,7
+epoll_wait,EINTR,1  epoll_wait,EINTR,3+5  epoll_wait,ENOMEM,4  epoll_wait,ENOMEM,5..60
+epoll_pwait,EINTR,1  epoll_pwait,EINTR,3+5  epoll_pwait,ENOMEM,4  epoll_pwait,ENOMEM,5..60
+epoll_pwait2,EINTR,1  epoll_pwait2,EINTR,3+5  epoll_pwait2,ENOMEM,4  epoll_pwait2,ENOMEM,5..60
+timerfd_settime,ENOMEM,3  timerfd_settime,ENOMEM,3+5
+setsockopt,ENOMEM,1  eventfd-read,ENOMEM,1
+"""
+
+# One of each of these the server has to make, or a list that names it proves nothing.
+NEEDED = [{"accept4"}, {"recvfrom"}, {"sendto"}, {"sendmsg"}, {"epoll_ctl"}, set(WAITS)]
+
+
+def main():
+    arguments = parse()
+    why_not = obstacle()
+    if why_not:
+        return why_not
+    program = [str(arguments.server), *ANY_PORT]
+    if not os.access(arguments.server, os.X_OK):
+        sys.exit(f"{arguments.server}: build it first: cargo build --release --example yardstick")
+
+    # Without a fault: this has to be flawless, and tells which calls there are to fail.
+    plain = trial.run(program, (), [call for call in LIKELY if call not in ON_EVENTFD])
+    if plain.failures:
+        sys.exit("the run without a fault failed:\n  " + "\n  ".join(plain.failures))
+    made = {call for call, count in plain.trace.counts.items() if count} | set(ON_EVENTFD)
+    missing = [names for names in NEEDED if not names & made]
+    if missing:
+        sys.exit(f"the server makes none of these calls: {missing}")
+
+    plan = chosen(arguments)
+    never = sorted({fault.call for faults in plan for fault in faults} - made)
+    if not arguments.only:
+        plan = [faults for faults in plan if all(fault.call in made for fault in faults)]
+    outcomes = []
+    started = time.monotonic()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        waits = plain.trace.waits
+        for outcome in pool.map(lambda faults: timed(program, faults, waits), plan):
+            if arguments.short and outcome.verdict in ("not reached", "impossible"):
+                outcome.failures.append(f"{outcome.verdict}: this list is for proofs")
+                outcome.verdict = "FAILED"
+            report(outcome)
+            outcomes.append(outcome)
+    summary(outcomes, never, time.monotonic() - started)
+    failed = [outcome for outcome in outcomes if outcome.failures]
+    for outcome in failed:
+        print(f"replay: {replay(arguments, outcome)}")
+    return 1 if failed else 0
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--short", action="store_true", help="the list that CI runs")
+    which.add_argument("--full", action="store_true", help="everything")
+    which.add_argument("--only", metavar="CALL,ERROR,WHEN", help="one run; WHEN is strace's")
+    parser.add_argument("--server", type=Path, default=SERVER, help="the yardstick to run")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    return parser.parse_args()
+
+
+def obstacle():
+    """An exit status when nothing can be run here; 0 where that is nobody's fault."""
+    if not sys.platform.startswith("linux"):
+        print("skipped: strace is for Linux")
+        return 0
+    if not shutil.which("strace"):
+        print("strace is not installed: apt-get install strace")
+        return 1
+    # As the server will be traced, so that what forbids that forbids this.
+    probe = ["strace", "-D", "-I2", "-f", "-qq", "-o", "/dev/null", "true"]
+    tried = subprocess.run(probe, capture_output=True, text=True, timeout=60)
+    if tried.returncode == 0 and not tried.stderr:
+        return None
+    if "Operation not permitted" in tried.stderr:
+        print(f"skipped: ptrace is not permitted here: {tried.stderr.strip()}")
+        return 0
+    print(f"strace does not work: {tried.stderr.strip()}")
+    return 1
+
+
+def chosen(arguments):
+    """The runs asked for, each a tuple of faults."""
+    if arguments.only:
+        return [parsed(arguments.only)]
+    if arguments.short:
+        return [parsed(word) for word in SHORT.split()]
+    plan = []
+    for call, likely in LIKELY.items():
+        odd = [e for e in ERRORS if e not in likely and (call, e) not in IMPOSSIBLE]
+        for errors, places in ((likely, EVERY), (odd, ODD)):
+            places = RARE.get(call, places)
+            plan += [(Fault(call, error, when),) for error in errors for when in places]
+    return plan + [(fault,) for fault in FOR_GOOD + NEARLY] + PAIRS
+
+
+def parsed(word):
+    try:
+        return tuple(Fault(*part.split(",")) for part in word.split("/"))
+    except TypeError:
+        sys.exit(f"{word}: not CALL,ERROR,WHEN")
+
+
+def named(faults):
+    return "/".join(map(str, faults))
+
+
+def timed(program, faults, waits):
+    started = time.monotonic()
+    outcome = trial.run(program, faults, usual_waits=waits)
+    if outcome.verdict == "ok" and not all(outcome.reached.values()):
+        outcome.verdict = "not reached"
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def report(outcome):
+    hits = "+".join(map(str, outcome.reached.values()))
+    what = named(outcome.faults)
+    print(f"{outcome.verdict:12} {what:40} hit {hits:>5}  {outcome.seconds:5.1f} s")
+    for failure in outcome.failures:
+        print(f"    {failure}")
+    sys.stdout.flush()
+
+
+def summary(outcomes, never, seconds):
+    verdicts = ("ok", "no start", "gave up", "impossible", "not reached", "FAILED")
+    rows = {}
+    for outcome in outcomes:
+        call = "/".join(fault.call for fault in outcome.faults)
+        rows.setdefault(call, dict.fromkeys(verdicts, 0))[outcome.verdict] += 1
+    print(f"\n{'call':24}" + "".join(f"{verdict:>13}" for verdict in verdicts))
+    for call, row in rows.items():
+        print(f"{call:24}" + "".join(f"{row[verdict]:13}" for verdict in verdicts))
+    totals = [sum(row[verdict] for row in rows.values()) for verdict in verdicts]
+    print(f"{'all':24}" + "".join(f"{total:13}" for total in totals))
+    if never:
+        print("never made by this server, so not run: " + ", ".join(never))
+    print(f"{len(outcomes)} runs in {seconds:.0f} s")
+
+
+def replay(arguments, outcome):
+    here = Path(__file__).resolve().relative_to(ROOT)
+    server = "" if arguments.server == SERVER else f" --server {arguments.server}"
+    return f"python3 {here} --only {named(outcome.faults)}{server}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""One run of the server with one fault, and the judgement of it.
+
+The rules: the server goes on; it does not spin; a connection that the fault did not hit gets every
+byte; the one that it did hit gets a prefix and then an end, not silence; new connections are
+served; descriptors are given back; the server stops when it is told to.
+"""
+
+import tempfile
+from dataclasses import dataclass, field
+
+from clients import Client, article, bulk, line, numbered, pump
+from traced import Fault, Trace, Traced
+
+# Long enough for any machine; nothing waits so long when all is well.
+DEADLINE = 15.0
+
+# How long nothing has to move before the trace is consulted for who was hit.
+STALL = 0.3
+
+# After these a call is made again, and nobody is the worse for it.
+HARMLESS = ("EINTR", "EAGAIN")
+SENDING = ("sendto", "sendmsg", "writev")
+REPEATED = ("recvfrom", *SENDING)
+
+# What a send fails with when the connection is over: a kernel that says so has ended the other
+# direction too, and there the server learns of it. The client makes it true.
+OVER = ("EPIPE", "ECONNRESET", "ECONNABORTED")
+
+
+@dataclass
+class Outcome:
+    faults: tuple
+    verdict: str = "ok"
+    failures: list = field(default_factory=list)
+    trace: Trace = field(default_factory=lambda: Trace(""))
+    seconds: float = 0.0
+
+    @property
+    def reached(self):
+        return {fault: self.hits(fault) for fault in self.faults}
+
+    def hits(self, fault: Fault):
+        name = fault.call.removeprefix("eventfd-")
+        return sum(h.call == name and h.error == fault.error for h in self.trace.hits)
+
+
+class Ended(Exception):
+    """The run can not go on; the reason is among its failures."""
+
+
+def run(program, faults, calls=(), usual_waits=None):
+    """`usual_waits` is how often the server waits in a run without a fault."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as directory:
+        calls = calls or [fault.call for fault in faults]
+        server = Traced(program, faults, calls, directory)
+        trial = Trial(server, faults)
+        try:
+            trial.run()
+        except Ended:
+            pass
+        except OSError as error:
+            # A look at a server that has just died, mostly: the sweep goes on with the next run.
+            trial.fail(f"the run broke off: {error!r}")
+        finally:
+            for client in trial.clients:
+                client.close()
+            server.kill()
+        trial.judge(usual_waits)
+        return trial.outcome
+
+
+class Trial:
+    def __init__(self, server, faults):
+        self.server = server
+        self.outcome = Outcome(faults)
+        self.for_good = any(fault.for_good for fault in faults)
+        self.clients = []
+
+    def run(self):
+        self.address = self.server.address(DEADLINE)
+        if self.address is None:
+            self.refused_to_start()
+        self.baseline = self.server.descriptors()
+        bystanders = [self.bystander(n) for n in range(3)]
+        victims = self.victims()
+        more_than_fits = [bulk(100_000 + n) for n in range(50)]
+        deaf = self.client("deaf", more_than_fits, window=99, reluctant=True)
+        deaf.deaf = True
+        self.converse([client for client in self.clients if not client.deaf])
+        self.idle(bystanders)
+        if self.for_good:
+            self.end_the_fault()
+        deaf.deaf = False
+        self.converse(self.clients)
+        for bystander in bystanders:
+            if not bystander.lost:
+                bystander.ask(numbered(bystander.name, 999, 5000), bulk(5000))
+        self.converse(self.clients)
+        self.serve_new_ones()
+        for client in (*bystanders, *victims, deaf):
+            client.close()
+        self.give_back_descriptors()
+        self.stop()
+
+    def client(self, name, exchanges, **options):
+        self.alive()
+        try:
+            client = Client(self.address, name, exchanges, **options)
+        except OSError as error:
+            self.alive(1.0)  # mostly that it is just ending
+            self.fail(f"{name} is not let in: {error}")
+            raise Ended from error
+        self.clients.append(client)
+        return client
+
+    def bystander(self, number):
+        """One that talks all along. It is up before the next comes: so the first calls that the
+        server makes are the same in every run."""
+        client = self.client(f"bystander-{number}", small_talk(number))
+        self.converse([client], lambda: client.received or client.lost)
+        return client
+
+    def victims(self):
+        """Connections of all sorts, all at once: each sort brings other calls."""
+        talk = [numbered("victim", n, 200 * n) for n in range(4)]
+        lots = [bulk(100_000 + n) for n in range(30)]
+        long = [numbered("long", n, 300_000) for n in range(3)]
+        ends = ("close", "quit", "half-close", "reset")
+        victims = [self.client(end, talk + [bulk(9000)], ending=end) for end in ends]
+        victims.append(self.client("gone at once", [], ending="close"))
+        victims[-1].close()
+        victims.append(self.client("reset at once", [], ending="close"))
+        victims[-1].reset()
+        for gone in victims[-2:]:
+            gone.finished = True
+        for name, exchanges in (("greedy", lots), ("long", long)):
+            victims.append(
+                self.client(name, exchanges, window=99, ending="close", reluctant=True)
+            )
+        return victims
+
+    # ---- the parts of a run
+
+    def refused_to_start(self):
+        """A fault before it listens may end it, if it says why."""
+        status = self.server.exited(DEADLINE)
+        errors = self.server.errors()
+        if status is None:
+            self.fail("neither listens nor ends")
+        elif status == 1 and errors.strip() and "panicked" not in errors:
+            self.outcome.verdict = "no start"
+        else:
+            self.fail(f"ended with {status} before it listened: {errors[-300:]!r}")
+        raise Ended
+
+    def alive(self, seconds=0.0):
+        status = self.server.exited(seconds)
+        if status is None:
+            return
+        errors = self.server.errors()
+        if self.for_good and status == 1 and "wait for events" in errors:
+            # Documented: a wait that never works again ends `run` with an error.
+            self.outcome.verdict = "gave up"
+        else:
+            self.fail(f"the server ended with {status}: {errors[-300:]!r}")
+        raise Ended
+
+    def converse(self, clients, until=None):
+        """Plays the clients until all have what they are owed, or can not get it."""
+        until = until or (lambda: not any(client.pending() for client in clients))
+        waited = 0.0
+        while not pump(self.clients, until, STALL):
+            self.alive()
+            tracing = self.server.tracer() != 0
+            if self.for_good and tracing:
+                return
+            hurt = self.hurt()
+            hanging = [c for c in clients if c.pending() and c.port in hurt]
+            for client in hanging:
+                hit = hurt[client.port]
+                if hit.call in SENDING and hit.error in OVER:
+                    client.reset()
+                else:
+                    self.fail(f"{client} was hit, and is left hanging: {hit.text}")
+                client.lose("hit")
+            waited += STALL
+            if not hanging and waited > DEADLINE:
+                for client in clients:
+                    if client.pending():
+                        self.fail(f"{client} gets no more")
+                raise Ended
+        self.alive()
+
+    def idle(self, bystanders):
+        """Nobody says anything, and one does not listen: then the server does nothing."""
+        settled = self.server.activity()
+        for _ in range(5):
+            pump(bystanders, lambda: False, 0.15)
+            self.alive()
+            before, settled = settled, self.server.activity()
+            switches, ticks = (after - then for after, then in zip(settled, before))
+            # One retry of an accept that waits for descriptors is within it; a spin is not: it
+            # comes to thousands.
+            if switches <= 60 and ticks <= 2:
+                return
+        self.fail(f"spins: {switches} switches and {ticks} ticks of CPU in 0.15 s of silence")
+
+    def end_the_fault(self):
+        if not self.server.let_go(DEADLINE):
+            self.alive()
+            self.fail("strace does not let go")
+            raise Ended
+
+    def serve_new_ones(self):
+        served = 0
+        for attempt in range(30):
+            client = self.client(f"new-{attempt}", [line(b"hello"), article(attempt)])
+            self.converse([client])
+            served += client.finished
+            client.close()
+            if served == 2:
+                return
+            if client.lost and client.port not in self.hurt():
+                return  # judged with the others
+        self.fail("new connections are not served")
+
+    def give_back_descriptors(self):
+        for _ in range(int(DEADLINE / 0.005)):
+            now = self.server.descriptors()
+            if now == self.baseline:
+                return
+            if self.server.exited(0.005) is not None:
+                self.alive()
+        more = {n: what for n, what in now.items() if self.baseline.get(n) != what}
+        self.fail(f"descriptors do not return to {len(self.baseline)}: {more}")
+
+    def stop(self):
+        self.alive()
+        self.server.interrupt()
+        status = self.server.exited(DEADLINE)
+        if status is None:
+            self.fail("does not stop")
+        elif status != 0:
+            self.fail(f"stops with {status}: {self.server.errors()[-300:]!r}")
+
+    # ---- the judgement
+
+    def fail(self, what):
+        self.outcome.failures.append(what)
+        self.outcome.verdict = "FAILED"
+
+    def hurt(self):
+        """The clients that the fault hit so that their connection may have ended."""
+        return {
+            hit.port: hit
+            for hit in self.server.trace().hits
+            if hit.port and not (hit.error in HARMLESS and hit.call in REPEATED)
+        }
+
+    def judge(self, usual_waits):
+        self.outcome.trace = self.server.trace()
+        # What is registered can be taken out: that fails for want of nothing. The close that comes
+        # next makes up for it, but a listener that pauses is not closed.
+        if self.outcome.trace.left_in:
+            self.outcome.verdict = "impossible"
+            self.outcome.failures.clear()
+            return
+        hurt = self.hurt()
+        for client in self.clients:
+            if client.corrupt:
+                self.fail(f"{client}: {client.corrupt}")
+            elif client.lost and client.port not in hurt and self.outcome.verdict != "gave up":
+                self.fail(f"{client} was not hit, and is lost: {client.lost}")
+        if self.outcome.verdict in ("no start", "gave up") and not self.outcome.trace.hits:
+            self.fail(f"no fault, and yet: {self.server.errors()[-300:]!r}")
+        errors = self.server.errors()
+        if "panicked" in errors:
+            self.fail(f"a panic: {errors[-300:]!r}")
+        waits = self.outcome.trace.waits
+        if usual_waits and waits > 10 * usual_waits + 500:
+            self.fail(f"{waits} waits, where {usual_waits} are usual")
+
+
+def small_talk(number):
+    """What a bystander says: short and long lines, and replies that are sent gathered."""
+    name = f"bystander-{number}"
+    for n in range(40):
+        if n % 7 == 3:
+            yield bulk(5000 + 100 * number + n)
+        elif n % 5 == 4:
+            yield numbered(name, n, 3000)
+        else:
+            yield numbered(name, n)
