@@ -1,0 +1,5 @@
+//! What a peer can say to the `nntp` example.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| asynchat_fuzz::nntp_command(input));

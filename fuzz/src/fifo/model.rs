@@ -1,0 +1,128 @@
+//! The queue in the most obvious way: a list of what has still to come out.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+
+use asynchat::More;
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub entries: VecDeque<Entry>,
+    pub sealed: bool,
+    /// The first producer has nothing for now.
+    pub parked: bool,
+    /// The producer that is being asked, and whether it was told meanwhile to go on.
+    asked: Option<(u32, bool)>,
+    /// The producer whose error has still to come out.
+    pub failed: Option<u32>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Entry {
+    /// At least one.
+    Bytes(Vec<u8>),
+    Producer(u32),
+    Hook(u32),
+    ShutdownWrite,
+    Close,
+}
+
+impl Model {
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn contains(&self, producer: u32) -> bool {
+        self.entries.contains(&Entry::Producer(producer))
+    }
+
+    pub fn queued(&self) -> usize {
+        let bytes = self.entries.iter().map(|entry| match entry {
+            Entry::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        });
+        bytes.sum()
+    }
+
+    pub fn is_actionable(&self) -> bool {
+        match self.entries.front() {
+            None => false,
+            Some(Entry::Bytes(_)) => true,
+            Some(_) => !self.parked,
+        }
+    }
+
+    pub fn push(&mut self, entry: Entry) {
+        if self.sealed || entry == Entry::Bytes(vec![]) {
+            return;
+        }
+        self.sealed = entry == Entry::Close;
+        self.entries.push_back(entry);
+    }
+
+    /// All but a close.
+    pub fn discard(&mut self) {
+        let close = self.entries.pop_back().filter(|last| *last == Entry::Close);
+        self.entries.clear();
+        self.entries.extend(close);
+        self.parked = false;
+    }
+
+    pub fn resume(&mut self) {
+        self.parked = false;
+        if let Some((id, mut resumed)) = self.asked {
+            resumed |= self.contains(id);
+            self.asked = Some((id, resumed));
+        }
+    }
+
+    /// Bytes are offered to the sink, which takes so many of them.
+    pub fn sent(&mut self, mut offered: &[u8], mut taken: usize) {
+        for entry in &self.entries {
+            let Entry::Bytes(bytes) = entry else { break };
+            let len = bytes.len().min(offered.len());
+            assert!(bytes[..len] == offered[..len], "not the bytes pushed");
+            offered = &offered[len..];
+        }
+        assert!(offered.is_empty(), "bytes before their turn");
+        while taken > 0
+            && let Some(Entry::Bytes(bytes)) = self.entries.front_mut()
+        {
+            let len = bytes.len().min(taken);
+            bytes.drain(..len);
+            taken -= len;
+            if bytes.is_empty() {
+                self.entries.pop_front();
+            }
+        }
+    }
+
+    /// A producer is asked, ahead of its turn by bytes at most.
+    pub fn ask(&mut self, id: u32) {
+        assert!(!self.parked, "asked although it has nothing");
+        let mut entries = self.entries.iter();
+        let first = entries.find(|entry| !matches!(entry, Entry::Bytes(_)));
+        assert_eq!(first, Some(&Entry::Producer(id)), "asked out of its turn");
+        self.asked = Some((id, false));
+    }
+
+    /// It has answered; what it has made goes before it.
+    pub fn answered(&mut self, id: u32, answer: &io::Result<More>) {
+        let resumed = self.asked.take().is_some_and(|(_, resumed)| resumed);
+        let this = Entry::Producer(id);
+        let place = self.entries.iter().position(|entry| *entry == this);
+        let fails = matches!(answer, Err(error) if error.kind() != ErrorKind::WouldBlock);
+        if fails {
+            self.failed = Some(id);
+        }
+        // Without a place it has discarded the queue, and itself.
+        let Some(place) = place else { return };
+        match answer {
+            Ok(More::Chunk(chunk)) if chunk.is_empty() => {}
+            Ok(More::Chunk(chunk)) => self.entries.insert(place, Entry::Bytes(chunk.to_vec())),
+            Ok(More::Pending) => self.parked = !resumed,
+            Err(_) if !fails => self.parked = !resumed,
+            Ok(More::Done) | Err(_) => drop(self.entries.remove(place)),
+        }
+    }
+}

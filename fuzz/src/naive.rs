@@ -1,0 +1,155 @@
+//! A reader of records that is slow enough to be trusted: it looks at all the bytes since the
+//! record's beginning, each time anew.
+
+use std::time::Duration;
+
+use asynchat::Terminator;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    Crlf,
+    Line,
+    Bytes(Vec<u8>),
+    Count(usize),
+    None,
+    DotBlock,
+    IdleGap,
+}
+
+/// A terminator, of which more is known than the crate tells.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub kind: Kind,
+    pub limit: Option<usize>,
+    pub streamed: bool,
+}
+
+pub const UNLIMITED: usize = usize::MAX;
+
+impl Spec {
+    pub fn terminator(&self) -> Terminator {
+        let terminator = match &self.kind {
+            Kind::Crlf => Terminator::crlf(),
+            Kind::Line => Terminator::line(),
+            Kind::Bytes(needle) => Terminator::try_bytes(needle).expect("it has a byte"),
+            Kind::Count(n) => Terminator::count(*n as u64),
+            Kind::None => Terminator::none(),
+            Kind::DotBlock => Terminator::dot_block(),
+            Kind::IdleGap => Terminator::idle_gap(Duration::from_secs(1)),
+        };
+        let terminator = match self.limit {
+            None => terminator,
+            Some(UNLIMITED) => terminator.unlimited(),
+            Some(n) => terminator.limit(n),
+        };
+        if self.streamed {
+            terminator.streamed()
+        } else {
+            terminator
+        }
+    }
+
+    pub fn is_streamed(&self) -> bool {
+        self.streamed || self.kind == Kind::None
+    }
+
+    pub fn limit(&self, default: usize) -> usize {
+        match self.limit {
+            Some(n) => n,
+            None if self.is_streamed() => UNLIMITED,
+            None => default,
+        }
+    }
+}
+
+/// The record at the front of some bytes.
+#[derive(Debug, PartialEq)]
+pub struct Naive {
+    /// What is its content whatever follows.
+    pub content: Vec<u8>,
+    /// Its last bytes, which may yet be the terminator.
+    pub held: Vec<u8>,
+    /// Where the next record begins, if this one is complete.
+    pub next: Option<usize>,
+}
+
+/// Reads the record at the front of `bytes`.
+pub fn read(kind: &Kind, bytes: &[u8]) -> Naive {
+    match kind {
+        Kind::Crlf => read_to(b"\r\n", bytes),
+        Kind::Bytes(needle) => read_to(needle, bytes),
+        Kind::Line => read_line(bytes),
+        Kind::Count(n) if bytes.len() >= *n => complete(&bytes[..*n], *n),
+        Kind::Count(_) | Kind::None | Kind::IdleGap => incomplete(bytes, b""),
+        Kind::DotBlock => read_block(bytes),
+    }
+}
+
+fn complete(content: &[u8], next: usize) -> Naive {
+    Naive {
+        content: content.to_vec(),
+        held: vec![],
+        next: Some(next),
+    }
+}
+
+fn incomplete(content: &[u8], held: &[u8]) -> Naive {
+    Naive {
+        content: content.to_vec(),
+        held: held.to_vec(),
+        next: None,
+    }
+}
+
+/// Where `needle` first is in `bytes`.
+pub fn find(needle: &[u8], bytes: &[u8]) -> Option<usize> {
+    bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+fn read_to(needle: &[u8], bytes: &[u8]) -> Naive {
+    if let Some(at) = find(needle, bytes) {
+        return complete(&bytes[..at], at + needle.len());
+    }
+    let (mut content, mut held) = (bytes, &b""[..]);
+    for at in (0..bytes.len()).rev() {
+        if needle.starts_with(&bytes[at..]) {
+            (content, held) = bytes.split_at(at);
+        }
+    }
+    incomplete(content, held)
+}
+
+fn read_line(bytes: &[u8]) -> Naive {
+    match find(b"\n", bytes) {
+        Some(lf) => complete(
+            bytes[..lf].strip_suffix(b"\r").unwrap_or(&bytes[..lf]),
+            lf + 1,
+        ),
+        None => match bytes.strip_suffix(b"\r") {
+            Some(content) => incomplete(content, b"\r"),
+            None => incomplete(bytes, b""),
+        },
+    }
+}
+
+/// RFC 3977, 3.1.1: lines that end with CR LF and nowhere else; the one that is a dot ends the
+/// block, and of any other that begins with a dot, that dot is not content.
+fn read_block(bytes: &[u8]) -> Naive {
+    let mut content = vec![];
+    let mut rest = bytes;
+    while let Some(len) = find(b"\r\n", rest) {
+        let line = &rest[..len + 2];
+        rest = &rest[len + 2..];
+        if line == b".\r\n" {
+            return complete(&content, bytes.len() - rest.len());
+        }
+        content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+    }
+    if rest == b"." || rest == b".\r" {
+        return incomplete(&content, rest);
+    }
+    content.extend_from_slice(rest.strip_prefix(b".").unwrap_or(rest));
+    incomplete(&content, b"")
+}

@@ -1,0 +1,148 @@
+//! A whole conversation with the example's server, over a loopback connection.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::super::naive::{self, Kind, find, read};
+use super::server::article::Memory;
+use super::server::passwords::Passwords;
+use super::server::{Options, Spool, serve};
+
+/// Ends the line or the article in hand, and the session.
+const EPILOGUE: &[u8] = b"\r\n.\r\nQUIT\r\n";
+
+/// A conversation takes a turn or two for each of its bytes at the very most.
+const TURNS: usize = 20_000;
+
+/// How long the loop waits in a turn when all that was said is on its way.
+const A_MOMENT: Duration = Duration::from_millis(1);
+
+pub fn converse(input: &[u8]) {
+    let options = Options {
+        passwords: input.starts_with(b"AUTHINFO").then(passwords),
+        ..Options::default()
+    };
+    let listener = serve("127.0.0.1:0", spool(), options).expect("a port is free");
+    let addr = listener
+        .local_addr()
+        .and_then(|addr| addr.to_string().parse().ok());
+    let said = [input, EPILOGUE].concat();
+    let heard = talk(addr.expect("it listens"), &said);
+    listener.close();
+    while asynchat::run_once(A_MOMENT).expect("the loop works") {}
+    follow(&said, &heard);
+}
+
+fn passwords() -> Passwords {
+    Passwords::parse("ann:secret\n").unwrap_or_else(|line| panic!("line {line}"))
+}
+
+/// A group of each kind, and an article that its poster meant ill with.
+fn spool() -> Spool {
+    let mut spool = Spool::demo(3);
+    spool.add_group("a.closed", "No posts", 0, false);
+    let group = spool.add_group("a.talk", "Talk", 1_000_000_000, true);
+    let head = "From: a\tb <a@b.invalid>\r\nSubject: one\n two\0three\r\n four\rfive\r\n\
+                Message-ID: <1@b.invalid>\r\nX-A: x\r\n";
+    spool.append(&group, Memory::new(head, ".\r\n..\r\n").article(0));
+    spool
+}
+
+/// Says all of it, and listens until the server hangs up.
+fn talk(addr: SocketAddr, mut said: &[u8]) -> Vec<u8> {
+    let mut client = TcpStream::connect(addr).expect("it listens");
+    client.set_nonblocking(true).expect("a socket can");
+    // Reset at the end, or this would run out of ports.
+    let linger = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    linger.expect("a socket can");
+    let mut heard = vec![];
+    let mut buffer = [0; 4096];
+    let mut wait = Duration::ZERO;
+    for _ in 0..TURNS {
+        if !said.is_empty() {
+            match client.write(said) {
+                Ok(n) => said = &said[n..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // It has hung up. What it said before is still to be heard.
+                Err(_) => said = &[],
+            }
+        }
+        asynchat::run_once(wait).expect("the loop works");
+        wait = Duration::ZERO;
+        match client.read(&mut buffer) {
+            Ok(0) => return heard,
+            Ok(n) => heard.extend_from_slice(&buffer[..n]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait = A_MOMENT,
+            Err(error) => panic!("after {}: {error}", heard.escape_ascii()),
+        }
+    }
+    panic!("no end after {}", heard.escape_ascii());
+}
+
+/// Goes through what was said and what was heard, side by side.
+fn follow(said: &[u8], heard: &[u8]) {
+    let mut said = said;
+    let mut heard = heard;
+    let mut code = reply(&mut heard);
+    assert!(matches!(code, 200 | 201), "greeted with {code}");
+    // After these two it hangs up.
+    while !matches!(code, 205 | 400) {
+        let wants_article = matches!(code, 335 | 340);
+        let kind = if wants_article {
+            Kind::DotBlock
+        } else {
+            Kind::Crlf
+        };
+        let next = read(&kind, said).next.expect("the epilogue ends it");
+        let line = &said[..next];
+        said = &said[next..];
+        code = reply(&mut heard);
+        let is_right = match code {
+            235 | 240 | 436 | 437 | 441 => wants_article,
+            _ => !wants_article,
+        };
+        assert!(is_right, "{code} to {}", line.escape_ascii());
+        if !wants_article && line.len() > 512 {
+            assert!(matches!(code, 400 | 501), "{code} to a long line");
+        }
+    }
+    assert_eq!(heard, b"", "after the goodbye");
+}
+
+/// Takes a reply off the front of what was heard.
+fn reply(heard: &mut &[u8]) -> u16 {
+    let end = find(b"\r\n", heard).unwrap_or_else(|| panic!("no line: {}", heard.escape_ascii()));
+    let line = &heard[..end];
+    *heard = &heard[end + 2..];
+    let text = std::str::from_utf8(line).expect("a status line is text");
+    assert!(!text.contains(['\r', '\n', '\0']), "{text:?}");
+    assert!(text.len() <= 510, "{text:?}");
+    let (code, _) = text.split_once(' ').expect("a code and what it means");
+    assert!(code.len() == 3, "{text:?}");
+    let code = code.parse().expect("a code");
+    let is_multi_line = match code {
+        100 | 101 | 215 | 220 | 221 | 222 | 224 | 225 | 230 | 231 => true,
+        211 => text.ends_with(" list follows"),
+        _ => false,
+    };
+    if is_multi_line {
+        let block = naive::read(&Kind::DotBlock, heard);
+        *heard = &heard[block.next.expect("a block has an end")..];
+        // An article comes as it was posted; its line ends with the message-id.
+        if !text.ends_with('>') {
+            check_lines(&block.content);
+        }
+    }
+    code
+}
+
+fn check_lines(content: &[u8]) {
+    for line in content.split_inclusive(|&b| b == b'\n') {
+        let line = line.strip_suffix(b"\r\n").expect("CR LF ends a line");
+        let is_clean = !line.iter().any(|octet| b"\r\n\0".contains(octet));
+        assert!(is_clean, "{}", line.escape_ascii());
+    }
+}
