@@ -1,0 +1,254 @@
+//! The `nntp` example's session on a simulated network: a reader, posts, every segmentation, a
+//! barrage, and clients that go away in the middle.
+
+#[path = "../examples/nntp/server/mod.rs"]
+#[allow(dead_code)] // the sources and the command line of `nntp` are not here
+mod server;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{self, Conditions, Ended, Network, Peer};
+use asynchat::{EventLoop, Result};
+use server::{Options, Spool};
+
+const ADDR: &str = "192.0.2.1:119";
+const ARTICLES: usize = 20;
+
+/// A server with some articles, and nothing real about it.
+struct News {
+    network: Network,
+    event_loop: EventLoop,
+}
+
+impl News {
+    fn new(seed: u64) -> Result<News> {
+        let network = Network::new(seed);
+        let event_loop = network.event_loop()?;
+        let served = Rc::new(RefCell::new(None));
+        let outcome = Rc::clone(&served);
+        // `serve` means the loop that is running: this one, if it is called from it.
+        event_loop.call_soon(move || {
+            let spool = Spool::demo(ARTICLES);
+            outcome.replace(Some(server::serve(ADDR, spool, Options::default())));
+        });
+        network.settle(&event_loop)?;
+        served.take().ok_or("it was not called")??;
+        Ok(News {
+            network,
+            event_loop,
+        })
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    /// A client that has been greeted.
+    fn client(&self) -> Result<Peer> {
+        let client = self.network.connect(ADDR)?;
+        self.settle()?;
+        let greeting = client.take_received();
+        assert!(greeting.starts_with(b"200 "), "{}", text(&greeting));
+        Ok(client)
+    }
+
+    /// What it answers, once there is nothing left to say.
+    fn answer(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
+        client.send(input);
+        self.settle()?;
+        Ok(text(&client.take_received()))
+    }
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+/// The first line of an answer.
+fn status(answer: &str) -> &str {
+    answer.split("\r\n").next().unwrap_or_default()
+}
+
+const POST: &str = "POST\r\n\
+    From: Ann <ann@example.org>\r\nNewsgroups: misc.test\r\nSubject: dots\r\n\
+    Message-ID: <dots@example.org>\r\n\r\n..a line with a dot\r\n...\r\nthe end\r\n.\r\n";
+
+#[test]
+fn a_reader_reads() -> Result {
+    let news = News::new(1)?;
+    let client = news.client()?;
+    assert_eq!(
+        status(&news.answer(&client, "MODE READER\r\n")?).get(..3),
+        Some("200")
+    );
+    let group = news.answer(&client, "GROUP misc.test\r\n")?;
+    assert_eq!(group, format!("211 {ARTICLES} 1 {ARTICLES} misc.test\r\n"));
+    let article = news.answer(&client, "ARTICLE 3\r\n")?;
+    assert!(article.starts_with("220 3 <3@demo.invalid>"), "{article}");
+    assert!(article.ends_with("\r\n.\r\n"), "{article}");
+    assert!(
+        article.contains("Subject: Generated article 3\r\n"),
+        "{article}"
+    );
+    assert!(news.answer(&client, "NEXT\r\n")?.starts_with("223 4 "));
+    let overview = news.answer(&client, "OVER 1-5\r\n")?;
+    assert_eq!(overview.lines().count(), 7, "{overview}");
+    assert!(news.answer(&client, "STAT 21\r\n")?.starts_with("423 "));
+    assert!(news.answer(&client, "FROBNICATE\r\n")?.starts_with("500 "));
+    assert!(news.answer(&client, "QUIT\r\n")?.starts_with("205 "));
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert_eq!(news.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
+fn what_is_posted_is_read_by_others() -> Result {
+    let news = News::new(1)?;
+    let (author, reader) = (news.client()?, news.client()?);
+    let answer = news.answer(&author, POST)?;
+    let replies: Vec<_> = answer.lines().map(|line| &line[..3]).collect();
+    assert_eq!(replies, ["340", "240"], "{answer}");
+    let body = news.answer(&reader, "BODY <dots@example.org>\r\n")?;
+    let lines: Vec<_> = body.split("\r\n").skip(1).collect();
+    assert_eq!(lines, ["..a line with a dot", "...", "the end", ".", ""]);
+    Ok(())
+}
+
+#[test]
+fn it_makes_no_difference_how_the_commands_are_cut() -> Result {
+    let input = format!("GROUP misc.test\r\nSTAT 2\r\n\r\nHEAD\r\n{POST}STAT 21\r\nQUIT\r\n");
+    let mut whole = None;
+    sim::every_segmentation(input.as_bytes(), |pieces| {
+        let news = News::new(1)?;
+        let client = news.client()?;
+        let mut answers = String::new();
+        for piece in pieces {
+            answers += &news.answer(&client, piece)?;
+        }
+        assert_eq!(client.ended(), Some(Ended::Finished));
+        assert_eq!(&answers, whole.get_or_insert(answers.clone()), "{pieces:?}");
+        Ok(())
+    })?;
+    let whole = whole.unwrap_or_default();
+    assert!(
+        whole.contains("\r\n340 ") && whole.contains("\r\n240 "),
+        "{whole}"
+    );
+    assert!(whole.contains("\r\n223 21 <dots@example.org>"), "{whole}");
+    Ok(())
+}
+
+#[test]
+fn it_makes_no_difference_how_bad_the_network_is() -> Result {
+    let input = format!("GROUP misc.test\r\nARTICLE 1\r\n{POST}OVER 1-9\r\nQUIT\r\n");
+    let mut perfect = None;
+    for seed in 0..40 {
+        let news = News::new(seed)?;
+        if seed > 0 {
+            let bad = Conditions::default().short_reads(0.9).short_writes(0.9);
+            let worse = bad
+                .would_block(0.3)
+                .late_events(0.5)
+                .shuffled(true)
+                .buffer(700);
+            news.network.set_conditions(worse);
+        }
+        let client = news.client()?;
+        let answers = news.answer(&client, &input)?;
+        assert_eq!(
+            &answers,
+            perfect.get_or_insert(answers.clone()),
+            "seed {seed}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_barrage_is_answered_in_order_and_holds_nobody_up() -> Result {
+    const COMMANDS: usize = 20_000;
+    let news = News::new(1)?;
+    let (impatient, patient) = (news.client()?, news.client()?);
+    // It sends all its commands, and only then looks at what has come back.
+    impatient.stop_reading();
+    let numbers = || (0..COMMANDS).map(|n| n % ARTICLES + 1);
+    let barrage: String = numbers().map(|n| format!("STAT {n}\r\n")).collect();
+    let greeted = news.answer(&impatient, "GROUP misc.test\r\n")?;
+    assert_eq!(greeted, "", "it does not read");
+    impatient.send(barrage);
+    news.settle()?;
+    assert!(
+        impatient.unsent() > 0,
+        "the server reads on, for one who does not"
+    );
+    let group = news.answer(&patient, "GROUP misc.test\r\n")?;
+    assert!(group.starts_with("211 "), "{group}");
+
+    impatient.start_reading(usize::MAX);
+    news.settle()?;
+    let answers = text(&impatient.take_received());
+    let found = answers
+        .split("\r\n")
+        .filter(|line| line.starts_with("223 "));
+    let found: Vec<_> = found.map(|line| line.split(' ').nth(1)).collect();
+    let expected: Vec<_> = numbers().map(|n| n.to_string()).collect();
+    assert_eq!(
+        found,
+        expected.iter().map(|n| Some(&**n)).collect::<Vec<_>>()
+    );
+    assert_eq!(impatient.unsent(), 0);
+    Ok(())
+}
+
+#[test]
+fn clients_that_go_away_leave_nothing_behind() -> Result {
+    let input = format!("GROUP misc.test\r\nARTICLE 1\r\n{POST}QUIT\r\n");
+    let news = News::new(1)?;
+    for end in 0..input.len() {
+        let client = news.client()?;
+        client.send(&input[..end]);
+        match end % 3 {
+            0 => client.reset(),
+            1 => client.finish(),
+            _ => drop(client),
+        }
+        news.settle()?;
+    }
+    // Those that were finished politely linger for a moment at most.
+    news.network
+        .advance(&news.event_loop, Duration::from_secs(5))?;
+    assert_eq!(news.network.sockets(), 1, "the listener");
+    assert!(
+        news.answer(&news.client()?, "HELP\r\n")?
+            .starts_with("100 ")
+    );
+    Ok(())
+}
+
+#[test]
+fn silence_and_slow_lines_have_an_end() -> Result {
+    let news = News::new(1)?;
+    let (silent, slow) = (news.client()?, news.client()?);
+    // A byte of a command now and then is not enough.
+    for _ in 0..7 {
+        slow.send("H");
+        news.network
+            .advance(&news.event_loop, Duration::from_secs(9))?;
+    }
+    assert!(
+        slow.has_ended(),
+        "a command line in {:?}",
+        news.network.elapsed()
+    );
+    assert!(!silent.has_ended());
+    news.network
+        .advance(&news.event_loop, Duration::from_secs(600))?;
+    assert!(
+        silent.has_ended(),
+        "silent for {:?}",
+        news.network.elapsed()
+    );
+    Ok(())
+}
