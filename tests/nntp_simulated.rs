@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
 use asynchat::{EventLoop, Result};
+use server::passwords::Passwords;
 use server::{Options, Spool};
 
 const ADDR: &str = "192.0.2.1:119";
@@ -24,6 +25,10 @@ struct News {
 
 impl News {
     fn new(seed: u64) -> Result<News> {
+        News::with(seed, Options::default())
+    }
+
+    fn with(seed: u64, options: Options) -> Result<News> {
         let network = Network::new(seed);
         let event_loop = network.event_loop()?;
         let served = Rc::new(RefCell::new(None));
@@ -31,7 +36,7 @@ impl News {
         // `serve` means the loop that is running: this one, if it is called from it.
         event_loop.call_soon(move || {
             let spool = Spool::demo(ARTICLES);
-            outcome.replace(Some(server::serve(ADDR, spool, Options::default())));
+            outcome.replace(Some(server::serve(ADDR, spool, options)));
         });
         network.settle(&event_loop)?;
         served.take().ok_or("it was not called")??;
@@ -250,5 +255,63 @@ fn silence_and_slow_lines_have_an_end() -> Result {
         "silent for {:?}",
         news.network.elapsed()
     );
+    Ok(())
+}
+
+#[test]
+fn nothing_but_nonsense_has_an_end() -> Result {
+    let news = News::new(1)?;
+    let client = news.client()?;
+    // Only those in a row count.
+    for _ in 0..3 {
+        let answers = news.answer(&client, "FROBNICATE\r\n".repeat(9) + "DATE\r\n")?;
+        assert_eq!(answers.matches("\r\n").count(), 10, "{answers}");
+        assert!(!answers.contains("400 "), "{answers}");
+    }
+    let answers = news.answer(&client, "FROBNICATE\r\n".repeat(30))?;
+    assert_eq!(answers.matches("500 ").count(), 9, "{answers}");
+    assert!(
+        answers.ends_with("400 too many bad commands\r\n"),
+        "{answers}"
+    );
+    assert!(client.has_ended());
+    Ok(())
+}
+
+#[test]
+fn a_browser_that_was_sent_here_is_sent_away_at_once() -> Result {
+    let news = News::new(1)?;
+    let client = news.client()?;
+    let request = "POST / HTTP/1.1\r\nHost: news.example.org\r\n\r\nGROUP misc.test\r\n";
+    let answer = news.answer(&client, request)?;
+    assert!(answer.starts_with("400 "), "{answer}");
+    assert_eq!(answer.matches("\r\n").count(), 1, "{answer}");
+    assert!(client.has_ended());
+    Ok(())
+}
+
+#[test]
+fn who_guesses_passwords_has_to_come_back_for_each_few() -> Result {
+    let passwords = Passwords::parse("ann:secret").ok();
+    let news = News::with(
+        1,
+        Options {
+            passwords,
+            ..Options::default()
+        },
+    )?;
+    let guess = |word| format!("AUTHINFO USER ann\r\nAUTHINFO PASS {word}\r\n");
+    let client = news.client()?;
+    let answers = news.answer(&client, ["a", "b", "c", "secret"].map(guess).concat())?;
+    assert_eq!(answers.matches("481 ").count(), 2, "{answers}");
+    assert!(
+        answers.contains("\r\n400 too many failed log-ins\r\n"),
+        "{answers}"
+    );
+    assert!(!answers.contains("281 "), "{answers}");
+    assert!(client.has_ended());
+
+    let other = news.client()?;
+    assert!(news.answer(&other, guess("secret"))?.contains("281 "));
     Ok(())
 }
