@@ -62,7 +62,7 @@ pub struct ChannelStats {
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,
-    /// Turns of the loop in which its dispatcher was called.
+    /// How often its dispatcher was called: for its turn of the loop, a timer, a visit.
     pub turns: u64,
     /// Events that the kernel reported for it.
     pub wakeups: u64,
@@ -147,7 +147,7 @@ impl Channel {
 
     pub(crate) fn connecting(connecting: Connecting) -> Self {
         let core = Core::new(None, Phase::Connecting);
-        core.connecting.replace(Some(Box::new(connecting)));
+        core.put_connecting(Box::new(connecting));
         Channel(Rc::new(core))
     }
 
@@ -224,6 +224,7 @@ impl Channel {
     /// What a paused channel's peer does is noticed when reading goes on.
     pub fn pause_reading(&self) {
         self.0.paused.set(true);
+        self.0.time(Clocks::pause);
         self.0.attention.set(true);
         self.0.touch();
     }
@@ -231,7 +232,9 @@ impl Channel {
     /// Goes on reading after [`pause_reading`](Channel::pause_reading).
     pub fn resume_reading(&self) {
         self.0.paused.set(false);
-        self.0.time(Clocks::resume);
+        if !self.0.chat.choked.get() {
+            self.0.time(Clocks::resume);
+        }
         self.0.touch();
     }
 
@@ -319,7 +322,7 @@ impl Channel {
         match core.home() {
             Some(home) if self.is_open() => {
                 let id = home.set_timer(delay, Task::Channel(core.id.get(), every));
-                core.timers.borrow_mut().insert(id);
+                core.add_timer(id);
                 id
             }
             _ => TimerId::NEVER,

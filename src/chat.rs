@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::channel::Channel;
+use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::Item;
 use crate::home::drop_each;
@@ -280,7 +281,7 @@ impl Chat {
         self.core().chat.terminator.borrow().clone()
     }
 
-    /// Sets the limits of this connection. A new record limit holds from the next record.
+    /// Sets the limits of this connection. A new record limit holds for the record in hand, too.
     pub fn set_limits(&self, limits: Limits) {
         let core = self.core();
         core.set_limits(Some(Rc::new(limits)));
@@ -363,6 +364,8 @@ impl Core {
         }
         if self.out.borrow_mut().push(Item::Close(why)).is_none() {
             self.chat.closing.set(true);
+            // What is not complete by now never will be.
+            self.time(|clocks, now| clocks.parsed(now, true, false));
             self.attention.set(true);
             self.touch();
         }
@@ -381,9 +384,10 @@ impl Core {
     #[cold]
     fn choke(self: &Rc<Self>) {
         self.chat.choked.set(true);
+        self.time(Clocks::pause);
         self.attention.set(true);
         let (queued, limit) = (
-            self.out.borrow().queued(),
+            self.out.borrow().weight(),
             self.limit(|limits| limits.output),
         );
         if queued > limit {

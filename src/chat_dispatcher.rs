@@ -16,10 +16,6 @@ use crate::state::Core;
 use crate::timer::TimerId;
 use crate::{Channel, Dispatcher};
 
-/// What is read at once to begin with. With the high-water mark it is what a peer who asks for
-/// much and reads nothing costs.
-const PORTION: usize = 16 * 1024;
-
 /// Drives a session. In goes `recv`, splitter, `found_terminator`; out comes `push`, FIFO, `send`.
 // No bound on `S` here, so that a visit can look for a `ChatDispatcher<C>` of any `C`.
 pub(crate) struct ChatDispatcher<S> {
@@ -27,12 +23,14 @@ pub(crate) struct ChatDispatcher<S> {
     chat: Chat,
     splitter: Splitter,
     backlog: Backlog,
-    /// How much is read at once: a little at first, more from a peer that fills it, and a little
-    /// again from one that does not take the answers. What it has sent beyond those is kept here.
-    portion: usize,
-    /// When input of a record that silence ends last came, and the timer that looks for it.
-    last_input: Option<Instant>,
-    gap_timer: Option<TimerId>,
+    /// Of records that silence ends.
+    silence: Option<Box<Silence>>,
+}
+
+/// When input last came, and the timer that looks how long ago that was.
+struct Silence {
+    since: Instant,
+    timer: Option<TimerId>,
 }
 
 /// Input that has been received and not yet parsed: more than the turn's budget of records, or
@@ -60,9 +58,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             chat,
             splitter,
             backlog: Backlog::default(),
-            portion: PORTION,
-            last_input: None,
-            gap_timer: None,
+            silence: None,
         }
     }
 
@@ -95,11 +91,8 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     }
 
     fn receive_into(&mut self, core: &Rc<Core>, home: &Home, buffer: &mut [u8]) -> Result {
-        let budget = buffer
-            .len()
-            .min(core.limit(|limits| limits.turn_read).max(1));
-        let portion = budget.min(self.portion);
-        let buffer = buffer.get_mut(..portion).unwrap_or_default();
+        let most = core.limit(|limits| limits.turn_read).clamp(1, buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
         let count = match core.recv(buffer) {
             Ok(0) => return self.end_of_input(core),
             Ok(count) => count,
@@ -111,17 +104,12 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         };
         let mut input = buffer.get(..count).unwrap_or_default();
         self.deliver(core, home, &mut input)?;
-        if self.splitter.idle_gap().is_some() {
-            self.last_input = Some(home.now());
+        if let Some(silence) = &mut self.silence {
+            silence.since = home.now();
         }
         if !input.is_empty() || core.held.get() {
             let data = input.to_vec();
             self.keep(core, Backlog { data, parsed: 0 });
-        }
-        if core.chat.choked.get() {
-            self.portion = PORTION;
-        } else if count == portion && portion < budget {
-            self.portion = portion.saturating_mul(4);
         }
         Ok(())
     }
@@ -169,7 +157,8 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         core.records_in.set(core.records_in.get() + records);
         core.time(|clocks, now| {
             let waits = !input.is_empty() || core.held.get();
-            clocks.parsed(now, records > 0, !waits && self.splitter.is_in_record());
+            let begun = self.splitter.is_in_record() && !core.chat.closing.get();
+            clocks.parsed(now, records > 0, begun && !waits);
         });
         home.return_spare(self.splitter.take_buffer());
         home.return_spare(core.out.borrow_mut().reclaim());
@@ -241,6 +230,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         }
         // From here on it is for the session and its queue to say when it closes.
         core.half_open.set(true);
+        core.time(|clocks, now| clocks.parsed(now, true, false));
         let outcome = self.session.handle_eof(self.splitter.partial());
         // It was given away: a terminator that is set from now on has nothing to end.
         let limit = core.limit(|limits| limits.record);
@@ -255,29 +245,35 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     /// Sets the timer that looks for silence, if silence ends the record in hand. One timer, not
     /// moved with each piece of input: it looks when the last came, and sleeps on for the rest.
     fn watch_for_gap(&mut self, home: &Home) {
-        if let Some(gap) = self.splitter.idle_gap()
-            && self.gap_timer.is_none()
-        {
-            self.last_input = Some(home.now());
-            self.gap_timer = Some(self.chat.call_later(gap));
+        let Some(gap) = self.splitter.idle_gap() else {
+            return;
+        };
+        let silence = self.silence.get_or_insert_with(|| {
+            let (since, timer) = (home.now(), None);
+            Box::new(Silence { since, timer })
+        });
+        if silence.timer.is_none() {
+            silence.since = home.now();
+            silence.timer = Some(self.chat.call_later(gap));
         }
     }
 
     fn look_for_gap(&mut self, core: &Rc<Core>) -> Result {
-        self.gap_timer = None;
-        let (Some(gap), Some(last), Some(home)) =
-            (self.splitter.idle_gap(), self.last_input, core.home())
-        else {
+        let (Some(silence), Some(home)) = (&mut self.silence, core.home()) else {
             return Ok(());
         };
-        if core.paused.get() || !self.readable() {
+        silence.timer = None;
+        let Some(gap) = self.splitter.idle_gap() else {
+            return Ok(());
+        };
+        let lasted = home.now().saturating_duration_since(silence.since);
+        if core.paused.get() || core.chat.closing.get() || core.chat.choked.get() {
             // Nothing is delivered now; when input goes on, the silence is looked for again.
             core.held.set(true);
             return Ok(());
         }
-        let silence = home.now().saturating_duration_since(last);
-        if silence < gap {
-            self.gap_timer = Some(self.chat.call_later(gap - silence));
+        if lasted < gap {
+            silence.timer = Some(self.chat.call_later(gap - lasted));
             return Ok(());
         }
         match self.splitter.gap() {
@@ -286,6 +282,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             None => return Ok(()),
         }
         core.records_in.set(core.records_in.get() + 1);
+        core.time(|clocks, now| clocks.parsed(now, true, false));
         drop(self.splitter.take_buffer());
         Ok(())
     }
@@ -361,14 +358,17 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         }
         if core.chat.choked.get() && low && !core.is_ending() {
             core.chat.choked.set(false);
-            core.time(Clocks::resume);
+            if !core.paused.get() {
+                core.time(Clocks::resume);
+            }
             self.session.handle_low_water()?;
         }
         Ok(())
     }
 
     fn handle_timer(&mut self, timer: TimerId) -> Result {
-        if self.gap_timer == Some(timer) {
+        let of_silence = self.silence.as_ref().and_then(|silence| silence.timer);
+        if of_silence == Some(timer) {
             return self.look_for_gap(&self.core());
         }
         self.session.handle_timer(timer)

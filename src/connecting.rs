@@ -48,13 +48,13 @@ impl Connecting {
 impl Core {
     /// The addresses of the name that was looked up, or why there are none.
     pub(crate) fn resolved(self: &Rc<Self>, name: &str, outcome: io::Result<Vec<SocketAddr>>) {
-        if let Some(connecting) = &mut *self.connecting.borrow_mut() {
+        if let Some(mut connecting) = self.connecting() {
             connecting.resolving = false;
             match outcome {
                 Ok(addrs) => connecting.addrs = addrs.into(),
                 Err(error) => {
-                    let what = format_args!("look up {name}");
-                    connecting.failed = Some(Error::from(error).context(what));
+                    let error = Error::from(error).context(format_args!("look up {name}"));
+                    connecting.failed = Some(error);
                 }
             }
         }
@@ -63,7 +63,7 @@ impl Core {
 
     /// The deadline for the whole of it has passed.
     pub(crate) fn connect_timed_out(self: &Rc<Self>) {
-        let trying = self.connecting.borrow().as_ref().and_then(|it| it.trying);
+        let trying = self.connecting().and_then(|it| it.trying);
         let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
         self.end(Close::ConnectFailed(match trying {
             Some(addr) => error.context(format_args!("connect to {addr}")),
@@ -77,7 +77,7 @@ impl Core {
             read: false,
             write: true,
         };
-        let Some(mut connecting) = self.connecting.take() else {
+        let Some(mut connecting) = self.take_connecting() else {
             return Progress::Failed;
         };
         let progress = if connecting.resolving {
@@ -90,9 +90,7 @@ impl Core {
             }
         };
         match progress {
-            Progress::Waiting(_) => {
-                self.connecting.replace(Some(connecting));
-            }
+            Progress::Waiting(_) => self.put_connecting(connecting),
             Progress::Up => {
                 self.phase.set(Phase::Open);
                 self.start_clocks();

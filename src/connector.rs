@@ -19,6 +19,7 @@ use crate::limits::Limits;
 use crate::remote::Remote;
 use crate::socket::Socket;
 use crate::state::{Core, Phase};
+use crate::told::{Escaped, told};
 use crate::{AsyncChat, Channel, Chat, EventLoop};
 
 /// Where to connect to: an address, several, or a host name with a port.
@@ -280,7 +281,9 @@ fn make_handler<S: AsyncChat>(
         Ok(dispatcher) => home.install(core, Box::new(dispatcher)),
         Err(panic) => {
             core.unborn.set(false);
-            core.end(Close::Panic(message(&*panic)));
+            let message = message(panic);
+            told!(error, id = %core.id.get(), panic = %Escaped(&message), "a factory panicked");
+            core.end(Close::Panic(message));
             core.touch();
         }
     }

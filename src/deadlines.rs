@@ -128,8 +128,16 @@ pub(crate) struct Clocks {
     since: Option<Instant>,
     up: bool,
     moved: Option<Instant>,
-    record: Option<Instant>,
+    record: Option<Waiting>,
     drain: Option<Draining>,
+}
+
+/// For the rest of a record.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Since(Instant),
+    /// This side does not read. So long the peer had taken by then.
+    Paused(Duration),
 }
 
 /// Output that the kernel does not take: since when, and how much had been sent by then.
@@ -171,7 +179,10 @@ impl Clocks {
             self.moved = self.moved.and(Some(now));
         }
         if before.record != set.record {
-            self.resume(now);
+            self.record = self.record.map(|waiting| match waiting {
+                Waiting::Since(_) => Waiting::Since(now),
+                Waiting::Paused(_) => Waiting::Paused(Duration::ZERO),
+            });
         }
         if before.drain != set.drain
             && let Some(drain) = &mut self.drain
@@ -197,13 +208,22 @@ impl Clocks {
         if !begun {
             self.record = None;
         } else if completed || self.record.is_none() {
-            self.record = Some(now);
+            self.record = Some(Waiting::Since(now));
         }
     }
 
-    /// This side reads again: the time it did not is not the peer's.
+    /// This side does not read for now: that time is not the peer's.
+    pub(crate) fn pause(&mut self, now: Instant) {
+        if let Some(Waiting::Since(begun)) = self.record {
+            self.record = Some(Waiting::Paused(now.saturating_duration_since(begun)));
+        }
+    }
+
+    /// This side reads again.
     pub(crate) fn resume(&mut self, now: Instant) {
-        self.record = self.record.and(Some(now));
+        if let Some(Waiting::Paused(taken)) = self.record {
+            self.record = Some(Waiting::Since(now.checked_sub(taken).unwrap_or(now)));
+        }
     }
 
     /// The kernel was offered output, and took all of it or not; it has taken `sent` bytes so far.
@@ -229,10 +249,14 @@ impl Clocks {
             return of(self.since, self.set.connect, Passed::Connect);
         }
         let drain = self.drain.map(|drain| drain.since);
+        let record = match self.record {
+            Some(Waiting::Since(begun)) => Some(begun),
+            _ => None,
+        };
         [
             (self.since, self.set.lifetime, Deadline::Lifetime),
             (self.moved, self.set.idle, Deadline::Idle),
-            (self.record, self.set.record, Deadline::Record),
+            (record, self.set.record, Deadline::Record),
             (drain, self.set.drain, Deadline::Drain),
         ]
         .into_iter()
@@ -308,11 +332,17 @@ mod tests {
     #[test]
     fn a_record_is_not_timed_while_this_side_does_not_read() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
+        clocks.pause(start);
         clocks.resume(start);
         assert_eq!(clocks.next(), None);
         clocks.parsed(start, false, true);
+        clocks.pause(start + secs(2));
+        clocks.pause(start + secs(30));
+        assert_eq!(clocks.next(), None);
+        // Two of its five seconds were taken before.
         clocks.resume(start + secs(60));
-        assert_eq!(passes(&clocks, start), Some((65, Deadline::Record)));
+        clocks.resume(start + secs(61));
+        assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::error::{Close, Error, Result};
 use crate::home::Home;
 use crate::poller::{Interest, Ready};
 use crate::socket::Socket;
+use crate::socket::is_protocol_error;
 use crate::state::{Broken, Core, Phase};
 use crate::timer::TimerId;
 use crate::told::{Escaped, told};
@@ -271,7 +272,9 @@ fn may_send(core: &Core) -> bool {
 }
 
 fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> Result {
-    for _ in 0..core.limit(|limits| limits.turn_accepts).max(1) {
+    let budget = core.limit(|limits| limits.turn_accepts).max(1);
+    let mut refused = 0;
+    for _ in 0..budget {
         if core.paused.get() || core.starved.get() || !listener.readable() {
             break;
         }
@@ -293,6 +296,14 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
                     Refusal::Peer => {
                         tracing::debug!(%error, "a connection was gone before its accept");
                     }
+                    // One may be its own fault; a turn full of them is the system's, for which a
+                    // seccomp filter and a network that is down are examples.
+                    Refusal::Strange => {
+                        refused += 1;
+                        if refused == budget {
+                            home.pause_accepting(core, &error);
+                        }
+                    }
                     Refusal::Resources => {
                         home.pause_accepting(core, &error);
                         break;
@@ -309,8 +320,10 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
 enum Refusal {
     /// Nobody is waiting.
     Nobody,
-    /// The one connection: the next is none the worse.
+    /// The one connection was gone: the next is none the worse.
     Peer,
+    /// The one connection, it seems.
+    Strange,
     /// The process or the system has run out of something: the queue waits until it has not.
     Resources,
     /// The listening socket itself.
@@ -324,27 +337,19 @@ impl Refusal {
         use io::ErrorKind as Kind;
         match error.kind() {
             Kind::WouldBlock => Refusal::Nobody,
-            Kind::Interrupted
-            | Kind::ConnectionAborted
-            | Kind::ConnectionReset
-            | Kind::TimedOut
+            Kind::Interrupted | Kind::ConnectionAborted | Kind::ConnectionReset => Refusal::Peer,
+            Kind::TimedOut
             | Kind::HostUnreachable
             | Kind::NetworkUnreachable
-            | Kind::NetworkDown => Refusal::Peer,
-            // EINVAL, EBADF, ENOTSOCK: it does not listen, and never will.
-            Kind::InvalidInput | Kind::Unsupported => Refusal::Listener,
-            Kind::PermissionDenied => Refusal::Peer,
-            _ if error.raw_os_error() == platform::EPROTO => Refusal::Peer,
+            | Kind::NetworkDown
+            | Kind::PermissionDenied
+            | Kind::Unsupported => Refusal::Strange,
+            _ if is_protocol_error(error) => Refusal::Strange,
+            // EINVAL: it does not listen, and never will.
+            Kind::InvalidInput => Refusal::Listener,
             // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever a system invents: a pause can not
             // spin and does not give the listener up.
             _ => Refusal::Resources,
         }
     }
-}
-
-mod platform {
-    #[cfg(unix)]
-    pub(super) const EPROTO: Option<i32> = Some(rustix::io::Errno::PROTO.raw_os_error());
-    #[cfg(not(unix))]
-    pub(super) const EPROTO: Option<i32> = None;
 }

@@ -79,7 +79,7 @@ impl EventLoop {
         home.stopping.set(false);
         // Stopped in the middle of a shutdown, the next `run` goes on with it.
         if self.is_empty() {
-            home.forget_shutdown();
+            home.finish_shutdown();
         }
         Ok(())
     }
@@ -110,13 +110,14 @@ impl EventLoop {
         let stopped = home.stopping.replace(false);
         let left = home.has_work();
         if !left {
-            home.forget_shutdown();
+            home.finish_shutdown();
         }
         Ok(left && !stopped)
     }
 
-    /// Sets the limits of servers and connectors that are made on this loop from now on, and are
-    /// given none of their own. Default: [`Limits::default`].
+    /// Sets the limits of the servers, connectors and dispatchers that are made on this loop or
+    /// registered with it from now on, and are given none of their own. Default:
+    /// [`Limits::default`].
     pub fn set_limits(&self, limits: Limits) {
         self.0.set_limits(limits);
     }
@@ -231,7 +232,8 @@ impl EventLoop {
         open.then(|| Chat::of(Channel(core)))
     }
 
-    /// How many channels are registered: `len(socket_map)`.
+    /// How many channels are registered: `len(socket_map)`. Those that only
+    /// [linger](crate::Deadlines::linger) are among them.
     pub fn len(&self) -> usize {
         self.0.registry.borrow().len()
     }
@@ -241,7 +243,7 @@ impl EventLoop {
         self.len() == 0
     }
 
-    /// What it has done so far.
+    /// What it has done so far. It looks at each channel, to add what those have done.
     pub fn stats(&self) -> LoopStats {
         self.0.stats()
     }

@@ -167,6 +167,17 @@ impl Fifo {
         self.queued() <= low_water && self.rest.len() <= FEW
     }
 
+    /// What it holds against the output limit: its bytes, and where there are many, [`COPIED`] for
+    /// each producer and hook, since these hold something, too.
+    pub fn weight(&self) -> usize {
+        let holds = |item: &&Item| matches!(item, Item::Producer(_) | Item::Hook(_));
+        let many = match self.rest.len() > MANY {
+            true => self.rest.iter().filter(holds).count(),
+            false => 0,
+        };
+        self.queued().saturating_add(many.saturating_mul(COPIED))
+    }
+
     /// Sees anew how far the head takes plain pushes.
     fn settle(&mut self) {
         self.plain = if self.sealed || !self.rest.is_empty() {

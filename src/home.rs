@@ -15,6 +15,7 @@ use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,9 +44,12 @@ const READ_BUFFER: usize = 64 * 1024;
 /// A buffer that has grown beyond this is freed rather than kept for the next connection.
 const SPARE: usize = 256 * 1024;
 
-/// How many waits may fail in a row before the poller counts as broken. One that fails for want
-/// of memory succeeds when there is some; one that never will must not spin.
+/// How many waits may fail in a row before the poller counts as broken: some ten seconds' worth.
+/// One that fails for want of memory succeeds when there is some; one that never will must not spin.
 const FAILED_WAITS: u32 = 100;
+
+/// The longest rest between two of them; the first is a millisecond, and each twice the one before.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// A deferred call.
 type Job = Box<dyn FnOnce(&Rc<Home>)>;
@@ -74,8 +78,9 @@ pub(crate) struct Home {
     failed_waits: Cell<u32>,
     /// The limits of those that were given none.
     limits: RefCell<Option<Rc<Limits>>>,
-    /// Who lingers, the oldest first.
+    /// Who lingers, the oldest first; and who was refused and does.
     lingering: RefCell<VecDeque<ChannelId>>,
+    refused: RefCell<VecDeque<ChannelId>>,
     pub(crate) counters: Counters,
 }
 
@@ -101,6 +106,7 @@ impl Home {
             failed_waits: Cell::new(0),
             limits: RefCell::default(),
             lingering: RefCell::default(),
+            refused: RefCell::default(),
             counters: Counters::default(),
         })
     }
@@ -118,9 +124,10 @@ impl Home {
     /// Whether there is anything left to run for.
     pub(crate) fn has_work(&self) -> bool {
         self.registry.borrow().len() > 0
-            || !self.soon.borrow().is_empty()
-            || self.inbox.is_filled()
-            || (!self.is_shutting_down() && !self.timers.borrow().is_empty())
+            || (!self.is_shutting_down()
+                && (!self.soon.borrow().is_empty()
+                    || self.inbox.is_filled()
+                    || !self.timers.borrow().is_empty()))
     }
 
     /// Whether a turn has something to do without waiting for it.
@@ -182,10 +189,19 @@ impl Home {
             core.again.set(false);
             self.take_turn(&core, core.news.take());
         }
+        self.run_posted();
+        self.run_timers();
+        self.run_soon();
+        self.judge(outcome)
+    }
+
+    fn run_posted(self: &Rc<Self>) {
         for job in self.inbox.fetch() {
             contain(|| job(self));
         }
-        self.run_timers();
+    }
+
+    fn run_soon(self: &Rc<Self>) {
         let soon = self.soon.borrow().len();
         for _ in 0..soon {
             let Some(job) = self.soon.borrow_mut().pop_front() else {
@@ -193,7 +209,6 @@ impl Home {
             };
             contain(|| job(self));
         }
-        self.judge(outcome)
     }
 
     /// Looks at what was touched: at what was there when it began, so that two handlers who keep
@@ -221,6 +236,8 @@ impl Home {
         // What nothing can end, another try does not end either.
         if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
             told!(warn, %error, "waiting for events failed");
+            let rest = Duration::from_millis(1 << failed.min(10));
+            self.poller.rest(rest.min(LONGEST_REST));
             return Ok(());
         }
         Err(Error::from(error).context("wait for events"))
@@ -268,7 +285,7 @@ impl Home {
                 None
             }
             Err(panic) => {
-                let message = message(&*panic);
+                let message = message(panic);
                 told!(error, id = %core.id.get(), panic = %Escaped(&message), "a callback panicked");
                 core.end(Close::Panic(message));
                 None
@@ -299,10 +316,11 @@ impl Home {
             return;
         };
         let why = core.take_apart();
+        self.counters.bytes_in.add(core.bytes_in());
+        self.counters.bytes_out.add(core.bytes_out());
+        self.counters.records_in.add(core.records_in.get());
+        // That of the connection it lingers for is counted already.
         if !core.lingering.get() {
-            self.counters.bytes_in.add(core.bytes_in());
-            self.counters.bytes_out.add(core.bytes_out());
-            self.counters.records_in.add(core.records_in.get());
             self.counters.close(&why);
         }
         core.tell_close(slot.driven, &why);
@@ -343,6 +361,7 @@ impl Home {
         if let Ok(socket) = core.socket() {
             self.poller.can_watch(&socket)?;
         }
+        core.adopt_limits(&self.limits);
         let id = self
             .registry
             .borrow_mut()
@@ -498,18 +517,23 @@ fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
 /// Runs a call that belongs to no channel: its panic ends nobody.
 fn contain(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        let message = message(&*panic);
+        let message = message(panic);
         told!(error, panic = %Escaped(message), "a deferred call panicked");
     }
 }
 
 /// What a panic said.
-pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
-    if let Some(message) = panic.downcast_ref::<&str>() {
+pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
+    let message = if let Some(message) = panic.downcast_ref::<&str>() {
         (*message).to_owned()
     } else if let Some(message) = panic.downcast_ref::<String>() {
         message.clone()
     } else {
         String::from("no message")
+    };
+    // It may be of any type, and its destructor panic in its turn. That panic's is not tried.
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(another);
     }
+    message
 }

@@ -160,6 +160,15 @@ impl Poller {
         }
     }
 
+    /// Lets some time pass, in which nothing is waited for.
+    pub(crate) fn rest(&self, time: Duration) {
+        match self {
+            Poller::Kernel(_) => std::thread::sleep(time),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.rest(time),
+        }
+    }
+
     /// A new listening socket, where this poller can watch it.
     pub(crate) fn listen(&self, addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
         match self {
@@ -330,8 +339,8 @@ impl Drop for Registration {
                 socket.map(|socket| network.unwatch(socket))
             }
         };
-        // The socket is open and was registered here, so this can only fail for want of kernel
-        // memory; closing the last reference to the descriptor then takes it out all the same.
+        // The socket is open and was registered here, so no kernel has a reason to refuse. Were one
+        // to, closing the last reference to the descriptor would take it out all the same.
         if let Err(error) = deleted {
             tracing::debug!(%error, "a socket could not be taken out of the poller");
         }

@@ -218,7 +218,11 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
         // Here, so that a panic is that of the one connection and not of the listener.
         match catch_unwind(AssertUnwindSafe(|| (self.factory)(chat.clone()))) {
             Ok(session) => home.install(core, Box::new(ChatDispatcher::new(chat, session))),
-            Err(panic) => core.end(Close::Panic(message(&*panic))),
+            Err(panic) => {
+                let message = message(panic);
+                told!(error, id = %core.id.get(), panic = %Escaped(&message), "a factory panicked");
+                core.end(Close::Panic(message));
+            }
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 
 mod kernel;
 
+pub(crate) use kernel::is_protocol_error;
+
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener, TcpStream};

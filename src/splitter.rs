@@ -52,7 +52,7 @@ pub struct Splitter {
     lent: bool,
     default_limit: usize,
     /// Takes the place of `terminator` when the record that is being discarded has ended.
-    queued: Option<Terminator>,
+    queued: Option<Box<Terminator>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,7 @@ impl Splitter {
     #[inline]
     pub fn set_terminator(&mut self, terminator: Terminator) -> Option<Vec<u8>> {
         if self.is_overflowed() && *self.terminator.kind() != Kind::Everything {
-            self.queued = Some(terminator);
+            self.queued = Some(Box::new(terminator));
             return None;
         }
         self.settle();
@@ -396,7 +396,7 @@ impl Splitter {
 
     fn end_discarding(&mut self) {
         match self.queued.take() {
-            Some(terminator) => self.install(terminator),
+            Some(terminator) => self.install(*terminator),
             None => self.begin(),
         }
     }

@@ -1,19 +1,22 @@
 //! The state of a channel: what its handles and its loop share.
 
-use std::cell::{Cell, OnceCell, RefCell};
+mod timing;
+
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::BTreeSet;
 use std::io;
 use std::rc::{Rc, Weak};
+#[cfg(feature = "sim")]
 use std::time::Instant;
 
 use tracing::Span;
 
 use crate::Addr;
 use crate::connecting::Connecting;
-use crate::deadlines::{Clocks, Deadlines, Passed};
+use crate::deadlines::Clocks;
 use crate::error::Close;
 use crate::fifo::Fifo;
-use crate::home::{Home, Task};
+use crate::home::Home;
 use crate::limits::Limits;
 use crate::places::Place;
 use crate::poller::{Interest, Ready, Registration};
@@ -22,6 +25,8 @@ use crate::socket::Socket;
 use crate::terminator::Terminator;
 use crate::timer::TimerId;
 use crate::told::Escaped;
+
+use timing::Timing;
 
 /// The side of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +56,8 @@ pub(crate) struct Core {
     home: RefCell<Weak<Home>>,
     pub(crate) id: Cell<ChannelId>,
     pub(crate) phase: Cell<Phase>,
-    pub(crate) span: OnceCell<Span>,
+    /// Absent where nobody subscribes to it.
+    pub(crate) span: OnceCell<Box<Span>>,
     /// Why it ended, and when: for the transcript of a simulated run.
     #[cfg(feature = "sim")]
     pub(crate) why: RefCell<Option<(Close, Instant)>>,
@@ -59,12 +65,11 @@ pub(crate) struct Core {
 
     socket: RefCell<Option<Rc<Socket>>>,
     registration: RefCell<Option<Registration>>,
-    pub(crate) connecting: RefCell<Option<Box<Connecting>>>,
-    /// Why it is about to end; the first reason stands.
-    ending: RefCell<Option<Close>>,
-    /// The error that ended its sending side while there may still be something to receive.
-    send_error: RefCell<Option<io::Error>>,
+    rare: RefCell<Option<Box<Rare>>>,
+    timing: RefCell<Option<Box<Timing>>>,
 
+    /// It is about to end, and has a reason to.
+    ending: Cell<bool>,
     /// On the loop's list of those to look at, or being looked at.
     pub(crate) touched: Cell<bool>,
     /// On the loop's list of those to go on with in the next turn.
@@ -98,11 +103,6 @@ pub(crate) struct Core {
 
     /// Shared by all connections that were given the same; the default ones if there are none.
     limits: RefCell<Option<Rc<Limits>>>,
-    pub(crate) timers: RefCell<BTreeSet<TimerId>>,
-    /// Of its deadlines; absent while all are at their default.
-    clocks: RefCell<Option<Box<Clocks>>>,
-    /// The one timer of all its deadlines, and when it is due.
-    deadline_timer: Cell<Option<(TimerId, Instant)>>,
 
     /// Its place at its listener, for as long as it lasts.
     pub(crate) place: Cell<Option<Place>>,
@@ -115,6 +115,17 @@ pub(crate) struct Core {
     /// What a [`Chat`](crate::Chat) adds.
     pub(crate) out: RefCell<Fifo>,
     pub(crate) chat: ChatState,
+}
+
+/// What a connection has none of for most of its life, in one place so that it costs nothing then.
+#[derive(Default)]
+struct Rare {
+    connecting: Option<Box<Connecting>>,
+    /// Why it is about to end; the first reason stands.
+    ending: Option<Close>,
+    /// The error that ended its sending side while there may still be something to receive.
+    send_error: Option<io::Error>,
+    timers: BTreeSet<TimerId>,
 }
 
 /// The part of a channel's state that only layer 2 uses.
@@ -143,9 +154,9 @@ impl Core {
             peer: RefCell::new(None),
             socket: RefCell::new(socket),
             registration: RefCell::new(None),
-            connecting: RefCell::new(None),
-            ending: RefCell::new(None),
-            send_error: RefCell::new(None),
+            rare: RefCell::new(None),
+            timing: RefCell::new(None),
+            ending: Cell::new(false),
             touched: Cell::new(false),
             again: Cell::new(false),
             news: Cell::new(Ready::NOTHING),
@@ -163,9 +174,6 @@ impl Core {
             draining: Cell::new(false),
             broken: Cell::new(None),
             limits: RefCell::new(None),
-            timers: RefCell::default(),
-            clocks: RefCell::new(None),
-            deadline_timer: Cell::new(None),
             place: Cell::new(None),
             turns: Cell::new(0),
             wakeups: Cell::new(0),
@@ -195,15 +203,18 @@ impl Core {
 
     /// Opens the span that all its events are told in.
     pub(crate) fn open_span(&self) {
-        // A root: a connection is no part of what its listener happens to be doing.
+        // A root: a connection is no part of what its listener happens to be doing. At the level of
+        // the worst that is told in it, which without the span would not say whose it is.
         let id = self.id.get();
         let span = match &*self.peer.borrow() {
-            Some(peer) => tracing::debug_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
-            None => tracing::debug_span!(parent: None, "channel", %id),
+            Some(peer) => tracing::error_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
+            None => tracing::error_span!(parent: None, "channel", %id),
         };
         span.in_scope(|| tracing::debug!(phase = ?self.phase.get(), "opened"));
         // A channel is registered once, so this is the first and only one.
-        let _ = self.span.set(span);
+        if !span.is_disabled() {
+            let _ = self.span.set(Box::new(span));
+        }
     }
 
     pub(crate) fn socket(&self) -> io::Result<Rc<Socket>> {
@@ -310,7 +321,8 @@ impl Core {
         if self.is_ending() || self.phase.get() == Phase::Closed {
             return;
         }
-        self.ending.replace(Some(why));
+        self.ending.set(true);
+        self.rarely(|rare| rare.ending = Some(why));
         self.out.borrow_mut().seal();
         self.attention.set(true);
         self.touch();
@@ -322,24 +334,25 @@ impl Core {
     }
 
     pub(crate) fn is_ending(&self) -> bool {
-        self.ending.borrow().is_some()
+        self.ending.get()
     }
 
     /// Takes the channel apart, and says why it ended.
     pub(crate) fn take_apart(&self) -> Close {
         self.phase.set(Phase::Closed);
         self.replace_socket(None);
-        self.connecting.replace(None);
         self.place.take();
         self.out.borrow_mut().seal();
+        let rare = self.rare.take().unwrap_or_default();
+        let timing = self.timing.take();
         if let Some(home) = self.home() {
-            let timers = self.timers.take().into_iter();
-            let deadline_timer = self.deadline_timer.take().map(|(timer, _)| timer);
-            for timer in timers.chain(deadline_timer) {
+            let deadline_timer = timing.and_then(|timing| timing.timer);
+            let timers = rare.timers.into_iter();
+            for timer in timers.chain(deadline_timer.map(|(timer, _)| timer)) {
                 home.forget_timer(timer);
             }
         }
-        self.ending.take().unwrap_or(Close::Local)
+        rare.ending.unwrap_or(Close::Local)
     }
 
     /// Sending failed. If that is because the connection is over, what the peer sent before is
@@ -349,15 +362,44 @@ impl Core {
         if self.eof.get() || !is_over(&error) {
             return self.end(Close::from_io(error));
         }
-        self.send_error.replace(Some(error));
+        self.rarely(|rare| rare.send_error = Some(error));
     }
 
     pub(crate) fn has_failed_sending(&self) -> bool {
-        self.send_error.borrow().is_some()
+        let rare = self.rare.borrow();
+        rare.as_ref().is_some_and(|rare| rare.send_error.is_some())
     }
 
     pub(crate) fn take_send_error(&self) -> Option<io::Error> {
-        self.send_error.take()
+        self.rare.borrow_mut().as_mut()?.send_error.take()
+    }
+
+    pub(crate) fn connecting(&self) -> Option<RefMut<'_, Box<Connecting>>> {
+        let rare = self.rare.borrow_mut();
+        RefMut::filter_map(rare, |rare| rare.as_mut()?.connecting.as_mut()).ok()
+    }
+
+    pub(crate) fn take_connecting(&self) -> Option<Box<Connecting>> {
+        self.rare.borrow_mut().as_mut()?.connecting.take()
+    }
+
+    pub(crate) fn put_connecting(&self, connecting: Box<Connecting>) {
+        self.rarely(|rare| rare.connecting = Some(connecting));
+    }
+
+    /// A timer of its own was set: it goes when the channel does.
+    pub(crate) fn add_timer(&self, timer: TimerId) {
+        self.rarely(|rare| rare.timers.insert(timer));
+    }
+
+    pub(crate) fn remove_timer(&self, timer: TimerId) {
+        if let Some(rare) = &mut *self.rare.borrow_mut() {
+            rare.timers.remove(&timer);
+        }
+    }
+
+    fn rarely<T>(&self, change: impl FnOnce(&mut Rare) -> T) -> T {
+        change(self.rare.borrow_mut().get_or_insert_default())
     }
 
     /// Accounts for a send, and remembers whether the kernel wants more.
@@ -408,6 +450,15 @@ impl Core {
 
     // ---- limits
 
+    /// Those of its loop, if it was given none of its own.
+    pub(crate) fn adopt_limits(&self, of_loop: &RefCell<Option<Rc<Limits>>>) {
+        if self.limits.borrow().is_none()
+            && let Some(limits) = &*of_loop.borrow()
+        {
+            self.set_limits(Some(Rc::clone(limits)));
+        }
+    }
+
     /// Looks at its limits.
     #[inline]
     pub(crate) fn limit<T>(&self, of: impl FnOnce(&Limits) -> T) -> T {
@@ -422,96 +473,6 @@ impl Core {
         // One mark for the queue to look out for; which it was, `choke` finds out.
         let mark = self.limit(|limits| limits.high_water.min(limits.output));
         self.out.borrow_mut().set_high_water(mark);
-    }
-
-    // ---- deadlines
-
-    pub(crate) fn deadlines(&self) -> Deadlines {
-        let clocks = self.clocks.borrow();
-        clocks
-            .as_ref()
-            .map_or_else(Deadlines::default, |clocks| clocks.deadlines())
-    }
-
-    pub(crate) fn set_deadlines(&self, deadlines: Deadlines) {
-        let timed = self.clocks.borrow().is_some();
-        if timed && self.home().is_some() {
-            self.time(|clocks, now| clocks.set(deadlines, now));
-        } else if timed || deadlines != Deadlines::default() {
-            self.clocks.replace(Some(Box::new(Clocks::new(deadlines))));
-            self.start_clocks();
-        }
-    }
-
-    /// It was registered, or has come up, or gets its first deadline.
-    pub(crate) fn start_clocks(&self) {
-        let up = self.phase.get() == Phase::Open;
-        self.time(|clocks, now| clocks.start(now, up));
-    }
-
-    /// Tells the clocks of something that happens now. Without deadlines there are none to tell.
-    #[inline]
-    pub(crate) fn time(&self, event: impl FnOnce(&mut Clocks, Instant)) {
-        if self.clocks.borrow().is_some() {
-            self.time_it(event);
-        }
-    }
-
-    fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
-        let Some(home) = self.home() else { return };
-        let next = match &mut *self.clocks.borrow_mut() {
-            Some(clocks) => {
-                event(clocks, home.now());
-                clocks.next()
-            }
-            None => None,
-        };
-        // Set earlier when it has to be, never later: when it is due it looks again.
-        if let Some((when, _)) = next
-            && !self.is_ending()
-            && self.phase.get() != Phase::Closed
-        {
-            match self.deadline_timer.get() {
-                Some((_, due)) if due <= when => {}
-                Some((timer, _)) => {
-                    home.reset_timer_at(timer, when);
-                    self.deadline_timer.set(Some((timer, when)));
-                }
-                None => {
-                    let timer = home.set_timer_at(when, Task::Deadline(self.id.get()));
-                    self.deadline_timer.set(Some((timer, when)));
-                }
-            }
-        }
-    }
-
-    /// The deadline timer is due: has a deadline passed? If not, when to look again.
-    pub(crate) fn look_at_clocks(self: &Rc<Self>, now: Instant) -> Option<Instant> {
-        let next = match &mut *self.clocks.borrow_mut() {
-            Some(clocks) => {
-                if self.paused.get() || self.held.get() || self.chat.choked.get() {
-                    clocks.resume(now);
-                }
-                if !self.blocked.get() {
-                    clocks.drained();
-                }
-                clocks.next()
-            }
-            None => None,
-        };
-        match next {
-            Some((when, _)) if when > now => {
-                if let Some((timer, _)) = self.deadline_timer.get() {
-                    self.deadline_timer.set(Some((timer, when)));
-                }
-                return Some(when);
-            }
-            Some((_, Passed::Deadline(which))) => self.end(Close::Timeout(which)),
-            Some((_, Passed::Connect)) => self.connect_timed_out(),
-            None => {}
-        }
-        self.deadline_timer.set(None);
-        None
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use asynchat::{Limits, Server, Terminator};
+use asynchat::{Chat, Limits, More, Producer, Server, SimpleProducer, Terminator};
 use common::{
     Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until, run_until_blocked, served,
 };
@@ -74,6 +74,24 @@ fn low_water_is_told_once_for_each_time_the_queue_was_over_the_high_mark() {
 }
 
 #[test]
+fn low_water_is_not_told_once_the_close_is_reached() {
+    for when_done in [true, false] {
+        let limits = Limits::default().water(100, 1000);
+        let (event_loop, log, slot, mut peer) = answering(limits, 0);
+        let chat = slot.chat();
+        chat.push(vec![b'x'; 5000]);
+        let closing = chat.clone();
+        match when_done {
+            true => chat.close_when_done(),
+            false => chat.push_hook(move || closing.close()),
+        }
+        assert_eq!(peer.receive_all(&event_loop).len(), 5000);
+        run_to_end(&event_loop);
+        assert_eq!(log.lines(), ["connect", "close Local"]);
+    }
+}
+
+#[test]
 fn input_goes_on_after_the_queue_is_discarded() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
@@ -101,6 +119,32 @@ fn input_goes_on_when_the_limits_are_raised() {
     run_until(&event_loop, || log.has("record are you there?"));
 }
 
+/// A producer may hold a file: sixty-four of them are enough, though nothing of them is at hand.
+#[test]
+fn producers_that_have_nothing_yet_keep_input_waiting() {
+    struct Never;
+    impl Producer for Never {
+        fn more(&mut self, _: usize) -> std::io::Result<More> {
+            Ok(More::Pending)
+        }
+    }
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(
+        &event_loop,
+        log.session_with(|chat, _| {
+            chat.push_with_producer(Never);
+            Ok(())
+        }),
+    );
+    peer.send("file\r\n".repeat(100));
+    run_until(&event_loop, || log.count("record") > 64);
+    is_quiet(&event_loop);
+    assert_eq!(log.count("record"), 65);
+    assert!(!log.has("low water"));
+    chat.discard_buffers();
+    run_until(&event_loop, || log.has("low water"));
+}
+
 #[test]
 fn output_over_its_limit_closes_the_connection_to_a_peer_that_does_not_read() {
     let (event_loop, log) = (new_loop(), Log::default());
@@ -114,6 +158,27 @@ fn output_over_its_limit_closes_the_connection_to_a_peer_that_does_not_read() {
     assert!(pushed >= 8, "{pushed} MiB");
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "close OutputLimit"]);
+}
+
+#[test]
+fn producers_and_hooks_count_against_the_output_limit() {
+    let pushes: [fn(&Chat); 2] = [
+        |chat| chat.push_with_producer(SimpleProducer::new("x")),
+        |chat| chat.push_hook(|| ()),
+    ];
+    for push in pushes {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (chat, _peer) = served(&event_loop, log.session());
+        let mut pushed = 0;
+        while chat.is_open() && pushed < 10_000 {
+            push(&chat);
+            pushed += 1;
+        }
+        // 8 MiB, of which each counts for 4 KiB.
+        assert!((2_000..2_100).contains(&pushed), "{pushed}");
+        run_to_end(&event_loop);
+        assert_eq!(log.lines(), ["connect", "close OutputLimit"]);
+    }
 }
 
 #[test]
@@ -210,6 +275,28 @@ fn a_paused_listener_accepts_when_it_goes_on() {
     assert_eq!(log.lines(), [""; 0]);
     listener.resume_reading();
     run_until(&event_loop, || log.has("connect"));
+}
+
+#[test]
+fn a_listener_that_its_factory_pauses_accepts_one_at_a_time() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session();
+    let pausing = std::rc::Rc::new(std::cell::OnceCell::<asynchat::Channel>::new());
+    let listener = std::rc::Rc::clone(&pausing);
+    let channel = event_loop
+        .listen("127.0.0.1:0", move |chat| {
+            listener.get().expect("it listens").pause_reading();
+            session(chat)
+        })
+        .unwrap();
+    pausing.set(channel.clone()).expect("it is set once");
+    let _peers = [(); 3].map(|()| Peer::connect(addr_of(&channel)));
+    for n in 1..=3 {
+        run_until(&event_loop, || log.count("connect") >= n);
+        idle(&event_loop);
+        assert_eq!(log.count("connect"), n);
+        channel.resume_reading();
+    }
 }
 
 /// Nothing to do is nothing done: no event is reported, again and again, for a channel that does

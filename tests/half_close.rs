@@ -71,6 +71,20 @@ fn a_session_may_stay_open_and_go_on_sending() {
     assert_eq!(log.lines(), ["connect", "eof ", "close Local"]);
 }
 
+/// Not a count of nothing, which else ends at once; nor does one of too much overflow.
+#[test]
+fn a_terminator_set_after_the_end_ends_nothing() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, peer) = served(&event_loop, staying_open(&log));
+    peer.finish();
+    run_until(&event_loop, || log.has("eof"));
+    for terminator in [Terminator::count(0), Terminator::count(u64::MAX)] {
+        chat.set_terminator(terminator);
+        common::idle(&event_loop);
+    }
+    assert_eq!(log.lines(), ["connect", "eof "]);
+}
+
 #[test]
 fn a_session_that_stays_open_notices_a_peer_that_takes_nothing_more() {
     let (event_loop, log) = (new_loop(), Log::default());

@@ -310,3 +310,20 @@ fn after_a_panic_in_the_middle_of_its_input_the_next_connection_reads_as_ever() 
     idle(&event_loop);
     assert_eq!(neighbour.look(), b"");
 }
+
+#[test]
+fn what_a_panic_carries_may_panic_in_its_turn() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("and again");
+        }
+    }
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session_with(|_, _| std::panic::panic_any(Bomb));
+    let (_chat, mut peer) = served(&event_loop, session);
+    peer.send("now\r\n");
+    run_until(&event_loop, || log.has("close Panic"));
+    event_loop.call_soon(|| std::panic::panic_any(Bomb));
+    event_loop.run_once(Duration::ZERO).unwrap();
+}

@@ -295,3 +295,39 @@ fn a_session_talks_through_a_unix_stream_that_is_connected_already() {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
     talks(near, far);
 }
+
+/// What is held back of a terminator that has not come is read again, and before what follows it.
+#[test]
+fn a_terminator_set_within_a_chunk_reads_again_what_was_held_back() {
+    struct Switching(asynchat::Chat, Log);
+    impl asynchat::AsyncChat for Switching {
+        fn collect_incoming_data(&mut self, chunk: &[u8]) -> asynchat::Result {
+            self.1.add(format!("chunk {}", chunk.escape_ascii()));
+            self.0.set_terminator(asynchat::Terminator::bytes(b";"));
+            Ok(())
+        }
+        fn found_terminator(&mut self, record: &[u8]) -> asynchat::Result {
+            self.1.add(format!("record {}", record.escape_ascii()));
+            Ok(())
+        }
+    }
+    let (event_loop, log, slot) = (common::new_loop(), Log::default(), common::Slot::default());
+    let told = log.clone();
+    let listener = event_loop
+        .listen(
+            "127.0.0.1:0",
+            slot.keep(move |chat| {
+                chat.set_terminator(asynchat::Terminator::bytes(b"aab").streamed());
+                Switching(chat, told.clone())
+            }),
+        )
+        .unwrap();
+    let mut peer = common::Peer::connect(common::addr_of(&listener));
+    peer.send("aa");
+    common::run_until(&event_loop, || {
+        slot.is_filled() && slot.chat().stats().bytes_in == 2
+    });
+    peer.send("axyz;");
+    common::run_until(&event_loop, || log.has("record"));
+    assert_eq!(log.lines(), ["chunk a", "record aaxyz"]);
+}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -252,4 +252,29 @@ fn a_connection_under_way_is_shut_down_and_told() {
     event_loop.shutdown(LONG);
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["close Shutdown"]);
+}
+
+#[test]
+fn a_call_that_asks_for_itself_again_does_not_hold_a_shutdown_up() {
+    fn again(event_loop: &EventLoop, calls: &Rc<Cell<u32>>) {
+        calls.set(calls.get() + 1);
+        let (next, calls) = (event_loop.clone(), Rc::clone(calls));
+        event_loop.call_soon(move || again(&next, &calls));
+    }
+    let (event_loop, calls) = (new_loop(), Rc::default());
+    again(&event_loop, &calls);
+    event_loop.shutdown(Duration::ZERO);
+    run_to_end(&event_loop);
+    assert!(calls.get() < 10, "{}", calls.get());
+}
+
+#[test]
+fn what_a_close_asks_for_is_called_before_a_shutdown_is_over() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    let (inner, told) = (event_loop.clone(), log.clone());
+    chat.push_hook(move || inner.call_soon(move || told.add("called")));
+    event_loop.shutdown(LONG);
+    run_to_end(&event_loop);
+    assert!(log.has("called"), "{:?}", log.lines());
 }

@@ -118,6 +118,7 @@ fn what_lingers_is_not_closed_twice() {
         (before.opened, lingers.closed)
     );
     assert_eq!(after.closes, lingers.closes);
+    assert_eq!(after.bytes_in, before.bytes_in + 17, "read, if for nothing");
 }
 
 #[test]

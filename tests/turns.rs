@@ -47,6 +47,21 @@ fn a_timer_of_a_zero_delay_comes_after_the_connect() {
 }
 
 #[test]
+fn a_timer_fires_beside_a_connection_that_always_has_work_left() {
+    fn again(chat: &Chat) {
+        let next = chat.clone();
+        chat.push_hook(move || again(&next));
+    }
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    again(&chat);
+    let fired = log.clone();
+    event_loop.call_later(Duration::from_millis(1), move || fired.add("timer"));
+    run_until(&event_loop, || log.has("timer"));
+    chat.close();
+}
+
+#[test]
 fn a_stop_ends_one_run_once_and_not_the_run_after_it() {
     let (event_loop, log) = (new_loop(), Log::default());
     let stops = event_loop.clone();
@@ -67,6 +82,32 @@ fn an_idle_timeout_set_on_a_closed_channel_is_no_reason_to_run_on() {
     chat.set_idle_timeout(Duration::from_secs(3600));
     assert!(!event_loop.run_once(Duration::ZERO).unwrap());
     assert_eq!(event_loop.next_timeout(), None);
+}
+
+/// A wait that fails is tried again, for what it lacks may come; a poller that is broken is not
+/// tried for ever.
+#[cfg(feature = "sim")]
+#[test]
+fn a_hundred_failed_waits_in_a_row_end_the_run() {
+    use asynchat::sim::{Call, Network};
+
+    let network = Network::new(1);
+    let event_loop = network.event_loop().unwrap();
+    event_loop
+        .listen("10.0.0.1:119", Log::default().session())
+        .unwrap();
+    let turn = || event_loop.run_once(Duration::ZERO);
+    for _ in 0..2 {
+        for _ in 0..99 {
+            network.fail(Call::Wait, std::io::Error::other("broken"));
+            assert!(turn().is_ok());
+        }
+        assert!(turn().is_ok());
+    }
+    for n in 1..=100 {
+        network.fail(Call::Wait, std::io::Error::other("broken"));
+        assert_eq!(turn().is_ok(), n < 100);
+    }
 }
 
 #[test]

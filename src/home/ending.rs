@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Home, Task, contain, message};
@@ -37,10 +38,13 @@ impl Home {
         }
     }
 
-    /// After a shutdown, or the end of `run`: ready to be used again.
-    pub(crate) fn forget_shutdown(&self) {
+    /// Nothing is registered any more: a shutdown is over, and the loop ready to be used again.
+    /// What was called for by then is called, and what that calls for waits for the next `run`.
+    pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.shutdown.take() {
             self.forget_timer(timer);
+            self.run_posted();
+            self.run_soon();
         }
     }
 }
@@ -53,6 +57,9 @@ impl Drop for Home {
                 count = lost.len(),
                 "posted calls are lost: their loop is gone"
             );
+        }
+        for call in lost {
+            contain(|| drop(call));
         }
         for core in self.cores() {
             if let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) {
@@ -91,7 +98,7 @@ impl Core {
         drop_each(queue);
         let failed = [logged, told, dropped];
         for panic in failed.into_iter().filter_map(std::result::Result::err) {
-            let message = message(&*panic);
+            let message = message(panic);
             told!(error, panic = %Escaped(message), "a handler panicked as it closed");
         }
     }

@@ -7,6 +7,8 @@
 //! on into nothing, for a while, until the peer has closed as well.
 
 use std::any::TypeId;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,6 +27,10 @@ const MOST: usize = 16 << 20;
 
 /// How many linger at a time. When one more does, the oldest is closed.
 const PLACES: usize = 1024;
+
+/// How many of those who were refused: they have had no reply that could be lost, and a flood of
+/// them must not take the places of those who have.
+const REFUSED: usize = 64;
 
 /// Reads on, into nothing.
 struct Lingering {
@@ -74,6 +80,7 @@ impl Home {
         if let Some(id) = registry.insert(Rc::clone(&core), Some(lingering), handler) {
             drop(registry);
             self.attend_lingering(&core, id, time);
+            self.keep(&self.refused, REFUSED, id);
         }
     }
 
@@ -94,6 +101,7 @@ impl Home {
         let (slot, id) = registry.replace(core.id.get(), Rc::clone(&heir), lingering, handler)?;
         drop(registry);
         self.attend_lingering(&heir, id, time);
+        self.keep(&self.lingering, PLACES, id);
         Some(slot)
     }
 
@@ -102,10 +110,13 @@ impl Home {
         core.lingering.set(true);
         core.set_deadlines(Deadlines::default().lifetime(time));
         core.touch();
-        let mut places = self.lingering.borrow_mut();
+    }
+
+    fn keep(&self, places: &RefCell<VecDeque<ChannelId>>, most: usize, id: ChannelId) {
+        let mut places = places.borrow_mut();
         places.push_back(id);
         // Those that are gone already count as long as they are behind one that is not.
-        while places.len() > PLACES || places.front().is_some_and(|id| self.core(*id).is_none()) {
+        while places.len() > most || places.front().is_some_and(|id| self.core(*id).is_none()) {
             if let Some(oldest) = places.pop_front().and_then(|id| self.core(id)) {
                 oldest.end(Close::Local);
             }
@@ -114,12 +125,8 @@ impl Home {
 
     /// Closes all that linger: their descriptors are needed.
     pub(super) fn stop_lingering(&self) {
-        for core in self
-            .lingering
-            .take()
-            .into_iter()
-            .filter_map(|id| self.core(id))
-        {
+        let all = self.refused.take().into_iter().chain(self.lingering.take());
+        for core in all.filter_map(|id| self.core(id)) {
             core.end(Close::Local);
         }
     }

@@ -61,7 +61,7 @@ impl Home {
         match task {
             Some(Task::Channel(channel, _)) => {
                 if let Some(core) = self.core(channel) {
-                    core.timers.borrow_mut().remove(&id);
+                    core.remove_timer(id);
                 }
             }
             Some(task) => self.call_soon(Box::new(move |_| drop(task))),
@@ -120,13 +120,13 @@ impl Home {
                 }
                 if every.is_none() {
                     finish();
-                    core.timers.borrow_mut().remove(&id);
+                    core.remove_timer(id);
                 }
                 self.visit(&core, |driven| driven.timer(id));
                 if let Some(period) = every
                     && !restore(next(period), Task::Channel(channel, every))
                 {
-                    core.timers.borrow_mut().remove(&id);
+                    core.remove_timer(id);
                 }
             }
             Task::Deadline(channel) => {

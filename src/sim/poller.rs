@@ -94,6 +94,10 @@ impl Poller {
         Ok(())
     }
 
+    pub(crate) fn rest(&self, time: Duration) {
+        self.net.lock().sleep(time);
+    }
+
     /// Whether anything would happen without time passing. What was on its way arrives.
     pub(super) fn has_news(&self) -> bool {
         let mut net = self.net.lock();

@@ -300,3 +300,35 @@ mod accepting {
         Ok((accepted, Addr::from_sock(&peer)))
     }
 }
+
+/// Whether an error is EPROTO, for which the standard library has no kind: accept(2) passes it on
+/// from the connection.
+#[cfg(unix)]
+pub(crate) fn is_protocol_error(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::PROTO.raw_os_error())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_protocol_error(_: &io::Error) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What happens by chance to a client of a port that nobody listens on.
+    #[test]
+    fn a_connection_to_itself_is_none() {
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let inner = tcp(any).unwrap();
+        inner.bind(&any.into()).unwrap();
+        match inner.connect(&inner.local_addr().unwrap()) {
+            Ok(()) => {}
+            Err(error) => assert!(connecting(&error), "{error}"),
+        }
+        let outcome = Socket::of(inner, false).connected();
+        let refused = Some(io::ErrorKind::ConnectionRefused);
+        assert_eq!(outcome.err().map(|error| error.kind()), refused);
+    }
+}

@@ -248,7 +248,6 @@ fn find_crlf(hay: &[u8]) -> Option<usize> {
     found
 }
 
-/// Where the first LF, or CR LF, begins, and its length.
 /// The line at the front of `input`, if it is there whole: what nearly every call finds, at the
 /// cost of little more than the search for it. `None` says nothing, but that [`Cursor::scan`] has
 /// to look closer.
@@ -265,6 +264,7 @@ pub(super) fn whole_line<'i>(input: &mut &'i [u8], limit: u64) -> Option<&'i [u8
     Some(line)
 }
 
+/// Where the first LF, or CR LF, begins, and its length.
 #[inline]
 fn find_lf(hay: &[u8]) -> Option<(usize, usize)> {
     let found = memchr(b'\n', hay);

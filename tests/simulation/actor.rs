@@ -275,6 +275,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                 .drain(time(2))
                 .lifetime(time(6));
             track.timed.set(true);
+            track.deadlines.set(deadlines);
             chat.set_deadlines(deadlines);
         }
         88..94 => {

@@ -87,6 +87,8 @@ pub(crate) struct Oracle {
     block: Vec<u8>,
     /// How much has been delivered of a streamed count.
     counted: usize,
+    /// Some of a streamed record has been delivered.
+    in_chunks: bool,
     discarding: bool,
     limit: usize,
 }
@@ -101,9 +103,15 @@ impl Oracle {
             at: 0,
             block: Vec::new(),
             counted: 0,
+            in_chunks: false,
             discarding: false,
             limit,
         }
+    }
+
+    /// Whether so much of the stream has begun a record that it does not end.
+    pub(crate) fn is_begun(&self, received: usize) -> bool {
+        self.at < received || self.in_chunks || self.discarding
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -130,6 +138,7 @@ impl Oracle {
         self.mode = mode;
         self.counted = 0;
         self.block.clear();
+        self.in_chunks = false;
     }
 
     /// What is left of the record in hand.
@@ -209,6 +218,7 @@ impl Oracle {
         if !self.mode.streamed || chunk.is_empty() || self.discarding {
             return Err(format!("a chunk that is none: {self:?}, {chunk:?}"));
         }
+        self.in_chunks = true;
         if self.mode.ends == Ends::Dot {
             let end = self
                 .find(stream)

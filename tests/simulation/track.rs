@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Channel, ChannelStats, Chat, Close, Limits, TimerId};
+use asynchat::{Channel, ChannelStats, Chat, Close, Deadline, Deadlines, Limits, TimerId};
 
 use crate::oracle::{Mode, Oracle};
 use crate::outsider::Outsider;
@@ -54,6 +54,7 @@ pub(crate) struct Track {
     pub(crate) overflowed: Cell<bool>,
     pub(crate) over_output: Cell<bool>,
     pub(crate) timed: Cell<bool>,
+    pub(crate) deadlines: Cell<Deadlines>,
     /// The peer has finished sending, and it was told.
     pub(crate) at_eof: Cell<bool>,
     pub(crate) whole: Cell<bool>,
@@ -91,6 +92,7 @@ impl Track {
             overflowed: Cell::new(false),
             over_output: Cell::new(false),
             timed: Cell::new(false),
+            deadlines: Cell::default(),
             at_eof: Cell::new(false),
             whole: Cell::new(false),
             before: Cell::default(),
@@ -125,6 +127,12 @@ impl Track {
             if self.chat.is_open() {
                 world.wrong(format!("#{}: over its output limit, and open", self.number));
             }
+            self.over_output.set(true);
+            self.end(true);
+        }
+        // How many of its items are still there can not be seen from outside.
+        let most = queued + self.items.get() * 4096;
+        if !self.chat.is_open() && most > limits.output {
             self.over_output.set(true);
             self.end(true);
         }
@@ -264,7 +272,7 @@ impl Track {
             Close::Eof => self.at_eof.get(),
             Close::Reset => faulted || stranger || self.finished.get() || was_reset(),
             Close::ConnectFailed(_) => self.outgoing && self.connected.get() == 0,
-            Close::Timeout(_) => self.timed.get(),
+            Close::Timeout(which) => self.may_time_out(*which),
             Close::InputLimit => self.overflowed.get(),
             Close::OutputLimit => self.over_output.get(),
             Close::Handler(_) => self.failed.get(),
@@ -294,6 +302,33 @@ impl Track {
             self.check_reset(world);
         }
         *self.why.borrow_mut() = Some(why.to_string());
+    }
+
+    /// Whether this deadline was set, and, of a record, whether there is one that the peer owes.
+    fn may_time_out(&self, which: Deadline) -> bool {
+        let set = self.deadlines.get();
+        match which {
+            Deadline::Idle => set.idle.is_some(),
+            Deadline::Lifetime => set.lifetime.is_some(),
+            Deadline::Drain => {
+                set.drain.is_some() && self.chat.stats().bytes_out < self.pushed_bytes()
+            }
+            Deadline::Record => {
+                let unheard = self.sealed.get() || self.at_eof.get();
+                let received = self.chat.stats().bytes_in as usize;
+                let begun = self.oracle.borrow().is_begun(received);
+                set.record.is_some()
+                    && begun
+                    && !unheard
+                    && !self.paused.get()
+                    && !self.choked.get()
+            }
+            _ => false,
+        }
+    }
+
+    fn pushed_bytes(&self) -> u64 {
+        self.expected.borrow().len() as u64
     }
 
     /// A reset loses nothing that had arrived before it.

@@ -1,0 +1,106 @@
+//! When a channel's deadlines pass: its clocks, and the one timer that looks at them.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{Core, Phase};
+use crate::deadlines::{Clocks, Deadlines, Passed};
+use crate::error::Close;
+use crate::home::Task;
+use crate::timer::TimerId;
+
+/// Of a channel with any deadline that is not the default.
+pub(super) struct Timing {
+    clocks: Clocks,
+    /// The one timer of all its deadlines, and when it is due.
+    pub(super) timer: Option<(TimerId, Instant)>,
+}
+
+impl Core {
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        let timing = self.timing.borrow();
+        timing
+            .as_ref()
+            .map_or_else(Deadlines::default, |timing| timing.clocks.deadlines())
+    }
+
+    pub(crate) fn set_deadlines(&self, deadlines: Deadlines) {
+        let timed = self.timing.borrow().is_some();
+        if timed && self.home().is_some() {
+            self.time(|clocks, now| clocks.set(deadlines, now));
+        } else if timed || deadlines != Deadlines::default() {
+            let clocks = Clocks::new(deadlines);
+            let timer = None;
+            self.timing
+                .replace(Some(Box::new(Timing { clocks, timer })));
+            self.start_clocks();
+        }
+    }
+
+    /// It was registered, or has come up, or gets its first deadline.
+    pub(crate) fn start_clocks(&self) {
+        let up = self.phase.get() == Phase::Open;
+        self.time(|clocks, now| clocks.start(now, up));
+    }
+
+    /// Tells the clocks of something that happens now. Without deadlines there are none to tell.
+    #[inline]
+    pub(crate) fn time(&self, event: impl FnOnce(&mut Clocks, Instant)) {
+        if self.timing.borrow().is_some() {
+            self.time_it(event);
+        }
+    }
+
+    fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
+        let Some(home) = self.home() else { return };
+        let Some(timing) = &mut *self.timing.borrow_mut() else {
+            return;
+        };
+        event(&mut timing.clocks, home.now());
+        // Set earlier when it has to be, never later: when it is due it looks again.
+        if let Some((when, _)) = timing.clocks.next()
+            && !self.is_ending()
+            && self.phase.get() != Phase::Closed
+        {
+            match timing.timer {
+                Some((_, due)) if due <= when => {}
+                Some((timer, _)) => {
+                    home.reset_timer_at(timer, when);
+                    timing.timer = Some((timer, when));
+                }
+                None => {
+                    let timer = home.set_timer_at(when, Task::Deadline(self.id.get()));
+                    timing.timer = Some((timer, when));
+                }
+            }
+        }
+    }
+
+    /// The deadline timer is due: has a deadline passed? If not, when to look again.
+    pub(crate) fn look_at_clocks(self: &Rc<Self>, now: Instant) -> Option<Instant> {
+        let passed = self.look(now)?;
+        match passed {
+            Ok(later) => return Some(later),
+            Err(Passed::Deadline(which)) => self.end(Close::Timeout(which)),
+            Err(Passed::Connect) => self.connect_timed_out(),
+        }
+        None
+    }
+
+    /// When to look again, or what has passed; the timer is not set any more if it is that, or if
+    /// no clock runs.
+    fn look(&self, now: Instant) -> Option<Result<Instant, Passed>> {
+        let mut timing = self.timing.borrow_mut();
+        let timing = timing.as_mut()?;
+        if !self.blocked.get() {
+            timing.clocks.drained();
+        }
+        let timer = timing.timer.take();
+        let (when, which) = timing.clocks.next()?;
+        if when <= now {
+            return Some(Err(which));
+        }
+        timing.timer = timer.map(|(timer, _)| (timer, when));
+        Some(Ok(when))
+    }
+}
