@@ -315,3 +315,66 @@ fn who_guesses_passwords_has_to_come_back_for_each_few() -> Result {
     assert!(news.answer(&other, guess("secret"))?.contains("281 "));
     Ok(())
 }
+
+/// A post of so many lines of 64 octets.
+fn post(n: usize, lines: usize) -> String {
+    let line = "All work and no play makes Jack a dull boy, again and again...\r\n";
+    let body = line.repeat(lines);
+    format!(
+        "POST\r\nFrom: Jack <jack@example.org>\r\nNewsgroups: misc.test\r\nSubject: {n}\r\n\
+         Message-ID: <{n}@example.org>\r\n\r\n{body}.\r\n"
+    )
+}
+
+#[test]
+fn who_posts_for_ever_is_refused_and_all_can_still_read() -> Result {
+    // The articles of `demo` have as much, but they were not posted.
+    let options = Options {
+        max_spool: 40 * 1024,
+        ..Options::default()
+    };
+    let news = News::with(1, options)?;
+    let client = news.client()?;
+    let mut answers = vec![];
+    for n in 0..10 {
+        // Of ten kibibytes, and then some.
+        let answer = news.answer(&client, post(n, 160))?;
+        assert!(answer.starts_with("340 "), "{answer}");
+        answers.push(answer.lines().nth(1).unwrap_or_default().to_owned());
+    }
+    let (kept, refused) = answers.split_at(3);
+    assert_eq!(kept, ["240 article received"; 3]);
+    assert_eq!(refused, ["441 no room for more posts"; 7]);
+    // What is left is enough for a short one.
+    let answer = news.answer(&client, post(10, 1))?;
+    assert!(answer.ends_with("\r\n240 article received\r\n"), "{answer}");
+
+    let reader = news.client()?;
+    for n in 0..=10 {
+        let answer = news.answer(&reader, format!("STAT <{n}@example.org>\r\n"))?;
+        let there = n < 3 || n == 10;
+        assert_eq!(answer.starts_with("223 "), there, "{n}: {answer}");
+    }
+    let answer = news.answer(&reader, "GROUP misc.test\r\nARTICLE 3\r\n")?;
+    assert!(answer.contains("Subject: Generated article 3"), "{answer}");
+    Ok(())
+}
+
+#[test]
+fn a_full_spool_is_told_before_the_article_is_sent() -> Result {
+    let news = News::with(
+        1,
+        Options {
+            max_spool: 1,
+            ..Options::default()
+        },
+    )?;
+    let client = news.client()?;
+    let answer = news.answer(&client, "POST\r\n")?;
+    assert_eq!(answer, "440 no room for more posts\r\n");
+    let answer = news.answer(&client, "IHAVE <1@example.org>\r\n")?;
+    assert_eq!(answer, "436 no room for more articles\r\n");
+    let answer = news.answer(&client, "GROUP misc.test\r\nARTICLE 3\r\n")?;
+    assert!(answer.contains("Subject: Generated article 3"), "{answer}");
+    Ok(())
+}

@@ -30,6 +30,14 @@ pub struct Bounds {
     #[arg(long, value_name = "OCTETS", default_value = "1048576", value_parser = count())]
     max_article: usize,
 
+    /// Octets of memory that all posts may take together: 64 MiB if not told.
+    /// When it is used up, posts are refused; all else goes on. With --store
+    /// the texts are on the disk and only an overview of each post, about
+    /// 1 KiB, counts. Articles that were not posted never count.
+    #[arg(long, value_name = "OCTETS", default_value = "67108864",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    max_spool: u64,
+
     /// How many unknown or malformed commands in a row make the server hang up.
     /// A request of HTTP or SMTP makes it hang up at once.
     #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
@@ -78,6 +86,7 @@ impl Bounds {
             .drain(Duration::from_secs(self.drain_time));
         options.article_time = Duration::from_secs(self.article_time);
         options.max_article = self.max_article;
+        options.max_spool = self.max_spool;
         options.max_bad_commands = self.max_bad_commands;
         options.max_failed_logins = self.max_failed_logins;
     }

@@ -56,7 +56,7 @@ use tracing_subscriber::EnvFilter;
 /// A newsreader's server (RFC 3977): the documentation and the history of
 /// asynchat, mailboxes, and posts.
 ///
-/// Logs go to standard error; RUST_LOG=debug shows what is refused.
+/// Logs go to standard error; RUST_LOG=debug shows who comes, goes, posts and is refused.
 #[derive(Parser)]
 #[command(version, name = "nntp")]
 struct Arguments {

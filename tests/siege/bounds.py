@@ -108,7 +108,9 @@ def refused(client, what):
 
 def times(program):
     """Each deadline: what it looks like to the client, and what the server says of it."""
-    with Server(program, *TIMES) as server, concurrent.futures.ThreadPoolExecutor() as pool:
+    # Why a client was closed is told at debug only.
+    server = Server(program, *TIMES, log="info,nntp=debug")
+    with server, concurrent.futures.ThreadPoolExecutor() as pool:
         cases = [idle, slow_command, busy, slow_article, endless_article, never_reads, reads_slowly]
         cases = [pool.submit(case, Client(server, buffer=BUFFERS.get(case))) for case in cases]
         closed = dict(case.result() for case in concurrent.futures.as_completed(cases))

@@ -214,5 +214,6 @@ KINDS = [
     Kind("impatient", impatient, 2, HOME, pause=0.2),
     Kind("half-closer", half_closer, 2, HOME),
     Kind("slow reader", slow, 2, HOME),
-    Kind("poster", poster, 2, HOME, pause=0.2),
+    # No more than there is room for: 180 posts, each of which counts as less than 2.5 KiB.
+    Kind("poster", poster, 2, HOME, pause=1.5, most=18),
 ]

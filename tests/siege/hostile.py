@@ -6,6 +6,8 @@ import struct
 
 from crowd import OVER, Kind
 
+# Octets of an article of those who post for ever.
+BIG = 512 * 1024
 # How long they wait for their end: more than any deadline the server is given.
 PATIENCE = 12
 
@@ -119,6 +121,24 @@ async def huge_article(visit):
         return await peer.end(each=b"x" * 65_536, pause=0.01)
 
 
+async def posts_for_ever(visit):
+    """One big article after the other, as long as they are kept."""
+    lines = b"x" * 998 + b"\r\n"
+    head = b"From: a@client.invalid\r\nNewsgroups: asynchat.test\r\nSubject: more\r\n\r\n"
+    async with Peer(visit) as peer:
+        await peer.line()
+        while True:
+            await peer.send(b"POST\r\n")
+            reply = await peer.line()
+            if reply.startswith(b"340"):
+                await peer.send(head + lines * (BIG // len(lines)) + b".\r\n", 0)
+                reply = await peer.line()
+            if not reply.startswith(b"240"):
+                return said(reply)
+            if visit.over:
+                return OVER
+
+
 async def endless_line(visit):
     async with Peer(visit) as peer:
         visit.tally.requests += 1
@@ -211,12 +231,14 @@ def said(line):
 GONE = ("closed", "reset")
 TOO_BAD = ("400 too many bad commands",)
 FULL = ("greeted, left", "400 too many connections, try again later")
+NO_ROOM = ("441 no room for more posts",)
 # By address, so that each kind has its own places.
 KINDS = [
     Kind("never reads", never_reader, 6, "127.0.0.2", ("reset",)),
     Kind("silent", silent, 8, "127.0.0.3", ("closed",)),
     Kind("slow command", slow_command, 8, "127.0.0.3", GONE),
     Kind("slow article", slow_article, 4, "127.0.0.3", GONE),
+    Kind("posts for ever", posts_for_ever, 6, "127.0.0.9", (*NO_ROOM, *GONE), pause=1),
     Kind("huge article", huge_article, 2, "127.0.0.4", GONE),
     Kind("endless line", endless_line, 3, "127.0.0.4", GONE),
     Kind("empty lines", empty_lines, 2, "127.0.0.4", TOO_BAD, pause=0.1),

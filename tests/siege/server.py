@@ -12,13 +12,15 @@ DEADLINE = 60
 class Server:
     """Runs while the block does, on a free port."""
 
-    def __init__(self, program, *options):
+    def __init__(self, program, *options, log="info"):
+        """`log` is a filter as in RUST_LOG; "info" is what the example has by itself."""
         self.log = tempfile.TemporaryFile("w+")
         # Not in the clone that this may be run from: its history is not needed.
         self.process = subprocess.Popen(
             [os.path.abspath(program), "--listen", "127.0.0.1:0", *options],
             stdout=subprocess.PIPE,
             stderr=self.log,
+            env={**os.environ, "RUST_LOG": log},
             cwd=tempfile.gettempdir(),
             text=True,
         )

@@ -31,10 +31,14 @@ from server import Server
 
 PER_ADDRESS = 40
 GRACE = 3
+# Those who post for ever get five articles in. What is left then is not enough for a sixth, and
+# enough for all that the good ones post.
+SPOOL = 6 * hostile.BIG - 65_536
 OPTIONS = [
     *("--demo", str(good.ARTICLES), "--max-per-address", str(PER_ADDRESS)),
     *("--idle", "4", "--command-time", "2", "--article-time", "3"),
     *("--drain-time", "4", "--grace", str(GRACE)),
+    *("--max-spool", str(SPOOL)),
 ]  # fmt: skip
 
 

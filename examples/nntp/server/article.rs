@@ -18,6 +18,10 @@ pub trait Text: Send + 'static {
     fn head(&self) -> io::Result<Bytes>;
     /// All that follows the empty line.
     fn body(&self) -> io::Result<Box<dyn Producer>>;
+    /// Octets of it that stay in memory: none when it is read from elsewhere.
+    fn in_memory(&self) -> u64 {
+        0
+    }
 }
 
 /// One article. The overview's fields (RFC 3977, section 8.1) are kept ready,
@@ -65,6 +69,14 @@ impl Article {
 
     pub fn body(&self) -> io::Result<Box<dyn Producer>> {
         self.text.body()
+    }
+
+    /// Octets of memory for its fields and its text.
+    pub fn in_memory(&self) -> u64 {
+        let fields = [&self.subject, &self.from, &self.date, &self.references];
+        let fields: usize = fields.iter().map(|field| field.len()).sum();
+        // The spool finds it by a second copy of its message-id.
+        (fields + 2 * self.message_id.len()) as u64 + self.text.in_memory()
     }
 
     pub fn is_in(&self, group: &str) -> bool {
@@ -126,5 +138,9 @@ impl Text for Memory {
 
     fn body(&self) -> io::Result<Box<dyn Producer>> {
         Ok(Box::new(self.body.clone()))
+    }
+
+    fn in_memory(&self) -> u64 {
+        (self.head.len() + self.body.len()) as u64
     }
 }

@@ -2,7 +2,7 @@
 //! nothing but bad commands, for guessing passwords. Each gets a 400 first, the
 //! answer to any command of a client that has to go (RFC 3977, section 3.2.1).
 
-use tracing::info;
+use tracing::debug;
 
 use super::session::Session;
 
@@ -48,7 +48,7 @@ impl Session {
     pub(super) fn hang_up(&self, why: &str, line: &[u8]) {
         let verb = verb(line);
         let verb = verb.get(..32).unwrap_or(verb).escape_ascii();
-        info!(%verb, "hanging up: {why}");
+        debug!(%verb, "hanging up: {why}");
         write!(self.chat, "400 {why}\r\n");
         self.chat.close_when_done();
     }

@@ -5,7 +5,7 @@
 //! `commands/` (the table of commands, then a file for each family),
 //! `conduct.rs` (when it hangs up), `spool.rs` and `article.rs` (what is
 //! served), `incoming.rs`, `admission.rs` and `store.rs` (the way of a post),
-//! and the small languages of the protocol: `wildmat.rs`, `range.rs`,
+//! `complaint.rs` (what the log says of a disk that fails), and the small languages of the protocol: `wildmat.rs`, `range.rs`,
 //! `date.rs`, `head.rs`.
 
 // In a program `pub` is what a module offers its neighbours.
@@ -14,6 +14,7 @@
 mod admission;
 pub mod article;
 mod commands;
+mod complaint;
 mod conduct;
 pub mod date;
 pub mod head;
@@ -43,6 +44,8 @@ pub struct Options {
     pub name: String,
     /// Octets of the longest article taken.
     pub max_article: usize,
+    /// Octets of memory that posts may take together.
+    pub max_spool: u64,
     /// How many connections there may be, and what each may hold.
     pub limits: Limits,
     /// How long a connection may be silent, take over a command line, and leave
@@ -65,6 +68,7 @@ impl Default for Options {
         Options {
             name: "news.asynchat.invalid".to_owned(),
             max_article: 1 << 20,
+            max_spool: 64 << 20,
             // 512 octets with the CRLF: RFC 3977, section 3.1.
             limits: Limits::default().record(510),
             // Section 3.1 also has the idle time three minutes at least.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
-use tracing::{Span, info, info_span};
+use tracing::{Span, debug, info_span};
 
 use super::Service;
 use super::commands::{self, auth::Login, posting::Transfer};
@@ -76,7 +76,9 @@ impl Session {
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
         let _session = self.span.clone().entered();
-        info!("connected");
+        // What strangers can cause as often as they like is told at debug only, or
+        // the log would be theirs to fill the disk with.
+        debug!("connected");
         self.reply(commands::info::greeting(self));
         Ok(())
     }
@@ -106,6 +108,6 @@ impl AsyncChat for Session {
 
     fn handle_close(&mut self, why: &Close) {
         let _session = self.span.clone().entered();
-        info!(%why, "closed");
+        debug!(%why, "closed");
     }
 }

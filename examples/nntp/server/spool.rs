@@ -1,12 +1,17 @@
 //! The spool: which groups there are, and which article is number what.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::article::{Article, Memory};
 use super::date;
 use super::range::Range;
+
+/// Octets of memory that an article takes in each group it is in, whatever its
+/// text: the struct, its allocations, its places in the tables. Rounded up, for
+/// articles of no text at all must not take more than they are said to.
+pub const OVERHEAD: u64 = 1024;
 
 /// A newsgroup. Sessions keep an `Rc` of the one they are in.
 pub struct Group {
@@ -80,8 +85,9 @@ impl Group {
 pub struct Spool {
     groups: BTreeMap<String, Rc<Group>>,
     articles: HashMap<String, Rc<Article>>,
-    /// Message-IDs of articles on their way to the disk.
-    expected: HashSet<String>,
+    /// Message-IDs of posts on their way here, and the octets set aside for each.
+    expected: HashMap<String, u64>,
+    posts: u64,
 }
 
 impl Spool {
@@ -142,33 +148,52 @@ impl Spool {
 
     /// True when the article is on its way to the disk.
     pub fn expects(&self, message_id: &str) -> bool {
-        self.expected.contains(message_id)
+        self.expected.contains_key(message_id)
     }
 
-    /// Takes the next number of each group for an article that [`file`] will
-    /// bring, or [`forget`] will not.
+    /// Octets of memory that posts take, with those that are on their way.
+    pub fn posts(&self) -> u64 {
+        self.posts
+    }
+
+    /// Takes the next number of each group, and sets `octets` aside, for a post
+    /// that [`file`] will bring, or [`forget`] will not.
     ///
     /// [`file`]: Spool::file
     /// [`forget`]: Spool::forget
-    pub fn reserve(&mut self, message_id: &str, groups: &[Rc<Group>]) -> Vec<(String, u64)> {
-        self.expected.insert(message_id.to_owned());
-        groups
-            .iter()
-            .map(|group| {
-                group.high.set(group.high() + 1);
-                (group.name.clone(), group.high())
-            })
-            .collect()
+    pub fn reserve(
+        &mut self,
+        message_id: &str,
+        groups: &[Rc<Group>],
+        octets: u64,
+    ) -> Vec<(String, u64)> {
+        self.expected.insert(message_id.to_owned(), octets);
+        self.posts += octets;
+        groups.iter().map(next_number).collect()
     }
 
     pub fn forget(&mut self, message_id: &str) {
-        self.expected.remove(message_id);
+        self.posts -= self.expected.remove(message_id).unwrap_or_default();
     }
 
-    /// Files an article under the numbers given. One that is known already is
-    /// not filed twice: it is one article in more groups.
+    /// Files a post under the numbers given.
     pub fn file(&mut self, article: Article, numbers: &[(String, u64)]) {
-        self.expected.remove(&article.message_id);
+        self.forget(&article.message_id);
+        if !self.articles.contains_key(&article.message_id) {
+            self.posts += article.in_memory();
+        }
+        self.posts += OVERHEAD * numbers.len() as u64;
+        self.place(article, numbers);
+    }
+
+    /// Files an article that is no post under the next number of a group.
+    pub fn append(&mut self, group: &Rc<Group>, article: Article) {
+        self.place(article, &[next_number(group)]);
+    }
+
+    /// One that is known already is not placed twice: it is one article in more
+    /// groups.
+    fn place(&mut self, article: Article, numbers: &[(String, u64)]) {
         let article = self
             .articles
             .entry(article.message_id.clone())
@@ -184,12 +209,11 @@ impl Spool {
             article.locate(name, *number);
         }
     }
+}
 
-    /// Files an article under the next number of a group.
-    pub fn append(&mut self, group: &Rc<Group>, article: Article) {
-        let numbers = self.reserve(&article.message_id, std::slice::from_ref(group));
-        self.file(article, &numbers);
-    }
+fn next_number(group: &Rc<Group>) -> (String, u64) {
+    group.high.set(group.high() + 1);
+    (group.name.clone(), group.high())
 }
 
 #[cfg(test)]
@@ -201,8 +225,10 @@ mod tests {
         let mut spool = Spool::default();
         let group = spool.add_group("a", "", 0, true);
         assert_eq!((group.count(), group.low(), group.high()), (0, 1, 0));
-        spool.reserve("<lost@x>", &[Rc::clone(&group)]);
+        spool.reserve("<lost@x>", &[Rc::clone(&group)], 1000);
+        assert_eq!(spool.posts(), 1000);
         spool.forget("<lost@x>");
+        assert_eq!(spool.posts(), 0);
         assert_eq!((group.count(), group.low(), group.high()), (0, 2, 1));
     }
 
@@ -231,5 +257,18 @@ mod tests {
         }
         assert!(Rc::ptr_eq(&a.article(1).unwrap(), &b.article(1).unwrap()));
         assert_eq!(*a.article(1).unwrap().locations.borrow(), "a:1 b:1");
+    }
+
+    #[test]
+    fn posts_are_counted_and_nothing_else() {
+        let mut spool = Spool::demo(3);
+        let group = spool.group("misc.test").unwrap();
+        assert_eq!(spool.posts(), 0);
+        let text = Memory::new("Message-ID: <1@x>\r\nSubject: s\r\n", "text\r\n");
+        let numbers = spool.reserve("<1@x>", &[group], 5000);
+        spool.file(text.article(0), &numbers);
+        let fields = 2 * "<1@x>".len() + "s".len();
+        let text = "Message-ID: <1@x>\r\nSubject: s\r\ntext\r\n".len();
+        assert_eq!(spool.posts(), OVERHEAD + (fields + text) as u64);
     }
 }

@@ -18,6 +18,7 @@ use redb::{Database, Durability, ReadableTable, TableDefinition};
 use tempfile::SpooledTempFile;
 
 use super::article::{Article, Size, Text};
+use super::complaint::Complaint;
 use super::spool::Spool;
 
 /// Group to the time of its creation.
@@ -31,6 +32,10 @@ const NUMBERS: TableDefinition<(&str, u64), u64> = TableDefinition::new("numbers
 
 /// Pieces are small enough to be copied in one turn of the loop.
 const PIECE: usize = 16 * 1024;
+
+/// Octets of the database's own cache, which is of 1 GiB if not told. What is not
+/// in it is in the system's.
+const CACHE: usize = 16 << 20;
 
 /// Jobs that one transaction takes: one wait for the disk for all of them.
 const BATCH: usize = 64;
@@ -66,7 +71,7 @@ pub struct Store {
 impl Store {
     /// Opens the database in `path`, or makes it.
     pub fn open(path: &Path) -> Result<Store> {
-        let database = Arc::new(Database::create(path)?);
+        let database = Arc::new(Database::builder().set_cache_size(CACHE).create(path)?);
         let write = database.begin_write()?;
         write.open_table(GROUPS)?;
         write.open_table(ARTICLES)?;
@@ -131,7 +136,8 @@ impl Store {
         if let Some(jobs) = &self.jobs
             && let Err(mpsc::SendError(job)) = jobs.send(job)
         {
-            tracing::error!("the store's writer is gone");
+            static GONE: Complaint = Complaint::new("the store can not write");
+            GONE.tell(&"its writer is gone");
             (job.answer)(false);
         }
     }
@@ -165,7 +171,8 @@ fn write_all(database: &Arc<Database>, queue: &Receiver<Job>, done: &Sender<Outc
         jobs.extend(queue.try_iter().take(BATCH - 1));
         let serials = commit(database, &mut jobs);
         if let Err(error) = &serials {
-            tracing::error!(%error, "the store can not write");
+            static UNWRITABLE: Complaint = Complaint::new("the store can not write");
+            UNWRITABLE.tell(error);
         }
         let kept = serials.is_ok();
         let first = serials.unwrap_or_default();

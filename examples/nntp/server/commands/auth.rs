@@ -1,7 +1,7 @@
 //! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server that was given
 //! a password file.
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::super::session::Session;
 use super::{Outcome, Refusal, SYNTAX};
@@ -43,7 +43,7 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
     };
     let passwords = session.service.options.passwords.as_ref();
     if !passwords.is_some_and(|passwords| passwords.admit(&name, password)) {
-        info!(name = %name.as_bytes().escape_ascii(), "log-in refused");
+        debug!(name = %name.as_bytes().escape_ascii(), "log-in refused");
         return match session.failed_login() {
             true => Ok(()),
             false => Err(Refusal("481 authentication failed")),

@@ -13,8 +13,9 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use asynchat::{DotStuffer, Producer};
-use tracing::{debug, warn};
+use tracing::debug;
 
+use super::complaint::Complaint;
 use super::conduct::{is_foreign, verb};
 use super::session::Session;
 use super::spool::Group;
@@ -28,7 +29,8 @@ pub struct Refusal(&'static str);
 
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Refusal {
-        warn!(%error, "an article's text can not be read");
+        static UNREADABLE: Complaint = Complaint::new("an article's text can not be read");
+        UNREADABLE.tell(&error);
         Refusal("403 the article's text can not be read")
     }
 }

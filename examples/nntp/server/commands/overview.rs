@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use asynchat::{More, Producer};
 use bytes::BytesMut;
-use tracing::warn;
 
 use super::super::article::Article;
+use super::super::complaint::Complaint;
 use super::super::head::Head;
 use super::super::range::Range;
 use super::super::session::Session;
@@ -153,7 +153,8 @@ impl Field {
                     Ok(head) => row.write_all(&Head::parse(&head).value(field).unwrap_or_default()),
                     // In the middle of a list there is no other answer left.
                     Err(error) => {
-                        warn!(%error, id = article.message_id, "no head");
+                        static HEADLESS: Complaint = Complaint::new("a head can not be read");
+                        HEADLESS.tell(&error);
                         Ok(())
                     }
                 },

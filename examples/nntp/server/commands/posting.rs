@@ -2,22 +2,28 @@
 //! and is kept. Nothing here waits: the disk's answer comes back as a visit.
 
 use std::io::{self, Read, Seek};
+use std::rc::Rc;
 
 use tempfile::SpooledTempFile;
-use tracing::{info, warn};
+use tracing::debug;
 
 use super::super::admission::{Admitted, Origin, admit};
 use super::super::article::{Memory, Size};
+use super::super::complaint::Complaint;
 use super::super::date::now;
 use super::super::head::is_message_id;
 use super::super::incoming::{Fault, Incoming};
 use super::super::session::Session;
+use super::super::spool::{Group, OVERHEAD};
 use super::super::store::Job;
 use super::{Outcome, Refusal, SYNTAX};
 
 pub fn post(session: &mut Session, _: &[&str]) -> Outcome {
     if !session.may_post() {
         return Err(Refusal("440 posting not permitted"));
+    }
+    if !has_room(session, OVERHEAD) {
+        return Err(Refusal("440 no room for more posts"));
     }
     session.reply("340 send the article, and a line with a dot");
     let transfer = Transfer::new(session, Command::Post);
@@ -41,6 +47,9 @@ pub fn ihave(session: &mut Session, arguments: &[&str]) -> Outcome {
         if spool.expects(id) {
             return Err(Refusal("436 that article is on its way, try again later"));
         }
+    }
+    if !has_room(session, OVERHEAD) {
+        return Err(Refusal("436 no room for more articles"));
     }
     session.reply("335 send the article, and a line with a dot");
     let transfer = Transfer::new(session, Command::Ihave(id.to_owned()));
@@ -134,17 +143,25 @@ fn keep(
         head,
         groups,
     } = admitted;
-    info!(message_id, bytes = size.bytes, "article received");
+    let octets = octets(&head, size, &groups);
+    if !has_room(session, octets) {
+        debug!(message_id, octets, "no room");
+        write!(session.chat, "{} no room for more posts\r\n", codes.failed);
+        return;
+    }
+    debug!(message_id, bytes = size.bytes, "article received");
     let mut spool = session.service.spool();
+    let numbers = spool.reserve(&message_id, &groups, octets);
     let Some(store) = &session.service.options.store else {
-        match read_all(body) {
+        match read_all(body, size) {
             Ok(body) => {
-                let numbers = spool.reserve(&message_id, &groups);
+                let head = head.into_boxed_slice();
                 spool.file(Memory::new(head, body).article(now()), &numbers);
                 drop(spool);
                 kept(session, codes);
             }
             Err(error) => {
+                spool.forget(&message_id);
                 drop(spool);
                 fail(session, codes, &error);
             }
@@ -155,7 +172,6 @@ fn keep(
     session.chat.pause_reading();
     let remote = session.service.remote.clone();
     let id = session.chat.id();
-    let numbers = spool.reserve(&message_id, &groups);
     store.submit(Job {
         message_id,
         head,
@@ -173,7 +189,7 @@ fn keep(
                 Ok(())
             };
             if remote.post_to(id, visit).is_err() {
-                info!("an article was kept while the server went down");
+                debug!("an article was kept while the server went down");
             }
         }),
     });
@@ -184,12 +200,13 @@ fn kept(session: &Session, codes: Codes) {
 }
 
 fn refuse(session: &Session, codes: Codes, why: &str) {
-    info!(why, "article refused");
+    debug!(why, "article refused");
     write!(session.chat, "{} {why}\r\n", codes.refused);
 }
 
 fn fail(session: &Session, codes: Codes, error: &io::Error) {
-    warn!(%error, "article lost");
+    static LOST: Complaint = Complaint::new("article lost");
+    LOST.tell(error);
     write!(
         session.chat,
         "{} the article could not be kept, try again later\r\n",
@@ -197,8 +214,22 @@ fn fail(session: &Session, codes: Codes, error: &io::Error) {
     );
 }
 
-fn read_all(mut file: SpooledTempFile) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
+/// What is set aside for a post: its text, the fields of its overview, and its
+/// places. The text is counted on its way to the store too, and no longer there.
+fn octets(head: &[u8], body: Size, groups: &[Rc<Group>]) -> u64 {
+    2 * head.len() as u64 + body.bytes + OVERHEAD * groups.len() as u64
+}
+
+/// Nobody who posts is known, and none of the posts is ever dropped: there has to
+/// be an end to what they take.
+fn has_room(session: &Session, octets: u64) -> bool {
+    let taken = session.service.spool().posts();
+    taken.saturating_add(octets) <= session.service.options.max_spool
+}
+
+fn read_all(mut file: SpooledTempFile, size: Size) -> io::Result<Vec<u8>> {
+    // Room to grow that was not used would be kept with the article.
+    let mut text = Vec::with_capacity(size.bytes as usize);
     file.rewind()?;
     file.read_to_end(&mut text)?;
     Ok(text)
