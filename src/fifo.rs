@@ -24,7 +24,7 @@ use crate::producer::{More, Producer};
 const COPIED: usize = 4096;
 
 /// Room in the head's buffer that is not worth giving back.
-const SLACK: usize = 16 * 1024;
+const SLACK: usize = 8 * 1024;
 
 /// More producers, hooks and parts than this are over the high-water mark, however few bytes are at
 /// hand: a producer may hold a file, and a peer that reads nothing can ask for one with each line.
@@ -54,6 +54,8 @@ pub struct Fifo {
     /// Bytes in the rest, without what producers have yet to make.
     behind: usize,
     high_water: usize,
+    /// What waits beside the queue, and leaves it the less room.
+    beside: usize,
     /// The producer at the front has nothing for now.
     parked: bool,
     /// It was told to go on while it was being asked.
@@ -90,6 +92,7 @@ impl Fifo {
             rest: VecDeque::new(),
             behind: 0,
             high_water,
+            beside: 0,
             parked: false,
             resumed: false,
             sealed: false,
@@ -100,6 +103,11 @@ impl Fifo {
     pub fn set_high_water(&mut self, bytes: usize) {
         self.high_water = bytes;
         self.settle();
+    }
+
+    /// Has producers fill the queue to so much less than its high-water mark.
+    pub fn set_beside(&mut self, bytes: usize) {
+        self.beside = bytes;
     }
 
     /// Queues a copy of `data`; says whether the queue is over its high-water mark.
@@ -273,6 +281,11 @@ impl Fifo {
         }
     }
 
+    /// How far producers fill it.
+    fn mark(&self) -> usize {
+        self.high_water.saturating_sub(self.beside)
+    }
+
     fn at_hand(&self) -> usize {
         self.head.len() - self.sent
     }
@@ -313,11 +326,12 @@ impl Fifo {
                 }
                 // Not into memory what is over the mark already, for a peer that takes nothing.
                 Item::Producer(producer)
-                    if !self.parked && (nothing_before || self.queued() < self.high_water) =>
+                    if !self.parked && (nothing_before || self.queued() < self.mark()) =>
                 {
                     self.rest.push_front(Item::Asked);
                     self.resumed = false;
-                    let room = self.high_water.saturating_sub(self.queued()).max(PIECE);
+                    let least = if self.beside == 0 { PIECE } else { COPIED };
+                    let room = self.mark().saturating_sub(self.queued()).max(least);
                     return Front::Ask(producer, room.min(budget - self.at_hand()));
                 }
                 Item::Hook(hook) if nothing_before => return Front::Run(hook),

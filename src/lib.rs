@@ -129,9 +129,9 @@
 //! **Input is exact.** The same bytes give the same records however the network cut them, at a cost that
 //! is linear in the bytes.
 //!
-//! **Fair.** In its turn a connection reads at most 24 KiB, writes at most 64 KiB and gets at most 1,024
-//! records; a listener accepts at most 64 connections. Then it is the others' turn. (A connection that
-//! something was done to, and that has news of its own besides, has two.)
+//! **Fair.** In its turn a connection reads and writes at most 64 KiB and gets at most 1,024 records; a
+//! listener accepts at most 64 connections. Then it is the others' turn. (A connection that something
+//! was done to, and that has news of its own besides, has two.)
 //!
 //! **Bounded.** [`Limits`] hold for every connection unless you change them: on the length of a record,
 //! on the output that is queued for a peer who does not read, whose input then stops, and on how many

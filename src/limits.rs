@@ -32,9 +32,7 @@ pub struct Limits {
     /// [`Close::OutputLimit`](crate::Close::OutputLimit). Default 8 MiB. Where there are
     /// many, each producer and hook in the queue counts for 4,096 bytes besides what is at hand.
     pub output: usize,
-    /// Bytes that a chat reads in one turn. Default 24,576; at most 65,536. What was read and can
-    /// not be taken waits beside a queue that is over its high-water mark: the two together are
-    /// what a peer who asks for much and reads nothing costs.
+    /// Bytes that a chat reads in one turn. Default 65,536, which is also the most.
     pub turn_read: usize,
     /// Bytes written in one turn of the loop. Default 65,536.
     pub turn_write: usize,
@@ -121,7 +119,7 @@ impl Limits {
         high_water: 64 * 1024,
         low_water: 16 * 1024,
         output: 8 * 1024 * 1024,
-        turn_read: 24 * 1024,
+        turn_read: 64 * 1024,
         turn_write: 64 * 1024,
         turn_records: 1024,
         turn_accepts: 64,

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{Chat, Limits, More, Producer, Server, SimpleProducer, Terminator};
@@ -372,4 +374,30 @@ fn a_byte_out_of_band_does_not_spin() {
     is_quiet(&event_loop);
     peer.send("in band\r\n");
     run_until(&event_loop, || log.has("record in band"));
+}
+
+/// What was read and waits leaves the less room for answers, the more it is; and all of it is
+/// answered in the end.
+#[test]
+fn many_commands_are_answered_beside_a_queue_that_is_the_shorter_for_it() {
+    const COUNT: usize = 10_000;
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (answers, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (counted, fullest) = (Rc::clone(&answers), Rc::clone(&most));
+    let (_chat, mut peer) = served(
+        &event_loop,
+        log.session_with(move |chat, _| {
+            counted.set(counted.get() + 1);
+            match counted.get() % 100 {
+                0 => chat.push_with_producer(SimpleProducer::new(vec![b'x'; 1000])),
+                _ => chat.push_slice(&[b'x'; 1000]),
+            }
+            fullest.set(fullest.get().max(chat.queued()));
+            Ok(())
+        }),
+    );
+    peer.send("c\r\n".repeat(COUNT));
+    peer.expect(&event_loop, vec![b'x'; COUNT * 1000]);
+    assert_eq!(answers.get(), COUNT);
+    assert!(most.get() <= 65 * 1024, "{} queued", most.get());
 }

@@ -34,7 +34,7 @@ ERRORS = "EMFILE ENFILE ECONNABORTED ENOBUFS ENOMEM EINTR ECONNRESET EPIPE EAGAI
 STARVED = "EMFILE ENFILE ENOBUFS ENOMEM".split()
 SENDING = "EPIPE ECONNRESET ENOBUFS ENOMEM EINTR EAGAIN".split()
 LIKELY = {
-    "accept4": [*STARVED, "ECONNABORTED", "EPROTO", "EINTR", "EAGAIN"],
+    "accept4": [*STARVED, *"ECONNABORTED EPROTO EOPNOTSUPP EPERM ENETDOWN EINTR EAGAIN".split()],
     "recvfrom": "ECONNRESET ENOBUFS ENOMEM ETIMEDOUT EINTR EAGAIN".split(),
     "sendto": SENDING,
     "sendmsg": SENDING,
@@ -61,6 +61,7 @@ IMPOSSIBLE = [("epoll_ctl", "EINTR")]
 # would block for ever on a socket that is ready, is a loop without end of the injection's making.
 FOR_GOOD = [
     *(Fault("accept4", error, when) for error in STARVED for when in ("1+", "3+", "9+")),
+    *(Fault("accept4", error, "9+") for error in ("EPERM", "ENETDOWN")),
     *(Fault("recvfrom", error, "9+") for error in ("ECONNRESET", "ENOMEM")),
     *(Fault(call, error, "9+") for call in ("sendto", "sendmsg") for error in ("EPIPE", "ENOBUFS")),
     Fault("epoll_ctl", "ENOMEM", "9+"),
@@ -79,7 +80,7 @@ PAIRS = [
 SHORT = """
 accept4,EMFILE,1  accept4,EMFILE,4  accept4,ENFILE,3..4  accept4,ENOBUFS,2  accept4,ENOMEM,3+5
 accept4,ECONNABORTED,1  accept4,ECONNABORTED,3..6  accept4,EINTR,3+5  accept4,EAGAIN,3+5
-accept4,EMFILE,3+  accept4,ENOBUFS,1+  accept4,EPIPE,2
+accept4,EMFILE,3+  accept4,ENOBUFS,1+  accept4,EPIPE,2  accept4,EOPNOTSUPP,3  accept4,EPERM,9+
 recvfrom,ECONNRESET,1  recvfrom,ECONNRESET,9+  recvfrom,ENOMEM,5  recvfrom,EINTR,1
 recvfrom,EINTR,3+5  recvfrom,EAGAIN,3+5
 sendto,EPIPE,1  sendto,ECONNRESET,5  sendto,ENOBUFS,4  sendto,EINTR,3+5  sendto,EAGAIN,3+5

@@ -1,0 +1,189 @@
+//! What the crate's own code costs, in instructions: one workload a run, for `check.py` beside this
+//! to count under callgrind.
+//!
+//! ```text
+//! cargo bench --bench instructions -- pipelined 1000
+//! ```
+//!
+//! Peer and server take turns on one thread, so that a run is the same each time; only what the
+//! loop does is counted, between the begin and the end of [`turn`].
+
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{AsyncChat, Chat, EventLoop, Result};
+use bytes::Bytes;
+
+const LINE: &[u8] = b"a line of thirty-two bytes, CRLF\r\n";
+
+fn main() -> Result {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|it| it != "--bench")
+        .collect();
+    let [workload, count] = &arguments[..] else {
+        return Err("usage: instructions WORKLOAD COUNT".into());
+    };
+    let count = count.parse()?;
+    match workload.as_str() {
+        "ping-pong" => lines(count, 1),
+        "pipelined" => lines(count, 500),
+        "article" => articles(count),
+        "broadcast" => broadcast(count),
+        "churn" => churn(count),
+        _ => Err(format!("no such workload: {workload}").into()),
+    }
+}
+
+/// `count` lines and their replies, so many in flight at a time.
+fn lines(count: usize, depth: usize) -> Result {
+    let (event_loop, addr, _) = serve()?;
+    let mut peer = Peer::connect(addr)?;
+    let barrage = LINE.repeat(depth);
+    for _ in 0..count / depth {
+        peer.ask(&event_loop, &barrage, depth * (LINE.len() + 4))?;
+    }
+    Ok(())
+}
+
+/// `count` replies of many pushes.
+fn articles(count: usize) -> Result {
+    let (event_loop, addr, _) = serve()?;
+    let mut peer = Peer::connect(addr)?;
+    for _ in 0..count {
+        peer.ask(&event_loop, b"ARTICLE\r\n", 32 * LINE.len() + 8192)?;
+    }
+    Ok(())
+}
+
+/// A line said to a hundred, until `count` have heard one.
+fn broadcast(count: usize) -> Result {
+    const MEMBERS: usize = 100;
+    let (event_loop, addr, room) = serve()?;
+    let mut peers = Vec::new();
+    for _ in 0..MEMBERS {
+        let mut peer = Peer::connect(addr)?;
+        peer.ask(&event_loop, b"JOIN\r\n", 4)?;
+        peers.push(peer);
+    }
+    assert_eq!(room.borrow().len(), MEMBERS);
+    for _ in 0..count / MEMBERS {
+        peers[0].send(b"SAY\r\n")?;
+        for peer in &mut peers {
+            peer.hear(&event_loop, LINE.len())?;
+        }
+    }
+    Ok(())
+}
+
+/// `count` connections that say one line and are closed.
+fn churn(count: usize) -> Result {
+    let (event_loop, addr, _) = serve()?;
+    for _ in 0..count {
+        let mut peer = Peer::connect(addr)?;
+        peer.ask(&event_loop, LINE, LINE.len() + 4)?;
+        peer.send(b"QUIT\r\n")?;
+        peer.hear(&event_loop, usize::MAX)?;
+        drop(peer);
+        while event_loop.len() > 1 {
+            turn(&event_loop)?;
+        }
+    }
+    Ok(())
+}
+
+/// One turn of the loop: what is counted.
+#[inline(never)]
+fn turn(event_loop: &EventLoop) -> Result {
+    event_loop.run_once(Duration::ZERO)?;
+    Ok(())
+}
+
+type Room = Rc<RefCell<Vec<Chat>>>;
+
+fn serve() -> Result<(EventLoop, SocketAddr, Room)> {
+    let event_loop = EventLoop::new()?;
+    let room = Room::default();
+    let members = Rc::clone(&room);
+    let large: Bytes = vec![b'x'; 8192].into();
+    let listener = event_loop.listen("127.0.0.1:0", move |chat| Session {
+        chat,
+        room: Rc::clone(&members),
+        large: large.clone(),
+    })?;
+    let addr = listener.local_addr().and_then(|addr| addr.inet());
+    Ok((event_loop, addr.ok_or("no address")?, room))
+}
+
+struct Session {
+    chat: Chat,
+    room: Room,
+    large: Bytes,
+}
+
+impl AsyncChat for Session {
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        let chat = &self.chat;
+        match line {
+            b"ARTICLE" => {
+                for _ in 0..32 {
+                    chat.push_slice(LINE);
+                }
+                chat.push(self.large.clone());
+            }
+            b"JOIN" => {
+                self.room.borrow_mut().push(chat.clone());
+                chat.push("ok\r\n");
+            }
+            b"SAY" => {
+                for member in self.room.borrow().iter() {
+                    member.push_slice(LINE);
+                }
+            }
+            b"QUIT" => chat.close_when_done(),
+            line => {
+                chat.push_slice(b"200 ");
+                chat.push_slice(line);
+                chat.push_slice(b"\r\n");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The other side, which has the loop turn while it waits.
+struct Peer(TcpStream);
+
+impl Peer {
+    fn connect(addr: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nonblocking(true)?;
+        Ok(Peer(stream))
+    }
+
+    fn send(&mut self, data: &[u8]) -> Result {
+        Ok(self.0.write_all(data)?)
+    }
+
+    fn ask(&mut self, event_loop: &EventLoop, data: &[u8], reply: usize) -> Result {
+        self.send(data)?;
+        self.hear(event_loop, reply)
+    }
+
+    /// Waits for so many bytes, or for the end.
+    fn hear(&mut self, event_loop: &EventLoop, count: usize) -> Result {
+        let (mut buffer, mut left) = ([0; 65_536], count);
+        while left > 0 {
+            match self.0.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(heard) => left -= heard,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => turn(event_loop)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The way out: pushes to gathered writes.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+
+use asynchat::internals::{Fifo, Item, Pumped, Sink, pump};
+use asynchat::{More, Producer};
+use bytes::Bytes;
+use divan::Bencher;
+use divan::counter::BytesCount;
+
+/// As `Limits` has it unless told otherwise.
+const HIGH_WATER: usize = 64 * 1024;
+
+/// What is queued in one round.
+const TOTAL: usize = 64 * 1024;
+
+/// Replies of one line, each of two pushes, as in the echo example.
+#[divan::bench]
+fn reply_lines(bencher: Bencher<'_, '_>) {
+    drain(bencher, |fifo| {
+        for _ in 0..TOTAL / 32 {
+            fifo.push_slice(&[b'x'; 30]);
+            fifo.push_slice(b"\r\n");
+        }
+    });
+}
+
+/// Replies large enough not to be copied.
+#[divan::bench]
+fn large_bytes(bencher: Bencher<'_, '_>) {
+    let reply = Bytes::from(vec![b'x'; TOTAL / 8]);
+    drain(bencher, |fifo| {
+        for _ in 0..8 {
+            fifo.push_bytes(&reply);
+        }
+    });
+}
+
+/// A producer that gives chunks of this size: small ones are copied together, large ones are not.
+#[divan::bench(args = [64, 1024, 16 * 1024])]
+fn producer(bencher: Bencher<'_, '_>, chunk: usize) {
+    let chunk = Bytes::from(vec![b'x'; chunk]);
+    drain(bencher, |fifo| {
+        let producer = Repeated {
+            left: TOTAL / chunk.len(),
+            chunk: chunk.clone(),
+        };
+        fifo.push(Item::Producer(Box::new(producer)));
+    });
+}
+
+/// Many producers of one chunk each, between lines of status: articles asked for in one go.
+#[divan::bench]
+fn lines_and_producers(bencher: Bencher<'_, '_>) {
+    let chunk = Bytes::from(vec![b'x'; 2048 - 32]);
+    drain(bencher, |fifo| {
+        for _ in 0..TOTAL / 2048 {
+            fifo.push_slice(&[b'x'; 32]);
+            let producer = Repeated {
+                left: 1,
+                chunk: chunk.clone(),
+            };
+            fifo.push(Item::Producer(Box::new(producer)));
+        }
+    });
+}
+
+/// One chunk, again and again.
+struct Repeated {
+    left: usize,
+    chunk: Bytes,
+}
+
+impl Producer for Repeated {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        if self.left == 0 {
+            return Ok(More::Done);
+        }
+        self.left -= 1;
+        Ok(More::Chunk(self.chunk.clone()))
+    }
+}
+
+/// Times filling the queue with `TOTAL` bytes and draining it.
+fn drain(bencher: Bencher<'_, '_>, fill: impl Fn(&mut Fifo)) {
+    let fifo = RefCell::new(Fifo::new(HIGH_WATER));
+    bencher.counter(BytesCount::new(TOTAL)).bench_local(|| {
+        fill(&mut fifo.borrow_mut());
+        let mut sink = Taken(0);
+        let outcome = pump(&fifo, &mut sink, 2 * TOTAL);
+        assert!(matches!(outcome, Ok(Pumped::Drained)) && sink.0 == TOTAL);
+    });
+}
+
+/// A socket that takes everything.
+struct Taken(usize);
+
+impl Sink for Taken {
+    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let sent = divan::black_box(parts).iter().map(|part| part.len()).sum();
+        self.0 += sent;
+        Ok(sent)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,18 @@
+//! What the parts cost that know no socket: the splitter, the queue of output, the timers.
+//!
+//! ```text
+//! cargo bench --bench parts
+//! cargo bench --bench parts -- splitter     # those with this in their name
+//! cargo bench --bench parts -- --help
+//! ```
+//!
+//! divan rather than criterion: half the crates to build, most of which the examples need anyway.
+//! It keeps no history, so to compare two versions run both, one after the other.
+
+mod fifo;
+mod splitter;
+mod timers;
+
+fn main() {
+    divan::main();
+}

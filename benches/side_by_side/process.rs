@@ -1,0 +1,50 @@
+//! A server's process: there from its first line on, and gone when it is dropped.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use asynchat::Result;
+
+use super::machine;
+
+pub struct Process {
+    child: Child,
+    pub addr: SocketAddr,
+}
+
+impl Process {
+    /// Starts a server, on this core if there is one for it, and waits until it listens.
+    pub fn start(command: &mut Command, core: Option<usize>) -> Result<Process> {
+        // It reads its input only to see that this process has ended, in whatever way.
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        // From here on `Drop` sees to it.
+        let mut process = Process {
+            child,
+            addr: ([127, 0, 0, 1], 0).into(),
+        };
+        if let Some(core) = core {
+            machine::pin(Some(process.id()), core)?;
+        }
+        let stdout = process.child.stdout.take().ok_or("it is piped")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let addr = line.trim().strip_prefix("listening on ");
+        process.addr = addr.ok_or("the server did not start")?.parse()?;
+        Ok(process)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,201 @@
+//! What the loop owes to those who wait, on the simulated network: a descriptor, a place, a turn.
+//! Who waits is served when what held him up is gone, and not some time later.
+
+mod common;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{Call, Network, Peer};
+use asynchat::{Chat, EventLoop, Limits, Result, Server};
+use common::Slot;
+
+const ADDR: &str = "10.0.0.1:7007";
+
+/// How often a test that could go on for ever does so. What it counts is to be far below.
+const ENDLESS: u32 = 10_000;
+
+/// How often something may be done while another waits for his turn.
+const A_FEW: u32 = 10;
+
+/// A loop, and its network.
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        Ok(Scene {
+            network,
+            event_loop,
+        })
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    fn turn(&self) -> Result<bool> {
+        self.event_loop.run_once(Duration::ZERO)
+    }
+
+    /// A client that has been accepted.
+    fn client(&self) -> Result<Peer> {
+        let client = self.network.connect(ADDR)?;
+        self.settle()?;
+        Ok(client)
+    }
+}
+
+fn echo(chat: Chat) -> impl FnMut(&[u8]) -> Result + 'static {
+    move |line| {
+        chat.push_slice(line);
+        chat.push("\r\n");
+        Ok(())
+    }
+}
+
+// ---- accepting
+
+#[test]
+fn accepting_that_has_paused_goes_on_as_soon_as_a_connection_is_closed() -> Result {
+    let scene = Scene::new()?;
+    scene.event_loop.listen(ADDR, echo)?;
+    let first = scene.client()?;
+    let no_descriptors = io::Error::other("no descriptors left");
+    scene.network.fail(Call::Accept, no_descriptors);
+    let second = scene.client()?;
+    second.send("hello\r\n");
+    scene.settle()?;
+    assert_eq!(scene.event_loop.stats().accepted, 1, "it has paused");
+
+    first.finish();
+    scene.settle()?;
+    assert_eq!(second.received(), b"hello\r\n");
+    assert_eq!(scene.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
+fn a_turn_accepts_a_few_dozen_and_the_next_goes_on() -> Result {
+    const CLIENTS: u64 = 200;
+    let most = Limits::default().turn_accepts as u64;
+    assert_eq!(most, 64);
+    let scene = Scene::new()?;
+    scene.event_loop.listen(ADDR, echo)?;
+    let waiting: Result<Vec<_>> = (0..CLIENTS).map(|_| scene.network.connect(ADDR)).collect();
+    let waiting = waiting?;
+    let mut accepted = Vec::new();
+    for _ in 0..CLIENTS.div_ceil(most) {
+        let before = scene.event_loop.stats().accepted;
+        scene.turn()?;
+        accepted.push(scene.event_loop.stats().accepted - before);
+    }
+    assert_eq!(accepted, [64, 64, 64, 8]);
+    for client in &waiting {
+        client.send("hello\r\n");
+    }
+    scene.settle()?;
+    assert!(waiting.iter().all(|it| it.received() == b"hello\r\n"));
+    Ok(())
+}
+
+/// A program may keep the handle of a connection for as long as it likes.
+#[test]
+fn a_place_is_free_again_when_its_connection_is_closed_and_a_handle_is_not() -> Result {
+    let (scene, slot) = (Scene::new()?, Slot::default());
+    Server::new(ADDR)
+        .limits(Limits::default().connections(1))
+        .last_words("busy\r\n")
+        .listen_on(&scene.event_loop, slot.keep(echo))?;
+    let first = scene.client()?;
+    let kept = slot.chat();
+    let refused = scene.client()?;
+    assert_eq!(refused.received(), b"busy\r\n");
+
+    first.finish();
+    scene.settle()?;
+    assert!(!kept.is_open());
+    let second = scene.client()?;
+    second.send("hello\r\n");
+    scene.settle()?;
+    assert_eq!(second.received(), b"hello\r\n");
+    assert_eq!(scene.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+// ---- turns
+
+/// Two sessions, each of which has the other called as soon as it is called itself.
+fn play_tennis(near: Chat, far: Chat, strokes: Rc<Cell<u32>>) {
+    let ball = near.clone();
+    ball.push_hook(move || {
+        strokes.set(strokes.get() + 1);
+        if strokes.get() < ENDLESS {
+            play_tennis(far, near, strokes);
+        }
+    });
+}
+
+#[test]
+fn two_that_keep_each_other_busy_do_not_keep_a_third_waiting() -> Result {
+    let (scene, players) = (Scene::new()?, [Slot::default(), Slot::default()]);
+    let of_players = players.clone();
+    scene.event_loop.listen(ADDR, move |chat| {
+        let free = of_players.iter().find(|slot| !slot.is_filled());
+        let slot = free.cloned().unwrap_or_default();
+        slot.keep(echo)(chat)
+    })?;
+    let _players = [scene.client()?, scene.client()?];
+    let third = scene.client()?;
+    let strokes = Rc::new(Cell::new(0));
+    let [near, far] = players.map(|slot| slot.chat());
+    play_tennis(near, far, Rc::clone(&strokes));
+    scene.turn()?;
+    assert!(strokes.get() > 0);
+
+    third.send("hello\r\n");
+    let timer_called = Rc::new(Cell::new(false));
+    let called = Rc::clone(&timer_called);
+    let call = move || called.set(true);
+    scene.event_loop.call_later(Duration::ZERO, call);
+    scene.turn()?;
+    assert_eq!(third.received(), b"hello\r\n");
+    assert!(timer_called.get());
+    assert!(strokes.get() < A_FEW, "{} strokes", strokes.get());
+    Ok(())
+}
+
+/// A timer that is due at once, and sets another.
+fn tick(ticks: Rc<Cell<u32>>) {
+    asynchat::call_later(Duration::ZERO, move || {
+        ticks.set(ticks.get() + 1);
+        if ticks.get() < ENDLESS {
+            tick(ticks);
+        }
+    });
+}
+
+#[test]
+fn timers_of_no_delay_that_set_more_of_them_keep_nobody_waiting() -> Result {
+    let scene = Scene::new()?;
+    scene.event_loop.listen(ADDR, echo)?;
+    let client = scene.client()?;
+    let ticks = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&ticks);
+    scene.event_loop.call_soon(move || tick(counted));
+    scene.turn()?;
+    scene.turn()?;
+    assert!(ticks.get() > 0);
+
+    client.send("hello\r\n");
+    scene.turn()?;
+    assert_eq!(client.received(), b"hello\r\n");
+    assert!(ticks.get() < A_FEW, "{} ticks", ticks.get());
+    Ok(())
+}
