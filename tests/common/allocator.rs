@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static MADE: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: each call is passed on to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        MADE.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller keeps to the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
@@ -30,4 +32,10 @@ static ALLOCATOR: Counting = Counting;
 /// Bytes allocated and not freed.
 pub(crate) fn in_use() -> usize {
     IN_USE.load(Ordering::Relaxed)
+}
+
+/// How many allocations there have been.
+#[allow(dead_code, reason = "not every test that counts bytes counts these")]
+pub(crate) fn made() -> usize {
+    MADE.load(Ordering::Relaxed)
 }

@@ -1,0 +1,108 @@
+//! What is allocated while records come and go: nothing. A binary of its own, for it counts all that
+//! is allocated in its process: let it have one test.
+
+#[path = "common/allocator.rs"]
+mod allocator;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use allocator::{in_use, made};
+use asynchat::{Channel, Chat, EventLoop, Terminator};
+use bytes::Bytes;
+
+const LINE: &[u8] = b"a line of thirty-two bytes, CRLF\r\n";
+
+#[test]
+fn nothing_is_allocated_for_a_record() {
+    let event_loop = EventLoop::new().unwrap();
+    let large = Bytes::from(vec![b'x'; 10_000]);
+    let listener = event_loop
+        .listen("127.0.0.1:0", move |chat: Chat| {
+            let large = large.clone();
+            let (line, body) = (Terminator::crlf(), Terminator::count(10));
+            let mut is_body = false;
+            move |record: &[u8]| {
+                match record {
+                    _ if std::mem::take(&mut is_body) => chat.set_terminator(line.clone()),
+                    b"body" => {
+                        is_body = true;
+                        chat.set_terminator(body.clone());
+                    }
+                    b"large" => chat.push(large.clone()),
+                    _ => chat.push_slice(record),
+                }
+                chat.push("\r\n");
+                Ok(())
+            }
+        })
+        .unwrap();
+    let mut peer = connect_to(&listener);
+    let barrage = LINE.repeat(1000);
+    let mut ask =
+        |question: &[u8], answer: usize| exchange(&event_loop, &mut peer, question, answer);
+    // What is pushed behind a large push has a buffer of its own.
+    let cases: [(&str, &[u8], usize, usize); 4] = [
+        ("a line", LINE, LINE.len(), 0),
+        ("a thousand lines at once", &barrage, barrage.len(), 0),
+        ("a line and a body by count", b"body\r\n0123456789", 4, 0),
+        ("a large reply that is shared", b"large\r\n", 10_002, 2),
+    ];
+    for (what, question, answer, each) in cases {
+        // At first the buffers grow.
+        for _ in 0..10 {
+            ask(question, answer);
+        }
+        let before = made();
+        for _ in 0..100 {
+            ask(question, answer);
+        }
+        let made = made() - before;
+        assert!(made <= 100 * each, "{what}: {made} allocations");
+    }
+
+    // And what there is for a connection: its state, its handler, its place in the loop.
+    const CONNECTIONS: usize = 900;
+    let small = |chat: Chat| {
+        move |record: &[u8]| {
+            chat.push_slice(record);
+            chat.push("\r\n");
+            Ok(())
+        }
+    };
+    let listener = event_loop.listen("127.0.0.1:0", small).unwrap();
+    let mut peers = Vec::with_capacity(CONNECTIONS);
+    let before = in_use();
+    for _ in 0..CONNECTIONS {
+        let mut peer = connect_to(&listener);
+        exchange(&event_loop, &mut peer, LINE, LINE.len());
+        peers.push(peer);
+    }
+    let each = (in_use() - before) / CONNECTIONS;
+    println!("{each} bytes for each connection");
+    assert!(each <= 768, "{each} bytes for each connection");
+}
+
+fn connect_to(listener: &Channel) -> TcpStream {
+    let addr = listener.local_addr().and_then(|addr| addr.inet()).unwrap();
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
+/// Has the loop turn until so much has come in answer.
+fn exchange(event_loop: &EventLoop, peer: &mut TcpStream, question: &[u8], answer: usize) {
+    peer.write_all(question).unwrap();
+    let (mut buffer, mut left) = ([0; 65_536], answer);
+    while left > 0 {
+        match peer.read(&mut buffer) {
+            Ok(0) => panic!("it closed"),
+            Ok(count) => left -= count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                event_loop.run_once(Duration::from_millis(5)).unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
