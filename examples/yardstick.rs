@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example yardstick -- 7007
+//! cargo run --release --example yardstick -- 7007 --threads 2
 //! ```
 //!
 //! Lines end in CRLF. `BULK n` is answered with `211 n`, n bytes and CRLF; `ARTICLE k` with
@@ -10,10 +11,13 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Close, Limits, More, Producer, Result, Server};
+use asynchat::{AsyncChat, Chat, Close, Limits, More, Producer, Remote, Result, Server};
 use bytes::Bytes;
 use clap::Parser;
 
@@ -22,6 +26,10 @@ use clap::Parser;
 struct Args {
     /// The port; 0 picks a free one.
     port: u16,
+    /// So many loops, each on a thread of its own with its own share of the connections. A room is
+    /// a loop's. Where the system has SO_REUSEPORT.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
 }
 
 /// What all sessions share.
@@ -112,14 +120,15 @@ fn article() -> Bytes {
     article.into()
 }
 
-fn main() -> Result {
-    let args = Args::parse();
+/// Serves on this thread's loop; where, and how to stop it from another thread.
+fn serve(addr: SocketAddr, shares_port: bool) -> Result<(SocketAddr, Remote)> {
     let shared = Rc::new(Shared {
         room: RefCell::default(),
         article: article(),
         filling: vec![b'x'; 64 * 1024].into(),
     });
-    let listener = Server::new(("127.0.0.1", args.port))
+    let listener = Server::new(addr)
+        .reuse_port(shares_port)
         .limits(
             Limits::default()
                 // Lines of a mebibyte are part of the protocol.
@@ -132,12 +141,43 @@ fn main() -> Result {
             chat,
             shared: Rc::clone(&shared),
         })?;
-    if let Some(addr) = listener.local_addr() {
-        println!("listening on {addr}");
+    let addr = listener.local_addr().and_then(|addr| addr.inet());
+    Ok((
+        addr.ok_or("the listener has no address")?,
+        asynchat::remote()?,
+    ))
+}
+
+fn main() -> Result {
+    let args = Args::parse();
+    let several = args.threads > 1;
+    let (addr, remote) = serve((Ipv4Addr::LOCALHOST, args.port).into(), several)?;
+    let mut remotes = vec![remote];
+    for _ in 1..args.threads {
+        remotes.push(serve_on_a_thread(addr)?);
     }
-    let remote = asynchat::remote()?;
+    println!("listening on {addr}");
     ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::from_secs(1));
+        for remote in &remotes {
+            // One that has ended already needs no telling.
+            let _ = remote.shutdown(Duration::from_secs(1));
+        }
     })?;
     asynchat::run()
+}
+
+/// One more loop, on a thread of its own.
+fn serve_on_a_thread(addr: SocketAddr) -> Result<Remote> {
+    let (sender, served) = mpsc::channel();
+    thread::spawn(move || {
+        let outcome = serve(addr, true).map_err(|error| error.to_string());
+        let serves = outcome.is_ok();
+        // The other end waits for it.
+        let _ = sender.send(outcome);
+        if serves && let Err(error) = asynchat::run() {
+            eprintln!("{error}");
+        }
+    });
+    let (_, remote) = served.recv()??;
+    Ok(remote)
 }

@@ -321,7 +321,10 @@ impl Chat {
         let discarded = core.out.borrow_mut().discard();
         core.drop_later(discarded);
         core.blocked.set(false);
-        core.time(|clocks, _| clocks.drained());
+        core.time(|clocks, now| {
+            clocks.drained();
+            clocks.parsed(now, true, false);
+        });
         core.touch();
     }
 

@@ -532,6 +532,29 @@ fn deadlines_set_midway_hold_for_what_is_under_way() {
 }
 
 #[test]
+fn the_first_deadline_of_all_times_the_record_that_is_under_way() {
+    let scene = Scene::new(Deadlines::default());
+    scene.send("half a rec");
+    scene.wait(HOUR);
+    scene
+        .chat
+        .set_deadlines(Deadlines::default().record(secs(10)));
+    scene.ends("Timeout(Record)", HOUR + secs(10));
+}
+
+#[test]
+fn the_first_deadline_of_all_times_the_output_that_is_under_way() {
+    let scene = Scene::new(Deadlines::default());
+    scene.peer.stop_reading();
+    scene.chat.push(vec![b'x'; 1 << 20]);
+    scene.wait(HOUR);
+    scene
+        .chat
+        .set_deadlines(Deadlines::default().drain(secs(10)));
+    scene.ends("Timeout(Drain)", HOUR + secs(10));
+}
+
+#[test]
 fn a_shorter_deadline_set_midway_passes_before_the_longer_one_would_have() {
     let scene = Scene::new(Deadlines::default().record(HOUR).idle(HOUR));
     scene.send("half a rec");

@@ -24,7 +24,7 @@ impl Core {
             .map_or_else(Deadlines::default, |timing| timing.clocks.deadlines())
     }
 
-    pub(crate) fn set_deadlines(&self, deadlines: Deadlines) {
+    pub(crate) fn set_deadlines(self: &Rc<Self>, deadlines: Deadlines) {
         let timed = self.timing.borrow().is_some();
         if timed && self.home().is_some() {
             self.time(|clocks, now| clocks.set(deadlines, now));
@@ -34,6 +34,20 @@ impl Core {
             self.timing
                 .replace(Some(Box::new(Timing { clocks, timer })));
             self.start_clocks();
+            self.begin_midway();
+        }
+    }
+
+    /// What is under way when the first deadlines are set is timed from then on.
+    fn begin_midway(self: &Rc<Self>) {
+        if self.blocked.get() {
+            let sent = self.bytes_out();
+            self.time(|clocks, now| clocks.offered(now, false, sent));
+        }
+        // Whether a record is begun, its splitter says when it is asked for the next.
+        if self.chat.is_chat.get() {
+            self.held.set(true);
+            self.touch();
         }
     }
 

@@ -198,6 +198,9 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
     let (chat, rng) = (&track.chat, &world.rng);
     let what = rng.below(100);
     world.log(|| format!("    op {what} on #{}", track.number));
+    if (38..46).contains(&what) {
+        track.changed.set(Some(world.network.elapsed()));
+    }
     match what {
         // A program that pushes after it has finished is on its own.
         0..38 if track.finished.get() => {}
@@ -230,7 +233,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                 false => chat.abort(),
             }
         }
-        58..60 if rng.one_in(2) => {
+        58..60 if rng.one_in(2) && chat.is_open() => {
             chat.close_when_done();
             track.asked_to_close.set(true);
             track.sealed.set(true);
@@ -240,7 +243,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
             track.weigh(world);
             track.finished.set(true);
         }
-        61 if !track.finished.get() => track.discard(),
+        61 if !track.finished.get() && chat.is_open() => track.discard(),
         62..65 => set_limits(world, track),
         65..70 => post(world, track),
         70..73 => world.connect(),
@@ -275,7 +278,10 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                 .drain(time(2))
                 .lifetime(time(6));
             track.timed.set(true);
-            track.deadlines.set(deadlines);
+            // What is over is over, told or not.
+            if chat.is_open() {
+                track.deadlines.set(deadlines);
+            }
             chat.set_deadlines(deadlines);
         }
         88..94 => {

@@ -55,6 +55,8 @@ pub(crate) struct Track {
     pub(crate) over_output: Cell<bool>,
     pub(crate) timed: Cell<bool>,
     pub(crate) deadlines: Cell<Deadlines>,
+    /// When it was last paused or given a terminator from outside: what had passed by then had.
+    pub(crate) changed: Cell<Option<Duration>>,
     /// The peer has finished sending, and it was told.
     pub(crate) at_eof: Cell<bool>,
     pub(crate) whole: Cell<bool>,
@@ -93,6 +95,7 @@ impl Track {
             over_output: Cell::new(false),
             timed: Cell::new(false),
             deadlines: Cell::default(),
+            changed: Cell::new(None),
             at_eof: Cell::new(false),
             whole: Cell::new(false),
             before: Cell::default(),
@@ -272,7 +275,7 @@ impl Track {
             Close::Eof => self.at_eof.get(),
             Close::Reset => faulted || stranger || self.finished.get() || was_reset(),
             Close::ConnectFailed(_) => self.outgoing && self.connected.get() == 0,
-            Close::Timeout(which) => self.may_time_out(*which),
+            Close::Timeout(which) => self.may_time_out(world, *which),
             Close::InputLimit => self.overflowed.get(),
             Close::OutputLimit => self.over_output.get(),
             Close::Handler(_) => self.failed.get(),
@@ -305,7 +308,7 @@ impl Track {
     }
 
     /// Whether this deadline was set, and, of a record, whether there is one that the peer owes.
-    fn may_time_out(&self, which: Deadline) -> bool {
+    fn may_time_out(&self, world: &World, which: Deadline) -> bool {
         let set = self.deadlines.get();
         match which {
             Deadline::Idle => set.idle.is_some(),
@@ -317,11 +320,10 @@ impl Track {
                 let unheard = self.sealed.get() || self.at_eof.get();
                 let received = self.chat.stats().bytes_in as usize;
                 let begun = self.oracle.borrow().is_begun(received);
-                set.record.is_some()
-                    && begun
-                    && !unheard
-                    && !self.paused.get()
-                    && !self.choked.get()
+                let rests = self.paused.get() || self.choked.get();
+                let owes = begun && !unheard && !rests;
+                let just_changed = self.changed.get() == Some(world.network.elapsed());
+                set.record.is_some() && (owes || just_changed)
             }
             _ => false,
         }

@@ -379,7 +379,8 @@ impl World {
             if self.is_wrong() {
                 break;
             }
-            let left = end - self.network.elapsed();
+            // A wait that fails is followed by a rest.
+            let left = end.saturating_sub(self.network.elapsed());
             let next = self.event_loop.next_timeout().unwrap_or(left).min(left);
             if left.is_zero() {
                 break;
