@@ -84,8 +84,21 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// The record in hand is longer than its limit. Either close, or skip it: then its terminator
-    /// is looked for, and what follows is the next record. Pushing a complaint is fine with both.
+    /// The record in hand is longer than its limit, [`Limits::record`] or the terminator's own; how
+    /// it begins is not told. Either close, which is the default, or skip it: then its terminator
+    /// is looked for, and what follows is the next record. Pushing a complaint is fine with both:
+    ///
+    /// ```
+    /// # use asynchat::{AsyncChat, Chat, Overflow, Result};
+    /// # struct Session { chat: Chat }
+    /// # impl AsyncChat for Session {
+    /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
+    /// fn handle_overflow(&mut self) -> Overflow {
+    ///     self.chat.push("500 line too long\r\n"); // RFC 5321 section 4.5.3.1.9
+    ///     Overflow::Discard
+    /// }
+    /// # }
+    /// ```
     fn handle_overflow(&mut self) -> Overflow {
         Overflow::Close
     }

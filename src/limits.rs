@@ -52,9 +52,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For [`record`](Limits::record), [`high_water`](Limits::high_water),
-    /// [`output`](Limits::output), [`connections`](Limits::connections) and
-    /// [`per_address`](Limits::per_address): no bound at all.
+    /// No bound at all, for any of the figures. A turn's budget of reading stays at 65,536.
     pub const UNLIMITED: usize = usize::MAX;
 
     /// The same with another [`record`](Limits#structfield.record) limit.
