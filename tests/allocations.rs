@@ -81,7 +81,9 @@ fn nothing_is_allocated_for_a_record() {
     }
     let each = (in_use() - before) / CONNECTIONS;
     println!("{each} bytes for each connection");
-    assert!(each <= 768, "{each} bytes for each connection");
+    // A simulated network wants to know a little more of each.
+    let most = if cfg!(feature = "sim") { 832 } else { 768 };
+    assert!(each <= most, "{each} bytes for each connection");
 }
 
 fn connect_to(listener: &Channel) -> TcpStream {
