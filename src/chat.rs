@@ -334,9 +334,9 @@ impl Chat {
         let discarded = core.out.borrow_mut().discard();
         core.drop_later(discarded);
         core.blocked.set(false);
-        core.time(|clocks, now| {
+        core.time(|clocks, _| {
             clocks.drained();
-            clocks.parsed(now, true, false);
+            clocks.record_over();
         });
         core.touch();
     }
@@ -381,7 +381,7 @@ impl Core {
         if self.out.borrow_mut().push(Item::Close(why)).is_none() {
             self.chat.closing.set(true);
             // What is not complete by now never will be.
-            self.time(|clocks, now| clocks.parsed(now, true, false));
+            self.time(|clocks, _| clocks.record_over());
             self.attention.set(true);
             self.touch();
         }

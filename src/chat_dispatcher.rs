@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::chat::{AsyncChat, Chat, Eof, Overflow};
 use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
-use crate::fifo::{PumpError, Pumped, Sink, pump};
+use crate::fifo::{PumpError, Pumped, SLACK, Sink, pump};
 use crate::home::{Home, drop_each};
 use crate::splitter::{Event, Splitter};
 use crate::state::Core;
@@ -20,9 +20,6 @@ use crate::{Channel, Dispatcher};
 /// less the fuller the queue is. The two together are what a peer costs who asks for much and reads
 /// nothing. To read less at once instead costs a third more on pipelined lines.
 const KEPT: usize = 16 * 1024;
-
-/// Room in the backlog that is not worth giving back.
-const SLACK: usize = 8 * 1024;
 
 /// Drives a session. In goes `recv`, splitter, `found_terminator`; out comes `push`, FIFO, `send`.
 // No bound on `S` here, so that a visit can look for a `ChatDispatcher<C>` of any `C`.
@@ -250,7 +247,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         }
         // From here on it is for the session and its queue to say when it closes.
         core.half_open.set(true);
-        core.time(|clocks, now| clocks.parsed(now, true, false));
+        core.time(|clocks, _| clocks.record_over());
         let outcome = self.session.handle_eof(self.splitter.partial());
         // It was given away: a terminator that is set from now on has nothing to end.
         let limit = core.limit(|limits| limits.record);
@@ -302,7 +299,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             None => return Ok(()),
         }
         core.records_in.set(core.records_in.get() + 1);
-        core.time(|clocks, now| clocks.parsed(now, true, false));
+        core.time(|clocks, _| clocks.record_over());
         drop(self.splitter.take_buffer());
         Ok(())
     }

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -13,13 +12,11 @@ use std::time::Duration;
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::connecting::Connecting;
 use crate::deadlines::Deadlines;
-use crate::error::{Close, Error, Result};
-use crate::home::{Home, message};
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::remote::Remote;
 use crate::socket::Socket;
 use crate::state::{Core, Phase};
-use crate::told::{Escaped, told};
 use crate::{AsyncChat, Channel, Chat, EventLoop};
 
 /// Where to connect to: an address, several, or a host name with a port.
@@ -263,29 +260,11 @@ impl Connector {
         let make = Rc::clone(&core);
         let handle = chat.clone();
         home.call_soon(Box::new(move |home| {
-            make_handler(home, &make, || {
+            home.make_handler(&make, || {
                 ChatDispatcher::new(handle.clone(), factory(handle))
             });
         }));
         Ok(chat)
-    }
-}
-
-/// Has the factory make the handler, which gets to know even of a connection closed before.
-fn make_handler<S: AsyncChat>(
-    home: &Rc<Home>,
-    core: &Rc<Core>,
-    make: impl FnOnce() -> ChatDispatcher<S>,
-) {
-    match catch_unwind(AssertUnwindSafe(make)) {
-        Ok(dispatcher) => home.install(core, Box::new(dispatcher)),
-        Err(panic) => {
-            core.unborn.set(false);
-            let message = message(panic);
-            told!(error, id = %core.id.get(), panic = %Escaped(&message), "a factory panicked");
-            core.end(Close::Panic(message));
-            core.touch();
-        }
     }
 }
 

@@ -212,6 +212,11 @@ impl Clocks {
         }
     }
 
+    /// There is no record to wait for any more, complete or not.
+    pub(crate) fn record_over(&mut self) {
+        self.record = None;
+    }
+
     /// This side does not read for now: that time is not the peer's.
     pub(crate) fn pause(&mut self, now: Instant) {
         if let Some(Waiting::Since(begun)) = self.record {

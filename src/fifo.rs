@@ -23,8 +23,8 @@ use crate::producer::{More, Producer};
 /// Pushes under this size are copied into the buffer at the end of the queue.
 const COPIED: usize = 4096;
 
-/// Room in the head's buffer that is not worth giving back.
-const SLACK: usize = 8 * 1024;
+/// Room in a buffer that is not worth giving back.
+pub(crate) const SLACK: usize = 8 * 1024;
 
 /// More producers, hooks and parts than this are over the high-water mark, however few bytes are at
 /// hand: a producer may hold a file, and a peer that reads nothing can ask for one with each line.

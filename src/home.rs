@@ -361,7 +361,7 @@ impl Home {
         if let Ok(socket) = core.socket() {
             self.poller.can_watch(&socket)?;
         }
-        core.adopt_limits(&self.limits);
+        core.adopt_limits(self.limits());
         let id = self
             .registry
             .borrow_mut()
@@ -372,6 +372,21 @@ impl Home {
         self.counters.opened.add(1);
         core.touch();
         Ok(id)
+    }
+
+    /// Has a factory make the handler of a channel that was registered without, which gets to know
+    /// even of a connection closed before. A panic in it ends that channel.
+    pub(crate) fn make_handler<D: Driven>(&self, core: &Rc<Core>, make: impl FnOnce() -> D) {
+        match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(dispatcher) => self.install(core, Box::new(dispatcher)),
+            Err(panic) => {
+                core.unborn.set(false);
+                let message = message(panic);
+                told!(error, id = %core.id.get(), panic = %Escaped(&message), "a factory panicked");
+                core.end(Close::Panic(message));
+                core.touch();
+            }
+        }
     }
 
     /// Hands over the dispatcher of a channel that was registered without.
@@ -523,7 +538,7 @@ fn contain(call: impl FnOnce()) {
 }
 
 /// What a panic said.
-pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
+fn message(panic: Box<dyn Any + Send>) -> String {
     let message = if let Some(message) = panic.downcast_ref::<&str>() {
         (*message).to_owned()
     } else if let Some(message) = panic.downcast_ref::<String>() {

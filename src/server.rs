@@ -3,15 +3,14 @@
 use std::any::TypeId;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::deadlines::Deadlines;
-use crate::error::{Close, Error, Result};
-use crate::home::{Home, message};
+use crate::error::{Error, Result};
+use crate::home::Home;
 use crate::limits::Limits;
 use crate::places::{Full, Places};
 use crate::socket::{ListenOptions, Socket};
@@ -216,14 +215,9 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
         }
         core.open_span();
         // Here, so that a panic is that of the one connection and not of the listener.
-        match catch_unwind(AssertUnwindSafe(|| (self.factory)(chat.clone()))) {
-            Ok(session) => home.install(core, Box::new(ChatDispatcher::new(chat, session))),
-            Err(panic) => {
-                let message = message(panic);
-                told!(error, id = %core.id.get(), panic = %Escaped(&message), "a factory panicked");
-                core.end(Close::Panic(message));
-            }
-        }
+        home.make_handler(core, || {
+            ChatDispatcher::new(chat.clone(), (self.factory)(chat))
+        });
         Ok(())
     }
 }

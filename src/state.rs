@@ -451,11 +451,9 @@ impl Core {
     // ---- limits
 
     /// Those of its loop, if it was given none of its own.
-    pub(crate) fn adopt_limits(&self, of_loop: &RefCell<Option<Rc<Limits>>>) {
-        if self.limits.borrow().is_none()
-            && let Some(limits) = &*of_loop.borrow()
-        {
-            self.set_limits(Some(Rc::clone(limits)));
+    pub(crate) fn adopt_limits(&self, of_loop: Option<Rc<Limits>>) {
+        if of_loop.is_some() && self.limits.borrow().is_none() {
+            self.set_limits(of_loop);
         }
     }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import socket
 import time
 from collections import Counter
 
@@ -50,6 +51,15 @@ class Visit:
     @property
     def over(self):
         return time.monotonic() >= self.until
+
+    def open_socket(self, buffer=None):
+        """One to connect with, and with this room for what comes."""
+        opened = socket.socket()
+        opened.setblocking(False)
+        if buffer:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        opened.bind((self.kind.source, 0))
+        return opened
 
 
 def run(kinds, port, seconds):

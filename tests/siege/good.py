@@ -64,11 +64,7 @@ class Session:
 
     def __init__(self, visit, buffer=None):
         self.visit, self.came = visit, bytearray()
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        if buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self.socket.bind((visit.kind.source, 0))
+        self.socket = visit.open_socket(buffer)
 
     async def __aenter__(self):
         self.loop = asyncio.get_running_loop()

@@ -18,11 +18,7 @@ class Peer:
     def __init__(self, visit, buffer=None):
         self.visit, self.said = visit, b""
         self.loop = asyncio.get_running_loop()
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        if buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self.socket.bind((visit.kind.source, 0))
+        self.socket = visit.open_socket(buffer)
 
     async def __aenter__(self):
         await self.loop.sock_connect(self.socket, ("127.0.0.1", self.visit.port))
