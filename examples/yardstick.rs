@@ -58,9 +58,7 @@ impl AsyncChat for Session {
                 chat.push("\r\n");
             }
             [b'A', b'R', b'T', b'I', b'C', b'L', b'E', b' ', number @ ..] => {
-                chat.push_slice(b"220 ");
-                chat.push_slice(number);
-                chat.push("\r\n");
+                chat.push_slices(&[b"220 ", number, b"\r\n"]);
                 chat.push(self.shared.article.clone());
             }
             b"JOIN" => {
@@ -77,11 +75,7 @@ impl AsyncChat for Session {
                 chat.push("205 bye\r\n");
                 chat.close_when_done();
             }
-            line => {
-                chat.push_slice(b"200 ");
-                chat.push_slice(line);
-                chat.push_slice(b"\r\n");
-            }
+            line => chat.push_slices(&[b"200 ", line, b"\r\n"]),
         }
         Ok(())
     }

@@ -213,15 +213,29 @@ impl Chat {
     pub fn push(&self, data: impl Into<Bytes>) {
         // Converted before, and dropped after, the queue is borrowed: both may be user code.
         let data = data.into();
-        let over = self.core().out.borrow_mut().push_bytes(&data);
-        self.core().pushed(over);
+        let full = self.core().out.borrow_mut().push_bytes(&data);
+        self.core().pushed(full);
     }
 
     /// Queues a copy of `data`, in a buffer that it shares with what is pushed before and after.
     #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {
-        let over = self.core().out.borrow_mut().push_slice(data);
-        self.core().pushed(over);
+        let full = self.core().out.borrow_mut().push_slice(data);
+        self.core().pushed(full);
+    }
+
+    /// Queues a copy of these pieces, one after another: a reply put together where it is queued, for
+    /// less than a [`push_slice`](Chat::push_slice) of each.
+    ///
+    /// ```
+    /// # fn reply(chat: &asynchat::Chat, group: &[u8]) {
+    /// chat.push_slices(&[b"411 no such group: ", group, b"\r\n"]);
+    /// # }
+    /// ```
+    #[inline(always)]
+    pub fn push_slices(&self, parts: &[&[u8]]) {
+        let full = self.core().out.borrow_mut().push_slices(parts);
+        self.core().pushed(full);
     }
 
     /// Queues formatted text, so that `write!(chat, "211 {count}\r\n")` works: nothing to import,
@@ -361,13 +375,13 @@ impl Chat {
 
     fn push_item(&self, item: Item) {
         let core = self.core();
-        let (refused, over) = {
+        let (refused, full) = {
             let mut out = core.out.borrow_mut();
-            (out.push(item), out.is_over())
+            (out.push(item), out.is_full())
         };
         match refused {
             Some(item) => core.drop_later(VecDeque::from([item])),
-            None => core.pushed(over),
+            None => core.pushed(full),
         }
     }
 }
@@ -389,19 +403,22 @@ impl Core {
 
     /// Has the loop send what was pushed, and stops the session if that was too much.
     #[inline]
-    fn pushed(self: &Rc<Self>, over: bool) {
-        if over {
+    fn pushed(self: &Rc<Self>, full: bool) {
+        if full {
             self.choke();
         }
         self.touch();
     }
 
-    /// More is queued than the peer takes.
+    /// More is queued than the peer takes, or than there is room for beside the input that waits.
     #[cold]
     fn choke(self: &Rc<Self>) {
+        self.attention.set(true);
+        if !self.out.borrow().is_over() {
+            return;
+        }
         self.chat.choked.set(true);
         self.time(Clocks::pause);
-        self.attention.set(true);
         let (queued, limit) = (
             self.out.borrow().weight(),
             self.limit(|limits| limits.output),

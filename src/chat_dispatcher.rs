@@ -127,42 +127,8 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         self.splitter.lend(&mut spare);
         home.return_spare(spare);
 
-        let mut budget = core.limit(|limits| limits.turn_records).max(1);
         let mut records = 0;
-        let outcome = loop {
-            if core.attention.get() && !self.attend(core, input) {
-                break Ok(());
-            }
-            if budget == 0 {
-                core.held.set(true);
-                break Ok(());
-            }
-            if input.len() > KEPT && is_crowded(core, input.len()) {
-                core.held.set(true);
-                break Ok(());
-            }
-            let event = match self.splitter.next(input) {
-                Ok(Some(event)) => event,
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            };
-            budget -= 1;
-            let delivered = match event {
-                Event::Record(record) => {
-                    records += 1;
-                    self.session.found_terminator(record)
-                }
-                Event::Chunk(chunk) => self.session.collect_incoming_data(chunk),
-                Event::End => {
-                    records += 1;
-                    self.session.found_terminator(b"")
-                }
-                Event::Overflow => self.overflow(core),
-            };
-            if delivered.is_err() {
-                break delivered;
-            }
-        };
+        let outcome = self.deliver_turn(core, input, &mut records);
         core.records_in.set(core.records_in.get() + records);
         core.time(|clocks, now| {
             let waits = !input.is_empty() || core.held.get();
@@ -173,6 +139,51 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         home.return_spare(core.out.borrow_mut().reclaim());
         self.watch_for_gap(home);
         outcome
+    }
+
+    /// Its records, counted, and what else there is.
+    fn deliver_turn(&mut self, core: &Rc<Core>, input: &mut &[u8], records: &mut u64) -> Result {
+        let mut budget = core.limit(|limits| limits.turn_records).max(1);
+        if leaves_no_room(core, input.len()) {
+            core.attention.set(true);
+        }
+        loop {
+            if core.attention.get() && !self.attend(core, input) {
+                return Ok(());
+            }
+            // Between two lines there is nothing to look at but whether something was asked for.
+            if let Some(lines) = self.splitter.lines() {
+                while budget > 0
+                    && !core.attention.get()
+                    && let Some(line) = lines.next(input)
+                {
+                    budget -= 1;
+                    *records += 1;
+                    self.session.found_terminator(line)?;
+                }
+                if core.attention.get() {
+                    continue;
+                }
+            }
+            if budget == 0 {
+                core.held.set(true);
+                return Ok(());
+            }
+            budget -= 1;
+            match self.splitter.next_event(input)? {
+                Some(Event::Record(record)) => {
+                    *records += 1;
+                    self.session.found_terminator(record)?;
+                }
+                Some(Event::Chunk(chunk)) => self.session.collect_incoming_data(chunk)?,
+                Some(Event::End) => {
+                    *records += 1;
+                    self.session.found_terminator(b"")?;
+                }
+                Some(Event::Overflow) => self.overflow(core)?,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Sees to what was asked for since the last record; says whether the next may be delivered.
@@ -199,8 +210,8 @@ impl<S: AsyncChat> ChatDispatcher<S> {
                 return false;
             }
         }
-        // What is left waits for `resume_reading`, or for the low-water mark.
-        if core.paused.get() || core.chat.choked.get() {
+        // What is left waits for `resume_reading`, for the low-water mark, or for room in the queue.
+        if core.paused.get() || core.chat.choked.get() || leaves_no_room(core, input.len()) {
             core.held.set(true);
             return false;
         }
@@ -313,7 +324,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     fn readable(&self) -> bool {
         let core = &self.chat.0;
         let stopped = core.chat.closing.get() || core.chat.choked.get();
-        !stopped && !is_crowded(core, self.backlog.left())
+        !stopped && !leaves_no_room(core, self.backlog.left())
     }
 
     fn writable(&self) -> bool {
@@ -345,7 +356,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     fn handle_write(&mut self) -> Result {
         let core = self.core();
         let (budget, low_water) = core.limit(|limits| (limits.turn_write, limits.low_water));
-        core.out.borrow_mut().set_beside(over(self.backlog.left()));
+        let _ = leaves_no_room(&core, self.backlog.left());
         match pump(&core.out, &mut ToSocket(&core), budget.max(1)) {
             Ok(Pumped::Closed(why)) => {
                 core.lingers.set(true);
@@ -417,20 +428,12 @@ impl Sink for ToSocket<'_> {
     }
 }
 
-/// Whether so much input waits that no more may be queued before some of the output is out.
-fn is_crowded(core: &Core, waiting: usize) -> bool {
-    let over = over(waiting);
-    over > 0 && core.out.borrow().queued() > room_beside(core, over)
-}
-
-/// How much more input waits than may beside a full queue.
-fn over(waiting: usize) -> usize {
-    waiting.saturating_sub(KEPT)
-}
-
-/// How much may be queued beside so much more.
-fn room_beside(core: &Core, over: usize) -> usize {
-    core.limit(|limits| limits.high_water).saturating_sub(over)
+/// Tells the queue how much input waits; says whether beside it no more may be queued before some of
+/// the output is out. If not, a push after which that may have changed asks for attention.
+fn leaves_no_room(core: &Core, waiting: usize) -> bool {
+    let mut out = core.out.borrow_mut();
+    out.set_beside(waiting.saturating_sub(KEPT));
+    out.is_crowded()
 }
 
 impl Backlog {

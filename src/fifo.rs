@@ -45,7 +45,7 @@ pub struct Fifo {
     /// The front of the queue: small pushes, one after another.
     head: Vec<u8>,
     /// Up to this length the head takes a push without further ado: nothing is behind it, the
-    /// queue is open, and stays under its high-water mark. Zero where any of that is not so.
+    /// queue is open, and has room. Zero where any of that is not so.
     plain: usize,
     /// How much of the head is sent.
     sent: usize,
@@ -105,12 +105,15 @@ impl Fifo {
         self.settle();
     }
 
-    /// Has producers fill the queue to so much less than its high-water mark.
+    /// So much waits beside the queue, and leaves it the less room.
     pub fn set_beside(&mut self, bytes: usize) {
-        self.beside = bytes;
+        if self.beside != bytes {
+            self.beside = bytes;
+            self.settle();
+        }
     }
 
-    /// Queues a copy of `data`; says whether the queue is over its high-water mark.
+    /// Queues a copy of `data`; says whether the queue is [full](Fifo::is_full).
     #[inline]
     pub fn push_slice(&mut self, data: &[u8]) -> bool {
         if data.len() <= self.plain.saturating_sub(self.head.len()) {
@@ -120,8 +123,25 @@ impl Fifo {
         self.push_behind(data)
     }
 
-    /// Queues `data`, without a copy if it is large; says whether the queue is over its
-    /// high-water mark.
+    /// Queues a copy of all these, one after another; says whether the queue is
+    /// [full](Fifo::is_full).
+    #[inline(always)]
+    pub fn push_slices(&mut self, parts: &[&[u8]]) -> bool {
+        let room = self.plain.saturating_sub(self.head.len());
+        let total = parts
+            .iter()
+            .fold(0, |total: usize, part| total.saturating_add(part.len()));
+        if total > room {
+            return parts.iter().fold(false, |_, part| self.push_behind(part));
+        }
+        for part in parts {
+            self.head.extend_from_slice(part);
+        }
+        false
+    }
+
+    /// Queues `data`, without a copy if it is large; says whether the queue is
+    /// [full](Fifo::is_full).
     #[inline]
     pub fn push_bytes(&mut self, data: &Bytes) -> bool {
         if data.len() < COPIED {
@@ -137,7 +157,7 @@ impl Fifo {
         self.behind += data.len();
         self.rest.push_back(Item::Large(data.clone()));
         self.settle();
-        self.is_over()
+        self.is_full()
     }
 
     /// A push that is not plain.
@@ -162,7 +182,17 @@ impl Fifo {
             }
         }
         self.settle();
-        self.is_over()
+        self.is_full()
+    }
+
+    /// Whether it has more than there is room for, or is over its mark.
+    pub fn is_full(&self) -> bool {
+        self.is_crowded() || self.is_over()
+    }
+
+    /// Whether it has more than there is room for, for something waits beside it.
+    pub fn is_crowded(&self) -> bool {
+        self.beside > 0 && self.queued() > self.mark()
     }
 
     /// Whether it is over its high-water mark, in bytes or in items.
@@ -191,7 +221,7 @@ impl Fifo {
         self.plain = if self.sealed || !self.rest.is_empty() {
             0
         } else {
-            self.sent.saturating_add(self.high_water)
+            self.sent.saturating_add(self.mark())
         };
     }
 
@@ -281,7 +311,7 @@ impl Fifo {
         }
     }
 
-    /// How far producers fill it.
+    /// How far it may be filled.
     fn mark(&self) -> usize {
         self.high_water.saturating_sub(self.beside)
     }

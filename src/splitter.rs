@@ -21,7 +21,8 @@ use std::time::Duration;
 use crate::Result;
 use crate::terminator::{Kind, Terminator};
 
-use cursor::{Cursor, Step, whole_line};
+pub(crate) use cursor::Lines;
+use cursor::{Cursor, Step};
 
 /// What [`Splitter::next`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,17 +105,32 @@ impl Splitter {
     /// There is input, and `count(0)` is still set and has fired: the byte belongs to no record.
     #[inline]
     pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
+        if let Some(line) = self.lines().and_then(|lines| lines.next(input)) {
+            return Ok(Some(Event::Record(line)));
+        }
+        self.next_event(input)
+    }
+
+    /// The plain case, where whole lines are awaited and none is begun. What it says of them
+    /// [`next`](Splitter::next) would say too, until anything else is asked of the splitter.
+    #[inline]
+    pub fn lines(&self) -> Option<Lines> {
+        let plain =
+            self.whole_crlf && self.phase == Phase::Reading && self.cursor == Cursor::default();
+        plain.then_some(Lines { limit: self.limit })
+    }
+
+    /// [`next`](Splitter::next), for input at whose front [`Lines::next`] has found none.
+    ///
+    /// # Errors
+    ///
+    /// Those of `next`.
+    pub fn next_event<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
         if self.phase != Phase::Reading {
             let event = self.leave_phase(input)?;
             if event.is_some() || self.phase != Phase::Reading {
                 return Ok(event);
             }
-        }
-        if self.whole_crlf
-            && self.cursor == Cursor::default()
-            && let Some(line) = whole_line(input, self.limit)
-        {
-            return Ok(Some(Event::Record(line)));
         }
         Ok(if self.streamed {
             self.next_chunk(input)

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Op {
     PushSlice(usize),
+    PushSlices(usize),
     PushBytes(usize),
     Producer(Vec<Step>),
     Hook,
@@ -50,6 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
     });
     prop_oneof![
         8 => size.clone().prop_map(Op::PushSlice),
+        4 => size.clone().prop_map(Op::PushSlices),
         6 => size.clone().prop_map(Op::PushBytes),
         6 => vec(step, 0..6).prop_map(Op::Producer),
         1 => failing.prop_map(Op::Producer),
@@ -152,6 +154,13 @@ impl Shared {
         assert!(len == 0 || over == (!sealed && queued > self.high_water));
     }
 
+    fn push_slices(&self, len: usize) {
+        self.push(len, |fifo, data| {
+            let (front, back) = data.split_at(len / 3);
+            fifo.push_slices(&[front, b"", back])
+        });
+    }
+
     fn push_slice(&self, len: usize) {
         self.push(len, |fifo, data| fifo.push_slice(&data));
     }
@@ -231,6 +240,7 @@ impl Model {
         let shared = &self.shared;
         match op {
             Op::PushSlice(len) => shared.push_slice(len),
+            Op::PushSlices(len) => shared.push_slices(len),
             Op::PushBytes(len) => {
                 shared.push(len, |fifo, data| fifo.push_bytes(&data.into()));
             }

@@ -145,9 +145,7 @@ impl AsyncChat for Session {
             }
             b"QUIT" => chat.close_when_done(),
             line => {
-                chat.push_slice(b"200 ");
-                chat.push_slice(line);
-                chat.push_slice(b"\r\n");
+                chat.push_slices(&[b"200 ", line, b"\r\n"]);
             }
         }
         Ok(())

@@ -248,20 +248,26 @@ fn find_crlf(hay: &[u8]) -> Option<usize> {
     found
 }
 
-/// The line at the front of `input`, if it is there whole: what nearly every call finds, at the
-/// cost of little more than the search for it. `None` says nothing, but that [`Cursor::scan`] has
-/// to look closer.
-#[inline]
-pub(super) fn whole_line<'i>(input: &mut &'i [u8], limit: u64) -> Option<&'i [u8]> {
-    let lf = memchr(b'\n', input)?;
-    let (line, rest) = input.split_at_checked(lf + 1)?;
-    let line = line.strip_suffix(b"\r\n")?;
-    if line.len() as u64 > limit {
-        return None;
+/// Whole lines of at most so many bytes.
+pub struct Lines {
+    pub(super) limit: u64,
+}
+
+impl Lines {
+    /// The line at the front of `input`, if it is there whole, at the cost of little more than the
+    /// search for it. `None` says nothing, but that the splitter has to look closer.
+    #[inline]
+    pub fn next<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        let lf = memchr(b'\n', input);
+        scanned(lf.map_or(input.len(), |lf| lf + 1));
+        let (line, rest) = input.split_at_checked(lf? + 1)?;
+        let line = line.strip_suffix(b"\r\n")?;
+        if line.len() as u64 > self.limit {
+            return None;
+        }
+        *input = rest;
+        Some(line)
     }
-    scanned(lf + 1);
-    *input = rest;
-    Some(line)
 }
 
 /// Where the first LF, or CR LF, begins, and its length.

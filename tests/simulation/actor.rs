@@ -312,7 +312,10 @@ fn push(world: &World, track: &Track) {
     let takes = track.takes_output();
     match world.rng.below(4) {
         0 => track.chat.push(data.clone()),
-        1 => track.chat.push_slice(&data),
+        1 => {
+            let (front, back) = data.split_at(data.len() / 2);
+            track.chat.push_slices(&[front, back]);
+        }
         2 => track.chat.push(Bytes::from(data.clone())),
         _ => {
             let text = data.escape_ascii().to_string();
