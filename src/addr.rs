@@ -1,7 +1,7 @@
 //! The address of one end of a connection.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 /// The address of a peer, or of this side of a connection.
@@ -71,6 +71,30 @@ impl fmt::Display for Addr {
             Addr::Inet(addr) => addr.fmt(f),
             Addr::Unix(Some(path)) => path.display().fmt(f),
             Addr::Unix(None) => f.write_str("unix socket"),
+        }
+    }
+}
+
+/// An address that is kept for long, in little room: most peers of most servers are IPv4.
+pub(crate) enum Kept {
+    V4(SocketAddrV4),
+    Other(Box<Addr>),
+}
+
+impl From<Addr> for Kept {
+    fn from(addr: Addr) -> Self {
+        match addr {
+            Addr::Inet(SocketAddr::V4(addr)) => Kept::V4(addr),
+            addr => Kept::Other(Box::new(addr)),
+        }
+    }
+}
+
+impl From<&Kept> for Addr {
+    fn from(kept: &Kept) -> Self {
+        match kept {
+            Kept::V4(addr) => Addr::Inet(SocketAddr::V4(*addr)),
+            Kept::Other(addr) => Addr::clone(addr),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::connecting::Connecting;
 use crate::deadlines::{Clocks, Deadlines};
 use crate::error::{Close, Error, Result};
 use crate::home::Task;
+use crate::poller::Source;
 use crate::registry::ChannelId;
 use crate::socket::{ListenOptions, Socket};
 use crate::state::{Broken, Core, Phase};
@@ -132,7 +133,9 @@ impl Channel {
             .map_err(|error| Error::from(error).context("adopt a socket"))?;
         let peer = socket.peer_addr().ok();
         let channel = Channel::adopt_accepted(socket);
-        channel.0.peer.replace(peer);
+        if let Some(peer) = peer {
+            channel.0.set_peer(peer);
+        }
         Ok(channel)
     }
 
@@ -152,7 +155,7 @@ impl Channel {
     }
 
     fn with_socket(socket: Socket, phase: Phase) -> Self {
-        Channel(Rc::new(Core::new(Some(Rc::new(socket)), phase)))
+        Channel(Rc::new(Core::new(Some(Source::new(socket)), phase)))
     }
 
     /// Receives into `buffer` what is there: a count of bytes over zero, or 0 once the peer has
@@ -183,7 +186,7 @@ impl Channel {
     /// [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.0.refuse_chat("send")?;
-        let outcome = self.0.connected()?.send(data);
+        let outcome = self.0.on_connected(|socket| socket.send(data));
         let outcome = self.0.sent(outcome, data.len());
         self.0.note(&outcome, Broken::Sending);
         outcome
@@ -216,7 +219,7 @@ impl Channel {
     /// # Errors
     /// `NotConnected` when it is closed or not up yet.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        self.0.connected()?.shutdown_write()
+        self.0.on_connected(Socket::shutdown_write)
     }
 
     /// Stops reading, and delivering what has been read, until
@@ -241,17 +244,17 @@ impl Channel {
     /// The address of the other end; `None` while there is none. It is remembered, and known
     /// still when the connection is gone.
     pub fn peer_addr(&self) -> Option<Addr> {
-        if let Some(peer) = &*self.0.peer.borrow() {
-            return Some(peer.clone());
+        if let Some(peer) = self.0.peer() {
+            return Some(peer);
         }
-        let peer = self.0.socket().ok()?.peer_addr().ok()?;
-        self.0.peer.replace(Some(peer.clone()));
+        let peer = self.0.on_socket(Socket::peer_addr).ok()?;
+        self.0.set_peer(peer.clone());
         Some(peer)
     }
 
     /// The address of this end, while the channel is open.
     pub fn local_addr(&self) -> Option<Addr> {
-        self.0.socket().ok()?.local_addr().ok()
+        self.0.on_socket(Socket::local_addr).ok()
     }
 
     /// Its name in the loop, for [`EventLoop::chat`] and
@@ -355,12 +358,10 @@ impl Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not borrowed while the formatter, whoever it is, writes.
-        let peer = self.0.peer.borrow().clone();
         f.debug_struct("Channel")
             .field("id", &self.0.id.get())
             .field("phase", &self.0.phase.get())
-            .field("peer", &peer)
+            .field("peer", &self.0.peer())
             .finish()
     }
 }

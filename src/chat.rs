@@ -296,8 +296,7 @@ impl Chat {
     /// it end first.
     pub fn set_terminator(&self, terminator: Terminator) {
         let core = self.core();
-        core.chat.terminator.replace(terminator);
-        core.chat.terminator_set.set(true);
+        core.chat.set_terminator(terminator);
         core.attention.set(true);
         core.held.set(true);
         core.touch();
@@ -305,7 +304,7 @@ impl Chat {
 
     /// What ends the records now.
     pub fn terminator(&self) -> Terminator {
-        self.core().chat.terminator.borrow().clone()
+        self.core().chat.terminator()
     }
 
     /// Sets the limits of this connection. A new record limit holds for the record in hand, too.

@@ -2,7 +2,6 @@
 //! output comes from the queue.
 
 use std::io::{self, IoSlice};
-use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, SLACK, Sink, pump};
 use crate::home::{Home, drop_each};
+use crate::socket::Socket;
 use crate::splitter::{Event, Splitter};
 use crate::state::Core;
 use crate::timer::TimerId;
@@ -27,7 +27,7 @@ pub(crate) struct ChatDispatcher<S> {
     session: S,
     chat: Chat,
     splitter: Splitter,
-    backlog: Backlog,
+    backlog: Option<Box<Backlog>>,
     /// Of records that silence ends.
     silence: Option<Box<Silence>>,
 }
@@ -62,7 +62,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             session,
             chat,
             splitter,
-            backlog: Backlog::default(),
+            backlog: None,
             silence: None,
         }
     }
@@ -79,7 +79,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         if core.eof.get() {
             return Ok(());
         }
-        let Backlog { data, parsed } = mem::take(&mut self.backlog);
+        let Backlog { data, parsed } = self.backlog.take().map_or_else(Backlog::default, |it| *it);
         let mut input = data.get(parsed..).unwrap_or_default();
         self.deliver(core, home, &mut input)?;
         let parsed = data.len() - input.len();
@@ -152,7 +152,8 @@ impl<S: AsyncChat> ChatDispatcher<S> {
                 return Ok(());
             }
             // Between two lines there is nothing to look at but whether something was asked for.
-            if let Some(lines) = self.splitter.lines() {
+            let mut lines = self.splitter.lines();
+            if let Some(lines) = &mut lines {
                 while budget > 0
                     && !core.attention.get()
                     && let Some(line) = lines.next(input)
@@ -170,7 +171,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
                 return Ok(());
             }
             budget -= 1;
-            match self.splitter.next_event(input)? {
+            match self.splitter.next_after(lines, input)? {
                 Some(Event::Record(record)) => {
                     *records += 1;
                     self.session.found_terminator(record)?;
@@ -194,18 +195,18 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         }
         let limit = core.limit(|limits| limits.record);
         if core.chat.input_discarded.replace(false) {
-            self.splitter = Splitter::new(core.chat.terminator.borrow().clone(), limit);
-            self.backlog = Backlog::default();
+            self.splitter = Splitter::new(core.chat.terminator(), limit);
+            self.backlog = None;
             *input = &[];
             core.chat.terminator_set.set(false);
             core.held.set(false);
         }
         self.splitter.set_default_limit(limit);
         if core.chat.terminator_set.replace(false) {
-            let terminator = core.chat.terminator.borrow().clone();
+            let terminator = core.chat.terminator();
             core.held.set(false);
             if let Some(unread) = self.splitter.set_terminator(terminator) {
-                self.backlog.put_in_front(&unread);
+                self.backlog.get_or_insert_default().put_in_front(&unread);
                 core.held.set(true);
                 return false;
             }
@@ -221,25 +222,29 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     /// Keeps what could not be parsed in this turn, behind what has to be parsed again.
     fn keep(&mut self, core: &Rc<Core>, mut rest: Backlog) {
         if core.is_ending() || core.chat.closing.get() {
-            self.backlog = Backlog::default();
+            self.backlog = None;
             core.held.set(false);
             return;
         }
-        if !self.backlog.data.is_empty() {
-            let again = mem::take(&mut self.backlog);
+        if let Some(again) = self.backlog.take() {
             rest.put_in_front(&again.data);
         }
         if rest.parsed < rest.data.len() {
             core.held.set(true);
-            self.backlog = rest;
+            self.backlog = Some(Box::new(rest));
         }
+    }
+
+    /// How much input waits.
+    fn left(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.left())
     }
 
     /// Keeps no more room than it takes, where it may take it for long.
     fn trim(&mut self, core: &Core) {
         if core.blocked.get() {
             core.out.borrow_mut().trim();
-            self.backlog.trim();
+            self.backlog.iter_mut().for_each(|backlog| backlog.trim());
         }
     }
 
@@ -324,7 +329,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     fn readable(&self) -> bool {
         let core = &self.chat.0;
         let stopped = core.chat.closing.get() || core.chat.choked.get();
-        !stopped && !leaves_no_room(core, self.backlog.left())
+        !stopped && !leaves_no_room(core, self.left())
     }
 
     fn writable(&self) -> bool {
@@ -356,7 +361,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     fn handle_write(&mut self) -> Result {
         let core = self.core();
         let (budget, low_water) = core.limit(|limits| (limits.turn_write, limits.low_water));
-        let _ = leaves_no_room(&core, self.backlog.left());
+        let _ = leaves_no_room(&core, self.left());
         match pump(&core.out, &mut ToSocket(&core), budget.max(1)) {
             Ok(Pumped::Closed(why)) => {
                 core.lingers.set(true);
@@ -414,13 +419,13 @@ struct ToSocket<'a>(&'a Rc<Core>);
 
 impl Sink for ToSocket<'_> {
     fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let outcome = self.0.connected()?.send_gathered(parts);
+        let outcome = self.0.on_connected(|socket| socket.send_gathered(parts));
         self.0
             .sent(outcome, parts.iter().map(|part| part.len()).sum())
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.connected()?.shutdown_write()
+        self.0.on_connected(Socket::shutdown_write)
     }
 
     fn is_open(&self) -> bool {

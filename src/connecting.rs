@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::error::{Close, Error};
 use crate::home::Home;
 use crate::poller::Interest;
+use crate::socket::Socket;
 use crate::state::{Core, Phase};
 
 /// What is left to try.
@@ -105,17 +106,17 @@ impl Core {
     }
 
     fn attempt(self: &Rc<Self>, connecting: &mut Connecting, home: &Home) -> Attempt {
-        if let (Some(addr), Ok(socket)) = (connecting.trying, self.socket()) {
-            match socket.connected() {
+        if let Some(addr) = connecting.trying {
+            match self.on_socket(Socket::connected) {
                 Ok(None) => return Attempt::UnderWay,
                 Ok(Some(peer)) => {
-                    self.peer.replace(Some(peer));
+                    self.set_peer(peer);
                     return Attempt::Up;
                 }
                 // A connection that is refused says so. One that is reset was up: it has come and
                 // gone between two looks, and what it sent is still to be delivered.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    self.peer.replace(Some(addr.into()));
+                    self.set_peer(addr.into());
                     self.fail_sending(error);
                     return Attempt::Up;
                 }

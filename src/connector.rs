@@ -247,7 +247,7 @@ impl Connector {
         core.set_deadlines(self.deadlines);
         let limits = self.limits.map(Rc::new).or_else(|| home.limits());
         let chat = Chat::new(channel, limits);
-        home.register(&core, None, TypeId::of::<S>())?;
+        home.register(&core, None, TypeId::of::<S>)?;
         core.unborn.set(true);
         core.open_span();
         if let Some(name) = name {

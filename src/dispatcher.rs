@@ -163,9 +163,7 @@ impl<D: Dispatcher> Driven for D {
         let open = || !core.is_ending();
         if ready.urgent && open() {
             self.handle_expt()?;
-            if let Ok(socket) = core.socket() {
-                socket.drop_out_of_band();
-            }
+            core.drop_out_of_band();
         }
         if core.phase.get() == Phase::Open {
             let input = (ready.read && !core.eof.get()) || core.held.get();
@@ -277,8 +275,10 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
         if core.paused.get() || core.starved.get() || !listener.readable() {
             break;
         }
-        let Ok(socket) = core.socket() else { break };
-        match socket.accept() {
+        if core.is_ending() {
+            break;
+        }
+        match core.on_socket(Socket::accept) {
             Ok((accepted, peer)) => {
                 home.counters.accepted.add(1);
                 if let Err(error) = listener.handle_accepted(accepted, peer) {

@@ -137,7 +137,7 @@ impl EventLoop {
     pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId> {
         let core = Rc::clone(&dispatcher.channel().0);
         let driven = Some(Box::new(dispatcher) as _);
-        let id = self.0.register(&core, driven, TypeId::of::<D>())?;
+        let id = self.0.register(&core, driven, TypeId::of::<D>)?;
         core.open_span();
         Ok(id)
     }

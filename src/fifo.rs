@@ -10,6 +10,8 @@
 //! Producers and hooks are the user's code, and may push to this very queue. So [`pump`] never
 //! holds a borrow of the queue while it calls one.
 
+mod items;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -19,6 +21,8 @@ use bytes::{Buf, Bytes};
 
 use crate::error::Close;
 use crate::producer::{More, Producer};
+
+use items::Items;
 
 /// Pushes under this size are copied into the buffer at the end of the queue.
 const COPIED: usize = 4096;
@@ -50,7 +54,7 @@ pub struct Fifo {
     /// How much of the head is sent.
     sent: usize,
     /// What comes after the head.
-    rest: VecDeque<Item>,
+    rest: Items,
     /// Bytes in the rest, without what producers have yet to make.
     behind: usize,
     high_water: usize,
@@ -89,7 +93,7 @@ impl Fifo {
             head: Vec::new(),
             plain: high_water,
             sent: 0,
-            rest: VecDeque::new(),
+            rest: Items::default(),
             behind: 0,
             high_water,
             beside: 0,
@@ -263,9 +267,13 @@ impl Fifo {
         self.sent = 0;
         self.behind = 0;
         self.parked = false;
-        let mut discarded = mem::take(&mut self.rest);
-        if let Some(Item::Close(_)) = discarded.back() {
-            self.rest.extend(discarded.pop_back());
+        let mut discarded = self.rest.take();
+        let close = match discarded.back() {
+            Some(Item::Close(_)) => discarded.pop_back(),
+            _ => None,
+        };
+        if let Some(close) = close {
+            self.rest.push_back(close);
         }
         self.settle();
         discarded
@@ -474,10 +482,11 @@ impl Fifo {
                 Some(Item::Large(data)) => data,
                 Some(Item::Small(data)) => data.into(),
                 // Not reached: only these two are gathered.
-                other => {
-                    self.rest.extend(other);
+                Some(other) => {
+                    self.rest.push_front(other);
                     break;
                 }
+                None => break,
             };
             let from_this = sent.min(data.len());
             sent -= from_this;

@@ -31,7 +31,7 @@ use crate::chat_dispatcher::ChatDispatcher;
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
 use crate::limits::Limits;
-use crate::poller::{Interest, Poller, Ready};
+use crate::poller::{Interest, Poller, Ready, Report};
 use crate::registry::{ChannelId, Registry};
 use crate::remote::Inbox;
 use crate::state::{Core, Phase};
@@ -65,7 +65,7 @@ pub(crate) struct Home {
     soon: RefCell<VecDeque<Job>>,
     pub(crate) inbox: Arc<Inbox>,
     /// What the poller reported, kept for its capacity.
-    events: Cell<Vec<Ready>>,
+    events: Cell<Vec<Report>>,
     read_buffer: Cell<Vec<u8>>,
     spare: Cell<Vec<u8>>,
     running: Cell<bool>,
@@ -175,9 +175,9 @@ impl Home {
                 core.reported();
                 // One turn each: what is on the ready list gets its own below, with this news.
                 if core.again.get() {
-                    core.news.set(core.news.get().and(*event));
+                    core.news.set(core.news.get().and(event.ready));
                 } else {
-                    self.take_turn(&core, *event);
+                    self.take_turn(&core, event.ready);
                 }
             }
         }
@@ -347,7 +347,7 @@ impl Home {
         self: &Rc<Self>,
         core: &Rc<Core>,
         driven: Option<Box<dyn Driven>>,
-        handler: TypeId,
+        handler: fn() -> TypeId,
     ) -> Result<ChannelId> {
         if core.phase.get() == Phase::Closed || core.is_ending() {
             return Err(Error::new("the channel is closed"));
@@ -358,16 +358,14 @@ impl Home {
         if self.is_shutting_down() {
             return Err(Error::new("the loop is shutting down"));
         }
-        if let Ok(socket) = core.socket() {
-            self.poller.can_watch(&socket)?;
-        }
+        core.can_be_watched(&self.poller)?;
         core.adopt_limits(self.limits());
         let id = self
             .registry
             .borrow_mut()
             .insert(Rc::clone(core), driven, handler)
             .ok_or_else(|| Error::new("the loop has as many channels as it can tell apart"))?;
-        core.settle_in(self, id);
+        core.settle_in(self);
         core.start_clocks();
         self.counters.opened.add(1);
         core.touch();
@@ -406,7 +404,7 @@ impl Home {
     ) -> Result {
         match self.registry.borrow().get(id) {
             None => return Err(Error::new("the channel has ended").context(id)),
-            Some(slot) if slot.handler != TypeId::of::<C>() => {
+            Some(slot) if (slot.handler)() != TypeId::of::<C>() => {
                 let wanted = std::any::type_name::<C>();
                 let error = Error::new(format!("its handler is not a {wanted}"));
                 return Err(error.context(id));

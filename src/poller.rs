@@ -2,8 +2,8 @@
 //!
 //! This is the one file with `unsafe` in it. `polling` asks of whoever registers a socket that it
 //! be deleted before it is closed: a closed and reused descriptor would otherwise be watched
-//! under the old key. Here that can not be got wrong: [`Poller::watch`] gives out a
-//! [`Registration`] that keeps the socket open and deletes it when it is dropped.
+//! under the old key. Here that can not be got wrong: a [`Source`] owns its socket, and deletes it
+//! before it drops it.
 //!
 //! Without the feature `sim` there is no other poller than the system's, and [`Poller`] is an enum
 //! of one arm, which costs nothing.
@@ -24,7 +24,6 @@
 )]
 mod wait;
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -59,10 +58,16 @@ impl Interest {
     }
 }
 
-/// What a wait found out about the socket registered under `key`.
+/// What a wait found out about the socket that is watched under `key`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) key: usize,
+    pub(crate) ready: Ready,
+}
+
+/// What a socket is ready for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ready {
-    pub(crate) key: usize,
     pub(crate) read: bool,
     pub(crate) write: bool,
     /// Urgent data is waiting.
@@ -72,7 +77,6 @@ pub(crate) struct Ready {
 impl Ready {
     /// No news from the kernel.
     pub(crate) const NOTHING: Ready = Ready {
-        key: 0,
         read: false,
         write: false,
         urgent: false,
@@ -81,7 +85,6 @@ impl Ready {
     /// The news of both.
     pub(crate) fn and(self, other: Ready) -> Ready {
         Ready {
-            key: self.key,
             read: self.read || other.read,
             write: self.write || other.write,
             urgent: self.urgent || other.urgent,
@@ -146,17 +149,21 @@ impl Poller {
         }
     }
 
-    /// Waits for readiness, a wake-up or the timeout, and appends to `ready` what it found. A
-    /// wait that failed may still have found something: it is in `ready` all the same.
+    /// Waits for readiness, a wake-up or the timeout, and appends to `found` what it found. A
+    /// wait that failed may still have found something: it is in `found` all the same.
     ///
     /// # Errors
     /// Of kind `Deadlock` when nothing can ever end the wait, which only the simulated network
     /// knows; of any other when the poller fails.
-    pub(crate) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn wait(
+        &self,
+        found: &mut Vec<Report>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         match self {
-            Poller::Kernel(kernel) => kernel.waiter.wait(ready, timeout),
+            Poller::Kernel(kernel) => kernel.waiter.wait(found, timeout),
             #[cfg(feature = "sim")]
-            Poller::Network(network) => network.wait(ready, timeout),
+            Poller::Network(network) => network.wait(found, timeout),
         }
     }
 
@@ -211,37 +218,6 @@ impl Poller {
         }
     }
 
-    /// Watches `socket` under `key` from now until the registration is dropped.
-    #[allow(unsafe_code)]
-    pub(crate) fn watch(
-        self: &Rc<Self>,
-        socket: Rc<Socket>,
-        key: usize,
-        interest: Interest,
-    ) -> io::Result<Registration> {
-        match &**self {
-            Poller::Kernel(kernel) => {
-                let (source, event) = (socket.of_kernel()?, interest.event(key));
-                // SAFETY: `polling` requires that the source be deleted from the poller before it
-                // is closed. The registration made below holds a reference to the socket, so it
-                // stays open, and deletes it from this very poller, which it holds too, before it
-                // lets go of either (`Drop for Registration`). A registration that is leaked leaks
-                // its socket as well, which then stays open and registered.
-                unsafe {
-                    kernel.poller.add_with_mode(source, event, kernel.mode)?;
-                }
-            }
-            #[cfg(feature = "sim")]
-            Poller::Network(network) => network.watch(socket.of_network()?, key, interest)?,
-        }
-        Ok(Registration {
-            poller: Rc::clone(self),
-            socket,
-            key,
-            interest: Cell::new(interest),
-        })
-    }
-
     fn is_oneshot(&self) -> bool {
         match self {
             Poller::Kernel(kernel) => kernel.mode == PollMode::Oneshot,
@@ -287,48 +263,97 @@ impl std::os::fd::AsFd for Poller {
     }
 }
 
-/// A socket that is watched, for as long as this value lives.
-pub(crate) struct Registration {
-    poller: Rc<Poller>,
-    socket: Rc<Socket>,
-    key: usize,
-    interest: Cell<Interest>,
+/// A socket, and whether it is watched.
+pub(crate) struct Source {
+    socket: Socket,
+    watched: Option<Watched>,
 }
 
-impl Registration {
-    /// Changes what it is watched for; no system call when that is what it is watched for
-    /// already. Never with no interest at all, which level mode would still answer with
-    /// hang-ups, for ever: then drop the registration.
-    pub(crate) fn set_interest(&self, interest: Interest) -> io::Result<()> {
-        debug_assert!(!interest.is_none());
-        if self.interest.get() == interest {
+struct Watched {
+    poller: Rc<Poller>,
+    key: usize,
+    interest: Interest,
+}
+
+impl Source {
+    pub(crate) fn new(socket: Socket) -> Self {
+        Source {
+            socket,
+            watched: None,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Watches it for this from now on, and not at all for nothing: level mode would still answer
+    /// with hang-ups, for ever. Under a new key, if it was not watched; no system call when it is
+    /// watched for this already.
+    pub(crate) fn watch(
+        &mut self,
+        poller: &Rc<Poller>,
+        interest: Interest,
+        key: impl FnOnce() -> usize,
+    ) -> io::Result<()> {
+        if interest.is_none() {
+            self.unwatch();
             return Ok(());
         }
-        match &*self.poller {
-            Poller::Kernel(kernel) => {
-                let (source, event) = (self.socket.of_kernel()?, interest.event(self.key));
-                kernel.poller.modify_with_mode(source, event, kernel.mode)?;
+        match &mut self.watched {
+            Some(watched) if watched.interest == interest => {}
+            Some(watched) => {
+                watched.modify(&self.socket, interest)?;
+                watched.interest = interest;
             }
-            #[cfg(feature = "sim")]
-            Poller::Network(network) => {
-                network.set_interest(self.socket.of_network()?, interest)?;
+            None => {
+                let key = key();
+                self.add(poller, key, interest)?;
             }
         }
-        self.interest.set(interest);
+        Ok(())
+    }
+
+    #[allow(unsafe_code)]
+    fn add(&mut self, poller: &Rc<Poller>, key: usize, interest: Interest) -> io::Result<()> {
+        match &**poller {
+            Poller::Kernel(kernel) => {
+                let (source, event) = (self.socket.of_kernel()?, interest.event(key));
+                // SAFETY: `polling` requires that the source be deleted from the poller before it
+                // is closed. The socket is this value's own, which lends it and never gives it
+                // away, and which notes below, in this very call, that it is watched: then it
+                // deletes it from this very poller, a reference to which it holds, before it lets
+                // go of either (`Drop for Source`). A source that is leaked leaks its socket as
+                // well, which then stays open and registered.
+                unsafe {
+                    kernel.poller.add_with_mode(source, event, kernel.mode)?;
+                }
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.watch(self.socket.of_network()?, key, interest)?,
+        }
+        self.watched = Some(Watched {
+            poller: Rc::clone(poller),
+            key,
+            interest,
+        });
         Ok(())
     }
 
     /// Tells it that it has reported something: one-shot, it has then to be armed again.
-    pub(crate) fn reported(&self) {
-        if self.poller.is_oneshot() {
-            self.interest.set(Interest::NONE);
+    pub(crate) fn reported(&mut self) {
+        if let Some(watched) = &mut self.watched
+            && watched.poller.is_oneshot()
+        {
+            watched.interest = Interest::NONE;
         }
     }
-}
 
-impl Drop for Registration {
-    fn drop(&mut self) {
-        let deleted = match &*self.poller {
+    fn unwatch(&mut self) {
+        let Some(watched) = self.watched.take() else {
+            return;
+        };
+        let deleted = match &*watched.poller {
             Poller::Kernel(kernel) => {
                 let source = self.socket.of_kernel();
                 source.and_then(|source| kernel.poller.delete(source))
@@ -343,6 +368,25 @@ impl Drop for Registration {
         // to, closing the last reference to the descriptor would take it out all the same.
         if let Err(error) = deleted {
             tracing::debug!(%error, "a socket could not be taken out of the poller");
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.unwatch();
+    }
+}
+
+impl Watched {
+    fn modify(&self, socket: &Socket, interest: Interest) -> io::Result<()> {
+        match &*self.poller {
+            Poller::Kernel(kernel) => {
+                let (source, event) = (socket.of_kernel()?, interest.event(self.key));
+                kernel.poller.modify_with_mode(source, event, kernel.mode)
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.set_interest(socket.of_network()?, interest),
         }
     }
 }

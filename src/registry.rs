@@ -40,6 +40,11 @@ impl ChannelId {
         serial: 0,
         slot: u32::MAX,
     };
+
+    fn new(slot: u32) -> Self {
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        ChannelId { serial, slot }
+    }
 }
 
 impl fmt::Debug for ChannelId {
@@ -70,15 +75,17 @@ pub(crate) struct Registry {
 }
 
 pub(crate) struct Slot {
-    serial: u64,
-    /// The generation of its last poll key; `None` before the first.
-    generation: Option<usize>,
+    /// The generation of its last poll key; none before the first.
+    generation: usize,
     pub(crate) core: Rc<Core>,
     /// The dispatcher; absent while one of its callbacks runs.
     pub(crate) driven: Option<Box<dyn Driven>>,
-    /// The type that `post` may ask for.
-    pub(crate) handler: TypeId,
+    /// Says which type `post` may ask for.
+    pub(crate) handler: fn() -> TypeId,
 }
+
+/// What no poll key's generation is: the one of a slot that has had no key.
+const NONE: usize = 0;
 
 impl Registry {
     /// Takes a channel in. `None` when there are as many as the poll keys can tell apart.
@@ -86,7 +93,7 @@ impl Registry {
         &mut self,
         core: Rc<Core>,
         driven: Option<Box<dyn Driven>>,
-        handler: TypeId,
+        handler: fn() -> TypeId,
     ) -> Option<ChannelId> {
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
@@ -94,28 +101,25 @@ impl Registry {
         if slot >= SLOT_MASK {
             return None;
         }
-        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        let id = ChannelId::new(u32::try_from(slot).ok()?);
+        core.id.set(id);
         entry.insert(Slot {
-            serial,
-            generation: None,
+            generation: NONE,
             core,
             driven,
             handler,
         });
-        Some(ChannelId {
-            serial,
-            slot: u32::try_from(slot).ok()?,
-        })
+        Some(id)
     }
 
     pub(crate) fn get(&self, id: ChannelId) -> Option<&Slot> {
         let slot = self.slots.get(id.slot as usize)?;
-        (slot.serial == id.serial).then_some(slot)
+        (slot.core.id.get() == id).then_some(slot)
     }
 
     pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(id.slot as usize)?;
-        (slot.serial == id.serial).then_some(slot)
+        (slot.core.id.get() == id).then_some(slot)
     }
 
     /// Puts another channel in the place of `id`, whose poll key becomes its own. Gives back what
@@ -125,19 +129,19 @@ impl Registry {
         id: ChannelId,
         core: Rc<Core>,
         driven: Box<dyn Driven>,
-        handler: TypeId,
+        handler: fn() -> TypeId,
     ) -> Option<(Slot, ChannelId)> {
         let slot = self.get_mut(id)?;
-        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        let new_id = ChannelId::new(id.slot);
+        core.id.set(new_id);
         let new = Slot {
-            serial,
             generation: slot.generation,
             core,
             driven: Some(driven),
             handler,
         };
         let old = std::mem::replace(slot, new);
-        Some((old, ChannelId { serial, ..id }))
+        Some((old, new_id))
     }
 
     pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Slot> {
@@ -147,11 +151,11 @@ impl Registry {
 
     /// A key to register with the poller, which makes all earlier ones of this channel stale.
     pub(crate) fn poll_key(&mut self, id: ChannelId) -> usize {
-        let generation = self.generation.wrapping_add(1) & SLOT_MASK;
+        let generation = (self.generation.wrapping_add(1) & SLOT_MASK).max(NONE + 1);
         self.generation = generation;
         match self.get_mut(id) {
             Some(slot) => {
-                slot.generation = Some(generation);
+                slot.generation = generation;
                 key(id.slot, generation)
             }
             // A key that `by_key` knows to be nobody's.
@@ -163,7 +167,8 @@ impl Registry {
     pub(crate) fn by_key(&self, poll_key: usize) -> Option<ChannelId> {
         let slot = self.slots.get(poll_key & SLOT_MASK)?;
         let id = slot.core.id.get();
-        (key(id.slot, slot.generation?) == poll_key).then_some(id)
+        let known = slot.generation != NONE && key(id.slot, slot.generation) == poll_key;
+        known.then_some(id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -191,11 +196,9 @@ mod tests {
     fn insert(registry: &mut Registry) -> ChannelId {
         let channel = Channel::connect("127.0.0.1:9").expect("an address");
         let core = channel.0;
-        let id = registry
-            .insert(Rc::clone(&core), None, TypeId::of::<()>())
-            .expect("there is room");
-        core.id.set(id);
-        id
+        registry
+            .insert(core, None, TypeId::of::<()>)
+            .expect("there is room")
     }
 
     #[test]

@@ -204,12 +204,12 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
         };
         let channel = Channel::adopt_accepted(socket);
         let core = &channel.0;
-        core.peer.replace(Some(peer));
+        core.set_peer(peer);
         core.place.set(Some(place));
         core.announce.set(true);
         core.set_deadlines(self.deadlines);
         let chat = Chat::new(channel.clone(), self.limits.clone());
-        if let Err(error) = home.register(core, None, TypeId::of::<S>()) {
+        if let Err(error) = home.register(core, None, TypeId::of::<S>) {
             tracing::debug!(%error, "a connection came too late");
             return Ok(());
         }

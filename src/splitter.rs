@@ -44,7 +44,6 @@ pub struct Splitter {
     /// Of the terminator: kept, because they are asked for with every record.
     streamed: bool,
     whole_crlf: bool,
-    limit: u64,
     cursor: Cursor,
     terminator: Terminator,
     /// A whole record's bytes so far. Of a streamed record: bytes over the limit, for the moment
@@ -80,7 +79,6 @@ impl Splitter {
             phase: Phase::Reading,
             streamed: false,
             whole_crlf: false,
-            limit: 0,
             cursor: Cursor::default(),
             terminator: Terminator::crlf(),
             buffer: Vec::new(),
@@ -105,10 +103,11 @@ impl Splitter {
     /// There is input, and `count(0)` is still set and has fired: the byte belongs to no record.
     #[inline]
     pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
-        if let Some(line) = self.lines().and_then(|lines| lines.next(input)) {
+        let mut lines = self.lines();
+        if let Some(line) = lines.as_mut().and_then(|lines| lines.next(input)) {
             return Ok(Some(Event::Record(line)));
         }
-        self.next_event(input)
+        self.next_after(lines, input)
     }
 
     /// The plain case, where whole lines are awaited and none is begun. What it says of them
@@ -117,15 +116,19 @@ impl Splitter {
     pub fn lines(&self) -> Option<Lines> {
         let plain =
             self.whole_crlf && self.phase == Phase::Reading && self.cursor == Cursor::default();
-        plain.then_some(Lines { limit: self.limit })
+        plain.then(|| Lines::of(self.limit()))
     }
 
-    /// [`next`](Splitter::next), for input at whose front [`Lines::next`] has found none.
+    /// [`next`](Splitter::next), for input at whose front these lines, if any, have found no other.
     ///
     /// # Errors
     ///
     /// Those of `next`.
-    pub fn next_event<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
+    pub fn next_after<'a, 'i: 'a>(
+        &'a mut self,
+        lines: Option<Lines>,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Event<'a>>> {
         if self.phase != Phase::Reading {
             let event = self.leave_phase(input)?;
             if event.is_some() || self.phase != Phase::Reading {
@@ -135,7 +138,8 @@ impl Splitter {
         Ok(if self.streamed {
             self.next_chunk(input)
         } else {
-            self.next_record(input)
+            let searched = lines.is_some_and(|lines| lines.in_vain);
+            self.next_record(input, searched)
         })
     }
 
@@ -178,7 +182,6 @@ impl Splitter {
     pub fn set_default_limit(&mut self, limit: usize) {
         self.settle();
         self.default_limit = limit;
-        self.limit = self.terminator.limit_or(limit);
         let undecided = matches!(self.phase, Phase::Reading | Phase::Overflowing);
         if undecided && self.cursor == Cursor::default() {
             self.begin();
@@ -277,12 +280,20 @@ impl Splitter {
     }
 
     #[inline]
-    fn next_record<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Event<'a>> {
+    fn next_record<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+        mut searched: bool,
+    ) -> Option<Event<'a>> {
+        let limit = self.limit();
         loop {
             let hay = *input;
-            let step = self.cursor.scan(self.terminator.kind(), hay);
+            let step = match std::mem::take(&mut searched) && !hay.is_empty() {
+                true => self.cursor.past(hay),
+                false => self.cursor.scan(self.terminator.kind(), hay),
+            };
             let length = self.cursor.length + (step.lead + step.content) as u64;
-            if length > self.limit {
+            if length > limit {
                 // The terminator stays in the input: it ends the discarding.
                 let tail = if step.end { 0 } else { step.tail };
                 take(input, step.content + tail);
@@ -299,8 +310,8 @@ impl Splitter {
                 return None;
             }
             let lead = Cursor::lead(self.terminator.kind(), step.lead);
-            append(&mut self.buffer, lead, self.limit);
-            append(&mut self.buffer, content, self.limit);
+            append(&mut self.buffer, lead, limit);
+            append(&mut self.buffer, content, limit);
             self.cursor.length = length;
             if step.end {
                 self.cursor = Cursor::default();
@@ -315,7 +326,7 @@ impl Splitter {
         let (lead, room) = loop {
             // No more is looked at than may be delivered, so the cursor never stands beyond it.
             // With no room left, a byte at a time shows whether the terminator follows.
-            let room = self.limit.saturating_sub(self.cursor.length);
+            let room = self.limit().saturating_sub(self.cursor.length);
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let hay = input.get(..room.max(1)).unwrap_or(input);
             let before = self.cursor;
@@ -421,7 +432,6 @@ impl Splitter {
     fn install(&mut self, terminator: Terminator) {
         self.streamed = terminator.is_streamed();
         self.whole_crlf = !self.streamed && *terminator.kind() == Kind::Crlf;
-        self.limit = terminator.limit_or(self.default_limit);
         self.terminator = terminator;
         self.begin();
     }
@@ -432,9 +442,15 @@ impl Splitter {
         self.cursor = Cursor::default();
         self.phase = match *self.terminator.kind() {
             Kind::Count(0) => Phase::Due,
-            Kind::Count(n) if n > self.limit => Phase::Overflowing,
+            Kind::Count(n) if n > self.limit() => Phase::Overflowing,
             _ => Phase::Reading,
         };
+    }
+
+    /// The most bytes of a record.
+    #[inline]
+    fn limit(&self) -> u64 {
+        self.terminator.limit_or(self.default_limit)
     }
 
     #[inline]

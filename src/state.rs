@@ -12,6 +12,7 @@ use std::time::Instant;
 use tracing::Span;
 
 use crate::Addr;
+use crate::addr::Kept;
 use crate::connecting::Connecting;
 use crate::deadlines::Clocks;
 use crate::error::Close;
@@ -19,7 +20,7 @@ use crate::fifo::Fifo;
 use crate::home::Home;
 use crate::limits::Limits;
 use crate::places::Place;
-use crate::poller::{Interest, Ready, Registration};
+use crate::poller::{Interest, Poller, Ready, Source};
 use crate::registry::ChannelId;
 use crate::socket::Socket;
 use crate::terminator::Terminator;
@@ -53,7 +54,7 @@ pub(crate) enum Phase {
 /// All of it is cells: a borrow never outlives one statement of the crate's own, so user code
 /// can call any method of any handle at any time.
 pub(crate) struct Core {
-    home: RefCell<Weak<Home>>,
+    home: OnceCell<Weak<Home>>,
     pub(crate) id: Cell<ChannelId>,
     pub(crate) phase: Cell<Phase>,
     /// Absent where nobody subscribes to it.
@@ -61,12 +62,11 @@ pub(crate) struct Core {
     /// Why it ended, and when: for the transcript of a simulated run.
     #[cfg(feature = "sim")]
     pub(crate) why: RefCell<Option<(Close, Instant)>>,
-    pub(crate) peer: RefCell<Option<Addr>>,
+    peer: OnceCell<Kept>,
 
-    socket: RefCell<Option<Rc<Socket>>>,
-    registration: RefCell<Option<Registration>>,
-    rare: RefCell<Option<Box<Rare>>>,
-    timing: RefCell<Option<Box<Timing>>>,
+    source: RefCell<Option<Source>>,
+    rare: OnceCell<Box<RefCell<Rare>>>,
+    timing: OnceCell<Box<RefCell<Timing>>>,
 
     /// It is about to end, and has a reason to.
     ending: Cell<bool>,
@@ -102,7 +102,7 @@ pub(crate) struct Core {
     pub(crate) broken: Cell<Option<Broken>>,
 
     /// Shared by all connections that were given the same; the default ones if there are none.
-    limits: RefCell<Option<Rc<Limits>>>,
+    limits: Cell<Option<Rc<Limits>>>,
 
     /// Its place at its listener, for as long as it lasts.
     pub(crate) place: Cell<Option<Place>>,
@@ -133,7 +133,8 @@ pub(crate) struct ChatState {
     pub(crate) is_chat: Cell<bool>,
     /// The queue was over the high-water mark and has not fallen to the low one since.
     pub(crate) choked: Cell<bool>,
-    pub(crate) terminator: RefCell<Terminator>,
+    /// None before the first is set: then it is the default.
+    terminator: OnceCell<Box<RefCell<Terminator>>>,
     /// The terminator was set and the splitter does not know yet.
     pub(crate) terminator_set: Cell<bool>,
     /// What has been received and not delivered is to be thrown away.
@@ -142,20 +143,35 @@ pub(crate) struct ChatState {
     pub(crate) closing: Cell<bool>,
 }
 
+impl ChatState {
+    pub(crate) fn terminator(&self) -> Terminator {
+        match self.terminator.get() {
+            Some(terminator) => terminator.borrow().clone(),
+            None => Terminator::default(),
+        }
+    }
+
+    pub(crate) fn set_terminator(&self, terminator: Terminator) {
+        self.terminator
+            .get_or_init(Box::default)
+            .replace(terminator);
+        self.terminator_set.set(true);
+    }
+}
+
 impl Core {
-    pub(crate) fn new(socket: Option<Rc<Socket>>, phase: Phase) -> Self {
+    pub(crate) fn new(source: Option<Source>, phase: Phase) -> Self {
         Core {
-            home: RefCell::new(Weak::new()),
+            home: OnceCell::new(),
             id: Cell::new(ChannelId::NOBODY),
             phase: Cell::new(phase),
             span: OnceCell::new(),
             #[cfg(feature = "sim")]
             why: RefCell::new(None),
-            peer: RefCell::new(None),
-            socket: RefCell::new(socket),
-            registration: RefCell::new(None),
-            rare: RefCell::new(None),
-            timing: RefCell::new(None),
+            peer: OnceCell::new(),
+            source: RefCell::new(source),
+            rare: OnceCell::new(),
+            timing: OnceCell::new(),
             ending: Cell::new(false),
             touched: Cell::new(false),
             again: Cell::new(false),
@@ -173,7 +189,7 @@ impl Core {
             lingering: Cell::new(false),
             draining: Cell::new(false),
             broken: Cell::new(None),
-            limits: RefCell::new(None),
+            limits: Cell::new(None),
             place: Cell::new(None),
             turns: Cell::new(0),
             wakeups: Cell::new(0),
@@ -184,7 +200,7 @@ impl Core {
             chat: ChatState {
                 is_chat: Cell::new(false),
                 choked: Cell::new(false),
-                terminator: RefCell::new(Terminator::crlf()),
+                terminator: OnceCell::new(),
                 terminator_set: Cell::new(false),
                 input_discarded: Cell::new(false),
                 closing: Cell::new(false),
@@ -193,12 +209,21 @@ impl Core {
     }
 
     pub(crate) fn home(&self) -> Option<Rc<Home>> {
-        self.home.borrow().upgrade()
+        self.home.get()?.upgrade()
     }
 
-    pub(crate) fn settle_in(&self, home: &Rc<Home>, id: ChannelId) {
-        self.home.replace(Rc::downgrade(home));
-        self.id.set(id);
+    pub(crate) fn settle_in(&self, home: &Rc<Home>) {
+        // A channel is registered once, so this is the first and only one.
+        let _ = self.home.set(Rc::downgrade(home));
+    }
+
+    pub(crate) fn peer(&self) -> Option<Addr> {
+        self.peer.get().map(Addr::from)
+    }
+
+    /// Remembers its peer, which does not change.
+    pub(crate) fn set_peer(&self, peer: Addr) {
+        let _ = self.peer.set(peer.into());
     }
 
     /// Opens the span that all its events are told in.
@@ -206,27 +231,58 @@ impl Core {
         // A root: a connection is no part of what its listener happens to be doing. At the level of
         // the worst that is told in it, which without the span would not say whose it is.
         let id = self.id.get();
-        let span = match &*self.peer.borrow() {
+        let span = match self.peer() {
             Some(peer) => tracing::error_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
             None => tracing::error_span!(parent: None, "channel", %id),
         };
         span.in_scope(|| tracing::debug!(phase = ?self.phase.get(), "opened"));
-        // A channel is registered once, so this is the first and only one.
         if !span.is_disabled() {
             let _ = self.span.set(Box::new(span));
         }
     }
 
-    pub(crate) fn socket(&self) -> io::Result<Rc<Socket>> {
-        match &*self.socket.borrow() {
-            Some(socket) if !self.is_ending() => Ok(Rc::clone(socket)),
+    /// Makes a call on its socket, if it has one.
+    pub(crate) fn on_socket<T>(
+        &self,
+        call: impl FnOnce(&Socket) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &*self.source.borrow() {
+            Some(source) if !self.is_ending() => call(source.socket()),
             _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Makes a call on its socket, if the connection is up.
+    pub(crate) fn on_connected<T>(
+        &self,
+        call: impl FnOnce(&Socket) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match self.phase.get() {
+            Phase::Open => self.on_socket(call),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(crate) fn drop_out_of_band(&self) {
+        if let Some(source) = &*self.source.borrow() {
+            source.socket().drop_out_of_band();
+        }
+    }
+
+    /// Whether this poller can watch its socket, if it has one.
+    ///
+    /// # Errors
+    /// When it can not.
+    pub(crate) fn can_be_watched(&self, poller: &Poller) -> io::Result<()> {
+        match &*self.source.borrow() {
+            Some(source) => poller.can_watch(source.socket()),
+            None => Ok(()),
         }
     }
 
     /// Receives, and remembers the end of it.
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.connected()?.recv(buffer)?;
+        let count = self.on_connected(|socket| socket.recv(buffer))?;
         if count == 0 && !buffer.is_empty() {
             self.eof.set(true);
         }
@@ -254,21 +310,12 @@ impl Core {
         self.touch();
     }
 
-    /// Its socket, if the connection is up.
-    pub(crate) fn connected(&self) -> io::Result<Rc<Socket>> {
-        match self.phase.get() {
-            Phase::Open => self.socket(),
-            _ => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    /// Shuts the sending side of its socket down and gives the socket up, registered as it is, to a
+    /// Shuts the sending side of its socket down and gives the socket up, watched as it is, to a
     /// channel that is new. `None` when the connection is gone.
     pub(crate) fn pass_socket_on(&self) -> Option<Rc<Core>> {
-        let socket = self.socket.borrow().clone()?;
-        socket.shutdown_write().ok()?;
-        let heir = Core::new(self.socket.take(), Phase::Open);
-        heir.registration.replace(self.registration.take());
+        let mut source = self.source.borrow_mut();
+        source.as_ref()?.socket().shutdown_write().ok()?;
+        let heir = Core::new(source.take(), Phase::Open);
         if let Some(span) = self.span.get() {
             let _ = heir.span.set(span.clone());
         }
@@ -277,8 +324,7 @@ impl Core {
 
     /// Puts another socket in the place of the one before: the next address of a connection.
     pub(crate) fn replace_socket(&self, socket: Option<Socket>) {
-        self.registration.replace(None);
-        self.socket.replace(socket.map(Rc::new));
+        self.source.replace(socket.map(Source::new));
     }
 
     /// Has the loop look at this channel before it sleeps.
@@ -300,8 +346,8 @@ impl Core {
 
     /// Makes the close to come a reset.
     pub(crate) fn reset_on_close(&self) {
-        if let Some(socket) = &*self.socket.borrow()
-            && let Err(error) = socket.reset_on_close()
+        if let Some(source) = &*self.source.borrow()
+            && let Err(error) = source.socket().reset_on_close()
         {
             // A socket that can not be told is at least closed.
             tracing::debug!(%error, "a reset will be an ordinary close");
@@ -343,12 +389,11 @@ impl Core {
         self.replace_socket(None);
         self.place.take();
         self.out.borrow_mut().seal();
-        let rare = self.rare.take().unwrap_or_default();
-        let timing = self.timing.take();
+        let rare = self.rare.get().map(|rare| rare.take()).unwrap_or_default();
+        let deadline_timer = self.take_deadline_timer();
         if let Some(home) = self.home() {
-            let deadline_timer = timing.and_then(|timing| timing.timer);
             let timers = rare.timers.into_iter();
-            for timer in timers.chain(deadline_timer.map(|(timer, _)| timer)) {
+            for timer in timers.chain(deadline_timer) {
                 home.forget_timer(timer);
             }
         }
@@ -366,21 +411,21 @@ impl Core {
     }
 
     pub(crate) fn has_failed_sending(&self) -> bool {
-        let rare = self.rare.borrow();
-        rare.as_ref().is_some_and(|rare| rare.send_error.is_some())
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| rare.borrow().send_error.is_some())
     }
 
     pub(crate) fn take_send_error(&self) -> Option<io::Error> {
-        self.rare.borrow_mut().as_mut()?.send_error.take()
+        self.rare.get()?.borrow_mut().send_error.take()
     }
 
     pub(crate) fn connecting(&self) -> Option<RefMut<'_, Box<Connecting>>> {
-        let rare = self.rare.borrow_mut();
-        RefMut::filter_map(rare, |rare| rare.as_mut()?.connecting.as_mut()).ok()
+        let rare = self.rare.get()?.borrow_mut();
+        RefMut::filter_map(rare, |rare| rare.connecting.as_mut()).ok()
     }
 
     pub(crate) fn take_connecting(&self) -> Option<Box<Connecting>> {
-        self.rare.borrow_mut().as_mut()?.connecting.take()
+        self.rare.get()?.borrow_mut().connecting.take()
     }
 
     pub(crate) fn put_connecting(&self, connecting: Box<Connecting>) {
@@ -393,13 +438,13 @@ impl Core {
     }
 
     pub(crate) fn remove_timer(&self, timer: TimerId) {
-        if let Some(rare) = &mut *self.rare.borrow_mut() {
-            rare.timers.remove(&timer);
+        if let Some(rare) = self.rare.get() {
+            rare.borrow_mut().timers.remove(&timer);
         }
     }
 
     fn rarely<T>(&self, change: impl FnOnce(&mut Rare) -> T) -> T {
-        change(self.rare.borrow_mut().get_or_insert_default())
+        change(&mut self.rare.get_or_init(Box::default).borrow_mut())
     }
 
     /// Accounts for a send, and remembers whether the kernel wants more.
@@ -424,27 +469,18 @@ impl Core {
 
     /// Watches the socket for this, and for nothing if it is nothing.
     pub(crate) fn watch(&self, home: &Rc<Home>, interest: Interest) -> io::Result<()> {
-        if interest == Interest::NONE {
-            self.registration.replace(None);
-            return Ok(());
-        }
-        if let Some(registration) = &*self.registration.borrow() {
-            return registration.set_interest(interest);
-        }
-        let Some(socket) = self.socket.borrow().clone() else {
+        let Some(source) = &mut *self.source.borrow_mut() else {
             return Ok(());
         };
-        let key = home.registry.borrow_mut().poll_key(self.id.get());
-        let registration = home.poller.watch(socket, key, interest)?;
-        self.registration.replace(Some(registration));
-        Ok(())
+        let key = || home.registry.borrow_mut().poll_key(self.id.get());
+        source.watch(&home.poller, interest, key)
     }
 
     /// An event was delivered for it.
     pub(crate) fn reported(&self) {
         self.wakeups.set(self.wakeups.get() + 1);
-        if let Some(registration) = &*self.registration.borrow() {
-            registration.reported();
+        if let Some(source) = &mut *self.source.borrow_mut() {
+            source.reported();
         }
     }
 
@@ -452,22 +488,24 @@ impl Core {
 
     /// Those of its loop, if it was given none of its own.
     pub(crate) fn adopt_limits(&self, of_loop: Option<Rc<Limits>>) {
-        if of_loop.is_some() && self.limits.borrow().is_none() {
-            self.set_limits(of_loop);
+        let own = self.limits.take();
+        match own {
+            None if of_loop.is_some() => self.set_limits(of_loop),
+            own => self.limits.set(own),
         }
     }
 
     /// Looks at its limits.
     #[inline]
     pub(crate) fn limit<T>(&self, of: impl FnOnce(&Limits) -> T) -> T {
-        match &*self.limits.borrow() {
-            Some(limits) => of(limits),
-            None => of(&Limits::DEFAULT),
-        }
+        let limits = self.limits.take();
+        let answer = of(limits.as_deref().unwrap_or(&Limits::DEFAULT));
+        self.limits.set(limits);
+        answer
     }
 
     pub(crate) fn set_limits(&self, limits: Option<Rc<Limits>>) {
-        self.limits.replace(limits);
+        self.limits.set(limits);
         // One mark for the queue to look out for; which it was, `choke` finds out.
         let mark = self.limit(|limits| limits.high_water.min(limits.output));
         self.out.borrow_mut().set_high_water(mark);

@@ -8,6 +8,9 @@ use memchr::memmem::Finder;
 
 use crate::Result;
 
+/// How long a delimiter may be: every connection keeps how much of it has been seen.
+const LONGEST: u64 = u32::MAX as u64;
+
 /// What ends a record of the input: a delimiter, a length, a final dot line, silence, or nothing.
 ///
 /// It is asynchat's *terminator*, set with `Chat::set_terminator`; the default is
@@ -112,6 +115,7 @@ impl Terminator {
     /// ```
     pub fn bytes<const N: usize>(needle: &[u8; N]) -> Self {
         const { assert!(N > 0, "a terminator needs at least one byte") }
+        const { assert!(N as u64 <= LONGEST, "a terminator of 4 GiB or more") }
         Self::of(Kind::needle(needle))
     }
 
@@ -120,7 +124,7 @@ impl Terminator {
     ///
     /// # Errors
     ///
-    /// When `needle` is empty.
+    /// When `needle` is empty, or 4 GiB long or longer.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -131,6 +135,9 @@ impl Terminator {
     pub fn try_bytes(needle: &[u8]) -> Result<Terminator> {
         if needle.is_empty() {
             return Err("a terminator needs at least one byte".into());
+        }
+        if needle.len() as u64 > LONGEST {
+            return Err("a terminator has to be shorter than 4 GiB".into());
         }
         Ok(Self::of(Kind::needle(needle)))
     }
@@ -212,7 +219,7 @@ impl Terminator {
     /// # assert_ne!(upload, Terminator::dot_block().streamed());
     /// ```
     pub const fn limit(mut self, n: usize) -> Self {
-        self.limit = Limit::At(n);
+        self.limit = Limit::at(n);
         self
     }
 
@@ -225,7 +232,7 @@ impl Terminator {
     /// # assert_ne!(from_a_trusted_peer, Terminator::crlf());
     /// ```
     pub const fn unlimited(mut self) -> Self {
-        self.limit = Limit::Unlimited;
+        self.limit = Limit::UNLIMITED;
         self
     }
 
@@ -257,16 +264,16 @@ impl Terminator {
     #[inline]
     pub(crate) fn limit_or(&self, default: usize) -> u64 {
         match self.limit {
-            Limit::At(n) => n as u64,
-            Limit::Default if !self.streamed => default as u64,
-            Limit::Default | Limit::Unlimited => u64::MAX,
+            Limit::DEFAULT if self.streamed => u64::MAX,
+            Limit::DEFAULT => default as u64,
+            Limit(n) => n,
         }
     }
 
     const fn of(kind: Kind) -> Self {
         Self {
             kind,
-            limit: Limit::Default,
+            limit: Limit::DEFAULT,
             streamed: false,
         }
     }
@@ -291,9 +298,9 @@ impl fmt::Debug for Terminator {
             Kind::IdleGap(gap) => write!(f, "idle_gap({gap:?})")?,
         }
         match self.limit {
-            Limit::Default => {}
-            Limit::At(n) => write!(f, ".limit({n})")?,
-            Limit::Unlimited => f.write_str(".unlimited()")?,
+            Limit::DEFAULT => {}
+            Limit::UNLIMITED => f.write_str(".unlimited()")?,
+            Limit(n) => write!(f, ".limit({n})")?,
         }
         if self.streamed && self.kind != Kind::Everything {
             f.write_str(".streamed()")?;
@@ -323,11 +330,21 @@ impl Kind {
     }
 }
 
+/// In one word: every connection keeps a terminator. No record gets near the two that are special.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Limit {
-    Default,
-    At(usize),
-    Unlimited,
+struct Limit(u64);
+
+impl Limit {
+    /// That of the connection.
+    const DEFAULT: Limit = Limit(u64::MAX - 1);
+    const UNLIMITED: Limit = Limit(u64::MAX);
+
+    const fn at(bytes: usize) -> Self {
+        match bytes as u64 {
+            bytes if bytes < Limit::DEFAULT.0 => Limit(bytes),
+            _ => Limit::UNLIMITED,
+        }
+    }
 }
 
 /// The bytes to look for, prepared: for `memmem` inside a segment of input, and for Knuth, Morris

@@ -83,7 +83,7 @@ fn nothing_is_allocated_for_a_record() {
     println!("{each} bytes for each connection");
     // A simulated network wants to know a little more of each, and poll(2) is given a table of all.
     let plain = !cfg!(any(feature = "sim", polling_test_poll_backend));
-    let most = if plain { 768 } else { 832 };
+    let most = if plain { 512 } else { 576 };
     assert!(each <= most, "{each} bytes for each connection");
 }
 

@@ -17,6 +17,7 @@ use crate::Channel;
 use crate::deadlines::Deadlines;
 use crate::dispatcher::Dispatcher;
 use crate::error::{Close, Error, Result};
+use crate::poller::Source;
 use crate::registry::{ChannelId, Slot};
 use crate::socket::Socket;
 use crate::state::{Core, Phase};
@@ -73,13 +74,13 @@ impl Home {
         if time.is_zero() || socket.shutdown_write().is_err() {
             return;
         }
-        let core = Rc::new(Core::new(Some(Rc::new(socket)), Phase::Open));
+        let core = Rc::new(Core::new(Some(Source::new(socket)), Phase::Open));
         let lingering = Box::new(Lingering::new(&core));
-        let handler = TypeId::of::<Lingering>();
+        let handler = TypeId::of::<Lingering>;
         let mut registry = self.registry.borrow_mut();
         if let Some(id) = registry.insert(Rc::clone(&core), Some(lingering), handler) {
             drop(registry);
-            self.attend_lingering(&core, id, time);
+            self.attend_lingering(&core, time);
             self.keep(&self.refused, REFUSED, id);
         }
     }
@@ -96,17 +97,17 @@ impl Home {
             return self.registry.borrow_mut().remove(core.id.get());
         };
         let lingering = Box::new(Lingering::new(&heir));
-        let handler = TypeId::of::<Lingering>();
+        let handler = TypeId::of::<Lingering>;
         let mut registry = self.registry.borrow_mut();
         let (slot, id) = registry.replace(core.id.get(), Rc::clone(&heir), lingering, handler)?;
         drop(registry);
-        self.attend_lingering(&heir, id, time);
+        self.attend_lingering(&heir, time);
         self.keep(&self.lingering, PLACES, id);
         Some(slot)
     }
 
-    fn attend_lingering(self: &Rc<Self>, core: &Rc<Core>, id: ChannelId, time: Duration) {
-        core.settle_in(self, id);
+    fn attend_lingering(self: &Rc<Self>, core: &Rc<Core>, time: Duration) {
+        core.settle_in(self);
         core.lingering.set(true);
         core.set_deadlines(Deadlines::default().lifetime(time));
         core.touch();

@@ -16,7 +16,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 
-use super::Ready;
+use super::{Ready, Report};
 
 /// The key of the event counter. (`usize::MAX` is the one that `polling` keeps for itself.)
 const WAKE: u64 = u64::MAX - 1;
@@ -66,7 +66,11 @@ impl Waiter {
         Waker(Arc::clone(&self.wake))
     }
 
-    pub(super) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(super) fn wait(
+        &self,
+        found: &mut Vec<Report>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let mut events = self.events.borrow_mut();
         events.clear();
@@ -83,12 +87,13 @@ impl Waiter {
                 self.clear();
                 continue;
             }
-            ready.push(Ready {
-                key: key as usize,
+            let ready = Ready {
                 read: flags.intersects(Flags::IN | Flags::HUP | Flags::ERR),
                 write: flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
                 urgent: flags.contains(Flags::PRI),
-            });
+            };
+            let key = key as usize;
+            found.push(Report { key, ready });
         }
         Ok(())
     }

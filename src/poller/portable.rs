@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use polling::{Events, Poller};
 
-use super::Ready;
+use super::{Ready, Report};
 
 /// How many events one wait takes at most; what is left is reported by the next.
 const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
@@ -40,15 +40,21 @@ impl Waiter {
         Waker(Arc::clone(&self.poller))
     }
 
-    pub(super) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(super) fn wait(
+        &self,
+        found: &mut Vec<Report>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
-        ready.extend(events.iter().map(|event| Ready {
+        found.extend(events.iter().map(|event| Report {
             key: event.key,
-            read: event.readable,
-            write: event.writable,
-            urgent: event.is_priority(),
+            ready: Ready {
+                read: event.readable,
+                write: event.writable,
+                urgent: event.is_priority(),
+            },
         }));
         match outcome {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),

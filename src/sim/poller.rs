@@ -11,7 +11,7 @@ use super::conditions::Call;
 use super::end::Owner;
 use super::net::Id;
 use super::socket::Socket;
-use crate::poller::{Interest, Ready};
+use crate::poller::{Interest, Report};
 use crate::socket::ListenOptions;
 
 /// What a simulated loop waits on.
@@ -55,30 +55,34 @@ impl Poller {
         self.net.lock().now()
     }
 
-    pub(crate) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn wait(
+        &self,
+        found: &mut Vec<Report>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         let mut net = self.net.lock();
         let outcome = net.fault(Call::Wait);
         net.progress();
-        let mut found = net.ready(self.id);
+        let mut ready = net.ready(self.id);
         if net.conditions.shuffled {
-            net.rng.shuffle(&mut found);
+            net.rng.shuffle(&mut ready);
         }
         let late = net.conditions.late_events;
         let may_sleep = timeout != Some(Duration::ZERO);
-        found.retain(|(_, event)| {
-            let now = !net.rng.chance(late) || (may_sleep && ready.is_empty());
+        ready.retain(|(_, report)| {
+            let now = !net.rng.chance(late) || (may_sleep && found.is_empty());
             if now {
-                ready.push(*event);
+                found.push(*report);
             }
             now
         });
         if self.one_shot {
-            for (id, _) in &found {
+            for (id, _) in &ready {
                 net.disarm(*id);
             }
         }
         let woken = self.woken.swap(false, Ordering::AcqRel);
-        if !ready.is_empty() || woken || outcome.is_err() {
+        if !found.is_empty() || woken || outcome.is_err() {
             return outcome;
         }
         match timeout {

@@ -4,7 +4,7 @@ use std::io;
 
 use super::conditions::Call;
 use super::net::{Id, Net};
-use crate::poller::{Interest, Ready};
+use crate::poller::{Interest, Ready, Report};
 
 /// What a poller was told to watch.
 pub(super) struct Watched {
@@ -55,17 +55,19 @@ impl Net {
     }
 
     /// What there is to report to this poller.
-    pub(super) fn ready(&self, poller: Id) -> Vec<(Id, Ready)> {
+    pub(super) fn ready(&self, poller: Id) -> Vec<(Id, Report)> {
         let watched = self.watched.iter().filter(|(_, it)| it.poller == poller);
-        let reported = watched.map(|(id, it)| (*id, self.look(*id, it)));
-        reported
-            .filter(|(_, ready)| ready.read || ready.write || ready.urgent)
+        watched
+            .filter_map(|(id, it)| {
+                let (key, ready) = (it.key, self.look(*id, it));
+                let any = ready.read || ready.write || ready.urgent;
+                any.then_some((*id, Report { key, ready }))
+            })
             .collect()
     }
 
     fn look(&self, id: Id, watched: &Watched) -> Ready {
         let mut ready = Ready::NOTHING;
-        ready.key = watched.key;
         // One-shot, and not armed again.
         if watched.interest == Interest::NONE {
             return ready;

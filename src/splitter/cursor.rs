@@ -11,8 +11,8 @@ use crate::terminator::{Kind, Needle};
 pub(super) struct Cursor {
     /// The bytes known to be content so far.
     pub(super) length: u64,
-    /// The bytes held back: so much of the terminator has been seen.
-    matched: usize,
+    /// The bytes held back: so much of the terminator has been seen, which is shorter than 4 GiB.
+    matched: u32,
     /// The same for dot blocks, whose terminator depends on what precedes it.
     line: Line,
 }
@@ -98,7 +98,7 @@ impl Cursor {
             }
             Kind::Crlf => match find_crlf(hay) {
                 Some(cr) => Step::end(cr, 2),
-                None => self.hold(hay, usize::from(hay.ends_with(b"\r"))),
+                None => self.past(hay),
             },
             Kind::Line => match find_lf(hay) {
                 Some((content, ending)) => Step::end(content, ending),
@@ -121,35 +121,40 @@ impl Cursor {
         }
     }
 
+    /// The step over `hay` where a search for CR LF, at the beginning of a record, went in vain.
+    pub(super) fn past(&mut self, hay: &[u8]) -> Step {
+        self.hold(hay, usize::from(hay.ends_with(b"\r")))
+    }
+
     /// All of `hay` is content but its last `held` bytes.
     fn hold(&mut self, hay: &[u8], held: usize) -> Step {
-        self.matched = held;
+        self.hold_back(held);
         Step::more(hay.len().saturating_sub(held), held)
     }
 
     /// The front of `hay` after `matched` bytes that were held back.
     fn carry(&mut self, needle: &Needle, hay: &[u8]) -> Step {
-        let held = self.matched;
+        let held = self.matched as usize;
+        let mut matched = held;
+        self.matched = 0;
         for (taken, &byte) in hay.iter().enumerate() {
             scanned(1);
-            if needle.bytes().get(self.matched) != Some(&byte) {
-                let still = needle.border(self.matched);
+            if needle.bytes().get(matched) != Some(&byte) {
+                let still = needle.border(matched);
                 if still > taken {
-                    let lead = self.matched - still;
-                    self.matched = still;
-                    return Step::lead(lead, taken);
+                    self.hold_back(still);
+                    return Step::lead(matched - still, taken);
                 }
                 // What may still match begins in `hay`, where the fast search finds it: going
                 // on here could release a byte at a time for the whole of it ("aab" in "aaa..").
-                self.matched = 0;
                 return Step::lead(held, 0);
             }
-            self.matched += 1;
-            if self.matched == needle.bytes().len() {
-                self.matched = 0;
+            matched += 1;
+            if matched == needle.bytes().len() {
                 return Step::end(0, taken + 1);
             }
         }
+        self.hold_back(matched);
         Step::more(0, hay.len())
     }
 
@@ -199,6 +204,10 @@ impl Cursor {
         Step::more(line, 1)
     }
 
+    fn hold_back(&mut self, bytes: usize) {
+        self.matched = bytes as u32;
+    }
+
     /// Back over a step's tail: nothing is matched yet where a terminator can begin.
     pub(super) fn rewind(&mut self) {
         self.matched = 0;
@@ -211,7 +220,7 @@ impl Cursor {
         match (kind, self.line) {
             (Kind::DotBlock, Line::Dot) => b".",
             (Kind::DotBlock, Line::DotCr) => b".\r",
-            _ => Self::lead(kind, self.matched),
+            _ => Self::lead(kind, self.matched as usize),
         }
     }
 
@@ -250,17 +259,30 @@ fn find_crlf(hay: &[u8]) -> Option<usize> {
 
 /// Whole lines of at most so many bytes.
 pub struct Lines {
-    pub(super) limit: u64,
+    limit: u64,
+    /// The last search went to the end of the input, in vain: it need not be made again.
+    pub(super) in_vain: bool,
 }
 
 impl Lines {
+    pub(super) fn of(limit: u64) -> Self {
+        Lines {
+            limit,
+            in_vain: false,
+        }
+    }
+
     /// The line at the front of `input`, if it is there whole, at the cost of little more than the
     /// search for it. `None` says nothing, but that the splitter has to look closer.
     #[inline]
-    pub fn next<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        let lf = memchr(b'\n', input);
-        scanned(lf.map_or(input.len(), |lf| lf + 1));
-        let (line, rest) = input.split_at_checked(lf? + 1)?;
+    pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        let Some(lf) = memchr(b'\n', input) else {
+            scanned(input.len());
+            self.in_vain = true;
+            return None;
+        };
+        scanned(lf + 1);
+        let (line, rest) = input.split_at_checked(lf + 1)?;
         let line = line.strip_suffix(b"\r\n")?;
         if line.len() as u64 > self.limit {
             return None;

@@ -1,5 +1,6 @@
 //! When a channel's deadlines pass: its clocks, and the one timer that looks at them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,26 +14,30 @@ use crate::timer::TimerId;
 pub(super) struct Timing {
     clocks: Clocks,
     /// The one timer of all its deadlines, and when it is due.
-    pub(super) timer: Option<(TimerId, Instant)>,
+    timer: Option<(TimerId, Instant)>,
 }
 
 impl Core {
     pub(crate) fn deadlines(&self) -> Deadlines {
-        let timing = self.timing.borrow();
-        timing
-            .as_ref()
-            .map_or_else(Deadlines::default, |timing| timing.clocks.deadlines())
+        let timing = self.timing.get();
+        timing.map_or_else(Deadlines::default, |timing| {
+            timing.borrow().clocks.deadlines()
+        })
     }
 
     pub(crate) fn set_deadlines(self: &Rc<Self>, deadlines: Deadlines) {
-        let timed = self.timing.borrow().is_some();
+        let timed = self.timing.get().is_some();
         if timed && self.home().is_some() {
             self.time(|clocks, now| clocks.set(deadlines, now));
         } else if timed || deadlines != Deadlines::default() {
             let clocks = Clocks::new(deadlines);
-            let timer = None;
-            self.timing
-                .replace(Some(Box::new(Timing { clocks, timer })));
+            let fresh = RefCell::new(Timing {
+                clocks,
+                timer: None,
+            });
+            if let Err(fresh) = self.timing.set(Box::new(fresh)) {
+                self.timing.get().inspect(|timing| timing.swap(&fresh));
+            }
             self.start_clocks();
             self.begin_midway();
         }
@@ -60,16 +65,17 @@ impl Core {
     /// Tells the clocks of something that happens now. Without deadlines there are none to tell.
     #[inline]
     pub(crate) fn time(&self, event: impl FnOnce(&mut Clocks, Instant)) {
-        if self.timing.borrow().is_some() {
+        if self.timing.get().is_some() {
             self.time_it(event);
         }
     }
 
     fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
         let Some(home) = self.home() else { return };
-        let Some(timing) = &mut *self.timing.borrow_mut() else {
+        let Some(timing) = self.timing.get() else {
             return;
         };
+        let timing = &mut *timing.borrow_mut();
         event(&mut timing.clocks, home.now());
         // Set earlier when it has to be, never later: when it is due it looks again.
         if let Some((when, _)) = timing.clocks.next()
@@ -90,6 +96,12 @@ impl Core {
         }
     }
 
+    /// Its clocks have nobody to tell any more.
+    pub(super) fn take_deadline_timer(&self) -> Option<TimerId> {
+        let (timer, _) = self.timing.get()?.borrow_mut().timer.take()?;
+        Some(timer)
+    }
+
     /// The deadline timer is due: has a deadline passed? If not, when to look again.
     pub(crate) fn look_at_clocks(self: &Rc<Self>, now: Instant) -> Option<Instant> {
         let passed = self.look(now)?;
@@ -104,8 +116,7 @@ impl Core {
     /// When to look again, or what has passed; the timer is not set any more if it is that, or if
     /// no clock runs.
     fn look(&self, now: Instant) -> Option<Result<Instant, Passed>> {
-        let mut timing = self.timing.borrow_mut();
-        let timing = timing.as_mut()?;
+        let timing = &mut *self.timing.get()?.borrow_mut();
         if !self.blocked.get() {
             timing.clocks.drained();
         }
