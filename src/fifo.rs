@@ -60,9 +60,9 @@ pub struct Fifo {
     high_water: usize,
     /// What waits beside the queue, and leaves it the less room.
     beside: usize,
-    /// The producer at the front has nothing for now.
+    /// The first producer has nothing for now.
     parked: bool,
-    /// It was told to go on while it was being asked.
+    /// It was told to go on since it was last asked.
     resumed: bool,
     /// Nothing more is taken: its close is queued, or the channel has ended.
     sealed: bool,
@@ -251,13 +251,17 @@ impl Fifo {
 
     /// Whether there is anything to do: bytes to send, a producer to ask, a mark to act on.
     pub fn is_actionable(&self) -> bool {
-        self.sent < self.head.len() || (!self.rest.is_empty() && !self.parked)
+        self.sent < self.head.len()
+            || match self.rest.front() {
+                Some(Item::Producer(_)) => !self.parked,
+                first => first.is_some(),
+            }
     }
 
     /// The producer at the front may have something again.
     pub fn resume(&mut self) {
         self.parked = false;
-        self.resumed = matches!(self.rest.front(), Some(Item::Asked));
+        self.resumed = true;
     }
 
     /// Empties the queue, but for its close. What was in it is handed out, to be dropped where
@@ -324,6 +328,15 @@ impl Fifo {
         self.high_water.saturating_sub(self.beside)
     }
 
+    /// How much producers may fill in. A few bytes behind them (the line that ends what they make)
+    /// take none of it, or they would be asked for a few bytes less than a turn sends, and a turn
+    /// would be two writes.
+    fn room(&self) -> usize {
+        self.mark()
+            .saturating_add(COPIED)
+            .saturating_sub(self.queued())
+    }
+
     fn at_hand(&self) -> usize {
         self.head.len() - self.sent
     }
@@ -369,7 +382,7 @@ impl Fifo {
                     self.rest.push_front(Item::Asked);
                     self.resumed = false;
                     let least = if self.beside == 0 { PIECE } else { COPIED };
-                    let room = self.mark().saturating_sub(self.queued()).max(least);
+                    let room = self.room().max(least);
                     return Front::Ask(producer, room.min(budget - self.at_hand()));
                 }
                 Item::Hook(hook) if nothing_before => return Front::Run(hook),
@@ -382,48 +395,72 @@ impl Fifo {
                 // A large push, or a mark or a parked producer that waits for what is before it.
                 item => {
                     self.rest.push_front(item);
-                    return Front::Send;
+                    return self.look_behind(budget);
                 }
             }
+        }
+    }
+
+    /// What is behind large pushes: a producer is asked for what the budget leaves, so that a chunk
+    /// of which the kernel took only a part and the next one are one write and not two.
+    fn look_behind(&mut self, budget: usize) -> Front {
+        let mut room = budget.saturating_sub(self.at_hand());
+        let first = self.rest.iter().position(|item| {
+            let bytes = match item {
+                Item::Small(data) => data.len(),
+                Item::Large(data) => data.len(),
+                _ => return true,
+            };
+            room = room.saturating_sub(bytes);
+            room == 0
+        });
+        if room == 0 || self.parked || self.queued() >= self.mark() {
+            return Front::Send;
+        }
+        match first.and_then(|at| self.rest.ask(at)) {
+            Some(producer) => {
+                self.resumed = false;
+                Front::Ask(producer, room.min(self.room()))
+            }
+            None => Front::Send,
         }
     }
 
     /// Takes a producer's answer; gives back what has to be dropped outside the borrow.
     fn answer(&mut self, producer: Box<dyn Producer>, more: More) -> Spent {
-        match self.rest.pop_front() {
-            Some(Item::Asked) => {}
-            // The queue was discarded meanwhile, and may have been filled anew.
-            other => {
-                if let Some(item) = other {
-                    self.rest.push_front(item);
-                }
-                return Spent(Some(producer), Some(more));
+        // If it is not there any more, the queue was discarded meanwhile.
+        let Some(at) = self.rest.asked() else {
+            return Spent(Some(producer), Some(more));
+        };
+        let chunk = match more {
+            More::Done => {
+                self.rest.remove(at);
+                return Spent(Some(producer), None);
             }
-        }
-        match more {
-            More::Done => return Spent(Some(producer), None),
             More::Pending => {
                 self.parked = !self.resumed;
-                self.rest.push_front(Item::Producer(producer));
+                Bytes::new()
             }
-            More::Chunk(chunk) if chunk.len() < COPIED => {
-                self.rest.push_front(Item::Producer(producer));
-                self.head.extend_from_slice(&chunk);
-                return Spent(None, Some(More::Chunk(chunk)));
-            }
-            More::Chunk(chunk) => {
-                self.rest.push_front(Item::Producer(producer));
-                self.behind += chunk.len();
-                self.rest.push_front(Item::Large(chunk));
-            }
+            More::Chunk(chunk) => chunk,
+        };
+        self.rest.replace(at, Item::Producer(producer));
+        if chunk.len() < COPIED && at == 0 {
+            self.head.extend_from_slice(&chunk);
+        } else if chunk.len() < COPIED {
+            self.behind += chunk.len();
+            self.rest.insert_small(at, &chunk);
+        } else {
+            self.behind += chunk.len();
+            self.rest.insert(at, Item::Large(chunk));
+            return Spent(None, None);
         }
-        Spent(None, None)
+        Spent(None, Some(More::Chunk(chunk)))
     }
 
     /// Takes the place of a producer that failed out of the queue.
     fn give_up(&mut self) {
-        if let Some(Item::Asked) = self.rest.front() {
-            self.rest.pop_front();
+        if let Some(at) = self.rest.asked() {
+            self.rest.remove(at);
         }
     }
 

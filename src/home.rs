@@ -42,7 +42,7 @@ use crate::told::{Escaped, told};
 const READ_BUFFER: usize = 64 * 1024;
 
 /// A buffer that has grown beyond this is freed rather than kept for the next connection.
-const SPARE: usize = 256 * 1024;
+const SPARE: usize = 2 * 1024 * 1024;
 
 /// How many waits may fail in a row before the poller counts as broken: some ten seconds' worth.
 /// One that fails for want of memory succeeds when there is some; one that never will must not spin.
