@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{ToSocketAddrs, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
+
+use socket2::TcpKeepalive;
 
 use crate::connecting::Connecting;
 use crate::deadlines::{Clocks, Deadlines};
@@ -12,7 +14,7 @@ use crate::error::{Close, Error, Result};
 use crate::home::Task;
 use crate::poller::Source;
 use crate::registry::ChannelId;
-use crate::socket::{ListenOptions, Socket};
+use crate::socket::{Fd, ListenOptions, Socket};
 use crate::state::{Broken, Core, Phase};
 use crate::timer::TimerId;
 use crate::{Addr, EventLoop};
@@ -83,17 +85,17 @@ impl Channel {
             .to_socket_addrs()
             .map_err(|error| Error::from(error).context("resolve the address to listen on"))?;
         let options = ListenOptions::default();
-        Channel::listen_with(addrs, |addr| Socket::listen(addr, &options))
+        Channel::listen_with(addrs, |addr| Fd::listen(addr, &options))
     }
 
     pub(crate) fn listen_with(
         addrs: impl IntoIterator<Item = std::net::SocketAddr>,
-        listen: impl Fn(std::net::SocketAddr) -> io::Result<Socket>,
+        listen: impl Fn(std::net::SocketAddr) -> io::Result<Fd>,
     ) -> Result<Self> {
         let mut failed = Error::new("no address to listen on");
         for addr in addrs {
             match listen(addr) {
-                Ok(socket) => return Ok(Channel::with_socket(socket, Phase::Listening)),
+                Ok(socket) => return Ok(Channel::with_fd(socket, Phase::Listening)),
                 Err(error) => failed = Error::from(error).context(format_args!("listen on {addr}")),
             }
         }
@@ -120,12 +122,16 @@ impl Channel {
         Ok(Channel::connecting(connecting))
     }
 
-    /// A channel for a socket that is connected or listens already: what `handle_accepted` got,
-    /// a `TcpStream`, a `TcpListener`, and on Unix a `UnixStream` or a `UnixListener`. The
-    /// socket is made non-blocking. As in asyncore, `handle_connect` is not called for it.
+    /// A channel for a socket that is connected or listens already, or for another descriptor that
+    /// can be waited for: what `handle_accepted` got, and whatever else a [`Socket`] is made from.
+    /// It is made non-blocking. As in asyncore, `handle_connect` is not called for it.
+    ///
+    /// A listening socket that was inherited is an `OwnedFd` or a `TcpListener` made from its number:
+    /// under systemd the first of `LISTEN_FDS` is 3.
     ///
     /// # Errors
-    /// When the socket can not be made non-blocking.
+    /// When it can not be made non-blocking, and for a regular file, which is always ready: push a
+    /// [`ReadProducer`](crate::ReadProducer) of it.
     pub fn adopt(socket: impl Into<Socket>) -> Result<Self> {
         let socket = socket.into();
         socket
@@ -139,13 +145,62 @@ impl Channel {
         Ok(channel)
     }
 
+    /// A channel for the datagrams that come to the first of these addresses that can be bound (UDP);
+    /// port 0 picks a free one. See [`recv_from`](Channel::recv_from) and
+    /// [`send_to`](Channel::send_to). Options (broadcast, multicast), and a peer of its own, are for
+    /// the [`UdpSocket`] that [`adopt`](Channel::adopt) takes.
+    ///
+    /// ```
+    /// use asynchat::{Channel, Dispatcher, Result};
+    ///
+    /// /// Sends each datagram back (RFC 862).
+    /// struct Echo { channel: Channel }
+    ///
+    /// impl Dispatcher for Echo {
+    ///     fn channel(&self) -> &Channel { &self.channel }
+    ///     fn handle_read(&mut self) -> Result {
+    ///         let mut buffer = [0; 65_536];
+    ///         let (count, peer) = self.channel.recv_from(&mut buffer)?;
+    ///         // A datagram that can not be sent is lost, as any can be.
+    ///         let _ = self.channel.send_to(&buffer[..count], &peer);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # fn main() -> Result {
+    /// asynchat::register(Echo { channel: Channel::bind("127.0.0.1:0")? })?;
+    /// # asynchat::close_all();
+    /// # asynchat::run()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When no address can be bound, with the address and the reason.
+    pub fn bind(addr: impl ToSocketAddrs) -> Result<Self> {
+        let addrs = addr
+            .to_socket_addrs()
+            .map_err(|error| Error::from(error).context("resolve the address to bind"))?;
+        let mut failed = Error::new("no address to bind");
+        for addr in addrs {
+            match UdpSocket::bind(addr) {
+                Ok(socket) => return Channel::adopt(socket),
+                Err(error) => failed = Error::from(error).context(format_args!("bind {addr}")),
+            }
+        }
+        Err(failed)
+    }
+
     /// For a socket that is non-blocking already.
     pub(crate) fn adopt_accepted(socket: Socket) -> Self {
-        let phase = match socket.is_listening() {
+        let (fd, output) = socket.into_halves();
+        let phase = match fd.is_listening() {
             true => Phase::Listening,
             false => Phase::Open,
         };
-        Channel::with_socket(socket, phase)
+        let channel = Channel::with_fd(fd, phase);
+        if let Some(output) = output {
+            channel.0.set_output(Source::new(*output));
+        }
+        channel
     }
 
     pub(crate) fn connecting(connecting: Connecting) -> Self {
@@ -154,8 +209,8 @@ impl Channel {
         Channel(Rc::new(core))
     }
 
-    fn with_socket(socket: Socket, phase: Phase) -> Self {
-        Channel(Rc::new(Core::new(Some(Source::new(socket)), phase)))
+    fn with_fd(fd: Fd, phase: Phase) -> Self {
+        Channel(Rc::new(Core::new(Some(Source::new(fd)), phase)))
     }
 
     /// Receives into `buffer` what is there: a count of bytes over zero, or 0 once the peer has
@@ -186,9 +241,33 @@ impl Channel {
     /// [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.0.refuse_chat("send")?;
-        let outcome = self.0.on_connected(|socket| socket.send(data));
+        let outcome = self.0.on_output(|output| output.send(data));
         let outcome = self.0.sent(outcome, data.len());
         self.0.note(&outcome, Broken::Sending);
+        outcome
+    }
+
+    /// Receives a datagram, and who sent it. What does not fit into `buffer` is lost: one has 65,507
+    /// bytes at most, over IPv4. No bytes are a datagram, too, and not the end of anything.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none, as [`recv`](Channel::recv). `Unsupported` on a channel of
+    /// something else than datagrams. An error that a callback passes on closes the channel: what
+    /// happened to one datagram is mostly no reason to.
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
+        self.0.recv_from(buffer)
+    }
+
+    /// Sends a datagram to this address: all of it or nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` as [`send`](Channel::send). `InvalidInput` for an address of another family.
+    /// Otherwise as [`recv_from`](Channel::recv_from). That it was sent does not say that it
+    /// arrives.
+    pub fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
+        let outcome = self.0.on_connected(|socket| socket.send_to(data, addr));
+        let outcome = self.0.sent(outcome, data.len());
+        self.0.touch();
         outcome
     }
 
@@ -219,7 +298,7 @@ impl Channel {
     /// # Errors
     /// `NotConnected` when it is closed or not up yet.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        self.0.on_connected(Socket::shutdown_write)
+        self.0.shutdown_write()
     }
 
     /// Stops reading, and delivering what has been read, until
@@ -247,14 +326,59 @@ impl Channel {
         if let Some(peer) = self.0.peer() {
             return Some(peer);
         }
-        let peer = self.0.on_socket(Socket::peer_addr).ok()?;
+        let peer = self.0.on_socket(Fd::peer_addr).ok()?;
         self.0.set_peer(peer.clone());
         Some(peer)
     }
 
     /// The address of this end, while the channel is open.
     pub fn local_addr(&self) -> Option<Addr> {
-        self.0.on_socket(Socket::local_addr).ok()
+        self.0.on_socket(Fd::local_addr).ok()
+    }
+
+    /// Whether small writes are sent at once instead of waiting for an acknowledgement
+    /// (TCP_NODELAY).
+    ///
+    /// # Errors
+    /// When it is closed, or no TCP connection.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.0.on_socket(|socket| socket.set_nodelay(on))
+    }
+
+    /// Has the system ask the peer, after so long a silence, whether it is still there (TCP
+    /// keep-alive); `None` turns that off. The system decides how often it asks before it gives the
+    /// connection up. For a peer that is there and says nothing see
+    /// [`set_idle_timeout`](Channel::set_idle_timeout).
+    ///
+    /// # Errors
+    /// When it is closed, or no TCP connection.
+    pub fn set_keepalive(&self, silence: Option<Duration>) -> io::Result<()> {
+        self.0.on_socket(|socket| {
+            socket.option((), |socket| match silence {
+                Some(time) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time)),
+                None => socket.set_keepalive(false),
+            })
+        })
+    }
+
+    /// How many bytes the system may hold that have come and not been received (SO_RCVBUF). It
+    /// rounds, and has bounds of its own; Linux doubles it for its book-keeping.
+    ///
+    /// # Errors
+    /// When it is closed, or no socket.
+    pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.0
+            .on_socket(|socket| socket.option((), |socket| socket.set_recv_buffer_size(bytes)))
+    }
+
+    /// How many bytes the system may hold that were sent and have not been acknowledged
+    /// (SO_SNDBUF), as [`set_recv_buffer_size`](Channel::set_recv_buffer_size).
+    ///
+    /// # Errors
+    /// When it is closed, or no socket.
+    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.0
+            .on_socket(|socket| socket.option((), |socket| socket.set_send_buffer_size(bytes)))
     }
 
     /// Its name in the loop, for [`EventLoop::chat`] and

@@ -10,7 +10,6 @@ use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, SLACK, Sink, pump};
 use crate::home::{Home, drop_each};
-use crate::socket::Socket;
 use crate::splitter::{Event, Splitter};
 use crate::state::Core;
 use crate::timer::TimerId;
@@ -419,13 +418,13 @@ struct ToSocket<'a>(&'a Rc<Core>);
 
 impl Sink for ToSocket<'_> {
     fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let outcome = self.0.on_connected(|socket| socket.send_gathered(parts));
+        let outcome = self.0.on_output(|output| output.send_gathered(parts));
         self.0
             .sent(outcome, parts.iter().map(|part| part.len()).sum())
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.on_connected(Socket::shutdown_write)
+        self.0.shutdown_write()
     }
 
     fn is_open(&self) -> bool {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::error::{Close, Error};
 use crate::home::Home;
 use crate::poller::Interest;
-use crate::socket::Socket;
+use crate::socket::Fd;
 use crate::state::{Core, Phase};
 
 /// What is left to try.
@@ -107,7 +107,7 @@ impl Core {
 
     fn attempt(self: &Rc<Self>, connecting: &mut Connecting, home: &Home) -> Attempt {
         if let Some(addr) = connecting.trying {
-            match self.on_socket(Socket::connected) {
+            match self.on_socket(Fd::connected) {
                 Ok(None) => return Attempt::UnderWay,
                 Ok(Some(peer)) => {
                     self.set_peer(peer);

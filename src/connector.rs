@@ -228,6 +228,11 @@ impl Connector {
             Place::Connected(socket) if socket.is_listening() => {
                 return Err(Error::new("the socket to talk through listens"));
             }
+            Place::Connected(socket) if !socket.is_stream() => {
+                return Err(Error::new(
+                    "records are cut from a stream: datagrams are for a Dispatcher",
+                ));
+            }
             Place::Connected(socket) => (Channel::adopt(socket)?, None),
             Place::To(Target(Named::Addrs(addrs))) if addrs.is_empty() => {
                 return Err(Error::new("no address to connect to"));

@@ -8,7 +8,7 @@ use crate::connecting::Progress;
 use crate::error::{Close, Error, Result};
 use crate::home::Home;
 use crate::poller::{Interest, Ready};
-use crate::socket::{Socket, is_protocol_error};
+use crate::socket::{Fd, Socket, is_protocol_error};
 use crate::state::{Broken, Core, Phase};
 use crate::timer::TimerId;
 use crate::told::{Escaped, told};
@@ -278,7 +278,7 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
         if core.is_ending() {
             break;
         }
-        match core.on_socket(Socket::accept) {
+        match core.on_socket(Fd::accept) {
             Ok((accepted, peer)) => {
                 home.counters.accepted.add(1);
                 if let Err(error) = listener.handle_accepted(accepted, peer) {

@@ -34,7 +34,7 @@ use polling::{Event, PollMode};
 
 #[cfg(feature = "sim")]
 use crate::sim;
-use crate::socket::{ListenOptions, Socket};
+use crate::socket::{Fd, ListenOptions};
 
 /// What a socket is watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,20 @@ impl Interest {
         read: false,
         write: false,
     };
+
+    pub(crate) fn only_read(self) -> Interest {
+        Interest {
+            write: false,
+            ..self
+        }
+    }
+
+    pub(crate) fn only_write(self) -> Interest {
+        Interest {
+            read: false,
+            ..self
+        }
+    }
 
     fn is_none(self) -> bool {
         self == Interest::NONE
@@ -177,18 +191,18 @@ impl Poller {
     }
 
     /// A new listening socket, where this poller can watch it.
-    pub(crate) fn listen(&self, addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    pub(crate) fn listen(&self, addr: SocketAddr, options: &ListenOptions) -> io::Result<Fd> {
         match self {
-            Poller::Kernel(_) => Socket::listen(addr, options),
+            Poller::Kernel(_) => Fd::listen(addr, options),
             #[cfg(feature = "sim")]
             Poller::Network(network) => Ok(network.listen(addr, options)?.into()),
         }
     }
 
     /// A new socket whose connection to `addr` is under way, where this poller can watch it.
-    pub(crate) fn connect(&self, addr: SocketAddr, nodelay: bool) -> io::Result<Socket> {
+    pub(crate) fn connect(&self, addr: SocketAddr, nodelay: bool) -> io::Result<Fd> {
         match self {
-            Poller::Kernel(_) => Socket::connect(addr, nodelay),
+            Poller::Kernel(_) => Fd::connect(addr, nodelay),
             #[cfg(feature = "sim")]
             Poller::Network(network) => Ok(network.connect(addr)?.into()),
         }
@@ -210,7 +224,7 @@ impl Poller {
     ///
     /// # Errors
     /// When one is simulated and the other is not, or of another network.
-    pub(crate) fn can_watch(&self, socket: &Socket) -> io::Result<()> {
+    pub(crate) fn can_watch(&self, socket: &Fd) -> io::Result<()> {
         match self {
             Poller::Kernel(_) => socket.of_kernel().map(drop),
             #[cfg(feature = "sim")]
@@ -265,7 +279,7 @@ impl std::os::fd::AsFd for Poller {
 
 /// A socket, and whether it is watched.
 pub(crate) struct Source {
-    socket: Socket,
+    socket: Fd,
     watched: Option<Watched>,
 }
 
@@ -276,14 +290,14 @@ struct Watched {
 }
 
 impl Source {
-    pub(crate) fn new(socket: Socket) -> Self {
+    pub(crate) fn new(socket: Fd) -> Self {
         Source {
             socket,
             watched: None,
         }
     }
 
-    pub(crate) fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Fd {
         &self.socket
     }
 
@@ -326,7 +340,7 @@ impl Source {
                 // go of either (`Drop for Source`). A source that is leaked leaks its socket as
                 // well, which then stays open and registered.
                 unsafe {
-                    kernel.poller.add_with_mode(source, event, kernel.mode)?;
+                    kernel.poller.add_with_mode(&*source, event, kernel.mode)?;
                 }
             }
             #[cfg(feature = "sim")]
@@ -356,7 +370,7 @@ impl Source {
         let deleted = match &*watched.poller {
             Poller::Kernel(kernel) => {
                 let source = self.socket.of_kernel();
-                source.and_then(|source| kernel.poller.delete(source))
+                source.and_then(|source| kernel.poller.delete(&*source))
             }
             #[cfg(feature = "sim")]
             Poller::Network(network) => {
@@ -379,11 +393,11 @@ impl Drop for Source {
 }
 
 impl Watched {
-    fn modify(&self, socket: &Socket, interest: Interest) -> io::Result<()> {
+    fn modify(&self, socket: &Fd, interest: Interest) -> io::Result<()> {
         match &*self.poller {
             Poller::Kernel(kernel) => {
                 let (source, event) = (socket.of_kernel()?, interest.event(self.key));
-                kernel.poller.modify_with_mode(source, event, kernel.mode)
+                kernel.poller.modify_with_mode(&*source, event, kernel.mode)
             }
             #[cfg(feature = "sim")]
             Poller::Network(network) => network.set_interest(socket.of_network()?, interest),

@@ -163,6 +163,14 @@ impl Registry {
         }
     }
 
+    /// The key it has, or a new one if it has none.
+    pub(crate) fn shared_poll_key(&mut self, id: ChannelId) -> usize {
+        match self.get(id) {
+            Some(slot) if slot.generation != NONE => key(id.slot, slot.generation),
+            _ => self.poll_key(id),
+        }
+    }
+
     /// Whose key it is, if it is not stale.
     pub(crate) fn by_key(&self, poll_key: usize) -> Option<ChannelId> {
         let slot = self.slots.get(poll_key & SLOT_MASK)?;

@@ -1,33 +1,50 @@
 //! The socket seam: what a channel asks of its socket, and who does it.
 //!
-//! It is the system (`socket/kernel.rs`), and that alone unless the feature `sim` is on: then an
+//! It is the system (`socket/kernel.rs`, and what is no stream socket in `socket/other.rs`), and that alone unless the feature `sim` is on: then an
 //! enum of one arm, which costs nothing. The other arm is a socket of the simulated network.
 
 mod kernel;
+mod other;
 
 pub(crate) use kernel::is_protocol_error;
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use socket2::SockRef;
 
 use crate::Addr;
 #[cfg(feature = "sim")]
 use crate::sim;
 
-/// A connected or listening socket on its way into a [`Channel`](crate::Channel).
+/// A socket, or another descriptor, on its way into a [`Channel`](crate::Channel).
 ///
 /// A [`Dispatcher`](crate::Dispatcher) that listens is handed one for each accepted connection.
-/// The types of the standard library convert into it; it is made non-blocking when a channel
-/// adopts it. Dropping it closes it.
+/// Whatever asyncore's `dispatcher` and `file_dispatcher` took converts into it: the sockets of the
+/// standard library (TCP, UDP, on Unix those of the Unix domain, abstract names too), and on Unix an
+/// [`OwnedFd`](std::os::fd::OwnedFd), a `File` that is a terminal, a serial line or a FIFO, a pipe, and
+/// the standard streams of a child process. It is made non-blocking when a channel adopts it.
+/// Dropping it closes it.
 ///
-/// ```no_run
+/// Options that a channel has no method for (multicast, broadcast) are set before:
+///
+/// ```
 /// # fn main() -> asynchat::Result {
-/// let stream = std::net::TcpStream::connect("127.0.0.1:7007")?;
-/// let channel = asynchat::Channel::adopt(stream)?;
+/// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// socket.set_broadcast(true)?;
+/// let channel = asynchat::Channel::adopt(socket)?;
+/// # drop(channel);
 /// # Ok(()) }
 /// ```
-pub struct Socket(Of);
+pub struct Socket {
+    fd: Fd,
+    /// Where output goes, if that is another.
+    output: Option<Box<Fd>>,
+}
+
+/// One descriptor of the system's, or one of the simulated network's.
+pub(crate) struct Fd(Of);
 
 enum Of {
     Kernel(kernel::Socket),
@@ -47,12 +64,63 @@ macro_rules! forward {
 }
 
 impl Socket {
+    /// One that receives from `input` and sends to `output`: standard input and output, the pipes to
+    /// and from a child, two FIFOs. [`shutdown_write`](crate::Channel::shutdown_write) closes `output`.
+    ///
+    /// ```
+    /// # #[cfg(unix)]
+    /// # fn main() -> asynchat::Result {
+    /// use std::process::{Command, Stdio};
+    ///
+    /// use asynchat::{Connector, Socket};
+    ///
+    /// let mut sort = Command::new("sort").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// let (Some(output), Some(input)) = (sort.stdin.take(), sort.stdout.take()) else {
+    ///     unreachable!("both are piped");
+    /// };
+    /// let chat = Connector::adopt(Socket::halves(input, output)).connect(|_| {
+    ///     |line: &[u8]| {
+    ///         println!("{}", String::from_utf8_lossy(line));
+    ///         Ok(())
+    ///     }
+    /// })?;
+    /// chat.set_terminator(asynchat::Terminator::line());
+    /// chat.push("water\ngold\n");
+    /// chat.shutdown_write();
+    /// asynchat::run()?;
+    /// sort.wait()?;
+    /// # Ok(()) }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    pub fn halves(input: impl Into<Socket>, output: impl Into<Socket>) -> Self {
+        let (input, output) = (input.into(), output.into());
+        Socket {
+            fd: input.fd,
+            output: Some(output.output.unwrap_or_else(|| Box::new(output.fd))),
+        }
+    }
+
+    /// This process's standard input and output, each duplicated: they stay open, and are
+    /// non-blocking until this is dropped, which others who have them (a shell) see as well.
+    ///
+    /// # Errors
+    /// When one of them is closed, or can not be duplicated.
+    #[cfg(unix)]
+    pub fn stdio() -> io::Result<Self> {
+        use std::os::fd::AsFd;
+        let input = io::stdin().as_fd().try_clone_to_owned()?;
+        let output = io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Socket::halves(input, output))
+    }
+
     /// The other end.
     ///
     /// # Errors
-    /// `NotConnected` when it is gone already, or the socket listens.
+    /// `NotConnected` when it is gone already, or the socket listens; another where there is no
+    /// other end that has an address.
     pub fn peer_addr(&self) -> io::Result<Addr> {
-        forward!(self, socket => socket.peer_addr())
+        self.fd.peer_addr()
     }
 
     /// This end.
@@ -60,7 +128,7 @@ impl Socket {
     /// # Errors
     /// When the system does not tell.
     pub fn local_addr(&self) -> io::Result<Addr> {
-        forward!(self, socket => socket.local_addr())
+        self.fd.local_addr()
     }
 
     /// Whether small writes are sent at once instead of waiting for an acknowledgement
@@ -70,17 +138,60 @@ impl Socket {
     /// # Errors
     /// When the socket is not a TCP one.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.fd.set_nodelay(on)
+    }
+
+    /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        self.fd.prepare()?;
+        self.output
+            .as_ref()
+            .map_or(Ok(()), |output| output.prepare())
+    }
+
+    pub(crate) fn into_halves(self) -> (Fd, Option<Box<Fd>>) {
+        (self.fd, self.output)
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        self.fd.is_listening()
+    }
+
+    /// Whether a chat can be on it.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.fd.is_stream()
+    }
+
+    pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
+        self.fd.send(data)
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        self.fd.shutdown_write()
+    }
+}
+
+impl Fd {
+    pub(crate) fn peer_addr(&self) -> io::Result<Addr> {
+        forward!(self, socket => socket.peer_addr())
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Addr> {
+        forward!(self, socket => socket.local_addr())
+    }
+
+    pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
         forward!(self, socket => socket.set_nodelay(on))
     }
 
     /// A new listening socket, of the system's.
     pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Self> {
-        Ok(Socket(Of::Kernel(kernel::Socket::listen(addr, options)?)))
+        Ok(Fd(Of::Kernel(kernel::Socket::listen(addr, options)?)))
     }
 
     /// A new socket, of the system's, whose connection to `addr` is under way.
     pub(crate) fn connect(addr: SocketAddr, nodelay: bool) -> io::Result<Self> {
-        Ok(Socket(Of::Kernel(kernel::Socket::connect(addr, nodelay)?)))
+        Ok(Fd(Of::Kernel(kernel::Socket::connect(addr, nodelay)?)))
     }
 
     /// The outcome of a connection under way: up with this peer, not known yet, or failed.
@@ -88,7 +199,6 @@ impl Socket {
         forward!(self, socket => socket.connected())
     }
 
-    /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         forward!(self, socket => socket.prepare())
     }
@@ -100,8 +210,49 @@ impl Socket {
     pub(crate) fn accept(&self) -> io::Result<(Socket, Addr)> {
         forward!(self, socket => {
             let (accepted, peer) = socket.accept()?;
-            Ok((accepted.into(), peer))
+            Ok((Fd::from(accepted).into(), peer))
         })
+    }
+
+    /// Sets or asks an option of the system's; a simulated socket has none, and says `simulated`.
+    pub(crate) fn option<T>(
+        &self,
+        simulated: T,
+        call: impl FnOnce(&socket2::Socket) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &self.0 {
+            Of::Kernel(socket) => call(&socket.view()),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => Ok(simulated),
+        }
+    }
+
+    /// Whether it is a stream of bytes, with an end, and no datagrams.
+    pub(crate) fn is_stream(&self) -> bool {
+        match &self.0 {
+            Of::Kernel(socket) => socket.is_stream(),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => true,
+        }
+    }
+
+    pub(crate) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
+        match &self.0 {
+            Of::Kernel(socket) => socket.recv_from(buffer),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub(crate) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
+        match &self.0 {
+            Of::Kernel(socket) => socket.send_to(data, addr),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => {
+                let _ = (data, addr);
+                Err(io::ErrorKind::Unsupported.into())
+            }
+        }
     }
 
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -135,9 +286,9 @@ impl Socket {
     ///
     /// # Errors
     /// When it is none of the system's.
-    pub(crate) fn of_kernel(&self) -> io::Result<&socket2::Socket> {
+    pub(crate) fn of_kernel(&self) -> io::Result<SockRef<'_>> {
         match &self.0 {
-            Of::Kernel(socket) => Ok(socket.source()),
+            Of::Kernel(socket) => Ok(socket.view()),
             #[cfg(feature = "sim")]
             Of::Network(_) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -164,47 +315,65 @@ impl Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        forward!(self, socket => socket.fmt(f))
+        forward!(&self.fd, socket => socket.fmt(f))
     }
 }
 
-impl From<kernel::Socket> for Socket {
+impl From<Fd> for Socket {
+    fn from(fd: Fd) -> Self {
+        Socket { fd, output: None }
+    }
+}
+
+impl From<kernel::Socket> for Fd {
     fn from(socket: kernel::Socket) -> Self {
-        Socket(Of::Kernel(socket))
+        Fd(Of::Kernel(socket))
+    }
+}
+
+#[cfg(feature = "sim")]
+impl From<sim::Socket> for Fd {
+    fn from(socket: sim::Socket) -> Self {
+        Fd(Of::Network(socket))
     }
 }
 
 #[cfg(feature = "sim")]
 impl From<sim::Socket> for Socket {
     fn from(socket: sim::Socket) -> Self {
-        Socket(Of::Network(socket))
+        Fd::from(socket).into()
     }
 }
 
-impl From<TcpStream> for Socket {
-    fn from(stream: TcpStream) -> Self {
-        kernel::Socket::of(stream, false).into()
-    }
+/// What converts, by way of the kernel's.
+macro_rules! from {
+    ($($type:ty => $make:path),* $(,)?) => {
+        $(impl From<$type> for Socket {
+            fn from(from: $type) -> Self {
+                Fd::from($make(from)).into()
+            }
+        })*
+    };
 }
 
-impl From<TcpListener> for Socket {
-    fn from(listener: TcpListener) -> Self {
-        kernel::Socket::of(listener, true).into()
-    }
+from! {
+    TcpStream => kernel::Socket::stream,
+    TcpListener => kernel::Socket::listener,
+    UdpSocket => kernel::Socket::udp,
 }
 
 #[cfg(unix)]
-impl From<std::os::unix::net::UnixStream> for Socket {
-    fn from(stream: std::os::unix::net::UnixStream) -> Self {
-        kernel::Socket::of(stream, false).into()
-    }
-}
-
-#[cfg(unix)]
-impl From<std::os::unix::net::UnixListener> for Socket {
-    fn from(listener: std::os::unix::net::UnixListener) -> Self {
-        kernel::Socket::of(listener, true).into()
-    }
+from! {
+    std::os::unix::net::UnixStream => kernel::Socket::stream,
+    std::os::unix::net::UnixListener => kernel::Socket::listener,
+    std::os::unix::net::UnixDatagram => kernel::Socket::unix_datagram,
+    std::os::fd::OwnedFd => kernel::Socket::descriptor,
+    std::fs::File => kernel::Socket::descriptor,
+    std::io::PipeReader => kernel::Socket::descriptor,
+    std::io::PipeWriter => kernel::Socket::descriptor,
+    std::process::ChildStdin => kernel::Socket::descriptor,
+    std::process::ChildStdout => kernel::Socket::descriptor,
+    std::process::ChildStderr => kernel::Socket::descriptor,
 }
 
 /// How a listening socket is made.

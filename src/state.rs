@@ -22,7 +22,7 @@ use crate::limits::Limits;
 use crate::places::Place;
 use crate::poller::{Interest, Poller, Ready, Source};
 use crate::registry::ChannelId;
-use crate::socket::Socket;
+use crate::socket::Fd;
 use crate::terminator::Terminator;
 use crate::timer::TimerId;
 use crate::told::Escaped;
@@ -120,12 +120,24 @@ pub(crate) struct Core {
 /// What a connection has none of for most of its life, in one place so that it costs nothing then.
 #[derive(Default)]
 struct Rare {
+    output: Output,
     connecting: Option<Box<Connecting>>,
     /// Why it is about to end; the first reason stands.
     ending: Option<Close>,
     /// The error that ended its sending side while there may still be something to receive.
     send_error: Option<io::Error>,
     timers: BTreeSet<TimerId>,
+}
+
+/// Where a channel's output goes.
+#[derive(Default)]
+enum Output {
+    /// Where its input comes from.
+    #[default]
+    Same,
+    Apart(Source),
+    /// It was shut down.
+    Ended,
 }
 
 /// The part of a channel's state that only layer 2 uses.
@@ -242,10 +254,7 @@ impl Core {
     }
 
     /// Makes a call on its socket, if it has one.
-    pub(crate) fn on_socket<T>(
-        &self,
-        call: impl FnOnce(&Socket) -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub(crate) fn on_socket<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match &*self.source.borrow() {
             Some(source) if !self.is_ending() => call(source.socket()),
             _ => Err(io::ErrorKind::NotConnected.into()),
@@ -253,13 +262,52 @@ impl Core {
     }
 
     /// Makes a call on its socket, if the connection is up.
-    pub(crate) fn on_connected<T>(
-        &self,
-        call: impl FnOnce(&Socket) -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub(crate) fn on_connected<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match self.phase.get() {
             Phase::Open => self.on_socket(call),
             _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Makes a call on where its output goes, if the connection is up.
+    pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
+        if let Some(rare) = self.rare.get()
+            && self.phase.get() == Phase::Open
+            && !self.is_ending()
+        {
+            match &rare.borrow().output {
+                Output::Same => {}
+                Output::Apart(output) => return call(output.socket()),
+                Output::Ended => return Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+        self.on_connected(call)
+    }
+
+    /// Its output goes elsewhere than where its input comes from.
+    pub(crate) fn set_output(&self, output: Source) {
+        self.rarely(|rare| rare.output = Output::Apart(output));
+    }
+
+    /// Ends the sending side. Of one with two descriptors, that is the end of the one.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        if let Some(rare) = self.rare.get()
+            && self.phase.get() == Phase::Open
+        {
+            let output = &mut rare.borrow_mut().output;
+            if !matches!(output, Output::Same) {
+                *output = Output::Ended;
+                return Ok(());
+            }
+        }
+        self.on_connected(Fd::shutdown_write)
+    }
+
+    /// Whether its input is a stream of bytes, which has an end.
+    pub(crate) fn is_stream(&self) -> bool {
+        match &*self.source.borrow() {
+            Some(source) => source.socket().is_stream(),
+            None => true,
         }
     }
 
@@ -275,20 +323,37 @@ impl Core {
     /// When it can not.
     pub(crate) fn can_be_watched(&self, poller: &Poller) -> io::Result<()> {
         match &*self.source.borrow() {
-            Some(source) => poller.can_watch(source.socket()),
-            None => Ok(()),
+            Some(source) => poller.can_watch(source.socket())?,
+            None => return Ok(()),
+        }
+        match self.rare.get().map(|rare| rare.borrow()).as_deref() {
+            Some(Rare {
+                output: Output::Apart(output),
+                ..
+            }) => poller.can_watch(output.socket()),
+            _ => Ok(()),
         }
     }
 
     /// Receives, and remembers the end of it.
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.on_connected(|socket| socket.recv(buffer))?;
-        if count == 0 && !buffer.is_empty() {
+        if count == 0 && !buffer.is_empty() && self.is_stream() {
             self.eof.set(true);
         }
         self.bytes_in.set(self.bytes_in.get() + count as u64);
         self.time(Clocks::moved);
         Ok(count)
+    }
+
+    /// Receives a datagram.
+    pub(crate) fn recv_from(self: &Rc<Self>, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
+        let received = self.on_connected(|socket| socket.recv_from(buffer));
+        self.touch();
+        let (count, peer) = received?;
+        self.bytes_in.set(self.bytes_in.get() + count as u64);
+        self.time(Clocks::moved);
+        Ok((count, peer))
     }
 
     /// A chat's socket belongs to its splitter and its queue.
@@ -304,6 +369,7 @@ impl Core {
     pub(crate) fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Broken) {
         if let Err(error) = outcome
             && error.kind() != io::ErrorKind::WouldBlock
+            && self.is_stream()
         {
             self.broken.set(Some(side));
         }
@@ -323,7 +389,7 @@ impl Core {
     }
 
     /// Puts another socket in the place of the one before: the next address of a connection.
-    pub(crate) fn replace_socket(&self, socket: Option<Socket>) {
+    pub(crate) fn replace_socket(&self, socket: Option<Fd>) {
         self.source.replace(socket.map(Source::new));
     }
 
@@ -472,6 +538,14 @@ impl Core {
         let Some(source) = &mut *self.source.borrow_mut() else {
             return Ok(());
         };
+        if let Some(rare) = self.rare.get()
+            && let Output::Apart(output) = &mut rare.borrow_mut().output
+        {
+            // One key for both: a new one for the one would make that of the other stale.
+            let key = || home.registry.borrow_mut().shared_poll_key(self.id.get());
+            source.watch(&home.poller, interest.only_read(), key)?;
+            return output.watch(&home.poller, interest.only_write(), key);
+        }
         let key = || home.registry.borrow_mut().poll_key(self.id.get());
         source.watch(&home.poller, interest, key)
     }
@@ -481,6 +555,11 @@ impl Core {
         self.wakeups.set(self.wakeups.get() + 1);
         if let Some(source) = &mut *self.source.borrow_mut() {
             source.reported();
+        }
+        if let Some(rare) = self.rare.get()
+            && let Output::Apart(output) = &mut rare.borrow_mut().output
+        {
+            output.reported();
         }
     }
 

@@ -74,7 +74,10 @@ impl Home {
         if time.is_zero() || socket.shutdown_write().is_err() {
             return;
         }
-        let core = Rc::new(Core::new(Some(Source::new(socket)), Phase::Open));
+        let core = Rc::new(Core::new(
+            Some(Source::new(socket.into_halves().0)),
+            Phase::Open,
+        ));
         let lingering = Box::new(Lingering::new(&core));
         let handler = TypeId::of::<Lingering>;
         let mut registry = self.registry.borrow_mut();

@@ -5,37 +5,87 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
+#[cfg(unix)]
+use std::{fs::File, os::fd::OwnedFd, os::unix::net::UnixDatagram};
 
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::ListenOptions;
+use super::other::Datagram;
+#[cfg(unix)]
+use super::other::{Descriptor, is_socket};
 use crate::Addr;
 
-/// A socket of the system's.
-pub(super) struct Socket {
-    inner: socket2::Socket,
-    listening: bool,
+/// A descriptor of the system's.
+pub(super) enum Socket {
+    Stream(socket2::Socket),
+    Listener(socket2::Socket),
+    Datagram(Datagram),
+    #[cfg(unix)]
+    Descriptor(Descriptor),
 }
 
 impl Socket {
-    /// One that was made elsewhere.
-    pub(super) fn of(socket: impl Into<socket2::Socket>, listening: bool) -> Self {
-        let inner = socket.into();
-        Socket { inner, listening }
+    pub(super) fn stream(socket: impl Into<socket2::Socket>) -> Self {
+        Socket::Stream(socket.into())
+    }
+
+    pub(super) fn listener(socket: impl Into<socket2::Socket>) -> Self {
+        Socket::Listener(socket.into())
+    }
+
+    pub(super) fn udp(socket: UdpSocket) -> Self {
+        Socket::Datagram(Datagram::Udp(socket))
+    }
+
+    #[cfg(unix)]
+    pub(super) fn unix_datagram(socket: UnixDatagram) -> Self {
+        Socket::Datagram(Datagram::Unix(socket))
+    }
+
+    /// Whatever it is: an inherited descriptor says so itself.
+    #[cfg(unix)]
+    pub(super) fn descriptor(fd: impl Into<OwnedFd>) -> Self {
+        let file = File::from(fd.into());
+        let (is_socket, fd) = (is_socket(&file), OwnedFd::from(file));
+        if !is_socket {
+            return Socket::Descriptor(Descriptor::new(fd));
+        }
+        let socket = socket2::Socket::from(fd);
+        let is = |kind: Type| socket.r#type().is_ok_and(|it| it == kind);
+        let inet = socket
+            .local_addr()
+            .is_ok_and(|addr| addr.as_socket().is_some());
+        match () {
+            () if is(Type::DGRAM) && inet => Socket::udp(socket.into()),
+            () if is(Type::DGRAM) => Socket::unix_datagram(socket.into()),
+            () if listens(&socket) => Socket::Listener(socket),
+            () => Socket::Stream(socket),
+        }
+    }
+
+    /// A view of it as a socket: for its addresses and options, and for the poller.
+    pub(super) fn view(&self) -> SockRef<'_> {
+        match self {
+            Socket::Stream(socket) | Socket::Listener(socket) => SockRef::from(socket),
+            Socket::Datagram(socket) => socket.view(),
+            #[cfg(unix)]
+            Socket::Descriptor(descriptor) => descriptor.view(),
+        }
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<Addr> {
-        self.inner.peer_addr().map(|addr| Addr::from_sock(&addr))
+        self.view().peer_addr().map(|addr| Addr::from_sock(&addr))
     }
 
     pub(super) fn local_addr(&self) -> io::Result<Addr> {
-        self.inner.local_addr().map(|addr| Addr::from_sock(&addr))
+        self.view().local_addr().map(|addr| Addr::from_sock(&addr))
     }
 
     pub(super) fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.inner.set_tcp_nodelay(on)
+        self.view().set_tcp_nodelay(on)
     }
 
     /// A new listening socket.
@@ -56,10 +106,7 @@ impl Socket {
         inner.set_tcp_nodelay(options.nodelay)?;
         inner.bind(&addr.into())?;
         inner.listen(options.backlog)?;
-        Ok(Socket {
-            inner,
-            listening: true,
-        })
+        Ok(Socket::Listener(inner))
     }
 
     /// A new socket whose connection to `addr` is under way.
@@ -71,25 +118,23 @@ impl Socket {
             Err(error) if connecting(&error) => {}
             Err(error) => return Err(error),
         }
-        Ok(Socket {
-            inner,
-            listening: false,
-        })
+        Ok(Socket::Stream(inner))
     }
 
     /// The outcome of a connection under way: up with this peer, not known yet, or failed.
     pub(super) fn connected(&self) -> io::Result<Option<Addr>> {
-        if let Some(error) = self.inner.take_error()? {
+        let socket = self.view();
+        if let Some(error) = socket.take_error()? {
             return Err(error);
         }
-        let peer = match self.inner.peer_addr() {
+        let peer = match socket.peer_addr() {
             Ok(peer) => peer,
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(None),
             Err(error) => return Err(error),
         };
         // A port in the ephemeral range that nobody listens on can be handed to the very socket
         // that connects to it (simultaneous open, RFC 9293 3.5): it then talks to itself.
-        if self.inner.local_addr()? == peer {
+        if socket.local_addr()? == peer {
             return Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 "the socket connected to itself: nobody listens on that port",
@@ -100,22 +145,57 @@ impl Socket {
 
     /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
     pub(super) fn prepare(&self) -> io::Result<()> {
-        self.inner.set_nonblocking(true)?;
-        sending::no_sigpipe(&self.inner)
+        match self {
+            Socket::Stream(socket) | Socket::Listener(socket) => {
+                socket.set_nonblocking(true)?;
+                sending::no_sigpipe(socket)
+            }
+            Socket::Datagram(socket) => socket.view().set_nonblocking(true),
+            #[cfg(unix)]
+            Socket::Descriptor(descriptor) => descriptor.prepare(),
+        }
     }
 
     pub(super) fn is_listening(&self) -> bool {
-        self.listening
+        matches!(self, Socket::Listener(_))
+    }
+
+    /// Whether it is a stream of bytes, with an end.
+    pub(super) fn is_stream(&self) -> bool {
+        match self {
+            Socket::Stream(_) => true,
+            Socket::Listener(_) | Socket::Datagram(_) => false,
+            #[cfg(unix)]
+            Socket::Descriptor(_) => true,
+        }
     }
 
     pub(super) fn accept(&self) -> io::Result<(Socket, Addr)> {
-        let (inner, peer) = accepting::accept(&self.inner)?;
-        let listening = false;
-        Ok((Socket { inner, listening }, peer))
+        let (accepted, peer) = accepting::accept(&self.view())?;
+        Ok((Socket::Stream(accepted), peer))
     }
 
     pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| (&self.inner).read(buffer))
+        retry(|| match self {
+            Socket::Stream(socket) | Socket::Listener(socket) => (&*socket).read(buffer),
+            Socket::Datagram(socket) => socket.recv(buffer),
+            #[cfg(unix)]
+            Socket::Descriptor(descriptor) => descriptor.recv(buffer),
+        })
+    }
+
+    pub(super) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
+        match self {
+            Socket::Datagram(socket) => retry(|| socket.recv_from(buffer)),
+            _ => Err(no_datagrams()),
+        }
+    }
+
+    pub(super) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
+        match self {
+            Socket::Datagram(socket) => retry(|| socket.send_to(data, addr)),
+            _ => Err(no_datagrams()),
+        }
     }
 
     /// Throws the urgent byte away, if there is one: left where it is, it would wake the loop
@@ -123,39 +203,58 @@ impl Socket {
     pub(super) fn drop_out_of_band(&self) {
         let mut byte = [std::mem::MaybeUninit::new(0)];
         // It fails when nothing is there any more (the handler took it): that is the aim.
-        let _ = self.inner.recv_out_of_band(&mut byte);
+        let _ = self.view().recv_out_of_band(&mut byte);
     }
 
     pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        retry(|| sending::send(&self.inner, data))
+        retry(|| match self {
+            Socket::Stream(socket) | Socket::Listener(socket) => sending::send(socket, data),
+            Socket::Datagram(socket) => socket.send(data),
+            #[cfg(unix)]
+            Socket::Descriptor(descriptor) => descriptor.send(data),
+        })
     }
 
     pub(super) fn send_gathered(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match parts {
-            [only] => self.send(only),
-            parts => retry(|| sending::send_gathered(&self.inner, parts)),
+        match (self, parts) {
+            (_, [only]) => self.send(only),
+            #[cfg(unix)]
+            (Socket::Descriptor(descriptor), parts) => retry(|| descriptor.send_gathered(parts)),
+            (_, parts) => retry(|| sending::send_gathered(&self.view(), parts)),
         }
     }
 
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
-        self.inner.shutdown(std::net::Shutdown::Write)
+        self.view().shutdown(std::net::Shutdown::Write)
     }
 
     /// Makes the close to come a reset: what is queued in the kernel is thrown away.
     pub(super) fn reset_on_close(&self) -> io::Result<()> {
-        self.inner.set_linger(Some(Duration::ZERO))
-    }
-
-    /// What the poller registers.
-    pub(super) fn source(&self) -> &socket2::Socket {
-        &self.inner
+        self.view().set_linger(Some(Duration::ZERO))
     }
 }
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        self.view().fmt(f)
     }
+}
+
+fn no_datagrams() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "the socket is not one of datagrams",
+    )
+}
+
+/// Whether an inherited socket listens.
+#[cfg(unix)]
+fn listens(socket: &socket2::Socket) -> bool {
+    #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
+    return socket.is_listener().unwrap_or(false);
+    // Where the system does not tell: it is connected to nobody.
+    #[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
+    return socket.peer_addr().is_err();
 }
 
 fn tcp(addr: SocketAddr) -> io::Result<socket2::Socket> {
@@ -175,7 +274,7 @@ fn connecting(error: &io::Error) -> bool {
 }
 
 /// A signal may interrupt a call before it moved anything: then it is made again.
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -327,7 +426,7 @@ mod tests {
             Ok(()) => {}
             Err(error) => assert!(connecting(&error), "{error}"),
         }
-        let outcome = Socket::of(inner, false).connected();
+        let outcome = Socket::Stream(inner).connected();
         let refused = Some(io::ErrorKind::ConnectionRefused);
         assert_eq!(outcome.err().map(|error| error.kind()), refused);
     }

@@ -1,0 +1,178 @@
+//! What is no socket with a stream: datagrams, and on Unix the descriptors that are no sockets.
+
+#[cfg(unix)]
+pub(super) use descriptor::Descriptor;
+
+use std::io;
+use std::net::UdpSocket;
+
+use socket2::SockRef;
+
+use crate::Addr;
+
+/// A socket of datagrams.
+pub(super) enum Datagram {
+    Udp(UdpSocket),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixDatagram),
+}
+
+impl Datagram {
+    pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Datagram::Udp(socket) => socket.recv(buffer),
+            #[cfg(unix)]
+            Datagram::Unix(socket) => socket.recv(buffer),
+        }
+    }
+
+    /// What an earlier datagram to somebody else has come to (an ICMP message: ECONNREFUSED, on
+    /// Windows WSAECONNRESET) is nothing that the next one's receiver can act on.
+    pub(super) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
+        match self {
+            Datagram::Udp(socket) => loop {
+                match socket.recv_from(buffer) {
+                    Err(error) if is_of_another(&error) => {
+                        tracing::debug!(%error, "a datagram sent before did not arrive");
+                    }
+                    outcome => return outcome.map(|(count, peer)| (count, peer.into())),
+                }
+            },
+            #[cfg(unix)]
+            Datagram::Unix(socket) => {
+                let (count, peer) = socket.recv_from(buffer)?;
+                Ok((count, Addr::Unix(peer.as_pathname().map(Into::into))))
+            }
+        }
+    }
+
+    pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Datagram::Udp(socket) => socket.send(data),
+            #[cfg(unix)]
+            Datagram::Unix(socket) => socket.send(data),
+        }
+    }
+
+    pub(super) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
+        match (self, addr) {
+            (Datagram::Udp(socket), Addr::Inet(addr)) => match socket.send_to(data, addr) {
+                // Told now, of one sent before; it is told once.
+                Err(error) if is_of_another(&error) => socket.send_to(data, addr),
+                outcome => outcome,
+            },
+            #[cfg(unix)]
+            (Datagram::Unix(socket), Addr::Unix(Some(path))) => socket.send_to(data, path),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an address of another family than the socket's, or one without a name",
+            )),
+        }
+    }
+
+    pub(super) fn view(&self) -> SockRef<'_> {
+        match self {
+            Datagram::Udp(socket) => SockRef::from(socket),
+            #[cfg(unix)]
+            Datagram::Unix(socket) => SockRef::from(socket),
+        }
+    }
+}
+
+fn is_of_another(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(unix)]
+mod descriptor {
+    use std::cell::Cell;
+    use std::fs::{File, FileType};
+    use std::io::{self, IoSlice};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::FileTypeExt;
+
+    use socket2::SockRef;
+
+    /// A pipe, a terminal, a serial line: what is read and written like a file, and waited for like
+    /// a socket.
+    pub(in super::super) struct Descriptor {
+        fd: OwnedFd,
+        /// It blocked before a channel adopted it, and is to block again afterwards: a terminal is
+        /// shared with the shell that started the program.
+        blocked: Cell<bool>,
+    }
+
+    /// What a descriptor is, as far as waiting for it goes.
+    pub(in super::super) fn is_socket(file: &File) -> bool {
+        file_type(file).is_some_and(|kind| kind.is_socket())
+    }
+
+    fn file_type(file: &File) -> Option<FileType> {
+        Some(file.metadata().ok()?.file_type())
+    }
+
+    impl Descriptor {
+        pub(in super::super) fn new(fd: OwnedFd) -> Self {
+            let blocked = Cell::new(false);
+            Descriptor { fd, blocked }
+        }
+
+        /// # Errors
+        /// When it is a file that is always ready, which no poller takes (epoll: EPERM), or takes
+        /// and then always reports.
+        pub(in super::super) fn prepare(&self) -> io::Result<()> {
+            let file = File::from(self.fd.try_clone()?);
+            if file_type(&file)
+                .is_some_and(|it| it.is_file() || it.is_dir() || it.is_block_device())
+            {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a regular file is always ready, there is nothing to wait for: \
+                     read it where it is needed, or push a ReadProducer of it",
+                ));
+            }
+            let view = self.view();
+            if !view.nonblocking()? {
+                view.set_nonblocking(true)?;
+                self.blocked.set(true);
+            }
+            Ok(())
+        }
+
+        pub(in super::super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+            match rustix::io::read(&self.fd, buffer) {
+                // The other side of a pseudo-terminal is closed: its end of file, on Linux.
+                Err(rustix::io::Errno::IO) => Ok(0),
+                outcome => Ok(outcome?),
+            }
+        }
+
+        // A pipe has no way to be told not to raise SIGPIPE; the Rust runtime ignores the signal
+        // unless a program says otherwise.
+        pub(in super::super) fn send(&self, data: &[u8]) -> io::Result<usize> {
+            Ok(rustix::io::write(&self.fd, data)?)
+        }
+
+        pub(in super::super) fn send_gathered(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+            Ok(rustix::io::writev(&self.fd, parts)?)
+        }
+
+        pub(in super::super) fn view(&self) -> SockRef<'_> {
+            SockRef::from(&self.fd)
+        }
+    }
+
+    impl Drop for Descriptor {
+        fn drop(&mut self) {
+            if self.blocked.get()
+                && let Err(error) = self.view().set_nonblocking(false)
+            {
+                tracing::debug!(%error, "a descriptor stays non-blocking");
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+pub(super) use descriptor::is_socket;
