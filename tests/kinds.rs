@@ -1,0 +1,414 @@
+//! What a channel can be of besides a TCP socket: datagrams, pipes, inherited descriptors, input and
+//! output on two of them.
+
+mod common;
+
+use std::cell::RefCell;
+use std::net::UdpSocket;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{Addr, Channel, Close, Connector, Dispatcher, EventLoop, Result};
+use common::{DEADLINE, idle, new_loop, run_until};
+
+/// Sends each datagram back to where it came from.
+struct Echo {
+    channel: Channel,
+    heard: Rc<RefCell<Vec<(Vec<u8>, Addr)>>>,
+}
+
+impl Dispatcher for Echo {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    fn handle_read(&mut self) -> Result {
+        let mut buffer = [0; 65_536];
+        let (count, peer) = self.channel.recv_from(&mut buffer)?;
+        let data = buffer[..count].to_vec();
+        let _ = self.channel.send_to(&data, &peer);
+        self.heard.borrow_mut().push((data, peer));
+        Ok(())
+    }
+}
+
+type Heard = Rc<RefCell<Vec<(Vec<u8>, Addr)>>>;
+
+fn echo(event_loop: &EventLoop, channel: Channel) -> (Channel, Heard) {
+    let heard = Heard::default();
+    let echo = Echo {
+        channel: channel.clone(),
+        heard: Rc::clone(&heard),
+    };
+    event_loop.register(echo).unwrap();
+    (channel, heard)
+}
+
+fn client(at: &str) -> UdpSocket {
+    let client = UdpSocket::bind(at).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client
+}
+
+fn datagrams_come_and_go(at: &str) {
+    let event_loop = new_loop();
+    let (channel, heard) = echo(&event_loop, Channel::bind(at).unwrap());
+    let addr = channel.local_addr().unwrap().inet().unwrap();
+    let client = client(at);
+    // Nothing is a datagram, too; and one that fills what UDP has.
+    let large = vec![b'x'; 60_000];
+    for data in [b"first".as_slice(), b"", b"second", &large] {
+        client.send_to(data, addr).unwrap();
+    }
+    run_until(&event_loop, || heard.borrow().len() == 4);
+    let from = Addr::from(client.local_addr().unwrap());
+    for (n, data) in [b"first".as_slice(), b"", b"second", &large]
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(heard.borrow()[n], (data.to_vec(), from.clone()));
+        let mut buffer = [0; 65_536];
+        assert_eq!(client.recv_from(&mut buffer).unwrap(), (data.len(), addr));
+        assert_eq!(&buffer[..data.len()], data);
+    }
+    assert!(channel.is_open());
+}
+
+#[test]
+fn datagrams_over_ipv4() {
+    datagrams_come_and_go("127.0.0.1:0");
+}
+
+#[test]
+fn datagrams_over_ipv6() {
+    datagrams_come_and_go("[::1]:0");
+}
+
+/// Linux tells of the ICMP message at the next call on a connected socket; an unconnected one is
+/// told nothing. A server that has answered somebody who is gone must go on.
+#[test]
+fn a_client_that_is_gone_does_not_end_the_channel() {
+    let event_loop = new_loop();
+    let (channel, heard) = echo(&event_loop, Channel::bind("127.0.0.1:0").unwrap());
+    let addr = channel.local_addr().unwrap().inet().unwrap();
+    for round in 1..=20 {
+        let leaves = client("127.0.0.1:0");
+        leaves.send_to(b"bye", addr).unwrap();
+        drop(leaves);
+        run_until(&event_loop, || heard.borrow().len() == round);
+    }
+    assert!(channel.is_open());
+}
+
+#[test]
+fn a_connected_socket_of_datagrams_has_send_and_recv() {
+    struct Asks(Channel, Rc<RefCell<Vec<u8>>>);
+    impl Dispatcher for Asks {
+        fn channel(&self) -> &Channel {
+            &self.0
+        }
+        fn handle_read(&mut self) -> Result {
+            let mut buffer = [0; 100];
+            let count = self.0.recv(&mut buffer)?;
+            self.1.borrow_mut().extend(&buffer[..count]);
+            Ok(())
+        }
+    }
+    let event_loop = new_loop();
+    let far = client("127.0.0.1:0");
+    let near = UdpSocket::bind("127.0.0.1:0").unwrap();
+    near.connect(far.local_addr().unwrap()).unwrap();
+    let channel = Channel::adopt(near).unwrap();
+    let said = Rc::new(RefCell::new(Vec::new()));
+    let asks = Asks(channel.clone(), Rc::clone(&said));
+    event_loop.register(asks).unwrap();
+    assert_eq!(
+        channel.peer_addr(),
+        Some(Addr::from(far.local_addr().unwrap()))
+    );
+    channel.send(b"what is it?").unwrap();
+    let mut buffer = [0; 100];
+    let (count, from) = far.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], b"what is it?");
+    far.send_to(b"", from).unwrap();
+    far.send_to(b"gold", from).unwrap();
+    run_until(&event_loop, || *said.borrow() == b"gold");
+    assert!(channel.is_open());
+}
+
+#[test]
+fn datagrams_are_not_for_a_chat() {
+    let event_loop = new_loop();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let outcome = Connector::adopt(socket).connect_on(&event_loop, |_| |_: &[u8]| Ok(()));
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("datagrams are for a Dispatcher"), "{error}");
+}
+
+#[test]
+fn a_stream_has_no_datagrams() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let channel = Channel::adopt(stream).unwrap();
+    let error = channel.recv_from(&mut [0; 10]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+    let nobody = Addr::from(listener.local_addr().unwrap());
+    let error = channel.send_to(b"x", &nobody).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+}
+
+#[test]
+fn options_of_a_live_channel() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let view = stream.try_clone().unwrap();
+    let view = socket2::SockRef::from(&view);
+    let channel = Channel::adopt(stream).unwrap();
+    channel.set_nodelay(true).unwrap();
+    channel
+        .set_keepalive(Some(Duration::from_secs(77)))
+        .unwrap();
+    assert!(view.tcp_nodelay().unwrap() && view.keepalive().unwrap());
+    channel.set_keepalive(None).unwrap();
+    assert!(!view.keepalive().unwrap());
+    channel.set_recv_buffer_size(50_000).unwrap();
+    channel.set_send_buffer_size(60_000).unwrap();
+    assert!((50_000..=100_000).contains(&view.recv_buffer_size().unwrap()));
+    assert!((60_000..=120_000).contains(&view.send_buffer_size().unwrap()));
+    channel.close();
+    assert!(channel.set_nodelay(false).is_err());
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::process::{Command, Stdio};
+
+    use asynchat::{Server, Socket, Terminator};
+    use common::{Log, run_to_end};
+
+    use super::*;
+
+    #[test]
+    fn datagrams_of_the_unix_domain() {
+        let event_loop = new_loop();
+        let dir = tempfile::tempdir().unwrap();
+        let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+        let channel = Channel::adopt(UnixDatagram::bind(&here).unwrap()).unwrap();
+        let (channel, heard) = echo(&event_loop, channel);
+        let client = UnixDatagram::bind(&there).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.send_to(b"<13>a line of a log", &here).unwrap();
+        run_until(&event_loop, || heard.borrow().len() == 1);
+        let expected = (b"<13>a line of a log".to_vec(), Addr::Unix(Some(there)));
+        assert_eq!(heard.borrow()[0], expected);
+        let mut buffer = [0; 100];
+        let count = client.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"<13>a line of a log");
+        let error = channel
+            .send_to(
+                b"x",
+                &Addr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
+            )
+            .unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_listener_with_an_abstract_name() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::SocketAddr;
+        let event_loop = new_loop();
+        let name = format!("asynchat-{}", std::process::id());
+        let addr = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let listener = UnixListener::bind_addr(&addr).unwrap();
+        let log = Log::default();
+        let _listener = Server::adopt(listener)
+            .listen_on(&event_loop, log.session())
+            .unwrap();
+        let mut client = UnixStream::connect_addr(&addr).unwrap();
+        client.write_all(b"hello\r\n").unwrap();
+        run_until(&event_loop, || log.count("record hello") == 1);
+    }
+
+    /// As from systemd: the descriptor says what it is.
+    #[test]
+    fn inherited_descriptors_say_what_they_are() {
+        let event_loop = new_loop();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let log = Log::default();
+        let _listener = Server::adopt(OwnedFd::from(listener))
+            .listen_on(&event_loop, log.session())
+            .unwrap();
+        let mut client = std::net::TcpStream::connect(addr).unwrap();
+        client.write_all(b"hello\r\n").unwrap();
+        run_until(&event_loop, || log.count("record hello") == 1);
+
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = datagrams.local_addr().unwrap();
+        let channel = Channel::adopt(OwnedFd::from(datagrams)).unwrap();
+        let (_channel, heard) = echo(&event_loop, channel);
+        client_to(addr);
+        run_until(&event_loop, || heard.borrow().len() == 1);
+
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let chat = Connector::adopt(OwnedFd::from(near))
+            .connect_on(&event_loop, log.session())
+            .unwrap();
+        far.write_all(b"over a pair\r\n").unwrap();
+        run_until(&event_loop, || log.count("record over a pair") == 1);
+        chat.close();
+    }
+
+    fn client_to(addr: std::net::SocketAddr) {
+        client("127.0.0.1:0").send_to(b"x", addr).unwrap();
+    }
+
+    #[test]
+    fn a_regular_file_is_refused_with_the_way_to_send_one() {
+        for path in ["Cargo.toml", "src"] {
+            let error = Channel::adopt(File::open(path).unwrap()).unwrap_err();
+            assert!(error.to_string().contains("ReadProducer"), "{error}");
+        }
+    }
+
+    /// A child that reads to the end before it says anything: without the end of its input it would
+    /// wait for ever.
+    #[test]
+    fn a_chat_with_a_child() {
+        let event_loop = new_loop();
+        let mut sort = Command::new("sort")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let halves = Socket::halves(sort.stdout.take().unwrap(), sort.stdin.take().unwrap());
+        let log = Log::default();
+        let chat = Connector::adopt(halves)
+            .connect_on(&event_loop, log.session())
+            .unwrap();
+        chat.set_terminator(Terminator::line());
+        // More than a pipe holds: it has to be waited for.
+        for n in (0..30_000).rev() {
+            write!(chat, "{n:06}\n");
+        }
+        chat.shutdown_write();
+        run_to_end(&event_loop);
+        assert!(sort.wait().unwrap().success());
+        let lines = log.lines();
+        let records = lines.iter().filter_map(|line| line.strip_prefix("record "));
+        assert!(records.eq((0..30_000).map(|n| format!("{n:06}"))));
+        assert_eq!(lines.last().unwrap(), "close Eof");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_ends_a_chat_over_pipes() {
+        let event_loop = new_loop();
+        let (input, far_output) = std::io::pipe().unwrap();
+        let (far_input, output) = std::io::pipe().unwrap();
+        let log = Log::default();
+        let chat = Connector::adopt(Socket::halves(input, output))
+            .connect_on(&event_loop, log.session())
+            .unwrap();
+        idle(&event_loop);
+        drop(far_input);
+        chat.push("to nobody\r\n");
+        idle(&event_loop);
+        // What the other side has said is still heard.
+        assert!(chat.is_open());
+        drop(far_output);
+        run_to_end(&event_loop);
+        assert_eq!(log.lines().last().unwrap(), "close Reset");
+    }
+
+    /// No wake-ups while nothing happens, whichever side is gone or full.
+    #[test]
+    fn two_descriptors_do_not_spin() {
+        let event_loop = new_loop();
+        let (input, mut far_output) = std::io::pipe().unwrap();
+        let (mut far_input, output) = std::io::pipe().unwrap();
+        let log = Log::default();
+        let chat = Connector::adopt(Socket::halves(input, output))
+            .connect_on(&event_loop, log.session())
+            .unwrap();
+        far_output.write_all(b"hello\r\n").unwrap();
+        run_until(&event_loop, || log.count("record hello") == 1);
+        let quiet = |what: &str| {
+            idle(&event_loop);
+            let before = chat.stats().wakeups;
+            idle(&event_loop);
+            assert_eq!(chat.stats().wakeups, before, "{what}");
+        };
+        quiet("nothing to do");
+        chat.push(vec![b'x'; 200_000]);
+        quiet("the pipe is full");
+        chat.pause_reading();
+        far_output.write_all(b"later\r\n").unwrap();
+        quiet("paused, with input");
+        let mut some = vec![0; 50_000];
+        far_input.read_exact(&mut some).unwrap();
+        idle(&event_loop);
+        quiet("full again, and paused");
+        chat.resume_reading();
+        quiet("over its mark: what has come waits");
+        chat.shutdown_write();
+        let reader = std::thread::spawn(move || {
+            let mut rest = Vec::new();
+            far_input.read_to_end(&mut rest).map(|_| rest)
+        });
+        run_until(&event_loop, || reader.is_finished());
+        let rest = reader.join().unwrap().unwrap();
+        assert_eq!(rest.len(), 150_000);
+        run_until(&event_loop, || log.count("record later") == 1);
+        assert!(some.iter().chain(&rest).all(|byte| *byte == b'x'));
+        quiet("half closed");
+    }
+
+    #[test]
+    fn what_blocked_before_blocks_again() {
+        let (near, far) = std::io::pipe().unwrap();
+        let kept = near.try_clone().unwrap();
+        let view = socket2::SockRef::from(&kept);
+        let channel = Channel::adopt(near).unwrap();
+        assert!(view.nonblocking().unwrap());
+        channel.close();
+        assert!(!view.nonblocking().unwrap());
+        drop(far);
+    }
+
+    #[test]
+    fn a_dispatcher_over_a_pipe() {
+        struct Reads(Channel, Rc<RefCell<Vec<u8>>>, Rc<RefCell<String>>);
+        impl Dispatcher for Reads {
+            fn channel(&self) -> &Channel {
+                &self.0
+            }
+            fn handle_read(&mut self) -> Result {
+                let mut buffer = [0; 10];
+                let count = self.0.recv(&mut buffer)?;
+                self.1.borrow_mut().extend(&buffer[..count]);
+                Ok(())
+            }
+            fn handle_close(&mut self, why: &Close) {
+                *self.2.borrow_mut() = why.to_string();
+            }
+        }
+        let event_loop = new_loop();
+        let (input, mut output) = std::io::pipe().unwrap();
+        let (read, why) = (Rc::default(), Rc::default());
+        let channel = Channel::adopt(input).unwrap();
+        let reads = Reads(channel, Rc::clone(&read), Rc::clone(&why));
+        event_loop.register(reads).unwrap();
+        output.write_all(b"a line of more than ten bytes").unwrap();
+        drop(output);
+        run_to_end(&event_loop);
+        assert_eq!(*read.borrow(), b"a line of more than ten bytes");
+        assert_eq!(*why.borrow(), Close::Eof.to_string());
+    }
+}
