@@ -210,6 +210,9 @@ pub mod sim;
 mod socket;
 mod splitter;
 mod state;
+#[cfg(unix)]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
+mod subprocess;
 mod terminator;
 mod timer;
 mod told;
@@ -236,6 +239,8 @@ pub use registry::ChannelId;
 pub use remote::Remote;
 pub use server::Server;
 pub use socket::Socket;
+#[cfg(unix)]
+pub use subprocess::Subprocess;
 pub use terminator::Terminator;
 pub use timer::TimerId;
 

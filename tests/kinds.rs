@@ -14,7 +14,7 @@ use common::{DEADLINE, idle, new_loop, run_until};
 /// Sends each datagram back to where it came from.
 struct Echo {
     channel: Channel,
-    heard: Rc<RefCell<Vec<(Vec<u8>, Addr)>>>,
+    heard: Heard,
 }
 
 impl Dispatcher for Echo {
@@ -296,7 +296,7 @@ mod unix {
         chat.set_terminator(Terminator::line());
         // More than a pipe holds: it has to be waited for.
         for n in (0..30_000).rev() {
-            write!(chat, "{n:06}\n");
+            writeln!(chat, "{n:06}");
         }
         chat.shutdown_write();
         run_to_end(&event_loop);

@@ -1,0 +1,196 @@
+//! A child process as a chat.
+
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Socket};
+
+/// A child process whose standard input and output a session talks to: its output comes as records,
+/// what is pushed is its input. Unix only: elsewhere a pipe can not be waited for.
+///
+/// It derefs to its [`Chat`]. [`Chat::shutdown_write`] is the end of its input, which many programs
+/// wait for. Dropping it, and the end of the chat, leave the process alone: it sees its input end,
+/// and SIGPIPE if it goes on writing.
+///
+/// ```
+/// use std::process::Command;
+/// use std::rc::Rc;
+/// use std::cell::Cell;
+///
+/// use asynchat::{Subprocess, Terminator};
+///
+/// # fn main() -> asynchat::Result {
+/// let succeeded = Rc::new(Cell::new(false));
+/// let outcome = Rc::clone(&succeeded);
+/// let sort = Subprocess::spawn(
+///     &mut Command::new("sort"),
+///     |chat| {
+///         chat.set_terminator(Terminator::line());
+///         |line: &[u8]| {
+///             println!("{}", String::from_utf8_lossy(line));
+///             Ok(())
+///         }
+///     },
+///     move |status| outcome.set(status.is_ok_and(|status| status.success())),
+/// )?;
+/// sort.push("water\ngold\n");
+/// sort.shutdown_write();
+/// asynchat::run()?;
+/// assert!(succeeded.get());
+/// # Ok(()) }
+/// ```
+pub struct Subprocess {
+    chat: Chat,
+    child: Arc<Mutex<std::process::Child>>,
+    id: u32,
+}
+
+impl Subprocess {
+    /// Starts `command`, with pipes for its standard input and output, on this thread's loop. Its
+    /// standard error is what `command` says: this process's, unless it was changed.
+    ///
+    /// `factory` makes the session, as for [`Connector::connect`]. `exited` is called by the loop, once, when
+    /// the process has ended; its output may still be on its way then. Until that call the loop has
+    /// something to run for.
+    ///
+    /// # Errors
+    /// When the process can not be started, or there is no loop, thread or pipe to be had. A process
+    /// that was started by then is killed.
+    pub fn spawn<S: AsyncChat>(
+        command: &mut Command,
+        factory: impl FnOnce(Chat) -> S + 'static,
+        exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
+    ) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| {
+                let program = command.get_program().to_string_lossy();
+                Error::from(error).context(format_args!("start {program}"))
+            })?;
+        let id = child.id();
+        let pipes = (child.stdout.take(), child.stdin.take());
+        let child = Arc::new(Mutex::new(child));
+        let attach = || -> Result<Chat> {
+            let (Some(output), Some(input)) = pipes else {
+                return Err(Error::new("the pipes of a process are missing"));
+            };
+            report(&child, id, exited)?;
+            Connector::adopt(Socket::halves(output, input)).connect(factory)
+        };
+        match attach() {
+            Ok(chat) => Ok(Subprocess { chat, child, id }),
+            Err(error) => {
+                kill(&child)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The number of the process.
+    pub fn process_id(&self) -> u32 {
+        self.id
+    }
+
+    /// Ends the process at once (SIGKILL). One that has ended already is none the worse.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&self) -> io::Result<()> {
+        kill(&self.child)
+    }
+}
+
+impl Deref for Subprocess {
+    type Target = Chat;
+
+    fn deref(&self) -> &Chat {
+        &self.chat
+    }
+}
+
+impl fmt::Debug for Subprocess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subprocess")
+            .field("process_id", &self.id)
+            .field("chat", &self.chat)
+            .finish()
+    }
+}
+
+fn kill(child: &Mutex<std::process::Child>) -> io::Result<()> {
+    child.lock().unwrap_or_else(PoisonError::into_inner).kill()
+}
+
+/// Has the loop told when the process has ended. A thread waits for it, as there is no way to do so
+/// that every Unix has and that leaves the program's other children alone. It holds one end of a
+/// pipe, and the loop hears the end of that.
+fn report(
+    child: &Arc<Mutex<std::process::Child>>,
+    id: u32,
+    exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
+) -> Result {
+    let (reader, writer) = io::pipe()?;
+    let child = Arc::clone(child);
+    let waited = Arc::clone(&child);
+    thread::Builder::new()
+        .name(format!("wait for {id}"))
+        .spawn(move || {
+            wait_for_end(id);
+            drop((waited, writer));
+        })?;
+    crate::register(Exit {
+        channel: Channel::adopt(reader)?,
+        child,
+        exited: Some(exited),
+    })
+    .map(drop)
+}
+
+/// Waits and leaves the status: as long as it is there the number is not another's, and
+/// [`Subprocess::kill`] can not hit a stranger.
+fn wait_for_end(id: u32) {
+    let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) else {
+        return;
+    };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+}
+
+/// Hears that the process has ended.
+struct Exit<F> {
+    channel: Channel,
+    child: Arc<Mutex<std::process::Child>>,
+    exited: Option<F>,
+}
+
+impl<F: FnOnce(io::Result<ExitStatus>) + 'static> Dispatcher for Exit<F> {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    fn handle_read(&mut self) -> Result {
+        self.channel.recv(&mut [0])?;
+        Ok(())
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        // A loop that is closed before leaves the process to itself.
+        let (Close::Eof, Some(exited)) = (why, self.exited.take()) else {
+            return;
+        };
+        let status = self
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wait();
+        exited(status);
+    }
+}
