@@ -354,7 +354,7 @@ impl Channel {
     /// When it is closed, or no TCP connection.
     pub fn set_keepalive(&self, silence: Option<Duration>) -> io::Result<()> {
         self.0.on_socket(|socket| {
-            socket.option((), |socket| match silence {
+            socket.set_option(|socket| match silence {
                 Some(time) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time)),
                 None => socket.set_keepalive(false),
             })
@@ -368,7 +368,7 @@ impl Channel {
     /// When it is closed, or no socket.
     pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.0
-            .on_socket(|socket| socket.option((), |socket| socket.set_recv_buffer_size(bytes)))
+            .on_socket(|socket| socket.set_option(|socket| socket.set_recv_buffer_size(bytes)))
     }
 
     /// How many bytes the system may hold that were sent and have not been acknowledged
@@ -378,7 +378,7 @@ impl Channel {
     /// When it is closed, or no socket.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.0
-            .on_socket(|socket| socket.option((), |socket| socket.set_send_buffer_size(bytes)))
+            .on_socket(|socket| socket.set_option(|socket| socket.set_send_buffer_size(bytes)))
     }
 
     /// Its name in the loop, for [`EventLoop::chat`] and

@@ -214,16 +214,15 @@ impl Fd {
         })
     }
 
-    /// Sets or asks an option of the system's; a simulated socket has none, and says `simulated`.
-    pub(crate) fn option<T>(
+    /// Sets an option of the system's; a simulated socket has none.
+    pub(crate) fn set_option(
         &self,
-        simulated: T,
-        call: impl FnOnce(&socket2::Socket) -> io::Result<T>,
-    ) -> io::Result<T> {
+        call: impl FnOnce(&socket2::Socket) -> io::Result<()>,
+    ) -> io::Result<()> {
         match &self.0 {
             Of::Kernel(socket) => call(&socket.view()),
             #[cfg(feature = "sim")]
-            Of::Network(_) => Ok(simulated),
+            Of::Network(_) => Ok(()),
         }
     }
 
