@@ -1,0 +1,246 @@
+//! A bridge to a serial device: many clients over TCP share one line that delimits nothing.
+//!
+//! What the device says is over when it has been silent for a while; each such record goes to every
+//! client as a line, in hexadecimal or as text. Each line from a client goes to the device.
+//!
+//! ```text
+//! socat -d -d pty,raw,echo=0,link=/tmp/device pty,raw,echo=0,link=/tmp/line &
+//! cargo run --release --example bridge -- --device /tmp/line --listen 127.0.0.1:7070
+//! nc 127.0.0.1 7070                                   # in another terminal
+//! printf '\x01\x03\x02\x00\x2a' > /tmp/device         # the clients see 010302002a
+//! ```
+//!
+//! With a device that is away (unplugged, not there yet) it tries again every second.
+
+#[cfg(unix)]
+mod unix {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+    use std::fs::{File, OpenOptions};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::PathBuf;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use asynchat::{
+        AsyncChat, ChannelId, Chat, Close, Connector, Limits, Result, Server, Terminator,
+    };
+    use clap::{Parser, ValueEnum};
+    use rustix::termios::{self, OptionalActions};
+
+    /// Shares a serial device among clients over TCP.
+    #[derive(Parser)]
+    struct Args {
+        /// The device: /dev/ttyUSB0, or a pseudo-terminal.
+        #[arg(long, value_name = "PATH")]
+        device: PathBuf,
+        /// Its speed in bits a second; left as it is if not given.
+        #[arg(long, value_name = "BAUD")]
+        baud: Option<u32>,
+        /// Where clients connect to; port 0 picks a free one.
+        #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
+        listen: String,
+        /// How long a silence ends what the device says, in milliseconds. Modbus RTU asks for 3.5
+        /// characters, 1.75 ms over 19,200 baud; a USB adapter delays by up to 16.
+        #[arg(long, value_name = "MS", default_value_t = 30)]
+        gap: u64,
+        /// How clients see it, and write to it.
+        #[arg(long, value_enum, default_value_t = Form::Hex)]
+        form: Form,
+    }
+
+    #[derive(Clone, Copy, ValueEnum)]
+    enum Form {
+        /// 010302002a
+        Hex,
+        /// As it is, control characters escaped; what clients say is ended with CR.
+        Text,
+    }
+
+    struct Bridge {
+        args: Args,
+        device: RefCell<Option<Chat>>,
+        clients: RefCell<HashMap<ChannelId, Chat>>,
+    }
+
+    pub(super) fn main() -> Result {
+        let args = Args::parse();
+        super::log_to_stderr();
+        let listen = args.listen.clone();
+        let bridge = Rc::new(Bridge {
+            args,
+            device: RefCell::default(),
+            clients: RefCell::default(),
+        });
+        bridge.attach()?;
+        let shared = Rc::clone(&bridge);
+        let listener = Server::new(listen)
+            .limits(Limits::default().connections(64))
+            .last_words("too many clients\r\n")
+            .listen(move |chat| Client {
+                chat,
+                bridge: Rc::clone(&shared),
+            })?;
+        if let Some(addr) = listener.local_addr() {
+            println!("listening on {addr}");
+        }
+        let remote = asynchat::remote()?;
+        ctrlc::set_handler(move || {
+            let _ = remote.shutdown(Duration::from_secs(1));
+        })?;
+        asynchat::run()
+    }
+
+    impl Bridge {
+        /// Opens the device, or sees to it that it is tried again.
+        fn attach(self: &Rc<Self>) -> Result {
+            let bridge = Rc::clone(self);
+            match self.open() {
+                Ok(device) => {
+                    let path = self.args.device.display();
+                    tracing::info!(%path, "the device is there");
+                    let gap = Duration::from_millis(self.args.gap);
+                    let chat = Connector::adopt(device).connect(|_| Device { bridge })?;
+                    chat.set_terminator(Terminator::idle_gap(gap));
+                    self.device.replace(Some(chat));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the device is away");
+                    self.attach_later();
+                }
+            }
+            Ok(())
+        }
+
+        fn attach_later(self: &Rc<Self>) {
+            let bridge = Rc::clone(self);
+            asynchat::call_later(Duration::from_secs(1), move || {
+                if let Err(error) = bridge.attach() {
+                    tracing::error!(%error, "the device can not be used");
+                }
+            });
+        }
+
+        fn open(&self) -> Result<File> {
+            let flags = rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::NONBLOCK;
+            let device = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(flags.bits().cast_signed())
+                .open(&self.args.device)
+                .map_err(|error| format!("open {}: {error}", self.args.device.display()))?;
+            if termios::isatty(device.as_fd()) {
+                let mut how = termios::tcgetattr(&device)?;
+                how.make_raw();
+                if let Some(baud) = self.args.baud {
+                    how.set_speed(baud)?;
+                }
+                termios::tcsetattr(&device, OptionalActions::Now, &how)?;
+            }
+            Ok(device)
+        }
+
+        fn tell_clients(&self, line: &[u8]) {
+            for client in self.clients.borrow().values() {
+                client.push_slices(&[line, b"\r\n"]);
+            }
+        }
+    }
+
+    /// The device: each record is what it said between two silences.
+    struct Device {
+        bridge: Rc<Bridge>,
+    }
+
+    impl AsyncChat for Device {
+        fn found_terminator(&mut self, record: &[u8]) -> Result {
+            let line = match self.bridge.args.form {
+                Form::Hex => record.iter().map(|byte| format!("{byte:02x}")).collect(),
+                Form::Text => record.trim_ascii_end().escape_ascii().to_string(),
+            };
+            self.bridge.tell_clients(line.as_bytes());
+            Ok(())
+        }
+
+        fn handle_close(&mut self, why: &Close) {
+            self.bridge.device.replace(None);
+            if !matches!(why, Close::Shutdown) {
+                tracing::warn!(%why, "the device went away");
+                self.bridge.attach_later();
+            }
+        }
+    }
+
+    struct Client {
+        chat: Chat,
+        bridge: Rc<Bridge>,
+    }
+
+    impl AsyncChat for Client {
+        fn handle_connect(&mut self) -> Result {
+            let mut clients = self.bridge.clients.borrow_mut();
+            clients.insert(self.chat.id(), self.chat.clone());
+            self.chat.set_terminator(Terminator::line());
+            Ok(())
+        }
+
+        fn found_terminator(&mut self, line: &[u8]) -> Result {
+            let device = self.bridge.device.borrow();
+            let Some(device) = &*device else {
+                self.chat.push("the device is away\r\n");
+                return Ok(());
+            };
+            match self.bridge.args.form {
+                Form::Text => device.push_slices(&[line, b"\r"]),
+                Form::Hex => match from_hex(line) {
+                    Some(bytes) => device.push(bytes),
+                    None => self.chat.push("not hexadecimal\r\n"),
+                },
+            }
+            Ok(())
+        }
+
+        fn handle_close(&mut self, _: &Close) {
+            self.bridge.clients.borrow_mut().remove(&self.chat.id());
+        }
+    }
+
+    /// Two digits a byte; blanks between bytes do not matter.
+    fn from_hex(line: &[u8]) -> Option<Vec<u8>> {
+        let digits: Vec<u32> = line
+            .iter()
+            .filter(|byte| !byte.is_ascii_whitespace())
+            .map(|byte| char::from(*byte).to_digit(16))
+            .collect::<Option<_>>()?;
+        let pairs = digits.chunks_exact(2);
+        if !pairs.remainder().is_empty() {
+            return None;
+        }
+        pairs
+            .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok())
+            .collect()
+    }
+}
+
+#[cfg(unix)]
+fn main() -> asynchat::Result {
+    unix::main()
+}
+
+#[cfg(not(unix))]
+fn main() {
+    log_to_stderr();
+    tracing::error!("a serial line can be waited for only on Unix");
+}
+
+fn log_to_stderr() {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}
