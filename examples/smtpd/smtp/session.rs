@@ -1,0 +1,238 @@
+//! One client's connection: its state, and what each command does with it.
+
+use std::rc::Rc;
+
+use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
+use tracing::{Span, debug, info_span};
+
+use super::Service;
+use super::address::Path;
+use super::command::{self, Command};
+use super::present::Place;
+use super::transfer::Transfer;
+
+/// A session is in one of two states. Mostly a record is a command line; after
+/// DATA it is a message, which streams in.
+pub struct Session {
+    pub(super) chat: Chat,
+    pub(super) service: Rc<Service>,
+    pub(super) hello: Option<Hello>,
+    envelope: Option<Envelope>,
+    transfer: Option<Transfer>,
+    /// In a row: a client in good faith sends good ones between.
+    bad_commands: usize,
+    span: Span,
+    _place: Place,
+}
+
+/// How the client has introduced itself.
+pub struct Hello {
+    pub name: String,
+    /// The protocol, as Received lines call it: SMTP after HELO, ESMTP after
+    /// EHLO.
+    pub protocol: &'static str,
+}
+
+/// What MAIL and RCPT have told.
+pub struct Envelope {
+    pub from: Path,
+    pub to: Vec<Path>,
+}
+
+impl Session {
+    pub fn new(chat: Chat, service: Rc<Service>) -> Session {
+        let span = match chat.peer_addr() {
+            Some(peer) => info_span!(parent: None, "session", %peer),
+            None => info_span!(parent: None, "session"),
+        };
+        Session {
+            _place: service.present.add(chat.id()),
+            chat,
+            service,
+            hello: None,
+            envelope: None,
+            transfer: None,
+            bad_commands: 0,
+            span,
+        }
+    }
+
+    fn run(&mut self, command: Command<'_>) {
+        let name = &self.service.options.name;
+        match command {
+            Command::Helo(client) => {
+                write!(self.chat, "250 {name}\r\n");
+                self.hello(client, "SMTP");
+            }
+            Command::Ehlo(client) => {
+                let size = self.service.options.max_size;
+                write!(
+                    self.chat,
+                    "250-{name} greets {client}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n\
+                     250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n"
+                );
+                self.hello(client, "ESMTP");
+            }
+            Command::Mail { from, size } => self.mail(from, size),
+            Command::Rcpt(to) => self.rcpt(to),
+            Command::Data => self.data(),
+            Command::Rset => {
+                self.envelope = None;
+                self.reply("250 2.0.0 forgotten");
+            }
+            Command::Noop => self.reply("250 2.0.0 still here"),
+            // Who has a mailbox is nobody's business: RFC 5321, section 7.3.
+            Command::Vrfy => self.reply("252 2.5.0 send it some mail and see"),
+            Command::Help => self.reply(
+                "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT, as in RFC 5321",
+            ),
+            Command::Quit => {
+                write!(self.chat, "221 2.0.0 {name} closes\r\n");
+                self.chat.close_when_done();
+            }
+        }
+    }
+
+    /// Also begins anew: section 4.1.4.
+    fn hello(&mut self, client: &str, protocol: &'static str) {
+        let name = client.to_owned();
+        self.hello = Some(Hello { name, protocol });
+        self.envelope = None;
+    }
+
+    fn mail(&mut self, from: Path, size: u64) {
+        if self.hello.is_none() {
+            return self.bad_command("503 5.5.1 HELO or EHLO first");
+        }
+        if self.envelope.is_some() {
+            return self.bad_command("503 5.5.1 one MAIL at a time");
+        }
+        if size > self.service.options.max_size {
+            return self.reply(TOO_LARGE);
+        }
+        self.envelope = Some(Envelope { from, to: vec![] });
+        self.reply("250 2.1.0 sender taken");
+    }
+
+    fn rcpt(&mut self, to: Path) {
+        let Some(envelope) = &mut self.envelope else {
+            return self.bad_command("503 5.5.1 MAIL first");
+        };
+        if let Path::Mailbox(mailbox) = &to
+            && !self.service.is_local(mailbox)
+        {
+            return self.reply("550 5.7.1 nothing is relayed");
+        }
+        if envelope.to.len() >= self.service.options.max_recipients {
+            return self.reply("452 4.5.3 too many recipients");
+        }
+        envelope.to.push(to);
+        self.reply("250 2.1.5 recipient taken");
+    }
+
+    /// From here to a line with a dot, what comes is the message, and has more
+    /// time to be complete than a command line has.
+    fn data(&mut self) {
+        let envelope = match self.envelope.take() {
+            None => return self.bad_command("503 5.5.1 MAIL first"),
+            Some(envelope) if envelope.to.is_empty() => {
+                self.envelope = Some(envelope);
+                return self.bad_command("554 5.5.1 no recipient was taken");
+            }
+            Some(envelope) => envelope,
+        };
+        match Transfer::begin(self, &envelope) {
+            Ok(transfer) => self.transfer = Some(transfer),
+            Err(reply) => return self.reply(reply),
+        }
+        let options = &self.service.options;
+        self.chat.set_terminator(Terminator::dot_block().streamed());
+        self.chat
+            .set_deadlines(options.deadlines.record(options.message_time));
+        self.reply("354 go on, to a line with a dot");
+    }
+
+    /// After it, commands again.
+    fn received(&mut self, transfer: Transfer) {
+        self.chat.set_terminator(Terminator::crlf());
+        self.chat.set_deadlines(self.service.options.deadlines);
+        transfer.end(self);
+    }
+
+    pub(super) fn reply(&self, line: &str) {
+        write!(self.chat, "{line}\r\n");
+    }
+
+    /// Says what was wrong with a command, and hangs up when that was one too
+    /// many in a row.
+    fn bad_command(&mut self, reply: &str) {
+        self.bad_commands += 1;
+        self.reply(reply);
+        if self.bad_commands >= self.service.options.max_bad_commands {
+            self.hang_up("4.7.0 too many bad commands");
+        }
+    }
+
+    /// Ends the session after a last reply. What the client goes on sending is
+    /// not looked at, and yet the reply reaches it: the loop lingers.
+    fn hang_up(&self, why: &str) {
+        debug!("hanging up: {why}");
+        write!(self.chat, "421 {why}\r\n");
+        self.chat.close_when_done();
+    }
+}
+
+/// At MAIL, and at the end of a message: RFC 1870, section 6.
+pub const TOO_LARGE: &str = "552 5.3.4 message too large";
+
+impl AsyncChat for Session {
+    fn handle_connect(&mut self) -> Result {
+        let _session = self.span.clone().entered();
+        debug!("connected");
+        write!(
+            self.chat,
+            "220 {} ESMTP asynchat\r\n",
+            self.service.options.name
+        );
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let _session = self.span.clone().entered();
+        if let Some(transfer) = self.transfer.take() {
+            self.received(transfer);
+            return Ok(());
+        }
+        match Command::parse(record) {
+            Ok(command) => {
+                let bad = self.bad_commands;
+                self.run(command);
+                if self.bad_commands == bad {
+                    self.bad_commands = 0;
+                }
+            }
+            Err(_) if command::is_foreign(record) => self.hang_up("4.7.0 this is not HTTP"),
+            Err(reply) => self.bad_command(reply),
+        }
+        Ok(())
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.collect(chunk);
+        }
+        Ok(())
+    }
+
+    /// Of a command line only: a message counts its own octets.
+    fn handle_overflow(&mut self) -> Overflow {
+        let _session = self.span.clone().entered();
+        self.bad_command(command::TOO_LONG);
+        Overflow::Discard
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        let _session = self.span.clone().entered();
+        debug!(%why, "closed");
+    }
+}
