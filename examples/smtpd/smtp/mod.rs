@@ -11,7 +11,7 @@
 
 pub mod address;
 pub mod command;
-mod courier;
+pub mod courier;
 mod maildir;
 mod present;
 mod session;

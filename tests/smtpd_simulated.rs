@@ -1,0 +1,602 @@
+//! The `smtpd` example's session on a simulated network, with a real maildir: letters, every
+//! segmentation, smuggling, limits, a disk that fails, and clients that go away in the middle.
+
+#[path = "../examples/smtpd/smtp/mod.rs"]
+#[allow(dead_code)] // the command line of `smtpd` is not here
+mod smtp;
+
+use std::cell::RefCell;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use asynchat::sim::{self, Ended, Network, Peer, Script};
+use asynchat::{Chat, EventLoop, Result};
+use smtp::courier::Couriers;
+use smtp::{Options, Service, Session};
+use tempfile::TempDir;
+
+const ADDR: &str = "192.0.2.1:25";
+
+/// What a client sends before its first message, in one piece.
+const HELLO: &str = "EHLO client.example\r\n";
+const ENVELOPE: &str = "MAIL FROM:<bob@example.org>\r\nRCPT TO:<ann@localhost>\r\nDATA\r\n";
+
+/// On virtual time there are no threads to wait for, and no disk.
+fn options() -> Options {
+    Options {
+        couriers: 0,
+        fsync: false,
+        clock: || UNIX_EPOCH + Duration::from_secs(1_781_524_800),
+        ..Options::default()
+    }
+}
+
+/// A server, with nothing real about it but the maildir.
+struct Mail {
+    network: Network,
+    event_loop: EventLoop,
+    service: Rc<Service>,
+    dir: TempDir,
+}
+
+impl Mail {
+    fn new() -> Result<Mail> {
+        Mail::with(options())
+    }
+
+    fn with(options: Options) -> Result<Mail> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        let dir = TempDir::new()?;
+        let service = Service::open(dir.path(), options)?;
+        let served = Rc::new(RefCell::new(None));
+        let (server, outcome) = (Rc::clone(&service), Rc::clone(&served));
+        // `serve` means the loop that is running: this one, if it is called from it.
+        event_loop.call_soon(move || {
+            outcome.replace(Some(server.serve(ADDR)));
+        });
+        network.settle(&event_loop)?;
+        served.take().ok_or("it was not called")??;
+        Ok(Mail {
+            network,
+            event_loop,
+            service,
+            dir,
+        })
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    fn advance(&self, seconds: u64) -> Result {
+        let time = Duration::from_secs(seconds);
+        self.network.advance(&self.event_loop, time)
+    }
+
+    /// A client that has been greeted, and has said who it is.
+    fn client(&self) -> Result<Peer> {
+        let client = self.network.connect(ADDR)?;
+        assert!(self.answer(&client, HELLO)?.starts_with("220 "));
+        Ok(client)
+    }
+
+    /// What it answers, once there is nothing left to say.
+    fn answer(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
+        client.send(input);
+        self.settle()?;
+        Ok(String::from_utf8_lossy(&client.take_received()).into_owned())
+    }
+
+    /// The codes of what it answers: see [`codes`].
+    fn codes(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
+        Ok(codes(&self.answer(client, input)?))
+    }
+
+    fn delivered(&self) -> Result<Vec<Vec<u8>>> {
+        messages(self.dir.path())
+    }
+
+    fn unfinished(&self) -> Result<usize> {
+        Ok(fs::read_dir(self.dir.path().join("tmp"))?.count())
+    }
+}
+
+/// The code of each reply, of its last line if it has several, with a space between.
+fn codes(replies: &str) -> String {
+    assert!(replies.is_empty() || replies.ends_with("\r\n"), "{replies}");
+    let last = |line: &&str| line.get(3..4) == Some(" ");
+    let codes = replies
+        .lines()
+        .filter(last)
+        .filter_map(|line| line.get(..3));
+    codes.collect::<Vec<_>>().join(" ")
+}
+
+/// What has been delivered, in its order.
+fn messages(maildir: &Path) -> Result<Vec<Vec<u8>>> {
+    let paths = fs::read_dir(maildir.join("new"))?.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>>>()?;
+    // The time is the same for all of them, so the count decides.
+    let count = |path: &Path| {
+        let name = path.to_string_lossy().into_owned();
+        let count = name.rsplit('Q').next()?.split('.').next()?;
+        count.parse::<u64>().ok()
+    };
+    paths.sort_by_key(|path| count(path));
+    paths.iter().map(|path| Ok(fs::read(path)?)).collect()
+}
+
+/// A message as the client sent it: without the lines that the server has put before it.
+fn text(message: &[u8]) -> &[u8] {
+    // Its last line begins with a tab, and is of a fixed length.
+    let date = b"\r\n\tMon, 15 Jun 2026 12:00:00 +0000\r\n";
+    let at = message.windows(date.len()).position(|part| part == date);
+    &message[at.map_or(0, |at| at + date.len())..]
+}
+
+/// As it is sent, with its dots doubled and the last line.
+fn stuffed(text: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::new();
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        if line.starts_with(b".") && (sent.is_empty() || sent.ends_with(b"\r\n")) {
+            sent.push(b'.');
+        }
+        sent.extend(line);
+    }
+    sent.extend(b".\r\n");
+    sent
+}
+
+#[test]
+fn a_letter() -> Result {
+    let mail = Mail::new()?;
+    let from: SocketAddr = "192.0.2.7:4711".parse()?;
+    let client = mail.network.connect_from(from, ADDR)?;
+    let answer = mail.answer(&client, "")?;
+    assert_eq!(answer, "220 localhost ESMTP asynchat\r\n");
+    let answer = mail.answer(&client, HELLO)?;
+    let size = options().max_size;
+    assert_eq!(
+        answer,
+        format!(
+            "250-localhost greets client.example\r\n250-PIPELINING\r\n250-SIZE {size}\r\n\
+             250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n"
+        )
+    );
+    assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
+    assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (1, 0));
+    let answer = mail.answer(&client, "Subject: x\r\n\r\n..\r\n.\r\n")?;
+    assert!(answer.starts_with("250 2.0.0 kept as "), "{answer}");
+    assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, 1));
+    let id = answer.trim_end().rsplit(' ').next().unwrap_or_default();
+    assert_eq!(
+        fs::read_to_string(mail.dir.path().join("new").join(id))?,
+        format!(
+            "Return-Path: <bob@example.org>\r\nDelivered-To: ann@localhost\r\n\
+             Received: from client.example ([192.0.2.7])\r\n\tby localhost with ESMTP id {id};\r\n\
+             \tMon, 15 Jun 2026 12:00:00 +0000\r\nSubject: x\r\n\r\n.\r\n"
+        )
+    );
+    assert_eq!(mail.codes(&client, "QUIT\r\n")?, "221");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
+#[test]
+fn commands_have_an_order() -> Result {
+    for (commands, expected) in [
+        ("MAIL FROM:<b@x>\r\n", "503"),
+        ("HELO x\r\nRCPT TO:<a@localhost>\r\n", "250 503"),
+        ("HELO x\r\nDATA\r\n", "250 503"),
+        ("HELO x\r\nMAIL FROM:<>\r\nDATA\r\n", "250 250 554"),
+        (
+            "HELO x\r\nMAIL FROM:<>\r\nDATA\r\nRCPT TO:<a@localhost>\r\nDATA\r\n.\r\n",
+            "250 250 554 250 354 250",
+        ),
+        ("HELO x\r\nMAIL FROM:<>\r\nMAIL FROM:<>\r\n", "250 250 503"),
+        // These forget what there was.
+        (
+            "HELO x\r\nMAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n",
+            "250 250 250 250",
+        ),
+        (
+            "HELO x\r\nMAIL FROM:<>\r\nEHLO x\r\nRCPT TO:<a@localhost>\r\n",
+            "250 250 250 503",
+        ),
+        (
+            "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@localhost>\r\nDATA\r\n.\r\nDATA\r\n",
+            "250 250 250 354 250 503",
+        ),
+        // These do not, and need no HELO.
+        (
+            "NOOP\r\nHELP\r\nVRFY a\r\nHELO x\r\nMAIL FROM:<>\r\nNOOP\r\nBAD\r\nRCPT TO:<postmaster>\r\n",
+            "250 214 252 250 250 250 500 250",
+        ),
+        ("RSET\r\nQUIT\r\nNOOP\r\n", "250 221"),
+    ] {
+        let mail = Mail::new()?;
+        let client = mail.network.connect(ADDR)?;
+        mail.answer(&client, "")?;
+        assert_eq!(mail.codes(&client, commands)?, expected, "{commands}");
+    }
+    Ok(())
+}
+
+#[test]
+fn it_makes_no_difference_how_the_input_is_cut() -> Result {
+    let texts: [&[u8]; 2] = [b".\r\n..\r\n.a\r\n\xe4\r.\r\n\n.\n\r\n", b""];
+    let mut input = HELLO.as_bytes().to_vec();
+    for text in texts {
+        input.extend(b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\nRCPT TO:<a@localhost>\r\nDATA\r\n");
+        input.extend(stuffed(text));
+    }
+    input.extend(b"QUIT\r\n");
+    let expected = "220 250 250 550 250 354 250 250 550 250 354 250 221";
+    sim::every_segmentation(&input, |pieces| {
+        let dir = TempDir::new()?;
+        let service = Service::open(dir.path(), options())?;
+        let script = Script::new().send_each(pieces);
+        let transcript = sim::drive(move |chat| Session::new(chat, service), script)?;
+        assert_eq!(codes(&transcript.text()), expected, "{pieces:?}");
+        let found = messages(dir.path())?;
+        let found: Vec<_> = found.iter().map(|message| text(message)).collect();
+        assert_eq!(found, texts, "{pieces:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn commands_answer_the_same_however_they_are_cut() -> Result {
+    let dir = TempDir::new()?;
+    let service = Service::open(dir.path(), options())?;
+    let line = "x".repeat(600);
+    let input = format!("EHLO x\r\n\r\n{line}\r\nMAIL FROM:<>\r\nRCPT TO:<a@\r\nRSET\r\nQUIT\r\n");
+    let session = move |chat| Session::new(chat, Rc::clone(&service));
+    let transcript = sim::drive_every_segmentation(session, input.as_bytes())?;
+    assert_eq!(codes(&transcript.text()), "220 250 500 500 250 501 250 221");
+    Ok(())
+}
+
+/// CVE-2023-51764 and its relatives: what another server takes for the end of a message, and the
+/// letter behind it that its sender could not have sent.
+#[test]
+fn what_is_smuggled_is_content() -> Result {
+    let ends = [
+        "\n.\n",
+        "\n.\r\n",
+        "\r\n.\n",
+        "\r.\r",
+        "\r\n.\r",
+        "\r.\r\n",
+        "\n.\r",
+        "\r\n\0.\r\n",
+    ];
+    for end in ends {
+        let mail = Mail::new()?;
+        let client = mail.client()?;
+        assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
+        let smuggled =
+            format!("Subject: x\r\n\r\nx{end}{ENVELOPE}From: the.boss@localhost\r\n\r\nx\r\n");
+        assert_eq!(mail.codes(&client, &smuggled)?, "", "{end:?}");
+        assert_eq!(mail.codes(&client, ".\r\n")?, "250", "{end:?}");
+        let delivered = mail.delivered()?;
+        assert_eq!(delivered.len(), 1, "{end:?}");
+        // A dot that begins a line goes, whatever comes after it: section 4.5.2.
+        let expected = smuggled.replace("\r\n.", "\r\n");
+        assert_eq!(text(&delivered[0]), expected.as_bytes(), "{end:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_command_has_no_line_inside_it() -> Result {
+    let mail = Mail::new()?;
+    let client = mail.client()?;
+    for line in [
+        "NOOP\nMAIL FROM:<b@x>\r\n",
+        "NOOP\rMAIL FROM:<b@x>\r\n",
+        "NOOP \r\r\n",
+    ] {
+        assert_eq!(mail.codes(&client, line)?, "500", "{line:?}");
+    }
+    assert_eq!(mail.codes(&client, "RCPT TO:<a@localhost>\r\n")?, "503");
+    Ok(())
+}
+
+#[test]
+fn every_octet_comes_through() -> Result {
+    let mail = Mail::new()?;
+    let client = mail.client()?;
+    // Each octet after each other, which is more than one buffer holds.
+    let pairs = (0..=255u8).flat_map(|a| (0..=255u8).flat_map(move |b| [a, b]));
+    let mut sent: Vec<u8> = pairs.collect();
+    sent.extend(b"\r\n");
+    assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
+    assert_eq!(mail.codes(&client, stuffed(&sent))?, "250");
+    assert!(text(&mail.delivered()?[0]) == sent);
+    Ok(())
+}
+
+#[test]
+fn a_message_over_the_size_is_refused_and_skipped() -> Result {
+    let max_size = 1000;
+    let mail = Mail::with(Options {
+        max_size,
+        ..options()
+    })?;
+    let client = mail.client()?;
+    assert_eq!(mail.codes(&client, "MAIL FROM:<> SIZE=1001\r\n")?, "552");
+    assert_eq!(
+        mail.codes(&client, "MAIL FROM:<> SIZE=1000\r\nRSET\r\n")?,
+        "250 250"
+    );
+    // Doubled dots do not count: RFC 1870, section 5.
+    let exact = ".".repeat(998) + "\r\n";
+    for (text, code) in [
+        (exact.clone(), "250"),
+        (format!("x{exact}"), "552"),
+        (exact.repeat(99), "552"),
+    ] {
+        assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
+        let sent = stuffed(text.as_bytes());
+        let (most, rest) = sent.split_at(sent.len() - 1);
+        assert_eq!(mail.codes(&client, most)?, "", "not before its end");
+        assert_eq!(mail.codes(&client, rest)?, code);
+        assert_eq!(mail.unfinished()?, 0);
+    }
+    assert_eq!(mail.delivered()?.len(), 1);
+    assert_eq!(mail.codes(&client, "NOOP\r\n")?, "250");
+    Ok(())
+}
+
+#[test]
+fn recipients_are_local_and_not_too_many() -> Result {
+    let mail = Mail::with(Options {
+        domains: vec!["Example.org".to_owned(), "[192.0.2.1]".to_owned()],
+        ..options()
+    })?;
+    let client = mail.client()?;
+    let rcpt = |to: &str| format!("RCPT TO:<{to}>\r\n");
+    assert_eq!(mail.codes(&client, "MAIL FROM:<>\r\n")?, "250");
+    for to in [
+        "a@localhost",
+        "a@sub.example.org",
+        "a@[192.0.2.2]",
+        "a%example.org@x",
+    ] {
+        assert_eq!(mail.codes(&client, rcpt(to))?, "550", "{to}");
+    }
+    for to in [
+        "a@eXample.ORG",
+        "a@[192.0.2.1]",
+        "@example.org:a@example.org",
+        "Postmaster",
+    ] {
+        assert_eq!(mail.codes(&client, rcpt(to))?, "250", "{to}");
+    }
+    let many: String = (4..102)
+        .map(|n| rcpt(&format!("{n}@example.org")))
+        .collect();
+    let expected = ["250"; 96].join(" ") + " 452 452";
+    assert_eq!(mail.codes(&client, many)?, expected);
+    assert_eq!(mail.codes(&client, "DATA\r\n.\r\n")?, "354 250");
+    let delivered = String::from_utf8_lossy(&mail.delivered()?[0]).into_owned();
+    assert_eq!(delivered.matches("Delivered-To: ").count(), 100);
+
+    let all = Mail::with(Options {
+        domains: vec!["*".to_owned()],
+        ..options()
+    })?;
+    let client = all.client()?;
+    let anybody = "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n";
+    assert_eq!(all.codes(&client, anybody)?, "250 250");
+    Ok(())
+}
+
+#[test]
+fn clients_that_go_away_leave_nothing_unfinished() -> Result {
+    let input = format!("{HELLO}{ENVELOPE}Subject: x\r\n\r\nx\r\n.\r\nQUIT\r\n");
+    let complete = input.find("\r\n.\r\n").ok_or("it has an end")? + 5;
+    let mail = Mail::new()?;
+    for end in 0..input.len() {
+        let before = mail.delivered()?.len();
+        let client = mail.network.connect(ADDR)?;
+        client.send(&input[..end]);
+        mail.settle()?;
+        match end % 3 {
+            0 => client.reset(),
+            1 => client.finish(),
+            _ => drop(client),
+        }
+        mail.settle()?;
+        assert_eq!(mail.unfinished()?, 0, "{end}");
+        let delivered = mail.delivered()?.len() - before;
+        assert_eq!(delivered, usize::from(end >= complete), "{end}");
+    }
+    // Those that were finished politely linger for a moment at most.
+    mail.advance(5)?;
+    assert_eq!(mail.network.sockets(), 1, "the listener");
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_fails_is_told_and_the_session_stays_in_sync() -> Result {
+    let mail = Mail::new()?;
+    let client = mail.client()?;
+    let (tmp, new) = (mail.dir.path().join("tmp"), mail.dir.path().join("new"));
+    fs::remove_dir(&tmp)?;
+    assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 451", "no 354");
+    fs::create_dir(&tmp)?;
+    fs::remove_dir(&new)?;
+    assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
+    assert_eq!(mail.codes(&client, "QUIT\r\n.\r\nNOOP\r\n")?, "451 250");
+    assert_eq!(mail.unfinished()?, 0);
+    fs::create_dir(&new)?;
+    assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
+    assert_eq!(mail.codes(&client, ".\r\n")?, "250");
+    Ok(())
+}
+
+#[test]
+fn silence_and_slowness_have_an_end() -> Result {
+    let mail = Mail::new()?;
+    let (silent, slow, slow_sender) = (mail.client()?, mail.client()?, mail.client()?);
+    assert_eq!(mail.codes(&slow_sender, ENVELOPE)?, "250 250 354");
+    for _ in 0..7 {
+        slow.send("N");
+        slow_sender.send("x\r\n");
+        mail.advance(9)?;
+    }
+    assert!(slow.has_ended(), "a minute for a command");
+    assert!(!slow_sender.has_ended() && !silent.has_ended());
+    for _ in 0..9 {
+        slow_sender.send("x\r\n");
+        mail.advance(60)?;
+    }
+    assert!(silent.has_ended(), "five minutes without a word");
+    assert!(slow_sender.has_ended(), "ten for a message");
+    assert_eq!(mail.unfinished()?, 0);
+    Ok(())
+}
+
+#[test]
+fn nothing_but_nonsense_has_an_end() -> Result {
+    let mail = Mail::new()?;
+    let client = mail.client()?;
+    // Only those in a row count; commands at the wrong time count, too.
+    let bad = "X\r\nRCPT TO:<a@localhost>\r\n\r\n".repeat(3);
+    for _ in 0..3 {
+        assert!(
+            !mail
+                .codes(&client, format!("{bad}NOOP\r\n"))?
+                .contains("421")
+        );
+    }
+    let answer = mail.codes(&client, bad.repeat(2))?;
+    assert!(answer.ends_with(" 421"), "{answer}");
+    assert_eq!(answer.split(' ').count(), 11, "{answer}");
+    assert!(client.has_ended());
+
+    let browser = mail.network.connect(ADDR)?;
+    let request = format!("POST / HTTP/1.1\r\nHost: x\r\n\r\n{HELLO}{ENVELOPE}");
+    assert_eq!(mail.codes(&browser, request)?, "220 421");
+    assert!(browser.has_ended());
+    Ok(())
+}
+
+#[test]
+fn one_too_many_is_told_so() -> Result {
+    let limits = options().limits.connections(1);
+    let mail = Mail::with(Options {
+        limits,
+        ..options()
+    })?;
+    let _one = mail.client()?;
+    let another = mail.network.connect(ADDR)?;
+    assert_eq!(mail.codes(&another, "")?, "421");
+    assert_eq!(another.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
+#[test]
+fn a_barrage_of_messages_is_answered_in_order() -> Result {
+    const COUNT: usize = 500;
+    let mail = Mail::new()?;
+    let client = mail.client()?;
+    // It sends all it has, and only then looks at what has come back.
+    client.stop_reading();
+    let message = |n| format!("{ENVELOPE}{n}\r\n.\r\n");
+    let barrage: String = (0..COUNT).map(message).collect();
+    assert_eq!(mail.codes(&client, barrage + "QUIT\r\n")?, "");
+    client.start_reading(usize::MAX);
+    let replies = mail.answer(&client, "")?;
+    let expected = "250 250 354 250 ".repeat(COUNT) + "221";
+    assert_eq!(codes(&replies), expected);
+    let texts: Vec<_> = (0..COUNT).map(|n| format!("{n}\r\n")).collect();
+    let delivered = mail.delivered()?;
+    let found: Vec<_> = delivered.iter().map(|message| text(message)).collect();
+    assert_eq!(
+        found,
+        texts.iter().map(String::as_bytes).collect::<Vec<_>>()
+    );
+    Ok(())
+}
+
+#[test]
+fn at_the_end_all_are_told() -> Result {
+    let mail = Mail::new()?;
+    let (idle, sending) = (mail.client()?, mail.client()?);
+    assert_eq!(mail.codes(&sending, ENVELOPE)?, "250 250 354");
+    let present = mail.service.present();
+    let event_loop = mail.event_loop.clone();
+    mail.event_loop.call_soon(move || {
+        present.tell(&event_loop, "421 4.3.2 localhost shuts down");
+        event_loop.shutdown(Duration::from_secs(5));
+    });
+    for client in [idle, sending] {
+        assert_eq!(mail.codes(&client, "")?, "421");
+        assert_eq!(client.ended(), Some(Ended::Finished));
+    }
+    assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, 0));
+    Ok(())
+}
+
+/// A session that sends a courier for each line, who waits for a word before he comes back.
+fn waiting(
+    chat: Chat,
+    couriers: Rc<RefCell<Option<Couriers>>>,
+    mut gates: Vec<mpsc::Receiver<()>>,
+) -> impl FnMut(&[u8]) -> Result {
+    gates.reverse();
+    move |line| {
+        let Some(gate) = gates.pop() else {
+            chat.push("no couriers\r\n");
+            return Ok(());
+        };
+        let line = format!("{} done\r\n", String::from_utf8_lossy(line));
+        if let Some(couriers) = &*couriers.borrow() {
+            couriers.send(&chat, move || {
+                // An error is a word, too: the test is over.
+                let _ = gate.recv();
+                line
+            });
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn couriers_come_back_in_any_order_and_replies_do_not() -> Result {
+    let network = Network::new(1);
+    let event_loop = network.event_loop()?;
+    let couriers = Rc::new(RefCell::new(Some(Couriers::new(2)?)));
+    let (socket, client) = network.pair();
+    let ((first, first_gate), (second, second_gate)) = (mpsc::channel(), mpsc::channel());
+    let theirs = Rc::clone(&couriers);
+    asynchat::Connector::adopt(socket).connect_on(&event_loop, move |chat| {
+        waiting(chat, theirs, vec![first_gate, second_gate])
+    })?;
+    client.send("one\r\ntwo\r\nthree\r\n");
+    network.settle(&event_loop)?;
+    second.send(())?;
+    assert_eq!(client.received(), b"", "the first is not back");
+    // With the shutdown queued behind them, both are still waited for.
+    event_loop.shutdown(Duration::from_secs(5));
+    network.settle(&event_loop)?;
+    assert!(!client.has_ended());
+    first.send(())?;
+    // This waits until both have come back.
+    drop(couriers.take());
+    network.settle(&event_loop)?;
+    assert!(client.has_ended());
+    assert_eq!(
+        client.received(),
+        b"one done\r\ntwo done\r\nno couriers\r\n"
+    );
+    Ok(())
+}
