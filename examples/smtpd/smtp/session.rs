@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
-use tracing::{Span, debug, info_span};
+use tracing::debug;
 
 use super::Service;
 use super::address::Path;
@@ -21,7 +21,6 @@ pub struct Session {
     transfer: Option<Transfer>,
     /// In a row: a client in good faith sends good ones between.
     bad_commands: usize,
-    span: Span,
     _place: Place,
 }
 
@@ -41,10 +40,6 @@ pub struct Envelope {
 
 impl Session {
     pub fn new(chat: Chat, service: Rc<Service>) -> Session {
-        let span = match chat.peer_addr() {
-            Some(peer) => info_span!(parent: None, "session", %peer),
-            None => info_span!(parent: None, "session"),
-        };
         Session {
             _place: service.present.add(chat.id()),
             chat,
@@ -53,7 +48,6 @@ impl Session {
             envelope: None,
             transfer: None,
             bad_commands: 0,
-            span,
         }
     }
 
@@ -187,7 +181,6 @@ pub const TOO_LARGE: &str = "552 5.3.4 message too large";
 
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
-        let _session = self.span.clone().entered();
         debug!("connected");
         write!(
             self.chat,
@@ -198,7 +191,6 @@ impl AsyncChat for Session {
     }
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        let _session = self.span.clone().entered();
         if let Some(transfer) = self.transfer.take() {
             self.received(transfer);
             return Ok(());
@@ -226,13 +218,11 @@ impl AsyncChat for Session {
 
     /// Of a command line only: a message counts its own octets.
     fn handle_overflow(&mut self) -> Overflow {
-        let _session = self.span.clone().entered();
         self.bad_command(command::TOO_LONG);
         Overflow::Discard
     }
 
     fn handle_close(&mut self, why: &Close) {
-        let _session = self.span.clone().entered();
         debug!(%why, "closed");
     }
 }
