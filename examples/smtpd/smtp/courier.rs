@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use asynchat::{Chat, EventLoop, More, Producer, Remote};
+use asynchat::{ChannelId, Chat, EventLoop, More, Producer};
 
 /// Some threads. Dropping them waits until all that was given to them is done.
 pub struct Couriers {
@@ -40,25 +40,31 @@ impl Couriers {
 
     /// Has a courier do this, and queues the line that comes of it.
     pub fn send(&self, chat: &Chat, errand: impl FnOnce() -> String + Send + 'static) {
+        let Some(event_loop) = chat.event_loop() else {
+            return; // the connection has ended
+        };
+        let (id, remote) = (chat.id(), event_loop.remote());
         let (tell, line) = mpsc::channel();
         chat.push_with_producer(Verdict(Some(line)));
-        let id = chat.id();
-        let remote = chat.event_loop().as_ref().map(EventLoop::remote);
         let errand: Errand = Box::new(move || {
-            // The client may have left, and the loop may have ended.
+            // An error means that the client has left,
             let _ = tell.send(errand());
-            let _ = remote.map(|remote: Remote| {
-                remote.post(move || {
-                    let chat = EventLoop::current().ok().and_then(|l| l.chat(id));
-                    let _ = chat.map(|chat| chat.resume_producing());
-                })
-            });
+            // or that the loop has ended.
+            let _ = remote.post(move || ask_again(id));
         });
         match &self.work {
-            // They only end when `work` is gone.
+            // The couriers take errands for as long as there is a `work`.
             Some(work) => drop(work.send(errand)),
             None => errand(),
         }
+    }
+}
+
+/// Has the verdict of this connection that is next asked for its line.
+fn ask_again(id: ChannelId) {
+    let chat = EventLoop::current().ok().and_then(|it| it.chat(id));
+    if let Some(chat) = chat {
+        chat.resume_producing();
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Reading order: `session.rs` (the handler: records in, replies out),
 //! `transfer.rs` (a message on its way in), `courier.rs` (its last step, off
-//! the loop), `maildir.rs` (where it goes), and the language of the protocol:
-//! `command.rs`, `address.rs`.
+//! the loop), `maildir.rs` (where it goes), `envelope.rs` (what is written
+//! before it), and the language of the protocol: `command.rs`, `address.rs`.
 
 // In a program `pub` is what a module offers its neighbours.
 #![allow(unreachable_pub)]
@@ -12,6 +12,7 @@
 pub mod address;
 pub mod command;
 pub mod courier;
+mod envelope;
 mod maildir;
 mod present;
 mod session;

@@ -8,6 +8,7 @@ use tracing::debug;
 use super::Service;
 use super::address::Path;
 use super::command::{self, Command};
+use super::envelope::{Envelope, Hello};
 use super::present::Place;
 use super::transfer::Transfer;
 
@@ -16,26 +17,12 @@ use super::transfer::Transfer;
 pub struct Session {
     pub(super) chat: Chat,
     pub(super) service: Rc<Service>,
-    pub(super) hello: Option<Hello>,
+    hello: Option<Hello>,
     envelope: Option<Envelope>,
     transfer: Option<Transfer>,
     /// In a row: a client in good faith sends good ones between.
     bad_commands: usize,
     _place: Place,
-}
-
-/// How the client has introduced itself.
-pub struct Hello {
-    pub name: String,
-    /// The protocol, as Received lines call it: SMTP after HELO, ESMTP after
-    /// EHLO.
-    pub protocol: &'static str,
-}
-
-/// What MAIL and RCPT have told.
-pub struct Envelope {
-    pub from: Path,
-    pub to: Vec<Path>,
 }
 
 impl Session {
@@ -95,16 +82,17 @@ impl Session {
     }
 
     fn mail(&mut self, from: Path, size: u64) {
-        if self.hello.is_none() {
+        let Some(client) = self.hello.clone() else {
             return self.bad_command("503 5.5.1 HELO or EHLO first");
-        }
+        };
         if self.envelope.is_some() {
             return self.bad_command("503 5.5.1 one MAIL at a time");
         }
         if size > self.service.options.max_size {
             return self.reply(TOO_LARGE);
         }
-        self.envelope = Some(Envelope { from, to: vec![] });
+        let to = vec![];
+        self.envelope = Some(Envelope { client, from, to });
         self.reply("250 2.1.0 sender taken");
     }
 

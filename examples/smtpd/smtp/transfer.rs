@@ -2,17 +2,15 @@
 //! as it comes and never held. Whatever goes wrong is replied at its end: the
 //! rest of it must not be taken for commands.
 
-use std::fmt::Write;
 use std::io::{self, ErrorKind};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use asynchat::Chat;
 use mail_parser::DateTime;
 use tracing::{debug, info, warn};
 
-use super::address::Path;
+use super::envelope::{Envelope, Receipt};
 use super::maildir::Message;
-use super::session::{Envelope, Hello, Session, TOO_LARGE};
+use super::session::{Session, TOO_LARGE};
 
 pub struct Transfer {
     /// Where it is written, or what will be replied instead.
@@ -30,17 +28,13 @@ impl Transfer {
         let now = (options.clock)();
         let begin = || {
             let mut message = session.service.maildir.borrow_mut().begin(now)?;
-            let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let date = DateTime::from_timestamp(since.as_secs().cast_signed()).to_rfc822();
-            let id = message.id().to_owned();
-            let hello = session.hello.as_ref();
-            let trace = Trace {
-                hello,
-                chat: &session.chat,
-                envelope,
+            let lines = envelope.trace(&Receipt {
+                peer: session.chat.peer_addr().and_then(|peer| peer.ip()),
                 by: &options.name,
-            };
-            message.write(trace.lines(&id, &date).as_bytes())?;
+                id: message.id(),
+                date: &rfc5322(now),
+            });
+            message.write(lines.as_bytes())?;
             Ok(message)
         };
         let message = begin().map_err(|error| failed(&error))?;
@@ -86,51 +80,17 @@ impl Transfer {
     }
 }
 
+/// As in a Date or Received field.
+fn rfc5322(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    DateTime::from_timestamp(since.as_secs().cast_signed()).to_rfc822()
+}
+
 /// The reply for what the disk says. All of it is worth another try later.
 fn failed(error: &io::Error) -> &'static str {
     warn!(%error, "a message could not be written");
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "452 4.3.1 no room for it",
         _ => "451 4.3.0 it could not be written",
-    }
-}
-
-/// What is known of a message besides its text: RFC 5321, section 4.4.
-struct Trace<'a> {
-    hello: Option<&'a Hello>,
-    chat: &'a Chat,
-    envelope: &'a Envelope,
-    by: &'a str,
-}
-
-impl Trace<'_> {
-    /// A Return-Path, a Delivered-To for each recipient, and the Received line.
-    fn lines(&self, id: &str, date: &str) -> String {
-        let Trace {
-            hello,
-            chat,
-            envelope,
-            by,
-        } = self;
-        let mut lines = format!("Return-Path: {}\r\n", envelope.from);
-        for to in &envelope.to {
-            let to = match to {
-                Path::Mailbox(mailbox) => mailbox.to_string(),
-                Path::Postmaster | Path::Null => format!("postmaster@{by}"),
-            };
-            // Writing to a string does not fail.
-            let _ = write!(lines, "Delivered-To: {to}\r\n");
-        }
-        let (client, protocol) = hello.map_or(("unknown", "SMTP"), |h| (&h.name, h.protocol));
-        let from = match chat.peer_addr().and_then(|peer| peer.ip()) {
-            Some(ip) if ip.is_ipv6() => format!("{client} ([IPv6:{ip}])"),
-            Some(ip) => format!("{client} ([{ip}])"),
-            None => client.to_owned(),
-        };
-        let _ = write!(
-            lines,
-            "Received: from {from}\r\n\tby {by} with {protocol} id {id};\r\n\t{date}\r\n"
-        );
-        lines
     }
 }
