@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
+use asynchat::{AsyncChat, Chat, Overflow, Result, Terminator};
 use tracing::debug;
 
 use super::Service;
@@ -142,6 +142,7 @@ impl Session {
     }
 
     pub(super) fn reply(&self, line: &str) {
+        debug!("{line}");
         write!(self.chat, "{line}\r\n");
     }
 
@@ -151,15 +152,14 @@ impl Session {
         self.bad_commands += 1;
         self.reply(reply);
         if self.bad_commands >= self.service.options.max_bad_commands {
-            self.hang_up("4.7.0 too many bad commands");
+            self.hang_up("421 4.7.0 too many bad commands");
         }
     }
 
     /// Ends the session after a last reply. What the client goes on sending is
     /// not looked at, and yet the reply reaches it: the loop lingers.
-    fn hang_up(&self, why: &str) {
-        debug!("hanging up: {why}");
-        write!(self.chat, "421 {why}\r\n");
+    fn hang_up(&self, reply: &str) {
+        self.reply(reply);
         self.chat.close_when_done();
     }
 }
@@ -169,7 +169,6 @@ pub const TOO_LARGE: &str = "552 5.3.4 message too large";
 
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
-        debug!("connected");
         write!(
             self.chat,
             "220 {} ESMTP asynchat\r\n",
@@ -191,7 +190,7 @@ impl AsyncChat for Session {
                     self.bad_commands = 0;
                 }
             }
-            Err(_) if command::is_foreign(record) => self.hang_up("4.7.0 this is not HTTP"),
+            Err(_) if command::is_foreign(record) => self.hang_up("421 4.7.0 this is not HTTP"),
             Err(reply) => self.bad_command(reply),
         }
         Ok(())
@@ -208,9 +207,5 @@ impl AsyncChat for Session {
     fn handle_overflow(&mut self) -> Overflow {
         self.bad_command(command::TOO_LONG);
         Overflow::Discard
-    }
-
-    fn handle_close(&mut self, why: &Close) {
-        debug!(%why, "closed");
     }
 }
