@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Runs the built examples as their users would, with the clients that they are for.
+
+    python3 tests/examples.py target/release/examples            # all
+    python3 tests/examples.py target/release/examples bridge     # one
+
+What is not installed (logger, socat, systemd-socket-activate) is skipped, and said so. Only
+loopback; whatever is started is ended.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+DEADLINE = 20
+
+
+def main():
+    directory = pathlib.Path(sys.argv[1])
+    wanted = sys.argv[2:] or list(CHECKS)
+    for name in wanted:
+        CHECKS[name](directory)
+        print(f"{name}: as it should be")
+
+
+def smtpd(directory):
+    with tempfile.TemporaryDirectory() as maildir:
+        with served(directory / "smtpd", "--maildir", maildir) as (addr, _):
+            client = pathlib.Path(__file__).with_name("smtpd_client.py")
+            subprocess.run([sys.executable, client, addr, maildir], check=True, timeout=120)
+
+
+def syslog(directory):
+    if not has("logger"):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        path = os.path.join(scratch, "log")
+        with served(directory / "syslog", "--unix", path) as (addr, server):
+            port = addr.rpartition(":")[2]
+            to = ["logger", "-n", "127.0.0.1", "-P", port]
+            run([*to, "-d", "over UDP"])
+            run([*to, "-T", "over TCP, a line"])
+            run([*to, "-T", "--octet-count", "over TCP, counted"])
+            run([*to, "-T", "--octet-count", "--rfc3164", "-p", "local3.err", "old form"])
+            run(["logger", "-u", path, "over the Unix domain"])
+            lines = sorted(server.stdout.readline().rstrip() for _ in range(5))
+        ends = ["old form", "over TCP, a line", "over TCP, counted", "over UDP", "over the Unix domain"]
+        for end in ends:
+            assert any(line.endswith(end) for line in lines), (end, lines)
+        assert sum(line.startswith("err ") for line in lines) == 1, lines
+        assert not os.path.exists(path)
+    if has("systemd-socket-activate"):
+        activated(directory / "syslog", [], ["-T"])
+        activated(directory / "syslog", ["-d"], ["-d"])
+
+
+def activated(program, how, over):
+    """A server that is started for the first thing that comes to a socket it inherits."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = ["systemd-socket-activate", *how, "-l", f"127.0.0.1:{port}", str(program)]
+    with process(command) as server:
+        # Until it listens, a datagram is lost and a connection refused.
+        eventually(lambda: logged(["logger", *over, "-n", "127.0.0.1", "-P", port, "activated"], server))
+
+
+def logged(command, server):
+    subprocess.run(command, check=False, capture_output=True, timeout=DEADLINE)
+    output = server.stdout.fileno()
+    os.set_blocking(output, False)
+    try:
+        return b"activated" in os.read(output, 65536)
+    except BlockingIOError:
+        return False
+
+
+def bridge(directory):
+    if not has("socat"):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        device, line = (os.path.join(scratch, name) for name in ("device", "line"))
+        pair = ["socat", *(f"pty,raw,echo=0,link={path}" for path in (device, line))]
+        with process(pair):
+            eventually(lambda: os.path.exists(device) and os.path.exists(line))
+            with served(directory / "bridge", "--device", line, "--baud", "19200") as (addr, _):
+                converse(addr, device)
+
+
+def converse(addr, device):
+    host, _, port = addr.rpartition(":")
+    clients = [socket.create_connection((host, port), DEADLINE).makefile("rwb") for _ in range(3)]
+    # Each is known to the bridge once it has been answered.
+    for client in clients:
+        client.write(b"no hexadecimal\n")
+        client.flush()
+        assert client.readline() == b"not hexadecimal\r\n"
+    end = os.open(device, os.O_RDWR)
+    os.write(end, b"\x01\x03\x02\x00\x2a")
+    assert [client.readline() for client in clients] == [b"010302002a\r\n"] * 3
+    os.write(end, b"\xff" * 300)
+    assert [client.readline() for client in clients] == [b"ff" * 300 + b"\r\n"] * 3
+    clients[0].write(b"01 03 00 00 00 01\n")
+    clients[0].flush()
+    assert os.read(end, 100) == bytes.fromhex("010300000001")
+    os.close(end)
+    for client in clients:
+        client.close()
+
+
+# ---- processes
+
+
+@contextlib.contextmanager
+def served(program, *arguments):
+    """The program, listening on a port of its own; ended with Ctrl-C, at which it exits with 0."""
+    with process([program, "--listen", "127.0.0.1:0", *arguments]) as server:
+        said = server.stdout.readline()
+        assert said.startswith("listening on "), said
+        yield said.split()[-1], server
+        server.send_signal(signal.SIGINT)
+        assert server.wait(DEADLINE) == 0, f"{program} exits with {server.returncode}"
+
+
+@contextlib.contextmanager
+def process(command):
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def run(command):
+    subprocess.run(command, check=True, timeout=DEADLINE)
+
+
+def eventually(done):
+    deadline = time.monotonic() + DEADLINE
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def has(program):
+    there = shutil.which(program) is not None
+    if not there:
+        print(f"skipped: {program} is not installed")
+    return there
+
+
+CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge)}
+
+if __name__ == "__main__":
+    main()
