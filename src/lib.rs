@@ -149,11 +149,11 @@
 //!
 //! # Platforms
 //!
-//! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. Unix-domain sockets are
-//! adopted, on Unix: listening ones by [`Server::adopt`], connected ones by [`Connector::adopt`] or, on layer 1,
-//! [`Channel::adopt`]. [`Server::reuse_port`] does nothing on
-//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. TCP and Unix-domain
-//! streams are all there is: no UDP, no TLS, no pipes or terminals, no signals.
+//! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP everywhere; on
+//! Unix also Unix-domain sockets, pipes, terminals, inherited descriptors, and child processes
+//! ([`Subprocess`]): all that a [`Socket`] is made from, by way of [`Server::adopt`],
+//! [`Connector::adopt`] or, on layer 1, [`Channel::adopt`]. [`Server::reuse_port`] does nothing on
+//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. There is no TLS.
 //!
 //! What the crate has to tell goes to [`tracing`](https://docs.rs/tracing), each event in the span of its
 //! connection. It never prints.
