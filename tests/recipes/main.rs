@@ -1,0 +1,446 @@
+//! The recipes of docs/porting.md at work: the Rust of each, and its Python where there is one that
+//! has asynchat, have the same conversation with the same peer. The document shows the files of this
+//! folder word for word.
+#![allow(
+    unreachable_pub,
+    reason = "in the document nothing is known of this crate of tests"
+)]
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{fs, thread};
+
+use asynchat::{Channel, Result};
+
+use crate::python::Program;
+
+mod accepted_channel;
+mod broadcast;
+mod dispatcher;
+mod dot_block;
+mod event_after_data;
+mod file_producer;
+mod frames;
+mod line_commands;
+mod line_count_line;
+mod loop_per_thread;
+mod own_producer;
+mod proxy;
+#[path = "../common/python.rs"]
+mod python;
+mod reconnecting;
+mod timer;
+mod wake_up;
+
+/// How long a peer waits for what has to come. Far more than it takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const ANY: &str = "127.0.0.1:0";
+
+/// The other end of a connection.
+struct Peer(BufReader<TcpStream>);
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        Peer(BufReader::new(stream))
+    }
+
+    fn connect(addr: SocketAddr) -> Self {
+        Peer::new(TcpStream::connect(addr).expect("somebody listens"))
+    }
+
+    fn send(&mut self, data: impl AsRef<[u8]>) {
+        let sent = self.0.get_mut().write_all(data.as_ref());
+        sent.expect("the connection is up");
+    }
+
+    /// The next line, without its end.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line);
+        read.expect("a line comes in time");
+        line.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn expect(&mut self, lines: &[&str]) {
+        for line in lines {
+            assert_eq!(self.line(), *line);
+        }
+    }
+
+    /// What comes until the connection ends.
+    fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+            _ => rest,
+        }
+    }
+}
+
+/// A server that both languages have: the Rust one is started in a loop of its own.
+fn server(
+    name: &str,
+    start: impl FnOnce() -> Result<Channel> + Send + 'static,
+    talk: impl Fn(SocketAddr),
+) {
+    server_with(name, &[], start, talk);
+}
+
+/// The same with other addresses that it needs.
+fn server_with(
+    name: &str,
+    others: &[&str],
+    start: impl FnOnce() -> Result<Channel> + Send + 'static,
+    talk: impl Fn(SocketAddr),
+) {
+    let (tell, started) = mpsc::channel();
+    let serving = thread::spawn(move || -> Result {
+        let listener = start()?;
+        let addr = listener.local_addr().and_then(|addr| addr.inet());
+        tell.send((addr.ok_or("no address")?, asynchat::remote()?))?;
+        asynchat::run()
+    });
+    let (addr, remote) = started.recv_timeout(DEADLINE).expect("it starts");
+    talk(addr);
+    remote.stop().expect("it is running");
+    let ended = serving.join().expect("it does not panic");
+    ended.expect("its loop works");
+    if let Some(program) = Program::start("recipes/run.py", &[&[name, ANY], others].concat()) {
+        talk(program.addr);
+    }
+}
+
+/// A client that both languages have, which is told whom to call.
+fn client(
+    name: &str,
+    start: impl FnOnce(&str) -> Result + Send + 'static,
+    answer: impl Fn(&TcpListener),
+) {
+    let listener = TcpListener::bind(ANY).expect("a port is free");
+    let addr = listener.local_addr().expect("it is bound").to_string();
+    let (tell, started) = mpsc::channel();
+    let calling = thread::spawn({
+        let addr = addr.clone();
+        move || -> Result {
+            tell.send(asynchat::remote()?)?;
+            start(&addr)?;
+            asynchat::run()
+        }
+    });
+    let remote = started.recv_timeout(DEADLINE).expect("it starts");
+    answer(&listener);
+    let _ = remote.stop(); // an error: it has ended already
+    let ended = calling.join().expect("it does not panic");
+    ended.expect("its loop works");
+    if let Some(_program) = Program::start("recipes/run.py", &[name, &addr]) {
+        answer(&listener);
+    }
+}
+
+fn accept(listener: &TcpListener) -> Peer {
+    Peer::new(listener.accept().expect("a connection comes").0)
+}
+
+#[test]
+fn a_dispatcher() {
+    client("dispatcher", dispatcher::start, |listener| {
+        let mut peer = accept(listener);
+        peer.expect(&["hello, I am a parrot"]);
+        peer.send("pieces of eight\r\n");
+        peer.expect(&["PIECES OF EIGHT"]);
+    });
+}
+
+#[test]
+fn an_accepted_channel() {
+    server(
+        "accepted_channel",
+        || accepted_channel::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.send("one\r\ntwo\r\n");
+            peer.expect(&["one", "two"]);
+        },
+    );
+}
+
+#[test]
+fn line_commands() {
+    server(
+        "line_commands",
+        || line_commands::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.expect(&["220 add N, total, or quit"]);
+            peer.send("add 40\r\nadd 2\r\ntotal\r\nsing\r\nquit\r\n");
+            peer.expect(&["250 ok", "250 ok", "211 42", "500 what?", "205 bye"]);
+            assert_eq!(peer.rest(), b"");
+        },
+    );
+}
+
+#[test]
+fn a_line_then_so_many_bytes_then_a_line() {
+    server(
+        "line_count_line",
+        || line_count_line::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.send("5\r\n\r\n\r\n!the first\r\n2\r\nokthe second\r\n");
+            peer.expect(&["250 the first has 5 bytes", "250 the second has 2 bytes"]);
+        },
+    );
+}
+
+#[test]
+fn a_dot_block() {
+    server(
+        "dot_block",
+        || dot_block::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.send("POST\r\n");
+            peer.expect(&["340 send it"]);
+            peer.send("Subject: x\r\n\r\n..and a dot\r\n.\r\nGET\r\n");
+            peer.expect(&["240 3 lines, the last is .and a dot", "500 what?"]);
+        },
+    );
+}
+
+#[test]
+fn a_file_producer() {
+    server(
+        "file_producer",
+        || file_producer::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.send("COPYING\r\nLICENSE\r\n");
+            peer.expect(&["500 LICENSE is all I have", "150 here it comes"]);
+            let file = fs::read("LICENSE-APACHE").expect("it is there");
+            assert!(peer.rest() == file, "another file");
+        },
+    );
+}
+
+#[test]
+fn a_producer_of_ones_own() {
+    server(
+        "own_producer",
+        || own_producer::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.send("3\r\n0\r\n");
+            peer.expect(&["2", "1", "0", "lift off", "lift off"]);
+        },
+    );
+}
+
+#[test]
+fn an_event_after_data() {
+    server(
+        "event_after_data",
+        || event_after_data::start(ANY),
+        |addr| {
+            let (mut watcher, mut peer) = (Peer::connect(addr), Peer::connect(addr));
+            watcher.send("WATCH\r\n");
+            watcher.expect(&["200 you will be told"]);
+            peer.send("GET\r\n");
+            assert!(peer.rest() == [b'x'; 100_000], "not what was pushed");
+            watcher.expect(&["226 transfer complete"]);
+        },
+    );
+}
+
+#[test]
+fn a_broadcast_to_a_dict_of_clients() {
+    server(
+        "broadcast",
+        || broadcast::start(ANY),
+        |addr| {
+            let mut anna = Peer::connect(addr);
+            anna.send("anna\r\n");
+            anna.expect(&["anna has come"]);
+            let mut bert = Peer::connect(addr);
+            bert.send("bert\r\nhello\r\n");
+            for peer in [&mut anna, &mut bert] {
+                peer.expect(&["bert has come", "<bert> hello"]);
+            }
+            drop(bert);
+            anna.expect(&["bert has left"]);
+        },
+    );
+}
+
+#[test]
+fn a_proxy() {
+    let upstream = TcpListener::bind(ANY).expect("a port is free");
+    let upstream_addr = upstream.local_addr().expect("it is bound").to_string();
+    let talk = |addr| {
+        let mut client = Peer::connect(addr);
+        let mut server = accept(&upstream);
+        // More than all the buffers on the way hold, both ways at once. The server reads only when it
+        // has sent all: a proxy that rests both ways when one is full would wait for ever.
+        let data = vec![b'x'; 8 << 20];
+        let mut sender = client
+            .0
+            .get_ref()
+            .try_clone()
+            .expect("a descriptor is left");
+        thread::scope(|scope| {
+            scope.spawn(|| sender.write_all(&data).expect("it is passed on"));
+            scope.spawn(|| {
+                server.send(&data);
+                let mut all = vec![0; data.len()];
+                server.0.read_exact(&mut all).expect("all comes");
+            });
+            let mut back = vec![0; data.len()];
+            client.0.read_exact(&mut back).expect("all comes");
+            assert!(back == data, "not what was sent");
+        });
+        drop(server);
+        assert_eq!(client.rest(), b"");
+    };
+    let to = upstream_addr.clone();
+    server_with(
+        "proxy",
+        &[&upstream_addr],
+        move || proxy::start(ANY, &to),
+        talk,
+    );
+}
+
+#[test]
+fn a_loop_for_each_thread() {
+    let talk = |one: SocketAddr, other: SocketAddr| {
+        let mut two_of_one = [Peer::connect(one), Peer::connect(one)];
+        let mut third = Peer::connect(other);
+        // Both are in the loop when both have been answered once.
+        for peer in &mut two_of_one {
+            peer.send("\r\n");
+            peer.line();
+        }
+        two_of_one[0].send("how many?\r\n");
+        two_of_one[0].expect(&["2 here"]);
+        third.send("how many?\r\n");
+        third.expect(&["1 here"]);
+    };
+    let (one, stop_one) = loop_per_thread::start(ANY).expect("it starts");
+    let (other, stop_other) = loop_per_thread::start(ANY).expect("it starts");
+    talk(one, other);
+    stop_one.stop().expect("it is running");
+    stop_other.stop().expect("it is running");
+    let run = || Program::start("recipes/run.py", &["loop_per_thread", ANY]);
+    if let (Some(one), Some(other)) = (run(), run()) {
+        talk(one.addr, other.addr);
+    }
+}
+
+#[test]
+fn a_game_with_frames_and_a_clock() {
+    let (tell, started) = mpsc::channel();
+    let playing = thread::spawn(move || -> Result {
+        let players = Rc::default();
+        let listener = frames::start(ANY, &players)?;
+        let addr = listener.local_addr().and_then(|addr| addr.inet());
+        tell.send((addr.ok_or("no address")?, asynchat::remote()?))?;
+        frames::run(&players)
+    });
+    let talk = |addr| {
+        let mut peer = Peer::connect(addr);
+        peer.send("right\r\n");
+        peer.expect(&["at 1", "at 2", "at 3"]);
+        peer.send("left\r\n");
+        while peer.line() != "at 0" {}
+    };
+    let (addr, remote) = started.recv_timeout(DEADLINE).expect("it starts");
+    talk(addr);
+    remote.stop().expect("it is running");
+    playing
+        .join()
+        .expect("it does not panic")
+        .expect("its loop works");
+    if let Some(program) = Program::start("recipes/run.py", &["frames", ANY]) {
+        talk(program.addr);
+    }
+}
+
+#[test]
+fn a_thread_that_wakes_the_loop_up() {
+    server(
+        "wake_up",
+        || wake_up::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.send("10\r\n");
+            peer.expect(&["55"]);
+            peer.send("100\r\n");
+            peer.expect(&["5050"]);
+        },
+    );
+}
+
+#[test]
+fn a_client_that_connects_again() {
+    client("reconnecting", reconnecting::start, |listener| {
+        for attempt in ["attempt 1", "attempt 2", "attempt 3"] {
+            let mut peer = accept(listener);
+            peer.expect(&[attempt]);
+            peer.send("a line\r\n");
+            peer.expect(&["got a line"]);
+        }
+    });
+}
+
+#[test]
+fn a_timer() {
+    server(
+        "timer",
+        || timer::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.expect(&["tick 1", "tick 2"]);
+            peer.send("from one again\r\n");
+            while peer.line() != "ok" {}
+            peer.expect(&["tick 1", "tick 2"]);
+        },
+    );
+}
+
+/// The document shows each file of this folder, but for what runs them.
+#[test]
+fn the_document_shows_these_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/porting.md")).expect("it is there");
+    let mut recipes = 0;
+    for entry in fs::read_dir(root.join("tests/recipes")).expect("it is there") {
+        let path = entry.expect("it can be listed").path();
+        let language = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => "rust",
+            Some("py") => "python",
+            _ => continue,
+        };
+        if path.ends_with("main.rs") || path.ends_with("run.py") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("it is text");
+        let block = format!("```{language}\n{text}```\n");
+        assert!(
+            document.contains(&block),
+            "{} is not shown as it is",
+            path.display()
+        );
+        recipes += 1;
+    }
+    assert_eq!(
+        recipes,
+        2 * document.matches("```python\n").count(),
+        "one has no file"
+    );
+}
