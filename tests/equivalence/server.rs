@@ -1,0 +1,220 @@
+//! The port of server.py, in the same order.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use asynchat::{
+    AsyncChat, Channel, Chat, CompositeProducer, HookedProducer, More, Producer, ReadProducer,
+    Result, SimpleProducer, Terminator,
+};
+
+pub(crate) fn listen(addr: &str) -> Result<Channel> {
+    let notes = Notes::default();
+    asynchat::listen(addr, move |chat| Session {
+        chat,
+        state: State::Command,
+        told: false,
+        hooks: Rc::default(),
+        notes: Rc::clone(&notes),
+    })
+}
+
+fn pattern(size: usize) -> Vec<u8> {
+    (0..size).map(|i| b'a' + (i * 7 % 26) as u8).collect()
+}
+
+/// What it says is decided when its turn comes.
+struct LateProducer<F: FnOnce() -> String>(Option<F>);
+
+impl<F: FnOnce() -> String> Producer for LateProducer<F> {
+    fn more(&mut self, _budget: usize) -> io::Result<More> {
+        Ok(match self.0.take() {
+            Some(say) => More::Chunk(say().into()),
+            None => More::Done,
+        })
+    }
+}
+
+fn simple(size: usize) -> impl Producer + 'static {
+    SimpleProducer::new(pattern(size)).chunk_size(512)
+}
+
+fn file(size: usize) -> impl Producer + 'static {
+    ReadProducer::new(io::Cursor::new(pattern(size)))
+}
+
+type Notes = Rc<RefCell<Vec<String>>>;
+
+struct Session {
+    chat: Chat,
+    state: State,
+    told: bool,
+    hooks: Rc<Cell<u32>>,
+    notes: Notes,
+}
+
+enum State {
+    Command,
+    Record,
+    Body,
+    Trailer(Vec<u8>),
+    Block,
+    Each,
+    Rest,
+}
+
+impl AsyncChat for Session {
+    fn handle_connect(&mut self) -> Result {
+        self.told = true;
+        Ok(())
+    }
+
+    fn collect_incoming_data(&mut self, data: &[u8]) -> Result {
+        self.chat.push_slice(data);
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, data: &[u8]) -> Result {
+        match std::mem::replace(&mut self.state, State::Command) {
+            State::Command => self.command(std::str::from_utf8(data)?)?,
+            State::Record => {
+                self.chat.push_slices(&[b"record ", data, b"\r\n"]);
+                self.chat.set_terminator(Terminator::crlf());
+            }
+            State::Body => self.expect(Terminator::crlf(), State::Trailer(data.to_vec())),
+            State::Trailer(body) => {
+                let parts = [b"body ", &body[..], b" trailer ", data, b"\r\n"];
+                self.chat.push_slices(&parts);
+            }
+            State::Block => {
+                let text = String::from_utf8_lossy(data);
+                let lines: Vec<_> = text.split_terminator("\r\n").collect();
+                write!(self.chat, "block {}\r\n", lines.join("|"));
+                self.chat.set_terminator(Terminator::crlf());
+            }
+            State::Each => {
+                self.chat.push_slices(&[b"each ", data, b"\r\n"]);
+                self.state = State::Each;
+            }
+            State::Rest => {}
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn expect(&mut self, terminator: Terminator, state: State) {
+        self.chat.set_terminator(terminator);
+        self.state = state;
+    }
+
+    fn command(&mut self, line: &str) -> Result {
+        let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+        let chat = self.chat.clone();
+        let size = || argument.parse::<usize>();
+        let count = || argument.parse().map(Terminator::count);
+        match verb {
+            "" => chat.push("empty\r\n"),
+            "ECHO" => write!(chat, "echo {argument}\r\n"),
+            "COUNT" => self.expect(count()?, State::Record),
+            "EACH" => self.expect(count()?, State::Each),
+            "BODY" => self.expect(count()?, State::Body),
+            "UNTIL" => {
+                let needle = Terminator::try_bytes(argument.as_bytes())?;
+                self.expect(needle, State::Record);
+            }
+            "BLOCK" => self.expect(Terminator::dot_block().limit(1 << 20), State::Block),
+            "REST" => {
+                self.expect(Terminator::none(), State::Rest);
+                chat.push("rest ");
+            }
+            "SIMPLE" => {
+                chat.push_with_producer(simple(size()?));
+                chat.push("\r\n");
+            }
+            "FILE" => {
+                chat.push_with_producer(file(size()?));
+                chat.push("\r\n");
+            }
+            "COMPOSITE" => {
+                let mut producer = CompositeProducer::default();
+                producer.push(simple(size()?));
+                producer.push(file(7));
+                producer.push(simple(size()?));
+                chat.push_with_producer(producer);
+                chat.push("\r\n");
+            }
+            "MIX" => {
+                chat.push("a ");
+                chat.push_with_producer(simple(size()?));
+                chat.push(" b ");
+                chat.push("c ");
+                chat.push_with_producer(file(size()?));
+                chat.push(" d\r\n");
+            }
+            "HOOKED" => self.hooked(size()?),
+            "REENTER" => {
+                let own = chat.clone();
+                let hook = move |_| own.push("from the hook\r\n");
+                chat.push_with_producer(HookedProducer::new(simple(3), hook));
+                chat.push(" behind it\r\n");
+                chat.push("last\r\n");
+            }
+            "FALSY" => {
+                let mut producer = CompositeProducer::default();
+                producer.push("one ");
+                producer.push("two\r\n");
+                chat.push_with_producer(producer);
+                chat.push("behind it\r\n");
+            }
+            "PUSHED" => {
+                chat.push("something ");
+                let queued = chat.queued() > 0;
+                chat.push(if queued { "queued\r\n" } else { "sent\r\n" });
+            }
+            "CONNECTED" => chat.push(if self.told {
+                "told\r\n"
+            } else {
+                "not told\r\n"
+            }),
+            "TEXT" => chat.push("go on\r\n"),
+            "NOTE" => {
+                self.notes.borrow_mut().push(argument.to_owned());
+                chat.push("noted\r\n");
+            }
+            "NOTES" => {
+                let notes = self.notes.take();
+                write!(chat, "notes {}\r\n", notes.join(" "));
+            }
+            "FAIL" => return Err("it was asked to".into()),
+            "CLOSE" => chat.close(),
+            "BYE" => {
+                chat.push("bye\r\n");
+                chat.close();
+            }
+            "QUIT" => {
+                if !argument.is_empty() {
+                    chat.push_with_producer(simple(size()?));
+                }
+                chat.push("bye\r\n");
+                chat.close_when_done();
+            }
+            _ => chat.push("what?\r\n"),
+        }
+        Ok(())
+    }
+
+    fn hooked(&self, size: usize) {
+        let say = |before: &'static str, after: &'static str| {
+            let hooks = Rc::clone(&self.hooks);
+            LateProducer(Some(move || format!("{before}{}{after}", hooks.get())))
+        };
+        let hooks = Rc::clone(&self.hooks);
+        let hook = move |_| hooks.set(hooks.get() + 1);
+        self.chat.push_with_producer(say("", " "));
+        self.chat
+            .push_with_producer(HookedProducer::new(simple(size), hook));
+        self.chat.push_with_producer(say(" ", "\r\n"));
+    }
+}

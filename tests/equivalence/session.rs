@@ -1,0 +1,126 @@
+//! What a client says, how it is cut on its way, and what it hears.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+/// How long a client waits for what has to come. Far more than it takes.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Connections, one after the other.
+#[derive(Clone, Default)]
+pub(crate) struct Session(Vec<Vec<Step>>);
+
+/// What is said, and what is waited for then.
+#[derive(Clone)]
+struct Step(Vec<u8>, Then);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// So many bytes, or the end.
+    Hear(usize),
+    /// The end.
+    End,
+    /// The end, after having said that nothing more will come.
+    Finish,
+}
+
+/// How what is said is cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cut {
+    Whole,
+    Bytes,
+    Random(u64),
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        Session(vec![vec![]])
+    }
+
+    /// Says this, and hears so many bytes before it goes on.
+    pub(crate) fn hear(mut self, say: impl AsRef<[u8]>, count: usize) -> Self {
+        self.step(say.as_ref(), Then::Hear(count));
+        self
+    }
+
+    /// Says this, and hears all that comes until the server ends the connection.
+    pub(crate) fn end(mut self, say: impl AsRef<[u8]>) -> Self {
+        self.step(say.as_ref(), Then::End);
+        self.0.push(vec![]);
+        self
+    }
+
+    /// Says this and no more, and hears all that comes.
+    pub(crate) fn finish(mut self, say: impl AsRef<[u8]>) -> Self {
+        self.step(say.as_ref(), Then::Finish);
+        self.0.push(vec![]);
+        self
+    }
+
+    fn step(&mut self, say: &[u8], then: Then) {
+        let connection = self.0.last_mut().expect("there is always one");
+        connection.push(Step(say.to_vec(), then));
+    }
+
+    /// All that is heard.
+    pub(crate) fn run(&self, addr: SocketAddr, cut: Cut) -> Vec<u8> {
+        let mut heard = Vec::new();
+        for steps in self.0.iter().filter(|steps| !steps.is_empty()) {
+            let stream = TcpStream::connect(addr).expect("it listens");
+            stream.set_nodelay(true).expect("an option of the socket");
+            let timeout = stream.set_read_timeout(Some(DEADLINE));
+            timeout.expect("it is not zero");
+            for step in steps {
+                step.run(&stream, cut, &mut heard);
+            }
+        }
+        heard
+    }
+}
+
+impl Step {
+    fn run(&self, stream: &TcpStream, cut: Cut, heard: &mut Vec<u8>) {
+        let Step(say, then) = self;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // The server may have closed already: then it fails, and that is fine.
+                let _ = cut.send(stream, say);
+                if *then == Then::Finish {
+                    let _ = stream.shutdown(Shutdown::Write);
+                }
+            });
+            let limit = match then {
+                Then::Hear(count) => *count as u64,
+                Then::End | Then::Finish => u64::MAX,
+            };
+            match stream.take(limit).read_to_end(heard) {
+                Err(error) if error.kind() != ErrorKind::ConnectionReset => {
+                    panic!("{error}, after {:?}", String::from_utf8_lossy(heard))
+                }
+                _ => {}
+            }
+        });
+    }
+}
+
+impl Cut {
+    fn send(self, mut stream: &TcpStream, mut data: &[u8]) -> std::io::Result<()> {
+        let mut random = match self {
+            Cut::Random(seed) => fastrand::Rng::with_seed(seed),
+            _ => fastrand::Rng::with_seed(0),
+        };
+        while !data.is_empty() {
+            let size = match self {
+                Cut::Whole => data.len(),
+                Cut::Bytes => 1,
+                Cut::Random(_) => random.usize(1..=40).min(data.len()),
+            };
+            let (piece, rest) = data.split_at(size);
+            stream.write_all(piece)?;
+            data = rest;
+        }
+        Ok(())
+    }
+}
