@@ -94,6 +94,14 @@ fn all() -> Vec<Difference> {
             "one two\r\nbehind it\r\nbye\r\n",
         ),
         difference(
+            "a producer that raises",
+            Session::new()
+                .hear("ECHO a\r\n", "echo a\r\n".len())
+                .end("FAILING\r\n"),
+            Says("echo a\r\nbefore one two "),
+            "echo a\r\n",
+        ),
+        difference(
             "a push from inside `more` loses",
             Session::new().finish("REENTER\r\n"),
             Says("aho behind it\r\nlast\r\n"),

@@ -70,6 +70,16 @@ class falsy_producer:
         return self.chunks.pop(0) if self.chunks else b''
 
 
+class failing_producer:
+    def __init__(self):
+        self.chunks = [b'one ', b'two ']
+
+    def more(self):
+        if self.chunks:
+            return self.chunks.pop(0)
+        raise OSError('it was asked to')
+
+
 def simple(size):
     return asynchat.simple_producer(pattern(size), 512)
 
@@ -202,6 +212,11 @@ class Session(asynchat.async_chat):
 
     def do_FALSY(self, _):
         self.push_with_producer(falsy_producer())
+        self.push(b'behind it\r\n')
+
+    def do_FAILING(self, _):
+        self.push(b'before ')
+        self.push_with_producer(failing_producer())
         self.push(b'behind it\r\n')
 
     def do_PUSHED(self, _):

@@ -36,6 +36,17 @@ impl<F: FnOnce() -> String> Producer for LateProducer<F> {
     }
 }
 
+struct FailingProducer(Vec<&'static str>);
+
+impl Producer for FailingProducer {
+    fn more(&mut self, _budget: usize) -> io::Result<More> {
+        match self.0.pop() {
+            Some(chunk) => Ok(More::Chunk(chunk.into())),
+            None => Err(io::Error::other("it was asked to")),
+        }
+    }
+}
+
 fn simple(size: usize) -> impl Producer + 'static {
     SimpleProducer::new(pattern(size)).chunk_size(512)
 }
@@ -166,6 +177,11 @@ impl Session {
                 producer.push("one ");
                 producer.push("two\r\n");
                 chat.push_with_producer(producer);
+                chat.push("behind it\r\n");
+            }
+            "FAILING" => {
+                chat.push("before ");
+                chat.push_with_producer(FailingProducer(vec!["two ", "one "]));
                 chat.push("behind it\r\n");
             }
             "PUSHED" => {

@@ -95,11 +95,12 @@ impl Step {
                 Then::Hear(count) => *count as u64,
                 Then::End | Then::Finish => u64::MAX,
             };
-            match stream.take(limit).read_to_end(heard) {
-                Err(error) if error.kind() != ErrorKind::ConnectionReset => {
-                    panic!("{error}, after {:?}", String::from_utf8_lossy(heard))
-                }
-                _ => {}
+            let heard_all = stream.take(limit).read_to_end(heard);
+            let ends = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
+            if let Err(error) = heard_all
+                && !ends.contains(&error.kind())
+            {
+                panic!("{error}, after {}", heard.escape_ascii());
             }
         });
     }
