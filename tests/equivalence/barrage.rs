@@ -19,7 +19,7 @@ fn command(random: &mut Rng, out: &mut Vec<u8>) {
         1 => random.usize(1..2000),
         _ => random.usize(1..40),
     };
-    match random.u8(..10) {
+    match random.u8(..11) {
         0 => out.extend_from_slice(b"\r\n"),
         1 => {
             let text = some(random, size, b"ab \r");
@@ -60,7 +60,7 @@ fn command(random: &mut Rng, out: &mut Vec<u8>) {
             line(out, "", b".");
         }
         kind => {
-            let verbs = ["SIMPLE ", "MIX ", "HOOKED ", "COMPOSITE "];
+            let verbs = ["PUSH ", "SIMPLE ", "MIX ", "HOOKED ", "COMPOSITE "];
             let verb = verbs[usize::from(kind) % verbs.len()];
             line(out, verb, size.to_string().as_bytes());
         }

@@ -117,6 +117,11 @@ fn each_command_is_answered_the_same() {
             "BLOCK\r\n..a\r\n\r\nb.\r\n...\r\n.\r\nECHO x\r\nQUIT\r\n".into(),
         ),
         (
+            "more than the high-water mark",
+            "PUSH 7000\r\n".repeat(60) + "QUIT\r\n",
+        ),
+        ("a push of a megabyte", "PUSH 1000000\r\nQUIT\r\n".into()),
+        (
             "a simple producer",
             "SIMPLE 1\r\nSIMPLE 512\r\nSIMPLE 513\r\nSIMPLE 20000\r\nQUIT\r\n".into(),
         ),

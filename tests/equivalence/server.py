@@ -177,6 +177,10 @@ class Session(asynchat.async_chat):
         self.expect(None, self.rest)
         self.push(b'rest ')
 
+    def do_PUSH(self, size):
+        self.push(pattern(size))
+        self.push(b'\r\n')
+
     def do_SIMPLE(self, size):
         self.push_with_producer(simple(size))
         self.push(b'\r\n')

@@ -140,6 +140,10 @@ impl Session {
                 self.expect(Terminator::none(), State::Rest);
                 chat.push("rest ");
             }
+            "PUSH" => {
+                chat.push(pattern(size()?));
+                chat.push("\r\n");
+            }
             "SIMPLE" => {
                 chat.push_with_producer(simple(size()?));
                 chat.push("\r\n");
