@@ -70,6 +70,15 @@ fn all() -> Vec<Difference> {
             "bye\r\nnotes \r\nbye\r\n",
         ),
         difference(
+            "`handle_close` can be called twice",
+            Session::new()
+                .hear("NAME a\r\n", 7)
+                .reset()
+                .end("CLOSED a\r\nQUIT\r\n"),
+            Says("named\r\nclosed 2\r\nbye\r\n"),
+            "named\r\nclosed 1\r\nbye\r\n",
+        ),
+        difference(
             "a peer's half-close drops the reply",
             Session::new().finish(format!("SIMPLE {large}\r\n")),
             SaysLess,
@@ -141,7 +150,7 @@ fn the_differences_are_those_that_are_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/porting.md")).expect("it is there");
     let (_, document) = document.split_once("## What differs").expect("a section");
-    let program = Program::start("equivalence/server.py", &[]);
+    let program = Program::start("equivalence/server.py", &["poll"]);
     let port = Port::start();
     for Difference {
         row,

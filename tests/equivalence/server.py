@@ -1,6 +1,7 @@
 """The server that server.rs is the port of: each command is something asynchat could do.
 
-Prints `listening on HOST:PORT`, and ends when its input does.
+server.py [poll]: uses poll instead of select. Prints `listening on HOST:PORT`, and ends when its
+input does.
 """
 
 import io
@@ -90,6 +91,8 @@ def file(size):
 
 class Session(asynchat.async_chat):
     notes = []
+    closed = {}
+    name = None
 
     def __init__(self, sock):
         asynchat.async_chat.__init__(self, sock)
@@ -101,6 +104,11 @@ class Session(asynchat.async_chat):
 
     def handle_connect(self):
         self.told = True
+
+    def handle_close(self):
+        if self.name:
+            self.closed[self.name] = self.closed.get(self.name, 0) + 1
+        self.close()
 
     def collect_incoming_data(self, data):
         if self.state == self.rest:
@@ -243,6 +251,13 @@ class Session(asynchat.async_chat):
         self.push(b'notes ' + b' '.join(self.notes) + b'\r\n')
         self.notes.clear()
 
+    def do_NAME(self, name):
+        self.name = name
+        self.push(b'named\r\n')
+
+    def do_CLOSED(self, name):
+        self.push(b'closed %d\r\n' % self.closed.pop(name, 0))
+
     def do_FAIL(self, _):
         raise RuntimeError('it was asked to')
 
@@ -281,4 +296,4 @@ os.dup2(1, 2)  # whoever started us reads one of the two
 threading.Thread(target=serve_until_told, daemon=True).start()
 server = Server()
 print('listening on %s:%d' % server.socket.getsockname(), flush=True)
-asyncore.loop()
+asyncore.loop(use_poll='poll' in sys.argv)

@@ -1,22 +1,25 @@
 //! The port of server.py, in the same order.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
 use asynchat::{
-    AsyncChat, Channel, Chat, CompositeProducer, HookedProducer, More, Producer, ReadProducer,
-    Result, SimpleProducer, Terminator,
+    AsyncChat, Channel, Chat, Close, CompositeProducer, HookedProducer, More, Producer,
+    ReadProducer, Result, SimpleProducer, Terminator,
 };
 
 pub(crate) fn listen(addr: &str) -> Result<Channel> {
-    let notes = Notes::default();
+    let (notes, closed) = (Notes::default(), Closed::default());
     asynchat::listen(addr, move |chat| Session {
         chat,
         state: State::Command,
         told: false,
         hooks: Rc::default(),
         notes: Rc::clone(&notes),
+        closed: Rc::clone(&closed),
+        name: None,
     })
 }
 
@@ -56,6 +59,7 @@ fn file(size: usize) -> impl Producer + 'static {
 }
 
 type Notes = Rc<RefCell<Vec<String>>>;
+type Closed = Rc<RefCell<HashMap<String, u32>>>;
 
 struct Session {
     chat: Chat,
@@ -63,6 +67,8 @@ struct Session {
     told: bool,
     hooks: Rc<Cell<u32>>,
     notes: Notes,
+    closed: Closed,
+    name: Option<String>,
 }
 
 enum State {
@@ -79,6 +85,12 @@ impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
         self.told = true;
         Ok(())
+    }
+
+    fn handle_close(&mut self, _: &Close) {
+        if let Some(name) = &self.name {
+            *self.closed.borrow_mut().entry(name.clone()).or_default() += 1;
+        }
     }
 
     fn collect_incoming_data(&mut self, data: &[u8]) -> Result {
@@ -206,6 +218,14 @@ impl Session {
             "NOTES" => {
                 let notes = self.notes.take();
                 write!(chat, "notes {}\r\n", notes.join(" "));
+            }
+            "NAME" => {
+                self.name = Some(argument.to_owned());
+                chat.push("named\r\n");
+            }
+            "CLOSED" => {
+                let count = self.closed.borrow_mut().remove(argument).unwrap_or(0);
+                write!(chat, "closed {count}\r\n");
             }
             "FAIL" => return Err("it was asked to".into()),
             "CLOSE" => chat.close(),

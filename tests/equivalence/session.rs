@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 /// How long a client waits for what has to come. Far more than it takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -24,6 +26,8 @@ enum Then {
     End,
     /// The end, after having said that nothing more will come.
     Finish,
+    /// Nothing: the connection is reset.
+    Reset,
 }
 
 /// How what is said is cut.
@@ -59,6 +63,13 @@ impl Session {
         self
     }
 
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(mut self) -> Self {
+        self.step(b"", Then::Reset);
+        self.0.push(vec![]);
+        self
+    }
+
     fn step(&mut self, say: &[u8], then: Then) {
         let connection = self.0.last_mut().expect("there is always one");
         connection.push(Step(say.to_vec(), then));
@@ -83,6 +94,11 @@ impl Session {
 impl Step {
     fn run(&self, stream: &TcpStream, cut: Cut, heard: &mut Vec<u8>) {
         let Step(say, then) = self;
+        if *then == Then::Reset {
+            // With no time to linger a close is a reset.
+            let set = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            return set.expect("an option of the socket");
+        }
         thread::scope(|scope| {
             scope.spawn(|| {
                 // The server may have closed already: then it fails, and that is fine.
@@ -93,14 +109,14 @@ impl Step {
             });
             let limit = match then {
                 Then::Hear(count) => *count as u64,
-                Then::End | Then::Finish => u64::MAX,
+                _ => u64::MAX,
             };
             let heard_all = stream.take(limit).read_to_end(heard);
             let ends = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
             if let Err(error) = heard_all
                 && !ends.contains(&error.kind())
             {
-                panic!("{error}, after {}", heard.escape_ascii());
+                panic!("{error}, after {} bytes", heard.len());
             }
         });
     }
