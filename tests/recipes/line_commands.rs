@@ -29,7 +29,7 @@ impl AsyncChat for Session {
 
 impl Session {
     fn add(&mut self, argument: &str) -> Result {
-        self.total += argument.parse::<i32>().map(i64::from)?;
+        self.total = self.total.saturating_add(argument.parse()?);
         self.chat.push("250 ok\r\n");
         Ok(())
     }
