@@ -192,6 +192,10 @@ fn line_commands() {
             peer.send("add 40\r\nadd 2\r\ntotal\r\nsing\r\nquit\r\n");
             peer.expect(&["250 ok", "250 ok", "211 42", "500 what?", "205 bye"]);
             assert_eq!(peer.rest(), b"");
+            let mut peer = Peer::connect(addr);
+            peer.expect(&["220 add N, total, or quit"]);
+            peer.send("add nothing\r\n");
+            assert_eq!(peer.rest(), b"");
         },
     );
 }
