@@ -453,7 +453,7 @@ fn a_timer() {
 #[test]
 fn the_document_shows_these_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let document = fs::read_to_string(root.join("docs/porting.md")).expect("it is there");
+    let document = text_of(&root.join("docs/porting.md"));
     let mut recipes = 0;
     for entry in fs::read_dir(root.join("tests/recipes")).expect("it is there") {
         let path = entry.expect("it can be listed").path();
@@ -465,7 +465,7 @@ fn the_document_shows_these_files() {
         if path.ends_with("main.rs") || path.ends_with("run.py") {
             continue;
         }
-        let text = fs::read_to_string(&path).expect("it is text");
+        let text = text_of(&path);
         let block = format!("```{language}\n{text}```\n");
         assert!(
             document.contains(&block),
@@ -479,4 +479,10 @@ fn the_document_shows_these_files() {
         2 * document.matches("```python\n").count(),
         "one has no file"
     );
+}
+
+/// With the ends of lines that it has in the repository.
+fn text_of(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("it is there");
+    text.replace("\r\n", "\n")
 }
