@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::TcpKeepalive;
 
-use crate::connecting::Connecting;
+use crate::connecting::{ATTEMPT_DELAY, Connecting};
 use crate::deadlines::{Clocks, Deadlines};
 use crate::error::{Close, Error, Result};
 use crate::home::Task;
@@ -102,9 +102,10 @@ impl Channel {
         Err(failed)
     }
 
-    /// A channel that connects to these addresses, one after the other until one is up. It
-    /// begins when its dispatcher is registered, and has exactly one outcome: `handle_connect`,
-    /// or `handle_close` with [`Close::ConnectFailed`]. A TCP connection to itself is a failure.
+    /// A channel that connects to the first of these addresses that answers, tried as a
+    /// [`Connector`](crate::Connector) does. It begins when its dispatcher is registered, and has
+    /// exactly one outcome: `handle_connect`, or `handle_close` with [`Close::ConnectFailed`]. A TCP
+    /// connection to itself is a failure.
     ///
     /// A host name is resolved here and now; a [`Connector`](crate::Connector) does so without
     /// holding the loop up.
@@ -115,7 +116,7 @@ impl Channel {
         let addrs = addr
             .to_socket_addrs()
             .map_err(|error| Error::from(error).context("resolve the address to connect to"))?;
-        let connecting = Connecting::new(addrs.collect(), true);
+        let connecting = Connecting::new(addrs, ATTEMPT_DELAY, true);
         if connecting.is_exhausted() {
             return Err(Error::new("no address to connect to"));
         }
@@ -331,7 +332,7 @@ impl Channel {
         Some(peer)
     }
 
-    /// The address of this end, while the channel is open.
+    /// The address of this end, from when the channel is up or listens until it is closed.
     pub fn local_addr(&self) -> Option<Addr> {
         self.0.on_socket(Fd::local_addr).ok()
     }

@@ -1,19 +1,22 @@
 //! Connecting: a chat to a name or an address.
 
 use std::any::TypeId;
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::chat_dispatcher::ChatDispatcher;
-use crate::connecting::Connecting;
+use crate::connecting::{ATTEMPT_DELAY, Connecting};
 use crate::deadlines::Deadlines;
 use crate::error::{Error, Result};
+use crate::home::Home;
 use crate::limits::Limits;
+use crate::reconnect::{Reconnect, Retrying};
 use crate::remote::Remote;
 use crate::socket::Socket;
 use crate::state::{Core, Phase};
@@ -21,8 +24,8 @@ use crate::{AsyncChat, Channel, Chat, EventLoop};
 
 /// Where to connect to: an address, several, or a host name with a port.
 ///
-/// A name is looked up on a thread of its own, so that a slow resolver does not hold the loop up;
-/// what it resolves to is tried address by address.
+/// A name is looked up on a thread of its own, so that a slow resolver does not hold the loop up.
+/// Of several addresses the first that answers is taken: see [`Connector`].
 ///
 /// ```
 /// use asynchat::Target;
@@ -121,7 +124,13 @@ impl From<Vec<SocketAddr>> for Target {
 }
 
 /// A connection to be: where to, how long it may take, under what limits.
-/// [`connect`](Connector::connect) starts it.
+/// [`connect`](Connector::connect) starts it, once; [`reconnect`](Connector::reconnect) starts it
+/// again whenever it has ended.
+///
+/// Several addresses are tried as RFC 8305 has it ("Happy Eyeballs"): the families in turn, in their
+/// order otherwise; the next as soon as one has failed, or has not answered for an
+/// [`attempt_delay`](Connector::attempt_delay). The first to be up is the connection, the other
+/// attempts are dropped. However many there are, there is one outcome.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -136,12 +145,19 @@ impl From<Vec<SocketAddr>> for Target {
 /// asynchat::run()
 /// # }
 /// ```
-#[must_use = "a connector connects once `connect` is called"]
+#[must_use = "a connector connects once `connect` or `reconnect` is called"]
 #[derive(Debug)]
 pub struct Connector {
     place: Place,
+    manner: Manner,
+}
+
+/// How a connection is made, and what it is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
     deadlines: Deadlines,
-    limits: Option<Limits>,
+    limits: Option<Rc<Limits>>,
+    attempt_delay: Duration,
     nodelay: bool,
 }
 
@@ -175,34 +191,45 @@ impl Connector {
     fn at(place: Place) -> Self {
         Connector {
             place,
-            deadlines: Deadlines::default(),
-            limits: None,
-            nodelay: true,
+            manner: Manner {
+                deadlines: Deadlines::default(),
+                limits: None,
+                attempt_delay: ATTEMPT_DELAY,
+                nodelay: true,
+            },
         }
     }
 
     /// How long coming up may take: the same as setting [`Deadlines::connect`].
     pub fn connect_timeout(mut self, after: Duration) -> Self {
-        self.deadlines.connect = Some(after);
+        self.manner.deadlines.connect = Some(after);
         self
     }
 
     /// The deadlines of the connection. Default: [`Deadlines::default`], which leaves it to the
     /// system how long [coming up](Deadlines::connect) may take: minutes.
     pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
-        self.deadlines = deadlines;
+        self.manner.deadlines = deadlines;
         self
     }
 
     /// The limits of the connection. Default: [those of the loop](EventLoop::set_limits).
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = Some(limits);
+        self.manner.limits = Some(Rc::new(limits));
         self
     }
 
     /// As [`Server::nodelay`](crate::Server::nodelay). Default true.
     pub fn nodelay(mut self, on: bool) -> Self {
-        self.nodelay = on;
+        self.manner.nodelay = on;
+        self
+    }
+
+    /// How long an address has to answer before the next is tried beside it: RFC 8305's Connection
+    /// Attempt Delay. At least 10 ms; default 250 ms, as it recommends. [`Duration::MAX`] is one
+    /// address after another, each until it fails.
+    pub fn attempt_delay(mut self, delay: Duration) -> Self {
+        self.manner.attempt_delay = delay;
         self
     }
 
@@ -224,7 +251,7 @@ impl Connector {
         factory: impl FnOnce(Chat) -> S + 'static,
     ) -> Result<Chat> {
         let home = &event_loop.0;
-        let (channel, name) = match self.place {
+        let chat = match self.place {
             Place::Connected(socket) if socket.is_listening() => {
                 return Err(Error::new("the socket to talk through listens"));
             }
@@ -233,44 +260,129 @@ impl Connector {
                     "records are cut from a stream: datagrams are for a Dispatcher",
                 ));
             }
-            Place::Connected(socket) => (Channel::adopt(socket)?, None),
-            Place::To(Target(Named::Addrs(addrs))) if addrs.is_empty() => {
+            Place::Connected(socket) => {
+                let channel = Channel::adopt(socket)?;
+                self.manner.take_in(home, channel, TypeId::of::<S>)?
+            }
+            Place::To(target) => self.manner.start(home, &target, TypeId::of::<S>)?,
+        };
+        let handle = chat.clone();
+        home.call_soon(Box::new(move |home| make_session(home, handle, factory)));
+        Ok(chat)
+    }
+
+    /// Connects on this thread's loop, and again whenever the connection has ended or could not be
+    /// made, after a pause that grows while it does not last: see [`Backoff`]. Each time the factory
+    /// makes a fresh session, with a fresh [`Chat`]; both are told of their own connection alone, as
+    /// with [`connect`](Connector::connect), also when it does not come up.
+    ///
+    /// It ends
+    ///
+    /// * when this side has closed the connection: [`Close::Local`](crate::Close::Local), by
+    ///   [`close`](crate::Channel::close) or [`close_when_done`](Chat::close_when_done);
+    /// * when the loop is shut down, or [closes all](EventLoop::close_all);
+    /// * when it is told to [`stop`](Reconnect::stop).
+    ///
+    /// Whatever else ends a connection does not end it, not even a callback that fails or panics: a
+    /// session that wants another try returns an error. The factory is dropped when it ends. Until
+    /// then [`run`](crate::run) does not return.
+    ///
+    /// ```no_run
+    /// use asynchat::{AsyncChat, Backoff, Chat, Connector, Result};
+    ///
+    /// struct Reader { chat: Chat }
+    ///
+    /// impl AsyncChat for Reader {
+    ///     fn handle_connect(&mut self) -> Result {
+    ///         self.chat.push("SUBSCRIBE news\r\n");
+    ///         Ok(())
+    ///     }
+    ///     fn found_terminator(&mut self, line: &[u8]) -> Result {
+    ///         println!("{}", String::from_utf8_lossy(line));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result {
+    /// Connector::new("feed.example.org:7007").reconnect(Backoff::default(), |chat| Reader { chat })?;
+    /// asynchat::run()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EventLoop::connect`], of the first connection; and when there is nothing to connect to
+    /// again, because the connector [adopts](Connector::adopt) a socket.
+    pub fn reconnect<S: AsyncChat>(
+        self,
+        backoff: Backoff,
+        factory: impl FnMut(Chat) -> S + 'static,
+    ) -> Result<Reconnect> {
+        self.reconnect_on(&EventLoop::current()?, backoff, factory)
+    }
+
+    /// As [`reconnect`](Connector::reconnect), on the loop given.
+    ///
+    /// # Errors
+    /// As [`reconnect`](Connector::reconnect).
+    pub fn reconnect_on<S: AsyncChat>(
+        self,
+        event_loop: &EventLoop,
+        backoff: Backoff,
+        mut factory: impl FnMut(Chat) -> S + 'static,
+    ) -> Result<Reconnect> {
+        let Place::To(target) = self.place else {
+            return Err(Error::new(
+                "a socket that was adopted can not be connected again",
+            ));
+        };
+        let (home, manner) = (&event_loop.0, self.manner);
+        let start = move |home: &Rc<Home>| manner.start(home, &target, TypeId::of::<S>);
+        let make = move |home: &Home, chat| make_session(home, chat, &mut factory);
+        Retrying::begin(home, backoff, Box::new(start), Box::new(make))
+    }
+}
+
+impl Manner {
+    /// Begins a connection, whose handler is still to be made.
+    fn start(&self, home: &Rc<Home>, target: &Target, handler: fn() -> TypeId) -> Result<Chat> {
+        let (delay, nodelay) = (self.attempt_delay, self.nodelay);
+        let name = match &target.0 {
+            Named::Addrs(addrs) if addrs.is_empty() => {
                 return Err(Error::new("no address to connect to"));
             }
-            Place::To(Target(Named::Addrs(addrs))) => {
-                let connecting = Connecting::new(addrs.into(), self.nodelay);
-                (Channel::connecting(connecting), None)
+            Named::Addrs(addrs) => {
+                let connecting = Connecting::new(addrs.iter().copied(), delay, nodelay);
+                return self.take_in(home, Channel::connecting(connecting), handler);
             }
-            Place::To(Target(name)) => {
-                let mut connecting = Connecting::new(VecDeque::new(), self.nodelay);
-                connecting.resolving = true;
-                (Channel::connecting(connecting), Some(name))
-            }
+            name => name,
         };
+        let connecting = Connecting::resolving(delay, nodelay);
+        let chat = self.take_in(home, Channel::connecting(connecting), handler)?;
+        let core = &chat.0;
+        let known = name.parts();
+        match known.and_then(|(host, port)| home.poller.resolve(host, port)) {
+            Some(outcome) => core.resolved(&name.to_string(), outcome),
+            None => look_up(name, core, Remote::new(Arc::clone(&home.inbox))),
+        }
+        Ok(chat)
+    }
+
+    fn take_in(&self, home: &Rc<Home>, channel: Channel, handler: fn() -> TypeId) -> Result<Chat> {
         let core = Rc::clone(&channel.0);
         core.announce.set(core.phase.get() == Phase::Open);
         core.set_deadlines(self.deadlines);
-        let limits = self.limits.map(Rc::new).or_else(|| home.limits());
-        let chat = Chat::new(channel, limits);
-        home.register(&core, None, TypeId::of::<S>)?;
+        let chat = Chat::new(channel, self.limits.clone().or_else(|| home.limits()));
+        home.register(&core, None, handler)?;
         core.unborn.set(true);
         core.open_span();
-        if let Some(name) = name {
-            let known = name.parts();
-            match known.and_then(|(host, port)| home.poller.resolve(host, port)) {
-                Some(outcome) => core.resolved(&name.to_string(), outcome),
-                None => look_up(&name, &core, event_loop.remote()),
-            }
-        }
-        let make = Rc::clone(&core);
-        let handle = chat.clone();
-        home.call_soon(Box::new(move |home| {
-            home.make_handler(&make, || {
-                ChatDispatcher::new(handle.clone(), factory(handle))
-            });
-        }));
         Ok(chat)
     }
+}
+
+/// Has the factory make the session of a chat, here, in the loop.
+fn make_session<S: AsyncChat>(home: &Home, chat: Chat, factory: impl FnOnce(Chat) -> S) {
+    let core = Rc::clone(&chat.0);
+    home.make_handler(&core, || ChatDispatcher::new(chat.clone(), factory(chat)));
 }
 
 /// Resolves a name on a thread of its own: the system's resolver blocks.

@@ -151,8 +151,7 @@ impl<D: Dispatcher> Driven for D {
     fn turn(&mut self, core: &Rc<Core>, home: &Rc<Home>, ready: Ready) -> Result<Interest> {
         match core.phase.get() {
             Phase::Connecting => match core.advance_connection(home) {
-                Progress::Waiting(interest) => return Ok(interest),
-                Progress::Failed => return Ok(Interest::NONE),
+                Progress::Waiting | Progress::Failed => return Ok(Interest::NONE),
                 Progress::Up => self.handle_connect()?,
             },
             Phase::Listening if ready.read => accept(self, core, home)?,

@@ -213,8 +213,10 @@ impl EventLoop {
         self.0.shut_down(grace);
     }
 
-    /// Closes every channel at once, queued output or not: asyncore's `close_all`.
+    /// Closes every channel at once, queued output or not: asyncore's `close_all`. What waits to
+    /// [connect again](Connector::reconnect) does so no more.
     pub fn close_all(&self) {
+        self.0.end_pauses();
         for core in self.0.cores() {
             core.end(Close::Local);
         }

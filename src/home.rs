@@ -13,7 +13,7 @@ mod timers;
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -78,6 +78,8 @@ pub(crate) struct Home {
     failed_waits: Cell<u32>,
     /// The limits of those that were given none.
     limits: RefCell<Option<Rc<Limits>>>,
+    /// The timers of those who wait to connect again.
+    pub(crate) pauses: RefCell<BTreeSet<TimerId>>,
     /// Who lingers, the oldest first; and who was refused and does.
     lingering: RefCell<VecDeque<ChannelId>>,
     refused: RefCell<VecDeque<ChannelId>>,
@@ -105,6 +107,7 @@ impl Home {
             accept_timer: Cell::new(None),
             failed_waits: Cell::new(0),
             limits: RefCell::default(),
+            pauses: RefCell::default(),
             lingering: RefCell::default(),
             refused: RefCell::default(),
             counters: Counters::default(),
@@ -315,6 +318,7 @@ impl Home {
         let Some(slot) = self.replace_or_remove(core) else {
             return;
         };
+        let retrying = core.take_retrying();
         let why = core.take_apart();
         self.counters.bytes_in.add(core.bytes_in());
         self.counters.bytes_out.add(core.bytes_out());
@@ -324,6 +328,9 @@ impl Home {
             self.counters.close(&why);
         }
         core.tell_close(slot.driven, &why);
+        if let Some(retrying) = retrying {
+            retrying.ended(self, &why);
+        }
         #[cfg(feature = "sim")]
         core.why.replace(Some((why, self.now())));
         self.resume_accepting();

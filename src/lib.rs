@@ -185,6 +185,7 @@
 )]
 
 mod addr;
+mod backoff;
 mod channel;
 mod chat;
 mod chat_dispatcher;
@@ -201,6 +202,7 @@ mod limits;
 mod places;
 mod poller;
 mod producer;
+mod reconnect;
 mod registry;
 mod remote;
 mod server;
@@ -218,6 +220,7 @@ mod timer;
 mod told;
 
 pub use addr::Addr;
+pub use backoff::Backoff;
 pub use channel::{Channel, ChannelStats};
 pub use chat::{AsyncChat, Chat, Eof, Overflow};
 pub use connector::{Connector, Target};
@@ -235,6 +238,7 @@ pub use producer::{
     ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
     More, Produced, Producer, ReadProducer, SimpleProducer,
 };
+pub use reconnect::Reconnect;
 pub use registry::ChannelId;
 pub use remote::Remote;
 pub use server::Server;

@@ -24,6 +24,7 @@
 )]
 mod wait;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -190,6 +191,17 @@ impl Poller {
         }
     }
 
+    /// A number from 0 to 1, for what is better left to chance; the same in the same simulation.
+    pub(crate) fn chance(&self) -> f64 {
+        let bits = match self {
+            // Each of these has a key of its own, which is random: no generator is needed for more.
+            Poller::Kernel(_) => RandomState::new().build_hasher().finish(),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.random(),
+        };
+        (bits >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// A new listening socket, where this poller can watch it.
     pub(crate) fn listen(&self, addr: SocketAddr, options: &ListenOptions) -> io::Result<Fd> {
         match self {
@@ -299,6 +311,12 @@ impl Source {
 
     pub(crate) fn socket(&self) -> &Fd {
         &self.socket
+    }
+
+    /// Not watched any more: under another key, if it is again.
+    pub(crate) fn unwatched(mut self) -> Self {
+        self.unwatch();
+        self
     }
 
     /// Watches it for this from now on, and not at all for nothing: level mode would still answer

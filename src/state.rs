@@ -21,6 +21,7 @@ use crate::home::Home;
 use crate::limits::Limits;
 use crate::places::Place;
 use crate::poller::{Interest, Poller, Ready, Source};
+use crate::reconnect::Retrying;
 use crate::registry::ChannelId;
 use crate::socket::Fd;
 use crate::terminator::Terminator;
@@ -127,6 +128,8 @@ struct Rare {
     /// The error that ended its sending side while there may still be something to receive.
     send_error: Option<io::Error>,
     timers: BTreeSet<TimerId>,
+    /// Makes another connection when this one has ended.
+    retrying: Option<Rc<Retrying>>,
 }
 
 /// Where a channel's output goes.
@@ -388,9 +391,9 @@ impl Core {
         Some(Rc::new(heir))
     }
 
-    /// Puts another socket in the place of the one before: the next address of a connection.
-    pub(crate) fn replace_socket(&self, socket: Option<Fd>) {
-        self.source.replace(socket.map(Source::new));
+    /// Gives it the socket of the attempt that has come up, or takes the one that it has.
+    pub(crate) fn replace_source(&self, source: Option<Source>) {
+        self.source.replace(source);
     }
 
     /// Has the loop look at this channel before it sleeps.
@@ -441,7 +444,7 @@ impl Core {
         // Without a loop there is nobody to tell; the socket at least is closed.
         if self.home().is_none() {
             self.phase.set(Phase::Closed);
-            self.replace_socket(None);
+            self.replace_source(None);
         }
     }
 
@@ -452,7 +455,7 @@ impl Core {
     /// Takes the channel apart, and says why it ended.
     pub(crate) fn take_apart(&self) -> Close {
         self.phase.set(Phase::Closed);
-        self.replace_socket(None);
+        self.replace_source(None);
         self.place.take();
         self.out.borrow_mut().seal();
         let rare = self.rare.get().map(|rare| rare.take()).unwrap_or_default();
@@ -496,6 +499,18 @@ impl Core {
 
     pub(crate) fn put_connecting(&self, connecting: Box<Connecting>) {
         self.rarely(|rare| rare.connecting = Some(connecting));
+    }
+
+    pub(crate) fn retrying(&self) -> Option<Rc<Retrying>> {
+        self.rare.get()?.borrow().retrying.clone()
+    }
+
+    pub(crate) fn take_retrying(&self) -> Option<Rc<Retrying>> {
+        self.rare.get()?.borrow_mut().retrying.take()
+    }
+
+    pub(crate) fn set_retrying(&self, retrying: Rc<Retrying>) {
+        self.rarely(|rare| rare.retrying = Some(retrying));
     }
 
     /// A timer of its own was set: it goes when the channel does.
@@ -555,6 +570,8 @@ impl Core {
         self.wakeups.set(self.wakeups.get() + 1);
         if let Some(source) = &mut *self.source.borrow_mut() {
             source.reported();
+        } else if let Some(mut connecting) = self.connecting() {
+            connecting.reported();
         }
         if let Some(rare) = self.rare.get()
             && let Output::Apart(output) = &mut rare.borrow_mut().output

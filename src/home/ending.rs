@@ -23,6 +23,7 @@ impl Home {
             return;
         }
         self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
+        self.end_pauses();
         for core in self.cores() {
             if core.lingering.get() {
                 continue;
@@ -64,8 +65,10 @@ impl Drop for Home {
         for core in self.cores() {
             if let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) {
                 core.end(Close::Shutdown);
+                let retrying = core.take_retrying();
                 let why = core.take_apart();
                 core.tell_close(slot.driven, &why);
+                contain(|| drop(retrying));
             }
         }
     }

@@ -23,6 +23,8 @@ pub(crate) enum Task {
     Channel(ChannelId, Option<Duration>),
     /// Has a deadline of the channel passed?
     Deadline(ChannelId),
+    /// The channel is to try the next of its addresses.
+    Attempt(ChannelId),
     /// Accepting may work again.
     Accept,
     /// A shutdown's grace is over.
@@ -143,6 +145,12 @@ impl Home {
                         let _ = restore(deadline, Task::Deadline(channel));
                     }
                     None => finish(),
+                }
+            }
+            Task::Attempt(channel) => {
+                finish();
+                if let Some(core) = self.core(channel) {
+                    core.attempt_is_due(id);
                 }
             }
             Task::Accept => {

@@ -102,6 +102,10 @@ impl Poller {
         self.net.lock().sleep(time);
     }
 
+    pub(crate) fn random(&self) -> u64 {
+        self.net.lock().rng.next()
+    }
+
     /// Whether anything would happen without time passing. What was on its way arrives.
     pub(super) fn has_news(&self) -> bool {
         let mut net = self.net.lock();

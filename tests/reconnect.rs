@@ -1,0 +1,365 @@
+//! A connection that is made again whenever it has ended, on virtual time.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{Network, Service};
+use asynchat::{Backoff, Chat, Connector, EventLoop, Reconnect, Result};
+use common::{Log, Session};
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Pauses without chance: 1, 2, 4, ... 60 seconds.
+fn backoff() -> Backoff {
+    Backoff::default().jitter(0.0)
+}
+
+/// A network with a loop that connects to one server, which may or may not be there.
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+    addr: SocketAddr,
+    log: Log,
+    /// How many sessions the factory has made.
+    made: Rc<Cell<u32>>,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let network = Network::new(1);
+        Ok(Scene {
+            event_loop: network.event_loop()?,
+            network,
+            addr: SocketAddr::from(([10, 0, 0, 1], 6667)),
+            log: Log::default(),
+            made: Rc::default(),
+        })
+    }
+
+    fn serve(&self) -> Result<Service> {
+        self.network.listen(self.addr)
+    }
+
+    fn factory(&self) -> impl FnMut(Chat) -> Session + 'static {
+        let (made, session) = (Rc::clone(&self.made), self.log.session());
+        move |chat| {
+            made.set(made.get() + 1);
+            session(chat)
+        }
+    }
+
+    fn reconnect(&self, backoff: Backoff) -> Result<Reconnect> {
+        let connector = Connector::new(self.addr).connect_timeout(secs(10));
+        let reconnect = connector.reconnect_on(&self.event_loop, backoff, self.factory())?;
+        self.settle()?;
+        Ok(reconnect)
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    fn advance(&self, time: Duration) -> Result {
+        self.network.advance(&self.event_loop, time)
+    }
+
+    /// How many attempts have failed by now.
+    fn failures(&self) -> usize {
+        self.log.count("close ConnectFailed")
+    }
+}
+
+#[test]
+fn it_tries_again_after_pauses_that_grow_and_each_time_with_a_fresh_session() -> Result {
+    let scene = Scene::new()?;
+    let reconnect = scene.reconnect(backoff())?;
+    assert_eq!(scene.failures(), 1);
+    let mut before = 1;
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert!(reconnect.chat().is_none());
+        scene.advance(secs(pause) - Duration::from_nanos(1))?;
+        assert_eq!(scene.failures(), before);
+        scene.advance(Duration::from_nanos(1))?;
+        before += 1;
+        assert_eq!(scene.failures(), before);
+        assert_eq!(scene.made.get() as usize, before);
+    }
+    assert!(!reconnect.is_stopped());
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_ends_is_made_again_and_talks() -> Result {
+    let (scene, mut last) = (Scene::new()?, None);
+    let service = scene.serve()?;
+    let reconnect = scene.reconnect(backoff())?;
+    for n in 1..=3 {
+        let chat = reconnect.chat().ok_or("it is up")?;
+        assert_ne!(last.replace(chat.id()), Some(chat.id()));
+        let peer = service.accept().ok_or("it has connected")?;
+        chat.push("hello");
+        peer.send("welcome\r\n");
+        scene.settle()?;
+        assert_eq!(peer.received(), b"hello");
+        match n {
+            1 => peer.reset(),
+            _ => peer.finish(),
+        }
+        scene.settle()?;
+        assert!(!chat.is_open());
+        scene.advance(secs(1 << (n - 1)))?;
+    }
+    assert_eq!(scene.log.count("record welcome"), 3);
+    assert_eq!(scene.log.count("connect"), 4);
+    assert_eq!(scene.log.count("close Reset"), 1);
+    assert_eq!(scene.log.count("close Eof"), 2);
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_has_lasted_makes_the_next_pause_the_first_again() -> Result {
+    let scene = Scene::new()?;
+    scene.reconnect(backoff())?;
+    scene.advance(secs(1 + 2 + 4))?;
+    assert_eq!(scene.failures(), 4);
+    // Up after eight more; not for long enough, and then for long enough.
+    let service = scene.serve()?;
+    for (pause, up) in [(8, 59), (16, 60)] {
+        scene.advance(secs(pause))?;
+        let peer = service.accept().ok_or("it has connected")?;
+        scene.advance(secs(up))?;
+        peer.finish();
+        scene.settle()?;
+    }
+    assert_eq!(scene.log.count("connect"), 2);
+    scene.advance(secs(1))?;
+    assert_eq!(scene.log.count("connect"), 3);
+    Ok(())
+}
+
+#[test]
+fn a_session_that_closes_its_connection_ends_it() -> Result {
+    for done in [Chat::close_when_done, |chat: &Chat| chat.close()] {
+        let scene = Scene::new()?;
+        let service = scene.serve()?;
+        let reconnect = scene.reconnect(backoff())?;
+        let peer = service.accept().ok_or("it has connected")?;
+        done(&reconnect.chat().ok_or("it is up")?);
+        scene.settle()?;
+        peer.finish();
+        scene.event_loop.run()?;
+        assert_eq!(scene.network.elapsed(), Duration::ZERO);
+        assert!(reconnect.is_stopped());
+        assert_eq!(scene.made.get(), 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_callback_that_fails_does_not_end_it() -> Result {
+    let scene = Scene::new()?;
+    let service = scene.serve()?;
+    let fails = scene.log.session_with(|_, record| match record {
+        b"panic" => panic!("on demand"),
+        _ => Err("not that server, please".into()),
+    });
+    Connector::new(scene.addr).reconnect_on(&scene.event_loop, backoff(), fails)?;
+    for (line, pause) in [("no\r\n", 1), ("panic\r\n", 2)] {
+        scene.settle()?;
+        let peer = service.accept().ok_or("it has connected")?;
+        peer.send(line);
+        scene.advance(secs(pause))?;
+    }
+    assert_eq!(scene.log.count("connect"), 3);
+    assert_eq!(scene.log.count("close Handler"), 1);
+    assert_eq!(scene.log.count("close Panic"), 1);
+    Ok(())
+}
+
+#[test]
+fn a_factory_that_panics_is_asked_again() -> Result {
+    let (scene, made) = (Scene::new()?, Cell::new(0));
+    let _service = scene.serve()?;
+    let session = scene.log.session();
+    let factory = move |chat| {
+        made.set(made.get() + 1);
+        assert!(made.get() > 1, "not the first time");
+        session(chat)
+    };
+    Connector::new(scene.addr).reconnect_on(&scene.event_loop, backoff(), factory)?;
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), [""; 0]);
+    scene.advance(secs(1))?;
+    assert_eq!(scene.log.lines(), ["connect"]);
+    Ok(())
+}
+
+#[test]
+fn told_to_stop_in_a_pause_it_is_over_at_once() -> Result {
+    let scene = Scene::new()?;
+    let reconnect = scene.reconnect(backoff())?;
+    reconnect.stop();
+    scene.event_loop.run()?;
+    assert!(reconnect.is_stopped());
+    assert_eq!(scene.failures(), 1);
+    assert_eq!(scene.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
+fn told_to_stop_under_way_it_gives_that_up() -> Result {
+    let scene = Scene::new()?;
+    scene.network.add_black_hole(scene.addr);
+    let reconnect = scene.reconnect(backoff())?;
+    reconnect.stop();
+    scene.event_loop.run()?;
+    assert_eq!(scene.log.lines(), ["close Local"]);
+    assert_eq!(scene.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
+fn told_to_stop_while_up_the_connection_stays_and_is_the_last() -> Result {
+    let scene = Scene::new()?;
+    let service = scene.serve()?;
+    let reconnect = scene.reconnect(backoff())?;
+    let peer = service.accept().ok_or("it has connected")?;
+    reconnect.stop();
+    assert!(reconnect.is_stopped());
+    peer.send("still here\r\n");
+    scene.settle()?;
+    peer.finish();
+    scene.event_loop.run()?;
+    let expected = ["connect", "record still here", "eof ", "close Eof"];
+    assert_eq!(scene.log.lines(), expected);
+    Ok(())
+}
+
+#[test]
+fn a_session_may_stop_it_from_its_last_call_and_its_factory_from_within() -> Result {
+    struct Leaves(Rc<RefCell<Option<Reconnect>>>);
+    impl asynchat::AsyncChat for Leaves {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_close(&mut self, _: &asynchat::Close) {
+            self.0.borrow().iter().for_each(Reconnect::stop);
+        }
+    }
+    for from_within in [false, true] {
+        let scene = Scene::new()?;
+        let slot: Rc<RefCell<Option<Reconnect>>> = Rc::default();
+        let kept = Rc::clone(&slot);
+        let factory = move |_| {
+            if from_within {
+                kept.borrow().iter().for_each(Reconnect::stop);
+            }
+            Leaves(Rc::clone(&kept))
+        };
+        let reconnect =
+            Connector::new(scene.addr).reconnect_on(&scene.event_loop, backoff(), factory)?;
+        slot.replace(Some(reconnect.clone()));
+        scene.event_loop.run()?;
+        assert!(reconnect.is_stopped());
+        assert_eq!(scene.network.elapsed(), Duration::ZERO);
+        // Nobody holds the factory any more, though it could reach its own handle.
+        drop(reconnect);
+        assert_eq!(Rc::strong_count(&slot), 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_ends_it_whatever_it_is_doing() -> Result {
+    for state in ["pause", "under way", "up"] {
+        let scene = Scene::new()?;
+        let service = (state == "up").then(|| scene.serve()).transpose()?;
+        if state == "under way" {
+            scene.network.add_black_hole(scene.addr);
+        }
+        let reconnect = scene.reconnect(backoff())?;
+        let peer = service.as_ref().and_then(Service::accept);
+        scene.event_loop.shutdown(secs(5));
+        scene.settle()?;
+        drop(peer);
+        scene.event_loop.run()?;
+        assert!(reconnect.is_stopped(), "{state}");
+        assert_eq!(scene.made.get(), 1, "{state}");
+        // The loop can be used again, and it is not there any more.
+        scene.event_loop.run()?;
+        assert_eq!(scene.network.elapsed(), Duration::ZERO, "{state}");
+        assert_eq!(Rc::strong_count(&scene.made), 1, "{state}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_waits_ends_when_all_is_closed() -> Result {
+    let scene = Scene::new()?;
+    let reconnect = scene.reconnect(backoff())?;
+    scene.event_loop.close_all();
+    scene.event_loop.run()?;
+    assert!(reconnect.is_stopped());
+    assert_eq!(scene.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
+fn it_is_over_when_its_loop_is_gone() -> Result {
+    let scene = Scene::new()?;
+    let _service = scene.serve()?;
+    let reconnect = scene.reconnect(backoff())?;
+    drop(scene.event_loop);
+    assert_eq!(scene.log.lines(), ["connect", "close Shutdown"]);
+    assert!(reconnect.is_stopped() && reconnect.chat().is_none());
+    assert_eq!(Rc::strong_count(&scene.made), 1);
+    Ok(())
+}
+
+/// When each of the first attempts was made.
+fn attempts(seed: u64) -> Result<Vec<Duration>> {
+    let network = Network::new(seed);
+    let event_loop = network.event_loop()?;
+    let times: Rc<RefCell<Vec<Duration>>> = Rc::default();
+    let (told, clock) = (Rc::clone(&times), network.clone());
+    let factory = move |_| {
+        told.borrow_mut().push(clock.elapsed());
+        |_: &[u8]| Ok(())
+    };
+    Connector::new("10.0.0.1:6667").reconnect_on(&event_loop, Backoff::default(), factory)?;
+    network.advance(&event_loop, secs(600))?;
+    Ok(times.take())
+}
+
+#[test]
+fn chance_spreads_the_pauses_and_is_the_same_in_the_same_simulation() -> Result {
+    let first = attempts(7)?;
+    assert_eq!(first, attempts(7)?);
+    assert_ne!(first, attempts(8)?);
+    let full = [1, 2, 4, 8, 16, 32];
+    for (pair, most) in first.windows(2).zip(full) {
+        assert!(pair[1] - pair[0] <= secs(most), "{first:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_can_not_be_connected_again_is_refused() -> Result {
+    let scene = Scene::new()?;
+    let (socket, _peer) = scene.network.pair();
+    let adopted = Connector::adopt(socket);
+    let refused = adopted.reconnect_on(&scene.event_loop, backoff(), scene.factory());
+    assert!(refused.is_err());
+    let nowhere = Connector::new(Vec::<SocketAddr>::new());
+    let refused = nowhere.reconnect_on(&scene.event_loop, backoff(), scene.factory());
+    assert!(refused.is_err());
+    assert!(!scene.event_loop.run_once(Duration::ZERO)?);
+    assert_eq!(Rc::strong_count(&scene.made), 1);
+    Ok(())
+}
