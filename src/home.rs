@@ -83,6 +83,8 @@ pub(crate) struct Home {
     /// Who lingers, the oldest first; and who was refused and does.
     lingering: RefCell<VecDeque<ChannelId>>,
     refused: RefCell<VecDeque<ChannelId>>,
+    #[cfg(feature = "signal")]
+    pub(crate) signals: crate::signal::Signals,
     pub(crate) counters: Counters,
 }
 
@@ -110,6 +112,8 @@ impl Home {
             pauses: RefCell::default(),
             lingering: RefCell::default(),
             refused: RefCell::default(),
+            #[cfg(feature = "signal")]
+            signals: crate::signal::Signals::default(),
             counters: Counters::default(),
         })
     }
@@ -535,7 +539,7 @@ fn handler_of<C: 'static>(driven: &mut dyn Driven) -> Option<&mut C> {
 }
 
 /// Runs a call that belongs to no channel: its panic ends nobody.
-fn contain(call: impl FnOnce()) {
+pub(crate) fn contain(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         let message = message(panic);
         told!(error, panic = %Escaped(message), "a deferred call panicked");

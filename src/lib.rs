@@ -153,7 +153,8 @@
 //! Unix also Unix-domain sockets, pipes, terminals, inherited descriptors, and child processes
 //! ([`Subprocess`]): all that a [`Socket`] is made from, by way of [`Server::adopt`],
 //! [`Connector::adopt`] or, on layer 1, [`Channel::adopt`]. [`Server::reuse_port`] does nothing on
-//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. There is no TLS.
+//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. Signals are calls of the loop
+//! with the feature `signal`. There is no TLS.
 //!
 //! What the crate has to tell goes to [`tracing`](https://docs.rs/tracing), each event in the span of its
 //! connection. It never prints.
@@ -206,6 +207,9 @@ mod reconnect;
 mod registry;
 mod remote;
 mod server;
+#[cfg(feature = "signal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
+pub mod signal;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
