@@ -122,29 +122,57 @@ fn no_address_at_all_is_an_error_at_once() {
     assert!(event_loop.is_empty());
 }
 
-/// A listener whose queue is full: the kernel leaves further attempts unanswered.
+/// A listener whose queue is full, and what fills it: the kernel leaves further attempts unanswered.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_connection_that_is_not_answered_fails_at_its_deadline() {
+fn not_answering() -> (SocketAddr, [socket2::Socket; 5]) {
     use socket2::{Domain, Socket, Type};
 
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = new();
     let any: SocketAddr = ([127, 0, 0, 1], 0).into();
     listener.bind(&any.into()).unwrap();
     listener.listen(0).unwrap();
     let addr = listener.local_addr().unwrap();
-    let fill = [(); 4].map(|()| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let fill = || {
+        let socket = new();
         socket.set_nonblocking(true).unwrap();
         // Under way, up or not answered: the first one or two take the queue.
         let _ = socket.connect(&addr);
         socket
-    });
-    let addr = addr.as_socket().unwrap();
+    };
+    let held = [fill(), fill(), fill(), fill(), listener];
+    (addr.as_socket().unwrap(), held)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_that_is_not_answered_fails_at_its_deadline() {
+    let (addr, _held) = not_answering();
     let error = failure_of(Connector::new(addr).connect_timeout(Duration::from_millis(100)));
     assert_eq!(error.io_kind(), Some(ErrorKind::TimedOut));
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
-    drop(fill);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_does_not_answer_gives_way_to_the_next() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let ((silent, _held), (_socket, refused)) = (not_answering(), refusing());
+    let (listener, good) = listener();
+    let connector = Connector::new(vec![silent, refused, good]);
+    let chat = connector.connect_on(&event_loop, log.session()).unwrap();
+    chat.push("hello");
+    run_until(&event_loop, || log.has("connect"));
+    assert_eq!(chat.peer_addr().and_then(|addr| addr.inet()), Some(good));
+    let mut peer = Peer::new(listener.accept().unwrap().0);
+    peer.expect(&event_loop, "hello");
+    peer.send("welcome\r\n");
+    drop(peer);
+    run_to_end(&event_loop);
+    assert_eq!(
+        log.lines(),
+        ["connect", "record welcome", "eof ", "close Eof"]
+    );
 }
 
 #[test]
