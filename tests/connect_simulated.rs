@@ -104,7 +104,7 @@ fn families_take_turns_and_one_that_is_refused_costs_no_delay() -> Result {
 fn the_first_to_be_up_wins_and_is_not_always_the_last_to_be_tried() -> Result {
     let scene = Scene::new(&[v4(1), v4(2)])?;
     // Its queue is full, so that it answers when there is room.
-    let (full, _waiting) = listener_with_a_full_queue(&scene)?;
+    let (full, _waiting) = listener_with_a_full_queue(&scene, v4(9))?;
     let chat = scene.connect(Connector::new(vec![v4(9), v4(1), v4(2)]))?;
     scene.advance(DELAY * 3)?;
     assert_eq!(scene.log.lines(), [""; 0]);
@@ -116,14 +116,30 @@ fn the_first_to_be_up_wins_and_is_not_always_the_last_to_be_tried() -> Result {
     Ok(())
 }
 
-/// A server at 10.0.0.9 that accepts nobody for now, and the client that fills its queue of one.
-fn listener_with_a_full_queue(scene: &Scene) -> Result<(Channel, Peer)> {
-    let listener = asynchat::Server::new(v4(9))
+#[test]
+fn of_two_that_come_up_together_the_other_is_no_news_any_more() -> Result {
+    let scene = Scene::new(&[])?;
+    let (first, _waiting) = listener_with_a_full_queue(&scene, v4(9))?;
+    let (second, _too) = listener_with_a_full_queue(&scene, v4(8))?;
+    let chat = scene.connect(Connector::new(vec![v4(9), v4(8)]))?;
+    scene.advance(DELAY)?;
+    [first, second].iter().for_each(Channel::resume_reading);
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(scene.log.lines(), ["connect"]);
+    assert_eq!(peer_of(&chat), Some(v4(9)));
+    // Both were reported in one batch, under one key, and the second event is nobody's.
+    assert_eq!(chat.stats().wakeups, 1);
+    Ok(())
+}
+
+/// A server that accepts nobody for now, and the client that fills its queue of one.
+fn listener_with_a_full_queue(scene: &Scene, addr: SocketAddr) -> Result<(Channel, Peer)> {
+    let listener = asynchat::Server::new(addr)
         .backlog(1)
         .listen_on(&scene.event_loop, |_| |_: &[u8]| Ok(()))?;
     listener.pause_reading();
     scene.network.settle(&scene.event_loop)?;
-    let waiting = scene.network.connect(v4(9))?;
+    let waiting = scene.network.connect(addr)?;
     Ok((listener, waiting))
 }
 
