@@ -97,6 +97,8 @@ fn families_take_turns_and_one_that_is_refused_costs_no_delay() -> Result {
     scene.advance(DELAY)?;
     assert_eq!(scene.log.lines(), ["connect"]);
     assert_eq!(peer_of(&chat), Some(v4(2)));
+    // Nor is there a timer for it any more.
+    assert_eq!(scene.event_loop.next_timeout(), None);
     Ok(())
 }
 

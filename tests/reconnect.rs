@@ -288,12 +288,11 @@ fn a_shutdown_ends_it_whatever_it_is_doing() -> Result {
         scene.event_loop.shutdown(secs(5));
         scene.settle()?;
         drop(peer);
-        scene.event_loop.run()?;
+        // It would have tried again by then, and the loop has nothing left to run for.
+        scene.advance(secs(3600))?;
         assert!(reconnect.is_stopped(), "{state}");
         assert_eq!(scene.made.get(), 1, "{state}");
-        // The loop can be used again, and it is not there any more.
         scene.event_loop.run()?;
-        assert_eq!(scene.network.elapsed(), Duration::ZERO, "{state}");
         assert_eq!(Rc::strong_count(&scene.made), 1, "{state}");
     }
     Ok(())
