@@ -104,6 +104,7 @@
 //! | [`DotStuffer`] | a producer's output as a dot-terminated block |
 //! | [`ChunkedProducer`] | a producer's output in HTTP/1.1 chunks |
 //! | [`HookedProducer`] | a producer's output; and tells how far it came |
+//! | [`Later`] | what a [`Promise`] of it brings, from another thread: replies in order |
 //!
 //! [`Chat::push_with_producer`] queues one. It is asked for its bytes when their turn comes, as fast as
 //! the peer takes them, and dropped when it is done or its connection has ended.
@@ -203,6 +204,7 @@ mod limits;
 mod places;
 mod poller;
 mod producer;
+mod promise;
 mod reconnect;
 mod registry;
 mod remote;
@@ -242,6 +244,7 @@ pub use producer::{
     ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
     More, Produced, Producer, ReadProducer, SimpleProducer,
 };
+pub use promise::{Later, Promise};
 pub use reconnect::Reconnect;
 pub use registry::ChannelId;
 pub use remote::Remote;

@@ -1,0 +1,163 @@
+//! Promises: replies in the order of their requests, however the work for them is done.
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+
+use asynchat::{Chat, DotStuffer, Promise};
+use common::{Log, idle, new_loop, run_to_end, run_until, served};
+
+/// Queues a promise.
+fn promised(chat: &Chat) -> Promise {
+    let (promise, later) = Promise::new(chat);
+    chat.push_with_producer(later);
+    promise
+}
+
+#[test]
+fn promises_leave_in_the_order_they_were_made_in_however_they_are_kept() {
+    let event_loop = new_loop();
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    let first = promised(&chat);
+    chat.push("between\r\n");
+    let second = promised(&chat);
+    chat.push("after\r\n");
+    thread::spawn(move || second.keep("second\r\n"))
+        .join()
+        .unwrap();
+    idle(&event_loop);
+    assert_eq!(peer.look(), b"");
+    thread::spawn(move || first.keep("first\r\n"))
+        .join()
+        .unwrap();
+    peer.expect(&event_loop, "first\r\nbetween\r\nsecond\r\nafter\r\n");
+    // The queue is as it was.
+    promised(&chat).keep("kept at once\r\n");
+    promised(&chat).keep("");
+    chat.push("the end\r\n");
+    peer.expect(&event_loop, "kept at once\r\nthe end\r\n");
+}
+
+#[test]
+fn a_promise_wakes_a_loop_that_sleeps() {
+    let event_loop = new_loop();
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    let promise = promised(&chat);
+    chat.close_when_done();
+    let (begin, begun) = std::sync::mpsc::channel();
+    let worker = thread::spawn(move || {
+        begun.recv().unwrap();
+        promise.keep("gold\r\n");
+    });
+    event_loop.call_soon(move || begin.send(()).unwrap());
+    run_to_end(&event_loop);
+    worker.join().unwrap();
+    assert_eq!(peer.receive_all(&event_loop), b"gold\r\n");
+}
+
+#[test]
+fn what_is_promised_may_be_a_part_of_another_producer() {
+    let event_loop = new_loop();
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    let (promise, later) = Promise::new(&chat);
+    chat.push_with_producer(DotStuffer::new(later));
+    idle(&event_loop);
+    promise.keep(".dot\r\n");
+    peer.expect(&event_loop, "..dot\r\n.\r\n");
+}
+
+#[test]
+fn what_was_promised_is_sent_piece_by_piece() {
+    let event_loop = new_loop();
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    promised(&chat).keep(vec![b'x'; 5 << 20]);
+    chat.close_when_done();
+    let mut most = 0;
+    run_until(&event_loop, || {
+        most = most.max(chat.queued());
+        peer.look().len() == 5 << 20
+    });
+    assert!(most <= 128 * 1024, "{most} bytes at once");
+}
+
+#[test]
+fn a_promise_is_wanted_until_the_connection_ends_or_its_queue_is_discarded() {
+    let event_loop = new_loop();
+    let log = Log::default();
+    let (chat, peer) = served(&event_loop, log.session());
+    let (one, other) = (promised(&chat), promised(&chat));
+    idle(&event_loop);
+    assert!(one.is_wanted() && other.is_wanted());
+    peer.reset();
+    run_until(&event_loop, || log.has("close"));
+    assert!(!one.is_wanted() && !other.is_wanted());
+    one.keep("too late");
+    drop(other);
+    // Of a connection that has ended already nobody wants any.
+    let late = promised(&chat);
+    idle(&event_loop);
+    assert!(!late.is_wanted());
+    late.keep("much too late");
+
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    let promise = promised(&chat);
+    chat.discard_buffers();
+    idle(&event_loop);
+    assert!(!promise.is_wanted());
+    drop(promise);
+    chat.push("nobody minds\r\n");
+    peer.expect(&event_loop, "nobody minds\r\n");
+}
+
+#[test]
+fn a_promise_that_is_broken_closes_the_connection_and_no_other() {
+    let event_loop = new_loop();
+    let (log, others) = (Log::default(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    let (bystander, mut witness) = served(&event_loop, others.session());
+    chat.push("before\r\n");
+    let promise = promised(&chat);
+    chat.push("behind\r\n");
+    peer.expect(&event_loop, "before\r\n");
+    let worker = thread::spawn(move || {
+        let _promise = promise;
+        panic!("on purpose");
+    });
+    assert!(worker.join().is_err());
+    assert_eq!(peer.receive_all(&event_loop), b"");
+    assert!(log.has("close Handler"));
+    bystander.push("still here\r\n");
+    witness.expect(&event_loop, "still here\r\n");
+}
+
+#[test]
+fn a_shutdown_waits_for_a_promise_for_the_length_of_its_grace() {
+    let event_loop = new_loop();
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    let promise = promised(&chat);
+    event_loop.shutdown(Duration::from_secs(60));
+    idle(&event_loop);
+    promise.keep("as promised\r\n");
+    peer.expect(&event_loop, "as promised\r\n");
+    drop(peer);
+    run_to_end(&event_loop);
+
+    let log = Log::default();
+    let (chat, _peer) = served(&event_loop, log.session());
+    let promise = promised(&chat);
+    event_loop.shutdown(Duration::ZERO);
+    run_to_end(&event_loop);
+    assert!(!promise.is_wanted());
+    assert!(log.has("close Shutdown"));
+}
+
+#[test]
+fn a_promise_may_outlive_its_loop() {
+    let event_loop = new_loop();
+    let (chat, _peer) = served(&event_loop, Log::default().session());
+    let promise = promised(&chat);
+    drop((chat, event_loop));
+    assert!(!promise.is_wanted());
+    promise.keep("nobody is there");
+}
