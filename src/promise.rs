@@ -40,8 +40,10 @@ use crate::{ChannelId, Chat, More, Producer, Remote};
 ///         Ok(())
 ///     }
 /// }
+/// # fn main() -> Result {
 /// # asynchat::listen("127.0.0.1:7007", |chat| Prover { chat })?;
 /// # asynchat::run()
+/// # }
 /// ```
 #[derive(Debug)]
 #[must_use = "a promise that is dropped closes its connection"]

@@ -44,7 +44,7 @@ fn a_promise_wakes_a_loop_that_sleeps() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
     let promise = promised(&chat);
-    chat.close_when_done();
+    peer.finish(); // which closes when what was promised is out
     let (begin, begun) = std::sync::mpsc::channel();
     let worker = thread::spawn(move || {
         begun.recv().unwrap();

@@ -1,0 +1,252 @@
+//! The example `gold`: work on other threads, whose results come back in order, to whom asked.
+
+mod common;
+#[path = "../examples/gold/furnace.rs"]
+mod furnace;
+#[path = "../examples/gold/session.rs"]
+mod session;
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Duration;
+
+use asynchat::EventLoop;
+use common::{DEADLINE, Peer, addr_of, idle, new_loop, run_to_end, run_until};
+use furnace::{Furnace, stir};
+use session::{Alchemist, Mode, Terms};
+
+/// What the furnace does in these tests, and what it has done. The first byte of the water says
+/// what becomes of it: `g` waits at a gate, `!` bursts the furnace.
+#[derive(Default)]
+struct Works {
+    begun: Mutex<String>,
+    rounds: AtomicU64,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Works {
+    fn round(&self, gold: u64, water: &[u8]) -> u64 {
+        self.begun
+            .lock()
+            .unwrap()
+            .push_str(std::str::from_utf8(&water[..1]).unwrap());
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        match water[0] {
+            b'g' => {
+                let open = self.open.lock().unwrap();
+                drop(
+                    self.opened
+                        .wait_timeout_while(open, DEADLINE, |open| !*open),
+                );
+            }
+            b'!' => panic!("on purpose"),
+            // Not all rounds are looked at by name.
+            _ => self.begun.lock().unwrap().truncate(1000),
+        }
+        stir(gold, water)
+    }
+
+    fn open_the_gate(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    /// How many rounds there were with this water; of the first thousand.
+    fn begun(&self, water: char) -> usize {
+        self.begun.lock().unwrap().matches(water).count()
+    }
+}
+
+/// A server, and its furnace.
+struct Server {
+    event_loop: EventLoop,
+    addr: std::net::SocketAddr,
+    works: Arc<Works>,
+    terms: Rc<Terms>,
+}
+
+impl Server {
+    fn new(mode: Mode, threads: usize, rounds: u32) -> Self {
+        let (event_loop, works) = (new_loop(), Arc::<Works>::default());
+        let round = Arc::clone(&works);
+        let furnace = Furnace::new(threads, rounds, move |gold, water| round.round(gold, water));
+        let terms = Rc::new(Terms {
+            furnace: furnace.unwrap(),
+            mode,
+            in_works: 3,
+            bucket: 1000,
+            remote: event_loop.remote(),
+        });
+        let for_sessions = Rc::clone(&terms);
+        let factory = move |chat| Alchemist::new(chat, Rc::clone(&for_sessions));
+        let addr = addr_of(&event_loop.listen("127.0.0.1:0", factory).unwrap());
+        Server {
+            event_loop,
+            addr,
+            works,
+            terms,
+        }
+    }
+
+    fn client(&self) -> Peer {
+        Peer::connect(self.addr)
+    }
+
+    /// Another client is answered at once.
+    #[track_caller]
+    fn answers_others(&self) {
+        let mut other = self.client();
+        other.send("PING\r\n");
+        other.expect(&self.event_loop, "200 pong\r\n");
+    }
+
+    #[track_caller]
+    fn until_begun(&self, water: char, times: usize) {
+        run_until(&self.event_loop, || self.works.begun(water) == times);
+        idle(&self.event_loop);
+        assert_eq!(self.works.begun(water), times);
+    }
+}
+
+fn gold(water: &str) -> String {
+    let gold = stir(0xcbf2_9ce4_8422_2325, water.as_bytes());
+    format!("250 gold {gold:016x}\r\n")
+}
+
+#[test]
+fn pipelined_replies_leave_in_the_order_of_the_requests() {
+    let server = Server::new(Mode::Pipelined, 2, 1);
+    let mut client = server.client();
+    client.send("TURN 4\r\ngateTURN 3\r\nseaPING\r\n");
+    server.until_begun('s', 1);
+    assert_eq!(server.works.begun('g'), 1);
+    assert_eq!(
+        client.look(),
+        b"",
+        "the sea is gold already, and waits its turn"
+    );
+    server.answers_others();
+    server.works.open_the_gate();
+    let wanted = gold("gate") + &gold("sea") + "200 pong\r\n";
+    client.expect(&server.event_loop, wanted);
+}
+
+#[test]
+fn a_paused_connection_reads_nothing_before_its_gold_is_out() {
+    let server = Server::new(Mode::Paused, 2, 1);
+    let mut client = server.client();
+    client.send("TURN 4\r\ngateTURN 3\r\nseaPING\r\n");
+    server.until_begun('g', 1);
+    assert_eq!(server.works.begun('s'), 0);
+    server.answers_others();
+    server.works.open_the_gate();
+    let wanted = gold("gate") + &gold("sea") + "200 pong\r\n";
+    client.expect(&server.event_loop, wanted);
+}
+
+#[test]
+fn a_pipelined_connection_has_only_so_many_buckets_in_the_works() {
+    let server = Server::new(Mode::Pipelined, 8, 1);
+    let mut client = server.client();
+    client.send("TURN 1\r\ng".repeat(10) + "QUIT\r\n");
+    server.until_begun('g', 3);
+    server.answers_others();
+    server.works.open_the_gate();
+    let wanted = gold("g").repeat(10) + "221 bye\r\n";
+    client.expect(&server.event_loop, wanted);
+    assert_eq!(server.works.begun('g'), 10);
+}
+
+#[test]
+fn the_work_of_a_client_that_leaves_is_given_up() {
+    // One thread, which would be busy for hours.
+    let server = Server::new(Mode::Pipelined, 1, u32::MAX);
+    let mut client = server.client();
+    client.send("TURN 5\r\nwaterTURN 3\r\nsea");
+    run_until(&server.event_loop, || server.works.begun('w') > 0);
+    client.reset();
+    // The thread is free for the next: it begins them in the order they came in.
+    let mut next = server.client();
+    next.send("TURN 1\r\n!");
+    next.expect(&server.event_loop, "451 the furnace burst\r\n");
+    let rounds = server.works.rounds.load(Ordering::Relaxed);
+    assert_eq!(server.works.begun('s'), 0, "what was not begun never is");
+    idle(&server.event_loop);
+    assert_eq!(server.works.rounds.load(Ordering::Relaxed), rounds);
+}
+
+#[test]
+fn a_panic_in_the_work_is_a_reply_and_the_session_goes_on() {
+    for mode in [Mode::Paused, Mode::Pipelined] {
+        let server = Server::new(mode, 2, 1);
+        let mut client = server.client();
+        client.send("TURN 1\r\n!TURN 3\r\nseaPING\r\n");
+        let wanted = String::from("451 the furnace burst\r\n") + &gold("sea") + "200 pong\r\n";
+        client.expect(&server.event_loop, wanted);
+    }
+}
+
+#[test]
+fn a_shutdown_waits_for_gold_that_has_its_place_in_the_queue() {
+    let server = Server::new(Mode::Pipelined, 1, 1);
+    let mut client = server.client();
+    client.send("TURN 4\r\ngateTURN 3\r\nsea");
+    server.until_begun('g', 1);
+    server.event_loop.shutdown(Duration::from_secs(60));
+    idle(&server.event_loop);
+    server.works.open_the_gate();
+    client.expect(&server.event_loop, gold("gate") + &gold("sea"));
+    assert!(client.wait_for_end(&server.event_loop).is_ok());
+    drop(client);
+    run_to_end(&server.event_loop);
+}
+
+#[test]
+fn a_shutdown_gives_up_what_its_grace_is_too_short_for() {
+    for (mode, grace) in [(Mode::Pipelined, 0), (Mode::Paused, 60)] {
+        let server = Server::new(mode, 1, u32::MAX);
+        let mut client = server.client();
+        client.send("TURN 5\r\nwater");
+        run_until(&server.event_loop, || server.works.begun('w') > 0);
+        server.event_loop.shutdown(Duration::from_secs(grace));
+        run_until(&server.event_loop, || {
+            server.event_loop.is_empty() || !client.look().is_empty()
+        });
+        assert_eq!(client.look(), b"");
+        // The thread is free again.
+        let (sender, receiver) = mpsc::channel();
+        let here = Arc::default();
+        server
+            .terms
+            .furnace
+            .turn(vec![b'!'], Arc::downgrade(&here), move |gold| {
+                sender.send(gold.is_err()).unwrap();
+            });
+        assert_eq!(receiver.recv_timeout(DEADLINE), Ok(true));
+    }
+}
+
+#[test]
+fn a_session_stays_in_step_whatever_its_buckets_are() {
+    for mode in [Mode::Paused, Mode::Pipelined] {
+        let server = Server::new(mode, 2, 0);
+        let mut client = server.client();
+        let nothing = "250 gold cbf29ce484222325\r\n"; // of no rounds
+        let input = format!(
+            "TURN 0\r\nTURN 1001\r\n{}turn 2\r\n\r\nQUIT\r\n",
+            "x".repeat(1001)
+        );
+        for byte in input.as_bytes() {
+            client.send([*byte]);
+            server.event_loop.run_once(Duration::ZERO).unwrap();
+        }
+        let wanted = format!("{nothing}552 the bucket is too large\r\n{nothing}221 bye\r\n");
+        assert_eq!(client.receive_all(&server.event_loop), wanted.as_bytes());
+        let mut client = server.client();
+        client.send("WINE\r\nTURN water\r\n");
+        let wanted = "500 TURN n, PING or QUIT\r\n501 TURN n, and n bytes of water\r\n";
+        assert_eq!(client.receive_all(&server.event_loop), wanted.as_bytes());
+    }
+}
