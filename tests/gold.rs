@@ -18,21 +18,24 @@ use session::{Alchemist, Mode, Terms};
 
 /// What the furnace does in these tests, and what it has done. The first byte of the water says
 /// what becomes of it: `g` waits at a gate, `!` bursts the furnace.
-#[derive(Default)]
 struct Works {
-    begun: Mutex<String>,
-    rounds: AtomicU64,
+    /// How many rounds there were, by that byte.
+    rounds: [AtomicU64; 128],
     open: Mutex<bool>,
     opened: Condvar,
 }
 
 impl Works {
+    fn new() -> Arc<Works> {
+        Arc::new(Works {
+            rounds: [const { AtomicU64::new(0) }; 128],
+            open: Mutex::default(),
+            opened: Condvar::new(),
+        })
+    }
+
     fn round(&self, gold: u64, water: &[u8]) -> u64 {
-        self.begun
-            .lock()
-            .unwrap()
-            .push_str(std::str::from_utf8(&water[..1]).unwrap());
-        self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.rounds[usize::from(water[0])].fetch_add(1, Ordering::Relaxed);
         match water[0] {
             b'g' => {
                 let open = self.open.lock().unwrap();
@@ -42,8 +45,7 @@ impl Works {
                 );
             }
             b'!' => panic!("on purpose"),
-            // Not all rounds are looked at by name.
-            _ => self.begun.lock().unwrap().truncate(1000),
+            _ => {}
         }
         stir(gold, water)
     }
@@ -53,9 +55,8 @@ impl Works {
         self.opened.notify_all();
     }
 
-    /// How many rounds there were with this water; of the first thousand.
-    fn begun(&self, water: char) -> usize {
-        self.begun.lock().unwrap().matches(water).count()
+    fn begun(&self, water: u8) -> u64 {
+        self.rounds[usize::from(water)].load(Ordering::Relaxed)
     }
 }
 
@@ -69,7 +70,7 @@ struct Server {
 
 impl Server {
     fn new(mode: Mode, threads: usize, rounds: u32) -> Self {
-        let (event_loop, works) = (new_loop(), Arc::<Works>::default());
+        let (event_loop, works) = (new_loop(), Works::new());
         let round = Arc::clone(&works);
         let furnace = Furnace::new(threads, rounds, move |gold, water| round.round(gold, water));
         let terms = Rc::new(Terms {
@@ -103,7 +104,7 @@ impl Server {
     }
 
     #[track_caller]
-    fn until_begun(&self, water: char, times: usize) {
+    fn until_begun(&self, water: u8, times: u64) {
         run_until(&self.event_loop, || self.works.begun(water) == times);
         idle(&self.event_loop);
         assert_eq!(self.works.begun(water), times);
@@ -120,8 +121,8 @@ fn pipelined_replies_leave_in_the_order_of_the_requests() {
     let server = Server::new(Mode::Pipelined, 2, 1);
     let mut client = server.client();
     client.send("TURN 4\r\ngateTURN 3\r\nseaPING\r\n");
-    server.until_begun('s', 1);
-    assert_eq!(server.works.begun('g'), 1);
+    server.until_begun(b's', 1);
+    assert_eq!(server.works.begun(b'g'), 1);
     assert_eq!(
         client.look(),
         b"",
@@ -138,8 +139,8 @@ fn a_paused_connection_reads_nothing_before_its_gold_is_out() {
     let server = Server::new(Mode::Paused, 2, 1);
     let mut client = server.client();
     client.send("TURN 4\r\ngateTURN 3\r\nseaPING\r\n");
-    server.until_begun('g', 1);
-    assert_eq!(server.works.begun('s'), 0);
+    server.until_begun(b'g', 1);
+    assert_eq!(server.works.begun(b's'), 0);
     server.answers_others();
     server.works.open_the_gate();
     let wanted = gold("gate") + &gold("sea") + "200 pong\r\n";
@@ -151,12 +152,12 @@ fn a_pipelined_connection_has_only_so_many_buckets_in_the_works() {
     let server = Server::new(Mode::Pipelined, 8, 1);
     let mut client = server.client();
     client.send("TURN 1\r\ng".repeat(10) + "QUIT\r\n");
-    server.until_begun('g', 3);
+    server.until_begun(b'g', 3);
     server.answers_others();
     server.works.open_the_gate();
     let wanted = gold("g").repeat(10) + "221 bye\r\n";
     client.expect(&server.event_loop, wanted);
-    assert_eq!(server.works.begun('g'), 10);
+    assert_eq!(server.works.begun(b'g'), 10);
 }
 
 #[test]
@@ -165,16 +166,16 @@ fn the_work_of_a_client_that_leaves_is_given_up() {
     let server = Server::new(Mode::Pipelined, 1, u32::MAX);
     let mut client = server.client();
     client.send("TURN 5\r\nwaterTURN 3\r\nsea");
-    run_until(&server.event_loop, || server.works.begun('w') > 0);
+    run_until(&server.event_loop, || server.works.begun(b'w') > 0);
     client.reset();
     // The thread is free for the next: it begins them in the order they came in.
     let mut next = server.client();
     next.send("TURN 1\r\n!");
     next.expect(&server.event_loop, "451 the furnace burst\r\n");
-    let rounds = server.works.rounds.load(Ordering::Relaxed);
-    assert_eq!(server.works.begun('s'), 0, "what was not begun never is");
+    let rounds = server.works.begun(b'w');
+    assert_eq!(server.works.begun(b's'), 0, "what was not begun never is");
     idle(&server.event_loop);
-    assert_eq!(server.works.rounds.load(Ordering::Relaxed), rounds);
+    assert_eq!(server.works.begun(b'w'), rounds);
 }
 
 #[test]
@@ -193,7 +194,7 @@ fn a_shutdown_waits_for_gold_that_has_its_place_in_the_queue() {
     let server = Server::new(Mode::Pipelined, 1, 1);
     let mut client = server.client();
     client.send("TURN 4\r\ngateTURN 3\r\nsea");
-    server.until_begun('g', 1);
+    server.until_begun(b'g', 1);
     server.event_loop.shutdown(Duration::from_secs(60));
     idle(&server.event_loop);
     server.works.open_the_gate();
@@ -209,7 +210,7 @@ fn a_shutdown_gives_up_what_its_grace_is_too_short_for() {
         let server = Server::new(mode, 1, u32::MAX);
         let mut client = server.client();
         client.send("TURN 5\r\nwater");
-        run_until(&server.event_loop, || server.works.begun('w') > 0);
+        run_until(&server.event_loop, || server.works.begun(b'w') > 0);
         server.event_loop.shutdown(Duration::from_secs(grace));
         run_until(&server.event_loop, || {
             server.event_loop.is_empty() || !client.look().is_empty()
