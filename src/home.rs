@@ -144,6 +144,8 @@ impl Home {
             || !self.soon.borrow().is_empty()
             || self.inbox.is_filled()
             || self.stopping.get()
+            // A shutdown that has nothing to wait for is over after a turn, not after its grace.
+            || (self.is_shutting_down() && self.registry.borrow().len() == 0)
     }
 
     /// How long the loop may sleep; `None`: until something happens.

@@ -1,0 +1,139 @@
+//! A loop inside another: a program on calloop (as a Wayland compositor is) with a control port on
+//! asynchat.
+//!
+//! ```text
+//! cargo run --release --example embed_calloop
+//! nc -C 127.0.0.1 7011          # in another terminal: ticks come; type PACE 100, or QUIT
+//! ```
+//!
+//! The outer loop has a timer of its own, whose ticks go to all who are connected. The three lines
+//! that matter are at the end of `serve`. Unix only: elsewhere an `EventLoop` has no descriptor that
+//! another could wait for, and `frames` shows what there is instead.
+
+#[cfg(not(unix))]
+fn main() {
+    eprintln!("an EventLoop is a descriptor on Unix only; see the example frames");
+}
+
+#[cfg(unix)]
+fn main() -> asynchat::Result {
+    ticker::serve(&clap::Parser::parse())
+}
+
+#[cfg(unix)]
+mod ticker {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use asynchat::{AsyncChat, Chat, Close, Result};
+    use calloop::generic::Generic;
+    use calloop::timer::{TimeoutAction, Timer};
+    use calloop::{Interest, Mode, PostAction};
+    use clap::Parser;
+
+    /// Ticks, on calloop, and tells whoever connects, on asynchat.
+    #[derive(Parser)]
+    pub(crate) struct Args {
+        /// Where to listen; port 0 picks a free one.
+        #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7011")]
+        listen: String,
+
+        /// How long a tick is at first, in milliseconds.
+        #[arg(long, value_name = "MS", default_value_t = 1000,
+              value_parser = clap::value_parser!(u64).range(1..))]
+        pace: u64,
+    }
+
+    /// What the two loops share. They run on one thread, in turns.
+    struct Clock {
+        pace: Cell<Duration>,
+        listeners: RefCell<Vec<Chat>>,
+    }
+
+    pub(crate) fn serve(args: &Args) -> Result {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .init();
+        let clock = Rc::new(Clock {
+            pace: Cell::new(Duration::from_millis(args.pace)),
+            listeners: RefCell::default(),
+        });
+        let (nested, shared) = (asynchat::EventLoop::new()?, Rc::clone(&clock));
+        let factory = move |chat| Control {
+            chat,
+            clock: Rc::clone(&shared),
+        };
+        let listener = nested.listen(&args.listen, factory)?;
+        if let Some(addr) = listener.local_addr() {
+            println!("listening on {addr}");
+        }
+        let remote = nested.remote();
+        ctrlc::set_handler(move || {
+            let _ = remote.shutdown(Duration::from_secs(1));
+        })?;
+
+        let mut outer = calloop::EventLoop::<u64>::try_new()?;
+        let timer = Timer::from_duration(clock.pace.get());
+        let tick = move |_, _: &mut (), ticks: &mut u64| {
+            *ticks += 1;
+            for listener in clock.listeners.borrow().iter() {
+                write!(listener, "tick {ticks}\r\n");
+            }
+            TimeoutAction::ToDuration(clock.pace.get())
+        };
+        let inserted = outer.handle().insert_source(timer, tick);
+        inserted.map_err(|refused| refused.error)?;
+        // Nothing to do here: it ends the wait, and the turn is taken below, where it is also taken
+        // for timers and for what the tick has pushed.
+        let events = Generic::new(nested.clone(), Interest::READ, Mode::Level);
+        let wake = |_, _: &mut _, _: &mut u64| Ok(PostAction::Continue);
+        let inserted = outer.handle().insert_source(events, wake);
+        inserted.map_err(|refused| refused.error)?;
+
+        let mut ticks = 0;
+        while nested.run_once(Duration::ZERO)? {
+            outer.dispatch(nested.next_timeout(), &mut ticks)?;
+        }
+        Ok(())
+    }
+
+    struct Control {
+        chat: Chat,
+        clock: Rc<Clock>,
+    }
+
+    impl AsyncChat for Control {
+        fn handle_connect(&mut self) -> Result {
+            self.clock.listeners.borrow_mut().push(self.chat.clone());
+            self.chat.push("220 PACE ms, or QUIT\r\n");
+            Ok(())
+        }
+
+        fn found_terminator(&mut self, line: &[u8]) -> Result {
+            let line = String::from_utf8_lossy(line);
+            match line.split_once(' ').unwrap_or((&line, "")) {
+                ("PACE", millis) => match millis.parse() {
+                    Ok(millis @ 1..) => {
+                        self.clock.pace.set(Duration::from_millis(millis));
+                        self.chat.push("250 from the next tick on\r\n");
+                    }
+                    _ => self.chat.push("501 in milliseconds, and not none\r\n"),
+                },
+                ("QUIT", _) => {
+                    self.chat.push("221 bye\r\n");
+                    self.chat.close_when_done();
+                }
+                _ => self.chat.push("500 PACE ms, or QUIT\r\n"),
+            }
+            Ok(())
+        }
+
+        fn handle_close(&mut self, _: &Close) {
+            let id = self.chat.id();
+            let mut listeners = self.clock.listeners.borrow_mut();
+            listeners.retain(|listener| listener.id() != id);
+        }
+    }
+}
