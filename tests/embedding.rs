@@ -17,7 +17,7 @@ use common::{DEADLINE, Log, idle, new_loop, refusing, served};
 #[track_caller]
 fn calls_for_a_turn(what: &str, act: impl FnOnce(&EventLoop, &Chat)) {
     let event_loop = new_loop();
-    let (chat, _peer) = served(&event_loop, Log::default().session().clone());
+    let (chat, _peer) = served(&event_loop, Log::default().session());
     idle(&event_loop);
     assert_eq!(event_loop.next_timeout(), None, "before {what}");
     act(&event_loop, &chat);
@@ -69,7 +69,7 @@ fn what_is_done_from_outside_calls_for_a_turn() {
         event_loop.cancel(timer);
     });
     calls_for_a_turn("a post", |event_loop, _| {
-        event_loop.remote().post(|| ()).unwrap()
+        event_loop.remote().post(|| ()).unwrap();
     });
     calls_for_a_turn("a listener", |event_loop, _| {
         event_loop
