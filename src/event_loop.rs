@@ -124,7 +124,20 @@ impl EventLoop {
 
     /// How long a loop that this one is nested in may sleep before it has to call
     /// [`run_once`](EventLoop::run_once): zero when work is waiting, `None` until the descriptor
-    /// becomes readable.
+    /// becomes readable. Ask just before the sleep: a push, a close, a timer, whatever is done to the
+    /// loop or its channels between two turns, may have made it shorter.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::time::Duration;
+    /// let event_loop = asynchat::EventLoop::new()?;
+    /// assert_eq!(event_loop.next_timeout(), None);
+    /// event_loop.call_soon(|| println!("at last"));
+    /// assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    /// event_loop.run_once(Duration::ZERO)?;
+    /// assert_eq!(event_loop.next_timeout(), None);
+    /// # Ok(()) }
+    /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
         self.0.next_timeout()
     }

@@ -146,7 +146,8 @@
 //!
 //! A loop and its handles stay on one thread. The one handle that crosses is a [`Remote`]: it posts to the
 //! loop, or to one connection's handler by its [`ChannelId`], and it is how slow work comes back from a
-//! worker, and how a signal handler shuts the loop down.
+//! worker, and how a signal handler shuts the loop down. Where replies have to keep the order of their
+//! requests while several are worked on, a [`Promise`] keeps the place of each.
 //!
 //! # Platforms
 //!
