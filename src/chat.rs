@@ -113,6 +113,17 @@ pub trait AsyncChat: 'static {
         Ok(Eof::CloseWhenDone)
     }
 
+    /// This much of the stream has gone on to the other end of its [`pipe`](crate::pipe): for who
+    /// counts, throttles or watches what passes. How it is cut means nothing; no chunk is longer than
+    /// [`Limits::turn_read`].
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+        let _ = chunk;
+        Ok(())
+    }
+
     /// The queue had grown over [`Limits::high_water`] and has drained to
     /// [`Limits::low_water`]: push on.
     ///

@@ -150,6 +150,9 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             if core.attention.get() && !self.attend(core, input) {
                 return Ok(());
             }
+            if core.is_piped() {
+                return self.pass_on(core, input);
+            }
             // Between two lines there is nothing to look at but whether something was asked for.
             let mut lines = self.splitter.lines();
             if let Some(lines) = &mut lines {
@@ -211,11 +214,25 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             }
         }
         // What is left waits for `resume_reading`, for the low-water mark, or for room in the queue.
-        if core.paused.get() || core.chat.choked.get() || leaves_no_room(core, input.len()) {
+        if core.paused.get() || is_held_up(core, input.len()) {
             core.held.set(true);
             return false;
         }
         true
+    }
+
+    /// Pushes all of the input to the other end of the pipe.
+    fn pass_on(&mut self, core: &Core, input: &mut &[u8]) -> Result {
+        let chunk = std::mem::take(input);
+        let Some(to) = core.piped_to().filter(|_| !chunk.is_empty()) else {
+            return Ok(());
+        };
+        // The buffer that was lent for what this session would push is of more use over there.
+        let mut spare = core.out.borrow_mut().reclaim();
+        to.out.borrow_mut().lend(&mut spare);
+        core.out.borrow_mut().lend(&mut spare);
+        Chat::of(Channel(to)).push_slice(chunk);
+        self.session.handle_piped(chunk)
     }
 
     /// Keeps what could not be parsed in this turn, behind what has to be parsed again.
@@ -263,13 +280,18 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         // From here on it is for the session and its queue to say when it closes.
         core.half_open.set(true);
         core.time(|clocks, _| clocks.record_over());
+        if core.is_piped() {
+            core.pass_on_eof();
+            return Ok(());
+        }
         let outcome = self.session.handle_eof(self.splitter.partial());
         // It was given away: a terminator that is set from now on has nothing to end.
         let limit = core.limit(|limits| limits.record);
         self.splitter = Splitter::new(self.chat.terminator(), limit);
         match outcome? {
-            Eof::CloseWhenDone => core.close_when_done(Close::Eof),
-            Eof::StayOpen => {}
+            // It may have been piped just now.
+            Eof::CloseWhenDone if !core.is_piped() => core.close_when_done(Close::Eof),
+            Eof::CloseWhenDone | Eof::StayOpen => {}
         }
         Ok(())
     }
@@ -327,8 +349,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
 
     fn readable(&self) -> bool {
         let core = &self.chat.0;
-        let stopped = core.chat.closing.get() || core.chat.choked.get();
-        !stopped && !leaves_no_room(core, self.left())
+        !core.chat.closing.get() && !is_held_up(core, self.left())
     }
 
     fn writable(&self) -> bool {
@@ -392,6 +413,9 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         }
         if core.chat.choked.get() && low && !core.is_ending() {
             core.chat.choked.set(false);
+            if let Some(from) = core.piped_to() {
+                from.touch();
+            }
             if !core.paused.get() {
                 core.time(Clocks::resume);
             }
@@ -429,6 +453,15 @@ impl Sink for ToSocket<'_> {
 
     fn is_open(&self) -> bool {
         !self.0.is_ending()
+    }
+}
+
+/// Whether input has to wait, and this much of it does: for the session's own queue, that of its
+/// answers, or for the queue that a pipe leads to.
+fn is_held_up(core: &Core, waiting: usize) -> bool {
+    match core.chat.pipe.get() {
+        Some(to) => to.upgrade().is_some_and(|to| to.chat.choked.get()),
+        None => core.chat.choked.get() || leaves_no_room(core, waiting),
     }
 }
 

@@ -182,6 +182,8 @@ pub enum Close {
     Panic(String),
     /// The loop was shut down or dropped.
     Shutdown,
+    /// The connection that it was [piped](crate::pipe) to has ended, for this reason.
+    Piped(Box<Close>),
     /// The operating system reported an error that is none of the above.
     Io(io::Error),
 }
@@ -211,6 +213,7 @@ impl Display for Close {
             Close::Handler(error) => write!(f, "its handler failed: {error}"),
             Close::Panic(message) => write!(f, "its handler panicked: {message}"),
             Close::Shutdown => f.write_str("the loop shut down"),
+            Close::Piped(why) => write!(f, "the other end of its pipe has ended: {why}"),
             Close::Io(error) => write!(f, "i/o error: {error}"),
         }
     }

@@ -334,6 +334,7 @@ impl Home {
             self.counters.close(&why);
         }
         core.tell_close(slot.driven, &why);
+        core.pass_on_end(&why);
         if let Some(retrying) = retrying {
             retrying.ended(self, &why);
         }

@@ -202,6 +202,7 @@ mod event_loop;
 mod fifo;
 mod home;
 mod limits;
+mod pipe;
 mod places;
 mod poller;
 mod producer;
@@ -241,6 +242,7 @@ pub use error::{Close, Deadline, Error, Result};
 pub use event_loop::EventLoop;
 pub use home::{Closes, LoopStats};
 pub use limits::Limits;
+pub use pipe::pipe;
 pub use producer::{
     ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
     More, Produced, Producer, ReadProducer, SimpleProducer,

@@ -156,6 +156,8 @@ pub(crate) struct ChatState {
     pub(crate) input_discarded: Cell<bool>,
     /// Its close is queued: input is not delivered any more.
     pub(crate) closing: Cell<bool>,
+    /// The other end of its pipe, which is where its input goes. Weak, for each has the other.
+    pub(crate) pipe: OnceCell<Weak<Core>>,
 }
 
 impl ChatState {
@@ -219,6 +221,7 @@ impl Core {
                 terminator_set: Cell::new(false),
                 input_discarded: Cell::new(false),
                 closing: Cell::new(false),
+                pipe: OnceCell::new(),
             },
         }
     }

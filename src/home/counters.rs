@@ -59,6 +59,7 @@ pub struct Closes {
     pub handler: u64,
     pub panic: u64,
     pub shutdown: u64,
+    pub piped: u64,
     pub io: u64,
 }
 
@@ -76,6 +77,7 @@ impl Closes {
             Close::Handler(_) => &mut self.handler,
             Close::Panic(_) => &mut self.panic,
             Close::Shutdown => &mut self.shutdown,
+            Close::Piped(_) => &mut self.piped,
             Close::Io(_) => &mut self.io,
         };
         *count += 1;

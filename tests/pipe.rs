@@ -1,0 +1,644 @@
+//! Two connections joined: nothing lost, nothing hoarded, and the end of one told to the other.
+
+mod common;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{Conditions, Ended, Network, Peer, Service, every_segmentation};
+use asynchat::{AsyncChat, Chat, Close, Eof, EventLoop, Limits, Result};
+use common::{Log, Slot, addr_of, name, new_loop, run_to_end, run_until};
+
+const NEAR: &str = "10.0.0.1:1";
+const FAR: &str = "10.0.0.2:2";
+
+/// One end of a pipe: writes down what it is told.
+struct End {
+    chat: Chat,
+    name: &'static str,
+    log: Log,
+}
+
+impl AsyncChat for End {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let record = String::from_utf8_lossy(record).into_owned();
+        self.log.add(format!("{} record {record}", self.name));
+        match &*record {
+            "CONNECT" => {
+                let (log, name) = (self.log.clone(), "far");
+                let far = asynchat::connect(FAR, |chat| End { chat, name, log })?;
+                asynchat::pipe(&self.chat, &far)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+        match chunk {
+            b"fail" => Err(common::failure()),
+            b"last words" => {
+                self.chat.push("and good-bye");
+                self.chat.close_when_done();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        let partial = String::from_utf8_lossy(partial);
+        self.log.add(format!("{} eof {partial}", self.name));
+        Ok(Eof::CloseWhenDone)
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        let why = match why {
+            Close::Piped(of_other) => format!("Piped {}", name(of_other)),
+            why => name(why),
+        };
+        self.log.add(format!("{} close {why}", self.name));
+    }
+}
+
+/// A forwarder, its client and the server that it leads to.
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+    server: Service,
+    log: Log,
+    near: Slot,
+    far: Slot,
+}
+
+impl Scene {
+    fn new(seed: u64) -> Result<Self> {
+        let network = Network::new(seed);
+        let scene = Scene {
+            event_loop: network.event_loop()?,
+            server: network.listen(FAR)?,
+            network,
+            log: Log::default(),
+            near: Slot::default(),
+            far: Slot::default(),
+        };
+        Ok(scene)
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    /// Pipes each connection as it comes.
+    fn forward(&self) -> Result {
+        let (log, near, far) = (self.log.clone(), self.near.clone(), self.far.clone());
+        let end = |name, log: &Log| {
+            let log = log.clone();
+            move |chat| End {
+                chat,
+                name,
+                log: log.clone(),
+            }
+        };
+        self.event_loop.listen(NEAR, move |chat| {
+            let to = asynchat::connect(FAR, far.keep(end("far", &log))).expect("an address");
+            asynchat::pipe(&chat, &to).expect("both are new");
+            near.keep(end("near", &log))(chat)
+        })?;
+        Ok(())
+    }
+
+    /// A client, and what it is connected to.
+    fn connect(&self) -> Result<(Peer, Peer)> {
+        let client = self.network.connect(NEAR)?;
+        self.settle()?;
+        let server = self.server.accept().ok_or("it was not connected to")?;
+        Ok((client, server))
+    }
+
+    fn forwarded(seed: u64) -> Result<(Self, Peer, Peer)> {
+        let scene = Scene::new(seed)?;
+        scene.forward()?;
+        let (client, server) = scene.connect()?;
+        Ok((scene, client, server))
+    }
+
+    /// What both ends were told, in order of their names.
+    fn closes(&self) -> [String; 2] {
+        let lines = self.log.lines().into_iter();
+        let mut closes: Vec<_> = lines.filter(|line| line.contains(" close ")).collect();
+        closes.sort();
+        closes.try_into().expect("each is told once")
+    }
+}
+
+fn bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
+    let count = random.usize(..most);
+    (0..count).map(|_| random.u8(..)).collect()
+}
+
+// ---- the bytes
+
+#[test]
+fn every_byte_passes_in_order_through_any_network() -> Result {
+    for seed in 0..100 {
+        let scene = Scene::new(seed)?;
+        let mut random = fastrand::Rng::with_seed(seed);
+        scene.network.set_conditions(
+            Conditions::default()
+                .short_reads(random.f64() * 0.8)
+                .short_writes(random.f64() * 0.8)
+                .would_block(random.f64() * 0.5)
+                .late_events(random.f64() * 0.5)
+                .shuffled(random.bool())
+                .one_shot(random.bool())
+                .buffer(random.usize(1_000..20_000)),
+        );
+        let limits = Limits::default()
+            .water(2_000, 8_000)
+            .turn(5_000, 5_000, 100);
+        scene.event_loop.set_limits(limits);
+        scene.forward()?;
+        let (client, server) = scene.connect()?;
+        let (up, down) = (bytes(&mut random, 60_000), bytes(&mut random, 60_000));
+        let mut ways = [(&client, &up[..], false), (&server, &down[..], false)];
+        while ways.iter().any(|way| !way.2) {
+            let (from, rest, finished) = &mut ways[random.usize(..2)];
+            let (piece, left) = rest.split_at(random.usize(..=rest.len().min(20_000)));
+            from.send(piece);
+            *rest = left;
+            if rest.is_empty() && !*finished {
+                from.finish();
+                *finished = true;
+            }
+            if random.bool() {
+                let reader = if random.bool() { &client } else { &server };
+                reader.start_reading(random.usize(..10_000));
+            }
+            for _ in 0..random.usize(..5) {
+                scene.event_loop.run_once(Duration::ZERO)?;
+            }
+        }
+        for reader in [&client, &server] {
+            reader.start_reading(usize::MAX);
+        }
+        scene.settle()?;
+        assert!(server.received() == up, "seed {seed}");
+        assert!(client.received() == down, "seed {seed}");
+        for peer in [&client, &server] {
+            assert_eq!(peer.ended(), Some(Ended::Finished), "seed {seed}");
+        }
+        assert_eq!(
+            scene.closes(),
+            ["far close Eof", "near close Eof"],
+            "seed {seed}"
+        );
+        assert_eq!(scene.network.sockets(), 1, "seed {seed}: the listener");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_came_with_a_handshake_goes_through_however_it_was_cut() -> Result {
+    every_segmentation(b"CONNECT\r\nhel\r", |pieces| {
+        let scene = Scene::new(1)?;
+        let log = scene.log.clone();
+        scene.event_loop.listen(NEAR, move |chat| {
+            let (name, log) = ("near", log.clone());
+            End { chat, name, log }
+        })?;
+        let client = scene.network.connect(NEAR)?;
+        for piece in pieces {
+            client.send(piece);
+            scene.settle()?;
+        }
+        let server = scene.server.accept().ok_or("it was not connected to")?;
+        server.send("CONNECT\r\n");
+        scene.settle()?;
+        assert_eq!(server.received(), b"hel\r", "{pieces:?}");
+        assert_eq!(client.received(), b"CONNECT\r\n", "{pieces:?}");
+        assert_eq!(scene.log.lines(), ["near record CONNECT"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn the_beginning_of_a_record_is_given_up_to_a_pipe_made_from_outside() -> Result {
+    let scene = Scene::new(1)?;
+    let (log, near) = (scene.log.clone(), scene.near.clone());
+    scene.event_loop.listen(NEAR, move |chat| {
+        let log = log.clone();
+        near.keep(move |chat| End {
+            chat,
+            name: "near",
+            log: log.clone(),
+        })(chat)
+    })?;
+    let (client, other) = (scene.network.connect(NEAR)?, scene.network.connect(NEAR)?);
+    client.send("a line\r\nand a part of\r");
+    scene.settle()?;
+    let far = scene.event_loop.connect(FAR, |_| |_: &[u8]| Ok(()))?;
+    far.push("first ");
+    asynchat::pipe(&scene.near.chat(), &far)?;
+    scene.settle()?;
+    client.send("\nanother");
+    scene.settle()?;
+    let server = scene.server.accept().ok_or("it was not connected to")?;
+    assert_eq!(server.received(), b"first and a part of\r\nanother");
+    assert_eq!(scene.log.lines(), ["near record a line"]);
+    drop(other);
+    Ok(())
+}
+
+#[test]
+fn an_end_of_input_that_was_met_before_goes_through() -> Result {
+    /// Pipes what follows the last line.
+    struct Late(Chat);
+    impl AsyncChat for Late {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+            let far = asynchat::connect(FAR, |_| |_: &[u8]| Ok(()))?;
+            far.push_slice(partial);
+            asynchat::pipe(&self.0, &far)?;
+            Ok(Eof::CloseWhenDone)
+        }
+    }
+    let scene = Scene::new(1)?;
+    scene.event_loop.listen(NEAR, Late)?;
+    let client = scene.network.connect(NEAR)?;
+    client.send("one\r\ntwo");
+    client.finish();
+    scene.settle()?;
+    let server = scene.server.accept().ok_or("it was not connected to")?;
+    assert_eq!(server.received(), b"two");
+    assert_eq!(server.ended(), Some(Ended::Finished));
+    server.send("an answer");
+    server.finish();
+    scene.settle()?;
+    assert_eq!(client.received(), b"an answer");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert_eq!(scene.event_loop.stats().closes.eof, 2);
+    Ok(())
+}
+
+// ---- back-pressure
+
+#[test]
+fn a_peer_that_does_not_read_holds_up_the_other_and_costs_a_bounded_queue() -> Result {
+    const MUCH: usize = 10 << 20;
+    for way in [0, 1] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        let (writer, reader) = if way == 0 {
+            (&client, &server)
+        } else {
+            (&server, &client)
+        };
+        let queue = if way == 0 {
+            scene.far.chat()
+        } else {
+            scene.near.chat()
+        };
+        let sent: Vec<u8> = (0..MUCH).map(|n| (n % 251) as u8).collect();
+        reader.stop_reading();
+        writer.send(&sent);
+        scene.settle()?;
+        let limits = Limits::default();
+        let most = limits.high_water + limits.turn_read;
+        assert!(queue.queued() > limits.high_water, "{}", queue.queued());
+        assert!(queue.queued() <= most, "{}", queue.queued());
+        // The kernel holds a buffer for each of the two connections.
+        let in_kernels = 2 * scene.network.conditions().buffer;
+        assert!(MUCH - writer.unsent() <= most + in_kernels);
+
+        // The other way goes on.
+        reader.send("never mind");
+        scene.settle()?;
+        assert_eq!(writer.received(), b"never mind");
+
+        while reader.received().len() < MUCH {
+            let before = reader.received().len();
+            reader.start_reading(1 << 20);
+            scene.settle()?;
+            assert!(reader.received().len() > before, "it goes on");
+            assert!(queue.queued() <= most, "{}", queue.queued());
+        }
+        assert!(reader.received() == sent);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_that_pauses_is_not_resumed_by_the_other_queue() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    server.stop_reading();
+    client.send(vec![b'x'; 1 << 20]);
+    scene.settle()?;
+    scene.near.chat().pause_reading();
+    server.start_reading(usize::MAX);
+    scene.settle()?;
+    let came = server.received().len();
+    assert!(came < 1 << 20, "{came}");
+    assert_eq!(scene.far.chat().queued(), 0);
+    scene.near.chat().resume_reading();
+    scene.settle()?;
+    assert_eq!(server.received().len(), 1 << 20);
+    Ok(())
+}
+
+// ---- the end
+
+#[test]
+fn a_half_close_goes_through_and_the_other_way_stays_open() -> Result {
+    for way in [0, 1] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        let (first, second) = if way == 0 {
+            (client, server)
+        } else {
+            (server, client)
+        };
+        second.stop_reading();
+        first.send(vec![b'x'; 1 << 20]);
+        first.finish();
+        scene.settle()?;
+        assert!(!second.has_ended(), "the end comes behind the bytes");
+        second.start_reading(usize::MAX);
+        scene.settle()?;
+        assert_eq!(second.received().len(), 1 << 20);
+        assert_eq!(second.ended(), Some(Ended::Finished));
+        for _ in 0..3 {
+            assert!(!first.has_ended());
+            second.send("still here, ");
+            scene.settle()?;
+        }
+        second.finish();
+        scene.settle()?;
+        assert_eq!(first.received(), b"still here, ".repeat(3));
+        assert_eq!(first.ended(), Some(Ended::Finished));
+        assert_eq!(scene.closes(), ["far close Eof", "near close Eof"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reset_goes_through_and_each_is_told_why() -> Result {
+    for (way, told) in [
+        (0, ["far close Piped Reset", "near close Reset"]),
+        (1, ["far close Reset", "near close Piped Reset"]),
+    ] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        let (first, second) = if way == 0 {
+            (client, server)
+        } else {
+            (server, client)
+        };
+        first.send("cut sho");
+        scene.settle()?;
+        first.reset();
+        scene.settle()?;
+        assert_eq!(second.received(), b"cut sho");
+        assert_eq!(second.ended(), Some(Ended::Reset));
+        assert_eq!(scene.closes(), told);
+        assert_eq!(scene.event_loop.len(), 1);
+    }
+    Ok(())
+}
+
+/// A server that has answered and closed, although the client goes on sending.
+#[test]
+fn a_whole_answer_is_delivered_though_its_sender_is_gone() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    client.stop_reading();
+    server.send(vec![b'x'; 500_000]);
+    server.finish();
+    client.send("one ");
+    scene.settle()?;
+    client.start_reading(300_000);
+    scene.settle()?;
+    server.reset();
+    for _ in 0..3 {
+        client.send("and more ");
+        scene.settle()?;
+    }
+    client.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(client.received().len(), 500_000);
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert_eq!(
+        scene.closes(),
+        ["far close Reset", "near close Piped Reset"]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_far_side_that_refuses_closes_the_near_one() -> Result {
+    let Scene {
+        network,
+        event_loop,
+        log,
+        ..
+    } = {
+        let scene = Scene::new(1)?;
+        scene.forward()?;
+        scene // and the server is gone
+    };
+    let client = network.connect(NEAR)?;
+    client.send("is anybody there?");
+    network.settle(&event_loop)?;
+    network.advance(&event_loop, Duration::from_secs(5))?;
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    let told = ["far close ConnectFailed", "near close Piped ConnectFailed"];
+    assert_eq!(log.lines(), told);
+    assert_eq!(event_loop.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn who_closes_when_done_closes_both_behind_what_was_said() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    server.send("last words");
+    scene.settle()?;
+    // What far's session pushed goes to its own peer.
+    assert_eq!(server.received(), b"and good-bye");
+    assert_eq!(client.received(), b"last words");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert_eq!(
+        scene.closes(),
+        ["far close Local", "near close Piped Local"]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_callback_that_fails_resets_the_other_end() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    client.send("fail");
+    scene.settle()?;
+    assert_eq!(server.ended(), Some(Ended::Reset));
+    assert_eq!(
+        scene.closes(),
+        ["far close Piped Handler", "near close Handler"]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_timeout_of_one_ends_both() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    scene.near.chat().set_idle_timeout(Duration::from_secs(60));
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(61))?;
+    assert!(client.has_ended());
+    assert_eq!(server.ended(), Some(Ended::Reset));
+    assert_eq!(
+        scene.closes(),
+        ["far close Piped Timeout", "near close Timeout"]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_ends_both_and_loses_nothing_that_was_queued() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    server.stop_reading();
+    client.send(vec![b'x'; 100_000]);
+    scene.settle()?;
+    scene.event_loop.shutdown(Duration::from_secs(60));
+    scene.settle()?;
+    server.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(server.received().len(), 100_000);
+    assert_eq!(
+        scene.closes(),
+        ["far close Shutdown", "near close Shutdown"]
+    );
+    Ok(())
+}
+
+// ---- what is no pipe
+
+#[test]
+fn a_connection_is_piped_once_and_not_to_itself() -> Result {
+    let (scene, client, _server) = Scene::forwarded(1)?;
+    let (near, far) = (scene.near.chat(), scene.far.chat());
+    let third = scene.event_loop.connect(FAR, |_| |_: &[u8]| Ok(()))?;
+    assert!(asynchat::pipe(&third, &far).is_err());
+    assert!(asynchat::pipe(&near, &third).is_err());
+    assert!(asynchat::pipe(&third, &third).is_err());
+    scene.settle()?;
+    assert!(third.is_open() && near.is_open() && !client.has_ended());
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_piped_to_one_that_has_ended_ends() -> Result {
+    let scene = Scene::new(1)?;
+    let gone = scene.event_loop.connect(FAR, |_| |_: &[u8]| Ok(()))?;
+    scene.settle()?;
+    gone.close();
+    scene.settle()?;
+    let left = scene.event_loop.connect(FAR, scene.log.session())?;
+    scene.settle()?;
+    asynchat::pipe(&left, &gone)?;
+    left.push("too late to be refused");
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "close Piped"]);
+
+    // About to end, but not told yet.
+    let both = [(); 2].map(|()| scene.event_loop.connect(FAR, scene.log.session()));
+    let [a, b] = both;
+    let (a, b) = (a?, b?);
+    scene.settle()?;
+    a.close();
+    asynchat::pipe(&a, &b)?;
+    scene.settle()?;
+    assert!(!b.is_open());
+    Ok(())
+}
+
+// ---- on the kernel's sockets
+
+/// A forwarder on loopback, its client, and a server that sends back what it gets.
+fn forwarder(event_loop: &EventLoop, log: &Log) -> common::Peer {
+    let echo = event_loop
+        .listen("127.0.0.1:0", |chat: Chat| {
+            chat.set_terminator(asynchat::Terminator::none());
+            Echo(chat)
+        })
+        .expect("a port is free");
+    let (to, log, slot) = (addr_of(&echo), log.clone(), Slot::default());
+    let taken = slot.clone();
+    let listener = event_loop
+        .listen("127.0.0.1:0", move |near| {
+            let end = |name| {
+                let log = log.clone();
+                move |chat| End {
+                    chat,
+                    name,
+                    log: log.clone(),
+                }
+            };
+            let far = asynchat::connect(to, end("far")).expect("an address");
+            asynchat::pipe(&near, &far).expect("both are new");
+            taken.keep(end("near"))(near)
+        })
+        .expect("a port is free");
+    let peer = common::Peer::connect(addr_of(&listener));
+    run_until(event_loop, || slot.is_filled());
+    listener.close();
+    run_until(event_loop, || event_loop.stats().accepted == 2);
+    echo.close();
+    peer
+}
+
+struct Echo(Chat);
+
+impl AsyncChat for Echo {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        self.0.push_slice(chunk);
+        Ok(())
+    }
+}
+
+#[test]
+fn megabytes_come_back_through_real_sockets_behind_a_half_close() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let mut client = forwarder(&event_loop, &log);
+    let sent: Rc<[u8]> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let mut rest = &sent[..];
+    let mut came = 0;
+    run_until(&event_loop, || {
+        use std::io::Write;
+        if let Ok(count) = client.stream.write(rest) {
+            rest = &rest[count..];
+        }
+        came = client.look().len();
+        rest.is_empty()
+    });
+    client.finish();
+    assert!(came < sent.len(), "some is on its way yet");
+    assert!(client.receive_all(&event_loop) == *sent);
+    run_to_end(&event_loop);
+    let mut lines = log.lines();
+    lines.sort();
+    assert_eq!(lines, ["far close Eof", "near close Eof"]);
+}
+
+#[test]
+fn a_reset_goes_through_real_sockets() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let mut client = forwarder(&event_loop, &log);
+    client.send("hello");
+    client.expect(&event_loop, "hello");
+    client.reset();
+    run_to_end(&event_loop);
+    let mut lines = log.lines();
+    lines.sort();
+    assert_eq!(lines, ["far close Piped Reset", "near close Reset"]);
+    assert_eq!(event_loop.stats().closes.reset, 2, "the server's, too");
+}
