@@ -219,7 +219,7 @@ impl EventLoop {
     }
 
     /// Ends everything in good order: listeners are closed, each connection is closed as soon as
-    /// what is queued for it is out, and after `grace` what is left is aborted. `run` then
+    /// what is queued for it is out (a [piped](crate::pipe) one when both streams have ended), and after `grace` what is left is aborted. `run` then
     /// returns, whatever timers are pending. Meanwhile nothing new can be registered. A second
     /// call changes the grace.
     pub fn shutdown(&self, grace: Duration) {

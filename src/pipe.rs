@@ -77,6 +77,8 @@ use crate::{Channel, Chat};
 ///   Otherwise, after a reset for one, its peer must not take for whole what was cut short, and it is
 ///   reset at once.
 ///
+/// * **A [shutdown](crate::shutdown)** lets what passes through come to its end, within the grace.
+///
 /// A pipe is for good: nothing takes it apart but the end. A peer that vanishes without a word is noticed
 /// by a [deadline](crate::Deadlines) only: `idle` and `drain` are worth setting on both ends.
 ///
@@ -136,10 +138,7 @@ impl Core {
             return;
         };
         let reason = Close::Piped(Box::new(copy_of(why)));
-        let meant = matches!(
-            why,
-            Close::Local | Close::ConnectFailed(_) | Close::Shutdown
-        );
+        let meant = matches!(why, Close::Local | Close::ConnectFailed(_));
         if meant || self.eof.get() {
             to.close_when_done(reason);
         } else {

@@ -29,6 +29,9 @@ impl Home {
                 continue;
             }
             match core.phase.get() {
+                // What it has to send is what the other end receives: that ends by itself. To cut it
+                // short in good order would have its peer take a part for the whole.
+                Phase::Open if core.is_piped() => {}
                 Phase::Open if core.chat.is_chat.get() => core.close_when_done(Close::Shutdown),
                 Phase::Open => {
                     core.draining.set(true);
