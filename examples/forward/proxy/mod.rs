@@ -35,15 +35,11 @@ pub fn serve(listen: &str, options: Options) -> Result<Channel> {
         .limits(options.limits())
         .deadlines(Deadlines::default().idle(options.idle))
         .listen(move |near| {
-            let client = near
-                .peer_addr()
-                .map_or_else(String::new, |addr| addr.to_string());
             if let Err(error) = connect(&near, &options) {
-                tracing::error!(client, "{error}");
+                tracing::error!(id = %near.id(), "{error}");
                 near.close();
             }
-            let end = End::new(near, &options);
-            Near { end, client }
+            End::new(Side::Client, near, &options)
         })
 }
 
@@ -53,7 +49,7 @@ fn connect(near: &Chat, options: &Options) -> Result {
     let far = Connector::new(&options.to)
         .limits(options.limits())
         .deadlines(Deadlines::default().connect(CONNECT).idle(options.idle))
-        .connect(move |far| End::new(far, &of_far))?;
+        .connect(move |far| End::new(Side::Target, far, &of_far))?;
     asynchat::pipe(near, &far)
 }
 
@@ -72,16 +68,25 @@ impl Options {
     }
 }
 
+/// Who is at one end of a forwarded connection.
+#[derive(PartialEq)]
+enum Side {
+    Client,
+    Target,
+}
+
 /// One end of a forwarded connection: what it receives is passed on at the rate that is allowed.
 struct End {
+    side: Side,
     chat: Chat,
     bucket: Option<Bucket>,
     clock: Clock,
 }
 
 impl End {
-    fn new(chat: Chat, options: &Options) -> Self {
+    fn new(side: Side, chat: Chat, options: &Options) -> Self {
         End {
+            side,
             chat,
             bucket: options.rate.map(Bucket::new),
             clock: Rc::clone(&options.clock),
@@ -109,36 +114,20 @@ impl AsyncChat for End {
     fn found_terminator(&mut self, _: &[u8]) -> Result {
         Ok(()) // a piped connection has no records
     }
-}
 
-/// The client's end, which also tells what has become of the connection.
-struct Near {
-    end: End,
-    client: String,
-}
-
-impl AsyncChat for Near {
-    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
-        self.end.handle_piped(chunk)
-    }
-
-    fn handle_timer(&mut self, timer: TimerId) -> Result {
-        self.end.handle_timer(timer)
-    }
-
-    fn found_terminator(&mut self, record: &[u8]) -> Result {
-        self.end.found_terminator(record)
-    }
-
+    /// The client's end tells for both, in the span of its connection.
     fn handle_close(&mut self, why: &Close) {
-        let (client, stats) = (&self.client, self.end.chat.stats());
+        if self.side == Side::Target {
+            return;
+        }
+        let stats = self.chat.stats();
         let (sent, received) = (stats.bytes_in, stats.bytes_out);
         match why {
             Close::Piped(why) if matches!(**why, Close::ConnectFailed(_)) => {
-                tracing::warn!(client, "{why}");
+                tracing::warn!("{why}");
             }
-            Close::Piped(why) => tracing::info!(client, sent, received, "target: {why}"),
-            why => tracing::info!(client, sent, received, "client: {why}"),
+            Close::Piped(why) => tracing::info!(sent, received, "target: {why}"),
+            why => tracing::info!(sent, received, "client: {why}"),
         }
     }
 }

@@ -1,0 +1,229 @@
+//! Saying the same to many: who hears it, who does not, and what it costs.
+
+mod common;
+
+use asynchat::sim::{Network, Peer};
+use asynchat::{ChannelId, Chat, Close, EventLoop, Group, Limits, Result, SlowReader};
+use bytes::Bytes;
+use common::Log;
+
+const ADDR: &str = "10.0.0.1:7007";
+
+/// A room in which everybody is who connects.
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+    room: Group,
+    log: Log,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        let (room, log) = (Group::default(), Log::default());
+        let (joined, session) = (room.clone(), log.session());
+        event_loop.listen(ADDR, move |chat: Chat| {
+            joined.add(&chat);
+            session(chat)
+        })?;
+        Ok(Scene {
+            network,
+            event_loop,
+            room,
+            log,
+        })
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    fn members<const COUNT: usize>(&self) -> Result<[Peer; COUNT]> {
+        let mut peers = Vec::new();
+        for _ in 0..COUNT {
+            peers.push(self.network.connect(ADDR)?);
+            self.settle()?;
+        }
+        Ok(peers.try_into().expect("that many"))
+    }
+
+    fn ids(&self) -> Vec<ChannelId> {
+        self.room.iter().map(|chat| chat.id()).collect()
+    }
+}
+
+#[test]
+fn everybody_hears_it_but_the_one_excepted() -> Result {
+    let scene = Scene::new()?;
+    let peers = scene.members::<3>()?;
+    scene.room.push("all, ");
+    let ids = scene.ids();
+    scene.room.push_except(ids[1], "but one");
+    scene.settle()?;
+    assert_eq!(
+        peers.map(|peer| peer.received()),
+        [&b"all, but one"[..], b"all, ", b"all, but one"]
+    );
+    Ok(())
+}
+
+#[test]
+fn who_is_added_twice_hears_it_once_and_who_is_removed_not_at_all() -> Result {
+    let scene = Scene::new()?;
+    let peers = scene.members::<2>()?;
+    let chats: Vec<_> = scene.room.iter().collect();
+    scene.room.add(&chats[0]);
+    assert_eq!(scene.room.len(), 2);
+    assert!(scene.room.remove(chats[1].id()));
+    assert!(!scene.room.remove(chats[1].id()));
+    assert!(scene.room.contains(chats[0].id()) && !scene.room.contains(chats[1].id()));
+    scene.room.push("once");
+    scene.settle()?;
+    assert_eq!(peers.map(|peer| peer.received()), [&b"once"[..], b""]);
+    assert!(chats[1].is_open());
+    Ok(())
+}
+
+#[test]
+fn a_member_that_has_closed_is_no_member() -> Result {
+    let scene = Scene::new()?;
+    let [ann, bob] = scene.members::<2>()?;
+    let chats: Vec<_> = scene.room.iter().collect();
+    ann.reset();
+    scene.settle()?;
+    assert!(!scene.room.contains(chats[0].id()));
+    assert_eq!(scene.ids(), [chats[1].id()]);
+    assert_eq!(scene.room.len(), 1);
+    scene.room.add(&chats[0]);
+    assert_eq!(scene.room.len(), 1, "one that has ended is not added");
+    scene.room.push("Bob?");
+    chats[1].close();
+    assert!(scene.room.is_empty(), "at once");
+    scene.settle()?;
+    assert!(bob.has_ended());
+    Ok(())
+}
+
+#[test]
+fn what_is_large_is_shared_and_not_copied() -> Result {
+    let scene = Scene::new()?;
+    let peers = scene.members::<3>()?;
+    for peer in &peers {
+        peer.stop_reading();
+    }
+    let large = Bytes::from(vec![b'x'; 1 << 20]);
+    scene.room.push(large.clone());
+    assert!(!large.is_unique(), "the queues have it");
+    scene.settle()?;
+    for peer in &peers {
+        peer.start_reading(usize::MAX);
+    }
+    scene.settle()?;
+    assert!(large.is_unique(), "the queues are done with it");
+    assert!(peers.iter().all(|peer| peer.received() == large));
+    Ok(())
+}
+
+/// Talks until the one who does not read has more queued than the kernel takes, and some more.
+fn talk(scene: &Scene, other: &Peer) -> Result {
+    for n in 0..100 {
+        scene.room.push(vec![b'x'; 5_000]);
+        scene.settle()?;
+        assert_eq!(other.take_received().len(), 5_000, "{n}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slow_reader_is_skipped_until_it_has_read_up() -> Result {
+    const BOUND: usize = 20_000;
+    let scene = Scene::new()?;
+    scene.room.set_slow_readers(BOUND, SlowReader::Skip);
+    let [slow, other] = scene.members::<2>()?;
+    slow.stop_reading();
+    talk(&scene, &other)?;
+    let queued = scene.room.iter().next().map(|chat| chat.queued());
+    assert!(queued.is_some_and(|queued| (BOUND..=BOUND + 5_000).contains(&queued)));
+    slow.start_reading(usize::MAX);
+    scene.settle()?;
+    let came = slow.take_received().len();
+    assert!(came < 200_000, "{came}");
+    assert_eq!(came % 5_000, 0, "what is said is heard whole or not at all");
+    scene.room.push("again");
+    scene.settle()?;
+    assert_eq!(slow.received(), b"again");
+    Ok(())
+}
+
+#[test]
+fn a_slow_reader_is_closed_and_the_others_do_not_notice() -> Result {
+    let scene = Scene::new()?;
+    scene.room.set_slow_readers(20_000, SlowReader::Close);
+    let [slow, other] = scene.members::<2>()?;
+    slow.stop_reading();
+    talk(&scene, &other)?;
+    assert_eq!(scene.room.len(), 1);
+    assert_eq!(scene.event_loop.stats().closes.output_limit, 1);
+    assert_eq!(
+        scene.log.lines().last().map(String::as_str),
+        Some("close OutputLimit")
+    );
+    Ok(())
+}
+
+#[test]
+fn without_a_policy_the_output_limit_holds() -> Result {
+    let scene = Scene::new()?;
+    scene
+        .event_loop
+        .set_limits(Limits::default().output(300_000));
+    let [slow, other] = scene.members::<2>()?;
+    for chat in scene.room.iter() {
+        chat.set_limits(Limits::default().output(300_000));
+    }
+    slow.stop_reading();
+    talk(&scene, &other)?;
+    assert_eq!(scene.event_loop.stats().closes.output_limit, 1);
+    Ok(())
+}
+
+/// Rule 1: it is pushed to from callbacks of its members, and while one of them is told its end.
+#[test]
+fn members_push_in_their_callbacks_and_at_their_end() -> Result {
+    struct Member(Chat, Group);
+    impl asynchat::AsyncChat for Member {
+        fn found_terminator(&mut self, line: &[u8]) -> Result {
+            self.1.push([line, b"\r\n"].concat());
+            for chat in self.1.iter() {
+                self.1.remove(chat.id());
+                self.1.add(&chat);
+            }
+            Ok(())
+        }
+        fn handle_close(&mut self, _: &Close) {
+            let id = self.0.id();
+            assert!(!self.1.contains(id));
+            self.1.push(format!("{id} has left\r\n"));
+        }
+    }
+    let network = Network::new(1);
+    let event_loop = network.event_loop()?;
+    let room = Group::default();
+    event_loop.listen(ADDR, move |chat| {
+        room.add(&chat);
+        Member(chat, room.clone())
+    })?;
+    let (ann, bob) = (network.connect(ADDR)?, network.connect(ADDR)?);
+    network.settle(&event_loop)?;
+    ann.send("hello\r\n");
+    ann.finish();
+    network.settle(&event_loop)?;
+    let heard = String::from_utf8(bob.received())?;
+    assert!(
+        heard.starts_with("hello\r\n#") && heard.ends_with(" has left\r\n"),
+        "{heard}"
+    );
+    assert_eq!(ann.received(), b"hello\r\n");
+    Ok(())
+}
