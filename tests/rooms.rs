@@ -1,0 +1,190 @@
+//! The `rooms` example on a simulated network.
+
+#[path = "../examples/rooms/house/mod.rs"]
+#[allow(unreachable_pub)]
+mod house;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{Ended, Network, Peer};
+use asynchat::{EventLoop, Result};
+use house::Options;
+
+const ADDR: &str = "192.0.2.1:7007";
+const BACKLOG: usize = 10_000;
+
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        let options = Options {
+            backlog: BACKLOG,
+            max_connections: 10,
+            idle: Duration::from_secs(600),
+        };
+        let outcome = Rc::new(RefCell::new(None));
+        let served = Rc::clone(&outcome);
+        // `serve` means the loop that is running: this one, if it is called from it.
+        event_loop.call_soon(move || {
+            served.replace(Some(house::serve(ADDR, options)));
+        });
+        network.settle(&event_loop)?;
+        outcome.take().ok_or("it was not called")??;
+        Ok(Scene {
+            network,
+            event_loop,
+        })
+    }
+
+    /// Somebody who has come in, and has read what they were told.
+    fn person(&self, entry: &str) -> Result<Peer> {
+        let peer = self.network.connect(ADDR)?;
+        self.says(&peer, entry)?;
+        peer.take_received();
+        Ok(peer)
+    }
+
+    fn says(&self, peer: &Peer, lines: &str) -> Result {
+        peer.send(lines);
+        self.network.settle(&self.event_loop)
+    }
+}
+
+#[track_caller]
+fn hears(peer: &Peer, text: &str) {
+    assert_eq!(String::from_utf8_lossy(&peer.take_received()), text);
+}
+
+#[test]
+fn what_is_said_is_heard_in_its_room_and_nowhere_else() -> Result {
+    let scene = Scene::new()?;
+    let ann = scene.person("/nick ann\n/join tea\n")?;
+    let bob = scene.person("/nick bob\r\n/join #tea\r\n")?;
+    let eve = scene.person("/nick eve\n/join coffee\n")?;
+    hears(&ann, "* bob has joined #tea\r\n");
+    scene.says(&ann, "hello\n\n/join coffee\nand here\n/join tea\nback\n")?;
+    hears(&bob, "#tea <ann> hello\r\n#tea <ann> back\r\n");
+    hears(
+        &eve,
+        "* ann has joined #coffee\r\n#coffee <ann> and here\r\n",
+    );
+    hears(&ann, "* ann has joined #coffee\r\n* you talk in #tea\r\n");
+    scene.says(&ann, "/who tea\n/who\n/who gin\n")?;
+    hears(
+        &ann,
+        "* #tea: ann, bob\r\n* #coffee: 2\r\n* #tea: 2\r\n* that is all of them\r\n! no such room\r\n",
+    );
+    Ok(())
+}
+
+#[test]
+fn people_come_rename_talk_to_one_alone_and_go() -> Result {
+    let scene = Scene::new()?;
+    let ann = scene.person("/nick ann\n/join tea\n")?;
+    let bob = scene.person("/nick bob\n/join tea\n")?;
+    ann.take_received();
+    scene.says(&bob, "/nick ANN\n/nick Bob\n/msg ann psst\n/msg eve psst\n")?;
+    hears(
+        &bob,
+        "! somebody else has that name\r\n* you are Bob now\r\n! nobody has that name\r\n",
+    );
+    hears(&ann, "* bob is Bob now\r\n-Bob- psst\r\n");
+    scene.says(&bob, "/part\n/part\nanybody?\n")?;
+    hears(
+        &bob,
+        "* Bob has left #tea\r\n! you are not in it\r\n! nobody hears you; /join a room\r\n",
+    );
+    scene.says(&bob, "/join tea\n/quit see you\n")?;
+    hears(&bob, "* Bob has joined #tea\r\n* good-bye\r\n");
+    assert_eq!(bob.ended(), Some(Ended::Finished));
+    hears(
+        &ann,
+        "* Bob has left #tea\r\n* Bob has joined #tea\r\n* Bob has left the house (see you)\r\n",
+    );
+    // The name is free, and so is the room of the last who leaves.
+    let bob = scene.person("/nick bob\n")?;
+    scene.says(&ann, "/quit\n")?;
+    scene.says(&bob, "/who\n")?;
+    hears(&bob, "* that is all of them\r\n");
+    Ok(())
+}
+
+#[test]
+fn one_without_a_name_and_lines_that_mean_nothing_are_answered() -> Result {
+    let scene = Scene::new()?;
+    let ann = scene.person("")?;
+    scene.says(
+        &ann,
+        "hello\n/join tea\n/nick a b\n/nick\n/dance\n/msg bob\n",
+    )?;
+    hears(
+        &ann,
+        "! your /nick first\r\n! your /nick first\r\n\
+         ! a name has up to 24 letters, digits, - and _\r\n\
+         ! a name has up to 24 letters, digits, - and _\r\n\
+         ! no such command; /help tells them\r\n! /msg NICK TEXT\r\n",
+    );
+    scene.says(&ann, &("x".repeat(2000) + "\n/nick ann\n"))?;
+    hears(
+        &ann,
+        "! the line is too long\r\n* hello, ann; /join a room\r\n",
+    );
+    Ok(())
+}
+
+#[test]
+fn nobody_can_write_on_the_screens_of_others() -> Result {
+    let scene = Scene::new()?;
+    let ann = scene.person("/nick ann\n/join tea\n")?;
+    let bob = scene.person("/nick bob\n/join tea\n")?;
+    scene.says(&ann, "\u{1b}[2Jx\r#tea <bob> I never said this\n")?;
+    hears(
+        &bob,
+        "#tea <ann> \u{fffd}[2Jx\u{fffd}#tea <bob> I never said this\r\n",
+    );
+    Ok(())
+}
+
+#[test]
+fn who_does_not_read_is_dropped_and_the_others_miss_nothing() -> Result {
+    let scene = Scene::new()?;
+    let ann = scene.person("/nick ann\n/join tea\n")?;
+    let bob = scene.person("/nick bob\n/join tea\n")?;
+    let eve = scene.person("/nick eve\n/join tea\n")?;
+    bob.take_received();
+    eve.stop_reading();
+    let line = "x".repeat(1000);
+    let mut left = false;
+    for _ in 0..200 {
+        scene.says(&ann, &format!("{line}\n"))?;
+        let heard = String::from_utf8(bob.take_received())?;
+        assert!(
+            heard.starts_with(&format!("#tea <ann> {line}\r\n")),
+            "{heard}"
+        );
+        left |= heard.contains("* eve has left the house (the peer does not read what it is sent)");
+    }
+    assert!(left);
+    assert_eq!(scene.event_loop.stats().closes.output_limit, 1);
+    scene.says(&bob, "/who tea\n")?;
+    hears(&bob, "* #tea: ann, bob\r\n");
+    Ok(())
+}
+
+#[test]
+fn a_house_that_is_full_says_so() -> Result {
+    let scene = Scene::new()?;
+    let people: Result<Vec<_>> = (0..10).map(|_| scene.person("")).collect();
+    let late = scene.network.connect(ADDR)?;
+    scene.says(&late, "")?;
+    hears(&late, "! the house is full\r\n");
+    assert!(people?.iter().all(|peer| !peer.has_ended()));
+    Ok(())
+}
