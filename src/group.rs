@@ -95,9 +95,13 @@ impl Group {
         self.push_to_all_but(Some(id), &data.into());
     }
 
-    /// What is done about a member for which more than `bound` bytes are queued when something more is
-    /// to be pushed to it. Unless this is called, nothing: then [`Limits::output`](crate::Limits::output)
-    /// ends its connection some day, as that of anybody who does not read.
+    /// What is done about a member whose peer takes nothing more for now, and for which more than `bound`
+    /// bytes are queued, when something more is to be pushed to it. Some of what waits may have been
+    /// pushed in this very turn of the loop, so let the bound be a few times
+    /// [`turn_read`](crate::Limits::turn_read), which is what one member can say in a turn.
+    ///
+    /// Unless this is called, nothing is done: then [`Limits::output`](crate::Limits::output) ends its
+    /// connection some day, as that of anybody who does not read.
     pub fn set_slow_readers(&self, bound: usize, policy: SlowReader) {
         self.0.borrow_mut().slow = Some((bound, policy));
     }
@@ -139,12 +143,17 @@ impl Group {
                 return true;
             }
             match slow {
-                Some((bound, policy)) if chat.queued() > bound => policy.apply(chat),
+                Some((bound, policy)) if is_slow(chat, bound) => policy.apply(chat),
                 _ => chat.push(data.clone()),
             }
             true
         });
     }
+}
+
+/// What is queued is no fault of a member that has not had its turn to send it yet.
+fn is_slow(chat: &Chat, bound: usize) -> bool {
+    chat.0.blocked.get() && chat.queued() > bound
 }
 
 impl Members {

@@ -188,6 +188,20 @@ fn without_a_policy_the_output_limit_holds() -> Result {
     Ok(())
 }
 
+#[test]
+fn who_has_not_had_a_turn_to_be_sent_it_is_not_slow() -> Result {
+    let scene = Scene::new()?;
+    scene.room.set_slow_readers(1_000, SlowReader::Close);
+    let [reader] = scene.members::<1>()?;
+    for _ in 0..50 {
+        scene.room.push(vec![b'x'; 1_000]);
+    }
+    scene.settle()?;
+    assert_eq!(reader.received().len(), 50_000);
+    assert!(!reader.has_ended());
+    Ok(())
+}
+
 /// Rule 1: it is pushed to from callbacks of its members, and while one of them is told its end.
 #[test]
 fn members_push_in_their_callbacks_and_at_their_end() -> Result {
