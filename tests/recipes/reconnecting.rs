@@ -1,10 +1,9 @@
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Close, Result};
+use asynchat::{AsyncChat, Backoff, Chat, Connector, Result};
 
 struct Client {
     chat: Chat,
-    addr: String,
     attempt: u32,
 }
 
@@ -18,27 +17,14 @@ impl AsyncChat for Client {
         self.chat.push_slices(&[b"got ", line, b"\r\n"]);
         Ok(())
     }
-
-    fn handle_close(&mut self, why: &Close) {
-        tracing::warn!(%why, "connecting again");
-        let (addr, attempt) = (self.addr.clone(), self.attempt + 1);
-        asynchat::call_later(Duration::from_millis(100), move || {
-            if let Err(error) = connect(addr, attempt) {
-                tracing::error!(%error, "given up");
-            }
-        });
-    }
-}
-
-fn connect(addr: String, attempt: u32) -> Result {
-    asynchat::connect(addr.clone(), move |chat| Client {
-        chat,
-        addr,
-        attempt,
-    })?;
-    Ok(())
 }
 
 pub fn start(addr: &str) -> Result {
-    connect(addr.to_owned(), 1)
+    let backoff = Backoff::default().first(Duration::from_millis(100));
+    let mut attempt = 0;
+    Connector::new(addr).reconnect(backoff, move |chat| {
+        attempt += 1;
+        Client { chat, attempt }
+    })?;
+    Ok(())
 }
