@@ -25,6 +25,14 @@ struct Loops {
     default: Option<Rc<Home>>,
 }
 
+impl Drop for Loops {
+    fn drop(&mut self) {
+        if let Some(home) = &self.default {
+            home.torn_down.set(true);
+        }
+    }
+}
+
 /// The loop that is running on this thread, or else this thread's default one.
 pub(crate) fn home() -> Result<Rc<Home>> {
     let known = with_loops(|loops| loops.running.last().or(loops.default.as_ref()).cloned())?;

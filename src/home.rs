@@ -70,6 +70,8 @@ pub(crate) struct Home {
     spare: Cell<Vec<u8>>,
     running: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
+    /// Its thread is ending, and it with it.
+    pub(crate) torn_down: Cell<bool>,
     /// The timer that ends the grace of a shutdown under way.
     shutdown: Cell<Option<TimerId>>,
     /// Listeners that wait for descriptors or memory, and the timer that lets them try again.
@@ -104,6 +106,7 @@ impl Home {
             spare: Cell::default(),
             running: Cell::new(false),
             stopping: Cell::new(false),
+            torn_down: Cell::new(false),
             shutdown: Cell::new(None),
             accepting_paused: RefCell::default(),
             accept_timer: Cell::new(None),
@@ -333,7 +336,7 @@ impl Home {
         if !core.lingering.get() {
             self.counters.close(&why);
         }
-        core.tell_close(slot.driven, &why);
+        core.tell_close(slot.driven, &why, true);
         core.pass_on_end(&why);
         if let Some(retrying) = retrying {
             retrying.ended(self, &why);

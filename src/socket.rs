@@ -65,7 +65,7 @@ macro_rules! forward {
 
 impl Socket {
     /// One that receives from `input` and sends to `output`: standard input and output, the pipes to
-    /// and from a child, two FIFOs. [`shutdown_write`](crate::Channel::shutdown_write) closes `output`.
+    /// and from a child, two FIFOs. `output` may be a regular file, too. [`shutdown_write`](crate::Channel::shutdown_write) closes `output`.
     ///
     /// ```
     /// # #[cfg(unix)]
@@ -144,9 +144,10 @@ impl Socket {
     /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         self.fd.prepare()?;
-        self.output
-            .as_ref()
-            .map_or(Ok(()), |output| output.prepare())
+        match &self.output {
+            Some(output) => output.prepare_output(),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn into_halves(self) -> (Fd, Option<Box<Fd>>) {
@@ -197,6 +198,15 @@ impl Fd {
     /// The outcome of a connection under way: up with this peer, not known yet, or failed.
     pub(crate) fn connected(&self) -> io::Result<Option<Addr>> {
         forward!(self, socket => socket.connected())
+    }
+
+    /// Only to be written to: that never waits for a regular file.
+    pub(crate) fn prepare_output(&self) -> io::Result<()> {
+        match &self.0 {
+            Of::Kernel(socket) => socket.prepare_output(),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => Ok(()),
+        }
     }
 
     pub(crate) fn prepare(&self) -> io::Result<()> {

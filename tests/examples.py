@@ -115,6 +115,20 @@ def converse(addr, device):
         client.close()
 
 
+def netcat(directory):
+    with served(directory / "echo") as (addr, _):
+        # More than the pipes and the sockets hold.
+        lines = b"".join(b"%d\r\n" % number for number in range(200_000))
+        command = [directory / "netcat", addr]
+        done = subprocess.run(command, input=lines, capture_output=True, timeout=60)
+        assert done.returncode == 0 and done.stdout == lines, done.stderr
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60)
+    assert done.returncode == 1 and addr.encode() in done.stderr, done.stderr
+    with open(__file__, "rb") as regular:
+        done = subprocess.run(command, stdin=regular, capture_output=True, timeout=60)
+    assert done.returncode == 1 and b"a regular file" in done.stderr, done.stderr
+
+
 # ---- processes
 
 
@@ -159,7 +173,7 @@ def has(program):
     return there
 
 
-CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge)}
+CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat)}
 
 if __name__ == "__main__":
     main()

@@ -277,6 +277,29 @@ mod unix {
         }
     }
 
+    #[test]
+    fn output_may_be_a_regular_file() {
+        let event_loop = new_loop();
+        let (input, mut far_output) = std::io::pipe().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let halves = Socket::halves(input, file.reopen().unwrap());
+        let chat = Connector::adopt(halves)
+            .connect_on(&event_loop, |chat| {
+                move |line: &[u8]| {
+                    chat.push_slices(&[b"noted: ", line, b"\n"]);
+                    Ok(())
+                }
+            })
+            .unwrap();
+        chat.push(vec![b'x'; 300_000]);
+        far_output.write_all(b"water\r\ngold\r\n").unwrap();
+        drop(far_output);
+        run_to_end(&event_loop);
+        let written = std::fs::read(file.path()).unwrap();
+        assert!(written.starts_with(&[b'x'; 300_000]));
+        assert_eq!(&written[300_000..], b"noted: water\nnoted: gold\n");
+    }
+
     /// A child that reads to the end before it says anything: without the end of its input it would
     /// wait for ever.
     #[test]

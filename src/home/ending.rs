@@ -1,9 +1,12 @@
 //! How a loop ends, and how a channel's end is told.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
+
+use tracing::{Dispatch, dispatcher};
 
 use super::{Home, Task, contain, message};
 use crate::dispatcher::Driven;
@@ -55,6 +58,17 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if !self.torn_down.get() {
+            return self.end_all();
+        }
+        // A subscriber that keeps something in thread-locals of its own may have lost it by now, and
+        // panics (tracing-subscriber does), which aborts the process here: nothing is logged any more.
+        dispatcher::with_default(&Dispatch::none(), || self.end_all());
+    }
+}
+
+impl Home {
+    fn end_all(&self) {
         let lost = self.inbox.close();
         if !lost.is_empty() {
             tracing::warn!(
@@ -70,8 +84,12 @@ impl Drop for Home {
                 core.end(Close::Shutdown);
                 let retrying = core.take_retrying();
                 let why = core.take_apart();
-                core.tell_close(slot.driven, &why);
+                core.tell_close(slot.driven, &why, !self.torn_down.get());
                 contain(|| drop(retrying));
+            }
+            if self.torn_down.get() {
+                // With its span, which would tell the subscriber of its end.
+                mem::forget(core);
             }
         }
     }
@@ -79,8 +97,9 @@ impl Drop for Home {
 
 impl Core {
     /// Tells the handler why its channel has ended, then drops it and what was still queued.
-    pub(super) fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close) {
-        let _span = self.span.get().map(|span| span.enter());
+    pub(super) fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close, in_span: bool) {
+        let span = self.span.get().filter(|_| in_span);
+        let _span = span.map(|span| span.enter());
         // What prints a reason may be the user's code too.
         let logged = catch_unwind(AssertUnwindSafe(|| {
             let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());

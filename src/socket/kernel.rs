@@ -156,6 +156,14 @@ impl Socket {
         }
     }
 
+    pub(super) fn prepare_output(&self) -> io::Result<()> {
+        match self {
+            #[cfg(unix)]
+            Socket::Descriptor(descriptor) => descriptor.unblock(),
+            other => other.prepare(),
+        }
+    }
+
     pub(super) fn is_listening(&self) -> bool {
         matches!(self, Socket::Listener(_))
     }

@@ -132,6 +132,10 @@ mod descriptor {
                      read it where it is needed, or push a ReadProducer of it",
                 ));
             }
+            self.unblock()
+        }
+
+        pub(in super::super) fn unblock(&self) -> io::Result<()> {
             let view = self.view();
             if !view.nonblocking()? {
                 view.set_nonblocking(true)?;

@@ -1,0 +1,52 @@
+//! A thread that ends with connections in its default loop: what a `main` does that returns an error.
+
+mod common;
+
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+
+use asynchat::{AsyncChat, Chat, Close, Result};
+
+struct Session {
+    _chat: Chat,
+    told: mpsc::Sender<String>,
+}
+
+impl AsyncChat for Session {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        // As handlers do; there is nobody to tell any more.
+        tracing::error!(%why, "closed");
+        self.told.send(why.to_string()).unwrap();
+    }
+}
+
+/// The thread-locals of tracing-subscriber are gone before the loop is: it aborted the process.
+#[test]
+fn its_handlers_are_told_and_nothing_is_logged() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (told, hears) = mpsc::channel();
+    let ends = thread::spawn(move || {
+        // The loop first, so that it is torn down last.
+        asynchat::EventLoop::current().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(std::io::sink)
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        asynchat::connect(addr, move |chat| Session { _chat: chat, told }).unwrap();
+        for _ in 0..3 {
+            asynchat::run_once(common::DEADLINE.min(std::time::Duration::from_millis(50))).unwrap();
+        }
+        let remote = asynchat::remote().unwrap();
+        remote.post(|| ()).unwrap();
+        std::mem::forget(_guard);
+    });
+    ends.join().unwrap();
+    assert_eq!(hears.recv().unwrap(), Close::Shutdown.to_string());
+}
