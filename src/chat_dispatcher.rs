@@ -459,9 +459,9 @@ impl Sink for ToSocket<'_> {
 /// Whether input has to wait, and this much of it does: for the session's own queue, that of its
 /// answers, or for the queue that a pipe leads to.
 fn is_held_up(core: &Core, waiting: usize) -> bool {
-    match core.chat.pipe.get() {
-        Some(to) => to.upgrade().is_some_and(|to| to.chat.choked.get()),
-        None => core.chat.choked.get() || leaves_no_room(core, waiting),
+    match core.is_piped() {
+        true => core.piped_to().is_some_and(|to| to.chat.choked.get()),
+        false => core.chat.choked.get() || leaves_no_room(core, waiting),
     }
 }
 

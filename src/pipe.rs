@@ -94,8 +94,7 @@ pub fn pipe(a: &Chat, b: &Chat) -> Result {
         return Err(Error::new("the connection is piped already").context(end.id.get()));
     }
     for (chat, from, to) in [(a, ends[0], ends[1]), (b, ends[1], ends[0])] {
-        // Neither was piped, so this is the first.
-        let _ = from.chat.pipe.set(Rc::downgrade(to));
+        from.pipe_to(to);
         // What is held back as the beginning of a record or of a terminator is given up.
         chat.set_terminator(Terminator::none());
     }
@@ -111,12 +110,7 @@ pub fn pipe(a: &Chat, b: &Chat) -> Result {
 
 impl Core {
     pub(crate) fn is_piped(&self) -> bool {
-        self.chat.pipe.get().is_some()
-    }
-
-    /// The other end of its pipe, while there is one.
-    pub(crate) fn piped_to(&self) -> Option<Rc<Core>> {
-        self.chat.pipe.get()?.upgrade()
+        self.chat.is_piped.get()
     }
 
     /// Its peer has finished sending. So does the other end, once all that came is out.

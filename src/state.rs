@@ -122,6 +122,8 @@ pub(crate) struct Core {
 #[derive(Default)]
 struct Rare {
     output: Output,
+    /// The other end of its pipe. Weak, for each has the other.
+    piped_to: Weak<Core>,
     connecting: Option<Box<Connecting>>,
     /// Why it is about to end; the first reason stands.
     ending: Option<Close>,
@@ -156,8 +158,8 @@ pub(crate) struct ChatState {
     pub(crate) input_discarded: Cell<bool>,
     /// Its close is queued: input is not delivered any more.
     pub(crate) closing: Cell<bool>,
-    /// The other end of its pipe, which is where its input goes. Weak, for each has the other.
-    pub(crate) pipe: OnceCell<Weak<Core>>,
+    /// Its input goes to another connection.
+    pub(crate) is_piped: Cell<bool>,
 }
 
 impl ChatState {
@@ -221,7 +223,7 @@ impl Core {
                 terminator_set: Cell::new(false),
                 input_discarded: Cell::new(false),
                 closing: Cell::new(false),
-                pipe: OnceCell::new(),
+                is_piped: Cell::new(false),
             },
         }
     }
@@ -462,6 +464,10 @@ impl Core {
         self.place.take();
         self.out.borrow_mut().seal();
         let rare = self.rare.get().map(|rare| rare.take()).unwrap_or_default();
+        if self.is_piped() {
+            // The other end is still to be told.
+            self.rarely(|kept| kept.piped_to = rare.piped_to.clone());
+        }
         let deadline_timer = self.take_deadline_timer();
         if let Some(home) = self.home() {
             let timers = rare.timers.into_iter();
@@ -525,6 +531,19 @@ impl Core {
         if let Some(rare) = self.rare.get() {
             rare.borrow_mut().timers.remove(&timer);
         }
+    }
+
+    /// The other end of its pipe, while there is one.
+    pub(crate) fn piped_to(&self) -> Option<Rc<Core>> {
+        match self.chat.is_piped.get() {
+            true => self.rare.get()?.borrow().piped_to.upgrade(),
+            false => None,
+        }
+    }
+
+    pub(crate) fn pipe_to(&self, other: &Rc<Core>) {
+        self.rarely(|rare| rare.piped_to = Rc::downgrade(other));
+        self.chat.is_piped.set(true);
     }
 
     fn rarely<T>(&self, change: impl FnOnce(&mut Rare) -> T) -> T {
