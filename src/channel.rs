@@ -135,6 +135,11 @@ impl Channel {
     /// [`ReadProducer`](crate::ReadProducer) of it.
     pub fn adopt(socket: impl Into<Socket>) -> Result<Self> {
         let socket = socket.into();
+        if !socket.has_fitting_halves() {
+            return Err(Error::new(
+                "input and output on two descriptors have to be streams",
+            ));
+        }
         socket
             .prepare()
             .map_err(|error| Error::from(error).context("adopt a socket"))?;
@@ -248,8 +253,8 @@ impl Channel {
         outcome
     }
 
-    /// Receives a datagram, and who sent it. What does not fit into `buffer` is lost: one has 65,507
-    /// bytes at most, over IPv4. No bytes are a datagram, too, and not the end of anything.
+    /// Receives a datagram, and who sent it. What does not fit into `buffer` is lost, on Windows all of
+    /// that datagram: one has 65,507 bytes at most, over IPv4. No bytes are a datagram, too, and not the end of anything.
     ///
     /// # Errors
     /// `WouldBlock` when there is none, as [`recv`](Channel::recv). `Unsupported` on a channel of
@@ -343,7 +348,7 @@ impl Channel {
     /// # Errors
     /// When it is closed, or no TCP connection.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.0.on_socket(|socket| socket.set_nodelay(on))
+        self.0.on_output(|output| output.set_nodelay(on))
     }
 
     /// Has the system ask the peer, after so long a silence, whether it is still there (TCP
@@ -379,7 +384,7 @@ impl Channel {
     /// When it is closed, or no socket.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.0
-            .on_socket(|socket| socket.set_option(|socket| socket.set_send_buffer_size(bytes)))
+            .on_output(|output| output.set_option(|socket| socket.set_send_buffer_size(bytes)))
     }
 
     /// Its name in the loop, for [`EventLoop::chat`] and

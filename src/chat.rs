@@ -402,6 +402,9 @@ impl Core {
         if let Some(error) = self.take_send_error() {
             return self.end(Close::from_io(error));
         }
+        if self.has_lost_output() {
+            return self.end(why);
+        }
         if self.out.borrow_mut().push(Item::Close(why)).is_none() {
             self.chat.closing.set(true);
             // What is not complete by now never will be.

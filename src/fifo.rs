@@ -194,9 +194,10 @@ impl Fifo {
         self.is_crowded() || self.is_over()
     }
 
-    /// Whether it has more than there is room for, for something waits beside it.
+    /// Whether it has more than there is room for, for something waits beside it. Not while a producer
+    /// holds it up, for which the way on may be in what waits.
     pub fn is_crowded(&self) -> bool {
-        self.beside > 0 && self.queued() > self.mark()
+        self.beside > 0 && !self.parked && self.queued() > self.mark().max(COPIED)
     }
 
     /// Whether it is over its high-water mark, in bytes or in items.
@@ -395,72 +396,48 @@ impl Fifo {
                 // A large push, or a mark or a parked producer that waits for what is before it.
                 item => {
                     self.rest.push_front(item);
-                    return self.look_behind(budget);
+                    return Front::Send;
                 }
             }
         }
     }
 
-    /// What is behind large pushes: a producer is asked for what the budget leaves, so that a chunk
-    /// of which the kernel took only a part and the next one are one write and not two.
-    fn look_behind(&mut self, budget: usize) -> Front {
-        let mut room = budget.saturating_sub(self.at_hand());
-        let first = self.rest.iter().position(|item| {
-            let bytes = match item {
-                Item::Small(data) => data.len(),
-                Item::Large(data) => data.len(),
-                _ => return true,
-            };
-            room = room.saturating_sub(bytes);
-            room == 0
-        });
-        if room == 0 || self.parked || self.queued() >= self.mark() {
-            return Front::Send;
-        }
-        match first.and_then(|at| self.rest.ask(at)) {
-            Some(producer) => {
-                self.resumed = false;
-                Front::Ask(producer, room.min(self.room()))
-            }
-            None => Front::Send,
-        }
-    }
-
     /// Takes a producer's answer; gives back what has to be dropped outside the borrow.
     fn answer(&mut self, producer: Box<dyn Producer>, more: More) -> Spent {
-        // If it is not there any more, the queue was discarded meanwhile.
-        let Some(at) = self.rest.asked() else {
-            return Spent(Some(producer), Some(more));
-        };
-        let chunk = match more {
-            More::Done => {
-                self.rest.remove(at);
-                return Spent(Some(producer), None);
+        match self.rest.pop_front() {
+            Some(Item::Asked) => {}
+            // The queue was discarded meanwhile, and may have been filled anew.
+            other => {
+                if let Some(item) = other {
+                    self.rest.push_front(item);
+                }
+                return Spent(Some(producer), Some(more));
             }
+        }
+        match more {
+            More::Done => return Spent(Some(producer), None),
             More::Pending => {
                 self.parked = !self.resumed;
-                Bytes::new()
+                self.rest.push_front(Item::Producer(producer));
             }
-            More::Chunk(chunk) => chunk,
-        };
-        self.rest.replace(at, Item::Producer(producer));
-        if chunk.len() < COPIED && at == 0 {
-            self.head.extend_from_slice(&chunk);
-        } else if chunk.len() < COPIED {
-            self.behind += chunk.len();
-            self.rest.insert_small(at, &chunk);
-        } else {
-            self.behind += chunk.len();
-            self.rest.insert(at, Item::Large(chunk));
-            return Spent(None, None);
+            More::Chunk(chunk) if chunk.len() < COPIED => {
+                self.rest.push_front(Item::Producer(producer));
+                self.head.extend_from_slice(&chunk);
+                return Spent(None, Some(More::Chunk(chunk)));
+            }
+            More::Chunk(chunk) => {
+                self.rest.push_front(Item::Producer(producer));
+                self.behind += chunk.len();
+                self.rest.push_front(Item::Large(chunk));
+            }
         }
-        Spent(None, Some(More::Chunk(chunk)))
+        Spent(None, None)
     }
 
     /// Takes the place of a producer that failed out of the queue.
     fn give_up(&mut self) {
-        if let Some(at) = self.rest.asked() {
-            self.rest.remove(at);
+        if let Some(Item::Asked) = self.rest.front() {
+            self.rest.pop_front();
         }
     }
 

@@ -221,8 +221,8 @@ pub mod sim;
 mod socket;
 mod splitter;
 mod state;
-#[cfg(unix)]
-#[cfg_attr(docsrs, doc(cfg(unix)))]
+// Where a process can be waited for without collecting it.
+#[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
 mod subprocess;
 mod terminator;
 mod timer;
@@ -255,7 +255,8 @@ pub use registry::ChannelId;
 pub use remote::Remote;
 pub use server::Server;
 pub use socket::Socket;
-#[cfg(unix)]
+#[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
 pub use subprocess::Subprocess;
 pub use terminator::Terminator;
 pub use timer::TimerId;

@@ -65,7 +65,10 @@ macro_rules! forward {
 
 impl Socket {
     /// One that receives from `input` and sends to `output`: standard input and output, the pipes to
-    /// and from a child, two FIFOs. `output` may be a regular file, too. [`shutdown_write`](crate::Channel::shutdown_write) closes `output`.
+    /// and from a child, two FIFOs. Writing to a pipe that nobody reads raises SIGPIPE, which can not be
+    /// turned off for one write as it is for sockets; a Rust program ignores that signal unless it says
+    /// otherwise. A reader that is gone ends the output alone: what `input` brings is still delivered.
+    /// `output` may be a regular file, too. [`shutdown_write`](crate::Channel::shutdown_write) closes `output`.
     ///
     /// ```
     /// # #[cfg(unix)]
@@ -101,8 +104,10 @@ impl Socket {
         }
     }
 
-    /// This process's standard input and output, each duplicated: they stay open, and are
-    /// non-blocking until this is dropped, which others who have them (a shell) see as well.
+    /// This process's standard input and output, each duplicated. They are non-blocking from then on,
+    /// also for others who have them: `println!` fails where the reader is slow, so write through the
+    /// channel alone; and a shell that started the program may have to set its terminal right. They stay
+    /// open when the channel is closed, or shut down.
     ///
     /// # Errors
     /// When one of them is closed, or can not be duplicated.
@@ -147,6 +152,13 @@ impl Socket {
         match &self.output {
             Some(output) => output.prepare_output(),
             None => Ok(()),
+        }
+    }
+
+    pub(crate) fn has_fitting_halves(&self) -> bool {
+        match &self.output {
+            Some(output) => self.fd.is_stream() && output.is_stream(),
+            None => true,
         }
     }
 

@@ -143,6 +143,8 @@ enum Output {
     Apart(Source),
     /// It was shut down.
     Ended,
+    /// It could not be sent to any more. What its input brings is another matter.
+    Failed,
 }
 
 /// The part of a channel's state that only layer 2 uses.
@@ -286,7 +288,7 @@ impl Core {
             match &rare.borrow().output {
                 Output::Same => {}
                 Output::Apart(output) => return call(output.socket()),
-                Output::Ended => return Err(io::ErrorKind::BrokenPipe.into()),
+                Output::Ended | Output::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
             }
         }
         self.on_connected(call)
@@ -450,6 +452,7 @@ impl Core {
         if self.home().is_none() {
             self.phase.set(Phase::Closed);
             self.replace_source(None);
+            self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Ended));
         }
     }
 
@@ -485,7 +488,21 @@ impl Core {
         if self.eof.get() || !is_over(&error) {
             return self.end(Close::from_io(error));
         }
+        if let Some(rare) = self.rare.get()
+            && !matches!(rare.borrow().output, Output::Same)
+        {
+            tracing::debug!(%error, "its output has nobody to go to");
+            let output = std::mem::replace(&mut rare.borrow_mut().output, Output::Failed);
+            drop(output);
+            return;
+        }
         self.rarely(|rare| rare.send_error = Some(error));
+    }
+
+    /// Whether it has an output of its own that has failed.
+    pub(crate) fn has_lost_output(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| matches!(rare.borrow().output, Output::Failed))
     }
 
     pub(crate) fn has_failed_sending(&self) -> bool {

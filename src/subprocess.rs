@@ -12,7 +12,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Socket};
 
 /// A child process whose standard input and output a session talks to: its output comes as records,
-/// what is pushed is its input. Unix only: elsewhere a pipe can not be waited for.
+/// what is pushed is its input. Unix only, without OpenBSD: elsewhere
+/// a pipe, or a process, can not be waited for.
 ///
 /// It derefs to its [`Chat`]. [`Chat::shutdown_write`] is the end of its input, which many programs
 /// wait for. Dropping it, and the end of the chat, leave the process alone: it sees its input end,
@@ -57,7 +58,8 @@ impl Subprocess {
     ///
     /// `factory` makes the session, as for [`Connector::connect`]. `exited` is called by the loop, once, when
     /// the process has ended; its output may still be on its way then. Until that call the loop has
-    /// something to run for.
+    /// something to run for, and a [shutdown](crate::shutdown) waits for it as long as its grace lasts. It
+    /// is not called if the loop ends before: the process is collected all the same.
     ///
     /// # Errors
     /// When the process can not be started, or there is no loop, thread or pipe to be had. A process
@@ -82,16 +84,20 @@ impl Subprocess {
             let (Some(output), Some(input)) = pipes else {
                 return Err(Error::new("the pipes of a process are missing"));
             };
-            report(&child, id, exited)?;
-            Connector::adopt(Socket::halves(output, input)).connect(factory)
-        };
-        match attach() {
-            Ok(chat) => Ok(Subprocess { chat, child, id }),
-            Err(error) => {
-                kill(&child)?;
-                Err(error)
+            let chat = Connector::adopt(Socket::halves(output, input)).connect(factory)?;
+            if let Err(error) = report(&child, id, exited) {
+                chat.close();
+                return Err(error);
             }
-        }
+            Ok(chat)
+        };
+        let chat = attach().inspect_err(|_| {
+            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+            // The first error is the one to tell; a process that can not be killed has ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
+        Ok(Subprocess { chat, child, id })
     }
 
     /// The number of the process.
@@ -104,7 +110,8 @@ impl Subprocess {
     /// # Errors
     /// When the system refuses.
     pub fn kill(&self) -> io::Result<()> {
-        kill(&self.child)
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.kill()
     }
 }
 
@@ -125,10 +132,6 @@ impl fmt::Debug for Subprocess {
     }
 }
 
-fn kill(child: &Mutex<std::process::Child>) -> io::Result<()> {
-    child.lock().unwrap_or_else(PoisonError::into_inner).kill()
-}
-
 /// Has the loop told when the process has ended. A thread waits for it, as there is no way to do so
 /// that every Unix has and that leaves the program's other children alone. It holds one end of a
 /// pipe, and the loop hears the end of that.
@@ -144,18 +147,26 @@ fn report(
         .name(format!("wait for {id}"))
         .spawn(move || {
             wait_for_end(id);
-            drop((waited, writer));
+            // Collected here, whatever has become of the loop by now. The status is kept.
+            let status = waited.lock().unwrap_or_else(PoisonError::into_inner).wait();
+            if let Err(error) = status {
+                tracing::debug!(%error, id, "a process was collected by somebody else");
+            }
+            drop(writer);
         })?;
+    let channel = Channel::adopt(reader)?;
+    // The loop's own: a shutdown lets it be.
+    channel.0.lingering.set(true);
     crate::register(Exit {
-        channel: Channel::adopt(reader)?,
+        channel,
         child,
         exited: Some(exited),
     })
     .map(drop)
 }
 
-/// Waits and leaves the status: as long as it is there the number is not another's, and
-/// [`Subprocess::kill`] can not hit a stranger.
+/// Waits and leaves the status, to be collected under the lock: as long as it is there the number is
+/// not another's, and [`Subprocess::kill`] can not hit a stranger.
 fn wait_for_end(id: u32) {
     let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) else {
         return;
@@ -182,7 +193,6 @@ impl<F: FnOnce(io::Result<ExitStatus>) + 'static> Dispatcher for Exit<F> {
     }
 
     fn handle_close(&mut self, why: &Close) {
-        // A loop that is closed before leaves the process to itself.
         let (Close::Eof, Some(exited)) = (why, self.exited.take()) else {
             return;
         };

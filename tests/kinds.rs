@@ -55,8 +55,8 @@ fn datagrams_come_and_go(at: &str) {
     let (channel, heard) = echo(&event_loop, Channel::bind(at).unwrap());
     let addr = channel.local_addr().unwrap().inet().unwrap();
     let client = client(at);
-    // Nothing is a datagram, too; and one that fills what UDP has.
-    let large = vec![b'x'; 60_000];
+    // Nothing is a datagram, too; and one of many bytes.
+    let large = vec![b'x'; 8_000]; // macOS takes 9,216 bytes at most, unless told
     for data in [b"first".as_slice(), b"", b"second", &large] {
         client.send_to(data, addr).unwrap();
     }
@@ -81,6 +81,10 @@ fn datagrams_over_ipv4() {
 
 #[test]
 fn datagrams_over_ipv6() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        println!("skipped: there is no IPv6 here");
+        return;
+    }
     datagrams_come_and_go("[::1]:0");
 }
 
@@ -278,6 +282,72 @@ mod unix {
     }
 
     #[test]
+    fn halves_have_to_be_streams() {
+        let (input, _far) = std::io::pipe().unwrap();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let error = Channel::adopt(Socket::halves(input, datagrams)).unwrap_err();
+        assert!(error.to_string().contains("have to be streams"), "{error}");
+    }
+
+    #[test]
+    fn closing_halves_that_nobody_registered_closes_both() {
+        let (input, _far_output) = std::io::pipe().unwrap();
+        let (mut far_input, output) = std::io::pipe().unwrap();
+        let channel = Channel::adopt(Socket::halves(input, output)).unwrap();
+        channel.close();
+        assert_eq!(far_input.read(&mut [0]).unwrap(), 0);
+    }
+
+    /// A poll key of its own for the one would make that of the other stale.
+    #[test]
+    fn input_is_heard_while_output_waits() {
+        let event_loop = new_loop();
+        let (input, mut far_output) = std::io::pipe().unwrap();
+        let (mut far_input, output) = std::io::pipe().unwrap();
+        let log = Log::default();
+        let chat = Connector::adopt(Socket::halves(input, output))
+            .limits(asynchat::Limits::default().water(1 << 20, 1 << 20))
+            .connect_on(&event_loop, log.session())
+            .unwrap();
+        chat.push(vec![b'x'; 300_000]);
+        idle(&event_loop);
+        assert!(chat.queued() > 0);
+        far_output.write_all(b"hello\r\n").unwrap();
+        run_until(&event_loop, || log.count("record hello") == 1);
+        chat.pause_reading();
+        idle(&event_loop);
+        chat.resume_reading();
+        far_output.write_all(b"again\r\n").unwrap();
+        run_until(&event_loop, || log.count("record again") == 1);
+        let reader = std::thread::spawn(move || {
+            let mut all = vec![0; 300_000];
+            far_input.read_exact(&mut all).map(|()| all)
+        });
+        run_until(&event_loop, || reader.is_finished());
+        assert!(reader.join().unwrap().unwrap().iter().all(|it| *it == b'x'));
+    }
+
+    /// A pipe has no side to shut down.
+    #[test]
+    fn a_chat_over_one_pipe_is_not_ended_by_shutdown_write() {
+        let event_loop = new_loop();
+        let (mut far_input, output) = std::io::pipe().unwrap();
+        let log = Log::default();
+        let chat = Connector::adopt(output)
+            .connect_on(&event_loop, log.session())
+            .unwrap();
+        chat.pause_reading();
+        chat.push("one\n");
+        chat.shutdown_write();
+        chat.push("two\n");
+        chat.close_when_done();
+        run_to_end(&event_loop);
+        let mut all = String::new();
+        far_input.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "one\ntwo\n");
+    }
+
+    #[test]
     fn output_may_be_a_regular_file() {
         let event_loop = new_loop();
         let (input, mut far_output) = std::io::pipe().unwrap();
@@ -331,9 +401,9 @@ mod unix {
     }
 
     #[test]
-    fn a_reader_that_is_gone_ends_a_chat_over_pipes() {
+    fn a_reader_that_is_gone_ends_the_output_alone() {
         let event_loop = new_loop();
-        let (input, far_output) = std::io::pipe().unwrap();
+        let (input, mut far_output) = std::io::pipe().unwrap();
         let (far_input, output) = std::io::pipe().unwrap();
         let log = Log::default();
         let chat = Connector::adopt(Socket::halves(input, output))
@@ -343,11 +413,12 @@ mod unix {
         drop(far_input);
         chat.push("to nobody\r\n");
         idle(&event_loop);
-        // What the other side has said is still heard.
         assert!(chat.is_open());
+        far_output.write_all(b"a record\r\nand no more").unwrap();
         drop(far_output);
         run_to_end(&event_loop);
-        assert_eq!(log.lines().last().unwrap(), "close Reset");
+        let heard = ["connect", "record a record", "eof and no more", "close Eof"];
+        assert_eq!(log.lines(), heard);
     }
 
     /// No wake-ups while nothing happens, whichever side is gone or full.
@@ -391,18 +462,6 @@ mod unix {
         run_until(&event_loop, || log.count("record later") == 1);
         assert!(some.iter().chain(&rest).all(|byte| *byte == b'x'));
         quiet("half closed");
-    }
-
-    #[test]
-    fn what_blocked_before_blocks_again() {
-        let (near, far) = std::io::pipe().unwrap();
-        let kept = near.try_clone().unwrap();
-        let view = socket2::SockRef::from(&kept);
-        let channel = Channel::adopt(near).unwrap();
-        assert!(view.nonblocking().unwrap());
-        channel.close();
-        assert!(!view.nonblocking().unwrap());
-        drop(far);
     }
 
     #[test]

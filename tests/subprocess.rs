@@ -93,6 +93,51 @@ fn output_that_outlives_the_process_is_heard() {
 }
 
 #[test]
+fn a_shutdown_waits_for_the_status() {
+    let log = Log::default();
+    let (_child, exit) = spawn(&mut Command::new("cat"), &log);
+    asynchat::call_soon(|| asynchat::shutdown(common::DEADLINE));
+    asynchat::run().unwrap();
+    assert!(status(&exit).success());
+    assert_eq!(log.lines().last().unwrap(), "close Shutdown");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_is_collected_whatever_becomes_of_the_loop() {
+    let log = Log::default();
+    let (child, exit) = spawn(&mut Command::new("cat"), &log);
+    asynchat::close_all();
+    asynchat::run().unwrap();
+    assert!(exit.borrow().is_none());
+    // A process that has ended and was not collected still has its entry.
+    let entry = format!("/proc/{}", child.process_id());
+    let deadline = std::time::Instant::now() + common::DEADLINE;
+    while std::path::Path::new(&entry).exists() {
+        assert!(std::time::Instant::now() < deadline, "a zombie");
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_for_which_there_is_no_loop_is_ended_and_collected() {
+    let children = || std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let (told, hears) = std::sync::mpsc::channel();
+    asynchat::call_later(std::time::Duration::ZERO, move || {
+        asynchat::shutdown(common::DEADLINE);
+        let mut sleep = Command::new("sleep");
+        let outcome = Subprocess::spawn(sleep.arg("1000"), |_| |_: &[u8]| Ok(()), |_| {});
+        told.send((outcome.unwrap_err().to_string(), children()))
+            .unwrap();
+    });
+    asynchat::run().unwrap();
+    let (error, children) = hears.recv().unwrap();
+    assert!(error.contains("shutting down"), "{error}");
+    assert_eq!(children, "");
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_named() {
     let none = "/nonexistent/program";
     let outcome = Subprocess::spawn(&mut Command::new(none), |_| |_: &[u8]| Ok(()), |_| {});

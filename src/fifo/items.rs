@@ -2,10 +2,8 @@
 //! connections push small replies and nothing else.
 
 use std::collections::VecDeque;
-use std::mem;
 
 use super::Item;
-use crate::producer::Producer;
 
 /// A deque that is allocated at its first use.
 #[derive(Default)]
@@ -47,49 +45,6 @@ impl Items {
 
     pub(super) fn pop_front(&mut self) -> Option<Item> {
         self.0.as_mut()?.pop_front()
-    }
-
-    /// The producer at this place, if it is one, to be asked. Its place is kept.
-    pub(super) fn ask(&mut self, at: usize) -> Option<Box<dyn Producer>> {
-        let item = self.0.as_mut()?.get_mut(at)?;
-        match mem::replace(item, Item::Asked) {
-            Item::Producer(producer) => Some(producer),
-            other => {
-                *item = other;
-                None
-            }
-        }
-    }
-
-    /// The place of the producer that is being asked.
-    pub(super) fn asked(&self) -> Option<usize> {
-        self.iter().position(|item| matches!(item, Item::Asked))
-    }
-
-    pub(super) fn replace(&mut self, at: usize, item: Item) {
-        if let Some(place) = self.0.as_mut().and_then(|items| items.get_mut(at)) {
-            *place = item;
-        }
-    }
-
-    pub(super) fn insert(&mut self, at: usize, item: Item) {
-        self.0.get_or_insert_default().insert(at, item);
-    }
-
-    /// Puts small data before this place: together with what is small there already.
-    pub(super) fn insert_small(&mut self, at: usize, data: &[u8]) {
-        let items = self.0.get_or_insert_default();
-        let before = at.checked_sub(1).and_then(|before| items.get_mut(before));
-        match before {
-            Some(Item::Small(tail)) => tail.extend_from_slice(data),
-            _ => items.insert(at, Item::Small(data.to_vec())),
-        }
-    }
-
-    pub(super) fn remove(&mut self, at: usize) {
-        if let Some(items) = &mut self.0 {
-            items.remove(at);
-        }
     }
 
     pub(super) fn take(&mut self) -> VecDeque<Item> {

@@ -233,7 +233,12 @@ impl Socket {
     }
 
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
-        self.view().shutdown(std::net::Shutdown::Write)
+        match self {
+            // It has no side to shut down: its end is its close.
+            #[cfg(unix)]
+            Socket::Descriptor(_) => Ok(()),
+            other => other.view().shutdown(std::net::Shutdown::Write),
+        }
     }
 
     /// Makes the close to come a reset: what is queued in the kernel is thrown away.

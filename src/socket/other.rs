@@ -32,8 +32,8 @@ impl Datagram {
         match self {
             Datagram::Udp(socket) => loop {
                 match socket.recv_from(buffer) {
-                    Err(error) if is_of_another(&error) => {
-                        tracing::debug!(%error, "a datagram sent before did not arrive");
+                    Err(error) if is_of_another(&error) || is_too_long(&error) => {
+                        tracing::debug!(%error, "a datagram is lost");
                     }
                     outcome => return outcome.map(|(count, peer)| (count, peer.into())),
                 }
@@ -79,6 +79,12 @@ impl Datagram {
     }
 }
 
+/// Windows tells of a datagram that does not fit as an error (WSAEMSGSIZE), without its sender; others
+/// cut it.
+fn is_too_long(error: &io::Error) -> bool {
+    cfg!(windows) && error.raw_os_error() == Some(10_040)
+}
+
 fn is_of_another(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionRefused | ConnectionReset)
@@ -86,7 +92,6 @@ fn is_of_another(error: &io::Error) -> bool {
 
 #[cfg(unix)]
 mod descriptor {
-    use std::cell::Cell;
     use std::fs::{File, FileType};
     use std::io::{self, IoSlice};
     use std::os::fd::OwnedFd;
@@ -98,9 +103,6 @@ mod descriptor {
     /// a socket.
     pub(in super::super) struct Descriptor {
         fd: OwnedFd,
-        /// It blocked before a channel adopted it, and is to block again afterwards: a terminal is
-        /// shared with the shell that started the program.
-        blocked: Cell<bool>,
     }
 
     /// What a descriptor is, as far as waiting for it goes.
@@ -114,8 +116,7 @@ mod descriptor {
 
     impl Descriptor {
         pub(in super::super) fn new(fd: OwnedFd) -> Self {
-            let blocked = Cell::new(false);
-            Descriptor { fd, blocked }
+            Descriptor { fd }
         }
 
         /// # Errors
@@ -135,13 +136,9 @@ mod descriptor {
             self.unblock()
         }
 
+        /// For good: the mode is that of the open file, and others here may rely on it by then.
         pub(in super::super) fn unblock(&self) -> io::Result<()> {
-            let view = self.view();
-            if !view.nonblocking()? {
-                view.set_nonblocking(true)?;
-                self.blocked.set(true);
-            }
-            Ok(())
+            self.view().set_nonblocking(true)
         }
 
         pub(in super::super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -164,16 +161,6 @@ mod descriptor {
 
         pub(in super::super) fn view(&self) -> SockRef<'_> {
             SockRef::from(&self.fd)
-        }
-    }
-
-    impl Drop for Descriptor {
-        fn drop(&mut self) {
-            if self.blocked.get()
-                && let Err(error) = self.view().set_nonblocking(false)
-            {
-                tracing::debug!(%error, "a descriptor stays non-blocking");
-            }
         }
     }
 }
