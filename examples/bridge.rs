@@ -24,7 +24,7 @@ mod unix {
     use std::time::Duration;
 
     use asynchat::{
-        AsyncChat, ChannelId, Chat, Close, Connector, Limits, Result, Server, Terminator,
+        AsyncChat, ChannelId, Chat, Close, Connector, Limits, Overflow, Result, Server, Terminator,
     };
     use clap::{Parser, ValueEnum};
     use rustix::termios::{self, OptionalActions};
@@ -161,6 +161,12 @@ mod unix {
             };
             self.bridge.tell_clients(line.as_bytes());
             Ok(())
+        }
+
+        /// It talks on without a pause: what is over the limit is left out.
+        fn handle_overflow(&mut self) -> Overflow {
+            tracing::warn!("the device said more than 8 KiB at once");
+            Overflow::Discard
         }
 
         fn handle_close(&mut self, why: &Close) {

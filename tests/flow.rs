@@ -3,6 +3,7 @@
 mod common;
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -400,4 +401,41 @@ fn many_commands_are_answered_beside_a_queue_that_is_the_shorter_for_it() {
     peer.expect(&event_loop, vec![b'x'; COUNT * 1000]);
     assert_eq!(answers.get(), COUNT);
     assert!(most.get() <= 65 * 1024, "{} queued", most.get());
+}
+
+/// The line that lets it go on is in what waits behind much other input.
+#[test]
+fn a_producer_that_waits_for_input_does_not_hold_it_up() {
+    struct Waits(Rc<Cell<usize>>);
+    impl Producer for Waits {
+        fn more(&mut self, _: usize) -> io::Result<More> {
+            Ok(if self.0.get() < 2 {
+                More::Pending
+            } else {
+                More::Done
+            })
+        }
+    }
+    let (event_loop, log) = (new_loop(), Log::default());
+    let records = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&records);
+    let (chat, mut peer) = served(
+        &event_loop,
+        log.session_with(move |chat, _| {
+            counted.set(counted.get() + 1);
+            match counted.get() {
+                1 => {
+                    chat.push_with_producer(Waits(Rc::clone(&counted)));
+                    chat.push("behind it");
+                }
+                2 => chat.resume_producing(),
+                _ => {}
+            }
+            Ok(())
+        }),
+    );
+    chat.set_limits(Limits::default().water(1024, 4096));
+    peer.send("a line\r\n".repeat(6000));
+    run_until(&event_loop, || records.get() == 6000);
+    run_until(&event_loop, || chat.queued() == 0);
 }

@@ -293,6 +293,18 @@ fn a_producer_that_fails_closes_the_connection_and_is_dropped_once() {
     assert_eq!(drops.count(), 2);
 }
 
+/// What is large is offered before the producer behind it is asked.
+#[test]
+fn what_is_before_a_producer_that_fails_is_sent() {
+    let (event_loop, log, drops) = (new_loop(), Log::default(), Drops::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.push(vec![b'x'; 20_000]);
+    chat.push_with_producer(Fails(None, drops.token()));
+    assert_eq!(peer.receive_all(&event_loop).len(), 20_000);
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "close Handler"]);
+}
+
 #[test]
 fn producers_and_hooks_of_a_connection_that_ends_are_dropped_once() {
     let (event_loop, log, drops) = (new_loop(), Log::default(), Drops::default());

@@ -35,7 +35,7 @@ impl Written {
     }
 }
 
-const MIXED: &[u8] = b"<11>one\r\n8 <12>two\n\n<13>three\n<14>four\n12 <15>five\nsix<10>seven\n";
+const MIXED: &[u8] = b"<11>one\r\n8 <12>two\n\n<13>three\n<14>four\n12 <15>five\nsix<10>seven";
 
 const EXPECTED: &str = "err     - one\n\
                         warning - two\n\

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Channel, Chat, Dispatcher, Result, Terminator};
+use asynchat::{AsyncChat, Channel, Chat, Dispatcher, Eof, Result, Terminator};
 
 use crate::message::{LONGEST, Message, SEVERITIES};
 
@@ -138,6 +138,14 @@ impl Stream {
 }
 
 impl AsyncChat for Stream {
+    /// A last line without its end is a message all the same.
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        if let Awaits::Line { first } = self.awaits {
+            self.collector.collect(&[&[first], partial].concat())?;
+        }
+        Ok(Eof::CloseWhenDone)
+    }
+
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         match self.awaits {
             Awaits::FirstByte => {
