@@ -21,6 +21,9 @@ pub enum Addr {
     Inet(SocketAddr),
     /// A Unix-domain socket, by its path if it has one.
     Unix(Option<PathBuf>),
+    /// A Unix-domain socket with a name in Linux's abstract namespace: any bytes. Shown with an `@` in
+    /// front.
+    Abstract(Box<[u8]>),
 }
 
 impl Addr {
@@ -33,26 +36,30 @@ impl Addr {
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Addr::Inet(addr) => Some(*addr),
-            Addr::Unix(_) => None,
+            Addr::Unix(_) | Addr::Abstract(_) => None,
         }
     }
 
     pub(crate) fn from_sock(addr: &socket2::SockAddr) -> Self {
         match addr.as_socket() {
             Some(inet) => inet.into(),
-            None => Addr::Unix(unix_path(addr)),
+            None => unix(addr),
         }
     }
 }
 
 #[cfg(unix)]
-fn unix_path(addr: &socket2::SockAddr) -> Option<PathBuf> {
-    addr.as_pathname().map(std::path::Path::to_path_buf)
+fn unix(addr: &socket2::SockAddr) -> Addr {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(name) = addr.as_abstract_namespace() {
+        return Addr::Abstract(name.into());
+    }
+    Addr::Unix(addr.as_pathname().map(std::path::Path::to_path_buf))
 }
 
 #[cfg(not(unix))]
-fn unix_path(_: &socket2::SockAddr) -> Option<PathBuf> {
-    None
+fn unix(_: &socket2::SockAddr) -> Addr {
+    Addr::Unix(None)
 }
 
 impl From<SocketAddr> for Addr {
@@ -71,6 +78,7 @@ impl fmt::Display for Addr {
             Addr::Inet(addr) => addr.fmt(f),
             Addr::Unix(Some(path)) => path.display().fmt(f),
             Addr::Unix(None) => f.write_str("unix socket"),
+            Addr::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
         }
     }
 }

@@ -223,6 +223,29 @@ mod unix {
 
     #[cfg(target_os = "linux")]
     #[test]
+    fn datagrams_between_abstract_names() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::SocketAddr;
+        let event_loop = new_loop();
+        let name = |what| format!("asynchat-{}-{what}", std::process::id());
+        let addr = |what| SocketAddr::from_abstract_name(name(what)).unwrap();
+        let here = UnixDatagram::bind_addr(&addr("here")).unwrap();
+        let (channel, heard) = echo(&event_loop, Channel::adopt(here).unwrap());
+        let shown = channel.local_addr().unwrap().to_string();
+        assert_eq!(shown, format!("@{}", name("here")));
+        let there = UnixDatagram::bind_addr(&addr("there")).unwrap();
+        there.set_read_timeout(Some(DEADLINE)).unwrap();
+        there.send_to_addr(b"hello", &addr("here")).unwrap();
+        run_until(&event_loop, || heard.borrow().len() == 1);
+        let from = Addr::Abstract(name("there").into_bytes().into());
+        assert_eq!(heard.borrow()[0], (b"hello".to_vec(), from));
+        let mut buffer = [0; 100];
+        let count = there.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"hello");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
     fn a_listener_with_an_abstract_name() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::SocketAddr;

@@ -371,22 +371,24 @@ mod accepting {
         let addr = match peer {
             Some(peer) => match SocketAddr::try_from(peer.clone()) {
                 Ok(inet) => Addr::from(inet),
-                Err(_) => Addr::Unix(
-                    SocketAddrUnix::try_from(peer)
-                        .ok()
-                        .as_ref()
-                        .and_then(unix_path),
-                ),
+                Err(_) => {
+                    SocketAddrUnix::try_from(peer).map_or(Addr::Unix(None), |it| unix_addr(&it))
+                }
             },
             None => Addr::Unix(None),
         };
         Ok((accepted.into(), addr))
     }
 
-    fn unix_path(addr: &SocketAddrUnix) -> Option<std::path::PathBuf> {
+    fn unix_addr(addr: &SocketAddrUnix) -> Addr {
         use std::os::unix::ffi::OsStringExt;
-        let bytes = addr.path()?.to_bytes().to_vec();
-        (!bytes.is_empty()).then(|| std::ffi::OsString::from_vec(bytes).into())
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = addr.abstract_name().filter(|it| !it.is_empty()) {
+            return Addr::Abstract(name.into());
+        }
+        let path = addr.path().map(|path| path.to_bytes().to_vec());
+        let path = path.filter(|path| !path.is_empty());
+        Addr::Unix(path.map(|path| std::ffi::OsString::from_vec(path).into()))
     }
 }
 

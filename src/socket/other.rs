@@ -5,6 +5,10 @@ pub(super) use descriptor::Descriptor;
 
 use std::io;
 use std::net::UdpSocket;
+#[cfg(target_os = "android")]
+use std::os::android::net::SocketAddrExt;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
 
 use socket2::SockRef;
 
@@ -41,7 +45,7 @@ impl Datagram {
             #[cfg(unix)]
             Datagram::Unix(socket) => {
                 let (count, peer) = socket.recv_from(buffer)?;
-                Ok((count, Addr::Unix(peer.as_pathname().map(Into::into))))
+                Ok((count, unix_addr(&peer)))
             }
         }
     }
@@ -63,6 +67,11 @@ impl Datagram {
             },
             #[cfg(unix)]
             (Datagram::Unix(socket), Addr::Unix(Some(path))) => socket.send_to(data, path),
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            (Datagram::Unix(socket), Addr::Abstract(name)) => {
+                use std::os::unix::net::SocketAddr;
+                socket.send_to_addr(data, &SocketAddr::from_abstract_name(name)?)
+            }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "an address of another family than the socket's, or one without a name",
@@ -83,6 +92,15 @@ impl Datagram {
 /// cut it.
 fn is_too_long(error: &io::Error) -> bool {
     cfg!(windows) && error.raw_os_error() == Some(10_040)
+}
+
+#[cfg(unix)]
+fn unix_addr(addr: &std::os::unix::net::SocketAddr) -> Addr {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(name) = addr.as_abstract_name() {
+        return Addr::Abstract(name.into());
+    }
+    Addr::Unix(addr.as_pathname().map(Into::into))
 }
 
 fn is_of_another(error: &io::Error) -> bool {
