@@ -304,9 +304,13 @@ impl Core {
         if let Some(rare) = self.rare.get()
             && self.phase.get() == Phase::Open
         {
-            let output = &mut rare.borrow_mut().output;
-            if !matches!(output, Output::Same) {
-                *output = Output::Ended;
+            let ended = match &mut rare.borrow_mut().output {
+                Output::Same => None,
+                output => Some(std::mem::replace(output, Output::Ended)),
+            };
+            // Not while it is borrowed: what is logged as it closes goes to the user's subscriber.
+            if let Some(ended) = ended {
+                drop(ended);
                 return Ok(());
             }
         }
