@@ -358,7 +358,10 @@ impl Source {
                 // go of either (`Drop for Source`). A source that is leaked leaks its socket as
                 // well, which then stays open and registered.
                 unsafe {
-                    kernel.poller.add_with_mode(&*source, event, kernel.mode)?;
+                    kernel
+                        .poller
+                        .add_with_mode(&*source, event, kernel.mode)
+                        .map_err(explained)?;
                 }
             }
             #[cfg(feature = "sim")]
@@ -401,6 +404,17 @@ impl Source {
         if let Err(error) = deleted {
             tracing::debug!(%error, "a socket could not be taken out of the poller");
         }
+    }
+}
+
+/// epoll refuses what is always ready (/dev/null) with EPERM, whose text would lead astray.
+fn explained(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(
+            error.kind(),
+            "it can not be waited for, since it is always ready: a device such as /dev/null",
+        ),
+        _ => error,
     }
 }
 

@@ -304,6 +304,26 @@ mod unix {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_that_is_always_ready_says_so() {
+        struct Reads(Channel, Rc<RefCell<String>>);
+        impl Dispatcher for Reads {
+            fn channel(&self) -> &Channel {
+                &self.0
+            }
+            fn handle_close(&mut self, why: &Close) {
+                *self.1.borrow_mut() = why.to_string();
+            }
+        }
+        let event_loop = new_loop();
+        let why = Rc::default();
+        let null = Channel::adopt(File::open("/dev/null").unwrap()).unwrap();
+        event_loop.register(Reads(null, Rc::clone(&why))).unwrap();
+        run_to_end(&event_loop);
+        assert!(why.borrow().contains("always ready"), "{}", why.borrow());
+    }
+
     #[test]
     fn halves_have_to_be_streams() {
         let (input, _far) = std::io::pipe().unwrap();
