@@ -250,7 +250,7 @@ impl EventLoop {
     /// How many channels are registered: `len(socket_map)`. Those that only
     /// [linger](crate::Deadlines::linger) are among them.
     pub fn len(&self) -> usize {
-        self.0.registry.borrow().len()
+        self.0.len()
     }
 
     /// Whether no channel is registered.

@@ -26,6 +26,7 @@ pub(crate) use ending::drop_each;
 pub(crate) use timers::Task;
 
 use counters::Counters;
+use lingering::Lingering;
 
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::dispatcher::Driven;
@@ -82,9 +83,7 @@ pub(crate) struct Home {
     limits: RefCell<Option<Rc<Limits>>>,
     /// The timers of those who wait to connect again.
     pub(crate) pauses: RefCell<BTreeSet<TimerId>>,
-    /// Who lingers, the oldest first; and who was refused and does.
-    lingering: RefCell<VecDeque<ChannelId>>,
-    refused: RefCell<VecDeque<ChannelId>>,
+    lingering: RefCell<Lingering>,
     #[cfg(feature = "signal")]
     pub(crate) signals: crate::signal::Signals,
     pub(crate) counters: Counters,
@@ -114,7 +113,6 @@ impl Home {
             limits: RefCell::default(),
             pauses: RefCell::default(),
             lingering: RefCell::default(),
-            refused: RefCell::default(),
             #[cfg(feature = "signal")]
             signals: crate::signal::Signals::default(),
             counters: Counters::default(),
@@ -131,9 +129,18 @@ impl Home {
         Ok(Running(Rc::clone(self)))
     }
 
+    /// How many channels are registered, and sockets linger.
+    pub(crate) fn len(&self) -> usize {
+        self.registry.borrow().len() + self.lingering.borrow().len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.registry.borrow().len() == 0 && self.lingering.borrow().len() == 0
+    }
+
     /// Whether there is anything left to run for.
     pub(crate) fn has_work(&self) -> bool {
-        self.registry.borrow().len() > 0
+        !self.is_empty()
             || (!self.is_shutting_down()
                 && (!self.soon.borrow().is_empty()
                     || self.inbox.is_filled()
@@ -148,7 +155,7 @@ impl Home {
             || self.inbox.is_filled()
             || self.stopping.get()
             // A shutdown that has nothing to wait for is over after a turn, not after its grace.
-            || (self.is_shutting_down() && self.registry.borrow().len() == 0)
+            || (self.is_shutting_down() && self.is_empty())
     }
 
     /// How long the loop may sleep; `None`: until something happens.
@@ -182,15 +189,17 @@ impl Home {
         self.counters.events.add(events.len() as u64);
         let leftover = self.ready.borrow().len();
         for event in &events {
-            let id = self.registry.borrow().by_key(event.key);
-            if let Some(core) = id.and_then(|id| self.core(id)) {
-                core.reported();
-                // One turn each: what is on the ready list gets its own below, with this news.
-                if core.again.get() {
-                    core.news.set(core.news.get().and(event.ready));
-                } else {
-                    self.take_turn(&core, event.ready);
-                }
+            let core = self.registry.borrow().by_key(event.key).map(Rc::clone);
+            let Some(core) = core else {
+                self.read_on(event);
+                continue;
+            };
+            core.reported();
+            // One turn each: what is on the ready list gets its own below, with this news.
+            if core.again.get() {
+                core.news.set(core.news.get().and(event.ready));
+            } else {
+                self.take_turn(&core, event.ready);
             }
         }
         self.events.set(events);
@@ -324,16 +333,16 @@ impl Home {
     /// Ends a channel: out of the poller and the registry, its socket closed or lingering, its
     /// handler told and dropped.
     fn finish(self: &Rc<Self>, core: &Rc<Core>) {
-        let Some(slot) = self.replace_or_remove(core) else {
+        let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) else {
             return;
         };
+        self.linger_for(core);
         let retrying = core.take_retrying();
         let why = core.take_apart();
         self.counters.bytes_in.add(core.bytes_in());
         self.counters.bytes_out.add(core.bytes_out());
         self.counters.records_in.add(core.records_in.get());
-        // That of the connection it lingers for is counted already.
-        if !core.lingering.get() {
+        if !core.own.get() {
             self.counters.close(&why);
         }
         core.tell_close(slot.driven, &why, true);
@@ -384,7 +393,9 @@ impl Home {
             .ok_or_else(|| Error::new("the loop has as many channels as it can tell apart"))?;
         core.settle_in(self);
         core.start_clocks();
-        self.counters.opened.add(1);
+        if !core.own.get() {
+            self.counters.opened.add(1);
+        }
         core.touch();
         Ok(id)
     }

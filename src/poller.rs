@@ -50,6 +50,11 @@ impl Interest {
         write: false,
     };
 
+    pub(crate) const READ: Interest = Interest {
+        read: true,
+        write: false,
+    };
+
     pub(crate) fn only_read(self) -> Interest {
         Interest {
             write: false,
@@ -311,6 +316,11 @@ impl Source {
 
     pub(crate) fn socket(&self) -> &Fd {
         &self.socket
+    }
+
+    /// What it is watched under, if it is.
+    pub(crate) fn key(&self) -> Option<usize> {
+        self.watched.as_ref().map(|watched| watched.key)
     }
 
     /// Not watched any more: under another key, if it is again.

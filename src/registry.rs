@@ -87,6 +87,13 @@ pub(crate) struct Slot {
 /// What no poll key's generation is: the one of a slot that has had no key.
 const NONE: usize = 0;
 
+/// The last generation before the first comes again. All ones would make, with [`NO_SLOT`], a key that
+/// the pollers keep for themselves.
+const LAST: usize = SLOT_MASK - 1;
+
+/// The slot in a key that is no channel's.
+const NO_SLOT: usize = SLOT_MASK;
+
 impl Registry {
     /// Takes a channel in. `None` when there are as many as the poll keys can tell apart.
     pub(crate) fn insert(
@@ -97,8 +104,7 @@ impl Registry {
     ) -> Option<ChannelId> {
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
-        // All ones is never a slot, so that no key is one of the few that the pollers keep.
-        if slot >= SLOT_MASK {
+        if slot >= NO_SLOT {
             return None;
         }
         let id = ChannelId::new(u32::try_from(slot).ok()?);
@@ -122,28 +128,6 @@ impl Registry {
         (slot.core.id.get() == id).then_some(slot)
     }
 
-    /// Puts another channel in the place of `id`, whose poll key becomes its own. Gives back what
-    /// was there, and the other's id.
-    pub(crate) fn replace(
-        &mut self,
-        id: ChannelId,
-        core: Rc<Core>,
-        driven: Box<dyn Driven>,
-        handler: fn() -> TypeId,
-    ) -> Option<(Slot, ChannelId)> {
-        let slot = self.get_mut(id)?;
-        let new_id = ChannelId::new(id.slot);
-        core.id.set(new_id);
-        let new = Slot {
-            generation: slot.generation,
-            core,
-            driven: Some(driven),
-            handler,
-        };
-        let old = std::mem::replace(slot, new);
-        Some((old, new_id))
-    }
-
     pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Slot> {
         self.get(id)?;
         self.slots.try_remove(id.slot as usize)
@@ -151,32 +135,39 @@ impl Registry {
 
     /// A key to register with the poller, which makes all earlier ones of this channel stale.
     pub(crate) fn poll_key(&mut self, id: ChannelId) -> usize {
-        let generation = (self.generation.wrapping_add(1) & SLOT_MASK).max(NONE + 1);
-        self.generation = generation;
+        let generation = self.next_generation();
         match self.get_mut(id) {
             Some(slot) => {
                 slot.generation = generation;
-                key(id.slot, generation)
+                key(id.slot as usize, generation)
             }
-            // A key that `by_key` knows to be nobody's.
-            None => SLOT_MASK,
+            None => key(NO_SLOT, generation),
         }
+    }
+
+    /// A key that no channel has: what is watched under it is not registered.
+    pub(crate) fn stranger_key(&mut self) -> usize {
+        key(NO_SLOT, self.next_generation())
+    }
+
+    fn next_generation(&mut self) -> usize {
+        self.generation = self.generation % LAST + 1;
+        self.generation
     }
 
     /// The key it has, or a new one if it has none.
     pub(crate) fn shared_poll_key(&mut self, id: ChannelId) -> usize {
         match self.get(id) {
-            Some(slot) if slot.generation != NONE => key(id.slot, slot.generation),
+            Some(slot) if slot.generation != NONE => key(id.slot as usize, slot.generation),
             _ => self.poll_key(id),
         }
     }
 
     /// Whose key it is, if it is not stale.
-    pub(crate) fn by_key(&self, poll_key: usize) -> Option<ChannelId> {
+    pub(crate) fn by_key(&self, poll_key: usize) -> Option<&Rc<Core>> {
+        let generation = poll_key >> SLOT_BITS;
         let slot = self.slots.get(poll_key & SLOT_MASK)?;
-        let id = slot.core.id.get();
-        let known = slot.generation != NONE && key(id.slot, slot.generation) == poll_key;
-        known.then_some(id)
+        (slot.generation == generation && generation != NONE).then_some(&slot.core)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -191,8 +182,8 @@ impl Registry {
     }
 }
 
-fn key(slot: u32, generation: usize) -> usize {
-    (generation << SLOT_BITS) | slot as usize
+fn key(slot: usize, generation: usize) -> usize {
+    (generation << SLOT_BITS) | slot
 }
 
 #[cfg(test)]
@@ -209,17 +200,21 @@ mod tests {
             .expect("there is room")
     }
 
+    fn named(registry: &Registry, poll_key: usize) -> Option<ChannelId> {
+        registry.by_key(poll_key).map(|core| core.id.get())
+    }
+
     #[test]
     fn a_key_names_its_channel_until_it_gets_another_or_is_gone() {
         let mut registry = Registry::default();
         let id = insert(&mut registry);
         let first = registry.poll_key(id);
-        assert_eq!(registry.by_key(first), Some(id));
+        assert_eq!(named(&registry, first), Some(id));
         let second = registry.poll_key(id);
-        assert_eq!(registry.by_key(first), None);
-        assert_eq!(registry.by_key(second), Some(id));
+        assert_eq!(named(&registry, first), None);
+        assert_eq!(named(&registry, second), Some(id));
         registry.remove(id);
-        assert_eq!(registry.by_key(second), None);
+        assert_eq!(named(&registry, second), None);
     }
 
     #[test]
@@ -231,10 +226,10 @@ mod tests {
         let next = insert(&mut registry);
         assert_eq!(next.slot, gone.slot);
         // Not before it has a key of its own, and not after.
-        assert_eq!(registry.by_key(stale), None);
+        assert_eq!(named(&registry, stale), None);
         let fresh = registry.poll_key(next);
-        assert_eq!(registry.by_key(stale), None);
-        assert_eq!(registry.by_key(fresh), Some(next));
+        assert_eq!(named(&registry, stale), None);
+        assert_eq!(named(&registry, fresh), Some(next));
     }
 
     #[test]
@@ -244,6 +239,32 @@ mod tests {
         registry.remove(gone);
         let nobody = registry.poll_key(gone);
         insert(&mut registry);
-        assert_eq!(registry.by_key(nobody), None);
+        assert_eq!(named(&registry, nobody), None);
+    }
+
+    #[test]
+    fn a_strangers_key_names_nobody_and_no_two_are_alike() {
+        let mut registry = Registry::default();
+        let id = insert(&mut registry);
+        let keys = [(); 3].map(|()| registry.stranger_key());
+        assert!(keys[0] != keys[1] && keys[1] != keys[2]);
+        assert!(keys.iter().all(|key| named(&registry, *key).is_none()));
+        let own = registry.poll_key(id);
+        assert_eq!(named(&registry, own), Some(id));
+    }
+
+    #[test]
+    fn no_key_is_one_that_a_poller_keeps() {
+        let mut registry = Registry {
+            generation: LAST - 1,
+            ..Registry::default()
+        };
+        let id = insert(&mut registry);
+        let last = registry.stranger_key();
+        assert!(last < usize::MAX - 1);
+        // The first again, and not the generation of those that have none.
+        let key = registry.poll_key(id);
+        assert_eq!(key >> SLOT_BITS, NONE + 1);
+        assert_eq!(named(&registry, key), Some(id));
     }
 }

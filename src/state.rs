@@ -94,8 +94,8 @@ pub(crate) struct Core {
     pub(crate) blocked: Cell<bool>,
     /// Its queue was emptied before its close: its peer is to hear all of it.
     pub(crate) lingers: Cell<bool>,
-    /// It is the loop's own, and reads into nothing what comes after the close of another.
-    pub(crate) lingering: Cell<bool>,
+    /// It is the loop's own, and no connection: a shutdown lets it be.
+    pub(crate) own: Cell<bool>,
     /// The loop is shutting down: close once nothing is left to write.
     pub(crate) draining: Cell<bool>,
 
@@ -125,7 +125,7 @@ struct Rare {
     /// The other end of its pipe. Weak, for each has the other.
     piped_to: Weak<Core>,
     connecting: Option<Box<Connecting>>,
-    /// Why it is about to end; the first reason stands.
+    /// Why it is about to end, if that is not [`Close::Local`]; the first reason stands.
     ending: Option<Close>,
     /// The error that ended its sending side while there may still be something to receive.
     send_error: Option<io::Error>,
@@ -207,7 +207,7 @@ impl Core {
             held: Cell::new(false),
             blocked: Cell::new(false),
             lingers: Cell::new(false),
-            lingering: Cell::new(false),
+            own: Cell::new(false),
             draining: Cell::new(false),
             broken: Cell::new(None),
             limits: Cell::new(None),
@@ -390,16 +390,12 @@ impl Core {
         self.touch();
     }
 
-    /// Shuts the sending side of its socket down and gives the socket up, watched as it is, to a
-    /// channel that is new. `None` when the connection is gone.
-    pub(crate) fn pass_socket_on(&self) -> Option<Rc<Core>> {
+    /// Shuts the sending side of its socket down and gives the socket up, watched as it is. `None`
+    /// when the connection is gone.
+    pub(crate) fn give_up_socket(&self) -> Option<Source> {
         let mut source = self.source.borrow_mut();
         source.as_ref()?.socket().shutdown_write().ok()?;
-        let heir = Core::new(source.take(), Phase::Open);
-        if let Some(span) = self.span.get() {
-            let _ = heir.span.set(span.clone());
-        }
-        Some(Rc::new(heir))
+        source.take()
     }
 
     /// Gives it the socket of the attempt that has come up, or takes the one that it has.
@@ -448,7 +444,10 @@ impl Core {
             return;
         }
         self.ending.set(true);
-        self.rarely(|rare| rare.ending = Some(why));
+        // The commonest needs no room: it is what stands for none.
+        if !matches!(why, Close::Local) {
+            self.rarely(|rare| rare.ending = Some(why));
+        }
         self.out.borrow_mut().seal();
         self.attention.set(true);
         self.touch();

@@ -155,8 +155,7 @@ fn report(
             drop(writer);
         })?;
     let channel = Channel::adopt(reader)?;
-    // The loop's own: a shutdown lets it be.
-    channel.0.lingering.set(true);
+    channel.0.own.set(true);
     crate::register(Exit {
         channel,
         child,

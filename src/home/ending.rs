@@ -28,7 +28,7 @@ impl Home {
         self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
         self.end_pauses();
         for core in self.cores() {
-            if core.lingering.get() {
+            if core.own.get() {
                 continue;
             }
             match core.phase.get() {
@@ -92,6 +92,7 @@ impl Home {
                 mem::forget(core);
             }
         }
+        self.drop_lingering();
     }
 }
 
@@ -104,12 +105,7 @@ impl Core {
         let logged = catch_unwind(AssertUnwindSafe(|| {
             let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
             let records_in = self.records_in.get();
-            let what = if self.lingering.get() {
-                "lingered"
-            } else {
-                "closed"
-            };
-            tracing::debug!(why = %Escaped(why), bytes_in, bytes_out, records_in, "{what}");
+            tracing::debug!(why = %Escaped(why), bytes_in, bytes_out, records_in, "closed");
         }));
         let queue: VecDeque<Item> = self.out.borrow_mut().discard();
         // One by one: a second panic while the first unwinds would abort the process.

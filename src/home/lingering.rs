@@ -3,24 +3,22 @@
 //! Closing a socket with input that nobody has read, or one whose peer goes on sending, makes the
 //! kernel reset the connection: what the peer has not received yet is destroyed, and on some
 //! systems what it has received and not read too. So a connection that is to be closed when done
-//! shuts its sending side down, and a dispatcher of the crate's own takes its socket over and reads
-//! on into nothing, for a while, until the peer has closed as well.
+//! shuts its sending side down, and the loop keeps the socket and reads on into nothing, for a while,
+//! until the peer has closed as well. The channel has ended by then: what lingers is a socket, watched
+//! under the key it had, and nothing else.
 
-use std::any::TypeId;
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::rc::Rc;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::mem;
 use std::time::Duration;
 
-use super::Home;
-use crate::Channel;
-use crate::deadlines::Deadlines;
-use crate::dispatcher::Dispatcher;
-use crate::error::{Close, Error, Result};
-use crate::poller::Source;
-use crate::registry::{ChannelId, Slot};
+use tracing::Span;
+
+use super::{Home, Task};
+use crate::poller::{Interest, Report, Source};
 use crate::socket::Socket;
-use crate::state::{Core, Phase};
+use crate::state::Core;
+use crate::timer::TimerId;
 
 /// How much is read for nothing. More than what is on its way when a peer that sent all it could
 /// is told: its kernel and this one hold some megabytes each.
@@ -33,114 +31,161 @@ const PLACES: usize = 1024;
 /// them must not take the places of those who have.
 const REFUSED: usize = 64;
 
-/// Reads on, into nothing.
-struct Lingering {
-    channel: Channel,
-    left: usize,
+/// The sockets that linger.
+#[derive(Default)]
+pub(super) struct Lingering {
+    /// By their poll keys.
+    sockets: BTreeMap<usize, Lingerer>,
+    /// The keys of those that had a channel, and of those that were refused: the oldest first. Behind
+    /// one that is there, some may be gone.
+    ended: VecDeque<usize>,
+    refused: VecDeque<usize>,
 }
 
-impl Dispatcher for Lingering {
-    fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    fn handle_read(&mut self) -> Result {
-        let core = &self.channel.0;
-        let Some(home) = core.home() else {
-            return Ok(());
-        };
-        let mut buffer = home.lend_read_buffer();
-        let outcome = self.channel.recv(&mut buffer);
-        home.return_read_buffer(buffer);
-        self.left = self.left.saturating_sub(outcome?);
-        if self.left == 0 {
-            self.channel.close();
-        }
-        Ok(())
-    }
-
-    fn handle_expt(&mut self) -> Result {
-        Ok(())
-    }
-
-    fn handle_error(&mut self, error: &Error) {
-        tracing::debug!(%error, "while lingering");
-    }
+struct Lingerer {
+    source: Source,
+    /// How much was read for nothing.
+    read: usize,
+    /// Its time is over.
+    timer: TimerId,
+    /// That of the channel it was.
+    span: Option<Box<Span>>,
 }
 
 impl Home {
-    /// Ends the connection that `socket` was for, once its peer has heard the last of it.
-    pub(crate) fn let_linger(self: &Rc<Self>, socket: Socket, time: Duration) {
-        if time.is_zero() || socket.shutdown_write().is_err() {
-            return;
-        }
-        let core = Rc::new(Core::new(
-            Some(Source::new(socket.into_halves().0)),
-            Phase::Open,
-        ));
-        let lingering = Box::new(Lingering::new(&core));
-        let handler = TypeId::of::<Lingering>;
-        let mut registry = self.registry.borrow_mut();
-        if let Some(id) = registry.insert(Rc::clone(&core), Some(lingering), handler) {
-            drop(registry);
-            self.attend_lingering(&core, time);
-            self.keep(&self.refused, REFUSED, id);
-        }
-    }
-
-    /// Takes an ending channel's slot out of the registry. If the channel is one to linger, another
-    /// takes over its socket, and its place in the poller as it is.
-    pub(super) fn replace_or_remove(self: &Rc<Self>, core: &Core) -> Option<Slot> {
+    /// Has the socket of a channel that is ending linger, if the channel is one to.
+    pub(super) fn linger_for(&self, core: &Core) {
         let time = core.deadlines().linger;
-        let heir = match core.lingers.get() && !core.eof.get() && !time.is_zero() {
-            true => core.pass_socket_on(),
-            false => None,
-        };
-        let Some(heir) = heir else {
-            return self.registry.borrow_mut().remove(core.id.get());
-        };
-        let lingering = Box::new(Lingering::new(&heir));
-        let handler = TypeId::of::<Lingering>;
-        let mut registry = self.registry.borrow_mut();
-        let (slot, id) = registry.replace(core.id.get(), Rc::clone(&heir), lingering, handler)?;
-        drop(registry);
-        self.attend_lingering(&heir, time);
-        self.keep(&self.lingering, PLACES, id);
-        Some(slot)
-    }
-
-    fn attend_lingering(self: &Rc<Self>, core: &Rc<Core>, time: Duration) {
-        core.settle_in(self);
-        core.lingering.set(true);
-        core.set_deadlines(Deadlines::default().lifetime(time));
-        core.touch();
-    }
-
-    fn keep(&self, places: &RefCell<VecDeque<ChannelId>>, most: usize, id: ChannelId) {
-        let mut places = places.borrow_mut();
-        places.push_back(id);
-        // Those that are gone already count as long as they are behind one that is not.
-        while places.len() > most || places.front().is_some_and(|id| self.core(*id).is_none()) {
-            if let Some(oldest) = places.pop_front().and_then(|id| self.core(id)) {
-                oldest.end(Close::Local);
-            }
+        if core.lingers.get()
+            && !core.eof.get()
+            && !time.is_zero()
+            && let Some(source) = core.give_up_socket()
+            && let Some(key) = self.linger(source, time, core.span.get().cloned())
+        {
+            let too_many = keep(&mut self.lingering.borrow_mut().ended, key, PLACES);
+            too_many.into_iter().for_each(|oldest| self.let_go(oldest));
         }
+    }
+
+    /// Has the socket of a client linger who was refused.
+    pub(crate) fn linger_for_refused(&self, socket: Socket, time: Duration) {
+        if !time.is_zero()
+            && socket.shutdown_write().is_ok()
+            && let Some(key) = self.linger(Source::new(socket.into_halves().0), time, None)
+        {
+            let too_many = keep(&mut self.lingering.borrow_mut().refused, key, REFUSED);
+            too_many.into_iter().for_each(|oldest| self.let_go(oldest));
+        }
+    }
+
+    fn linger(&self, mut source: Source, time: Duration, span: Option<Box<Span>>) -> Option<usize> {
+        let new_key = || self.registry.borrow_mut().stranger_key();
+        if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
+            tracing::debug!(%error, "a socket can not linger");
+            return None;
+        }
+        let key = source.key()?;
+        let lingerer = Lingerer {
+            source,
+            read: 0,
+            timer: self.set_timer(time, Task::Linger(key)),
+            span,
+        };
+        self.lingering.borrow_mut().sockets.insert(key, lingerer);
+        Some(key)
+    }
+
+    /// Something was reported under a key that is no channel's: it is that of one who lingers, or stale.
+    #[cold]
+    pub(super) fn read_on(&self, report: &Report) {
+        let outcome = match self.lingering.borrow_mut().sockets.get_mut(&report.key) {
+            Some(lingerer) => lingerer.read_on(self, report),
+            None => return,
+        };
+        match outcome {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "while lingering"),
+        }
+        self.let_go(report.key);
+    }
+
+    /// Closes one that lingers, if it still does.
+    pub(super) fn let_go(&self, key: usize) {
+        let Some(gone) = self.lingering.borrow_mut().remove(key) else {
+            return;
+        };
+        self.forget_timer(gone.timer);
+        self.counters.bytes_in.add(gone.read as u64);
+        let _span = gone.span.as_ref().map(|span| span.enter());
+        drop(gone.source);
+        tracing::debug!(bytes_in = gone.read, "lingered");
+        self.resume_accepting();
     }
 
     /// Closes all that linger: their descriptors are needed.
     pub(super) fn stop_lingering(&self) {
-        let all = self.refused.take().into_iter().chain(self.lingering.take());
-        for core in all.filter_map(|id| self.core(id)) {
-            core.end(Close::Local);
+        let keys: Vec<usize> = self.lingering.borrow().sockets.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.let_go(key));
+    }
+
+    /// Closes all that linger: their loop is gone, and nothing is to be told.
+    pub(super) fn drop_lingering(&self) {
+        for lingerer in self.lingering.take().sockets.into_values() {
+            drop(lingerer.source);
+            // It would tell the subscriber of its end.
+            if self.torn_down.get() {
+                mem::forget(lingerer.span);
+            }
         }
     }
 }
 
 impl Lingering {
-    fn new(core: &Rc<Core>) -> Self {
-        Lingering {
-            channel: Channel(Rc::clone(core)),
-            left: MOST,
+    pub(super) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    fn remove(&mut self, key: usize) -> Option<Lingerer> {
+        let gone = self.sockets.remove(&key)?;
+        let sockets = &self.sockets;
+        // Those that are gone already count as long as they are behind one that is not.
+        for queue in [&mut self.ended, &mut self.refused] {
+            while queue.front().is_some_and(|key| !sockets.contains_key(key)) {
+                queue.pop_front();
+            }
         }
+        Some(gone)
+    }
+}
+
+/// Puts one last in its queue; says who has to go for it.
+fn keep(queue: &mut VecDeque<usize>, key: usize, most: usize) -> Option<usize> {
+    queue.push_back(key);
+    queue.front().copied().filter(|_| queue.len() > most)
+}
+
+impl Lingerer {
+    /// Reads once; says whether there may be more to come.
+    fn read_on(&mut self, home: &Home, report: &Report) -> io::Result<bool> {
+        self.source.reported();
+        let mut buffer = home.lend_read_buffer();
+        // That also takes the urgent byte out of the way, if there is one.
+        let outcome = self.source.socket().recv(&mut buffer);
+        home.return_read_buffer(buffer);
+        match outcome {
+            Ok(count) => {
+                self.read += count;
+                if count == 0 || self.read >= MOST {
+                    return Ok(false);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        let watched = self
+            .source
+            .watch(&home.poller, Interest::READ, || report.key);
+        watched.map(|()| true)
     }
 }

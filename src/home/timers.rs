@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Deadline(ChannelId),
     /// The channel is to try the next of its addresses.
     Attempt(ChannelId),
+    /// The socket of this poll key has lingered long enough.
+    Linger(usize),
     /// Accepting may work again.
     Accept,
     /// A shutdown's grace is over.
@@ -153,6 +155,10 @@ impl Home {
                     core.attempt_is_due(id);
                 }
             }
+            Task::Linger(key) => {
+                finish();
+                self.let_go(key);
+            }
             Task::Accept => {
                 finish();
                 self.resume_accepting();
@@ -160,12 +166,11 @@ impl Home {
             Task::Grace => {
                 finish();
                 for core in self.cores() {
-                    // Of one that lingers everything was sent.
-                    if !core.lingering.get() {
-                        core.reset_on_close();
-                    }
+                    core.reset_on_close();
                     core.end(Close::Shutdown);
                 }
+                // Of these everything was sent.
+                self.stop_lingering();
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use asynchat::{Chat, Deadlines, EventLoop, Server};
+use asynchat::{Chat, Deadlines, EventLoop, Limits, Server};
 
 use crate::common::{Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until};
 use crate::stage;
@@ -163,12 +163,33 @@ fn too_many() {
     }
     idle(&event_loop);
     assert_eq!(event_loop.len(), 1 + PLACES);
-    // The first is closed, so what it sends is answered with a reset; the second is not.
-    let still_there = |peer: &mut Peer| {
-        peer.send("nobody reads this\r\n");
-        idle(&event_loop);
-        peer.stream.write(b"nor this\r\n").is_ok()
-    };
-    assert!(!still_there(&mut peers[0]));
-    assert!(still_there(&mut peers[1]));
+    assert!(!still_there(&event_loop, &mut peers[0]));
+    assert!(still_there(&event_loop, &mut peers[1]));
+}
+
+/// What is sent to a socket that is closed is answered with a reset; one that lingers takes it.
+fn still_there(event_loop: &EventLoop, peer: &mut Peer) -> bool {
+    peer.send("nobody reads this\r\n");
+    idle(event_loop);
+    peer.stream.write(b"nor this\r\n").is_ok()
+}
+
+#[test]
+fn those_who_were_refused_have_fewer_places_to_linger_in() {
+    const PLACES: usize = 64;
+    let event_loop = new_loop();
+    let listener = Server::new("127.0.0.1:0")
+        .limits(Limits::default().connections(0))
+        .deadlines(Deadlines::default().linger(LONG))
+        .last_words("400 too many connections\r\n")
+        .listen_on(&event_loop, Log::default().session())
+        .unwrap();
+    let mut peers = Vec::new();
+    for n in 0..=PLACES {
+        peers.push(Peer::connect(addr_of(&listener)));
+        run_until(&event_loop, || event_loop.stats().refused == n as u64 + 1);
+    }
+    assert_eq!(event_loop.len(), 1 + PLACES);
+    assert!(!still_there(&event_loop, &mut peers[0]));
+    assert!(still_there(&event_loop, &mut peers[1]));
 }

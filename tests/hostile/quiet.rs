@@ -129,12 +129,14 @@ fn peers_who_do_odd_things_and_then_nothing() {
     chat.set_deadlines(all.record(LONG).drain(LONG));
     peers.push(peer);
 
-    let (chat, peer) = served(&event_loop, log.session());
+    let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_deadlines(Deadlines::default().linger(LONG));
     chat.close_when_done();
     run_until(&event_loop, || log.has("close Local"));
-    // Its successor is the loop's own: only the loop's count knows of it.
+    // Its socket lingers: only the loop's count knows of it.
     assert_eq!(event_loop.len(), channels.len() + 1);
+    peer.send("in band");
+    send_urgent(&peer.stream);
     peers.push(peer);
 
     let (near, far) = tcp_pair();
