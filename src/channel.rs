@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -89,17 +89,11 @@ impl Channel {
     }
 
     pub(crate) fn listen_with(
-        addrs: impl IntoIterator<Item = std::net::SocketAddr>,
-        listen: impl Fn(std::net::SocketAddr) -> io::Result<Fd>,
+        addrs: impl IntoIterator<Item = SocketAddr>,
+        listen: impl Fn(SocketAddr) -> io::Result<Fd>,
     ) -> Result<Self> {
-        let mut failed = Error::new("no address to listen on");
-        for addr in addrs {
-            match listen(addr) {
-                Ok(socket) => return Ok(Channel::with_fd(socket, Phase::Listening)),
-                Err(error) => failed = Error::from(error).context(format_args!("listen on {addr}")),
-            }
-        }
-        Err(failed)
+        let socket = first_of(addrs, "listen on", listen)?;
+        Ok(Channel::with_fd(socket, Phase::Listening))
     }
 
     /// A channel that connects to the first of these addresses that answers, tried as a
@@ -185,14 +179,7 @@ impl Channel {
         let addrs = addr
             .to_socket_addrs()
             .map_err(|error| Error::from(error).context("resolve the address to bind"))?;
-        let mut failed = Error::new("no address to bind");
-        for addr in addrs {
-            match UdpSocket::bind(addr) {
-                Ok(socket) => return Channel::adopt(socket),
-                Err(error) => failed = Error::from(error).context(format_args!("bind {addr}")),
-            }
-        }
-        Err(failed)
+        Channel::adopt(first_of(addrs, "bind", UdpSocket::bind)?)
     }
 
     /// For a socket that is non-blocking already.
@@ -494,4 +481,20 @@ impl fmt::Debug for Channel {
             .field("peer", &self.0.peer())
             .finish()
     }
+}
+
+/// The socket of the first address that one can be made for, or why there is none.
+fn first_of<T>(
+    addrs: impl IntoIterator<Item = SocketAddr>,
+    what: &str,
+    make: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T> {
+    let mut failed = Error::new(format!("no address to {what}"));
+    for addr in addrs {
+        match make(addr) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = Error::from(error).context(format_args!("{what} {addr}")),
+        }
+    }
+    Err(failed)
 }

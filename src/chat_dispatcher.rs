@@ -354,10 +354,8 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
 
     fn writable(&self) -> bool {
         let core = &self.chat.0;
-        let out = core.out.borrow();
         // At the low-water mark there is something to do even if nothing is left to send.
-        let low_water = core.limit(|limits| limits.low_water);
-        out.is_actionable() || (core.chat.choked.get() && out.is_low(low_water))
+        core.out.borrow().is_actionable() || core.is_relieved()
     }
 
     fn handle_connect(&mut self) -> Result {
@@ -380,8 +378,8 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
 
     fn handle_write(&mut self) -> Result {
         let core = self.core();
-        let (budget, low_water) = core.limit(|limits| (limits.turn_write, limits.low_water));
-        let _ = leaves_no_room(&core, self.left());
+        let budget = core.limit(|limits| limits.turn_write);
+        core.out.borrow_mut().set_beside(beside(self.left()));
         match pump(&core.out, &mut ToSocket(&core), budget.max(1)) {
             Ok(Pumped::Closed(why)) => {
                 core.lingers.set(true);
@@ -404,14 +402,11 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
             }
         }
         self.trim(&core);
-        let (low, idle) = {
-            let mut out = core.out.borrow_mut();
-            (out.is_low(low_water), out.reclaim())
-        };
+        let idle = core.out.borrow_mut().reclaim();
         if let Some(home) = core.home() {
             home.return_spare(idle);
         }
-        if core.chat.choked.get() && low && !core.is_ending() {
+        if core.is_relieved() && !core.is_ending() {
             core.chat.choked.set(false);
             if let Some(from) = core.piped_to() {
                 from.touch();
@@ -469,8 +464,13 @@ fn is_held_up(core: &Core, waiting: usize) -> bool {
 /// the output is out. If not, a push after which that may have changed asks for attention.
 fn leaves_no_room(core: &Core, waiting: usize) -> bool {
     let mut out = core.out.borrow_mut();
-    out.set_beside(waiting.saturating_sub(KEPT));
+    out.set_beside(beside(waiting));
     out.is_crowded()
+}
+
+/// How much of the queue's room is taken by so much input in waiting.
+fn beside(waiting: usize) -> usize {
+    waiting.saturating_sub(KEPT)
 }
 
 impl Backlog {

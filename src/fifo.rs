@@ -11,8 +11,8 @@
 //! holds a borrow of the queue while it calls one.
 
 mod items;
+mod pump;
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem;
@@ -21,6 +21,8 @@ use bytes::{Buf, Bytes};
 
 use crate::error::Close;
 use crate::producer::{More, Producer};
+
+pub use pump::{PumpError, Pumped, Sink, pump};
 
 use items::Items;
 
@@ -531,113 +533,4 @@ enum Front {
     Close(Close),
     Parked,
     Drained,
-}
-
-/// Where the bytes go.
-pub trait Sink {
-    /// Hands over as much as is taken at once.
-    ///
-    /// # Errors
-    /// `WouldBlock` when that is nothing; any other ends the sink.
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
-    /// Ends the sending side.
-    ///
-    /// # Errors
-    /// As `send`.
-    fn shutdown_write(&mut self) -> io::Result<()>;
-    /// Whether it still takes anything: user code may have closed it between two sends.
-    fn is_open(&self) -> bool;
-}
-
-/// Why [`pump`] came back.
-#[derive(Debug)]
-pub enum Pumped {
-    /// Nothing is left.
-    Drained,
-    /// The sink takes no more for now.
-    Blocked,
-    /// The budget is used up, and something may be left.
-    Spent,
-    /// A producer has nothing for now.
-    Parked,
-    /// The queued close has been reached.
-    Closed(Close),
-}
-
-/// What stopped [`pump`] for good.
-#[derive(Debug)]
-pub enum PumpError {
-    /// The sink failed.
-    Sink(io::Error),
-    /// A producer failed.
-    Producer(io::Error),
-}
-
-/// Drains the queue into the sink: at most `budget` bytes, and not past what blocks.
-///
-/// # Errors
-/// When the sink or a producer fails.
-pub fn pump(
-    fifo: &RefCell<Fifo>,
-    sink: &mut impl Sink,
-    mut budget: usize,
-) -> Result<Pumped, PumpError> {
-    loop {
-        if budget == 0 {
-            return Ok(Pumped::Spent);
-        }
-        // User code may have closed the channel.
-        if !sink.is_open() {
-            return Ok(Pumped::Drained);
-        }
-        let front = fifo.borrow_mut().front(budget);
-        match front {
-            Front::Send => {
-                let outcome = fifo.borrow().send_front(sink, budget);
-                match outcome {
-                    Ok((sent, offered)) => {
-                        let spent = fifo.borrow_mut().advance(sent);
-                        drop(spent);
-                        budget -= sent;
-                        // A short write means a full buffer: trying again only costs a call.
-                        if sent < offered || offered == 0 {
-                            return Ok(Pumped::Blocked);
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Pumped::Blocked);
-                    }
-                    Err(error) => return Err(PumpError::Sink(error)),
-                }
-            }
-            Front::Ask(mut producer, wanted) => {
-                let more = match producer.more(wanted) {
-                    // What a source that does not block says when it has nothing for now.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => More::Pending,
-                    Err(error) => {
-                        fifo.borrow_mut().give_up();
-                        return Err(PumpError::Producer(error));
-                    }
-                    Ok(more) => more,
-                };
-                // An answer of nothing counts as a byte: a producer that gives no other must not
-                // hold the loop for ever.
-                match &more {
-                    More::Chunk(chunk) if !chunk.is_empty() => {}
-                    _ => budget -= 1,
-                }
-                let spent = fifo.borrow_mut().answer(producer, more);
-                drop(spent);
-            }
-            // So does a hook, which may queue the next one.
-            Front::Run(hook) => {
-                hook();
-                budget -= 1;
-            }
-            Front::ShutdownWrite => sink.shutdown_write().map_err(PumpError::Sink)?,
-            Front::Close(why) => return Ok(Pumped::Closed(why)),
-            Front::Parked => return Ok(Pumped::Parked),
-            Front::Drained => return Ok(Pumped::Drained),
-        }
-    }
 }

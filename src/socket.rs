@@ -1,10 +1,13 @@
 //! The socket seam: what a channel asks of its socket, and who does it.
 //!
-//! It is the system (`socket/kernel.rs`, and what is no stream socket in `socket/other.rs`), and that alone unless the feature `sim` is on: then an
-//! enum of one arm, which costs nothing. The other arm is a socket of the simulated network.
+//! It is the system (`socket/kernel.rs`; what is no stream in `socket/datagram.rs`, what is no socket in
+//! `socket/descriptor.rs`), and that alone unless the feature `sim` is on: an enum of one arm, which
+//! costs nothing. The other arm is a socket of the simulated network.
 
+mod datagram;
+#[cfg(unix)]
+mod descriptor;
 mod kernel;
-mod other;
 
 pub(crate) use kernel::is_protocol_error;
 

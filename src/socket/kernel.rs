@@ -13,9 +13,9 @@ use std::{fs::File, os::fd::OwnedFd, os::unix::net::UnixDatagram};
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::ListenOptions;
-use super::other::Datagram;
+use super::datagram::Datagram;
 #[cfg(unix)]
-use super::other::{Descriptor, is_socket};
+use super::descriptor::{Descriptor, is_socket};
 use crate::Addr;
 
 /// A descriptor of the system's.

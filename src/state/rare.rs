@@ -1,0 +1,84 @@
+//! What most connections never have, in one box that those do without.
+
+use std::cell::RefMut;
+use std::collections::BTreeSet;
+use std::io;
+use std::rc::{Rc, Weak};
+
+use super::Core;
+use super::sides::Output;
+use crate::connecting::Connecting;
+use crate::error::Close;
+use crate::reconnect::Retrying;
+use crate::timer::TimerId;
+
+/// What a connection has none of for most of its life.
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) output: Output,
+    /// The other end of its pipe. Weak, for each has the other.
+    pub(super) piped_to: Weak<Core>,
+    pub(super) connecting: Option<Box<Connecting>>,
+    /// Why it is about to end, if that is not [`Close::Local`]; the first reason stands.
+    pub(super) ending: Option<Close>,
+    /// The error that ended its sending side while there may still be something to receive.
+    pub(super) send_error: Option<io::Error>,
+    pub(super) timers: BTreeSet<TimerId>,
+    /// Makes another connection when this one has ended.
+    pub(super) retrying: Option<Rc<Retrying>>,
+}
+
+impl Core {
+    pub(crate) fn connecting(&self) -> Option<RefMut<'_, Box<Connecting>>> {
+        let rare = self.rare.get()?.borrow_mut();
+        RefMut::filter_map(rare, |rare| rare.connecting.as_mut()).ok()
+    }
+
+    pub(crate) fn take_connecting(&self) -> Option<Box<Connecting>> {
+        self.rare.get()?.borrow_mut().connecting.take()
+    }
+
+    pub(crate) fn put_connecting(&self, connecting: Box<Connecting>) {
+        self.rarely(|rare| rare.connecting = Some(connecting));
+    }
+
+    pub(crate) fn retrying(&self) -> Option<Rc<Retrying>> {
+        self.rare.get()?.borrow().retrying.clone()
+    }
+
+    pub(crate) fn take_retrying(&self) -> Option<Rc<Retrying>> {
+        self.rare.get()?.borrow_mut().retrying.take()
+    }
+
+    pub(crate) fn set_retrying(&self, retrying: Rc<Retrying>) {
+        self.rarely(|rare| rare.retrying = Some(retrying));
+    }
+
+    /// A timer of its own was set: it goes when the channel does.
+    pub(crate) fn add_timer(&self, timer: TimerId) {
+        self.rarely(|rare| rare.timers.insert(timer));
+    }
+
+    pub(crate) fn remove_timer(&self, timer: TimerId) {
+        if let Some(rare) = self.rare.get() {
+            rare.borrow_mut().timers.remove(&timer);
+        }
+    }
+
+    /// The other end of its pipe, while there is one.
+    pub(crate) fn piped_to(&self) -> Option<Rc<Core>> {
+        match self.chat.is_piped.get() {
+            true => self.rare.get()?.borrow().piped_to.upgrade(),
+            false => None,
+        }
+    }
+
+    pub(crate) fn pipe_to(&self, other: &Rc<Core>) {
+        self.rarely(|rare| rare.piped_to = Rc::downgrade(other));
+        self.chat.is_piped.set(true);
+    }
+
+    pub(super) fn rarely<T>(&self, change: impl FnOnce(&mut Rare) -> T) -> T {
+        change(&mut self.rare.get_or_init(Box::default).borrow_mut())
+    }
+}

@@ -1,0 +1,286 @@
+//! The two sides of a channel: its calls on its socket, and what becomes of the one when the other has
+//! failed.
+
+use std::io;
+use std::rc::Rc;
+
+use super::rare::Rare;
+use super::{Core, Phase};
+use crate::Addr;
+use crate::deadlines::Clocks;
+use crate::error::Close;
+use crate::home::Home;
+use crate::poller::{Interest, Poller, Source};
+use crate::socket::Fd;
+
+/// The side of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Receiving,
+    Sending,
+}
+
+/// Where a channel's output goes.
+#[derive(Default)]
+pub(super) enum Output {
+    /// Where its input comes from.
+    #[default]
+    Same,
+    Apart(Source),
+    /// It was shut down.
+    Ended,
+    /// It could not be sent to any more. What its input brings is another matter.
+    Failed,
+}
+
+impl Core {
+    /// Makes a call on its socket, if it has one.
+    pub(crate) fn on_socket<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
+        match &*self.source.borrow() {
+            Some(source) if !self.is_ending() => call(source.socket()),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Makes a call on its socket, if the connection is up.
+    pub(crate) fn on_connected<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
+        match self.phase.get() {
+            Phase::Open => self.on_socket(call),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Makes a call on where its output goes, if the connection is up.
+    pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
+        if let Some(rare) = self.rare.get()
+            && self.phase.get() == Phase::Open
+            && !self.is_ending()
+        {
+            match &rare.borrow().output {
+                Output::Same => {}
+                Output::Apart(output) => return call(output.socket()),
+                Output::Ended | Output::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+        self.on_connected(call)
+    }
+
+    /// Its output goes elsewhere than where its input comes from.
+    pub(crate) fn set_output(&self, output: Source) {
+        self.rarely(|rare| rare.output = Output::Apart(output));
+    }
+
+    /// Ends the sending side. Of one with two descriptors, that is the end of the one.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        if let Some(rare) = self.rare.get()
+            && self.phase.get() == Phase::Open
+        {
+            let ended = match &mut rare.borrow_mut().output {
+                Output::Same => None,
+                output => Some(std::mem::replace(output, Output::Ended)),
+            };
+            // Not while it is borrowed: what is logged as it closes goes to the user's subscriber.
+            if let Some(ended) = ended {
+                drop(ended);
+                return Ok(());
+            }
+        }
+        self.on_connected(Fd::shutdown_write)
+    }
+
+    /// Whether its input is a stream of bytes, which has an end.
+    pub(crate) fn is_stream(&self) -> bool {
+        match &*self.source.borrow() {
+            Some(source) => source.socket().is_stream(),
+            None => true,
+        }
+    }
+
+    pub(crate) fn drop_out_of_band(&self) {
+        if let Some(source) = &*self.source.borrow() {
+            source.socket().drop_out_of_band();
+        }
+    }
+
+    /// Whether this poller can watch its socket, if it has one.
+    ///
+    /// # Errors
+    /// When it can not.
+    pub(crate) fn can_be_watched(&self, poller: &Poller) -> io::Result<()> {
+        match &*self.source.borrow() {
+            Some(source) => poller.can_watch(source.socket())?,
+            None => return Ok(()),
+        }
+        match self.rare.get().map(|rare| rare.borrow()).as_deref() {
+            Some(Rare {
+                output: Output::Apart(output),
+                ..
+            }) => poller.can_watch(output.socket()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Receives, and remembers the end of it.
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.on_connected(|socket| socket.recv(buffer))?;
+        if count == 0 && !buffer.is_empty() && self.is_stream() {
+            self.eof.set(true);
+        }
+        self.bytes_in.set(self.bytes_in.get() + count as u64);
+        self.time(Clocks::moved);
+        Ok(count)
+    }
+
+    /// Receives a datagram.
+    pub(crate) fn recv_from(self: &Rc<Self>, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
+        let received = self.on_connected(|socket| socket.recv_from(buffer));
+        self.touch();
+        let (count, peer) = received?;
+        self.bytes_in.set(self.bytes_in.get() + count as u64);
+        self.time(Clocks::moved);
+        Ok((count, peer))
+    }
+
+    /// A chat's socket belongs to its splitter and its queue.
+    pub(crate) fn refuse_chat(&self, what: &str) -> io::Result<()> {
+        if self.chat.is_chat.get() {
+            let why = format!("{what} would go past the chat's own queue and records");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        Ok(())
+    }
+
+    /// Notes what a dispatcher's own call on the socket has come to.
+    pub(crate) fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Broken) {
+        if let Err(error) = outcome
+            && error.kind() != io::ErrorKind::WouldBlock
+            && self.is_stream()
+        {
+            self.broken.set(Some(side));
+        }
+        self.touch();
+    }
+
+    /// Accounts for a send, and remembers whether the kernel wants more.
+    pub(crate) fn sent(&self, outcome: io::Result<usize>, offered: usize) -> io::Result<usize> {
+        match &outcome {
+            Ok(count) => {
+                self.bytes_out.set(self.bytes_out.get() + *count as u64);
+                self.blocked.set(*count < offered);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked.set(true),
+            Err(_) => return outcome,
+        }
+        let (all, sent) = (!self.blocked.get(), self.bytes_out.get());
+        self.time(|clocks, now| {
+            if outcome.is_ok() {
+                clocks.moved(now);
+            }
+            clocks.offered(now, all, sent);
+        });
+        outcome
+    }
+
+    /// Sending failed. If that is because the connection is over, what the peer sent before is
+    /// still to be delivered, so the channel ends only when it has been read to its end. Any other
+    /// failure (ENOBUFS) says nothing of the receiving side: its end may never come.
+    pub(crate) fn fail_sending(self: &Rc<Self>, error: io::Error) {
+        if self.eof.get() || !is_over(&error) {
+            return self.end(Close::from_io(error));
+        }
+        if let Some(rare) = self.rare.get()
+            && !matches!(rare.borrow().output, Output::Same)
+        {
+            tracing::debug!(%error, "its output has nobody to go to");
+            let output = std::mem::replace(&mut rare.borrow_mut().output, Output::Failed);
+            drop(output);
+            return;
+        }
+        self.rarely(|rare| rare.send_error = Some(error));
+    }
+
+    /// Whether it has an output of its own that has failed.
+    pub(crate) fn has_lost_output(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| matches!(rare.borrow().output, Output::Failed))
+    }
+
+    pub(crate) fn has_failed_sending(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| rare.borrow().send_error.is_some())
+    }
+
+    pub(crate) fn take_send_error(&self) -> Option<io::Error> {
+        self.rare.get()?.borrow_mut().send_error.take()
+    }
+
+    /// Shuts the sending side of its socket down and gives the socket up, watched as it is. `None`
+    /// when the connection is gone.
+    pub(crate) fn give_up_socket(&self) -> Option<Source> {
+        let mut source = self.source.borrow_mut();
+        source.as_ref()?.socket().shutdown_write().ok()?;
+        source.take()
+    }
+
+    /// Gives it the socket of the attempt that has come up, or takes the one that it has.
+    pub(crate) fn replace_source(&self, source: Option<Source>) {
+        self.source.replace(source);
+    }
+
+    /// Makes the close to come a reset.
+    pub(crate) fn reset_on_close(&self) {
+        if let Some(source) = &*self.source.borrow()
+            && let Err(error) = source.socket().reset_on_close()
+        {
+            // A socket that can not be told is at least closed.
+            tracing::debug!(%error, "a reset will be an ordinary close");
+        }
+    }
+
+    /// Watches the socket for this, and for nothing if it is nothing.
+    pub(crate) fn watch(&self, home: &Rc<Home>, interest: Interest) -> io::Result<()> {
+        let Some(source) = &mut *self.source.borrow_mut() else {
+            return Ok(());
+        };
+        if let Some(rare) = self.rare.get()
+            && let Output::Apart(output) = &mut rare.borrow_mut().output
+        {
+            // One key for both: a new one for the one would make that of the other stale.
+            let key = || home.registry.borrow_mut().shared_poll_key(self.id.get());
+            source.watch(&home.poller, interest.only_read(), key)?;
+            return output.watch(&home.poller, interest.only_write(), key);
+        }
+        let key = || home.registry.borrow_mut().poll_key(self.id.get());
+        source.watch(&home.poller, interest, key)
+    }
+
+    /// An event was delivered for it.
+    pub(crate) fn reported(&self) {
+        self.wakeups.set(self.wakeups.get() + 1);
+        if let Some(source) = &mut *self.source.borrow_mut() {
+            source.reported();
+        } else if let Some(mut connecting) = self.connecting() {
+            connecting.reported();
+        }
+        if let Some(rare) = self.rare.get()
+            && let Output::Apart(output) = &mut rare.borrow_mut().output
+        {
+            output.reported();
+        }
+    }
+}
+
+/// Whether a send failed because the connection has ended, in both directions.
+fn is_over(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
+}
