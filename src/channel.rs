@@ -241,7 +241,8 @@ impl Channel {
     }
 
     /// Receives a datagram, and who sent it. What does not fit into `buffer` is lost, on Windows all of
-    /// that datagram: one has 65,507 bytes at most, over IPv4. No bytes are a datagram, too, and not the end of anything.
+    /// that datagram: one has 65,507 bytes at most, over IPv4. No bytes are a datagram, too, and not the
+    /// end of anything.
     ///
     /// # Errors
     /// `WouldBlock` when there is none, as [`recv`](Channel::recv). `Unsupported` on a channel of

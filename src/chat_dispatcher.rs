@@ -121,10 +121,12 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     /// Delivers the records in `input`, until it is used up, the turn's budget is, or something
     /// was set that stops them.
     fn deliver(&mut self, core: &Rc<Core>, home: &Home, input: &mut &[u8]) -> Result {
-        let mut spare = home.lend_spare();
+        let mut spare = home.spare_output.lend();
         core.out.borrow_mut().lend(&mut spare);
+        home.spare_output.take_back(spare);
+        let mut spare = home.spare_input.lend();
         self.splitter.lend(&mut spare);
-        home.return_spare(spare);
+        home.spare_input.take_back(spare);
 
         let mut records = 0;
         let outcome = self.deliver_turn(core, input, &mut records);
@@ -134,8 +136,9 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             let begun = self.splitter.is_in_record() && !core.chat.closing.get();
             clocks.parsed(now, records > 0, begun && !waits);
         });
-        home.return_spare(self.splitter.take_buffer());
-        home.return_spare(core.out.borrow_mut().reclaim());
+        home.spare_input.take_back(self.splitter.take_buffer());
+        let idle = core.out.borrow_mut().reclaim();
+        home.spare_output.take_back(idle);
         self.watch_for_gap(home);
         outcome
     }
@@ -404,7 +407,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         self.trim(&core);
         let idle = core.out.borrow_mut().reclaim();
         if let Some(home) = core.home() {
-            home.return_spare(idle);
+            home.spare_output.take_back(idle);
         }
         if core.is_relieved() && !core.is_ending() {
             core.chat.choked.set(false);

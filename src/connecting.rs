@@ -210,7 +210,7 @@ impl Core {
             write: true,
         };
         for Attempt { addr, mut source } in mem::take(&mut connecting.attempts) {
-            let new_key = || home.registry.borrow_mut().poll_key(self.id.get());
+            let new_key = || home.poll_key(self.id.get());
             let key = || *connecting.key.get_or_insert_with(new_key);
             match source.watch(&home.poller, WRITABLE, key) {
                 Ok(()) => connecting.attempts.push(Attempt { addr, source }),

@@ -219,20 +219,22 @@ impl EventLoop {
     }
 
     /// Ends everything in good order: listeners are closed, each connection is closed as soon as
-    /// what is queued for it is out (a [piped](crate::pipe) one when both streams have ended), and after `grace` what is left is aborted. `run` then
-    /// returns, whatever timers are pending. Meanwhile nothing new can be registered. A second
-    /// call changes the grace.
+    /// what is queued for it is out (a [piped](crate::pipe) one when both streams have ended), and
+    /// after `grace` what is left is aborted. `run` then returns, whatever timers are pending.
+    /// Meanwhile nothing new can be registered. A second call changes the grace.
     pub fn shutdown(&self, grace: Duration) {
         self.0.shut_down(grace);
     }
 
     /// Closes every channel at once, queued output or not: asyncore's `close_all`. What waits to
-    /// [connect again](Connector::reconnect) does so no more.
+    /// [connect again](Connector::reconnect) does so no more, what [lingers](crate::Deadlines::linger)
+    /// is given up.
     pub fn close_all(&self) {
         self.0.end_pauses();
         for core in self.0.cores() {
             core.end(Close::Local);
         }
+        self.0.stop_lingering_soon();
     }
 
     /// A handle for other threads.
@@ -247,13 +249,13 @@ impl EventLoop {
         open.then(|| Chat::of(Channel(core)))
     }
 
-    /// How many channels are registered: `len(socket_map)`. Those that only
-    /// [linger](crate::Deadlines::linger) are among them.
+    /// How many channels are registered: `len(socket_map)`. Sockets that
+    /// [linger](crate::Deadlines::linger) after their channel count as well.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no channel is registered.
+    /// Whether no channel is registered, and nothing lingers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -10,6 +10,7 @@ mod counters;
 mod ending;
 mod lingering;
 mod registration;
+mod spare;
 mod timers;
 
 use std::any::Any;
@@ -28,6 +29,7 @@ pub(crate) use timers::Task;
 
 use counters::Counters;
 use lingering::Lingering;
+use spare::Spare;
 
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
@@ -41,9 +43,6 @@ use crate::told::{Escaped, told};
 
 /// The most that is read at once, by all connections, one after another.
 const READ_BUFFER: usize = 64 * 1024;
-
-/// A buffer that has grown beyond this is freed rather than kept for the next connection.
-const SPARE: usize = 2 * 1024 * 1024;
 
 /// How many waits may fail in a row before the poller counts as broken: some ten seconds' worth.
 /// One that fails for want of memory succeeds when there is some; one that never will must not spin.
@@ -68,7 +67,9 @@ pub(crate) struct Home {
     /// What the poller reported, kept for its capacity.
     events: Cell<Vec<Report>>,
     read_buffer: Cell<Vec<u8>>,
-    spare: Cell<Vec<u8>>,
+    /// For output that is gathered, and for records that are put together.
+    pub(crate) spare_output: Spare,
+    pub(crate) spare_input: Spare,
     running: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
     /// Its thread is ending, and it with it.
@@ -102,7 +103,8 @@ impl Home {
             inbox,
             events: Cell::default(),
             read_buffer: Cell::default(),
-            spare: Cell::default(),
+            spare_output: Spare::default(),
+            spare_input: Spare::default(),
             running: Cell::new(false),
             stopping: Cell::new(false),
             torn_down: Cell::new(false),
@@ -130,17 +132,14 @@ impl Home {
     }
 
     /// How many channels are registered, and sockets linger.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.registry.borrow().len() + self.lingering.borrow().len()
     }
 
-    fn is_empty(&self) -> bool {
-        self.registry.borrow().len() == 0 && self.lingering.borrow().len() == 0
-    }
-
     /// Whether there is anything left to run for.
     pub(crate) fn has_work(&self) -> bool {
-        !self.is_empty()
+        self.len() > 0
             || (!self.is_shutting_down()
                 && (!self.soon.borrow().is_empty()
                     || self.inbox.is_filled()
@@ -155,7 +154,7 @@ impl Home {
             || self.inbox.is_filled()
             || self.stopping.get()
             // A shutdown that has nothing to wait for is over after a turn, not after its grace.
-            || (self.is_shutting_down() && self.is_empty())
+            || (self.is_shutting_down() && self.len() == 0)
     }
 
     /// How long the loop may sleep; `None`: until something happens.
@@ -368,6 +367,31 @@ impl Home {
         Some(Rc::clone(&self.registry.borrow().get(id)?.core))
     }
 
+    /// A key to watch a channel under, which makes all its earlier ones stale.
+    pub(crate) fn poll_key(&self, id: ChannelId) -> usize {
+        self.unused(|registry| registry.poll_key(id))
+    }
+
+    /// The key that it is watched under, or a new one.
+    pub(crate) fn shared_poll_key(&self, id: ChannelId) -> usize {
+        let known = self.registry.borrow().key_of(id);
+        known.unwrap_or_else(|| self.poll_key(id))
+    }
+
+    pub(crate) fn key_of_no_channel(&self) -> usize {
+        self.unused(Registry::stranger_key)
+    }
+
+    /// Where a word has 32 bits, keys come again after some 65,000; one who lingers may still have it.
+    fn unused(&self, new: impl Fn(&mut Registry) -> usize) -> usize {
+        loop {
+            let key = new(&mut self.registry.borrow_mut());
+            if !self.lingering.borrow().has(key) {
+                return key;
+            }
+        }
+    }
+
     pub(crate) fn call_soon(&self, job: Job) {
         self.soon.borrow_mut().push_back(job);
     }
@@ -388,18 +412,6 @@ impl Home {
 
     pub(crate) fn return_read_buffer(&self, buffer: Vec<u8>) {
         self.read_buffer.set(buffer);
-    }
-
-    /// An empty buffer that has grown already, or one that has not.
-    pub(crate) fn lend_spare(&self) -> Vec<u8> {
-        self.spare.take()
-    }
-
-    pub(crate) fn return_spare(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let kept = self.spare.take();
-        let better = buffer.capacity() > kept.capacity() && buffer.capacity() <= SPARE;
-        self.spare.set(if better { buffer } else { kept });
     }
 
     // ---- helpers

@@ -155,8 +155,8 @@
 //! Unix also Unix-domain sockets, pipes, terminals, inherited descriptors, and child processes
 //! ([`Subprocess`]): all that a [`Socket`] is made from, by way of [`Server::adopt`],
 //! [`Connector::adopt`] or, on layer 1, [`Channel::adopt`]. [`Server::reuse_port`] does nothing on
-//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. Signals are calls of the loop
-//! with the feature `signal`. There is no TLS.
+//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. Signals are calls of
+//! the loop with the feature `signal`. There is no TLS.
 //!
 //! What the crate has to tell goes to [`tracing`](https://docs.rs/tracing), each event in the span of its
 //! connection. It never prints.

@@ -3,7 +3,8 @@
 //! asyncore keyed its map by file descriptor. A callback that closed one channel and opened
 //! another could get the same number again, and the events still to come in that batch reached
 //! the wrong object (gh-75114). Here a poll key carries a generation besides its slot, new at
-//! each registration with the poller, and an event whose generation is not the slot's is dropped.
+//! each registration with the poller, and an event whose generation is not the slot's is not that
+//! channel's.
 
 use std::any::TypeId;
 use std::fmt;
@@ -70,7 +71,8 @@ const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
 #[derive(Default)]
 pub(crate) struct Registry {
     slots: Slab<Slot>,
-    /// The last generation given out, to whichever slot: no two keys are alike.
+    /// The last generation given out, to whichever slot: no two keys are alike, until all have been
+    /// given out.
     generation: usize,
 }
 
@@ -87,8 +89,8 @@ pub(crate) struct Slot {
 /// What no poll key's generation is: the one of a slot that has had no key.
 const NONE: usize = 0;
 
-/// The last generation before the first comes again. All ones would make, with [`NO_SLOT`], a key that
-/// the pollers keep for themselves.
+/// The last generation before the first comes again. All ones would make, with [`NO_SLOT`], a key
+/// that the pollers keep for themselves.
 const LAST: usize = SLOT_MASK - 1;
 
 /// The slot in a key that is no channel's.
@@ -155,12 +157,10 @@ impl Registry {
         self.generation
     }
 
-    /// The key it has, or a new one if it has none.
-    pub(crate) fn shared_poll_key(&mut self, id: ChannelId) -> usize {
-        match self.get(id) {
-            Some(slot) if slot.generation != NONE => key(id.slot as usize, slot.generation),
-            _ => self.poll_key(id),
-        }
+    /// The key it has, if it has one.
+    pub(crate) fn key_of(&self, id: ChannelId) -> Option<usize> {
+        let generation = self.get(id)?.generation;
+        (generation != NONE).then(|| key(id.slot as usize, generation))
     }
 
     /// Whose key it is, if it is not stale.

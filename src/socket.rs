@@ -71,7 +71,8 @@ impl Socket {
     /// and from a child, two FIFOs. Writing to a pipe that nobody reads raises SIGPIPE, which can not be
     /// turned off for one write as it is for sockets; a Rust program ignores that signal unless it says
     /// otherwise. A reader that is gone ends the output alone: what `input` brings is still delivered.
-    /// `output` may be a regular file, too. [`shutdown_write`](crate::Channel::shutdown_write) closes `output`.
+    /// `output` may be a regular file, too. [`shutdown_write`](crate::Channel::shutdown_write) closes
+    /// `output`.
     ///
     /// ```
     /// # #[cfg(unix)]
@@ -255,6 +256,15 @@ impl Fd {
     pub(crate) fn is_stream(&self) -> bool {
         match &self.0 {
             Of::Kernel(socket) => socket.is_stream(),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => true,
+        }
+    }
+
+    /// Whether closing it with input unread destroys what was sent, too.
+    pub(crate) fn can_be_reset(&self) -> bool {
+        match &self.0 {
+            Of::Kernel(socket) => socket.can_be_reset(),
             #[cfg(feature = "sim")]
             Of::Network(_) => true,
         }

@@ -256,9 +256,10 @@ impl Splitter {
         self.cursor == Cursor::default() && !self.is_overflowed()
     }
 
-    /// Lends a buffer with capacity to a splitter that has none; another one leaves it.
+    /// Lends a buffer to a splitter that has none: what it makes of it is the lender's, who is to take
+    /// it back.
     pub fn lend(&mut self, spare: &mut Vec<u8>) {
-        if self.buffer.capacity() == 0 && spare.capacity() > 0 {
+        if self.buffer.capacity() == 0 {
             spare.clear();
             std::mem::swap(&mut self.buffer, spare);
             self.lent = true;

@@ -56,8 +56,8 @@ impl Subprocess {
     /// Starts `command`, with pipes for its standard input and output, on this thread's loop. Its
     /// standard error is what `command` says: this process's, unless it was changed.
     ///
-    /// `factory` makes the session, as for [`Connector::connect`]. `exited` is called by the loop, once, when
-    /// the process has ended; its output may still be on its way then. Until that call the loop has
+    /// `factory` makes the session, as for [`Connector::connect`]. `exited` is called by the loop, once,
+    /// when the process has ended; its output may still be on its way then. Until that call the loop has
     /// something to run for, and a [shutdown](crate::shutdown) waits for it as long as its grace lasts. It
     /// is not called if the loop ends before: the process is collected all the same.
     ///

@@ -9,44 +9,83 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use allocator::{in_use, made};
-use asynchat::{Channel, Chat, EventLoop, Terminator};
+use asynchat::{AsyncChat, Channel, Chat, Deadlines, EventLoop, Result, Server, Terminator};
 use bytes::Bytes;
+
+/// Longer than the test takes.
+const LONG: Duration = Duration::from_secs(3600);
 
 const LINE: &[u8] = b"a line of thirty-two bytes, CRLF\r\n";
 
 #[test]
-fn nothing_is_allocated_for_a_record() {
+fn what_is_allocated_for_a_record_and_for_a_connection() {
     let event_loop = EventLoop::new().unwrap();
-    let large = Bytes::from(vec![b'x'; 10_000]);
-    let listener = event_loop
-        .listen("127.0.0.1:0", move |chat: Chat| {
-            let large = large.clone();
-            let (line, body) = (Terminator::crlf(), Terminator::count(10));
-            let mut is_body = false;
-            move |record: &[u8]| {
-                match record {
-                    _ if std::mem::take(&mut is_body) => chat.set_terminator(line.clone()),
-                    b"body" => {
-                        is_body = true;
-                        chat.set_terminator(body.clone());
-                    }
-                    b"large" => chat.push(large.clone()),
-                    _ => chat.push_slice(record),
-                }
-                chat.push("\r\n");
-                Ok(())
+    records_cost_nothing(&event_loop, Deadlines::default());
+    let all = Deadlines::default().idle(LONG).lifetime(LONG);
+    records_cost_nothing(&event_loop, all.record(LONG).drain(LONG));
+    connections_cost_little(&event_loop);
+}
+
+/// Frames what comes next as its records ask for, and answers each.
+struct Session {
+    chat: Chat,
+    line: Terminator,
+    large: Bytes,
+    /// What ends the next record, if it is no line.
+    body: bool,
+}
+
+impl AsyncChat for Session {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let next = match record {
+            _ if std::mem::take(&mut self.body) => Some(self.line.clone()),
+            b"body" => Some(Terminator::count(10)),
+            b"stream" => Some(Terminator::count(10).streamed()),
+            b"block" => Some(Terminator::dot_block()),
+            _ => None,
+        };
+        match next {
+            Some(terminator) => {
+                self.body = terminator != self.line;
+                self.chat.set_terminator(terminator);
             }
+            None if record == b"large" => self.chat.push(self.large.clone()),
+            None if record == b"written" => write!(self.chat, "{:>10}", record.len()),
+            None => self.chat.push_slice(record),
+        }
+        self.chat.push("\r\n");
+        Ok(())
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        self.chat.push_slice(chunk);
+        Ok(())
+    }
+}
+
+fn records_cost_nothing(event_loop: &EventLoop, deadlines: Deadlines) {
+    let large = Bytes::from(vec![b'x'; 10_000]);
+    let listener = Server::new("127.0.0.1:0")
+        .deadlines(deadlines)
+        .listen_on(event_loop, move |chat| Session {
+            chat,
+            line: Terminator::crlf(),
+            large: large.clone(),
+            body: false,
         })
         .unwrap();
     let mut peer = connect_to(&listener);
     let barrage = LINE.repeat(1000);
     let mut ask =
-        |question: &[u8], answer: usize| exchange(&event_loop, &mut peer, question, answer);
+        |question: &[u8], answer: usize| exchange(event_loop, &mut peer, question, answer);
     // What is pushed behind a large push has a buffer of its own.
-    let cases: [(&str, &[u8], usize, usize); 4] = [
+    let cases: [(&str, &[u8], usize, usize); 7] = [
         ("a line", LINE, LINE.len(), 0),
         ("a thousand lines at once", &barrage, barrage.len(), 0),
+        ("a formatted reply", b"written\r\n", 12, 0),
         ("a line and a body by count", b"body\r\n0123456789", 4, 0),
+        ("a body that streams", b"stream\r\n0123456789", 14, 0),
+        ("a block of lines", b"block\r\none\r\n..two\r\n.\r\n", 4, 0),
         ("a large reply that is shared", b"large\r\n", 10_002, 2),
     ];
     for (what, question, answer, each) in cases {
@@ -61,8 +100,10 @@ fn nothing_is_allocated_for_a_record() {
         let made = made() - before;
         assert!(made <= 100 * each, "{what}: {made} allocations");
     }
+}
 
-    // And what there is for a connection: its state, its handler, its place in the loop.
+/// Their state, their handlers, their places in the loop.
+fn connections_cost_little(event_loop: &EventLoop) {
     const CONNECTIONS: usize = 900;
     let small = |chat: Chat| {
         move |record: &[u8]| {
@@ -76,7 +117,7 @@ fn nothing_is_allocated_for_a_record() {
     let before = in_use();
     for _ in 0..CONNECTIONS {
         let mut peer = connect_to(&listener);
-        exchange(&event_loop, &mut peer, LINE, LINE.len());
+        exchange(event_loop, &mut peer, LINE, LINE.len());
         peers.push(peer);
     }
     let each = (in_use() - before) / CONNECTIONS;

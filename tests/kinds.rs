@@ -191,7 +191,7 @@ mod unix {
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::process::{Command, Stdio};
 
-    use asynchat::{Server, Socket, Terminator};
+    use asynchat::{Deadlines, Server, Socket, Terminator};
     use common::{Log, run_to_end};
 
     use super::*;
@@ -340,6 +340,34 @@ mod unix {
         let channel = Channel::adopt(Socket::halves(input, output)).unwrap();
         channel.close();
         assert_eq!(far_input.read(&mut [0]).unwrap(), 0);
+    }
+
+    /// No reset can destroy what was sent through a pipe: there is nothing to linger for.
+    #[test]
+    fn what_is_closed_when_done_is_closed_then() {
+        let event_loop = new_loop();
+        let (input, far_output) = std::io::pipe().unwrap();
+        let (mut far_input, output) = std::io::pipe().unwrap();
+        let (pair, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let pair_output = pair.try_clone().unwrap();
+        for halves in [
+            Socket::halves(input, output),
+            Socket::halves(pair, pair_output),
+        ] {
+            let chat = Connector::adopt(halves)
+                .deadlines(Deadlines::default().linger(DEADLINE * 2))
+                .connect_on(&event_loop, Log::default().session())
+                .unwrap();
+            chat.push("goodbye\n");
+            chat.close_when_done();
+        }
+        run_to_end(&event_loop);
+        for far in [&mut far_input as &mut dyn Read, &mut &far] {
+            let mut said = String::new();
+            far.read_to_string(&mut said).unwrap();
+            assert_eq!(said, "goodbye\n");
+        }
+        drop(far_output);
     }
 
     /// A poll key of its own for the one would make that of the other stale.

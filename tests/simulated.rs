@@ -82,6 +82,32 @@ fn accepting_that_has_paused_goes_on_as_soon_as_a_connection_is_closed() -> Resu
 }
 
 #[test]
+fn what_lingers_makes_room_at_once_for_who_waits() -> Result {
+    let scene = Scene::new()?;
+    scene.event_loop.listen(ADDR, |chat: Chat| {
+        move |line: &[u8]| {
+            chat.push_slice(line);
+            chat.close_when_done();
+            Ok(())
+        }
+    })?;
+    let first = scene.client()?;
+    first.send("goodbye\r\n");
+    scene.settle()?;
+    assert_eq!(scene.event_loop.len(), 2, "it lingers");
+    let no_descriptors = io::Error::other("no descriptors left");
+    scene.network.fail(Call::Accept, no_descriptors);
+    let second = scene.client()?;
+    second.send("hello");
+    scene.settle()?;
+    second.send("\r\n");
+    scene.settle()?;
+    assert_eq!(second.received(), b"hello");
+    assert_eq!(scene.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
 fn a_turn_accepts_a_few_dozen_and_the_next_goes_on() -> Result {
     const CLIENTS: u64 = 200;
     let most = Limits::default().turn_accepts as u64;

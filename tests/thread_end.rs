@@ -40,9 +40,17 @@ fn its_handlers_are_told_and_nothing_is_logged() {
             .finish();
         let _guard = tracing::subscriber::set_default(subscriber);
         asynchat::connect(addr, move |chat| Session { _chat: chat, told }).unwrap();
+        // And one that lingers: its span would be told of its end, too.
+        asynchat::connect(addr, |chat| {
+            chat.push("goodbye\r\n");
+            chat.close_when_done();
+            |_: &[u8]| Ok(())
+        })
+        .unwrap();
         for _ in 0..3 {
             asynchat::run_once(common::DEADLINE.min(std::time::Duration::from_millis(50))).unwrap();
         }
+        assert_eq!(asynchat::EventLoop::current().unwrap().len(), 2);
         let remote = asynchat::remote().unwrap();
         remote.post(|| ()).unwrap();
         std::mem::forget(_guard);

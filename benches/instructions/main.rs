@@ -14,9 +14,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, EventLoop, Result};
+use asynchat::{AsyncChat, Chat, EventLoop, Result, SimpleProducer, Terminator};
 use bytes::Bytes;
 
+const BULK: usize = 1 << 20;
 const LINE: &[u8] = b"a line of thirty-two bytes, CRLF\r\n";
 
 fn main() -> Result {
@@ -33,6 +34,8 @@ fn main() -> Result {
         "pipelined" => lines(count, 500),
         "article" => articles(count),
         "broadcast" => broadcast(count),
+        "block" => blocks(count),
+        "bulk" => bulk(count),
         "churn" => churn(count),
         _ => Err(format!("no such workload: {workload}").into()),
     }
@@ -55,6 +58,32 @@ fn articles(count: usize) -> Result {
     let mut peer = Peer::connect(addr)?;
     for _ in 0..count {
         peer.ask(&event_loop, b"ARTICLE\r\n", 32 * LINE.len() + 8192)?;
+    }
+    Ok(())
+}
+
+/// `count` bodies of thirty lines, a few of them with a dot to be taken off, each ended by a dot.
+fn blocks(count: usize) -> Result {
+    let (event_loop, addr, _) = serve()?;
+    let mut peer = Peer::connect(addr)?;
+    let block = [
+        b"BLOCK\r\n",
+        &[LINE, b"..\r\n"].concat().repeat(15)[..],
+        b".\r\n",
+    ]
+    .concat();
+    for _ in 0..count {
+        peer.ask(&event_loop, &block, 4)?;
+    }
+    Ok(())
+}
+
+/// `count` producers of a MiB each.
+fn bulk(count: usize) -> Result {
+    let (event_loop, addr, _) = serve()?;
+    let mut peer = Peer::connect(addr)?;
+    for _ in 0..count {
+        peer.ask(&event_loop, b"BULK\r\n", BULK)?;
     }
     Ok(())
 }
@@ -109,10 +138,12 @@ fn serve() -> Result<(EventLoop, SocketAddr, Room)> {
     let room = Room::default();
     let members = Rc::clone(&room);
     let large: Bytes = vec![b'x'; 8192].into();
+    let bulk: Bytes = vec![b'x'; BULK].into();
     let listener = event_loop.listen("127.0.0.1:0", move |chat| Session {
         chat,
         room: Rc::clone(&members),
         large: large.clone(),
+        bulk: bulk.clone(),
     })?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     Ok((event_loop, addr.ok_or("no address")?, room))
@@ -122,6 +153,7 @@ struct Session {
     chat: Chat,
     room: Room,
     large: Bytes,
+    bulk: Bytes,
 }
 
 impl AsyncChat for Session {
@@ -144,6 +176,12 @@ impl AsyncChat for Session {
                 }
             }
             b"QUIT" => chat.close_when_done(),
+            b"BLOCK" => chat.set_terminator(Terminator::dot_block()),
+            block if block.len() > LINE.len() => {
+                chat.push("ok\r\n");
+                chat.set_terminator(Terminator::crlf());
+            }
+            b"BULK" => chat.push_with_producer(SimpleProducer::new(self.bulk.clone())),
             line => {
                 chat.push_slices(&[b"200 ", line, b"\r\n"]);
             }

@@ -1,7 +1,8 @@
-//! What the parts cost that know no socket: the splitter, the queue of output, the timers.
+//! What the parts cost that know no socket: the splitter, the queue of output, the timers; and, with
+//! the feature `sim`, the registry, on a network in memory.
 //!
 //! ```text
-//! cargo bench --bench parts
+//! cargo bench --bench parts --all-features
 //! cargo bench --bench parts -- splitter     # those with this in their name
 //! cargo bench --bench parts -- --help
 //! ```
@@ -10,6 +11,8 @@
 //! It keeps no history, so to compare two versions run both, one after the other.
 
 mod fifo;
+#[cfg(feature = "sim")]
+mod registry;
 mod splitter;
 mod timers;
 

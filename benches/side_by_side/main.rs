@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench side_by_side
 //! cargo bench --bench side_by_side -- --quick
+//! cargo bench --bench side_by_side -- --only asynchat --workload 1000,1,32 --workload 1000,16,32
 //! cargo bench --bench side_by_side -- --help
 //! ```
 //!
@@ -37,6 +38,7 @@ use clap::Parser;
 
 use measure::{Conditions, Run};
 use servers::Server;
+use workload::Workload;
 
 /// Compares servers that echo lines: this crate's, loops by hand on polling and on mio, tokio's,
 /// and Python's. Prints a table, and writes it to a folder with a chart and the figures of all runs.
@@ -46,6 +48,13 @@ struct Args {
     /// Half a minute rather than two: fewer rounds, and shorter ones.
     #[arg(long)]
     quick: bool,
+    /// No others than these.
+    #[arg(long, value_name = "SERVER", value_parser = servers::names())]
+    only: Vec<String>,
+    /// Connections, lines in a barrage, bytes of a line with its CR LF (32 at least), in place of
+    /// the usual workloads.
+    #[arg(long, value_name = "N,N,N")]
+    workload: Vec<Workload>,
     /// Where the files go [default: side_by_side in cargo's target folder].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -76,22 +85,29 @@ fn main() -> Result {
     if let Some((_, core)) = conditions.cores {
         machine::pin(None, core)?;
     }
-    let (mut present, left_out) = present()?;
-    let runs = rounds(if args.quick { 3 } else { 5 }, &mut present, &conditions)?;
+    let (mut present, left_out) = present(&args.only)?;
+    // For as long as the program runs.
+    let workloads: &'static [Workload] = match args.workload {
+        none if none.is_empty() => workload::usual().leak(),
+        asked_for => asked_for.leak(),
+    };
+    let count = if args.quick { 3 } else { 5 };
+    let runs = rounds(count, &mut present, workloads, &conditions)?;
     let out = args.out.unwrap_or_else(|| {
         // Its neighbour is `tmp`, which cargo makes for benchmarks.
         Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("side_by_side")
     });
-    write(&out, &runs, &machine, &left_out).map_err(|error| error.context(out.display()))
+    write(&out, &runs, workloads, &machine, &left_out).map_err(|error| error.context(out.display()))
 }
 
 /// A server and how to start it.
 type Present = Vec<(&'static Server, Command)>;
 
-/// The servers that this machine can run, and the names of the others.
-fn present() -> Result<(Present, Vec<&'static str>)> {
+/// The servers that are asked for and this machine can run, and the names of those it can not.
+fn present(only: &[String]) -> Result<(Present, Vec<&'static str>)> {
     let (mut present, mut left_out) = (Vec::new(), Vec::new());
-    for server in &servers::ALL {
+    let asked_for = |server: &&Server| only.is_empty() || only.iter().any(|it| it == server.name);
+    for server in servers::ALL.iter().filter(asked_for) {
         match server.command()? {
             Some(command) => present.push((server, command)),
             None => left_out.push(server.name),
@@ -100,11 +116,16 @@ fn present() -> Result<(Present, Vec<&'static str>)> {
     Ok((present, left_out))
 }
 
-fn rounds(count: usize, present: &mut Present, conditions: &Conditions) -> Result<Vec<Run>> {
+fn rounds(
+    count: usize,
+    present: &mut Present,
+    workloads: &'static [Workload],
+    conditions: &Conditions,
+) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     for round in 0..count {
         eprintln!("round {} of {count}", round + 1);
-        for workload in &workload::ALL {
+        for workload in workloads {
             fastrand::shuffle(present);
             for (server, command) in &mut *present {
                 let run = measure::measure(round, server, command, workload, conditions);
@@ -117,13 +138,22 @@ fn rounds(count: usize, present: &mut Present, conditions: &Conditions) -> Resul
 }
 
 /// The table goes to standard output too.
-fn write(out: &Path, runs: &[Run], machine: &str, left_out: &[&str]) -> Result {
-    let table = report::markdown(runs, machine, left_out);
+fn write(
+    out: &Path,
+    runs: &[Run],
+    workloads: &[Workload],
+    machine: &str,
+    left_out: &[&str],
+) -> Result {
+    let table = report::markdown(runs, workloads, machine, left_out);
     println!("{table}");
     fs::create_dir_all(out)?;
     fs::write(out.join("side_by_side.md"), &table)?;
     fs::write(out.join("side_by_side.csv"), report::csv(runs, machine))?;
-    fs::write(out.join("side_by_side.svg"), chart::svg(runs, machine))?;
+    fs::write(
+        out.join("side_by_side.svg"),
+        chart::svg(runs, workloads, machine),
+    )?;
     eprintln!(
         "written: side_by_side.md, .csv and .svg in {}",
         out.display()

@@ -7,15 +7,15 @@ use indicatif::HumanCount;
 use super::measure::Run;
 use super::servers::{self, REFERENCE};
 use super::summary::{self, Row};
-use super::workload;
+use super::workload::Workload;
 
 /// The table, and what has to be known to read it.
-pub fn markdown(runs: &[Run], machine: &str, left_out: &[&str]) -> String {
+pub fn markdown(runs: &[Run], workloads: &[Workload], machine: &str, left_out: &[&str]) -> String {
     let mut text = String::new();
     text += "| workload | server | lines/s | ratio | CPU, µs a line | ratio |\n";
     text += "|---|---|--:|--:|--:|--:|\n";
-    for workload in &workload::ALL {
-        let mut name = workload.name;
+    for workload in workloads {
+        let mut name = &*workload.name;
         for row in summary::rows(runs, workload) {
             text += &table_row(name, &row);
             name = "";
@@ -26,10 +26,10 @@ pub fn markdown(runs: &[Run], machine: &str, left_out: &[&str]) -> String {
         text,
         "\nMedians of {rounds} rounds, in each of which the servers took turns in an order of \
          chance. The ratios are to `{REFERENCE}`. CPU is the server's time, which the machine's \
-         other business disturbs less than it does the rate. A line is 32 bytes where it is not \
-         16 KiB.\n\n"
+         other business disturbs less than it does the rate. A line is 32 bytes where nothing \
+         else is said.\n\n"
     );
-    for server in &servers::ALL {
+    for server in servers::ALL {
         let absent = match left_out.contains(&server.name) {
             true => " (left out: no Python on the path has it)",
             false => "",
@@ -45,7 +45,7 @@ fn table_row(workload: &str, row: &Row) -> String {
         "| {workload} | {} | {} | {} | {} | {} |\n",
         row.server.name,
         HumanCount(row.rate.round() as u64),
-        three_digits(row.rate_ratio),
+        row.rate_ratio.map(three_digits).unwrap_or_default(),
         row.cpu.map(three_digits).unwrap_or_default(),
         row.cpu_ratio.map(three_digits).unwrap_or_default(),
     )

@@ -9,7 +9,8 @@ pub struct Row {
     pub server: &'static Server,
     /// Lines in a second.
     pub rate: f64,
-    pub rate_ratio: f64,
+    /// To the reference, where that was measured.
+    pub rate_ratio: Option<f64>,
     /// Microseconds for a line.
     pub cpu: Option<f64>,
     pub cpu_ratio: Option<f64>,
@@ -22,7 +23,7 @@ pub fn rows(runs: &[Run], workload: &Workload) -> Vec<Row> {
         .iter()
         .filter(|run| run.workload.name == workload.name)
         .collect();
-    for server in &super::servers::ALL {
+    for server in super::servers::ALL {
         if runs.iter().any(|run| run.server.name == server.name) {
             servers.push(server);
         }
@@ -45,7 +46,7 @@ fn row(runs: &[&Run], server: &'static Server) -> Option<Row> {
     Some(Row {
         server,
         rate: median(own().map(|run| run.rate()))?,
-        rate_ratio: median(pairs().map(|(run, other)| run.rate() / other.rate()))?,
+        rate_ratio: median(pairs().map(|(run, other)| run.rate() / other.rate())),
         cpu: median(own().filter_map(|run| run.cpu_per_line())),
         cpu_ratio: median(
             pairs().filter_map(|(run, other)| Some(run.cpu_per_line()? / other.cpu_per_line()?)),

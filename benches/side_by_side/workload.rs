@@ -1,9 +1,14 @@
 //! What is asked of the servers.
 
+use std::str::FromStr;
+
+use super::servers::MAX_LINE;
+
 /// Each connection sends a barrage of lines at once, and the next one when all of them have come
 /// back.
+#[derive(Clone)]
 pub struct Workload {
-    pub name: &'static str,
+    pub name: String,
     pub connections: usize,
     /// Lines in a barrage.
     pub barrage: usize,
@@ -11,38 +16,55 @@ pub struct Workload {
     pub line: usize,
 }
 
-pub const ALL: [Workload; 5] = [
-    Workload {
-        name: "ping-pong, 1 connection",
-        connections: 1,
-        barrage: 1,
-        line: 32,
-    },
-    Workload {
-        name: "ping-pong, 50 connections",
-        connections: 50,
-        barrage: 1,
-        line: 32,
-    },
-    Workload {
-        name: "barrages of 500, 1 connection",
-        connections: 1,
-        barrage: 500,
-        line: 32,
-    },
-    Workload {
-        name: "barrages of 500, 50 connections",
-        connections: 50,
-        barrage: 500,
-        line: 32,
-    },
-    Workload {
-        name: "lines of 16 KiB, 8 connections",
-        connections: 8,
-        barrage: 4,
-        line: 16 * 1024,
-    },
-];
+/// What is measured when nothing else is asked for.
+pub fn usual() -> Vec<Workload> {
+    let workload = |name: &str, connections, barrage, line| Workload {
+        name: name.to_owned(),
+        connections,
+        barrage,
+        line,
+    };
+    vec![
+        workload("ping-pong, 1 connection", 1, 1, 32),
+        workload("ping-pong, 50 connections", 50, 1, 32),
+        workload("barrages of 500, 1 connection", 1, 500, 32),
+        workload("barrages of 500, 50 connections", 50, 500, 32),
+        workload("lines of 16 KiB, 8 connections", 8, 4, 16 * 1024),
+    ]
+}
+
+/// The longest barrages that all connections together may have under way.
+const MOST: usize = 64 << 20;
+
+impl FromStr for Workload {
+    type Err = String;
+
+    fn from_str(numbers: &str) -> Result<Self, String> {
+        let parsed: Result<Vec<usize>, _> = numbers.split(',').map(str::parse).collect();
+        let Ok([connections, barrage, line]) = parsed.as_deref() else {
+            return Err("three numbers are needed: CONNECTIONS,BARRAGE,LINE".into());
+        };
+        let (connections, barrage, line) = (*connections, *barrage, *line);
+        if connections == 0 || barrage == 0 {
+            return Err("there has to be a connection, and a line in a barrage".into());
+        }
+        if !(32..=MAX_LINE).contains(&line) {
+            return Err(format!("a line has 32 to {MAX_LINE} bytes"));
+        }
+        let all = connections
+            .checked_mul(barrage)
+            .and_then(|lines| lines.checked_mul(line));
+        if all.is_none_or(|all| all > MOST) {
+            return Err(format!("that is more than {MOST} bytes under way"));
+        }
+        Ok(Workload {
+            name: format!("{connections} connections, {barrage} in flight, {line} bytes"),
+            connections,
+            barrage,
+            line,
+        })
+    }
+}
 
 impl Workload {
     /// The bytes of one barrage. No two lines of a workload's first barrages are the same, so that

@@ -3,9 +3,9 @@
 //! Closing a socket with input that nobody has read, or one whose peer goes on sending, makes the
 //! kernel reset the connection: what the peer has not received yet is destroyed, and on some
 //! systems what it has received and not read too. So a connection that is to be closed when done
-//! shuts its sending side down, and the loop keeps the socket and reads on into nothing, for a while,
-//! until the peer has closed as well. The channel has ended by then: what lingers is a socket, watched
-//! under the key it had, and nothing else.
+//! shuts its sending side down, and the loop keeps the socket and reads on into nothing, for a
+//! while, until the peer has closed as well. The channel has ended by then: what lingers is a
+//! socket, watched under the key it had, and nothing else.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -36,8 +36,8 @@ const REFUSED: usize = 64;
 pub(super) struct Lingering {
     /// By their poll keys.
     sockets: BTreeMap<usize, Lingerer>,
-    /// The keys of those that had a channel, and of those that were refused: the oldest first. Behind
-    /// one that is there, some may be gone.
+    /// The keys of those that had a channel, and of those that were refused: the oldest first. Some
+    /// may be gone, behind one that is there.
     ended: VecDeque<usize>,
     refused: VecDeque<usize>,
 }
@@ -55,10 +55,11 @@ struct Lingerer {
 impl Home {
     /// Has the socket of a channel that is ending linger, if the channel is one to.
     pub(super) fn linger_for(&self, core: &Core) {
+        if !core.lingers.get() || core.eof.get() {
+            return;
+        }
         let time = core.deadlines().linger;
-        if core.lingers.get()
-            && !core.eof.get()
-            && !time.is_zero()
+        if !time.is_zero()
             && let Some(source) = core.give_up_socket()
             && let Some(key) = self.linger(source, time, core.span.get().cloned())
         {
@@ -78,10 +79,12 @@ impl Home {
         }
     }
 
+    /// Keeps a socket; says under which key.
     fn linger(&self, mut source: Source, time: Duration, span: Option<Box<Span>>) -> Option<usize> {
-        let new_key = || self.registry.borrow_mut().stranger_key();
+        let new_key = || self.key_of_no_channel();
         if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
-            tracing::debug!(%error, "a socket can not linger");
+            let _span = span.as_ref().map(|span| span.enter());
+            tracing::debug!(%error, "it can not linger");
             return None;
         }
         let key = source.key()?;
@@ -98,35 +101,50 @@ impl Home {
     /// Something was reported under a key that is no channel's: it is that of one who lingers, or stale.
     #[cold]
     pub(super) fn read_on(&self, report: &Report) {
-        let outcome = match self.lingering.borrow_mut().sockets.get_mut(&report.key) {
-            Some(lingerer) => lingerer.read_on(self, report),
-            None => return,
+        // Not while it is borrowed: what a poller logs goes to the user's subscriber.
+        let Some(mut lingerer) = self.lingering.borrow_mut().sockets.remove(&report.key) else {
+            return;
         };
-        match outcome {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => tracing::debug!(%error, "while lingering"),
+        match lingerer.read_on(self, report) {
+            Ok(true) => {
+                let sockets = &mut self.lingering.borrow_mut().sockets;
+                sockets.insert(report.key, lingerer);
+            }
+            Ok(false) => self.end_lingering(lingerer, None),
+            Err(error) => self.end_lingering(lingerer, Some(&error)),
         }
-        self.let_go(report.key);
     }
 
     /// Closes one that lingers, if it still does.
     pub(super) fn let_go(&self, key: usize) {
-        let Some(gone) = self.lingering.borrow_mut().remove(key) else {
-            return;
-        };
-        self.forget_timer(gone.timer);
-        self.counters.bytes_in.add(gone.read as u64);
-        let _span = gone.span.as_ref().map(|span| span.enter());
-        drop(gone.source);
-        tracing::debug!(bytes_in = gone.read, "lingered");
-        self.resume_accepting();
+        let gone = self.lingering.borrow_mut().sockets.remove(&key);
+        if let Some(gone) = gone {
+            self.end_lingering(gone, None);
+        }
     }
 
-    /// Closes all that linger: their descriptors are needed.
+    /// Has the loop close all that linger: what is logged as they go is not for a method of a handle,
+    /// which calls nothing of the user's.
+    pub(crate) fn stop_lingering_soon(&self) {
+        if self.lingering.borrow().len() > 0 {
+            self.call_soon(Box::new(|home| home.stop_lingering()));
+        }
+    }
+
+    /// Closes all that linger: their descriptors are needed, or all is to be closed.
     pub(super) fn stop_lingering(&self) {
         let keys: Vec<usize> = self.lingering.borrow().sockets.keys().copied().collect();
         keys.into_iter().for_each(|key| self.let_go(key));
+    }
+
+    fn end_lingering(&self, gone: Lingerer, failed: Option<&io::Error>) {
+        self.forget_timer(gone.timer);
+        self.lingering.borrow_mut().forget_gone();
+        let _span = gone.span.as_ref().map(|span| span.enter());
+        drop(gone.source);
+        let error = failed.map(tracing::field::display);
+        tracing::debug!(bytes_in = gone.read, error, "lingered");
+        self.resume_accepting();
     }
 
     /// Closes all that linger: their loop is gone, and nothing is to be told.
@@ -146,16 +164,18 @@ impl Lingering {
         self.sockets.len()
     }
 
-    fn remove(&mut self, key: usize) -> Option<Lingerer> {
-        let gone = self.sockets.remove(&key)?;
+    pub(super) fn has(&self, key: usize) -> bool {
+        self.sockets.contains_key(&key)
+    }
+
+    /// Those that are gone count as long as they are behind one that is not.
+    fn forget_gone(&mut self) {
         let sockets = &self.sockets;
-        // Those that are gone already count as long as they are behind one that is not.
         for queue in [&mut self.ended, &mut self.refused] {
             while queue.front().is_some_and(|key| !sockets.contains_key(key)) {
                 queue.pop_front();
             }
         }
-        Some(gone)
     }
 }
 
@@ -176,6 +196,7 @@ impl Lingerer {
         match outcome {
             Ok(count) => {
                 self.read += count;
+                home.counters.bytes_in.add(count as u64);
                 if count == 0 || self.read >= MOST {
                     return Ok(false);
                 }

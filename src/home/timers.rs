@@ -166,7 +166,9 @@ impl Home {
             Task::Grace => {
                 finish();
                 for core in self.cores() {
-                    core.reset_on_close();
+                    if !core.own.get() {
+                        core.reset_on_close();
+                    }
                     core.end(Close::Shutdown);
                 }
                 // Of these everything was sent.
@@ -179,12 +181,13 @@ impl Home {
     pub(crate) fn pause_accepting(&self, core: &Rc<Core>, error: &io::Error) {
         told!(warn, %error, "accepting pauses");
         core.starved.set(true);
-        self.stop_lingering();
         self.accepting_paused.borrow_mut().push(Rc::clone(core));
         if self.accept_timer.get().is_none() {
             let timer = self.set_timer(ACCEPT_PAUSE, Task::Accept);
             self.accept_timer.set(Some(timer));
         }
+        // Last, for each that goes has accepting resumed.
+        self.stop_lingering();
     }
 
     pub(super) fn resume_accepting(&self) {

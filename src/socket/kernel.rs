@@ -169,6 +169,10 @@ impl Socket {
     }
 
     /// Whether it is a stream of bytes, with an end.
+    pub(super) fn can_be_reset(&self) -> bool {
+        matches!(self, Socket::Stream(_))
+    }
+
     pub(super) fn is_stream(&self) -> bool {
         match self {
             Socket::Stream(_) => true,

@@ -1,5 +1,4 @@
-//! The two sides of a channel: its calls on its socket, and what becomes of the one when the other has
-//! failed.
+//! A channel's calls on its socket, and what becomes of its one side when the other has failed.
 
 use std::io;
 use std::rc::Rc;
@@ -188,13 +187,10 @@ impl Core {
         if self.eof.get() || !is_over(&error) {
             return self.end(Close::from_io(error));
         }
-        if let Some(rare) = self.rare.get()
-            && !matches!(rare.borrow().output, Output::Same)
-        {
+        if self.has_own_output() {
             tracing::debug!(%error, "its output has nobody to go to");
-            let output = std::mem::replace(&mut rare.borrow_mut().output, Output::Failed);
-            drop(output);
-            return;
+            let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
+            return drop(output);
         }
         self.rarely(|rare| rare.send_error = Some(error));
     }
@@ -215,11 +211,22 @@ impl Core {
     }
 
     /// Shuts the sending side of its socket down and gives the socket up, watched as it is. `None`
-    /// when the connection is gone.
+    /// when the connection is gone, or its close can not destroy what was sent: only sockets are
+    /// reset, and only what was sent through the same one is lost by it.
     pub(crate) fn give_up_socket(&self) -> Option<Source> {
         let mut source = self.source.borrow_mut();
-        source.as_ref()?.socket().shutdown_write().ok()?;
+        let socket = source.as_ref()?.socket();
+        if self.has_own_output() || !socket.can_be_reset() {
+            return None;
+        }
+        socket.shutdown_write().ok()?;
         source.take()
+    }
+
+    /// Whether its output goes, or went, elsewhere than where its input comes from.
+    fn has_own_output(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| !matches!(rare.borrow().output, Output::Same))
     }
 
     /// Gives it the socket of the attempt that has come up, or takes the one that it has.
@@ -246,11 +253,11 @@ impl Core {
             && let Output::Apart(output) = &mut rare.borrow_mut().output
         {
             // One key for both: a new one for the one would make that of the other stale.
-            let key = || home.registry.borrow_mut().shared_poll_key(self.id.get());
+            let key = || home.shared_poll_key(self.id.get());
             source.watch(&home.poller, interest.only_read(), key)?;
             return output.watch(&home.poller, interest.only_write(), key);
         }
-        let key = || home.registry.borrow_mut().poll_key(self.id.get());
+        let key = || home.poll_key(self.id.get());
         source.watch(&home.poller, interest, key)
     }
 

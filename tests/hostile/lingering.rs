@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use asynchat::{Chat, Deadlines, EventLoop, Limits, Server};
 
-use crate::common::{Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until};
+use crate::common::{DEADLINE, Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until};
 use crate::stage;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -116,8 +116,28 @@ fn lingering_does_not_hold_a_shutdown_up() {
 }
 
 #[test]
-fn a_new_connection_is_served_while_others_linger() {
+fn a_close_of_all_gives_up_what_lingers() {
     let (event_loop, peer) = lingering(LONG);
+    event_loop.close_all();
+    run_to_end(&event_loop);
+    drop(peer);
+}
+
+#[test]
+fn what_lingers_ends_with_its_loop() {
+    let (event_loop, mut peer) = lingering(LONG);
+    drop(event_loop);
+    peer.stream.set_nonblocking(false).unwrap();
+    // The first is answered with a reset, and one that comes after that fails.
+    let started = std::time::Instant::now();
+    while peer.stream.write(b"nobody reads this\r\n").is_ok() {
+        assert!(started.elapsed() < DEADLINE, "somebody takes it");
+    }
+}
+
+#[test]
+fn a_new_connection_is_served_while_others_linger() {
+    let (event_loop, mut peer) = lingering(LONG);
     let listener = event_loop
         .listen("127.0.0.1:0", |chat: Chat| {
             move |line: &[u8]| {
@@ -129,6 +149,11 @@ fn a_new_connection_is_served_while_others_linger() {
     let mut next = Peer::connect(addr_of(&listener));
     next.send("hello\r\n");
     next.expect(&event_loop, "hello");
+    // It has the place that the one who lingers had, and not its events.
+    peer.send("nobody reads this\r\n");
+    idle(&event_loop);
+    next.send("are you there?\r\n");
+    next.expect(&event_loop, "are you there?");
     assert_eq!(event_loop.len(), 3);
     drop(peer);
     run_until(&event_loop, || event_loop.len() == 2);

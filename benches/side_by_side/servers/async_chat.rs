@@ -16,7 +16,12 @@ impl AsyncChat for Echo {
 
 pub fn serve() -> Result {
     let listener = Server::new("127.0.0.1:0")
-        .limits(Limits::default().record(super::MAX_LINE))
+        // All clients are this machine.
+        .limits(
+            Limits::default()
+                .record(super::MAX_LINE)
+                .per_address(Limits::UNLIMITED),
+        )
         .listen(|chat| Echo { chat })?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     super::announce(addr.ok_or("it listens")?);

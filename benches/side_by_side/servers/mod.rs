@@ -3,6 +3,8 @@
 
 mod async_chat;
 mod echo;
+#[cfg(target_os = "linux")]
+mod epoll_loop;
 mod mio_loop;
 mod polling_loop;
 mod python;
@@ -22,7 +24,7 @@ pub use versions::versions;
 const READ: usize = 64 * 1024;
 
 /// The longest line, where a bound can be set.
-const MAX_LINE: usize = 64 * 1024;
+pub const MAX_LINE: usize = 64 * 1024;
 
 /// The one that the others are compared with.
 pub const REFERENCE: &str = "polling";
@@ -40,7 +42,7 @@ enum Start {
     Python(&'static str, &'static str),
 }
 
-pub const ALL: [Server; 6] = [
+pub const ALL: &[Server] = &[
     Server {
         name: "asynchat",
         about: "this crate: `AsyncChat`",
@@ -50,6 +52,12 @@ pub const ALL: [Server; 6] = [
         name: REFERENCE,
         about: "a loop by hand on `polling`, level-triggered",
         start: Start::Here(polling_loop::serve),
+    },
+    #[cfg(target_os = "linux")]
+    Server {
+        name: "epoll",
+        about: "a loop by hand on epoll, level-triggered",
+        start: Start::Here(epoll_loop::serve),
     },
     Server {
         name: "mio",
@@ -72,6 +80,11 @@ pub const ALL: [Server; 6] = [
         start: Start::Python("asyncio_echo.py", "asyncio"),
     },
 ];
+
+/// What `--only` takes.
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|server| server.name).collect()
+}
 
 impl Server {
     /// The command that starts it; `None` if this machine has not got what it needs.

@@ -1,5 +1,5 @@
-//! By hand on `polling`, level-triggered: the least that a loop can do, and what the others are
-//! compared with.
+//! By hand on `polling`, level-triggered: the least that a loop can do which works everywhere, and
+//! what the others are compared with.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};

@@ -14,7 +14,7 @@ pub fn versions() -> String {
         .iter()
         .map(|name| format!("{name} {}", locked(&lock, name).unwrap_or("unknown")))
         .collect();
-    for server in &ALL {
+    for server in ALL {
         if let Some(version) = server.modules().and_then(python::version)
             && !versions.contains(&version)
         {

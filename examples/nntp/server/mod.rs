@@ -5,8 +5,8 @@
 //! `commands/` (the table of commands, then a file for each family),
 //! `conduct.rs` (when it hangs up), `spool.rs` and `article.rs` (what is
 //! served), `incoming.rs`, `admission.rs` and `store.rs` (the way of a post),
-//! `complaint.rs` (what the log says of a disk that fails), and the small languages of the protocol: `wildmat.rs`, `range.rs`,
-//! `date.rs`, `head.rs`.
+//! `complaint.rs` (what the log says of a disk that fails), and the small languages of the
+//! protocol: `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`.
 
 // In a program `pub` is what a module offers its neighbours.
 #![allow(unreachable_pub)]
