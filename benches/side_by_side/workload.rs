@@ -58,7 +58,7 @@ impl FromStr for Workload {
             return Err(format!("that is more than {MOST} bytes under way"));
         }
         Ok(Workload {
-            name: format!("{connections} connections, {barrage} in flight, {line} bytes"),
+            name: format!("connections: {connections}, in flight: {barrage}, bytes: {line}"),
             connections,
             barrage,
             line,

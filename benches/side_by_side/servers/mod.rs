@@ -24,7 +24,7 @@ pub use versions::versions;
 const READ: usize = 64 * 1024;
 
 /// The longest line, where a bound can be set.
-pub const MAX_LINE: usize = 64 * 1024;
+pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// The one that the others are compared with.
 pub const REFERENCE: &str = "polling";
