@@ -189,9 +189,12 @@ impl Lingerer {
     /// Reads once; says whether there may be more to come.
     fn read_on(&mut self, home: &Home, report: &Report) -> io::Result<bool> {
         self.source.reported();
+        let socket = self.source.socket();
+        if report.ready.urgent {
+            socket.drop_out_of_band();
+        }
         let mut buffer = home.lend_read_buffer();
-        // That also takes the urgent byte out of the way, if there is one.
-        let outcome = self.source.socket().recv(&mut buffer);
+        let outcome = socket.recv(&mut buffer);
         home.return_read_buffer(buffer);
         match outcome {
             Ok(count) => {

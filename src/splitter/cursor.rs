@@ -276,7 +276,7 @@ impl Lines {
     /// search for it. `None` says nothing, but that the splitter has to look closer.
     #[inline]
     pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        let Some(lf) = memchr(b'\n', input) else {
+        let Some(lf) = lf_in(input) else {
             scanned(input.len());
             self.in_vain = true;
             return None;
@@ -290,6 +290,27 @@ impl Lines {
         *input = rest;
         Some(line)
     }
+}
+
+/// Where the first LF is. That of most lines is near: eight bytes at a time take less than `memchr`
+/// does to set up.
+#[inline]
+fn lf_in(hay: &[u8]) -> Option<usize> {
+    const NEAR: usize = 64;
+    const EACH: u64 = u64::MAX / 0xff;
+    const LF: u64 = EACH * 0x0a;
+    let Some((near, far)) = hay.split_at_checked(NEAR) else {
+        return memchr(b'\n', hay);
+    };
+    for (n, word) in near.as_chunks::<8>().0.iter().enumerate() {
+        // Where it has an LF this has a zero byte; the lowest such is found, and no other before it.
+        let zero = u64::from_le_bytes(*word) ^ LF;
+        let found = zero.wrapping_sub(EACH) & !zero & (EACH << 7);
+        if found != 0 {
+            return Some(n * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    memchr(b'\n', far).map(|lf| lf + NEAR)
 }
 
 /// Where the first LF, or CR LF, begins, and its length.
