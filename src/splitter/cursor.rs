@@ -359,3 +359,23 @@ fn scanned(_bytes: usize) {
 thread_local! {
     pub(super) static SCANNED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_lf_is_found_wherever_it_is() {
+        // What differs from LF in one bit, or makes a subtraction borrow.
+        for filling in [0x00, 0x0b, 0x09, 0x8a, 0x4a, 0x0d, 0x7f, 0xff] {
+            for len in 0..150 {
+                let mut hay = vec![filling; len];
+                assert_eq!(lf_in(&hay), None);
+                for at in (0..len).rev() {
+                    hay[at] = b'\n';
+                    assert_eq!(lf_in(&hay), Some(at), "{filling:#x}, {len}");
+                }
+            }
+        }
+    }
+}
