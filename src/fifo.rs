@@ -215,12 +215,12 @@ impl Fifo {
     /// What it holds against the output limit: its bytes, and where there are many, [`COPIED`] for
     /// each producer and hook, since these hold something, too.
     pub fn weight(&self) -> usize {
-        let holds = |item: &&Item| matches!(item, Item::Producer(_) | Item::Hook(_));
-        let many = match self.rest.len() > MANY {
-            true => self.rest.iter().filter(holds).count(),
+        let callable = match self.rest.len() > MANY {
+            true => self.rest.callable(),
             false => 0,
         };
-        self.queued().saturating_add(many.saturating_mul(COPIED))
+        self.queued()
+            .saturating_add(callable.saturating_mul(COPIED))
     }
 
     /// Sees anew how far the head takes plain pushes.
@@ -250,6 +250,12 @@ impl Fifo {
     /// Bytes queued and not yet sent. What a producer has yet to make does not count.
     pub fn queued(&self) -> usize {
         self.at_hand() + self.behind
+    }
+
+    /// How many bytes of memory the queue keeps for what is at hand, sent or not.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.head.capacity() + self.behind
     }
 
     /// Whether there is anything to do: bytes to send, a producer to ask, a mark to act on.
@@ -344,14 +350,15 @@ impl Fifo {
         self.head.len() - self.sent
     }
 
-    /// What the front of the queue calls for, with `budget` bytes left to send.
-    fn front(&mut self, budget: usize) -> Front {
-        let front = self.look(budget);
+    /// What the front of the queue calls for, with `budget` bytes left to send. No producer is asked
+    /// and no hook called unless `may_call` says so.
+    fn front(&mut self, budget: usize, may_call: bool) -> Front {
+        let front = self.look(budget, may_call);
         self.settle();
         front
     }
 
-    fn look(&mut self, budget: usize) -> Front {
+    fn look(&mut self, budget: usize, may_call: bool) -> Front {
         loop {
             if self.at_hand() >= budget {
                 return Front::Send;
@@ -377,6 +384,13 @@ impl Fifo {
                 Item::Small(data) => {
                     self.rest.push_front(Item::Large(data.into()));
                     return Front::Send;
+                }
+                Item::Producer(_) | Item::Hook(_) if !may_call && !self.parked => {
+                    self.rest.push_front(item);
+                    return match nothing_before {
+                        true => Front::NoCalls,
+                        false => Front::Send,
+                    };
                 }
                 // Not into memory what is over the mark already, for a peer that takes nothing.
                 Item::Producer(producer)
@@ -492,6 +506,9 @@ impl Fifo {
         if self.sent == self.head.len() {
             self.head.clear();
             self.sent = 0;
+        } else {
+            // A producer may fill the head as fast as it is sent, so that it is never empty.
+            self.compact();
         }
         while sent > 0 {
             let mut data = match self.rest.pop_front() {
@@ -532,5 +549,7 @@ enum Front {
     ShutdownWrite,
     Close(Close),
     Parked,
+    /// A producer or a hook, which may not be called in this turn any more.
+    NoCalls,
     Drained,
 }

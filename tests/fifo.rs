@@ -475,3 +475,155 @@ fn a_spent_budget_is_exact() {
     assert!(matches!(pump(&fifo, &mut sink, 65_536), Ok(Pumped::Spent)));
     assert_eq!((sink.0.len(), fifo.borrow().queued()), (65_536, 34_464));
 }
+
+/// Yields chunks of one size, so many times.
+struct Repeats {
+    chunk: usize,
+    times: usize,
+    asked: Rc<Cell<usize>>,
+}
+
+impl Producer for Repeats {
+    fn more(&mut self, _budget: usize) -> io::Result<More> {
+        self.asked.set(self.asked.get() + 1);
+        if self.times == 0 {
+            return Ok(More::Done);
+        }
+        self.times -= 1;
+        Ok(More::Chunk(vec![b'x'; self.chunk].into()))
+    }
+}
+
+/// A socket that takes all it is offered, or so much at a time.
+struct Takes(usize);
+
+impl Sink for Takes {
+    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        Ok(offered.min(self.0))
+    }
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+fn repeats(fifo: &RefCell<Fifo>, chunk: usize, times: usize) -> Rc<Cell<usize>> {
+    let asked = Rc::new(Cell::new(0));
+    let producer = Repeats {
+        chunk,
+        times,
+        asked: Rc::clone(&asked),
+    };
+    let refused = fifo.borrow_mut().push(Item::Producer(Box::new(producer)));
+    assert!(refused.is_none());
+    asked
+}
+
+/// 600 MB through a queue that never became empty left 558 MB in it.
+#[test]
+fn what_is_sent_is_released_though_the_queue_is_never_empty() {
+    let fifo = RefCell::new(Fifo::new(65_536));
+    repeats(&fifo, 600, 20_000);
+    let mut most = 0;
+    // The kernel takes a little less than the producer makes, so that something is always left.
+    while !matches!(
+        pump(&fifo, &mut Takes(30_000), 65_536).unwrap(),
+        Pumped::Drained
+    ) {
+        most = most.max(fifo.borrow().memory());
+    }
+    assert!(most <= 4 * 65_536, "{most} bytes");
+}
+
+#[test]
+fn what_is_sent_is_released_though_a_turn_sends_less_than_is_queued() {
+    let fifo = RefCell::new(Fifo::new(65_536));
+    fifo.borrow_mut().push_slice(&[b'x'; 20_000]);
+    for _ in 0..1000 {
+        fifo.borrow_mut().push_slice(&[b'x'; 4096]);
+        pump(&fifo, &mut Takes(usize::MAX), 4096).unwrap();
+        assert_eq!(fifo.borrow().queued(), 20_000);
+        let memory = fifo.borrow().memory();
+        assert!(memory <= 4 * 20_000, "{memory} bytes");
+    }
+}
+
+/// What a producer or a hook costs is not in the bytes that it yields.
+#[test]
+fn a_turn_calls_producers_and_hooks_64_times_at_most() {
+    let fifo = RefCell::new(Fifo::new(65_536));
+    let asked = repeats(&fifo, 512, 1000);
+    assert!(matches!(
+        pump(&fifo, &mut Takes(usize::MAX), 65_536),
+        Ok(Pumped::Spent)
+    ));
+    assert_eq!(asked.take(), 64);
+
+    // A hook that queues the next one.
+    fn queue(fifo: &Rc<RefCell<Fifo>>, calls: &Rc<Cell<usize>>) {
+        let (next, count) = (Rc::clone(fifo), Rc::clone(calls));
+        let hook = move || {
+            count.set(count.get() + 1);
+            queue(&next, &count);
+        };
+        assert!(fifo.borrow_mut().push(Item::Hook(Box::new(hook))).is_none());
+    }
+    let (fifo, calls) = (Rc::new(RefCell::new(Fifo::new(65_536))), Rc::default());
+    queue(&fifo, &calls);
+    for turn in 1..5 {
+        assert!(matches!(
+            pump(&fifo, &mut Takes(usize::MAX), 65_536),
+            Ok(Pumped::Spent)
+        ));
+        assert_eq!(calls.get(), turn * 64);
+    }
+    let discarded = fifo.borrow_mut().discard();
+    drop(discarded);
+}
+
+#[test]
+fn an_empty_chunk_or_a_second_short_one_ends_the_asking_of_the_turn() {
+    for (chunk, calls) in [(0, 1), (1, 2), (511, 2), (512, 64)] {
+        let fifo = RefCell::new(Fifo::new(65_536));
+        let asked = repeats(&fifo, chunk, 1000);
+        let sent = fifo.borrow().queued();
+        assert!(matches!(
+            pump(&fifo, &mut Takes(usize::MAX), 65_536),
+            Ok(Pumped::Spent)
+        ));
+        assert_eq!(
+            (asked.take(), fifo.borrow().queued()),
+            (calls, sent),
+            "{chunk}"
+        );
+    }
+}
+
+/// A short chunk is often a producer's last: small files, one after another, share a write.
+#[test]
+fn short_producers_one_after_another_share_a_turn() {
+    let fifo = RefCell::new(Fifo::new(65_536));
+    let asked: Vec<_> = (0..20).map(|_| repeats(&fifo, 12, 1)).collect();
+    assert!(matches!(
+        pump(&fifo, &mut Takes(usize::MAX), 65_536),
+        Ok(Pumped::Drained)
+    ));
+    assert!(asked.iter().all(|asked| asked.get() == 2));
+}
+
+/// Above the mark the weight is looked at with every push.
+#[test]
+fn the_weight_of_many_producers_is_counted_as_they_come_and_go() {
+    let fifo = RefCell::new(Fifo::new(65_536));
+    for _ in 0..100 {
+        repeats(&fifo, 1, 1);
+    }
+    assert_eq!(fifo.borrow().weight(), 100 * 4096);
+    pump(&fifo, &mut Takes(usize::MAX), 65_536).unwrap();
+    assert_eq!(fifo.borrow().weight(), 68 * 4096);
+    let discarded = fifo.borrow_mut().discard();
+    assert_eq!((discarded.len(), fifo.borrow().weight()), (68, 0));
+}

@@ -7,47 +7,72 @@ use super::Item;
 
 /// A deque that is allocated at its first use.
 #[derive(Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "three words less in every connection"
-)]
-pub(super) struct Items(Option<Box<VecDeque<Item>>>);
+pub(super) struct Items(Option<Box<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    items: VecDeque<Item>,
+    /// How many of them are producers and hooks. Counted as they come and go: the output limit looks
+    /// at it with every push above the mark.
+    callable: usize,
+}
 
 impl Items {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|items| items.is_empty())
+        self.0.as_ref().is_none_or(|inner| inner.items.is_empty())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |items| items.len())
+        self.0.as_ref().map_or(0, |inner| inner.items.len())
+    }
+
+    /// How many are producers and hooks.
+    pub(super) fn callable(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.callable)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Item> {
-        self.0.as_deref().into_iter().flatten()
+        self.0.iter().flat_map(|inner| &inner.items)
     }
 
     pub(super) fn front(&self) -> Option<&Item> {
-        self.0.as_ref()?.front()
+        self.0.as_ref()?.items.front()
     }
 
+    /// The last one, to add to.
     pub(super) fn back_mut(&mut self) -> Option<&mut Item> {
-        self.0.as_mut()?.back_mut()
+        self.0.as_mut()?.items.back_mut()
     }
 
     pub(super) fn push_back(&mut self, item: Item) {
-        self.0.get_or_insert_default().push_back(item);
+        let inner = self.0.get_or_insert_default();
+        inner.callable += usize::from(item.is_callable());
+        inner.items.push_back(item);
     }
 
     pub(super) fn push_front(&mut self, item: Item) {
-        self.0.get_or_insert_default().push_front(item);
+        let inner = self.0.get_or_insert_default();
+        inner.callable += usize::from(item.is_callable());
+        inner.items.push_front(item);
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Item> {
-        self.0.as_mut()?.pop_front()
+        let inner = self.0.as_mut()?;
+        let item = inner.items.pop_front()?;
+        inner.callable -= usize::from(item.is_callable());
+        Some(item)
     }
 
     pub(super) fn take(&mut self) -> VecDeque<Item> {
-        self.0.take().map_or_else(VecDeque::new, |items| *items)
+        self.0
+            .take()
+            .map_or_else(VecDeque::new, |inner| inner.items)
+    }
+}
+
+impl Item {
+    fn is_callable(&self) -> bool {
+        matches!(self, Item::Producer(_) | Item::Asked | Item::Hook(_))
     }
 }

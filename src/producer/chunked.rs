@@ -95,7 +95,8 @@ impl<P: Producer> Producer for ChunkedProducer<P> {
                 return Ok(More::Done);
             }
             match self.producer.more(budget)? {
-                More::Chunk(data) if data.is_empty() => {}
+                // No chunk: an empty one ends the body.
+                More::Chunk(data) if data.is_empty() => return Ok(More::Chunk(data)),
                 More::Chunk(data) => {
                     self.size = format!("{:x}\r\n", data.len()).into();
                     self.data = data;

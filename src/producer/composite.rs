@@ -1,7 +1,12 @@
 use std::collections::VecDeque;
 use std::io;
 
+use bytes::Bytes;
+
 use super::{More, Producer};
+
+/// How many producers one call asks: each is the user's code.
+const ASKED: usize = 64;
 
 /// Several producers as one, each asked until it is done and dropped before the next one's turn.
 ///
@@ -21,6 +26,7 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(65504)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+/// One call of `more` asks at most 64 of them, which only matters where many have nothing to say.
 #[derive(Default)]
 pub struct CompositeProducer {
     producers: VecDeque<Box<dyn Producer>>,
@@ -42,12 +48,15 @@ impl CompositeProducer {
 
 impl Producer for CompositeProducer {
     fn more(&mut self, budget: usize) -> io::Result<More> {
-        while let Some(first) = self.producers.front_mut() {
-            match first.more(budget)? {
-                More::Done => self.producers.pop_front(),
-                other => return Ok(other),
+        for _ in 0..ASKED {
+            let Some(first) = self.producers.front_mut() else {
+                return Ok(More::Done);
             };
+            match first.more(budget)? {
+                More::Done => drop(self.producers.pop_front()),
+                other => return Ok(other),
+            }
         }
-        Ok(More::Done)
+        Ok(More::Chunk(Bytes::new()))
     }
 }

@@ -99,6 +99,7 @@ impl<P: Producer> Producer for DotStuffer<P> {
                 return Ok(More::Done);
             }
             match self.producer.more(budget)? {
+                More::Chunk(chunk) if chunk.is_empty() => return Ok(More::Chunk(chunk)),
                 More::Chunk(chunk) => self.raw = chunk,
                 More::Pending => return Ok(More::Pending),
                 More::Done => {

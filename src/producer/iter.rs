@@ -10,11 +10,17 @@ use super::{More, Producer};
 /// slice in a gathered write.
 const LARGE: usize = 4 * 1024;
 
+/// How many items one call of `more` takes from its iterator. The iterator is the user's code, and
+/// may work long for little output: a filter over a large table, for one.
+const ITEMS: usize = 64;
+
 /// The items of an iterator, one after the other, with nothing in between.
 ///
 /// Small items are gathered up to the budget, so that a thousand of them cost one write; items of
 /// 4 KiB and more are not copied. The iterator is advanced by the loop, no further than the budget
-/// needs, so it may compute its items or look them up, as long as it does not block.
+/// needs and by at most 64 items in a call, so it may compute its items or look them up, as long as
+/// it does not block. An iterator that has to skip much between two items (a filter) should yield
+/// empty items meanwhile, so that other connections get their turn.
 ///
 /// ```
 /// use asynchat::{IterProducer, More, Producer};
@@ -46,8 +52,13 @@ impl<I: Iterator<Item: Into<Bytes>>> IterProducer<I> {
 impl<I: Iterator<Item: Into<Bytes>>> Producer for IterProducer<I> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let budget = budget.max(1);
+        let mut taken = 0;
         while self.buffer.len() < budget {
             if self.item.is_empty() {
+                if taken == ITEMS {
+                    return Ok(More::Chunk(self.buffer.split().freeze()));
+                }
+                taken += 1;
                 match self.items.next() {
                     Some(item) => self.item = item.into(),
                     None => break,
@@ -68,7 +79,8 @@ impl<I: Iterator<Item: Into<Bytes>>> Producer for IterProducer<I> {
     }
 }
 
-/// The items of an iterator as lines, each followed by CRLF, gathered up to the budget.
+/// The items of an iterator as lines, each followed by CRLF, gathered up to the budget and at most
+/// 64 in a call.
 ///
 /// An item is one line: a CR or LF inside it is an [`InvalidInput`](io::ErrorKind::InvalidInput)
 /// error, told when the lines before it have been produced. It would let whoever wrote the item
@@ -111,7 +123,9 @@ impl<I: Iterator<Item: AsRef<[u8]>>> LinesProducer<I> {
 impl<I: Iterator<Item: AsRef<[u8]>>> Producer for LinesProducer<I> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let budget = budget.max(1);
-        while self.buffer.len() < budget && !self.refused {
+        let mut taken = 0;
+        while self.buffer.len() < budget && taken < ITEMS && !self.refused {
+            taken += 1;
             let Some(line) = self.lines.next() else {
                 break;
             };

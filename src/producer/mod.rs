@@ -66,6 +66,10 @@ pub trait Producer {
     /// take 0 as 1). To hand over more is legal, and wasteful: the queue keeps what does not fit, in
     /// memory, until there is room.
     ///
+    /// It is called at most 64 times in a turn, hooks of the same connection included, and the loop
+    /// waits for it: a call should take no longer than other connections can wait, some 100
+    /// microseconds.
+    ///
     /// It is not called again after it returned [`More::Done`] or an error.
     ///
     /// # Errors
@@ -78,8 +82,10 @@ pub trait Producer {
 /// What a [`Producer`] answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum More {
-    /// Bytes to send. An empty chunk is skipped, and the producer is asked again at once: it is no
-    /// way to wait, use [`Pending`](More::Pending) for that.
+    /// Bytes to send. An empty chunk, or a second chunk in a row of fewer than 512 bytes where more was
+    /// asked for, ends the asking in this turn: the other connections come first, then the producer is
+    /// asked again. An empty chunk is how a producer that searches says that it has found nothing yet.
+    /// It is no way to wait, for the loop does not sleep: use [`Pending`](More::Pending) for that.
     Chunk(Bytes),
     /// Nothing now, more later. The queue rests, along with all that was pushed behind this producer,
     /// until `Chat::resume_producing` is called.

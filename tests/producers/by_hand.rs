@@ -175,11 +175,53 @@ fn an_endless_iterator_is_asked_for_a_budget_only() {
         asked.set(asked.get() + 1);
         "0123456789"
     }));
-    assert!(matches!(producer.more(1000).unwrap(), More::Chunk(chunk) if chunk.len() == 1000));
-    assert_eq!(asked.get(), 100);
+    assert!(matches!(producer.more(500).unwrap(), More::Chunk(chunk) if chunk.len() == 500));
+    assert_eq!(asked.get(), 50);
 
     let mut producer = LinesProducer::new(std::iter::repeat("12345678"));
-    assert!(matches!(producer.more(995).unwrap(), More::Chunk(chunk) if chunk.len() == 995));
+    assert!(matches!(producer.more(495).unwrap(), More::Chunk(chunk) if chunk.len() == 495));
+}
+
+/// An iterator that filters a large table works for each item, whether it yields bytes or not.
+#[test]
+fn an_iterator_is_asked_for_64_items_in_a_call() {
+    let asked = Rc::new(Cell::new(0));
+    let items = |item: &'static str| {
+        let asked = Rc::clone(&asked);
+        std::iter::repeat_with(move || {
+            asked.set(asked.get() + 1);
+            item
+        })
+    };
+    assert!(matches!(
+        IterProducer::new(items("")).more(65_536).unwrap(),
+        More::Chunk(chunk) if chunk.is_empty()
+    ));
+    assert_eq!(asked.take(), 64);
+    let chunk = IterProducer::new(items("0123456789")).more(65_536).unwrap();
+    assert!(matches!(chunk, More::Chunk(chunk) if chunk.len() == 640));
+    assert_eq!(asked.take(), 64);
+    let chunk = LinesProducer::new(items("")).more(65_536).unwrap();
+    assert!(matches!(chunk, More::Chunk(chunk) if chunk.len() == 128));
+    assert_eq!(asked.take(), 64);
+}
+
+/// A producer that yields empty chunks for ever must not keep those around it in a loop of their own.
+#[test]
+fn empty_chunks_pass_through_what_wraps_a_producer() {
+    struct Empty;
+    impl Producer for Empty {
+        fn more(&mut self, _budget: usize) -> io::Result<More> {
+            Ok(More::Chunk(Bytes::new()))
+        }
+    }
+    let is_empty = |more: io::Result<More>| more.unwrap() == More::Chunk(Bytes::new());
+    assert!(is_empty(ChunkedProducer::new(Empty).more(1000)));
+    assert!(is_empty(DotStuffer::new(Empty).more(1000)));
+    let nothing = || Box::new(Bytes::new()) as Box<dyn Producer>;
+    let mut many = CompositeProducer::new((0..100).map(|_| nothing()));
+    assert!(is_empty(many.more(1000)));
+    assert_eq!(many.more(1000).unwrap(), More::Done);
 }
 
 #[test]
