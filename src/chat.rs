@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::channel::Channel;
 use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
-use crate::fifo::Item;
+use crate::fifo::{COPIED, Item};
 use crate::home::drop_each;
 use crate::limits::Limits;
 use crate::producer::Producer;
@@ -225,14 +225,14 @@ impl Chat {
         // Converted before, and dropped after, the queue is borrowed: both may be user code.
         let data = data.into();
         let full = self.core().out.borrow_mut().push_bytes(&data);
-        self.core().pushed(full);
+        self.core().pushed(full, data.len());
     }
 
     /// Queues a copy of `data`, in a buffer that it shares with what is pushed before and after.
     #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {
         let full = self.core().out.borrow_mut().push_slice(data);
-        self.core().pushed(full);
+        self.core().pushed(full, data.len());
     }
 
     /// Queues a copy of these pieces, one after another: a reply put together where it is queued, for
@@ -246,7 +246,8 @@ impl Chat {
     #[inline(always)]
     pub fn push_slices(&self, parts: &[&[u8]]) {
         let full = self.core().out.borrow_mut().push_slices(parts);
-        self.core().pushed(full);
+        self.core()
+            .pushed(full, parts.iter().map(|part| part.len()).sum());
     }
 
     /// Queues formatted text, so that `write!(chat, "211 {count}\r\n")` works: nothing to import,
@@ -389,56 +390,68 @@ impl Chat {
             let mut out = core.out.borrow_mut();
             (out.push(item), out.is_full())
         };
-        match refused {
-            Some(item) => core.drop_later(VecDeque::from([item])),
-            None => core.pushed(full),
+        if let Some(item) = refused {
+            core.drop_later(VecDeque::from([item]));
         }
+        core.pushed(full, COPIED);
     }
 }
 
 impl Core {
     pub(crate) fn close_when_done(self: &Rc<Self>, why: Close) {
         // Nothing can be sent any more: it is done.
-        if let Some(error) = self.take_send_error() {
-            return self.end(Close::from_io(error));
-        }
         if self.has_lost_output() {
             return self.end(why);
         }
-        if self.out.borrow_mut().push(Item::Close(why)).is_none() {
-            self.chat.closing.set(true);
-            // What is not complete by now never will be.
-            self.time(|clocks, _| clocks.record_over());
-            self.attention.set(true);
-            self.touch();
+        if self.end_with_send_error() {
+            return;
         }
+        if self.out.borrow_mut().push(Item::Close(why)).is_none() {
+            self.closes_when_done();
+        }
+    }
+
+    /// Its close is queued.
+    pub(crate) fn closes_when_done(self: &Rc<Self>) {
+        self.chat.closing.set(true);
+        // What is not complete by now never will be.
+        self.time(|clocks, _| clocks.record_over());
+        self.attention.set(true);
+        self.touch();
     }
 
     /// Has the loop send what was pushed, and stops the session if that was too much.
     #[inline]
-    fn pushed(self: &Rc<Self>, full: bool) {
+    fn pushed(self: &Rc<Self>, full: bool, weight: usize) {
         if full {
-            self.choke();
+            self.choke(weight);
         }
         self.touch();
     }
 
     /// More is queued than the peer takes, or than there is room for beside the input that waits.
     #[cold]
-    fn choke(self: &Rc<Self>) {
+    fn choke(self: &Rc<Self>, pushed: usize) {
         self.attention.set(true);
-        if !self.out.borrow().is_over() {
+        if self.chat.closing.get() || !self.out.borrow().is_over() {
             return;
         }
         self.chat.choked.set(true);
         self.time(Clocks::pause);
-        let (queued, limit) = (
-            self.out.borrow().weight(),
-            self.limit(|limits| limits.output),
-        );
-        if queued > limit {
+        if self.has_failed_sending() {
+            return;
+        }
+        // A session's own replies are bounded by the mark: it gets no other record before they are
+        // sent. What others push to it (a broadcast, a timer) is not. A single push of any size is
+        // accepted while the queue is within the limit, since whoever makes it has it in memory.
+        if self.has_turn.get() {
+            return self.out.borrow_mut().exempt();
+        }
+        let before = self.out.borrow().excess().saturating_sub(pushed);
+        let limit = self.limit(|limits| limits.output);
+        if before > limit {
             let id = self.id.get();
-            told!(warn, queued, limit, %id, "the peer does not read");
+            told!(warn, queued = before, limit, %id, "the peer does not read");
             self.end(Close::OutputLimit);
         }
     }
@@ -451,7 +464,7 @@ impl Core {
 
     /// Has the loop drop what holds things of the user's: their destructors are user code, which
     /// no method of a handle runs.
-    fn drop_later(&self, discarded: VecDeque<Item>) {
+    pub(crate) fn drop_later(&self, discarded: VecDeque<Item>) {
         if discarded.is_empty() {
             return;
         }

@@ -9,7 +9,7 @@ use crate::chat::{AsyncChat, Chat, Eof, Overflow};
 use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, SLACK, Sink, pump};
-use crate::home::{Home, drop_each};
+use crate::home::Home;
 use crate::splitter::{Event, Splitter};
 use crate::state::Core;
 use crate::timer::TimerId;
@@ -240,6 +240,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
 
     /// Keeps what could not be parsed in this turn, behind what has to be parsed again.
     fn keep(&mut self, core: &Rc<Core>, mut rest: Backlog) {
+        core.has_backlog.set(false);
         if core.is_ending() || core.chat.closing.get() {
             self.backlog = None;
             core.held.set(false);
@@ -250,6 +251,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         }
         if rest.parsed < rest.data.len() {
             core.held.set(true);
+            core.has_backlog.set(true);
             self.backlog = Some(Box::new(rest));
         }
     }
@@ -276,8 +278,8 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     }
 
     fn end_of_input(&mut self, core: &Rc<Core>) -> Result {
-        if let Some(error) = core.take_send_error() {
-            core.end(Close::from_io(error));
+        // Of two descriptors, the end of the input is one that its session is to hear of.
+        if !core.has_lost_output() && core.end_with_send_error() {
             return Ok(());
         }
         // From here on it is for the session and its queue to say when it closes.
@@ -385,7 +387,11 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         core.out.borrow_mut().set_beside(beside(self.left()));
         match pump(&core.out, &mut ToSocket(&core), budget.max(1)) {
             Ok(Pumped::Closed(why)) => {
-                core.lingers.set(true);
+                // What breaks off must not look complete.
+                match core.out.borrow().is_cut() {
+                    true => core.reset_on_close(),
+                    false => core.lingers.set(true),
+                }
                 core.end(why);
             }
             Ok(_) => {}
@@ -393,23 +399,21 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
                 return Err(Error::from(error).context("a producer failed"));
             }
             Err(PumpError::Sink(error)) if core.chat.closing.get() => {
-                core.end(Close::from_io(error));
+                let of_handler = core
+                    .failed
+                    .get()
+                    .then(|| core.out.borrow_mut().take_close());
+                let of_sink = || Close::from_io(error);
+                core.end(of_handler.flatten().unwrap_or_else(of_sink));
             }
-            Err(PumpError::Sink(error)) => {
-                core.fail_sending(error);
-                let mut out = core.out.borrow_mut();
-                let lost = out.discard();
-                out.seal();
-                drop(out);
-                drop_each(lost);
-            }
+            Err(PumpError::Sink(error)) => core.fail_sending(error),
         }
         self.trim(&core);
         let idle = core.out.borrow_mut().reclaim();
         if let Some(home) = core.home() {
             home.spare_output.take_back(idle);
         }
-        if core.is_relieved() && !core.is_ending() {
+        if core.is_relieved() && !core.is_ending() && !core.failed.get() {
             core.chat.choked.set(false);
             if let Some(from) = core.piped_to() {
                 from.touch();
@@ -458,7 +462,7 @@ impl Sink for ToSocket<'_> {
 /// answers, or for the queue that a pipe leads to.
 fn is_held_up(core: &Core, waiting: usize) -> bool {
     match core.is_piped() {
-        true => core.piped_to().is_some_and(|to| to.chat.choked.get()),
+        true => core.is_pipe_full(),
         false => core.chat.choked.get() || leaves_no_room(core, waiting),
     }
 }

@@ -20,8 +20,7 @@ use crate::{Addr, Channel};
 /// while a callback runs, whatever it calls on its own channel or another's only takes note. A
 /// callback that returns an error, or panics, ends its own channel and no other:
 /// [`handle_error`](Dispatcher::handle_error), then [`handle_close`](Dispatcher::handle_close).
-/// An error of kind `WouldBlock` that `handle_read` or `handle_write` passes on is none: it means
-/// later (bpo-16133).
+/// An error of kind `WouldBlock` that a callback passes on is none: it means later (bpo-16133).
 ///
 /// For a protocol of lines or other delimited records, [`AsyncChat`](crate::AsyncChat) is less
 /// work.
@@ -131,7 +130,7 @@ pub trait Dispatcher: Any {
 /// What the loop calls: one virtual call for an event, all callbacks in it statically bound.
 pub(crate) trait Driven: Any {
     /// Tells that an accepted connection is up, if that has not been told.
-    fn announce(&mut self, core: &Core) -> Result;
+    fn announce(&mut self, core: &Rc<Core>) -> Result;
     /// Acts on what happened, and on what was asked for in the meantime; says what to watch for.
     fn turn(&mut self, core: &Rc<Core>, home: &Rc<Home>, ready: Ready) -> Result<Interest>;
     fn timer(&mut self, timer: TimerId) -> Result;
@@ -141,9 +140,9 @@ pub(crate) trait Driven: Any {
 }
 
 impl<D: Dispatcher> Driven for D {
-    fn announce(&mut self, core: &Core) -> Result {
+    fn announce(&mut self, core: &Rc<Core>) -> Result {
         if core.phase.get() == Phase::Open && core.announce.take() {
-            self.handle_connect()?;
+            calm(core, || self.handle_connect())?;
         }
         Ok(())
     }
@@ -152,7 +151,7 @@ impl<D: Dispatcher> Driven for D {
         match core.phase.get() {
             Phase::Connecting => match core.advance_connection(home) {
                 Progress::Waiting | Progress::Failed => return Ok(Interest::NONE),
-                Progress::Up => self.handle_connect()?,
+                Progress::Up => calm(core, || self.handle_connect())?,
             },
             Phase::Listening if ready.read => accept(self, core, home)?,
             Phase::Open => self.announce(core)?,
@@ -161,19 +160,22 @@ impl<D: Dispatcher> Driven for D {
         }
         let open = || !core.is_ending();
         if ready.urgent && open() {
-            self.handle_expt()?;
+            calm(core, || self.handle_expt())?;
             core.drop_out_of_band();
         }
         if core.phase.get() == Phase::Open {
             let input = (ready.read && !core.eof.get()) || core.held.get();
-            if input && open() && !core.paused.get() && self.readable() {
-                calm(core, self.handle_read())?;
+            let reads = !core.paused.get() && self.readable();
+            if input && open() && reads {
+                calm(core, || self.handle_read())?;
+            } else if ready.hung_up && open() && (!reads || core.eof.get()) && core.can_hang_up() {
+                core.hang_up();
             }
             if ready.write {
                 core.blocked.set(false);
             }
             if open() && !core.blocked.get() && may_send(core) && self.writable() {
-                calm(core, self.handle_write())?;
+                calm(core, || self.handle_write())?;
             }
         }
         if !open() {
@@ -208,12 +210,8 @@ impl<D: Dispatcher> Wants for D {
     fn wants(&self, core: &Rc<Core>, home: &Rc<Home>) -> Interest {
         let readable = self.readable() && !core.paused.get() && !core.starved.get();
         let writable = core.phase.get() == Phase::Open && may_send(core) && self.writable();
-        // Nothing can be sent, and nobody asks for what may still be received.
-        if !may_send(core)
-            && !self.readable()
-            && let Some(error) = core.take_send_error()
-        {
-            core.end(Close::from_io(error));
+        core.end_if_useless(self.readable() && !core.paused.get());
+        if core.is_ending() {
             return Interest::NONE;
         }
         // It does not wait for the kernel any more: when it writes again it just tries.
@@ -235,28 +233,33 @@ impl<D: Dispatcher> Wants for D {
         if (core.held.get() && readable) || (writable && !core.blocked.get()) {
             home.again(core);
         }
-        Interest {
-            read: readable && !core.eof.get(),
-            write: writable && core.blocked.get(),
+        let interest = Interest::new(readable && !core.eof.get(), writable && core.blocked.get());
+        let watches = core.phase.get() == Phase::Open && core.can_hang_up();
+        match interest {
+            Interest::NONE if watches => Interest::HANG_UP,
+            interest => interest,
         }
     }
 }
 
-/// `WouldBlock` is no failure of a dispatcher's, and what its socket fails with is the connection's
-/// end rather than an error of its own. A session has no socket: what it returns is its own.
-fn calm(core: &Rc<Core>, outcome: Result) -> Result {
-    let broken = core.broken.take();
-    let Err(error) = outcome else {
+/// Makes a callback. `WouldBlock` is no failure of a dispatcher's, and what its socket has failed with
+/// in this callback is the connection's end rather than an error of its own. A session has no socket:
+/// what it returns is its own.
+pub(crate) fn calm(core: &Rc<Core>, callback: impl FnOnce() -> Result) -> Result {
+    core.broken.set(None);
+    let Err(error) = callback() else {
         return Ok(());
     };
     let Some(kind) = error.io_kind().filter(|_| !core.chat.is_chat.get()) else {
         return Err(error);
     };
-    match broken {
+    match core.broken.take() {
         _ if kind == io::ErrorKind::WouldBlock => {}
-        Some(Broken::Receiving) => core.end(Close::from_io(error.into())),
-        Some(Broken::Sending) => core.fail_sending(error.into()),
-        None => return Err(error),
+        Some((Broken::Receiving, failed)) if failed == kind => {
+            core.end(Close::from_io(error.into()));
+        }
+        Some((Broken::Sending, failed)) if failed == kind => core.fail_sending(error.into()),
+        _ => return Err(error),
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub use pump::{PumpError, Pumped, Sink, pump};
 use items::Items;
 
 /// Pushes under this size are copied into the buffer at the end of the queue.
-const COPIED: usize = 4096;
+pub(crate) const COPIED: usize = 4096;
 
 /// Room in a buffer that is not worth giving back.
 pub(crate) const SLACK: usize = 8 * 1024;
@@ -68,6 +68,12 @@ pub struct Fifo {
     resumed: bool,
     /// Nothing more is taken: its close is queued, or the channel has ended.
     sealed: bool,
+    /// Nothing can be sent any more. What is pushed is counted, in `behind`, and dropped.
+    failed: bool,
+    /// A producer has failed: what was to come is missing.
+    cut: bool,
+    /// So much of the weight does not count against the output limit.
+    exempt: usize,
 }
 
 /// What is queued behind the head.
@@ -102,6 +108,9 @@ impl Fifo {
             parked: false,
             resumed: false,
             sealed: false,
+            failed: false,
+            cut: false,
+            exempt: 0,
         }
     }
 
@@ -161,7 +170,9 @@ impl Fifo {
             return false;
         }
         self.behind += data.len();
-        self.rest.push_back(Item::Large(data.clone()));
+        if !self.failed {
+            self.rest.push_back(Item::Large(data.clone()));
+        }
         self.settle();
         self.is_full()
     }
@@ -174,6 +185,7 @@ impl Fifo {
             return false;
         }
         match self.rest.back_mut() {
+            _ if self.failed => self.behind += data.len(),
             None => {
                 self.compact();
                 self.head.extend_from_slice(data);
@@ -199,7 +211,8 @@ impl Fifo {
     /// Whether it has more than there is room for, for something waits beside it. Not while a producer
     /// holds it up, for which the way on may be in what waits.
     pub fn is_crowded(&self) -> bool {
-        self.beside > 0 && !self.parked && self.queued() > self.mark().max(COPIED)
+        let waits = self.parked || self.failed;
+        self.beside > 0 && !waits && self.queued() > self.mark().max(COPIED)
     }
 
     /// Whether it is over its high-water mark, in bytes or in items.
@@ -223,9 +236,19 @@ impl Fifo {
             .saturating_add(callable.saturating_mul(COPIED))
     }
 
+    /// The weight so far does not count against the output limit, until it is sent.
+    pub fn exempt(&mut self) {
+        self.exempt = self.weight();
+    }
+
+    /// What of the [weight](Fifo::weight) counts against the output limit.
+    pub fn excess(&self) -> usize {
+        self.weight().saturating_sub(self.exempt)
+    }
+
     /// Sees anew how far the head takes plain pushes.
     fn settle(&mut self) {
-        self.plain = if self.sealed || !self.rest.is_empty() {
+        self.plain = if self.sealed || self.failed || !self.rest.is_empty() {
             0
         } else {
             self.sent.saturating_add(self.mark())
@@ -235,6 +258,10 @@ impl Fifo {
     /// Queues a producer, a hook or a mark; gives it back if nothing more is taken.
     pub fn push(&mut self, item: Item) -> Option<Item> {
         if self.sealed {
+            return Some(item);
+        }
+        if self.failed {
+            self.behind += self.high_water / MANY;
             return Some(item);
         }
         self.sealed = matches!(item, Item::Close(_));
@@ -290,6 +317,59 @@ impl Fifo {
         }
         self.settle();
         discarded
+    }
+
+    /// Nothing can be sent any more. What is in the queue is handed out, to be dropped where user code
+    /// may run. It still counts, as does what is pushed from now on, up to the high-water mark: a
+    /// session must not be able to start more work for a peer that is gone than for one that does not
+    /// read.
+    pub fn fail(&mut self) -> VecDeque<Item> {
+        let items = self.rest.len().saturating_mul(self.high_water / MANY);
+        let counted = self.queued().saturating_add(items);
+        let lost = self.discard();
+        self.behind = counted;
+        self.failed = true;
+        self.settle();
+        lost
+    }
+
+    /// Closes for this reason when all is sent that still can be: behind a producer that has failed,
+    /// nothing. A close that is queued already gives way. What is not sent is handed out, to be dropped
+    /// where user code may run.
+    pub fn close_now(&mut self, why: Close) -> VecDeque<Item> {
+        let mut lost = VecDeque::new();
+        if self.cut {
+            lost = self.rest.take();
+            self.behind = 0;
+            self.parked = false;
+        } else if let Some(Item::Close(_)) = self.rest.back_mut() {
+            lost.extend(self.rest.pop_back());
+        }
+        self.rest.push_back(Item::Close(why));
+        self.seal();
+        lost
+    }
+
+    /// Takes the reason out of the close that is queued.
+    pub fn take_close(&mut self) -> Option<Close> {
+        match self.rest.pop_back()? {
+            Item::Close(why) => Some(why),
+            other => {
+                self.rest.push_back(other);
+                None
+            }
+        }
+    }
+
+    /// Whether a producer has failed, so that what is sent breaks off.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Whether there is output left that could be sent.
+    pub fn is_unfinished(&self) -> bool {
+        let produces = |item: &Item| matches!(item, Item::Producer(_) | Item::Asked);
+        !self.failed && (self.cut || self.queued() > 0 || self.rest.iter().any(produces))
     }
 
     /// Takes nothing more from now on.
@@ -452,6 +532,7 @@ impl Fifo {
 
     /// Takes the place of a producer that failed out of the queue.
     fn give_up(&mut self) {
+        self.cut = true;
         if let Some(Item::Asked) = self.rest.front() {
             self.rest.pop_front();
         }
@@ -500,6 +581,7 @@ impl Fifo {
     /// Forgets `sent` bytes at the front; gives back what has to be dropped outside the borrow.
     fn advance(&mut self, mut sent: usize) -> Vec<Bytes> {
         let mut spent = Vec::new();
+        self.exempt = self.exempt.saturating_sub(sent);
         let from_head = sent.min(self.at_hand());
         self.sent += from_head;
         sent -= from_head;

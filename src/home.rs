@@ -272,7 +272,9 @@ impl Home {
         if core.is_ending() {
             return self.finish(core);
         }
+        core.has_turn.set(true);
         self.call(core, |driven| driven.turn(core, self, ready).map(Some));
+        core.has_turn.set(false);
     }
 
     /// Calls the dispatcher, in its span, with its panics and errors contained, and sees to what
@@ -301,13 +303,13 @@ impl Home {
         let interest = match outcome {
             Ok(Ok(interest)) => interest,
             Ok(Err(error)) => {
-                core.end(Close::Handler(error));
+                core.fail(Close::Handler(error));
                 None
             }
             Err(panic) => {
                 let message = message(panic);
                 told!(error, id = %core.id.get(), panic = %Escaped(&message), "a callback panicked");
-                core.end(Close::Panic(message));
+                core.fail(Close::Panic(message));
                 None
             }
         };

@@ -42,18 +42,29 @@ use crate::socket::{Fd, ListenOptions};
 pub(crate) struct Interest {
     pub(crate) read: bool,
     pub(crate) write: bool,
+    /// Neither, but a hang-up, once: only where there is no other interest.
+    hang_up: bool,
 }
 
 impl Interest {
-    pub(crate) const NONE: Interest = Interest {
-        read: false,
-        write: false,
+    pub(crate) const NONE: Interest = Interest::new(false, false);
+
+    pub(crate) const READ: Interest = Interest::new(true, false);
+
+    /// A connection that is neither read nor written to. A peer that resets it is reported, where the
+    /// system can do that (kqueue cannot), and once: level mode would report it for ever.
+    pub(crate) const HANG_UP: Interest = Interest {
+        hang_up: true,
+        ..Interest::NONE
     };
 
-    pub(crate) const READ: Interest = Interest {
-        read: true,
-        write: false,
-    };
+    pub(crate) const fn new(read: bool, write: bool) -> Interest {
+        Interest {
+            read,
+            write,
+            hang_up: false,
+        }
+    }
 
     pub(crate) fn only_read(self) -> Interest {
         Interest {
@@ -69,12 +80,22 @@ impl Interest {
         }
     }
 
-    fn is_none(self) -> bool {
+    pub(crate) fn is_none(self) -> bool {
         self == Interest::NONE
     }
 
     fn event(self, key: usize) -> Event {
-        Event::new(key, self.read, self.write)
+        match self {
+            Interest::HANG_UP => Event::none(key).with_interrupt(),
+            _ => Event::new(key, self.read, self.write),
+        }
+    }
+
+    fn mode(self, poller: PollMode) -> PollMode {
+        match self {
+            Interest::HANG_UP => PollMode::Oneshot,
+            _ => poller,
+        }
     }
 }
 
@@ -92,6 +113,8 @@ pub(crate) struct Ready {
     pub(crate) write: bool,
     /// Urgent data is waiting.
     pub(crate) urgent: bool,
+    /// Reset by the peer, or finished by both sides. Then it is readable and writable, too.
+    pub(crate) hung_up: bool,
 }
 
 impl Ready {
@@ -100,6 +123,7 @@ impl Ready {
         read: false,
         write: false,
         urgent: false,
+        hung_up: false,
     };
 
     /// The news of both.
@@ -108,6 +132,7 @@ impl Ready {
             read: self.read || other.read,
             write: self.write || other.write,
             urgent: self.urgent || other.urgent,
+            hung_up: self.hung_up || other.hung_up,
         }
     }
 }
@@ -370,7 +395,7 @@ impl Source {
                 unsafe {
                     kernel
                         .poller
-                        .add_with_mode(&*source, event, kernel.mode)
+                        .add_with_mode(&*source, event, interest.mode(kernel.mode))
                         .map_err(explained)?;
                 }
             }
@@ -388,7 +413,7 @@ impl Source {
     /// Tells it that it has reported something: one-shot, it has then to be armed again.
     pub(crate) fn reported(&mut self) {
         if let Some(watched) = &mut self.watched
-            && watched.poller.is_oneshot()
+            && (watched.poller.is_oneshot() || watched.interest == Interest::HANG_UP)
         {
             watched.interest = Interest::NONE;
         }
@@ -439,7 +464,8 @@ impl Watched {
         match &*self.poller {
             Poller::Kernel(kernel) => {
                 let (source, event) = (socket.of_kernel()?, interest.event(self.key));
-                kernel.poller.modify_with_mode(&*source, event, kernel.mode)
+                let mode = interest.mode(kernel.mode);
+                kernel.poller.modify_with_mode(&*source, event, mode)
             }
             #[cfg(feature = "sim")]
             Poller::Network(network) => network.set_interest(socket.of_network()?, interest),

@@ -293,6 +293,11 @@ impl Fd {
         forward!(self, socket => socket.recv(buffer))
     }
 
+    /// Whether there is something to receive: zero at the end, and not necessarily all of it.
+    pub(crate) fn peek(&self) -> io::Result<usize> {
+        forward!(self, socket => socket.peek())
+    }
+
     /// Throws the urgent byte away, if there is one: left where it is, it would wake the loop
     /// again and again.
     pub(crate) fn drop_out_of_band(&self) {

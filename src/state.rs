@@ -1,10 +1,12 @@
 //! The state of a channel: what its handles and its loop share.
 
+mod failing;
 mod rare;
 mod sides;
 mod timing;
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 use std::rc::{Rc, Weak};
 #[cfg(feature = "sim")]
 use std::time::Instant;
@@ -91,8 +93,16 @@ pub(crate) struct Core {
     /// The loop is shutting down: close once nothing is left to write.
     pub(crate) draining: Cell<bool>,
 
-    /// Which side of the socket has failed its dispatcher.
-    pub(crate) broken: Cell<Option<Broken>>,
+    /// Which call of its dispatcher on the socket has failed in this callback, and how.
+    pub(crate) broken: Cell<Option<(Broken, io::ErrorKind)>>,
+    /// A callback of its session has failed: it gets no other call than that of the end.
+    pub(crate) failed: Cell<bool>,
+    /// A hang-up was reported while nothing was read, and input is left.
+    pub(crate) hung_up: Cell<bool>,
+    /// Input has been received and not been parsed.
+    pub(crate) has_backlog: Cell<bool>,
+    /// It has its turn: what is pushed to it is its own session's.
+    pub(crate) has_turn: Cell<bool>,
 
     /// Shared by all connections that were given the same; the default ones if there are none.
     limits: Cell<Option<Rc<Limits>>>,
@@ -173,6 +183,10 @@ impl Core {
             own: Cell::new(false),
             draining: Cell::new(false),
             broken: Cell::new(None),
+            failed: Cell::new(false),
+            hung_up: Cell::new(false),
+            has_backlog: Cell::new(false),
+            has_turn: Cell::new(false),
             limits: Cell::new(None),
             place: Cell::new(None),
             turns: Cell::new(0),
@@ -255,6 +269,10 @@ impl Core {
     pub(crate) fn end(self: &Rc<Self>, why: Close) {
         if self.is_ending() || self.phase.get() == Phase::Closed {
             return;
+        }
+        // A stream that is cut in its middle must not look complete.
+        if !matches!(why, Close::Local) && self.out.borrow().is_unfinished() {
+            self.reset_on_close();
         }
         self.ending.set(true);
         // The commonest needs no room: it is what stands for none.

@@ -142,7 +142,10 @@ fn every_way_to_end_is_told_once() {
     ends_once(usual, send("panic\r\nmore\r\n"), "Panic");
     ends_once(usual, send("close, then fail\r\nmore\r\n"), "Local");
     ends_once(usual.record(4), send("too long\r\n"), "InputLimit");
-    let flood = |_: &EventLoop, chat: &Chat, _| chat.push(vec![0; 101]);
+    let flood = |_: &EventLoop, chat: &Chat, _| {
+        chat.push(vec![0; 101]);
+        chat.push("one more");
+    };
     ends_once(usual.water(10, 50).output(100), flood, "OutputLimit");
 }
 

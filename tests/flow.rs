@@ -189,7 +189,10 @@ fn an_output_limit_under_the_high_water_mark_holds() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     chat.set_limits(Limits::default().output(100));
+    // One push is accepted whatever its size: its peer may be reading.
     chat.push("x".repeat(101));
+    assert!(chat.is_open());
+    chat.push("x");
     assert!(!chat.is_open());
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "close OutputLimit"]);

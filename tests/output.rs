@@ -287,7 +287,9 @@ fn a_producer_that_fails_closes_the_connection_and_is_dropped_once() {
     chat.push("a ");
     chat.push_with_producer(Fails(Some("b"), drops.token()));
     chat.push_with_producer(Fails(Some("never asked"), drops.token()));
-    assert!(b"a b".starts_with(&peer.receive_all(&event_loop)));
+    let end = peer.wait_for_end(&event_loop);
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert!(b"a b".starts_with(peer.look()));
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "close Handler"]);
     assert_eq!(drops.count(), 2);
@@ -300,7 +302,9 @@ fn what_is_before_a_producer_that_fails_is_sent() {
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push(vec![b'x'; 20_000]);
     chat.push_with_producer(Fails(None, drops.token()));
-    assert_eq!(peer.receive_all(&event_loop).len(), 20_000);
+    let end = peer.wait_for_end(&event_loop);
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(peer.look().len(), 20_000);
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "close Handler"]);
 }

@@ -64,6 +64,13 @@ impl Items {
         Some(item)
     }
 
+    pub(super) fn pop_back(&mut self) -> Option<Item> {
+        let inner = self.0.as_mut()?;
+        let item = inner.items.pop_back()?;
+        inner.callable -= usize::from(item.is_callable());
+        Some(item)
+    }
+
     pub(super) fn take(&mut self) -> VecDeque<Item> {
         self.0
             .take()

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::{Home, message};
 use crate::chat_dispatcher::ChatDispatcher;
-use crate::dispatcher::Driven;
+use crate::dispatcher::{Driven, calm};
 use crate::error::{Close, Error, Result};
 use crate::registry::ChannelId;
 use crate::state::{Core, Phase};
@@ -118,10 +118,13 @@ impl Home {
         core: &Rc<Core>,
         callback: impl FnOnce(&mut dyn Driven) -> Result,
     ) {
+        if core.failed.get() {
+            return;
+        }
         self.call(core, |driven| {
             driven.announce(core)?;
             if !core.is_ending() {
-                callback(driven)?;
+                calm(core, || callback(driven))?;
             }
             Ok(None)
         });

@@ -23,6 +23,8 @@ pub(crate) enum Task {
     Channel(ChannelId, Option<Duration>),
     /// Has a deadline of the channel passed?
     Deadline(ChannelId),
+    /// Has a byte of the channel moved since the count was this? Its output or its handler has failed.
+    Progress(ChannelId, Option<u64>),
     /// The channel is to try the next of its addresses.
     Attempt(ChannelId),
     /// The socket of this poll key has lingered long enough.
@@ -147,6 +149,13 @@ impl Home {
                         let _ = restore(deadline, Task::Deadline(channel));
                     }
                     None => finish(),
+                }
+            }
+            Task::Progress(channel, since) => {
+                finish();
+                if let Some(core) = self.core(channel).filter(|core| !core.is_ending()) {
+                    core.remove_timer(id);
+                    core.look_for_progress(since);
                 }
             }
             Task::Attempt(channel) => {

@@ -91,6 +91,7 @@ impl Waiter {
                 read: flags.intersects(Flags::IN | Flags::HUP | Flags::ERR),
                 write: flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
                 urgent: flags.contains(Flags::PRI),
+                hung_up: flags.intersects(Flags::HUP | Flags::ERR),
             };
             let key = key as usize;
             found.push(Report { key, ready });

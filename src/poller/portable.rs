@@ -54,6 +54,7 @@ impl Waiter {
                 read: event.readable,
                 write: event.writable,
                 urgent: event.is_priority(),
+                hung_up: event.is_interrupt() || event.is_err() == Some(true),
             },
         }));
         match outcome {

@@ -331,29 +331,33 @@ impl Net {
         if let Err(error) = self.fault(Call::Recv) {
             return Err(self.strike(id, error));
         }
-        let end = self.end(id)?;
-        match end.state {
-            State::Connecting => return Err(io::ErrorKind::NotConnected.into()),
-            _ if end.arrived > 0 => {}
-            _ => {
-                if let Some(error) = end.error.take() {
-                    return Err(error.into());
-                }
-                return match end.state == State::Dead || end.finish_arrived {
-                    true => Ok(0),
-                    false => Err(io::ErrorKind::WouldBlock.into()),
-                };
-            }
-        }
-        let most = end.arrived.min(buffer.len());
+        let most = self.peek(id)?.min(buffer.len());
         let count = match most {
-            0 => 0,
+            0 => return Ok(0),
             most => self.partly(most, self.conditions.short_reads)?,
         };
         for (place, byte) in buffer.iter_mut().zip(self.end(id)?.take_arrived(count)) {
             *place = byte;
         }
         Ok(count)
+    }
+
+    /// How much there is to receive; 0 at the end.
+    pub(super) fn peek(&mut self, id: Id) -> io::Result<usize> {
+        let end = self.end(id)?;
+        match end.state {
+            State::Connecting => Err(io::ErrorKind::NotConnected.into()),
+            _ if end.arrived > 0 => Ok(end.arrived),
+            state => {
+                if let Some(error) = end.error.take() {
+                    return Err(error.into());
+                }
+                match state == State::Dead || end.finish_arrived {
+                    true => Ok(0),
+                    false => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+        }
     }
 
     pub(super) fn send(&mut self, id: Id, parts: &[IoSlice<'_>]) -> io::Result<usize> {

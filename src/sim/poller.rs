@@ -76,10 +76,8 @@ impl Poller {
             }
             now
         });
-        if self.one_shot {
-            for (id, _) in &ready {
-                net.disarm(*id);
-            }
+        for (id, _) in &ready {
+            net.reported(*id, self.one_shot);
         }
         let woken = self.woken.swap(false, Ordering::AcqRel);
         if !found.is_empty() || woken || outcome.is_err() {

@@ -83,6 +83,10 @@ impl Socket {
         self.net.lock().recv(self.id, buffer)
     }
 
+    pub(crate) fn peek(&self) -> io::Result<usize> {
+        self.net.lock().peek(self.id)
+    }
+
     pub(crate) fn drop_out_of_band(&self) {
         if let Ok(end) = self.net.lock().end(self.id) {
             end.urgent = None;

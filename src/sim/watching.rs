@@ -43,9 +43,11 @@ impl Net {
         Ok(())
     }
 
-    /// One-shot: it has reported, and has to be armed again.
-    pub(super) fn disarm(&mut self, id: Id) {
-        if let Some(watched) = self.watched.get_mut(&id) {
+    /// It has reported. If it, or its poller, is one-shot, it has to be armed again.
+    pub(super) fn reported(&mut self, id: Id, one_shot: bool) {
+        if let Some(watched) = self.watched.get_mut(&id)
+            && (one_shot || watched.interest == Interest::HANG_UP)
+        {
             watched.interest = Interest::NONE;
         }
     }
@@ -80,6 +82,7 @@ impl Net {
             ready.read = (watched.interest.read && read) || hung_up;
             ready.write = (watched.interest.write && write) || hung_up;
             ready.urgent = watched.interest.read && end.urgent.is_some();
+            ready.hung_up = hung_up;
         }
         ready
     }

@@ -196,6 +196,11 @@ impl Socket {
         })
     }
 
+    pub(super) fn peek(&self) -> io::Result<usize> {
+        let mut byte = [std::mem::MaybeUninit::new(0)];
+        retry(|| self.view().peek(&mut byte))
+    }
+
     pub(super) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         match self {
             Socket::Datagram(socket) => retry(|| socket.recv_from(buffer)),

@@ -1,4 +1,4 @@
-//! A channel's calls on its socket, and what becomes of its one side when the other has failed.
+//! A channel's calls on its socket.
 
 use std::io;
 use std::rc::Rc;
@@ -7,7 +7,6 @@ use super::rare::Rare;
 use super::{Core, Phase};
 use crate::Addr;
 use crate::deadlines::Clocks;
-use crate::error::Close;
 use crate::home::Home;
 use crate::poller::{Interest, Poller, Source};
 use crate::socket::Fd;
@@ -155,7 +154,7 @@ impl Core {
             && error.kind() != io::ErrorKind::WouldBlock
             && self.is_stream()
         {
-            self.broken.set(Some(side));
+            self.broken.set(Some((side, error.kind())));
         }
         self.touch();
     }
@@ -180,36 +179,6 @@ impl Core {
         outcome
     }
 
-    /// Sending failed. If that is because the connection is over, what the peer sent before is
-    /// still to be delivered, so the channel ends only when it has been read to its end. Any other
-    /// failure (ENOBUFS) says nothing of the receiving side: its end may never come.
-    pub(crate) fn fail_sending(self: &Rc<Self>, error: io::Error) {
-        if self.eof.get() || !is_over(&error) {
-            return self.end(Close::from_io(error));
-        }
-        if self.has_own_output() {
-            tracing::debug!(%error, "its output has nobody to go to");
-            let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
-            return drop(output);
-        }
-        self.rarely(|rare| rare.send_error = Some(error));
-    }
-
-    /// Whether it has an output of its own that has failed.
-    pub(crate) fn has_lost_output(&self) -> bool {
-        let rare = self.rare.get();
-        rare.is_some_and(|rare| matches!(rare.borrow().output, Output::Failed))
-    }
-
-    pub(crate) fn has_failed_sending(&self) -> bool {
-        let rare = self.rare.get();
-        rare.is_some_and(|rare| rare.borrow().send_error.is_some())
-    }
-
-    pub(crate) fn take_send_error(&self) -> Option<io::Error> {
-        self.rare.get()?.borrow_mut().send_error.take()
-    }
-
     /// Shuts the sending side of its socket down and gives the socket up, watched as it is. `None`
     /// when the connection is gone, or its close can not destroy what was sent: only sockets are
     /// reset, and only what was sent through the same one is lost by it.
@@ -224,7 +193,7 @@ impl Core {
     }
 
     /// Whether its output goes, or went, elsewhere than where its input comes from.
-    fn has_own_output(&self) -> bool {
+    pub(super) fn has_own_output(&self) -> bool {
         let rare = self.rare.get();
         rare.is_some_and(|rare| !matches!(rare.borrow().output, Output::Same))
     }
@@ -275,19 +244,4 @@ impl Core {
             output.reported();
         }
     }
-}
-
-/// Whether a send failed because the connection has ended, in both directions.
-fn is_over(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::BrokenPipe
-            | Kind::ConnectionReset
-            | Kind::ConnectionAborted
-            | Kind::NotConnected
-            | Kind::TimedOut
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-    )
 }

@@ -78,10 +78,11 @@ fn peers_who_do_odd_things_and_then_nothing() {
     add("silent", &chat);
     peers.push(peer);
 
-    let (chat, peer) = served(&event_loop, log.session());
-    add("paused and reset", &chat);
+    let (chat, mut peer) = served(&event_loop, log.session());
+    add("paused and reset with input unread", &chat);
     chat.pause_reading();
     idle(&event_loop);
+    peer.send("in band");
     peer.reset();
 
     let (chat, peer) = served(&event_loop, log.session());

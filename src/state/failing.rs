@@ -1,0 +1,173 @@
+//! What becomes of a connection whose output, or whose handler, has failed.
+//!
+//! A failed send does not hide the input that the kernel still has: it is delivered first. Nothing
+//! says when that ends, so three rules bound it. The channel ends with the error of the send when its
+//! session is paused, when what is pushed in the meantime (counted, and dropped) reaches the
+//! high-water mark, or when nothing was received for the time that a close lingers.
+//!
+//! A failed handler gets no call any more but that of the end. What it had pushed by then is sent
+//! first, so that its peer receives the same however its input was cut.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::sides::Output;
+use super::{Core, Phase};
+use crate::deadlines::Deadlines;
+use crate::error::Close;
+use crate::home::Task;
+use crate::socket::Fd;
+
+/// How long a pipe waits for input that may be there already when its output has failed: one turn.
+const A_TURN: Duration = Duration::from_millis(1);
+
+impl Core {
+    /// Sending failed. If that is because the connection is over, what the peer sent before is
+    /// still to be delivered. Any other failure (ENOBUFS) says nothing of the receiving side, whose
+    /// end may never come.
+    pub(crate) fn fail_sending(self: &Rc<Self>, error: io::Error) {
+        if self.eof.get() || !is_over(&error) {
+            return self.end(Close::from_io(error));
+        }
+        if self.has_own_output() {
+            tracing::debug!(%error, "the output has failed");
+            let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
+            drop(output);
+        }
+        self.rarely(|rare| rare.send_error = Some(error));
+        let lost = self.out.borrow_mut().fail();
+        self.drop_later(lost);
+        self.await_progress(None);
+        self.touch();
+    }
+
+    /// Whether a send has failed, so that nothing can be sent any more.
+    pub(crate) fn has_failed_sending(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| rare.borrow().send_error.is_some())
+    }
+
+    /// Whether it has an output of its own that has failed.
+    pub(crate) fn has_lost_output(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| matches!(rare.borrow().output, Output::Failed))
+    }
+
+    pub(crate) fn take_send_error(&self) -> Option<io::Error> {
+        self.rare.get()?.borrow_mut().send_error.take()
+    }
+
+    /// Ends the channel with the error of its failed send, if there was one.
+    pub(crate) fn end_with_send_error(self: &Rc<Self>) -> bool {
+        let error = self.take_send_error();
+        error.map(|error| self.end(Close::from_io(error))).is_some()
+    }
+
+    /// Ends a channel that cannot send and does not read either, or whose session has pushed as much
+    /// as a peer that reads nothing is sent. The end of a pipe holds up the other end instead, until
+    /// its own input has been passed on.
+    pub(crate) fn end_if_useless(self: &Rc<Self>, reading: bool) {
+        let is_over = || self.chat.choked.get() || self.out.borrow().is_over();
+        if self.has_failed_sending() && !self.is_piped() && (!reading || is_over()) {
+            self.end_with_send_error();
+        }
+    }
+
+    /// A callback of its handler has failed: it returned an error, or panicked. A session's queue is
+    /// sent, and then the channel ends for this reason.
+    pub(crate) fn fail(self: &Rc<Self>, why: Close) {
+        let can_send = !self.has_failed_sending() && !self.has_lost_output();
+        let is_open_chat = self.chat.is_chat.get() && self.phase.get() == Phase::Open;
+        if !is_open_chat || !can_send {
+            return self.end(why);
+        }
+        self.failed.set(true);
+        let lost = self.out.borrow_mut().close_now(why);
+        self.drop_later(lost);
+        self.closes_when_done();
+        self.await_progress(Some(self.moved()));
+    }
+
+    /// Has the loop look, after the time that a close lingers, whether any byte has moved since.
+    /// `None` looks in any case another time: not before the next turn has read what there is.
+    fn await_progress(&self, since: Option<u64>) {
+        let Some(home) = self.home() else { return };
+        let linger = self.deadlines().linger;
+        let patience = match since {
+            None => Duration::ZERO,
+            Some(_) if self.failed.get() => linger.max(Deadlines::default().linger),
+            Some(_) if self.is_piped() && !self.paused.get() && !self.is_pipe_full() => A_TURN,
+            Some(_) => linger.max(A_TURN),
+        };
+        let timer = home.set_timer(patience, Task::Progress(self.id.get(), since));
+        self.add_timer(timer);
+    }
+
+    /// The time of `await_progress` is over.
+    pub(crate) fn look_for_progress(self: &Rc<Self>, since: Option<u64>) {
+        let moved = self.moved();
+        if since != Some(moved) {
+            return self.await_progress(Some(moved));
+        }
+        if self.failed.get() {
+            let why = self.out.borrow_mut().take_close();
+            self.end(why.unwrap_or(Close::Local));
+        } else {
+            self.end_with_send_error();
+        }
+    }
+
+    fn moved(&self) -> u64 {
+        self.bytes_in().wrapping_add(self.bytes_out())
+    }
+
+    /// Whether its input goes to another connection, whose queue is over its mark.
+    pub(crate) fn is_pipe_full(&self) -> bool {
+        self.piped_to().is_some_and(|to| to.chat.choked.get())
+    }
+
+    /// The kernel reports a hang-up while nothing is read: the peer has reset the connection, or both
+    /// sides have finished. If nothing is left to be delivered, that is the end. Otherwise it is when
+    /// reading goes on.
+    pub(crate) fn hang_up(self: &Rc<Self>) {
+        self.hung_up.set(true);
+        if self.chat.closing.get() {
+            let why = self
+                .failed
+                .get()
+                .then(|| self.out.borrow_mut().take_close());
+            return self.end(why.flatten().unwrap_or(Close::Reset));
+        }
+        if self.has_backlog.get() {
+            return;
+        }
+        match self.on_connected(Fd::peek) {
+            Ok(0) => self.end(Close::Eof),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.end(Close::from_io(error)),
+        }
+    }
+
+    /// Whether a hang-up of its socket is the end of its output, too.
+    pub(crate) fn can_hang_up(&self) -> bool {
+        let is_socket = self.on_connected(|socket| Ok(socket.can_be_reset()));
+        !self.hung_up.get() && !self.has_own_output() && is_socket.unwrap_or(false)
+    }
+}
+
+/// Whether a send failed because the connection has ended, in both directions.
+fn is_over(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
+}

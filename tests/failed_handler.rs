@@ -1,0 +1,320 @@
+//! A callback that fails ends its own connection, after what was pushed before it failed. An output
+//! stream that is cut in its middle ends with a reset.
+
+mod common;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{self, Ended, Network, Peer};
+use asynchat::{
+    AsyncChat, Chat, Connector, Deadlines, Eof, EventLoop, Group, Limits, LinesProducer, More,
+    Producer, Result, SlowReader,
+};
+use common::{Log, Session, failure, name};
+
+/// Answers a record with itself. One that says how to fail is answered first, too.
+fn on_record(chat: &Chat, record: &[u8]) -> Result {
+    chat.push_slice(record);
+    chat.push("\r\n");
+    match record {
+        b"fail" => Err(failure()),
+        b"panic" => panic!("it was to panic"),
+        b"close" => {
+            chat.close_when_done();
+            Err(failure())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn what_was_pushed_before_is_sent_however_the_input_was_cut() -> Result {
+    for (how, reason) in [
+        ("fail", "Handler"),
+        ("panic", "Panic"),
+        ("close", "Handler"),
+    ] {
+        let log = Log::default();
+        let input = format!("one\r\ntwo\r\n{how}\r\nthree\r\n");
+        let transcript =
+            sim::drive_every_segmentation(log.session_with(on_record), input.as_bytes())?;
+        assert_eq!(transcript.text(), format!("one\r\ntwo\r\n{how}\r\n"));
+        assert_eq!(transcript.ended, Some(Ended::Finished));
+        assert_eq!(name(&transcript.close.unwrap()), reason);
+    }
+    Ok(())
+}
+
+/// Fails in this callback, after a push.
+struct FailsIn {
+    chat: Chat,
+    callback: &'static str,
+}
+
+impl FailsIn {
+    fn called(&self, callback: &str) -> Result {
+        self.chat.push(format!("{callback}\r\n"));
+        match callback == self.callback {
+            true => Err(failure()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl AsyncChat for FailsIn {
+    fn handle_connect(&mut self) -> Result {
+        self.called("connect")
+    }
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        self.called("record")
+    }
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        self.called("eof")?;
+        Ok(Eof::CloseWhenDone)
+    }
+}
+
+#[test]
+fn every_callback_that_fails_is_answered_in_full() -> Result {
+    for (callback, output) in [
+        ("connect", "connect\r\n"),
+        ("record", "connect\r\nrecord\r\n"),
+        ("eof", "connect\r\nrecord\r\neof\r\n"),
+    ] {
+        let factory = move |chat| FailsIn { chat, callback };
+        let transcript = sim::drive_every_segmentation(factory, b"x\r\n")?;
+        assert_eq!(transcript.text(), output);
+        assert_eq!(name(&transcript.close.unwrap()), "Handler");
+    }
+    Ok(())
+}
+
+/// A connection on a simulated network.
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+    log: Log,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        Ok(Scene {
+            network,
+            event_loop,
+            log: Log::default(),
+        })
+    }
+
+    fn connection(&self, factory: impl Fn(Chat) -> Session + 'static) -> Result<(Chat, Peer)> {
+        let (socket, peer) = self.network.pair();
+        let chat = Connector::adopt(socket).connect_on(&self.event_loop, factory)?;
+        self.settle()?;
+        Ok((chat, peer))
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    fn advance(&self, seconds: u64) -> Result {
+        self.network
+            .advance(&self.event_loop, Duration::from_secs(seconds))
+    }
+}
+
+#[test]
+fn a_failed_session_gets_no_call_but_that_of_the_end() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push(vec![b'x'; 1 << 20]);
+        Err(failure())
+    }))?;
+    peer.stop_reading();
+    peer.send("x\r\n");
+    chat.call_every(Duration::from_millis(100));
+    scene.settle()?;
+    peer.send("more\r\n");
+    peer.finish();
+    chat.post(|_: &mut Session| unreachable!("the session has failed"))?;
+    scene.advance(1)?;
+    assert_eq!(scene.log.lines(), ["connect", "record x"]);
+    // It reads on in time, and gets all of it.
+    peer.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(peer.received().len(), 1 << 20);
+    assert_eq!(peer.ended(), Some(Ended::Finished));
+    assert_eq!(scene.log.lines(), ["connect", "record x", "close Handler"]);
+    Ok(())
+}
+
+/// A peer that reads nothing keeps the connection of a failed session no longer than a close lingers.
+#[test]
+fn what_a_failed_session_pushed_waits_for_a_peer_as_long_as_a_close_lingers() -> Result {
+    for (linger, lasts) in [(7, 7), (0, 2)] {
+        let scene = Scene::new()?;
+        let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+            chat.push(vec![b'x'; 1 << 20]);
+            Err(failure())
+        }))?;
+        chat.set_deadlines(Deadlines::default().linger(Duration::from_secs(linger)));
+        peer.stop_reading();
+        peer.send("x\r\n");
+        scene.advance(lasts - 1)?;
+        assert!(!scene.log.has("close"));
+        scene.advance(2)?;
+        assert!(scene.log.has("close Handler"), "{:?}", scene.log.lines());
+        assert_eq!(peer.ended(), Some(Ended::Reset));
+        assert_eq!((scene.event_loop.len(), scene.network.sockets()), (0, 0));
+    }
+    Ok(())
+}
+
+/// As long as the peer reads, however slowly, it is sent what is its due.
+#[test]
+fn a_slow_peer_of_a_failed_session_gets_all_of_it() -> Result {
+    let scene = Scene::new()?;
+    let (_, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push(vec![b'x'; 1 << 20]);
+        Err(failure())
+    }))?;
+    peer.stop_reading();
+    peer.send("x\r\n");
+    for _ in 0..16 {
+        peer.start_reading(64 * 1024);
+        scene.advance(1)?;
+    }
+    assert_eq!(peer.received().len(), 1 << 20);
+    assert!(scene.log.has("close Handler"));
+    assert_eq!(peer.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
+/// It never has anything.
+struct Never;
+
+impl Producer for Never {
+    fn more(&mut self, _: usize) -> std::io::Result<More> {
+        Ok(More::Pending)
+    }
+}
+
+#[test]
+fn a_producer_that_rests_does_not_keep_a_failed_session() -> Result {
+    let scene = Scene::new()?;
+    let (_, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push("before ");
+        chat.push_with_producer(Never);
+        Err(failure())
+    }))?;
+    peer.send("x\r\n");
+    scene.advance(3)?;
+    assert!(scene.log.has("close Handler"));
+    assert_eq!(peer.received(), b"before ");
+    assert_eq!(peer.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
+#[test]
+fn a_producer_that_fails_ends_what_was_sent_before_it_with_a_reset() -> Result {
+    for (lines, sent) in [
+        (&["ok", "bad\nname", "never"][..], "hello\r\nok\r\n"),
+        (&["bad\rname"], "hello\r\n"),
+    ] {
+        let scene = Scene::new()?;
+        let (chat, peer) = scene.connection(scene.log.session())?;
+        chat.push("hello\r\n");
+        chat.push_with_producer(LinesProducer::new(lines.iter().copied()));
+        chat.push("never");
+        let called = Rc::new(Cell::new(false));
+        let call = Rc::clone(&called);
+        chat.push_hook(move || call.set(true));
+        scene.settle()?;
+        assert_eq!(peer.received(), sent.as_bytes());
+        assert_eq!(peer.ended(), Some(Ended::Reset));
+        assert_eq!(scene.log.lines(), ["connect", "close Handler"]);
+        assert!(!called.get());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_output_limit_cuts_with_a_reset() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session())?;
+    chat.set_limits(Limits::default().output(100_000));
+    peer.stop_reading();
+    for _ in 0..2_000 {
+        chat.push("a line of a broadcast that nobody reads, of some length\r\n");
+        scene.event_loop.run_once(Duration::ZERO)?;
+    }
+    scene.settle()?;
+    assert_eq!(scene.log.lines().last().unwrap(), "close OutputLimit");
+    assert_eq!(peer.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
+#[test]
+fn a_slow_member_of_a_group_is_cut_with_a_reset() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session())?;
+    let group = Group::default();
+    group.add(&chat);
+    group.set_slow_readers(100_000, SlowReader::Close);
+    peer.stop_reading();
+    for _ in 0..300 {
+        group.push(vec![b'x'; 1000]);
+        scene.event_loop.run_once(Duration::ZERO)?;
+    }
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "close OutputLimit"]);
+    assert_eq!(peer.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
+/// A deadline that passes while output is queued cuts it, too.
+#[test]
+fn a_deadline_that_passes_in_the_middle_of_output_cuts_with_a_reset() -> Result {
+    for (queued, ended) in [(0, Ended::Finished), (1 << 20, Ended::Reset)] {
+        let scene = Scene::new()?;
+        let (chat, peer) = scene.connection(scene.log.session())?;
+        chat.set_deadlines(Deadlines::default().idle(Duration::from_secs(9)));
+        peer.stop_reading();
+        chat.push(vec![b'x'; queued]);
+        scene.advance(10)?;
+        peer.start_reading(usize::MAX);
+        scene.settle()?;
+        assert!(
+            scene
+                .log
+                .lines()
+                .last()
+                .unwrap()
+                .starts_with("close Timeout")
+        );
+        assert_eq!(peer.ended(), Some(ended));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_pushed_on_a_failed_session_is_dropped() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push("last words");
+        Err(failure())
+    }))?;
+    peer.stop_reading();
+    peer.send("x\r\n");
+    scene.event_loop.run_once(Duration::ZERO)?;
+    chat.push("too late");
+    chat.push_hook(|| unreachable!("it was pushed too late"));
+    peer.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(peer.received(), b"last words");
+    assert!(matches!(peer.ended(), Some(Ended::Finished)));
+    Ok(())
+}

@@ -1,0 +1,408 @@
+//! A connection whose output has failed: its input is delivered first, and then it ends.
+
+mod common;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{Network, Peer};
+use asynchat::{
+    Channel, Chat, Connector, Deadlines, Dispatcher, EventLoop, More, Producer, Result, TimerId,
+};
+use common::{Log, Session};
+
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+    log: Log,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        Ok(Scene {
+            network,
+            event_loop,
+            log: Log::default(),
+        })
+    }
+
+    fn connection(&self, factory: impl Fn(Chat) -> Session + 'static) -> Result<(Chat, Peer)> {
+        let (socket, peer) = self.network.pair();
+        let chat = Connector::adopt(socket).connect_on(&self.event_loop, factory)?;
+        self.settle()?;
+        Ok((chat, peer))
+    }
+
+    fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    fn advance(&self, seconds: u64) -> Result {
+        self.network
+            .advance(&self.event_loop, Duration::from_secs(seconds))
+    }
+
+    /// Nothing is left of any connection.
+    fn is_empty(&self) -> bool {
+        self.event_loop.is_empty() && self.network.sockets() == 0
+    }
+}
+
+/// A job that answers some time, if ever.
+struct Job;
+
+impl Producer for Job {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        Ok(More::Pending)
+    }
+}
+
+/// The guide's pattern: it pauses, replies, and a hook resumes. The reply fails, and the hook is
+/// dropped with it.
+#[test]
+fn a_paused_session_whose_reply_cannot_be_sent_ends() -> Result {
+    let scene = Scene::new()?;
+    let (_, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.pause_reading();
+        let resume = chat.clone();
+        chat.push("a reply\r\n");
+        chat.push_hook(move || resume.resume_reading());
+        Ok(())
+    }))?;
+    peer.send("one\r\ntwo\r\nthree\r\n");
+    peer.shutdown_read();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record one", "close Reset"]);
+    assert!(scene.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_session_that_pauses_after_its_output_has_failed_ends() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session())?;
+    peer.shutdown_read();
+    chat.push("x");
+    peer.send("one\r\n");
+    scene.event_loop.run_once(Duration::ZERO)?;
+    chat.pause_reading();
+    scene.settle()?;
+    assert_eq!(scene.log.lines().last().unwrap(), "close Reset");
+    Ok(())
+}
+
+/// 65 jobs were started while the client was connected, and 63,413 after it had reset.
+#[test]
+fn a_reset_does_not_lift_back_pressure() -> Result {
+    let jobs = |end: fn(&Peer)| -> Result<usize> {
+        let scene = Scene::new()?;
+        let started = Rc::new(Cell::new(0));
+        let count = Rc::clone(&started);
+        let (chat, peer) = scene.connection(scene.log.session_with(move |chat, _| {
+            count.set(count.get() + 1);
+            chat.push_with_producer(Job);
+            Ok(())
+        }))?;
+        peer.stop_reading();
+        // Something to fail on, in front of the jobs.
+        chat.push(vec![b'x'; 60_000]);
+        peer.send("job\r\n".repeat(20_000));
+        scene.settle()?;
+        end(&peer);
+        scene.advance(60)?;
+        Ok(started.get())
+    };
+    let connected = jobs(|_| ())?;
+    assert!((60..70).contains(&connected), "{connected}");
+    let reset = jobs(|peer| peer.reset())?;
+    assert!(reset <= connected, "{reset} after {connected}");
+    Ok(())
+}
+
+/// Nothing but its sends says that a peer does not read any more.
+#[test]
+fn a_peer_that_takes_no_output_and_stays_is_given_up_after_the_linger_time() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push("x");
+        Ok(())
+    }))?;
+    chat.set_deadlines(Deadlines::default().linger(Duration::from_secs(5)));
+    peer.shutdown_read();
+    for _ in 0..4 {
+        peer.send("still here\r\n");
+        scene.advance(4)?;
+    }
+    assert_eq!(scene.log.count("record"), 4, "its input is delivered");
+    assert!(!scene.log.has("close"));
+    scene.advance(11)?;
+    assert_eq!(scene.log.lines().last().unwrap(), "close Reset");
+    assert!(scene.is_empty());
+    Ok(())
+}
+
+#[test]
+fn what_is_pushed_for_a_peer_that_takes_no_output_is_bounded() -> Result {
+    let scene = Scene::new()?;
+    let (_, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push(vec![b'x'; 1000]);
+        Ok(())
+    }))?;
+    peer.shutdown_read();
+    peer.send("one more\r\n".repeat(1000));
+    scene.settle()?;
+    let records = scene.log.count("record");
+    assert!((60..70).contains(&records), "{records}");
+    assert_eq!(scene.log.lines().last().unwrap(), "close Reset");
+    Ok(())
+}
+
+/// A dispatcher that ignores a failed send, and fails for another reason later.
+struct Ignores {
+    channel: Channel,
+    log: Log,
+}
+
+impl Dispatcher for Ignores {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        assert!(self.channel.send(b"x").is_err());
+        self.log.add("timer");
+        Ok(())
+    }
+    fn handle_read(&mut self) -> Result {
+        self.channel.recv(&mut [0; 100])?;
+        Err(io::Error::new(io::ErrorKind::BrokenPipe, "of another pipe").into())
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        self.log.add(common::name(why));
+    }
+}
+
+#[test]
+fn a_failed_send_is_not_blamed_for_the_error_of_a_later_callback() -> Result {
+    let scene = Scene::new()?;
+    let (socket, peer) = scene.network.pair();
+    let channel = Channel::adopt(socket)?;
+    scene.event_loop.register(Ignores {
+        channel: channel.clone(),
+        log: scene.log.clone(),
+    })?;
+    scene.settle()?;
+    channel.call_later(Duration::from_secs(1));
+    peer.shutdown_read();
+    scene.advance(2)?;
+    peer.send("input");
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["timer", "Handler"]);
+    Ok(())
+}
+
+/// A dispatcher that passes on the error of a send in a timer.
+struct PassesOn {
+    channel: Channel,
+    log: Log,
+}
+
+impl Dispatcher for PassesOn {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        self.channel.send(b"x")?;
+        Ok(())
+    }
+    fn handle_read(&mut self) -> Result {
+        self.channel.recv(&mut [0; 100])?;
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        self.log.add(common::name(why));
+    }
+}
+
+#[test]
+fn a_failed_send_in_any_callback_is_the_end_of_the_connection() -> Result {
+    let scene = Scene::new()?;
+    let (socket, peer) = scene.network.pair();
+    let channel = Channel::adopt(socket)?;
+    scene.event_loop.register(PassesOn {
+        channel: channel.clone(),
+        log: scene.log.clone(),
+    })?;
+    scene.settle()?;
+    channel.call_later(Duration::from_secs(1));
+    peer.shutdown_read();
+    scene.advance(10)?;
+    assert_eq!(scene.log.lines(), ["Reset"]);
+    Ok(())
+}
+
+#[test]
+fn a_paused_connection_notices_a_reset() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session())?;
+    chat.pause_reading();
+    scene.settle()?;
+    peer.reset();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "close Reset"]);
+    Ok(())
+}
+
+#[test]
+fn a_paused_connection_with_input_left_delivers_it_before_the_reset() -> Result {
+    for in_kernel in [true, false] {
+        let scene = Scene::new()?;
+        let (chat, peer) = scene.connection(scene.log.session_with(|chat, record| {
+            if record == b"pause" {
+                chat.pause_reading();
+            }
+            Ok(())
+        }))?;
+        match in_kernel {
+            true => {
+                peer.send("pause\r\n");
+                scene.settle()?;
+                peer.send("one\r\ntwo\r\n");
+            }
+            false => peer.send("pause\r\none\r\ntwo\r\n"),
+        }
+        scene.settle()?;
+        peer.reset();
+        scene.advance(60)?;
+        assert_eq!(scene.log.lines(), ["connect", "record pause"]);
+        let turns = scene.event_loop.stats().wakeups;
+        scene.advance(60)?;
+        assert_eq!(scene.event_loop.stats().wakeups, turns, "it is quiet");
+        chat.resume_reading();
+        scene.settle()?;
+        let last = ["record one", "record two", "close Reset"];
+        assert_eq!(scene.log.lines()[2..], last);
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+mod on_descriptors {
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+
+    use asynchat::{Socket, pipe};
+    use common::{new_loop, run_until};
+
+    use super::*;
+
+    /// Input and output of two descriptors, and the other ends of both.
+    fn halves() -> (Socket, io::PipeWriter, io::PipeReader) {
+        let (input, their_output) = io::pipe().unwrap();
+        let (their_input, output) = io::pipe().unwrap();
+        let socket = Socket::halves(OwnedFd::from(input), OwnedFd::from(output));
+        (socket.unwrap(), their_output, their_input)
+    }
+
+    fn adopted(event_loop: &EventLoop, log: &Log, socket: impl Into<Socket>) -> Chat {
+        Connector::adopt(socket)
+            .connect_on(event_loop, log.session())
+            .unwrap()
+    }
+
+    /// Nobody reads what goes through the pipe any more; its source never ends.
+    #[test]
+    fn a_pipe_end_that_loses_its_output_ends_and_so_does_its_source() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (socket, _their_output, their_input) = halves();
+        let far = adopted(&event_loop, &log, socket);
+        let (near, mut source) = UnixStream::pair().unwrap();
+        let near = adopted(&event_loop, &log, near);
+        pipe(&near, &far).unwrap();
+        drop(their_input);
+        source.set_nonblocking(true).unwrap();
+        let mut ended = false;
+        run_until(&event_loop, || {
+            ended = ended
+                || matches!(source.write(b"y\n"), Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+            ended && log.count("close") == 2
+        });
+        assert!(
+            log.has("close Reset") && log.has("close Piped"),
+            "{:?}",
+            log.lines()
+        );
+    }
+
+    #[test]
+    fn what_a_process_still_says_goes_through_though_it_takes_no_input() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let mut child = Command::new("sh")
+            .args(["-c", "exec 0<&-; printf 'all that it says'"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (output, input) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
+        assert!(child.wait().unwrap().success());
+        let socket = Socket::halves(OwnedFd::from(output), OwnedFd::from(input)).unwrap();
+        let far = adopted(&event_loop, &log, socket);
+        let (near, mut client) = UnixStream::pair().unwrap();
+        let near = adopted(&event_loop, &log, near);
+        client.write_all(b"what it does not take").unwrap();
+        pipe(&near, &far).unwrap();
+        run_until(&event_loop, || log.count("close") == 2);
+        let mut said = Vec::new();
+        let read = io::Read::read_to_end(&mut client, &mut said);
+        assert_eq!(said, b"all that it says", "{read:?}");
+    }
+
+    /// The peer shuts its reading side down and stays.
+    #[test]
+    fn a_unix_socket_whose_peer_reads_no_more_ends() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (near, far) = UnixStream::pair().unwrap();
+        let chat = adopted(&event_loop, &log, near);
+        chat.set_deadlines(Deadlines::default().linger(Duration::from_millis(50)));
+        run_until(&event_loop, || log.has("connect"));
+        far.shutdown(std::net::Shutdown::Read).unwrap();
+        chat.push("nobody hears this");
+        run_until(&event_loop, || log.has("close Reset"));
+        assert!(event_loop.is_empty());
+    }
+
+    /// Neither of these has sent anything that is left to be read.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn a_paused_connection_notices_that_its_peer_is_gone() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (chat, peer) = common::served(&event_loop, log.session());
+        chat.pause_reading();
+        common::idle(&event_loop);
+        peer.reset();
+        run_until(&event_loop, || log.has("close Reset"));
+
+        let (near, far) = UnixStream::pair().unwrap();
+        let chat = adopted(&event_loop, &log, near);
+        chat.pause_reading();
+        common::idle(&event_loop);
+        drop(far);
+        run_until(&event_loop, || log.has("close Eof"));
+
+        // One that has only finished may still be reading.
+        let (chat, mut peer) = common::served(&event_loop, log.session());
+        chat.pause_reading();
+        common::idle(&event_loop);
+        peer.finish();
+        common::idle(&event_loop);
+        assert!(chat.is_open());
+        chat.push("a late reply");
+        chat.resume_reading();
+        assert_eq!(peer.receive_all(&event_loop), b"a late reply");
+    }
+}
