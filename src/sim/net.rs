@@ -367,7 +367,7 @@ impl Net {
         match end.state {
             State::Connecting => return Err(io::ErrorKind::NotConnected.into()),
             State::Dead => return Err(io::ErrorKind::BrokenPipe.into()),
-            State::Up if end.write_shut => return Err(io::ErrorKind::BrokenPipe.into()),
+            State::Up if !end.can_send() => return Err(io::ErrorKind::BrokenPipe.into()),
             State::Up => {}
         }
         let other = end.other;
