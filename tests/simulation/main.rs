@@ -13,6 +13,7 @@
 
 mod actor;
 mod cuts;
+mod gone;
 mod oracle;
 mod outsider;
 mod plain;
@@ -29,4 +30,9 @@ fn the_rules_hold_whatever_happens() {
 #[test]
 fn output_does_not_depend_on_segmentation() {
     seeds::check("output_does_not_depend_on_segmentation", 1, cuts::run);
+}
+
+#[test]
+fn no_work_is_started_for_a_peer_that_is_gone() {
+    seeds::check("no_work_is_started_for_a_peer_that_is_gone", 1, gone::run);
 }

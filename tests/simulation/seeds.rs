@@ -24,7 +24,7 @@ pub(crate) struct Outcome {
 pub(crate) type Program = fn(u64, bool) -> asynchat::Result<Outcome>;
 
 /// More failing seeds than this add nothing.
-const ENOUGH: usize = 500;
+const ENOUGH: usize = 1_000;
 
 /// How many seeds are printed for each invariant.
 const PRINTED: usize = 5;
