@@ -134,7 +134,11 @@ impl End {
     pub(super) fn take_arrived(&mut self, most: usize) -> Vec<u8> {
         let count = self.arrived.min(most);
         self.arrived -= count;
-        self.bytes.drain(..count).collect()
+        let (front, back) = self.bytes.as_slices();
+        let mut data = front.get(..count).unwrap_or(front).to_vec();
+        data.extend_from_slice(back.get(..count - data.len()).unwrap_or_default());
+        self.bytes.drain(..count);
+        data
     }
 
     /// All that was sent to it arrives. Says whether that is news.

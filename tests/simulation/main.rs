@@ -12,6 +12,9 @@
 //! an oracle. The others each look for one class of defect, and check what the first cannot.
 
 mod actor;
+#[path = "../common/allocator.rs"]
+mod allocator;
+mod bounds;
 mod cuts;
 mod gone;
 mod oracle;
@@ -35,4 +38,9 @@ fn output_does_not_depend_on_segmentation() {
 #[test]
 fn no_work_is_started_for_a_peer_that_is_gone() {
     seeds::check("no_work_is_started_for_a_peer_that_is_gone", 1, gone::run);
+}
+
+#[test]
+fn memory_and_calls_stay_below_their_bounds() {
+    seeds::check("memory_and_calls_stay_below_their_bounds", 8, bounds::run);
 }

@@ -55,9 +55,9 @@ pub(crate) fn check(test: &str, share: u64, program: Program) {
             let outcome = run(program, seed, false);
             calls.fetch_add(outcome.calls, Ordering::Relaxed);
             turns.fetch_add(outcome.turns, Ordering::Relaxed);
-            if let Some(first) = outcome.wrong.into_iter().next() {
+            if !outcome.wrong.is_empty() {
                 let mut failed = failed.lock().expect("no thread panics with the lock");
-                failed.push((seed, first));
+                failed.push((seed, outcome.wrong));
                 if failed.len() >= ENOUGH {
                     next.store(seeds, Ordering::Relaxed);
                 }
@@ -81,14 +81,16 @@ pub(crate) fn check(test: &str, share: u64, program: Program) {
 }
 
 /// Prints the first seeds of each invariant that was broken.
-fn report(test: &str, failed: &[(u64, String)]) {
+fn report(test: &str, failed: &[(u64, Vec<String>)]) {
     let mut by_invariant: BTreeMap<&str, Vec<(u64, &str)>> = BTreeMap::new();
     for (seed, wrong) in failed {
-        let invariant = wrong.split(':').next().unwrap_or_default();
-        by_invariant
-            .entry(invariant)
-            .or_default()
-            .push((*seed, wrong));
+        for what in wrong {
+            let invariant = what.split(':').next().unwrap_or_default();
+            by_invariant
+                .entry(invariant)
+                .or_default()
+                .push((*seed, what));
+        }
     }
     for (invariant, seeds) in by_invariant {
         println!("{invariant}: {} seeds", seeds.len());
