@@ -16,6 +16,7 @@ mod actor;
 mod allocator;
 mod bounds;
 mod cuts;
+mod endings;
 mod gone;
 mod oracle;
 mod outsider;
@@ -23,6 +24,7 @@ mod plain;
 mod rng;
 mod seeds;
 mod track;
+mod worker;
 mod world;
 
 #[test]
@@ -43,4 +45,9 @@ fn no_work_is_started_for_a_peer_that_is_gone() {
 #[test]
 fn memory_and_calls_stay_below_their_bounds() {
     seeds::check("memory_and_calls_stay_below_their_bounds", 8, bounds::run);
+}
+
+#[test]
+fn every_connection_ends() {
+    seeds::check("every_connection_ends", 1, endings::run);
 }
