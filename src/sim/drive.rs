@@ -31,6 +31,7 @@ enum Step {
     Finish,
     Reset,
     Read(usize),
+    ShutdownRead,
 }
 
 impl Script {
@@ -88,6 +89,12 @@ impl Script {
         self.then(Step::Read(count))
     }
 
+    /// Then shuts its receiving side down: see [`Peer::shutdown_read`].
+    #[must_use]
+    pub fn shutdown_read(self) -> Self {
+        self.then(Step::ShutdownRead)
+    }
+
     fn then(mut self, step: Step) -> Self {
         self.0.push(step);
         self
@@ -103,6 +110,7 @@ impl Step {
             Step::Finish => peer.finish(),
             Step::Reset => peer.reset(),
             Step::Read(count) => peer.start_reading(*count),
+            Step::ShutdownRead => peer.shutdown_read(),
         }
     }
 }

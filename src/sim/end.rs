@@ -58,6 +58,8 @@ pub(super) struct End {
     pub(super) error: Option<io::ErrorKind>,
     /// It has finished sending.
     pub(super) write_shut: bool,
+    /// The other end has shut its receiving side down: every send fails.
+    pub(super) no_receiver: bool,
     pub(super) reset_on_close: bool,
     pub(super) outside: Outside,
 }
@@ -89,6 +91,7 @@ impl End {
             urgent: None,
             error: None,
             write_shut: false,
+            no_receiver: false,
             reset_on_close: false,
             outside: Outside {
                 outbox: VecDeque::new(),
@@ -112,21 +115,30 @@ impl End {
             State::Dead => (true, true),
             State::Up => (
                 self.arrived > 0 || self.finish_arrived,
-                self.write_shut || room > 0,
+                !self.can_send() || room > 0,
             ),
         }
     }
 
+    /// Whether a send can succeed: neither side has ended this direction.
+    pub(super) fn can_send(&self) -> bool {
+        !self.write_shut && !self.no_receiver
+    }
+
     /// Whether that is reported even where nobody asked.
     pub(super) fn has_hung_up(&self) -> bool {
-        self.state == State::Dead || (self.finish_arrived && self.write_shut)
+        self.state == State::Dead || (self.finish_arrived && !self.can_send())
     }
 
     /// Takes what has arrived, at most `most` of it.
     pub(super) fn take_arrived(&mut self, most: usize) -> Vec<u8> {
         let count = self.arrived.min(most);
         self.arrived -= count;
-        self.bytes.drain(..count).collect()
+        let (front, back) = self.bytes.as_slices();
+        let mut data = front.get(..count).unwrap_or(front).to_vec();
+        data.extend_from_slice(back.get(..count - data.len()).unwrap_or_default());
+        self.bytes.drain(..count);
+        data
     }
 
     /// All that was sent to it arrives. Says whether that is news.

@@ -163,6 +163,9 @@ impl Network {
     /// assert_eq!(peer.received(), b"hello");
     /// # Ok(()) }
     /// ```
+    ///
+    /// Two pairs make a connection of two descriptors, such as a child's pipes, whose directions end
+    /// independently: `Socket::halves(input, output)`, see [`Socket::halves`](crate::Socket::halves).
     pub fn pair(&self) -> (crate::Socket, Peer) {
         let (socket, peer, addrs) = self.0.lock().pair(Owner::Loop, Owner::Peer);
         let socket = Socket::new(&self.0, socket, false);

@@ -336,8 +336,9 @@ impl Net {
             0 => return Ok(0),
             most => self.partly(most, self.conditions.short_reads)?,
         };
-        for (place, byte) in buffer.iter_mut().zip(self.end(id)?.take_arrived(count)) {
-            *place = byte;
+        let data = self.end(id)?.take_arrived(count);
+        if let Some(place) = buffer.get_mut(..data.len()) {
+            place.copy_from_slice(&data);
         }
         Ok(count)
     }
@@ -371,7 +372,7 @@ impl Net {
         match end.state {
             State::Connecting => return Err(io::ErrorKind::NotConnected.into()),
             State::Dead => return Err(io::ErrorKind::BrokenPipe.into()),
-            State::Up if end.write_shut => return Err(io::ErrorKind::BrokenPipe.into()),
+            State::Up if !end.can_send() => return Err(io::ErrorKind::BrokenPipe.into()),
             State::Up => {}
         }
         let other = end.other;
@@ -385,8 +386,12 @@ impl Net {
         }
         let count = self.partly(most, self.conditions.short_writes)?;
         if let Some(other) = other.and_then(|other| self.ends.get_mut(&other)) {
-            let bytes = parts.iter().flat_map(|part| part.iter());
-            other.bytes.extend(bytes.take(count));
+            let mut left = count;
+            for part in parts {
+                let taken = part.get(..left).unwrap_or(part);
+                other.bytes.extend(taken);
+                left -= taken.len();
+            }
         }
         Ok(count)
     }

@@ -125,6 +125,21 @@ impl Peer {
         });
     }
 
+    /// Shuts its receiving side down and stays: each later send of the loop's fails with
+    /// `BrokenPipe`, and what this peer sends still arrives. A Unix-domain peer can do that with
+    /// `shutdown(SHUT_RD)`, and the reader of a pipe by closing it. TCP has no such message.
+    pub fn shutdown_read(&self) {
+        self.act(|net, id| {
+            let Ok(end) = net.end(id) else { return };
+            end.outside.window = 0;
+            if let Some(other) = end.other
+                && let Ok(other) = net.end(other)
+            {
+                other.no_receiver = true;
+            }
+        });
+    }
+
     /// What it has read so far, and not been [taken](Peer::take_received).
     pub fn received(&self) -> Vec<u8> {
         self.look(|end| end.received.clone())

@@ -12,8 +12,9 @@ use asynchat::{
 use bytes::Bytes;
 
 use crate::oracle::{Ends, Mode};
+use crate::seeds::SILENT;
 use crate::track::{Timer, Track};
-use crate::world::{SILENT, World};
+use crate::world::World;
 
 pub(crate) struct Actor {
     pub(crate) track: Rc<Track>,

@@ -42,7 +42,7 @@ impl PlainEcho {
             }
             8 if rng.one_in(4) => {
                 self.over.set(true);
-                std::panic::panic_any(crate::world::SILENT);
+                std::panic::panic_any(crate::seeds::SILENT);
             }
             _ => {}
         }

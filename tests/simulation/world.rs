@@ -13,10 +13,8 @@ use crate::actor::{Actor, act_on, random_time};
 use crate::outsider::Outsider;
 use crate::plain::PlainListener;
 use crate::rng::Rng;
+use crate::seeds::Outcome;
 use crate::track::Track;
-
-/// What a panic on purpose carries.
-pub(crate) const SILENT: &str = "a panic on purpose";
 
 const SERVER: &str = "10.0.0.1:119";
 const PLAIN: &str = "10.0.0.1:7";
@@ -54,14 +52,6 @@ pub(crate) struct World {
     pub(crate) calls: Cell<u64>,
     wrong: RefCell<Vec<String>>,
     log: Option<RefCell<Vec<String>>>,
-}
-
-/// What a run has come to.
-pub(crate) struct Outcome {
-    pub(crate) wrong: Vec<String>,
-    pub(crate) log: Vec<String>,
-    pub(crate) calls: u64,
-    pub(crate) turns: u64,
 }
 
 /// Runs one seed.
