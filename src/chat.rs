@@ -459,7 +459,7 @@ impl Core {
     /// Whether its queue was over the high-water mark, and has fallen to the low one.
     pub(crate) fn is_relieved(&self) -> bool {
         let low_water = || self.limit(|limits| limits.low_water);
-        self.chat.choked.get() && self.out.borrow().is_low(low_water())
+        self.chat.choked.get() && !self.failed.get() && self.out.borrow().is_low(low_water())
     }
 
     /// Has the loop drop what holds things of the user's: their destructors are user code, which

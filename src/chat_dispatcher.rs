@@ -413,7 +413,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         if let Some(home) = core.home() {
             home.spare_output.take_back(idle);
         }
-        if core.is_relieved() && !core.is_ending() && !core.failed.get() {
+        if core.is_relieved() && !core.is_ending() {
             core.chat.choked.set(false);
             if let Some(from) = core.piped_to() {
                 from.touch();

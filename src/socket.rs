@@ -293,6 +293,11 @@ impl Fd {
         forward!(self, socket => socket.recv(buffer))
     }
 
+    /// The error that has ended its connection, once.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        forward!(self, socket => socket.take_error())
+    }
+
     /// Whether there is something to receive: zero at the end, and not necessarily all of it.
     pub(crate) fn peek(&self) -> io::Result<usize> {
         forward!(self, socket => socket.peek())

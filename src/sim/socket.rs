@@ -83,6 +83,11 @@ impl Socket {
         self.net.lock().recv(self.id, buffer)
     }
 
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let mut net = self.net.lock();
+        Ok(net.end(self.id)?.error.take().map(io::Error::from))
+    }
+
     pub(crate) fn peek(&self) -> io::Result<usize> {
         self.net.lock().peek(self.id)
     }

@@ -196,6 +196,10 @@ impl Socket {
         })
     }
 
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.view().take_error()
+    }
+
     pub(super) fn peek(&self) -> io::Result<usize> {
         let mut byte = [std::mem::MaybeUninit::new(0)];
         retry(|| self.view().peek(&mut byte))

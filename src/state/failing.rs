@@ -89,7 +89,8 @@ impl Core {
         self.await_progress(Some(self.moved()));
     }
 
-    /// Has the loop look, after the time that a close lingers, whether any byte has moved since.
+    /// Has the loop look, after the time that a close lingers, whether any byte has moved since. So a
+    /// connection without progress lasts for that time at least, and for twice that time at most.
     /// `None` looks in any case another time: not before the next turn has read what there is.
     fn await_progress(&self, since: Option<u64>) {
         let Some(home) = self.home() else { return };
@@ -127,26 +128,24 @@ impl Core {
         self.piped_to().is_some_and(|to| to.chat.choked.get())
     }
 
-    /// The kernel reports a hang-up while nothing is read: the peer has reset the connection, or both
-    /// sides have finished. If nothing is left to be delivered, that is the end. Otherwise it is when
-    /// reading goes on.
+    /// The kernel reports a hang-up while nothing is read. If the peer has reset the connection, that is
+    /// the end: nothing can be sent, and nobody asks for what may still be received. If both sides
+    /// have finished, it is the end unless input is left, which is delivered when reading goes on.
     pub(crate) fn hang_up(self: &Rc<Self>) {
         self.hung_up.set(true);
+        let error = self.on_connected(Fd::take_error).ok().flatten();
         if self.chat.closing.get() {
-            let why = self
+            let of_handler = self
                 .failed
                 .get()
                 .then(|| self.out.borrow_mut().take_close());
-            return self.end(why.flatten().unwrap_or(Close::Reset));
+            return self.end(of_handler.flatten().unwrap_or(Close::Reset));
         }
-        if self.has_backlog.get() {
-            return;
+        if let Some(error) = error {
+            return self.end(Close::from_io(error));
         }
-        match self.on_connected(Fd::peek) {
-            Ok(0) => self.end(Close::Eof),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => self.end(Close::from_io(error)),
+        if !self.has_backlog.get() && self.on_connected(Fd::peek).is_ok_and(|left| left == 0) {
+            self.end(Close::Eof);
         }
     }
 

@@ -78,12 +78,17 @@ fn peers_who_do_odd_things_and_then_nothing() {
     add("silent", &chat);
     peers.push(peer);
 
-    let (chat, mut peer) = served(&event_loop, log.session());
-    add("paused and reset with input unread", &chat);
-    chat.pause_reading();
-    idle(&event_loop);
-    peer.send("in band");
-    peer.reset();
+    #[cfg(unix)]
+    {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let chat = asynchat::Connector::adopt(near)
+            .connect_on(&event_loop, log.session())
+            .unwrap();
+        add("paused and hung up with input unread", &chat);
+        chat.pause_reading();
+        idle(&event_loop);
+        std::io::Write::write_all(&mut far, b"in band").unwrap();
+    }
 
     let (chat, peer) = served(&event_loop, log.session());
     add("urgent", &chat);
