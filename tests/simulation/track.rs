@@ -352,12 +352,20 @@ impl Track {
         self.expected.borrow().len() as u64
     }
 
-    /// A reset loses nothing that had arrived before it.
+    /// A reset loses nothing that had arrived before it, where the session could still be given it:
+    /// when a send has failed, one that is paused or whose pushes reach the high-water mark ends.
     fn check_reset(&self, world: &World) {
         let arrived = self.outsider(world).and_then(|it| it.was_reset.get());
         let Some(arrived) = arrived else { return };
+        let limits = self.limits.get();
+        let unsent = self
+            .pushed_bytes()
+            .saturating_sub(self.chat.stats().bytes_out);
+        let rests = self.paused.get()
+            || self.choked.get()
+            || unsent > limits.high_water.min(limits.output) as u64;
         let deaf = self.sealed.get() || self.over.get() || self.at_eof.get();
-        if deaf || self.may_be_over() || self.connected.get() == 0 {
+        if deaf || rests || self.may_be_over() || self.connected.get() == 0 {
             return;
         }
         let received = self.chat.stats().bytes_in as usize;
