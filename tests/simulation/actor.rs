@@ -35,13 +35,13 @@ impl Actor {
         if world.rng.one_in(400) {
             world.log(|| format!("  #{} panics", track.number));
             track.panicked.set(true);
-            track.end(true);
+            track.fail();
             std::panic::panic_any(SILENT);
         }
         if world.rng.one_in(300) {
             world.log(|| format!("  #{} fails", track.number));
             track.failed.set(true);
-            track.end(true);
+            track.fail();
             return Err("it did not feel like it".into());
         }
         Ok(())
@@ -225,7 +225,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
             track.paused.set(false);
         }
         56..58 if rng.one_in(4) => {
-            if track.told.get() == 0 && !track.over.get() {
+            if !track.is_done() {
                 track.asked_to_close.set(true);
                 track.end(true);
             }
@@ -365,7 +365,7 @@ impl Producer for Moody {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let (rng, track) = (&self.world.rng, &self.track);
         self.world.calls.set(self.world.calls.get() + 1);
-        if track.told.get() > 0 || track.over.get() {
+        if track.is_done() {
             let number = track.number;
             self.world
                 .wrong(format!("#{number}: a producer is asked after the close"));
@@ -431,7 +431,7 @@ fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
         if called.replace(true) || !takes || sent != place {
             world.wrong(format!("#{number}: a hook at {place} after {sent} bytes"));
         }
-        if track.told.get() > 0 || track.over.get() {
+        if track.is_done() {
             world.wrong(format!("#{number}: a hook after the close"));
         }
         act_on(world, &track, true);

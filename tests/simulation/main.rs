@@ -34,20 +34,20 @@ fn the_rules_hold_whatever_happens() {
 
 #[test]
 fn output_does_not_depend_on_segmentation() {
-    seeds::check("output_does_not_depend_on_segmentation", 1, cuts::run);
+    seeds::check("output_does_not_depend_on_segmentation", 4, cuts::run);
 }
 
 #[test]
 fn no_work_is_started_for_a_peer_that_is_gone() {
-    seeds::check("no_work_is_started_for_a_peer_that_is_gone", 1, gone::run);
+    seeds::check("no_work_is_started_for_a_peer_that_is_gone", 4, gone::run);
 }
 
 #[test]
 fn memory_and_calls_stay_below_their_bounds() {
-    seeds::check("memory_and_calls_stay_below_their_bounds", 8, bounds::run);
+    seeds::check("memory_and_calls_stay_below_their_bounds", 16, bounds::run);
 }
 
 #[test]
 fn every_connection_ends() {
-    seeds::check("every_connection_ends", 1, endings::run);
+    seeds::check("every_connection_ends", 4, endings::run);
 }

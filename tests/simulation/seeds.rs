@@ -85,11 +85,10 @@ fn report(test: &str, failed: &[(u64, Vec<String>)]) {
     let mut by_invariant: BTreeMap<&str, Vec<(u64, &str)>> = BTreeMap::new();
     for (seed, wrong) in failed {
         for what in wrong {
-            let invariant = what.split(':').next().unwrap_or_default();
-            by_invariant
-                .entry(invariant)
-                .or_default()
-                .push((*seed, what));
+            let seeds = by_invariant.entry(invariant(what)).or_default();
+            if seeds.last().is_none_or(|(last, _)| last != seed) {
+                seeds.push((*seed, what));
+            }
         }
     }
     for (invariant, seeds) in by_invariant {
@@ -98,6 +97,20 @@ fn report(test: &str, failed: &[(u64, Vec<String>)]) {
             println!("  ASYNCHAT_SEED={seed} cargo test --features sim --test simulation {test}");
             println!("    {wrong}");
         }
+    }
+}
+
+/// The name of an invariant: what comes before the colon, or, behind the number of a connection, what
+/// comes before the first figure.
+fn invariant(wrong: &str) -> &str {
+    match wrong.strip_prefix('#') {
+        Some(text) => {
+            let text =
+                text.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
+            let figure = text.find(|c: char| c.is_ascii_digit());
+            text[..figure.unwrap_or(text.len())].trim_end()
+        }
+        None => wrong.split(':').next().unwrap_or_default(),
     }
 }
 

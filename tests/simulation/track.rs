@@ -48,6 +48,8 @@ pub(crate) struct Track {
     pub(crate) over: Cell<bool>,
     /// It was closed at once, so what was queued may be lost.
     pub(crate) cut: Cell<bool>,
+    /// A callback has failed: what was pushed before is still sent, producers and hooks included.
+    pub(crate) failing: Cell<bool>,
     pub(crate) asked_to_close: Cell<bool>,
     pub(crate) failed: Cell<bool>,
     pub(crate) panicked: Cell<bool>,
@@ -88,6 +90,7 @@ impl Track {
             finished: Cell::new(false),
             over: Cell::new(false),
             cut: Cell::new(false),
+            failing: Cell::new(false),
             asked_to_close: Cell::new(false),
             failed: Cell::new(false),
             panicked: Cell::new(false),
@@ -153,6 +156,18 @@ impl Track {
         if cut {
             self.cut.set(true);
         }
+    }
+
+    /// One of its callbacks fails. The handler is not called any more, but for its end; a connection
+    /// that is up sends what was pushed.
+    pub(crate) fn fail(&self) {
+        self.end(self.connected.get() == 0);
+        self.failing.set(self.connected.get() > 0);
+    }
+
+    /// Whether neither its handler nor a producer or hook of its may be called any more.
+    pub(crate) fn is_done(&self) -> bool {
+        self.told.get() > 0 || (self.over.get() && (self.cut.get() || !self.failing.get()))
     }
 
     pub(crate) fn set_mode(&self, mode: Mode) {
@@ -294,7 +309,11 @@ impl Track {
             }
         }
         let (out, pushed) = (self.chat.stats().bytes_out, self.expected.borrow().len());
-        let in_order = matches!(why, Close::Local | Close::Eof | Close::InputLimit);
+        let in_order = match why {
+            Close::Local | Close::Eof | Close::InputLimit => true,
+            Close::Handler(_) | Close::Panic(_) => self.failing.get(),
+            _ => false,
+        };
         if in_order && !self.cut.get() {
             self.whole.set(true);
             if out != pushed as u64 {
@@ -333,12 +352,20 @@ impl Track {
         self.expected.borrow().len() as u64
     }
 
-    /// A reset loses nothing that had arrived before it.
+    /// A reset loses nothing that had arrived before it, where the session could still be given it:
+    /// when a send has failed, one that is paused or whose pushes reach the high-water mark ends.
     fn check_reset(&self, world: &World) {
         let arrived = self.outsider(world).and_then(|it| it.was_reset.get());
         let Some(arrived) = arrived else { return };
+        let limits = self.limits.get();
+        let unsent = self
+            .pushed_bytes()
+            .saturating_sub(self.chat.stats().bytes_out);
+        let rests = self.paused.get()
+            || self.choked.get()
+            || unsent > limits.high_water.min(limits.output) as u64;
         let deaf = self.sealed.get() || self.over.get() || self.at_eof.get();
-        if deaf || self.may_be_over() || self.connected.get() == 0 {
+        if deaf || rests || self.may_be_over() || self.connected.get() == 0 {
             return;
         }
         let received = self.chat.stats().bytes_in as usize;
@@ -381,8 +408,12 @@ impl Track {
         if self.told.get() > 0 || self.connected.get() == 0 {
             return;
         }
-        if self.over.get() {
+        if self.is_done() {
             world.wrong(format!("#{number}: closed, and not told"));
+            return;
+        }
+        if self.failing.get() {
+            self.check_sent(world);
             return;
         }
         let now = world.network.elapsed();
@@ -396,13 +427,8 @@ impl Track {
         if world.faulted.get() || outsider.was_reset.get().is_some() {
             return;
         }
-        let (stats, queued) = (self.chat.stats(), self.chat.queued());
-        let listens = outsider.reads.get() && self.parked.get() == 0;
-        if listens && queued > 0 {
-            world.wrong(format!(
-                "#{number}: {queued} bytes rest, and the peer reads"
-            ));
-        }
+        let stats = self.chat.stats();
+        self.check_sent(world);
         let heard = self.sealed.get() || self.at_eof.get();
         let deaf = heard || self.paused.get() || self.choked.get() || self.may_be_over();
         if !deaf {
@@ -414,6 +440,27 @@ impl Track {
                     "#{number}: {left} bytes unread, a record owed: {owes}"
                 ));
             }
+        }
+    }
+
+    /// Checks that nothing is left to send to a peer that reads, and that a connection which was to
+    /// send no more than that has ended.
+    fn check_sent(&self, world: &World) {
+        let Some(outsider) = self.outsider(world) else {
+            return;
+        };
+        if world.faulted.get() || outsider.was_reset.get().is_some() {
+            return;
+        }
+        let (number, queued) = (self.number, self.chat.queued());
+        let listens = outsider.reads.get() && self.parked.get() == 0;
+        if listens && queued > 0 {
+            world.wrong(format!(
+                "#{number}: {queued} bytes rest, and the peer reads"
+            ));
+        }
+        if listens && self.failing.get() {
+            world.wrong(format!("#{number}: a callback has failed, and it is open"));
         }
     }
 
