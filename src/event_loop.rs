@@ -230,6 +230,8 @@ impl EventLoop {
     /// [connect again](Connector::reconnect) does so no more, what [lingers](crate::Deadlines::linger)
     /// is given up.
     pub fn close_all(&self) {
+        // Also for a connection that is ending already, which may call this in its `handle_close`.
+        self.0.times_closed.set(self.0.times_closed.get() + 1);
         self.0.end_pauses();
         for core in self.0.cores() {
             core.end(Close::Local);

@@ -84,6 +84,8 @@ pub(crate) struct Home {
     limits: RefCell<Option<Rc<Limits>>>,
     /// The timers of those who wait to connect again.
     pub(crate) pauses: RefCell<BTreeSet<TimerId>>,
+    /// How often all channels were closed at once: who was to connect again by then does not.
+    pub(crate) times_closed: Cell<u64>,
     lingering: RefCell<Lingering>,
     #[cfg(feature = "signal")]
     pub(crate) signals: crate::signal::Signals,
@@ -114,6 +116,7 @@ impl Home {
             failed_waits: Cell::new(0),
             limits: RefCell::default(),
             pauses: RefCell::default(),
+            times_closed: Cell::new(0),
             lingering: RefCell::default(),
             #[cfg(feature = "signal")]
             signals: crate::signal::Signals::default(),

@@ -72,6 +72,8 @@ pub(crate) struct Retrying {
     up_since: Cell<Option<Instant>>,
     pause: Cell<Option<TimerId>>,
     stopped: Cell<bool>,
+    /// How often all channels of the loop had been closed when this began.
+    times_closed: u64,
 }
 
 impl Retrying {
@@ -90,6 +92,7 @@ impl Retrying {
             up_since: Cell::new(None),
             pause: Cell::new(None),
             stopped: Cell::new(false),
+            times_closed: home.times_closed.get(),
         });
         retrying.connect(home)?;
         Ok(Reconnect(Rc::downgrade(&retrying)))
@@ -118,7 +121,8 @@ impl Retrying {
     /// Its connection has ended, and that has been told.
     pub(crate) fn ended(self: Rc<Self>, home: &Rc<Home>, why: &Close) {
         let done = matches!(why, Close::Local | Close::Shutdown);
-        if done || self.stopped.get() || home.is_shutting_down() {
+        let all_closed = self.times_closed != home.times_closed.get();
+        if done || all_closed || self.stopped.get() || home.is_shutting_down() {
             self.stopped.set(true);
             // What the factory has captured is the user's to drop: as a call of the loop's.
             return home.call_soon(Box::new(move |_| drop(self)));
