@@ -184,12 +184,15 @@ impl EventLoop {
         Connector::new(target).connect_on(self, factory)
     }
 
-    /// Calls `call` in the loop's next turn, after those called for before it.
+    /// Calls `call` in the loop's next turn, after those called for before it. One turn makes at most
+    /// 1,024 such calls; the rest are made in the turns that follow at once.
     pub fn call_soon(&self, call: impl FnOnce() + 'static) {
         self.0.call_soon(Box::new(move |_| call()));
     }
 
-    /// Calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run) going.
+    /// Calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run) going. One turn
+    /// fires at most 1,024 timers that are due, the earliest first; the rest fire in the turns that
+    /// follow at once.
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
         self.0.set_timer(delay, Task::Call(Box::new(call)))
     }

@@ -4,7 +4,8 @@
 //! before the loop sleeps; the wait; the kernel's events; what the last turn's budgets left over;
 //! what other threads posted; timers, after the events, so that data which is there already goes
 //! before the deadline that waits for it; deferred calls. Each of these takes what was there when
-//! it began, never what it adds to itself, so none can starve the others.
+//! it began, never what it adds to itself, and no more than its budget, so none can starve the
+//! others. What a budget leaves over is due in the next turn, before which the loop does not sleep.
 
 mod counters;
 mod ending;
@@ -50,6 +51,10 @@ const FAILED_WAITS: u32 = 100;
 
 /// The longest rest between two of them; the first is a millisecond, and each twice the one before.
 const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// How many posts, how many timers that are due and how many deferred calls one turn takes: enough
+/// that the wait is a small part of a turn, few enough that connections are served in between.
+const TURN_CALLS: usize = 1024;
 
 /// A deferred call.
 type Job = Box<dyn FnOnce(&Rc<Home>)>;
@@ -212,21 +217,21 @@ impl Home {
             core.again.set(false);
             self.take_turn(&core, core.news.take());
         }
-        self.run_posted();
-        self.run_timers();
-        self.run_soon();
+        self.run_posted(TURN_CALLS);
+        self.run_timers(TURN_CALLS);
+        self.run_soon(TURN_CALLS);
         self.judge(outcome)
     }
 
-    fn run_posted(self: &Rc<Self>) {
-        for job in self.inbox.fetch() {
+    fn run_posted(self: &Rc<Self>, budget: usize) {
+        for job in self.inbox.fetch(budget) {
             contain(|| job(self));
         }
     }
 
-    fn run_soon(self: &Rc<Self>) {
+    fn run_soon(self: &Rc<Self>, budget: usize) {
         let soon = self.soon.borrow().len();
-        for _ in 0..soon {
+        for _ in 0..soon.min(budget) {
             let Some(job) = self.soon.borrow_mut().pop_front() else {
                 break;
             };

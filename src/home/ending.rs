@@ -50,8 +50,8 @@ impl Home {
     pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.shutdown.take() {
             self.forget_timer(timer);
-            self.run_posted();
-            self.run_soon();
+            self.run_posted(usize::MAX);
+            self.run_soon(usize::MAX);
         }
     }
 }

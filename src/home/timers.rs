@@ -74,13 +74,21 @@ impl Home {
         true
     }
 
-    pub(super) fn run_timers(self: &Rc<Self>) {
+    /// Fires what is due, the earliest first, and no more than the budget.
+    pub(super) fn run_timers(self: &Rc<Self>, budget: usize) {
         let count = self.timers.borrow().len();
         if count == 0 {
             return;
         }
         let now = self.now();
-        for _ in 0..count {
+        // The grace of a shutdown is over when it is over, however many timers were due before.
+        if let Some(id) = self.shutdown.get() {
+            let expired = self.timers.borrow_mut().expire_one(id, now);
+            if let Some(expired) = expired {
+                self.run_timer(expired, now);
+            }
+        }
+        for _ in 0..count.min(budget) {
             let Some(expired) = self.timers.borrow_mut().expire(now) else {
                 break;
             };
