@@ -9,10 +9,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::channel::Channel;
+use crate::contain::{Discarded, discard};
 use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::Item;
-use crate::home::drop_each;
 use crate::limits::Limits;
 use crate::producer::Producer;
 use crate::state::Core;
@@ -405,13 +405,15 @@ impl Core {
         if self.has_lost_output() {
             return self.end(why);
         }
-        if self.out.borrow_mut().push(Item::Close(why)).is_none() {
+        let refused = self.out.borrow_mut().push(Item::Close(why));
+        if refused.is_none() {
             self.chat.closing.set(true);
             // What is not complete by now never will be.
             self.time(|clocks, _| clocks.record_over());
             self.attention.set(true);
             self.touch();
         }
+        discard(refused);
     }
 
     /// Has the loop send what was pushed, and stops the session if that was too much.
@@ -437,8 +439,7 @@ impl Core {
             self.limit(|limits| limits.output),
         );
         if queued > limit {
-            let id = self.id.get();
-            told!(warn, queued, limit, %id, "the peer does not read");
+            // Logged by the loop: whoever pushes may have something borrowed that a subscriber needs.
             self.end(Close::OutputLimit);
         }
     }
@@ -455,9 +456,9 @@ impl Core {
         if discarded.is_empty() {
             return;
         }
-        match self.home() {
-            Some(home) => home.call_soon(Box::new(move |_| drop_each(discarded))),
-            None => drop_each(discarded),
+        let discarded = Discarded(discarded);
+        if let Some(home) = self.home() {
+            home.call_soon(Box::new(move |_| drop(discarded)));
         }
     }
 }

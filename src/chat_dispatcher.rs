@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::chat::{AsyncChat, Chat, Eof, Overflow};
+use crate::contain::discard_each;
 use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, SLACK, Sink, pump};
-use crate::home::{Home, drop_each};
+use crate::home::Home;
 use crate::splitter::{Event, Splitter};
 use crate::state::Core;
 use crate::timer::TimerId;
@@ -401,7 +402,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
                 let lost = out.discard();
                 out.seal();
                 drop(out);
-                drop_each(lost);
+                discard_each(lost);
             }
         }
         self.trim(&core);

@@ -29,7 +29,13 @@ use crate::{AsyncChat, Channel, Chat, Dispatcher};
 ///
 /// When the last handle is dropped, channels still registered end with
 /// [`Close::Shutdown`](crate::Close::Shutdown). A handler that keeps a handle of its own loop
-/// keeps the loop alive; [`Channel::event_loop`] gives one when it is needed.
+/// keeps the loop alive; [`Channel::event_loop`] gives one when it is needed. What the loop still holds
+/// for you (deferred calls, timers, posts, factories) is dropped; a destructor that panics is logged, and
+/// ends nothing.
+///
+/// A loop does not survive a `fork`: on Linux parent and child share its epoll instance, and the loop of
+/// a parent that leaves through `exit` takes its sockets out of it, so that the child gets no event any
+/// more. A daemon forks first, and makes its loop (by `listen`, for example) in the child.
 ///
 /// ```
 /// use asynchat::EventLoop;

@@ -14,24 +14,21 @@ mod registration;
 mod spare;
 mod timers;
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use counters::{Closes, LoopStats};
-pub(crate) use ending::drop_each;
 pub(crate) use timers::Task;
 
 use counters::Counters;
 use lingering::Lingering;
 use spare::Spare;
 
+use crate::contain::{contain, discard, enter};
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
 use crate::limits::Limits;
@@ -301,9 +298,16 @@ impl Home {
         let touched = core.touched.replace(true);
         let outcome = {
             let _span = core.span.get().map(|span| span.enter());
-            catch_unwind(AssertUnwindSafe(|| {
-                callback(&mut *driven).inspect_err(|error| driven.error(error))
-            }))
+            match enter(|| callback(&mut *driven)) {
+                Ok(Err(error)) => match enter(|| driven.error(&error)) {
+                    Ok(()) => Ok(Err(error)),
+                    Err(panic) => {
+                        discard(error);
+                        Err(panic)
+                    }
+                },
+                outcome => outcome,
+            }
         };
         core.touched.set(touched);
         let interest = match outcome {
@@ -312,8 +316,7 @@ impl Home {
                 core.end(Close::Handler(error));
                 None
             }
-            Err(panic) => {
-                let message = message(panic);
+            Err(message) => {
                 told!(error, id = %core.id.get(), panic = %Escaped(&message), "a callback panicked");
                 core.end(Close::Panic(message));
                 None
@@ -358,7 +361,8 @@ impl Home {
             retrying.ended(self, &why);
         }
         #[cfg(feature = "sim")]
-        core.why.replace(Some((why, self.now())));
+        let why = core.keep_reason(why, self.now());
+        discard(why);
         self.resume_accepting();
     }
 
@@ -451,28 +455,4 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.set(false);
     }
-}
-
-/// Runs a call that belongs to no channel: its panic ends nobody.
-pub(crate) fn contain(call: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        let message = message(panic);
-        told!(error, panic = %Escaped(message), "a deferred call panicked");
-    }
-}
-
-/// What a panic said.
-fn message(panic: Box<dyn Any + Send>) -> String {
-    let message = if let Some(message) = panic.downcast_ref::<&str>() {
-        (*message).to_owned()
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        message.clone()
-    } else {
-        String::from("no message")
-    };
-    // It may be of any type, and its destructor panic in its turn. That panic's is not tried.
-    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        mem::forget(another);
-    }
-    message
 }

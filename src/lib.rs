@@ -196,6 +196,7 @@ mod chat;
 mod chat_dispatcher;
 mod connecting;
 mod connector;
+mod contain;
 mod current;
 mod deadlines;
 mod dispatcher;

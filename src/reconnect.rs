@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::Chat;
 use crate::backoff::{Backoff, Pauses};
+use crate::contain::text_of;
 use crate::error::{Close, Result};
 use crate::event_loop::EventLoop;
 use crate::home::{Home, Task};
@@ -127,14 +128,14 @@ impl Retrying {
             // What the factory has captured is the user's to drop: as a call of the loop's.
             return home.call_soon(Box::new(move |_| drop(self)));
         }
-        self.pause(home, &Escaped(why));
+        self.pause(home, &text_of(why));
     }
 
-    fn pause(self: Rc<Self>, home: &Rc<Home>, why: &dyn fmt::Display) {
+    fn pause(self: Rc<Self>, home: &Rc<Home>, why: &str) {
         let up_for = |since| home.now().saturating_duration_since(since);
         let up = self.up_since.get().map(up_for);
         let pause = self.pauses.borrow_mut().next(up, home.poller.chance());
-        tracing::info!(%why, ?pause, "connecting again after a pause");
+        tracing::info!(why = %Escaped(why), ?pause, "connecting again after a pause");
         let (retrying, of_loop) = (Rc::clone(&self), Rc::downgrade(home));
         let again = move || {
             if let Some(home) = of_loop.upgrade() {
@@ -153,7 +154,7 @@ impl Retrying {
         }
         if let Err(error) = self.connect(home) {
             told!(warn, %error, "a connection could not be begun");
-            self.pause(home, &error);
+            self.pause(home, &error.to_string());
         }
     }
 

@@ -104,7 +104,7 @@ impl Remote {
         {
             let mut jobs = inbox.jobs.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *jobs {
-                Some(jobs) => jobs.push(job),
+                Some(jobs) => jobs.push_back(job),
                 None => return Err(Error::new("the event loop is gone")),
             }
         }

@@ -208,6 +208,16 @@ impl<T> TimerQueue<T> {
         Ok(())
     }
 
+    /// What the timers carry, in no particular order; of those that are firing the caller of
+    /// [`expire`](Self::expire) has it.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        let timers = self.timers.into_iter();
+        timers.filter_map(|(_, timer)| match timer.state {
+            State::Armed(_, value) => Some(value),
+            State::Firing(_) => None,
+        })
+    }
+
     /// The number of timers, armed and firing.
     pub fn len(&self) -> usize {
         self.timers.len()

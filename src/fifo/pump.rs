@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
 use super::{Fifo, Front};
+use crate::contain;
 use crate::error::Close;
 use crate::producer::More;
 
@@ -31,7 +32,7 @@ pub fn pump(
                 match outcome {
                     Ok((sent, offered)) => {
                         let spent = fifo.borrow_mut().advance(sent);
-                        drop(spent);
+                        contain::drop_each(spent);
                         budget -= sent;
                         // A short write means a full buffer: trying again only costs a call.
                         if sent < offered || offered == 0 {
@@ -44,15 +45,23 @@ pub fn pump(
                     Err(error) => return Err(PumpError::Sink(error)),
                 }
             }
-            Front::Ask(mut producer, wanted) => {
-                let more = match producer.more(wanted) {
-                    // What a source that does not block says when it has nothing for now.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => More::Pending,
+            Front::Ask(producer, wanted) => {
+                // If it panics, its destructor may do so too.
+                let (producer, answer) =
+                    contain::with(producer, |producer| match producer.more(wanted) {
+                        // What a source that does not block says when it has nothing for now.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            Ok(More::Pending)
+                        }
+                        answer => answer,
+                    });
+                let more = match answer {
+                    Ok(more) => more,
                     Err(error) => {
                         fifo.borrow_mut().give_up();
+                        contain::discard(producer);
                         return Err(PumpError::Producer(error));
                     }
-                    Ok(more) => more,
                 };
                 // An answer of nothing counts as a byte: a producer that gives no other must not
                 // hold the loop for ever.
@@ -61,7 +70,7 @@ pub fn pump(
                     _ => budget -= 1,
                 }
                 let spent = fifo.borrow_mut().answer(producer, more);
-                drop(spent);
+                spent.drop_each();
             }
             // So does a hook, which may queue the next one.
             Front::Run(hook) => {

@@ -4,7 +4,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Home, contain};
+use super::Home;
+use crate::contain::{contain, discard};
 use crate::error::Close;
 use crate::poller::Ready;
 use crate::registry::ChannelId;
@@ -108,7 +109,7 @@ impl Home {
         let restore = |deadline, task| {
             let restored = self.timers.borrow_mut().restore(id, deadline, task);
             let cancelled = restored.is_err();
-            contain(|| drop(restored));
+            discard(restored);
             !cancelled
         };
         match value {

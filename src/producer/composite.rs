@@ -1,7 +1,9 @@
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 
 use super::{More, Producer};
+use crate::contain;
 
 /// Several producers as one, each asked until it is done and dropped before the next one's turn.
 ///
@@ -37,6 +39,12 @@ impl CompositeProducer {
     /// Adds a producer behind the others.
     pub fn push(&mut self, producer: impl Producer + 'static) {
         self.producers.push_back(Box::new(producer));
+    }
+}
+
+impl Drop for CompositeProducer {
+    fn drop(&mut self) {
+        contain::drop_each(mem::take(&mut self.producers));
     }
 }
 

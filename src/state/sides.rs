@@ -192,7 +192,9 @@ impl Core {
             let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
             return drop(output);
         }
-        self.rarely(|rare| rare.send_error = Some(error));
+        // Not dropped while it is borrowed: the error of a dispatcher's may hold one of the user's.
+        let earlier = self.rarely(|rare| rare.send_error.replace(error));
+        drop(earlier);
     }
 
     /// Whether it has an output of its own that has failed.
@@ -236,9 +238,12 @@ impl Core {
 
     /// Makes the close to come a reset.
     pub(crate) fn reset_on_close(&self) {
-        if let Some(source) = &*self.source.borrow()
-            && let Err(error) = source.socket().reset_on_close()
-        {
+        let outcome = match &*self.source.borrow() {
+            Some(source) => source.socket().reset_on_close(),
+            None => Ok(()),
+        };
+        // Not while it is borrowed: what is logged goes to the user's subscriber.
+        if let Err(error) = outcome {
             // A socket that can not be told is at least closed.
             tracing::debug!(%error, "a reset will be an ordinary close");
         }
