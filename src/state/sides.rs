@@ -25,7 +25,8 @@ pub(super) enum Output {
     /// Where its input comes from.
     #[default]
     Same,
-    Apart(Source),
+    /// Shared for as long as it is being watched.
+    Apart(Rc<Source>),
     /// It was shut down.
     Ended,
     /// It could not be sent to any more. What its input brings is another matter.
@@ -66,7 +67,7 @@ impl Core {
 
     /// Its output goes elsewhere than where its input comes from.
     pub(crate) fn set_output(&self, output: Source) {
-        self.rarely(|rare| rare.output = Output::Apart(output));
+        self.rarely(|rare| rare.output = Output::Apart(Rc::new(output)));
     }
 
     /// Ends the sending side. Of one with two descriptors, that is the end of the one.
@@ -251,12 +252,11 @@ impl Core {
 
     /// Watches the socket for this, and for nothing if it is nothing.
     pub(crate) fn watch(&self, home: &Rc<Home>, interest: Interest) -> io::Result<()> {
-        let Some(source) = &mut *self.source.borrow_mut() else {
+        let source = self.source.borrow();
+        let Some(source) = &*source else {
             return Ok(());
         };
-        if let Some(rare) = self.rare.get()
-            && let Output::Apart(output) = &mut rare.borrow_mut().output
-        {
+        if let Some(output) = self.own_output() {
             // One key for both: a new one for the one would make that of the other stale.
             let key = || home.shared_poll_key(self.id.get());
             source.watch(&home.poller, interest.only_read(), key)?;
@@ -269,15 +269,21 @@ impl Core {
     /// An event was delivered for it.
     pub(crate) fn reported(&self) {
         self.wakeups.set(self.wakeups.get() + 1);
-        if let Some(source) = &mut *self.source.borrow_mut() {
+        if let Some(source) = &*self.source.borrow() {
             source.reported();
         } else if let Some(mut connecting) = self.connecting() {
             connecting.reported();
         }
-        if let Some(rare) = self.rare.get()
-            && let Output::Apart(output) = &mut rare.borrow_mut().output
-        {
+        if let Some(output) = self.own_output() {
             output.reported();
+        }
+    }
+
+    /// Where its output goes, if that is elsewhere.
+    fn own_output(&self) -> Option<Rc<Source>> {
+        match &self.rare.get()?.borrow().output {
+            Output::Apart(output) => Some(Rc::clone(output)),
+            _ => None,
         }
     }
 }
