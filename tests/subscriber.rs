@@ -95,7 +95,7 @@ impl World {
         }
         let chats = self.chats.borrow().clone();
         for chat in &chats {
-            self.use_chat(chat, call);
+            use_chat(chat, call);
         }
         for channel in self.channels.borrow().clone() {
             use_channel(&channel);
@@ -114,31 +114,6 @@ impl World {
             self.group.add(&chat);
         }
         let _ = (self.group.len(), format!("{:?}", self.event_loop));
-    }
-
-    fn use_chat(&self, chat: &Chat, call: usize) {
-        // Not so much that its input stops for good.
-        if call.is_multiple_of(20) {
-            chat.push("x");
-            chat.push(vec![b'x'; if call.is_multiple_of(100) { 5000 } else { 10 }]);
-            chat.push_slice(b"y");
-            chat.push_slices(&[b"y", b"z"]);
-            write!(chat, "{call}\r\n");
-            chat.push_with_producer("produced");
-            chat.push_hook(|| ());
-        }
-        chat.resume_producing();
-        if call.is_multiple_of(80) {
-            chat.discard_buffers();
-        }
-        let terminator = chat.terminator();
-        chat.set_terminator(Terminator::line());
-        chat.set_terminator(terminator);
-        chat.set_limits(chat.limits());
-        chat.set_idle_timeout(Duration::from_secs(50));
-        let _ = chat.post(|_: &mut Session| Ok(()));
-        use_channel(chat);
-        let _ = (chat.queued(), format!("{chat:?}"));
     }
 
     fn use_group(&self, call: usize) {
@@ -218,6 +193,31 @@ impl IntoTarget for ([u8; 4], u16) {
     }
 }
 
+fn use_chat(chat: &Chat, call: usize) {
+    // Not so much that its input stops for good.
+    if call.is_multiple_of(20) {
+        chat.push("x");
+        chat.push(vec![b'x'; if call.is_multiple_of(100) { 5000 } else { 10 }]);
+        chat.push_slice(b"y");
+        chat.push_slices(&[b"y", b"z"]);
+        write!(chat, "{call}\r\n");
+        chat.push_with_producer("produced");
+        chat.push_hook(|| ());
+    }
+    chat.resume_producing();
+    if call.is_multiple_of(80) {
+        chat.discard_buffers();
+    }
+    let terminator = chat.terminator();
+    chat.set_terminator(Terminator::line());
+    chat.set_terminator(terminator);
+    chat.set_limits(chat.limits());
+    chat.set_idle_timeout(Duration::from_secs(50));
+    let _ = chat.post(|_: &mut Session| Ok(()));
+    use_channel(chat);
+    let _ = (chat.queued(), format!("{chat:?}"));
+}
+
 fn use_channel(channel: &Channel) {
     channel.pause_reading();
     channel.resume_reading();
@@ -238,23 +238,21 @@ fn use_channel(channel: &Channel) {
 /// Uses every handle in each of its callbacks.
 struct Meddler(AtomicU64);
 
-impl Meddler {
-    fn meddle(&self, place: &str) {
-        // Nothing is left of it while a thread ends, or between two scenes.
-        let Ok(Some(world)) = WORLD.try_with(|world| world.borrow().clone()) else {
-            return;
-        };
-        // What it does has the library log, which calls it again: once is enough.
-        if world.depth.get() >= 2 {
-            return;
-        }
-        world.depth.set(world.depth.get() + 1);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.use_all())) {
-            let failure = format!("{place}: {}", text(&*panic));
-            world.failures.borrow_mut().push(failure);
-        }
-        world.depth.set(world.depth.get() - 1);
+fn meddle(place: &str) {
+    // Nothing is left of it while a thread ends, or between two scenes.
+    let Ok(Some(world)) = WORLD.try_with(|world| world.borrow().clone()) else {
+        return;
+    };
+    // What it does has the library log, which calls it again: once is enough.
+    if world.depth.get() >= 2 {
+        return;
     }
+    world.depth.set(world.depth.get() + 1);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.use_all())) {
+        let failure = format!("{place}: {}", text(&*panic));
+        world.failures.borrow_mut().push(failure);
+    }
+    world.depth.set(world.depth.get() - 1);
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {
@@ -283,26 +281,26 @@ impl Subscriber for Meddler {
     }
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         span.record(&mut Prints(String::new()));
-        self.meddle(span.metadata().name());
+        meddle(span.metadata().name());
         Id::from_u64(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
     fn record(&self, _: &Id, _: &Record<'_>) {
-        self.meddle("record");
+        meddle("record");
     }
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn event(&self, event: &Event<'_>) {
         let mut fields = Prints(String::new());
         event.record(&mut fields);
-        self.meddle(&fields.0);
+        meddle(&fields.0);
     }
     fn enter(&self, _: &Id) {
-        self.meddle("enter");
+        meddle("enter");
     }
     fn exit(&self, _: &Id) {
-        self.meddle("exit");
+        meddle("exit");
     }
     fn try_close(&self, _: Id) -> bool {
-        self.meddle("try_close");
+        meddle("try_close");
         true
     }
 }
@@ -388,7 +386,7 @@ const ADDR: &str = "10.0.0.1:7007";
 fn busy_scene(seed: u64, drastic: (usize, Drastic)) -> Result {
     let network = Network::new(seed);
     let mut conditions = Conditions::default();
-    conditions.one_shot = seed % 2 == 0;
+    conditions.one_shot = seed.is_multiple_of(2);
     network.set_conditions(conditions);
     let event_loop = network.event_loop()?;
     let world = World::new(&event_loop, drastic);

@@ -337,10 +337,8 @@ impl Drop for Bomb {
     }
 }
 
-impl Bomb {
-    /// So that a closure captures all of it.
-    fn touch(&self) {}
-}
+/// Has a closure capture it.
+fn hold(_: &Bomb) {}
 
 /// Gives the loop two of everything that it holds for its user, and says how many that is.
 fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
@@ -348,30 +346,30 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
     let (refusing, addr) = common::refusing();
     for _ in 0..2 {
         let bomb = bombs.next();
-        event_loop.call_soon(move || bomb.touch());
+        event_loop.call_soon(move || hold(&bomb));
         let bomb = bombs.next();
-        event_loop.call_later(Duration::from_secs(3600), move || bomb.touch());
+        event_loop.call_later(Duration::from_secs(3600), move || hold(&bomb));
         let bomb = bombs.next();
-        event_loop.call_every(Duration::from_secs(3600), move || bomb.touch());
+        event_loop.call_every(Duration::from_secs(3600), move || hold(&bomb));
         let bomb = bombs.next();
         let remote = event_loop.remote();
-        remote.post(move || bomb.touch()).unwrap();
+        remote.post(move || hold(&bomb)).unwrap();
         #[cfg(all(unix, feature = "signal"))]
         {
             let bomb = bombs.next();
             let signal = asynchat::signal::SIGUSR2;
-            event_loop.on_signal(signal, move || bomb.touch()).unwrap();
+            event_loop.on_signal(signal, move || hold(&bomb)).unwrap();
         }
         // Factories that are not called.
         let bomb = bombs.next();
         let factory = move |_: Chat| {
-            bomb.touch();
+            hold(&bomb);
             |_: &[u8]| Ok(())
         };
         event_loop.connect(addr, factory).unwrap();
         let bomb = bombs.next();
         let factory = move |_: Chat| {
-            bomb.touch();
+            hold(&bomb);
             |_: &[u8]| Ok(())
         };
         let connector = Connector::new(addr);
@@ -381,7 +379,7 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
             .unwrap();
         let bomb = bombs.next();
         let factory = move |_: Chat| {
-            bomb.touch();
+            hold(&bomb);
             |_: &[u8]| Ok(())
         };
         event_loop.listen("127.0.0.1:0", factory).unwrap();
@@ -389,7 +387,7 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
         let chat = event_loop.connect(addr, |_| |_: &[u8]| Ok(())).unwrap();
         let bomb = bombs.next();
         let visit = move |_: &mut ()| {
-            bomb.touch();
+            hold(&bomb);
             Ok(())
         };
         // Its handler is of another type: then it is dropped here.
@@ -398,7 +396,7 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
         for discard in [true, false] {
             for _ in 0..2 {
                 let bomb = bombs.next();
-                chat.push_hook(move || bomb.touch());
+                chat.push_hook(move || hold(&bomb));
                 chat.push(Bytes::from_owner(Owned(vec![b'x'; 10_000], bombs.next())));
             }
             if discard {
