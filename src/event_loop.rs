@@ -34,8 +34,8 @@ use crate::{AsyncChat, Channel, Chat, Dispatcher};
 /// ends nothing.
 ///
 /// A loop does not survive a `fork`: on Linux parent and child share its epoll instance, and the loop of
-/// a parent that leaves through `exit` takes its sockets out of it, so that the child gets no event any
-/// more. A daemon forks first, and makes its loop (by `listen`, for example) in the child.
+/// a parent that leaves through `exit` takes the sockets that it has watched out of it, so that the child
+/// gets no event for them any more. A daemon forks first, and makes its loop (by `listen`, for example) in the child.
 ///
 /// ```
 /// use asynchat::EventLoop;
