@@ -9,10 +9,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::channel::Channel;
+use crate::contain::{Discarded, discard};
 use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::{COPIED, Item};
-use crate::home::drop_each;
 use crate::limits::Limits;
 use crate::producer::Producer;
 use crate::state::Core;
@@ -406,9 +406,11 @@ impl Core {
         if self.end_with_send_error() {
             return;
         }
-        if self.out.borrow_mut().push(Item::Close(why)).is_none() {
+        let refused = self.out.borrow_mut().push(Item::Close(why));
+        if refused.is_none() {
             self.closes_when_done();
         }
+        discard(refused);
     }
 
     /// Its close is queued.
@@ -450,8 +452,7 @@ impl Core {
         let before = self.out.borrow().excess().saturating_sub(pushed);
         let limit = self.limit(|limits| limits.output);
         if before > limit {
-            let id = self.id.get();
-            told!(warn, queued = before, limit, %id, "the peer does not read");
+            // Logged by the loop: whoever pushes may have something borrowed that a subscriber needs.
             self.end(Close::OutputLimit);
         }
     }
@@ -468,9 +469,9 @@ impl Core {
         if discarded.is_empty() {
             return;
         }
-        match self.home() {
-            Some(home) => home.call_soon(Box::new(move |_| drop_each(discarded))),
-            None => drop_each(discarded),
+        let discarded = Discarded(discarded);
+        if let Some(home) = self.home() {
+            home.call_soon(Box::new(move |_| drop(discarded)));
         }
     }
 }

@@ -206,7 +206,7 @@ impl Core {
 
     fn watch_attempts(&self, home: &Rc<Home>, connecting: &mut Connecting) {
         const WRITABLE: Interest = Interest::new(false, true);
-        for Attempt { addr, mut source } in mem::take(&mut connecting.attempts) {
+        for Attempt { addr, source } in mem::take(&mut connecting.attempts) {
             let new_key = || home.poll_key(self.id.get());
             let key = || *connecting.key.get_or_insert_with(new_key);
             match source.watch(&home.poller, WRITABLE, key) {

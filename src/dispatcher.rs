@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::connecting::Progress;
+use crate::contain::{self, discard};
 use crate::error::{Close, Error, Result};
 use crate::home::Home;
 use crate::poller::{Interest, Ready};
@@ -284,7 +285,8 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
             Ok((accepted, peer)) => {
                 home.counters.accepted.add(1);
                 if let Err(error) = listener.handle_accepted(accepted, peer) {
-                    listener.handle_error(&error);
+                    let (error, ()) = contain::with(error, |error| listener.handle_error(error));
+                    discard(error);
                 }
             }
             Err(error) => {

@@ -29,7 +29,13 @@ use crate::{AsyncChat, Channel, Chat, Dispatcher};
 ///
 /// When the last handle is dropped, channels still registered end with
 /// [`Close::Shutdown`](crate::Close::Shutdown). A handler that keeps a handle of its own loop
-/// keeps the loop alive; [`Channel::event_loop`] gives one when it is needed.
+/// keeps the loop alive; [`Channel::event_loop`] gives one when it is needed. What the loop still holds
+/// for you (deferred calls, timers, posts, factories) is dropped; a destructor that panics is logged, and
+/// ends nothing.
+///
+/// A loop does not survive a `fork`: on Linux parent and child share its epoll instance, and the loop of
+/// a parent that leaves through `exit` takes the sockets that it has watched out of it, so that the child
+/// gets no event for them any more. A daemon forks first, and makes its loop (by `listen`, for example) in the child.
 ///
 /// ```
 /// use asynchat::EventLoop;
@@ -184,12 +190,15 @@ impl EventLoop {
         Connector::new(target).connect_on(self, factory)
     }
 
-    /// Calls `call` in the loop's next turn, after those called for before it.
+    /// Calls `call` in the loop's next turn, after those called for before it. One turn makes at most
+    /// 1,024 such calls; the rest are made in the turns that follow at once.
     pub fn call_soon(&self, call: impl FnOnce() + 'static) {
         self.0.call_soon(Box::new(move |_| call()));
     }
 
-    /// Calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run) going.
+    /// Calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run) going. One turn
+    /// fires at most 1,024 timers that are due, the earliest first; the rest fire in the turns that
+    /// follow at once.
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
         self.0.set_timer(delay, Task::Call(Box::new(call)))
     }
@@ -230,6 +239,8 @@ impl EventLoop {
     /// [connect again](Connector::reconnect) does so no more, what [lingers](crate::Deadlines::linger)
     /// is given up.
     pub fn close_all(&self) {
+        // Also for a connection that is ending already, which may call this in its `handle_close`.
+        self.0.times_closed.set(self.0.times_closed.get() + 1);
         self.0.end_pauses();
         for core in self.0.cores() {
             core.end(Close::Local);

@@ -19,6 +19,7 @@ use std::mem;
 
 use bytes::{Buf, Bytes};
 
+use crate::contain;
 use crate::error::Close;
 use crate::producer::{More, Producer};
 
@@ -618,11 +619,18 @@ impl Fifo {
     }
 }
 
-/// What a producer's turn has used up. The user's destructors run when it is dropped.
-struct Spent(
-    #[expect(dead_code, reason = "held to be dropped")] Option<Box<dyn Producer>>,
-    #[expect(dead_code, reason = "held to be dropped")] Option<More>,
-);
+/// What a producer's turn has used up. Dropping it runs the user's destructors.
+#[must_use]
+struct Spent(Option<Box<dyn Producer>>, Option<More>);
+
+impl Spent {
+    /// Drops both, so that a panic of the one is not met by one of the other.
+    fn drop_each(self) {
+        let Spent(producer, more) = self;
+        let (more, ()) = contain::with(more, |_| drop(producer));
+        drop(more);
+    }
+}
 
 enum Front {
     Send,

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use crate::Chat;
 use crate::error::Close;
 use crate::registry::ChannelId;
-use crate::told::told;
 
 /// Some connections, all of which can be told something at once: a room, the subscribers of a channel.
 ///
@@ -71,18 +70,22 @@ impl Group {
         let mut members = self.0.borrow_mut();
         // A group that is only added to does not grow with those that have gone either, and to look for
         // them whenever there are twice as many costs each member the same, however many there are.
+        let mut gone = BTreeMap::new();
         if members.chats.len() >= members.crowd.max(FEW) {
-            members.forget_closed();
+            gone = members.take_closed();
             members.crowd = members.chats.len() * 2;
         }
         if chat.is_open() {
             members.chats.insert(chat.id(), chat.clone());
         }
+        drop(members);
+        drop(gone);
     }
 
     /// Ends a membership, and says whether there was one. The connection goes on.
     pub fn remove(&self, id: ChannelId) -> bool {
-        self.0.borrow_mut().chats.remove(&id).is_some()
+        let removed = self.0.borrow_mut().chats.remove(&id);
+        removed.is_some()
     }
 
     /// Pushes `data` to every member. Large data is shared by all their queues, and copied into none.
@@ -108,7 +111,8 @@ impl Group {
 
     /// How many members are open. It looks at each.
     pub fn len(&self) -> usize {
-        self.0.borrow_mut().forget_closed();
+        let gone = self.0.borrow_mut().take_closed();
+        drop(gone);
         self.0.borrow().chats.len()
     }
 
@@ -134,20 +138,19 @@ impl Group {
     fn push_to_all_but(&self, except: Option<ChannelId>, data: &Bytes) {
         let mut members = self.0.borrow_mut();
         let slow = members.slow;
+        let gone = members.take_closed();
         // None of what is done to a chat here calls anybody, so the members may stay borrowed.
-        members.chats.retain(|id, chat| {
-            if !chat.is_open() {
-                return false;
-            }
+        for (id, chat) in &members.chats {
             if Some(*id) == except {
-                return true;
+                continue;
             }
             match slow {
                 Some((bound, policy)) if is_slow(chat, bound) => policy.apply(chat),
                 _ => chat.push(data.clone()),
             }
-            true
-        });
+        }
+        drop(members);
+        drop(gone);
     }
 }
 
@@ -157,16 +160,25 @@ fn is_slow(chat: &Chat, bound: usize) -> bool {
 }
 
 impl Members {
-    fn forget_closed(&mut self) {
-        self.chats.retain(|_, chat| chat.is_open());
+    /// Forgets those that have closed. They are to be dropped when the members are not borrowed any
+    /// more: the last handle of a channel ends its span, which calls the user's subscriber.
+    #[must_use]
+    fn take_closed(&mut self) -> BTreeMap<ChannelId, Chat> {
+        let mut gone = BTreeMap::new();
+        self.chats.retain(|id, chat| {
+            let open = chat.is_open();
+            if !open {
+                gone.insert(*id, chat.clone());
+            }
+            open
+        });
+        gone
     }
 }
 
 impl SlowReader {
     fn apply(self, chat: &Chat) {
         if self == SlowReader::Close {
-            let (id, queued) = (chat.id(), chat.queued());
-            told!(warn, queued, %id, "a member does not read what the group says");
             chat.0.end(Close::OutputLimit);
         }
     }

@@ -4,7 +4,8 @@
 //! before the loop sleeps; the wait; the kernel's events; what the last turn's budgets left over;
 //! what other threads posted; timers, after the events, so that data which is there already goes
 //! before the deadline that waits for it; deferred calls. Each of these takes what was there when
-//! it began, never what it adds to itself, so none can starve the others.
+//! it began, never what it adds to itself, and no more than its budget, so none can starve the
+//! others. What a budget leaves over is due in the next turn, before which the loop does not sleep.
 
 mod counters;
 mod ending;
@@ -13,24 +14,21 @@ mod registration;
 mod spare;
 mod timers;
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use counters::{Closes, LoopStats};
-pub(crate) use ending::drop_each;
 pub(crate) use timers::Task;
 
 use counters::Counters;
 use lingering::Lingering;
 use spare::Spare;
 
+use crate::contain::{contain, discard, enter};
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
 use crate::limits::Limits;
@@ -50,6 +48,10 @@ const FAILED_WAITS: u32 = 100;
 
 /// The longest rest between two of them; the first is a millisecond, and each twice the one before.
 const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// How many posts, how many timers that are due and how many deferred calls one turn takes: enough
+/// that the wait is a small part of a turn, few enough that connections are served in between.
+const TURN_CALLS: usize = 1024;
 
 /// A deferred call.
 type Job = Box<dyn FnOnce(&Rc<Home>)>;
@@ -84,6 +86,8 @@ pub(crate) struct Home {
     limits: RefCell<Option<Rc<Limits>>>,
     /// The timers of those who wait to connect again.
     pub(crate) pauses: RefCell<BTreeSet<TimerId>>,
+    /// How often all channels were closed at once: who was to connect again by then does not.
+    pub(crate) times_closed: Cell<u64>,
     lingering: RefCell<Lingering>,
     #[cfg(feature = "signal")]
     pub(crate) signals: crate::signal::Signals,
@@ -114,6 +118,7 @@ impl Home {
             failed_waits: Cell::new(0),
             limits: RefCell::default(),
             pauses: RefCell::default(),
+            times_closed: Cell::new(0),
             lingering: RefCell::default(),
             #[cfg(feature = "signal")]
             signals: crate::signal::Signals::default(),
@@ -209,21 +214,21 @@ impl Home {
             core.again.set(false);
             self.take_turn(&core, core.news.take());
         }
-        self.run_posted();
-        self.run_timers();
-        self.run_soon();
+        self.run_posted(TURN_CALLS);
+        self.run_timers(TURN_CALLS);
+        self.run_soon(TURN_CALLS);
         self.judge(outcome)
     }
 
-    fn run_posted(self: &Rc<Self>) {
-        for job in self.inbox.fetch() {
+    fn run_posted(self: &Rc<Self>, budget: usize) {
+        for job in self.inbox.fetch(budget) {
             contain(|| job(self));
         }
     }
 
-    fn run_soon(self: &Rc<Self>) {
+    fn run_soon(self: &Rc<Self>, budget: usize) {
         let soon = self.soon.borrow().len();
-        for _ in 0..soon {
+        for _ in 0..soon.min(budget) {
             let Some(job) = self.soon.borrow_mut().pop_front() else {
                 break;
             };
@@ -295,9 +300,16 @@ impl Home {
         let touched = core.touched.replace(true);
         let outcome = {
             let _span = core.span.get().map(|span| span.enter());
-            catch_unwind(AssertUnwindSafe(|| {
-                callback(&mut *driven).inspect_err(|error| driven.error(error))
-            }))
+            match enter(|| callback(&mut *driven)) {
+                Ok(Err(error)) => match enter(|| driven.error(&error)) {
+                    Ok(()) => Ok(Err(error)),
+                    Err(panic) => {
+                        discard(error);
+                        Err(panic)
+                    }
+                },
+                outcome => outcome,
+            }
         };
         core.touched.set(touched);
         let interest = match outcome {
@@ -306,8 +318,7 @@ impl Home {
                 core.fail(Close::Handler(error));
                 None
             }
-            Err(panic) => {
-                let message = message(panic);
+            Err(message) => {
                 told!(error, id = %core.id.get(), panic = %Escaped(&message), "a callback panicked");
                 core.fail(Close::Panic(message));
                 None
@@ -352,7 +363,8 @@ impl Home {
             retrying.ended(self, &why);
         }
         #[cfg(feature = "sim")]
-        core.why.replace(Some((why, self.now())));
+        let why = core.keep_reason(why, self.now());
+        discard(why);
         self.resume_accepting();
     }
 
@@ -445,28 +457,4 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.set(false);
     }
-}
-
-/// Runs a call that belongs to no channel: its panic ends nobody.
-pub(crate) fn contain(call: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        let message = message(panic);
-        told!(error, panic = %Escaped(message), "a deferred call panicked");
-    }
-}
-
-/// What a panic said.
-fn message(panic: Box<dyn Any + Send>) -> String {
-    let message = if let Some(message) = panic.downcast_ref::<&str>() {
-        (*message).to_owned()
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        message.clone()
-    } else {
-        String::from("no message")
-    };
-    // It may be of any type, and its destructor panic in its turn. That panic's is not tried.
-    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        mem::forget(another);
-    }
-    message
 }

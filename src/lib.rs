@@ -132,7 +132,9 @@
 //!
 //! **Fair.** In its turn a connection reads and writes at most 64 KiB and gets at most 1,024 records; a
 //! listener accepts at most 64 connections. Then it is the others' turn. (A connection that something
-//! was done to, and that has news of its own besides, has two.)
+//! was done to, and that has news of its own besides, has two.) Of posts, of timers that are due and of
+//! deferred calls, the loop makes at most 1,024 each in one turn, the earliest first. It makes the rest
+//! in the next turns, and does not sleep before they are made.
 //!
 //! **Bounded.** [`Limits`] hold for every connection unless you change them: on the length of a record,
 //! on the output that is queued for a peer who does not read, whose input then stops, and on how many
@@ -194,6 +196,7 @@ mod chat;
 mod chat_dispatcher;
 mod connecting;
 mod connector;
+mod contain;
 mod current;
 mod deadlines;
 mod dispatcher;

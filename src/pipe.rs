@@ -6,6 +6,7 @@
 use std::io;
 use std::rc::Rc;
 
+use crate::contain::text_of;
 use crate::error::{Close, Error, Result};
 use crate::state::{Core, Phase};
 use crate::terminator::Terminator;
@@ -145,8 +146,8 @@ impl Core {
 /// The same reason once more. Of an error it keeps the kind and the text.
 fn copy_of(why: &Close) -> Close {
     let copied = |error: &Error| match error.io_kind() {
-        Some(kind) => Error::new(io::Error::new(kind, error.to_string())),
-        None => Error::new(error.to_string()),
+        Some(kind) => Error::new(io::Error::new(kind, text_of(error))),
+        None => Error::new(text_of(error)),
     };
     match why {
         Close::Local => Close::Local,
@@ -161,6 +162,6 @@ fn copy_of(why: &Close) -> Close {
         Close::Panic(message) => Close::Panic(message.clone()),
         Close::Shutdown => Close::Shutdown,
         Close::Piped(why) => copy_of(why),
-        Close::Io(error) => Close::Io(io::Error::new(error.kind(), error.to_string())),
+        Close::Io(error) => Close::Io(io::Error::new(error.kind(), text_of(error))),
     }
 }

@@ -24,6 +24,7 @@
 )]
 mod wait;
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -320,9 +321,12 @@ impl std::os::fd::AsFd for Poller {
 }
 
 /// A socket, and whether it is watched.
+///
+/// Watching takes a shared reference: `polling` may log, and a subscriber that is called then may use
+/// the socket's channel.
 pub(crate) struct Source {
     socket: Fd,
-    watched: Option<Watched>,
+    watched: RefCell<Option<Watched>>,
 }
 
 struct Watched {
@@ -335,7 +339,7 @@ impl Source {
     pub(crate) fn new(socket: Fd) -> Self {
         Source {
             socket,
-            watched: None,
+            watched: RefCell::new(None),
         }
     }
 
@@ -345,11 +349,11 @@ impl Source {
 
     /// What it is watched under, if it is.
     pub(crate) fn key(&self) -> Option<usize> {
-        self.watched.as_ref().map(|watched| watched.key)
+        self.watched.borrow().as_ref().map(|watched| watched.key)
     }
 
     /// Not watched any more: under another key, if it is again.
-    pub(crate) fn unwatched(mut self) -> Self {
+    pub(crate) fn unwatched(self) -> Self {
         self.unwatch();
         self
     }
@@ -358,7 +362,7 @@ impl Source {
     /// with hang-ups, for ever. Under a new key, if it was not watched; no system call when it is
     /// watched for this already.
     pub(crate) fn watch(
-        &mut self,
+        &self,
         poller: &Rc<Poller>,
         interest: Interest,
         key: impl FnOnce() -> usize,
@@ -367,73 +371,46 @@ impl Source {
             self.unwatch();
             return Ok(());
         }
-        match &mut self.watched {
+        let mut watched = self.watched.borrow_mut();
+        match &mut *watched {
             Some(watched) if watched.interest == interest => {}
             Some(watched) => {
                 watched.modify(&self.socket, interest)?;
                 watched.interest = interest;
             }
             None => {
-                let key = key();
-                self.add(poller, key, interest)?;
-            }
-        }
-        Ok(())
-    }
-
-    #[allow(unsafe_code)]
-    fn add(&mut self, poller: &Rc<Poller>, key: usize, interest: Interest) -> io::Result<()> {
-        match &**poller {
-            Poller::Kernel(kernel) => {
-                let (source, event) = (self.socket.of_kernel()?, interest.event(key));
-                // SAFETY: `polling` requires that the source be deleted from the poller before it
-                // is closed. The socket is this value's own, which lends it and never gives it
-                // away, and which notes below, in this very call, that it is watched: then it
-                // deletes it from this very poller, a reference to which it holds, before it lets
-                // go of either (`Drop for Source`). A source that is leaked leaks its socket as
-                // well, which then stays open and registered.
-                unsafe {
-                    kernel
-                        .poller
-                        .add_with_mode(&*source, event, interest.mode(kernel.mode))
-                        .map_err(explained)?;
+                // Noted first: should what `polling` logs make a subscriber panic, it is deleted all
+                // the same.
+                let fresh = watched.insert(Watched {
+                    poller: Rc::clone(poller),
+                    key: key(),
+                    interest,
+                });
+                let added = fresh.add(&self.socket);
+                if added.is_err() {
+                    *watched = None;
                 }
+                return added;
             }
-            #[cfg(feature = "sim")]
-            Poller::Network(network) => network.watch(self.socket.of_network()?, key, interest)?,
         }
-        self.watched = Some(Watched {
-            poller: Rc::clone(poller),
-            key,
-            interest,
-        });
         Ok(())
     }
 
     /// Tells it that it has reported something: one-shot, it has then to be armed again.
-    pub(crate) fn reported(&mut self) {
-        if let Some(watched) = &mut self.watched
+    pub(crate) fn reported(&self) {
+        if let Some(watched) = &mut *self.watched.borrow_mut()
             && (watched.poller.is_oneshot() || watched.interest == Interest::HANG_UP)
         {
             watched.interest = Interest::NONE;
         }
     }
 
-    fn unwatch(&mut self) {
-        let Some(watched) = self.watched.take() else {
-            return;
+    fn unwatch(&self) {
+        let deleted = match &*self.watched.borrow() {
+            Some(watched) => watched.delete(&self.socket),
+            None => return,
         };
-        let deleted = match &*watched.poller {
-            Poller::Kernel(kernel) => {
-                let source = self.socket.of_kernel();
-                source.and_then(|source| kernel.poller.delete(&*source))
-            }
-            #[cfg(feature = "sim")]
-            Poller::Network(network) => {
-                let socket = self.socket.of_network();
-                socket.map(|socket| network.unwatch(socket))
-            }
-        };
+        self.watched.replace(None);
         // The socket is open and was registered here, so no kernel has a reason to refuse. Were one
         // to, closing the last reference to the descriptor would take it out all the same.
         if let Err(error) = deleted {
@@ -460,6 +437,43 @@ impl Drop for Source {
 }
 
 impl Watched {
+    /// Registers the socket. It belongs to the [`Source`] that has this, and that only calls this.
+    #[allow(unsafe_code)]
+    fn add(&self, socket: &Fd) -> io::Result<()> {
+        match &*self.poller {
+            Poller::Kernel(kernel) => {
+                let (source, event) = (socket.of_kernel()?, self.interest.event(self.key));
+                // SAFETY: `polling` requires that the source be deleted from the poller before it
+                // is closed. The socket is its `Source`'s own, which lends it and never gives it
+                // away, and which has noted before this call that it is watched: then it deletes
+                // it from this very poller, a reference to which it holds, before it lets go of
+                // either (`Drop for Source`). A source that is leaked leaks its socket as well,
+                // which then stays open and registered.
+                unsafe {
+                    kernel
+                        .poller
+                        .add_with_mode(&*source, event, self.interest.mode(kernel.mode))
+                        .map_err(explained)
+                }
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => {
+                network.watch(socket.of_network()?, self.key, self.interest)
+            }
+        }
+    }
+
+    fn delete(&self, socket: &Fd) -> io::Result<()> {
+        match &*self.poller {
+            Poller::Kernel(kernel) => kernel.poller.delete(&*socket.of_kernel()?),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => {
+                network.unwatch(socket.of_network()?);
+                Ok(())
+            }
+        }
+    }
+
     fn modify(&self, socket: &Fd, interest: Interest) -> io::Result<()> {
         match &*self.poller {
             Poller::Kernel(kernel) => {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::Chat;
 use crate::backoff::{Backoff, Pauses};
+use crate::contain::text_of;
 use crate::error::{Close, Result};
 use crate::event_loop::EventLoop;
 use crate::home::{Home, Task};
@@ -72,6 +73,8 @@ pub(crate) struct Retrying {
     up_since: Cell<Option<Instant>>,
     pause: Cell<Option<TimerId>>,
     stopped: Cell<bool>,
+    /// How often all channels of the loop had been closed when this began.
+    times_closed: u64,
 }
 
 impl Retrying {
@@ -90,6 +93,7 @@ impl Retrying {
             up_since: Cell::new(None),
             pause: Cell::new(None),
             stopped: Cell::new(false),
+            times_closed: home.times_closed.get(),
         });
         retrying.connect(home)?;
         Ok(Reconnect(Rc::downgrade(&retrying)))
@@ -118,19 +122,20 @@ impl Retrying {
     /// Its connection has ended, and that has been told.
     pub(crate) fn ended(self: Rc<Self>, home: &Rc<Home>, why: &Close) {
         let done = matches!(why, Close::Local | Close::Shutdown);
-        if done || self.stopped.get() || home.is_shutting_down() {
+        let all_closed = self.times_closed != home.times_closed.get();
+        if done || all_closed || self.stopped.get() || home.is_shutting_down() {
             self.stopped.set(true);
             // What the factory has captured is the user's to drop: as a call of the loop's.
             return home.call_soon(Box::new(move |_| drop(self)));
         }
-        self.pause(home, &Escaped(why));
+        self.pause(home, &text_of(why));
     }
 
-    fn pause(self: Rc<Self>, home: &Rc<Home>, why: &dyn fmt::Display) {
+    fn pause(self: Rc<Self>, home: &Rc<Home>, why: &str) {
         let up_for = |since| home.now().saturating_duration_since(since);
         let up = self.up_since.get().map(up_for);
         let pause = self.pauses.borrow_mut().next(up, home.poller.chance());
-        tracing::info!(%why, ?pause, "connecting again after a pause");
+        tracing::info!(why = %Escaped(why), ?pause, "connecting again after a pause");
         let (retrying, of_loop) = (Rc::clone(&self), Rc::downgrade(home));
         let again = move || {
             if let Some(home) = of_loop.upgrade() {
@@ -149,7 +154,7 @@ impl Retrying {
         }
         if let Err(error) = self.connect(home) {
             told!(warn, %error, "a connection could not be begun");
-            self.pause(home, &error);
+            self.pause(home, &error.to_string());
         }
     }
 

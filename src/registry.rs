@@ -97,11 +97,12 @@ const LAST: usize = SLOT_MASK - 1;
 const NO_SLOT: usize = SLOT_MASK;
 
 impl Registry {
-    /// Takes a channel in. `None` when there are as many as the poll keys can tell apart.
+    /// Takes a channel in. `None` when there are as many as the poll keys can tell apart; then the
+    /// dispatcher stays with the caller, who drops it when the registry is not borrowed any more.
     pub(crate) fn insert(
         &mut self,
         core: Rc<Core>,
-        driven: Option<Box<dyn Driven>>,
+        driven: &mut Option<Box<dyn Driven>>,
         handler: fn() -> TypeId,
     ) -> Option<ChannelId> {
         let entry = self.slots.vacant_entry();
@@ -114,7 +115,7 @@ impl Registry {
         entry.insert(Slot {
             generation: NONE,
             core,
-            driven,
+            driven: driven.take(),
             handler,
         });
         Some(id)
@@ -196,7 +197,7 @@ mod tests {
         let channel = Channel::connect("127.0.0.1:9").expect("an address");
         let core = channel.0;
         registry
-            .insert(core, None, TypeId::of::<()>)
+            .insert(core, &mut None, TypeId::of::<()>)
             .expect("there is room")
     }
 

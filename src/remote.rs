@@ -1,6 +1,8 @@
 //! The way onto the loop from other threads.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +43,7 @@ type Job = Box<dyn FnOnce(&Rc<Home>) + Send>;
 /// What has been posted and not yet fetched.
 pub(crate) struct Inbox {
     /// `None` once the loop is gone.
-    jobs: Mutex<Option<Vec<Job>>>,
+    jobs: Mutex<Option<VecDeque<Job>>>,
     /// There is something in it: saves the loop the lock in most turns.
     filled: AtomicBool,
     waker: Waker,
@@ -53,6 +55,7 @@ impl Remote {
     }
 
     /// Runs `job` on the loop's thread. While it runs, the crate's free functions mean that loop.
+    /// One turn of the loop runs at most 1,024 posts; the rest run in the turns that follow at once.
     ///
     /// # Errors
     /// When the loop is gone: the job will never run. When the system can not wake it, which no
@@ -78,7 +81,7 @@ impl Remote {
         self.send(Box::new(move |home| home.deliver(id, visit)))
     }
 
-    /// As [`EventLoop::stop`].
+    /// As [`EventLoop::stop`], after all that was posted before.
     ///
     /// # Errors
     /// When the loop is gone.
@@ -86,7 +89,7 @@ impl Remote {
         self.send(Box::new(|home| EventLoop(Rc::clone(home)).stop()))
     }
 
-    /// As [`EventLoop::shutdown`].
+    /// As [`EventLoop::shutdown`], after all that was posted before.
     ///
     /// # Errors
     /// When the loop is gone.
@@ -101,7 +104,7 @@ impl Remote {
         {
             let mut jobs = inbox.jobs.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *jobs {
-                Some(jobs) => jobs.push(job),
+                Some(jobs) => jobs.push_back(job),
                 None => return Err(Error::new("the event loop is gone")),
             }
         }
@@ -126,7 +129,7 @@ impl fmt::Debug for Remote {
 impl Inbox {
     pub(crate) fn new(waker: Waker) -> Self {
         Inbox {
-            jobs: Mutex::new(Some(Vec::new())),
+            jobs: Mutex::new(Some(VecDeque::new())),
             filled: AtomicBool::new(false),
             waker,
         }
@@ -136,20 +139,24 @@ impl Inbox {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Fetches what has been posted.
-    pub(crate) fn fetch(&self) -> Vec<Job> {
+    /// Fetches what was posted first, so many at most; what is left keeps it filled.
+    pub(crate) fn fetch(&self, most: usize) -> VecDeque<Job> {
         if !self.filled.swap(false, Ordering::AcqRel) {
-            return Vec::new();
+            return VecDeque::new();
         }
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *jobs {
-            Some(jobs) => std::mem::take(jobs),
-            None => Vec::new(),
+        let Some(jobs) = &mut *jobs else {
+            return VecDeque::new();
+        };
+        if jobs.len() <= most {
+            return mem::take(jobs);
         }
+        self.filled.store(true, Ordering::Release);
+        jobs.drain(..most).collect()
     }
 
     /// Takes nothing any more, and hands out what nobody will run.
-    pub(crate) fn close(&self) -> Vec<Job> {
+    pub(crate) fn close(&self) -> VecDeque<Job> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.take().unwrap_or_default()
     }

@@ -2,12 +2,14 @@
 
 use std::any::TypeId;
 use std::io;
+use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use crate::chat_dispatcher::ChatDispatcher;
+use crate::contain::discard;
 use crate::deadlines::Deadlines;
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -219,6 +221,13 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
             ChatDispatcher::new(chat.clone(), (self.factory)(chat))
         });
         Ok(())
+    }
+}
+
+impl<F> Drop for Acceptor<F> {
+    fn drop(&mut self) {
+        // Apart from the factory: the destructors of both may be the user's.
+        discard(mem::take(&mut self.last_words));
     }
 }
 

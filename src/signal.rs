@@ -46,8 +46,9 @@ pub use signal_hook::consts::{
 pub use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::EventLoop;
+use crate::contain::{contain, discard_each};
 use crate::error::{Error, Result};
-use crate::home::{Home, contain};
+use crate::home::Home;
 use crate::remote::Remote;
 use watch::Watch;
 
@@ -111,6 +112,11 @@ impl Signals {
         watch.add(signal).map_err(|error| context(error.into()))?;
         self.calls.borrow_mut().push((signal, Some(call)));
         Ok(())
+    }
+
+    /// Drops the calls: the loop is gone.
+    pub(crate) fn drop_calls(&self) {
+        discard_each(self.calls.take());
     }
 
     /// The process has got this signal.

@@ -15,6 +15,7 @@ use tracing::Span;
 
 use crate::Addr;
 use crate::addr::Kept;
+use crate::contain::discard;
 use crate::error::Close;
 use crate::fifo::Fifo;
 use crate::home::Home;
@@ -54,9 +55,11 @@ pub(crate) struct Core {
     pub(crate) phase: Cell<Phase>,
     /// Absent where nobody subscribes to it.
     pub(crate) span: OnceCell<Box<Span>>,
-    /// Why it ended, and when: for the transcript of a simulated run.
+    /// Why it ended, and when: for the transcript of a simulated run, if there is to be one.
     #[cfg(feature = "sim")]
     pub(crate) why: RefCell<Option<(Close, Instant)>>,
+    #[cfg(feature = "sim")]
+    pub(crate) transcribed: Cell<bool>,
     peer: OnceCell<Kept>,
 
     source: RefCell<Option<Source>>,
@@ -162,6 +165,8 @@ impl Core {
             span: OnceCell::new(),
             #[cfg(feature = "sim")]
             why: RefCell::new(None),
+            #[cfg(feature = "sim")]
+            transcribed: Cell::new(false),
             peer: OnceCell::new(),
             source: RefCell::new(source),
             rare: OnceCell::new(),
@@ -268,11 +273,8 @@ impl Core {
     /// Ends the channel for this reason, unless it is ending for another already.
     pub(crate) fn end(self: &Rc<Self>, why: Close) {
         if self.is_ending() || self.phase.get() == Phase::Closed {
-            return;
-        }
-        // A stream that is cut in its middle must not look complete.
-        if !matches!(why, Close::Local) && self.out.borrow().is_unfinished() {
-            self.reset_on_close();
+            // The first reason stands. The error in this one may be the user's.
+            return discard(why);
         }
         self.ending.set(true);
         // The commonest needs no room: it is what stands for none.
@@ -294,9 +296,13 @@ impl Core {
         self.ending.get()
     }
 
-    /// Takes the channel apart, and says why it ended.
+    /// Takes the channel apart, and says why it ended. A stream that is cut in its middle must not look
+    /// complete: unless this side has closed it, it ends with a reset.
     pub(crate) fn take_apart(&self) -> Close {
         self.phase.set(Phase::Closed);
+        if self.has_reason() && self.out.borrow().is_unfinished() {
+            self.reset_on_close();
+        }
         self.replace_source(None);
         self.place.take();
         self.out.borrow_mut().seal();
@@ -312,7 +318,18 @@ impl Core {
                 home.forget_timer(timer);
             }
         }
+        discard(rare.send_error);
         rare.ending.unwrap_or(Close::Local)
+    }
+
+    /// Keeps the reason of its end if there is to be a transcript, and gives it back otherwise.
+    #[cfg(feature = "sim")]
+    pub(crate) fn keep_reason(&self, why: Close, now: Instant) -> Option<Close> {
+        if !self.transcribed.get() {
+            return Some(why);
+        }
+        self.why.replace(Some((why, now)));
+        None
     }
 
     // ---- limits

@@ -150,6 +150,23 @@ impl<T> TimerQueue<T> {
             return None;
         }
         let slot = first.remove();
+        self.fire(slot)
+    }
+
+    /// Takes out this timer, as [`expire`](Self::expire) does, if its deadline is `now` or before,
+    /// whatever else is due.
+    pub fn expire_one(&mut self, id: TimerId, now: Instant) -> Option<Expired<T>> {
+        let timer = self.timers.get_mut(id.slot)?;
+        match timer.state {
+            State::Armed(due, _) if timer.serial == id.serial && due.0 <= now => {
+                self.due.remove(&due);
+                self.fire(id.slot)
+            }
+            _ => None,
+        }
+    }
+
+    fn fire(&mut self, slot: usize) -> Option<Expired<T>> {
         let timer = self.timers.get_mut(slot)?;
         match mem::replace(&mut timer.state, State::Firing(None)) {
             State::Armed((deadline, _), value) => Some(Expired {
@@ -189,6 +206,16 @@ impl<T> TimerQueue<T> {
         timer.state = State::Armed(due, value);
         self.due.insert(due, id.slot);
         Ok(())
+    }
+
+    /// What the timers carry, in no particular order; of those that are firing the caller of
+    /// [`expire`](Self::expire) has it.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        let timers = self.timers.into_iter();
+        timers.filter_map(|(_, timer)| match timer.state {
+            State::Armed(_, value) => Some(value),
+            State::Firing(_) => None,
+        })
     }
 
     /// The number of timers, armed and firing.

@@ -362,3 +362,67 @@ fn what_can_not_be_connected_again_is_refused() -> Result {
     assert_eq!(Rc::strong_count(&scene.made), 1);
     Ok(())
 }
+
+/// Closes all in its `handle_close`.
+struct ClosesAll {
+    log: Log,
+    event_loop: EventLoop,
+    end: fn(&EventLoop),
+}
+
+impl asynchat::AsyncChat for ClosesAll {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        self.log.add(format!("close {}", common::name(why)));
+        (self.end)(&self.event_loop);
+    }
+}
+
+#[test]
+fn all_that_ends_a_loop_ends_reconnection_also_from_within_handle_close() -> Result {
+    let close_all: fn(&EventLoop) = EventLoop::close_all;
+    for end in [close_all, |event_loop| event_loop.shutdown(secs(1))] {
+        let scene = Scene::new()?;
+        let (log, inner) = (scene.log.clone(), scene.event_loop.clone());
+        let factory = move |_| ClosesAll {
+            log: log.clone(),
+            event_loop: inner.clone(),
+            end,
+        };
+        // Nobody listens: it fails at once.
+        let connector = Connector::new(scene.addr);
+        let reconnect = connector.reconnect_on(&scene.event_loop, backoff(), factory)?;
+        scene.settle()?;
+        scene.advance(secs(3600))?;
+        assert_eq!(scene.log.lines(), ["close ConnectFailed"]);
+        assert!(reconnect.is_stopped());
+        assert_eq!(scene.event_loop.next_timeout(), None);
+    }
+    Ok(())
+}
+
+#[test]
+fn close_all_ends_the_reconnection_of_a_connection_that_is_ending_for_another_reason() -> Result {
+    let scene = Scene::new()?;
+    let service = scene.serve()?;
+    let reconnect = scene.reconnect(backoff())?;
+    let (chat, inner) = (
+        reconnect.chat().ok_or("it is up")?,
+        scene.event_loop.clone(),
+    );
+    let closed = chat.clone();
+    chat.push_hook(move || {
+        // Over its limit, which ends it, and then all is closed.
+        closed.push(vec![b'x'; 100_000_000]);
+        assert!(!closed.is_open());
+        inner.close_all();
+    });
+    scene.settle()?;
+    scene.advance(secs(3600))?;
+    assert_eq!(scene.log.count("close"), 1);
+    assert!(reconnect.is_stopped());
+    drop(service);
+    Ok(())
+}

@@ -2,10 +2,12 @@
 
 mod common;
 
-use std::sync::mpsc;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use asynchat::Chat;
+use asynchat::{Chat, TimerId};
 use common::{
     Log, Peer, Session, addr_of, new_loop, run_to_end, run_until, run_until_blocked, served,
 };
@@ -125,4 +127,154 @@ fn a_shutdown_that_is_stopped_goes_on_in_the_next_run() {
     assert_eq!(event_loop.len(), 1);
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "close Shutdown"]);
+}
+
+/// How many posts, due timers and deferred calls a turn takes, as the documentation has it.
+const BUDGET: usize = 1024;
+
+/// What has been called, by number. Behind a lock, for posts are `Send`.
+type Called = Arc<Mutex<Vec<usize>>>;
+
+fn numbers(called: &Called) -> Vec<usize> {
+    called.lock().unwrap().clone()
+}
+
+fn call(called: &Called, n: usize) -> impl FnOnce() + Send + 'static + use<> {
+    let called = Arc::clone(called);
+    move || called.lock().unwrap().push(n)
+}
+
+#[test]
+fn posts_due_timers_and_deferred_calls_have_a_budget_each_and_keep_their_order() {
+    let event_loop = new_loop();
+    let [posts, timers, calls] = [(); 3].map(|()| Called::default());
+    let remote = event_loop.remote();
+    let all: Vec<usize> = (0..BUDGET * 2 + 10).collect();
+    for n in &all {
+        remote.post(call(&posts, *n)).unwrap();
+        event_loop.call_later(Duration::ZERO, call(&timers, *n));
+        event_loop.call_soon(call(&calls, *n));
+    }
+    for turn in 1..=3 {
+        assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+        event_loop.run_once(None).unwrap();
+        let done = &all[..(BUDGET * turn).min(all.len())];
+        for called in [&posts, &timers, &calls] {
+            assert_eq!(numbers(called), done, "turn {turn}");
+        }
+    }
+    assert_eq!(event_loop.next_timeout(), None);
+    assert!(!event_loop.run_once(None).unwrap());
+}
+
+#[test]
+fn a_connection_is_served_between_a_hundred_thousand_timers_that_are_due() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (_, mut peer) = served(&event_loop, log.session());
+    let fired = Called::default();
+    for n in 0..100_000 {
+        event_loop.call_later(Duration::ZERO, call(&fired, n));
+    }
+    peer.send("and me?\r\n");
+    run_until(&event_loop, || log.has("record and me?"));
+    assert!(numbers(&fired).len() < 100_000);
+}
+
+#[test]
+fn a_timer_that_an_earlier_one_cancels_does_not_fire_in_this_turn_nor_in_a_later_one() {
+    let (event_loop, fired) = (new_loop(), Called::default());
+    let doomed: Rc<RefCell<Vec<TimerId>>> = Rc::default();
+    let (cancels, inner) = (Rc::clone(&doomed), event_loop.clone());
+    event_loop.call_later(Duration::ZERO, move || {
+        for timer in cancels.borrow().iter() {
+            assert!(inner.cancel(*timer));
+        }
+    });
+    let timers: Vec<TimerId> = (0..BUDGET * 2)
+        .map(|n| event_loop.call_later(Duration::ZERO, call(&fired, n)))
+        .collect();
+    doomed.borrow_mut().extend([timers[0], timers[BUDGET + 5]]);
+    run_to_end(&event_loop);
+    let left = (0..BUDGET * 2).filter(|n| ![0, BUDGET + 5].contains(n));
+    assert_eq!(numbers(&fired), left.collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_post_posts_and_a_call_calls_for_waits_for_a_later_turn() {
+    let (event_loop, called) = (new_loop(), Called::default());
+    let remote = event_loop.remote();
+    let (again, inner) = (remote.clone(), call(&called, 1));
+    let first = call(&called, 0);
+    remote
+        .post(move || {
+            first();
+            again.post(inner).unwrap();
+        })
+        .unwrap();
+    event_loop.run_once(None).unwrap();
+    assert_eq!(numbers(&called), [0]);
+    event_loop.run_once(None).unwrap();
+    assert_eq!(numbers(&called), [0, 1]);
+}
+
+#[test]
+fn a_stop_from_another_thread_comes_after_all_that_was_posted_before_it() {
+    let (event_loop, called) = (new_loop(), Called::default());
+    let remote = event_loop.remote();
+    for n in 0..BUDGET * 3 {
+        remote.post(call(&called, n)).unwrap();
+    }
+    remote.stop().unwrap();
+    remote.post(call(&called, usize::MAX)).unwrap();
+    event_loop.run().unwrap();
+    assert!(numbers(&called).starts_with(&(0..BUDGET * 3).collect::<Vec<_>>()));
+}
+
+#[test]
+fn what_was_called_for_before_the_end_of_a_shutdown_is_called_however_much_it_is() {
+    let (event_loop, called) = (new_loop(), Called::default());
+    for n in 0..BUDGET * 3 {
+        event_loop.call_soon(call(&called, n));
+        event_loop.remote().post(call(&called, n)).unwrap();
+    }
+    event_loop.shutdown(Duration::from_secs(60));
+    run_to_end(&event_loop);
+    assert_eq!(numbers(&called).len(), BUDGET * 6);
+}
+
+/// Has nothing for now, and never will.
+#[cfg(feature = "sim")]
+struct Never;
+
+#[cfg(feature = "sim")]
+impl asynchat::Producer for Never {
+    fn more(&mut self, _: usize) -> std::io::Result<asynchat::More> {
+        Ok(asynchat::More::Pending)
+    }
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn the_grace_of_a_shutdown_ends_in_time_though_many_timers_were_due_before() {
+    let network = asynchat::sim::Network::new(1);
+    let (event_loop, log, fired) = (
+        network.event_loop().unwrap(),
+        Log::default(),
+        Called::default(),
+    );
+    let (socket, _peer) = network.pair();
+    let connector = asynchat::Connector::adopt(socket);
+    let chat = connector.connect_on(&event_loop, log.session()).unwrap();
+    chat.push_with_producer(Never);
+    network.settle(&event_loop).unwrap();
+    for n in 0..100_000 {
+        event_loop.call_later(Duration::from_secs(1), call(&fired, n));
+    }
+    event_loop.shutdown(Duration::from_secs(1));
+    // One turn to sleep until then, and one for what follows.
+    for _ in 0..2 {
+        event_loop.run_once(None).unwrap();
+    }
+    assert_eq!(log.lines(), ["connect", "close Shutdown"]);
+    assert!(numbers(&fired).len() <= 2 * BUDGET);
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
 use super::{Fifo, Front};
+use crate::contain;
 use crate::error::Close;
 use crate::producer::More;
 
@@ -43,7 +44,7 @@ pub fn pump(
                 match outcome {
                     Ok((sent, offered)) => {
                         let spent = fifo.borrow_mut().advance(sent);
-                        drop(spent);
+                        contain::drop_each(spent);
                         budget -= sent;
                         // A short write means a full buffer: trying again only costs a call.
                         if sent < offered || offered == 0 {
@@ -56,16 +57,24 @@ pub fn pump(
                     Err(error) => return Err(PumpError::Sink(error)),
                 }
             }
-            Front::Ask(mut producer, wanted) => {
+            Front::Ask(producer, wanted) => {
                 calls -= 1;
-                let more = match producer.more(wanted) {
-                    // What a source that does not block says when it has nothing for now.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => More::Pending,
+                // If it panics, its destructor may do so too.
+                let (producer, answer) =
+                    contain::with(producer, |producer| match producer.more(wanted) {
+                        // What a source that does not block says when it has nothing for now.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            Ok(More::Pending)
+                        }
+                        answer => answer,
+                    });
+                let more = match answer {
+                    Ok(more) => more,
                     Err(error) => {
                         fifo.borrow_mut().give_up();
+                        contain::discard(producer);
                         return Err(PumpError::Producer(error));
                     }
-                    Ok(more) => more,
                 };
                 let is_short =
                     matches!(&more, More::Chunk(chunk) if chunk.len() < wanted.min(SHORT));
@@ -75,7 +84,7 @@ pub fn pump(
                 }
                 was_short = is_short;
                 let spent = fifo.borrow_mut().answer(producer, more);
-                drop(spent);
+                spent.drop_each();
             }
             Front::Run(hook) => {
                 calls -= 1;

@@ -1,14 +1,15 @@
 //! How a loop ends, and how a channel's end is told.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tracing::{Dispatch, dispatcher};
 
-use super::{Home, Task, contain, message};
+use super::{Home, Task};
+use crate::contain::{discard, discard_each, enter, report};
 use crate::dispatcher::Driven;
 use crate::error::Close;
 use crate::fifo::Item;
@@ -50,8 +51,8 @@ impl Home {
     pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.shutdown.take() {
             self.forget_timer(timer);
-            self.run_posted();
-            self.run_soon();
+            self.run_posted(usize::MAX);
+            self.run_soon(usize::MAX);
         }
     }
 }
@@ -69,30 +70,47 @@ impl Drop for Home {
 
 impl Home {
     fn end_all(&self) {
-        let lost = self.inbox.close();
-        if !lost.is_empty() {
-            tracing::warn!(
-                count = lost.len(),
-                "posted calls are lost: their loop is gone"
-            );
-        }
-        for call in lost {
-            contain(|| drop(call));
-        }
+        self.drop_posts();
         for core in self.cores() {
             if let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) {
                 core.end(Close::Shutdown);
                 let retrying = core.take_retrying();
                 let why = core.take_apart();
                 core.tell_close(slot.driven, &why, !self.torn_down.get());
-                contain(|| drop(retrying));
+                discard(why);
+                discard(retrying);
             }
-            if self.torn_down.get() {
-                // With its span, which would tell the subscriber of its end.
-                mem::forget(core);
-            }
+            self.let_go_of(core);
+        }
+        // Each on its own: what a closure has captured is the user's, and so is its destructor.
+        discard_each(self.soon.take());
+        discard_each(self.timers.take().into_values());
+        #[cfg(feature = "signal")]
+        self.signals.drop_calls();
+        let lists = [&self.touched, &self.ready].map(RefCell::take);
+        let cores = lists.into_iter().flatten();
+        for core in cores.chain(self.accepting_paused.take()) {
+            self.let_go_of(core);
         }
         self.drop_lingering();
+    }
+
+    fn drop_posts(&self) {
+        let lost = self.inbox.close();
+        if !lost.is_empty() {
+            let count = lost.len();
+            tracing::warn!(count, "posted calls are lost: their loop is gone");
+        }
+        discard_each(lost);
+    }
+
+    /// Drops a channel, but not in a thread that is ending: its span would tell the subscriber of its
+    /// end.
+    fn let_go_of(&self, core: Rc<Core>) {
+        match self.torn_down.get() {
+            true => mem::forget(core),
+            false => drop(core),
+        }
     }
 }
 
@@ -102,33 +120,27 @@ impl Core {
         let span = self.span.get().filter(|_| in_span);
         let _span = span.map(|span| span.enter());
         // What prints a reason may be the user's code too.
-        let logged = catch_unwind(AssertUnwindSafe(|| {
+        let logged = enter(|| {
             let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
             let records_in = self.records_in.get();
+            if matches!(why, Close::OutputLimit) {
+                let (id, queued) = (self.id.get(), self.out.borrow().weight());
+                told!(warn, queued, %id, "more output was queued than its limit");
+            }
             tracing::debug!(why = %Escaped(why), bytes_in, bytes_out, records_in, "closed");
-        }));
+        });
         let queue: VecDeque<Item> = self.out.borrow_mut().discard();
         // One by one: a second panic while the first unwinds would abort the process.
         let mut driven = driven;
-        let told = catch_unwind(AssertUnwindSafe(|| {
+        let told = enter(|| {
             if let Some(driven) = &mut driven {
                 driven.close(why);
             }
-        }));
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
-        drop_each(queue);
-        let failed = [logged, told, dropped];
-        for panic in failed.into_iter().filter_map(std::result::Result::err) {
-            let message = message(panic);
-            told!(error, panic = %Escaped(message), "a handler panicked as it closed");
+        });
+        let dropped = enter(|| drop(driven));
+        discard_each(queue);
+        for panic in [logged, told, dropped].into_iter().filter_map(Result::err) {
+            report(&panic, "a handler panicked as it closed");
         }
-    }
-}
-
-/// Drops what was queued, each item on its own: a second panic while the first unwinds would
-/// abort the process.
-pub(crate) fn drop_each(queue: VecDeque<Item>) {
-    for item in queue {
-        contain(|| drop(item));
     }
 }

@@ -80,7 +80,7 @@ impl Home {
     }
 
     /// Keeps a socket; says under which key.
-    fn linger(&self, mut source: Source, time: Duration, span: Option<Box<Span>>) -> Option<usize> {
+    fn linger(&self, source: Source, time: Duration, span: Option<Box<Span>>) -> Option<usize> {
         let new_key = || self.key_of_no_channel();
         if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
             let _span = span.as_ref().map(|span| span.enter());

@@ -1,11 +1,11 @@
 //! How channels and their handlers come to a loop, and how a handler is visited.
 
 use std::any::TypeId;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use super::{Home, message};
+use super::Home;
 use crate::chat_dispatcher::ChatDispatcher;
+use crate::contain::{discard, enter};
 use crate::dispatcher::{Driven, calm};
 use crate::error::{Close, Error, Result};
 use crate::registry::ChannelId;
@@ -17,7 +17,7 @@ impl Home {
     pub(crate) fn register(
         self: &Rc<Self>,
         core: &Rc<Core>,
-        driven: Option<Box<dyn Driven>>,
+        mut driven: Option<Box<dyn Driven>>,
         handler: fn() -> TypeId,
     ) -> Result<ChannelId> {
         if core.phase.get() == Phase::Closed || core.is_ending() {
@@ -34,7 +34,7 @@ impl Home {
         let id = self
             .registry
             .borrow_mut()
-            .insert(Rc::clone(core), driven, handler)
+            .insert(Rc::clone(core), &mut driven, handler)
             .ok_or_else(|| Error::new("the loop has as many channels as it can tell apart"))?;
         core.settle_in(self);
         core.start_clocks();
@@ -48,11 +48,10 @@ impl Home {
     /// Has a factory make the handler of a channel that was registered without, which gets to know
     /// even of a connection closed before. A panic in it ends that channel.
     pub(crate) fn make_handler<D: Driven>(&self, core: &Rc<Core>, make: impl FnOnce() -> D) {
-        match catch_unwind(AssertUnwindSafe(make)) {
+        match enter(make) {
             Ok(dispatcher) => self.install(core, Box::new(dispatcher)),
-            Err(panic) => {
+            Err(message) => {
                 core.unborn.set(false);
-                let message = message(panic);
                 told!(error, id = %core.id.get(), panic = %Escaped(&message), "a factory panicked");
                 core.end(Close::Panic(message));
                 core.touch();
@@ -62,9 +61,11 @@ impl Home {
 
     /// Hands over the dispatcher of a channel that was registered without.
     pub(crate) fn install(&self, core: &Rc<Core>, driven: Box<dyn Driven>) {
-        if let Some(slot) = self.registry.borrow_mut().get_mut(core.id.get()) {
-            slot.driven = Some(driven);
-        }
+        let left = match self.registry.borrow_mut().get_mut(core.id.get()) {
+            Some(slot) => slot.driven.replace(driven),
+            None => Some(driven),
+        };
+        discard(left);
         core.unborn.set(false);
         core.touch();
     }

@@ -4,7 +4,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Home, contain};
+use super::Home;
+use crate::contain::{contain, discard};
 use crate::error::Close;
 use crate::poller::Ready;
 use crate::registry::ChannelId;
@@ -76,13 +77,21 @@ impl Home {
         true
     }
 
-    pub(super) fn run_timers(self: &Rc<Self>) {
+    /// Fires what is due, the earliest first, and no more than the budget.
+    pub(super) fn run_timers(self: &Rc<Self>, budget: usize) {
         let count = self.timers.borrow().len();
         if count == 0 {
             return;
         }
         let now = self.now();
-        for _ in 0..count {
+        // The grace of a shutdown is over when it is over, however many timers were due before.
+        if let Some(id) = self.shutdown.get() {
+            let expired = self.timers.borrow_mut().expire_one(id, now);
+            if let Some(expired) = expired {
+                self.run_timer(expired, now);
+            }
+        }
+        for _ in 0..count.min(budget) {
             let Some(expired) = self.timers.borrow_mut().expire(now) else {
                 break;
             };
@@ -102,7 +111,7 @@ impl Home {
         let restore = |deadline, task| {
             let restored = self.timers.borrow_mut().restore(id, deadline, task);
             let cancelled = restored.is_err();
-            contain(|| drop(restored));
+            discard(restored);
             !cancelled
         };
         match value {

@@ -1,9 +1,11 @@
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 
 use bytes::Bytes;
 
 use super::{More, Producer};
+use crate::contain;
 
 /// How many producers one call asks: each is the user's code.
 const ASKED: usize = 64;
@@ -43,6 +45,12 @@ impl CompositeProducer {
     /// Adds a producer behind the others.
     pub fn push(&mut self, producer: impl Producer + 'static) {
         self.producers.push_back(Box::new(producer));
+    }
+}
+
+impl Drop for CompositeProducer {
+    fn drop(&mut self) {
+        contain::drop_each(mem::take(&mut self.producers));
     }
 }
 

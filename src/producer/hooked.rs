@@ -1,6 +1,8 @@
 use std::io;
+use std::thread;
 
 use super::{More, Producer};
+use crate::contain::contain;
 
 /// A producer that reports, when it is over, how far it came.
 ///
@@ -45,8 +47,8 @@ pub struct Produced {
 impl<P: Producer, F: FnOnce(Produced)> HookedProducer<P, F> {
     /// A producer of what `producer` produces, that calls `hook` when it is over.
     ///
-    /// The hook runs in a destructor and should not panic: while another panic unwinds that would
-    /// abort the process.
+    /// A panic of the hook is one of the connection. If the producer has panicked before, it is
+    /// only logged.
     pub fn new(producer: P, hook: F) -> Self {
         Self {
             producer,
@@ -80,8 +82,13 @@ struct Report<F: FnOnce(Produced)> {
 
 impl<F: FnOnce(Produced)> Drop for Report<F> {
     fn drop(&mut self) {
-        if let Some(hook) = self.hook.take() {
-            hook(self.produced);
+        let Some(hook) = self.hook.take() else {
+            return;
+        };
+        match thread::panicking() {
+            // A second panic while the first unwinds would abort the process.
+            true => contain(|| hook(self.produced)),
+            false => hook(self.produced),
         }
     }
 }

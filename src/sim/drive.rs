@@ -196,6 +196,7 @@ pub fn drive<S: AsyncChat>(
     let event_loop = network.event_loop()?;
     let (socket, peer) = network.pair();
     let chat = Connector::adopt(socket).connect_on(&event_loop, factory)?;
+    chat.0.transcribed.set(true);
     let start = event_loop.0.now();
     network.settle(&event_loop)?;
     for step in script.into().0 {

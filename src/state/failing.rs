@@ -35,11 +35,19 @@ impl Core {
             let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
             drop(output);
         }
-        self.rarely(|rare| rare.send_error = Some(error));
+        // Not dropped while it is borrowed: the error of a dispatcher's may hold one of the user's.
+        let earlier = self.rarely(|rare| rare.send_error.replace(error));
+        drop(earlier);
         let lost = self.out.borrow_mut().fail();
         self.drop_later(lost);
         self.await_progress(None);
         self.touch();
+    }
+
+    /// Whether it ends for another reason than [`Close::Local`].
+    pub(super) fn has_reason(&self) -> bool {
+        let rare = self.rare.get();
+        rare.is_some_and(|rare| rare.borrow().ending.is_some())
     }
 
     /// Whether a send has failed, so that nothing can be sent any more.

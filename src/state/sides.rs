@@ -24,7 +24,8 @@ pub(super) enum Output {
     /// Where its input comes from.
     #[default]
     Same,
-    Apart(Source),
+    /// Shared for as long as it is being watched.
+    Apart(Rc<Source>),
     /// It was shut down.
     Ended,
     /// It could not be sent to any more. What its input brings is another matter.
@@ -65,7 +66,7 @@ impl Core {
 
     /// Its output goes elsewhere than where its input comes from.
     pub(crate) fn set_output(&self, output: Source) {
-        self.rarely(|rare| rare.output = Output::Apart(output));
+        self.rarely(|rare| rare.output = Output::Apart(Rc::new(output)));
     }
 
     /// Ends the sending side. Of one with two descriptors, that is the end of the one.
@@ -205,9 +206,12 @@ impl Core {
 
     /// Makes the close to come a reset.
     pub(crate) fn reset_on_close(&self) {
-        if let Some(source) = &*self.source.borrow()
-            && let Err(error) = source.socket().reset_on_close()
-        {
+        let outcome = match &*self.source.borrow() {
+            Some(source) => source.socket().reset_on_close(),
+            None => Ok(()),
+        };
+        // Not while it is borrowed: what is logged goes to the user's subscriber.
+        if let Err(error) = outcome {
             // A socket that can not be told is at least closed.
             tracing::debug!(%error, "a reset will be an ordinary close");
         }
@@ -215,12 +219,11 @@ impl Core {
 
     /// Watches the socket for this, and for nothing if it is nothing.
     pub(crate) fn watch(&self, home: &Rc<Home>, interest: Interest) -> io::Result<()> {
-        let Some(source) = &mut *self.source.borrow_mut() else {
+        let source = self.source.borrow();
+        let Some(source) = &*source else {
             return Ok(());
         };
-        if let Some(rare) = self.rare.get()
-            && let Output::Apart(output) = &mut rare.borrow_mut().output
-        {
+        if let Some(output) = self.own_output() {
             // One key for both: a new one for the one would make that of the other stale.
             let key = || home.shared_poll_key(self.id.get());
             source.watch(&home.poller, interest.only_read(), key)?;
@@ -233,15 +236,21 @@ impl Core {
     /// An event was delivered for it.
     pub(crate) fn reported(&self) {
         self.wakeups.set(self.wakeups.get() + 1);
-        if let Some(source) = &mut *self.source.borrow_mut() {
+        if let Some(source) = &*self.source.borrow() {
             source.reported();
         } else if let Some(mut connecting) = self.connecting() {
             connecting.reported();
         }
-        if let Some(rare) = self.rare.get()
-            && let Output::Apart(output) = &mut rare.borrow_mut().output
-        {
+        if let Some(output) = self.own_output() {
             output.reported();
+        }
+    }
+
+    /// Where its output goes, if that is elsewhere.
+    fn own_output(&self) -> Option<Rc<Source>> {
+        match &self.rare.get()?.borrow().output {
+            Output::Apart(output) => Some(Rc::clone(output)),
+            _ => None,
         }
     }
 }
