@@ -25,7 +25,7 @@ pub(crate) enum Task {
     Deadline(ChannelId),
     /// The channel is to try the next of its addresses.
     Attempt(ChannelId),
-    /// The socket of this poll key has lingered long enough.
+    /// Has the socket of this poll key lingered long enough?
     Linger(usize),
     /// Accepting may work again.
     Accept,
@@ -155,10 +155,12 @@ impl Home {
                     core.attempt_is_due(id);
                 }
             }
-            Task::Linger(key) => {
-                finish();
-                self.let_go(key);
-            }
+            Task::Linger(key) => match self.look_at_lingering(key) {
+                Some(deadline) => {
+                    let _ = restore(deadline, Task::Linger(key));
+                }
+                None => finish(),
+            },
             Task::Accept => {
                 finish();
                 self.resume_accepting();
@@ -171,7 +173,6 @@ impl Home {
                     }
                     core.end(Close::Shutdown);
                 }
-                // Of these everything was sent.
                 self.stop_lingering();
             }
         }

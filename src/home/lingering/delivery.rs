@@ -1,0 +1,56 @@
+//! How long a socket lingers. Sans-IO: whoever asks says what time it is, and how many bytes the
+//! peer has still to take.
+
+use std::time::{Duration, Instant};
+
+use crate::deadlines::{DRAINED, Deadlines};
+
+/// How often to look while the peer has bytes to take. Nothing reports that it has taken some.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The least time that a peer is given to take some.
+const LEAST: Duration = Duration::from_millis(250);
+
+/// What the kernel still holds for a peer, and how long to wait for it.
+pub(super) struct Delivery {
+    deadlines: Deadlines,
+    /// The end of the connection's lifetime, if it has one.
+    end: Option<Instant>,
+    /// When the peer last made progress, and how many bytes were left then.
+    since: Instant,
+    unsent: usize,
+}
+
+impl Delivery {
+    /// Of a socket that begins to linger.
+    pub(super) fn new(deadlines: Deadlines, end: Option<Instant>, now: Instant) -> Self {
+        Delivery {
+            deadlines,
+            end,
+            since: now,
+            unsent: usize::MAX,
+        }
+    }
+
+    /// So many bytes are left now. Says when to look again; `None`: the waiting is over.
+    pub(super) fn look(&mut self, now: Instant, unsent: usize) -> Option<Instant> {
+        // The peer had all of it, and then the linger time to close.
+        if self.unsent == 0 {
+            return None;
+        }
+        if unsent == 0 {
+            self.unsent = 0;
+            return now.checked_add(self.deadlines.linger);
+        }
+        // The drain deadline is a least rate here as well.
+        let progress = self.deadlines.drain.map_or(1, |_| DRAINED);
+        if unsent as u64 + progress <= self.unsent as u64 {
+            self.unsent = unsent;
+            self.since = now;
+        }
+        let patience = self.deadlines.drain.unwrap_or(self.deadlines.linger);
+        let deadline = self.since.checked_add(patience.max(LEAST));
+        let deadline = deadline.into_iter().chain(self.end).min()?;
+        (now < deadline).then(|| deadline.min(now + LOOK))
+    }
+}
