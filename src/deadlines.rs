@@ -60,7 +60,7 @@ pub struct Deadlines {
     /// handler has been told and dropped before.
     ///
     /// A slow reader may need longer for what the kernel still holds for it. This time therefore
-    /// begins when the peer has received everything, which the loop checks once a second. Before
+    /// begins when the peer has received everything, which the loop checks about once a second. Before
     /// that, a peer that receives something within each linger time (at least 250 ms) is waited
     /// for; with a [`drain`](Deadlines::drain) deadline, one that is as fast as that demands. The
     /// wait ends with the connection's [`lifetime`](Deadlines::lifetime), the grace of a

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::deadlines::{DRAINED, Deadlines};
 
-/// How often to look while the peer has bytes to take. Nothing reports that it has taken some.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often to look while the peer has bytes to take. Nothing reports that it has taken some. Most
+/// have taken everything after a round trip, so the pauses are short at first, and double.
+const FIRST_PAUSE: Duration = Duration::from_millis(125);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The least time that a peer is given to take some.
 const LEAST: Duration = Duration::from_millis(250);
@@ -19,6 +21,8 @@ pub(super) struct Delivery {
     /// When the peer last made progress, and how many bytes were left then.
     since: Instant,
     unsent: usize,
+    /// Until the next look.
+    pause: Duration,
 }
 
 impl Delivery {
@@ -29,6 +33,7 @@ impl Delivery {
             end,
             since: now,
             unsent: usize::MAX,
+            pause: FIRST_PAUSE,
         }
     }
 
@@ -51,6 +56,8 @@ impl Delivery {
         let patience = self.deadlines.drain.unwrap_or(self.deadlines.linger);
         let deadline = self.since.checked_add(patience.max(LEAST));
         let deadline = deadline.into_iter().chain(self.end).min()?;
-        (now < deadline).then(|| deadline.min(now + LOOK))
+        let next = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        (now < deadline).then(|| deadline.min(next))
     }
 }
