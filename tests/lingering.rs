@@ -211,6 +211,23 @@ fn waiting_for_a_reader_takes_a_few_turns_a_second() -> Result {
     Ok(())
 }
 
+#[test]
+fn a_time_beyond_the_clocks_reach_never_passes() -> Result {
+    let endless = Deadlines::default()
+        .linger(Duration::MAX)
+        .drain(Duration::MAX)
+        .lifetime(Duration::MAX);
+    let scene = Scene::new(endless, REPLY)?;
+    let client = scene.client()?;
+    scene.advance(HOUR)?;
+    assert_eq!(scene.lingering(), 1);
+    client.start_reading(usize::MAX);
+    scene.advance(HOUR)?;
+    got_all(&client);
+    assert_eq!(scene.lingering(), 1);
+    Ok(())
+}
+
 /// The limit is one on sockets that linger, and not on those that came and went.
 #[test]
 fn those_that_have_ended_do_not_drive_out_the_oldest() -> Result {

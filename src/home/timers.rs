@@ -203,7 +203,7 @@ impl Home {
 }
 
 /// A delay beyond the clock's reach means never: a century is as good.
-fn deadline_after(start: Instant, delay: Duration) -> Instant {
+pub(super) fn deadline_after(start: Instant, delay: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
     start
         .checked_add(delay)

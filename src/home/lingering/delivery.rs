@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::timers::deadline_after;
 use crate::deadlines::{DRAINED, Deadlines};
 
 /// How often to look while the peer has bytes to take. Nothing reports that it has taken some. Most
@@ -45,7 +46,7 @@ impl Delivery {
         }
         if unsent == 0 {
             self.unsent = 0;
-            return now.checked_add(self.deadlines.linger);
+            return Some(deadline_after(now, self.deadlines.linger));
         }
         // The drain deadline is a least rate here as well.
         let progress = self.deadlines.drain.map_or(1, |_| DRAINED);
@@ -54,8 +55,8 @@ impl Delivery {
             self.since = now;
         }
         let patience = self.deadlines.drain.unwrap_or(self.deadlines.linger);
-        let deadline = self.since.checked_add(patience.max(LEAST));
-        let deadline = deadline.into_iter().chain(self.end).min()?;
+        let patient = deadline_after(self.since, patience.max(LEAST));
+        let deadline = self.end.map_or(patient, |end| end.min(patient));
         let next = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         (now < deadline).then(|| deadline.min(next))
