@@ -142,16 +142,16 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// The loop has begun to [shut down](crate::shutdown). Called once, after what was delivered
-    /// before and ahead of the next record; what it pushes comes behind what was pushed before. By
-    /// default the connection is closed when the queue is drained. A session that is in the middle
-    /// of something stays, and goes on receiving records. It closes itself with
-    /// [`close_when_done`](Chat::close_when_done); when the grace of the shutdown is over it is
-    /// aborted.
+    /// The loop has begun to [shut down](crate::shutdown). The loop calls this once in a shutdown,
+    /// before it delivers the next record. By default the connection is closed when the queue is
+    /// drained. A session that is in the middle of something can return [`Shutdown::Stay`]: then it
+    /// goes on receiving records, and closes itself with
+    /// [`close_when_done`](Chat::close_when_done). When the grace of the shutdown is over, the
+    /// connection is aborted.
     ///
-    /// A session that was made but had no callback yet gets its
-    /// [`handle_connect`](AsyncChat::handle_connect) first. Not called: when a close is queued
-    /// already, on a [piped](crate::pipe) connection, and on an outgoing one that is not up.
+    /// A session that is new gets its [`handle_connect`](AsyncChat::handle_connect) first. This is
+    /// not called when the session has queued a close already, when its connection is
+    /// [piped](crate::pipe), or when it is an outgoing one that is not up.
     ///
     /// ```
     /// # use asynchat::{AsyncChat, Chat, Result, Shutdown};

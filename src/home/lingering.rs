@@ -7,9 +7,9 @@
 //! while, until the peer has closed as well. The channel has ended by then: what lingers is a
 //! socket, watched under the key it had, and nothing else.
 //!
-//! A peer that reads slowly may need longer than that while: the kernel holds output for it, up to
-//! megabytes. Where the kernel says how much (`Fd::unsent`), the loop waits for as long as the peer
-//! takes some of it (`lingering/delivery.rs`).
+//! A peer that reads slowly may need longer than that: the kernel holds up to megabytes of output for
+//! it. Where the kernel says how much (`Fd::unsent`), the loop waits for as long as the peer receives
+//! some of it (`lingering/delivery.rs`).
 
 mod delivery;
 
@@ -141,8 +141,7 @@ impl Home {
         }
     }
 
-    /// Looks whether one has lingered long enough, and closes it if so. Otherwise says when to look
-    /// again.
+    /// Closes a socket that has lingered long enough. Otherwise says when to look again.
     pub(super) fn look_at_lingering(&self, key: usize) -> Option<Instant> {
         let now = self.now();
         let next = {

@@ -1,20 +1,21 @@
-//! How long a socket lingers. Sans-IO: whoever asks says what time it is, and how many bytes the
-//! peer has still to take.
+//! How long a socket lingers. Sans-IO: the caller passes the time, and the number of sent bytes that
+//! the peer has not received.
 
 use std::time::{Duration, Instant};
 
 use super::super::timers::deadline_after;
 use crate::deadlines::{DRAINED, Deadlines};
 
-/// How often to look while the peer has bytes to take. Nothing reports that it has taken some. Most
-/// have taken everything after a round trip, so the pauses are short at first, and double.
+/// The pauses between two looks while the peer has not received everything: nothing reports that it
+/// has received some. Most peers have everything after a round trip, so the pauses begin short, and
+/// double.
 const FIRST_PAUSE: Duration = Duration::from_millis(125);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The least time that a peer is given to take some.
+/// The shortest time that a peer is given to receive something.
 const LEAST: Duration = Duration::from_millis(250);
 
-/// What the kernel still holds for a peer, and how long to wait for it.
+/// What a peer has still to receive, and how long to wait for it.
 pub(super) struct Delivery {
     deadlines: Deadlines,
     /// The end of the connection's lifetime, if it has one.
@@ -38,9 +39,10 @@ impl Delivery {
         }
     }
 
-    /// So many bytes are left now. Says when to look again; `None`: the waiting is over.
+    /// Notes how many bytes are left now. Returns when to look again, or `None` when the socket has
+    /// lingered long enough.
     pub(super) fn look(&mut self, now: Instant, unsent: usize) -> Option<Instant> {
-        // The peer had all of it, and then the linger time to close.
+        // The peer has received everything, and has had the linger time to close.
         if self.unsent == 0 {
             return None;
         }
