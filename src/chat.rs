@@ -142,6 +142,39 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
+    /// The loop has begun to [shut down](crate::shutdown). The loop calls this once in a shutdown,
+    /// before it delivers the next record. By default the connection is closed when the queue is
+    /// drained. A session that is in the middle of something can return [`Shutdown::Stay`]: then it
+    /// goes on receiving records, and closes itself with
+    /// [`close_when_done`](Chat::close_when_done). When the grace of the shutdown is over, the
+    /// connection is aborted.
+    ///
+    /// A session that is new gets its [`handle_connect`](AsyncChat::handle_connect) first. This is
+    /// not called when the session has queued a close already, when its connection is
+    /// [piped](crate::pipe), or when it is an outgoing one that is not up.
+    ///
+    /// ```
+    /// # use asynchat::{AsyncChat, Chat, Result, Shutdown};
+    /// # struct Session { chat: Chat, in_body: bool, leaving: bool }
+    /// # impl AsyncChat for Session {
+    /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
+    /// fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    ///     if self.in_body {
+    ///         self.leaving = true; // `found_terminator` says 421 and closes after the body
+    ///         return Ok(Shutdown::Stay);
+    ///     }
+    ///     self.chat.push("421 shutting down\r\n");
+    ///     Ok(Shutdown::CloseWhenDone)
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+        Ok(Shutdown::CloseWhenDone)
+    }
+
     /// The connection has ended, and this is why: exactly once, and the last call.
     fn handle_close(&mut self, why: &Close) {
         let _ = why;
@@ -170,6 +203,15 @@ pub enum Eof {
     CloseWhenDone,
     /// Leave this side open: the peer may still be listening.
     StayOpen,
+}
+
+/// What to do when the loop shuts down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Close when the queue is drained, with [`Close::Shutdown`].
+    CloseWhenDone,
+    /// Go on until the session closes, or the grace of the shutdown is over.
+    Stay,
 }
 
 /// The connection of a session: what asynchat had as `self`, to push to.

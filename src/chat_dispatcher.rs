@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::chat::{AsyncChat, Chat, Eof, Overflow};
+use crate::chat::{AsyncChat, Chat, Eof, Overflow, Shutdown};
 use crate::deadlines::Clocks;
 use crate::error::{Close, Error, Result};
 use crate::fifo::{PumpError, Pumped, SLACK, Sink, pump};
@@ -216,8 +216,10 @@ impl<S: AsyncChat> ChatDispatcher<S> {
                 return false;
             }
         }
-        // What is left waits for `resume_reading`, for the low-water mark, or for room in the queue.
-        if core.paused.get() || is_held_up(core, input.len()) {
+        // What is left waits for `resume_reading`, for the low-water mark, or for room in the queue;
+        // and for `handle_shutdown`, which comes before the next record.
+        let waits = core.paused.get() || core.chat.shutdown_due.get();
+        if waits || is_held_up(core, input.len()) {
             core.held.set(true);
             return false;
         }
@@ -432,6 +434,21 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
             return self.look_for_gap(&self.core());
         }
         self.session.handle_timer(timer)
+    }
+
+    fn begin_shutdown(&mut self) -> Result {
+        let core = self.core();
+        // What a piped connection has to send is what the other end receives, and that ends by itself.
+        // To close it in good order would have its peer take a part for the whole.
+        if core.chat.closing.get() || core.is_piped() {
+            return Ok(());
+        }
+        match self.session.handle_shutdown()? {
+            // It may have been piped just now.
+            Shutdown::CloseWhenDone if !core.is_piped() => core.close_when_done(Close::Shutdown),
+            Shutdown::CloseWhenDone | Shutdown::Stay => {}
+        }
+        Ok(())
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -45,6 +45,7 @@ pub struct Deadlines {
     /// queue.
     ///
     /// Taken is what the kernel has taken: its own buffer, which may grow to megabytes, fills first.
+    /// While a closed connection [lingers](Deadlines::linger), taken is what the peer has received.
     pub drain: Option<Duration>,
     /// For the connection as a whole, from when it is up, or from when this is first set.
     pub lifetime: Option<Duration>,
@@ -57,6 +58,15 @@ pub struct Deadlines {
     /// sent first. So its sending side is shut down, and what comes is thrown away, until the
     /// peer's end, this time, or 16 MiB (RFC 9112 section 9.6; nginx's `lingering_close`). The
     /// handler has been told and dropped before.
+    ///
+    /// A slow reader may need longer for what the kernel still holds for it. This time therefore
+    /// begins when the peer has received everything, which the loop checks about once a second. Before
+    /// that, a peer that receives something within each linger time (at least 250 ms) is waited
+    /// for; with a [`drain`](Deadlines::drain) deadline, one that is as fast as that demands. The
+    /// wait ends with the connection's [`lifetime`](Deadlines::lifetime), the grace of a
+    /// [shutdown](crate::shutdown), and when descriptors run out. It exists on Linux, Android, Apple's
+    /// systems, FreeBSD and NetBSD; other systems do not say what a peer has received, and there the
+    /// time begins with the close.
     pub linger: Duration,
 }
 
@@ -118,7 +128,7 @@ impl Deadlines {
 }
 
 /// How much has to be taken of a long queue for the drain clock to begin anew.
-const DRAINED: u64 = 64 * 1024;
+pub(crate) const DRAINED: u64 = 64 * 1024;
 
 /// The running clocks of one connection. Sans-IO: whoever tells it something says when.
 #[derive(Debug)]
@@ -168,6 +178,11 @@ impl Clocks {
 
     pub(crate) fn deadlines(&self) -> Deadlines {
         self.set
+    }
+
+    /// The end of its lifetime, if that is bounded.
+    pub(crate) fn end_of_life(&self) -> Option<Instant> {
+        self.since?.checked_add(self.set.lifetime?)
     }
 
     /// Sets other deadlines. The clocks of those that change begin anew, and of no others: a

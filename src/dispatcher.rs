@@ -115,6 +115,12 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
+    /// The loop has begun to shut down: for chats, whose sessions have a callback for it.
+    #[doc(hidden)]
+    fn begin_shutdown(&mut self) -> Result {
+        Ok(())
+    }
+
     /// A callback returned this error, and the channel is about to be closed. By default it is
     /// logged as a `tracing` event: at most ten of these a second, control characters escaped.
     fn handle_error(&mut self, error: &Error) {
@@ -130,7 +136,8 @@ pub trait Dispatcher: Any {
 
 /// What the loop calls: one virtual call for an event, all callbacks in it statically bound.
 pub(crate) trait Driven: Any {
-    /// Tells that an accepted connection is up, if that has not been told.
+    /// Makes the calls that come before any other: that an accepted connection is up, and that
+    /// the loop shuts down.
     fn announce(&mut self, core: &Rc<Core>) -> Result;
     /// Acts on what happened, and on what was asked for in the meantime; says what to watch for.
     fn turn(&mut self, core: &Rc<Core>, home: &Rc<Home>, ready: Ready) -> Result<Interest>;
@@ -142,8 +149,14 @@ pub(crate) trait Driven: Any {
 
 impl<D: Dispatcher> Driven for D {
     fn announce(&mut self, core: &Rc<Core>) -> Result {
-        if core.phase.get() == Phase::Open && core.announce.take() {
+        if core.phase.get() != Phase::Open {
+            return Ok(());
+        }
+        if core.announce.take() {
             calm(core, || self.handle_connect())?;
+        }
+        if core.chat.shutdown_due.take() && !core.is_ending() {
+            calm(core, || self.begin_shutdown())?;
         }
         Ok(())
     }
@@ -231,7 +244,8 @@ impl<D: Dispatcher> Wants for D {
             return Interest::NONE;
         }
         // What needs no event from the kernel gets its turn from the loop's ready list.
-        if (core.held.get() && readable) || (writable && !core.blocked.get()) {
+        let due = core.chat.shutdown_due.get();
+        if due || (core.held.get() && readable) || (writable && !core.blocked.get()) {
             home.again(core);
         }
         let interest = Interest::new(readable && !core.eof.get(), writable && core.blocked.get());

@@ -227,10 +227,13 @@ impl EventLoop {
         self.0.stopping.set(true);
     }
 
-    /// Ends everything in good order: listeners are closed, each connection is closed as soon as
-    /// what is queued for it is out (a [piped](crate::pipe) one when both streams have ended), and
-    /// after `grace` what is left is aborted. `run` then returns, whatever timers are pending.
-    /// Meanwhile nothing new can be registered. A second call changes the grace.
+    /// Ends everything in good order. Listeners are closed, and outgoing connections that are not up.
+    /// Each session has its [`handle_shutdown`](AsyncChat::handle_shutdown) called, by the loop, and
+    /// its connection is closed as soon as what is queued for it is out, unless the session stays.
+    /// A [piped](crate::pipe) connection is closed when both streams have ended, a
+    /// [`Dispatcher`] when it has nothing to write. After `grace` what is left is aborted. `run` then
+    /// returns, whatever timers are pending. Meanwhile nothing new can be registered. A second call
+    /// changes the grace.
     pub fn shutdown(&self, grace: Duration) {
         self.0.shut_down(grace);
     }

@@ -234,7 +234,7 @@ mod told;
 pub use addr::Addr;
 pub use backoff::Backoff;
 pub use channel::{Channel, ChannelStats};
-pub use chat::{AsyncChat, Chat, Eof, Overflow};
+pub use chat::{AsyncChat, Chat, Eof, Overflow, Shutdown};
 pub use connector::{Connector, Target};
 pub use current::{
     call_every, call_later, call_soon, cancel, chat, close_all, connect, listen, register, remote,

@@ -241,7 +241,7 @@ impl<F> Acceptor<F> {
         }
         // The kernel's buffer for a connection that is new has room for a line.
         match socket.send(&self.last_words) {
-            Ok(_) => home.linger_for_refused(socket, self.deadlines.linger),
+            Ok(_) => home.linger_for_refused(socket, self.deadlines),
             Err(error) => tracing::debug!(%error, "the last words could not be sent"),
         }
     }

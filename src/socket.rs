@@ -8,6 +8,7 @@ mod datagram;
 #[cfg(unix)]
 mod descriptor;
 mod kernel;
+mod unsent;
 
 pub(crate) use kernel::is_protocol_error;
 
@@ -319,6 +320,15 @@ impl Fd {
 
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         forward!(self, socket => socket.shutdown_write())
+    }
+
+    /// How many bytes the kernel holds that the peer's has not taken. Zero where it does not say.
+    pub(crate) fn unsent(&self) -> usize {
+        match &self.0 {
+            Of::Kernel(socket) => unsent::unsent(&socket.view()).unwrap_or(0),
+            #[cfg(feature = "sim")]
+            Of::Network(socket) => socket.unsent(),
+        }
     }
 
     /// Makes the close to come a reset: what is queued in the kernel is thrown away.

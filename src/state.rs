@@ -138,6 +138,8 @@ pub(crate) struct ChatState {
     pub(crate) closing: Cell<bool>,
     /// Its input goes to another connection.
     pub(crate) is_piped: Cell<bool>,
+    /// The loop has begun to shut down, and the session has to be notified.
+    pub(crate) shutdown_due: Cell<bool>,
 }
 
 impl ChatState {
@@ -208,6 +210,7 @@ impl Core {
                 input_discarded: Cell::new(false),
                 closing: Cell::new(false),
                 is_piped: Cell::new(false),
+                shutdown_due: Cell::new(false),
             },
         }
     }

@@ -209,3 +209,16 @@ fn where_it_is_not_wanted_it_does_not_come_back() -> Result {
     assert_eq!(scene.network.elapsed(), Duration::ZERO);
     Ok(())
 }
+
+#[test]
+fn at_the_end_it_says_quit() -> Result {
+    let scene = Scene::new(&["#a"])?;
+    let server = scene.welcome()?;
+    scene.event_loop.shutdown(Duration::from_secs(3));
+    assert_eq!(scene.said(&server)?, ["QUIT :interrupted"]);
+    assert!(server.has_ended());
+    drop(server);
+    scene.advance(3600)?;
+    assert!(scene.event_loop.is_empty());
+    Ok(())
+}

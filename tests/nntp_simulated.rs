@@ -233,6 +233,25 @@ fn clients_that_go_away_leave_nothing_behind() -> Result {
 }
 
 #[test]
+fn at_the_end_all_are_told_and_an_article_is_finished_first() -> Result {
+    let news = News::new(1)?;
+    let (reader, author) = (news.client()?, news.client()?);
+    let (first, rest) = POST.split_at(POST.len() / 2);
+    assert!(news.answer(&author, first)?.starts_with("340 "));
+    news.event_loop.shutdown(Duration::from_secs(5));
+    let farewell = "400 the server shuts down\r\n";
+    assert_eq!(news.answer(&reader, "")?, farewell);
+    assert_eq!(reader.ended(), Some(Ended::Finished));
+    assert_eq!(news.answer(&author, "")?, "");
+    let answer = news.answer(&author, format!("{rest}DATE\r\n"))?;
+    assert!(answer.starts_with("240 "), "{answer}");
+    assert!(answer.ends_with(farewell), "{answer}");
+    assert_eq!(answer.lines().count(), 2);
+    assert_eq!(author.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
+#[test]
 fn silence_and_slow_lines_have_an_end() -> Result {
     let news = News::new(1)?;
     let (silent, slow) = (news.client()?, news.client()?);

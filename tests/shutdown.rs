@@ -9,10 +9,12 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use asynchat::{Channel, Chat, EventLoop};
+use asynchat::{
+    AsyncChat, Channel, Chat, Close, Connector, EventLoop, Result, Server, Shutdown, Terminator,
+};
 use common::{
-    Log, Peer, Session, Slot, addr_of, idle, new_loop, run_to_end, run_until, run_until_blocked,
-    served,
+    Log, Peer, Session, Slot, addr_of, failure, idle, name, new_loop, run_to_end, run_until,
+    run_until_blocked, served, tcp_pair,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -277,4 +279,312 @@ fn what_a_close_asks_for_is_called_before_a_shutdown_is_over() {
     event_loop.shutdown(LONG);
     run_to_end(&event_loop);
     assert!(log.has("called"), "{:?}", log.lines());
+}
+
+// ---- handle_shutdown
+
+type OnShutdown = dyn Fn(&Chat) -> Result<Shutdown>;
+
+/// Answers each line with `ok`; on `body` it takes a count of bytes, and on `bye` it closes. Writes down
+/// what it is told.
+struct Polite {
+    chat: Chat,
+    log: Log,
+    on_shutdown: Rc<OnShutdown>,
+}
+
+impl AsyncChat for Polite {
+    fn handle_connect(&mut self) -> Result {
+        self.log.add("connect");
+        self.chat.push("200 hello\r\n");
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let record = String::from_utf8_lossy(record);
+        self.log.add(format!("record {record}"));
+        match &*record {
+            "body" => self.chat.set_terminator(Terminator::count(10)),
+            "bye" => self.chat.close_when_done(),
+            "shutdown" => asynchat::shutdown(LONG),
+            _ => self.chat.set_terminator(Terminator::crlf()),
+        }
+        self.chat.push("250 ok\r\n");
+        Ok(())
+    }
+
+    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+        self.log.add("shutdown");
+        (self.on_shutdown)(&self.chat)
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        self.log.add(format!("close {}", name(why)));
+    }
+}
+
+/// A factory of sessions that write to this log and do this when the loop shuts down.
+fn polite<F>(log: &Log, on_shutdown: F) -> impl Fn(Chat) -> Polite + use<F>
+where
+    F: Fn(&Chat) -> Result<Shutdown> + 'static,
+{
+    let (log, on_shutdown) = (log.clone(), Rc::new(on_shutdown));
+    move |chat| Polite {
+        chat,
+        log: log.clone(),
+        on_shutdown: Rc::clone(&on_shutdown) as _,
+    }
+}
+
+fn says_421(chat: &Chat) -> Result<Shutdown> {
+    chat.push("421 shutting down\r\n");
+    Ok(Shutdown::CloseWhenDone)
+}
+
+fn stays(_: &Chat) -> Result<Shutdown> {
+    Ok(Shutdown::Stay)
+}
+
+/// A connection to such a session, which has greeted.
+fn met(
+    log: &Log,
+    on_shutdown: impl Fn(&Chat) -> Result<Shutdown> + 'static,
+) -> (EventLoop, Slot, Peer) {
+    let (event_loop, slot) = (new_loop(), Slot::default());
+    let listener = event_loop
+        .listen("127.0.0.1:0", slot.keep(polite(log, on_shutdown)))
+        .unwrap();
+    let mut peer = Peer::connect(addr_of(&listener));
+    peer.expect(&event_loop, "200 hello\r\n");
+    (event_loop, slot, peer)
+}
+
+#[test]
+fn a_session_says_goodbye_behind_what_was_pushed_before() {
+    let log = Log::default();
+    let (event_loop, slot, mut peer) = met(&log, says_421);
+    slot.chat().push("250 ok\r\n");
+    event_loop.shutdown(LONG);
+    assert!(
+        !log.has("shutdown"),
+        "no method of a handle calls a session"
+    );
+    let all = peer.receive_all(&event_loop);
+    assert_eq!(all, b"250 ok\r\n421 shutting down\r\n");
+    drop(peer);
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "shutdown", "close Shutdown"]);
+}
+
+#[test]
+fn a_session_that_stays_receives_records_until_it_closes() {
+    let log = Log::default();
+    let (event_loop, _, mut peer) = met(&log, stays);
+    peer.send("body\r\n01234");
+    peer.expect(&event_loop, "250 ok\r\n");
+    event_loop.shutdown(LONG);
+    run_until(&event_loop, || log.has("shutdown"));
+    peer.send("56789bye\r\nmore\r\n");
+    let all = peer.receive_all(&event_loop);
+    assert_eq!(all, b"250 ok\r\n");
+    drop(peer);
+    run_to_end(&event_loop);
+    let records = ["record body", "shutdown", "record 0123456789", "record bye"];
+    assert_eq!(log.lines()[1..5], records);
+    assert_eq!(log.lines().last().unwrap(), "close Local");
+}
+
+#[test]
+fn a_session_that_stays_is_aborted_when_the_grace_is_over() {
+    let log = Log::default();
+    let (event_loop, _, mut peer) = met(&log, stays);
+    event_loop.shutdown(Duration::from_millis(20));
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "shutdown", "close Shutdown"]);
+    let end = peer.wait_for_end(&event_loop);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_record_behind_the_one_that_shuts_down_comes_after_the_call() {
+    let log = Log::default();
+    let (event_loop, _, mut peer) = met(&log, stays);
+    peer.send("one\r\nshutdown\r\ntwo\r\nbye\r\n");
+    let all = peer.receive_all(&event_loop);
+    assert_eq!(all, b"250 ok\r\n".repeat(3));
+    drop(peer);
+    run_to_end(&event_loop);
+    let lines = log.lines();
+    let order = ["record one", "record shutdown", "shutdown", "record two"];
+    assert_eq!(lines[1..5], order);
+}
+
+#[test]
+fn a_shutdown_from_another_thread_a_timer_and_a_hook_reaches_the_session() {
+    let ways: [fn(&EventLoop, &Chat); 4] = [
+        |event_loop, _| {
+            let remote = event_loop.remote();
+            thread::spawn(move || remote.shutdown(LONG))
+                .join()
+                .unwrap()
+                .unwrap();
+        },
+        |event_loop, _| {
+            event_loop.call_later(Duration::ZERO, || asynchat::shutdown(LONG));
+        },
+        |_, chat| chat.push_hook(|| asynchat::shutdown(LONG)),
+        |_, chat| {
+            let visit = |_: &mut Polite| {
+                asynchat::shutdown(LONG);
+                Ok(())
+            };
+            chat.post(visit).unwrap();
+        },
+    ];
+    for shut_down in ways {
+        let log = Log::default();
+        let (event_loop, slot, mut peer) = met(&log, says_421);
+        shut_down(&event_loop, &slot.chat());
+        assert_eq!(peer.receive_all(&event_loop), b"421 shutting down\r\n");
+        drop(peer);
+        run_to_end(&event_loop);
+        assert_eq!(log.count("shutdown"), 1);
+    }
+}
+
+#[test]
+fn a_second_shutdown_does_not_call_again_and_a_later_one_of_the_same_loop_does() {
+    let log = Log::default();
+    let (event_loop, _, peer) = met(&log, stays);
+    event_loop.shutdown(LONG);
+    event_loop.shutdown(LONG);
+    idle(&event_loop);
+    event_loop.shutdown(LONG);
+    idle(&event_loop);
+    assert_eq!(log.count("shutdown"), 1);
+    event_loop.shutdown(Duration::ZERO);
+    run_to_end(&event_loop);
+    drop(peer);
+    let listener = event_loop
+        .listen("127.0.0.1:0", polite(&log, says_421))
+        .unwrap();
+    let mut peer = Peer::connect(addr_of(&listener));
+    peer.expect(&event_loop, "200 hello\r\n");
+    event_loop.shutdown(LONG);
+    peer.expect(&event_loop, "421 shutting down\r\n");
+    assert_eq!(log.count("shutdown"), 2);
+}
+
+#[test]
+fn a_session_that_has_queued_its_close_is_not_called() {
+    let log = Log::default();
+    let (event_loop, slot, mut peer) = met(&log, says_421);
+    slot.chat().push(vec![b'x'; 8 << 20]);
+    slot.chat().close_when_done();
+    run_until_blocked(&event_loop, &slot.chat());
+    event_loop.shutdown(LONG);
+    assert_eq!(peer.receive_all(&event_loop).len(), 8 << 20);
+    assert_eq!(log.lines(), ["connect", "close Local"]);
+}
+
+#[test]
+fn a_paused_session_is_called_and_gets_no_record() {
+    let log = Log::default();
+    let (event_loop, slot, mut peer) = met(&log, says_421);
+    slot.chat().pause_reading();
+    peer.send("one\r\n");
+    idle(&event_loop);
+    event_loop.shutdown(LONG);
+    peer.expect(&event_loop, "421 shutting down\r\n");
+    assert!(!log.has("record"));
+}
+
+#[test]
+fn a_session_whose_queue_is_over_its_mark_is_called() {
+    let log = Log::default();
+    let (event_loop, slot, mut peer) = met(&log, says_421);
+    let much = vec![b'x'; 8 << 20];
+    slot.chat().push(much.clone());
+    run_until_blocked(&event_loop, &slot.chat());
+    event_loop.shutdown(LONG);
+    run_until(&event_loop, || log.has("shutdown"));
+    let all = peer.receive_all(&event_loop);
+    assert!(all.len() > much.len() && all.ends_with(b"x421 shutting down\r\n"));
+}
+
+/// One is accepted in the turn of the shutdown, and the other's factory is still queued.
+#[test]
+fn a_session_that_is_new_hears_first_that_it_is_up() {
+    let log = Log::default();
+    let (event_loop, (near, far)) = (new_loop(), tcp_pair());
+    let session = polite(&log, says_421);
+    Connector::adopt(near)
+        .connect_on(&event_loop, session)
+        .unwrap();
+    event_loop.shutdown(LONG);
+    let all = Peer::new(far).receive_all(&event_loop);
+    assert_eq!(all, b"200 hello\r\n421 shutting down\r\n");
+    run_until(&event_loop, || log.has("close"));
+    assert_eq!(log.lines(), ["connect", "shutdown", "close Shutdown"]);
+    run_to_end(&event_loop);
+
+    let (log, slot) = (Log::default(), Slot::default());
+    let factory = slot.keep(polite(&log, says_421));
+    let listener = Server::new("127.0.0.1:0")
+        .listen_on(&event_loop, move |chat| {
+            asynchat::shutdown(LONG);
+            factory(chat)
+        })
+        .unwrap();
+    let mut peer = Peer::connect(addr_of(&listener));
+    let all = peer.receive_all(&event_loop);
+    assert_eq!(all, b"200 hello\r\n421 shutting down\r\n");
+    assert_eq!(log.lines(), ["connect", "shutdown", "close Shutdown"]);
+}
+
+#[test]
+fn an_error_and_a_panic_end_the_one_connection() {
+    for (fails, reason) in [(true, "close Handler"), (false, "close Panic")] {
+        let log = Log::default();
+        let (event_loop, _, _peer) = met(&log, move |_| match fails {
+            true => Err(failure().into()),
+            false => panic!("it was to panic"),
+        });
+        event_loop.shutdown(LONG);
+        run_to_end(&event_loop);
+        assert_eq!(log.lines(), ["connect", "shutdown", reason]);
+    }
+}
+
+#[test]
+fn a_piped_connection_is_not_called_and_comes_to_its_end() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (near, mut client) = served_by(&event_loop, polite(&log, says_421));
+    let (far, mut server) = served_by(&event_loop, polite(&log, says_421));
+    client.expect(&event_loop, "200 hello\r\n");
+    server.expect(&event_loop, "200 hello\r\n");
+    asynchat::pipe(&near, &far).unwrap();
+    event_loop.shutdown(LONG);
+    idle(&event_loop);
+    client.send("half of it, ");
+    server.expect(&event_loop, "half of it, ");
+    client.send("and the rest");
+    client.finish();
+    server.expect(&event_loop, "and the rest");
+    server.finish();
+    run_to_end(&event_loop);
+    assert_eq!(log.count("shutdown"), 0);
+    assert_eq!(log.count("close Eof"), 2);
+}
+
+/// A connection to a session of this factory; its listener is closed.
+fn served_by(event_loop: &EventLoop, factory: impl Fn(Chat) -> Polite + 'static) -> (Chat, Peer) {
+    let slot = Slot::default();
+    let listener = event_loop
+        .listen("127.0.0.1:0", slot.keep(factory))
+        .unwrap();
+    let peer = Peer::connect(addr_of(&listener));
+    run_until(event_loop, || slot.is_filled());
+    listener.close();
+    (slot.chat(), peer)
 }

@@ -8,8 +8,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Call, Network, Peer};
-use asynchat::{Chat, EventLoop, Limits, Result, Server};
+use asynchat::sim::{self, Call, Network, Peer};
+use asynchat::{AsyncChat, Chat, Close, EventLoop, Limits, Result, Server, Shutdown};
 use common::Slot;
 
 const ADDR: &str = "10.0.0.1:7007";
@@ -152,6 +152,43 @@ fn a_place_is_free_again_when_its_connection_is_closed_and_a_handle_is_not() -> 
     scene.settle()?;
     assert_eq!(second.received(), b"hello\r\n");
     assert_eq!(scene.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+// ---- shutting down
+
+/// Shuts the loop down when a client says so, and leaves after three lines.
+struct Leaving {
+    chat: Chat,
+    lines: u32,
+}
+
+impl AsyncChat for Leaving {
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        self.chat.push_slices(&[b"250 ", line, b"\r\n"]);
+        if line == b"shutdown" {
+            asynchat::shutdown(Duration::from_secs(60));
+        }
+        self.lines += 1;
+        if self.lines == 3 {
+            self.chat.close_when_done();
+        }
+        Ok(())
+    }
+
+    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+        self.chat.push("421 shutting down\r\n");
+        Ok(Shutdown::Stay)
+    }
+}
+
+#[test]
+fn a_shutdown_comes_between_the_same_two_records_however_they_were_cut() -> Result {
+    let session = |chat| Leaving { chat, lines: 0 };
+    let transcript = sim::drive_every_segmentation(session, b"one\r\nshutdown\r\ntwo\r\nno\r\n")?;
+    let replies = "250 one\r\n250 shutdown\r\n421 shutting down\r\n250 two\r\n";
+    assert_eq!(transcript.text(), replies);
+    assert!(matches!(transcript.close, Some(Close::Local)));
     Ok(())
 }
 

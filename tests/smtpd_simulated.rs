@@ -39,7 +39,6 @@ fn options() -> Options {
 struct Mail {
     network: Network,
     event_loop: EventLoop,
-    service: Rc<Service>,
     dir: TempDir,
 }
 
@@ -54,17 +53,16 @@ impl Mail {
         let dir = TempDir::new()?;
         let service = Service::open(dir.path(), options)?;
         let served = Rc::new(RefCell::new(None));
-        let (server, outcome) = (Rc::clone(&service), Rc::clone(&served));
+        let outcome = Rc::clone(&served);
         // `serve` means the loop that is running: this one, if it is called from it.
         event_loop.call_soon(move || {
-            outcome.replace(Some(server.serve(ADDR)));
+            outcome.replace(Some(service.serve(ADDR)));
         });
         network.settle(&event_loop)?;
         served.take().ok_or("it was not called")??;
         Ok(Mail {
             network,
             event_loop,
-            service,
             dir,
         })
     }
@@ -528,21 +526,27 @@ fn a_barrage_of_messages_is_answered_in_order() -> Result {
 }
 
 #[test]
-fn at_the_end_all_are_told() -> Result {
+fn at_the_end_all_are_told_and_a_message_is_finished_first() -> Result {
     let mail = Mail::new()?;
-    let (idle, sending) = (mail.client()?, mail.client()?);
-    assert_eq!(mail.codes(&sending, ENVELOPE)?, "250 250 354");
-    let present = mail.service.present();
-    let event_loop = mail.event_loop.clone();
-    mail.event_loop.call_soon(move || {
-        present.tell(&event_loop, "421 4.3.2 localhost shuts down");
-        event_loop.shutdown(Duration::from_secs(5));
-    });
-    for client in [idle, sending] {
-        assert_eq!(mail.codes(&client, "")?, "421");
-        assert_eq!(client.ended(), Some(Ended::Finished));
+    let [idle, sending, slow] = [mail.client()?, mail.client()?, mail.client()?];
+    for client in [&sending, &slow] {
+        let codes = mail.codes(client, format!("{ENVELOPE}the first half\r\n"))?;
+        assert_eq!(codes, "250 250 354");
     }
-    assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, 0));
+    mail.event_loop.shutdown(Duration::from_secs(5));
+    assert_eq!(mail.codes(&idle, "")?, "421");
+    assert_eq!(idle.ended(), Some(Ended::Finished));
+
+    assert_eq!(mail.codes(&sending, "")?, "");
+    let codes = mail.codes(&sending, "the rest\r\n.\r\nNOOP\r\n")?;
+    assert_eq!(codes, "250 421");
+    assert_eq!(sending.ended(), Some(Ended::Finished));
+
+    mail.network
+        .advance(&mail.event_loop, Duration::from_secs(5))?;
+    assert_eq!(mail.codes(&slow, "")?, "");
+    assert_eq!(slow.ended(), Some(Ended::Reset));
+    assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, 1));
     Ok(())
 }
 

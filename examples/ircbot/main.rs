@@ -37,8 +37,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::signal::{self, SIGINT, SIGTERM};
-use asynchat::{Backoff, Connector, Result};
+use asynchat::{Backoff, Connector, Result, signal};
 use bot::{Bot, Diary, Identity};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -89,20 +88,12 @@ fn run(args: Args) -> Result {
     });
     let diary = Rc::new(RefCell::new(Diary::new()));
     let kept = Rc::clone(&diary);
-    let connection = Connector::new(&args.server)
+    Connector::new(&args.server)
         .connect_timeout(Duration::from_secs(20))
         .reconnect(
             Backoff::default().most(Duration::from_secs(args.most)),
             move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&kept)),
         )?;
-    for signal in [SIGINT, SIGTERM] {
-        let connection = connection.clone();
-        signal::on(signal, move || {
-            if let Some(chat) = connection.chat() {
-                chat.push("QUIT :interrupted\r\n");
-            }
-        })?;
-    }
     signal::shutdown_on_ctrl_c(GRACE)?;
     asynchat::run()?;
     match diary.take().unwelcome {

@@ -92,8 +92,8 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds())]
     message_time: u64,
 
-    /// How long clients are given to take the rest of their replies after
-    /// Ctrl-C.
+    /// How long clients are given after Ctrl-C to finish a message and to take
+    /// the rest of their replies.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds())]
     grace: u64,
 
@@ -136,10 +136,8 @@ fn run(arguments: Arguments) -> Result {
         fsync: !arguments.no_fsync,
         ..defaults
     };
-    let farewell = format!("421 4.3.2 {} shuts down", options.name);
     let service =
         Service::open(&arguments.maildir, options).map_err(|error| error.context("--maildir"))?;
-    let present = service.present();
     let listener = service
         .serve(arguments.listen.as_str())
         .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
@@ -147,14 +145,8 @@ fn run(arguments: Arguments) -> Result {
     let remote = asynchat::remote()?;
     let grace = Duration::from_secs(arguments.grace);
     ctrlc::set_handler(move || {
-        let (present, farewell) = (present.clone(), farewell.clone());
         // An error means that the loop has ended already.
-        let _ = remote.post(move || {
-            if let Ok(event_loop) = EventLoop::current() {
-                present.tell(&event_loop, &farewell);
-                event_loop.shutdown(grace);
-            }
-        });
+        let _ = remote.shutdown(grace);
     })?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;

@@ -33,10 +33,12 @@ impl Home {
                 continue;
             }
             match core.phase.get() {
-                // What it has to send is what the other end receives: that ends by itself. To cut it
-                // short in good order would have its peer take a part for the whole.
-                Phase::Open if core.is_piped() => {}
-                Phase::Open if core.chat.is_chat.get() => core.close_when_done(Close::Shutdown),
+                // Its session decides: the loop calls `handle_shutdown`, before the next record.
+                Phase::Open if core.chat.is_chat.get() => {
+                    core.chat.shutdown_due.set(true);
+                    core.attention.set(true);
+                    core.touch();
+                }
                 Phase::Open => {
                     core.draining.set(true);
                     core.touch();

@@ -6,25 +6,33 @@
 //! shuts its sending side down, and the loop keeps the socket and reads on into nothing, for a
 //! while, until the peer has closed as well. The channel has ended by then: what lingers is a
 //! socket, watched under the key it had, and nothing else.
+//!
+//! A peer that reads slowly may need longer than that: the kernel holds up to megabytes of output for
+//! it. Where the kernel says how much (`Fd::unsent`), the loop waits for as long as the peer receives
+//! some of it (`lingering/delivery.rs`).
 
-use std::collections::{BTreeMap, VecDeque};
+mod delivery;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::mem;
-use std::time::Duration;
+use std::time::Instant;
 
 use tracing::Span;
 
 use super::{Home, Task};
+use crate::deadlines::Deadlines;
 use crate::poller::{Interest, Report, Source};
 use crate::socket::Socket;
 use crate::state::Core;
 use crate::timer::TimerId;
+use delivery::Delivery;
 
 /// How much is read for nothing. More than what is on its way when a peer that sent all it could
 /// is told: its kernel and this one hold some megabytes each.
 const MOST: usize = 16 << 20;
 
-/// How many linger at a time. When one more does, the oldest is closed.
+/// How many linger at a time. When one more does, the oldest of them is closed.
 const PLACES: usize = 1024;
 
 /// How many of those who were refused: they have had no reply that could be lost, and a flood of
@@ -36,17 +44,21 @@ const REFUSED: usize = 64;
 pub(super) struct Lingering {
     /// By their poll keys.
     sockets: BTreeMap<usize, Lingerer>,
-    /// The keys of those that had a channel, and of those that were refused: the oldest first. Some
-    /// may be gone, behind one that is there.
-    ended: VecDeque<usize>,
-    refused: VecDeque<usize>,
+    /// The keys of those that had a channel, and of those that were refused: by their numbers, so
+    /// that the oldest is first.
+    ended: BTreeMap<u64, usize>,
+    refused: BTreeMap<u64, usize>,
+    /// The number of the newest.
+    last: u64,
 }
 
 struct Lingerer {
     source: Source,
+    number: u64,
     /// How much was read for nothing.
     read: usize,
-    /// Its time is over.
+    delivery: Delivery,
+    /// Has it lingered long enough?
     timer: TimerId,
     /// That of the channel it was.
     span: Option<Box<Span>>,
@@ -58,44 +70,58 @@ impl Home {
         if !core.lingers.get() || core.eof.get() {
             return;
         }
-        let time = core.deadlines().linger;
-        if !time.is_zero()
+        let deadlines = core.deadlines();
+        if !deadlines.linger.is_zero()
             && let Some(source) = core.give_up_socket()
-            && let Some(key) = self.linger(source, time, core.span.get().cloned())
         {
-            let too_many = keep(&mut self.lingering.borrow_mut().ended, key, PLACES);
-            too_many.into_iter().for_each(|oldest| self.let_go(oldest));
+            let delivery = Delivery::new(deadlines, core.end_of_life(), self.now());
+            self.linger(source, delivery, core.span.get().cloned(), Class::Ended);
         }
     }
 
     /// Has the socket of a client linger who was refused.
-    pub(crate) fn linger_for_refused(&self, socket: Socket, time: Duration) {
-        if !time.is_zero()
-            && socket.shutdown_write().is_ok()
-            && let Some(key) = self.linger(Source::new(socket.into_halves().0), time, None)
-        {
-            let too_many = keep(&mut self.lingering.borrow_mut().refused, key, REFUSED);
-            too_many.into_iter().for_each(|oldest| self.let_go(oldest));
+    pub(crate) fn linger_for_refused(&self, socket: Socket, deadlines: Deadlines) {
+        if !deadlines.linger.is_zero() && socket.shutdown_write().is_ok() {
+            let source = Source::new(socket.into_halves().0);
+            let delivery = Delivery::new(deadlines, None, self.now());
+            self.linger(source, delivery, None, Class::Refused);
         }
     }
 
-    /// Keeps a socket; says under which key.
-    fn linger(&self, source: Source, time: Duration, span: Option<Box<Span>>) -> Option<usize> {
+    /// Keeps a socket. The oldest of its class is closed for it, if there are too many.
+    fn linger(
+        &self,
+        source: Source,
+        mut delivery: Delivery,
+        span: Option<Box<Span>>,
+        class: Class,
+    ) {
         let new_key = || self.key_of_no_channel();
         if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
             let _span = span.as_ref().map(|span| span.enter());
-            tracing::debug!(%error, "it can not linger");
-            return None;
+            return tracing::debug!(%error, "it can not linger");
         }
-        let key = source.key()?;
-        let lingerer = Lingerer {
-            source,
-            read: 0,
-            timer: self.set_timer(time, Task::Linger(key)),
-            span,
+        let Some(key) = source.key() else { return };
+        let Some(deadline) = delivery.look(self.now(), source.socket().unsent()) else {
+            return;
         };
-        self.lingering.borrow_mut().sockets.insert(key, lingerer);
-        Some(key)
+        let timer = self.set_timer_at(deadline, Task::Linger(key));
+        let too_many = {
+            let mut lingering = self.lingering.borrow_mut();
+            lingering.last += 1;
+            let number = lingering.last;
+            let lingerer = Lingerer {
+                source,
+                number,
+                read: 0,
+                delivery,
+                timer,
+                span,
+            };
+            lingering.sockets.insert(key, lingerer);
+            lingering.enroll(class, number, key)
+        };
+        too_many.into_iter().for_each(|oldest| self.let_go(oldest));
     }
 
     /// Something was reported under a key that is no channel's: it is that of one who lingers, or stale.
@@ -113,6 +139,21 @@ impl Home {
             Ok(false) => self.end_lingering(lingerer, None),
             Err(error) => self.end_lingering(lingerer, Some(&error)),
         }
+    }
+
+    /// Closes a socket that has lingered long enough. Otherwise says when to look again.
+    pub(super) fn look_at_lingering(&self, key: usize) -> Option<Instant> {
+        let now = self.now();
+        let next = {
+            let sockets = &mut self.lingering.borrow_mut().sockets;
+            let lingerer = sockets.get_mut(&key)?;
+            let unsent = lingerer.source.socket().unsent();
+            lingerer.delivery.look(now, unsent)
+        };
+        if next.is_none() {
+            self.let_go(key);
+        }
+        next
     }
 
     /// Closes one that lingers, if it still does.
@@ -139,7 +180,7 @@ impl Home {
 
     fn end_lingering(&self, gone: Lingerer, failed: Option<&io::Error>) {
         self.forget_timer(gone.timer);
-        self.lingering.borrow_mut().forget_gone();
+        self.lingering.borrow_mut().strike_out(gone.number);
         let _span = gone.span.as_ref().map(|span| span.enter());
         drop(gone.source);
         let error = failed.map(tracing::field::display);
@@ -168,21 +209,31 @@ impl Lingering {
         self.sockets.contains_key(&key)
     }
 
-    /// Those that are gone count as long as they are behind one that is not.
-    fn forget_gone(&mut self) {
-        let sockets = &self.sockets;
-        for queue in [&mut self.ended, &mut self.refused] {
-            while queue.front().is_some_and(|key| !sockets.contains_key(key)) {
-                queue.pop_front();
-            }
-        }
+    /// Counts one in, and says who has to go for it.
+    fn enroll(&mut self, class: Class, number: u64, key: usize) -> Option<usize> {
+        let (keys, most) = match class {
+            Class::Ended => (&mut self.ended, PLACES),
+            Class::Refused => (&mut self.refused, REFUSED),
+        };
+        keys.insert(number, key);
+        let oldest = keys.first_key_value().map(|(_, key)| *key);
+        oldest.filter(|_| keys.len() > most)
+    }
+
+    /// One that is gone counts no more.
+    fn strike_out(&mut self, number: u64) {
+        self.ended.remove(&number);
+        self.refused.remove(&number);
     }
 }
 
-/// Puts one last in its queue; says who has to go for it.
-fn keep(queue: &mut VecDeque<usize>, key: usize, most: usize) -> Option<usize> {
-    queue.push_back(key);
-    queue.front().copied().filter(|_| queue.len() > most)
+/// What a socket was before it lingered.
+#[derive(Clone, Copy)]
+enum Class {
+    /// A channel's.
+    Ended,
+    /// That of a client who was refused.
+    Refused,
 }
 
 impl Lingerer {

@@ -28,7 +28,7 @@ pub(crate) enum Task {
     Progress(ChannelId, Option<u64>),
     /// The channel is to try the next of its addresses.
     Attempt(ChannelId),
-    /// The socket of this poll key has lingered long enough.
+    /// Has the socket of this poll key lingered long enough?
     Linger(usize),
     /// Accepting may work again.
     Accept,
@@ -173,10 +173,12 @@ impl Home {
                     core.attempt_is_due(id);
                 }
             }
-            Task::Linger(key) => {
-                finish();
-                self.let_go(key);
-            }
+            Task::Linger(key) => match self.look_at_lingering(key) {
+                Some(deadline) => {
+                    let _ = restore(deadline, Task::Linger(key));
+                }
+                None => finish(),
+            },
             Task::Accept => {
                 finish();
                 self.resume_accepting();
@@ -189,7 +191,6 @@ impl Home {
                     }
                     core.end(Close::Shutdown);
                 }
-                // Of these everything was sent.
                 self.stop_lingering();
             }
         }
@@ -220,7 +221,7 @@ impl Home {
 }
 
 /// A delay beyond the clock's reach means never: a century is as good.
-fn deadline_after(start: Instant, delay: Duration) -> Instant {
+pub(super) fn deadline_after(start: Instant, delay: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
     start
         .checked_add(delay)

@@ -327,6 +327,14 @@ impl Net {
         }
     }
 
+    /// How many bytes that this end has sent are not read yet. The network has one buffer for each
+    /// direction: what the other end has not read is still the sender's to lose.
+    pub(super) fn unsent(&self, id: Id) -> usize {
+        let other = self.ends.get(&id).and_then(|end| end.other);
+        let other = other.and_then(|other| self.ends.get(&other));
+        other.map_or(0, |other| other.bytes.len())
+    }
+
     pub(super) fn recv(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<usize> {
         if let Err(error) = self.fault(Call::Recv) {
             return Err(self.strike(id, error));

@@ -110,6 +110,10 @@ impl Socket {
         self.net.lock().shutdown_write(self.id)
     }
 
+    pub(crate) fn unsent(&self) -> usize {
+        self.net.lock().unsent(self.id)
+    }
+
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         if !self.listening {
             self.net.lock().end(self.id)?.reset_on_close = true;

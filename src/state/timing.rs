@@ -43,6 +43,11 @@ impl Core {
         }
     }
 
+    /// The end of its lifetime, if that is bounded.
+    pub(crate) fn end_of_life(&self) -> Option<Instant> {
+        self.timing.get()?.borrow().clocks.end_of_life()
+    }
+
     /// What is under way when the first deadlines are set is timed from then on.
     fn begin_midway(self: &Rc<Self>) {
         if self.blocked.get() {

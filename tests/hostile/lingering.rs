@@ -61,6 +61,42 @@ fn a_reply_reaches_a_peer_that_sends_on() {
     run_to_end(&event_loop);
 }
 
+/// The kernel still holds output for a peer that reads slowly and sends meanwhile.
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_vendor = "apple"
+))]
+#[test]
+fn a_reply_reaches_a_peer_that_takes_longer_than_the_linger_time() {
+    use std::io::Read;
+    use std::time::Instant;
+
+    const LINGER: Duration = Duration::from_millis(500);
+    let (event_loop, log, mut peer) = closing(LINGER, REPLY);
+    peer.send("quit\r\n");
+    run_until(&event_loop, || log.has("close Local"));
+    let (closed, mut received) = (Instant::now(), 0);
+    run_until(&event_loop, || {
+        // All of it is read after twice the linger time, and no earlier.
+        let due = closed.elapsed().as_secs_f64() / (LINGER * 2).as_secs_f64();
+        let due = (due * REPLY as f64) as usize - received;
+        if due == 0 {
+            return false;
+        }
+        peer.send("and another thing\r\n");
+        match peer.stream.read(&mut vec![0; due]) {
+            Ok(0) => return true,
+            Ok(count) => received += count,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}"),
+        }
+        false
+    });
+    assert_eq!(received, REPLY);
+}
+
 /// Why there is such a thing: without it the kernel throws the reply away.
 #[cfg(target_os = "linux")]
 #[test]

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, Close, Deadlines, Eof, Limits, More, Overflow, Producer, Result, SimpleProducer,
-    TimerId,
+    AsyncChat, Close, Deadlines, Eof, Limits, More, Overflow, Producer, Result, Shutdown,
+    SimpleProducer, TimerId,
 };
 use bytes::Bytes;
 
@@ -147,6 +147,20 @@ impl AsyncChat for Actor {
         }
         drop(timers);
         self.act()
+    }
+
+    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+        let (world, track) = (&self.world, &self.track);
+        track.called(world, "handle_shutdown");
+        if !track.shutdown_due.replace(false) || track.sealed.get() {
+            world.wrong(format!("#{}: called for no shutdown", track.number));
+        }
+        self.act()?;
+        if world.rng.one_in(3) {
+            return Ok(Shutdown::Stay);
+        }
+        track.sealed.set(true);
+        Ok(Shutdown::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

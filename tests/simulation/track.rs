@@ -42,6 +42,8 @@ pub(crate) struct Track {
     pub(crate) choked: Cell<bool>,
     /// Nothing more can be pushed, and no input is delivered.
     pub(crate) sealed: Cell<bool>,
+    /// The loop shuts down, and it has not been called for that.
+    pub(crate) shutdown_due: Cell<bool>,
     /// Its sending side was shut down.
     pub(crate) finished: Cell<bool>,
     /// It has been closed, or a callback has failed: nothing may follow but `handle_close`.
@@ -87,6 +89,7 @@ impl Track {
             paused: Cell::new(false),
             choked: Cell::new(false),
             sealed: Cell::new(false),
+            shutdown_due: Cell::new(false),
             finished: Cell::new(false),
             over: Cell::new(false),
             cut: Cell::new(false),
@@ -197,6 +200,10 @@ impl Track {
         }
         if self.over.get() {
             world.wrong(format!("#{}: {what} after its close", self.number));
+        }
+        let early = self.shutdown_due.get() && !self.sealed.get();
+        if early && !matches!(what, "handle_connect" | "handle_shutdown") {
+            world.wrong(format!("#{}: {what} before handle_shutdown", self.number));
         }
         // A connection under way may have timers and visitors.
         let under_way = self.outgoing && self.connected.get() == 0;
@@ -415,6 +422,9 @@ impl Track {
         if self.failing.get() {
             self.check_sent(world);
             return;
+        }
+        if self.shutdown_due.get() && !self.sealed.get() {
+            world.wrong(format!("#{number}: not called for the shutdown"));
         }
         let now = world.network.elapsed();
         if let Some(late) = self.timers.borrow().iter().find(|timer| timer.due < now) {

@@ -390,10 +390,14 @@ impl World {
     fn shut_down(&self) {
         let grace = random_time(self) * 2;
         self.log(|| format!("shutdown({grace:?})"));
-        self.shutting_down.set(true);
+        let again = self.shutting_down.replace(true);
         self.event_loop.shutdown(grace);
         for track in &*self.tracks.borrow() {
-            track.sealed.set(true);
+            // One that is not up is closed; every other is called.
+            if track.outgoing && track.connected.get() == 0 {
+                track.sealed.set(true);
+            }
+            track.shutdown_due.set(!again && !track.sealed.get());
         }
     }
 

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator, TimerId};
+use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Shutdown, Terminator, TimerId};
 
 pub use diary::Diary;
 use diary::words;
@@ -231,6 +231,11 @@ impl AsyncChat for Bot {
         }
         self.outbox.say_now("PING :are you there?");
         Ok(())
+    }
+
+    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+        self.outbox.say_now("QUIT :interrupted");
+        Ok(Shutdown::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

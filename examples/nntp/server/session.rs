@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
+use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Shutdown, Terminator};
 use tracing::{Span, debug, info_span};
 
 use super::Service;
@@ -21,6 +21,10 @@ pub struct Session {
     pub(super) login: Login,
     pub(super) conduct: Conduct,
     transfer: Option<Transfer>,
+    /// An article of this client is on its way to the store.
+    pub(super) storing: bool,
+    /// The server shuts down when the article is kept.
+    leaving: bool,
     span: Span,
 }
 
@@ -42,6 +46,8 @@ impl Session {
             login,
             conduct: Conduct::default(),
             transfer: None,
+            storing: false,
+            leaving: false,
             span,
         }
     }
@@ -61,6 +67,14 @@ impl Session {
         self.chat.set_terminator(Terminator::crlf());
         self.chat.set_deadlines(self.service.options.deadlines);
         transfer.end(self);
+        self.leave_if_due();
+    }
+
+    /// An article has had its reply: does the server shut down?
+    pub(super) fn leave_if_due(&self) {
+        if self.leaving && !self.storing {
+            self.hang_up(SHUTDOWN, b"");
+        }
     }
 
     pub(super) fn reply(&self, line: &str) {
@@ -72,6 +86,8 @@ impl Session {
         self.service.spool().groups().any(|group| group.postable)
     }
 }
+
+const SHUTDOWN: &str = "the server shuts down";
 
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
@@ -104,6 +120,16 @@ impl AsyncChat for Session {
         let _session = self.span.clone().entered();
         self.bad_command("501 command line too long", b"");
         Overflow::Discard
+    }
+
+    /// An article that is coming in is taken first.
+    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+        self.leaving = self.transfer.is_some() || self.storing;
+        if self.leaving {
+            return Ok(Shutdown::Stay);
+        }
+        write!(self.chat, "400 {SHUTDOWN}\r\n");
+        Ok(Shutdown::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -14,7 +14,6 @@ pub mod command;
 pub mod courier;
 mod envelope;
 mod maildir;
-mod present;
 mod session;
 mod transfer;
 
@@ -29,7 +28,6 @@ use asynchat::{Channel, Deadlines, Error, Limits, Result, Server};
 use address::Mailbox;
 use courier::Couriers;
 use maildir::Maildir;
-pub use present::Present;
 pub use session::Session;
 
 /// How to serve.
@@ -88,7 +86,6 @@ pub struct Service {
     options: Options,
     maildir: RefCell<Maildir>,
     couriers: Couriers,
-    present: Present,
 }
 
 impl Service {
@@ -101,7 +98,6 @@ impl Service {
         Ok(Rc::new(Service {
             maildir: RefCell::new(opened),
             couriers,
-            present: Present::default(),
             options,
         }))
     }
@@ -117,11 +113,6 @@ impl Service {
                 "421 {name} too many connections, try again later\r\n"
             ))
             .listen(move |chat| Session::new(chat, Rc::clone(&self)))
-    }
-
-    /// Who is connected, to be told of the end.
-    pub fn present(&self) -> Present {
-        self.present.clone()
     }
 
     /// Whether mail to this mailbox is taken. All other would have to be

@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Overflow, Result, Terminator};
+use asynchat::{AsyncChat, Chat, Overflow, Result, Shutdown, Terminator};
 use tracing::debug;
 
 use super::Service;
 use super::address::Path;
 use super::command::{self, Command};
 use super::envelope::{Envelope, Hello};
-use super::present::Place;
 use super::transfer::Transfer;
 
 /// A session is in one of two states. Mostly a record is a command line; after
@@ -22,19 +21,20 @@ pub struct Session {
     transfer: Option<Transfer>,
     /// In a row: a client in good faith sends good ones between.
     bad_commands: usize,
-    _place: Place,
+    /// The server shuts down when the message is complete.
+    leaving: bool,
 }
 
 impl Session {
     pub fn new(chat: Chat, service: Rc<Service>) -> Session {
         Session {
-            _place: service.present.add(chat.id()),
             chat,
             service,
             hello: None,
             envelope: None,
             transfer: None,
             bad_commands: 0,
+            leaving: false,
         }
     }
 
@@ -139,6 +139,16 @@ impl Session {
         self.chat.set_terminator(Terminator::crlf());
         self.chat.set_deadlines(self.service.options.deadlines);
         transfer.end(self);
+        if self.leaving {
+            self.say_421();
+            self.chat.close_when_done();
+        }
+    }
+
+    /// RFC 5321, section 3.8.
+    fn say_421(&self) {
+        let name = &self.service.options.name;
+        self.reply(&format!("421 4.3.2 {name} shuts down"));
     }
 
     pub(super) fn reply(&self, line: &str) {
@@ -201,6 +211,16 @@ impl AsyncChat for Session {
             transfer.collect(chunk);
         }
         Ok(())
+    }
+
+    /// A message that is coming in is taken first: its sender would send it once more.
+    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+        self.leaving = self.transfer.is_some();
+        if self.leaving {
+            return Ok(Shutdown::Stay);
+        }
+        self.say_421();
+        Ok(Shutdown::CloseWhenDone)
     }
 
     /// Of a command line only: a message counts its own octets.

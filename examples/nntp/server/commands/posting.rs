@@ -169,6 +169,7 @@ fn keep(
         return;
     };
 
+    session.storing = true;
     session.chat.pause_reading();
     let remote = session.service.remote.clone();
     let id = session.chat.id();
@@ -181,11 +182,13 @@ fn keep(
         numbers,
         answer: Box::new(move |durable| {
             let visit = move |session: &mut Session| {
+                session.storing = false;
                 session.chat.resume_reading();
                 match durable {
                     true => kept(session, codes),
                     false => fail(session, codes, &io::Error::other("the store failed")),
                 }
+                session.leave_if_due();
                 Ok(())
             };
             if remote.post_to(id, visit).is_err() {

@@ -1,0 +1,252 @@
+//! How long the socket of a closed connection lingers, on virtual time: as long as its peer takes
+//! output that the kernel holds, and then for the peer's close.
+
+mod common;
+
+use std::time::Duration;
+
+use asynchat::sim::{Conditions, Ended, Network, Peer};
+use asynchat::{Chat, Deadlines, EventLoop, Result, Server};
+
+const ADDR: &str = "10.0.0.1:119";
+const LINGER: Duration = Duration::from_secs(2);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// More than the peers below read within the linger time.
+const REPLY: usize = 60_000;
+
+/// A server that answers any line with this much, and closes.
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+    reply: usize,
+}
+
+impl Scene {
+    fn new(deadlines: Deadlines, reply: usize) -> Result<Self> {
+        let network = Network::new(1);
+        network.set_conditions(Conditions::default().buffer(1 << 20));
+        let event_loop = network.event_loop()?;
+        let session = move |chat: Chat| {
+            move |_: &[u8]| {
+                chat.push(vec![b'x'; reply]);
+                chat.close_when_done();
+                Ok(())
+            }
+        };
+        Server::new(ADDR)
+            .deadlines(deadlines)
+            .listen_on(&event_loop, session)?;
+        Ok(Scene {
+            network,
+            event_loop,
+            reply,
+        })
+    }
+
+    fn advance(&self, time: Duration) -> Result {
+        self.network.advance(&self.event_loop, time)
+    }
+
+    /// A client that has sent its line and reads nothing yet. The server has closed.
+    fn client(&self) -> Result<Peer> {
+        let client = self.network.connect(ADDR)?;
+        client.stop_reading();
+        client.send("QUIT\r\n");
+        self.network.settle(&self.event_loop)?;
+        Ok(client)
+    }
+
+    /// The client reads `count` bytes in each `period` and goes on sending meanwhile, until its
+    /// connection has ended or it has read all of the reply.
+    fn read_on(&self, client: &Peer, count: usize, period: Duration) -> Result {
+        while !client.has_ended() && client.received().len() < self.reply {
+            client.send("DATE\r\n");
+            client.start_reading(count);
+            self.advance(period)?;
+        }
+        Ok(())
+    }
+
+    fn lingering(&self) -> usize {
+        self.event_loop.len() - 1
+    }
+}
+
+#[track_caller]
+fn got_all(client: &Peer) {
+    assert_eq!(client.received().len(), REPLY);
+    assert_eq!(client.ended(), Some(Ended::Finished));
+}
+
+#[test]
+fn a_peer_that_keeps_reading_gets_all_of_it_however_long_that_takes() -> Result {
+    let scene = Scene::new(Deadlines::default(), REPLY)?;
+    let client = scene.client()?;
+    scene.read_on(&client, 500, LINGER / 4)?;
+    assert!(scene.network.elapsed() > LINGER * 20);
+    got_all(&client);
+    // The peer has its linger time to close, and does not.
+    scene.advance(LINGER * 2)?;
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_takes_something_in_each_linger_time_is_waited_for() -> Result {
+    let scene = Scene::new(Deadlines::default(), REPLY)?;
+    let client = scene.client()?;
+    scene.read_on(&client, 5000, LINGER - Duration::from_millis(1))?;
+    got_all(&client);
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_let_go_after_the_linger_time() -> Result {
+    let scene = Scene::new(Deadlines::default(), REPLY)?;
+    let _client = scene.client()?;
+    scene.advance(LINGER - Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 1);
+    scene.advance(Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_stops_reading_is_let_go_after_the_linger_time() -> Result {
+    let scene = Scene::new(Deadlines::default(), REPLY)?;
+    let client = scene.client()?;
+    client.start_reading(REPLY / 2);
+    scene.advance(LINGER * 3)?;
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
+#[test]
+fn all_was_delivered_and_the_linger_time_is_for_the_peers_close() -> Result {
+    let scene = Scene::new(Deadlines::default(), REPLY)?;
+    let client = scene.client()?;
+    client.start_reading(usize::MAX);
+    scene.advance(LINGER)?;
+    got_all(&client);
+    scene.advance(LINGER)?;
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_drain_deadline_says_how_long_a_peer_may_take_nothing() -> Result {
+    let scene = Scene::new(Deadlines::default().drain(LINGER * 30), REPLY)?;
+    let client = scene.client()?;
+    scene.advance(LINGER * 29)?;
+    scene.read_on(&client, REPLY, LINGER / 2)?;
+    got_all(&client);
+    drop(client);
+
+    let _idle = scene.client()?;
+    scene.advance(LINGER * 30 - Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 1);
+    scene.advance(Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
+/// As while the connection was open: 64 KiB within the time are enough, and a byte now and then is not.
+#[test]
+fn a_drain_deadline_is_a_least_rate() -> Result {
+    let scene = Scene::new(Deadlines::default().drain(LINGER * 30), 200_000)?;
+    let dripping = scene.client()?;
+    scene.read_on(&dripping, 1, LINGER)?;
+    assert_eq!(dripping.ended(), Some(Ended::Reset));
+    assert_eq!(dripping.received().len(), 30);
+
+    let slow = scene.client()?;
+    scene.read_on(&slow, 65_536, LINGER * 29)?;
+    assert_eq!(slow.received().len(), 200_000);
+    Ok(())
+}
+
+#[test]
+fn a_lifetime_ends_the_waiting_too() -> Result {
+    let scene = Scene::new(Deadlines::default().lifetime(LINGER * 5), REPLY)?;
+    let client = scene.client()?;
+    scene.read_on(&client, 500, LINGER / 4)?;
+    assert_eq!(client.ended(), Some(Ended::Reset));
+    assert_eq!(client.received().len(), 5 * 4 * 500);
+    Ok(())
+}
+
+#[test]
+fn the_grace_of_a_shutdown_ends_the_waiting_and_leaves_time_for_it() -> Result {
+    for (grace, delivered) in [(LINGER * 60, true), (LINGER * 5, false)] {
+        let scene = Scene::new(Deadlines::default(), REPLY)?;
+        let client = scene.client()?;
+        scene.event_loop.shutdown(grace);
+        scene.read_on(&client, 1000, LINGER / 2)?;
+        assert_eq!(client.received().len() == REPLY, delivered);
+        scene.advance(LINGER * 2)?;
+        assert!(scene.event_loop.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn waiting_for_a_reader_takes_a_few_turns_a_second() -> Result {
+    for linger in [LINGER, Duration::from_millis(1)] {
+        let scene = Scene::new(Deadlines::default().linger(linger), REPLY)?;
+        let client = scene.client()?;
+        let mut looks = 0;
+        while scene.network.elapsed() < Duration::from_secs(60) {
+            client.start_reading(100);
+            scene.network.settle(&scene.event_loop)?;
+            let Some(next) = scene.event_loop.next_timeout() else {
+                panic!("it waits for a reader with a timer");
+            };
+            scene.advance(next)?;
+            looks += 1;
+        }
+        assert_eq!(scene.lingering(), 1);
+        assert!(looks <= 4 * 60 + 4, "{looks}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_time_beyond_the_clocks_reach_never_passes() -> Result {
+    let endless = Deadlines::default()
+        .linger(Duration::MAX)
+        .drain(Duration::MAX)
+        .lifetime(Duration::MAX);
+    let scene = Scene::new(endless, REPLY)?;
+    let client = scene.client()?;
+    scene.advance(HOUR)?;
+    assert_eq!(scene.lingering(), 1);
+    client.start_reading(usize::MAX);
+    scene.advance(HOUR)?;
+    got_all(&client);
+    assert_eq!(scene.lingering(), 1);
+    Ok(())
+}
+
+/// The limit is one on sockets that linger, and not on those that came and went.
+#[test]
+fn those_that_have_ended_do_not_drive_out_the_oldest() -> Result {
+    const MOST: usize = 1024;
+    let scene = Scene::new(Deadlines::default().linger(HOUR), 10)?;
+    let oldest = scene.client()?;
+    for _ in 0..MOST + 10 {
+        let client = scene.client()?;
+        client.start_reading(usize::MAX);
+        client.finish();
+        scene.advance(Duration::ZERO)?;
+        drop(client);
+        assert_eq!(scene.lingering(), 1);
+    }
+    oldest.start_reading(usize::MAX);
+    oldest.send("DATE\r\n");
+    scene.advance(Duration::ZERO)?;
+    assert_eq!(oldest.received().len(), 10);
+    assert_eq!(oldest.ended(), Some(Ended::Finished));
+    assert_eq!(scene.lingering(), 1);
+    Ok(())
+}
