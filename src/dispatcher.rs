@@ -267,9 +267,13 @@ fn may_send(core: &Core) -> bool {
     core.chat.is_chat.get() || !core.has_failed_sending()
 }
 
+/// How many accepts may fail in a row. It does not depend on the turn's budget, which may be
+/// unlimited while every accept fails, or a single accept.
+const FAILED_ACCEPTS: usize = 64;
+
 fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> Result {
     let budget = core.limit(|limits| limits.turn_accepts).max(1);
-    let mut refused = 0;
+    let mut gone = 0;
     for _ in 0..budget {
         if core.paused.get() || core.starved.get() || !listener.readable() {
             break;
@@ -280,6 +284,7 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
         match core.on_socket(Fd::accept) {
             Ok((accepted, peer)) => {
                 home.counters.accepted.add(1);
+                core.forget_refused_accepts();
                 if let Err(error) = listener.handle_accepted(accepted, peer) {
                     listener.handle_error(&error);
                 }
@@ -293,13 +298,19 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
                     Refusal::Nobody => break,
                     Refusal::Peer => {
                         tracing::debug!(%error, "a connection was gone before its accept");
+                        gone += 1;
+                        // What is left in the queue is for the next turn.
+                        if gone == FAILED_ACCEPTS {
+                            break;
+                        }
                     }
-                    // One may be its own fault; a turn full of them is the system's, for which a
+                    // One may be its own fault. So many in a row are the system's, for which a
                     // seccomp filter and a network that is down are examples.
                     Refusal::Strange => {
-                        refused += 1;
-                        if refused == budget {
+                        if core.count_refused_accept() == FAILED_ACCEPTS {
+                            core.forget_refused_accepts();
                             home.pause_accepting(core, &error);
+                            break;
                         }
                     }
                     Refusal::Resources => {

@@ -39,7 +39,9 @@ pub struct Limits {
     /// Records, or parts of streamed ones, delivered in one turn of the loop. Default 1,024. A
     /// count.
     pub turn_records: usize,
-    /// Connections that a listener accepts in one turn of the loop. Default 64. A count.
+    /// Connections that a listener accepts in one turn of the loop. Default 64. A count. However
+    /// many there may be, accepts that fail have a bound of their own: after 64 in a row the
+    /// listener pauses.
     pub turn_accepts: usize,
     /// Connections that a [`Server`](crate::Server) has at a time. Default 10,000. A count. One
     /// more hears the server's [last words](crate::Server::last_words) and is closed.

@@ -257,6 +257,36 @@ fn an_accept_that_fails_for_its_peer_holds_nobody_up() {
     }
 }
 
+/// A seccomp filter refuses every accept: the bound on that is not the budget.
+#[cfg(feature = "sim")]
+#[test]
+fn accepts_that_keep_being_refused_pause_the_listener_whatever_its_budget() {
+    use asynchat::sim::{Call, Network};
+    use std::io::ErrorKind;
+
+    const REFUSED: u64 = 64;
+    for budget in [1, 64, Limits::UNLIMITED] {
+        let (network, log) = (Network::new(1), Log::default());
+        let event_loop = network.event_loop().unwrap();
+        Server::new("10.0.0.1:119")
+            .limits(Limits::default().turn_accepts(budget))
+            .listen_on(&event_loop, log.session())
+            .unwrap();
+        let _peer = network.connect("10.0.0.1:119").unwrap();
+        for _ in 0..2 * REFUSED {
+            network.fail(Call::Accept, ErrorKind::PermissionDenied);
+        }
+        // No time passes: the listener pauses.
+        network.settle(&event_loop).unwrap();
+        assert_eq!(event_loop.stats().accepts_failed, REFUSED, "{budget}");
+        network
+            .advance(&event_loop, Duration::from_secs(10))
+            .unwrap();
+        assert_eq!(event_loop.stats().accepts_failed, 2 * REFUSED, "{budget}");
+        assert_eq!(log.lines(), ["connect"], "{budget}");
+    }
+}
+
 /// bpo-10340, bpo-6706: a peer that is gone before it was accepted.
 #[test]
 fn connections_reset_before_they_are_accepted_are_no_harm() {
