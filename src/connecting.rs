@@ -196,6 +196,9 @@ impl Core {
             };
             match home.poller.connect(addr, connecting.nodelay) {
                 Ok(socket) => {
+                    if self.chat.is_chat.get() {
+                        socket.set_urgent_inline();
+                    }
                     let source = Source::new(socket);
                     connecting.attempts.push(Attempt { addr, source });
                 }

@@ -262,6 +262,7 @@ impl Connector {
             }
             Place::Connected(socket) => {
                 let channel = Channel::adopt(socket)?;
+                channel.0.set_urgent_inline();
                 self.manner.take_in(home, channel, TypeId::of::<S>)?
             }
             Place::To(target) => self.manner.start(home, &target, TypeId::of::<S>)?,

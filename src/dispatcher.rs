@@ -97,7 +97,8 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// There is out-of-band data, which is discarded afterwards.
+    /// There is out-of-band data (TCP urgent data), which is discarded afterwards. A chat has no such
+    /// callback: it receives urgent data in its place in the stream (SO_OOBINLINE).
     ///
     /// # Errors
     /// An error closes the channel.
@@ -161,7 +162,10 @@ impl<D: Dispatcher> Driven for D {
         }
         let open = || !core.is_ending();
         if ready.urgent && open() {
-            self.handle_expt()?;
+            // What a chat's socket does not receive inline is lost: a chat has no use for it.
+            if !core.chat.is_chat.get() {
+                self.handle_expt()?;
+            }
             core.drop_out_of_band();
         }
         if core.phase.get() == Phase::Open {

@@ -56,8 +56,8 @@ impl Server {
     }
 
     /// To serve a socket that listens already: a `TcpListener`, on Unix also a `UnixListener`;
-    /// inherited, or made with options that this builder does not have. The socket options set
-    /// here mean nothing for it.
+    /// inherited, or made with options that this builder does not have. Of the socket options set
+    /// here only [`nodelay`](Server::nodelay) is applied to it.
     pub fn adopt(listener: impl Into<Socket>) -> Self {
         Server::at(Place::Inherited(listener.into()))
     }
@@ -152,7 +152,13 @@ impl Server {
             Place::Inherited(socket) if !socket.is_listening() => {
                 return Err(Error::new("the socket to serve does not listen"));
             }
-            Place::Inherited(socket) => Channel::adopt(socket)?,
+            Place::Inherited(socket) => {
+                let channel = Channel::adopt(socket)?;
+                if !self.options.nodelay {
+                    channel.0.on_socket(|socket| socket.set_nodelay(false))?;
+                }
+                channel
+            }
             Place::Addrs(addrs) => {
                 let addrs = addrs.map_err(|error| {
                     Error::from(error).context("resolve the address to listen on")
@@ -161,6 +167,8 @@ impl Server {
                 Channel::listen_with(addrs, |addr| poller.listen(addr, &self.options))?
             }
         };
+        // Accepted sockets inherit it: no call for each.
+        channel.0.set_urgent_inline();
         let limits = self.limits.map(Rc::new).or_else(|| event_loop.0.limits());
         channel.0.set_limits(limits.clone());
         event_loop.register(Acceptor {

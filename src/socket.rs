@@ -293,6 +293,16 @@ impl Fd {
         forward!(self, socket => socket.recv(buffer))
     }
 
+    /// Has urgent data received in its place in the stream, here and on what is accepted here. A
+    /// simulated socket keeps it apart.
+    pub(crate) fn set_urgent_inline(&self) {
+        match &self.0 {
+            Of::Kernel(socket) => socket.set_urgent_inline(),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => {}
+        }
+    }
+
     /// Throws the urgent byte away, if there is one: left where it is, it would wake the loop
     /// again and again.
     pub(crate) fn drop_out_of_band(&self) {

@@ -102,7 +102,7 @@ impl Socket {
         if options.reuse_port {
             inner.set_reuse_port(true)?;
         }
-        // Accepted sockets inherit it where that is so (Linux, the BSDs): no call for each.
+        // Accepted sockets inherit it, which saves a call for each: see `accepting`.
         inner.set_tcp_nodelay(options.nodelay)?;
         inner.bind(&addr.into())?;
         inner.listen(options.backlog)?;
@@ -146,9 +146,17 @@ impl Socket {
     /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
     pub(super) fn prepare(&self) -> io::Result<()> {
         match self {
-            Socket::Stream(socket) | Socket::Listener(socket) => {
+            Socket::Stream(socket) => {
                 socket.set_nonblocking(true)?;
                 sending::no_sigpipe(socket)
+            }
+            Socket::Listener(socket) => {
+                socket.set_nonblocking(true)?;
+                // For the sockets that it accepts. One that is not of TCP has no such option.
+                if let Err(error) = socket.set_tcp_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY is not set on a listener");
+                }
+                Ok(())
             }
             Socket::Datagram(socket) => socket.view().set_nonblocking(true),
             #[cfg(unix)]
@@ -210,11 +218,23 @@ impl Socket {
         }
     }
 
+    /// Has urgent data received in its place in the stream, here and on what is accepted here.
+    pub(super) fn set_urgent_inline(&self) {
+        #[cfg(not(target_os = "redox"))]
+        if let Socket::Stream(socket) | Socket::Listener(socket) = self
+            && let Err(error) = socket.set_out_of_band_inline(true)
+        {
+            // A socket without the option has no urgent data.
+            tracing::debug!(%error, "SO_OOBINLINE is not set");
+        }
+    }
+
     /// Throws the urgent byte away, if there is one: left where it is, it would wake the loop
     /// again and again.
     pub(super) fn drop_out_of_band(&self) {
         let mut byte = [std::mem::MaybeUninit::new(0)];
-        // It fails when nothing is there any more (the handler took it): that is the aim.
+        // It fails when nothing is there any more (the handler took it, or it is received inline):
+        // that is the aim.
         let _ = self.view().recv_out_of_band(&mut byte);
     }
 
@@ -348,7 +368,8 @@ mod sending {
     }
 }
 
-/// Accepting in one call, where accept4 exists.
+/// Accepting in one call, where accept4 exists. On these systems the socket inherits the options of
+/// its listener.
 ///
 /// The address is the one that accept itself gives: asked for later, a peer that is gone already
 /// would have none.
@@ -396,7 +417,7 @@ mod accepting {
     }
 }
 
-/// Everywhere else.
+/// Everywhere else. Not all of these systems say that options are inherited.
 #[cfg(not(any(
     target_os = "linux",
     target_os = "android",
@@ -415,7 +436,20 @@ mod accepting {
     pub(super) fn accept(socket: &Socket) -> io::Result<(Socket, Addr)> {
         let (accepted, peer) = socket.accept()?;
         accepted.set_nonblocking(true)?;
+        inherit_options(socket, &accepted);
         Ok((accepted, Addr::from_sock(&peer)))
+    }
+
+    /// An option that the listener does not have (it is of the Unix domain) is none of the socket's,
+    /// and one that cannot be set costs speed, or an urgent byte, but no connection.
+    fn inherit_options(listener: &Socket, accepted: &Socket) {
+        if listener.tcp_nodelay().unwrap_or(false) {
+            let _ = accepted.set_tcp_nodelay(true);
+        }
+        #[cfg(not(target_os = "redox"))]
+        if listener.out_of_band_inline().unwrap_or(false) {
+            let _ = accepted.set_out_of_band_inline(true);
+        }
     }
 }
 

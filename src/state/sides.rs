@@ -95,6 +95,12 @@ impl Core {
         }
     }
 
+    pub(crate) fn set_urgent_inline(&self) {
+        if let Some(source) = &*self.source.borrow() {
+            source.socket().set_urgent_inline();
+        }
+    }
+
     pub(crate) fn drop_out_of_band(&self) {
         if let Some(source) = &*self.source.borrow() {
             source.socket().drop_out_of_band();
