@@ -179,7 +179,6 @@ impl Home {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        // Work for the next turn is taken before this one's events add to it.
         let mut events = self.events.take();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
@@ -194,15 +193,15 @@ impl Home {
                 continue;
             };
             core.reported();
-            // One turn each: what is on the ready list gets its own below, with this news.
-            if core.again.get() {
-                core.news.set(core.news.get().and(event.ready));
-            } else {
-                self.take_turn(&core, event.ready);
-            }
+            // One turn each, however many events there are for its descriptors.
+            core.news.set(core.news.get().and(event.ready));
+            self.again(&core);
         }
         self.events.set(events);
-        for _ in 0..leftover {
+        // Those with an event go before those whose budget was used up.
+        self.ready.borrow_mut().rotate_left(leftover);
+        let ready = self.ready.borrow().len();
+        for _ in 0..ready {
             let Some(core) = self.ready.borrow_mut().pop_front() else {
                 break;
             };

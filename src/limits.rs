@@ -48,8 +48,9 @@ pub struct Limits {
     pub connections: usize,
     /// How many of them come from one address. Default 1,000, so that one stranger can not take
     /// all the places. A count. An IPv6 network of 64 bits is one address, for a single host is
-    /// given one (RFC 6177). Behind a proxy, all clients have the proxy's address: lift it there.
-    /// Unix-domain clients have no address and are not counted.
+    /// given one (RFC 6177); of link-local addresses each counts for itself. Behind a proxy, all
+    /// clients have the proxy's address: lift it there. Unix-domain clients have no address and are
+    /// not counted.
     pub per_address: usize,
 }
 

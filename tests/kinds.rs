@@ -333,6 +333,61 @@ mod unix {
         assert!(error.to_string().contains("have to be streams"), "{error}");
     }
 
+    /// Counts its callbacks. Its output is full.
+    struct Full {
+        channel: Channel,
+        log: Log,
+    }
+
+    impl Dispatcher for Full {
+        fn channel(&self) -> &Channel {
+            &self.channel
+        }
+        fn writable(&self) -> bool {
+            !self.log.has("written")
+        }
+        fn handle_read(&mut self) -> Result {
+            self.channel.recv(&mut [0; 100])?;
+            self.log.add("read");
+            Ok(())
+        }
+        fn handle_write(&mut self) -> Result {
+            while self.channel.send(&[b'x'; 4096])? > 0 {
+                if self.log.has("drained") {
+                    self.log.add("written");
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn readiness_of_both_halves_is_one_turn() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (input, mut writer) = std::io::pipe().unwrap();
+        let (mut reader, output) = std::io::pipe().unwrap();
+        let channel = Channel::adopt(Socket::halves(input, output)).unwrap();
+        let (full, log_of_it) = (channel.clone(), log.clone());
+        event_loop
+            .register(Full {
+                channel: full,
+                log: log_of_it,
+            })
+            .unwrap();
+        idle(&event_loop);
+        // Both halves become ready between two waits.
+        assert!(reader.read(&mut [0; 1 << 20]).unwrap() > 4096);
+        log.add("drained");
+        writer.write_all(b"input").unwrap();
+        let before = channel.stats();
+        event_loop.run_once(DEADLINE).unwrap();
+        let after = channel.stats();
+        assert_eq!(log.lines(), ["drained", "read", "written"]);
+        assert_eq!(after.wakeups - before.wakeups, 2);
+        assert_eq!(after.turns - before.turns, 1);
+    }
+
     #[test]
     fn closing_halves_that_nobody_registered_closes_both() {
         let (input, _far_output) = std::io::pipe().unwrap();
