@@ -37,7 +37,9 @@ use crate::limits::Limits;
 use crate::poller::{Interest, Poller, Ready, Report};
 use crate::registry::{ChannelId, Registry};
 use crate::remote::Inbox;
+use crate::resolver::Resolver;
 use crate::state::{Core, Phase};
+use crate::target;
 use crate::timer::{TimerId, TimerQueue};
 use crate::told::{Escaped, told};
 
@@ -64,6 +66,7 @@ pub(crate) struct Home {
     timers: RefCell<TimerQueue<Task>>,
     soon: RefCell<VecDeque<Job>>,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) resolver: Resolver,
     /// What the poller reported, kept for its capacity.
     events: Cell<Vec<Report>>,
     read_buffer: Cell<Vec<u8>>,
@@ -92,6 +95,10 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new(poller: Poller) -> Rc<Self> {
+        Home::with_resolver(poller, Resolver::new(target::look_up))
+    }
+
+    pub(crate) fn with_resolver(poller: Poller, resolver: Resolver) -> Rc<Self> {
         let inbox = Arc::new(Inbox::new(poller.waker()));
         Rc::new(Home {
             poller: Rc::new(poller),
@@ -101,6 +108,7 @@ impl Home {
             timers: RefCell::new(TimerQueue::new()),
             soon: RefCell::default(),
             inbox,
+            resolver,
             events: Cell::default(),
             read_buffer: Cell::default(),
             spare_output: Spare::default(),
@@ -193,6 +201,11 @@ impl Home {
                 continue;
             };
             core.reported();
+            // The first attempt to be up ends the others: their events are stale then.
+            if core.phase.get() == Phase::Connecting && !core.again.get() {
+                self.take_turn(&core, event.ready);
+                continue;
+            }
             // One turn each, however many events there are for its descriptors.
             core.news.set(core.news.get().and(event.ready));
             self.again(&core);

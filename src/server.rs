@@ -1,8 +1,6 @@
 //! Serving: a listening socket that makes a chat of each connection.
 
 use std::any::TypeId;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -14,6 +12,7 @@ use crate::home::Home;
 use crate::limits::Limits;
 use crate::places::{Full, Places};
 use crate::socket::{ListenOptions, Socket};
+use crate::target::Target;
 use crate::told::{Escaped, told};
 use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 
@@ -44,15 +43,15 @@ pub struct Server {
 }
 
 enum Place {
-    Addrs(io::Result<Vec<SocketAddr>>),
+    To(Target),
     Inherited(Socket),
 }
 
 impl Server {
-    /// To listen on the first of these addresses that can be bound. A host name is resolved here
-    /// and now; an error of that is told by [`listen`](Server::listen).
-    pub fn new(addr: impl ToSocketAddrs) -> Self {
-        Server::at(Place::Addrs(addr.to_socket_addrs().map(Iterator::collect)))
+    /// To listen on the first of these addresses that can be bound. A host name is looked up by
+    /// [`listen`](Server::listen), which waits for it.
+    pub fn new(addr: impl Into<Target>) -> Self {
+        Server::at(Place::To(addr.into()))
     }
 
     /// To serve a socket that listens already: a `TcpListener`, on Unix also a `UnixListener`;
@@ -159,12 +158,9 @@ impl Server {
                 }
                 channel
             }
-            Place::Addrs(addrs) => {
-                let addrs = addrs.map_err(|error| {
-                    Error::from(error).context("resolve the address to listen on")
-                })?;
+            Place::To(target) => {
                 let poller = &event_loop.0.poller;
-                Channel::listen_with(addrs, |addr| poller.listen(addr, &self.options))?
+                Channel::listen_with(&target, |addr| poller.listen(addr, &self.options))?
             }
         };
         // Accepted sockets inherit it: no call for each.

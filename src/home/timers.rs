@@ -152,7 +152,7 @@ impl Home {
             Task::Attempt(channel) => {
                 finish();
                 if let Some(core) = self.core(channel) {
-                    core.attempt_is_due(id);
+                    core.attempt_is_due(self, id);
                 }
             }
             Task::Linger(key) => {
