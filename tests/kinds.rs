@@ -425,6 +425,59 @@ mod unix {
         drop(far_output);
     }
 
+    /// Its standard input is what the test below has given it.
+    fn count_standard_input() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let counted = log.clone();
+        let count = move |chat: asynchat::Chat| {
+            chat.set_terminator(Terminator::line());
+            move |line: &[u8]| {
+                counted.add("line");
+                if line == b"last" {
+                    chat.push("\n");
+                }
+                Ok(())
+            }
+        };
+        Connector::adopt(Socket::stdio().unwrap())
+            .connect_on(&event_loop, count)
+            .unwrap();
+        run_to_end(&event_loop);
+        println!("\ncounted {}", log.count("line"));
+    }
+
+    /// Files and devices cannot be waited for.
+    #[test]
+    fn standard_input_and_output_may_be_any_file() {
+        const CHILD: &str = "ASYNCHAT_TEST_STANDARD_INPUT";
+        const TEST: &str = "unix::standard_input_and_output_may_be_any_file";
+        const LINES: usize = 100_000; // more than is read ahead
+        if std::env::var_os(CHILD).is_some() {
+            return count_standard_input();
+        }
+        let mut lines = tempfile::tempfile().unwrap();
+        lines
+            .write_all("line\n".repeat(LINES - 1).as_bytes())
+            .unwrap();
+        lines.write_all(b"last\n").unwrap();
+        std::io::Seek::rewind(&mut lines).unwrap();
+        let device = || File::open("/dev/null").unwrap();
+        for (input, expected) in [(lines, LINES), (device(), 0)] {
+            let mut output = tempfile::tempfile().unwrap();
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", TEST, "--nocapture"])
+                .env(CHILD, "1")
+                .stdin(input)
+                .stdout(output.try_clone().unwrap())
+                .status();
+            assert!(status.unwrap().success());
+            std::io::Seek::rewind(&mut output).unwrap();
+            let said = std::io::read_to_string(&output).unwrap();
+            let counted = said.lines().find_map(|line| line.strip_prefix("counted "));
+            assert_eq!(counted, Some(&*expected.to_string()), "{said}");
+        }
+    }
+
     /// A poll key of its own for the one would make that of the other stale.
     #[test]
     fn input_is_heard_while_output_waits() {

@@ -16,6 +16,8 @@ use super::ListenOptions;
 use super::datagram::Datagram;
 #[cfg(unix)]
 use super::descriptor::{Descriptor, is_socket};
+#[cfg(unix)]
+use super::standard::Standard;
 use crate::Addr;
 
 /// A descriptor of the system's.
@@ -64,6 +66,33 @@ impl Socket {
             () if listens(&socket) => Socket::Listener(socket),
             () => Socket::Stream(socket),
         }
+    }
+
+    /// The standard input of this process.
+    #[cfg(unix)]
+    pub(super) fn standard_input(fd: OwnedFd) -> io::Result<Self> {
+        Socket::standard(fd, Standard::input)
+    }
+
+    /// The standard output of this process.
+    #[cfg(unix)]
+    pub(super) fn standard_output(fd: OwnedFd) -> io::Result<Self> {
+        Socket::standard(fd, Standard::output)
+    }
+
+    /// A socket there is one that others have as well, and treated as any other file. One of another
+    /// kind than streams is what it is, and refused.
+    #[cfg(unix)]
+    fn standard(
+        fd: OwnedFd,
+        make: impl FnOnce(OwnedFd) -> io::Result<Standard>,
+    ) -> io::Result<Self> {
+        let standard = match Socket::descriptor(fd) {
+            Socket::Descriptor(Descriptor::Own(fd)) => make(fd)?,
+            Socket::Stream(socket) => make(socket.into())?,
+            other => return Ok(other),
+        };
+        Ok(Socket::Descriptor(Descriptor::Standard(Box::new(standard))))
     }
 
     /// A view of it as a socket: for its addresses and options, and for the poller.
@@ -169,6 +198,15 @@ impl Socket {
             #[cfg(unix)]
             Socket::Descriptor(descriptor) => descriptor.unblock(),
             other => other.prepare(),
+        }
+    }
+
+    /// Whether it takes output at any time, or fails: there is nothing to wait for.
+    pub(super) fn is_always_writable(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Socket::Descriptor(descriptor) => descriptor.is_always_writable(),
+            _ => false,
         }
     }
 

@@ -171,7 +171,9 @@ impl Core {
         match &outcome {
             Ok(count) => {
                 self.bytes_out.set(self.bytes_out.get() + *count as u64);
-                self.blocked.set(*count < offered);
+                // What cannot be waited for says at the next try why it has not taken all.
+                self.blocked
+                    .set(*count < offered && !self.is_always_writable());
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked.set(true),
             Err(_) => return outcome,
@@ -184,6 +186,16 @@ impl Core {
             clocks.offered(now, all, sent);
         });
         outcome
+    }
+
+    fn is_always_writable(&self) -> bool {
+        match self.rare.get().map(|rare| rare.borrow()).as_deref() {
+            Some(Rare {
+                output: Output::Apart(output),
+                ..
+            }) => output.socket().is_always_writable(),
+            _ => false,
+        }
     }
 
     /// Sending failed. If that is because the connection is over, what the peer sent before is
