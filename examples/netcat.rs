@@ -5,8 +5,9 @@
 //! printf 'HELP\r\n' | cargo run --release --example netcat -- 127.0.0.1:1119
 //! ```
 //!
-//! The end of the input (Ctrl-D) is passed on; it ends when the server has ended, too. A file is for a
-//! pipeline: `cat FILE | netcat ...`, for a regular file can not be waited for.
+//! Standard input and output may be anything: a terminal, a pipe, a file, `/dev/null`. The end of the
+//! input (Ctrl-D) is passed on, and netcat ends when the server has ended, too. When the server ends first,
+//! it may still read: netcat goes on sending until its input ends or is silent for a second (`--quiet`).
 
 #[cfg(unix)]
 fn main() -> asynchat::Result {
@@ -14,7 +15,7 @@ fn main() -> asynchat::Result {
     use std::rc::Rc;
     use std::time::Duration;
 
-    use asynchat::{AsyncChat, Close, Connector, Result, Socket};
+    use asynchat::{AsyncChat, Chat, Close, Connector, Result, Socket};
     use clap::Parser;
 
     /// Joins standard input and output to a TCP server.
@@ -26,31 +27,78 @@ fn main() -> asynchat::Result {
         /// How long to wait for the connection, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 30)]
         wait: u64,
+        /// How long nothing may have to be sent to a server that has finished sending, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+        quiet: u64,
     }
 
-    /// All that comes is the other's; what is of interest is how it ends.
-    struct End(Rc<Cell<Option<String>>>);
+    /// The error to exit with.
+    type Failed = Rc<Cell<Option<String>>>;
 
-    impl AsyncChat for End {
+    /// The server's side. All that it sends is passed on; what is of interest is how it ends.
+    struct Server {
+        chat: Chat,
+        name: String,
+        quiet: Duration,
+        has_finished: bool,
+        failed: Failed,
+    }
+
+    impl AsyncChat for Server {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+
+        fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+            if chunk.is_empty() {
+                self.has_finished = true;
+                // TCP does not say whether it has closed, or has only finished sending.
+                self.chat.set_idle_timeout(self.quiet);
+            }
+            Ok(())
+        }
+
+        fn handle_close(&mut self, why: &Close) {
+            match why {
+                Close::Eof | Close::Local | Close::Shutdown | Close::Piped(_) => {}
+                // It had closed.
+                Close::Timeout(_) | Close::Reset if self.has_finished => {}
+                why => self.failed.set(Some(format!("{}: {why}", self.name))),
+            }
+        }
+    }
+
+    /// Standard input and output. Their errors say which of the two has failed.
+    struct Terminal(Failed);
+
+    impl AsyncChat for Terminal {
         fn found_terminator(&mut self, _: &[u8]) -> Result {
             Ok(())
         }
 
         fn handle_close(&mut self, why: &Close) {
-            if !matches!(why, Close::Eof | Close::Local | Close::Shutdown) {
-                self.0.set(Some(why.to_string()));
+            // A reader that has had enough (`head`) is no failure.
+            if let Close::Io(error) = why {
+                self.0.set(Some(error.to_string()));
             }
         }
     }
 
     let args = Args::parse();
     log_to_stderr();
-    let failed = Rc::new(Cell::new(None));
-    let end = End(Rc::clone(&failed));
+    let failed = Failed::default();
+    let (end, name) = (Rc::clone(&failed), args.server.clone());
     let server = Connector::new(&args.server)
         .connect_timeout(Duration::from_secs(args.wait))
-        .connect(|_| end)?;
-    let terminal = Connector::adopt(Socket::stdio()?).connect(|_| |_: &[u8]| Ok(()))?;
+        .connect(move |chat| Server {
+            chat,
+            name,
+            quiet: Duration::from_secs(args.quiet),
+            has_finished: false,
+            failed: end,
+        })?;
+    let end = Rc::clone(&failed);
+    let terminal = Connector::adopt(Socket::stdio()?).connect(|_| Terminal(end))?;
     asynchat::pipe(&terminal, &server)?;
     let remote = asynchat::remote()?;
     ctrlc::set_handler(move || {
@@ -58,7 +106,7 @@ fn main() -> asynchat::Result {
     })?;
     asynchat::run()?;
     match failed.take() {
-        Some(why) => Err(format!("{}: {why}", args.server).into()),
+        Some(why) => Err(why.into()),
         None => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::poller::Source;
 use crate::registry::ChannelId;
 use crate::socket::{Fd, ListenOptions, Socket};
 use crate::state::{Broken, Core, Phase};
+use crate::target::Target;
 use crate::timer::TimerId;
 use crate::{Addr, EventLoop};
 
@@ -80,19 +81,16 @@ impl Channel {
     ///
     /// # Errors
     /// When no address can be bound, with the address and the reason.
-    pub fn listen(addr: impl ToSocketAddrs) -> Result<Self> {
-        let addrs = addr
-            .to_socket_addrs()
-            .map_err(|error| Error::from(error).context("resolve the address to listen on"))?;
+    pub fn listen(addr: impl Into<Target>) -> Result<Self> {
         let options = ListenOptions::default();
-        Channel::listen_with(addrs, |addr| Fd::listen(addr, &options))
+        Channel::listen_with(&addr.into(), |addr| Fd::listen(addr, &options))
     }
 
     pub(crate) fn listen_with(
-        addrs: impl IntoIterator<Item = SocketAddr>,
+        target: &Target,
         listen: impl Fn(SocketAddr) -> io::Result<Fd>,
     ) -> Result<Self> {
-        let socket = first_of(addrs, "listen on", listen)?;
+        let socket = first_of(target, "listen on", listen)?;
         Ok(Channel::with_fd(socket, Phase::Listening))
     }
 
@@ -106,10 +104,8 @@ impl Channel {
     ///
     /// # Errors
     /// When there is no address to connect to.
-    pub fn connect(addr: impl ToSocketAddrs) -> Result<Self> {
-        let addrs = addr
-            .to_socket_addrs()
-            .map_err(|error| Error::from(error).context("resolve the address to connect to"))?;
+    pub fn connect(addr: impl Into<Target>) -> Result<Self> {
+        let addrs = addrs_of(&addr.into(), "connect to")?;
         let connecting = Connecting::new(addrs, ATTEMPT_DELAY, true);
         if connecting.is_exhausted() {
             return Err(Error::new("no address to connect to"));
@@ -175,11 +171,8 @@ impl Channel {
     ///
     /// # Errors
     /// When no address can be bound, with the address and the reason.
-    pub fn bind(addr: impl ToSocketAddrs) -> Result<Self> {
-        let addrs = addr
-            .to_socket_addrs()
-            .map_err(|error| Error::from(error).context("resolve the address to bind"))?;
-        Channel::adopt(first_of(addrs, "bind", UdpSocket::bind)?)
+    pub fn bind(addr: impl Into<Target>) -> Result<Self> {
+        Channel::adopt(first_of(&addr.into(), "bind", UdpSocket::bind)?)
     }
 
     /// For a socket that is non-blocking already.
@@ -486,16 +479,22 @@ impl fmt::Debug for Channel {
 
 /// The socket of the first address that one can be made for, or why there is none.
 fn first_of<T>(
-    addrs: impl IntoIterator<Item = SocketAddr>,
+    target: &Target,
     what: &str,
     make: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<T> {
     let mut failed = Error::new(format!("no address to {what}"));
-    for addr in addrs {
+    for addr in addrs_of(target, what)? {
         match make(addr) {
             Ok(socket) => return Ok(socket),
             Err(error) => failed = Error::from(error).context(format_args!("{what} {addr}")),
         }
     }
     Err(failed)
+}
+
+fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>> {
+    target
+        .addrs()
+        .map_err(|error| Error::from(error).context(format_args!("resolve the address to {what}")))
 }

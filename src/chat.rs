@@ -115,7 +115,7 @@ pub trait AsyncChat: 'static {
 
     /// This much of the stream has gone on to the other end of its [`pipe`](crate::pipe): for who
     /// counts, throttles or watches what passes. How it is cut means nothing; no chunk is longer than
-    /// [`Limits::turn_read`].
+    /// [`Limits::turn_read`]. One that is empty is the end of the stream.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).

@@ -289,7 +289,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         core.time(|clocks, _| clocks.record_over());
         if core.is_piped() {
             core.pass_on_eof();
-            return Ok(());
+            return self.session.handle_piped(&[]);
         }
         let outcome = self.session.handle_eof(self.splitter.partial());
         // It was given away: a terminator that is set from now on has nothing to end.

@@ -10,16 +10,23 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Close, Error};
 use crate::home::{Home, Task};
-use crate::poller::{Interest, Source};
+use crate::poller::{Interest, Resolution, Source};
+use crate::remote::Remote;
+use crate::resolver::Ticket;
 use crate::state::{Core, Phase};
 use crate::timer::TimerId;
 
 pub(crate) use plan::ATTEMPT_DELAY;
 use plan::Plan;
+
+/// How long a name may be looked up where no connect deadline is set. glibc asks each of up to three
+/// servers twice, for five seconds each: resolv.conf(5).
+const LOOKUP: Duration = Duration::from_secs(30);
 
 /// What is under way, and what is left to try.
 pub(crate) struct Connecting {
@@ -34,7 +41,13 @@ pub(crate) struct Connecting {
     delay: Duration,
     nodelay: bool,
     /// The name is being looked up: the addresses are still to come.
-    resolving: bool,
+    lookup: Option<Lookup>,
+}
+
+struct Lookup {
+    name: String,
+    /// Dropped, it leaves the resolver's queue.
+    ticket: Option<Ticket>,
 }
 
 struct Attempt {
@@ -63,14 +76,14 @@ impl Connecting {
             failed: None,
             delay,
             nodelay,
-            resolving: false,
+            lookup: None,
         }
     }
 
-    /// To addresses that [`Core::resolved`] is to tell.
-    pub(crate) fn resolving(delay: Duration, nodelay: bool) -> Self {
+    /// To the addresses of a name, which [`Core::resolved`] is given.
+    pub(crate) fn resolving(name: String, delay: Duration, nodelay: bool) -> Self {
         let mut connecting = Connecting::new([], delay, nodelay);
-        connecting.resolving = true;
+        connecting.lookup = Some(Lookup { name, ticket: None });
         connecting
     }
 
@@ -85,6 +98,20 @@ impl Connecting {
         }
     }
 
+    /// The end of the look-up, if it has not come before.
+    fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>) {
+        let Some(lookup) = self.lookup.take() else {
+            return;
+        };
+        match outcome {
+            Ok(addrs) => self.plan = Plan::new(addrs, self.delay),
+            Err(error) => {
+                let error = Error::from(error).context(format_args!("look up {}", lookup.name));
+                self.failed = Some(error);
+            }
+        }
+    }
+
     fn fail(&mut self, addr: SocketAddr, error: io::Error) {
         tracing::debug!(%addr, %error, "an address could not be connected to");
         self.failed = Some(Error::from(error).context(format_args!("connect to {addr}")));
@@ -93,17 +120,44 @@ impl Connecting {
 }
 
 impl Core {
-    /// The addresses of the name that was looked up, or why there are none.
-    pub(crate) fn resolved(self: &Rc<Self>, name: &str, outcome: io::Result<Vec<SocketAddr>>) {
-        if let Some(mut connecting) = self.connecting() {
-            connecting.resolving = false;
-            match outcome {
-                Ok(addrs) => connecting.plan = Plan::new(addrs, connecting.delay),
-                Err(error) => {
-                    let error = Error::from(error).context(format_args!("look up {name}"));
-                    connecting.failed = Some(error);
+    /// Has the host looked up that it is to connect to.
+    pub(crate) fn look_up(self: &Rc<Self>, home: &Rc<Home>, host: &str, port: u16) {
+        let (remote, id) = (Remote::new(Arc::clone(&home.inbox)), self.id.get());
+        let reply = move |outcome: io::Result<Vec<SocketAddr>>| {
+            let outcome = outcome.map(|mut addrs| {
+                addrs.iter_mut().for_each(|addr| addr.set_port(port));
+                addrs
+            });
+            // Nobody waits for it any more if the loop is gone.
+            let _ = remote.send(Box::new(move |home| {
+                if let Some(core) = home.core(id) {
+                    core.resolved(outcome);
                 }
-            }
+            }));
+        };
+        let ticket = match home.poller.resolve(host, port) {
+            Resolution::System => home.resolver.look_up(host, Box::new(reply)).map(Some),
+            Resolution::Known(outcome) => return self.resolved(outcome),
+            Resolution::Never => Ok(None),
+        };
+        let ticket = match ticket {
+            Ok(ticket) => ticket,
+            Err(error) => return self.resolved(Err(error)),
+        };
+        let Some(mut connecting) = self.take_connecting() else {
+            return;
+        };
+        if let Some(lookup) = &mut connecting.lookup {
+            lookup.ticket = ticket;
+        }
+        self.set_attempt_timer(home, &mut connecting, home.now().checked_add(LOOKUP));
+        self.put_connecting(connecting);
+    }
+
+    /// The addresses of the name that was looked up, or why there are none.
+    pub(crate) fn resolved(self: &Rc<Self>, outcome: io::Result<Vec<SocketAddr>>) {
+        if let Some(mut connecting) = self.connecting() {
+            connecting.resolved(outcome);
         }
         self.touch();
     }
@@ -111,14 +165,15 @@ impl Core {
     /// The deadline for the whole of it has passed.
     pub(crate) fn connect_timed_out(self: &Rc<Self>) {
         let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
-        let trying = self.connecting().map(|it| {
-            let addrs = it.attempts.iter().map(|attempt| attempt.addr.to_string());
-            addrs.collect::<Vec<_>>().join(", ")
+        let trying = self.connecting().map(|it| match &it.lookup {
+            Some(lookup) => format!("look up {}", lookup.name),
+            None => {
+                let addrs = it.attempts.iter().map(|attempt| attempt.addr.to_string());
+                format!("connect to {}", addrs.collect::<Vec<_>>().join(", "))
+            }
         });
-        self.end(Close::ConnectFailed(match trying {
-            Some(addrs) if !addrs.is_empty() => error.context(format_args!("connect to {addrs}")),
-            _ => error.context("connect"),
-        }));
+        let trying = trying.unwrap_or_else(|| "connect".to_owned());
+        self.end(Close::ConnectFailed(error.context(trying)));
     }
 
     /// Looks how the attempts under way have fared, and begins the next if it is due.
@@ -126,7 +181,7 @@ impl Core {
         let Some(mut connecting) = self.take_connecting() else {
             return Progress::Failed;
         };
-        if connecting.resolving {
+        if connecting.lookup.is_some() {
             self.put_connecting(connecting);
             return Progress::Waiting;
         }
@@ -196,6 +251,9 @@ impl Core {
             };
             match home.poller.connect(addr, connecting.nodelay) {
                 Ok(socket) => {
+                    if self.chat.is_chat.get() {
+                        socket.set_urgent_inline();
+                    }
                     let source = Source::new(socket);
                     connecting.attempts.push(Attempt { addr, source });
                 }
@@ -236,12 +294,89 @@ impl Core {
         }
     }
 
-    /// Its timer has fired.
-    pub(crate) fn attempt_is_due(self: &Rc<Self>, timer: TimerId) {
+    /// Its timer has fired: the next attempt is due, or the name has been looked up for too long.
+    pub(crate) fn attempt_is_due(self: &Rc<Self>, home: &Home, timer: TimerId) {
         self.remove_timer(timer);
-        if let Some(mut connecting) = self.connecting() {
-            connecting.timer = None;
+        let Some(mut connecting) = self.take_connecting() else {
+            return;
+        };
+        connecting.timer = None;
+        if connecting.lookup.is_some() {
+            match self.deadlines().connect {
+                None => connecting.resolved(Err(io::ErrorKind::TimedOut.into())),
+                // That holds as long as there is one.
+                Some(_) => {
+                    let due = home.now().checked_add(LOOKUP);
+                    self.set_attempt_timer(home, &mut connecting, due);
+                }
+            }
         }
+        self.put_connecting(connecting);
         self.touch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::poller::Poller;
+    use crate::resolver::Resolver;
+    use crate::{AsyncChat, Connector, EventLoop, Result};
+
+    type Ends = Rc<RefCell<Vec<String>>>;
+
+    struct Ending(&'static str, Ends);
+
+    impl AsyncChat for Ending {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_close(&mut self, why: &Close) {
+            self.1.borrow_mut().push(format!("{}: {why}", self.0));
+        }
+    }
+
+    /// A resolver that hangs has four threads, however many names there are; who waits for it fails at
+    /// the deadline, and who is closed is closed at once.
+    #[test]
+    fn a_resolver_that_hangs_holds_nobody_beyond_the_deadline() -> Result {
+        let ((hung, hangs), begun) = (channel::<()>(), Arc::new(AtomicUsize::new(0)));
+        let (hangs, begin) = (std::sync::Mutex::new(hangs), Arc::clone(&begun));
+        let resolver = Resolver::new(move |_| {
+            begin.fetch_add(1, Ordering::SeqCst);
+            // Until the end of the test.
+            drop(hangs.lock().map(|hangs| hangs.recv()));
+            Ok(Vec::new())
+        });
+        let event_loop = EventLoop(Home::with_resolver(Poller::new()?, resolver));
+        let ends = Ends::default();
+        let connect = |host: &'static str, n: usize, after: u64| {
+            let connector = Connector::new((format!("{host}{n}"), 119))
+                .connect_timeout(Duration::from_millis(after));
+            let ending = Ending(host, Rc::clone(&ends));
+            connector.connect_on(&event_loop, |_| ending)
+        };
+        let mut hanging = Vec::new();
+        for n in 0..100 {
+            hanging.push(connect("hung", n, 3_600_000)?);
+        }
+        let closed = connect("closed", 0, 3_600_000)?;
+        let _late = connect("late", 0, 50)?;
+        closed.close();
+        while ends.borrow().len() < 2 {
+            event_loop.run_once(None)?;
+        }
+        let late = "late: could not connect: look up late0:119: timed out";
+        assert_eq!(*ends.borrow(), ["closed: closed by this side", late]);
+        event_loop.close_all();
+        event_loop.run()?;
+        assert_eq!(ends.borrow().len(), 102);
+        assert!(begun.load(Ordering::SeqCst) <= 4);
+        drop(hung);
+        Ok(())
     }
 }

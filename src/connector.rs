@@ -1,12 +1,7 @@
 //! Connecting: a chat to a name or an address.
 
 use std::any::TypeId;
-use std::fmt;
-use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -17,110 +12,15 @@ use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::limits::Limits;
 use crate::reconnect::{Reconnect, Retrying};
-use crate::remote::Remote;
 use crate::socket::Socket;
-use crate::state::{Core, Phase};
+use crate::state::Phase;
+use crate::target::Target;
 use crate::{AsyncChat, Channel, Chat, EventLoop};
-
-/// Where to connect to: an address, several, or a host name with a port.
-///
-/// A name is looked up on a thread of its own, so that a slow resolver does not hold the loop up.
-/// Of several addresses the first that answers is taken: see [`Connector`].
-///
-/// ```
-/// use asynchat::Target;
-/// let by_name = Target::from("news.example.org:119");
-/// let by_name_too = Target::from(("news.example.org", 119));
-/// let by_address = Target::from("[2001:db8::1]:119".parse::<std::net::SocketAddr>().unwrap());
-/// ```
-#[derive(Clone, Debug)]
-pub struct Target(Named);
-
-#[derive(Clone, Debug)]
-enum Named {
-    /// `host:port`
-    Name(String),
-    /// A host that may have colons of its own: `fe80::1%eth0`.
-    Host(String, u16),
-    Addrs(Vec<SocketAddr>),
-}
-
-impl Named {
-    /// Host and port, where there is something to look up.
-    fn parts(&self) -> Option<(&str, u16)> {
-        match self {
-            Named::Name(name) => {
-                let (host, port) = name.rsplit_once(':')?;
-                Some((host, port.parse().ok()?))
-            }
-            Named::Host(host, port) => Some((host, *port)),
-            Named::Addrs(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Named::Name(name) => f.write_str(name),
-            Named::Host(host, port) => write!(f, "{host}, port {port}"),
-            Named::Addrs(addrs) => write!(f, "{addrs:?}"),
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Place {
     To(Target),
     Connected(Socket),
-}
-
-impl From<&str> for Target {
-    fn from(host_and_port: &str) -> Self {
-        match host_and_port.parse() {
-            Ok(addr) => Target(Named::Addrs(vec![addr])),
-            Err(_) => Target(Named::Name(host_and_port.to_owned())),
-        }
-    }
-}
-
-impl From<&String> for Target {
-    fn from(host_and_port: &String) -> Self {
-        Target::from(host_and_port.as_str())
-    }
-}
-
-impl From<String> for Target {
-    fn from(host_and_port: String) -> Self {
-        Target::from(&*host_and_port)
-    }
-}
-
-impl From<(&str, u16)> for Target {
-    fn from((host, port): (&str, u16)) -> Self {
-        match host.parse::<IpAddr>() {
-            Ok(ip) => Target::from(SocketAddr::new(ip, port)),
-            Err(_) => Target(Named::Host(host.to_owned(), port)),
-        }
-    }
-}
-
-impl From<SocketAddr> for Target {
-    fn from(addr: SocketAddr) -> Self {
-        Target(Named::Addrs(vec![addr]))
-    }
-}
-
-impl From<(IpAddr, u16)> for Target {
-    fn from(addr: (IpAddr, u16)) -> Self {
-        Target::from(SocketAddr::from(addr))
-    }
-}
-
-impl From<Vec<SocketAddr>> for Target {
-    fn from(addrs: Vec<SocketAddr>) -> Self {
-        Target(Named::Addrs(addrs))
-    }
 }
 
 /// A connection to be: where to, how long it may take, under what limits.
@@ -131,6 +31,12 @@ impl From<Vec<SocketAddr>> for Target {
 /// order otherwise; the next as soon as one has failed, or has not answered for an
 /// [`attempt_delay`](Connector::attempt_delay). The first to be up is the connection, the other
 /// attempts are dropped. However many there are, there is one outcome.
+///
+/// A host name is looked up by the system's resolver, on other threads: up to four for each loop, and a
+/// name that several connections wait for is looked up once. A name that is not answered within the
+/// [connect deadline](Connector::connect_timeout), or within 30 seconds where there is none, is a
+/// failed connection. A resolver that hangs cannot be interrupted: while four names hang, others wait,
+/// and fail at their deadline. Up to 1,024 names wait; one more fails at once.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -262,6 +168,7 @@ impl Connector {
             }
             Place::Connected(socket) => {
                 let channel = Channel::adopt(socket)?;
+                channel.0.set_urgent_inline();
                 self.manner.take_in(home, channel, TypeId::of::<S>)?
             }
             Place::To(target) => self.manner.start(home, &target, TypeId::of::<S>)?,
@@ -346,25 +253,24 @@ impl Manner {
     /// Begins a connection, whose handler is still to be made.
     fn start(&self, home: &Rc<Home>, target: &Target, handler: fn() -> TypeId) -> Result<Chat> {
         let (delay, nodelay) = (self.attempt_delay, self.nodelay);
-        let name = match &target.0 {
-            Named::Addrs(addrs) if addrs.is_empty() => {
-                return Err(Error::new("no address to connect to"));
-            }
-            Named::Addrs(addrs) => {
-                let connecting = Connecting::new(addrs.iter().copied(), delay, nodelay);
-                return self.take_in(home, Channel::connecting(connecting), handler);
-            }
-            name => name,
-        };
-        let connecting = Connecting::resolving(delay, nodelay);
-        let chat = self.take_in(home, Channel::connecting(connecting), handler)?;
-        let core = &chat.0;
-        let known = name.parts();
-        match known.and_then(|(host, port)| home.poller.resolve(host, port)) {
-            Some(outcome) => core.resolved(&name.to_string(), outcome),
-            None => look_up(name, core, Remote::new(Arc::clone(&home.inbox))),
+        let resolving = || Connecting::resolving(target.to_string(), delay, nodelay);
+        if let Some((host, port)) = target.to_look_up() {
+            let chat = self.take_in(home, Channel::connecting(resolving()), handler)?;
+            chat.0.look_up(home, host, port);
+            return Ok(chat);
         }
-        Ok(chat)
+        match target.addrs() {
+            Ok(addrs) if addrs.is_empty() => Err(Error::new("no address to connect to")),
+            Ok(addrs) => {
+                let connecting = Connecting::new(addrs, delay, nodelay);
+                self.take_in(home, Channel::connecting(connecting), handler)
+            }
+            Err(error) => {
+                let chat = self.take_in(home, Channel::connecting(resolving()), handler)?;
+                chat.0.resolved(Err(error));
+                Ok(chat)
+            }
+        }
     }
 
     fn take_in(&self, home: &Rc<Home>, channel: Channel, handler: fn() -> TypeId) -> Result<Chat> {
@@ -383,31 +289,4 @@ impl Manner {
 fn make_session<S: AsyncChat>(home: &Home, chat: Chat, factory: impl FnOnce(Chat) -> S) {
     let core = Rc::clone(&chat.0);
     home.make_handler(&core, || ChatDispatcher::new(chat.clone(), factory(chat)));
-}
-
-/// Resolves a name on a thread of its own: the system's resolver blocks.
-fn look_up(name: &Named, core: &Rc<Core>, remote: Remote) {
-    let id = core.id.get();
-    let looked_up = name.clone();
-    let spawned = thread::Builder::new()
-        .name("asynchat-resolve".to_owned())
-        .spawn(move || {
-            let outcome = match &looked_up {
-                Named::Name(name) => name.to_socket_addrs().map(Iterator::collect),
-                Named::Host(host, port) => {
-                    (&**host, *port).to_socket_addrs().map(Iterator::collect)
-                }
-                Named::Addrs(addrs) => Ok(addrs.clone()),
-            };
-            // Nobody waits for it any more if the loop is gone.
-            let _ = remote.send(Box::new(move |home| {
-                if let Some(core) = home.core(id) {
-                    core.resolved(&looked_up.to_string(), outcome);
-                }
-            }));
-        });
-    if let Err(error) = spawned {
-        let error = io::Error::new(error.kind(), format!("no thread to do it: {error}"));
-        core.resolved(&name.to_string(), Err(error));
-    }
 }

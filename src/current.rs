@@ -1,15 +1,14 @@
 //! This thread's loop, and the free functions that act on it: asyncore's module-level ones.
 
 use std::cell::RefCell;
-use std::net::ToSocketAddrs;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::connector::Target;
 use crate::error::{Error, Result};
 use crate::home::{Home, Running};
 use crate::registry::ChannelId;
 use crate::remote::Remote;
+use crate::target::Target;
 use crate::timer::TimerId;
 use crate::{AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 
@@ -144,7 +143,7 @@ pub fn register<D: Dispatcher>(dispatcher: D) -> Result<ChannelId> {
 /// # Errors
 /// As [`EventLoop::listen`].
 pub fn listen<S: AsyncChat>(
-    addr: impl ToSocketAddrs,
+    addr: impl Into<Target>,
     factory: impl FnMut(Chat) -> S + 'static,
 ) -> Result<Channel> {
     EventLoop::current()?.listen(addr, factory)

@@ -97,7 +97,8 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// There is out-of-band data, which is discarded afterwards.
+    /// There is out-of-band data (TCP urgent data), which is discarded afterwards. A chat has no such
+    /// callback: it receives urgent data in its place in the stream (SO_OOBINLINE).
     ///
     /// # Errors
     /// An error closes the channel.
@@ -174,7 +175,10 @@ impl<D: Dispatcher> Driven for D {
         }
         let open = || !core.is_ending();
         if ready.urgent && open() {
-            calm(core, || self.handle_expt())?;
+            // What a chat's socket does not receive inline is lost: a chat has no use for it.
+            if !core.chat.is_chat.get() {
+                calm(core, || self.handle_expt())?;
+            }
             core.drop_out_of_band();
         }
         if core.phase.get() == Phase::Open {
@@ -285,9 +289,13 @@ fn may_send(core: &Core) -> bool {
     core.chat.is_chat.get() || !core.has_failed_sending()
 }
 
+/// How many accepts may fail in a row. It does not depend on the turn's budget, which may be
+/// unlimited while every accept fails, or a single accept.
+const FAILED_ACCEPTS: usize = 64;
+
 fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> Result {
     let budget = core.limit(|limits| limits.turn_accepts).max(1);
-    let mut refused = 0;
+    let mut gone = 0;
     for _ in 0..budget {
         if core.paused.get() || core.starved.get() || !listener.readable() {
             break;
@@ -298,6 +306,7 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
         match core.on_socket(Fd::accept) {
             Ok((accepted, peer)) => {
                 home.counters.accepted.add(1);
+                core.forget_refused_accepts();
                 if let Err(error) = listener.handle_accepted(accepted, peer) {
                     let (error, ()) = contain::with(error, |error| listener.handle_error(error));
                     discard(error);
@@ -312,13 +321,19 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
                     Refusal::Nobody => break,
                     Refusal::Peer => {
                         tracing::debug!(%error, "a connection was gone before its accept");
+                        gone += 1;
+                        // What is left in the queue is for the next turn.
+                        if gone == FAILED_ACCEPTS {
+                            break;
+                        }
                     }
-                    // One may be its own fault; a turn full of them is the system's, for which a
+                    // One may be its own fault. So many in a row are the system's, for which a
                     // seccomp filter and a network that is down are examples.
                     Refusal::Strange => {
-                        refused += 1;
-                        if refused == budget {
+                        if core.count_refused_accept() == FAILED_ACCEPTS {
+                            core.forget_refused_accepts();
                             home.pause_accepting(core, &error);
+                            break;
                         }
                     }
                     Refusal::Resources => {

@@ -2,11 +2,10 @@
 
 use std::any::TypeId;
 use std::fmt;
-use std::net::ToSocketAddrs;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::connector::{Connector, Target};
+use crate::connector::Connector;
 use crate::current;
 use crate::error::{Close, Error, Result};
 use crate::home::{Home, LoopStats, Task};
@@ -15,6 +14,7 @@ use crate::poller::Poller;
 use crate::registry::ChannelId;
 use crate::remote::Remote;
 use crate::server::Server;
+use crate::target::Target;
 use crate::timer::TimerId;
 use crate::{AsyncChat, Channel, Chat, Dispatcher};
 
@@ -169,7 +169,7 @@ impl EventLoop {
     /// When the address can not be resolved or bound.
     pub fn listen<S: AsyncChat>(
         &self,
-        addr: impl ToSocketAddrs,
+        addr: impl Into<Target>,
         factory: impl FnMut(Chat) -> S + 'static,
     ) -> Result<Channel> {
         Server::new(addr).listen_on(self, factory)

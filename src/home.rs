@@ -35,7 +35,9 @@ use crate::limits::Limits;
 use crate::poller::{Interest, Poller, Ready, Report};
 use crate::registry::{ChannelId, Registry};
 use crate::remote::Inbox;
+use crate::resolver::Resolver;
 use crate::state::{Core, Phase};
+use crate::target;
 use crate::timer::{TimerId, TimerQueue};
 use crate::told::{Escaped, told};
 
@@ -66,6 +68,7 @@ pub(crate) struct Home {
     timers: RefCell<TimerQueue<Task>>,
     soon: RefCell<VecDeque<Job>>,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) resolver: Resolver,
     /// What the poller reported, kept for its capacity.
     events: Cell<Vec<Report>>,
     read_buffer: Cell<Vec<u8>>,
@@ -96,6 +99,10 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new(poller: Poller) -> Rc<Self> {
+        Home::with_resolver(poller, Resolver::new(target::look_up))
+    }
+
+    pub(crate) fn with_resolver(poller: Poller, resolver: Resolver) -> Rc<Self> {
         let inbox = Arc::new(Inbox::new(poller.waker()));
         Rc::new(Home {
             poller: Rc::new(poller),
@@ -105,6 +112,7 @@ impl Home {
             timers: RefCell::new(TimerQueue::new()),
             soon: RefCell::default(),
             inbox,
+            resolver,
             events: Cell::default(),
             read_buffer: Cell::default(),
             spare_output: Spare::default(),
@@ -184,7 +192,6 @@ impl Home {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        // Work for the next turn is taken before this one's events add to it.
         let mut events = self.events.take();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
@@ -199,15 +206,20 @@ impl Home {
                 continue;
             };
             core.reported();
-            // One turn each: what is on the ready list gets its own below, with this news.
-            if core.again.get() {
-                core.news.set(core.news.get().and(event.ready));
-            } else {
+            // The first attempt to be up ends the others: their events are stale then.
+            if core.phase.get() == Phase::Connecting && !core.again.get() {
                 self.take_turn(&core, event.ready);
+                continue;
             }
+            // One turn each, however many events there are for its descriptors.
+            core.news.set(core.news.get().and(event.ready));
+            self.again(&core);
         }
         self.events.set(events);
-        for _ in 0..leftover {
+        // Those with an event go before those whose budget was used up.
+        self.ready.borrow_mut().rotate_left(leftover);
+        let ready = self.ready.borrow().len();
+        for _ in 0..ready {
             let Some(core) = self.ready.borrow_mut().pop_front() else {
                 break;
             };

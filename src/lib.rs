@@ -214,6 +214,7 @@ mod promise;
 mod reconnect;
 mod registry;
 mod remote;
+mod resolver;
 mod server;
 #[cfg(feature = "signal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
@@ -227,6 +228,7 @@ mod state;
 // Where a process can be waited for without collecting it.
 #[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
 mod subprocess;
+mod target;
 mod terminator;
 mod timer;
 mod told;
@@ -235,7 +237,7 @@ pub use addr::Addr;
 pub use backoff::Backoff;
 pub use channel::{Channel, ChannelStats};
 pub use chat::{AsyncChat, Chat, Eof, Overflow, Shutdown};
-pub use connector::{Connector, Target};
+pub use connector::Connector;
 pub use current::{
     call_every, call_later, call_soon, cancel, chat, close_all, connect, listen, register, remote,
     reset, run, run_once, shutdown, stop,
@@ -261,6 +263,7 @@ pub use socket::Socket;
 #[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
 #[cfg_attr(docsrs, doc(cfg(unix)))]
 pub use subprocess::Subprocess;
+pub use target::Target;
 pub use terminator::Terminator;
 pub use timer::TimerId;
 

@@ -46,15 +46,18 @@ pub struct Limits {
     /// Records, or parts of streamed ones, delivered in one turn of the loop. Default 1,024. A
     /// count.
     pub turn_records: usize,
-    /// Connections that a listener accepts in one turn of the loop. Default 64. A count.
+    /// Connections that a listener accepts in one turn of the loop. Default 64. A count. However
+    /// many there may be, accepts that fail have a bound of their own: after 64 in a row the
+    /// listener pauses.
     pub turn_accepts: usize,
     /// Connections that a [`Server`](crate::Server) has at a time. Default 10,000. A count. One
     /// more hears the server's [last words](crate::Server::last_words) and is closed.
     pub connections: usize,
     /// How many of them come from one address. Default 1,000, so that one stranger can not take
     /// all the places. A count. An IPv6 network of 64 bits is one address, for a single host is
-    /// given one (RFC 6177). Behind a proxy, all clients have the proxy's address: lift it there.
-    /// Unix-domain clients have no address and are not counted.
+    /// given one (RFC 6177); of link-local addresses each counts for itself. Behind a proxy, all
+    /// clients have the proxy's address: lift it there. Unix-domain clients have no address and are
+    /// not counted.
     pub per_address: usize,
 }
 

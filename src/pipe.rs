@@ -67,8 +67,7 @@ use crate::{Channel, Chat};
 /// ```
 ///
 /// * **The sessions stay.** They hear of their connection, their timers and its end, and of what passes
-///   through in [`handle_piped`](crate::AsyncChat::handle_piped), but of no record and no end of input any
-///   more. They may push in between, and pause reading.
+///   through and its end in [`handle_piped`](crate::AsyncChat::handle_piped), but of no record any more. They may push in between, and pause reading.
 /// * **Back-pressure.** While the queue of one end is over its [`high_water`](crate::Limits::high_water)
 ///   mark, the other is not read. So a queue holds that much, and what was read in one turn.
 /// * **Half-close.** When a peer has finished sending, the other end's sending side is shut down behind

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
@@ -31,10 +31,15 @@ pub(crate) enum Full {
     Address,
 }
 
-/// What counts as one address: the upper half of an IPv6 address. IPv4 ones are told by their
-/// place in that space (2002:V4ADDR::, RFC 3056).
+/// What counts as one address: the upper half of an IPv6 address, and all of a link-local one. IPv4
+/// ones have a place in that space (2002:V4ADDR::, RFC 3056).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Network(NonZeroU64);
+struct Network {
+    /// Of a link-local address also its scope, in the bits that are zero (RFC 4291 section 2.5.6).
+    prefix: NonZeroU64,
+    /// Zero, but for a link-local address.
+    interface: u64,
+}
 
 impl Places {
     /// Takes a place for a client from `peer`.
@@ -43,7 +48,7 @@ impl Places {
             return Err(Full::Connections);
         }
         let capped = limits.per_address != Limits::UNLIMITED;
-        let network = peer.ip().filter(|_| capped).and_then(Network::of);
+        let network = peer.inet().filter(|_| capped).and_then(Network::of);
         if let Some(network) = network {
             let mut by_network = self.by_network.borrow_mut();
             let taken = by_network.get(&network).copied().unwrap_or(0);
@@ -71,18 +76,30 @@ impl Drop for Place {
 }
 
 impl Network {
-    fn of(ip: IpAddr) -> Option<Self> {
-        let high = match ip {
-            IpAddr::V4(v4) => Network::high_of(v4),
-            IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64,
+    fn of(addr: SocketAddr) -> Option<Self> {
+        let (prefix, interface) = match addr {
+            SocketAddr::V4(v4) => (Network::high_of(*v4.ip()), 0),
+            SocketAddr::V6(v6) => {
+                let (high, low) = halves_of(*v6.ip());
+                match v6.ip().is_unicast_link_local() {
+                    true => (high ^ u64::from(v6.scope_id()), low),
+                    false => (high, 0),
+                }
+            }
         };
         // The IPv6 loopback address and other curiosities begin with zeros: nobody's network.
-        NonZeroU64::new(high.max(1)).map(Network)
+        let prefix = NonZeroU64::new(prefix.max(1))?;
+        Some(Network { prefix, interface })
     }
 
     fn high_of(v4: Ipv4Addr) -> u64 {
         0x2002_0000_0000_0000 | u64::from(u32::from(v4)) << 16
     }
+}
+
+fn halves_of(v6: Ipv6Addr) -> (u64, u64) {
+    let bits = u128::from(v6);
+    ((bits >> 64) as u64, bits as u64)
 }
 
 #[cfg(test)]
@@ -126,6 +143,23 @@ mod tests {
         let neighbour = places.take(&addr("2001:db8::ffff:2"), &limits).err();
         assert_eq!(neighbour, Some(Full::Address));
         assert!(places.take(&addr("2001:db8:0:1::1"), &limits).is_ok());
+        assert!(places.take(&addr("::1"), &limits).is_ok());
+    }
+
+    /// They are neighbours on one link, not the hosts of one customer.
+    #[test]
+    fn a_link_local_client_is_one_address_on_its_link() {
+        let places = Rc::new(Places::default());
+        let limits = Limits::default().per_address(1);
+        let client = |ip: &str, scope| {
+            let addr = std::net::SocketAddrV6::new(ip.parse().unwrap(), 40_000, 0, scope);
+            Addr::from(std::net::SocketAddr::V6(addr))
+        };
+        let _first = places.take(&client("fe80::1", 2), &limits).ok().unwrap();
+        let again = places.take(&client("fe80::1", 2), &limits).err();
+        assert_eq!(again, Some(Full::Address));
+        let _neighbour = places.take(&client("fe80::2", 2), &limits).ok().unwrap();
+        let _other_link = places.take(&client("fe80::1", 3), &limits).ok().unwrap();
         assert!(places.take(&addr("::1"), &limits).is_ok());
     }
 

@@ -138,6 +138,20 @@ impl Ready {
     }
 }
 
+/// Where the addresses of a host are to be had.
+#[cfg_attr(
+    not(feature = "sim"),
+    allow(dead_code, reason = "the other arms are the simulator's")
+)]
+pub(crate) enum Resolution {
+    /// From the system's resolver, which takes its time.
+    System,
+    /// Here they are.
+    Known(io::Result<Vec<SocketAddr>>),
+    /// There will be no answer.
+    Never,
+}
+
 /// What a loop waits on.
 pub(crate) enum Poller {
     Kernel(Kernel),
@@ -251,15 +265,15 @@ impl Poller {
         }
     }
 
-    /// The addresses of a host, if that needs no asking the system, which takes its time.
-    pub(crate) fn resolve(&self, host: &str, port: u16) -> Option<io::Result<Vec<SocketAddr>>> {
+    /// The addresses of a host, or who knows them.
+    pub(crate) fn resolve(&self, host: &str, port: u16) -> Resolution {
         match self {
             Poller::Kernel(_) => {
                 let _ = (host, port);
-                None
+                Resolution::System
             }
             #[cfg(feature = "sim")]
-            Poller::Network(network) => Some(network.resolve(host, port)),
+            Poller::Network(network) => network.resolve(host, port),
         }
     }
 

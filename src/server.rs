@@ -1,9 +1,7 @@
 //! Serving: a listening socket that makes a chat of each connection.
 
 use std::any::TypeId;
-use std::io;
 use std::mem;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,6 +14,7 @@ use crate::home::Home;
 use crate::limits::Limits;
 use crate::places::{Full, Places};
 use crate::socket::{ListenOptions, Socket};
+use crate::target::Target;
 use crate::told::{Escaped, told};
 use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 
@@ -46,20 +45,20 @@ pub struct Server {
 }
 
 enum Place {
-    Addrs(io::Result<Vec<SocketAddr>>),
+    To(Target),
     Inherited(Socket),
 }
 
 impl Server {
-    /// To listen on the first of these addresses that can be bound. A host name is resolved here
-    /// and now; an error of that is told by [`listen`](Server::listen).
-    pub fn new(addr: impl ToSocketAddrs) -> Self {
-        Server::at(Place::Addrs(addr.to_socket_addrs().map(Iterator::collect)))
+    /// To listen on the first of these addresses that can be bound. A host name is looked up by
+    /// [`listen`](Server::listen), which waits for it.
+    pub fn new(addr: impl Into<Target>) -> Self {
+        Server::at(Place::To(addr.into()))
     }
 
     /// To serve a socket that listens already: a `TcpListener`, on Unix also a `UnixListener`;
-    /// inherited, or made with options that this builder does not have. The socket options set
-    /// here mean nothing for it.
+    /// inherited, or made with options that this builder does not have. Of the socket options set
+    /// here only [`nodelay`](Server::nodelay) is applied to it.
     pub fn adopt(listener: impl Into<Socket>) -> Self {
         Server::at(Place::Inherited(listener.into()))
     }
@@ -154,15 +153,20 @@ impl Server {
             Place::Inherited(socket) if !socket.is_listening() => {
                 return Err(Error::new("the socket to serve does not listen"));
             }
-            Place::Inherited(socket) => Channel::adopt(socket)?,
-            Place::Addrs(addrs) => {
-                let addrs = addrs.map_err(|error| {
-                    Error::from(error).context("resolve the address to listen on")
-                })?;
+            Place::Inherited(socket) => {
+                let channel = Channel::adopt(socket)?;
+                if !self.options.nodelay {
+                    channel.0.on_socket(|socket| socket.set_nodelay(false))?;
+                }
+                channel
+            }
+            Place::To(target) => {
                 let poller = &event_loop.0.poller;
-                Channel::listen_with(addrs, |addr| poller.listen(addr, &self.options))?
+                Channel::listen_with(&target, |addr| poller.listen(addr, &self.options))?
             }
         };
+        // Accepted sockets inherit it: no call for each.
+        channel.0.set_urgent_inline();
         let limits = self.limits.map(Rc::new).or_else(|| event_loop.0.limits());
         channel.0.set_limits(limits.clone());
         event_loop.register(Acceptor {

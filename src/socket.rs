@@ -8,6 +8,8 @@ mod datagram;
 #[cfg(unix)]
 mod descriptor;
 mod kernel;
+#[cfg(unix)]
+mod standard;
 mod unsent;
 
 pub(crate) use kernel::is_protocol_error;
@@ -109,19 +111,32 @@ impl Socket {
         }
     }
 
-    /// This process's standard input and output, each duplicated. They are non-blocking from then on,
-    /// also for others who have them: `println!` fails where the reader is slow, so write through the
-    /// channel alone; and a shell that started the program may have to set its terminal right. They stay
-    /// open when the channel is closed, or shut down.
+    /// This process's standard input and output, each duplicated: they stay open when the channel is
+    /// closed, or shut down. An error of theirs says which of the two it is of.
+    ///
+    /// They are non-blocking from now on, also for others who have them: `println!` fails where the
+    /// reader is slow, so write through the channel alone. When the socket is dropped, which the end of
+    /// its channel does, they are as they were before. A program that is killed, or exits in between,
+    /// leaves them non-blocking, which some shells mind: `sh` may then read nothing from its terminal
+    /// until it is started anew.
+    ///
+    /// Input that cannot be waited for, which is a regular file or a device such as `/dev/null`, is read
+    /// by a thread, some hundred kilobytes ahead at most. The thread ends with the file, or when it has
+    /// read on after the channel has ended. Output to such a file is written at once, however long
+    /// the disk takes.
     ///
     /// # Errors
-    /// When one of them is closed, or can not be duplicated.
+    /// When one of them is closed, or cannot be duplicated or made non-blocking, and when there is no
+    /// thread.
     #[cfg(unix)]
     pub fn stdio() -> io::Result<Self> {
         use std::os::fd::AsFd;
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let output = io::stdout().as_fd().try_clone_to_owned()?;
-        Ok(Socket::halves(input, output))
+        Ok(Socket::halves(
+            Fd::from(kernel::Socket::standard_input(input)?),
+            Fd::from(kernel::Socket::standard_output(output)?),
+        ))
     }
 
     /// The other end.
@@ -226,6 +241,15 @@ impl Fd {
         }
     }
 
+    /// Whether it takes output at any time, or fails: there is nothing to wait for.
+    pub(crate) fn is_always_writable(&self) -> bool {
+        match &self.0 {
+            Of::Kernel(socket) => socket.is_always_writable(),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => false,
+        }
+    }
+
     pub(crate) fn prepare(&self) -> io::Result<()> {
         forward!(self, socket => socket.prepare())
     }
@@ -302,6 +326,16 @@ impl Fd {
     /// Whether there is something to receive: zero at the end, and not necessarily all of it.
     pub(crate) fn peek(&self) -> io::Result<usize> {
         forward!(self, socket => socket.peek())
+    }
+
+    /// Has urgent data received in its place in the stream, here and on what is accepted here. A
+    /// simulated socket keeps it apart.
+    pub(crate) fn set_urgent_inline(&self) {
+        match &self.0 {
+            Of::Kernel(socket) => socket.set_urgent_inline(),
+            #[cfg(feature = "sim")]
+            Of::Network(_) => {}
+        }
     }
 
     /// Throws the urgent byte away, if there is one: left where it is, it would wake the loop

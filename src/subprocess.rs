@@ -58,8 +58,10 @@ impl Subprocess {
     ///
     /// `factory` makes the session, as for [`Connector::connect`]. `exited` is called by the loop, once,
     /// when the process has ended; its output may still be on its way then. Until that call the loop has
-    /// something to run for, and a [shutdown](crate::shutdown) waits for it as long as its grace lasts. It
-    /// is not called if the loop ends before: the process is collected all the same.
+    /// something to run for, and a [shutdown](crate::shutdown) waits for it as long as its grace lasts.
+    /// If the loop stops waiting before ([`close_all`](crate::close_all), the end of the grace, the end
+    /// of the loop), `exited` is called with an error then: the process may be running. It is collected
+    /// all the same.
     ///
     /// # Errors
     /// When the process can not be started, or there is no loop, thread or pipe to be had. A process
@@ -192,14 +194,21 @@ impl<F: FnOnce(io::Result<ExitStatus>) + 'static> Dispatcher for Exit<F> {
     }
 
     fn handle_close(&mut self, why: &Close) {
-        let (Close::Eof, Some(exited)) = (why, self.exited.take()) else {
+        let Some(exited) = self.exited.take() else {
             return;
         };
-        let status = self
-            .child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .wait();
+        let status = {
+            let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+            match why {
+                Close::Eof => child.wait(),
+                _ => child.try_wait().and_then(|status| {
+                    status.ok_or_else(|| {
+                        let id = child.id();
+                        io::Error::other(format!("the loop waits for process {id} no more: {why}"))
+                    })
+                }),
+            }
+        };
         exited(status);
     }
 }

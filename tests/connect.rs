@@ -112,6 +112,53 @@ fn a_name_that_can_not_be_looked_up_fails_once() {
     assert!(error.to_string().contains("without a port"), "{error}");
 }
 
+/// RFC 4007: the scope of a link-local address may be the name of an interface.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_with_a_scope_is_an_address() {
+    for scoped in ["[fe80::1%lo]:9", "[fe80::1%1]:9"] {
+        let error = failure_of(Connector::new(scoped));
+        assert!(
+            error.to_string().contains("connect to [fe80::1%1]:9"),
+            "{error}"
+        );
+        let scoped = scoped.replace(":9", ":0");
+        // Nobody has that address here, or it can be bound.
+        let bound = [
+            Channel::listen(&scoped),
+            Channel::bind(&scoped),
+            new_loop().listen(&scoped, |_| |_: &[u8]| Ok(())),
+        ];
+        for error in bound.into_iter().filter_map(std::result::Result::err) {
+            assert!(error.to_string().contains("[fe80::1%1]:0"), "{error}");
+        }
+    }
+    let error = failure_of(Connector::new("[fe80::1%nowhere]:9"));
+    assert!(error.to_string().contains("fe80::1%nowhere"), "{error}");
+}
+
+/// With the link-local address of an interface of this machine, by the name of the interface.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_link_local_address_is_served_and_connected_to() {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let link_local = table.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let digits = fields.next().filter(|it| it.starts_with("fe80"))?;
+        let bits = u128::from_str_radix(digits, 16).ok()?;
+        Some((std::net::Ipv6Addr::from(bits), fields.last()?))
+    });
+    let Some((addr, interface)) = link_local else {
+        return println!("skipped: no interface here has a link-local address");
+    };
+    let (event_loop, near, far) = (new_loop(), Log::default(), Log::default());
+    let at = |port| format!("[{addr}%{interface}]:{port}");
+    let listener = event_loop.listen(at(0), far.session()).unwrap();
+    let port = common::addr_of(&listener).port();
+    event_loop.connect(at(port), near.session()).unwrap();
+    run_until(&event_loop, || near.has("connect") && far.has("connect"));
+}
+
 #[test]
 fn no_address_at_all_is_an_error_at_once() {
     let event_loop = new_loop();

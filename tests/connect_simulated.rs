@@ -313,3 +313,62 @@ fn a_dispatcher_connects_in_the_same_way() -> Result {
     assert_eq!(scene.log.lines(), ["connect"]);
     Ok(())
 }
+
+/// Connects to a host whose name is never looked up; what its connection fails with.
+fn failure_of_a_look_up(connector: Connector, after: Duration) -> Result<String> {
+    let scene = Scene::new(&[])?;
+    scene.network.add_silent_host("hung.example");
+    let failed: Rc<RefCell<Option<Close>>> = Rc::default();
+    struct Fails(Rc<RefCell<Option<Close>>>);
+    impl AsyncChat for Fails {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_close(&mut self, why: &Close) {
+            let Close::ConnectFailed(error) = why else {
+                panic!("{why}");
+            };
+            assert_eq!(error.io_kind(), Some(io::ErrorKind::TimedOut));
+            let error = asynchat::Error::new(error.to_string());
+            self.0.replace(Some(Close::ConnectFailed(error)));
+        }
+    }
+    let fails = Fails(Rc::clone(&failed));
+    connector.connect_on(&scene.event_loop, |_| fails)?;
+    scene.network.settle(&scene.event_loop)?;
+    scene.advance(after - Duration::from_nanos(1))?;
+    assert!(failed.borrow().is_none());
+    scene.advance(Duration::from_nanos(1))?;
+    assert!(scene.event_loop.is_empty());
+    assert_eq!(scene.event_loop.next_timeout(), None);
+    let failed = failed.take().ok_or("it fails then")?;
+    Ok(failed.to_string())
+}
+
+#[test]
+fn a_look_up_without_an_answer_fails_at_the_connect_deadline_or_after_thirty_seconds() -> Result {
+    let hung = || Connector::new("hung.example:119");
+    let seconds = Duration::from_secs;
+    for (connector, after) in [
+        (hung(), seconds(30)),
+        (hung().connect_timeout(seconds(5)), seconds(5)),
+        (hung().connect_timeout(seconds(100)), seconds(100)),
+    ] {
+        let error = failure_of_a_look_up(connector, after)?;
+        assert!(error.contains("look up hung.example:119"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_closed_while_its_name_is_looked_up_leaves_no_timer() -> Result {
+    let scene = Scene::new(&[])?;
+    scene.network.add_silent_host("hung.example");
+    let chat = scene.connect(Connector::new("hung.example:119"))?;
+    chat.close();
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(scene.log.lines(), ["close Local"]);
+    assert!(scene.event_loop.is_empty());
+    assert_eq!(scene.event_loop.next_timeout(), None);
+    Ok(())
+}

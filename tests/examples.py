@@ -9,8 +9,11 @@ loopback; whatever is started is ended.
 """
 
 import contextlib
+import fcntl
 import os
 import pathlib
+import pty
+import select
 import shutil
 import signal
 import socket
@@ -116,17 +119,126 @@ def converse(addr, device):
 
 
 def netcat(directory):
+    netcat = directory / "netcat"
     with served(directory / "echo") as (addr, _):
         # More than the pipes and the sockets hold.
         lines = b"".join(b"%d\r\n" % number for number in range(200_000))
-        command = [directory / "netcat", addr]
+        command = [netcat, addr]
         done = subprocess.run(command, input=lines, capture_output=True, timeout=60)
         assert done.returncode == 0 and done.stdout == lines, done.stderr
+        netcat_and_files(command, lines)
     done = subprocess.run(command, input=b"", capture_output=True, timeout=60)
     assert done.returncode == 1 and addr.encode() in done.stderr, done.stderr
-    with open(__file__, "rb") as regular:
-        done = subprocess.run(command, stdin=regular, capture_output=True, timeout=60)
-    assert done.returncode == 1 and b"a regular file" in done.stderr, done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(DEADLINE)
+        addr = f"127.0.0.1:{server.getsockname()[1]}"
+        netcat_in_a_terminal(netcat, addr, server)
+        netcat_and_servers_that_end([netcat, addr], server)
+
+
+def netcat_and_files(command, lines):
+    """Files cannot be waited for, nor can /dev/null."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source, sink = (os.path.join(scratch, name) for name in ("source", "sink"))
+        with open(source, "wb") as file:
+            file.write(lines)
+
+        def shell(redirections, status=0):
+            line = f'"$0" "$1" {redirections}'
+            done = subprocess.run(
+                ["sh", "-c", line, *command], capture_output=True, timeout=60, cwd=scratch
+            )
+            assert done.returncode == status, (redirections, done)
+            return done
+
+        assert shell("<source").stdout == lines
+        done = shell("<source >sink")
+        assert pathlib.Path(sink).read_bytes() == lines and not done.stderr, done.stderr
+        assert shell("</dev/null").stdout == b""
+        assert shell("<source >/dev/null").stderr == b""
+        assert shell("<source | head -1").stdout == b"0\r\n"
+        # What fails is named.
+        done = shell("<.", 1)
+        assert b"standard input: Is a directory" in done.stderr, done.stderr
+        if os.path.exists("/dev/full"):
+            done = shell("<source >/dev/full", 1)
+            assert b"standard output: No space left on device" in done.stderr, done.stderr
+        # The write before the one that fails is a short one.
+        limited = "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$1\" <source >sink"
+        done = subprocess.run(
+            ["sh", "-c", limited, *command], capture_output=True, timeout=60, cwd=scratch
+        )
+        assert done.returncode == 1, done
+        assert b"standard output: File too large" in done.stderr, done.stderr
+
+
+def netcat_in_a_terminal(netcat, addr, server):
+    """The shell that started it has its terminal as it was."""
+    script = f'"{netcat}" {addr}; echo over; read -r line; echo "got $line"'
+    terminal, end = pty.openpty()
+    before = fcntl.fcntl(end, fcntl.F_GETFL)
+    shell = subprocess.Popen(["sh", "-c", script], stdin=end, stdout=end, stderr=end)
+    try:
+        connection, _ = server.accept()
+        with connection:
+            os.write(terminal, b"hello\n")
+            assert connection.recv(100) == b"hello\n"
+            connection.sendall(b"welcome\n")
+            expect(terminal, b"welcome")
+            assert fcntl.fcntl(end, fcntl.F_GETFL) & os.O_NONBLOCK
+            os.write(terminal, b"\x04")
+            assert connection.recv(100) == b""
+        expect(terminal, b"over")
+        assert fcntl.fcntl(end, fcntl.F_GETFL) == before
+        os.write(terminal, b"on\n")
+        expect(terminal, b"got on")
+        assert shell.wait(DEADLINE) == 0
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+        os.close(end)
+
+
+def netcat_and_servers_that_end(command, server):
+    # A server that closes, while the input stays open.
+    with piped(command) as client:
+        connection, _ = server.accept()
+        connection.sendall(b"bye\n")
+        connection.close()
+        assert client.stdout.read() == b"bye\n"
+        assert client.wait(DEADLINE) == 0
+    # One that only has nothing more to say still gets the input.
+    with piped([*command, "--quiet", str(DEADLINE)]) as client:
+        connection, _ = server.accept()
+        connection.sendall(b"go on\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert client.stdout.readline() == b"go on\n"
+        client.stdin.write(b"the rest")
+        client.stdin.close()
+        with connection.makefile("rb") as heard:
+            assert heard.read() == b"the rest"
+        connection.close()
+        assert client.wait(DEADLINE) == 0
+
+
+@contextlib.contextmanager
+def piped(command):
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield client
+    finally:
+        client.kill()
+        client.wait()
+
+
+def expect(terminal, text):
+    """Reads until this has come."""
+    heard, deadline = b"", time.monotonic() + DEADLINE
+    while text not in heard:
+        wait = deadline - time.monotonic()
+        assert wait > 0 and select.select([terminal], [], [], wait)[0], heard
+        heard += os.read(terminal, 65536)
 
 
 # ---- processes

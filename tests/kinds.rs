@@ -333,6 +333,61 @@ mod unix {
         assert!(error.to_string().contains("have to be streams"), "{error}");
     }
 
+    /// Counts its callbacks. Its output is full.
+    struct Full {
+        channel: Channel,
+        log: Log,
+    }
+
+    impl Dispatcher for Full {
+        fn channel(&self) -> &Channel {
+            &self.channel
+        }
+        fn writable(&self) -> bool {
+            !self.log.has("written")
+        }
+        fn handle_read(&mut self) -> Result {
+            self.channel.recv(&mut [0; 100])?;
+            self.log.add("read");
+            Ok(())
+        }
+        fn handle_write(&mut self) -> Result {
+            while self.channel.send(&[b'x'; 4096])? > 0 {
+                if self.log.has("drained") {
+                    self.log.add("written");
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn readiness_of_both_halves_is_one_turn() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (input, mut writer) = std::io::pipe().unwrap();
+        let (mut reader, output) = std::io::pipe().unwrap();
+        let channel = Channel::adopt(Socket::halves(input, output)).unwrap();
+        let (full, log_of_it) = (channel.clone(), log.clone());
+        event_loop
+            .register(Full {
+                channel: full,
+                log: log_of_it,
+            })
+            .unwrap();
+        idle(&event_loop);
+        // Both halves become ready between two waits.
+        assert!(reader.read(&mut [0; 1 << 20]).unwrap() > 4096);
+        log.add("drained");
+        writer.write_all(b"input").unwrap();
+        let before = channel.stats();
+        event_loop.run_once(DEADLINE).unwrap();
+        let after = channel.stats();
+        assert_eq!(log.lines(), ["drained", "read", "written"]);
+        assert_eq!(after.wakeups - before.wakeups, 2);
+        assert_eq!(after.turns - before.turns, 1);
+    }
+
     #[test]
     fn closing_halves_that_nobody_registered_closes_both() {
         let (input, _far_output) = std::io::pipe().unwrap();
@@ -368,6 +423,59 @@ mod unix {
             assert_eq!(said, "goodbye\n");
         }
         drop(far_output);
+    }
+
+    /// Its standard input is what the test below has given it.
+    fn count_standard_input() {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let counted = log.clone();
+        let count = move |chat: asynchat::Chat| {
+            chat.set_terminator(Terminator::line());
+            move |line: &[u8]| {
+                counted.add("line");
+                if line == b"last" {
+                    chat.push("\n");
+                }
+                Ok(())
+            }
+        };
+        Connector::adopt(Socket::stdio().unwrap())
+            .connect_on(&event_loop, count)
+            .unwrap();
+        run_to_end(&event_loop);
+        println!("\ncounted {}", log.count("line"));
+    }
+
+    /// Files and devices cannot be waited for.
+    #[test]
+    fn standard_input_and_output_may_be_any_file() {
+        const CHILD: &str = "ASYNCHAT_TEST_STANDARD_INPUT";
+        const TEST: &str = "unix::standard_input_and_output_may_be_any_file";
+        const LINES: usize = 100_000; // more than is read ahead
+        if std::env::var_os(CHILD).is_some() {
+            return count_standard_input();
+        }
+        let mut lines = tempfile::tempfile().unwrap();
+        lines
+            .write_all("line\n".repeat(LINES - 1).as_bytes())
+            .unwrap();
+        lines.write_all(b"last\n").unwrap();
+        std::io::Seek::rewind(&mut lines).unwrap();
+        let device = || File::open("/dev/null").unwrap();
+        for (input, expected) in [(lines, LINES), (device(), 0)] {
+            let mut output = tempfile::tempfile().unwrap();
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", TEST, "--nocapture"])
+                .env(CHILD, "1")
+                .stdin(input)
+                .stdout(output.try_clone().unwrap())
+                .status();
+            assert!(status.unwrap().success());
+            std::io::Seek::rewind(&mut output).unwrap();
+            let said = std::io::read_to_string(&output).unwrap();
+            let counted = said.lines().find_map(|line| line.strip_prefix("counted "));
+            assert_eq!(counted, Some(&*expected.to_string()), "{said}");
+        }
     }
 
     /// A poll key of its own for the one would make that of the other stale.

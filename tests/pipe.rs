@@ -139,6 +139,40 @@ fn bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
 // ---- the bytes
 
 #[test]
+fn a_session_is_given_the_end_of_the_stream_that_passes() -> Result {
+    /// Writes down what passes.
+    struct Hears(&'static str, Log);
+    impl AsyncChat for Hears {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+            self.1.add(format!("{} {}", self.0, chunk.escape_ascii()));
+            Ok(())
+        }
+    }
+    let (scene, log) = (Scene::new(1)?, Log::default());
+    let hears = log.clone();
+    scene.event_loop.listen(NEAR, move |chat| {
+        let far = Hears("far", hears.clone());
+        let to = asynchat::connect(FAR, |_| far).expect("an address");
+        asynchat::pipe(&chat, &to).expect("both are new");
+        Hears("near", hears.clone())
+    })?;
+    let (client, server) = scene.connect()?;
+    server.send("the last");
+    scene.settle()?;
+    server.finish();
+    scene.settle()?;
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert_eq!(log.lines(), ["far the last", "far "]);
+    client.finish();
+    scene.settle()?;
+    assert_eq!(log.lines(), ["far the last", "far ", "near "]);
+    Ok(())
+}
+
+#[test]
 fn every_byte_passes_in_order_through_any_network() -> Result {
     for seed in 0..50 {
         let scene = Scene::new(seed)?;

@@ -112,6 +112,63 @@ fn an_adopted_listener_serves() {
     run_until(&event_loop, || log.has("record early"));
 }
 
+/// 42 ms for each exchange of two small writes without it.
+#[cfg(target_os = "linux")]
+#[test]
+fn whatever_way_a_listener_came_its_connections_do_not_delay_small_writes() {
+    use std::os::fd::OwnedFd;
+
+    use asynchat::{Dispatcher, Result, Socket};
+    use common::other_end_of;
+
+    /// Holds what it accepts.
+    struct Holds(Channel, Log, Vec<Socket>);
+    impl Dispatcher for Holds {
+        fn channel(&self) -> &Channel {
+            &self.0
+        }
+        fn handle_accepted(&mut self, socket: Socket, _: Addr) -> Result {
+            self.2.push(socket);
+            self.1.add("connect");
+            Ok(())
+        }
+    }
+
+    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = || Server::new("127.0.0.1:0");
+    let adopted = || Server::adopt(listener());
+    let inherited = || Server::adopt(OwnedFd::from(listener()));
+    let nodelay_of = |listen: &dyn Fn(&asynchat::EventLoop, &Log) -> Channel| {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let peer = Peer::connect(addr_of(&listen(&event_loop, &log)));
+        run_until(&event_loop, || log.has("connect"));
+        other_end_of(&peer.stream).tcp_nodelay().unwrap()
+    };
+    for new in [&server as &dyn Fn() -> Server, &adopted, &inherited] {
+        for on in [true, false] {
+            let nodelay = nodelay_of(&|event_loop, log| {
+                let server = new().nodelay(on);
+                server.listen_on(event_loop, log.session()).unwrap()
+            });
+            assert_eq!(nodelay, on);
+        }
+        assert!(nodelay_of(&|event_loop, log| {
+            new().listen_on(event_loop, log.session()).unwrap()
+        }));
+    }
+    for new in [&|| Channel::listen("127.0.0.1:0") as _, &|| {
+        Channel::adopt(listener())
+    }] as [&dyn Fn() -> Result<Channel, asynchat::Error>; 2]
+    {
+        assert!(nodelay_of(&|event_loop, log| {
+            let channel = new().unwrap();
+            let holds = Holds(channel.clone(), log.clone(), Vec::new());
+            event_loop.register(holds).unwrap();
+            channel
+        }));
+    }
+}
+
 #[test]
 fn a_socket_that_does_not_listen_can_not_be_served() {
     let (near, _far) = common::tcp_pair();
@@ -254,6 +311,36 @@ fn an_accept_that_fails_for_its_peer_holds_nobody_up() {
         // No time passes.
         network.settle(&event_loop).unwrap();
         assert_eq!(log.count("connect"), peers.len() / 2, "{kind}");
+    }
+}
+
+/// A seccomp filter refuses every accept: the bound on that is not the budget.
+#[cfg(feature = "sim")]
+#[test]
+fn accepts_that_keep_being_refused_pause_the_listener_whatever_its_budget() {
+    use asynchat::sim::{Call, Network};
+    use std::io::ErrorKind;
+
+    const REFUSED: u64 = 64;
+    for budget in [1, 64, Limits::UNLIMITED] {
+        let (network, log) = (Network::new(1), Log::default());
+        let event_loop = network.event_loop().unwrap();
+        Server::new("10.0.0.1:119")
+            .limits(Limits::default().turn_accepts(budget))
+            .listen_on(&event_loop, log.session())
+            .unwrap();
+        let _peer = network.connect("10.0.0.1:119").unwrap();
+        for _ in 0..2 * REFUSED {
+            network.fail(Call::Accept, ErrorKind::PermissionDenied);
+        }
+        // No time passes: the listener pauses.
+        network.settle(&event_loop).unwrap();
+        assert_eq!(event_loop.stats().accepts_failed, REFUSED, "{budget}");
+        network
+            .advance(&event_loop, Duration::from_secs(10))
+            .unwrap();
+        assert_eq!(event_loop.stats().accepts_failed, 2 * REFUSED, "{budget}");
+        assert_eq!(log.lines(), ["connect"], "{budget}");
     }
 }
 

@@ -156,6 +156,34 @@ fn what_a_callback_tells_is_told_in_the_span_of_its_connection() {
     });
 }
 
+#[test]
+fn what_a_factory_logs_is_in_the_span_of_its_new_connection() {
+    told_during(|keeper| {
+        let (event_loop, slot) = (new_loop(), common::Slot::default());
+        let logging = |session: &Log| {
+            let session = session.session();
+            move |chat: Chat| {
+                tracing::info!("logged by a factory");
+                session(chat)
+            }
+        };
+        let (near, far) = (Log::default(), Log::default());
+        let listener = event_loop
+            .listen("127.0.0.1:0", slot.keep(logging(&far)))
+            .unwrap();
+        let chat = event_loop
+            .connect(addr_of(&listener), logging(&near))
+            .unwrap();
+        run_until(&event_loop, || near.has("connect") && far.has("connect"));
+        let ids: Vec<_> = keeper
+            .all("logged by a factory")
+            .into_iter()
+            .map(|told| told.span.unwrap().of("id").to_owned())
+            .collect();
+        assert_eq!(ids, [chat.id().to_string(), slot.chat().id().to_string()]);
+    });
+}
+
 /// The suppressed are not lost: the next that is told says how many they were.
 #[test]
 fn a_flood_of_failures_is_told_ten_times_a_second_and_counted() {

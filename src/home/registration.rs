@@ -48,6 +48,8 @@ impl Home {
     /// Has a factory make the handler of a channel that was registered without, which gets to know
     /// even of a connection closed before. A panic in it ends that channel.
     pub(crate) fn make_handler<D: Driven>(&self, core: &Rc<Core>, make: impl FnOnce() -> D) {
+        // What the factory logs is its connection's, not the listener's.
+        let _span = core.span.get().map(|span| span.enter());
         match enter(make) {
             Ok(dispatcher) => self.install(core, Box::new(dispatcher)),
             Err(message) => {

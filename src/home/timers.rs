@@ -170,7 +170,7 @@ impl Home {
             Task::Attempt(channel) => {
                 finish();
                 if let Some(core) = self.core(channel) {
-                    core.attempt_is_due(id);
+                    core.attempt_is_due(self, id);
                 }
             }
             Task::Linger(key) => match self.look_at_lingering(key) {

@@ -192,6 +192,12 @@ impl Network {
         self.0.lock().hosts.insert(name.to_owned(), addrs);
     }
 
+    /// Has nobody answer what the addresses of this host are, as when no name server can be reached. See
+    /// [`Connector`](crate::Connector) for how long a name is looked up.
+    pub fn add_silent_host(&self, name: &str) {
+        self.0.lock().silent_hosts.insert(name.to_owned());
+    }
+
     /// Has nobody answer at this address, neither yes nor no: what a connect deadline is for.
     pub fn add_black_hole(&self, addr: SocketAddr) {
         self.0.lock().black_holes.insert(addr);

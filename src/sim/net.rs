@@ -28,6 +28,8 @@ pub(super) struct Net {
     pub(super) watched: BTreeMap<Id, Watched>,
     faults: VecDeque<(Call, io::Error)>,
     pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// The names that are looked up for ever.
+    pub(super) silent_hosts: BTreeSet<String>,
     pub(super) black_holes: BTreeSet<SocketAddr>,
     last_id: Id,
     last_port: u16,
@@ -54,6 +56,7 @@ impl Net {
             watched: BTreeMap::new(),
             faults: VecDeque::new(),
             hosts: BTreeMap::new(),
+            silent_hosts: BTreeSet::new(),
             black_holes: BTreeSet::new(),
             last_id: 0,
             // Where the ports begin that systems give out (RFC 6335 6).

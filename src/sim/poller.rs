@@ -11,7 +11,7 @@ use super::conditions::Call;
 use super::end::Owner;
 use super::net::Id;
 use super::socket::Socket;
-use crate::poller::{Interest, Report};
+use crate::poller::{Interest, Report, Resolution};
 use crate::socket::ListenOptions;
 
 /// What a simulated loop waits on.
@@ -134,14 +134,18 @@ impl Poller {
     }
 
     /// The addresses of a host that the network was told of.
-    pub(crate) fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        match self.net.lock().hosts.get(host) {
+    pub(crate) fn resolve(&self, host: &str, port: u16) -> Resolution {
+        let net = self.net.lock();
+        if net.silent_hosts.contains(host) {
+            return Resolution::Never;
+        }
+        Resolution::Known(match net.hosts.get(host) {
             Some(ips) => Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
             None => Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 "the simulated network knows no host of that name",
             )),
-        }
+        })
     }
 
     pub(crate) fn can_watch(&self, socket: &Socket) -> io::Result<()> {

@@ -16,6 +16,8 @@ use super::ListenOptions;
 use super::datagram::Datagram;
 #[cfg(unix)]
 use super::descriptor::{Descriptor, is_socket};
+#[cfg(unix)]
+use super::standard::Standard;
 use crate::Addr;
 
 /// A descriptor of the system's.
@@ -66,6 +68,33 @@ impl Socket {
         }
     }
 
+    /// The standard input of this process.
+    #[cfg(unix)]
+    pub(super) fn standard_input(fd: OwnedFd) -> io::Result<Self> {
+        Socket::standard(fd, Standard::input)
+    }
+
+    /// The standard output of this process.
+    #[cfg(unix)]
+    pub(super) fn standard_output(fd: OwnedFd) -> io::Result<Self> {
+        Socket::standard(fd, Standard::output)
+    }
+
+    /// A socket there is one that others have as well, and treated as any other file. One of another
+    /// kind than streams is what it is, and refused.
+    #[cfg(unix)]
+    fn standard(
+        fd: OwnedFd,
+        make: impl FnOnce(OwnedFd) -> io::Result<Standard>,
+    ) -> io::Result<Self> {
+        let standard = match Socket::descriptor(fd) {
+            Socket::Descriptor(Descriptor::Own(fd)) => make(fd)?,
+            Socket::Stream(socket) => make(socket.into())?,
+            other => return Ok(other),
+        };
+        Ok(Socket::Descriptor(Descriptor::Standard(Box::new(standard))))
+    }
+
     /// A view of it as a socket: for its addresses and options, and for the poller.
     pub(super) fn view(&self) -> SockRef<'_> {
         match self {
@@ -102,7 +131,7 @@ impl Socket {
         if options.reuse_port {
             inner.set_reuse_port(true)?;
         }
-        // Accepted sockets inherit it where that is so (Linux, the BSDs): no call for each.
+        // Accepted sockets inherit it, which saves a call for each: see `accepting`.
         inner.set_tcp_nodelay(options.nodelay)?;
         inner.bind(&addr.into())?;
         inner.listen(options.backlog)?;
@@ -146,9 +175,17 @@ impl Socket {
     /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
     pub(super) fn prepare(&self) -> io::Result<()> {
         match self {
-            Socket::Stream(socket) | Socket::Listener(socket) => {
+            Socket::Stream(socket) => {
                 socket.set_nonblocking(true)?;
                 sending::no_sigpipe(socket)
+            }
+            Socket::Listener(socket) => {
+                socket.set_nonblocking(true)?;
+                // For the sockets that it accepts. One that is not of TCP has no such option.
+                if let Err(error) = socket.set_tcp_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY is not set on a listener");
+                }
+                Ok(())
             }
             Socket::Datagram(socket) => socket.view().set_nonblocking(true),
             #[cfg(unix)]
@@ -161,6 +198,15 @@ impl Socket {
             #[cfg(unix)]
             Socket::Descriptor(descriptor) => descriptor.unblock(),
             other => other.prepare(),
+        }
+    }
+
+    /// Whether it takes output at any time, or fails: there is nothing to wait for.
+    pub(super) fn is_always_writable(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Socket::Descriptor(descriptor) => descriptor.is_always_writable(),
+            _ => false,
         }
     }
 
@@ -219,11 +265,23 @@ impl Socket {
         }
     }
 
+    /// Has urgent data received in its place in the stream, here and on what is accepted here.
+    pub(super) fn set_urgent_inline(&self) {
+        #[cfg(not(target_os = "redox"))]
+        if let Socket::Stream(socket) | Socket::Listener(socket) = self
+            && let Err(error) = socket.set_out_of_band_inline(true)
+        {
+            // A socket without the option has no urgent data.
+            tracing::debug!(%error, "SO_OOBINLINE is not set");
+        }
+    }
+
     /// Throws the urgent byte away, if there is one: left where it is, it would wake the loop
     /// again and again.
     pub(super) fn drop_out_of_band(&self) {
         let mut byte = [std::mem::MaybeUninit::new(0)];
-        // It fails when nothing is there any more (the handler took it): that is the aim.
+        // It fails when nothing is there any more (the handler took it, or it is received inline):
+        // that is the aim.
         let _ = self.view().recv_out_of_band(&mut byte);
     }
 
@@ -357,7 +415,8 @@ mod sending {
     }
 }
 
-/// Accepting in one call, where accept4 exists.
+/// Accepting in one call, where accept4 exists. On these systems the socket inherits the options of
+/// its listener.
 ///
 /// The address is the one that accept itself gives: asked for later, a peer that is gone already
 /// would have none.
@@ -405,7 +464,7 @@ mod accepting {
     }
 }
 
-/// Everywhere else.
+/// Everywhere else. Not all of these systems say that options are inherited.
 #[cfg(not(any(
     target_os = "linux",
     target_os = "android",
@@ -424,7 +483,20 @@ mod accepting {
     pub(super) fn accept(socket: &Socket) -> io::Result<(Socket, Addr)> {
         let (accepted, peer) = socket.accept()?;
         accepted.set_nonblocking(true)?;
+        inherit_options(socket, &accepted);
         Ok((accepted, Addr::from_sock(&peer)))
+    }
+
+    /// An option that the listener does not have (it is of the Unix domain) is none of the socket's,
+    /// and one that cannot be set costs speed, or an urgent byte, but no connection.
+    fn inherit_options(listener: &Socket, accepted: &Socket) {
+        if listener.tcp_nodelay().unwrap_or(false) {
+            let _ = accepted.set_tcp_nodelay(true);
+        }
+        #[cfg(not(target_os = "redox"))]
+        if listener.out_of_band_inline().unwrap_or(false) {
+            let _ = accepted.set_out_of_band_inline(true);
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Rare {
     /// The error that ended its sending side while there may still be something to receive.
     pub(super) send_error: Option<io::Error>,
     pub(super) timers: BTreeSet<TimerId>,
+    /// How many accepts the system has refused since the last that it has not.
+    refused_accepts: usize,
     /// Makes another connection when this one has ended.
     pub(super) retrying: Option<Rc<Retrying>>,
 }
@@ -62,6 +64,20 @@ impl Core {
     pub(crate) fn remove_timer(&self, timer: TimerId) {
         if let Some(rare) = self.rare.get() {
             rare.borrow_mut().timers.remove(&timer);
+        }
+    }
+
+    /// One more accept was refused; how many that is in a row, over all turns.
+    pub(crate) fn count_refused_accept(&self) -> usize {
+        self.rarely(|rare| {
+            rare.refused_accepts += 1;
+            rare.refused_accepts
+        })
+    }
+
+    pub(crate) fn forget_refused_accepts(&self) {
+        if let Some(rare) = self.rare.get() {
+            rare.borrow_mut().refused_accepts = 0;
         }
     }
 

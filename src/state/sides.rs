@@ -95,6 +95,12 @@ impl Core {
         }
     }
 
+    pub(crate) fn set_urgent_inline(&self) {
+        if let Some(source) = &*self.source.borrow() {
+            source.socket().set_urgent_inline();
+        }
+    }
+
     pub(crate) fn drop_out_of_band(&self) {
         if let Some(source) = &*self.source.borrow() {
             source.socket().drop_out_of_band();
@@ -165,7 +171,9 @@ impl Core {
         match &outcome {
             Ok(count) => {
                 self.bytes_out.set(self.bytes_out.get() + *count as u64);
-                self.blocked.set(*count < offered);
+                // What cannot be waited for says at the next try why it has not taken all.
+                self.blocked
+                    .set(*count < offered && !self.is_always_writable());
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked.set(true),
             Err(_) => return outcome,
@@ -178,6 +186,11 @@ impl Core {
             clocks.offered(now, all, sent);
         });
         outcome
+    }
+
+    fn is_always_writable(&self) -> bool {
+        self.own_output()
+            .is_some_and(|output| output.socket().is_always_writable())
     }
 
     /// Shuts the sending side of its socket down and gives the socket up, watched as it is. `None`

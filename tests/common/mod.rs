@@ -89,6 +89,29 @@ pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
     (socket, addr.as_socket().expect("to an internet address"))
 }
 
+/// A second descriptor of the other end of this connection, which is in this process, too.
+#[cfg(target_os = "linux")]
+pub(crate) fn other_end_of(stream: &TcpStream) -> socket2::Socket {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    let process = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process is there");
+    let addr = stream.peer_addr().expect("it is connected");
+    let peer = stream.local_addr().expect("it is connected");
+    let names = std::fs::read_dir("/proc/self/fd").expect("/proc is there");
+    let numbers = names.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
+    let copies = numbers.filter_map(|it| {
+        let copy = pidfd_getfd(&process, it, PidfdGetfdFlags::empty()).ok()?;
+        Some(socket2::Socket::from(copy))
+    });
+    let is_it = |socket: &socket2::Socket| {
+        let ends = (socket.local_addr().ok(), socket.peer_addr().ok());
+        let inet = |addr: Option<socket2::SockAddr>| addr.and_then(|addr| addr.as_socket());
+        (inet(ends.0), inet(ends.1)) == (Some(addr), Some(peer))
+    };
+    let mut found = copies.filter(is_it);
+    found.next().expect("the other end is in this process")
+}
+
 /// The name of a reason: `Eof`, `ConnectFailed`, ...
 pub(crate) fn name(why: &Close) -> String {
     let text = format!("{why:?}");

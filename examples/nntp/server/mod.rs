@@ -27,7 +27,6 @@ pub mod store;
 mod wildmat;
 
 use std::cell::{RefCell, RefMut};
-use std::net::ToSocketAddrs;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -86,7 +85,7 @@ impl Default for Options {
 }
 
 /// Serves the spool on `addr`, on this thread's loop.
-pub fn serve(addr: impl ToSocketAddrs, spool: Spool, options: Options) -> Result<Channel> {
+pub fn serve(addr: impl Into<asynchat::Target>, spool: Spool, options: Options) -> Result<Channel> {
     let server = Server::new(addr)
         .limits(options.limits)
         .deadlines(options.deadlines)

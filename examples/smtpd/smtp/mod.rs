@@ -18,7 +18,6 @@ mod session;
 mod transfer;
 
 use std::cell::RefCell;
-use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -103,7 +102,7 @@ impl Service {
     }
 
     /// Serves on `addr`, on this thread's loop.
-    pub fn serve(self: Rc<Self>, addr: impl ToSocketAddrs) -> Result<Channel> {
+    pub fn serve(self: Rc<Self>, addr: impl Into<asynchat::Target>) -> Result<Channel> {
         let name = &self.options.name;
         Server::new(addr)
             .limits(self.options.limits)

@@ -1,0 +1,255 @@
+//! Where to connect to or to listen: addresses, or a host name with a port.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+
+/// Where to connect to or to listen: an address, several, or a host name with a port.
+///
+/// Whatever the standard library's `ToSocketAddrs` takes converts into it. An IPv6 address may have a
+/// scope (RFC 4007), by the number of the interface or by its name: `[fe80::1%eth0]:119`.
+///
+/// A [`Connector`](crate::Connector) looks a name up on another thread, so that a slow resolver does
+/// not hold the loop up. Whatever listens, and a [`Channel`](crate::Channel), looks it up at once, and
+/// waits for it.
+///
+/// ```
+/// use asynchat::Target;
+/// let by_name = Target::from("news.example.org:119");
+/// let by_name_too = Target::from(("news.example.org", 119));
+/// let by_address = Target::from("[2001:db8::1]:119".parse::<std::net::SocketAddr>().unwrap());
+/// let on_a_link = Target::from("[fe80::1%eth0]:119");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Target(Named);
+
+#[derive(Clone, Debug)]
+enum Named {
+    Host(String, u16),
+    Addrs(Vec<SocketAddr>),
+    /// A text without a port.
+    Invalid(String),
+}
+
+impl Target {
+    fn parse(host_and_port: &str) -> Self {
+        if let Ok(addr) = host_and_port.parse() {
+            return Target(Named::Addrs(vec![addr]));
+        }
+        let parts = host_and_port.rsplit_once(':');
+        match parts.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+            Some((host, port)) => Target(Named::Host(without_brackets(host).to_owned(), port)),
+            None => Target(Named::Invalid(host_and_port.to_owned())),
+        }
+    }
+
+    fn of(host: &str, port: u16) -> Self {
+        match host.parse::<IpAddr>() {
+            Ok(ip) => Target::from(SocketAddr::new(ip, port)),
+            Err(_) => Target(Named::Host(host.to_owned(), port)),
+        }
+    }
+
+    /// The host and the port, if the host has to be looked up.
+    pub(crate) fn to_look_up(&self) -> Option<(&str, u16)> {
+        match &self.0 {
+            Named::Host(host, port) if !is_scoped(host) => Some((host, *port)),
+            _ => None,
+        }
+    }
+
+    /// The addresses. A name is looked up, which takes its time.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(crate) fn addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        match &self.0 {
+            Named::Addrs(addrs) => Ok(addrs.clone()),
+            // The name of an interface is known to getaddrinfo on every system; for an address it
+            // asks no server.
+            Named::Host(host, port) => {
+                let addrs = (&**host, *port).to_socket_addrs().map(Iterator::collect);
+                match is_scoped(host) {
+                    true => addrs.map_err(|_| no_such_scope(host)),
+                    false => addrs,
+                }
+            }
+            Named::Invalid(text) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no address of the form host:port: {text}"),
+            )),
+        }
+    }
+}
+
+/// The addresses of a host, on port 0.
+pub(crate) fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+    (host, 0).to_socket_addrs().map(Iterator::collect)
+}
+
+fn without_brackets(host: &str) -> &str {
+    let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    inner.unwrap_or(host)
+}
+
+/// Whether it is an IPv6 address with a scope.
+fn is_scoped(host: &str) -> bool {
+    host.split_once('%')
+        .is_some_and(|(addr, _)| addr.parse::<Ipv6Addr>().is_ok())
+}
+
+fn no_such_scope(host: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("no interface of that name: {host}"),
+    )
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Named::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Named::Host(host, port) => write!(f, "{host}:{port}"),
+            Named::Addrs(addrs) => {
+                for (n, addr) in addrs.iter().enumerate() {
+                    let comma = if n == 0 { "" } else { ", " };
+                    write!(f, "{comma}{addr}")?;
+                }
+                Ok(())
+            }
+            Named::Invalid(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<&str> for Target {
+    fn from(host_and_port: &str) -> Self {
+        Target::parse(host_and_port)
+    }
+}
+
+impl From<&&str> for Target {
+    fn from(host_and_port: &&str) -> Self {
+        Target::parse(host_and_port)
+    }
+}
+
+impl From<String> for Target {
+    fn from(host_and_port: String) -> Self {
+        Target::parse(&host_and_port)
+    }
+}
+
+impl From<&String> for Target {
+    fn from(host_and_port: &String) -> Self {
+        Target::parse(host_and_port)
+    }
+}
+
+impl From<(&str, u16)> for Target {
+    fn from((host, port): (&str, u16)) -> Self {
+        Target::of(host, port)
+    }
+}
+
+impl From<(String, u16)> for Target {
+    fn from((host, port): (String, u16)) -> Self {
+        Target::of(&host, port)
+    }
+}
+
+impl From<Vec<SocketAddr>> for Target {
+    fn from(addrs: Vec<SocketAddr>) -> Self {
+        Target(Named::Addrs(addrs))
+    }
+}
+
+impl From<&Vec<SocketAddr>> for Target {
+    fn from(addrs: &Vec<SocketAddr>) -> Self {
+        Target(Named::Addrs(addrs.clone()))
+    }
+}
+
+impl From<&[SocketAddr]> for Target {
+    fn from(addrs: &[SocketAddr]) -> Self {
+        Target(Named::Addrs(addrs.to_vec()))
+    }
+}
+
+impl<const N: usize> From<[SocketAddr; N]> for Target {
+    fn from(addrs: [SocketAddr; N]) -> Self {
+        Target(Named::Addrs(addrs.to_vec()))
+    }
+}
+
+/// What is one address.
+macro_rules! from {
+    ($($type:ty),*) => {
+        $(impl From<$type> for Target {
+            fn from(addr: $type) -> Self {
+                Target(Named::Addrs(vec![addr.into()]))
+            }
+        })*
+    };
+}
+
+from!(SocketAddr, SocketAddrV4, SocketAddrV6);
+from!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
+
+impl From<&SocketAddr> for Target {
+    fn from(addr: &SocketAddr) -> Self {
+        Target::from(*addr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addrs(text: &str) -> Vec<SocketAddr> {
+        Target::from(text).addrs().unwrap()
+    }
+
+    #[test]
+    fn addresses_need_no_look_up() {
+        for text in ["192.0.2.1:119", "[2001:db8::1]:119", "[fe80::1%2]:119"] {
+            assert!(Target::from(text).to_look_up().is_none());
+            assert_eq!(addrs(text)[0].to_string(), text);
+        }
+        let target = Target::from(("fe80::1%3", 119));
+        assert!(target.to_look_up().is_none());
+        assert_eq!(target.addrs().unwrap()[0].to_string(), "[fe80::1%3]:119");
+        assert_eq!(target.to_string(), "[fe80::1%3]:119");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_scope_of_an_address_may_be_the_name_of_an_interface() {
+        // The loopback interface is the first.
+        let expected = SocketAddrV6::new("fe80::1".parse().unwrap(), 119, 0, 1);
+        for target in [
+            Target::from("[fe80::1%lo]:119"),
+            Target::from(("fe80::1%lo", 119)),
+        ] {
+            assert!(target.to_look_up().is_none());
+            assert_eq!(target.addrs().unwrap(), [SocketAddr::V6(expected)]);
+        }
+        let error = Target::from("[fe80::1%nowhere]:119").addrs().unwrap_err();
+        assert!(error.to_string().contains("fe80::1%nowhere"), "{error}");
+    }
+
+    #[test]
+    fn names_have_a_host_and_a_port() {
+        let target = Target::from("news.example.org:119");
+        assert_eq!(target.to_look_up(), Some(("news.example.org", 119)));
+        let target = Target::from(("news.example.org", 119));
+        assert_eq!(target.to_look_up(), Some(("news.example.org", 119)));
+        for text in ["news.example.org", "host:port", "host:70000", ""] {
+            let target = Target::from(text);
+            assert!(target.to_look_up().is_none());
+            let error = target.addrs().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().ends_with(text), "{error}");
+        }
+    }
+}
