@@ -6,13 +6,18 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{address, crlf, text};
+use super::address::{mailbox, text};
+use super::crlf;
 use crate::server::Spool;
 use crate::server::article::Memory;
 use crate::server::date::rfc5322;
+use crate::server::head::Head;
 
 /// The name of the group.
 pub const GROUP: &str = "asynchat.git";
+
+/// Of the Message-IDs, and of authors without an address.
+const DOMAIN: &str = "git.asynchat.invalid";
 
 /// Before each commit a NUL and seven fields with a NUL after each; what
 /// `--stat` says follows. No field can hold a NUL.
@@ -102,16 +107,28 @@ impl<'a> Commit<'a> {
             ..
         } = self;
         let subject = message.lines().next().unwrap_or_default();
-        let head = format!(
-            "Path: git!not-for-mail\r\nFrom: {}\r\n\
-             Newsgroups: {GROUP}\r\nFollowup-To: {talk}\r\n\
-             Subject: {}\r\nDate: {}\r\nMessage-ID: <{hash}@git.asynchat.invalid>\r\n\
-             MIME-Version: 1.0\r\nContent-Type: text/plain; charset=UTF-8\r\n\
-             Content-Transfer-Encoding: 8bit\r\n",
-            address(self.name, self.email),
-            text(if subject.is_empty() { hash } else { subject }),
-            rfc5322(self.authored),
-        );
+        let mut head = Head::default();
+        for (name, value) in [
+            ("Path", "git!not-for-mail"),
+            ("From", &mailbox(self.name, self.email, DOMAIN)),
+            ("Newsgroups", GROUP),
+            ("Followup-To", talk),
+            (
+                "Subject",
+                &text(if subject.trim().is_empty() {
+                    hash
+                } else {
+                    subject
+                }),
+            ),
+            ("Date", &rfc5322(self.authored)),
+            ("Message-ID", &format!("<{hash}@{DOMAIN}>")),
+            ("MIME-Version", "1.0"),
+            ("Content-Type", "text/plain; charset=UTF-8"),
+            ("Content-Transfer-Encoding", "8bit"),
+        ] {
+            head.push(name, value);
+        }
         // The first commit has no parent, and a merge no stat of its own.
         let lines = [
             format!("commit {hash}"),
