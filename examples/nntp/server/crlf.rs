@@ -170,7 +170,7 @@ mod tests {
             assert_eq!(expected == text, is_clean(&text), "{text:?}");
             for size in 1..=text.len() {
                 let chunks: Vec<Bytes> = text.chunks(size).map(Bytes::copy_from_slice).collect();
-                let mut cleaned = Cleaned::new(IterProducer::new(chunks.into_iter()));
+                let mut cleaned = Cleaned::new(IterProducer::new(chunks));
                 let mut all = Vec::new();
                 while let More::Chunk(chunk) = cleaned.more(100).unwrap() {
                     assert!(!chunk.is_empty());

@@ -59,6 +59,9 @@ impl Head {
     /// The header that a client sent; the error says what is wrong with it.
     pub fn parse(text: &[u8]) -> Result<Head, &'static str> {
         super::crlf::Check::default().piece(text)?;
+        if !text.is_empty() && !text.ends_with(b"\r\n") {
+            return Err("the last line of the header has no end");
+        }
         let (mut head, mut seen) = (Head::default(), Seen::default());
         for field in fields(text) {
             let (name, body) = split(field).ok_or("a line of the header is no header field")?;
@@ -403,6 +406,8 @@ mod tests {
             b"A: b\r\n \r\n",
             b"A:\r\n b\r\n",
             b"To: a\r\ntO: b\r\n",
+            b"A: b",
+            b"A: b\r",
         ] {
             assert!(Head::parse(bad).is_err(), "{}", bad.escape_ascii());
         }
