@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Serves a mailbox with the `nntp` example, and lets the programs of the field fetch all of it.
 
-    nntp_feeds.py [--messages N] [--pullnews FILE] target/release/examples/nntp
+    nntp_feeds.py [--messages N] [--download] target/release/examples/nntp
 
 The mailbox is made here, many of its messages with what mail has and news must not have. Each has to
 come out well-formed (RFC 3977, RFC 5536), with OVER, HDR and HEAD in agreement. Then
@@ -10,8 +10,9 @@ come out well-formed (RFC 3977, RFC 5536), with OVER, HDR and HEAD in agreement.
   one in two small writes, and the second waits for the acknowledgement of the first;
 * leafnode's fetchnews fetches them, in a mount namespace of its own, as root only.
 
-What is not there is skipped, and said so. Debian has pullnews in the package inn2, which conflicts
-with leafnode; `apt-get download inn2` and `dpkg-deb -x` give it without installing it.
+Both are looked for among the installed programs. With `--download` they come from Debian's packages,
+which apt-get downloads and nothing installs (the two packages conflict, and both are services). What
+is not there is skipped, and said so.
 """
 
 import argparse
@@ -36,28 +37,49 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("--messages", type=int, default=1900)
-    parser.add_argument("--pullnews", default=shutil.which("pullnews", path=os.environ["PATH"] + ":/usr/lib/news/bin"))
+    parser.add_argument("--download", action="store_true")
     arguments = parser.parse_args()
-    nntp, pullnews, MESSAGES = arguments.program.resolve(), arguments.pullnews, arguments.messages
+    nntp, MESSAGES = arguments.program.resolve(), arguments.messages
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         scratch.chmod(0o755)
+        places = [os.environ["PATH"], "/usr/lib/news/bin", "/usr/sbin"]
+        if arguments.download:
+            places = [str(place) for place in download(scratch / "packages")]
+        pullnews = shutil.which("pullnews", path=":".join(places))
+        fetchnews = shutil.which("fetchnews", path=":".join(places))
         mbox = scratch / "mbox"
         mbox.write_bytes(b"".join(message(n) for n in range(MESSAGES)))
         with served(nntp, scratch, "--mbox", f"{GROUP}={mbox}") as port:
             articles = read_all(port)
             print(f"{len(articles)} messages are well-formed articles")
             if pullnews is None:
-                print("skipped: pullnews is not installed")
+                print("skipped: there is no pullnews")
             else:
                 with served(nntp, scratch, "--group", GROUP, "--max-spool", str(1 << 30)) as sink:
                     pulled(pullnews, port, sink, scratch, articles)
-            if shutil.which("fetchnews") is None:
-                print("skipped: fetchnews is not installed")
-            elif os.geteuid() != 0:
-                print("skipped: fetchnews needs root here")
+            if fetchnews is None:
+                print("skipped: there is no fetchnews")
+            elif os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
+                print("skipped: fetchnews needs root and a mount namespace here")
             else:
-                fetched(port, scratch, articles)
+                fetched(fetchnews, port, scratch, articles)
+
+
+def download(directory):
+    """Where the programs of the two packages are."""
+    directory.mkdir()
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        return []
+    # The user that apt-get downloads as may not write here; then root does.
+    command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "inn2", "leafnode"]
+    if subprocess.run(command, check=False, cwd=directory, timeout=DEADLINE).returncode != 0:
+        # A fresh machine has no lists of packages yet.
+        subprocess.run(["apt-get", "update", "-qq"], check=False, timeout=DEADLINE)
+        subprocess.run(command, check=False, cwd=directory, timeout=DEADLINE)
+    for package in directory.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "-x", package, directory], check=True, timeout=DEADLINE)
+    return [directory / "usr/lib/news/bin", directory / "usr/sbin"]
 
 
 # ---- the mailbox
@@ -254,39 +276,42 @@ def pulled(pullnews, port, sink, scratch, articles):
 
 # ---- leafnode's fetchnews
 
-# It has its paths built in: it gets directories of its own there.
+# Its paths are built in, so it gets /etc and /var/spool of its own. The first run makes the list of
+# groups; then one of them is marked as read by somebody.
 FETCH = """
 set -e
 mount --make-rprivate /
-mount --bind "$1/etc" /etc/news/leafnode
-mount --bind "$1/spool" /var/spool/news
-[ ! -d /var/lock/news ] || mount --bind "$1/lock" /var/lock/news
-fetchnews -vvv -n -w -f || true
+mount --bind "$1/etc" /etc
+mount --bind "$1/spool" /var/spool
+"$3" -vvv -n -w -f || true
 touch "/var/spool/news/interesting.groups/$2"
 chown -R news:news /var/spool/news
-exec fetchnews -vvv -n -w
+exec "$3" -vvv -n -w
 """
 
 
-def fetched(port, scratch, articles):
+def fetched(fetchnews, port, scratch, articles):
     home = scratch / "leafnode"
-    for name in ("etc", "spool", "lock"):
-        (home / name).mkdir(parents=True)
-    (home / "etc/config").write_text(
-        f"server = 127.0.0.1\nport = {port}\nexpire = 20000\nmaxage = 20000\nhostname = reader.asynchat-feeds.net\n"
-        "allow_8bit_headers = 1\n"
+    config, spool = home / "etc/news/leafnode", home / "spool/news"
+    config.mkdir(parents=True)
+    for name in ("passwd", "group", "hosts", "nsswitch.conf", "ld.so.cache"):
+        if os.path.exists(f"/etc/{name}"):
+            shutil.copy(f"/etc/{name}", home / "etc")
+    (config / "config").write_text(
+        f"server = 127.0.0.1\nport = {port}\nexpire = 20000\nmaxage = 20000\n"
+        "hostname = reader.asynchat-feeds.net\nallow_8bit_headers = 1\n"
     )
     for name in ("failed.postings", "interesting.groups", "leaf.node", "message.id", "out.going", "temp.files"):
-        (home / "spool" / name).mkdir()
+        (spool / name).mkdir(parents=True)
     for number in range(1000):
-        (home / f"spool/message.id/{number:03}").mkdir()
-    for path in (home, *home.rglob("*")):
+        (spool / f"message.id/{number:03}").mkdir()
+    for path in (spool, *spool.rglob("*"), config, config / "config"):
         shutil.chown(path, "news", "news")
-    command = ["unshare", "--mount", "sh", "-c", FETCH, "fetch", home, GROUP]
+    command = ["unshare", "--mount", "sh", "-c", FETCH, "fetch", home, GROUP, fetchnews]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=DEADLINE)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-4000:]
-    group = home / "spool" / GROUP.replace(".", "/")
+    group = spool / GROUP.replace(".", "/")
     came = {}
     for path in group.iterdir() if group.is_dir() else ():
         if path.name.isdigit():

@@ -143,6 +143,8 @@ impl<'a> Commit<'a> {
 
 #[cfg(test)]
 mod tests {
+    use asynchat::{More, Producer};
+
     use super::*;
 
     #[test]
@@ -156,5 +158,42 @@ mod tests {
         assert!(article.from.starts_with(b"=?utf-8?"));
         assert_eq!(article.date, b"Sun, 9 Sep 2001 01:46:40 +0000");
         assert_eq!((article.arrived, article.lines), (1_000_000_001, 8));
+    }
+
+    #[test]
+    fn names_and_messages_of_any_kind() {
+        let fields = [
+            "abc",
+            "",
+            "Doe, Jane \"J.\" <x>\r\nApproved: y",
+            "no address",
+            "99999999999999",
+            "1",
+            "subject\r\nApproved: mod@x\rtwo\n\n.\nthree\rfour\u{7}\n",
+            "",
+        ];
+        let commit = Commit::parse(&fields).unwrap();
+        let article = commit.text("talk").article(commit.committed);
+        assert_eq!(
+            article.from,
+            br#""Doe, Jane \"J.\" <x> Approved: y" <noaddress@git.asynchat.invalid>"#
+        );
+        assert_eq!(article.subject, b"subject");
+        assert_eq!(article.date, b"Fri, 31 Dec 9999 23:59:59 +0000");
+        let head = article.head("srv").unwrap();
+        assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
+        assert!(head.value("Approved").is_none());
+        let More::Chunk(body) = article.body().unwrap().more(1000).unwrap() else {
+            panic!("there is a body");
+        };
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(
+            body.contains("\r\nApproved: mod@x two\r\n\r\n.\r\nthree four\u{7}\r\n"),
+            "{body:?}"
+        );
+        assert_eq!(
+            article.bytes("srv"),
+            (head.as_bytes().len() + 2 + body.len()) as u64
+        );
     }
 }

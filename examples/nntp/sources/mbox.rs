@@ -26,7 +26,8 @@ const DOMAIN: &str = "mbox.asynchat.invalid";
 pub fn add(spool: &mut Spool, name: &str, path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     let created = file.metadata()?.modified().map_or(0, unix);
-    let description = format!("The mailbox {}", path.display());
+    // A path may have a line end in it, which LIST NEWSGROUPS must not have.
+    let description = format!("The mailbox {}", path.display()).replace(char::is_control, " ");
     let group = spool.add_group(name, &description, created, false);
 
     let mut file = BufReader::new(file);
@@ -359,6 +360,86 @@ mod tests {
         let served = first.head("srv").unwrap();
         assert_eq!(String::from_utf8_lossy(served.as_bytes()), head);
         assert_eq!((first.lines, first.arrived), (5, 820_631_134));
+    }
+
+    /// The articles that a mailbox is served as, each with head and body.
+    fn served(mailbox: &[u8]) -> Vec<(String, String)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(mailbox).unwrap();
+        let mut spool = Spool::default();
+        add(&mut spool, "mail", file.path()).unwrap();
+        let group = spool.group("mail").unwrap();
+        let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        (1..=group.high())
+            .map(|number| {
+                let article = group.article(number).unwrap();
+                let (head, body) = (article.head("srv").unwrap(), body(&article));
+                assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
+                let length = head.as_bytes().len() + 2 + body.len();
+                assert_eq!(article.bytes("srv"), length as u64);
+                assert_eq!(article.lines as usize, text(&body).matches("\r\n").count());
+                for name in [
+                    "Path",
+                    "From",
+                    "Subject",
+                    "Date",
+                    "Message-ID",
+                    "Newsgroups",
+                ] {
+                    assert!(
+                        head.value(name).is_some_and(|value| !value.is_empty()),
+                        "{name}"
+                    );
+                }
+                assert!(head.has_author() && head.date().is_some());
+                (text(head.as_bytes()), text(&body))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_mail_has_and_news_has_not() {
+        let mailbox = b"From x at noon\nFrom: nobody\nDate: Mon, 1 Jan 2001 10:00\nMessage-ID: <a..b@c>\n\
+            Subject: a\0b\rc\nsubject: two\nXref: x y:1\nNewsgroups: other.group\nControl: rmgroup mail\n\
+            X-Empty:\n\none\0\rtwo\r\r\n.\0\n\r\n\n\
+            From jane Mon Jan  1 10:00:00 2001\nDate: Mon, 1 Jan 2094 10:00:00 +0000\n\
+            Message-ID: <1@x> (a relay)\nPath: caf\xe9\nno field\nbody\n\n\
+            From x Mon Jan  1 10:00:00 2001\n>From y\nA: b\n\n\
+            From x Mon Jan  1 10:00:00 2001\n\n\
+            From x Mon Jan  1 10:00:00 2001\nbody";
+        let articles = served(mailbox);
+        let (head, body) = &articles[0];
+        for line in [
+            "From: x@mbox.asynchat.invalid",
+            "X-Original-From: nobody",
+            "X-Original-Date: Mon, 1 Jan 2001 10:00",
+            "X-Original-Message-ID: <a..b@c>",
+            "Subject: ab c",
+            "X-Original-subject: two",
+            "Newsgroups: mail",
+            "X-Original-Newsgroups: other.group",
+            "X-Original-Control: rmgroup mail",
+            "Xref: srv mail:1",
+        ] {
+            assert!(head.lines().any(|found| found == line), "{line} in {head}");
+        }
+        assert!(!head.contains("X-Empty") && !head.contains("y:1"), "{head}");
+        assert_eq!(body, "one two\r\n.\r\n\r\n");
+
+        let (head, body) = &articles[1];
+        assert!(
+            head.starts_with("Path: mbox!not-for-mail\r\nFrom: jane@mbox.asynchat.invalid\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.contains("\r\nDate: Mon, 1 Jan 2001 10:00:00 +0000\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("\r\nMessage-ID: <1@x>\r\n"), "{head}");
+        assert_eq!(body, "no field\r\nbody\r\n");
+        let bodies: Vec<&str> = articles[2..].iter().map(|(_, body)| &**body).collect();
+        assert_eq!(bodies, ["", "", "body\r\n"]);
+        assert!(articles[2].0.contains("\r\nA: b\r\n"));
     }
 
     #[test]
