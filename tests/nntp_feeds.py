@@ -220,7 +220,7 @@ def read_all(port):
                 assert by_hdr == b"%s %s\r\n" % (number, served), (by_hdr, served)
             assert found["xref"] == [b"news.asynchat.invalid %s:%s" % (GROUP.encode(), number)], found["xref"]
             assert GROUP.encode() in found["newsgroups"][0].split(b","), found["newsgroups"]
-            for absent in ("control", "supersedes"):
+            for absent in ("control", "supersedes", "bytes", "lines"):
                 assert absent not in found, head
             for name in MANDATORY:
                 assert len(found[name.lower()]) == 1 and found[name.lower()][0], (name, head)

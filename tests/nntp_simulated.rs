@@ -419,12 +419,7 @@ fn a_post_with_bare_cr_bare_lf_or_nul_is_refused() -> Result {
 
 #[test]
 fn it_makes_no_difference_how_a_bad_post_is_cut() -> Result {
-    for (stray, name) in [
-        ("a\nb", "LF"),
-        ("a\rb", "CR"),
-        ("\r", "CR"),
-        ("a\0b", "NUL"),
-    ] {
+    for (stray, name) in [("a\nb", "LF"), ("\r", "CR")] {
         let text = format!("POST\r\nA: b\r\n\r\n{stray}\r\n.\r\nDATE\r\n");
         sim::every_segmentation(text.as_bytes(), |pieces| {
             let news = News::new(1)?;
@@ -513,7 +508,7 @@ fn a_head_against_rfc_5536_is_refused() -> Result {
 
 /// RFC 5537, section 3.5: these are the injecting agent's. What a peer relays stays.
 #[test]
-fn a_poster_can_not_trace_himself() -> Result {
+fn a_posters_trace_fields_are_dropped() -> Result {
     let news = News::new(1)?;
     let client = news.client()?;
     let trace = "Injection-Info: bank.example; posting-host=\"ceo\"\r\n\tx\r\nNNTP-Posting-Host: ceo\r\n\

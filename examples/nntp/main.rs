@@ -244,7 +244,9 @@ fn newsgroup(text: &str) -> Result<String, String> {
 /// What can stand in Path, Xref and the right side of a Message-ID alike
 /// (RFC 5536, sections 3.1.3, 3.1.5 and 3.2.14).
 fn server_name(text: &str) -> Result<String, String> {
-    if !is_newsgroup(text) || text.len() > 100 {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_label = |label: &str| !label.is_empty() && label.chars().all(is_valid);
+    if text.len() > 100 || !text.split('.').all(is_label) {
         return Err(format!(
             "{text:?} is no name of letters, digits, dots and hyphens"
         ));

@@ -162,3 +162,22 @@ impl Text for Memory {
         (self.head.as_bytes().len() + self.body.len()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_article_in_many_groups_has_a_folded_xref() {
+        let head = Head::parse(b"Message-ID: <1@x>\r\n").unwrap();
+        let article = Memory::new(head, "text\r\n").article(0);
+        for number in 1..=100 {
+            article.locate(&format!("a.group.with.number.{number}"), number);
+            let head = article.head("srv").unwrap();
+            assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
+            assert_eq!(head.value("Xref").unwrap(), article.xref("srv").as_bytes());
+            let length = head.as_bytes().len() + "\r\ntext\r\n".len();
+            assert_eq!(article.bytes("srv"), length as u64);
+        }
+    }
+}

@@ -139,8 +139,9 @@ impl Amended {
     fn new(head: &Head, message: &Message, group: &str, arrived: i64) -> Amended {
         let mut amended = Amended {
             added: Head::default(),
-            // A mail must not be a control message where the article is fed on.
-            renamed: vec!["Control", "Also-Control", "Supersedes"],
+            // A mail must not be a control message where the article is fed on,
+            // and OVER has counts of its own.
+            renamed: vec!["Control", "Also-Control", "Supersedes", "Bytes", "Lines"],
         };
         let value = |name| head.value(name).unwrap_or_default();
         let text = |name| String::from_utf8_lossy(&value(name)).into_owned();
