@@ -23,9 +23,9 @@ pub enum Origin<'a> {
     Peer { offered: &'a str },
 }
 
-/// Fields that are each server's own (RFC 5536, section 3.2.14; here Path grows),
-/// and after them those of the server that an article is posted to, new and old
-/// (RFC 5537, section 3.5): a poster could lay a false trail with them.
+/// Fields that each server sets itself (RFC 5536, sections 3.1.5 and 3.2.14);
+/// then those that only the server sets that an article is posted to (RFC 5537,
+/// section 3.5), with the older ones that Injection-Info replaced.
 const OWN: [&str; 7] = [
     "Path",
     "Xref",

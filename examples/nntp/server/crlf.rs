@@ -51,8 +51,8 @@ fn clean_from(text: &mut [u8], mut from: usize) {
     }
 }
 
-/// The first stray octet at or after `from`. A CR at the end of the text is
-/// none yet.
+/// The first stray octet at or after `from`. A CR at the end of the text is not
+/// one: an LF may follow.
 fn stray(text: &[u8], from: usize) -> Option<usize> {
     memchr::memchr3_iter(b'\r', b'\n', 0, &text[from..])
         .map(|at| from + at)
@@ -66,7 +66,7 @@ fn stray(text: &[u8], from: usize) -> Option<usize> {
 /// A producer's text, cleaned. It copies nothing where there is nothing to clean.
 pub struct Cleaned<P> {
     producer: P,
-    /// The last chunk ended with a CR, which waits for what follows it.
+    /// The last chunk ended with a CR, which is sent with the next chunk.
     after_cr: bool,
 }
 
@@ -87,7 +87,7 @@ impl<P: Producer> Cleaned<P> {
         if self.after_cr {
             chunk.truncate(chunk.len() - 1);
         }
-        // What is before the CR kept back is followed by a CR.
+        // Two CRs at the end: the first one is stray.
         let doubled = self.after_cr && chunk.ends_with(b"\r");
         if !after_cr && !doubled && stray(&chunk, 0).is_none() {
             return chunk;

@@ -1,16 +1,16 @@
 //! The header of an article (RFC 5536, sections 2.2 and 3).
 //!
-//! A [`Head`] is well-formed however it was made: [`Head::parse`] refuses what
-//! is not, as a client has to be told; [`Head::repair`] makes the best of it,
-//! for a mailbox holds what it holds; [`Head::push`] takes any value.
-//! mail-parser reads the dates and the addresses in it.
+//! A [`Head`] is always well-formed. [`Head::parse`] refuses a text that is not,
+//! and says why: for clients. [`Head::repair`] corrects it: for mailboxes.
+//! [`Head::push`] takes any value and cleans it. mail-parser reads the dates and
+//! the addresses.
 
 use mail_parser::{DateTime, Message, MessageParser};
 
 /// Octets of the longest line, without its CRLF (RFC 5536, section 2.2).
 const MAX_LINE: usize = 998;
 
-/// What a field that cannot stay under its name is renamed to.
+/// Put before the name of a field that is a duplicate or has a bad value.
 const ORIGINAL: &[u8] = b"X-Original-";
 
 /// Fields that a header has once at most: RFC 5536, section 3; RFC 5322,
@@ -83,8 +83,8 @@ impl Head {
         Ok(head)
     }
 
-    /// The header that a text of any kind can be: what is no field is dropped,
-    /// and a second one of a unique field is renamed.
+    /// The header in a text of any kind. Lines that are no fields are dropped,
+    /// and duplicates of unique fields are renamed.
     pub fn repair(text: &[u8]) -> Head {
         let mut text = text.to_vec();
         super::crlf::clean(&mut text);
@@ -194,7 +194,7 @@ impl Head {
             if written == 0 {
                 self.0.extend_from_slice(b"\r\n");
             }
-            // What comes up into a blank first line needs no gap of its own.
+            // A line that replaces a blank first line loses its leading space.
             let moved_up = index > 0 && written > 0;
             let gap = if moved_up { gap(line) } else { 0 };
             self.append_line(&line[gap..], written);
@@ -208,7 +208,7 @@ impl Head {
     fn append_line(&mut self, mut line: &[u8], mut written: usize) {
         while written + line.len() > MAX_LINE {
             let room = MAX_LINE - written;
-            // A part that is folded off must not be blank: a long gap goes.
+            // Leading space is dropped, so that no folded line is blank.
             let gap = gap(line);
             let wanted = usize::from(written == 0);
             if gap > wanted {
@@ -225,7 +225,7 @@ impl Head {
             self.0.extend_from_slice(b"\r\n");
             line = rest;
             written = 0;
-            // A word of a thousand octets has to be cut.
+            // A word that is longer than a line is cut.
             if at.is_none() {
                 self.0.push(b' ');
                 written = 1;

@@ -102,7 +102,8 @@ impl Split {
                 split.before += length;
                 continue;
             }
-            // Some have no empty line: what is no field is of the body.
+            // Without an empty line, the first line that is no field begins
+            // the body.
             if std::mem::take(&mut in_head) && &*line == b"\r\n" {
                 split.before += length;
                 continue;
@@ -118,8 +119,8 @@ impl Split {
         split
     }
 
-    /// Whether a line that is no field is still of the head: the continuation
-    /// of one, or a separator that was quoted, which may be first.
+    /// True for a line of the head that is no field: a continuation line, or a
+    /// quoted separator before the first field.
     fn continues(&self, line: &[u8]) -> bool {
         match self.head.is_empty() {
             true => line.starts_with(b"From ") || line.starts_with(b">From "),
@@ -139,8 +140,8 @@ impl Amended {
     fn new(head: &Head, message: &Message, group: &str, arrived: i64) -> Amended {
         let mut amended = Amended {
             added: Head::default(),
-            // A mail must not be a control message where the article is fed on,
-            // and OVER has counts of its own.
+            // A mail must not act as a control message on a server that the
+            // article is fed to. OVER has its own counts.
             renamed: vec!["Control", "Also-Control", "Supersedes", "Bytes", "Lines"],
         };
         let value = |name| head.value(name).unwrap_or_default();
@@ -270,8 +271,8 @@ fn as_sent(line: &[u8]) -> Vec<u8> {
     while let Some(shorter) = end.strip_suffix(b"\r") {
         end = shorter;
     }
-    let kept = end.iter().filter(|&&octet| octet != 0);
-    let mut line: Vec<u8> = kept
+    let octets = end.iter().filter(|&&octet| octet != 0);
+    let mut line: Vec<u8> = octets
         .map(|&octet| if octet == b'\r' { b' ' } else { octet })
         .collect();
     line.extend_from_slice(b"\r\n");
