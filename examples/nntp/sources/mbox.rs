@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use asynchat::{Producer, ReadProducer};
 use mail_parser::mailbox::mbox::{Message, MessageIterator};
+use tracing::warn;
 
 use super::address::mailbox;
 use crate::server::Spool;
@@ -46,13 +47,23 @@ pub fn add(spool: &mut Spool, name: &str, path: &Path) -> io::Result<()> {
         position: Rc::clone(&position),
     };
     let path: Arc<Path> = path.into();
+    let mut duplicates = 0;
     for message in MessageIterator::new(Cursor::new(separator).chain(file)) {
         let article = article(&path, start, name, &message?, created);
         let known = spool.article(&article.message_id);
-        if !known.is_some_and(|known| known.is_in(name)) {
+        if known.is_some_and(|known| known.is_in(name)) {
+            duplicates += 1;
+        } else {
             spool.append(&group, article);
         }
         start = position.get();
+    }
+    if duplicates > 0 {
+        warn!(
+            duplicates,
+            "{}: messages with the Message-ID of another are left out",
+            path.display()
+        );
     }
     Ok(())
 }
