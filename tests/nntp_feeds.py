@@ -55,15 +55,22 @@ def main():
             print(f"{len(articles)} messages are well-formed articles")
             if pullnews is None:
                 print("skipped: there is no pullnews")
+            elif not works("perl", "-MNet::NNTP", "-e1"):
+                print("skipped: pullnews needs Perl with Net::NNTP")
             else:
                 with served(nntp, scratch, "--group", GROUP, "--max-spool", str(1 << 30)) as sink:
                     pulled(pullnews, port, sink, scratch, articles)
             if fetchnews is None:
                 print("skipped: there is no fetchnews")
-            elif os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
+            elif os.geteuid() != 0 or not works("unshare", "--mount", "true"):
                 print("skipped: fetchnews needs root and a mount namespace here")
             else:
                 fetched(fetchnews, port, scratch, articles)
+
+
+def works(*command):
+    found = shutil.which(command[0]) is not None
+    return found and subprocess.run(command, check=False, capture_output=True, timeout=DEADLINE).returncode == 0
 
 
 def download(directory):
