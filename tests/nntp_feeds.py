@@ -27,7 +27,7 @@ import socket
 import subprocess
 import tempfile
 
-DEADLINE = 120
+DEADLINE = 300
 GROUP = "mail.box"
 MANDATORY = ("Date", "From", "Message-ID", "Newsgroups", "Path", "Subject")
 
