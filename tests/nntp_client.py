@@ -407,6 +407,36 @@ def posting(c):
     check("a refused post takes no number", c.group(TEST)[2], high + 3)
 
 
+def forgery(c):
+    """What would be another article, reply or field to a client that ends lines elsewhere."""
+    forged = b"second\n.\n220 3 <forged@client.invalid>\nFrom: Mallory <m@client.invalid>\n\nboo\r\n"
+    peer = {"Date": "Sat, 21 Nov 2026 10:00:00 +0000", "Path": "there!not-for-mail"}
+    for body, fields in (
+        (forged, {}), (b"a\rb\r\n", {}), (b"a\0b\r\n", {}), (b"a\r\r\n", {}), (b"\n.\n\r\n", {}),
+        (b"text\r\n", {"Subject": "hi\nApproved: mod@x"}), (b"text\r\n", {"Subject": "hi\rApproved: mod@x"}),
+        (b"text\r\n", {"Subject": "hi\0"}), (b"text\r\n", {"X": "y\r\nSubject: two"}),
+        (b"text\r\n", {"X": "y\r\nfrom: a@b.invalid"}), (b"text\r\n", {"X": "y\r\nPath: a\r\nPath: b"}),
+        (b"text\r\n", {"X": "y\r\nReferences: <a@b>\r\nReferences: <c@d>"}), (b"text\r\n", {"X": "y" * 996}),
+        (b"text\r\n", {"X": "y\r\n \t"}), (b"text\r\n", {"Newsgroups": f"{TEST},,{TALK}"}),
+    ):  # fmt: skip
+        text, message_id = article(body, **peer | fields)
+        c.post(text, wanted=441)
+        c.post(text, f"IHAVE {message_id}", 335, 437)
+        c.ask(f"STAT {message_id}", 430)
+    for bad in ("<a>", "<a..b@c>", "<a@b@c>", "<a@b.>"):
+        c.post(article(Message_ID=bad)[0], wanted=441)
+        c.ask(f"IHAVE {bad}", 435)
+    text, message_id = article(X="y\r\nInjection-Info: bank.invalid\r\n\tx\r\nNNTP-Posting-Host: bank.invalid\r\nXref: a b:1")
+    c.post(text)
+    head = c.block(f"HEAD {message_id}", 221)
+    true("a poster's traces are dropped", b"bank.invalid" not in b"".join(head) and b"\tx" not in head, head)
+    xref = [line for line in head if line.startswith(b"Xref:")]
+    row = c.block(f"OVER {message_id}", 224)[0].split(b"\t")
+    check("OVER and HEAD agree on Xref", xref, [row[8]])
+    check("HDR and HEAD agree on Xref", c.block(f"HDR Xref {message_id}", 225), [b"0 " + xref[0][6:]])
+    c.post(article(Path="x!.POSTED.bank.invalid!y")[0], wanted=441)
+
+
 def slow_posting(c):
     """An article in small pieces, while another client is served."""
     text, message_id = article(b"0123456789abcde.\r\n.\r\n" * 2000)
@@ -566,7 +596,7 @@ def main():
         login()
     for part in (
         session, syntax, long_lines, bad_commands, groups, articles, overview, lists, posting,
-        slow_posting, ihave, pipelining, quitting,
+        forgery, slow_posting, ihave, pipelining, quitting,
     ):  # fmt: skip
         with Client(AUTH) as client:
             part(client)

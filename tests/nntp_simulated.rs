@@ -397,3 +397,206 @@ fn a_full_spool_is_told_before_the_article_is_sent() -> Result {
     assert!(answer.contains("Subject: Generated article 3"), "{answer}");
     Ok(())
 }
+
+/// A head that is good enough, and then whatever `more` says.
+fn article(id: &str, more: &str) -> String {
+    format!(
+        "From: Eve <eve@example.org>\r\nNewsgroups: misc.test\r\nSubject: hi\r\n\
+         Message-ID: {id}\r\nDate: Sat, 21 Nov 2026 10:00:00 +0000\r\nPath: x!not-for-mail\r\n{more}"
+    )
+}
+
+/// RFC 3977, section 3.1.1: CR and LF only as CRLF, and no NUL. A client that reads lines would take
+/// what follows a bare LF for the next line: of the head, of the reply, of the list.
+#[test]
+fn a_post_with_bare_cr_bare_lf_or_nul_is_refused() -> Result {
+    let news = News::new(1)?;
+    let client = news.client()?;
+    let forged = "second\n.\n220 3 <forged@x>\nFrom: Mallory <mallory@example.org>\n\nboo";
+    let mut serial = 0;
+    for stray in ["\n", "\r", "\0", "\r\r\n", "\n\r", forged] {
+        for whole in [
+            format!("\r\nbody {stray}text\r\n"),
+            format!("X-Last: {stray}text\r\n\r\nbody\r\n"),
+            format!("X-Last: x\r\n\r\nbody{stray}\r\n"),
+            format!("X-Last: x{stray}Approved: mod@x\r\n\r\nbody\r\n"),
+        ] {
+            serial += 1;
+            let id = format!("<{serial}@example.org>");
+            let text = article(&id, &whole);
+            let answer = news.answer(&client, format!("POST\r\n{text}.\r\n"))?;
+            assert!(answer.contains("\r\n441 "), "{whole:?}: {answer}");
+            let answer = news.answer(&client, format!("IHAVE {id}\r\n{text}.\r\n"))?;
+            assert!(answer.contains("\r\n437 "), "{whole:?}: {answer}");
+            // It stays in step, and nothing came in.
+            let answer = news.answer(&client, format!("STAT {id}\r\n"))?;
+            assert!(answer.starts_with("430 "), "{whole:?}: {answer}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn it_makes_no_difference_how_a_bad_post_is_cut() -> Result {
+    for (stray, name) in [("a\nb", "LF"), ("\r", "CR")] {
+        let text = format!("POST\r\nA: b\r\n\r\n{stray}\r\n.\r\nDATE\r\n");
+        sim::every_segmentation(text.as_bytes(), |pieces| {
+            let news = News::new(1)?;
+            let client = news.client()?;
+            let mut answers = String::new();
+            for piece in pieces {
+                answers += &news.answer(&client, piece)?;
+            }
+            let lines: Vec<_> = answers.lines().collect();
+            assert!(
+                lines[1].starts_with("441 ") && lines[1].ends_with(name),
+                "{lines:?}"
+            );
+            assert!(lines[2].starts_with("111 "), "{lines:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// RFC 5536, sections 2.2, 3.1.3 and 3.1.4, and the fields that may be there once only.
+#[test]
+fn a_head_against_rfc_5536_is_refused() -> Result {
+    let news = News::new(1)?;
+    let client = news.client()?;
+    let long = format!("X-Long: {}\r\n", "x".repeat(991));
+    let mut bad: Vec<String> = [
+        "From: other@example.org\r\n",
+        "subject: other\r\n",
+        "DATE: Sat, 21 Nov 2026 10:00:01 +0000\r\n",
+        "Message-Id: <other@example.org>\r\n",
+        "Newsgroups: misc.test\r\n",
+        "Path: y!not-for-mail\r\n",
+        "References: <a@b>\r\nReferences: <c@d>\r\n",
+        "Followup-To: poster\r\nFollowup-To: poster\r\n",
+        "Reply-To: a@b.example\r\nReply-to: c@d.example\r\n",
+        "Organization: a\r\nOrganization: b\r\n",
+        "Content-Type: text/plain\r\nContent-Type: text/html\r\n",
+        "X-Blank: a\r\n \t\r\n",
+        "X-Blank:\r\n a\r\n",
+        "no field\r\n",
+        &long,
+    ]
+    .map(|more| article("<bad@example.org>", more))
+    .into();
+    let good = article("<bad@example.org>", "");
+    let overlong = format!("<{}@example.org>", "a".repeat(240));
+    for id in [
+        "<a>",
+        "<a@>",
+        "<@b>",
+        "<a..b@c>",
+        "<a@b.>",
+        "<a@b@c>",
+        "<a@b>c>",
+        "<a b@c>",
+        "<a@[b]c>",
+        "a@b",
+        "<a@b> x",
+        "<\u{e9}@b>",
+        "<\"a\"@b>",
+        &overlong,
+    ] {
+        bad.push(good.replace("<bad@example.org>", id));
+    }
+    for groups in [
+        "misc.test,",
+        ",misc.test",
+        "misc..test,misc.test",
+        "misc.test misc.test",
+        "misc.test,a b",
+    ] {
+        bad.push(good.replace("misc.test", groups));
+    }
+    bad.push(good.replace("x!not", "x!.POSTED!not"));
+    for text in bad {
+        let answer = news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+        assert!(answer.contains("\r\n441 "), "{text}: {answer}");
+    }
+    let more = format!("{}X-Folded: a\r\n\tb\r\n", &long.replacen('x', "", 1));
+    let text = article("<a!#$%&'*+-/=?^_`{|}~.b@[192.0.2.1]>", &more);
+    let answer = news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+    assert!(answer.ends_with("\r\n240 article received\r\n"), "{answer}");
+    Ok(())
+}
+
+/// RFC 5537, section 3.5: these are the injecting agent's. What a peer relays stays.
+#[test]
+fn a_posters_trace_fields_are_dropped() -> Result {
+    let news = News::new(1)?;
+    let client = news.client()?;
+    let trace = "Injection-Info: bank.example; posting-host=\"ceo\"\r\n\tx\r\nNNTP-Posting-Host: ceo\r\n\
+         NNTP-Posting-Date: never\r\nX-Trace: t\r\nX-Complaints-To: c\r\nXref: bank.example misc.test:7\r\n";
+    let text = article("<1@x>", trace);
+    let answer = news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+    assert!(answer.ends_with("\r\n240 article received\r\n"), "{answer}");
+    let head = news.answer(&client, "HEAD <1@x>\r\n")?;
+    for absent in ["bank.example", "ceo", "never", "X-Trace", "X-Complaints-To"] {
+        assert!(!head.contains(absent), "{head}");
+    }
+    let text = article("<2@x>", trace);
+    let answer = news.answer(&client, format!("IHAVE <2@x>\r\n{text}\r\nbody\r\n.\r\n"))?;
+    assert!(answer.ends_with("\r\n235 article received\r\n"), "{answer}");
+    let head = news.answer(&client, "HEAD <2@x>\r\n")?;
+    assert!(
+        head.contains("posting-host=\"ceo\"") && head.contains("X-Trace: t"),
+        "{head}"
+    );
+    assert!(!head.contains("misc.test:7"), "{head}");
+    Ok(())
+}
+
+#[test]
+fn over_hdr_and_head_agree() -> Result {
+    let news = News::new(1)?;
+    let client = news.client()?;
+    let text = article(
+        "<1@x>",
+        "References: <a@b>\r\n <c@d>\r\nXref: x y:1\r\nXref-Not: z\r\n",
+    );
+    news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+    news.answer(&client, "GROUP misc.test\r\n")?;
+    for number in [3, ARTICLES + 1] {
+        let article = news.answer(&client, format!("ARTICLE {number}\r\n"))?;
+        let article = article.split_once("\r\n").map_or("", |(_, rest)| rest);
+        let article = article.strip_suffix(".\r\n").unwrap_or_default();
+        let head = article.split_once("\r\n\r\n").map_or("", |(head, _)| head);
+        let unfolded = head.replace("\r\n ", " ");
+        let over = news.answer(&client, format!("OVER {number}\r\n"))?;
+        let row: Vec<&str> = over
+            .lines()
+            .nth(1)
+            .unwrap_or_default()
+            .split('\t')
+            .collect();
+        assert_eq!(row[6], article.len().to_string(), "octets");
+        let fields = [
+            ("Subject", row[1]),
+            ("From", row[2]),
+            ("Date", row[3]),
+            ("Message-ID", row[4]),
+            ("References", row[5]),
+            ("Xref", row[8].strip_prefix("Xref: ").unwrap_or_default()),
+        ];
+        for (name, value) in fields {
+            let prefix = format!("{name}: ");
+            let mut lines = unfolded
+                .lines()
+                .filter_map(|line| line.strip_prefix(&prefix));
+            assert_eq!(lines.next().unwrap_or_default(), value, "{name} in {head}");
+            assert_eq!(lines.next(), None, "{name} in {head}");
+            let hdr = news.answer(&client, format!("HDR {name} {number}\r\n"))?;
+            assert_eq!(hdr.lines().nth(1), Some(&*format!("{number} {value}")));
+        }
+        assert!(
+            fields[5].1.ends_with(&format!(" misc.test:{number}")),
+            "{over}"
+        );
+    }
+    Ok(())
+}

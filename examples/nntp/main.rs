@@ -46,6 +46,7 @@ use std::path::{Path, PathBuf};
 use asynchat::{Error, EventLoop, Result};
 use bounds::Bounds;
 use clap::Parser;
+use server::head::is_newsgroup;
 use server::passwords::Passwords;
 use server::store::Store;
 use server::{Options, Spool, date};
@@ -92,7 +93,7 @@ struct Arguments {
     passwords: Option<PathBuf>,
 
     /// The name of this server in Path, Xref and the Message-IDs it makes.
-    #[arg(long, value_name = "NAME", default_value = "news.asynchat.invalid")]
+    #[arg(long, value_name = "NAME", default_value = "news.asynchat.invalid", value_parser = server_name)]
     name: String,
 
     /// Serve so many generated articles as misc.test, for measurements.
@@ -232,15 +233,23 @@ fn mailbox(text: &str) -> Result<(String, PathBuf), String> {
     Ok((newsgroup(group)?, file.into()))
 }
 
-/// A newsgroup name that needs no quoting in a wildmat or a list: RFC 3977,
-/// section 4.1, and RFC 5536, section 3.1.4.
+/// The name of a group: RFC 5536, section 3.1.4.
 fn newsgroup(text: &str) -> Result<String, String> {
-    let part = |part: &str| {
-        let valid = |c: char| c.is_ascii_alphanumeric() || "+-_".contains(c);
-        !part.is_empty() && part.chars().all(valid)
-    };
-    if !text.split('.').all(part) {
+    if !is_newsgroup(text) {
         return Err(format!("{text:?} is no newsgroup name"));
+    }
+    Ok(text.to_owned())
+}
+
+/// What can stand in Path, Xref and the right side of a Message-ID alike
+/// (RFC 5536, sections 3.1.3, 3.1.5 and 3.2.14).
+fn server_name(text: &str) -> Result<String, String> {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_label = |label: &str| !label.is_empty() && label.chars().all(is_valid);
+    if text.len() > 100 || !text.split('.').all(is_label) {
+        return Err(format!(
+            "{text:?} is no name of letters, digits, dots and hyphens"
+        ));
     }
     Ok(text.to_owned())
 }

@@ -4,13 +4,13 @@
 use std::rc::Rc;
 
 use super::date;
-use super::head::{Head, is_message_id, is_well_formed};
+use super::head::{Head, is_article_id, is_newsgroup};
 use super::spool::{Group, Spool};
 
 /// An article that may be filed.
 pub struct Admitted {
     pub message_id: String,
-    pub head: Vec<u8>,
+    pub head: Head,
     pub groups: Vec<Rc<Group>>,
 }
 
@@ -23,60 +23,75 @@ pub enum Origin<'a> {
     Peer { offered: &'a str },
 }
 
+/// Fields that each server sets itself (RFC 5536, sections 3.1.5 and 3.2.14);
+/// then those that only the server sets that an article is posted to (RFC 5537,
+/// section 3.5), with the older ones that Injection-Info replaced.
+const OWN: [&str; 7] = [
+    "Path",
+    "Xref",
+    "Injection-Info",
+    "NNTP-Posting-Date",
+    "NNTP-Posting-Host",
+    "X-Complaints-To",
+    "X-Trace",
+];
+
 /// Checks the head of an article and completes it; the error says what is wrong.
 pub fn admit(
-    head: &[u8],
+    head: &Head,
     origin: Origin<'_>,
     spool: &Spool,
     server: &str,
 ) -> Result<Admitted, &'static str> {
-    if !is_well_formed(head) {
-        return Err("a line of the header is no header field");
-    }
-    let fields = Head::parse(head);
-    let mut added = Vec::new();
-
-    if !fields.has_author() {
+    let is_post = matches!(origin, Origin::Reader { .. });
+    let mut added = Head::default();
+    if !head.has_author() {
         return Err("From is missing or has no address");
     }
-    if fields.value("Subject").is_none_or(|text| text.is_empty()) {
+    if head.value("Subject").is_none_or(|text| text.is_empty()) {
         return Err("Subject is missing");
     }
-    let groups = groups(&fields, spool)?;
-    if fields.value("Date").is_none() {
+    let groups = groups(head, spool)?;
+    if head.value("Date").is_none() {
         match origin {
             Origin::Reader { .. } => {
-                added.push(format!("Date: {}\r\n", date::rfc5322(date::now())));
+                added.push("Date", date::rfc5322(date::now()));
             }
             Origin::Peer { .. } => return Err("Date is missing"),
         }
-    } else if fields.date().is_none() {
+    } else if head.date().is_none() {
         return Err("Date is no date");
     }
-    let message_id = match (fields.value("Message-ID"), origin) {
+    let message_id = match (head.value("Message-ID"), origin) {
         (None, Origin::Reader { fresh_id }) => {
-            added.push(format!("Message-ID: {fresh_id}\r\n"));
+            added.push("Message-ID", &fresh_id);
             fresh_id
         }
-        (Some(id), Origin::Reader { .. }) if is_message_id(&id) => text(id)?,
+        (Some(id), Origin::Reader { .. }) => text(id)?,
         (Some(id), Origin::Peer { offered }) if id == offered.as_bytes() => text(id)?,
-        (_, Origin::Reader { .. }) => return Err("Message-ID is no message-id"),
         (_, Origin::Peer { .. }) => return Err("Message-ID is not the one offered"),
     };
+    if !is_article_id(message_id.as_bytes()) {
+        return Err("Message-ID is no message-id");
+    }
     if spool.article(&message_id).is_some() || spool.expects(&message_id) {
         return Err("an article with that Message-ID is here already");
     }
-    let path = match fields.value("Path") {
+    let path = match head.value("Path") {
+        // RFC 5537, section 3.5: only the server that it is posted to says so.
+        Some(path) if is_post && memchr::memmem::find(&path, b".POSTED").is_some() => {
+            return Err("Path says that it was posted elsewhere");
+        }
         Some(path) => [server.as_bytes(), b"!", &path].concat(),
         None => format!("{server}!.POSTED!not-for-mail").into_bytes(),
     };
-    let mut complete = [b"Path: ", &path[..], b"\r\n"].concat();
-    complete.extend_from_slice(added.concat().as_bytes());
-    // Xref is each server's own (RFC 5536, section 3.2.14), and OVER tells ours.
-    copy_without(head, &["Path", "Xref"], &mut complete);
+    let mut complete = Head::default();
+    complete.push("Path", path);
+    let own = if is_post { &OWN[..] } else { &OWN[..2] };
+    let head = complete.followed_by(&added).followed_by(&head.without(own));
     Ok(Admitted {
         message_id,
-        head: complete,
+        head,
         groups,
     })
 }
@@ -86,11 +101,14 @@ fn text(id: Vec<u8>) -> Result<String, &'static str> {
 }
 
 /// The groups of Newsgroups that are here; the others are other servers'.
-fn groups(fields: &Head<'_>, spool: &Spool) -> Result<Vec<Rc<Group>>, &'static str> {
-    let names = fields.value("Newsgroups").unwrap_or_default();
+fn groups(head: &Head, spool: &Spool) -> Result<Vec<Rc<Group>>, &'static str> {
+    let names = head.value("Newsgroups").unwrap_or_default();
     let names = String::from_utf8(names).map_err(|_| "Newsgroups is not UTF-8")?;
     if names.trim().is_empty() {
         return Err("Newsgroups is missing");
+    }
+    if !names.split(',').all(|name| is_newsgroup(name.trim())) {
+        return Err("Newsgroups is no list of newsgroups");
     }
     let mut known: Vec<Rc<Group>> = names
         .split(',')
@@ -108,21 +126,6 @@ fn groups(fields: &Head<'_>, spool: &Spool) -> Result<Vec<Rc<Group>>, &'static s
     Ok(known)
 }
 
-/// Appends the fields of a head, continuation lines and all, but for some.
-fn copy_without(head: &[u8], unwanted: &[&str], copy: &mut Vec<u8>) {
-    let mut wanted = true;
-    for line in head.split_inclusive(|&b| b == b'\n') {
-        if !line.starts_with(b" ") && !line.starts_with(b"\t") {
-            let name = line.split(|&b| b == b':').next().unwrap_or_default();
-            let is_it = |unwanted: &&str| unwanted.as_bytes().eq_ignore_ascii_case(name);
-            wanted = !unwanted.iter().any(is_it);
-        }
-        if wanted {
-            copy.extend_from_slice(line);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,13 +138,14 @@ mod tests {
         spool.add_group("u", "", 0, true);
         spool.add_group("closed", "", 0, false);
         let fresh_id = "<fresh@x>".to_owned();
-        admit(head.as_bytes(), Origin::Reader { fresh_id }, &spool, "srv")
+        let head = Head::parse(head.as_bytes())?;
+        admit(&head, Origin::Reader { fresh_id }, &spool, "srv")
     }
 
     #[test]
     fn what_is_missing_is_made() {
         let admitted = try_post(HEAD).ok().unwrap();
-        let head = String::from_utf8(admitted.head).unwrap();
+        let head = String::from_utf8(admitted.head.as_bytes().to_vec()).unwrap();
         assert_eq!(admitted.message_id, "<fresh@x>");
         assert!(head.starts_with("Path: srv!.POSTED!not-for-mail\r\nDate: "));
         assert!(head.contains("\r\nMessage-ID: <fresh@x>\r\n"));
@@ -151,7 +155,8 @@ mod tests {
     #[test]
     fn path_grows_and_xref_goes() {
         let head = format!("{HEAD}Path: a!\r\n b\r\nXref: x\r\n y\r\nMessage-ID: <1@x>\r\n");
-        let head = String::from_utf8(try_post(&head).ok().unwrap().head).unwrap();
+        let head = try_post(&head).ok().unwrap().head;
+        let head = String::from_utf8(head.as_bytes().to_vec()).unwrap();
         assert!(head.starts_with("Path: srv!a! b\r\n"), "{head}");
         assert!(!head.contains("Xref") && !head.contains(" y"));
     }

@@ -7,15 +7,17 @@ use std::io;
 use asynchat::Producer;
 use bytes::Bytes;
 
+use super::crlf::Cleaned;
 use super::head::Head;
 
-/// Where an article's text lies. Line ends are CRLF; nothing is dot-stuffed.
+/// Where an article's text lies. Line ends are CRLF, and nothing is dot-stuffed.
+/// An article cleans its body, so no source has to be trusted.
 ///
 /// The head is small and comes whole; the body may be of any size and comes as
 /// a producer, so no article is ever built in memory to be sent.
 pub trait Text: Send + 'static {
-    /// The header lines, without the empty line that ends them.
-    fn head(&self) -> io::Result<Bytes>;
+    /// The header, without Xref.
+    fn head(&self) -> io::Result<Head>;
     /// All that follows the empty line.
     fn body(&self) -> io::Result<Box<dyn Producer>>;
     /// Octets of it that stay in memory: none when it is read from elsewhere.
@@ -24,30 +26,31 @@ pub trait Text: Send + 'static {
     }
 }
 
-/// One article. The overview's fields (RFC 3977, section 8.1) are kept ready,
-/// for they are asked for by the thousand; all else is read when it is wanted.
+/// One article. What it gives out is of the form that [`super::crlf`] describes:
+/// its fields come from a [`Head`], its body is cleaned. The overview's fields
+/// (RFC 3977, section 8.1) are kept ready, for they are asked for by the
+/// thousand; all else is read when it is wanted.
 pub struct Article {
     pub message_id: String,
     pub subject: Vec<u8>,
     pub from: Vec<u8>,
     pub date: Vec<u8>,
     pub references: Vec<u8>,
-    /// Octets of the whole article, the empty line included.
-    pub bytes: u64,
     /// Lines of the body.
     pub lines: u64,
     /// When it came here, in seconds of Unix time: what NEWNEWS goes by.
     pub arrived: i64,
+    /// Octets of the whole article without Xref, the empty line included.
+    size: u64,
     /// `group:number` for each group that it is in.
-    pub locations: RefCell<String>,
+    locations: RefCell<String>,
     text: Box<dyn Text>,
 }
 
 impl Article {
     /// An article of this `head` and of a body of so many octets and lines.
-    pub fn new(head: &[u8], body: Size, arrived: i64, text: impl Text) -> Article {
-        let headers = Head::parse(head);
-        let field = |name| headers.value(name).unwrap_or_default();
+    pub fn new(head: &Head, body: Size, arrived: i64, text: impl Text) -> Article {
+        let field = |name| head.value(name).unwrap_or_default();
         let message_id = field("Message-ID");
         Article {
             message_id: String::from_utf8_lossy(&message_id).into_owned(),
@@ -55,7 +58,7 @@ impl Article {
             from: field("From"),
             date: field("Date"),
             references: field("References"),
-            bytes: head.len() as u64 + 2 + body.bytes,
+            size: head.as_bytes().len() as u64 + 2 + body.bytes,
             lines: body.lines,
             arrived,
             locations: RefCell::default(),
@@ -63,12 +66,27 @@ impl Article {
         }
     }
 
-    pub fn head(&self) -> io::Result<Bytes> {
-        self.text.head()
+    /// The header, with the Xref of this `server` (RFC 5536, section 3.2.14).
+    pub fn head(&self, server: &str) -> io::Result<Head> {
+        let mut head = self.text.head()?;
+        head.push("Xref", self.xref(server));
+        Ok(head)
     }
 
-    pub fn body(&self) -> io::Result<Box<dyn Producer>> {
-        self.text.body()
+    pub fn body(&self) -> io::Result<Cleaned<Box<dyn Producer>>> {
+        Ok(Cleaned::new(self.text.body()?))
+    }
+
+    /// The value of Xref.
+    pub fn xref(&self, server: &str) -> String {
+        format!("{server} {}", self.locations.borrow())
+    }
+
+    /// Octets of the whole article, as ARTICLE sends it.
+    pub fn bytes(&self, server: &str) -> u64 {
+        let mut xref = Head::default();
+        xref.push("Xref", self.xref(server));
+        self.size + xref.as_bytes().len() as u64
     }
 
     /// Octets of memory for its fields and its text.
@@ -111,14 +129,14 @@ impl Size {
 
 /// Text that is in memory.
 pub struct Memory {
-    head: Bytes,
+    head: Head,
     body: Bytes,
 }
 
 impl Memory {
-    pub fn new(head: impl Into<Bytes>, body: impl Into<Bytes>) -> Memory {
+    pub fn new(head: Head, body: impl Into<Bytes>) -> Memory {
         Memory {
-            head: head.into(),
+            head,
             body: body.into(),
         }
     }
@@ -132,7 +150,7 @@ impl Memory {
 }
 
 impl Text for Memory {
-    fn head(&self) -> io::Result<Bytes> {
+    fn head(&self) -> io::Result<Head> {
         Ok(self.head.clone())
     }
 
@@ -141,6 +159,25 @@ impl Text for Memory {
     }
 
     fn in_memory(&self) -> u64 {
-        (self.head.len() + self.body.len()) as u64
+        (self.head.as_bytes().len() + self.body.len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_article_in_many_groups_has_a_folded_xref() {
+        let head = Head::parse(b"Message-ID: <1@x>\r\n").unwrap();
+        let article = Memory::new(head, "text\r\n").article(0);
+        for number in 1..=100 {
+            article.locate(&format!("a.group.with.number.{number}"), number);
+            let head = article.head("srv").unwrap();
+            assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
+            assert_eq!(head.value("Xref").unwrap(), article.xref("srv").as_bytes());
+            let length = head.as_bytes().len() + "\r\ntext\r\n".len();
+            assert_eq!(article.bytes("srv"), length as u64);
+        }
     }
 }

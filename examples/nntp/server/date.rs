@@ -1,6 +1,7 @@
 //! The dates of the protocol: seconds of Unix time inside, `yyyymmdd hhmmss`
 //! on the wire (RFC 3977, section 7.3). The calendar is mail-parser's.
 
+use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mail_parser::DateTime;
@@ -25,10 +26,44 @@ pub fn compact(time: i64) -> String {
     )
 }
 
-/// A Date header's value.
+/// A Date header's value. It has four digits for the year.
 pub fn rfc5322(time: i64) -> String {
-    DateTime::from_timestamp(time).to_rfc822()
+    const LAST: i64 = 253_402_300_799;
+    DateTime::from_timestamp(time.clamp(0, LAST)).to_rfc822()
 }
+
+/// True when a date is written as RFC 5322, section 3.3, has it, with a zone in
+/// digits or GMT. mail-parser reads many others, which servers refuse.
+pub fn is_rfc5322(text: &str) -> bool {
+    let digits = |text: &str, count: RangeInclusive<usize>| {
+        count.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    // A comment may follow.
+    let text = text.split(" (").next().unwrap_or_default();
+    let text = match text.split_once(',') {
+        Some((day, rest)) if DAYS.contains(&day.trim()) => rest,
+        Some(_) => return false,
+        None => text,
+    };
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let &[day, month, year, time, zone] = &words[..] else {
+        return false;
+    };
+    let offset = zone.strip_prefix(['+', '-']);
+    let parts = time.split(':').count();
+    digits(day, 1..=2)
+        && MONTHS.contains(&month)
+        && digits(year, 4..=4)
+        && (2..=3).contains(&parts)
+        && time.split(':').all(|part| digits(part, 2..=2))
+        && (zone == "GMT" || offset.is_some_and(|offset| digits(offset, 4..=4)))
+}
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// The date and time arguments of NEWGROUPS and NEWNEWS. A year of two digits
 /// is in this century, unless it would be in the future (section 7.3.2).
@@ -87,6 +122,30 @@ mod tests {
         assert_eq!(year("000101"), "2000");
         assert_eq!(year("270101"), "1927");
         assert_eq!(year("990101"), "1999");
+    }
+
+    #[test]
+    fn dates_as_written() {
+        assert!(is_rfc5322(&rfc5322(NOW)));
+        assert_eq!(rfc5322(i64::MAX), "Fri, 31 Dec 9999 23:59:59 +0000");
+        for good in [
+            "1 Jan 2001 10:00 GMT",
+            "Mon, 01 Jan 2001 10:00:00 -0800 (PST)",
+        ] {
+            assert!(is_rfc5322(good), "{good}");
+        }
+        for bad in [
+            "",
+            "2001-01-01 10:00:00",
+            "Mon, 1 Jan 01 10:00:00 +0000",
+            "Monday, 1 Jan 2001 10:00:00 +0000",
+            "Mon, 1 January 2001 10:00:00 +0000",
+            "Mon, 1 Jan 2001 10:00:00",
+            "Mon, 1 Jan 2001 10:00:00 Europe/Berlin",
+            "Mon Jan 1 10:00:00 2001",
+        ] {
+            assert!(!is_rfc5322(bad), "{bad}");
+        }
     }
 
     #[test]

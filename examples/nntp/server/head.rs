@@ -1,74 +1,342 @@
-//! The head of an article: reading its fields. The parsing is mail-parser's.
+//! The header of an article (RFC 5536, sections 2.2 and 3).
+//!
+//! A [`Head`] is always well-formed. [`Head::parse`] refuses a text that is not,
+//! and says why: for clients. [`Head::repair`] corrects it: for mailboxes.
+//! [`Head::push`] takes any value and cleans it. mail-parser reads the dates and
+//! the addresses.
 
 use mail_parser::{DateTime, Message, MessageParser};
 
-/// A parsed head.
-pub struct Head<'a>(Option<Message<'a>>);
+/// Octets of the longest line, without its CRLF (RFC 5536, section 2.2).
+const MAX_LINE: usize = 998;
 
-impl<'a> Head<'a> {
-    pub fn parse(head: &'a [u8]) -> Head<'a> {
-        Head(MessageParser::new().parse_headers(head))
+/// Put before the name of a field that is a duplicate or has a bad value.
+const ORIGINAL: &[u8] = b"X-Original-";
+
+/// Fields that a header has once at most: RFC 5536, section 3; RFC 5322,
+/// section 3.6; and those of MIME that decide how a body is read.
+const UNIQUE: &[&str] = &[
+    "Approved",
+    "Archive",
+    "Bcc",
+    "Cc",
+    "Content-Transfer-Encoding",
+    "Content-Type",
+    "Control",
+    "Date",
+    "Distribution",
+    "Expires",
+    "Followup-To",
+    "From",
+    "In-Reply-To",
+    "Injection-Date",
+    "Injection-Info",
+    "Keywords",
+    "Lines",
+    "MIME-Version",
+    "Message-ID",
+    "Newsgroups",
+    "Organization",
+    "Path",
+    "References",
+    "Reply-To",
+    "Sender",
+    "Subject",
+    "Summary",
+    "Supersedes",
+    "To",
+    "User-Agent",
+    "Xref",
+];
+
+/// A header. Each line is a field, `Name: value`, or the continuation of one; it
+/// ends with CRLF, has no other CR or LF and no NUL, and is not too long. None
+/// that was parsed or repaired has a field of [`UNIQUE`] twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head(Vec<u8>);
+
+impl Head {
+    /// The header that a client sent; the error says what is wrong with it.
+    pub fn parse(text: &[u8]) -> Result<Head, &'static str> {
+        super::crlf::Check::default().piece(text)?;
+        if !text.is_empty() && !text.ends_with(b"\r\n") {
+            return Err("the last line of the header has no end");
+        }
+        let (mut head, mut seen) = (Head::default(), Seen::default());
+        for field in fields(text) {
+            let (name, body) = split(field).ok_or("a line of the header is no header field")?;
+            if field
+                .split(|&b| b == b'\n')
+                .any(|line| line.len() > MAX_LINE + 1)
+            {
+                return Err("a line of the header is too long");
+            }
+            let folded = lines(body).count() > 1;
+            if folded && lines(body).any(is_blank) {
+                return Err("a line of a folded header field is blank");
+            }
+            if seen.already(name) {
+                return Err("a header field is there twice");
+            }
+            head.append(name, body);
+        }
+        Ok(head)
+    }
+
+    /// The header in a text of any kind. Lines that are no fields are dropped,
+    /// and duplicates of unique fields are renamed.
+    pub fn repair(text: &[u8]) -> Head {
+        let mut text = text.to_vec();
+        super::crlf::clean(&mut text);
+        let (mut head, mut seen) = (Head::default(), Seen::default());
+        for (name, body) in fields(&text).filter_map(split) {
+            if seen.already(name) {
+                head.append(&[ORIGINAL, name].concat(), body);
+            } else {
+                head.append(name, body);
+            }
+        }
+        head
+    }
+
+    /// Adds a field. A fold in the value stays, and every other CR, LF and NUL
+    /// becomes a space: no value can begin another field.
+    pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let mut value = value.as_ref().to_vec();
+        super::crlf::clean(&mut value);
+        for at in 0..value.len() {
+            let fold = value.get(at + 2).is_some_and(is_space);
+            if value[at..].starts_with(b"\r\n") && !fold {
+                value[at..at + 2].copy_from_slice(b"  ");
+            }
+        }
+        self.append(name.as_bytes(), &value);
+    }
+
+    /// This header and the fields of another.
+    pub fn followed_by(mut self, other: &Head) -> Head {
+        self.0.extend_from_slice(&other.0);
+        self
+    }
+
+    /// A copy without the fields of these names.
+    pub fn without(&self, names: &[&str]) -> Head {
+        let unwanted = |field| split(field).is_some_and(|(name, _)| is_one_of(name, names));
+        let wanted = fields(&self.0).filter(|field| !unwanted(field));
+        Head(wanted.flatten().copied().collect())
+    }
+
+    /// A copy in which these fields are called X-Original-, and those of no
+    /// value are gone (RFC 5536, section 2.2, wants a value).
+    pub fn with_originals(&self, names: &[&str]) -> Head {
+        let mut copy = Head::default();
+        for (name, body) in fields(&self.0).filter_map(split) {
+            if lines(body).all(is_blank) {
+                continue;
+            }
+            if is_one_of(name, names) {
+                copy.append(&[ORIGINAL, name].concat(), body);
+            } else {
+                copy.append(name, body);
+            }
+        }
+        copy
     }
 
     /// A field's value as OVER and HDR give it: unfolded, and with a space for
-    /// each TAB, CR, LF and NUL that is left (RFC 3977, sections 8.3.2 and
-    /// 8.5.2). Octets stay as they are: encoded words are the client's affair.
+    /// each TAB (RFC 3977, sections 8.3.2 and 8.5.2). Octets stay as they are:
+    /// encoded words are the client's affair.
     pub fn value(&self, name: &str) -> Option<Vec<u8>> {
-        let message = self.0.as_ref()?;
-        let field = message
-            .headers()
-            .iter()
-            .find(|field| field.name.as_str().eq_ignore_ascii_case(name))?;
-        let range = field.offset_start as usize..field.offset_end as usize;
-        let raw = message.raw_message.get(range)?.trim_ascii();
-        let mut value = Vec::with_capacity(raw.len());
-        for (i, &octet) in raw.iter().enumerate() {
-            match octet {
-                b'\r' if raw.get(i + 1) == Some(&b'\n') => {}
-                b'\n' if i > 0 && raw[i - 1] == b'\r' => {}
-                b'\t' | b'\r' | b'\n' | 0 => value.push(b' '),
-                _ => value.push(octet),
-            }
-        }
-        Some(value)
+        let unfolded = self.field(name.as_bytes())?.trim_ascii().iter();
+        let octets = unfolded.filter(|octet| !b"\r\n".contains(octet));
+        let space = |&octet| if octet == b'\t' { b' ' } else { octet };
+        Some(octets.map(space).collect())
     }
 
     /// The Date, in seconds of Unix time.
     pub fn date(&self) -> Option<i64> {
-        let date = self.0.as_ref()?.date()?;
+        let message = self.message()?;
+        let date = message.date()?;
         date.is_valid().then(|| DateTime::to_timestamp(date))
     }
 
     /// True when From names somebody's address.
     pub fn has_author(&self) -> bool {
-        let from = self.0.as_ref().and_then(Message::from);
+        let message = self.message();
+        let from = message.as_ref().and_then(Message::from);
         let address = from.and_then(|from| from.first()?.address());
         address.is_some_and(|address| address.contains('@'))
     }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn message(&self) -> Option<Message<'_>> {
+        MessageParser::new().parse_headers(&self.0)
+    }
+
+    /// What follows the colon of the first field of this name.
+    fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        fields(&self.0)
+            .filter_map(split)
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, body)| body)
+    }
+
+    /// Adds a field of a clean body, which may be folded.
+    fn append(&mut self, name: &[u8], body: &[u8]) {
+        self.0.extend_from_slice(name);
+        self.0.extend_from_slice(b": ");
+        let mut written = name.len() + 2;
+        let body = body.strip_prefix(b" ").unwrap_or(body);
+        for (index, line) in lines(body).enumerate().filter(|(_, line)| !is_blank(line)) {
+            if written == 0 {
+                self.0.extend_from_slice(b"\r\n");
+            }
+            // A line that replaces a blank first line loses its leading space.
+            let moved_up = index > 0 && written > 0;
+            let gap = if moved_up { gap(line) } else { 0 };
+            self.append_line(&line[gap..], written);
+            written = 0;
+        }
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a line without its end after what is `written` of it already,
+    /// folded where it is too long.
+    fn append_line(&mut self, mut line: &[u8], mut written: usize) {
+        while written + line.len() > MAX_LINE {
+            let room = MAX_LINE - written;
+            // Leading space is dropped, so that no folded line is blank.
+            let gap = gap(line);
+            let wanted = usize::from(written == 0);
+            if gap > wanted {
+                line = &line[gap - wanted..];
+                continue;
+            }
+            let is_gap = |at: &usize| is_space(&line[*at]) && !is_space(&line[at - 1]);
+            let at = (gap + 1..=room).rev().find(is_gap);
+            let (part, rest) = line.split_at(at.unwrap_or(room));
+            self.0.extend_from_slice(part);
+            if is_blank(rest) {
+                return;
+            }
+            self.0.extend_from_slice(b"\r\n");
+            line = rest;
+            written = 0;
+            // A word that is longer than a line is cut.
+            if at.is_none() {
+                self.0.push(b' ');
+                written = 1;
+            }
+        }
+        self.0.extend_from_slice(line);
+    }
 }
 
-/// A message identifier as RFC 3977, section 3.6, has it: in angle brackets, 3
-/// to 250 printable octets, none of them a `>` before the last.
+fn is_space(octet: &u8) -> bool {
+    matches!(octet, b' ' | b'\t')
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(is_space)
+}
+
+/// The octets of space that a line begins with.
+fn gap(line: &[u8]) -> usize {
+    line.iter().take_while(|octet| is_space(octet)).count()
+}
+
+/// The fields of a header, each with its continuation lines.
+fn fields(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let ends = memchr::memchr_iter(b'\n', rest).map(|at| at + 1);
+        let is_end = |&end: &usize| !rest.get(end).is_some_and(is_space);
+        let end = ends.clone().find(is_end).unwrap_or(rest.len());
+        let (field, after) = rest.split_at(end);
+        rest = after;
+        (!field.is_empty()).then_some(field)
+    })
+}
+
+/// True for the first line of a field.
+pub fn is_field(line: &[u8]) -> bool {
+    split(line).is_some()
+}
+
+/// The name of a field, and what follows the colon.
+fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memchr(b':', field)?;
+    let (name, body) = (&field[..colon], &field[colon + 1..]);
+    // A name needs room beside it in its line.
+    let valid = (1..=900).contains(&name.len()) && name.iter().all(u8::is_ascii_graphic);
+    valid.then_some((name, body.strip_suffix(b"\r\n").unwrap_or(body)))
+}
+
+fn is_one_of(name: &[u8], names: &[&str]) -> bool {
+    names
+        .iter()
+        .any(|n| n.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The lines of a folded body, without their ends.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|&b| b == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// Which unique fields a header has so far, a bit for each.
+#[derive(Default)]
+struct Seen(u64);
+
+impl Seen {
+    /// True when the field must not be there again.
+    fn already(&mut self, name: &[u8]) -> bool {
+        let is_it = |unique: &&str| unique.as_bytes().eq_ignore_ascii_case(name);
+        let bit = UNIQUE.iter().position(is_it).map_or(0, |at| 1 << at);
+        let already = self.0 & bit != 0;
+        self.0 |= bit;
+        already
+    }
+}
+
+/// A message identifier as a command may name it (RFC 3977, section 3.6): in
+/// angle brackets, 3 to 250 printable octets, none of them a bracket inside.
 pub fn is_message_id(text: &[u8]) -> bool {
     (3..=250).contains(&text.len())
         && matches!(text, [b'<', inner @ .., b'>']
             if inner.iter().all(|&b| b.is_ascii_graphic() && b != b'>' && b != b'<'))
 }
 
-/// True when every line is a field or the continuation of one. mail-parser
-/// forgives what is not, as a mail client has to; a poster is told.
-pub fn is_well_formed(head: &[u8]) -> bool {
-    let mut lines = head.split_inclusive(|&b| b == b'\n');
-    !head.starts_with(b" ")
-        && !head.starts_with(b"\t")
-        && lines.all(|line| {
-            let name = line.split(|&b| b == b':').next().unwrap_or_default();
-            let field = name.len() < line.len()
-                && !name.is_empty()
-                && name.iter().all(u8::is_ascii_graphic);
-            field || line.starts_with(b" ") || line.starts_with(b"\t")
-        })
-        && !head.contains(&0)
+/// A message identifier as an article has to have it (RFC 5536, section 3.1.3).
+pub fn is_article_id(text: &[u8]) -> bool {
+    let [b'<', inner @ .., b'>'] = text else {
+        return false;
+    };
+    let Some(at) = memchr::memchr(b'@', inner) else {
+        return false;
+    };
+    let (left, right) = (&inner[..at], &inner[at + 1..]);
+    let literal = matches!(right, [b'[', inner @ .., b']']
+        if inner.iter().all(|&b| b.is_ascii_graphic() && !b"[\\]>".contains(&b)));
+    is_message_id(text) && is_dot_atom(left) && (literal || is_dot_atom(right))
+}
+
+/// RFC 5322, section 3.2.3.
+pub fn is_dot_atom(text: &[u8]) -> bool {
+    let is_atext = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(b);
+    text.split(|&b| b == b'.')
+        .all(|atom| !atom.is_empty() && atom.iter().all(is_atext))
+}
+
+/// A newsgroup's name, which needs no quoting in a wildmat or a list: RFC 3977,
+/// section 4.1, and RFC 5536, section 3.1.4.
+pub fn is_newsgroup(name: &str) -> bool {
+    let is_valid = |b: u8| b.is_ascii_alphanumeric() || b"+-_".contains(&b);
+    name.split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(is_valid))
 }
 
 #[cfg(test)]
@@ -78,7 +346,7 @@ mod tests {
     #[test]
     fn values_are_unfolded_and_tabs_become_spaces() {
         let head = b"Subject: one\r\n\ttwo\tthree \r\nX-Empty:\r\nsubject: no\r\n";
-        let head = Head::parse(head);
+        let head = Head::repair(head);
         assert_eq!(head.value("SUBJECT").unwrap(), b"one two three");
         assert_eq!(head.value("X-Empty").unwrap(), b"");
         assert_eq!(head.value("X-None"), None);
@@ -86,7 +354,7 @@ mod tests {
 
     #[test]
     fn eight_bit_octets_stay() {
-        let head = Head::parse(b"Subject: caf\xe9 \xff\r\n");
+        let head = Head::parse(b"Subject: caf\xe9 \xff\r\n").unwrap();
         assert_eq!(head.value("Subject").unwrap(), b"caf\xe9 \xff");
     }
 
@@ -103,20 +371,142 @@ mod tests {
             b"<\xe9@b>",
         ] {
             assert!(!is_message_id(bad));
+            assert!(!is_article_id(bad));
         }
         assert!(!is_message_id(format!("<{}>", "a".repeat(249)).as_bytes()));
+        assert!(is_article_id(b"<a.b$c@d.e>") && is_article_id(b"<a@[::1]>"));
+        for bad in [
+            "<a>",
+            "<a@>",
+            "<@b>",
+            "<a..b@c>",
+            "<.a@b>",
+            "<a@b@c>",
+            "<\"a\"@b>",
+            "<a@[b]>>",
+        ] {
+            assert!(!is_article_id(bad.as_bytes()), "{bad}");
+        }
+        let long = format!("<{}@b>", "a".repeat(247));
+        assert!(!is_article_id(long.as_bytes()));
+        assert!(is_article_id(long.replacen('a', "", 1).as_bytes()));
     }
 
     #[test]
     fn lines_that_are_no_fields() {
-        assert!(is_well_formed(b"A: b\r\n c\r\nD:\r\n"));
+        assert!(Head::parse(b"A: b\r\n c\r\nD:\r\n").is_ok());
         for bad in [
             &b" A: b\r\n"[..],
             b"A: b\r\nnonsense\r\n",
             b": x\r\n",
             b"A b: c\r\n",
+            b"A: b\0\r\n",
+            b"A: b\nC: d\r\n",
+            b"A: b\rC: d\r\n",
+            b"A: b\r\n \r\n",
+            b"A:\r\n b\r\n",
+            b"To: a\r\ntO: b\r\n",
+            b"A: b",
+            b"A: b\r",
         ] {
-            assert!(!is_well_formed(bad));
+            assert!(Head::parse(bad).is_err(), "{}", bad.escape_ascii());
         }
+        let line = |n| format!("A: b\r\nC: {}\r\n", "x".repeat(n));
+        assert!(Head::parse(line(995).as_bytes()).is_ok());
+        assert!(Head::parse(line(996).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_good_stays_as_it_is() {
+        let text = b"A: b\r\n\tc \r\n d\r\nX-Two:  spaces \r\nTo: a\r\n";
+        assert_eq!(Head::parse(text).unwrap().as_bytes(), text);
+        assert_eq!(Head::repair(text).as_bytes(), text);
+        assert_eq!(Head::parse(b"A:b\r\n").unwrap().as_bytes(), b"A: b\r\n");
+    }
+
+    #[test]
+    fn what_is_repaired_is_good() {
+        let pieces: &[&[u8]] = &[
+            b"To",
+            b"A",
+            b":",
+            b" ",
+            b"\t",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\0",
+            b"\xe9",
+            b"\x0c",
+            b"\r\n ",
+            b": x\r\n",
+            &[b'w'; 700],
+        ];
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..3_000 {
+            let count = random.usize(..20);
+            let text: Vec<u8> = (0..count)
+                .flat_map(|_| pieces[random.usize(..pieces.len())])
+                .copied()
+                .collect();
+            let head = Head::repair(&text);
+            assert_eq!(
+                Head::parse(head.as_bytes()).as_ref(),
+                Ok(&head),
+                "{}",
+                text.escape_ascii()
+            );
+            assert_eq!(
+                Head::repair(head.as_bytes()),
+                head,
+                "{}",
+                text.escape_ascii()
+            );
+            let mut head = Head::default();
+            head.push("X", &text);
+            head.push("Y", "y");
+            assert_eq!(
+                Head::parse(head.as_bytes()).as_ref(),
+                Ok(&head),
+                "{}",
+                text.escape_ascii()
+            );
+            assert_eq!(
+                fields(head.as_bytes()).count(),
+                2,
+                "{}",
+                text.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn repairs() {
+        let text = b"no field\r\nTo: a\r\nto: b\r\nSubject:\r\n x\0y\r\n";
+        let head = Head::repair(text);
+        assert_eq!(
+            head.as_bytes(),
+            b"To: a\r\nX-Original-to: b\r\nSubject: x y\r\n"
+        );
+        let head = head.with_originals(&["TO", "Cc"]);
+        assert_eq!(head.value("X-Original-To").unwrap(), b"a");
+        assert_eq!(head.value("To"), None);
+
+        let long = format!("A: {} {}\r\n", "b".repeat(900), "c".repeat(3000));
+        let head = Head::repair(long.as_bytes());
+        let text = String::from_utf8(head.as_bytes().to_vec()).unwrap();
+        assert!(text.lines().all(|line| line.len() <= MAX_LINE), "{text}");
+        assert!(
+            text.starts_with(&format!("A: {}\r\n {}", "b".repeat(900), "c".repeat(997))),
+            "{text}"
+        );
+        assert_eq!(text.matches(['b', 'c']).count(), 3900);
+    }
+
+    #[test]
+    fn no_value_begins_a_field() {
+        let mut head = Head::default();
+        head.push("Path", "a\r\nApproved: b\nc\rd\0e\r\n\tf\r\n");
+        assert_eq!(head.as_bytes(), b"Path: a  Approved: b c d e\r\n\tf  \r\n");
     }
 }

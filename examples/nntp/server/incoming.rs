@@ -1,5 +1,6 @@
 //! An article on its way in: its head is collected, its body streams to a
-//! temporary file (in memory while it is small), and nothing is unbounded.
+//! temporary file (in memory while it is small), and nothing is unbounded. What
+//! comes out is well-formed: RFC 3977, section 3.1.1, and RFC 5536, section 2.2.
 
 use std::io::{self, Write};
 
@@ -7,6 +8,8 @@ use memchr::memmem;
 use tempfile::SpooledTempFile;
 
 use super::article::Size;
+use super::crlf::Check;
+use super::head::Head;
 
 /// More than any newsreader sends and than most servers take.
 const MAX_HEAD: usize = 32 * 1024;
@@ -22,6 +25,7 @@ pub struct Incoming {
     body: SpooledTempFile,
     size: Size,
     limit: usize,
+    check: Check,
     fault: Option<Fault>,
 }
 
@@ -43,6 +47,7 @@ impl Incoming {
             body: SpooledTempFile::new(IN_MEMORY),
             size: Size::default(),
             limit,
+            check: Check::default(),
             fault: None,
         }
     }
@@ -54,16 +59,20 @@ impl Incoming {
         }
     }
 
-    /// All has come: the head, with the CRLF of its last line, and the body.
-    pub fn finish(self) -> Result<(Vec<u8>, SpooledTempFile, Size), Fault> {
-        match self.fault {
-            Some(fault) => Err(fault),
-            None if !self.head_ended => Err(Fault::Article("no empty line ends the header")),
-            None => Ok((self.head, self.body, self.size)),
+    /// All has come: the head and the body.
+    pub fn finish(self) -> Result<(Head, SpooledTempFile, Size), Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
         }
+        if !self.head_ended {
+            return Err(Fault::Article("no empty line ends the header"));
+        }
+        let head = Head::parse(&self.head).map_err(Fault::Article)?;
+        Ok((head, self.body, self.size))
     }
 
     fn take(&mut self, chunk: &[u8]) -> Result<(), Fault> {
+        self.check.piece(chunk).map_err(Fault::Article)?;
         if self.head_ended {
             return self.take_body(chunk);
         }
@@ -115,7 +124,7 @@ mod tests {
         let mut body = Vec::new();
         file.rewind().unwrap();
         file.read_to_end(&mut body).unwrap();
-        Ok((head, body, size))
+        Ok((head.as_bytes().to_vec(), body, size))
     }
 
     #[test]

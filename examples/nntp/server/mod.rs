@@ -6,7 +6,7 @@
 //! `conduct.rs` (when it hangs up), `spool.rs` and `article.rs` (what is
 //! served), `incoming.rs`, `admission.rs` and `store.rs` (the way of a post),
 //! `complaint.rs` (what the log says of a disk that fails), and the small languages of the
-//! protocol: `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`.
+//! protocol: `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`, `crlf.rs`.
 
 // In a program `pub` is what a module offers its neighbours.
 #![allow(unreachable_pub)]
@@ -16,6 +16,7 @@ pub mod article;
 mod commands;
 mod complaint;
 mod conduct;
+mod crlf;
 pub mod date;
 pub mod head;
 mod incoming;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::article::{Article, Memory};
 use super::date;
+use super::head::Head;
 use super::range::Range;
 
 /// Octets of memory that an article takes in each group it is in, whatever its
@@ -107,6 +108,7 @@ impl Spool {
                 date::rfc5322(arrived)
             );
             let body = format!("Article {n}\r\n{}", line.repeat(28));
+            let head = Head::repair(head.as_bytes());
             spool.append(&group, Memory::new(head, body).article(arrived));
         }
         spool
@@ -252,11 +254,11 @@ mod tests {
         let a = spool.add_group("a", "", 0, true);
         let b = spool.add_group("b", "", 0, true);
         for group in [&a, &b] {
-            let text = Memory::new("Message-ID: <1@x>\r\n", "text\r\n");
+            let text = Memory::new(Head::repair(b"Message-ID: <1@x>\r\n"), "text\r\n");
             spool.append(group, text.article(0));
         }
         assert!(Rc::ptr_eq(&a.article(1).unwrap(), &b.article(1).unwrap()));
-        assert_eq!(*a.article(1).unwrap().locations.borrow(), "a:1 b:1");
+        assert_eq!(a.article(1).unwrap().xref("srv"), "srv a:1 b:1");
     }
 
     #[test]
@@ -264,7 +266,8 @@ mod tests {
         let mut spool = Spool::demo(3);
         let group = spool.group("misc.test").unwrap();
         assert_eq!(spool.posts(), 0);
-        let text = Memory::new("Message-ID: <1@x>\r\nSubject: s\r\n", "text\r\n");
+        let head = Head::repair(b"Message-ID: <1@x>\r\nSubject: s\r\n");
+        let text = Memory::new(head, "text\r\n");
         let numbers = spool.reserve("<1@x>", &[group], 5000);
         spool.file(text.article(0), &numbers);
         let fields = 2 * "<1@x>".len() + "s".len();

@@ -19,6 +19,7 @@ use tempfile::SpooledTempFile;
 
 use super::article::{Article, Size, Text};
 use super::complaint::Complaint;
+use super::head::Head;
 use super::spool::Spool;
 
 /// Group to the time of its creation.
@@ -45,7 +46,7 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 /// An article to be kept.
 pub struct Job {
     pub message_id: String,
-    pub head: Vec<u8>,
+    pub head: Head,
     pub body: SpooledTempFile,
     pub size: Size,
     pub arrived: i64,
@@ -125,7 +126,7 @@ impl Store {
                 database: Arc::clone(&self.database),
                 serial,
             };
-            let article = Article::new(head, Size { bytes, lines }, arrived, text);
+            let article = Article::new(&Head::repair(head), Size { bytes, lines }, arrived, text);
             spool.file(article, &[(group.to_owned(), number)]);
         }
         Ok(())
@@ -207,7 +208,7 @@ fn commit(database: &Database, jobs: &mut [Job]) -> Result<u64> {
         first = articles.last()?.map_or(0, |(serial, _)| serial.value() + 1);
         for (serial, job) in (first..).zip(jobs) {
             let Size { bytes, lines } = job.size;
-            articles.insert(serial, (job.arrived, bytes, lines, job.head.as_slice()))?;
+            articles.insert(serial, (job.arrived, bytes, lines, job.head.as_bytes()))?;
             job.body.rewind()?;
             for index in 0.. {
                 let mut piece = Vec::with_capacity(PIECE);
@@ -233,12 +234,12 @@ struct Stored {
 }
 
 impl Text for Stored {
-    fn head(&self) -> io::Result<Bytes> {
+    fn head(&self) -> io::Result<Head> {
         let read = self.database.begin_read().map_err(io::Error::other)?;
         let table = read.open_table(ARTICLES).map_err(io::Error::other)?;
         let row = table.get(self.serial).map_err(io::Error::other)?;
         let row = row.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Bytes::copy_from_slice(row.value().3))
+        Ok(Head::repair(row.value().3))
     }
 
     fn body(&self) -> io::Result<Box<dyn Producer>> {

@@ -2,10 +2,12 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{crlf, text};
+use super::address::text;
+use super::crlf;
 use crate::server::Spool;
 use crate::server::article::Memory;
 use crate::server::date::{now, rfc5322, unix};
+use crate::server::head::Head;
 
 /// The name of the group.
 pub const GROUP: &str = "asynchat.docs";
@@ -42,7 +44,10 @@ pub fn add(spool: &mut Spool, talk: &str) {
             rfc5322(date),
             hasher.finish(),
         );
-        spool.append(&group, Memory::new(head, crlf(markdown)).article(date));
+        spool.append(
+            &group,
+            Memory::new(Head::repair(head.as_bytes()), crlf(markdown)).article(date),
+        );
     }
 }
 

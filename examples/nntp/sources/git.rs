@@ -6,13 +6,18 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{address, crlf, text};
+use super::address::{mailbox, text};
+use super::crlf;
 use crate::server::Spool;
 use crate::server::article::Memory;
 use crate::server::date::rfc5322;
+use crate::server::head::Head;
 
 /// The name of the group.
 pub const GROUP: &str = "asynchat.git";
+
+/// Of the Message-IDs, and of authors without an address.
+const DOMAIN: &str = "git.asynchat.invalid";
 
 /// Before each commit a NUL and seven fields with a NUL after each; what
 /// `--stat` says follows. No field can hold a NUL.
@@ -102,16 +107,28 @@ impl<'a> Commit<'a> {
             ..
         } = self;
         let subject = message.lines().next().unwrap_or_default();
-        let head = format!(
-            "Path: git!not-for-mail\r\nFrom: {}\r\n\
-             Newsgroups: {GROUP}\r\nFollowup-To: {talk}\r\n\
-             Subject: {}\r\nDate: {}\r\nMessage-ID: <{hash}@git.asynchat.invalid>\r\n\
-             MIME-Version: 1.0\r\nContent-Type: text/plain; charset=UTF-8\r\n\
-             Content-Transfer-Encoding: 8bit\r\n",
-            address(self.name, self.email),
-            text(if subject.is_empty() { hash } else { subject }),
-            rfc5322(self.authored),
-        );
+        let mut head = Head::default();
+        for (name, value) in [
+            ("Path", "git!not-for-mail"),
+            ("From", &mailbox(self.name, self.email, DOMAIN)),
+            ("Newsgroups", GROUP),
+            ("Followup-To", talk),
+            (
+                "Subject",
+                &text(if subject.trim().is_empty() {
+                    hash
+                } else {
+                    subject
+                }),
+            ),
+            ("Date", &rfc5322(self.authored)),
+            ("Message-ID", &format!("<{hash}@{DOMAIN}>")),
+            ("MIME-Version", "1.0"),
+            ("Content-Type", "text/plain; charset=UTF-8"),
+            ("Content-Transfer-Encoding", "8bit"),
+        ] {
+            head.push(name, value);
+        }
         // The first commit has no parent, and a merge no stat of its own.
         let lines = [
             format!("commit {hash}"),
@@ -126,6 +143,8 @@ impl<'a> Commit<'a> {
 
 #[cfg(test)]
 mod tests {
+    use asynchat::{More, Producer};
+
     use super::*;
 
     #[test]
@@ -139,5 +158,42 @@ mod tests {
         assert!(article.from.starts_with(b"=?utf-8?"));
         assert_eq!(article.date, b"Sun, 9 Sep 2001 01:46:40 +0000");
         assert_eq!((article.arrived, article.lines), (1_000_000_001, 8));
+    }
+
+    #[test]
+    fn names_and_messages_of_any_kind() {
+        let fields = [
+            "abc",
+            "",
+            "Doe, Jane \"J.\" <x>\r\nApproved: y",
+            "no address",
+            "99999999999999",
+            "1",
+            "subject\r\nApproved: mod@x\rtwo\n\n.\nthree\rfour\u{7}\n",
+            "",
+        ];
+        let commit = Commit::parse(&fields).unwrap();
+        let article = commit.text("talk").article(commit.committed);
+        assert_eq!(
+            article.from,
+            br#""Doe, Jane \"J.\" <x> Approved: y" <noaddress@git.asynchat.invalid>"#
+        );
+        assert_eq!(article.subject, b"subject");
+        assert_eq!(article.date, b"Fri, 31 Dec 9999 23:59:59 +0000");
+        let head = article.head("srv").unwrap();
+        assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
+        assert!(head.value("Approved").is_none());
+        let More::Chunk(body) = article.body().unwrap().more(1000).unwrap() else {
+            panic!("there is a body");
+        };
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(
+            body.contains("\r\nApproved: mod@x two\r\n\r\n.\r\nthree four\u{7}\r\n"),
+            "{body:?}"
+        );
+        assert_eq!(
+            article.bytes("srv"),
+            (head.as_bytes().len() + 2 + body.len()) as u64
+        );
     }
 }

@@ -11,19 +11,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use asynchat::{Producer, ReadProducer};
-use bytes::Bytes;
-use mail_parser::mailbox::mbox::MessageIterator;
+use mail_parser::mailbox::mbox::{Message, MessageIterator};
+use tracing::warn;
 
+use super::address::mailbox;
 use crate::server::Spool;
 use crate::server::article::{Article, Size, Text};
-use crate::server::date::unix;
-use crate::server::head::{Head, is_message_id};
+use crate::server::date::{is_rfc5322, now, rfc5322, unix};
+use crate::server::head::{Head, is_article_id, is_field, is_newsgroup};
+
+/// Of the Message-IDs that are made, and of senders without an address.
+const DOMAIN: &str = "mbox.asynchat.invalid";
 
 /// Adds a group with the messages of the mailbox in `path`.
 pub fn add(spool: &mut Spool, name: &str, path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     let created = file.metadata()?.modified().map_or(0, unix);
-    let description = format!("The mailbox {}", path.display());
+    // A path may have a line end in it, which LIST NEWSGROUPS must not have.
+    let description = format!("The mailbox {}", path.display()).replace(char::is_control, " ");
     let group = spool.add_group(name, &description, created, false);
 
     let mut file = BufReader::new(file);
@@ -42,79 +47,177 @@ pub fn add(spool: &mut Spool, name: &str, path: &Path) -> io::Result<()> {
         position: Rc::clone(&position),
     };
     let path: Arc<Path> = path.into();
+    let mut duplicates = 0;
     for message in MessageIterator::new(Cursor::new(separator).chain(file)) {
-        let message = message?;
-        let arrived = i64::try_from(message.internal_date()).unwrap_or(0);
-        let article = article(&path, start, name, message.contents(), arrived);
+        let article = article(&path, start, name, &message?, created);
         let known = spool.article(&article.message_id);
-        if !known.is_some_and(|known| known.is_in(name)) {
+        if known.is_some_and(|known| known.is_in(name)) {
+            duplicates += 1;
+        } else {
             spool.append(&group, article);
         }
         start = position.get();
     }
+    if duplicates > 0 {
+        warn!(
+            duplicates,
+            "{}: messages with the Message-ID of another are left out",
+            path.display()
+        );
+    }
     Ok(())
 }
 
-/// The article that is the message at `start`, of which `contents` is the text
-/// with the `>` before `From ` taken off already.
-fn article(path: &Arc<Path>, start: u64, group: &str, contents: &[u8], arrived: i64) -> Article {
-    let mut head = Vec::new();
-    let mut lines = contents.split_inclusive(|&b| b == b'\n').map(trim_end);
-    for line in lines.by_ref().take_while(|line| !line.is_empty()) {
-        head.extend_from_slice(line);
-        head.extend_from_slice(b"\r\n");
-    }
-    let mut size = Size::default();
-    let mut empty = 0;
-    for line in lines {
-        size.lines += 1;
-        size.bytes += line.len() as u64 + 2;
-        empty = if line.is_empty() { empty + 1 } else { 0 };
-    }
-    // The last empty line belongs to the separator.
-    if empty > 0 {
-        size.lines -= 1;
-        size.bytes -= 2;
-    }
-
-    let fields = Head::parse(&head);
-    let mut added = String::new();
-    if !fields
-        .value("Message-ID")
-        .is_some_and(|id| is_message_id(&id))
-    {
-        let mut hasher = DefaultHasher::new();
-        contents.hash(&mut hasher);
-        added += &format!(
-            "Message-ID: <{:016x}@mbox.asynchat.invalid>\r\n",
-            hasher.finish()
-        );
-    }
-    if fields.value("Newsgroups").is_none() {
-        added += &format!("Newsgroups: {group}\r\n");
-    }
-    let arrived = fields.date().filter(|_| arrived == 0).unwrap_or(arrived);
-    let text = Message {
+/// The article that is the message at `start` of the file.
+fn article(path: &Arc<Path>, start: u64, group: &str, message: &Message, created: i64) -> Article {
+    let split = Split::new(message.contents());
+    let fields = Head::repair(&split.head);
+    let date = i64::try_from(message.internal_date()).ok();
+    let date = date.filter(|&date| date != 0).or(fields.date());
+    let arrived = date.unwrap_or(created);
+    let text = Stored {
         path: Arc::clone(path),
         start,
-        added: added.clone(),
-        head: head.len() as u64,
-        body: size.bytes,
+        head: split.head.len() as u64,
+        before: split.before,
+        body: split.size.bytes,
+        amended: Amended::new(&fields, message, group, arrived),
     };
-    // What is added comes first, where it also wins over a field that is bad.
-    Article::new(&[added.as_bytes(), &head].concat(), size, arrived, text)
+    let head = text.amended.apply(&fields);
+    Article::new(&head, split.size, arrived, text)
 }
 
-/// A message in its file. The sizes are those of the text as it is sent.
-struct Message {
+/// A message in two parts. All sizes are those of its lines as they are sent.
+struct Split {
+    head: Vec<u8>,
+    /// Octets before the body.
+    before: u64,
+    size: Size,
+}
+
+impl Split {
+    /// `contents` has no `>` before `From ` any more.
+    fn new(contents: &[u8]) -> Split {
+        let mut split = Split {
+            head: Vec::new(),
+            before: 0,
+            size: Size::default(),
+        };
+        let mut in_head = true;
+        let mut empty_end = false;
+        for line in contents.split_inclusive(|&b| b == b'\n') {
+            let line = as_sent(line);
+            let length = line.len() as u64;
+            if in_head && (split.continues(&line) || is_field(&line)) {
+                split.head.extend_from_slice(&line);
+                split.before += length;
+                continue;
+            }
+            // Without an empty line, the first line that is no field begins
+            // the body.
+            if std::mem::take(&mut in_head) && &*line == b"\r\n" {
+                split.before += length;
+                continue;
+            }
+            split.size.add(&line);
+            empty_end = &*line == b"\r\n";
+        }
+        // The last empty line belongs to the separator.
+        if empty_end {
+            split.size.bytes -= 2;
+            split.size.lines -= 1;
+        }
+        split
+    }
+
+    /// True for a line of the head that is no field: a continuation line, or a
+    /// quoted separator before the first field.
+    fn continues(&self, line: &[u8]) -> bool {
+        match self.head.is_empty() {
+            true => line.starts_with(b"From ") || line.starts_with(b">From "),
+            false => line.starts_with(b" ") || line.starts_with(b"\t"),
+        }
+    }
+}
+
+/// What a message lacks for an article: RFC 5536, section 3.1, wants six fields.
+struct Amended {
+    added: Head,
+    /// Fields that are renamed.
+    renamed: Vec<&'static str>,
+}
+
+impl Amended {
+    fn new(head: &Head, message: &Message, group: &str, arrived: i64) -> Amended {
+        let mut amended = Amended {
+            added: Head::default(),
+            // A mail must not act as a control message on a server that the
+            // article is fed to. OVER has its own counts.
+            renamed: vec!["Control", "Also-Control", "Supersedes", "Bytes", "Lines"],
+        };
+        let value = |name| head.value(name).unwrap_or_default();
+        let text = |name| String::from_utf8_lossy(&value(name)).into_owned();
+
+        let path = value("Path");
+        if path.is_empty() || !path.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
+            amended.replace("Path", "mbox!not-for-mail");
+        }
+        if !head.has_author() {
+            amended.replace("From", &mailbox("", message.from(), DOMAIN));
+        }
+        if value("Subject").is_empty() {
+            amended.replace("Subject", "(no subject)");
+        }
+        // Servers refuse what is dated more than a day ahead.
+        let date = head.date().filter(|&date| date <= now() + 86_400);
+        if date.is_none() || !is_rfc5322(&text("Date")) {
+            amended.replace("Date", &rfc5322(date.unwrap_or(arrived)));
+        }
+        let id = text("Message-ID");
+        if !is_article_id(id.as_bytes()) {
+            let mut words = id.split(' ');
+            match words.find(|word| is_article_id(word.as_bytes())) {
+                Some(word) => amended.replace("Message-ID", word),
+                None => amended.replace("Message-ID", &made_id(message.contents())),
+            }
+        }
+        let groups = text("Newsgroups");
+        let mut names = groups.split(',').map(str::trim);
+        if !names.clone().all(is_newsgroup) || !names.any(|name| name == group) {
+            amended.replace("Newsgroups", group);
+        }
+        amended
+    }
+
+    fn replace(&mut self, name: &'static str, value: &str) {
+        self.renamed.push(name);
+        self.added.push(name, value);
+    }
+
+    fn apply(&self, head: &Head) -> Head {
+        let rest = head.without(&["Xref"]).with_originals(&self.renamed);
+        self.added.clone().followed_by(&rest)
+    }
+}
+
+/// The same one for the same message, whenever it is read.
+fn made_id(contents: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    contents.hash(&mut hasher);
+    format!("<{:016x}@{DOMAIN}>", hasher.finish())
+}
+
+/// A message in its file.
+struct Stored {
     path: Arc<Path>,
     start: u64,
-    added: String,
     head: u64,
+    before: u64,
     body: u64,
+    amended: Amended,
 }
 
-impl Message {
+impl Stored {
     fn open(&self) -> io::Result<impl Read + use<>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.start))?;
@@ -122,22 +225,22 @@ impl Message {
     }
 }
 
-impl Text for Message {
-    fn head(&self) -> io::Result<Bytes> {
-        let mut head = self.added.clone().into_bytes();
+impl Text for Stored {
+    fn head(&self) -> io::Result<Head> {
+        let mut head = Vec::new();
         self.open()?.take(self.head).read_to_end(&mut head)?;
-        Ok(head.into())
+        Ok(self.amended.apply(&Head::repair(&head)))
     }
 
     fn body(&self) -> io::Result<Box<dyn Producer>> {
         let mut text = self.open()?;
-        io::copy(&mut (&mut text).take(self.head + 2), &mut io::sink())?;
+        io::copy(&mut (&mut text).take(self.before), &mut io::sink())?;
         Ok(Box::new(ReadProducer::new(text.take(self.body))))
     }
 }
 
-/// Reads a mailbox's lines as they are sent: with CRLF, and without the `>`
-/// that keeps a line from looking like a separator.
+/// Reads a mailbox's lines as they are sent, without the `>` that keeps a line
+/// from looking like a separator.
 struct Lines<R> {
     inner: R,
     line: Vec<u8>,
@@ -158,15 +261,14 @@ impl<R: BufRead> Lines<R> {
 impl<R: BufRead> Read for Lines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.read == self.line.len() {
-            self.line.clear();
-            if self.inner.read_until(b'\n', &mut self.line)? == 0 {
+            let mut line = Vec::new();
+            if self.inner.read_until(b'\n', &mut line)? == 0 {
                 return Ok(0);
             }
-            let end = trim_end(&self.line).len();
-            self.line.truncate(end);
-            self.line.extend_from_slice(b"\r\n");
-            let quotes = self.line.iter().take_while(|&&b| b == b'>').count();
-            self.read = usize::from(quotes > 0 && self.line[quotes..].starts_with(b"From "));
+            let quotes = line.iter().take_while(|&&b| b == b'>').count();
+            let quoted = quotes > 0 && line[quotes..].starts_with(b"From ");
+            self.line = as_sent(&line[usize::from(quoted)..]);
+            self.read = 0;
         }
         let size = (&self.line[self.read..]).read(buffer)?;
         self.read += size;
@@ -174,10 +276,18 @@ impl<R: BufRead> Read for Lines<R> {
     }
 }
 
-/// A line without the CRLF or LF that ends it.
-fn trim_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
+/// A line as it is sent: with CRLF, without NULs, with a space for a CR inside.
+fn as_sent(line: &[u8]) -> Vec<u8> {
+    let mut end = line.strip_suffix(b"\n").unwrap_or(line);
+    while let Some(shorter) = end.strip_suffix(b"\r") {
+        end = shorter;
+    }
+    let octets = end.iter().filter(|&&octet| octet != 0);
+    let mut line: Vec<u8> = octets
+        .map(|&octet| if octet == b'\r' { b' ' } else { octet })
+        .collect();
+    line.extend_from_slice(b"\r\n");
+    line
 }
 
 /// Tells how much has been read.
@@ -250,14 +360,99 @@ mod tests {
         for (number, expected) in (1..).zip(bodies) {
             let article = group.article(number).unwrap();
             assert_eq!(body(&article), expected);
-            let head = article.head().unwrap();
-            assert_eq!(article.bytes, (head.len() + 2 + expected.len()) as u64);
-            assert!(is_message_id(article.message_id.as_bytes()));
+            let head = article.head("srv").unwrap();
+            assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
+            let length = head.as_bytes().len() + 2 + expected.len();
+            assert_eq!(article.bytes("srv"), length as u64);
+            assert!(is_article_id(article.message_id.as_bytes()));
         }
         let first = group.article(1).unwrap();
-        let head = &b"Newsgroups: mail\r\nSubject: one\r\nMessage-ID: <1@x>\r\n"[..];
-        assert_eq!(first.head().unwrap(), head);
+        let head = "Path: mbox!not-for-mail\r\nFrom: a@x\r\n\
+            Date: Wed, 3 Jan 1996 01:05:34 +0000\r\nNewsgroups: mail\r\n\
+            Subject: one\r\nMessage-ID: <1@x>\r\nXref: srv mail:1\r\n";
+        let served = first.head("srv").unwrap();
+        assert_eq!(String::from_utf8_lossy(served.as_bytes()), head);
         assert_eq!((first.lines, first.arrived), (5, 820_631_134));
+    }
+
+    /// The articles that a mailbox is served as, each with head and body.
+    fn served(mailbox: &[u8]) -> Vec<(String, String)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(mailbox).unwrap();
+        let mut spool = Spool::default();
+        add(&mut spool, "mail", file.path()).unwrap();
+        let group = spool.group("mail").unwrap();
+        let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        (1..=group.high())
+            .map(|number| {
+                let article = group.article(number).unwrap();
+                let (head, body) = (article.head("srv").unwrap(), body(&article));
+                assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
+                let length = head.as_bytes().len() + 2 + body.len();
+                assert_eq!(article.bytes("srv"), length as u64);
+                assert_eq!(article.lines as usize, text(&body).matches("\r\n").count());
+                for name in [
+                    "Path",
+                    "From",
+                    "Subject",
+                    "Date",
+                    "Message-ID",
+                    "Newsgroups",
+                ] {
+                    assert!(
+                        head.value(name).is_some_and(|value| !value.is_empty()),
+                        "{name}"
+                    );
+                }
+                assert!(head.has_author() && head.date().is_some());
+                (text(head.as_bytes()), text(&body))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_mail_has_and_news_has_not() {
+        let mailbox = b"From x at noon\nFrom: nobody\nDate: Mon, 1 Jan 2001 10:00\nMessage-ID: <a..b@c>\n\
+            Subject: a\0b\rc\nsubject: two\nXref: x y:1\nNewsgroups: other.group\nControl: rmgroup mail\n\
+            X-Empty:\n\none\0\rtwo\r\r\n.\0\n\r\n\n\
+            From jane Mon Jan  1 10:00:00 2001\nDate: Mon, 1 Jan 2094 10:00:00 +0000\n\
+            Message-ID: <1@x> (a relay)\nPath: caf\xe9\nno field\nbody\n\n\
+            From x Mon Jan  1 10:00:00 2001\n>From y\nA: b\n\n\
+            From x Mon Jan  1 10:00:00 2001\n\n\
+            From x Mon Jan  1 10:00:00 2001\nbody";
+        let articles = served(mailbox);
+        let (head, body) = &articles[0];
+        for line in [
+            "From: x@mbox.asynchat.invalid",
+            "X-Original-From: nobody",
+            "X-Original-Date: Mon, 1 Jan 2001 10:00",
+            "X-Original-Message-ID: <a..b@c>",
+            "Subject: ab c",
+            "X-Original-subject: two",
+            "Newsgroups: mail",
+            "X-Original-Newsgroups: other.group",
+            "X-Original-Control: rmgroup mail",
+            "Xref: srv mail:1",
+        ] {
+            assert!(head.lines().any(|found| found == line), "{line} in {head}");
+        }
+        assert!(!head.contains("X-Empty") && !head.contains("y:1"), "{head}");
+        assert_eq!(body, "one two\r\n.\r\n\r\n");
+
+        let (head, body) = &articles[1];
+        assert!(
+            head.starts_with("Path: mbox!not-for-mail\r\nFrom: jane@mbox.asynchat.invalid\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.contains("\r\nDate: Mon, 1 Jan 2001 10:00:00 +0000\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("\r\nMessage-ID: <1@x>\r\n"), "{head}");
+        assert_eq!(body, "no field\r\nbody\r\n");
+        let bodies: Vec<&str> = articles[2..].iter().map(|(_, body)| &**body).collect();
+        assert_eq!(bodies, ["", "", "body\r\n"]);
+        assert!(articles[2].0.contains("\r\nA: b\r\n"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use socket2::SockRef;
 
 use super::super::naive::{self, Kind, find, read};
 use super::server::article::Memory;
+use super::server::head::Head;
 use super::server::passwords::Passwords;
 use super::server::{Options, Spool, serve};
 
@@ -47,7 +48,9 @@ fn spool() -> Spool {
     let group = spool.add_group("a.talk", "Talk", 1_000_000_000, true);
     let head = "From: a\tb <a@b.invalid>\r\nSubject: one\n two\0three\r\n four\rfive\r\n\
                 Message-ID: <1@b.invalid>\r\nX-A: x\r\n";
-    spool.append(&group, Memory::new(head, ".\r\n..\r\n").article(0));
+    let head = Head::repair(head.as_bytes());
+    let body = ".\r\n..\r\nsix\n.\nseven\rand\0eight\r\n";
+    spool.append(&group, Memory::new(head, body).article(0));
     spool
 }
 
@@ -131,10 +134,7 @@ fn reply(heard: &mut &[u8]) -> u16 {
     if is_multi_line {
         let block = naive::read(&Kind::DotBlock, heard);
         *heard = &heard[block.next.expect("a block has an end")..];
-        // An article comes as it was posted; its line ends with the message-id.
-        if !text.ends_with('>') {
-            check_lines(&block.content);
-        }
+        check_lines(&block.content);
     }
     code
 }

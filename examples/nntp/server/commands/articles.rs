@@ -17,16 +17,17 @@ pub const NO_SUCH_NUMBER: Refusal = Refusal("423 no article with that number");
 
 pub fn article(session: &mut Session, arguments: &[&str]) -> Outcome {
     let (number, article) = locate(session, arguments)?;
-    let (head, body) = (article.head()?, article.body()?);
+    let (head, body) = (head_of(session, &article)?, article.body()?);
     write!(session.chat, "220 {number} {}\r\n", article.message_id);
-    let parts: [Box<dyn Producer>; 3] = [Box::new(head), Box::new("\r\n".as_bytes()), body];
+    let parts: [Box<dyn Producer>; 3] =
+        [Box::new(head), Box::new("\r\n".as_bytes()), Box::new(body)];
     session.block(CompositeProducer::new(parts));
     Ok(())
 }
 
 pub fn head(session: &mut Session, arguments: &[&str]) -> Outcome {
     let (number, article) = locate(session, arguments)?;
-    let head = article.head()?;
+    let head = head_of(session, &article)?;
     write!(session.chat, "221 {number} {}\r\n", article.message_id);
     session.block(head);
     Ok(())
@@ -44,6 +45,11 @@ pub fn stat(session: &mut Session, arguments: &[&str]) -> Outcome {
     let (number, article) = locate(session, arguments)?;
     write!(session.chat, "223 {number} {}\r\n", article.message_id);
     Ok(())
+}
+
+fn head_of(session: &Session, article: &Article) -> Outcome<Vec<u8>> {
+    let head = article.head(&session.service.options.name)?;
+    Ok(head.as_bytes().to_vec())
 }
 
 /// The article meant, and its number: 0 for one asked for by message-id, which

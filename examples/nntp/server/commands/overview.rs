@@ -9,7 +9,6 @@ use bytes::BytesMut;
 
 use super::super::article::Article;
 use super::super::complaint::Complaint;
-use super::super::head::Head;
 use super::super::range::Range;
 use super::super::session::Session;
 use super::articles::{NO_SUCH_NUMBER, by_id, current};
@@ -97,9 +96,9 @@ fn push_overview(session: &Session, articles: Articles) {
             row.push(b'\t');
             row.extend_from_slice(text);
         }
-        let (bytes, lines) = (article.bytes, article.lines);
-        let locations = article.locations.borrow();
-        let _ = write!(row, "\t{bytes}\t{lines}\tXref: {name} {locations}");
+        let (bytes, lines) = (article.bytes(&name), article.lines);
+        let xref = article.xref(&name);
+        let _ = write!(row, "\t{bytes}\t{lines}\tXref: {xref}");
     }));
 }
 
@@ -140,17 +139,17 @@ impl Field {
 
     fn write(&self, row: &mut Vec<u8>, article: &Article, name: &str) {
         let _ = match self {
-            Field::Bytes => write!(row, "{}", article.bytes),
+            Field::Bytes => write!(row, "{}", article.bytes(name)),
             Field::Lines => write!(row, "{}", article.lines),
-            Field::Xref => write!(row, "{name} {}", article.locations.borrow()),
+            Field::Xref => row.write_all(article.xref(name).as_bytes()),
             Field::Header(field) => match field.as_str() {
                 "subject" => row.write_all(&article.subject),
                 "from" => row.write_all(&article.from),
                 "date" => row.write_all(&article.date),
                 "message-id" => row.write_all(article.message_id.as_bytes()),
                 "references" => row.write_all(&article.references),
-                _ => match article.head() {
-                    Ok(head) => row.write_all(&Head::parse(&head).value(field).unwrap_or_default()),
+                _ => match article.head(name) {
+                    Ok(head) => row.write_all(&head.value(field).unwrap_or_default()),
                     // In the middle of a list there is no other answer left.
                     Err(error) => {
                         static HEADLESS: Complaint = Complaint::new("a head can not be read");

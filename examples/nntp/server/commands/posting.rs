@@ -11,7 +11,7 @@ use super::super::admission::{Admitted, Origin, admit};
 use super::super::article::{Memory, Size};
 use super::super::complaint::Complaint;
 use super::super::date::now;
-use super::super::head::is_message_id;
+use super::super::head::{Head, is_article_id, is_message_id};
 use super::super::incoming::{Fault, Incoming};
 use super::super::session::Session;
 use super::super::spool::{Group, OVERHEAD};
@@ -38,6 +38,9 @@ pub fn ihave(session: &mut Session, arguments: &[&str]) -> Outcome {
     }
     if !session.may_post() {
         return Err(Refusal("435 no articles wanted"));
+    }
+    if !is_article_id(id.as_bytes()) {
+        return Err(Refusal("435 no article has such a message-id"));
     }
     {
         let spool = session.service.spool();
@@ -155,7 +158,6 @@ fn keep(
     let Some(store) = &session.service.options.store else {
         match read_all(body, size) {
             Ok(body) => {
-                let head = head.into_boxed_slice();
                 spool.file(Memory::new(head, body).article(now()), &numbers);
                 drop(spool);
                 kept(session, codes);
@@ -219,8 +221,8 @@ fn fail(session: &Session, codes: Codes, error: &io::Error) {
 
 /// What is set aside for a post: its text, the fields of its overview, and its
 /// places. The text is counted on its way to the store too, and no longer there.
-fn octets(head: &[u8], body: Size, groups: &[Rc<Group>]) -> u64 {
-    2 * head.len() as u64 + body.bytes + OVERHEAD * groups.len() as u64
+fn octets(head: &Head, body: Size, groups: &[Rc<Group>]) -> u64 {
+    2 * head.as_bytes().len() as u64 + body.bytes + OVERHEAD * groups.len() as u64
 }
 
 /// Nobody who posts is known, and none of the posts is ever dropped: there has to
