@@ -42,6 +42,9 @@ def syslog(directory):
         return
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "log")
+        # Left over from a server that was killed.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stale:
+            stale.bind(path)
         with served(directory / "syslog", "--unix", path) as (addr, server):
             port = addr.rpartition(":")[2]
             to = ["logger", "-n", "127.0.0.1", "-P", port]
@@ -51,25 +54,61 @@ def syslog(directory):
             run([*to, "-T", "--octet-count", "--rfc3164", "-p", "local3.err", "old form"])
             run(["logger", "-u", path, "over the Unix domain"])
             lines = sorted(server.stdout.readline().rstrip() for _ in range(5))
+            refused(directory / "syslog", path, b"in use")
         ends = ["old form", "over TCP, a line", "over TCP, counted", "over UDP", "over the Unix domain"]
         for end in ends:
             assert any(line.endswith(end) for line in lines), (end, lines)
         assert sum(line.startswith("err ") for line in lines) == 1, lines
         assert not os.path.exists(path)
+        pathlib.Path(path).write_text("a file")
+        refused(directory / "syslog", path, b"in use")
+        assert pathlib.Path(path).read_text() == "a file"
+        unwritten(directory / "syslog", "exec {} >/dev/full", 3)
+        unwritten(directory / "syslog", "{} | head -1", 3)
+        if has("systemd-socket-activate"):
+            path = os.path.join(scratch, "inherited")
+            activated(directory / "syslog", ["-d", "-l", path], ["logger", "-u", path])
     if has("systemd-socket-activate"):
-        activated(directory / "syslog", [], ["-T"])
-        activated(directory / "syslog", ["-d"], ["-d"])
+        port = free_port()
+        to = ["logger", "-n", "127.0.0.1", "-P", port]
+        activated(directory / "syslog", ["-l", f"127.0.0.1:{port}"], [*to, "-T"])
+        activated(directory / "syslog", ["-d", "-l", f"127.0.0.1:{port}"], [*to, "-d"])
 
 
-def activated(program, how, over):
-    """A server that is started for the first thing that comes to a socket it inherits."""
+def refused(program, path, why):
+    """It does not take what is at this path."""
+    command = [program, "--listen", "127.0.0.1:0", "--unix", path]
+    done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 1 and why in done.stderr, done
+
+
+def unwritten(program, shell, count):
+    """Its standard output fails, which ends nothing: the messages are counted."""
+    port = free_port()
+    command = f"{program} --listen 127.0.0.1:{port} --every 1"
+    command = ["sh", "-c", shell.format(command)]
+    with process(command, stderr=subprocess.PIPE) as server:
+        eventually(lambda: subprocess.run(["logger", "-T", "-n", "127.0.0.1", "-P", port, "one"],
+                   check=False, stderr=subprocess.DEVNULL).returncode == 0)
+        for _ in range(count):
+            run(["logger", "-T", "-n", "127.0.0.1", "-P", port, "more"])
+        line = ""
+        while not line.endswith("  not written\n") or int(line.split()[0]) < count:
+            line = server.stderr.readline()
+            assert line, "it ended"
+
+
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = ["systemd-socket-activate", *how, "-l", f"127.0.0.1:{port}", str(program)]
-    with process(command) as server:
+        return str(probe.getsockname()[1])
+
+
+def activated(program, how, command):
+    """A server that is started for the first thing that comes to a socket it inherits."""
+    with process(["systemd-socket-activate", *how, str(program)]) as server:
         # Until it listens, a datagram is lost and a connection refused.
-        eventually(lambda: logged(["logger", *over, "-n", "127.0.0.1", "-P", port, "activated"], server))
+        eventually(lambda: logged([*command, "activated"], server))
 
 
 def logged(command, server):
@@ -144,14 +183,16 @@ def served(program, *arguments):
 
 
 @contextlib.contextmanager
-def process(command):
+def process(command, stderr=subprocess.DEVNULL):
+    """The process, which is ended with all that it has started."""
     started = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
     )
     try:
         yield started
     finally:
-        started.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
         started.wait()
 
 

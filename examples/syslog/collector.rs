@@ -1,25 +1,26 @@
-//! What becomes of the messages, and the two ways they come.
+//! What becomes of the messages: they are counted, and written down.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write;
-use std::rc::Rc;
+use std::io::{self, Write};
 
-use asynchat::{AsyncChat, Channel, Chat, Dispatcher, Eof, Result, Terminator};
-
-use crate::message::{LONGEST, Message, SEVERITIES};
+use crate::common::Escaped;
+use crate::message::{Message, SEVERITIES};
 
 /// How many hosts are counted by name: they are free to invent some.
 const HOSTS: usize = 100;
 
-/// How many datagrams are taken in one turn of the loop.
-const BUDGET: usize = 64;
+/// The longest name of a host (RFC 5424 section 6).
+const LONGEST_HOST: usize = 255;
 
 /// Writes messages down, and counts them.
 pub(crate) struct Collector {
     least: u8,
     out: RefCell<Box<dyn Write>>,
+    /// Whether the last write failed.
+    failing: Cell<bool>,
+    not_written: Cell<u64>,
     by_severity: [Cell<u64>; 8],
     by_host: RefCell<BTreeMap<String, u64>>,
 }
@@ -30,28 +31,58 @@ impl Collector {
         Collector {
             least,
             out: RefCell::new(Box::new(out)),
+            failing: Cell::default(),
+            not_written: Cell::default(),
             by_severity: Default::default(),
             by_host: RefCell::default(),
         }
     }
 
-    pub(crate) fn collect(&self, data: &[u8]) -> Result {
+    /// Takes a message. One that cannot be written is counted, and that is all: standard output may
+    /// work again, and the messages are counted in any case.
+    pub(crate) fn collect(&self, data: &[u8]) {
         let message = Message::parse(data);
+        self.count(&message);
+        if message.severity > self.least {
+            return;
+        }
+        match self.write(&message) {
+            Ok(()) if self.failing.replace(false) => {
+                let not_written = self.not_written.get();
+                tracing::warn!(not_written, "messages can be written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.not_written.set(self.not_written.get() + 1);
+                if !self.failing.replace(true) {
+                    tracing::warn!(%error, "a message cannot be written; the report counts them");
+                }
+            }
+        }
+    }
+
+    fn count(&self, message: &Message) {
         let count = &self.by_severity[usize::from(message.severity)];
         count.set(count.get() + 1);
         let mut by_host = self.by_host.borrow_mut();
+        let is_listed = |host: &str| {
+            by_host.contains_key(host) || by_host.len() < HOSTS && host.len() <= LONGEST_HOST
+        };
         let host = match message.host {
-            Some(host) if by_host.len() < HOSTS || by_host.contains_key(host) => host,
+            Some(host) if is_listed(host) => host,
             Some(_) => "(others)",
             None => "(not said)",
         };
         *by_host.entry(host.to_owned()).or_default() += 1;
-        if message.severity <= self.least {
-            let mut out = self.out.borrow_mut();
-            writeln!(out, "{message}")?;
-            out.flush()?;
-        }
-        Ok(())
+    }
+
+    fn write(&self, message: &Message) -> io::Result<()> {
+        // A write that failed may have left a part of its line.
+        let begin = if self.failing.get() { "\n" } else { "" };
+        let mut out = self.out.borrow_mut();
+        // In one piece, of which standard output keeps nothing back when it fails.
+        out.write_all(format!("{begin}{message}\n").as_bytes())?;
+        out.flush()
     }
 
     pub(crate) fn report(&self) -> String {
@@ -62,116 +93,12 @@ impl Collector {
             }
         }
         for (host, count) in &*self.by_host.borrow() {
-            let _ = write!(report, "\n{count:>10}  {host}");
+            let _ = write!(report, "\n{count:>10}  {}", Escaped(host));
+        }
+        if self.not_written.get() > 0 {
+            let _ = write!(report, "\n{:>10}  not written", self.not_written.get());
         }
         report.push('\n');
         report
-    }
-}
-
-/// Each datagram is a message (RFC 5426 section 3.1).
-pub(crate) struct Datagrams {
-    channel: Channel,
-    collector: Rc<Collector>,
-    buffer: Vec<u8>,
-}
-
-impl Datagrams {
-    pub(crate) fn new(channel: Channel, collector: Rc<Collector>) -> Self {
-        let buffer = vec![0; 65_536];
-        Datagrams {
-            channel,
-            collector,
-            buffer,
-        }
-    }
-}
-
-impl Dispatcher for Datagrams {
-    fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    fn handle_read(&mut self) -> Result {
-        for _ in 0..BUDGET {
-            // The last of them says that there is none: no error, as far as the loop is concerned.
-            let (count, _) = self.channel.recv_from(&mut self.buffer)?;
-            self.collector.collect(&self.buffer[..count])?;
-        }
-        Ok(())
-    }
-}
-
-/// A stream of messages, framed in either way of RFC 6587: counted (`11 <13>a message`), or each on a
-/// line. Its first byte tells which.
-pub(crate) struct Stream {
-    chat: Chat,
-    collector: Rc<Collector>,
-    awaits: Awaits,
-}
-
-enum Awaits {
-    FirstByte,
-    Count { first: u8 },
-    Counted,
-    Line { first: u8 },
-}
-
-impl Stream {
-    pub(crate) fn new(chat: Chat, collector: Rc<Collector>) -> Self {
-        chat.set_terminator(Terminator::count(1));
-        Stream {
-            chat,
-            collector,
-            awaits: Awaits::FirstByte,
-        }
-    }
-
-    fn begin(&mut self, first: u8) {
-        let (awaits, terminator) = match first {
-            b'1'..=b'9' => (Awaits::Count { first }, Terminator::bytes(b" ").limit(6)),
-            _ => (Awaits::Line { first }, Terminator::line()),
-        };
-        self.awaits = awaits;
-        self.chat.set_terminator(terminator);
-    }
-}
-
-impl AsyncChat for Stream {
-    /// A last line without its end is a message all the same.
-    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
-        if let Awaits::Line { first } = self.awaits {
-            self.collector.collect(&[&[first], partial].concat())?;
-        }
-        Ok(Eof::CloseWhenDone)
-    }
-
-    fn found_terminator(&mut self, record: &[u8]) -> Result {
-        match self.awaits {
-            Awaits::FirstByte => {
-                // Blank lines between messages are nobody's.
-                if let [first] = record
-                    && !matches!(first, b'\r' | b'\n')
-                {
-                    self.begin(*first);
-                }
-                return Ok(());
-            }
-            Awaits::Count { first } => {
-                let digits = [&[first], record].concat();
-                let count: u64 = std::str::from_utf8(&digits)?.parse()?;
-                if count > LONGEST as u64 {
-                    return Err(format!("a message of {count} bytes, over {LONGEST}").into());
-                }
-                self.awaits = Awaits::Counted;
-                self.chat.set_terminator(Terminator::count(count));
-                return Ok(());
-            }
-            Awaits::Counted => self.collector.collect(record)?,
-            Awaits::Line { first } => self.collector.collect(&[&[first], record].concat())?,
-        }
-        self.awaits = Awaits::FirstByte;
-        self.chat.set_terminator(Terminator::count(1));
-        Ok(())
     }
 }
