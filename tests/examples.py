@@ -35,6 +35,30 @@ def smtpd(directory):
         with served(directory / "smtpd", "--maildir", maildir) as (addr, _):
             client = pathlib.Path(__file__).with_name("smtpd_client.py")
             subprocess.run([sys.executable, client, addr, maildir], check=True, timeout=120)
+        with tempfile.TemporaryFile("w+") as log:
+            with served(directory / "smtpd", "--maildir", maildir, stderr=log) as (addr, _):
+                os.rmdir(os.path.join(maildir, "tmp"))
+                refused_messages(addr, 5000)
+            log.seek(0)
+            lines = log.readlines()
+        # Ten a second, and 5,000 refusals take no minute.
+        warnings = sum("could not be written" in line for line in lines)
+        assert 10 <= warnings <= 600, warnings
+
+
+def refused_messages(addr, count):
+    """The disk takes nothing, which a client can have logged as often as it likes."""
+    host, _, port = addr.rpartition(":")
+    with socket.create_connection((host, port), DEADLINE) as client:
+        replies = client.makefile("rb")
+        client.sendall(b"HELO x\r\n")
+        message = b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nDATA\r\n"
+        codes = [replies.readline()[:3] for _ in range(2)]
+        assert codes == [b"220", b"250"], codes
+        for _ in range(count // 100):
+            client.sendall(message * 100)
+            codes = [replies.readline()[:3] for _ in range(300)]
+            assert codes == [b"250", b"250", b"451"] * 100, codes
 
 
 def syslog(directory):
@@ -172,9 +196,9 @@ def netcat(directory):
 
 
 @contextlib.contextmanager
-def served(program, *arguments):
+def served(program, *arguments, **streams):
     """The program, listening on a port of its own; ended with Ctrl-C, at which it exits with 0."""
-    with process([program, "--listen", "127.0.0.1:0", *arguments]) as server:
+    with process([program, "--listen", "127.0.0.1:0", *arguments], **streams) as server:
         said = server.stdout.readline()
         assert said.startswith("listening on "), said
         yield said.split()[-1], server
