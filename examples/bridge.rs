@@ -10,11 +10,13 @@
 //! printf '\x01\x03\x02\x00\x2a' > /tmp/device         # the clients see 010302002a
 //! ```
 //!
+//! Clients that send more than the device takes have to wait, all of them: it is one line.
+//!
 //! With a device that is away (unplugged, not there yet) it tries again every second.
 
 #[cfg(unix)]
 mod unix {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::collections::HashMap;
     use std::fs::{File, OpenOptions};
     use std::os::fd::AsFd;
@@ -28,6 +30,10 @@ mod unix {
     };
     use clap::{Parser, ValueEnum};
     use rustix::termios::{self, OptionalActions};
+
+    /// How many bytes may wait for the device before its clients are not read any more. Above
+    /// [`Limits::high_water`] the device would not be read either.
+    const WAITING: usize = 16 * 1024;
 
     /// Shares a serial device among clients over TCP.
     #[derive(Parser)]
@@ -62,6 +68,8 @@ mod unix {
         args: Args,
         device: RefCell<Option<Chat>>,
         clients: RefCell<HashMap<ChannelId, Chat>>,
+        /// Whether the clients wait for the device.
+        waiting: Cell<bool>,
     }
 
     pub(super) fn main() -> Result {
@@ -72,6 +80,7 @@ mod unix {
             args,
             device: RefCell::default(),
             clients: RefCell::default(),
+            waiting: Cell::default(),
         });
         bridge.attach()?;
         let shared = Rc::clone(&bridge);
@@ -141,6 +150,25 @@ mod unix {
             Ok(device)
         }
 
+        /// Sends this to the device. If it is slow the clients are not read until it has taken all.
+        fn send(self: &Rc<Self>, device: &Chat, parts: &[&[u8]]) {
+            device.push_slices(parts);
+            if device.queued() > WAITING && !self.waiting.replace(true) {
+                for client in self.clients.borrow().values() {
+                    client.pause_reading();
+                }
+                let bridge = Rc::clone(self);
+                device.push_hook(move || bridge.resume_clients());
+            }
+        }
+
+        fn resume_clients(&self) {
+            self.waiting.set(false);
+            for client in self.clients.borrow().values() {
+                client.resume_reading();
+            }
+        }
+
         fn tell_clients(&self, line: &[u8]) {
             for client in self.clients.borrow().values() {
                 client.push_slices(&[line, b"\r\n"]);
@@ -171,6 +199,7 @@ mod unix {
 
         fn handle_close(&mut self, why: &Close) {
             self.bridge.device.replace(None);
+            self.bridge.resume_clients();
             if !matches!(why, Close::Shutdown) {
                 tracing::warn!(%why, "the device went away");
                 self.bridge.attach_later();
@@ -188,6 +217,9 @@ mod unix {
             let mut clients = self.bridge.clients.borrow_mut();
             clients.insert(self.chat.id(), self.chat.clone());
             self.chat.set_terminator(Terminator::line());
+            if self.bridge.waiting.get() {
+                self.chat.pause_reading();
+            }
             Ok(())
         }
 
@@ -198,9 +230,9 @@ mod unix {
                 return Ok(());
             };
             match self.bridge.args.form {
-                Form::Text => device.push_slices(&[line, b"\r"]),
+                Form::Text => self.bridge.send(device, &[line, b"\r"]),
                 Form::Hex => match from_hex(line) {
-                    Some(bytes) => device.push(bytes),
+                    Some(bytes) => self.bridge.send(device, &[&bytes]),
                     None => self.chat.push("not hexadecimal\r\n"),
                 },
             }

@@ -11,13 +11,16 @@ loopback; whatever is started is ended.
 import contextlib
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import tty
 
 DEADLINE = 20
 
@@ -146,6 +149,7 @@ def logged(command, server):
 
 
 def bridge(directory):
+    slow_device(directory)
     if not has("socat"):
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -155,6 +159,41 @@ def bridge(directory):
             eventually(lambda: os.path.exists(device) and os.path.exists(line))
             with served(directory / "bridge", "--device", line, "--baud", "19200") as (addr, _):
                 converse(addr, device)
+
+
+def slow_device(directory):
+    """A device that takes nothing for a while: its clients wait, and nothing is lost."""
+    device, line = os.openpty()
+    tty.setraw(line)
+    with served(directory / "bridge", "--device", os.ttyname(line)) as (addr, _):
+        host, _, port = addr.rpartition(":")
+        client, late = (socket.create_connection((host, port), DEADLINE) for _ in range(2))
+        records = [b"%08d" % number * 250 for number in range(10_000)]
+        input = b"".join(record.hex().encode() + b"\n" for record in records)
+        # More than any buffer holds.
+        client.settimeout(2)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < len(input):
+                sent += client.send(input[sent : sent + 65536])
+        assert sent < len(input), "nothing holds the client up"
+        late.sendall(b"ff\n")
+        rest = threading.Thread(target=client.sendall, args=[input[sent:]], daemon=True)
+        client.settimeout(DEADLINE * 3)
+        rest.start()
+        wanted = len(b"".join(records)) + 1
+        received = bytearray()
+        while len(received) < wanted:
+            assert select.select([device], [], [], DEADLINE)[0], f"{len(received)} of {wanted}"
+            received += os.read(device, 65536)
+        rest.join(DEADLINE)
+        assert received.count(b"\xff") == 1
+        assert received.replace(b"\xff", b"") == b"".join(records)
+        assert not select.select([client, late], [], [], 0)[0], "there is a complaint"
+        client.close()
+        late.close()
+    os.close(device)
+    os.close(line)
 
 
 def converse(addr, device):
