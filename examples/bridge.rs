@@ -14,6 +14,8 @@
 //!
 //! With a device that is away (unplugged, not there yet) it tries again every second.
 
+mod common;
+
 #[cfg(unix)]
 mod unix {
     use std::cell::{Cell, RefCell};
@@ -30,6 +32,8 @@ mod unix {
     };
     use clap::{Parser, ValueEnum};
     use rustix::termios::{self, OptionalActions};
+
+    use super::common;
 
     /// How many bytes may wait for the device before its clients are not read any more. Above
     /// [`Limits::high_water`] the device would not be read either.
@@ -74,7 +78,7 @@ mod unix {
 
     pub(super) fn main() -> Result {
         let args = Args::parse();
-        super::log_to_stderr();
+        common::log_to_stderr("info");
         let listen = args.listen.clone();
         let bridge = Rc::new(Bridge {
             args,
@@ -91,13 +95,10 @@ mod unix {
                 chat,
                 bridge: Rc::clone(&shared),
             })?;
+        common::shutdown_on_ctrl_c(Duration::from_secs(1))?;
         if let Some(addr) = listener.local_addr() {
-            println!("listening on {addr}");
+            common::announce(addr);
         }
-        let remote = asynchat::remote()?;
-        ctrlc::set_handler(move || {
-            let _ = remote.shutdown(Duration::from_secs(1));
-        })?;
         asynchat::run()
     }
 
@@ -268,17 +269,6 @@ fn main() -> asynchat::Result {
 
 #[cfg(not(unix))]
 fn main() {
-    log_to_stderr();
+    common::log_to_stderr("info");
     tracing::error!("a serial line can be waited for only on Unix");
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -8,6 +8,8 @@
 //! The end of the input (Ctrl-D) is passed on; it ends when the server has ended, too. A file is for a
 //! pipeline: `cat FILE | netcat ...`, for a regular file can not be waited for.
 
+mod common;
+
 #[cfg(unix)]
 fn main() -> asynchat::Result {
     use std::cell::Cell;
@@ -44,7 +46,7 @@ fn main() -> asynchat::Result {
     }
 
     let args = Args::parse();
-    log_to_stderr();
+    common::log_to_stderr("warn");
     let failed = Rc::new(Cell::new(None));
     let end = End(Rc::clone(&failed));
     let server = Connector::new(&args.server)
@@ -52,10 +54,7 @@ fn main() -> asynchat::Result {
         .connect(|_| end)?;
     let terminal = Connector::adopt(Socket::stdio()?).connect(|_| |_: &[u8]| Ok(()))?;
     asynchat::pipe(&terminal, &server)?;
-    let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::ZERO);
-    })?;
+    common::shutdown_on_ctrl_c(Duration::ZERO)?;
     asynchat::run()?;
     match failed.take() {
         Some(why) => Err(format!("{}: {why}", args.server).into()),
@@ -65,17 +64,6 @@ fn main() -> asynchat::Result {
 
 #[cfg(not(unix))]
 fn main() {
-    log_to_stderr();
+    common::log_to_stderr("warn");
     tracing::error!("standard input can be waited for only on Unix");
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -231,6 +231,65 @@ def netcat(directory):
     assert done.returncode == 1 and b"a regular file" in done.stderr, done.stderr
 
 
+def output_full(directory):
+    """Servers whose output, or log, cannot be written serve all the same, and end with Ctrl-C."""
+    with tempfile.TemporaryDirectory() as scratch, open("/dev/full", "w") as full:
+        programs = {
+            "echo": [],
+            "echo_dispatcher": [],
+            "forward": ["--to", "127.0.0.1:1"],
+            "frames": [],
+            "gold": [],
+            "nntp": ["--demo", "10"],
+            "rooms": [],
+            "smtpd": ["--maildir", scratch],
+            "syslog": [],
+            "threads": [],
+        }
+        for name, options in programs.items():
+            port = int(free_port())
+            command = [directory / name, "--listen", f"127.0.0.1:{port}", *options]
+            with process(command, stdout=full, stderr=full) as server:
+                eventually(lambda: accepts(port))
+                answers(port)
+                server.send_signal(signal.SIGINT)
+                assert server.wait(DEADLINE) == 0, f"{name} exits with {server.returncode}"
+
+
+def ctrl_c_again(directory):
+    """A grace without end: the second Ctrl-C ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as source:
+        to = f"127.0.0.1:{source.getsockname()[1]}"
+        options = ["--to", to, "--grace", "3600"]
+        with process([directory / "forward", "--listen", "127.0.0.1:0", *options]) as server:
+            port = int(server.stdout.readline().rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port), DEADLINE):
+                sender = source.accept()[0]
+                sender.settimeout(1)
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        sender.send(b"x" * 65536)
+                server.send_signal(signal.SIGINT)
+                eventually(lambda: not accepts(port))
+                assert server.poll() is None, "the peer has not taken all"
+                server.send_signal(signal.SIGINT)
+                assert server.wait(DEADLINE) == 0, server.returncode
+                sender.close()
+
+
+def answers(port):
+    """An end, at least."""
+    with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+        client.sendall(b"QUIT\r\n")
+        client.shutdown(socket.SHUT_WR)
+        client.recv(1)
+
+
+def accepts(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 # ---- processes
 
 
@@ -246,10 +305,10 @@ def served(program, *arguments, **streams):
 
 
 @contextlib.contextmanager
-def process(command, stderr=subprocess.DEVNULL):
+def process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL):
     """The process, which is ended with all that it has started."""
     started = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+        command, stdout=stdout, stderr=stderr, text=True, start_new_session=True
     )
     try:
         yield started
@@ -277,7 +336,7 @@ def has(program):
     return there
 
 
-CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat)}
+CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat, output_full, ctrl_c_again)}
 
 if __name__ == "__main__":
     main()

@@ -154,7 +154,7 @@ fn run(arguments: Arguments) -> Result {
     })?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
-    println!("listening on {address}");
+    common::announce(address);
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
     info!(stats.accepted, stats.refused, closes = ?stats.closes, "stopped");

@@ -33,7 +33,6 @@ use clap::Parser;
 use listenfd::ListenFd;
 
 use collector::Collector;
-use common::log_to_stderr;
 use datagrams::Datagrams;
 use stream::Stream;
 
@@ -59,8 +58,9 @@ struct Args {
 
 fn main() -> Result {
     let args = Args::parse();
-    log_to_stderr("warn");
+    common::log_to_stderr("warn");
     let collector = Rc::new(Collector::new(args.severity, std::io::stdout()));
+    common::shutdown_on_ctrl_c(Duration::from_secs(1))?;
     let inherited = serve_inherited(&collector)?;
     #[cfg(unix)]
     if let Some(path) = &args.unix {
@@ -73,18 +73,14 @@ fn main() -> Result {
         let addr = udp.local_addr()?;
         collect_datagrams(&collector, udp)?;
         collect_streams(&collector, Server::new(addr))?;
-        announce(&format!("listening on {addr}"));
+        common::announce(addr);
     } else {
-        announce(&format!("listening on {inherited} inherited sockets"));
+        common::announce(format_args!("{inherited} inherited sockets"));
     }
     if args.every > 0 {
         let collector = Rc::clone(&collector);
         asynchat::call_every(Duration::from_secs(args.every), move || report(&collector));
     }
-    let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::from_secs(1));
-    })?;
     let outcome = asynchat::run();
     report(&collector);
     #[cfg(unix)]
@@ -92,13 +88,6 @@ fn main() -> Result {
         std::fs::remove_file(path)?;
     }
     outcome
-}
-
-/// `println!` would panic if standard output is full or closed.
-fn announce(line: &str) {
-    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        tracing::warn!(%error, "{line}, which cannot be written to standard output");
-    }
 }
 
 fn report(collector: &Collector) {
