@@ -106,7 +106,7 @@ def smuggling(address, mailbox):
 
 
 def lf_alone(address, mailbox):
-    """No line ends with LF alone; a client that waits for a reply to one is told why."""
+    """No line ends with LF alone; a client that waits for a reply to one gets a hint."""
     with socket.create_connection(address, timeout=DEADLINE) as stream:
         replies = stream.makefile("rb")
         check("greeting", replies.readline()[:4], b"220 ")

@@ -320,10 +320,10 @@ fn a_command_has_no_line_inside_it() -> Result {
     Ok(())
 }
 
-/// A client that ends its lines with LF waits for ever for replies. It is told why, once; nothing is
-/// taken for a line that does not end with CR LF (CVE-2023-51764).
+/// A client that ends its lines with LF waits for replies for ever. It gets one hint; only CR LF ends
+/// a line (CVE-2023-51764).
 #[test]
-fn a_client_that_ends_lines_with_lf_alone_is_told_once() -> Result {
+fn a_client_that_ends_lines_with_lf_alone_gets_one_hint() -> Result {
     let mail = Mail::new()?;
     let client = mail.network.connect(ADDR)?;
     mail.answer(&client, "")?;

@@ -122,8 +122,8 @@ fn a_line_that_begins_with_a_digit_is_a_line() {
 fn a_message_above_the_maximum_is_cut_and_the_stream_goes_on() {
     for length in [65_535, 65_536, 65_537, 99_999, 300_000] {
         let text = format!("<12>{}", "x".repeat(length - 4));
-        let kept = "x".repeat(length.min(65_536) - 4);
-        let expected = format!("warning - {kept}\nerr     - end\n");
+        let rest = "x".repeat(length.min(65_536) - 4);
+        let expected = format!("warning - {rest}\nerr     - end\n");
         for input in [format!("{text}\n"), format!("{length} {text}")] {
             let written = Written::default();
             let collector = Rc::new(Collector::new(7, written.clone()));

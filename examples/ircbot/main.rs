@@ -21,7 +21,7 @@
 //! ```
 //!
 //! End the server and start it again: the bot tries after a second or less, then less often. If its
-//! nickname is taken it goes by another, until its own is free.
+//! nickname is in use the bot takes another one until its own is free.
 //!
 //! What to look at, in this order: this file; `bot/mod.rs`, the session, one for each connection;
 //! `bot/outbox.rs`, which keeps it from flooding; `bot/diary.rs`, what outlives a connection;

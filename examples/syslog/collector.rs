@@ -38,8 +38,8 @@ impl Collector {
         }
     }
 
-    /// Takes a message. One that cannot be written is counted, and that is all: standard output may
-    /// work again, and the messages are counted in any case.
+    /// Counts a message and writes it down. An error of the output ends nothing: the messages that it
+    /// costs are counted, and the next one is written if the output works by then.
     pub(crate) fn collect(&self, data: &[u8]) {
         let message = Message::parse(data);
         self.count(&message);
@@ -49,13 +49,13 @@ impl Collector {
         match self.write(&message) {
             Ok(()) if self.failing.replace(false) => {
                 let not_written = self.not_written.get();
-                tracing::warn!(not_written, "messages can be written again");
+                tracing::warn!(not_written, "standard output works");
             }
             Ok(()) => {}
             Err(error) => {
                 self.not_written.set(self.not_written.get() + 1);
                 if !self.failing.replace(true) {
-                    tracing::warn!(%error, "a message cannot be written; the report counts them");
+                    tracing::warn!(%error, "standard output fails; the report counts what is not written");
                 }
             }
         }
@@ -80,7 +80,7 @@ impl Collector {
         // A write that failed may have left a part of its line.
         let begin = if self.failing.get() { "\n" } else { "" };
         let mut out = self.out.borrow_mut();
-        // In one piece, of which standard output keeps nothing back when it fails.
+        // In one call with a line end last: then `Stdout` has nothing in its buffer when it fails.
         out.write_all(format!("{begin}{message}\n").as_bytes())?;
         out.flush()
     }

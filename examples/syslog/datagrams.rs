@@ -11,7 +11,8 @@ use crate::collector::Collector;
 /// How many datagrams are taken in one turn of the loop.
 const BUDGET: usize = 64;
 
-/// How long a socket that fails is left alone. An error that stays must not keep the loop busy.
+/// How long a socket that fails is not read. Without it an error that persists would make the loop
+/// spin.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Each datagram is a message (RFC 5426 section 3.1).
@@ -37,7 +38,8 @@ impl Dispatcher for Datagrams {
         &self.channel
     }
 
-    /// An error is of one datagram mostly, and no reason to take no more.
+    /// An error mostly concerns one datagram (an ICMP message, one that is too long for Windows), so
+    /// it does not end the channel.
     fn handle_read(&mut self) -> Result {
         for _ in 0..BUDGET {
             match self.channel.recv_from(&mut self.buffer) {

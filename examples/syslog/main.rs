@@ -91,7 +91,7 @@ fn main() -> Result {
 }
 
 fn report(collector: &Collector) {
-    // There is nowhere to say that standard error is full or closed.
+    // If standard error is full or closed, the error cannot be reported anywhere.
     let _ = std::io::stderr().write_all(collector.report().as_bytes());
 }
 

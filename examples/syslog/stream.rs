@@ -7,20 +7,22 @@ use asynchat::{AsyncChat, Chat, Close, Eof, Result, Terminator};
 use crate::collector::Collector;
 use crate::message::LONGEST;
 
-/// How many digits a count has at most. Of a longer message only the beginning would be kept, and a
-/// line that looks like one, by accident, would swallow what comes after it.
+/// The most digits of a count. A larger number is not believed: if it began a line by accident, the
+/// messages that follow would be skipped as a part of it.
 const DIGITS: usize = 6;
 
 /// A stream of messages, each either counted (`11 <13>a message`) or on a line.
 ///
-/// The framing is decided for each message, by its first bytes. So a message with a wrong count spoils
-/// the next line at most.
+/// The first bytes of each message decide its framing. After a message with a wrong count the stream
+/// is in sync from the next line end on, at the latest. Without a line end its record deadline closes it,
+/// and its sender connects anew.
 pub(crate) struct Stream {
     chat: Chat,
     collector: Rc<Collector>,
     framing: Framing,
-    /// What has come of the message, of which no more than [`LONGEST`] bytes are kept.
+    /// What has been received of the message, at most its first [`LONGEST`] bytes.
     message: Vec<u8>,
+    /// How many bytes of the message were received beyond that.
     left_out: usize,
 }
 
@@ -44,10 +46,10 @@ impl Stream {
         stream
     }
 
-    /// One more byte has come of a message whose framing is not known yet.
+    /// One more byte has been received of a message whose framing is not known yet.
     fn decide(&mut self) {
         if matches!(*self.message, [b'\r' | b'\n']) {
-            // Blank lines between messages are nobody's.
+            // Blank lines between messages are skipped.
             self.message.clear();
             return;
         }
@@ -67,8 +69,8 @@ impl Stream {
     /// The message is complete, and the next begins.
     fn end(&mut self) {
         if self.left_out > 0 {
-            let (kept, left_out) = (self.message.len(), self.left_out);
-            tracing::warn!(kept, left_out, "a message is too long, and was cut");
+            let length = self.message.len() + self.left_out;
+            tracing::warn!(length, LONGEST, "a message is too long, and was cut");
         }
         self.collector.collect(&self.message);
         self.message = Vec::new();
@@ -101,8 +103,8 @@ fn framing(head: &[u8]) -> Framing {
 impl AsyncChat for Stream {
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
         let room = LONGEST.saturating_sub(self.message.len());
-        let (kept, left_out) = chunk.split_at(chunk.len().min(room));
-        self.message.extend(kept);
+        let (chunk, left_out) = chunk.split_at(chunk.len().min(room));
+        self.message.extend(chunk);
         self.left_out += left_out.len();
         Ok(())
     }
@@ -122,7 +124,8 @@ impl AsyncChat for Stream {
         Ok(Eof::CloseWhenDone)
     }
 
-    /// What has come of a message is a message, too. Only the last line of a stream may lack its end.
+    /// What was received of an unfinished message is written too. Only a last line without its end is
+    /// no fault.
     fn handle_close(&mut self, why: &Close) {
         if self.message.is_empty() {
             return;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use asynchat::Result;
 
-/// A socket for datagrams at this path. A socket that nobody listens on is left over from a program
+/// A socket for datagrams at this path. A socket that refuses connections is left over from a program
 /// that was killed, and is replaced.
 pub(crate) fn bind(path: &Path) -> Result<UnixDatagram> {
     if is_stale(path) {
@@ -20,7 +20,7 @@ pub(crate) fn bind(path: &Path) -> Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Another file refuses connections too, and is not to be removed.
+/// Linux refuses connections to files of other types too. Those must not be removed.
 fn is_stale(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let probe = || UnixDatagram::unbound()?.connect(path);

@@ -23,8 +23,9 @@ const CHECK: Duration = Duration::from_secs(120);
 /// How many other nicknames it tries when its own is taken.
 const NICKS: usize = 8;
 
-/// How often it asks for its own nickname while it has another. Whoever had it may have left without
-/// being seen: the bot's own last connection, mostly, of which the server did not know that it is dead.
+/// How often the bot asks for its own nickname while it has another. The nickname may become free
+/// without a message to the bot: mostly the server ends the bot's own last connection, a dead one that
+/// is in no channel with it.
 const REGAIN: Duration = Duration::from_secs(60);
 
 /// Who it would like to be, and where.
@@ -41,7 +42,7 @@ pub struct Bot {
     /// What it is called, or asks to be.
     nick: String,
     refused: usize,
-    /// While it has another nickname than its own.
+    /// The timer of [`REGAIN`], set while the bot has another nickname than its own.
     regain: Option<TimerId>,
     welcomed: Option<Instant>,
     heard: bool,
@@ -69,7 +70,7 @@ impl Bot {
             // In use, or held back since its last user was cut off.
             "433" | "437" if self.welcomed.is_none() => self.try_another_nick()?,
             "432" if self.welcomed.is_none() => self.give_up(message),
-            // The answers to a try to regain the nickname: not now, and never.
+            // Replies to a request for its own nickname: it is in use, or not allowed here.
             "433" | "437" if self.regain.is_some() => {
                 tracing::debug!("the nickname is still taken");
             }
@@ -121,9 +122,9 @@ impl Bot {
         Ok(())
     }
 
-    /// It has got a nickname, maybe not its own: then it asks for that from time to time.
+    /// The bot has a nickname. While that is not its own it asks for its own from time to time.
     fn watch_nick(&mut self) {
-        // Of a long one the server may have taken the beginning.
+        // A server cuts a long nickname (RFC 2812 section 1.2.1).
         let is_own = message::folded(&self.identity.nick).starts_with(&message::folded(&self.nick));
         if is_own {
             self.stop_regaining();
@@ -142,7 +143,7 @@ impl Bot {
         self.outbox.say(&format!("NICK {}", self.identity.nick));
     }
 
-    /// Somebody has left, or has another nickname now: if the bot's own is free, it takes it.
+    /// A nickname has become free. If it is the bot's own, the bot takes it.
     fn given_up(&mut self, message: &Message) {
         let given_up = message.from.map(message::folded);
         if self.regain.is_some() && given_up == Some(message::folded(&self.identity.nick)) {

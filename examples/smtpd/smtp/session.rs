@@ -29,11 +29,11 @@ pub struct Session {
     _place: Place,
 }
 
-/// Whether the client was told that LF alone does not end a line.
+/// Whether the client has had the hint that LF alone does not end a line.
 #[derive(PartialEq, Eq)]
 enum LfHint {
     NotYet,
-    /// As the reply to the line that is coming in.
+    /// It is the reply to the line that is being received.
     InReply,
     Before,
 }
@@ -157,10 +157,10 @@ impl Session {
         transfer.end(self);
     }
 
-    /// A part of a command line. A client that ends its lines with LF alone sends
-    /// one and waits for ever, for it is none yet, and none it must become: what
-    /// one server takes for a line and another does not can smuggle a message
-    /// (CVE-2023-51764). So the client is told, once.
+    /// A part of a command line. A client that ends its lines with LF alone waits
+    /// for a reply for ever, because its line is not complete. LF must not end
+    /// it: a line end that only some servers accept can smuggle a message
+    /// (CVE-2023-51764). So the client gets a hint, once.
     fn collect_line(&mut self, chunk: &[u8]) {
         self.line.extend(chunk);
         if self.lf_hint == LfHint::NotYet && chunk.contains(&b'\n') {
@@ -169,7 +169,8 @@ impl Session {
         }
     }
 
-    /// A command line is complete, or too long. Whether it has had its reply.
+    /// Whether the command line, which is complete or too long now, was answered
+    /// by the hint.
     fn is_answered(&mut self) -> bool {
         let answered = self.lf_hint == LfHint::InReply;
         if answered {
