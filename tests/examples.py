@@ -92,6 +92,7 @@ def syslog(directory):
         assert pathlib.Path(path).read_text() == "a file"
         unwritten(directory / "syslog", "exec {} >/dev/full", 3)
         unwritten(directory / "syslog", "{} | head -1", 3)
+        stuck(directory / "syslog")
         if has("systemd-socket-activate"):
             path = os.path.join(scratch, "inherited")
             activated(directory / "syslog", ["-d", "-l", path], ["logger", "-u", path])
@@ -121,6 +122,18 @@ def unwritten(program, shell, count):
             run(["logger", "-T", "-n", "127.0.0.1", "-P", port, "more"])
         line = ""
         while not line.endswith("  not written\n") or int(line.split()[0]) < count:
+            line = server.stderr.readline()
+            assert line, "it ended"
+
+
+def stuck(program):
+    """Nobody reads its standard output: it takes messages all the same, and ends with Ctrl-C."""
+    with served(program, "--every", "1", stderr=subprocess.PIPE) as (addr, server):
+        host, _, port = addr.rpartition(":")
+        with socket.create_connection((host, port), DEADLINE) as client:
+            client.sendall((b"<13>" + b"x" * 60_000 + b"\n") * 200)
+        line = ""
+        while not line.endswith("  not written\n"):
             line = server.stderr.readline()
             assert line, "it ended"
 

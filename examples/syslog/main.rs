@@ -19,6 +19,7 @@ mod common;
 mod collector;
 mod datagrams;
 mod message;
+mod output;
 mod stream;
 #[cfg(unix)]
 mod unix;
@@ -34,6 +35,7 @@ use listenfd::ListenFd;
 
 use collector::Collector;
 use datagrams::Datagrams;
+use output::Output;
 use stream::Stream;
 
 /// Collects syslog messages (RFC 5424, RFC 3164) over UDP (RFC 5426) and TCP (RFC 6587).
@@ -59,7 +61,10 @@ struct Args {
 fn main() -> Result {
     let args = Args::parse();
     common::log_to_stderr("warn");
-    let collector = Rc::new(Collector::new(args.severity, std::io::stdout()));
+    let collector = Rc::new(Collector::new(
+        args.severity,
+        Output::new(std::io::stdout())?,
+    ));
     common::shutdown_on_ctrl_c(Duration::from_secs(1))?;
     let inherited = serve_inherited(&collector)?;
     #[cfg(unix)]
@@ -82,6 +87,7 @@ fn main() -> Result {
         asynchat::call_every(Duration::from_secs(args.every), move || report(&collector));
     }
     let outcome = asynchat::run();
+    collector.finish();
     report(&collector);
     #[cfg(unix)]
     if let Some(path) = &args.unix {
