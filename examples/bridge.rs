@@ -10,11 +10,15 @@
 //! printf '\x01\x03\x02\x00\x2a' > /tmp/device         # the clients see 010302002a
 //! ```
 //!
+//! Clients that send more than the device takes have to wait, all of them: it is one line.
+//!
 //! With a device that is away (unplugged, not there yet) it tries again every second.
+
+mod common;
 
 #[cfg(unix)]
 mod unix {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::collections::HashMap;
     use std::fs::{File, OpenOptions};
     use std::os::fd::AsFd;
@@ -28,6 +32,12 @@ mod unix {
     };
     use clap::{Parser, ValueEnum};
     use rustix::termios::{self, OptionalActions};
+
+    use super::common;
+
+    /// How many bytes may wait for the device before its clients are not read any more. Above
+    /// [`Limits::high_water`] the device would not be read either.
+    const WAITING: usize = 16 * 1024;
 
     /// Shares a serial device among clients over TCP.
     #[derive(Parser)]
@@ -62,16 +72,19 @@ mod unix {
         args: Args,
         device: RefCell<Option<Chat>>,
         clients: RefCell<HashMap<ChannelId, Chat>>,
+        /// Whether the clients wait for the device.
+        waiting: Cell<bool>,
     }
 
     pub(super) fn main() -> Result {
         let args = Args::parse();
-        super::log_to_stderr();
+        common::log_to_stderr("info");
         let listen = args.listen.clone();
         let bridge = Rc::new(Bridge {
             args,
             device: RefCell::default(),
             clients: RefCell::default(),
+            waiting: Cell::default(),
         });
         bridge.attach()?;
         let shared = Rc::clone(&bridge);
@@ -82,13 +95,10 @@ mod unix {
                 chat,
                 bridge: Rc::clone(&shared),
             })?;
+        common::shutdown_on_ctrl_c(Duration::from_secs(1))?;
         if let Some(addr) = listener.local_addr() {
-            println!("listening on {addr}");
+            common::announce(addr);
         }
-        let remote = asynchat::remote()?;
-        ctrlc::set_handler(move || {
-            let _ = remote.shutdown(Duration::from_secs(1));
-        })?;
         asynchat::run()
     }
 
@@ -141,6 +151,25 @@ mod unix {
             Ok(device)
         }
 
+        /// Sends this to the device. If it is slow the clients are not read until it has taken all.
+        fn send(self: &Rc<Self>, device: &Chat, parts: &[&[u8]]) {
+            device.push_slices(parts);
+            if device.queued() > WAITING && !self.waiting.replace(true) {
+                for client in self.clients.borrow().values() {
+                    client.pause_reading();
+                }
+                let bridge = Rc::clone(self);
+                device.push_hook(move || bridge.resume_clients());
+            }
+        }
+
+        fn resume_clients(&self) {
+            self.waiting.set(false);
+            for client in self.clients.borrow().values() {
+                client.resume_reading();
+            }
+        }
+
         fn tell_clients(&self, line: &[u8]) {
             for client in self.clients.borrow().values() {
                 client.push_slices(&[line, b"\r\n"]);
@@ -171,6 +200,7 @@ mod unix {
 
         fn handle_close(&mut self, why: &Close) {
             self.bridge.device.replace(None);
+            self.bridge.resume_clients();
             if !matches!(why, Close::Shutdown) {
                 tracing::warn!(%why, "the device went away");
                 self.bridge.attach_later();
@@ -188,6 +218,9 @@ mod unix {
             let mut clients = self.bridge.clients.borrow_mut();
             clients.insert(self.chat.id(), self.chat.clone());
             self.chat.set_terminator(Terminator::line());
+            if self.bridge.waiting.get() {
+                self.chat.pause_reading();
+            }
             Ok(())
         }
 
@@ -198,9 +231,9 @@ mod unix {
                 return Ok(());
             };
             match self.bridge.args.form {
-                Form::Text => device.push_slices(&[line, b"\r"]),
+                Form::Text => self.bridge.send(device, &[line, b"\r"]),
                 Form::Hex => match from_hex(line) {
-                    Some(bytes) => device.push(bytes),
+                    Some(bytes) => self.bridge.send(device, &[&bytes]),
                     None => self.chat.push("not hexadecimal\r\n"),
                 },
             }
@@ -236,17 +269,6 @@ fn main() -> asynchat::Result {
 
 #[cfg(not(unix))]
 fn main() {
-    log_to_stderr();
+    common::log_to_stderr("info");
     tracing::error!("a serial line can be waited for only on Unix");
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

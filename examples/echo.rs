@@ -7,6 +7,8 @@
 //!
 //! `echo_dispatcher` is the same on layer 1.
 
+mod common;
+
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Result};
@@ -34,25 +36,11 @@ impl AsyncChat for Echo {
 
 fn main() -> Result {
     let args = Args::parse();
-    log_to_stderr();
+    common::log_to_stderr("warn");
     let listener = asynchat::listen(&args.listen, |chat| Echo { chat })?;
+    common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
     if let Some(addr) = listener.local_addr() {
-        println!("listening on {addr}");
+        common::announce(addr);
     }
-    let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::from_secs(5));
-    })?;
     asynchat::run()
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -16,6 +16,8 @@
 //! * the word for another delimiter than CRLF, a length, or an article up to its final dot;
 //! * output that is made as it is sent, and a close that waits for it.
 
+mod common;
+
 use std::time::Duration;
 
 use asynchat::{Addr, Channel, Dispatcher, Result, Socket};
@@ -106,27 +108,13 @@ impl Dispatcher for Session {
 
 fn main() -> Result {
     let args = Args::parse();
-    log_to_stderr();
+    common::log_to_stderr("warn");
     let channel = Channel::listen(&*args.listen)?;
     let addr = channel.local_addr();
     asynchat::register(Listener { channel })?;
+    common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
     if let Some(addr) = addr {
-        println!("listening on {addr}");
+        common::announce(addr);
     }
-    let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::from_secs(5));
-    })?;
     asynchat::run()
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -10,6 +10,8 @@
 //! that matter are at the end of `serve`. Unix only: elsewhere an `EventLoop` has no descriptor that
 //! another could wait for, and `frames` shows what there is instead.
 
+mod common;
+
 #[cfg(not(unix))]
 fn main() {
     eprintln!("an EventLoop is a descriptor on Unix only; see the example frames");
@@ -32,6 +34,8 @@ mod ticker {
     use calloop::{Interest, Mode, PostAction};
     use clap::Parser;
 
+    use crate::common;
+
     /// Ticks, on calloop, and tells whoever connects, on asynchat.
     #[derive(Parser)]
     pub(crate) struct Args {
@@ -52,10 +56,7 @@ mod ticker {
     }
 
     pub(crate) fn serve(args: &Args) -> Result {
-        tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
-            .init();
+        common::log_to_stderr("error");
         let clock = Rc::new(Clock {
             pace: Cell::new(Duration::from_millis(args.pace)),
             listeners: RefCell::default(),
@@ -66,13 +67,10 @@ mod ticker {
             clock: Rc::clone(&shared),
         };
         let listener = nested.listen(&args.listen, factory)?;
+        common::shutdown_all_on_ctrl_c(vec![nested.remote()], Duration::from_secs(1))?;
         if let Some(addr) = listener.local_addr() {
-            println!("listening on {addr}");
+            common::announce(addr);
         }
-        let remote = nested.remote();
-        ctrlc::set_handler(move || {
-            let _ = remote.shutdown(Duration::from_secs(1));
-        })?;
 
         let mut outer = calloop::EventLoop::<u64>::try_new()?;
         let timer = Timer::from_duration(clock.pace.get());

@@ -10,6 +10,8 @@
 //! What matters is the loop in `serve`. Unix only: elsewhere an `EventLoop` has no descriptor that
 //! another could wait for, and `frames` shows what there is instead.
 
+mod common;
+
 #[cfg(not(unix))]
 fn main() {
     eprintln!("an EventLoop is a descriptor on Unix only; see the example frames");
@@ -33,6 +35,8 @@ mod fan {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::io::Errno;
 
+    use crate::common;
+
     /// Tells all who are connected over TCP what comes over UDP.
     #[derive(Parser)]
     pub(crate) struct Args {
@@ -44,10 +48,7 @@ mod fan {
     type Listeners = Rc<RefCell<Vec<Chat>>>;
 
     pub(crate) fn serve(args: &Args) -> Result {
-        tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
-            .init();
+        common::log_to_stderr("error");
         let (event_loop, listeners) = (EventLoop::new()?, Listeners::default());
         let joined = Rc::clone(&listeners);
         let listener = event_loop.listen(&args.listen, move |chat| {
@@ -58,11 +59,8 @@ mod fan {
         let addr = addr.ok_or("it listens on no internet address")?;
         let socket = UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
-        println!("listening on {addr}");
-        let remote = event_loop.remote();
-        ctrlc::set_handler(move || {
-            let _ = remote.shutdown(Duration::from_secs(1));
-        })?;
+        common::shutdown_all_on_ctrl_c(vec![event_loop.remote()], Duration::from_secs(1))?;
+        common::announce(addr);
 
         // Ask for the timeout last: what is pushed, here in `relay`, is work for the next turn,
         // and the timeout is zero then.

@@ -10,15 +10,15 @@
 //! to wait in each frame, and never waits for a player: one who does not read what he watches misses
 //! pictures, and nobody else does.
 
+mod common;
+
 use std::cell::RefCell;
-use std::io::IsTerminal;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Chat, Close, EventLoop, Result};
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 const FRAME: Duration = Duration::from_micros(16_667);
 const WIDTH: usize = 32;
@@ -37,12 +37,7 @@ struct Args {
 }
 
 fn main() -> Result {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    common::log_to_stderr("warn");
     let args = Args::parse();
     let event_loop = EventLoop::new()?;
     let field = Rc::new(RefCell::new(Field::default()));
@@ -51,13 +46,10 @@ fn main() -> Result {
         chat,
         field: Rc::clone(&shared),
     })?;
+    common::shutdown_all_on_ctrl_c(vec![event_loop.remote()], Duration::from_secs(1))?;
     if let Some(addr) = listener.local_addr() {
-        println!("listening on {addr}");
+        common::announce(addr);
     }
-    let remote = event_loop.remote();
-    ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::from_secs(1));
-    })?;
 
     let (mut frame, mut due) = (0, Instant::now());
     while event_loop.run_once(Duration::ZERO)? {

@@ -9,6 +9,8 @@
 //! input (Ctrl-D) is passed on, and netcat ends when the server has ended, too. When the server ends first,
 //! it may still read: netcat goes on sending until its input ends or is silent for a second (`--quiet`).
 
+mod common;
+
 #[cfg(unix)]
 fn main() -> asynchat::Result {
     use std::cell::Cell;
@@ -85,7 +87,7 @@ fn main() -> asynchat::Result {
     }
 
     let args = Args::parse();
-    log_to_stderr();
+    common::log_to_stderr("warn");
     let failed = Failed::default();
     let (end, name) = (Rc::clone(&failed), args.server.clone());
     let server = Connector::new(&args.server)
@@ -100,10 +102,7 @@ fn main() -> asynchat::Result {
     let end = Rc::clone(&failed);
     let terminal = Connector::adopt(Socket::stdio()?).connect(|_| Terminal(end))?;
     asynchat::pipe(&terminal, &server)?;
-    let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::ZERO);
-    })?;
+    common::shutdown_on_ctrl_c(Duration::ZERO)?;
     asynchat::run()?;
     match failed.take() {
         Some(why) => Err(why.into()),
@@ -113,17 +112,6 @@ fn main() -> asynchat::Result {
 
 #[cfg(not(unix))]
 fn main() {
-    log_to_stderr();
+    common::log_to_stderr("warn");
     tracing::error!("standard input can be waited for only on Unix");
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -10,10 +10,11 @@
 //! serves the client posts the word to that thread's loop, through its `Remote`, and gives it a
 //! `Promise` of the reply: so the replies come back in the order of the words, whoever makes them.
 
+mod common;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Error, Promise, Remote, Result, Server};
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 /// Counts words, on a loop for each thread.
 #[derive(Parser)]
@@ -44,12 +44,7 @@ thread_local! {
 }
 
 fn main() -> Result {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    common::log_to_stderr("warn");
     let args = Args::parse();
     let socket = TcpListener::bind(&args.listen)
         .map_err(|error| Error::from(error).context(format_args!("--listen {}", args.listen)))?;
@@ -75,13 +70,8 @@ fn main() -> Result {
         serving.push(thread);
     }
 
-    println!("listening on {}", socket.local_addr()?);
-    ctrlc::set_handler(move || {
-        for remote in &*remotes {
-            // An error means that this one has ended already.
-            let _ = remote.shutdown(Duration::from_secs(5));
-        }
-    })?;
+    common::shutdown_all_on_ctrl_c(remotes.to_vec(), Duration::from_secs(5))?;
+    common::announce(socket.local_addr()?);
     for thread in serving {
         thread.join().map_err(|_| "a thread panicked")??;
     }

@@ -9,6 +9,8 @@
 //! `220 k`, thirty lines of text and `.`; `JOIN` puts the connection in the room, and `SAY x`
 //! says `300 x` to everyone in it; `QUIT` ends; any other line comes back as `200` line.
 
+mod common;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -150,13 +152,8 @@ fn main() -> Result {
     for _ in 1..args.threads {
         remotes.push(serve_on_a_thread(addr)?);
     }
-    println!("listening on {addr}");
-    ctrlc::set_handler(move || {
-        for remote in &remotes {
-            // One that has ended already needs no telling.
-            let _ = remote.shutdown(Duration::from_secs(1));
-        }
-    })?;
+    common::shutdown_all_on_ctrl_c(remotes, Duration::from_secs(1))?;
+    common::announce(addr);
     asynchat::run()
 }
 

@@ -20,7 +20,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import tty
 
 DEADLINE = 20
 
@@ -38,6 +40,30 @@ def smtpd(directory):
         with served(directory / "smtpd", "--maildir", maildir) as (addr, _):
             client = pathlib.Path(__file__).with_name("smtpd_client.py")
             subprocess.run([sys.executable, client, addr, maildir], check=True, timeout=120)
+        with tempfile.TemporaryFile("w+") as log:
+            with served(directory / "smtpd", "--maildir", maildir, stderr=log) as (addr, _):
+                os.rmdir(os.path.join(maildir, "tmp"))
+                refused_messages(addr, 5000)
+            log.seek(0)
+            lines = log.readlines()
+        # Ten a second, and 5,000 refusals take no minute.
+        warnings = sum("could not be written" in line for line in lines)
+        assert 10 <= warnings <= 600, warnings
+
+
+def refused_messages(addr, count):
+    """The disk takes nothing, which a client can have logged as often as it likes."""
+    host, _, port = addr.rpartition(":")
+    with socket.create_connection((host, port), DEADLINE) as client:
+        replies = client.makefile("rb")
+        client.sendall(b"HELO x\r\n")
+        message = b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nDATA\r\n"
+        codes = [replies.readline()[:3] for _ in range(2)]
+        assert codes == [b"220", b"250"], codes
+        for _ in range(count // 100):
+            client.sendall(message * 100)
+            codes = [replies.readline()[:3] for _ in range(300)]
+            assert codes == [b"250", b"250", b"451"] * 100, codes
 
 
 def syslog(directory):
@@ -45,6 +71,9 @@ def syslog(directory):
         return
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "log")
+        # Left over from a server that was killed.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stale:
+            stale.bind(path)
         with served(directory / "syslog", "--unix", path) as (addr, server):
             port = addr.rpartition(":")[2]
             to = ["logger", "-n", "127.0.0.1", "-P", port]
@@ -54,25 +83,74 @@ def syslog(directory):
             run([*to, "-T", "--octet-count", "--rfc3164", "-p", "local3.err", "old form"])
             run(["logger", "-u", path, "over the Unix domain"])
             lines = sorted(server.stdout.readline().rstrip() for _ in range(5))
+            refused(directory / "syslog", path, b"in use")
         ends = ["old form", "over TCP, a line", "over TCP, counted", "over UDP", "over the Unix domain"]
         for end in ends:
             assert any(line.endswith(end) for line in lines), (end, lines)
         assert sum(line.startswith("err ") for line in lines) == 1, lines
         assert not os.path.exists(path)
+        pathlib.Path(path).write_text("a file")
+        refused(directory / "syslog", path, b"in use")
+        assert pathlib.Path(path).read_text() == "a file"
+        unwritten(directory / "syslog", "exec {} >/dev/full", 3)
+        unwritten(directory / "syslog", "{} | head -1", 3)
+        stuck(directory / "syslog")
+        if has("systemd-socket-activate"):
+            path = os.path.join(scratch, "inherited")
+            activated(directory / "syslog", ["-d", "-l", path], ["logger", "-u", path])
     if has("systemd-socket-activate"):
-        activated(directory / "syslog", [], ["-T"])
-        activated(directory / "syslog", ["-d"], ["-d"])
+        port = free_port()
+        to = ["logger", "-n", "127.0.0.1", "-P", port]
+        activated(directory / "syslog", ["-l", f"127.0.0.1:{port}"], [*to, "-T"])
+        activated(directory / "syslog", ["-d", "-l", f"127.0.0.1:{port}"], [*to, "-d"])
 
 
-def activated(program, how, over):
-    """A server that is started for the first thing that comes to a socket it inherits."""
+def refused(program, path, why):
+    """It does not take what is at this path."""
+    command = [program, "--listen", "127.0.0.1:0", "--unix", path]
+    done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 1 and why in done.stderr, done
+
+
+def unwritten(program, shell, count):
+    """Its standard output fails, which ends nothing: the messages are counted."""
+    port = free_port()
+    command = f"{program} --listen 127.0.0.1:{port} --every 1"
+    command = ["sh", "-c", shell.format(command)]
+    with process(command, stderr=subprocess.PIPE) as server:
+        eventually(lambda: subprocess.run(["logger", "-T", "-n", "127.0.0.1", "-P", port, "one"],
+                   check=False, stderr=subprocess.DEVNULL).returncode == 0)
+        for _ in range(count):
+            run(["logger", "-T", "-n", "127.0.0.1", "-P", port, "more"])
+        line = ""
+        while not line.endswith("  not written\n") or int(line.split()[0]) < count:
+            line = server.stderr.readline()
+            assert line, "it ended"
+
+
+def stuck(program):
+    """Nobody reads its standard output: it takes messages all the same, and ends with Ctrl-C."""
+    with served(program, "--every", "1", stderr=subprocess.PIPE) as (addr, server):
+        host, _, port = addr.rpartition(":")
+        with socket.create_connection((host, port), DEADLINE) as client:
+            client.sendall((b"<13>" + b"x" * 60_000 + b"\n") * 200)
+        line = ""
+        while not line.endswith("  not written\n"):
+            line = server.stderr.readline()
+            assert line, "it ended"
+
+
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = ["systemd-socket-activate", *how, "-l", f"127.0.0.1:{port}", str(program)]
-    with process(command) as server:
+        return str(probe.getsockname()[1])
+
+
+def activated(program, how, command):
+    """A server that is started for the first thing that comes to a socket it inherits."""
+    with process(["systemd-socket-activate", *how, str(program)]) as server:
         # Until it listens, a datagram is lost and a connection refused.
-        eventually(lambda: logged(["logger", *over, "-n", "127.0.0.1", "-P", port, "activated"], server))
+        eventually(lambda: logged([*command, "activated"], server))
 
 
 def logged(command, server):
@@ -86,6 +164,7 @@ def logged(command, server):
 
 
 def bridge(directory):
+    slow_device(directory)
     if not has("socat"):
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -95,6 +174,41 @@ def bridge(directory):
             eventually(lambda: os.path.exists(device) and os.path.exists(line))
             with served(directory / "bridge", "--device", line, "--baud", "19200") as (addr, _):
                 converse(addr, device)
+
+
+def slow_device(directory):
+    """A device that takes nothing for a while: its clients wait, and nothing is lost."""
+    device, line = os.openpty()
+    tty.setraw(line)
+    with served(directory / "bridge", "--device", os.ttyname(line)) as (addr, _):
+        host, _, port = addr.rpartition(":")
+        client, late = (socket.create_connection((host, port), DEADLINE) for _ in range(2))
+        records = [b"%08d" % number * 250 for number in range(10_000)]
+        input = b"".join(record.hex().encode() + b"\n" for record in records)
+        # More than any buffer holds.
+        client.settimeout(2)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < len(input):
+                sent += client.send(input[sent : sent + 65536])
+        assert sent < len(input), "nothing holds the client up"
+        late.sendall(b"ff\n")
+        rest = threading.Thread(target=client.sendall, args=[input[sent:]], daemon=True)
+        client.settimeout(DEADLINE * 3)
+        rest.start()
+        wanted = len(b"".join(records)) + 1
+        received = bytearray()
+        while len(received) < wanted:
+            assert select.select([device], [], [], DEADLINE)[0], f"{len(received)} of {wanted}"
+            received += os.read(device, 65536)
+        rest.join(DEADLINE)
+        assert received.count(b"\xff") == 1
+        assert received.replace(b"\xff", b"") == b"".join(records)
+        assert not select.select([client, late], [], [], 0)[0], "there is a complaint"
+        client.close()
+        late.close()
+    os.close(device)
+    os.close(line)
 
 
 def converse(addr, device):
@@ -241,13 +355,72 @@ def expect(terminal, text):
         heard += os.read(terminal, 65536)
 
 
+def output_full(directory):
+    """Servers whose output, or log, cannot be written serve all the same, and end with Ctrl-C."""
+    with tempfile.TemporaryDirectory() as scratch, open("/dev/full", "w") as full:
+        programs = {
+            "echo": [],
+            "echo_dispatcher": [],
+            "forward": ["--to", "127.0.0.1:1"],
+            "frames": [],
+            "gold": [],
+            "nntp": ["--demo", "10"],
+            "rooms": [],
+            "smtpd": ["--maildir", scratch],
+            "syslog": [],
+            "threads": [],
+        }
+        for name, options in programs.items():
+            port = int(free_port())
+            command = [directory / name, "--listen", f"127.0.0.1:{port}", *options]
+            with process(command, stdout=full, stderr=full) as server:
+                eventually(lambda: accepts(port))
+                answers(port)
+                server.send_signal(signal.SIGINT)
+                assert server.wait(DEADLINE) == 0, f"{name} exits with {server.returncode}"
+
+
+def ctrl_c_again(directory):
+    """A grace without end: the second Ctrl-C ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as source:
+        to = f"127.0.0.1:{source.getsockname()[1]}"
+        options = ["--to", to, "--grace", "3600"]
+        with process([directory / "forward", "--listen", "127.0.0.1:0", *options]) as server:
+            port = int(server.stdout.readline().rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port), DEADLINE):
+                sender = source.accept()[0]
+                sender.settimeout(1)
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        sender.send(b"x" * 65536)
+                server.send_signal(signal.SIGINT)
+                eventually(lambda: not accepts(port))
+                assert server.poll() is None, "the peer has not taken all"
+                server.send_signal(signal.SIGINT)
+                assert server.wait(DEADLINE) == 0, server.returncode
+                sender.close()
+
+
+def answers(port):
+    """An end, at least."""
+    with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+        client.sendall(b"QUIT\r\n")
+        client.shutdown(socket.SHUT_WR)
+        client.recv(1)
+
+
+def accepts(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 # ---- processes
 
 
 @contextlib.contextmanager
-def served(program, *arguments):
+def served(program, *arguments, **streams):
     """The program, listening on a port of its own; ended with Ctrl-C, at which it exits with 0."""
-    with process([program, "--listen", "127.0.0.1:0", *arguments]) as server:
+    with process([program, "--listen", "127.0.0.1:0", *arguments], **streams) as server:
         said = server.stdout.readline()
         assert said.startswith("listening on "), said
         yield said.split()[-1], server
@@ -256,14 +429,16 @@ def served(program, *arguments):
 
 
 @contextlib.contextmanager
-def process(command):
+def process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL):
+    """The process, which is ended with all that it has started."""
     started = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdout=stdout, stderr=stderr, text=True, start_new_session=True
     )
     try:
         yield started
     finally:
-        started.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
         started.wait()
 
 
@@ -285,7 +460,7 @@ def has(program):
     return there
 
 
-CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat)}
+CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat, output_full, ctrl_c_again)}
 
 if __name__ == "__main__":
     main()

@@ -117,6 +117,97 @@ fn it_takes_another_nickname_when_its_own_is_taken() -> Result {
     Ok(())
 }
 
+/// Its nickname was taken when it came: by its own last connection, which the server believes alive.
+fn welcomed_under_another_nick(scene: &Scene) -> Result<Peer> {
+    let server = scene.accept()?;
+    let taken = ":irc.test 433 * robin :Nickname is already in use";
+    assert_eq!(scene.answer(&server, taken)?, ["NICK robin_"]);
+    let said = scene.answer(&server, ":irc.test 001 robin_ :Welcome")?;
+    assert_eq!(said, ["JOIN #test"]);
+    scene.advance(20)?;
+    server.take_received();
+    Ok(server)
+}
+
+#[test]
+fn it_tries_to_regain_its_nickname_every_minute() -> Result {
+    let scene = Scene::new(&["#test"])?;
+    let server = welcomed_under_another_nick(&scene)?;
+    for _ in 0..3 {
+        scene.advance(60)?;
+        let said = scene.answer(
+            &server,
+            ":irc.test 433 robin_ robin :Nickname is already in use",
+        )?;
+        assert_eq!(
+            said.iter().filter(|line| *line == "NICK robin").count(),
+            1,
+            "{said:?}"
+        );
+    }
+    scene.advance(60)?;
+    server.take_received();
+    // The ghost is gone, and from now on there is nothing to regain.
+    scene.answer(&server, ":robin_!asynchat@host NICK :robin")?;
+    for _ in 0..5 {
+        scene.advance(60)?;
+        let said = scene.answer(&server, "PING :x")?;
+        assert!(
+            !said.iter().any(|line| line.starts_with("NICK")),
+            "{said:?}"
+        );
+    }
+    let asked = ":wren!w@host PRIVMSG #test :!seen ROBIN";
+    assert_eq!(scene.answer(&server, asked)?, ["PRIVMSG #test :That's me."]);
+    Ok(())
+}
+
+#[test]
+fn it_regains_its_nickname_when_it_sees_it_given_up() -> Result {
+    for given_up in [
+        ":ROBIN!a@host QUIT :Ping timeout",
+        ":robin!a@host NICK wren",
+    ] {
+        let scene = Scene::new(&["#test"])?;
+        let server = welcomed_under_another_nick(&scene)?;
+        assert_eq!(scene.answer(&server, ":wren!w@host QUIT :bye")?, [""; 0]);
+        assert_eq!(
+            scene.answer(&server, given_up)?,
+            ["NICK robin"],
+            "{given_up}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn it_takes_its_nickname_back_when_it_is_renamed_by_force() -> Result {
+    let scene = Scene::new(&["#test"])?;
+    let server = scene.welcome()?;
+    assert_eq!(
+        scene.answer(&server, ":robin!r@host NICK Guest4711")?,
+        [""; 0]
+    );
+    scene.advance(61)?;
+    assert!(scene.said(&server)?.contains(&"NICK robin".to_owned()));
+    // It is not to have it: then it stays what it is.
+    scene.answer(&server, ":irc.test 432 Guest4711 robin :Erroneous nickname")?;
+    scene.advance(100)?;
+    assert!(!scene.said(&server)?.contains(&"NICK robin".to_owned()));
+    Ok(())
+}
+
+/// RFC 2812 section 1.2.1: a server may allow for nine characters.
+#[test]
+fn a_nickname_that_was_cut_short_is_its_own() -> Result {
+    let scene = Scene::new(&["#test"])?;
+    let server = scene.accept()?;
+    scene.answer(&server, ":irc.test 001 rob :Welcome")?;
+    scene.advance(100)?;
+    assert_eq!(scene.said(&server)?, [""; 0]);
+    Ok(())
+}
+
 #[test]
 fn it_answers_where_it_is_asked() -> Result {
     let scene = Scene::new(&[])?;

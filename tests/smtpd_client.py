@@ -8,6 +8,7 @@ that maildir; nobody else may be sending it mail. The first difference ends the 
 with exit status 1.
 """
 
+import mailbox as maildir_module
 import pathlib
 import random
 import smtplib
@@ -30,8 +31,13 @@ def check(what, got, wanted):
 def text(path):
     """A message without the lines that the server has put before it."""
     data = path.read_bytes()
-    received = data[data.index(b"\r\nReceived: ") + 2 :]
-    return received.split(b"\r\n", 3)[3]
+    received = data[data.index(b"\nReceived: ") + 1 :]
+    return received.split(b"\n", 3)[3]
+
+
+def filed(sent):
+    """As a file of a maildir holds it: its lines end with LF."""
+    return sent.replace(b"\r\n", b"\n")
 
 
 def lines(rng, count):
@@ -62,7 +68,7 @@ def letters(address, mailbox):
         with smtplib.SMTP(*address, timeout=DEADLINE) as client:
             refused = client.sendmail("bob@example.org", [TO], sent, ["BODY=8BITMIME"])
             check("refused", refused, {})
-        check(f"a letter of {len(sent)} octets", mailbox.latest() == sent, True)
+        check(f"a letter of {len(sent)} octets", mailbox.latest() == filed(sent), True)
 
 
 def refusals(address, mailbox):
@@ -96,7 +102,34 @@ def smuggling(address, mailbox):
             replies = stream.makefile("rb").read().split(b"\r\n")
         codes = [reply[:3].decode() for reply in replies[:-1]]
         check(f"{end}", codes, ["220", "250", "250", "250", "354", "250", "221"])
-        check(f"{end}", mailbox.latest(), inside)
+        check(f"{end}", mailbox.latest(), filed(inside))
+
+
+def lf_alone(address, mailbox):
+    """No line ends with LF alone; a client that waits for a reply to one gets a hint."""
+    with socket.create_connection(address, timeout=DEADLINE) as stream:
+        replies = stream.makefile("rb")
+        check("greeting", replies.readline()[:4], b"220 ")
+        stream.sendall(b"HELO x\n")
+        check("a hint", replies.readline(), b"500 5.5.2 end lines with CR LF, not with LF alone\r\n")
+        stream.sendall(b"NOOP\nDATA\n\r\nQUIT\r\n")
+        check("no other", replies.readline()[:4], b"221 ")
+
+
+def read_by_others(address, mailbox):
+    """Python's own reader of maildirs, which does not know CR LF."""
+    sent = b"Subject: x\r\nX-Long: a\r\n b\r\n\r\none\r\ntwo\r\n"
+    sender = "a" * 200 + "@example.org"
+    with smtplib.SMTP(*address, timeout=DEADLINE) as client:
+        check("refused", client.sendmail(sender, [TO], sent), {})
+    check("a letter", mailbox.latest(), filed(sent))
+    for key, message in maildir_module.Maildir(mailbox.new.parent, create=False).items():
+        if message["Subject"] == "x" and message["X-Long"] is not None:
+            check("Return-Path", message["Return-Path"], f"<{sender}>")
+            check("X-Long", message["X-Long"], "a\n b")
+            check("payload", message.get_payload(), "one\ntwo\n")
+            return
+    sys.exit("the letter is not there")
 
 
 def main():
@@ -105,7 +138,7 @@ def main():
     host, port = sys.argv[1].rsplit(":", 1)
     address = (host.strip("[]"), int(port))
     mailbox = Mailbox(pathlib.Path(sys.argv[2]))
-    for part in (letters, refusals, smuggling):
+    for part in (letters, refusals, smuggling, lf_alone, read_by_others):
         part(address, mailbox)
     print(f"{checks} checks passed")
 

@@ -132,9 +132,21 @@ fn messages(maildir: &Path) -> Result<Vec<Vec<u8>>> {
 /// A message as the client sent it: without the lines that the server has put before it.
 fn text(message: &[u8]) -> &[u8] {
     // Its last line begins with a tab, and is of a fixed length.
-    let date = b"\r\n\tMon, 15 Jun 2026 12:00:00 +0000\r\n";
+    let date = b"\n\tMon, 15 Jun 2026 12:00:00 +0000\n";
     let at = message.windows(date.len()).position(|part| part == date);
     &message[at.map_or(0, |at| at + date.len())..]
+}
+
+/// A text as a file holds it: a line ends with LF.
+fn filed(text: &[u8]) -> Vec<u8> {
+    let mut filed = Vec::new();
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        match line.strip_suffix(b"\r\n") {
+            Some(line) => filed.extend([line, b"\n"].concat()),
+            None => filed.extend(line),
+        }
+    }
+    filed
 }
 
 /// As it is sent, with its dots doubled and the last line.
@@ -175,9 +187,9 @@ fn a_letter() -> Result {
     assert_eq!(
         fs::read_to_string(mail.dir.path().join("new").join(id))?,
         format!(
-            "Return-Path: <bob@example.org>\r\nDelivered-To: ann@localhost\r\n\
-             Received: from client.example ([192.0.2.7])\r\n\tby localhost with ESMTP id {id};\r\n\
-             \tMon, 15 Jun 2026 12:00:00 +0000\r\nSubject: x\r\n\r\n.\r\n"
+            "Return-Path: <bob@example.org>\nDelivered-To: ann@localhost\n\
+             Received: from client.example ([192.0.2.7])\n\tby localhost with ESMTP id {id};\n\
+             \tMon, 15 Jun 2026 12:00:00 +0000\nSubject: x\n\n.\n"
         )
     );
     assert_eq!(mail.codes(&client, "QUIT\r\n")?, "221");
@@ -243,7 +255,7 @@ fn it_makes_no_difference_how_the_input_is_cut() -> Result {
         assert_eq!(codes(&transcript.text()), expected, "{pieces:?}");
         let found = messages(dir.path())?;
         let found: Vec<_> = found.iter().map(|message| text(message)).collect();
-        assert_eq!(found, texts, "{pieces:?}");
+        assert_eq!(found, texts.map(filed), "{pieces:?}");
         Ok(())
     })
 }
@@ -286,7 +298,7 @@ fn what_is_smuggled_is_content() -> Result {
         assert_eq!(delivered.len(), 1, "{end:?}");
         // A dot that begins a line goes, whatever comes after it: section 4.5.2.
         let expected = smuggled.replace("\r\n.", "\r\n");
-        assert_eq!(text(&delivered[0]), expected.as_bytes(), "{end:?}");
+        assert_eq!(text(&delivered[0]), filed(expected.as_bytes()), "{end:?}");
     }
     Ok(())
 }
@@ -306,6 +318,46 @@ fn a_command_has_no_line_inside_it() -> Result {
     Ok(())
 }
 
+/// A client that ends its lines with LF waits for replies for ever. It gets one hint; only CR LF ends
+/// a line (CVE-2023-51764).
+#[test]
+fn a_client_that_ends_lines_with_lf_alone_gets_one_hint() -> Result {
+    let mail = Mail::new()?;
+    let client = mail.network.connect(ADDR)?;
+    mail.answer(&client, "")?;
+    let answer = mail.answer(&client, "HELO x\n")?;
+    assert_eq!(
+        answer,
+        "500 5.5.2 end lines with CR LF, not with LF alone\r\n"
+    );
+    let letter = "MAIL FROM:<b@x>\nRCPT TO:<ann@localhost>\nDATA\n\nx\n.\nQUIT\n";
+    assert_eq!(mail.answer(&client, letter)?, "");
+    // All of it was one line, which the hint has answered.
+    assert_eq!(mail.codes(&client, "x\r\nEHLO x\r\n")?, "250");
+    assert_eq!(mail.codes(&client, "NOOP\nNOOP")?, "");
+    assert_eq!(mail.codes(&client, "\r\nNOOP\r\n")?, "500 250");
+    assert_eq!(mail.delivered()?.len(), 0);
+
+    // There is one reply to it, even if it is too long; to the next that is too long there is, too.
+    let client = mail.network.connect(ADDR)?;
+    let long = "NOOP\n".repeat(1000) + "\r\n";
+    assert_eq!(mail.codes(&client, &long)?, "220 500");
+    assert_eq!(mail.codes(&client, format!("{long}NOOP\r\n"))?, "500 250");
+    Ok(())
+}
+
+#[test]
+fn a_hint_does_not_depend_on_how_the_input_is_cut() -> Result {
+    let dir = TempDir::new()?;
+    let service = Service::open(dir.path(), options())?;
+    let input = b"\n\r\nA\nB\r\n";
+    let session = move |chat| Session::new(chat, Rc::clone(&service));
+    let transcript = sim::drive_every_segmentation(session, input)?;
+    assert_eq!(codes(&transcript.text()), "220 500 500");
+    assert_eq!(transcript.text().matches("not with LF").count(), 1);
+    Ok(())
+}
+
 #[test]
 fn every_octet_comes_through() -> Result {
     let mail = Mail::new()?;
@@ -316,7 +368,7 @@ fn every_octet_comes_through() -> Result {
     sent.extend(b"\r\n");
     assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
     assert_eq!(mail.codes(&client, stuffed(&sent))?, "250");
-    assert!(text(&mail.delivered()?[0]) == sent);
+    assert!(text(&mail.delivered()?[0]) == filed(&sent));
     Ok(())
 }
 
@@ -515,7 +567,7 @@ fn a_barrage_of_messages_is_answered_in_order() -> Result {
     let replies = mail.answer(&client, "")?;
     let expected = "250 250 354 250 ".repeat(COUNT) + "221";
     assert_eq!(codes(&replies), expected);
-    let texts: Vec<_> = (0..COUNT).map(|n| format!("{n}\r\n")).collect();
+    let texts: Vec<_> = (0..COUNT).map(|n| format!("{n}\n")).collect();
     let delivered = mail.delivered()?;
     let found: Vec<_> = delivered.iter().map(|message| text(message)).collect();
     assert_eq!(

@@ -40,10 +40,11 @@
 //! client, which is made of the same parts.
 
 mod client;
+#[path = "../common/mod.rs"]
+mod common;
 mod furnace;
 mod session;
 
-use std::io::IsTerminal;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -51,7 +52,6 @@ use asynchat::{Error, Result};
 use clap::Parser;
 use furnace::Furnace;
 use session::{Alchemist, Mode, Terms};
-use tracing_subscriber::EnvFilter;
 
 /// Turns buckets of water into gold, on a pool of threads beside the loop.
 ///
@@ -91,12 +91,7 @@ struct Arguments {
 }
 
 fn main() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    common::log_to_stderr("warn");
     let arguments = Arguments::parse();
     let outcome = match &arguments.attempt {
         Some(server) => client::attempt(server),
@@ -117,17 +112,13 @@ fn serve(arguments: &Arguments) -> Result {
         bucket: arguments.bucket,
         remote: asynchat::remote()?,
     });
-    let remote = terms.remote.clone();
     let listener = asynchat::listen(&arguments.listen, move |chat| {
         Alchemist::new(chat, Rc::clone(&terms))
     })
     .map_err(|error: Error| error.context(format_args!("--listen {}", arguments.listen)))?;
+    common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
     if let Some(addr) = listener.local_addr() {
-        println!("listening on {addr}");
+        common::announce(addr);
     }
-    ctrlc::set_handler(move || {
-        // An error means that the loop has ended already.
-        let _ = remote.shutdown(Duration::from_secs(5));
-    })?;
     asynchat::run()
 }

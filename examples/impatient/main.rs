@@ -23,6 +23,8 @@
 // In a program `pub` is what a module offers its neighbours.
 #![allow(unreachable_pub)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod dialogue;
 mod impatient;
 mod patient;
@@ -104,7 +106,7 @@ fn from(least: u64) -> RangedU64ValueParser {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    log_to_stderr();
+    common::log_to_stderr("error");
     let interrupted = Arc::new(AtomicBool::new(false));
     let outcome = stop_on_ctrl_c(&interrupted).and_then(|()| run(&args, &interrupted));
     match outcome {
@@ -191,7 +193,7 @@ fn serve(listen: &str) -> Result<Target> {
         .per_address(Limits::UNLIMITED);
     let listener = server::serve(listen, spool, options)?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
-    println!("listening on {addr}");
+    common::announce(&addr);
     Ok(Target::from(addr.to_string()))
 }
 
@@ -221,15 +223,4 @@ fn stop_on_ctrl_c(interrupted: &Arc<AtomicBool>) -> Result {
         let _ = remote.stop();
     })?;
     Ok(())
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -20,7 +20,8 @@
 //! echo '!uptime' >'irc/127.0.0.1/#test/in'; tail 'irc/127.0.0.1/#test/out'
 //! ```
 //!
-//! End the server and start it again: the bot tries after a second or less, then less often.
+//! End the server and start it again: the bot tries after a second or less, then less often. If its
+//! nickname is in use the bot takes another one until its own is free.
 //!
 //! What to look at, in this order: this file; `bot/mod.rs`, the session, one for each connection;
 //! `bot/outbox.rs`, which keeps it from flooding; `bot/diary.rs`, what outlives a connection;
@@ -30,9 +31,10 @@
 #![allow(unreachable_pub)]
 
 mod bot;
+#[path = "../common/mod.rs"]
+mod common;
 
 use std::cell::RefCell;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,7 +42,6 @@ use std::time::Duration;
 use asynchat::{Backoff, Connector, Result, signal};
 use bot::{Bot, Diary, Identity};
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 /// How long the server may take to hear the QUIT.
 const GRACE: Duration = Duration::from_secs(3);
@@ -69,11 +70,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    common::log_to_stderr("info");
     if let Err(error) = run(Args::parse()) {
         eprintln!("ircbot: {error}");
         return ExitCode::FAILURE;

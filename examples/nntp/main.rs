@@ -37,10 +37,11 @@
 //! under TLS only. Use `--passwords` on a trusted network or behind a proxy.
 
 mod bounds;
+#[path = "../common/mod.rs"]
+mod common;
 mod server;
 mod sources;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use asynchat::{Error, EventLoop, Result};
@@ -52,7 +53,6 @@ use server::store::Store;
 use server::{Options, Spool, date};
 use sources::{docs, git, mbox};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 /// A newsreader's server (RFC 3977): the documentation and the history of
 /// asynchat, mailboxes, and posts.
@@ -105,11 +105,7 @@ struct Arguments {
 }
 
 fn main() {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    common::log_to_stderr("info");
     if let Err(error) = run(Arguments::parse()) {
         eprintln!("nntp: {error}");
         std::process::exit(1);
@@ -138,27 +134,26 @@ fn run(arguments: Arguments) -> Result {
     let listener = server::serve(arguments.listen.as_str(), spool, options)
         .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
 
-    let remote = asynchat::remote()?;
-    let grace = arguments.bounds.grace();
-    ctrlc::set_handler(move || {
-        // An error means that the loop has ended already.
-        let _ = remote.shutdown(grace);
-    })?;
+    common::shutdown_on_ctrl_c(arguments.bounds.grace())?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
-    println!("listening on {address}");
+    common::announce(&address);
     if let Some(ip) = address.ip() {
         let text = address.to_string();
         let port = text.rsplit(':').next().unwrap_or_default();
-        println!("read it with one of");
-        println!("  slrn -h {ip} -p {port} -n -f /tmp/newsrc-asynchat --create");
-        println!("  tin -r -g {ip} -p {port}");
-        println!("  python3.11 -c 'import nntplib; print(nntplib.NNTP(\"{ip}\", {port}).list())'");
+        common::say("read it with one of");
+        common::say(format_args!(
+            "  slrn -h {ip} -p {port} -n -f /tmp/newsrc-asynchat --create"
+        ));
+        common::say(format_args!("  tin -r -g {ip} -p {port}"));
+        common::say(format_args!(
+            "  python3.11 -c 'import nntplib; print(nntplib.NNTP(\"{ip}\", {port}).list())'"
+        ));
     }
-    println!("groups, and how many articles each has:");
-    println!("{}", groups.join("\n"));
+    common::say("groups, and how many articles each has:");
+    common::say(format_args!("{}", groups.join("\n")));
     if volatile {
-        println!("posts are kept in memory only; --store FILE keeps them for good");
+        common::say("posts are kept in memory only; --store FILE keeps them for good");
     }
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();

@@ -19,6 +19,8 @@
 // In a program `pub` is what a module offers its neighbours.
 #![allow(unreachable_pub)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod house;
 
 use std::process::ExitCode;
@@ -51,7 +53,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    log_to_stderr();
+    common::log_to_stderr("info");
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,22 +73,7 @@ fn run(args: &Args) -> Result {
         },
     )?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
-    println!("listening on {addr}");
-    let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || {
-        // An error means that the loop has ended already.
-        let _ = remote.shutdown(Duration::from_secs(5));
-    })?;
+    common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
+    common::announce(addr);
     asynchat::run()
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

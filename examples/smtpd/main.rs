@@ -30,9 +30,10 @@
 //!   order: the queue's producers are made for it;
 //! * `smtp/command.rs`, `smtp/address.rs`: the protocol's language.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod smtp;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,7 +42,6 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use smtp::{Options, Service, address};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 /// A mail server that keeps what it is sent, in a maildir (RFC 5321).
 ///
@@ -108,11 +108,7 @@ struct Arguments {
 }
 
 fn main() {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    common::log_to_stderr("info");
     if let Err(error) = run(Arguments::parse()) {
         eprintln!("smtpd: {error}");
         std::process::exit(1);
@@ -150,7 +146,7 @@ fn run(arguments: Arguments) -> Result {
     })?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
-    println!("listening on {address}");
+    common::announce(address);
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
     info!(stats.accepted, stats.refused, closes = ?stats.closes, "stopped");

@@ -13,18 +13,30 @@
 //!
 //! Each message is a line on standard output: severity, who, what. The report goes to standard error.
 
-mod collector;
-mod message;
+#[path = "../common/mod.rs"]
+mod common;
 
-use std::net::{TcpListener, UdpSocket};
+mod collector;
+mod datagrams;
+mod message;
+mod output;
+mod stream;
+#[cfg(unix)]
+mod unix;
+
+use std::io::Write;
+use std::net::UdpSocket;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Channel, Deadlines, Limits, Result, Server};
+use asynchat::{Channel, Deadlines, Limits, Result, Server, Socket};
 use clap::Parser;
 use listenfd::ListenFd;
 
-use collector::{Collector, Datagrams, Stream};
+use collector::Collector;
+use datagrams::Datagrams;
+use output::Output;
+use stream::Stream;
 
 /// Collects syslog messages (RFC 5424, RFC 3164) over UDP (RFC 5426) and TCP (RFC 6587).
 #[derive(Parser)]
@@ -33,7 +45,8 @@ struct Args {
     /// are inherited.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5514")]
     listen: String,
-    /// A Unix-domain socket to make and to listen on; what is there before is an error.
+    /// A Unix-domain socket to make and to listen on. One that is left over from a program that was
+    /// killed is replaced; anything else there is an error.
     #[cfg(unix)]
     #[arg(long, value_name = "PATH")]
     unix: Option<std::path::PathBuf>,
@@ -47,38 +60,35 @@ struct Args {
 
 fn main() -> Result {
     let args = Args::parse();
-    log_to_stderr();
-    let collector = Rc::new(Collector::new(args.severity, std::io::stdout()));
+    common::log_to_stderr("warn");
+    let collector = Rc::new(Collector::new(
+        args.severity,
+        Output::new(std::io::stdout())?,
+    ));
+    common::shutdown_on_ctrl_c(Duration::from_secs(1))?;
     let inherited = serve_inherited(&collector)?;
+    #[cfg(unix)]
+    if let Some(path) = &args.unix {
+        collect_datagrams(&collector, unix::bind(path)?)?;
+    }
     if inherited == 0 {
         // TCP takes the port that UDP was given.
         let udp = UdpSocket::bind(&*args.listen)
             .map_err(|error| format!("listen on {}: {error}", args.listen))?;
         let addr = udp.local_addr()?;
-        collect_datagrams(&collector, Channel::adopt(udp)?)?;
+        collect_datagrams(&collector, udp)?;
         collect_streams(&collector, Server::new(addr))?;
-        println!("listening on {addr}");
+        common::announce(addr);
     } else {
-        println!("listening on {inherited} inherited sockets");
-    }
-    #[cfg(unix)]
-    if let Some(path) = &args.unix {
-        let socket = std::os::unix::net::UnixDatagram::bind(path)
-            .map_err(|error| format!("listen on {}: {error}", path.display()))?;
-        collect_datagrams(&collector, Channel::adopt(socket)?)?;
+        common::announce(format_args!("{inherited} inherited sockets"));
     }
     if args.every > 0 {
         let collector = Rc::clone(&collector);
-        asynchat::call_every(Duration::from_secs(args.every), move || {
-            eprint!("{}", collector.report());
-        });
+        asynchat::call_every(Duration::from_secs(args.every), move || report(&collector));
     }
-    let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || {
-        let _ = remote.shutdown(Duration::from_secs(1));
-    })?;
     let outcome = asynchat::run();
-    eprint!("{}", collector.report());
+    collector.finish();
+    report(&collector);
     #[cfg(unix)]
     if let Some(path) = &args.unix {
         std::fs::remove_file(path)?;
@@ -86,22 +96,42 @@ fn main() -> Result {
     outcome
 }
 
+fn report(collector: &Collector) {
+    // If standard error is full or closed, the error cannot be reported anywhere.
+    let _ = std::io::stderr().write_all(collector.report().as_bytes());
+}
+
 /// Serves what a supervisor has opened (LISTEN_FDS): how many sockets that were.
 fn serve_inherited(collector: &Rc<Collector>) -> Result<usize> {
     let mut fds = ListenFd::from_env();
     for number in 0..fds.len() {
-        if let Ok(Some(udp)) = fds.take_udp_socket(number) {
-            collect_datagrams(collector, Channel::adopt(udp)?)?;
-        } else {
-            let tcp: Option<TcpListener> = fds.take_tcp_listener(number)?;
-            let tcp = tcp.ok_or("an inherited socket was taken already")?;
-            collect_streams(collector, Server::adopt(tcp))?;
-        }
+        serve_one(collector, &mut fds, number)
+            .map_err(|error| format!("inherited socket {number}: {error}"))?;
     }
     Ok(fds.len())
 }
 
-fn collect_datagrams(collector: &Rc<Collector>, channel: Channel) -> Result {
+/// It is UDP or TCP, or their like in the Unix domain: journald forwards messages as datagrams, to
+/// /run/systemd/journal/syslog.
+fn serve_one(collector: &Rc<Collector>, fds: &mut ListenFd, number: usize) -> Result {
+    if let Ok(Some(udp)) = fds.take_udp_socket(number) {
+        return collect_datagrams(collector, udp);
+    }
+    #[cfg(unix)]
+    if let Ok(Some(datagrams)) = fds.take_unix_datagram(number) {
+        return collect_datagrams(collector, datagrams);
+    }
+    #[cfg(unix)]
+    if let Ok(Some(listener)) = fds.take_unix_listener(number) {
+        return collect_streams(collector, Server::adopt(listener));
+    }
+    let tcp = fds.take_tcp_listener(number)?;
+    let tcp = tcp.ok_or("it has been taken")?;
+    collect_streams(collector, Server::adopt(tcp))
+}
+
+fn collect_datagrams(collector: &Rc<Collector>, socket: impl Into<Socket>) -> Result {
+    let channel = Channel::adopt(socket)?;
     asynchat::register(Datagrams::new(channel, Rc::clone(collector)))?;
     Ok(())
 }
@@ -113,15 +143,4 @@ fn collect_streams(collector: &Rc<Collector>, server: Server) -> Result {
         .deadlines(Deadlines::default().record(Duration::from_secs(30)))
         .listen(move |chat| Stream::new(chat, Rc::clone(&collector)))?;
     Ok(())
-}
-
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::common::Escaped;
+
 /// The longest message that is taken over TCP. RFC 5424 section 6.1 asks for 2,048 at least.
 pub(crate) const LONGEST: usize = 64 * 1024;
 
@@ -50,7 +52,7 @@ impl<'a> Message<'a> {
 impl fmt::Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = SEVERITIES[usize::from(self.severity)];
-        let host = self.host.unwrap_or("-").escape_debug();
+        let host = Escaped(self.host.unwrap_or("-"));
         write!(f, "{severity:<8}{host} {}", self.text)
     }
 }
@@ -103,13 +105,7 @@ fn after_words(text: &[u8], count: usize) -> &[u8] {
 /// As it may be shown on a terminal: whoever sends has no say over that.
 fn printable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    let text = text.trim_end_matches(['\r', '\n', '\0']);
-    text.chars()
-        .map(|c| match c.is_control() && c != '\t' {
-            true => c.escape_default().to_string(),
-            false => c.to_string(),
-        })
-        .collect()
+    Escaped(text.trim_end_matches(['\r', '\n', '\0'])).to_string()
 }
 
 #[cfg(test)]

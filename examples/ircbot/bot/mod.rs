@@ -23,6 +23,11 @@ const CHECK: Duration = Duration::from_secs(120);
 /// How many other nicknames it tries when its own is taken.
 const NICKS: usize = 8;
 
+/// How often the bot asks for its own nickname while it has another. The nickname may become free
+/// without a message to the bot: mostly the server ends the bot's own last connection, a dead one that
+/// is in no channel with it.
+const REGAIN: Duration = Duration::from_secs(60);
+
 /// Who it would like to be, and where.
 pub struct Identity {
     pub nick: String,
@@ -37,6 +42,8 @@ pub struct Bot {
     /// What it is called, or asks to be.
     nick: String,
     refused: usize,
+    /// The timer of [`REGAIN`], set while the bot has another nickname than its own.
+    regain: Option<TimerId>,
     welcomed: Option<Instant>,
     heard: bool,
 }
@@ -50,6 +57,7 @@ impl Bot {
             identity,
             diary,
             refused: 0,
+            regain: None,
             welcomed: None,
             heard: true,
         }
@@ -62,12 +70,20 @@ impl Bot {
             // In use, or held back since its last user was cut off.
             "433" | "437" if self.welcomed.is_none() => self.try_another_nick()?,
             "432" if self.welcomed.is_none() => self.give_up(message),
+            // Replies to a request for its own nickname: it is in use, or not allowed here.
+            "433" | "437" if self.regain.is_some() => {
+                tracing::debug!("the nickname is still taken");
+            }
+            "432" if self.regain.is_some() => self.stop_regaining(),
             "464" | "465" => self.give_up(message),
             "ERROR" => tracing::warn!("the server says: {}", message.param(0)),
             "PRIVMSG" => self.said(message),
             "JOIN" => self.note(message, format!("joining {}", message.param(0))),
             "PART" => self.note(message, format!("leaving {}", message.param(0))),
-            "QUIT" => self.note(message, "quitting".to_owned()),
+            "QUIT" => {
+                self.note(message, "quitting".to_owned());
+                self.given_up(message);
+            }
             "NICK" => self.renamed(message),
             "KICK" => self.kicked(message),
             number if number.starts_with(['4', '5']) => {
@@ -83,6 +99,7 @@ impl Bot {
         nick.clone_into(&mut self.nick);
         self.welcomed = Some(Instant::now());
         tracing::info!(nick, "welcome");
+        self.watch_nick();
         for channel in &self.identity.channels {
             self.outbox.say(&format!("JOIN {channel}"));
         }
@@ -103,6 +120,35 @@ impl Bot {
         tracing::info!(nick = self.nick, "the nickname is taken, trying another");
         self.outbox.say(&format!("NICK {}", self.nick));
         Ok(())
+    }
+
+    /// The bot has a nickname. While that is not its own it asks for its own from time to time.
+    fn watch_nick(&mut self) {
+        // A server cuts a long nickname (RFC 2812 section 1.2.1).
+        let is_own = message::folded(&self.identity.nick).starts_with(&message::folded(&self.nick));
+        if is_own {
+            self.stop_regaining();
+        } else if self.regain.is_none() {
+            self.regain = Some(self.chat.call_every(REGAIN));
+        }
+    }
+
+    fn stop_regaining(&mut self) {
+        if let Some(timer) = self.regain.take() {
+            self.chat.cancel(timer);
+        }
+    }
+
+    fn ask_for_nick(&mut self) {
+        self.outbox.say(&format!("NICK {}", self.identity.nick));
+    }
+
+    /// A nickname has become free. If it is the bot's own, the bot takes it.
+    fn given_up(&mut self, message: &Message) {
+        let given_up = message.from.map(message::folded);
+        if self.regain.is_some() && given_up == Some(message::folded(&self.identity.nick)) {
+            self.ask_for_nick();
+        }
     }
 
     /// To come back would not help: a close by this side is the last.
@@ -166,11 +212,16 @@ impl Bot {
     fn renamed(&mut self, message: &Message) {
         let new = message.param(0);
         match message.from {
-            Some(old) if self.is_me(old) => new.clone_into(&mut self.nick),
+            Some(old) if self.is_me(old) => {
+                new.clone_into(&mut self.nick);
+                tracing::info!(nick = new, "renamed");
+                self.watch_nick();
+            }
             Some(old) => {
                 self.note(message, format!("renaming to {new}"));
-                let mut diary = self.diary.borrow_mut();
-                diary.note(new, format!("called {old} before, renaming"));
+                let what = format!("called {old} before, renaming");
+                self.diary.borrow_mut().note(new, what);
+                self.given_up(message);
             }
             None => {}
         }
@@ -223,6 +274,10 @@ impl AsyncChat for Bot {
 
     fn handle_timer(&mut self, timer: TimerId) -> Result {
         if self.outbox.tick(timer) {
+            return Ok(());
+        }
+        if self.regain == Some(timer) {
+            self.ask_for_nick();
             return Ok(());
         }
         if !std::mem::take(&mut self.heard) {

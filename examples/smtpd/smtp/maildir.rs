@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use memchr::memmem;
+
 pub struct Maildir {
     tmp: PathBuf,
     new: PathBuf,
@@ -51,6 +53,7 @@ impl Maildir {
         let file = File::options().write(true).create_new(true).open(&tmp)?;
         Ok(Message {
             file: BufWriter::new(file),
+            cr: false,
             tmp,
             new: self.new.clone(),
             fsync: self.fsync,
@@ -62,6 +65,8 @@ impl Maildir {
 /// A message on its way in. Unless it is delivered, dropping it removes it.
 pub struct Message {
     file: BufWriter<File>,
+    /// Whether the last octet was a CR. It is written when it is known not to end a line.
+    cr: bool,
     tmp: PathBuf,
     /// The directory it goes to.
     new: PathBuf,
@@ -75,14 +80,32 @@ impl Message {
         &self.id
     }
 
+    /// Writes a part of the text, which ends its lines with CR LF. The file ends them with LF, as
+    /// programs that read a maildir expect. A CR or a LF that is alone stays.
     pub fn write(&mut self, data: &[u8]) -> io::Result<()> {
-        self.file.write_all(data)
+        if data.is_empty() {
+            return Ok(());
+        }
+        if self.cr && !data.starts_with(b"\n") {
+            self.file.write_all(b"\r")?;
+        }
+        self.cr = data.ends_with(b"\r");
+        let end = data.len() - usize::from(self.cr);
+        let mut written = 0;
+        for at in memmem::find_iter(data, b"\r\n") {
+            self.file.write_all(&data[written..at])?;
+            written = at + 1;
+        }
+        self.file.write_all(&data[written..end])
     }
 
     /// Brings it to `new/`. When this has returned a power cut does not undo
     /// it: RFC 5321, section 6.1, "must not lose the message for frivolous
     /// reasons". That takes as long as the disk takes.
     pub fn deliver(mut self) -> io::Result<()> {
+        if self.cr {
+            self.file.write_all(b"\r")?;
+        }
         self.file.flush()?;
         if self.fsync {
             self.file.get_ref().sync_all()?;
@@ -112,4 +135,35 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written down of these pieces.
+    fn filed(pieces: &[&[u8]]) -> Vec<u8> {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut maildir = Maildir::open(dir.path(), "x", false).unwrap();
+        let mut message = maildir.begin(UNIX_EPOCH).unwrap();
+        let path = dir.path().join("new").join(message.id());
+        for piece in pieces {
+            message.write(piece).unwrap();
+        }
+        message.deliver().unwrap();
+        fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn lines_end_with_lf_however_the_text_is_cut() {
+        let text = b"\r\na\r\n\r\r\nb\n\rc\r\n\n\r";
+        let expected = b"\na\n\r\nb\n\rc\n\n\r";
+        assert_eq!(filed(&[text]), expected);
+        let octets: Vec<_> = text.chunks(1).collect();
+        assert_eq!(filed(&octets), expected);
+        for at in 0..=text.len() {
+            let (one, two) = text.split_at(at);
+            assert_eq!(filed(&[one, b"", two]), expected, "{at}");
+        }
+    }
 }

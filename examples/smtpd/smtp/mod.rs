@@ -66,7 +66,7 @@ impl Default for Options {
             max_size: 32 << 20,
             max_recipients: 100,
             max_bad_commands: 10,
-            limits: Limits::default().record(command::LONGEST_MAIL),
+            limits: Limits::default(),
             // Section 4.5.3.2.7: a server waits five minutes for a command.
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(300))

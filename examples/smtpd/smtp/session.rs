@@ -12,27 +12,43 @@ use super::envelope::{Envelope, Hello};
 use super::transfer::Transfer;
 
 /// A session is in one of two states. Mostly a record is a command line; after
-/// DATA it is a message, which streams in.
+/// DATA it is a message. Both stream in, so the session sees a line before its
+/// end, which may never come: see [`Session::collect_line`].
 pub struct Session {
     pub(super) chat: Chat,
     pub(super) service: Rc<Service>,
     hello: Option<Hello>,
     envelope: Option<Envelope>,
     transfer: Option<Transfer>,
+    /// What has come of a command line.
+    line: Vec<u8>,
+    lf_hint: LfHint,
     /// In a row: a client in good faith sends good ones between.
     bad_commands: usize,
     /// The server shuts down when the message is complete.
     leaving: bool,
 }
 
+/// Whether the client has had the hint that LF alone does not end a line.
+#[derive(PartialEq, Eq)]
+enum LfHint {
+    NotYet,
+    /// It is the reply to the line that is being received.
+    InReply,
+    Before,
+}
+
 impl Session {
     pub fn new(chat: Chat, service: Rc<Service>) -> Session {
+        chat.set_terminator(command_line());
         Session {
             chat,
             service,
             hello: None,
             envelope: None,
             transfer: None,
+            line: vec![],
+            lf_hint: LfHint::NotYet,
             bad_commands: 0,
             leaving: false,
         }
@@ -136,7 +152,7 @@ impl Session {
 
     /// After it, commands again.
     fn received(&mut self, transfer: Transfer) {
-        self.chat.set_terminator(Terminator::crlf());
+        self.chat.set_terminator(command_line());
         self.chat.set_deadlines(self.service.options.deadlines);
         transfer.end(self);
         if self.leaving {
@@ -149,6 +165,42 @@ impl Session {
     fn say_421(&self) {
         let name = &self.service.options.name;
         self.reply(&format!("421 4.3.2 {name} shuts down"));
+    }
+
+    /// A part of a command line. A client that ends its lines with LF alone waits
+    /// for a reply for ever, because its line is not complete. LF must not end
+    /// it: a line end that only some servers accept can smuggle a message
+    /// (CVE-2023-51764). So the client gets a hint, once.
+    fn collect_line(&mut self, chunk: &[u8]) {
+        self.line.extend(chunk);
+        if self.lf_hint == LfHint::NotYet && chunk.contains(&b'\n') {
+            self.lf_hint = LfHint::InReply;
+            self.bad_command("500 5.5.2 end lines with CR LF, not with LF alone");
+        }
+    }
+
+    /// Whether the command line, which is complete or too long now, was answered
+    /// by the hint.
+    fn is_answered(&mut self) -> bool {
+        let answered = self.lf_hint == LfHint::InReply;
+        if answered {
+            self.lf_hint = LfHint::Before;
+        }
+        answered
+    }
+
+    fn command(&mut self, line: &[u8]) {
+        match Command::parse(line) {
+            Ok(command) => {
+                let bad = self.bad_commands;
+                self.run(command);
+                if self.bad_commands == bad {
+                    self.bad_commands = 0;
+                }
+            }
+            Err(_) if command::is_foreign(line) => self.hang_up("421 4.7.0 this is not HTTP"),
+            Err(reply) => self.bad_command(reply),
+        }
     }
 
     pub(super) fn reply(&self, line: &str) {
@@ -187,28 +239,24 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn found_terminator(&mut self, record: &[u8]) -> Result {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
         if let Some(transfer) = self.transfer.take() {
             self.received(transfer);
             return Ok(());
         }
-        match Command::parse(record) {
-            Ok(command) => {
-                let bad = self.bad_commands;
-                self.run(command);
-                if self.bad_commands == bad {
-                    self.bad_commands = 0;
-                }
-            }
-            Err(_) if command::is_foreign(record) => self.hang_up("421 4.7.0 this is not HTTP"),
-            Err(reply) => self.bad_command(reply),
+        let mut line = std::mem::take(&mut self.line);
+        if !self.is_answered() {
+            self.command(&line);
         }
+        line.clear();
+        self.line = line;
         Ok(())
     }
 
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
-        if let Some(transfer) = &mut self.transfer {
-            transfer.collect(chunk);
+        match &mut self.transfer {
+            Some(transfer) => transfer.collect(chunk),
+            None => self.collect_line(chunk),
         }
         Ok(())
     }
@@ -225,7 +273,15 @@ impl AsyncChat for Session {
 
     /// Of a command line only: a message counts its own octets.
     fn handle_overflow(&mut self) -> Overflow {
-        self.bad_command(command::TOO_LONG);
+        self.line.clear();
+        if !self.is_answered() {
+            self.bad_command(command::TOO_LONG);
+        }
         Overflow::Discard
     }
+}
+
+/// Only CR LF ends a line.
+fn command_line() -> Terminator {
+    Terminator::crlf().streamed().limit(command::LONGEST_MAIL)
 }
