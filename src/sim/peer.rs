@@ -128,6 +128,18 @@ impl Peer {
     /// Shuts its receiving side down and stays: each later send of the loop's fails with
     /// `BrokenPipe`, and what this peer sends still arrives. A Unix-domain peer can do that with
     /// `shutdown(SHUT_RD)`, and the reader of a pipe by closing it. TCP has no such message.
+    ///
+    /// ```
+    /// use asynchat::{Channel, sim::Network};
+    /// # fn main() -> asynchat::Result {
+    /// let (socket, peer) = Network::new(1).pair();
+    /// let channel = Channel::adopt(socket)?;
+    /// peer.shutdown_read();
+    /// peer.send("still here");
+    /// assert_eq!(channel.send(b"hello").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    /// assert_eq!(channel.recv(&mut [0; 64])?, 10);
+    /// # Ok(()) }
+    /// ```
     pub fn shutdown_read(&self) {
         self.act(|net, id| {
             let Ok(end) = net.end(id) else { return };
