@@ -547,7 +547,7 @@ fn an_error_and_a_panic_end_the_one_connection() {
     for (fails, reason) in [(true, "close Handler"), (false, "close Panic")] {
         let log = Log::default();
         let (event_loop, _, _peer) = met(&log, move |_| match fails {
-            true => Err(failure().into()),
+            true => Err(failure()),
             false => panic!("it was to panic"),
         });
         event_loop.shutdown(LONG);
