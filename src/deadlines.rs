@@ -32,7 +32,7 @@ use crate::error::Deadline;
 pub struct Deadlines {
     /// For an outgoing connection to come up, looking its name up and trying all its addresses
     /// included. It fails with [`Close::ConnectFailed`](crate::Close::ConnectFailed). Unset, the
-    /// system decides, which takes minutes.
+    /// system decides, which takes minutes, and a name is looked up for 30 seconds at most.
     pub connect: Option<Duration>,
     /// For anything to move, in either direction.
     pub idle: Option<Duration>,
