@@ -389,11 +389,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         core.out.borrow_mut().set_beside(beside(self.left()));
         match pump(&core.out, &mut ToSocket(&core), budget.max(1)) {
             Ok(Pumped::Closed(why)) => {
-                // What breaks off must not look complete.
-                match core.out.borrow().is_cut() {
-                    true => core.reset_on_close(),
-                    false => core.lingers.set(true),
-                }
+                core.lingers.set(true);
                 core.end(why);
             }
             Ok(_) => {}

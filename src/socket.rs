@@ -318,6 +318,11 @@ impl Fd {
         forward!(self, socket => socket.recv(buffer))
     }
 
+    /// Whether nobody receives what is sent here any more, where the system says so.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        forward!(self, socket => socket.has_hung_up())
+    }
+
     /// The error that has ended its connection, once.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         forward!(self, socket => socket.take_error())

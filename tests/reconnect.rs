@@ -413,9 +413,10 @@ fn close_all_ends_the_reconnection_of_a_connection_that_is_ending_for_another_re
         scene.event_loop.clone(),
     );
     let closed = chat.clone();
-    chat.push_hook(move || {
+    scene.event_loop.call_soon(move || {
         // Over its limit, which ends it, and then all is closed.
         closed.push(vec![b'x'; 100_000_000]);
+        closed.push("x");
         assert!(!closed.is_open());
         inner.close_all();
     });

@@ -549,6 +549,7 @@ fn a_subscriber_may_use_a_group_that_closes_a_slow_member() {
             let world = World::with_group(&event_loop, (0, Drastic::Nothing), group.clone());
             group.set_slow_readers(bound, SlowReader::Close);
             group.push(vec![b'x'; 8_000_000]);
+            group.push("x");
             assert!(!chat.is_open());
             network.settle(&event_loop).unwrap();
             world.end(&format!("a bound of {bound}"));

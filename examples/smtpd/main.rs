@@ -138,12 +138,7 @@ fn run(arguments: Arguments) -> Result {
         .serve(arguments.listen.as_str())
         .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
 
-    let remote = asynchat::remote()?;
-    let grace = Duration::from_secs(arguments.grace);
-    ctrlc::set_handler(move || {
-        // An error means that the loop has ended already.
-        let _ = remote.shutdown(grace);
-    })?;
+    common::shutdown_on_ctrl_c(Duration::from_secs(arguments.grace))?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
     common::announce(address);

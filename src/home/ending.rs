@@ -132,6 +132,7 @@ impl Core {
             tracing::debug!(why = %Escaped(why), bytes_in, bytes_out, records_in, "closed");
         });
         let queue: VecDeque<Item> = self.out.borrow_mut().discard();
+        let unused = self.out.borrow_mut().take_close();
         // One by one: a second panic while the first unwinds would abort the process.
         let mut driven = driven;
         let told = enter(|| {
@@ -141,6 +142,7 @@ impl Core {
         });
         let dropped = enter(|| drop(driven));
         discard_each(queue);
+        discard(unused);
         for panic in [logged, told, dropped].into_iter().filter_map(Result::err) {
             report(&panic, "a handler panicked as it closed");
         }

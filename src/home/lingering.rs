@@ -7,6 +7,9 @@
 //! while, until the peer has closed as well. The channel has ended by then: what lingers is a
 //! socket, watched under the key it had, and nothing else.
 //!
+//! A stream that is cut in its middle ends with a reset instead, which destroys just as much. So its
+//! socket lingers, too, until the peer has received what was sent before the cut.
+//!
 //! A peer that reads slowly may need longer than that: the kernel holds up to megabytes of output for
 //! it. Where the kernel says how much (`Fd::unsent`), the loop waits for as long as the peer receives
 //! some of it (`lingering/delivery.rs`).
@@ -67,14 +70,15 @@ struct Lingerer {
 impl Home {
     /// Has the socket of a channel that is ending linger, if the channel is one to.
     pub(super) fn linger_for(&self, core: &Core) {
-        if !core.lingers.get() || core.eof.get() {
+        let is_cut = core.out.borrow().is_cut();
+        if !core.lingers.get() || (core.eof.get() && !is_cut) {
             return;
         }
         let deadlines = core.deadlines();
         if !deadlines.linger.is_zero()
-            && let Some(source) = core.give_up_socket()
+            && let Some(source) = core.give_up_socket(is_cut)
         {
-            let delivery = Delivery::new(deadlines, core.end_of_life(), self.now());
+            let delivery = Delivery::new(deadlines, core.end_of_life(), is_cut, self.now());
             self.linger(source, delivery, core.span.get().cloned(), Class::Ended);
         }
     }
@@ -83,7 +87,7 @@ impl Home {
     pub(crate) fn linger_for_refused(&self, socket: Socket, deadlines: Deadlines) {
         if !deadlines.linger.is_zero() && socket.shutdown_write().is_ok() {
             let source = Source::new(socket.into_halves().0);
-            let delivery = Delivery::new(deadlines, None, self.now());
+            let delivery = Delivery::new(deadlines, None, false, self.now());
             self.linger(source, delivery, None, Class::Refused);
         }
     }

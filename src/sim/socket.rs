@@ -83,6 +83,11 @@ impl Socket {
         self.net.lock().recv(self.id, buffer)
     }
 
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let mut net = self.net.lock();
+        net.end(self.id).is_ok_and(|end| end.has_hung_up())
+    }
+
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         let mut net = self.net.lock();
         Ok(net.end(self.id)?.error.take().map(io::Error::from))

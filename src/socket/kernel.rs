@@ -242,6 +242,23 @@ impl Socket {
         })
     }
 
+    #[cfg(unix)]
+    pub(super) fn has_hung_up(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        let view = self.view();
+        let mut polled = [PollFd::new(&*view, PollFlags::empty())];
+        let found = poll(&mut polled, Some(&Timespec::default()));
+        let [polled] = polled;
+        let hung_up = PollFlags::HUP | PollFlags::ERR;
+        found.is_ok() && polled.revents().intersects(hung_up)
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn has_hung_up(&self) -> bool {
+        false
+    }
+
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.view().take_error()
     }

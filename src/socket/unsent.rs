@@ -3,12 +3,6 @@
 //! Neither `rustix` nor `socket2` has a safe function for this. The calls here are `unsafe` because
 //! they write through a pointer: each writes one `int`, and the pointer is to one.
 
-#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
-use libc::FIONWRITE as UNSENT;
-/// For sockets it is called SIOCOUTQ: tcp(7), unix(7).
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use libc::TIOCOUTQ as UNSENT;
-
 #[cfg(any(
     target_os = "linux",
     target_os = "android",
@@ -17,36 +11,68 @@ use libc::TIOCOUTQ as UNSENT;
 ))]
 #[allow(unsafe_code)]
 pub(super) fn unsent(socket: &socket2::Socket) -> Option<usize> {
-    use std::os::fd::AsRawFd;
+    use std::ffi::c_int;
+
+    use rustix::ioctl::{Getter, ioctl};
 
     // Only a socket has a type. A device might take the request for another of its own.
     socket.r#type().ok()?;
-    let mut count: libc::c_int = 0;
-    // SAFETY: the descriptor is open, for `socket` is borrowed, and it is a socket. All families of
-    // sockets that know this request write one `int` through the pointer, which is to an `int` that
-    // outlives the call, and change nothing else; the others refuse it.
-    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), UNSENT, &raw mut count) };
-    if outcome < 0 {
-        return None;
-    }
-    usize::try_from(count).ok()
+    // SAFETY: the descriptor is a socket. All families of sockets that know this request write one
+    // `int` and change nothing else; the others refuse it.
+    let count = unsafe { ioctl(socket, Getter::<UNSENT, c_int>::new()) };
+    usize::try_from(count.ok()?).ok()
 }
+
+/// SIOCOUTQ (tcp(7), unix(7)), which is the terminals' TIOCOUTQ. Its number is the architecture's.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: rustix::ioctl::Opcode = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    0x7472
+} else if cfg!(any(
+    target_arch = "powerpc",
+    target_arch = "powerpc64",
+    target_arch = "sparc",
+    target_arch = "sparc64"
+)) {
+    0x4004_7473
+} else {
+    0x5411
+};
+
+/// FIONWRITE.
+#[cfg(target_os = "freebsd")]
+const UNSENT: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<std::ffi::c_int>(b'f', 119);
+#[cfg(target_os = "netbsd")]
+const UNSENT: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<std::ffi::c_int>(b'f', 121);
 
 #[cfg(target_vendor = "apple")]
 #[allow(unsafe_code)]
 pub(super) fn unsent(socket: &socket2::Socket) -> Option<usize> {
+    use std::ffi::{c_int, c_uint, c_void};
     use std::os::fd::AsRawFd;
 
-    let mut count: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, for `socket` is borrowed. getsockopt writes at most `length`
-    // bytes through the first pointer, which is to an `int` of that size, and the number of them
-    // through the second; both outlive the call.
+    const SOL_SOCKET: c_int = 0xffff;
+    const SO_NWRITE: c_int = 0x1024;
+
+    unsafe extern "C" {
+        fn getsockopt(
+            socket: c_int,
+            level: c_int,
+            option: c_int,
+            value: *mut c_void,
+            length: *mut c_uint,
+        ) -> c_int;
+    }
+
+    let mut count: c_int = 0;
+    let mut length = size_of::<c_int>() as c_uint;
+    // SAFETY: the declaration is that of sys/socket.h. The descriptor is open, for `socket` is
+    // borrowed. getsockopt writes at most `length` bytes through the first pointer, which is to an
+    // `int` of that size, and the number of them through the second; both outlive the call.
     let outcome = unsafe {
-        libc::getsockopt(
+        getsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NWRITE,
+            SOL_SOCKET,
+            SO_NWRITE,
             (&raw mut count).cast(),
             &raw mut length,
         )

@@ -87,7 +87,7 @@ impl Core {
     pub(crate) fn fail(self: &Rc<Self>, why: Close) {
         let can_send = !self.has_failed_sending() && !self.has_lost_output();
         let is_open_chat = self.chat.is_chat.get() && self.phase.get() == Phase::Open;
-        if !is_open_chat || !can_send {
+        if self.is_ending() || !is_open_chat || !can_send {
             return self.end(why);
         }
         self.failed.set(true);
@@ -140,6 +140,13 @@ impl Core {
     /// the end: nothing can be sent, and nobody asks for what may still be received. If both sides
     /// have finished, it is the end unless input is left, which is delivered when reading goes on.
     pub(crate) fn hang_up(self: &Rc<Self>) {
+        if let Some(output) = self.own_output() {
+            match output.socket().has_hung_up() {
+                true => self.fail_sending(io::ErrorKind::BrokenPipe.into()),
+                false => self.hung_up.set(true),
+            }
+            return;
+        }
         self.hung_up.set(true);
         let error = self.on_connected(Fd::take_error).ok().flatten();
         if self.chat.closing.get() {
@@ -149,6 +156,10 @@ impl Core {
                 .then(|| self.out.borrow_mut().take_close());
             return self.end(of_handler.flatten().unwrap_or(Close::Reset));
         }
+        // The other end of its pipe is held up, and takes the rest when it can.
+        if self.is_piped() {
+            return;
+        }
         if let Some(error) = error {
             return self.end(Close::from_io(error));
         }
@@ -157,10 +168,11 @@ impl Core {
         }
     }
 
-    /// Whether a hang-up of its socket is the end of its output, too.
+    /// Whether a hang-up is worth to be noticed: that of a socket, which is the end of its output, or
+    /// that of an output of its own.
     pub(crate) fn can_hang_up(&self) -> bool {
-        let is_socket = self.on_connected(|socket| Ok(socket.can_be_reset()));
-        !self.hung_up.get() && !self.has_own_output() && is_socket.unwrap_or(false)
+        let is_socket = || self.on_connected(|socket| Ok(socket.can_be_reset()));
+        self.own_output().is_some() || (!self.hung_up.get() && is_socket().unwrap_or(false))
     }
 }
 

@@ -193,16 +193,20 @@ impl Core {
             .is_some_and(|output| output.socket().is_always_writable())
     }
 
-    /// Shuts the sending side of its socket down and gives the socket up, watched as it is. `None`
-    /// when the connection is gone, or its close can not destroy what was sent: only sockets are
-    /// reset, and only what was sent through the same one is lost by it.
-    pub(crate) fn give_up_socket(&self) -> Option<Source> {
+    /// Gives the socket up, watched as it is, with its sending side shut down; or, for a stream that
+    /// is cut in its middle, with a reset to come. `None` when the connection is gone, or its close can
+    /// not destroy what was sent: only sockets are reset, and only what was sent through the same one
+    /// is lost by it.
+    pub(crate) fn give_up_socket(&self, is_cut: bool) -> Option<Source> {
         let mut source = self.source.borrow_mut();
         let socket = source.as_ref()?.socket();
         if self.has_own_output() || !socket.can_be_reset() {
             return None;
         }
-        socket.shutdown_write().ok()?;
+        match is_cut {
+            true => socket.reset_on_close().ok()?,
+            false => socket.shutdown_write().ok()?,
+        }
         source.take()
     }
 
@@ -239,7 +243,12 @@ impl Core {
         if let Some(output) = self.own_output() {
             // One key for both: a new one for the one would make that of the other stale.
             let key = || home.shared_poll_key(self.id.get());
-            source.watch(&home.poller, interest.only_read(), key)?;
+            // The hang-up of the input alone has been reported.
+            let of_input = match self.hung_up.get() && interest == Interest::HANG_UP {
+                true => Interest::NONE,
+                false => interest.only_read(),
+            };
+            source.watch(&home.poller, of_input, key)?;
             return output.watch(&home.poller, interest.only_write(), key);
         }
         let key = || home.poll_key(self.id.get());
@@ -260,7 +269,7 @@ impl Core {
     }
 
     /// Where its output goes, if that is elsewhere.
-    fn own_output(&self) -> Option<Rc<Source>> {
+    pub(super) fn own_output(&self) -> Option<Rc<Source>> {
         match &self.rare.get()?.borrow().output {
             Output::Apart(output) => Some(Rc::clone(output)),
             _ => None,

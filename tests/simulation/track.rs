@@ -294,7 +294,8 @@ impl Track {
         };
         let known = match why {
             Close::Local => self.asked_to_close.get(),
-            Close::Eof => self.at_eof.get(),
+            // One that is paused is not called for the end of its input, if both sides have finished.
+            Close::Eof => self.at_eof.get() || self.paused.get(),
             Close::Reset => faulted || stranger || self.finished.get() || was_reset(),
             Close::ConnectFailed(_) => self.outgoing && self.connected.get() == 0,
             Close::Timeout(which) => self.may_time_out(world, *which),
@@ -318,7 +319,13 @@ impl Track {
         let (out, pushed) = (self.chat.stats().bytes_out, self.expected.borrow().len());
         let in_order = match why {
             Close::Local | Close::Eof | Close::InputLimit => true,
-            Close::Handler(_) | Close::Panic(_) => self.failing.get(),
+            // A peer that reads is sent what was pushed before the failure. One that does not, and a
+            // producer that has nothing, are waited for as long as a close lingers.
+            Close::Handler(_) | Close::Panic(_) => {
+                let reads = |it: Rc<Outsider>| it.reads.get() && it.was_reset.get().is_none();
+                let in_time = self.parked.get() == 0 && !faulted;
+                self.failing.get() && in_time && self.outsider(world).is_some_and(reads)
+            }
             _ => false,
         };
         if in_order && !self.cut.get() {

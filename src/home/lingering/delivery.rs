@@ -25,17 +25,25 @@ pub(super) struct Delivery {
     unsent: usize,
     /// Until the next look.
     pause: Duration,
+    /// The socket is closed when the peer has received everything, without waiting for its close.
+    ends_at_once: bool,
 }
 
 impl Delivery {
     /// Of a socket that begins to linger.
-    pub(super) fn new(deadlines: Deadlines, end: Option<Instant>, now: Instant) -> Self {
+    pub(super) fn new(
+        deadlines: Deadlines,
+        end: Option<Instant>,
+        ends_at_once: bool,
+        now: Instant,
+    ) -> Self {
         Delivery {
             deadlines,
             end,
             since: now,
             unsent: usize::MAX,
             pause: FIRST_PAUSE,
+            ends_at_once,
         }
     }
 
@@ -43,7 +51,7 @@ impl Delivery {
     /// lingered long enough.
     pub(super) fn look(&mut self, now: Instant, unsent: usize) -> Option<Instant> {
         // The peer has received everything, and has had the linger time to close.
-        if self.unsent == 0 {
+        if self.unsent == 0 || (unsent == 0 && self.ends_at_once) {
             return None;
         }
         if unsent == 0 {
