@@ -387,6 +387,7 @@ impl Producer for Moody {
         match rng.below(12) {
             0 => {
                 track.parked.set(track.parked.get() + 1);
+                track.was_parked.set(true);
                 // Somebody will have something for it.
                 let chat = track.chat.clone();
                 let track = Rc::clone(track);

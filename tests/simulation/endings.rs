@@ -172,9 +172,10 @@ impl World {
             20 => connection.send(&[b'x'; 2_000]),
             21..25 => connection.read(rng.below(3_000)),
             25..32 => connection.read(usize::MAX),
-            32 | 33 => connection.shutdown_read(),
+            // A peer that leaves in good order, with input unread, is noticed when reading goes on.
+            32 | 33 if !self.pauses_for_good => connection.shutdown_read(),
             34 => connection.finish(),
-            35 => connection.drop_sender(rng.one_in(2)),
+            35 => connection.drop_sender(self.pauses_for_good || rng.one_in(2)),
             36 if connection.has_two => connection.drop_receiver(rng.one_in(2)),
             37 | 38 => self.pipe(),
             39..45 => {

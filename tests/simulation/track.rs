@@ -34,6 +34,8 @@ pub(crate) struct Track {
     items: Cell<usize>,
     /// Producers that are pending.
     pub(crate) parked: Cell<usize>,
+    /// A producer of its has had nothing at some time.
+    pub(crate) was_parked: Cell<bool>,
 
     pub(crate) connected: Cell<u32>,
     pub(crate) told: Cell<u32>,
@@ -83,6 +85,7 @@ impl Track {
             timers: RefCell::default(),
             items: Cell::new(0),
             parked: Cell::new(0),
+            was_parked: Cell::new(false),
             connected: Cell::new(0),
             told: Cell::new(0),
             why: RefCell::default(),
@@ -323,7 +326,7 @@ impl Track {
             // producer that has nothing, are waited for as long as a close lingers.
             Close::Handler(_) | Close::Panic(_) => {
                 let reads = |it: Rc<Outsider>| it.reads.get() && it.was_reset.get().is_none();
-                let in_time = self.parked.get() == 0 && !faulted;
+                let in_time = !self.was_parked.get() && !faulted;
                 self.failing.get() && in_time && self.outsider(world).is_some_and(reads)
             }
             _ => false,
