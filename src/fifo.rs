@@ -262,7 +262,7 @@ impl Fifo {
             return Some(item);
         }
         if self.failed {
-            self.behind += self.high_water / MANY;
+            self.behind += self.item_weight();
             return Some(item);
         }
         self.sealed = matches!(item, Item::Close(_));
@@ -325,13 +325,19 @@ impl Fifo {
     /// session must not be able to start more work for a peer that is gone than for one that does not
     /// read.
     pub fn fail(&mut self) -> VecDeque<Item> {
-        let items = self.rest.len().saturating_mul(self.high_water / MANY);
+        let items = self.rest.len().saturating_mul(self.item_weight());
         let counted = self.queued().saturating_add(items);
         let lost = self.discard();
         self.behind = counted;
         self.failed = true;
         self.settle();
         lost
+    }
+
+    /// What an item counts for that is dropped because nothing can be sent: so many as are over the mark
+    /// by their number are over it by their weight.
+    fn item_weight(&self) -> usize {
+        self.high_water.div_ceil(MANY).max(1)
     }
 
     /// Closes for this reason when all is sent that still can be: behind a producer that has failed,

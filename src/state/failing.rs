@@ -157,14 +157,22 @@ impl Core {
             return self.end(of_handler.flatten().unwrap_or(Close::Reset));
         }
         // The other end of its pipe is held up, and takes the rest when it can.
-        if self.is_piped() {
+        if self.is_piped() && !self.paused.get() {
+            return;
+        }
+        // An error is reported once, and may have been to a send.
+        if self.end_with_send_error() {
             return;
         }
         if let Some(error) = error {
             return self.end(Close::from_io(error));
         }
         if !self.has_backlog.get() && self.on_connected(Fd::peek).is_ok_and(|left| left == 0) {
-            self.end(Close::Eof);
+            let why = match self.out.borrow().is_unfinished() {
+                true => Close::Reset,
+                false => Close::Eof,
+            };
+            self.end(why);
         }
     }
 

@@ -216,6 +216,9 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
     if (38..46).contains(&what) {
         track.changed.set(Some(world.network.elapsed()));
     }
+    if (0..38).contains(&what) {
+        track.pushing(inside);
+    }
     match what {
         // A program that pushes after it has finished is on its own.
         0..38 if track.finished.get() => {}
@@ -405,6 +408,7 @@ impl Producer for Moody {
             1 => Ok(More::Chunk(Bytes::new())),
             2 if rng.one_in(20) => {
                 track.failed.set(true);
+                track.source_failed.set(true);
                 track.end(true);
                 Err(io::Error::other("the source is gone"))
             }

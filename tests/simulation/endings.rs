@@ -174,9 +174,11 @@ impl World {
             25..32 => connection.read(usize::MAX),
             // A peer that leaves in good order, with input unread, is noticed when reading goes on.
             32 | 33 if !self.pauses_for_good => connection.shutdown_read(),
-            34 => connection.finish(),
+            34 if !self.pauses_for_good => connection.finish(),
             35 => connection.drop_sender(self.pauses_for_good || rng.one_in(2)),
-            36 if connection.has_two => connection.drop_receiver(rng.one_in(2)),
+            36 if connection.has_two => {
+                connection.drop_receiver(self.pauses_for_good || rng.one_in(2));
+            }
             37 | 38 => self.pipe(),
             39..45 => {
                 let time = soon(rng);

@@ -221,7 +221,9 @@ impl World {
             Err(error) if !self.shutting_down.get() => {
                 self.wrong(format!("could not begin to connect: {error}"));
             }
-            _ => {}
+            Err(_) => {}
+            // A shutdown that was under way is over: nothing was left, and the loop goes on.
+            Ok(_) => self.shutting_down.set(false),
         }
     }
 
