@@ -80,9 +80,14 @@ impl Article {
     }
 
     pub fn is_in(&self, group: &str) -> bool {
+        self.is_in_any(|name| name == group)
+    }
+
+    /// Whether it is in a group for whose name `wanted` is true.
+    pub fn is_in_any(&self, wanted: impl Fn(&str) -> bool) -> bool {
         let locations = self.locations.borrow();
         let mut groups = locations.split(' ').filter_map(|l| l.rsplit_once(':'));
-        groups.any(|(name, _)| name == group)
+        groups.any(|(name, _)| wanted(name))
     }
 
     /// Notes that the article is number `number` of `group`.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::article::{Article, Memory};
@@ -25,7 +26,23 @@ pub struct Group {
     /// article it was meant for was not kept (RFC 3977, section 6.1.1.2).
     high: Cell<u64>,
     /// In the order of the numbers.
-    articles: RefCell<Vec<(u64, Rc<Article>)>>,
+    articles: RefCell<Vec<Entry>>,
+}
+
+/// An article's place in a group.
+struct Entry {
+    number: u64,
+    article: Rc<Article>,
+    /// The latest arrival of this article and of those before it. Articles are mostly numbered
+    /// as they arrive, but clocks are set back and mailboxes are not sorted; this is never less
+    /// than the one before, so it can be searched.
+    latest: i64,
+}
+
+impl Entry {
+    fn found(&self) -> (u64, Rc<Article>) {
+        (self.number, Rc::clone(&self.article))
+    }
 }
 
 impl Group {
@@ -40,7 +57,9 @@ impl Group {
     /// The lowest number; one over the highest in a group without articles.
     pub fn low(&self) -> u64 {
         let articles = self.articles.borrow();
-        articles.first().map_or(self.high() + 1, |&(n, _)| n)
+        articles
+            .first()
+            .map_or(self.high() + 1, |first| first.number)
     }
 
     /// `y` or `n`.
@@ -57,15 +76,44 @@ impl Group {
     /// The article of the lowest number that is not under `number`.
     pub fn at_or_after(&self, number: u64) -> Option<(u64, Rc<Article>)> {
         let articles = self.articles.borrow();
-        let at = articles.partition_point(|&(n, _)| n < number);
-        articles.get(at).cloned()
+        let at = articles.partition_point(|entry| entry.number < number);
+        articles.get(at).map(Entry::found)
     }
 
     /// The article of the highest number that is under `number`.
     pub fn before(&self, number: u64) -> Option<(u64, Rc<Article>)> {
         let articles = self.articles.borrow();
-        let at = articles.partition_point(|&(n, _)| n < number);
-        articles.get(at.checked_sub(1)?).cloned()
+        let at = articles.partition_point(|entry| entry.number < number);
+        articles.get(at.checked_sub(1)?).map(Entry::found)
+    }
+
+    /// The first number that an article which arrived at `time` or later may have: none before it
+    /// did. `u64::MAX` when there is no such article.
+    pub fn first_since(&self, time: i64) -> u64 {
+        let articles = self.articles.borrow();
+        let at = articles.partition_point(|entry| entry.latest < time);
+        articles.get(at).map_or(u64::MAX, |entry| entry.number)
+    }
+
+    fn insert(&self, number: u64, article: &Rc<Article>) {
+        let mut articles = self.articles.borrow_mut();
+        let at = articles.partition_point(|entry| entry.number < number);
+        let article = Rc::clone(article);
+        let latest = article.arrived;
+        articles.insert(
+            at,
+            Entry {
+                number,
+                article,
+                latest,
+            },
+        );
+        let before = at.checked_sub(1).and_then(|before| articles.get(before));
+        let mut latest = before.map_or(i64::MIN, |entry| entry.latest);
+        for entry in articles.iter_mut().skip(at) {
+            latest = latest.max(entry.article.arrived);
+            entry.latest = latest;
+        }
     }
 
     /// The articles of a range, looked up one after the other as they are asked
@@ -142,6 +190,14 @@ impl Spool {
         self.groups.values()
     }
 
+    /// The first group whose name comes after this one, so that a list of all groups can be made
+    /// a few at a time.
+    pub fn group_after(&self, name: &str) -> Option<Rc<Group>> {
+        let after = (Bound::Excluded(name), Bound::Unbounded);
+        let mut groups = self.groups.range::<str, _>(after);
+        groups.next().map(|(_, group)| Rc::clone(group))
+    }
+
     pub fn article(&self, message_id: &str) -> Option<Rc<Article>> {
         self.articles.get(message_id).cloned()
     }
@@ -202,9 +258,7 @@ impl Spool {
             let Some(group) = self.groups.get(name) else {
                 continue;
             };
-            let mut articles = group.articles.borrow_mut();
-            let at = articles.partition_point(|&(n, _)| n < *number);
-            articles.insert(at, (*number, Rc::clone(article)));
+            group.insert(*number, article);
             group.high.set(group.high().max(*number));
             article.locate(name, *number);
         }
@@ -257,6 +311,23 @@ mod tests {
         }
         assert!(Rc::ptr_eq(&a.article(1).unwrap(), &b.article(1).unwrap()));
         assert_eq!(*a.article(1).unwrap().locations.borrow(), "a:1 b:1");
+    }
+
+    #[test]
+    fn arrivals_are_searched_though_they_are_not_sorted() {
+        let mut spool = Spool::default();
+        let group = spool.add_group("a", "", 0, true);
+        for (n, arrived) in [10, 30, 20, 40, 40].into_iter().enumerate() {
+            let text = Memory::new(format!("Message-ID: <{n}@x>\r\n"), "text\r\n");
+            spool.append(&group, text.article(arrived));
+        }
+        let first = [0, 10, 11, 20, 30, 31, 40].map(|time| group.first_since(time));
+        assert_eq!(first, [1, 1, 2, 2, 2, 4, 4]);
+        assert_eq!(group.first_since(41), u64::MAX);
+        // Not only the last number may be filed last.
+        let late = Memory::new("Message-ID: <late@x>\r\n", "text\r\n").article(90);
+        spool.file(late, &[("a".to_owned(), 0)]);
+        assert_eq!(group.first_since(41), 0);
     }
 
     #[test]

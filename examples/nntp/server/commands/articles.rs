@@ -1,9 +1,10 @@
 //! ARTICLE, HEAD, BODY and STAT, each in three forms: by message-id, by
 //! number, and the current one (RFC 3977, section 6.2).
 
+use std::io;
 use std::rc::Rc;
 
-use asynchat::{CompositeProducer, Producer};
+use asynchat::{CompositeProducer, DotStuffer, More, Producer};
 
 use super::super::article::Article;
 use super::super::head::is_message_id;
@@ -16,28 +17,92 @@ pub const NO_SUCH_ID: Refusal = Refusal("430 no article with that message-id");
 pub const NO_SUCH_NUMBER: Refusal = Refusal("423 no article with that number");
 
 pub fn article(session: &mut Session, arguments: &[&str]) -> Outcome {
-    let (number, article) = locate(session, arguments)?;
-    let (head, body) = (article.head()?, article.body()?);
-    write!(session.chat, "220 {number} {}\r\n", article.message_id);
-    let parts: [Box<dyn Producer>; 3] = [Box::new(head), Box::new("\r\n".as_bytes()), body];
-    session.block(CompositeProducer::new(parts));
-    Ok(())
+    send(session, arguments, "220", |article| {
+        let parts: [Box<dyn Producer>; 3] = [
+            Box::new(article.head()?),
+            Box::new("\r\n".as_bytes()),
+            article.body()?,
+        ];
+        Ok(Box::new(CompositeProducer::new(parts)))
+    })
 }
 
 pub fn head(session: &mut Session, arguments: &[&str]) -> Outcome {
-    let (number, article) = locate(session, arguments)?;
-    let head = article.head()?;
-    write!(session.chat, "221 {number} {}\r\n", article.message_id);
-    session.block(head);
-    Ok(())
+    send(session, arguments, "221", |article| {
+        Ok(Box::new(article.head()?))
+    })
 }
 
 pub fn body(session: &mut Session, arguments: &[&str]) -> Outcome {
+    send(session, arguments, "222", Article::body)
+}
+
+fn send(session: &mut Session, arguments: &[&str], code: &'static str, open: Open) -> Outcome {
     let (number, article) = locate(session, arguments)?;
-    let body = article.body()?;
-    write!(session.chat, "222 {number} {}\r\n", article.message_id);
-    session.block(body);
+    session.chat.push_with_producer(Reply::Waiting {
+        code,
+        number,
+        article,
+        open,
+    });
     Ok(())
+}
+
+/// What opens the text, or a part of it.
+type Open = fn(&Article) -> io::Result<Box<dyn Producer>>;
+
+/// The reply to ARTICLE, HEAD or BODY. The text is opened when the reply's turn has come, and not
+/// when the command is read: thousands may be pipelined, and each may be a file and a read from
+/// the disk.
+enum Reply {
+    Waiting {
+        code: &'static str,
+        number: u64,
+        article: Rc<Article>,
+        open: Open,
+    },
+    Open(DotStuffer<Box<dyn Producer>>),
+    Ended,
+}
+
+/// Less than this is not sent alone when more is at hand.
+const SMALL: usize = 4 * 1024;
+
+impl Producer for Reply {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let (code, number, article, open) = match self {
+            Reply::Ended => return Ok(More::Done),
+            Reply::Open(text) => return text.more(budget),
+            Reply::Waiting {
+                code,
+                number,
+                article,
+                open,
+            } => (code, number, article, open),
+        };
+        let mut text = match open(article) {
+            Ok(text) => DotStuffer::new(text),
+            Err(error) => {
+                *self = Reply::Ended;
+                return Ok(More::Chunk(
+                    format!("{}\r\n", Refusal::from(error).0).into(),
+                ));
+            }
+        };
+        let mut reply = format!("{code} {number} {}\r\n", article.message_id).into_bytes();
+        while reply.len() < SMALL.min(budget) {
+            match text.more(budget - reply.len())? {
+                More::Chunk(chunk) if !chunk.is_empty() => reply.extend_from_slice(&chunk),
+                More::Chunk(_) | More::Pending => break,
+                More::Done => {
+                    *self = Reply::Ended;
+                    return Ok(More::Chunk(reply.into()));
+                }
+            }
+        }
+        *self = Reply::Open(text);
+        Ok(More::Chunk(reply.into()))
+    }
 }
 
 pub fn stat(session: &mut Session, arguments: &[&str]) -> Outcome {
