@@ -1,8 +1,9 @@
 //! One client's connection: its state, and what each callback does with it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator};
+use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Terminator, TimerId};
 use tracing::{Span, debug, info_span};
 
 use super::Service;
@@ -21,6 +22,8 @@ pub struct Session {
     pub(super) login: Login,
     pub(super) conduct: Conduct,
     transfer: Option<Transfer>,
+    /// The reply to a failed log-in, for which the session waits.
+    delayed: Option<&'static str>,
     span: Span,
 }
 
@@ -42,6 +45,7 @@ impl Session {
             login,
             conduct: Conduct::default(),
             transfer: None,
+            delayed: None,
             span,
         }
     }
@@ -61,6 +65,13 @@ impl Session {
         self.chat.set_terminator(Terminator::crlf());
         self.chat.set_deadlines(self.service.options.deadlines);
         transfer.end(self);
+    }
+
+    /// Replies to a failed log-in after a delay, in which no command is read or parsed.
+    pub(super) fn reply_later(&mut self, delay: Duration, line: &'static str) {
+        self.delayed = Some(line);
+        self.chat.pause_reading();
+        self.chat.call_later(delay);
     }
 
     pub(super) fn reply(&self, line: &str) {
@@ -104,6 +115,15 @@ impl AsyncChat for Session {
         let _session = self.span.clone().entered();
         self.bad_command("501 command line too long", b"");
         Overflow::Discard
+    }
+
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        let _session = self.span.clone().entered();
+        self.chat.resume_reading();
+        if let Some(reply) = self.delayed.take() {
+            self.failed_login(reply);
+        }
+        Ok(())
     }
 
     fn handle_close(&mut self, why: &Close) {
