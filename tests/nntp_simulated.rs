@@ -370,7 +370,9 @@ fn an_address_has_few_guesses_over_however_many_connections() -> Result {
             "{answer}"
         );
     }
-    let elsewhere = news.network.connect_from(OTHER.parse::<SocketAddr>()?, ADDR)?;
+    let elsewhere = news
+        .network
+        .connect_from(OTHER.parse::<SocketAddr>()?, ADDR)?;
     let answer = news.answer(&elsewhere, guess("secret"))?;
     assert!(answer.contains("281 "), "{answer}");
     // One of them is forgotten 30 seconds after the first.

@@ -22,9 +22,12 @@ pub struct Group {
     pub created: i64,
     /// Whether it takes posts: `y` or `n` in LIST ACTIVE.
     pub postable: bool,
-    /// The highest number given out: never given out twice, also when the
-    /// article it was meant for was not kept (RFC 3977, section 6.1.1.2).
+    /// The highest number that an article has had. It never falls (RFC 3977, section 6.1.1.2).
     high: Cell<u64>,
+    /// The highest number given out: never given out twice, also when the article it was meant
+    /// for was not kept. A client only sees it when the article is durable, or the high mark
+    /// would fall at a restart.
+    given: Cell<u64>,
     /// In the order of the numbers.
     articles: RefCell<Vec<Entry>>,
 }
@@ -52,6 +55,12 @@ impl Group {
 
     pub fn high(&self) -> u64 {
         self.high.get()
+    }
+
+    /// Numbers up to this one have been given to articles, also if they are not here any more.
+    pub fn raise(&self, high: u64) {
+        self.high.set(self.high().max(high));
+        self.given.set(self.given.get().max(high));
     }
 
     /// The lowest number; one over the highest in a group without articles.
@@ -175,6 +184,7 @@ impl Spool {
                 created,
                 postable,
                 high: Cell::new(0),
+                given: Cell::new(0),
                 articles: RefCell::default(),
             })
         };
@@ -259,15 +269,15 @@ impl Spool {
                 continue;
             };
             group.insert(*number, article);
-            group.high.set(group.high().max(*number));
+            group.raise(*number);
             article.locate(name, *number);
         }
     }
 }
 
 fn next_number(group: &Rc<Group>) -> (String, u64) {
-    group.high.set(group.high() + 1);
-    (group.name.clone(), group.high())
+    group.given.set(group.given.get() + 1);
+    (group.name.clone(), group.given.get())
 }
 
 #[cfg(test)]
@@ -283,7 +293,17 @@ mod tests {
         assert_eq!(spool.posts(), 1000);
         spool.forget("<lost@x>");
         assert_eq!(spool.posts(), 0);
-        assert_eq!((group.count(), group.low(), group.high()), (0, 2, 1));
+        // Nobody has seen its number, and nobody else gets it.
+        assert_eq!((group.count(), group.low(), group.high()), (0, 1, 0));
+        let numbers = spool.reserve("<kept@x>", &[Rc::clone(&group)], 1000);
+        assert_eq!(numbers, [("a".to_owned(), 2)]);
+        let text = Memory::new("Message-ID: <kept@x>\r\n", "text\r\n");
+        spool.file(text.article(0), &numbers);
+        assert_eq!((group.count(), group.low(), group.high()), (1, 2, 2));
+        group.raise(7);
+        assert_eq!((group.count(), group.low(), group.high()), (1, 2, 7));
+        let numbers = spool.reserve("<next@x>", &[group], 1000);
+        assert_eq!(numbers, [("a".to_owned(), 8)]);
     }
 
     #[test]
