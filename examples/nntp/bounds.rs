@@ -128,3 +128,19 @@ fn count() -> RangedU64ValueParser<usize> {
 fn seconds() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(1..1 << 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("7"), Ok(7));
+        assert_eq!(size("2k"), Ok(2048));
+        assert_eq!(size("500M"), Ok(500 << 20));
+        assert_eq!(size("20G"), Ok(20 << 30));
+        for bad in ["", "0", "M", "-1", "1.5G", "1T", "1 G", "99999999999G"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ import argparse
 import multiprocessing
 import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -100,6 +101,7 @@ def main():
     parser.add_argument("--clients", type=int, default=1, help="hostile clients at a time")
     parser.add_argument("--seconds", type=float, default=3, help="for each query")
     parser.add_argument("--only", default="", help="queries whose name contains this")
+    parser.add_argument("--mbox", action="store_true", help="articles of a mailbox, from the disk")
     parser.add_argument("--most", type=float, metavar="MILLISECONDS")
     arguments = parser.parse_args()
     worst = 0.0
@@ -108,14 +110,29 @@ def main():
         if query is not None and arguments.only not in name:
             continue
         # Each has a server of its own: posts stay.
-        demo = ["--demo", str(arguments.articles), "--max-bad-commands", "1000000"]
-        with Server(arguments.program, *demo, log="warn") as server:
-            times = measure(server, query, arguments)
+        with tempfile.NamedTemporaryFile("w") as mailbox:
+            source = ["--demo", str(arguments.articles)]
+            if arguments.mbox:
+                mailbox.writelines(map(message, range(1, arguments.articles + 1)))
+                mailbox.flush()
+                source = ["--mbox", f"misc.test={mailbox.name}"]
+            options = [*source, "--max-bad-commands", "1000000"]
+            with Server(arguments.program, *options, log="warn") as server:
+                times = measure(server, query, arguments)
         p50, p99, most = (1000 * times[int(q * (len(times) - 1))] for q in (0.5, 0.99, 1))
         print(f"{name:20} {len(times):>9,} {p50:>6.2f} ms {p99:>6.2f} ms {most:>6.1f} ms", flush=True)
         worst = max(worst, p99)
     if arguments.most is not None and worst > arguments.most:
         sys.exit(f"a p99 of {worst:.1f} ms is above {arguments.most} ms")
+
+
+def message(n):
+    return (
+        "From demo@example.invalid Sat Jan  3 01:05:34 1996\n"
+        f"From: Demo <demo@example.invalid>\nSubject: Message {n}\n"
+        "Date: Sat, 03 Jan 1996 01:05:34 +0000\nNewsgroups: misc.test\n"
+        f"Message-ID: <{n}@demo.invalid>\n\n{'The quick brown fox.' * 3}\n\n"
+    )
 
 
 def measure(server, query, arguments):

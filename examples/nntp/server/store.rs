@@ -11,7 +11,7 @@ mod text;
 
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,6 +109,7 @@ impl Store {
             database: Arc::clone(&database),
             paused: Arc::clone(&paused),
             done,
+            in_doubt: Cell::new(false),
         };
         let writer = std::thread::Builder::new()
             .name("store".into())
@@ -260,6 +261,8 @@ struct Writer {
     database: Arc<Shared>,
     paused: Arc<Pause>,
     done: Sender<Outcome>,
+    /// The last commit has failed: see first whether there is room.
+    in_doubt: Cell<bool>,
 }
 
 impl Writer {
@@ -313,17 +316,29 @@ impl Writer {
         if self.paused.is_on(Instant::now()) {
             return Err("the disk has failed a moment ago".into());
         }
+        let outcome = self.try_commit(jobs);
+        if let Err(error) = &outcome {
+            static UNWRITABLE: Complaint = Complaint::new("the store can not write");
+            UNWRITABLE.tell(error);
+            self.paused.begin();
+        }
+        self.in_doubt.set(outcome.is_err());
+        outcome
+    }
+
+    fn try_commit(&self, jobs: &mut [Job]) -> Result<u64> {
+        if self.in_doubt.get() {
+            let octets = |job: &Job| octets(job.head.len(), job.size.bytes);
+            probe(self.database.directory(), jobs.iter().map(octets).sum())?;
+        }
         let mut outcome = self.database.write(|write| insert(write, jobs));
         // That is no fault of these jobs: a read has failed before them.
         if outcome.as_ref().is_err_and(is_stale) {
             self.reopen();
             outcome = self.database.write(|write| insert(write, jobs));
         }
-        if let Err(error) = &outcome {
-            static UNWRITABLE: Complaint = Complaint::new("the store can not write");
-            UNWRITABLE.tell(error);
+        if outcome.is_err() {
             self.reopen();
-            self.paused.begin();
         }
         outcome
     }
@@ -334,6 +349,17 @@ impl Writer {
             CLOSED.tell(&error);
         }
     }
+}
+
+/// Sees whether the disk has room for so many octets, and for what the database needs beside them.
+/// A failed commit costs more: the database has to be checked as a whole when it is opened again,
+/// and nobody can read meanwhile.
+fn probe(directory: &Path, octets: u64) -> Result<()> {
+    let mut file = tempfile::tempfile_in(directory)?;
+    let mut zeros = io::repeat(0).take(2 * octets + (1 << 20));
+    io::copy(&mut zeros, &mut file)?;
+    file.sync_data()?;
+    Ok(())
 }
 
 /// Inserts the jobs under consecutive serials and returns the first one.

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn lines_few_and_far_between_do_not_make_a_call_longer() {
         let step = |n: usize, row: &mut Vec<u8>| {
-            if n % 10_000 == 0 {
+            if n.is_multiple_of(10_000) {
                 row.extend_from_slice(n.to_string().as_bytes());
             }
             0

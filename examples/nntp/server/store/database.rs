@@ -34,6 +34,15 @@ impl Shared {
         })
     }
 
+    /// The directory that the file is in.
+    pub fn directory(&self) -> &Path {
+        let parent = self
+            .path
+            .parent()
+            .filter(|path| !path.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
+    }
+
     /// Reads, without ever waiting: while the database is being opened again, it is an error.
     pub fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
         let database = self.database.try_read().map_err(|_| CLOSED)?;
