@@ -3,7 +3,7 @@
 //!
 //! Reading order: `session.rs` (the handler: records in, replies out),
 //! `commands/` (the table of commands, then a file for each family),
-//! `conduct.rs` (when it hangs up), `spool.rs` and `article.rs` (what is
+//! `conduct.rs` and `guesses.rs` (when it hangs up, and when it takes its time), `spool.rs` and `article.rs` (what is
 //! served), `incoming.rs`, `admission.rs` and `store.rs` (the way of a post),
 //! `complaint.rs` (what the log says of a disk that fails), and the small languages of the
 //! protocol: `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`, `crlf.rs`.
@@ -18,6 +18,7 @@ mod complaint;
 mod conduct;
 mod crlf;
 pub mod date;
+mod guesses;
 pub mod head;
 mod incoming;
 pub mod passwords;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use asynchat::{Channel, Deadlines, Limits, Remote, Result, Server};
 
+use guesses::Guesses;
 use passwords::Passwords;
 use session::Session;
 pub use spool::Spool;
@@ -96,6 +98,7 @@ pub fn serve(addr: impl Into<asynchat::Target>, spool: Spool, options: Options) 
         remote: asynchat::remote()?,
         options,
         spool: RefCell::new(spool),
+        guesses: Guesses::default(),
     });
     server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
 }
@@ -107,6 +110,7 @@ struct Service {
     remote: Remote,
     options: Options,
     spool: RefCell<Spool>,
+    guesses: Guesses,
 }
 
 impl Service {
