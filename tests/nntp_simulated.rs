@@ -371,6 +371,20 @@ fn who_guesses_passwords_waits_for_each_answer_and_has_to_come_back() -> Result 
 }
 
 #[test]
+fn a_shutdown_does_not_wait_for_a_delayed_reply() -> Result {
+    let news = with_a_password()?;
+    let client = news.client()?;
+    let answer = news.answer(&client, guess("wrong"))?;
+    assert_eq!(answer, "381 password required\r\n");
+    news.event_loop.shutdown(Duration::from_secs(5));
+    let answer = news.answer(&client, "DATE\r\n")?;
+    assert_eq!(answer, "400 the server shuts down\r\n");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert_eq!(news.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
 fn an_address_has_few_guesses_over_however_many_connections() -> Result {
     let news = with_a_password()?;
     let advance = |seconds| {
