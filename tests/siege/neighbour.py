@@ -60,7 +60,7 @@ def hostile(port, query, times, until):
             sender.start()
             client.settimeout(max(0.1, until - time.monotonic()))
             try:
-                while client.recv(1 << 20):
+                while time.monotonic() < until and client.recv(1 << 20):
                     pass
             except (TimeoutError, ConnectionError):
                 pass

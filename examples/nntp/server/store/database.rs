@@ -82,14 +82,20 @@ impl Shared {
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let old = database.take();
         // It must be closed first, for redb locks the file.
-        guarded(|| {
-            drop(old);
-            Ok(())
-        })?;
+        close(database.take())?;
         *database = Some(open(&self.path)?);
         Ok(())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let database = self.database.get_mut();
+        let database = database.unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = close(database.take()) {
+            tracing::error!(%error, "the store was not closed");
+        }
     }
 }
 
@@ -109,6 +115,13 @@ pub fn is_stale(error: &Error) -> bool {
 
 fn open(path: &Path) -> Result<Database> {
     guarded(|| Ok(Database::builder().set_cache_size(CACHE).create(path)?))
+}
+
+fn close(database: Option<Database>) -> Result<()> {
+    guarded(|| {
+        drop(database);
+        Ok(())
+    })
 }
 
 thread_local! {
