@@ -18,16 +18,19 @@ const MOST: u32 = 10;
 /// From one failure that is forgotten to the next.
 const FORGET: Duration = Duration::from_secs(30);
 
-/// How long the answer to the first failed log-in waits; each further one doubles it.
-const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// The longest that an answer waits.
 const LONGEST_DELAY: Duration = Duration::from_secs(16);
 
 /// Addresses that are remembered. When there are more, the one with the fewest failures goes.
 const ADDRESSES: usize = 4096;
 
 /// All failures that are not forgotten yet. Clones share them.
-#[derive(Clone, Default)]
-pub struct Guesses(Rc<RefCell<HashMap<Client, u32>>>);
+#[derive(Clone)]
+pub struct Guesses {
+    /// How long the answer to the first failed log-in waits; each further one doubles it.
+    first_delay: Duration,
+    failures: Rc<RefCell<HashMap<Client, u32>>>,
+}
 
 /// Who guesses: an address, or for IPv6 a network of 64 bits, which is what one customer has.
 /// `None` is all clients of a Unix-domain socket.
@@ -44,21 +47,31 @@ impl Client {
 }
 
 impl Guesses {
+    pub fn new(first_delay: Duration) -> Guesses {
+        Guesses {
+            first_delay,
+            failures: Rc::default(),
+        }
+    }
+
     /// Whether the password may be looked at. If not, the answer must be that of a wrong one.
     pub fn may_try(&self, client: Client) -> bool {
-        self.0.borrow().get(&client).is_none_or(|&n| n < MOST)
+        self.failures
+            .borrow()
+            .get(&client)
+            .is_none_or(|&n| n < MOST)
     }
 
     /// Remembers a failure, and returns how long its answer has to wait.
     pub fn failed(&self, client: Client) -> Duration {
-        if self.0.borrow().is_empty() {
+        if self.failures.borrow().is_empty() {
             self.forget_later();
         }
         self.remember(client)
     }
 
     fn remember(&self, client: Client) -> Duration {
-        let mut failures = self.0.borrow_mut();
+        let mut failures = self.failures.borrow_mut();
         if failures.len() >= ADDRESSES && !failures.contains_key(&client) {
             let fewest = failures.iter().min_by_key(|&(_, n)| n);
             if let Some(fewest) = fewest.map(|(&client, _)| client) {
@@ -66,7 +79,7 @@ impl Guesses {
             }
         }
         let count = failures.entry(client).or_default();
-        let delay = FIRST_DELAY.saturating_mul(1 << *count);
+        let delay = self.first_delay.saturating_mul(1 << *count);
         *count = MOST.min(*count + 1);
         delay.min(LONGEST_DELAY)
     }
@@ -75,7 +88,7 @@ impl Guesses {
         let guesses = self.clone();
         asynchat::call_later(FORGET, move || {
             guesses.forget();
-            if !guesses.0.borrow().is_empty() {
+            if !guesses.failures.borrow().is_empty() {
                 guesses.forget_later();
             }
         });
@@ -83,7 +96,7 @@ impl Guesses {
 
     /// Forgets one failure of each address.
     fn forget(&self) {
-        self.0.borrow_mut().retain(|_, count| {
+        self.failures.borrow_mut().retain(|_, count| {
             *count -= 1;
             *count > 0
         });
@@ -96,6 +109,8 @@ mod tests {
 
     use super::*;
 
+    const FIRST_DELAY: Duration = Duration::from_secs(1);
+
     fn client(ip: &str) -> Client {
         let ip: IpAddr = ip.parse().unwrap();
         Client::new(Some(&Addr::from(SocketAddr::new(ip, 119))))
@@ -103,7 +118,7 @@ mod tests {
 
     #[test]
     fn delays_grow_and_shrink_and_end() {
-        let guesses = Guesses::default();
+        let guesses = Guesses::new(FIRST_DELAY);
         let ann = client("192.0.2.1");
         let delays: Vec<u64> = (0..MOST)
             .map(|_| {
@@ -124,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_client() {
-        let guesses = Guesses::default();
+        let guesses = Guesses::new(FIRST_DELAY);
         guesses.remember(client("2001:db8::1"));
         assert_eq!(guesses.remember(client("2001:db8::2")).as_secs(), 2);
         assert_eq!(guesses.remember(client("2001:db8:0:1::1")).as_secs(), 1);
@@ -132,14 +147,14 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_the_worst_stay_in_it() {
-        let guesses = Guesses::default();
+        let guesses = Guesses::new(FIRST_DELAY);
         let worst = client("198.51.100.1");
         guesses.remember(worst);
         guesses.remember(worst);
         for n in 0..2 * ADDRESSES {
             guesses.remember(client(&format!("10.0.{}.{}", n / 256, n % 256)));
         }
-        assert_eq!(guesses.0.borrow().len(), ADDRESSES);
+        assert_eq!(guesses.failures.borrow().len(), ADDRESSES);
         assert_eq!(guesses.remember(worst).as_secs(), 4);
     }
 }

@@ -59,6 +59,8 @@ pub struct Options {
     pub max_bad_commands: usize,
     /// So many failed log-ins end a session.
     pub max_failed_logins: usize,
+    /// How long the reply to an address's first failed log-in waits; each further one doubles it.
+    pub login_delay: Duration,
     /// Who may come in; everybody without it.
     pub passwords: Option<Passwords>,
     /// Where posts are kept; without it, in memory.
@@ -81,6 +83,7 @@ impl Default for Options {
             article_time: Duration::from_secs(600),
             max_bad_commands: 10,
             max_failed_logins: 3,
+            login_delay: Duration::from_secs(1),
             passwords: None,
             store: None,
         }
@@ -94,11 +97,12 @@ pub fn serve(addr: impl Into<asynchat::Target>, spool: Spool, options: Options) 
         .deadlines(options.deadlines)
         // In the place of a greeting: RFC 3977, section 5.1.1.
         .last_words("400 too many connections, try again later\r\n");
+    let guesses = Guesses::new(options.login_delay);
     let service = Rc::new(Service {
         remote: asynchat::remote()?,
         options,
         spool: RefCell::new(spool),
-        guesses: Guesses::default(),
+        guesses,
     });
     server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
 }
