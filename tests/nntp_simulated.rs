@@ -6,15 +6,23 @@
 mod server;
 
 use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
-use asynchat::{EventLoop, Result};
+use asynchat::{EventLoop, Producer, Result};
+use bytes::Bytes;
+use server::article::{Article, Memory, Size, Text};
+use server::head::Head;
 use server::passwords::Passwords;
 use server::{Options, Spool};
 
 const ADDR: &str = "192.0.2.1:119";
+const OTHER: &str = "198.51.100.1:40000";
 const ARTICLES: usize = 20;
 
 /// A server with some articles, and nothing real about it.
@@ -29,14 +37,21 @@ impl News {
     }
 
     fn with(seed: u64, options: Options) -> Result<News> {
+        News::serving(seed, options, || Spool::demo(ARTICLES))
+    }
+
+    fn serving(
+        seed: u64,
+        options: Options,
+        spool: impl FnOnce() -> Spool + 'static,
+    ) -> Result<News> {
         let network = Network::new(seed);
         let event_loop = network.event_loop()?;
         let served = Rc::new(RefCell::new(None));
         let outcome = Rc::clone(&served);
         // `serve` means the loop that is running: this one, if it is called from it.
         event_loop.call_soon(move || {
-            let spool = Spool::demo(ARTICLES);
-            outcome.replace(Some(server::serve(ADDR, spool, options)));
+            outcome.replace(Some(server::serve(ADDR, spool(), options)));
         });
         network.settle(&event_loop)?;
         served.take().ok_or("it was not called")??;
@@ -309,29 +324,94 @@ fn a_browser_that_was_sent_here_is_sent_away_at_once() -> Result {
     Ok(())
 }
 
+/// A server of ann, whose password is "secret".
+fn with_a_password() -> Result<News> {
+    let options = Options {
+        passwords: Passwords::parse("ann:secret").ok(),
+        ..Options::default()
+    };
+    News::with(1, options)
+}
+
+fn guess(word: &str) -> String {
+    format!("AUTHINFO USER ann\r\nAUTHINFO PASS {word}\r\n")
+}
+
 #[test]
-fn who_guesses_passwords_has_to_come_back_for_each_few() -> Result {
-    let passwords = Passwords::parse("ann:secret").ok();
-    let news = News::with(
-        1,
-        Options {
-            passwords,
-            ..Options::default()
-        },
-    )?;
-    let guess = |word| format!("AUTHINFO USER ann\r\nAUTHINFO PASS {word}\r\n");
+fn who_guesses_passwords_waits_for_each_answer_and_has_to_come_back() -> Result {
+    let news = with_a_password()?;
     let client = news.client()?;
-    let answers = news.answer(&client, ["a", "b", "c", "secret"].map(guess).concat())?;
-    assert_eq!(answers.matches("481 ").count(), 2, "{answers}");
-    assert!(
-        answers.contains("\r\n400 too many failed log-ins\r\n"),
-        "{answers}"
+    let second = |news: &News| {
+        news.network
+            .advance(&news.event_loop, Duration::from_secs(1))
+    };
+    let mut answers = vec![news.answer(&client, ["a", "b", "c", "secret"].map(guess).concat())?];
+    for _ in 0..7 {
+        // Another client is not held up.
+        assert!(
+            news.answer(&news.client()?, "DATE\r\n")?
+                .starts_with("111 ")
+        );
+        second(&news)?;
+        answers.push(text(&client.take_received()));
+    }
+    let failed = "481 authentication failed\r\n381 password required\r\n";
+    let end = "400 too many failed log-ins\r\n";
+    assert_eq!(answers[..2], ["381 password required\r\n", failed]);
+    assert_eq!(
+        answers[2..],
+        ["", failed, "", "", "", end],
+        "after 3 and after 7 seconds"
     );
-    assert!(!answers.contains("281 "), "{answers}");
     assert!(client.has_ended());
 
     let other = news.client()?;
     assert!(news.answer(&other, guess("secret"))?.contains("281 "));
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_delayed_reply() -> Result {
+    let news = with_a_password()?;
+    let client = news.client()?;
+    let answer = news.answer(&client, guess("wrong"))?;
+    assert_eq!(answer, "381 password required\r\n");
+    news.event_loop.shutdown(Duration::from_secs(5));
+    let answer = news.answer(&client, "DATE\r\n")?;
+    assert_eq!(answer, "400 the server shuts down\r\n");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert_eq!(news.network.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
+fn an_address_has_few_guesses_over_however_many_connections() -> Result {
+    let news = with_a_password()?;
+    let advance = |seconds| {
+        news.network
+            .advance(&news.event_loop, Duration::from_secs(seconds))
+    };
+    let crowd: Vec<_> = (0..50).map(|_| news.client()).collect::<Result<_>>()?;
+    for (n, client) in crowd.iter().enumerate() {
+        client.send(guess(if n < 10 { "wrong" } else { "secret" }));
+        news.settle()?;
+    }
+    advance(16)?;
+    for client in &crowd {
+        let answer = text(&client.take_received());
+        assert!(
+            answer.ends_with("\r\n481 authentication failed\r\n"),
+            "{answer}"
+        );
+    }
+    let elsewhere = news
+        .network
+        .connect_from(OTHER.parse::<SocketAddr>()?, ADDR)?;
+    let answer = news.answer(&elsewhere, guess("secret"))?;
+    assert!(answer.contains("281 "), "{answer}");
+    // One of them is forgotten 30 seconds after the first.
+    advance(14)?;
+    assert!(news.answer(&crowd[0], guess("secret"))?.contains("281 "));
     Ok(())
 }
 
@@ -597,6 +677,88 @@ fn over_hdr_and_head_agree() -> Result {
             fields[5].1.ends_with(&format!(" misc.test:{number}")),
             "{over}"
         );
+    }
+    Ok(())
+}
+
+/// A text on a disk, as it were: it counts how often it is read.
+struct Read(Arc<AtomicUsize>);
+
+impl Text for Read {
+    fn head(&self) -> io::Result<Head> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Head::repair(HEAD))
+    }
+
+    fn body(&self) -> io::Result<Box<dyn Producer>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Bytes::from_static(BODY)))
+    }
+}
+
+/// More than the network and the queue hold.
+const BODY: &[u8] = &[b'x'; 1 << 20];
+
+const HEAD: &[u8] = b"Message-ID: <read@x>\r\nSubject: s\r\n";
+
+#[test]
+fn a_text_is_opened_when_its_reply_is_sent_and_not_when_it_is_asked_for() -> Result {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let text = Read(Arc::clone(&reads));
+    let news = News::serving(1, Options::default(), || {
+        let mut spool = Spool::demo(ARTICLES);
+        let group = spool.add_group("files", "", 0, false);
+        spool.append(
+            &group,
+            Article::new(&Head::repair(HEAD), Size::default(), 0, text),
+        );
+        spool
+    })?;
+    let client = news.client()?;
+    client.stop_reading();
+    client.send("GROUP files\r\n".to_owned() + &"ARTICLE 1\r\n".repeat(10));
+    news.settle()?;
+    let open = reads.load(Ordering::Relaxed);
+    assert_eq!(open, 2, "the head and the body of the first");
+    client.start_reading(usize::MAX);
+    news.settle()?;
+    assert_eq!(text_count(&client, "\r\n220 1 <read@x>\r\n"), 10);
+    assert_eq!(reads.load(Ordering::Relaxed), 20);
+    Ok(())
+}
+
+fn text_count(client: &Peer, what: &str) -> usize {
+    text(&client.take_received()).matches(what).count()
+}
+
+#[test]
+fn an_article_in_two_groups_is_new_once() -> Result {
+    let news = News::serving(1, Options::default(), || {
+        let mut spool = Spool::demo(ARTICLES);
+        let groups = ["a", "b", "c"].map(|name| spool.add_group(name, "", 0, false));
+        let article = |n: i64| {
+            let head = Head::repair(format!("Message-ID: <{n}@x>\r\n").as_bytes());
+            Memory::new(head, "text\r\n").article(n * 100)
+        };
+        for (n, places) in (1..).zip([&[0, 1][..], &[1], &[1, 2], &[0, 2], &[2]]) {
+            for &place in places {
+                spool.append(&groups[place], article(n));
+            }
+        }
+        spool
+    })?;
+    let client = news.client()?;
+    // The last number is of 1970: 200 seconds are 3 minutes and 20 seconds.
+    let since = |wildmat| format!("NEWNEWS {wildmat} 19700101 000320 GMT\r\n");
+    for (wildmat, ids) in [
+        ("a,b,c", &[4, 2, 3, 5][..]),
+        ("b,c", &[2, 3, 4, 5]),
+        ("*,!misc.*,!b", &[4, 3, 5]),
+        ("d", &[]),
+    ] {
+        let lines: String = ids.iter().map(|n| format!("<{n}@x>\r\n")).collect();
+        let expected = format!("230 list of new articles follows\r\n{lines}.\r\n");
+        assert_eq!(news.answer(&client, since(wildmat))?, expected, "{wildmat}");
     }
     Ok(())
 }

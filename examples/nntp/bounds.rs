@@ -38,6 +38,13 @@ pub struct Bounds {
           value_parser = clap::value_parser!(u64).range(1..))]
     max_spool: u64,
 
+    /// Octets of the disk that posts in --store may take together, such as 500M or 20G (K, M, G:
+    /// times 1024). When an article of the greatest length would not fit any more, posts are
+    /// refused before they are sent; all else goes on. The file itself grows in steps, and may be
+    /// twice as long as what is written in it.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    pub max_store: u64,
+
     /// How many unknown or malformed commands in a row make the server hang up.
     /// A request of HTTP or SMTP makes it hang up at once.
     #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
@@ -75,6 +82,9 @@ impl Bounds {
         if self.idle < LEAST_IDLE {
             warn!("--idle {}: RFC 3977 wants {LEAST_IDLE} at least", self.idle);
         }
+        if self.max_store < self.max_article as u64 {
+            warn!("--max-store is less than --max-article: no post will fit");
+        }
         options.limits = options
             .limits
             .connections(self.max_connections)
@@ -97,6 +107,19 @@ impl Bounds {
     }
 }
 
+/// Octets, or with K, M or G as many times 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let size = digits.parse::<u64>().ok().filter(|&n| n > 0);
+    let size = size.and_then(|n| n.checked_mul(1 << shift));
+    size.ok_or_else(|| format!("{text:?} is no size"))
+}
+
 fn count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..1 << 32)
 }
@@ -104,4 +127,20 @@ fn count() -> RangedU64ValueParser<usize> {
 /// A zero would close a connection before its first octet.
 fn seconds() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(1..1 << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("7"), Ok(7));
+        assert_eq!(size("2k"), Ok(2048));
+        assert_eq!(size("500M"), Ok(500 << 20));
+        assert_eq!(size("20G"), Ok(20 << 30));
+        for bad in ["", "0", "M", "-1", "1.5G", "1T", "1 G", "99999999999G"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -175,7 +175,7 @@ fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Store>>
             let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
                 Error::new(error).context(format_args!("--store {}", path.display()))
             };
-            let store = Store::open(path).map_err(failed)?;
+            let store = Store::open(path, arguments.bounds.max_store).map_err(failed)?;
             store.load(spool, &postable, now).map_err(failed)?;
             Some(store)
         }

@@ -120,7 +120,7 @@ def times(program):
         half.socket.sendall(b"POST\r\n")
         half.line()
         check("exit status", server.interrupt(), 0)
-        check("the end", (waiting.ended(), half.ended()), (b"", b""))
+        check("the end", (waiting.ended(), half.ended()), (b"400 the server shuts down\r\n", b""))
         log = server.logged().splitlines()
         for name, why in closed.items():
             said = [line for line in log if f"peer={name}}}" in line and " closed why=" in line]

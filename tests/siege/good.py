@@ -21,6 +21,7 @@ def demo(n):
     head = (
         f"Path: demo!not-for-mail\r\nFrom: Demo <demo@example.invalid>\r\nNewsgroups: {GROUP}\r\n"
         f"Subject: Generated article {n}\r\nDate: {date}\r\nMessage-ID: <{n}@demo.invalid>\r\n"
+        f"Xref: {NAME} {GROUP}:{n}\r\n"
     )
     return head, f"Article {n}\r\n{TEXT}", date
 
@@ -103,6 +104,14 @@ class Session:
             raise Wrong(f"{command}: {difference(bytes(self.came), wanted)}")
         del self.came[: len(wanted)]
         self.visit.tally.requests += command is not None
+
+    async def until(self, end):
+        """What comes before `end`."""
+        while end.encode() not in self.came:
+            if not await self.receive():
+                raise Wrong(f"the end, after {bytes(self.came[-80:])!r}")
+        before, _, self.came = self.came.partition(end.encode())
+        return before.decode()
 
     async def ask(self, command, reply):
         asked = time.perf_counter()
@@ -198,7 +207,12 @@ async def poster(visit):
             await session.ask("POST", "340 send the article, and a line with a dot\r\n")
             await session.ask(f"{head}\r\n{body}.", "240 article received\r\n")
             path = f"Path: {NAME}!.POSTED!not-for-mail\r\n"
-            whole = f"220 0 {message_id}\r\n{path}{head}\r\n{body}.\r\n"
+            # Others post too: only the server knows the number.
+            place = f"{NAME} {POSTS}:"
+            await session.ask(f"HDR Xref {message_id}", f"225 headers follow\r\n0 {place}")
+            number = await session.until("\r\n.\r\n")
+            xref = f"Xref: {place}{number}\r\n"
+            whole = f"220 0 {message_id}\r\n{path}{head}{xref}\r\n{body}.\r\n"
             await session.ask(f"ARTICLE {message_id}", whole)
         await session.ask(*QUIT)
         return await session.end()

@@ -191,12 +191,12 @@ async def leaver(visit):
 
 
 async def urgent(visit):
-    """Out-of-band octets between commands: no part of them, and no reason to spin."""
+    """Urgent octets end its commands: they come in their place, and are no reason to spin."""
     async with Peer(visit) as peer:
         await peer.line()
         for _ in range(20):
-            peer.socket.send(b"!", socket.MSG_OOB)
-            await peer.send(b"DATE\r\n")
+            await peer.send(b"DATE\r")
+            peer.socket.send(b"\n", socket.MSG_OOB)
             reply = await peer.line()
             if not reply.startswith(b"111"):
                 return f"DATE: {reply[:20]!r}"

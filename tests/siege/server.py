@@ -9,6 +9,15 @@ import tempfile
 DEADLINE = 60
 
 
+class NoServer(SystemExit):
+    """A server that does not listen."""
+
+    def __init__(self, server, first):
+        self.status = server.process.wait(DEADLINE)
+        self.logged = server.logged()
+        super().__init__(f"the server does not listen, it says {first!r}\n{self.logged}")
+
+
 class Server:
     """Runs while the block does, on a free port."""
 
@@ -27,7 +36,7 @@ class Server:
         first = self.process.stdout.readline()
         listening = re.fullmatch(r"listening on .*:(\d+)\n", first)
         if not listening:
-            raise SystemExit(f"the server does not listen, it says {first!r}\n{self.logged()}")
+            raise NoServer(self, first)
         self.port = int(listening[1])
 
     def __enter__(self):

@@ -89,6 +89,11 @@ impl Article {
         self.size + xref.as_bytes().len() as u64
     }
 
+    /// Octets of the list of its groups and numbers: reading it costs as much.
+    pub fn locations_size(&self) -> usize {
+        self.locations.borrow().len()
+    }
+
     /// Octets of memory for its fields and its text.
     pub fn in_memory(&self) -> u64 {
         let fields = [&self.subject, &self.from, &self.date, &self.references];
@@ -98,9 +103,14 @@ impl Article {
     }
 
     pub fn is_in(&self, group: &str) -> bool {
+        self.is_in_any(|name| name == group)
+    }
+
+    /// Whether it is in a group for whose name `wanted` is true.
+    pub fn is_in_any(&self, wanted: impl Fn(&str) -> bool) -> bool {
         let locations = self.locations.borrow();
         let mut groups = locations.split(' ').filter_map(|l| l.rsplit_once(':'));
-        groups.any(|(name, _)| name == group)
+        groups.any(|(name, _)| wanted(name))
     }
 
     /// Notes that the article is number `number` of `group`.

@@ -32,15 +32,14 @@ impl Session {
         self.conduct.bad_commands = 0;
     }
 
-    /// A log-in failed. True when it was one too many and the client was told:
-    /// who guesses on has to come back for it.
-    pub(super) fn failed_login(&mut self) -> bool {
+    /// Tells the client that its log-in has failed, and hangs up when that was one too many.
+    pub(super) fn failed_login(&mut self, reply: &str) {
         self.conduct.failed_logins += 1;
-        let too_many = self.conduct.failed_logins >= self.service.options.max_failed_logins;
-        if too_many {
+        if self.conduct.failed_logins < self.service.options.max_failed_logins {
+            self.reply(reply);
+        } else {
             self.hang_up("too many failed log-ins", b"AUTHINFO");
         }
-        too_many
     }
 
     /// Ends the session after a last reply. What the client goes on sending is

@@ -172,6 +172,10 @@ impl Head {
         &self.0
     }
 
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     fn message(&self) -> Option<Message<'_>> {
         MessageParser::new().parse_headers(&self.0)
     }

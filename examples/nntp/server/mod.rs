@@ -3,7 +3,7 @@
 //!
 //! Reading order: `session.rs` (the handler: records in, replies out),
 //! `commands/` (the table of commands, then a file for each family),
-//! `conduct.rs` (when it hangs up), `spool.rs` and `article.rs` (what is
+//! `conduct.rs` and `guesses.rs` (when it hangs up, and when it takes its time), `spool.rs` and `article.rs` (what is
 //! served), `incoming.rs`, `admission.rs` and `store.rs` (the way of a post),
 //! `complaint.rs` (what the log says of a disk that fails), and the small languages of the
 //! protocol: `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`, `crlf.rs`.
@@ -18,6 +18,7 @@ mod complaint;
 mod conduct;
 mod crlf;
 pub mod date;
+mod guesses;
 pub mod head;
 mod incoming;
 pub mod passwords;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use asynchat::{Channel, Deadlines, Limits, Remote, Result, Server};
 
+use guesses::Guesses;
 use passwords::Passwords;
 use session::Session;
 pub use spool::Spool;
@@ -57,6 +59,8 @@ pub struct Options {
     pub max_bad_commands: usize,
     /// So many failed log-ins end a session.
     pub max_failed_logins: usize,
+    /// How long the reply to an address's first failed log-in waits; each further one doubles it.
+    pub login_delay: Duration,
     /// Who may come in; everybody without it.
     pub passwords: Option<Passwords>,
     /// Where posts are kept; without it, in memory.
@@ -79,6 +83,7 @@ impl Default for Options {
             article_time: Duration::from_secs(600),
             max_bad_commands: 10,
             max_failed_logins: 3,
+            login_delay: Duration::from_secs(1),
             passwords: None,
             store: None,
         }
@@ -92,10 +97,12 @@ pub fn serve(addr: impl Into<asynchat::Target>, spool: Spool, options: Options) 
         .deadlines(options.deadlines)
         // In the place of a greeting: RFC 3977, section 5.1.1.
         .last_words("400 too many connections, try again later\r\n");
+    let guesses = Guesses::new(options.login_delay);
     let service = Rc::new(Service {
         remote: asynchat::remote()?,
         options,
         spool: RefCell::new(spool),
+        guesses,
     });
     server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
 }
@@ -107,6 +114,7 @@ struct Service {
     remote: Remote,
     options: Options,
     spool: RefCell<Spool>,
+    guesses: Guesses,
 }
 
 impl Service {

@@ -1,8 +1,9 @@
 //! One client's connection: its state, and what each callback does with it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Shutdown, Terminator};
+use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Shutdown, Terminator, TimerId};
 use tracing::{Span, debug, info_span};
 
 use super::Service;
@@ -25,6 +26,8 @@ pub struct Session {
     pub(super) storing: bool,
     /// The server shuts down when the article is kept.
     leaving: bool,
+    /// The reply to a failed log-in, for which the session waits.
+    delayed: Option<&'static str>,
     span: Span,
 }
 
@@ -48,6 +51,7 @@ impl Session {
             transfer: None,
             storing: false,
             leaving: false,
+            delayed: None,
             span,
         }
     }
@@ -75,6 +79,13 @@ impl Session {
         if self.leaving && !self.storing {
             self.hang_up(SHUTDOWN, b"");
         }
+    }
+
+    /// Replies to a failed log-in after a delay, in which no command is read or parsed.
+    pub(super) fn reply_later(&mut self, delay: Duration, line: &'static str) {
+        self.delayed = Some(line);
+        self.chat.pause_reading();
+        self.chat.call_later(delay);
     }
 
     pub(super) fn reply(&self, line: &str) {
@@ -120,6 +131,15 @@ impl AsyncChat for Session {
         let _session = self.span.clone().entered();
         self.bad_command("501 command line too long", b"");
         Overflow::Discard
+    }
+
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        let _session = self.span.clone().entered();
+        self.chat.resume_reading();
+        if let Some(reply) = self.delayed.take() {
+            self.failed_login(reply);
+        }
+        Ok(())
     }
 
     /// An article that is coming in is taken first.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::article::{Article, Memory};
@@ -22,11 +23,30 @@ pub struct Group {
     pub created: i64,
     /// Whether it takes posts: `y` or `n` in LIST ACTIVE.
     pub postable: bool,
-    /// The highest number given out: never given out twice, also when the
-    /// article it was meant for was not kept (RFC 3977, section 6.1.1.2).
+    /// The highest number that an article has had. It never falls (RFC 3977, section 6.1.1.2).
     high: Cell<u64>,
+    /// The highest number given out: never given out twice, also when the article it was meant
+    /// for was not kept. A client only sees it when the article is durable, or the high mark
+    /// would fall at a restart.
+    given: Cell<u64>,
     /// In the order of the numbers.
-    articles: RefCell<Vec<(u64, Rc<Article>)>>,
+    articles: RefCell<Vec<Entry>>,
+}
+
+/// An article's place in a group.
+struct Entry {
+    number: u64,
+    article: Rc<Article>,
+    /// The latest arrival of this article and of those before it. Articles are mostly numbered
+    /// as they arrive, but clocks are set back and mailboxes are not sorted; this is never less
+    /// than the one before, so it can be searched.
+    latest: i64,
+}
+
+impl Entry {
+    fn found(&self) -> (u64, Rc<Article>) {
+        (self.number, Rc::clone(&self.article))
+    }
 }
 
 impl Group {
@@ -38,10 +58,18 @@ impl Group {
         self.high.get()
     }
 
+    /// Numbers up to this one have been given to articles, also if they are not here any more.
+    pub fn raise(&self, high: u64) {
+        self.high.set(self.high().max(high));
+        self.given.set(self.given.get().max(high));
+    }
+
     /// The lowest number; one over the highest in a group without articles.
     pub fn low(&self) -> u64 {
         let articles = self.articles.borrow();
-        articles.first().map_or(self.high() + 1, |&(n, _)| n)
+        articles
+            .first()
+            .map_or(self.high() + 1, |first| first.number)
     }
 
     /// `y` or `n`.
@@ -58,15 +86,44 @@ impl Group {
     /// The article of the lowest number that is not under `number`.
     pub fn at_or_after(&self, number: u64) -> Option<(u64, Rc<Article>)> {
         let articles = self.articles.borrow();
-        let at = articles.partition_point(|&(n, _)| n < number);
-        articles.get(at).cloned()
+        let at = articles.partition_point(|entry| entry.number < number);
+        articles.get(at).map(Entry::found)
     }
 
     /// The article of the highest number that is under `number`.
     pub fn before(&self, number: u64) -> Option<(u64, Rc<Article>)> {
         let articles = self.articles.borrow();
-        let at = articles.partition_point(|&(n, _)| n < number);
-        articles.get(at.checked_sub(1)?).cloned()
+        let at = articles.partition_point(|entry| entry.number < number);
+        articles.get(at.checked_sub(1)?).map(Entry::found)
+    }
+
+    /// The first number that an article which arrived at `time` or later may have: none before it
+    /// did. `u64::MAX` when there is no such article.
+    pub fn first_since(&self, time: i64) -> u64 {
+        let articles = self.articles.borrow();
+        let at = articles.partition_point(|entry| entry.latest < time);
+        articles.get(at).map_or(u64::MAX, |entry| entry.number)
+    }
+
+    fn insert(&self, number: u64, article: &Rc<Article>) {
+        let mut articles = self.articles.borrow_mut();
+        let at = articles.partition_point(|entry| entry.number < number);
+        let article = Rc::clone(article);
+        let latest = article.arrived;
+        articles.insert(
+            at,
+            Entry {
+                number,
+                article,
+                latest,
+            },
+        );
+        let before = at.checked_sub(1).and_then(|before| articles.get(before));
+        let mut latest = before.map_or(i64::MIN, |entry| entry.latest);
+        for entry in articles.iter_mut().skip(at) {
+            latest = latest.max(entry.article.arrived);
+            entry.latest = latest;
+        }
     }
 
     /// The articles of a range, looked up one after the other as they are asked
@@ -129,6 +186,7 @@ impl Spool {
                 created,
                 postable,
                 high: Cell::new(0),
+                given: Cell::new(0),
                 articles: RefCell::default(),
             })
         };
@@ -142,6 +200,14 @@ impl Spool {
     /// All groups, by name.
     pub fn groups(&self) -> impl Iterator<Item = &Rc<Group>> {
         self.groups.values()
+    }
+
+    /// The first group whose name comes after this one, so that a list of all groups can be made
+    /// a few at a time.
+    pub fn group_after(&self, name: &str) -> Option<Rc<Group>> {
+        let after = (Bound::Excluded(name), Bound::Unbounded);
+        let mut groups = self.groups.range::<str, _>(after);
+        groups.next().map(|(_, group)| Rc::clone(group))
     }
 
     pub fn article(&self, message_id: &str) -> Option<Rc<Article>> {
@@ -204,18 +270,16 @@ impl Spool {
             let Some(group) = self.groups.get(name) else {
                 continue;
             };
-            let mut articles = group.articles.borrow_mut();
-            let at = articles.partition_point(|&(n, _)| n < *number);
-            articles.insert(at, (*number, Rc::clone(article)));
-            group.high.set(group.high().max(*number));
+            group.insert(*number, article);
+            group.raise(*number);
             article.locate(name, *number);
         }
     }
 }
 
 fn next_number(group: &Rc<Group>) -> (String, u64) {
-    group.high.set(group.high() + 1);
-    (group.name.clone(), group.high())
+    group.given.set(group.given.get() + 1);
+    (group.name.clone(), group.given.get())
 }
 
 #[cfg(test)]
@@ -231,7 +295,17 @@ mod tests {
         assert_eq!(spool.posts(), 1000);
         spool.forget("<lost@x>");
         assert_eq!(spool.posts(), 0);
-        assert_eq!((group.count(), group.low(), group.high()), (0, 2, 1));
+        // Nobody has seen its number, and nobody else gets it.
+        assert_eq!((group.count(), group.low(), group.high()), (0, 1, 0));
+        let numbers = spool.reserve("<kept@x>", &[Rc::clone(&group)], 1000);
+        assert_eq!(numbers, [("a".to_owned(), 2)]);
+        let text = Memory::new(Head::repair(b"Message-ID: <kept@x>\r\n"), "text\r\n");
+        spool.file(text.article(0), &numbers);
+        assert_eq!((group.count(), group.low(), group.high()), (1, 2, 2));
+        group.raise(7);
+        assert_eq!((group.count(), group.low(), group.high()), (1, 2, 7));
+        let numbers = spool.reserve("<next@x>", &[group], 1000);
+        assert_eq!(numbers, [("a".to_owned(), 8)]);
     }
 
     #[test]
@@ -259,6 +333,24 @@ mod tests {
         }
         assert!(Rc::ptr_eq(&a.article(1).unwrap(), &b.article(1).unwrap()));
         assert_eq!(a.article(1).unwrap().xref("srv"), "srv a:1 b:1");
+    }
+
+    #[test]
+    fn arrivals_are_searched_though_they_are_not_sorted() {
+        let mut spool = Spool::default();
+        let group = spool.add_group("a", "", 0, true);
+        for (n, arrived) in [10, 30, 20, 40, 40].into_iter().enumerate() {
+            let head = Head::repair(format!("Message-ID: <{n}@x>\r\n").as_bytes());
+            let text = Memory::new(head, "text\r\n");
+            spool.append(&group, text.article(arrived));
+        }
+        let first = [0, 10, 11, 20, 30, 31, 40].map(|time| group.first_since(time));
+        assert_eq!(first, [1, 1, 2, 2, 2, 4, 4]);
+        assert_eq!(group.first_since(41), u64::MAX);
+        // Not only the last number may be filed last.
+        let late = Memory::new(Head::repair(b"Message-ID: <late@x>\r\n"), "text\r\n");
+        spool.file(late.article(90), &[("a".to_owned(), 0)]);
+        assert_eq!(group.first_since(41), 0);
     }
 
     #[test]

@@ -30,6 +30,12 @@ impl Wildmat {
             .map(Wildmat)
     }
 
+    /// An upper bound of the comparisons that [`matches`](Wildmat::matches) makes for `name`.
+    pub fn comparisons(&self, name: &str) -> usize {
+        let lengths = self.0.iter().map(|pattern| pattern.text.len() + 1);
+        lengths.sum::<usize>() * (name.len() + 1)
+    }
+
     /// True when the rightmost pattern that matches `name` is not negated.
     pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();

@@ -21,8 +21,13 @@ const TURNS: usize = 20_000;
 /// How long the loop waits in a turn when all that was said is on its way.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
+/// How long the loop may take to end what is left.
+const A_SECOND: Duration = Duration::from_secs(1);
+
 pub fn converse(input: &[u8]) {
     let options = Options {
+        // The fuzzer has no time to wait in.
+        login_delay: Duration::ZERO,
         passwords: input.starts_with(b"AUTHINFO").then(passwords),
         ..Options::default()
     };
@@ -32,7 +37,8 @@ pub fn converse(input: &[u8]) {
         .and_then(|addr| addr.to_string().parse().ok());
     let said = [input, EPILOGUE].concat();
     let heard = talk(addr.expect("it listens"), &said);
-    listener.close();
+    // The server forgets failed log-ins by a timer, which would go on without a listener.
+    asynchat::shutdown(A_SECOND);
     while asynchat::run_once(A_MOMENT).expect("the loop works") {}
     follow(&said, &heard);
 }

@@ -1,10 +1,12 @@
 //! ARTICLE, HEAD, BODY and STAT, each in three forms: by message-id, by
 //! number, and the current one (RFC 3977, section 6.2).
 
+use std::io;
 use std::rc::Rc;
 
-use asynchat::{CompositeProducer, Producer};
+use asynchat::{CompositeProducer, DotStuffer, More, Producer};
 
+use super::super::Service;
 use super::super::article::Article;
 use super::super::head::is_message_id;
 use super::super::range::number;
@@ -16,40 +18,103 @@ pub const NO_SUCH_ID: Refusal = Refusal("430 no article with that message-id");
 pub const NO_SUCH_NUMBER: Refusal = Refusal("423 no article with that number");
 
 pub fn article(session: &mut Session, arguments: &[&str]) -> Outcome {
-    let (number, article) = locate(session, arguments)?;
-    let (head, body) = (head_of(session, &article)?, article.body()?);
-    write!(session.chat, "220 {number} {}\r\n", article.message_id);
-    let parts: [Box<dyn Producer>; 3] =
-        [Box::new(head), Box::new("\r\n".as_bytes()), Box::new(body)];
-    session.block(CompositeProducer::new(parts));
-    Ok(())
+    send(session, arguments, "220", |article, server| {
+        let parts: [Box<dyn Producer>; 3] = [
+            Box::new(article.head(server)?.into_bytes()),
+            Box::new("\r\n".as_bytes()),
+            Box::new(article.body()?),
+        ];
+        Ok(Box::new(CompositeProducer::new(parts)))
+    })
 }
 
 pub fn head(session: &mut Session, arguments: &[&str]) -> Outcome {
-    let (number, article) = locate(session, arguments)?;
-    let head = head_of(session, &article)?;
-    write!(session.chat, "221 {number} {}\r\n", article.message_id);
-    session.block(head);
-    Ok(())
+    send(session, arguments, "221", |article, server| {
+        Ok(Box::new(article.head(server)?.into_bytes()))
+    })
 }
 
 pub fn body(session: &mut Session, arguments: &[&str]) -> Outcome {
+    send(session, arguments, "222", |article, _| {
+        Ok(Box::new(article.body()?))
+    })
+}
+
+fn send(session: &mut Session, arguments: &[&str], code: &'static str, open: Open) -> Outcome {
     let (number, article) = locate(session, arguments)?;
-    let body = article.body()?;
-    write!(session.chat, "222 {number} {}\r\n", article.message_id);
-    session.block(body);
+    session.chat.push_with_producer(Reply::Waiting {
+        service: Rc::clone(&session.service),
+        code,
+        number,
+        article,
+        open,
+    });
     Ok(())
+}
+
+/// What opens the text of an article, or a part of it, as the server of this name sends it.
+type Open = fn(&Article, &str) -> io::Result<Box<dyn Producer>>;
+
+/// The reply to ARTICLE, HEAD or BODY. The text is opened when the reply's turn has come, and not
+/// when the command is read: thousands may be pipelined, and each may be a file and a read from
+/// the disk.
+enum Reply {
+    Waiting {
+        service: Rc<Service>,
+        code: &'static str,
+        number: u64,
+        article: Rc<Article>,
+        open: Open,
+    },
+    Open(DotStuffer<Box<dyn Producer>>),
+    Ended,
+}
+
+/// Less than this is not sent alone when more is at hand.
+const SMALL: usize = 4 * 1024;
+
+impl Producer for Reply {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let (service, code, number, article, open) = match self {
+            Reply::Ended => return Ok(More::Done),
+            Reply::Open(text) => return text.more(budget),
+            Reply::Waiting {
+                service,
+                code,
+                number,
+                article,
+                open,
+            } => (service, code, number, article, open),
+        };
+        let mut text = match open(article, &service.options.name) {
+            Ok(text) => DotStuffer::new(text),
+            Err(error) => {
+                *self = Reply::Ended;
+                return Ok(More::Chunk(
+                    format!("{}\r\n", Refusal::from(error).0).into(),
+                ));
+            }
+        };
+        let mut reply = format!("{code} {number} {}\r\n", article.message_id).into_bytes();
+        while reply.len() < SMALL.min(budget) {
+            match text.more(budget - reply.len())? {
+                More::Chunk(chunk) if !chunk.is_empty() => reply.extend_from_slice(&chunk),
+                More::Chunk(_) | More::Pending => break,
+                More::Done => {
+                    *self = Reply::Ended;
+                    return Ok(More::Chunk(reply.into()));
+                }
+            }
+        }
+        *self = Reply::Open(text);
+        Ok(More::Chunk(reply.into()))
+    }
 }
 
 pub fn stat(session: &mut Session, arguments: &[&str]) -> Outcome {
     let (number, article) = locate(session, arguments)?;
     write!(session.chat, "223 {number} {}\r\n", article.message_id);
     Ok(())
-}
-
-fn head_of(session: &Session, article: &Article) -> Outcome<Vec<u8>> {
-    let head = article.head(&session.service.options.name)?;
-    Ok(head.as_bytes().to_vec())
 }
 
 /// The article meant, and its number: 0 for one asked for by message-id, which

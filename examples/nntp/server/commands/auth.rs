@@ -1,8 +1,11 @@
 //! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server that was given
 //! a password file.
 
+use std::rc::Rc;
+
 use tracing::{debug, info};
 
+use super::super::guesses::Client;
 use super::super::session::Session;
 use super::{Outcome, Refusal, SYNTAX};
 
@@ -41,13 +44,15 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
     let Login::Named(name) = std::mem::replace(&mut session.login, Login::Needed) else {
         return Err(Refusal("482 AUTHINFO USER comes first"));
     };
-    let passwords = session.service.options.passwords.as_ref();
-    if !passwords.is_some_and(|passwords| passwords.admit(&name, password)) {
-        debug!(name = %name.as_bytes().escape_ascii(), "log-in refused");
-        return match session.failed_login() {
-            true => Ok(()),
-            false => Err(Refusal("481 authentication failed")),
-        };
+    let service = Rc::clone(&session.service);
+    let client = Client::new(session.chat.peer_addr().as_ref());
+    let may_try = service.guesses.may_try(client);
+    let passwords = service.options.passwords.as_ref();
+    if !may_try || !passwords.is_some_and(|passwords| passwords.admit(&name, password)) {
+        let delay = service.guesses.failed(client);
+        debug!(name = %name.as_bytes().escape_ascii(), ?delay, may_try, "log-in refused");
+        session.reply_later(delay, "481 authentication failed");
+        return Ok(());
     }
     info!(name = %name.as_bytes().escape_ascii(), "logged in");
     session.login = Login::Done;

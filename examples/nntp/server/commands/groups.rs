@@ -7,7 +7,7 @@ use super::super::article::Article;
 use super::super::range::Range;
 use super::super::session::Session;
 use super::super::spool::Group;
-use super::overview::Rows;
+use super::rows::{Rows, of_articles};
 use super::{Outcome, Refusal, SYNTAX};
 
 pub fn group(session: &mut Session, arguments: &[&str]) -> Outcome {
@@ -38,9 +38,11 @@ pub fn listgroup(session: &mut Session, arguments: &[&str]) -> Outcome {
         "211 {count} {low} {high} {name} list follows\r\n"
     );
     let articles = Rc::clone(&group).range(range);
-    session.block(Rows::new(articles, |row, number, _| {
+    let numbers = of_articles(articles, |row, number, _| {
         row.extend_from_slice(number.to_string().as_bytes());
-    }));
+        1
+    });
+    session.chat.push_with_producer(Rows::new(numbers));
     // The first article of the group, not of the range: section 6.1.2.2.
     select(session, group);
     Ok(())

@@ -2,38 +2,40 @@
 //! and NEWNEWS (sections 7.3 and 7.4).
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::rc::Rc;
 
 use asynchat::LinesProducer;
 
+use super::super::Service;
 use super::super::date;
-use super::super::range::Range;
 use super::super::session::Session;
 use super::super::spool::Group;
 use super::super::wildmat::Wildmat;
 use super::overview::FORMAT;
+use super::rows::Rows;
 use super::{Outcome, Refusal, SYNTAX};
 
 pub fn list(session: &mut Session, arguments: &[&str]) -> Outcome {
     let keyword = arguments.first().copied().unwrap_or("ACTIVE");
     let argument = arguments.get(1).copied();
     match keyword.to_ascii_uppercase().as_str() {
-        "ACTIVE" => by_group(session, argument, |g| {
-            format!("{} {} {} {}", g.name, g.high(), g.low(), g.status())
+        "ACTIVE" => by_group(session, argument, write_active),
+        "ACTIVE.TIMES" => by_group(session, argument, |row, g| {
+            let _ = write!(row, "{} {} asynchat", g.name, g.created);
         }),
-        "ACTIVE.TIMES" => by_group(session, argument, |g| {
-            format!("{} {} asynchat", g.name, g.created)
-        }),
-        "COUNTS" => by_group(session, argument, |g| {
+        "COUNTS" => by_group(session, argument, |row, g| {
             let (high, low, count) = (g.high(), g.low(), g.count());
-            format!("{} {high} {low} {count} {}", g.name, g.status())
+            let _ = write!(row, "{} {high} {low} {count} {}", g.name, g.status());
         }),
-        "NEWSGROUPS" => by_group(session, argument, |g| {
-            format!("{}\t{}", g.name, g.description)
+        "NEWSGROUPS" => by_group(session, argument, |row, g| {
+            let _ = write!(row, "{}\t{}", g.name, g.description);
         }),
         // Every group is worth a new reader's while. And slrn 1.0.3 hangs up
         // and comes back when it is answered 503 here.
-        "SUBSCRIPTIONS" => by_group(session, argument, |g| g.name.clone()),
+        "SUBSCRIPTIONS" => by_group(session, argument, |row, g| {
+            row.extend_from_slice(g.name.as_bytes());
+        }),
         "OVERVIEW.FMT" => no_argument(argument).map(|()| {
             session.reply("215 order of fields in the overview follows");
             session.block(LinesProducer::new(FORMAT));
@@ -58,54 +60,115 @@ pub fn list(session: &mut Session, arguments: &[&str]) -> Outcome {
 /// is UTC here.
 pub fn newgroups(session: &mut Session, arguments: &[&str]) -> Outcome {
     let since = since(arguments)?;
-    let groups = groups(session, |group| group.created >= since);
     session.reply("231 list of new newsgroups follows");
-    session.block(LinesProducer::new(groups.into_iter().map(|g| {
-        format!("{} {} {} {}", g.name, g.high(), g.low(), g.status())
-    })));
+    push_groups(session, None, move |row, group| {
+        if group.created >= since {
+            write_active(row, group);
+        }
+    });
     Ok(())
 }
 
 pub fn newnews(session: &mut Session, arguments: &[&str]) -> Outcome {
     let wildmat = Wildmat::parse(arguments[0]).ok_or(SYNTAX)?;
     let since = since(&arguments[1..])?;
-    let groups = groups(session, |group| wildmat.matches(&group.name));
     session.reply("230 list of new articles follows");
-    let all = Range {
-        low: 1,
-        high: u64::MAX,
+    let mut groups = Groups::new(session);
+    let mut listed = HashSet::new();
+    let mut open: Option<(Rc<Group>, u64)> = None;
+    let step = move |row: &mut Vec<u8>| {
+        let Some((group, number)) = &mut open else {
+            let group = groups.next()?;
+            let cost = effort(&wildmat, &group);
+            if wildmat.matches(&group.name) {
+                listed.insert(group.name.clone());
+                let first = group.first_since(since);
+                open = Some((group, first));
+            }
+            return Some(cost);
+        };
+        let Some((found, article)) = group.at_or_after(*number) else {
+            open = None;
+            return Some(1);
+        };
+        *number = found + 1;
+        // An article in two groups is listed with the first of them only.
+        let before = |name: &str| name < group.name.as_str() && listed.contains(name);
+        if article.arrived >= since && !article.is_in_any(before) {
+            row.extend_from_slice(article.message_id.as_bytes());
+        }
+        Some(1 + article.locations_size() / 32)
     };
-    let mut told = HashSet::new();
-    let new = groups
-        .into_iter()
-        .flat_map(move |group| group.range(all))
-        .filter(move |(_, article)| article.arrived >= since)
-        // One posted to two groups is one article.
-        .filter(move |(_, article)| told.insert(Rc::as_ptr(article)))
-        .map(|(_, article)| article.message_id.clone());
-    session.block(LinesProducer::new(new));
+    session.chat.push_with_producer(Rows::new(step));
     Ok(())
 }
 
 /// A line for each group that the wildmat matches, or for all.
-fn by_group(session: &Session, wildmat: Option<&str>, line: fn(&Group) -> String) -> Outcome {
+fn by_group(session: &Session, wildmat: Option<&str>, write: fn(&mut Vec<u8>, &Group)) -> Outcome {
     let wildmat = match wildmat {
         Some(text) => Some(Wildmat::parse(text).ok_or(SYNTAX)?),
         None => None,
     };
-    let groups = groups(session, |group| {
-        wildmat.as_ref().is_none_or(|w| w.matches(&group.name))
-    });
     session.reply("215 list follows");
-    session.block(LinesProducer::new(
-        groups.into_iter().map(move |group| line(&group)),
-    ));
+    push_groups(session, wildmat, write);
     Ok(())
 }
 
-fn groups(session: &Session, wanted: impl Fn(&Group) -> bool) -> Vec<Rc<Group>> {
-    let spool = session.service.spool();
-    spool.groups().filter(|g| wanted(g)).cloned().collect()
+fn push_groups(
+    session: &Session,
+    wildmat: Option<Wildmat>,
+    write: impl Fn(&mut Vec<u8>, &Group) + 'static,
+) {
+    let mut groups = Groups::new(session);
+    session
+        .chat
+        .push_with_producer(Rows::new(move |row: &mut Vec<u8>| {
+            let group = groups.next()?;
+            if wildmat.as_ref().is_none_or(|w| w.matches(&group.name)) {
+                write(row, &group);
+            }
+            Some(wildmat.as_ref().map_or(GROUP, |w| effort(w, &group)))
+        }));
+}
+
+/// All groups by name, each looked up when it is wanted.
+struct Groups {
+    service: Rc<Service>,
+    /// The name of the last one; no group's name is empty.
+    last: String,
+}
+
+impl Groups {
+    fn new(session: &Session) -> Groups {
+        Groups {
+            service: Rc::clone(&session.service),
+            last: String::new(),
+        }
+    }
+}
+
+impl Iterator for Groups {
+    type Item = Rc<Group>;
+
+    fn next(&mut self) -> Option<Rc<Group>> {
+        let group = self.service.spool().group_after(&self.last)?;
+        self.last.clone_from(&group.name);
+        Some(group)
+    }
+}
+
+/// The cost of looking up a group and of a line about it, in the units of [`Rows`].
+const GROUP: usize = 4;
+
+/// The same, with the cost of matching its name.
+fn effort(wildmat: &Wildmat, group: &Group) -> usize {
+    GROUP + wildmat.comparisons(&group.name) / 64
+}
+
+fn write_active(row: &mut Vec<u8>, group: &Group) {
+    let (name, high, low, status) = (&group.name, group.high(), group.low(), group.status());
+    // Writing to memory does not fail.
+    let _ = write!(row, "{name} {high} {low} {status}");
 }
 
 fn no_argument(argument: Option<&str>) -> Outcome {

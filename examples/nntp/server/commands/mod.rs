@@ -7,6 +7,7 @@ pub mod info;
 mod lists;
 mod overview;
 pub mod posting;
+mod rows;
 
 use std::io;
 use std::ops::RangeInclusive;

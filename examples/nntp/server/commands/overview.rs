@@ -1,17 +1,15 @@
 //! OVER and HDR (RFC 3977, sections 8.3 and 8.5), and the XOVER and XHDR that
 //! came before them (RFC 2980, sections 2.8 and 2.6).
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::rc::Rc;
-
-use asynchat::{More, Producer};
-use bytes::BytesMut;
 
 use super::super::article::Article;
 use super::super::complaint::Complaint;
 use super::super::range::Range;
 use super::super::session::Session;
 use super::articles::{NO_SUCH_NUMBER, by_id, current};
+use super::rows::{Rows, of_articles};
 use super::{Outcome, Refusal, SYNTAX};
 
 /// The fields of an overview line after its number. Section 8.4.2 allows these
@@ -82,37 +80,44 @@ fn choose(session: &Session, argument: Option<&&str>, none: Refusal) -> Outcome<
 fn push_overview(session: &Session, articles: Articles) {
     session.reply("224 overview information follows");
     let name = session.service.options.name.clone();
-    session.block(Rows::new(articles, move |row, number, article| {
-        // Writing to memory does not fail.
-        let _ = write!(row, "{number}");
-        let texts = [
-            article.subject.as_slice(),
-            &article.from,
-            &article.date,
-            article.message_id.as_bytes(),
-            &article.references,
-        ];
-        for text in texts {
-            row.push(b'\t');
-            row.extend_from_slice(text);
-        }
-        let (bytes, lines) = (article.bytes(&name), article.lines);
-        let xref = article.xref(&name);
-        let _ = write!(row, "\t{bytes}\t{lines}\tXref: {xref}");
-    }));
+    session.chat.push_with_producer(Rows::new(of_articles(
+        articles,
+        move |row, number, article| {
+            // Writing to memory does not fail.
+            let _ = write!(row, "{number}");
+            let texts = [
+                article.subject.as_slice(),
+                &article.from,
+                &article.date,
+                article.message_id.as_bytes(),
+                &article.references,
+            ];
+            for text in texts {
+                row.push(b'\t');
+                row.extend_from_slice(text);
+            }
+            let (bytes, lines) = (article.bytes(&name), article.lines);
+            let xref = article.xref(&name);
+            let _ = write!(row, "\t{bytes}\t{lines}\tXref: {xref}");
+            FIELDS + row.len() / 64
+        },
+    )));
 }
 
 /// `label` is what stands in the place of the number: XHDR repeats the
 /// message-id it was asked for, where HDR says 0.
 fn push_field(session: &Session, field: Field, articles: Articles, label: Option<String>) {
     let name = session.service.options.name.clone();
-    session.block(Rows::new(articles, move |row, number, article| {
-        let _ = match &label {
-            Some(id) => write!(row, "{id} "),
-            None => write!(row, "{number} "),
-        };
-        field.write(row, article, &name);
-    }));
+    session.chat.push_with_producer(Rows::new(of_articles(
+        articles,
+        move |row, number, article| {
+            let _ = match &label {
+                Some(id) => write!(row, "{id} "),
+                None => write!(row, "{number} "),
+            };
+            field.write(row, article, &name)
+        },
+    )));
 }
 
 /// What HDR is asked for: a header field, or a metadata item.
@@ -137,7 +142,8 @@ impl Field {
         }
     }
 
-    fn write(&self, row: &mut Vec<u8>, article: &Article, name: &str) {
+    /// Appends the value and returns what that has cost, in the units of [`Rows`].
+    fn write(&self, row: &mut Vec<u8>, article: &Article, name: &str) -> usize {
         let _ = match self {
             Field::Bytes => write!(row, "{}", article.bytes(name)),
             Field::Lines => write!(row, "{}", article.lines),
@@ -148,70 +154,31 @@ impl Field {
                 "date" => row.write_all(&article.date),
                 "message-id" => row.write_all(article.message_id.as_bytes()),
                 "references" => row.write_all(&article.references),
-                _ => match article.head(name) {
-                    Ok(head) => row.write_all(&head.value(field).unwrap_or_default()),
-                    // In the middle of a list there is no other answer left.
-                    Err(error) => {
-                        static HEADLESS: Complaint = Complaint::new("a head can not be read");
-                        HEADLESS.tell(&error);
-                        Ok(())
-                    }
-                },
+                _ => return write_from_head(row, article, field, name),
             },
         };
+        // Xref, and the octets of it, are made of them.
+        FIELDS + article.locations_size() / 64
     }
 }
 
-/// Rows in one call of the producer: each may read a head from the disk.
-const ROWS: usize = 64;
+/// The cost of a line that is made of what is in memory.
+const FIELDS: usize = 4;
 
-/// A producer of lines, one for each article, made when they are wanted: an
-/// overview of a million articles is never in memory.
-pub struct Rows<I, F> {
-    articles: I,
-    write: F,
-    ready: BytesMut,
-    row: Vec<u8>,
-}
+/// The cost of a line for which a head is fetched, maybe from the disk.
+const HEAD: usize = 64;
 
-impl<I, F> Rows<I, F>
-where
-    I: Iterator<Item = (u64, Rc<Article>)>,
-    F: FnMut(&mut Vec<u8>, u64, &Article),
-{
-    /// `write` appends an article's line, without the CRLF.
-    pub fn new(articles: I, write: F) -> Rows<I, F> {
-        Rows {
-            articles,
-            write,
-            ready: BytesMut::new(),
-            row: Vec::new(),
+fn write_from_head(row: &mut Vec<u8>, article: &Article, field: &str, server: &str) -> usize {
+    match article.head(server) {
+        Ok(head) => {
+            row.extend_from_slice(&head.value(field).unwrap_or_default());
+            HEAD + head.as_bytes().len() / 64
         }
-    }
-}
-
-impl<I, F> Producer for Rows<I, F>
-where
-    I: Iterator<Item = (u64, Rc<Article>)>,
-    F: FnMut(&mut Vec<u8>, u64, &Article),
-{
-    fn more(&mut self, budget: usize) -> io::Result<More> {
-        for _ in 0..ROWS {
-            if self.ready.len() >= budget {
-                break;
-            }
-            let Some((number, article)) = self.articles.next() else {
-                break;
-            };
-            self.row.clear();
-            (self.write)(&mut self.row, number, &article);
-            self.row.extend_from_slice(b"\r\n");
-            self.ready.extend_from_slice(&self.row);
+        // In the middle of a list there is no other answer left.
+        Err(error) => {
+            static HEADLESS: Complaint = Complaint::new("a head can not be read");
+            HEADLESS.tell(&error);
+            HEAD
         }
-        if self.ready.is_empty() {
-            return Ok(More::Done);
-        }
-        let size = budget.min(self.ready.len());
-        Ok(More::Chunk(self.ready.split_to(size).freeze()))
     }
 }

@@ -22,7 +22,7 @@ pub fn post(session: &mut Session, _: &[&str]) -> Outcome {
     if !session.may_post() {
         return Err(Refusal("440 posting not permitted"));
     }
-    if !has_room(session, OVERHEAD) {
+    if !has_room(session, OVERHEAD) || !store_has_room_for_any(session) {
         return Err(Refusal("440 no room for more posts"));
     }
     session.reply("340 send the article, and a line with a dot");
@@ -51,7 +51,7 @@ pub fn ihave(session: &mut Session, arguments: &[&str]) -> Outcome {
             return Err(Refusal("436 that article is on its way, try again later"));
         }
     }
-    if !has_room(session, OVERHEAD) {
+    if !has_room(session, OVERHEAD) || !store_has_room_for_any(session) {
         return Err(Refusal("436 no room for more articles"));
     }
     session.reply("335 send the article, and a line with a dot");
@@ -147,7 +147,7 @@ fn keep(
         groups,
     } = admitted;
     let octets = octets(&head, size, &groups);
-    if !has_room(session, octets) {
+    if !has_room(session, octets) || !store_has_room(session, head.as_bytes().len(), size.bytes) {
         debug!(message_id, octets, "no room");
         write!(session.chat, "{} no room for more posts\r\n", codes.failed);
         return;
@@ -230,6 +230,18 @@ fn octets(head: &Head, body: Size, groups: &[Rc<Group>]) -> u64 {
 fn has_room(session: &Session, octets: u64) -> bool {
     let taken = session.service.spool().posts();
     taken.saturating_add(octets) <= session.service.options.max_spool
+}
+
+/// Whether the store, if there is one, has room for any article that may be sent. To be asked
+/// before it is sent, and answered with 440 or 436: 441 is a response to an article (RFC 3977,
+/// section 6.3.1.1), and a client that has been sent 340 has no other way back than to send it.
+fn store_has_room_for_any(session: &Session) -> bool {
+    store_has_room(session, 0, session.service.options.max_article as u64)
+}
+
+fn store_has_room(session: &Session, head: usize, body: u64) -> bool {
+    let store = session.service.options.store.as_ref();
+    store.is_none_or(|store| store.has_room(head, body))
 }
 
 fn read_all(mut file: SpooledTempFile, size: Size) -> io::Result<Vec<u8>> {
