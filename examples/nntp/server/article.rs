@@ -8,7 +8,7 @@ use asynchat::Producer;
 use bytes::Bytes;
 
 use super::crlf::Cleaned;
-use super::head::Head;
+use super::head::{Head, MAX_LINE};
 
 /// Where an article's text lies. Line ends are CRLF, and nothing is dot-stuffed.
 /// An article cleans its body, so no source has to be trusted.
@@ -84,6 +84,12 @@ impl Article {
 
     /// Octets of the whole article, as ARTICLE sends it.
     pub fn bytes(&self, server: &str) -> u64 {
+        let value = server.len() + 1 + self.locations.borrow().len();
+        let line = "Xref: ".len() + value;
+        if line <= MAX_LINE {
+            return self.size + line as u64 + 2;
+        }
+        // A long one is folded.
         let mut xref = Head::default();
         xref.push("Xref", self.xref(server));
         self.size + xref.as_bytes().len() as u64

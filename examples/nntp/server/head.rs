@@ -8,7 +8,7 @@
 use mail_parser::{DateTime, Message, MessageParser};
 
 /// Octets of the longest line, without its CRLF (RFC 5536, section 2.2).
-const MAX_LINE: usize = 998;
+pub const MAX_LINE: usize = 998;
 
 /// Put before the name of a field that is a duplicate or has a bad value.
 const ORIGINAL: &[u8] = b"X-Original-";
