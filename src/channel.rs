@@ -290,7 +290,8 @@ impl Channel {
 
     /// Stops reading, and delivering what has been read, until
     /// [`resume_reading`](Channel::resume_reading): the peer is held up by its own full buffers.
-    /// What a paused channel's peer does is noticed when reading goes on.
+    /// What a paused channel's peer does is noticed when reading goes on, but for its reset, which
+    /// ends the channel where the system reports it (not with kqueue, nor on Windows).
     pub fn pause_reading(&self) {
         self.0.paused.set(true);
         self.0.time(Clocks::pause);

@@ -27,7 +27,10 @@ use crate::told::told;
 /// to the session's [`Chat`]. A closure that takes a record is a session too.
 ///
 /// The loop calls, one callback at a time, and never from inside a method of a handle. A callback
-/// that returns an error, or panics, ends its own connection and no other.
+/// that returns an error, or panics, ends its own connection and no other. What was pushed before it
+/// failed is sent first, so a session may push an explanation and then return an error: the peer gets
+/// all replies, however its input was cut. A peer that does not take them is waited for as long as a
+/// close [lingers](crate::Deadlines::linger). No callback but `handle_close` follows the failure.
 ///
 /// ```
 /// use asynchat::{AsyncChat, Chat, Result, Terminator};
@@ -57,7 +60,7 @@ pub trait AsyncChat: 'static {
     /// empty.
     ///
     /// # Errors
-    /// An error closes the connection with [`Close::Handler`].
+    /// An error closes the connection with [`Close::Handler`], when what was pushed is sent.
     fn found_terminator(&mut self, record: &[u8]) -> Result;
 
     /// A part of a streamed record has come; how it is cut into parts means nothing. Called only
@@ -267,14 +270,14 @@ impl Chat {
         // Converted before, and dropped after, the queue is borrowed: both may be user code.
         let data = data.into();
         let full = self.core().out.borrow_mut().push_bytes(&data);
-        self.core().pushed(full, data.len());
+        self.core().pushed(full, || data.len());
     }
 
     /// Queues a copy of `data`, in a buffer that it shares with what is pushed before and after.
     #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {
         let full = self.core().out.borrow_mut().push_slice(data);
-        self.core().pushed(full, data.len());
+        self.core().pushed(full, || data.len());
     }
 
     /// Queues a copy of these pieces, one after another: a reply put together where it is queued, for
@@ -288,8 +291,8 @@ impl Chat {
     #[inline(always)]
     pub fn push_slices(&self, parts: &[&[u8]]) {
         let full = self.core().out.borrow_mut().push_slices(parts);
-        self.core()
-            .pushed(full, parts.iter().map(|part| part.len()).sum());
+        let weight = || parts.iter().map(|part| part.len()).sum();
+        self.core().pushed(full, weight);
     }
 
     /// Queues formatted text, so that `write!(chat, "211 {count}\r\n")` works: nothing to import,
@@ -435,7 +438,7 @@ impl Chat {
         if let Some(item) = refused {
             core.drop_later(VecDeque::from([item]));
         }
-        core.pushed(full, COPIED);
+        core.pushed(full, || COPIED);
     }
 }
 
@@ -466,9 +469,9 @@ impl Core {
 
     /// Has the loop send what was pushed, and stops the session if that was too much.
     #[inline]
-    fn pushed(self: &Rc<Self>, full: bool, weight: usize) {
+    fn pushed(self: &Rc<Self>, full: bool, weight: impl FnOnce() -> usize) {
         if full {
-            self.choke(weight);
+            self.choke(weight());
         }
         self.touch();
     }

@@ -228,7 +228,7 @@ impl<D: Dispatcher> Wants for D {
     fn wants(&self, core: &Rc<Core>, home: &Rc<Home>) -> Interest {
         let readable = self.readable() && !core.paused.get() && !core.starved.get();
         let writable = core.phase.get() == Phase::Open && may_send(core) && self.writable();
-        core.end_if_useless(self.readable() && !core.paused.get());
+        core.end_if_useless(readable);
         if core.is_ending() {
             return Interest::NONE;
         }
@@ -253,11 +253,10 @@ impl<D: Dispatcher> Wants for D {
             home.again(core);
         }
         let interest = Interest::new(readable && !core.eof.get(), writable && core.blocked.get());
-        let watches = core.phase.get() == Phase::Open && core.can_hang_up();
-        match interest {
-            Interest::NONE if watches => Interest::HANG_UP,
-            interest => interest,
+        if interest.is_none() && core.phase.get() == Phase::Open && core.can_hang_up() {
+            return Interest::HANG_UP;
         }
+        interest
     }
 }
 

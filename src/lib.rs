@@ -121,8 +121,8 @@
 //! exactly once, and the handler is dropped.
 //!
 //! **One bad connection is one bad connection.** A callback that returns an error or panics ends its own
-//! connection. The loop and the other connections go on. (Built with `panic = "abort"`, a panic ends the
-//! process.)
+//! connection, after what was pushed before it failed has been sent. The loop and the other connections go
+//! on. (Built with `panic = "abort"`, a panic ends the process.)
 //!
 //! **Output is a FIFO, and exact.** Pushing only queues. After the callback the queue is written, in the
 //! order of the pushes. No push can fail; on a connection that has ended, pushes do nothing.

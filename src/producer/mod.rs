@@ -75,7 +75,8 @@ pub trait Producer {
     /// # Errors
     ///
     /// An error closes the connection: the peer was promised bytes that will not come, and nothing
-    /// sent after them could be told from them.
+    /// sent after them could be told from them. What was sent before is delivered, and then the
+    /// connection is reset, so that the peer can tell that something is missing.
     fn more(&mut self, budget: usize) -> io::Result<More>;
 }
 

@@ -72,7 +72,7 @@ impl Core {
         error.map(|error| self.end(Close::from_io(error))).is_some()
     }
 
-    /// Ends a channel that cannot send and does not read either, or whose session has pushed as much
+    /// Ends a channel that cannot send and is not `reading` either, or whose session has pushed as much
     /// as a peer that reads nothing is sent. The end of a pipe holds up the other end instead, until
     /// its own input has been passed on.
     pub(crate) fn end_if_useless(self: &Rc<Self>, reading: bool) {
