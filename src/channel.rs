@@ -227,6 +227,13 @@ impl Channel {
     /// [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.0.refuse_chat("send")?;
+        if self.0.has_failed_sending() {
+            // It counts towards the high-water mark, as a push does.
+            self.0.out.borrow_mut().push_slice(data);
+            let outcome = Err(io::ErrorKind::BrokenPipe.into());
+            self.0.note(&outcome, Broken::Sending);
+            return outcome;
+        }
         let outcome = self.0.on_output(|output| output.send(data));
         let outcome = self.0.sent(outcome, data.len());
         self.0.note(&outcome, Broken::Sending);
@@ -376,9 +383,11 @@ impl Channel {
         self.0.id.get()
     }
 
-    /// Whether it is neither closed nor about to be: a connection under way is open.
+    /// Whether it is neither closed nor about to be: a connection under way is open. A chat whose
+    /// callback has failed is not. One whose close is queued is open until its queue is sent.
     pub fn is_open(&self) -> bool {
-        !self.0.is_ending() && self.0.phase.get() != Phase::Closed
+        let ends = self.0.is_ending() || self.0.failed.get();
+        !ends && self.0.phase.get() != Phase::Closed
     }
 
     /// Closes the channel with [`Close::Timeout`] when nothing has moved in either direction for

@@ -242,7 +242,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
 
     /// Keeps what could not be parsed in this turn, behind what has to be parsed again.
     fn keep(&mut self, core: &Rc<Core>, mut rest: Backlog) {
-        core.has_backlog.set(false);
+        core.chat.has_backlog.set(false);
         if core.is_ending() || core.chat.closing.get() {
             self.backlog = None;
             core.held.set(false);
@@ -253,7 +253,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         }
         if rest.parsed < rest.data.len() {
             core.held.set(true);
-            core.has_backlog.set(true);
+            core.chat.has_backlog.set(true);
             self.backlog = Some(Box::new(rest));
         }
     }
@@ -388,10 +388,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
         let budget = core.limit(|limits| limits.turn_write);
         core.out.borrow_mut().set_beside(beside(self.left()));
         match pump(&core.out, &mut ToSocket(&core), budget.max(1)) {
-            Ok(Pumped::Closed(why)) => {
-                core.lingers.set(true);
-                core.end(why);
-            }
+            Ok(Pumped::Closed(why)) => core.end(why),
             Ok(_) => {}
             Err(PumpError::Producer(error)) => {
                 return Err(Error::from(error).context("a producer failed"));
@@ -427,7 +424,11 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     fn handle_timer(&mut self, timer: TimerId) -> Result {
         let of_silence = self.silence.as_ref().and_then(|silence| silence.timer);
         if of_silence == Some(timer) {
-            return self.look_for_gap(&self.core());
+            let core = self.core();
+            core.has_turn.set(true);
+            let outcome = self.look_for_gap(&core);
+            core.has_turn.set(false);
+            return outcome;
         }
         self.session.handle_timer(timer)
     }

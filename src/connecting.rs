@@ -252,7 +252,9 @@ impl Core {
             match home.poller.connect(addr, connecting.nodelay) {
                 Ok(socket) => {
                     if self.chat.is_chat.get() {
-                        socket.set_urgent_inline();
+                        if let Err(error) = socket.set_urgent_inline() {
+                            tracing::debug!(%error, "SO_OOBINLINE is not set");
+                        }
                     }
                     let source = Source::new(socket);
                     connecting.attempts.push(Attempt { addr, source });

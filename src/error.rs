@@ -163,7 +163,8 @@ pub enum Close {
     Local,
     /// The peer finished sending, and all that was queued for it has been handed over.
     Eof,
-    /// The peer reset the connection. All that the kernel still gave was delivered before.
+    /// The peer reset the connection, or does not receive any more. All that the kernel still gave was
+    /// delivered before, unless the session was paused, or its queue was over its high-water mark.
     Reset,
     /// An encrypted stream ended without its closing alert: what came may be cut short.
     Truncated,
@@ -176,7 +177,7 @@ pub enum Close {
     /// More output was queued than [`Limits::output`](crate::Limits::output) allows: the peer
     /// does not read what it is sent.
     OutputLimit,
-    /// A callback of its handler returned this error.
+    /// A callback of its handler returned this error, or a producer of its did.
     Handler(Error),
     /// A callback of its handler panicked, with this message.
     Panic(String),

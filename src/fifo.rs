@@ -73,8 +73,8 @@ pub struct Fifo {
     failed: bool,
     /// A producer has failed: what was to come is missing.
     cut: bool,
-    /// So much of the weight does not count against the output limit.
-    exempt: usize,
+    /// Its close has been reached: all before it is sent.
+    closed: bool,
 }
 
 /// What is queued behind the head.
@@ -111,7 +111,7 @@ impl Fifo {
             sealed: false,
             failed: false,
             cut: false,
-            exempt: 0,
+            closed: false,
         }
     }
 
@@ -170,7 +170,7 @@ impl Fifo {
         if self.sealed {
             return false;
         }
-        self.behind += data.len();
+        self.behind = self.behind.saturating_add(data.len());
         if !self.failed {
             self.rest.push_back(Item::Large(data.clone()));
         }
@@ -186,7 +186,7 @@ impl Fifo {
             return false;
         }
         match self.rest.back_mut() {
-            _ if self.failed => self.behind += data.len(),
+            _ if self.failed => self.behind = self.behind.saturating_add(data.len()),
             None => {
                 self.compact();
                 self.head.extend_from_slice(data);
@@ -239,12 +239,13 @@ impl Fifo {
 
     /// The weight so far does not count against the output limit, until it is sent.
     pub fn exempt(&mut self) {
-        self.exempt = self.weight();
+        let weight = self.weight();
+        self.rest.set_exempt(weight);
     }
 
     /// What of the [weight](Fifo::weight) counts against the output limit.
     pub fn excess(&self) -> usize {
-        self.weight().saturating_sub(self.exempt)
+        self.weight().saturating_sub(self.rest.exempt())
     }
 
     /// Sees anew how far the head takes plain pushes.
@@ -262,7 +263,7 @@ impl Fifo {
             return Some(item);
         }
         if self.failed {
-            self.behind += self.item_weight();
+            self.behind = self.behind.saturating_add(self.item_weight());
             return Some(item);
         }
         self.sealed = matches!(item, Item::Close(_));
@@ -306,7 +307,10 @@ impl Fifo {
     pub fn discard(&mut self) -> VecDeque<Item> {
         self.head = Vec::new();
         self.sent = 0;
-        self.behind = 0;
+        // What was pushed since the output has failed still counts.
+        if !self.failed {
+            self.behind = 0;
+        }
         self.parked = false;
         let mut discarded = self.rest.take();
         let close = match discarded.back() {
@@ -345,6 +349,10 @@ impl Fifo {
     /// where user code may run.
     pub fn close_now(&mut self, why: Close) -> VecDeque<Item> {
         let mut lost = VecDeque::new();
+        // Its producer has panicked, and will not answer.
+        if let Some(Item::Asked) = self.rest.front() {
+            self.give_up();
+        }
         if self.cut {
             lost = self.rest.take();
             self.behind = 0;
@@ -371,6 +379,11 @@ impl Fifo {
     /// Whether a producer has failed, so that what is sent breaks off.
     pub fn is_cut(&self) -> bool {
         self.cut
+    }
+
+    /// Whether its close has been reached: its peer is to receive all that was sent.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether there is output left that could be sent.
@@ -491,7 +504,10 @@ impl Fifo {
                 }
                 Item::Hook(hook) if nothing_before => return Front::Run(hook),
                 Item::ShutdownWrite if nothing_before => return Front::ShutdownWrite,
-                Item::Close(why) if nothing_before => return Front::Close(why),
+                Item::Close(why) if nothing_before => {
+                    self.closed = true;
+                    return Front::Close(why);
+                }
                 Item::Producer(_) if nothing_before => {
                     self.rest.push_front(item);
                     return Front::Parked;
@@ -588,7 +604,7 @@ impl Fifo {
     /// Forgets `sent` bytes at the front; gives back what has to be dropped outside the borrow.
     fn advance(&mut self, mut sent: usize) -> Vec<Bytes> {
         let mut spent = Vec::new();
-        self.exempt = self.exempt.saturating_sub(sent);
+        self.rest.sent(sent);
         let from_head = sent.min(self.at_hand());
         self.sent += from_head;
         sent -= from_head;

@@ -335,11 +335,11 @@ impl Fd {
 
     /// Has urgent data received in its place in the stream, here and on what is accepted here. A
     /// simulated socket keeps it apart.
-    pub(crate) fn set_urgent_inline(&self) {
+    pub(crate) fn set_urgent_inline(&self) -> io::Result<()> {
         match &self.0 {
             Of::Kernel(socket) => socket.set_urgent_inline(),
             #[cfg(feature = "sim")]
-            Of::Network(_) => {}
+            Of::Network(_) => Ok(()),
         }
     }
 

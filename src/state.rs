@@ -89,8 +89,6 @@ pub(crate) struct Core {
     pub(crate) held: Cell<bool>,
     /// The kernel took less than it was offered; wait until it reports room.
     pub(crate) blocked: Cell<bool>,
-    /// Its queue was emptied before its close: its peer is to hear all of it.
-    pub(crate) lingers: Cell<bool>,
     /// It is the loop's own, and no connection: a shutdown lets it be.
     pub(crate) own: Cell<bool>,
     /// The loop is shutting down: close once nothing is left to write.
@@ -102,8 +100,6 @@ pub(crate) struct Core {
     pub(crate) failed: Cell<bool>,
     /// A hang-up was reported while nothing was read, and input is left.
     pub(crate) hung_up: Cell<bool>,
-    /// Input has been received and not been parsed.
-    pub(crate) has_backlog: Cell<bool>,
     /// It has its turn: what is pushed to it is its own session's.
     pub(crate) has_turn: Cell<bool>,
 
@@ -138,6 +134,8 @@ pub(crate) struct ChatState {
     pub(crate) closing: Cell<bool>,
     /// Its input goes to another connection.
     pub(crate) is_piped: Cell<bool>,
+    /// Input has been received and not been parsed.
+    pub(crate) has_backlog: Cell<bool>,
     /// The loop has begun to shut down, and the session has to be notified.
     pub(crate) shutdown_due: Cell<bool>,
 }
@@ -186,13 +184,11 @@ impl Core {
             half_open: Cell::new(false),
             held: Cell::new(false),
             blocked: Cell::new(false),
-            lingers: Cell::new(false),
             own: Cell::new(false),
             draining: Cell::new(false),
             broken: Cell::new(None),
             failed: Cell::new(false),
             hung_up: Cell::new(false),
-            has_backlog: Cell::new(false),
             has_turn: Cell::new(false),
             limits: Cell::new(None),
             place: Cell::new(None),
@@ -210,6 +206,7 @@ impl Core {
                 input_discarded: Cell::new(false),
                 closing: Cell::new(false),
                 is_piped: Cell::new(false),
+                has_backlog: Cell::new(false),
                 shutdown_due: Cell::new(false),
             },
         }

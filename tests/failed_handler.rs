@@ -10,7 +10,7 @@ use std::time::Duration;
 use asynchat::sim::{self, Ended, Network, Peer};
 use asynchat::{
     AsyncChat, Chat, Connector, Deadlines, Eof, EventLoop, Group, Limits, LinesProducer, More,
-    Producer, Result, SlowReader,
+    Producer, Result, SlowReader, Terminator,
 };
 use common::{Log, Session, failure, name};
 
@@ -139,7 +139,8 @@ fn a_failed_session_gets_no_call_but_that_of_the_end() -> Result {
     scene.settle()?;
     peer.send("more\r\n");
     peer.finish();
-    chat.post(|_: &mut Session| unreachable!("the session has failed"))?;
+    let refused = chat.post(|_: &mut Session| unreachable!("the session has failed"));
+    assert!(refused.is_err() && !chat.is_open());
     scene.advance(1)?;
     assert_eq!(scene.log.lines(), ["connect", "record x"]);
     // It reads on in time, and gets all of it.
@@ -240,6 +241,110 @@ fn a_producer_that_fails_ends_what_was_sent_before_it_with_a_reset() -> Result {
         assert_eq!(scene.log.lines(), ["connect", "close Handler"]);
         assert!(!called.get());
     }
+    Ok(())
+}
+
+/// Panics when it is asked.
+struct Panics;
+
+impl Producer for Panics {
+    fn more(&mut self, _: usize) -> std::io::Result<More> {
+        panic!("it was to panic")
+    }
+}
+
+#[test]
+fn a_producer_that_panics_ends_what_was_sent_before_it_with_a_reset() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session())?;
+    chat.push("hello");
+    chat.push_with_producer(Panics);
+    chat.push("never");
+    let turns = scene.event_loop.stats().turns;
+    scene.advance(1)?;
+    assert_eq!(peer.received(), b"hello");
+    assert_eq!(peer.ended(), Some(Ended::Reset));
+    assert_eq!(scene.log.lines(), ["connect", "close Panic"]);
+    let turns = scene.event_loop.stats().turns - turns;
+    assert!(turns < 30, "{turns} turns");
+    Ok(())
+}
+
+#[test]
+fn the_first_failure_is_the_reason() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push_with_producer(LinesProducer::new(["bad\nname"]));
+        panic!("it fails first")
+    }))?;
+    peer.send("x\r\n");
+    scene.advance(1)?;
+    assert_eq!(scene.log.lines(), ["connect", "record x", "close Panic"]);
+    assert_eq!(peer.ended(), Some(Ended::Reset));
+    assert!(!chat.is_open());
+    Ok(())
+}
+
+/// It has finished sending, as `nc -N` does, and reads slowly.
+#[test]
+fn what_was_sent_before_a_cut_reaches_a_peer_that_has_finished() -> Result {
+    let scene = Scene::new()?;
+    let session = scene.log.session_with(|chat, _| {
+        chat.push(vec![b'x'; 1 << 20]);
+        chat.push_with_producer(LinesProducer::new(["bad\nname"]));
+        Ok(())
+    });
+    let (_, peer) = scene.connection(session)?;
+    peer.stop_reading();
+    peer.send("x\r\n");
+    scene.settle()?;
+    peer.finish();
+    for _ in 0..40 {
+        peer.start_reading(32 * 1024);
+        scene.advance(1)?;
+    }
+    assert_eq!(peer.received().len(), 1 << 20);
+    assert_eq!(peer.ended(), Some(Ended::Reset));
+    assert!(scene.event_loop.is_empty());
+    Ok(())
+}
+
+/// Silence ends its record in a timer, and its reply is a reply all the same.
+#[test]
+fn a_long_reply_to_a_record_that_silence_ends_arrives() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        for _ in 0..20 {
+            chat.push(vec![b'x'; 1 << 20]);
+        }
+        Ok(())
+    }))?;
+    chat.set_terminator(Terminator::idle_gap(Duration::from_millis(100)));
+    peer.send("x");
+    scene.advance(2)?;
+    assert_eq!(peer.received().len(), 20 << 20);
+    assert!(chat.is_open());
+    Ok(())
+}
+
+/// Replies above the output limit, in bytes and in producers and hooks, to a peer that reads.
+#[test]
+fn a_reply_above_the_output_limit_reaches_a_peer_that_reads() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        for _ in 0..20 {
+            chat.push(vec![b'x'; 1 << 20]);
+        }
+        for _ in 0..3_000 {
+            chat.push_with_producer("y");
+            chat.push_hook(|| ());
+        }
+        Ok(())
+    }))?;
+    peer.send("x\r\nx\r\n");
+    scene.settle()?;
+    assert_eq!(peer.received().len(), 2 * ((20 << 20) + 3_000));
+    assert!(chat.is_open());
     Ok(())
 }
 

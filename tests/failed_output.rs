@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Network, Peer};
+use asynchat::sim::{Ended, Network, Peer};
 use asynchat::{
     Channel, Chat, Connector, Deadlines, Dispatcher, EventLoop, More, Producer, Result, TimerId,
 };
@@ -158,6 +158,128 @@ fn what_is_pushed_for_a_peer_that_takes_no_output_is_bounded() -> Result {
     let records = scene.log.count("record");
     assert!((60..70).contains(&records), "{records}");
     assert_eq!(scene.log.lines().last().unwrap(), "close Reset");
+    Ok(())
+}
+
+/// Discarding what nobody receives does not make room for more.
+#[test]
+fn a_session_that_discards_what_it_pushes_ends_as_any_other() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
+        chat.push(vec![b'x'; 1000]);
+        chat.discard_buffers();
+        Ok(())
+    }))?;
+    peer.shutdown_read();
+    chat.push("nobody hears this");
+    scene.settle()?;
+    let mut sent = 0;
+    while !scene.log.has("close") && sent < 1000 {
+        peer.send("one more\r\n");
+        scene.settle()?;
+        sent += 1;
+    }
+    assert!(
+        sent < 1000 && scene.log.has("close Reset"),
+        "{sent} records"
+    );
+    Ok(())
+}
+
+/// Everything at the far end of a pipe was sent by the near one: a stream that was reset is not whole.
+#[test]
+fn a_reset_goes_through_a_pipe_that_is_held_up() -> Result {
+    let scene = Scene::new()?;
+    let (near, source) = scene.connection(scene.log.session())?;
+    let (far, sink) = scene.connection(scene.log.session())?;
+    asynchat::pipe(&near, &far)?;
+    sink.stop_reading();
+    source.send(vec![b'x'; 1 << 20]);
+    scene.settle()?;
+    source.reset();
+    scene.settle()?;
+    sink.start_reading(usize::MAX);
+    scene.advance(60)?;
+    assert_eq!(sink.ended(), Some(Ended::Reset), "{:?}", scene.log.lines());
+    assert!(scene.is_empty());
+    Ok(())
+}
+
+/// What would be pushed to a connection that is closing stays with its source.
+#[test]
+fn a_pipe_end_that_has_failed_holds_its_source_up() -> Result {
+    struct Fails(Log);
+    impl asynchat::AsyncChat for Fails {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_timer(&mut self, _: TimerId) -> Result {
+            Err("it was to fail".into())
+        }
+        fn handle_close(&mut self, why: &asynchat::Close) {
+            self.0.add(common::name(why));
+        }
+    }
+    let scene = Scene::new()?;
+    let (near, source) = scene.connection(scene.log.session())?;
+    let (socket, sink) = scene.network.pair();
+    let log = scene.log.clone();
+    let far = Connector::adopt(socket).connect_on(&scene.event_loop, |_| Fails(log))?;
+    asynchat::pipe(&near, &far)?;
+    sink.stop_reading();
+    far.push(vec![b'y'; 300_000]);
+    scene.settle()?;
+    far.call_later(Duration::ZERO);
+    scene.advance(1)?;
+    for _ in 0..100 {
+        source.send(vec![b'x'; 100_000]);
+        sink.start_reading(1);
+        scene
+            .network
+            .advance(&scene.event_loop, Duration::from_millis(100))?;
+    }
+    let read = near.stats().bytes_in;
+    assert!(read < 200_000, "{read} bytes were read for nobody");
+    Ok(())
+}
+
+/// A dispatcher that passes on what a send fails with, for every input.
+struct Echo {
+    channel: Channel,
+    log: Log,
+}
+
+impl Dispatcher for Echo {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_read(&mut self) -> Result {
+        let mut buffer = [0; 1000];
+        let count = self.channel.recv(&mut buffer)?;
+        self.channel.send(&buffer[..count])?;
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        self.log.add(common::name(why));
+    }
+}
+
+#[test]
+fn a_dispatcher_that_goes_on_sending_in_vain_ends() -> Result {
+    let scene = Scene::new()?;
+    let (socket, peer) = scene.network.pair();
+    let channel = Channel::adopt(socket)?;
+    let log = scene.log.clone();
+    scene.event_loop.register(Echo { channel, log })?;
+    peer.shutdown_read();
+    let mut sent = 0;
+    while !scene.log.has("Reset") && sent < 1000 {
+        peer.send(vec![b'x'; 1000]);
+        scene.settle()?;
+        sent += 1;
+    }
+    assert!((60..70).contains(&sent), "{sent}");
+    assert!(scene.is_empty());
     Ok(())
 }
 

@@ -546,7 +546,7 @@ mod unix {
         drop(far_output);
         run_to_end(&event_loop);
         let written = std::fs::read(file.path()).unwrap();
-        assert!(written.starts_with(&[b'x'; 300_000]));
+        assert!(written.starts_with(&[b'x'; 300_000]), "{}", written.len());
         assert_eq!(&written[300_000..], b"noted: water\nnoted: gold\n");
     }
 

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
@@ -125,7 +126,9 @@ fn a_promise_that_is_broken_closes_the_connection_and_no_other() {
         panic!("on purpose");
     });
     assert!(worker.join().is_err());
-    assert_eq!(peer.receive_all(&event_loop), b"");
+    let end = peer.wait_for_end(&event_loop);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(peer.look(), b"");
     assert!(log.has("close Handler"));
     bystander.push("still here\r\n");
     witness.expect(&event_loop, "still here\r\n");

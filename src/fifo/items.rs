@@ -15,6 +15,9 @@ struct Inner {
     /// How many of them are producers and hooks. Counted as they come and go: the output limit looks
     /// at it with every push above the mark.
     callable: usize,
+    /// So much of the queue's weight does not count against the output limit. Here, because few queues
+    /// are ever so long.
+    exempt: usize,
 }
 
 impl Items {
@@ -30,6 +33,21 @@ impl Items {
     /// How many are producers and hooks.
     pub(super) fn callable(&self) -> usize {
         self.0.as_ref().map_or(0, |inner| inner.callable)
+    }
+
+    pub(super) fn exempt(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.exempt)
+    }
+
+    pub(super) fn set_exempt(&mut self, weight: usize) {
+        self.0.get_or_insert_default().exempt = weight;
+    }
+
+    /// So many bytes of the queue are sent.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if let Some(inner) = &mut self.0 {
+            inner.exempt = inner.exempt.saturating_sub(bytes);
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Item> {

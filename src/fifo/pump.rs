@@ -17,8 +17,7 @@ const CALLS: usize = 64;
 const SHORT: usize = 512;
 
 /// Drains the queue into the sink: at most `budget` bytes, and not past what blocks. It asks
-/// producers and calls hooks at most [`CALLS`] times, and asks no more after an empty chunk or two
-/// short ones.
+/// producers and calls hooks at most 64 times, and asks no more after an empty chunk or two short ones.
 ///
 /// # Errors
 /// When the sink or a producer fails.

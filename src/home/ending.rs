@@ -74,7 +74,8 @@ impl Home {
     fn end_all(&self) {
         self.drop_posts();
         for core in self.cores() {
-            if let Some(slot) = self.registry.borrow_mut().remove(core.id.get()) {
+            let slot = self.registry.borrow_mut().remove(core.id.get());
+            if let Some(slot) = slot {
                 core.end(Close::Shutdown);
                 let retrying = core.take_retrying();
                 let why = core.take_apart();

@@ -70,8 +70,11 @@ struct Lingerer {
 impl Home {
     /// Has the socket of a channel that is ending linger, if the channel is one to.
     pub(super) fn linger_for(&self, core: &Core) {
-        let is_cut = core.out.borrow().is_cut();
-        if !core.lingers.get() || (core.eof.get() && !is_cut) {
+        let (is_drained, is_cut) = {
+            let out = core.out.borrow();
+            (out.is_closed(), out.is_cut())
+        };
+        if !is_drained || (core.eof.get() && !is_cut) {
             return;
         }
         let deadlines = core.deadlines();
@@ -255,8 +258,16 @@ impl Lingerer {
             Ok(count) => {
                 self.read += count;
                 home.counters.bytes_in.add(count as u64);
-                if count == 0 || self.read >= MOST {
+                let hung_up = report.ready.hung_up || self.read >= MOST;
+                if hung_up || (count == 0 && !self.delivery.ends_at_once()) {
                     return Ok(false);
+                }
+                // The peer has finished sending, and may still receive what was sent before the cut.
+                if count == 0 {
+                    let watched = self
+                        .source
+                        .watch(&home.poller, Interest::HANG_UP, || report.key);
+                    return watched.map(|()| true);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -283,13 +283,13 @@ impl Socket {
     }
 
     /// Has urgent data received in its place in the stream, here and on what is accepted here.
-    pub(super) fn set_urgent_inline(&self) {
-        #[cfg(not(target_os = "redox"))]
-        if let Socket::Stream(socket) | Socket::Listener(socket) = self
-            && let Err(error) = socket.set_out_of_band_inline(true)
-        {
-            // A socket without the option has no urgent data.
-            tracing::debug!(%error, "SO_OOBINLINE is not set");
+    pub(super) fn set_urgent_inline(&self) -> io::Result<()> {
+        match self {
+            #[cfg(not(target_os = "redox"))]
+            Socket::Stream(socket) | Socket::Listener(socket) => {
+                socket.set_out_of_band_inline(true)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::sides::Output;
 use super::{Core, Phase};
+use crate::contain::discard;
 use crate::deadlines::Deadlines;
 use crate::error::Close;
 use crate::home::Task;
@@ -37,7 +38,9 @@ impl Core {
         }
         // Not dropped while it is borrowed: the error of a dispatcher's may hold one of the user's.
         let earlier = self.rarely(|rare| rare.send_error.replace(error));
-        drop(earlier);
+        if earlier.is_some() {
+            return drop(earlier);
+        }
         let lost = self.out.borrow_mut().fail();
         self.drop_later(lost);
         self.await_progress(None);
@@ -90,11 +93,24 @@ impl Core {
         if self.is_ending() || !is_open_chat || !can_send {
             return self.end(why);
         }
-        self.failed.set(true);
+        // The first failure is the reason. A second is that of a producer: what was pushed behind it is
+        // lost.
+        let has_failed = self.failed.replace(true);
+        let first = match has_failed {
+            true => self.out.borrow_mut().take_close(),
+            false => None,
+        };
+        let (why, second) = match first {
+            Some(first) => (first, Some(why)),
+            None => (why, None),
+        };
         let lost = self.out.borrow_mut().close_now(why);
         self.drop_later(lost);
+        discard(second);
         self.closes_when_done();
-        self.await_progress(Some(self.moved()));
+        if !has_failed {
+            self.await_progress(Some(self.moved()));
+        }
     }
 
     /// Has the loop look, after the time that a close lingers, whether any byte has moved since. So a
@@ -127,28 +143,33 @@ impl Core {
         }
     }
 
+    /// Bytes received, and bytes that the peer has received, as far as the system tells. The kernel may
+    /// take megabytes, and then report no room for long, while the peer reads.
     fn moved(&self) -> u64 {
-        self.bytes_in().wrapping_add(self.bytes_out())
+        let unsent = self.on_output(|output| Ok(output.unsent())).unwrap_or(0);
+        let received = self.bytes_out().wrapping_sub(unsent as u64);
+        self.bytes_in().wrapping_add(received)
     }
 
-    /// Whether its input goes to another connection, whose queue is over its mark.
+    /// Whether its input goes to another connection, which takes nothing for now: its queue is over its
+    /// mark, or it is closing.
     pub(crate) fn is_pipe_full(&self) -> bool {
-        self.piped_to().is_some_and(|to| to.chat.choked.get())
+        let takes_nothing = |to: Rc<Core>| to.chat.choked.get() || to.chat.closing.get();
+        self.piped_to().is_some_and(takes_nothing)
     }
 
     /// The kernel reports a hang-up while nothing is read. If the peer has reset the connection, that is
     /// the end: nothing can be sent, and nobody asks for what may still be received. If both sides
     /// have finished, it is the end unless input is left, which is delivered when reading goes on.
     pub(crate) fn hang_up(self: &Rc<Self>) {
-        if let Some(output) = self.own_output() {
-            match output.socket().has_hung_up() {
-                true => self.fail_sending(io::ErrorKind::BrokenPipe.into()),
-                false => self.hung_up.set(true),
-            }
-            return;
+        let output = self.own_output();
+        if output
+            .as_ref()
+            .is_some_and(|output| !output.socket().has_hung_up())
+        {
+            // It is the input's alone.
+            return self.hung_up.set(true);
         }
-        self.hung_up.set(true);
-        let error = self.on_connected(Fd::take_error).ok().flatten();
         if self.chat.closing.get() {
             let of_handler = self
                 .failed
@@ -156,7 +177,12 @@ impl Core {
                 .then(|| self.out.borrow_mut().take_close());
             return self.end(of_handler.flatten().unwrap_or(Close::Reset));
         }
-        // The other end of its pipe is held up, and takes the rest when it can.
+        if output.is_some() {
+            return self.fail_sending(io::ErrorKind::BrokenPipe.into());
+        }
+        self.hung_up.set(true);
+        // The other end of its pipe is held up, and takes the rest when it can. The error is left to
+        // that.
         if self.is_piped() && !self.paused.get() {
             return;
         }
@@ -164,15 +190,20 @@ impl Core {
         if self.end_with_send_error() {
             return;
         }
-        if let Some(error) = error {
+        if let Some(error) = self.on_connected(Fd::take_error).ok().flatten() {
             return self.end(Close::from_io(error));
         }
-        if !self.has_backlog.get() && self.on_connected(Fd::peek).is_ok_and(|left| left == 0) {
-            let why = match self.out.borrow().is_unfinished() {
-                true => Close::Reset,
-                false => Close::Eof,
-            };
-            self.end(why);
+        match self.on_connected(Fd::peek) {
+            Ok(0) if !self.chat.has_backlog.get() => {
+                let why = match self.out.borrow().is_unfinished() {
+                    true => Close::Reset,
+                    false => Close::Eof,
+                };
+                self.end(why);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.end(Close::from_io(error)),
         }
     }
 

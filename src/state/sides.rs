@@ -96,8 +96,14 @@ impl Core {
     }
 
     pub(crate) fn set_urgent_inline(&self) {
-        if let Some(source) = &*self.source.borrow() {
-            source.socket().set_urgent_inline();
+        let outcome = match &*self.source.borrow() {
+            Some(source) => source.socket().set_urgent_inline(),
+            None => Ok(()),
+        };
+        // Not while it is borrowed: what is logged goes to the user's subscriber.
+        if let Err(error) = outcome {
+            // A socket without the option has no urgent data.
+            tracing::debug!(%error, "SO_OOBINLINE is not set");
         }
     }
 
@@ -249,7 +255,12 @@ impl Core {
                 false => interest.only_read(),
             };
             source.watch(&home.poller, of_input, key)?;
-            return output.watch(&home.poller, interest.only_write(), key);
+            // A regular file does not hang up, and no poller takes it.
+            let of_output = match interest == Interest::HANG_UP && self.is_always_writable() {
+                true => Interest::NONE,
+                false => interest.only_write(),
+            };
+            return output.watch(&home.poller, of_output, key);
         }
         let key = || home.poll_key(self.id.get());
         source.watch(&home.poller, interest, key)

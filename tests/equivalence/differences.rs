@@ -48,12 +48,6 @@ fn all() -> Vec<Difference> {
             "",
         ),
         difference(
-            "what was pushed before a `close`",
-            Session::new().end("ECHO a\r\nFAIL\r\n"),
-            Says("echo a\r\n"),
-            "",
-        ),
-        difference(
             "closing in `found_terminator` does not stop",
             Session::new()
                 .end("CLOSE\r\nNOTE a\r\n")
@@ -101,14 +95,6 @@ fn all() -> Vec<Difference> {
             Session::new().end("FALSY\r\nQUIT\r\n"),
             Says("one behind it\r\nbye\r\n"),
             "one two\r\nbehind it\r\nbye\r\n",
-        ),
-        difference(
-            "a producer that raises",
-            Session::new()
-                .hear("ECHO a\r\n", "echo a\r\n".len())
-                .end("FAILING\r\n"),
-            Says("echo a\r\nbefore one two "),
-            "echo a\r\n",
         ),
         difference(
             "a push from inside `more` loses",

@@ -15,8 +15,12 @@ pub struct World {
     pub fifo: RefCell<Fifo>,
     pub model: RefCell<Model>,
     pub open: Cell<bool>,
-    /// Of the budget of the pump under way.
+    /// Of the budget of bytes of the pump under way.
     pub spent: Cell<usize>,
+    /// Producers and hooks that it has called, and whether it may call more.
+    calls: Cell<usize>,
+    asking: Cell<bool>,
+    was_short: Cell<bool>,
     /// Pieces of user code that live.
     pub guests: Cell<usize>,
     high_water: Cell<usize>,
@@ -49,6 +53,9 @@ impl World {
             model: RefCell::default(),
             open: Cell::new(true),
             spent: Cell::new(0),
+            calls: Cell::new(0),
+            asking: Cell::new(true),
+            was_short: Cell::new(false),
             guests: Cell::new(0),
             high_water: Cell::new(high_water),
             made: Cell::new(0),
@@ -113,6 +120,34 @@ impl World {
     pub fn pattern(&self, len: usize) -> Vec<u8> {
         let start = self.made.replace(self.made.get() + len);
         (start..start + len).map(|n| (n ^ (n >> 8)) as u8).collect()
+    }
+
+    /// A pump begins.
+    pub fn begin_turn(&self) {
+        self.spent.set(0);
+        self.calls.set(0);
+        self.asking.set(true);
+        self.was_short.set(false);
+    }
+
+    /// Whether a producer or a hook may be called in this turn.
+    pub fn may_call(&self) -> bool {
+        self.asking.get() && self.calls.get() < 64
+    }
+
+    pub fn call(&self) {
+        assert!(self.may_call(), "a call too many in a turn");
+        self.calls.set(self.calls.get() + 1);
+    }
+
+    /// A producer has answered with a chunk of this size, or with something else: an empty chunk and a
+    /// second short one in a row end the asking.
+    pub fn answered(&self, chunk: Option<usize>, wanted: usize) {
+        let is_short = chunk.is_some_and(|len| len < wanted.min(512));
+        if chunk == Some(0) || (is_short && self.was_short.get()) {
+            self.asking.set(false);
+        }
+        self.was_short.set(is_short);
     }
 
     pub fn spend(&self, budget: usize) {

@@ -47,6 +47,11 @@ impl Delivery {
         }
     }
 
+    /// Whether the socket is closed when the peer has received everything.
+    pub(super) fn ends_at_once(&self) -> bool {
+        self.ends_at_once
+    }
+
     /// Notes how many bytes are left now. Returns when to look again, or `None` when the socket has
     /// lingered long enough.
     pub(super) fn look(&mut self, now: Instant, unsent: usize) -> Option<Instant> {
