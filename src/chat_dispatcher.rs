@@ -424,11 +424,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     fn handle_timer(&mut self, timer: TimerId) -> Result {
         let of_silence = self.silence.as_ref().and_then(|silence| silence.timer);
         if of_silence == Some(timer) {
-            let core = self.core();
-            core.has_turn.set(true);
-            let outcome = self.look_for_gap(&core);
-            core.has_turn.set(false);
-            return outcome;
+            return self.look_for_gap(&self.core());
         }
         self.session.handle_timer(timer)
     }

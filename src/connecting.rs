@@ -20,6 +20,7 @@ use crate::remote::Remote;
 use crate::resolver::Ticket;
 use crate::state::{Core, Phase};
 use crate::timer::TimerId;
+use crate::told::log;
 
 pub(crate) use plan::ATTEMPT_DELAY;
 use plan::Plan;
@@ -113,7 +114,7 @@ impl Connecting {
     }
 
     fn fail(&mut self, addr: SocketAddr, error: io::Error) {
-        tracing::debug!(%addr, %error, "an address could not be connected to");
+        log!(debug, %addr, %error, "an address could not be connected to");
         self.failed = Some(Error::from(error).context(format_args!("connect to {addr}")));
         self.plan.failed();
     }
@@ -253,7 +254,7 @@ impl Core {
                 Ok(socket) => {
                     if self.chat.is_chat.get() {
                         if let Err(error) = socket.set_urgent_inline() {
-                            tracing::debug!(%error, "SO_OOBINLINE is not set");
+                            log!(debug, %error, "SO_OOBINLINE is not set");
                         }
                     }
                     let source = Source::new(socket);

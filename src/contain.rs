@@ -9,6 +9,8 @@ use std::fmt::Display;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use tracing::Span;
+
 use crate::told::{Escaped, told};
 
 /// Runs user code. If it panics, the error is what the panic said.
@@ -72,11 +74,21 @@ pub(crate) fn text_of(value: &dyn Display) -> String {
     }
 }
 
-/// Logs a panic. A subscriber is user code too.
+/// Logs a panic.
 pub(crate) fn report(panic: &str, what: &'static str) {
-    let logged = enter(|| told!(error, panic = %Escaped(panic), "{what}"));
-    // A subscriber that panics can not be told so.
-    drop(logged);
+    told!(error, panic = %Escaped(panic), "{what}");
+}
+
+/// Runs code in a span. A subscriber is the user's code, and what it panics with ends nothing. The code
+/// must contain its own panics.
+pub(crate) fn in_span<T>(span: Option<&Span>, code: impl FnOnce() -> T) -> T {
+    let Some(span) = span else {
+        return code();
+    };
+    let entered = enter(|| span.enter());
+    let outcome = code();
+    discard(entered);
+    outcome
 }
 
 /// Values of the user's that are dropped one by one, whenever that is.

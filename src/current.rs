@@ -10,6 +10,7 @@ use crate::registry::ChannelId;
 use crate::remote::Remote;
 use crate::target::Target;
 use crate::timer::TimerId;
+use crate::told::log;
 use crate::{AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 
 thread_local! {
@@ -77,7 +78,7 @@ fn with_loops<R>(act: impl FnOnce(&mut Loops) -> R) -> Result<R> {
 fn with_home(what: &str, act: impl FnOnce(EventLoop)) {
     match EventLoop::current() {
         Ok(event_loop) => act(event_loop),
-        Err(error) => tracing::error!(%error, "{what} was ignored"),
+        Err(error) => log!(error, %error, "{what} was ignored"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::poller::{Interest, Ready};
 use crate::socket::{Fd, Socket, is_protocol_error};
 use crate::state::{Broken, Core, Phase};
 use crate::timer::TimerId;
-use crate::told::{Escaped, told};
+use crate::told::{Escaped, log, told};
 use crate::{Addr, Channel};
 
 /// A socket and what is to be done when something happens to it: asyncore's `dispatcher`.
@@ -103,7 +103,7 @@ pub trait Dispatcher: Any {
     /// # Errors
     /// An error closes the channel.
     fn handle_expt(&mut self) -> Result {
-        tracing::debug!("out-of-band data is discarded");
+        log!(debug, "out-of-band data is discarded");
         Ok(())
     }
 
@@ -319,7 +319,7 @@ fn accept(listener: &mut impl Dispatcher, core: &Rc<Core>, home: &Rc<Home>) -> R
                 match refusal {
                     Refusal::Nobody => break,
                     Refusal::Peer => {
-                        tracing::debug!(%error, "a connection was gone before its accept");
+                        log!(debug, %error, "a connection was gone before its accept");
                         gone += 1;
                         // What is left in the queue is for the next turn.
                         if gone == FAILED_ACCEPTS {

@@ -28,7 +28,7 @@ use counters::Counters;
 use lingering::Lingering;
 use spare::Spare;
 
-use crate::contain::{contain, discard, enter};
+use crate::contain::{contain, discard, enter, in_span};
 use crate::dispatcher::Driven;
 use crate::error::{Close, Error, Result};
 use crate::limits::Limits;
@@ -310,19 +310,17 @@ impl Home {
         // Being looked at: what it does to itself needs no second look. It may be on the list
         // already, and is never on it twice.
         let touched = core.touched.replace(true);
-        let outcome = {
-            let _span = core.span.get().map(|span| span.enter());
-            match enter(|| callback(&mut *driven)) {
-                Ok(Err(error)) => match enter(|| driven.error(&error)) {
-                    Ok(()) => Ok(Err(error)),
-                    Err(panic) => {
-                        discard(error);
-                        Err(panic)
-                    }
-                },
-                outcome => outcome,
-            }
-        };
+        let span = core.span.get().map(|span| &**span);
+        let outcome = in_span(span, || match enter(|| callback(&mut *driven)) {
+            Ok(Err(error)) => match enter(|| driven.error(&error)) {
+                Ok(()) => Ok(Err(error)),
+                Err(panic) => {
+                    discard(error);
+                    Err(panic)
+                }
+            },
+            outcome => outcome,
+        });
         core.touched.set(touched);
         let interest = match outcome {
             Ok(Ok(interest)) => interest,

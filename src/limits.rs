@@ -28,16 +28,16 @@ pub struct Limits {
     /// Queued output at or under which input goes on, after it was over the high mark.
     /// Default 16,384; and no more than 16 producers, hooks and large pushes.
     pub low_water: usize,
-    /// Output that others may queue for a peer that does not read: a broadcast, a timer, a posted
-    /// call. Default 8 MiB. Where there are many, each producer and hook in the queue counts for 4,096
+    /// Output that others may queue for a peer that does not read: a broadcast, another session.
+    /// Default 8 MiB. Where there are many, each producer and hook in the queue counts for 4,096
     /// bytes besides what is at hand. A push that finds more than this queued closes the connection
     /// with [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. One push of any size is
     /// accepted before that.
     ///
-    /// What a session pushes in its own callbacks, for its own records, does not count: the
-    /// [`high_water`](Limits#structfield.high_water) mark stops its records until that is sent. So a
-    /// reply of a gigabyte reaches a peer that reads, though a [producer](crate::Producer) would take
-    /// less memory.
+    /// What a session pushes in its own callbacks does not count, in a timer or a posted call unless the
+    /// queue was over the [`high_water`](Limits#structfield.high_water) mark: its records stop there until that
+    /// is sent. So a reply of a gigabyte reaches a peer that reads, though a
+    /// [producer](crate::Producer) would take less memory.
     pub output: usize,
     /// Bytes that a chat reads in one turn. Default 65,536, which is also the most.
     pub turn_read: usize,

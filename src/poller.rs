@@ -37,6 +37,7 @@ use polling::{Event, PollMode};
 #[cfg(feature = "sim")]
 use crate::sim;
 use crate::socket::{Fd, ListenOptions};
+use crate::told::log;
 
 /// What a socket is watched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -428,7 +429,7 @@ impl Source {
         // The socket is open and was registered here, so no kernel has a reason to refuse. Were one
         // to, closing the last reference to the descriptor would take it out all the same.
         if let Err(error) = deleted {
-            tracing::debug!(%error, "a socket could not be taken out of the poller");
+            log!(debug, %error, "a socket could not be taken out of the poller");
         }
     }
 }

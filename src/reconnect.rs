@@ -14,7 +14,7 @@ use crate::home::{Home, Task};
 use crate::registry::ChannelId;
 use crate::state::Phase;
 use crate::timer::TimerId;
-use crate::told::{Escaped, told};
+use crate::told::{Escaped, log, told};
 
 /// A connection that is made again whenever it has ended, as
 /// [`Connector::reconnect`](crate::Connector::reconnect) returns it.
@@ -135,7 +135,7 @@ impl Retrying {
         let up_for = |since| home.now().saturating_duration_since(since);
         let up = self.up_since.get().map(up_for);
         let pause = self.pauses.borrow_mut().next(up, home.poller.chance());
-        tracing::info!(why = %Escaped(why), ?pause, "connecting again after a pause");
+        log!(info, why = %Escaped(why), ?pause, "connecting again after a pause");
         let (retrying, of_loop) = (Rc::clone(&self), Rc::downgrade(home));
         let again = move || {
             if let Some(home) = of_loop.upgrade() {

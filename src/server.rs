@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::places::{Full, Places};
 use crate::socket::{ListenOptions, Socket};
 use crate::target::Target;
-use crate::told::{Escaped, told};
+use crate::told::{Escaped, log, told};
 use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 
 /// A service to be: where to listen, and under what limits. [`listen`](Server::listen) starts it.
@@ -216,7 +216,7 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
         core.set_deadlines(self.deadlines);
         let chat = Chat::new(channel.clone(), self.limits.clone());
         if let Err(error) = home.register(core, None, TypeId::of::<S>) {
-            tracing::debug!(%error, "a connection came too late");
+            log!(debug, %error, "a connection came too late");
             return Ok(());
         }
         core.open_span();
@@ -246,7 +246,7 @@ impl<F> Acceptor<F> {
         // The kernel's buffer for a connection that is new has room for a line.
         match socket.send(&self.last_words) {
             Ok(_) => home.linger_for_refused(socket, self.deadlines),
-            Err(error) => tracing::debug!(%error, "the last words could not be sent"),
+            Err(error) => log!(debug, %error, "the last words could not be sent"),
         }
     }
 }

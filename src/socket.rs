@@ -73,7 +73,9 @@ impl Socket {
     /// One that receives from `input` and sends to `output`: standard input and output, the pipes to
     /// and from a child, two FIFOs. Writing to a pipe that nobody reads raises SIGPIPE, which can not be
     /// turned off for one write as it is for sockets; a Rust program ignores that signal unless it says
-    /// otherwise. A reader that is gone ends the output alone: what `input` brings is still delivered.
+    /// otherwise. A reader that is gone ends the output alone: what `input` brings is still delivered,
+    /// unless the session is paused or its queue is over its high-water mark, and for as long as something
+    /// comes within the [linger](crate::Deadlines::linger) time.
     /// `output` may be a regular file, too. [`shutdown_write`](crate::Channel::shutdown_write) closes
     /// `output`.
     ///

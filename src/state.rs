@@ -15,7 +15,7 @@ use tracing::Span;
 
 use crate::Addr;
 use crate::addr::Kept;
-use crate::contain::discard;
+use crate::contain::{discard, enter, in_span};
 use crate::error::Close;
 use crate::fifo::Fifo;
 use crate::home::Home;
@@ -24,7 +24,7 @@ use crate::places::Place;
 use crate::poller::{Ready, Source};
 use crate::registry::ChannelId;
 use crate::terminator::Terminator;
-use crate::told::Escaped;
+use crate::told::{Escaped, log};
 
 pub(crate) use sides::Broken;
 
@@ -235,11 +235,15 @@ impl Core {
         // A root: a connection is no part of what its listener happens to be doing. At the level of
         // the worst that is told in it, which without the span would not say whose it is.
         let id = self.id.get();
-        let span = match self.peer() {
+        let made = enter(|| match self.peer() {
             Some(peer) => tracing::error_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
             None => tracing::error_span!(parent: None, "channel", %id),
-        };
-        span.in_scope(|| tracing::debug!(phase = ?self.phase.get(), "opened"));
+        });
+        // A subscriber that panics is not asked again for this channel.
+        let Ok(span) = made else { return };
+        in_span(Some(&span), || {
+            log!(debug, phase = ?self.phase.get(), "opened");
+        });
         if !span.is_disabled() {
             let _ = self.span.set(Box::new(span));
         }
@@ -357,5 +361,13 @@ impl Core {
         // One mark for the queue to look out for; which it was, `choke` finds out.
         let mark = self.limit(|limits| limits.high_water.min(limits.output));
         self.out.borrow_mut().set_high_water(mark);
+    }
+}
+
+impl Drop for Core {
+    /// The subscriber is notified of the end of a span, perhaps in a thread that is ending: its panic
+    /// would abort the process.
+    fn drop(&mut self) {
+        discard(self.span.take());
     }
 }

@@ -9,6 +9,7 @@ use std::thread;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use crate::told::log;
 use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Socket};
 
 /// A child process whose standard input and output a session talks to: its output comes as records,
@@ -152,7 +153,7 @@ fn report(
             // Collected here, whatever has become of the loop by now. The status is kept.
             let status = waited.lock().unwrap_or_else(PoisonError::into_inner).wait();
             if let Err(error) = status {
-                tracing::debug!(%error, id, "a process was collected by somebody else");
+                log!(debug, %error, id, "a process was collected by somebody else");
             }
             drop(writer);
         })?;

@@ -9,6 +9,15 @@ use std::time::{Duration, Instant};
 const MOST: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// Logs an event at this level. A subscriber is the user's code: tracing-subscriber's own panics when
+/// standard error is a pipe that nobody reads. Its panic must not end what logs.
+macro_rules! log {
+    ($level:ident, $($event:tt)+) => {
+        drop($crate::contain::enter(|| tracing::$level!($($event)+)))
+    };
+}
+pub(crate) use log;
+
 /// Tells an event at this level (`warn`, `error`), unless its like was told often enough in the
 /// last second on this thread: then it is only counted, and the next one that is told says how
 /// many were `suppressed`. A peer that can have a line logged for each connection fills a disk.
@@ -20,7 +29,7 @@ macro_rules! told {
         // The real clock, also in a simulation: a disk fills in real time.
         let admitted = THROTTLE.with(|throttle| throttle.admit(std::time::Instant::now()));
         if let Some(suppressed) = admitted {
-            tracing::$level!(suppressed, $($event)+);
+            $crate::told::log!($level, suppressed, $($event)+);
         }
     }};
 }

@@ -348,6 +348,31 @@ fn a_reply_above_the_output_limit_reaches_a_peer_that_reads() -> Result {
     Ok(())
 }
 
+/// A worker's answer comes back in a posted call.
+#[test]
+fn a_long_reply_in_a_posted_call_arrives_and_a_flood_of_them_does_not() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session())?;
+    let reply = |session: &mut Session| {
+        for _ in 0..20 {
+            session.chat.push(vec![b'x'; 1 << 20]);
+        }
+        Ok(())
+    };
+    chat.post(reply)?;
+    scene.settle()?;
+    assert_eq!(peer.take_received().len(), 20 << 20);
+    peer.stop_reading();
+    for _ in 0..100 {
+        let _ = chat.post(reply);
+        scene.settle()?;
+    }
+    let lines = ["connect", "low water", "close OutputLimit"];
+    assert_eq!(scene.log.lines(), lines);
+    assert!(!peer.has_ended() || peer.ended() == Some(Ended::Reset));
+    Ok(())
+}
+
 #[test]
 fn the_output_limit_cuts_with_a_reset() -> Result {
     let scene = Scene::new()?;

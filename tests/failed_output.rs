@@ -243,6 +243,29 @@ fn a_pipe_end_that_has_failed_holds_its_source_up() -> Result {
     Ok(())
 }
 
+/// `yes | netcat HOST PORT | head -1`: the end that has lost its output goes on receiving.
+#[test]
+fn a_pipe_end_that_has_lost_its_output_ends_though_its_input_does_not() -> Result {
+    let scene = Scene::new()?;
+    let (near, server) = scene.connection(scene.log.session())?;
+    let (far, terminal) = scene.connection(scene.log.session())?;
+    asynchat::pipe(&near, &far)?;
+    terminal.shutdown_read();
+    server.send("what nobody reads");
+    let mut sent = 0;
+    while !scene.log.has("close") && sent < 1000 {
+        terminal.send(vec![b'y'; 100_000]);
+        scene
+            .network
+            .advance(&scene.event_loop, Duration::from_millis(10))?;
+        sent += 1;
+    }
+    assert!(sent < 200, "{sent} times 100,000 bytes");
+    scene.advance(10)?;
+    assert_eq!(scene.log.count("close"), 2, "{:?}", scene.log.lines());
+    Ok(())
+}
+
 /// A dispatcher that passes on what a send fails with, for every input.
 struct Echo {
     channel: Channel,

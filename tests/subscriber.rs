@@ -557,6 +557,52 @@ fn a_subscriber_may_use_a_group_that_closes_a_slow_member() {
     });
 }
 
+/// As tracing-subscriber's own does when standard error is a pipe that nobody reads.
+#[test]
+fn a_subscriber_that_panics_ends_nothing() {
+    struct Panics;
+    impl Subscriber for Panics {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            panic!("a subscriber panics")
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {
+            panic!("a subscriber panics")
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+    tracing::subscriber::with_default(Panics, || {
+        let network = Network::new(1);
+        let event_loop = network.event_loop().unwrap();
+        let listener = event_loop
+            .listen("10.0.0.1:7", |chat: Chat| {
+                move |line: &[u8]| match line {
+                    b"panic" => panic!("a session panics"),
+                    b"fail" => Err("a session fails".into()),
+                    _ => {
+                        chat.push_slice(line);
+                        Ok(())
+                    }
+                }
+            })
+            .unwrap();
+        for line in ["panic\r\n", "fail\r\n", "fine\r\n"] {
+            let peer = network.connect("10.0.0.1:7").unwrap();
+            peer.send(line);
+            network.settle(&event_loop).unwrap();
+            assert_eq!(peer.received() == b"fine", line == "fine\r\n");
+            peer.finish();
+            network.settle(&event_loop).unwrap();
+            assert!(peer.has_ended() && listener.is_open(), "{line}");
+        }
+    });
+}
+
 /// The poller logs at each call (`polling` does, at the level TRACE), which the simulated one does not.
 #[test]
 fn a_subscriber_may_use_every_handle_while_the_poller_logs() {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tracing::{Dispatch, dispatcher};
 
 use super::{Home, Task};
-use crate::contain::{discard, discard_each, enter, report};
+use crate::contain::{discard, discard_each, enter, in_span, report};
 use crate::dispatcher::Driven;
 use crate::error::Close;
 use crate::fifo::Item;
 use crate::state::{Core, Phase};
-use crate::told::{Escaped, told};
+use crate::told::{Escaped, log, told};
 
 impl Home {
     pub(crate) fn is_shutting_down(&self) -> bool {
@@ -102,7 +102,7 @@ impl Home {
         let lost = self.inbox.close();
         if !lost.is_empty() {
             let count = lost.len();
-            tracing::warn!(count, "posted calls are lost: their loop is gone");
+            log!(warn, count, "posted calls are lost: their loop is gone");
         }
         discard_each(lost);
     }
@@ -119,9 +119,14 @@ impl Home {
 
 impl Core {
     /// Tells the handler why its channel has ended, then drops it and what was still queued.
-    pub(super) fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close, in_span: bool) {
-        let span = self.span.get().filter(|_| in_span);
-        let _span = span.map(|span| span.enter());
+    pub(super) fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close, spanned: bool) {
+        let span = self.span.get().filter(|_| spanned);
+        in_span(span.map(|span| &**span), || {
+            self.tell_close_in_span(driven, why)
+        });
+    }
+
+    fn tell_close_in_span(&self, driven: Option<Box<dyn Driven>>, why: &Close) {
         // What prints a reason may be the user's code too.
         let logged = enter(|| {
             let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
@@ -130,7 +135,7 @@ impl Core {
                 let (id, queued) = (self.id.get(), self.out.borrow().weight());
                 told!(warn, queued, %id, "more output was queued than its limit");
             }
-            tracing::debug!(why = %Escaped(why), bytes_in, bytes_out, records_in, "closed");
+            log!(debug, why = %Escaped(why), bytes_in, bytes_out, records_in, "closed");
         });
         let queue: VecDeque<Item> = self.out.borrow_mut().discard();
         let unused = self.out.borrow_mut().take_close();

@@ -24,11 +24,13 @@ use std::time::Instant;
 use tracing::Span;
 
 use super::{Home, Task};
+use crate::contain::{discard, in_span};
 use crate::deadlines::Deadlines;
 use crate::poller::{Interest, Report, Source};
 use crate::socket::Socket;
 use crate::state::Core;
 use crate::timer::TimerId;
+use crate::told::log;
 use delivery::Delivery;
 
 /// How much is read for nothing. More than what is on its way when a peer that sent all it could
@@ -105,8 +107,9 @@ impl Home {
     ) {
         let new_key = || self.key_of_no_channel();
         if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
-            let _span = span.as_ref().map(|span| span.enter());
-            return tracing::debug!(%error, "it can not linger");
+            return in_span(span.as_deref(), || {
+                log!(debug, %error, "it cannot linger");
+            });
         }
         let Some(key) = source.key() else { return };
         let Some(deadline) = delivery.look(self.now(), source.socket().unsent()) else {
@@ -188,10 +191,12 @@ impl Home {
     fn end_lingering(&self, gone: Lingerer, failed: Option<&io::Error>) {
         self.forget_timer(gone.timer);
         self.lingering.borrow_mut().strike_out(gone.number);
-        let _span = gone.span.as_ref().map(|span| span.enter());
-        drop(gone.source);
-        let error = failed.map(tracing::field::display);
-        tracing::debug!(bytes_in = gone.read, error, "lingered");
+        in_span(gone.span.as_deref(), || {
+            drop(gone.source);
+            let error = failed.map(tracing::field::display);
+            log!(debug, bytes_in = gone.read, error, "lingered");
+        });
+        discard(gone.span);
         self.resume_accepting();
     }
 

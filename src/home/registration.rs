@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use super::Home;
 use crate::chat_dispatcher::ChatDispatcher;
-use crate::contain::{discard, enter};
+use crate::contain::{discard, enter, in_span};
 use crate::dispatcher::{Driven, calm};
 use crate::error::{Close, Error, Result};
 use crate::registry::ChannelId;
 use crate::state::{Core, Phase};
-use crate::told::{Escaped, told};
+use crate::told::{Escaped, log, told};
 
 impl Home {
     /// Takes a channel in; its dispatcher may follow, if making it is the user's code.
@@ -49,8 +49,7 @@ impl Home {
     /// even of a connection closed before. A panic in it ends that channel.
     pub(crate) fn make_handler<D: Driven>(&self, core: &Rc<Core>, make: impl FnOnce() -> D) {
         // What the factory logs is its connection's, not the listener's.
-        let _span = core.span.get().map(|span| span.enter());
-        match enter(make) {
+        match in_span(core.span.get().map(|span| &**span), || enter(make)) {
             Ok(dispatcher) => self.install(core, Box::new(dispatcher)),
             Err(message) => {
                 core.unborn.set(false);
@@ -98,7 +97,7 @@ impl Home {
         visit: impl FnOnce(&mut C) -> Result + 'static,
     ) {
         let Some(core) = self.core(id).filter(|core| !core.is_ending()) else {
-            return tracing::debug!(channel = %id, "a visit came too late");
+            return log!(debug, channel = %id, "a visit came too late");
         };
         if core.unborn.get() {
             // Its handler is made by a call that is queued already.
@@ -124,6 +123,8 @@ impl Home {
         if core.failed.get() {
             return;
         }
+        // What a session that is not over its mark pushes now may be a reply that a worker has made.
+        core.has_turn.set(!core.chat.choked.get());
         self.call(core, |driven| {
             driven.announce(core)?;
             if !core.is_ending() {
@@ -131,6 +132,7 @@ impl Home {
             }
             Ok(None)
         });
+        core.has_turn.set(false);
         if core.phase.get() != Phase::Closed {
             core.touch();
         }

@@ -12,13 +12,13 @@ const LARGE: usize = 4 * 1024;
 
 /// How many items one call of `more` takes from its iterator. The iterator is the user's code, and
 /// may work long for little output: a filter over a large table, for one.
-const ITEMS: usize = 64;
+const ITEMS: usize = 8;
 
 /// The items of an iterator, one after the other, with nothing in between.
 ///
 /// Small items are gathered up to the budget, so that a thousand of them cost one write; items of
 /// 4 KiB and more are not copied. The iterator is advanced by the loop, no further than the budget
-/// needs and by at most 64 items in a call, so it may compute its items or look them up, as long as
+/// needs and by at most 8 items in a call, so it may compute its items or look them up, as long as
 /// it does not block. An iterator that has to skip much between two items (a filter) should yield
 /// empty items meanwhile, so that other connections get their turn.
 ///
@@ -80,7 +80,7 @@ impl<I: Iterator<Item: Into<Bytes>>> Producer for IterProducer<I> {
 }
 
 /// The items of an iterator as lines, each followed by CRLF, gathered up to the budget and at most
-/// 64 in a call.
+/// 8 in a call.
 ///
 /// An item is one line: a CR or LF inside it is an [`InvalidInput`](io::ErrorKind::InvalidInput)
 /// error, told when the lines before it have been produced. It would let whoever wrote the item

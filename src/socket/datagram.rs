@@ -10,6 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use socket2::SockRef;
 
 use crate::Addr;
+use crate::told::log;
 
 /// A socket of datagrams.
 pub(super) enum Datagram {
@@ -34,7 +35,7 @@ impl Datagram {
             Datagram::Udp(socket) => loop {
                 match socket.recv_from(buffer) {
                     Err(error) if is_of_another(&error) || is_too_long(&error) => {
-                        tracing::debug!(%error, "a datagram is lost");
+                        log!(debug, %error, "a datagram is lost");
                     }
                     outcome => return outcome.map(|(count, peer)| (count, peer.into())),
                 }

@@ -19,6 +19,7 @@ use super::descriptor::{Descriptor, is_socket};
 #[cfg(unix)]
 use super::standard::Standard;
 use crate::Addr;
+use crate::told::log;
 
 /// A descriptor of the system's.
 pub(super) enum Socket {
@@ -183,7 +184,7 @@ impl Socket {
                 socket.set_nonblocking(true)?;
                 // For the sockets that it accepts. One that is not of TCP has no such option.
                 if let Err(error) = socket.set_tcp_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY is not set on a listener");
+                    log!(debug, %error, "TCP_NODELAY is not set on a listener");
                 }
                 Ok(())
             }
@@ -322,9 +323,10 @@ impl Socket {
 
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
         match self {
-            // It has no side to shut down: its end is its close.
+            // It has no side to shut down, and its end is its close: unless it is a socket that others
+            // have as well (inetd's).
             #[cfg(unix)]
-            Socket::Descriptor(_) => Ok(()),
+            Socket::Descriptor(_) if self.view().r#type().is_err() => Ok(()),
             other => other.view().shutdown(std::net::Shutdown::Write),
         }
     }

@@ -19,9 +19,13 @@ use crate::deadlines::Deadlines;
 use crate::error::Close;
 use crate::home::Task;
 use crate::socket::Fd;
+use crate::told::log;
 
 /// How long a pipe waits for input that may be there already when its output has failed: one turn.
 const A_TURN: Duration = Duration::from_millis(1);
+
+/// How much such a pipe passes on at most: as much as the kernel may have received by then.
+const RECEIVED: u64 = 8 << 20;
 
 impl Core {
     /// Sending failed. If that is because the connection is over, what the peer sent before is
@@ -32,7 +36,7 @@ impl Core {
             return self.end(Close::from_io(error));
         }
         if self.has_own_output() {
-            tracing::debug!(%error, "the output has failed");
+            log!(debug, %error, "the output has failed");
             let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
             drop(output);
         }
@@ -41,6 +45,7 @@ impl Core {
         if earlier.is_some() {
             return drop(earlier);
         }
+        self.rarely(|rare| rare.received = self.bytes_in());
         let lost = self.out.borrow_mut().fail();
         self.drop_later(lost);
         self.await_progress(None);
@@ -132,7 +137,11 @@ impl Core {
     /// The time of `await_progress` is over.
     pub(crate) fn look_for_progress(self: &Rc<Self>, since: Option<u64>) {
         let moved = self.moved();
-        if since != Some(moved) {
+        let passed_on = self
+            .bytes_in()
+            .saturating_sub(self.rarely(|rare| rare.received));
+        let is_endless = self.is_piped() && !self.failed.get() && passed_on > RECEIVED;
+        if since != Some(moved) && !is_endless {
             return self.await_progress(Some(moved));
         }
         if self.failed.get() {

@@ -23,6 +23,8 @@ pub(super) struct Rare {
     pub(super) ending: Option<Close>,
     /// The error that ended its sending side while there may still be something to receive.
     pub(super) send_error: Option<io::Error>,
+    /// How many bytes had been received by then.
+    pub(super) received: u64,
     pub(super) timers: BTreeSet<TimerId>,
     /// How many accepts the system has refused since the last that it has not.
     refused_accepts: usize,

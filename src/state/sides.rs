@@ -10,6 +10,7 @@ use crate::deadlines::Clocks;
 use crate::home::Home;
 use crate::poller::{Interest, Poller, Source};
 use crate::socket::Fd;
+use crate::told::log;
 
 /// The side of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +81,14 @@ impl Core {
             };
             // Not while it is borrowed: what is logged as it closes goes to the user's subscriber.
             if let Some(ended) = ended {
+                // A socket that is both standard input and output (inetd's) does not end with one of
+                // its descriptors.
+                let outcome = match &ended {
+                    Output::Apart(output) => output.socket().shutdown_write(),
+                    _ => Ok(()),
+                };
                 drop(ended);
-                return Ok(());
+                return outcome;
             }
         }
         self.on_connected(Fd::shutdown_write)
@@ -103,7 +110,7 @@ impl Core {
         // Not while it is borrowed: what is logged goes to the user's subscriber.
         if let Err(error) = outcome {
             // A socket without the option has no urgent data.
-            tracing::debug!(%error, "SO_OOBINLINE is not set");
+            log!(debug, %error, "SO_OOBINLINE is not set");
         }
     }
 
@@ -236,7 +243,7 @@ impl Core {
         // Not while it is borrowed: what is logged goes to the user's subscriber.
         if let Err(error) = outcome {
             // A socket that can not be told is at least closed.
-            tracing::debug!(%error, "a reset will be an ordinary close");
+            log!(debug, %error, "a reset will be an ordinary close");
         }
     }
 

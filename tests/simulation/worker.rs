@@ -282,6 +282,10 @@ impl Producer for Stream {
         if link.rng.one_in(500) {
             return Err(io::Error::other("a failure on purpose"));
         }
+        if link.rng.one_in(500) {
+            link.log(|| "a producer panics".to_owned());
+            std::panic::panic_any(SILENT);
+        }
         self.chunks -= 1;
         let size = match link.rng.one_in(2) {
             true => self.chunk.min(budget),
