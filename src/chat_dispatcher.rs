@@ -470,6 +470,7 @@ impl Sink for ToSocket<'_> {
 
 /// Whether input has to wait, and this much of it does: for the session's own queue, that of its
 /// answers, or for the queue that a pipe leads to.
+#[inline]
 fn is_held_up(core: &Core, waiting: usize) -> bool {
     match core.is_piped() {
         true => core.is_pipe_full(),

@@ -150,7 +150,8 @@ pub(crate) trait Driven: Any {
 
 impl<D: Dispatcher> Driven for D {
     fn announce(&mut self, core: &Rc<Core>) -> Result {
-        if core.phase.get() != Phase::Open {
+        let is_due = core.announce.get() || core.chat.shutdown_due.get();
+        if !is_due || core.phase.get() != Phase::Open {
             return Ok(());
         }
         if core.announce.take() {
@@ -228,8 +229,7 @@ impl<D: Dispatcher> Wants for D {
     fn wants(&self, core: &Rc<Core>, home: &Rc<Home>) -> Interest {
         let readable = self.readable() && !core.paused.get() && !core.starved.get();
         let writable = core.phase.get() == Phase::Open && may_send(core) && self.writable();
-        core.end_if_useless(readable);
-        if core.is_ending() {
+        if core.has_failed_sending() && core.end_if_useless(readable) {
             return Interest::NONE;
         }
         // It does not wait for the kernel any more: when it writes again it just tries.
@@ -263,12 +263,16 @@ impl<D: Dispatcher> Wants for D {
 /// Makes a callback. `WouldBlock` is no failure of a dispatcher's, and what its socket has failed with
 /// in this callback is the connection's end rather than an error of its own. A session has no socket:
 /// what it returns is its own.
+#[inline]
 pub(crate) fn calm(core: &Rc<Core>, callback: impl FnOnce() -> Result) -> Result {
+    if core.chat.is_chat.get() {
+        return callback();
+    }
     core.broken.set(None);
     let Err(error) = callback() else {
         return Ok(());
     };
-    let Some(kind) = error.io_kind().filter(|_| !core.chat.is_chat.get()) else {
+    let Some(kind) = error.io_kind() else {
         return Err(error);
     };
     match core.broken.take() {

@@ -198,7 +198,8 @@ impl Home {
         self.counters.turns.add(1);
         self.counters.wakeups.add((!events.is_empty()).into());
         self.counters.events.add(events.len() as u64);
-        let leftover = self.ready.borrow().len();
+        // Work for the next turn is taken before this one's events add to it.
+        let mut ready = self.ready.borrow().len();
         for event in &events {
             let core = self.registry.borrow().by_key(event.key).map(Rc::clone);
             let Some(core) = core else {
@@ -206,19 +207,19 @@ impl Home {
                 continue;
             };
             core.reported();
-            // The first attempt to be up ends the others: their events are stale then.
-            if core.phase.get() == Phase::Connecting && !core.again.get() {
+            // One turn each: what is on the ready list gets its own below, and what has two descriptors
+            // may have an event for each.
+            if core.again.get() || core.has_own_output() {
+                core.news.set(core.news.get().and(event.ready));
+                if !core.again.replace(true) {
+                    self.ready.borrow_mut().push_front(core);
+                    ready += 1;
+                }
+            } else {
                 self.take_turn(&core, event.ready);
-                continue;
             }
-            // One turn each, however many events there are for its descriptors.
-            core.news.set(core.news.get().and(event.ready));
-            self.again(&core);
         }
         self.events.set(events);
-        // Those with an event go before those whose budget was used up.
-        self.ready.borrow_mut().rotate_left(leftover);
-        let ready = self.ready.borrow().len();
         for _ in 0..ready {
             let Some(core) = self.ready.borrow_mut().pop_front() else {
                 break;
@@ -233,8 +234,10 @@ impl Home {
     }
 
     fn run_posted(self: &Rc<Self>, budget: usize) {
-        for job in self.inbox.fetch(budget) {
-            contain(|| job(self));
+        if self.inbox.is_filled() {
+            for job in self.inbox.fetch(budget) {
+                contain(|| job(self));
+            }
         }
     }
 

@@ -59,6 +59,7 @@ impl Core {
     }
 
     /// Whether a send has failed, so that nothing can be sent any more.
+    #[inline]
     pub(crate) fn has_failed_sending(&self) -> bool {
         let rare = self.rare.get();
         rare.is_some_and(|rare| rare.borrow().send_error.is_some())
@@ -81,13 +82,11 @@ impl Core {
     }
 
     /// Ends a channel that cannot send and is not `reading` either, or whose session has pushed as much
-    /// as a peer that reads nothing is sent. The end of a pipe holds up the other end instead, until
-    /// its own input has been passed on.
-    pub(crate) fn end_if_useless(self: &Rc<Self>, reading: bool) {
+    /// as a peer that reads nothing is sent; returns whether it did. The end of a pipe holds up the other
+    /// end instead, until its own input has been passed on.
+    pub(crate) fn end_if_useless(self: &Rc<Self>, reading: bool) -> bool {
         let is_over = || self.chat.choked.get() || self.out.borrow().is_over();
-        if self.has_failed_sending() && !self.is_piped() && (!reading || is_over()) {
-            self.end_with_send_error();
-        }
+        !self.is_piped() && (!reading || is_over()) && self.end_with_send_error()
     }
 
     /// A callback of its handler has failed: it returned an error, or panicked. A session's queue is

@@ -224,7 +224,7 @@ impl Core {
     }
 
     /// Whether its output goes, or went, elsewhere than where its input comes from.
-    pub(super) fn has_own_output(&self) -> bool {
+    pub(crate) fn has_own_output(&self) -> bool {
         let rare = self.rare.get();
         rare.is_some_and(|rare| !matches!(rare.borrow().output, Output::Same))
     }
