@@ -490,14 +490,14 @@ impl Core {
         }
         // A session's own replies are bounded by the mark: it gets no other record before they are
         // sent. What others push to it (a broadcast, a timer) is not. A single push of any size is
-        // accepted while the queue is within the limit, since whoever makes it has it in memory.
+        // accepted while the queue is within the limit: its caller has it in memory anyway.
         if self.has_turn.get() {
             return self.out.borrow_mut().exempt();
         }
         let before = self.out.borrow().excess().saturating_sub(pushed);
         let limit = self.limit(|limits| limits.output);
         if before > limit {
-            // Logged by the loop: whoever pushes may have something borrowed that a subscriber needs.
+            // Logged by the loop: the caller may have something borrowed that a subscriber needs.
             self.end(Close::OutputLimit);
         }
     }

@@ -280,7 +280,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
     }
 
     fn end_of_input(&mut self, core: &Rc<Core>) -> Result {
-        // Of two descriptors, the end of the input is one that its session is to hear of.
+        // With two descriptors, the session is still called for the end of its input.
         if !core.has_lost_output() && core.end_with_send_error() {
             return Ok(());
         }

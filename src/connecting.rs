@@ -252,10 +252,10 @@ impl Core {
             };
             match home.poller.connect(addr, connecting.nodelay) {
                 Ok(socket) => {
-                    if self.chat.is_chat.get() {
-                        if let Err(error) = socket.set_urgent_inline() {
-                            log!(debug, %error, "SO_OOBINLINE is not set");
-                        }
+                    if self.chat.is_chat.get()
+                        && let Err(error) = socket.set_urgent_inline()
+                    {
+                        log!(debug, %error, "SO_OOBINLINE is not set");
                     }
                     let source = Source::new(socket);
                     connecting.attempts.push(Attempt { addr, source });

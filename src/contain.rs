@@ -69,7 +69,7 @@ pub(crate) fn text_of(value: &dyn Display) -> String {
         Ok(text) => text,
         Err(panic) => {
             report(&panic, "a Display implementation panicked");
-            format!("a text that can not be printed: {panic}")
+            format!("a text that cannot be printed: {panic}")
         }
     }
 }

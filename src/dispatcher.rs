@@ -21,7 +21,7 @@ use crate::{Addr, Channel};
 /// while a callback runs, whatever it calls on its own channel or another's only takes note. A
 /// callback that returns an error, or panics, ends its own channel and no other:
 /// [`handle_error`](Dispatcher::handle_error), then [`handle_close`](Dispatcher::handle_close).
-/// An error of kind `WouldBlock` that a callback passes on is none: it means later (bpo-16133).
+/// An error of kind `WouldBlock` from a callback means "later" and closes nothing (bpo-16133).
 ///
 /// For a protocol of lines or other delimited records, [`AsyncChat`](crate::AsyncChat) is less
 /// work.
@@ -155,10 +155,10 @@ impl<D: Dispatcher> Driven for D {
             return Ok(());
         }
         if core.announce.take() {
-            calm(core, || self.handle_connect())?;
+            make_callback(core, || self.handle_connect())?;
         }
         if core.chat.shutdown_due.take() && !core.is_ending() {
-            calm(core, || self.begin_shutdown())?;
+            make_callback(core, || self.begin_shutdown())?;
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl<D: Dispatcher> Driven for D {
         match core.phase.get() {
             Phase::Connecting => match core.advance_connection(home) {
                 Progress::Waiting | Progress::Failed => return Ok(Interest::NONE),
-                Progress::Up => calm(core, || self.handle_connect())?,
+                Progress::Up => make_callback(core, || self.handle_connect())?,
             },
             Phase::Listening if ready.read => accept(self, core, home)?,
             Phase::Open => self.announce(core)?,
@@ -178,7 +178,7 @@ impl<D: Dispatcher> Driven for D {
         if ready.urgent && open() {
             // What a chat's socket does not receive inline is lost: a chat has no use for it.
             if !core.chat.is_chat.get() {
-                calm(core, || self.handle_expt())?;
+                make_callback(core, || self.handle_expt())?;
             }
             core.drop_out_of_band();
         }
@@ -186,7 +186,7 @@ impl<D: Dispatcher> Driven for D {
             let input = (ready.read && !core.eof.get()) || core.held.get();
             let reads = !core.paused.get() && self.readable();
             if input && open() && reads {
-                calm(core, || self.handle_read())?;
+                make_callback(core, || self.handle_read())?;
             } else if ready.hung_up && open() && (!reads || core.eof.get()) && core.can_hang_up() {
                 core.hang_up();
             }
@@ -194,7 +194,7 @@ impl<D: Dispatcher> Driven for D {
                 core.blocked.set(false);
             }
             if open() && !core.blocked.get() && may_send(core) && self.writable() {
-                calm(core, || self.handle_write())?;
+                make_callback(core, || self.handle_write())?;
             }
         }
         if !open() {
@@ -260,11 +260,11 @@ impl<D: Dispatcher> Wants for D {
     }
 }
 
-/// Makes a callback. `WouldBlock` is no failure of a dispatcher's, and what its socket has failed with
-/// in this callback is the connection's end rather than an error of its own. A session has no socket:
-/// what it returns is its own.
+/// Makes a callback. If a dispatcher passes on `WouldBlock`, nothing has failed. If it passes on the
+/// error of a send or a receive that it made in this callback, the connection ends for that reason. Any
+/// other error, and every error of a session, which has no socket, is an error of the handler.
 #[inline]
-pub(crate) fn calm(core: &Rc<Core>, callback: impl FnOnce() -> Result) -> Result {
+pub(crate) fn make_callback(core: &Rc<Core>, callback: impl FnOnce() -> Result) -> Result {
     if core.chat.is_chat.get() {
         return callback();
     }

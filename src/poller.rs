@@ -1,8 +1,8 @@
 //! The poller seam: which sockets are watched, and waiting for them.
 //!
 //! This file has one of the crate's two `unsafe` calls; `socket/unsent.rs` has the other. `polling`
-//! asks of whoever registers a socket that it be deleted before it is closed: a closed and reused
-//! descriptor would otherwise be watched under the old key. Here that can not be got wrong: a
+//! requires that a registered socket be deleted before it is closed: a closed and reused
+//! descriptor would otherwise be watched under the old key. A
 //! [`Source`] owns its socket, and deletes it before it drops it.
 //!
 //! Without the feature `sim` there is no other poller than the system's, and [`Poller`] is an enum

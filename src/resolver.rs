@@ -3,11 +3,11 @@
 //! The system's resolver blocks: for as long as it takes, which is minutes when its servers do not
 //! answer. So a loop has up to [`THREADS`] threads for it. One is started when a name is asked for, and
 //! ends when the queue is empty; none waits for work. A name that is asked for again while it waits or
-//! is being looked up is looked up once, and whoever asked gets the outcome.
+//! is being looked up is looked up once, and all that asked get the outcome.
 //!
 //! A call of the resolver cannot be ended from outside. When every thread is held up by a name that
-//! gets no answer, other names wait, and whoever asked gives up at a deadline of their own
-//! (`connecting.rs`) and drops the [`Ticket`]: a name that nobody asks for any more leaves the queue.
+//! gets no answer, other names wait, and connections give up at their own deadlines
+//! (`connecting.rs`) and drop the [`Ticket`]: a name without a ticket leaves the queue.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;

@@ -175,7 +175,7 @@ fn what_a_failed_session_pushed_waits_for_a_peer_as_long_as_a_close_lingers() ->
     Ok(())
 }
 
-/// As long as the peer reads, however slowly, it is sent what is its due.
+/// As long as the peer reads, however slowly, it is sent all of it.
 #[test]
 fn a_slow_peer_of_a_failed_session_gets_all_of_it() -> Result {
     let scene = Scene::new()?;

@@ -118,7 +118,7 @@ fn a_reset_does_not_lift_back_pressure() -> Result {
     };
     let connected = jobs(|_| ())?;
     assert!((60..70).contains(&connected), "{connected}");
-    let reset = jobs(|peer| peer.reset())?;
+    let reset = jobs(Peer::reset)?;
     assert!(reset <= connected, "{reset} after {connected}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the example programs share. It is no program itself.
+//! What the example programs share. It is not a program itself.
 
 #![allow(dead_code, unused_imports, reason = "no program uses all of it")]
 

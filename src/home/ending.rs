@@ -122,7 +122,7 @@ impl Core {
     pub(super) fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close, spanned: bool) {
         let span = self.span.get().filter(|_| spanned);
         in_span(span.map(|span| &**span), || {
-            self.tell_close_in_span(driven, why)
+            self.tell_close_in_span(driven, why);
         });
     }
 

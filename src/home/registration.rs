@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::Home;
 use crate::chat_dispatcher::ChatDispatcher;
 use crate::contain::{discard, enter, in_span};
-use crate::dispatcher::{Driven, calm};
+use crate::dispatcher::{Driven, make_callback};
 use crate::error::{Close, Error, Result};
 use crate::registry::ChannelId;
 use crate::state::{Core, Phase};
@@ -128,7 +128,7 @@ impl Home {
         self.call(core, |driven| {
             driven.announce(core)?;
             if !core.is_ending() {
-                calm(core, || callback(driven))?;
+                make_callback(core, || callback(driven))?;
             }
             Ok(None)
         });

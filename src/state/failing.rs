@@ -5,7 +5,7 @@
 //! session is paused, when what is pushed in the meantime (counted, and dropped) reaches the
 //! high-water mark, or when nothing was received for the time that a close lingers.
 //!
-//! A failed handler gets no call any more but that of the end. What it had pushed by then is sent
+//! A failed handler gets no call but `handle_close`. What it had pushed by then is sent
 //! first, so that its peer receives the same however its input was cut.
 
 use std::io;
@@ -40,7 +40,7 @@ impl Core {
             let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
             drop(output);
         }
-        // Not dropped while it is borrowed: the error of a dispatcher's may hold one of the user's.
+        // Not dropped while it is borrowed: an error that a dispatcher returned may be the user's.
         let earlier = self.rarely(|rare| rare.send_error.replace(error));
         if earlier.is_some() {
             return drop(earlier);
@@ -117,9 +117,9 @@ impl Core {
         }
     }
 
-    /// Has the loop look, after the time that a close lingers, whether any byte has moved since. So a
-    /// connection without progress lasts for that time at least, and for twice that time at most.
-    /// `None` looks in any case another time: not before the next turn has read what there is.
+    /// Sets a timer for the linger time, after which the loop checks whether any byte has moved since.
+    /// So a connection without progress lasts for that time at least, and for twice that time at most.
+    /// With `None`, another check always follows, after a turn in which input could be read.
     fn await_progress(&self, since: Option<u64>) {
         let Some(home) = self.home() else { return };
         let linger = self.deadlines().linger;
