@@ -54,7 +54,8 @@ struct Members {
 pub enum SlowReader {
     /// It misses what is said until it has read up: for what is out of date soon, positions and prices.
     Skip,
-    /// Its connection is closed with [`Close::OutputLimit`], and what is queued for it is lost.
+    /// Its connection is closed with [`Close::OutputLimit`] and a reset, and what is queued for it is
+    /// lost.
     Close,
 }
 

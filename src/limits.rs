@@ -24,6 +24,9 @@ pub struct Limits {
     /// Queued output over which this connection's input is neither read nor parsed.
     /// Default 65,536. More than 64 producers, hooks and large pushes in the queue are over it too,
     /// however few bytes they have at hand: a producer may hold a file.
+    ///
+    /// This rule is a server's. A client that queues more than this before it reads a reply can be
+    /// stopped for good by a server with the same rule: each waits for the other to read.
     pub high_water: usize,
     /// Queued output at or under which input goes on, after it was over the high mark.
     /// Default 16,384; and no more than 16 producers, hooks and large pushes.

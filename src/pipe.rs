@@ -72,6 +72,8 @@ use crate::{Channel, Chat};
 ///   mark, the other is not read. So a queue holds that much, and what was read in one turn.
 /// * **Half-close.** When a peer has finished sending, the other end's sending side is shut down behind
 ///   what came. When both have, both close with [`Close::Eof`].
+/// * **An end that cannot send any more** (its peer or its process reads nothing) closes as soon as what it
+///   has received by then is passed on. What it would have received later is lost.
 /// * **The end of one is the end of the other**, which is told [`Close::Piped`] with the reason. It still
 ///   sends what it was given if the one was closed by this side, never came up, or had finished sending.
 ///   Otherwise, after a reset for one, its peer must not take for whole what was cut short, and it is

@@ -20,6 +20,12 @@ use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Resul
 /// wait for. Dropping it, and the end of the chat, leave the process alone: it sees its input end,
 /// and SIGPIPE if it goes on writing.
 ///
+/// While more than [`Limits::high_water`](crate::Limits::high_water) is queued for the process, its
+/// output is not read. A process that writes while it reads, such as `cat`, then blocks on its
+/// output, stops reading, and neither side moves again. For such a process queue less than that at a
+/// time, lift the marks with [`Limits::water`](crate::Limits::water), or use [`pipe`](crate::pipe()), whose
+/// two directions do not wait for each other.
+///
 /// ```
 /// use std::process::Command;
 /// use std::rc::Rc;

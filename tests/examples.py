@@ -271,6 +271,10 @@ def netcat_and_files(command, lines):
         assert shell("</dev/null").stdout == b""
         assert shell("<source >/dev/null").stderr == b""
         assert shell("<source | head -1").stdout == b"0\r\n"
+        # The reader of its output has gone, and its input goes on.
+        endless = ["sh", "-c", 'yes "$2" | "$0" "$1" | head -1', *command, "y\r"]
+        done = subprocess.run(endless, capture_output=True, timeout=60)
+        assert done.stdout == b"y\r\n" and not done.stderr, done
         # What fails is named.
         done = shell("<.", 1)
         assert b"standard input: Is a directory" in done.stderr, done.stderr

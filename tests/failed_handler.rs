@@ -3,14 +3,14 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::sim::{self, Ended, Network, Peer};
 use asynchat::{
     AsyncChat, Chat, Connector, Deadlines, Eof, EventLoop, Group, Limits, LinesProducer, More,
-    Producer, Result, SlowReader, Terminator,
+    Producer, Promise, Result, SlowReader, Terminator,
 };
 use common::{Log, Session, failure, name};
 
@@ -202,6 +202,34 @@ impl Producer for Never {
     fn more(&mut self, _: usize) -> std::io::Result<More> {
         Ok(More::Pending)
     }
+}
+
+/// The replies to earlier records are sent, also one that a worker is still making.
+#[test]
+fn a_promise_that_is_kept_after_the_failure_is_sent() -> Result {
+    let scene = Scene::new()?;
+    let promises = Rc::new(RefCell::new(Vec::new()));
+    let made = Rc::clone(&promises);
+    let (_, peer) = scene.connection(scene.log.session_with(move |chat, record| {
+        if record == b"bad" {
+            return Err(failure());
+        }
+        let (promise, later) = Promise::new(chat);
+        chat.push_with_producer(later);
+        made.borrow_mut().push(promise);
+        Ok(())
+    }))?;
+    peer.send("job\r\nbad\r\n");
+    scene.advance(1)?;
+    promises
+        .take()
+        .into_iter()
+        .for_each(|promise| promise.keep("done\r\n"));
+    scene.settle()?;
+    assert_eq!(peer.received(), b"done\r\n");
+    assert_eq!(peer.ended(), Some(Ended::Finished));
+    assert_eq!(scene.log.lines().last().unwrap(), "close Handler");
+    Ok(())
 }
 
 #[test]
