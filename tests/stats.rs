@@ -75,6 +75,7 @@ fn every_reason_to_close_is_counted_as_what_it_is() {
     let flood = |_: &EventLoop, chat: &Chat, _: Peer| {
         chat.set_limits(Limits::default().output(100));
         chat.push(vec![b'x'; 101]);
+        chat.push("one more");
     };
     assert_eq!(closes_of(flood).output_limit, 1);
     let late = |event_loop: &EventLoop, chat: &Chat, peer: Peer| {
