@@ -61,8 +61,6 @@ pub struct Fifo {
     /// Bytes in the rest, without what producers have yet to make.
     behind: usize,
     high_water: usize,
-    /// What waits beside the queue, and leaves it the less room.
-    beside: usize,
     /// The first producer has nothing for now.
     parked: bool,
     /// It was told to go on since it was last asked.
@@ -105,7 +103,6 @@ impl Fifo {
             rest: Items::default(),
             behind: 0,
             high_water,
-            beside: 0,
             parked: false,
             resumed: false,
             sealed: false,
@@ -123,8 +120,8 @@ impl Fifo {
 
     /// So much waits beside the queue, and leaves it the less room.
     pub fn set_beside(&mut self, bytes: usize) {
-        if self.beside != bytes {
-            self.beside = bytes;
+        if self.rest.beside() != bytes {
+            self.rest.set_beside(bytes);
             self.settle();
         }
     }
@@ -213,7 +210,7 @@ impl Fifo {
     /// holds it up, for which the way on may be in what waits.
     pub fn is_crowded(&self) -> bool {
         let waits = self.parked || self.failed;
-        self.beside > 0 && !waits && self.queued() > self.mark().max(COPIED)
+        self.rest.beside() > 0 && !waits && self.queued() > self.mark().max(COPIED)
     }
 
     /// Whether it is over its high-water mark, in bytes or in items.
@@ -434,7 +431,7 @@ impl Fifo {
 
     /// How far it may be filled.
     fn mark(&self) -> usize {
-        self.high_water.saturating_sub(self.beside)
+        self.high_water.saturating_sub(self.rest.beside())
     }
 
     /// How much producers may fill in. A few bytes behind them (the line that ends what they make)
@@ -498,7 +495,11 @@ impl Fifo {
                 {
                     self.rest.push_front(Item::Asked);
                     self.resumed = false;
-                    let least = if self.beside == 0 { PIECE } else { COPIED };
+                    let least = if self.rest.beside() == 0 {
+                        PIECE
+                    } else {
+                        COPIED
+                    };
                     let room = self.room().max(least);
                     return Front::Ask(producer, room.min(budget - self.at_hand()));
                 }

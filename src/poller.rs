@@ -24,7 +24,7 @@
 )]
 mod wait;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -341,20 +341,20 @@ impl std::os::fd::AsFd for Poller {
 /// the socket's channel.
 pub(crate) struct Source {
     socket: Fd,
-    watched: RefCell<Option<Watched>>,
-}
-
-struct Watched {
-    poller: Rc<Poller>,
-    key: usize,
-    interest: Interest,
+    /// The poller that it is registered with, if it is.
+    poller: Cell<Option<Rc<Poller>>>,
+    key: Cell<usize>,
+    /// Nothing while it is not registered, and after a one-shot report.
+    interest: Cell<Interest>,
 }
 
 impl Source {
     pub(crate) fn new(socket: Fd) -> Self {
         Source {
             socket,
-            watched: RefCell::new(None),
+            poller: Cell::new(None),
+            key: Cell::new(0),
+            interest: Cell::new(Interest::NONE),
         }
     }
 
@@ -364,7 +364,7 @@ impl Source {
 
     /// What it is watched under, if it is.
     pub(crate) fn key(&self) -> Option<usize> {
-        self.watched.borrow().as_ref().map(|watched| watched.key)
+        self.poller().map(|_| self.key.get())
     }
 
     /// Not watched any more: under another key, if it is again.
@@ -386,50 +386,100 @@ impl Source {
             self.unwatch();
             return Ok(());
         }
-        let mut watched = self.watched.borrow_mut();
-        match &mut *watched {
-            Some(watched) if watched.interest == interest => {}
-            Some(watched) => {
-                watched.modify(&self.socket, interest)?;
-                watched.interest = interest;
-            }
-            None => {
-                // Noted first: should what `polling` logs make a subscriber panic, it is deleted all
-                // the same.
-                let fresh = watched.insert(Watched {
-                    poller: Rc::clone(poller),
-                    key: key(),
-                    interest,
-                });
-                let added = fresh.add(&self.socket);
-                if added.is_err() {
-                    *watched = None;
-                }
-                return added;
-            }
+        if self.interest.get() == interest {
+            return Ok(());
         }
-        Ok(())
+        if let Some(poller) = self.poller() {
+            self.modify(&poller, interest)?;
+            self.interest.set(interest);
+            return Ok(());
+        }
+        // Noted first: should what `polling` logs make a subscriber panic, it is deleted all the same.
+        self.key.set(key());
+        self.poller.set(Some(Rc::clone(poller)));
+        self.interest.set(interest);
+        let added = self.add(poller, interest);
+        if added.is_err() {
+            self.forget();
+        }
+        added
     }
 
-    /// Tells it that it has reported something: one-shot, it has then to be armed again.
+    /// It has reported something: one-shot, it has then to be armed again.
     pub(crate) fn reported(&self) {
-        if let Some(watched) = &mut *self.watched.borrow_mut()
-            && (watched.poller.is_oneshot() || watched.interest == Interest::HANG_UP)
-        {
-            watched.interest = Interest::NONE;
+        let is_oneshot = || self.poller().is_some_and(|poller| poller.is_oneshot());
+        if self.interest.get() == Interest::HANG_UP || is_oneshot() {
+            self.interest.set(Interest::NONE);
         }
     }
 
     fn unwatch(&self) {
-        let deleted = match &*self.watched.borrow() {
-            Some(watched) => watched.delete(&self.socket),
-            None => return,
-        };
-        self.watched.replace(None);
+        let Some(poller) = self.poller() else { return };
+        let deleted = self.delete(&poller);
+        self.forget();
         // The socket is open and was registered here, so no kernel has a reason to refuse. Were one
         // to, closing the last reference to the descriptor would take it out all the same.
         if let Err(error) = deleted {
             log!(debug, %error, "a socket could not be taken out of the poller");
+        }
+    }
+
+    /// It is not registered any more.
+    fn forget(&self) {
+        self.poller.set(None);
+        self.interest.set(Interest::NONE);
+    }
+
+    fn poller(&self) -> Option<Rc<Poller>> {
+        let poller = self.poller.take();
+        self.poller.set(poller.clone());
+        poller
+    }
+
+    #[allow(unsafe_code)]
+    fn add(&self, poller: &Poller, interest: Interest) -> io::Result<()> {
+        let key = self.key.get();
+        match poller {
+            Poller::Kernel(kernel) => {
+                let (source, event) = (self.socket.of_kernel()?, interest.event(key));
+                // SAFETY: `polling` requires that the source be deleted from the poller before it
+                // is closed. The socket is this value's own. It is borrowed by others and never given
+                // away. `watch` has noted before this call that it is registered: then it is deleted
+                // from this very poller, a reference to which this value holds, before either is
+                // dropped (`Drop for Source`). A source that is leaked leaks its socket as well, which
+                // then stays open and registered.
+                unsafe {
+                    kernel
+                        .poller
+                        .add_with_mode(&*source, event, interest.mode(kernel.mode))
+                        .map_err(explained)
+                }
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.watch(self.socket.of_network()?, key, interest),
+        }
+    }
+
+    fn delete(&self, poller: &Poller) -> io::Result<()> {
+        match poller {
+            Poller::Kernel(kernel) => kernel.poller.delete(&*self.socket.of_kernel()?),
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => {
+                network.unwatch(self.socket.of_network()?);
+                Ok(())
+            }
+        }
+    }
+
+    fn modify(&self, poller: &Poller, interest: Interest) -> io::Result<()> {
+        match poller {
+            Poller::Kernel(kernel) => {
+                let (source, event) = (self.socket.of_kernel()?, interest.event(self.key.get()));
+                let mode = interest.mode(kernel.mode);
+                kernel.poller.modify_with_mode(&*source, event, mode)
+            }
+            #[cfg(feature = "sim")]
+            Poller::Network(network) => network.set_interest(self.socket.of_network()?, interest),
         }
     }
 }
@@ -448,56 +498,5 @@ fn explained(error: io::Error) -> io::Error {
 impl Drop for Source {
     fn drop(&mut self) {
         self.unwatch();
-    }
-}
-
-impl Watched {
-    /// Registers the socket. It belongs to the [`Source`] that has this, and that only calls this.
-    #[allow(unsafe_code)]
-    fn add(&self, socket: &Fd) -> io::Result<()> {
-        match &*self.poller {
-            Poller::Kernel(kernel) => {
-                let (source, event) = (socket.of_kernel()?, self.interest.event(self.key));
-                // SAFETY: `polling` requires that the source be deleted from the poller before it
-                // is closed. The socket is its `Source`'s own, which lends it and never gives it
-                // away, and which has noted before this call that it is watched: then it deletes
-                // it from this very poller, a reference to which it holds, before it lets go of
-                // either (`Drop for Source`). A source that is leaked leaks its socket as well,
-                // which then stays open and registered.
-                unsafe {
-                    kernel
-                        .poller
-                        .add_with_mode(&*source, event, self.interest.mode(kernel.mode))
-                        .map_err(explained)
-                }
-            }
-            #[cfg(feature = "sim")]
-            Poller::Network(network) => {
-                network.watch(socket.of_network()?, self.key, self.interest)
-            }
-        }
-    }
-
-    fn delete(&self, socket: &Fd) -> io::Result<()> {
-        match &*self.poller {
-            Poller::Kernel(kernel) => kernel.poller.delete(&*socket.of_kernel()?),
-            #[cfg(feature = "sim")]
-            Poller::Network(network) => {
-                network.unwatch(socket.of_network()?);
-                Ok(())
-            }
-        }
-    }
-
-    fn modify(&self, socket: &Fd, interest: Interest) -> io::Result<()> {
-        match &*self.poller {
-            Poller::Kernel(kernel) => {
-                let (source, event) = (socket.of_kernel()?, interest.event(self.key));
-                let mode = interest.mode(kernel.mode);
-                kernel.poller.modify_with_mode(&*source, event, mode)
-            }
-            #[cfg(feature = "sim")]
-            Poller::Network(network) => network.set_interest(socket.of_network()?, interest),
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! connections push small replies and nothing else.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use super::Item;
 
@@ -15,9 +16,11 @@ struct Inner {
     /// How many of them are producers and hooks. Counted as they come and go: the output limit looks
     /// at it with every push above the mark.
     callable: usize,
-    /// So much of the queue's weight does not count against the output limit. Here, because few queues
-    /// are ever so long.
+    /// So much of the queue's weight does not count against the output limit. This and the next are
+    /// here, because few connections ever have them.
     exempt: usize,
+    /// So much input waits for the queue, and takes that much of its room.
+    beside: usize,
 }
 
 impl Items {
@@ -33,6 +36,15 @@ impl Items {
     /// How many are producers and hooks.
     pub(super) fn callable(&self) -> usize {
         self.0.as_ref().map_or(0, |inner| inner.callable)
+    }
+
+    #[inline]
+    pub(super) fn beside(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.beside)
+    }
+
+    pub(super) fn set_beside(&mut self, bytes: usize) {
+        self.0.get_or_insert_default().beside = bytes;
     }
 
     pub(super) fn exempt(&self) -> usize {
@@ -90,9 +102,11 @@ impl Items {
     }
 
     pub(super) fn take(&mut self) -> VecDeque<Item> {
-        self.0
-            .take()
-            .map_or_else(VecDeque::new, |inner| inner.items)
+        let Some(inner) = &mut self.0 else {
+            return VecDeque::new();
+        };
+        (inner.callable, inner.exempt) = (0, 0);
+        mem::take(&mut inner.items)
     }
 }
 
