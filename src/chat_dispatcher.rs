@@ -394,12 +394,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
                 return Err(Error::from(error).context("a producer failed"));
             }
             Err(PumpError::Sink(error)) if core.chat.closing.get() => {
-                let of_handler = core
-                    .failed
-                    .get()
-                    .then(|| core.out.borrow_mut().take_close());
-                let of_sink = || Close::from_io(error);
-                core.end(of_handler.flatten().unwrap_or_else(of_sink));
+                core.end(Close::from_io(error));
             }
             Err(PumpError::Sink(error)) => core.fail_sending(error),
         }

@@ -144,8 +144,7 @@ impl Core {
             return self.await_progress(Some(moved));
         }
         if self.failed.get() {
-            let why = self.out.borrow_mut().take_close();
-            self.end(why.unwrap_or(Close::Local));
+            self.end(Close::Reset);
         } else {
             self.end_with_send_error();
         }
@@ -179,11 +178,7 @@ impl Core {
             return self.hung_up.set(true);
         }
         if self.chat.closing.get() {
-            let of_handler = self
-                .failed
-                .get()
-                .then(|| self.out.borrow_mut().take_close());
-            return self.end(of_handler.flatten().unwrap_or(Close::Reset));
+            return self.end(Close::Reset);
         }
         if output.is_some() {
             return self.fail_sending(io::ErrorKind::BrokenPipe.into());

@@ -283,7 +283,9 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                         chat.reset(timer.id, delay)
                     }
                 };
-                if !done && !track.over.get() && track.told.get() == 0 {
+                // The grace of a shutdown may have just ended it.
+                let ends = track.over.get() || track.failing.get() || !chat.is_open();
+                if !done && !ends && track.told.get() == 0 {
                     world.wrong(format!("#{}: its timer is gone", track.number));
                 }
             }

@@ -399,7 +399,7 @@ impl Track {
             .saturating_sub(self.chat.stats().bytes_out);
         let rests = self.paused.get()
             || self.choked.get()
-            || unsent > limits.high_water.min(limits.output) as u64;
+            || unsent.max(self.chat.queued() as u64) > limits.high_water.min(limits.output) as u64;
         let deaf = self.sealed.get() || self.over.get() || self.at_eof.get();
         if deaf || rests || self.may_be_over() || self.connected.get() == 0 {
             return;
@@ -512,7 +512,11 @@ impl Track {
         let expected = self.expected.borrow();
         let (received, sure) = match (self.outsider(world), self.other(world)) {
             (Some(outsider), _) => {
-                let sure = outsider.always_read.get() && outsider.was_reset.get().is_none();
+                // These end a connection that lingers, too.
+                let set = self.deadlines.get();
+                let timed = set.lifetime.is_some() || set.drain.is_some();
+                let read = outsider.always_read.get() && !timed;
+                let sure = read && outsider.was_reset.get().is_none();
                 (outsider.peer.received(), sure && !world.faulted.get())
             }
             // Another session checks what it gets itself.
