@@ -345,7 +345,11 @@ impl Track {
             // producer that has nothing, are waited for as long as a close lingers.
             Close::Handler(_) | Close::Panic(_) => {
                 let reads = |it: Rc<Outsider>| it.reads.get() && it.was_reset.get().is_none();
-                let in_time = !self.was_parked.get() && !faulted;
+                // A deadline, a close or a shutdown may have ended that before.
+                let set = self.deadlines.get();
+                let timed = set.idle.is_some() || set.lifetime.is_some() || set.drain.is_some();
+                let in_time = !self.was_parked.get() && !timed && !world.shutting_down.get();
+                let in_time = in_time && !faulted;
                 self.failing.get() && in_time && self.outsider(world).is_some_and(reads)
             }
             _ => false,
