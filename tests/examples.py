@@ -28,7 +28,7 @@ DEADLINE = 20
 
 
 def main():
-    directory = pathlib.Path(sys.argv[1])
+    directory = pathlib.Path(sys.argv[1]).resolve()
     wanted = sys.argv[2:] or list(CHECKS)
     for name in wanted:
         CHECKS[name](directory)
