@@ -309,13 +309,10 @@ impl Fifo {
             self.behind = 0;
         }
         self.parked = false;
-        let mut discarded = self.rest.take();
-        let close = match discarded.back() {
-            Some(Item::Close(_)) => discarded.pop_back(),
-            _ => None,
-        };
-        if let Some(close) = close {
-            self.rest.push_back(close);
+        let close = self.take_close();
+        let discarded = self.rest.take();
+        if let Some(why) = close {
+            self.rest.push_back(Item::Close(why));
         }
         self.settle();
         discarded
@@ -354,8 +351,8 @@ impl Fifo {
             lost = self.rest.take();
             self.behind = 0;
             self.parked = false;
-        } else if let Some(Item::Close(_)) = self.rest.back_mut() {
-            lost.extend(self.rest.pop_back());
+        } else {
+            lost.extend(self.take_close().map(Item::Close));
         }
         self.rest.push_back(Item::Close(why));
         self.seal();

@@ -407,8 +407,11 @@ impl Source {
 
     /// It has reported something: one-shot, it has then to be armed again.
     pub(crate) fn reported(&self) {
-        let is_oneshot = || self.poller().is_some_and(|poller| poller.is_oneshot());
-        if self.interest.get() == Interest::HANG_UP || is_oneshot() {
+        // For each event: the poller is looked at, and its reference count left alone.
+        let poller = self.poller.take();
+        let is_oneshot = poller.as_ref().is_some_and(|poller| poller.is_oneshot());
+        self.poller.set(poller);
+        if is_oneshot || self.interest.get() == Interest::HANG_UP {
             self.interest.set(Interest::NONE);
         }
     }

@@ -280,18 +280,7 @@ impl Core {
             // The first reason stands. The error in this one may be the user's.
             return discard(why);
         }
-        // So does that of a handler that has failed, whatever ends the sending of its queue.
-        let failure = match self.failed.get() {
-            true => self.out.borrow_mut().take_close(),
-            false => None,
-        };
-        let why = match failure {
-            Some(failure) => {
-                discard(why);
-                failure
-            }
-            None => why,
-        };
+        let why = self.first_reason(why);
         self.ending.set(true);
         // The commonest needs no room: it is what stands for none.
         if !matches!(why, Close::Local) {

@@ -2,17 +2,20 @@
 //! stream that is cut in its middle ends with a reset.
 
 mod common;
+#[path = "common/scene.rs"]
+mod scene;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{self, Ended, Network, Peer};
+use asynchat::sim::{self, Ended};
 use asynchat::{
-    AsyncChat, Chat, Connector, Deadlines, Eof, EventLoop, Group, Limits, LinesProducer, More,
-    Producer, Promise, Result, SlowReader, Terminator,
+    AsyncChat, Chat, Deadlines, Eof, Group, Limits, LinesProducer, More, Producer, Promise, Result,
+    SlowReader, Terminator,
 };
 use common::{Log, Session, failure, name};
+use scene::Scene;
 
 /// Answers a record with itself. One that says how to fail is answered first, too.
 fn on_record(chat: &Chat, record: &[u8]) -> Result {
@@ -91,41 +94,6 @@ fn every_callback_that_fails_is_answered_in_full() -> Result {
     Ok(())
 }
 
-/// A connection on a simulated network.
-struct Scene {
-    network: Network,
-    event_loop: EventLoop,
-    log: Log,
-}
-
-impl Scene {
-    fn new() -> Result<Self> {
-        let network = Network::new(1);
-        let event_loop = network.event_loop()?;
-        Ok(Scene {
-            network,
-            event_loop,
-            log: Log::default(),
-        })
-    }
-
-    fn connection(&self, factory: impl Fn(Chat) -> Session + 'static) -> Result<(Chat, Peer)> {
-        let (socket, peer) = self.network.pair();
-        let chat = Connector::adopt(socket).connect_on(&self.event_loop, factory)?;
-        self.settle()?;
-        Ok((chat, peer))
-    }
-
-    fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
-    }
-
-    fn advance(&self, seconds: u64) -> Result {
-        self.network
-            .advance(&self.event_loop, Duration::from_secs(seconds))
-    }
-}
-
 #[test]
 fn a_failed_session_gets_no_call_but_that_of_the_end() -> Result {
     let scene = Scene::new()?;
@@ -170,7 +138,7 @@ fn what_a_failed_session_pushed_waits_for_a_peer_as_long_as_a_close_lingers() ->
         scene.advance(lasts + 2)?;
         assert!(scene.log.has("close Handler"), "{:?}", scene.log.lines());
         assert_eq!(peer.ended(), Some(Ended::Reset));
-        assert_eq!((scene.event_loop.len(), scene.network.sockets()), (0, 0));
+        assert!(scene.is_empty());
     }
     Ok(())
 }

@@ -1,56 +1,20 @@
 //! A connection whose output has failed: its input is delivered first, and then it ends.
 
 mod common;
+#[path = "common/scene.rs"]
+mod scene;
 
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Ended, Network, Peer};
+use asynchat::sim::{Ended, Peer};
 use asynchat::{
     Channel, Chat, Connector, Deadlines, Dispatcher, EventLoop, More, Producer, Result, TimerId,
 };
-use common::{Log, Session};
-
-struct Scene {
-    network: Network,
-    event_loop: EventLoop,
-    log: Log,
-}
-
-impl Scene {
-    fn new() -> Result<Self> {
-        let network = Network::new(1);
-        let event_loop = network.event_loop()?;
-        Ok(Scene {
-            network,
-            event_loop,
-            log: Log::default(),
-        })
-    }
-
-    fn connection(&self, factory: impl Fn(Chat) -> Session + 'static) -> Result<(Chat, Peer)> {
-        let (socket, peer) = self.network.pair();
-        let chat = Connector::adopt(socket).connect_on(&self.event_loop, factory)?;
-        self.settle()?;
-        Ok((chat, peer))
-    }
-
-    fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
-    }
-
-    fn advance(&self, seconds: u64) -> Result {
-        self.network
-            .advance(&self.event_loop, Duration::from_secs(seconds))
-    }
-
-    /// Nothing is left of any connection.
-    fn is_empty(&self) -> bool {
-        self.event_loop.is_empty() && self.network.sockets() == 0
-    }
-}
+use common::Log;
+use scene::Scene;
 
 /// A job that answers some time, if ever.
 struct Job;

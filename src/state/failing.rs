@@ -97,24 +97,26 @@ impl Core {
         if self.is_ending() || !is_open_chat || !can_send {
             return self.end(why);
         }
-        // The first failure is the reason. A second is that of a producer: what was pushed behind it is
-        // lost.
+        // A second failure is that of a producer: what was pushed behind it is lost.
+        let why = self.first_reason(why);
         let has_failed = self.failed.replace(true);
-        let first = match has_failed {
-            true => self.out.borrow_mut().take_close(),
-            false => None,
-        };
-        let (why, second) = match first {
-            Some(first) => (first, Some(why)),
-            None => (why, None),
-        };
         let lost = self.out.borrow_mut().close_now(why);
         self.drop_later(lost);
-        discard(second);
         self.closes_when_done();
         if !has_failed {
             self.await_progress(Some(self.moved()));
         }
+    }
+
+    /// The reason that its handler has failed for, if it has. That stands, whatever comes after.
+    pub(super) fn first_reason(&self, why: Close) -> Close {
+        let first = match self.failed.get() {
+            true => self.out.borrow_mut().take_close(),
+            false => None,
+        };
+        let Some(first) = first else { return why };
+        discard(why);
+        first
     }
 
     /// Sets a timer for the linger time, after which the loop checks whether any byte has moved since.

@@ -1,0 +1,50 @@
+//! A loop and connections to it on a simulated network, for tests of what becomes of connections.
+
+use std::time::Duration;
+
+use asynchat::sim::{Network, Peer};
+use asynchat::{Chat, Connector, EventLoop, Result};
+
+use crate::common::{Log, Session};
+
+pub(crate) struct Scene {
+    pub(crate) network: Network,
+    pub(crate) event_loop: EventLoop,
+    pub(crate) log: Log,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Result<Self> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        Ok(Scene {
+            network,
+            event_loop,
+            log: Log::default(),
+        })
+    }
+
+    pub(crate) fn connection(
+        &self,
+        factory: impl Fn(Chat) -> Session + 'static,
+    ) -> Result<(Chat, Peer)> {
+        let (socket, peer) = self.network.pair();
+        let chat = Connector::adopt(socket).connect_on(&self.event_loop, factory)?;
+        self.settle()?;
+        Ok((chat, peer))
+    }
+
+    pub(crate) fn settle(&self) -> Result {
+        self.network.settle(&self.event_loop)
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) -> Result {
+        self.network
+            .advance(&self.event_loop, Duration::from_secs(seconds))
+    }
+
+    /// Nothing is left of any connection.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.event_loop.is_empty() && self.network.sockets() == 0
+    }
+}
