@@ -5,17 +5,18 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::connector::Connector;
-use crate::current;
 use crate::error::{Close, Error, Result};
-use crate::home::{Home, LoopStats, Task};
 use crate::limits::Limits;
-use crate::poller::Poller;
-use crate::registry::ChannelId;
-use crate::remote::Remote;
-use crate::server::Server;
+use crate::net::connector::Connector;
+use crate::net::server::Server;
+use crate::runtime::counters::LoopStats;
+use crate::runtime::current;
+use crate::runtime::registry::ChannelId;
+use crate::runtime::remote::Remote;
+use crate::runtime::{Runtime, Task};
+use crate::sys::poller::Poller;
 use crate::target::Target;
-use crate::timer::TimerId;
+use crate::time::timer::TimerId;
 use crate::{AsyncChat, Channel, Chat, Dispatcher};
 
 /// A loop: asyncore's `loop()` and its `map=`.
@@ -46,7 +47,7 @@ use crate::{AsyncChat, Channel, Chat, Dispatcher};
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct EventLoop(pub(crate) Rc<Home>);
+pub struct EventLoop(pub(crate) Rc<Runtime>);
 
 impl EventLoop {
     /// A new loop.
@@ -55,7 +56,7 @@ impl EventLoop {
     /// When the system gives no poller: out of descriptors, mostly.
     pub fn new() -> Result<Self> {
         match Poller::new() {
-            Ok(poller) => Ok(EventLoop(Home::new(poller))),
+            Ok(poller) => Ok(EventLoop(Runtime::new(poller))),
             Err(error) => Err(Error::from(error).context("create an event loop")),
         }
     }
@@ -66,7 +67,7 @@ impl EventLoop {
     /// # Errors
     /// As [`new`](EventLoop::new), and while the thread is being torn down.
     pub fn current() -> Result<Self> {
-        current::home().map(EventLoop)
+        current::runtime().map(EventLoop)
     }
 
     /// Runs until nothing is registered and no timer is pending, or until
@@ -77,15 +78,15 @@ impl EventLoop {
     /// of the same loop.
     pub fn run(&self) -> Result {
         let running = current::enter(&self.0)?;
-        let home = running.home();
-        while !home.stopping.get() && home.has_work() {
-            home.turn(None)?;
+        let runtime = running.runtime();
+        while !runtime.stopping.get() && runtime.has_work() {
+            runtime.turn(None)?;
         }
-        home.look_at_touched();
-        home.stopping.set(false);
+        runtime.look_at_touched();
+        runtime.stopping.set(false);
         // Stopped in the middle of a shutdown, the next `run` goes on with it.
         if self.is_empty() {
-            home.finish_shutdown();
+            runtime.finish_shutdown();
         }
         Ok(())
     }
@@ -110,13 +111,13 @@ impl EventLoop {
     /// As [`run`](EventLoop::run).
     pub fn run_once(&self, timeout: impl Into<Option<Duration>>) -> Result<bool> {
         let running = current::enter(&self.0)?;
-        let home = running.home();
-        home.turn(timeout.into())?;
-        home.look_at_touched();
-        let stopped = home.stopping.replace(false);
-        let left = home.has_work();
+        let runtime = running.runtime();
+        runtime.turn(timeout.into())?;
+        runtime.look_at_touched();
+        let stopped = runtime.stopping.replace(false);
+        let left = runtime.has_work();
         if !left {
-            home.finish_shutdown();
+            runtime.finish_shutdown();
         }
         Ok(left && !stopped)
     }
@@ -154,10 +155,10 @@ impl EventLoop {
     /// # Errors
     /// When its channel is closed, registered already, or the loop is shutting down.
     pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId> {
-        let core = Rc::clone(&dispatcher.channel().0);
+        let state = Rc::clone(&dispatcher.channel().0);
         let driven = Some(Box::new(dispatcher) as _);
-        let id = self.0.register(&core, driven, TypeId::of::<D>)?;
-        core.open_span();
+        let id = self.0.register(&state, driven, TypeId::of::<D>)?;
+        state.open_span();
         Ok(id)
     }
 
@@ -245,8 +246,8 @@ impl EventLoop {
         // Also for a connection that is ending already, which may call this in its `handle_close`.
         self.0.times_closed.set(self.0.times_closed.get() + 1);
         self.0.end_pauses();
-        for core in self.0.cores() {
-            core.end(Close::Local);
+        for state in self.0.channels() {
+            state.end(Close::Local);
         }
         self.0.stop_lingering_soon();
     }
@@ -258,9 +259,9 @@ impl EventLoop {
 
     /// The chat of this id, if it is open.
     pub fn chat(&self, id: ChannelId) -> Option<Chat> {
-        let core = self.0.core(id)?;
-        let open = core.chat.is_chat.get() && !core.is_ending();
-        open.then(|| Chat::of(Channel(core)))
+        let state = self.0.state(id)?;
+        let open = state.chat.is_chat.get() && !state.is_ending();
+        open.then(|| Chat::of(Channel(state)))
     }
 
     /// How many channels are registered: `len(socket_map)`. Sockets that

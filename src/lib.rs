@@ -190,82 +190,61 @@
 )]
 
 mod addr;
-mod backoff;
 mod channel;
 mod chat;
-mod chat_dispatcher;
-mod connecting;
-mod connector;
-mod contain;
-mod current;
-mod deadlines;
-mod dispatcher;
 mod error;
 mod event_loop;
-mod fifo;
-mod group;
-mod home;
+mod framing;
 mod limits;
-mod pipe;
-mod places;
-mod poller;
-mod producer;
-mod promise;
-mod reconnect;
-mod registry;
-mod remote;
-mod resolver;
-mod server;
+mod log;
+mod net;
+mod output;
+mod runtime;
 #[cfg(feature = "signal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
 pub mod signal;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
-mod socket;
-mod splitter;
 mod state;
-// Where a process can be waited for without collecting it.
-#[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
-mod subprocess;
+mod sys;
 mod target;
-mod terminator;
-mod timer;
-mod told;
+mod time;
+mod user_code;
 
 pub use addr::Addr;
-pub use backoff::Backoff;
-pub use channel::{Channel, ChannelStats};
-pub use chat::{AsyncChat, Chat, Eof, Overflow, Shutdown};
-pub use connector::Connector;
-pub use current::{
-    call_every, call_later, call_soon, cancel, chat, close_all, connect, listen, register, remote,
-    reset, run, run_once, shutdown, stop,
-};
-pub use deadlines::Deadlines;
-pub use dispatcher::Dispatcher;
+pub use channel::dispatcher::Dispatcher;
+pub use channel::handle::{Channel, ChannelStats};
+pub use chat::group::{Group, SlowReader};
+pub use chat::handle::{AsyncChat, Chat, Eof, Overflow, Shutdown};
+pub use chat::pipe::pipe;
+pub use chat::promise::{Later, Promise};
 pub use error::{Close, Deadline, Error, Result};
 pub use event_loop::EventLoop;
-pub use group::{Group, SlowReader};
-pub use home::{Closes, LoopStats};
+pub use framing::terminator::Terminator;
 pub use limits::Limits;
-pub use pipe::pipe;
-pub use producer::{
+pub use net::connector::Connector;
+pub use net::reconnect::Reconnect;
+pub use net::server::Server;
+#[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
+pub use net::subprocess::Subprocess;
+pub use output::producers::{
     ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
     More, Produced, Producer, ReadProducer, SimpleProducer,
 };
-pub use promise::{Later, Promise};
-pub use reconnect::Reconnect;
-pub use registry::ChannelId;
-pub use remote::Remote;
-pub use server::Server;
-pub use socket::Socket;
-#[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
-#[cfg_attr(docsrs, doc(cfg(unix)))]
-pub use subprocess::Subprocess;
+pub use runtime::counters::{Closes, LoopStats};
+pub use runtime::current::{
+    call_every, call_later, call_soon, cancel, chat, close_all, connect, listen, register, remote,
+    reset, run, run_once, shutdown, stop,
+};
+pub use runtime::registry::ChannelId;
+pub use runtime::remote::Remote;
+pub use sys::socket::Socket;
 pub use target::Target;
-pub use terminator::Terminator;
-pub use timer::TimerId;
+pub use time::backoff::Backoff;
+pub use time::deadlines::Deadlines;
+pub use time::timer::TimerId;
 
 #[cfg(doctest)]
 mod documentation {
@@ -290,7 +269,7 @@ mod documentation {
 /// of any kind is made about them.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::fifo::{Fifo, Item, PumpError, Pumped, Sink, pump};
-    pub use crate::splitter::{Event, Splitter};
-    pub use crate::timer::{Expired, TimerQueue};
+    pub use crate::framing::splitter::{Event, Splitter};
+    pub use crate::output::fifo::{Fifo, Item, PumpError, Pumped, Sink, pump};
+    pub use crate::time::timer::{Expired, TimerQueue};
 }

@@ -46,10 +46,10 @@ pub use signal_hook::consts::{
 pub use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::EventLoop;
-use crate::contain::{contain, discard_each};
 use crate::error::{Error, Result};
-use crate::home::Home;
-use crate::remote::Remote;
+use crate::runtime::Runtime;
+use crate::runtime::remote::Remote;
+use crate::user_code::{contain, discard_each};
 use watch::Watch;
 
 /// Shuts this thread's loop down when the program is told to end, by Ctrl-C (`SIGINT`) or by
@@ -169,6 +169,6 @@ impl EventLoop {
 
 /// Tells a loop of a signal, from the thread that waits for them. False if the loop is gone.
 fn post(remote: &Remote, signal: i32) -> bool {
-    let tell = move |home: &std::rc::Rc<Home>| home.signals.tell(signal);
+    let tell = move |runtime: &std::rc::Rc<Runtime>| runtime.signals.tell(signal);
     remote.send(Box::new(tell)).is_ok()
 }

@@ -5,7 +5,7 @@ use std::thread;
 
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::remote::Remote;
+use crate::runtime::remote::Remote;
 
 /// The thread that waits; it ends when this is dropped.
 pub(super) struct Watch(Handle);

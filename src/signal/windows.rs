@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::remote::Remote;
+use crate::runtime::remote::Remote;
 
 /// How often the thread looks.
 const GLANCE: Duration = Duration::from_millis(100);

@@ -76,9 +76,10 @@ pub(crate) use poller::{Poller, Waker};
 pub use segmentation::{Divergence, drive_every_segmentation, every_segmentation};
 pub(crate) use socket::Socket;
 
+use crate::EventLoop;
 use crate::error::{Error, Result};
-use crate::home::Home;
-use crate::{EventLoop, poller as seam};
+use crate::runtime::Runtime;
+use crate::sys::poller as seam;
 use end::Owner;
 use net::Net;
 
@@ -105,7 +106,7 @@ impl Network {
     /// When the system has no descriptor left: a loop is `AsFd`.
     pub fn event_loop(&self) -> Result<EventLoop> {
         match Poller::new(&self.0) {
-            Ok(poller) => Ok(EventLoop(Home::new(seam::Poller::Network(poller)))),
+            Ok(poller) => Ok(EventLoop(Runtime::new(seam::Poller::Network(poller)))),
             Err(error) => Err(Error::from(error).context("create a simulated event loop")),
         }
     }

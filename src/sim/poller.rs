@@ -11,8 +11,8 @@ use super::conditions::Call;
 use super::end::Owner;
 use super::net::Id;
 use super::socket::Socket;
-use crate::poller::{Interest, Report, Resolution};
-use crate::socket::ListenOptions;
+use crate::sys::poller::{Interest, Report, Resolution};
+use crate::sys::socket::ListenOptions;
 
 /// What a simulated loop waits on.
 pub(crate) struct Poller {

@@ -4,7 +4,7 @@ use std::io;
 
 use super::conditions::Call;
 use super::net::{Id, Net};
-use crate::poller::{Interest, Ready, Report};
+use crate::sys::poller::{Interest, Ready, Report};
 
 /// What a poller was told to watch.
 pub(super) struct Watched {

@@ -13,13 +13,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::sides::Output;
-use super::{Core, Phase};
-use crate::contain::discard;
-use crate::deadlines::Deadlines;
+use super::{ChannelState, Phase};
 use crate::error::Close;
-use crate::home::Task;
-use crate::socket::Fd;
-use crate::told::log;
+use crate::log::log;
+use crate::runtime::Task;
+use crate::sys::socket::Fd;
+use crate::time::deadlines::Deadlines;
+use crate::user_code::discard;
 
 /// How long a pipe waits for input that may be there already when its output has failed: one turn.
 const A_TURN: Duration = Duration::from_millis(1);
@@ -27,7 +27,7 @@ const A_TURN: Duration = Duration::from_millis(1);
 /// How much such a pipe passes on at most: as much as the kernel may have received by then.
 const RECEIVED: u64 = 8 << 20;
 
-impl Core {
+impl ChannelState {
     /// Sending failed. If that is because the connection is over, what the peer sent before is
     /// still to be delivered. Any other failure (ENOBUFS) says nothing of the receiving side, whose
     /// end may never come.
@@ -123,7 +123,9 @@ impl Core {
     /// So a connection without progress lasts for that time at least, and for twice that time at most.
     /// With `None`, another check always follows, after a turn in which input could be read.
     fn await_progress(&self, since: Option<u64>) {
-        let Some(home) = self.home() else { return };
+        let Some(runtime) = self.runtime() else {
+            return;
+        };
         let linger = self.deadlines().linger;
         let patience = match since {
             None => Duration::ZERO,
@@ -131,7 +133,7 @@ impl Core {
             Some(_) if self.is_piped() && !self.paused.get() && !self.is_pipe_full() => A_TURN,
             Some(_) => linger.max(A_TURN),
         };
-        let timer = home.set_timer(patience, Task::Progress(self.id.get(), since));
+        let timer = runtime.set_timer(patience, Task::Progress(self.id.get(), since));
         self.add_timer(timer);
     }
 
@@ -163,7 +165,7 @@ impl Core {
     /// Whether its input goes to another connection, which takes nothing for now: its queue is over its
     /// mark, or it is closing.
     pub(crate) fn is_pipe_full(&self) -> bool {
-        let takes_nothing = |to: Rc<Core>| to.chat.choked.get() || to.chat.closing.get();
+        let takes_nothing = |to: Rc<ChannelState>| to.chat.choked.get() || to.chat.closing.get();
         self.piped_to().is_some_and(takes_nothing)
     }
 

@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use std::io;
 use std::rc::{Rc, Weak};
 
-use super::Core;
+use super::ChannelState;
 use super::sides::Output;
-use crate::connecting::Connecting;
 use crate::error::Close;
-use crate::reconnect::Retrying;
-use crate::timer::TimerId;
+use crate::net::attempts::Connecting;
+use crate::net::reconnect::Retrying;
+use crate::time::timer::TimerId;
 
 /// What a connection has none of for most of its life.
 #[derive(Default)]
 pub(super) struct Rare {
     pub(super) output: Output,
     /// The other end of its pipe. Weak, for each has the other.
-    pub(super) piped_to: Weak<Core>,
+    pub(super) piped_to: Weak<ChannelState>,
     pub(super) connecting: Option<Box<Connecting>>,
     /// Why it is about to end, if that is not [`Close::Local`]; the first reason stands.
     pub(super) ending: Option<Close>,
@@ -32,7 +32,7 @@ pub(super) struct Rare {
     pub(super) retrying: Option<Rc<Retrying>>,
 }
 
-impl Core {
+impl ChannelState {
     pub(crate) fn connecting(&self) -> Option<RefMut<'_, Box<Connecting>>> {
         let rare = self.rare.get()?.borrow_mut();
         RefMut::filter_map(rare, |rare| rare.connecting.as_mut()).ok()
@@ -84,14 +84,14 @@ impl Core {
     }
 
     /// The other end of its pipe, while there is one.
-    pub(crate) fn piped_to(&self) -> Option<Rc<Core>> {
+    pub(crate) fn piped_to(&self) -> Option<Rc<ChannelState>> {
         match self.chat.is_piped.get() {
             true => self.rare.get()?.borrow().piped_to.upgrade(),
             false => None,
         }
     }
 
-    pub(crate) fn pipe_to(&self, other: &Rc<Core>) {
+    pub(crate) fn pipe_to(&self, other: &Rc<ChannelState>) {
         self.rarely(|rare| rare.piped_to = Rc::downgrade(other));
         self.chat.is_piped.set(true);
     }

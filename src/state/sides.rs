@@ -4,13 +4,13 @@ use std::io;
 use std::rc::Rc;
 
 use super::rare::Rare;
-use super::{Core, Phase};
+use super::{ChannelState, Phase};
 use crate::Addr;
-use crate::deadlines::Clocks;
-use crate::home::Home;
-use crate::poller::{Interest, Poller, Source};
-use crate::socket::Fd;
-use crate::told::log;
+use crate::log::log;
+use crate::runtime::Runtime;
+use crate::sys::poller::{Interest, Poller, Source};
+use crate::sys::socket::Fd;
+use crate::time::deadlines::Clocks;
 
 /// The side of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) enum Output {
     Failed,
 }
 
-impl Core {
+impl ChannelState {
     /// Makes a call on its socket, if it has one.
     pub(crate) fn on_socket<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match &*self.source.borrow() {
@@ -248,29 +248,29 @@ impl Core {
     }
 
     /// Watches the socket for this, and for nothing if it is nothing.
-    pub(crate) fn watch(&self, home: &Rc<Home>, interest: Interest) -> io::Result<()> {
+    pub(crate) fn watch(&self, runtime: &Rc<Runtime>, interest: Interest) -> io::Result<()> {
         let source = self.source.borrow();
         let Some(source) = &*source else {
             return Ok(());
         };
         if let Some(output) = self.own_output() {
             // One key for both: a new one for the one would make that of the other stale.
-            let key = || home.shared_poll_key(self.id.get());
+            let key = || runtime.shared_poll_key(self.id.get());
             // The hang-up of the input alone has been reported.
             let of_input = match self.hung_up.get() && interest == Interest::HANG_UP {
                 true => Interest::NONE,
                 false => interest.only_read(),
             };
-            source.watch(&home.poller, of_input, key)?;
+            source.watch(&runtime.poller, of_input, key)?;
             // A regular file does not hang up, and no poller takes it.
             let of_output = match interest == Interest::HANG_UP && self.is_always_writable() {
                 true => Interest::NONE,
                 false => interest.only_write(),
             };
-            return output.watch(&home.poller, of_output, key);
+            return output.watch(&runtime.poller, of_output, key);
         }
-        let key = || home.poll_key(self.id.get());
-        source.watch(&home.poller, interest, key)
+        let key = || runtime.poll_key(self.id.get());
+        source.watch(&runtime.poller, interest, key)
     }
 
     /// An event was delivered for it.

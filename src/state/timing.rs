@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Core, Phase};
-use crate::deadlines::{Clocks, Deadlines, Passed};
+use super::{ChannelState, Phase};
 use crate::error::Close;
-use crate::home::Task;
-use crate::timer::TimerId;
+use crate::runtime::Task;
+use crate::time::deadlines::{Clocks, Deadlines, Passed};
+use crate::time::timer::TimerId;
 
 /// Of a channel with any deadline that is not the default.
 pub(super) struct Timing {
@@ -17,7 +17,7 @@ pub(super) struct Timing {
     timer: Option<(TimerId, Instant)>,
 }
 
-impl Core {
+impl ChannelState {
     pub(crate) fn deadlines(&self) -> Deadlines {
         let timing = self.timing.get();
         timing.map_or_else(Deadlines::default, |timing| {
@@ -27,7 +27,7 @@ impl Core {
 
     pub(crate) fn set_deadlines(self: &Rc<Self>, deadlines: Deadlines) {
         let timed = self.timing.get().is_some();
-        if timed && self.home().is_some() {
+        if timed && self.runtime().is_some() {
             self.time(|clocks, now| clocks.set(deadlines, now));
         } else if timed || deadlines != Deadlines::default() {
             let clocks = Clocks::new(deadlines);
@@ -76,12 +76,14 @@ impl Core {
     }
 
     fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
-        let Some(home) = self.home() else { return };
+        let Some(runtime) = self.runtime() else {
+            return;
+        };
         let Some(timing) = self.timing.get() else {
             return;
         };
         let timing = &mut *timing.borrow_mut();
-        event(&mut timing.clocks, home.now());
+        event(&mut timing.clocks, runtime.now());
         // Set earlier when it has to be, never later: when it is due it looks again.
         if let Some((when, _)) = timing.clocks.next()
             && !self.is_ending()
@@ -90,11 +92,11 @@ impl Core {
             match timing.timer {
                 Some((_, due)) if due <= when => {}
                 Some((timer, _)) => {
-                    home.reset_timer_at(timer, when);
+                    runtime.reset_timer_at(timer, when);
                     timing.timer = Some((timer, when));
                 }
                 None => {
-                    let timer = home.set_timer_at(when, Task::Deadline(self.id.get()));
+                    let timer = runtime.set_timer_at(when, Task::Deadline(self.id.get()));
                     timing.timer = Some((timer, when));
                 }
             }

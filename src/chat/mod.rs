@@ -1,0 +1,7 @@
+//! Layer 2: records in, a FIFO of producers out.
+
+pub(crate) mod driver;
+pub(crate) mod group;
+pub(crate) mod handle;
+pub(crate) mod pipe;
+pub(crate) mod promise;

@@ -1,0 +1,149 @@
+//! What a loop has done, counted.
+
+use std::cell::Cell;
+
+use super::Runtime;
+use crate::error::Close;
+
+/// What a loop has done so far. Plain numbers, no cost when unread.
+///
+/// ```
+/// let stats = asynchat::EventLoop::new()?.stats();
+/// assert_eq!(stats.accepted, 0);
+/// assert_eq!(stats.closes.output_limit, 0);
+/// # Ok::<(), asynchat::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoopStats {
+    /// Turns of the loop: waits of the poller, of zero length too.
+    pub turns: u64,
+    /// Turns in which the kernel had something to report.
+    pub wakeups: u64,
+    /// Events that the poller reported, stale ones included.
+    pub events: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Those of them that were refused: over [`Limits::connections`](crate::Limits::connections) or
+    /// [`Limits::per_address`](crate::Limits::per_address).
+    pub refused: u64,
+    /// Accepts that failed, for want of descriptors or memory or because the client was gone.
+    pub accepts_failed: u64,
+    /// Channels registered, listeners too.
+    pub opened: u64,
+    /// Channels that have ended, listeners too.
+    pub closed: u64,
+    /// The same by reason.
+    pub closes: Closes,
+    /// Bytes received, on all channels there are and were.
+    pub bytes_in: u64,
+    /// Bytes handed to the kernel.
+    pub bytes_out: u64,
+    /// Records delivered to `found_terminator`.
+    pub records_in: u64,
+}
+
+/// How many channels have ended, by reason: a count for each kind of [`Close`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each is documented where the reason is")]
+pub struct Closes {
+    pub local: u64,
+    pub eof: u64,
+    pub reset: u64,
+    pub truncated: u64,
+    pub connect_failed: u64,
+    pub timeout: u64,
+    pub input_limit: u64,
+    pub output_limit: u64,
+    pub handler: u64,
+    pub panic: u64,
+    pub shutdown: u64,
+    pub piped: u64,
+    pub io: u64,
+}
+
+impl Closes {
+    fn count(&mut self, why: &Close) {
+        let count = match why {
+            Close::Local => &mut self.local,
+            Close::Eof => &mut self.eof,
+            Close::Reset => &mut self.reset,
+            Close::Truncated => &mut self.truncated,
+            Close::ConnectFailed(_) => &mut self.connect_failed,
+            Close::Timeout(_) => &mut self.timeout,
+            Close::InputLimit => &mut self.input_limit,
+            Close::OutputLimit => &mut self.output_limit,
+            Close::Handler(_) => &mut self.handler,
+            Close::Panic(_) => &mut self.panic,
+            Close::Shutdown => &mut self.shutdown,
+            Close::Piped(_) => &mut self.piped,
+            Close::Io(_) => &mut self.io,
+        };
+        *count += 1;
+    }
+}
+
+/// The numbers behind [`LoopStats`], each to be counted by itself.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(super) turns: Counter,
+    pub(super) wakeups: Counter,
+    pub(super) events: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) accepts_failed: Counter,
+    pub(super) opened: Counter,
+    closed: Counter,
+    closes: Cell<Closes>,
+    /// Of channels that have ended.
+    pub(super) bytes_in: Counter,
+    pub(super) bytes_out: Counter,
+    pub(super) records_in: Counter,
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(Cell<u64>);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.set(self.0.get().wrapping_add(count));
+    }
+}
+
+impl Counters {
+    pub(super) fn close(&self, why: &Close) {
+        self.closed.add(1);
+        let mut closes = self.closes.get();
+        closes.count(why);
+        self.closes.set(closes);
+    }
+}
+
+impl Runtime {
+    /// What it has done, with what its channels have done so far.
+    pub(crate) fn stats(&self) -> LoopStats {
+        let counters = &self.counters;
+        let of = |counter: &Counter| counter.0.get();
+        let mut stats = LoopStats {
+            turns: of(&counters.turns),
+            wakeups: of(&counters.wakeups),
+            events: of(&counters.events),
+            accepted: of(&counters.accepted),
+            refused: of(&counters.refused),
+            accepts_failed: of(&counters.accepts_failed),
+            opened: of(&counters.opened),
+            closed: of(&counters.closed),
+            closes: counters.closes.get(),
+            bytes_in: of(&counters.bytes_in),
+            bytes_out: of(&counters.bytes_out),
+            records_in: of(&counters.records_in),
+        };
+        for state in self.channels() {
+            stats.bytes_in += state.bytes_in();
+            stats.bytes_out += state.bytes_out();
+            stats.records_in += state.records_in.get();
+        }
+        stats
+    }
+}
