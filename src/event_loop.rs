@@ -5,16 +5,18 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::error::{Close, Error, Result};
+use crate::channel::driver::DispatcherDriver;
+use crate::error::Result;
 use crate::limits::Limits;
+use crate::log::log;
+use crate::net::attempts;
 use crate::net::connector::Connector;
 use crate::net::server::Server;
 use crate::runtime::counters::LoopStats;
-use crate::runtime::current;
-use crate::runtime::registry::ChannelId;
 use crate::runtime::remote::Remote;
-use crate::runtime::{Runtime, Task};
-use crate::sys::poller::Poller;
+use crate::runtime::{Runtime, current};
+use crate::state::ChannelId;
+use crate::state::agenda::{Deferred, Task};
 use crate::target::Target;
 use crate::time::timer::TimerId;
 use crate::{AsyncChat, Channel, Chat, Dispatcher};
@@ -55,10 +57,7 @@ impl EventLoop {
     /// # Errors
     /// When the system gives no poller: out of descriptors, mostly.
     pub fn new() -> Result<Self> {
-        match Poller::new() {
-            Ok(poller) => Ok(EventLoop(Runtime::new(poller))),
-            Err(error) => Err(Error::from(error).context("create an event loop")),
-        }
+        current::new().map(EventLoop)
     }
 
     /// The loop that is running on this thread, or else this thread's default one, which is
@@ -79,11 +78,11 @@ impl EventLoop {
     pub fn run(&self) -> Result {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
-        while !runtime.stopping.get() && runtime.has_work() {
+        while !runtime.agenda.stopping.get() && runtime.has_work() {
             runtime.turn(None)?;
         }
-        runtime.look_at_touched();
-        runtime.stopping.set(false);
+        runtime.run_queued();
+        runtime.agenda.stopping.set(false);
         // Stopped in the middle of a shutdown, the next `run` goes on with it.
         if self.is_empty() {
             runtime.finish_shutdown();
@@ -113,8 +112,8 @@ impl EventLoop {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
         runtime.turn(timeout.into())?;
-        runtime.look_at_touched();
-        let stopped = runtime.stopping.replace(false);
+        runtime.run_queued();
+        let stopped = runtime.agenda.stopping.replace(false);
         let left = runtime.has_work();
         if !left {
             runtime.finish_shutdown();
@@ -156,9 +155,11 @@ impl EventLoop {
     /// When its channel is closed, registered already, or the loop is shutting down.
     pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId> {
         let state = Rc::clone(&dispatcher.channel().0);
-        let driven = Some(Box::new(dispatcher) as _);
-        let id = self.0.register(&state, driven, TypeId::of::<D>)?;
+        let id = self.0.register(&state, TypeId::of::<D>)?;
+        attempts::begin_planned(&state);
         state.open_span();
+        self.0
+            .set_driver(&state, Box::new(DispatcherDriver(dispatcher)));
         Ok(id)
     }
 
@@ -194,38 +195,39 @@ impl EventLoop {
     /// Calls `call` in the loop's next turn, after those called for before it. One turn makes at most
     /// 1,024 such calls; the rest are made in the turns that follow at once.
     pub fn call_soon(&self, call: impl FnOnce() + 'static) {
-        self.0.call_soon(Box::new(move |_| call()));
+        self.0.agenda.defer(Deferred::Call(Box::new(call)));
     }
 
     /// Calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run) going. One turn
     /// fires at most 1,024 timers that are due, the earliest first; the rest fire in the turns that
     /// follow at once.
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
-        self.0.set_timer(delay, Task::Call(Box::new(call)))
+        self.0.agenda.set_timer(delay, Task::Call(Box::new(call)))
     }
 
     /// Calls `call` every `period`, the first time after one period. It keeps its pace,
     /// however late a call is; calls that were missed are skipped.
     pub fn call_every(&self, period: Duration, call: impl FnMut() + 'static) -> TimerId {
         self.0
+            .agenda
             .set_timer(period, Task::Every(Box::new(call), period))
     }
 
     /// Cancels a timer, a channel's too; false if it has fired already or is another loop's.
     pub fn cancel(&self, timer: TimerId) -> bool {
-        self.0.cancel_timer(timer)
+        self.0.agenda.cancel_timer(timer)
     }
 
     /// Has a timer fire `delay` from now instead; false if it has fired already or is another
     /// loop's. A periodic one goes on from there.
     pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
-        self.0.reset_timer(timer, delay)
+        self.0.agenda.reset_timer(timer, delay)
     }
 
     /// Has [`run`](EventLoop::run) return at the end of this turn. Channels stay registered and
     /// timers pending: `run` may be called again. Before `run` it takes effect at once.
     pub fn stop(&self) {
-        self.0.stopping.set(true);
+        self.0.stop();
     }
 
     /// Ends everything in good order. Listeners are closed, and outgoing connections that are not up.
@@ -243,24 +245,18 @@ impl EventLoop {
     /// [connect again](Connector::reconnect) does so no more, what [lingers](crate::Deadlines::linger)
     /// is given up.
     pub fn close_all(&self) {
-        // Also for a connection that is ending already, which may call this in its `handle_close`.
-        self.0.times_closed.set(self.0.times_closed.get() + 1);
-        self.0.end_pauses();
-        for state in self.0.channels() {
-            state.end(Close::Local);
-        }
-        self.0.stop_lingering_soon();
+        self.0.close_all();
     }
 
     /// A handle for other threads.
     pub fn remote(&self) -> Remote {
-        Remote::new(self.0.inbox.clone())
+        Remote::new(&self.0.agenda.inbox)
     }
 
     /// The chat of this id, if it is open.
     pub fn chat(&self, id: ChannelId) -> Option<Chat> {
         let state = self.0.state(id)?;
-        let open = state.chat.is_chat.get() && !state.is_ending();
+        let open = state.is_chat() && !state.has_ended();
         open.then(|| Chat::of(Channel(state)))
     }
 
@@ -301,4 +297,181 @@ impl std::os::fd::AsFd for EventLoop {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.poller.as_fd()
     }
+}
+
+impl Channel {
+    /// The loop that it is registered with.
+    pub fn event_loop(&self) -> Option<EventLoop> {
+        self.0.agenda()?.owner().map(EventLoop)
+    }
+}
+
+/// For the free functions that return nothing. They can only fail where the system has no
+/// descriptor for a poller, or the thread is being torn down; what is lost then is said in the log.
+fn with_home(what: &str, act: impl FnOnce(EventLoop)) {
+    match EventLoop::current() {
+        Ok(event_loop) => act(event_loop),
+        Err(error) => log!(error, %error, "{what} was ignored"),
+    }
+}
+
+/// The same for those that end something: without a loop it has ended already.
+fn with_home_if_any(act: impl FnOnce(EventLoop)) {
+    if let Ok(event_loop) = EventLoop::current() {
+        act(event_loop);
+    }
+}
+
+/// [`EventLoop::run`] on this thread's loop.
+///
+/// ```
+/// # fn main() -> asynchat::Result {
+/// asynchat::call_soon(|| println!("in the loop"));
+/// asynchat::run()
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`EventLoop::run`].
+pub fn run() -> Result {
+    EventLoop::current()?.run()
+}
+
+/// [`EventLoop::run_once`] on this thread's loop: asyncore's `poll`.
+///
+/// ```
+/// # fn main() -> asynchat::Result {
+/// assert!(!asynchat::run_once(std::time::Duration::ZERO)?); // nothing to run for
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`EventLoop::run_once`].
+pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool> {
+    EventLoop::current()?.run_once(timeout)
+}
+
+/// [`EventLoop::register`] on this thread's loop. See [`Channel`] for an example.
+///
+/// # Errors
+/// As [`EventLoop::register`].
+pub fn register<D: Dispatcher>(dispatcher: D) -> Result<ChannelId> {
+    EventLoop::current()?.register(dispatcher)
+}
+
+/// [`EventLoop::listen`] on this thread's loop.
+///
+/// ```
+/// # fn main() -> asynchat::Result {
+/// let listener = asynchat::listen("127.0.0.1:0", |chat| move |line: &[u8]| {
+///     chat.push_slice(line);
+///     chat.push("\r\n");
+///     Ok(())
+/// })?;
+/// println!("listening on {}", listener.local_addr().expect("it listens"));
+/// # listener.close();
+/// asynchat::run()
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`EventLoop::listen`].
+pub fn listen<S: AsyncChat>(
+    addr: impl Into<Target>,
+    factory: impl FnMut(Chat) -> S + 'static,
+) -> Result<Channel> {
+    EventLoop::current()?.listen(addr, factory)
+}
+
+/// [`EventLoop::connect`] on this thread's loop.
+///
+/// ```no_run
+/// # fn main() -> asynchat::Result {
+/// let chat = asynchat::connect("news.example.org:119", |chat| move |line: &[u8]| {
+///     println!("{}", String::from_utf8_lossy(line));
+///     Ok(())
+/// })?;
+/// chat.push("DATE\r\nQUIT\r\n");
+/// asynchat::run()
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`EventLoop::connect`].
+pub fn connect<S: AsyncChat>(
+    target: impl Into<Target>,
+    factory: impl FnOnce(Chat) -> S + 'static,
+) -> Result<Chat> {
+    EventLoop::current()?.connect(target, factory)
+}
+
+/// [`EventLoop::call_soon`] on this thread's loop.
+pub fn call_soon(call: impl FnOnce() + 'static) {
+    with_home("call_soon", |event_loop| event_loop.call_soon(call));
+}
+
+/// [`EventLoop::call_later`] on this thread's loop.
+///
+/// ```
+/// # fn main() -> asynchat::Result {
+/// use std::time::Duration;
+/// let timer = asynchat::call_later(Duration::from_secs(3600), || println!("an hour later"));
+/// assert!(asynchat::reset(timer, Duration::ZERO));
+/// asynchat::run()?;
+/// assert!(!asynchat::cancel(timer)); // it has fired
+/// # Ok(()) }
+/// ```
+pub fn call_later(delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
+    let mut timer = TimerId::NEVER;
+    with_home("call_later", |event_loop| {
+        timer = event_loop.call_later(delay, call);
+    });
+    timer
+}
+
+/// [`EventLoop::call_every`] on this thread's loop.
+pub fn call_every(period: Duration, call: impl FnMut() + 'static) -> TimerId {
+    let mut timer = TimerId::NEVER;
+    with_home("call_every", |event_loop| {
+        timer = event_loop.call_every(period, call);
+    });
+    timer
+}
+
+/// [`EventLoop::cancel`] on this thread's loop.
+pub fn cancel(timer: TimerId) -> bool {
+    EventLoop::current().is_ok_and(|event_loop| event_loop.cancel(timer))
+}
+
+/// [`EventLoop::reset`] on this thread's loop.
+pub fn reset(timer: TimerId, delay: Duration) -> bool {
+    EventLoop::current().is_ok_and(|event_loop| event_loop.reset(timer, delay))
+}
+
+/// [`EventLoop::stop`] on this thread's loop.
+pub fn stop() {
+    with_home_if_any(|event_loop| event_loop.stop());
+}
+
+/// [`EventLoop::shutdown`] on this thread's loop.
+pub fn shutdown(grace: Duration) {
+    with_home_if_any(|event_loop| event_loop.shutdown(grace));
+}
+
+/// [`EventLoop::close_all`] on this thread's loop.
+pub fn close_all() {
+    with_home_if_any(|event_loop| event_loop.close_all());
+}
+
+/// [`EventLoop::remote`] of this thread's loop.
+///
+/// # Errors
+/// As [`EventLoop::current`].
+pub fn remote() -> Result<Remote> {
+    Ok(EventLoop::current()?.remote())
+}
+
+/// [`EventLoop::chat`] on this thread's loop.
+pub fn chat(id: ChannelId) -> Option<Chat> {
+    EventLoop::current().ok()?.chat(id)
 }

@@ -216,11 +216,15 @@ pub use addr::Addr;
 pub use channel::dispatcher::Dispatcher;
 pub use channel::handle::{Channel, ChannelStats};
 pub use chat::group::{Group, SlowReader};
-pub use chat::handle::{AsyncChat, Chat, Eof, Overflow, Shutdown};
+pub use chat::handle::Chat;
 pub use chat::pipe::pipe;
 pub use chat::promise::{Later, Promise};
+pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{Close, Deadline, Error, Result};
-pub use event_loop::EventLoop;
+pub use event_loop::{
+    EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, connect, listen,
+    register, remote, reset, run, run_once, shutdown, stop,
+};
 pub use framing::terminator::Terminator;
 pub use limits::Limits;
 pub use net::connector::Connector;
@@ -234,12 +238,8 @@ pub use output::producers::{
     More, Produced, Producer, ReadProducer, SimpleProducer,
 };
 pub use runtime::counters::{Closes, LoopStats};
-pub use runtime::current::{
-    call_every, call_later, call_soon, cancel, chat, close_all, connect, listen, register, remote,
-    reset, run, run_once, shutdown, stop,
-};
-pub use runtime::registry::ChannelId;
 pub use runtime::remote::Remote;
+pub use state::ChannelId;
 pub use sys::socket::Socket;
 pub use target::Target;
 pub use time::backoff::Backoff;

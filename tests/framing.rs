@@ -264,7 +264,7 @@ fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> 
         assert!(segment.is_empty());
         if splitter.is_idle() {
             assert_eq!(
-                splitter.take_buffer().capacity(),
+                splitter.release_buffer().capacity(),
                 0,
                 "an idle splitter keeps memory"
             );
@@ -906,13 +906,13 @@ fn an_idle_splitter_keeps_no_buffer() {
     let mut told = vec![];
     feed(&mut splitter, b"ab", &mut told);
     assert_eq!(
-        splitter.take_buffer().capacity(),
+        splitter.release_buffer().capacity(),
         0,
         "a record in hand needs its buffer"
     );
     feed(&mut splitter, b"c\r\n", &mut told);
     assert_eq!(told, [record(b"abc")]);
-    assert_eq!(splitter.take_buffer().capacity(), 0);
+    assert_eq!(splitter.release_buffer().capacity(), 0);
 
     // The record's buffer is still there when the next terminator wants no input.
     let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
@@ -924,7 +924,7 @@ fn an_idle_splitter_keeps_no_buffer() {
     );
     assert_eq!(splitter.set_terminator(Terminator::count(0)), None);
     feed(&mut splitter, b"", &mut told);
-    assert_eq!(splitter.take_buffer().capacity(), 0);
+    assert_eq!(splitter.release_buffer().capacity(), 0);
 }
 
 #[test]
@@ -932,26 +932,26 @@ fn a_lent_buffer_is_used_and_comes_back() {
     let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
     let mut spare = Vec::with_capacity(4096);
     let address = spare.as_ptr();
-    splitter.lend(&mut spare);
+    splitter.adopt_buffer(&mut spare);
     assert_eq!(spare.capacity(), 0);
     let mut told = vec![];
     feed(&mut splitter, b"ab", &mut told);
-    assert_eq!(splitter.take_buffer().capacity(), 0);
+    assert_eq!(splitter.release_buffer().capacity(), 0);
     feed(&mut splitter, b"c\r\n", &mut told);
     assert_eq!(told, [record(b"abc")]);
-    let back = splitter.take_buffer();
+    let back = splitter.release_buffer();
     assert_eq!((back.as_ptr(), back.len()), (address, 0));
 
     feed(&mut splitter, b"ab", &mut told);
-    splitter.lend(&mut spare);
+    splitter.adopt_buffer(&mut spare);
     let mut other = Vec::with_capacity(16);
-    splitter.lend(&mut other);
+    splitter.adopt_buffer(&mut other);
     assert_eq!(other.capacity(), 16, "it has one of its own");
 
     // A streamed record needs none.
     let mut splitter = Splitter::new(Terminator::crlf().streamed(), UNLIMITED);
-    splitter.lend(&mut other);
+    splitter.adopt_buffer(&mut other);
     feed(&mut splitter, b"ab\r", &mut told);
     assert!(!splitter.is_idle());
-    assert_eq!(splitter.take_buffer().capacity(), 16);
+    assert_eq!(splitter.release_buffer().capacity(), 16);
 }

@@ -293,11 +293,11 @@ impl Reader for Subject<'_> {
     fn lend(&mut self, capacity: usize) {
         let mut spare = Vec::with_capacity(capacity);
         spare.resize(capacity, b'!');
-        self.splitter.lend(&mut spare);
+        self.splitter.adopt_buffer(&mut spare);
     }
 
     fn take_buffer(&mut self) {
-        assert_eq!(self.splitter.take_buffer(), b"");
+        assert_eq!(self.splitter.release_buffer(), b"");
     }
 }
 

@@ -8,17 +8,15 @@ use std::time::Duration;
 
 use socket2::TcpKeepalive;
 
+use crate::Addr;
 use crate::error::{Close, Error, Result};
-use crate::net::attempts::{ATTEMPT_DELAY, Connecting};
-use crate::runtime::Task;
-use crate::runtime::registry::ChannelId;
-use crate::state::{Broken, ChannelState, Phase};
+use crate::state::agenda::Task;
+use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
 use crate::sys::poller::Source;
 use crate::sys::socket::{Fd, ListenOptions, Socket};
 use crate::target::Target;
 use crate::time::deadlines::{Clocks, Deadlines};
 use crate::time::timer::TimerId;
-use crate::{Addr, EventLoop};
 
 /// A socket that a [`Dispatcher`](crate::Dispatcher) owns: what asyncore's `dispatcher` had as
 /// `self.socket` and its methods.
@@ -106,11 +104,10 @@ impl Channel {
     /// When there is no address to connect to.
     pub fn connect(addr: impl Into<Target>) -> Result<Self> {
         let addrs = addrs_of(&addr.into(), "connect to")?;
-        let connecting = Connecting::new(addrs, ATTEMPT_DELAY, true);
-        if connecting.is_exhausted() {
+        if addrs.is_empty() {
             return Err(Error::new("no address to connect to"));
         }
-        Ok(Channel::connecting(connecting))
+        Ok(Channel(Rc::new(ChannelState::to_connect(addrs))))
     }
 
     /// A channel for a socket that is connected or listens already, or for another descriptor that
@@ -189,12 +186,6 @@ impl Channel {
         channel
     }
 
-    pub(crate) fn connecting(connecting: Connecting) -> Self {
-        let state = ChannelState::new(None, Phase::Connecting);
-        state.put_connecting(Box::new(connecting));
-        Channel(Rc::new(state))
-    }
-
     fn with_fd(fd: Fd, phase: Phase) -> Self {
         Channel(Rc::new(ChannelState::new(Some(Source::new(fd)), phase)))
     }
@@ -215,7 +206,7 @@ impl Channel {
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.refuse_chat("recv")?;
         let outcome = self.0.recv(buffer);
-        self.0.note(&outcome, Broken::Receiving);
+        self.0.note(&outcome, Side::Receiving);
         outcome
     }
 
@@ -231,12 +222,12 @@ impl Channel {
             // It counts towards the high-water mark, as a push does.
             self.0.out.borrow_mut().push_slice(data);
             let outcome = Err(io::ErrorKind::BrokenPipe.into());
-            self.0.note(&outcome, Broken::Sending);
+            self.0.note(&outcome, Side::Sending);
             return outcome;
         }
         let outcome = self.0.on_output(|output| output.send(data));
         let outcome = self.0.sent(outcome, data.len());
-        self.0.note(&outcome, Broken::Sending);
+        self.0.note(&outcome, Side::Sending);
         outcome
     }
 
@@ -261,7 +252,7 @@ impl Channel {
     pub fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
         let outcome = self.0.on_connected(|socket| socket.send_to(data, addr));
         let outcome = self.0.sent(outcome, data.len());
-        self.0.touch();
+        self.0.schedule();
         outcome
     }
 
@@ -269,7 +260,7 @@ impl Channel {
     /// something else than its own callbacks has changed that. [`send`](Channel::send) and
     /// [`recv`](Channel::recv) do so too.
     pub fn touch(&self) {
-        self.0.touch();
+        self.0.schedule();
     }
 
     /// Closes the channel: from now on nothing more reaches its dispatcher, not even what was
@@ -300,19 +291,19 @@ impl Channel {
     /// What a paused channel's peer does is noticed when reading goes on, but for its reset, which
     /// ends the channel where the system reports it (not with kqueue, nor on Windows).
     pub fn pause_reading(&self) {
-        self.0.paused.set(true);
+        self.0.flags.set(Flag::PAUSED, true);
         self.0.time(Clocks::pause);
-        self.0.attention.set(true);
-        self.0.touch();
+        self.0.requests.add(Request::CHECK);
+        self.0.schedule();
     }
 
     /// Goes on reading after [`pause_reading`](Channel::pause_reading).
     pub fn resume_reading(&self) {
-        self.0.paused.set(false);
-        if !self.0.chat.choked.get() {
+        self.0.flags.set(Flag::PAUSED, false);
+        if !self.0.flags.has(Flag::BACK_PRESSURED) {
             self.0.time(Clocks::resume);
         }
-        self.0.touch();
+        self.0.schedule();
     }
 
     /// The address of the other end; `None` while there is none. It is remembered, and known
@@ -386,8 +377,7 @@ impl Channel {
     /// Whether it is neither closed nor about to be: a connection under way is open. A chat whose
     /// callback has failed is not. One whose close is queued is open until its queue is sent.
     pub fn is_open(&self) -> bool {
-        let ends = self.0.is_ending() || self.0.failed.get();
-        !ends && self.0.phase.get() != Phase::Closed
+        !self.0.has_ended() && !self.0.flags.has(Flag::FAILED)
     }
 
     /// Closes the channel with [`Close::Timeout`] when nothing has moved in either direction for
@@ -431,21 +421,21 @@ impl Channel {
 
     /// Cancels a timer of this channel's loop: [`EventLoop::cancel`].
     pub fn cancel(&self, timer: TimerId) -> bool {
-        let runtime = self.0.runtime();
-        runtime.is_some_and(|runtime| runtime.cancel_timer(timer))
+        let agenda = self.0.agenda();
+        agenda.is_some_and(|agenda| agenda.cancel_timer(timer))
     }
 
     /// Moves a timer of this channel's loop: [`EventLoop::reset`].
     pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
-        let runtime = self.0.runtime();
-        runtime.is_some_and(|runtime| runtime.reset_timer(timer, delay))
+        let agenda = self.0.agenda();
+        agenda.is_some_and(|agenda| agenda.reset_timer(timer, delay))
     }
 
     fn set_timer(&self, delay: Duration, every: Option<Duration>) -> TimerId {
         let state = &self.0;
-        match state.runtime() {
-            Some(runtime) if self.is_open() => {
-                let id = runtime.set_timer(delay, Task::Channel(state.id.get(), every));
+        match state.agenda() {
+            Some(agenda) if self.is_open() => {
+                let id = agenda.set_timer(delay, Task::Channel(Rc::clone(state), every));
                 state.add_timer(id);
                 id
             }
@@ -456,8 +446,8 @@ impl Channel {
     /// Whether the channel stays open after its peer has finished sending, although its
     /// dispatcher has nothing to write for now. Off unless set.
     pub fn allow_half_open(&self, yes: bool) {
-        self.0.half_open.set(yes);
-        self.0.touch();
+        self.0.flags.set(Flag::HALF_OPEN, yes);
+        self.0.schedule();
     }
 
     /// What it has done so far; in `handle_close` and after, what it has done at all.
@@ -469,11 +459,6 @@ impl Channel {
             turns: self.0.turns.get(),
             wakeups: self.0.wakeups.get(),
         }
-    }
-
-    /// The loop it is registered with.
-    pub fn event_loop(&self) -> Option<EventLoop> {
-        self.0.runtime().map(EventLoop)
     }
 }
 

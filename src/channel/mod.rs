@@ -1,4 +1,6 @@
 //! Layer 1: a socket and its callbacks.
 
+pub(crate) mod accept;
 pub(crate) mod dispatcher;
+pub(crate) mod driver;
 pub(crate) mod handle;

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::Chat;
+use super::handle::Chat;
 use crate::error::Close;
-use crate::runtime::registry::ChannelId;
+use crate::state::{ChannelId, Flag};
 
 /// Some connections, all of which can be told something at once: a room, the subscribers of a channel.
 ///
@@ -157,7 +157,7 @@ impl Group {
 
 /// What is queued is no fault of a member that has not had its turn to send it yet.
 fn is_slow(chat: &Chat, bound: usize) -> bool {
-    chat.0.blocked.get() && chat.queued() > bound
+    chat.state().flags.has(Flag::BLOCKED) && chat.queued() > bound
 }
 
 impl Members {
@@ -180,7 +180,7 @@ impl Members {
 impl SlowReader {
     fn apply(self, chat: &Chat) {
         if self == SlowReader::Close {
-            chat.0.end(Close::OutputLimit);
+            chat.state().end(Close::OutputLimit);
         }
     }
 }

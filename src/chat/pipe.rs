@@ -3,14 +3,12 @@
 //! A piped chat keeps its session, its queue, its limits and its deadlines; only its input has another
 //! destination. What is here says when that ends, `chat_dispatcher.rs` moves the bytes.
 
-use std::io;
 use std::rc::Rc;
 
+use super::handle::Chat;
 use crate::error::{Close, Error, Result};
 use crate::framing::terminator::Terminator;
-use crate::state::{ChannelState, Phase};
-use crate::user_code::text_of;
-use crate::{Channel, Chat};
+use crate::state::{Flag, Phase};
 
 /// Joins two connections, both ways: from now on what the one receives is pushed to the other as it
 /// comes, framed by nothing. This is a port forwarder:
@@ -90,9 +88,9 @@ use crate::{Channel, Chat};
 pub fn pipe(a: &Chat, b: &Chat) -> Result {
     let ends = [&a.0, &b.0];
     if Rc::ptr_eq(ends[0], ends[1]) {
-        return Err(Error::new("a connection can not be piped to itself").context(a.id()));
+        return Err(Error::new("a connection cannot be piped to itself").context(a.id()));
     }
-    if let Some(end) = ends.iter().find(|end| end.is_piped()) {
+    if let Some(end) = ends.iter().find(|end| end.flags.has(Flag::PIPED)) {
         return Err(Error::new("the connection is piped already").context(end.id.get()));
     }
     for (chat, from, to) in [(a, ends[0], ends[1]), (b, ends[1], ends[0])] {
@@ -103,66 +101,9 @@ pub fn pipe(a: &Chat, b: &Chat) -> Result {
     for (from, to) in [(ends[0], ends[1]), (ends[1], ends[0])] {
         if from.phase.get() == Phase::Closed {
             to.close_when_done(Close::Piped(Box::new(Close::Local)));
-        } else if from.eof.get() {
+        } else if from.flags.has(Flag::EOF) {
             from.pass_on_eof();
         }
     }
     Ok(())
-}
-
-impl ChannelState {
-    pub(crate) fn is_piped(&self) -> bool {
-        self.chat.is_piped.get()
-    }
-
-    /// Its peer has finished sending. So does the other end, once all that came is out.
-    pub(crate) fn pass_on_eof(self: &Rc<Self>) {
-        let Some(to) = self.piped_to() else {
-            return;
-        };
-        if to.eof.get() {
-            to.close_when_done(Close::Eof);
-            self.close_when_done(Close::Eof);
-        } else {
-            Chat::of(Channel(to)).shutdown_write();
-        }
-    }
-
-    /// It has ended, and its handler been told. So does the other end.
-    pub(crate) fn pass_on_end(&self, why: &Close) {
-        let Some(to) = self.piped_to() else {
-            return;
-        };
-        let reason = Close::Piped(Box::new(copy_of(why)));
-        let meant = matches!(why, Close::Local | Close::ConnectFailed(_));
-        if meant || self.eof.get() {
-            to.close_when_done(reason);
-        } else {
-            to.reset_on_close();
-            to.end(reason);
-        }
-    }
-}
-
-/// The same reason once more. Of an error it keeps the kind and the text.
-fn copy_of(why: &Close) -> Close {
-    let copied = |error: &Error| match error.io_kind() {
-        Some(kind) => Error::new(io::Error::new(kind, text_of(error))),
-        None => Error::new(text_of(error)),
-    };
-    match why {
-        Close::Local => Close::Local,
-        Close::Eof => Close::Eof,
-        Close::Reset => Close::Reset,
-        Close::Truncated => Close::Truncated,
-        Close::ConnectFailed(error) => Close::ConnectFailed(copied(error)),
-        Close::Timeout(deadline) => Close::Timeout(*deadline),
-        Close::InputLimit => Close::InputLimit,
-        Close::OutputLimit => Close::OutputLimit,
-        Close::Handler(error) => Close::Handler(copied(error)),
-        Close::Panic(message) => Close::Panic(message.clone()),
-        Close::Shutdown => Close::Shutdown,
-        Close::Piped(why) => copy_of(why),
-        Close::Io(error) => Close::Io(io::Error::new(error.kind(), text_of(error))),
-    }
 }

@@ -5,7 +5,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
-use crate::{ChannelId, Chat, More, Producer, Remote};
+use super::handle::Chat;
+use crate::output::producers::{More, Producer};
+use crate::runtime::remote::Remote;
+use crate::state::ChannelId;
+use crate::state::inbox::Post;
 
 /// Output that is promised: its place in the queue is taken now, its bytes come later, from any
 /// thread.
@@ -70,7 +74,10 @@ impl Promise {
         let promise = Promise {
             place: Arc::downgrade(&place),
             chat: chat.id(),
-            remote: chat.event_loop().map(|event_loop| event_loop.remote()),
+            remote: chat
+                .state()
+                .agenda()
+                .map(|agenda| Remote::new(&agenda.inbox)),
         };
         let output = None;
         (promise, Later { place, output })
@@ -95,13 +102,8 @@ impl Promise {
         if place.set(output).is_ok()
             && let Some(remote) = &self.remote
         {
-            let id = self.chat;
             // An error means that the loop is gone, and the connection with it.
-            let _ = remote.post(move || {
-                if let Some(chat) = crate::chat(id) {
-                    chat.resume_producing();
-                }
-            });
+            let _ = remote.send(Post::ResumeProducing(self.chat));
         }
     }
 }

@@ -258,7 +258,7 @@ impl Splitter {
 
     /// Lends a buffer to a splitter that has none: what it makes of it is the lender's, who is to take
     /// it back.
-    pub fn lend(&mut self, spare: &mut Vec<u8>) {
+    pub fn adopt_buffer(&mut self, spare: &mut Vec<u8>) {
         if self.buffer.capacity() == 0 {
             spare.clear();
             std::mem::swap(&mut self.buffer, spare);
@@ -271,7 +271,7 @@ impl Splitter {
     ///
     /// A buffer of its own making the splitter frees by itself when `next` finds nothing more and
     /// nothing is in it.
-    pub fn take_buffer(&mut self) -> Vec<u8> {
+    pub fn release_buffer(&mut self) -> Vec<u8> {
         self.settle();
         if !self.buffer.is_empty() {
             return Vec::new();

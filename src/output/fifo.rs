@@ -386,6 +386,11 @@ impl Fifo {
         !self.failed && (self.cut || self.queued() > 0 || self.rest.iter().any(produces))
     }
 
+    /// Whether nothing more is taken.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
     /// Takes nothing more from now on.
     pub fn seal(&mut self) {
         self.sealed = true;
@@ -393,14 +398,14 @@ impl Fifo {
     }
 
     /// Gives the head a buffer to fill, if it has none of its own.
-    pub fn lend(&mut self, spare: &mut Vec<u8>) {
+    pub fn adopt_buffer(&mut self, spare: &mut Vec<u8>) {
         if self.head.capacity() == 0 {
             mem::swap(&mut self.head, spare);
         }
     }
 
     /// Takes the head's buffer back once it is empty, so that an idle connection keeps none.
-    pub fn reclaim(&mut self) -> Vec<u8> {
+    pub fn release_buffer(&mut self) -> Vec<u8> {
         if self.head.is_empty() {
             mem::take(&mut self.head)
         } else {

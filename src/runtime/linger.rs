@@ -23,9 +23,11 @@ use std::time::Instant;
 
 use tracing::Span;
 
-use super::{Runtime, Task};
+use super::Runtime;
+use super::registry::Registry;
 use crate::log::log;
-use crate::state::ChannelState;
+use crate::state::agenda::{Deferred, Task};
+use crate::state::{ChannelState, Flag};
 use crate::sys::poller::{Interest, Report, Source};
 use crate::sys::socket::Socket;
 use crate::time::deadlines::Deadlines;
@@ -76,7 +78,7 @@ impl Runtime {
             let out = state.out.borrow();
             (out.is_closed(), out.is_cut())
         };
-        if !is_drained || (state.eof.get() && !is_cut) {
+        if !is_drained || (state.flags.has(Flag::EOF) && !is_cut) {
             return;
         }
         let deadlines = state.deadlines();
@@ -84,7 +86,12 @@ impl Runtime {
             && let Some(source) = state.give_up_socket(is_cut)
         {
             let delivery = Delivery::new(deadlines, state.end_of_life(), is_cut, self.now());
-            self.linger(source, delivery, state.span.get().cloned(), Class::Ended);
+            self.linger(
+                source,
+                delivery,
+                state.span().cloned().map(Box::new),
+                Class::Ended,
+            );
         }
     }
 
@@ -105,7 +112,7 @@ impl Runtime {
         span: Option<Box<Span>>,
         class: Class,
     ) {
-        let new_key = || self.key_of_no_channel();
+        let new_key = || self.unused_key(Registry::unregistered_key);
         if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
             return in_span(span.as_deref(), || {
                 log!(debug, %error, "it cannot linger");
@@ -115,7 +122,7 @@ impl Runtime {
         let Some(deadline) = delivery.look(self.now(), source.socket().unsent()) else {
             return;
         };
-        let timer = self.set_timer_at(deadline, Task::Linger(key));
+        let timer = self.agenda.set_timer_at(deadline, Task::Linger(key));
         let too_many = {
             let mut lingering = self.lingering.borrow_mut();
             lingering.last += 1;
@@ -136,7 +143,7 @@ impl Runtime {
 
     /// Something was reported under a key that is no channel's: it is that of one who lingers, or stale.
     #[cold]
-    pub(super) fn read_on(&self, report: &Report) {
+    pub(super) fn report_lingering(&self, report: &Report) {
         // Not while it is borrowed: what a poller logs goes to the user's subscriber.
         let Some(mut lingerer) = self.lingering.borrow_mut().sockets.remove(&report.key) else {
             return;
@@ -178,7 +185,7 @@ impl Runtime {
     /// which calls nothing of the user's.
     pub(crate) fn stop_lingering_soon(&self) {
         if self.lingering.borrow().len() > 0 {
-            self.call_soon(Box::new(|runtime| runtime.stop_lingering()));
+            self.agenda.defer(Deferred::StopLingering);
         }
     }
 
@@ -189,7 +196,7 @@ impl Runtime {
     }
 
     fn end_lingering(&self, gone: Lingerer, failed: Option<&io::Error>) {
-        self.forget_timer(gone.timer);
+        self.agenda.forget_timer(gone.timer);
         self.lingering.borrow_mut().strike_out(gone.number);
         in_span(gone.span.as_deref(), || {
             drop(gone.source);
@@ -256,9 +263,11 @@ impl Lingerer {
         if report.ready.urgent {
             socket.drop_out_of_band();
         }
-        let mut buffer = runtime.lend_read_buffer();
+        let mut buffers = runtime.buffers.take().unwrap_or_default();
+        let mut buffer = buffers.take_read();
         let outcome = socket.recv(&mut buffer);
-        runtime.return_read_buffer(buffer);
+        buffers.return_read(buffer);
+        runtime.buffers.set(Some(buffers));
         match outcome {
             Ok(count) => {
                 self.read += count;

@@ -6,62 +6,12 @@
 //! each registration with the poller, and an event whose generation is not the slot's is not that
 //! channel's.
 
-use std::any::TypeId;
-use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use slab::Slab;
 
-use crate::channel::dispatcher::Driven;
-use crate::state::ChannelState;
-
-/// Names a channel, on any thread, for as long as the process lives: no id is used twice, so a
-/// late message can not reach a connection that took another's place.
-///
-/// ```
-/// # fn main() -> asynchat::Result {
-/// let chat = asynchat::connect("127.0.0.1:9", |chat| move |_: &[u8]| { chat.close(); Ok(()) })?;
-/// let id = chat.id();
-/// assert!(asynchat::chat(id).is_some());
-/// chat.close();
-/// asynchat::run()?;
-/// assert!(asynchat::chat(id).is_none());
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelId {
-    serial: u64,
-    slot: u32,
-}
-
-impl ChannelId {
-    /// What a channel has that is not registered.
-    pub(crate) const NOBODY: ChannelId = ChannelId {
-        serial: 0,
-        slot: u32::MAX,
-    };
-
-    fn new(slot: u32) -> Self {
-        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
-        ChannelId { serial, slot }
-    }
-}
-
-impl fmt::Debug for ChannelId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ChannelId({})", self.serial)
-    }
-}
-
-impl fmt::Display for ChannelId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.serial)
-    }
-}
-
-/// Of the whole process, so that an id means nothing to another loop.
-static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
+use super::driver::Driver;
+use crate::state::{ChannelId, ChannelState};
 
 /// How a poll key is split: the low half is the slot, the high half the generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
@@ -69,21 +19,19 @@ const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
 
 /// The channels of one loop.
 #[derive(Default)]
-pub(crate) struct Registry {
+pub(super) struct Registry {
     slots: Slab<Slot>,
     /// The last generation given out, to whichever slot: no two keys are alike, until all have been
     /// given out.
     generation: usize,
 }
 
-pub(crate) struct Slot {
-    /// The generation of its last poll key; none before the first.
+struct Slot {
+    /// The generation of its last poll key; [`NONE`] before the first.
     generation: usize,
-    pub(crate) state: Rc<ChannelState>,
-    /// The dispatcher; absent while one of its callbacks runs.
-    pub(crate) driven: Option<Box<dyn Driven>>,
-    /// Says which type `post` may ask for.
-    pub(crate) handler: fn() -> TypeId,
+    state: Rc<ChannelState>,
+    /// Absent while it is called, and before its handler is made.
+    driver: Option<Box<dyn Driver>>,
 }
 
 /// What no poll key's generation is: the one of a slot that has had no key.
@@ -97,14 +45,8 @@ const LAST: usize = SLOT_MASK - 1;
 const NO_SLOT: usize = SLOT_MASK;
 
 impl Registry {
-    /// Takes a channel in. `None` when there are as many as the poll keys can tell apart; then the
-    /// dispatcher stays with the caller, who drops it when the registry is not borrowed any more.
-    pub(crate) fn insert(
-        &mut self,
-        state: Rc<ChannelState>,
-        driven: &mut Option<Box<dyn Driven>>,
-        handler: fn() -> TypeId,
-    ) -> Option<ChannelId> {
+    /// Adds a channel. `None` when there are as many as the poll keys can tell apart.
+    pub(super) fn insert(&mut self, state: &Rc<ChannelState>) -> Option<ChannelId> {
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
         if slot >= NO_SLOT {
@@ -114,42 +56,65 @@ impl Registry {
         state.id.set(id);
         entry.insert(Slot {
             generation: NONE,
-            state,
-            driven: driven.take(),
-            handler,
+            state: Rc::clone(state),
+            driver: None,
         });
         Some(id)
     }
 
-    pub(crate) fn get(&self, id: ChannelId) -> Option<&Slot> {
-        let slot = self.slots.get(id.slot as usize)?;
+    fn slot(&self, id: ChannelId) -> Option<&Slot> {
+        let slot = self.slots.get(id.slot())?;
         (slot.state.id.get() == id).then_some(slot)
     }
 
-    pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(id.slot as usize)?;
+    fn slot_mut(&mut self, id: ChannelId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(id.slot())?;
         (slot.state.id.get() == id).then_some(slot)
     }
 
-    pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Slot> {
-        self.get(id)?;
-        self.slots.try_remove(id.slot as usize)
+    pub(super) fn get(&self, id: ChannelId) -> Option<&Rc<ChannelState>> {
+        self.slot(id).map(|slot| &slot.state)
+    }
+
+    /// Takes the driver out, to be called.
+    #[inline]
+    pub(super) fn take_driver(&mut self, id: ChannelId) -> Option<Box<dyn Driver>> {
+        self.slot_mut(id)?.driver.take()
+    }
+
+    /// Puts a driver into its slot. Gives it back if the channel is gone.
+    #[inline]
+    pub(super) fn put_driver(
+        &mut self,
+        id: ChannelId,
+        driver: Box<dyn Driver>,
+    ) -> Option<Box<dyn Driver>> {
+        match self.slot_mut(id) {
+            Some(slot) => slot.driver.replace(driver),
+            None => Some(driver),
+        }
+    }
+
+    /// Removes a channel, and returns its driver, if it has one.
+    pub(super) fn remove(&mut self, id: ChannelId) -> Option<Option<Box<dyn Driver>>> {
+        self.slot(id)?;
+        self.slots.try_remove(id.slot()).map(|slot| slot.driver)
     }
 
     /// A key to register with the poller, which makes all earlier ones of this channel stale.
-    pub(crate) fn poll_key(&mut self, id: ChannelId) -> usize {
+    pub(super) fn poll_key(&mut self, id: ChannelId) -> usize {
         let generation = self.next_generation();
-        match self.get_mut(id) {
+        match self.slot_mut(id) {
             Some(slot) => {
                 slot.generation = generation;
-                key(id.slot as usize, generation)
+                key(id.slot(), generation)
             }
             None => key(NO_SLOT, generation),
         }
     }
 
     /// A key that no channel has: what is watched under it is not registered.
-    pub(crate) fn stranger_key(&mut self) -> usize {
+    pub(super) fn unregistered_key(&mut self) -> usize {
         key(NO_SLOT, self.next_generation())
     }
 
@@ -159,23 +124,23 @@ impl Registry {
     }
 
     /// The key it has, if it has one.
-    pub(crate) fn key_of(&self, id: ChannelId) -> Option<usize> {
-        let generation = self.get(id)?.generation;
-        (generation != NONE).then(|| key(id.slot as usize, generation))
+    pub(super) fn key_of(&self, id: ChannelId) -> Option<usize> {
+        let generation = self.slot(id)?.generation;
+        (generation != NONE).then(|| key(id.slot(), generation))
     }
 
     /// Whose key it is, if it is not stale.
-    pub(crate) fn by_key(&self, poll_key: usize) -> Option<&Rc<ChannelState>> {
+    pub(super) fn by_key(&self, poll_key: usize) -> Option<&Rc<ChannelState>> {
         let generation = poll_key >> SLOT_BITS;
         let slot = self.slots.get(poll_key & SLOT_MASK)?;
         (slot.generation == generation && generation != NONE).then_some(&slot.state)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub(crate) fn channels(&self) -> Vec<Rc<ChannelState>> {
+    pub(super) fn channels(&self) -> Vec<Rc<ChannelState>> {
         self.slots
             .iter()
             .map(|(_, slot)| Rc::clone(&slot.state))
@@ -196,9 +161,7 @@ mod tests {
     fn insert(registry: &mut Registry) -> ChannelId {
         let channel = Channel::connect("127.0.0.1:9").expect("an address");
         let state = channel.0;
-        registry
-            .insert(state, &mut None, TypeId::of::<()>)
-            .expect("there is room")
+        registry.insert(&state).expect("there is room")
     }
 
     fn named(registry: &Registry, poll_key: usize) -> Option<ChannelId> {
@@ -225,7 +188,7 @@ mod tests {
         let stale = registry.poll_key(gone);
         registry.remove(gone);
         let next = insert(&mut registry);
-        assert_eq!(next.slot, gone.slot);
+        assert_eq!(next.slot(), gone.slot());
         // Not before it has a key of its own, and not after.
         assert_eq!(named(&registry, stale), None);
         let fresh = registry.poll_key(next);
@@ -247,7 +210,7 @@ mod tests {
     fn a_strangers_key_names_nobody_and_no_two_are_alike() {
         let mut registry = Registry::default();
         let id = insert(&mut registry);
-        let keys = [(); 3].map(|()| registry.stranger_key());
+        let keys = [(); 3].map(|()| registry.unregistered_key());
         assert!(keys[0] != keys[1] && keys[1] != keys[2]);
         assert!(keys.iter().all(|key| named(&registry, *key).is_none()));
         let own = registry.poll_key(id);
@@ -261,7 +224,7 @@ mod tests {
             ..Registry::default()
         };
         let id = insert(&mut registry);
-        let last = registry.stranger_key();
+        let last = registry.unregistered_key();
         assert!(last < usize::MAX - 1);
         // The first again, and not the generation of those that have none.
         let key = registry.poll_key(id);

@@ -1,18 +1,13 @@
 //! The way onto the loop from other threads.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::event_loop::EventLoop;
-use crate::runtime::Runtime;
-use crate::runtime::registry::ChannelId;
-use crate::sys::poller::Waker;
+use crate::error::Result;
+use crate::state::ChannelId;
+use crate::state::agenda::visit_of;
+use crate::state::inbox::{Inbox, Post};
 
 /// A handle to a loop for other threads: the only one that crosses them.
 ///
@@ -38,20 +33,9 @@ use crate::sys::poller::Waker;
 #[derive(Clone)]
 pub struct Remote(Arc<Inbox>);
 
-type Job = Box<dyn FnOnce(&Rc<Runtime>) + Send>;
-
-/// What has been posted and not yet fetched.
-pub(crate) struct Inbox {
-    /// `None` once the loop is gone.
-    jobs: Mutex<Option<VecDeque<Job>>>,
-    /// There is something in it: saves the loop the lock in most turns.
-    filled: AtomicBool,
-    waker: Waker,
-}
-
 impl Remote {
-    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
-        Remote(inbox)
+    pub(crate) fn new(inbox: &Arc<Inbox>) -> Self {
+        Remote(Arc::clone(inbox))
     }
 
     /// Runs `job` on the loop's thread. While it runs, the crate's free functions mean that loop.
@@ -61,7 +45,7 @@ impl Remote {
     /// When the loop is gone: the job will never run. When the system can not wake it, which no
     /// system is known for: the job waits for something else that does.
     pub fn post(&self, job: impl FnOnce() + Send + 'static) -> Result {
-        self.send(Box::new(move |_| job()))
+        self.send(Post::Call(Box::new(job)))
     }
 
     /// Visits the handler of channel `id`: a type `C` that implements
@@ -78,86 +62,32 @@ impl Remote {
         id: ChannelId,
         visit: impl FnOnce(&mut C) -> Result + Send + 'static,
     ) -> Result {
-        self.send(Box::new(move |runtime| runtime.deliver(id, visit)))
+        self.send(Post::Visit(id, Box::new(visit_of(visit))))
     }
 
-    /// As [`EventLoop::stop`], after all that was posted before.
+    /// As [`EventLoop::stop`](crate::EventLoop::stop), after all that was posted before.
     ///
     /// # Errors
     /// When the loop is gone.
     pub fn stop(&self) -> Result {
-        self.send(Box::new(|runtime| EventLoop(Rc::clone(runtime)).stop()))
+        self.send(Post::Stop)
     }
 
-    /// As [`EventLoop::shutdown`], after all that was posted before.
+    /// As [`EventLoop::shutdown`](crate::EventLoop::shutdown), after all that was posted before.
     ///
     /// # Errors
     /// When the loop is gone.
     pub fn shutdown(&self, grace: Duration) -> Result {
-        self.send(Box::new(move |runtime| {
-            EventLoop(Rc::clone(runtime)).shutdown(grace);
-        }))
+        self.send(Post::Shutdown(grace))
     }
 
-    pub(crate) fn send(&self, job: Job) -> Result {
-        let inbox = &*self.0;
-        {
-            let mut jobs = inbox.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            match &mut *jobs {
-                Some(jobs) => jobs.push_back(job),
-                None => return Err(Error::new("the event loop is gone")),
-            }
-        }
-        // The first to fill it wakes the loop; until the loop has fetched, that is enough.
-        if !inbox.filled.swap(true, Ordering::AcqRel) {
-            inbox.waker.wake().map_err(|error| {
-                // The next to post tries again.
-                inbox.filled.store(false, Ordering::Release);
-                Error::from(error).context("wake the event loop")
-            })?;
-        }
-        Ok(())
+    pub(crate) fn send(&self, post: Post) -> Result {
+        self.0.send(post)
     }
 }
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").finish_non_exhaustive()
-    }
-}
-
-impl Inbox {
-    pub(crate) fn new(waker: Waker) -> Self {
-        Inbox {
-            jobs: Mutex::new(Some(VecDeque::new())),
-            filled: AtomicBool::new(false),
-            waker,
-        }
-    }
-
-    pub(crate) fn is_filled(&self) -> bool {
-        self.filled.load(Ordering::Acquire)
-    }
-
-    /// Fetches what was posted first, so many at most; what is left keeps it filled.
-    pub(crate) fn fetch(&self, most: usize) -> VecDeque<Job> {
-        if !self.filled.swap(false, Ordering::AcqRel) {
-            return VecDeque::new();
-        }
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(jobs) = &mut *jobs else {
-            return VecDeque::new();
-        };
-        if jobs.len() <= most {
-            return mem::take(jobs);
-        }
-        self.filled.store(true, Ordering::Release);
-        jobs.drain(..most).collect()
-    }
-
-    /// Takes nothing any more, and hands out what nobody will run.
-    pub(crate) fn close(&self) -> VecDeque<Job> {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.take().unwrap_or_default()
     }
 }

@@ -1,66 +1,90 @@
-//! How a loop ends, and how a channel's end is told.
+//! How a loop ends: the shutdown in good order, and the end when its last handle is dropped.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::mem;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tracing::{Dispatch, dispatcher};
 
-use super::{Runtime, Task};
-use crate::channel::dispatcher::Driven;
+use super::Runtime;
+use super::call::call_close;
 use crate::error::Close;
-use crate::log::{Escaped, log, log_throttled};
-use crate::output::fifo::Item;
-use crate::state::{ChannelState, Phase};
-use crate::user_code::{discard, discard_each, enter, in_span, report};
+use crate::log::log;
+use crate::state::agenda::Task;
+use crate::state::connect::Retry;
+use crate::state::{ChannelState, Kind, Request};
+use crate::user_code::{discard, discard_each, in_span};
 
 impl Runtime {
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.shutdown.get().is_some()
-    }
-
+    /// Begins a shutdown, or changes the grace of the one that is under way.
     pub(crate) fn shut_down(&self, grace: Duration) {
-        if let Some(timer) = self.shutdown.get() {
-            self.reset_timer(timer, grace);
+        if let Some(timer) = self.agenda.shutdown.get() {
+            self.agenda.reset_timer(timer, grace);
             return;
         }
-        self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
-        self.end_pauses();
+        let timer = self.agenda.set_timer(grace, Task::Grace);
+        self.agenda.shutdown.set(Some(timer));
+        self.stop_retries();
         for state in self.channels() {
-            if state.own.get() {
-                continue;
-            }
-            match state.phase.get() {
-                // Its session decides: the loop calls `handle_shutdown`, before the next record.
-                Phase::Open if state.chat.is_chat.get() => {
-                    state.chat.shutdown_due.set(true);
-                    state.attention.set(true);
-                    state.touch();
+            match state.kind.get() {
+                Kind::Internal => {}
+                _ if !state.is_up() => state.end(Close::Shutdown),
+                // Its session decides: the loop calls `handle_shutdown` before the next record.
+                Kind::Chat => {
+                    state.requests.add(Request::SHUTDOWN);
+                    state.schedule();
                 }
-                Phase::Open => {
-                    state.draining.set(true);
-                    state.touch();
-                }
-                _ => state.end(Close::Shutdown),
+                // It is closed when nothing is left to write.
+                Kind::Dispatcher => state.schedule(),
             }
         }
     }
 
-    /// Nothing is registered any more: a shutdown is over, and the loop ready to be used again.
-    /// What was called for by then is called, and what that calls for waits for the next `run`.
-    pub(crate) fn finish_shutdown(self: &Rc<Self>) {
-        if let Some(timer) = self.shutdown.take() {
-            self.forget_timer(timer);
-            self.run_posted(usize::MAX);
-            self.run_soon(usize::MAX);
+    /// Closes every channel at once, and what lingers.
+    pub(crate) fn close_all(&self) {
+        // Also for a connection that is ending already, which may call this in its `handle_close`.
+        self.stop_retries();
+        for state in self.channels() {
+            state.end(Close::Local);
         }
+        self.stop_lingering_soon();
+    }
+
+    /// Nothing is registered any more: a shutdown is over, and the loop is ready to be used again. The
+    /// calls that were deferred or posted by then are made. What those defer waits for the next `run`.
+    pub(crate) fn finish_shutdown(self: &Rc<Self>) {
+        if let Some(timer) = self.agenda.shutdown.take() {
+            self.agenda.forget_timer(timer);
+            self.run_posts(usize::MAX);
+            self.run_deferred(usize::MAX);
+        }
+    }
+
+    /// Adds what is to be stopped by a shutdown, and when all channels are closed.
+    pub(crate) fn add_retry(&self, retry: Weak<dyn Retry>) {
+        let mut retries = self.retries.borrow_mut();
+        if retries.len() == retries.capacity() {
+            retries.retain(|retry| retry.strong_count() > 0);
+        }
+        retries.push(retry);
+    }
+
+    /// Ends all reconnecting: connections that are up are the last ones.
+    fn stop_retries(&self) {
+        let retries = self.retries.take();
+        let owned = retries.iter().filter_map(Weak::upgrade);
+        owned.for_each(|retry| retry.stop());
+    }
+
+    /// The thread is ending, and the loop with it.
+    pub(super) fn tear_down(&self) {
+        self.torn_down.set(true);
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        self.agenda.close();
         if !self.torn_down.get() {
             return self.end_all();
         }
@@ -74,32 +98,32 @@ impl Runtime {
     fn end_all(&self) {
         self.drop_posts();
         for state in self.channels() {
-            let slot = self.registry.borrow_mut().remove(state.id.get());
-            if let Some(slot) = slot {
+            let driver = self.registry.borrow_mut().remove(state.id.get());
+            if let Some(driver) = driver {
                 state.end(Close::Shutdown);
-                let retrying = state.take_retrying();
+                let retry = state.take_retry();
                 let why = state.take_apart();
-                state.tell_close(slot.driven, &why, !self.torn_down.get());
+                let span = state.span().filter(|_| !self.torn_down.get());
+                in_span(span, || call_close(&state, driver, &why));
                 discard(why);
-                discard(retrying);
+                discard(retry);
             }
-            self.let_go_of(state);
+            self.release(state);
         }
-        // Each on its own: what a closure has captured is the user's, and so is its destructor.
-        discard_each(self.soon.take());
-        discard_each(self.timers.take().into_values());
+        // Each by itself: what a closure has captured is the user's, and so is its destructor.
+        discard_each(self.agenda.deferred.take());
+        discard_each(self.agenda.timers.take().into_values());
         #[cfg(feature = "signal")]
         self.signals.drop_calls();
-        let lists = [&self.touched, &self.ready].map(RefCell::take);
-        let channels = lists.into_iter().flatten();
-        for state in channels.chain(self.accepting_paused.take()) {
-            self.let_go_of(state);
+        let queued = self.agenda.run_queue.take();
+        for state in queued.into_iter().chain(self.accepting_paused.take()) {
+            self.release(state);
         }
         self.drop_lingering();
     }
 
     fn drop_posts(&self) {
-        let lost = self.inbox.close();
+        let lost = self.agenda.inbox.close();
         if !lost.is_empty() {
             let count = lost.len();
             log!(warn, count, "posted calls are lost: their loop is gone");
@@ -107,50 +131,12 @@ impl Runtime {
         discard_each(lost);
     }
 
-    /// Drops a channel, but not in a thread that is ending: its span would tell the subscriber of its
+    /// Drops a channel, but not in a thread that is ending: its span would notify the subscriber of its
     /// end.
-    fn let_go_of(&self, state: Rc<ChannelState>) {
+    fn release(&self, state: Rc<ChannelState>) {
         match self.torn_down.get() {
             true => mem::forget(state),
             false => drop(state),
-        }
-    }
-}
-
-impl ChannelState {
-    /// Tells the handler why its channel has ended, then drops it and what was still queued.
-    pub(super) fn tell_close(&self, driven: Option<Box<dyn Driven>>, why: &Close, spanned: bool) {
-        let span = self.span.get().filter(|_| spanned);
-        in_span(span.map(|span| &**span), || {
-            self.tell_close_in_span(driven, why);
-        });
-    }
-
-    fn tell_close_in_span(&self, driven: Option<Box<dyn Driven>>, why: &Close) {
-        // What prints a reason may be the user's code too.
-        let logged = enter(|| {
-            let (bytes_in, bytes_out) = (self.bytes_in(), self.bytes_out());
-            let records_in = self.records_in.get();
-            if matches!(why, Close::OutputLimit) {
-                let (id, queued) = (self.id.get(), self.out.borrow().weight());
-                log_throttled!(warn, queued, %id, "more output was queued than its limit");
-            }
-            log!(debug, why = %Escaped(why), bytes_in, bytes_out, records_in, "closed");
-        });
-        let queue: VecDeque<Item> = self.out.borrow_mut().discard();
-        let unused = self.out.borrow_mut().take_close();
-        // One by one: a second panic while the first unwinds would abort the process.
-        let mut driven = driven;
-        let told = enter(|| {
-            if let Some(driven) = &mut driven {
-                driven.close(why);
-            }
-        });
-        let dropped = enter(|| drop(driven));
-        discard_each(queue);
-        discard(unused);
-        for panic in [logged, told, dropped].into_iter().filter_map(Result::err) {
-            report(&panic, "a handler panicked as it closed");
         }
     }
 }

@@ -1,98 +1,34 @@
-//! What the loop does at a time: the tasks of its timers.
+//! The timers that are due.
 
-use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Runtime;
 use crate::error::Close;
-use crate::log::log_throttled;
-use crate::runtime::registry::ChannelId;
-use crate::state::ChannelState;
+use crate::state::agenda::{Task, deadline_after};
+use crate::state::{Flag, Kind};
 use crate::sys::poller::Ready;
-use crate::time::timer::{Expired, TimerId};
+use crate::time::timer::Expired;
 use crate::user_code::{contain, discard};
 
-/// How long accepting pauses for want of descriptors or memory, unless a channel ends before.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-/// What a timer does.
-pub(crate) enum Task {
-    Call(Box<dyn FnOnce()>),
-    Every(Box<dyn FnMut()>, Duration),
-    /// `handle_timer` of a channel, once or periodically.
-    Channel(ChannelId, Option<Duration>),
-    /// Has a deadline of the channel passed?
-    Deadline(ChannelId),
-    /// Has a byte of the channel moved since the count was this? Its output or its handler has failed.
-    Progress(ChannelId, Option<u64>),
-    /// The channel is to try the next of its addresses.
-    Attempt(ChannelId),
-    /// Has the socket of this poll key lingered long enough?
-    Linger(usize),
-    /// Accepting may work again.
-    Accept,
-    /// A shutdown's grace is over.
-    Grace,
-}
-
 impl Runtime {
-    pub(crate) fn set_timer(&self, delay: Duration, task: Task) -> TimerId {
-        self.set_timer_at(deadline_after(self.now(), delay), task)
-    }
-
-    pub(crate) fn set_timer_at(&self, deadline: Instant, task: Task) -> TimerId {
-        self.timers.borrow_mut().insert(deadline, task)
-    }
-
-    pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
-        self.reset_timer_at(id, deadline_after(self.now(), delay))
-    }
-
-    pub(crate) fn reset_timer_at(&self, id: TimerId, deadline: Instant) -> bool {
-        self.timers.borrow_mut().reset(id, deadline)
-    }
-
-    /// Cancels a timer that holds nothing of the user's.
-    pub(crate) fn forget_timer(&self, id: TimerId) {
-        let task = self.timers.borrow_mut().cancel(id);
-        drop(task);
-    }
-
-    /// Cancels any timer. What it holds is dropped by the loop, not here: the destructor of what
-    /// a closure has captured is user code.
-    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
-        let Some(task) = self.timers.borrow_mut().cancel(id) else {
-            return false;
-        };
-        match task {
-            Some(Task::Channel(channel, _)) => {
-                if let Some(state) = self.state(channel) {
-                    state.remove_timer(id);
-                }
-            }
-            Some(task) => self.call_soon(Box::new(move |_| drop(task))),
-            None => {}
-        }
-        true
-    }
-
-    /// Fires what is due, the earliest first, and no more than the budget.
+    /// Fires the timers that are due, the earliest first, and no more than the budget.
     pub(super) fn run_timers(self: &Rc<Self>, budget: usize) {
-        let count = self.timers.borrow().len();
+        let timers = &self.agenda.timers;
+        let count = timers.borrow().len();
         if count == 0 {
             return;
         }
         let now = self.now();
         // The grace of a shutdown is over when it is over, however many timers were due before.
-        if let Some(id) = self.shutdown.get() {
-            let expired = self.timers.borrow_mut().expire_one(id, now);
+        if let Some(id) = self.agenda.shutdown.get() {
+            let expired = timers.borrow_mut().expire_one(id, now);
             if let Some(expired) = expired {
                 self.run_timer(expired, now);
             }
         }
         for _ in 0..count.min(budget) {
-            let Some(expired) = self.timers.borrow_mut().expire(now) else {
+            let Some(expired) = timers.borrow_mut().expire(now) else {
                 break;
             };
             self.run_timer(expired, now);
@@ -105,11 +41,11 @@ impl Runtime {
             deadline,
             value,
         } = expired;
-        let next = |period| next_period(deadline, period, now);
-        let finish = || self.timers.borrow_mut().finish(id);
-        // Gives up a timer that was cancelled while it fired, and says so.
+        let timers = &self.agenda.timers;
+        let finish = || timers.borrow_mut().finish(id);
+        // Arms the timer again. Gives up one that was cancelled while it fired, and says so.
         let restore = |deadline, task| {
-            let restored = self.timers.borrow_mut().restore(id, deadline, task);
+            let restored = timers.borrow_mut().restore(id, deadline, task);
             let cancelled = restored.is_err();
             discard(restored);
             !cancelled
@@ -121,26 +57,23 @@ impl Runtime {
             }
             Task::Every(mut call, period) => {
                 contain(&mut call);
-                let _ = restore(next(period), Task::Every(call, period));
+                let next = next_period(deadline, period, now);
+                let _ = restore(next, Task::Every(call, period));
             }
-            Task::Channel(channel, every) => {
-                let state = self.state(channel);
-                let Some(state) = state.filter(|state| !state.is_ending()) else {
-                    return finish();
-                };
-                // Its handler is about to be made: then it shall have it.
-                if state.unborn.get() {
-                    let _ = restore(now, Task::Channel(channel, every));
-                    return;
-                }
-                if every.is_none() {
-                    finish();
-                    state.remove_timer(id);
-                }
-                self.visit(&state, |driven| driven.timer(id));
-                if let Some(period) = every
-                    && !restore(next(period), Task::Channel(channel, every))
-                {
+            Task::Channel(state, _) if state.has_ended() => finish(),
+            // Its handler is about to be made: then it gets the timer.
+            Task::Channel(state, every) if state.flags.has(Flag::AWAITS_HANDLER) => {
+                let _ = restore(now, Task::Channel(state, every));
+            }
+            Task::Channel(state, None) => {
+                finish();
+                state.remove_timer(id);
+                self.call_between_turns(&state, |driver| driver.timer(&state, id));
+            }
+            Task::Channel(state, Some(period)) => {
+                self.call_between_turns(&state, |driver| driver.timer(&state, id));
+                let next = next_period(deadline, period, now);
+                if !restore(next, Task::Channel(Rc::clone(&state), Some(period))) {
                     state.remove_timer(id);
                 }
             }
@@ -149,7 +82,7 @@ impl Runtime {
                 // The kernel reports room when a good part of its buffer is free, which can be
                 // megabytes. What it would take by now counts as taken, so it is offered once more.
                 if let Some(state) = &state
-                    && state.blocked.replace(false)
+                    && state.flags.replace(Flag::BLOCKED, false)
                 {
                     self.take_turn(state, Ready::NOTHING);
                 }
@@ -162,7 +95,7 @@ impl Runtime {
             }
             Task::Progress(channel, since) => {
                 finish();
-                if let Some(state) = self.state(channel).filter(|state| !state.is_ending()) {
+                if let Some(state) = self.state(channel).filter(|state| !state.has_ended()) {
                     state.remove_timer(id);
                     state.look_for_progress(since);
                 }
@@ -170,7 +103,7 @@ impl Runtime {
             Task::Attempt(channel) => {
                 finish();
                 if let Some(state) = self.state(channel) {
-                    state.attempt_is_due(self, id);
+                    state.connect_timer_fired(id);
                 }
             }
             Task::Linger(key) => match self.look_at_lingering(key) {
@@ -186,7 +119,7 @@ impl Runtime {
             Task::Grace => {
                 finish();
                 for state in self.channels() {
-                    if !state.own.get() {
+                    if state.kind.get() != Kind::Internal {
                         state.reset_on_close();
                     }
                     state.end(Close::Shutdown);
@@ -195,38 +128,6 @@ impl Runtime {
             }
         }
     }
-
-    /// Stops a listener for which there is no descriptor or memory. What lingers has to go for it.
-    pub(crate) fn pause_accepting(&self, state: &Rc<ChannelState>, error: &io::Error) {
-        log_throttled!(warn, %error, "accepting pauses");
-        state.starved.set(true);
-        self.accepting_paused.borrow_mut().push(Rc::clone(state));
-        if self.accept_timer.get().is_none() {
-            let timer = self.set_timer(ACCEPT_PAUSE, Task::Accept);
-            self.accept_timer.set(Some(timer));
-        }
-        // Last, for each that goes has accepting resumed.
-        self.stop_lingering();
-    }
-
-    pub(super) fn resume_accepting(&self) {
-        if let Some(timer) = self.accept_timer.take() {
-            self.forget_timer(timer);
-            for state in self.accepting_paused.take() {
-                state.starved.set(false);
-                state.touch();
-            }
-        }
-    }
-}
-
-/// A delay beyond the clock's reach means never: a century is as good.
-pub(super) fn deadline_after(start: Instant, delay: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
-    start
-        .checked_add(delay)
-        .or_else(|| start.checked_add(CENTURY))
-        .unwrap_or(start)
 }
 
 /// When a periodic timer is due again: in step with its first time, and later than now. Periods

@@ -196,7 +196,7 @@ pub fn drive<S: AsyncChat>(
     let event_loop = network.event_loop()?;
     let (socket, peer) = network.pair();
     let chat = Connector::adopt(socket).connect_on(&event_loop, factory)?;
-    chat.0.transcribed.set(true);
+    chat.state().record_end();
     let start = event_loop.0.now();
     network.settle(&event_loop)?;
     for step in script.into().0 {
@@ -207,7 +207,7 @@ pub fn drive<S: AsyncChat>(
         }
     }
     let (output, ended) = (peer.take_received(), peer.ended());
-    let (close, elapsed) = match chat.0.why.take() {
+    let (close, elapsed) = match chat.state().recorded_end() {
         Some((why, when)) => (Some(why), when.saturating_duration_since(start)),
         None => (None, network.elapsed()),
     };

@@ -1,13 +1,24 @@
-//! The state of a channel: what its handles and its loop share.
+//! What handles and the runtime share: the state of each channel, and the agenda of the loop.
+//!
+//! Everything is in cells: a borrow never outlives one statement of the crate's own, so user code can
+//! call any method of any handle at any time.
 
-mod failing;
-mod rare;
-mod sides;
-mod timing;
+pub(crate) mod agenda;
+mod clocks;
+mod cold;
+pub(crate) mod connect;
+mod failure;
+mod flags;
+mod id;
+pub(crate) mod inbox;
+mod io;
+mod output;
+mod pipe;
+pub(crate) mod quota;
 
+use std::any::TypeId;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 #[cfg(feature = "sim")]
 use std::time::Instant;
 
@@ -19,207 +30,233 @@ use crate::error::Close;
 use crate::framing::terminator::Terminator;
 use crate::limits::Limits;
 use crate::log::{Escaped, log};
-use crate::net::quota::Place;
 use crate::output::fifo::Fifo;
-use crate::runtime::Runtime;
-use crate::runtime::registry::ChannelId;
 use crate::sys::poller::{Ready, Source};
 use crate::user_code::{discard, enter, in_span};
 
-pub(crate) use sides::Broken;
+pub(crate) use flags::{Flag, Flags, Request, Requests};
+pub use id::ChannelId;
+pub(crate) use io::{Side, ToSocket};
 
-use rare::Rare;
-use sides::Output;
-use timing::Timing;
+use agenda::Agenda;
+use clocks::Timing;
+use cold::Cold;
+use quota::Admission;
 
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// An outgoing connection that is not up yet.
     Connecting,
-    /// A connection that is up.
-    Open,
     /// It accepts connections.
     Listening,
-    /// Its end has been told, or is being told.
+    /// A connection that is up, which its handler has not been told yet.
+    Arrived,
+    /// A connection that is up.
+    Open,
+    /// It has a reason to end, and its handler is still to be told.
+    Ending,
+    /// Its socket is closed, and its handler has been told.
     Closed,
 }
 
-/// The state of a channel, shared by its handles and its loop.
-///
-/// All of it is cells: a borrow never outlives one statement of the crate's own, so user code
-/// can call any method of any handle at any time.
+/// What a channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Layer 1: its handler is a dispatcher.
+    Dispatcher,
+    /// Layer 2: its handler is a session.
+    Chat,
+    /// The crate's own, and no connection: a shutdown does not close it.
+    Internal,
+}
+
+/// The state of a channel.
 pub(crate) struct ChannelState {
-    runtime: OnceCell<Weak<Runtime>>,
+    agenda: OnceCell<Rc<Agenda>>,
     pub(crate) id: Cell<ChannelId>,
+    /// Set before the channel is registered.
+    pub(crate) kind: Cell<Kind>,
     pub(crate) phase: Cell<Phase>,
-    /// Absent where nobody subscribes to it.
-    pub(crate) span: OnceCell<Box<Span>>,
-    /// Why it ended, and when: for the transcript of a simulated run, if there is to be one.
-    #[cfg(feature = "sim")]
-    pub(crate) why: RefCell<Option<(Close, Instant)>>,
-    #[cfg(feature = "sim")]
-    pub(crate) transcribed: Cell<bool>,
-    peer: OnceCell<Kept>,
-
-    source: RefCell<Option<Source>>,
-    rare: OnceCell<Box<RefCell<Rare>>>,
-    timing: OnceCell<Box<RefCell<Timing>>>,
-
-    /// It is about to end, and has a reason to.
-    ending: Cell<bool>,
-    /// On the loop's list of those to look at, or being looked at.
-    pub(crate) touched: Cell<bool>,
-    /// On the loop's list of those to go on with in the next turn.
-    pub(crate) again: Cell<bool>,
-    /// What the kernel has reported since it was put there.
-    pub(crate) news: Cell<Ready>,
-    /// Its handler is still to be made; until then nothing can be told to it.
-    pub(crate) unborn: Cell<bool>,
-    /// It was accepted, and its handler is to be told that it is up.
-    pub(crate) announce: Cell<bool>,
-    /// Something happened that a handler's stream of records has to stop for.
-    pub(crate) attention: Cell<bool>,
-    pub(crate) paused: Cell<bool>,
-    /// A listener for which there is no descriptor or memory.
-    pub(crate) starved: Cell<bool>,
-    pub(crate) eof: Cell<bool>,
-    pub(crate) half_open: Cell<bool>,
-    /// Input is at hand that the kernel will not report: `handle_read` is to be called for it.
-    pub(crate) held: Cell<bool>,
-    /// The kernel took less than it was offered; wait until it reports room.
-    pub(crate) blocked: Cell<bool>,
-    /// It is the loop's own, and no connection: a shutdown lets it be.
-    pub(crate) own: Cell<bool>,
-    /// The loop is shutting down: close once nothing is left to write.
-    pub(crate) draining: Cell<bool>,
-
+    pub(crate) flags: Flags,
+    pub(crate) requests: Requests,
+    /// What the kernel has reported since it was put into the run queue.
+    pub(crate) pending: Cell<Ready>,
+    /// The turn of the loop in which it last had its own.
+    pub(crate) last_turn: Cell<u32>,
     /// Which call of its dispatcher on the socket has failed in this callback, and how.
-    pub(crate) broken: Cell<Option<(Broken, io::ErrorKind)>>,
-    /// A callback of its session has failed: it gets no other call than that of the end.
-    pub(crate) failed: Cell<bool>,
-    /// A hang-up was reported while nothing was read, and input is left.
-    pub(crate) hung_up: Cell<bool>,
-    /// It has its turn: what is pushed to it is its own session's.
-    pub(crate) has_turn: Cell<bool>,
-
+    pub(crate) failed_call: Cell<Option<(Side, std::io::ErrorKind)>>,
+    /// The type that a visit may ask for.
+    pub(crate) handler: Cell<fn() -> TypeId>,
+    /// Absent where nobody subscribes to it.
+    span: OnceCell<Box<Span>>,
+    peer: OnceCell<Kept>,
+    source: RefCell<Option<Source>>,
+    cold: OnceCell<Box<RefCell<Cold>>>,
+    timing: OnceCell<Box<RefCell<Timing>>>,
     /// Shared by all connections that were given the same; the default ones if there are none.
     limits: Cell<Option<Rc<Limits>>>,
+    /// Counts the connection for the quota of its listener, until it ends.
+    admission: Cell<Option<Admission>>,
+    /// The queue of a chat. A dispatcher's stays empty.
+    pub(crate) out: RefCell<Fifo>,
+    /// None before the first is set: then it is the default.
+    terminator: OnceCell<Box<RefCell<Terminator>>>,
 
-    /// Its place at its listener, for as long as it lasts.
-    pub(crate) place: Cell<Option<Place>>,
     pub(crate) turns: Cell<u64>,
     pub(crate) wakeups: Cell<u64>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
     pub(crate) records_in: Cell<u64>,
-
-    /// What a [`Chat`](crate::Chat) adds.
-    pub(crate) out: RefCell<Fifo>,
-    pub(crate) chat: ChatState,
-}
-
-/// The part of a channel's state that only layer 2 uses.
-pub(crate) struct ChatState {
-    pub(crate) is_chat: Cell<bool>,
-    /// The queue was over the high-water mark and has not fallen to the low one since.
-    pub(crate) choked: Cell<bool>,
-    /// None before the first is set: then it is the default.
-    terminator: OnceCell<Box<RefCell<Terminator>>>,
-    /// The terminator was set and the splitter does not know yet.
-    pub(crate) terminator_set: Cell<bool>,
-    /// What has been received and not delivered is to be thrown away.
-    pub(crate) input_discarded: Cell<bool>,
-    /// Its close is queued: input is not delivered any more.
-    pub(crate) closing: Cell<bool>,
-    /// Its input goes to another connection.
-    pub(crate) is_piped: Cell<bool>,
-    /// Input has been received and not been parsed.
-    pub(crate) has_backlog: Cell<bool>,
-    /// The loop has begun to shut down, and the session has to be notified.
-    pub(crate) shutdown_due: Cell<bool>,
-}
-
-impl ChatState {
-    pub(crate) fn terminator(&self) -> Terminator {
-        match self.terminator.get() {
-            Some(terminator) => terminator.borrow().clone(),
-            None => Terminator::default(),
-        }
-    }
-
-    pub(crate) fn set_terminator(&self, terminator: Terminator) {
-        self.terminator
-            .get_or_init(Box::default)
-            .replace(terminator);
-        self.terminator_set.set(true);
-    }
 }
 
 impl ChannelState {
     pub(crate) fn new(source: Option<Source>, phase: Phase) -> Self {
         ChannelState {
-            runtime: OnceCell::new(),
-            id: Cell::new(ChannelId::NOBODY),
+            agenda: OnceCell::new(),
+            id: Cell::new(ChannelId::NONE),
+            kind: Cell::new(Kind::Dispatcher),
             phase: Cell::new(phase),
+            flags: Flags::default(),
+            requests: Requests::default(),
+            pending: Cell::new(Ready::NOTHING),
+            last_turn: Cell::new(0),
+            failed_call: Cell::new(None),
+            handler: Cell::new(TypeId::of::<()>),
             span: OnceCell::new(),
-            #[cfg(feature = "sim")]
-            why: RefCell::new(None),
-            #[cfg(feature = "sim")]
-            transcribed: Cell::new(false),
             peer: OnceCell::new(),
             source: RefCell::new(source),
-            rare: OnceCell::new(),
+            cold: OnceCell::new(),
             timing: OnceCell::new(),
-            ending: Cell::new(false),
-            touched: Cell::new(false),
-            again: Cell::new(false),
-            news: Cell::new(Ready::NOTHING),
-            unborn: Cell::new(false),
-            announce: Cell::new(false),
-            attention: Cell::new(false),
-            paused: Cell::new(false),
-            starved: Cell::new(false),
-            eof: Cell::new(false),
-            half_open: Cell::new(false),
-            held: Cell::new(false),
-            blocked: Cell::new(false),
-            own: Cell::new(false),
-            draining: Cell::new(false),
-            broken: Cell::new(None),
-            failed: Cell::new(false),
-            hung_up: Cell::new(false),
-            has_turn: Cell::new(false),
             limits: Cell::new(None),
-            place: Cell::new(None),
+            admission: Cell::new(None),
+            out: RefCell::new(Fifo::new(Limits::DEFAULT.high_water)),
+            terminator: OnceCell::new(),
             turns: Cell::new(0),
             wakeups: Cell::new(0),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             records_in: Cell::new(0),
-            out: RefCell::new(Fifo::new(Limits::DEFAULT.high_water)),
-            chat: ChatState {
-                is_chat: Cell::new(false),
-                choked: Cell::new(false),
-                terminator: OnceCell::new(),
-                terminator_set: Cell::new(false),
-                input_discarded: Cell::new(false),
-                closing: Cell::new(false),
-                is_piped: Cell::new(false),
-                has_backlog: Cell::new(false),
-                shutdown_due: Cell::new(false),
-            },
         }
     }
 
-    pub(crate) fn runtime(&self) -> Option<Rc<Runtime>> {
-        self.runtime.get()?.upgrade()
+    // ---- its life
+
+    /// The agenda of its loop; `None` before it is registered, and when the loop is gone.
+    #[inline]
+    pub(crate) fn agenda(&self) -> Option<&Rc<Agenda>> {
+        self.agenda.get().filter(|agenda| !agenda.is_closed())
     }
 
-    pub(crate) fn settle_in(&self, runtime: &Rc<Runtime>) {
-        // A channel is registered once, so this is the first and only one.
-        let _ = self.runtime.set(Rc::downgrade(runtime));
+    pub(crate) fn is_registered(&self) -> bool {
+        self.agenda.get().is_some()
     }
+
+    pub(crate) fn set_agenda(&self, agenda: &Rc<Agenda>) {
+        // A channel is registered once.
+        let _ = self.agenda.set(Rc::clone(agenda));
+    }
+
+    pub(crate) fn is_chat(&self) -> bool {
+        self.kind.get() == Kind::Chat
+    }
+
+    /// Whether the connection is up, and has no reason to end.
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.phase.get(), Phase::Open | Phase::Arrived)
+    }
+
+    /// Whether it has a reason to end, or has ended.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.phase.get(), Phase::Ending | Phase::Closed)
+    }
+
+    /// Whether its close is queued: no more input is delivered.
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.out.borrow().is_sealed()
+    }
+
+    /// Whether the loop has begun to shut down and its session has not been called for that yet.
+    pub(crate) fn is_shutdown_due(&self) -> bool {
+        self.requests.has(Request::SHUTDOWN)
+    }
+
+    /// Has the loop give it a turn before it sleeps.
+    #[inline]
+    pub(crate) fn schedule(self: &Rc<Self>) {
+        if !self.flags.has(Flag::QUEUED) {
+            self.schedule_first();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn schedule_first(self: &Rc<Self>) {
+        if let Some(agenda) = self.agenda()
+            && self.phase.get() != Phase::Closed
+        {
+            self.flags.set(Flag::QUEUED, true);
+            agenda.schedule(self);
+        }
+    }
+
+    /// Ends the channel for this reason, unless it is ending for another already.
+    pub(crate) fn end(self: &Rc<Self>, why: Close) {
+        if self.has_ended() {
+            // The first reason stands. The error in this one may be the user's.
+            return discard(why);
+        }
+        let why = self.first_reason(why);
+        self.phase.set(Phase::Ending);
+        // The commonest needs no room: it is what stands for none.
+        if !matches!(why, Close::Local) {
+            self.with_cold(|cold| cold.ending = Some(why));
+        }
+        self.out.borrow_mut().seal();
+        self.requests.add(Request::CHECK);
+        if self.agenda().is_some() {
+            return self.schedule();
+        }
+        // Without a loop nobody is to be told. The socket at least is closed.
+        self.phase.set(Phase::Closed);
+        self.replace_source(None);
+        self.end_output();
+    }
+
+    /// Closes the socket, gives up what the channel has, and returns why it ended. A stream that is cut
+    /// in its middle must not look complete: unless this side has closed it, it ends with a reset.
+    pub(crate) fn take_apart(&self) -> Close {
+        self.phase.set(Phase::Closed);
+        let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
+        if cold.ending.is_some() && self.out.borrow().is_unfinished() {
+            self.reset_on_close();
+        }
+        self.replace_source(None);
+        self.admission.take();
+        self.out.borrow_mut().seal();
+        if self.flags.has(Flag::PIPED) {
+            // The other end is still to be told.
+            self.with_cold(|left| left.piped_to = cold.piped_to.clone());
+        }
+        let deadline_timer = self.take_deadline_timer();
+        if let Some(agenda) = self.agenda() {
+            let timers = std::mem::take(&mut cold.timers).into_iter();
+            for timer in timers.chain(deadline_timer) {
+                agenda.forget_timer(timer);
+            }
+        }
+        #[cfg(feature = "sim")]
+        if cold.end_recorded {
+            self.record_end();
+        }
+        discard(cold.send_error.take());
+        cold.ending.take().unwrap_or(Close::Local)
+    }
+
+    // ---- what it is known by
 
     pub(crate) fn peer(&self) -> Option<Addr> {
         self.peer.get().map(Addr::from)
@@ -230,10 +267,16 @@ impl ChannelState {
         let _ = self.peer.set(peer.into());
     }
 
-    /// Opens the span that all its events are told in.
+    /// The span in which its events are logged.
+    #[inline]
+    pub(crate) fn span(&self) -> Option<&Span> {
+        self.span.get().map(|span| &**span)
+    }
+
+    /// Opens the span in which its events are logged.
     pub(crate) fn open_span(&self) {
-        // A root: a connection is no part of what its listener happens to be doing. At the level of
-        // the worst that is told in it, which without the span would not say whose it is.
+        // A root: a connection is no part of what its listener happens to be doing. Its level is that of
+        // the worst event, which would otherwise not say to which connection it belongs.
         let id = self.id.get();
         let made = enter(|| match self.peer() {
             Some(peer) => tracing::error_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
@@ -249,23 +292,6 @@ impl ChannelState {
         }
     }
 
-    /// Has the loop look at this channel before it sleeps.
-    #[inline]
-    pub(crate) fn touch(self: &Rc<Self>) {
-        if !self.touched.get() {
-            self.touch_first();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn touch_first(self: &Rc<Self>) {
-        if let Some(runtime) = self.runtime() {
-            self.touched.set(true);
-            runtime.touched.borrow_mut().push_back(Rc::clone(self));
-        }
-    }
-
     pub(crate) fn bytes_in(&self) -> u64 {
         self.bytes_in.get()
     }
@@ -274,78 +300,33 @@ impl ChannelState {
         self.bytes_out.get()
     }
 
-    /// Ends the channel for this reason, unless it is ending for another already.
-    pub(crate) fn end(self: &Rc<Self>, why: Close) {
-        if self.is_ending() || self.phase.get() == Phase::Closed {
-            // The first reason stands. The error in this one may be the user's.
-            return discard(why);
-        }
-        let why = self.first_reason(why);
-        self.ending.set(true);
-        // The commonest needs no room: it is what stands for none.
-        if !matches!(why, Close::Local) {
-            self.rarely(|rare| rare.ending = Some(why));
-        }
-        self.out.borrow_mut().seal();
-        self.attention.set(true);
-        self.touch();
-        // Without a loop there is nobody to tell; the socket at least is closed.
-        if self.runtime().is_none() {
-            self.phase.set(Phase::Closed);
-            self.replace_source(None);
-            self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Ended));
+    // ---- what it was given
+
+    pub(crate) fn terminator(&self) -> Terminator {
+        match self.terminator.get() {
+            Some(terminator) => terminator.borrow().clone(),
+            None => Terminator::default(),
         }
     }
 
-    pub(crate) fn is_ending(&self) -> bool {
-        self.ending.get()
+    pub(crate) fn set_terminator(self: &Rc<Self>, terminator: Terminator) {
+        let own = self.terminator.get_or_init(Box::default);
+        own.replace(terminator);
+        self.requests.add(Request::TERMINATOR);
+        self.schedule();
     }
 
-    /// Takes the channel apart, and says why it ended. A stream that is cut in its middle must not look
-    /// complete: unless this side has closed it, it ends with a reset.
-    pub(crate) fn take_apart(&self) -> Close {
-        self.phase.set(Phase::Closed);
-        if self.has_reason() && self.out.borrow().is_unfinished() {
-            self.reset_on_close();
-        }
-        self.replace_source(None);
-        self.place.take();
-        self.out.borrow_mut().seal();
-        let rare = self.rare.get().map(|rare| rare.take()).unwrap_or_default();
-        if self.is_piped() {
-            // The other end is still to be told.
-            self.rarely(|kept| kept.piped_to = rare.piped_to.clone());
-        }
-        let deadline_timer = self.take_deadline_timer();
-        if let Some(runtime) = self.runtime() {
-            let timers = rare.timers.into_iter();
-            for timer in timers.chain(deadline_timer) {
-                runtime.forget_timer(timer);
-            }
-        }
-        discard(rare.send_error);
-        rare.ending.unwrap_or(Close::Local)
-    }
-
-    /// Keeps the reason of its end if there is to be a transcript, and gives it back otherwise.
-    #[cfg(feature = "sim")]
-    pub(crate) fn keep_reason(&self, why: Close, now: Instant) -> Option<Close> {
-        if !self.transcribed.get() {
-            return Some(why);
-        }
-        self.why.replace(Some((why, now)));
-        None
-    }
-
-    // ---- limits
-
-    /// Those of its loop, if it was given none of its own.
+    /// Gives it the limits of its loop, unless it has its own.
     pub(crate) fn adopt_limits(&self, of_loop: Option<Rc<Limits>>) {
         let own = self.limits.take();
         match own {
             None if of_loop.is_some() => self.set_limits(of_loop),
             own => self.limits.set(own),
         }
+    }
+
+    pub(crate) fn set_admission(&self, admission: Admission) {
+        self.admission.set(Some(admission));
     }
 
     /// Looks at its limits.
@@ -359,9 +340,35 @@ impl ChannelState {
 
     pub(crate) fn set_limits(&self, limits: Option<Rc<Limits>>) {
         self.limits.set(limits);
-        // One mark for the queue to look out for; which it was, `choke` finds out.
+        // The queue watches for one mark. `output.rs` finds out which limit it was.
         let mark = self.limit(|limits| limits.high_water.min(limits.output));
         self.out.borrow_mut().set_high_water(mark);
+    }
+
+    // ---- transcripts
+
+    /// Has the reason of its end kept.
+    #[cfg(feature = "sim")]
+    pub(crate) fn record_end(&self) {
+        self.with_cold(|cold| cold.end_recorded = true);
+    }
+
+    /// Keeps the reason of its end if it is to be recorded, and gives it back otherwise.
+    #[cfg(feature = "sim")]
+    pub(crate) fn keep_reason(&self, why: Close, now: Instant) -> Option<Close> {
+        match self.cold.get().map(|cold| cold.borrow_mut()) {
+            Some(mut cold) if cold.end_recorded => {
+                cold.recorded_end = Some((why, now));
+                None
+            }
+            _ => Some(why),
+        }
+    }
+
+    /// Why it ended, and when, if that was to be recorded.
+    #[cfg(feature = "sim")]
+    pub(crate) fn recorded_end(&self) -> Option<(Close, Instant)> {
+        self.cold.get()?.borrow_mut().recorded_end.take()
     }
 }
 

@@ -2,4 +2,6 @@
 
 pub(crate) mod poller;
 pub(crate) mod resolver;
+#[cfg(feature = "signal")]
+pub(crate) mod signals;
 pub(crate) mod socket;

@@ -67,13 +67,13 @@ class Peer:
                     return "reset"
                 continue
             except ConnectionError:
-                return self.last_words("reset")
+                return self.refusal("reset")
             if not chunk:
-                return self.last_words("closed")
+                return self.refusal("closed")
             self.said = (self.said + chunk)[-200:]
         return OVER if self.visit.over else "not ended"
 
-    def last_words(self, end):
+    def refusal(self, end):
         last = self.said.rstrip().rpartition(b"\n")[2]
         return last.decode(errors="replace") if last.startswith(b"400") else end
 

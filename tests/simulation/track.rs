@@ -429,13 +429,14 @@ impl Track {
             return;
         }
         let limits = self.limits.get();
-        // `run_once` looks at it up to three times: touched, ready, and touched in that. What a
-        // drain deadline is about to end gets one more chance.
-        let looks = if self.timed.get() { 4 } else { 3 };
-        let within = |moved: u64, budget: usize| moved <= looks * budget.max(1) as u64;
-        if !within(now.bytes_in - before.bytes_in, limits.turn_read)
-            || !within(now.bytes_out - before.bytes_out, limits.turn_write)
-            || !within(now.records_in - before.records_in, limits.turn_records)
+        // `run_once` has two halves of a turn in it: before the wait it goes on with what was left from
+        // the one before. A channel receives once in a turn, and sends again when something is pushed
+        // to it. What a drain deadline is about to end gets one more chance.
+        let sends = if self.timed.get() { 4 } else { 3 };
+        let within = |moved: u64, times: u64, budget: usize| moved <= times * budget.max(1) as u64;
+        if !within(now.bytes_in - before.bytes_in, 2, limits.turn_read)
+            || !within(now.bytes_out - before.bytes_out, sends, limits.turn_write)
+            || !within(now.records_in - before.records_in, 2, limits.turn_records)
         {
             let number = self.number;
             world.wrong(format!("#{number}: over its budget: {before:?}, {now:?}"));

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::timers::deadline_after;
+use crate::state::agenda::deadline_after;
 use crate::time::deadlines::{DRAINED, Deadlines};
 
 /// The pauses between two looks while the peer has not received everything: nothing reports that it

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{ChannelState, Phase};
+use super::agenda::Task;
+use super::{ChannelState, Flag, Request};
 use crate::error::Close;
-use crate::runtime::Task;
 use crate::time::deadlines::{Clocks, Deadlines, Passed};
 use crate::time::timer::TimerId;
 
@@ -27,7 +27,7 @@ impl ChannelState {
 
     pub(crate) fn set_deadlines(self: &Rc<Self>, deadlines: Deadlines) {
         let timed = self.timing.get().is_some();
-        if timed && self.runtime().is_some() {
+        if timed && self.agenda().is_some() {
             self.time(|clocks, now| clocks.set(deadlines, now));
         } else if timed || deadlines != Deadlines::default() {
             let clocks = Clocks::new(deadlines);
@@ -50,20 +50,20 @@ impl ChannelState {
 
     /// What is under way when the first deadlines are set is timed from then on.
     fn begin_midway(self: &Rc<Self>) {
-        if self.blocked.get() {
+        if self.flags.has(Flag::BLOCKED) {
             let sent = self.bytes_out();
             self.time(|clocks, now| clocks.offered(now, false, sent));
         }
         // Whether a record is begun, its splitter says when it is asked for the next.
-        if self.chat.is_chat.get() {
-            self.held.set(true);
-            self.touch();
+        if self.is_chat() {
+            self.requests.add(Request::PARSE);
+            self.schedule();
         }
     }
 
     /// It was registered, or has come up, or gets its first deadline.
     pub(crate) fn start_clocks(&self) {
-        let up = self.phase.get() == Phase::Open;
+        let up = self.is_up();
         self.time(|clocks, now| clocks.start(now, up));
     }
 
@@ -76,27 +76,26 @@ impl ChannelState {
     }
 
     fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
-        let Some(runtime) = self.runtime() else {
+        let Some(agenda) = self.agenda() else {
             return;
         };
         let Some(timing) = self.timing.get() else {
             return;
         };
         let timing = &mut *timing.borrow_mut();
-        event(&mut timing.clocks, runtime.now());
+        event(&mut timing.clocks, agenda.now());
         // Set earlier when it has to be, never later: when it is due it looks again.
         if let Some((when, _)) = timing.clocks.next()
-            && !self.is_ending()
-            && self.phase.get() != Phase::Closed
+            && !self.has_ended()
         {
             match timing.timer {
                 Some((_, due)) if due <= when => {}
                 Some((timer, _)) => {
-                    runtime.reset_timer_at(timer, when);
+                    agenda.reset_timer_at(timer, when);
                     timing.timer = Some((timer, when));
                 }
                 None => {
-                    let timer = runtime.set_timer_at(when, Task::Deadline(self.id.get()));
+                    let timer = agenda.set_timer_at(when, Task::Deadline(self.id.get()));
                     timing.timer = Some((timer, when));
                 }
             }
@@ -124,7 +123,7 @@ impl ChannelState {
     /// no clock runs.
     fn look(&self, now: Instant) -> Option<Result<Instant, Passed>> {
         let timing = &mut *self.timing.get()?.borrow_mut();
-        if !self.blocked.get() {
+        if !self.flags.has(Flag::BLOCKED) {
             timing.clocks.drained();
         }
         let timer = timing.timer.take();

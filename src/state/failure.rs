@@ -12,11 +12,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::sides::Output;
-use super::{ChannelState, Phase};
+use super::agenda::Task;
+use super::io::Output;
+use super::{ChannelState, Flag};
 use crate::error::Close;
 use crate::log::log;
-use crate::runtime::Task;
 use crate::sys::socket::Fd;
 use crate::time::deadlines::Deadlines;
 use crate::user_code::discard;
@@ -32,47 +32,41 @@ impl ChannelState {
     /// still to be delivered. Any other failure (ENOBUFS) says nothing of the receiving side, whose
     /// end may never come.
     pub(crate) fn fail_sending(self: &Rc<Self>, error: io::Error) {
-        if self.eof.get() || !is_over(&error) {
+        if self.flags.has(Flag::EOF) || !is_over(&error) {
             return self.end(Close::from_io(error));
         }
         if self.has_own_output() {
             log!(debug, %error, "the output has failed");
-            let output = self.rarely(|rare| std::mem::replace(&mut rare.output, Output::Failed));
+            let output = self.with_cold(|cold| std::mem::replace(&mut cold.output, Output::Failed));
             drop(output);
         }
         // Not dropped while it is borrowed: an error that a dispatcher returned may be the user's.
-        let earlier = self.rarely(|rare| rare.send_error.replace(error));
+        let earlier = self.with_cold(|cold| cold.send_error.replace(error));
         if earlier.is_some() {
             return drop(earlier);
         }
-        self.rarely(|rare| rare.received = self.bytes_in());
+        self.with_cold(|cold| cold.received = self.bytes_in());
         let lost = self.out.borrow_mut().fail();
         self.drop_later(lost);
         self.await_progress(None);
-        self.touch();
-    }
-
-    /// Whether it ends for another reason than [`Close::Local`].
-    pub(super) fn has_reason(&self) -> bool {
-        let rare = self.rare.get();
-        rare.is_some_and(|rare| rare.borrow().ending.is_some())
+        self.schedule();
     }
 
     /// Whether a send has failed, so that nothing can be sent any more.
     #[inline]
     pub(crate) fn has_failed_sending(&self) -> bool {
-        let rare = self.rare.get();
-        rare.is_some_and(|rare| rare.borrow().send_error.is_some())
+        let cold = self.cold.get();
+        cold.is_some_and(|cold| cold.borrow().send_error.is_some())
     }
 
     /// Whether it has an output of its own that has failed.
     pub(crate) fn has_lost_output(&self) -> bool {
-        let rare = self.rare.get();
-        rare.is_some_and(|rare| matches!(rare.borrow().output, Output::Failed))
+        let cold = self.cold.get();
+        cold.is_some_and(|cold| matches!(cold.borrow().output, Output::Failed))
     }
 
     pub(crate) fn take_send_error(&self) -> Option<io::Error> {
-        self.rare.get()?.borrow_mut().send_error.take()
+        self.cold.get()?.borrow_mut().send_error.take()
     }
 
     /// Ends the channel with the error of its failed send, if there was one.
@@ -85,24 +79,24 @@ impl ChannelState {
     /// as a peer that reads nothing is sent; returns whether it did. The end of a pipe holds up the other
     /// end instead, until its own input has been passed on.
     pub(crate) fn end_if_useless(self: &Rc<Self>, reading: bool) -> bool {
-        let is_over = || self.chat.choked.get() || self.out.borrow().is_over();
-        !self.is_piped() && (!reading || is_over()) && self.end_with_send_error()
+        let is_over = || self.flags.has(Flag::BACK_PRESSURED) || self.out.borrow().is_over();
+        !self.flags.has(Flag::PIPED) && (!reading || is_over()) && self.end_with_send_error()
     }
 
     /// A callback of its handler has failed: it returned an error, or panicked. A session's queue is
     /// sent, and then the channel ends for this reason.
     pub(crate) fn fail(self: &Rc<Self>, why: Close) {
         let can_send = !self.has_failed_sending() && !self.has_lost_output();
-        let is_open_chat = self.chat.is_chat.get() && self.phase.get() == Phase::Open;
-        if self.is_ending() || !is_open_chat || !can_send {
+        let is_open_chat = self.is_chat() && self.is_up();
+        if self.has_ended() || !is_open_chat || !can_send {
             return self.end(why);
         }
         // A second failure is that of a producer: what was pushed behind it is lost.
         let why = self.first_reason(why);
-        let has_failed = self.failed.replace(true);
+        let has_failed = self.flags.replace(Flag::FAILED, true);
         let lost = self.out.borrow_mut().close_now(why);
         self.drop_later(lost);
-        self.closes_when_done();
+        self.close_is_queued();
         if !has_failed {
             self.await_progress(Some(self.moved()));
         }
@@ -110,7 +104,7 @@ impl ChannelState {
 
     /// The reason that its handler has failed for, if it has. That stands, whatever comes after.
     pub(super) fn first_reason(&self, why: Close) -> Close {
-        let first = match self.failed.get() {
+        let first = match self.flags.has(Flag::FAILED) {
             true => self.out.borrow_mut().take_close(),
             false => None,
         };
@@ -123,17 +117,23 @@ impl ChannelState {
     /// So a connection without progress lasts for that time at least, and for twice that time at most.
     /// With `None`, another check always follows, after a turn in which input could be read.
     fn await_progress(&self, since: Option<u64>) {
-        let Some(runtime) = self.runtime() else {
+        let Some(agenda) = self.agenda() else {
             return;
         };
         let linger = self.deadlines().linger;
         let patience = match since {
             None => Duration::ZERO,
-            Some(_) if self.failed.get() => linger.max(Deadlines::default().linger),
-            Some(_) if self.is_piped() && !self.paused.get() && !self.is_pipe_full() => A_TURN,
+            Some(_) if self.flags.has(Flag::FAILED) => linger.max(Deadlines::default().linger),
+            Some(_)
+                if self.flags.has(Flag::PIPED)
+                    && !self.flags.has(Flag::PAUSED)
+                    && !self.is_pipe_full() =>
+            {
+                A_TURN
+            }
             Some(_) => linger.max(A_TURN),
         };
-        let timer = runtime.set_timer(patience, Task::Progress(self.id.get(), since));
+        let timer = agenda.set_timer(patience, Task::Progress(self.id.get(), since));
         self.add_timer(timer);
     }
 
@@ -142,12 +142,13 @@ impl ChannelState {
         let moved = self.moved();
         let passed_on = self
             .bytes_in()
-            .saturating_sub(self.rarely(|rare| rare.received));
-        let is_endless = self.is_piped() && !self.failed.get() && passed_on > RECEIVED;
+            .saturating_sub(self.with_cold(|cold| cold.received));
+        let is_endless =
+            self.flags.has(Flag::PIPED) && !self.flags.has(Flag::FAILED) && passed_on > RECEIVED;
         if since != Some(moved) && !is_endless {
             return self.await_progress(Some(moved));
         }
-        if self.failed.get() {
+        if self.flags.has(Flag::FAILED) {
             self.end(Close::Reset);
         } else {
             self.end_with_send_error();
@@ -162,13 +163,6 @@ impl ChannelState {
         self.bytes_in().wrapping_add(received)
     }
 
-    /// Whether its input goes to another connection, which takes nothing for now: its queue is over its
-    /// mark, or it is closing.
-    pub(crate) fn is_pipe_full(&self) -> bool {
-        let takes_nothing = |to: Rc<ChannelState>| to.chat.choked.get() || to.chat.closing.get();
-        self.piped_to().is_some_and(takes_nothing)
-    }
-
     /// The kernel reports a hang-up while nothing is read. If the peer has reset the connection, that is
     /// the end: nothing can be sent, and nobody asks for what may still be received. If both sides
     /// have finished, it is the end unless input is left, which is delivered when reading goes on.
@@ -179,18 +173,18 @@ impl ChannelState {
             .is_some_and(|output| !output.socket().has_hung_up())
         {
             // It is the input's alone.
-            return self.hung_up.set(true);
+            return self.flags.set(Flag::HUNG_UP, true);
         }
-        if self.chat.closing.get() {
+        if self.is_closing() {
             return self.end(Close::Reset);
         }
         if output.is_some() {
             return self.fail_sending(io::ErrorKind::BrokenPipe.into());
         }
-        self.hung_up.set(true);
+        self.flags.set(Flag::HUNG_UP, true);
         // The other end of its pipe is held up, and takes the rest when it can. The error is left to
         // that.
-        if self.is_piped() && !self.paused.get() {
+        if self.flags.has(Flag::PIPED) && !self.flags.has(Flag::PAUSED) {
             return;
         }
         // An error is reported once, and may have been to a send.
@@ -201,7 +195,7 @@ impl ChannelState {
             return self.end(Close::from_io(error));
         }
         match self.on_connected(Fd::peek) {
-            Ok(0) if !self.chat.has_backlog.get() => {
+            Ok(0) if !self.flags.has(Flag::BACKLOG) => {
                 let why = match self.out.borrow().is_unfinished() {
                     true => Close::Reset,
                     false => Close::Eof,
@@ -218,7 +212,8 @@ impl ChannelState {
     /// that of an output of its own.
     pub(crate) fn can_hang_up(&self) -> bool {
         let is_socket = || self.on_connected(|socket| Ok(socket.can_be_reset()));
-        self.own_output().is_some() || (!self.hung_up.get() && is_socket().unwrap_or(false))
+        self.own_output().is_some()
+            || (!self.flags.has(Flag::HUNG_UP) && is_socket().unwrap_or(false))
     }
 }
 

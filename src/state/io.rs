@@ -1,20 +1,20 @@
 //! A channel's calls on its socket.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-use super::rare::Rare;
-use super::{ChannelState, Phase};
+use super::cold::Cold;
+use super::{ChannelState, Flag};
 use crate::Addr;
 use crate::log::log;
-use crate::runtime::Runtime;
+use crate::output::fifo::Sink;
 use crate::sys::poller::{Interest, Poller, Source};
 use crate::sys::socket::Fd;
 use crate::time::deadlines::Clocks;
 
-/// The side of a socket.
+/// One direction of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum Side {
     Receiving,
     Sending,
 }
@@ -22,43 +22,44 @@ pub(crate) enum Broken {
 /// Where a channel's output goes.
 #[derive(Default)]
 pub(super) enum Output {
-    /// Where its input comes from.
+    /// To the descriptor that its input comes from.
     #[default]
     Same,
-    /// Shared for as long as it is being watched.
-    Apart(Rc<Source>),
-    /// It was shut down.
+    /// To another descriptor. Shared while the poller is told to watch it.
+    Separate(Rc<Source>),
+    /// Nowhere: it was shut down.
     Ended,
-    /// It could not be sent to any more. What its input brings is another matter.
+    /// Nowhere: sending has failed. Its input may go on.
     Failed,
 }
 
 impl ChannelState {
-    /// Makes a call on its socket, if it has one.
+    /// Makes a call on its socket, if it has one and is not ending.
     pub(crate) fn on_socket<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match &*self.source.borrow() {
-            Some(source) if !self.is_ending() => call(source.socket()),
+            Some(source) if !self.has_ended() => call(source.socket()),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
     /// Makes a call on its socket, if the connection is up.
+    #[inline]
     pub(crate) fn on_connected<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
-        match self.phase.get() {
-            Phase::Open => self.on_socket(call),
+        match &*self.source.borrow() {
+            Some(source) if self.is_up() => call(source.socket()),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
     /// Makes a call on where its output goes, if the connection is up.
+    #[inline]
     pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
-        if let Some(rare) = self.rare.get()
-            && self.phase.get() == Phase::Open
-            && !self.is_ending()
+        if let Some(cold) = self.cold.get()
+            && self.is_up()
         {
-            match &rare.borrow().output {
+            match &cold.borrow().output {
                 Output::Same => {}
-                Output::Apart(output) => return call(output.socket()),
+                Output::Separate(output) => return call(output.socket()),
                 Output::Ended | Output::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
             }
         }
@@ -67,15 +68,15 @@ impl ChannelState {
 
     /// Its output goes elsewhere than where its input comes from.
     pub(crate) fn set_output(&self, output: Source) {
-        self.rarely(|rare| rare.output = Output::Apart(Rc::new(output)));
+        self.with_cold(|cold| cold.output = Output::Separate(Rc::new(output)));
     }
 
     /// Ends the sending side. Of one with two descriptors, that is the end of the one.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        if let Some(rare) = self.rare.get()
-            && self.phase.get() == Phase::Open
+        if let Some(cold) = self.cold.get()
+            && self.is_up()
         {
-            let ended = match &mut rare.borrow_mut().output {
+            let ended = match &mut cold.borrow_mut().output {
                 Output::Same => None,
                 output => Some(std::mem::replace(output, Output::Ended)),
             };
@@ -84,7 +85,7 @@ impl ChannelState {
                 // A socket that is both standard input and output (inetd's) does not end with one of
                 // its descriptors.
                 let outcome = match &ended {
-                    Output::Apart(output) => output.socket().shutdown_write(),
+                    Output::Separate(output) => output.socket().shutdown_write(),
                     _ => Ok(()),
                 };
                 drop(ended);
@@ -129,9 +130,9 @@ impl ChannelState {
             Some(source) => poller.can_watch(source.socket())?,
             None => return Ok(()),
         }
-        match self.rare.get().map(|rare| rare.borrow()).as_deref() {
-            Some(Rare {
-                output: Output::Apart(output),
+        match self.cold.get().map(|cold| cold.borrow()).as_deref() {
+            Some(Cold {
+                output: Output::Separate(output),
                 ..
             }) => poller.can_watch(output.socket()),
             _ => Ok(()),
@@ -142,7 +143,7 @@ impl ChannelState {
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.on_connected(|socket| socket.recv(buffer))?;
         if count == 0 && !buffer.is_empty() && self.is_stream() {
-            self.eof.set(true);
+            self.flags.set(Flag::EOF, true);
         }
         self.bytes_in.set(self.bytes_in.get() + count as u64);
         self.time(Clocks::moved);
@@ -152,7 +153,7 @@ impl ChannelState {
     /// Receives a datagram.
     pub(crate) fn recv_from(self: &Rc<Self>, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         let received = self.on_connected(|socket| socket.recv_from(buffer));
-        self.touch();
+        self.schedule();
         let (count, peer) = received?;
         self.bytes_in.set(self.bytes_in.get() + count as u64);
         self.time(Clocks::moved);
@@ -161,22 +162,22 @@ impl ChannelState {
 
     /// A chat's socket belongs to its splitter and its queue.
     pub(crate) fn refuse_chat(&self, what: &str) -> io::Result<()> {
-        if self.chat.is_chat.get() {
+        if self.is_chat() {
             let why = format!("{what} would go past the chat's own queue and records");
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         Ok(())
     }
 
-    /// Notes what a dispatcher's own call on the socket has come to.
-    pub(crate) fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Broken) {
+    /// Notes how a dispatcher's own call on the socket has ended.
+    pub(crate) fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Side) {
         if let Err(error) = outcome
             && error.kind() != io::ErrorKind::WouldBlock
             && self.is_stream()
         {
-            self.broken.set(Some((side, error.kind())));
+            self.failed_call.set(Some((side, error.kind())));
         }
-        self.touch();
+        self.schedule();
     }
 
     /// Accounts for a send, and remembers whether the kernel wants more.
@@ -185,13 +186,15 @@ impl ChannelState {
             Ok(count) => {
                 self.bytes_out.set(self.bytes_out.get() + *count as u64);
                 // What cannot be waited for says at the next try why it has not taken all.
-                self.blocked
-                    .set(*count < offered && !self.is_always_writable());
+                let is_short = *count < offered && !self.is_always_writable();
+                self.flags.set(Flag::BLOCKED, is_short);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked.set(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.flags.set(Flag::BLOCKED, true)
+            }
             Err(_) => return outcome,
         }
-        let (all, sent) = (!self.blocked.get(), self.bytes_out.get());
+        let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.bytes_out.get());
         self.time(|clocks, now| {
             if outcome.is_ok() {
                 clocks.moved(now);
@@ -225,8 +228,8 @@ impl ChannelState {
 
     /// Whether its output goes, or went, elsewhere than where its input comes from.
     pub(crate) fn has_own_output(&self) -> bool {
-        let rare = self.rare.get();
-        rare.is_some_and(|rare| !matches!(rare.borrow().output, Output::Same))
+        let cold = self.cold.get();
+        cold.is_some_and(|cold| !matches!(cold.borrow().output, Output::Same))
     }
 
     /// Gives it the socket of the attempt that has come up, or takes the one that it has.
@@ -247,30 +250,35 @@ impl ChannelState {
         }
     }
 
-    /// Watches the socket for this, and for nothing if it is nothing.
-    pub(crate) fn watch(&self, runtime: &Rc<Runtime>, interest: Interest) -> io::Result<()> {
+    /// Has the poller watch the socket for this, and for nothing if it is nothing. `new_key` is a poll key
+    /// that the channel has not had, `known_key` the last one, which its two descriptors share.
+    pub(crate) fn watch(
+        &self,
+        poller: &Rc<Poller>,
+        interest: Interest,
+        new_key: impl Fn() -> usize,
+        known_key: impl Fn() -> usize,
+    ) -> io::Result<()> {
         let source = self.source.borrow();
         let Some(source) = &*source else {
             return Ok(());
         };
-        if let Some(output) = self.own_output() {
-            // One key for both: a new one for the one would make that of the other stale.
-            let key = || runtime.shared_poll_key(self.id.get());
-            // The hang-up of the input alone has been reported.
-            let of_input = match self.hung_up.get() && interest == Interest::HANG_UP {
-                true => Interest::NONE,
-                false => interest.only_read(),
-            };
-            source.watch(&runtime.poller, of_input, key)?;
-            // A regular file does not hang up, and no poller takes it.
-            let of_output = match interest == Interest::HANG_UP && self.is_always_writable() {
-                true => Interest::NONE,
-                false => interest.only_write(),
-            };
-            return output.watch(&runtime.poller, of_output, key);
-        }
-        let key = || runtime.poll_key(self.id.get());
-        source.watch(&runtime.poller, interest, key)
+        let Some(output) = self.own_output() else {
+            return source.watch(poller, interest, new_key);
+        };
+        // The hang-up of the input alone has been reported.
+        let of_input = match self.flags.has(Flag::HUNG_UP) && interest == Interest::HANG_UP {
+            true => Interest::NONE,
+            false => interest.only_read(),
+        };
+        // A new key for one of them would make that of the other stale.
+        source.watch(poller, of_input, &known_key)?;
+        // A regular file does not hang up, and no poller takes it.
+        let of_output = match interest == Interest::HANG_UP && self.is_always_writable() {
+            true => Interest::NONE,
+            false => interest.only_write(),
+        };
+        output.watch(poller, of_output, known_key)
     }
 
     /// An event was delivered for it.
@@ -278,19 +286,46 @@ impl ChannelState {
         self.wakeups.set(self.wakeups.get() + 1);
         if let Some(source) = &*self.source.borrow() {
             source.reported();
-        } else if let Some(mut connecting) = self.connecting() {
-            connecting.reported();
+        } else {
+            self.connect_event_reported();
         }
         if let Some(output) = self.own_output() {
             output.reported();
         }
     }
 
+    /// Nothing can be sent any more.
+    pub(super) fn end_output(&self) {
+        let Some(cold) = self.cold.get() else { return };
+        let output = std::mem::replace(&mut cold.borrow_mut().output, Output::Ended);
+        // Not while it is borrowed: what is logged as it closes goes to the user's subscriber.
+        drop(output);
+    }
+
     /// Where its output goes, if that is elsewhere.
     pub(super) fn own_output(&self) -> Option<Rc<Source>> {
-        match &self.rare.get()?.borrow().output {
-            Output::Apart(output) => Some(Rc::clone(output)),
+        match &self.cold.get()?.borrow().output {
+            Output::Separate(output) => Some(Rc::clone(output)),
             _ => None,
         }
+    }
+}
+
+/// Where a chat's queue is sent.
+pub(crate) struct ToSocket<'a>(pub(crate) &'a ChannelState);
+
+impl Sink for ToSocket<'_> {
+    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let outcome = self.0.on_output(|output| output.send_gathered(parts));
+        self.0
+            .sent(outcome, parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.shutdown_write()
+    }
+
+    fn is_open(&self) -> bool {
+        !self.0.has_ended()
     }
 }

@@ -1,0 +1,161 @@
+//! Drives a dispatcher.
+
+use std::any::Any;
+use std::io;
+use std::rc::Rc;
+
+use super::accept::accept;
+use super::dispatcher::Dispatcher;
+use crate::error::{Close, Error, Result};
+use crate::runtime::driver::{Driver, Turn};
+use crate::state::{ChannelState, Flag, Kind, Phase, Side};
+use crate::sys::poller::Interest;
+use crate::time::timer::TimerId;
+use crate::user_code::{self, discard};
+
+/// The driver of a dispatcher.
+pub(crate) struct DispatcherDriver<D>(pub(crate) D);
+
+impl<D: Dispatcher> Driver for DispatcherDriver<D> {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+        let state = turn.state;
+        self.begin(state)?;
+        if state.phase.get() == Phase::Listening {
+            return self.accept(turn);
+        }
+        let ready = turn.ready;
+        if ready.urgent && state.is_up() {
+            make_callback(state, || self.0.handle_expt())?;
+            state.drop_out_of_band();
+        }
+        let reads = !state.flags.has(Flag::PAUSED) && self.0.readable();
+        let may_read = ready.read && !state.flags.has(Flag::EOF) && !turn.only_sends;
+        if may_read && reads && state.is_up() {
+            make_callback(state, || self.0.handle_read())?;
+        } else if ready.hung_up
+            && (!reads || state.flags.has(Flag::EOF))
+            && state.is_up()
+            && state.can_hang_up()
+        {
+            state.hang_up();
+        }
+        if ready.write {
+            state.flags.set(Flag::BLOCKED, false);
+        }
+        if state.is_up() && !state.flags.has(Flag::BLOCKED) && self.may_send(state) {
+            make_callback(state, || self.0.handle_write())?;
+        }
+        match state.is_up() {
+            true => Ok(self.wait(turn)),
+            false => Ok(Interest::NONE),
+        }
+    }
+
+    fn begin(&mut self, state: &Rc<ChannelState>) -> Result {
+        if state.phase.get() == Phase::Arrived {
+            state.phase.set(Phase::Open);
+            make_callback(state, || self.0.handle_connect())?;
+        }
+        Ok(())
+    }
+
+    fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
+        make_callback(state, || self.0.handle_timer(timer))
+    }
+
+    fn error(&mut self, error: &Error) {
+        self.0.handle_error(error);
+    }
+
+    fn close(&mut self, why: &Close) {
+        self.0.handle_close(why);
+    }
+
+    fn handler(&mut self) -> &mut dyn Any {
+        &mut self.0
+    }
+}
+
+impl<D: Dispatcher> DispatcherDriver<D> {
+    /// What the channel waits for.
+    fn wait(&self, turn: &mut Turn<'_>) -> Interest {
+        let state = turn.state;
+        let readable = self.0.readable() && !state.flags.has(Flag::PAUSED);
+        let writable = self.may_send(state);
+        if state.has_failed_sending() && state.end_if_useless(readable) {
+            return Interest::NONE;
+        }
+        // It does not wait for the kernel any more: when it writes again, it just tries.
+        if !writable && state.flags.replace(Flag::BLOCKED, false) {
+            state.time(|clocks, _| clocks.drained());
+        }
+        let is_half_open = state.flags.has(Flag::HALF_OPEN);
+        if !writable
+            && turn.runtime.agenda.is_shutting_down()
+            && state.kind.get() == Kind::Dispatcher
+        {
+            state.end(Close::Shutdown);
+            return Interest::NONE;
+        }
+        if !writable && state.flags.has(Flag::EOF) && !is_half_open {
+            state.end(match state.take_send_error() {
+                Some(error) => Close::from_io(error),
+                None => Close::Eof,
+            });
+            return Interest::NONE;
+        }
+        let is_blocked = state.flags.has(Flag::BLOCKED);
+        turn.has_more = writable && !is_blocked;
+        let reads = readable && !state.flags.has(Flag::EOF);
+        let interest = Interest::new(reads, writable && is_blocked);
+        match interest.is_none() && state.can_hang_up() {
+            true => Interest::HANG_UP,
+            false => interest,
+        }
+    }
+
+    /// Whether the dispatcher has something to send, and can. Once a send has failed, it is only asked
+    /// to read.
+    fn may_send(&self, state: &ChannelState) -> bool {
+        !state.has_failed_sending() && self.0.writable()
+    }
+
+    fn accept(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+        let dispatcher = &mut self.0;
+        accept(
+            turn,
+            dispatcher,
+            |dispatcher| dispatcher.readable(),
+            |dispatcher, socket, peer| {
+                if let Err(error) = dispatcher.handle_accepted(socket, peer) {
+                    let (error, ()) =
+                        user_code::with(error, |error| dispatcher.handle_error(error));
+                    discard(error);
+                }
+            },
+        )
+    }
+}
+
+/// Makes a callback. If the dispatcher passes on `WouldBlock`, nothing has failed. If it passes on the
+/// error of a send or a receive that it made in this callback, the connection ends for that reason. Any
+/// other error is an error of the handler.
+#[inline]
+fn make_callback(state: &Rc<ChannelState>, callback: impl FnOnce() -> Result) -> Result {
+    state.failed_call.set(None);
+    let Err(error) = callback() else {
+        return Ok(());
+    };
+    let Some(kind) = error.io_kind() else {
+        return Err(error);
+    };
+    match state.failed_call.take() {
+        _ if kind == io::ErrorKind::WouldBlock => {}
+        Some((Side::Receiving, failed)) if failed == kind => {
+            state.end(Close::from_io(error.into()));
+        }
+        Some((Side::Sending, failed)) if failed == kind => state.fail_sending(error.into()),
+        _ => return Err(error),
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The way into a handler: every callback is made here.
+//!
+//! The driver is taken out of the registry for the time of the call, so nothing is borrowed while user
+//! code runs. The call is made in the span of its channel. A panic is caught, and an error or a panic ends
+//! the channel. What is not a callback (destructors, `Display`, deferred calls) goes through
+//! [`user_code`](crate::user_code), which this uses as well.
+
+use std::any::Any;
+use std::rc::Rc;
+
+use super::Runtime;
+use super::driver::Driver;
+use crate::error::{Close, Result};
+use crate::log::{Escaped, log, log_throttled};
+use crate::output::fifo::Item;
+use crate::state::agenda::Deferred;
+use crate::state::{ChannelId, ChannelState, Flag, Kind, Phase};
+use crate::user_code::{discard, discard_each, enter, in_span, report};
+
+impl Runtime {
+    /// Calls the driver of a channel. Returns `None` when the call has failed, when there is no driver to
+    /// call, or when the channel has ended.
+    pub(super) fn call<T>(
+        self: &Rc<Self>,
+        state: &Rc<ChannelState>,
+        callback: impl FnOnce(&mut dyn Driver) -> Result<T>,
+    ) -> Option<T> {
+        let id = state.id.get();
+        let mut driver = self.registry.borrow_mut().take_driver(id)?;
+        state.turns.set(state.turns.get() + 1);
+        // What it does to itself needs no turn more. It may be in the run queue already, and is never
+        // there twice.
+        let queued = state.flags.replace(Flag::QUEUED, true);
+        let outcome = in_span(state.span(), || match enter(|| callback(&mut *driver)) {
+            Ok(Err(error)) => match enter(|| driver.error(&error)) {
+                Ok(()) => Ok(Err(error)),
+                Err(panic) => {
+                    discard(error);
+                    Err(panic)
+                }
+            },
+            outcome => outcome,
+        });
+        state.flags.set(Flag::QUEUED, queued);
+        let answer = match outcome {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                state.fail(Close::Handler(error));
+                None
+            }
+            Err(message) => {
+                log_throttled!(error, %id, panic = %Escaped(&message), "a callback panicked");
+                state.fail(Close::Panic(message));
+                None
+            }
+        };
+        let unused = self.registry.borrow_mut().put_driver(id, driver);
+        discard(unused);
+        if state.has_ended() {
+            self.finish(state);
+            return None;
+        }
+        answer
+    }
+
+    /// Makes a callback that the kernel has no part in. A handler that has not been told yet that its
+    /// connection is up is told first. What the callback leads to waits for the channel's turn, because
+    /// a turn has one budget, however many such callbacks there are.
+    pub(super) fn call_between_turns(
+        self: &Rc<Self>,
+        state: &Rc<ChannelState>,
+        callback: impl FnOnce(&mut dyn Driver) -> Result,
+    ) {
+        if state.flags.has(Flag::FAILED) {
+            return;
+        }
+        // What a session that is not over its mark pushes now may be a reply that a worker has made.
+        let is_within = !state.flags.has(Flag::BACK_PRESSURED);
+        state.flags.set(Flag::IN_TURN, is_within);
+        self.call(state, |driver| {
+            if state.phase.get() == Phase::Arrived || state.is_shutdown_due() {
+                driver.begin(state)?;
+            }
+            match state.has_ended() {
+                true => Ok(()),
+                false => callback(driver),
+            }
+        });
+        state.flags.set(Flag::IN_TURN, false);
+        state.schedule();
+    }
+
+    /// Visits the handler of channel `id`, if that is still there.
+    pub(crate) fn visit_handler<V>(self: &Rc<Self>, id: ChannelId, visit: V)
+    where
+        V: FnOnce(&mut dyn Any) -> Result + 'static,
+    {
+        let Some(state) = self.state(id).filter(|state| !state.has_ended()) else {
+            log!(debug, channel = %id, "a visit came too late");
+            return discard(visit);
+        };
+        if state.flags.has(Flag::AWAITS_HANDLER) {
+            // Its handler is made by a call that is deferred already.
+            return self.agenda.defer(Deferred::Visit(id, Box::new(visit)));
+        }
+        self.call_between_turns(&state, |driver| visit(driver.handler()));
+    }
+
+    /// Ends a channel: out of the poller and the registry, its socket closed or lingering, its handler
+    /// told and dropped.
+    pub(super) fn finish(self: &Rc<Self>, state: &Rc<ChannelState>) {
+        let Some(driver) = self.registry.borrow_mut().remove(state.id.get()) else {
+            return;
+        };
+        self.linger_for(state);
+        let retry = state.take_retry();
+        let why = state.take_apart();
+        self.counters.bytes_in.add(state.bytes_in());
+        self.counters.bytes_out.add(state.bytes_out());
+        self.counters.records_in.add(state.records_in.get());
+        if state.kind.get() != Kind::Internal {
+            self.counters.close(&why);
+        }
+        in_span(state.span(), || call_close(state, driver, &why));
+        state.pass_on_end(&why);
+        if let Some(retry) = retry {
+            retry.ended(&why);
+        }
+        #[cfg(feature = "sim")]
+        let why = state.keep_reason(why, self.now());
+        discard(why);
+        self.resume_accepting();
+    }
+}
+
+/// Tells the handler why its channel has ended, then drops it and what was still queued.
+pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, why: &Close) {
+    // What prints a reason may be the user's code too.
+    let logged = enter(|| {
+        let (bytes_in, bytes_out) = (state.bytes_in(), state.bytes_out());
+        let records_in = state.records_in.get();
+        if matches!(why, Close::OutputLimit) {
+            let (id, queued) = (state.id.get(), state.out.borrow().weight());
+            log_throttled!(warn, queued, %id, "more output was queued than its limit");
+        }
+        log!(debug, why = %Escaped(why), bytes_in, bytes_out, records_in, "closed");
+    });
+    let queue: std::collections::VecDeque<Item> = state.out.borrow_mut().discard();
+    let unused = state.out.borrow_mut().take_close();
+    // One by one: a second panic while the first unwinds would abort the process.
+    let mut driver = driver;
+    let called = enter(|| {
+        if let Some(driver) = &mut driver {
+            driver.close(why);
+        }
+    });
+    let dropped = enter(|| drop(driver));
+    discard_each(queue);
+    discard(unused);
+    for panic in [logged, called, dropped]
+        .into_iter()
+        .filter_map(Result::err)
+    {
+        report(&panic, "a handler panicked as it closed");
+    }
+}

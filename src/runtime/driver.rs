@@ -1,0 +1,97 @@
+//! What the runtime drives: a dispatcher or a session.
+
+use std::any::Any;
+use std::mem;
+use std::rc::Rc;
+
+use super::Runtime;
+use crate::error::{Close, Error, Result};
+use crate::state::ChannelState;
+use crate::sys::poller::{Interest, Ready};
+use crate::time::timer::TimerId;
+
+/// The bridge between the runtime and a handler: one virtual call for a readiness event, in which all
+/// callbacks are bound statically. `channel/driver.rs` implements it for a dispatcher,
+/// `chat/driver.rs` for a session, `net/accept.rs` for a server's listener.
+pub(crate) trait Driver: 'static {
+    /// Takes the channel's turn: acts on what the kernel has reported, and on what was requested since
+    /// the last turn. Returns what the socket has to be watched for.
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest>;
+
+    /// Makes the callbacks that come before any other: `handle_connect` of a connection that has come
+    /// up, and `handle_shutdown`.
+    fn begin(&mut self, state: &Rc<ChannelState>) -> Result;
+
+    /// A timer of the channel is due.
+    fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result;
+
+    /// A callback has returned this error.
+    fn error(&mut self, error: &Error);
+
+    /// The channel has ended.
+    fn close(&mut self, why: &Close);
+
+    /// The user's own handler.
+    fn handler(&mut self) -> &mut dyn Any;
+}
+
+/// The turn of one channel.
+pub(crate) struct Turn<'a> {
+    pub(crate) runtime: &'a Rc<Runtime>,
+    pub(crate) state: &'a Rc<ChannelState>,
+    pub(crate) buffers: &'a mut Buffers,
+    /// What the kernel has reported.
+    pub(crate) ready: Ready,
+    /// The channel has received in this turn of the loop already: it may only send.
+    pub(crate) only_sends: bool,
+    /// Set by the driver: it has work left that the kernel will not report.
+    pub(crate) has_more: bool,
+}
+
+/// The most that is read at once, by all connections, one after another.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A buffer that has grown beyond this is freed rather than reused.
+const REUSED: usize = 2 * 1024 * 1024;
+
+/// Memory that all connections of a loop use, one after another. An idle connection has none.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    read: Vec<u8>,
+    /// For the queue of the connection that has its turn.
+    pub(crate) output: Vec<u8>,
+    /// For a record that is put together from several reads.
+    pub(crate) record: Vec<u8>,
+}
+
+impl Buffers {
+    /// What a socket is read into.
+    #[inline]
+    pub(crate) fn take_read(&mut self) -> Vec<u8> {
+        let mut buffer = mem::take(&mut self.read);
+        // At the first use, and after a panic, which drops it.
+        buffer.resize(READ_BUFFER, 0);
+        buffer
+    }
+
+    pub(crate) fn return_read(&mut self, buffer: Vec<u8>) {
+        self.read = buffer;
+    }
+
+    pub(crate) fn reuse_output(&mut self, buffer: Vec<u8>) {
+        reuse(&mut self.output, buffer);
+    }
+
+    pub(crate) fn reuse_record(&mut self, buffer: Vec<u8>) {
+        reuse(&mut self.record, buffer);
+    }
+}
+
+/// Keeps the larger of two buffers, empty.
+#[inline]
+fn reuse(kept: &mut Vec<u8>, mut buffer: Vec<u8>) {
+    if buffer.capacity() > kept.capacity() && buffer.capacity() <= REUSED {
+        buffer.clear();
+        *kept = buffer;
+    }
+}

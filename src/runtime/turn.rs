@@ -1,0 +1,220 @@
+//! The turn of the loop.
+//!
+//! The order of a turn: the wait; the channels that the kernel has reported something of; those in the
+//! run queue, which have work left from the turn before; posts; timers, after the events, so that data
+//! which is there already goes before the deadline that waits for it; deferred calls; and the run queue
+//! once more, so that all that was pushed meanwhile is sent before the loop sleeps. Each of these takes
+//! what was there when it began, never what it adds to itself, and no more than its budget, so none can
+//! starve the others. What a budget leaves over is due in the next turn, before which the loop does not
+//! sleep.
+//!
+//! A channel receives at most once in a turn of the loop, and has its records delivered once. When it is
+//! in the run queue again in the same turn, because something was pushed to it, it only sends; when a
+//! budget of its own is used up, it waits for the next turn.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Runtime;
+use super::driver::Turn;
+use crate::error::{Close, Error, Result};
+use crate::log::log_throttled;
+use crate::state::agenda::Deferred;
+use crate::state::inbox::Post;
+use crate::state::{ChannelState, Flag, Phase};
+use crate::sys::poller::{Interest, Ready, Report};
+use crate::user_code::contain;
+
+/// How many posts, how many timers that are due and how many deferred calls one turn takes: enough
+/// that the wait is a small part of a turn, few enough that connections are served in between.
+const TURN_CALLS: usize = 1024;
+
+/// How many waits may fail in a row before the poller counts as broken: some ten seconds' worth.
+/// One that fails for want of memory succeeds when there is some; one that never will must not spin.
+const FAILED_WAITS: u32 = 100;
+
+/// The longest pause between two of them; the first is a millisecond, and each is twice the one before.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+impl Runtime {
+    /// Takes one turn, and sleeps in it no longer than `timeout`.
+    pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result {
+        self.run_queued();
+        // That may have ended the last channel: then there is nothing left to wait for.
+        let timeout = match self.has_work() {
+            true => timeout,
+            false => Some(Duration::ZERO),
+        };
+        let timeout = match (self.next_timeout(), timeout) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let mut events = self.events.take();
+        events.clear();
+        let outcome = self.poller.wait(&mut events, timeout);
+        self.turn.set(self.turn.get().wrapping_add(1));
+        self.counters.turns.add(1);
+        self.counters.wakeups.add((!events.is_empty()).into());
+        self.counters.events.add(events.len() as u64);
+        for event in &events {
+            self.report(event);
+        }
+        self.events.set(events);
+        self.run_queued();
+        self.run_posts(TURN_CALLS);
+        self.run_timers(TURN_CALLS);
+        self.run_deferred(TURN_CALLS);
+        self.judge(outcome)
+    }
+
+    /// Gives its turn to the channel that an event is for, or has it wait in the run queue if it is
+    /// there already.
+    fn report(self: &Rc<Self>, event: &Report) {
+        let state = self.registry.borrow().by_key(event.key).map(Rc::clone);
+        let Some(state) = state else {
+            return self.report_lingering(event);
+        };
+        state.reported();
+        // A channel with two descriptors may have an event of each.
+        if state.flags.has(Flag::QUEUED) || state.has_own_output() {
+            state.pending.set(state.pending.get().and(event.ready));
+            return state.schedule();
+        }
+        self.take_turn(&state, event.ready);
+    }
+
+    /// Gives a turn to each channel that is in the run queue now: not to those that are added meanwhile,
+    /// so that two handlers which push to each other do not keep the others waiting.
+    pub(crate) fn run_queued(self: &Rc<Self>) {
+        let count = self.agenda.run_queue.borrow().len();
+        for _ in 0..count {
+            let Some(state) = self.agenda.run_queue.borrow_mut().pop_front() else {
+                break;
+            };
+            state.flags.set(Flag::QUEUED, false);
+            let is_spent = state.flags.has(Flag::SPENT) && !state.has_ended();
+            if is_spent && state.last_turn.get() == self.turn.get() {
+                state.schedule();
+                continue;
+            }
+            let ready = state.pending.take();
+            self.take_turn(&state, ready);
+        }
+    }
+
+    /// Gives a channel its turn, and has its socket watched for what it waits for.
+    pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, ready: Ready) {
+        if state.flags.has(Flag::AWAITS_HANDLER) {
+            return;
+        }
+        match state.phase.get() {
+            Phase::Ending => return self.finish(state),
+            Phase::Closed => return,
+            Phase::Connecting => {
+                let new_key = || self.poll_key(state.id.get());
+                if !state.advance_connection(&self.poller, &new_key) {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        let turn = self.turn.get();
+        let only_sends = state.last_turn.replace(turn) == turn;
+        let mut buffers = self.buffers.take().unwrap_or_default();
+        let mut turn = Turn {
+            runtime: self,
+            state,
+            buffers: &mut buffers,
+            ready,
+            only_sends,
+            has_more: false,
+        };
+        state.flags.set(Flag::IN_TURN, true);
+        let interest = self.call(state, |driver| driver.turn(&mut turn));
+        state.flags.set(Flag::IN_TURN, false);
+        state.flags.set(Flag::SPENT, turn.has_more);
+        if turn.has_more {
+            state.schedule();
+        }
+        self.buffers.set(Some(buffers));
+        if let Some(interest) = interest {
+            self.watch(state, interest);
+        }
+    }
+
+    fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
+        let id = state.id.get();
+        let watched = state.watch(
+            &self.poller,
+            interest,
+            || self.poll_key(id),
+            || self.shared_poll_key(id),
+        );
+        let Err(error) = watched else { return };
+        match state.phase.get() {
+            // What the poller lacks it may have later; a listener is not given up for it.
+            Phase::Listening => self.pause_accepting(state, &error),
+            _ => state.end(Close::Io(error)),
+        }
+    }
+
+    pub(super) fn run_posts(self: &Rc<Self>, budget: usize) {
+        if !self.agenda.inbox.is_filled() {
+            return;
+        }
+        for post in self.agenda.inbox.fetch(budget) {
+            match post {
+                Post::Call(call) => contain(call),
+                Post::Visit(id, visit) => self.visit_handler(id, visit),
+                Post::ResumeProducing(id) => {
+                    if let Some(state) = self.state(id) {
+                        state.resume_producing();
+                    }
+                }
+                Post::Resolved(id, addrs) => {
+                    if let Some(state) = self.state(id) {
+                        state.resolved(addrs);
+                    }
+                }
+                #[cfg(feature = "signal")]
+                Post::Signal(signal) => self.signals.run_calls(signal),
+                Post::Stop => self.stop(),
+                Post::Shutdown(grace) => self.shut_down(grace),
+            }
+        }
+    }
+
+    pub(super) fn run_deferred(self: &Rc<Self>, budget: usize) {
+        let count = self.agenda.deferred.borrow().len();
+        for _ in 0..count.min(budget) {
+            let Some(call) = self.agenda.deferred.borrow_mut().pop_front() else {
+                break;
+            };
+            match call {
+                Deferred::Call(call) => contain(call),
+                Deferred::Visit(id, visit) => self.visit_handler(id, visit),
+                Deferred::StopLingering => self.stop_lingering(),
+            }
+        }
+    }
+
+    /// A wait that fails is tried again, for what it lacked may be there then. One that keeps failing
+    /// ends `run`.
+    fn judge(&self, outcome: io::Result<()>) -> Result {
+        let Err(error) = outcome else {
+            self.failed_waits.set(0);
+            return Ok(());
+        };
+        let failed = self.failed_waits.get() + 1;
+        self.failed_waits.set(failed);
+        // What nothing can end, another try does not end either.
+        if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
+            log_throttled!(warn, %error, "waiting for events failed");
+            let pause = Duration::from_millis(1 << failed.min(10));
+            self.poller.rest(pause.min(LONGEST_PAUSE));
+            return Ok(());
+        }
+        Err(Error::from(error).context("wait for events"))
+    }
+}

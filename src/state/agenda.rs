@@ -1,0 +1,188 @@
+//! What a loop has to do: the side of a loop that handles write to.
+//!
+//! A method of a handle only notes something here or in a [`ChannelState`]. The runtime reads both and
+//! does the work, so no such method can call the user's code (rule 1).
+
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::inbox::Inbox;
+use super::{ChannelId, ChannelState};
+use crate::error::Result;
+use crate::log::log_throttled;
+use crate::sys::poller::Poller;
+use crate::time::timer::{TimerId, TimerQueue};
+
+/// The work of one loop that is not reported by the kernel.
+pub(crate) struct Agenda {
+    poller: Rc<Poller>,
+    /// The channels that something was done to, or that have work left, since their last turn.
+    pub(crate) run_queue: RefCell<VecDeque<Rc<ChannelState>>>,
+    pub(crate) timers: RefCell<TimerQueue<Task>>,
+    pub(crate) deferred: RefCell<VecDeque<Deferred>>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) stopping: Cell<bool>,
+    /// The timer that ends the grace of a shutdown under way.
+    pub(crate) shutdown: Cell<Option<TimerId>>,
+    /// The loop is gone: nothing that is noted here is done any more.
+    closed: Cell<bool>,
+    /// The loop itself, for the layers above it.
+    owner: OnceCell<Weak<dyn Any>>,
+}
+
+/// What a timer does.
+pub(crate) enum Task {
+    Call(Box<dyn FnOnce()>),
+    Every(Box<dyn FnMut()>, Duration),
+    /// `handle_timer` of a channel, once or periodically. The channel has the timer's id.
+    Channel(Rc<ChannelState>, Option<Duration>),
+    /// Has a deadline of the channel passed?
+    Deadline(ChannelId),
+    /// Has a byte of the channel moved since the count was this? Its output or its handler has failed.
+    Progress(ChannelId, Option<u64>),
+    /// An outgoing connection is to try its next address.
+    Attempt(ChannelId),
+    /// Has the socket with this poll key lingered long enough?
+    Linger(usize),
+    /// Listeners that wait for descriptors or memory try again.
+    Accept,
+    /// The grace of a shutdown is over.
+    Grace,
+}
+
+/// A call that the loop makes in its next turn.
+pub(crate) enum Deferred {
+    Call(Box<dyn FnOnce()>),
+    /// A callback of this channel's handler.
+    Visit(ChannelId, Visit),
+    /// Closes all sockets that linger.
+    StopLingering,
+}
+
+/// A callback for a handler, whatever its type.
+pub(crate) type Visit = Box<dyn FnOnce(&mut dyn Any) -> Result>;
+
+/// A callback for a handler of type `C`. One of another type is not called, and an event says so.
+pub(crate) fn visit_of<C: 'static>(
+    visit: impl FnOnce(&mut C) -> Result,
+) -> impl FnOnce(&mut dyn Any) -> Result {
+    move |handler| match handler.downcast_mut() {
+        Some(handler) => visit(handler),
+        None => {
+            log_throttled!(warn, "a visit to a handler of another type");
+            Ok(())
+        }
+    }
+}
+
+impl Agenda {
+    pub(crate) fn new(poller: &Rc<Poller>) -> Self {
+        Agenda {
+            poller: Rc::clone(poller),
+            run_queue: RefCell::default(),
+            timers: RefCell::new(TimerQueue::new()),
+            deferred: RefCell::default(),
+            inbox: Arc::new(Inbox::new(poller.waker())),
+            stopping: Cell::new(false),
+            shutdown: Cell::new(None),
+            closed: Cell::new(false),
+            owner: OnceCell::new(),
+        }
+    }
+
+    /// The time on the loop's clock.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        self.poller.now()
+    }
+
+    /// Adds a channel that is not in the run queue.
+    pub(crate) fn schedule(&self, state: &Rc<ChannelState>) {
+        self.run_queue.borrow_mut().push_back(Rc::clone(state));
+    }
+
+    /// Has the loop make a call in its next turn.
+    pub(crate) fn defer(&self, call: Deferred) {
+        self.deferred.borrow_mut().push_back(call);
+    }
+
+    /// Has the loop drop what holds values of the user's: their destructors are user code, which no
+    /// method of a handle runs.
+    pub(crate) fn drop_later(&self, value: impl Sized + 'static) {
+        self.defer(Deferred::Call(Box::new(move || drop(value))));
+    }
+
+    pub(crate) fn set_timer(&self, delay: Duration, task: Task) -> TimerId {
+        self.set_timer_at(deadline_after(self.now(), delay), task)
+    }
+
+    pub(crate) fn set_timer_at(&self, deadline: Instant, task: Task) -> TimerId {
+        self.timers.borrow_mut().insert(deadline, task)
+    }
+
+    pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
+        self.reset_timer_at(id, deadline_after(self.now(), delay))
+    }
+
+    pub(crate) fn reset_timer_at(&self, id: TimerId, deadline: Instant) -> bool {
+        self.timers.borrow_mut().reset(id, deadline)
+    }
+
+    /// Cancels a timer that holds nothing of the user's.
+    pub(crate) fn forget_timer(&self, id: TimerId) {
+        let task = self.timers.borrow_mut().cancel(id);
+        drop(task);
+    }
+
+    /// Cancels any timer. The loop drops what it holds: the destructor of what a closure has captured
+    /// is user code.
+    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
+        let Some(task) = self.timers.borrow_mut().cancel(id) else {
+            return false;
+        };
+        match task {
+            Some(Task::Channel(state, _)) => state.remove_timer(id),
+            Some(task) => self.drop_later(task),
+            None => {}
+        }
+        true
+    }
+
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutdown.get().is_some()
+    }
+
+    /// Whether the loop is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// The loop is gone.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    /// The loop itself, which is a `T`.
+    pub(crate) fn owner<T: 'static>(&self) -> Option<Rc<T>> {
+        self.owner.get()?.upgrade()?.downcast().ok()
+    }
+
+    /// Makes the loop known to those who ask for it by [`owner`](Agenda::owner).
+    pub(crate) fn set_owner(&self, owner: Weak<dyn Any>) {
+        // A loop is made once.
+        let _ = self.owner.set(owner);
+    }
+}
+
+/// A delay beyond the clock's reach means never: a century is as good.
+pub(crate) fn deadline_after(start: Instant, delay: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    start
+        .checked_add(delay)
+        .or_else(|| start.checked_add(CENTURY))
+        .unwrap_or(start)
+}

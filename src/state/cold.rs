@@ -1,0 +1,69 @@
+//! What most connections never have, in one box that the others do without.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::rc::{Rc, Weak};
+#[cfg(feature = "sim")]
+use std::time::Instant;
+
+use super::ChannelState;
+use super::connect::{Outgoing, Retry};
+use super::io::Output;
+use crate::error::Close;
+use crate::time::timer::TimerId;
+
+/// State that a connection does without for most of its life.
+#[derive(Default)]
+pub(super) struct Cold {
+    pub(super) output: Output,
+    /// The other end of its pipe. Weak, because each end has the other.
+    pub(super) piped_to: Weak<ChannelState>,
+    pub(super) outgoing: Option<Outgoing>,
+    /// Why it is about to end, if that is not [`Close::Local`]. The first reason stands.
+    pub(super) ending: Option<Close>,
+    /// The error that ended its sending side while there may still be something to receive.
+    pub(super) send_error: Option<io::Error>,
+    /// How many bytes had been received by then.
+    pub(super) received: u64,
+    pub(super) timers: BTreeSet<TimerId>,
+    /// How many accepts in a row the system has refused.
+    refused_accepts: usize,
+    /// Makes another connection when this one has ended.
+    pub(super) retry: Option<Rc<dyn Retry>>,
+    /// The reason of its end is kept for a transcript.
+    #[cfg(feature = "sim")]
+    pub(super) end_recorded: bool,
+    #[cfg(feature = "sim")]
+    pub(super) recorded_end: Option<(Close, Instant)>,
+}
+
+impl ChannelState {
+    pub(super) fn with_cold<T>(&self, change: impl FnOnce(&mut Cold) -> T) -> T {
+        change(&mut self.cold.get_or_init(Box::default).borrow_mut())
+    }
+
+    /// A timer of its own was set: it goes when the channel does.
+    pub(crate) fn add_timer(&self, timer: TimerId) {
+        self.with_cold(|cold| cold.timers.insert(timer));
+    }
+
+    pub(crate) fn remove_timer(&self, timer: TimerId) {
+        if let Some(cold) = self.cold.get() {
+            cold.borrow_mut().timers.remove(&timer);
+        }
+    }
+
+    /// One more accept was refused. Returns how many that is in a row, over all turns.
+    pub(crate) fn count_refused_accept(&self) -> usize {
+        self.with_cold(|cold| {
+            cold.refused_accepts += 1;
+            cold.refused_accepts
+        })
+    }
+
+    pub(crate) fn forget_refused_accepts(&self) {
+        if let Some(cold) = self.cold.get() {
+            cold.borrow_mut().refused_accepts = 0;
+        }
+    }
+}

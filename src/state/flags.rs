@@ -1,0 +1,118 @@
+//! What holds for a channel for some time, and what has been asked of its driver.
+//!
+//! docs/architecture.md has a table of both: who sets each bit, and who clears it.
+
+use std::cell::Cell;
+
+/// A condition that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flag(u16);
+
+impl Flag {
+    /// Its user has paused it.
+    pub(crate) const PAUSED: Flag = Flag(1);
+    /// The peer has finished sending, and that has been received.
+    pub(crate) const EOF: Flag = Flag(1 << 1);
+    /// A dispatcher's channel stays open after the end of its input.
+    pub(crate) const HALF_OPEN: Flag = Flag(1 << 2);
+    /// The kernel took less output than it was offered: the loop waits until it reports room.
+    pub(crate) const BLOCKED: Flag = Flag(1 << 3);
+    /// The queue was over the high-water mark, and has not fallen to the low-water mark since.
+    pub(crate) const BACK_PRESSURED: Flag = Flag(1 << 4);
+    /// Its input goes to another connection.
+    pub(crate) const PIPED: Flag = Flag(1 << 5);
+    /// Its driver has received input that it has not parsed.
+    pub(crate) const BACKLOG: Flag = Flag(1 << 6);
+    /// A callback has failed: the session gets no other call than `handle_close`.
+    pub(crate) const FAILED: Flag = Flag(1 << 7);
+    /// The kernel has reported a hang-up while the channel was not read.
+    pub(crate) const HUNG_UP: Flag = Flag(1 << 8);
+    /// A listener that cannot accept for want of descriptors or memory.
+    pub(crate) const STARVED: Flag = Flag(1 << 9);
+    /// It has its turn: what is pushed to it now are replies of its own session.
+    pub(crate) const IN_TURN: Flag = Flag(1 << 10);
+    /// It is in the run queue, or its driver is being called.
+    pub(crate) const QUEUED: Flag = Flag(1 << 11);
+    /// It has used its share of this turn of the loop, and has work left.
+    pub(crate) const SPENT: Flag = Flag(1 << 13);
+    /// Its handler has not been made yet. Nothing is reported to it before.
+    pub(crate) const AWAITS_HANDLER: Flag = Flag(1 << 12);
+}
+
+/// The conditions that hold.
+#[derive(Default)]
+pub(crate) struct Flags(Cell<u16>);
+
+impl Flags {
+    #[inline]
+    pub(crate) fn has(&self, flag: Flag) -> bool {
+        self.0.get() & flag.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, flag: Flag, on: bool) {
+        let before = self.0.get();
+        self.0.set(match on {
+            true => before | flag.0,
+            false => before & !flag.0,
+        });
+    }
+
+    /// Sets or clears a flag, and returns whether it was set before.
+    #[inline]
+    pub(crate) fn replace(&self, flag: Flag, on: bool) -> bool {
+        let before = self.has(flag);
+        self.set(flag, on);
+        before
+    }
+}
+
+/// What a handle asks of the driver. The driver looks between two records whether there is anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request(u8);
+
+impl Request {
+    /// A condition has changed on which the delivery of the next record depends.
+    pub(crate) const CHECK: Request = Request(1);
+    /// The terminator has been set, and the splitter does not have it yet.
+    pub(crate) const TERMINATOR: Request = Request(1 << 1);
+    /// Input that has been received and not delivered is to be dropped.
+    pub(crate) const DISCARD: Request = Request(1 << 2);
+    /// The splitter is to be asked again, although no input has come.
+    pub(crate) const PARSE: Request = Request(1 << 3);
+    /// The loop has begun to shut down, and the session has to be called.
+    pub(crate) const SHUTDOWN: Request = Request(1 << 4);
+
+    /// Those for which the splitter is asked again.
+    pub(crate) const INPUT: Request =
+        Request(Request::TERMINATOR.0 | Request::DISCARD.0 | Request::PARSE.0);
+}
+
+/// The requests that are pending.
+#[derive(Default)]
+pub(crate) struct Requests(Cell<u8>);
+
+impl Requests {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, any_of: Request) -> bool {
+        self.0.get() & any_of.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, request: Request) {
+        self.0.set(self.0.get() | request.0);
+    }
+
+    /// Removes these requests; returns whether any of them was pending.
+    #[inline]
+    pub(crate) fn take(&self, requests: Request) -> bool {
+        let before = self.0.get();
+        self.0.set(before & !requests.0);
+        before & requests.0 != 0
+    }
+}

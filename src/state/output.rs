@@ -1,0 +1,114 @@
+//! What a push leads to: the turn in which it is sent, and back-pressure.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::{ChannelState, Flag, Request};
+use crate::error::Close;
+use crate::output::fifo::{COPIED, Item};
+use crate::time::deadlines::Clocks;
+use crate::user_code::{Discarded, discard};
+
+impl ChannelState {
+    /// Something was pushed. The loop sends it at the end of the turn, and stops delivering records to
+    /// the session if the queue is full.
+    #[inline]
+    pub(crate) fn pushed(self: &Rc<Self>, full: bool, weight: impl FnOnce() -> usize) {
+        if full {
+            self.apply_back_pressure(weight());
+        }
+        self.schedule();
+    }
+
+    /// More is queued than the peer takes, or than there is room for beside the backlog.
+    #[cold]
+    fn apply_back_pressure(self: &Rc<Self>, pushed: usize) {
+        self.requests.add(Request::CHECK);
+        {
+            let out = self.out.borrow();
+            if out.is_sealed() || !out.is_over() {
+                return;
+            }
+        }
+        self.flags.set(Flag::BACK_PRESSURED, true);
+        self.time(Clocks::pause);
+        if self.has_failed_sending() {
+            return;
+        }
+        // A session's own replies are bounded by the mark: it gets no other record before they are
+        // sent. What others push to it (a broadcast, a timer) is not. A single push of any size is
+        // accepted while the queue is within the limit: its caller has it in memory anyway.
+        if self.flags.has(Flag::IN_TURN) {
+            return self.out.borrow_mut().exempt();
+        }
+        let before = self.out.borrow().excess().saturating_sub(pushed);
+        let limit = self.limit(|limits| limits.output);
+        if before > limit {
+            // Logged by the loop: the caller may have something borrowed that a subscriber needs.
+            self.end(Close::OutputLimit);
+        }
+    }
+
+    /// Queues a producer, a hook or a mark.
+    pub(crate) fn push_item(self: &Rc<Self>, item: Item) {
+        let (refused, full) = {
+            let mut out = self.out.borrow_mut();
+            (out.push(item), out.is_full())
+        };
+        if let Some(item) = refused {
+            self.drop_later(VecDeque::from([item]));
+        }
+        self.pushed(full, || COPIED);
+    }
+
+    /// Whether its queue was over the high-water mark, and has fallen to the low-water mark.
+    #[inline]
+    pub(crate) fn is_relieved(&self) -> bool {
+        self.flags.has(Flag::BACK_PRESSURED) && self.is_at_low_water()
+    }
+
+    #[cold]
+    fn is_at_low_water(&self) -> bool {
+        let low_water = self.limit(|limits| limits.low_water);
+        !self.flags.has(Flag::FAILED) && self.out.borrow().is_low(low_water)
+    }
+
+    /// The producer that has answered `Pending` may have something.
+    pub(crate) fn resume_producing(self: &Rc<Self>) {
+        self.out.borrow_mut().resume();
+        self.schedule();
+    }
+
+    /// Ends the channel for this reason when all that was pushed before is sent.
+    pub(crate) fn close_when_done(self: &Rc<Self>, why: Close) {
+        // Nothing can be sent any more: all is done.
+        if self.has_lost_output() {
+            return self.end(why);
+        }
+        if self.end_with_send_error() {
+            return;
+        }
+        let refused = self.out.borrow_mut().push(Item::Close(why));
+        if refused.is_none() {
+            self.close_is_queued();
+        }
+        discard(refused);
+    }
+
+    /// No record is delivered any more.
+    pub(super) fn close_is_queued(self: &Rc<Self>) {
+        // A record that is not complete by now never will be.
+        self.time(|clocks, _| clocks.record_over());
+        self.requests.add(Request::CHECK);
+        self.schedule();
+    }
+
+    /// Has the loop drop items of the queue.
+    pub(crate) fn drop_later(&self, discarded: VecDeque<Item>) {
+        if !discarded.is_empty()
+            && let Some(agenda) = self.agenda()
+        {
+            agenda.drop_later(Discarded(discarded));
+        }
+    }
+}

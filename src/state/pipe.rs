@@ -1,0 +1,83 @@
+//! Two connections made one: how the ends of a pipe follow each other.
+
+use std::io;
+use std::rc::Rc;
+
+use super::{ChannelState, Flag};
+use crate::error::{Close, Error};
+use crate::output::fifo::Item;
+use crate::user_code::text_of;
+
+impl ChannelState {
+    /// The other end of its pipe, while there is one.
+    pub(crate) fn piped_to(&self) -> Option<Rc<ChannelState>> {
+        match self.flags.has(Flag::PIPED) {
+            true => self.cold.get()?.borrow().piped_to.upgrade(),
+            false => None,
+        }
+    }
+
+    pub(crate) fn pipe_to(&self, other: &Rc<ChannelState>) {
+        self.with_cold(|cold| cold.piped_to = Rc::downgrade(other));
+        self.flags.set(Flag::PIPED, true);
+    }
+
+    /// Whether the other end of its pipe takes nothing for now: the queue of that end is over its mark,
+    /// or its close is queued.
+    pub(crate) fn is_pipe_full(&self) -> bool {
+        let takes_nothing =
+            |to: Rc<ChannelState>| to.flags.has(Flag::BACK_PRESSURED) || to.is_closing();
+        self.piped_to().is_some_and(takes_nothing)
+    }
+
+    /// Its peer has finished sending. So does the other end, when all that came has been sent.
+    pub(crate) fn pass_on_eof(self: &Rc<Self>) {
+        let Some(to) = self.piped_to() else {
+            return;
+        };
+        if to.flags.has(Flag::EOF) {
+            to.close_when_done(Close::Eof);
+            self.close_when_done(Close::Eof);
+        } else {
+            to.push_item(Item::ShutdownWrite);
+        }
+    }
+
+    /// It has ended, and its handler has been told. So does the other end.
+    pub(crate) fn pass_on_end(&self, why: &Close) {
+        let Some(to) = self.piped_to() else {
+            return;
+        };
+        let reason = Close::Piped(Box::new(copy_of(why)));
+        let is_complete = matches!(why, Close::Local | Close::ConnectFailed(_));
+        if is_complete || self.flags.has(Flag::EOF) {
+            to.close_when_done(reason);
+        } else {
+            to.reset_on_close();
+            to.end(reason);
+        }
+    }
+}
+
+/// The same reason once more. Of an error it keeps the kind and the text.
+fn copy_of(why: &Close) -> Close {
+    let copied = |error: &Error| match error.io_kind() {
+        Some(kind) => Error::new(io::Error::new(kind, text_of(error))),
+        None => Error::new(text_of(error)),
+    };
+    match why {
+        Close::Local => Close::Local,
+        Close::Eof => Close::Eof,
+        Close::Reset => Close::Reset,
+        Close::Truncated => Close::Truncated,
+        Close::ConnectFailed(error) => Close::ConnectFailed(copied(error)),
+        Close::Timeout(deadline) => Close::Timeout(*deadline),
+        Close::InputLimit => Close::InputLimit,
+        Close::OutputLimit => Close::OutputLimit,
+        Close::Handler(error) => Close::Handler(copied(error)),
+        Close::Panic(message) => Close::Panic(message.clone()),
+        Close::Shutdown => Close::Shutdown,
+        Close::Piped(why) => copy_of(why),
+        Close::Io(error) => Close::Io(io::Error::new(error.kind(), text_of(error))),
+    }
+}
