@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Close, Error, Result};
 use crate::limits::Limits;
+use crate::net::attempts;
 use crate::net::connector::Connector;
 use crate::net::server::Server;
 use crate::runtime::counters::LoopStats;
@@ -158,6 +159,7 @@ impl EventLoop {
         let state = Rc::clone(&dispatcher.channel().0);
         let driven = Some(Box::new(dispatcher) as _);
         let id = self.0.register(&state, driven, TypeId::of::<D>)?;
+        attempts::begin_planned(&state);
         state.open_span();
         Ok(id)
     }
@@ -244,8 +246,7 @@ impl EventLoop {
     /// is given up.
     pub fn close_all(&self) {
         // Also for a connection that is ending already, which may call this in its `handle_close`.
-        self.0.times_closed.set(self.0.times_closed.get() + 1);
-        self.0.end_pauses();
+        self.0.stop_retries();
         for state in self.0.channels() {
             state.end(Close::Local);
         }

@@ -54,7 +54,7 @@ pub struct Limits {
     /// listener pauses.
     pub turn_accepts: usize,
     /// Connections that a [`Server`](crate::Server) has at a time. Default 10,000. A count. One
-    /// more hears the server's [last words](crate::Server::last_words) and is closed.
+    /// more is sent the server's [refusal](crate::Server::refusal) and is closed.
     pub connections: usize,
     /// How many of them come from one address. Default 1,000, so that one stranger can not take
     /// all the places. A count. An IPv6 network of 64 bits is one address, for a single host is

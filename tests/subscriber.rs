@@ -394,7 +394,7 @@ fn busy_scene(seed: u64, drastic: (usize, Drastic)) -> Result {
     let listening = Server::new(ADDR)
         .limits(Limits::default().connections(12).record(100))
         .deadlines(Deadlines::default().idle(Duration::from_secs(60)))
-        .last_words("too many\r\n")
+        .refusal("too many\r\n")
         .listen_on(&event_loop, Session::factory(&world))?;
     world.channels.borrow_mut().push(listening.clone());
     let bare = Channel::adopt(network.listening_socket("10.0.0.1:9")?)?;

@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use crate::error::{Close, Error, Result};
 use crate::log::{Escaped, log, log_throttled};
-use crate::net::attempts::Progress;
 use crate::runtime::Runtime;
 use crate::state::{Broken, ChannelState, Phase};
 use crate::sys::poller::{Interest, Ready};
@@ -175,10 +174,13 @@ impl<D: Dispatcher> Driven for D {
         ready: Ready,
     ) -> Result<Interest> {
         match state.phase.get() {
-            Phase::Connecting => match state.advance_connection(runtime) {
-                Progress::Waiting | Progress::Failed => return Ok(Interest::NONE),
-                Progress::Up => make_callback(state, || self.handle_connect())?,
-            },
+            Phase::Connecting => {
+                let new_key = || runtime.poll_key(state.id.get());
+                if !state.advance_connection(&runtime.poller, &new_key) {
+                    return Ok(Interest::NONE);
+                }
+                make_callback(state, || self.handle_connect())?;
+            }
             Phase::Listening if ready.read => accept(self, state, runtime)?,
             Phase::Open => self.announce(state)?,
             Phase::Listening => {}

@@ -9,7 +9,6 @@ use std::time::Duration;
 use socket2::TcpKeepalive;
 
 use crate::error::{Close, Error, Result};
-use crate::net::attempts::{ATTEMPT_DELAY, Connecting};
 use crate::runtime::Task;
 use crate::runtime::registry::ChannelId;
 use crate::state::{Broken, ChannelState, Phase};
@@ -106,11 +105,10 @@ impl Channel {
     /// When there is no address to connect to.
     pub fn connect(addr: impl Into<Target>) -> Result<Self> {
         let addrs = addrs_of(&addr.into(), "connect to")?;
-        let connecting = Connecting::new(addrs, ATTEMPT_DELAY, true);
-        if connecting.is_exhausted() {
+        if addrs.is_empty() {
             return Err(Error::new("no address to connect to"));
         }
-        Ok(Channel::connecting(connecting))
+        Ok(Channel(Rc::new(ChannelState::to_connect(addrs))))
     }
 
     /// A channel for a socket that is connected or listens already, or for another descriptor that
@@ -187,12 +185,6 @@ impl Channel {
             channel.0.set_output(Source::new(*output));
         }
         channel
-    }
-
-    pub(crate) fn connecting(connecting: Connecting) -> Self {
-        let state = ChannelState::new(None, Phase::Connecting);
-        state.put_connecting(Box::new(connecting));
-        Channel(Rc::new(state))
     }
 
     fn with_fd(fd: Fd, phase: Phase) -> Self {

@@ -1,8 +1,8 @@
-//! An outgoing connection on its way up: several attempts at a time, and exactly one outcome.
+//! The attempts to connect one channel: several at a time, and exactly one outcome (RFC 8305).
 //!
-//! Until it is up the channel has no socket. Each attempt has one, watched under the channel's own
-//! poll key, so that news of any of them is the channel's turn. The first to be up becomes the
-//! channel's; the others are closed (RFC 8305 section 5).
+//! Each attempt has a socket of its own, watched under the poll key of the channel, so that an event
+//! of any of them gives the channel a turn. The first socket that is connected becomes the channel's.
+//! The others are closed (section 5).
 
 mod plan;
 
@@ -10,45 +10,75 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Close, Error};
+use crate::error::Error;
 use crate::log::log;
-use crate::runtime::remote::Remote;
-use crate::runtime::{Runtime, Task};
-use crate::state::{ChannelState, Phase};
-use crate::sys::poller::{Interest, Resolution, Source};
+use crate::state::ChannelState;
+use crate::state::connect::{Connect, Connected, Progress, Step};
+use crate::sys::poller::{Interest, Source};
 use crate::sys::resolver::Ticket;
-use crate::time::timer::TimerId;
 
-pub(crate) use plan::ATTEMPT_DELAY;
 use plan::Plan;
+pub(crate) use plan::RECOMMENDED_DELAY;
 
-/// How long a name may be looked up where no connect deadline is set. glibc asks each of up to three
+/// How long a look-up may take where no connect deadline is set. glibc asks each of up to three
 /// servers twice, for five seconds each: resolv.conf(5).
-const LOOKUP: Duration = Duration::from_secs(30);
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is under way, and what is left to try.
-pub(crate) struct Connecting {
-    plan: Plan,
-    attempts: Vec<Attempt>,
-    /// That of all attempts.
-    key: Option<usize>,
-    /// Set for when the next is due.
-    timer: Option<TimerId>,
-    /// Why the last attempt failed.
-    failed: Option<Error>,
-    delay: Duration,
-    nodelay: bool,
-    /// The name is being looked up: the addresses are still to come.
-    lookup: Option<Lookup>,
+/// How the attempts are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// The Connection Attempt Delay of RFC 8305.
+    pub(crate) delay: Duration,
+    pub(crate) nodelay: bool,
+    /// Whether urgent data is received in its place in the stream (SO_OOBINLINE), as chats do.
+    pub(crate) urgent_inline: bool,
 }
 
-struct Lookup {
-    name: String,
-    /// Dropped, it leaves the resolver's queue.
+/// The options of a channel that is not a chat.
+const OF_DISPATCHER: Options = Options {
+    delay: plan::RECOMMENDED_DELAY,
+    nodelay: true,
+    urgent_inline: false,
+};
+
+/// Begins the attempts of a channel that was made with [`Channel::connect`](crate::Channel::connect),
+/// if they have not begun.
+pub(crate) fn begin_planned(state: &Rc<ChannelState>) {
+    if let Some(addrs) = state.take_planned() {
+        state.begin_connecting(Box::new(Attempts::new(addrs, OF_DISPATCHER)));
+    }
+}
+
+/// The attempts to connect one channel.
+pub(crate) struct Attempts {
+    options: Options,
+    stage: Stage,
+}
+
+enum Stage {
+    Resolving(LookUp),
+    Racing(Race),
+}
+
+/// The addresses of a name are awaited.
+struct LookUp {
+    target: String,
+    /// When the look-up has failed, if no connect deadline is set then.
+    give_up_at: Instant,
+    /// Dropping it takes the name out of the resolver's queue.
     ticket: Option<Ticket>,
+}
+
+/// The addresses are tried.
+struct Race {
+    plan: Plan,
+    attempts: Vec<Attempt>,
+    /// The poll key of all attempts.
+    key: Option<usize>,
+    /// Why the last attempt has failed, or the look-up before them.
+    error: Option<Error>,
 }
 
 struct Attempt {
@@ -56,284 +86,209 @@ struct Attempt {
     source: Source,
 }
 
-/// How far a connection has come.
-pub(crate) enum Progress {
-    Waiting,
-    Up,
-    Failed,
+impl Attempts {
+    /// Tries these addresses.
+    pub(crate) fn new(addrs: Vec<SocketAddr>, options: Options) -> Self {
+        Attempts {
+            options,
+            stage: Stage::Racing(Race::new(addrs, options.delay)),
+        }
+    }
+
+    /// Tries the addresses that a look-up of `target` will have, which begins `now`.
+    pub(crate) fn resolving(target: String, now: Instant, options: Options) -> Self {
+        Attempts {
+            options,
+            stage: Stage::Resolving(LookUp {
+                target,
+                give_up_at: now + LOOK_UP_TIMEOUT,
+                ticket: None,
+            }),
+        }
+    }
+
+    /// The resolver's ticket for the look-up.
+    pub(crate) fn hold_ticket(&mut self, ticket: Ticket) {
+        if let Stage::Resolving(look_up) = &mut self.stage {
+            look_up.ticket = Some(ticket);
+        }
+    }
 }
 
-impl Connecting {
-    pub(crate) fn new(
-        addrs: impl IntoIterator<Item = SocketAddr>,
-        delay: Duration,
-        nodelay: bool,
-    ) -> Self {
-        Connecting {
+impl Connect for Attempts {
+    fn advance(&mut self, step: &Step<'_>) -> Progress {
+        match &mut self.stage {
+            Stage::Racing(race) => race.advance(step, self.options),
+            Stage::Resolving(look_up) => look_up.advance(step),
+        }
+    }
+
+    fn event_reported(&mut self) {
+        if let Stage::Racing(race) = &self.stage {
+            for attempt in &race.attempts {
+                attempt.source.reported();
+            }
+        }
+    }
+
+    fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>) {
+        let Stage::Resolving(look_up) = &self.stage else {
+            return;
+        };
+        let delay = self.options.delay;
+        let race = match outcome {
+            Ok(addrs) => Race::new(addrs, delay),
+            Err(error) => Race {
+                error: Some(look_up.failed(error)),
+                ..Race::new(Vec::new(), delay)
+            },
+        };
+        self.stage = Stage::Racing(race);
+    }
+
+    fn action(&self) -> String {
+        match &self.stage {
+            Stage::Resolving(look_up) => look_up.action(),
+            Stage::Racing(race) => race.action(),
+        }
+    }
+}
+
+impl LookUp {
+    fn advance(&mut self, step: &Step<'_>) -> Progress {
+        if step.now >= self.give_up_at {
+            if !step.has_deadline {
+                return Progress::Failed(self.failed(io::ErrorKind::TimedOut.into()));
+            }
+            // The deadline may be lifted before it has passed.
+            self.give_up_at = step.now + LOOK_UP_TIMEOUT;
+        }
+        Progress::Waiting(Some(self.give_up_at))
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::from(error).context(self.action())
+    }
+
+    fn action(&self) -> String {
+        format!("look up {}", self.target)
+    }
+}
+
+impl Race {
+    fn new(addrs: Vec<SocketAddr>, delay: Duration) -> Self {
+        Race {
             plan: Plan::new(addrs, delay),
             attempts: Vec::new(),
             key: None,
-            timer: None,
-            failed: None,
-            delay,
-            nodelay,
-            lookup: None,
+            error: None,
         }
     }
 
-    /// To the addresses of a name, which [`ChannelState::resolved`] is given.
-    pub(crate) fn resolving(name: String, delay: Duration, nodelay: bool) -> Self {
-        let mut connecting = Connecting::new([], delay, nodelay);
-        connecting.lookup = Some(Lookup { name, ticket: None });
-        connecting
+    fn advance(&mut self, step: &Step<'_>, options: Options) -> Progress {
+        if let Some(connected) = self.take_winner() {
+            return Progress::Connected(connected);
+        }
+        self.begin_due(step, options);
+        if self.attempts.is_empty() {
+            let no_address = || Error::new("the name has no address");
+            return Progress::Failed(self.error.take().unwrap_or_else(no_address));
+        }
+        Progress::Waiting(self.plan.due())
     }
 
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.plan.is_exhausted()
+    /// The first attempt that is connected. Those that have failed are dropped.
+    fn take_winner(&mut self) -> Option<Connected> {
+        let is_only = self.attempts.len() == 1;
+        for Attempt { addr, source } in mem::take(&mut self.attempts) {
+            let (peer, reset) = match source.socket().connected() {
+                Ok(None) => {
+                    self.attempts.push(Attempt { addr, source });
+                    continue;
+                }
+                Ok(Some(peer)) => (peer, None),
+                // A refused connection has another error (ECONNREFUSED). This one was up, and the
+                // peer has reset it since: what it had sent before is still to be delivered.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    (addr.into(), Some(error))
+                }
+                Err(error) => {
+                    self.fail(addr, error);
+                    continue;
+                }
+            };
+            // Events of the other attempts may still come in this batch, under the same key. A
+            // winner that had company is therefore watched under another key from now on.
+            let source = match is_only {
+                true => source,
+                false => source.unwatched(),
+            };
+            return Some(Connected {
+                source,
+                peer,
+                reset,
+            });
+        }
+        None
     }
 
-    /// An event was delivered for one of them; it does not say which.
-    pub(crate) fn reported(&mut self) {
-        for attempt in &mut self.attempts {
-            attempt.source.reported();
+    /// Begins each attempt that is due, and watches all that are under way.
+    fn begin_due(&mut self, step: &Step<'_>, options: Options) {
+        loop {
+            self.watch(step);
+            let Some(addr) = self.plan.next(step.now) else {
+                return;
+            };
+            match step.poller.connect(addr, options.nodelay) {
+                Ok(socket) => {
+                    if options.urgent_inline
+                        && let Err(error) = socket.set_urgent_inline()
+                    {
+                        log!(debug, %error, "SO_OOBINLINE could not be set");
+                    }
+                    let source = Source::new(socket);
+                    self.attempts.push(Attempt { addr, source });
+                }
+                Err(error) => self.fail(addr, error),
+            }
         }
     }
 
-    /// The end of the look-up, if it has not come before.
-    fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>) {
-        let Some(lookup) = self.lookup.take() else {
-            return;
-        };
-        match outcome {
-            Ok(addrs) => self.plan = Plan::new(addrs, self.delay),
-            Err(error) => {
-                let error = Error::from(error).context(format_args!("look up {}", lookup.name));
-                self.failed = Some(error);
+    fn watch(&mut self, step: &Step<'_>) {
+        const WRITABLE: Interest = Interest::new(false, true);
+        for Attempt { addr, source } in mem::take(&mut self.attempts) {
+            let key = || *self.key.get_or_insert_with(step.new_key);
+            match source.watch(step.poller, WRITABLE, key) {
+                Ok(()) => self.attempts.push(Attempt { addr, source }),
+                Err(error) => self.fail(addr, error),
             }
         }
     }
 
     fn fail(&mut self, addr: SocketAddr, error: io::Error) {
-        log!(debug, %addr, %error, "an address could not be connected to");
-        self.failed = Some(Error::from(error).context(format_args!("connect to {addr}")));
-        self.plan.failed();
-    }
-}
-
-impl ChannelState {
-    /// Has the host looked up that it is to connect to.
-    pub(crate) fn look_up(self: &Rc<Self>, runtime: &Rc<Runtime>, host: &str, port: u16) {
-        let (remote, id) = (Remote::new(Arc::clone(&runtime.inbox)), self.id.get());
-        let reply = move |outcome: io::Result<Vec<SocketAddr>>| {
-            let outcome = outcome.map(|mut addrs| {
-                addrs.iter_mut().for_each(|addr| addr.set_port(port));
-                addrs
-            });
-            // Nobody waits for it any more if the loop is gone.
-            let _ = remote.send(Box::new(move |runtime| {
-                if let Some(state) = runtime.state(id) {
-                    state.resolved(outcome);
-                }
-            }));
-        };
-        let ticket = match runtime.poller.resolve(host, port) {
-            Resolution::System => runtime.resolver.look_up(host, Box::new(reply)).map(Some),
-            Resolution::Known(outcome) => return self.resolved(outcome),
-            Resolution::Never => Ok(None),
-        };
-        let ticket = match ticket {
-            Ok(ticket) => ticket,
-            Err(error) => return self.resolved(Err(error)),
-        };
-        let Some(mut connecting) = self.take_connecting() else {
-            return;
-        };
-        if let Some(lookup) = &mut connecting.lookup {
-            lookup.ticket = ticket;
-        }
-        self.set_attempt_timer(runtime, &mut connecting, runtime.now().checked_add(LOOKUP));
-        self.put_connecting(connecting);
+        log!(debug, %addr, %error, "a connection attempt failed");
+        self.error = Some(Error::from(error).context(format_args!("connect to {addr}")));
+        self.plan.attempt_failed();
     }
 
-    /// The addresses of the name that was looked up, or why there are none.
-    pub(crate) fn resolved(self: &Rc<Self>, outcome: io::Result<Vec<SocketAddr>>) {
-        if let Some(mut connecting) = self.connecting() {
-            connecting.resolved(outcome);
-        }
-        self.touch();
-    }
-
-    /// The deadline for the whole of it has passed.
-    pub(crate) fn connect_timed_out(self: &Rc<Self>) {
-        let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
-        let trying = self.connecting().map(|it| match &it.lookup {
-            Some(lookup) => format!("look up {}", lookup.name),
-            None => {
-                let addrs = it.attempts.iter().map(|attempt| attempt.addr.to_string());
-                format!("connect to {}", addrs.collect::<Vec<_>>().join(", "))
-            }
-        });
-        let trying = trying.unwrap_or_else(|| "connect".to_owned());
-        self.end(Close::ConnectFailed(error.context(trying)));
-    }
-
-    /// Looks how the attempts under way have fared, and begins the next if it is due.
-    pub(crate) fn advance_connection(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Progress {
-        let Some(mut connecting) = self.take_connecting() else {
-            return Progress::Failed;
-        };
-        if connecting.lookup.is_some() {
-            self.put_connecting(connecting);
-            return Progress::Waiting;
-        }
-        if self.look_at_attempts(&mut connecting) {
-            self.set_attempt_timer(runtime, &mut connecting, None);
-            self.phase.set(Phase::Open);
-            self.start_clocks();
-            if let Some(retrying) = self.retrying() {
-                retrying.came_up(runtime.now());
-            }
-            return Progress::Up;
-        }
-        self.begin_attempts(runtime, &mut connecting);
-        let due = connecting.plan.due();
-        self.set_attempt_timer(runtime, &mut connecting, due);
-        if !connecting.attempts.is_empty() {
-            self.put_connecting(connecting);
-            return Progress::Waiting;
-        }
-        let nothing = || Error::new("the name has no address");
-        self.end(Close::ConnectFailed(
-            connecting.failed.unwrap_or_else(nothing),
-        ));
-        Progress::Failed
-    }
-
-    /// Whether one of them is up: then its socket is the channel's.
-    fn look_at_attempts(self: &Rc<Self>, connecting: &mut Connecting) -> bool {
-        let alone = connecting.attempts.len() == 1;
-        for Attempt { addr, source } in mem::take(&mut connecting.attempts) {
-            // A connection that is refused says so. One that is reset was up: it has come and
-            // gone between two looks, and what it sent is still to be delivered.
-            let (peer, reset) = match source.socket().connected() {
-                Ok(None) => {
-                    connecting.attempts.push(Attempt { addr, source });
-                    continue;
-                }
-                Ok(Some(peer)) => (peer, None),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    (addr.into(), Some(error))
-                }
-                Err(error) => {
-                    connecting.fail(addr, error);
-                    continue;
-                }
-            };
-            self.set_peer(peer);
-            // News of the others may be still to come in this batch: it is not the winner's.
-            self.replace_source(Some(match alone {
-                true => source,
-                false => source.unwatched(),
-            }));
-            if let Some(error) = reset {
-                self.fail_sending(error);
-            }
-            return true;
-        }
-        false
-    }
-
-    /// Begins what is due, and has what is under way watched.
-    fn begin_attempts(&self, runtime: &Rc<Runtime>, connecting: &mut Connecting) {
-        loop {
-            self.watch_attempts(runtime, connecting);
-            let Some(addr) = connecting.plan.next(runtime.now()) else {
-                return;
-            };
-            match runtime.poller.connect(addr, connecting.nodelay) {
-                Ok(socket) => {
-                    if self.chat.is_chat.get()
-                        && let Err(error) = socket.set_urgent_inline()
-                    {
-                        log!(debug, %error, "SO_OOBINLINE is not set");
-                    }
-                    let source = Source::new(socket);
-                    connecting.attempts.push(Attempt { addr, source });
-                }
-                Err(error) => connecting.fail(addr, error),
-            }
-        }
-    }
-
-    fn watch_attempts(&self, runtime: &Rc<Runtime>, connecting: &mut Connecting) {
-        const WRITABLE: Interest = Interest::new(false, true);
-        for Attempt { addr, source } in mem::take(&mut connecting.attempts) {
-            let new_key = || runtime.poll_key(self.id.get());
-            let key = || *connecting.key.get_or_insert_with(new_key);
-            match source.watch(&runtime.poller, WRITABLE, key) {
-                Ok(()) => connecting.attempts.push(Attempt { addr, source }),
-                Err(error) => connecting.fail(addr, error),
-            }
-        }
-    }
-
-    /// The next attempt is due then, or never.
-    fn set_attempt_timer(
-        &self,
-        runtime: &Runtime,
-        connecting: &mut Connecting,
-        due: Option<Instant>,
-    ) {
-        match (connecting.timer, due) {
-            (Some(timer), Some(due)) => {
-                runtime.reset_timer_at(timer, due);
-            }
-            (Some(timer), None) => {
-                runtime.forget_timer(timer);
-                self.remove_timer(timer);
-                connecting.timer = None;
-            }
-            (None, Some(due)) => {
-                let timer = runtime.set_timer_at(due, Task::Attempt(self.id.get()));
-                self.add_timer(timer);
-                connecting.timer = Some(timer);
-            }
-            (None, None) => {}
-        }
-    }
-
-    /// Its timer has fired: the next attempt is due, or the name has been looked up for too long.
-    pub(crate) fn attempt_is_due(self: &Rc<Self>, runtime: &Runtime, timer: TimerId) {
-        self.remove_timer(timer);
-        let Some(mut connecting) = self.take_connecting() else {
-            return;
-        };
-        connecting.timer = None;
-        if connecting.lookup.is_some() {
-            match self.deadlines().connect {
-                None => connecting.resolved(Err(io::ErrorKind::TimedOut.into())),
-                // That holds as long as there is one.
-                Some(_) => {
-                    let due = runtime.now().checked_add(LOOKUP);
-                    self.set_attempt_timer(runtime, &mut connecting, due);
-                }
-            }
-        }
-        self.put_connecting(connecting);
-        self.touch();
+    fn action(&self) -> String {
+        let addrs = self.attempts.iter().map(|attempt| attempt.addr.to_string());
+        format!("connect to {}", addrs.collect::<Vec<_>>().join(", "))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::runtime::Runtime;
     use crate::sys::poller::Poller;
     use crate::sys::resolver::Resolver;
-    use crate::{AsyncChat, Connector, EventLoop, Result};
+    use crate::{AsyncChat, Close, Connector, EventLoop, Result};
 
     type Ends = Rc<RefCell<Vec<String>>>;
 
@@ -348,10 +303,10 @@ mod tests {
         }
     }
 
-    /// A resolver that hangs has four threads, however many names there are; who waits for it fails at
-    /// the deadline, and who is closed is closed at once.
+    /// A resolver that hangs has four threads, however many names there are. A connection that waits
+    /// for it fails at its deadline, and a connection that is closed ends at once.
     #[test]
-    fn a_resolver_that_hangs_holds_nobody_beyond_the_deadline() -> Result {
+    fn a_resolver_that_hangs_delays_no_connection_beyond_its_deadline() -> Result {
         let ((hung, hangs), begun) = (channel::<()>(), Arc::new(AtomicUsize::new(0)));
         let (hangs, begin) = (std::sync::Mutex::new(hangs), Arc::clone(&begun));
         let resolver = Resolver::new(move |_| {

@@ -1,45 +1,48 @@
-//! Connecting: a chat to a name or an address.
+//! Connecting: a chat to a host name or an address.
 
 use std::any::TypeId;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::chat::driver::ChatDispatcher;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::net::attempts::{ATTEMPT_DELAY, Connecting};
-use crate::net::reconnect::{Reconnect, Retrying};
+use crate::net::attempts::{Attempts, Options, RECOMMENDED_DELAY};
+use crate::net::endpoint::{Endpoint, Settings};
+use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
-use crate::state::Phase;
+use crate::runtime::registry::ChannelId;
+use crate::runtime::remote::Remote;
+use crate::state::connect::Connect;
+use crate::state::{ChannelState, Phase};
+use crate::sys::poller::Resolution;
 use crate::sys::socket::Socket;
 use crate::target::Target;
 use crate::time::backoff::Backoff;
 use crate::time::deadlines::Deadlines;
 use crate::{AsyncChat, Channel, Chat, EventLoop};
 
-#[derive(Debug)]
-enum Place {
-    To(Target),
-    Connected(Socket),
-}
-
-/// A connection to be: where to, how long it may take, under what limits.
-/// [`connect`](Connector::connect) starts it, once; [`reconnect`](Connector::reconnect) starts it
-/// again whenever it has ended.
+/// A builder for outgoing connections: the target, the deadlines and the limits.
+/// [`connect`](Connector::connect) makes one connection. [`reconnect`](Connector::reconnect) makes
+/// another each time that a connection has ended.
 ///
-/// Several addresses are tried as RFC 8305 has it ("Happy Eyeballs"): the families in turn, in their
-/// order otherwise; the next as soon as one has failed, or has not answered for an
-/// [`attempt_delay`](Connector::attempt_delay). The first to be up is the connection, the other
-/// attempts are dropped. However many there are, there is one outcome.
+/// Several addresses are tried as in RFC 8305 ("Happy Eyeballs"). The address families alternate, and
+/// within a family the order stays. The next address is tried as soon as an attempt has failed, or when
+/// the [attempt delay](Connector::attempt_delay) is over. The first attempt that succeeds is the
+/// connection, and the others are closed. The session gets exactly one outcome.
 ///
-/// A host name is looked up by the system's resolver, on other threads: up to four for each loop, and a
-/// name that several connections wait for is looked up once. A name that is not answered within the
-/// [connect deadline](Connector::connect_timeout), or within 30 seconds where there is none, is a
-/// failed connection. A resolver that hangs cannot be interrupted: while four names hang, others wait,
-/// and fail at their deadline. Up to 1,024 names wait; one more fails at once.
+/// The system's resolver looks host names up, on up to four threads of the loop. A name that several
+/// connections wait for is looked up once. A connection fails if its name has not been resolved within
+/// the [connect deadline](Connector::connect_timeout), or within 30 seconds if there is none. A call of
+/// the resolver cannot be interrupted: while four names get no answer, other names wait, and their
+/// connections fail at their own deadlines. At most 1,024 names wait; a connection to one more fails at
+/// once.
 ///
 /// ```no_run
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use asynchat::Connector;
 /// # fn main() -> asynchat::Result {
 /// let chat = Connector::new("news.example.org:119")
@@ -51,31 +54,26 @@ enum Place {
 /// asynchat::run()
 /// # }
 /// ```
-#[must_use = "a connector connects once `connect` or `reconnect` is called"]
+#[must_use = "a connector does nothing until `connect` or `reconnect` is called"]
 #[derive(Debug)]
 pub struct Connector {
-    place: Place,
-    manner: Manner,
-}
-
-/// How a connection is made, and what it is given.
-#[derive(Clone, Debug)]
-pub(crate) struct Manner {
-    deadlines: Deadlines,
-    limits: Option<Rc<Limits>>,
-    attempt_delay: Duration,
-    nodelay: bool,
+    endpoint: Endpoint,
+    settings: Settings,
+    options: Options,
 }
 
 impl Connector {
-    /// To connect to this target.
+    /// Connects to this target: an address, several addresses, or a host name with a port.
     pub fn new(target: impl Into<Target>) -> Self {
-        Connector::at(Place::To(target.into()))
+        Connector::with(Endpoint::Target(target.into()))
     }
 
-    /// To talk through a socket that is connected already: a `TcpStream`, on Unix also a
-    /// `UnixStream`. asynchat's `async_chat(sock)`. It is up already, so the deadline means
-    /// nothing, and its TCP_NODELAY is left as it is.
+    /// Uses a socket that is connected already: a `TcpStream`, on Unix also a `UnixStream` and
+    /// whatever else a [`Socket`] is made from. Python: `async_chat(sock)`.
+    ///
+    /// The connect deadline and the attempt delay do not apply, and [`nodelay`](Connector::nodelay)
+    /// does not change the socket's TCP_NODELAY. The loop calls
+    /// [`handle_connect`](AsyncChat::handle_connect) in its next turn.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -91,110 +89,110 @@ impl Connector {
     /// # }
     /// ```
     pub fn adopt(socket: impl Into<Socket>) -> Self {
-        Connector::at(Place::Connected(socket.into()))
+        Connector::with(Endpoint::Adopted(socket.into()))
     }
 
-    fn at(place: Place) -> Self {
+    fn with(endpoint: Endpoint) -> Self {
         Connector {
-            place,
-            manner: Manner {
-                deadlines: Deadlines::default(),
+            endpoint,
+            settings: Settings {
                 limits: None,
-                attempt_delay: ATTEMPT_DELAY,
+                deadlines: Deadlines::default(),
+            },
+            options: Options {
+                delay: RECOMMENDED_DELAY,
                 nodelay: true,
+                urgent_inline: true,
             },
         }
     }
 
-    /// How long coming up may take: the same as setting [`Deadlines::connect`].
+    /// Sets how long connecting may take, the look-up of the host name included. The same as
+    /// [`Deadlines::connect`]. Default: no deadline, so that the system's own applies, which is minutes.
     pub fn connect_timeout(mut self, after: Duration) -> Self {
-        self.manner.deadlines.connect = Some(after);
+        self.settings.deadlines.connect = Some(after);
         self
     }
 
-    /// The deadlines of the connection. Default: [`Deadlines::default`], which leaves it to the
-    /// system how long [coming up](Deadlines::connect) may take: minutes.
+    /// Sets the deadlines of the connection. Default: [`Deadlines::default`], which sets none.
     pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
-        self.manner.deadlines = deadlines;
+        self.settings.deadlines = deadlines;
         self
     }
 
-    /// The limits of the connection. Default: [those of the loop](EventLoop::set_limits).
+    /// Sets the limits of the connection. Default: [the limits of the loop](EventLoop::set_limits).
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.manner.limits = Some(Rc::new(limits));
+        self.settings.limits = Some(Rc::new(limits));
         self
     }
 
-    /// As [`Server::nodelay`](crate::Server::nodelay). Default true.
+    /// Sets TCP_NODELAY: whether output is sent at once, without waiting for the acknowledgement of
+    /// earlier output. Default true, as for [`Server::nodelay`](crate::Server::nodelay).
     pub fn nodelay(mut self, on: bool) -> Self {
-        self.manner.nodelay = on;
+        self.options.nodelay = on;
         self
     }
 
-    /// How long an address has to answer before the next is tried beside it: RFC 8305's Connection
-    /// Attempt Delay. At least 10 ms; default 250 ms, as it recommends. [`Duration::MAX`] is one
-    /// address after another, each until it fails.
+    /// Sets how long an attempt may take before the next address is tried as well: the Connection
+    /// Attempt Delay of RFC 8305 section 5. Default 250 ms, as recommended there; less than 10 ms counts
+    /// as 10 ms. With [`Duration::MAX`] the next address is tried only after an attempt has failed.
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
-        self.manner.attempt_delay = delay;
+        self.options.delay = delay;
         self
     }
 
-    /// Starts connecting on this thread's loop. See [`EventLoop::connect`].
+    /// Begins to connect, on this thread's loop. Otherwise as [`EventLoop::connect`].
     ///
     /// # Errors
-    /// As [`EventLoop::connect`].
+    /// As [`connect_on`](Connector::connect_on), and as [`EventLoop::current`].
     pub fn connect<S: AsyncChat>(self, factory: impl FnOnce(Chat) -> S + 'static) -> Result<Chat> {
         self.connect_on(&EventLoop::current()?, factory)
     }
 
-    /// Starts connecting on the loop given.
+    /// Begins to connect, on the loop given. Otherwise as [`EventLoop::connect`].
     ///
     /// # Errors
-    /// As [`EventLoop::connect`].
+    /// When the loop is shutting down, when the target is an empty list of addresses, or when the adopted
+    /// socket listens, is a datagram socket, or cannot be made non-blocking. Whatever goes wrong later is
+    /// the outcome of the connection: [`Close::ConnectFailed`](crate::Close::ConnectFailed).
     pub fn connect_on<S: AsyncChat>(
         self,
         event_loop: &EventLoop,
         factory: impl FnOnce(Chat) -> S + 'static,
     ) -> Result<Chat> {
         let runtime = &event_loop.0;
-        let chat = match self.place {
-            Place::Connected(socket) if socket.is_listening() => {
-                return Err(Error::new("the socket to talk through listens"));
+        let session = TypeId::of::<S>;
+        let chat = match self.endpoint {
+            Endpoint::Target(target) => {
+                connect_to(runtime, &target, &self.settings, self.options, session)?
             }
-            Place::Connected(socket) if !socket.is_stream() => {
-                return Err(Error::new(
-                    "records are cut from a stream: datagrams are for a Dispatcher",
-                ));
+            Endpoint::Adopted(socket) => {
+                self.settings.register(runtime, adopt(socket)?, session)?
             }
-            Place::Connected(socket) => {
-                let channel = Channel::adopt(socket)?;
-                channel.0.set_urgent_inline();
-                self.manner.take_in(runtime, channel, TypeId::of::<S>)?
-            }
-            Place::To(target) => self.manner.start(runtime, &target, TypeId::of::<S>)?,
         };
         let handle = chat.clone();
         runtime.call_soon(Box::new(move |runtime| {
-            make_session(runtime, handle, factory)
+            make_session(runtime, handle, factory);
         }));
         Ok(chat)
     }
 
-    /// Connects on this thread's loop, and again whenever the connection has ended or could not be
-    /// made, after a pause that grows while it does not last: see [`Backoff`]. Each time the factory
-    /// makes a fresh session, with a fresh [`Chat`]; both are told of their own connection alone, as
-    /// with [`connect`](Connector::connect), also when it does not come up.
+    /// Connects on this thread's loop, and connects again each time that the connection has ended or
+    /// could not be made. Between two connections there is a pause, which grows as long as no connection
+    /// lasts: see [`Backoff`]. The factory makes a new session with a new [`Chat`] for each connection.
+    /// Each session gets the callbacks of its own connection, as with [`connect`](Connector::connect);
+    /// if the connection does not come up, that is `handle_close` alone.
     ///
-    /// It ends
+    /// There is no further connection after
     ///
-    /// * when this side has closed the connection: [`Close::Local`](crate::Close::Local), by
+    /// * this side has closed one ([`Close::Local`](crate::Close::Local)), with
     ///   [`close`](crate::Channel::close) or [`close_when_done`](Chat::close_when_done);
-    /// * when the loop is shut down, or [closes all](EventLoop::close_all);
-    /// * when it is told to [`stop`](Reconnect::stop).
+    /// * the loop was shut down, or [all its channels were closed](EventLoop::close_all);
+    /// * a call of [`Reconnect::stop`].
     ///
-    /// Whatever else ends a connection does not end it, not even a callback that fails or panics: a
-    /// session that wants another try returns an error. The factory is dropped when it ends. Until
-    /// then [`run`](crate::run) does not return.
+    /// After any other end there is, also after a callback that has failed or panicked: a session that
+    /// wants a new connection returns an error. The loop drops the factory after the last connection.
+    /// Until then [`run`](crate::run) does not return.
     ///
     /// ```no_run
     /// use asynchat::{AsyncChat, Backoff, Chat, Connector, Result};
@@ -219,8 +217,7 @@ impl Connector {
     /// ```
     ///
     /// # Errors
-    /// As [`EventLoop::connect`], of the first connection; and when there is nothing to connect to
-    /// again, because the connector [adopts](Connector::adopt) a socket.
+    /// As [`reconnect_on`](Connector::reconnect_on), and as [`EventLoop::current`].
     pub fn reconnect<S: AsyncChat>(
         self,
         backoff: Backoff,
@@ -232,72 +229,101 @@ impl Connector {
     /// As [`reconnect`](Connector::reconnect), on the loop given.
     ///
     /// # Errors
-    /// As [`reconnect`](Connector::reconnect).
+    /// Those of [`connect_on`](Connector::connect_on), for the first connection only; and when the
+    /// connector [adopts](Connector::adopt) a socket, which cannot be connected again.
     pub fn reconnect_on<S: AsyncChat>(
         self,
         event_loop: &EventLoop,
         backoff: Backoff,
         mut factory: impl FnMut(Chat) -> S + 'static,
     ) -> Result<Reconnect> {
-        let Place::To(target) = self.place else {
-            return Err(Error::new(
-                "a socket that was adopted can not be connected again",
-            ));
+        let Endpoint::Target(target) = self.endpoint else {
+            return Err(Error::new("an adopted socket cannot be connected again"));
         };
-        let (runtime, manner) = (&event_loop.0, self.manner);
-        let start = move |runtime: &Rc<Runtime>| manner.start(runtime, &target, TypeId::of::<S>);
+        let (settings, options) = (self.settings, self.options);
+        let connect = move |runtime: &Rc<Runtime>| {
+            connect_to(runtime, &target, &settings, options, TypeId::of::<S>)
+        };
         let make = move |runtime: &Runtime, chat| make_session(runtime, chat, &mut factory);
-        Retrying::begin(runtime, backoff, Box::new(start), Box::new(make))
+        Retrier::start(&event_loop.0, backoff, Box::new(connect), Box::new(make))
     }
 }
 
-impl Manner {
-    /// Begins a connection, whose handler is still to be made.
-    fn start(
-        &self,
-        runtime: &Rc<Runtime>,
-        target: &Target,
-        handler: fn() -> TypeId,
-    ) -> Result<Chat> {
-        let (delay, nodelay) = (self.attempt_delay, self.nodelay);
-        let resolving = || Connecting::resolving(target.to_string(), delay, nodelay);
-        if let Some((host, port)) = target.to_look_up() {
-            let chat = self.take_in(runtime, Channel::connecting(resolving()), handler)?;
-            chat.0.look_up(runtime, host, port);
-            return Ok(chat);
-        }
-        match target.addrs() {
-            Ok(addrs) if addrs.is_empty() => Err(Error::new("no address to connect to")),
-            Ok(addrs) => {
-                let connecting = Connecting::new(addrs, delay, nodelay);
-                self.take_in(runtime, Channel::connecting(connecting), handler)
-            }
-            Err(error) => {
-                let chat = self.take_in(runtime, Channel::connecting(resolving()), handler)?;
-                chat.0.resolved(Err(error));
-                Ok(chat)
-            }
-        }
+/// A channel for a connected stream.
+fn adopt(socket: Socket) -> Result<Channel> {
+    if socket.is_listening() {
+        return Err(Error::new("a listening socket has no peer to talk to"));
     }
+    if !socket.is_stream() {
+        return Err(Error::new(
+            "a chat needs a stream: register a Dispatcher for a datagram socket",
+        ));
+    }
+    let channel = Channel::adopt(socket)?;
+    channel.0.set_urgent_inline();
+    Ok(channel)
+}
 
-    fn take_in(
-        &self,
-        runtime: &Rc<Runtime>,
-        channel: Channel,
-        handler: fn() -> TypeId,
-    ) -> Result<Chat> {
-        let state = Rc::clone(&channel.0);
-        state.announce.set(state.phase.get() == Phase::Open);
-        state.set_deadlines(self.deadlines);
-        let chat = Chat::new(channel, self.limits.clone().or_else(|| runtime.limits()));
-        runtime.register(&state, None, handler)?;
-        state.unborn.set(true);
-        state.open_span();
-        Ok(chat)
+/// Begins a connection, whose session is still to be made.
+fn connect_to(
+    runtime: &Rc<Runtime>,
+    target: &Target,
+    settings: &Settings,
+    options: Options,
+    session: fn() -> TypeId,
+) -> Result<Chat> {
+    let mut attempts = attempts_for(target, runtime.now(), options)?;
+    let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
+    let chat = settings.register(runtime, channel, session)?;
+    if let Some((host, port)) = target.to_look_up() {
+        look_up(runtime, chat.id(), host, port, &mut attempts);
+    }
+    chat.0.begin_connecting(Box::new(attempts));
+    Ok(chat)
+}
+
+fn attempts_for(target: &Target, now: Instant, options: Options) -> Result<Attempts> {
+    let resolving = || Attempts::resolving(target.to_string(), now, options);
+    if target.to_look_up().is_some() {
+        return Ok(resolving());
+    }
+    match target.addrs() {
+        Ok(addrs) if addrs.is_empty() => Err(Error::new("no address to connect to")),
+        Ok(addrs) => Ok(Attempts::new(addrs, options)),
+        Err(error) => {
+            let mut failed = resolving();
+            failed.resolved(Err(error));
+            Ok(failed)
+        }
     }
 }
 
-/// Has the factory make the session of a chat, here, in the loop.
+/// Has a host name looked up for the attempts of channel `id`.
+fn look_up(runtime: &Runtime, id: ChannelId, host: &str, port: u16, attempts: &mut Attempts) {
+    let remote = Remote::new(Arc::clone(&runtime.inbox));
+    let reply = move |outcome: io::Result<Vec<SocketAddr>>| {
+        let outcome = outcome.map(|mut addrs| {
+            addrs.iter_mut().for_each(|addr| addr.set_port(port));
+            addrs
+        });
+        // It fails if the loop is gone. Then the connection is gone as well.
+        let _ = remote.send(Box::new(move |runtime| {
+            if let Some(state) = runtime.state(id) {
+                state.resolved(outcome);
+            }
+        }));
+    };
+    match runtime.poller.resolve(host, port) {
+        Resolution::System => match runtime.resolver.look_up(host, Box::new(reply)) {
+            Ok(ticket) => attempts.hold_ticket(ticket),
+            Err(error) => attempts.resolved(Err(error)),
+        },
+        Resolution::Known(outcome) => attempts.resolved(outcome),
+        Resolution::Never => {}
+    }
+}
+
+/// Makes the session of a chat: calls the factory, in the loop.
 fn make_session<S: AsyncChat>(runtime: &Runtime, chat: Chat, factory: impl FnOnce(Chat) -> S) {
     let state = Rc::clone(&chat.0);
     runtime.make_handler(&state, || ChatDispatcher::new(chat.clone(), factory(chat)));

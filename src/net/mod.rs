@@ -2,9 +2,9 @@
 
 pub(crate) mod attempts;
 pub(crate) mod connector;
-pub(crate) mod quota;
+mod endpoint;
 pub(crate) mod reconnect;
 pub(crate) mod server;
-// Where a process can be waited for without collecting it.
+// Needs waitid(2) with WNOWAIT: the end of a process is awaited, and its status left in place.
 #[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
 pub(crate) mod subprocess;

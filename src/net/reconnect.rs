@@ -1,9 +1,9 @@
-//! A connection that is made again whenever it has ended.
+//! A connection that is replaced by another each time it has ended.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
+use std::fmt::{self, Display};
 use std::rc::{Rc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Chat;
 use crate::error::{Close, Result};
@@ -11,39 +11,52 @@ use crate::event_loop::EventLoop;
 use crate::log::{Escaped, log, log_throttled};
 use crate::runtime::registry::ChannelId;
 use crate::runtime::{Runtime, Task};
-use crate::state::Phase;
+use crate::state::connect::Retry;
 use crate::time::backoff::{Backoff, Pauses};
 use crate::time::timer::TimerId;
 use crate::user_code::text_of;
 
-/// A connection that is made again whenever it has ended, as
-/// [`Connector::reconnect`](crate::Connector::reconnect) returns it.
+/// A handle to a connection that is made again each time it has ended. Returned by
+/// [`Connector::reconnect`](crate::Connector::reconnect).
 ///
-/// It is a handle: cheap to clone, and dropping it stops nothing. No method calls your code.
+/// It is cheap to clone, and dropping it stops nothing. No method calls your code.
 #[derive(Clone)]
-pub struct Reconnect(Weak<Retrying>);
+pub struct Reconnect(Weak<Retrier>);
 
 impl Reconnect {
-    /// Makes no other connection. One that is up stays so, and is the last; one under way is given
-    /// up ([`Close::Local`]); a pause is ended. To end a connection that is up as well, close its
-    /// [`chat`](Reconnect::chat): then there is no need to stop.
+    /// Makes no further connection. A pause ends at once. A connection that is not up yet ends with
+    /// [`Close::Local`]. A connection that is up stays up, and is the last one. To end that one as well,
+    /// close its [`chat`](Reconnect::chat): a local close stops the reconnecting too.
     pub fn stop(&self) {
-        if let Some(retrying) = self.0.upgrade() {
-            retrying.stop();
+        let Some(retrier) = self.0.upgrade() else {
+            return;
+        };
+        let stage = retrier.stage.get();
+        retrier.stop();
+        if let Stage::Connecting(id) = stage
+            && let Some(runtime) = retrier.runtime.upgrade()
+            && let Some(state) = runtime.state(id)
+        {
+            state.end(Close::Local);
         }
     }
 
-    /// The chat of the connection that is under way or up; `None` in a pause, and when it has ended
-    /// for good.
+    /// The chat of the connection that is up or on its way. `None` in a pause, and after the last
+    /// connection has ended.
     pub fn chat(&self) -> Option<Chat> {
-        let retrying = self.0.upgrade()?;
-        EventLoop(retrying.runtime.upgrade()?).chat(retrying.current.get())
+        let retrier = self.0.upgrade()?;
+        let id = match retrier.stage.get() {
+            Stage::Connecting(id) | Stage::Up { id, .. } => id,
+            Stage::Pausing(_) => return None,
+            Stage::Stopped(last) => last?,
+        };
+        EventLoop(retrier.runtime.upgrade()?).chat(id)
     }
 
-    /// Whether there will be no other connection.
+    /// Whether there will be no further connection.
     pub fn is_stopped(&self) -> bool {
-        let retrying = self.0.upgrade();
-        retrying.is_none_or(|retrying| retrying.stopped.get())
+        let retrier = self.0.upgrade();
+        retrier.is_none_or(|retrier| retrier.is_stopped())
     }
 }
 
@@ -56,129 +69,139 @@ impl fmt::Debug for Reconnect {
     }
 }
 
-/// Begins a connection, whose handler is still to be made.
-type Start = Box<dyn Fn(&Rc<Runtime>) -> Result<Chat>>;
-/// Makes it: calls the user's factory, with its panics contained.
-type Make = Box<dyn FnMut(&Runtime, Chat)>;
+/// Begins a connection, whose session is still to be made.
+type Connect = Box<dyn Fn(&Rc<Runtime>) -> Result<Chat>>;
+/// Makes the session: calls the user's factory, and contains its panics.
+type MakeSession = Box<dyn FnMut(&Runtime, Chat)>;
 
-/// What makes the connections. Its connection holds it, or the timer of its pause does, and nobody
-/// else: when it is let go of it is over, and the factory is dropped.
-pub(crate) struct Retrying {
+/// Makes one connection after another. Its owner is the channel of the connection, or the timer of the
+/// pause. Without an owner it is dropped, and the factory with it.
+pub(crate) struct Retrier {
     runtime: Weak<Runtime>,
-    start: Start,
-    /// Absent while it is called.
-    make: Cell<Option<Make>>,
+    connect: Connect,
+    /// `None` while it is called.
+    make_session: Cell<Option<MakeSession>>,
     pauses: RefCell<Pauses>,
-    current: Cell<ChannelId>,
-    up_since: Cell<Option<Instant>>,
-    pause: Cell<Option<TimerId>>,
-    stopped: Cell<bool>,
-    /// How often all channels of the loop had been closed when this began.
-    times_closed: u64,
+    stage: Cell<Stage>,
 }
 
-impl Retrying {
-    pub(crate) fn begin(
+#[derive(Clone, Copy)]
+enum Stage {
+    Connecting(ChannelId),
+    Up {
+        id: ChannelId,
+        since: Instant,
+    },
+    /// The timer begins the next connection.
+    Pausing(TimerId),
+    /// There will be no further connection. The last one may still be up.
+    Stopped(Option<ChannelId>),
+}
+
+impl Retrier {
+    /// Begins the first connection.
+    pub(crate) fn start(
         runtime: &Rc<Runtime>,
         backoff: Backoff,
-        start: Start,
-        make: Make,
+        connect: Connect,
+        make_session: MakeSession,
     ) -> Result<Reconnect> {
-        let retrying = Rc::new(Retrying {
+        let retrier = Rc::new(Retrier {
             runtime: Rc::downgrade(runtime),
-            start,
-            make: Cell::new(Some(make)),
+            connect,
+            make_session: Cell::new(Some(make_session)),
             pauses: RefCell::new(Pauses::new(backoff)),
-            current: Cell::new(ChannelId::NOBODY),
-            up_since: Cell::new(None),
-            pause: Cell::new(None),
-            stopped: Cell::new(false),
-            times_closed: runtime.times_closed.get(),
+            stage: Cell::new(Stage::Connecting(ChannelId::NOBODY)),
         });
-        retrying.connect(runtime)?;
-        Ok(Reconnect(Rc::downgrade(&retrying)))
+        retrier.begin(runtime)?;
+        let handle = Reconnect(Rc::downgrade(&retrier));
+        let retry: Rc<dyn Retry> = retrier;
+        runtime.add_retry(Rc::downgrade(&retry));
+        Ok(handle)
     }
 
-    fn connect(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Result {
-        self.up_since.set(None);
-        let chat = (self.start)(runtime)?;
-        self.current.set(chat.id());
-        chat.0.set_retrying(Rc::clone(self));
-        let retrying = Rc::clone(self);
+    fn begin(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Result {
+        let chat = (self.connect)(runtime)?;
+        self.stage.set(match self.is_stopped() {
+            true => Stage::Stopped(Some(chat.id())),
+            false => Stage::Connecting(chat.id()),
+        });
+        chat.0.set_retry(Rc::clone(self) as Rc<dyn Retry>);
+        let retrier = Rc::clone(self);
         runtime.call_soon(Box::new(move |runtime| {
-            if let Some(mut make) = retrying.make.take() {
-                make(runtime, chat);
-                retrying.make.set(Some(make));
+            if let Some(mut make_session) = retrier.make_session.take() {
+                make_session(runtime, chat);
+                retrier.make_session.set(Some(make_session));
             }
         }));
         Ok(())
     }
 
-    /// Its connection is up.
-    pub(crate) fn came_up(&self, now: Instant) {
-        self.up_since.set(Some(now));
+    /// Waits before the next connection, after one that was up for so long.
+    fn pause(self: &Rc<Self>, runtime: &Runtime, up: Option<Duration>, why: &dyn Display) {
+        let chance = runtime.poller.chance();
+        let pause = self.pauses.borrow_mut().next(up, chance);
+        let retrier = Rc::clone(self);
+        let end_of_pause = move || retrier.begin_next();
+        let timer = runtime.set_timer(pause, Task::Call(Box::new(end_of_pause)));
+        self.stage.set(Stage::Pausing(timer));
+        // Last: the subscriber and the text of `why` are user code, which may stop this.
+        let why = Escaped(text_of(why));
+        log!(info, %why, ?pause, "the next connection follows after a pause");
     }
 
-    /// Its connection has ended, and that has been told.
-    pub(crate) fn ended(self: Rc<Self>, runtime: &Rc<Runtime>, why: &Close) {
-        let done = matches!(why, Close::Local | Close::Shutdown);
-        let all_closed = self.times_closed != runtime.times_closed.get();
-        if done || all_closed || self.stopped.get() || runtime.is_shutting_down() {
-            self.stopped.set(true);
-            // What the factory has captured is the user's to drop: as a call of the loop's.
-            return runtime.call_soon(Box::new(move |_| drop(self)));
-        }
-        self.pause(runtime, &text_of(why));
-    }
-
-    fn pause(self: Rc<Self>, runtime: &Rc<Runtime>, why: &str) {
-        let up_for = |since| runtime.now().saturating_duration_since(since);
-        let up = self.up_since.get().map(up_for);
-        let pause = self.pauses.borrow_mut().next(up, runtime.poller.chance());
-        log!(info, why = %Escaped(why), ?pause, "connecting again after a pause");
-        let (retrying, of_loop) = (Rc::clone(&self), Rc::downgrade(runtime));
-        let again = move || {
-            if let Some(runtime) = of_loop.upgrade() {
-                retrying.again(&runtime);
-            }
-        };
-        let timer = runtime.set_timer(pause, Task::Call(Box::new(again)));
-        self.pause.set(Some(timer));
-        runtime.pauses.borrow_mut().insert(timer);
-    }
-
-    /// The pause is over.
-    fn again(self: Rc<Self>, runtime: &Rc<Runtime>) {
-        if let Some(timer) = self.pause.take() {
-            runtime.pauses.borrow_mut().remove(&timer);
-        }
-        if let Err(error) = self.connect(runtime) {
-            log_throttled!(warn, %error, "a connection could not be begun");
-            self.pause(runtime, &error.to_string());
-        }
-    }
-
-    fn stop(&self) {
-        self.stopped.set(true);
+    fn begin_next(self: &Rc<Self>) {
         let Some(runtime) = self.runtime.upgrade() else {
             return;
         };
-        if let Some(timer) = self.pause.take() {
-            runtime.pauses.borrow_mut().remove(&timer);
-            runtime.cancel_timer(timer);
+        if let Err(error) = self.begin(&runtime) {
+            log_throttled!(warn, %error, "a connection could not be begun");
+            if !self.is_stopped() {
+                self.pause(&runtime, None, &error);
+            }
         }
-        let state = runtime.state(self.current.get());
-        if let Some(state) = state.filter(|state| state.phase.get() == Phase::Connecting) {
-            state.end(Close::Local);
-        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        matches!(self.stage.get(), Stage::Stopped(_))
     }
 }
 
-impl Runtime {
-    /// Ends what only waits to connect again.
-    pub(crate) fn end_pauses(&self) {
-        for timer in self.pauses.take() {
-            self.cancel_timer(timer);
+impl Retry for Retrier {
+    fn came_up(&self, now: Instant) {
+        if let Stage::Connecting(id) = self.stage.get() {
+            self.stage.set(Stage::Up { id, since: now });
         }
+    }
+
+    fn ended(self: Rc<Self>, why: &Close) {
+        let Some(runtime) = self.runtime.upgrade() else {
+            return;
+        };
+        let was_closed_here = matches!(why, Close::Local | Close::Shutdown);
+        if was_closed_here || self.is_stopped() {
+            self.stage.set(Stage::Stopped(None));
+            // What the factory has captured is the user's: it is dropped by a call of the loop.
+            return runtime.call_soon(Box::new(move |_| drop(self)));
+        }
+        let up = match self.stage.get() {
+            Stage::Up { since, .. } => Some(runtime.now().saturating_duration_since(since)),
+            _ => None,
+        };
+        self.pause(&runtime, up, why);
+    }
+
+    fn stop(&self) {
+        let last = match self.stage.get() {
+            Stage::Connecting(id) | Stage::Up { id, .. } => Some(id),
+            Stage::Pausing(timer) => {
+                if let Some(runtime) = self.runtime.upgrade() {
+                    runtime.cancel_timer(timer);
+                }
+                None
+            }
+            Stage::Stopped(last) => last,
+        };
+        self.stage.set(Stage::Stopped(last));
     }
 }

@@ -1,4 +1,4 @@
-//! Serving: a listening socket that makes a chat of each connection.
+//! Serving: a listening socket whose connections become chats.
 
 use std::any::TypeId;
 use std::mem;
@@ -10,15 +10,17 @@ use crate::chat::driver::ChatDispatcher;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::log::{Escaped, log, log_throttled};
-use crate::net::quota::{Full, Places};
+use crate::net::endpoint::{Endpoint, Settings};
 use crate::runtime::Runtime;
+use crate::state::quota::{Exceeded, Quota};
 use crate::sys::socket::{ListenOptions, Socket};
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
 use crate::user_code::discard;
 use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 
-/// A service to be: where to listen, and under what limits. [`listen`](Server::listen) starts it.
+/// A builder for a listening socket and the connections that it accepts: options, limits and
+/// deadlines. [`listen`](Server::listen) starts it.
 ///
 /// ```
 /// use asynchat::{Limits, Server};
@@ -35,146 +37,151 @@ use crate::{Addr, AsyncChat, Channel, Chat, Dispatcher, EventLoop};
 /// asynchat::run()
 /// # }
 /// ```
-#[must_use = "a server serves once `listen` is called"]
+#[must_use = "a server does nothing until `listen` is called"]
 pub struct Server {
-    place: Place,
+    endpoint: Endpoint,
     options: ListenOptions,
-    limits: Option<Limits>,
-    deadlines: Deadlines,
-    last_words: Bytes,
-}
-
-enum Place {
-    To(Target),
-    Inherited(Socket),
+    settings: Settings,
+    refusal: Bytes,
 }
 
 impl Server {
-    /// To listen on the first of these addresses that can be bound. A host name is looked up by
-    /// [`listen`](Server::listen), which waits for it.
+    /// Listens on the first of the target's addresses that can be bound. Port 0 is a free port, which
+    /// the [`local_addr`](Channel::local_addr) of the listening channel names. If the target is a host
+    /// name, [`listen`](Server::listen) blocks while it is looked up.
     pub fn new(addr: impl Into<Target>) -> Self {
-        Server::at(Place::To(addr.into()))
+        Server::with(Endpoint::Target(addr.into()))
     }
 
-    /// To serve a socket that listens already: a `TcpListener`, on Unix also a `UnixListener`;
-    /// inherited, or made with options that this builder does not have. Of the socket options set
-    /// here only [`nodelay`](Server::nodelay) is applied to it.
+    /// Uses a socket that listens already: a `TcpListener`, on Unix also a `UnixListener`. It may be
+    /// inherited, or have options that this builder does not offer. Of the socket options of this
+    /// builder only [`nodelay`](Server::nodelay) is applied to it.
     pub fn adopt(listener: impl Into<Socket>) -> Self {
-        Server::at(Place::Inherited(listener.into()))
+        Server::with(Endpoint::Adopted(listener.into()))
     }
 
-    fn at(place: Place) -> Self {
+    fn with(endpoint: Endpoint) -> Self {
         Server {
-            place,
+            endpoint,
             options: ListenOptions::default(),
-            limits: None,
-            deadlines: Deadlines::default(),
-            last_words: Bytes::new(),
+            settings: Settings {
+                limits: None,
+                deadlines: Deadlines::default(),
+            },
+            refusal: Bytes::new(),
         }
     }
 
-    /// How many connections the system may hold that are not accepted yet. Default 4,096; the
-    /// system has a cap of its own.
+    /// Sets the backlog: how many connections may wait in the kernel to be accepted. Default 4,096. The
+    /// system lowers it to a bound of its own (on Linux `net.core.somaxconn`).
     pub fn backlog(mut self, connections: i32) -> Self {
         self.options.backlog = connections;
         self
     }
 
-    /// Whether output is sent without waiting for the acknowledgement of what was sent before
-    /// (TCP_NODELAY). Default true: output is gathered once a turn as it is.
+    /// Sets TCP_NODELAY on the accepted connections: whether output is sent at once, without waiting for
+    /// the acknowledgement of earlier output (Nagle's algorithm). Default true: the output of a turn is
+    /// gathered in any case.
     pub fn nodelay(mut self, on: bool) -> Self {
         self.options.nodelay = on;
         self
     }
 
-    /// Whether an IPv6 address takes IPv6 clients alone. Default false: `[::]` serves IPv4 too,
-    /// and tells their addresses in the IPv4 form.
+    /// Sets IPV6_V6ONLY: whether an IPv6 address accepts IPv6 clients only. Default false: `[::]` accepts
+    /// IPv4 clients as well, and their [`Addr`] is an IPv4 address.
     pub fn only_v6(mut self, on: bool) -> Self {
         self.options.only_v6 = on;
         self
     }
 
-    /// Whether several processes or threads may listen on the same port, the system spreading the
-    /// connections over them (SO_REUSEPORT). Default false. Windows has no such thing: there it
-    /// does nothing, and the second one's `listen` fails.
+    /// Sets SO_REUSEPORT: whether several processes or threads may listen on the same port, over which
+    /// the system spreads the connections. Default false. Windows has no such option: there this setting
+    /// has no effect, and `listen` fails for the second listener.
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.options.reuse_port = on;
         self
     }
 
-    /// The limits of each connection, and on how many there are. Default:
-    /// [those of the loop](EventLoop::set_limits).
+    /// Sets the limits of each connection, and on the number of connections. Default:
+    /// [the limits of the loop](EventLoop::set_limits) when `listen` is called.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = Some(limits);
+        self.settings.limits = Some(Rc::new(limits));
         self
     }
 
-    /// The deadlines of each connection. Default: [`Deadlines::default`], which sets none: a
-    /// server on an open network wants some.
+    /// Sets the deadlines of each connection. Default: [`Deadlines::default`], which sets none. A server
+    /// on an open network needs some.
     pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
-        self.deadlines = deadlines;
+        self.settings.deadlines = deadlines;
         self
     }
 
-    /// What a client is told that is over [`Limits::connections`] or [`Limits::per_address`],
-    /// before it is closed: what the protocol has for that, with its line's end. Default: nothing.
+    /// Sets the reply to a client above [`Limits::connections`] or [`Limits::per_address`], which is sent
+    /// before the connection is closed: the protocol's own reply for this case, with its line ending.
+    /// Default: none, the connection is closed at once.
     ///
     /// ```
     /// # use asynchat::{Limits, Server};
     /// let server = Server::new("[::]:119")
     ///     .limits(Limits::default().connections(500).per_address(20))
-    ///     .last_words("400 too many connections\r\n"); // RFC 3977 section 5.1.1
+    ///     .refusal("400 too many connections\r\n"); // RFC 3977 section 5.1.1
     /// # drop(server);
     /// ```
-    pub fn last_words(mut self, reply: impl Into<Bytes>) -> Self {
-        self.last_words = reply.into();
+    pub fn refusal(mut self, reply: impl Into<Bytes>) -> Self {
+        self.refusal = reply.into();
         self
     }
 
-    /// Starts serving on this thread's loop. `factory` is called for each connection, by the
-    /// loop; a panic in it ends that connection alone.
+    /// Starts to serve on this thread's loop. For each accepted connection the loop calls `factory` and
+    /// then the session's [`handle_connect`](AsyncChat::handle_connect). A panic in `factory` ends that
+    /// connection only. The returned channel is the listening one: closing it stops accepting, and leaves
+    /// the connections open.
     ///
     /// # Errors
-    /// When the address can not be resolved or bound, with the address and the reason.
+    /// As [`listen_on`](Server::listen_on), and as [`EventLoop::current`].
     pub fn listen<S: AsyncChat>(self, factory: impl FnMut(Chat) -> S + 'static) -> Result<Channel> {
         self.listen_on(&EventLoop::current()?, factory)
     }
 
-    /// Starts serving on the loop given.
+    /// As [`listen`](Server::listen), on the loop given.
     ///
     /// # Errors
-    /// As [`listen`](Server::listen).
+    /// When the address cannot be resolved, or no address can be bound: the error names the address and
+    /// the reason. When the adopted socket does not listen, or the loop is shutting down.
     pub fn listen_on<S: AsyncChat>(
         self,
         event_loop: &EventLoop,
         factory: impl FnMut(Chat) -> S + 'static,
     ) -> Result<Channel> {
-        let channel = match self.place {
-            Place::Inherited(socket) if !socket.is_listening() => {
-                return Err(Error::new("the socket to serve does not listen"));
+        let runtime = &event_loop.0;
+        let channel = match self.endpoint {
+            Endpoint::Target(target) => {
+                let listen = |addr| runtime.poller.listen(addr, &self.options);
+                Channel::listen_with(&target, listen)?
             }
-            Place::Inherited(socket) => {
+            Endpoint::Adopted(socket) if !socket.is_listening() => {
+                return Err(Error::new("the adopted socket does not listen"));
+            }
+            Endpoint::Adopted(socket) => {
                 let channel = Channel::adopt(socket)?;
                 if !self.options.nodelay {
                     channel.0.on_socket(|socket| socket.set_nodelay(false))?;
                 }
                 channel
             }
-            Place::To(target) => {
-                let poller = &event_loop.0.poller;
-                Channel::listen_with(&target, |addr| poller.listen(addr, &self.options))?
-            }
         };
-        // Accepted sockets inherit it: no call for each.
+        // Accepted sockets inherit the option, which saves a system call for each.
         channel.0.set_urgent_inline();
-        let limits = self.limits.map(Rc::new).or_else(|| event_loop.0.limits());
+        let limits = self.settings.limits.or_else(|| runtime.limits());
         channel.0.set_limits(limits.clone());
         event_loop.register(Acceptor {
             channel: channel.clone(),
-            limits,
-            deadlines: self.deadlines,
-            last_words: self.last_words,
-            places: Rc::default(),
+            settings: Settings {
+                limits,
+                deadlines: self.settings.deadlines,
+            },
+            refusal: self.refusal,
+            quota: Rc::default(),
             factory,
         })?;
         Ok(channel)
@@ -184,10 +191,9 @@ impl Server {
 /// The dispatcher of a listening socket.
 struct Acceptor<F> {
     channel: Channel,
-    limits: Option<Rc<Limits>>,
-    deadlines: Deadlines,
-    last_words: Bytes,
-    places: Rc<Places>,
+    settings: Settings,
+    refusal: Bytes,
+    quota: Rc<Quota>,
     factory: F,
 }
 
@@ -200,53 +206,49 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
         let Some(runtime) = self.channel.0.runtime() else {
             return Ok(());
         };
-        let limits = self.limits.as_deref().unwrap_or(&Limits::DEFAULT);
-        let place = match self.places.take(&peer, limits) {
-            Ok(place) => place,
-            Err(full) => {
-                self.refuse(&runtime, socket, &peer, full);
+        let limits = self.settings.limits.as_deref().unwrap_or(&Limits::DEFAULT);
+        let admission = match self.quota.admit(&peer, limits) {
+            Ok(admission) => admission,
+            Err(exceeded) => {
+                self.refuse(&runtime, socket, &peer, exceeded);
                 return Ok(());
             }
         };
         let channel = Channel::adopt_accepted(socket);
-        let state = &channel.0;
-        state.set_peer(peer);
-        state.place.set(Some(place));
-        state.announce.set(true);
-        state.set_deadlines(self.deadlines);
-        let chat = Chat::new(channel.clone(), self.limits.clone());
-        if let Err(error) = runtime.register(state, None, TypeId::of::<S>) {
-            log!(debug, %error, "a connection came too late");
-            return Ok(());
+        channel.0.set_peer(peer);
+        channel.0.admission.set(Some(admission));
+        match self.settings.register(&runtime, channel, TypeId::of::<S>) {
+            // In the span of the connection, and so that a panic ends the connection only.
+            Ok(chat) => runtime.make_handler(&Rc::clone(&chat.0), || {
+                ChatDispatcher::new(chat.clone(), (self.factory)(chat))
+            }),
+            Err(error) => log!(debug, %error, "an accepted connection is dropped"),
         }
-        state.open_span();
-        // Here, so that a panic is that of the one connection and not of the listener.
-        runtime.make_handler(state, || {
-            ChatDispatcher::new(chat.clone(), (self.factory)(chat))
-        });
         Ok(())
+    }
+}
+
+impl<F> Acceptor<F> {
+    /// Sends the refusal to a client above the quota, and closes the connection.
+    fn refuse(&self, runtime: &Rc<Runtime>, socket: Socket, peer: &Addr, exceeded: Exceeded) {
+        runtime.counters.refused.add(1);
+        let peer = Escaped(peer);
+        log_throttled!(warn, %peer, limit = ?exceeded, "a connection is refused: there are too many");
+        if self.refusal.is_empty() {
+            return;
+        }
+        // The send buffer of a new connection has room for a line.
+        match socket.send(&self.refusal) {
+            Ok(_) => runtime.linger_for_refused(socket, self.settings.deadlines),
+            Err(error) => log!(debug, %error, "a refusal could not be sent"),
+        }
     }
 }
 
 impl<F> Drop for Acceptor<F> {
     fn drop(&mut self) {
-        // Apart from the factory: the destructors of both may be the user's.
-        discard(mem::take(&mut self.last_words));
-    }
-}
-
-impl<F> Acceptor<F> {
-    /// Sends a client away for whom there is no place.
-    fn refuse(&self, runtime: &Rc<Runtime>, socket: Socket, peer: &Addr, full: Full) {
-        runtime.counters.refused.add(1);
-        log_throttled!(warn, peer = %Escaped(peer), ?full, "too many connections: refused");
-        if self.last_words.is_empty() {
-            return;
-        }
-        // The kernel's buffer for a connection that is new has room for a line.
-        match socket.send(&self.last_words) {
-            Ok(_) => runtime.linger_for_refused(socket, self.deadlines),
-            Err(error) => log!(debug, %error, "the last words could not be sent"),
-        }
+        // Its destructor may be the user's (`Bytes::from_owner`), as that of the factory. Two panics of
+        // destructors must not meet.
+        discard(mem::take(&mut self.refusal));
     }
 }

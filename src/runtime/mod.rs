@@ -18,9 +18,9 @@ mod spare;
 mod timers;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,7 @@ use crate::limits::Limits;
 use crate::log::{Escaped, log_throttled};
 use crate::runtime::registry::{ChannelId, Registry};
 use crate::runtime::remote::Inbox;
+use crate::state::connect::Retry;
 use crate::state::{ChannelState, Phase};
 use crate::sys::poller::{Interest, Poller, Ready, Report};
 use crate::sys::resolver::Resolver;
@@ -89,10 +90,8 @@ pub(crate) struct Runtime {
     failed_waits: Cell<u32>,
     /// The limits of those that were given none.
     limits: RefCell<Option<Rc<Limits>>>,
-    /// The timers of those who wait to connect again.
-    pub(crate) pauses: RefCell<BTreeSet<TimerId>>,
-    /// How often all channels were closed at once: who was to connect again by then does not.
-    pub(crate) times_closed: Cell<u64>,
+    /// What connects again, for as long as it has an owner.
+    retries: RefCell<Vec<Weak<dyn Retry>>>,
     lingering: RefCell<Lingering>,
     #[cfg(feature = "signal")]
     pub(crate) signals: crate::signal::Signals,
@@ -127,8 +126,7 @@ impl Runtime {
             accept_timer: Cell::new(None),
             failed_waits: Cell::new(0),
             limits: RefCell::default(),
-            pauses: RefCell::default(),
-            times_closed: Cell::new(0),
+            retries: RefCell::default(),
             lingering: RefCell::default(),
             #[cfg(feature = "signal")]
             signals: crate::signal::Signals::default(),
@@ -364,7 +362,7 @@ impl Runtime {
             return;
         };
         self.linger_for(state);
-        let retrying = state.take_retrying();
+        let retry = state.take_retry();
         let why = state.take_apart();
         self.counters.bytes_in.add(state.bytes_in());
         self.counters.bytes_out.add(state.bytes_out());
@@ -374,8 +372,8 @@ impl Runtime {
         }
         state.tell_close(slot.driven, &why, true);
         state.pass_on_end(&why);
-        if let Some(retrying) = retrying {
-            retrying.ended(self, &why);
+        if let Some(retry) = retry {
+            retry.ended(&why);
         }
         #[cfg(feature = "sim")]
         let why = state.keep_reason(why, self.now());
@@ -423,6 +421,22 @@ impl Runtime {
 
     pub(crate) fn call_soon(&self, job: Job) {
         self.soon.borrow_mut().push_back(job);
+    }
+
+    /// Adds what is to be stopped by a shutdown, and when all channels are closed.
+    pub(crate) fn add_retry(&self, retry: Weak<dyn Retry>) {
+        let mut retries = self.retries.borrow_mut();
+        if retries.len() == retries.capacity() {
+            retries.retain(|retry| retry.strong_count() > 0);
+        }
+        retries.push(retry);
+    }
+
+    /// Ends all reconnecting: connections that are up are the last ones.
+    pub(crate) fn stop_retries(&self) {
+        let retries = self.retries.take();
+        let owned = retries.iter().filter_map(Weak::upgrade);
+        owned.for_each(|retry| retry.stop());
     }
 
     pub(crate) fn channels(&self) -> Vec<Rc<ChannelState>> {

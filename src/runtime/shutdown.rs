@@ -27,7 +27,7 @@ impl Runtime {
             return;
         }
         self.shutdown.set(Some(self.set_timer(grace, Task::Grace)));
-        self.end_pauses();
+        self.stop_retries();
         for state in self.channels() {
             if state.own.get() {
                 continue;
@@ -77,11 +77,11 @@ impl Runtime {
             let slot = self.registry.borrow_mut().remove(state.id.get());
             if let Some(slot) = slot {
                 state.end(Close::Shutdown);
-                let retrying = state.take_retrying();
+                let retry = state.take_retry();
                 let why = state.take_apart();
                 state.tell_close(slot.driven, &why, !self.torn_down.get());
                 discard(why);
-                discard(retrying);
+                discard(retry);
             }
             self.let_go_of(state);
         }

@@ -170,7 +170,7 @@ impl Runtime {
             Task::Attempt(channel) => {
                 finish();
                 if let Some(state) = self.state(channel) {
-                    state.attempt_is_due(self, id);
+                    state.connect_timer_fired(id);
                 }
             }
             Task::Linger(key) => match self.look_at_lingering(key) {

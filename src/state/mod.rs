@@ -1,6 +1,8 @@
 //! The state of a channel: what its handles and its loop share.
 
+pub(crate) mod connect;
 mod failing;
+pub(crate) mod quota;
 mod rare;
 mod sides;
 mod timing;
@@ -19,7 +21,6 @@ use crate::error::Close;
 use crate::framing::terminator::Terminator;
 use crate::limits::Limits;
 use crate::log::{Escaped, log};
-use crate::net::quota::Place;
 use crate::output::fifo::Fifo;
 use crate::runtime::Runtime;
 use crate::runtime::registry::ChannelId;
@@ -28,6 +29,7 @@ use crate::user_code::{discard, enter, in_span};
 
 pub(crate) use sides::Broken;
 
+use quota::Admission;
 use rare::Rare;
 use sides::Output;
 use timing::Timing;
@@ -106,8 +108,8 @@ pub(crate) struct ChannelState {
     /// Shared by all connections that were given the same; the default ones if there are none.
     limits: Cell<Option<Rc<Limits>>>,
 
-    /// Its place at its listener, for as long as it lasts.
-    pub(crate) place: Cell<Option<Place>>,
+    /// Counts the connection for the quota of its listener, until it ends.
+    pub(crate) admission: Cell<Option<Admission>>,
     pub(crate) turns: Cell<u64>,
     pub(crate) wakeups: Cell<u64>,
     bytes_in: Cell<u64>,
@@ -191,7 +193,7 @@ impl ChannelState {
             hung_up: Cell::new(false),
             has_turn: Cell::new(false),
             limits: Cell::new(None),
-            place: Cell::new(None),
+            admission: Cell::new(None),
             turns: Cell::new(0),
             wakeups: Cell::new(0),
             bytes_in: Cell::new(0),
@@ -309,7 +311,7 @@ impl ChannelState {
             self.reset_on_close();
         }
         self.replace_source(None);
-        self.place.take();
+        self.admission.take();
         self.out.borrow_mut().seal();
         let rare = self.rare.get().map(|rare| rare.take()).unwrap_or_default();
         if self.is_piped() {

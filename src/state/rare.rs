@@ -1,15 +1,13 @@
 //! What most connections never have, in one box that those do without.
 
-use std::cell::RefMut;
 use std::collections::BTreeSet;
 use std::io;
 use std::rc::{Rc, Weak};
 
 use super::ChannelState;
+use super::connect::{Outgoing, Retry};
 use super::sides::Output;
 use crate::error::Close;
-use crate::net::attempts::Connecting;
-use crate::net::reconnect::Retrying;
 use crate::time::timer::TimerId;
 
 /// What a connection has none of for most of its life.
@@ -18,7 +16,7 @@ pub(super) struct Rare {
     pub(super) output: Output,
     /// The other end of its pipe. Weak, for each has the other.
     pub(super) piped_to: Weak<ChannelState>,
-    pub(super) connecting: Option<Box<Connecting>>,
+    pub(super) outgoing: Option<Outgoing>,
     /// Why it is about to end, if that is not [`Close::Local`]; the first reason stands.
     pub(super) ending: Option<Close>,
     /// The error that ended its sending side while there may still be something to receive.
@@ -29,35 +27,10 @@ pub(super) struct Rare {
     /// How many accepts the system has refused since the last that it has not.
     refused_accepts: usize,
     /// Makes another connection when this one has ended.
-    pub(super) retrying: Option<Rc<Retrying>>,
+    pub(super) retry: Option<Rc<dyn Retry>>,
 }
 
 impl ChannelState {
-    pub(crate) fn connecting(&self) -> Option<RefMut<'_, Box<Connecting>>> {
-        let rare = self.rare.get()?.borrow_mut();
-        RefMut::filter_map(rare, |rare| rare.connecting.as_mut()).ok()
-    }
-
-    pub(crate) fn take_connecting(&self) -> Option<Box<Connecting>> {
-        self.rare.get()?.borrow_mut().connecting.take()
-    }
-
-    pub(crate) fn put_connecting(&self, connecting: Box<Connecting>) {
-        self.rarely(|rare| rare.connecting = Some(connecting));
-    }
-
-    pub(crate) fn retrying(&self) -> Option<Rc<Retrying>> {
-        self.rare.get()?.borrow().retrying.clone()
-    }
-
-    pub(crate) fn take_retrying(&self) -> Option<Rc<Retrying>> {
-        self.rare.get()?.borrow_mut().retrying.take()
-    }
-
-    pub(crate) fn set_retrying(&self, retrying: Rc<Retrying>) {
-        self.rarely(|rare| rare.retrying = Some(retrying));
-    }
-
     /// A timer of its own was set: it goes when the channel does.
     pub(crate) fn add_timer(&self, timer: TimerId) {
         self.rarely(|rare| rare.timers.insert(timer));

@@ -278,8 +278,8 @@ impl ChannelState {
         self.wakeups.set(self.wakeups.get() + 1);
         if let Some(source) = &*self.source.borrow() {
             source.reported();
-        } else if let Some(mut connecting) = self.connecting() {
-            connecting.reported();
+        } else {
+            self.connect_event_reported();
         }
         if let Some(output) = self.own_output() {
             output.reported();

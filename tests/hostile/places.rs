@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use crate::common::{Log, Peer, addr_of, new_loop, run_until};
 use crate::stage;
 
-const LAST_WORDS: &str = "400 too many connections\r\n";
+const REFUSAL: &str = "400 too many connections\r\n";
 
 /// A server under these limits that echoes.
 fn server(limits: Limits) -> (EventLoop, Log, Channel) {
@@ -20,7 +20,7 @@ fn server(limits: Limits) -> (EventLoop, Log, Channel) {
     });
     let listener = Server::new("127.0.0.1:0")
         .limits(limits)
-        .last_words(LAST_WORDS)
+        .refusal(REFUSAL)
         .listen_on(&event_loop, echo)
         .unwrap();
     (event_loop, log, listener)
@@ -34,7 +34,7 @@ fn is_served(event_loop: &EventLoop, peer: &mut Peer) {
 
 #[track_caller]
 fn is_refused(event_loop: &EventLoop, peer: &mut Peer) {
-    assert_eq!(peer.receive_all(event_loop), LAST_WORDS.as_bytes());
+    assert_eq!(peer.receive_all(event_loop), REFUSAL.as_bytes());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use asynchat::{Channel, ChannelStats, Chat, Close, Deadline, Deadlines, Limits, 
 
 use crate::oracle::{Mode, Oracle};
 use crate::outsider::Outsider;
-use crate::world::{LAST_WORDS, World};
+use crate::world::{REFUSAL, World};
 
 /// A timer of a channel's.
 #[derive(Clone, Copy, Debug)]
@@ -264,7 +264,7 @@ impl Track {
                 pushed
             }
             // A service that has no place for it.
-            None => LAST_WORDS.to_vec(),
+            None => REFUSAL.to_vec(),
         }
     }
 

@@ -21,7 +21,7 @@ const PLAIN: &str = "10.0.0.1:7";
 const OUTSIDE: &str = "192.0.2.1:80";
 const NOBODY: &str = "192.0.2.2:80";
 const BLACK_HOLE: &str = "192.0.2.3:80";
-pub(crate) const LAST_WORDS: &[u8] = b"400 too many\r\n";
+pub(crate) const REFUSAL: &[u8] = b"400 too many\r\n";
 
 /// Turns in a row that moved no byte and made no call, without time passing, after which a loop is
 /// taken to spin. Under bad conditions, in which most turns may do nothing, so many more.
@@ -176,7 +176,7 @@ impl World {
         let world = Rc::clone(self);
         Server::new(addr)
             .limits(self.limits)
-            .last_words(LAST_WORDS)
+            .refusal(REFUSAL)
             .listen_on(&self.event_loop, move |chat| world.new_actor(chat, false))
     }
 
@@ -493,7 +493,7 @@ impl World {
             if is_plain && !outsider.sent.borrow().starts_with(&received) {
                 self.wrong(format!("a wrong echo to {}", outsider.peer.addr()));
             }
-            if !is_plain && !is_served && !LAST_WORDS.starts_with(&received) {
+            if !is_plain && !is_served && !REFUSAL.starts_with(&received) {
                 self.wrong(format!("{received:?} to {}", outsider.peer.addr()));
             }
         }

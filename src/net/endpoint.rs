@@ -1,0 +1,47 @@
+//! What servers and connectors have in common.
+
+use std::any::TypeId;
+use std::rc::Rc;
+
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::runtime::Runtime;
+use crate::state::Phase;
+use crate::sys::socket::Socket;
+use crate::target::Target;
+use crate::time::deadlines::Deadlines;
+use crate::{Channel, Chat};
+
+/// What a server or a connector begins with.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    Target(Target),
+    Adopted(Socket),
+}
+
+/// What every connection of a server or a connector is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) limits: Option<Rc<Limits>>,
+    pub(crate) deadlines: Deadlines,
+}
+
+impl Settings {
+    /// Registers a channel as a chat whose session has the type `session`, and is still to be made.
+    pub(crate) fn register(
+        &self,
+        runtime: &Rc<Runtime>,
+        channel: Channel,
+        session: fn() -> TypeId,
+    ) -> Result<Chat> {
+        let state = Rc::clone(&channel.0);
+        // Otherwise `handle_connect` is called when the connection comes up.
+        state.announce.set(state.phase.get() == Phase::Open);
+        state.set_deadlines(self.deadlines);
+        let chat = Chat::new(channel, self.limits.clone());
+        runtime.register(&state, None, session)?;
+        state.unborn.set(true);
+        state.open_span();
+        Ok(chat)
+    }
+}

@@ -1,0 +1,242 @@
+//! How an outgoing connection comes up, and what follows its end, as a channel sees it.
+//!
+//! The layer `net` implements both traits. A channel in the phase [`Connecting`](Phase::Connecting)
+//! has no socket. It has a [`Connect`], which the loop advances at each event and each time that it
+//! names, until a socket is connected or every address has failed. A channel that is to be replaced
+//! by another when it ends has a [`Retry`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{ChannelState, Phase};
+use crate::Addr;
+use crate::error::{Close, Error};
+use crate::runtime::Task;
+use crate::sys::poller::{Poller, Source};
+use crate::time::timer::TimerId;
+
+/// The attempts to connect one channel.
+pub(crate) trait Connect {
+    /// Checks the attempts under way, and begins the next one if it is due.
+    fn advance(&mut self, step: &Step<'_>) -> Progress;
+
+    /// The poller has reported an event for one of the sockets; it does not say for which.
+    fn event_reported(&mut self);
+
+    /// The look-up of the host name has ended. Ignored if it is not awaited any more.
+    fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>);
+
+    /// What is being tried, for the error of a connect deadline: `connect to 192.0.2.1:119`.
+    fn action(&self) -> String;
+}
+
+/// What [`Connect::advance`] is given.
+pub(crate) struct Step<'a> {
+    pub(crate) now: Instant,
+    pub(crate) poller: &'a Rc<Poller>,
+    /// Makes a poll key of the channel, which makes its earlier keys stale.
+    pub(crate) new_key: &'a dyn Fn() -> usize,
+    /// Whether the channel has a connect deadline.
+    pub(crate) has_deadline: bool,
+}
+
+/// How far a connection has come.
+pub(crate) enum Progress {
+    /// Nothing is due before an event, or before this time.
+    Waiting(Option<Instant>),
+    Connected(Connected),
+    /// Every attempt has failed: the error is that of the last one.
+    Failed(Error),
+}
+
+/// The socket of the attempt that succeeded.
+pub(crate) struct Connected {
+    pub(crate) source: Source,
+    pub(crate) peer: Addr,
+    /// The peer has reset the connection since. What it sent before is still to be delivered.
+    pub(crate) reset: Option<io::Error>,
+}
+
+/// What makes another connection when that of the channel has ended.
+pub(crate) trait Retry {
+    /// The connection has come up.
+    fn came_up(&self, now: Instant);
+
+    /// The connection has ended, and its handler has been called for the last time.
+    fn ended(self: Rc<Self>, why: &Close);
+
+    /// Makes no other connection: the loop shuts down, or closes all its channels.
+    fn stop(&self);
+}
+
+/// An outgoing connection that is not up yet.
+pub(super) enum Outgoing {
+    /// The addresses for the attempts, which begin when the channel is registered.
+    Planned(Vec<SocketAddr>),
+    Begun {
+        connect: Box<dyn Connect>,
+        /// Due when [`Progress::Waiting`] says so.
+        timer: Option<TimerId>,
+    },
+}
+
+impl ChannelState {
+    /// A channel that is to connect to these addresses.
+    pub(crate) fn to_connect(addrs: Vec<SocketAddr>) -> Self {
+        let state = ChannelState::new(None, Phase::Connecting);
+        state.set_outgoing(Outgoing::Planned(addrs));
+        state
+    }
+
+    /// The addresses of a channel whose attempts have not begun.
+    pub(crate) fn take_planned(&self) -> Option<Vec<SocketAddr>> {
+        match self.take_outgoing()? {
+            Outgoing::Planned(addrs) => Some(addrs),
+            begun @ Outgoing::Begun { .. } => {
+                self.set_outgoing(begun);
+                None
+            }
+        }
+    }
+
+    /// Begins to connect.
+    pub(crate) fn begin_connecting(self: &Rc<Self>, connect: Box<dyn Connect>) {
+        self.set_outgoing(Outgoing::Begun {
+            connect,
+            timer: None,
+        });
+        self.touch();
+    }
+
+    /// Passes on the outcome of a look-up.
+    pub(crate) fn resolved(self: &Rc<Self>, outcome: io::Result<Vec<SocketAddr>>) {
+        self.on_connect(|connect| connect.resolved(outcome));
+        self.touch();
+    }
+
+    /// An event was reported for a channel that has no socket yet.
+    pub(super) fn connect_event_reported(&self) {
+        self.on_connect(|connect| connect.event_reported());
+    }
+
+    /// The connect deadline has passed.
+    pub(crate) fn connect_timed_out(self: &Rc<Self>) {
+        let action = self.on_connect(|connect| connect.action());
+        let action = action.unwrap_or_else(|| "connect".to_owned());
+        let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
+        self.end(Close::ConnectFailed(error.context(action)));
+    }
+
+    /// Advances the attempts. Returns whether the connection has come up, for which the handler is
+    /// to be called. If every attempt has failed, the channel ends.
+    pub(crate) fn advance_connection(
+        self: &Rc<Self>,
+        poller: &Rc<Poller>,
+        new_key: &dyn Fn() -> usize,
+    ) -> bool {
+        // Taken out, because what the attempts log goes to the user's subscriber.
+        let Some(Outgoing::Begun { mut connect, timer }) = self.take_outgoing() else {
+            return false;
+        };
+        let step = Step {
+            now: poller.now(),
+            poller,
+            new_key,
+            has_deadline: self.deadlines().connect.is_some(),
+        };
+        match connect.advance(&step) {
+            Progress::Waiting(until) => {
+                let timer = self.set_connect_timer(timer, until);
+                self.set_outgoing(Outgoing::Begun { connect, timer });
+                false
+            }
+            Progress::Connected(connected) => {
+                self.set_connect_timer(timer, None);
+                self.come_up(connected, step.now);
+                true
+            }
+            Progress::Failed(error) => {
+                self.set_connect_timer(timer, None);
+                self.end(Close::ConnectFailed(error));
+                false
+            }
+        }
+    }
+
+    fn come_up(self: &Rc<Self>, connected: Connected, now: Instant) {
+        self.set_peer(connected.peer);
+        self.replace_source(Some(connected.source));
+        if let Some(error) = connected.reset {
+            self.fail_sending(error);
+        }
+        self.phase.set(Phase::Open);
+        self.start_clocks();
+        if let Some(retry) = self.retry() {
+            retry.came_up(now);
+        }
+    }
+
+    /// Sets the timer of the attempts to `due`, or cancels it.
+    fn set_connect_timer(&self, timer: Option<TimerId>, due: Option<Instant>) -> Option<TimerId> {
+        let runtime = self.runtime()?;
+        match (timer, due) {
+            (Some(timer), Some(due)) => {
+                runtime.reset_timer_at(timer, due);
+                Some(timer)
+            }
+            (Some(timer), None) => {
+                runtime.forget_timer(timer);
+                self.remove_timer(timer);
+                None
+            }
+            (None, Some(due)) => {
+                let timer = runtime.set_timer_at(due, Task::Attempt(self.id.get()));
+                self.add_timer(timer);
+                Some(timer)
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The timer of the attempts has fired: the channel's next turn advances them.
+    pub(crate) fn connect_timer_fired(self: &Rc<Self>, fired: TimerId) {
+        self.remove_timer(fired);
+        self.rarely(|rare| {
+            if let Some(Outgoing::Begun { timer, .. }) = &mut rare.outgoing {
+                *timer = None;
+            }
+        });
+        self.touch();
+    }
+
+    fn on_connect<T>(&self, call: impl FnOnce(&mut dyn Connect) -> T) -> Option<T> {
+        match &mut self.rare.get()?.borrow_mut().outgoing {
+            Some(Outgoing::Begun { connect, .. }) => Some(call(&mut **connect)),
+            _ => None,
+        }
+    }
+
+    fn take_outgoing(&self) -> Option<Outgoing> {
+        self.rare.get()?.borrow_mut().outgoing.take()
+    }
+
+    fn set_outgoing(&self, outgoing: Outgoing) {
+        self.rarely(|rare| rare.outgoing = Some(outgoing));
+    }
+
+    // ---- the connection after this one
+
+    pub(crate) fn retry(&self) -> Option<Rc<dyn Retry>> {
+        self.rare.get()?.borrow().retry.clone()
+    }
+
+    pub(crate) fn take_retry(&self) -> Option<Rc<dyn Retry>> {
+        self.rare.get()?.borrow_mut().retry.take()
+    }
+
+    pub(crate) fn set_retry(&self, retry: Rc<dyn Retry>) {
+        self.rarely(|rare| rare.retry = Some(retry));
+    }
+}

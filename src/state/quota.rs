@@ -1,0 +1,192 @@
+//! The quota of a listener: how many connections it may have, in all and from one address.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
+use std::rc::Rc;
+
+use crate::Addr;
+use crate::limits::Limits;
+
+/// Counts the connections of a listener.
+#[derive(Default)]
+pub(crate) struct Quota {
+    connections: Cell<usize>,
+    /// The number of connections of each network that has any. The keys are chosen by the peers, so the
+    /// map's hash function has a secret.
+    by_network: RefCell<HashMap<Network, usize>>,
+}
+
+/// One connection that is counted, until this is dropped.
+pub(crate) struct Admission {
+    quota: Rc<Quota>,
+    network: Option<Network>,
+}
+
+/// The limit that a connection would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exceeded {
+    Connections,
+    PerAddress,
+}
+
+/// What counts as one address: an IPv4 address, a /64 network of IPv6, or one link-local address of
+/// IPv6. IPv4 addresses take the numbers of their 6to4 networks (2002:V4ADDR::/48, RFC 3056).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Network {
+    /// The upper half of the address. For a link-local address its scope is in the bits that are zero
+    /// there (RFC 4291 section 2.5.6).
+    prefix: NonZeroU64,
+    /// The lower half of a link-local address, zero for any other.
+    interface: u64,
+}
+
+impl Quota {
+    /// Counts a connection from `peer`, unless it would exceed a limit.
+    pub(crate) fn admit(
+        self: &Rc<Self>,
+        peer: &Addr,
+        limits: &Limits,
+    ) -> Result<Admission, Exceeded> {
+        if self.connections.get() >= limits.connections {
+            return Err(Exceeded::Connections);
+        }
+        let is_limited = limits.per_address != Limits::UNLIMITED;
+        let network = peer.inet().filter(|_| is_limited).map(Network::of);
+        if let Some(network) = network {
+            let mut by_network = self.by_network.borrow_mut();
+            match by_network.entry(network) {
+                Entry::Occupied(mut count) if *count.get() < limits.per_address => {
+                    *count.get_mut() += 1;
+                }
+                Entry::Vacant(count) if limits.per_address > 0 => {
+                    count.insert(1);
+                }
+                _ => return Err(Exceeded::PerAddress),
+            }
+        }
+        self.connections.set(self.connections.get() + 1);
+        Ok(Admission {
+            quota: Rc::clone(self),
+            network,
+        })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let quota = &self.quota;
+        quota
+            .connections
+            .set(quota.connections.get().saturating_sub(1));
+        let Some(network) = self.network else { return };
+        if let Entry::Occupied(mut count) = quota.by_network.borrow_mut().entry(network) {
+            match count.get() {
+                0 | 1 => drop(count.remove()),
+                _ => *count.get_mut() -= 1,
+            }
+        }
+    }
+}
+
+impl Network {
+    fn of(addr: SocketAddr) -> Self {
+        let (prefix, interface) = match addr {
+            SocketAddr::V4(v4) => (prefix_of(*v4.ip()), 0),
+            SocketAddr::V6(v6) => {
+                let (high, low) = halves_of(*v6.ip());
+                match v6.ip().is_unicast_link_local() {
+                    true => (high ^ u64::from(v6.scope_id()), low),
+                    false => (high, 0),
+                }
+            }
+        };
+        // The loopback address ::1 has a prefix of zero. No network has the prefix 1.
+        let prefix = NonZeroU64::new(prefix).unwrap_or(NonZeroU64::MIN);
+        Network { prefix, interface }
+    }
+}
+
+fn prefix_of(v4: Ipv4Addr) -> u64 {
+    0x2002_0000_0000_0000 | u64::from(u32::from(v4)) << 16
+}
+
+/// The upper and the lower 64 bits.
+fn halves_of(v6: Ipv6Addr) -> (u64, u64) {
+    let bits = u128::from(v6);
+    ((bits >> 64) as u64, bits as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(ip: &str) -> Addr {
+        Addr::from(std::net::SocketAddr::new(ip.parse().unwrap(), 40_000))
+    }
+
+    #[test]
+    fn a_connection_that_ends_makes_room_for_another() {
+        let quota = Rc::new(Quota::default());
+        let limits = Limits::default().connections(2);
+        let first = quota.admit(&addr("192.0.2.1"), &limits).ok();
+        let _second = quota.admit(&addr("192.0.2.2"), &limits).ok().unwrap();
+        let third = quota.admit(&addr("192.0.2.3"), &limits).err();
+        assert_eq!(third, Some(Exceeded::Connections));
+        drop(first);
+        assert!(quota.admit(&addr("192.0.2.3"), &limits).is_ok());
+    }
+
+    #[test]
+    fn an_address_has_a_limit_of_its_own_and_leaves_no_entry_behind() {
+        let quota = Rc::new(Quota::default());
+        let limits = Limits::default().per_address(1);
+        let first = quota.admit(&addr("192.0.2.1"), &limits).ok();
+        let second = quota.admit(&addr("192.0.2.1"), &limits).err();
+        assert_eq!(second, Some(Exceeded::PerAddress));
+        assert!(quota.admit(&addr("192.0.2.2"), &limits).is_ok());
+        drop(first);
+        assert!(quota.by_network.borrow().is_empty());
+        assert_eq!(quota.connections.get(), 0);
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let quota = Rc::new(Quota::default());
+        let limits = Limits::default().per_address(1);
+        let _first = quota.admit(&addr("2001:db8::1"), &limits).ok().unwrap();
+        let neighbour = quota.admit(&addr("2001:db8::ffff:2"), &limits).err();
+        assert_eq!(neighbour, Some(Exceeded::PerAddress));
+        assert!(quota.admit(&addr("2001:db8:0:1::1"), &limits).is_ok());
+        assert!(quota.admit(&addr("::1"), &limits).is_ok());
+    }
+
+    /// Link-local addresses have one prefix, whoever the hosts belong to.
+    #[test]
+    fn a_link_local_address_counts_as_one_address_of_its_link() {
+        let quota = Rc::new(Quota::default());
+        let limits = Limits::default().per_address(1);
+        let client = |ip: &str, scope| {
+            let addr = std::net::SocketAddrV6::new(ip.parse().unwrap(), 40_000, 0, scope);
+            Addr::from(std::net::SocketAddr::V6(addr))
+        };
+        let _first = quota.admit(&client("fe80::1", 2), &limits).ok().unwrap();
+        let second = quota.admit(&client("fe80::1", 2), &limits).err();
+        assert_eq!(second, Some(Exceeded::PerAddress));
+        let _neighbour = quota.admit(&client("fe80::2", 2), &limits).ok().unwrap();
+        let _other_link = quota.admit(&client("fe80::1", 3), &limits).ok().unwrap();
+        assert!(quota.admit(&addr("::1"), &limits).is_ok());
+    }
+
+    #[test]
+    fn unix_clients_count_for_the_total_only() {
+        let quota = Rc::new(Quota::default());
+        let limits = Limits::default().connections(2).per_address(1);
+        let client = Addr::Unix(None);
+        let admitted: Vec<_> = (0..3).map(|_| quota.admit(&client, &limits)).collect();
+        assert!(admitted[0].is_ok() && admitted[1].is_ok());
+        assert_eq!(admitted[2].as_ref().err(), Some(&Exceeded::Connections));
+    }
+}
