@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -12,19 +12,19 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use crate::log::log;
 use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Socket};
 
-/// A child process whose standard input and output a session talks to: its output comes as records,
-/// what is pushed is its input. Unix only, without OpenBSD: elsewhere
-/// a pipe, or a process, can not be waited for.
+/// A child process that a session talks to. The session receives the standard output of the process as
+/// records, and what it pushes is the standard input. Available on Unix except OpenBSD; other systems
+/// cannot wait for pipes, or for a process without collecting its status.
 ///
-/// It derefs to its [`Chat`]. [`Chat::shutdown_write`] is the end of its input, which many programs
-/// wait for. Dropping it, and the end of the chat, leave the process alone: it sees its input end,
-/// and SIGPIPE if it goes on writing.
+/// It derefs to its [`Chat`]. [`Chat::shutdown_write`] ends the input of the process, for which many
+/// programs wait. Dropping a `Subprocess` does nothing. When the chat ends, the process is not killed:
+/// it reads the end of its input, and gets SIGPIPE if it writes more output.
 ///
 /// While more than [`Limits::high_water`](crate::Limits::high_water) is queued for the process, its
-/// output is not read. A process that writes while it reads, such as `cat`, then blocks on its
-/// output, stops reading, and neither side moves again. For such a process queue less than that at a
-/// time, lift the marks with [`Limits::water`](crate::Limits::water), or use [`pipe`](crate::pipe()), whose
-/// two directions do not wait for each other.
+/// output is not read. A process that writes while it reads, such as `cat`, then blocks on its output
+/// and stops reading, so that neither side can continue. For such a process, queue less than that at a
+/// time, raise the marks with [`Limits::water`](crate::Limits::water), or use [`pipe`](crate::pipe()),
+/// whose two directions do not wait for each other.
 ///
 /// ```
 /// use std::process::Command;
@@ -55,24 +55,24 @@ use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Resul
 /// ```
 pub struct Subprocess {
     chat: Chat,
-    child: Arc<Mutex<std::process::Child>>,
+    child: Arc<Mutex<Child>>,
     id: u32,
 }
 
 impl Subprocess {
-    /// Starts `command`, with pipes for its standard input and output, on this thread's loop. Its
-    /// standard error is what `command` says: this process's, unless it was changed.
+    /// Starts `command` with pipes as its standard input and output, on this thread's loop. Its standard
+    /// error is left as set in `command`: by default it is that of this process.
     ///
-    /// `factory` makes the session, as for [`Connector::connect`]. `exited` is called by the loop, once,
-    /// when the process has ended; its output may still be on its way then. Until that call the loop has
-    /// something to run for, and a [shutdown](crate::shutdown) waits for it as long as its grace lasts.
-    /// If the loop stops waiting before ([`close_all`](crate::close_all), the end of the grace, the end
-    /// of the loop), `exited` is called with an error then: the process may be running. It is collected
-    /// all the same.
+    /// The loop calls `factory` for the session, as for [`Connector::connect`]. It calls `exited` once,
+    /// when the process has ended; records of its output may still follow. Until then
+    /// [`run`](crate::run) does not return, and a [shutdown](crate::shutdown) waits until its grace is
+    /// over. If the loop stops waiting earlier ([`close_all`](crate::close_all), the end of the grace, the
+    /// loop is dropped), it calls `exited` with an error, as the process may still run. Its status is
+    /// collected in any case, so no zombie remains.
     ///
     /// # Errors
-    /// When the process can not be started, or there is no loop, thread or pipe to be had. A process
-    /// that was started by then is killed.
+    /// When the process cannot be started, or the system has no pipe, thread or poller left. A process
+    /// that has been started by then is killed.
     pub fn spawn<S: AsyncChat>(
         command: &mut Command,
         factory: impl FnOnce(Chat) -> S + 'static,
@@ -91,36 +91,35 @@ impl Subprocess {
         let child = Arc::new(Mutex::new(child));
         let attach = || -> Result<Chat> {
             let (Some(output), Some(input)) = pipes else {
-                return Err(Error::new("the pipes of a process are missing"));
+                return Err(Error::new("the process has no pipes"));
             };
             let chat = Connector::adopt(Socket::halves(output, input)).connect(factory)?;
-            if let Err(error) = report(&child, id, exited) {
+            if let Err(error) = call_at_exit(&child, id, exited) {
                 chat.close();
                 return Err(error);
             }
             Ok(chat)
         };
         let chat = attach().inspect_err(|_| {
-            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-            // The first error is the one to tell; a process that can not be killed has ended.
+            let mut child = lock(&child);
+            // The first error is the one to return. Killing fails only for a process that has ended.
             let _ = child.kill();
             let _ = child.wait();
         })?;
         Ok(Subprocess { chat, child, id })
     }
 
-    /// The number of the process.
+    /// The process id. The system may reuse it after `exited` was called.
     pub fn process_id(&self) -> u32 {
         self.id
     }
 
-    /// Ends the process at once (SIGKILL). One that has ended already is none the worse.
+    /// Kills the process (SIGKILL). Does nothing if it has ended.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system does not permit it: the process runs as another user.
     pub fn kill(&self) -> io::Result<()> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        child.kill()
+        lock(&self.child).kill()
     }
 }
 
@@ -141,25 +140,25 @@ impl fmt::Debug for Subprocess {
     }
 }
 
-/// Has the loop told when the process has ended. A thread waits for it, as there is no way to do so
-/// that every Unix has and that leaves the program's other children alone. It holds one end of a
-/// pipe, and the loop hears the end of that.
-fn report(
-    child: &Arc<Mutex<std::process::Child>>,
+/// Has the loop call `exited` when the process has ended. A thread waits for the process: no other way
+/// is available on every Unix and leaves the program's other children alone. The thread holds the
+/// writing end of a pipe, and the loop reads the end of that pipe.
+fn call_at_exit(
+    child: &Arc<Mutex<Child>>,
     id: u32,
     exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
 ) -> Result {
     let (reader, writer) = io::pipe()?;
     let child = Arc::clone(child);
-    let waited = Arc::clone(&child);
+    let collected = Arc::clone(&child);
     thread::Builder::new()
         .name(format!("wait for {id}"))
         .spawn(move || {
             wait_for_end(id);
-            // Collected here, whatever has become of the loop by now. The status is kept.
-            let status = waited.lock().unwrap_or_else(PoisonError::into_inner).wait();
+            // Here, because the loop may be gone. `Child` stores the status for later calls.
+            let status = lock(&collected).wait();
             if let Err(error) = status {
-                log!(debug, %error, id, "a process was collected by somebody else");
+                log!(debug, %error, id, "another part of the program has collected a process");
             }
             drop(writer);
         })?;
@@ -173,8 +172,12 @@ fn report(
     .map(drop)
 }
 
-/// Waits and leaves the status, to be collected under the lock: as long as it is there the number is
-/// not another's, and [`Subprocess::kill`] can not hit a stranger.
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for the end of the process, and leaves its status, which is collected under the lock. Until then
+/// the system does not reuse the process id, so [`Subprocess::kill`] cannot kill another process.
 fn wait_for_end(id: u32) {
     let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) else {
         return;
@@ -183,10 +186,10 @@ fn wait_for_end(id: u32) {
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
 }
 
-/// Hears that the process has ended.
+/// The dispatcher of the pipe's reading end, which ends when the process has ended.
 struct Exit<F> {
     channel: Channel,
-    child: Arc<Mutex<std::process::Child>>,
+    child: Arc<Mutex<Child>>,
     exited: Option<F>,
 }
 
@@ -205,13 +208,15 @@ impl<F: FnOnce(io::Result<ExitStatus>) + 'static> Dispatcher for Exit<F> {
             return;
         };
         let status = {
-            let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut child = lock(&self.child);
             match why {
                 Close::Eof => child.wait(),
                 _ => child.try_wait().and_then(|status| {
                     status.ok_or_else(|| {
                         let id = child.id();
-                        io::Error::other(format!("the loop waits for process {id} no more: {why}"))
+                        io::Error::other(format!(
+                            "the loop has stopped waiting for process {id}: {why}"
+                        ))
                     })
                 }),
             }
