@@ -5,21 +5,19 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::channel::dispatcher::Dispatcher;
 use crate::channel::driver::DispatcherDriver;
+use crate::channel::handle::Channel;
+use crate::chat::handle::Chat;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::log::log;
-use crate::net::attempts;
-use crate::net::connector::Connector;
-use crate::net::server::Server;
 use crate::runtime::counters::LoopStats;
 use crate::runtime::remote::Remote;
 use crate::runtime::{Runtime, current};
 use crate::state::ChannelId;
 use crate::state::agenda::{Deferred, Task};
-use crate::target::Target;
 use crate::time::timer::TimerId;
-use crate::{AsyncChat, Channel, Chat, Dispatcher};
 
 /// A loop: asyncore's `loop()` and its `map=`.
 ///
@@ -156,40 +154,10 @@ impl EventLoop {
     pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId> {
         let state = Rc::clone(&dispatcher.channel().0);
         let id = self.0.register(&state, TypeId::of::<D>)?;
-        attempts::begin_planned(&state);
         state.open_span();
         self.0
             .set_driver(&state, Box::new(DispatcherDriver(dispatcher)));
         Ok(id)
-    }
-
-    /// Serves connections to `addr`: `factory` makes a handler for each, from the
-    /// [`Chat`] that it talks through. [`Server`] has the options. The channel returned is the
-    /// listening one: it tells its address, and closing it ends the service but no connection.
-    ///
-    /// # Errors
-    /// When the address can not be resolved or bound.
-    pub fn listen<S: AsyncChat>(
-        &self,
-        addr: impl Into<Target>,
-        factory: impl FnMut(Chat) -> S + 'static,
-    ) -> Result<Channel> {
-        Server::new(addr).listen_on(self, factory)
-    }
-
-    /// Connects to `target`. The loop calls `factory` to make the handler; when the connection is
-    /// up the handler's `handle_connect` is called, and when it does not come up `handle_close`
-    /// with [`Close::ConnectFailed`](crate::Close::ConnectFailed). What is pushed to the returned
-    /// chat before that is sent then. [`Connector`] has the options.
-    ///
-    /// # Errors
-    /// When the loop is shutting down, or `target` is no address at all.
-    pub fn connect<S: AsyncChat>(
-        &self,
-        target: impl Into<Target>,
-        factory: impl FnOnce(Chat) -> S + 'static,
-    ) -> Result<Chat> {
-        Connector::new(target).connect_on(self, factory)
     }
 
     /// Calls `call` in the loop's next turn, after those called for before it. One turn makes at most
@@ -357,52 +325,6 @@ pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool> {
 /// As [`EventLoop::register`].
 pub fn register<D: Dispatcher>(dispatcher: D) -> Result<ChannelId> {
     EventLoop::current()?.register(dispatcher)
-}
-
-/// [`EventLoop::listen`] on this thread's loop.
-///
-/// ```
-/// # fn main() -> asynchat::Result {
-/// let listener = asynchat::listen("127.0.0.1:0", |chat| move |line: &[u8]| {
-///     chat.push_slice(line);
-///     chat.push("\r\n");
-///     Ok(())
-/// })?;
-/// println!("listening on {}", listener.local_addr().expect("it listens"));
-/// # listener.close();
-/// asynchat::run()
-/// # }
-/// ```
-///
-/// # Errors
-/// As [`EventLoop::listen`].
-pub fn listen<S: AsyncChat>(
-    addr: impl Into<Target>,
-    factory: impl FnMut(Chat) -> S + 'static,
-) -> Result<Channel> {
-    EventLoop::current()?.listen(addr, factory)
-}
-
-/// [`EventLoop::connect`] on this thread's loop.
-///
-/// ```no_run
-/// # fn main() -> asynchat::Result {
-/// let chat = asynchat::connect("news.example.org:119", |chat| move |line: &[u8]| {
-///     println!("{}", String::from_utf8_lossy(line));
-///     Ok(())
-/// })?;
-/// chat.push("DATE\r\nQUIT\r\n");
-/// asynchat::run()
-/// # }
-/// ```
-///
-/// # Errors
-/// As [`EventLoop::connect`].
-pub fn connect<S: AsyncChat>(
-    target: impl Into<Target>,
-    factory: impl FnOnce(Chat) -> S + 'static,
-) -> Result<Chat> {
-    EventLoop::current()?.connect(target, factory)
 }
 
 /// [`EventLoop::call_soon`] on this thread's loop.

@@ -222,14 +222,14 @@ pub use chat::promise::{Later, Promise};
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{Close, Deadline, Error, Result};
 pub use event_loop::{
-    EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, connect, listen,
-    register, remote, reset, run, run_once, shutdown, stop,
+    EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, register, remote, reset,
+    run, run_once, shutdown, stop,
 };
 pub use framing::terminator::Terminator;
 pub use limits::Limits;
-pub use net::connector::Connector;
+pub use net::connector::{Connector, connect};
 pub use net::reconnect::Reconnect;
-pub use net::server::Server;
+pub use net::server::{Server, listen};
 #[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
 #[cfg_attr(docsrs, doc(cfg(unix)))]
 pub use net::subprocess::Subprocess;

@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 13] = [
     &["lib"],
     &["sim"],
-    &["signal"],
+    &["net", "signal"],
     &["event_loop"],
-    &["net"],
     &["chat"],
     &["channel"],
     &["runtime"],

@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::TcpKeepalive;
 
 use crate::Addr;
+use crate::channel::attempts::{Attempts, Options};
 use crate::error::{Close, Error, Result};
 use crate::state::agenda::Task;
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
@@ -107,7 +108,9 @@ impl Channel {
         if addrs.is_empty() {
             return Err(Error::new("no address to connect to"));
         }
-        Ok(Channel(Rc::new(ChannelState::to_connect(addrs))))
+        let state = Rc::new(ChannelState::new(None, Phase::Connecting));
+        state.begin_connecting(Box::new(Attempts::new(addrs, Options::OF_DISPATCHER)));
+        Ok(Channel(state))
     }
 
     /// A channel for a socket that is connected or listens already, or for another descriptor that

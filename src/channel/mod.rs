@@ -1,6 +1,7 @@
 //! Layer 1: a socket and its callbacks.
 
 pub(crate) mod accept;
+pub(crate) mod attempts;
 pub(crate) mod dispatcher;
 pub(crate) mod driver;
 pub(crate) mod handle;

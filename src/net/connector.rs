@@ -7,10 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::channel::attempts::{Attempts, Options, RECOMMENDED_DELAY};
+use crate::channel::handle::Channel;
 use crate::chat::driver::ChatDriver;
+use crate::chat::handle::Chat;
+use crate::chat::session::AsyncChat;
 use crate::error::{Error, Result};
+use crate::event_loop::EventLoop;
 use crate::limits::Limits;
-use crate::net::attempts::{Attempts, Options, RECOMMENDED_DELAY};
 use crate::net::endpoint::{Endpoint, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
@@ -22,7 +26,6 @@ use crate::sys::socket::Socket;
 use crate::target::Target;
 use crate::time::backoff::Backoff;
 use crate::time::deadlines::Deadlines;
-use crate::{AsyncChat, Channel, Chat, EventLoop};
 
 /// A builder for outgoing connections: the target, the deadlines and the limits.
 /// [`connect`](Connector::connect) makes one connection. [`reconnect`](Connector::reconnect) makes
@@ -244,6 +247,45 @@ impl Connector {
         let make = move |runtime: &Runtime, chat| make_session(runtime, chat, &mut factory);
         Retrier::start(&event_loop.0, backoff, Box::new(connect), Box::new(make))
     }
+}
+
+impl EventLoop {
+    /// Connects to `target`. The loop calls `factory` to make the handler; when the connection is
+    /// up the handler's `handle_connect` is called, and when it does not come up `handle_close`
+    /// with [`Close::ConnectFailed`](crate::Close::ConnectFailed). What is pushed to the returned
+    /// chat before that is sent then. [`Connector`] has the options.
+    ///
+    /// # Errors
+    /// When the loop is shutting down, or `target` is no address at all.
+    pub fn connect<S: AsyncChat>(
+        &self,
+        target: impl Into<Target>,
+        factory: impl FnOnce(Chat) -> S + 'static,
+    ) -> Result<Chat> {
+        Connector::new(target).connect_on(self, factory)
+    }
+}
+
+/// [`EventLoop::connect`] on this thread's loop.
+///
+/// ```no_run
+/// # fn main() -> asynchat::Result {
+/// let chat = asynchat::connect("news.example.org:119", |chat| move |line: &[u8]| {
+///     println!("{}", String::from_utf8_lossy(line));
+///     Ok(())
+/// })?;
+/// chat.push("DATE\r\nQUIT\r\n");
+/// asynchat::run()
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`EventLoop::connect`].
+pub fn connect<S: AsyncChat>(
+    target: impl Into<Target>,
+    factory: impl FnOnce(Chat) -> S + 'static,
+) -> Result<Chat> {
+    EventLoop::current()?.connect(target, factory)
 }
 
 /// A channel for a connected stream.

@@ -1,7 +1,6 @@
 //! How connections begin: servers, connectors, reconnection, child processes.
 
 mod accept;
-pub(crate) mod attempts;
 pub(crate) mod connector;
 mod endpoint;
 pub(crate) mod reconnect;

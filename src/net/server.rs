@@ -5,14 +5,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::channel::handle::Channel;
+use crate::chat::handle::Chat;
+use crate::chat::session::AsyncChat;
 use crate::error::{Error, Result};
+use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::net::accept::Acceptor;
 use crate::net::endpoint::{Endpoint, Settings};
 use crate::sys::socket::{ListenOptions, Socket};
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
-use crate::{AsyncChat, Channel, Chat, EventLoop};
 
 /// A builder for a listening socket and the connections that it accepts: options, limits and
 /// deadlines. [`listen`](Server::listen) starts it.
@@ -179,4 +182,44 @@ impl Server {
         runtime.set_driver(&channel.0, Box::new(acceptor));
         Ok(channel)
     }
+}
+
+impl EventLoop {
+    /// Serves connections to `addr`: `factory` makes a handler for each, from the
+    /// [`Chat`] that it talks through. [`Server`] has the options. The channel returned is the
+    /// listening one: it tells its address, and closing it ends the service but no connection.
+    ///
+    /// # Errors
+    /// When the address can not be resolved or bound.
+    pub fn listen<S: AsyncChat>(
+        &self,
+        addr: impl Into<Target>,
+        factory: impl FnMut(Chat) -> S + 'static,
+    ) -> Result<Channel> {
+        Server::new(addr).listen_on(self, factory)
+    }
+}
+
+/// [`EventLoop::listen`] on this thread's loop.
+///
+/// ```
+/// # fn main() -> asynchat::Result {
+/// let listener = asynchat::listen("127.0.0.1:0", |chat| move |line: &[u8]| {
+///     chat.push_slice(line);
+///     chat.push("\r\n");
+///     Ok(())
+/// })?;
+/// println!("listening on {}", listener.local_addr().expect("it listens"));
+/// # listener.close();
+/// asynchat::run()
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`EventLoop::listen`].
+pub fn listen<S: AsyncChat>(
+    addr: impl Into<Target>,
+    factory: impl FnMut(Chat) -> S + 'static,
+) -> Result<Channel> {
+    EventLoop::current()?.listen(addr, factory)
 }

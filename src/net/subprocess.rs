@@ -9,9 +9,16 @@ use std::thread;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use crate::channel::dispatcher::Dispatcher;
+use crate::channel::handle::Channel;
+use crate::chat::handle::Chat;
+use crate::chat::session::AsyncChat;
+use crate::error::{Close, Error, Result};
+use crate::event_loop;
 use crate::log::log;
+use crate::net::connector::Connector;
 use crate::state::Kind;
-use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Socket};
+use crate::sys::socket::Socket;
 
 /// A child process that a session talks to. The session receives the standard output of the process as
 /// records, and what it pushes is the standard input. Available on Unix except OpenBSD; other systems
@@ -165,7 +172,7 @@ fn call_at_exit(
         })?;
     let channel = Channel::adopt(reader)?;
     channel.0.kind.set(Kind::Internal);
-    crate::register(Exit {
+    event_loop::register(Exit {
         channel,
         child,
         exited: Some(exited),

@@ -72,38 +72,16 @@ pub(crate) trait Retry {
 }
 
 /// An outgoing connection that is not up yet.
-pub(super) enum Outgoing {
-    /// The addresses for the attempts, which begin when the channel is registered.
-    Planned(Vec<SocketAddr>),
-    Begun {
-        connect: Box<dyn Connect>,
-        /// Due when [`Progress::Waiting`] says so.
-        timer: Option<TimerId>,
-    },
+pub(super) struct Outgoing {
+    connect: Box<dyn Connect>,
+    /// Due when [`Progress::Waiting`] says so.
+    timer: Option<TimerId>,
 }
 
 impl ChannelState {
-    /// A channel that is to connect to these addresses.
-    pub(crate) fn to_connect(addrs: Vec<SocketAddr>) -> Self {
-        let state = ChannelState::new(None, Phase::Connecting);
-        state.set_outgoing(Outgoing::Planned(addrs));
-        state
-    }
-
-    /// The addresses of a channel whose attempts have not begun.
-    pub(crate) fn take_planned(&self) -> Option<Vec<SocketAddr>> {
-        match self.take_outgoing()? {
-            Outgoing::Planned(addrs) => Some(addrs),
-            begun @ Outgoing::Begun { .. } => {
-                self.set_outgoing(begun);
-                None
-            }
-        }
-    }
-
     /// Begins to connect.
     pub(crate) fn begin_connecting(self: &Rc<Self>, connect: Box<dyn Connect>) {
-        self.set_outgoing(Outgoing::Begun {
+        self.set_outgoing(Outgoing {
             connect,
             timer: None,
         });
@@ -137,7 +115,7 @@ impl ChannelState {
         new_key: &dyn Fn() -> usize,
     ) -> bool {
         // Taken out, because what the attempts log goes to the user's subscriber.
-        let Some(Outgoing::Begun { mut connect, timer }) = self.take_outgoing() else {
+        let Some(Outgoing { mut connect, timer }) = self.take_outgoing() else {
             return false;
         };
         let step = Step {
@@ -149,7 +127,7 @@ impl ChannelState {
         match connect.advance(&step) {
             Progress::Waiting(until) => {
                 let timer = self.set_connect_timer(timer, until);
-                self.set_outgoing(Outgoing::Begun { connect, timer });
+                self.set_outgoing(Outgoing { connect, timer });
                 false
             }
             Progress::Connected(connected) => {
@@ -204,18 +182,18 @@ impl ChannelState {
     pub(crate) fn connect_timer_fired(self: &Rc<Self>, fired: TimerId) {
         self.remove_timer(fired);
         self.with_cold(|cold| {
-            if let Some(Outgoing::Begun { timer, .. }) = &mut cold.outgoing {
-                *timer = None;
+            if let Some(outgoing) = &mut cold.outgoing {
+                outgoing.timer = None;
             }
         });
         self.schedule();
     }
 
     fn on_connect<T>(&self, call: impl FnOnce(&mut dyn Connect) -> T) -> Option<T> {
-        match &mut self.cold.get()?.borrow_mut().outgoing {
-            Some(Outgoing::Begun { connect, .. }) => Some(call(&mut **connect)),
-            _ => None,
-        }
+        let outgoing = &mut self.cold.get()?.borrow_mut().outgoing;
+        outgoing
+            .as_mut()
+            .map(|outgoing| call(&mut *outgoing.connect))
     }
 
     fn take_outgoing(&self) -> Option<Outgoing> {

@@ -9,12 +9,10 @@ mod plan;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::log::log;
-use crate::state::ChannelState;
 use crate::state::connect::{Connect, Connected, Progress, Step};
 use crate::sys::poller::{Interest, Source};
 use crate::sys::resolver::Ticket;
@@ -36,19 +34,13 @@ pub(crate) struct Options {
     pub(crate) urgent_inline: bool,
 }
 
-/// The options of a channel that is not a chat.
-const OF_DISPATCHER: Options = Options {
-    delay: plan::RECOMMENDED_DELAY,
-    nodelay: true,
-    urgent_inline: false,
-};
-
-/// Begins the attempts of a channel that was made with [`Channel::connect`](crate::Channel::connect),
-/// if they have not begun.
-pub(crate) fn begin_planned(state: &Rc<ChannelState>) {
-    if let Some(addrs) = state.take_planned() {
-        state.begin_connecting(Box::new(Attempts::new(addrs, OF_DISPATCHER)));
-    }
+impl Options {
+    /// Those of a channel that is not a chat.
+    pub(super) const OF_DISPATCHER: Options = Options {
+        delay: plan::RECOMMENDED_DELAY,
+        nodelay: true,
+        urgent_inline: false,
+    };
 }
 
 /// The attempts to connect one channel.
