@@ -90,7 +90,7 @@ mod unix {
         let shared = Rc::clone(&bridge);
         let listener = Server::new(listen)
             .limits(Limits::default().connections(64))
-            .last_words("too many clients\r\n")
+            .refusal("too many clients\r\n")
             .listen(move |chat| Client {
                 chat,
                 bridge: Rc::clone(&shared),

@@ -166,8 +166,6 @@ pub enum Close {
     /// The peer reset the connection, or does not receive any more. All that the kernel still gave was
     /// delivered before, unless the session was paused, or its queue was over its high-water mark.
     Reset,
-    /// An encrypted stream ended without its closing alert: what came may be cut short.
-    Truncated,
     /// An outgoing connection never came up: every address failed; the error is the last one's.
     ConnectFailed(Error),
     /// A deadline passed.
@@ -206,7 +204,6 @@ impl Display for Close {
             Close::Local => f.write_str("closed by this side"),
             Close::Eof => f.write_str("the peer closed the connection"),
             Close::Reset => f.write_str("the peer reset the connection"),
-            Close::Truncated => f.write_str("the stream was cut short"),
             Close::ConnectFailed(error) => write!(f, "could not connect: {error}"),
             Close::Timeout(deadline) => write!(f, "timed out: {deadline}"),
             Close::InputLimit => f.write_str("a record was over its limit"),

@@ -218,7 +218,7 @@ pub use channel::handle::{Channel, ChannelStats};
 pub use chat::group::{Group, SlowReader};
 pub use chat::handle::{AsyncChat, Chat, Eof, Overflow, Shutdown};
 pub use chat::pipe::pipe;
-pub use chat::promise::{Later, Promise};
+pub use chat::promise::{Promise, PromiseProducer};
 pub use error::{Close, Deadline, Error, Result};
 pub use event_loop::EventLoop;
 pub use framing::terminator::Terminator;

@@ -137,7 +137,7 @@ fn a_place_is_free_again_when_its_connection_is_closed_and_a_handle_is_not() -> 
     let (scene, slot) = (Scene::new()?, Slot::default());
     Server::new(ADDR)
         .limits(Limits::default().connections(1))
-        .last_words("busy\r\n")
+        .refusal("busy\r\n")
         .listen_on(&scene.event_loop, slot.keep(echo))?;
     let first = scene.client()?;
     let kept = slot.chat();

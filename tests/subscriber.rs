@@ -221,7 +221,7 @@ fn use_chat(chat: &Chat, call: usize) {
 fn use_channel(channel: &Channel) {
     channel.pause_reading();
     channel.resume_reading();
-    channel.touch();
+    channel.update_interest();
     channel.allow_half_open(false);
     channel.set_deadlines(channel.deadlines());
     let timer = channel.call_later(Duration::from_secs(1));
@@ -394,7 +394,7 @@ fn busy_scene(seed: u64, drastic: (usize, Drastic)) -> Result {
     let listening = Server::new(ADDR)
         .limits(Limits::default().connections(12).record(100))
         .deadlines(Deadlines::default().idle(Duration::from_secs(60)))
-        .last_words("too many\r\n")
+        .refusal("too many\r\n")
         .listen_on(&event_loop, Session::factory(&world))?;
     world.channels.borrow_mut().push(listening.clone());
     let bare = Channel::adopt(network.listening_socket("10.0.0.1:9")?)?;

@@ -268,7 +268,7 @@ impl Channel {
     /// Has the loop ask the dispatcher again whether it is readable and writable: for when
     /// something else than its own callbacks has changed that. [`send`](Channel::send) and
     /// [`recv`](Channel::recv) do so too.
-    pub fn touch(&self) {
+    pub fn update_interest(&self) {
         self.0.touch();
     }
 

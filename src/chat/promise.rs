@@ -11,11 +11,11 @@ use crate::{ChannelId, Chat, More, Producer, Remote};
 /// thread.
 ///
 /// This is how replies keep the order of their requests while the work for them is done in any
-/// order. The session queues the [`Later`], and gives the `Promise` to whoever does the work. What is
+/// order. The session queues the [`PromiseProducer`], and gives the `Promise` to whoever does the work. What is
 /// pushed after it waits for it. A session that closes when done, and a loop that shuts down, wait for
 /// it too, the latter as long as its grace lasts.
 ///
-/// A promise that is dropped without being [kept](Promise::keep), which is what a panic of the worker
+/// A promise that is dropped without being [kept](Promise::fulfill), which is what a panic of the worker
 /// does, closes the connection: the replies behind it could not be told from the one that is missing.
 ///
 /// While a connection waits for a promise it is idle, if it does nothing else: an idle
@@ -35,7 +35,7 @@ use crate::{ChannelId, Chat, More, Producer, Remote};
 ///             let mut divisors = 2..n;
 ///             // Looks now and then whether the client is still there.
 ///             let prime = n > 1 && divisors.all(|d| n % d != 0 && promise.is_wanted());
-///             promise.keep(format!("{n} {prime}\r\n"));
+///             promise.fulfill(format!("{n} {prime}\r\n"));
 ///         });
 ///         Ok(())
 ///     }
@@ -55,7 +55,7 @@ pub struct Promise {
 
 /// The producer of what a [`Promise`] is of: nothing until that is kept, then its bytes.
 #[derive(Debug)]
-pub struct Later {
+pub struct PromiseProducer {
     place: Arc<Place>,
     output: Option<Bytes>,
 }
@@ -65,7 +65,7 @@ type Place = OnceLock<Option<Bytes>>;
 
 impl Promise {
     /// A promise, and the producer to push to `chat`; by itself, or inside another producer.
-    pub fn new(chat: &Chat) -> (Promise, Later) {
+    pub fn new(chat: &Chat) -> (Promise, PromiseProducer) {
         let place = Arc::new(Place::new());
         let promise = Promise {
             place: Arc::downgrade(&place),
@@ -73,12 +73,12 @@ impl Promise {
             remote: chat.event_loop().map(|event_loop| event_loop.remote()),
         };
         let output = None;
-        (promise, Later { place, output })
+        (promise, PromiseProducer { place, output })
     }
 
     /// Hands over the bytes, and wakes the loop to send them. If nobody
     /// [wants](Promise::is_wanted) them any more they are dropped.
-    pub fn keep(self, output: impl Into<Bytes>) {
+    pub fn fulfill(self, output: impl Into<Bytes>) {
         self.settle(Some(output.into()));
     }
 
@@ -112,7 +112,7 @@ impl Drop for Promise {
     }
 }
 
-impl Producer for Later {
+impl Producer for PromiseProducer {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if self.output.is_none() {
             self.output = match self.place.get() {

@@ -123,10 +123,10 @@ impl Server {
     /// # use asynchat::{Limits, Server};
     /// let server = Server::new("[::]:119")
     ///     .limits(Limits::default().connections(500).per_address(20))
-    ///     .last_words("400 too many connections\r\n"); // RFC 3977 section 5.1.1
+    ///     .refusal("400 too many connections\r\n"); // RFC 3977 section 5.1.1
     /// # drop(server);
     /// ```
-    pub fn last_words(mut self, reply: impl Into<Bytes>) -> Self {
+    pub fn refusal(mut self, reply: impl Into<Bytes>) -> Self {
         self.last_words = reply.into();
         self
     }

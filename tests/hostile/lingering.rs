@@ -242,7 +242,7 @@ fn those_who_were_refused_have_fewer_places_to_linger_in() {
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().connections(0))
         .deadlines(Deadlines::default().linger(LONG))
-        .last_words("400 too many connections\r\n")
+        .refusal("400 too many connections\r\n")
         .listen_on(&event_loop, Log::default().session())
         .unwrap();
     let mut peers = Vec::new();

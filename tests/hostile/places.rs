@@ -20,7 +20,7 @@ fn server(limits: Limits) -> (EventLoop, Log, Channel) {
     });
     let listener = Server::new("127.0.0.1:0")
         .limits(limits)
-        .last_words(LAST_WORDS)
+        .refusal(LAST_WORDS)
         .listen_on(&event_loop, echo)
         .unwrap();
     (event_loop, log, listener)

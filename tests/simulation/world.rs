@@ -176,7 +176,7 @@ impl World {
         let world = Rc::clone(self);
         Server::new(addr)
             .limits(self.limits)
-            .last_words(LAST_WORDS)
+            .refusal(LAST_WORDS)
             .listen_on(&self.event_loop, move |chat| world.new_actor(chat, false))
     }
 

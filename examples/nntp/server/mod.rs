@@ -96,7 +96,7 @@ pub fn serve(addr: impl Into<asynchat::Target>, spool: Spool, options: Options) 
         .limits(options.limits)
         .deadlines(options.deadlines)
         // In the place of a greeting: RFC 3977, section 5.1.1.
-        .last_words("400 too many connections, try again later\r\n");
+        .refusal("400 too many connections, try again later\r\n");
     let guesses = Guesses::new(options.login_delay);
     let service = Rc::new(Service {
         remote: asynchat::remote()?,

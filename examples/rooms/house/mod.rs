@@ -47,7 +47,7 @@ pub fn serve(listen: &str, options: Options) -> Result<Channel> {
     Server::new(listen)
         .limits(limits)
         .deadlines(deadlines)
-        .last_words("! the house is full\r\n")
+        .refusal("! the house is full\r\n")
         .listen(move |chat| {
             chat.set_terminator(Terminator::line());
             Member::new(chat, Rc::clone(&house))

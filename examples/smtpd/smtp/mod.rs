@@ -108,7 +108,7 @@ impl Service {
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
             // In the place of a greeting: RFC 5321, section 3.8.
-            .last_words(format!(
+            .refusal(format!(
                 "421 {name} too many connections, try again later\r\n"
             ))
             .listen(move |chat| Session::new(chat, Rc::clone(&self)))
