@@ -116,8 +116,8 @@ impl Server {
         self
     }
 
-    /// What a client is told that is over [`Limits::connections`] or [`Limits::per_address`],
-    /// before it is closed: what the protocol has for that, with its line's end. Default: nothing.
+    /// The reply to a client that is refused because of [`Limits::connections`] or
+    /// [`Limits::per_address`]. It is sent before the close, and includes its line end. Default: none.
     ///
     /// ```
     /// # use asynchat::{Limits, Server};
