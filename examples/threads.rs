@@ -126,7 +126,7 @@ impl Counter {
                 *count += 1;
                 *count
             });
-            promise.keep(format!("250 {word} {count}, says thread {owner}\r\n"));
+            promise.fulfill(format!("250 {word} {count}, says thread {owner}\r\n"));
         })
     }
 }

@@ -1,10 +1,10 @@
-//! What can go wrong, and why a channel ended.
+//! The error type of the crate, and the reasons for which a channel ends.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
 use std::io;
 
-/// What the crate's functions and a handler's callbacks return.
+/// The result of the crate's functions and of a handler's callbacks.
 ///
 /// ```
 /// fn parse(record: &[u8]) -> asynchat::Result<u32> {
@@ -17,15 +17,15 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
-/// An error with the circumstances it happened in.
+/// An error with its context.
 ///
-/// Anything that converts into a boxed standard error converts into this one with `?`:
-/// [`io::Error`], a parse error, a `String`, a `&str`. [`Error::context`] adds what was being
-/// done, on which address or connection; the outermost context is printed first.
+/// The operator `?` converts every error into it that converts into a boxed standard error:
+/// [`io::Error`], parse errors, `String`, `&str`. [`Error::context`] adds the operation that failed,
+/// and its address or connection. Printing shows the outermost context first.
 ///
-/// To be open to every source it does not implement [`std::error::Error`] itself. It converts
-/// into `Box<dyn std::error::Error>` and [`io::Error`] with `?`, and into anything else through
-/// [`Error::into_boxed`].
+/// It does not implement [`std::error::Error`], because that would rule out the conversion from every
+/// standard error. It converts into `Box<dyn std::error::Error>` and [`io::Error`] with `?`, and
+/// into other types through [`Error::into_boxed`].
 ///
 /// ```
 /// use std::io;
@@ -34,7 +34,7 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 /// assert_eq!(error.to_string(), "connect to 127.0.0.1:9: connection refused");
 /// assert_eq!(error.io_kind(), Some(io::ErrorKind::ConnectionRefused));
 /// ```
-// One pointer wide, so that the `Result` of a callback travels in a register.
+// One pointer wide, so that the `Result` of a callback fits into a register.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error with this source: another error, a `String` or a `&str`.
+    /// Creates an error from its source: another error, a `String` or a `&str`.
     pub fn new(source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         Error(Box::new(Inner {
             context: Vec::new(),
@@ -51,24 +51,25 @@ impl Error {
         }))
     }
 
-    /// Says what was being done when it happened; printed before what is there already.
+    /// Adds what was being done when the error occurred. It is printed before the existing context.
     #[must_use]
     pub fn context(mut self, what: impl Display) -> Self {
         self.0.context.push(what.to_string());
         self
     }
 
-    /// The error underneath all context.
+    /// The original error, without context.
     pub fn source(&self) -> &(dyn StdError + Send + Sync + 'static) {
         &*self.0.source
     }
 
-    /// The error underneath as the type it was, if it was an `E`.
+    /// The original error, if it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         self.0.source.downcast_ref()
     }
 
-    /// A standard error that prints the same: for an error type that takes only those.
+    /// Converts into a standard error that prints the same text. Use it with types that accept only
+    /// standard errors.
     ///
     /// ```
     /// let error = asynchat::Error::new("out of gold").context("fill the bucket");
@@ -79,7 +80,7 @@ impl Error {
         Box::new(Boxed(self))
     }
 
-    /// The kind of the [`io::Error`] underneath, if it is one.
+    /// The kind of the original error, if that is an [`io::Error`].
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         self.downcast_ref::<io::Error>().map(io::Error::kind)
     }
@@ -100,7 +101,7 @@ impl Display for Error {
     }
 }
 
-/// As [`Display`]: what `main` prints when it returns an `Err` is meant for people.
+/// The same text as [`Display`], because `main` prints an `Err` with `Debug`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)
@@ -113,7 +114,7 @@ impl<E: Into<Source>> From<E> for Error {
     }
 }
 
-/// An [`Error`] in the clothes of a standard one.
+/// Wraps an [`Error`] as a standard error.
 struct Boxed(Error);
 
 impl fmt::Debug for Boxed {
@@ -136,7 +137,7 @@ impl From<Error> for Box<dyn StdError + 'static> {
     }
 }
 
-/// One that is an [`io::Error`] without any context is that error again.
+/// An [`io::Error`] without context is returned unchanged.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         if !error.0.context.is_empty() {
@@ -150,7 +151,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Why a channel ended: the argument of `handle_close`, told exactly once.
+/// Why a channel ended. The loop passes it to `handle_close`, exactly once.
 ///
 /// ```
 /// use asynchat::Close;
@@ -159,38 +160,37 @@ impl From<Error> for io::Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Close {
-    /// This side asked for it: `close`, `abort`, `close_when_done`.
+    /// This side closed it, with `close`, `abort` or `close_when_done`.
     Local,
-    /// The peer finished sending, and all that was queued for it has been handed over.
+    /// The peer finished sending, and the queued output has been handed to the kernel.
     Eof,
-    /// The peer reset the connection, or does not receive any more. All that the kernel still gave was
-    /// delivered before, unless the session was paused, or its queue was over its high-water mark.
+    /// The peer reset the connection, or no longer receives. Input that the kernel still had was
+    /// delivered first, unless the session was paused or its queue was above the high-water mark.
     Reset,
-    /// An encrypted stream ended without its closing alert: what came may be cut short.
-    Truncated,
-    /// An outgoing connection never came up: every address failed; the error is the last one's.
+    /// An outgoing connection was not established: every address failed. The error is that of the last
+    /// address.
     ConnectFailed(Error),
     /// A deadline passed.
     Timeout(Deadline),
-    /// A record was longer than its limit, and `handle_overflow` chose to close.
+    /// A record exceeded its limit, and `handle_overflow` chose to close.
     InputLimit,
-    /// More output was queued than [`Limits::output`](crate::Limits::output) allows: the peer
-    /// does not read what it is sent.
+    /// The queued output exceeded [`Limits::output`](crate::Limits::output), because the peer does not
+    /// read.
     OutputLimit,
-    /// A callback of its handler returned this error, or a producer of its did.
+    /// A callback of its handler, or one of its producers, returned this error.
     Handler(Error),
     /// A callback of its handler panicked, with this message.
     Panic(String),
     /// The loop was shut down or dropped.
     Shutdown,
-    /// The connection that it was [piped](crate::pipe) to has ended, for this reason.
+    /// The connection at the other end of its [`pipe`](crate::pipe) ended, for this reason.
     Piped(Box<Close>),
-    /// The operating system reported an error that is none of the above.
+    /// The operating system reported another error.
     Io(io::Error),
 }
 
 impl Close {
-    /// The reason that an error of `recv` or `send` stands for.
+    /// The reason for an error of `recv` or `send`.
     pub(crate) fn from_io(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         match error.kind() {
@@ -206,15 +206,14 @@ impl Display for Close {
             Close::Local => f.write_str("closed by this side"),
             Close::Eof => f.write_str("the peer closed the connection"),
             Close::Reset => f.write_str("the peer reset the connection"),
-            Close::Truncated => f.write_str("the stream was cut short"),
             Close::ConnectFailed(error) => write!(f, "could not connect: {error}"),
             Close::Timeout(deadline) => write!(f, "timed out: {deadline}"),
-            Close::InputLimit => f.write_str("a record was over its limit"),
+            Close::InputLimit => f.write_str("a record exceeded its limit"),
             Close::OutputLimit => f.write_str("the peer does not read what it is sent"),
             Close::Handler(error) => write!(f, "its handler failed: {error}"),
             Close::Panic(message) => write!(f, "its handler panicked: {message}"),
             Close::Shutdown => f.write_str("the loop shut down"),
-            Close::Piped(why) => write!(f, "the other end of its pipe has ended: {why}"),
+            Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),
             Close::Io(error) => write!(f, "i/o error: {error}"),
         }
     }
@@ -224,13 +223,13 @@ impl Display for Close {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Deadline {
-    /// Nothing moved in either direction: [`Deadlines::idle`](crate::Deadlines::idle).
+    /// No byte moved in either direction: [`Deadlines::idle`](crate::Deadlines::idle).
     Idle,
     /// A record was not complete in time: [`Deadlines::record`](crate::Deadlines::record).
     Record,
-    /// The peer did not take what it was sent: [`Deadlines::drain`](crate::Deadlines::drain).
+    /// The peer did not take its queued output in time: [`Deadlines::drain`](crate::Deadlines::drain).
     Drain,
-    /// The connection had lasted: [`Deadlines::lifetime`](crate::Deadlines::lifetime).
+    /// The connection reached its maximum lifetime: [`Deadlines::lifetime`](crate::Deadlines::lifetime).
     Lifetime,
 }
 
@@ -240,7 +239,7 @@ impl Display for Deadline {
             Deadline::Idle => f.write_str("idle"),
             Deadline::Record => f.write_str("a record was not complete in time"),
             Deadline::Drain => f.write_str("the peer did not take its output in time"),
-            Deadline::Lifetime => f.write_str("the connection had lasted its time"),
+            Deadline::Lifetime => f.write_str("the connection reached its maximum lifetime"),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! asyncore and asynchat for Rust: line-protocol servers and clients on one thread.
+//! asyncore and asynchat for Rust: servers and clients of line protocols, on one thread, with callbacks.
 //!
-//! Input is cut into records by a [`Terminator`]; a session gets each with
-//! [`found_terminator`](AsyncChat::found_terminator). Output leaves through a FIFO of bytes and
-//! [`Producer`]s. Limits are on from the start, and the loop stays fair when a client sends a barrage
-//! of commands and only then counts the responses.
+//! A [`Terminator`] cuts the input into records, and a session receives each of them in
+//! [`found_terminator`](AsyncChat::found_terminator). The output leaves through a FIFO of bytes and
+//! [`Producer`]s. [`Limits`] apply by default, and the loop stays fair to its connections, also when a client
+//! sends thousands of commands before it reads a response.
 //!
-//! It is for servers and clients of NNTP, SMTP, POP3, FTP, IRC, RESP and their kind, for device and
-//! game protocols, and for programs that lost `asyncore` and `asynchat` with Python 3.12.
+//! The crate is for NNTP, SMTP, POP3, FTP, IRC, RESP and similar protocols, for devices and games, and for
+//! programs that used `asyncore` and `asynchat` until Python 3.12 removed them.
 //!
 //! # Example: an echo server
 //!
@@ -24,6 +24,7 @@
 //! }
 //!
 //! fn main() -> Result {
+//!     tracing_subscriber::fmt::init(); // errors and panics of callbacks are reported in the log only
 //!     asynchat::listen("127.0.0.1:7007", |chat| Echo { chat })?;
 //!     asynchat::run()
 //! }
@@ -35,15 +36,15 @@
 //! use std::{cell::RefCell, rc::Rc};
 //!
 //! # fn main() -> asynchat::Result {
-//! // A server that shouts. A closure that takes a record is a session too.
+//! // A server that answers in capitals. A closure that takes a record is a session, too.
 //! let listener = asynchat::listen("127.0.0.1:0", |chat| move |line: &[u8]| {
 //!     chat.push(line.to_ascii_uppercase());
 //!     chat.push("\r\n");
 //!     Ok(())
 //! })?;
-//! let addr = listener.local_addr().and_then(|addr| addr.inet()).ok_or("it listens")?;
+//! let addr = listener.local_addr().and_then(|addr| addr.inet()).ok_or("no address")?;
 //!
-//! // A client that does not wait: three commands at once, then the answers.
+//! // A client that sends three commands at once, then reads the answers.
 //! let answers: Rc<RefCell<Vec<String>>> = Rc::default();
 //! let seen = Rc::clone(&answers);
 //! let client = asynchat::connect(addr, move |chat| move |line: &[u8]| {
@@ -56,7 +57,7 @@
 //! })?;
 //! client.push("one\r\ntwo\r\nthree\r\n");
 //!
-//! asynchat::run()?; // returns: nothing is registered any more
+//! asynchat::run()?; // returns, because nothing is registered any more
 //! assert_eq!(*answers.borrow(), ["ONE", "TWO", "THREE"]);
 //! # Ok(()) }
 //! ```
@@ -66,109 +67,106 @@
 //! | | [`AsyncChat`] and [`Chat`] | [`Dispatcher`] and [`Channel`] |
 //! |---|---|---|
 //! | asyncore's name | `async_chat` | `dispatcher` |
-//! | you get | records | a socket that is readable or writable |
-//! | you send | by pushing: it is queued and written for you | with [`Channel::send`], which may take a part |
-//! | limits, backpressure | built in | yours |
-//! | made by | [`listen`], [`connect`], [`Server`], [`Connector`] | [`Channel::listen`], [`Channel::connect`], [`Channel::adopt`], then [`register`] |
-//! | for | protocols of lines, counts and blocks | anything else on a stream socket |
+//! | you receive | records | the events of a socket: readable, writable |
+//! | you send | with [`Chat::push`]: the output is queued, and the loop writes it | with [`Channel::send`], which may take a part |
+//! | limits, back-pressure | built in | your responsibility |
+//! | created by | [`listen`], [`connect`], [`Server`], [`Connector`] | [`Channel::listen`], [`Channel::connect`], [`Channel::adopt`], then [`register`] |
+//! | for | protocols of lines, counts and blocks | everything else on a socket |
 //!
-//! Both run in an [`EventLoop`]. The [free functions](crate#functions) act on the loop that is running
-//! on this thread, or else on this thread's default one; most programs never name a loop.
+//! Both run in an [`EventLoop`]. The [free functions](crate#functions) act on the loop that is running on this
+//! thread, or else on the thread's default loop. Most programs never name a loop.
 //!
 //! # Terminators
 //!
-//! | | ends a record |
+//! | | ends a record at |
 //! |---|---|
 //! | [`Terminator::crlf`] | CR LF, strictly: the default |
 //! | [`Terminator::line`] | LF, or CR LF |
 //! | [`Terminator::bytes`] | these bytes |
-//! | [`Terminator::count`] | so many bytes |
+//! | [`Terminator::count`] | this number of bytes |
 //! | [`Terminator::dot_block`] | a line that is a single dot: NNTP, SMTP, POP3 |
-//! | [`Terminator::idle_gap`] | silence |
+//! | [`Terminator::idle_gap`] | a pause in the input |
 //! | [`Terminator::none`] | the end of the stream |
 //!
-//! A terminator set with [`Chat::set_terminator`] holds from the very next byte, also for bytes already
-//! received. Each takes a [`limit`](Terminator::limit). One that is
-//! [`streamed`](Terminator::streamed) delivers its record in chunks, to
-//! [`collect_incoming_data`](AsyncChat::collect_incoming_data).
+//! A terminator that is set with [`Chat::set_terminator`] applies to the very next byte, also to bytes that were
+//! already received. Each takes a [`limit`](Terminator::limit). A [`streamed`](Terminator::streamed) terminator
+//! delivers its record in chunks, to [`collect_incoming_data`](AsyncChat::collect_incoming_data).
 //!
 //! # Producers
 //!
 //! | | produces |
 //! |---|---|
 //! | `Bytes`, `String`, `Vec<u8>`, `&'static str`, `&'static [u8]` | itself |
-//! | [`SimpleProducer`] | bytes, in pieces of a size of yours |
-//! | [`ReadProducer`] | what a [`Read`](std::io::Read) yields: a file |
+//! | [`SimpleProducer`] | bytes, in chunks of a size that you choose |
+//! | [`ReadProducer`] | the content of a [`Read`](std::io::Read), such as a file |
 //! | [`IterProducer`], [`LinesProducer`] | the items of an iterator; the same as lines |
-//! | [`CompositeProducer`] | several producers in turn |
-//! | [`DotStuffer`] | a producer's output as a dot-terminated block |
-//! | [`ChunkedProducer`] | a producer's output in HTTP/1.1 chunks |
-//! | [`HookedProducer`] | a producer's output; and tells how far it came |
-//! | [`Later`] | what a [`Promise`] of it brings, from another thread: replies in order |
+//! | [`CompositeProducer`] | the output of several producers, one after the other |
+//! | [`DotStuffer`] | the output of a producer, as a dot-terminated block |
+//! | [`ChunkedProducer`] | the output of a producer, in HTTP/1.1 chunks |
+//! | [`HookedProducer`] | the output of a producer; then it calls a function with the count of bytes |
+//! | [`PromiseProducer`] | the bytes with which another thread fulfils a [`Promise`]: replies stay in order |
 //!
-//! [`Chat::push_with_producer`] queues one. It is asked for its bytes when their turn comes, as fast as
-//! the peer takes them, and dropped when it is done or its connection has ended.
-//! [`More::Pending`] rests the queue until [`Chat::resume_producing`].
+//! [`Chat::push_with_producer`] queues a producer. The loop asks it for bytes when everything before it has been
+//! sent, as fast as the peer takes them. The loop drops it when it is done or its connection has ended.
+//! [`More::Pending`] pauses the queue until [`Chat::resume_producing`] is called.
 //!
 //! # The rules
 //!
-//! **Nothing re-enters.** No method of a handle calls your code. Callbacks come from
-//! [`run`] and [`run_once`] alone, one at a time. So a [`Chat`] can be used from anywhere, also while
-//! the state that sessions share in an `Rc<RefCell<_>>` is borrowed.
+//! **No re-entrancy.** No method of a handle calls your code. All callbacks come from [`run`] and [`run_once`],
+//! one at a time. A [`Chat`] can therefore be used anywhere, also while the state that sessions share in an
+//! `Rc<RefCell<_>>` is borrowed.
 //!
-//! **A close is final, and told once.** After [`Channel::close`] no record and no event reaches the
-//! handler, not even one that had been received. Then comes `handle_close` with the reason, a [`Close`],
-//! exactly once, and the handler is dropped.
+//! **A close is final, and reported once.** After [`Channel::close`] no record and no event reaches the handler,
+//! not even one that was already received. The loop calls `handle_close` with the reason, a [`Close`], exactly
+//! once, and then drops the handler.
 //!
-//! **One bad connection is one bad connection.** A callback that returns an error or panics ends its own
-//! connection, after what was pushed before it failed has been sent. The loop and the other connections go
-//! on. (Built with `panic = "abort"`, a panic ends the process.)
+//! **Failures stay local.** A callback that returns an error or panics ends its own connection, after everything
+//! it pushed before has been sent. The loop and the other connections continue. (With `panic = "abort"`, a panic
+//! ends the process.)
 //!
-//! **Output is a FIFO, and exact.** Pushing only queues. After the callback the queue is written, in the
-//! order of the pushes. No push can fail; on a connection that has ended, pushes do nothing.
+//! **Output is an exact FIFO.** A push only queues. After the callback the loop writes the queue, in the order of
+//! the pushes. Pushes cannot fail. On a connection that has ended they do nothing.
 //!
-//! **Input is exact.** The same bytes give the same records however the network cut them, at a cost that
-//! is linear in the bytes.
+//! **Input is exact.** The same bytes give the same records under every segmentation. The cost is linear in the
+//! bytes.
 //!
-//! **Fair.** In its turn a connection reads and writes at most 64 KiB and gets at most 1,024 records; a
-//! listener accepts at most 64 connections. Then it is the others' turn. (A connection that something
-//! was done to, and that has news of its own besides, has two.) Of posts, of timers that are due and of
-//! deferred calls, the loop makes at most 1,024 each in one turn, the earliest first. It makes the rest
-//! in the next turns, and does not sleep before they are made.
+//! **The loop is fair.** In a turn a connection reads and writes at most 64 KiB and receives at most 1,024
+//! records, and a listener accepts at most 64 connections. Then the other connections get their turn. (A
+//! connection that a handle has changed, and that also has an event of its own, gets two turns.) The loop makes at
+//! most 1,024 posted calls, 1,024 due timers and 1,024 deferred calls in a turn, the earliest first. The others
+//! follow in the next turns, and the loop does not sleep before they are done.
 //!
-//! **Bounded.** [`Limits`] hold for every connection unless you change them: on the length of a record,
-//! on the output that is queued for a peer who does not read, whose input then stops, and on how many
-//! connections there are, in all and from one address.
+//! **Limits apply by default.** [`Limits`] bound the length of a record, the output that is queued for a peer that
+//! does not read (above it the peer's input pauses), and the number of connections, in all and from one address.
 //!
-//! **Deadlines are yours to set**, one call each: for idleness, for a record to be complete, for output to
-//! be taken, for the whole connection, see [`Deadlines`]. And there are timers: [`Channel::call_later`] for
-//! one connection, [`call_later`] for the loop.
+//! **Deadlines are off by default.** One call sets each of them: for idle peers, for incomplete records, for
+//! output that is not taken, and for the whole connection. See [`Deadlines`]. [`Channel::call_later`] sets a timer
+//! of one connection, and [`call_later`] one of the loop.
 //!
 //! # Threads
 //!
-//! A loop and its handles stay on one thread. The one handle that crosses is a [`Remote`]: it posts to the
-//! loop, or to one connection's handler by its [`ChannelId`], and it is how slow work comes back from a
-//! worker, and how a signal handler shuts the loop down. Where replies have to keep the order of their
-//! requests while several are worked on, a [`Promise`] keeps the place of each.
+//! A loop and its handles stay on one thread. Only a [`Remote`] may be used by other threads. It posts a call to
+//! the loop, or to the handler of one connection by its [`ChannelId`]. Worker threads return their results with
+//! it, and signal handlers shut the loop down with it. When several requests of a connection are worked on at a
+//! time, a [`Promise`] for each keeps the replies in order.
 //!
 //! # Platforms
 //!
-//! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP everywhere; on
-//! Unix also Unix-domain sockets, pipes, terminals, inherited descriptors, and child processes
-//! ([`Subprocess`]): all that a [`Socket`] is made from, by way of [`Server::adopt`],
-//! [`Connector::adopt`] or, on layer 1, [`Channel::adopt`]. [`Server::reuse_port`] does nothing on
-//! Windows. On Unix an [`EventLoop`] is `AsFd`, so that it nests in another loop. Signals are calls of
-//! the loop with the feature `signal`. There is no TLS.
+//! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP work everywhere. On Unix
+//! also Unix-domain sockets, pipes, terminals, inherited descriptors, and child processes ([`Subprocess`]): a
+//! [`Socket`] can be made from each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1,
+//! [`Channel::adopt`]. [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] is `AsFd`, so it
+//! can run inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
 //!
-//! What the crate has to tell goes to [`tracing`](https://docs.rs/tracing), each event in the span of its
-//! connection. It never prints.
+//! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
+//! never prints.
 //!
 //! # More
 //!
-//! A guide, notes for porters from Python, the architecture, and what is promised about speed and
-//! security are in the folder `docs` of the source, together with runnable examples in `examples`.
+//! The folder `docs` of the source has a guide, notes for porting from Python, the architecture, and pages on
+//! testing, performance and security. The folder `examples` has complete programs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// A library has no business printing, exiting or panicking: see docs/security.md.
+// A library must not print, exit or panic.
 #![warn(
     clippy::exit,
     clippy::expect_used,
@@ -218,7 +216,7 @@ pub use channel::handle::{Channel, ChannelStats};
 pub use chat::group::{Group, SlowReader};
 pub use chat::handle::Chat;
 pub use chat::pipe::pipe;
-pub use chat::promise::{Later, Promise};
+pub use chat::promise::{Promise, PromiseProducer};
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{Close, Deadline, Error, Result};
 pub use event_loop::{
@@ -265,8 +263,8 @@ mod documentation {
     mod testing {}
 }
 
-/// The parts that know no socket, for this crate's own tests, fuzzers and benchmarks. No promise
-/// of any kind is made about them.
+/// The sans-IO parts, for this crate's own tests, fuzzers and benchmarks. They may change in any
+/// release.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::framing::splitter::{Event, Splitter};

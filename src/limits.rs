@@ -1,12 +1,11 @@
-//! How much one connection may hold and take of a turn, and how many there may be.
+//! Limits on the memory of a connection, on its share of a turn, and on the number of connections.
 
-/// The bounds on one connection, and on the connections of one listener; safe as they stand.
+/// Limits on each connection, and on the number of connections of a listener. The defaults are safe.
 ///
-/// Set them for all connections of a [`Server`](crate::Server) or a
-/// [`Connector`](crate::Connector), for all of these on a loop with
-/// [`EventLoop::set_limits`](crate::EventLoop::set_limits), or for one connection with
-/// [`Chat::set_limits`](crate::Chat::set_limits). Every figure is a count of bytes unless it says
-/// otherwise. To lift a bound, say so by name: [`Limits::UNLIMITED`].
+/// Set them for a [`Server`](crate::Server) or a [`Connector`](crate::Connector), for all servers and
+/// connectors of a loop with [`EventLoop::set_limits`](crate::EventLoop::set_limits), or for one
+/// connection with [`Chat::set_limits`](crate::Chat::set_limits). The unit is bytes unless the field
+/// says otherwise. [`Limits::UNLIMITED`] lifts a limit.
 ///
 /// ```
 /// use asynchat::Limits;
@@ -17,65 +16,65 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The longest whole record, without its terminator. Default 8,192. A terminator's own
-    /// [`limit`](crate::Terminator::limit) goes before it. Streamed records are not held in
-    /// memory and have no limit but their terminator's own.
+    /// The longest whole record, without its terminator. Default 8,192. The
+    /// [`limit`](crate::Terminator::limit) of a terminator takes precedence. Streamed records are not
+    /// collected in memory; only their terminator can limit them.
     pub record: usize,
-    /// Queued output over which this connection's input is neither read nor parsed.
-    /// Default 65,536. More than 64 producers, hooks and large pushes in the queue are over it too,
-    /// however few bytes they have at hand: a producer may hold a file.
+    /// The high-water mark: while more output than this is queued, this connection's input is neither
+    /// read nor parsed. Default 65,536. A queue with more than 64 producers, hooks and large pushes is
+    /// above the mark, too, regardless of its bytes, because a producer may hold a file.
     ///
-    /// This rule is a server's. A client that queues more than this before it reads a reply can be
-    /// stopped for good by a server with the same rule: each waits for the other to read.
+    /// The rule suits servers. A client that queues more than this before it reads a reply may
+    /// deadlock with a server that has the same rule: each waits for the other to read.
     pub high_water: usize,
-    /// Queued output at or under which input goes on, after it was over the high mark.
-    /// Default 16,384; and no more than 16 producers, hooks and large pushes.
+    /// The low-water mark: paused input resumes when the queue has drained to this. Default 16,384, with
+    /// at most 16 producers, hooks and large pushes.
     pub low_water: usize,
-    /// Output that others may queue for a peer that does not read: a broadcast, another session.
-    /// Default 8 MiB. Where there are many, each producer and hook in the queue counts for 4,096
-    /// bytes besides what is at hand. A push that finds more than this queued closes the connection
-    /// with [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. One push of any size is
-    /// accepted before that.
+    /// The most output that other sessions, broadcasts and timers may queue for a peer that does not
+    /// read. Default 8 MiB. In a long queue each producer and hook counts as 4,096 bytes in addition to
+    /// its bytes in memory. A push that finds more than this queued closes the connection with
+    /// [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. Below that, one push of any size
+    /// is accepted.
     ///
-    /// What a session pushes in its own callbacks does not count, in a timer or a posted call unless the
-    /// queue was over the [`high_water`](Limits#structfield.high_water) mark: its records stop there until that
-    /// is sent. So a reply of a gigabyte reaches a peer that reads, though a
-    /// [producer](crate::Producer) would take less memory.
+    /// Pushes in a session's own callbacks for its input do not count, because the
+    /// [`high_water`](Limits#structfield.high_water) mark stops that input. A reply of a gigabyte
+    /// therefore reaches a peer that reads, although a [producer](crate::Producer) takes less memory.
+    /// Pushes in a session's timers and posted calls count only if the queue was above the high-water
+    /// mark.
     pub output: usize,
-    /// Bytes that a chat reads in one turn. Default 65,536, which is also the most.
+    /// Bytes that a chat reads in one turn of the loop. Default 65,536, which is also the maximum.
     pub turn_read: usize,
-    /// Bytes written in one turn of the loop. Default 65,536.
+    /// Bytes that a chat writes in one turn of the loop. Default 65,536.
     pub turn_write: usize,
-    /// Records, or parts of streamed ones, delivered in one turn of the loop. Default 1,024. A
-    /// count.
+    /// Records, or chunks of streamed records, that are delivered in one turn of the loop. A count.
+    /// Default 1,024.
     pub turn_records: usize,
-    /// Connections that a listener accepts in one turn of the loop. Default 64. A count. However
-    /// many there may be, accepts that fail have a bound of their own: after 64 in a row the
-    /// listener pauses.
+    /// Connections that a listener accepts in one turn of the loop. A count. Default 64. Failed accepts
+    /// have a separate bound: after 64 in a row the listener pauses.
     pub turn_accepts: usize,
-    /// Connections that a [`Server`](crate::Server) has at a time. Default 10,000. A count. One
-    /// more hears the server's [last words](crate::Server::last_words) and is closed.
+    /// Connections that a [`Server`](crate::Server) has at a time. A count. Default 10,000. A further
+    /// client receives the server's [refusal](crate::Server::refusal) and is closed.
     pub connections: usize,
-    /// How many of them come from one address. Default 1,000, so that one stranger can not take
-    /// all the places. A count. An IPv6 network of 64 bits is one address, for a single host is
-    /// given one (RFC 6177); of link-local addresses each counts for itself. Behind a proxy, all
-    /// clients have the proxy's address: lift it there. Unix-domain clients have no address and are
-    /// not counted.
+    /// Connections that a [`Server`](crate::Server) has at a time from one address. A count. Default
+    /// 1,000, so that one address cannot use up [`connections`](Limits#structfield.connections). An IPv6
+    /// /64 network counts as one address, because a single host is assigned one (RFC 6177); link-local
+    /// addresses count separately. Behind a proxy all clients have the proxy's address: lift the limit
+    /// there. Unix-domain clients have no address and are not counted.
     pub per_address: usize,
 }
 
 impl Limits {
-    /// No bound at all, for any of the figures. A turn's budget of reading stays at 65,536.
+    /// No limit. It works for every field except `turn_read`, which is at most 65,536.
     pub const UNLIMITED: usize = usize::MAX;
 
-    /// The same with another [`record`](Limits#structfield.record) limit.
+    /// Sets the [`record`](Limits#structfield.record) limit.
     #[must_use]
     pub const fn record(mut self, bytes: usize) -> Self {
         self.record = bytes;
         self
     }
 
-    /// The same with other water marks; a low mark over the high one is lowered to it.
+    /// Sets the low-water and the high-water mark. A low mark above the high one is lowered to it.
     #[must_use]
     pub const fn water(mut self, low: usize, high: usize) -> Self {
         self.low_water = if low < high { low } else { high };
@@ -83,8 +82,8 @@ impl Limits {
         self
     }
 
-    /// The same with other budgets for one turn: bytes read, bytes written, records delivered. A
-    /// zero counts as one.
+    /// Sets the budgets of one turn: bytes read, bytes written, records delivered. Zero counts as
+    /// one.
     #[must_use]
     pub const fn turn(mut self, read: usize, write: usize, records: usize) -> Self {
         self.turn_read = read;
@@ -93,7 +92,7 @@ impl Limits {
         self
     }
 
-    /// The same with another budget for one turn of a listener:
+    /// Sets the budget of one turn of a listener,
     /// [`turn_accepts`](Limits#structfield.turn_accepts). Zero counts as one.
     #[must_use]
     pub const fn turn_accepts(mut self, connections: usize) -> Self {
@@ -101,22 +100,21 @@ impl Limits {
         self
     }
 
-    /// The same with another cap on [`connections`](Limits#structfield.connections).
+    /// Sets the limit on [`connections`](Limits#structfield.connections).
     #[must_use]
     pub const fn connections(mut self, count: usize) -> Self {
         self.connections = count;
         self
     }
 
-    /// The same with another cap on the connections
-    /// [from one address](Limits#structfield.per_address).
+    /// Sets the limit on connections [from one address](Limits#structfield.per_address).
     #[must_use]
     pub const fn per_address(mut self, count: usize) -> Self {
         self.per_address = count;
         self
     }
 
-    /// The same with another [`output`](Limits#structfield.output) limit.
+    /// Sets the [`output`](Limits#structfield.output) limit.
     #[must_use]
     pub const fn output(mut self, bytes: usize) -> Self {
         self.output = bytes;

@@ -1,16 +1,16 @@
-//! What the library tells through `tracing`, where a stranger has a say in it: not too often, and
-//! never a line of the stranger's own making.
+//! Log events of the library, through `tracing`. Events that a peer can cause are throttled, and text
+//! that may contain a peer's bytes is escaped.
 
 use std::cell::Cell;
 use std::fmt::{self, Display, Write};
 use std::time::{Duration, Instant};
 
-/// How many events of one kind are told in a [`PERIOD`].
+/// How many events of one kind are logged in a [`PERIOD`].
 const MOST: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Logs an event at this level. A subscriber is the user's code: tracing-subscriber's own panics when
-/// standard error is a pipe that nobody reads. Its panic must not end what logs.
+/// Logs an event at this level. A subscriber is user code and may panic: tracing-subscriber does when
+/// standard error is a closed pipe. The panic must not reach the caller.
 macro_rules! log {
     ($level:ident, $($event:tt)+) => {
         drop($crate::user_code::enter(|| tracing::$level!($($event)+)))
@@ -18,15 +18,15 @@ macro_rules! log {
 }
 pub(crate) use log;
 
-/// Tells an event at this level (`warn`, `error`), unless its like was told often enough in the
-/// last second on this thread: then it is only counted, and the next one that is told says how
-/// many were `suppressed`. A peer that can have a line logged for each connection fills a disk.
+/// Logs an event at this level (`warn`, `error`) that a peer can cause. A peer that causes a log line
+/// with each connection could fill a disk, so each call site logs at most [`MOST`] events a second on
+/// a thread. Further events are counted; the next one that is logged has the count as `suppressed`.
 macro_rules! log_throttled {
     ($level:ident, $($event:tt)+) => {{
         thread_local! {
             static THROTTLE: $crate::log::Throttle = const { $crate::log::Throttle::new() };
         }
-        // The real clock, also in a simulation: a disk fills in real time.
+        // The system's clock, also in the simulator: a disk fills in real time.
         let admitted = THROTTLE.with(|throttle| throttle.admit(std::time::Instant::now()));
         if let Some(suppressed) = admitted {
             $crate::log::log!($level, suppressed, $($event)+);
@@ -35,10 +35,13 @@ macro_rules! log_throttled {
 }
 pub(crate) use log_throttled;
 
-/// Counts the events of one kind.
+/// Decides which events of one kind are logged.
 pub(crate) struct Throttle {
+    /// When the current period began.
     since: Cell<Option<Instant>>,
-    told: Cell<u32>,
+    /// Events logged in the current period.
+    logged: Cell<u32>,
+    /// Events suppressed since the last one that was logged.
     suppressed: Cell<u64>,
 }
 
@@ -46,29 +49,30 @@ impl Throttle {
     pub(crate) const fn new() -> Self {
         Throttle {
             since: Cell::new(None),
-            told: Cell::new(0),
+            logged: Cell::new(0),
             suppressed: Cell::new(0),
         }
     }
 
-    /// Whether one more may be told now; if so, how many were not since the last that was.
+    /// `None` if the event must be suppressed. Otherwise the number of events that were suppressed since
+    /// the last one that was logged.
     pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
         let period = self.since.get().filter(|since| now < *since + PERIOD);
         if period.is_none() {
             self.since.set(Some(now));
-            self.told.set(0);
+            self.logged.set(0);
         }
-        if self.told.get() >= MOST {
+        if self.logged.get() >= MOST {
             self.suppressed.set(self.suppressed.get() + 1);
             return None;
         }
-        self.told.set(self.told.get() + 1);
+        self.logged.set(self.logged.get() + 1);
         Some(self.suppressed.take())
     }
 }
 
-/// Text that may hold a peer's bytes, fit for a line of a log: control characters are shown
-/// escaped, so that no peer can forge a line or drive a terminal (CVE-2009-4487).
+/// Displays text that may contain a peer's bytes with its control characters escaped, so that no peer
+/// can forge a log line or control a terminal (CVE-2009-4487).
 pub(crate) struct Escaped<T>(pub(crate) T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -77,6 +81,7 @@ impl<T: Display> Display for Escaped<T> {
     }
 }
 
+/// Escapes what is written to the formatter.
 struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
 
 impl Write for Escaping<'_, '_> {
@@ -85,7 +90,7 @@ impl Write for Escaping<'_, '_> {
     }
 
     fn write_char(&mut self, char: char) -> fmt::Result {
-        // The line and paragraph separators, and what turns the direction of the text around.
+        // The line and paragraph separators, and the characters that change the direction of text.
         let misleads = matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if char.is_control() || misleads {
             write!(self.0, "{}", char.escape_default())
@@ -100,23 +105,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_told_a_few_times_a_second_and_counted() {
+    fn a_flood_is_logged_a_few_times_a_second_and_counted() {
         let (throttle, start) = (Throttle::new(), Instant::now());
-        let told = |now| {
+        let logged = |now| {
             (0..1000)
                 .filter_map(|_| throttle.admit(now))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(told(start), [0; MOST as usize]);
-        assert_eq!(told(start + PERIOD / 2), []);
-        let later = told(start + PERIOD);
+        assert_eq!(logged(start), [0; MOST as usize]);
+        assert_eq!(logged(start + PERIOD / 2), []);
+        let later = logged(start + PERIOD);
         assert_eq!(later.len(), MOST as usize);
         assert_eq!(later[0], 2000 - u64::from(MOST));
         assert_eq!(later[1], 0);
     }
 
     #[test]
-    fn what_controls_a_terminal_or_ends_a_line_is_escaped() {
+    fn control_characters_are_escaped() {
         let line = "no such group: x\r\n2026 ERROR forged \u{1b}[2J \u{202e}é";
         let escaped = Escaped(line).to_string();
         assert_eq!(

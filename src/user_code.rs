@@ -1,7 +1,8 @@
-//! The one way into user code that is not called through a handler's callbacks alone: deferred
-//! calls, factories, `Display` and `Drop` of what belongs to the user. A panic in it ends nothing
-//! but itself, and two panics never meet: a destructor that panics while another panic unwinds
-//! aborts the process.
+//! Runs user code and catches its panics: callbacks, deferred calls, factories, `Display` and `Drop`
+//! implementations, `tracing` subscribers. No other file of the crate calls `catch_unwind`.
+//!
+//! Values of the user are dropped one at a time, each under its own `catch_unwind`: a destructor that
+//! panics while another panic unwinds would abort the process.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -13,19 +14,19 @@ use tracing::Span;
 
 use crate::log::{Escaped, log_throttled};
 
-/// Runs user code. If it panics, the error is what the panic said.
+/// Runs user code. If it panics, the error is the message of the panic.
 pub(crate) fn enter<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(message)
 }
 
-/// Runs a call that belongs to no channel: its panic is logged, and ends nothing.
+/// Runs a call that belongs to no channel. A panic is logged and has no other effect.
 pub(crate) fn contain(call: impl FnOnce()) {
     if let Err(panic) = enter(call) {
         report(&panic, "a deferred call panicked");
     }
 }
 
-/// Drops a value. A panic of its destructor is logged, and ends nothing.
+/// Drops a value. A panic of its destructor is logged and has no other effect.
 pub(crate) fn discard<T>(value: T) {
     if mem::needs_drop::<T>()
         && let Err(panic) = enter(|| drop(value))
@@ -34,13 +35,13 @@ pub(crate) fn discard<T>(value: T) {
     }
 }
 
-/// Drops each of these as [`discard`] does.
+/// Drops each value as [`discard`] does.
 pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
     values.into_iter().for_each(discard);
 }
 
-/// Drops each of these; then the first panic of a destructor goes on, as that of the callback that
-/// is running.
+/// Drops each value, then resumes the first panic of a destructor. The caller runs inside a callback,
+/// which that panic ends. Further panics are logged.
 pub(crate) fn drop_each<T>(values: impl IntoIterator<Item = T>) {
     let mut values = values.into_iter();
     while let Some(value) = values.next() {
@@ -51,8 +52,8 @@ pub(crate) fn drop_each<T>(values: impl IntoIterator<Item = T>) {
     }
 }
 
-/// Lends `rest` to user code, and returns both. A panic of that code goes on when `rest` has been
-/// dropped on its own.
+/// Runs user code with a reference to `rest`, and returns `rest` with the outcome. If the code panics,
+/// `rest` is dropped first, under its own `catch_unwind`, and then the panic resumes.
 pub(crate) fn with<R, T>(mut rest: R, code: impl FnOnce(&mut R) -> T) -> (R, T) {
     match catch_unwind(AssertUnwindSafe(|| code(&mut rest))) {
         Ok(outcome) => (rest, outcome),
@@ -63,7 +64,7 @@ pub(crate) fn with<R, T>(mut rest: R, code: impl FnOnce(&mut R) -> T) -> (R, T) 
     }
 }
 
-/// The text of a value whose `Display` may be the user's.
+/// The text of a value whose `Display` implementation may be user code.
 pub(crate) fn text_of(value: &dyn Display) -> String {
     match enter(|| value.to_string()) {
         Ok(text) => text,
@@ -74,13 +75,13 @@ pub(crate) fn text_of(value: &dyn Display) -> String {
     }
 }
 
-/// Logs a panic.
+/// Logs the message of a panic.
 pub(crate) fn report(panic: &str, what: &'static str) {
     log_throttled!(error, panic = %Escaped(panic), "{what}");
 }
 
-/// Runs code in a span. A subscriber is the user's code, and what it panics with ends nothing. The code
-/// must contain its own panics.
+/// Runs code in a span. A subscriber is user code, so a panic on entering or leaving the span is caught.
+/// The code itself must not panic.
 pub(crate) fn in_span<T>(span: Option<&Span>, code: impl FnOnce() -> T) -> T {
     let Some(span) = span else {
         return code();
@@ -91,7 +92,7 @@ pub(crate) fn in_span<T>(span: Option<&Span>, code: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Values of the user's that are dropped one by one, whenever that is.
+/// Values of the user that are dropped as [`discard`] does, whenever this queue is dropped.
 pub(crate) struct Discarded<T>(pub(crate) VecDeque<T>);
 
 impl<T> Drop for Discarded<T> {
@@ -100,7 +101,7 @@ impl<T> Drop for Discarded<T> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn message(panic: Box<dyn Any + Send>) -> String {
     let message = if let Some(message) = panic.downcast_ref::<&str>() {
         (*message).to_owned()
@@ -109,7 +110,8 @@ fn message(panic: Box<dyn Any + Send>) -> String {
     } else {
         String::from("no message")
     };
-    // It may be of any type, and its destructor panic in its turn. That panic's is not tried.
+    // The payload may have any type, and its destructor may panic, too. The payload of that second panic
+    // is leaked, because its destructor could panic again.
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         mem::forget(another);
     }

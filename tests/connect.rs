@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Target};
+use common::skip::skipped;
 use common::{Log, Peer, new_loop, refusing, run_to_end, run_until, tcp_pair};
 
 /// A listener of the standard library, and its address.
@@ -149,7 +150,7 @@ fn a_link_local_address_is_served_and_connected_to() {
         Some((std::net::Ipv6Addr::from(bits), fields.last()?))
     });
     let Some((addr, interface)) = link_local else {
-        return println!("skipped: no interface here has a link-local address");
+        return skipped("no interface here has a link-local address");
     };
     let (event_loop, near, far) = (new_loop(), Log::default(), Log::default());
     let at = |port| format!("[{addr}%{interface}]:{port}");

@@ -74,7 +74,7 @@ fn writable_is_asked_again_after_a_callback_and_a_touch() {
     assert_eq!(log.lines().len(), 0);
     // Nobody has told the loop, so it need not ask.
     writes.set(true);
-    channel.touch();
+    channel.update_interest();
     run_until(&event_loop, || log.has("write"));
     // Its own callback is followed by the question.
     writes.set(true);

@@ -58,7 +58,7 @@ fn what_is_done_from_outside_calls_for_a_turn() {
         let (promise, later) = Promise::new(chat);
         chat.push_with_producer(later);
         idle(event_loop);
-        promise.keep("hello");
+        promise.fulfill("hello");
     });
     calls_for_a_turn("a call", |event_loop, _| event_loop.call_soon(|| ()));
     calls_for_a_turn("a timer that is due", |event_loop, _| {

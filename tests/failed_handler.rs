@@ -192,7 +192,7 @@ fn a_promise_that_is_kept_after_the_failure_is_sent() -> Result {
     promises
         .take()
         .into_iter()
-        .for_each(|promise| promise.keep("done\r\n"));
+        .for_each(|promise| promise.fulfill("done\r\n"));
     scene.settle()?;
     assert_eq!(peer.received(), b"done\r\n");
     assert_eq!(peer.ended(), Some(Ended::Finished));

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{Addr, Channel, Close, Connector, Dispatcher, EventLoop, Result};
+use common::skip::skipped;
 use common::{DEADLINE, idle, new_loop, run_until};
 
 /// Sends each datagram back to where it came from.
@@ -82,7 +83,7 @@ fn datagrams_over_ipv4() {
 #[test]
 fn datagrams_over_ipv6() {
     if UdpSocket::bind("[::1]:0").is_err() {
-        println!("skipped: there is no IPv6 here");
+        skipped("there is no IPv6 here");
         return;
     }
     datagrams_come_and_go("[::1]:0");

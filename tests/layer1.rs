@@ -63,7 +63,7 @@ fn a_buffer_filled_from_elsewhere_is_sent_after_a_touch() {
     let (channel, buffer, _, mut peer) = sends(&event_loop);
     event_loop.call_soon(move || {
         buffer.borrow_mut().extend_from_slice(b"hello");
-        channel.touch();
+        channel.update_interest();
     });
     peer.expect(&event_loop, "hello");
 }

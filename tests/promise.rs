@@ -24,18 +24,18 @@ fn promises_leave_in_the_order_they_were_made_in_however_they_are_kept() {
     chat.push("between\r\n");
     let second = promised(&chat);
     chat.push("after\r\n");
-    thread::spawn(move || second.keep("second\r\n"))
+    thread::spawn(move || second.fulfill("second\r\n"))
         .join()
         .unwrap();
     idle(&event_loop);
     assert_eq!(peer.look(), b"");
-    thread::spawn(move || first.keep("first\r\n"))
+    thread::spawn(move || first.fulfill("first\r\n"))
         .join()
         .unwrap();
     peer.expect(&event_loop, "first\r\nbetween\r\nsecond\r\nafter\r\n");
     // The queue is as it was.
-    promised(&chat).keep("kept at once\r\n");
-    promised(&chat).keep("");
+    promised(&chat).fulfill("kept at once\r\n");
+    promised(&chat).fulfill("");
     chat.push("the end\r\n");
     peer.expect(&event_loop, "kept at once\r\nthe end\r\n");
 }
@@ -49,7 +49,7 @@ fn a_promise_wakes_a_loop_that_sleeps() {
     let (begin, begun) = std::sync::mpsc::channel();
     let worker = thread::spawn(move || {
         begun.recv().unwrap();
-        promise.keep("gold\r\n");
+        promise.fulfill("gold\r\n");
     });
     event_loop.call_soon(move || begin.send(()).unwrap());
     run_to_end(&event_loop);
@@ -64,7 +64,7 @@ fn what_is_promised_may_be_a_part_of_another_producer() {
     let (promise, later) = Promise::new(&chat);
     chat.push_with_producer(DotStuffer::new(later));
     idle(&event_loop);
-    promise.keep(".dot\r\n");
+    promise.fulfill(".dot\r\n");
     peer.expect(&event_loop, "..dot\r\n.\r\n");
 }
 
@@ -72,7 +72,7 @@ fn what_is_promised_may_be_a_part_of_another_producer() {
 fn what_was_promised_is_sent_piece_by_piece() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
-    promised(&chat).keep(vec![b'x'; 5 << 20]);
+    promised(&chat).fulfill(vec![b'x'; 5 << 20]);
     chat.close_when_done();
     let mut most = 0;
     run_until(&event_loop, || {
@@ -93,13 +93,13 @@ fn a_promise_is_wanted_until_the_connection_ends_or_its_queue_is_discarded() {
     peer.reset();
     run_until(&event_loop, || log.has("close"));
     assert!(!one.is_wanted() && !other.is_wanted());
-    one.keep("too late");
+    one.fulfill("too late");
     drop(other);
     // Of a connection that has ended already nobody wants any.
     let late = promised(&chat);
     idle(&event_loop);
     assert!(!late.is_wanted());
-    late.keep("much too late");
+    late.fulfill("much too late");
 
     let (chat, mut peer) = served(&event_loop, Log::default().session());
     let promise = promised(&chat);
@@ -141,7 +141,7 @@ fn a_shutdown_waits_for_a_promise_for_the_length_of_its_grace() {
     let promise = promised(&chat);
     event_loop.shutdown(Duration::from_secs(60));
     idle(&event_loop);
-    promise.keep("as promised\r\n");
+    promise.fulfill("as promised\r\n");
     peer.expect(&event_loop, "as promised\r\n");
     drop(peer);
     run_to_end(&event_loop);
@@ -162,5 +162,5 @@ fn a_promise_may_outlive_its_loop() {
     let promise = promised(&chat);
     drop((chat, event_loop));
     assert!(!promise.is_wanted());
-    promise.keep("nobody is there");
+    promise.fulfill("nobody is there");
 }

@@ -38,7 +38,6 @@ fn sum(closes: &Closes) -> u64 {
         local,
         eof,
         reset,
-        truncated,
         connect_failed,
         timeout,
         input_limit,
@@ -49,7 +48,7 @@ fn sum(closes: &Closes) -> u64 {
         io,
         ..
     } = *closes;
-    let by_peer = eof + reset + truncated + connect_failed + timeout + io;
+    let by_peer = eof + reset + connect_failed + timeout + io;
     local + by_peer + input_limit + output_limit + handler + panic + shutdown
 }
 

@@ -221,7 +221,7 @@ fn use_chat(chat: &Chat, call: usize) {
 fn use_channel(channel: &Channel) {
     channel.pause_reading();
     channel.resume_reading();
-    channel.touch();
+    channel.update_interest();
     channel.allow_half_open(false);
     channel.set_deadlines(channel.deadlines());
     let timer = channel.call_later(Duration::from_secs(1));

@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
 use asynchat::{Chat, Connector, EventLoop, Server};
+use common::skip::skipped;
 use common::{Log, Peer, Slot, addr_of, idle, new_loop, run_until};
 use socket2::SockRef;
 
@@ -123,7 +124,7 @@ assert ftp.quit() == '226 QUIT', 'another reply'
     let port = addr_of(&listener).port().to_string();
     client.args(["-c", CLIENT, &port]).stderr(Stdio::piped());
     let Ok(mut client) = client.spawn() else {
-        return println!("skipped: there is no python3 here");
+        return skipped("there is no python3 here");
     };
     let mut status = None;
     run_until(&event_loop, || {

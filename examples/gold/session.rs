@@ -132,7 +132,7 @@ impl Alchemist {
             chat.resume_reading();
         });
         let client = Arc::downgrade(&self.here);
-        let deliver = |gold| promise.keep(reply(gold));
+        let deliver = |gold| promise.fulfill(reply(gold));
         self.terms.furnace.turn(water, client, deliver);
     }
 }

@@ -259,10 +259,10 @@ impl Channel {
         outcome
     }
 
-    /// Has the loop ask the dispatcher again whether it is readable and writable: for when
-    /// something else than its own callbacks has changed that. [`send`](Channel::send) and
-    /// [`recv`](Channel::recv) do so too.
-    pub fn touch(&self) {
+    /// Makes the loop ask the dispatcher again whether it is readable and writable. Call it when
+    /// something other than the dispatcher's own callbacks has changed the answer.
+    /// [`send`](Channel::send) and [`recv`](Channel::recv) have the same effect.
+    pub fn update_interest(&self) {
         self.0.schedule();
     }
 

@@ -1,4 +1,4 @@
-//! Output that is promised now and made later, on another thread.
+//! Output that is queued now and made later, on another thread.
 
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
@@ -11,19 +11,18 @@ use crate::runtime::remote::Remote;
 use crate::state::ChannelId;
 use crate::state::inbox::Post;
 
-/// Output that is promised: its place in the queue is taken now, its bytes come later, from any
-/// thread.
+/// A reply that another thread will make, whose place in the queue is reserved now.
 ///
-/// This is how replies keep the order of their requests while the work for them is done in any
-/// order. The session queues the [`Later`], and gives the `Promise` to whoever does the work. What is
-/// pushed after it waits for it. A session that closes when done, and a loop that shuts down, wait for
-/// it too, the latter as long as its grace lasts.
+/// Replies stay in the order of their requests, while the work for them is done in any order. The session
+/// pushes the [`PromiseProducer`] and gives the `Promise` to the thread that does the work. Whatever is
+/// pushed afterwards waits for it. `close_when_done` waits for it, too, and so does a shutdown, until its
+/// grace ends.
 ///
-/// A promise that is dropped without being [kept](Promise::keep), which is what a panic of the worker
-/// does, closes the connection: the replies behind it could not be told from the one that is missing.
+/// A promise that is dropped without being [fulfilled](Promise::fulfill), for example by a panic of the
+/// worker, closes the connection: the client could not tell which reply is missing.
 ///
-/// While a connection waits for a promise it is idle, if it does nothing else: an idle
-/// [deadline](crate::Deadlines::idle) has to allow for the work.
+/// A connection that waits for a promise may be idle. An idle [deadline](crate::Deadlines::idle) has to
+/// exceed the time of the work.
 ///
 /// ```no_run
 /// use asynchat::{AsyncChat, Chat, Promise, Result};
@@ -33,13 +32,13 @@ use crate::state::inbox::Post;
 /// impl AsyncChat for Prover {
 ///     fn found_terminator(&mut self, line: &[u8]) -> Result {
 ///         let n: u64 = std::str::from_utf8(line)?.parse()?;
-///         let (promise, later) = Promise::new(&self.chat);
-///         self.chat.push_with_producer(later);
+///         let (promise, reply) = Promise::new(&self.chat);
+///         self.chat.push_with_producer(reply);
 ///         std::thread::spawn(move || {
 ///             let mut divisors = 2..n;
-///             // Looks now and then whether the client is still there.
+///             // Stops when the connection has ended.
 ///             let prime = n > 1 && divisors.all(|d| n % d != 0 && promise.is_wanted());
-///             promise.keep(format!("{n} {prime}\r\n"));
+///             promise.fulfill(format!("{n} {prime}\r\n"));
 ///         });
 ///         Ok(())
 ///     }
@@ -57,19 +56,19 @@ pub struct Promise {
     remote: Option<Remote>,
 }
 
-/// The producer of what a [`Promise`] is of: nothing until that is kept, then its bytes.
+/// The producer of a [`Promise`]: it is pending until the promise is fulfilled, then produces its bytes.
 #[derive(Debug)]
-pub struct Later {
+pub struct PromiseProducer {
     place: Arc<Place>,
     output: Option<Bytes>,
 }
 
-/// `None`, once it is set, is a promise that was broken.
+/// Set to `None` when the promise was dropped without being fulfilled.
 type Place = OnceLock<Option<Bytes>>;
 
 impl Promise {
-    /// A promise, and the producer to push to `chat`; by itself, or inside another producer.
-    pub fn new(chat: &Chat) -> (Promise, Later) {
+    /// Creates a promise, and the producer to push to `chat`, by itself or inside another producer.
+    pub fn new(chat: &Chat) -> (Promise, PromiseProducer) {
         let place = Arc::new(Place::new());
         let promise = Promise {
             place: Arc::downgrade(&place),
@@ -80,17 +79,17 @@ impl Promise {
                 .map(|agenda| Remote::new(&agenda.inbox)),
         };
         let output = None;
-        (promise, Later { place, output })
+        (promise, PromiseProducer { place, output })
     }
 
-    /// Hands over the bytes, and wakes the loop to send them. If nobody
-    /// [wants](Promise::is_wanted) them any more they are dropped.
-    pub fn keep(self, output: impl Into<Bytes>) {
+    /// Provides the bytes, and wakes the loop to send them. They are dropped if they are no longer
+    /// [wanted](Promise::is_wanted).
+    pub fn fulfill(self, output: impl Into<Bytes>) {
         self.settle(Some(output.into()));
     }
 
-    /// Whether somebody waits for it: false once the connection has ended or its queue was
-    /// discarded. Then the work for it can be given up, and the promise dropped.
+    /// Whether the reply can still be sent. It is false once the connection has ended or its queue was
+    /// discarded; the worker may then stop and drop the promise.
     pub fn is_wanted(&self) -> bool {
         self.place.strong_count() > 0
     }
@@ -110,17 +109,21 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.settle(None); // does nothing if it was kept
+        self.settle(None); // does nothing if it was fulfilled
     }
 }
 
-impl Producer for Later {
+impl Producer for PromiseProducer {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if self.output.is_none() {
             self.output = match self.place.get() {
                 None => return Ok(More::Pending),
-                Some(None) => return Err(io::Error::other("a promise was broken")),
-                Some(kept) => kept.clone(),
+                Some(None) => {
+                    return Err(io::Error::other(
+                        "a promise was dropped without being fulfilled",
+                    ));
+                }
+                Some(output) => output.clone(),
             };
         }
         self.output

@@ -69,7 +69,6 @@ fn copy_of(why: &Close) -> Close {
         Close::Local => Close::Local,
         Close::Eof => Close::Eof,
         Close::Reset => Close::Reset,
-        Close::Truncated => Close::Truncated,
         Close::ConnectFailed(error) => Close::ConnectFailed(copied(error)),
         Close::Timeout(deadline) => Close::Timeout(*deadline),
         Close::InputLimit => Close::InputLimit,

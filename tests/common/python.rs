@@ -1,5 +1,8 @@
-//! A Python that has asynchat, for the tests that hold this crate against it: CPython up to 3.11, or
+//! A Python that has asynchat, for the tests that compare this crate with it: CPython up to 3.11, or
 //! a later one with `pyasyncore` and `pyasynchat` from PyPI.
+
+#[path = "skip.rs"]
+mod skip;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,17 +13,17 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-/// How long a program may take to start. Far more than it takes.
+/// How long a program may take to start: much longer than it needs.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A Python that can import asynchat. `None`, which is said, where there is none; with
-/// `ASYNCHAT_REQUIRE_PYTHON=1` in the environment that is a failure.
+/// A Python that can import asynchat. Without one the result is `None`, and the test is reported as
+/// skipped; with `ASYNCHAT_REQUIRE_PYTHON=1` in the environment, as CI has it, the test fails.
 pub(crate) fn python() -> Option<Command> {
     static NAME: OnceLock<Option<&str>> = OnceLock::new();
     let Some(name) = NAME.get_or_init(find) else {
         let required = std::env::var("ASYNCHAT_REQUIRE_PYTHON").is_ok_and(|value| value == "1");
         assert!(!required, "no python3 here has asynchat");
-        println!("skipped: no python3 here has asynchat");
+        skip::skipped("no python3 here has asynchat");
         return None;
     };
     let mut python = Command::new(name);
@@ -39,14 +42,14 @@ fn find() -> Option<&'static str> {
     })
 }
 
-/// A program of tests/ that listens. It ends when this is dropped.
+/// A program of tests/ that listens. Dropping this ends it.
 pub(crate) struct Program {
     child: Child,
     pub(crate) addr: SocketAddr,
 }
 
 impl Program {
-    /// `None` where no Python has asynchat.
+    /// `None` when no Python has asynchat.
     pub(crate) fn start(script: &str, args: &[&str]) -> Option<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests")
@@ -54,11 +57,13 @@ impl Program {
         let mut python = python()?;
         python.arg(script).args(args);
         let started = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = started.expect("it has run before");
-        let said = lines(&mut child);
-        let first = said.recv_timeout(DEADLINE).expect("it says something");
+        let mut child = started.expect("it ran before");
+        let output = lines(&mut child);
+        let first = output
+            .recv_timeout(DEADLINE)
+            .expect("the program prints a line");
         let addr = first.strip_prefix("listening on ").unwrap_or_else(|| {
-            let rest: Vec<_> = said.iter().collect();
+            let rest: Vec<_> = output.iter().collect();
             panic!("{first}\n{}", rest.join("\n"))
         });
         let addr = addr.parse().expect("an address");
@@ -66,21 +71,21 @@ impl Program {
     }
 }
 
-/// What it prints. It is read to its end, so that the program never waits for us.
+/// The lines that the program prints. A thread reads them to their end, so that the program never blocks.
 fn lines(child: &mut Child) -> Receiver<String> {
     let stdout = child.stdout.take().expect("it is piped");
-    let (said, hear) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let _ = said.send(line);
+            let _ = sender.send(line);
         }
     });
-    hear
+    receiver
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        drop(self.child.stdin.take()); // a program of ours ends with its input
+        drop(self.child.stdin.take()); // the programs end with their input
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

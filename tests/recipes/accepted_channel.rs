@@ -11,7 +11,7 @@ impl Dispatcher for EchoHandler {
     }
 
     fn readable(&self) -> bool {
-        self.out.is_empty() // asyncore's would buffer without bound
+        self.out.is_empty() // asyncore's version buffers without bound
     }
 
     fn writable(&self) -> bool {

@@ -21,7 +21,7 @@ class Session(asynchat.async_chat):
             self.tell(self.name + b' has come')
 
     def tell(self, text):
-        for client in list(self.clients.values()): # a push can close, and change the dict
+        for client in list(self.clients.values()): # a push can close a client and change the dict
             client.push(text + b'\r\n')
 
     def handle_close(self):

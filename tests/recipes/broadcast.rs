@@ -15,7 +15,7 @@ struct Session {
 impl Session {
     fn tell(&self, text: &str) {
         for client in self.clients.borrow().values() {
-            write!(client, "{text}\r\n"); // only queues: nothing can change the map
+            write!(client, "{text}\r\n"); // only queues, so the map cannot change
         }
     }
 }

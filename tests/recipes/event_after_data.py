@@ -1,7 +1,7 @@
 import asynchat
 
 class after:
-    """A producer of nothing, which calls when its turn comes."""
+    """A producer without output. It calls a function when it is asked for data."""
     def __init__(self, call):
         self.call = call
 

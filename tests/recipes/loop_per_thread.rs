@@ -10,13 +10,13 @@ struct Session {
 
 impl AsyncChat for Session {
     fn found_terminator(&mut self, _: &[u8]) -> Result {
-        let channels = EventLoop::current()?.len(); // the loop that calls
+        let channels = EventLoop::current()?.len(); // the loop that made this callback
         write!(self.chat, "{} here\r\n", channels - 1); // one is the listener
         Ok(())
     }
 }
 
-/// A loop in a thread of its own: where it listens, and what stops it.
+/// Runs a loop in its own thread. Returns its address, and the handle that stops it.
 pub fn start(addr: &str) -> Result<(SocketAddr, Remote)> {
     let addr = addr.to_owned();
     let (started, result) = mpsc::channel();

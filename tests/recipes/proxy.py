@@ -12,7 +12,7 @@ class Half(asynchat.async_chat):
     def readable(self):
         return not self.other.producer_fifo
 
-    def handle_close(self): # also at a half-close: the other way is cut off
+    def handle_close(self): # also called at a half-close
         self.close()
         self.other.close_when_done()
 

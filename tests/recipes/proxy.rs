@@ -8,6 +8,6 @@ pub fn start(addr: &str, upstream: &str) -> Result<Channel> {
         if piped.is_err() {
             client.close(); // no descriptors are left
         }
-        |_: &[u8]| Ok(()) // all that comes is the other's
+        |_: &[u8]| Ok(()) // the pipe takes all input
     })
 }

@@ -33,7 +33,7 @@ def run():
     while True:
         asyncore.loop(timeout=0.05, count=1)
         if not asyncore.socket_map:
-            time.sleep(0.05) # with nothing in the map loop does not wait
+            time.sleep(0.05) # loop() does not wait when the map is empty
         for client in list(clients):
             if client.retry_at and time.monotonic() >= client.retry_at:
                 clients.remove(client)

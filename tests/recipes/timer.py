@@ -18,7 +18,7 @@ class Session(asynchat.async_chat):
         self.ticks = 0
         self.push(b'ok\r\n')
 
-    def readable(self): # is asked at each pass, and so is the place for a timer
+    def readable(self): # called in each pass, so it can check a timer
         if time.monotonic() >= self.due:
             self.due += self.PERIOD
             self.ticks += 1

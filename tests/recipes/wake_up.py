@@ -5,7 +5,7 @@ import os
 import threading
 
 class Trigger(asyncore.file_dispatcher):
-    """Calls what other threads leave, in the loop's thread."""
+    """Makes calls for other threads, on the loop's thread."""
     def __init__(self):
         self.jobs = collections.deque()
         reader, self.writer = os.pipe()

@@ -13,7 +13,7 @@ impl AsyncChat for Session {
         let (id, remote) = (self.chat.id(), self.remote.clone());
         thread::spawn(move || {
             let answer: u64 = (0..=n).sum();
-            // An error means that the loop is gone, and the client with it.
+            // An error means that the loop has ended, and the connection with it.
             let _ = remote.post_to(id, move |session: &mut Session| {
                 write!(session.chat, "{answer}\r\n");
                 Ok(())
