@@ -363,3 +363,70 @@ fn make_session<S: AsyncChat>(runtime: &Runtime, chat: Chat, factory: impl FnOnc
     let state = Rc::clone(chat.state());
     runtime.make_driver(&state, || ChatDriver::new(chat.clone(), factory(chat)));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::runtime::Runtime;
+    use crate::sys::poller::Poller;
+    use crate::sys::resolver::Resolver;
+    use crate::{AsyncChat, Close, Connector, EventLoop, Result};
+
+    type Ends = Rc<RefCell<Vec<String>>>;
+
+    struct Ending(&'static str, Ends);
+
+    impl AsyncChat for Ending {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_close(&mut self, why: &Close) {
+            self.1.borrow_mut().push(format!("{}: {why}", self.0));
+        }
+    }
+
+    /// A resolver that hangs has four threads, however many names there are. A connection that waits
+    /// for it fails at its deadline, and a connection that is closed ends at once.
+    #[test]
+    fn a_resolver_that_hangs_delays_no_connection_beyond_its_deadline() -> Result {
+        let ((hung, hangs), begun) = (channel::<()>(), Arc::new(AtomicUsize::new(0)));
+        let (hangs, begin) = (std::sync::Mutex::new(hangs), Arc::clone(&begun));
+        let resolver = Resolver::new(move |_| {
+            begin.fetch_add(1, Ordering::SeqCst);
+            // Until the end of the test.
+            drop(hangs.lock().map(|hangs| hangs.recv()));
+            Ok(Vec::new())
+        });
+        let event_loop = EventLoop(Runtime::with_resolver(Poller::new()?, resolver));
+        let ends = Ends::default();
+        let connect = |host: &'static str, n: usize, after: u64| {
+            let connector = Connector::new((format!("{host}{n}"), 119))
+                .connect_timeout(Duration::from_millis(after));
+            let ending = Ending(host, Rc::clone(&ends));
+            connector.connect_on(&event_loop, |_| ending)
+        };
+        let mut hanging = Vec::new();
+        for n in 0..100 {
+            hanging.push(connect("hung", n, 3_600_000)?);
+        }
+        let closed = connect("closed", 0, 3_600_000)?;
+        let _late = connect("late", 0, 50)?;
+        closed.close();
+        while ends.borrow().len() < 2 {
+            event_loop.run_once(None)?;
+        }
+        let late = "late: could not connect: look up late0:119: timed out";
+        assert_eq!(*ends.borrow(), ["closed: closed by this side", late]);
+        event_loop.close_all();
+        event_loop.run()?;
+        assert_eq!(ends.borrow().len(), 102);
+        assert!(begun.load(Ordering::SeqCst) <= 4);
+        drop(hung);
+        Ok(())
+    }
+}

@@ -20,6 +20,7 @@ mod turn;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ pub(crate) struct Runtime {
     limits: RefCell<Option<Rc<Limits>>>,
     /// Absent while a channel has its turn.
     buffers: Cell<Option<Box<Buffers>>>,
+    /// Channels that have used a budget of this turn, and have work left for the next.
+    next_turn: RefCell<VecDeque<Rc<ChannelState>>>,
     /// What the poller has reported. Kept for its capacity.
     events: Cell<Vec<Report>>,
     running: Cell<bool>,
@@ -83,6 +86,7 @@ impl Runtime {
             counters: Counters::default(),
             limits: RefCell::default(),
             buffers: Cell::default(),
+            next_turn: RefCell::default(),
             events: Cell::default(),
             running: Cell::new(false),
             turn: Cell::new(1),
@@ -129,6 +133,7 @@ impl Runtime {
     fn is_busy(&self) -> bool {
         let agenda = &self.agenda;
         !agenda.run_queue.borrow().is_empty()
+            || !self.next_turn.borrow().is_empty()
             || !agenda.deferred.borrow().is_empty()
             || agenda.inbox.is_filled()
             || agenda.stopping.get()

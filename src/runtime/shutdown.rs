@@ -116,7 +116,8 @@ impl Runtime {
         #[cfg(feature = "signal")]
         self.signals.drop_calls();
         let queued = self.agenda.run_queue.take();
-        for state in queued.into_iter().chain(self.accepting_paused.take()) {
+        let queued = queued.into_iter().chain(self.next_turn.take());
+        for state in queued.chain(self.accepting_paused.take()) {
             self.release(state);
         }
         self.drop_lingering();

@@ -54,6 +54,9 @@ impl Runtime {
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
         self.turn.set(self.turn.get().wrapping_add(1));
+        let mut left_over = self.next_turn.borrow_mut();
+        self.agenda.run_queue.borrow_mut().append(&mut left_over);
+        drop(left_over);
         self.counters.turns.add(1);
         self.counters.wakeups.add((!events.is_empty()).into());
         self.counters.events.add(events.len() as u64);
@@ -93,11 +96,6 @@ impl Runtime {
                 break;
             };
             state.flags.set(Flag::QUEUED, false);
-            let is_spent = state.flags.has(Flag::SPENT) && !state.has_ended();
-            if is_spent && state.last_turn.get() == self.turn.get() {
-                state.schedule();
-                continue;
-            }
             let ready = state.pending.take();
             self.take_turn(&state, ready);
         }
@@ -133,9 +131,8 @@ impl Runtime {
         state.flags.set(Flag::IN_TURN, true);
         let interest = self.call(state, |driver| driver.turn(&mut turn));
         state.flags.set(Flag::IN_TURN, false);
-        state.flags.set(Flag::SPENT, turn.has_more);
-        if turn.has_more {
-            state.schedule();
+        if turn.has_more && !state.flags.replace(Flag::QUEUED, true) {
+            self.next_turn.borrow_mut().push_back(Rc::clone(state));
         }
         self.buffers.set(Some(buffers));
         if let Some(interest) = interest {

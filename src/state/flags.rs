@@ -31,10 +31,8 @@ impl Flag {
     pub(crate) const STARVED: Flag = Flag(1 << 9);
     /// It has its turn: what is pushed to it now are replies of its own session.
     pub(crate) const IN_TURN: Flag = Flag(1 << 10);
-    /// It is in the run queue, or its driver is being called.
+    /// It is in the run queue or waits for the next turn of the loop, or its driver is being called.
     pub(crate) const QUEUED: Flag = Flag(1 << 11);
-    /// It has used its share of this turn of the loop, and has work left.
-    pub(crate) const SPENT: Flag = Flag(1 << 13);
     /// Its handler has not been made yet. Nothing is reported to it before.
     pub(crate) const AWAITS_HANDLER: Flag = Flag(1 << 12);
 }
