@@ -7,11 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::chat::driver::ChatDispatcher;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::net::attempts::{Attempts, Options, RECOMMENDED_DELAY};
-use crate::net::endpoint::{Endpoint, Settings};
+use crate::net::attempts::{Attempts, Options};
+use crate::net::endpoint::{Endpoint, Settings, make_session};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
 use crate::runtime::registry::ChannelId;
@@ -99,11 +98,7 @@ impl Connector {
                 limits: None,
                 deadlines: Deadlines::default(),
             },
-            options: Options {
-                delay: RECOMMENDED_DELAY,
-                nodelay: true,
-                urgent_inline: true,
-            },
+            options: Options::FOR_CHAT,
         }
     }
 
@@ -315,16 +310,10 @@ fn look_up(runtime: &Runtime, id: ChannelId, host: &str, port: u16, attempts: &m
     };
     match runtime.poller.resolve(host, port) {
         Resolution::System => match runtime.resolver.look_up(host, Box::new(reply)) {
-            Ok(ticket) => attempts.hold_ticket(ticket),
+            Ok(ticket) => attempts.set_ticket(ticket),
             Err(error) => attempts.resolved(Err(error)),
         },
         Resolution::Known(outcome) => attempts.resolved(outcome),
         Resolution::Never => {}
     }
-}
-
-/// Makes the session of a chat: calls the factory, in the loop.
-fn make_session<S: AsyncChat>(runtime: &Runtime, chat: Chat, factory: impl FnOnce(Chat) -> S) {
-    let state = Rc::clone(&chat.0);
-    runtime.make_handler(&state, || ChatDispatcher::new(chat.clone(), factory(chat)));
 }

@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::rc::Rc;
 
+use crate::chat::driver::ChatDispatcher;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::runtime::Runtime;
@@ -10,7 +11,7 @@ use crate::state::Phase;
 use crate::sys::socket::Socket;
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
-use crate::{Channel, Chat};
+use crate::{AsyncChat, Channel, Chat};
 
 /// What a server or a connector begins with.
 #[derive(Debug)]
@@ -44,4 +45,15 @@ impl Settings {
         state.open_span();
         Ok(chat)
     }
+}
+
+/// Makes the session of a chat that is registered: calls the user's factory in the span of the
+/// connection. A panic of the factory ends the connection only.
+pub(crate) fn make_session<S: AsyncChat>(
+    runtime: &Runtime,
+    chat: Chat,
+    factory: impl FnOnce(Chat) -> S,
+) {
+    let state = Rc::clone(&chat.0);
+    runtime.make_handler(&state, || ChatDispatcher::new(chat.clone(), factory(chat)));
 }

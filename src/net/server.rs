@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::chat::driver::ChatDispatcher;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::log::{Escaped, log, log_throttled};
-use crate::net::endpoint::{Endpoint, Settings};
+use crate::net::endpoint::{Endpoint, Settings, make_session};
 use crate::runtime::Runtime;
 use crate::state::quota::{Exceeded, Quota};
 use crate::sys::socket::{ListenOptions, Socket};
@@ -218,10 +217,7 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Dispatcher for Acceptor<F> {
         channel.0.set_peer(peer);
         channel.0.admission.set(Some(admission));
         match self.settings.register(&runtime, channel, TypeId::of::<S>) {
-            // In the span of the connection, and so that a panic ends the connection only.
-            Ok(chat) => runtime.make_handler(&Rc::clone(&chat.0), || {
-                ChatDispatcher::new(chat.clone(), (self.factory)(chat))
-            }),
+            Ok(chat) => make_session(&runtime, chat, &mut self.factory),
             Err(error) => log!(debug, %error, "an accepted connection is dropped"),
         }
         Ok(())
