@@ -185,9 +185,9 @@ impl Connector {
     /// * the loop was shut down, or [all its channels were closed](EventLoop::close_all);
     /// * a call of [`Reconnect::stop`].
     ///
-    /// After any other end there is, also after a callback that has failed or panicked: a session that
-    /// wants a new connection returns an error. The loop drops the factory after the last connection.
-    /// Until then [`run`](crate::run) does not return.
+    /// Any other end is followed by a new connection, also that of a callback that has failed or panicked.
+    /// A session that wants a new connection therefore returns an error. The loop drops the factory after
+    /// the last connection. Until then [`run`](crate::run) does not return.
     ///
     /// ```no_run
     /// use asynchat::{AsyncChat, Backoff, Chat, Connector, Result};
