@@ -229,7 +229,7 @@ impl<F> Acceptor<F> {
     fn refuse(&self, runtime: &Rc<Runtime>, socket: Socket, peer: &Addr, exceeded: Exceeded) {
         runtime.counters.refused.add(1);
         let peer = Escaped(peer);
-        log_throttled!(warn, %peer, limit = ?exceeded, "a connection is refused: there are too many");
+        log_throttled!(warn, %peer, limit = ?exceeded, "a connection was refused: too many connections");
         if self.refusal.is_empty() {
             return;
         }

@@ -10,7 +10,9 @@ use std::thread;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::log::log;
-use crate::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Socket};
+use crate::{
+    AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, EventLoop, Result, Socket,
+};
 
 /// A child process that a session talks to. The session receives the standard output of the process as
 /// records, and what it pushes is the standard input. Available on Unix except OpenBSD; other systems
@@ -93,8 +95,10 @@ impl Subprocess {
             let (Some(output), Some(input)) = pipes else {
                 return Err(Error::new("the process has no pipes"));
             };
-            let chat = Connector::adopt(Socket::halves(output, input)).connect(factory)?;
-            if let Err(error) = call_at_exit(&child, id, exited) {
+            let event_loop = EventLoop::current()?;
+            let pipes = Socket::halves(output, input);
+            let chat = Connector::adopt(pipes).connect_on(&event_loop, factory)?;
+            if let Err(error) = call_at_exit(&event_loop, &child, id, exited) {
                 chat.close();
                 return Err(error);
             }
@@ -144,6 +148,7 @@ impl fmt::Debug for Subprocess {
 /// is available on every Unix and leaves the program's other children alone. The thread holds the
 /// writing end of a pipe, and the loop reads the end of that pipe.
 fn call_at_exit(
+    event_loop: &EventLoop,
     child: &Arc<Mutex<Child>>,
     id: u32,
     exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
@@ -164,12 +169,12 @@ fn call_at_exit(
         })?;
     let channel = Channel::adopt(reader)?;
     channel.0.own.set(true);
-    crate::register(Exit {
+    event_loop.register(Exit {
         channel,
         child,
         exited: Some(exited),
-    })
-    .map(drop)
+    })?;
+    Ok(())
 }
 
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {

@@ -18,6 +18,8 @@ use crate::sys::poller::{Poller, Source};
 use crate::time::timer::TimerId;
 
 /// The attempts to connect one channel.
+///
+/// It owns the sockets of the attempts. The channel owns the timer and gets the one outcome.
 pub(crate) trait Connect {
     /// Checks the attempts under way, and begins the next one if it is due.
     fn advance(&mut self, step: &Step<'_>) -> Progress;
@@ -25,7 +27,7 @@ pub(crate) trait Connect {
     /// The poller has reported an event for one of the sockets; it does not say for which.
     fn event_reported(&mut self);
 
-    /// The look-up of the host name has ended. Ignored if it is not awaited any more.
+    /// The look-up of the host name has ended. Does nothing if it has been given up.
     fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>);
 
     /// What is being tried, for the error of a connect deadline: `connect to 192.0.2.1:119`.
@@ -204,7 +206,7 @@ impl ChannelState {
     pub(crate) fn connect_timer_fired(self: &Rc<Self>, fired: TimerId) {
         self.remove_timer(fired);
         self.rarely(|rare| {
-            if let Some(Outgoing::Begun { timer, .. }) = &mut rare.outgoing {
+            if let Some(Outgoing::Begun { timer, .. }) = rare.outgoing.as_deref_mut() {
                 *timer = None;
             }
         });
@@ -212,18 +214,19 @@ impl ChannelState {
     }
 
     fn on_connect<T>(&self, call: impl FnOnce(&mut dyn Connect) -> T) -> Option<T> {
-        match &mut self.rare.get()?.borrow_mut().outgoing {
+        match self.rare.get()?.borrow_mut().outgoing.as_deref_mut() {
             Some(Outgoing::Begun { connect, .. }) => Some(call(&mut **connect)),
             _ => None,
         }
     }
 
     fn take_outgoing(&self) -> Option<Outgoing> {
-        self.rare.get()?.borrow_mut().outgoing.take()
+        let outgoing = self.rare.get()?.borrow_mut().outgoing.take()?;
+        Some(*outgoing)
     }
 
     fn set_outgoing(&self, outgoing: Outgoing) {
-        self.rarely(|rare| rare.outgoing = Some(outgoing));
+        self.rarely(|rare| rare.outgoing = Some(Box::new(outgoing)));
     }
 
     // ---- the connection after this one

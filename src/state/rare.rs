@@ -16,7 +16,7 @@ pub(super) struct Rare {
     pub(super) output: Output,
     /// The other end of its pipe. Weak, for each has the other.
     pub(super) piped_to: Weak<ChannelState>,
-    pub(super) outgoing: Option<Outgoing>,
+    pub(super) outgoing: Option<Box<Outgoing>>,
     /// Why it is about to end, if that is not [`Close::Local`]; the first reason stands.
     pub(super) ending: Option<Close>,
     /// The error that ended its sending side while there may still be something to receive.
