@@ -119,6 +119,7 @@ impl ChannelState {
     }
 
     /// An event was reported for a channel that has no socket yet.
+    #[cold]
     pub(super) fn connect_event_reported(&self) {
         self.on_connect(|connect| connect.event_reported());
     }
@@ -133,6 +134,7 @@ impl ChannelState {
 
     /// Advances the attempts. Returns whether the connection has come up, for which the handler is
     /// to be called. If every attempt has failed, the channel ends.
+    #[cold] // Once per connection: not to be inlined into the turn of one that is up.
     pub(crate) fn advance_connection(
         self: &Rc<Self>,
         poller: &Rc<Poller>,
