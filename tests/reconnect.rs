@@ -10,6 +10,8 @@ use std::time::Duration;
 use asynchat::sim::{Network, Service};
 use asynchat::{Backoff, Chat, Connector, EventLoop, Reconnect, Result};
 use common::{Log, Session};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -272,6 +274,46 @@ fn a_session_may_stop_it_from_its_last_call_and_its_factory_from_within() -> Res
         drop(reconnect);
         assert_eq!(Rc::strong_count(&slot), 1);
     }
+    Ok(())
+}
+
+/// Stops the reconnecting of this thread when the pause before the next connection is logged.
+struct StopsInLog;
+
+thread_local! {
+    static RECONNECT: RefCell<Option<Reconnect>> = RefCell::default();
+}
+
+impl Subscriber for StopsInLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::INFO
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {
+        RECONNECT.with_borrow(|reconnect| reconnect.iter().for_each(Reconnect::stop));
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn a_subscriber_may_stop_it_when_the_pause_is_logged() -> Result {
+    let scene = Scene::new()?;
+    tracing::subscriber::with_default(StopsInLog, || {
+        // Nobody listens: the connection fails at once.
+        let connector = Connector::new(scene.addr);
+        let reconnect = connector.reconnect_on(&scene.event_loop, backoff(), scene.factory())?;
+        RECONNECT.set(Some(reconnect.clone()));
+        scene.event_loop.run()?;
+        assert!(reconnect.is_stopped());
+        Ok::<(), asynchat::Error>(())
+    })?;
+    assert_eq!(scene.made.get(), 1);
+    assert_eq!(scene.network.elapsed(), Duration::ZERO);
     Ok(())
 }
 

@@ -247,10 +247,10 @@ fn a_flood_of_refused_clients_is_told_ten_times_a_second() {
             drop(Peer::connect(addr_of(&listener)));
             run_until(&event_loop, || event_loop.stats().refused == n);
         }
-        let told = keeper.all("too many connections: refused");
+        let told = keeper.all("a connection was refused: too many connections");
         let most = 10 * (start.elapsed().as_secs() as usize + 1);
         assert!((10..=most).contains(&told.len()), "{}", told.len());
-        assert_eq!(told[0].fields.of("full"), "Connections");
+        assert_eq!(told[0].fields.of("limit"), "Connections");
     });
 }
 

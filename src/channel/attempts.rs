@@ -18,28 +18,31 @@ use crate::sys::poller::{Interest, Source};
 use crate::sys::resolver::Ticket;
 
 use plan::Plan;
-pub(crate) use plan::RECOMMENDED_DELAY;
 
 /// How long a look-up may take where no connect deadline is set. glibc asks each of up to three
 /// servers twice, for five seconds each: resolv.conf(5).
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the attempts are made.
+/// How each attempt is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// The Connection Attempt Delay of RFC 8305.
     pub(crate) delay: Duration,
     pub(crate) nodelay: bool,
-    /// Whether urgent data is received in its place in the stream (SO_OOBINLINE), as chats do.
+    /// Whether urgent data is received in its place in the stream (SO_OOBINLINE).
     pub(crate) urgent_inline: bool,
 }
 
 impl Options {
-    /// Those of a channel that is not a chat.
-    pub(super) const OF_DISPATCHER: Options = Options {
+    pub(crate) const FOR_DISPATCHER: Options = Options {
         delay: plan::RECOMMENDED_DELAY,
         nodelay: true,
         urgent_inline: false,
+    };
+
+    pub(crate) const FOR_CHAT: Options = Options {
+        urgent_inline: true,
+        ..Options::FOR_DISPATCHER
     };
 }
 
@@ -59,7 +62,7 @@ struct LookUp {
     target: String,
     /// When the look-up has failed, if no connect deadline is set then.
     give_up_at: Instant,
-    /// Dropping it takes the name out of the resolver's queue.
+    /// Takes the name out of the resolver's queue when it is dropped.
     ticket: Option<Ticket>,
 }
 
@@ -87,7 +90,7 @@ impl Attempts {
         }
     }
 
-    /// Tries the addresses that a look-up of `target` will have, which begins `now`.
+    /// Tries the addresses of `target`, whose look-up begins `now`.
     pub(crate) fn resolving(target: String, now: Instant, options: Options) -> Self {
         Attempts {
             options,
@@ -99,8 +102,8 @@ impl Attempts {
         }
     }
 
-    /// The resolver's ticket for the look-up.
-    pub(crate) fn hold_ticket(&mut self, ticket: Ticket) {
+    /// Gives the look-up its ticket from the resolver.
+    pub(crate) fn set_ticket(&mut self, ticket: Ticket) {
         if let Stage::Resolving(look_up) = &mut self.stage {
             look_up.ticket = Some(ticket);
         }

@@ -109,7 +109,7 @@ impl Channel {
             return Err(Error::new("no address to connect to"));
         }
         let state = Rc::new(ChannelState::new(None, Phase::Connecting));
-        state.begin_connecting(Box::new(Attempts::new(addrs, Options::OF_DISPATCHER)));
+        state.begin_connecting(Box::new(Attempts::new(addrs, Options::FOR_DISPATCHER)));
         Ok(Channel(state))
     }
 

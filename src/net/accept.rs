@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::endpoint::Settings;
+use super::endpoint::{Settings, make_session};
 use crate::Addr;
 use crate::channel::accept::accept;
 use crate::channel::handle::Channel;
-use crate::chat::driver::ChatDriver;
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
 use crate::error::{Close, Error, Result};
@@ -87,17 +86,14 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
             Ok(chat) => chat,
             Err(error) => return log!(debug, %error, "an accepted connection is dropped"),
         };
-        // Here, so that a panic ends the connection and not the listener.
-        let state = Rc::clone(chat.state());
-        let factory = &mut self.factory;
-        runtime.make_driver(&state, || ChatDriver::new(chat.clone(), factory(chat)));
+        make_session(runtime, chat, &mut self.factory);
     }
 
     /// Sends the refusal to a client above the quota, and closes the connection.
     fn refuse(&self, runtime: &Rc<Runtime>, socket: Socket, peer: &Addr, exceeded: Exceeded) {
         runtime.counters.refused.add(1);
         let peer = Escaped(peer);
-        log_throttled!(warn, %peer, limit = ?exceeded, "a connection is refused: there are too many");
+        log_throttled!(warn, %peer, limit = ?exceeded, "a connection was refused: too many connections");
         if self.refusal.is_empty() {
             return;
         }

@@ -7,15 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::channel::attempts::{Attempts, Options, RECOMMENDED_DELAY};
+use crate::channel::attempts::{Attempts, Options};
 use crate::channel::handle::Channel;
-use crate::chat::driver::ChatDriver;
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
-use crate::net::endpoint::{Endpoint, Settings};
+use crate::net::endpoint::{Endpoint, Settings, make_session};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
 use crate::state::connect::Connect;
@@ -101,11 +100,7 @@ impl Connector {
                 limits: None,
                 deadlines: Deadlines::default(),
             },
-            options: Options {
-                delay: RECOMMENDED_DELAY,
-                nodelay: true,
-                urgent_inline: true,
-            },
+            options: Options::FOR_CHAT,
         }
     }
 
@@ -190,9 +185,9 @@ impl Connector {
     /// * the loop was shut down, or [all its channels were closed](EventLoop::close_all);
     /// * a call of [`Reconnect::stop`].
     ///
-    /// After any other end there is, also after a callback that has failed or panicked: a session that
-    /// wants a new connection returns an error. The loop drops the factory after the last connection.
-    /// Until then [`run`](crate::run) does not return.
+    /// Any other end is followed by a new connection, also that of a callback that has failed or panicked.
+    /// A session that wants a new connection therefore returns an error. The loop drops the factory after
+    /// the last connection. Until then [`run`](crate::run) does not return.
     ///
     /// ```no_run
     /// use asynchat::{AsyncChat, Backoff, Chat, Connector, Result};
@@ -350,18 +345,12 @@ fn look_up(runtime: &Runtime, id: ChannelId, host: &str, port: u16, attempts: &m
     };
     match runtime.poller.resolve(host, port) {
         Resolution::System => match runtime.resolver.look_up(host, Box::new(reply)) {
-            Ok(ticket) => attempts.hold_ticket(ticket),
+            Ok(ticket) => attempts.set_ticket(ticket),
             Err(error) => attempts.resolved(Err(error)),
         },
         Resolution::Known(outcome) => attempts.resolved(outcome),
         Resolution::Never => {}
     }
-}
-
-/// Makes the session of a chat: calls the factory, in the loop.
-fn make_session<S: AsyncChat>(runtime: &Runtime, chat: Chat, factory: impl FnOnce(Chat) -> S) {
-    let state = Rc::clone(chat.state());
-    runtime.make_driver(&state, || ChatDriver::new(chat.clone(), factory(chat)));
 }
 
 #[cfg(test)]

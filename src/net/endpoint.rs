@@ -4,7 +4,9 @@ use std::any::TypeId;
 use std::rc::Rc;
 
 use crate::channel::handle::Channel;
+use crate::chat::driver::ChatDriver;
 use crate::chat::handle::Chat;
+use crate::chat::session::AsyncChat;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::runtime::Runtime;
@@ -46,4 +48,15 @@ impl Settings {
         state.open_span();
         Ok(chat)
     }
+}
+
+/// Makes the session of a chat that is registered: calls the user's factory in the span of the
+/// connection. A panic of the factory ends the connection only.
+pub(crate) fn make_session<S: AsyncChat>(
+    runtime: &Runtime,
+    chat: Chat,
+    factory: impl FnOnce(Chat) -> S,
+) {
+    let state = Rc::clone(chat.state());
+    runtime.make_driver(&state, || ChatDriver::new(chat.clone(), factory(chat)));
 }

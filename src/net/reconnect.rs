@@ -5,9 +5,7 @@ use std::fmt::{self, Display};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::Chat;
 use crate::error::{Close, Result};
-use crate::event_loop::EventLoop;
 use crate::log::{Escaped, log, log_throttled};
 use crate::runtime::Runtime;
 use crate::state::ChannelId;
@@ -16,6 +14,7 @@ use crate::state::connect::Retry;
 use crate::time::backoff::{Backoff, Pauses};
 use crate::time::timer::TimerId;
 use crate::user_code::text_of;
+use crate::{Channel, Chat};
 
 /// A handle to a connection that is made again each time it has ended. Returned by
 /// [`Connector::reconnect`](crate::Connector::reconnect).
@@ -51,7 +50,8 @@ impl Reconnect {
             Stage::Pausing(_) => return None,
             Stage::Stopped(last) => last?,
         };
-        EventLoop(retrier.runtime.upgrade()?).chat(id)
+        let state = retrier.runtime.upgrade()?.state(id)?;
+        (!state.has_ended()).then(|| Chat::of(Channel(state)))
     }
 
     /// Whether there will be no further connection.

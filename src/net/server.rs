@@ -145,7 +145,8 @@ impl Server {
     ///
     /// # Errors
     /// When the address cannot be resolved, or no address can be bound: the error names the address and
-    /// the reason. When the adopted socket does not listen, or the loop is shutting down.
+    /// the reason. When the adopted socket does not listen, or cannot be made non-blocking. When the loop
+    /// is shutting down.
     pub fn listen_on<S: AsyncChat>(
         self,
         event_loop: &EventLoop,

@@ -14,7 +14,7 @@ use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
 use crate::error::{Close, Error, Result};
-use crate::event_loop;
+use crate::event_loop::EventLoop;
 use crate::log::log;
 use crate::net::connector::Connector;
 use crate::state::Kind;
@@ -101,8 +101,10 @@ impl Subprocess {
             let (Some(output), Some(input)) = pipes else {
                 return Err(Error::new("the process has no pipes"));
             };
-            let chat = Connector::adopt(Socket::halves(output, input)).connect(factory)?;
-            if let Err(error) = call_at_exit(&child, id, exited) {
+            let event_loop = EventLoop::current()?;
+            let pipes = Socket::halves(output, input);
+            let chat = Connector::adopt(pipes).connect_on(&event_loop, factory)?;
+            if let Err(error) = call_at_exit(&event_loop, &child, id, exited) {
                 chat.close();
                 return Err(error);
             }
@@ -152,6 +154,7 @@ impl fmt::Debug for Subprocess {
 /// is available on every Unix and leaves the program's other children alone. The thread holds the
 /// writing end of a pipe, and the loop reads the end of that pipe.
 fn call_at_exit(
+    event_loop: &EventLoop,
     child: &Arc<Mutex<Child>>,
     id: u32,
     exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
@@ -172,12 +175,12 @@ fn call_at_exit(
         })?;
     let channel = Channel::adopt(reader)?;
     channel.0.kind.set(Kind::Internal);
-    event_loop::register(Exit {
+    event_loop.register(Exit {
         channel,
         child,
         exited: Some(exited),
-    })
-    .map(drop)
+    })?;
+    Ok(())
 }
 
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {

@@ -18,6 +18,8 @@ use crate::sys::poller::{Poller, Source};
 use crate::time::timer::TimerId;
 
 /// The attempts to connect one channel.
+///
+/// It owns the sockets of the attempts. The channel owns the timer and gets the one outcome.
 pub(crate) trait Connect {
     /// Checks the attempts under way, and begins the next one if it is due.
     fn advance(&mut self, step: &Step<'_>) -> Progress;
@@ -25,7 +27,7 @@ pub(crate) trait Connect {
     /// The poller has reported an event for one of the sockets; it does not say for which.
     fn event_reported(&mut self);
 
-    /// The look-up of the host name has ended. Ignored if it is not awaited any more.
+    /// The look-up of the host name has ended. Does nothing if it has been given up.
     fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>);
 
     /// What is being tried, for the error of a connect deadline: `connect to 192.0.2.1:119`.
@@ -95,6 +97,7 @@ impl ChannelState {
     }
 
     /// An event was reported for a channel that has no socket yet.
+    #[cold]
     pub(super) fn connect_event_reported(&self) {
         self.on_connect(|connect| connect.event_reported());
     }
@@ -109,6 +112,7 @@ impl ChannelState {
 
     /// Advances the attempts. Returns whether the connection has come up, for which the handler is
     /// to be called. If every attempt has failed, the channel ends.
+    #[cold] // Once per connection: not to be inlined into the turn of one that is up.
     pub(crate) fn advance_connection(
         self: &Rc<Self>,
         poller: &Rc<Poller>,

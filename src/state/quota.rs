@@ -1,8 +1,8 @@
 //! The quota of a listener: how many connections it may have, in all and from one address.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -14,9 +14,9 @@ use crate::limits::Limits;
 #[derive(Default)]
 pub(crate) struct Quota {
     connections: Cell<usize>,
-    /// The number of connections of each network that has any. The keys are chosen by the peers, so the
-    /// map's hash function has a secret.
-    by_network: RefCell<HashMap<Network, usize>>,
+    /// The number of connections of each network that has any. The peers choose the keys: an ordered map
+    /// is as fast for any of them.
+    by_network: RefCell<BTreeMap<Network, usize>>,
 }
 
 /// One connection that is counted, until this is dropped.
@@ -34,7 +34,7 @@ pub(crate) enum Exceeded {
 
 /// What counts as one address: an IPv4 address, a /64 network of IPv6, or one link-local address of
 /// IPv6. IPv4 addresses take the numbers of their 6to4 networks (2002:V4ADDR::/48, RFC 3056).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Network {
     /// The upper half of the address. For a link-local address its scope is in the bits that are zero
     /// there (RFC 4291 section 2.5.6).
