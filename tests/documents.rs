@@ -33,8 +33,9 @@ fn tests_under(dir: &Path, found: &mut BTreeSet<String>) {
 #[test]
 fn every_promise_about_security_names_a_test_that_exists() {
     let mut tests = BTreeSet::new();
-    tests_under(&root().join("tests"), &mut tests);
-    tests_under(&root().join("src"), &mut tests);
+    for folder in ["tests", "src", "examples"] {
+        tests_under(&root().join(folder), &mut tests);
+    }
     let text = fs::read_to_string(root().join("docs/security.md")).expect("it is there");
     let rows = text.lines().filter(|line| line.starts_with("| "));
     let mut promises = 0;
@@ -46,8 +47,7 @@ fn every_promise_about_security_names_a_test_that_exists() {
         }
         for name in named.split(", ") {
             let name = name.trim_matches('`');
-            let is_script = name.starts_with("tests/") || name.starts_with("fuzz/");
-            let exists = match is_script {
+            let exists = match name.contains('/') {
                 true => root().join(name).exists(),
                 false => tests.contains(name),
             };
@@ -56,4 +56,30 @@ fn every_promise_about_security_names_a_test_that_exists() {
         }
     }
     assert!(promises > 30, "{promises}");
+}
+
+/// What a document links to by a path is in the repository.
+#[test]
+fn every_link_between_files_leads_to_one() {
+    let entries = fs::read_dir(root().join("docs")).expect("the folder is there");
+    let mut documents: Vec<_> = entries
+        .map(|it| it.expect("it can be listed").path())
+        .collect();
+    documents.retain(|path| path.extension().is_some_and(|it| it == "md"));
+    documents.push(root().join("README.md"));
+    let mut links = 0;
+    for document in documents {
+        let text = fs::read_to_string(&document).expect("it is text");
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains(':') {
+                continue;
+            }
+            let folder = document.parent().expect("it is in a folder");
+            let exists = folder.join(target).exists();
+            assert!(exists, "{} links to {target}", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 30, "{links}");
 }
