@@ -1,35 +1,37 @@
-//! The fuzzers' targets without a fuzzer: over their corpus, and over so many inputs made from it
-//! as `ASYNCHAT_FUZZ_RUNS` says, the same ones every time. `fuzz/run` does it for real.
-//!
-//! An input that fails is printed, as a command that adds it to the corpus.
+//! The library's fuzzers without a fuzzer: see fuzz/bounded.rs. The one of the `nntp` example is in
+//! examples/tests/nntp_fuzz.rs.
 
-#[path = "../fuzz/src/lib.rs"]
-mod targets;
+// Public in the fuzzers' package, a module's own here.
+#![allow(unreachable_pub)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+#[path = "../fuzz/bounded.rs"]
+mod bounded;
+#[path = "../fuzz/src/choices.rs"]
+mod choices;
+#[path = "../fuzz/src/dot_block.rs"]
+mod dot_block;
+#[path = "../fuzz/src/fifo/mod.rs"]
+mod fifo;
+#[path = "../fuzz/src/naive.rs"]
+mod naive;
+#[path = "../fuzz/src/splitter.rs"]
+mod splitter;
 
-/// For each target; small enough for a debug build.
-const RUNS: usize = 1000;
+use bounded::fuzz;
 
 #[test]
 fn splitter() {
-    fuzz("splitter", targets::splitter);
+    fuzz("splitter", splitter::splitter);
 }
 
 #[test]
 fn fifo() {
-    fuzz("fifo", targets::fifo);
+    fuzz("fifo", fifo::fifo);
 }
 
 #[test]
 fn dot_block() {
-    fuzz("dot_block", targets::dot_block);
-}
-
-#[test]
-fn nntp_command() {
-    fuzz("nntp_command", targets::nntp_command);
+    fuzz("dot_block", dot_block::dot_block);
 }
 
 /// SMTP smuggling (CVE-2023-51764 and its like) is made of these five.
@@ -47,131 +49,10 @@ fn every_short_dot_block() {
         for number in 0..ALPHABET.len().pow(len) {
             let digits = (0..len).map(|i| number / ALPHABET.len().pow(i) % ALPHABET.len());
             let text: Vec<u8> = digits.map(|digit| ALPHABET[digit]).collect();
-            targets::stuffed(&text, &[1], 3);
-            targets::smuggled(&text, &[1]);
+            dot_block::stuffed(&text, &[1], 3);
+            dot_block::smuggled(&text, &[1]);
             // After a line, and with more to come.
-            targets::smuggled(&[b"a\r\n", &text[..], b"b\r\n.\r\n"].concat(), &[2]);
+            dot_block::smuggled(&[b"a\r\n", &text[..], b"b\r\n.\r\n"].concat(), &[2]);
         }
-    }
-}
-
-fn fuzz(target: &str, run: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let corpus = read(&directory.join(target));
-    assert!(!corpus.is_empty(), "{target} has no corpus");
-    let run = |input: &[u8]| {
-        let tell = TellOnPanic(target, input);
-        run(input);
-        drop(tell);
-    };
-    corpus.iter().for_each(|input| run(input));
-
-    let runs = match std::env::var("ASYNCHAT_FUZZ_RUNS") {
-        Ok(runs) => runs.parse().expect("ASYNCHAT_FUZZ_RUNS is a number"),
-        Err(_) => RUNS,
-    };
-    let mut random = Random(1);
-    for _ in 0..runs {
-        run(&mutated(&mut random, &corpus));
-    }
-}
-
-/// The files of a directory, in the order of their names.
-fn read(directory: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(directory).expect("there is a corpus");
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
-}
-
-struct TellOnPanic<'i>(&'i str, &'i [u8]);
-
-impl Drop for TellOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let octal: String = self.1.iter().map(|byte| format!("\\{byte:03o}")).collect();
-            eprintln!("printf '{octal}' > fuzz/corpus/{}/NAME", self.0);
-        }
-    }
-}
-
-/// A few changes to one of the inputs.
-fn mutated(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
-    let mut input = random.one_of(corpus).clone();
-    for _ in 0..=random.below(6) {
-        let at = random.below(input.len() + 1);
-        let end = at + random.below(input.len() - at + 1).min(16);
-        match random.below(7) {
-            0 => drop(input.drain(at..end)),
-            1 => drop(input.splice(at..at, random.one_of(TOKENS).iter().copied())),
-            2 => drop(input.splice(at..end, random.one_of(TOKENS).iter().copied())),
-            3 => input.extend_from_within(at..end),
-            4 => {
-                let other = random.one_of(corpus);
-                let from = random.below(other.len() + 1);
-                input.truncate(at);
-                input.extend_from_slice(&other[from..]);
-            }
-            _ => {
-                for byte in input.iter_mut().skip(at).take(1 + random.below(3)) {
-                    *byte = random.below(256) as u8;
-                }
-            }
-        }
-    }
-    input
-}
-
-/// What means something to one target or another.
-const TOKENS: &[&[u8]] = &[
-    b"\r\n",
-    b"\r",
-    b"\n",
-    b".",
-    b"\r\n.\r\n",
-    b"\n.\n",
-    b"\0",
-    b"a",
-    b"q",
-    b"aq",
-    b" ",
-    b"\t",
-    b",",
-    b"!",
-    b"*",
-    b"?",
-    b"-",
-    b"<",
-    b">",
-    b":",
-    b"\xff",
-    b"\xc3\xa9",
-    b"ARTICLE",
-    b"HDR ",
-    b"POST\r\n",
-    b"LIST ACTIVE ",
-    b"GROUP misc.test\r\n",
-    b"1-",
-    b"20240229",
-    b"99999999",
-    b"Subject: ",
-    b"\x00\x00\x00",
-    b"\x80",
-    b"\xaa",
-];
-
-/// Xorshift (Marsaglia, 2003): any numbers will do, if they are the same every time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-
-    fn one_of<'a, T>(&mut self, these: &'a [T]) -> &'a T {
-        &these[self.below(these.len())]
     }
 }

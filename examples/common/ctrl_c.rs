@@ -8,8 +8,7 @@ use asynchat::{Remote, Result};
 /// Shuts this thread's loop down at Ctrl-C, SIGTERM or SIGHUP. Connections have the grace to take what
 /// is queued for them; the second time they are aborted at once.
 ///
-/// It is `asynchat::signal::shutdown_on_ctrl_c` without the feature `signal`, so that the examples
-/// run without naming one.
+/// `asynchat::signal::shutdown_on_ctrl_c` does the same at Ctrl-C and SIGTERM.
 pub(crate) fn shutdown_on_ctrl_c(grace: Duration) -> Result {
     shutdown_all_on_ctrl_c(vec![asynchat::remote()?], grace)
 }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{self as output, FmtContext};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Escaped;
 
@@ -20,16 +22,18 @@ use super::Escaped;
 const MOST: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Logs to standard error from now on: what `RUST_LOG` asks for, or else this level and above.
+/// Logs to standard error from now on: what `RUST_LOG` asks for (`debug`, `asynchat=trace,info`), or
+/// else this level and above.
 pub(crate) fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let asked = std::env::var("RUST_LOG").ok();
+    let filter = asked.and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = filter.or_else(|| level.parse().ok()).unwrap_or_default();
     // A peer's bytes may be among the values.
     let fields = format::debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{}", Escaped(format_args!("{value:?}"))),
         name => write!(writer, "{name}={}", Escaped(format_args!("{value:?}"))),
     });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = output::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         // They are reported with eprintln!, which panics if standard error is full or closed.
@@ -38,7 +42,10 @@ pub(crate) fn log_to_stderr(level: &str) {
             inner: format::format(),
             throttles: Mutex::default(),
         })
-        .fmt_fields(fields.delimited(" "))
+        .fmt_fields(fields.delimited(" "));
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
 }
 

@@ -29,6 +29,7 @@ mod dialogue;
 mod impatient;
 mod patient;
 mod plan;
+mod progress;
 mod replies;
 mod report;
 #[path = "../nntp/server/mod.rs"]
@@ -36,20 +37,19 @@ mod report;
 mod server;
 mod tally;
 
-use std::fmt;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use asynchat::{Limits, Result, Target, TimerId};
+use asynchat::{Limits, Result, Target};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use impatient::Impatient;
-use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use patient::Patient;
 use plan::{Plan, Script};
+use progress::Progress;
 use report::Report;
 use tally::Tally;
 
@@ -159,12 +159,11 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
         Impatient::connect(target.clone(), name, script, Rc::clone(&tally))?;
     }
     let total = args.commands.saturating_mul(args.clients);
-    let (bar, redraw) = progress_bar(total, &tally)?;
+    let progress = Progress::show(total, &tally);
     let start = Instant::now();
     let outcome = act();
     let elapsed = start.elapsed();
-    asynchat::cancel(redraw);
-    bar.finish_and_clear();
+    progress.clear();
     let during = tally.latencies();
 
     // Now those close that have not finished, and count what they got.
@@ -195,23 +194,6 @@ fn serve(listen: &str) -> Result<Target> {
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     common::announce(&addr);
     Ok(Target::from(addr.to_string()))
-}
-
-/// On standard error, and not at all unless that is a terminal.
-fn progress_bar(total: u64, tally: &Rc<Tally>) -> Result<(ProgressBar, TimerId)> {
-    let style = "{wide_bar} {human_pos} of {human_len} responses, {rate} a second";
-    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
-        // What can not be drawn is drawn the next time.
-        let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
-    };
-    let style = ProgressStyle::with_template(style)?.with_key("rate", rate);
-    let bar = ProgressBar::new(total).with_style(style);
-    let redraw = {
-        let (bar, tally) = (bar.clone(), Rc::clone(tally));
-        move || bar.set_position(tally.responses.get())
-    };
-    let timer = asynchat::call_every(Duration::from_millis(100), redraw);
-    Ok((bar, timer))
 }
 
 fn stop_on_ctrl_c(interrupted: &Arc<AtomicBool>) -> Result {

@@ -4,8 +4,6 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use indicatif::HumanCount;
-
 use crate::tally::Tally;
 
 pub struct Report {
@@ -74,8 +72,15 @@ fn row<const N: usize>(f: &mut fmt::Formatter<'_>, label: &str, cells: [&str; N]
     writeln!(f)
 }
 
-fn count(n: u64) -> String {
-    HumanCount(n).to_string()
+/// With commas: 1,234,567.
+pub fn count(n: u64) -> String {
+    let mut text = n.to_string();
+    let mut at = text.len();
+    while at > 3 {
+        at -= 3;
+        text.insert(at, ',');
+    }
+    text
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> String {

@@ -1,7 +1,7 @@
 //! `ircbot`: sits in IRC channels, answers, and comes back when it is thrown out.
 //!
 //! ```text
-//! cargo run --release --features signal --example ircbot -- \
+//! cargo run --release --example ircbot -- \
 //!     --server irc.example.org:6667 --nick robin --channel '#birds' --channel '#test'
 //! ```
 //!

@@ -30,7 +30,7 @@
 //!   `overview.rs` has a producer of its own, `posting.rs` goes off the loop
 //!   and comes back;
 //! * `server/spool.rs`, `server/article.rs`: groups and articles;
-//!   `server/store.rs`: the database and its thread;
+//!   `store/`: the database and its thread;
 //! * `sources/`: where the articles come from.
 //!
 //! There is no TLS here, so passwords go in clear: RFC 4643 wants AUTHINFO
@@ -41,6 +41,7 @@ mod bounds;
 mod common;
 mod server;
 mod sources;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,7 @@ use server::passwords::Passwords;
 use server::store::Store;
 use server::{Options, Spool, date};
 use sources::{docs, git, mbox};
+use store::DiskStore;
 use tracing::info;
 
 /// A newsreader's server (RFC 3977): the documentation and the history of
@@ -162,7 +164,7 @@ fn run(arguments: Arguments) -> Result {
 }
 
 /// Fills the spool with all that was asked for.
-fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Store>> {
+fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Box<dyn Store>>> {
     let now = date::now();
     let talk = arguments.group.first().map_or("poster", String::as_str);
     let postable: Vec<(String, String)> = arguments
@@ -170,14 +172,14 @@ fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Store>>
         .iter()
         .map(|name| (name.clone(), "For posts".to_owned()))
         .collect();
-    let store = match &arguments.store {
+    let store: Option<Box<dyn Store>> = match &arguments.store {
         Some(path) => {
             let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
                 Error::new(error).context(format_args!("--store {}", path.display()))
             };
-            let store = Store::open(path, arguments.bounds.max_store).map_err(failed)?;
+            let store = DiskStore::open(path, arguments.bounds.max_store).map_err(failed)?;
             store.load(spool, &postable, now).map_err(failed)?;
-            Some(store)
+            Some(Box::new(store))
         }
         None => {
             for (name, description) in &postable {

@@ -2,8 +2,8 @@
 //! something.
 //!
 //! Each takes any bytes and makes the same of them every time. cargo-fuzz calls them from
-//! `fuzz_targets/`, and `tests/fuzz.rs` of the crate includes this file as a module, so that every
-//! `cargo test` runs them as well.
+//! `fuzz_targets/`. `tests/fuzz.rs` of the crate and `examples/tests/nntp_fuzz.rs` include these
+//! modules, so that every `cargo test` runs them as well.
 
 // Public in the fuzzers' package, a module's own in the test.
 #![allow(unreachable_pub)]

@@ -18,7 +18,7 @@ const NAMES: [&str; 6] = [
 /// Runs `script`, which imports these modules.
 pub fn command(script: &str, modules: &str) -> Option<Command> {
     let mut command = Command::new(interpreter(modules)?);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/side_by_side/servers");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("side_by_side/servers");
     command.args(["-W", "ignore"]).arg(folder.join(script));
     Some(command)
 }

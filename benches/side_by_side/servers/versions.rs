@@ -8,7 +8,7 @@ const PACKAGES: [&str; 5] = ["asynchat", "polling", "mio", "tokio", "tokio-util"
 
 /// One line for the report.
 pub fn versions() -> String {
-    let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
+    let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
     let lock = fs::read_to_string(lock).unwrap_or_default();
     let mut versions: Vec<String> = PACKAGES
         .iter()

@@ -14,7 +14,7 @@
 mod admission;
 pub mod article;
 mod commands;
-mod complaint;
+pub mod complaint;
 mod conduct;
 mod crlf;
 pub mod date;
@@ -64,7 +64,7 @@ pub struct Options {
     /// Who may come in; everybody without it.
     pub passwords: Option<Passwords>,
     /// Where posts are kept; without it, in memory.
-    pub store: Option<Store>,
+    pub store: Option<Box<dyn Store>>,
 }
 
 impl Default for Options {

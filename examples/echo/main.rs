@@ -7,6 +7,7 @@
 //!
 //! `echo_dispatcher` is the same on layer 1.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::time::Duration;

@@ -9,6 +9,7 @@
 //! input (Ctrl-D) is passed on, and netcat ends when the server has ended, too. When the server ends first,
 //! it may still read: netcat goes on sending until its input ends or is silent for a second (`--quiet`).
 
+#[path = "../common/mod.rs"]
 mod common;
 
 #[cfg(unix)]

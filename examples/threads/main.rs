@@ -10,6 +10,7 @@
 //! serves the client posts the word to that thread's loop, through its `Remote`, and gives it a
 //! `Promise` of the reply: so the replies come back in the order of the words, whoever makes them.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::cell::RefCell;

@@ -1,6 +1,6 @@
 //! The `forward` example on a simulated network: bytes, bounds and rates.
 
-#[path = "../examples/forward/proxy/mod.rs"]
+#[path = "../forward/proxy/mod.rs"]
 #[allow(unreachable_pub)]
 mod proxy;
 

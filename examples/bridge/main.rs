@@ -14,6 +14,7 @@
 //!
 //! With a device that is away (unplugged, not there yet) it tries again every second.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 #[cfg(unix)]

@@ -10,6 +10,7 @@
 //! to wait in each frame, and never waits for a player: one who does not read what he watches misses
 //! pictures, and nobody else does.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::cell::RefCell;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use asynchat::{More, Producer};
 use bytes::Bytes;
 
-use super::super::article::Text;
-use super::super::head::Head;
+use super::super::server::article::Text;
+use super::super::server::head::Head;
 use super::database::Shared;
 use super::{ARTICLES, BODIES};
 

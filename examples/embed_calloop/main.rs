@@ -10,6 +10,7 @@
 //! that matter are at the end of `serve`. Unix only: elsewhere an `EventLoop` has no descriptor that
 //! another could wait for, and `frames` shows what there is instead.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 #[cfg(not(unix))]

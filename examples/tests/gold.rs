@@ -1,9 +1,10 @@
 //! The example `gold`: work on other threads, whose results come back in order, to whom asked.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
-#[path = "../examples/gold/furnace.rs"]
+#[path = "../gold/furnace.rs"]
 mod furnace;
-#[path = "../examples/gold/session.rs"]
+#[path = "../gold/session.rs"]
 mod session;
 
 use std::rc::Rc;

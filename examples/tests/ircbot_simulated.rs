@@ -1,6 +1,6 @@
 //! The bot of the example `ircbot`, on a simulated network: what it says to a server, and when.
 
-#[path = "../examples/ircbot/bot/mod.rs"]
+#[path = "../ircbot/bot/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the program uses the rest of it")]
 mod bot;
 

@@ -16,6 +16,7 @@
 //! * the word for another delimiter than CRLF, a length, or an article up to its final dot;
 //! * output that is made as it is sent, and a close that waits for it.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The `rooms` example on a simulated network.
 
-#[path = "../examples/rooms/house/mod.rs"]
+#[path = "../rooms/house/mod.rs"]
 #[allow(unreachable_pub)]
 mod house;
 

@@ -9,6 +9,7 @@
 //! `220 k`, thirty lines of text and `.`; `JOIN` puts the connection in the room, and `SAY x`
 //! says `300 x` to everyone in it; `QUIT` ends; any other line comes back as `200` line.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::cell::RefCell;

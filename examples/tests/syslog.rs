@@ -1,15 +1,15 @@
 //! The example `syslog`: its framing over TCP, however the network cuts it; its parser has its tests
 //! beside it.
 
-#[path = "../examples/syslog/collector.rs"]
+#[path = "../syslog/collector.rs"]
 mod collector;
-#[path = "../examples/common/mod.rs"]
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "../examples/syslog/message.rs"]
+#[path = "../syslog/message.rs"]
 mod message;
-#[path = "../examples/syslog/output.rs"]
+#[path = "../syslog/output.rs"]
 mod output;
-#[path = "../examples/syslog/stream.rs"]
+#[path = "../syslog/stream.rs"]
 mod stream;
 
 use std::io::{self, Write};

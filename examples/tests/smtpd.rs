@@ -1,6 +1,6 @@
 //! The `smtpd` example on real sockets, with couriers on real threads and a real disk.
 
-#[path = "../examples/smtpd/smtp/mod.rs"]
+#[path = "../smtpd/smtp/mod.rs"]
 #[allow(dead_code)] // the command line of `smtpd` is not here
 mod smtp;
 

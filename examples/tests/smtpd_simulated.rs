@@ -1,7 +1,7 @@
 //! The `smtpd` example's session on a simulated network, with a real maildir: letters, every
 //! segmentation, smuggling, limits, a disk that fails, and clients that go away in the middle.
 
-#[path = "../examples/smtpd/smtp/mod.rs"]
+#[path = "../smtpd/smtp/mod.rs"]
 #[allow(dead_code)] // the command line of `smtpd` is not here
 mod smtp;
 

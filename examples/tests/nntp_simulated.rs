@@ -1,7 +1,7 @@
 //! The `nntp` example's session on a simulated network: a reader, posts, every segmentation, a
 //! barrage, and clients that go away in the middle.
 
-#[path = "../examples/nntp/server/mod.rs"]
+#[path = "../nntp/server/mod.rs"]
 #[allow(dead_code)] // the sources and the command line of `nntp` are not here
 mod server;
 

@@ -10,6 +10,7 @@
 //! What matters is the loop in `serve`. Unix only: elsewhere an `EventLoop` has no descriptor that
 //! another could wait for, and `frames` shows what there is instead.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 #[cfg(not(unix))]

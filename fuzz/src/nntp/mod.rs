@@ -6,7 +6,7 @@ mod words;
 
 // The example's server, as it is.
 #[allow(dead_code, reason = "nothing here keeps its posts in a database")]
-#[path = "../../examples/nntp/server/mod.rs"]
+#[path = "../../../examples/nntp/server/mod.rs"]
 mod server;
 
 use conversation::converse;

@@ -1,0 +1,204 @@
+//! Programs that take the loop into another one, a frame or a thread, run as their users run them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a client waits for what has to come. Far more than it takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// An example that runs, and where it listens. Ended when dropped.
+struct Example {
+    child: Child,
+    addr: String,
+}
+
+impl Example {
+    fn start(name: &str, options: &[&str]) -> Example {
+        let mut child = Command::new(built(name))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the example can be started");
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let read = output.read_line(&mut line);
+        let mut example = Example {
+            child,
+            addr: String::new(),
+        };
+        read.expect("the example prints");
+        let addr = line.trim_end().strip_prefix("listening on ");
+        example.addr = addr.expect("where it listens is its first line").to_owned();
+        example
+    }
+
+    fn client(&self) -> Client {
+        let stream = TcpStream::connect(&self.addr).expect("the example listens");
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        self.child.kill().expect("it is our own");
+        self.child.wait().expect("it is our own");
+    }
+}
+
+/// Where cargo puts this example, which it is asked to build: `cargo test --test programs` alone
+/// does not. For the same features, or it would build the crate anew.
+fn built(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().expect("a test has a path");
+    let profile = tests.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let mut build = Command::new(env!("CARGO"));
+    // In the folder of the workspace: the same packages have the same features there.
+    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    build.args(["build", "--quiet", "--example", name, "--target-dir"]);
+    build.arg(profile.parent().expect("target/PROFILE"));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    if cfg!(feature = "sim") {
+        build.args(["--features", "sim"]);
+    }
+    assert!(
+        build.status().expect("cargo is there").success(),
+        "{name} is not built"
+    );
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    profile.join("examples").join(file)
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    #[track_caller]
+    fn send(&mut self, text: &str) {
+        let sent = self.0.get_mut().write_all(text.as_bytes());
+        sent.expect("the example takes it");
+    }
+
+    /// The next line, without its end; none at the end.
+    #[track_caller]
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let size = self
+            .0
+            .read_line(&mut line)
+            .expect("the example answers in time");
+        (size > 0).then(|| line.trim_end().to_owned())
+    }
+
+    #[track_caller]
+    fn expect(&mut self, wanted: &str) {
+        assert_eq!(self.line().as_deref(), Some(wanted));
+    }
+
+    /// Skips lines until this one comes.
+    #[track_caller]
+    fn skip_to(&mut self, wanted: &str) {
+        while self.line().expect("it does not end before") != wanted {}
+    }
+}
+
+#[test]
+fn frames_moves_its_players() {
+    let example = Example::start("frames", &["--step", "1"]);
+    let (mut one, mut other) = (example.client(), example.client());
+    one.expect("220 you are A");
+    other.expect("220 you are B");
+    // Standing: A at the left of the first row, B seven to the right and three down.
+    one.send("LOOK\r\n");
+    one.expect("215 the field");
+    one.expect("A-------------------------------");
+    one.skip_to(".");
+    other.send("WATCH\r\nE\r\n");
+    other.expect("250 ok");
+    other.skip_to("----------B---------------------"); // three steps on
+    other.skip_to("-------------------------------B");
+    other.skip_to("B-------------------------------");
+    one.send("QUIT\r\n");
+    one.expect("221 bye");
+    assert_eq!(one.line(), None);
+}
+
+#[test]
+fn threads_count_words_whoever_serves_the_client() {
+    let example = Example::start("threads", &["--threads", "3"]);
+    let words = ["apple", "pear", "plum", "quince", "fig", "grape"];
+    let mut owners = std::collections::BTreeSet::new();
+    for round in 1..=5 {
+        let mut client = example.client();
+        for word in words {
+            client.send(&format!("ADD {word}\r\n"));
+        }
+        client.send("QUIT\r\n");
+        for word in words {
+            let line = client.line().expect("a reply for each word");
+            let (said, owner) = line.split_once(", says thread ").expect("who says so");
+            assert_eq!(said, format!("250 {word} {round}"));
+            owners.insert(owner.to_owned());
+        }
+        client.expect("221 bye");
+    }
+    assert!(owners.len() > 1, "the words are on one thread");
+}
+
+#[cfg(all(unix, not(polling_test_poll_backend)))]
+#[test]
+fn a_timer_of_calloop_pushes_to_clients_of_a_nested_loop() {
+    let example = Example::start("embed_calloop", &["--pace", "3600000"]);
+    let mut client = example.client();
+    client.expect("220 PACE ms, or QUIT");
+    client.send("PACE 0\r\nPACE 1\r\n");
+    client.expect("501 in milliseconds, and not none");
+    client.expect("250 from the next tick on");
+    drop(example);
+
+    let example = Example::start("embed_calloop", &["--pace", "1"]);
+    let mut client = example.client();
+    client.expect("220 PACE ms, or QUIT");
+    for _ in 0..5 {
+        assert!(client.line().is_some_and(|line| line.starts_with("tick ")));
+    }
+    client.send("QUIT\r\n");
+    client.skip_to("221 bye");
+    assert_eq!(client.line(), None);
+}
+
+#[cfg(all(unix, not(polling_test_poll_backend)))]
+#[test]
+fn datagrams_of_an_outer_loop_are_lines_of_the_nested_one() {
+    let example = Example::start("embed_poll", &[]);
+    let (mut one, mut other) = (example.client(), example.client());
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Until both are connected as the server sees it.
+    for client in [&mut one, &mut other] {
+        client
+            .0
+            .get_ref()
+            .set_read_timeout(Some(Duration::from_millis(10)))
+            .unwrap();
+        let mut line = String::new();
+        for _ in 0..2000 {
+            socket.send_to(b"are you there?", &example.addr).unwrap();
+            match client.0.read_line(&mut line) {
+                Ok(_) => break,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        }
+        client.0.get_ref().set_read_timeout(Some(DEADLINE)).unwrap();
+    }
+    socket
+        .send_to(b"hello\n\nworld\r\n", &example.addr)
+        .unwrap();
+    for client in [&mut one, &mut other] {
+        client.skip_to("hello");
+        client.expect("world");
+    }
+}
