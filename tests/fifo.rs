@@ -75,7 +75,7 @@ struct Socket {
 }
 
 impl Sink for Socket {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let offered: usize = parts.iter().map(|part| part.len()).sum();
         assert!(offered > 0, "a send of nothing");
         let takes = self.takes[self.turn % self.takes.len()];
@@ -348,7 +348,7 @@ impl Model {
                 self.over = true;
             }
             Ok(Pumped::Blocked) => assert!(self.socket.fell_short),
-            Ok(Pumped::Parked) => assert!(!self.shared.fifo.borrow().is_actionable()),
+            Ok(Pumped::Pending) => assert!(!self.shared.fifo.borrow().is_actionable()),
             Ok(Pumped::Spent) => {}
             Err(PumpError::Producer(_)) => {
                 assert!(self.fails);
@@ -408,7 +408,7 @@ proptest! {
 struct Greedy(Vec<u8>, Rc<Cell<bool>>);
 
 impl Sink for Greedy {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(self.1.get(), "a send after the close");
         let before = self.0.len();
         parts.iter().for_each(|part| self.0.extend_from_slice(part));
@@ -498,7 +498,7 @@ impl Producer for Repeats {
 struct Takes(usize);
 
 impl Sink for Takes {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let offered: usize = parts.iter().map(|part| part.len()).sum();
         Ok(offered.min(self.0))
     }

@@ -101,7 +101,7 @@ fn drain(bencher: Bencher<'_, '_>, fill: impl Fn(&mut Fifo)) {
 struct Taken(usize);
 
 impl Sink for Taken {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let sent = divan::black_box(parts).iter().map(|part| part.len()).sum();
         self.0 += sent;
         Ok(sent)

@@ -85,7 +85,7 @@ fn pump_once(world: &Rc<World>, sink: &mut Socket, budget: usize) -> bool {
         }
         Ok(Pumped::Blocked) => assert!(sink.fell_short),
         Ok(Pumped::Spent) => assert!(spent == budget || !world.may_call()),
-        Ok(Pumped::Parked) => {
+        Ok(Pumped::Pending) => {
             assert!(model.parked && !is_actionable);
             assert!(matches!(model.entries.front(), Some(Entry::Producer(_))));
         }
@@ -111,7 +111,7 @@ struct Socket {
 }
 
 impl Sink for Socket {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(self.world.open.get(), "a send after the close");
         let mut offered = vec![];
         parts

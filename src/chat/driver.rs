@@ -134,7 +134,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         input: &mut &[u8],
     ) -> Result {
         let mut spare = runtime.spare_output.lend();
-        state.out.borrow_mut().lend(&mut spare);
+        state.out.borrow_mut().adopt_buffer(&mut spare);
         runtime.spare_output.take_back(spare);
         let mut spare = runtime.spare_input.lend();
         self.splitter.lend(&mut spare);
@@ -149,7 +149,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             clocks.parsed(now, records > 0, begun && !waits);
         });
         runtime.spare_input.take_back(self.splitter.take_buffer());
-        let idle = state.out.borrow_mut().reclaim();
+        let idle = state.out.borrow_mut().release_buffer();
         runtime.spare_output.take_back(idle);
         self.watch_for_gap(runtime);
         outcome
@@ -250,9 +250,9 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             return Ok(());
         };
         // The buffer that was lent for what this session would push is of more use over there.
-        let mut spare = state.out.borrow_mut().reclaim();
-        to.out.borrow_mut().lend(&mut spare);
-        state.out.borrow_mut().lend(&mut spare);
+        let mut spare = state.out.borrow_mut().release_buffer();
+        to.out.borrow_mut().adopt_buffer(&mut spare);
+        state.out.borrow_mut().adopt_buffer(&mut spare);
         Chat::of(Channel(to)).push_slice(chunk);
         self.session.handle_piped(chunk)
     }
@@ -403,7 +403,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
     fn handle_write(&mut self) -> Result {
         let state = self.state();
         let budget = state.limit(|limits| limits.turn_write);
-        state.out.borrow_mut().set_beside(beside(self.left()));
+        state.out.borrow_mut().set_backlog(beside(self.left()));
         match pump(&state.out, &mut ToSocket(&state), budget.max(1)) {
             Ok(Pumped::Closed(why)) => state.end(why),
             Ok(_) => {}
@@ -416,7 +416,7 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
             Err(PumpError::Sink(error)) => state.fail_sending(error),
         }
         self.trim(&state);
-        let idle = state.out.borrow_mut().reclaim();
+        let idle = state.out.borrow_mut().release_buffer();
         if let Some(runtime) = state.runtime() {
             runtime.spare_output.take_back(idle);
         }
@@ -465,7 +465,12 @@ impl<S: AsyncChat> Dispatcher for ChatDispatcher<S> {
 struct ToSocket<'a>(&'a Rc<ChannelState>);
 
 impl Sink for ToSocket<'_> {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        let outcome = self.0.on_output(|output| output.send(data));
+        self.0.sent(outcome, data.len())
+    }
+
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let outcome = self.0.on_output(|output| output.send_gathered(parts));
         self.0
             .sent(outcome, parts.iter().map(|part| part.len()).sum())
@@ -494,7 +499,7 @@ fn is_held_up(state: &ChannelState, waiting: usize) -> bool {
 /// the output is out. If not, a push after which that may have changed asks for attention.
 fn leaves_no_room(state: &ChannelState, waiting: usize) -> bool {
     let mut out = state.out.borrow_mut();
-    out.set_beside(beside(waiting));
+    out.set_backlog(beside(waiting));
     out.is_crowded()
 }
 

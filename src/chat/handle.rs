@@ -480,7 +480,7 @@ impl ChannelState {
     #[cold]
     fn choke(self: &Rc<Self>, pushed: usize) {
         self.attention.set(true);
-        if self.chat.closing.get() || !self.out.borrow().is_over() {
+        if self.chat.closing.get() || !self.out.borrow().is_over_high_water() {
             return;
         }
         self.chat.choked.set(true);
@@ -494,7 +494,7 @@ impl ChannelState {
         if self.has_turn.get() {
             return self.out.borrow_mut().exempt();
         }
-        let before = self.out.borrow().excess().saturating_sub(pushed);
+        let before = self.out.borrow().limited_weight().saturating_sub(pushed);
         let limit = self.limit(|limits| limits.output);
         if before > limit {
             // Logged by the loop: the caller may have something borrowed that a subscriber needs.
@@ -505,7 +505,9 @@ impl ChannelState {
     /// Whether its queue was over the high-water mark, and has fallen to the low one.
     pub(crate) fn is_relieved(&self) -> bool {
         let low_water = || self.limit(|limits| limits.low_water);
-        self.chat.choked.get() && !self.failed.get() && self.out.borrow().is_low(low_water())
+        self.chat.choked.get()
+            && !self.failed.get()
+            && self.out.borrow().is_at_low_water(low_water())
     }
 
     /// Has the loop drop what holds things of the user's: their destructors are user code, which

@@ -107,8 +107,11 @@ impl World {
                 self.fifo.borrow_mut().set_high_water(*bytes);
                 self.high_water.set(*bytes);
             }
-            Act::Lend => self.fifo.borrow_mut().lend(&mut Vec::with_capacity(100)),
-            Act::Reclaim => assert_eq!(self.fifo.borrow_mut().reclaim(), b""),
+            Act::Lend => self
+                .fifo
+                .borrow_mut()
+                .adopt_buffer(&mut Vec::with_capacity(100)),
+            Act::Reclaim => assert_eq!(self.fifo.borrow_mut().release_buffer(), b""),
             Act::CloseSink => self.open.set(false),
             // Only the test pumps.
             Act::Pump(_) => {}

@@ -1,29 +1,27 @@
-//! What is queued behind the head, in the room of a pointer where nothing ever was: most
-//! connections push small replies and nothing else.
+//! The items behind the head, and what else few queues have. A queue that never had any of it pays for
+//! one pointer: most connections queue small replies only.
 
 use std::collections::VecDeque;
 use std::mem;
 
 use super::Item;
 
-/// A deque that is allocated at its first use.
+/// A deque of items, allocated at its first use.
 #[derive(Default)]
-pub(super) struct Items(Option<Box<Inner>>);
+pub(super) struct Tail(Option<Box<Inner>>);
 
 #[derive(Default)]
 struct Inner {
     items: VecDeque<Item>,
-    /// How many of them are producers and hooks. Counted as they come and go: the output limit looks
-    /// at it with every push above the mark.
+    /// How many of the items are producers and hooks. Above the high-water mark, each push looks at it.
     callable: usize,
-    /// So much of the queue's weight does not count against the output limit. This and the next are
-    /// here, because few connections ever have them.
+    /// How much of the queue's weight is exempt from the output limit.
     exempt: usize,
-    /// So much input waits for the queue, and takes that much of its room.
-    beside: usize,
+    /// How many bytes of buffered input are charged against the high-water mark.
+    backlog: usize,
 }
 
-impl Items {
+impl Tail {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|inner| inner.items.is_empty())
@@ -33,18 +31,17 @@ impl Items {
         self.0.as_ref().map_or(0, |inner| inner.items.len())
     }
 
-    /// How many are producers and hooks.
     pub(super) fn callable(&self) -> usize {
         self.0.as_ref().map_or(0, |inner| inner.callable)
     }
 
     #[inline]
-    pub(super) fn beside(&self) -> usize {
-        self.0.as_ref().map_or(0, |inner| inner.beside)
+    pub(super) fn backlog(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.backlog)
     }
 
-    pub(super) fn set_beside(&mut self, bytes: usize) {
-        self.0.get_or_insert_default().beside = bytes;
+    pub(super) fn set_backlog(&mut self, bytes: usize) {
+        self.0.get_or_insert_default().backlog = bytes;
     }
 
     pub(super) fn exempt(&self) -> usize {
@@ -55,8 +52,9 @@ impl Items {
         self.0.get_or_insert_default().exempt = weight;
     }
 
-    /// So many bytes of the queue are sent.
-    pub(super) fn sent(&mut self, bytes: usize) {
+    /// `bytes` more of the queue have been sent: they were the exempt ones, which came first.
+    #[inline]
+    pub(super) fn count_sent(&mut self, bytes: usize) {
         if let Some(inner) = &mut self.0 {
             inner.exempt = inner.exempt.saturating_sub(bytes);
         }
@@ -66,11 +64,17 @@ impl Items {
         self.0.iter().flat_map(|inner| &inner.items)
     }
 
+    #[inline]
     pub(super) fn front(&self) -> Option<&Item> {
         self.0.as_ref()?.items.front()
     }
 
-    /// The last one, to add to.
+    /// The first item, to be replaced by one that is callable if the first is.
+    pub(super) fn front_mut(&mut self) -> Option<&mut Item> {
+        self.0.as_mut()?.items.front_mut()
+    }
+
+    /// The last item, to be extended.
     pub(super) fn back_mut(&mut self) -> Option<&mut Item> {
         self.0.as_mut()?.items.back_mut()
     }
@@ -101,6 +105,7 @@ impl Items {
         Some(item)
     }
 
+    /// Takes all items. The backlog stays: it is not part of the queue.
     pub(super) fn take(&mut self) -> VecDeque<Item> {
         let Some(inner) = &mut self.0 else {
             return VecDeque::new();
