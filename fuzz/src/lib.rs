@@ -11,7 +11,7 @@
 mod choices;
 mod dot_block;
 mod fifo;
-#[path = "../../tests/fifo_model/mod.rs"]
+#[path = "../../tests/fifo/model/mod.rs"]
 mod fifo_model;
 mod naive;
 mod nntp;

@@ -35,7 +35,7 @@ use tail::Tail;
 pub(crate) const COPIED: usize = 4096;
 
 /// Unused capacity up to this size stays with its buffer.
-pub(crate) const SLACK: usize = 8 * 1024;
+pub(crate) const SLACK: usize = 8192;
 
 /// The output queue of one connection.
 pub struct Fifo {

@@ -49,11 +49,11 @@ pub(super) struct Sent {
 
 /// Items that have served. Their destructors are user code, and run without a borrow of the queue.
 #[must_use]
-#[derive(Default)]
-pub(super) struct Used {
-    /// Most steps use up one item at most: it needs no allocation.
-    first: Option<Item>,
-    others: Vec<Item>,
+pub(super) enum Used {
+    None,
+    /// The most that nearly every step uses up: it needs no allocation.
+    One(Item),
+    Many(Vec<Item>),
 }
 
 impl Fifo {
@@ -84,10 +84,12 @@ impl Fifo {
         budget: usize,
         may_call: bool,
     ) -> io::Result<Step> {
-        match self.next_call(budget, may_call) {
-            Some(step) => Ok(step),
-            None => self.send(sink, budget).map(Step::Sent),
+        // The common case: nothing but small pushes.
+        let only_head = self.tail.is_empty() && !self.head.is_empty();
+        if !only_head && let Some(step) = self.next_call(budget, may_call) {
+            return Ok(step);
         }
+        self.send(sink, budget).map(Step::Sent)
     }
 
     /// What comes before the next write. `None` if bytes are to be sent now.
@@ -164,10 +166,16 @@ impl Fifo {
         } else {
             self.send_gathered::<MAX_PARTS>(sink, budget)?
         };
+        self.tail.count_sent(bytes);
+        let used = match bytes - self.advance_head(bytes) {
+            0 => Used::None,
+            left => self.advance_tail(left),
+        };
+        self.update_head_limit();
         Ok(Sent {
             bytes,
             is_short: bytes < offered,
-            used: self.advance(bytes),
+            used,
         })
     }
 
@@ -202,12 +210,11 @@ impl Fifo {
         Ok((sent, offered))
     }
 
-    /// Removes the first `sent` bytes from the queue.
-    fn advance(&mut self, sent: usize) -> Used {
-        let mut used = Used::default();
-        self.tail.count_sent(sent);
-        let from_head = sent.min(self.unsent_head());
-        self.sent += from_head;
+    /// Removes at most the first `sent` bytes from the head. Returns how many it has removed.
+    #[inline]
+    fn advance_head(&mut self, sent: usize) -> usize {
+        let removed = sent.min(self.unsent_head());
+        self.sent += removed;
         if self.sent == self.head.len() {
             self.head.clear();
             self.sent = 0;
@@ -215,7 +222,12 @@ impl Fifo {
             // A producer may fill the head as fast as it is sent, so that it is never empty.
             self.compact();
         }
-        let mut left = sent - from_head;
+        removed
+    }
+
+    /// Removes the first `left` bytes from the tail.
+    fn advance_tail(&mut self, mut left: usize) -> Used {
+        let mut used = Used::None;
         while left > 0
             && let Some(item) = self.tail.pop_front()
         {
@@ -235,34 +247,31 @@ impl Fifo {
                 data.advance(from_this);
                 self.tail.push_front(Item::Large(data));
             } else {
-                used.push(Item::Large(data));
+                used = used.and(Item::Large(data));
             }
         }
-        self.update_head_limit();
         used
     }
 
     /// Takes the answer of the producer that was asked.
     pub(super) fn answer(&mut self, producer: Box<dyn Producer>, more: More) -> Used {
-        let mut used = Used::default();
         let Some(place @ Item::Asked) = self.tail.front_mut() else {
             // The queue was discarded meanwhile, and may have been filled anew.
-            used.push(Item::Producer(producer));
-            if let More::Chunk(chunk) = more {
-                used.push(Item::Large(chunk));
-            }
-            return used;
+            let used = Used::One(Item::Producer(producer));
+            return match more {
+                More::Chunk(chunk) => used.and(Item::Large(chunk)),
+                More::Pending | More::Done => used,
+            };
         };
         if let More::Done = more {
             self.tail.pop_front();
-            used.push(Item::Producer(producer));
-            return used;
+            return Used::One(Item::Producer(producer));
         }
         *place = Item::Producer(producer);
         match more {
             More::Chunk(chunk) if chunk.len() < COPIED => {
                 self.head.extend_from_slice(&chunk);
-                used.push(Item::Large(chunk));
+                return Used::One(Item::Large(chunk));
             }
             More::Chunk(chunk) => {
                 self.tail_bytes += chunk.len();
@@ -271,22 +280,29 @@ impl Fifo {
             More::Pending if self.asking == Asking::Ready => self.asking = Asking::Pending,
             More::Pending | More::Done => {}
         }
-        used
+        Used::None
     }
 }
 
 impl Used {
-    fn push(&mut self, item: Item) {
-        match self.first {
-            None => self.first = Some(item),
-            Some(_) => self.others.push(item),
+    fn and(self, item: Item) -> Used {
+        match self {
+            Used::None => Used::One(item),
+            Used::One(first) => Used::Many(vec![first, item]),
+            Used::Many(mut items) => {
+                items.push(item);
+                Used::Many(items)
+            }
         }
     }
 
     /// Drops each item. If a destructor panics, the others are dropped before the panic goes on.
+    #[inline]
     pub(super) fn drop_each(self) {
-        if self.first.is_some() {
-            user_code::drop_each(self.first.into_iter().chain(self.others));
+        match self {
+            Used::None => {}
+            Used::One(item) => drop(item),
+            Used::Many(items) => user_code::drop_each(items),
         }
     }
 }

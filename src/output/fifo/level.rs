@@ -13,7 +13,7 @@ const HIGH_ITEMS: usize = 64;
 const LOW_ITEMS: usize = 16;
 
 /// What a producer is asked for at least when nothing takes room from the queue, however full it is.
-const MIN_ASKED: usize = 16 * 1024;
+const MIN_ASKED: usize = 16_384;
 
 impl Fifo {
     /// Moves the high-water mark.

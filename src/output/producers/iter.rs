@@ -8,7 +8,7 @@ use super::{More, Producer};
 
 /// From this size on an item is sent as it is: copying more than a page costs more than one more
 /// slice in a gathered write.
-const LARGE: usize = 4 * 1024;
+const LARGE: usize = 4096;
 
 /// How many items one call of `more` takes from its iterator. The iterator is the user's code, and
 /// may work long for little output: a filter over a large table, for one.

@@ -5,10 +5,10 @@ use bytes::BytesMut;
 use super::{More, Producer};
 
 /// The most that one call reads: a turn's worth of output.
-const MAX_READ: usize = 64 * 1024;
+const MAX_READ: usize = 65_536;
 
 /// When less room than this is left in the buffer, a fresh one is used rather than reading crumbs.
-const MIN_READ: usize = 4 * 1024;
+const MIN_READ: usize = 4096;
 
 /// What a [`Read`] yields, up to its end: a file above all.
 ///

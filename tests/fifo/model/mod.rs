@@ -1,7 +1,7 @@
 //! The output queue against a model: whatever is queued, by whomever, and however little the sink takes
 //! at a time, the same comes out in the same order.
 //!
-//! `tests/fifo.rs` runs this with acts made by proptest, and the fuzzer with acts decoded from bytes.
+//! `random.rs` runs this with acts made by proptest, and the fuzzer with acts decoded from bytes.
 
 // Public in the fuzzers' package, where this is a module of the library.
 #![allow(unreachable_pub)]
