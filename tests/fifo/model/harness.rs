@@ -8,7 +8,7 @@ use asynchat::internals::{Fifo, Item};
 use bytes::Bytes;
 
 use super::act::Act;
-use super::model::{Entry, Model};
+use super::naive::{Entry, Model};
 use super::user_code::{hook, owned, producer};
 
 /// With more items than this a queue is over its high-water mark, whatever their bytes.

@@ -8,7 +8,7 @@
 
 mod act;
 mod harness;
-mod model;
+mod naive;
 mod user_code;
 
 use std::io::{self, ErrorKind, IoSlice};
@@ -18,7 +18,7 @@ use asynchat::internals::{PumpError, Pumped, Sink, pump};
 
 pub use act::{Act, Answer, Reply, Takes};
 use harness::Harness;
-use model::Entry;
+use naive::Entry;
 
 const MAX_TURNS: usize = 100_000;
 

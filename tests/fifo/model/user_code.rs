@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::act::{Act, Answer, Reply};
 use super::harness::{self, Harness};
-use super::model::Entry;
+use super::naive::Entry;
 
 /// Counts as a live piece of user code until it is dropped.
 struct Token {
