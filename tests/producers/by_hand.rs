@@ -1,4 +1,4 @@
-//! Cases worth a name.
+//! Single cases.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read};
@@ -69,7 +69,7 @@ fn chunked_producer_refuses_trailers_that_could_forge_a_message() {
 }
 
 #[test]
-fn lines_producer_refuses_a_line_that_is_two() {
+fn lines_producer_refuses_a_line_with_a_line_break() {
     for (line, budget) in [("a\r\nb", 5), ("a\n", 7), ("\r", 70_000)] {
         let output = run(LinesProducer::new(["first", line, "last"]), &[budget]);
         assert_eq!(output.bytes, b"first\r\n", "{line:?}");
@@ -100,7 +100,7 @@ fn strings_vectors_and_boxes_are_producers() {
 }
 
 #[test]
-fn a_budget_of_nothing_is_taken_as_one_byte() {
+fn a_budget_of_0_is_taken_as_1() {
     assert_eq!(
         SimpleProducer::new("ab").more(0).unwrap(),
         More::Chunk("a".into())
@@ -144,7 +144,7 @@ fn data_in_memory_is_not_copied() {
         while let More::Chunk(chunk) = producer.more(10_000).unwrap() {
             uncopied += if inside(&chunk) { chunk.len() } else { 0 };
         }
-        // The last of an item may be gathered with the next one.
+        // The end of an item may be gathered with the next one.
         assert!(uncopied > data.len() - 4096, "producer {i}");
     }
 }
@@ -153,7 +153,7 @@ fn data_in_memory_is_not_copied() {
 fn dot_stuffer_works_on_no_more_than_the_budget() {
     let data = Bytes::from([&[b'x'; 10_000][..], b"\r\n.\r\n"].concat());
     let mut producer = DotStuffer::new(HandsOverAll(data.clone()));
-    // The dot at the end of the large chunk is not looked for yet, so this is not a stuffed copy.
+    // The dot at the end of the large chunk has not been reached: this is not a stuffed copy.
     match producer.more(1000).unwrap() {
         More::Chunk(chunk) => assert_eq!(chunk.as_ptr_range(), data[..1000].as_ptr_range()),
         other => panic!("{other:?}"),
@@ -169,7 +169,7 @@ impl Producer for HandsOverAll {
 }
 
 #[test]
-fn an_endless_iterator_is_asked_for_a_budget_only() {
+fn an_endless_iterator_is_advanced_no_further_than_the_budget() {
     let asked = Cell::new(0);
     let mut producer = IterProducer::new(std::iter::repeat_with(|| {
         asked.set(asked.get() + 1);
@@ -182,7 +182,7 @@ fn an_endless_iterator_is_asked_for_a_budget_only() {
     assert!(matches!(producer.more(75).unwrap(), More::Chunk(chunk) if chunk.len() == 75));
 }
 
-/// An iterator that filters a large table works for each item, whether it yields bytes or not.
+/// An iterator that filters a large table works for each item, also for one without bytes.
 #[test]
 fn an_iterator_is_asked_for_8_items_in_a_call() {
     let asked = Rc::new(Cell::new(0));
@@ -206,9 +206,9 @@ fn an_iterator_is_asked_for_8_items_in_a_call() {
     assert_eq!(asked.take(), 8);
 }
 
-/// A producer that yields empty chunks for ever must not keep those around it in a loop of their own.
+/// A producer that returns empty chunks for ever must not keep its wrapper in a loop.
 #[test]
-fn empty_chunks_pass_through_what_wraps_a_producer() {
+fn wrappers_pass_empty_chunks_on() {
     struct Empty;
     impl Producer for Empty {
         fn more(&mut self, _budget: usize) -> io::Result<More> {
@@ -263,7 +263,7 @@ fn read_producer_passes_errors_on_and_does_not_trust_the_count() {
 }
 
 #[test]
-fn read_producer_leaves_chunks_alone_that_are_still_queued() {
+fn read_producer_does_not_reuse_the_memory_of_a_queued_chunk() {
     let data: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
     let mut producer = ReadProducer::new(&data[..]);
     let mut queued = Vec::new();
