@@ -47,7 +47,7 @@ pub(super) struct Sent {
     pub(super) used: Used,
 }
 
-/// Items that have served. Their destructors are user code, and run without a borrow of the queue.
+/// Items that are used up. Their destructors are user code, and run without a borrow of the queue.
 #[must_use]
 pub(super) enum Used {
     None,
@@ -135,7 +135,7 @@ impl Fifo {
 
     /// Takes the first producer out to be asked for at most `budget` bytes.
     fn ask(&mut self, budget: usize) -> Option<Step> {
-        let wanted = self.asked().min(budget);
+        let wanted = self.producer_budget().min(budget);
         self.asking = Asking::Ready;
         match mem::replace(self.tail.front_mut()?, Item::Asked) {
             Item::Producer(producer) => Some(Step::Ask(producer, wanted)),

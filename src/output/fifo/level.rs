@@ -91,7 +91,7 @@ impl Fifo {
     /// How many bytes a producer is asked for, unless the turn's budget is smaller. A few bytes behind
     /// the producer (the line that ends its output) take nothing from that: otherwise it would be
     /// asked for a few bytes less than a turn sends, and each turn would need two writes.
-    pub(super) fn asked(&self) -> usize {
+    pub(super) fn producer_budget(&self) -> usize {
         let room = self.mark().saturating_add(COPIED);
         let least = match self.tail.backlog() {
             0 => MIN_ASKED,
