@@ -143,7 +143,18 @@ fn a_queue_of_small_pushes_takes_one_round() {
         Ok(Pumped::Drained)
     ));
     assert_eq!(sink.data, b"200 ok\r\n");
-    assert_eq!((sink.looks.get(), sink.writes), (1, vec![1]));
+    assert_eq!((sink.looks.get(), sink.writes, sink.plain), (1, vec![1], 1));
+}
+
+#[test]
+fn the_bytes_of_a_spent_budget_are_not_gathered() {
+    let (fifo, mut sink) = (new_fifo(65_536), Socket::new(usize::MAX));
+    fifo.borrow_mut().push_slice(&[b'x'; 10]);
+    fifo.borrow_mut().push_bytes(&vec![b'y'; 5000].into());
+    for plain in 1..=2 {
+        assert!(matches!(pump(&fifo, &mut sink, 5), Ok(Pumped::Spent)));
+        assert_eq!((sink.data.len(), sink.plain), (5 * plain, plain));
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ struct Socket {
     parts: Vec<*const u8>,
     /// How many parts each write had.
     writes: Vec<usize>,
+    /// How many of the writes were not gathered.
+    plain: usize,
     /// How often the pump has looked whether it is open.
     looks: Cell<usize>,
 }
@@ -36,12 +38,18 @@ impl Socket {
             data: Vec::new(),
             parts: Vec::new(),
             writes: Vec::new(),
+            plain: 0,
             looks: Cell::new(0),
         }
     }
 }
 
 impl Sink for Socket {
+    fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.plain += 1;
+        self.send_gathered(&[IoSlice::new(data)])
+    }
+
     fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(self.open.get(), "a write to a closed sink");
         self.writes.push(parts.len());

@@ -1,7 +1,8 @@
 //! Single cases.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use asynchat::{
@@ -238,6 +239,62 @@ fn composite_producer_drops_each_part_before_it_asks_the_next() {
     }
     assert_eq!(producer.more(9).unwrap(), More::Done);
     assert_eq!(drops.get(), 3);
+}
+
+/// A second panic while the first unwinds would abort the process.
+#[test]
+fn composite_producer_drops_its_parts_one_by_one() {
+    struct Panics(Rc<Cell<u32>>);
+    impl Producer for Panics {
+        fn more(&mut self, _budget: usize) -> io::Result<More> {
+            Ok(More::Pending)
+        }
+    }
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            panic!("a destructor that panics");
+        }
+    }
+    let drops = Rc::new(Cell::new(0));
+    let mut producer = CompositeProducer::default();
+    for _ in 0..3 {
+        producer.push(Panics(Rc::clone(&drops)));
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(producer))).is_err());
+    assert_eq!(drops.get(), 3);
+}
+
+#[test]
+fn hooked_producer_reports_how_much_it_has_produced() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    for calls in 0..4 {
+        let steps = [Step::Chunk(b"four".into()), Step::Chunk(b"seven..".into())];
+        let reported = Rc::clone(&reports);
+        let mut producer = HookedProducer::new(Script::new(&steps), move |produced| {
+            reported
+                .borrow_mut()
+                .push((produced.bytes, produced.complete));
+        });
+        for _ in 0..calls {
+            producer.more(9).unwrap();
+        }
+    }
+    assert_eq!(
+        reports.take(),
+        [(0, false), (4, false), (11, false), (11, true)]
+    );
+}
+
+#[test]
+fn iter_producer_copies_items_under_4096_bytes() {
+    for (len, is_copied) in [(4095, true), (4096, false)] {
+        let item = Bytes::from(vec![b'x'; len]);
+        match IterProducer::new([item.clone()]).more(65_536).unwrap() {
+            More::Chunk(chunk) => assert_eq!(chunk.as_ptr() != item.as_ptr(), is_copied),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
