@@ -86,7 +86,7 @@ fn a_failed_queue_counts_what_it_drops_up_to_the_mark() {
     assert!(!fifo.push_bytes(&vec![b'x'; 5000].into()));
     assert!(fifo.push(hook()).is_some());
     assert_eq!(fifo.queued(), 6000 + 2 * 188 + 100 + 5000 + 188);
-    // Buffered input is not held up by it.
+    // Buffered input does not wait for it.
     fifo.set_backlog(11_000);
     assert!(!fifo.is_crowded());
     assert!(fifo.discard().is_empty());

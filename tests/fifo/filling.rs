@@ -79,12 +79,12 @@ fn an_empty_head_releases_its_buffer() {
 
 #[test]
 fn unused_capacity_of_more_than_8_kib_is_trimmed() {
-    for (unused, kept) in [(SLACK, SLACK), (SLACK + 1, 0), (100_000, 0)] {
+    for (unused, left) in [(SLACK, SLACK), (SLACK + 1, 0), (100_000, 0)] {
         let mut fifo = Fifo::new(65_536);
         fifo.adopt_buffer(&mut Vec::with_capacity(20_000 + unused));
         fifo.push_slice(&[b'x'; 20_000]);
         fifo.trim();
-        assert_eq!(fifo.memory(), 20_000 + kept);
+        assert_eq!(fifo.memory(), 20_000 + left);
     }
 }
 

@@ -92,7 +92,7 @@ fn hook() -> Item {
     Item::Hook(Box::new(|| {}))
 }
 
-/// Answers what its closure says, and is told how many bytes are wanted.
+/// A producer that is a closure of the budget.
 struct Answers<F>(F);
 
 impl<F: FnMut(usize) -> io::Result<More>> Producer for Answers<F> {

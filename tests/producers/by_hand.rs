@@ -178,9 +178,18 @@ fn an_endless_iterator_is_advanced_no_further_than_the_budget() {
     }));
     assert!(matches!(producer.more(60).unwrap(), More::Chunk(chunk) if chunk.len() == 60));
     assert_eq!(asked.get(), 6);
+    assert!(matches!(producer.more(15).unwrap(), More::Chunk(chunk) if chunk.len() == 15));
+    drop(producer);
 
-    let mut producer = LinesProducer::new(std::iter::repeat("12345678"));
+    let mut producer = LinesProducer::new(std::iter::repeat_with(|| {
+        asked.set(asked.get() + 1);
+        "12345678"
+    }));
+    asked.set(0);
     assert!(matches!(producer.more(75).unwrap(), More::Chunk(chunk) if chunk.len() == 75));
+    assert_eq!(asked.take(), 8);
+    assert!(matches!(producer.more(5).unwrap(), More::Chunk(chunk) if chunk.len() == 5));
+    assert_eq!(asked.take(), 0);
 }
 
 /// An iterator that filters a large table works for each item, also for one without bytes.
@@ -317,6 +326,40 @@ fn read_producer_passes_errors_on_and_does_not_trust_the_count() {
         ReadProducer::new(Liar).more(9).unwrap_err().kind(),
         ErrorKind::Other
     );
+}
+
+#[test]
+fn read_producer_tries_an_interrupted_read_again_and_is_pending_when_it_would_block() {
+    let steps = [
+        ReadStep::Fail(ErrorKind::Interrupted),
+        ReadStep::Data(b"abc".into()),
+        ReadStep::Fail(ErrorKind::WouldBlock),
+        ReadStep::Data(b"d".into()),
+    ];
+    let output = run(ReadProducer::new(Reader(steps.into())), &[9]);
+    assert_eq!(output.bytes, b"abcd");
+    assert_eq!((output.chunks, output.pending, output.error), (2, 1, None));
+}
+
+/// What a reader is offered after it has filled this much of a buffer of 65,536 bytes.
+#[test]
+fn read_producer_does_not_read_into_less_than_4096_bytes() {
+    struct Fills(usize, Rc<Cell<usize>>);
+    impl Read for Fills {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.1.set(buf.len());
+            Ok(self.0)
+        }
+    }
+    for (first, offered) in [(61_440, 4096), (61_441, 65_536)] {
+        let room = Rc::new(Cell::new(0));
+        let mut producer = ReadProducer::new(Fills(first, Rc::clone(&room)));
+        producer.more(usize::MAX).unwrap();
+        assert_eq!(room.get(), 65_536);
+        // A count above the room is an error. Only the room counts here.
+        let _ = producer.more(usize::MAX);
+        assert_eq!(room.get(), offered);
+    }
 }
 
 #[test]

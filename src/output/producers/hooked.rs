@@ -9,7 +9,7 @@ use crate::user_code::contain;
 /// The hook runs exactly once: when the inner producer is done or has failed, when the connection ends, or
 /// when the queue is discarded. It runs after the inner producer has been dropped, so it may delete the file
 /// that was being sent. (The hook of Medusa's `hooked_producer` ran in the first case only. A count of
-/// transfers that was kept with it never forgot a client that hung up.)
+/// transfers that relied on it leaked one for each client that hung up.)
 ///
 /// The hook reports what was handed to the connection's queue. To act when the bytes have been handed to the
 /// kernel, queue a hook behind the producer with [`Chat::push_hook`](crate::Chat::push_hook).

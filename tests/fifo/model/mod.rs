@@ -97,7 +97,7 @@ fn pump_once(harness: &Rc<Harness>, sink: &mut Socket, budget: usize) -> bool {
     harness.open.get()
 }
 
-/// A sink that takes as much at a time as it is told to.
+/// A sink that takes what a script says.
 struct Socket {
     harness: Rc<Harness>,
     takes: Vec<Takes>,
