@@ -229,23 +229,14 @@ impl Fifo {
     fn advance_tail(&mut self, mut left: usize) -> Used {
         let mut used = Used::None;
         while left > 0
-            && let Some(item) = self.tail.pop_front()
+            && let Some(mut data) = self.tail.pop_bytes()
         {
-            let mut data = match item {
-                Item::Large(data) => data,
-                Item::Small(data) => data.into(),
-                // Not reached: only bytes are gathered.
-                other => {
-                    self.tail.push_front(other);
-                    break;
-                }
-            };
             let from_this = left.min(data.len());
             left -= from_this;
             self.tail_bytes -= from_this;
             if from_this < data.len() {
                 data.advance(from_this);
-                self.tail.push_front(Item::Large(data));
+                self.tail.push_bytes_front(data);
             } else {
                 used = used.and(Item::Large(data));
             }
@@ -275,7 +266,7 @@ impl Fifo {
             }
             More::Chunk(chunk) => {
                 self.tail_bytes += chunk.len();
-                self.tail.push_front(Item::Large(chunk));
+                self.tail.push_bytes_front(chunk);
             }
             More::Pending if self.asking == Asking::Ready => self.asking = Asking::Pending,
             More::Pending | More::Done => {}

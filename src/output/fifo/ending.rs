@@ -94,13 +94,7 @@ impl Fifo {
 
     /// Takes the queued close out of the queue, and returns its reason. The queue stays sealed.
     pub fn take_close(&mut self) -> Option<Close> {
-        match self.tail.pop_back()? {
-            Item::Close(why) => Some(why),
-            other => {
-                self.tail.push_back(other);
-                None
-            }
-        }
+        self.tail.pop_close()
     }
 
     /// The producer that is being asked has failed.

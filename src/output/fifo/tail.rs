@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 use std::mem;
 
+use bytes::Bytes;
+
 use super::Item;
+use crate::error::Close;
 
 /// A deque of items, allocated at its first use.
 #[derive(Default)]
@@ -85,10 +88,23 @@ impl Tail {
         inner.items.push_back(item);
     }
 
-    pub(super) fn push_front(&mut self, item: Item) {
+    /// Puts bytes in front of all items.
+    pub(super) fn push_bytes_front(&mut self, data: Bytes) {
         let inner = self.0.get_or_insert_default();
-        inner.callable += usize::from(item.is_callable());
-        inner.items.push_front(item);
+        inner.items.push_front(Item::Large(data));
+    }
+
+    /// Takes the first item if it is bytes.
+    pub(super) fn pop_bytes(&mut self) -> Option<Bytes> {
+        let items = &mut self.0.as_mut()?.items;
+        match items.pop_front()? {
+            Item::Large(data) => Some(data),
+            Item::Small(data) => Some(data.into()),
+            other => {
+                items.push_front(other);
+                None
+            }
+        }
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Item> {
@@ -98,11 +114,16 @@ impl Tail {
         Some(item)
     }
 
-    pub(super) fn pop_back(&mut self) -> Option<Item> {
-        let inner = self.0.as_mut()?;
-        let item = inner.items.pop_back()?;
-        inner.callable -= usize::from(item.is_callable());
-        Some(item)
+    /// Takes the last item if it is a close.
+    pub(super) fn pop_close(&mut self) -> Option<Close> {
+        let items = &mut self.0.as_mut()?.items;
+        match items.pop_back()? {
+            Item::Close(why) => Some(why),
+            other => {
+                items.push_back(other);
+                None
+            }
+        }
     }
 
     /// Takes all items. The backlog stays: it is not part of the queue.
