@@ -10,8 +10,10 @@ mod bounded;
 mod choices;
 #[path = "../fuzz/src/dot_block.rs"]
 mod dot_block;
-#[path = "../fuzz/src/fifo/mod.rs"]
+#[path = "../fuzz/src/fifo.rs"]
 mod fifo;
+#[path = "fifo/model/mod.rs"]
+mod fifo_model;
 #[path = "../fuzz/src/naive.rs"]
 mod naive;
 #[path = "../fuzz/src/splitter.rs"]

@@ -1,4 +1,4 @@
-//! The way out: pushes to gathered writes.
+//! The output queue: pushes in, gathered writes out.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::BytesCount;
 
-/// As `Limits` has it unless told otherwise.
+/// The default of `Limits`.
 const HIGH_WATER: usize = 64 * 1024;
 
 /// What is queued in one round.
@@ -37,7 +37,7 @@ fn large_bytes(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A producer that gives chunks of this size: small ones are copied together, large ones are not.
+/// A producer of chunks of this size: small ones are copied together, large ones are not.
 #[divan::bench(args = [64, 1024, 16 * 1024])]
 fn producer(bencher: Bencher<'_, '_>, chunk: usize) {
     let chunk = Bytes::from(vec![b'x'; chunk]);
@@ -66,7 +66,7 @@ fn lines_and_producers(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// One chunk, again and again.
+/// Returns the same chunk a number of times.
 struct Repeated {
     left: usize,
     chunk: Bytes,
@@ -88,7 +88,7 @@ fn drain(bencher: Bencher<'_, '_>, fill: impl Fn(&mut Fifo)) {
     bencher.counter(BytesCount::new(TOTAL)).bench_local(|| {
         fill(&mut fifo.borrow_mut());
         let mut sink = Taken(0);
-        // A turn has a budget of calls, too.
+        // A turn has a budget of calls too.
         let mut outcome = pump(&fifo, &mut sink, 2 * TOTAL);
         while matches!(outcome, Ok(Pumped::Spent)) {
             outcome = pump(&fifo, &mut sink, 2 * TOTAL);
@@ -101,7 +101,7 @@ fn drain(bencher: Bencher<'_, '_>, fill: impl Fn(&mut Fifo)) {
 struct Taken(usize);
 
 impl Sink for Taken {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let sent = divan::black_box(parts).iter().map(|part| part.len()).sum();
         self.0 += sent;
         Ok(sent)

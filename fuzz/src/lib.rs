@@ -1,16 +1,18 @@
-//! What the fuzzers do to their input: a function for each of them, which panics when it has found
-//! something.
+//! What the fuzzers do with their input: one function for each target, which panics when it has found a
+//! defect.
 //!
 //! Each takes any bytes and makes the same of them every time. cargo-fuzz calls them from
 //! `fuzz_targets/`. `tests/fuzz.rs` of the crate and `examples/tests/nntp_fuzz.rs` include these
 //! modules, so that every `cargo test` runs them as well.
 
-// Public in the fuzzers' package, a module's own in the test.
+// Public in the fuzzers' package, private to the test.
 #![allow(unreachable_pub)]
 
 mod choices;
 mod dot_block;
 mod fifo;
+#[path = "../../tests/fifo/model/mod.rs"]
+mod fifo_model;
 mod naive;
 mod nntp;
 mod splitter;

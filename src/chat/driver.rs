@@ -459,7 +459,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         state
             .out
             .borrow_mut()
-            .set_beside(beside(self.backlog_len()));
+            .set_backlog(beside(self.backlog_len()));
         match pump(&state.out, &mut ToSocket(state), budget) {
             Ok(Pumped::Closed(why)) => state.end(why),
             Ok(_) => {}
@@ -511,7 +511,7 @@ fn is_held_up(state: &ChannelState, backlog: usize) -> bool {
 /// queued before some of the output is sent. If not, a push that may change this adds a request.
 fn leaves_no_room(state: &ChannelState, backlog: usize) -> bool {
     let mut out = state.out.borrow_mut();
-    out.set_beside(beside(backlog));
+    out.set_backlog(beside(backlog));
     out.is_crowded()
 }
 

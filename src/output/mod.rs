@@ -1,4 +1,4 @@
-//! Output: the queue of a connection, and the producers that fill it. Sans-IO.
+//! Output: the queue of a connection, and producers that fill it while it is sent. Sans-IO.
 
 pub(crate) mod fifo;
 pub(crate) mod producers;

@@ -79,7 +79,8 @@ impl ChannelState {
     /// as a peer that reads nothing is sent; returns whether it did. The end of a pipe holds up the other
     /// end instead, until its own input has been passed on.
     pub(crate) fn end_if_useless(self: &Rc<Self>, reading: bool) -> bool {
-        let is_over = || self.flags.has(Flag::BACK_PRESSURED) || self.out.borrow().is_over();
+        let is_over =
+            || self.flags.has(Flag::BACK_PRESSURED) || self.out.borrow().is_over_high_water();
         !self.flags.has(Flag::PIPED) && (!reading || is_over()) && self.end_with_send_error()
     }
 
@@ -94,7 +95,7 @@ impl ChannelState {
         // A second failure is that of a producer: what was pushed behind it is lost.
         let why = self.first_reason(why);
         let has_failed = self.flags.replace(Flag::FAILED, true);
-        let lost = self.out.borrow_mut().close_now(why);
+        let lost = self.out.borrow_mut().replace_close(why);
         self.drop_later(lost);
         self.close_is_queued();
         if !has_failed {

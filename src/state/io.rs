@@ -315,7 +315,12 @@ impl ChannelState {
 pub(crate) struct ToSocket<'a>(pub(crate) &'a ChannelState);
 
 impl Sink for ToSocket<'_> {
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        let outcome = self.0.on_output(|output| output.send(data));
+        self.0.sent(outcome, data.len())
+    }
+
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let outcome = self.0.on_output(|output| output.send_gathered(parts));
         self.0
             .sent(outcome, parts.iter().map(|part| part.len()).sum())

@@ -26,7 +26,7 @@ impl ChannelState {
         self.requests.add(Request::CHECK);
         {
             let out = self.out.borrow();
-            if out.is_sealed() || !out.is_over() {
+            if out.is_sealed() || !out.is_over_high_water() {
                 return;
             }
         }
@@ -41,7 +41,7 @@ impl ChannelState {
         if self.flags.has(Flag::IN_TURN) {
             return self.out.borrow_mut().exempt();
         }
-        let before = self.out.borrow().excess().saturating_sub(pushed);
+        let before = self.out.borrow().limited_weight().saturating_sub(pushed);
         let limit = self.limit(|limits| limits.output);
         if before > limit {
             // Logged by the loop: the caller may have something borrowed that a subscriber needs.
@@ -70,7 +70,7 @@ impl ChannelState {
     #[cold]
     fn is_at_low_water(&self) -> bool {
         let low_water = self.limit(|limits| limits.low_water);
-        !self.flags.has(Flag::FAILED) && self.out.borrow().is_low(low_water)
+        !self.flags.has(Flag::FAILED) && self.out.borrow().is_at_low_water(low_water)
     }
 
     /// The producer that has answered `Pending` may have something.

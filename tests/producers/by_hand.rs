@@ -1,7 +1,8 @@
-//! Cases worth a name.
+//! Single cases.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use asynchat::{
@@ -69,7 +70,7 @@ fn chunked_producer_refuses_trailers_that_could_forge_a_message() {
 }
 
 #[test]
-fn lines_producer_refuses_a_line_that_is_two() {
+fn lines_producer_refuses_a_line_with_a_line_break() {
     for (line, budget) in [("a\r\nb", 5), ("a\n", 7), ("\r", 70_000)] {
         let output = run(LinesProducer::new(["first", line, "last"]), &[budget]);
         assert_eq!(output.bytes, b"first\r\n", "{line:?}");
@@ -100,7 +101,7 @@ fn strings_vectors_and_boxes_are_producers() {
 }
 
 #[test]
-fn a_budget_of_nothing_is_taken_as_one_byte() {
+fn a_budget_of_0_is_taken_as_1() {
     assert_eq!(
         SimpleProducer::new("ab").more(0).unwrap(),
         More::Chunk("a".into())
@@ -144,7 +145,7 @@ fn data_in_memory_is_not_copied() {
         while let More::Chunk(chunk) = producer.more(10_000).unwrap() {
             uncopied += if inside(&chunk) { chunk.len() } else { 0 };
         }
-        // The last of an item may be gathered with the next one.
+        // The end of an item may be gathered with the next one.
         assert!(uncopied > data.len() - 4096, "producer {i}");
     }
 }
@@ -153,7 +154,7 @@ fn data_in_memory_is_not_copied() {
 fn dot_stuffer_works_on_no_more_than_the_budget() {
     let data = Bytes::from([&[b'x'; 10_000][..], b"\r\n.\r\n"].concat());
     let mut producer = DotStuffer::new(HandsOverAll(data.clone()));
-    // The dot at the end of the large chunk is not looked for yet, so this is not a stuffed copy.
+    // The dot at the end of the large chunk has not been reached: this is not a stuffed copy.
     match producer.more(1000).unwrap() {
         More::Chunk(chunk) => assert_eq!(chunk.as_ptr_range(), data[..1000].as_ptr_range()),
         other => panic!("{other:?}"),
@@ -169,7 +170,7 @@ impl Producer for HandsOverAll {
 }
 
 #[test]
-fn an_endless_iterator_is_asked_for_a_budget_only() {
+fn an_endless_iterator_is_advanced_no_further_than_the_budget() {
     let asked = Cell::new(0);
     let mut producer = IterProducer::new(std::iter::repeat_with(|| {
         asked.set(asked.get() + 1);
@@ -177,12 +178,21 @@ fn an_endless_iterator_is_asked_for_a_budget_only() {
     }));
     assert!(matches!(producer.more(60).unwrap(), More::Chunk(chunk) if chunk.len() == 60));
     assert_eq!(asked.get(), 6);
+    assert!(matches!(producer.more(15).unwrap(), More::Chunk(chunk) if chunk.len() == 15));
+    drop(producer);
 
-    let mut producer = LinesProducer::new(std::iter::repeat("12345678"));
+    let mut producer = LinesProducer::new(std::iter::repeat_with(|| {
+        asked.set(asked.get() + 1);
+        "12345678"
+    }));
+    asked.set(0);
     assert!(matches!(producer.more(75).unwrap(), More::Chunk(chunk) if chunk.len() == 75));
+    assert_eq!(asked.take(), 8);
+    assert!(matches!(producer.more(5).unwrap(), More::Chunk(chunk) if chunk.len() == 5));
+    assert_eq!(asked.take(), 0);
 }
 
-/// An iterator that filters a large table works for each item, whether it yields bytes or not.
+/// An iterator that filters a large table works for each item, also for one without bytes.
 #[test]
 fn an_iterator_is_asked_for_8_items_in_a_call() {
     let asked = Rc::new(Cell::new(0));
@@ -206,9 +216,9 @@ fn an_iterator_is_asked_for_8_items_in_a_call() {
     assert_eq!(asked.take(), 8);
 }
 
-/// A producer that yields empty chunks for ever must not keep those around it in a loop of their own.
+/// A producer that returns empty chunks for ever must not keep its wrapper in a loop.
 #[test]
-fn empty_chunks_pass_through_what_wraps_a_producer() {
+fn wrappers_pass_empty_chunks_on() {
     struct Empty;
     impl Producer for Empty {
         fn more(&mut self, _budget: usize) -> io::Result<More> {
@@ -240,6 +250,62 @@ fn composite_producer_drops_each_part_before_it_asks_the_next() {
     assert_eq!(drops.get(), 3);
 }
 
+/// A second panic while the first unwinds would abort the process.
+#[test]
+fn composite_producer_drops_its_parts_one_by_one() {
+    struct Panics(Rc<Cell<u32>>);
+    impl Producer for Panics {
+        fn more(&mut self, _budget: usize) -> io::Result<More> {
+            Ok(More::Pending)
+        }
+    }
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            panic!("a destructor that panics");
+        }
+    }
+    let drops = Rc::new(Cell::new(0));
+    let mut producer = CompositeProducer::default();
+    for _ in 0..3 {
+        producer.push(Panics(Rc::clone(&drops)));
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(producer))).is_err());
+    assert_eq!(drops.get(), 3);
+}
+
+#[test]
+fn hooked_producer_reports_how_much_it_has_produced() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    for calls in 0..4 {
+        let steps = [Step::Chunk(b"four".into()), Step::Chunk(b"seven..".into())];
+        let reported = Rc::clone(&reports);
+        let mut producer = HookedProducer::new(Script::new(&steps), move |produced| {
+            reported
+                .borrow_mut()
+                .push((produced.bytes, produced.complete));
+        });
+        for _ in 0..calls {
+            producer.more(9).unwrap();
+        }
+    }
+    assert_eq!(
+        reports.take(),
+        [(0, false), (4, false), (11, false), (11, true)]
+    );
+}
+
+#[test]
+fn iter_producer_copies_items_under_4096_bytes() {
+    for (len, is_copied) in [(4095, true), (4096, false)] {
+        let item = Bytes::from(vec![b'x'; len]);
+        match IterProducer::new([item.clone()]).more(65_536).unwrap() {
+            More::Chunk(chunk) => assert_eq!(chunk.as_ptr() != item.as_ptr(), is_copied),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn read_producer_passes_errors_on_and_does_not_trust_the_count() {
     let steps = [
@@ -263,7 +329,41 @@ fn read_producer_passes_errors_on_and_does_not_trust_the_count() {
 }
 
 #[test]
-fn read_producer_leaves_chunks_alone_that_are_still_queued() {
+fn read_producer_tries_an_interrupted_read_again_and_is_pending_when_it_would_block() {
+    let steps = [
+        ReadStep::Fail(ErrorKind::Interrupted),
+        ReadStep::Data(b"abc".into()),
+        ReadStep::Fail(ErrorKind::WouldBlock),
+        ReadStep::Data(b"d".into()),
+    ];
+    let output = run(ReadProducer::new(Reader(steps.into())), &[9]);
+    assert_eq!(output.bytes, b"abcd");
+    assert_eq!((output.chunks, output.pending, output.error), (2, 1, None));
+}
+
+/// What a reader is offered after it has filled this much of a buffer of 65,536 bytes.
+#[test]
+fn read_producer_does_not_read_into_less_than_4096_bytes() {
+    struct Fills(usize, Rc<Cell<usize>>);
+    impl Read for Fills {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.1.set(buf.len());
+            Ok(self.0)
+        }
+    }
+    for (first, offered) in [(61_440, 4096), (61_441, 65_536)] {
+        let room = Rc::new(Cell::new(0));
+        let mut producer = ReadProducer::new(Fills(first, Rc::clone(&room)));
+        producer.more(usize::MAX).unwrap();
+        assert_eq!(room.get(), 65_536);
+        // A count above the room is an error. Only the room counts here.
+        let _ = producer.more(usize::MAX);
+        assert_eq!(room.get(), offered);
+    }
+}
+
+#[test]
+fn read_producer_does_not_reuse_the_memory_of_a_queued_chunk() {
     let data: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
     let mut producer = ReadProducer::new(&data[..]);
     let mut queued = Vec::new();

@@ -1,5 +1,5 @@
-//! Every producer, under every budget: the bytes are those of the obvious model, no chunk is over
-//! the budget, and what is inside is asked no further than its end and dropped once.
+//! Every producer, with every budget: the bytes are those of a simple model, no chunk is over the budget, and
+//! an inner producer is not asked after its end and is dropped once.
 
 mod by_hand;
 mod random;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use asynchat::{More, Producer};
 
-// ---- producers and readers that do as they are told
+// ---- scripted producers and readers
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -20,7 +20,7 @@ enum Step {
     Fail,
 }
 
-/// Plays its steps, whatever the budget, and insists on the contract towards it.
+/// Answers with its steps, whatever the budget, and checks that it is called as promised.
 struct Script {
     steps: VecDeque<Step>,
     over: bool,
@@ -44,7 +44,7 @@ impl Script {
 impl Producer for Script {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         assert!(budget > 0);
-        assert!(!self.over, "asked for more after its end");
+        assert!(!self.over, "called after its end");
         match self.steps.pop_front() {
             Some(Step::Chunk(chunk)) => Ok(More::Chunk(chunk.into())),
             Some(Step::Pending) => Ok(More::Pending),
@@ -91,7 +91,7 @@ impl Read for Reader {
     }
 }
 
-// ---- running a producer to its end
+// ---- a producer from its beginning to its end
 
 #[derive(Debug, Default, PartialEq)]
 struct Output {
@@ -101,13 +101,13 @@ struct Output {
     error: Option<ErrorKind>,
 }
 
-/// Asks with one budget after the other, over and over, until the end.
+/// Calls a producer with these budgets in turn, until its end.
 fn run(mut producer: impl Producer, budgets: &[usize]) -> Output {
     let mut output = Output::default();
     let mut calls = 0;
     for &budget in budgets.iter().cycle() {
         calls += 1;
-        assert!(calls < 1_000_000, "no end in sight");
+        assert!(calls < 1_000_000, "the producer does not end");
         match producer.more(budget) {
             Ok(More::Chunk(chunk)) => {
                 assert!(chunk.len() <= budget, "{} over {budget}", chunk.len());

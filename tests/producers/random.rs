@@ -1,4 +1,4 @@
-//! Random bytes, randomly cut, under random budgets.
+//! Random bytes in random chunks, with random budgets.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,8 +15,8 @@ use proptest::prelude::*;
 
 use super::{Output, ReadStep, Reader, Script, Step, bytes_of, run};
 
-/// What the steps amount to: the bytes and the pauses before the first failure, and the failure.
-fn told(steps: &[Step]) -> Output {
+/// What a script produces: the bytes and pauses before its first failure, and the failure.
+fn output_of(steps: &[Step]) -> Output {
     let mut output = Output::default();
     for step in steps {
         match step {
@@ -38,10 +38,10 @@ fn budgets() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![Just(vec![1]), vec(one, 1..6)]
 }
 
-/// Bytes of which many matter to a line protocol.
+/// Bytes, many of which mean something in a line protocol.
 fn text() -> impl Strategy<Value = Vec<u8>> {
-    let nasty = prop::sample::select(b"\r\r\r\n\n\n...ab".to_vec());
-    prop_oneof![3 => vec(nasty, 0..12), 1 => vec(any::<u8>(), 0..300)]
+    let special = prop::sample::select(b"\r\r\r\n\n\n...ab".to_vec());
+    prop_oneof![3 => vec(special, 0..12), 1 => vec(any::<u8>(), 0..300)]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -61,9 +61,9 @@ fn failing_steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-// ---- the other side of the wire, as plain as can be
+// ---- the simplest reader of each format
 
-/// The body of a multi-line block, which must be all there is.
+/// The body of a multi-line block. Nothing may follow the block.
 fn unstuff(mut block: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
@@ -79,7 +79,7 @@ fn unstuff(mut block: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The body and the trailer section of a chunked message, which must be all there is.
+/// The body and the trailer section of a chunked message. Nothing may follow them.
 fn unchunk(mut message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut body = Vec::new();
     loop {
@@ -123,7 +123,7 @@ proptest! {
         ),
         mut budgets in budgets(),
     ) {
-        // So that hundreds of kilobytes do not come byte by byte.
+        // So that hundreds of kilobytes do not take a call for each byte.
         budgets.push(65_536);
         let mut data = Vec::new();
         let mut steps = VecDeque::new();
@@ -162,12 +162,12 @@ proptest! {
         let expected: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let output = run(LinesProducer::new(&lines), &budgets);
         prop_assert_eq!(&output.bytes, expected.as_bytes());
-        // Eight lines in a call.
+        // Eight lines per call.
         prop_assert_eq!(run(LinesProducer::new(&lines), &[70_000]).chunks, lines.len().div_ceil(8));
     }
 
     #[test]
-    fn composite_producer_is_the_sum_of_its_parts(parts in vec(steps(), 0..5)) {
+    fn composite_producer_concatenates(parts in vec(steps(), 0..5)) {
         let drops = Rc::new(Cell::new(0));
         let mut producer = CompositeProducer::new(
             parts.iter().map(|steps| Box::new(Script::counting(steps, &drops)) as Box<dyn Producer>),
@@ -175,7 +175,7 @@ proptest! {
         producer.push(Script::counting(&[Step::Chunk(b"end".into())], &drops));
         let output = run(producer, &[usize::MAX]);
 
-        let mut expected = told(&parts.concat());
+        let mut expected = output_of(&parts.concat());
         expected.bytes.extend_from_slice(b"end");
         prop_assert_eq!((output.bytes, output.pending), (expected.bytes, expected.pending));
         prop_assert_eq!(drops.get() as usize, parts.len() + 1);
@@ -184,16 +184,16 @@ proptest! {
     #[test]
     fn dot_stuffer_is_undone_by_the_reader(steps in steps(), budgets in budgets()) {
         let output = run(DotStuffer::new(Script::new(&steps)), &budgets);
-        let mut body = told(&steps).bytes;
+        let mut body = output_of(&steps).bytes;
         if !body.is_empty() && !body.ends_with(b"\r\n") {
             body.extend_from_slice(b"\r\n");
         }
-        prop_assert_eq!(output.pending, told(&steps).pending);
+        prop_assert_eq!(output.pending, output_of(&steps).pending);
         prop_assert_eq!(unstuff(&output.bytes), body);
     }
 
     #[test]
-    fn dot_stuffer_does_not_see_how_its_input_is_cut(
+    fn dot_stuffer_output_does_not_depend_on_the_chunks_of_its_input(
         body in vec(prop::sample::select(b"\r\r\n\n..a".to_vec()), 0..40),
         cuts in vec(1..6usize, 1..6),
         budgets in budgets(),
@@ -217,7 +217,7 @@ proptest! {
     fn chunked_producer_is_undone_by_the_reader(steps in steps(), budgets in budgets()) {
         let producer = ChunkedProducer::new(Script::new(&steps)).trailers([("A", "1"), ("b-c", "")]);
         let output = run(producer.unwrap(), &budgets);
-        let expected = told(&steps);
+        let expected = output_of(&steps);
         prop_assert_eq!(output.pending, expected.pending);
         let (body, trailers) = unchunk(&output.bytes);
         prop_assert!(body == expected.bytes);
@@ -234,7 +234,7 @@ proptest! {
         let mut producer = HookedProducer::new(Script::counting(&steps, &drops), {
             let (reports, drops) = (reports.clone(), drops.clone());
             move |produced| {
-                assert_eq!(drops.get(), 1, "the hook ran before the producer was gone");
+                assert_eq!(drops.get(), 1, "the hook ran before the producer was dropped");
                 reports.borrow_mut().push(produced);
             }
         });
@@ -262,7 +262,7 @@ proptest! {
         steps in failing_steps(),
         budgets in budgets(),
     ) {
-        let expected = told(&steps);
+        let expected = output_of(&steps);
         for wrap in WRAPPERS {
             let output = run(wrap(Box::new(Script::new(&steps))), &[usize::MAX]);
             prop_assert_eq!(output.error, Some(ErrorKind::InvalidData));
@@ -275,7 +275,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_inside_is_dropped_once(
+    fn an_inner_producer_is_dropped_once(
         steps in prop_oneof![steps(), failing_steps()],
         calls in 0..30usize,
     ) {

@@ -3,21 +3,21 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
-use super::{Fifo, Front};
+use super::Fifo;
+use super::drain::Step;
 use crate::error::Close;
-use crate::output::producers::More;
+use crate::output::producers::{More, Producer};
 use crate::user_code;
 
-/// How many producers and hooks one turn calls. They are the user's code, and no count of bytes
-/// bounds what they cost: 65,536 hooks that queue each other took 69 ms.
+/// How many producers and hooks one turn calls. They are user code, and no count of bytes bounds what
+/// they cost: 65,536 hooks that queued each other took 69 ms.
 const CALLS: usize = 64;
 
-/// A chunk of fewer bytes than this is short, if more was asked for. A producer that answers twice in
-/// a row with a short chunk is not asked again in this turn. One short chunk alone is often the last.
+/// A chunk of fewer bytes is short, if more was asked for.
 const SHORT: usize = 512;
 
-/// Drains the queue into the sink: at most `budget` bytes, and not past what blocks. It asks
-/// producers and calls hooks at most 64 times, and asks no more after an empty chunk or two short ones.
+/// Sends at most `budget` bytes of the queue, and stops when the sink would block. In one turn it calls
+/// at most 64 producers and hooks, and none after an empty chunk or two short ones in a row.
 ///
 /// # Errors
 /// When the sink or a producer fails.
@@ -26,110 +26,137 @@ pub fn pump(
     sink: &mut impl Sink,
     mut budget: usize,
 ) -> Result<Pumped, PumpError> {
-    let mut calls = CALLS;
-    let mut was_short = false;
-    loop {
-        if budget == 0 {
-            return Ok(Pumped::Spent);
-        }
-        // User code may have closed the channel.
-        if !sink.is_open() {
-            return Ok(Pumped::Drained);
-        }
-        let front = fifo.borrow_mut().front(budget, calls > 0);
-        match front {
-            Front::Send => {
-                let outcome = fifo.borrow().send_front(sink, budget);
-                match outcome {
-                    Ok((sent, offered)) => {
-                        let spent = fifo.borrow_mut().advance(sent);
-                        user_code::drop_each(spent);
-                        budget -= sent;
-                        // A short write means a full buffer: trying again only costs a call.
-                        if sent < offered || offered == 0 {
-                            return Ok(Pumped::Blocked);
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Pumped::Blocked);
-                    }
-                    Err(error) => return Err(PumpError::Sink(error)),
+    let mut calls = Calls::new();
+    // User code, or the caller's, may have closed the sink.
+    while budget > 0 && sink.is_open() {
+        let step = fifo.borrow_mut().step(sink, budget, calls.left > 0);
+        match step {
+            Ok(Step::Sent(sent)) => {
+                budget -= sent.bytes;
+                sent.used.drop_each();
+                // The sink is full: another write would only cost a system call.
+                if sent.is_short {
+                    return Ok(Pumped::Blocked);
+                }
+                if fifo.borrow().is_empty() {
+                    return Ok(Pumped::Drained);
                 }
             }
-            Front::Ask(producer, wanted) => {
-                calls -= 1;
-                // If it panics, its destructor may do so too.
-                let (producer, answer) =
-                    user_code::with(producer, |producer| match producer.more(wanted) {
-                        // What a source that does not block says when it has nothing for now.
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            Ok(More::Pending)
-                        }
-                        answer => answer,
-                    });
+            Ok(Step::Ask(producer, wanted)) => {
+                let (producer, answer) = ask(producer, wanted);
                 let more = match answer {
                     Ok(more) => more,
                     Err(error) => {
-                        fifo.borrow_mut().give_up();
+                        fifo.borrow_mut().cut_at_producer();
                         user_code::discard(producer);
                         return Err(PumpError::Producer(error));
                     }
                 };
-                let is_short =
-                    matches!(&more, More::Chunk(chunk) if chunk.len() < wanted.min(SHORT));
-                let is_empty = matches!(&more, More::Chunk(chunk) if chunk.is_empty());
-                if is_empty || (is_short && was_short) {
-                    calls = 0;
-                }
-                was_short = is_short;
-                let spent = fifo.borrow_mut().answer(producer, more);
-                spent.drop_each();
+                calls.count_answer(&more, wanted);
+                let used = fifo.borrow_mut().answer(producer, more);
+                used.drop_each();
             }
-            Front::Run(hook) => {
-                calls -= 1;
+            Ok(Step::Call(hook)) => {
+                calls.left -= 1;
                 hook();
             }
-            Front::NoCalls => return Ok(Pumped::Spent),
-            Front::ShutdownWrite => sink.shutdown_write().map_err(PumpError::Sink)?,
-            Front::Close(why) => return Ok(Pumped::Closed(why)),
-            Front::Parked => return Ok(Pumped::Parked),
-            Front::Drained => return Ok(Pumped::Drained),
+            Ok(Step::ShutdownWrite) => sink.shutdown_write().map_err(PumpError::Sink)?,
+            Ok(Step::Close(why)) => return Ok(Pumped::Closed(why)),
+            Ok(Step::Pending) => return Ok(Pumped::Pending),
+            Ok(Step::NoCalls) => return Ok(Pumped::Spent),
+            Ok(Step::Drained) => return Ok(Pumped::Drained),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Pumped::Blocked),
+            Err(error) => return Err(PumpError::Sink(error)),
         }
+    }
+    Ok(match budget {
+        0 => Pumped::Spent,
+        _ => Pumped::Drained,
+    })
+}
+
+/// Asks a producer. If it panics, it is dropped before the panic goes on, because its destructor may
+/// panic too.
+fn ask(producer: Box<dyn Producer>, wanted: usize) -> (Box<dyn Producer>, io::Result<More>) {
+    user_code::with(producer, |producer| match producer.more(wanted) {
+        // This is how a source that does not block says that it has nothing for now.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(More::Pending),
+        answer => answer,
+    })
+}
+
+/// The calls of user code that are left to a turn.
+struct Calls {
+    left: usize,
+    /// The last answer was a short chunk. One alone does not end the asking: it is often a producer's
+    /// last.
+    was_short: bool,
+}
+
+impl Calls {
+    fn new() -> Self {
+        Calls {
+            left: CALLS,
+            was_short: false,
+        }
+    }
+
+    fn count_answer(&mut self, more: &More, wanted: usize) {
+        self.left -= 1;
+        let len = match more {
+            More::Chunk(chunk) => Some(chunk.len()),
+            More::Pending | More::Done => None,
+        };
+        let is_short = len.is_some_and(|len| len < wanted.min(SHORT));
+        if len == Some(0) || (is_short && self.was_short) {
+            self.left = 0;
+        }
+        self.was_short = is_short;
     }
 }
 
 /// Where the bytes go.
 pub trait Sink {
-    /// Hands over as much as is taken at once.
+    /// Takes as much of `data` as it can without blocking. Returns how many bytes.
     ///
     /// # Errors
-    /// `WouldBlock` when that is nothing; any other ends the sink.
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// `WouldBlock` if it can take nothing now. After any other error it takes nothing more.
+    fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.send_gathered(&[IoSlice::new(data)])
+    }
+
+    /// Takes as much of these parts as it can without blocking, in their order. Returns how many bytes.
+    ///
+    /// # Errors
+    /// As [`send`](Sink::send).
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
     /// Ends the sending side.
     ///
     /// # Errors
-    /// As `send`.
+    /// After any error it takes nothing more.
     fn shutdown_write(&mut self) -> io::Result<()>;
-    /// Whether it still takes anything: user code may have closed it between two sends.
+
+    /// Whether it still takes bytes. User code may close it between two writes.
     fn is_open(&self) -> bool;
 }
 
-/// Why [`pump`] came back.
+/// Why [`pump`] returned.
 #[derive(Debug)]
 pub enum Pumped {
-    /// Nothing is left.
+    /// The queue is empty, or the sink was closed.
     Drained,
     /// The sink takes no more for now.
     Blocked,
-    /// The budget of bytes or of calls is used up, and something may be left.
+    /// The budget of bytes or of calls is spent. The queue may hold more.
     Spent,
-    /// A producer has nothing for now.
-    Parked,
-    /// The queued close has been reached.
+    /// The first producer has nothing for now.
+    Pending,
+    /// The pump has reached the close.
     Closed(Close),
 }
 
-/// What stopped [`pump`] for good.
+/// What ended [`pump`] for good.
 #[derive(Debug)]
 pub enum PumpError {
     /// The sink failed.

@@ -4,14 +4,17 @@ use bytes::Bytes;
 
 use super::{More, Producer};
 
-/// Any producer's output in the chunked transfer coding of HTTP/1.1 (RFC 9112, 7.1), for a body
-/// whose length is not known when its header is sent.
+/// Sends the output of another producer in the chunked transfer coding of HTTP/1.1 (RFC 9112, 7.1): for a
+/// body whose length is not known when its header is sent.
 ///
-/// Each chunk of the producer inside becomes one HTTP chunk, uncopied; to have fewer and larger ones
-/// wrap a producer that gathers, like [`IterProducer`](super::IterProducer). Empty chunks are left
-/// out, as an HTTP chunk of length zero is the end of the body.
+/// Each chunk of the inner producer becomes one HTTP chunk, without a copy. To send fewer and larger ones,
+/// wrap a producer that gathers, such as [`IterProducer`](super::IterProducer). Empty chunks are left out,
+/// because an HTTP chunk of length 0 ends the body.
 ///
-/// If the producer fails there is no last chunk, and the client sees that the body is incomplete.
+/// # Errors
+///
+/// Those of the inner producer. Then no last chunk is sent, and the client can tell that the body is
+/// incomplete.
 ///
 /// ```
 /// use asynchat::{ChunkedProducer, CompositeProducer, More, Producer};
@@ -27,16 +30,16 @@ use super::{More, Producer};
 #[derive(Debug)]
 pub struct ChunkedProducer<P> {
     producer: P,
-    /// An HTTP chunk in three parts, so that its data need not be copied.
+    /// An HTTP chunk is sent in three parts, so that its data is not copied.
     size: Bytes,
     data: Bytes,
     crlf: Bytes,
-    /// The last chunk, the trailer section and the final CRLF; taken when the producer is done.
+    /// The last chunk, the trailer section and the final CRLF. Taken when the inner producer is done.
     end: Option<Bytes>,
 }
 
 impl<P: Producer> ChunkedProducer<P> {
-    /// A producer of the chunked body that `producer` produces, without trailers.
+    /// A producer of this body, chunked, without trailers.
     pub fn new(producer: P) -> Self {
         Self {
             producer,
@@ -47,15 +50,16 @@ impl<P: Producer> ChunkedProducer<P> {
         }
     }
 
-    /// Sends these fields, name and value, after the body, in place of any set before.
+    /// Sends these trailer fields, each a name and a value, after the body. They replace those of an
+    /// earlier call.
     ///
-    /// RFC 9110, 6.5 says which fields may be trailers, and that none may be that frames, routes or
-    /// authenticates the message; that is left to you.
+    /// A field that frames, routes or authenticates the message must not be a trailer (RFC 9110, 6.5.1).
+    /// This is not checked.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if a name is not a token (RFC 9110, 5.6.2) or a
-    /// value contains CR, LF or NUL (RFC 9110, 5.5), as these would let a value forge a message.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if a name is not a token (RFC 9110, 5.6.2) or a value
+    /// contains CR, LF or NUL (RFC 9110, 5.5): such a value could forge a message.
     pub fn trailers<N, V>(mut self, fields: impl IntoIterator<Item = (N, V)>) -> io::Result<Self>
     where
         N: AsRef<str>,
@@ -65,7 +69,9 @@ impl<P: Producer> ChunkedProducer<P> {
         for (name, value) in fields {
             let (name, value) = (name.as_ref(), value.as_ref());
             if name.is_empty() || !name.bytes().all(is_token) {
-                return Err(invalid(format!("{name:?} is no name for a trailer field")));
+                return Err(invalid(format!(
+                    "{name:?} is not a valid name of a trailer field"
+                )));
             }
             if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
                 return Err(invalid(format!(
@@ -95,7 +101,7 @@ impl<P: Producer> Producer for ChunkedProducer<P> {
                 return Ok(More::Done);
             }
             match self.producer.more(budget)? {
-                // No chunk: an empty one ends the body.
+                // It is passed on without a size: an HTTP chunk of length 0 would end the body.
                 More::Chunk(data) if data.is_empty() => return Ok(More::Chunk(data)),
                 More::Chunk(data) => {
                     self.size = format!("{:x}\r\n", data.len()).into();

@@ -7,15 +7,22 @@ use bytes::Bytes;
 use super::{More, Producer};
 use crate::user_code;
 
-/// How many producers one call asks: each is the user's code.
-const ASKED: usize = 64;
+/// How many producers one call of `more` asks. Each is user code.
+const MAX_ASKED: usize = 64;
 
-/// Several producers as one, each asked until it is done and dropped before the next one's turn.
+/// Sends the output of several producers, one after another.
 ///
-/// A connection's queue does the same with producers pushed one by one. This is for wrapping the lot
-/// of them, say a header made in memory and a file, in a [`DotStuffer`](super::DotStuffer) or a
-/// [`ChunkedProducer`](super::ChunkedProducer). While the first is [`Pending`](More::Pending), so is
-/// the whole.
+/// Each is asked until it is done, and dropped before the next one is asked. The queue of a connection
+/// does the same with producers that are pushed one by one. This type is for wrapping all of them (a header
+/// made in memory and a file, for example) in a [`DotStuffer`](super::DotStuffer) or a
+/// [`ChunkedProducer`](super::ChunkedProducer).
+///
+/// While the first producer is [`Pending`](More::Pending), so is the whole. One call of `more` asks at most
+/// 64 producers; if all of these are done at once, it returns an empty chunk.
+///
+/// # Errors
+///
+/// Those of the producers.
 ///
 /// ```
 /// use asynchat::{CompositeProducer, More, Producer, ReadProducer};
@@ -28,21 +35,20 @@ const ASKED: usize = 64;
 /// assert_eq!(producer.more(65504)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-/// One call of `more` asks at most 64 of them, which only matters where many have nothing to say.
 #[derive(Default)]
 pub struct CompositeProducer {
     producers: VecDeque<Box<dyn Producer>>,
 }
 
 impl CompositeProducer {
-    /// A producer of what these produce, in this order.
+    /// A producer of the output of these producers, in this order.
     pub fn new(producers: impl IntoIterator<Item = Box<dyn Producer>>) -> Self {
         Self {
             producers: producers.into_iter().collect(),
         }
     }
 
-    /// Adds a producer behind the others.
+    /// Adds a producer at the end.
     pub fn push(&mut self, producer: impl Producer + 'static) {
         self.producers.push_back(Box::new(producer));
     }
@@ -56,7 +62,7 @@ impl Drop for CompositeProducer {
 
 impl Producer for CompositeProducer {
     fn more(&mut self, budget: usize) -> io::Result<More> {
-        for _ in 0..ASKED {
+        for _ in 0..MAX_ASKED {
             let Some(first) = self.producers.front_mut() else {
                 return Ok(More::Done);
             };

@@ -5,18 +5,22 @@ use memchr::memmem;
 
 use super::{More, Producer};
 
-/// Any producer's output as the multi-line block of NNTP (RFC 3977, 3.1.1), SMTP (RFC 5321, 4.5.2)
-/// and POP3 (RFC 1939, 3): a dot at the start of a line is doubled, and a line with a single dot
-/// ends the block.
+/// Sends the output of another producer as the multi-line block of NNTP (RFC 3977, 3.1.1), SMTP (RFC 5321,
+/// 4.5.2) and POP3 (RFC 1939, 3): a dot at the start of a line is doubled, and a line with a single dot ends
+/// the block.
 ///
-/// If the body does not end with CRLF, one is added before the final dot; an empty body makes a
-/// block of the final dot alone. A chunk in which nothing has to be doubled is not copied.
+/// If the body does not end with CRLF, CRLF is added before the final dot. An empty body becomes the final
+/// dot alone. A chunk in which no dot is doubled is not copied.
 ///
-/// A line starts at the beginning and after each CRLF, nowhere else. A bare CR or LF is content and
-/// passes unchanged, since to double a dot behind it would change what a strict reader gets. But a
-/// lax reader that ends lines there may see the end of the block where you see content, which is
-/// SMTP smuggling (CVE-2023-51764): RFC 5321, 2.3.8 forbids to send them, so refuse or
-/// repair a body of unknown origin first.
+/// A line starts at the beginning of the body and after each CRLF, and nowhere else. A bare CR or LF is
+/// content and is sent unchanged: doubling a dot behind it would change what a strict reader receives. But
+/// a lax reader ends a line there, and may see the end of the block where the sender sees content. This is
+/// SMTP smuggling (CVE-2023-51764). RFC 5321, 2.3.8 forbids bare CR and LF, so refuse or repair a body of
+/// unknown origin first.
+///
+/// # Errors
+///
+/// Those of the inner producer. Then the final dot is not sent.
 ///
 /// ```
 /// use asynchat::{DotStuffer, LinesProducer, More, Producer};
@@ -30,16 +34,16 @@ use super::{More, Producer};
 #[derive(Debug)]
 pub struct DotStuffer<P> {
     producer: P,
-    /// What the producer gave and is still to be stuffed, a budget's worth at a time: a body that
-    /// comes as one chunk of megabytes shall not take a turn of megabytes.
+    /// Output of the inner producer that is not yet stuffed. Only as much as the budget is stuffed at a time:
+    /// a chunk of megabytes must not take a turn of megabytes.
     raw: Bytes,
-    /// Stuffed, but over the budget.
+    /// Stuffed output that was over the budget.
     ready: Bytes,
     position: Position,
     ended: bool,
 }
 
-/// Where in a line the next byte falls.
+/// Where in a line the next byte is.
 #[derive(Clone, Copy, Debug)]
 enum Position {
     LineStart,
@@ -48,7 +52,7 @@ enum Position {
 }
 
 impl<P: Producer> DotStuffer<P> {
-    /// A producer of the block whose body `producer` produces.
+    /// A producer of the block with this body.
     pub fn new(producer: P) -> Self {
         Self {
             producer,

@@ -4,15 +4,19 @@ use std::thread;
 use super::{More, Producer};
 use crate::user_code::contain;
 
-/// A producer that reports, when it is over, how far it came.
+/// Sends the output of another producer, and then calls a hook with how much that was.
 ///
-/// The hook runs exactly once, whatever happens, after the producer inside it has been dropped (so
-/// that it may delete the file that was being sent): when all is produced, when the producer fails,
-/// when the connection closes or the queue is discarded. Medusa's ran only in the first case, and
-/// whoever counted transfers with it leaked one for each client that hung up.
+/// The hook runs exactly once: when the inner producer is done or has failed, when the connection ends, or
+/// when the queue is discarded. It runs after the inner producer has been dropped, so it may delete the file
+/// that was being sent. (The hook of Medusa's `hooked_producer` ran in the first case only. A count of
+/// transfers that relied on it leaked one for each client that hung up.)
 ///
-/// *Produced* is handed to the connection's queue. To act when the bytes have gone to the kernel
-/// push a hook behind it with `Chat::push_hook`.
+/// The hook reports what was handed to the connection's queue. To act when the bytes have been handed to the
+/// kernel, queue a hook behind the producer with [`Chat::push_hook`](crate::Chat::push_hook).
+///
+/// # Errors
+///
+/// Those of the inner producer.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -24,31 +28,31 @@ use crate::user_code::contain;
 ///     move |produced| sent.set((produced.bytes, produced.complete))
 /// });
 /// assert_eq!(producer.more(65536)?, More::Chunk("hello".into()));
-/// drop(producer); // before it could say that it is done
+/// drop(producer); // before it was done
 /// assert_eq!(sent.get(), (5, false));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct HookedProducer<P, F: FnOnce(Produced)> {
-    // Fields are dropped in this order: the hook runs last.
+    // Fields are dropped in this order. The hook runs last.
     producer: P,
     report: Report<F>,
 }
 
-/// What a [`HookedProducer`] tells its hook.
+/// What the hook of a [`HookedProducer`] is called with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Produced {
-    /// How many bytes were produced.
+    /// The number of bytes produced.
     pub bytes: u64,
-    /// True when the producer came to its end, false when it failed or was dropped before that.
+    /// True if the producer was done, false if it failed or was dropped before.
     pub complete: bool,
 }
 
 impl<P: Producer, F: FnOnce(Produced)> HookedProducer<P, F> {
-    /// A producer of what `producer` produces, that calls `hook` when it is over.
+    /// A producer of the output of `producer` that calls `hook` at the end.
     ///
-    /// A panic of the hook is one of the connection. If the producer has panicked before, it is
-    /// only logged.
+    /// A panic of the hook ends the connection. If the inner producer has panicked before, a panic of the
+    /// hook is only logged.
     pub fn new(producer: P, hook: F) -> Self {
         Self {
             producer,

@@ -1,15 +1,17 @@
-//! Producers: output that is made as it is sent, not before.
+//! Producers: output that is made while it is sent, and not before.
 //!
-//! What is pushed as bytes sits in memory until the peer has read it. A producer instead is asked
-//! for the next piece when the queue has come to it, and never for more than the turn's budget, so
-//! that a file of any size costs one piece of memory and delays no other connection.
+//! Pushed bytes stay in memory until the peer has read them. A producer is asked for its next piece when
+//! the queue has come to it, and for no more than a turn sends. So a file of any size takes one piece of
+//! memory and delays no other connection.
 
 mod chunked;
 mod composite;
 mod dot_stuffer;
 mod hooked;
 mod iter;
+mod lines;
 mod read;
+mod simple;
 
 use std::io;
 
@@ -19,28 +21,30 @@ pub use chunked::ChunkedProducer;
 pub use composite::CompositeProducer;
 pub use dot_stuffer::DotStuffer;
 pub use hooked::{HookedProducer, Produced};
-pub use iter::{IterProducer, LinesProducer};
+pub use iter::IterProducer;
+pub use lines::LinesProducer;
 pub use read::ReadProducer;
+pub use simple::SimpleProducer;
 
-/// A source of output that is asked for its bytes piece by piece, when there is room for them.
+/// A source of output that the loop asks for one piece at a time, when there is room for it.
 ///
-/// A producer takes its place in the queue of a connection like any push: it is asked for the first
-/// time when everything before it is on its way, and what was pushed after it waits until it is
-/// [`Done`](More::Done). All calls come from the loop, on its thread.
+/// A producer is queued like any push. The loop asks it for the first time when everything before it has
+/// been sent, or fits into the same write. What was pushed after it waits until it is
+/// [`Done`](More::Done). All calls are made by the loop, on its thread.
 ///
-/// Dropping a producer is its cleanup. It is dropped as soon as it is done, when it fails, and when
-/// its connection goes away half-way through: a file closes itself, a worker notices that its
-/// channel is gone. Wrap it in a [`HookedProducer`] to tell these cases apart.
+/// Dropping a producer is its cleanup. The loop drops it as soon as it is done, when it fails, and when its
+/// connection ends first: a file is closed, a worker notices that the receiver of its channel is gone. To
+/// distinguish these cases, wrap the producer in a [`HookedProducer`].
 ///
 /// [`Bytes`], `String`, `Vec<u8>`, `&'static str`, `&'static [u8]` and a `Box` of any producer are
-/// producers. `String` and `Vec<u8>` can not be cut without copying, so they come as a single chunk,
-/// whatever the budget, and so do their static kin. To send a large one piece by piece make it a
-/// [`SimpleProducer`], which copies nothing. All other producers of this crate keep to the budget.
+/// producers. A `String` or `Vec<u8>` cannot be split without a copy, so it is one chunk, whatever the
+/// budget; so are the two static ones. To send a large one piece by piece, make it a [`SimpleProducer`],
+/// which copies nothing. All other producers of this crate keep to the budget.
 ///
 /// ```
 /// use asynchat::{More, Producer};
 ///
-/// /// Counts down, a line at a time.
+/// /// Counts down, one line per chunk.
 /// struct Countdown(u32);
 ///
 /// impl Producer for Countdown {
@@ -60,38 +64,40 @@ pub use read::ReadProducer;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub trait Producer {
-    /// The next piece of output.
+    /// Returns the next piece of output.
     ///
-    /// `budget` is how many bytes are wanted in this turn, at least one (the producers of this crate
-    /// take 0 as 1). To hand over more is legal, and wasteful: the queue keeps what does not fit, in
-    /// memory, until there is room.
+    /// `budget` is the number of bytes wanted now, at least 1. (The producers of this crate take 0 as 1.)
+    /// A longer chunk is accepted, but the part that does not fit stays in memory until there is room.
     ///
-    /// It is called at most 64 times in a turn, hooks of the same connection included, and the loop
-    /// waits for it: a call should take no longer than other connections can wait, some 100
-    /// microseconds.
+    /// The loop makes at most 64 calls in a turn of a connection, calls of hooks included. All other
+    /// connections wait while a call runs: it should take at most about 100 microseconds, and must not
+    /// block.
     ///
-    /// It is not called again after it returned [`More::Done`] or an error.
+    /// The loop does not call it again after [`More::Done`] or an error.
     ///
     /// # Errors
     ///
-    /// An error closes the connection: the peer was promised bytes that will not come, and nothing
-    /// sent after them could be told from them. What was sent before is delivered, and then the
-    /// connection is reset, so that the peer can tell that something is missing.
+    /// An error ends the connection, because the peer could not tell what follows from the bytes that are
+    /// missing. What came before the error is sent, and then the connection is reset, so that the peer can
+    /// tell that its input is incomplete. An error of kind [`WouldBlock`](io::ErrorKind::WouldBlock) is no
+    /// failure: it means the same as [`More::Pending`].
     fn more(&mut self, budget: usize) -> io::Result<More>;
 }
 
-/// What a [`Producer`] answers.
+/// The answer of a [`Producer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum More {
-    /// Bytes to send. An empty chunk, or a second chunk in a row of fewer than 512 bytes where more was
-    /// asked for, ends the asking in this turn: the other connections come first, then the producer is
-    /// asked again. An empty chunk is how a producer that searches says that it has found nothing yet.
-    /// It is no way to wait, for the loop does not sleep: use [`Pending`](More::Pending) for that.
+    /// Bytes to send. A producer that searches returns an empty chunk when it has found nothing yet.
+    ///
+    /// After an empty chunk, the loop calls no producer and no hook of this connection in the same turn.
+    /// The same holds after two chunks in a row that are shorter than 512 bytes and than the budget. The
+    /// loop does not sleep in between, so this is no way to wait: return [`Pending`](More::Pending)
+    /// for that.
     Chunk(Bytes),
-    /// Nothing now, more later. The queue rests, along with all that was pushed behind this producer,
-    /// until `Chat::resume_producing` is called.
+    /// Nothing now, more later. The queue waits, with everything behind this producer, until
+    /// [`Chat::resume_producing`](crate::Chat::resume_producing) is called.
     Pending,
-    /// All is said; the producer is dropped.
+    /// The end of the output. The producer is dropped.
     Done,
 }
 
@@ -104,28 +110,28 @@ impl Producer for Bytes {
     }
 }
 
-/// One chunk, whatever the budget: see [`Producer`].
+/// One chunk, whatever the budget.
 impl Producer for Vec<u8> {
     fn more(&mut self, _budget: usize) -> io::Result<More> {
         Ok(whole(self))
     }
 }
 
-/// One chunk, whatever the budget: see [`Producer`].
+/// One chunk, whatever the budget.
 impl Producer for String {
     fn more(&mut self, _budget: usize) -> io::Result<More> {
         Ok(whole(self))
     }
 }
 
-/// One chunk, whatever the budget: see [`Producer`].
+/// One chunk, whatever the budget.
 impl Producer for &'static [u8] {
     fn more(&mut self, _budget: usize) -> io::Result<More> {
         Ok(whole(self))
     }
 }
 
-/// One chunk, whatever the budget: see [`Producer`].
+/// One chunk, whatever the budget.
 impl Producer for &'static str {
     fn more(&mut self, _budget: usize) -> io::Result<More> {
         Ok(whole(self))
@@ -144,48 +150,4 @@ fn whole<T: Default + Into<Bytes>>(source: &mut T) -> More {
         return More::Done;
     }
     More::Chunk(all)
-}
-
-/// Bytes that are already in memory, sent without copying them again.
-///
-/// This is what asynchat's `push` used, in pieces of 512 bytes. Here each piece is as large as the
-/// turn allows, unless [`chunk_size`](SimpleProducer::chunk_size) makes it smaller.
-///
-/// ```
-/// use asynchat::{More, Producer, SimpleProducer};
-///
-/// let mut producer = SimpleProducer::new("220 welcome\r\n").chunk_size(8);
-/// assert_eq!(producer.more(65536)?, More::Chunk("220 welc".into()));
-/// assert_eq!(producer.more(3)?, More::Chunk("ome".into()));
-/// assert_eq!(producer.more(65536)?, More::Chunk("\r\n".into()));
-/// assert_eq!(producer.more(65536)?, More::Done);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct SimpleProducer {
-    data: Bytes,
-    chunk_size: usize,
-}
-
-impl SimpleProducer {
-    /// A producer of these bytes.
-    pub fn new(data: impl Into<Bytes>) -> Self {
-        Self {
-            data: data.into(),
-            chunk_size: usize::MAX,
-        }
-    }
-
-    /// Hands over at most `size` bytes at a time; 0 is taken as 1. Without it, the budget alone
-    /// decides. Inside a [`ChunkedProducer`] this sets the size of the HTTP chunks.
-    pub fn chunk_size(mut self, size: usize) -> Self {
-        self.chunk_size = size.max(1);
-        self
-    }
-}
-
-impl Producer for SimpleProducer {
-    fn more(&mut self, budget: usize) -> io::Result<More> {
-        self.data.more(budget.min(self.chunk_size))
-    }
 }

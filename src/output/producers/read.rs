@@ -4,22 +4,25 @@ use bytes::BytesMut;
 
 use super::{More, Producer};
 
-/// The most that one call reads: a turn's worth of output.
-const MAX_READ: usize = 64 * 1024;
+/// The most that one call reads, in bytes: what a turn sends by default.
+const MAX_READ: usize = 65_536;
 
-/// When less room than this is left in the buffer, a fresh one is used rather than reading crumbs.
-const MIN_READ: usize = 4 * 1024;
+/// If less room than this is left in the buffer, a new buffer is used, so that reads do not get tiny.
+const MIN_READ: usize = 4096;
 
-/// What a [`Read`] yields, up to its end: a file above all.
+/// Sends what a [`Read`] yields, up to its end: a file, for example.
 ///
-/// Each call reads once, 64 KiB at most, into a buffer that is used again as soon as the chunk
-/// before it has been sent. To send a part of a file, seek and [`take`](Read::take).
+/// Each call of `more` reads once, at most 65,536 bytes, into a buffer that is used again when the chunk
+/// before has been sent. To send a part of a file, [seek](std::io::Seek) and [`take`](Read::take).
 ///
-/// The loop waits while `read` does. A local file is fine; a pipe, a terminal or a network file
-/// system that stalls will stall every connection: read those on a thread of their own and post the
-/// bytes. A reader that is set not to block may return `WouldBlock`, which becomes
-/// [`More::Pending`]; it is then up to you to notice when it is readable, and to call
-/// `Chat::resume_producing`. `Interrupted` is tried again.
+/// The loop waits while `read` runs. A local file is fine. A pipe, a terminal or a network file system may
+/// stall, and then stalls every connection: read these on another thread and post the bytes.
+///
+/// # Errors
+///
+/// Those of `read`, with two exceptions. `Interrupted` is tried again. `WouldBlock`, from a reader that does
+/// not block, becomes [`More::Pending`]: call
+/// [`Chat::resume_producing`](crate::Chat::resume_producing) when the reader is readable.
 ///
 /// ```
 /// use std::io::{Cursor, Read};
@@ -34,12 +37,12 @@ const MIN_READ: usize = 4 * 1024;
 #[derive(Debug)]
 pub struct ReadProducer<R> {
     reader: R,
-    /// All of it is initialised and free to be read into: a chunk is split off its front.
+    /// Initialised bytes to read into. A chunk is split off the front.
     room: BytesMut,
 }
 
 impl<R: Read> ReadProducer<R> {
-    /// A producer of all that is left in `reader`.
+    /// A producer of everything from the position of `reader` to its end.
     pub fn new(reader: R) -> Self {
         Self {
             reader,
@@ -68,7 +71,7 @@ impl<R: Read> Producer for ReadProducer<R> {
             Ok(0) => Ok(More::Done),
             Ok(n) if n <= wanted => Ok(More::Chunk(self.room.split_to(n).freeze())),
             Ok(_) => Err(io::Error::other(
-                "read() returned more bytes than asked for",
+                "read() returned more bytes than the buffer has",
             )),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(More::Pending),
             Err(error) => Err(error),

@@ -1,75 +1,49 @@
-//! What is done to the queue, and by what is in it.
+//! Decodes acts on the output queue from the bytes of a fuzzer's input.
 
-use super::super::choices::Choices;
+use super::choices::Choices;
+use super::fifo_model::{self, Act, Answer, Reply, Takes};
 
-/// By the test, by a hook or by a producer that is asked.
-#[derive(Clone, Debug)]
-pub enum Act {
-    PushSlice(usize),
-    PushBytes(usize),
-    Producer(Vec<Part>),
-    Hook(Vec<Act>),
-    ShutdownWrite,
-    Close,
-    Discard,
-    Resume,
-    Seal,
-    HighWater(usize),
-    Lend,
-    Reclaim,
-    /// As user code closes a channel.
-    CloseSink,
-    /// By the test only.
-    Pump(usize),
+const MAX_ACTS: usize = 64;
+
+/// How deep user code may queue other user code.
+const MAX_DEPTH: usize = 2;
+
+/// Does with a queue what the bytes of `input` say.
+pub fn fifo(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let high_water = choices.one_of(&[usize::MAX, 0, 100, 5000, 20_000]);
+    let takes = (0..choices.below(6)).map(|_| takes(&mut choices)).collect();
+    let mut acts = Vec::new();
+    while acts.len() < MAX_ACTS && !choices.is_empty() {
+        acts.push(test_act(&mut choices));
+    }
+    fifo_model::check(high_water, takes, &acts);
 }
 
-/// What a producer does when it is asked, and answers. After its last part it is done.
-#[derive(Clone, Debug, Default)]
-pub struct Part {
-    pub acts: Vec<Act>,
-    pub answer: Answer,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Answer {
-    #[default]
-    Done,
-    Chunk(usize),
-    Pending,
-    WouldBlock,
-    Fails,
-}
-
-/// What a sink does with what it is offered.
-#[derive(Clone, Copy, Debug)]
-pub enum Takes {
-    All,
-    Bytes(usize),
-    Nothing,
-    Breaks,
-}
-
-/// What the test does.
-pub fn act(choices: &mut Choices<'_>) -> Act {
+fn test_act(choices: &mut Choices<'_>) -> Act {
     match choices.byte() {
         0..80 => Act::Pump(1 + size(choices)),
         80..84 => Act::CloseSink,
-        byte => queued(choices, byte, 2),
+        byte => act(choices, byte, MAX_DEPTH),
     }
 }
 
-/// What anybody may do. `depth`: how deep user code may queue other user code.
-fn queued(choices: &mut Choices<'_>, byte: u8, depth: usize) -> Act {
+/// An act of the test or of user code. The ranges are those of the corpus: a new act takes a part of the
+/// range that stands for `PushSlice`.
+fn act(choices: &mut Choices<'_>, byte: u8, depth: usize) -> Act {
     match byte {
+        102..108 => Act::PushSlices(size(choices)),
+        108..111 => Act::Backlog(size(choices)),
+        111..113 => Act::Trim,
         120..150 => Act::PushBytes(size(choices)),
-        150..180 if depth > 0 => Act::Producer(parts(choices, depth - 1)),
+        150..180 if depth > 0 => Act::Producer(replies(choices, depth - 1)),
         180..205 if depth > 0 => Act::Hook(acts(choices, depth - 1)),
         205..210 => Act::ShutdownWrite,
         210..216 => Act::Discard,
         216..234 => Act::Resume,
         234..238 => Act::HighWater(size(choices)),
-        238..242 => Act::Lend,
-        242..246 => Act::Reclaim,
+        238..242 => Act::AdoptBuffer,
+        242..246 => Act::ReleaseBuffer,
         246..250 => Act::Close,
         250..253 => Act::Seal,
         253.. => Act::CloseSink,
@@ -81,12 +55,12 @@ fn acts(choices: &mut Choices<'_>, depth: usize) -> Vec<Act> {
     (0..choices.below(4))
         .map(|_| {
             let byte = choices.byte();
-            queued(choices, byte, depth)
+            act(choices, byte, depth)
         })
         .collect()
 }
 
-fn parts(choices: &mut Choices<'_>, depth: usize) -> Vec<Part> {
+fn replies(choices: &mut Choices<'_>, depth: usize) -> Vec<Reply> {
     (0..choices.below(6))
         .map(|_| match choices.byte() {
             0..10 => Answer::WouldBlock.into(),
@@ -94,7 +68,7 @@ fn parts(choices: &mut Choices<'_>, depth: usize) -> Vec<Part> {
             20..60 => Answer::Pending.into(),
             60..80 => Answer::Chunk(0).into(),
             80..200 => Answer::Chunk(size(choices)).into(),
-            byte => Part {
+            byte => Reply {
                 acts: acts(choices, depth),
                 answer: match byte % 3 {
                     0 => Answer::Chunk(size(choices)),
@@ -106,14 +80,7 @@ fn parts(choices: &mut Choices<'_>, depth: usize) -> Vec<Part> {
         .collect()
 }
 
-impl From<Answer> for Part {
-    fn from(answer: Answer) -> Part {
-        let acts = vec![];
-        Part { acts, answer }
-    }
-}
-
-/// Mostly where something changes: at nothing, and at what is no longer copied.
+/// Mostly sizes at which something changes: nothing, and those that are no longer copied.
 fn size(choices: &mut Choices<'_>) -> usize {
     match choices.byte() {
         byte @ 0..128 => usize::from(byte),
@@ -125,7 +92,7 @@ fn size(choices: &mut Choices<'_>) -> usize {
     }
 }
 
-pub fn takes(choices: &mut Choices<'_>) -> Takes {
+fn takes(choices: &mut Choices<'_>) -> Takes {
     match choices.byte() {
         0..40 => Takes::All,
         40..80 => Takes::Nothing,

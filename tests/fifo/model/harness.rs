@@ -7,48 +7,56 @@ use asynchat::Close;
 use asynchat::internals::{Fifo, Item};
 use bytes::Bytes;
 
-use super::acts::Act;
-use super::model::{Entry, Model};
-use super::{Guest, Scripted, hook, owned};
+use super::act::Act;
+use super::naive::{Entry, Model};
+use super::user_code::{hook, owned, producer};
 
-pub struct World {
+/// With more items than this a queue is over its high-water mark, whatever their bytes.
+const HIGH_ITEMS: usize = 64;
+
+/// Trimming a queue leaves at most this much unused capacity.
+const SLACK: usize = 8 * 1024;
+
+pub struct Harness {
     pub fifo: RefCell<Fifo>,
     pub model: RefCell<Model>,
+    /// Whether the sink is open.
     pub open: Cell<bool>,
-    /// Of the budget of bytes of the pump under way.
+    /// Bytes sent in the present turn.
     pub spent: Cell<usize>,
-    /// Producers and hooks that it has called, and whether it may call more.
+    /// Producers and hooks called in the present turn.
     calls: Cell<usize>,
+    /// Whether producers may still be asked in the present turn.
     asking: Cell<bool>,
     was_short: Cell<bool>,
-    /// Pieces of user code that live.
-    pub guests: Cell<usize>,
+    /// Producers and hooks that were made and not yet dropped.
+    pub live: Cell<usize>,
     high_water: Cell<usize>,
+    backlog: Cell<usize>,
     made: Cell<usize>,
-    /// Of all kinds.
     pushes: Cell<usize>,
     ids: Cell<u32>,
 }
 
 thread_local! {
-    /// For bytes, whose owner can not hold what belongs to one thread.
-    static WORLD: RefCell<Weak<World>> = const { RefCell::new(Weak::new()) };
+    /// For the owners of bytes, which are `Send` and so cannot hold it.
+    static HARNESS: RefCell<Weak<Harness>> = const { RefCell::new(Weak::new()) };
 }
 
-/// User code may push, so nothing may be borrowed while it runs.
+/// User code may push: nothing may be borrowed while it runs.
 pub fn check_free() {
-    let world = WORLD.with_borrow(Weak::upgrade);
-    let is_free = world.is_none_or(|world| world.fifo.try_borrow_mut().is_ok());
-    // Never twice: a panic within a panic tells nothing.
+    let harness = HARNESS.with_borrow(Weak::upgrade);
+    let is_free = harness.is_none_or(|harness| harness.fifo.try_borrow_mut().is_ok());
+    // A second panic while the first unwinds would abort the process.
     assert!(
         is_free || std::thread::panicking(),
         "user code under a borrow"
     );
 }
 
-impl World {
+impl Harness {
     pub fn new(high_water: usize) -> Rc<Self> {
-        let world = Rc::new(World {
+        let harness = Rc::new(Harness {
             fifo: RefCell::new(Fifo::new(high_water)),
             model: RefCell::default(),
             open: Cell::new(true),
@@ -56,19 +64,24 @@ impl World {
             calls: Cell::new(0),
             asking: Cell::new(true),
             was_short: Cell::new(false),
-            guests: Cell::new(0),
+            live: Cell::new(0),
             high_water: Cell::new(high_water),
+            backlog: Cell::new(0),
             made: Cell::new(0),
             pushes: Cell::new(0),
             ids: Cell::new(0),
         });
-        WORLD.set(Rc::downgrade(&world));
-        world
+        HARNESS.set(Rc::downgrade(&harness));
+        harness
     }
 
     pub fn act(self: &Rc<Self>, act: &Act) {
         match act {
             Act::PushSlice(len) => self.push(*len, |fifo, data| fifo.push_slice(&data)),
+            Act::PushSlices(len) => self.push(*len, |fifo, data| {
+                let (front, back) = data.split_at(len / 3);
+                fifo.push_slices(&[front, b"", back])
+            }),
             // Bytes that are copied are dropped here, and not under the borrow.
             Act::PushBytes(len) => {
                 let mut bytes = Bytes::new();
@@ -77,11 +90,10 @@ impl World {
                     fifo.push_bytes(&bytes)
                 });
             }
-            Act::Producer(parts) => {
-                let guest = Guest::new(self, self.next_id());
-                let entry = Entry::Producer(guest.id);
-                let parts = parts.clone().into();
-                self.queue(Item::Producer(Box::new(Scripted { guest, parts })), entry);
+            Act::Producer(replies) => {
+                let id = self.next_id();
+                let producer = producer(self, id, replies.clone());
+                self.queue(Item::Producer(producer), Entry::Producer(id));
             }
             Act::Hook(acts) => {
                 let id = self.next_id();
@@ -107,11 +119,20 @@ impl World {
                 self.fifo.borrow_mut().set_high_water(*bytes);
                 self.high_water.set(*bytes);
             }
-            Act::Lend => self
-                .fifo
-                .borrow_mut()
-                .adopt_buffer(&mut Vec::with_capacity(100)),
-            Act::Reclaim => assert_eq!(self.fifo.borrow_mut().release_buffer(), b""),
+            Act::Backlog(bytes) => {
+                self.fifo.borrow_mut().set_backlog(*bytes);
+                self.backlog.set(*bytes);
+            }
+            Act::AdoptBuffer => {
+                let mut buffer = Vec::with_capacity(100);
+                self.fifo.borrow_mut().adopt_buffer(&mut buffer);
+            }
+            Act::ReleaseBuffer => assert_eq!(self.fifo.borrow_mut().release_buffer(), b""),
+            Act::Trim => {
+                let mut fifo = self.fifo.borrow_mut();
+                fifo.trim();
+                assert!(fifo.memory() <= 2 * fifo.queued() + SLACK);
+            }
             Act::CloseSink => self.open.set(false),
             // Only the test pumps.
             Act::Pump(_) => {}
@@ -138,13 +159,14 @@ impl World {
         self.asking.get() && self.calls.get() < 64
     }
 
+    /// A producer or a hook was called.
     pub fn call(&self) {
-        assert!(self.may_call(), "a call too many in a turn");
+        assert!(self.may_call(), "too many calls in a turn");
         self.calls.set(self.calls.get() + 1);
     }
 
-    /// A producer has answered with a chunk of this size, or with something else: an empty chunk and a
-    /// second short one in a row end the asking.
+    /// A producer that was asked for `wanted` bytes has answered, with a chunk of this size or with
+    /// something else. An empty chunk and a second short one in a row end the asking.
     pub fn answered(&self, chunk: Option<usize>, wanted: usize) {
         let is_short = chunk.is_some_and(|len| len < wanted.min(512));
         if chunk == Some(0) || (is_short && self.was_short.get()) {
@@ -153,33 +175,39 @@ impl World {
         self.was_short.set(is_short);
     }
 
-    pub fn spend(&self, budget: usize) {
-        self.spent.set(self.spent.get() + budget);
+    /// Bytes were sent.
+    pub fn spend(&self, bytes: usize) {
+        self.spent.set(self.spent.get() + bytes);
     }
 
     pub fn check(&self) {
         let (fifo, model) = (self.fifo.borrow(), self.model.borrow());
         assert_eq!(fifo.queued(), model.queued());
+        assert_eq!(fifo.is_sealed(), model.sealed);
+        assert!(fifo.memory() >= fifo.queued());
         assert!(fifo.is_actionable() || !model.is_actionable());
     }
 
-    /// What was left behind goes with the queue.
+    /// All user code that is left is dropped with the queue.
     pub fn end(&self) {
         let left = self.fifo.replace(Fifo::new(0));
         drop(left);
-        assert_eq!(self.guests.get(), 0, "user code was lost");
+        assert_eq!(self.live.get(), 0, "user code was lost");
     }
 
     fn push(&self, len: usize, push: impl FnOnce(&mut Fifo, Vec<u8>) -> bool) {
         self.pushes.set(self.pushes.get() + 1);
         let data = self.pattern(len);
-        let sealed = self.model.borrow().sealed;
         self.model.borrow_mut().push(Entry::Bytes(data.clone()));
-        let over = push(&mut self.fifo.borrow_mut(), data);
-        let is_over = self.model.borrow().queued() > self.high_water.get();
-        // A push of nothing changes nothing, and need not tell. Many items are over the mark too.
-        assert!(over || sealed || len == 0 || !is_over);
-        assert!(!over || !sealed && (is_over || self.pushes.get() > 64));
+        let is_full = push(&mut self.fifo.borrow_mut(), data);
+        let model = self.model.borrow();
+        let (queued, backlog) = (model.queued(), self.backlog.get());
+        let mark = self.high_water.get().saturating_sub(backlog);
+        let is_crowded = backlog > 0 && !model.pending && queued > mark.max(4096);
+        let is_over = queued > self.high_water.get() || is_crowded;
+        // A push of nothing changes nothing, and may return false. The model does not count items.
+        assert!(is_full || model.sealed || len == 0 || !is_over);
+        assert!(!is_full || !model.sealed && (is_over || self.pushes.get() > HIGH_ITEMS));
     }
 
     fn queue(&self, item: Item, entry: Entry) {

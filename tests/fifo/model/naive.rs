@@ -1,4 +1,4 @@
-//! The queue in the most obvious way: a list of what has still to come out.
+//! The queue in the most obvious way: a list of what still has to come out.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -10,10 +10,10 @@ pub struct Model {
     pub entries: VecDeque<Entry>,
     pub sealed: bool,
     /// The first producer has nothing for now.
-    pub parked: bool,
-    /// The producer that is being asked, and whether it was told meanwhile to go on.
+    pub pending: bool,
+    /// The producer that is being asked, and whether it was resumed meanwhile.
     asked: Option<(u32, bool)>,
-    /// The producer whose error has still to come out.
+    /// A producer whose error the pump has still to return.
     pub failed: Option<u32>,
 }
 
@@ -48,7 +48,7 @@ impl Model {
         match self.entries.front() {
             None => false,
             Some(Entry::Bytes(_)) => true,
-            Some(_) => !self.parked,
+            Some(_) => !self.pending,
         }
     }
 
@@ -60,23 +60,23 @@ impl Model {
         self.entries.push_back(entry);
     }
 
-    /// All but a close.
+    /// Removes all entries but a close.
     pub fn discard(&mut self) {
         let close = self.entries.pop_back().filter(|last| *last == Entry::Close);
         self.entries.clear();
         self.entries.extend(close);
-        self.parked = false;
+        self.pending = false;
     }
 
     pub fn resume(&mut self) {
-        self.parked = false;
+        self.pending = false;
         if let Some((id, mut resumed)) = self.asked {
             resumed |= self.contains(id);
             self.asked = Some((id, resumed));
         }
     }
 
-    /// Bytes are offered to the sink, which takes so many of them.
+    /// These bytes were offered to the sink, which took the first `taken`.
     pub fn sent(&mut self, mut offered: &[u8], mut taken: usize) {
         for entry in &self.entries {
             let Entry::Bytes(bytes) = entry else { break };
@@ -84,7 +84,7 @@ impl Model {
             assert!(bytes[..len] == offered[..len], "not the bytes pushed");
             offered = &offered[len..];
         }
-        assert!(offered.is_empty(), "bytes before their turn");
+        assert!(offered.is_empty(), "bytes out of their turn");
         while taken > 0
             && let Some(Entry::Bytes(bytes)) = self.entries.front_mut()
         {
@@ -97,16 +97,16 @@ impl Model {
         }
     }
 
-    /// A producer is asked, ahead of its turn by bytes at most.
+    /// A producer is asked. Only bytes may be before it.
     pub fn ask(&mut self, id: u32) {
-        assert!(!self.parked, "asked although it has nothing");
+        assert!(!self.pending, "asked while it is pending");
         let mut entries = self.entries.iter();
         let first = entries.find(|entry| !matches!(entry, Entry::Bytes(_)));
         assert_eq!(first, Some(&Entry::Producer(id)), "asked out of its turn");
         self.asked = Some((id, false));
     }
 
-    /// It has answered; what it has made goes before it.
+    /// A producer has answered. Its bytes come before it.
     pub fn answered(&mut self, id: u32, answer: &io::Result<More>) {
         let resumed = self.asked.take().is_some_and(|(_, resumed)| resumed);
         let this = Entry::Producer(id);
@@ -115,13 +115,13 @@ impl Model {
         if fails {
             self.failed = Some(id);
         }
-        // Without a place it has discarded the queue, and itself.
+        // It has no place if it has discarded the queue.
         let Some(place) = place else { return };
         match answer {
             Ok(More::Chunk(chunk)) if chunk.is_empty() => {}
             Ok(More::Chunk(chunk)) => self.entries.insert(place, Entry::Bytes(chunk.to_vec())),
-            Ok(More::Pending) => self.parked = !resumed,
-            Err(_) if !fails => self.parked = !resumed,
+            Ok(More::Pending) => self.pending = !resumed,
+            Err(_) if !fails => self.pending = !resumed,
             Ok(More::Done) | Err(_) => drop(self.entries.remove(place)),
         }
     }

@@ -1,0 +1,299 @@
+//! How the queue is drained: one step of the pump.
+
+use std::io::{self, IoSlice};
+use std::mem;
+
+use bytes::Buf;
+
+use super::{Asking, COPIED, Fifo, Intake, Item, Sink};
+use crate::error::Close;
+use crate::output::producers::{More, Producer};
+use crate::user_code;
+
+/// The most parts of a gathered write. Linux takes 1,024, but the bytes of a turn's budget fill far
+/// fewer.
+const MAX_PARTS: usize = 64;
+
+/// The parts of a gathered write from a short queue, the common case: an array of [`MAX_PARTS`] takes
+/// a hundred instructions to initialise.
+const FEW_PARTS: usize = 4;
+
+/// What the front of the queue calls for, or what has been done about it.
+pub(super) enum Step {
+    /// Bytes were offered to the sink.
+    Sent(Sent),
+    /// This producer is to be asked for so many bytes.
+    Ask(Box<dyn Producer>, usize),
+    /// This hook is to be called.
+    Call(Box<dyn FnOnce()>),
+    /// The sending side is to be shut down.
+    ShutdownWrite,
+    /// The queue has reached its close.
+    Close(Close),
+    /// The first producer is pending.
+    Pending,
+    /// A producer or a hook is due, and may not be called in this turn any more.
+    NoCalls,
+    /// The queue is empty.
+    Drained,
+}
+
+/// The outcome of one write.
+pub(super) struct Sent {
+    /// How many bytes the sink has taken.
+    pub(super) bytes: usize,
+    /// Whether the sink has taken fewer bytes than it was offered.
+    pub(super) is_short: bool,
+    pub(super) used: Used,
+}
+
+/// Items that are used up. Their destructors are user code, and run without a borrow of the queue.
+#[must_use]
+pub(super) enum Used {
+    None,
+    /// The most that nearly every step uses up: it needs no allocation.
+    One(Item),
+    Many(Vec<Item>),
+}
+
+impl Fifo {
+    /// Whether the pump has something to do: bytes to send, a producer to ask, a mark to act on.
+    pub fn is_actionable(&self) -> bool {
+        self.unsent_head() > 0
+            || match self.tail.front() {
+                Some(Item::Producer(_)) => self.asking != Asking::Pending,
+                first => first.is_some(),
+            }
+    }
+
+    /// Whether nothing is queued at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.tail.is_empty()
+    }
+
+    /// The first producer may have something again.
+    pub fn resume(&mut self) {
+        self.asking = Asking::Resumed;
+    }
+
+    /// Sends at most `budget` bytes, unless the front of the queue calls for something else. No
+    /// producer is asked and no hook called unless `may_call` is true.
+    pub(super) fn step(
+        &mut self,
+        sink: &mut impl Sink,
+        budget: usize,
+        may_call: bool,
+    ) -> io::Result<Step> {
+        // The common case: nothing but small pushes.
+        let only_head = self.tail.is_empty() && !self.head.is_empty();
+        if !only_head && let Some(step) = self.next_call(budget, may_call) {
+            return Ok(step);
+        }
+        self.send(sink, budget).map(Step::Sent)
+    }
+
+    /// What comes before the next write. `None` if bytes are to be sent now.
+    fn next_call(&mut self, budget: usize, may_call: bool) -> Option<Step> {
+        loop {
+            let unsent = self.unsent_head();
+            if unsent >= budget {
+                return None;
+            }
+            let nothing_before = unsent == 0;
+            let due = match self.tail.front() {
+                None => Step::Drained,
+                Some(Item::Small(data)) if nothing_before || data.len() < COPIED => {
+                    self.move_into_head();
+                    continue;
+                }
+                Some(Item::Small(_) | Item::Large(_)) => return None,
+                Some(Item::Producer(_)) if self.asking == Asking::Pending => Step::Pending,
+                Some(Item::Producer(_) | Item::Hook(_)) if !may_call => Step::NoCalls,
+                // A producer is asked ahead of its turn, so that its bytes share a write with those
+                // before it. But no more is made for a peer that takes nothing.
+                Some(Item::Producer(_)) if nothing_before || self.queued() < self.mark() => {
+                    return self.ask(budget - unsent);
+                }
+                Some(_) if !nothing_before => return None,
+                Some(_) => return self.take_mark(),
+            };
+            return nothing_before.then_some(due);
+        }
+    }
+
+    /// Moves the small item at the front of the tail into the head. One that has grown large becomes
+    /// the head, which is empty then.
+    fn move_into_head(&mut self) {
+        if let Some(Item::Small(data)) = self.tail.pop_front() {
+            self.tail_bytes -= data.len();
+            match data.len() < COPIED {
+                true => self.head.extend_from_slice(&data),
+                false => self.head = data,
+            }
+        }
+    }
+
+    /// Takes the first producer out to be asked for at most `budget` bytes.
+    fn ask(&mut self, budget: usize) -> Option<Step> {
+        let wanted = self.producer_budget().min(budget);
+        self.asking = Asking::Ready;
+        match mem::replace(self.tail.front_mut()?, Item::Asked) {
+            Item::Producer(producer) => Some(Step::Ask(producer, wanted)),
+            _ => None,
+        }
+    }
+
+    fn take_mark(&mut self) -> Option<Step> {
+        match self.tail.pop_front()? {
+            Item::Hook(hook) => Some(Step::Call(hook)),
+            Item::ShutdownWrite => Some(Step::ShutdownWrite),
+            Item::Close(why) => {
+                self.intake = Intake::Closed;
+                Some(Step::Close(why))
+            }
+            _ => None,
+        }
+    }
+
+    /// Offers the front of the queue to the sink in one write, at most `budget` bytes.
+    fn send(&mut self, sink: &mut impl Sink, budget: usize) -> io::Result<Sent> {
+        let head = self.head.get(self.sent..).unwrap_or_default();
+        let (bytes, offered) = if self.tail.is_empty() || head.len() >= budget {
+            let head = head.get(..budget).unwrap_or(head);
+            (sink.send(head)?, head.len())
+        } else if self.tail.len() < FEW_PARTS {
+            self.send_gathered::<FEW_PARTS>(sink, budget)?
+        } else {
+            self.send_gathered::<MAX_PARTS>(sink, budget)?
+        };
+        self.tail.count_sent(bytes);
+        let used = match bytes - self.advance_head(bytes) {
+            0 => Used::None,
+            left => self.advance_tail(left),
+        };
+        self.update_head_limit();
+        Ok(Sent {
+            bytes,
+            is_short: bytes < offered,
+            used,
+        })
+    }
+
+    /// Sends at most `PARTS` parts in one write. Returns how many bytes were sent and how many offered.
+    fn send_gathered<const PARTS: usize>(
+        &self,
+        sink: &mut impl Sink,
+        budget: usize,
+    ) -> io::Result<(usize, usize)> {
+        let head = self.head.get(self.sent..).unwrap_or_default();
+        let tail = self.tail.iter().map_while(|item| match item {
+            Item::Small(data) => Some(&data[..]),
+            Item::Large(data) => Some(&data[..]),
+            _ => None,
+        });
+        let segments = std::iter::once(head).chain(tail);
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        let (mut count, mut offered) = (0, 0);
+        for (part, data) in parts
+            .iter_mut()
+            .zip(segments.filter(|data| !data.is_empty()))
+        {
+            let data = data.get(..budget - offered).unwrap_or(data);
+            *part = IoSlice::new(data);
+            count += 1;
+            offered += data.len();
+            if offered == budget {
+                break;
+            }
+        }
+        let sent = sink.send_gathered(parts.get(..count).unwrap_or_default())?;
+        Ok((sent, offered))
+    }
+
+    /// Removes at most the first `sent` bytes from the head. Returns how many it has removed.
+    #[inline]
+    fn advance_head(&mut self, sent: usize) -> usize {
+        let removed = sent.min(self.unsent_head());
+        self.sent += removed;
+        if self.sent == self.head.len() {
+            self.head.clear();
+            self.sent = 0;
+        } else {
+            // A producer may fill the head as fast as it is sent, so that it is never empty.
+            self.compact();
+        }
+        removed
+    }
+
+    /// Removes the first `left` bytes from the tail.
+    fn advance_tail(&mut self, mut left: usize) -> Used {
+        let mut used = Used::None;
+        while left > 0
+            && let Some(mut data) = self.tail.pop_bytes()
+        {
+            let from_this = left.min(data.len());
+            left -= from_this;
+            self.tail_bytes -= from_this;
+            if from_this < data.len() {
+                data.advance(from_this);
+                self.tail.push_bytes_front(data);
+            } else {
+                used = used.and(Item::Large(data));
+            }
+        }
+        used
+    }
+
+    /// Takes the answer of the producer that was asked.
+    pub(super) fn answer(&mut self, producer: Box<dyn Producer>, more: More) -> Used {
+        let Some(place @ Item::Asked) = self.tail.front_mut() else {
+            // The queue was discarded meanwhile, and may have been filled anew.
+            let used = Used::One(Item::Producer(producer));
+            return match more {
+                More::Chunk(chunk) => used.and(Item::Large(chunk)),
+                More::Pending | More::Done => used,
+            };
+        };
+        if let More::Done = more {
+            self.tail.pop_front();
+            return Used::One(Item::Producer(producer));
+        }
+        *place = Item::Producer(producer);
+        match more {
+            More::Chunk(chunk) if chunk.len() < COPIED => {
+                self.head.extend_from_slice(&chunk);
+                return Used::One(Item::Large(chunk));
+            }
+            More::Chunk(chunk) => {
+                self.tail_bytes += chunk.len();
+                self.tail.push_bytes_front(chunk);
+            }
+            More::Pending if self.asking == Asking::Ready => self.asking = Asking::Pending,
+            More::Pending | More::Done => {}
+        }
+        Used::None
+    }
+}
+
+impl Used {
+    fn and(self, item: Item) -> Used {
+        match self {
+            Used::None => Used::One(item),
+            Used::One(first) => Used::Many(vec![first, item]),
+            Used::Many(mut items) => {
+                items.push(item);
+                Used::Many(items)
+            }
+        }
+    }
+
+    /// Drops each item. If a destructor panics, the others are dropped before the panic goes on.
+    #[inline]
+    pub(super) fn drop_each(self) {
+        match self {
+            Used::None => {}
+            Used::One(item) => drop(item),
+            Used::Many(items) => user_code::drop_each(items),
+        }
+    }
+}

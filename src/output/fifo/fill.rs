@@ -1,0 +1,105 @@
+//! How the queue is filled: by handles, at any time.
+
+use bytes::Bytes;
+
+use super::{COPIED, Fifo, Intake, Item, Stream};
+
+impl Fifo {
+    /// Queues a copy of `data`. Returns whether the queue is [full](Fifo::is_full).
+    #[inline]
+    pub fn push_slice(&mut self, data: &[u8]) -> bool {
+        if data.len() <= self.head_limit.saturating_sub(self.head.len()) {
+            self.head.extend_from_slice(data);
+            return false;
+        }
+        self.push_checked(data)
+    }
+
+    /// Queues a copy of these parts, one after another. Returns whether the queue is
+    /// [full](Fifo::is_full).
+    #[inline(always)]
+    pub fn push_slices(&mut self, parts: &[&[u8]]) -> bool {
+        let room = self.head_limit.saturating_sub(self.head.len());
+        let total = parts
+            .iter()
+            .fold(0, |total: usize, part| total.saturating_add(part.len()));
+        if total > room {
+            return parts.iter().fold(false, |_, part| self.push_checked(part));
+        }
+        for part in parts {
+            self.head.extend_from_slice(part);
+        }
+        false
+    }
+
+    /// Queues `data`, without a copy if it is large. Returns whether the queue is
+    /// [full](Fifo::is_full).
+    #[inline]
+    pub fn push_bytes(&mut self, data: &Bytes) -> bool {
+        if data.len() < COPIED {
+            return self.push_slice(data);
+        }
+        self.push_large(data)
+    }
+
+    /// Queues a producer, a hook or a mark. Returns it if the queue does not take it.
+    pub fn push(&mut self, item: Item) -> Option<Item> {
+        if self.is_sealed() {
+            return Some(item);
+        }
+        if self.stream == Stream::Failed {
+            self.tail_bytes = self.tail_bytes.saturating_add(self.dropped_item_weight());
+            return Some(item);
+        }
+        if let Item::Close(_) = item {
+            self.intake = Intake::Sealed;
+        }
+        // Later pushes go behind the new item: this buffer does not grow any more.
+        if let Some(Item::Small(last)) = self.tail.back_mut() {
+            last.shrink_to_fit();
+        }
+        self.tail.push_back(item);
+        self.update_head_limit();
+        None
+    }
+
+    fn push_large(&mut self, data: &Bytes) -> bool {
+        if self.is_sealed() {
+            return false;
+        }
+        self.tail_bytes = self.tail_bytes.saturating_add(data.len());
+        if self.stream != Stream::Failed {
+            self.tail.push_back(Item::Large(data.clone()));
+        }
+        self.update_head_limit();
+        self.is_full()
+    }
+
+    /// Queues a copy of `data` where more is to be checked than the length of the head.
+    #[cold]
+    #[inline(never)]
+    fn push_checked(&mut self, data: &[u8]) -> bool {
+        if self.is_sealed() {
+            return false;
+        }
+        match self.tail.back_mut() {
+            _ if self.stream == Stream::Failed => {
+                self.tail_bytes = self.tail_bytes.saturating_add(data.len());
+            }
+            None => {
+                self.compact();
+                self.head.extend_from_slice(data);
+            }
+            Some(Item::Small(last)) => {
+                last.extend_from_slice(data);
+                self.tail_bytes += data.len();
+            }
+            Some(_) => {
+                self.tail.push_back(Item::Small(data.to_vec()));
+                self.tail_bytes += data.len();
+            }
+        }
+        self.update_head_limit();
+        self.is_full()
+    }
+}

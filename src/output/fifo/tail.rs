@@ -1,0 +1,143 @@
+//! The items behind the head, and what else few queues have. A queue that never had any of it pays for
+//! one pointer: most connections queue small replies only.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use bytes::Bytes;
+
+use super::Item;
+use crate::error::Close;
+
+/// A deque of items, allocated at its first use.
+#[derive(Default)]
+pub(super) struct Tail(Option<Box<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    items: VecDeque<Item>,
+    /// How many of the items are producers and hooks. Above the high-water mark, each push looks at it.
+    callable: usize,
+    /// How much of the queue's weight is exempt from the output limit.
+    exempt: usize,
+    /// How many bytes of buffered input are charged against the high-water mark.
+    backlog: usize,
+}
+
+impl Tail {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|inner| inner.items.is_empty())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.items.len())
+    }
+
+    pub(super) fn callable(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.callable)
+    }
+
+    #[inline]
+    pub(super) fn backlog(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.backlog)
+    }
+
+    pub(super) fn set_backlog(&mut self, bytes: usize) {
+        self.0.get_or_insert_default().backlog = bytes;
+    }
+
+    pub(super) fn exempt(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.exempt)
+    }
+
+    pub(super) fn set_exempt(&mut self, weight: usize) {
+        self.0.get_or_insert_default().exempt = weight;
+    }
+
+    /// `bytes` more of the queue have been sent: they were the exempt ones, which came first.
+    #[inline]
+    pub(super) fn count_sent(&mut self, bytes: usize) {
+        if let Some(inner) = &mut self.0 {
+            inner.exempt = inner.exempt.saturating_sub(bytes);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Item> {
+        self.0.iter().flat_map(|inner| &inner.items)
+    }
+
+    #[inline]
+    pub(super) fn front(&self) -> Option<&Item> {
+        self.0.as_ref()?.items.front()
+    }
+
+    /// The first item, to be replaced by one that is callable if the first is.
+    pub(super) fn front_mut(&mut self) -> Option<&mut Item> {
+        self.0.as_mut()?.items.front_mut()
+    }
+
+    /// The last item, to be extended.
+    pub(super) fn back_mut(&mut self) -> Option<&mut Item> {
+        self.0.as_mut()?.items.back_mut()
+    }
+
+    pub(super) fn push_back(&mut self, item: Item) {
+        let inner = self.0.get_or_insert_default();
+        inner.callable += usize::from(item.is_callable());
+        inner.items.push_back(item);
+    }
+
+    /// Puts bytes in front of all items.
+    pub(super) fn push_bytes_front(&mut self, data: Bytes) {
+        let inner = self.0.get_or_insert_default();
+        inner.items.push_front(Item::Large(data));
+    }
+
+    /// Takes the first item if it is bytes.
+    pub(super) fn pop_bytes(&mut self) -> Option<Bytes> {
+        let items = &mut self.0.as_mut()?.items;
+        match items.pop_front()? {
+            Item::Large(data) => Some(data),
+            Item::Small(data) => Some(data.into()),
+            other => {
+                items.push_front(other);
+                None
+            }
+        }
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Item> {
+        let inner = self.0.as_mut()?;
+        let item = inner.items.pop_front()?;
+        inner.callable -= usize::from(item.is_callable());
+        Some(item)
+    }
+
+    /// Takes the last item if it is a close.
+    pub(super) fn pop_close(&mut self) -> Option<Close> {
+        let items = &mut self.0.as_mut()?.items;
+        match items.pop_back()? {
+            Item::Close(why) => Some(why),
+            other => {
+                items.push_back(other);
+                None
+            }
+        }
+    }
+
+    /// Takes all items. The backlog stays: it is not part of the queue.
+    pub(super) fn take(&mut self) -> VecDeque<Item> {
+        let Some(inner) = &mut self.0 else {
+            return VecDeque::new();
+        };
+        (inner.callable, inner.exempt) = (0, 0);
+        mem::take(&mut inner.items)
+    }
+}
+
+impl Item {
+    fn is_callable(&self) -> bool {
+        matches!(self, Item::Producer(_) | Item::Asked | Item::Hook(_))
+    }
+}

@@ -1,0 +1,113 @@
+//! How the queue takes pushes, and whose buffer they are in.
+
+use asynchat::Close;
+use asynchat::internals::{Fifo, Item, Pumped, pump};
+use bytes::Bytes;
+
+use super::{Socket, hook, new_fifo, pump_limited, queue};
+
+/// Up to this much unused capacity stays with a buffer.
+const SLACK: usize = 8 * 1024;
+
+#[test]
+fn pushed_bytes_are_copied_below_4096() {
+    for (len, is_copied) in [(4095, true), (4096, false)] {
+        let (fifo, mut sink) = (new_fifo(usize::MAX), Socket::new(usize::MAX));
+        let data = Bytes::from(vec![b'x'; len]);
+        fifo.borrow_mut().push_bytes(&data);
+        assert!(matches!(
+            pump(&fifo, &mut sink, 65_536),
+            Ok(Pumped::Drained)
+        ));
+        assert_eq!(sink.parts[0] != data.as_ptr(), is_copied);
+    }
+}
+
+/// Otherwise a thousand small pushes behind a producer would be a thousand items.
+#[test]
+fn small_pushes_behind_an_item_share_a_buffer() {
+    let fifo = new_fifo(usize::MAX);
+    queue(&fifo, hook());
+    for _ in 0..100 {
+        fifo.borrow_mut().push_slice(b"x");
+    }
+    assert!(!fifo.borrow().is_over_high_water());
+    assert_eq!(fifo.borrow_mut().discard().len(), 2);
+}
+
+#[test]
+fn a_sealed_queue_takes_nothing() {
+    for close in [false, true] {
+        let fifo = new_fifo(0);
+        match close {
+            true => queue(&fifo, Item::Close(Close::Local)),
+            false => fifo.borrow_mut().seal(),
+        }
+        let mut fifo = fifo.borrow_mut();
+        assert!(!fifo.push_slice(b"x"));
+        assert!(!fifo.push_slices(&[b"x", b"y"]));
+        assert!(!fifo.push_bytes(&vec![b'x'; 5000].into()));
+        assert!(fifo.push(hook()).is_some());
+        assert_eq!((fifo.queued(), fifo.is_sealed()), (0, true));
+    }
+}
+
+#[test]
+fn a_head_without_a_buffer_adopts_one() {
+    let mut fifo = Fifo::new(65_536);
+    let mut buffer = Vec::with_capacity(1000);
+    fifo.adopt_buffer(&mut buffer);
+    assert_eq!((fifo.memory(), buffer.capacity()), (1000, 0));
+    // It has one now.
+    let mut other = Vec::with_capacity(2000);
+    fifo.adopt_buffer(&mut other);
+    assert_eq!((fifo.memory(), other.capacity()), (1000, 2000));
+}
+
+#[test]
+fn an_empty_head_releases_its_buffer() {
+    let fifo = new_fifo(65_536);
+    fifo.borrow_mut()
+        .adopt_buffer(&mut Vec::with_capacity(1000));
+    fifo.borrow_mut().push_slice(b"x");
+    assert_eq!(fifo.borrow_mut().release_buffer().capacity(), 0);
+    assert_eq!(fifo.borrow().queued(), 1);
+    pump_limited(&fifo, usize::MAX).unwrap();
+    assert_eq!(fifo.borrow_mut().release_buffer().capacity(), 1000);
+    assert_eq!(fifo.borrow().memory(), 0);
+}
+
+#[test]
+fn unused_capacity_of_more_than_8_kib_is_trimmed() {
+    for (unused, left) in [(SLACK, SLACK), (SLACK + 1, 0), (100_000, 0)] {
+        let mut fifo = Fifo::new(65_536);
+        fifo.adopt_buffer(&mut Vec::with_capacity(20_000 + unused));
+        fifo.push_slice(&[b'x'; 20_000]);
+        fifo.trim();
+        assert_eq!(fifo.memory(), 20_000 + left);
+    }
+}
+
+#[test]
+fn sent_bytes_are_removed_when_the_head_is_trimmed() {
+    let fifo = new_fifo(usize::MAX);
+    let head = fifo.borrow().memory();
+    assert_eq!(head, 0);
+    fifo.borrow_mut()
+        .adopt_buffer(&mut Vec::with_capacity(50_000));
+    fifo.borrow_mut().push_slice(&[b'x'; 20_000]);
+    pump_limited(&fifo, 15_000).unwrap();
+    fifo.borrow_mut().trim();
+    assert_eq!(fifo.borrow().memory(), 5000);
+}
+
+/// The bytes before the mark count from the first that is not sent.
+#[test]
+fn the_room_below_the_mark_moves_with_what_is_sent() {
+    let fifo = new_fifo(1000);
+    fifo.borrow_mut().push_slice(&[b'x'; 1000]);
+    pump_limited(&fifo, 400).unwrap();
+    assert!(!fifo.borrow_mut().push_slice(&[b'x'; 400]));
+    assert!(fifo.borrow_mut().push_slice(b"x"));
+    assert_eq!(fifo.borrow().queued(), 1001);
+}
