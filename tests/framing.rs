@@ -264,14 +264,14 @@ fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> 
         assert!(segment.is_empty());
         if splitter.is_idle() {
             assert_eq!(
-                splitter.take_buffer().capacity(),
+                splitter.release_buffer().capacity(),
                 0,
                 "an idle splitter keeps memory"
             );
         }
     }
-    let partial = splitter.partial().to_vec();
-    assert_eq!(splitter.partial(), b"", "told twice");
+    let partial = splitter.take_partial().to_vec();
+    assert_eq!(splitter.take_partial(), b"", "told twice");
     told.push(Told::Partial(partial));
     told
 }
@@ -481,7 +481,7 @@ proptest! {
         let again = splitter.set_terminator(second.terminator()).unwrap_or_default();
         prop_assert_eq!(&stream[delivered..fed], &again);
         prop_assert!(splitter.is_idle());
-        prop_assert_eq!(splitter.partial(), b"");
+        prop_assert_eq!(splitter.take_partial(), b"");
     }
 }
 
@@ -493,7 +493,7 @@ fn run(terminator: Terminator, segments: &[&[u8]]) -> Vec<Told> {
     for segment in std::iter::once(&&b""[..]).chain(segments) {
         feed(&mut splitter, segment, &mut told);
     }
-    told.push(Told::Partial(splitter.partial().to_vec()));
+    told.push(Told::Partial(splitter.take_partial().to_vec()));
     told
 }
 
@@ -867,22 +867,26 @@ fn silence_ends_a_record() {
     let mut splitter = Splitter::new(Terminator::idle_gap(gap), UNLIMITED);
     let mut told = vec![];
     assert_eq!(splitter.idle_gap(), None);
-    assert_eq!(splitter.gap(), None, "silence alone is not a record");
+    assert_eq!(
+        splitter.gap_elapsed(),
+        None,
+        "silence alone is not a record"
+    );
     feed(&mut splitter, b"ab", &mut told);
     feed(&mut splitter, b"\r\n", &mut told);
     assert_eq!(told, []);
     assert_eq!(splitter.idle_gap(), Some(gap));
-    assert_eq!(splitter.gap(), Some(Event::Record(b"ab\r\n")));
-    assert_eq!(splitter.gap(), None);
+    assert_eq!(splitter.gap_elapsed(), Some(Event::Record(b"ab\r\n")));
+    assert_eq!(splitter.gap_elapsed(), None);
     feed(&mut splitter, b"c", &mut told);
-    assert_eq!(splitter.partial(), b"c");
-    assert_eq!(splitter.gap(), None, "the partial was delivered");
+    assert_eq!(splitter.take_partial(), b"c");
+    assert_eq!(splitter.gap_elapsed(), None, "the partial was delivered");
 
     let mut splitter = Splitter::new(Terminator::idle_gap(gap).streamed(), UNLIMITED);
     feed(&mut splitter, b"ab", &mut told);
     assert_eq!(told, [chunk(b"ab")]);
-    assert_eq!(splitter.gap(), Some(Event::End));
-    assert_eq!(splitter.gap(), None);
+    assert_eq!(splitter.gap_elapsed(), Some(Event::End));
+    assert_eq!(splitter.gap_elapsed(), None);
 }
 
 #[test]
@@ -891,13 +895,13 @@ fn silence_ends_a_discarded_record_unheard() {
     let mut told = vec![];
     feed(&mut splitter, b"abcd", &mut told);
     assert_eq!(told, [Told::Overflow]);
-    assert_eq!(splitter.gap(), None);
+    assert_eq!(splitter.gap_elapsed(), None);
     splitter.discard();
     feed(&mut splitter, b"ef", &mut told);
     assert!(splitter.idle_gap().is_some());
-    assert_eq!(splitter.gap(), None);
+    assert_eq!(splitter.gap_elapsed(), None);
     feed(&mut splitter, b"gh", &mut told);
-    assert_eq!(splitter.gap(), Some(Event::Record(b"gh")));
+    assert_eq!(splitter.gap_elapsed(), Some(Event::Record(b"gh")));
 }
 
 #[test]
@@ -906,13 +910,13 @@ fn an_idle_splitter_keeps_no_buffer() {
     let mut told = vec![];
     feed(&mut splitter, b"ab", &mut told);
     assert_eq!(
-        splitter.take_buffer().capacity(),
+        splitter.release_buffer().capacity(),
         0,
         "a record in hand needs its buffer"
     );
     feed(&mut splitter, b"c\r\n", &mut told);
     assert_eq!(told, [record(b"abc")]);
-    assert_eq!(splitter.take_buffer().capacity(), 0);
+    assert_eq!(splitter.release_buffer().capacity(), 0);
 
     // The record's buffer is still there when the next terminator wants no input.
     let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
@@ -924,7 +928,7 @@ fn an_idle_splitter_keeps_no_buffer() {
     );
     assert_eq!(splitter.set_terminator(Terminator::count(0)), None);
     feed(&mut splitter, b"", &mut told);
-    assert_eq!(splitter.take_buffer().capacity(), 0);
+    assert_eq!(splitter.release_buffer().capacity(), 0);
 }
 
 #[test]
@@ -932,26 +936,26 @@ fn a_lent_buffer_is_used_and_comes_back() {
     let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
     let mut spare = Vec::with_capacity(4096);
     let address = spare.as_ptr();
-    splitter.lend(&mut spare);
+    splitter.adopt_buffer(&mut spare);
     assert_eq!(spare.capacity(), 0);
     let mut told = vec![];
     feed(&mut splitter, b"ab", &mut told);
-    assert_eq!(splitter.take_buffer().capacity(), 0);
+    assert_eq!(splitter.release_buffer().capacity(), 0);
     feed(&mut splitter, b"c\r\n", &mut told);
     assert_eq!(told, [record(b"abc")]);
-    let back = splitter.take_buffer();
+    let back = splitter.release_buffer();
     assert_eq!((back.as_ptr(), back.len()), (address, 0));
 
     feed(&mut splitter, b"ab", &mut told);
-    splitter.lend(&mut spare);
+    splitter.adopt_buffer(&mut spare);
     let mut other = Vec::with_capacity(16);
-    splitter.lend(&mut other);
+    splitter.adopt_buffer(&mut other);
     assert_eq!(other.capacity(), 16, "it has one of its own");
 
     // A streamed record needs none.
     let mut splitter = Splitter::new(Terminator::crlf().streamed(), UNLIMITED);
-    splitter.lend(&mut other);
+    splitter.adopt_buffer(&mut other);
     feed(&mut splitter, b"ab\r", &mut told);
     assert!(!splitter.is_idle());
-    assert_eq!(splitter.take_buffer().capacity(), 16);
+    assert_eq!(splitter.release_buffer().capacity(), 16);
 }

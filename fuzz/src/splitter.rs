@@ -267,7 +267,7 @@ impl Reader for Subject<'_> {
     }
 
     fn gap(&mut self, told: &mut Vec<Told>) {
-        match self.splitter.gap() {
+        match self.splitter.gap_elapsed() {
             None => return,
             Some(Event::Record(record)) => told.push(Told::Record(record.to_vec())),
             Some(Event::End) => told.push(Told::End),
@@ -285,19 +285,19 @@ impl Reader for Subject<'_> {
     }
 
     fn partial(&mut self) -> Vec<u8> {
-        let partial = self.splitter.partial().to_vec();
-        assert_eq!(self.splitter.partial(), b"", "told twice");
+        let partial = self.splitter.take_partial().to_vec();
+        assert_eq!(self.splitter.take_partial(), b"", "told twice");
         partial
     }
 
     fn lend(&mut self, capacity: usize) {
         let mut spare = Vec::with_capacity(capacity);
         spare.resize(capacity, b'!');
-        self.splitter.lend(&mut spare);
+        self.splitter.adopt_buffer(&mut spare);
     }
 
     fn take_buffer(&mut self) {
-        assert_eq!(self.splitter.take_buffer(), b"");
+        assert_eq!(self.splitter.release_buffer(), b"");
     }
 }
 

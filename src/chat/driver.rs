@@ -137,7 +137,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
         state.out.borrow_mut().lend(&mut spare);
         runtime.spare_output.take_back(spare);
         let mut spare = runtime.spare_input.lend();
-        self.splitter.lend(&mut spare);
+        self.splitter.adopt_buffer(&mut spare);
         runtime.spare_input.take_back(spare);
 
         let mut records = 0;
@@ -148,7 +148,9 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             let begun = self.splitter.is_in_record() && !state.chat.closing.get();
             clocks.parsed(now, records > 0, begun && !waits);
         });
-        runtime.spare_input.take_back(self.splitter.take_buffer());
+        runtime
+            .spare_input
+            .take_back(self.splitter.release_buffer());
         let idle = state.out.borrow_mut().reclaim();
         runtime.spare_output.take_back(idle);
         self.watch_for_gap(runtime);
@@ -308,7 +310,7 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             state.pass_on_eof();
             return self.session.handle_piped(&[]);
         }
-        let outcome = self.session.handle_eof(self.splitter.partial());
+        let outcome = self.session.handle_eof(self.splitter.take_partial());
         // It was given away: a terminator that is set from now on has nothing to end.
         let limit = state.limit(|limits| limits.record);
         self.splitter = Splitter::new(self.chat.terminator(), limit);
@@ -354,14 +356,14 @@ impl<S: AsyncChat> ChatDispatcher<S> {
             silence.timer = Some(self.chat.call_later(gap - lasted));
             return Ok(());
         }
-        match self.splitter.gap() {
+        match self.splitter.gap_elapsed() {
             Some(Event::Record(record)) => self.session.found_terminator(record)?,
             Some(_) => self.session.found_terminator(b"")?,
             None => return Ok(()),
         }
         state.records_in.set(state.records_in.get() + 1);
         state.time(|clocks, _| clocks.record_over());
-        drop(self.splitter.take_buffer());
+        drop(self.splitter.release_buffer());
         Ok(())
     }
 }

@@ -9,11 +9,11 @@
 use std::any::TypeId;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use slab::Slab;
 
 use crate::channel::dispatcher::Driven;
+use crate::serial;
 use crate::state::ChannelState;
 
 /// Names a channel, on any thread, for as long as the process lives: no id is used twice, so a
@@ -43,7 +43,7 @@ impl ChannelId {
     };
 
     fn new(slot: u32) -> Self {
-        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        let serial = serial::next();
         ChannelId { serial, slot }
     }
 }
@@ -59,9 +59,6 @@ impl fmt::Display for ChannelId {
         write!(f, "#{}", self.serial)
     }
 }
-
-/// Of the whole process, so that an id means nothing to another loop.
-static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// How a poll key is split: the low half is the slot, the high half the generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
