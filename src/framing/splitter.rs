@@ -314,8 +314,10 @@ impl Splitter {
                 self.free_if_empty();
                 return None;
             }
-            let released = Cursor::released(self.terminator.kind(), step.released);
-            append(&mut self.buffer, released, limit);
+            let content = match step.released {
+                0 => content,
+                released => Cursor::released(self.terminator.kind(), released),
+            };
             append(&mut self.buffer, content, limit);
             self.cursor.length = length;
             if step.end {

@@ -49,33 +49,38 @@ impl Lines {
 
 /// Returns the index of the first LF.
 ///
-/// Most lines are short. For these, eight bytes at a time in a register cost less than the set-up of
-/// `memchr`.
+/// Most lines are short. For these, comparing a few blocks here costs less than the set-up of `memchr`.
 #[inline]
 fn find_lf(hay: &[u8]) -> Option<usize> {
     const NEAR: usize = 64;
-    /// One in each byte of a word.
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGH_BITS: u64 = ONES << 7;
-    const LF: u64 = ONES * b'\n' as u64;
     let Some((near, far)) = hay.split_at_checked(NEAR) else {
         return memchr(b'\n', hay);
     };
-    for (n, word) in near.as_chunks::<8>().0.iter().enumerate() {
-        // A byte of `zero` is zero where the word has an LF. Subtracting one borrows into the high bit
-        // of such a byte. The other bytes with that bit set are those that had it before, which ASCII
-        // text does not have, and those above a zero byte. The second test excludes the former, and
-        // the lowest bit found is never one of the latter.
-        let zero = u64::from_le_bytes(*word) ^ LF;
-        let borrowed = zero.wrapping_sub(ONES) & HIGH_BITS;
-        if borrowed != 0 {
-            let found = borrowed & !zero;
-            if found != 0 {
-                return Some(n * 8 + found.trailing_zeros() as usize / 8);
-            }
+    for (n, block) in near.as_chunks::<BLOCK>().0.iter().enumerate() {
+        // `|` and not `||` or `any`: the compiler makes one vector comparison of it.
+        let found = block
+            .iter()
+            .fold(false, |found, &byte| found | (byte == b'\n'));
+        if found {
+            return Some(n * BLOCK + first_lf_in(*block));
         }
     }
     memchr(b'\n', far).map(|lf| lf + NEAR)
+}
+
+const BLOCK: usize = 16;
+
+/// Returns the index of the first LF in a block that contains one.
+#[inline]
+fn first_lf_in(block: [u8; BLOCK]) -> usize {
+    const ONES: u128 = u128::MAX / 0xff;
+    const HIGH_BITS: u128 = ONES << 7;
+    const LF: u128 = ONES * b'\n' as u128;
+    // A byte of `zero` is zero where the block has an LF. The subtraction sets the high bit of each
+    // such byte. It can also set that of bytes above the first one, which do not matter.
+    let zero = u128::from_le_bytes(block) ^ LF;
+    let found = zero.wrapping_sub(ONES) & !zero & HIGH_BITS;
+    found.trailing_zeros() as usize / 8
 }
 
 #[cfg(test)]
