@@ -1,9 +1,7 @@
-//! What the fuzzers do to their input: a function for each of them, which panics when it has found
-//! something.
+//! The fuzz targets: a function for each, which panics if it finds a defect.
 //!
-//! Each takes any bytes and makes the same of them every time. cargo-fuzz calls them from
-//! `fuzz_targets/`, and `tests/fuzz.rs` of the crate includes this file as a module, so that every
-//! `cargo test` runs them as well.
+//! Each accepts any bytes and is deterministic. cargo-fuzz calls the functions from `fuzz_targets/`.
+//! `tests/fuzz.rs` of the crate includes this file as a module, so that `cargo test` runs them too.
 
 // Public in the fuzzers' package, a module's own in the test.
 #![allow(unreachable_pub)]
@@ -11,6 +9,7 @@
 mod choices;
 mod dot_block;
 mod fifo;
+#[path = "../../tests/common/naive.rs"]
 mod naive;
 mod nntp;
 mod splitter;
