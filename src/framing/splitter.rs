@@ -177,11 +177,6 @@ impl Splitter {
         undelivered
     }
 
-    /// Returns the terminator of the current record.
-    pub fn terminator(&self) -> &Terminator {
-        &self.terminator
-    }
-
     /// Sets the maximum length in bytes of whole records whose terminator sets no limit. It applies to
     /// the current record too.
     pub fn set_default_limit(&mut self, limit: usize) {
@@ -284,6 +279,7 @@ impl Splitter {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Reads a whole record. `searched`: the input contains no LF.
     #[inline]
     fn next_record<'a, 'i: 'a>(
         &'a mut self,
@@ -293,9 +289,11 @@ impl Splitter {
         let limit = self.limit();
         loop {
             let hay = *input;
-            let step = match std::mem::take(&mut searched) && !hay.is_empty() {
-                true => self.cursor.pass_without_lf(hay),
-                false => self.cursor.scan(self.terminator.kind(), hay),
+            // The fast path has searched this input for an LF already.
+            let step = if std::mem::take(&mut searched) && !hay.is_empty() {
+                self.cursor.pass_without_lf(hay)
+            } else {
+                self.cursor.scan(self.terminator.kind(), hay)
             };
             let length = self.cursor.length + (step.released + step.content) as u64;
             if length > limit {
@@ -329,6 +327,7 @@ impl Splitter {
         Some(Event::Record(&self.buffer))
     }
 
+    /// Reads a streamed record.
     fn next_chunk<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Event<'a>> {
         let (released, room) = loop {
             // The scan covers no more than may be delivered, so that the cursor does not pass it. At
@@ -414,6 +413,7 @@ impl Splitter {
         }
     }
 
+    /// Drops input up to the end of the record that is being discarded.
     fn skip(&mut self, input: &mut &[u8]) {
         loop {
             let step = self.cursor.scan(self.terminator.kind(), input);
@@ -476,6 +476,7 @@ impl Splitter {
         Event::Overflow
     }
 
+    /// Returns whether the current record is above its limit and this has been reported.
     #[inline]
     fn is_overflowed(&self) -> bool {
         matches!(self.phase, Phase::Overflowed | Phase::Discarding)
@@ -487,6 +488,7 @@ impl Splitter {
         matches!(self.terminator.kind(), Kind::Everything)
     }
 
+    /// Frees the buffer if it is empty and not adopted, so that an idle connection has none.
     fn free_if_empty(&mut self) {
         if self.buffer.is_empty() && !self.adopted {
             self.buffer = Vec::new();
@@ -514,65 +516,4 @@ fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::search::EXAMINED;
-    use super::*;
-
-    /// Feeds `input` in segments of `size`. Returns the numbers of records and of examined bytes.
-    fn cost(terminator: Terminator, input: &[u8], size: usize) -> (usize, usize) {
-        EXAMINED.set(0);
-        let mut splitter = Splitter::new(terminator.unlimited(), 0);
-        let mut ends = 0;
-        for mut segment in input.chunks(size) {
-            while let Some(event) = splitter.next(&mut segment).unwrap() {
-                ends += usize::from(matches!(event, Event::Record(_) | Event::End));
-            }
-        }
-        (ends, EXAMINED.get())
-    }
-
-    #[test]
-    fn each_byte_of_a_long_line_in_segments_of_one_byte_is_examined_once() {
-        let line = vec![b'x'; 1 << 20];
-        assert_eq!(cost(Terminator::crlf(), &line, 1), (0, line.len()));
-    }
-
-    #[test]
-    fn each_byte_of_a_buffer_of_empty_lines_is_examined_once() {
-        let lines = b"\r\n".repeat(1 << 15);
-        assert_eq!(
-            cost(Terminator::crlf(), &lines, lines.len()),
-            (1 << 15, 1 << 16)
-        );
-    }
-
-    /// A byte is examined three times if it is among the last bytes of its segment, which may begin a
-    /// terminator, and decides about the pending bytes of the segment before.
-    #[test]
-    fn no_byte_is_examined_more_than_three_times() {
-        const LEN: usize = 1 << 16;
-        let terminators = [
-            Terminator::crlf(),
-            Terminator::line(),
-            Terminator::bytes(b"\r\n.\r\n"),
-            Terminator::bytes(b"aaaaaaab"),
-            Terminator::dot_block(),
-        ];
-        let inputs: [&[u8]; 6] = [b"x", b"a", b"\r", b"\n", b"\r\n", b"\r\n.a"];
-        for pattern in inputs {
-            let input = pattern.repeat(LEN / pattern.len());
-            for size in [1, 2, 3, 7, 8, 9, 1000, LEN] {
-                for whole in &terminators {
-                    for terminator in [whole.clone(), whole.clone().streamed()] {
-                        let (_, examined) = cost(terminator.clone(), &input, size);
-                        assert!(
-                            examined <= 3 * LEN,
-                            "{terminator:?}, {} in segments of {size}: {examined}",
-                            pattern.escape_ascii()
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -361,3 +361,53 @@ impl Limit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_the_calls_that_create_the_terminator() {
+        for (terminator, expected) in [
+            (Terminator::crlf(), "crlf()"),
+            (Terminator::line().limit(80), "line().limit(80)"),
+            (Terminator::bytes(b"\r\n\0"), r#"bytes(b"\r\n\x00")"#),
+            (Terminator::count(5).streamed(), "count(5).streamed()"),
+            (Terminator::none(), "none()"),
+            (Terminator::none().limit(7), "none().limit(7)"),
+            (
+                Terminator::dot_block().unlimited().streamed(),
+                "dot_block().unlimited().streamed()",
+            ),
+            (
+                Terminator::idle_gap(Duration::from_millis(50)),
+                "idle_gap(50ms)",
+            ),
+        ] {
+            assert_eq!(format!("{terminator:?}"), expected);
+        }
+    }
+
+    #[test]
+    fn terminators_with_the_same_delimiter_are_equal() {
+        let from_array = Terminator::bytes(b"ab");
+        assert_eq!(from_array, Terminator::try_bytes(b"ab").unwrap());
+        assert_ne!(from_array, Terminator::bytes(b"ac"));
+        assert_ne!(from_array, Terminator::bytes(b"ab").streamed());
+        assert_eq!(Terminator::bytes(b"\r\n"), Terminator::crlf());
+    }
+
+    #[test]
+    fn a_terminators_own_limit_replaces_the_default() {
+        let crlf = Terminator::crlf;
+        assert_eq!(crlf().limit_or(9), 9);
+        assert_eq!(crlf().limit(3).limit_or(9), 3);
+        assert_eq!(crlf().unlimited().limit_or(9), u64::MAX);
+        // No limit that a caller can set is mistaken for the default.
+        for huge in [usize::MAX, usize::MAX - 1, usize::MAX - 2] {
+            assert!(crlf().limit(huge).limit_or(9) > 9);
+        }
+        assert_eq!(crlf().streamed().limit_or(9), u64::MAX);
+        assert_eq!(crlf().streamed().limit(3).limit_or(9), 3);
+    }
+}

@@ -158,7 +158,7 @@ enum RecordClock {
     Paused(Duration),
 }
 
-/// Measures the time since the kernel stopped to accept output.
+/// Measures the time since the kernel stopped accepting output.
 #[derive(Clone, Copy, Debug)]
 struct DrainClock {
     since: Instant,

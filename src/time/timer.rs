@@ -405,6 +405,36 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_can_expire_before_earlier_ones_if_it_is_due() {
+        let mut queue = TimerQueue::new();
+        let t = Instant::now();
+        queue.insert(t, "first");
+        let id = queue.insert(t + ms(1), "second");
+        assert_eq!(queue.expire_one(id, t), None);
+        let expired = queue.expire_one(id, t + ms(1)).unwrap();
+        assert_eq!((expired.id, expired.value), (id, "second"));
+        assert_eq!(queue.expire_one(id, t + ms(1)), None);
+        queue.finish(id);
+        // The next timer gets its slot, and the old id does not expire that one.
+        let next = queue.insert(t, "next");
+        assert_eq!(next.slot, id.slot);
+        assert_eq!(queue.expire_one(id, t + ms(1)), None);
+        assert_eq!(values(&mut queue, t + ms(1)), ["first", "next"]);
+    }
+
+    #[test]
+    fn the_values_of_armed_timers_are_returned_at_the_end() {
+        let mut queue = TimerQueue::new();
+        assert!(queue.is_empty());
+        let t = Instant::now();
+        queue.insert(t, 1);
+        assert!(!queue.is_empty());
+        queue.insert(t + ms(1), 2);
+        assert_eq!(queue.expire(t).map(|expired| expired.value), Some(1));
+        assert_eq!(queue.into_values().collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
     fn cancelled_timers_use_no_memory() {
         let mut queue = TimerQueue::new();
         let t = Instant::now();
