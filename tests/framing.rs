@@ -727,14 +727,16 @@ fn a_limit_raised_after_a_count_was_set_applies_to_it() {
 
 #[test]
 fn memory_stays_under_the_limit() {
-    let mut splitter = Splitter::new(Terminator::crlf(), 1000);
-    let mut reports = vec![];
-    for _ in 0..1000 {
-        feed(&mut splitter, b"x", &mut reports);
+    for size in [1, 300, 600] {
+        let mut splitter = Splitter::new(Terminator::crlf(), 1000);
+        let mut reports = vec![];
+        for segment in [b'x'; 1000].chunks(size) {
+            feed(&mut splitter, segment, &mut reports);
+        }
+        let bytes = splitter.set_terminator(Terminator::none()).unwrap();
+        assert_eq!(bytes.len(), 1000);
+        assert!(bytes.capacity() <= 1000, "{}", bytes.capacity());
     }
-    let bytes = splitter.set_terminator(Terminator::none()).unwrap();
-    assert_eq!(bytes.len(), 1000);
-    assert!(bytes.capacity() <= 1000, "{}", bytes.capacity());
 }
 
 #[test]
