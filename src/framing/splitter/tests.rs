@@ -25,9 +25,34 @@ fn each_byte_of_a_long_line_in_segments_of_one_byte_is_examined_once() {
 #[test]
 fn each_byte_of_a_buffer_of_empty_lines_is_examined_once() {
     let lines = b"\r\n".repeat(1 << 15);
+    for terminator in [
+        Terminator::crlf(),
+        Terminator::crlf().streamed(),
+        Terminator::line(),
+    ] {
+        assert_eq!(cost(terminator, &lines, lines.len()), (1 << 15, 1 << 16));
+    }
+}
+
+#[test]
+fn each_byte_of_a_search_for_other_terminators_is_examined_once() {
+    const RECORDS: usize = 1000;
+    let records = b"ab".repeat(RECORDS);
     assert_eq!(
-        cost(Terminator::crlf(), &lines, lines.len()),
-        (1 << 15, 1 << 16)
+        cost(Terminator::bytes(b"ab"), &records, records.len()),
+        (RECORDS, records.len())
+    );
+    // No search is needed for the first dot.
+    let block = b".a\r\n".repeat(RECORDS);
+    assert_eq!(
+        cost(Terminator::dot_block(), &block, block.len()),
+        (0, block.len() - 1)
+    );
+    // The last two bytes are compared with the beginning of the delimiter once more.
+    let no_match = vec![b'x'; RECORDS];
+    assert_eq!(
+        cost(Terminator::bytes(b"abc"), &no_match, no_match.len()),
+        (0, no_match.len() + 2)
     );
 }
 
@@ -75,6 +100,16 @@ fn the_fast_path_applies_at_the_beginning_of_whole_crlf_lines_only() {
     assert!(!applies_after(Terminator::crlf(), b"a line over its limit"));
     assert!(!applies_after(Terminator::crlf().streamed(), b""));
     assert!(!applies_after(Terminator::line(), b""));
+}
+
+#[test]
+fn the_fast_path_takes_lines_up_to_the_limit() {
+    let splitter = Splitter::new(Terminator::crlf(), 3);
+    let mut lines = splitter.lines().unwrap();
+    let mut input = &b"abc\r\nabcd\r\n"[..];
+    assert_eq!(lines.next(&mut input), Some(&b"abc"[..]));
+    assert_eq!(lines.next(&mut input), None);
+    assert_eq!(input, b"abcd\r\n");
 }
 
 #[test]
