@@ -402,8 +402,9 @@ mod tests {
         clocks.offered(start, true, 5);
         assert_eq!(clocks.next(), None);
         clocks.offered(start + secs(1), false, 100);
-        // A few bytes are not enough.
-        clocks.offered(start + secs(9), false, 108);
+        // Less than 64 KiB is not enough.
+        clocks.offered(start + secs(8), false, 108);
+        clocks.offered(start + secs(9), false, 100 + 65_535);
         assert_eq!(passes(&clocks, start), Some((11, Deadline::Drain)));
         clocks.offered(start + secs(10), false, 100 + 65_536);
         assert_eq!(passes(&clocks, start), Some((20, Deadline::Drain)));
