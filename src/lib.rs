@@ -198,6 +198,7 @@ mod log;
 mod net;
 mod output;
 mod runtime;
+mod serial;
 #[cfg(feature = "signal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
 pub mod signal;

@@ -1,15 +1,20 @@
-//! Input is exact: the same bytes give the same records under every segmentation, and they are
-//! the records that a reader obvious enough to be trusted finds in the whole stream.
+//! Input is exact: the same bytes give the same records under every segmentation, namely those that
+//! a naive reader finds in the whole stream.
+
+#[allow(dead_code, unreachable_pub, reason = "the fuzzers use it too")]
+#[path = "common/naive.rs"]
+mod naive;
 
 use std::time::Duration;
 
 use asynchat::Terminator;
 use asynchat::internals::{Event, Splitter};
+use naive::{Kind, Spec, UNLIMITED};
 use proptest::prelude::*;
 
-/// What a handler is told, with the chunks that follow each other joined.
+/// What a splitter reports, with adjacent chunks joined.
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+enum Report {
     Record(Vec<u8>),
     Data(Vec<u8>),
     End,
@@ -18,168 +23,35 @@ enum Told {
     Partial(Vec<u8>),
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Crlf,
-    Line,
-    Bytes(&'static [u8]),
-    Count(usize),
-    None,
-    DotBlock,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Spec {
-    kind: Kind,
-    limit: Option<usize>,
-    streamed: bool,
-}
-
-const UNLIMITED: usize = usize::MAX;
 const DEFAULT_LIMIT: usize = 5;
 
-impl Spec {
-    fn terminator(&self) -> Terminator {
-        let terminator = match self.kind {
-            Kind::Crlf => Terminator::crlf(),
-            Kind::Line => Terminator::line(),
-            Kind::Bytes(needle) => Terminator::try_bytes(needle).unwrap(),
-            Kind::Count(n) => Terminator::count(n as u64),
-            Kind::None => Terminator::none(),
-            Kind::DotBlock => Terminator::dot_block(),
-        };
-        let terminator = match self.limit {
-            None => terminator,
-            Some(UNLIMITED) => terminator.unlimited(),
-            Some(n) => terminator.limit(n),
-        };
-        if self.streamed {
-            terminator.streamed()
-        } else {
-            terminator
-        }
-    }
-
-    fn is_streamed(&self) -> bool {
-        self.streamed || matches!(self.kind, Kind::None)
-    }
-
-    fn limit(&self) -> usize {
-        match self.limit {
-            Some(n) => n,
-            None if self.is_streamed() => UNLIMITED,
-            None => DEFAULT_LIMIT,
-        }
-    }
-}
-
-// The oracle: quadratic, and sees the whole stream.
-
-/// The record at the front of a stream.
-#[derive(Debug)]
-struct Naive {
-    content: Vec<u8>,
-    /// Where the next record begins, if this one is complete.
-    next: Option<usize>,
-    /// If it is not: its last bytes, if they could become the terminator.
-    held: Vec<u8>,
-}
-
-fn naive(kind: Kind, stream: &[u8]) -> Naive {
-    match kind {
-        Kind::Crlf => naive_bytes(b"\r\n", stream),
-        Kind::Bytes(needle) => naive_bytes(needle, stream),
-        Kind::Line => {
-            let mut record = naive_bytes(b"\n", stream);
-            if record.content.ends_with(b"\r") {
-                record.content.pop();
-                record.held = if record.next.is_none() {
-                    b"\r".to_vec()
-                } else {
-                    vec![]
-                };
-            }
-            record
-        }
-        Kind::Count(n) if stream.len() >= n => complete(stream[..n].to_vec(), n),
-        Kind::Count(_) | Kind::None => incomplete(stream.to_vec(), b""),
-        Kind::DotBlock => naive_block(stream),
-    }
-}
-
-fn complete(content: Vec<u8>, next: usize) -> Naive {
-    Naive {
-        content,
-        next: Some(next),
-        held: vec![],
-    }
-}
-
-fn incomplete(content: Vec<u8>, held: &[u8]) -> Naive {
-    Naive {
-        content,
-        next: None,
-        held: held.to_vec(),
-    }
-}
-
-fn naive_bytes(needle: &[u8], stream: &[u8]) -> Naive {
-    for at in 0..stream.len() {
-        if stream[at..].starts_with(needle) {
-            return complete(stream[..at].to_vec(), at + needle.len());
-        }
-        if needle.starts_with(&stream[at..]) {
-            return incomplete(stream[..at].to_vec(), &stream[at..]);
-        }
-    }
-    incomplete(stream.to_vec(), b"")
-}
-
-fn naive_block(stream: &[u8]) -> Naive {
-    let mut content = vec![];
-    let mut rest = stream;
-    while let Some(len) = rest.windows(2).position(|pair| pair == b"\r\n") {
-        let (line, next) = (&rest[..len], &rest[len + 2..]);
-        if line == b"." {
-            return complete(content, stream.len() - next.len());
-        }
-        content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-        content.extend_from_slice(b"\r\n");
-        rest = next;
-    }
-    if rest == b"." || rest == b".\r" {
-        return incomplete(content, rest);
-    }
-    content.extend_from_slice(rest.strip_prefix(b".").unwrap_or(rest));
-    incomplete(content, b"")
-}
-
-/// What a handler has to be told of `stream`, when it sets the terminators of `script` one by
-/// one, a new one with each record, and answers overflows with `Discard`.
-fn expected(script: &[Spec], mut stream: &[u8]) -> Vec<Told> {
-    let mut told = vec![];
+/// What the splitter must report of `stream`, if each record sets the next terminator of `script` and
+/// each overflow is answered with `discard`.
+fn expected(script: &[Spec], mut stream: &[u8]) -> Vec<Report> {
+    let mut reports = vec![];
     let mut script = script.iter();
     let mut spec = script.next().unwrap();
     loop {
-        let record = naive(spec.kind, stream);
+        let record = naive::read(&spec.kind, stream);
+        let limit = spec.limit(DEFAULT_LIMIT);
         let too_long = match spec.kind {
-            Kind::Count(n) => n > spec.limit(),
-            _ => record.content.len() > spec.limit(),
+            Kind::Count(n) => n > limit,
+            _ => record.content.len() > limit,
         };
         if too_long {
             if spec.is_streamed() && !matches!(spec.kind, Kind::Count(_)) {
-                data(&mut told, &record.content[..spec.limit()]);
+                data(&mut reports, &record.content[..limit]);
             }
-            told.push(Told::Overflow);
+            reports.push(Report::Overflow);
             let Some(next) = record.next else {
-                told.push(Told::Partial(vec![]));
-                return told;
+                reports.push(Report::Partial(vec![]));
+                return reports;
             };
             stream = &stream[next..];
             continue;
         }
         if spec.is_streamed() {
-            data(&mut told, &record.content);
+            data(&mut reports, &record.content);
         }
         let Some(next) = record.next else {
             let mut partial = if spec.is_streamed() {
@@ -187,71 +59,71 @@ fn expected(script: &[Spec], mut stream: &[u8]) -> Vec<Told> {
             } else {
                 record.content
             };
-            partial.extend(record.held);
-            told.push(Told::Partial(partial));
-            return told;
+            partial.extend(record.pending);
+            reports.push(Report::Partial(partial));
+            return reports;
         };
-        told.push(if spec.is_streamed() {
-            Told::End
+        reports.push(if spec.is_streamed() {
+            Report::End
         } else {
-            Told::Record(record.content)
+            Report::Record(record.content)
         });
         stream = &stream[next..];
         let spent = matches!(spec.kind, Kind::Count(0));
         match script.next() {
             Some(next) => spec = next,
             None if spent && stream.is_empty() => {
-                told.push(Told::Partial(vec![]));
-                return told;
+                reports.push(Report::Partial(vec![]));
+                return reports;
             }
             None if spent => {
-                told.push(Told::Error);
-                return told;
+                reports.push(Report::Error);
+                return reports;
             }
             None => {}
         }
     }
 }
 
-fn data(told: &mut Vec<Told>, chunk: &[u8]) {
-    match told.last_mut() {
+fn data(reports: &mut Vec<Report>, chunk: &[u8]) {
+    match reports.last_mut() {
         _ if chunk.is_empty() => {}
-        Some(Told::Data(before)) => before.extend_from_slice(chunk),
-        _ => told.push(Told::Data(chunk.to_vec())),
+        Some(Report::Data(before)) => before.extend_from_slice(chunk),
+        _ => reports.push(Report::Data(chunk.to_vec())),
     }
 }
 
-/// What a handler is told of the same by the splitter.
-fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> Vec<Told> {
-    let mut told = vec![];
+/// What the splitter reports of the same stream.
+fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> Vec<Report> {
+    let mut reports = vec![];
     let mut script = script.iter();
     let mut splitter = Splitter::new(script.next().unwrap().terminator(), DEFAULT_LIMIT);
-    // An empty segment first, and so for a stream without any: some records need no input.
+    // An empty segment first, because some records need no input.
     for mut segment in std::iter::once(&b""[..]).chain(segments) {
         loop {
             let ended = match splitter.next(&mut segment) {
                 Ok(None) => break,
                 Ok(Some(Event::Record(record))) => {
-                    told.push(Told::Record(record.to_vec()));
+                    reports.push(Report::Record(record.to_vec()));
                     true
                 }
                 Ok(Some(Event::End)) => {
-                    told.push(Told::End);
+                    reports.push(Report::End);
                     true
                 }
                 Ok(Some(Event::Chunk(chunk))) => {
                     assert!(!chunk.is_empty());
-                    data(&mut told, chunk);
+                    data(&mut reports, chunk);
                     false
                 }
                 Ok(Some(Event::Overflow)) => {
-                    told.push(Told::Overflow);
+                    reports.push(Report::Overflow);
                     splitter.discard();
                     false
                 }
                 Err(_) => {
-                    told.push(Told::Error);
-                    return told;
+                    reports.push(Report::Error);
+                    return reports;
                 }
             };
             if ended {
@@ -266,17 +138,17 @@ fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> 
             assert_eq!(
                 splitter.release_buffer().capacity(),
                 0,
-                "an idle splitter keeps memory"
+                "an idle splitter has a buffer"
             );
         }
     }
-    let partial = splitter.partial().to_vec();
-    assert_eq!(splitter.partial(), b"", "told twice");
-    told.push(Told::Partial(partial));
-    told
+    let partial = splitter.take_partial().to_vec();
+    assert_eq!(splitter.take_partial(), b"", "reported twice");
+    reports.push(Report::Partial(partial));
+    reports
 }
 
-/// All ways to cut `stream`; bit i of `cuts`: a cut after byte i.
+/// Cuts `stream` after byte i for each bit i of `cuts`.
 fn segments(stream: &[u8], cuts: u32) -> impl Iterator<Item = &[u8]> {
     let mut from = 0;
     (0..stream.len()).filter_map(move |at| {
@@ -304,12 +176,12 @@ fn exhaust(script: &[Spec], alphabet: &[u8], longest: u32) {
     }
 }
 
-/// A kind, whole and streamed, with limits and without.
-fn variants(kind: Kind) -> impl Iterator<Item = Spec> {
+/// A kind, whole and streamed, with and without limits.
+fn variants(kind: &Kind) -> impl Iterator<Item = Spec> {
     let limits = [None, Some(0), Some(1), Some(2), Some(UNLIMITED)];
     limits.into_iter().flat_map(move |limit| {
         [false, true].map(|streamed| Spec {
-            kind,
+            kind: kind.clone(),
             limit,
             streamed,
         })
@@ -317,7 +189,7 @@ fn variants(kind: Kind) -> impl Iterator<Item = Spec> {
 }
 
 fn exhaust_variants(kind: Kind, alphabet: &[u8], longest: u32) {
-    for spec in variants(kind) {
+    for spec in variants(&kind) {
         exhaust(&[spec], alphabet, longest);
     }
 }
@@ -336,13 +208,13 @@ fn every_segmentation_of_every_short_stream_line() {
 
 #[test]
 fn every_segmentation_of_every_short_stream_bytes() {
-    exhaust_variants(Kind::Bytes(b"q"), b"qa", 6);
-    exhaust_variants(Kind::Bytes(b"qq"), b"qa", 7);
-    exhaust_variants(Kind::Bytes(b"qqq"), b"qa", 8);
-    exhaust_variants(Kind::Bytes(b"aqa"), b"qa", 8);
-    exhaust_variants(Kind::Bytes(b"aaq"), b"qa", 8);
-    exhaust_variants(Kind::Bytes(b"\r\n."), b"\r\n.", 6);
-    exhaust_variants(Kind::Bytes(b"aqaaq"), b"qa", 8);
+    exhaust_variants(bytes(b"q"), b"qa", 6);
+    exhaust_variants(bytes(b"qq"), b"qa", 7);
+    exhaust_variants(bytes(b"qqq"), b"qa", 8);
+    exhaust_variants(bytes(b"aqa"), b"qa", 8);
+    exhaust_variants(bytes(b"aaq"), b"qa", 8);
+    exhaust_variants(bytes(b"\r\n."), b"\r\n.", 6);
+    exhaust_variants(bytes(b"aqaaq"), b"qa", 8);
 }
 
 #[test]
@@ -366,19 +238,23 @@ fn every_segmentation_of_every_short_stream_switching() {
         Kind::Count(2),
         Kind::DotBlock,
         Kind::Count(0),
-        Kind::Bytes(b"\r\n."),
+        bytes(b"\r\n."),
     ];
-    for first in kinds {
-        for second in kinds {
+    for first in &kinds {
+        for second in &kinds {
             for streamed in [false, true] {
-                let specs = [first, second, Kind::Line].map(|kind| Spec {
+                let specs = [first, second, &Kind::Line].map(|kind| Spec {
                     streamed,
-                    ..plain(kind)
+                    ..plain(kind.clone())
                 });
                 exhaust(&specs, b"\r\n.", 5);
             }
         }
     }
+}
+
+fn bytes(needle: &[u8]) -> Kind {
+    Kind::Bytes(needle.to_vec())
 }
 
 fn plain(kind: Kind) -> Spec {
@@ -397,7 +273,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     let kind = prop_oneof![
         Just(Kind::Crlf),
         Just(Kind::Line),
-        prop::sample::select(NEEDLES).prop_map(Kind::Bytes),
+        prop::sample::select(NEEDLES).prop_map(bytes),
         (0..9_usize).prop_map(Kind::Count),
         Just(Kind::None),
         Just(Kind::DotBlock),
@@ -414,7 +290,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     })
 }
 
-/// Mostly short segments: cuts are where the faults are.
+/// Cuts `stream` into segments of these lengths, repeated.
 fn cut(stream: &[u8], lens: &[usize]) -> Vec<Vec<u8>> {
     let mut lens = lens.iter().cycle();
     let mut rest = stream;
@@ -443,17 +319,17 @@ proptest! {
         );
     }
 
-    /// Set in the middle of a record, a terminator holds from the next byte that has not been
-    /// delivered. Chunks are told from where they end in the stream, as no byte is lost.
+    /// A terminator that is set within a record applies from the first byte that has not been
+    /// delivered.
     #[test]
-    fn a_terminator_set_at_any_moment_holds_from_the_next_byte(
+    fn a_terminator_set_at_any_moment_applies_from_the_next_byte(
         first in spec(),
         second in spec(),
         stream in prop::collection::vec(prop::sample::select(&b"\r\n.aq"[..]), 0..60),
         lens in prop::collection::vec(1..8_usize, 1..9),
         moment in 0..20_usize,
     ) {
-        // A removed dot would make the delivered length differ from the consumed one.
+        // With removed dots the delivered length would differ from the consumed one.
         let in_block = matches!(first.kind, Kind::DotBlock);
         let stream: Vec<u8> = stream.into_iter().filter(|&byte| byte != b'.' || !in_block).collect();
         let mut splitter = Splitter::new(first.terminator(), DEFAULT_LIMIT);
@@ -463,7 +339,7 @@ proptest! {
         'feeding: for segment in std::iter::once(vec![]).chain(cut(&stream, &lens)) {
             let mut input = &segment[..];
             fed += segment.len();
-            // Before the segment is read: as from a timer. After an event: as from a callback.
+            // Before the segment is read is as from a timer, after an event is as from a callback.
             loop {
                 if events == moment {
                     fed -= input.len();
@@ -478,51 +354,51 @@ proptest! {
                 }
             }
         }
-        let again = splitter.set_terminator(second.terminator()).unwrap_or_default();
-        prop_assert_eq!(&stream[delivered..fed], &again);
+        let returned = splitter.set_terminator(second.terminator()).unwrap_or_default();
+        prop_assert_eq!(&stream[delivered..fed], &returned);
         prop_assert!(splitter.is_idle());
-        prop_assert_eq!(splitter.partial(), b"");
+        prop_assert_eq!(splitter.take_partial(), b"");
     }
 }
 
-// By name.
+// Single cases.
 
-fn run(terminator: Terminator, segments: &[&[u8]]) -> Vec<Told> {
+fn run(terminator: Terminator, segments: &[&[u8]]) -> Vec<Report> {
     let mut splitter = Splitter::new(terminator, UNLIMITED);
-    let mut told = vec![];
+    let mut reports = vec![];
     for segment in std::iter::once(&&b""[..]).chain(segments) {
-        feed(&mut splitter, segment, &mut told);
+        feed(&mut splitter, segment, &mut reports);
     }
-    told.push(Told::Partial(splitter.partial().to_vec()));
-    told
+    reports.push(Report::Partial(splitter.take_partial().to_vec()));
+    reports
 }
 
-fn feed(splitter: &mut Splitter, mut input: &[u8], told: &mut Vec<Told>) {
+fn feed(splitter: &mut Splitter, mut input: &[u8], reports: &mut Vec<Report>) {
     loop {
         match splitter.next(&mut input) {
-            Ok(Some(Event::Record(record))) => told.push(Told::Record(record.to_vec())),
-            Ok(Some(Event::Chunk(chunk))) => data(told, chunk),
-            Ok(Some(Event::End)) => told.push(Told::End),
-            Ok(Some(Event::Overflow)) => told.push(Told::Overflow),
+            Ok(Some(Event::Record(record))) => reports.push(Report::Record(record.to_vec())),
+            Ok(Some(Event::Chunk(chunk))) => data(reports, chunk),
+            Ok(Some(Event::End)) => reports.push(Report::End),
+            Ok(Some(Event::Overflow)) => reports.push(Report::Overflow),
             Ok(None) => return,
-            Err(_) => return told.push(Told::Error),
+            Err(_) => return reports.push(Report::Error),
         }
     }
 }
 
-fn record(bytes: &[u8]) -> Told {
-    Told::Record(bytes.to_vec())
+fn record(bytes: &[u8]) -> Report {
+    Report::Record(bytes.to_vec())
 }
 
-fn chunk(bytes: &[u8]) -> Told {
-    Told::Data(bytes.to_vec())
+fn chunk(bytes: &[u8]) -> Report {
+    Report::Data(bytes.to_vec())
 }
 
-fn partial(bytes: &[u8]) -> Told {
-    Told::Partial(bytes.to_vec())
+fn partial(bytes: &[u8]) -> Report {
+    Report::Partial(bytes.to_vec())
 }
 
-/// As in the test suite of Python's asynchat.
+/// As in the tests of Python's asynchat (Lib/test/test_asynchat.py).
 #[test]
 fn terminators_of_one_two_and_three_bytes_in_chunks_of_one_two_and_three() {
     for needle in [&b"\n"[..], b"\r\n", b"qqq"] {
@@ -550,14 +426,14 @@ fn matches_are_leftmost_and_do_not_overlap() {
 }
 
 #[test]
-fn an_empty_record_fires() {
+fn an_empty_record_is_delivered() {
     assert_eq!(
         run(Terminator::crlf(), &[b"\r\n\r", b"\n"]),
         [record(b""), record(b""), partial(b"")]
     );
     assert_eq!(
         run(Terminator::crlf().streamed(), &[b"\r\n"]),
-        [Told::End, partial(b"")]
+        [Report::End, partial(b"")]
     );
 }
 
@@ -575,16 +451,16 @@ fn crlf_is_strict_and_line_is_not() {
 }
 
 #[test]
-fn count_zero_fires_at_once_and_only_once() {
+fn count_zero_delivers_one_record_at_once() {
     assert_eq!(run(Terminator::count(0), &[]), [record(b""), partial(b"")]);
     assert_eq!(
         run(Terminator::count(0).streamed(), &[b"", b""]),
-        [Told::End, partial(b"")]
+        [Report::End, partial(b"")]
     );
 }
 
 #[test]
-fn count_zero_left_in_place_is_an_error_that_consumes_nothing() {
+fn input_under_a_spent_count_zero_is_an_error_and_is_not_consumed() {
     let mut splitter = Splitter::new(Terminator::count(0), UNLIMITED);
     let mut input = &b"x"[..];
     assert_eq!(splitter.next(&mut input).unwrap(), Some(Event::Record(b"")));
@@ -599,7 +475,7 @@ fn count_zero_left_in_place_is_an_error_that_consumes_nothing() {
 }
 
 #[test]
-fn count_zero_set_again_fires_again() {
+fn count_zero_set_again_delivers_again() {
     let mut splitter = Splitter::new(Terminator::count(0), UNLIMITED);
     for _ in 0..3 {
         assert_eq!(
@@ -611,7 +487,7 @@ fn count_zero_set_again_fires_again() {
 }
 
 #[test]
-fn none_never_fires() {
+fn none_never_delivers_a_record() {
     assert_eq!(
         run(Terminator::none(), &[b"a\r\n.", b"\r\n"]),
         [chunk(b"a\r\n.\r\n"), partial(b"")]
@@ -632,7 +508,7 @@ fn an_empty_dot_block_ends() {
     }
 }
 
-/// CVE-2023-51764 and the like: none of these ends a block, so the whole of it is one block.
+/// SMTP smuggling (CVE-2023-51764): none of these ends a block.
 #[test]
 fn what_is_not_a_dot_between_crlfs_does_not_end_a_block() {
     for (smuggled, kept) in [
@@ -672,7 +548,7 @@ fn dots_are_unstuffed() {
 }
 
 #[test]
-fn what_arrives_whole_is_borrowed_from_the_input() {
+fn a_record_that_arrives_whole_is_borrowed_from_the_input() {
     for (terminator, stream, len) in [
         (Terminator::crlf(), &b"hello\r\n"[..], 5),
         (Terminator::bytes(b"qqq"), b"helloqqq", 5),
@@ -690,7 +566,7 @@ fn what_arrives_whole_is_borrowed_from_the_input() {
 }
 
 #[test]
-fn the_partial_at_the_end_holds_what_was_held_back() {
+fn the_partial_record_at_the_end_includes_pending_bytes() {
     assert_eq!(
         run(Terminator::crlf(), &[b"ab", b"c\r"]),
         [partial(b"abc\r")]
@@ -709,20 +585,20 @@ fn the_partial_at_the_end_holds_what_was_held_back() {
 }
 
 #[test]
-fn a_terminator_set_within_a_record_reads_its_bytes_again() {
+fn a_terminator_set_within_a_record_returns_its_bytes() {
     let mut splitter = Splitter::new(Terminator::bytes(b"qqq"), UNLIMITED);
-    let mut told = vec![];
-    feed(&mut splitter, b"ab\ncqq", &mut told);
-    assert_eq!(told, []);
-    let again = splitter.set_terminator(Terminator::line()).unwrap();
-    assert_eq!(again, b"ab\ncqq");
-    feed(&mut splitter, &again, &mut told);
-    feed(&mut splitter, b"\n", &mut told);
-    assert_eq!(told, [record(b"ab"), record(b"cqq")]);
+    let mut reports = vec![];
+    feed(&mut splitter, b"ab\ncqq", &mut reports);
+    assert_eq!(reports, []);
+    let returned = splitter.set_terminator(Terminator::line()).unwrap();
+    assert_eq!(returned, b"ab\ncqq");
+    feed(&mut splitter, &returned, &mut reports);
+    feed(&mut splitter, b"\n", &mut reports);
+    assert_eq!(reports, [record(b"ab"), record(b"cqq")]);
 }
 
 #[test]
-fn a_terminator_set_within_a_chunk_holds_from_the_byte_after_it() {
+fn a_terminator_set_within_a_chunk_applies_from_the_byte_after_it() {
     let mut splitter = Splitter::new(Terminator::crlf().streamed(), UNLIMITED);
     let mut input = &b"abc\r\ndef"[..];
     assert_eq!(
@@ -754,7 +630,7 @@ fn a_terminator_set_within_the_last_chunk_under_the_limit_loses_nothing() {
 }
 
 #[test]
-fn a_terminator_set_within_a_dot_block_reads_it_again_unstuffed() {
+fn a_terminator_set_within_a_dot_block_returns_it_without_removed_dots() {
     for (stream, whole, streamed) in [
         (&b"..a\r\n"[..], Some(&b".a\r\n"[..]), None),
         (b"a\r\n.", Some(b"a\r\n."), Some(&b"."[..])),
@@ -762,7 +638,7 @@ fn a_terminator_set_within_a_dot_block_reads_it_again_unstuffed() {
         (b"a\r\n.\rb", Some(b"a\r\n\rb"), None),
         (b".", Some(b"."), Some(b".")),
     ] {
-        for (terminator, again) in [
+        for (terminator, returned) in [
             (Terminator::dot_block(), whole),
             (Terminator::dot_block().streamed(), streamed),
         ] {
@@ -770,21 +646,21 @@ fn a_terminator_set_within_a_dot_block_reads_it_again_unstuffed() {
             feed(&mut splitter, stream, &mut vec![]);
             assert_eq!(
                 splitter.set_terminator(Terminator::crlf()).as_deref(),
-                again
+                returned
             );
         }
     }
 }
 
 #[test]
-fn overflow_comes_once_and_discarding_stays_in_sync() {
+fn overflow_is_reported_once_and_the_next_record_is_delivered() {
     let mut splitter = Splitter::new(Terminator::crlf(), 3);
-    let mut told = vec![];
-    feed(&mut splitter, b"abc\r\nabcd\r\n", &mut told);
-    assert_eq!(told, [record(b"abc"), Told::Overflow]);
-    // Without an answer nothing more comes.
-    feed(&mut splitter, b"xyz\r\n", &mut told);
-    assert_eq!(told.len(), 2);
+    let mut reports = vec![];
+    feed(&mut splitter, b"abc\r\nabcd\r\n", &mut reports);
+    assert_eq!(reports, [record(b"abc"), Report::Overflow]);
+    // Without `discard` nothing more is delivered.
+    feed(&mut splitter, b"xyz\r\n", &mut reports);
+    assert_eq!(reports.len(), 2);
 
     let mut splitter = Splitter::new(Terminator::crlf(), 3);
     let mut input = &b"abcd\r\nef\r\n"[..];
@@ -797,7 +673,7 @@ fn overflow_comes_once_and_discarding_stays_in_sync() {
 }
 
 #[test]
-fn a_terminator_set_while_discarding_waits_for_the_record_to_end() {
+fn a_terminator_set_while_discarding_applies_after_the_record() {
     let mut splitter = Splitter::new(Terminator::crlf(), 3);
     let mut input = &b"abcdefgh\r\nxy\r\n"[..];
     assert_eq!(splitter.next(&mut input).unwrap(), Some(Event::Overflow));
@@ -810,7 +686,7 @@ fn a_terminator_set_while_discarding_waits_for_the_record_to_end() {
 }
 
 #[test]
-fn a_terminator_set_after_none_overflowed_holds_at_once() {
+fn a_terminator_set_after_none_has_overflowed_applies_at_once() {
     let mut splitter = Splitter::new(Terminator::none().limit(3), UNLIMITED);
     let mut input = &b"abcde\r\n"[..];
     assert_eq!(
@@ -840,7 +716,7 @@ fn a_count_over_its_limit_overflows_before_its_first_byte() {
 }
 
 #[test]
-fn a_limit_raised_after_a_count_was_set_counts() {
+fn a_limit_raised_after_a_count_was_set_applies_to_it() {
     let mut splitter = Splitter::new(Terminator::count(4), 3);
     splitter.set_default_limit(4);
     assert_eq!(
@@ -851,107 +727,113 @@ fn a_limit_raised_after_a_count_was_set_counts() {
 
 #[test]
 fn memory_stays_under_the_limit() {
-    let mut splitter = Splitter::new(Terminator::crlf(), 1000);
-    let mut told = vec![];
-    for _ in 0..1000 {
-        feed(&mut splitter, b"x", &mut told);
+    for size in [1, 300, 600] {
+        let mut splitter = Splitter::new(Terminator::crlf(), 1000);
+        let mut reports = vec![];
+        for segment in [b'x'; 1000].chunks(size) {
+            feed(&mut splitter, segment, &mut reports);
+        }
+        let bytes = splitter.set_terminator(Terminator::none()).unwrap();
+        assert_eq!(bytes.len(), 1000);
+        assert!(bytes.capacity() <= 1000, "{}", bytes.capacity());
     }
-    let bytes = splitter.set_terminator(Terminator::none()).unwrap();
-    assert_eq!(bytes.len(), 1000);
-    assert!(bytes.capacity() <= 1000, "{}", bytes.capacity());
 }
 
 #[test]
 fn silence_ends_a_record() {
     let gap = Duration::from_millis(50);
     let mut splitter = Splitter::new(Terminator::idle_gap(gap), UNLIMITED);
-    let mut told = vec![];
+    let mut reports = vec![];
     assert_eq!(splitter.idle_gap(), None);
-    assert_eq!(splitter.gap(), None, "silence alone is not a record");
-    feed(&mut splitter, b"ab", &mut told);
-    feed(&mut splitter, b"\r\n", &mut told);
-    assert_eq!(told, []);
+    assert_eq!(
+        splitter.gap_elapsed(),
+        None,
+        "silence alone is not a record"
+    );
+    feed(&mut splitter, b"ab", &mut reports);
+    feed(&mut splitter, b"\r\n", &mut reports);
+    assert_eq!(reports, []);
     assert_eq!(splitter.idle_gap(), Some(gap));
-    assert_eq!(splitter.gap(), Some(Event::Record(b"ab\r\n")));
-    assert_eq!(splitter.gap(), None);
-    feed(&mut splitter, b"c", &mut told);
-    assert_eq!(splitter.partial(), b"c");
-    assert_eq!(splitter.gap(), None, "the partial was delivered");
+    assert_eq!(splitter.gap_elapsed(), Some(Event::Record(b"ab\r\n")));
+    assert_eq!(splitter.gap_elapsed(), None);
+    feed(&mut splitter, b"c", &mut reports);
+    assert_eq!(splitter.take_partial(), b"c");
+    assert_eq!(splitter.gap_elapsed(), None, "the partial was delivered");
 
     let mut splitter = Splitter::new(Terminator::idle_gap(gap).streamed(), UNLIMITED);
-    feed(&mut splitter, b"ab", &mut told);
-    assert_eq!(told, [chunk(b"ab")]);
-    assert_eq!(splitter.gap(), Some(Event::End));
-    assert_eq!(splitter.gap(), None);
+    feed(&mut splitter, b"ab", &mut reports);
+    assert_eq!(reports, [chunk(b"ab")]);
+    assert_eq!(splitter.gap_elapsed(), Some(Event::End));
+    assert_eq!(splitter.gap_elapsed(), None);
 }
 
 #[test]
-fn silence_ends_a_discarded_record_unheard() {
+fn silence_ends_a_discarded_record_without_an_event() {
     let mut splitter = Splitter::new(Terminator::idle_gap(Duration::from_millis(50)), 3);
-    let mut told = vec![];
-    feed(&mut splitter, b"abcd", &mut told);
-    assert_eq!(told, [Told::Overflow]);
-    assert_eq!(splitter.gap(), None);
+    let mut reports = vec![];
+    feed(&mut splitter, b"abcd", &mut reports);
+    assert_eq!(reports, [Report::Overflow]);
+    assert_eq!(splitter.gap_elapsed(), None);
     splitter.discard();
-    feed(&mut splitter, b"ef", &mut told);
+    feed(&mut splitter, b"ef", &mut reports);
     assert!(splitter.idle_gap().is_some());
-    assert_eq!(splitter.gap(), None);
-    feed(&mut splitter, b"gh", &mut told);
-    assert_eq!(splitter.gap(), Some(Event::Record(b"gh")));
+    assert_eq!(splitter.gap_elapsed(), None);
+    feed(&mut splitter, b"gh", &mut reports);
+    assert_eq!(splitter.gap_elapsed(), Some(Event::Record(b"gh")));
 }
 
 #[test]
-fn an_idle_splitter_keeps_no_buffer() {
+fn an_idle_splitter_has_no_buffer() {
     let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
-    let mut told = vec![];
-    feed(&mut splitter, b"ab", &mut told);
+    let mut reports = vec![];
+    feed(&mut splitter, b"ab", &mut reports);
     assert_eq!(
         splitter.release_buffer().capacity(),
         0,
-        "a record in hand needs its buffer"
+        "an incomplete record needs its buffer"
     );
-    feed(&mut splitter, b"c\r\n", &mut told);
-    assert_eq!(told, [record(b"abc")]);
+    feed(&mut splitter, b"c\r\n", &mut reports);
+    assert_eq!(reports, [record(b"abc")]);
     assert_eq!(splitter.release_buffer().capacity(), 0);
 
-    // The record's buffer is still there when the next terminator wants no input.
+    // The buffer of the delivered record is freed although the next terminator needs no input.
     let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
-    feed(&mut splitter, b"abc", &mut told);
+    feed(&mut splitter, b"abc", &mut reports);
     let mut input = &b"\r\n"[..];
     assert_eq!(
         splitter.next(&mut input).unwrap(),
         Some(Event::Record(b"abc"))
     );
     assert_eq!(splitter.set_terminator(Terminator::count(0)), None);
-    feed(&mut splitter, b"", &mut told);
+    feed(&mut splitter, b"", &mut reports);
     assert_eq!(splitter.release_buffer().capacity(), 0);
 }
 
 #[test]
-fn a_lent_buffer_is_used_and_comes_back() {
+fn an_adopted_buffer_is_used_and_released() {
     let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
     let mut spare = Vec::with_capacity(4096);
     let address = spare.as_ptr();
     splitter.adopt_buffer(&mut spare);
     assert_eq!(spare.capacity(), 0);
-    let mut told = vec![];
-    feed(&mut splitter, b"ab", &mut told);
+    let mut reports = vec![];
+    feed(&mut splitter, b"ab", &mut reports);
     assert_eq!(splitter.release_buffer().capacity(), 0);
-    feed(&mut splitter, b"c\r\n", &mut told);
-    assert_eq!(told, [record(b"abc")]);
+    feed(&mut splitter, b"c\r\n", &mut reports);
+    assert_eq!(reports, [record(b"abc")]);
     let back = splitter.release_buffer();
     assert_eq!((back.as_ptr(), back.len()), (address, 0));
 
-    feed(&mut splitter, b"ab", &mut told);
+    feed(&mut splitter, b"ab", &mut reports);
     splitter.adopt_buffer(&mut spare);
     let mut other = Vec::with_capacity(16);
     splitter.adopt_buffer(&mut other);
-    assert_eq!(other.capacity(), 16, "it has one of its own");
+    assert_eq!(other.capacity(), 16, "the splitter has a buffer already");
 
-    // A streamed record needs none.
+    // A streamed record needs no buffer.
     let mut splitter = Splitter::new(Terminator::crlf().streamed(), UNLIMITED);
     splitter.adopt_buffer(&mut other);
-    feed(&mut splitter, b"ab\r", &mut told);
+    feed(&mut splitter, b"ab\r", &mut reports);
     assert!(!splitter.is_idle());
     assert_eq!(splitter.release_buffer().capacity(), 16);
 }

@@ -14,7 +14,7 @@ mod dot_block;
 mod fifo;
 #[path = "fifo/model/mod.rs"]
 mod fifo_model;
-#[path = "../fuzz/src/naive.rs"]
+#[path = "common/naive.rs"]
 mod naive;
 #[path = "../fuzz/src/splitter.rs"]
 mod splitter;

@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 12] = [
     &["framing", "output", "time"],
     &["sys"],
     &["addr", "error", "limits", "target"],
-    &["log", "user_code"],
+    &["log", "serial", "user_code"],
 ];
 
 /// Modules of one layer that use each other one way.

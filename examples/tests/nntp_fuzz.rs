@@ -6,7 +6,7 @@
 #[path = "../../fuzz/bounded.rs"]
 mod bounded;
 #[allow(dead_code, reason = "it reads more than this target needs")]
-#[path = "../../fuzz/src/naive.rs"]
+#[path = "../../tests/common/naive.rs"]
 mod naive;
 #[path = "../../fuzz/src/nntp/mod.rs"]
 mod nntp;

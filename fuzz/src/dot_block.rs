@@ -1,4 +1,5 @@
-//! Dot blocks: what is stuffed comes back, and a block ends where the RFCs say and nowhere else.
+//! Dot blocks: stuffing and unstuffing a body restores it, and a block ends where the RFCs say and
+//! nowhere else.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::choices::Choices;
 use super::naive::{self, Kind, UNLIMITED};
 
-/// Takes the bytes of `input`, after a few that say how to cut, for a body and for a block.
+/// The first bytes of `input` choose the segmentation. The rest is used as a body and as a stream.
 pub fn dot_block(input: &[u8]) {
     let mut choices = Choices::new(input);
     let cuts: Vec<usize> = (0..=choices.below(4))
@@ -22,11 +23,11 @@ pub fn dot_block(input: &[u8]) {
     smuggled(text, &cuts);
 }
 
-/// The body comes back from its block with nothing added but the CR LF that it has to end with, and
-/// what follows the block is not part of it.
+/// Stuffs and unstuffs `body`. The result is the body, plus a CR LF if it does not end with one. Bytes
+/// after the block do not belong to it.
 pub fn stuffed(body: &[u8], cuts: &[usize], budget: usize) {
     let block = stuff(body, cuts, budget);
-    // The only end of a block that a strict reader finds in it is its own.
+    // A strict reader finds no earlier end in the block.
     assert_eq!(end(&block), Some(block.len()), "{}", block.escape_ascii());
 
     let mut complete = body.to_vec();
@@ -40,11 +41,11 @@ pub fn stuffed(body: &[u8], cuts: &[usize], budget: usize) {
     assert_eq!(unstuff(&stream, cuts), (got, rest));
 }
 
-/// What a smuggler hopes that one of two servers takes for part of the block.
+/// The commands after a block. An attacker wants one of two servers to take them for its content.
 const NEXT: &[u8] = b"MAIL FROM:<a@b>\r\n";
 
-/// Any stream ends its block where RFC 5321, 4.1.1.4 and RFC 3977, 3.1.1 say: after the first CR LF
-/// `.` CR LF, of which the first CR LF may be the one of the line before the block.
+/// Any stream ends its block where RFC 5321 section 4.1.1.4 and RFC 3977 section 3.1.1 say: after the
+/// first CR LF `.` CR LF, whose first CR LF can be the end of the line before the block.
 pub fn smuggled(stream: &[u8], cuts: &[usize]) {
     let (block, rest) = unstuff(stream, &[UNLIMITED]);
     match end(stream) {
@@ -60,20 +61,20 @@ pub fn smuggled(stream: &[u8], cuts: &[usize]) {
 
 fn end(stream: &[u8]) -> Option<usize> {
     let with_line_before = [b"\r\n", stream].concat();
-    // Five bytes, of which two are not the stream's.
+    // The end is after five bytes, two of which do not belong to `stream`.
     naive::find(b"\r\n.\r\n", &with_line_before).map(|at| at + 3)
 }
 
-/// A body that comes in pieces, not all of them at once.
+/// Produces a body in pieces, with a `Pending` before each.
 struct Pieces {
     pieces: VecDeque<Bytes>,
-    rests: bool,
+    pending: bool,
 }
 
 impl Producer for Pieces {
     fn more(&mut self, _budget: usize) -> io::Result<More> {
-        self.rests = !self.rests;
-        if self.rests {
+        self.pending = !self.pending;
+        if self.pending {
             return Ok(More::Pending);
         }
         Ok(self.pieces.pop_front().map_or(More::Done, More::Chunk))
@@ -84,7 +85,7 @@ fn stuff(body: &[u8], cuts: &[usize], budget: usize) -> Vec<u8> {
     let pieces = cut(body, cuts).map(Bytes::copy_from_slice).collect();
     let mut stuffer = DotStuffer::new(Pieces {
         pieces,
-        rests: false,
+        pending: false,
     });
     let mut block = vec![];
     loop {
@@ -99,8 +100,8 @@ fn stuff(body: &[u8], cuts: &[usize], budget: usize) -> Vec<u8> {
     }
 }
 
-/// The block at the front of the stream, if it has an end, and the bytes that are none of its own.
-/// Whole and streamed give the same.
+/// Reads the block at the front of the stream, whole and streamed. Returns its content if it ends, and
+/// the bytes that follow it.
 fn unstuff(stream: &[u8], cuts: &[usize]) -> (Option<Vec<u8>>, Vec<u8>) {
     let whole = Terminator::dot_block().unlimited();
     let result = split(whole.clone(), stream, cuts);
@@ -114,12 +115,12 @@ fn split(terminator: Terminator, stream: &[u8], cuts: &[usize]) -> (Option<Vec<u
     let mut fed = 0;
     for mut segment in cut(stream, cuts) {
         fed += segment.len();
-        while let Some(event) = splitter.next(&mut segment).expect("there is no count") {
+        while let Some(event) = splitter.next(&mut segment).expect("only count(0) fails") {
             match event {
                 Event::Chunk(chunk) => content.extend_from_slice(chunk),
                 Event::Record(record) => content.extend_from_slice(record),
                 Event::End => {}
-                Event::Overflow => panic!("without a limit"),
+                Event::Overflow => panic!("an overflow without a limit"),
             }
             if !matches!(event, Event::Chunk(_)) {
                 return (Some(content), stream[fed - segment.len()..].to_vec());
@@ -129,7 +130,7 @@ fn split(terminator: Terminator, stream: &[u8], cuts: &[usize]) -> (Option<Vec<u
     (None, vec![])
 }
 
-/// The bytes in pieces of these lengths, again and again.
+/// Cuts `bytes` into pieces of these lengths, repeated.
 fn cut<'b>(mut bytes: &'b [u8], lens: &[usize]) -> impl Iterator<Item = &'b [u8]> {
     let mut lens = lens.iter().cycle();
     std::iter::from_fn(move || {

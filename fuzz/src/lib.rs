@@ -1,9 +1,8 @@
-//! What the fuzzers do with their input: one function for each target, which panics when it has found a
-//! defect.
+//! The fuzz targets: a function for each, which panics if it finds a defect.
 //!
-//! Each takes any bytes and makes the same of them every time. cargo-fuzz calls them from
-//! `fuzz_targets/`. `tests/fuzz.rs` of the crate and `examples/tests/nntp_fuzz.rs` include these
-//! modules, so that every `cargo test` runs them as well.
+//! Each accepts any bytes and is deterministic. cargo-fuzz calls the functions from `fuzz_targets/`.
+//! `tests/fuzz.rs` of the crate and `examples/tests/nntp_fuzz.rs` include these modules, so that
+//! `cargo test` runs them too.
 
 // Public in the fuzzers' package, private to the test.
 #![allow(unreachable_pub)]
@@ -13,6 +12,7 @@ mod dot_block;
 mod fifo;
 #[path = "../../tests/fifo/model/mod.rs"]
 mod fifo_model;
+#[path = "../../tests/common/naive.rs"]
 mod naive;
 mod nntp;
 mod splitter;

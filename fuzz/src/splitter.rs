@@ -1,5 +1,5 @@
-//! The splitter against the naive reader: the same events in every segmentation, whatever is done
-//! to it on the way.
+//! Compares the splitter with the naive reader: it must report the same under every segmentation,
+//! whichever of its methods are called between the segments.
 
 use std::slice::Iter;
 
@@ -8,30 +8,31 @@ use asynchat::internals::{Event, Splitter};
 use super::choices::Choices;
 use super::naive::{Kind, Spec, UNLIMITED, read};
 
-/// The naive reader takes the square of this.
+/// The longest stream. The naive reader's time is quadratic.
 const LONGEST: usize = 200;
 
-/// Cuts the bytes of `input` into records, as its first bytes say, and compares.
+/// The first bytes of `input` choose the terminators, the segmentation and the calls. The rest is the
+/// stream.
 pub fn splitter(input: &[u8]) {
     let plan = Plan::new(input);
     let expected = run(&plan, &mut Oracle::new(&plan), &[UNLIMITED]);
     for lens in [&[UNLIMITED][..], &[1], &plan.lens] {
-        let told = run(&plan, &mut Subject::new(&plan), lens);
-        assert_eq!(told, expected, "in segments of {lens:?}: {plan:?}");
+        let reports = run(&plan, &mut Subject::new(&plan), lens);
+        assert_eq!(reports, expected, "in segments of {lens:?}: {plan:?}");
     }
 }
 
-/// What a handler is told, with the chunks that follow each other joined.
+/// What a reader reports, with adjacent chunks joined.
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+enum Report {
     Record(Vec<u8>),
     Data(Vec<u8>),
     End,
     Overflow,
     Error,
-    /// To be fed again under another terminator.
-    Again(Vec<u8>),
-    /// Whether there is a record in hand, and silence could end it.
+    /// The bytes that `set_terminator` has returned.
+    Returned(Vec<u8>),
+    /// Whether part of a record has arrived, and whether silence can end it.
     State(bool, bool),
     Partial(Vec<u8>),
 }
@@ -39,24 +40,24 @@ enum Told {
 #[derive(Debug)]
 struct Plan<'i> {
     default_limit: usize,
-    /// The answer to an overflow; otherwise there is none.
+    /// Whether an overflow is answered with `discard`.
     discards: bool,
-    /// Set one by one, a new one with each record.
+    /// The terminators. Each record sets the next one.
     script: Vec<Spec>,
-    /// After so many bytes of the stream.
+    /// What happens after how many bytes of the stream.
     actions: Vec<(usize, Action)>,
     lens: Vec<usize>,
     stream: &'i [u8],
 }
 
-/// What may happen between two segments.
+/// What happens between two segments.
 #[derive(Debug)]
 enum Action {
     Set(Spec),
     Gap,
     DefaultLimit(usize),
-    Lend(usize),
-    TakeBuffer,
+    AdoptBuffer(usize),
+    ReleaseBuffer,
 }
 
 impl<'i> Plan<'i> {
@@ -97,7 +98,7 @@ fn spec(choices: &mut Choices) -> Spec {
         2 => Kind::DotBlock,
         3 => Kind::Count(choices.below(14)),
         4 => Kind::Bytes(choices.one_of(NEEDLES).to_vec()),
-        // Any bytes at all, and where there are none, what a terminator is never made of.
+        // Any bytes, followed by one that keeps the needle from being empty.
         5 => {
             let len = choices.below(6);
             Kind::Bytes([choices.bytes(len), b"\xff"].concat())
@@ -112,7 +113,7 @@ fn spec(choices: &mut Choices) -> Spec {
     }
 }
 
-/// Those that overlap themselves, in every way.
+/// Needles that overlap themselves in different ways.
 const NEEDLES: &[&[u8]] = &[
     b"q",
     b"\r\n",
@@ -132,80 +133,80 @@ fn action(choices: &mut Choices) -> Action {
         0..3 => Action::Set(spec(choices)),
         3..5 => Action::Gap,
         5 => Action::DefaultLimit(choices.below(16)),
-        6 => Action::Lend(choices.below(64)),
-        _ => Action::TakeBuffer,
+        6 => Action::AdoptBuffer(choices.below(64)),
+        _ => Action::ReleaseBuffer,
     }
 }
 
 trait Reader {
-    fn feed(&mut self, bytes: &[u8], told: &mut Vec<Told>);
+    fn feed(&mut self, bytes: &[u8], reports: &mut Vec<Report>);
     fn set_terminator(&mut self, spec: &Spec) -> Vec<u8>;
-    fn gap(&mut self, told: &mut Vec<Told>);
+    fn gap_elapsed(&mut self, reports: &mut Vec<Report>);
     fn set_default_limit(&mut self, limit: usize);
-    fn state(&self) -> Told;
-    fn partial(&mut self) -> Vec<u8>;
-    fn lend(&mut self, _capacity: usize) {}
-    fn take_buffer(&mut self) {}
+    fn state(&self) -> Report;
+    fn take_partial(&mut self) -> Vec<u8>;
+    fn adopt_buffer(&mut self, _capacity: usize) {}
+    fn release_buffer(&mut self) {}
 }
 
-/// Feeds the stream, cut to `lens` again and again, and acts where the plan says so.
-fn run(plan: &Plan, reader: &mut impl Reader, lens: &[usize]) -> Vec<Told> {
-    let mut told = vec![];
+/// Feeds the stream in segments of the lengths `lens`, repeated, and carries out the plan's actions.
+fn run(plan: &Plan, reader: &mut impl Reader, lens: &[usize]) -> Vec<Report> {
+    let mut reports = vec![];
     let mut fed = 0;
-    let mut feed_to = |reader: &mut _, end: usize, told: &mut Vec<Told>| {
+    let mut feed_to = |reader: &mut _, end: usize, reports: &mut Vec<Report>| {
         let end = end.clamp(fed, plan.stream.len());
-        feed(reader, &plan.stream[fed..end], lens, told);
+        feed(reader, &plan.stream[fed..end], lens, reports);
         fed = end;
     };
     for (at, action) in &plan.actions {
-        feed_to(reader, *at, &mut told);
+        feed_to(reader, *at, &mut reports);
         match action {
             Action::Set(spec) => {
-                let again = reader.set_terminator(spec);
-                told.push(Told::Again(again.clone()));
-                feed(reader, &again, lens, &mut told);
+                let returned = reader.set_terminator(spec);
+                reports.push(Report::Returned(returned.clone()));
+                feed(reader, &returned, lens, &mut reports);
             }
-            Action::Gap => reader.gap(&mut told),
+            Action::Gap => reader.gap_elapsed(&mut reports),
             Action::DefaultLimit(limit) => reader.set_default_limit(*limit),
-            Action::Lend(capacity) => reader.lend(*capacity),
-            Action::TakeBuffer => reader.take_buffer(),
+            Action::AdoptBuffer(capacity) => reader.adopt_buffer(*capacity),
+            Action::ReleaseBuffer => reader.release_buffer(),
         }
-        feed(reader, b"", lens, &mut told);
+        feed(reader, b"", lens, &mut reports);
         if plan.discards {
-            told.push(reader.state());
+            reports.push(reader.state());
         }
     }
-    feed_to(reader, UNLIMITED, &mut told);
-    told.push(Told::Partial(reader.partial()));
-    // What comes after the error means nothing.
-    if let Some(error) = told.iter().position(|told| *told == Told::Error) {
-        told.truncate(error + 1);
+    feed_to(reader, UNLIMITED, &mut reports);
+    reports.push(Report::Partial(reader.take_partial()));
+    // Reports after the error have no meaning.
+    if let Some(error) = reports.iter().position(|report| *report == Report::Error) {
+        reports.truncate(error + 1);
     }
-    told
+    reports
 }
 
-/// An empty segment first: some records need no input.
-fn feed(reader: &mut impl Reader, mut bytes: &[u8], lens: &[usize], told: &mut Vec<Told>) {
-    reader.feed(b"", told);
+/// Feeds `bytes`. An empty segment is first, because some records need no input.
+fn feed(reader: &mut impl Reader, mut bytes: &[u8], lens: &[usize], reports: &mut Vec<Report>) {
+    reader.feed(b"", reports);
     for &len in lens.iter().cycle() {
         if bytes.is_empty() {
             return;
         }
         let (segment, rest) = bytes.split_at(len.min(bytes.len()));
-        reader.feed(segment, told);
+        reader.feed(segment, reports);
         bytes = rest;
     }
 }
 
-fn data(told: &mut Vec<Told>, chunk: &[u8]) {
-    match told.last_mut() {
+fn data(reports: &mut Vec<Report>, chunk: &[u8]) {
+    match reports.last_mut() {
         _ if chunk.is_empty() => {}
-        Some(Told::Data(before)) => before.extend_from_slice(chunk),
-        _ => told.push(Told::Data(chunk.to_vec())),
+        Some(Report::Data(before)) => before.extend_from_slice(chunk),
+        _ => reports.push(Report::Data(chunk.to_vec())),
     }
 }
 
-/// The splitter.
+/// The splitter under test.
 struct Subject<'p> {
     splitter: Splitter,
     script: Iter<'p, Spec>,
@@ -215,7 +216,7 @@ struct Subject<'p> {
 impl<'p> Subject<'p> {
     fn new(plan: &'p Plan) -> Self {
         let mut script = plan.script.iter();
-        let first = script.next().expect("there is one");
+        let first = script.next().expect("a plan has a terminator");
         Subject {
             splitter: Splitter::new(first.terminator(), plan.default_limit),
             script,
@@ -223,7 +224,7 @@ impl<'p> Subject<'p> {
         }
     }
 
-    fn ended(&mut self) {
+    fn record_ended(&mut self) {
         assert!(self.splitter.is_idle());
         if let Some(next) = self.script.next() {
             assert_eq!(self.splitter.set_terminator(next.terminator()), None);
@@ -232,85 +233,85 @@ impl<'p> Subject<'p> {
 }
 
 impl Reader for Subject<'_> {
-    fn feed(&mut self, mut input: &[u8], told: &mut Vec<Told>) {
+    fn feed(&mut self, mut input: &[u8], reports: &mut Vec<Report>) {
         loop {
             match self.splitter.next(&mut input) {
                 Ok(None) => break,
                 Ok(Some(Event::Record(record))) => {
-                    told.push(Told::Record(record.to_vec()));
-                    self.ended();
+                    reports.push(Report::Record(record.to_vec()));
+                    self.record_ended();
                 }
                 Ok(Some(Event::Chunk(chunk))) => {
                     assert!(!chunk.is_empty());
-                    data(told, chunk);
+                    data(reports, chunk);
                 }
                 Ok(Some(Event::End)) => {
-                    told.push(Told::End);
-                    self.ended();
+                    reports.push(Report::End);
+                    self.record_ended();
                 }
                 Ok(Some(Event::Overflow)) => {
-                    told.push(Told::Overflow);
+                    reports.push(Report::Overflow);
                     if self.discards {
                         self.splitter.discard();
                     }
                 }
-                Err(_) => return told.push(Told::Error),
+                Err(_) => return reports.push(Report::Error),
             }
         }
-        assert!(input.is_empty(), "it left some of its input");
+        assert!(input.is_empty(), "some input was not consumed");
     }
 
     fn set_terminator(&mut self, spec: &Spec) -> Vec<u8> {
-        let again = self.splitter.set_terminator(spec.terminator());
-        assert_ne!(again.as_deref(), Some(&b""[..]));
-        again.unwrap_or_default()
+        let returned = self.splitter.set_terminator(spec.terminator());
+        assert_ne!(returned.as_deref(), Some(&b""[..]));
+        returned.unwrap_or_default()
     }
 
-    fn gap(&mut self, told: &mut Vec<Told>) {
-        match self.splitter.gap() {
+    fn gap_elapsed(&mut self, reports: &mut Vec<Report>) {
+        match self.splitter.gap_elapsed() {
             None => return,
-            Some(Event::Record(record)) => told.push(Told::Record(record.to_vec())),
-            Some(Event::End) => told.push(Told::End),
-            Some(other) => panic!("{other:?} out of silence"),
+            Some(Event::Record(record)) => reports.push(Report::Record(record.to_vec())),
+            Some(Event::End) => reports.push(Report::End),
+            Some(other) => panic!("{other:?} after silence"),
         }
-        self.ended();
+        self.record_ended();
     }
 
     fn set_default_limit(&mut self, limit: usize) {
         self.splitter.set_default_limit(limit);
     }
 
-    fn state(&self) -> Told {
-        Told::State(!self.splitter.is_idle(), self.splitter.idle_gap().is_some())
+    fn state(&self) -> Report {
+        Report::State(!self.splitter.is_idle(), self.splitter.idle_gap().is_some())
     }
 
-    fn partial(&mut self) -> Vec<u8> {
-        let partial = self.splitter.partial().to_vec();
-        assert_eq!(self.splitter.partial(), b"", "told twice");
+    fn take_partial(&mut self) -> Vec<u8> {
+        let partial = self.splitter.take_partial().to_vec();
+        assert_eq!(self.splitter.take_partial(), b"", "reported twice");
         partial
     }
 
-    fn lend(&mut self, capacity: usize) {
+    fn adopt_buffer(&mut self, capacity: usize) {
         let mut spare = Vec::with_capacity(capacity);
         spare.resize(capacity, b'!');
         self.splitter.adopt_buffer(&mut spare);
     }
 
-    fn take_buffer(&mut self) {
+    fn release_buffer(&mut self) {
         assert_eq!(self.splitter.release_buffer(), b"");
     }
 }
 
-/// What it has to be like: asks the naive reader again with every byte.
+/// The expected behaviour. It runs the naive reader over the whole record after each byte.
 struct Oracle<'p> {
     spec: Spec,
     script: Iter<'p, Spec>,
     default_limit: usize,
     discards: bool,
     phase: Phase,
-    /// All bytes of the record in hand.
+    /// All bytes of the current record.
     record: Vec<u8>,
-    /// So many of them have been delivered.
+    /// How many bytes of its content have been delivered.
     delivered: usize,
     queued: Option<Spec>,
 }
@@ -319,7 +320,7 @@ struct Oracle<'p> {
 enum Phase {
     Reading,
     Overflowed,
-    /// `count(0)` has fired.
+    /// `count(0)` has delivered its record.
     Spent,
 }
 
@@ -327,7 +328,7 @@ impl<'p> Oracle<'p> {
     fn new(plan: &'p Plan) -> Self {
         let mut script = plan.script.iter();
         Oracle {
-            spec: script.next().expect("there is one").clone(),
+            spec: script.next().expect("a plan has a terminator").clone(),
             script,
             default_limit: plan.default_limit,
             discards: plan.discards,
@@ -338,7 +339,7 @@ impl<'p> Oracle<'p> {
         }
     }
 
-    fn look(&mut self, told: &mut Vec<Told>) {
+    fn read_record(&mut self, reports: &mut Vec<Report>) {
         while self.phase != Phase::Spent {
             let naive = read(&self.spec.kind, &self.record);
             let limit = self.spec.limit(self.default_limit);
@@ -349,31 +350,31 @@ impl<'p> Oracle<'p> {
             if self.phase == Phase::Reading {
                 if self.spec.is_streamed() {
                     let end = naive.content.len().min(limit);
-                    data(told, &naive.content[self.delivered..end]);
+                    data(reports, &naive.content[self.delivered..end]);
                     self.delivered = end;
                 }
                 if length > limit {
-                    told.push(Told::Overflow);
+                    reports.push(Report::Overflow);
                     self.phase = Phase::Overflowed;
                 }
             }
-            let is_heard = self.phase == Phase::Reading;
-            if naive.next.is_none() || !is_heard && !self.discards {
+            let is_reported = self.phase == Phase::Reading;
+            if naive.next.is_none() || !is_reported && !self.discards {
                 return;
             }
-            if is_heard {
-                self.tell_end(naive.content, told);
+            if is_reported {
+                self.report_end(naive.content, reports);
             } else {
                 self.end_discarding();
             }
         }
     }
 
-    fn tell_end(&mut self, content: Vec<u8>, told: &mut Vec<Told>) {
-        told.push(if self.spec.is_streamed() {
-            Told::End
+    fn report_end(&mut self, content: Vec<u8>, reports: &mut Vec<Report>) {
+        reports.push(if self.spec.is_streamed() {
+            Report::End
         } else {
-            Told::Record(content)
+            Report::Record(content)
         });
         match self.script.next() {
             Some(next) => self.install(next.clone()),
@@ -402,14 +403,14 @@ impl<'p> Oracle<'p> {
 }
 
 impl Reader for Oracle<'_> {
-    fn feed(&mut self, bytes: &[u8], told: &mut Vec<Told>) {
-        self.look(told);
+    fn feed(&mut self, bytes: &[u8], reports: &mut Vec<Report>) {
+        self.read_record(reports);
         for &byte in bytes {
             if self.phase == Phase::Spent {
-                return told.push(Told::Error);
+                return reports.push(Report::Error);
             }
             self.record.push(byte);
-            self.look(told);
+            self.read_record(reports);
         }
     }
 
@@ -418,19 +419,19 @@ impl Reader for Oracle<'_> {
             self.queued = Some(spec.clone());
             return vec![];
         }
-        let undelivered = self.partial();
+        let undelivered = self.take_partial();
         self.install(spec.clone());
         undelivered
     }
 
-    fn gap(&mut self, told: &mut Vec<Told>) {
+    fn gap_elapsed(&mut self, reports: &mut Vec<Report>) {
         if self.spec.kind != Kind::IdleGap || self.record.is_empty() {
             return;
         }
         match self.phase {
             Phase::Overflowed if self.discards => self.end_discarding(),
             Phase::Overflowed => {}
-            _ => self.tell_end(self.record.clone(), told),
+            _ => self.report_end(self.record.clone(), reports),
         }
     }
 
@@ -438,18 +439,18 @@ impl Reader for Oracle<'_> {
         self.default_limit = limit;
     }
 
-    fn state(&self) -> Told {
-        let in_hand = !self.record.is_empty() || self.phase == Phase::Overflowed;
+    fn state(&self) -> Report {
+        let begun = !self.record.is_empty() || self.phase == Phase::Overflowed;
         let can_end = self.spec.kind == Kind::IdleGap && !self.record.is_empty();
-        Told::State(in_hand, can_end)
+        Report::State(begun, can_end)
     }
 
-    fn partial(&mut self) -> Vec<u8> {
+    fn take_partial(&mut self) -> Vec<u8> {
         if self.phase == Phase::Overflowed {
             return vec![];
         }
         let naive = read(&self.spec.kind, &self.record);
         let content = naive.content.get(self.delivered..).unwrap_or_default();
-        [content, &naive.held].concat()
+        [content, &naive.pending].concat()
     }
 }

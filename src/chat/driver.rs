@@ -373,7 +373,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.pass_on_eof();
             return self.session.handle_piped(&[]);
         }
-        let outcome = self.session.handle_eof(self.splitter.partial());
+        let outcome = self.session.handle_eof(self.splitter.take_partial());
         // The partial record was delivered: a terminator that is set from now on has nothing to end.
         let limit = state.limit(|limits| limits.record);
         self.splitter = Splitter::new(state.terminator(), limit);
@@ -440,7 +440,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             silence.timer = Some(self.chat.call_later(gap - lasted));
             return Ok(());
         }
-        match self.splitter.gap() {
+        match self.splitter.gap_elapsed() {
             Some(Event::Record(record)) => self.session.found_terminator(record)?,
             Some(_) => self.session.found_terminator(b"")?,
             None => return Ok(()),

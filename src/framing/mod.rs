@@ -1,4 +1,5 @@
-//! Framing: how input is cut into records. Sans-IO.
+//! Framing: cuts the input into records. Sans-IO.
 
+mod needle;
 pub(crate) mod splitter;
 pub(crate) mod terminator;

@@ -1,30 +1,31 @@
-//! Cuts a stream of bytes into records: the input half of a connection, without the connection.
+//! Cuts the input of one connection into records.
 //!
-//! [`Splitter::next`] takes bytes from the front of the input and says what they are. What it
-//! says depends on the bytes alone, never on how they were cut on their way. Two parts work
-//! together:
+//! [`Splitter::next`] takes bytes from the front of the input and reports what they are. The result
+//! depends only on the bytes, not on how they were segmented. Three parts work together:
 //!
-//! * A [`Cursor`] knows where in the record the input stands. Its `scan` looks at the input once
-//!   and says which bytes are content and which are, or may yet be, the terminator. The latter
-//!   are held back, and since they equal the beginning of the terminator, it is enough to
-//!   remember how many they are.
-//! * The [`Splitter`] does with the content what the terminator asks for: collects it, hands it
-//!   on in chunks, counts it against the limit, or skips it.
+//! * A [`Cursor`] is the position within a record. Its `scan` examines the input once and reports which
+//!   bytes are content and which belong to the terminator, or may belong to it. The latter are
+//!   *pending*. They equal the first bytes of the terminator, so the cursor stores only their number.
+//! * The [`Splitter`] handles the content as the terminator demands: it collects it, delivers it in
+//!   chunks, compares its length with the limit, or skips it.
+//! * [`Lines`] is a fast path for whole CR LF lines.
 //!
-//! A record that lies whole in the input is borrowed from there. Only one that does not is
-//! copied, into a buffer that exists no longer than the record.
+//! A record that is whole in the input is borrowed from the input. Any other whole record is copied
+//! into a buffer that exists no longer than the record.
 
 mod cursor;
+mod lines;
+mod search;
 
 use std::time::Duration;
 
 use crate::Result;
 use crate::framing::terminator::{Kind, Terminator};
 
-pub(crate) use cursor::Lines;
 use cursor::{Cursor, Step};
+pub(crate) use lines::Lines;
 
-/// What [`Splitter::next`] found.
+/// What [`Splitter::next`] has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A whole record, without its terminator.
@@ -33,25 +34,26 @@ pub enum Event<'a> {
     Chunk(&'a [u8]),
     /// The end of a streamed record.
     End,
-    /// The record in hand is longer than its limit. The splitter delivers nothing more unless
+    /// The current record is longer than its limit. The splitter drops all further input unless
     /// [`Splitter::discard`] is called.
     Overflow,
 }
 
-/// The state of one connection's input. See the module's documentation.
+/// The input state of one connection. See the documentation of the module.
 pub struct Splitter {
     phase: Phase,
-    /// Of the terminator: kept, because they are asked for with every record.
+    /// Properties of the terminator, stored because each record needs them.
     streamed: bool,
     whole_crlf: bool,
     cursor: Cursor,
     terminator: Terminator,
-    /// A whole record's bytes so far. Of a streamed record: bytes over the limit, for the moment
-    /// between the last chunk and `Overflow`.
+    /// The content of a whole record so far. Between the last chunk of a streamed record and its
+    /// `Overflow`: the content above the limit.
     buffer: Vec<u8>,
-    lent: bool,
+    /// The buffer belongs to the driver, which takes it back with [`Splitter::release_buffer`].
+    adopted: bool,
     default_limit: usize,
-    /// Takes the place of `terminator` when the record that is being discarded has ended.
+    /// Replaces `terminator` at the end of the record that is being discarded.
     queued: Option<Box<Terminator>>,
 }
 
@@ -60,20 +62,21 @@ enum Phase {
     Reading,
     /// The buffer holds a record that has been delivered.
     Delivered,
-    /// `count(0)` is set and has not fired yet.
+    /// `count(0)` is set and has not delivered its record.
     Due,
-    /// `count(0)` has fired.
+    /// `count(0)` has delivered its record.
     Spent,
     /// `Overflow` is the next event.
     Overflowing,
-    /// `Overflow` has been delivered.
+    /// `Overflow` has been delivered. Input is dropped.
     Overflowed,
+    /// `Overflow` has been delivered. Input is dropped up to the end of the record.
     Discarding,
 }
 
 impl Splitter {
-    /// A splitter at the beginning of a stream. `default_limit`: the most bytes of a whole record
-    /// whose terminator has no limit of its own.
+    /// Creates a splitter at the beginning of a stream. `default_limit` is the maximum length in bytes
+    /// of a whole record whose terminator sets no limit.
     pub fn new(terminator: Terminator, default_limit: usize) -> Self {
         let mut splitter = Self {
             phase: Phase::Reading,
@@ -82,7 +85,7 @@ impl Splitter {
             cursor: Cursor::default(),
             terminator: Terminator::crlf(),
             buffer: Vec::new(),
-            lent: false,
+            adopted: false,
             default_limit,
             queued: None,
         };
@@ -90,17 +93,18 @@ impl Splitter {
         splitter
     }
 
-    /// The next event, for which bytes are consumed from the front of `input`.
+    /// Returns the next event and consumes its bytes from the front of `input`.
     ///
-    /// `None`: the input is used up and more is needed. Call it until then; `count(0)` and the
-    /// end of a streamed count come without any input.
+    /// `None` means that all input is consumed and more is needed. Call it until then, even with empty
+    /// input: `count(0)` and the end of a streamed count need none.
     ///
-    /// The bytes of a chunk are consumed, but not what follows them, so that a terminator set
-    /// while the chunk is handled holds from the byte after it.
+    /// A chunk consumes its own bytes only. A terminator that is set while the chunk is handled
+    /// therefore applies from the byte after it.
     ///
     /// # Errors
     ///
-    /// There is input, and `count(0)` is still set and has fired: the byte belongs to no record.
+    /// Fails if there is input and `count(0)` has delivered its record and is still set: the input
+    /// belongs to no record.
     #[inline]
     pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
         let mut lines = self.lines();
@@ -110,20 +114,22 @@ impl Splitter {
         self.next_after(lines, input)
     }
 
-    /// The plain case, where whole lines are awaited and none is begun. What it says of them
-    /// [`next`](Splitter::next) would say too, until anything else is asked of the splitter.
+    /// Returns the fast path if it applies: the terminator is [`crlf`](Terminator::crlf), not streamed,
+    /// and the input is at the beginning of a record. It takes the same lines as
+    /// [`next`](Splitter::next), and is valid until another method of the splitter is called.
     #[inline]
     pub fn lines(&self) -> Option<Lines> {
         let plain =
             self.whole_crlf && self.phase == Phase::Reading && self.cursor == Cursor::default();
-        plain.then(|| Lines::of(self.limit()))
+        plain.then(|| Lines::new(self.limit()))
     }
 
-    /// [`next`](Splitter::next), for input at whose front these lines, if any, have found no other.
+    /// Like [`next`](Splitter::next), without the fast path. `lines` is the fast path that has returned
+    /// `None` for this input, if one applied.
     ///
     /// # Errors
     ///
-    /// Those of `next`.
+    /// As for `next`.
     pub fn next_after<'a, 'i: 'a>(
         &'a mut self,
         lines: Option<Lines>,
@@ -138,49 +144,43 @@ impl Splitter {
         Ok(if self.streamed {
             self.next_chunk(input)
         } else {
-            let searched = lines.is_some_and(|lines| lines.in_vain);
+            let searched = lines.is_some_and(|lines| lines.searched);
             self.next_record(input, searched)
         })
     }
 
-    /// Sets the terminator for everything that has not been delivered.
+    /// Sets the terminator for all bytes that have not been delivered.
     ///
-    /// Between two records this is a few stores. With a record in hand (a whole one from a timer,
-    /// a streamed one at any time), the bytes that have arrived and have not been delivered are
-    /// returned: feed them again before what is left of the input. The dots that
-    /// [`Terminator::dot_block`] has removed are not put back.
+    /// Between two records this is a few stores. Within a record it returns the bytes that have been
+    /// consumed and not delivered. Pass them to `next` again, before the rest of the input. Dots that
+    /// [`Terminator::dot_block`] has removed are not restored.
     ///
-    /// Between [`Event::Overflow`] and the end of the discarded record the new terminator waits
-    /// for that end, except where none would come, under [`Terminator::none`].
-    #[must_use = "the bytes have to be fed again"]
+    /// Between [`Event::Overflow`] and the end of the discarded record, the new terminator takes effect
+    /// at that end. Under [`Terminator::none`], which has no end, it takes effect at once.
+    #[must_use = "the bytes must be passed to `next` again"]
     #[inline]
     pub fn set_terminator(&mut self, terminator: Terminator) -> Option<Vec<u8>> {
-        if self.is_overflowed() && *self.terminator.kind() != Kind::Everything {
+        if self.is_overflowed() && !self.is_endless() {
             self.queued = Some(Box::new(terminator));
             return None;
         }
-        self.settle();
-        let held = self.cursor.held(self.terminator.kind());
-        let undelivered = if self.buffer.is_empty() && held.is_empty() {
+        self.clear_delivered();
+        let pending = self.cursor.pending(self.terminator.kind());
+        let undelivered = if self.buffer.is_empty() && pending.is_empty() {
             None
         } else {
-            self.buffer.extend_from_slice(held);
-            self.lent = false;
+            self.buffer.extend_from_slice(pending);
+            self.adopted = false;
             Some(std::mem::take(&mut self.buffer))
         };
         self.install(terminator);
         undelivered
     }
 
-    /// The terminator in force. While a record is discarded: that record's.
-    pub fn terminator(&self) -> &Terminator {
-        &self.terminator
-    }
-
-    /// Sets the limit of whole records whose terminator has none of its own, from the record in
-    /// hand on.
+    /// Sets the maximum length in bytes of whole records whose terminator sets no limit. It applies to
+    /// the current record too.
     pub fn set_default_limit(&mut self, limit: usize) {
-        self.settle();
+        self.clear_delivered();
         self.default_limit = limit;
         let undecided = matches!(self.phase, Phase::Reading | Phase::Overflowing);
         if undecided && self.cursor == Cursor::default() {
@@ -188,16 +188,16 @@ impl Splitter {
         }
     }
 
-    /// The answer to [`Event::Overflow`]: skips to the end of the record in hand, of which nothing
-    /// more is heard. Without an overflow it does nothing.
+    /// Answers [`Event::Overflow`]: the rest of the current record is dropped, and the record after it
+    /// is delivered. Does nothing if there was no overflow.
     pub fn discard(&mut self) {
         if self.phase == Phase::Overflowed {
             self.phase = Phase::Discarding;
         }
     }
 
-    /// How much silence ends the record in hand: `Some` under [`Terminator::idle_gap`] while there
-    /// is one, be it that it is being discarded.
+    /// Returns the duration of silence that ends the current record. It is `Some` under
+    /// [`Terminator::idle_gap`] within a record, also one that is being discarded.
     pub fn idle_gap(&self) -> Option<Duration> {
         match self.terminator.kind() {
             Kind::IdleGap(gap) if self.cursor.length > 0 => Some(*gap),
@@ -205,10 +205,10 @@ impl Splitter {
         }
     }
 
-    /// Tells that the silence has happened. Ends the record in hand, if there is one and its
-    /// terminator is [`Terminator::idle_gap`].
-    pub fn gap(&mut self) -> Option<Event<'_>> {
-        self.settle();
+    /// Ends the current record because no input has arrived for the duration of
+    /// [`idle_gap`](Splitter::idle_gap). Does nothing if that is `None`.
+    pub fn gap_elapsed(&mut self) -> Option<Event<'_>> {
+        self.clear_delivered();
         self.idle_gap()?;
         match self.phase {
             Phase::Reading if self.streamed => {
@@ -228,58 +228,58 @@ impl Splitter {
         }
     }
 
-    /// At the end of the stream: the bytes that have arrived and have not been delivered, those
-    /// included that might have become the terminator. Of a record over its limit there are none.
-    /// They count as delivered by this.
-    pub fn partial(&mut self) -> &[u8] {
-        self.settle();
+    /// Takes the bytes that have been consumed and not delivered, for use at the end of the stream. They
+    /// include pending bytes. A record above its limit has none.
+    pub fn take_partial(&mut self) -> &[u8] {
+        self.clear_delivered();
         if self.is_overflowed() {
             return &[];
         }
-        let held = self.cursor.held(self.terminator.kind());
+        let pending = self.cursor.pending(self.terminator.kind());
         self.cursor = Cursor::default();
         if self.buffer.is_empty() {
-            return held;
+            return pending;
         }
-        self.buffer.extend_from_slice(held);
+        self.buffer.extend_from_slice(pending);
         self.phase = Phase::Delivered;
         &self.buffer
     }
 
-    /// Whether a record is begun that has an end to wait for.
+    /// Returns whether part of a record has arrived and its end has not. It is false under
+    /// [`Terminator::none`], whose record has no end.
     pub fn is_in_record(&self) -> bool {
-        !self.is_idle() && *self.terminator.kind() != Kind::Everything
+        !self.is_idle() && !self.is_endless()
     }
 
-    /// Whether nothing of a record is in hand.
+    /// Returns whether the input is at the beginning of a record.
     pub fn is_idle(&self) -> bool {
         self.cursor == Cursor::default() && !self.is_overflowed()
     }
 
-    /// Lends a buffer to a splitter that has none: what it makes of it is the lender's, who is to take
-    /// it back.
+    /// Adopts a buffer if the splitter has none, so that it need not allocate one. Otherwise `spare` is
+    /// unchanged. [`release_buffer`](Splitter::release_buffer) returns the buffer.
     pub fn adopt_buffer(&mut self, spare: &mut Vec<u8>) {
         if self.buffer.capacity() == 0 {
             spare.clear();
             std::mem::swap(&mut self.buffer, spare);
-            self.lent = true;
+            self.adopted = true;
         }
     }
 
-    /// Takes the buffer back, lent or not, unless bytes of a record are in it: then, and where
-    /// there is none, the result is without capacity.
+    /// Returns the buffer, adopted or allocated. The result has no capacity if there is no buffer, or
+    /// if it contains part of a record.
     ///
-    /// A buffer of its own making the splitter frees by itself when `next` finds nothing more and
-    /// nothing is in it.
+    /// The splitter itself frees an empty buffer that it has allocated, when `next` returns `None`.
     pub fn release_buffer(&mut self) -> Vec<u8> {
-        self.settle();
+        self.clear_delivered();
         if !self.buffer.is_empty() {
             return Vec::new();
         }
-        self.lent = false;
+        self.adopted = false;
         std::mem::take(&mut self.buffer)
     }
 
+    /// Reads a whole record. `searched`: the input contains no LF.
     #[inline]
     fn next_record<'a, 'i: 'a>(
         &'a mut self,
@@ -289,13 +289,15 @@ impl Splitter {
         let limit = self.limit();
         loop {
             let hay = *input;
-            let step = match std::mem::take(&mut searched) && !hay.is_empty() {
-                true => self.cursor.past(hay),
-                false => self.cursor.scan(self.terminator.kind(), hay),
+            // The fast path has searched this input for an LF already.
+            let step = if std::mem::take(&mut searched) && !hay.is_empty() {
+                self.cursor.pass_without_lf(hay)
+            } else {
+                self.cursor.scan(self.terminator.kind(), hay)
             };
-            let length = self.cursor.length + (step.lead + step.content) as u64;
+            let length = self.cursor.length + (step.released + step.content) as u64;
             if length > limit {
-                // The terminator stays in the input: it ends the discarding.
+                // The terminator stays in the input, because it ends the discarding.
                 let tail = if step.end { 0 } else { step.tail };
                 take(input, step.content + tail);
                 self.cursor.length = length;
@@ -310,8 +312,10 @@ impl Splitter {
                 self.free_if_empty();
                 return None;
             }
-            let lead = Cursor::lead(self.terminator.kind(), step.lead);
-            append(&mut self.buffer, lead, limit);
+            let content = match step.released {
+                0 => content,
+                released => Cursor::released(self.terminator.kind(), released),
+            };
             append(&mut self.buffer, content, limit);
             self.cursor.length = length;
             if step.end {
@@ -323,21 +327,22 @@ impl Splitter {
         Some(Event::Record(&self.buffer))
     }
 
+    /// Reads a streamed record.
     fn next_chunk<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Event<'a>> {
-        let (lead, room) = loop {
-            // No more is looked at than may be delivered, so the cursor never stands beyond it.
-            // With no room left, a byte at a time shows whether the terminator follows.
+        let (released, room) = loop {
+            // The scan covers no more than may be delivered, so that the cursor does not pass it. At
+            // the limit, scanning byte by byte shows whether the terminator follows.
             let room = self.limit().saturating_sub(self.cursor.length);
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let hay = input.get(..room.max(1)).unwrap_or(input);
             let before = self.cursor;
             let step = self.cursor.scan(self.terminator.kind(), hay);
-            if step.lead > 0 {
+            if step.released > 0 {
                 take(input, step.tail);
                 if room == 0 {
                     return Some(self.overflow());
                 }
-                break (step.lead, room);
+                break (step.released, room);
             }
             if step.content > room {
                 self.cursor = before;
@@ -360,8 +365,8 @@ impl Splitter {
                 return None;
             }
         };
-        let lead = Cursor::lead(self.terminator.kind(), lead);
-        let (chunk, over) = lead.split_at_checked(room).unwrap_or((lead, &[]));
+        let released = Cursor::released(self.terminator.kind(), released);
+        let (chunk, over) = released.split_at_checked(room).unwrap_or((released, &[]));
         self.cursor.length += chunk.len() as u64;
         if !over.is_empty() {
             self.buffer.extend_from_slice(over);
@@ -370,12 +375,12 @@ impl Splitter {
         Some(Event::Chunk(chunk))
     }
 
-    /// What there is to do before the next record can be read, or goes on to be.
+    /// Does what a phase other than `Reading` requires before input can be read.
     fn leave_phase(&mut self, input: &mut &[u8]) -> Result<Option<Event<'static>>> {
         match self.phase {
             Phase::Reading => Ok(None),
             Phase::Delivered => {
-                self.settle();
+                self.clear_delivered();
                 Ok(None)
             }
             Phase::Due => {
@@ -390,8 +395,8 @@ impl Splitter {
                 self.free_if_empty();
                 Ok(None)
             }
-            Phase::Spent => Err("more input, but the terminator is still count(0), \
-                                 which has fired: found_terminator has to set another one"
+            Phase::Spent => Err("input after the record of count(0): \
+                                 found_terminator must set another terminator"
                 .into()),
             Phase::Overflowing => Ok(Some(self.overflow())),
             Phase::Overflowed => {
@@ -408,11 +413,12 @@ impl Splitter {
         }
     }
 
+    /// Drops input up to the end of the record that is being discarded.
     fn skip(&mut self, input: &mut &[u8]) {
         loop {
             let step = self.cursor.scan(self.terminator.kind(), input);
             take(input, step.content + step.tail);
-            self.cursor.length += (step.lead + step.content) as u64;
+            self.cursor.length += (step.released + step.content) as u64;
             if step.end {
                 return self.end_discarding();
             }
@@ -432,12 +438,12 @@ impl Splitter {
     #[inline]
     fn install(&mut self, terminator: Terminator) {
         self.streamed = terminator.is_streamed();
-        self.whole_crlf = !self.streamed && *terminator.kind() == Kind::Crlf;
+        self.whole_crlf = !self.streamed && matches!(terminator.kind(), Kind::Crlf);
         self.terminator = terminator;
         self.begin();
     }
 
-    /// Counts can be decided before their first byte; everything else is read.
+    /// Begins a record. Only a count can be decided before its first byte.
     #[inline]
     fn begin(&mut self) {
         self.cursor = Cursor::default();
@@ -448,14 +454,15 @@ impl Splitter {
         };
     }
 
-    /// The most bytes of a record.
+    /// Returns the maximum length of a record in bytes.
     #[inline]
     fn limit(&self) -> u64 {
         self.terminator.limit_or(self.default_limit)
     }
 
+    /// Forgets a record that was delivered from the buffer.
     #[inline]
-    fn settle(&mut self) {
+    fn clear_delivered(&mut self) {
         if self.phase == Phase::Delivered {
             self.buffer.clear();
             self.phase = Phase::Reading;
@@ -469,18 +476,27 @@ impl Splitter {
         Event::Overflow
     }
 
+    /// Returns whether the current record is above its limit and this has been reported.
     #[inline]
     fn is_overflowed(&self) -> bool {
         matches!(self.phase, Phase::Overflowed | Phase::Discarding)
     }
 
+    /// Returns whether the terminator is [`Terminator::none`].
+    #[inline]
+    fn is_endless(&self) -> bool {
+        matches!(self.terminator.kind(), Kind::Everything)
+    }
+
+    /// Frees the buffer if it is empty and not adopted, so that an idle connection has none.
     fn free_if_empty(&mut self) {
-        if self.buffer.is_empty() && !self.lent {
+        if self.buffer.is_empty() && !self.adopted {
             self.buffer = Vec::new();
         }
     }
 }
 
+/// Takes `len` bytes from the front of `input`.
 #[inline]
 fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (taken, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
@@ -488,7 +504,7 @@ fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     taken
 }
 
-/// Appends with amortised growth, like `Vec`'s own but never beyond the limit.
+/// Appends `bytes`. The capacity grows geometrically as with `Vec`, but not above `limit`.
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: u64) {
     let needed = buffer.len().saturating_add(bytes.len());
     if needed > buffer.capacity() {
@@ -500,65 +516,4 @@ fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::cursor::SCANNED;
-    use super::*;
-
-    /// Feeds `input` in segments of `size`; returns the records and the bytes looked at.
-    fn cost(terminator: Terminator, input: &[u8], size: usize) -> (usize, usize) {
-        SCANNED.set(0);
-        let mut splitter = Splitter::new(terminator.unlimited(), 0);
-        let mut ends = 0;
-        for mut segment in input.chunks(size) {
-            while let Some(event) = splitter.next(&mut segment).unwrap() {
-                ends += usize::from(matches!(event, Event::Record(_) | Event::End));
-            }
-        }
-        (ends, SCANNED.get())
-    }
-
-    #[test]
-    fn a_megabyte_line_in_single_bytes_is_looked_at_once() {
-        let line = vec![b'x'; 1 << 20];
-        assert_eq!(cost(Terminator::crlf(), &line, 1), (0, line.len()));
-    }
-
-    #[test]
-    fn a_buffer_of_empty_lines_is_looked_at_once() {
-        let lines = b"\r\n".repeat(1 << 15);
-        assert_eq!(
-            cost(Terminator::crlf(), &lines, lines.len()),
-            (1 << 15, 1 << 16)
-        );
-    }
-
-    /// Three times is a byte that is in the last bytes of its segment and of those in the next
-    /// one that decide what has been held back.
-    #[test]
-    fn no_byte_is_looked_at_more_than_three_times() {
-        const LEN: usize = 1 << 16;
-        let terminators = [
-            Terminator::crlf(),
-            Terminator::line(),
-            Terminator::bytes(b"\r\n.\r\n"),
-            Terminator::bytes(b"aaaaaaab"),
-            Terminator::dot_block(),
-        ];
-        let inputs: [&[u8]; 6] = [b"x", b"a", b"\r", b"\n", b"\r\n", b"\r\n.a"];
-        for pattern in inputs {
-            let input = pattern.repeat(LEN / pattern.len());
-            for size in [1, 2, 3, 7, 8, 9, 1000, LEN] {
-                for whole in &terminators {
-                    for terminator in [whole.clone(), whole.clone().streamed()] {
-                        let (_, scanned) = cost(terminator.clone(), &input, size);
-                        assert!(
-                            scanned <= 3 * LEN,
-                            "{terminator:?}, {} in segments of {size}: {scanned}",
-                            pattern.escape_ascii()
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

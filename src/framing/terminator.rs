@@ -1,62 +1,64 @@
-//! What ends a record: the [`Terminator`] and its parts.
+//! What ends a record: the [`Terminator`].
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memchr::memmem::Finder;
-
+use super::needle::Needle;
 use crate::Result;
 
-/// How long a delimiter may be: every connection keeps how much of it has been seen.
+/// The longest delimiter, in bytes. Each connection stores in a `u32` how much of its delimiter has
+/// been matched.
 const LONGEST: u64 = u32::MAX as u64;
 
 /// What ends a record of the input: a delimiter, a length, a final dot line, silence, or nothing.
 ///
-/// It is asynchat's *terminator*, set with `Chat::set_terminator`; the default is
-/// [`crlf`](Terminator::crlf). A new one holds from the very next byte, also for bytes already
-/// read from the socket, so a protocol that announces "and now 5,000 bytes" sets
-/// [`count(5000)`](Terminator::count) inside `found_terminator` and sets its line terminator
-/// again when they are in.
+/// This is asynchat's *terminator*, set with [`Chat::set_terminator`](crate::Chat::set_terminator).
+/// The default is [`crlf`](Terminator::crlf). A new terminator applies from the very next byte, also
+/// to bytes that have already been read from the socket. A protocol that announces "5,000 bytes
+/// follow" therefore sets [`count(5000)`](Terminator::count) in `found_terminator`, and sets its
+/// line terminator again when those bytes have arrived.
 ///
-/// | | ends a record | Python's asynchat |
+/// | Terminator | A record ends with | Python's asynchat |
 /// |---|---|---|
 /// | [`crlf`](Terminator::crlf) | CR LF, strictly | `b"\r\n"` |
-/// | [`line`](Terminator::line) | LF, or CR LF | none |
-/// | [`bytes`](Terminator::bytes), [`try_bytes`](Terminator::try_bytes) | these bytes | any `bytes` |
-/// | [`count`](Terminator::count) | so many bytes | an `int` |
-/// | [`dot_block`](Terminator::dot_block) | a line that is a single dot | `b"\r\n.\r\n"`, wrongly |
+/// | [`line`](Terminator::line) | LF or CR LF | none |
+/// | [`bytes`](Terminator::bytes), [`try_bytes`](Terminator::try_bytes) | the given bytes | any `bytes` |
+/// | [`count`](Terminator::count) | its `n`th byte | an `int` |
+/// | [`dot_block`](Terminator::dot_block) | a line that is a single dot | `b"\r\n.\r\n"`, which misses an empty block |
 /// | [`idle_gap`](Terminator::idle_gap) | silence | none |
 /// | [`none`](Terminator::none) | the end of the stream | `None` |
 ///
-/// # Whole records and streamed ones
+/// # Whole and streamed records
 ///
 /// By default a record is delivered whole to `found_terminator`, without its terminator. A record
-/// too big to hold is [`streamed`](Terminator::streamed): its bytes go to
-/// `collect_incoming_data` as they come, and `found_terminator(b"")` tells that it is complete.
-/// The chunks are cut where the network cut them; only their concatenation means something.
-/// A record without a byte in it still fires.
+/// that is too large for memory can be [`streamed`](Terminator::streamed): its bytes go to
+/// `collect_incoming_data` as they arrive, and `found_terminator(b"")` then reports that the record
+/// is complete. The network decides where a chunk ends; only the concatenation of the chunks is
+/// meaningful. `found_terminator` is called for an empty record too.
 ///
 /// # Limits
 ///
-/// A record may not grow without bound in memory, so a whole record has a limit: the
-/// connection's `Limits::record` (8 KiB by default), or what [`limit`](Terminator::limit) says.
-/// A streamed record holds no memory and has none unless [`limit`](Terminator::limit) says so.
+/// The size of a whole record is limited, because the record is held in memory. The limit is
+/// [`Limits::record`](crate::Limits#structfield.record) of the connection (8 KiB by default) unless
+/// the terminator sets its own with [`limit`](Terminator::limit). A streamed record is not held in
+/// memory and has no limit unless its terminator sets one.
 ///
-/// The limit counts bytes as they are delivered: without the terminator, and after a dot block's
-/// dots are removed. A record of exactly the limit is fine. One byte more raises
-/// `handle_overflow` once, at the same place however the bytes were cut on their way;
-/// `found_terminator` is not called for that record. A streamed record has had exactly its
-/// limit delivered in chunks by then. A [`count`](Terminator::count) over its limit overflows at
-/// once, before its first byte is awaited.
+/// The limit counts delivered bytes: the terminator is not counted, nor are the dots that
+/// [`dot_block`](Terminator::dot_block) removes. A record may be exactly as long as its limit. One
+/// byte more calls `handle_overflow` once, after the same byte under every segmentation of the
+/// input, and `found_terminator` is not called for that record. If the record is streamed, exactly
+/// `limit` bytes of it have been delivered in chunks before that call. A
+/// [`count`](Terminator::count) above its limit overflows at once, before its first byte arrives.
 ///
 /// # Examples
 ///
 /// ```
 /// use asynchat::Terminator;
 ///
-/// // SMTP: command lines of at most 512 bytes with their CR LF, then a message of any size.
+/// // SMTP: a command line has at most 512 bytes including CR LF (RFC 5321 section 4.5.3.1.4).
 /// let command = Terminator::crlf().limit(510);
+/// // A message has any size.
 /// let message = Terminator::dot_block().streamed();
 /// assert_ne!(command, message);
 /// assert_eq!(format!("{command:?}"), "crlf().limit(510)");
@@ -69,11 +71,12 @@ pub struct Terminator {
 }
 
 impl Terminator {
-    /// CR LF, strictly: a lone CR or a lone LF is part of the record.
+    /// A record ends with CR LF, strictly: a lone CR or a lone LF is part of the record.
     ///
-    /// The default, and what RFC 5321, RFC 3977 and their relatives ask for: a peer that takes
-    /// another line ending than its neighbour does can be made to see another message
-    /// (CVE-2023-51764). [`line`](Terminator::line) is the lenient one.
+    /// This is the default. RFC 5321 section 2.3.8 and RFC 3977 section 3.1 require it. If two
+    /// servers on the path of a message accept different line endings, an attacker can make them see
+    /// different messages (SMTP smuggling, CVE-2023-51764). [`line`](Terminator::line) is the lenient
+    /// form.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -83,9 +86,10 @@ impl Terminator {
         Self::of(Kind::Crlf)
     }
 
-    /// LF, and one CR before it, if there is one, is not part of the record.
+    /// A record ends with LF or CR LF. Of several CRs before the LF, only the last one belongs to the
+    /// terminator.
     ///
-    /// For protocols typed by hand, and for files with either line ending.
+    /// Use it for protocols that people type by hand, and for files with either line ending.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -96,11 +100,11 @@ impl Terminator {
         Self::of(Kind::Line)
     }
 
-    /// The given bytes, one or more. The leftmost match ends the record, and matches do not
-    /// overlap: `b"qqq"` in `qqqq` ends an empty record and leaves one `q`.
+    /// A record ends with the given bytes, at least one. The leftmost match ends the record, and
+    /// matches do not overlap: with `b"qqq"`, the input `qqqq` is an empty record followed by `q`.
     ///
-    /// The bytes are copied once, here; clones share them, so a terminator used again and again
-    /// is best made once and cloned.
+    /// This call copies the bytes and prepares the search. Clones share the copy, so create a
+    /// terminator that is used often once and clone it.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -108,23 +112,28 @@ impl Terminator {
     /// # assert_eq!(format!("{end_of_headers:?}"), r#"bytes(b"\r\n\r\n")"#);
     /// ```
     ///
-    /// No bytes at all would end a record everywhere and nowhere, and do not compile:
+    /// An empty delimiter does not compile:
     ///
     /// ```compile_fail
     /// asynchat::Terminator::bytes(b"");
     /// ```
     pub fn bytes<const N: usize>(needle: &[u8; N]) -> Self {
         const { assert!(N > 0, "a terminator needs at least one byte") }
-        const { assert!(N as u64 <= LONGEST, "a terminator of 4 GiB or more") }
+        const {
+            assert!(
+                N as u64 <= LONGEST,
+                "a terminator must be shorter than 4 GiB"
+            )
+        }
         Self::of(Kind::needle(needle))
     }
 
-    /// The given bytes, as [`bytes`](Terminator::bytes), where they are known only at run time:
-    /// a MIME boundary, a separator from a configuration.
+    /// Like [`bytes`](Terminator::bytes), for a delimiter that is only known at run time, such as a
+    /// MIME boundary or a separator from a configuration file.
     ///
     /// # Errors
     ///
-    /// When `needle` is empty, or 4 GiB long or longer.
+    /// Fails if `needle` is empty, or 4 GiB or longer.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -137,19 +146,20 @@ impl Terminator {
             return Err("a terminator needs at least one byte".into());
         }
         if needle.len() as u64 > LONGEST {
-            return Err("a terminator has to be shorter than 4 GiB".into());
+            return Err("a terminator must be shorter than 4 GiB".into());
         }
         Ok(Self::of(Kind::needle(needle)))
     }
 
-    /// Every `n` bytes are a record, until another terminator is set.
+    /// A record has exactly `n` bytes. The next `n` bytes are the next record, until another
+    /// terminator is set.
     ///
-    /// `count(0)` fires at once, with an empty record and without waiting for input: a body
-    /// announced as empty needs no special case. It fires once; a byte that arrives while it is
-    /// still set has no record to belong to and ends the connection with an error.
+    /// `count(0)` delivers an empty record at once, without waiting for input, so an announced length
+    /// of 0 needs no special case. It delivers one record only. A byte that arrives while `count(0)`
+    /// is still set belongs to no record and ends the connection with an error.
     ///
-    /// asynchat counted down in the terminator itself and left 0 there. This one is not
-    /// changed by what arrives.
+    /// Python's asynchat decrements the number itself and leaves 0 as the terminator. Here the
+    /// terminator does not change.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -161,11 +171,12 @@ impl Terminator {
         Self::of(Kind::Count(n))
     }
 
-    /// Nothing: every byte goes to `collect_incoming_data` until the end of the stream or until
+    /// No record ends: all input goes to `collect_incoming_data` until the end of the stream or until
     /// another terminator is set. `found_terminator` is not called.
     ///
-    /// Always streamed. With a [`limit`](Terminator::limit), `Overflow::Discard` throws away what
-    /// comes until another terminator is set.
+    /// It is always streamed. If it has a [`limit`](Terminator::limit) and `handle_overflow` returns
+    /// [`Overflow::Discard`](crate::Overflow::Discard), all input is dropped until another terminator
+    /// is set.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -175,15 +186,16 @@ impl Terminator {
         Self::of(Kind::Everything).streamed()
     }
 
-    /// The body of a multi-line block as in NNTP, SMTP and POP3 (RFC 3977 section 3.1.1,
-    /// RFC 5321 section 4.5.2, RFC 1939 section 3): lines up to one that is a single dot.
+    /// A multi-line block of NNTP, SMTP or POP3 (RFC 3977 section 3.1.1, RFC 5321 section 4.5.2,
+    /// RFC 1939 section 3): a record is a sequence of lines and ends with the line `.`.
     ///
-    /// The record is the lines with their CR LFs, without the final dot line, and with the dot
-    /// removed that the sender put before every line that began with one. The block begins at the
-    /// start of a line, so an empty body is the single line `.`: the idiom `b"\r\n.\r\n"` waits
-    /// for ever there. Only CR LF ends a line. `\n.\n`, `\r\n.\n`, `\n.\r\n` and the like are
-    /// content, or else two servers may see two different messages (SMTP smuggling,
-    /// CVE-2023-51764).
+    /// The record contains the lines with their CR LFs and without the final dot line. If a line
+    /// begins with a dot, that dot is removed: the sender has inserted it (dot-stuffing).
+    ///
+    /// The block begins at the start of a line, so the single line `.` is an empty block. The idiom
+    /// `b"\r\n.\r\n"` of Python programs misses it and waits for ever. Only CR LF ends a line:
+    /// `\n.\n`, `\r\n.\n`, `\n.\r\n` and the like are content. Otherwise two servers could see
+    /// different messages in the same bytes (SMTP smuggling, CVE-2023-51764).
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -194,11 +206,12 @@ impl Terminator {
         Self::of(Kind::DotBlock)
     }
 
-    /// Silence: the record ends when nothing has arrived for `gap` after its last byte. For
-    /// serial devices behind a terminal server, and other peers that do not delimit.
+    /// A record ends when no byte has arrived for the duration `gap` after its last byte. Use it for
+    /// serial devices behind a terminal server and other peers that send no delimiter.
     ///
-    /// Silence without any byte before it is not a record. What the network delays for longer
-    /// than `gap` is cut in two, so choose it well over the jitter.
+    /// Silence before the first byte does not end a record. If the network delays part of a record by
+    /// more than `gap`, that record is delivered as two, so choose `gap` well above the network's
+    /// jitter.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -210,8 +223,8 @@ impl Terminator {
         Self::of(Kind::IdleGap(gap))
     }
 
-    /// Limits a record to `n` bytes as delivered, whole or streamed, in place of the
-    /// connection's default. See [Limits](Terminator#limits).
+    /// Limits a record, whole or streamed, to `n` delivered bytes, instead of the connection's
+    /// default. See [Limits](Terminator#limits).
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -223,8 +236,7 @@ impl Terminator {
         self
     }
 
-    /// Takes the limit away: whole records of any size. The peer then decides how much memory
-    /// the connection uses.
+    /// Removes the limit. The peer then decides how much memory a whole record uses.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -236,8 +248,9 @@ impl Terminator {
         self
     }
 
-    /// Delivers the record in chunks to `collect_incoming_data` as they arrive, and then
-    /// `found_terminator(b"")`. Nothing is kept but what may yet turn out to be the terminator.
+    /// Delivers the bytes of a record to `collect_incoming_data` as they arrive, and then calls
+    /// `found_terminator(b"")`. The connection stores none of them, except how much of a possible
+    /// terminator has been matched.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -259,8 +272,8 @@ impl Terminator {
         self.streamed
     }
 
-    /// The most bytes of a record under this terminator, where `default` holds for whole records
-    /// that say nothing of their own.
+    /// Returns the limit of a record in bytes. `default` applies to a whole record whose terminator
+    /// sets no limit.
     #[inline]
     pub(crate) fn limit_or(&self, default: usize) -> u64 {
         match self.limit {
@@ -285,7 +298,7 @@ impl Default for Terminator {
     }
 }
 
-/// Written as the calls that make it, without the type's name.
+/// Shows the calls that create the terminator, without the name of the type.
 impl fmt::Debug for Terminator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
@@ -313,9 +326,10 @@ impl fmt::Debug for Terminator {
 pub(crate) enum Kind {
     Crlf,
     Line,
-    /// Never CR LF alone: that is `Crlf`, which is faster.
+    /// Never CR LF: [`Kind::needle`] makes that a `Crlf`, which is faster.
     Bytes(Arc<Needle>),
     Count(u64),
+    /// [`Terminator::none`].
     Everything,
     DotBlock,
     IdleGap(Duration),
@@ -330,12 +344,13 @@ impl Kind {
     }
 }
 
-/// In one word: every connection keeps a terminator. No record gets near the two that are special.
+/// A limit in bytes. The two largest numbers have a special meaning, so that the terminator that each
+/// connection stores is one word smaller than with an `Option` or an enum.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Limit(u64);
 
 impl Limit {
-    /// That of the connection.
+    /// The connection's limit applies.
     const DEFAULT: Limit = Limit(u64::MAX - 1);
     const UNLIMITED: Limit = Limit(u64::MAX);
 
@@ -347,71 +362,52 @@ impl Limit {
     }
 }
 
-/// The bytes to look for, prepared: for `memmem` inside a segment of input, and for Knuth, Morris
-/// and Pratt across the boundary of two.
-pub(crate) struct Needle {
-    finder: Finder<'static>,
-    /// At `i`: how many of the first `i` bytes, fewer than all, are both their beginning and
-    /// their end.
-    borders: Box<[usize]>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Needle {
-    fn new(bytes: &[u8]) -> Self {
-        let mut borders = vec![0, 0];
-        let mut matched = 0;
-        for &byte in bytes.iter().skip(1) {
-            matched = extend(bytes, &borders, matched, byte);
-            borders.push(matched);
+    #[test]
+    fn debug_output_shows_the_calls_that_create_the_terminator() {
+        for (terminator, expected) in [
+            (Terminator::crlf(), "crlf()"),
+            (Terminator::line().limit(80), "line().limit(80)"),
+            (Terminator::bytes(b"\r\n\0"), r#"bytes(b"\r\n\x00")"#),
+            (Terminator::count(5).streamed(), "count(5).streamed()"),
+            (Terminator::none(), "none()"),
+            (Terminator::none().limit(7), "none().limit(7)"),
+            (
+                Terminator::dot_block().unlimited().streamed(),
+                "dot_block().unlimited().streamed()",
+            ),
+            (
+                Terminator::idle_gap(Duration::from_millis(50)),
+                "idle_gap(50ms)",
+            ),
+        ] {
+            assert_eq!(format!("{terminator:?}"), expected);
         }
-        Self {
-            finder: Finder::new(bytes).into_owned(),
-            borders: borders.into(),
+    }
+
+    #[test]
+    fn terminators_with_the_same_delimiter_are_equal() {
+        let from_array = Terminator::bytes(b"ab");
+        assert_eq!(from_array, Terminator::try_bytes(b"ab").unwrap());
+        assert_ne!(from_array, Terminator::bytes(b"ac"));
+        assert_ne!(from_array, Terminator::bytes(b"ab").streamed());
+        assert_eq!(Terminator::bytes(b"\r\n"), Terminator::crlf());
+    }
+
+    #[test]
+    fn a_terminators_own_limit_replaces_the_default() {
+        let crlf = Terminator::crlf;
+        assert_eq!(crlf().limit_or(9), 9);
+        assert_eq!(crlf().limit(3).limit_or(9), 3);
+        assert_eq!(crlf().unlimited().limit_or(9), u64::MAX);
+        // No limit that a caller can set is mistaken for the default.
+        for huge in [usize::MAX, usize::MAX - 1, usize::MAX - 2] {
+            assert!(crlf().limit(huge).limit_or(9) > 9);
         }
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.finder.needle()
-    }
-
-    /// Where the leftmost match in `hay` begins.
-    pub(crate) fn find(&self, hay: &[u8]) -> Option<usize> {
-        self.finder.find(hay)
-    }
-
-    /// After a mismatch: how many of `matched` matched bytes may still begin a match.
-    pub(crate) fn border(&self, matched: usize) -> usize {
-        self.borders.get(matched).copied().unwrap_or(0)
-    }
-
-    /// How many bytes at the end of `hay`, which has no match, may begin one.
-    pub(crate) fn begun(&self, hay: &[u8]) -> usize {
-        let most = self.bytes().len().saturating_sub(1);
-        let tail = hay.get(hay.len().saturating_sub(most)..).unwrap_or(hay);
-        tail.iter().fold(0, |matched, &byte| {
-            extend(self.bytes(), &self.borders, matched, byte)
-        })
-    }
-}
-
-impl PartialEq for Needle {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes() == other.bytes()
-    }
-}
-
-impl Eq for Needle {}
-
-/// One step of Knuth, Morris and Pratt: how much of `needle` is matched after `byte`, if
-/// `matched` was before it.
-fn extend(needle: &[u8], borders: &[usize], mut matched: usize, byte: u8) -> usize {
-    loop {
-        if needle.get(matched) == Some(&byte) {
-            return matched + 1;
-        }
-        if matched == 0 {
-            return 0;
-        }
-        matched = borders.get(matched).copied().unwrap_or(0);
+        assert_eq!(crlf().streamed().limit_or(9), u64::MAX);
+        assert_eq!(crlf().streamed().limit(3).limit_or(9), 3);
     }
 }

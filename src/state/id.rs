@@ -1,7 +1,8 @@
 //! The name of a channel.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::serial;
 
 /// Names a channel, on any thread, for as long as the process lives. No id is used twice, so a late
 /// message cannot reach a connection that took another's place.
@@ -22,9 +23,6 @@ pub struct ChannelId {
     slot: u32,
 }
 
-/// Of the whole process, so that an id means nothing to another loop.
-static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
-
 impl ChannelId {
     /// The id of a channel that is not registered.
     pub(crate) const NONE: ChannelId = ChannelId {
@@ -34,8 +32,10 @@ impl ChannelId {
 
     /// A new id, of a channel in this slot of its loop's registry.
     pub(crate) fn new(slot: u32) -> Self {
-        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
-        ChannelId { serial, slot }
+        ChannelId {
+            serial: serial::next(),
+            slot,
+        }
     }
 
     pub(crate) fn slot(self) -> usize {

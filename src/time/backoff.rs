@@ -1,18 +1,21 @@
-//! How long to wait before a connection is tried again. Sans-IO: times and chances are arguments.
+//! Exponential back-off: how long to wait before a connection is tried again.
+//!
+//! Sans-IO: the caller passes the times and the random numbers.
 
 use std::time::Duration;
 
-/// The pauses of a connection that is [made again](crate::Connector::reconnect): the first, and how
-/// the next follow from it.
+/// The pauses before an outgoing connection is [tried again](crate::Connector::reconnect):
+/// exponential back-off with jitter.
 ///
-/// Each is longer than the one before by a factor, up to a most. A connection that has lasted makes
-/// the next pause the first again. Of each pause a part is left to chance, so that a thousand clients
-/// of a server that went down do not all come back in the same instant.
+/// Each pause is [`factor`](Backoff#structfield.factor) times as long as the one before, up to a
+/// maximum. After a connection that has lasted, the pauses start again with the first. A random part
+/// of each pause is left out, so that the clients of a server that went down do not all return at the
+/// same moment.
 ///
 /// ```
 /// use std::time::Duration;
 /// use asynchat::Backoff;
-/// // 5 s, 10 s, 20 s, 40 s, 60 s, 60 s, ... less up to a quarter.
+/// // 5 s, 10 s, 20 s, 40 s, 60 s, 60 s, ... Up to a quarter of each is left out.
 /// let backoff = Backoff::default().first(Duration::from_secs(5)).jitter(0.25);
 /// assert_eq!(backoff.most, Duration::from_secs(60));
 /// ```
@@ -21,18 +24,18 @@ use std::time::Duration;
 pub struct Backoff {
     /// The first pause. Default 1 s.
     pub first: Duration,
-    /// What no pause is longer than. Default 60 s.
+    /// The longest pause. Default 60 s.
     pub most: Duration,
-    /// How many times longer each is than the one before. Less than 1, or not a number, counts as
-    /// 1. Default 2.
+    /// The ratio of a pause to the one before, at least 1. Smaller numbers and NaN count as 1.
+    /// Default 2.
     pub factor: f64,
-    /// Which part of each is left to chance, from 0, nothing, to 1, all of it: a pause is somewhere
-    /// between none and its full length, each as likely. Beyond these, it is the nearer one; not a
-    /// number is 0. Default 1 ("full jitter").
+    /// The largest part of a pause that chance may leave out, from 0 (none) to 1 (all of it). The part
+    /// is uniformly distributed. Numbers outside the range count as its nearest end, NaN as 0.
+    /// Default 1, which is known as "full jitter".
     pub jitter: f64,
-    /// How long a connection has to be up for the next pause to be the first again. Less than that,
-    /// and a server that takes connections only to close them is left in peace all the same.
-    /// Default 60 s.
+    /// How long a connection must have been established for the next pause to be the first again. A
+    /// shorter connection counts as a failure, because a server may accept connections only to close
+    /// them. Default 60 s.
     pub steady: Duration,
 }
 
@@ -49,52 +52,52 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The same with another [`first`](Backoff#structfield.first) pause.
+    /// Sets the [`first`](Backoff#structfield.first) pause.
     #[must_use]
     pub fn first(mut self, pause: Duration) -> Self {
         self.first = pause;
         self
     }
 
-    /// The same with another [`most`](Backoff#structfield.most).
+    /// Sets the longest pause, [`most`](Backoff#structfield.most).
     #[must_use]
     pub fn most(mut self, pause: Duration) -> Self {
         self.most = pause;
         self
     }
 
-    /// The same with another [`factor`](Backoff#structfield.factor).
+    /// Sets the [`factor`](Backoff#structfield.factor) between pauses.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = factor;
         self
     }
 
-    /// The same with another [`jitter`](Backoff#structfield.jitter).
+    /// Sets the part that chance may leave out, [`jitter`](Backoff#structfield.jitter).
     #[must_use]
     pub fn jitter(mut self, part: f64) -> Self {
         self.jitter = part;
         self
     }
 
-    /// The same with another time to be [`steady`](Backoff#structfield.steady).
+    /// Sets how long a connection must last, [`steady`](Backoff#structfield.steady).
     #[must_use]
     pub fn steady(mut self, time: Duration) -> Self {
         self.steady = time;
         self
     }
 
-    /// The full length of a pause: of the one after this one, or of the first.
+    /// Returns the full length of the pause that follows `pause`, or of the first one.
     fn after(&self, pause: Option<Duration>) -> Duration {
         let Some(pause) = pause else {
             return self.first.min(self.most);
         };
-        // `max` takes the other one for what is no number.
+        // `max` of NaN and 1 is 1.
         let longer = pause.as_secs_f64() * self.factor.max(1.0);
         Duration::try_from_secs_f64(longer).map_or(self.most, |longer| longer.min(self.most))
     }
 
-    /// What chance, from 0 to 1, leaves of a pause.
+    /// Returns the pause without the part that `chance`, from 0 to 1, leaves out.
     fn jittered(&self, pause: Duration, chance: f64) -> Duration {
         let part = match self.jitter {
             part if part.is_nan() => 0.0,
@@ -104,7 +107,7 @@ impl Backoff {
     }
 }
 
-/// The pauses of one connection, as they come.
+/// The successive pauses of one connection.
 #[derive(Debug)]
 pub(crate) struct Pauses {
     backoff: Backoff,
@@ -119,7 +122,8 @@ impl Pauses {
         }
     }
 
-    /// The next pause, after a connection that was up for so long, if it was at all.
+    /// Returns the next pause. `up` is how long the last connection was established, or `None` if it was
+    /// not. `chance` is a random number from 0 to 1.
     pub(crate) fn next(&mut self, up: Option<Duration>, chance: f64) -> Duration {
         if up.is_some_and(|up| up >= self.backoff.steady) {
             self.last = None;
@@ -138,7 +142,7 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    /// The first pauses of connections that never come up, in seconds.
+    /// The first pauses in seconds, if no connection is established.
     fn pauses(backoff: Backoff, chance: f64) -> Vec<f64> {
         let mut pauses = Pauses::new(backoff);
         (0..8)
@@ -147,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_twice_the_one_before_up_to_a_minute() {
+    fn by_default_pauses_double_up_to_a_minute() {
         let expected = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0];
         assert_eq!(pauses(Backoff::default(), 0.0), expected);
     }
 
     #[test]
-    fn chance_takes_its_part_of_the_pause_and_not_of_the_next() {
+    fn jitter_shortens_a_pause_and_not_the_next_one() {
         let expected = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0];
         assert_eq!(pauses(Backoff::default(), 0.5), expected);
         assert_eq!(pauses(Backoff::default().jitter(0.5), 1.0), expected);
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_has_lasted_begins_them_anew_and_a_short_one_does_not() {
+    fn a_connection_that_has_lasted_resets_the_pauses_and_a_short_one_does_not() {
         let mut pauses = Pauses::new(Backoff::default().steady(secs(30)));
         let mut next = |up| pauses.next(up, 0.0).as_secs();
         assert_eq!([next(None), next(None)], [1, 2]);
@@ -171,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_taken_for_what_does() {
+    fn values_out_of_range_count_as_the_nearest_valid_one() {
         let backoff = Backoff::default().first(secs(90));
         assert_eq!(pauses(backoff, 0.0), [60.0; 8]);
         for factor in [0.0, -1.0, f64::NAN, 1.0] {

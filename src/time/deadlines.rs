@@ -1,22 +1,24 @@
-//! How long one connection may take over what it does.
+//! The deadlines of a connection, and the clocks that measure them.
 
 use std::time::{Duration, Instant};
 
 use crate::error::Deadline;
 
-/// The times that one connection is given. All are off as they stand, but for the bound on a
-/// [lingering](Deadlines::linger) close.
+/// The deadlines of one connection. Each is a duration and off (`None`) by default, except
+/// [`linger`](Deadlines#structfield.linger).
 ///
 /// Set them for all connections of a [`Server`](crate::Server) or a
-/// [`Connector`](crate::Connector), or for one with
-/// [`Channel::set_deadlines`](crate::Channel::set_deadlines). One that passes closes the
-/// connection with [`Close::Timeout`](crate::Close::Timeout), which says which it was. They cost
-/// nothing while bytes move: one timer serves them all, and looks at the clocks when it is due.
-/// The clock is monotonic.
+/// [`Connector`](crate::Connector), or for one connection with
+/// [`Channel::set_deadlines`](crate::Channel::set_deadlines). A deadline that passes closes the
+/// connection with [`Close::Timeout`](crate::Close::Timeout), which names the deadline;
+/// [`connect`](Deadlines#structfield.connect) and `linger` differ, see there. The clock is monotonic.
 ///
-/// An idle timeout alone does not stop a peer that sends, or takes, a byte now and then
-/// (slowloris, CVE-2007-6750): that takes the [`record`](Deadlines::record) and the
-/// [`drain`](Deadlines::drain) deadline.
+/// Deadlines cost no system call and no allocation per event. Each connection has one timer for all of
+/// its deadlines, and bytes that move do not reset it: it examines the clocks when it fires.
+///
+/// An idle deadline does not stop a peer that sends or takes one byte at a time (slowloris,
+/// CVE-2007-6750). The [`record`](Deadlines#structfield.record) and
+/// [`drain`](Deadlines#structfield.drain) deadlines do.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,47 +28,51 @@ use crate::error::Deadline;
 ///     .record(Duration::from_secs(30))
 ///     .drain(Duration::from_secs(60));
 /// assert_eq!(deadlines.lifetime, None);
+/// // `None` turns a deadline off.
+/// assert_eq!(deadlines.idle(None).idle, None);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deadlines {
-    /// For an outgoing connection to come up, looking its name up and trying all its addresses
-    /// included. It fails with [`Close::ConnectFailed`](crate::Close::ConnectFailed). Unset, the
-    /// system decides, which takes minutes, and a name is looked up for 30 seconds at most.
+    /// The time to establish an outgoing connection, including the name look-up and the attempts at
+    /// all addresses. When it passes, the reason is
+    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed). If it is `None`, the operating system
+    /// limits each attempt, usually to minutes, and a name look-up is limited to 30 seconds.
     pub connect: Option<Duration>,
-    /// For anything to move, in either direction.
+    /// The time without any byte in either direction.
     pub idle: Option<Duration>,
-    /// For a record to be complete, from its first byte on. It stands still while this side does
-    /// not read. Not for [`Terminator::none`](crate::Terminator::none), whose record is the
-    /// stream.
+    /// The time from the first byte of a record to its end. It does not run while this side does not
+    /// read, and it does not apply to [`Terminator::none`](crate::Terminator::none), whose record has
+    /// no end.
     pub record: Option<Duration>,
-    /// For the peer to take what it is sent. When the kernel takes no more, all that is queued, or
-    /// 64 KiB of it, must have been taken within this time: a least rate, for however long a
-    /// queue.
+    /// The time for the peer to take output. It runs while the kernel accepts no more output, and
+    /// starts again each time the kernel has accepted 64 KiB or the whole queue. It is therefore a
+    /// minimum rate, independent of the length of the queue.
     ///
-    /// Taken is what the kernel has taken: its own buffer, which may grow to megabytes, fills first.
-    /// While a closed connection [lingers](Deadlines::linger), taken is what the peer has received.
+    /// The kernel buffers output, often several megabytes, and that counts as taken. While a closed
+    /// connection [lingers](Deadlines#structfield.linger), only what the peer has acknowledged counts.
     pub drain: Option<Duration>,
-    /// For the connection as a whole, from when it is up, or from when this is first set.
+    /// The time from the establishment of the connection to its end. If the connection has no deadlines
+    /// at first, it starts when deadlines are set.
     pub lifetime: Option<Duration>,
-    /// How long a connection that this side has closed with
-    /// [`close_when_done`](crate::Chat::close_when_done) waits for its peer to close too. Default
-    /// 2 s; zero does not wait.
+    /// The time that a connection closed with [`close_when_done`](crate::Chat::close_when_done) waits
+    /// for the peer to close as well. Default 2 s. With zero it does not wait.
     ///
-    /// Closing a socket with input left unread, or one whose peer still sends, resets the
-    /// connection and destroys what the peer has not received yet: the very reply that was to be
-    /// sent first. So its sending side is shut down, and what comes is thrown away, until the
-    /// peer's end, this time, or 16 MiB (RFC 9112 section 9.6; nginx's `lingering_close`). The
-    /// handler has been told and dropped before.
+    /// If a socket is closed with unread input, or while its peer still sends, the kernel resets the
+    /// connection, and the peer can lose output that it has not received yet. Therefore only the
+    /// sending side is shut down first. Input is dropped until the peer closes, until this time has
+    /// passed, or until 16 MiB have been dropped (RFC 9112 section 9.6; nginx's `lingering_close`).
+    /// `handle_close` is called and the handler dropped before that.
     ///
-    /// A slow reader may need longer for what the kernel still holds for it. This time therefore
-    /// begins when the peer has received everything, which the loop checks about once a second. Before
-    /// that, a peer that receives something within each linger time (at least 250 ms) is waited
-    /// for; with a [`drain`](Deadlines::drain) deadline, one that is as fast as that demands. The
-    /// wait ends with the connection's [`lifetime`](Deadlines::lifetime), the grace of a
-    /// [shutdown](crate::shutdown), and when descriptors run out. It exists on Linux, Android, Apple's
-    /// systems, FreeBSD and NetBSD; other systems do not say what a peer has received, and there the
-    /// time begins with the close.
+    /// The time starts when the peer has acknowledged all output, which the loop checks about once a
+    /// second. Until then a slow peer is waited for as long as it acknowledges some output within each
+    /// linger time (at least 250 ms), or, with a [`drain`](Deadlines#structfield.drain) deadline, as
+    /// fast as that demands. The wait also ends with the connection's
+    /// [`lifetime`](Deadlines#structfield.lifetime), with the grace of a [shutdown](crate::shutdown),
+    /// and when file descriptors run out.
+    ///
+    /// Linux, Android, Apple's systems, FreeBSD and NetBSD report what a peer has acknowledged. On other
+    /// systems the time starts when the connection is closed.
     pub linger: Duration,
 }
 
@@ -84,42 +90,42 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// The same with another [`connect`](Deadlines#structfield.connect) deadline.
+    /// Sets the [`connect`](Deadlines#structfield.connect) deadline. `None` turns it off.
     #[must_use]
     pub fn connect(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.connect = after.into();
         self
     }
 
-    /// The same with another [`idle`](Deadlines#structfield.idle) deadline.
+    /// Sets the [`idle`](Deadlines#structfield.idle) deadline. `None` turns it off.
     #[must_use]
     pub fn idle(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.idle = after.into();
         self
     }
 
-    /// The same with another [`record`](Deadlines#structfield.record) deadline.
+    /// Sets the [`record`](Deadlines#structfield.record) deadline. `None` turns it off.
     #[must_use]
     pub fn record(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.record = after.into();
         self
     }
 
-    /// The same with another [`drain`](Deadlines#structfield.drain) deadline.
+    /// Sets the [`drain`](Deadlines#structfield.drain) deadline. `None` turns it off.
     #[must_use]
     pub fn drain(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.drain = after.into();
         self
     }
 
-    /// The same with another [`lifetime`](Deadlines#structfield.lifetime) deadline.
+    /// Sets the [`lifetime`](Deadlines#structfield.lifetime) deadline. `None` turns it off.
     #[must_use]
     pub fn lifetime(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.lifetime = after.into();
         self
     }
 
-    /// The same with another [`linger`](Deadlines#structfield.linger) time.
+    /// Sets the [`linger`](Deadlines#structfield.linger) time.
     #[must_use]
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time;
@@ -127,37 +133,40 @@ impl Deadlines {
     }
 }
 
-/// How much has to be taken of a long queue for the drain clock to begin anew.
+/// How many bytes the peer must take for the drain clock to start again, if more are queued.
 pub(crate) const DRAINED: u64 = 64 * 1024;
 
-/// The running clocks of one connection. Sans-IO: whoever tells it something says when.
+/// The clocks of one connection. Each method is told the time.
 #[derive(Debug)]
 pub(crate) struct Clocks {
     set: Deadlines,
-    /// When it was registered, and then when it came up.
+    /// When the connection was registered, and later when it was established.
     since: Option<Instant>,
+    /// Whether the connection is established.
     up: bool,
+    /// When bytes last moved.
     moved: Option<Instant>,
-    record: Option<Waiting>,
-    drain: Option<Draining>,
+    record: Option<RecordClock>,
+    drain: Option<DrainClock>,
 }
 
-/// For the rest of a record.
+/// Measures the time that a record has taken so far.
 #[derive(Clone, Copy, Debug)]
-enum Waiting {
+enum RecordClock {
     Since(Instant),
-    /// This side does not read. So long the peer had taken by then.
+    /// This side does not read. The record had taken this long before.
     Paused(Duration),
 }
 
-/// Output that the kernel does not take: since when, and how much had been sent by then.
+/// Measures the time since the kernel stopped accepting output.
 #[derive(Clone, Copy, Debug)]
-struct Draining {
+struct DrainClock {
     since: Instant,
+    /// How many bytes the kernel had accepted by then.
     sent: u64,
 }
 
-/// What has passed.
+/// A deadline that passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passed {
     Connect,
@@ -180,23 +189,23 @@ impl Clocks {
         self.set
     }
 
-    /// The end of its lifetime, if that is bounded.
+    /// Returns when the lifetime of the connection ends, if it has a deadline.
     pub(crate) fn end_of_life(&self) -> Option<Instant> {
         self.since?.checked_add(self.set.lifetime?)
     }
 
-    /// Sets other deadlines. The clocks of those that change begin anew, and of no others: a
-    /// session that is generous with one record must not give the peer more time for the rest. The
-    /// lifetime never does.
+    /// Replaces the deadlines. The idle, record and drain clocks start again if their deadline changes.
+    /// The others go on: a session that allows more time for one record must not extend the time for
+    /// anything else. The lifetime is always counted from the establishment of the connection.
     pub(crate) fn set(&mut self, set: Deadlines, now: Instant) {
         let before = std::mem::replace(&mut self.set, set);
         if before.idle != set.idle {
             self.moved = self.moved.and(Some(now));
         }
         if before.record != set.record {
-            self.record = self.record.map(|waiting| match waiting {
-                Waiting::Since(_) => Waiting::Since(now),
-                Waiting::Paused(_) => Waiting::Paused(Duration::ZERO),
+            self.record = self.record.map(|clock| match clock {
+                RecordClock::Since(_) => RecordClock::Since(now),
+                RecordClock::Paused(_) => RecordClock::Paused(Duration::ZERO),
             });
         }
         if before.drain != set.drain
@@ -206,71 +215,73 @@ impl Clocks {
         }
     }
 
-    /// It is registered, and up or not; or it has come up.
+    /// The connection has been registered, or has been established (`up`).
     pub(crate) fn start(&mut self, now: Instant, up: bool) {
         self.since = Some(now);
         self.up = up;
         self.moved = up.then_some(now);
     }
 
-    /// Bytes have moved.
+    /// Bytes have been received or sent.
     pub(crate) fn moved(&mut self, now: Instant) {
         self.moved = Some(now);
     }
 
-    /// Input was parsed: whether a record was completed, and whether one is begun.
+    /// Input has been parsed. `completed`: at least one record ended. `begun`: part of another record has
+    /// arrived.
     pub(crate) fn parsed(&mut self, now: Instant, completed: bool, begun: bool) {
         if !begun {
             self.record = None;
         } else if completed || self.record.is_none() {
-            self.record = Some(Waiting::Since(now));
+            self.record = Some(RecordClock::Since(now));
         }
     }
 
-    /// There is no record to wait for any more, complete or not.
+    /// The current record will not be completed, or has been by silence.
     pub(crate) fn record_over(&mut self) {
         self.record = None;
     }
 
-    /// This side does not read for now: that time is not the peer's.
+    /// This side stops reading. The record clock stops, because the delay is not the peer's.
     pub(crate) fn pause(&mut self, now: Instant) {
-        if let Some(Waiting::Since(begun)) = self.record {
-            self.record = Some(Waiting::Paused(now.saturating_duration_since(begun)));
+        if let Some(RecordClock::Since(begun)) = self.record {
+            self.record = Some(RecordClock::Paused(now.saturating_duration_since(begun)));
         }
     }
 
-    /// This side reads again.
+    /// This side reads again. The record clock continues.
     pub(crate) fn resume(&mut self, now: Instant) {
-        if let Some(Waiting::Paused(taken)) = self.record {
-            self.record = Some(Waiting::Since(now.checked_sub(taken).unwrap_or(now)));
+        if let Some(RecordClock::Paused(taken)) = self.record {
+            self.record = Some(RecordClock::Since(now.checked_sub(taken).unwrap_or(now)));
         }
     }
 
-    /// The kernel was offered output, and took all of it or not; it has taken `sent` bytes so far.
+    /// Output has been offered to the kernel. `all`: the kernel accepted all of it. `sent`: how many bytes
+    /// it has accepted in the life of the connection.
     pub(crate) fn offered(&mut self, now: Instant, all: bool, sent: u64) {
         self.drain = match self.drain {
             _ if all => None,
             Some(drain) if sent < drain.sent.saturating_add(DRAINED) => Some(drain),
-            _ => Some(Draining { since: now, sent }),
+            _ => Some(DrainClock { since: now, sent }),
         };
     }
 
-    /// Nothing waits to be sent any more.
+    /// No output is left to send.
     pub(crate) fn drained(&mut self) {
         self.drain = None;
     }
 
-    /// The deadline that passes first, as things are.
+    /// Returns the deadline that passes first and when, if no clock changes before.
     pub(crate) fn next(&self) -> Option<(Instant, Passed)> {
-        let of = |since: Option<Instant>, after: Option<Duration>, passed| {
+        let end = |since: Option<Instant>, after: Option<Duration>, passed| {
             Some((since?.checked_add(after?)?, passed))
         };
         if !self.up {
-            return of(self.since, self.set.connect, Passed::Connect);
+            return end(self.since, self.set.connect, Passed::Connect);
         }
         let drain = self.drain.map(|drain| drain.since);
         let record = match self.record {
-            Some(Waiting::Since(begun)) => Some(begun),
+            Some(RecordClock::Since(begun)) => Some(begun),
             _ => None,
         };
         [
@@ -280,7 +291,7 @@ impl Clocks {
             (drain, self.set.drain, Deadline::Drain),
         ]
         .into_iter()
-        .filter_map(|(since, after, which)| of(since, after, Passed::Deadline(which)))
+        .filter_map(|(since, after, which)| end(since, after, Passed::Deadline(which)))
         .min_by_key(|(when, _)| *when)
     }
 }
@@ -302,12 +313,32 @@ mod tests {
     fn passes(clocks: &Clocks, start: Instant) -> Option<(u64, Deadline)> {
         match clocks.next()? {
             (when, Passed::Deadline(which)) => Some(((when - start).as_secs(), which)),
-            (when, Passed::Connect) => panic!("it is up: {when:?}"),
+            (when, Passed::Connect) => panic!("the connection is established: {when:?}"),
         }
     }
 
     #[test]
-    fn nothing_passes_unless_it_is_set() {
+    fn each_setter_sets_its_field() {
+        let set = Deadlines::default()
+            .connect(secs(1))
+            .idle(secs(2))
+            .record(secs(3))
+            .drain(secs(4))
+            .lifetime(secs(5))
+            .linger(secs(6));
+        let expected = Deadlines {
+            connect: Some(secs(1)),
+            idle: Some(secs(2)),
+            record: Some(secs(3)),
+            drain: Some(secs(4)),
+            lifetime: Some(secs(5)),
+            linger: secs(6),
+        };
+        assert_eq!(set, expected);
+    }
+
+    #[test]
+    fn no_deadline_passes_by_default() {
         let (mut clocks, start) = clocks(Deadlines::default());
         clocks.parsed(start, false, true);
         clocks.offered(start, false, 0);
@@ -315,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connect_deadline_holds_until_it_is_up() {
+    fn the_connect_deadline_applies_until_the_connection_is_established() {
         let set = Deadlines::default().connect(secs(3)).idle(secs(9));
         let (mut clocks, start) = (Clocks::new(set), Instant::now());
         assert_eq!(clocks.next(), None);
@@ -326,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_puts_idleness_off_and_not_the_lifetime() {
+    fn moving_bytes_defer_the_idle_deadline_and_not_the_lifetime() {
         let (mut clocks, start) = clocks(Deadlines::default().idle(secs(5)).lifetime(secs(20)));
         assert_eq!(passes(&clocks, start), Some((5, Deadline::Idle)));
         clocks.moved(start + secs(4));
@@ -336,13 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_timed_from_its_first_byte_whatever_trickles_in() {
+    fn a_record_is_timed_from_its_first_byte_and_later_bytes_do_not_matter() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         assert_eq!(clocks.next(), None);
         clocks.parsed(start + secs(1), false, true);
         clocks.parsed(start + secs(4), false, true);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
-        // Completed, and the next one begun with the same piece of input.
+        // The same segment completes the record and begins the next one.
         clocks.parsed(start + secs(5), true, true);
         assert_eq!(passes(&clocks, start), Some((10, Deadline::Record)));
         clocks.parsed(start + secs(6), true, false);
@@ -359,29 +390,30 @@ mod tests {
         clocks.pause(start + secs(2));
         clocks.pause(start + secs(30));
         assert_eq!(clocks.next(), None);
-        // Two of its five seconds were taken before.
+        // Two of its five seconds had passed before the pause.
         clocks.resume(start + secs(60));
         clocks.resume(start + secs(61));
         assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
     }
 
     #[test]
-    fn draining_is_a_rate_and_not_a_sign_of_life() {
+    fn draining_requires_a_rate() {
         let (mut clocks, start) = clocks(Deadlines::default().drain(secs(10)));
         clocks.offered(start, true, 5);
         assert_eq!(clocks.next(), None);
         clocks.offered(start + secs(1), false, 100);
-        // A byte now and then is not enough.
-        clocks.offered(start + secs(9), false, 108);
+        // Less than 64 KiB is not enough.
+        clocks.offered(start + secs(8), false, 108);
+        clocks.offered(start + secs(9), false, 100 + 65_535);
         assert_eq!(passes(&clocks, start), Some((11, Deadline::Drain)));
-        clocks.offered(start + secs(10), false, 100 + DRAINED);
+        clocks.offered(start + secs(10), false, 100 + 65_536);
         assert_eq!(passes(&clocks, start), Some((20, Deadline::Drain)));
-        clocks.offered(start + secs(11), true, 100 + DRAINED + 1);
+        clocks.offered(start + secs(11), true, 100 + 65_537);
         assert_eq!(clocks.next(), None);
     }
 
     #[test]
-    fn a_deadline_that_changes_begins_anew_and_no_other() {
+    fn changing_a_deadline_restarts_its_own_clock_only() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)).lifetime(secs(30)));
         clocks.parsed(start + secs(1), false, true);
         clocks.set(clocks.deadlines().idle(secs(25)), start + secs(2));
@@ -394,7 +426,48 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_beyond_the_clocks_reach_never_passes() {
+    fn setting_the_same_deadlines_restarts_no_clock() {
+        let set = Deadlines::default().idle(secs(9)).drain(secs(5));
+        let (mut clocks, start) = clocks(set);
+        clocks.offered(start + secs(1), false, 0);
+        clocks.set(set, start + secs(3));
+        assert_eq!(passes(&clocks, start), Some((6, Deadline::Drain)));
+        clocks.set(set.drain(secs(7)), start + secs(4));
+        assert_eq!(passes(&clocks, start), Some((9, Deadline::Idle)));
+        clocks.set(set.idle(secs(8)).drain(None), start + secs(4));
+        assert_eq!(passes(&clocks, start), Some((12, Deadline::Idle)));
+    }
+
+    #[test]
+    fn the_lifetime_is_counted_from_the_establishment_of_the_connection() {
+        let set = Deadlines::default().lifetime(secs(20));
+        let (mut clocks, start) = (Clocks::new(set), Instant::now());
+        assert_eq!(clocks.end_of_life(), None);
+        clocks.start(start, false);
+        clocks.start(start + secs(2), true);
+        assert_eq!(clocks.end_of_life(), Some(start + secs(22)));
+        clocks.set(Deadlines::default(), start + secs(3));
+        assert_eq!(clocks.end_of_life(), None);
+    }
+
+    #[test]
+    fn a_record_that_is_given_up_is_not_timed() {
+        let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
+        clocks.parsed(start, false, true);
+        clocks.record_over();
+        assert_eq!(clocks.next(), None);
+    }
+
+    #[test]
+    fn output_that_is_gone_is_not_timed() {
+        let (mut clocks, start) = clocks(Deadlines::default().drain(secs(5)));
+        clocks.offered(start, false, 0);
+        clocks.drained();
+        assert_eq!(clocks.next(), None);
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_range_of_the_clock_never_passes() {
         let (clocks, _) = clocks(Deadlines::default().idle(Duration::MAX));
         assert_eq!(clocks.next(), None);
     }

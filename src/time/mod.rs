@@ -1,4 +1,4 @@
-//! Time, without a clock: whoever calls says what time it is. Sans-IO.
+//! Timers, deadlines and back-off. Sans-IO: nothing here reads a clock, callers pass the time.
 
 pub(crate) mod backoff;
 pub(crate) mod deadlines;

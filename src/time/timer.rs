@@ -1,25 +1,35 @@
-//! The timers of a loop: which is due next, and at what time.
+//! The timer queue of a loop.
 //!
-//! Sans-IO: it reads no clock and calls nobody. The loop asks for the
-//! [`next_deadline`](TimerQueue::next_deadline), sleeps until then, and takes out what has
+//! It reads no clock and calls no callback. The loop sleeps until
+//! [`next_deadline`](TimerQueue::next_deadline) and then takes the timers that have
 //! [expired](TimerQueue::expire).
 //!
-//! An ordered map rather than a heap. Most timeouts are cancelled, and a heap has no cheap cancel:
-//! either cancelled timers stay in it (and pile up, as once in asyncio: bpo-22448), or each move
-//! in the heap has to be written back to an index. A `BTreeMap` inserts, finds the first and removes
-//! any in O(log n), and leaves nothing behind.
+//! The queue is an ordered map and not a heap, because most timeouts are cancelled and a heap has no
+//! cheap cancellation: either cancelled timers stay in the heap and accumulate (as in asyncio before
+//! bpo-22448 was fixed), or an index has to follow every move in the heap. A `BTreeMap` inserts,
+//! removes and finds the first entry in O(log n), and a removed entry uses no memory.
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use slab::Slab;
 
-/// Names a timer, to cancel or to reset it.
+use crate::serial;
+
+/// Identifies a timer, in order to [`cancel`](crate::cancel) or [`reset`](crate::reset) it.
 ///
-/// An id is never used twice in a process: the id of a timer that has fired, or was cancelled, or
-/// belongs to another loop, names nothing, and can not hit a later timer by accident.
+/// A process never uses an id twice. The id of a one-shot timer is valid until the timer fires, that
+/// of a periodic timer until the timer is cancelled. After that, and in any other loop, `cancel` and
+/// `reset` do nothing with it and return `false`.
+///
+/// ```
+/// use std::time::Duration;
+/// let timer = asynchat::call_later(Duration::from_secs(60), || {});
+/// assert!(asynchat::reset(timer, Duration::from_secs(90)));
+/// assert!(asynchat::cancel(timer));
+/// assert!(!asynchat::cancel(timer));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TimerId {
     slot: usize,
@@ -27,31 +37,30 @@ pub struct TimerId {
 }
 
 impl TimerId {
-    /// Of a timer that was not set, for want of a loop or of an open channel.
+    /// The id of no timer. Functions return it when there is no loop or no open channel to set a
+    /// timer for.
     pub(crate) const NEVER: TimerId = TimerId {
         slot: usize::MAX,
         serial: u64::MAX,
     };
 }
 
-/// Of the whole process, so that the id of one loop means nothing to another.
-static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
-
-/// Timers that carry a `T` each, ordered by deadline; those of equal deadlines by when they were set.
+/// Timers with a value of type `T` each, ordered by deadline. Timers with equal deadlines are ordered
+/// by the time they were set or last reset.
 ///
-/// A timer that has expired is *firing* until it is finished or restored. Meanwhile its value is
-/// with the caller and its id still valid, so that the callback of a periodic timer may cancel or
-/// reset the very timer that called it.
+/// [`expire`](Self::expire) gives the caller the timer's value. From then until the caller finishes
+/// or restores it, the timer is *firing*. Its id is valid during that time, so the callback of a
+/// periodic timer can cancel or reset its own timer.
 #[derive(Debug)]
 pub struct TimerQueue<T> {
     timers: Slab<Timer<T>>,
     /// The slots of all armed timers.
     due: BTreeMap<Due, usize>,
-    /// How often a timer was set.
+    /// Counts the calls that set a deadline. It breaks ties between equal deadlines.
     times_set: u64,
 }
 
-/// A deadline, and a tie-breaker that makes it unique and equal deadlines first come, first served.
+/// A deadline and the value of `times_set` when it was set, which makes the pair unique.
 type Due = (Instant, u64);
 
 #[derive(Debug)]
@@ -63,23 +72,25 @@ struct Timer<T> {
 #[derive(Debug)]
 enum State<T> {
     Armed(Due, T),
-    /// Its value is with the caller; the deadline is that of a reset since then.
+    /// The caller of `expire` has the value. If the timer has been reset meanwhile, this is its new
+    /// deadline.
     Firing(Option<Due>),
 }
 
-/// A timer that has expired, as [`TimerQueue::expire`] hands it out.
+/// A timer that [`TimerQueue::expire`] has found due.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Expired<T> {
-    /// Valid until the timer is finished.
+    /// The id of the timer, valid until the timer is finished.
     pub id: TimerId,
-    /// When it was due, from which a periodic timer counts its next period, so as not to drift.
+    /// When the timer was due. The next period of a periodic timer starts here and not at the time of
+    /// the call, so that the timer does not drift.
     pub deadline: Instant,
-    /// What was inserted.
+    /// The value that was inserted.
     pub value: T,
 }
 
 impl<T> TimerQueue<T> {
-    /// An empty queue. It allocates nothing before its first timer.
+    /// Creates an empty queue. It allocates memory for its first timer only.
     pub const fn new() -> Self {
         Self {
             timers: Slab::new(),
@@ -88,10 +99,10 @@ impl<T> TimerQueue<T> {
         }
     }
 
-    /// Sets a timer.
+    /// Sets a timer that is due at `deadline`.
     pub fn insert(&mut self, deadline: Instant, value: T) -> TimerId {
         let due = self.due_at(deadline);
-        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        let serial = serial::next();
         let slot = self.timers.insert(Timer {
             serial,
             state: State::Armed(due, value),
@@ -100,10 +111,10 @@ impl<T> TimerQueue<T> {
         TimerId { slot, serial }
     }
 
-    /// Removes a timer, armed or firing; `None` if there is no such timer (any more).
+    /// Removes a timer, armed or firing. Returns `None` if there is no timer with this id.
     ///
-    /// The value inside is handed back rather than dropped here, for its destructor may be a user's.
-    /// It is `None` for a timer that is firing: the caller of `expire` has it.
+    /// The inner value is that of an armed timer, and `None` for a firing timer. It is returned and
+    /// not dropped here, because its destructor can be user code.
     pub fn cancel(&mut self, id: TimerId) -> Option<Option<T>> {
         self.timer(id)?;
         match self.timers.try_remove(id.slot)?.state {
@@ -115,8 +126,9 @@ impl<T> TimerQueue<T> {
         }
     }
 
-    /// Moves the deadline of a timer; false if there is no such timer (any more). For a timer that
-    /// is firing this decides when it is due after [`restore`](Self::restore).
+    /// Changes the deadline of a timer. Returns `false` if there is no timer with this id.
+    ///
+    /// The new deadline of a firing timer takes effect when the timer is [restored](Self::restore).
     pub fn reset(&mut self, id: TimerId, deadline: Instant) -> bool {
         let new = self.due_at(deadline);
         let Some(timer) = self.timer(id) else {
@@ -133,17 +145,20 @@ impl<T> TimerQueue<T> {
         true
     }
 
-    /// When [`expire`](Self::expire) will next have something; `None` when no timer is armed.
+    /// Returns the earliest deadline, or `None` if no timer is armed.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.due.first_key_value().map(|(due, _)| due.0)
     }
 
-    /// Takes out the first timer whose deadline is `now` or before. It is firing from now on: end
-    /// that with [`finish`](Self::finish), for a one-shot timer before its callback runs, so that
-    /// its id is already void; or with [`restore`](Self::restore), for a periodic one afterwards.
+    /// Takes the timer with the earliest deadline if that is at or before `now`. The timer is firing
+    /// until the caller does one of two things:
     ///
-    /// A callback that sets a timer of no delay makes more work for the same `now`. To let I/O have
-    /// its turn, call this no more than [`len`](Self::len) times, as it was before the first.
+    /// - [`finish`](Self::finish), for a one-shot timer, before its callback runs, so that the
+    ///   callback sees an id that is no longer valid;
+    /// - [`restore`](Self::restore), for a periodic timer, after its callback has run.
+    ///
+    /// A callback can set a timer that is due at the same `now`. In one turn of the loop, call this
+    /// at most [`len`](Self::len) times, counted before the first call, so that I/O gets its turn.
     pub fn expire(&mut self, now: Instant) -> Option<Expired<T>> {
         let first = self.due.first_entry()?;
         if first.key().0 > now {
@@ -153,8 +168,8 @@ impl<T> TimerQueue<T> {
         self.fire(slot)
     }
 
-    /// Takes out this timer, as [`expire`](Self::expire) does, if its deadline is `now` or before,
-    /// whatever else is due.
+    /// Takes this timer if its deadline is at or before `now`, even if other timers are due earlier.
+    /// Otherwise it is like [`expire`](Self::expire).
     pub fn expire_one(&mut self, id: TimerId, now: Instant) -> Option<Expired<T>> {
         let timer = self.timers.get_mut(id.slot)?;
         match timer.state {
@@ -181,19 +196,20 @@ impl<T> TimerQueue<T> {
         }
     }
 
-    /// Removes a timer that is firing: its id is void.
+    /// Removes a firing timer. Its id is no longer valid. Does nothing to an armed timer.
     pub fn finish(&mut self, id: TimerId) {
         if let Some(State::Firing(_)) = self.timer(id).map(|timer| &timer.state) {
             self.timers.try_remove(id.slot);
         }
     }
 
-    /// Arms a timer that was firing, under the same id, for `deadline`, or for what it was reset to
-    /// in the meantime.
+    /// Arms a firing timer again under the same id. It is due at `deadline`, unless it has been reset
+    /// while it was firing.
     ///
     /// # Errors
     ///
-    /// The value comes back if the timer was cancelled in the meantime.
+    /// Returns the value if the timer is not firing, which includes one that has been cancelled while
+    /// it was.
     pub fn restore(&mut self, id: TimerId, deadline: Instant, value: T) -> Result<(), T> {
         let due = self.due_at(deadline);
         let Some(timer) = self.timer(id) else {
@@ -208,8 +224,7 @@ impl<T> TimerQueue<T> {
         Ok(())
     }
 
-    /// What the timers carry, in no particular order; of those that are firing the caller of
-    /// [`expire`](Self::expire) has it.
+    /// Returns the values of all armed timers in no particular order.
     pub fn into_values(self) -> impl Iterator<Item = T> {
         let timers = self.timers.into_iter();
         timers.filter_map(|(_, timer)| match timer.state {
@@ -218,12 +233,12 @@ impl<T> TimerQueue<T> {
         })
     }
 
-    /// The number of timers, armed and firing.
+    /// Returns the number of timers, armed and firing.
     pub fn len(&self) -> usize {
         self.timers.len()
     }
 
-    /// True if there is no timer, armed or firing.
+    /// Returns whether there is no timer, neither armed nor firing.
     pub fn is_empty(&self) -> bool {
         self.timers.is_empty()
     }
@@ -269,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_by_deadline_then_in_the_order_set() {
+    fn timers_fire_by_deadline_and_then_in_the_order_they_were_set() {
         let mut queue = TimerQueue::new();
         let t = Instant::now();
         let late = queue.insert(t + ms(1), "late");
@@ -295,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_void_after_firing_cancelling_and_in_another_queue() {
+    fn an_id_is_invalid_after_firing_after_cancelling_and_in_another_queue() {
         let (mut queue, mut other) = (TimerQueue::new(), TimerQueue::new());
         let t = Instant::now();
 
@@ -317,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_shot_timer_can_not_touch_itself_while_firing() {
+    fn the_callback_of_a_one_shot_timer_cannot_use_its_own_id() {
         let mut queue = TimerQueue::new();
         let t = Instant::now();
         queue.insert(t, ());
@@ -348,14 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn a_periodic_timer_may_cancel_itself_while_firing() {
+    fn a_periodic_timer_can_cancel_itself_while_firing() {
         let mut queue = TimerQueue::new();
         let t = Instant::now();
         let id = queue.insert(t, "tick");
         let expired = queue.expire(t).unwrap();
         assert_eq!(queue.cancel(id), Some(None));
         assert_eq!(queue.cancel(id), None);
-        // Its slot is free at once, and the new owner is not disturbed by the restore.
+        // The next timer gets its slot, and restoring the cancelled timer does not affect that one.
         let next = queue.insert(t + ms(1), "next");
         assert_eq!(next.slot, id.slot);
         assert_eq!(queue.restore(id, t, expired.value), Err("tick"));
@@ -363,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_periodic_timer_may_reset_itself_while_firing() {
+    fn a_periodic_timer_can_reset_itself_while_firing() {
         let mut queue = TimerQueue::new();
         let t = Instant::now();
         let id = queue.insert(t, "tick");
@@ -373,14 +388,14 @@ mod tests {
         assert_eq!(queue.next_deadline(), None);
         assert_eq!(queue.restore(id, t + ms(10), expired.value), Ok(()));
         assert_eq!(queue.next_deadline(), Some(t + ms(7)));
-        // Once only: the next period is regular again.
+        // The reset applies once. The next period is regular.
         let expired = queue.expire(t + ms(7)).unwrap();
         assert_eq!(queue.restore(id, t + ms(17), expired.value), Ok(()));
         assert_eq!(queue.next_deadline(), Some(t + ms(17)));
     }
 
     #[test]
-    fn only_a_firing_timer_is_finished_or_restored() {
+    fn only_a_firing_timer_can_be_finished_or_restored() {
         let mut queue = TimerQueue::new();
         let t = Instant::now();
         let id = queue.insert(t, 1);
@@ -390,7 +405,37 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_timers_leave_nothing_behind() {
+    fn a_timer_can_expire_before_earlier_ones_if_it_is_due() {
+        let mut queue = TimerQueue::new();
+        let t = Instant::now();
+        queue.insert(t, "first");
+        let id = queue.insert(t + ms(1), "second");
+        assert_eq!(queue.expire_one(id, t), None);
+        let expired = queue.expire_one(id, t + ms(1)).unwrap();
+        assert_eq!((expired.id, expired.value), (id, "second"));
+        assert_eq!(queue.expire_one(id, t + ms(1)), None);
+        queue.finish(id);
+        // The next timer gets its slot, and the old id does not expire that one.
+        let next = queue.insert(t, "next");
+        assert_eq!(next.slot, id.slot);
+        assert_eq!(queue.expire_one(id, t + ms(1)), None);
+        assert_eq!(values(&mut queue, t + ms(1)), ["first", "next"]);
+    }
+
+    #[test]
+    fn the_values_of_armed_timers_are_returned_at_the_end() {
+        let mut queue = TimerQueue::new();
+        assert!(queue.is_empty());
+        let t = Instant::now();
+        queue.insert(t, 1);
+        assert!(!queue.is_empty());
+        queue.insert(t + ms(1), 2);
+        assert_eq!(queue.expire(t).map(|expired| expired.value), Some(1));
+        assert_eq!(queue.into_values().collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn cancelled_timers_use_no_memory() {
         let mut queue = TimerQueue::new();
         let t = Instant::now();
         for n in 0..10_000 {

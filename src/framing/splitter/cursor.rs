@@ -1,49 +1,53 @@
-//! Where in a record the input stands, and the search for its end. See the parent module.
+//! The position within a record, and the scan that moves it.
 
-use std::sync::LazyLock;
+use super::search::{
+    examined, find_crlf, find_dot_line, find_line_ending, find_needle, partial_match,
+};
+use crate::framing::needle::Needle;
+use crate::framing::terminator::Kind;
 
-use memchr::{memchr, memmem};
-
-use crate::framing::terminator::{Kind, Needle};
-
-/// Where in a record the input stands. The default is its beginning.
+/// The position within a record. The default is the beginning of a record.
+///
+/// A cursor stores no bytes. Bytes that may belong to the terminator are equal to the terminator's
+/// first bytes, so their number is enough to restore them.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// The bytes known to be content so far.
+    /// How many bytes of content precede the position. The caller of [`scan`](Self::scan) updates it,
+    /// because the caller decides whether the content is delivered.
     pub(super) length: u64,
-    /// The bytes held back: so much of the terminator has been seen, which is shorter than 4 GiB.
+    /// How many bytes of the terminator match before the position. A terminator is shorter than 4 GiB.
     matched: u32,
-    /// The same for dot blocks, whose terminator depends on what precedes it.
+    /// The same for a dot block, whose terminator depends on the position within the line.
     line: Line,
 }
 
-/// Where in a line of a dot block.
+/// The position within a line of a dot block.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Line {
     #[default]
     Start,
-    /// After a dot at the start, which is held back.
+    /// After a dot at the start of the line. The dot is pending.
     Dot,
-    /// After a dot at the start and a CR, which are held back.
+    /// After a dot at the start of the line and a CR. Both are pending.
     DotCr,
     Text,
     /// After a CR, which is content whatever follows.
     Cr,
 }
 
-/// What a scan found: first bytes that had been held back and are content after all, then, at the
-/// front of the input, content, and bytes that are no content, or perhaps none.
+/// The result of a scan. In the order of the stream it is: pending bytes of earlier input that have
+/// turned out to be content, then content at the front of the input, then bytes that are not content.
 ///
-/// Nothing at all means that there was no input.
+/// The default, which covers no bytes, means that the input is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// There is none together with `content`, nor with `end`.
-    pub(super) lead: usize,
+    /// How many pending bytes are content after all. If it is not 0, `content` is 0 and `end` is false.
+    pub(super) released: usize,
     pub(super) content: usize,
-    /// The terminator, or what may become it, or a dot that is removed. Whatever it is, it can
-    /// only follow where a terminator can begin: see [`Cursor::rewind`].
+    /// How many bytes follow the content that are the terminator, or may begin it, or are a dot that
+    /// is removed. A terminator can begin at the first of them, see [`Cursor::rewind`].
     pub(super) tail: usize,
-    /// `tail` is, or completes, the terminator.
+    /// The tail completes the terminator.
     pub(super) end: bool,
 }
 
@@ -65,9 +69,9 @@ impl Step {
         }
     }
 
-    fn lead(lead: usize, tail: usize) -> Self {
+    fn release(released: usize, tail: usize) -> Self {
         Self {
-            lead,
+            released,
             tail,
             ..Self::default()
         }
@@ -75,39 +79,39 @@ impl Step {
 }
 
 impl Cursor {
-    /// Looks at the front of `hay` and moves behind what the step says. All but `length`, which
-    /// is the caller's to keep, since it decides what to do with the content.
+    /// Examines the front of `hay` and moves behind the bytes that the step covers. `length` does not
+    /// change.
     #[inline]
     pub(super) fn scan(&mut self, kind: &Kind, hay: &[u8]) -> Step {
         let Some(&first) = hay.first() else {
-            let done = matches!(*kind, Kind::Count(n) if n == self.length);
+            let complete = matches!(*kind, Kind::Count(n) if n == self.length);
             return Step {
-                end: done,
+                end: complete,
                 ..Step::default()
             };
         };
         match kind {
             Kind::Crlf | Kind::Line if self.matched > 0 => {
-                scanned(1);
+                examined(1);
                 self.matched = 0;
                 if first == b'\n' {
                     Step::end(0, 1)
                 } else {
-                    Step::lead(1, 0)
+                    Step::release(1, 0)
                 }
             }
             Kind::Crlf => match find_crlf(hay) {
                 Some(cr) => Step::end(cr, 2),
-                None => self.past(hay),
+                None => self.pass_without_lf(hay),
             },
-            Kind::Line => match find_lf(hay) {
+            Kind::Line => match find_line_ending(hay) {
                 Some((content, ending)) => Step::end(content, ending),
-                None => self.hold(hay, usize::from(hay.ends_with(b"\r"))),
+                None => self.pass_without_lf(hay),
             },
-            Kind::Bytes(needle) if self.matched > 0 => self.carry(needle, hay),
+            Kind::Bytes(needle) if self.matched > 0 => self.continue_match(needle, hay),
             Kind::Bytes(needle) => match find_needle(needle, hay) {
                 Some(at) => Step::end(at, needle.bytes().len()),
-                None => self.hold(hay, find_begun(needle, hay)),
+                None => self.pass(hay, partial_match(needle, hay)),
             },
             Kind::Count(n) => {
                 let left = n.saturating_sub(self.length);
@@ -121,43 +125,46 @@ impl Cursor {
         }
     }
 
-    /// The step over `hay` where a search for CR LF, at the beginning of a record, went in vain.
-    pub(super) fn past(&mut self, hay: &[u8]) -> Step {
-        self.hold(hay, usize::from(hay.ends_with(b"\r")))
+    /// Moves over all of `hay`, in which a search has found no line ending.
+    pub(super) fn pass_without_lf(&mut self, hay: &[u8]) -> Step {
+        self.pass(hay, usize::from(hay.ends_with(b"\r")))
     }
 
-    /// All of `hay` is content but its last `held` bytes.
-    fn hold(&mut self, hay: &[u8], held: usize) -> Step {
-        self.hold_back(held);
-        Step::more(hay.len().saturating_sub(held), held)
+    /// Moves over all of `hay`. Its last `matched` bytes may begin the terminator, the others are
+    /// content.
+    fn pass(&mut self, hay: &[u8], matched: usize) -> Step {
+        self.set_matched(matched);
+        Step::more(hay.len().saturating_sub(matched), matched)
     }
 
-    /// The front of `hay` after `matched` bytes that were held back.
-    fn carry(&mut self, needle: &Needle, hay: &[u8]) -> Step {
-        let held = self.matched as usize;
-        let mut matched = held;
+    /// Continues a match of `needle` that began in earlier input.
+    fn continue_match(&mut self, needle: &Needle, hay: &[u8]) -> Step {
+        let before = self.matched as usize;
+        let mut matched = before;
         self.matched = 0;
         for (taken, &byte) in hay.iter().enumerate() {
-            scanned(1);
+            examined(1);
             if needle.bytes().get(matched) != Some(&byte) {
                 let still = needle.border(matched);
                 if still > taken {
-                    self.hold_back(still);
-                    return Step::lead(matched - still, taken);
+                    // The shorter match begins in earlier input too.
+                    self.set_matched(still);
+                    return Step::release(matched - still, taken);
                 }
-                // What may still match begins in `hay`, where the fast search finds it: going
-                // on here could release a byte at a time for the whole of it ("aab" in "aaa..").
-                return Step::lead(held, 0);
+                // A shorter match can only begin in `hay`, where the fast search finds it. Going on
+                // byte by byte could take a step for each byte of a long input ("aab" in "aaaa...").
+                return Step::release(before, 0);
             }
             matched += 1;
             if matched == needle.bytes().len() {
                 return Step::end(0, taken + 1);
             }
         }
-        self.hold_back(matched);
+        self.set_matched(matched);
         Step::more(0, hay.len())
     }
 
+    /// Scans a multi-line block (RFC 3977 section 3.1.1, RFC 5321 section 4.5.2).
     fn scan_block(&mut self, first: u8, hay: &[u8]) -> Step {
         match (self.line, first) {
             (Line::Start, b'.') => {
@@ -176,8 +183,9 @@ impl Cursor {
                 return Step::end(0, 1);
             }
             (Line::DotCr, _) => {
+                // The dot is removed, the CR is content.
                 self.line = Line::Cr;
-                return Step::lead(1, 0);
+                return Step::release(1, 0);
             }
             (Line::Cr, b'\n') => {
                 self.line = Line::Start;
@@ -204,178 +212,34 @@ impl Cursor {
         Step::more(line, 1)
     }
 
-    fn hold_back(&mut self, bytes: usize) {
+    fn set_matched(&mut self, bytes: usize) {
         self.matched = bytes as u32;
     }
 
-    /// Back over a step's tail: nothing is matched yet where a terminator can begin.
+    /// Moves back over the tail of a step, to where a terminator can begin.
     pub(super) fn rewind(&mut self) {
         self.matched = 0;
         self.line = Line::Start;
     }
 
-    /// The bytes held back.
+    /// Returns the pending bytes: those before the position that may begin the terminator.
     #[inline]
-    pub(super) fn held<'k>(&self, kind: &'k Kind) -> &'k [u8] {
+    pub(super) fn pending<'k>(&self, kind: &'k Kind) -> &'k [u8] {
         match (kind, self.line) {
             (Kind::DotBlock, Line::Dot) => b".",
             (Kind::DotBlock, Line::DotCr) => b".\r",
-            _ => Self::lead(kind, self.matched as usize),
+            _ => Self::released(kind, self.matched as usize),
         }
     }
 
-    /// The bytes of a step's lead. They are the front of the terminator, but the dot, which is
-    /// never content.
+    /// Returns the bytes that a step has released. They are the first bytes of the terminator. In a dot
+    /// block it is the CR, because the dot before it is removed.
     #[inline]
-    pub(super) fn lead(kind: &Kind, len: usize) -> &[u8] {
+    pub(super) fn released(kind: &Kind, len: usize) -> &[u8] {
         let terminator = match kind {
             Kind::Bytes(needle) => needle.bytes(),
             _ => b"\r",
         };
         terminator.get(..len).unwrap_or_default()
-    }
-}
-
-/// Where the first CR LF begins.
-#[inline]
-fn find_crlf(hay: &[u8]) -> Option<usize> {
-    // LF is looked for and not CR: what precedes it has been read, what follows a CR may not be
-    // there yet.
-    let mut from = 0;
-    let found = loop {
-        // Not `memchr_iter`, whose set-up costs as much as the search of a short line.
-        let Some(lf) = memchr(b'\n', hay.get(from..).unwrap_or_default()) else {
-            break None;
-        };
-        from += lf + 1;
-        match from.checked_sub(2) {
-            Some(cr) if hay.get(cr) == Some(&b'\r') => break Some(cr),
-            _ => {}
-        }
-    };
-    scanned(found.map_or(hay.len(), |cr| cr + 2));
-    found
-}
-
-/// Whole lines of at most so many bytes.
-pub struct Lines {
-    limit: u64,
-    /// The last search went to the end of the input, in vain: it need not be made again.
-    pub(super) in_vain: bool,
-}
-
-impl Lines {
-    pub(super) fn of(limit: u64) -> Self {
-        Lines {
-            limit,
-            in_vain: false,
-        }
-    }
-
-    /// The line at the front of `input`, if it is there whole, at the cost of little more than the
-    /// search for it. `None` says nothing, but that the splitter has to look closer.
-    #[inline]
-    pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        let Some(lf) = lf_in(input) else {
-            scanned(input.len());
-            self.in_vain = true;
-            return None;
-        };
-        scanned(lf + 1);
-        let (line, rest) = input.split_at_checked(lf + 1)?;
-        let line = line.strip_suffix(b"\r\n")?;
-        if line.len() as u64 > self.limit {
-            return None;
-        }
-        *input = rest;
-        Some(line)
-    }
-}
-
-/// Where the first LF is. That of most lines is near: eight bytes at a time take less than `memchr`
-/// does to set up.
-#[inline]
-fn lf_in(hay: &[u8]) -> Option<usize> {
-    const NEAR: usize = 64;
-    const EACH: u64 = u64::MAX / 0xff;
-    const LF: u64 = EACH * 0x0a;
-    let Some((near, far)) = hay.split_at_checked(NEAR) else {
-        return memchr(b'\n', hay);
-    };
-    for (n, word) in near.as_chunks::<8>().0.iter().enumerate() {
-        // Where it has an LF this has a zero byte; the lowest such is found, and no other before it.
-        let zero = u64::from_le_bytes(*word) ^ LF;
-        let found = zero.wrapping_sub(EACH) & !zero & (EACH << 7);
-        if found != 0 {
-            return Some(n * 8 + found.trailing_zeros() as usize / 8);
-        }
-    }
-    memchr(b'\n', far).map(|lf| lf + NEAR)
-}
-
-/// Where the first LF, or CR LF, begins, and its length.
-#[inline]
-fn find_lf(hay: &[u8]) -> Option<(usize, usize)> {
-    let found = memchr(b'\n', hay);
-    scanned(found.map_or(hay.len(), |lf| lf + 1));
-    found.map(|lf| match lf.checked_sub(1) {
-        Some(cr) if hay.get(cr) == Some(&b'\r') => (cr, 2),
-        _ => (lf, 1),
-    })
-}
-
-fn find_needle(needle: &Needle, hay: &[u8]) -> Option<usize> {
-    let len = needle.bytes().len();
-    if hay.len() < len {
-        return None;
-    }
-    let found = needle.find(hay);
-    scanned(found.map_or(hay.len(), |at| at + len));
-    found
-}
-
-fn find_begun(needle: &Needle, hay: &[u8]) -> usize {
-    scanned(hay.len().min(needle.bytes().len() - 1));
-    needle.begun(hay)
-}
-
-/// Where the first line begins, not the one in hand, that begins with a dot.
-fn find_dot_line(hay: &[u8]) -> Option<usize> {
-    static DOT_LINE: LazyLock<memmem::Finder<'static>> =
-        LazyLock::new(|| memmem::Finder::new(b"\r\n."));
-    let found = DOT_LINE.find(hay).map(|cr| cr + 2);
-    scanned(found.map_or(hay.len(), |line| line + 1));
-    found
-}
-
-/// For the test of linearity: how many bytes have been looked at.
-#[inline(always)]
-fn scanned(_bytes: usize) {
-    #[cfg(test)]
-    SCANNED.set(SCANNED.get() + _bytes);
-}
-
-#[cfg(test)]
-thread_local! {
-    pub(super) static SCANNED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_lf_is_found_wherever_it_is() {
-        // What differs from LF in one bit, or makes a subtraction borrow.
-        for filling in [0x00, 0x0b, 0x09, 0x8a, 0x4a, 0x0d, 0x7f, 0xff] {
-            for len in 0..150 {
-                let mut hay = vec![filling; len];
-                assert_eq!(lf_in(&hay), None);
-                for at in (0..len).rev() {
-                    hay[at] = b'\n';
-                    assert_eq!(lf_in(&hay), Some(at), "{filling:#x}, {len}");
-                }
-            }
-        }
     }
 }

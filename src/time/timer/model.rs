@@ -1,4 +1,5 @@
-//! The timer queue against a list, under random use, callbacks that act on timers included.
+//! Compares the timer queue with a plain list under random operations, among them callbacks that
+//! cancel, reset and insert timers.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// What a timer's callback does; the numbers are milliseconds, or timers in the order created.
+/// What a timer's callback does. A `u64` is a time in milliseconds, a `usize` is the number of a timer
+/// in the order of insertion.
 #[derive(Clone, Debug)]
 enum Callback {
     OneShot,
@@ -49,7 +51,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The same in the most obvious way: a list, searched from end to end.
+/// The same operations on an unordered list that is searched from end to end.
 #[derive(Default)]
 struct Model {
     timers: Vec<ModelTimer>,
@@ -123,7 +125,7 @@ impl Model {
     }
 }
 
-/// The queue and its model, driven alike.
+/// The queue and its model. Each operation is applied to both.
 struct Pair {
     queue: TimerQueue<(usize, Callback)>,
     model: Model,

@@ -1,5 +1,5 @@
-//! A reader of records that is slow enough to be trusted: it looks at all the bytes since the
-//! record's beginning, each time anew.
+//! A slow and obvious reader of records, the oracle of the splitter's tests and fuzzers. It reads all
+//! bytes of a record each time.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub enum Kind {
     IdleGap,
 }
 
-/// A terminator, of which more is known than the crate tells.
+/// A terminator whose properties are visible.
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub kind: Kind,
@@ -31,7 +31,7 @@ impl Spec {
         let terminator = match &self.kind {
             Kind::Crlf => Terminator::crlf(),
             Kind::Line => Terminator::line(),
-            Kind::Bytes(needle) => Terminator::try_bytes(needle).expect("it has a byte"),
+            Kind::Bytes(needle) => Terminator::try_bytes(needle).expect("a needle is not empty"),
             Kind::Count(n) => Terminator::count(*n as u64),
             Kind::None => Terminator::none(),
             Kind::DotBlock => Terminator::dot_block(),
@@ -65,10 +65,10 @@ impl Spec {
 /// The record at the front of some bytes.
 #[derive(Debug, PartialEq)]
 pub struct Naive {
-    /// What is its content whatever follows.
+    /// The bytes that are content whatever follows.
     pub content: Vec<u8>,
-    /// Its last bytes, which may yet be the terminator.
-    pub held: Vec<u8>,
+    /// The last bytes, which may begin the terminator.
+    pub pending: Vec<u8>,
     /// Where the next record begins, if this one is complete.
     pub next: Option<usize>,
 }
@@ -88,20 +88,20 @@ pub fn read(kind: &Kind, bytes: &[u8]) -> Naive {
 fn complete(content: &[u8], next: usize) -> Naive {
     Naive {
         content: content.to_vec(),
-        held: vec![],
+        pending: vec![],
         next: Some(next),
     }
 }
 
-fn incomplete(content: &[u8], held: &[u8]) -> Naive {
+fn incomplete(content: &[u8], pending: &[u8]) -> Naive {
     Naive {
         content: content.to_vec(),
-        held: held.to_vec(),
+        pending: pending.to_vec(),
         next: None,
     }
 }
 
-/// Where `needle` first is in `bytes`.
+/// Returns the start of the first `needle` in `bytes`.
 pub fn find(needle: &[u8], bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(needle.len())
@@ -112,13 +112,13 @@ fn read_to(needle: &[u8], bytes: &[u8]) -> Naive {
     if let Some(at) = find(needle, bytes) {
         return complete(&bytes[..at], at + needle.len());
     }
-    let (mut content, mut held) = (bytes, &b""[..]);
+    let (mut content, mut pending) = (bytes, &b""[..]);
     for at in (0..bytes.len()).rev() {
         if needle.starts_with(&bytes[at..]) {
-            (content, held) = bytes.split_at(at);
+            (content, pending) = bytes.split_at(at);
         }
     }
-    incomplete(content, held)
+    incomplete(content, pending)
 }
 
 fn read_line(bytes: &[u8]) -> Naive {
@@ -134,8 +134,8 @@ fn read_line(bytes: &[u8]) -> Naive {
     }
 }
 
-/// RFC 3977, 3.1.1: lines that end with CR LF and nowhere else; the one that is a dot ends the
-/// block, and of any other that begins with a dot, that dot is not content.
+/// RFC 3977 section 3.1.1: lines end with CR LF only. A line that is a single dot ends the block. If
+/// another line begins with a dot, that dot is not content.
 fn read_block(bytes: &[u8]) -> Naive {
     let mut content = vec![];
     let mut rest = bytes;
