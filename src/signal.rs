@@ -1,8 +1,8 @@
-//! Signals, as calls of the loop. Needs the feature `signal`.
+//! Runs code on the loop when the process receives a signal. Needs the feature `signal`.
 //!
 //! A signal handler may do next to nothing. So a thread waits for the signals, and
-//! [posts](crate::Remote) them to the loop: what is called here is ordinary code between two
-//! callbacks, which may use any handle of the loop's.
+//! [posts](crate::Remote) them to the loop. The code runs between two callbacks, and may use every
+//! handle of the loop.
 //!
 //! ```no_run
 //! use std::{cell::Cell, rc::Rc, time::Duration};
@@ -20,19 +20,18 @@
 //! # }
 //! ```
 //!
-//! What is asked for lasts as long as its loop, and does not keep [`run`](crate::run) going. While the
-//! loop does not run, signals wait for it. Signals are one for the process: with several loops, each
-//! that asked for one is told of it. Once a signal has been asked for, what it did by default it does
-//! not do any more, to the end of the process, not even when the loop is gone.
+//! A call stays registered as long as its loop exists, and does not keep [`run`](crate::run) running.
+//! Signals that arrive while the loop does not run wait for its next turn.
 //!
-//! On Windows there are `SIGINT` (Ctrl-C), `SIGBREAK` (Ctrl-Break) and `SIGTERM`, noticed within a
-//! tenth of a second.
-
-#[cfg_attr(windows, path = "signal/windows.rs")]
-#[cfg_attr(not(windows), path = "signal/unix.rs")]
-mod watch;
+//! Signals belong to the process. If several loops have registered a call for a signal, each of them
+//! runs its own. Once a call was registered for a signal, the signal's default action is disabled until
+//! the process ends, even when the loop is gone.
+//!
+//! On Windows the signals are `SIGINT` (Ctrl-C), `SIGBREAK` (Ctrl-Break) and `SIGTERM`. They are
+//! noticed within a tenth of a second.
 
 use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use signal_hook::consts::FORBIDDEN;
@@ -49,22 +48,23 @@ use crate::EventLoop;
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 use crate::runtime::remote::Remote;
+use crate::sys::signals::SignalThread;
 use crate::user_code::{contain, discard_each};
-use watch::Watch;
 
-/// Shuts this thread's loop down when the program is told to end, by Ctrl-C (`SIGINT`) or by
-/// `SIGTERM`: [`shutdown`](crate::shutdown) with this grace. The second time, at once: connections
-/// that are left are aborted.
+/// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
+/// `SIGINT` (Ctrl-C) or `SIGTERM`. A second such signal ends the grace: the remaining connections are
+/// aborted at once.
 ///
 /// # Errors
-/// As [`on`].
+/// Those of [`on`].
 pub fn shutdown_on_ctrl_c(grace: Duration) -> Result {
     EventLoop::current()?.shutdown_on_ctrl_c(grace)
 }
 
-/// Has this thread's loop call `call` when the process gets this signal. Called again for the same
-/// signal it adds another call, made after those before it. Signals that come faster than the loop
-/// turns may be told as one. A panic is logged, and ends nothing.
+/// Has this thread's loop run `call` each time the process receives this signal.
+///
+/// A signal may have several calls, which run in the order of their registration. Signals that arrive
+/// faster than the loop turns may be merged into one. A panic of `call` is logged, and ends nothing.
 ///
 /// ```
 /// # #[cfg(unix)]
@@ -77,86 +77,88 @@ pub fn shutdown_on_ctrl_c(grace: Duration) -> Result {
 /// ```
 ///
 /// # Errors
-/// When the system has no such signal, or none that may be asked for (`SIGKILL`, `SIGSTOP`, `SIGILL`,
-/// `SIGFPE`, `SIGSEGV`), and when there is no thread or descriptor left for it.
+/// When the system has no such signal, when the signal cannot be handled (`SIGKILL`, `SIGSTOP`,
+/// `SIGILL`, `SIGFPE`, `SIGSEGV`), and when the system has no thread or descriptor left.
 pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result {
     EventLoop::current()?.on_signal(signal, call)
 }
 
-/// Beyond the numbers of all systems' signals; signal-hook panics at one that is not under it.
+/// Signal numbers are below this on all systems. signal-hook panics at higher numbers.
 const SIGNALS: i32 = 128;
 
 type Call = Box<dyn FnMut()>;
 
-/// The signals that a loop has asked for.
+/// The signals of a loop, and their calls.
 #[derive(Default)]
 pub(crate) struct Signals {
-    watch: OnceCell<Watch>,
-    /// Never removed from. A call is absent while it is made.
+    thread: OnceCell<SignalThread>,
+    /// In the order of their registration. No entry is ever removed. A call is absent while it runs.
     calls: RefCell<Vec<(i32, Option<Call>)>>,
 }
 
 impl Signals {
     fn on(&self, remote: Remote, signal: i32, call: Call) -> Result {
-        let context = |error: Error| error.context(format_args!("watch for signal {signal}"));
+        let context = |error: Error| error.context(format_args!("wait for signal {signal}"));
         if !(1..SIGNALS).contains(&signal) || FORBIDDEN.contains(&signal) {
-            return Err(context(Error::new("it is not one that can be asked for")));
+            return Err(context(Error::new("this signal cannot be handled")));
         }
-        let watch = match self.watch.get() {
-            Some(watch) => watch,
+        let thread = match self.thread.get() {
+            Some(thread) => thread,
             None => {
-                let watch = Watch::new(remote).map_err(|error| context(error.into()))?;
-                self.watch.get_or_init(|| watch)
+                let deliver = move |signal| post(&remote, signal);
+                let thread = SignalThread::start(deliver).map_err(|error| context(error.into()))?;
+                self.thread.get_or_init(|| thread)
             }
         };
-        watch.add(signal).map_err(|error| context(error.into()))?;
+        thread.add(signal).map_err(|error| context(error.into()))?;
         self.calls.borrow_mut().push((signal, Some(call)));
         Ok(())
     }
 
-    /// Drops the calls: the loop is gone.
+    /// Drops the calls, because the loop is gone.
     pub(crate) fn drop_calls(&self) {
         discard_each(self.calls.take());
     }
 
-    /// The process has got this signal.
-    fn tell(&self, signal: i32) {
+    /// Runs the calls for this signal.
+    fn run_calls(&self, signal: i32) {
         let count = self.calls.borrow().len();
         for index in 0..count {
-            let take = |(of, call): &mut (i32, Option<Call>)| match *of == signal {
+            let take = |(number, call): &mut (i32, Option<Call>)| match *number == signal {
                 true => call.take(),
                 false => None,
             };
             let call = self.calls.borrow_mut().get_mut(index).and_then(take);
             let Some(mut call) = call else { continue };
             contain(&mut call);
-            if let Some((_, place)) = self.calls.borrow_mut().get_mut(index) {
-                *place = Some(call);
+            if let Some((_, slot)) = self.calls.borrow_mut().get_mut(index) {
+                *slot = Some(call);
             }
         }
     }
 }
 
 impl EventLoop {
-    /// As [`signal::on`](on), on this loop. Needs the feature `signal`.
+    /// Has this loop run `call` each time the process receives this signal: see
+    /// [`signal::on`](on). Needs the feature `signal`.
     ///
     /// # Errors
-    /// As [`signal::on`](on).
+    /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
     pub fn on_signal(&self, signal: i32, call: impl FnMut() + 'static) -> Result {
         self.0.signals.on(self.remote(), signal, Box::new(call))
     }
 
-    /// As [`signal::shutdown_on_ctrl_c`](shutdown_on_ctrl_c), on this loop. Needs the feature
-    /// `signal`.
+    /// Shuts this loop down when the process receives `SIGINT` (Ctrl-C) or `SIGTERM`: see
+    /// [`signal::shutdown_on_ctrl_c`](shutdown_on_ctrl_c). Needs the feature `signal`.
     ///
     /// # Errors
-    /// As [`signal::on`](on).
+    /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
     pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result {
         for signal in [SIGINT, SIGTERM] {
             self.on_signal(signal, move || {
-                // The loop that makes the call is the current one.
+                // The current loop is the one that runs the call.
                 if let Ok(event_loop) = EventLoop::current() {
                     let second = event_loop.0.is_shutting_down();
                     event_loop.shutdown(if second { Duration::ZERO } else { grace });
@@ -167,8 +169,8 @@ impl EventLoop {
     }
 }
 
-/// Tells a loop of a signal, from the thread that waits for them. False if the loop is gone.
+/// Posts a signal to its loop, from the thread that waits for signals. False if the loop is gone.
 fn post(remote: &Remote, signal: i32) -> bool {
-    let tell = move |runtime: &std::rc::Rc<Runtime>| runtime.signals.tell(signal);
-    remote.send(Box::new(tell)).is_ok()
+    let run_calls = move |runtime: &Rc<Runtime>| runtime.signals.run_calls(signal);
+    remote.send(Box::new(run_calls)).is_ok()
 }

@@ -9,7 +9,7 @@ use crate::log::{Escaped, log, log_throttled};
 use crate::net::attempts::Progress;
 use crate::runtime::Runtime;
 use crate::state::{Broken, ChannelState, Phase};
-use crate::sys::poller::{Interest, Ready};
+use crate::sys::interest::{Interest, Ready};
 use crate::sys::socket::{Fd, Socket, is_protocol_error};
 use crate::time::timer::TimerId;
 use crate::user_code::{self, discard};

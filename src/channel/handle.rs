@@ -13,8 +13,8 @@ use crate::net::attempts::{ATTEMPT_DELAY, Connecting};
 use crate::runtime::Task;
 use crate::runtime::registry::ChannelId;
 use crate::state::{Broken, ChannelState, Phase};
-use crate::sys::poller::Source;
 use crate::sys::socket::{Fd, ListenOptions, Socket};
+use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
 use crate::time::deadlines::{Clocks, Deadlines};
 use crate::time::timer::TimerId;
@@ -184,7 +184,7 @@ impl Channel {
         };
         let channel = Channel::with_fd(fd, phase);
         if let Some(output) = output {
-            channel.0.set_output(Source::new(*output));
+            channel.0.set_output(WatchedSocket::new(*output));
         }
         channel
     }
@@ -196,7 +196,10 @@ impl Channel {
     }
 
     fn with_fd(fd: Fd, phase: Phase) -> Self {
-        Channel(Rc::new(ChannelState::new(Some(Source::new(fd)), phase)))
+        Channel(Rc::new(ChannelState::new(
+            Some(WatchedSocket::new(fd)),
+            phase,
+        )))
     }
 
     /// Receives into `buffer` what is there: a count of bytes over zero, or 0 once the peer has

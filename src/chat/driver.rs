@@ -466,7 +466,10 @@ struct ToSocket<'a>(&'a Rc<ChannelState>);
 
 impl Sink for ToSocket<'_> {
     fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let outcome = self.0.on_output(|output| output.send_gathered(parts));
+        let outcome = self.0.on_output(|output| match parts {
+            [only] => output.send(only),
+            parts => output.send_vectored(parts),
+        });
         self.0
             .sent(outcome, parts.iter().map(|part| part.len()).sum())
     }

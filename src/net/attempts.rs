@@ -18,8 +18,10 @@ use crate::log::log;
 use crate::runtime::remote::Remote;
 use crate::runtime::{Runtime, Task};
 use crate::state::{ChannelState, Phase};
-use crate::sys::poller::{Interest, Resolution, Source};
+use crate::sys::interest::Interest;
 use crate::sys::resolver::Ticket;
+use crate::sys::system::Resolution;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::time::timer::TimerId;
 
 pub(crate) use plan::ATTEMPT_DELAY;
@@ -53,7 +55,7 @@ struct Lookup {
 
 struct Attempt {
     addr: SocketAddr,
-    source: Source,
+    source: WatchedSocket,
 }
 
 /// How far a connection has come.
@@ -95,7 +97,7 @@ impl Connecting {
     /// An event was delivered for one of them; it does not say which.
     pub(crate) fn reported(&mut self) {
         for attempt in &mut self.attempts {
-            attempt.source.reported();
+            attempt.source.disarm_if_one_shot();
         }
     }
 
@@ -136,10 +138,10 @@ impl ChannelState {
                 }
             }));
         };
-        let ticket = match runtime.poller.resolve(host, port) {
-            Resolution::System => runtime.resolver.look_up(host, Box::new(reply)).map(Some),
+        let ticket = match runtime.poller.system().resolve(host, port) {
+            Resolution::AskResolver => runtime.resolver.look_up(host, Box::new(reply)).map(Some),
             Resolution::Known(outcome) => return self.resolved(outcome),
-            Resolution::Never => Ok(None),
+            Resolution::NoAnswer => Ok(None),
         };
         let ticket = match ticket {
             Ok(ticket) => ticket,
@@ -233,7 +235,7 @@ impl ChannelState {
             // News of the others may be still to come in this batch: it is not the winner's.
             self.replace_source(Some(match alone {
                 true => source,
-                false => source.unwatched(),
+                false => source.into_unwatched(),
             }));
             if let Some(error) = reset {
                 self.fail_sending(error);
@@ -250,14 +252,14 @@ impl ChannelState {
             let Some(addr) = connecting.plan.next(runtime.now()) else {
                 return;
             };
-            match runtime.poller.connect(addr, connecting.nodelay) {
+            match runtime.poller.system().connect(addr, connecting.nodelay) {
                 Ok(socket) => {
                     if self.chat.is_chat.get()
                         && let Err(error) = socket.set_urgent_inline()
                     {
                         log!(debug, %error, "SO_OOBINLINE is not set");
                     }
-                    let source = Source::new(socket);
+                    let source = WatchedSocket::new(socket);
                     connecting.attempts.push(Attempt { addr, source });
                 }
                 Err(error) => connecting.fail(addr, error),
@@ -266,11 +268,10 @@ impl ChannelState {
     }
 
     fn watch_attempts(&self, runtime: &Rc<Runtime>, connecting: &mut Connecting) {
-        const WRITABLE: Interest = Interest::new(false, true);
         for Attempt { addr, source } in mem::take(&mut connecting.attempts) {
             let new_key = || runtime.poll_key(self.id.get());
             let key = || *connecting.key.get_or_insert_with(new_key);
-            match source.watch(&runtime.poller, WRITABLE, key) {
+            match source.watch(&runtime.poller, Interest::WRITE, key) {
                 Ok(()) => connecting.attempts.push(Attempt { addr, source }),
                 Err(error) => connecting.fail(addr, error),
             }

@@ -134,7 +134,10 @@ impl Retrying {
     fn pause(self: Rc<Self>, runtime: &Rc<Runtime>, why: &str) {
         let up_for = |since| runtime.now().saturating_duration_since(since);
         let up = self.up_since.get().map(up_for);
-        let pause = self.pauses.borrow_mut().next(up, runtime.poller.chance());
+        let pause = self
+            .pauses
+            .borrow_mut()
+            .next(up, runtime.poller.system().random());
         log!(info, why = %Escaped(why), ?pause, "connecting again after a pause");
         let (retrying, of_loop) = (Rc::clone(&self), Rc::downgrade(runtime));
         let again = move || {

@@ -161,8 +161,8 @@ impl Server {
                 channel
             }
             Place::To(target) => {
-                let poller = &event_loop.0.poller;
-                Channel::listen_with(&target, |addr| poller.listen(addr, &self.options))?
+                let system = event_loop.0.poller.system();
+                Channel::listen_with(&target, |addr| system.listen(addr, &self.options))?
             }
         };
         // Accepted sockets inherit it: no call for each.

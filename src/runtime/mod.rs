@@ -37,7 +37,8 @@ use crate::log::{Escaped, log_throttled};
 use crate::runtime::registry::{ChannelId, Registry};
 use crate::runtime::remote::Inbox;
 use crate::state::{ChannelState, Phase};
-use crate::sys::poller::{Interest, Poller, Ready, Report};
+use crate::sys::interest::{Event, Interest, Ready};
+use crate::sys::poller::Poller;
 use crate::sys::resolver::Resolver;
 use crate::target;
 use crate::time::timer::{TimerId, TimerQueue};
@@ -72,7 +73,7 @@ pub(crate) struct Runtime {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) resolver: Resolver,
     /// What the poller reported, kept for its capacity.
-    events: Cell<Vec<Report>>,
+    events: Cell<Vec<Event>>,
     read_buffer: Cell<Vec<u8>>,
     /// For output that is gathered, and for records that are put together.
     pub(crate) spare_output: Spare,
@@ -212,7 +213,7 @@ impl Runtime {
             // One turn each: what is on the ready list gets its own below, and what has two descriptors
             // may have an event for each.
             if state.again.get() || state.has_own_output() {
-                state.news.set(state.news.get().and(event.ready));
+                state.news.set(state.news.get().union(event.ready));
                 if !state.again.replace(true) {
                     self.ready.borrow_mut().push_front(state);
                     ready += 1;
@@ -262,7 +263,7 @@ impl Runtime {
                 break;
             };
             state.touched.set(false);
-            self.take_turn(&state, Ready::NOTHING);
+            self.take_turn(&state, Ready::NONE);
         }
     }
 
@@ -279,7 +280,7 @@ impl Runtime {
         if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
             log_throttled!(warn, %error, "waiting for events failed");
             let rest = Duration::from_millis(1 << failed.min(10));
-            self.poller.rest(rest.min(LONGEST_REST));
+            self.poller.clock().sleep(rest.min(LONGEST_REST));
             return Ok(());
         }
         Err(Error::from(error).context("wait for events"))
@@ -447,7 +448,7 @@ impl Runtime {
 
     /// The time on the loop's clock.
     pub(crate) fn now(&self) -> Instant {
-        self.poller.now()
+        self.poller.clock().now()
     }
 
     pub(crate) fn limits(&self) -> Option<Rc<Limits>> {

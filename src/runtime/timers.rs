@@ -9,7 +9,7 @@ use crate::error::Close;
 use crate::log::log_throttled;
 use crate::runtime::registry::ChannelId;
 use crate::state::ChannelState;
-use crate::sys::poller::Ready;
+use crate::sys::interest::Ready;
 use crate::time::timer::{Expired, TimerId};
 use crate::user_code::{contain, discard};
 
@@ -151,7 +151,7 @@ impl Runtime {
                 if let Some(state) = &state
                     && state.blocked.replace(false)
                 {
-                    self.take_turn(state, Ready::NOTHING);
+                    self.take_turn(state, Ready::NONE);
                 }
                 match state.and_then(|state| state.look_at_clocks(now)) {
                     Some(deadline) => {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tracing::Span;
 
 use crate::Addr;
-use crate::addr::Kept;
+use crate::addr::CompactAddr;
 use crate::error::Close;
 use crate::framing::terminator::Terminator;
 use crate::limits::Limits;
@@ -23,7 +23,8 @@ use crate::net::quota::Place;
 use crate::output::fifo::Fifo;
 use crate::runtime::Runtime;
 use crate::runtime::registry::ChannelId;
-use crate::sys::poller::{Ready, Source};
+use crate::sys::interest::Ready;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::user_code::{discard, enter, in_span};
 
 pub(crate) use sides::Broken;
@@ -60,9 +61,9 @@ pub(crate) struct ChannelState {
     pub(crate) why: RefCell<Option<(Close, Instant)>>,
     #[cfg(feature = "sim")]
     pub(crate) transcribed: Cell<bool>,
-    peer: OnceCell<Kept>,
+    peer: OnceCell<CompactAddr>,
 
-    source: RefCell<Option<Source>>,
+    source: RefCell<Option<WatchedSocket>>,
     rare: OnceCell<Box<RefCell<Rare>>>,
     timing: OnceCell<Box<RefCell<Timing>>>,
 
@@ -157,7 +158,7 @@ impl ChatState {
 }
 
 impl ChannelState {
-    pub(crate) fn new(source: Option<Source>, phase: Phase) -> Self {
+    pub(crate) fn new(source: Option<WatchedSocket>, phase: Phase) -> Self {
         ChannelState {
             runtime: OnceCell::new(),
             id: Cell::new(ChannelId::NOBODY),
@@ -174,7 +175,7 @@ impl ChannelState {
             ending: Cell::new(false),
             touched: Cell::new(false),
             again: Cell::new(false),
-            news: Cell::new(Ready::NOTHING),
+            news: Cell::new(Ready::NONE),
             unborn: Cell::new(false),
             announce: Cell::new(false),
             attention: Cell::new(false),

@@ -8,8 +8,10 @@ use super::{ChannelState, Phase};
 use crate::Addr;
 use crate::log::log;
 use crate::runtime::Runtime;
-use crate::sys::poller::{Interest, Poller, Source};
+use crate::sys::interest::Interest;
+use crate::sys::poller::Poller;
 use crate::sys::socket::Fd;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Clocks;
 
 /// The side of a socket.
@@ -26,7 +28,7 @@ pub(super) enum Output {
     #[default]
     Same,
     /// Shared for as long as it is being watched.
-    Apart(Rc<Source>),
+    Apart(Rc<WatchedSocket>),
     /// It was shut down.
     Ended,
     /// It could not be sent to any more. What its input brings is another matter.
@@ -66,7 +68,7 @@ impl ChannelState {
     }
 
     /// Its output goes elsewhere than where its input comes from.
-    pub(crate) fn set_output(&self, output: Source) {
+    pub(crate) fn set_output(&self, output: WatchedSocket) {
         self.rarely(|rare| rare.output = Output::Apart(Rc::new(output)));
     }
 
@@ -116,7 +118,7 @@ impl ChannelState {
 
     pub(crate) fn drop_out_of_band(&self) {
         if let Some(source) = &*self.source.borrow() {
-            source.socket().drop_out_of_band();
+            source.socket().discard_urgent();
         }
     }
 
@@ -210,7 +212,7 @@ impl ChannelState {
     /// is cut in its middle, with a reset to come. `None` when the connection is gone, or its close can
     /// not destroy what was sent: only sockets are reset, and only what was sent through the same one
     /// is lost by it.
-    pub(crate) fn give_up_socket(&self, is_cut: bool) -> Option<Source> {
+    pub(crate) fn give_up_socket(&self, is_cut: bool) -> Option<WatchedSocket> {
         let mut source = self.source.borrow_mut();
         let socket = source.as_ref()?.socket();
         if self.has_own_output() || !socket.can_be_reset() {
@@ -230,7 +232,7 @@ impl ChannelState {
     }
 
     /// Gives it the socket of the attempt that has come up, or takes the one that it has.
-    pub(crate) fn replace_source(&self, source: Option<Source>) {
+    pub(crate) fn replace_source(&self, source: Option<WatchedSocket>) {
         self.source.replace(source);
     }
 
@@ -277,17 +279,17 @@ impl ChannelState {
     pub(crate) fn reported(&self) {
         self.wakeups.set(self.wakeups.get() + 1);
         if let Some(source) = &*self.source.borrow() {
-            source.reported();
+            source.disarm_if_one_shot();
         } else if let Some(mut connecting) = self.connecting() {
             connecting.reported();
         }
         if let Some(output) = self.own_output() {
-            output.reported();
+            output.disarm_if_one_shot();
         }
     }
 
     /// Where its output goes, if that is elsewhere.
-    pub(super) fn own_output(&self) -> Option<Rc<Source>> {
+    pub(super) fn own_output(&self) -> Option<Rc<WatchedSocket>> {
         match &self.rare.get()?.borrow().output {
             Output::Apart(output) => Some(Rc::clone(output)),
             _ => None,
