@@ -234,3 +234,13 @@ from! {
     std::process::ChildStdout => Fd::inherited,
     std::process::ChildStderr => Fd::inherited,
 }
+
+/// Makes the call again when a signal has interrupted it before it moved any data (EINTR).
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}

@@ -7,6 +7,7 @@ use socket2::SockRef;
 
 #[cfg(unix)]
 use super::address::from_std;
+use super::retry_interrupted;
 use crate::Addr;
 use crate::log::log;
 
@@ -18,12 +19,13 @@ pub(crate) enum Datagram {
 }
 
 impl Datagram {
+    #[inline(never)]
     pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
+        retry_interrupted(|| match self {
             Datagram::Udp(socket) => socket.recv(buffer),
             #[cfg(unix)]
             Datagram::Unix(socket) => socket.recv(buffer),
-        }
+        })
     }
 
     /// Receives the next datagram. The errors of others are logged and skipped: the receiver of this
@@ -31,7 +33,7 @@ impl Datagram {
     pub(super) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         match self {
             Datagram::Udp(socket) => loop {
-                match socket.recv_from(buffer) {
+                match retry_interrupted(|| socket.recv_from(buffer)) {
                     Err(error) if is_of_earlier_send(&error) || is_too_long(&error) => {
                         log!(debug, %error, "a datagram is lost");
                     }
@@ -40,22 +42,23 @@ impl Datagram {
             },
             #[cfg(unix)]
             Datagram::Unix(socket) => {
-                let (count, peer) = socket.recv_from(buffer)?;
+                let (count, peer) = retry_interrupted(|| socket.recv_from(buffer))?;
                 Ok((count, from_std(&peer)))
             }
         }
     }
 
+    #[inline(never)]
     pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        match self {
+        retry_interrupted(|| match self {
             Datagram::Udp(socket) => socket.send(data),
             #[cfg(unix)]
             Datagram::Unix(socket) => socket.send(data),
-        }
+        })
     }
 
     pub(super) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
-        match (self, addr) {
+        retry_interrupted(|| match (self, addr) {
             (Datagram::Udp(socket), Addr::Inet(addr)) => match socket.send_to(data, addr) {
                 // The system reports it once, and has not sent this datagram.
                 Err(error) if is_of_earlier_send(&error) => socket.send_to(data, addr),
@@ -76,7 +79,7 @@ impl Datagram {
                 io::ErrorKind::InvalidInput,
                 "the address is of another family than the socket, or has no name",
             )),
-        }
+        })
     }
 
     pub(super) fn view(&self) -> SockRef<'_> {

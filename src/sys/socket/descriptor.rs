@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 
+use rustix::io::retry_on_intr;
 use socket2::SockRef;
 
 use super::standard_stream::{StandardStream, can_be_polled};
@@ -50,8 +51,9 @@ impl Descriptor {
         self.view().set_nonblocking(true)
     }
 
+    #[inline(never)]
     pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let outcome = match rustix::io::read(self.fd(), buffer) {
+        let outcome = match retry_on_intr(|| rustix::io::read(self.fd(), &mut *buffer)) {
             // Linux reports the end of a pseudo-terminal, whose other side is closed, as EIO.
             Err(rustix::io::Errno::IO) => Ok(0),
             outcome => outcome.map_err(io::Error::from),
@@ -64,12 +66,13 @@ impl Descriptor {
 
     // A write to a pipe cannot be told not to raise SIGPIPE. The Rust runtime ignores the signal
     // unless the program changes that.
+    #[inline(never)]
     pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        self.sent(rustix::io::write(self.fd(), data))
+        self.sent(retry_on_intr(|| rustix::io::write(self.fd(), data)))
     }
 
     pub(super) fn send_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.sent(rustix::io::writev(self.fd(), parts))
+        self.sent(retry_on_intr(|| rustix::io::writev(self.fd(), parts)))
     }
 
     fn sent(&self, outcome: rustix::io::Result<usize>) -> io::Result<usize> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use std::{fs::File, os::fd::OwnedFd, os::unix::net::UnixDatagram};
 
 #[cfg(unix)]
+use rustix::io::retry_on_intr;
+#[cfg(unix)]
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use socket2::{SockRef, Type};
 
-use super::Socket;
 use super::accept::accept;
 use super::address::from_socket2;
 use super::datagram::Datagram;
@@ -21,6 +22,7 @@ use super::descriptor::{Descriptor, is_socket};
 use super::standard_stream::StandardStream;
 use super::tcp::{self, ListenOptions};
 use super::unsent::unsent;
+use super::{Socket, retry_interrupted};
 use crate::Addr;
 use crate::log::log;
 #[cfg(feature = "sim")]
@@ -139,72 +141,77 @@ impl Fd {
     }
 
     // ---- receiving and sending
+    //
+    // TCP and Unix-domain streams are the hot path. The calls for the other kinds are not inlined, so
+    // that these functions need no stack.
 
+    #[inline]
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry_interrupted(|| match self {
+        match self {
             #[cfg(unix)]
             Fd::Stream(socket) | Fd::Listener(socket) => {
-                Ok(rustix::io::read(socket, &mut *buffer)?)
+                Ok(retry_on_intr(|| rustix::io::read(socket, &mut *buffer))?)
             }
             #[cfg(not(unix))]
-            Fd::Stream(socket) | Fd::Listener(socket) => io::Read::read(&mut &*socket, buffer),
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                retry_interrupted(|| io::Read::read(&mut &*socket, buffer))
+            }
             Fd::Datagram(socket) => socket.recv(buffer),
             #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.recv(buffer),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.recv(buffer),
-        })
+        }
     }
 
+    #[inline]
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        retry_interrupted(|| match self {
+        match self {
             #[cfg(unix)]
-            Fd::Stream(socket) | Fd::Listener(socket) => {
-                Ok(rustix::net::send(socket, data, NO_SIGPIPE)?)
-            }
+            Fd::Stream(socket) | Fd::Listener(socket) => Ok(retry_on_intr(|| {
+                rustix::net::send(socket, data, NO_SIGPIPE)
+            })?),
             #[cfg(not(unix))]
-            Fd::Stream(socket) | Fd::Listener(socket) => socket.send(data),
+            Fd::Stream(socket) | Fd::Listener(socket) => retry_interrupted(|| socket.send(data)),
             Fd::Datagram(socket) => socket.send(data),
             #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.send(data),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send(data),
-        })
+        }
     }
 
-    /// Sends several parts in one call. For a single one, [`send`](Fd::send) is cheaper.
+    /// Sends several parts in one call. For a single part, [`send`](Fd::send) is cheaper.
     pub(crate) fn send_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        retry_interrupted(|| match self {
+        match self {
             #[cfg(unix)]
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 let mut no_control = SendAncillaryBuffer::default();
-                Ok(rustix::net::sendmsg(
-                    socket,
-                    parts,
-                    &mut no_control,
-                    NO_SIGPIPE,
-                )?)
+                let mut send = || rustix::net::sendmsg(socket, parts, &mut no_control, NO_SIGPIPE);
+                Ok(retry_on_intr(&mut send)?)
             }
             #[cfg(not(unix))]
-            Fd::Stream(socket) | Fd::Listener(socket) => socket.send_vectored(parts),
-            Fd::Datagram(socket) => socket.view().send_vectored(parts),
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                retry_interrupted(|| socket.send_vectored(parts))
+            }
+            Fd::Datagram(socket) => retry_interrupted(|| socket.view().send_vectored(parts)),
             #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.send_vectored(parts),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send_vectored(parts),
-        })
+        }
     }
 
     pub(crate) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         match self {
-            Fd::Datagram(socket) => retry_interrupted(|| socket.recv_from(buffer)),
+            Fd::Datagram(socket) => socket.recv_from(buffer),
             _ => Err(not_a_datagram_socket()),
         }
     }
 
     pub(crate) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
         match self {
-            Fd::Datagram(socket) => retry_interrupted(|| socket.send_to(data, addr)),
+            Fd::Datagram(socket) => socket.send_to(data, addr),
             _ => Err(not_a_datagram_socket()),
         }
     }
@@ -388,6 +395,7 @@ impl Fd {
     ///
     /// # Errors
     /// When the socket is simulated.
+    #[inline]
     pub(crate) fn view(&self) -> io::Result<SockRef<'_>> {
         match self {
             Fd::Stream(socket) | Fd::Listener(socket) => Ok(SockRef::from(socket)),
@@ -430,17 +438,6 @@ impl fmt::Debug for Fd {
 
 fn not_a_datagram_socket() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "it is not a datagram socket")
-}
-
-/// Makes the call again when a signal has interrupted it before it moved any data (EINTR).
-#[inline]
-fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
 }
 
 #[cfg(unix)]

@@ -98,9 +98,8 @@ impl StandardStream {
 
     /// Adds the name of the stream to an error.
     pub(super) fn name_error(&self, outcome: io::Result<usize>) -> io::Result<usize> {
-        use io::ErrorKind::{Interrupted, WouldBlock};
         outcome.map_err(|error| match error.kind() {
-            Interrupted | WouldBlock => error,
+            io::ErrorKind::WouldBlock => error,
             _ => named(self.name, &error),
         })
     }
