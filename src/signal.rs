@@ -30,11 +30,8 @@
 //! On Windows the signals are `SIGINT` (Ctrl-C), `SIGBREAK` (Ctrl-Break) and `SIGTERM`. They are
 //! noticed within a tenth of a second.
 
-use std::cell::{OnceCell, RefCell};
-use std::rc::Rc;
 use std::time::Duration;
 
-use signal_hook::consts::FORBIDDEN;
 #[cfg(windows)]
 pub use signal_hook::consts::SIGBREAK;
 #[cfg(not(windows))]
@@ -44,12 +41,8 @@ pub use signal_hook::consts::{
 };
 pub use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::EventLoop;
-use crate::error::{Error, Result};
-use crate::runtime::Runtime;
-use crate::runtime::remote::Remote;
-use crate::sys::signals::SignalThread;
-use crate::user_code::{contain, discard_each};
+use crate::error::Result;
+use crate::event_loop::EventLoop;
 
 /// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
 /// `SIGINT` (Ctrl-C) or `SIGTERM`. A second such signal ends the grace: the remaining connections are
@@ -83,61 +76,6 @@ pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result {
     EventLoop::current()?.on_signal(signal, call)
 }
 
-/// Signal numbers are below this on all systems. signal-hook panics at higher numbers.
-const SIGNALS: i32 = 128;
-
-type Call = Box<dyn FnMut()>;
-
-/// The signals of a loop, and their calls.
-#[derive(Default)]
-pub(crate) struct Signals {
-    thread: OnceCell<SignalThread>,
-    /// In the order of their registration. No entry is ever removed. A call is absent while it runs.
-    calls: RefCell<Vec<(i32, Option<Call>)>>,
-}
-
-impl Signals {
-    fn on(&self, remote: Remote, signal: i32, call: Call) -> Result {
-        let context = |error: Error| error.context(format_args!("wait for signal {signal}"));
-        if !(1..SIGNALS).contains(&signal) || FORBIDDEN.contains(&signal) {
-            return Err(context(Error::new("this signal cannot be handled")));
-        }
-        let thread = match self.thread.get() {
-            Some(thread) => thread,
-            None => {
-                let deliver = move |signal| post(&remote, signal);
-                let thread = SignalThread::start(deliver).map_err(|error| context(error.into()))?;
-                self.thread.get_or_init(|| thread)
-            }
-        };
-        thread.add(signal).map_err(|error| context(error.into()))?;
-        self.calls.borrow_mut().push((signal, Some(call)));
-        Ok(())
-    }
-
-    /// Drops the calls, because the loop is gone.
-    pub(crate) fn drop_calls(&self) {
-        discard_each(self.calls.take());
-    }
-
-    /// Runs the calls for this signal.
-    fn run_calls(&self, signal: i32) {
-        let count = self.calls.borrow().len();
-        for index in 0..count {
-            let take = |(number, call): &mut (i32, Option<Call>)| match *number == signal {
-                true => call.take(),
-                false => None,
-            };
-            let call = self.calls.borrow_mut().get_mut(index).and_then(take);
-            let Some(mut call) = call else { continue };
-            contain(&mut call);
-            if let Some((_, slot)) = self.calls.borrow_mut().get_mut(index) {
-                *slot = Some(call);
-            }
-        }
-    }
-}
-
 impl EventLoop {
     /// Has this loop run `call` each time the process receives this signal: see
     /// [`signal::on`](on). Needs the feature `signal`.
@@ -167,10 +105,4 @@ impl EventLoop {
         }
         Ok(())
     }
-}
-
-/// Posts a signal to its loop, from the thread that waits for signals. False if the loop is gone.
-fn post(remote: &Remote, signal: i32) -> bool {
-    let run_calls = move |runtime: &Rc<Runtime>| runtime.signals.run_calls(signal);
-    remote.send(Box::new(run_calls)).is_ok()
 }

@@ -14,6 +14,8 @@ mod registration;
 pub(crate) mod registry;
 pub(crate) mod remote;
 mod shutdown;
+#[cfg(feature = "signal")]
+mod signals;
 mod spare;
 mod timers;
 
@@ -96,7 +98,7 @@ pub(crate) struct Runtime {
     pub(crate) times_closed: Cell<u64>,
     lingering: RefCell<Lingering>,
     #[cfg(feature = "signal")]
-    pub(crate) signals: crate::signal::Signals,
+    pub(crate) signals: signals::Signals,
     pub(crate) counters: Counters,
 }
 
@@ -132,7 +134,7 @@ impl Runtime {
             times_closed: Cell::new(0),
             lingering: RefCell::default(),
             #[cfg(feature = "signal")]
-            signals: crate::signal::Signals::default(),
+            signals: signals::Signals::default(),
             counters: Counters::default(),
         })
     }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Ended, Network, Peer};
+use crate::chat::handle::{AsyncChat, Chat};
 use crate::error::{Close, Result};
-use crate::{AsyncChat, Chat, Connector};
+use crate::net::connector::Connector;
 
 /// What a [`Peer`] does, step by step. Before each step, the handler has done everything that it can.
 ///

@@ -69,8 +69,8 @@ pub use drive::{Script, Transcript, drive};
 pub use peer::{Peer, Service};
 pub use segmentation::{Divergence, drive_every_segmentation, every_segmentation};
 
-use crate::EventLoop;
 use crate::error::{Error, Result};
+use crate::event_loop::EventLoop;
 use crate::runtime::Runtime;
 use crate::sys::poller;
 use crate::sys::simulated::{Owner, Poller, SharedNet, Socket};

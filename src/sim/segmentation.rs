@@ -5,9 +5,9 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::drive::{Script, Transcript, drive};
+use crate::chat::handle::{AsyncChat, Chat};
 use crate::error::{Error, Result};
 use crate::sys::simulated::Rng;
-use crate::{AsyncChat, Chat};
 
 /// Inputs of at most this many bytes are cut in all ways, of which there are at most 2,048.
 const SHORT: usize = 12;

@@ -15,7 +15,7 @@ impl Interest {
 
     /// A connection that is neither read nor written. The poller reports when the peer resets it,
     /// where the system can do that (kqueue cannot). The report is one-shot: level mode would repeat
-    /// it for ever.
+    /// it forever.
     pub(crate) const HANG_UP: Interest = Interest(4);
 
     pub(crate) const fn new(read: bool, write: bool) -> Interest {

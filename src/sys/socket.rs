@@ -15,7 +15,7 @@ use std::fmt;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
-use crate::Addr;
+use crate::addr::Addr;
 
 pub(crate) use accept::is_protocol_error;
 pub(crate) use fd::Fd;

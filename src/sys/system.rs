@@ -58,7 +58,10 @@ impl System {
                 Resolution::AskResolver
             }
             #[cfg(feature = "sim")]
-            System::Simulated(net) => net.resolve(host, port),
+            System::Simulated(net) => match net.resolve(host, port) {
+                Some(outcome) => Resolution::Known(outcome),
+                None => Resolution::NoAnswer,
+            },
         }
     }
 

@@ -63,7 +63,7 @@ impl WatchedSocket {
     /// that already.
     ///
     /// With no interest the socket is deleted from the poller: level mode would go on to report a
-    /// hang-up for ever. When it is registered again, it gets a new key from `new_key`.
+    /// hang-up forever. When it is registered again, it gets a new key from `new_key`.
     #[inline]
     pub(crate) fn watch(
         &self,

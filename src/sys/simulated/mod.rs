@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::socket::ListenOptions;
-use super::system::Resolution;
 
 pub use conditions::{Call, Conditions};
 pub use end::Ended;
@@ -69,12 +68,13 @@ impl SharedNet {
         Ok(Socket::new(self, id, false))
     }
 
-    pub(super) fn resolve(&self, host: &str, port: u16) -> Resolution {
+    /// The addresses of a host; `None` if no name server answers.
+    pub(super) fn resolve(&self, host: &str, port: u16) -> Option<io::Result<Vec<SocketAddr>>> {
         let net = self.lock();
         if net.silent_hosts.contains(host) {
-            return Resolution::NoAnswer;
+            return None;
         }
-        Resolution::Known(match net.hosts.get(host) {
+        Some(match net.hosts.get(host) {
             Some(ips) => Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
             None => Err(io::Error::new(
                 io::ErrorKind::NotFound,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::SharedNet;
 use super::end::Owner;
 use super::net::Id;
-use crate::Addr;
+use crate::addr::Addr;
 
 /// A socket of a loop on a simulated network.
 pub(crate) struct Socket {

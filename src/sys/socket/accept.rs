@@ -21,7 +21,7 @@ mod platform {
     use socket2::Socket;
 
     use super::super::address::from_rustix;
-    use crate::Addr;
+    use crate::addr::Addr;
 
     pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -45,7 +45,7 @@ mod platform {
     use socket2::Socket;
 
     use super::super::address::from_socket2;
-    use crate::Addr;
+    use crate::addr::Addr;
 
     pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
         let (socket, peer) = listener.accept()?;

@@ -3,7 +3,7 @@
 
 use socket2::SockAddr;
 
-use crate::Addr;
+use crate::addr::Addr;
 
 pub(super) fn from_socket2(addr: &SockAddr) -> Addr {
     match addr.as_socket() {

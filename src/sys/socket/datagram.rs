@@ -8,7 +8,7 @@ use socket2::SockRef;
 #[cfg(unix)]
 use super::address::from_std;
 use super::retry_interrupted;
-use crate::Addr;
+use crate::addr::Addr;
 use crate::log::log;
 
 /// A datagram socket.

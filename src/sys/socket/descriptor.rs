@@ -64,8 +64,8 @@ impl Descriptor {
         }
     }
 
-    // A write to a pipe cannot be told not to raise SIGPIPE. The Rust runtime ignores the signal
-    // unless the program changes that.
+    // No flag keeps a write to a pipe from raising SIGPIPE. The Rust runtime ignores the signal unless
+    // the program changes that.
     #[inline(never)]
     pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.sent(retry_on_intr(|| rustix::io::write(self.fd(), data)))

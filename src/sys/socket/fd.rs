@@ -23,7 +23,7 @@ use super::standard_stream::StandardStream;
 use super::tcp::{self, ListenOptions};
 use super::unsent::unsent;
 use super::{Socket, retry_interrupted};
-use crate::Addr;
+use crate::addr::Addr;
 use crate::log::log;
 #[cfg(feature = "sim")]
 use crate::sys::simulated;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::address::from_socket2;
-use crate::Addr;
+use crate::addr::Addr;
 
 /// How a listening socket is made.
 #[derive(Clone, Debug)]
