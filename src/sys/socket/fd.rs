@@ -11,7 +11,7 @@ use std::{fs::File, os::fd::OwnedFd, os::unix::net::UnixDatagram};
 use rustix::io::retry_on_intr;
 #[cfg(unix)]
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use socket2::{SockRef, Type};
+use socket2::SockRef;
 
 use super::accept::accept;
 use super::address::from_socket2;
@@ -97,7 +97,9 @@ impl Fd {
             return Fd::Descriptor(Descriptor::new(fd));
         }
         let socket = socket2::Socket::from(fd);
-        let is_datagram = socket.r#type().is_ok_and(|kind| kind == Type::DGRAM);
+        let is_datagram = socket
+            .r#type()
+            .is_ok_and(|kind| kind == socket2::Type::DGRAM);
         let is_inet = || {
             let local = socket.local_addr();
             local.is_ok_and(|addr| addr.as_socket().is_some())
@@ -389,7 +391,7 @@ impl Fd {
         }
     }
 
-    // ---- which of the two seams' arms it is
+    // ---- operating system or simulation
 
     /// A view as a socket of the operating system: for its addresses and options, and for the poller.
     ///
