@@ -326,5 +326,5 @@ impl fmt::Debug for Network {
 
 fn first(addr: &impl ToSocketAddrs) -> Result<SocketAddr> {
     let first = addr.to_socket_addrs()?.next();
-    first.ok_or_else(|| Error::new("it is not an address"))
+    first.ok_or_else(|| Error::new("no address is given"))
 }

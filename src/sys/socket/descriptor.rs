@@ -45,8 +45,8 @@ impl Descriptor {
         self.set_nonblocking()
     }
 
-    /// The mode belongs to the open file, which others in this process may share. So only the standard
-    /// streams are restored later: nobody else's use of another descriptor is known here.
+    /// The mode belongs to the open file, which other descriptors may share. Only a standard stream gets
+    /// its old mode back at the end: for any other file, the program may rely on the new one by then.
     pub(super) fn set_nonblocking(&self) -> io::Result<()> {
         self.view().set_nonblocking(true)
     }
