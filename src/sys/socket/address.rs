@@ -39,7 +39,6 @@ pub(super) fn from_std(addr: &std::os::unix::net::SocketAddr) -> Addr {
     Addr::Unix(addr.as_pathname().map(Into::into))
 }
 
-/// `None` is the address of a peer that is gone already, or of a Unix-domain socket without a name.
 #[cfg(any(
     target_os = "linux",
     target_os = "android",
@@ -48,21 +47,9 @@ pub(super) fn from_std(addr: &std::os::unix::net::SocketAddr) -> Addr {
     target_os = "openbsd",
     target_os = "dragonfly"
 ))]
-pub(super) fn from_rustix(addr: Option<rustix::net::SocketAddrAny>) -> Addr {
-    use rustix::net::AddressFamily;
-    use std::net::SocketAddr;
+pub(super) use of_accepted::from_rustix;
 
-    let Some(addr) = addr else {
-        return Addr::Unix(None);
-    };
-    match addr.address_family() {
-        AddressFamily::INET | AddressFamily::INET6 => {
-            SocketAddr::try_from(addr).map_or(Addr::Unix(None), Addr::from)
-        }
-        _ => unix_from_rustix(addr),
-    }
-}
-
+/// Addresses from accept4(2), on the systems where `accept.rs` uses it.
 #[cfg(any(
     target_os = "linux",
     target_os = "android",
@@ -71,19 +58,42 @@ pub(super) fn from_rustix(addr: Option<rustix::net::SocketAddrAny>) -> Addr {
     target_os = "openbsd",
     target_os = "dragonfly"
 ))]
-#[cold]
-fn unix_from_rustix(addr: rustix::net::SocketAddrAny) -> Addr {
+mod of_accepted {
     use std::ffi::OsString;
+    use std::net::{SocketAddr, SocketAddrV4};
     use std::os::unix::ffi::OsStringExt;
 
-    let Ok(addr) = rustix::net::SocketAddrUnix::try_from(addr) else {
-        return Addr::Unix(None);
-    };
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(name) = addr.abstract_name().filter(|name| !name.is_empty()) {
-        return Addr::Abstract(name.into());
+    use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
+
+    use crate::addr::Addr;
+
+    /// `None` is the address of a Unix-domain socket without a name.
+    #[inline]
+    pub(in super::super) fn from_rustix(addr: Option<SocketAddrAny>) -> Addr {
+        match addr {
+            Some(addr) if addr.address_family() == AddressFamily::INET => {
+                let v4 = SocketAddrV4::try_from(addr);
+                v4.map_or(Addr::Unix(None), |v4| Addr::Inet(v4.into()))
+            }
+            Some(addr) => from_other(addr),
+            None => Addr::Unix(None),
+        }
     }
-    let path = addr.path().map(|path| path.to_bytes().to_vec());
-    let path = path.filter(|path| !path.is_empty());
-    Addr::Unix(path.map(|path| OsString::from_vec(path).into()))
+
+    #[inline(never)]
+    fn from_other(addr: SocketAddrAny) -> Addr {
+        if addr.address_family() == AddressFamily::INET6 {
+            return SocketAddr::try_from(addr).map_or(Addr::Unix(None), Addr::from);
+        }
+        let Ok(addr) = SocketAddrUnix::try_from(addr) else {
+            return Addr::Unix(None);
+        };
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = addr.abstract_name().filter(|name| !name.is_empty()) {
+            return Addr::Abstract(name.into());
+        }
+        let path = addr.path().map(|path| path.to_bytes().to_vec());
+        let path = path.filter(|path| !path.is_empty());
+        Addr::Unix(path.map(|path| OsString::from_vec(path).into()))
+    }
 }
