@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
-/// The address of a peer, or of this side of a connection.
+/// The address of one end of a connection: the peer's, or this side's.
 ///
-/// An IPv4 address that a dual-stack socket reports as mapped (`::ffff:192.0.2.1`) is told in its
-/// canonical form, so that one client has one address.
+/// A dual-stack socket reports an IPv4 address as an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`). Here
+/// it has its canonical form, so that one client has one address.
 ///
 /// ```
 /// use asynchat::Addr;
@@ -19,52 +19,31 @@ use std::path::PathBuf;
 pub enum Addr {
     /// An IP address and a port.
     Inet(SocketAddr),
-    /// A Unix-domain socket, by its path if it has one.
+    /// The path of a Unix-domain socket, if it has one. The sockets of clients rarely do.
     Unix(Option<PathBuf>),
-    /// A Unix-domain socket with a name in Linux's abstract namespace: any bytes. Shown with an `@` in
-    /// front.
+    /// The name of a Unix-domain socket in Linux's abstract namespace: any bytes, without the leading
+    /// zero. It is displayed with an `@` in front.
     Abstract(Box<[u8]>),
 }
 
 impl Addr {
-    /// The IP address, without the port.
+    /// The IP address without the port; `None` for a Unix-domain socket.
     pub fn ip(&self) -> Option<IpAddr> {
         self.inet().map(|addr| addr.ip())
     }
 
-    /// The IP address with its port.
+    /// The IP address with its port; `None` for a Unix-domain socket.
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Addr::Inet(addr) => Some(*addr),
             Addr::Unix(_) | Addr::Abstract(_) => None,
         }
     }
-
-    pub(crate) fn from_sock(addr: &socket2::SockAddr) -> Self {
-        match addr.as_socket() {
-            Some(inet) => inet.into(),
-            None => unix(addr),
-        }
-    }
-}
-
-#[cfg(unix)]
-fn unix(addr: &socket2::SockAddr) -> Addr {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(name) = addr.as_abstract_namespace() {
-        return Addr::Abstract(name.into());
-    }
-    Addr::Unix(addr.as_pathname().map(std::path::Path::to_path_buf))
-}
-
-#[cfg(not(unix))]
-fn unix(_: &socket2::SockAddr) -> Addr {
-    Addr::Unix(None)
 }
 
 impl From<SocketAddr> for Addr {
     fn from(addr: SocketAddr) -> Self {
-        // Only a mapped address is made anew: any other keeps its scope.
+        // Other addresses keep their scope (RFC 4007).
         match addr.ip().to_canonical() {
             IpAddr::V4(v4) => Addr::Inet(SocketAddr::new(v4.into(), addr.port())),
             IpAddr::V6(_) => Addr::Inet(addr),
@@ -83,26 +62,26 @@ impl fmt::Display for Addr {
     }
 }
 
-/// An address that is kept for long, in little room: most peers of most servers are IPv4.
-pub(crate) enum Kept {
+/// An address in 16 bytes. Each connection stores one, and most are IPv4.
+pub(crate) enum CompactAddr {
     V4(SocketAddrV4),
     Other(Box<Addr>),
 }
 
-impl From<Addr> for Kept {
+impl From<Addr> for CompactAddr {
     fn from(addr: Addr) -> Self {
         match addr {
-            Addr::Inet(SocketAddr::V4(addr)) => Kept::V4(addr),
-            addr => Kept::Other(Box::new(addr)),
+            Addr::Inet(SocketAddr::V4(addr)) => CompactAddr::V4(addr),
+            addr => CompactAddr::Other(Box::new(addr)),
         }
     }
 }
 
-impl From<&Kept> for Addr {
-    fn from(kept: &Kept) -> Self {
-        match kept {
-            Kept::V4(addr) => Addr::Inet(SocketAddr::V4(*addr)),
-            Kept::Other(addr) => Addr::clone(addr),
+impl From<&CompactAddr> for Addr {
+    fn from(compact: &CompactAddr) -> Self {
+        match compact {
+            CompactAddr::V4(addr) => Addr::Inet(SocketAddr::V4(*addr)),
+            CompactAddr::Other(addr) => Addr::clone(addr),
         }
     }
 }

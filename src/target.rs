@@ -1,88 +1,90 @@
-//! Where to connect to or to listen: addresses, or a host name with a port.
+//! What to connect to or to listen on: addresses, or a host name with a port.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-/// Where to connect to or to listen: an address, several, or a host name with a port.
+/// What to connect to or to listen on: one or several addresses, or a host name with a port.
 ///
-/// Whatever the standard library's `ToSocketAddrs` takes converts into it. An IPv6 address may have a
-/// scope (RFC 4007), by the number of the interface or by its name: `[fe80::1%eth0]:119`.
+/// All types that implement the standard library's `ToSocketAddrs` convert into it. An IPv6 address may
+/// have a scope (RFC 4007), given as the number or the name of an interface: `[fe80::1%eth0]:119`.
 ///
-/// A [`Connector`](crate::Connector) looks a name up on another thread, so that a slow resolver does
-/// not hold the loop up. Whatever listens, and a [`Channel`](crate::Channel), looks it up at once, and
-/// waits for it.
+/// The conversion does not fail. A text without a port is reported where the target is used.
+///
+/// A [`Connector`](crate::Connector) looks a host name up on another thread, so that a slow resolver
+/// does not block the loop. A [`Server`](crate::Server) and a [`Channel`](crate::Channel) look it up at
+/// once, and block until the resolver answers.
 ///
 /// ```
 /// use asynchat::Target;
-/// let by_name = Target::from("news.example.org:119");
-/// let by_name_too = Target::from(("news.example.org", 119));
-/// let by_address = Target::from("[2001:db8::1]:119".parse::<std::net::SocketAddr>().unwrap());
-/// let on_a_link = Target::from("[fe80::1%eth0]:119");
+/// let host = Target::from("news.example.org:119");
+/// let same_host = Target::from(("news.example.org", 119));
+/// let address = Target::from("[2001:db8::1]:119".parse::<std::net::SocketAddr>().unwrap());
+/// let link_local = Target::from("[fe80::1%eth0]:119");
 /// ```
 #[derive(Clone, Debug)]
-pub struct Target(Named);
+pub struct Target(Kind);
 
 #[derive(Clone, Debug)]
-enum Named {
+enum Kind {
     Host(String, u16),
     Addrs(Vec<SocketAddr>),
-    /// A text without a port.
+    /// A text that is neither an address nor a host with a port.
     Invalid(String),
 }
 
 impl Target {
     fn parse(host_and_port: &str) -> Self {
         if let Ok(addr) = host_and_port.parse() {
-            return Target(Named::Addrs(vec![addr]));
+            return Target(Kind::Addrs(vec![addr]));
         }
         let parts = host_and_port.rsplit_once(':');
         match parts.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-            Some((host, port)) => Target(Named::Host(without_brackets(host).to_owned(), port)),
-            None => Target(Named::Invalid(host_and_port.to_owned())),
+            Some((host, port)) => Target(Kind::Host(without_brackets(host).to_owned(), port)),
+            None => Target(Kind::Invalid(host_and_port.to_owned())),
         }
     }
 
-    fn of(host: &str, port: u16) -> Self {
+    fn from_host(host: &str, port: u16) -> Self {
         match host.parse::<IpAddr>() {
             Ok(ip) => Target::from(SocketAddr::new(ip, port)),
-            Err(_) => Target(Named::Host(host.to_owned(), port)),
+            Err(_) => Target(Kind::Host(host.to_owned(), port)),
         }
     }
 
-    /// The host and the port, if the host has to be looked up.
+    /// The host and the port, if a resolver has to be asked for the addresses of the host.
     pub(crate) fn to_look_up(&self) -> Option<(&str, u16)> {
         match &self.0 {
-            Named::Host(host, port) if !is_scoped(host) => Some((host, *port)),
+            Kind::Host(host, port) if !is_scoped(host) => Some((host, *port)),
             _ => None,
         }
     }
 
-    /// The addresses. A name is looked up, which takes its time.
+    /// The addresses. For a host name this blocks until the system's resolver answers.
     ///
     /// # Errors
-    /// When it has none.
+    /// When the host has no address, and when the text has no port.
     pub(crate) fn addrs(&self) -> io::Result<Vec<SocketAddr>> {
         match &self.0 {
-            Named::Addrs(addrs) => Ok(addrs.clone()),
-            // The name of an interface is known to getaddrinfo on every system; for an address it
-            // asks no server.
-            Named::Host(host, port) => {
+            Kind::Addrs(addrs) => Ok(addrs.clone()),
+            // getaddrinfo knows the names of interfaces on every system. For an address it asks no
+            // server.
+            Kind::Host(host, port) => {
                 let addrs = (&**host, *port).to_socket_addrs().map(Iterator::collect);
                 match is_scoped(host) {
                     true => addrs.map_err(|_| no_such_scope(host)),
                     false => addrs,
                 }
             }
-            Named::Invalid(text) => Err(io::Error::new(
+            Kind::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("no address of the form host:port: {text}"),
+                format!("not of the form host:port: {text}"),
             )),
         }
     }
 }
 
-/// The addresses of a host, on port 0.
+/// The addresses of a host, with port 0. This blocks until the system's resolver answers.
 pub(crate) fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     (host, 0).to_socket_addrs().map(Iterator::collect)
 }
@@ -92,7 +94,7 @@ fn without_brackets(host: &str) -> &str {
     inner.unwrap_or(host)
 }
 
-/// Whether it is an IPv6 address with a scope.
+/// Whether the host is an IPv6 address with a scope.
 fn is_scoped(host: &str) -> bool {
     host.split_once('%')
         .is_some_and(|(addr, _)| addr.parse::<Ipv6Addr>().is_ok())
@@ -101,23 +103,23 @@ fn is_scoped(host: &str) -> bool {
 fn no_such_scope(host: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
-        format!("no interface of that name: {host}"),
+        format!("there is no such interface: {host}"),
     )
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Named::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Named::Host(host, port) => write!(f, "{host}:{port}"),
-            Named::Addrs(addrs) => {
+            Kind::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Kind::Host(host, port) => write!(f, "{host}:{port}"),
+            Kind::Addrs(addrs) => {
                 for (n, addr) in addrs.iter().enumerate() {
                     let comma = if n == 0 { "" } else { ", " };
                     write!(f, "{comma}{addr}")?;
                 }
                 Ok(())
             }
-            Named::Invalid(text) => f.write_str(text),
+            Kind::Invalid(text) => f.write_str(text),
         }
     }
 }
@@ -148,46 +150,46 @@ impl From<&String> for Target {
 
 impl From<(&str, u16)> for Target {
     fn from((host, port): (&str, u16)) -> Self {
-        Target::of(host, port)
+        Target::from_host(host, port)
     }
 }
 
 impl From<(String, u16)> for Target {
     fn from((host, port): (String, u16)) -> Self {
-        Target::of(&host, port)
+        Target::from_host(&host, port)
     }
 }
 
 impl From<Vec<SocketAddr>> for Target {
     fn from(addrs: Vec<SocketAddr>) -> Self {
-        Target(Named::Addrs(addrs))
+        Target(Kind::Addrs(addrs))
     }
 }
 
 impl From<&Vec<SocketAddr>> for Target {
     fn from(addrs: &Vec<SocketAddr>) -> Self {
-        Target(Named::Addrs(addrs.clone()))
+        Target(Kind::Addrs(addrs.clone()))
     }
 }
 
 impl From<&[SocketAddr]> for Target {
     fn from(addrs: &[SocketAddr]) -> Self {
-        Target(Named::Addrs(addrs.to_vec()))
+        Target(Kind::Addrs(addrs.to_vec()))
     }
 }
 
 impl<const N: usize> From<[SocketAddr; N]> for Target {
     fn from(addrs: [SocketAddr; N]) -> Self {
-        Target(Named::Addrs(addrs.to_vec()))
+        Target(Kind::Addrs(addrs.to_vec()))
     }
 }
 
-/// What is one address.
+/// The types that stand for one address.
 macro_rules! from {
     ($($type:ty),*) => {
         $(impl From<$type> for Target {
             fn from(addr: $type) -> Self {
-                Target(Named::Addrs(vec![addr.into()]))
+                Target(Kind::Addrs(vec![addr.into()]))
             }
         })*
     };

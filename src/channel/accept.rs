@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::log::log;
 use crate::runtime::driver::Turn;
 use crate::state::Flag;
-use crate::sys::poller::Interest;
+use crate::sys::interest::Interest;
 use crate::sys::socket::{Fd, Socket, is_protocol_error};
 
 /// How many accepts may fail in a row. It does not depend on the turn's budget, which may be

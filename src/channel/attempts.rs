@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::log::log;
 use crate::state::connect::{Connect, Connected, Progress, Step};
-use crate::sys::poller::{Interest, Source};
+use crate::sys::interest::Interest;
 use crate::sys::resolver::Ticket;
+use crate::sys::watched_socket::WatchedSocket;
 
 use plan::Plan;
 
@@ -78,7 +79,7 @@ struct Race {
 
 struct Attempt {
     addr: SocketAddr,
-    source: Source,
+    source: WatchedSocket,
 }
 
 impl Attempts {
@@ -121,7 +122,7 @@ impl Connect for Attempts {
     fn event_reported(&mut self) {
         if let Stage::Racing(race) = &self.stage {
             for attempt in &race.attempts {
-                attempt.source.reported();
+                attempt.source.disarm_if_one_shot();
             }
         }
     }
@@ -216,7 +217,7 @@ impl Race {
             // winner that had company is therefore watched under another key from now on.
             let source = match is_only {
                 true => source,
-                false => source.unwatched(),
+                false => source.into_unwatched(),
             };
             return Some(Connected {
                 source,
@@ -234,14 +235,14 @@ impl Race {
             let Some(addr) = self.plan.next(step.now) else {
                 return;
             };
-            match step.poller.connect(addr, options.nodelay) {
+            match step.poller.system().connect(addr, options.nodelay) {
                 Ok(socket) => {
                     if options.urgent_inline
                         && let Err(error) = socket.set_urgent_inline()
                     {
                         log!(debug, %error, "SO_OOBINLINE could not be set");
                     }
-                    let source = Source::new(socket);
+                    let source = WatchedSocket::new(socket);
                     self.attempts.push(Attempt { addr, source });
                 }
                 Err(error) => self.fail(addr, error),

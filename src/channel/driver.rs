@@ -9,7 +9,7 @@ use super::dispatcher::Dispatcher;
 use crate::error::{Close, Error, Result};
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::{ChannelState, Flag, Kind, Phase, Side};
-use crate::sys::poller::Interest;
+use crate::sys::interest::Interest;
 use crate::time::timer::TimerId;
 use crate::user_code::{self, discard};
 
@@ -26,7 +26,7 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
         let ready = turn.ready;
         if ready.urgent && state.is_up() {
             make_callback(state, || self.0.handle_expt())?;
-            state.drop_out_of_band();
+            state.discard_urgent();
         }
         let reads = !state.flags.has(Flag::PAUSED) && self.0.readable();
         let may_read = ready.read && !state.flags.has(Flag::EOF) && !turn.only_sends;

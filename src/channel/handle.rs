@@ -13,8 +13,8 @@ use crate::channel::attempts::{Attempts, Options};
 use crate::error::{Close, Error, Result};
 use crate::state::agenda::Task;
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
-use crate::sys::poller::Source;
 use crate::sys::socket::{Fd, ListenOptions, Socket};
+use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
 use crate::time::deadlines::{Clocks, Deadlines};
 use crate::time::timer::TimerId;
@@ -184,13 +184,16 @@ impl Channel {
         };
         let channel = Channel::with_fd(fd, phase);
         if let Some(output) = output {
-            channel.0.set_output(Source::new(*output));
+            channel.0.set_output(WatchedSocket::new(*output));
         }
         channel
     }
 
     fn with_fd(fd: Fd, phase: Phase) -> Self {
-        Channel(Rc::new(ChannelState::new(Some(Source::new(fd)), phase)))
+        Channel(Rc::new(ChannelState::new(
+            Some(WatchedSocket::new(fd)),
+            phase,
+        )))
     }
 
     /// Receives into `buffer` what is there: a count of bytes over zero, or 0 once the peer has

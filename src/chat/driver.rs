@@ -15,7 +15,7 @@ use crate::log::{Escaped, log_throttled};
 use crate::output::fifo::{PumpError, Pumped, pump};
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::{ChannelState, Flag, Phase, Request, ToSocket};
-use crate::sys::poller::Interest;
+use crate::sys::interest::Interest;
 use crate::time::deadlines::Clocks;
 use crate::time::timer::TimerId;
 
@@ -48,7 +48,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         }
         if ready.urgent {
             // What is not received in its place in the stream is lost: a session has no use for it.
-            state.drop_out_of_band();
+            state.discard_urgent();
         }
         let reads = state.is_up() && self.reads(state);
         let is_at_end = state.flags.has(Flag::EOF);

@@ -19,7 +19,7 @@ use crate::runtime::Runtime;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::ChannelState;
 use crate::state::quota::{Exceeded, Quota};
-use crate::sys::poller::Interest;
+use crate::sys::interest::Interest;
 use crate::sys::socket::Socket;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;

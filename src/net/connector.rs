@@ -20,8 +20,8 @@ use crate::runtime::Runtime;
 use crate::state::connect::Connect;
 use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState, Phase};
-use crate::sys::poller::Resolution;
 use crate::sys::socket::Socket;
+use crate::sys::system::Resolution;
 use crate::target::Target;
 use crate::time::backoff::Backoff;
 use crate::time::deadlines::Deadlines;
@@ -343,13 +343,13 @@ fn look_up(runtime: &Runtime, id: ChannelId, host: &str, port: u16, attempts: &m
         // It fails if the loop is gone. Then the connection is gone as well.
         let _ = inbox.send(Post::Resolved(id, outcome));
     };
-    match runtime.poller.resolve(host, port) {
-        Resolution::System => match runtime.resolver.look_up(host, Box::new(reply)) {
+    match runtime.poller.system().resolve(host, port) {
+        Resolution::AskResolver => match runtime.resolver.look_up(host, Box::new(reply)) {
             Ok(ticket) => attempts.set_ticket(ticket),
             Err(error) => attempts.resolved(Err(error)),
         },
         Resolution::Known(outcome) => attempts.resolved(outcome),
-        Resolution::Never => {}
+        Resolution::NoAnswer => {}
     }
 }
 

@@ -140,7 +140,7 @@ impl Retrier {
 
     /// Waits before the next connection, after one that was up for so long.
     fn pause(self: &Rc<Self>, runtime: &Runtime, up: Option<Duration>, why: &dyn Display) {
-        let chance = runtime.poller.chance();
+        let chance = runtime.poller.system().random();
         let pause = self.pauses.borrow_mut().next(up, chance);
         let retrier = Rc::clone(self);
         let end_of_pause = move || retrier.begin_next();

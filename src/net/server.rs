@@ -155,7 +155,7 @@ impl Server {
         let runtime = &event_loop.0;
         let channel = match self.endpoint {
             Endpoint::Target(target) => {
-                let listen = |addr| runtime.poller.listen(addr, &self.options);
+                let listen = |addr| runtime.poller.system().listen(addr, &self.options);
                 Channel::listen_with(&target, listen)?
             }
             Endpoint::Adopted(socket) if !socket.is_listening() => {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::Runtime;
 use crate::error::{Close, Error, Result};
 use crate::state::ChannelState;
-use crate::sys::poller::{Interest, Ready};
+use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 
 /// The bridge between the runtime and a handler: one virtual call for a readiness event, in which all

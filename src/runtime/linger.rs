@@ -28,8 +28,9 @@ use super::registry::Registry;
 use crate::log::log;
 use crate::state::agenda::{Deferred, Task};
 use crate::state::{ChannelState, Flag};
-use crate::sys::poller::{Interest, Report, Source};
+use crate::sys::interest::{Event, Interest};
 use crate::sys::socket::Socket;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Deadlines;
 use crate::time::timer::TimerId;
 use crate::user_code::{discard, in_span};
@@ -60,7 +61,7 @@ pub(super) struct Lingering {
 }
 
 struct Lingerer {
-    source: Source,
+    source: WatchedSocket,
     number: u64,
     /// How much was read for nothing.
     read: usize,
@@ -98,7 +99,7 @@ impl Runtime {
     /// Has the socket of a client linger who was refused.
     pub(crate) fn linger_for_refused(&self, socket: Socket, deadlines: Deadlines) {
         if !deadlines.linger.is_zero() && socket.shutdown_write().is_ok() {
-            let source = Source::new(socket.into_halves().0);
+            let source = WatchedSocket::new(socket.into_halves().0);
             let delivery = Delivery::new(deadlines, None, false, self.now());
             self.linger(source, delivery, None, Class::Refused);
         }
@@ -107,7 +108,7 @@ impl Runtime {
     /// Keeps a socket. The oldest of its class is closed for it, if there are too many.
     fn linger(
         &self,
-        source: Source,
+        source: WatchedSocket,
         mut delivery: Delivery,
         span: Option<Box<Span>>,
         class: Class,
@@ -143,7 +144,7 @@ impl Runtime {
 
     /// Something was reported under a key that is no channel's: it is that of one who lingers, or stale.
     #[cold]
-    pub(super) fn report_lingering(&self, report: &Report) {
+    pub(super) fn report_lingering(&self, report: &Event) {
         // Not while it is borrowed: what a poller logs goes to the user's subscriber.
         let Some(mut lingerer) = self.lingering.borrow_mut().sockets.remove(&report.key) else {
             return;
@@ -257,11 +258,11 @@ enum Class {
 
 impl Lingerer {
     /// Reads once; says whether there may be more to come.
-    fn read_on(&mut self, runtime: &Runtime, report: &Report) -> io::Result<bool> {
-        self.source.reported();
+    fn read_on(&mut self, runtime: &Runtime, report: &Event) -> io::Result<bool> {
+        self.source.disarm_if_one_shot();
         let socket = self.source.socket();
         if report.ready.urgent {
-            socket.drop_out_of_band();
+            socket.discard_urgent();
         }
         let mut buffers = runtime.buffers.take().unwrap_or_default();
         let mut buffer = buffers.take_read();

@@ -34,7 +34,8 @@ use crate::limits::Limits;
 use crate::state::agenda::{Agenda, Deferred};
 use crate::state::connect::Retry;
 use crate::state::{ChannelId, ChannelState};
-use crate::sys::poller::{Poller, Report};
+use crate::sys::interest::Event;
+use crate::sys::poller::Poller;
 use crate::sys::resolver::Resolver;
 use crate::target;
 use crate::time::timer::TimerId;
@@ -54,7 +55,7 @@ pub(crate) struct Runtime {
     /// Channels that have used a budget of this turn, and have work left for the next.
     next_turn: RefCell<VecDeque<Rc<ChannelState>>>,
     /// What the poller has reported. Kept for its capacity.
-    events: Cell<Vec<Report>>,
+    events: Cell<Vec<Event>>,
     running: Cell<bool>,
     /// The number of this turn. It wraps.
     turn: Cell<u32>,

@@ -1,17 +1,12 @@
-//! The signals that a loop is called for.
+//! The signals of a loop, and the calls that it runs for them.
 
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
-use signal_hook::consts::FORBIDDEN;
-
 use crate::error::{Error, Result};
 use crate::state::inbox::{Inbox, Post};
-use crate::sys::signals::SignalThread;
+use crate::sys::signals::{SignalThread, check_signal};
 use crate::user_code::{contain, discard_each};
-
-/// Signal numbers are below this on all systems. signal-hook panics at higher numbers.
-const SIGNALS: i32 = 128;
 
 type Call = Box<dyn FnMut()>;
 
@@ -24,21 +19,23 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
+    /// Has the loop run `call` for this signal.
+    ///
+    /// # Errors
+    /// When the signal cannot be handled, or the system has no thread or descriptor left.
     pub(crate) fn on(&self, inbox: &Arc<Inbox>, signal: i32, call: Call) -> Result {
-        let context = |error: Error| error.context(format_args!("wait for signal {signal}"));
-        if !(1..SIGNALS).contains(&signal) || FORBIDDEN.contains(&signal) {
-            return Err(context(Error::new("this signal cannot be handled")));
-        }
+        let context = |error| Error::from(error).context(format_args!("wait for signal {signal}"));
+        check_signal(signal).map_err(context)?;
         let thread = match self.thread.get() {
             Some(thread) => thread,
             None => {
                 let inbox = Arc::clone(inbox);
                 let deliver = move |signal| inbox.send(Post::Signal(signal)).is_ok();
-                let thread = SignalThread::start(deliver).map_err(|error| context(error.into()))?;
+                let thread = SignalThread::start(deliver).map_err(context)?;
                 self.thread.get_or_init(|| thread)
             }
         };
-        thread.add(signal).map_err(|error| context(error.into()))?;
+        thread.add(signal).map_err(context)?;
         self.calls.borrow_mut().push((signal, Some(call)));
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::Runtime;
 use crate::error::Close;
 use crate::state::agenda::{Task, deadline_after};
 use crate::state::{Flag, Kind};
-use crate::sys::poller::Ready;
+use crate::sys::interest::Ready;
 use crate::time::timer::Expired;
 use crate::user_code::{contain, discard};
 
@@ -84,7 +84,7 @@ impl Runtime {
                 if let Some(state) = &state
                     && state.flags.replace(Flag::BLOCKED, false)
                 {
-                    self.take_turn(state, Ready::NOTHING);
+                    self.take_turn(state, Ready::NONE);
                 }
                 match state.and_then(|state| state.look_at_clocks(now)) {
                     Some(deadline) => {

@@ -23,7 +23,7 @@ use crate::log::log_throttled;
 use crate::state::agenda::Deferred;
 use crate::state::inbox::Post;
 use crate::state::{ChannelState, Flag, Phase};
-use crate::sys::poller::{Interest, Ready, Report};
+use crate::sys::interest::{Event, Interest, Ready};
 use crate::user_code::contain;
 
 /// How many posts, how many timers that are due and how many deferred calls one turn takes: enough
@@ -73,7 +73,7 @@ impl Runtime {
 
     /// Gives its turn to the channel that an event is for, or has it wait in the run queue if it is
     /// there already.
-    fn report(self: &Rc<Self>, event: &Report) {
+    fn report(self: &Rc<Self>, event: &Event) {
         let state = self.registry.borrow().by_key(event.key).map(Rc::clone);
         let Some(state) = state else {
             return self.report_lingering(event);
@@ -81,7 +81,7 @@ impl Runtime {
         state.reported();
         // A channel with two descriptors may have an event of each.
         if state.flags.has(Flag::QUEUED) || state.has_own_output() {
-            state.pending.set(state.pending.get().and(event.ready));
+            state.pending.set(state.pending.get().union(event.ready));
             return state.schedule();
         }
         self.take_turn(&state, event.ready);
@@ -209,7 +209,7 @@ impl Runtime {
         if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
             log_throttled!(warn, %error, "waiting for events failed");
             let pause = Duration::from_millis(1 << failed.min(10));
-            self.poller.rest(pause.min(LONGEST_PAUSE));
+            self.poller.clock().sleep(pause.min(LONGEST_PAUSE));
             return Ok(());
         }
         Err(Error::from(error).context("wait for events"))

@@ -1,15 +1,17 @@
-//! One handler, one script, and what came of it.
+//! Plays a script to one handler.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Ended, Network, Peer};
+use crate::chat::handle::Chat;
+use crate::chat::session::AsyncChat;
 use crate::error::{Close, Result};
-use crate::{AsyncChat, Chat, Connector};
+use crate::net::connector::Connector;
 
-/// What a [`Peer`] does, step by step. The handler has done all that it can before the next step.
+/// What a [`Peer`] does, step by step. Before each step, the handler has done everything that it can.
 ///
-/// Bytes and text are scripts too: to send them and do no more.
+/// Bytes and text convert into a script that sends them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,43 +37,43 @@ enum Step {
 }
 
 impl Script {
-    /// To connect, and do nothing.
+    /// A script that connects, and does nothing else.
     pub fn new() -> Self {
         Script::default()
     }
 
-    /// Then sends: what one step sends arrives in one piece.
+    /// Then sends `data`, which arrives in one piece.
     #[must_use]
     pub fn send(self, data: impl AsRef<[u8]>) -> Self {
         self.then(Step::Send(data.as_ref().to_vec()))
     }
 
-    /// Then sends each of these in a step of its own.
+    /// Then sends each of the pieces, in a step of its own.
     #[must_use]
     pub fn send_each<T: AsRef<[u8]>>(self, pieces: impl IntoIterator<Item = T>) -> Self {
         let send = |script: Self, piece: T| script.send(piece);
         pieces.into_iter().fold(self, send)
     }
 
-    /// Then sends a byte out of band.
+    /// Then sends an urgent byte: see [`Peer::send_urgent`].
     #[must_use]
     pub fn send_urgent(self, byte: u8) -> Self {
         self.then(Step::SendUrgent(byte))
     }
 
-    /// Then waits, in virtual time.
+    /// Then waits for this much virtual time.
     #[must_use]
     pub fn wait(self, time: Duration) -> Self {
         self.then(Step::Wait(time))
     }
 
-    /// Then finishes sending, and goes on reading.
+    /// Then finishes sending (TCP FIN), and goes on reading.
     #[must_use]
     pub fn finish(self) -> Self {
         self.then(Step::Finish)
     }
 
-    /// Then resets the connection.
+    /// Then resets the connection (TCP RST).
     #[must_use]
     pub fn reset(self) -> Self {
         self.then(Step::Reset)
@@ -83,13 +85,13 @@ impl Script {
         self.then(Step::Read(0))
     }
 
-    /// Then reads on, so many bytes more at most; `usize::MAX` is all that comes.
+    /// Then reads at most `count` more bytes; `usize::MAX` stands for everything.
     #[must_use]
     pub fn start_reading(self, count: usize) -> Self {
         self.then(Step::Read(count))
     }
 
-    /// Then shuts its receiving side down: see [`Peer::shutdown_read`].
+    /// Then shuts the receiving side down: see [`Peer::shutdown_read`].
     #[must_use]
     pub fn shutdown_read(self) -> Self {
         self.then(Step::ShutdownRead)
@@ -133,37 +135,37 @@ impl<const N: usize> From<&[u8; N]> for Script {
     }
 }
 
-/// What came of a [`Script`].
+/// What happened while a [`Script`] was played.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Transcript {
-    /// What the peer has read of what the handler sent.
+    /// What the peer has read of the output.
     pub output: Vec<u8>,
-    /// What the handler was told at its end; `None` if it is still there.
+    /// The argument of `handle_close`; `None` if the connection has not ended for the handler.
     pub close: Option<Close>,
-    /// How the connection ended for the peer; `None` if it has not.
+    /// How the connection ended for the peer; `None` if it can still receive something.
     pub ended: Option<Ended>,
-    /// How much time passed until the handler's end, or else to the end of the script.
+    /// How much virtual time passed until `handle_close`, or else until the end of the script.
     pub elapsed: Duration,
 }
 
 impl Transcript {
-    /// The output as text; what is no UTF-8 is replaced.
+    /// The output as text. Invalid UTF-8 is replaced by U+FFFD.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.output)
     }
 
-    /// Whether both are the same to whoever looks from outside: output and end, not the time.
+    /// Whether output and end are the same. The time is not compared.
     pub(super) fn agrees_with(&self, other: &Transcript) -> bool {
         let why = |it: &Transcript| it.close.as_ref().map(Close::to_string);
         self.output == other.output && self.ended == other.ended && why(self) == why(other)
     }
 }
 
-/// Plays a script to one handler, on a network and a loop of their own, and tells what came of it.
+/// Plays a script to one handler, on a network and a loop of its own, and returns what happened.
 ///
-/// The connection is up when the factory is called, as an accepted one is: `handle_connect` comes
-/// first. No more time passes than the script waits for.
+/// The connection is up when the factory is called, like one that a server accepts: `handle_connect` is
+/// the first callback. No more time passes than the script waits for.
 ///
 /// ```
 /// use std::time::Duration;
@@ -187,7 +189,7 @@ impl Transcript {
 /// ```
 ///
 /// # Errors
-/// When the handler never comes to rest: see [`Network::settle`].
+/// When the handler gives itself work without end: see [`Network::settle`].
 pub fn drive<S: AsyncChat>(
     factory: impl FnOnce(Chat) -> S + 'static,
     script: impl Into<Script>,

@@ -1,16 +1,16 @@
-//! A network in memory with virtual time, to test handlers on. Needs the feature `sim`.
+//! A network in memory with virtual time, for tests of handlers. Needs the feature `sim`.
 //!
-//! A [`Network`] makes event loops whose sockets, clock and kernel are its own. Everything else is
-//! the real thing: [`Server`](crate::Server), [`Connector`](crate::Connector), limits, deadlines and
-//! your handler run as they do in production, on ordinary addresses. Nothing is real time, so a test
-//! of a year of timers takes a millisecond. And nothing is left to chance: the same seed gives the
-//! same run.
+//! A [`Network`] makes event loops that have its sockets, its clock and its kernel in place of the
+//! operating system's. Everything else is the real code: [`Server`](crate::Server),
+//! [`Connector`](crate::Connector), limits, deadlines and your handler run as they do in production, on
+//! ordinary addresses. Time is virtual, so a test of a year of timers takes a millisecond. Everything
+//! random comes from a seed: the same seed gives the same run.
 //!
-//! Three ways to use it, from the shortest:
+//! There are three ways to use it, from the shortest to the most flexible:
 //!
-//! * [`drive`] plays a script to one handler, and tells what came of it.
-//! * [`drive_every_segmentation`] cuts one input in every way, and says which cut makes a
-//!   difference.
+//! * [`drive`] plays a script to one handler, and returns what happened.
+//! * [`drive_every_segmentation`] cuts one input into pieces in every way, and finds the cut that makes
+//!   a difference.
 //! * A [`Network`] with its [`Peer`]s, its [`Conditions`] and its clock: several connections, servers
 //!   and clients, faults.
 //!
@@ -43,89 +43,84 @@
 //!
 //! # What is simulated
 //!
-//! TCP as a program sees it: connections that come up, are refused or never answered; bytes that are
-//! on their way until the loop waits next; buffers of a size; the end of the stream, half-closes,
-//! resets and urgent bytes. A socket closed with unread input resets its peer, who loses what it had
-//! not read: this is what a lingering close is for. A peer that reset the connection leaves what had
-//! arrived to be read, as on Linux. Time passes only while the loop sleeps. There is no latency, no
-//! loss and no other process; a thread that [posts](crate::Remote) is real, and a simulated loop does
-//! not wait for it.
+//! TCP as a program sees it:
+//!
+//! * Connections come up, are refused, or are never answered.
+//! * Sent bytes are on their way until the loop waits next. Buffers have a size.
+//! * There are ends of streams, half-closes, resets and urgent bytes.
+//! * A socket that is closed with unread input resets its peer, which loses what it had not read. A
+//!   lingering close prevents that.
+//! * When a peer resets the connection, the loop can still read what had arrived, as on Linux.
+//!
+//! Time passes only while the loop sleeps. There is no latency, no packet loss and no other process.
+//! Threads are real: a simulated loop does not wait for a thread that [posts](crate::Remote) to it.
 
-mod conditions;
 mod drive;
-mod end;
-mod net;
 mod peer;
-mod poller;
-mod rng;
 mod segmentation;
-mod socket;
-mod watching;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use conditions::{Call, Conditions};
+pub use crate::sys::simulated::{Call, Conditions, Ended};
 pub use drive::{Script, Transcript, drive};
-pub use end::Ended;
 pub use peer::{Peer, Service};
-pub(crate) use poller::{Poller, Waker};
 pub use segmentation::{Divergence, drive_every_segmentation, every_segmentation};
-pub(crate) use socket::Socket;
 
-use crate::EventLoop;
 use crate::error::{Error, Result};
+use crate::event_loop::EventLoop;
 use crate::runtime::Runtime;
-use crate::sys::poller as seam;
-use end::Owner;
-use net::Net;
+use crate::sys::poller;
+use crate::sys::simulated::{Owner, Poller, SharedNet, Socket};
+use crate::sys::socket::Fd;
 
-/// How many turns in a row may pass without time doing so. What goes on for longer never ends.
+/// The most turns in a row without virtual time passing. A loop that takes more will never be idle.
 const TURNS: u32 = 100_000;
 
 /// A network in memory, with a clock of its own. See the [module](self).
 ///
-/// It is a handle: clones are the same network. All that is random in it comes from its seed.
+/// It is a handle: clones are the same network. Everything random in it comes from its seed.
 #[derive(Clone)]
-pub struct Network(Shared);
+pub struct Network(SharedNet);
 
 impl Network {
     /// A new network, with perfect [`Conditions`].
     pub fn new(seed: u64) -> Self {
-        Network(Shared(Arc::new(Mutex::new(Net::new(seed)))))
+        Network(SharedNet::new(seed))
     }
 
-    /// A loop on it: [`EventLoop::run`] goes from one timer to the next without waiting, and fails
-    /// when nothing can happen any more while something is still registered. To let scripts act in
-    /// between, [`settle`](Network::settle) and [`advance`](Network::advance) it instead.
+    /// A new event loop on this network.
+    ///
+    /// [`EventLoop::run`] goes from one timer to the next without waiting. It fails when nothing can
+    /// happen any more while something is still registered. If scripts are to act in between, call
+    /// [`settle`](Network::settle) and [`advance`](Network::advance) instead.
     ///
     /// # Errors
-    /// When the system has no descriptor left: a loop is `AsFd`.
+    /// When the operating system has no descriptor left: a loop is `AsFd`.
     pub fn event_loop(&self) -> Result<EventLoop> {
         match Poller::new(&self.0) {
-            Ok(poller) => Ok(EventLoop(Runtime::new(seam::Poller::Network(poller)))),
+            Ok(poller) => Ok(EventLoop(Runtime::new(poller::Poller::Simulated(poller)))),
             Err(error) => Err(Error::from(error).context("create a simulated event loop")),
         }
     }
 
-    // ---- who is out there
+    // ---- peers, sockets and hosts
 
-    /// A client outside that connects to `addr`, from a port of its own on the local host. If nobody
-    /// listens there it has [ended](Peer::ended) already.
+    /// A client that connects to `addr`, from a free port of the local host. If nobody listens at
+    /// `addr`, the connection has [ended](Peer::ended) already.
     ///
     /// # Errors
-    /// When `addr` is no address.
+    /// When `addr` is not an address.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> Result<Peer> {
         self.connect_from(None, addr)
     }
 
-    /// The same from an address of yours; port 0 picks one.
+    /// A client that connects to `addr` from the address `from`. Port 0 stands for a free port.
     ///
     /// # Errors
-    /// When `addr` is no address.
+    /// When `addr` is not an address.
     pub fn connect_from(
         &self,
         from: impl Into<Option<SocketAddr>>,
@@ -139,10 +134,10 @@ impl Network {
         Ok(Peer::new(&self.0, id, local, addr))
     }
 
-    /// A server outside, for a loop to connect to. Port 0 picks a free one.
+    /// A server for a loop to connect to. Port 0 stands for a free port.
     ///
     /// # Errors
-    /// When `addr` is no address, or in use.
+    /// When `addr` is not an address, or is in use.
     pub fn listen(&self, addr: impl ToSocketAddrs) -> Result<Service> {
         let addr = first(&addr)?;
         let mut net = self.0.lock();
@@ -153,7 +148,7 @@ impl Network {
     }
 
     /// A connection that is up: a socket for a channel to [adopt](crate::Channel::adopt), and the peer
-    /// at its other end.
+    /// at the other end.
     ///
     /// ```
     /// use asynchat::{Channel, sim::Network};
@@ -165,58 +160,65 @@ impl Network {
     /// # Ok(()) }
     /// ```
     ///
-    /// Two pairs make a connection of two descriptors, such as a child's pipes, whose directions end
-    /// independently: `Socket::halves(input, output)`, see [`Socket::halves`](crate::Socket::halves).
+    /// Two pairs make a connection of two descriptors whose directions end independently, like the pipes
+    /// of a child process: see [`Socket::halves`](crate::Socket::halves).
     pub fn pair(&self) -> (crate::Socket, Peer) {
         let (socket, peer, addrs) = self.0.lock().pair(Owner::Loop, Owner::Peer);
         let socket = Socket::new(&self.0, socket, false);
-        (socket.into(), Peer::new(&self.0, peer, addrs.0, addrs.1))
+        (
+            Fd::Simulated(socket).into(),
+            Peer::new(&self.0, peer, addrs.0, addrs.1),
+        )
     }
 
-    /// A socket that listens, for a channel of layer 1 to [adopt](crate::Channel::adopt): the
-    /// simulated counterpart of [`Channel::listen`](crate::Channel::listen), which knows no loop to
-    /// ask. A [`Server`](crate::Server) needs none, nor does anything that connects.
+    /// A listening socket for a channel of layer 1 to [adopt](crate::Channel::adopt).
+    ///
+    /// It replaces [`Channel::listen`](crate::Channel::listen), which does not know the loop and always
+    /// makes a real socket. A [`Server`](crate::Server) and everything that connects know their loop, and
+    /// need no replacement.
     ///
     /// # Errors
-    /// When `addr` is no address, or in use.
+    /// When `addr` is not an address, or is in use.
     pub fn listening_socket(&self, addr: impl ToSocketAddrs) -> Result<crate::Socket> {
         let addr = first(&addr)?;
         let mut net = self.0.lock();
         let listening = net.listen(addr, false, usize::MAX, Owner::Loop);
         let id = listening.map_err(|error| Error::from(error).context(addr))?;
-        Ok(Socket::new(&self.0, id, true).into())
+        Ok(Fd::Simulated(Socket::new(&self.0, id, true)).into())
     }
 
-    /// Makes a host known by its name, to whoever connects to it from a loop.
+    /// Gives a host name these addresses, for loops that connect to it.
     pub fn add_host(&self, name: &str, addrs: impl IntoIterator<Item = IpAddr>) {
         let addrs = addrs.into_iter().collect();
         self.0.lock().hosts.insert(name.to_owned(), addrs);
     }
 
-    /// Has nobody answer what the addresses of this host are, as when no name server can be reached. See
-    /// [`Connector`](crate::Connector) for how long a name is looked up.
+    /// Makes look-ups of this host name hang, as when no name server can be reached. See
+    /// [`Connector`](crate::Connector) for how long a loop waits for a look-up.
     pub fn add_silent_host(&self, name: &str) {
         self.0.lock().silent_hosts.insert(name.to_owned());
     }
 
-    /// Has nobody answer at this address, neither yes nor no: what a connect deadline is for.
+    /// Makes connects to this address hang: they are neither accepted nor refused. Test connect
+    /// deadlines with it.
     pub fn add_black_hole(&self, addr: SocketAddr) {
         self.0.lock().black_holes.insert(addr);
     }
 
-    // ---- what it is like
+    // ---- conditions, faults, counters
 
-    /// Sets the conditions from now on.
+    /// Sets the conditions that apply from now on.
     pub fn set_conditions(&self, conditions: Conditions) {
         self.0.lock().conditions = conditions;
     }
 
-    /// The conditions now.
+    /// The current conditions.
     pub fn conditions(&self) -> Conditions {
         self.0.lock().conditions
     }
 
-    /// Has the next such call of a loop's fail with this error; called again, the one after it too.
+    /// Makes the next such call of a loop fail with this error. Called again, it makes the call after
+    /// that fail too, and so on.
     ///
     /// ```
     /// use asynchat::sim::{Call, Network};
@@ -229,9 +231,9 @@ impl Network {
     /// network.fail(Call::Accept, io::Error::from_raw_os_error(24)); // EMFILE
     /// let peer = network.connect("127.0.0.1:7007")?;
     /// network.settle(&event_loop)?;
-    /// assert_eq!(event_loop.len(), 1); // accepting pauses
+    /// assert_eq!(event_loop.len(), 1); // the listener pauses
     /// network.advance(&event_loop, Duration::from_secs(1))?;
-    /// assert_eq!(event_loop.len(), 2); // and goes on
+    /// assert_eq!(event_loop.len(), 2); // and has tried again
     /// # Ok(()) }
     /// # #[cfg(not(unix))]
     /// # fn main() {}
@@ -240,28 +242,28 @@ impl Network {
         self.0.lock().fail(call, error.into());
     }
 
-    /// How many sockets its loops have open.
+    /// How many sockets the loops of this network have open.
     pub fn sockets(&self) -> usize {
         self.0.lock().sockets()
     }
 
-    /// How many sockets its loops watch.
+    /// How many sockets the loops of this network watch.
     pub fn registrations(&self) -> usize {
         self.0.lock().registrations()
     }
 
     // ---- time
 
-    /// How much time has passed on it since it was made.
+    /// How much virtual time has passed since the network was made.
     pub fn elapsed(&self) -> Duration {
         self.0.lock().elapsed
     }
 
-    /// Runs the loop until nothing can happen any more without time passing, or until it is stopped.
+    /// Runs the loop until nothing more can happen without time passing, or until it is stopped.
     ///
     /// # Errors
-    /// When the loop fails, belongs to another network, or never comes to rest: 100,000 turns in
-    /// which no time passed, because a handler keeps giving itself work.
+    /// When the loop fails or belongs to another network, and when it still has work after 100,000 turns
+    /// in which no time passed: then a handler gives itself work without end.
     pub fn settle(&self, event_loop: &EventLoop) -> Result {
         self.poller_of(event_loop)?;
         for _ in 0..TURNS {
@@ -270,25 +272,25 @@ impl Network {
             }
         }
         Err(Error::new(format!(
-            "the loop did not come to rest in {TURNS} turns"
+            "the loop still has work after {TURNS} turns in which no time passed"
         )))
     }
 
-    /// Whether nothing can happen any more without time passing: a turn of the loop would find nothing
-    /// to do.
+    /// Whether nothing more can happen without time passing: a turn of the loop would find no work.
     ///
     /// # Errors
     /// When the loop belongs to another network.
     pub fn is_at_rest(&self, event_loop: &EventLoop) -> Result<bool> {
         let poller = self.poller_of(event_loop)?;
         let busy = event_loop.next_timeout() == Some(Duration::ZERO);
-        Ok(!busy && !poller.has_news())
+        Ok(!busy && !poller.has_events())
     }
 
-    /// Lets this much time pass, from one timer of the loop to the next, and settles it at each.
+    /// Lets this much virtual time pass. At each timer of the loop it stops, and
+    /// [settles](Network::settle) the loop.
     ///
     /// # Errors
-    /// As [`settle`](Network::settle).
+    /// Those of [`settle`](Network::settle).
     pub fn advance(&self, event_loop: &EventLoop, time: Duration) -> Result {
         let end = self.elapsed().saturating_add(time);
         self.settle(event_loop)?;
@@ -307,8 +309,8 @@ impl Network {
 
     fn poller_of<'a>(&self, event_loop: &'a EventLoop) -> Result<&'a Poller> {
         match &*event_loop.0.poller {
-            seam::Poller::Network(poller) if poller.is_of(&self.0) => Ok(poller),
-            _ => Err(Error::new("the loop is not one of this network's")),
+            poller::Poller::Simulated(poller) if poller.net().is(&self.0) => Ok(poller),
+            _ => Err(Error::new("the loop does not belong to this network")),
         }
     }
 }
@@ -324,20 +326,5 @@ impl fmt::Debug for Network {
 
 fn first(addr: &impl ToSocketAddrs) -> Result<SocketAddr> {
     let first = addr.to_socket_addrs()?.next();
-    first.ok_or_else(|| Error::new("no address at all"))
-}
-
-/// The network, as its loops, sockets and peers share it. Behind a lock, so that a simulated socket
-/// is as `Send` as a real one.
-#[derive(Clone)]
-pub(crate) struct Shared(Arc<Mutex<Net>>);
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Net> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is(&self, other: &Shared) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
+    first.ok_or_else(|| Error::new("no address is given"))
 }

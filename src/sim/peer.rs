@@ -1,18 +1,18 @@
-//! The other side of the simulated network: peers played by a script.
+//! The peers of a simulated loop, which a test controls.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::Shared;
-use super::end::{Ended, Owner, State};
-use super::net::{Id, Net};
+use crate::sys::simulated::{Ended, Id, Net, Outside, Owner, SharedNet, State};
 
-/// A client or server outside, played by a script: the other end of a connection to a simulated loop.
+/// The other end of a connection to a simulated loop: a client or a server that a test controls.
 ///
-/// It writes without ever blocking and, unless told otherwise, reads whatever comes. What it does
-/// takes effect at once; the loop notices in its next turn, so do something, then
-/// [settle](super::Network::settle). Dropping it closes it, as the end of a program does: with
-/// something unread it resets the connection, else it finishes it.
+/// Its writes never block. It reads everything that arrives, until [`stop_reading`](Peer::stop_reading).
+/// Its actions take effect at once, and the loop notices them in its next turn: act, then
+/// [settle](super::Network::settle).
+///
+/// Dropping it closes it, as the end of a program does. If it has unread data, that resets the
+/// connection; otherwise it finishes sending.
 ///
 /// ```
 /// use asynchat::sim::{Ended, Network};
@@ -33,14 +33,14 @@ use super::net::{Id, Net};
 /// # Ok(()) }
 /// ```
 pub struct Peer {
-    net: Shared,
+    net: SharedNet,
     id: Id,
     addr: SocketAddr,
     peer_addr: SocketAddr,
 }
 
 impl Peer {
-    pub(super) fn new(net: &Shared, id: Id, addr: SocketAddr, peer_addr: SocketAddr) -> Self {
+    pub(super) fn new(net: &SharedNet, id: Id, addr: SocketAddr, peer_addr: SocketAddr) -> Self {
         let net = net.clone();
         Peer {
             net,
@@ -50,17 +50,17 @@ impl Peer {
         }
     }
 
-    /// Its own address.
+    /// The address of this end.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The address of the other end, the loop's.
+    /// The address of the other end, which is the loop's.
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer_addr
     }
 
-    /// Writes. What the kernel's buffer has no room for follows as the loop reads. After
+    /// Writes `data`. What does not fit into the kernel's buffer follows as the loop reads. After
     /// [`finish`](Peer::finish), and on a connection that has ended, it does nothing.
     pub fn send(&self, data: impl AsRef<[u8]>) {
         self.act(|net, id| {
@@ -73,7 +73,7 @@ impl Peer {
         });
     }
 
-    /// Finishes sending (TCP FIN), after what was written; it goes on reading.
+    /// Finishes sending (TCP FIN) after everything that was written, and goes on reading.
     pub fn finish(&self) {
         self.act(|net, id| {
             if let Ok(end) = net.end(id) {
@@ -82,8 +82,8 @@ impl Peer {
         });
     }
 
-    /// Resets the connection (TCP RST). What had not reached the loop's kernel is lost, and so is
-    /// what this peer had not read.
+    /// Resets the connection (TCP RST). Sent data that has not reached the loop's kernel is lost, and so
+    /// is received data that this peer has not read.
     pub fn reset(&self) {
         self.act(|net, id| {
             net.reset(id);
@@ -96,8 +96,8 @@ impl Peer {
         });
     }
 
-    /// Sends a byte out of band (TCP urgent data), past everything that is still to be read. Only
-    /// the last one is kept.
+    /// Sends an urgent byte (TCP urgent data, MSG_OOB). It overtakes all data that is not read yet, and
+    /// replaces an earlier urgent byte that is not read yet.
     pub fn send_urgent(&self, byte: u8) {
         self.act(|net, id| {
             let other = net.end(id).ok().filter(|end| end.is_up());
@@ -110,13 +110,13 @@ impl Peer {
         });
     }
 
-    /// Reads nothing more: the loop's output piles up in the kernel's buffer, and then in its
+    /// Stops reading. The loop's output then fills the kernel's buffer, and after that the session's
     /// queue.
     pub fn stop_reading(&self) {
         self.start_reading(0);
     }
 
-    /// Reads on, `count` bytes more at most; `usize::MAX` is all that comes.
+    /// Reads at most `count` more bytes; `usize::MAX` stands for everything.
     pub fn start_reading(&self, count: usize) {
         self.act(|net, id| {
             if let Ok(end) = net.end(id) {
@@ -125,9 +125,11 @@ impl Peer {
         });
     }
 
-    /// Shuts its receiving side down and stays: each later send of the loop's fails with
-    /// `BrokenPipe`, and what this peer sends still arrives. A Unix-domain peer can do that with
-    /// `shutdown(SHUT_RD)`, and the reader of a pipe by closing it. TCP has no such message.
+    /// Shuts the receiving side down. Each later send of the loop fails with `BrokenPipe`, while data
+    /// from this peer still arrives.
+    ///
+    /// A Unix-domain peer does that with `shutdown(SHUT_RD)`, and the reader of a pipe by closing it. TCP
+    /// has no message for it.
     ///
     /// ```
     /// use asynchat::{Channel, sim::Network};
@@ -152,32 +154,32 @@ impl Peer {
         });
     }
 
-    /// What it has read so far, and not been [taken](Peer::take_received).
+    /// What this peer has read, without what was [taken](Peer::take_received).
     pub fn received(&self) -> Vec<u8> {
         self.look(|end| end.received.clone())
     }
 
-    /// Takes what it has read so far.
+    /// Takes what this peer has read so far.
     pub fn take_received(&self) -> Vec<u8> {
         self.look(|end| std::mem::take(&mut end.received))
     }
 
-    /// How the connection has ended for it; `None` while it can still receive something.
+    /// How the connection has ended for this peer; `None` while it can still receive something.
     pub fn ended(&self) -> Option<Ended> {
         self.look(|end| end.ended)
     }
 
-    /// Whether the connection has ended for it, in whatever way.
+    /// Whether the connection has ended for this peer, in any way.
     pub fn has_ended(&self) -> bool {
         self.ended().is_some()
     }
 
-    /// How many bytes it has written that the loop's kernel has had no room for so far.
+    /// How many written bytes are not in the kernel's buffer yet, for lack of room.
     pub fn unsent(&self) -> usize {
         self.look(|end| end.outbox.len())
     }
 
-    fn look<R: Default>(&self, look: impl FnOnce(&mut super::end::Outside) -> R) -> R {
+    fn look<R: Default>(&self, look: impl FnOnce(&mut Outside) -> R) -> R {
         let mut found = R::default();
         self.act(|net, id| {
             if let Ok(end) = net.end(id) {
@@ -187,7 +189,7 @@ impl Peer {
         found
     }
 
-    /// What was done before has taken effect before it does something, and what it does at once.
+    /// Lets earlier actions take effect, acts, and lets that take effect at once.
     fn act(&self, act: impl FnOnce(&mut Net, Id)) {
         let mut net = self.net.lock();
         net.progress();
@@ -208,27 +210,29 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// A server outside, played by a script, that a loop's [`Connector`](crate::Connector) reaches:
-/// [`Network::listen`](super::Network::listen). Dropping it ends the service, and resets who has
-/// not been accepted.
+/// A server that a test controls, for the [`Connector`](crate::Connector)s of a loop:
+/// [`Network::listen`](super::Network::listen).
+///
+/// Dropping it stops listening, and resets the connections that were not accepted.
 pub struct Service {
-    net: Shared,
+    net: SharedNet,
     id: Id,
     addr: SocketAddr,
 }
 
 impl Service {
-    pub(super) fn new(net: &Shared, id: Id, addr: SocketAddr) -> Self {
+    pub(super) fn new(net: &SharedNet, id: Id, addr: SocketAddr) -> Self {
         let net = net.clone();
         Service { net, id, addr }
     }
 
-    /// Where it listens.
+    /// The address that it listens at.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The next connection, if there is one. For the loop it may be up before.
+    /// Accepts the next connection, if there is one. As with a real backlog, the loop may see the
+    /// connection up before it is accepted.
     pub fn accept(&self) -> Option<Peer> {
         let mut net = self.net.lock();
         net.progress();

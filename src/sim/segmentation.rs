@@ -1,22 +1,25 @@
-//! One input, cut in every way: a stream has no pieces, but what reads it sees some.
+//! Cuts an input into pieces in every way. TCP does not preserve the boundaries of writes, so a handler
+//! has to behave the same for each of them.
 
 use std::fmt;
 use std::rc::Rc;
 
 use super::drive::{Script, Transcript, drive};
-use super::rng::Rng;
+use crate::chat::handle::Chat;
+use crate::chat::session::AsyncChat;
 use crate::error::{Error, Result};
-use crate::{AsyncChat, Chat};
+use crate::sys::simulated::Rng;
 
-/// Inputs of at most so many bytes are cut in all ways: 2,048 of them.
+/// Inputs of at most this many bytes are cut in all ways, of which there are at most 2,048.
 const SHORT: usize = 12;
 
-/// How many ways to cut a longer one are drawn besides the regular ones.
+/// How many random ways to cut a longer input there are, besides the regular ones.
 const SAMPLES: usize = 200;
 
-/// Calls `check` with the input in one piece, and then cut in every way: all 2^(n-1) of them for at
-/// most 12 bytes. A longer input is cut into single bytes, once at each place, and in 200 random
-/// ways, the same each time.
+/// Calls `check` with the pieces of the input: first the input in one piece, then cut in other ways.
+///
+/// For an input of n bytes, up to 12, these are all 2^(n-1) ways. A longer input is cut into single
+/// bytes, once at each position, and in 200 random ways, which are the same in each run.
 ///
 /// ```
 /// use asynchat::sim;
@@ -32,35 +35,36 @@ const SAMPLES: usize = 200;
 /// ```
 ///
 /// # Errors
-/// The first error of `check`, which is not called any more then.
+/// The first error of `check`, which ends the calls.
 pub fn every_segmentation(input: &[u8], mut check: impl FnMut(&[&[u8]]) -> Result) -> Result {
     let mut cut = |is_cut: &mut dyn FnMut(usize) -> bool| check(&pieces(input, is_cut));
-    let places = input.len().saturating_sub(1);
+    let positions = input.len().saturating_sub(1);
     if input.len() <= SHORT {
-        return (0..1u32 << places).try_for_each(|way| cut(&mut |place| way >> place & 1 == 1));
+        return (0..1u32 << positions)
+            .try_for_each(|way| cut(&mut |position| way >> position & 1 == 1));
     }
     cut(&mut |_| false)?;
     cut(&mut |_| true)?;
-    for only in 0..places {
-        cut(&mut |place| place == only)?;
+    for only in 0..positions {
+        cut(&mut |position| position == only)?;
     }
     let mut rng = Rng::new(0);
     for _ in 0..SAMPLES {
-        // From a cut at every other byte to one in sixty-four.
+        // On average one cut in 2, 4, 8, 16, 32 or 64 bytes.
         let sparse = 2 << rng.below(6);
         cut(&mut |_| rng.below(sparse) == 0)?;
     }
     Ok(())
 }
 
-/// The input cut behind each byte that `is_cut` says so of, but for the last.
+/// Cuts the input behind each byte for whose position `is_cut` returns true, except the last.
 fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut rest = input;
-    for place in 0..input.len().saturating_sub(1) {
-        if is_cut(place) {
-            let here = place + 1 - (input.len() - rest.len());
-            if let Some((piece, behind)) = rest.split_at_checked(here) {
+    for position in 0..input.len().saturating_sub(1) {
+        if is_cut(position) {
+            let length = position + 1 - (input.len() - rest.len());
+            if let Some((piece, behind)) = rest.split_at_checked(length) {
                 pieces.push(piece);
                 rest = behind;
             }
@@ -70,11 +74,11 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
     pieces
 }
 
-/// [Drives](drive) a handler with the same input, and then its end, cut in
-/// [every way](every_segmentation), and sees that it makes no difference: the same output, and the
-/// same end. Returns the transcript of the input in one piece.
+/// [Drives](drive) a handler with the same input cut in [every way](every_segmentation), followed by
+/// the end of the stream, and checks that output and end are always the same. Returns the transcript of
+/// the input in one piece.
 ///
-/// The factory is called for each way, and must give a handler that knows nothing of those before.
+/// The factory is called once for each way. Its handlers must not share state that makes a difference.
 ///
 /// ```
 /// use asynchat::sim;
@@ -92,8 +96,8 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 /// ```
 ///
 /// # Errors
-/// A [`Divergence`], to be had from the error by [`Error::downcast_ref`], with the first cut that
-/// makes a difference; and the errors of [`drive`].
+/// A [`Divergence`] with the first cut that makes a difference: see [`Error::downcast_ref`]. And the
+/// errors of [`drive`].
 pub fn drive_every_segmentation<S: AsyncChat>(
     factory: impl Fn(Chat) -> S + 'static,
     input: &[u8],
@@ -117,18 +121,18 @@ pub fn drive_every_segmentation<S: AsyncChat>(
         }
         Ok(())
     })?;
-    whole.ok_or_else(|| Error::new("there is always one way to cut"))
+    whole.ok_or_else(|| Error::new("the input was not cut in any way"))
 }
 
-/// A way to cut an input that makes a difference to a handler.
+/// A way to cut an input for which a handler behaves differently.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Divergence {
-    /// The input, as it was cut.
+    /// The pieces of the input.
     pub pieces: Vec<Vec<u8>>,
-    /// What came of it: the output, escaped, and how it ended.
+    /// The output for these pieces, escaped, and how the connection ended.
     pub found: String,
-    /// What came of the input in one piece.
+    /// The same for the input in one piece.
     pub expected: String,
 }
 
@@ -138,7 +142,11 @@ impl fmt::Display for Divergence {
         for piece in &self.pieces {
             write!(f, " \"{}\"", piece.escape_ascii())?;
         }
-        write!(f, ", it gives {}, but whole {}", self.found, self.expected)
+        write!(
+            f,
+            ", the input gives {}, but in one piece {}",
+            self.found, self.expected
+        )
     }
 }
 

@@ -14,12 +14,13 @@ use super::inbox::Inbox;
 use super::{ChannelId, ChannelState};
 use crate::error::Result;
 use crate::log::log_throttled;
+use crate::sys::clock::Clock;
 use crate::sys::poller::Poller;
 use crate::time::timer::{TimerId, TimerQueue};
 
 /// The work of one loop that is not reported by the kernel.
 pub(crate) struct Agenda {
-    poller: Rc<Poller>,
+    clock: Clock,
     /// The channels that something was done to, or that have work left, since their last turn.
     pub(crate) run_queue: RefCell<VecDeque<Rc<ChannelState>>>,
     pub(crate) timers: RefCell<TimerQueue<Task>>,
@@ -80,9 +81,9 @@ pub(crate) fn visit_of<C: 'static>(
 }
 
 impl Agenda {
-    pub(crate) fn new(poller: &Rc<Poller>) -> Self {
+    pub(crate) fn new(poller: &Poller) -> Self {
         Agenda {
-            poller: Rc::clone(poller),
+            clock: poller.clock(),
             run_queue: RefCell::default(),
             timers: RefCell::new(TimerQueue::new()),
             deferred: RefCell::default(),
@@ -97,7 +98,7 @@ impl Agenda {
     /// The time on the loop's clock.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.poller.now()
+        self.clock.now()
     }
 
     /// Adds a channel that is not in the run queue.

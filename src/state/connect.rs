@@ -14,7 +14,8 @@ use super::agenda::Task;
 use super::{ChannelState, Phase};
 use crate::Addr;
 use crate::error::{Close, Error};
-use crate::sys::poller::{Poller, Source};
+use crate::sys::poller::Poller;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::time::timer::TimerId;
 
 /// The attempts to connect one channel.
@@ -55,7 +56,7 @@ pub(crate) enum Progress {
 
 /// The socket of the attempt that succeeded.
 pub(crate) struct Connected {
-    pub(crate) source: Source,
+    pub(crate) source: WatchedSocket,
     pub(crate) peer: Addr,
     /// The peer has reset the connection since. What it sent before is still to be delivered.
     pub(crate) reset: Option<io::Error>,
@@ -123,7 +124,7 @@ impl ChannelState {
             return false;
         };
         let step = Step {
-            now: poller.now(),
+            now: poller.clock().now(),
             poller,
             new_key,
             has_deadline: self.deadlines().connect.is_some(),

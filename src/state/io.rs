@@ -8,8 +8,10 @@ use super::{ChannelState, Flag};
 use crate::Addr;
 use crate::log::log;
 use crate::output::fifo::Sink;
-use crate::sys::poller::{Interest, Poller, Source};
+use crate::sys::interest::Interest;
+use crate::sys::poller::Poller;
 use crate::sys::socket::Fd;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Clocks;
 
 /// One direction of a socket.
@@ -26,7 +28,7 @@ pub(super) enum Output {
     #[default]
     Same,
     /// To another descriptor. Shared while the poller is told to watch it.
-    Separate(Rc<Source>),
+    Separate(Rc<WatchedSocket>),
     /// Nowhere: it was shut down.
     Ended,
     /// Nowhere: sending has failed. Its input may go on.
@@ -67,7 +69,7 @@ impl ChannelState {
     }
 
     /// Its output goes elsewhere than where its input comes from.
-    pub(crate) fn set_output(&self, output: Source) {
+    pub(crate) fn set_output(&self, output: WatchedSocket) {
         self.with_cold(|cold| cold.output = Output::Separate(Rc::new(output)));
     }
 
@@ -115,9 +117,9 @@ impl ChannelState {
         }
     }
 
-    pub(crate) fn drop_out_of_band(&self) {
+    pub(crate) fn discard_urgent(&self) {
         if let Some(source) = &*self.source.borrow() {
-            source.socket().drop_out_of_band();
+            source.socket().discard_urgent();
         }
     }
 
@@ -213,7 +215,7 @@ impl ChannelState {
     /// is cut in its middle, with a reset to come. `None` when the connection is gone, or its close can
     /// not destroy what was sent: only sockets are reset, and only what was sent through the same one
     /// is lost by it.
-    pub(crate) fn give_up_socket(&self, is_cut: bool) -> Option<Source> {
+    pub(crate) fn give_up_socket(&self, is_cut: bool) -> Option<WatchedSocket> {
         let mut source = self.source.borrow_mut();
         let socket = source.as_ref()?.socket();
         if self.has_own_output() || !socket.can_be_reset() {
@@ -233,7 +235,7 @@ impl ChannelState {
     }
 
     /// Gives it the socket of the attempt that has come up, or takes the one that it has.
-    pub(crate) fn replace_source(&self, source: Option<Source>) {
+    pub(crate) fn replace_source(&self, source: Option<WatchedSocket>) {
         self.source.replace(source);
     }
 
@@ -285,12 +287,12 @@ impl ChannelState {
     pub(crate) fn reported(&self) {
         self.wakeups.set(self.wakeups.get() + 1);
         if let Some(source) = &*self.source.borrow() {
-            source.reported();
+            source.disarm_if_one_shot();
         } else {
             self.connect_event_reported();
         }
         if let Some(output) = self.own_output() {
-            output.reported();
+            output.disarm_if_one_shot();
         }
     }
 
@@ -303,7 +305,7 @@ impl ChannelState {
     }
 
     /// Where its output goes, if that is elsewhere.
-    pub(super) fn own_output(&self) -> Option<Rc<Source>> {
+    pub(super) fn own_output(&self) -> Option<Rc<WatchedSocket>> {
         match &self.cold.get()?.borrow().output {
             Output::Separate(output) => Some(Rc::clone(output)),
             _ => None,
@@ -321,7 +323,7 @@ impl Sink for ToSocket<'_> {
     }
 
     fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let outcome = self.0.on_output(|output| output.send_gathered(parts));
+        let outcome = self.0.on_output(|output| output.send_vectored(parts));
         self.0
             .sent(outcome, parts.iter().map(|part| part.len()).sum())
     }

@@ -25,13 +25,14 @@ use std::time::Instant;
 use tracing::Span;
 
 use crate::Addr;
-use crate::addr::Kept;
+use crate::addr::CompactAddr;
 use crate::error::Close;
 use crate::framing::terminator::Terminator;
 use crate::limits::Limits;
 use crate::log::{Escaped, log};
 use crate::output::fifo::Fifo;
-use crate::sys::poller::{Ready, Source};
+use crate::sys::interest::Ready;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::user_code::{discard, enter, in_span};
 
 pub(crate) use flags::{Flag, Flags, Request, Requests};
@@ -90,8 +91,8 @@ pub(crate) struct ChannelState {
     pub(crate) handler: Cell<fn() -> TypeId>,
     /// Absent where nobody subscribes to it.
     span: OnceCell<Box<Span>>,
-    peer: OnceCell<Kept>,
-    source: RefCell<Option<Source>>,
+    peer: OnceCell<CompactAddr>,
+    source: RefCell<Option<WatchedSocket>>,
     cold: OnceCell<Box<RefCell<Cold>>>,
     timing: OnceCell<Box<RefCell<Timing>>>,
     /// Shared by all connections that were given the same; the default ones if there are none.
@@ -111,7 +112,7 @@ pub(crate) struct ChannelState {
 }
 
 impl ChannelState {
-    pub(crate) fn new(source: Option<Source>, phase: Phase) -> Self {
+    pub(crate) fn new(source: Option<WatchedSocket>, phase: Phase) -> Self {
         ChannelState {
             agenda: OnceCell::new(),
             id: Cell::new(ChannelId::NONE),
@@ -119,7 +120,7 @@ impl ChannelState {
             phase: Cell::new(phase),
             flags: Flags::default(),
             requests: Requests::default(),
-            pending: Cell::new(Ready::NOTHING),
+            pending: Cell::new(Ready::NONE),
             last_turn: Cell::new(0),
             failed_call: Cell::new(None),
             handler: Cell::new(TypeId::of::<()>),

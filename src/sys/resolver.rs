@@ -1,13 +1,12 @@
-//! Looking host names up without holding the loop up: a few threads and one queue.
+//! Looks up host names without blocking the loop: a queue of names, and a few threads.
 //!
-//! The system's resolver blocks: for as long as it takes, which is minutes when its servers do not
-//! answer. So a loop has up to [`THREADS`] threads for it. One is started when a name is asked for, and
-//! ends when the queue is empty; none waits for work. A name that is asked for again while it waits or
-//! is being looked up is looked up once, and all that asked get the outcome.
+//! The system's resolver blocks until it has an answer, which takes minutes when no name server can be
+//! reached. So each loop has up to [`THREADS`] threads for it. A thread is started for a new name, and
+//! ends when the queue is empty. Requests for the same name share one look-up.
 //!
-//! A call of the resolver cannot be ended from outside. When every thread is held up by a name that
-//! gets no answer, other names wait, and connections give up at their own deadlines
-//! (`connecting.rs`) and drop the [`Ticket`]: a name without a ticket leaves the queue.
+//! A call of the resolver cannot be cancelled. When every thread is blocked, the other names wait.
+//! Their connections then fail at their own deadlines, and drop their [`Ticket`]s. A name without
+//! tickets is removed from the queue.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -15,21 +14,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// How many names one loop has looked up at a time.
+/// The most names that one loop looks up at a time.
 const THREADS: usize = 4;
 
-/// How many names may wait for a thread.
+/// The most names that may wait for a thread.
 const QUEUE: usize = 1024;
 
 /// The addresses of a host, with port 0, or why there are none.
 pub(crate) type Outcome = io::Result<Vec<SocketAddr>>;
 
-/// Called on a thread of the resolver's.
+/// Called with the outcome, on a thread of the resolver.
 type Reply = Box<dyn FnOnce(Outcome) + Send>;
 
 type Resolve = dyn Fn(&str) -> Outcome + Send + Sync;
 
-/// Looks names up for one loop.
+/// Looks up names for one loop.
 pub(crate) struct Resolver(Arc<Shared>);
 
 struct Shared {
@@ -39,25 +38,26 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Who waits for which name. One that is being looked up stays here when nobody waits any more,
-    /// for those who ask for it again.
-    names: HashMap<Arc<str>, Asked>,
-    /// The names that no thread looks up yet: the oldest first.
+    /// The requests for each name. A name that is being looked up stays here when its last request is
+    /// withdrawn: a new request may still share the look-up.
+    names: HashMap<Arc<str>, Requests>,
+    /// The names that wait for a thread, the oldest first.
     queue: VecDeque<Arc<str>>,
     threads: usize,
     tickets: u64,
 }
 
 #[derive(Default)]
-struct Asked {
-    /// By the number of their ticket.
+struct Requests {
+    /// By the numbers of their tickets.
     replies: BTreeMap<u64, Reply>,
-    in_flight: bool,
+    /// Whether a thread looks the name up now.
+    in_progress: bool,
 }
 
-/// The place of one who waits for a name. Without it there is no reply.
+/// A request for a name. Dropping it withdraws the request, and there is no reply.
 pub(crate) struct Ticket {
-    of: Arc<Shared>,
+    shared: Arc<Shared>,
     name: Arc<str>,
     number: u64,
 }
@@ -70,54 +70,53 @@ impl Resolver {
         }))
     }
 
-    /// Has a name looked up. `reply` is called once, on another thread, unless the ticket is dropped
-    /// before.
+    /// Looks up a name. `reply` is called once, on another thread, unless the ticket is dropped before.
     ///
     /// # Errors
-    /// When too many names wait, or the system has no thread.
+    /// `ResourceBusy` when 1,024 names wait already. Another error when the system has no thread left.
     pub(crate) fn look_up(&self, name: &str, reply: Reply) -> io::Result<Ticket> {
         let mut state = self.0.lock();
         state.tickets += 1;
         let number = state.tickets;
-        if let Some(asked) = state.names.get_mut(name) {
-            asked.replies.insert(number, reply);
+        if let Some(requests) = state.names.get_mut(name) {
+            requests.replies.insert(number, reply);
         } else {
             if state.queue.len() >= QUEUE {
                 return Err(io::Error::new(
                     io::ErrorKind::ResourceBusy,
-                    "too many names wait to be looked up",
+                    "too many host names wait to be looked up",
                 ));
             }
             if state.threads < THREADS {
                 match start(&self.0) {
                     Ok(()) => state.threads += 1,
                     Err(error) if state.threads == 0 => return Err(error),
-                    // Those that run will come to it.
+                    // The threads that run will look the name up.
                     Err(_) => {}
                 }
             }
-            let mut asked = Asked::default();
-            asked.replies.insert(number, reply);
-            state.names.insert(name.into(), asked);
+            let mut requests = Requests::default();
+            requests.replies.insert(number, reply);
+            state.names.insert(name.into(), requests);
             state.queue.push_back(name.into());
         }
         drop(state);
         Ok(Ticket {
-            of: Arc::clone(&self.0),
+            shared: Arc::clone(&self.0),
             name: name.into(),
             number,
         })
     }
 }
 
-/// The thread begins by taking the lock, which the caller holds.
+/// Starts a thread. It waits for the lock, which the caller holds.
 fn start(shared: &Arc<Shared>) -> io::Result<()> {
     let shared = Arc::clone(shared);
     let named = thread::Builder::new().name("asynchat-resolve".to_owned());
     let started = named.spawn(move || shared.work());
-    started
-        .map(drop)
-        .map_err(|error| io::Error::new(error.kind(), format!("no thread to do it: {error}")))
+    started.map(drop).map_err(|error| {
+        io::Error::new(error.kind(), format!("no thread could be started: {error}"))
+    })
 }
 
 impl Shared {
@@ -128,21 +127,21 @@ impl Shared {
     fn work(&self) {
         while let Some(name) = self.next() {
             let outcome = (self.resolve)(&name);
-            let asked = self.lock().names.remove(&name).unwrap_or_default();
-            for reply in asked.replies.into_values() {
+            let requests = self.lock().names.remove(&name).unwrap_or_default();
+            for reply in requests.replies.into_values() {
                 reply(copy_of(&outcome));
             }
         }
     }
 
-    /// The name that has waited longest. Without one, the thread that asks ends.
+    /// The name that has waited longest. If there is none, the calling thread ends.
     fn next(&self) -> Option<Arc<str>> {
         let mut state = self.lock();
         let name = state.queue.pop_front();
         match &name {
             Some(name) => {
-                if let Some(asked) = state.names.get_mut(name) {
-                    asked.in_flight = true;
+                if let Some(requests) = state.names.get_mut(name) {
+                    requests.in_progress = true;
                 }
             }
             None => state.threads -= 1,
@@ -153,12 +152,12 @@ impl Shared {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.of.lock();
-        let Some(asked) = state.names.get_mut(&self.name) else {
+        let mut state = self.shared.lock();
+        let Some(requests) = state.names.get_mut(&self.name) else {
             return;
         };
-        let reply = asked.replies.remove(&self.number);
-        if asked.replies.is_empty() && !asked.in_flight {
+        let reply = requests.replies.remove(&self.number);
+        if requests.replies.is_empty() && !requests.in_progress {
             state.names.remove(&self.name);
             state.queue.retain(|name| *name != self.name);
         }
@@ -167,7 +166,7 @@ impl Drop for Ticket {
     }
 }
 
-/// The same outcome once more. Of an error that is none of the system's it has the kind and the text.
+/// A copy of the outcome. An error without a system error code is copied as its kind and its text.
 fn copy_of(outcome: &Outcome) -> Outcome {
     match outcome {
         Ok(addrs) => Ok(addrs.clone()),
@@ -186,20 +185,20 @@ mod tests {
 
     use super::*;
 
-    /// How long a test waits for what has to happen. Far more than it takes.
+    /// How long a test waits for an event: far longer than it takes.
     const DEADLINE: Duration = Duration::from_secs(20);
 
     fn addr_of(name: &str) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, name.len() as u8], 0))
     }
 
-    /// A name and what has come of it.
+    /// A name and the outcome of its look-up.
     type Answer = (String, Outcome);
 
-    /// A resolver whose names beginning with "hung" get no answer until the test gives one.
+    /// A resolver whose look-ups of names that begin with "hung" block until the test sends an answer.
     struct Scene {
         resolver: Resolver,
-        /// The names as they are begun.
+        /// The names, as their look-ups begin.
         begun: Receiver<String>,
         answer: Sender<()>,
         replies: (Sender<Answer>, Receiver<Answer>),
@@ -216,7 +215,7 @@ mod tests {
                 assert!(others < THREADS);
                 let _ = begin.send(name.to_owned());
                 if name.starts_with("hung") {
-                    // An error is the end of the test.
+                    // An error means that the test has ended.
                     let _ = answers.lock().unwrap().recv();
                 }
                 at_once.fetch_sub(1, Ordering::SeqCst);
@@ -254,7 +253,7 @@ mod tests {
             assert_eq!((&*asked, outcome.unwrap()), (name, vec![addr_of(name)]));
         }
 
-        /// Has all threads held up.
+        /// Blocks all threads.
         fn hang(&self) -> Vec<Ticket> {
             let tickets = (0..THREADS).map(|n| self.ask(&format!("hung {n}")));
             let tickets: Vec<_> = tickets.collect();
@@ -286,11 +285,14 @@ mod tests {
             let (name, outcome) = scene.replies.1.recv_timeout(DEADLINE).unwrap();
             assert_eq!(outcome.unwrap(), [addr_of(&name)]);
         }
-        // The tickets have the resolver's state, and so has each of its threads.
+        // Each ticket has a reference to the state, and so has each thread.
         drop(tickets);
         let deadline = std::time::Instant::now() + DEADLINE;
         while Arc::strong_count(&scene.resolver.0) > 1 {
-            assert!(std::time::Instant::now() < deadline, "a thread goes on");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "a thread does not end"
+            );
             thread::yield_now();
         }
         let state = scene.resolver.0.lock();
@@ -310,7 +312,7 @@ mod tests {
         scene.expect("hung");
         let _again = scene.ask("other");
         scene.expect("other");
-        // Nothing else was begun, and nobody else was answered.
+        // There was no other look-up, and no other reply.
         assert_eq!(scene.begun(), "other");
         assert!(scene.begun.try_recv().is_err() && scene.replies.1.try_recv().is_err());
     }
@@ -335,7 +337,7 @@ mod tests {
         let left = scene.ask("left");
         let stays = scene.ask("stays");
         drop(left);
-        // Those that are being looked up cannot be ended, and are not answered any more.
+        // Look-ups in progress cannot be cancelled, and get no reply any more.
         drop(hung);
         for _ in 0..THREADS {
             scene.answer.send(()).unwrap();
@@ -353,7 +355,7 @@ mod tests {
         let waiting: Vec<_> = (0..QUEUE).map(|n| scene.ask(&format!("{n}"))).collect();
         let error = scene.try_ask("one more").err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
-        // Whoever asks for one that waits takes no room; whoever leaves makes some.
+        // A request for a name that waits already takes no room. A withdrawn name makes room.
         let same = scene.ask("0");
         drop(waiting);
         let _room = scene.ask("one more");

@@ -1,39 +1,39 @@
-//! The socket seam: what a channel asks of its socket, and who does it.
-//!
-//! It is the system (`socket/kernel.rs`; what is no stream in `socket/datagram.rs`, what is no socket in
-//! `socket/descriptor.rs`), and that alone unless the feature `sim` is on: an enum of one arm, which
-//! costs nothing. The other arm is a socket of the simulated network.
+//! [`Socket`]: what a channel is made from.
 
+mod accept;
+mod address;
 mod datagram;
 #[cfg(unix)]
 mod descriptor;
-mod kernel;
+mod fd;
 #[cfg(unix)]
-mod standard;
+mod standard_stream;
+mod tcp;
 mod unsent;
 
-pub(crate) use kernel::is_protocol_error;
-
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
-use socket2::SockRef;
+use crate::addr::Addr;
 
-use crate::Addr;
-#[cfg(feature = "sim")]
-use crate::sim;
+pub(crate) use accept::is_protocol_error;
+pub(crate) use fd::Fd;
+pub(crate) use tcp::ListenOptions;
 
-/// A socket, or another descriptor, on its way into a [`Channel`](crate::Channel).
+/// A socket, or another descriptor, to make a [`Channel`](crate::Channel) from.
 ///
-/// A [`Dispatcher`](crate::Dispatcher) that listens is handed one for each accepted connection.
-/// Whatever asyncore's `dispatcher` and `file_dispatcher` took converts into it: the sockets of the
-/// standard library (TCP, UDP, on Unix those of the Unix domain, abstract names too), and on Unix an
-/// [`OwnedFd`](std::os::fd::OwnedFd), a `File` that is a terminal, a serial line or a FIFO, a pipe, and
-/// the standard streams of a child process. It is made non-blocking when a channel adopts it.
-/// Dropping it closes it.
+/// A [`Dispatcher`](crate::Dispatcher) that listens receives one for each accepted connection.
+/// Everything that asyncore's `dispatcher` and `file_dispatcher` took converts into it:
 ///
-/// Options that a channel has no method for (multicast, broadcast) are set before:
+/// - the TCP and UDP sockets of the standard library;
+/// - on Unix, its Unix-domain sockets (abstract names too), an
+///   [`OwnedFd`](std::os::fd::OwnedFd), pipes, the standard streams of a child process, and a `File`
+///   that is a terminal, a serial line or a FIFO.
+///
+/// The channel that adopts it makes it non-blocking. Dropping it closes it.
+///
+/// Set options that a channel has no method for (multicast, broadcast) before the conversion:
 ///
 /// ```
 /// # fn main() -> asynchat::Result {
@@ -45,39 +45,23 @@ use crate::sim;
 /// ```
 pub struct Socket {
     fd: Fd,
-    /// Where output goes, if that is another.
+    /// Where output goes, if not to `fd`.
     output: Option<Box<Fd>>,
 }
 
-/// One descriptor of the system's, or one of the simulated network's.
-pub(crate) struct Fd(Of);
-
-enum Of {
-    Kernel(kernel::Socket),
-    #[cfg(feature = "sim")]
-    Network(sim::Socket),
-}
-
-/// Calls the one that it is.
-macro_rules! forward {
-    ($socket:expr, $inner:ident => $call:expr) => {
-        match &$socket.0 {
-            Of::Kernel($inner) => $call,
-            #[cfg(feature = "sim")]
-            Of::Network($inner) => $call,
-        }
-    };
-}
-
 impl Socket {
-    /// One that receives from `input` and sends to `output`: standard input and output, the pipes to
-    /// and from a child, two FIFOs. Writing to a pipe that nobody reads raises SIGPIPE, which can not be
-    /// turned off for one write as it is for sockets; a Rust program ignores that signal unless it says
-    /// otherwise. A reader that is gone ends the output alone: what `input` brings is still delivered,
-    /// unless the session is paused or its queue is over its high-water mark, and for as long as something
-    /// comes within the [linger](crate::Deadlines::linger) time.
-    /// `output` may be a regular file, too. [`shutdown_write`](crate::Channel::shutdown_write) closes
+    /// Two descriptors as one socket, which receives from `input` and sends to `output`: standard input
+    /// and output, the pipes to and from a child process, two FIFOs.
+    ///
+    /// `output` may also be a regular file. [`shutdown_write`](crate::Channel::shutdown_write) closes
     /// `output`.
+    ///
+    /// When the reader of `output` is gone, only the output ends. What arrives from `input` is still
+    /// delivered, unless the session is paused or its queue is above the high-water mark, and only
+    /// until nothing has arrived for the [linger](crate::Deadlines::linger) time.
+    ///
+    /// A write to a pipe without a reader raises SIGPIPE, which cannot be prevented for one write as it
+    /// can for sockets. A Rust program ignores that signal unless it changes that.
     ///
     /// ```
     /// # #[cfg(unix)]
@@ -113,62 +97,63 @@ impl Socket {
         }
     }
 
-    /// This process's standard input and output, each duplicated: they stay open when the channel is
-    /// closed, or shut down. An error of theirs says which of the two it is of.
+    /// The standard input and output of this process. Both are duplicated, so they stay open when the
+    /// channel is closed or its output is shut down. An error names the stream that failed.
     ///
-    /// They are non-blocking from now on, also for others who have them: `println!` fails where the
-    /// reader is slow, so write through the channel alone. When the socket is dropped, which the end of
-    /// its channel does, they are as they were before. A program that is killed, or exits in between,
-    /// leaves them non-blocking, which some shells mind: `sh` may then read nothing from its terminal
-    /// until it is started anew.
+    /// Both become non-blocking, also for other processes that share them: `println!` then fails when
+    /// the reader is slow, so write through the channel only. The end of the channel restores their
+    /// mode. A program that is killed or exits before leaves them non-blocking, which confuses some
+    /// shells: `sh` may read nothing from its terminal until it is restarted.
     ///
-    /// Input that cannot be waited for, which is a regular file or a device such as `/dev/null`, is read
-    /// by a thread, some hundred kilobytes ahead at most. The thread ends with the file, or when it has
-    /// read on after the channel has ended. Output to such a file is written at once, however long
-    /// the disk takes.
+    /// Standard input may be a regular file or a device such as `/dev/null`, which no poller can wait
+    /// for. A thread then reads it, at most some hundred kilobytes ahead. The thread ends at the end of
+    /// the file, or at its next read after the channel has ended. Output to such a file is written at
+    /// once, which blocks the loop for as long as the disk takes.
     ///
     /// # Errors
-    /// When one of them is closed, or cannot be duplicated or made non-blocking, and when there is no
-    /// thread.
+    /// When one of the streams is closed, or cannot be duplicated or made non-blocking, or when the
+    /// system has no thread left.
     #[cfg(unix)]
     pub fn stdio() -> io::Result<Self> {
         use std::os::fd::AsFd;
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let output = io::stdout().as_fd().try_clone_to_owned()?;
         Ok(Socket::halves(
-            Fd::from(kernel::Socket::standard_input(input)?),
-            Fd::from(kernel::Socket::standard_output(output)?),
+            Fd::standard_input(input)?,
+            Fd::standard_output(output)?,
         ))
     }
 
-    /// The other end.
+    /// The address of the other end.
     ///
     /// # Errors
-    /// `NotConnected` when it is gone already, or the socket listens; another where there is no
-    /// other end that has an address.
+    /// `NotConnected` when the other end is gone already, or when the socket listens. Another error
+    /// when it is not a socket: a pipe or a terminal has no address.
     pub fn peer_addr(&self) -> io::Result<Addr> {
         self.fd.peer_addr()
     }
 
-    /// This end.
+    /// The address of this end.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When it is not a socket: a pipe or a terminal has no address.
     pub fn local_addr(&self) -> io::Result<Addr> {
         self.fd.local_addr()
     }
 
-    /// Whether small writes are sent at once instead of waiting for an acknowledgement
-    /// (TCP_NODELAY). A [`Server`](crate::Server) and a [`Connector`](crate::Connector) turn it
-    /// on: their output is gathered once a turn, so holding it back would only add delay.
+    /// Sets TCP_NODELAY. With it, a small write is sent at once, and does not wait for the peer to
+    /// acknowledge earlier data.
+    ///
+    /// A [`Server`](crate::Server) and a [`Connector`](crate::Connector) set it: they gather a turn's
+    /// output into one write, so waiting would only add delay.
     ///
     /// # Errors
-    /// When the socket is not a TCP one.
+    /// When it is not a TCP socket.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.fd.set_nodelay(on)
     }
 
-    /// Made ready for a channel: non-blocking, and never a source of SIGPIPE.
+    /// Makes it ready for a channel: non-blocking, and without SIGPIPE.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         self.fd.prepare()?;
         match &self.output {
@@ -177,6 +162,7 @@ impl Socket {
         }
     }
 
+    /// Whether both of its descriptors are streams, if it has two.
     pub(crate) fn has_fitting_halves(&self) -> bool {
         match &self.output {
             Some(output) => self.fd.is_stream() && output.is_stream(),
@@ -184,6 +170,7 @@ impl Socket {
         }
     }
 
+    /// The descriptor of the input, and that of the output if it is another one.
     pub(crate) fn into_halves(self) -> (Fd, Option<Box<Fd>>) {
         (self.fd, self.output)
     }
@@ -192,7 +179,7 @@ impl Socket {
         self.fd.is_listening()
     }
 
-    /// Whether a chat can be on it.
+    /// Whether it is a stream of bytes, which a chat needs.
     pub(crate) fn is_stream(&self) -> bool {
         self.fd.is_stream()
     }
@@ -206,211 +193,9 @@ impl Socket {
     }
 }
 
-impl Fd {
-    pub(crate) fn peer_addr(&self) -> io::Result<Addr> {
-        forward!(self, socket => socket.peer_addr())
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<Addr> {
-        forward!(self, socket => socket.local_addr())
-    }
-
-    pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        forward!(self, socket => socket.set_nodelay(on))
-    }
-
-    /// A new listening socket, of the system's.
-    pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Self> {
-        Ok(Fd(Of::Kernel(kernel::Socket::listen(addr, options)?)))
-    }
-
-    /// A new socket, of the system's, whose connection to `addr` is under way.
-    pub(crate) fn connect(addr: SocketAddr, nodelay: bool) -> io::Result<Self> {
-        Ok(Fd(Of::Kernel(kernel::Socket::connect(addr, nodelay)?)))
-    }
-
-    /// The outcome of a connection under way: up with this peer, not known yet, or failed.
-    pub(crate) fn connected(&self) -> io::Result<Option<Addr>> {
-        forward!(self, socket => socket.connected())
-    }
-
-    /// Only to be written to: that never waits for a regular file.
-    pub(crate) fn prepare_output(&self) -> io::Result<()> {
-        match &self.0 {
-            Of::Kernel(socket) => socket.prepare_output(),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => Ok(()),
-        }
-    }
-
-    /// Whether it takes output at any time, or fails: there is nothing to wait for.
-    pub(crate) fn is_always_writable(&self) -> bool {
-        match &self.0 {
-            Of::Kernel(socket) => socket.is_always_writable(),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => false,
-        }
-    }
-
-    pub(crate) fn prepare(&self) -> io::Result<()> {
-        forward!(self, socket => socket.prepare())
-    }
-
-    pub(crate) fn is_listening(&self) -> bool {
-        forward!(self, socket => socket.is_listening())
-    }
-
-    pub(crate) fn accept(&self) -> io::Result<(Socket, Addr)> {
-        forward!(self, socket => {
-            let (accepted, peer) = socket.accept()?;
-            Ok((Fd::from(accepted).into(), peer))
-        })
-    }
-
-    /// Sets an option of the system's; a simulated socket has none.
-    pub(crate) fn set_option(
-        &self,
-        call: impl FnOnce(&socket2::Socket) -> io::Result<()>,
-    ) -> io::Result<()> {
-        match &self.0 {
-            Of::Kernel(socket) => call(&socket.view()),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => Ok(()),
-        }
-    }
-
-    /// Whether it is a stream of bytes, with an end, and no datagrams.
-    pub(crate) fn is_stream(&self) -> bool {
-        match &self.0 {
-            Of::Kernel(socket) => socket.is_stream(),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => true,
-        }
-    }
-
-    /// Whether closing it with input unread destroys what was sent, too.
-    pub(crate) fn can_be_reset(&self) -> bool {
-        match &self.0 {
-            Of::Kernel(socket) => socket.can_be_reset(),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => true,
-        }
-    }
-
-    pub(crate) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
-        match &self.0 {
-            Of::Kernel(socket) => socket.recv_from(buffer),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    pub(crate) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
-        match &self.0 {
-            Of::Kernel(socket) => socket.send_to(data, addr),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => {
-                let _ = (data, addr);
-                Err(io::ErrorKind::Unsupported.into())
-            }
-        }
-    }
-
-    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        forward!(self, socket => socket.recv(buffer))
-    }
-
-    /// Whether nobody receives what is sent here any more, where the system says so.
-    pub(crate) fn has_hung_up(&self) -> bool {
-        forward!(self, socket => socket.has_hung_up())
-    }
-
-    /// The error that has ended its connection, once.
-    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        forward!(self, socket => socket.take_error())
-    }
-
-    /// Whether there is something to receive: zero at the end, and not necessarily all of it.
-    pub(crate) fn peek(&self) -> io::Result<usize> {
-        forward!(self, socket => socket.peek())
-    }
-
-    /// Has urgent data received in its place in the stream, here and on what is accepted here. A
-    /// simulated socket keeps it apart.
-    pub(crate) fn set_urgent_inline(&self) -> io::Result<()> {
-        match &self.0 {
-            Of::Kernel(socket) => socket.set_urgent_inline(),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => Ok(()),
-        }
-    }
-
-    /// Throws the urgent byte away, if there is one: left where it is, it would wake the loop
-    /// again and again.
-    pub(crate) fn drop_out_of_band(&self) {
-        forward!(self, socket => socket.drop_out_of_band());
-    }
-
-    pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        forward!(self, socket => socket.send(data))
-    }
-
-    pub(crate) fn send_gathered(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        forward!(self, socket => socket.send_gathered(parts))
-    }
-
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        forward!(self, socket => socket.shutdown_write())
-    }
-
-    /// How many bytes the kernel holds that the peer's has not taken. Zero where it does not say.
-    pub(crate) fn unsent(&self) -> usize {
-        match &self.0 {
-            Of::Kernel(socket) => unsent::unsent(&socket.view()).unwrap_or(0),
-            #[cfg(feature = "sim")]
-            Of::Network(socket) => socket.unsent(),
-        }
-    }
-
-    /// Makes the close to come a reset: what is queued in the kernel is thrown away.
-    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
-        forward!(self, socket => socket.reset_on_close())
-    }
-
-    /// What the system's poller registers.
-    ///
-    /// # Errors
-    /// When it is none of the system's.
-    pub(crate) fn of_kernel(&self) -> io::Result<SockRef<'_>> {
-        match &self.0 {
-            Of::Kernel(socket) => Ok(socket.view()),
-            #[cfg(feature = "sim")]
-            Of::Network(_) => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "a simulated socket works only on a loop of its network",
-            )),
-        }
-    }
-
-    /// What the simulated poller registers.
-    ///
-    /// # Errors
-    /// When it is the system's.
-    #[cfg(feature = "sim")]
-    pub(crate) fn of_network(&self) -> io::Result<&sim::Socket> {
-        match &self.0 {
-            Of::Network(socket) => Ok(socket),
-            Of::Kernel(_) => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "a socket of the system's does not work on a simulated loop",
-            )),
-        }
-    }
-}
-
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        forward!(&self.fd, socket => socket.fmt(f))
+        self.fd.fmt(f)
     }
 }
 
@@ -420,75 +205,42 @@ impl From<Fd> for Socket {
     }
 }
 
-impl From<kernel::Socket> for Fd {
-    fn from(socket: kernel::Socket) -> Self {
-        Fd(Of::Kernel(socket))
-    }
-}
-
-#[cfg(feature = "sim")]
-impl From<sim::Socket> for Fd {
-    fn from(socket: sim::Socket) -> Self {
-        Fd(Of::Network(socket))
-    }
-}
-
-#[cfg(feature = "sim")]
-impl From<sim::Socket> for Socket {
-    fn from(socket: sim::Socket) -> Self {
-        Fd::from(socket).into()
-    }
-}
-
-/// What converts, by way of the kernel's.
 macro_rules! from {
     ($($type:ty => $make:path),* $(,)?) => {
         $(impl From<$type> for Socket {
             fn from(from: $type) -> Self {
-                Fd::from($make(from)).into()
+                $make(from).into()
             }
         })*
     };
 }
 
 from! {
-    TcpStream => kernel::Socket::stream,
-    TcpListener => kernel::Socket::listener,
-    UdpSocket => kernel::Socket::udp,
+    TcpStream => Fd::stream,
+    TcpListener => Fd::listener,
+    UdpSocket => Fd::udp,
 }
 
 #[cfg(unix)]
 from! {
-    std::os::unix::net::UnixStream => kernel::Socket::stream,
-    std::os::unix::net::UnixListener => kernel::Socket::listener,
-    std::os::unix::net::UnixDatagram => kernel::Socket::unix_datagram,
-    std::os::fd::OwnedFd => kernel::Socket::descriptor,
-    std::fs::File => kernel::Socket::descriptor,
-    std::io::PipeReader => kernel::Socket::descriptor,
-    std::io::PipeWriter => kernel::Socket::descriptor,
-    std::process::ChildStdin => kernel::Socket::descriptor,
-    std::process::ChildStdout => kernel::Socket::descriptor,
-    std::process::ChildStderr => kernel::Socket::descriptor,
+    std::os::unix::net::UnixStream => Fd::stream,
+    std::os::unix::net::UnixListener => Fd::listener,
+    std::os::unix::net::UnixDatagram => Fd::unix_datagram,
+    std::os::fd::OwnedFd => Fd::inherited,
+    std::fs::File => Fd::inherited,
+    std::io::PipeReader => Fd::inherited,
+    std::io::PipeWriter => Fd::inherited,
+    std::process::ChildStdin => Fd::inherited,
+    std::process::ChildStdout => Fd::inherited,
+    std::process::ChildStderr => Fd::inherited,
 }
 
-/// How a listening socket is made.
-#[derive(Clone, Debug)]
-pub(crate) struct ListenOptions {
-    pub(crate) backlog: i32,
-    pub(crate) nodelay: bool,
-    pub(crate) only_v6: bool,
-    pub(crate) reuse_port: bool,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        ListenOptions {
-            // The kernel caps it (net.core.somaxconn, 4,096 on Linux since 5.4); a short queue
-            // only turns a burst of clients into retries one second apart.
-            backlog: 4096,
-            nodelay: true,
-            only_v6: false,
-            reuse_port: false,
+/// Makes the call again when a signal has interrupted it before it moved any data (EINTR).
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
         }
     }
 }

@@ -1,40 +1,40 @@
-//! Sockets of datagrams.
+//! Datagram sockets.
 
 use std::io;
 use std::net::UdpSocket;
-#[cfg(target_os = "android")]
-use std::os::android::net::SocketAddrExt;
-#[cfg(target_os = "linux")]
-use std::os::linux::net::SocketAddrExt;
 
 use socket2::SockRef;
 
-use crate::Addr;
+#[cfg(unix)]
+use super::address::from_std;
+use super::retry_interrupted;
+use crate::addr::Addr;
 use crate::log::log;
 
-/// A socket of datagrams.
-pub(super) enum Datagram {
+/// A datagram socket.
+pub(crate) enum Datagram {
     Udp(UdpSocket),
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixDatagram),
 }
 
 impl Datagram {
+    #[inline(never)]
     pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
+        retry_interrupted(|| match self {
             Datagram::Udp(socket) => socket.recv(buffer),
             #[cfg(unix)]
             Datagram::Unix(socket) => socket.recv(buffer),
-        }
+        })
     }
 
-    /// What an earlier datagram to somebody else has come to (an ICMP message: ECONNREFUSED, on
-    /// Windows WSAECONNRESET) is nothing that the next one's receiver can act on.
+    /// Receives the next datagram. The errors of others are logged and skipped: the receiver of this
+    /// one cannot act on them.
     pub(super) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         match self {
             Datagram::Udp(socket) => loop {
-                match socket.recv_from(buffer) {
-                    Err(error) if is_of_another(&error) || is_too_long(&error) => {
+                match retry_interrupted(|| socket.recv_from(buffer)) {
+                    Err(error) if is_of_earlier_send(&error) || is_too_long(&error) => {
                         log!(debug, %error, "a datagram is lost");
                     }
                     outcome => return outcome.map(|(count, peer)| (count, peer.into())),
@@ -42,39 +42,44 @@ impl Datagram {
             },
             #[cfg(unix)]
             Datagram::Unix(socket) => {
-                let (count, peer) = socket.recv_from(buffer)?;
-                Ok((count, unix_addr(&peer)))
+                let (count, peer) = retry_interrupted(|| socket.recv_from(buffer))?;
+                Ok((count, from_std(&peer)))
             }
         }
     }
 
+    #[inline(never)]
     pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        match self {
+        retry_interrupted(|| match self {
             Datagram::Udp(socket) => socket.send(data),
             #[cfg(unix)]
             Datagram::Unix(socket) => socket.send(data),
-        }
+        })
     }
 
     pub(super) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
-        match (self, addr) {
+        retry_interrupted(|| match (self, addr) {
             (Datagram::Udp(socket), Addr::Inet(addr)) => match socket.send_to(data, addr) {
-                // Told now, of one sent before; it is told once.
-                Err(error) if is_of_another(&error) => socket.send_to(data, addr),
+                // The system reports it once, and has not sent this datagram.
+                Err(error) if is_of_earlier_send(&error) => socket.send_to(data, addr),
                 outcome => outcome,
             },
             #[cfg(unix)]
             (Datagram::Unix(socket), Addr::Unix(Some(path))) => socket.send_to(data, path),
             #[cfg(any(target_os = "linux", target_os = "android"))]
             (Datagram::Unix(socket), Addr::Abstract(name)) => {
+                #[cfg(target_os = "android")]
+                use std::os::android::net::SocketAddrExt;
+                #[cfg(target_os = "linux")]
+                use std::os::linux::net::SocketAddrExt;
                 use std::os::unix::net::SocketAddr;
                 socket.send_to_addr(data, &SocketAddr::from_abstract_name(name)?)
             }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "an address of another family than the socket's, or one without a name",
+                "the address is of another family than the socket, or has no name",
             )),
-        }
+        })
     }
 
     pub(super) fn view(&self) -> SockRef<'_> {
@@ -86,22 +91,15 @@ impl Datagram {
     }
 }
 
-/// Windows tells of a datagram that does not fit as an error (WSAEMSGSIZE), without its sender; others
-/// cut it.
-fn is_too_long(error: &io::Error) -> bool {
-    cfg!(windows) && error.raw_os_error() == Some(10_040)
-}
-
-#[cfg(unix)]
-fn unix_addr(addr: &std::os::unix::net::SocketAddr) -> Addr {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(name) = addr.as_abstract_name() {
-        return Addr::Abstract(name.into());
-    }
-    Addr::Unix(addr.as_pathname().map(Into::into))
-}
-
-fn is_of_another(error: &io::Error) -> bool {
+/// Whether the error is the answer (an ICMP message) to a datagram that was sent before, perhaps to
+/// somebody else: ECONNREFUSED, on Windows WSAECONNRESET.
+fn is_of_earlier_send(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionRefused | ConnectionReset)
+}
+
+/// Windows reports a datagram that is longer than the buffer as an error (WSAEMSGSIZE), without its
+/// sender. Other systems truncate it.
+fn is_too_long(error: &io::Error) -> bool {
+    cfg!(windows) && error.raw_os_error() == Some(10_040)
 }

@@ -1,36 +1,38 @@
-//! The descriptors of Unix that are no sockets.
+//! Unix descriptors that are not sockets.
 
 use std::fs::{File, FileType};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 
+use rustix::io::retry_on_intr;
 use socket2::SockRef;
 
-use super::standard::{Standard, can_be_waited_for};
+use super::standard_stream::{StandardStream, can_be_polled};
 
-/// A pipe, a terminal, a serial line: what is read and written like a file, and waited for like
-/// a socket.
-pub(super) enum Descriptor {
-    Own(OwnedFd),
-    Standard(Box<Standard>),
+/// A pipe, a terminal or a serial line: read and written like a file, and polled like a socket.
+pub(crate) enum Descriptor {
+    Owned(OwnedFd),
+    Standard(Box<StandardStream>),
 }
 
 impl Descriptor {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Descriptor::Own(fd)
+        Descriptor::Owned(fd)
     }
 
     fn fd(&self) -> &OwnedFd {
         match self {
-            Descriptor::Own(fd) => fd,
-            Descriptor::Standard(standard) => &standard.fd,
+            Descriptor::Owned(fd) => fd,
+            Descriptor::Standard(stream) => &stream.fd,
         }
     }
 
+    /// Makes it ready for a channel.
+    ///
     /// # Errors
-    /// When it is a file that is always ready, which no poller takes (epoll: EPERM), or takes
-    /// and then always reports.
+    /// When it is a file, a directory or a disk. These are always ready: a poller refuses them (epoll:
+    /// EPERM), or reports them without end.
     pub(super) fn prepare(&self) -> io::Result<()> {
         let file = File::from(self.fd().try_clone()?);
         if file_type(&file).is_some_and(|it| it.is_file() || it.is_dir() || it.is_block_device()) {
@@ -40,49 +42,51 @@ impl Descriptor {
                  read it where it is needed, or push a ReadProducer of it",
             ));
         }
-        self.unblock()
+        self.set_nonblocking()
     }
 
-    /// For good, but for the standard streams: the mode is that of the open file, and others here may
-    /// rely on it by then.
-    pub(super) fn unblock(&self) -> io::Result<()> {
+    /// The mode belongs to the open file, which other descriptors may share. Only a standard stream gets
+    /// its old mode back at the end: for any other file, the program may rely on the new one by then.
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
         self.view().set_nonblocking(true)
     }
 
+    #[inline(never)]
     pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let outcome = match rustix::io::read(self.fd(), buffer) {
-            // The other side of a pseudo-terminal is closed: its end of file, on Linux.
+        let outcome = match retry_on_intr(|| rustix::io::read(self.fd(), &mut *buffer)) {
+            // Linux reports the end of a pseudo-terminal, whose other side is closed, as EIO.
             Err(rustix::io::Errno::IO) => Ok(0),
             outcome => outcome.map_err(io::Error::from),
         };
         match self {
-            Descriptor::Own(_) => outcome,
-            Descriptor::Standard(standard) => standard.received(outcome),
+            Descriptor::Owned(_) => outcome,
+            Descriptor::Standard(stream) => stream.received(outcome),
         }
     }
 
-    // A pipe has no way to be told not to raise SIGPIPE; the Rust runtime ignores the signal
-    // unless a program says otherwise.
+    // No flag keeps a write to a pipe from raising SIGPIPE. The Rust runtime ignores the signal unless
+    // the program changes that.
+    #[inline(never)]
     pub(super) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        self.sent(rustix::io::write(self.fd(), data))
+        self.sent(retry_on_intr(|| rustix::io::write(self.fd(), data)))
     }
 
-    pub(super) fn send_gathered(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.sent(rustix::io::writev(self.fd(), parts))
+    pub(super) fn send_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.sent(retry_on_intr(|| rustix::io::writev(self.fd(), parts)))
     }
 
     fn sent(&self, outcome: rustix::io::Result<usize>) -> io::Result<usize> {
         let outcome = outcome.map_err(io::Error::from);
         match self {
-            Descriptor::Own(_) => outcome,
-            Descriptor::Standard(standard) => standard.named(outcome),
+            Descriptor::Owned(_) => outcome,
+            Descriptor::Standard(stream) => stream.name_error(outcome),
         }
     }
 
     /// Whether it takes output at any time, or fails: there is nothing to wait for.
     pub(super) fn is_always_writable(&self) -> bool {
         let file = self.fd().try_clone().map(File::from);
-        file.is_ok_and(|file| !can_be_waited_for(&file))
+        file.is_ok_and(|file| !can_be_polled(&file))
     }
 
     pub(super) fn view(&self) -> SockRef<'_> {
@@ -90,7 +94,7 @@ impl Descriptor {
     }
 }
 
-/// Whether it is a socket, and not to be a [`Descriptor`].
+/// Whether the descriptor is a socket.
 pub(super) fn is_socket(file: &File) -> bool {
     file_type(file).is_some_and(|kind| kind.is_socket())
 }

@@ -1,7 +1,7 @@
-//! How many bytes a socket's kernel holds that the peer's has not taken yet.
+//! How many sent bytes a socket's kernel holds that the peer's kernel has not acknowledged.
 //!
 //! Neither `rustix` nor `socket2` has a safe function for this. The calls here are `unsafe` because
-//! they write through a pointer: each writes one `int`, and the pointer is to one.
+//! the system writes through a pointer. Each call writes one `int`, and the pointer is to an `int`.
 
 #[cfg(any(
     target_os = "linux",
@@ -15,15 +15,16 @@ pub(super) fn unsent(socket: &socket2::Socket) -> Option<usize> {
 
     use rustix::ioctl::{Getter, ioctl};
 
-    // Only a socket has a type. A device might take the request for another of its own.
+    // Only a socket has a type. For a device, the request's number may mean something else.
     socket.r#type().ok()?;
-    // SAFETY: the descriptor is a socket. All families of sockets that know this request write one
-    // `int` and change nothing else; the others refuse it.
+    // SAFETY: the descriptor is a socket. Every socket family that knows this request writes one `int`
+    // and changes nothing else. The other families refuse the request.
     let count = unsafe { ioctl(socket, Getter::<UNSENT, c_int>::new()) };
     usize::try_from(count.ok()?).ok()
 }
 
-/// SIOCOUTQ (tcp(7), unix(7)), which is the terminals' TIOCOUTQ. Its number is the architecture's.
+/// SIOCOUTQ (tcp(7), unix(7)), which has the same number as TIOCOUTQ. The number depends on the
+/// architecture.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: rustix::ioctl::Opcode = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
     0x7472
@@ -65,9 +66,9 @@ pub(super) fn unsent(socket: &socket2::Socket) -> Option<usize> {
 
     let mut count: c_int = 0;
     let mut length = size_of::<c_int>() as c_uint;
-    // SAFETY: the declaration is that of sys/socket.h. The descriptor is open, for `socket` is
+    // SAFETY: the declaration is that of sys/socket.h. The descriptor is open, because `socket` is
     // borrowed. getsockopt writes at most `length` bytes through the first pointer, which is to an
-    // `int` of that size, and the number of them through the second; both outlive the call.
+    // `int` of that size, and their number through the second. Both variables outlive the call.
     let outcome = unsafe {
         getsockopt(
             socket.as_raw_fd(),
@@ -104,17 +105,17 @@ mod tests {
 
     use super::unsent;
 
-    /// What the peer's kernel has taken it acknowledges in its own time.
+    /// The peer's kernel may delay an acknowledgement.
     fn wait_for(stream: &TcpStream, done: impl Fn(usize) -> bool) {
         let started = std::time::Instant::now();
         while !done(unsent(&SockRef::from(stream)).unwrap()) {
-            assert!(started.elapsed().as_secs() < 20, "it did not come to that");
+            assert!(started.elapsed().as_secs() < 20, "the count stays as it is");
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn what_the_peer_has_not_taken_is_unsent_until_it_reads() {
+    fn bytes_are_unsent_until_the_peer_reads() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut far, _) = listener.accept().unwrap();
@@ -131,9 +132,9 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn of_what_is_no_socket_nothing_is_asked() {
+    fn other_descriptors_have_no_count() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        let disguised = socket2::Socket::from(std::os::fd::OwnedFd::from(file));
-        assert_eq!(unsent(&disguised), None);
+        let not_a_socket = socket2::Socket::from(std::os::fd::OwnedFd::from(file));
+        assert_eq!(unsent(&not_a_socket), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the simulated network's chances come from.
+//! The simulated network's random numbers.
 
 /// splitmix64: small, fast, and the same on every platform and in every version.
 #[derive(Clone, Debug)]
@@ -17,16 +17,15 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number under `bound`, or 0 when that is 0. The bias of a remainder is no matter here.
+    /// A number below `bound`, or 0 if `bound` is 0. The bias of the remainder does not matter here.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % (bound.max(1) as u64)) as usize
     }
 
-    /// True so often: never at 0.0, always at 1.0.
-    pub(crate) fn chance(&mut self, chance: f64) -> bool {
-        // No number is drawn for what can not happen, so that one condition does not disturb the
-        // others.
-        chance > 0.0 && ((self.next() >> 11) as f64) < chance * (1u64 << 53) as f64
+    /// True with this probability: never at 0.0, always at 1.0.
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+        // At 0.0 no number is drawn, so that one condition does not change the numbers of the others.
+        probability > 0.0 && ((self.next() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {

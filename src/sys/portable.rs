@@ -1,4 +1,4 @@
-//! Waiting wherever there is no shorter way: through `polling`'s own `wait`.
+//! The wait on all other systems: that of the `polling` crate.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use polling::{Events, Poller};
 
-use super::{Ready, Report};
+use super::interest::{Event, Ready};
 
-/// How many events one wait takes at most; what is left is reported by the next.
+/// The most events that one wait takes. The next wait reports what is left.
 const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 pub(super) struct Waiter {
@@ -40,15 +40,16 @@ impl Waiter {
         Waker(Arc::clone(&self.poller))
     }
 
+    /// See [`Poller::wait`](super::poller::Poller::wait).
     pub(super) fn wait(
         &self,
-        found: &mut Vec<Report>,
+        events: &mut Vec<Event>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        let mut events = self.events.borrow_mut();
-        events.clear();
-        let outcome = self.poller.wait(&mut events, timeout);
-        found.extend(events.iter().map(|event| Report {
+        let mut reported = self.events.borrow_mut();
+        reported.clear();
+        let outcome = self.poller.wait(&mut reported, timeout);
+        events.extend(reported.iter().map(|event| Event {
             key: event.key,
             ready: Ready {
                 read: event.readable,

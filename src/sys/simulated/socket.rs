@@ -1,27 +1,27 @@
-//! The simulated arm of the socket seam.
+//! The simulated arm of the socket.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use super::Shared;
+use super::SharedNet;
 use super::end::Owner;
 use super::net::Id;
-use crate::Addr;
+use crate::addr::Addr;
 
-/// A socket of a simulated network, in the hands of a loop.
+/// A socket of a loop on a simulated network.
 pub(crate) struct Socket {
-    net: Shared,
+    net: SharedNet,
     id: Id,
-    listening: bool,
+    is_listening: bool,
 }
 
 impl Socket {
-    pub(super) fn new(net: &Shared, id: Id, listening: bool) -> Self {
+    pub(crate) fn new(net: &SharedNet, id: Id, is_listening: bool) -> Self {
         Socket {
             net: net.clone(),
             id,
-            listening,
+            is_listening,
         }
     }
 
@@ -29,8 +29,12 @@ impl Socket {
         self.id
     }
 
-    pub(super) fn is_of(&self, net: &Shared) -> bool {
+    pub(super) fn is_of(&self, net: &SharedNet) -> bool {
         self.net.is(net)
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        self.is_listening
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<Addr> {
@@ -44,25 +48,11 @@ impl Socket {
 
     pub(crate) fn local_addr(&self) -> io::Result<Addr> {
         let mut net = self.net.lock();
-        let addr: SocketAddr = match self.listening {
+        let addr: SocketAddr = match self.is_listening {
             true => net.listening_at(self.id)?,
             false => net.end(self.id)?.local,
         };
         Ok(addr.into())
-    }
-
-    #[expect(clippy::unused_self, reason = "as the kernel's")]
-    pub(crate) fn set_nodelay(&self, _on: bool) -> io::Result<()> {
-        Ok(())
-    }
-
-    #[expect(clippy::unused_self, reason = "as the kernel's")]
-    pub(crate) fn prepare(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub(crate) fn is_listening(&self) -> bool {
-        self.listening
     }
 
     pub(crate) fn connected(&self) -> io::Result<Option<Addr>> {
@@ -83,6 +73,32 @@ impl Socket {
         self.net.lock().recv(self.id, buffer)
     }
 
+    pub(crate) fn peek(&self) -> io::Result<usize> {
+        self.net.lock().peek(self.id)
+    }
+
+    pub(crate) fn discard_urgent(&self) {
+        if let Ok(end) = self.net.lock().end(self.id) {
+            end.urgent = None;
+        }
+    }
+
+    pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
+        self.send_vectored(&[IoSlice::new(data)])
+    }
+
+    pub(crate) fn send_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.net.lock().send(self.id, parts)
+    }
+
+    pub(crate) fn unsent(&self) -> usize {
+        self.net.lock().unsent(self.id)
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        self.net.lock().shutdown_write(self.id)
+    }
+
     pub(crate) fn has_hung_up(&self) -> bool {
         let mut net = self.net.lock();
         net.end(self.id).is_ok_and(|end| end.has_hung_up())
@@ -93,34 +109,8 @@ impl Socket {
         Ok(net.end(self.id)?.error.take().map(io::Error::from))
     }
 
-    pub(crate) fn peek(&self) -> io::Result<usize> {
-        self.net.lock().peek(self.id)
-    }
-
-    pub(crate) fn drop_out_of_band(&self) {
-        if let Ok(end) = self.net.lock().end(self.id) {
-            end.urgent = None;
-        }
-    }
-
-    pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
-        self.send_gathered(&[IoSlice::new(data)])
-    }
-
-    pub(crate) fn send_gathered(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.net.lock().send(self.id, parts)
-    }
-
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        self.net.lock().shutdown_write(self.id)
-    }
-
-    pub(crate) fn unsent(&self) -> usize {
-        self.net.lock().unsent(self.id)
-    }
-
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
-        if !self.listening {
+        if !self.is_listening {
             self.net.lock().end(self.id)?.reset_on_close = true;
         }
         Ok(())
@@ -137,7 +127,7 @@ impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Socket")
             .field("simulated", &self.id)
-            .field("listening", &self.listening)
+            .field("listening", &self.is_listening)
             .finish()
     }
 }

@@ -1,9 +1,9 @@
 //! The network in memory: TCP as programs see it, without segments and acknowledgements.
 //!
-//! What one end sends is on its way until [`Net::progress`] lets it arrive: at the beginning of each
-//! wait, and whenever a script does something. That is what makes a reset lose something: a socket
-//! that is closed with unread input resets the connection, and what it sent just before never
-//! arrives. (RFC 1122 4.2.2.13, RFC 2525 2.17.)
+//! Sent bytes are on their way until [`Net::progress`] lets them arrive: at the beginning of each
+//! wait, and whenever a script acts. So a reset can destroy them: a socket that is closed with unread
+//! input resets the connection, and what it sent just before never arrives (RFC 1122 section
+//! 4.2.2.13, RFC 2525 section 2.17).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
@@ -12,25 +12,26 @@ use std::time::{Duration, Instant};
 
 use super::conditions::{Call, Conditions};
 use super::end::{End, Ended, Owner, State};
+use super::registrations::Registration;
 use super::rng::Rng;
-use super::watching::Watched;
 
-/// Names an end or a listener; never used twice in a network.
-pub(super) type Id = u64;
+/// Identifies an end, a listener or a poller. No id is used twice in a network.
+pub(crate) type Id = u64;
 
-pub(super) struct Net {
-    pub(super) rng: Rng,
-    pub(super) conditions: Conditions,
+pub(crate) struct Net {
+    pub(crate) rng: Rng,
+    pub(crate) conditions: Conditions,
     start: Instant,
-    pub(super) elapsed: Duration,
+    pub(crate) elapsed: Duration,
     pub(super) ends: BTreeMap<Id, End>,
     pub(super) listeners: BTreeMap<Id, Listening>,
-    pub(super) watched: BTreeMap<Id, Watched>,
+    pub(super) registrations: BTreeMap<Id, Registration>,
     faults: VecDeque<(Call, io::Error)>,
-    pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
-    /// The names that are looked up for ever.
-    pub(super) silent_hosts: BTreeSet<String>,
-    pub(super) black_holes: BTreeSet<SocketAddr>,
+    pub(crate) hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// Host names that no name server answers.
+    pub(crate) silent_hosts: BTreeSet<String>,
+    /// Addresses from which no answer comes to a connect.
+    pub(crate) black_holes: BTreeSet<SocketAddr>,
     last_id: Id,
     last_port: u16,
 }
@@ -44,27 +45,27 @@ pub(super) struct Listening {
 }
 
 impl Net {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Net {
             rng: Rng::new(seed),
             conditions: Conditions::default(),
-            // The only time that is asked for: what is added to it is virtual.
+            // The only real time. All other times add virtual time to it.
             start: Instant::now(),
             elapsed: Duration::ZERO,
             ends: BTreeMap::new(),
             listeners: BTreeMap::new(),
-            watched: BTreeMap::new(),
+            registrations: BTreeMap::new(),
             faults: VecDeque::new(),
             hosts: BTreeMap::new(),
             silent_hosts: BTreeSet::new(),
             black_holes: BTreeSet::new(),
             last_id: 0,
-            // Where the ports begin that systems give out (RFC 6335 6).
+            // The dynamic ports begin at 49,152 (RFC 6335 section 6).
             last_port: 49_151,
         }
     }
 
-    pub(super) fn new_id(&mut self) -> Id {
+    pub(crate) fn new_id(&mut self) -> Id {
         self.last_id += 1;
         self.last_id
     }
@@ -74,21 +75,23 @@ impl Net {
         self.last_port
     }
 
-    // ---- time and chance
+    // ---- time, faults and chance
 
-    pub(super) fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.start.checked_add(self.elapsed).unwrap_or(self.start)
     }
 
-    pub(super) fn sleep(&mut self, time: Duration) {
+    pub(crate) fn sleep(&mut self, time: Duration) {
         self.elapsed = self.elapsed.saturating_add(time);
     }
 
-    pub(super) fn fail(&mut self, call: Call, error: io::Error) {
+    /// Has the next such call fail.
+    pub(crate) fn fail(&mut self, call: Call, error: io::Error) {
         self.faults.push_back((call, error));
     }
 
-    pub(super) fn fault(&mut self, call: Call) -> io::Result<()> {
+    /// The next error that was asked for such a call, if any.
+    pub(super) fn take_fault(&mut self, call: Call) -> io::Result<()> {
         let found = self.faults.iter().position(|(failing, _)| *failing == call);
         match found.and_then(|index| self.faults.remove(index)) {
             Some((_, error)) => Err(error),
@@ -96,8 +99,11 @@ impl Net {
         }
     }
 
-    /// How much of `most` a call moves, or that it moves nothing.
-    fn partly(&mut self, most: usize, short: f64) -> io::Result<usize> {
+    /// How many of `most` bytes a call moves, given the conditions.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it moves nothing.
+    fn count_moved(&mut self, most: usize, short: f64) -> io::Result<usize> {
         if self.rng.chance(self.conditions.would_block) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -109,7 +115,7 @@ impl Net {
 
     // ---- listening
 
-    pub(super) fn listen(
+    pub(crate) fn listen(
         &mut self,
         mut addr: SocketAddr,
         only_v6: bool,
@@ -134,14 +140,14 @@ impl Net {
         Ok(id)
     }
 
-    pub(super) fn listening_at(&self, id: Id) -> io::Result<SocketAddr> {
+    pub(crate) fn listening_at(&self, id: Id) -> io::Result<SocketAddr> {
         match self.listeners.get(&id) {
             Some(listening) => Ok(listening.addr),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    /// Who takes connections to this address.
+    /// The listener for connections to this address.
     fn listener_at(&self, addr: SocketAddr) -> Option<Id> {
         let takes = |it: &Listening| {
             it.addr == addr
@@ -153,8 +159,8 @@ impl Net {
         found.next().map(|(id, _)| *id)
     }
 
-    /// Takes a connection out of the queue.
-    pub(super) fn accept(&mut self, id: Id, owner: Owner) -> io::Result<(Id, SocketAddr)> {
+    /// Takes a connection from the backlog. It belongs to `owner` from now on.
+    pub(crate) fn accept(&mut self, id: Id, owner: Owner) -> io::Result<(Id, SocketAddr)> {
         let waiting = self.listeners.get(&id).map(|it| it.queue.len());
         match waiting {
             None => return Err(io::ErrorKind::InvalidInput.into()),
@@ -162,7 +168,7 @@ impl Net {
             Some(_) => {}
         }
         if owner == Owner::Loop {
-            if let Err(error) = self.fault(Call::Accept) {
+            if let Err(error) = self.take_fault(Call::Accept) {
                 if is_fatal(error.kind())
                     && let Some(gone) = self.dequeue(id)
                 {
@@ -170,7 +176,7 @@ impl Net {
                 }
                 return Err(error);
             }
-            self.partly(1, 0.0)?;
+            self.count_moved(1, 0.0)?;
         }
         let accepted = self.dequeue(id);
         let end = accepted.and_then(|id| Some((id, self.ends.get_mut(&id)?)));
@@ -187,8 +193,9 @@ impl Net {
 
     // ---- connecting
 
-    /// A new end on its way to `to`. `from` may have no port, or be left to the network.
-    pub(super) fn connect(&mut self, from: Option<SocketAddr>, to: SocketAddr, owner: Owner) -> Id {
+    /// A new end that connects to `to`. Without `from`, or with its port 0, the network chooses the
+    /// address or the port.
+    pub(crate) fn connect(&mut self, from: Option<SocketAddr>, to: SocketAddr, owner: Owner) -> Id {
         let loopback = match to {
             SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
             SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
@@ -202,8 +209,9 @@ impl Net {
         id
     }
 
-    /// A connection that is up already: both ends, and the addresses of the second and the first.
-    pub(super) fn pair(
+    /// A connection that is up: both ends, the first of `owner` and the second of `other`, and the
+    /// addresses of the second and the first.
+    pub(crate) fn pair(
         &mut self,
         owner: Owner,
         other: Owner,
@@ -212,25 +220,26 @@ impl Net {
         let [to, from] =
             [port, self.new_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let second = self.connect(Some(from), to, other);
-        let first = self.meet(second, owner);
+        let first = self.establish(second, owner);
         (first, second, (from, to))
     }
 
-    /// Makes the other end of a connection that is under way.
-    fn meet(&mut self, id: Id, owner: Owner) -> Id {
-        let met = self.new_id();
+    /// Makes the other end of a connection in progress, which is up then.
+    fn establish(&mut self, id: Id, owner: Owner) -> Id {
+        let accepted = self.new_id();
         if let Some(end) = self.ends.get_mut(&id) {
             end.state = State::Up;
-            end.other = Some(met);
+            end.other = Some(accepted);
             let mut other = End::new(end.remote, end.local, owner);
             other.state = State::Up;
             other.other = Some(id);
-            self.ends.insert(met, other);
+            self.ends.insert(accepted, other);
         }
-        met
+        accepted
     }
 
-    /// Brings a connection that is under way further, if it can be. Says whether it was.
+    /// Establishes or refuses a connection in progress, if that is possible now. Returns whether it
+    /// was.
     fn advance_connection(&mut self, id: Id) -> bool {
         let Some(end) = self.ends.get_mut(&id) else {
             return false;
@@ -251,24 +260,24 @@ impl Net {
         if !self.listeners.get(&listener).is_some_and(room) {
             return false;
         }
-        let met = self.meet(id, Owner::Queue);
+        let accepted = self.establish(id, Owner::Queue);
         if let Some(listening) = self.listeners.get_mut(&listener) {
-            listening.queue.push_back(met);
+            listening.queue.push_back(accepted);
         }
         true
     }
 
     // ---- moving bytes
 
-    /// All that is on its way arrives, and peers read and write what they can. Says whether
-    /// anything has changed.
-    pub(super) fn progress(&mut self) -> bool {
+    /// Has everything arrive that is on its way, and peers read and write as much as they can. Returns
+    /// whether anything has changed.
+    pub(crate) fn progress(&mut self) -> bool {
         let ids: Vec<Id> = self.ends.keys().copied().collect();
         let mut changed = false;
         for id in &ids {
             changed |= self.advance_connection(*id);
             changed |= self.write_as_peer(*id);
-            changed |= self.turn_away(*id);
+            changed |= self.reset_if_closed(*id);
         }
         for end in self.ends.values_mut() {
             if end.owner != Owner::Nobody {
@@ -279,12 +288,12 @@ impl Net {
         changed
     }
 
-    /// What a peer has written goes on its way, as far as there is room.
+    /// Sends what a peer has written, as far as the buffer has room.
     fn write_as_peer(&mut self, id: Id) -> bool {
         let writes = |end: &&mut End| {
             end.is_up() && (end.outside.finishing || !end.outside.outbox.is_empty())
         };
-        // Most ends are no peers, or have nothing to say.
+        // Most ends are not peers, or have nothing to send.
         if self.ends.get_mut(&id).filter(writes).is_none() {
             return false;
         }
@@ -304,8 +313,8 @@ impl Net {
         finishes || count > 0
     }
 
-    /// What comes to an end that is closed is answered with a reset.
-    fn turn_away(&mut self, id: Id) -> bool {
+    /// Answers data for a closed end with a reset.
+    fn reset_if_closed(&mut self, id: Id) -> bool {
         let Some(end) = self.ends.get_mut(&id) else {
             return false;
         };
@@ -317,7 +326,7 @@ impl Net {
         true
     }
 
-    /// How much more this end may send.
+    /// How many more bytes this end may send.
     pub(super) fn room(&self, id: Id) -> usize {
         let other = self.ends.get(&id).and_then(|end| end.other);
         match other.and_then(|other| self.ends.get(&other)) {
@@ -331,7 +340,7 @@ impl Net {
     }
 
     /// How many bytes that this end has sent are not read yet. The network has one buffer for each
-    /// direction: what the other end has not read is still the sender's to lose.
+    /// direction, so a reset can still destroy what the other end has not read.
     pub(super) fn unsent(&self, id: Id) -> usize {
         let other = self.ends.get(&id).and_then(|end| end.other);
         let other = other.and_then(|other| self.ends.get(&other));
@@ -339,22 +348,22 @@ impl Net {
     }
 
     pub(super) fn recv(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Err(error) = self.fault(Call::Recv) {
-            return Err(self.strike(id, error));
+        if let Err(error) = self.take_fault(Call::Recv) {
+            return Err(self.apply_fault(id, error));
         }
         let most = self.peek(id)?.min(buffer.len());
         let count = match most {
             0 => return Ok(0),
-            most => self.partly(most, self.conditions.short_reads)?,
+            most => self.count_moved(most, self.conditions.short_reads)?,
         };
         let data = self.end(id)?.take_arrived(count);
-        if let Some(place) = buffer.get_mut(..data.len()) {
-            place.copy_from_slice(&data);
+        if let Some(to) = buffer.get_mut(..data.len()) {
+            to.copy_from_slice(&data);
         }
         Ok(count)
     }
 
-    /// How much there is to receive; 0 at the end.
+    /// How many bytes can be received: 0 at the end of the stream.
     pub(super) fn peek(&mut self, id: Id) -> io::Result<usize> {
         let end = self.end(id)?;
         match end.state {
@@ -373,8 +382,8 @@ impl Net {
     }
 
     pub(super) fn send(&mut self, id: Id, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        if let Err(error) = self.fault(Call::Send) {
-            return Err(self.strike(id, error));
+        if let Err(error) = self.take_fault(Call::Send) {
+            return Err(self.apply_fault(id, error));
         }
         let end = self.end(id)?;
         if let Some(error) = end.error.take() {
@@ -395,7 +404,7 @@ impl Net {
         if most == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = self.partly(most, self.conditions.short_writes)?;
+        let count = self.count_moved(most, self.conditions.short_writes)?;
         if let Some(other) = other.and_then(|other| self.ends.get_mut(&other)) {
             let mut left = count;
             for part in parts {
@@ -419,8 +428,8 @@ impl Net {
         Ok(())
     }
 
-    /// An error that was asked for: some of them are the end of the connection.
-    fn strike(&mut self, id: Id, error: io::Error) -> io::Error {
+    /// Ends the connection if a fault with this error is fatal to it.
+    fn apply_fault(&mut self, id: Id, error: io::Error) -> io::Error {
         if is_fatal(error.kind()) {
             self.reset(id);
             if let Some(end) = self.ends.get_mut(&id) {
@@ -430,8 +439,8 @@ impl Net {
         error
     }
 
-    /// Resets the connection of this end, which is done with it.
-    pub(super) fn reset(&mut self, id: Id) {
+    /// Resets the connection: this end is dead, and the other end receives the reset.
+    pub(crate) fn reset(&mut self, id: Id) {
         let Some(end) = self.ends.get_mut(&id).filter(|end| end.is_up()) else {
             return;
         };
@@ -441,9 +450,9 @@ impl Net {
         }
     }
 
-    /// Its owner lets go of an end or a listener. An end with unread input resets its connection;
-    /// any other finishes it.
-    pub(super) fn close(&mut self, id: Id, reset: bool) {
+    /// Closes an end or a listener. An end with unread input resets its connection, as does `reset`.
+    /// Any other end finishes sending.
+    pub(crate) fn close(&mut self, id: Id, reset: bool) {
         if let Some(listening) = self.listeners.remove(&id) {
             for waiting in listening.queue {
                 self.close(waiting, true);
@@ -465,38 +474,38 @@ impl Net {
             end.bytes.clear();
             end.arrived = 0;
         }
-        let gone = |id: &Id| {
+        let is_closed = |id: &Id| {
             self.ends
                 .get(id)
                 .is_none_or(|end| end.owner == Owner::Nobody)
         };
-        if other.is_none_or(|other| gone(&other)) {
+        if other.is_none_or(|other| is_closed(&other)) {
             self.ends.remove(&id);
             other.map(|other| self.ends.remove(&other));
         }
     }
 
-    pub(super) fn end(&mut self, id: Id) -> io::Result<&mut End> {
+    pub(crate) fn end(&mut self, id: Id) -> io::Result<&mut End> {
         let end = self.ends.get_mut(&id);
         end.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     // ---- counting
 
-    /// Sockets of loops that are open.
-    pub(super) fn sockets(&self) -> usize {
+    /// How many sockets the loops have open.
+    pub(crate) fn sockets(&self) -> usize {
         let of_loop = |owner: Owner| owner == Owner::Loop;
         let ends = self.ends.values().filter(|it| of_loop(it.owner));
         let listeners = self.listeners.values().filter(|it| of_loop(it.owner));
         ends.count() + listeners.count()
     }
 
-    pub(super) fn registrations(&self) -> usize {
-        self.watched.len()
+    pub(crate) fn registrations(&self) -> usize {
+        self.registrations.len()
     }
 }
 
-/// Whether an error of this kind is the end of its connection.
+/// Whether an error of this kind ends its connection.
 fn is_fatal(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
     matches!(

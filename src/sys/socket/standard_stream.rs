@@ -1,11 +1,11 @@
 //! Standard input and output, which this process shares with others.
 //!
-//! Whoever started it has the same open files, and goes on with them afterwards. So their mode is put
-//! back when they are dropped: a shell whose terminal is left non-blocking may fail to read from it.
+//! The process that started this one has the same open files, and goes on to use them. So their mode is
+//! restored when they are dropped: a shell may fail to read from a terminal that is left non-blocking.
 //!
-//! Any file can be standard input, also one that no poller takes (a regular file, `/dev/null`): a thread
-//! reads that, and what it reads comes through a pair of sockets. The pair and the thread's buffer are
-//! all the memory that takes, for the thread waits when the pair is full.
+//! Standard input may be a file that no poller can wait for (a regular file, `/dev/null`). A thread
+//! then reads the file and writes it to a pair of sockets. The memory that takes is bounded by the
+//! pair's buffers and the thread's own, for the thread blocks while the pair is full.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -17,50 +17,51 @@ use std::thread;
 
 use socket2::SockRef;
 
-/// How much is read at a time from what cannot be waited for.
+/// How many bytes the thread reads at a time.
 const BUFFER: usize = 64 * 1024;
 
-/// One of the standard streams, or what stands for it.
-pub(super) struct Standard {
+/// Standard input or output.
+pub(crate) struct StandardStream {
+    /// The stream, or the socket from which the thread's data comes.
     pub(super) fd: OwnedFd,
     name: &'static str,
-    /// It was blocking, and is to be again.
+    /// Whether to make it blocking again at the end.
     was_blocking: bool,
-    /// Why the thread that reads it has ended, if not with the end of the file.
+    /// Why the thread stopped before the end of the file, if it did.
     failure: Failure,
 }
 
 type Failure = Arc<Mutex<Option<io::Error>>>;
 
-impl Standard {
+impl StandardStream {
     /// # Errors
-    /// When it cannot be made non-blocking, or there is no thread or pair to be had.
+    /// When it cannot be made non-blocking, or the system has no thread or socket left.
     pub(super) fn input(fd: OwnedFd) -> io::Result<Self> {
         let name = "standard input";
         let file = File::from(fd);
-        if can_be_waited_for(&file) {
-            return Standard::new(file.into(), name).map_err(|error| named(name, &error));
+        if can_be_polled(&file) {
+            return StandardStream::new(file.into(), name).map_err(|error| named(name, &error));
         }
         let failure = Failure::default();
-        let copied = copied(file, Arc::clone(&failure));
+        let copied = read_on_thread(file, Arc::clone(&failure));
         let mut input = copied
-            .and_then(|near| Standard::new(near.into(), name))
+            .and_then(|socket| StandardStream::new(socket.into(), name))
             .map_err(|error| named(name, &error))?;
         input.failure = failure;
         Ok(input)
     }
 
-    /// What cannot be waited for takes all that it is given, or fails.
+    /// Output needs no thread: a file that cannot be polled takes all data at once, or fails.
     ///
     /// # Errors
     /// When it cannot be made non-blocking.
     pub(super) fn output(fd: OwnedFd) -> io::Result<Self> {
         let name = "standard output";
-        Standard::new(fd, name).map_err(|error| named(name, &error))
+        StandardStream::new(fd, name).map_err(|error| named(name, &error))
     }
 
-    /// Where input and output are the same open file, the first of them puts its mode back: the other
-    /// finds it non-blocking already, and may be closed before.
+    /// If input and output are the same open file, the first of them restores the mode: the second
+    /// finds it non-blocking already.
     fn new(fd: OwnedFd, name: &'static str) -> io::Result<Self> {
         let was_blocking = {
             let view = SockRef::from(&fd);
@@ -68,7 +69,7 @@ impl Standard {
             view.set_nonblocking(true)?;
             was_blocking
         };
-        Ok(Standard {
+        Ok(StandardStream {
             fd,
             name,
             was_blocking,
@@ -76,15 +77,15 @@ impl Standard {
         })
     }
 
-    /// The end of what a thread reads may be a failure of its.
+    /// The outcome of a read. When the thread has failed, its data ends with its error.
     pub(super) fn received(&self, outcome: io::Result<usize>) -> io::Result<usize> {
-        match self.failure_at(&outcome) {
+        match self.failure_at_end(&outcome) {
             Some(error) => Err(named(self.name, &error)),
-            None => self.named(outcome),
+            None => self.name_error(outcome),
         }
     }
 
-    fn failure_at(&self, outcome: &io::Result<usize>) -> Option<io::Error> {
+    fn failure_at_end(&self, outcome: &io::Result<usize>) -> Option<io::Error> {
         match outcome {
             Ok(0) => self
                 .failure
@@ -95,20 +96,19 @@ impl Standard {
         }
     }
 
-    /// Has an error say which stream has failed.
-    pub(super) fn named(&self, outcome: io::Result<usize>) -> io::Result<usize> {
-        use io::ErrorKind::{Interrupted, WouldBlock};
+    /// Adds the name of the stream to an error.
+    pub(super) fn name_error(&self, outcome: io::Result<usize>) -> io::Result<usize> {
         outcome.map_err(|error| match error.kind() {
-            Interrupted | WouldBlock => error,
+            io::ErrorKind::WouldBlock => error,
             _ => named(self.name, &error),
         })
     }
 }
 
-impl Drop for Standard {
+impl Drop for StandardStream {
     fn drop(&mut self) {
         if self.was_blocking {
-            // There is nobody to report a failure to: the file is about to be closed here.
+            // There is nobody to report a failure to: the descriptor is about to be closed.
             let _ = SockRef::from(&self.fd).set_nonblocking(false);
         }
     }
@@ -118,31 +118,31 @@ fn named(name: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{name}: {error}"))
 }
 
-/// Whether pollers take it. Of the devices those that are terminals, serial lines among them: others
-/// differ from system to system.
-pub(super) fn can_be_waited_for(file: &File) -> bool {
+/// Whether pollers can wait for it. Of the devices, only terminals and serial lines are taken: for
+/// others it differs between systems.
+pub(super) fn can_be_polled(file: &File) -> bool {
     let kind = file.metadata().map(|metadata| metadata.file_type());
     kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) || file.is_terminal()
 }
 
-/// Reads a file on a thread; what it reads comes from the socket.
-fn copied(mut file: File, failure: Failure) -> io::Result<UnixStream> {
-    let (near, mut far) = UnixStream::pair()?;
+/// Starts a thread that reads the file. Its data arrives at the returned socket.
+fn read_on_thread(mut file: File, failure: Failure) -> io::Result<UnixStream> {
+    let (socket, mut other) = UnixStream::pair()?;
     thread::Builder::new()
         .name("asynchat-stdin".to_owned())
         .spawn(move || {
-            if let Err(error) = copy(&mut file, &mut far) {
+            if let Err(error) = copy(&mut file, &mut other) {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
-            // The end of the stream comes last.
-            drop(far);
+            // The failure is stored before the end of the stream can be read.
+            drop(other);
         })?;
-    Ok(near)
+    Ok(socket)
 }
 
 /// # Errors
-/// When it cannot be read. That nobody takes what is read is none.
-fn copy(file: &mut impl Read, far: &mut impl Write) -> io::Result<()> {
+/// When the file cannot be read. A failed write is no error: nobody wants the data any more.
+fn copy(file: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = match file.read(&mut buffer) {
@@ -152,7 +152,7 @@ fn copy(file: &mut impl Read, far: &mut impl Write) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         let chunk = buffer.get(..count).unwrap_or_default();
-        if far.write_all(chunk).is_err() {
+        if to.write_all(chunk).is_err() {
             return Ok(());
         }
     }

@@ -1,0 +1,82 @@
+//! Accepting a connection: non-blocking from the start, with the options of its listener.
+
+use std::io;
+
+/// accept4(2) does it in one call: it makes the socket non-blocking, and on these systems the socket
+/// inherits the options of its listener.
+///
+/// The address is the one that accept4 returns. A peer that is gone already has none to ask for later.
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+))]
+mod platform {
+    use std::io;
+
+    use rustix::net::SocketFlags;
+    use socket2::Socket;
+
+    use super::super::address::from_rustix;
+    use crate::addr::Addr;
+
+    pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+        Ok((socket.into(), from_rustix(peer)))
+    }
+}
+
+/// Other systems take several calls, and not all of them document that options are inherited.
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+)))]
+mod platform {
+    use std::io;
+
+    use socket2::Socket;
+
+    use super::super::address::from_socket2;
+    use crate::addr::Addr;
+
+    pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
+        let (socket, peer) = listener.accept()?;
+        socket.set_nonblocking(true)?;
+        inherit_options(listener, &socket);
+        Ok((socket, from_socket2(&peer)))
+    }
+
+    /// A listener of the Unix domain has none of these options, so its sockets need none. An option
+    /// that cannot be set costs speed, or an urgent byte, but not the connection.
+    fn inherit_options(listener: &Socket, accepted: &Socket) {
+        if listener.tcp_nodelay().unwrap_or(false) {
+            let _ = accepted.set_tcp_nodelay(true);
+        }
+        #[cfg(not(target_os = "redox"))]
+        if listener.out_of_band_inline().unwrap_or(false) {
+            let _ = accepted.set_out_of_band_inline(true);
+        }
+    }
+}
+
+pub(super) use platform::accept;
+
+/// Whether accept(2) failed with EPROTO, an error of the connection that it passes on. The standard
+/// library has no kind for it.
+#[cfg(unix)]
+pub(crate) fn is_protocol_error(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::PROTO.raw_os_error())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_protocol_error(_: &io::Error) -> bool {
+    false
+}

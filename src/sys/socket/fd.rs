@@ -1,0 +1,469 @@
+//! One descriptor: all calls on sockets, pipes, terminals and simulated sockets.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+#[cfg(unix)]
+use std::{fs::File, os::fd::OwnedFd, os::unix::net::UnixDatagram};
+
+#[cfg(unix)]
+use rustix::io::retry_on_intr;
+#[cfg(unix)]
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use socket2::SockRef;
+
+use super::accept::accept;
+use super::address::from_socket2;
+use super::datagram::Datagram;
+#[cfg(unix)]
+use super::descriptor::{Descriptor, is_socket};
+#[cfg(unix)]
+use super::standard_stream::StandardStream;
+use super::tcp::{self, ListenOptions};
+use super::unsent::unsent;
+use super::{Socket, retry_interrupted};
+use crate::addr::Addr;
+use crate::log::log;
+#[cfg(feature = "sim")]
+use crate::sys::simulated;
+
+/// One descriptor of the operating system, or a simulated socket.
+pub(crate) enum Fd {
+    Stream(socket2::Socket),
+    Listener(socket2::Socket),
+    Datagram(Datagram),
+    /// No socket: a pipe, a terminal, a standard stream.
+    #[cfg(unix)]
+    Descriptor(Descriptor),
+    #[cfg(feature = "sim")]
+    Simulated(simulated::Socket),
+}
+
+/// A write to a connection that was reset raises SIGPIPE, which kills a process that has left the
+/// signal at its default. This flag prevents it; Apple's systems have a socket option instead
+/// ([`Fd::prepare`]). `writev` takes no flags, so gathered output goes through `sendmsg`.
+#[cfg(all(unix, not(any(target_vendor = "apple", target_os = "redox"))))]
+const NO_SIGPIPE: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(all(unix, any(target_vendor = "apple", target_os = "redox")))]
+const NO_SIGPIPE: SendFlags = SendFlags::empty();
+
+/// Returns what a simulated socket answers, if `$fd` is one.
+macro_rules! if_simulated {
+    ($fd:expr, $socket:pat => $answer:expr) => {
+        #[cfg(feature = "sim")]
+        if let Fd::Simulated($socket) = $fd {
+            return $answer;
+        }
+    };
+}
+
+impl Fd {
+    // ---- making one
+
+    /// A new TCP socket that listens.
+    pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Self> {
+        Ok(Fd::Listener(tcp::listen(addr, options)?))
+    }
+
+    /// A new TCP socket whose connection to `addr` is in progress.
+    pub(crate) fn connect(addr: SocketAddr, nodelay: bool) -> io::Result<Self> {
+        Ok(Fd::Stream(tcp::connect(addr, nodelay)?))
+    }
+
+    pub(super) fn stream(socket: impl Into<socket2::Socket>) -> Self {
+        Fd::Stream(socket.into())
+    }
+
+    pub(super) fn listener(socket: impl Into<socket2::Socket>) -> Self {
+        Fd::Listener(socket.into())
+    }
+
+    pub(super) fn udp(socket: UdpSocket) -> Self {
+        Fd::Datagram(Datagram::Udp(socket))
+    }
+
+    #[cfg(unix)]
+    pub(super) fn unix_datagram(socket: UnixDatagram) -> Self {
+        Fd::Datagram(Datagram::Unix(socket))
+    }
+
+    /// An inherited descriptor of any kind. The system says which kind it is.
+    #[cfg(unix)]
+    pub(super) fn inherited(fd: impl Into<OwnedFd>) -> Self {
+        let file = File::from(fd.into());
+        let (is_socket, fd) = (is_socket(&file), OwnedFd::from(file));
+        if !is_socket {
+            return Fd::Descriptor(Descriptor::new(fd));
+        }
+        let socket = socket2::Socket::from(fd);
+        let is_datagram = socket
+            .r#type()
+            .is_ok_and(|kind| kind == socket2::Type::DGRAM);
+        let is_inet = || {
+            let local = socket.local_addr();
+            local.is_ok_and(|addr| addr.as_socket().is_some())
+        };
+        if is_datagram && is_inet() {
+            Fd::udp(socket.into())
+        } else if is_datagram {
+            Fd::unix_datagram(socket.into())
+        } else if listens(&socket) {
+            Fd::Listener(socket)
+        } else {
+            Fd::Stream(socket)
+        }
+    }
+
+    /// The standard input of this process.
+    #[cfg(unix)]
+    pub(super) fn standard_input(fd: OwnedFd) -> io::Result<Self> {
+        Fd::standard(fd, StandardStream::input)
+    }
+
+    /// The standard output of this process.
+    #[cfg(unix)]
+    pub(super) fn standard_output(fd: OwnedFd) -> io::Result<Self> {
+        Fd::standard(fd, StandardStream::output)
+    }
+
+    /// A stream socket that is a standard stream is shared with other processes, and is treated like
+    /// any other file. A listener or a datagram socket stays what it is, and is refused later.
+    #[cfg(unix)]
+    fn standard(
+        fd: OwnedFd,
+        new: impl FnOnce(OwnedFd) -> io::Result<StandardStream>,
+    ) -> io::Result<Self> {
+        let stream = match Fd::inherited(fd) {
+            Fd::Descriptor(Descriptor::Owned(fd)) => new(fd)?,
+            Fd::Stream(socket) => new(socket.into())?,
+            other => return Ok(other),
+        };
+        Ok(Fd::Descriptor(Descriptor::Standard(Box::new(stream))))
+    }
+
+    // ---- receiving and sending
+    //
+    // TCP and Unix-domain streams are the hot path. The calls for the other kinds are not inlined, so
+    // that these functions need no stack.
+
+    #[inline]
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            #[cfg(unix)]
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                Ok(retry_on_intr(|| rustix::io::read(socket, &mut *buffer))?)
+            }
+            #[cfg(not(unix))]
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                retry_interrupted(|| io::Read::read(&mut &*socket, buffer))
+            }
+            Fd::Datagram(socket) => socket.recv(buffer),
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) => descriptor.recv(buffer),
+            #[cfg(feature = "sim")]
+            Fd::Simulated(socket) => socket.recv(buffer),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            #[cfg(unix)]
+            Fd::Stream(socket) | Fd::Listener(socket) => Ok(retry_on_intr(|| {
+                rustix::net::send(socket, data, NO_SIGPIPE)
+            })?),
+            #[cfg(not(unix))]
+            Fd::Stream(socket) | Fd::Listener(socket) => retry_interrupted(|| socket.send(data)),
+            Fd::Datagram(socket) => socket.send(data),
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) => descriptor.send(data),
+            #[cfg(feature = "sim")]
+            Fd::Simulated(socket) => socket.send(data),
+        }
+    }
+
+    /// Sends several parts in one call. For a single part, [`send`](Fd::send) is cheaper.
+    pub(crate) fn send_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            #[cfg(unix)]
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                let mut no_control = SendAncillaryBuffer::default();
+                let mut send = || rustix::net::sendmsg(socket, parts, &mut no_control, NO_SIGPIPE);
+                Ok(retry_on_intr(&mut send)?)
+            }
+            #[cfg(not(unix))]
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                retry_interrupted(|| socket.send_vectored(parts))
+            }
+            Fd::Datagram(socket) => retry_interrupted(|| socket.view().send_vectored(parts)),
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) => descriptor.send_vectored(parts),
+            #[cfg(feature = "sim")]
+            Fd::Simulated(socket) => socket.send_vectored(parts),
+        }
+    }
+
+    pub(crate) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
+        match self {
+            Fd::Datagram(socket) => socket.recv_from(buffer),
+            _ => Err(not_a_datagram_socket()),
+        }
+    }
+
+    pub(crate) fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
+        match self {
+            Fd::Datagram(socket) => socket.send_to(data, addr),
+            _ => Err(not_a_datagram_socket()),
+        }
+    }
+
+    /// How many bytes could be received at least: 0 at the end of the stream.
+    pub(crate) fn peek(&self) -> io::Result<usize> {
+        if_simulated!(self, socket => socket.peek());
+        let mut byte = [std::mem::MaybeUninit::new(0)];
+        retry_interrupted(|| self.view()?.peek(&mut byte))
+    }
+
+    /// Has urgent data received in its place in the stream, on this socket and on those that it
+    /// accepts. A simulated socket keeps it apart.
+    pub(crate) fn set_urgent_inline(&self) -> io::Result<()> {
+        match self {
+            #[cfg(not(target_os = "redox"))]
+            Fd::Stream(socket) | Fd::Listener(socket) => socket.set_out_of_band_inline(true),
+            _ => Ok(()),
+        }
+    }
+
+    /// Discards the urgent byte, if there is one. While it is left unread, the poller goes on to
+    /// report it.
+    pub(crate) fn discard_urgent(&self) {
+        if_simulated!(self, socket => socket.discard_urgent());
+        let mut byte = [std::mem::MaybeUninit::new(0)];
+        // It fails if there is no such byte any more: the handler has received it, or it is inline.
+        let _ = self
+            .view()
+            .and_then(|socket| socket.recv_out_of_band(&mut byte));
+    }
+
+    // ---- connections
+
+    pub(crate) fn accept(&self) -> io::Result<(Socket, Addr)> {
+        match self {
+            Fd::Listener(listener) => {
+                let (accepted, peer) = accept(listener)?;
+                Ok((Fd::Stream(accepted).into(), peer))
+            }
+            #[cfg(feature = "sim")]
+            Fd::Simulated(listener) => {
+                let (accepted, peer) = listener.accept()?;
+                Ok((Fd::Simulated(accepted).into(), peer))
+            }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// The outcome of a connect: the address of the peer, `None` while it is still in progress, or why
+    /// it failed.
+    pub(crate) fn connected(&self) -> io::Result<Option<Addr>> {
+        if_simulated!(self, socket => socket.connected());
+        tcp::connected(&self.view()?)
+    }
+
+    /// The error that has ended the connection. The system reports it once.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        if_simulated!(self, socket => socket.take_error());
+        self.view()?.take_error()
+    }
+
+    /// Whether nobody receives what is sent here any more, where the system says so.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        if_simulated!(self, socket => socket.has_hung_up());
+        self.view().is_ok_and(|socket| has_hung_up(&socket))
+    }
+
+    /// How many sent bytes the kernel holds that the peer's kernel has not acknowledged. Zero where
+    /// the system does not say.
+    pub(crate) fn unsent(&self) -> usize {
+        if_simulated!(self, socket => socket.unsent());
+        let unsent = self.view().ok().and_then(|socket| unsent(&socket));
+        unsent.unwrap_or(0)
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        if_simulated!(self, socket => socket.shutdown_write());
+        match self {
+            // A pipe has no sending side to shut down; its close is its end. The descriptor may be a
+            // socket all the same: a standard stream under inetd.
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) if descriptor.view().r#type().is_err() => Ok(()),
+            _ => self.view()?.shutdown(std::net::Shutdown::Write),
+        }
+    }
+
+    /// Has the close reset the connection. The kernel then discards what it has not sent yet.
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        if_simulated!(self, socket => socket.reset_on_close());
+        self.view()?.set_linger(Some(Duration::ZERO))
+    }
+
+    // ---- kinds, addresses, options
+
+    pub(crate) fn is_listening(&self) -> bool {
+        if_simulated!(self, socket => socket.is_listening());
+        matches!(self, Fd::Listener(_))
+    }
+
+    /// Whether it is a stream of bytes, which has an end.
+    pub(crate) fn is_stream(&self) -> bool {
+        !matches!(self, Fd::Listener(_) | Fd::Datagram(_))
+    }
+
+    /// Whether a close with unread input destroys output that is on its way.
+    pub(crate) fn can_be_reset(&self) -> bool {
+        if_simulated!(self, _ => true);
+        matches!(self, Fd::Stream(_))
+    }
+
+    /// Whether it takes output at any time, or fails: there is nothing to wait for.
+    pub(crate) fn is_always_writable(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) => descriptor.is_always_writable(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<Addr> {
+        if_simulated!(self, socket => socket.peer_addr());
+        Ok(from_socket2(&self.view()?.peer_addr()?))
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Addr> {
+        if_simulated!(self, socket => socket.local_addr());
+        Ok(from_socket2(&self.view()?.local_addr()?))
+    }
+
+    pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.set_option(|socket| socket.set_tcp_nodelay(on))
+    }
+
+    /// Sets a socket option. A simulated socket has none, and ignores it.
+    pub(crate) fn set_option(
+        &self,
+        set: impl FnOnce(&socket2::Socket) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if_simulated!(self, _ => Ok(()));
+        set(&*self.view()?)
+    }
+
+    /// Makes it ready for a channel: non-blocking, and without SIGPIPE.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        match self {
+            Fd::Stream(socket) => {
+                socket.set_nonblocking(true)?;
+                #[cfg(target_vendor = "apple")]
+                socket.set_nosigpipe(true)?;
+                Ok(())
+            }
+            Fd::Listener(socket) => {
+                socket.set_nonblocking(true)?;
+                // Accepted sockets inherit the option. Only TCP has it.
+                if let Err(error) = socket.set_tcp_nodelay(true) {
+                    log!(debug, %error, "TCP_NODELAY is not set on a listener");
+                }
+                Ok(())
+            }
+            Fd::Datagram(socket) => socket.view().set_nonblocking(true),
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) => descriptor.prepare(),
+            #[cfg(feature = "sim")]
+            Fd::Simulated(_) => Ok(()),
+        }
+    }
+
+    /// Makes it ready for output only. Unlike for input, a regular file will do: it is always ready.
+    pub(crate) fn prepare_output(&self) -> io::Result<()> {
+        match self {
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) => descriptor.set_nonblocking(),
+            other => other.prepare(),
+        }
+    }
+
+    // ---- operating system or simulation
+
+    /// A view as a socket of the operating system: for its addresses and options, and for the poller.
+    ///
+    /// # Errors
+    /// When the socket is simulated.
+    #[inline]
+    pub(crate) fn view(&self) -> io::Result<SockRef<'_>> {
+        match self {
+            Fd::Stream(socket) | Fd::Listener(socket) => Ok(SockRef::from(socket)),
+            Fd::Datagram(socket) => Ok(socket.view()),
+            #[cfg(unix)]
+            Fd::Descriptor(descriptor) => Ok(descriptor.view()),
+            #[cfg(feature = "sim")]
+            Fd::Simulated(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulated socket works only on a loop of its network",
+            )),
+        }
+    }
+
+    /// The simulated socket.
+    ///
+    /// # Errors
+    /// When it is one of the operating system.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(&self) -> io::Result<&simulated::Socket> {
+        match self {
+            Fd::Simulated(socket) => Ok(socket),
+            _ => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a socket of the operating system does not work on a simulated loop",
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if_simulated!(self, socket => socket.fmt(f));
+        match self.view() {
+            Ok(socket) => socket.fmt(f),
+            Err(error) => error.fmt(f),
+        }
+    }
+}
+
+fn not_a_datagram_socket() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "it is not a datagram socket")
+}
+
+#[cfg(unix)]
+fn has_hung_up(socket: &socket2::Socket) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    let found = poll(&mut polled, Some(&Timespec::default()));
+    let [polled] = polled;
+    let hung_up = PollFlags::HUP | PollFlags::ERR;
+    found.is_ok() && polled.revents().intersects(hung_up)
+}
+
+#[cfg(not(unix))]
+fn has_hung_up(_: &socket2::Socket) -> bool {
+    false
+}
+
+/// Whether an inherited stream socket listens.
+#[cfg(unix)]
+fn listens(socket: &socket2::Socket) -> bool {
+    #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
+    return socket.is_listener().unwrap_or(false);
+    // Other systems do not say. A stream socket without a peer is taken for a listener.
+    #[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
+    return socket.peer_addr().is_err();
+}

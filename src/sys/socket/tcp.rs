@@ -1,0 +1,120 @@
+//! New TCP sockets: listening, and connecting.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::address::from_socket2;
+use crate::addr::Addr;
+
+/// How a listening socket is made.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenOptions {
+    pub(crate) backlog: i32,
+    pub(crate) nodelay: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) reuse_port: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        ListenOptions {
+            // The kernel caps it (net.core.somaxconn, 4,096 on Linux since 5.4). A shorter backlog
+            // makes the clients of a burst retry after a second.
+            backlog: 4096,
+            nodelay: true,
+            only_v6: false,
+            reuse_port: false,
+        }
+    }
+}
+
+pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = new(addr)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(options.only_v6)?;
+    }
+    // Unix servers set SO_REUSEADDR to bind a port that is in TIME_WAIT. Windows allows that without
+    // the option; with it, a second program could take the port over.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    // Accepted sockets inherit the option, which saves a call for each: see `accept.rs`.
+    socket.set_tcp_nodelay(options.nodelay)?;
+    socket.bind(&addr.into())?;
+    socket.listen(options.backlog)?;
+    Ok(socket)
+}
+
+/// Begins to connect a new socket to `addr`.
+pub(super) fn connect(addr: SocketAddr, nodelay: bool) -> io::Result<Socket> {
+    let socket = new(addr)?;
+    socket.set_tcp_nodelay(nodelay)?;
+    match socket.connect(&addr.into()) {
+        Ok(()) => {}
+        Err(error) if is_in_progress(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket)
+}
+
+/// The outcome of a connect: the address of the peer, `None` while it is still in progress, or why it
+/// failed.
+pub(super) fn connected(socket: &SockRef<'_>) -> io::Result<Option<Addr>> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    let peer = match socket.peer_addr() {
+        Ok(peer) => peer,
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // If nobody listens on a port in the ephemeral range, the system may choose that very port for the
+    // connecting socket, which then connects to itself (simultaneous open, RFC 9293 section 3.5).
+    if socket.local_addr()? == peer {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "the socket connected to itself: nobody listens on that port",
+        ));
+    }
+    Ok(Some(from_socket2(&peer)))
+}
+
+fn new(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A non-blocking connect in progress is reported as EINPROGRESS, on Windows as WSAEWOULDBLOCK.
+fn is_in_progress(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By chance this happens to a client of a port that nobody listens on.
+    #[test]
+    fn a_connection_to_itself_is_none() {
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let socket = new(any).unwrap();
+        socket.bind(&any.into()).unwrap();
+        match socket.connect(&socket.local_addr().unwrap()) {
+            Ok(()) => {}
+            Err(error) => assert!(is_in_progress(&error), "{error}"),
+        }
+        let outcome = connected(&SockRef::from(&socket));
+        let refused = Some(io::ErrorKind::ConnectionRefused);
+        assert_eq!(outcome.err().map(|error| error.kind()), refused);
+    }
+}

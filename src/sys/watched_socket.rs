@@ -1,0 +1,206 @@
+//! A socket and its registration with the poller.
+//!
+//! This file has one of the crate's two `unsafe` calls; `socket/unsent.rs` has the other. `polling`
+//! requires that a registered socket be deleted from the poller before it is closed: a descriptor
+//! that was closed and reused would otherwise be watched under the old key. A [`WatchedSocket`] owns
+//! its socket, and deletes it from the poller before it closes it.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use super::interest::Interest;
+use super::poller::Poller;
+use super::socket::Fd;
+use crate::log::log;
+
+/// A socket that may be registered with a poller.
+///
+/// The methods take shared references: `polling` may log, and the subscriber that it calls may use
+/// the channel of this socket.
+pub(crate) struct WatchedSocket {
+    socket: Fd,
+    /// The poller that it is registered with, if any.
+    poller: Cell<Option<Rc<Poller>>>,
+    /// The key that it is registered under.
+    key: Cell<usize>,
+    /// What the poller watches it for now: nothing while it is not registered, and after the event
+    /// of a one-shot registration.
+    interest: Cell<Interest>,
+    /// Whether the next event disarms the registration.
+    is_one_shot: Cell<bool>,
+}
+
+impl WatchedSocket {
+    /// Not registered yet.
+    pub(crate) fn new(socket: Fd) -> Self {
+        WatchedSocket {
+            socket,
+            poller: Cell::new(None),
+            key: Cell::new(0),
+            interest: Cell::new(Interest::NONE),
+            is_one_shot: Cell::new(false),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn socket(&self) -> &Fd {
+        &self.socket
+    }
+
+    /// The key that it is registered under, if it is registered.
+    pub(crate) fn key(&self) -> Option<usize> {
+        self.poller().map(|_| self.key.get())
+    }
+
+    /// The same socket, no longer registered.
+    pub(crate) fn into_unwatched(self) -> Self {
+        self.unwatch();
+        self
+    }
+
+    /// Watches the socket for `interest` from now on. No system call is made if it is watched for
+    /// that already.
+    ///
+    /// With no interest the socket is deleted from the poller: level mode would go on to report a
+    /// hang-up forever. When it is registered again, it gets a new key from `new_key`.
+    #[inline]
+    pub(crate) fn watch(
+        &self,
+        poller: &Rc<Poller>,
+        interest: Interest,
+        new_key: impl FnOnce() -> usize,
+    ) -> io::Result<()> {
+        if self.interest.get() == interest && !interest.is_none() {
+            return Ok(());
+        }
+        match self.poller() {
+            None if interest.is_none() => Ok(()),
+            None => self.register(poller, interest, new_key()),
+            Some(_) if interest.is_none() => {
+                self.unwatch();
+                Ok(())
+            }
+            Some(poller) => {
+                self.modify(&poller, interest)?;
+                self.set_interest(&poller, interest);
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that an event of this socket was delivered. The poller has disarmed a one-shot
+    /// registration then, so that the next [`watch`](WatchedSocket::watch) has to arm it again.
+    #[inline]
+    pub(crate) fn disarm_if_one_shot(&self) {
+        if self.is_one_shot.get() {
+            self.interest.set(Interest::NONE);
+        }
+    }
+
+    fn set_interest(&self, poller: &Poller, interest: Interest) {
+        self.interest.set(interest);
+        self.is_one_shot
+            .set(poller.is_one_shot() || interest == Interest::HANG_UP);
+    }
+
+    fn register(&self, poller: &Rc<Poller>, interest: Interest, key: usize) -> io::Result<()> {
+        // Set before the call: if a subscriber that `polling` logs to panics, the socket may be
+        // registered, and has to be deleted like any other.
+        self.key.set(key);
+        self.poller.set(Some(Rc::clone(poller)));
+        self.set_interest(poller, interest);
+        let added = self.add(poller, interest);
+        if added.is_err() {
+            self.set_unregistered();
+        }
+        added
+    }
+
+    fn unwatch(&self) {
+        let Some(poller) = self.poller() else { return };
+        let deleted = self.delete(&poller);
+        self.set_unregistered();
+        // The socket is open and was registered with this poller, so no system has a reason to
+        // refuse. If one does, closing the last reference to the descriptor still removes it.
+        if let Err(error) = deleted {
+            log!(debug, %error, "a socket could not be deleted from the poller");
+        }
+    }
+
+    fn set_unregistered(&self) {
+        self.poller.set(None);
+        self.interest.set(Interest::NONE);
+    }
+
+    fn poller(&self) -> Option<Rc<Poller>> {
+        let poller = self.poller.take();
+        self.poller.set(poller.clone());
+        poller
+    }
+
+    #[allow(unsafe_code)]
+    fn add(&self, poller: &Poller, interest: Interest) -> io::Result<()> {
+        let key = self.key.get();
+        match poller {
+            Poller::Os(os) => {
+                let (socket, event) = (self.socket.view()?, interest.as_polling(key));
+                // SAFETY: `polling` requires that the socket be deleted from the poller before it is
+                // closed. This value owns the socket, lends it out and never gives it away.
+                // `register` has stored the poller before this call, so that `Drop` deletes the
+                // socket from this very poller, to which this value holds a reference, before either
+                // is dropped. A value that is leaked leaks its socket as well, which then stays open
+                // and registered.
+                unsafe {
+                    os.polling
+                        .add_with_mode(&*socket, event, interest.mode(os.mode))
+                        .map_err(explain)
+                }
+            }
+            #[cfg(feature = "sim")]
+            Poller::Simulated(simulated) => simulated.add(self.socket.simulated()?, key, interest),
+        }
+    }
+
+    fn modify(&self, poller: &Poller, interest: Interest) -> io::Result<()> {
+        match poller {
+            Poller::Os(os) => {
+                let event = interest.as_polling(self.key.get());
+                let mode = interest.mode(os.mode);
+                os.polling
+                    .modify_with_mode(&*self.socket.view()?, event, mode)
+            }
+            #[cfg(feature = "sim")]
+            Poller::Simulated(simulated) => simulated.modify(self.socket.simulated()?, interest),
+        }
+    }
+
+    fn delete(&self, poller: &Poller) -> io::Result<()> {
+        match poller {
+            Poller::Os(os) => os.polling.delete(&*self.socket.view()?),
+            #[cfg(feature = "sim")]
+            Poller::Simulated(simulated) => {
+                simulated.delete(self.socket.simulated()?);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for WatchedSocket {
+    fn drop(&mut self) {
+        self.unwatch();
+    }
+}
+
+/// epoll refuses what is always ready (`/dev/null`) with EPERM, whose text ("Operation not
+/// permitted") misleads.
+fn explain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(
+            error.kind(),
+            "it cannot be waited for, since it is always ready: a device such as /dev/null",
+        ),
+        _ => error,
+    }
+}
