@@ -188,46 +188,46 @@ fn variants(kind: &Kind) -> impl Iterator<Item = Spec> {
     })
 }
 
-fn exhaust_variants(kind: Kind, alphabet: &[u8], longest: u32) {
-    for spec in variants(&kind) {
+fn exhaust_variants(kind: &Kind, alphabet: &[u8], longest: u32) {
+    for spec in variants(kind) {
         exhaust(&[spec], alphabet, longest);
     }
 }
 
 #[test]
 fn every_segmentation_of_every_short_stream_crlf() {
-    exhaust_variants(Kind::Crlf, b"\r\na", 6);
+    exhaust_variants(&Kind::Crlf, b"\r\na", 6);
     exhaust(&[plain(Kind::Crlf)], b"\r\n", 8);
 }
 
 #[test]
 fn every_segmentation_of_every_short_stream_line() {
-    exhaust_variants(Kind::Line, b"\r\na", 6);
+    exhaust_variants(&Kind::Line, b"\r\na", 6);
     exhaust(&[plain(Kind::Line)], b"\r\n", 8);
 }
 
 #[test]
 fn every_segmentation_of_every_short_stream_bytes() {
-    exhaust_variants(bytes(b"q"), b"qa", 6);
-    exhaust_variants(bytes(b"qq"), b"qa", 7);
-    exhaust_variants(bytes(b"qqq"), b"qa", 8);
-    exhaust_variants(bytes(b"aqa"), b"qa", 8);
-    exhaust_variants(bytes(b"aaq"), b"qa", 8);
-    exhaust_variants(bytes(b"\r\n."), b"\r\n.", 6);
-    exhaust_variants(bytes(b"aqaaq"), b"qa", 8);
+    exhaust_variants(&bytes(b"q"), b"qa", 6);
+    exhaust_variants(&bytes(b"qq"), b"qa", 7);
+    exhaust_variants(&bytes(b"qqq"), b"qa", 8);
+    exhaust_variants(&bytes(b"aqa"), b"qa", 8);
+    exhaust_variants(&bytes(b"aaq"), b"qa", 8);
+    exhaust_variants(&bytes(b"\r\n."), b"\r\n.", 6);
+    exhaust_variants(&bytes(b"aqaaq"), b"qa", 8);
 }
 
 #[test]
 fn every_segmentation_of_every_short_stream_dot_block() {
-    exhaust_variants(Kind::DotBlock, b"\r\n.", 6);
-    exhaust_variants(Kind::DotBlock, b".\r\na", 5);
+    exhaust_variants(&Kind::DotBlock, b"\r\n.", 6);
+    exhaust_variants(&Kind::DotBlock, b".\r\na", 5);
     exhaust(&[plain(Kind::DotBlock)], b".\r\n", 7);
 }
 
 #[test]
 fn every_segmentation_of_every_short_stream_counts_and_none() {
     for kind in [Kind::Count(0), Kind::Count(1), Kind::Count(3), Kind::None] {
-        exhaust_variants(kind, b"a", 8);
+        exhaust_variants(&kind, b"a", 8);
     }
 }
 

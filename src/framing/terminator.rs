@@ -123,7 +123,7 @@ impl Terminator {
             assert!(
                 N as u64 <= LONGEST,
                 "a terminator must be shorter than 4 GiB"
-            )
+            );
         }
         Self::of(Kind::needle(needle))
     }
