@@ -147,7 +147,10 @@ fn datagrams_are_not_for_a_chat() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let outcome = Connector::adopt(socket).connect_on(&event_loop, |_| |_: &[u8]| Ok(()));
     let error = outcome.unwrap_err().to_string();
-    assert!(error.contains("datagrams are for a Dispatcher"), "{error}");
+    assert!(
+        error.contains("register a Dispatcher for a datagram socket"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -27,11 +27,11 @@ use crate::time::timer::TimerId;
 ///         if self.in_body {
 ///             let sum: u64 = record.iter().map(|byte| u64::from(*byte)).sum();
 ///             write!(self.chat, "{sum}\r\n");
-///             self.chat.set_terminator(crate::Terminator::crlf());
+///             self.chat.set_terminator(Terminator::crlf());
 ///         } else {
 ///             let line = std::str::from_utf8(record)?;
 ///             let count = line.strip_prefix("PUT ").ok_or("PUT n is all I know")?;
-///             self.chat.set_terminator(crate::Terminator::count(count.parse()?));
+///             self.chat.set_terminator(Terminator::count(count.parse()?));
 ///         }
 ///         self.in_body = !self.in_body;
 ///         Ok(())

@@ -55,7 +55,9 @@ impl Runtime {
             }
         };
         let unused = self.registry.borrow_mut().put_driver(id, driver);
-        discard(unused);
+        if unused.is_some() {
+            discard(unused);
+        }
         if state.has_ended() {
             self.finish(state);
             return None;
@@ -155,8 +157,12 @@ pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, 
         }
     });
     let dropped = enter(|| drop(driver));
-    discard_each(queue);
-    discard(unused);
+    if !queue.is_empty() {
+        discard_each(queue);
+    }
+    if unused.is_some() {
+        discard(unused);
+    }
     for panic in [logged, called, dropped]
         .into_iter()
         .filter_map(Result::err)

@@ -51,7 +51,7 @@ const REFUSED: usize = 64;
 #[derive(Default)]
 pub(super) struct Lingering {
     /// By their poll keys.
-    sockets: BTreeMap<usize, Lingerer>,
+    sockets: BTreeMap<usize, Box<Lingerer>>,
     /// The keys of those that had a channel, and of those that were refused: by their numbers, so
     /// that the oldest is first.
     ended: BTreeMap<u64, usize>,
@@ -128,14 +128,14 @@ impl Runtime {
             let mut lingering = self.lingering.borrow_mut();
             lingering.last += 1;
             let number = lingering.last;
-            let lingerer = Lingerer {
+            let lingerer = Box::new(Lingerer {
                 source,
                 number,
                 read: 0,
                 delivery,
                 timer,
                 span,
-            };
+            });
             lingering.sockets.insert(key, lingerer);
             lingering.enroll(class, number, key)
         };
@@ -196,7 +196,8 @@ impl Runtime {
         keys.into_iter().for_each(|key| self.let_go(key));
     }
 
-    fn end_lingering(&self, gone: Lingerer, failed: Option<&io::Error>) {
+    fn end_lingering(&self, gone: Box<Lingerer>, failed: Option<&io::Error>) {
+        let gone = *gone;
         self.agenda.forget_timer(gone.timer);
         self.lingering.borrow_mut().strike_out(gone.number);
         in_span(gone.span.as_deref(), || {

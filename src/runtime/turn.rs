@@ -54,9 +54,7 @@ impl Runtime {
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
         self.turn.set(self.turn.get().wrapping_add(1));
-        let mut left_over = self.next_turn.borrow_mut();
-        self.agenda.run_queue.borrow_mut().append(&mut left_over);
-        drop(left_over);
+        self.begin_next_turn();
         self.counters.turns.add(1);
         self.counters.wakeups.add((!events.is_empty()).into());
         self.counters.events.add(events.len() as u64);
@@ -69,6 +67,15 @@ impl Runtime {
         self.run_timers(TURN_CALLS);
         self.run_deferred(TURN_CALLS);
         self.judge(outcome)
+    }
+
+    /// Those that have used a budget of the last turn join the run queue.
+    #[inline]
+    fn begin_next_turn(&self) {
+        let mut waiting = self.next_turn.borrow_mut();
+        if !waiting.is_empty() {
+            self.agenda.run_queue.borrow_mut().append(&mut waiting);
+        }
     }
 
     /// Gives its turn to the channel that an event is for, or has it wait in the run queue if it is

@@ -285,9 +285,12 @@ impl ChannelState {
         });
         // A subscriber that panics is not asked again for this channel.
         let Ok(span) = made else { return };
-        in_span(Some(&span), || {
-            log!(debug, phase = ?self.phase.get(), "opened");
-        });
+        // That a session is still to be told of its connection says nothing to a reader of the log.
+        let phase = match self.phase.get() {
+            Phase::Arrived => Phase::Open,
+            phase => phase,
+        };
+        in_span(Some(&span), || log!(debug, ?phase, "opened"));
         if !span.is_disabled() {
             let _ = self.span.set(Box::new(span));
         }

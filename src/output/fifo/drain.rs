@@ -58,6 +58,7 @@ pub(super) enum Used {
 
 impl Fifo {
     /// Whether the pump has something to do: bytes to send, a producer to ask, a mark to act on.
+    #[inline]
     pub fn is_actionable(&self) -> bool {
         self.unsent_head() > 0
             || match self.tail.front() {
@@ -180,6 +181,8 @@ impl Fifo {
     }
 
     /// Sends at most `PARTS` parts in one write. Returns how many bytes were sent and how many offered.
+    // Not inlined: a queue without a tail must not pay for the array.
+    #[inline(never)]
     fn send_gathered<const PARTS: usize>(
         &self,
         sink: &mut impl Sink,

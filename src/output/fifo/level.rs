@@ -23,6 +23,7 @@ impl Fifo {
     }
 
     /// Sets how many bytes of buffered input are charged against the high-water mark.
+    #[inline]
     pub fn set_backlog(&mut self, bytes: usize) {
         if self.tail.backlog() != bytes {
             self.tail.set_backlog(bytes);
@@ -37,9 +38,14 @@ impl Fifo {
 
     /// Whether the queue is over the mark that the backlog leaves to it. A queue that waits for a
     /// producer is not, because the backlog may hold the record that resumes the producer.
+    #[inline]
     pub fn is_crowded(&self) -> bool {
+        self.tail.backlog() > 0 && self.is_over_reduced_mark()
+    }
+
+    fn is_over_reduced_mark(&self) -> bool {
         let waits = self.asking == Asking::Pending || self.stream == Stream::Failed;
-        self.tail.backlog() > 0 && !waits && self.queued() > self.mark().max(COPIED)
+        !waits && self.queued() > self.mark().max(COPIED)
     }
 
     /// Whether the queue is over its high-water mark, in bytes or in items.

@@ -1,0 +1,221 @@
+//! The delivery of input to the session: records, what stops them, and silence.
+
+use std::rc::Rc;
+
+use super::{ChatDriver, Silence};
+use crate::chat::session::{AsyncChat, Overflow};
+use crate::error::{Close, Result};
+use crate::framing::splitter::{Event, Splitter};
+use crate::runtime::driver::Turn;
+use crate::state::{ChannelState, Flag, Request};
+
+/// How much unparsed input does not count against a queue. More than this reduces the room for output.
+/// The two together are what a peer costs that asks for much and reads nothing. To read less at once
+/// instead costs a third more on pipelined lines.
+const UNCOUNTED: usize = 16 * 1024;
+
+impl<S: AsyncChat> ChatDriver<S> {
+    /// Delivers the records in `input` until it is used up, the turn's budget is, or a request stops
+    /// them.
+    pub(super) fn deliver(&mut self, turn: &mut Turn<'_>, input: &mut &[u8]) -> Result {
+        let state = turn.state;
+        state
+            .out
+            .borrow_mut()
+            .adopt_buffer(&mut turn.buffers.output);
+        let mut budget = state.limit(|limits| limits.turn_records).max(1);
+        let mut records = 0;
+        if leaves_no_room(state, input.len()) {
+            state.requests.add(Request::CHECK);
+        }
+        let outcome = 'delivery: loop {
+            if !state.requests.is_empty() && !self.attend(state, input) {
+                break Ok(());
+            }
+            if state.flags.has(Flag::PIPED) {
+                break self.pass_on(state, input);
+            }
+            // Between two lines there is nothing to look at but whether something was requested.
+            let mut lines = self.splitter.lines();
+            if let Some(lines) = &mut lines {
+                while budget > 0
+                    && state.requests.is_empty()
+                    && let Some(line) = lines.next(input)
+                {
+                    budget -= 1;
+                    records += 1;
+                    if let Err(error) = self.session.found_terminator(line) {
+                        break 'delivery Err(error);
+                    }
+                }
+                if !state.requests.is_empty() {
+                    continue;
+                }
+                if input.is_empty() {
+                    break Ok(());
+                }
+            }
+            if budget == 0 {
+                state.requests.add(Request::PARSE);
+                break Ok(());
+            }
+            budget -= 1;
+            self.splitter.adopt_buffer(&mut turn.buffers.record);
+            let called = match self.splitter.next_after(lines, input) {
+                Ok(Some(Event::Record(record))) => {
+                    records += 1;
+                    self.session.found_terminator(record)
+                }
+                Ok(Some(Event::Chunk(chunk))) => self.session.collect_incoming_data(chunk),
+                Ok(Some(Event::End)) => {
+                    records += 1;
+                    self.session.found_terminator(b"")
+                }
+                Ok(Some(Event::Overflow)) => {
+                    self.overflow(state);
+                    Ok(())
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => Err(error),
+            };
+            if called.is_err() {
+                break called;
+            }
+        };
+        state.records_in.set(state.records_in.get() + records);
+        state.time(|clocks, now| {
+            let waits = !input.is_empty() || state.requests.has(Request::INPUT);
+            let begun = self.splitter.is_in_record() && !state.is_closing();
+            clocks.parsed(now, records > 0, begun && !waits);
+        });
+        turn.buffers.reuse_record(self.splitter.release_buffer());
+        self.watch_for_gap(turn);
+        outcome
+    }
+
+    /// Does what was requested since the last record. Returns whether the next may be delivered.
+    fn attend(&mut self, state: &Rc<ChannelState>, input: &mut &[u8]) -> bool {
+        state.requests.take(Request::CHECK);
+        if !state.is_up() || state.is_closing() {
+            return false;
+        }
+        state.requests.take(Request::PARSE);
+        let limit = state.limit(|limits| limits.record);
+        if state.requests.take(Request::DISCARD) {
+            self.splitter = Splitter::new(state.terminator(), limit);
+            self.backlog = None;
+            *input = &[];
+            state.requests.take(Request::TERMINATOR);
+        }
+        self.splitter.set_default_limit(limit);
+        if state.requests.take(Request::TERMINATOR)
+            && let Some(unread) = self.splitter.set_terminator(state.terminator())
+        {
+            self.backlog.get_or_insert_default().put_in_front(&unread);
+            state.requests.add(Request::PARSE);
+            return false;
+        }
+        // What is left waits for `resume_reading`, for the low-water mark, or for room in the queue;
+        // and for `handle_shutdown`, which comes before the next record.
+        let waits = state.flags.has(Flag::PAUSED) || state.is_shutdown_due();
+        if waits || is_held_up(state, input.len()) {
+            state.requests.add(Request::PARSE);
+            return false;
+        }
+        true
+    }
+
+    /// Pushes all of the input to the other end of the pipe.
+    fn pass_on(&mut self, state: &ChannelState, input: &mut &[u8]) -> Result {
+        let chunk = std::mem::take(input);
+        let Some(to) = state.piped_to().filter(|_| !chunk.is_empty()) else {
+            return Ok(());
+        };
+        // The buffer for what this session would push is of more use over there.
+        let mut buffer = state.out.borrow_mut().release_buffer();
+        to.out.borrow_mut().adopt_buffer(&mut buffer);
+        state.out.borrow_mut().adopt_buffer(&mut buffer);
+        let full = to.out.borrow_mut().push_slice(chunk);
+        to.pushed(full, || chunk.len());
+        self.session.handle_piped(chunk)
+    }
+
+    fn overflow(&mut self, state: &Rc<ChannelState>) {
+        match self.session.handle_overflow() {
+            Overflow::Discard => self.splitter.discard(),
+            Overflow::Close => state.close_when_done(Close::InputLimit),
+        }
+    }
+
+    // ---- records that silence ends
+
+    /// Sets the timer that looks for silence, if silence ends the record in hand. It is one timer, and it
+    /// is not moved with each piece of input: it looks when the last came, and waits for the rest.
+    fn watch_for_gap(&mut self, turn: &Turn<'_>) {
+        let Some(gap) = self.splitter.idle_gap() else {
+            return;
+        };
+        let silence = self.silence.get_or_insert_with(|| {
+            let (since, timer) = (turn.runtime.now(), None);
+            Box::new(Silence { since, timer })
+        });
+        if silence.timer.is_none() {
+            silence.since = turn.runtime.now();
+            silence.timer = Some(self.chat.call_later(gap));
+        }
+    }
+
+    pub(super) fn look_for_gap(&mut self, state: &Rc<ChannelState>) -> Result {
+        let (Some(silence), Some(agenda)) = (&mut self.silence, state.agenda()) else {
+            return Ok(());
+        };
+        silence.timer = None;
+        let Some(gap) = self.splitter.idle_gap() else {
+            return Ok(());
+        };
+        let lasted = agenda.now().saturating_duration_since(silence.since);
+        let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::BACK_PRESSURED);
+        if waits || state.is_closing() {
+            // Nothing is delivered now. When input goes on, the silence is looked for again.
+            state.requests.add(Request::PARSE);
+            return Ok(());
+        }
+        if lasted < gap {
+            silence.timer = Some(self.chat.call_later(gap - lasted));
+            return Ok(());
+        }
+        match self.splitter.gap_elapsed() {
+            Some(Event::Record(record)) => self.session.found_terminator(record)?,
+            Some(_) => self.session.found_terminator(b"")?,
+            None => return Ok(()),
+        }
+        state.records_in.set(state.records_in.get() + 1);
+        state.time(|clocks, _| clocks.record_over());
+        drop(self.splitter.release_buffer());
+        Ok(())
+    }
+}
+
+/// Whether input has to wait, and `backlog` bytes of it do: for the session's own queue, that of its
+/// replies, or for the queue that a pipe leads to.
+#[inline]
+pub(super) fn is_held_up(state: &ChannelState, backlog: usize) -> bool {
+    match state.flags.has(Flag::PIPED) {
+        true => state.is_pipe_full(),
+        false => state.flags.has(Flag::BACK_PRESSURED) || leaves_no_room(state, backlog),
+    }
+}
+
+/// Charges `backlog` bytes of unparsed input against the queue's limit. Returns whether no more may be
+/// queued before some of the output is sent. If not, a push that may change this adds a request.
+#[inline]
+fn leaves_no_room(state: &ChannelState, backlog: usize) -> bool {
+    let mut out = state.out.borrow_mut();
+    out.set_backlog(beside(backlog));
+    out.is_crowded()
+}
+
+/// How much of the queue's room this much unparsed input takes.
+pub(super) fn beside(backlog: usize) -> usize {
+    backlog.saturating_sub(UNCOUNTED)
+}
