@@ -174,7 +174,8 @@ fn no_method_of_a_handle_calls_user_code() {
             // What they push is over the high-water mark, and would wait for ever.
             chats.iter().for_each(Chat::discard_buffers);
             chats.iter().all(|chat| chat.stats().records_in == count)
-    });
+        });
+    }
     peers[0].send("close\r\n");
     run_until(&event_loop, || {
         chats.iter().for_each(Chat::discard_buffers);
