@@ -125,10 +125,9 @@ impl EventLoop {
     }
 
     /// How long another loop that contains this one may sleep before it has to call
-    /// [`run_once`](EventLoop::run_once). Zero when there is work; `None` when only an event, which makes
-    /// the loop's descriptor readable, or a [`Remote`] can cause work. Call it immediately before the sleep:
-    /// anything that is done to the loop or its channels between two turns (a push, a close, a timer) may
-    /// shorten the time.
+    /// [`run_once`](EventLoop::run_once). Zero when there is work; `None` when there is none until the
+    /// loop's descriptor becomes readable. Call it immediately before the sleep: anything that is done to
+    /// the loop or its channels between two turns (a push, a close, a timer) may shorten the time.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
