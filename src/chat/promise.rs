@@ -14,7 +14,7 @@ use crate::state::inbox::Post;
 /// A reply that another thread will make. Its place in the queue is reserved now.
 ///
 /// Replies stay in the order of their requests, while the work for them is done in any order. The session
-/// pushes the [`PromiseProducer`] and gives the `Promise` to the thread that does the work. Whatever is
+/// pushes the [`PromiseProducer`] and gives the `Promise` to the thread that does the work. Everything
 /// pushed afterwards waits for it. `close_when_done` waits for it, too, and so does a shutdown, until its
 /// grace ends.
 ///

@@ -115,7 +115,7 @@ impl Runtime {
         let new_key = || self.unused_key(Registry::unregistered_key);
         if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
             return in_span(span.as_deref(), || {
-                log!(debug, %error, "it cannot linger");
+                log!(debug, %error, "the socket cannot linger");
             });
         }
         let Some(key) = source.key() else { return };

@@ -225,7 +225,7 @@ mod tests {
         let id = insert(&mut registry);
         let last = registry.unregistered_key();
         assert!(last < usize::MAX - 1);
-        // The first again, and not the generation of those that have none.
+        // The first generation follows, not the one of a slot without a key.
         let key = registry.poll_key(id);
         assert_eq!(key >> SLOT_BITS, NONE + 1);
         assert_eq!(named(&registry, key), Some(id));

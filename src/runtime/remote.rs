@@ -9,13 +9,12 @@ use crate::state::ChannelId;
 use crate::state::agenda::visit_of;
 use crate::state::inbox::{Inbox, Post};
 
-/// A handle to a loop for other threads. No other type of this crate that refers to a loop can leave its
-/// thread.
+/// A handle to a loop for other threads. All other handles stay on the thread of their loop.
 ///
 /// The loop makes posted calls on its own thread, in the order of their posting. A post wakes the loop if it
 /// sleeps. Worker threads return their results this way: a session passes its
 /// [`Chat::id`](crate::Channel::id) and a `Remote` to the worker, which [posts the result to
-/// it](Remote::post_to).
+/// it](Remote::post_to). A [`Promise`](crate::Promise) does this for replies that have to stay in order.
 ///
 /// ```
 /// use std::thread;
