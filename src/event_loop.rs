@@ -1,4 +1,4 @@
-//! The loop, as its user holds it.
+//! `EventLoop`, and the free functions that act on the current loop of the thread.
 
 use std::any::TypeId;
 use std::fmt;
@@ -19,47 +19,47 @@ use crate::state::ChannelId;
 use crate::state::agenda::{Deferred, Task};
 use crate::time::timer::TimerId;
 
-/// A loop: asyncore's `loop()` and its `map=`.
+/// A handle to an event loop: asyncore's `loop()` and its `map=`.
 ///
-/// It is a handle: clones are the same loop. One program seldom needs to name one, for the
-/// [free functions](crate#functions) act on this thread's; name one to have several, or to nest it
-/// in another program's loop.
+/// All clones of a handle are the same loop. Most programs need none, because the [free
+/// functions](crate#functions) act on the loop of this thread. Create loops to have several of them, or to
+/// run one inside the loop of another library.
 ///
-/// Callbacks come from [`run`](EventLoop::run) and [`run_once`](EventLoop::run_once) alone, on
-/// their thread, one at a time. No other method calls your code; all can be called from callbacks.
+/// The loop makes callbacks only inside [`run`](EventLoop::run) and [`run_once`](EventLoop::run_once), on
+/// the thread that called them, one at a time. No other method makes a callback, and all methods may be
+/// called in callbacks.
 ///
-/// When the last handle is dropped, channels still registered end with
-/// [`Close::Shutdown`](crate::Close::Shutdown). A handler that keeps a handle of its own loop
-/// keeps the loop alive; [`Channel::event_loop`] gives one when it is needed. What the loop still holds
-/// for you (deferred calls, timers, posts, factories) is dropped; a destructor that panics is logged, and
-/// ends nothing.
+/// When the last handle is dropped, the channels that are still registered end with
+/// [`Close::Shutdown`](crate::Close::Shutdown), and the loop drops its deferred calls, timers, posted calls
+/// and factories. A destructor that panics is logged. A handler that has a handle of its own loop keeps the
+/// loop alive: let it call [`Channel::event_loop`] when it needs one.
 ///
-/// A loop does not survive a `fork`: on Linux parent and child share its epoll instance, and the loop of
-/// a parent that leaves through `exit` takes the sockets that it has watched out of it, so that the child
-/// gets no event for them any more. A daemon forks first, and makes its loop (by `listen`, for example) in the child.
+/// A loop does not survive a `fork`. On Linux parent and child share its epoll instance: a parent that calls
+/// `exit` removes its sockets from it, and the child receives no more events for them. A daemon forks first,
+/// and creates its loop (for example by `listen`) in the child.
 ///
 /// ```
 /// use asynchat::EventLoop;
 /// # fn main() -> asynchat::Result {
 /// let event_loop = EventLoop::new()?;
 /// event_loop.call_soon(|| println!("hello from the loop"));
-/// event_loop.run()?; // returns: nothing is left to wait for
+/// event_loop.run()?; // returns, because there is nothing left to wait for
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct EventLoop(pub(crate) Rc<Runtime>);
 
 impl EventLoop {
-    /// A new loop.
+    /// Creates a loop.
     ///
     /// # Errors
-    /// When the system gives no poller: out of descriptors, mostly.
+    /// When the system cannot create a poller, mostly because it is out of descriptors.
     pub fn new() -> Result<Self> {
         current::new().map(EventLoop)
     }
 
-    /// The loop that is running on this thread, or else this thread's default one, which is
-    /// created at first use.
+    /// The loop that is running on this thread. If none is, the default loop of this thread, which is
+    /// created at its first use.
     ///
     /// # Errors
     /// As [`new`](EventLoop::new), and while the thread is being torn down.
@@ -67,12 +67,12 @@ impl EventLoop {
         current::runtime().map(EventLoop)
     }
 
-    /// Runs until nothing is registered and no timer is pending, or until
-    /// [`stop`](EventLoop::stop).
+    /// Runs the loop until nothing is registered, nothing is deferred and no timer is pending, or until
+    /// [`stop`](EventLoop::stop) is called.
     ///
     /// # Errors
-    /// When the poller can not work any more, and nothing else; also when called from a callback
-    /// of the same loop.
+    /// When the poller fails a hundred times in a row (about ten seconds), and when called in a callback of
+    /// the same loop. Errors of connections go to their handlers.
     pub fn run(&self) -> Result {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
@@ -81,19 +81,18 @@ impl EventLoop {
         }
         runtime.run_queued();
         runtime.agenda.stopping.set(false);
-        // Stopped in the middle of a shutdown, the next `run` goes on with it.
+        // After a stop in the middle of a shutdown, the next `run` continues the shutdown.
         if self.is_empty() {
             runtime.finish_shutdown();
         }
         Ok(())
     }
 
-    /// Takes one turn: waits for events, no longer than `timeout` (`None`: as long as it takes),
-    /// and acts on them. asyncore's `poll`. With [`Duration::ZERO`] it never sleeps: what a game
-    /// calls for each frame, or a GUI when it is idle.
+    /// Runs one turn: waits for events, at most for `timeout`, and makes their callbacks. This is asyncore's
+    /// `poll`. `None` waits until something happens. [`Duration::ZERO`] does not wait: a game calls this for
+    /// each frame, a GUI when it is idle.
     ///
-    /// Returns whether to go on: something is left to run for, and nobody has called
-    /// [`stop`](EventLoop::stop).
+    /// Returns true if something is left to run for and [`stop`](EventLoop::stop) was not called.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -119,24 +118,23 @@ impl EventLoop {
         Ok(left && !stopped)
     }
 
-    /// Sets the limits of the servers, connectors and dispatchers that are made on this loop or
-    /// registered with it from now on, and are given none of their own. Default:
-    /// [`Limits::default`].
+    /// Sets the limits of servers, connectors and dispatchers that have none of their own. It applies to
+    /// those that are created on this loop or registered with it from now on. Default: [`Limits::default`].
     pub fn set_limits(&self, limits: Limits) {
         self.0.set_limits(limits);
     }
 
-    /// How long a loop that this one is nested in may sleep before it has to call
-    /// [`run_once`](EventLoop::run_once): zero when work is waiting, `None` until the descriptor
-    /// becomes readable. Ask just before the sleep: a push, a close, a timer, whatever is done to the
-    /// loop or its channels between two turns, may have made it shorter.
+    /// How long another loop that contains this one may sleep before it has to call
+    /// [`run_once`](EventLoop::run_once). Zero when there is work; `None` when there is none until the
+    /// loop's descriptor becomes readable. Call it immediately before the sleep: anything that is done to
+    /// the loop or its channels between two turns (a push, a close, a timer) may shorten the time.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
     /// use std::time::Duration;
     /// let event_loop = asynchat::EventLoop::new()?;
     /// assert_eq!(event_loop.next_timeout(), None);
-    /// event_loop.call_soon(|| println!("at last"));
+    /// event_loop.call_soon(|| println!("called"));
     /// assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
     /// event_loop.run_once(Duration::ZERO)?;
     /// assert_eq!(event_loop.next_timeout(), None);
@@ -146,11 +144,13 @@ impl EventLoop {
         self.0.next_timeout()
     }
 
-    /// Takes a dispatcher in: from now on the loop calls it. It is asked for its
-    /// [`channel`](Dispatcher::channel) here, and for nothing else.
+    /// Registers a dispatcher and the [`channel`](Dispatcher::channel) that it owns: from now on the loop
+    /// makes its callbacks, the first in the next turn. This method calls `channel` and no other method of
+    /// the dispatcher.
     ///
     /// # Errors
-    /// When its channel is closed, registered already, or the loop is shutting down.
+    /// When the channel is closed or registered already, when the poller cannot watch its descriptor, and
+    /// when the loop is shutting down.
     pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId> {
         let state = Rc::clone(&dispatcher.channel().0);
         let id = self.0.register(&state, TypeId::of::<D>)?;
@@ -160,86 +160,88 @@ impl EventLoop {
         Ok(id)
     }
 
-    /// Calls `call` in the loop's next turn, after those called for before it. One turn makes at most
-    /// 1,024 such calls; the rest are made in the turns that follow at once.
+    /// Defers a call to the next turn of the loop. Deferred calls are made in the order of their deferral,
+    /// at most 1,024 in a turn. A panic is logged.
     pub fn call_soon(&self, call: impl FnOnce() + 'static) {
         self.0.agenda.defer(Deferred::Call(Box::new(call)));
     }
 
-    /// Calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run) going. One turn
-    /// fires at most 1,024 timers that are due, the earliest first; the rest fire in the turns that
-    /// follow at once.
+    /// Sets a timer: calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run)
+    /// running. The loop fires at most 1,024 timers in a turn, the earliest first. A panic is logged.
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
         self.0.agenda.set_timer(delay, Task::Call(Box::new(call)))
     }
 
-    /// Calls `call` every `period`, the first time after one period. It keeps its pace,
-    /// however late a call is; calls that were missed are skipped.
+    /// Sets a periodic timer: calls `call` every `period`, first after one period, until the timer is
+    /// cancelled. A late call does not move the following ones. Periods that were missed are skipped.
     pub fn call_every(&self, period: Duration, call: impl FnMut() + 'static) -> TimerId {
         self.0
             .agenda
             .set_timer(period, Task::Every(Box::new(call), period))
     }
 
-    /// Cancels a timer, a channel's too; false if it has fired already or is another loop's.
+    /// Cancels a timer of this loop or of one of its channels. Returns whether it was pending: false if it
+    /// has fired or belongs to another loop.
     pub fn cancel(&self, timer: TimerId) -> bool {
         self.0.agenda.cancel_timer(timer)
     }
 
-    /// Has a timer fire `delay` from now instead; false if it has fired already or is another
-    /// loop's. A periodic one goes on from there.
+    /// Makes a timer fire `delay` from now; a periodic one continues from there. Returns whether it was
+    /// pending: false if it has fired or belongs to another loop.
     pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
         self.0.agenda.reset_timer(timer, delay)
     }
 
-    /// Has [`run`](EventLoop::run) return at the end of this turn. Channels stay registered and
-    /// timers pending: `run` may be called again. Before `run` it takes effect at once.
+    /// Makes [`run`](EventLoop::run) return at the end of this turn. Channels stay registered and timers
+    /// pending, and `run` may be called again. If the loop is not running, the next call of `run` returns at
+    /// once.
     pub fn stop(&self) {
         self.0.stop();
     }
 
-    /// Ends everything in good order. Listeners are closed, and outgoing connections that are not up.
-    /// Each session has its [`handle_shutdown`](AsyncChat::handle_shutdown) called, by the loop, and
-    /// its connection is closed as soon as what is queued for it is out, unless the session stays.
-    /// A [piped](crate::pipe) connection is closed when both streams have ended, a
-    /// [`Dispatcher`] when it has nothing to write. After `grace` what is left is aborted. `run` then
-    /// returns, whatever timers are pending. Meanwhile nothing new can be registered. A second call
-    /// changes the grace.
+    /// Shuts the loop down in good order. Listeners and outgoing connections that are not up close. For each
+    /// session the loop calls [`handle_shutdown`](crate::AsyncChat::handle_shutdown), and closes its
+    /// connection when its queue is sent, unless the session stays. A [piped](crate::pipe) connection closes
+    /// when both streams have ended, a [`Dispatcher`] when it is not [`writable`](Dispatcher::writable).
+    /// After `grace` the remaining connections are reset, with [`Close::Shutdown`](crate::Close::Shutdown).
+    ///
+    /// Then [`run`](EventLoop::run) returns, also while timers are pending. During a shutdown nothing can be
+    /// registered. A second call sets a new grace, from that call on.
     pub fn shutdown(&self, grace: Duration) {
         self.0.shut_down(grace);
     }
 
-    /// Closes every channel at once, queued output or not: asyncore's `close_all`. What waits to
-    /// [connect again](Connector::reconnect) does so no more, what [lingers](crate::Deadlines::linger)
-    /// is given up.
+    /// Closes every channel, as [`Channel::close`] does: queued output is dropped. This is asyncore's
+    /// `close_all`. It also stops [reconnecting](crate::Connector::reconnect), and closes the sockets that
+    /// [linger](crate::Deadlines#structfield.linger).
     pub fn close_all(&self) {
         self.0.close_all();
     }
 
-    /// A handle for other threads.
+    /// A handle to this loop for other threads.
     pub fn remote(&self) -> Remote {
         Remote::new(&self.0.agenda.inbox)
     }
 
-    /// The chat of this id, if it is open.
+    /// The chat with this id, if it is open.
     pub fn chat(&self, id: ChannelId) -> Option<Chat> {
         let state = self.0.state(id)?;
         let open = state.is_chat() && !state.has_ended();
         open.then(|| Chat::of(Channel(state)))
     }
 
-    /// How many channels are registered: `len(socket_map)`. Sockets that
-    /// [linger](crate::Deadlines::linger) after their channel count as well.
+    /// How many channels are registered (asyncore's `len(socket_map)`), and how many sockets
+    /// [linger](crate::Deadlines#structfield.linger).
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no channel is registered, and nothing lingers.
+    /// Whether no channel is registered and no socket lingers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What it has done so far. It looks at each channel, to add what those have done.
+    /// What the loop has done so far. The cost is linear in the number of channels.
     pub fn stats(&self) -> LoopStats {
         self.0.stats()
     }
@@ -261,6 +263,8 @@ impl fmt::Debug for EventLoop {
     not(polling_test_poll_backend),
     not(any(target_os = "solaris", target_os = "illumos", target_os = "redox"))
 ))]
+/// The descriptor is readable when an event is waiting, so that another loop can contain this one. The other
+/// loop must also obey [`EventLoop::next_timeout`].
 impl std::os::fd::AsFd for EventLoop {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.poller.as_fd()
@@ -268,29 +272,29 @@ impl std::os::fd::AsFd for EventLoop {
 }
 
 impl Channel {
-    /// The loop that it is registered with.
+    /// The loop that the channel is registered with. `None` before its registration.
     pub fn event_loop(&self) -> Option<EventLoop> {
         self.0.agenda()?.owner().map(EventLoop)
     }
 }
 
-/// For the free functions that return nothing. They can only fail where the system has no
-/// descriptor for a poller, or the thread is being torn down; what is lost then is said in the log.
-fn with_home(what: &str, act: impl FnOnce(EventLoop)) {
+/// For the free functions that return nothing. They fail only when the system has no descriptor for a
+/// poller, or the thread is being torn down. The call is then dropped, and an error is logged.
+fn with_current(what: &str, act: impl FnOnce(EventLoop)) {
     match EventLoop::current() {
         Ok(event_loop) => act(event_loop),
         Err(error) => log!(error, %error, "{what} was ignored"),
     }
 }
 
-/// The same for those that end something: without a loop it has ended already.
-fn with_home_if_any(act: impl FnOnce(EventLoop)) {
+/// The same for the functions that end something: without a loop there is nothing to end.
+fn with_current_if_any(act: impl FnOnce(EventLoop)) {
     if let Ok(event_loop) = EventLoop::current() {
         act(event_loop);
     }
 }
 
-/// [`EventLoop::run`] on this thread's loop.
+/// Calls [`EventLoop::run`] on the loop of this thread.
 ///
 /// ```
 /// # fn main() -> asynchat::Result {
@@ -305,7 +309,7 @@ pub fn run() -> Result {
     EventLoop::current()?.run()
 }
 
-/// [`EventLoop::run_once`] on this thread's loop: asyncore's `poll`.
+/// Calls [`EventLoop::run_once`] on the loop of this thread. This is asyncore's `poll`.
 ///
 /// ```
 /// # fn main() -> asynchat::Result {
@@ -319,7 +323,7 @@ pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool> {
     EventLoop::current()?.run_once(timeout)
 }
 
-/// [`EventLoop::register`] on this thread's loop. See [`Channel`] for an example.
+/// Calls [`EventLoop::register`] on the loop of this thread. [`Channel`] has an example.
 ///
 /// # Errors
 /// As [`EventLoop::register`].
@@ -327,12 +331,12 @@ pub fn register<D: Dispatcher>(dispatcher: D) -> Result<ChannelId> {
     EventLoop::current()?.register(dispatcher)
 }
 
-/// [`EventLoop::call_soon`] on this thread's loop.
+/// Calls [`EventLoop::call_soon`] on the loop of this thread.
 pub fn call_soon(call: impl FnOnce() + 'static) {
-    with_home("call_soon", |event_loop| event_loop.call_soon(call));
+    with_current("call_soon", |event_loop| event_loop.call_soon(call));
 }
 
-/// [`EventLoop::call_later`] on this thread's loop.
+/// Calls [`EventLoop::call_later`] on the loop of this thread.
 ///
 /// ```
 /// # fn main() -> asynchat::Result {
@@ -345,47 +349,47 @@ pub fn call_soon(call: impl FnOnce() + 'static) {
 /// ```
 pub fn call_later(delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
     let mut timer = TimerId::NEVER;
-    with_home("call_later", |event_loop| {
+    with_current("call_later", |event_loop| {
         timer = event_loop.call_later(delay, call);
     });
     timer
 }
 
-/// [`EventLoop::call_every`] on this thread's loop.
+/// Calls [`EventLoop::call_every`] on the loop of this thread.
 pub fn call_every(period: Duration, call: impl FnMut() + 'static) -> TimerId {
     let mut timer = TimerId::NEVER;
-    with_home("call_every", |event_loop| {
+    with_current("call_every", |event_loop| {
         timer = event_loop.call_every(period, call);
     });
     timer
 }
 
-/// [`EventLoop::cancel`] on this thread's loop.
+/// Calls [`EventLoop::cancel`] on the loop of this thread.
 pub fn cancel(timer: TimerId) -> bool {
     EventLoop::current().is_ok_and(|event_loop| event_loop.cancel(timer))
 }
 
-/// [`EventLoop::reset`] on this thread's loop.
+/// Calls [`EventLoop::reset`] on the loop of this thread.
 pub fn reset(timer: TimerId, delay: Duration) -> bool {
     EventLoop::current().is_ok_and(|event_loop| event_loop.reset(timer, delay))
 }
 
-/// [`EventLoop::stop`] on this thread's loop.
+/// Calls [`EventLoop::stop`] on the loop of this thread.
 pub fn stop() {
-    with_home_if_any(|event_loop| event_loop.stop());
+    with_current_if_any(|event_loop| event_loop.stop());
 }
 
-/// [`EventLoop::shutdown`] on this thread's loop.
+/// Calls [`EventLoop::shutdown`] on the loop of this thread.
 pub fn shutdown(grace: Duration) {
-    with_home_if_any(|event_loop| event_loop.shutdown(grace));
+    with_current_if_any(|event_loop| event_loop.shutdown(grace));
 }
 
-/// [`EventLoop::close_all`] on this thread's loop.
+/// Calls [`EventLoop::close_all`] on the loop of this thread.
 pub fn close_all() {
-    with_home_if_any(|event_loop| event_loop.close_all());
+    with_current_if_any(|event_loop| event_loop.close_all());
 }
 
-/// [`EventLoop::remote`] of this thread's loop.
+/// Calls [`EventLoop::remote`] on the loop of this thread.
 ///
 /// # Errors
 /// As [`EventLoop::current`].
@@ -393,7 +397,7 @@ pub fn remote() -> Result<Remote> {
     Ok(EventLoop::current()?.remote())
 }
 
-/// [`EventLoop::chat`] on this thread's loop.
+/// Calls [`EventLoop::chat`] on the loop of this thread.
 pub fn chat(id: ChannelId) -> Option<Chat> {
     EventLoop::current().ok()?.chat(id)
 }

@@ -130,11 +130,11 @@
 //! **Input is exact.** The same bytes give the same records under every segmentation. The cost is linear in the
 //! bytes.
 //!
-//! **The loop is fair.** In a turn a connection reads and writes at most 64 KiB and receives at most 1,024
-//! records, and a listener accepts at most 64 connections. Then the other connections get their turn. (A
-//! connection that a handle has changed, and that also has an event of its own, gets two turns.) The loop makes at
-//! most 1,024 posted calls, 1,024 due timers and 1,024 deferred calls in a turn, the earliest first. The others
-//! follow in the next turns, and the loop does not sleep before they are done.
+//! **The loop is fair.** In a turn of the loop a connection reads once, at most 64 KiB, and receives at most
+//! 1,024 records. Then it writes at most 64 KiB. What other connections push to it afterwards is sent in the same
+//! turn, but it does not receive again. A listener accepts at most 64 connections. The loop makes at most 1,024
+//! posted calls, fires at most 1,024 timers and makes at most 1,024 deferred calls in a turn, the earliest first.
+//! The rest follows in the next turns, before which the loop does not sleep.
 //!
 //! **Limits apply by default.** [`Limits`] bound the length of a record, the output that is queued for a peer that
 //! does not read (above it the peer's input pauses), and the number of connections, in all and from one address.

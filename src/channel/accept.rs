@@ -1,4 +1,4 @@
-//! Accepting: how many connections a turn takes, and what an accept that fails is about.
+//! How a listener accepts: how many connections in a turn, and what the error of a failed accept concerns.
 
 use std::io;
 
@@ -10,12 +10,13 @@ use crate::state::Flag;
 use crate::sys::interest::Interest;
 use crate::sys::socket::{Fd, Socket, is_protocol_error};
 
-/// How many accepts may fail in a row. It does not depend on the turn's budget, which may be
-/// unlimited while every accept fails, or a single accept.
+/// How many accepts may fail: for connections that are gone, in one turn; with an error that does not say
+/// what it concerns, in a row, before the listener pauses. It does not depend on the turn's budget, which
+/// may be unlimited, or one.
 const FAILED_ACCEPTS: usize = 64;
 
-/// Accepts connections for `listener`, as many as the turn's budget allows, while it `accepts`. Returns
-/// what the listening socket has to be watched for.
+/// Accepts connections for `listener`, as many as the turn's budget allows, while it `accepts`. Returns what
+/// the listening socket has to be watched for.
 ///
 /// # Errors
 /// When the listening socket itself has failed.
@@ -47,21 +48,21 @@ pub(crate) fn accept<L>(
             Err(error) => error,
         };
         let refusal = Refusal::of(&error);
-        if !matches!(refusal, Refusal::NobodyWaits) {
+        if !matches!(refusal, Refusal::NothingPending) {
             turn.runtime.counters.accepts_failed.add(1);
         }
         match refusal {
-            Refusal::NobodyWaits => break,
+            Refusal::NothingPending => break,
             Refusal::PeerIsGone => {
                 log!(debug, %error, "a connection was gone before its accept");
                 gone += 1;
-                // What is left in the queue is for the next turn.
+                // The rest of the queue waits for the next turn.
                 if gone == FAILED_ACCEPTS {
                     break;
                 }
             }
-            // One may be the fault of the one connection. So many in a row are the system's, for which
-            // a seccomp filter and a network that is down are examples.
+            // One such error may concern only its connection. Many in a row concern the system: a seccomp
+            // filter refuses every accept, or the network is down.
             Refusal::Unknown => {
                 if state.count_refused_accept() == FAILED_ACCEPTS {
                     state.forget_refused_accepts();
@@ -79,27 +80,27 @@ pub(crate) fn accept<L>(
     Ok(Interest::new(may_accept(listener), false))
 }
 
-/// What an accept that fails is about.
+/// What the error of a failed accept concerns.
 enum Refusal {
-    /// No connection waits.
-    NobodyWaits,
-    /// The one connection was gone. The next may be fine.
+    /// No connection is waiting. This is no failure.
+    NothingPending,
+    /// One connection, whose peer closed it while it was queued. The next accept may succeed.
     PeerIsGone,
-    /// The one connection, or the system.
+    /// One connection, or the system: the error does not say which.
     Unknown,
-    /// The process or the system has run out of descriptors or memory.
+    /// The process or the system is out of descriptors or memory.
     Exhausted,
     /// The listening socket itself.
     Listener,
 }
 
 impl Refusal {
-    /// accept(2) also passes on what happened to the connection while it was in the queue; the
-    /// manual says to treat those errors as if there were none.
+    /// accept(2) also returns the network errors of a connection that waited in the queue. Its manual says
+    /// to treat them like EAGAIN and to retry.
     fn of(error: &io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
-            Kind::WouldBlock => Refusal::NobodyWaits,
+            Kind::WouldBlock => Refusal::NothingPending,
             Kind::Interrupted | Kind::ConnectionAborted | Kind::ConnectionReset => {
                 Refusal::PeerIsGone
             }
@@ -110,10 +111,10 @@ impl Refusal {
             | Kind::PermissionDenied
             | Kind::Unsupported => Refusal::Unknown,
             _ if is_protocol_error(error) => Refusal::Unknown,
-            // EINVAL: it does not listen, and never will.
+            // EINVAL: the socket does not listen, and never will.
             Kind::InvalidInput => Refusal::Listener,
-            // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever a system invents: a pause cannot
-            // spin and does not give the listener up.
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM, and any error not known here: a pause never spins, and the
+            // listener stays.
             _ => Refusal::Exhausted,
         }
     }

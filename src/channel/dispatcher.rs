@@ -9,21 +9,25 @@ use crate::log::{Escaped, log, log_throttled};
 use crate::sys::socket::Socket;
 use crate::time::timer::TimerId;
 
-/// A socket and what is to be done when something happens to it: asyncore's `dispatcher`.
+/// The handler of a socket and its events: asyncore's `dispatcher`.
 ///
-/// The loop calls, one callback at a time, and never from inside a method of one of its handles:
-/// while a callback runs, whatever it calls on its own channel or another's only takes note. A
-/// callback that returns an error, or panics, ends its own channel and no other:
-/// [`handle_error`](Dispatcher::handle_error), then [`handle_close`](Dispatcher::handle_close).
-/// An error of kind `WouldBlock` from a callback means "later" and closes nothing (bpo-16133).
+/// A dispatcher owns a [`Channel`]. [`register`](crate::register) gives it to a loop, which makes the
+/// callbacks below, one at a time. A method of a channel never makes a callback: it only records what the
+/// loop has to do.
 ///
-/// For a protocol of lines or other delimited records, [`AsyncChat`](crate::AsyncChat) is less
-/// work.
+/// A callback that returns an error or panics ends its own channel and no other. The loop calls
+/// [`handle_error`](Dispatcher::handle_error) (for an error, not for a panic), then
+/// [`handle_close`](Dispatcher::handle_close), and drops the dispatcher. An error of kind `WouldBlock` is no
+/// failure: it means that nothing could be read or written now (bpo-16133). Callbacks can therefore use `?`
+/// on [`Channel::recv`] and [`Channel::send`].
+///
+/// For lines and other delimited records, use [`AsyncChat`](crate::AsyncChat): it queues output, splits
+/// input and applies limits.
 ///
 /// ```
 /// use asynchat::{Channel, Dispatcher, Result};
 ///
-/// /// Discards what it is sent (RFC 863).
+/// /// Discards what it receives (RFC 863).
 /// struct Discard { channel: Channel, received: usize }
 ///
 /// impl Dispatcher for Discard {
@@ -35,27 +39,32 @@ use crate::time::timer::TimerId;
 /// }
 /// ```
 pub trait Dispatcher: Any {
-    /// The channel that it owns. Asked once, by [`register`](crate::register).
+    /// Returns the channel that the dispatcher owns. Called once, by [`register`](crate::register).
     fn channel(&self) -> &Channel;
 
-    /// Whether it wants to be told of input. Asked after each of its callbacks and each touch of
-    /// its channel.
+    /// Whether the loop should call [`handle_read`](Dispatcher::handle_read) when there is input; for a
+    /// listening channel, whether it should accept connections. Default true.
+    ///
+    /// The loop asks in each turn of the channel, possibly more than once: after an event, after a timer or
+    /// a posted call, and after a handle has changed the channel. If the answer depends on anything else,
+    /// call [`Channel::update_interest`] when it changes.
     fn readable(&self) -> bool {
         true
     }
 
-    /// Whether it has something to send: then `handle_write` is called until it has not. Asked as
-    /// [`readable`](Dispatcher::readable) is. It is false unless you say so: asyncore's was true,
-    /// which kept a core busy (42,461 polls in 0.2 s).
+    /// Whether the dispatcher has something to send. While it is true, the loop calls
+    /// [`handle_write`](Dispatcher::handle_write) whenever the kernel takes output. The loop asks it when it
+    /// asks [`readable`](Dispatcher::readable). Default false. In asyncore the default was true, so that an
+    /// idle dispatcher polled without pause (42,461 times in 0.2 s).
     fn writable(&self) -> bool {
         false
     }
 
-    /// A connection was accepted; only for channels that listen. Hand the socket to
-    /// [`Channel::adopt`], or drop it, which closes it.
+    /// A listening channel has accepted a connection. Pass the socket to [`Channel::adopt`], or drop it,
+    /// which closes it. By default it is dropped, and a warning is logged.
     ///
     /// # Errors
-    /// An error costs that one connection: it is told to `handle_error`, and accepting goes on.
+    /// An error ends this one connection: `handle_error` is called, and the loop goes on accepting.
     fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
         drop(socket);
         let peer = Escaped(peer);
@@ -63,7 +72,8 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// An outgoing connection is up. Not called for accepted or adopted ones, as in asyncore.
+    /// An outgoing connection is up. As in asyncore, this is not called for accepted or adopted sockets. By
+    /// default it does nothing.
     ///
     /// # Errors
     /// An error closes the channel.
@@ -71,28 +81,30 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// There is input, or the end of it: call [`Channel::recv`].
+    /// There is input, or the input has ended: call [`Channel::recv`]. It need not read everything; the loop
+    /// calls again while something is left. By default the channel is closed, and a warning is logged.
     ///
     /// # Errors
-    /// An error closes the channel, but for `WouldBlock`.
+    /// An error closes the channel, unless its kind is `WouldBlock`.
     fn handle_read(&mut self) -> Result {
         log_throttled!(warn, "unhandled read event: closing");
         self.channel().close();
         Ok(())
     }
 
-    /// The kernel takes output, and [`writable`](Dispatcher::writable) is true: call
-    /// [`Channel::send`]. The first call comes at once, without asking the poller: most of the
-    /// time there is room.
+    /// The kernel may take output, and [`writable`](Dispatcher::writable) is true: call [`Channel::send`].
+    /// The loop makes the first call without polling, because there is room most of the time. By default it
+    /// does nothing.
     ///
     /// # Errors
-    /// An error closes the channel, but for `WouldBlock`.
+    /// An error closes the channel, unless its kind is `WouldBlock`.
     fn handle_write(&mut self) -> Result {
         Ok(())
     }
 
-    /// There is out-of-band data (TCP urgent data), which is discarded afterwards. A chat has no such
-    /// callback: it receives urgent data in its place in the stream (SO_OOBINLINE).
+    /// TCP urgent data (out-of-band data) has arrived. The loop discards it after this call. A chat has no
+    /// such callback: it receives urgent data in its place in the stream (SO_OOBINLINE). By default it does
+    /// nothing.
     ///
     /// # Errors
     /// An error closes the channel.
@@ -101,7 +113,8 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// A timer of its channel is due: [`Channel::call_later`], [`Channel::call_every`].
+    /// A timer of the channel is due. It was set with [`Channel::call_later`] or [`Channel::call_every`]. By
+    /// default it does nothing.
     ///
     /// # Errors
     /// An error closes the channel.
@@ -110,14 +123,15 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// A callback returned this error, and the channel is about to be closed. By default it is
-    /// logged as a `tracing` event: at most ten of these a second, control characters escaped.
+    /// A callback has returned this error. The loop closes the channel next, unless the callback was
+    /// [`handle_accepted`](Dispatcher::handle_accepted). By default the error is logged as a warning: at
+    /// most ten a second, with control characters escaped.
     fn handle_error(&mut self, error: &Error) {
         log_throttled!(warn, error = %Escaped(error), "a callback failed");
     }
 
-    /// The channel has ended, and this is why: exactly once, and the last call. Its socket is
-    /// closed already, or out of its hands; the dispatcher is dropped next.
+    /// The channel has ended, for this reason. This is called exactly once, and it is the last callback. The
+    /// socket is closed by then. The loop drops the dispatcher afterwards. By default it does nothing.
     fn handle_close(&mut self, why: &Close) {
         let _ = why;
     }

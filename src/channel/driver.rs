@@ -122,18 +122,12 @@ impl<D: Dispatcher> DispatcherDriver<D> {
 
     fn accept(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
         let dispatcher = &mut self.0;
-        accept(
-            turn,
-            dispatcher,
-            |dispatcher| dispatcher.readable(),
-            |dispatcher, socket, peer| {
-                if let Err(error) = dispatcher.handle_accepted(socket, peer) {
-                    let (error, ()) =
-                        user_code::with(error, |error| dispatcher.handle_error(error));
-                    discard(error);
-                }
-            },
-        )
+        accept(turn, dispatcher, D::readable, |dispatcher, socket, peer| {
+            if let Err(error) = dispatcher.handle_accepted(socket, peer) {
+                let (error, ()) = user_code::with(error, |error| dispatcher.handle_error(error));
+                discard(error);
+            }
+        })
     }
 }
 

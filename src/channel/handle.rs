@@ -1,4 +1,4 @@
-//! A socket that a dispatcher owns, as its user holds it.
+//! `Channel`: the handle of a socket.
 
 use std::fmt;
 use std::io;
@@ -19,18 +19,17 @@ use crate::target::Target;
 use crate::time::deadlines::{Clocks, Deadlines};
 use crate::time::timer::TimerId;
 
-/// A socket that a [`Dispatcher`](crate::Dispatcher) owns: what asyncore's `dispatcher` had as
-/// `self.socket` and its methods.
+/// A handle to a socket that the loop watches: asyncore's `dispatcher` had the socket and these methods in
+/// `self`. On layer 1 a [`Dispatcher`](crate::Dispatcher) owns it. A [`Chat`](crate::Chat) has one as well.
 ///
-/// It is a handle: cheap to clone, all clones are the same channel, and none of its methods ever
-/// calls your code. It does nothing until its dispatcher is [registered](EventLoop::register);
-/// from then on the loop calls the dispatcher when something happens to it. After it is closed,
-/// methods that act do nothing and methods that return a value say so.
+/// All clones of a handle are the same channel. No method makes a callback. A channel does nothing until its
+/// dispatcher is [registered](crate::EventLoop::register). When it has closed, methods that return a `Result`
+/// return an error, methods that return an `Option` mostly return `None`, and the others have no effect.
 ///
 /// ```
 /// use asynchat::{Addr, Channel, Close, Dispatcher, Result, Socket};
 ///
-/// /// Greets and hangs up.
+/// /// Sends a greeting and closes.
 /// struct Greeter { channel: Channel }
 ///
 /// impl Dispatcher for Greeter {
@@ -38,7 +37,7 @@ use crate::time::timer::TimerId;
 ///     fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
 ///         println!("a connection from {peer}");
 ///         let channel = Channel::adopt(socket)?;
-///         channel.send(b"hello\r\n")?; // an error is that of this one connection
+///         channel.send(b"hello\r\n")?; // an error ends this connection only
 ///         Ok(())
 ///     }
 /// }
@@ -55,28 +54,29 @@ use crate::time::timer::TimerId;
 #[derive(Clone)]
 pub struct Channel(pub(crate) Rc<ChannelState>);
 
-/// What a channel has done so far. Plain numbers, no cost when unread.
+/// Counters of one channel, from [`Channel::stats`]. They count from its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelStats {
     /// Bytes received.
     pub bytes_in: u64,
-    /// Bytes handed to the kernel.
+    /// Bytes that the kernel has accepted for sending.
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,
-    /// How often its dispatcher was called: for its turn of the loop, a timer, a visit.
+    /// Calls of its handler by the loop: turns, timers and posted calls.
     pub turns: u64,
-    /// Events that the kernel reported for it.
+    /// Events that the kernel has reported for it.
     pub wakeups: u64,
 }
 
 impl Channel {
-    /// A channel that listens on the first of these addresses that can be bound; port 0 picks a
-    /// free one, which [`local_addr`](Channel::local_addr) tells.
+    /// Creates a channel that listens on the first of the target's addresses that can be bound. Port 0 is a
+    /// free port, which [`local_addr`](Channel::local_addr) returns.
     ///
-    /// An IPv6 address takes IPv4 clients too where the system allows it. For the backlog and
-    /// other options see [`Server`](crate::Server). A host name is resolved here and now.
+    /// An IPv6 address accepts IPv4 clients as well, where the system allows it. [`Server`](crate::Server)
+    /// has the backlog and other options. A host name is looked up before this returns, and blocks the
+    /// thread.
     ///
     /// # Errors
     /// When no address can be bound, with the address and the reason.
@@ -93,16 +93,16 @@ impl Channel {
         Ok(Channel::with_fd(socket, Phase::Listening))
     }
 
-    /// A channel that connects to the first of these addresses that answers, tried as a
-    /// [`Connector`](crate::Connector) does. It begins when its dispatcher is registered, and has
+    /// Creates a channel that connects to one of the target's addresses. The attempts are those of a
+    /// [`Connector`](crate::Connector) (RFC 8305). They begin when the dispatcher is registered, and have
     /// exactly one outcome: `handle_connect`, or `handle_close` with [`Close::ConnectFailed`]. A TCP
     /// connection to itself is a failure.
     ///
-    /// A host name is resolved here and now; a [`Connector`](crate::Connector) does so without
-    /// holding the loop up.
+    /// A host name is looked up before this returns, and blocks the thread; a
+    /// [`Connector`](crate::Connector) looks it up on another thread.
     ///
     /// # Errors
-    /// When there is no address to connect to.
+    /// When the name cannot be looked up, or has no address.
     pub fn connect(addr: impl Into<Target>) -> Result<Self> {
         let addrs = addrs_of(&addr.into(), "connect to")?;
         if addrs.is_empty() {
@@ -113,16 +113,17 @@ impl Channel {
         Ok(Channel(state))
     }
 
-    /// A channel for a socket that is connected or listens already, or for another descriptor that
-    /// can be waited for: what `handle_accepted` got, and whatever else a [`Socket`] is made from.
-    /// It is made non-blocking. As in asyncore, `handle_connect` is not called for it.
+    /// Creates a channel for a socket that is connected or listens already, or for another descriptor that
+    /// can be waited for: the socket that `handle_accepted` receives, and whatever else a [`Socket`] is made
+    /// from. The socket becomes non-blocking. As in asyncore, `handle_connect` is not called for it.
     ///
-    /// A listening socket that was inherited is an `OwnedFd` or a `TcpListener` made from its number:
-    /// under systemd the first of `LISTEN_FDS` is 3.
+    /// To adopt an inherited listening socket, create an `OwnedFd` or a `TcpListener` from its number. Under
+    /// systemd the first of `LISTEN_FDS` is 3.
     ///
     /// # Errors
-    /// When it can not be made non-blocking, and for a regular file, which is always ready: push a
-    /// [`ReadProducer`](crate::ReadProducer) of it.
+    /// When the socket cannot become non-blocking, when input and output are two descriptors and not both
+    /// streams, and for a regular file, which cannot be waited for. To send a file, push a
+    /// [`ReadProducer`](crate::ReadProducer) to a chat.
     pub fn adopt(socket: impl Into<Socket>) -> Result<Self> {
         let socket = socket.into();
         if !socket.has_fitting_halves() {
@@ -141,10 +142,10 @@ impl Channel {
         Ok(channel)
     }
 
-    /// A channel for the datagrams that come to the first of these addresses that can be bound (UDP);
-    /// port 0 picks a free one. See [`recv_from`](Channel::recv_from) and
-    /// [`send_to`](Channel::send_to). Options (broadcast, multicast), and a peer of its own, are for
-    /// the [`UdpSocket`] that [`adopt`](Channel::adopt) takes.
+    /// Creates a channel for UDP datagrams, bound to the first of the target's addresses that can be bound.
+    /// Port 0 is a free port. See [`recv_from`](Channel::recv_from) and [`send_to`](Channel::send_to). For
+    /// broadcast, multicast or a connected socket, configure a [`UdpSocket`] and [`adopt`](Channel::adopt)
+    /// it. A host name is looked up before this returns.
     ///
     /// ```
     /// use asynchat::{Channel, Dispatcher, Result};
@@ -157,7 +158,7 @@ impl Channel {
     ///     fn handle_read(&mut self) -> Result {
     ///         let mut buffer = [0; 65_536];
     ///         let (count, peer) = self.channel.recv_from(&mut buffer)?;
-    ///         // A datagram that can not be sent is lost, as any can be.
+    ///         // A datagram that cannot be sent is lost, as any datagram may be.
     ///         let _ = self.channel.send_to(&buffer[..count], &peer);
     ///         Ok(())
     ///     }
@@ -175,7 +176,7 @@ impl Channel {
         Channel::adopt(first_of(&addr.into(), "bind", UdpSocket::bind)?)
     }
 
-    /// For a socket that is non-blocking already.
+    /// Creates a channel for a socket that is non-blocking already.
     pub(crate) fn adopt_accepted(socket: Socket) -> Self {
         let (fd, output) = socket.into_halves();
         let phase = match fd.is_listening() {
@@ -196,19 +197,18 @@ impl Channel {
         )))
     }
 
-    /// Receives into `buffer` what is there: a count of bytes over zero, or 0 once the peer has
-    /// finished sending.
+    /// Receives what is there, at most the length of `buffer`. Returns the number of bytes. For a stream, 0
+    /// means that the peer has finished sending.
     ///
-    /// After the 0 the channel is read no more, and closed with [`Close::Eof`] as soon as its
-    /// dispatcher is not [`writable`](crate::Dispatcher::writable) either, unless
-    /// [`allow_half_open`](Channel::allow_half_open) says otherwise.
+    /// After the end of the input `handle_read` is not called again. The channel closes with [`Close::Eof`]
+    /// as soon as its dispatcher is not [`writable`](crate::Dispatcher::writable), unless
+    /// [`allow_half_open`](Channel::allow_half_open) is set.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there yet: a callback may return it with `?`, it then means
-    /// no more than that. `NotConnected` on a channel that is closed or not up yet. Any other
-    /// error is the connection's end: a callback that passes it on ends the channel for that reason,
-    /// [`Close::Reset`] mostly. `Unsupported` on the channel of a [`Chat`](crate::Chat), whose
-    /// input is its session's.
+    /// `WouldBlock` when there is no input yet: a callback may return it with `?`, which closes nothing.
+    /// `NotConnected` when the channel is closed or not up yet. `Unsupported` on the channel of a
+    /// [`Chat`](crate::Chat), whose input goes to its session. Any other error is one of the connection. If
+    /// a callback returns it, the channel ends for that reason, mostly [`Close::Reset`].
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.refuse_chat("recv")?;
         let outcome = self.0.recv(buffer);
@@ -216,16 +216,16 @@ impl Channel {
         outcome
     }
 
-    /// Hands `data` to the kernel, which may take only part of it: how much is returned.
+    /// Sends `data`. The kernel may accept only a part; returns the number of bytes that it has accepted.
     ///
     /// # Errors
-    /// `WouldBlock` when the kernel takes nothing now; `handle_write` is called when it does
-    /// again, if the dispatcher is [`writable`](crate::Dispatcher::writable). Otherwise as
-    /// [`recv`](Channel::recv).
+    /// `WouldBlock` when the kernel accepts nothing now. `handle_write` is called when it does, if the
+    /// dispatcher is [`writable`](crate::Dispatcher::writable). `BrokenPipe` after an earlier send has
+    /// failed. The others are as for [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.0.refuse_chat("send")?;
         if self.0.has_failed_sending() {
-            // It counts towards the high-water mark, as a push does.
+            // The bytes count towards the high-water mark, as those of a push do.
             self.0.out.borrow_mut().push_slice(data);
             let outcome = Err(io::ErrorKind::BrokenPipe.into());
             self.0.note(&outcome, Side::Sending);
@@ -237,24 +237,23 @@ impl Channel {
         outcome
     }
 
-    /// Receives a datagram, and who sent it. What does not fit into `buffer` is lost, on Windows all of
-    /// that datagram: one has 65,507 bytes at most, over IPv4. No bytes are a datagram, too, and not the
-    /// end of anything.
+    /// Receives one datagram. Returns its length and its sender. The bytes that do not fit into `buffer` are
+    /// lost; on Windows the whole datagram is lost, and the next one is received. The largest UDP datagram
+    /// over IPv4 has 65,507 bytes. A datagram of 0 bytes does not end the input.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none, as [`recv`](Channel::recv). `Unsupported` on a channel of
-    /// something else than datagrams. An error that a callback passes on closes the channel: what
-    /// happened to one datagram is mostly no reason to.
+    /// `WouldBlock` when there is none, as for [`recv`](Channel::recv). `Unsupported` when the channel is
+    /// not one of datagrams. Any other error that a callback returns closes the channel. An error that
+    /// concerns one datagram is rarely a reason for that: log it, and return `Ok`.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         self.0.recv_from(buffer)
     }
 
-    /// Sends a datagram to this address: all of it or nothing.
+    /// Sends `data` as one datagram to this address, whole or not at all.
     ///
     /// # Errors
-    /// `WouldBlock` as [`send`](Channel::send). `InvalidInput` for an address of another family.
-    /// Otherwise as [`recv_from`](Channel::recv_from). That it was sent does not say that it
-    /// arrives.
+    /// `WouldBlock` as for [`send`](Channel::send). `InvalidInput` when the address is of another family
+    /// than the socket. `Unsupported` when the channel is not one of datagrams.
     pub fn send_to(&self, data: &[u8], addr: &Addr) -> io::Result<usize> {
         let outcome = self.0.on_connected(|socket| socket.send_to(data, addr));
         let outcome = self.0.sent(outcome, data.len());
@@ -262,40 +261,45 @@ impl Channel {
         outcome
     }
 
-    /// Makes the loop ask the dispatcher again whether it is readable and writable. Call it when
-    /// something other than the dispatcher's own callbacks has changed the answer.
-    /// [`send`](Channel::send) and [`recv`](Channel::recv) have the same effect.
+    /// Makes the loop call [`readable`](crate::Dispatcher::readable) and
+    /// [`writable`](crate::Dispatcher::writable) again. Needed when something other than the dispatcher's
+    /// own callbacks has changed the answer. [`send`](Channel::send) and [`recv`](Channel::recv) have the
+    /// same effect.
     pub fn update_interest(&self) {
         self.0.schedule();
     }
 
-    /// Closes the channel: from now on nothing more reaches its dispatcher, not even what was
-    /// read already, but `handle_close` with [`Close::Local`], which the loop calls soon. What
-    /// the kernel has taken is still sent. Closing twice is closing once.
+    /// Closes the channel. No event and no record reaches the handler any more, not even of input that was
+    /// already received. The loop calls `handle_close` with [`Close::Local`] in its next turn or at the end
+    /// of this one. The kernel still sends what it has accepted; the queue of a chat is dropped
+    /// ([`close_when_done`](crate::Chat::close_when_done) sends it first). A second call has no effect.
     pub fn close(&self) {
         self.0.end(Close::Local);
     }
 
-    /// As [`close`](Channel::close), but at once and rudely: the peer sees a reset (TCP RST), and
-    /// what the kernel has not sent yet is lost.
+    /// Closes the channel as [`close`](Channel::close) does, but with a reset (TCP RST): what the kernel has
+    /// not sent yet is lost.
     pub fn abort(&self) {
         self.0.reset_on_close();
         self.close();
     }
 
-    /// Ends the sending side (TCP FIN) at once, after what was sent; receiving goes on. A chat has
-    /// one of its own, which waits for its queue: [`Chat::shutdown_write`](crate::Chat::shutdown_write).
+    /// Ends the sending side (TCP FIN) at once, after what the kernel has accepted. Receiving continues. A
+    /// chat has a method of the same name that waits for its queue:
+    /// [`Chat::shutdown_write`](crate::Chat::shutdown_write).
     ///
     /// # Errors
-    /// `NotConnected` when it is closed or not up yet.
+    /// `NotConnected` when the channel is closed or not up yet.
     pub fn shutdown_write(&self) -> io::Result<()> {
         self.0.shutdown_write()
     }
 
-    /// Stops reading, and delivering what has been read, until
-    /// [`resume_reading`](Channel::resume_reading): the peer is held up by its own full buffers.
-    /// What a paused channel's peer does is noticed when reading goes on, but for its reset, which
-    /// ends the channel where the system reports it (not with kqueue, nor on Windows).
+    /// Stops reading, and delivering what was received, until [`resume_reading`](Channel::resume_reading).
+    /// The kernel's buffers fill, and TCP's flow control then stops the peer. A listening channel stops
+    /// accepting.
+    ///
+    /// While a channel is paused, only a reset of the peer ends it, where the system reports one (kqueue and
+    /// Windows do not). The end of the input is noticed when reading resumes.
     pub fn pause_reading(&self) {
         self.0.flags.set(Flag::PAUSED, true);
         self.0.time(Clocks::pause);
@@ -303,7 +307,7 @@ impl Channel {
         self.0.schedule();
     }
 
-    /// Goes on reading after [`pause_reading`](Channel::pause_reading).
+    /// Resumes reading after [`pause_reading`](Channel::pause_reading).
     pub fn resume_reading(&self) {
         self.0.flags.set(Flag::PAUSED, false);
         if !self.0.flags.has(Flag::BACK_PRESSURED) {
@@ -312,8 +316,8 @@ impl Channel {
         self.0.schedule();
     }
 
-    /// The address of the other end; `None` while there is none. It is remembered, and known
-    /// still when the connection is gone.
+    /// The address of the peer; `None` while there is none. It remains available after the connection has
+    /// ended.
     pub fn peer_addr(&self) -> Option<Addr> {
         if let Some(peer) = self.0.peer() {
             return Some(peer);
@@ -323,27 +327,28 @@ impl Channel {
         Some(peer)
     }
 
-    /// The address of this end, from when the channel is up or listens until it is closed.
+    /// The local address. `None` before the channel is up or listens, and after it has closed.
     pub fn local_addr(&self) -> Option<Addr> {
         self.0.on_socket(Fd::local_addr).ok()
     }
 
-    /// Whether small writes are sent at once instead of waiting for an acknowledgement
-    /// (TCP_NODELAY).
+    /// Sets TCP_NODELAY: whether output is sent at once, without waiting for the acknowledgement of earlier
+    /// output (Nagle's algorithm). Default true for connections that a [`Server`](crate::Server), a
+    /// [`Connector`](crate::Connector) or [`Channel::connect`] makes.
     ///
     /// # Errors
-    /// When it is closed, or no TCP connection.
+    /// When the channel is closed, or no TCP connection.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.0.on_output(|output| output.set_nodelay(on))
     }
 
-    /// Has the system ask the peer, after so long a silence, whether it is still there (TCP
-    /// keep-alive); `None` turns that off. The system decides how often it asks before it gives the
-    /// connection up. For a peer that is there and says nothing see
-    /// [`set_idle_timeout`](Channel::set_idle_timeout).
+    /// Sets TCP keep-alive: after this time of silence the system probes whether the peer is still there.
+    /// `None` turns it off. Default off. The system decides how often it probes before it gives the
+    /// connection up. Keep-alive does not detect a peer that is alive and silent;
+    /// [`set_idle_timeout`](Channel::set_idle_timeout) does.
     ///
     /// # Errors
-    /// When it is closed, or no TCP connection.
+    /// When the channel is closed, or no TCP connection.
     pub fn set_keepalive(&self, silence: Option<Duration>) -> io::Result<()> {
         self.0.on_socket(|socket| {
             socket.set_option(|socket| match silence {
@@ -353,48 +358,50 @@ impl Channel {
         })
     }
 
-    /// How many bytes the system may hold that have come and not been received (SO_RCVBUF). It
-    /// rounds, and has bounds of its own; Linux doubles it for its book-keeping.
+    /// Sets SO_RCVBUF: how many bytes the kernel may hold that were received from the peer and not yet read.
+    /// Default: the system's. The system rounds and bounds the value; Linux doubles it, for its own overhead
+    /// (socket(7)).
     ///
     /// # Errors
-    /// When it is closed, or no socket.
+    /// When the channel is closed, or its descriptor is no socket.
     pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.0
             .on_socket(|socket| socket.set_option(|socket| socket.set_recv_buffer_size(bytes)))
     }
 
-    /// How many bytes the system may hold that were sent and have not been acknowledged
-    /// (SO_SNDBUF), as [`set_recv_buffer_size`](Channel::set_recv_buffer_size).
+    /// Sets SO_SNDBUF: how many bytes the kernel may hold that were sent and not yet acknowledged. Default
+    /// and rounding are as for [`set_recv_buffer_size`](Channel::set_recv_buffer_size).
     ///
     /// # Errors
-    /// When it is closed, or no socket.
+    /// When the channel is closed, or its descriptor is no socket.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.0
             .on_output(|output| output.set_option(|socket| socket.set_send_buffer_size(bytes)))
     }
 
-    /// Its name in the loop, for [`EventLoop::chat`] and
-    /// [`Remote::post_to`](crate::Remote::post_to). Before it is registered, and after it is
-    /// closed, nobody answers to it.
+    /// The id of the channel, for [`EventLoop::chat`](crate::EventLoop::chat) and [`Remote::post_to`](crate::Remote::post_to). It
+    /// names the channel from its registration until it closes. Ids are never used twice in a process.
     pub fn id(&self) -> ChannelId {
         self.0.id.get()
     }
 
-    /// Whether it is neither closed nor about to be: a connection under way is open. A chat whose
-    /// callback has failed is not. One whose close is queued is open until its queue is sent.
+    /// Whether the channel is neither closed nor about to close. An outgoing connection that is not up yet
+    /// is open. A chat whose callback has failed is not. A chat whose close is queued is open until its
+    /// queue is sent.
     pub fn is_open(&self) -> bool {
         !self.0.has_ended() && !self.0.flags.has(Flag::FAILED)
     }
 
-    /// Closes the channel with [`Close::Timeout`] when nothing has moved in either direction for
-    /// this long; `None`, the default, never does. Counted from now, or from when the connection is
-    /// up. One of the [`Deadlines`], and the same as setting it there.
+    /// Sets [`Deadlines::idle`]: the channel closes with [`Close::Timeout`] when no byte has moved in either
+    /// direction for this time. `None`, the default, sets no limit. The time counts from this call, or from
+    /// when the connection is up.
     pub fn set_idle_timeout(&self, after: impl Into<Option<Duration>>) {
         self.set_deadlines(self.deadlines().idle(after));
     }
 
-    /// Sets all deadlines of this connection. What a deadline that changes holds for is timed anew
-    /// from now on, but for the [lifetime](Deadlines::lifetime) of a connection.
+    /// Sets the deadlines of this connection. A deadline whose value changes is timed anew from this call.
+    /// The exception is the [`lifetime`](Deadlines#structfield.lifetime): it counts from when the connection
+    /// came up, or from when its first deadline was set.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -407,31 +414,33 @@ impl Channel {
         self.0.set_deadlines(deadlines);
     }
 
-    /// The deadlines of this connection.
+    /// The deadlines of this connection. Default: [`Deadlines::default`].
     pub fn deadlines(&self) -> Deadlines {
         self.0.deadlines()
     }
 
-    /// Calls the dispatcher's `handle_timer` once, after `delay`; never after the channel is
-    /// closed. [`cancel`](Channel::cancel) and [`reset`](Channel::reset) act on it. On a channel that
-    /// is not registered, or not any more, it does nothing: the id is then that of no timer.
+    /// Sets a timer: the loop calls the handler's `handle_timer` once, after `delay`, unless the channel has
+    /// closed by then. [`cancel`](Channel::cancel) and [`reset`](Channel::reset) change it. On a channel
+    /// that is not registered, or has ended, this does nothing, and the id is that of no timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
         self.set_timer(delay, None)
     }
 
-    /// Calls the dispatcher's `handle_timer` every `period`, until it is cancelled or the channel
-    /// is closed.
+    /// Sets a periodic timer: the loop calls the handler's `handle_timer` every `period`, first after one
+    /// period, until the timer is cancelled or the channel has closed. A late call does not move the
+    /// following ones. Periods that were missed are skipped.
     pub fn call_every(&self, period: Duration) -> TimerId {
         self.set_timer(period, Some(period))
     }
 
-    /// Cancels a timer of this channel's loop: [`EventLoop::cancel`].
+    /// Cancels a timer of this channel's loop. Returns whether it was pending. See [`EventLoop::cancel`](crate::EventLoop::cancel).
     pub fn cancel(&self, timer: TimerId) -> bool {
         let agenda = self.0.agenda();
         agenda.is_some_and(|agenda| agenda.cancel_timer(timer))
     }
 
-    /// Moves a timer of this channel's loop: [`EventLoop::reset`].
+    /// Makes a timer of this channel's loop fire `delay` from now. Returns whether it was pending. See
+    /// [`EventLoop::reset`](crate::EventLoop::reset).
     pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
         let agenda = self.0.agenda();
         agenda.is_some_and(|agenda| agenda.reset_timer(timer, delay))
@@ -449,14 +458,15 @@ impl Channel {
         }
     }
 
-    /// Whether the channel stays open after its peer has finished sending, although its
-    /// dispatcher has nothing to write for now. Off unless set.
+    /// Sets whether the channel stays open after its peer has finished sending, although the dispatcher is
+    /// not [`writable`](crate::Dispatcher::writable). Default false. A chat decides with
+    /// [`handle_eof`](crate::AsyncChat::handle_eof) instead.
     pub fn allow_half_open(&self, yes: bool) {
         self.0.flags.set(Flag::HALF_OPEN, yes);
         self.0.schedule();
     }
 
-    /// What it has done so far; in `handle_close` and after, what it has done at all.
+    /// What the channel has done so far. The counters remain available in `handle_close` and afterwards.
     pub fn stats(&self) -> ChannelStats {
         ChannelStats {
             bytes_in: self.0.bytes_in(),
@@ -478,7 +488,7 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// The socket of the first address that one can be made for, or why there is none.
+/// Makes a socket for the first address that allows it. The error is that of the last address.
 fn first_of<T>(
     target: &Target,
     what: &str,

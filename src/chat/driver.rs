@@ -51,7 +51,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         }
         let reads = state.is_up() && self.reads(state);
         let is_at_end = state.flags.has(Flag::EOF);
-        if reads && !turn.only_sends && self.has_input(state) {
+        if reads && !turn.only_sends && has_input(state) {
             self.resume(turn)?;
         } else if reads && !turn.only_sends && ready.read && !is_at_end {
             self.receive(turn)?;
@@ -136,7 +136,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         }
         let is_blocked = state.flags.has(Flag::BLOCKED);
         turn.has_more =
-            (reads && self.has_input(state)) || (writes && !is_blocked) || state.is_shutdown_due();
+            (reads && has_input(state)) || (writes && !is_blocked) || state.is_shutdown_due();
         let interest = Interest::new(reads && !state.flags.has(Flag::EOF), writes && is_blocked);
         match interest.is_none() && state.can_hang_up() {
             true => Interest::HANG_UP,
@@ -151,12 +151,6 @@ impl<S: AsyncChat> ChatDriver<S> {
         !state.flags.has(Flag::PAUSED)
             && !state.is_closing()
             && !is_held_up(state, self.backlog_len())
-    }
-
-    /// Whether the splitter has to be asked although nothing new has come.
-    #[inline]
-    fn has_input(&self, state: &ChannelState) -> bool {
-        state.flags.has(Flag::BACKLOG) || state.requests.has(Request::INPUT)
     }
 
     /// Receives once, and delivers what came.
@@ -314,4 +308,10 @@ impl<S: AsyncChat> ChatDriver<S> {
 #[inline]
 fn writes(state: &ChannelState) -> bool {
     state.out.borrow().is_actionable() || state.is_relieved()
+}
+
+/// Whether the splitter has to be asked although nothing new has come.
+#[inline]
+fn has_input(state: &ChannelState) -> bool {
+    state.flags.has(Flag::BACKLOG) || state.requests.has(Request::INPUT)
 }

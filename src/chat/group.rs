@@ -1,4 +1,4 @@
-//! A set of connections to say the same thing to.
+//! `Group`: connections that receive the same output.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,21 +11,20 @@ use super::handle::Chat;
 use crate::error::Close;
 use crate::state::{ChannelId, Flag};
 
-/// Some connections, all of which can be told something at once: a room, the subscribers of a channel.
+/// A set of connections that receive the same output: a chat room, or the subscribers of a topic.
 ///
-/// It is a handle: cheap to clone, and all clones are the same group. As with a [`Chat`], none of its
-/// methods calls your code, so it can be pushed to from anywhere. A member that has closed is forgotten
-/// without being removed. A connection may be a member of any number of groups.
+/// All clones of a group are the same group. No method makes a callback. A member whose connection has ended
+/// is removed by itself. A connection may be a member of any number of groups.
 ///
 /// ```
 /// use asynchat::{Group, Limits};
 ///
 /// let room = Group::default();
-/// // Who has not read 256 KiB of what was said is cut off.
+/// // A member whose peer does not read is closed when more than 256 KiB are queued for it.
 /// room.set_slow_readers(256 * 1024, asynchat::SlowReader::Close);
 /// # let listener =
 /// asynchat::listen("127.0.0.1:0", move |chat| {
-///     room.push("somebody has come\r\n");
+///     room.push("somebody has joined\r\n");
 ///     room.add(&chat);
 ///     let room = room.clone();
 ///     move |line: &[u8]| {
@@ -42,39 +41,38 @@ pub struct Group(Rc<RefCell<Members>>);
 
 #[derive(Default)]
 struct Members {
-    /// By id, which is the order in which they came to be: so a run can be repeated.
+    /// Sorted by id, so that the order of pushes is the same in each run.
     chats: BTreeMap<ChannelId, Chat>,
     slow: Option<(usize, SlowReader)>,
-    /// At so many it is time to forget those that have closed.
-    crowd: usize,
+    /// With this many members, `add` removes those that have closed.
+    prune_at: usize,
 }
 
-/// What is done about a member of a [`Group`] that does not read what it is told.
+/// What happens to a member of a [`Group`] whose peer does not read. See [`Group::set_slow_readers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowReader {
-    /// It misses what is said until it has read up: for what is out of date soon, positions and prices.
+    /// What is pushed to the group is not pushed to this member while it is slow. For data that soon becomes
+    /// obsolete, such as positions and prices.
     Skip,
-    /// Its connection is closed with [`Close::OutputLimit`] and a reset, and what is queued for it is
-    /// lost.
+    /// The connection ends with [`Close::OutputLimit`] and a reset. Its queue is dropped.
     Close,
 }
 
-/// Below this many members none is looked for that has closed.
-const FEW: usize = 32;
+/// Below this many members, `add` does not look for those that have closed.
+const PRUNE_MIN: usize = 32;
 
 impl Group {
-    /// Makes this connection a member, if it is open. Being one already changes nothing.
-    ///
-    /// A connection has its [id](crate::Channel::id) once it is registered; chats that your handlers and
-    /// [`connect`](crate::connect) get always are.
+    /// Adds a connection, if it is open. Has no effect if it is a member already. The connection must be
+    /// registered, as the chats of handlers and those returned by [`connect`](crate::connect) are: its
+    /// [id](crate::Channel::id) names it in the group.
     pub fn add(&self, chat: &Chat) {
         let mut members = self.0.borrow_mut();
-        // A group that is only added to does not grow with those that have gone either, and to look for
-        // them whenever there are twice as many costs each member the same, however many there are.
+        // A group that is only added to must not grow with closed members. Looking for them when the number
+        // of members has doubled costs a constant time for each member.
         let mut gone = BTreeMap::new();
-        if members.chats.len() >= members.crowd.max(FEW) {
+        if members.chats.len() >= members.prune_at.max(PRUNE_MIN) {
             gone = members.take_closed();
-            members.crowd = members.chats.len() * 2;
+            members.prune_at = members.chats.len() * 2;
         }
         if chat.is_open() {
             members.chats.insert(chat.id(), chat.clone());
@@ -83,53 +81,56 @@ impl Group {
         drop(gone);
     }
 
-    /// Ends a membership, and says whether there was one. The connection goes on.
+    /// Removes a member. Returns whether it was one. Its connection stays open.
     pub fn remove(&self, id: ChannelId) -> bool {
         let removed = self.0.borrow_mut().chats.remove(&id);
         removed.is_some()
     }
 
-    /// Pushes `data` to every member. Large data is shared by all their queues, and copied into none.
+    /// Pushes `data` to every member. Large data is shared by all queues, not copied.
     pub fn push(&self, data: impl Into<Bytes>) {
         self.push_to_all_but(None, &data.into());
     }
 
-    /// Pushes `data` to every member but this one: mostly the one who said it.
+    /// Pushes `data` to every member except this one, for example the sender of a message.
     pub fn push_except(&self, id: ChannelId, data: impl Into<Bytes>) {
         self.push_to_all_but(Some(id), &data.into());
     }
 
-    /// What is done about a member whose peer takes nothing more for now, and for which more than `bound`
-    /// bytes are queued, when something more is to be pushed to it. Some of what waits may have been
-    /// pushed in this very turn of the loop, so let the bound be a few times
-    /// [`turn_read`](crate::Limits::turn_read), which is what one member can say in a turn.
+    /// Sets what happens to slow members. A member is slow while its peer takes no more output and more than
+    /// `bound` bytes are queued for it. The policy is applied when something is pushed to the group.
     ///
-    /// Unless this is called, nothing is done: then [`Limits::output`](crate::Limits::output) ends its
-    /// connection some day, as that of anybody who does not read.
+    /// Output that was pushed in the current turn of the loop counts, although the peer had no time to take
+    /// it. The bound should therefore be a few times
+    /// [`Limits::turn_read`](crate::Limits#structfield.turn_read), which is what one member can cause in a
+    /// turn.
+    ///
+    /// Default: no policy. A peer that does not read is then closed at
+    /// [`Limits::output`](crate::Limits#structfield.output).
     pub fn set_slow_readers(&self, bound: usize, policy: SlowReader) {
         self.0.borrow_mut().slow = Some((bound, policy));
     }
 
-    /// How many members are open. It looks at each.
+    /// The number of open members. The cost is linear in the number of members.
     pub fn len(&self) -> usize {
         let gone = self.0.borrow_mut().take_closed();
         drop(gone);
         self.0.borrow().chats.len()
     }
 
-    /// Whether no member is open.
+    /// Whether no member is open. The cost is that of [`len`](Group::len).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether this connection is a member, and open.
+    /// Whether this connection is a member and open.
     pub fn contains(&self, id: ChannelId) -> bool {
         let members = self.0.borrow();
         members.chats.get(&id).is_some_and(|chat| chat.is_open())
     }
 
-    /// The members that are open now, in the order in which their connections came to be. Who is added
-    /// or removed meanwhile does not matter to it.
+    /// The members that are open now, in the order of their registration with a loop. Members that are added
+    /// or removed during the iteration do not change it.
     pub fn iter(&self) -> impl Iterator<Item = Chat> + use<> {
         let members = self.0.borrow();
         let open = members.chats.values().filter(|chat| chat.is_open());
@@ -140,7 +141,7 @@ impl Group {
         let mut members = self.0.borrow_mut();
         let slow = members.slow;
         let gone = members.take_closed();
-        // None of what is done to a chat here calls anybody, so the members may stay borrowed.
+        // Nothing that is done to a chat here calls user code, so the members may stay borrowed.
         for (id, chat) in &members.chats {
             if Some(*id) == except {
                 continue;
@@ -155,14 +156,15 @@ impl Group {
     }
 }
 
-/// What is queued is no fault of a member that has not had its turn to send it yet.
+/// A member that has not had its turn since the push has not tried to send: what is queued for it does not
+/// make it slow.
 fn is_slow(chat: &Chat, bound: usize) -> bool {
     chat.state().flags.has(Flag::BLOCKED) && chat.queued() > bound
 }
 
 impl Members {
-    /// Forgets those that have closed. They are to be dropped when the members are not borrowed any
-    /// more: the last handle of a channel ends its span, which calls the user's subscriber.
+    /// Removes the members that have closed. The caller drops them when the members are no longer borrowed:
+    /// the last handle of a channel ends its span, which calls the tracing subscriber.
     #[must_use]
     fn take_closed(&mut self) -> BTreeMap<ChannelId, Chat> {
         let mut gone = BTreeMap::new();
@@ -208,7 +210,7 @@ mod tests {
             group.add(&connector.connect_on(&event_loop, |_| |_: &[u8]| Ok(()))?);
             drop(peer);
             network.settle(&event_loop)?;
-            assert!(group.0.borrow().chats.len() <= FEW);
+            assert!(group.0.borrow().chats.len() <= PRUNE_MIN);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Layer 2, as its user sees it: records in, a FIFO of producers out.
+//! `Chat`: the handle of a session's connection.
 
 use std::any::TypeId;
 use std::fmt;
@@ -15,17 +15,18 @@ use crate::limits::Limits;
 use crate::log::log_throttled;
 use crate::output::fifo::Item;
 use crate::output::producers::Producer;
-use crate::state::agenda::{Deferred, visit_of};
+use crate::state::agenda::{Deferred, typed_call};
 use crate::state::{ChannelState, Flag, Kind, Request};
 
-/// The connection of a session: what asynchat had as `self`, to push to.
+/// A handle to the connection of a session. asynchat's `async_chat` had its methods in `self`.
 ///
-/// It is a handle: cheap to clone, all clones are the same connection, and it can be kept
-/// anywhere on its thread. A chat room is a map of them, a proxy is two sessions that hold each
-/// other's. None of its methods calls your code, so they can be called from anywhere, also while
-/// the state that sessions share is borrowed. On a connection that has ended they do nothing.
+/// All clones of a handle are the same connection. A chat can be kept anywhere on its thread: a chat room is
+/// a map of chats, and a proxy is two sessions, each with the chat of the other. No method makes a callback,
+/// so all can be called anywhere, also while the state that sessions share is borrowed. When the connection
+/// has ended, they have no effect.
 ///
-/// All the methods of [`Channel`] are here too.
+/// The methods of [`Channel`] are available as well, except [`recv`](Channel::recv) and
+/// [`send`](Channel::send), which return an error: they would bypass the splitter and the queue.
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -59,30 +60,34 @@ impl Chat {
         Chat(channel)
     }
 
-    /// The chat that this channel is known to be.
+    /// The chat of a channel whose kind is [`Kind::Chat`].
     pub(crate) fn of(channel: Channel) -> Self {
         Chat(channel)
     }
 
-    /// Queues `data`. Nothing is sent before the callback has returned: then all that was pushed
-    /// goes out at once. Large [`Bytes`] are not copied, and shared by all who push clones.
+    /// Queues `data`. The loop sends it after the callback has returned, together with everything else that
+    /// was pushed. Large [`Bytes`] are not copied: clones that are pushed to several chats share their
+    /// memory.
+    ///
+    /// A push cannot fail. The bytes are dropped when the connection has ended, or a close is queued.
     #[inline]
     pub fn push(&self, data: impl Into<Bytes>) {
-        // Converted before, and dropped after, the queue is borrowed: both may be user code.
+        // The conversion and the destructor may be user code: they run while nothing is borrowed.
         let data = data.into();
         let full = self.state().out.borrow_mut().push_bytes(&data);
         self.state().pushed(full, || data.len());
     }
 
-    /// Queues a copy of `data`, in a buffer that it shares with what is pushed before and after.
+    /// Queues a copy of `data`. Small pushes are collected in one buffer, so this does not allocate for each
+    /// call.
     #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {
         let full = self.state().out.borrow_mut().push_slice(data);
         self.state().pushed(full, || data.len());
     }
 
-    /// Queues a copy of these pieces, one after another: a reply put together where it is queued, for
-    /// less than a [`push_slice`](Chat::push_slice) of each.
+    /// Queues a copy of these slices, one after the other. It costs less than a
+    /// [`push_slice`](Chat::push_slice) of each.
     ///
     /// ```
     /// # fn reply(chat: &asynchat::Chat, group: &[u8]) {
@@ -96,8 +101,9 @@ impl Chat {
         self.state().pushed(full, weight);
     }
 
-    /// Queues formatted text, so that `write!(chat, "211 {count}\r\n")` works: nothing to import,
-    /// nothing to allocate, nothing to fail.
+    /// Queues formatted text. `write!(chat, "211 {count}\r\n")` calls it, without an import and without a
+    /// `Result`. The text is formatted directly into the queue. A `Display` implementation that fails cuts
+    /// its text short, which is logged as a warning.
     ///
     /// ```
     /// # fn reply(chat: &asynchat::Chat) {
@@ -121,52 +127,52 @@ impl Chat {
         }
     }
 
-    /// Queues a producer: it is asked for its bytes when their turn comes, as fast as the peer
-    /// takes them. It is dropped when it is done, or when the connection ends before.
+    /// Queues a producer. When everything before it has been sent, the loop asks it for bytes, as fast as
+    /// the peer takes them. The loop drops it when it is done, or when the connection has ended. A producer
+    /// that returns an error closes the connection with [`Close::Handler`].
     pub fn push_with_producer(&self, producer: impl Producer + 'static) {
         self.state().push_item(Item::Producer(Box::new(producer)));
     }
 
-    /// Queues a call: the loop makes it when all that was pushed before has been handed to the
-    /// kernel. It is dropped uncalled if the connection ends before.
+    /// Queues a function. The loop calls it when the kernel has accepted everything pushed before it. If the
+    /// connection ends before that, the loop drops it uncalled.
     pub fn push_hook(&self, hook: impl FnOnce() + 'static) {
         self.state().push_item(Item::Hook(Box::new(hook)));
     }
 
-    /// Closes the connection when all that was pushed before has been handed to the kernel, with
-    /// [`Close::Local`]. From now on nothing more can be pushed, and no more input is delivered.
-    /// What was pushed reaches a peer that goes on sending, too: the socket
-    /// [lingers](crate::Deadlines::linger) when the handler is gone.
+    /// Queues a close: the connection closes with [`Close::Local`] when the kernel has accepted everything
+    /// pushed before. From this call on nothing more can be pushed, and no more records are delivered. The
+    /// socket then [lingers](crate::Deadlines#structfield.linger), so that the output also reaches a peer
+    /// that is still sending.
     pub fn close_when_done(&self) {
         self.state().close_when_done(Close::Local);
     }
 
-    /// Ends the sending side when all that was pushed before has been handed to the kernel; what
-    /// the peer sends is still delivered. ([`Channel::shutdown_write`], which it takes the place
-    /// of, acts at once.)
+    /// Queues the end of the sending side (TCP FIN), after everything pushed before. Records are still
+    /// delivered. Use this instead of [`Channel::shutdown_write`], which does not wait for the queue.
     pub fn shutdown_write(&self) {
         self.state().push_item(Item::ShutdownWrite);
     }
 
-    /// What ends the records from now on: from the very next byte that has not been delivered,
-    /// whether it has been received already or not. In the middle of a
-    /// [`dot_block`](Terminator::dot_block) the dots that were removed so far are not put back: let
-    /// it end first.
+    /// Sets the terminator of the records that follow. It applies to the first byte that has not been
+    /// delivered, also if it was received already. Inside a [`dot_block`](Terminator::dot_block) the dots
+    /// that were removed so far are not restored: set the next terminator after the block's end.
     pub fn set_terminator(&self, terminator: Terminator) {
         self.state().set_terminator(terminator);
     }
 
-    /// What ends the records now.
+    /// The current terminator. Default: [`Terminator::crlf`].
     pub fn terminator(&self) -> Terminator {
         self.state().terminator()
     }
 
-    /// Sets the limits of this connection. A new record limit holds for the record in hand, too.
+    /// Sets the limits of this connection. Default: those of its server, its connector or its loop. A new
+    /// record limit applies to the current record as well.
     pub fn set_limits(&self, limits: Limits) {
         let state = self.state();
         state.set_limits(Some(Rc::new(limits)));
         state.requests.add(Request::CHECK);
-        // A queue that was over the old marks may be under the new ones: it is looked at now.
+        // A queue above the old marks may be below the new ones: the next turn checks it.
         state.flags.set(Flag::BLOCKED, false);
         state.schedule();
     }
@@ -176,21 +182,21 @@ impl Chat {
         self.state().limit(|limits| *limits)
     }
 
-    /// Bytes pushed and not yet handed to the kernel; what producers have yet to make is not
+    /// How many bytes are queued and not yet accepted by the kernel. What producers will make is not
     /// counted.
     pub fn queued(&self) -> usize {
         self.state().out.borrow().queued()
     }
 
-    /// Tells that the producer at the front of the queue, which had answered
-    /// [`Pending`](crate::More::Pending), may have something now: it is asked again.
+    /// Makes the loop ask the producer at the front of the queue again, after it has returned
+    /// [`More::Pending`](crate::More::Pending).
     pub fn resume_producing(&self) {
         self.state().resume_producing();
     }
 
-    /// Throws away what is queued, producers and hooks too, and what has been received and not
-    /// delivered yet. A close that is queued stands. For emergencies, as asynchat's: the record
-    /// in hand is gone, and what comes next is taken for the beginning of one.
+    /// Drops the queued output, with its producers and hooks, and the input that was received and not
+    /// delivered. A queued close stays. As in asynchat, this is for emergencies: the current record is lost,
+    /// and the next byte received begins a new record.
     pub fn discard_buffers(&self) {
         let state = self.state();
         state.requests.add(Request::DISCARD);
@@ -204,13 +210,16 @@ impl Chat {
         state.schedule();
     }
 
-    /// Queues a visit to this connection's own handler, of type `C`: how a timer, a hook or
-    /// another session changes its state rather than only pushing to it. The visit is a callback
-    /// like any other: an error it returns closes the connection.
+    /// Makes the loop call `callback` with this connection's handler, which must be a `C`, in its next turn.
+    /// A timer, a hook or another session changes the state of a session this way. It is a callback like any
+    /// other: an error that it returns closes the connection. If the connection ends before the call, it is
+    /// dropped uncalled.
+    ///
+    /// [`Remote::post_to`](crate::Remote::post_to) does the same from another thread.
     ///
     /// # Errors
     /// When the connection has ended, or its handler is not a `C`.
-    pub fn post<C: 'static>(&self, visit: impl FnOnce(&mut C) -> Result + 'static) -> Result {
+    pub fn post<C: 'static>(&self, callback: impl FnOnce(&mut C) -> Result + 'static) -> Result {
         let state = self.state();
         let Some(agenda) = state.agenda().filter(|_| self.is_open()) else {
             return Err(Error::new("the connection has ended").context(self.id()));
@@ -220,7 +229,10 @@ impl Chat {
             let error = Error::new(format!("its handler is not a {wanted}"));
             return Err(error.context(self.id()));
         }
-        agenda.defer(Deferred::Visit(self.id(), Box::new(visit_of(visit))));
+        agenda.defer(Deferred::CallHandler(
+            self.id(),
+            Box::new(typed_call(callback)),
+        ));
         Ok(())
     }
 
@@ -238,15 +250,15 @@ impl Deref for Chat {
     }
 }
 
-/// For code that writes to any writer; it never fails. `write!` on a [`Chat`] itself needs no
-/// import and returns nothing: [`Chat::write_fmt`].
+/// For functions that write to any writer. Writing never fails. `write!` on a [`Chat`] itself calls
+/// [`Chat::write_fmt`], which needs no import and returns nothing.
 impl io::Write for &Chat {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.push_slice(data);
         Ok(data.len())
     }
 
-    /// The loop flushes.
+    /// Does nothing: the loop sends the queue.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

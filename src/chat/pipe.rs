@@ -1,7 +1,8 @@
-//! Two connections made one: the body of every proxy.
+//! `pipe`: joins two connections, as a proxy does.
 //!
-//! A piped chat keeps its session, its queue, its limits and its deadlines; only its input has another
-//! destination. What is here says when that ends, `chat_dispatcher.rs` moves the bytes.
+//! A piped chat keeps its session, its queue, its limits and its deadlines. Only the destination of its
+//! input changes. This file joins them and says how a pipe ends. `ChatDriver::pass_on` (`chat/driver.rs`)
+//! moves the bytes, and `state/pipe.rs` passes the end of one stream or connection on to the other.
 
 use std::rc::Rc;
 
@@ -10,8 +11,8 @@ use crate::error::{Close, Error, Result};
 use crate::framing::terminator::Terminator;
 use crate::state::{Flag, Phase};
 
-/// Joins two connections, both ways: from now on what the one receives is pushed to the other as it
-/// comes, framed by nothing. This is a port forwarder:
+/// Joins two connections: from now on the input of each is pushed to the other as it arrives, without
+/// framing. This is a port forwarder:
 ///
 /// ```no_run
 /// use asynchat::Result;
@@ -28,31 +29,31 @@ use crate::state::{Flag, Phase};
 /// }
 /// ```
 ///
-/// A session may talk first and pipe later. What has been received and not been delivered goes through
-/// too, whatever the terminator was, and so does what was pushed to either end before:
+/// A session may exchange records first and pipe later. Input that was received and not delivered goes
+/// through the pipe, whatever the terminator was. So does what was pushed to either connection before:
 ///
 /// ```
 /// use asynchat::{AsyncChat, Chat, Close, Result};
 ///
-/// /// `CONNECT host:port` on a line, and then a connection to there.
+/// /// Receives the line `CONNECT host:port`, then connects and pipes.
 /// struct Door { chat: Chat }
 ///
 /// impl AsyncChat for Door {
 ///     fn found_terminator(&mut self, line: &[u8]) -> Result {
 ///         let line = std::str::from_utf8(line)?;
-///         let target = line.strip_prefix("CONNECT ").ok_or("CONNECT is all I know")?;
+///         let target = line.strip_prefix("CONNECT ").ok_or("the only command is CONNECT")?;
 ///         let near = self.chat.clone();
 ///         let far = asynchat::connect(target, |_| Beyond { near })?;
 ///         asynchat::pipe(&self.chat, &far)
 ///     }
 /// }
 ///
-/// /// The far end tells the near one what came of it.
+/// /// The far connection reports the outcome of the connect to the near one.
 /// struct Beyond { near: Chat }
 ///
 /// impl AsyncChat for Beyond {
 ///     fn handle_connect(&mut self) -> Result {
-///         self.near.push("200 go ahead\r\n");
+///         self.near.push("200 connected\r\n");
 ///         Ok(())
 ///     }
 ///     fn handle_close(&mut self, why: &Close) {
@@ -64,27 +65,28 @@ use crate::state::{Flag, Phase};
 /// }
 /// ```
 ///
-/// * **The sessions stay.** They hear of their connection, their timers and its end, and of what passes
-///   through and its end in [`handle_piped`](crate::AsyncChat::handle_piped), but of no record any more. They may push in between, and pause reading.
-/// * **Back-pressure.** While the queue of one end is over its [`high_water`](crate::Limits::high_water)
-///   mark, the other is not read. So a queue holds that much, and what was read in one turn.
-/// * **Half-close.** When a peer has finished sending, the other end's sending side is shut down behind
-///   what came. When both have, both close with [`Close::Eof`].
-/// * **An end that cannot send any more** (its peer or its process reads nothing) closes as soon as what it
-///   has received by then is passed on. What it would have received later is lost.
-/// * **The end of one is the end of the other**, which is told [`Close::Piped`] with the reason. It still
-///   sends what it was given if the one was closed by this side, never came up, or had finished sending.
-///   Otherwise, after a reset for one, its peer must not take for whole what was cut short, and it is
-///   reset at once.
+/// * **Sessions.** Both sessions stay. They receive no more records. They receive
+///   [`handle_piped`](crate::AsyncChat::handle_piped) for each chunk and for the end of the input, their
+///   timers, and `handle_close`. They may push in between, and pause reading.
+/// * **Back-pressure.** While the queue of one connection is above its
+///   [`high_water`](crate::Limits#structfield.high_water) mark, the other one is not read. A queue therefore
+///   holds at most that much and the input of one turn.
+/// * **Half-close.** When one peer has finished sending, the sending side of the other connection is shut
+///   down after the piped bytes. When both peers have finished, both connections close with [`Close::Eof`].
+/// * **A failed output.** A connection whose peer no longer receives closes when the input that it has
+///   received so far has been passed on. Later input is lost.
+/// * **The end of one connection ends the other**, with [`Close::Piped`], which contains the reason. If the
+///   first was closed by this side, never came up, or had received the end of its input, the other sends its
+///   queue first. Otherwise (a reset, for example) the stream is incomplete, and the other connection is
+///   reset at once, so that its peer does not take the stream for complete.
+/// * **A [shutdown](crate::shutdown)** lets the piped streams end within its grace.
 ///
-/// * **A [shutdown](crate::shutdown)** lets what passes through come to its end, within the grace.
-///
-/// A pipe is for good: nothing takes it apart but the end. A peer that vanishes without a word is noticed
-/// by a [deadline](crate::Deadlines) only: `idle` and `drain` are worth setting on both ends.
+/// A pipe cannot be undone. Only a [deadline](crate::Deadlines) detects a peer that disappears without
+/// closing: set `idle` and `drain` on both connections.
 ///
 /// # Errors
-/// When either is piped already, or they are the same connection. If either has ended, that is no error:
-/// the other one follows it.
+/// When one of them is piped already, or both are the same connection. A connection that has ended is no
+/// error: the other one follows it.
 pub fn pipe(a: &Chat, b: &Chat) -> Result {
     let ends = [&a.0, &b.0];
     if Rc::ptr_eq(ends[0], ends[1]) {
@@ -95,7 +97,7 @@ pub fn pipe(a: &Chat, b: &Chat) -> Result {
     }
     for (chat, from, to) in [(a, ends[0], ends[1]), (b, ends[1], ends[0])] {
         from.pipe_to(to);
-        // What is held back as the beginning of a record or of a terminator is given up.
+        // The splitter then releases the beginning of a record or a terminator.
         chat.set_terminator(Terminator::none());
     }
     for (from, to) in [(ends[0], ends[1]), (ends[1], ends[0])] {

@@ -1,4 +1,4 @@
-//! Output that is queued now and made later, on another thread.
+//! `Promise`: a reply that another thread makes, with its place in the queue.
 
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
@@ -11,10 +11,10 @@ use crate::runtime::remote::Remote;
 use crate::state::ChannelId;
 use crate::state::inbox::Post;
 
-/// A reply that another thread will make, whose place in the queue is reserved now.
+/// A reply that another thread will make. Its place in the queue is reserved now.
 ///
 /// Replies stay in the order of their requests, while the work for them is done in any order. The session
-/// pushes the [`PromiseProducer`] and gives the `Promise` to the thread that does the work. Whatever is
+/// pushes the [`PromiseProducer`] and gives the `Promise` to the thread that does the work. Everything
 /// pushed afterwards waits for it. `close_when_done` waits for it, too, and so does a shutdown, until its
 /// grace ends.
 ///

@@ -1,25 +1,26 @@
-//! The handler of a connection on layer 2.
+//! `AsyncChat`: the handler of a connection on layer 2.
 
 use crate::error::{Close, Result};
 use crate::log::log_throttled;
 use crate::time::timer::TimerId;
 
-/// A session of a line protocol: asynchat's `async_chat`.
+/// The handler of a connection that receives records: asynchat's `async_chat`.
 ///
-/// Input is split on the [`Terminator`](crate::Terminator) in force, CRLF unless set otherwise, and each record
-/// handed to [`found_terminator`](AsyncChat::found_terminator). What is said in reply is pushed
-/// to the session's [`Chat`](crate::Chat). A closure that takes a record is a session too.
+/// A [`Terminator`](crate::Terminator) splits the input into records. The default is CRLF. The loop passes
+/// each record to [`found_terminator`](AsyncChat::found_terminator). The session pushes its replies to its
+/// [`Chat`](crate::Chat). A closure that takes a record is a session, too.
 ///
-/// The loop calls, one callback at a time, and never from inside a method of a handle. A callback
-/// that returns an error, or panics, ends its own connection and no other. What was pushed before it
-/// failed is sent first, so a session may push an explanation and then return an error: the peer gets
-/// all replies, however its input was cut. A peer that does not take them is waited for as long as a
-/// close [lingers](crate::Deadlines::linger). No callback but `handle_close` follows the failure.
+/// The loop makes one callback at a time. A method of a handle never makes one. A callback that returns an
+/// error or panics ends its own connection and no other. What was pushed before the failure is sent first,
+/// so a session may push an explanation and then return an error: the peer receives all replies, however its
+/// input was segmented. The loop waits for a peer that does not read as long as a close
+/// [lingers](crate::Deadlines#structfield.linger), at least 2 s. After the failure `handle_close` is the
+/// only callback.
 ///
 /// ```
 /// use asynchat::{AsyncChat, Chat, Result, Terminator};
 ///
-/// /// `PUT n`, then n bytes; answered with their sum.
+/// /// `PUT n`, then n bytes. The reply is their sum.
 /// struct Sum { chat: Chat, in_body: bool }
 ///
 /// impl AsyncChat for Sum {
@@ -30,7 +31,7 @@ use crate::time::timer::TimerId;
 ///             self.chat.set_terminator(Terminator::crlf());
 ///         } else {
 ///             let line = std::str::from_utf8(record)?;
-///             let count = line.strip_prefix("PUT ").ok_or("PUT n is all I know")?;
+///             let count = line.strip_prefix("PUT ").ok_or("the only command is PUT n")?;
 ///             self.chat.set_terminator(Terminator::count(count.parse()?));
 ///         }
 ///         self.in_body = !self.in_body;
@@ -39,16 +40,18 @@ use crate::time::timer::TimerId;
 /// }
 /// ```
 pub trait AsyncChat: 'static {
-    /// A record is complete; `record` is what came before its terminator. After a
-    /// [streamed](crate::Terminator::streamed) record, whose bytes `collect_incoming_data` got, it is
-    /// empty.
+    /// A record is complete. `record` is the record without its terminator. After a
+    /// [streamed](crate::Terminator::streamed) record, whose bytes `collect_incoming_data` has received, it
+    /// is empty. An empty record is delivered as well.
     ///
     /// # Errors
-    /// An error closes the connection with [`Close::Handler`], when what was pushed is sent.
+    /// An error closes the connection with [`Close::Handler`], after everything pushed before has been sent.
     fn found_terminator(&mut self, record: &[u8]) -> Result;
 
-    /// A part of a streamed record has come; how it is cut into parts means nothing. Called only
-    /// for [streamed](crate::Terminator::streamed) terminators and [`Terminator::none`](crate::Terminator::none).
+    /// A chunk of a streamed record has arrived. How a record is divided into chunks depends on the network.
+    /// This is called only for [streamed](crate::Terminator::streamed) terminators and
+    /// [`Terminator::none`](crate::Terminator::none). By default the chunk is dropped, and a warning is
+    /// logged.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
@@ -62,8 +65,9 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// The connection is up, accepted and outgoing alike (asyncore told only of outgoing ones):
-    /// the place for a greeting.
+    /// The connection is up. A greeting is sent here. This is called once for each connection, accepted or
+    /// outgoing (asyncore called it for outgoing ones only), before the first record. By default it does
+    /// nothing.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
@@ -71,9 +75,10 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// The record in hand is longer than its limit, [`Limits::record`](crate::Limits::record) or the terminator's own; how
-    /// it begins is not told. Either close, which is the default, or skip it: then its terminator
-    /// is looked for, and what follows is the next record. Pushing a complaint is fine with both:
+    /// The current record is longer than its limit: that of its [terminator](crate::Terminator::limit), else
+    /// [`Limits::record`](crate::Limits#structfield.record). Its bytes are not delivered. The session
+    /// chooses: close the connection (the default), or discard the record up to its terminator and continue
+    /// with the next one. In both cases it may push a reply:
     ///
     /// ```
     /// # use asynchat::{AsyncChat, Chat, Overflow, Result};
@@ -90,8 +95,9 @@ pub trait AsyncChat: 'static {
         Overflow::Close
     }
 
-    /// The peer has finished sending, and all records have been delivered; `partial` is what came
-    /// after the last. By default the connection is closed when the queue is drained.
+    /// The peer has finished sending, and all complete records have been delivered. `partial` is the
+    /// incomplete record after the last one, empty if there is none. By default the connection closes when
+    /// its queue is sent.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
@@ -100,9 +106,10 @@ pub trait AsyncChat: 'static {
         Ok(Eof::CloseWhenDone)
     }
 
-    /// This much of the stream has gone on to the other end of its [`pipe`](crate::pipe): for who
-    /// counts, throttles or watches what passes. How it is cut means nothing; no chunk is longer than
-    /// [`Limits::turn_read`](crate::Limits::turn_read). One that is empty is the end of the stream.
+    /// A chunk of input was pushed to the other end of the [`pipe`](crate::pipe). A session can count,
+    /// throttle or record it here. How the stream is divided into chunks depends on the network; no chunk is
+    /// longer than [`Limits::turn_read`](crate::Limits#structfield.turn_read). An empty chunk is the end of
+    /// the input. By default it does nothing.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
@@ -111,8 +118,9 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// The queue had grown over [`Limits::high_water`](crate::Limits::high_water) and has drained to
-    /// [`Limits::low_water`](crate::Limits::low_water): push on.
+    /// The queue was above [`Limits::high_water`](crate::Limits#structfield.high_water) and has drained to
+    /// [`Limits::low_water`](crate::Limits#structfield.low_water). A session that stopped pushing can
+    /// continue. By default it does nothing.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
@@ -120,7 +128,8 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// A timer set with [`Channel::call_later`](crate::Channel::call_later) or [`Channel::call_every`](crate::Channel::call_every) is due.
+    /// A timer of the connection is due. It was set with [`Channel::call_later`](crate::Channel::call_later)
+    /// or [`Channel::call_every`](crate::Channel::call_every). By default it does nothing.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
@@ -129,16 +138,15 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// The loop has begun to [shut down](crate::shutdown). The loop calls this once in a shutdown,
-    /// before it delivers the next record. By default the connection is closed when the queue is
-    /// drained. A session that is in the middle of something can return [`Shutdown::Stay`]: then it
-    /// goes on receiving records, and closes itself with
-    /// [`close_when_done`](crate::Chat::close_when_done). When the grace of the shutdown is over, the
-    /// connection is aborted.
+    /// The loop has begun to [shut down](crate::shutdown). This is called once in a shutdown, before the
+    /// next record. By default the connection closes when its queue is sent. A session in the middle of a
+    /// transfer can return [`Shutdown::Stay`]: it then continues to receive records, and closes itself with
+    /// [`close_when_done`](crate::Chat::close_when_done). At the end of the shutdown's grace the connection
+    /// is aborted.
     ///
-    /// A session that is new gets its [`handle_connect`](AsyncChat::handle_connect) first. This is
-    /// not called when the session has queued a close already, when its connection is
-    /// [piped](crate::pipe), or when it is an outgoing one that is not up.
+    /// For a new session [`handle_connect`](AsyncChat::handle_connect) is called first. This is not called
+    /// when the session has queued a close already, when its connection is [piped](crate::pipe), and for an
+    /// outgoing connection that is not up.
     ///
     /// ```
     /// # use asynchat::{AsyncChat, Chat, Result, Shutdown};
@@ -147,7 +155,7 @@ pub trait AsyncChat: 'static {
     /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
     /// fn handle_shutdown(&mut self) -> Result<Shutdown> {
     ///     if self.in_body {
-    ///         self.leaving = true; // `found_terminator` says 421 and closes after the body
+    ///         self.leaving = true; // `found_terminator` sends 421 and closes after the body
     ///         return Ok(Shutdown::Stay);
     ///     }
     ///     self.chat.push("421 shutting down\r\n");
@@ -162,7 +170,8 @@ pub trait AsyncChat: 'static {
         Ok(Shutdown::CloseWhenDone)
     }
 
-    /// The connection has ended, and this is why: exactly once, and the last call.
+    /// The connection has ended, for this reason. This is called exactly once, and it is the last callback.
+    /// The loop drops the session afterwards. By default it does nothing.
     fn handle_close(&mut self, why: &Close) {
         let _ = why;
     }
@@ -174,29 +183,29 @@ impl<F: FnMut(&[u8]) -> Result + 'static> AsyncChat for F {
     }
 }
 
-/// What to do about a record over its limit.
+/// What happens after a record over its limit. Returned by [`AsyncChat::handle_overflow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// Close the connection with [`Close::InputLimit`]; what is queued is sent first.
+    /// The connection closes with [`Close::InputLimit`] when its queue is sent.
     Close,
-    /// Skip the record and go on with the next: the session stays in sync.
+    /// The record is discarded up to its terminator. The next record is delivered.
     Discard,
 }
 
-/// What to do when the peer has finished sending.
+/// What happens when the peer has finished sending. Returned by [`AsyncChat::handle_eof`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eof {
-    /// Close when the queue is drained, with [`Close::Eof`].
+    /// The connection closes with [`Close::Eof`] when its queue is sent.
     CloseWhenDone,
-    /// Leave this side open: the peer may still be listening.
+    /// This side stays open, because the peer may still receive (a half-close). Close it later.
     StayOpen,
 }
 
-/// What to do when the loop shuts down.
+/// What a connection does when the loop shuts down. Returned by [`AsyncChat::handle_shutdown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Close when the queue is drained, with [`Close::Shutdown`].
+    /// The connection closes with [`Close::Shutdown`] when its queue is sent.
     CloseWhenDone,
-    /// Go on until the session closes, or the grace of the shutdown is over.
+    /// The connection stays until the session closes it, or the grace of the shutdown ends.
     Stay,
 }

@@ -92,20 +92,20 @@ impl Runtime {
         state.schedule();
     }
 
-    /// Visits the handler of channel `id`, if that is still there.
-    pub(crate) fn visit_handler<V>(self: &Rc<Self>, id: ChannelId, visit: V)
+    /// Calls the handler of channel `id`, if that is still there.
+    pub(crate) fn call_handler<C>(self: &Rc<Self>, id: ChannelId, call: C)
     where
-        V: FnOnce(&mut dyn Any) -> Result + 'static,
+        C: FnOnce(&mut dyn Any) -> Result + 'static,
     {
         let Some(state) = self.state(id).filter(|state| !state.has_ended()) else {
-            log!(debug, channel = %id, "a visit came too late");
-            return discard(visit);
+            log!(debug, channel = %id, "a call of a handler came too late");
+            return discard(call);
         };
         if state.flags.has(Flag::AWAITS_HANDLER) {
             // Its handler is made by a call that is deferred already.
-            return self.agenda.defer(Deferred::Visit(id, Box::new(visit)));
+            return self.agenda.defer(Deferred::CallHandler(id, Box::new(call)));
         }
-        self.call_between_turns(&state, |driver| visit(driver.handler()));
+        self.call_between_turns(&state, |driver| call(driver.handler()));
     }
 
     /// Ends a channel: out of the poller and the registry, its socket closed or lingering, its handler

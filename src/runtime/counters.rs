@@ -1,11 +1,11 @@
-//! What a loop has done, counted.
+//! Counters of a loop.
 
 use std::cell::Cell;
 
 use super::Runtime;
 use crate::error::Close;
 
-/// What a loop has done so far. Plain numbers, no cost when unread.
+/// Counters of a loop, from [`EventLoop::stats`](crate::EventLoop::stats). They count from its creation.
 ///
 /// ```
 /// let stats = asynchat::EventLoop::new()?.stats();
@@ -16,37 +16,39 @@ use crate::error::Close;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoopStats {
-    /// Turns of the loop: waits of the poller, of zero length too.
+    /// Turns of the loop. Each waits for events once, also if the timeout is zero.
     pub turns: u64,
-    /// Turns in which the kernel had something to report.
+    /// Turns in which the kernel reported at least one event.
     pub wakeups: u64,
-    /// Events that the poller reported, stale ones included.
+    /// Events that the poller reported, including stale ones.
     pub events: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// Those of them that were refused: over [`Limits::connections`](crate::Limits::connections) or
-    /// [`Limits::per_address`](crate::Limits::per_address).
+    /// Accepted connections that were refused, because of
+    /// [`Limits::connections`](crate::Limits#structfield.connections) or
+    /// [`Limits::per_address`](crate::Limits#structfield.per_address).
     pub refused: u64,
-    /// Accepts that failed, for want of descriptors or memory or because the client was gone.
+    /// Accepts that failed, for lack of descriptors or memory, or because the client was gone.
     pub accepts_failed: u64,
-    /// Channels registered, listeners too.
+    /// Channels registered, including listeners.
     pub opened: u64,
-    /// Channels that have ended, listeners too.
+    /// Channels that have ended, including listeners.
     pub closed: u64,
-    /// The same by reason.
+    /// Channels that have ended, by reason.
     pub closes: Closes,
-    /// Bytes received, on all channels there are and were.
+    /// Bytes received, on all channels, ended ones included. Bytes that a lingering socket discards count as
+    /// well.
     pub bytes_in: u64,
-    /// Bytes handed to the kernel.
+    /// Bytes that the kernel has accepted for sending.
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,
 }
 
-/// How many channels have ended, by reason: a count for each kind of [`Close`].
+/// How many channels have ended, by reason. Each field is named after a variant of [`Close`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "each is documented where the reason is")]
+#[allow(missing_docs, reason = "the variants of Close are documented")]
 pub struct Closes {
     pub local: u64,
     pub eof: u64,
@@ -82,7 +84,7 @@ impl Closes {
     }
 }
 
-/// The numbers behind [`LoopStats`], each to be counted by itself.
+/// The counters of a loop. [`LoopStats`] is their copy for users.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(super) turns: Counter,
@@ -94,7 +96,8 @@ pub(crate) struct Counters {
     pub(super) opened: Counter,
     closed: Counter,
     closes: Cell<Closes>,
-    /// Of channels that have ended.
+    /// Totals of the channels that have ended, and of lingering sockets. The other channels have their own
+    /// counters.
     pub(super) bytes_in: Counter,
     pub(super) bytes_out: Counter,
     pub(super) records_in: Counter,
@@ -119,7 +122,7 @@ impl Counters {
 }
 
 impl Runtime {
-    /// What it has done, with what its channels have done so far.
+    /// The counters of the loop, with those of its channels.
     pub(crate) fn stats(&self) -> LoopStats {
         let counters = &self.counters;
         let of = |counter: &Counter| counter.0.get();

@@ -49,7 +49,7 @@ pub(crate) fn new() -> Result<Rc<Runtime>> {
     }
 }
 
-/// Makes `home` the running loop, until the guard is dropped.
+/// Makes `runtime` the running loop, until the guard is dropped.
 pub(crate) fn enter(runtime: &Rc<Runtime>) -> Result<Entered> {
     let running = runtime.enter()?;
     with_loops(|loops| loops.running.push(Rc::clone(runtime)))?;

@@ -1,18 +1,18 @@
-//! Closing without losing what was said last.
+//! Lingering: a close that does not destroy the last output.
 //!
-//! Closing a socket with input that nobody has read, or one whose peer goes on sending, makes the
-//! kernel reset the connection: what the peer has not received yet is destroyed, and on some
-//! systems what it has received and not read too. So a connection that is to be closed when done
-//! shuts its sending side down, and the loop keeps the socket and reads on into nothing, for a
-//! while, until the peer has closed as well. The channel has ended by then: what lingers is a
-//! socket, watched under the key it had, and nothing else.
+//! When a socket is closed while input is unread, or while its peer is still sending, the kernel resets the
+//! connection. The reset destroys the output that the peer has not received yet, and on some systems also
+//! what the peer has received and not read (RFC 9112 section 9.6). Therefore the loop keeps the socket of a
+//! channel that closes after its queue was sent. Its sending side is shut down. The loop reads and discards
+//! the input, until the peer has closed as well or the time is over. The channel has ended by then: only the
+//! socket is left, watched under the same poll key.
 //!
-//! A stream that is cut in its middle ends with a reset instead, which destroys just as much. So its
-//! socket lingers, too, until the peer has received what was sent before the cut.
+//! A stream that was cut in its middle has to end with a reset, which would destroy what was sent before.
+//! Its socket lingers until the peer has received that.
 //!
-//! A peer that reads slowly may need longer than that: the kernel holds up to megabytes of output for
-//! it. Where the kernel says how much (`Fd::unsent`), the loop waits for as long as the peer receives
-//! some of it (`lingering/delivery.rs`).
+//! A peer that reads slowly may need longer than the linger time, because the kernel holds up to megabytes
+//! of output for it. Where the kernel reports how much (`Fd::unsent`), `linger/delivery.rs` extends the time
+//! while the peer receives some of it.
 
 mod delivery;
 
@@ -36,44 +36,44 @@ use crate::time::timer::TimerId;
 use crate::user_code::{discard, in_span};
 use delivery::Delivery;
 
-/// How much is read for nothing. More than what is on its way when a peer that sent all it could
-/// is told: its kernel and this one hold some megabytes each.
+/// How many bytes of input are discarded for one socket. A peer that has filled all buffers has some
+/// megabytes under way before it learns of the close.
 const MOST: usize = 16 << 20;
 
-/// How many linger at a time. When one more does, the oldest of them is closed.
-const PLACES: usize = 1024;
+/// How many sockets of ended channels linger at a time. One more closes the oldest of them.
+const MAX_ENDED: usize = 1024;
 
-/// How many of those who were refused: they have had no reply that could be lost, and a flood of
-/// them must not take the places of those who have.
-const REFUSED: usize = 64;
+/// How many sockets of refused clients linger at a time. They have a limit of their own: a flood of refused
+/// clients must not close the sockets of ended channels, whose last output may still be under way.
+const MAX_REFUSED: usize = 64;
 
 /// The sockets that linger.
 #[derive(Default)]
 pub(super) struct Lingering {
-    /// By their poll keys.
+    /// By poll key.
     sockets: BTreeMap<usize, Box<Lingerer>>,
-    /// The keys of those that had a channel, and of those that were refused: by their numbers, so
-    /// that the oldest is first.
+    /// The poll keys of the sockets of ended channels, and of those of refused clients. Sorted by number:
+    /// the oldest is first.
     ended: BTreeMap<u64, usize>,
     refused: BTreeMap<u64, usize>,
-    /// The number of the newest.
+    /// The number of the newest socket.
     last: u64,
 }
 
 struct Lingerer {
     source: WatchedSocket,
     number: u64,
-    /// How much was read for nothing.
+    /// How many bytes of its input were discarded.
     read: usize,
     delivery: Delivery,
-    /// Has it lingered long enough?
+    /// When it fires, the loop decides whether the socket has lingered long enough.
     timer: TimerId,
-    /// That of the channel it was.
+    /// The span of the channel that the socket belonged to.
     span: Option<Box<Span>>,
 }
 
 impl Runtime {
-    /// Has the socket of a channel that is ending linger, if the channel is one to.
+    /// Makes the socket of an ending channel linger, if its queue was sent and the peer has not closed.
     pub(super) fn linger_for(&self, state: &ChannelState) {
         let (is_drained, is_cut) = {
             let out = state.out.borrow();
@@ -96,7 +96,7 @@ impl Runtime {
         }
     }
 
-    /// Has the socket of a client linger who was refused.
+    /// Makes the socket of a refused client linger.
     pub(crate) fn linger_for_refused(&self, socket: Socket, deadlines: Deadlines) {
         if !deadlines.linger.is_zero() && socket.shutdown_write().is_ok() {
             let source = WatchedSocket::new(socket.into_halves().0);
@@ -105,7 +105,7 @@ impl Runtime {
         }
     }
 
-    /// Keeps a socket. The oldest of its class is closed for it, if there are too many.
+    /// Keeps a socket. If its class is above its limit, the oldest socket of the class is closed.
     fn linger(
         &self,
         source: WatchedSocket,
@@ -116,7 +116,7 @@ impl Runtime {
         let new_key = || self.unused_key(Registry::unregistered_key);
         if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
             return in_span(span.as_deref(), || {
-                log!(debug, %error, "it cannot linger");
+                log!(debug, %error, "the socket cannot linger");
             });
         }
         let Some(key) = source.key() else { return };
@@ -137,15 +137,19 @@ impl Runtime {
                 span,
             });
             lingering.sockets.insert(key, lingerer);
-            lingering.enroll(class, number, key)
+            lingering.count_in(class, number, key)
         };
-        too_many.into_iter().for_each(|oldest| self.let_go(oldest));
+        too_many
+            .into_iter()
+            .for_each(|oldest| self.close_lingering(oldest));
     }
 
-    /// Something was reported under a key that is no channel's: it is that of one who lingers, or stale.
+    /// An event was reported under a key that belongs to no channel. It belongs to a lingering socket, or is
+    /// stale.
     #[cold]
     pub(super) fn report_lingering(&self, report: &Event) {
-        // Not while it is borrowed: what a poller logs goes to the user's subscriber.
+        // The socket is taken out, so that nothing is borrowed when the poller logs: a subscriber is user
+        // code.
         let Some(mut lingerer) = self.lingering.borrow_mut().sockets.remove(&report.key) else {
             return;
         };
@@ -159,7 +163,7 @@ impl Runtime {
         }
     }
 
-    /// Closes a socket that has lingered long enough. Otherwise says when to look again.
+    /// Closes a socket that has lingered long enough. Otherwise returns when to check again.
     pub(super) fn look_at_lingering(&self, key: usize) -> Option<Instant> {
         let now = self.now();
         let next = {
@@ -169,37 +173,37 @@ impl Runtime {
             lingerer.delivery.look(now, unsent)
         };
         if next.is_none() {
-            self.let_go(key);
+            self.close_lingering(key);
         }
         next
     }
 
-    /// Closes one that lingers, if it still does.
-    pub(super) fn let_go(&self, key: usize) {
+    /// Closes a lingering socket, if it still lingers.
+    pub(super) fn close_lingering(&self, key: usize) {
         let gone = self.lingering.borrow_mut().sockets.remove(&key);
         if let Some(gone) = gone {
             self.end_lingering(gone, None);
         }
     }
 
-    /// Has the loop close all that linger: what is logged as they go is not for a method of a handle,
-    /// which calls nothing of the user's.
+    /// Makes the loop close all lingering sockets. A handle's method must not do that itself: closing one
+    /// logs an event, and a subscriber is user code.
     pub(crate) fn stop_lingering_soon(&self) {
         if self.lingering.borrow().len() > 0 {
             self.agenda.defer(Deferred::StopLingering);
         }
     }
 
-    /// Closes all that linger: their descriptors are needed, or all is to be closed.
+    /// Closes all lingering sockets, because their descriptors are needed or the loop closes everything.
     pub(super) fn stop_lingering(&self) {
         let keys: Vec<usize> = self.lingering.borrow().sockets.keys().copied().collect();
-        keys.into_iter().for_each(|key| self.let_go(key));
+        keys.into_iter().for_each(|key| self.close_lingering(key));
     }
 
     fn end_lingering(&self, gone: Box<Lingerer>, failed: Option<&io::Error>) {
         let gone = *gone;
         self.agenda.forget_timer(gone.timer);
-        self.lingering.borrow_mut().strike_out(gone.number);
+        self.lingering.borrow_mut().count_out(gone.number);
         in_span(gone.span.as_deref(), || {
             drop(gone.source);
             let error = failed.map(tracing::field::display);
@@ -209,11 +213,11 @@ impl Runtime {
         self.resume_accepting();
     }
 
-    /// Closes all that linger: their loop is gone, and nothing is to be told.
+    /// Closes all lingering sockets of a loop that is being dropped. Nothing is logged.
     pub(super) fn drop_lingering(&self) {
         for lingerer in self.lingering.take().sockets.into_values() {
             drop(lingerer.source);
-            // It would tell the subscriber of its end.
+            // The end of a span would notify the subscriber.
             if self.torn_down.get() {
                 mem::forget(lingerer.span);
             }
@@ -230,35 +234,35 @@ impl Lingering {
         self.sockets.contains_key(&key)
     }
 
-    /// Counts one in, and says who has to go for it.
-    fn enroll(&mut self, class: Class, number: u64, key: usize) -> Option<usize> {
+    /// Counts a socket in its class. Returns the key of the oldest socket if the class is above its limit.
+    fn count_in(&mut self, class: Class, number: u64, key: usize) -> Option<usize> {
         let (keys, most) = match class {
-            Class::Ended => (&mut self.ended, PLACES),
-            Class::Refused => (&mut self.refused, REFUSED),
+            Class::Ended => (&mut self.ended, MAX_ENDED),
+            Class::Refused => (&mut self.refused, MAX_REFUSED),
         };
         keys.insert(number, key);
         let oldest = keys.first_key_value().map(|(_, key)| *key);
         oldest.filter(|_| keys.len() > most)
     }
 
-    /// One that is gone counts no more.
-    fn strike_out(&mut self, number: u64) {
+    /// Removes a socket from its class.
+    fn count_out(&mut self, number: u64) {
         self.ended.remove(&number);
         self.refused.remove(&number);
     }
 }
 
-/// What a socket was before it lingered.
+/// The two classes of lingering sockets.
 #[derive(Clone, Copy)]
 enum Class {
-    /// A channel's.
+    /// The channel of the socket has ended.
     Ended,
-    /// That of a client who was refused.
+    /// The client was refused: it never had a channel.
     Refused,
 }
 
 impl Lingerer {
-    /// Reads once; says whether there may be more to come.
+    /// Reads once and discards the input. Returns whether the socket continues to linger.
     fn read_on(&mut self, runtime: &Runtime, report: &Event) -> io::Result<bool> {
         self.source.disarm_if_one_shot();
         let socket = self.source.socket();
@@ -278,7 +282,7 @@ impl Lingerer {
                 if hung_up || (count == 0 && !self.delivery.ends_at_once()) {
                     return Ok(false);
                 }
-                // The peer has finished sending, and may still receive what was sent before the cut.
+                // The peer has finished sending. It may still have to receive what was sent before the cut.
                 if count == 0 {
                     let watched = self
                         .source

@@ -1,4 +1,4 @@
-//! How channels and their handlers come to a loop.
+//! Registers channels with a loop, and gives them their drivers.
 
 use std::any::TypeId;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::state::{ChannelId, ChannelState, Flag, Kind};
 use crate::user_code::{discard, enter, in_span};
 
 impl Runtime {
-    /// Registers a channel. Its driver may follow, if making it is the user's code.
+    /// Registers a channel. Its driver follows later where a factory, which is user code, makes it.
     pub(crate) fn register(
         self: &Rc<Self>,
         state: &Rc<ChannelState>,
@@ -32,7 +32,7 @@ impl Runtime {
             .registry
             .borrow_mut()
             .insert(state)
-            .ok_or_else(|| Error::new("the loop has as many channels as it can tell apart"))?;
+            .ok_or_else(|| Error::new("the loop has as many channels as it can distinguish"))?;
         state.handler.set(handler);
         state.flags.set(Flag::AWAITS_HANDLER, true);
         state.set_agenda(&self.agenda);
@@ -44,14 +44,15 @@ impl Runtime {
         Ok(id)
     }
 
-    /// Has a factory make the driver of a channel that was registered. The driver gets to know even of a
-    /// connection that was closed before. A panic of the factory ends that channel.
+    /// Calls a factory to make the driver of a registered channel, also if its connection was closed in the
+    /// meantime: the handler then gets the reason in `handle_close`. A panic of the factory ends this
+    /// channel only.
     pub(crate) fn make_driver<D: Driver + 'static>(
         &self,
         state: &Rc<ChannelState>,
         make: impl FnOnce() -> D,
     ) {
-        // What the factory logs belongs to its connection, not to the listener.
+        // The events that the factory logs belong to its connection, not to the listener.
         match in_span(state.span(), || enter(make)) {
             Ok(driver) => self.set_driver(state, Box::new(driver)),
             Err(message) => {
@@ -64,7 +65,7 @@ impl Runtime {
         }
     }
 
-    /// Gives a channel that was registered its driver.
+    /// Gives a registered channel its driver.
     pub(crate) fn set_driver(&self, state: &Rc<ChannelState>, driver: Box<dyn Driver>) {
         let unused = self
             .registry

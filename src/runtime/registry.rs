@@ -1,10 +1,9 @@
-//! Who is registered: asyncore's `socket_map`, with keys that can not be mistaken.
+//! The registered channels: asyncore's `socket_map`, with poll keys that cannot be confused.
 //!
-//! asyncore keyed its map by file descriptor. A callback that closed one channel and opened
-//! another could get the same number again, and the events still to come in that batch reached
-//! the wrong object (gh-75114). Here a poll key carries a generation besides its slot, new at
-//! each registration with the poller, and an event whose generation is not the slot's is not that
-//! channel's.
+//! asyncore keyed its map by file descriptor. A callback that closed one channel and opened another could
+//! get the same number, and the remaining events of that batch reached the wrong object (gh-75114). Here a
+//! poll key consists of a slot and a generation. Each registration with the poller gets a new generation. An
+//! event whose generation is not that of the slot is not for its channel.
 
 use std::rc::Rc;
 
@@ -13,7 +12,7 @@ use slab::Slab;
 use super::driver::Driver;
 use crate::state::{ChannelId, ChannelState};
 
-/// How a poll key is split: the low half is the slot, the high half the generation.
+/// The low half of a poll key is the slot, the high half the generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
 
@@ -21,8 +20,8 @@ const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
 #[derive(Default)]
 pub(super) struct Registry {
     slots: Slab<Slot>,
-    /// The last generation given out, to whichever slot: no two keys are alike, until all have been
-    /// given out.
+    /// The last generation that was assigned, to any slot. No two keys are equal until all generations have
+    /// been used.
     generation: usize,
 }
 
@@ -30,22 +29,22 @@ struct Slot {
     /// The generation of its last poll key; [`NONE`] before the first.
     generation: usize,
     state: Rc<ChannelState>,
-    /// Absent while it is called, and before its handler is made.
+    /// Absent during a call of it, and before the handler is made.
     driver: Option<Box<dyn Driver>>,
 }
 
-/// What no poll key's generation is: the one of a slot that has had no key.
+/// The generation of a slot that has had no poll key. No poll key has it.
 const NONE: usize = 0;
 
-/// The last generation before the first comes again. All ones would make, with [`NO_SLOT`], a key
-/// that the pollers keep for themselves.
+/// The last generation before the first one follows again. A generation of all ones would make, with
+/// [`NO_SLOT`], a key that the pollers reserve.
 const LAST: usize = SLOT_MASK - 1;
 
-/// The slot in a key that is no channel's.
+/// The slot in a key that belongs to no channel.
 const NO_SLOT: usize = SLOT_MASK;
 
 impl Registry {
-    /// Adds a channel. `None` when there are as many as the poll keys can tell apart.
+    /// Adds a channel. `None` if there are as many as poll keys can distinguish.
     pub(super) fn insert(&mut self, state: &Rc<ChannelState>) -> Option<ChannelId> {
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
@@ -76,13 +75,13 @@ impl Registry {
         self.slot(id).map(|slot| &slot.state)
     }
 
-    /// Takes the driver out, to be called.
+    /// Takes the driver out for a call.
     #[inline]
     pub(super) fn take_driver(&mut self, id: ChannelId) -> Option<Box<dyn Driver>> {
         self.slot_mut(id)?.driver.take()
     }
 
-    /// Puts a driver into its slot. Gives it back if the channel is gone.
+    /// Puts a driver into its slot. Returns it if the channel is gone.
     #[inline]
     pub(super) fn put_driver(
         &mut self,
@@ -95,13 +94,13 @@ impl Registry {
         }
     }
 
-    /// Removes a channel, and returns its driver, if it has one.
+    /// Removes a channel. Returns its driver, if it has one.
     pub(super) fn remove(&mut self, id: ChannelId) -> Option<Option<Box<dyn Driver>>> {
         self.slot(id)?;
         self.slots.try_remove(id.slot()).map(|slot| slot.driver)
     }
 
-    /// A key to register with the poller, which makes all earlier ones of this channel stale.
+    /// A new key to register the channel with the poller. All earlier keys of the channel become stale.
     pub(super) fn poll_key(&mut self, id: ChannelId) -> usize {
         let generation = self.next_generation();
         match self.slot_mut(id) {
@@ -113,7 +112,7 @@ impl Registry {
         }
     }
 
-    /// A key that no channel has: what is watched under it is not registered.
+    /// A new key that belongs to no channel.
     pub(super) fn unregistered_key(&mut self) -> usize {
         key(NO_SLOT, self.next_generation())
     }
@@ -123,13 +122,13 @@ impl Registry {
         self.generation
     }
 
-    /// The key it has, if it has one.
+    /// The current key of the channel, if it has one.
     pub(super) fn key_of(&self, id: ChannelId) -> Option<usize> {
         let generation = self.slot(id)?.generation;
         (generation != NONE).then(|| key(id.slot(), generation))
     }
 
-    /// Whose key it is, if it is not stale.
+    /// The channel of this key, unless the key is stale.
     pub(super) fn by_key(&self, poll_key: usize) -> Option<&Rc<ChannelState>> {
         let generation = poll_key >> SLOT_BITS;
         let slot = self.slots.get(poll_key & SLOT_MASK)?;
@@ -226,7 +225,7 @@ mod tests {
         let id = insert(&mut registry);
         let last = registry.unregistered_key();
         assert!(last < usize::MAX - 1);
-        // The first again, and not the generation of those that have none.
+        // The first generation follows, not the one of a slot without a key.
         let key = registry.poll_key(id);
         assert_eq!(key >> SLOT_BITS, NONE + 1);
         assert_eq!(named(&registry, key), Some(id));

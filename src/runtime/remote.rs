@@ -1,4 +1,4 @@
-//! The way onto the loop from other threads.
+//! `Remote`: calls of a loop from other threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::state::ChannelId;
-use crate::state::agenda::visit_of;
+use crate::state::agenda::typed_call;
 use crate::state::inbox::{Inbox, Post};
 
-/// A handle to a loop for other threads: the only one that crosses them.
+/// A handle to a loop for other threads. All other handles stay on the thread of their loop.
 ///
-/// What is posted runs on the loop's thread, in the order posted, and wakes it if it sleeps. This
-/// is how slow work comes back: a session hands it to a worker together with its
-/// [`Chat::id`](crate::Channel::id) and a `Remote`, and the worker
-/// [posts the result to it](Remote::post_to).
+/// The loop makes posted calls on its own thread, in the order of their posting. A post wakes the loop if it
+/// sleeps. Worker threads return their results this way: a session passes its
+/// [`Chat::id`](crate::Channel::id) and a `Remote` to the worker, which [posts the result to
+/// it](Remote::post_to). A [`Promise`](crate::Promise) does this for replies that have to stay in order.
 ///
 /// ```
 /// use std::thread;
 /// # fn main() -> asynchat::Result {
 /// let remote = asynchat::remote()?;
-/// asynchat::call_later(std::time::Duration::from_secs(60), || ()); // something to wait for
+/// asynchat::call_later(std::time::Duration::from_secs(60), || ()); // keeps the loop running
 /// let worker = thread::spawn(move || {
 ///     let gold = 6 * 7; // slow work
 ///     remote.post(move || println!("the loop got {gold}"))?;
@@ -38,45 +38,47 @@ impl Remote {
         Remote(Arc::clone(inbox))
     }
 
-    /// Runs `job` on the loop's thread. While it runs, the crate's free functions mean that loop.
-    /// One turn of the loop runs at most 1,024 posts; the rest run in the turns that follow at once.
+    /// Makes the loop call `call` on its thread. During the call, the crate's free functions act on that
+    /// loop. The loop makes at most 1,024 posted calls in a turn. A panic is logged.
     ///
     /// # Errors
-    /// When the loop is gone: the job will never run. When the system can not wake it, which no
-    /// system is known for: the job waits for something else that does.
-    pub fn post(&self, job: impl FnOnce() + Send + 'static) -> Result {
-        self.send(Post::Call(Box::new(job)))
+    /// When the loop is gone: the call is dropped. When the loop cannot be woken, which no system is known
+    /// to cause: the call then waits for the next post that wakes the loop.
+    pub fn post(&self, call: impl FnOnce() + Send + 'static) -> Result {
+        self.send(Post::Call(Box::new(call)))
     }
 
-    /// Visits the handler of channel `id`: a type `C` that implements
-    /// [`AsyncChat`](crate::AsyncChat) or [`Dispatcher`](crate::Dispatcher). The visit is a
-    /// callback like any other: an error it returns closes that channel.
+    /// Makes the loop call `callback` with the handler of channel `id`, which must be a `C`: a type that
+    /// implements [`AsyncChat`](crate::AsyncChat) or [`Dispatcher`](crate::Dispatcher). It is a callback
+    /// like any other: an error that it returns closes the channel.
     ///
-    /// If the channel has ended by then, or its handler is of another type, the visit is dropped
-    /// and a `tracing` event says so: a client that did not wait is no failure of the worker's.
+    /// If the channel has ended by then, or its handler is of another type, the callback is dropped and an
+    /// event is logged. This is no error for the worker, because a client may leave at any time.
     ///
     /// # Errors
-    /// When the loop is gone.
+    /// As [`post`](Remote::post).
     pub fn post_to<C: 'static>(
         &self,
         id: ChannelId,
-        visit: impl FnOnce(&mut C) -> Result + Send + 'static,
+        callback: impl FnOnce(&mut C) -> Result + Send + 'static,
     ) -> Result {
-        self.send(Post::Visit(id, Box::new(visit_of(visit))))
+        self.send(Post::CallHandler(id, Box::new(typed_call(callback))))
     }
 
-    /// As [`EventLoop::stop`](crate::EventLoop::stop), after all that was posted before.
+    /// Calls [`EventLoop::stop`](crate::EventLoop::stop) on the loop's thread, after everything that was
+    /// posted before.
     ///
     /// # Errors
-    /// When the loop is gone.
+    /// As [`post`](Remote::post).
     pub fn stop(&self) -> Result {
         self.send(Post::Stop)
     }
 
-    /// As [`EventLoop::shutdown`](crate::EventLoop::shutdown), after all that was posted before.
+    /// Calls [`EventLoop::shutdown`](crate::EventLoop::shutdown) on the loop's thread, after everything that
+    /// was posted before.
     ///
     /// # Errors
-    /// When the loop is gone.
+    /// As [`post`](Remote::post).
     pub fn shutdown(&self, grace: Duration) -> Result {
         self.send(Post::Shutdown(grace))
     }

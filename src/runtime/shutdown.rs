@@ -16,7 +16,7 @@ use crate::state::{ChannelState, Kind, Request};
 use crate::user_code::{discard, discard_each, in_span};
 
 impl Runtime {
-    /// Begins a shutdown, or changes the grace of the one that is under way.
+    /// Begins a shutdown, or sets a new grace for the one in progress.
     pub(crate) fn shut_down(&self, grace: Duration) {
         if let Some(timer) = self.agenda.shutdown.get() {
             self.agenda.reset_timer(timer, grace);
@@ -29,20 +29,21 @@ impl Runtime {
             match state.kind.get() {
                 Kind::Internal => {}
                 _ if !state.is_up() => state.end(Close::Shutdown),
-                // Its session decides: the loop calls `handle_shutdown` before the next record.
+                // The session decides: the loop calls `handle_shutdown` before the next record.
                 Kind::Chat => {
                     state.requests.add(Request::SHUTDOWN);
                     state.schedule();
                 }
-                // It is closed when nothing is left to write.
+                // It closes when it is not `writable`.
                 Kind::Dispatcher => state.schedule(),
             }
         }
     }
 
-    /// Closes every channel at once, and what lingers.
+    /// Closes every channel, and the lingering sockets.
     pub(crate) fn close_all(&self) {
-        // Also for a connection that is ending already, which may call this in its `handle_close`.
+        // Also for a connection that is ending already: its `handle_close` may call `close_all`, and then
+        // nothing must connect again.
         self.stop_retries();
         for state in self.channels() {
             state.end(Close::Local);
@@ -50,8 +51,8 @@ impl Runtime {
         self.stop_lingering_soon();
     }
 
-    /// Nothing is registered any more: a shutdown is over, and the loop is ready to be used again. The
-    /// calls that were deferred or posted by then are made. What those defer waits for the next `run`.
+    /// Ends a shutdown when nothing is registered any more, so that the loop can be used for something else.
+    /// Makes the calls that were deferred or posted by then. What those defer waits for the next `run`.
     pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.agenda.shutdown.take() {
             self.agenda.forget_timer(timer);
@@ -60,7 +61,7 @@ impl Runtime {
         }
     }
 
-    /// Adds what is to be stopped by a shutdown, and when all channels are closed.
+    /// Adds a reconnection, to be stopped by a shutdown and by `close_all`.
     pub(crate) fn add_retry(&self, retry: Weak<dyn Retry>) {
         let mut retries = self.retries.borrow_mut();
         if retries.len() == retries.capacity() {
@@ -69,14 +70,14 @@ impl Runtime {
         retries.push(retry);
     }
 
-    /// Ends all reconnecting: connections that are up are the last ones.
+    /// Stops all reconnecting: the connections that are up are the last ones.
     fn stop_retries(&self) {
         let retries = self.retries.take();
         let owned = retries.iter().filter_map(Weak::upgrade);
         owned.for_each(|retry| retry.stop());
     }
 
-    /// The thread is ending, and the loop with it.
+    /// The thread of the loop is ending.
     pub(super) fn tear_down(&self) {
         self.torn_down.set(true);
     }
@@ -88,8 +89,8 @@ impl Drop for Runtime {
         if !self.torn_down.get() {
             return self.end_all();
         }
-        // A subscriber that keeps something in thread-locals of its own may have lost it by now, and
-        // panics (tracing-subscriber does), which aborts the process here: nothing is logged any more.
+        // Nothing is logged while the thread ends: a subscriber may have lost its thread-local values
+        // already. It would panic (tracing-subscriber does), and the panic would abort the process here.
         dispatcher::with_default(&Dispatch::none(), || self.end_all());
     }
 }
@@ -110,7 +111,7 @@ impl Runtime {
             }
             self.release(state);
         }
-        // Each by itself: what a closure has captured is the user's, and so is its destructor.
+        // One by one, because the destructors of what a closure has captured are user code.
         discard_each(self.agenda.deferred.take());
         discard_each(self.agenda.timers.take().into_values());
         #[cfg(feature = "signal")]
@@ -132,8 +133,8 @@ impl Runtime {
         discard_each(lost);
     }
 
-    /// Drops a channel, but not in a thread that is ending: its span would notify the subscriber of its
-    /// end.
+    /// Drops a channel. In a thread that is ending it is leaked instead, because its span would notify the
+    /// subscriber.
     fn release(&self, state: Rc<ChannelState>) {
         match self.torn_down.get() {
             true => mem::forget(state),

@@ -12,7 +12,7 @@ use crate::time::timer::Expired;
 use crate::user_code::{contain, discard};
 
 impl Runtime {
-    /// Fires the timers that are due, the earliest first, and no more than the budget.
+    /// Fires the timers that are due, the earliest first, at most `budget`.
     pub(super) fn run_timers(self: &Rc<Self>, budget: usize) {
         let timers = &self.agenda.timers;
         let count = timers.borrow().len();
@@ -20,7 +20,7 @@ impl Runtime {
             return;
         }
         let now = self.now();
-        // The grace of a shutdown is over when it is over, however many timers were due before.
+        // The end of the grace is outside the budget: it must not wait for the timers that were due before.
         if let Some(id) = self.agenda.shutdown.get() {
             let expired = timers.borrow_mut().expire_one(id, now);
             if let Some(expired) = expired {
@@ -43,7 +43,7 @@ impl Runtime {
         } = expired;
         let timers = &self.agenda.timers;
         let finish = || timers.borrow_mut().finish(id);
-        // Arms the timer again. Gives up one that was cancelled while it fired, and says so.
+        // Arms the timer again, unless it was cancelled while it fired. Returns whether it is armed.
         let restore = |deadline, task| {
             let restored = timers.borrow_mut().restore(id, deadline, task);
             let cancelled = restored.is_err();
@@ -61,7 +61,7 @@ impl Runtime {
                 let _ = restore(next, Task::Every(call, period));
             }
             Task::Channel(state, _) if state.has_ended() => finish(),
-            // Its handler is about to be made: then it gets the timer.
+            // The handler is about to be made. The timer fires then.
             Task::Channel(state, every) if state.flags.has(Flag::AWAITS_HANDLER) => {
                 let _ = restore(now, Task::Channel(state, every));
             }
@@ -79,8 +79,9 @@ impl Runtime {
             }
             Task::Deadline(channel) => {
                 let state = self.state(channel);
-                // The kernel reports room when a good part of its buffer is free, which can be
-                // megabytes. What it would take by now counts as taken, so it is offered once more.
+                // The kernel reports room only when a large part of its buffer is free, which may be
+                // megabytes. The loop therefore tries to send once more before it decides whether the drain
+                // deadline has passed.
                 if let Some(state) = &state
                     && state.flags.replace(Flag::BLOCKED, false)
                 {
@@ -130,8 +131,8 @@ impl Runtime {
     }
 }
 
-/// When a periodic timer is due again: in step with its first time, and later than now. Periods
-/// that were missed are skipped, not made up for in a burst.
+/// When a periodic timer is due next: a whole number of periods after `deadline`, and later than `now`.
+/// Missed periods are skipped, so that they do not follow in a burst.
 fn next_period(deadline: Instant, period: Duration, now: Instant) -> Instant {
     let late = now.saturating_duration_since(deadline);
     let into_period = late.as_nanos() % period.as_nanos().max(1);
@@ -146,7 +147,7 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_millis(100);
 
-    /// When a timer is due again that is called this late, both counted from when it was due.
+    /// When a timer that is called this late is due again. Both times count from when it was due.
     fn due_after(late: Duration) -> Duration {
         let deadline = Instant::now();
         next_period(deadline, PERIOD, deadline + late) - deadline

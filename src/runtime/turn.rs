@@ -1,12 +1,11 @@
 //! The turn of the loop.
 //!
-//! The order of a turn: the wait; the channels that the kernel has reported something of; those in the
-//! run queue, which have work left from the turn before; posts; timers, after the events, so that data
-//! which is there already goes before the deadline that waits for it; deferred calls; and the run queue
-//! once more, so that all that was pushed meanwhile is sent before the loop sleeps. Each of these takes
-//! what was there when it began, never what it adds to itself, and no more than its budget, so none can
-//! starve the others. What a budget leaves over is due in the next turn, before which the loop does not
-//! sleep.
+//! The order of a turn: the run queue, so that all that was pushed is sent before the loop sleeps; the
+//! wait; the channels that the kernel has reported something of; the run queue again, with what the budgets of
+//! the last turn left over; posts; timers, after the events, so that data which is there already goes before
+//! the deadline that waits for it; deferred calls. Each of these takes what was there when it began, never what
+//! it adds to itself, and no more than its budget, so none can starve the others. What a budget leaves over is
+//! due in the next turn, before which the loop does not sleep.
 //!
 //! A channel receives at most once in a turn of the loop, and has its records delivered once. When it is
 //! in the run queue again in the same turn, because something was pushed to it, it only sends; when a
@@ -170,7 +169,7 @@ impl Runtime {
         for post in self.agenda.inbox.fetch(budget) {
             match post {
                 Post::Call(call) => contain(call),
-                Post::Visit(id, visit) => self.visit_handler(id, visit),
+                Post::CallHandler(id, call) => self.call_handler(id, call),
                 Post::ResumeProducing(id) => {
                     if let Some(state) = self.state(id) {
                         state.resume_producing();
@@ -197,7 +196,7 @@ impl Runtime {
             };
             match call {
                 Deferred::Call(call) => contain(call),
-                Deferred::Visit(id, visit) => self.visit_handler(id, visit),
+                Deferred::CallHandler(id, call) => self.call_handler(id, call),
                 Deferred::StopLingering => self.stop_lingering(),
             }
         }

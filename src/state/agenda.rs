@@ -59,22 +59,22 @@ pub(crate) enum Task {
 pub(crate) enum Deferred {
     Call(Box<dyn FnOnce()>),
     /// A callback of this channel's handler.
-    Visit(ChannelId, Visit),
+    CallHandler(ChannelId, HandlerCall),
     /// Closes all sockets that linger.
     StopLingering,
 }
 
 /// A callback for a handler, whatever its type.
-pub(crate) type Visit = Box<dyn FnOnce(&mut dyn Any) -> Result>;
+pub(crate) type HandlerCall = Box<dyn FnOnce(&mut dyn Any) -> Result>;
 
 /// A callback for a handler of type `C`. One of another type is not called, and an event says so.
-pub(crate) fn visit_of<C: 'static>(
-    visit: impl FnOnce(&mut C) -> Result,
+pub(crate) fn typed_call<C: 'static>(
+    call: impl FnOnce(&mut C) -> Result,
 ) -> impl FnOnce(&mut dyn Any) -> Result {
     move |handler| match handler.downcast_mut() {
-        Some(handler) => visit(handler),
+        Some(handler) => call(handler),
         None => {
-            log_throttled!(warn, "a visit to a handler of another type");
+            log_throttled!(warn, "a call for a handler of another type");
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! When a channel's deadlines pass: its clocks, and the one timer that looks at them.
+//! The deadlines of a channel: its clocks, and the one timer that checks them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,10 +10,10 @@ use crate::error::Close;
 use crate::time::deadlines::{Clocks, Deadlines, Passed};
 use crate::time::timer::TimerId;
 
-/// Of a channel with any deadline that is not the default.
+/// Present if any deadline of the channel is not the default.
 pub(super) struct Timing {
     clocks: Clocks,
-    /// The one timer of all its deadlines, and when it is due.
+    /// The timer of all its deadlines, and when it is due.
     timer: Option<(TimerId, Instant)>,
 }
 
@@ -43,31 +43,31 @@ impl ChannelState {
         }
     }
 
-    /// The end of its lifetime, if that is bounded.
+    /// The end of its lifetime, if it has one.
     pub(crate) fn end_of_life(&self) -> Option<Instant> {
         self.timing.get()?.borrow().clocks.end_of_life()
     }
 
-    /// What is under way when the first deadlines are set is timed from then on.
+    /// The first deadlines were set on a running connection: what is in progress is timed from now on.
     fn begin_midway(self: &Rc<Self>) {
         if self.flags.has(Flag::BLOCKED) {
             let sent = self.bytes_out();
             self.time(|clocks, now| clocks.offered(now, false, sent));
         }
-        // Whether a record is begun, its splitter says when it is asked for the next.
+        // The splitter knows whether a record has begun. It is asked in the next turn.
         if self.is_chat() {
             self.requests.add(Request::PARSE);
             self.schedule();
         }
     }
 
-    /// It was registered, or has come up, or gets its first deadline.
+    /// The channel was registered, has come up, or gets its first deadline.
     pub(crate) fn start_clocks(&self) {
         let up = self.is_up();
         self.time(|clocks, now| clocks.start(now, up));
     }
 
-    /// Tells the clocks of something that happens now. Without deadlines there are none to tell.
+    /// Notifies the clocks of something that happens now. Without deadlines there are no clocks.
     #[inline]
     pub(crate) fn time(&self, event: impl FnOnce(&mut Clocks, Instant)) {
         if self.timing.get().is_some() {
@@ -84,7 +84,8 @@ impl ChannelState {
         };
         let timing = &mut *timing.borrow_mut();
         event(&mut timing.clocks, agenda.now());
-        // Set earlier when it has to be, never later: when it is due it looks again.
+        // The timer is moved when a deadline is earlier than it, never when it is later: when it fires, it
+        // is set for what is next.
         if let Some((when, _)) = timing.clocks.next()
             && !self.has_ended()
         {
@@ -102,13 +103,14 @@ impl ChannelState {
         }
     }
 
-    /// Its clocks have nobody to tell any more.
+    /// Takes the timer of a channel that is closing, to be cancelled.
     pub(super) fn take_deadline_timer(&self) -> Option<TimerId> {
         let (timer, _) = self.timing.get()?.borrow_mut().timer.take()?;
         Some(timer)
     }
 
-    /// The deadline timer is due: has a deadline passed? If not, when to look again.
+    /// The timer has fired. If a deadline has passed, ends the channel. Otherwise returns when to check
+    /// again.
     pub(crate) fn look_at_clocks(self: &Rc<Self>, now: Instant) -> Option<Instant> {
         let passed = self.look(now)?;
         match passed {
@@ -119,8 +121,8 @@ impl ChannelState {
         None
     }
 
-    /// When to look again, or what has passed; the timer is not set any more if it is that, or if
-    /// no clock runs.
+    /// The deadline that has passed (`Err`), or when to check again (`Ok`). `None` when no clock runs. The
+    /// timer stays set only with `Ok`.
     fn look(&self, now: Instant) -> Option<Result<Instant, Passed>> {
         let timing = &mut *self.timing.get()?.borrow_mut();
         if !self.flags.has(Flag::BLOCKED) {

@@ -1,4 +1,4 @@
-//! What most connections never have, in one box that the others do without.
+//! State that most connections never need, in a box that exists only when needed.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,25 +12,25 @@ use super::io::Output;
 use crate::error::Close;
 use crate::time::timer::TimerId;
 
-/// State that a connection does without for most of its life.
+/// State that most connections never need.
 #[derive(Default)]
 pub(super) struct Cold {
     pub(super) output: Output,
-    /// The other end of its pipe. Weak, because each end has the other.
+    /// The other end of its pipe. Weak, because each end refers to the other.
     pub(super) piped_to: Weak<ChannelState>,
     pub(super) outgoing: Option<Outgoing>,
-    /// Why it is about to end, if that is not [`Close::Local`]. The first reason stands.
+    /// Why it is about to end, if not for [`Close::Local`]. The first reason stands.
     pub(super) ending: Option<Close>,
-    /// The error that ended its sending side while there may still be something to receive.
+    /// The error of its failed send, while input may still have to be received.
     pub(super) send_error: Option<io::Error>,
-    /// How many bytes had been received by then.
+    /// How many bytes it had received when the send failed.
     pub(super) received: u64,
     pub(super) timers: BTreeSet<TimerId>,
     /// How many accepts in a row the system has refused.
     refused_accepts: usize,
-    /// Makes another connection when this one has ended.
+    /// Connects again when this connection has ended.
     pub(super) retry: Option<Rc<dyn Retry>>,
-    /// The reason of its end is kept for a transcript.
+    /// The reason of its end has to be kept for a transcript.
     #[cfg(feature = "sim")]
     pub(super) end_recorded: bool,
     #[cfg(feature = "sim")]
@@ -42,7 +42,7 @@ impl ChannelState {
         change(&mut self.cold.get_or_init(Box::default).borrow_mut())
     }
 
-    /// A timer of its own was set: it goes when the channel does.
+    /// Adds a timer of the channel, to be cancelled when the channel closes.
     pub(crate) fn add_timer(&self, timer: TimerId) {
         self.with_cold(|cold| cold.timers.insert(timer));
     }
@@ -53,7 +53,7 @@ impl ChannelState {
         }
     }
 
-    /// One more accept was refused. Returns how many that is in a row, over all turns.
+    /// Counts a refused accept. Returns how many were refused in a row, over all turns.
     pub(crate) fn count_refused_accept(&self) -> usize {
         self.with_cold(|cold| {
             cold.refused_accepts += 1;

@@ -1,12 +1,12 @@
-//! What becomes of a connection whose output, or whose handler, has failed.
+//! A connection whose output, or whose handler, has failed.
 //!
-//! A failed send does not hide the input that the kernel still has: it is delivered first. Nothing
-//! says when that ends, so three rules bound it. The channel ends with the error of the send when its
-//! session is paused, when what is pushed in the meantime (counted, and dropped) reaches the
-//! high-water mark, or when nothing was received for the time that a close lingers.
+//! A failed send does not hide the input that the kernel still has: it is delivered first. No event says
+//! when that input ends, so three rules bound it. The channel ends with the error of the send when its
+//! session is paused, when the pushes since (they are counted and dropped) reach the high-water mark, or
+//! when nothing was received for the linger time.
 //!
-//! A failed handler gets no call but `handle_close`. What it had pushed by then is sent
-//! first, so that its peer receives the same however its input was cut.
+//! After a failed callback, `handle_close` is the only callback. What was pushed before the failure is sent
+//! first, so that the peer receives the same output however its input was segmented.
 
 use std::io;
 use std::rc::Rc;
@@ -21,16 +21,18 @@ use crate::sys::socket::Fd;
 use crate::time::deadlines::Deadlines;
 use crate::user_code::discard;
 
-/// How long a pipe waits for input that may be there already when its output has failed: one turn.
+/// How long a piped connection whose output has failed waits for input that may have arrived already: one
+/// turn.
 const A_TURN: Duration = Duration::from_millis(1);
 
-/// How much such a pipe passes on at most: as much as the kernel may have received by then.
+/// How many bytes such a connection passes on at most: as much as the kernel may have received before the
+/// failure.
 const RECEIVED: u64 = 8 << 20;
 
 impl ChannelState {
-    /// Sending failed. If that is because the connection is over, what the peer sent before is
-    /// still to be delivered. Any other failure (ENOBUFS) says nothing of the receiving side, whose
-    /// end may never come.
+    /// A send has failed. If the connection is over in both directions, what the peer sent before is still
+    /// delivered. Any other error (ENOBUFS) ends the channel at once: the input of such a connection may
+    /// never end.
     pub(crate) fn fail_sending(self: &Rc<Self>, error: io::Error) {
         if self.flags.has(Flag::EOF) || !is_over(&error) {
             return self.end(Close::from_io(error));
@@ -40,7 +42,8 @@ impl ChannelState {
             let output = self.with_cold(|cold| std::mem::replace(&mut cold.output, Output::Failed));
             drop(output);
         }
-        // Not dropped while it is borrowed: an error that a dispatcher returned may be the user's.
+        // The old error is dropped after the borrow: an error that a dispatcher returned may have a
+        // destructor of the user.
         let earlier = self.with_cold(|cold| cold.send_error.replace(error));
         if earlier.is_some() {
             return drop(earlier);
@@ -59,7 +62,7 @@ impl ChannelState {
         cold.is_some_and(|cold| cold.borrow().send_error.is_some())
     }
 
-    /// Whether it has an output of its own that has failed.
+    /// Whether it had a separate descriptor for output, which has failed.
     pub(crate) fn has_lost_output(&self) -> bool {
         let cold = self.cold.get();
         cold.is_some_and(|cold| matches!(cold.borrow().output, Output::Failed))
@@ -69,30 +72,31 @@ impl ChannelState {
         self.cold.get()?.borrow_mut().send_error.take()
     }
 
-    /// Ends the channel with the error of its failed send, if there was one.
+    /// Ends the channel with the error of its failed send. Returns whether there was one.
     pub(crate) fn end_with_send_error(self: &Rc<Self>) -> bool {
         let error = self.take_send_error();
         error.map(|error| self.end(Close::from_io(error))).is_some()
     }
 
-    /// Ends a channel that cannot send and is not `reading` either, or whose session has pushed as much
-    /// as a peer that reads nothing is sent; returns whether it did. The end of a pipe holds up the other
-    /// end instead, until its own input has been passed on.
+    /// Ends a channel that cannot send, if it is not `reading` either, or if its session has pushed as much
+    /// as is queued for a peer that does not read. Returns whether it has ended the channel. A piped
+    /// connection does not end here: its pushes come from the other end of the pipe, which is paused, and
+    /// its own input is passed on first.
     pub(crate) fn end_if_useless(self: &Rc<Self>, reading: bool) -> bool {
         let is_over =
             || self.flags.has(Flag::BACK_PRESSURED) || self.out.borrow().is_over_high_water();
         !self.flags.has(Flag::PIPED) && (!reading || is_over()) && self.end_with_send_error()
     }
 
-    /// A callback of its handler has failed: it returned an error, or panicked. A session's queue is
-    /// sent, and then the channel ends for this reason.
+    /// A callback of the handler has returned an error or panicked. The queue of a session is sent, then the
+    /// channel ends for this reason.
     pub(crate) fn fail(self: &Rc<Self>, why: Close) {
         let can_send = !self.has_failed_sending() && !self.has_lost_output();
         let is_open_chat = self.is_chat() && self.is_up();
         if self.has_ended() || !is_open_chat || !can_send {
             return self.end(why);
         }
-        // A second failure is that of a producer: what was pushed behind it is lost.
+        // The second failure is that of a producer: what was pushed after it is dropped.
         let why = self.first_reason(why);
         let has_failed = self.flags.replace(Flag::FAILED, true);
         let lost = self.out.borrow_mut().replace_close(why);
@@ -103,7 +107,7 @@ impl ChannelState {
         }
     }
 
-    /// The reason that its handler has failed for, if it has. That stands, whatever comes after.
+    /// The reason of the first failure of the handler, if it has failed before; else `why`.
     pub(super) fn first_reason(&self, why: Close) -> Close {
         let first = match self.flags.has(Flag::FAILED) {
             true => self.out.borrow_mut().take_close(),
@@ -114,9 +118,9 @@ impl ChannelState {
         first
     }
 
-    /// Sets a timer for the linger time, after which the loop checks whether any byte has moved since.
-    /// So a connection without progress lasts for that time at least, and for twice that time at most.
-    /// With `None`, another check always follows, after a turn in which input could be read.
+    /// Sets a timer for the linger time. When it fires, the loop checks whether any byte has moved since. A
+    /// connection without progress therefore lasts for at least that time, and for at most twice that time.
+    /// With `None` another check always follows, after a turn in which input could be read.
     fn await_progress(&self, since: Option<u64>) {
         let Some(agenda) = self.agenda() else {
             return;
@@ -138,7 +142,7 @@ impl ChannelState {
         self.add_timer(timer);
     }
 
-    /// The time of `await_progress` is over.
+    /// The timer of `await_progress` has fired.
     pub(crate) fn look_for_progress(self: &Rc<Self>, since: Option<u64>) {
         let moved = self.moved();
         let passed_on = self
@@ -156,24 +160,26 @@ impl ChannelState {
         }
     }
 
-    /// Bytes received, and bytes that the peer has received, as far as the system tells. The kernel may
-    /// take megabytes, and then report no room for long, while the peer reads.
+    /// Bytes received, and bytes that the peer has received, as far as the system knows. The count of bytes
+    /// sent does not show progress: the kernel may accept megabytes, and then accept nothing for a long time
+    /// while the peer reads.
     fn moved(&self) -> u64 {
         let unsent = self.on_output(|output| Ok(output.unsent())).unwrap_or(0);
         let received = self.bytes_out().wrapping_sub(unsent as u64);
         self.bytes_in().wrapping_add(received)
     }
 
-    /// The kernel reports a hang-up while nothing is read. If the peer has reset the connection, that is
-    /// the end: nothing can be sent, and nobody asks for what may still be received. If both sides
-    /// have finished, it is the end unless input is left, which is delivered when reading goes on.
+    /// The kernel has reported a hang-up while the channel is not read. If the peer has reset the
+    /// connection, the channel ends: nothing can be sent, and nobody reads what could still be received. If
+    /// both sides have finished, it ends when no input is left; otherwise the input is delivered when
+    /// reading resumes.
     pub(crate) fn hang_up(self: &Rc<Self>) {
         let output = self.own_output();
         if output
             .as_ref()
             .is_some_and(|output| !output.socket().has_hung_up())
         {
-            // It is the input's alone.
+            // Only the input has hung up.
             return self.flags.set(Flag::HUNG_UP, true);
         }
         if self.is_closing() {
@@ -183,12 +189,12 @@ impl ChannelState {
             return self.fail_sending(io::ErrorKind::BrokenPipe.into());
         }
         self.flags.set(Flag::HUNG_UP, true);
-        // The other end of its pipe is held up, and takes the rest when it can. The error is left to
-        // that.
+        // It is not read because the other end of its pipe is full. That end receives the rest later, and
+        // then the error.
         if self.flags.has(Flag::PIPED) && !self.flags.has(Flag::PAUSED) {
             return;
         }
-        // An error is reported once, and may have been to a send.
+        // The kernel reports an error once, and may have reported this one to a send.
         if self.end_with_send_error() {
             return;
         }
@@ -209,8 +215,7 @@ impl ChannelState {
         }
     }
 
-    /// Whether a hang-up is worth to be noticed: that of a socket, which is the end of its output, or
-    /// that of an output of its own.
+    /// Whether a hang-up has to be noticed: that of a socket, or that of a separate output.
     pub(crate) fn can_hang_up(&self) -> bool {
         let is_socket = || self.on_connected(|socket| Ok(socket.can_be_reset()));
         self.own_output().is_some()
@@ -218,7 +223,7 @@ impl ChannelState {
     }
 }
 
-/// Whether a send failed because the connection has ended, in both directions.
+/// Whether the send has failed because the connection is over in both directions.
 fn is_over(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(

@@ -17,7 +17,7 @@ use crate::sys::poller::Waker;
 pub(crate) enum Post {
     Call(Box<dyn FnOnce() + Send>),
     /// A callback of this channel's handler.
-    Visit(ChannelId, Box<dyn FnOnce(&mut dyn Any) -> Result + Send>),
+    CallHandler(ChannelId, SentCall),
     /// The producer of this channel that has answered `Pending` has something.
     ResumeProducing(ChannelId),
     /// The addresses of the host that this channel connects to.
@@ -28,6 +28,9 @@ pub(crate) enum Post {
     Stop,
     Shutdown(Duration),
 }
+
+/// A callback for a handler, whatever its type.
+type SentCall = Box<dyn FnOnce(&mut dyn Any) -> Result + Send>;
 
 /// What has been posted and not yet fetched.
 pub(crate) struct Inbox {

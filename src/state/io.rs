@@ -1,4 +1,4 @@
-//! A channel's calls on its socket.
+//! The calls of a channel on its socket.
 
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -21,22 +21,22 @@ pub(crate) enum Side {
     Sending,
 }
 
-/// Where a channel's output goes.
+/// Where the output of a channel goes.
 #[derive(Default)]
 pub(super) enum Output {
-    /// To the descriptor that its input comes from.
+    /// To the descriptor that the input comes from.
     #[default]
     Same,
-    /// To another descriptor. Shared while the poller is told to watch it.
+    /// To another descriptor. Shared while the poller is asked to watch it.
     Separate(Rc<WatchedSocket>),
-    /// Nowhere: it was shut down.
+    /// Nowhere: the sending side was shut down.
     Ended,
-    /// Nowhere: sending has failed. Its input may go on.
+    /// Nowhere: sending has failed. The input may continue.
     Failed,
 }
 
 impl ChannelState {
-    /// Makes a call on its socket, if it has one and is not ending.
+    /// Makes a call on the socket, if there is one and the channel is not ending.
     pub(crate) fn on_socket<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match &*self.source.borrow() {
             Some(source) if !self.has_ended() => call(source.socket()),
@@ -44,7 +44,7 @@ impl ChannelState {
         }
     }
 
-    /// Makes a call on its socket, if the connection is up.
+    /// Makes a call on the socket, if the connection is up.
     #[inline]
     pub(crate) fn on_connected<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match &*self.source.borrow() {
@@ -53,7 +53,7 @@ impl ChannelState {
         }
     }
 
-    /// Makes a call on where its output goes, if the connection is up.
+    /// Makes a call on the descriptor for output, if the connection is up.
     #[inline]
     pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         if let Some(cold) = self.cold.get()
@@ -68,12 +68,12 @@ impl ChannelState {
         self.on_connected(call)
     }
 
-    /// Its output goes elsewhere than where its input comes from.
+    /// Sends the output to another descriptor than that of the input.
     pub(crate) fn set_output(&self, output: WatchedSocket) {
         self.with_cold(|cold| cold.output = Output::Separate(Rc::new(output)));
     }
 
-    /// Ends the sending side. Of one with two descriptors, that is the end of the one.
+    /// Ends the sending side. With two descriptors, that closes the one for output.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         if let Some(cold) = self.cold.get()
             && self.is_up()
@@ -82,10 +82,10 @@ impl ChannelState {
                 Output::Same => None,
                 output => Some(std::mem::replace(output, Output::Ended)),
             };
-            // Not while it is borrowed: what is logged as it closes goes to the user's subscriber.
+            // After the borrow: closing may log an event, and a subscriber is user code.
             if let Some(ended) = ended {
-                // A socket that is both standard input and output (inetd's) does not end with one of
-                // its descriptors.
+                // A socket that is standard input and standard output (inetd) has two descriptors: closing
+                // one of them does not end it.
                 let outcome = match &ended {
                     Output::Separate(output) => output.socket().shutdown_write(),
                     _ => Ok(()),
@@ -97,7 +97,7 @@ impl ChannelState {
         self.on_connected(Fd::shutdown_write)
     }
 
-    /// Whether its input is a stream of bytes, which has an end.
+    /// Whether the input is a stream of bytes, which has an end.
     pub(crate) fn is_stream(&self) -> bool {
         match &*self.source.borrow() {
             Some(source) => source.socket().is_stream(),
@@ -110,9 +110,9 @@ impl ChannelState {
             Some(source) => source.socket().set_urgent_inline(),
             None => Ok(()),
         };
-        // Not while it is borrowed: what is logged goes to the user's subscriber.
+        // After the borrow: a subscriber is user code.
         if let Err(error) = outcome {
-            // A socket without the option has no urgent data.
+            // A socket without this option has no urgent data.
             log!(debug, %error, "SO_OOBINLINE is not set");
         }
     }
@@ -123,10 +123,10 @@ impl ChannelState {
         }
     }
 
-    /// Whether this poller can watch its socket, if it has one.
+    /// Whether this poller can watch the descriptors of the channel, if it has any.
     ///
     /// # Errors
-    /// When it can not.
+    /// When it cannot.
     pub(crate) fn can_be_watched(&self, poller: &Poller) -> io::Result<()> {
         match &*self.source.borrow() {
             Some(source) => poller.can_watch(source.socket())?,
@@ -141,7 +141,7 @@ impl ChannelState {
         }
     }
 
-    /// Receives, and remembers the end of it.
+    /// Receives, and notes the end of the stream.
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.on_connected(|socket| socket.recv(buffer))?;
         if count == 0 && !buffer.is_empty() && self.is_stream() {
@@ -162,16 +162,17 @@ impl ChannelState {
         Ok((count, peer))
     }
 
-    /// A chat's socket belongs to its splitter and its queue.
+    /// The socket of a chat belongs to its splitter and its queue.
     pub(crate) fn refuse_chat(&self, what: &str) -> io::Result<()> {
         if self.is_chat() {
-            let why = format!("{what} would go past the chat's own queue and records");
+            let why = format!("{what} would bypass the queue and the records of the chat");
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         Ok(())
     }
 
-    /// Notes how a dispatcher's own call on the socket has ended.
+    /// Notes the outcome of a dispatcher's own call on the socket. If the dispatcher returns the error from
+    /// a callback, the error is known to be the connection's.
     pub(crate) fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Side) {
         if let Err(error) = outcome
             && error.kind() != io::ErrorKind::WouldBlock
@@ -182,17 +183,18 @@ impl ChannelState {
         self.schedule();
     }
 
-    /// Accounts for a send, and remembers whether the kernel wants more.
+    /// Counts what was sent, and notes whether the kernel accepts more.
     pub(crate) fn sent(&self, outcome: io::Result<usize>, offered: usize) -> io::Result<usize> {
         match &outcome {
             Ok(count) => {
                 self.bytes_out.set(self.bytes_out.get() + *count as u64);
-                // What cannot be waited for says at the next try why it has not taken all.
+                // A descriptor that cannot be waited for reports with the next send why it has not accepted
+                // everything.
                 let is_short = *count < offered && !self.is_always_writable();
                 self.flags.set(Flag::BLOCKED, is_short);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.flags.set(Flag::BLOCKED, true)
+                self.flags.set(Flag::BLOCKED, true);
             }
             Err(_) => return outcome,
         }
@@ -211,10 +213,10 @@ impl ChannelState {
             .is_some_and(|output| output.socket().is_always_writable())
     }
 
-    /// Gives the socket up, watched as it is, with its sending side shut down; or, for a stream that
-    /// is cut in its middle, with a reset to come. `None` when the connection is gone, or its close can
-    /// not destroy what was sent: only sockets are reset, and only what was sent through the same one
-    /// is lost by it.
+    /// Gives up the socket for lingering, still watched. Its sending side is shut down; a stream that is cut
+    /// in its middle is prepared for a reset instead. `None` when the connection is gone, or when closing it
+    /// cannot destroy what was sent: only sockets are reset, and a reset only destroys what was sent through
+    /// the same socket.
     pub(crate) fn give_up_socket(&self, is_cut: bool) -> Option<WatchedSocket> {
         let mut source = self.source.borrow_mut();
         let socket = source.as_ref()?.socket();
@@ -228,32 +230,33 @@ impl ChannelState {
         source.take()
     }
 
-    /// Whether its output goes, or went, elsewhere than where its input comes from.
+    /// Whether it has, or had, another descriptor for output than for input.
     pub(crate) fn has_own_output(&self) -> bool {
         let cold = self.cold.get();
         cold.is_some_and(|cold| !matches!(cold.borrow().output, Output::Same))
     }
 
-    /// Gives it the socket of the attempt that has come up, or takes the one that it has.
+    /// Sets the socket: that of the attempt which is connected, or none.
     pub(crate) fn replace_source(&self, source: Option<WatchedSocket>) {
         self.source.replace(source);
     }
 
-    /// Makes the close to come a reset.
+    /// Makes the close of the socket a reset (TCP RST).
     pub(crate) fn reset_on_close(&self) {
         let outcome = match &*self.source.borrow() {
             Some(source) => source.socket().reset_on_close(),
             None => Ok(()),
         };
-        // Not while it is borrowed: what is logged goes to the user's subscriber.
+        // After the borrow: a subscriber is user code.
         if let Err(error) = outcome {
-            // A socket that can not be told is at least closed.
+            // Without a reset the socket is closed all the same.
             log!(debug, %error, "a reset will be an ordinary close");
         }
     }
 
-    /// Has the poller watch the socket for this, and for nothing if it is nothing. `new_key` is a poll key
-    /// that the channel has not had, `known_key` the last one, which its two descriptors share.
+    /// Makes the poller watch the socket for `interest`, or stop watching it if there is none. `new_key`
+    /// makes a poll key that the channel has not had. `known_key` is the current one, which two descriptors
+    /// share.
     pub(crate) fn watch(
         &self,
         poller: &Rc<Poller>,
@@ -268,14 +271,14 @@ impl ChannelState {
         let Some(output) = self.own_output() else {
             return source.watch(poller, interest, new_key);
         };
-        // The hang-up of the input alone has been reported.
+        // The hang-up of the input alone was reported already.
         let of_input = match self.flags.has(Flag::HUNG_UP) && interest == Interest::HANG_UP {
             true => Interest::NONE,
             false => interest.only_read(),
         };
-        // A new key for one of them would make that of the other stale.
+        // A new key for one descriptor would make that of the other stale.
         source.watch(poller, of_input, &known_key)?;
-        // A regular file does not hang up, and no poller takes it.
+        // A regular file does not hang up, and no poller watches it.
         let of_output = match interest == Interest::HANG_UP && self.is_always_writable() {
             true => Interest::NONE,
             false => interest.only_write(),
@@ -283,7 +286,7 @@ impl ChannelState {
         output.watch(poller, of_output, known_key)
     }
 
-    /// An event was delivered for it.
+    /// The poller has reported an event of this channel.
     pub(crate) fn reported(&self) {
         self.wakeups.set(self.wakeups.get() + 1);
         if let Some(source) = &*self.source.borrow() {
@@ -300,11 +303,11 @@ impl ChannelState {
     pub(super) fn end_output(&self) {
         let Some(cold) = self.cold.get() else { return };
         let output = std::mem::replace(&mut cold.borrow_mut().output, Output::Ended);
-        // Not while it is borrowed: what is logged as it closes goes to the user's subscriber.
+        // After the borrow: closing may log an event, and a subscriber is user code.
         drop(output);
     }
 
-    /// Where its output goes, if that is elsewhere.
+    /// The descriptor for output, if it is not that of the input.
     pub(super) fn own_output(&self) -> Option<Rc<WatchedSocket>> {
         match &self.cold.get()?.borrow().output {
             Output::Separate(output) => Some(Rc::clone(output)),
@@ -313,7 +316,7 @@ impl ChannelState {
     }
 }
 
-/// Where a chat's queue is sent.
+/// The sink of the queue of a chat: its socket.
 pub(crate) struct ToSocket<'a>(pub(crate) &'a ChannelState);
 
 impl Sink for ToSocket<'_> {

@@ -1,21 +1,21 @@
-//! How long a socket lingers. Sans-IO: the caller passes the time, and the number of sent bytes that
-//! the peer has not received.
+//! How long a socket lingers. Sans-IO: the caller passes the time, and the number of sent bytes that the
+//! peer has not received.
 
 use std::time::{Duration, Instant};
 
 use crate::state::agenda::deadline_after;
 use crate::time::deadlines::{DRAINED, Deadlines};
 
-/// The pauses between two looks while the peer has not received everything: nothing reports that it
-/// has received some. Most peers have everything after a round trip, so the pauses begin short, and
-/// double.
+/// The pause between two checks while the peer has not received everything, because no poller reports that
+/// it has received some. Most peers have received everything after one round trip, so the first pause is
+/// short. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(125);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The shortest time that a peer is given to receive something.
+/// The shortest time within which a peer has to receive something.
 const LEAST: Duration = Duration::from_millis(250);
 
-/// What a peer has still to receive, and how long to wait for it.
+/// What the peer still has to receive, and how long to wait for it.
 pub(super) struct Delivery {
     deadlines: Deadlines,
     /// The end of the connection's lifetime, if it has one.
@@ -23,14 +23,14 @@ pub(super) struct Delivery {
     /// When the peer last made progress, and how many bytes were left then.
     since: Instant,
     unsent: usize,
-    /// Until the next look.
+    /// The pause before the next check.
     pause: Duration,
     /// The socket is closed when the peer has received everything, without waiting for its close.
     ends_at_once: bool,
 }
 
 impl Delivery {
-    /// Of a socket that begins to linger.
+    /// The delivery of a socket that begins to linger.
     pub(super) fn new(
         deadlines: Deadlines,
         end: Option<Instant>,
@@ -52,7 +52,7 @@ impl Delivery {
         self.ends_at_once
     }
 
-    /// Notes how many bytes are left now. Returns when to look again, or `None` when the socket has
+    /// Notes how many bytes are left now. Returns when to check again, or `None` when the socket has
     /// lingered long enough.
     pub(super) fn look(&mut self, now: Instant, unsent: usize) -> Option<Instant> {
         // The peer has received everything, and has had the linger time to close.
@@ -63,7 +63,7 @@ impl Delivery {
             self.unsent = 0;
             return Some(deadline_after(now, self.deadlines.linger));
         }
-        // The drain deadline is a least rate here as well.
+        // The drain deadline is a minimum rate here as well.
         let progress = self.deadlines.drain.map_or(1, |_| DRAINED);
         if unsent as u64 + progress <= self.unsent as u64 {
             self.unsent = unsent;
