@@ -52,7 +52,13 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         let reads = state.is_up() && self.reads(state);
         let is_at_end = state.flags.has(Flag::EOF);
         if reads && !turn.only_sends && has_input(state) {
+            let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
+            // Requests alone take no turn: they may come in each, and would keep input out.
+            let is_done = !had_backlog && !has_input(state) && state.is_up();
+            if ready.read && !is_at_end && is_done && self.reads(state) {
+                self.receive(turn)?;
+            }
         } else if reads && !turn.only_sends && ready.read && !is_at_end {
             self.receive(turn)?;
         } else if ready.hung_up && (!reads || is_at_end) && state.is_up() && state.can_hang_up() {

@@ -50,18 +50,19 @@ const MAX_REFUSED: usize = 64;
 /// The sockets that linger.
 #[derive(Default)]
 pub(super) struct Lingering {
-    /// By poll key.
+    /// By poll key. Boxed, because a socket is taken out and put back for each event.
     sockets: BTreeMap<usize, Box<Lingerer>>,
-    /// The poll keys of the sockets of ended channels, and of those of refused clients. Sorted by number:
-    /// the oldest is first.
-    ended: BTreeMap<u64, usize>,
-    refused: BTreeMap<u64, usize>,
+    /// How many of them belonged to ended channels, and how many to refused clients.
+    ended: usize,
+    refused: usize,
     /// The number of the newest socket.
     last: u64,
 }
 
 struct Lingerer {
     source: WatchedSocket,
+    class: Class,
+    /// Sockets are numbered in the order in which they began to linger.
     number: u64,
     /// How many bytes of its input were discarded.
     read: usize,
@@ -130,6 +131,7 @@ impl Runtime {
             let number = lingering.last;
             let lingerer = Box::new(Lingerer {
                 source,
+                class,
                 number,
                 read: 0,
                 delivery,
@@ -137,7 +139,7 @@ impl Runtime {
                 span,
             });
             lingering.sockets.insert(key, lingerer);
-            lingering.count_in(class, number, key)
+            lingering.count_in(class)
         };
         too_many
             .into_iter()
@@ -203,7 +205,7 @@ impl Runtime {
     fn end_lingering(&self, gone: Box<Lingerer>, failed: Option<&io::Error>) {
         let gone = *gone;
         self.agenda.forget_timer(gone.timer);
-        self.lingering.borrow_mut().count_out(gone.number);
+        self.lingering.borrow_mut().count_out(gone.class);
         in_span(gone.span.as_deref(), || {
             drop(gone.source);
             let error = failed.map(tracing::field::display);
@@ -235,25 +237,33 @@ impl Lingering {
     }
 
     /// Counts a socket in its class. Returns the key of the oldest socket if the class is above its limit.
-    fn count_in(&mut self, class: Class, number: u64, key: usize) -> Option<usize> {
-        let (keys, most) = match class {
+    fn count_in(&mut self, class: Class) -> Option<usize> {
+        let (count, most) = match class {
             Class::Ended => (&mut self.ended, MAX_ENDED),
             Class::Refused => (&mut self.refused, MAX_REFUSED),
         };
-        keys.insert(number, key);
-        let oldest = keys.first_key_value().map(|(_, key)| *key);
-        oldest.filter(|_| keys.len() > most)
+        *count += 1;
+        // Only here is the order asked for, so no index is kept for it: the limits bound the search.
+        if *count <= most {
+            return None;
+        }
+        let of_class = self.sockets.iter().filter(|(_, it)| it.class == class);
+        of_class
+            .min_by_key(|(_, it)| it.number)
+            .map(|(key, _)| *key)
     }
 
-    /// Removes a socket from its class.
-    fn count_out(&mut self, number: u64) {
-        self.ended.remove(&number);
-        self.refused.remove(&number);
+    /// A socket of this class is closed.
+    fn count_out(&mut self, class: Class) {
+        match class {
+            Class::Ended => self.ended -= 1,
+            Class::Refused => self.refused -= 1,
+        }
     }
 }
 
 /// The two classes of lingering sockets.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     /// The channel of the socket has ended.
     Ended,

@@ -58,7 +58,9 @@ impl Runtime {
         self.counters.wakeups.add((!events.is_empty()).into());
         self.counters.events.add(events.len() as u64);
         for event in &events {
-            self.report(event);
+            if let Some(state) = self.note(event) {
+                self.take_turn(&state, event.ready);
+            }
         }
         self.events.set(events);
         self.run_queued();
@@ -77,20 +79,21 @@ impl Runtime {
         }
     }
 
-    /// Gives its turn to the channel that an event is for, or has it wait in the run queue if it is
-    /// there already.
-    fn report(self: &Rc<Self>, event: &Event) {
+    /// Notes an event. Returns its channel, unless that waits in the run queue for its turn.
+    fn note(self: &Rc<Self>, event: &Event) -> Option<Rc<ChannelState>> {
         let state = self.registry.borrow().by_key(event.key).map(Rc::clone);
         let Some(state) = state else {
-            return self.report_lingering(event);
+            self.report_lingering(event);
+            return None;
         };
         state.reported();
         // A channel with two descriptors may have an event of each.
         if state.flags.has(Flag::QUEUED) || state.has_own_output() {
             state.pending.set(state.pending.get().union(event.ready));
-            return state.schedule();
+            state.schedule();
+            return None;
         }
-        self.take_turn(&state, event.ready);
+        Some(state)
     }
 
     /// Gives a turn to each channel that is in the run queue now: not to those that are added meanwhile,

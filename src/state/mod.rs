@@ -244,8 +244,7 @@ impl ChannelState {
         }
         let deadline_timer = self.take_deadline_timer();
         if let Some(agenda) = self.agenda() {
-            let timers = std::mem::take(&mut cold.timers).into_iter();
-            for timer in timers.chain(deadline_timer) {
+            for timer in cold.timers.iter().copied().chain(deadline_timer) {
                 agenda.forget_timer(timer);
             }
         }
@@ -253,7 +252,9 @@ impl ChannelState {
         if cold.end_recorded {
             self.record_end();
         }
-        discard(cold.send_error.take());
+        if let Some(error) = cold.send_error.take() {
+            discard(error);
+        }
         cold.ending.take().unwrap_or(Close::Local)
     }
 
