@@ -15,7 +15,7 @@ use std::time::Duration;
 use asynchat::EventLoop;
 use common::{DEADLINE, Peer, addr_of, idle, new_loop, run_to_end, run_until};
 use furnace::{Furnace, stir};
-use session::{Alchemist, Mode, Terms};
+use session::{Mode, Service, Session};
 
 /// What the furnace does in these tests, and what it has done. The first byte of the water says
 /// what becomes of it: `g` waits at a gate, `!` bursts the furnace.
@@ -66,7 +66,7 @@ struct Server {
     event_loop: EventLoop,
     addr: std::net::SocketAddr,
     works: Arc<Works>,
-    terms: Rc<Terms>,
+    service: Rc<Service>,
 }
 
 impl Server {
@@ -74,21 +74,21 @@ impl Server {
         let (event_loop, works) = (new_loop(), Works::new());
         let round = Arc::clone(&works);
         let furnace = Furnace::new(threads, rounds, move |gold, water| round.round(gold, water));
-        let terms = Rc::new(Terms {
+        let service = Rc::new(Service {
             furnace: furnace.unwrap(),
             mode,
-            in_works: 3,
+            max_pending: 3,
             bucket: 1000,
             remote: event_loop.remote(),
         });
-        let for_sessions = Rc::clone(&terms);
-        let factory = move |chat| Alchemist::new(chat, Rc::clone(&for_sessions));
+        let for_sessions = Rc::clone(&service);
+        let factory = move |chat| Session::new(chat, Rc::clone(&for_sessions));
         let addr = addr_of(&event_loop.listen("127.0.0.1:0", factory).unwrap());
         Server {
             event_loop,
             addr,
             works,
-            terms,
+            service,
         }
     }
 
@@ -221,7 +221,7 @@ fn a_shutdown_gives_up_what_its_grace_is_too_short_for() {
         let (sender, receiver) = mpsc::channel();
         let here = Arc::default();
         server
-            .terms
+            .service
             .furnace
             .turn(vec![b'!'], Arc::downgrade(&here), move |gold| {
                 sender.send(gold.is_err()).unwrap();

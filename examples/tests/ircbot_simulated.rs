@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use asynchat::sim::{Network, Peer, Service};
 use asynchat::{Backoff, Connector, EventLoop, Result};
-use bot::{Bot, Diary, Identity};
+use bot::{Bot, Identity, Memory};
 
 const ADDR: &str = "10.0.0.1:6667";
 
@@ -19,7 +19,7 @@ struct Scene {
     network: Network,
     event_loop: EventLoop,
     service: Service,
-    diary: Rc<RefCell<Diary>>,
+    memory: Rc<RefCell<Memory>>,
 }
 
 impl Scene {
@@ -31,16 +31,16 @@ impl Scene {
             nick: "robin".to_owned(),
             channels: channels.iter().map(|it| (*it).to_owned()).collect(),
         });
-        let diary: Rc<RefCell<Diary>> = Rc::default();
-        let kept = Rc::clone(&diary);
-        let factory = move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&kept));
+        let memory: Rc<RefCell<Memory>> = Rc::default();
+        let shared = Rc::clone(&memory);
+        let factory = move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&shared));
         let backoff = Backoff::default().jitter(0.0);
         Connector::new(ADDR).reconnect_on(&event_loop, backoff, factory)?;
         Ok(Scene {
             network,
             event_loop,
             service,
-            diary,
+            memory,
         })
     }
 
@@ -295,7 +295,7 @@ fn where_it_is_not_wanted_it_does_not_come_back() -> Result {
     let server = scene.accept()?;
     server.send(":irc.test 465 robin :You are banned from this server\r\n");
     scene.event_loop.run()?;
-    let why = scene.diary.take().unwelcome.unwrap_or_default();
+    let why = scene.memory.take().refusal.unwrap_or_default();
     assert!(why.contains("banned"), "{why}");
     assert_eq!(scene.network.elapsed(), Duration::ZERO);
     Ok(())

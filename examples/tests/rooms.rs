@@ -129,7 +129,7 @@ fn one_without_a_name_and_lines_that_mean_nothing_are_answered() -> Result {
         "! your /nick first\r\n! your /nick first\r\n\
          ! a name has up to 24 letters, digits, - and _\r\n\
          ! a name has up to 24 letters, digits, - and _\r\n\
-         ! no such command; /help tells them\r\n! /msg NICK TEXT\r\n",
+         ! no such command; /help lists them\r\n! /msg NICK TEXT\r\n",
     );
     scene.says(&ann, &("x".repeat(2000) + "\n/nick ann\n"))?;
     hears(

@@ -15,7 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use asynchat::sim::{self, Ended, Network, Peer, Script};
 use asynchat::{Chat, EventLoop, Result};
-use smtp::courier::Couriers;
+use smtp::workers::Workers;
 use smtp::{Options, Service, Session};
 use tempfile::TempDir;
 
@@ -28,7 +28,7 @@ const ENVELOPE: &str = "MAIL FROM:<bob@example.org>\r\nRCPT TO:<ann@localhost>\r
 /// On virtual time there are no threads to wait for, and no disk.
 fn options() -> Options {
     Options {
-        couriers: 0,
+        workers: 0,
         fsync: false,
         clock: || UNIX_EPOCH + Duration::from_secs(1_781_524_800),
         ..Options::default()
@@ -602,21 +602,21 @@ fn at_the_end_all_are_told_and_a_message_is_finished_first() -> Result {
     Ok(())
 }
 
-/// A session that sends a courier for each line, who waits for a word before he comes back.
+/// A session that gives a worker a task for each line. The task waits for a message before it ends.
 fn waiting(
     chat: Chat,
-    couriers: Rc<RefCell<Option<Couriers>>>,
+    workers: Rc<RefCell<Option<Workers>>>,
     mut gates: Vec<mpsc::Receiver<()>>,
 ) -> impl FnMut(&[u8]) -> Result {
     gates.reverse();
     move |line| {
         let Some(gate) = gates.pop() else {
-            chat.push("no couriers\r\n");
+            chat.push("no workers\r\n");
             return Ok(());
         };
         let line = format!("{} done\r\n", String::from_utf8_lossy(line));
-        if let Some(couriers) = &*couriers.borrow() {
-            couriers.send(&chat, move || {
+        if let Some(workers) = &*workers.borrow() {
+            workers.run(&chat, move || {
                 // An error is a word, too: the test is over.
                 let _ = gate.recv();
                 line
@@ -627,13 +627,13 @@ fn waiting(
 }
 
 #[test]
-fn couriers_come_back_in_any_order_and_replies_do_not() -> Result {
+fn replies_stay_in_order_when_workers_finish_in_another() -> Result {
     let network = Network::new(1);
     let event_loop = network.event_loop()?;
-    let couriers = Rc::new(RefCell::new(Some(Couriers::new(2)?)));
+    let workers = Rc::new(RefCell::new(Some(Workers::new(2)?)));
     let (socket, client) = network.pair();
     let ((first, first_gate), (second, second_gate)) = (mpsc::channel(), mpsc::channel());
-    let theirs = Rc::clone(&couriers);
+    let theirs = Rc::clone(&workers);
     asynchat::Connector::adopt(socket).connect_on(&event_loop, move |chat| {
         waiting(chat, theirs, vec![first_gate, second_gate])
     })?;
@@ -647,12 +647,9 @@ fn couriers_come_back_in_any_order_and_replies_do_not() -> Result {
     assert!(!client.has_ended());
     first.send(())?;
     // This waits until both have come back.
-    drop(couriers.take());
+    drop(workers.take());
     network.settle(&event_loop)?;
     assert!(client.has_ended());
-    assert_eq!(
-        client.received(),
-        b"one done\r\ntwo done\r\nno couriers\r\n"
-    );
+    assert_eq!(client.received(), b"one done\r\ntwo done\r\nno workers\r\n");
     Ok(())
 }

@@ -1,9 +1,11 @@
-//! The last step of a delivery waits for the disk, for milliseconds or more, and
-//! the loop must not. So couriers, threads, do it, and the reply is a producer:
-//! it takes its place in the queue when the message is complete, and has its
-//! line when the courier has come back. Until then the loop reads on. What the
-//! client has sent behind the message is answered in the order of its commands,
-//! and several messages of one client can be on the way to the disk at a time.
+//! Worker threads for tasks that block, such as the last step of a delivery, which
+//! waits for the disk.
+//!
+//! The reply to a task is a producer. It is queued when the task starts, and
+//! produces its line when a worker has finished the task. Until then the loop
+//! continues to read commands, and replies to them are queued behind it. So replies
+//! stay in the order of the commands, and several tasks of one client can run at
+//! the same time.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -12,101 +14,97 @@ use std::thread::{self, JoinHandle};
 
 use asynchat::{ChannelId, Chat, EventLoop, More, Producer};
 
-/// Some threads. Dropping them waits until all that was given to them is done.
-pub struct Couriers {
-    /// `None` when there are no threads, or no more work for them.
-    work: Option<Sender<Errand>>,
+/// A pool of threads. Dropping it waits until all its tasks are done.
+pub struct Workers {
+    /// `None` when there are no threads, or while the pool is being dropped.
+    tasks: Option<Sender<Task>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-type Errand = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
-impl Couriers {
-    /// So many threads. With none of them errands are run on the spot, which is
-    /// what a test on virtual time wants.
-    pub fn new(count: usize) -> io::Result<Couriers> {
-        let (work, errands) = mpsc::channel();
-        let errands = Arc::new(Mutex::new(errands));
+impl Workers {
+    /// Starts `count` threads. With 0, [`run`](Workers::run) runs each task at once
+    /// on the caller's thread, which tests on virtual time need.
+    pub fn new(count: usize) -> io::Result<Workers> {
+        let (tasks, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
         let threads = (0..count).map(|_| {
-            let errands = Arc::clone(&errands);
-            let courier = thread::Builder::new().name("courier".to_owned());
-            courier.spawn(move || run(&errands))
+            let queue = Arc::clone(&queue);
+            let worker = thread::Builder::new().name("worker".to_owned());
+            worker.spawn(move || run_tasks(&queue))
         });
-        Ok(Couriers {
+        Ok(Workers {
             threads: threads.collect::<io::Result<_>>()?,
-            work: (count > 0).then_some(work),
+            tasks: (count > 0).then_some(tasks),
         })
     }
 
-    /// Has a courier do this, and queues the line that comes of it.
-    pub fn send(&self, chat: &Chat, errand: impl FnOnce() -> String + Send + 'static) {
+    /// Runs a task on a worker thread, and queues the reply that it returns.
+    pub fn run(&self, chat: &Chat, task: impl FnOnce() -> String + Send + 'static) {
         let Some(event_loop) = chat.event_loop() else {
             return; // the connection has ended
         };
         let (id, remote) = (chat.id(), event_loop.remote());
-        let (tell, line) = mpsc::channel();
-        chat.push_with_producer(Verdict(Some(line)));
-        let errand: Errand = Box::new(move || {
-            // An error means that the client has left,
-            let _ = tell.send(errand());
-            // or that the loop has ended.
-            let _ = remote.post(move || ask_again(id));
+        let (sender, reply) = mpsc::channel();
+        chat.push_with_producer(PendingReply(Some(reply)));
+        let task: Task = Box::new(move || {
+            // `send` fails if the connection has ended, and `post` if the loop has ended.
+            let _ = sender.send(task());
+            let _ = remote.post(move || resume_output(id));
         });
-        match &self.work {
-            // The couriers take errands for as long as there is a `work`.
-            Some(work) => drop(work.send(errand)),
-            None => errand(),
+        match &self.tasks {
+            // `send` cannot fail: the threads receive as long as the sender exists.
+            Some(tasks) => drop(tasks.send(task)),
+            None => task(),
         }
     }
 }
 
-/// Has the verdict of this connection that is next asked for its line.
-fn ask_again(id: ChannelId) {
+/// Resumes the output of this connection, which calls its first producer again.
+fn resume_output(id: ChannelId) {
     let chat = EventLoop::current().ok().and_then(|it| it.chat(id));
     if let Some(chat) = chat {
         chat.resume_producing();
     }
 }
 
-fn run(errands: &Mutex<Receiver<Errand>>) {
+fn run_tasks(queue: &Mutex<Receiver<Task>>) {
     loop {
-        // Not in a `while let`, or the lock would be held during the errand.
-        let next = errands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recv();
+        // A statement of its own, so that the lock is released before the task runs.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(errand) => errand(),
+            Ok(task) => task(),
             Err(_) => return,
         }
     }
 }
 
-impl Drop for Couriers {
+impl Drop for Workers {
     fn drop(&mut self) {
-        self.work = None;
+        self.tasks = None;
         for thread in self.threads.drain(..) {
-            // A panic has been reported by the thread itself.
+            // The thread's panic hook has reported a panic.
             let _ = thread.join();
         }
     }
 }
 
-/// A line that a courier has yet to bring.
-struct Verdict(Option<Receiver<String>>);
+/// The reply to a task that may still be running.
+struct PendingReply(Option<Receiver<String>>);
 
-impl Producer for Verdict {
+impl Producer for PendingReply {
     fn more(&mut self, _budget: usize) -> io::Result<More> {
-        let Some(line) = &self.0 else {
+        let Some(reply) = &self.0 else {
             return Ok(More::Done);
         };
-        match line.try_recv() {
+        match reply.try_recv() {
             Ok(line) => {
                 self.0 = None;
                 Ok(More::Chunk(line.into()))
             }
             Err(TryRecvError::Empty) => Ok(More::Pending),
-            Err(TryRecvError::Disconnected) => Err(io::Error::other("a courier got lost")),
+            Err(TryRecvError::Disconnected) => Err(io::Error::other("a worker thread panicked")),
         }
     }
 }
