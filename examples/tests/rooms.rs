@@ -31,7 +31,7 @@ impl Scene {
         };
         let outcome = Rc::new(RefCell::new(None));
         let served = Rc::clone(&outcome);
-        // `serve` means the loop that is running: this one, if it is called from it.
+        // `serve` uses the loop that is running, so it is called from this loop.
         event_loop.call_soon(move || {
             served.replace(Some(house::serve(ADDR, options)));
         });
@@ -43,7 +43,7 @@ impl Scene {
         })
     }
 
-    /// Somebody who has come in, and has read what they were told.
+    /// A client that has sent these lines and received the replies.
     fn person(&self, entry: &str) -> Result<Peer> {
         let peer = self.network.connect(ADDR)?;
         self.says(&peer, entry)?;
@@ -63,7 +63,7 @@ fn hears(peer: &Peer, text: &str) {
 }
 
 #[test]
-fn what_is_said_is_heard_in_its_room_and_nowhere_else() -> Result {
+fn text_is_sent_to_the_members_of_its_room_only() -> Result {
     let scene = Scene::new()?;
     let ann = scene.person("/nick ann\n/join tea\n")?;
     let bob = scene.person("/nick bob\r\n/join #tea\r\n")?;
@@ -85,7 +85,7 @@ fn what_is_said_is_heard_in_its_room_and_nowhere_else() -> Result {
 }
 
 #[test]
-fn people_come_rename_talk_to_one_alone_and_go() -> Result {
+fn members_join_rename_send_private_messages_and_leave() -> Result {
     let scene = Scene::new()?;
     let ann = scene.person("/nick ann\n/join tea\n")?;
     let bob = scene.person("/nick bob\n/join tea\n")?;
@@ -108,7 +108,7 @@ fn people_come_rename_talk_to_one_alone_and_go() -> Result {
         &ann,
         "* Bob has left #tea\r\n* Bob has joined #tea\r\n* Bob has left the house (see you)\r\n",
     );
-    // The name is free, and so is the room of the last who leaves.
+    // The nick is free again. The empty room is removed.
     let bob = scene.person("/nick bob\n")?;
     scene.says(&ann, "/quit\n")?;
     scene.says(&bob, "/who\n")?;
@@ -117,7 +117,7 @@ fn people_come_rename_talk_to_one_alone_and_go() -> Result {
 }
 
 #[test]
-fn one_without_a_name_and_lines_that_mean_nothing_are_answered() -> Result {
+fn a_client_without_a_nick_and_malformed_lines_get_errors() -> Result {
     let scene = Scene::new()?;
     let ann = scene.person("")?;
     scene.says(
@@ -140,7 +140,7 @@ fn one_without_a_name_and_lines_that_mean_nothing_are_answered() -> Result {
 }
 
 #[test]
-fn nobody_can_write_on_the_screens_of_others() -> Result {
+fn control_characters_are_replaced_in_text_for_others() -> Result {
     let scene = Scene::new()?;
     let ann = scene.person("/nick ann\n/join tea\n")?;
     let bob = scene.person("/nick bob\n/join tea\n")?;
@@ -153,7 +153,7 @@ fn nobody_can_write_on_the_screens_of_others() -> Result {
 }
 
 #[test]
-fn who_does_not_read_is_dropped_and_the_others_miss_nothing() -> Result {
+fn a_member_who_does_not_read_is_disconnected_and_others_are_not_affected() -> Result {
     let scene = Scene::new()?;
     let ann = scene.person("/nick ann\n/join tea\n")?;
     let bob = scene.person("/nick bob\n/join tea\n")?;
@@ -179,7 +179,7 @@ fn who_does_not_read_is_dropped_and_the_others_miss_nothing() -> Result {
 }
 
 #[test]
-fn a_house_that_is_full_says_so() -> Result {
+fn a_connection_above_the_limit_is_refused_with_a_message() -> Result {
     let scene = Scene::new()?;
     let people: Result<Vec<_>> = (0..10).map(|_| scene.person("")).collect();
     let late = scene.network.connect(ADDR)?;
