@@ -26,7 +26,7 @@
 //!   limit resources;
 //! * `server/session.rs`: the handler, its two states, its terminators;
 //!   `server/client_errors.rs`: when the server closes a connection;
-//! * `server/commands/mod.rs`: the table of commands; then any file beside it.
+//! * `server/commands/mod.rs`: the table of commands; then any other file there.
 //!   `rows.rs` is a producer of long replies, `posting.rs` passes an article to
 //!   another thread and replies when that has stored it;
 //! * `server/spool.rs`, `server/article.rs`: groups and articles;

@@ -81,7 +81,7 @@ pub fn admit(
         return Err("an article with that Message-ID is here already");
     }
     let path = match head.value("Path") {
-        // RFC 5537, section 3.5: the server that an article is posted to adds .POSTED, nobody else.
+        // RFC 5537, section 3.5: only the server that an article is posted to adds .POSTED.
         Some(path) if is_post && memchr::memmem::find(&path, b".POSTED").is_some() => {
             return Err("Path says that it was posted elsewhere");
         }

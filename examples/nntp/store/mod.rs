@@ -348,7 +348,7 @@ impl Writer {
     }
 }
 
-/// Checks whether the disk has space for so many octets and for the overhead of the database, by writing a
+/// Checks whether the disk has space for this many octets and for the overhead of the database, by writing a
 /// temporary file. A failed commit would cost more: the database is checked as a whole when it is reopened,
 /// and no article can be read during that time.
 fn check_space(directory: &Path, octets: u64) -> Result<()> {

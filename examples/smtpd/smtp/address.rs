@@ -107,7 +107,7 @@ fn domain(text: &str) -> Option<(&str, &str)> {
             |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
         name.split('.').all(label).then_some((name, rest))?
     };
-    // Section 4.5.3.1.2.
+    // The limit of section 4.5.3.1.2.
     (domain.len() <= 255).then_some((domain, rest))
 }
 

@@ -162,7 +162,7 @@ impl Session {
         }
     }
 
-    /// RFC 5321, section 3.8.
+    /// Sends the reply of a server that shuts down: RFC 5321, section 3.8.
     fn send_421(&self) {
         let name = &self.service.options.name;
         self.reply(&format!("421 4.3.2 {name} shuts down"));

@@ -226,7 +226,7 @@ fn octets(head: &Head, body: Size, groups: &[Rc<Group>]) -> u64 {
     2 * head.as_bytes().len() as u64 + body.bytes + OVERHEAD * groups.len() as u64
 }
 
-/// Whether posts may use so many more octets of memory. Posts need a limit, because
+/// Whether posts may use this many more octets of memory. Posts need a limit, because
 /// anyone may post and no post is ever deleted.
 fn has_room(session: &Session, octets: u64) -> bool {
     let used = session.service.spool().post_octets();
