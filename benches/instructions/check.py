@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Counts the instructions that the crate's own code takes per unit of work, under callgrind, and
-compares them with those in counts.json.
+"""Counts the instructions of the crate for each unit of work with callgrind, and compares them with
+those in counts.json.
 
-    python3 benches/instructions/check.py            # fails above 1.05 times what is written there
-    python3 benches/instructions/check.py --write    # writes what it counts
+    python3 benches/instructions/check.py            # fails above 1.05 times the stored counts
+    python3 benches/instructions/check.py --write    # stores the counts
 
-Counts depend on the compiler, and on the processor, for which memchr and the C library choose their
-code. counts.json says whose they are; with another of either the bound is 1.25. Linux, valgrind.
+Counts depend on the compiler and on the processor, because memchr and the C library select code for
+the processor. counts.json names both; with another compiler or processor the limit is 1.25. Needs
+Linux and valgrind.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import tempfile
 HERE = pathlib.Path(__file__).parent
 COUNTS = HERE / "counts.json"
 
-# Workload, unit, and how many: enough that what is done once does not show.
+# Workload, its unit, and the number of units in a run.
 WORKLOADS = {
     "ping-pong": ("request", 1000),
     "pipelined": ("line", 20_000),
@@ -31,8 +32,9 @@ WORKLOADS = {
     "block": ("block", 500),
     "bulk": ("MiB", 50),
 }
-BOUND = 1.05
-ELSEWHERE = 1.25
+LIMIT = 1.05
+# For another compiler or processor than that of the stored counts.
+OTHER_LIMIT = 1.25
 
 
 def main():
@@ -52,24 +54,24 @@ def main():
         COUNTS.write_text(json.dumps({**here, "instructions": counted}, indent=4) + "\n")
     known = json.loads(COUNTS.read_text())
     if known["machine"] != here["machine"]:
-        print(f"skipped: the counts are of {known['machine']}, this is {here['machine']}")
+        print(f"skipped: the stored counts are for {known['machine']}, this is {here['machine']}")
         return
-    others = [f"{of}: {known[of]}" for of in here if known[of] != here[of]]
-    bound = ELSEWHERE if others else BOUND
-    if others:
-        print(f"the counts are of {'; '.join(others)}. The bound here is {bound}.")
-    print(f"{'':<12}{'instructions':>14}{'written':>10}{'ratio':>8}")
+    differences = [f"{key}: {known[key]}" for key in here if known[key] != here[key]]
+    limit = OTHER_LIMIT if differences else LIMIT
+    if differences:
+        print(f"the stored counts are for {'; '.join(differences)}. The limit here is {limit}.")
+    print(f"{'':<12}{'instructions':>14}{'stored':>10}{'ratio':>8}")
     failed = []
     for name, count in counted.items():
-        written = known["instructions"].get(name)
-        if written is None:
-            sys.exit(f"{name}: nothing is written of it; see --write")
-        ratio = count / written
-        print(f"{name:<12}{count:>14,.1f}{written:>10,.1f}{ratio:>8.3f}")
-        if ratio > bound:
+        expected = known["instructions"].get(name)
+        if expected is None:
+            sys.exit(f"{name}: no count is stored; see --write")
+        ratio = count / expected
+        print(f"{name:<12}{count:>14,.1f}{expected:>10,.1f}{ratio:>8.3f}")
+        if ratio > limit:
             failed.append(name)
     if failed:
-        sys.exit(f"more than {bound} times what is written: {', '.join(failed)}")
+        sys.exit(f"more than {limit} times the stored count: {', '.join(failed)}")
 
 
 def processor():
@@ -80,7 +82,7 @@ def processor():
 
 
 def build():
-    """The path of the program, as cargo tells it."""
+    """Builds the benchmark. Returns the path of the program from cargo's messages."""
     messages = output(
         "cargo", "bench", "--quiet", "--bench", "instructions", "--no-run",
         "--message-format", "json",
@@ -89,11 +91,11 @@ def build():
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == "instructions":
             return message["executable"]
-    sys.exit("cargo has built nothing")
+    sys.exit("cargo has not built the benchmark")
 
 
 def per_unit(program, workload):
-    """The difference of two runs, so that what is done once does not count."""
+    """The difference between two runs, so that work done once in a run does not count."""
     count = WORKLOADS[workload][1]
     return (counted(program, workload, 2 * count) - counted(program, workload, count)) / count
 

@@ -1,12 +1,11 @@
-//! What the crate's own code costs, in instructions: one workload a run, for `check.py` beside this
-//! to count under callgrind.
+//! Workloads whose instructions `check.py` counts with callgrind. Each run executes one workload.
 //!
 //! ```text
 //! cargo bench --bench instructions -- pipelined 1000
 //! ```
 //!
-//! Peer and server take turns on one thread, so that a run is the same each time; only what the
-//! loop does is counted, between the begin and the end of [`turn`].
+//! The peer and the server alternate on one thread, so that all runs are the same. Only the instructions
+//! within [`turn`], which runs the loop, are counted.
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
@@ -41,7 +40,7 @@ fn main() -> Result {
     }
 }
 
-/// `count` lines and their replies, so many in flight at a time.
+/// `count` lines and their replies, with `depth` lines in flight.
 fn lines(count: usize, depth: usize) -> Result {
     let (event_loop, addr, _) = serve()?;
     let mut peer = Peer::connect(addr)?;
@@ -52,7 +51,7 @@ fn lines(count: usize, depth: usize) -> Result {
     Ok(())
 }
 
-/// `count` replies of many pushes.
+/// `count` replies that consist of many pushes.
 fn articles(count: usize) -> Result {
     let (event_loop, addr, _) = serve()?;
     let mut peer = Peer::connect(addr)?;
@@ -62,7 +61,7 @@ fn articles(count: usize) -> Result {
     Ok(())
 }
 
-/// `count` bodies of thirty lines, a few of them with a dot to be taken off, each ended by a dot.
+/// `count` dot blocks of thirty lines, half of which are dot-stuffed.
 fn blocks(count: usize) -> Result {
     let (event_loop, addr, _) = serve()?;
     let mut peer = Peer::connect(addr)?;
@@ -88,7 +87,7 @@ fn bulk(count: usize) -> Result {
     Ok(())
 }
 
-/// A line said to a hundred, until `count` have heard one.
+/// Lines that are sent to a hundred members each, `count` deliveries in all.
 fn broadcast(count: usize) -> Result {
     const MEMBERS: usize = 100;
     let (event_loop, addr, room) = serve()?;
@@ -102,20 +101,20 @@ fn broadcast(count: usize) -> Result {
     for _ in 0..count / MEMBERS {
         peers[0].send(b"SAY\r\n")?;
         for peer in &mut peers {
-            peer.hear(&event_loop, LINE.len())?;
+            peer.receive(&event_loop, LINE.len())?;
         }
     }
     Ok(())
 }
 
-/// `count` connections that say one line and are closed.
+/// `count` connections that send one line and are closed.
 fn churn(count: usize) -> Result {
     let (event_loop, addr, _) = serve()?;
     for _ in 0..count {
         let mut peer = Peer::connect(addr)?;
         peer.ask(&event_loop, LINE, LINE.len() + 4)?;
         peer.send(b"QUIT\r\n")?;
-        peer.hear(&event_loop, usize::MAX)?;
+        peer.receive(&event_loop, usize::MAX)?;
         drop(peer);
         while event_loop.len() > 1 {
             turn(&event_loop)?;
@@ -124,7 +123,7 @@ fn churn(count: usize) -> Result {
     Ok(())
 }
 
-/// One turn of the loop: what is counted.
+/// One turn of the loop. `check.py` counts the instructions within this function.
 #[inline(never)]
 fn turn(event_loop: &EventLoop) -> Result {
     event_loop.run_once(Duration::ZERO)?;
@@ -190,7 +189,7 @@ impl AsyncChat for Session {
     }
 }
 
-/// The other side, which has the loop turn while it waits.
+/// The client, which runs turns of the loop while it waits.
 struct Peer(TcpStream);
 
 impl Peer {
@@ -206,16 +205,16 @@ impl Peer {
 
     fn ask(&mut self, event_loop: &EventLoop, data: &[u8], reply: usize) -> Result {
         self.send(data)?;
-        self.hear(event_loop, reply)
+        self.receive(event_loop, reply)
     }
 
-    /// Waits for so many bytes, or for the end.
-    fn hear(&mut self, event_loop: &EventLoop, count: usize) -> Result {
+    /// Waits for `count` bytes, or for the end of the stream.
+    fn receive(&mut self, event_loop: &EventLoop, count: usize) -> Result {
         let (mut buffer, mut left) = ([0; 65_536], count);
         while left > 0 {
             match self.0.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(heard) => left -= heard,
+                Ok(received) => left -= received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => turn(event_loop)?,
                 Err(error) => return Err(error.into()),
             }

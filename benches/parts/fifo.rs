@@ -1,4 +1,4 @@
-//! The output queue: pushes in, gathered writes out.
+//! The output queue: from pushes to gathered writes.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -12,7 +12,7 @@ use divan::counter::BytesCount;
 /// The default of `Limits`.
 const HIGH_WATER: usize = 64 * 1024;
 
-/// What is queued in one round.
+/// How many bytes one iteration queues.
 const TOTAL: usize = 64 * 1024;
 
 /// Replies of one line, each of two pushes, as in the echo example.
@@ -26,7 +26,7 @@ fn reply_lines(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Replies large enough not to be copied.
+/// Replies that are too large to be copied.
 #[divan::bench]
 fn large_bytes(bencher: Bencher<'_, '_>) {
     let reply = Bytes::from(vec![b'x'; TOTAL / 8]);
@@ -37,7 +37,7 @@ fn large_bytes(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A producer of chunks of this size: small ones are copied together, large ones are not.
+/// A producer with chunks of this size. Small chunks are copied together, large ones are not.
 #[divan::bench(args = [64, 1024, 16 * 1024])]
 fn producer(bencher: Bencher<'_, '_>, chunk: usize) {
     let chunk = Bytes::from(vec![b'x'; chunk]);
@@ -50,7 +50,8 @@ fn producer(bencher: Bencher<'_, '_>, chunk: usize) {
     });
 }
 
-/// Many producers of one chunk each, between lines of status: articles asked for in one go.
+/// Many producers of one chunk each, with status lines between them, like replies to pipelined requests for
+/// articles.
 #[divan::bench]
 fn lines_and_producers(bencher: Bencher<'_, '_>) {
     let chunk = Bytes::from(vec![b'x'; 2048 - 32]);
@@ -66,7 +67,7 @@ fn lines_and_producers(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Returns the same chunk a number of times.
+/// A producer that repeats one chunk.
 struct Repeated {
     left: usize,
     chunk: Bytes,
@@ -87,8 +88,8 @@ fn drain(bencher: Bencher<'_, '_>, fill: impl Fn(&mut Fifo)) {
     let fifo = RefCell::new(Fifo::new(HIGH_WATER));
     bencher.counter(BytesCount::new(TOTAL)).bench_local(|| {
         fill(&mut fifo.borrow_mut());
-        let mut sink = Taken(0);
-        // A turn has a budget of calls too.
+        let mut sink = Discard(0);
+        // `pump` also has a budget of producer calls, so it may return before the queue is empty.
         let mut outcome = pump(&fifo, &mut sink, 2 * TOTAL);
         while matches!(outcome, Ok(Pumped::Spent)) {
             outcome = pump(&fifo, &mut sink, 2 * TOTAL);
@@ -97,10 +98,10 @@ fn drain(bencher: Bencher<'_, '_>, fill: impl Fn(&mut Fifo)) {
     });
 }
 
-/// A socket that takes everything.
-struct Taken(usize);
+/// A socket that accepts everything. It counts the bytes.
+struct Discard(usize);
 
-impl Sink for Taken {
+impl Sink for Discard {
     fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let sent = divan::black_box(parts).iter().map(|part| part.len()).sum();
         self.0 += sent;

@@ -1,14 +1,14 @@
-//! What the parts cost that know no socket: the splitter, the queue of output, the timers; and, with
-//! the feature `sim`, the registry, on a network in memory.
+//! Benchmarks of single parts that use no socket: the splitter, the output queue and the timers. With the
+//! feature `sim` also the registry, on the simulated network.
 //!
 //! ```text
 //! cargo bench --bench parts --all-features
-//! cargo bench --bench parts -- splitter     # those with this in their name
+//! cargo bench --bench parts -- splitter     # benchmarks whose name contains this
 //! cargo bench --bench parts -- --help
 //! ```
 //!
-//! divan rather than criterion: half the crates to build, most of which the examples need anyway.
-//! It keeps no history, so to compare two versions run both, one after the other.
+//! divan is used instead of criterion, because it needs half as many crates, and the examples use most of
+//! them, too. It stores no results: to compare two versions, run one after the other.
 
 mod fifo;
 #[cfg(feature = "sim")]

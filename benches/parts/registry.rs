@@ -1,5 +1,5 @@
-//! Who is registered, beside so many others: what an event, and a message to an id, has to find. Not
-//! turns of the loop: the simulated network looks at all its sockets in each.
+//! The registry: finding a channel among others, as each event and each post to an id does. Turns of the loop
+//! are not measured, because the simulated network examines all its sockets in each turn.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,24 +11,24 @@ use divan::{Bencher, black_box};
 
 const OTHERS: [usize; 2] = [10, 1_000];
 
-/// The chat of an id.
+/// Finds a chat by its id.
 #[divan::bench(args = OTHERS, sample_size = 1000)]
 fn find(bencher: Bencher<'_, '_>, others: usize) {
     let crowd = Crowd::new(others);
     let mut ids = crowd.ids.iter().cycle();
     bencher.counter(ItemsCount::new(1u32)).bench_local(|| {
-        let id = ids.next().expect("it goes round");
+        let id = ids.next().expect("the iterator cycles");
         black_box(crowd.event_loop.chat(*id).is_some())
     });
 }
 
 const ADDR: &str = "10.0.0.1:7007";
 
-/// A loop with so many connections.
+/// A loop with a number of connections.
 struct Crowd {
     event_loop: EventLoop,
     ids: Vec<ChannelId>,
-    /// They would close.
+    /// Dropping the peers would close the connections.
     _peers: Vec<Peer>,
 }
 

@@ -1,18 +1,18 @@
-//! The way in: bytes to records.
+//! The splitter: from bytes to records.
 
 use asynchat::Terminator;
 use asynchat::internals::{Event, Splitter};
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 
-/// What the loop reads at once, at most.
+/// The maximum size of a read of the loop.
 const READ: usize = 64 * 1024;
 
-/// What a segment of TCP carries on an Ethernet, about. Not a multiple of the lengths below, so
-/// that records are cut anywhere.
+/// About the size of a TCP segment on Ethernet. It is not a multiple of the record lengths below, so that
+/// records are split at all positions.
 const SEGMENT: usize = 1400;
 
-/// Lines of thirty letters, as commands are. Most lie whole in their segment.
+/// Lines of thirty letters, as long as typical commands. Most lines are within one segment.
 #[divan::bench(args = [READ, SEGMENT, 100])]
 fn short_lines(bencher: Bencher<'_, '_>, segment: usize) {
     let line = [&[b'x'; 30], &b"\r\n"[..]].concat();
@@ -20,7 +20,8 @@ fn short_lines(bencher: Bencher<'_, '_>, segment: usize) {
     split(bencher, Terminator::crlf(), &stream, segment);
 }
 
-/// The same under a terminator of any bytes, which has no short cut for lines.
+/// Records of the same length with a terminator of arbitrary bytes, which does not use the fast path for
+/// lines.
 #[divan::bench(args = [READ, SEGMENT])]
 fn short_records(bencher: Bencher<'_, '_>, segment: usize) {
     let record = [&[b'x'; 30], &b"||"[..]].concat();
@@ -33,7 +34,7 @@ fn count(bencher: Bencher<'_, '_>, segment: usize) {
     split(bencher, Terminator::count(1024), &[b'x'; READ], segment);
 }
 
-/// An article of lines of seventy letters, each tenth of which begins with a dot.
+/// An article with lines of seventy letters. Every tenth line begins with a dot.
 #[divan::bench(args = [READ, SEGMENT])]
 fn dot_block(bencher: Bencher<'_, '_>, segment: usize) {
     let mut block = Vec::new();
@@ -47,7 +48,7 @@ fn dot_block(bencher: Bencher<'_, '_>, segment: usize) {
     split(bencher, Terminator::dot_block(), &block, segment);
 }
 
-/// A line of a mebibyte: collected, and handed on in chunks.
+/// A line of one mebibyte, delivered whole or streamed.
 #[divan::bench(args = ["whole", "streamed"])]
 fn long_line(bencher: Bencher<'_, '_>, how: &str) {
     let line = [&vec![b'x'; 1 << 20], &b"\r\n"[..]].concat();
@@ -58,7 +59,7 @@ fn long_line(bencher: Bencher<'_, '_>, how: &str) {
     split(bencher, terminator, &line, SEGMENT);
 }
 
-/// Times `stream`, which ends with a record's end, in segments of this size.
+/// Measures the splitting of `stream` in segments of this size. The stream ends with the end of a record.
 fn split(bencher: Bencher<'_, '_>, terminator: Terminator, stream: &[u8], segment: usize) {
     let mut splitter = Splitter::new(terminator.unlimited(), 0);
     bencher

@@ -1,4 +1,4 @@
-//! The timers, with so many others pending.
+//! The timer queue, with a number of other timers pending.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use divan::{Bencher, black_box};
 
 const PENDING: [u32; 2] = [10, 10_000];
 
-/// What becomes of most timeouts.
+/// Inserts a timer and cancels it, as most timeouts do.
 #[divan::bench(args = PENDING, sample_size = 1000)]
 fn insert_and_cancel(bencher: Bencher<'_, '_>, pending: u32) {
     let (mut timers, start) = queue(pending);
@@ -19,7 +19,7 @@ fn insert_and_cancel(bencher: Bencher<'_, '_>, pending: u32) {
     });
 }
 
-/// What a deadline does whenever its connection has done something: the oldest becomes the last.
+/// Moves the first timer to the end, as a deadline does when its connection is active.
 #[divan::bench(args = PENDING, sample_size = 1000)]
 fn reset(bencher: Bencher<'_, '_>, pending: u32) {
     let mut timers = TimerQueue::new();
@@ -34,12 +34,12 @@ fn reset(bencher: Bencher<'_, '_>, pending: u32) {
         .cycle();
     bencher.counter(ItemsCount::new(1u32)).bench_local(|| {
         time += STEP;
-        let id = ids.next().expect("it goes round");
+        let id = ids.next().expect("the iterator cycles");
         assert!(timers.reset(id, time));
     });
 }
 
-/// A timer that fires, and one that is set instead.
+/// Expires a timer and inserts another.
 #[divan::bench(args = PENDING, sample_size = 1000)]
 fn expire_and_insert(bencher: Bencher<'_, '_>, pending: u32) {
     let (mut timers, _) = queue(pending);
@@ -52,7 +52,7 @@ fn expire_and_insert(bencher: Bencher<'_, '_>, pending: u32) {
     });
 }
 
-/// A periodic timer, one of as many.
+/// Expires a periodic timer and restores it.
 #[divan::bench(args = PENDING, sample_size = 1000)]
 fn expire_and_restore(bencher: Bencher<'_, '_>, pending: u32) {
     let (mut timers, _) = queue(pending);
@@ -64,7 +64,7 @@ fn expire_and_restore(bencher: Bencher<'_, '_>, pending: u32) {
     });
 }
 
-/// Between the deadlines.
+/// The time between two deadlines.
 const STEP: Duration = Duration::from_millis(1);
 
 fn queue(pending: u32) -> (TimerQueue<u32>, Instant) {
@@ -76,7 +76,7 @@ fn queue(pending: u32) -> (TimerQueue<u32>, Instant) {
     (timers, start)
 }
 
-/// Delays anywhere among those of the pending timers, the same ones in each run.
+/// Random delays within those of the pending timers. They are the same in each run.
 fn spread(pending: u32) -> impl FnMut() -> Duration {
     let mut random = fastrand::Rng::with_seed(7);
     move || STEP * random.u32(1..=pending)

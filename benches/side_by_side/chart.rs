@@ -1,4 +1,4 @@
-//! The figures as bars: an SVG that is legible on light and on dark.
+//! A bar chart as SVG, for light and dark backgrounds.
 
 use std::fmt::Write;
 
@@ -9,9 +9,9 @@ use super::summary::{self, Row};
 use super::workload::Workload;
 
 const WIDTH: f64 = 760.0;
-/// Where the bars begin, and how long the longest is.
+/// The x position of the bars, and the maximum length of a bar.
 const LEFT: f64 = 110.0;
-const LONGEST: f64 = 500.0;
+const MAX_BAR: f64 = 500.0;
 const BAR: f64 = 14.0;
 const STEP: f64 = 20.0;
 
@@ -28,8 +28,8 @@ rect { fill: #8c959f }
   .own { fill: #4493f8 }
 }";
 
-/// The longer the better: lines per second of the server's processor or, where the system does not
-/// tell that, per second. Each workload has a scale of its own.
+/// Draws the chart. A bar shows lines per second of the server's CPU time, or lines per second if the system
+/// does not provide the CPU time. Each workload has its own scale.
 pub fn svg(runs: &[Run], workloads: &[Workload], machine: &str) -> String {
     let by_cpu = runs.iter().all(|run| run.cpu_seconds.is_some());
     let unit = match by_cpu {
@@ -45,9 +45,9 @@ pub fn svg(runs: &[Run], workloads: &[Workload], machine: &str) -> String {
         text(&mut body, "heading", 10.0, y, &workload.name);
         y += 8.0;
         let figures: Vec<f64> = rows.iter().map(|row| figure(row, by_cpu)).collect();
-        let most = figures.iter().copied().fold(0.0, f64::max);
+        let max = figures.iter().copied().fold(0.0, f64::max);
         for (row, figure) in rows.iter().zip(figures) {
-            bar(&mut body, y, row.server.name, figure, figure / most);
+            bar(&mut body, y, row.server.name, figure, figure / max);
             y += STEP;
         }
     }
@@ -73,8 +73,8 @@ fn bar(body: &mut String, y: f64, name: &str, figure: f64, share: f64) {
         "asynchat" => "own",
         _ => "other",
     };
-    // Never so short that it is not seen.
-    let width = (share * LONGEST).max(1.0);
+    // A very short bar must still be visible.
+    let width = (share * MAX_BAR).max(1.0);
     let _ = writeln!(
         body,
         "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\" rx=\"2\"/>"

@@ -1,4 +1,4 @@
-//! The client: all connections on one thread, and a look at every byte that comes.
+//! The client. It has all connections on one thread, and checks every byte that it receives.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -10,19 +10,19 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::workload::Workload;
 
-/// How long a server may be silent.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// If a server sends nothing for this time, the run fails.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Client {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
     buffer: Vec<u8>,
-    /// How long to wait for an event. Not at all on a core of its own: then the server never pays
-    /// for waking it.
+    /// The timeout of the poller. It is zero if the client has its own core: then the client never sleeps, and
+    /// the server does not spend time on waking it.
     wait: Duration,
-    /// When something came last.
-    heard: Instant,
+    /// When the last byte was received.
+    last_received: Instant,
 }
 
 impl Client {
@@ -35,7 +35,7 @@ impl Client {
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             let both = Interest::READABLE | Interest::WRITABLE;
-            // The first event says that it is writable, and the first barrage goes.
+            // The first event reports that the socket is writable, and starts the first barrage.
             poll.registry().register(&mut stream, Token(number), both)?;
             connections.push(Connection {
                 stream,
@@ -51,12 +51,12 @@ impl Client {
             connections,
             buffer: vec![0; 64 * 1024],
             wait: Duration::from_millis(if own_core { 0 } else { 100 }),
-            heard: Instant::now(),
+            last_received: Instant::now(),
         })
     }
 
-    /// Keeps the barrages coming for so long. The number of bytes that came back.
-    pub fn play(&mut self, time: Duration) -> Result<u64> {
+    /// Sends barrages for this time. Returns the number of bytes received.
+    pub fn run(&mut self, time: Duration) -> Result<u64> {
         let end = Instant::now() + time;
         let mut bytes = 0;
         while Instant::now() < end {
@@ -65,7 +65,7 @@ impl Client {
         Ok(bytes)
     }
 
-    /// Waits for what is outstanding, and sees that nothing comes after it.
+    /// Waits for outstanding replies, and checks that nothing follows them.
     pub fn finish(mut self) -> Result {
         while !self.connections.iter().all(Connection::is_complete) {
             self.turn(false)?;
@@ -73,25 +73,25 @@ impl Client {
         for connection in self.connections {
             let mut stream = std::net::TcpStream::from(connection.stream);
             stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(SILENCE_LIMIT))?;
             stream.shutdown(Shutdown::Write)?;
             if stream.read(&mut self.buffer)? > 0 {
-                return Err("more came than was sent".into());
+                return Err("the server sent more than it received".into());
             }
         }
         Ok(())
     }
 
-    fn turn(&mut self, goes_on: bool) -> Result<u64> {
+    fn turn(&mut self, continues: bool) -> Result<u64> {
         self.poll.poll(&mut self.events, Some(self.wait))?;
         let mut bytes = 0;
         for event in &self.events {
             let connection = &mut self.connections[event.token().0];
-            bytes += connection.turn(&mut self.buffer, goes_on)?;
+            bytes += connection.turn(&mut self.buffer, continues)?;
         }
         if bytes > 0 {
-            self.heard = Instant::now();
-        } else if self.heard.elapsed() > PATIENCE {
+            self.last_received = Instant::now();
+        } else if self.last_received.elapsed() > SILENCE_LIMIT {
             return Err("replies are missing".into());
         }
         Ok(bytes)
@@ -100,7 +100,7 @@ impl Client {
 
 struct Connection {
     stream: TcpStream,
-    /// What it sends, and so what it has to receive: one and the other in turn.
+    /// The client alternates between two barrages. The replies must equal them.
     barrages: [Vec<u8>; 2],
     turn: usize,
     sent: usize,
@@ -108,8 +108,8 @@ struct Connection {
 }
 
 impl Connection {
-    /// Sends and receives what goes at once. The number of bytes received.
-    fn turn(&mut self, buffer: &mut [u8], goes_on: bool) -> Result<u64> {
+    /// Sends and receives until the socket would block. Returns the number of bytes received.
+    fn turn(&mut self, buffer: &mut [u8], continues: bool) -> Result<u64> {
         let mut bytes = 0;
         loop {
             self.send()?;
@@ -125,13 +125,14 @@ impl Connection {
             }
             self.received += count;
             bytes += count as u64;
-            if goes_on && self.is_complete() {
+            if continues && self.is_complete() {
                 self.turn = 1 - self.turn;
                 self.sent = 0;
                 self.received = 0;
                 self.send()?;
             }
-            // There was no more, and what comes next is a new event; IOCP wants to be asked.
+            // The socket is empty, and later data causes a new event. With IOCP, the read must be repeated
+            // until it would block.
             if count < buffer.len() && cfg!(unix) {
                 return Ok(bytes);
             }

@@ -1,12 +1,12 @@
-//! The machine: its cores, its clock of CPU time, its description. The one file that knows systems
-//! apart.
+//! The machine: its cores, its CPU clock and its description. All code that depends on the operating system
+//! is in this file.
 
 use std::process::Command;
 use std::time::Duration;
 
 pub use system::{cpu_time, pin, two_cores};
 
-/// One line for the report.
+/// A description of the machine in one line, for the report.
 pub fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let rustc = output_of("rustc", &["--version"]).unwrap_or_else(|| "rustc unknown".into());
@@ -14,7 +14,7 @@ pub fn describe() -> String {
     format!("{system}, {cores} cores, {rustc}")
 }
 
-/// What a program prints, if there is such a program and it succeeds.
+/// The output of a program, if the program exists and succeeds.
 pub fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -35,7 +35,7 @@ mod system {
         Some((cores.next()?, cores.next()?))
     }
 
-    /// Keeps a process on a core; this thread for `None`.
+    /// Pins a process to a core. `None` means this thread.
     pub fn pin(process: Option<u32>, core: usize) -> std::io::Result<()> {
         let process = process.and_then(|id| Pid::from_raw(id.cast_signed()));
         let mut set = CpuSet::new();
@@ -43,7 +43,7 @@ mod system {
         Ok(sched_setaffinity(process, &set)?)
     }
 
-    /// What all threads of a process have used. Nanoseconds, where `/proc/PID/stat` counts
+    /// The CPU time of all threads of a process. `schedstat` has nanoseconds, and `/proc/PID/stat` only has
     /// hundredths of a second.
     pub fn cpu_time(process: u32) -> Option<Duration> {
         let mut nanoseconds = 0;
@@ -71,7 +71,7 @@ mod system {
     use super::Duration;
     use std::env::consts;
 
-    /// Without a way to pin there is no point in choosing.
+    /// Processes cannot be pinned here, so no cores are chosen.
     pub fn two_cores() -> Option<(usize, usize)> {
         None
     }

@@ -1,4 +1,4 @@
-//! This crate beside others: an echo of lines, on one thread each.
+//! Compares this crate with others. Each server echoes lines on one thread.
 //!
 //! ```text
 //! cargo bench --bench side_by_side
@@ -7,16 +7,18 @@
 //! cargo bench --bench side_by_side -- --help
 //! ```
 //!
-//! Every server is a process of its own, this program again or a Python, on a core of its own
-//! where that can be had. One client, here, on another core, checks every byte that comes back.
-//! Within a round the servers take turns in an order of chance, so that whatever else the machine
-//! does meets them alike. A wrong, missing or surplus reply ends it all, with exit code 1.
+//! Each server is a separate process: this program with `--serve`, or a Python script. If the system allows
+//! it, the server and the client have one core each. The client is in this process and checks every byte. In
+//! each round the servers run in random order, so that other activity of the machine affects all of them
+//! equally. A wrong, missing or surplus reply ends the program with exit code 1.
 //!
-//! What to look at, in this order: `servers/`, of which `async_chat.rs` is this crate's;
-//! `workload.rs`, `client.rs`, `measure.rs`.
+//! Reading order: `servers/`, where `async_chat.rs` uses this crate; `workload.rs`, `client.rs`,
+//! `measure.rs`.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 mod chart;
 mod client;
@@ -40,28 +42,29 @@ use measure::{Conditions, Run};
 use servers::Server;
 use workload::Workload;
 
-/// Compares servers that echo lines: this crate's, loops by hand on polling and on mio, tokio's,
-/// and Python's. Prints a table, and writes it to a folder with a chart and the figures of all runs.
+/// Compares servers that echo lines: this crate, hand-written loops on epoll, polling and mio,
+/// tokio, and Python. Prints a table, and writes it to a folder with a chart and the figures of
+/// all runs.
 #[derive(Parser)]
 #[command(bin_name = "cargo bench --bench side_by_side --")]
 struct Args {
-    /// Half a minute rather than two: fewer rounds, and shorter ones.
+    /// Run fewer and shorter rounds: half a minute instead of two minutes.
     #[arg(long)]
     quick: bool,
-    /// No others than these.
+    /// Run only this server (repeatable).
     #[arg(long, value_name = "SERVER", value_parser = servers::names())]
     only: Vec<String>,
-    /// Connections, lines in a barrage, bytes of a line with its CR LF (32 at least), in place of
-    /// the usual workloads.
+    /// A workload instead of the default ones (repeatable): the number of connections, the lines in
+    /// a barrage, the bytes of a line with its CR LF (at least 32).
     #[arg(long, value_name = "N,N,N")]
     workload: Vec<Workload>,
-    /// Where the files go [default: side_by_side in cargo's target folder].
+    /// The folder for the files [default: side_by_side in cargo's target folder].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Is one of the servers.
+    /// Run as this server.
     #[arg(long, value_name = "NAME", hide = true)]
     serve: Option<String>,
-    /// What `cargo bench` gives, and `cargo test --all-targets` does not.
+    /// `cargo bench` passes this option, and `cargo test --all-targets` does not.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -72,7 +75,7 @@ fn main() -> Result {
         return servers::serve(&name);
     }
     if !args.bench {
-        println!("run by `cargo bench --bench side_by_side` only");
+        println!("use `cargo bench --bench side_by_side`");
         return Ok(());
     }
     let conditions = Conditions {
@@ -80,40 +83,40 @@ fn main() -> Result {
         warm_up: Duration::from_millis(if args.quick { 50 } else { 100 }),
         time: Duration::from_millis(if args.quick { 150 } else { 500 }),
     };
-    // Before this process is kept to one core, which is then all that it sees.
+    // This precedes the pinning: a pinned process sees one core only.
     let machine = machine::describe();
     if let Some((_, core)) = conditions.cores {
         machine::pin(None, core)?;
     }
-    let (mut present, left_out) = present(&args.only)?;
-    // For as long as the program runs.
+    let (mut present, missing) = find_servers(&args.only)?;
+    // The workloads are used until the program ends.
     let workloads: &'static [Workload] = match args.workload {
-        none if none.is_empty() => workload::usual().leak(),
-        asked_for => asked_for.leak(),
+        none if none.is_empty() => workload::default_workloads().leak(),
+        selected => selected.leak(),
     };
     let count = if args.quick { 3 } else { 5 };
     let runs = rounds(count, &mut present, workloads, &conditions)?;
     let out = args.out.unwrap_or_else(|| {
-        // Its neighbour is `tmp`, which cargo makes for benchmarks.
+        // Cargo's folder `tmp` for benchmarks is in the target folder.
         Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("side_by_side")
     });
-    write(&out, &runs, workloads, &machine, &left_out).map_err(|error| error.context(out.display()))
+    write(&out, &runs, workloads, &machine, &missing).map_err(|error| error.context(out.display()))
 }
 
 /// A server and how to start it.
 type Present = Vec<(&'static Server, Command)>;
 
-/// The servers that are asked for and this machine can run, and the names of those it can not.
-fn present(only: &[String]) -> Result<(Present, Vec<&'static str>)> {
-    let (mut present, mut left_out) = (Vec::new(), Vec::new());
-    let asked_for = |server: &&Server| only.is_empty() || only.iter().any(|it| it == server.name);
-    for server in servers::ALL.iter().filter(asked_for) {
+/// The selected servers that this machine can run, and the names of those that it cannot run.
+fn find_servers(only: &[String]) -> Result<(Present, Vec<&'static str>)> {
+    let (mut present, mut missing) = (Vec::new(), Vec::new());
+    let is_selected = |server: &&Server| only.is_empty() || only.iter().any(|it| it == server.name);
+    for server in servers::ALL.iter().filter(is_selected) {
         match server.command()? {
             Some(command) => present.push((server, command)),
-            None => left_out.push(server.name),
+            None => missing.push(server.name),
         }
     }
-    Ok((present, left_out))
+    Ok((present, missing))
 }
 
 fn rounds(
@@ -137,15 +140,15 @@ fn rounds(
     Ok(runs)
 }
 
-/// The table goes to standard output too.
+/// Prints the table and writes the files.
 fn write(
     out: &Path,
     runs: &[Run],
     workloads: &[Workload],
     machine: &str,
-    left_out: &[&str],
+    missing: &[&str],
 ) -> Result {
-    let table = report::markdown(runs, workloads, machine, left_out);
+    let table = report::markdown(runs, workloads, machine, missing);
     println!("{table}");
     fs::create_dir_all(out)?;
     fs::write(out.join("side_by_side.md"), &table)?;

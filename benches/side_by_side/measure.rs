@@ -1,4 +1,4 @@
-//! One run: one server, one workload, a new process.
+//! Measures one run: one server with one workload, in a new process.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use super::process::Process;
 use super::servers::Server;
 use super::workload::Workload;
 
-/// Where and how long.
+/// The cores and the durations of all runs.
 pub struct Conditions {
-    /// The server's core and the client's, where they can have one each.
+    /// The core of the server and the core of the client, if each can have one.
     pub cores: Option<(usize, usize)>,
     pub warm_up: Duration,
     pub time: Duration,
@@ -23,10 +23,10 @@ pub struct Run {
     pub round: usize,
     pub server: &'static Server,
     pub workload: &'static Workload,
-    /// Lines that came back. Not a whole number: the bytes are counted.
+    /// The received bytes divided by the length of a line.
     pub lines: f64,
     pub seconds: f64,
-    /// What the server used of its processor meanwhile, if the system tells.
+    /// The CPU time of the server during the run, if the system provides it.
     pub cpu_seconds: Option<f64>,
 }
 
@@ -35,13 +35,13 @@ impl Run {
         self.lines / self.seconds
     }
 
-    /// In microseconds.
+    /// CPU time for a line, in microseconds.
     pub fn cpu_per_line(&self) -> Option<f64> {
         Some(self.cpu_seconds? * 1e6 / self.lines)
     }
 }
 
-/// Counts only between the warm-up and the last reply: starting and ending cost nothing.
+/// Measures one run. The warm-up, the start and the end of the server are not included.
 pub fn measure(
     round: usize,
     server: &'static Server,
@@ -52,16 +52,16 @@ pub fn measure(
     let core = conditions.cores.map(|(server, _)| server);
     let process = Process::start(command, core)?;
     let mut client = Client::connect(process.addr, workload, core.is_some())?;
-    client.play(conditions.warm_up)?;
+    client.run(conditions.warm_up)?;
     let (cpu, start) = (machine::cpu_time(process.id()), Instant::now());
-    let bytes = client.play(conditions.time)?;
+    let bytes = client.run(conditions.time)?;
     let (seconds, cpu_after) = (
         start.elapsed().as_secs_f64(),
         machine::cpu_time(process.id()),
     );
     client.finish()?;
     if bytes == 0 {
-        return Err("not a byte came back in time".into());
+        return Err("the client received nothing".into());
     }
     let used = cpu_after.zip(cpu).map(|(after, before)| after - before);
     Ok(Run {

@@ -1,4 +1,4 @@
-//! A server's process: there from its first line on, and gone when it is dropped.
+//! The process of a server. Dropping it kills the process.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a server, on this core if there is one for it, and waits until it listens.
+    /// Starts a server, pins it to a core if one is given, and waits until it listens.
     pub fn start(command: &mut Command, core: Option<usize>) -> Result<Process> {
-        // It reads its input only to see that this process has ended, in whatever way.
+        // The end of the server's input tells it that this process has ended.
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        // From here on `Drop` sees to it.
+        // From here on, `Drop` ends the child after an error.
         let mut process = Process {
             child,
             addr: ([127, 0, 0, 1], 0).into(),

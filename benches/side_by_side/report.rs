@@ -1,4 +1,4 @@
-//! The figures as a table in Markdown, and every run as a line of CSV.
+//! Formats the results: a table in Markdown, and a line of CSV for each run.
 
 use std::fmt::Write;
 
@@ -9,8 +9,8 @@ use super::servers::{self, REFERENCE};
 use super::summary::{self, Row};
 use super::workload::Workload;
 
-/// The table, and what has to be known to read it.
-pub fn markdown(runs: &[Run], workloads: &[Workload], machine: &str, left_out: &[&str]) -> String {
+/// The table with an explanation.
+pub fn markdown(runs: &[Run], workloads: &[Workload], machine: &str, missing: &[&str]) -> String {
     let mut text = String::new();
     text += "| workload | server | lines/s | ratio | CPU, µs a line | ratio |\n";
     text += "|---|---|--:|--:|--:|--:|\n";
@@ -24,14 +24,13 @@ pub fn markdown(runs: &[Run], workloads: &[Workload], machine: &str, left_out: &
     let rounds = runs.iter().map(|run| run.round).max().unwrap_or(0) + 1;
     let _ = write!(
         text,
-        "\nMedians of {rounds} rounds, in each of which the servers took turns in an order of \
-         chance. The ratios are to `{REFERENCE}`. CPU is the server's time, which the machine's \
-         other business disturbs less than it does the rate. A line is 32 bytes where nothing \
-         else is said.\n\n"
+        "\nMedians of {rounds} rounds. In each round the servers ran in random order. The ratios \
+         are relative to `{REFERENCE}`. CPU is the server's CPU time. Other activity of the \
+         machine affects it less than the rate. Unless noted, a line has 32 bytes.\n\n"
     );
     for server in servers::ALL {
-        let absent = match left_out.contains(&server.name) {
-            true => " (left out: no Python on the path has it)",
+        let absent = match missing.contains(&server.name) {
+            true => " (not measured: no Python on the path has it)",
             false => "",
         };
         let _ = writeln!(text, "* `{}`: {}{absent}", server.name, server.about);
@@ -51,14 +50,14 @@ fn table_row(workload: &str, row: &Row) -> String {
     )
 }
 
-/// More would be noise.
+/// Formats a figure with three significant digits. Further digits would be noise.
 pub fn three_digits(value: f64) -> String {
-    let before_the_point = value.abs().log10().floor() as i32 + 1;
-    let after_it = (3 - before_the_point).clamp(0, 4) as usize;
-    format!("{value:.after_it$}")
+    let integer_digits = value.abs().log10().floor() as i32 + 1;
+    let decimals = (3 - integer_digits).clamp(0, 4) as usize;
+    format!("{value:.decimals$}")
 }
 
-/// Every run, in the order in which they were made.
+/// A line of CSV for each run, in order.
 pub fn csv(runs: &[Run], machine: &str) -> String {
     let mut text = format!("# {machine}\n# {}\n", servers::versions());
     text += "round,workload,server,lines,seconds,cpu_seconds\n";

@@ -1,22 +1,23 @@
-//! Many runs to few figures.
+//! Computes medians from the runs.
 
 use super::measure::Run;
 use super::servers::{REFERENCE, Server};
 use super::workload::Workload;
 
-/// Of one server under one workload: medians of all rounds.
+/// The medians of one server with one workload over all rounds.
 pub struct Row {
     pub server: &'static Server,
-    /// Lines in a second.
+    /// Lines a second.
     pub rate: f64,
-    /// To the reference, where that was measured.
+    /// The rate divided by that of the reference, if the reference was measured.
     pub rate_ratio: Option<f64>,
-    /// Microseconds for a line.
+    /// CPU time for a line, in microseconds.
     pub cpu: Option<f64>,
+    /// The CPU time divided by that of the reference.
     pub cpu_ratio: Option<f64>,
 }
 
-/// The rows of a workload, the servers in their order.
+/// The rows of a workload, in the order of [`super::servers::ALL`].
 pub fn rows(runs: &[Run], workload: &Workload) -> Vec<Row> {
     let mut servers: Vec<&'static Server> = Vec::new();
     let runs: Vec<&Run> = runs
@@ -36,7 +37,8 @@ pub fn rows(runs: &[Run], workload: &Workload) -> Vec<Row> {
 
 fn row(runs: &[&Run], server: &'static Server) -> Option<Row> {
     let own = || runs.iter().filter(|run| run.server.name == server.name);
-    // To the reference of the same round: what else the machine did then has met both.
+    // Each run is compared with the reference in the same round, because other activity of the machine then
+    // affected both.
     let pairs = || {
         own().filter_map(|run| {
             let same = |other: &&&Run| other.server.name == REFERENCE && other.round == run.round;

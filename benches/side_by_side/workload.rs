@@ -1,23 +1,23 @@
-//! What is asked of the servers.
+//! The workloads.
 
 use std::str::FromStr;
 
 use super::servers::MAX_LINE;
 
-/// Each connection sends a barrage of lines at once, and the next one when all of them have come
-/// back.
+/// Each connection sends a barrage of lines at once. When it has received all of them, it sends the next
+/// barrage.
 #[derive(Clone)]
 pub struct Workload {
     pub name: String,
     pub connections: usize,
     /// Lines in a barrage.
     pub barrage: usize,
-    /// Bytes of a line, with its CR LF.
+    /// The length of a line in bytes, with its CR LF.
     pub line: usize,
 }
 
-/// What is measured when nothing else is asked for.
-pub fn usual() -> Vec<Workload> {
+/// The workloads that run if the command line names none.
+pub fn default_workloads() -> Vec<Workload> {
     let workload = |name: &str, connections, barrage, line| Workload {
         name: name.to_owned(),
         connections,
@@ -33,8 +33,8 @@ pub fn usual() -> Vec<Workload> {
     ]
 }
 
-/// The longest barrages that all connections together may have under way.
-const MOST: usize = 64 << 20;
+/// How many bytes all connections together may have in flight.
+const MAX_IN_FLIGHT: usize = 64 << 20;
 
 impl FromStr for Workload {
     type Err = String;
@@ -42,20 +42,22 @@ impl FromStr for Workload {
     fn from_str(numbers: &str) -> Result<Self, String> {
         let parsed: Result<Vec<usize>, _> = numbers.split(',').map(str::parse).collect();
         let Ok([connections, barrage, line]) = parsed.as_deref() else {
-            return Err("three numbers are needed: CONNECTIONS,BARRAGE,LINE".into());
+            return Err("expected three numbers: CONNECTIONS,BARRAGE,LINE".into());
         };
         let (connections, barrage, line) = (*connections, *barrage, *line);
         if connections == 0 || barrage == 0 {
-            return Err("there has to be a connection, and a line in a barrage".into());
+            return Err(
+                "the number of connections and the lines in a barrage must not be 0".into(),
+            );
         }
         if !(32..=MAX_LINE).contains(&line) {
-            return Err(format!("a line has 32 to {MAX_LINE} bytes"));
+            return Err(format!("a line must have 32 to {MAX_LINE} bytes"));
         }
         let all = connections
             .checked_mul(barrage)
             .and_then(|lines| lines.checked_mul(line));
-        if all.is_none_or(|all| all > MOST) {
-            return Err(format!("that is more than {MOST} bytes under way"));
+        if all.is_none_or(|all| all > MAX_IN_FLIGHT) {
+            return Err(format!("that is more than {MAX_IN_FLIGHT} bytes in flight"));
         }
         Ok(Workload {
             name: format!("connections: {connections}, in flight: {barrage}, bytes: {line}"),
@@ -67,8 +69,8 @@ impl FromStr for Workload {
 }
 
 impl Workload {
-    /// The bytes of one barrage. No two lines of a workload's first barrages are the same, so that
-    /// one that goes astray is noticed.
+    /// The bytes of one barrage. All lines of the first barrages differ, so that a line on the wrong connection
+    /// is noticed.
     pub fn barrage(&self, connection: usize, number: usize) -> Vec<u8> {
         let mut barrage = Vec::new();
         for line in 0..self.barrage {

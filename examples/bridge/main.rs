@@ -1,7 +1,7 @@
-//! A bridge to a serial device: many clients over TCP share one line that delimits nothing.
+//! A bridge to a serial device: several TCP clients share a device whose output has no delimiters.
 //!
-//! What the device says is over when it has been silent for a while; each such record goes to every
-//! client as a line, in hexadecimal or as text. Each line from a client goes to the device.
+//! A pause in the device's output ends a record. Each record is sent to every client as a line, in hexadecimal
+//! or as text. Each line from a client is written to the device.
 //!
 //! ```text
 //! socat -d -d pty,raw,echo=0,link=/tmp/device pty,raw,echo=0,link=/tmp/line &
@@ -10,9 +10,9 @@
 //! printf '\x01\x03\x02\x00\x2a' > /tmp/device         # the clients see 010302002a
 //! ```
 //!
-//! Clients that send more than the device takes have to wait, all of them: it is one line.
+//! When too much output is queued for the device, no client is read until the queue is empty.
 //!
-//! With a device that is away (unplugged, not there yet) it tries again every second.
+//! If the device is missing, for example unplugged, the bridge tries to open it every second.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -36,36 +36,36 @@ mod unix {
 
     use super::common;
 
-    /// How many bytes may wait for the device before its clients are not read any more. Above
-    /// [`Limits::high_water`] the device would not be read either.
-    const WAITING: usize = 16 * 1024;
+    /// When more bytes than this are queued for the device, reading from the clients is paused. The value is
+    /// below [`Limits::high_water`], because above that the device would not be read either.
+    const DEVICE_HIGH_WATER: usize = 16 * 1024;
 
-    /// Shares a serial device among clients over TCP.
+    /// Shares a serial device among TCP clients.
     #[derive(Parser)]
     struct Args {
-        /// The device: /dev/ttyUSB0, or a pseudo-terminal.
+        /// The device, for example /dev/ttyUSB0, or a pseudo-terminal.
         #[arg(long, value_name = "PATH")]
         device: PathBuf,
-        /// Its speed in bits a second; left as it is if not given.
+        /// The speed in bits a second. Default: the current setting.
         #[arg(long, value_name = "BAUD")]
         baud: Option<u32>,
-        /// Where clients connect to; port 0 picks a free one.
+        /// The address to listen on; port 0 chooses a free port.
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
         listen: String,
-        /// How long a silence ends what the device says, in milliseconds. Modbus RTU asks for 3.5
-        /// characters, 1.75 ms over 19,200 baud; a USB adapter delays by up to 16.
+        /// The length of the pause that ends a record, in milliseconds. Modbus RTU requires 3.5
+        /// characters, or 1.75 ms above 19,200 baud; a USB adapter delays data by up to 16 ms.
         #[arg(long, value_name = "MS", default_value_t = 30)]
         gap: u64,
-        /// How clients see it, and write to it.
+        /// The format of the lines.
         #[arg(long, value_enum, default_value_t = Form::Hex)]
         form: Form,
     }
 
     #[derive(Clone, Copy, ValueEnum)]
     enum Form {
-        /// 010302002a
+        /// Hexadecimal digits, such as 010302002a
         Hex,
-        /// As it is, control characters escaped; what clients say is ended with CR.
+        /// Text with control characters escaped. Lines from clients are written with a CR at the end.
         Text,
     }
 
@@ -73,8 +73,8 @@ mod unix {
         args: Args,
         device: RefCell<Option<Chat>>,
         clients: RefCell<HashMap<ChannelId, Chat>>,
-        /// Whether the clients wait for the device.
-        waiting: Cell<bool>,
+        /// Whether reading from the clients is paused.
+        clients_paused: Cell<bool>,
     }
 
     pub(super) fn main() -> Result {
@@ -85,7 +85,7 @@ mod unix {
             args,
             device: RefCell::default(),
             clients: RefCell::default(),
-            waiting: Cell::default(),
+            clients_paused: Cell::default(),
         });
         bridge.attach()?;
         let shared = Rc::clone(&bridge);
@@ -104,31 +104,31 @@ mod unix {
     }
 
     impl Bridge {
-        /// Opens the device, or sees to it that it is tried again.
+        /// Opens the device, or schedules another attempt.
         fn attach(self: &Rc<Self>) -> Result {
             let bridge = Rc::clone(self);
             match self.open() {
                 Ok(device) => {
                     let path = self.args.device.display();
-                    tracing::info!(%path, "the device is there");
+                    tracing::info!(%path, "the device is open");
                     let gap = Duration::from_millis(self.args.gap);
                     let chat = Connector::adopt(device).connect(|_| Device { bridge })?;
                     chat.set_terminator(Terminator::idle_gap(gap));
                     self.device.replace(Some(chat));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the device is away");
-                    self.attach_later();
+                    tracing::warn!(%error, "cannot open the device");
+                    self.retry_later();
                 }
             }
             Ok(())
         }
 
-        fn attach_later(self: &Rc<Self>) {
+        fn retry_later(self: &Rc<Self>) {
             let bridge = Rc::clone(self);
             asynchat::call_later(Duration::from_secs(1), move || {
                 if let Err(error) = bridge.attach() {
-                    tracing::error!(%error, "the device can not be used");
+                    tracing::error!(%error, "cannot use the device");
                 }
             });
         }
@@ -152,10 +152,11 @@ mod unix {
             Ok(device)
         }
 
-        /// Sends this to the device. If it is slow the clients are not read until it has taken all.
+        /// Writes to the device. If too much is queued, reading from the clients is paused until the queue is
+        /// empty.
         fn send(self: &Rc<Self>, device: &Chat, parts: &[&[u8]]) {
             device.push_slices(parts);
-            if device.queued() > WAITING && !self.waiting.replace(true) {
+            if device.queued() > DEVICE_HIGH_WATER && !self.clients_paused.replace(true) {
                 for client in self.clients.borrow().values() {
                     client.pause_reading();
                 }
@@ -165,20 +166,20 @@ mod unix {
         }
 
         fn resume_clients(&self) {
-            self.waiting.set(false);
+            self.clients_paused.set(false);
             for client in self.clients.borrow().values() {
                 client.resume_reading();
             }
         }
 
-        fn tell_clients(&self, line: &[u8]) {
+        fn send_to_clients(&self, line: &[u8]) {
             for client in self.clients.borrow().values() {
                 client.push_slices(&[line, b"\r\n"]);
             }
         }
     }
 
-    /// The device: each record is what it said between two silences.
+    /// The handler of the device. A record is its output between two pauses.
     struct Device {
         bridge: Rc<Bridge>,
     }
@@ -189,13 +190,13 @@ mod unix {
                 Form::Hex => record.iter().map(|byte| format!("{byte:02x}")).collect(),
                 Form::Text => record.trim_ascii_end().escape_ascii().to_string(),
             };
-            self.bridge.tell_clients(line.as_bytes());
+            self.bridge.send_to_clients(line.as_bytes());
             Ok(())
         }
 
-        /// It talks on without a pause: what is over the limit is left out.
+        /// The device sends without a pause. Output above the limit is discarded.
         fn handle_overflow(&mut self) -> Overflow {
-            tracing::warn!("the device said more than 8 KiB at once");
+            tracing::warn!("the device sent more than 8 KiB without a pause");
             Overflow::Discard
         }
 
@@ -203,12 +204,13 @@ mod unix {
             self.bridge.device.replace(None);
             self.bridge.resume_clients();
             if !matches!(why, Close::Shutdown) {
-                tracing::warn!(%why, "the device went away");
-                self.bridge.attach_later();
+                tracing::warn!(%why, "the device was closed");
+                self.bridge.retry_later();
             }
         }
     }
 
+    /// The handler of a client.
     struct Client {
         chat: Chat,
         bridge: Rc<Bridge>,
@@ -219,7 +221,7 @@ mod unix {
             let mut clients = self.bridge.clients.borrow_mut();
             clients.insert(self.chat.id(), self.chat.clone());
             self.chat.set_terminator(Terminator::line());
-            if self.bridge.waiting.get() {
+            if self.bridge.clients_paused.get() {
                 self.chat.pause_reading();
             }
             Ok(())
@@ -246,7 +248,7 @@ mod unix {
         }
     }
 
-    /// Two digits a byte; blanks between bytes do not matter.
+    /// Parses hexadecimal digits. White space is ignored.
     fn from_hex(line: &[u8]) -> Option<Vec<u8>> {
         let digits: Vec<u32> = line
             .iter()
@@ -271,5 +273,7 @@ fn main() -> asynchat::Result {
 #[cfg(not(unix))]
 fn main() {
     common::log_to_stderr("info");
-    tracing::error!("a serial line can be waited for only on Unix");
+    tracing::error!(
+        "this program runs on Unix only: on other systems a serial device cannot be polled"
+    );
 }

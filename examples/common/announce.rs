@@ -1,17 +1,17 @@
-//! What a server says on standard output.
+//! Lines that a program prints on standard output.
 
 use std::fmt::Display;
 use std::io::Write;
 
-/// Says where a server listens, once it accepts.
+/// Prints the address that a server listens on. Call it once the server accepts connections.
 pub(crate) fn announce(addr: impl Display) {
     say(format_args!("listening on {addr}"));
 }
 
-/// Writes a line to standard output. `println!` would panic if that is full or closed, and that is no
-/// reason not to serve.
+/// Prints a line. `println!` would panic when standard output is full or closed, and a server should
+/// continue then.
 pub(crate) fn say(line: impl Display) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        tracing::warn!(%error, %line, "standard output cannot be written to");
+        tracing::warn!(%error, %line, "cannot write to standard output");
     }
 }

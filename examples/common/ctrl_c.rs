@@ -1,19 +1,19 @@
-//! The end of a program by Ctrl-C.
+//! Shutdown by Ctrl-C.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use asynchat::{Remote, Result};
 
-/// Shuts this thread's loop down at Ctrl-C, SIGTERM or SIGHUP. Connections have the grace to take what
-/// is queued for them; the second time they are aborted at once.
+/// Shuts this thread's loop down at Ctrl-C, SIGTERM or SIGHUP. Connections get the time `grace` to receive
+/// their queued output. A second signal aborts them at once.
 ///
 /// `asynchat::signal::shutdown_on_ctrl_c` does the same at Ctrl-C and SIGTERM.
 pub(crate) fn shutdown_on_ctrl_c(grace: Duration) -> Result {
     shutdown_all_on_ctrl_c(vec![asynchat::remote()?], grace)
 }
 
-/// The same for these loops.
+/// Shuts several loops down, as [`shutdown_on_ctrl_c`] does with one.
 pub(crate) fn shutdown_all_on_ctrl_c(remotes: Vec<Remote>, grace: Duration) -> Result {
     let second = AtomicBool::new(false);
     ctrlc::set_handler(move || {
@@ -22,7 +22,7 @@ pub(crate) fn shutdown_all_on_ctrl_c(remotes: Vec<Remote>, grace: Duration) -> R
             false => grace,
         };
         for remote in &remotes {
-            // An error means that this loop has ended already.
+            // `shutdown` fails only if the loop has already ended.
             let _ = remote.shutdown(grace);
         }
     })?;

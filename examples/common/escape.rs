@@ -1,10 +1,10 @@
-//! Text of a stranger, made fit for a terminal.
+//! Escaping of untrusted text that is shown in a terminal.
 
 use std::fmt::{self, Display, Write};
 
-/// Shows text with everything escaped that would drive a terminal or mislead its reader: control
-/// characters (C0, DEL and C1, CVE-2009-4487), line ends, and what changes the direction of text
-/// (CVE-2021-42574). A tab stays.
+/// Displays text with these characters escaped, because they would control the terminal or mislead the
+/// reader: control characters (C0, DEL and C1, CVE-2009-4487), line ends, and characters that change the
+/// direction of text (CVE-2021-42574). Tabs are not escaped.
 pub(crate) struct Escaped<T>(pub(crate) T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -29,7 +29,7 @@ impl Write for Escaping<'_, '_> {
 
 fn is_harmful(c: char) -> bool {
     let control = c.is_control() && c != '\t';
-    // Line and paragraph separators are among the first range.
+    // U+2028..=U+202E begins with the line and paragraph separators.
     let direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}');
     control || direction
 }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_drives_a_terminal_or_misleads_is_escaped() {
+    fn control_and_direction_characters_are_escaped() {
         let shown =
             Escaped("a\tb \u{1b}[2J\u{7f}\u{9b}2J\r\n\u{2028}\u{202e}\u{2066}\u{200f}\u{61c} é\\");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Logging of the example programs, to standard error.
+//! Logging to standard error.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,17 +18,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Escaped;
 
-/// How many warnings and errors of one kind are logged in a [`PERIOD`].
-const MOST: u32 = 10;
+/// How many warnings and errors one call site may log in each [`PERIOD`].
+const MAX_PER_PERIOD: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Logs to standard error from now on: what `RUST_LOG` asks for (`debug`, `asynchat=trace,info`), or
-/// else this level and above.
+/// Starts logging to standard error. The filter is `RUST_LOG` (for example `debug` or
+/// `asynchat=trace,info`); without it, `level` is the lowest level that is logged.
 pub(crate) fn log_to_stderr(level: &str) {
-    let asked = std::env::var("RUST_LOG").ok();
-    let filter = asked.and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = std::env::var("RUST_LOG").ok();
+    let filter = filter.and_then(|filter| filter.parse::<Targets>().ok());
     let filter = filter.or_else(|| level.parse().ok()).unwrap_or_default();
-    // A peer's bytes may be among the values.
+    // Values may contain bytes that a peer sent.
     let fields = format::debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{}", Escaped(format_args!("{value:?}"))),
         name => write!(writer, "{name}={}", Escaped(format_args!("{value:?}"))),
@@ -36,7 +36,8 @@ pub(crate) fn log_to_stderr(level: &str) {
     let lines = output::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        // They are reported with eprintln!, which panics if standard error is full or closed.
+        // Internal errors would be reported with eprintln!, which panics if standard error is full or
+        // closed.
         .log_internal_errors(false)
         .event_format(Throttled {
             inner: format::format(),
@@ -49,8 +50,8 @@ pub(crate) fn log_to_stderr(level: &str) {
         .init();
 }
 
-/// Leaves warnings and errors out when too many of one kind come in a second: a peer that can have
-/// a line logged for each of its messages must not fill a disk.
+/// Limits how many warnings and errors each call site logs in a second. Otherwise a peer that causes a
+/// log line with each of its messages could fill the disk.
 struct Throttled<F> {
     inner: F,
     throttles: Mutex<HashMap<Identifier, Throttle>>,
@@ -62,7 +63,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
     F: FormatEvent<S, N>,
 {
-    /// Nothing is logged for an event that writes nothing.
+    /// A suppressed event writes nothing, and the layer then logs nothing for it.
     fn format_event(
         &self,
         context: &FmtContext<'_, S, N>,
@@ -86,7 +87,7 @@ where
     }
 }
 
-/// Counts the events of one kind.
+/// Counts the events of one call site.
 #[derive(Default)]
 struct Throttle {
     since: Option<Instant>,
@@ -95,13 +96,13 @@ struct Throttle {
 }
 
 impl Throttle {
-    /// Whether one more may be logged now; if so, how many were suppressed before it.
+    /// If one more event may be logged now, returns how many were suppressed before it.
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now >= since + PERIOD) {
             self.since = Some(now);
             self.logged = 0;
         }
-        if self.logged >= MOST {
+        if self.logged >= MAX_PER_PERIOD {
             self.suppressed += 1;
             return None;
         }
@@ -115,16 +116,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_logged_a_few_times_a_second_and_counted() {
+    fn events_above_the_limit_are_suppressed_and_counted() {
         let (mut throttle, start) = (Throttle::default(), Instant::now());
         let mut logged = |now| {
             let admitted = (0..1000).filter_map(|_| throttle.admit(now));
             admitted.collect::<Vec<_>>()
         };
-        assert_eq!(logged(start), [0; MOST as usize]);
+        assert_eq!(logged(start), [0; MAX_PER_PERIOD as usize]);
         assert_eq!(logged(start + PERIOD / 2), []);
         let later = logged(start + PERIOD);
-        assert_eq!(later[0], 2000 - u64::from(MOST));
-        assert_eq!(later[1..], [0; MOST as usize - 1]);
+        assert_eq!(later[0], 2000 - u64::from(MAX_PER_PERIOD));
+        assert_eq!(later[1..], [0; MAX_PER_PERIOD as usize - 1]);
     }
 }

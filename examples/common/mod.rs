@@ -1,6 +1,6 @@
-//! What the example programs share. It is not a program itself.
+//! Code that the example programs share. This folder is not a program.
 
-#![allow(dead_code, unused_imports, reason = "no program uses all of it")]
+#![allow(dead_code, unused_imports, reason = "no program uses everything here")]
 
 mod announce;
 mod ctrl_c;

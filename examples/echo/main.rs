@@ -15,10 +15,10 @@ use std::time::Duration;
 use asynchat::{AsyncChat, Chat, Result};
 use clap::Parser;
 
-/// Sends every line back.
+/// A server that sends every line back.
 #[derive(Parser)]
 struct Args {
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7007")]
     listen: String,
 }

@@ -1,20 +1,21 @@
-//! An echo server of lines on layer 1 alone: what asyncore had, without what asynchat adds.
+//! An echo server of lines on layer 1, which corresponds to asyncore. It does not use layer 2 (asynchat).
 //!
 //! ```text
 //! cargo run --release --example echo_dispatcher
 //! nc -C 127.0.0.1 7007          # in another terminal; type a line
 //! ```
 //!
-//! `echo` is the same on layer 2, in a third of the code, and has what is missing here:
+//! `echo` is the same server on layer 2, in a third of the code. Layer 2 also provides what this program
+//! lacks:
 //!
-//! * a limit to a line: a peer that never ends one fills this program's memory;
-//! * a high-water mark: so does one that sends and does not read;
-//! * a search that goes on where it stopped: a line that comes in many pieces is searched from
-//!   its beginning with each;
-//! * a budget of records: all the lines in one `recv` are answered in one go, however many;
-//! * one buffer for all connections to read into, and none kept by those that are idle;
-//! * the word for another delimiter than CRLF, a length, or an article up to its final dot;
-//! * output that is made as it is sent, and a close that waits for it.
+//! * a limit on the length of a line: here, a peer that never ends its line fills the memory;
+//! * a high-water mark: here, a peer that sends and does not read fills the memory;
+//! * an incremental search: here, a line that arrives in many pieces is searched from its beginning each
+//!   time;
+//! * a budget of records: here, all lines in one `recv` are answered in one turn, however many there are;
+//! * one read buffer for all connections: here, each connection has its own input buffer;
+//! * other terminators than CRLF: a byte count, or a block that ends with a dot line;
+//! * producers, which make output while it is sent, and a close that waits until it has been sent.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -24,10 +25,10 @@ use std::time::Duration;
 use asynchat::{Addr, Channel, Dispatcher, Result, Socket};
 use clap::Parser;
 
-/// Sends every line back.
+/// A server that sends every line back, on layer 1.
 #[derive(Parser)]
 struct Args {
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7007")]
     listen: String,
 }
@@ -43,9 +44,9 @@ impl Dispatcher for Listener {
 
     fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
         let session = Channel::adopt(socket).map(Session::new);
-        // An error returned from here would be the listener's own and close it.
+        // Returning the error would close the listener.
         if let Err(error) = session.and_then(asynchat::register) {
-            tracing::warn!(%peer, %error, "a connection is lost");
+            tracing::warn!(%peer, %error, "cannot serve a connection");
         }
         Ok(())
     }
@@ -53,9 +54,9 @@ impl Dispatcher for Listener {
 
 struct Session {
     channel: Channel,
-    /// What came after the last line.
+    /// The beginning of a line whose end has not arrived.
     input: Vec<u8>,
-    /// What the kernel has not taken yet.
+    /// Replies that the kernel has not accepted yet.
     output: Vec<u8>,
 }
 
@@ -79,8 +80,7 @@ impl Dispatcher for Session {
         &self.channel
     }
 
-    /// At the peer's end of file nothing comes any more, and the loop closes the channel as soon
-    /// as it is not writable either.
+    /// After the peer's end of file, the loop closes the channel as soon as `writable` returns false.
     fn handle_read(&mut self) -> Result {
         let mut buffer = [0; 4096];
         let count = self.channel.recv(&mut buffer)?;

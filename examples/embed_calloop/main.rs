@@ -1,21 +1,21 @@
-//! A loop inside another: a program on calloop (as a Wayland compositor is) with a control port on
-//! asynchat.
+//! An `EventLoop` inside calloop's loop: a program on calloop, such as a Wayland compositor, gets a control
+//! port on asynchat.
 //!
 //! ```text
 //! cargo run --release --example embed_calloop
-//! nc -C 127.0.0.1 7011          # in another terminal: ticks come; type PACE 100, or QUIT
+//! nc -C 127.0.0.1 7011          # in another terminal: shows ticks; type PACE 100, or QUIT
 //! ```
 //!
-//! The outer loop has a timer of its own, whose ticks go to all who are connected. The three lines
-//! that matter are at the end of `serve`. Unix only: elsewhere an `EventLoop` has no descriptor that
-//! another could wait for, and `frames` shows what there is instead.
+//! The outer loop has a timer, and sends its ticks to all clients. The important lines are at the end of
+//! `serve`. It works on Unix only: on other systems an `EventLoop` has no descriptor that another loop could
+//! poll. The example `frames` shows the alternative.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 #[cfg(not(unix))]
 fn main() {
-    eprintln!("an EventLoop is a descriptor on Unix only; see the example frames");
+    eprintln!("an EventLoop has a descriptor on Unix only; see the example frames");
 }
 
 #[cfg(unix)]
@@ -37,30 +37,30 @@ mod ticker {
 
     use crate::common;
 
-    /// Ticks, on calloop, and tells whoever connects, on asynchat.
+    /// A timer on calloop, whose ticks are sent to clients on asynchat.
     #[derive(Parser)]
     pub(crate) struct Args {
-        /// Where to listen; port 0 picks a free one.
+        /// The address to listen on; port 0 chooses a free port.
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7011")]
         listen: String,
 
-        /// How long a tick is at first, in milliseconds.
+        /// The initial time between two ticks, in milliseconds.
         #[arg(long, value_name = "MS", default_value_t = 1000,
               value_parser = clap::value_parser!(u64).range(1..))]
         pace: u64,
     }
 
-    /// What the two loops share. They run on one thread, in turns.
+    /// The state that the two loops share. They run on one thread.
     struct Clock {
         pace: Cell<Duration>,
-        listeners: RefCell<Vec<Chat>>,
+        clients: RefCell<Vec<Chat>>,
     }
 
     pub(crate) fn serve(args: &Args) -> Result {
         common::log_to_stderr("error");
         let clock = Rc::new(Clock {
             pace: Cell::new(Duration::from_millis(args.pace)),
-            listeners: RefCell::default(),
+            clients: RefCell::default(),
         });
         let (nested, shared) = (asynchat::EventLoop::new()?, Rc::clone(&clock));
         let factory = move |chat| Control {
@@ -77,15 +77,15 @@ mod ticker {
         let timer = Timer::from_duration(clock.pace.get());
         let tick = move |_, _: &mut (), ticks: &mut u64| {
             *ticks += 1;
-            for listener in clock.listeners.borrow().iter() {
-                write!(listener, "tick {ticks}\r\n");
+            for client in clock.clients.borrow().iter() {
+                write!(client, "tick {ticks}\r\n");
             }
             TimeoutAction::ToDuration(clock.pace.get())
         };
         let inserted = outer.handle().insert_source(timer, tick);
         inserted.map_err(|refused| refused.error)?;
-        // Nothing to do here: it ends the wait, and the turn is taken below, where it is also taken
-        // for timers and for what the tick has pushed.
+        // The callback does nothing: the event only ends the wait of `dispatch`. `run_once` below handles the
+        // event. It is also needed for timers and for output that the tick has pushed.
         let events = Generic::new(nested.clone(), Interest::READ, Mode::Level);
         let wake = |_, _: &mut _, _: &mut u64| Ok(PostAction::Continue);
         let inserted = outer.handle().insert_source(events, wake);
@@ -98,6 +98,7 @@ mod ticker {
         Ok(())
     }
 
+    /// The handler of a client.
     struct Control {
         chat: Chat,
         clock: Rc<Clock>,
@@ -105,7 +106,7 @@ mod ticker {
 
     impl AsyncChat for Control {
         fn handle_connect(&mut self) -> Result {
-            self.clock.listeners.borrow_mut().push(self.chat.clone());
+            self.clock.clients.borrow_mut().push(self.chat.clone());
             self.chat.push("220 PACE ms, or QUIT\r\n");
             Ok(())
         }
@@ -131,8 +132,8 @@ mod ticker {
 
         fn handle_close(&mut self, _: &Close) {
             let id = self.chat.id();
-            let mut listeners = self.clock.listeners.borrow_mut();
-            listeners.retain(|listener| listener.id() != id);
+            let mut clients = self.clock.clients.borrow_mut();
+            clients.retain(|client| client.id() != id);
         }
     }
 }

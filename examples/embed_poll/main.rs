@@ -1,21 +1,21 @@
-//! A loop inside one that is made by hand: datagrams from a UDP socket, which the outer loop polls,
-//! go as lines to all who are connected over TCP.
+//! An `EventLoop` inside a hand-written loop on `poll`. The outer loop also polls a UDP socket, and sends each
+//! datagram as lines to all TCP clients.
 //!
 //! ```text
 //! cargo run --release --example embed_poll
-//! nc -C 127.0.0.1 7012                            # in another terminal: lines come
+//! nc -C 127.0.0.1 7012                            # in another terminal: shows the lines
 //! echo hello | nc -u -w1 127.0.0.1 7012           # in a third
 //! ```
 //!
-//! What matters is the loop in `serve`. Unix only: elsewhere an `EventLoop` has no descriptor that
-//! another could wait for, and `frames` shows what there is instead.
+//! The important part is the loop in `serve`. It works on Unix only: on other systems an `EventLoop` has no
+//! descriptor that another loop could poll. The example `frames` shows the alternative.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 #[cfg(not(unix))]
 fn main() {
-    eprintln!("an EventLoop is a descriptor on Unix only; see the example frames");
+    eprintln!("an EventLoop has a descriptor on Unix only; see the example frames");
 }
 
 #[cfg(unix)]
@@ -38,35 +38,35 @@ mod fan {
 
     use crate::common;
 
-    /// Tells all who are connected over TCP what comes over UDP.
+    /// Sends datagrams that arrive over UDP to all TCP clients.
     #[derive(Parser)]
     pub(crate) struct Args {
-        /// Where to listen, and where datagrams are to be sent; port 0 picks a free one.
+        /// The address to listen on, for TCP and UDP; port 0 chooses a free port.
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7012")]
         listen: String,
     }
 
-    type Listeners = Rc<RefCell<Vec<Chat>>>;
+    type Clients = Rc<RefCell<Vec<Chat>>>;
 
     pub(crate) fn serve(args: &Args) -> Result {
         common::log_to_stderr("error");
-        let (event_loop, listeners) = (EventLoop::new()?, Listeners::default());
-        let joined = Rc::clone(&listeners);
+        let (event_loop, clients) = (EventLoop::new()?, Clients::default());
+        let joined = Rc::clone(&clients);
         let listener = event_loop.listen(&args.listen, move |chat| {
             joined.borrow_mut().push(chat);
-            |_: &[u8]| Ok(()) // what they say is nobody's business
+            |_: &[u8]| Ok(()) // the input of clients is ignored
         })?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        let addr = addr.ok_or("it listens on no internet address")?;
+        let addr = addr.ok_or("not an internet address")?;
         let socket = UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
         common::shutdown_all_on_ctrl_c(vec![event_loop.remote()], Duration::from_secs(1))?;
         common::announce(addr);
 
-        // Ask for the timeout last: what is pushed, here in `relay`, is work for the next turn,
-        // and the timeout is zero then.
+        // `next_timeout` is called last, after everything that pushes output, such as `relay`: queued
+        // output makes the timeout zero.
         while event_loop.run_once(Duration::ZERO)? {
-            relay(&socket, &listeners)?;
+            relay(&socket, &clients)?;
             let timeout = event_loop.next_timeout().map(Timespec::try_from);
             let mut sources = [
                 PollFd::new(&event_loop, PollFlags::IN),
@@ -80,8 +80,8 @@ mod fan {
         Ok(())
     }
 
-    /// Passes on the datagrams that are there; some of them, for others are to have their turn.
-    fn relay(socket: &UdpSocket, listeners: &Listeners) -> Result {
+    /// Forwards datagrams that have arrived, at most 100, so that the other work is not delayed.
+    fn relay(socket: &UdpSocket, clients: &Clients) -> Result {
         let mut datagram = [0; 64 * 1024];
         for _ in 0..100 {
             let size = match socket.recv(&mut datagram) {
@@ -89,13 +89,13 @@ mod fan {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            let mut listeners = listeners.borrow_mut();
-            listeners.retain(|listener| listener.is_open());
+            let mut clients = clients.borrow_mut();
+            clients.retain(|client| client.is_open());
             for line in datagram[..size].split(|byte| *byte == b'\n') {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 if !line.is_empty() {
-                    let push = |listener: &Chat| listener.push_slices(&[line, b"\r\n"]);
-                    listeners.iter().for_each(push);
+                    let push = |client: &Chat| client.push_slices(&[line, b"\r\n"]);
+                    clients.iter().for_each(push);
                 }
             }
         }

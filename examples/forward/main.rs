@@ -1,4 +1,4 @@
-//! `forward`: a TCP port forwarder that can throttle.
+//! `forward`: a TCP port forwarder with an optional rate limit.
 //!
 //! ```text
 //! cargo run --release --example forward -- --listen 127.0.0.1:8080 --to example.org:80
@@ -6,16 +6,18 @@
 //! cargo run --release --example forward -- --to localhost:8000 --rate 100000
 //! ```
 //!
-//! What comes from the client goes to the target, and back, as bytes: half-closes and resets go through,
-//! and who does not read holds the other up. One line of the log for each connection, when it ends.
+//! It forwards bytes in both directions, and also half-closes and resets. If one end does not read, the
+//! other end is not read either (back-pressure). Each connection is logged when it ends.
 //!
-//! Ctrl-C stops accepting and lets the connections there are come to their end; a second one, or the end
-//! of `--grace`, resets them.
+//! Ctrl-C stops accepting, and lets the existing connections finish. A second Ctrl-C, or the end of
+//! `--grace`, resets them.
 //!
-//! What to look at: `proxy/mod.rs`, the proxy; `proxy/bucket.rs`, how much passes in what time.
+//! Reading order: `proxy/mod.rs`, the proxy; `proxy/bucket.rs`, the rate limit.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -33,27 +35,27 @@ use proxy::Options;
 #[derive(Parser)]
 #[command(name = "forward")]
 struct Args {
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: String,
 
-    /// Where to forward to; a name is looked up for each connection.
+    /// The address to forward to. A name is resolved for each connection.
     #[arg(long, value_name = "HOST:PORT")]
     to: String,
 
-    /// The most that passes in a second, for each connection and each way. Default: no bound.
+    /// The maximum rate in bytes a second, for each direction of each connection. Default: unlimited.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
 
-    /// How many connections there may be at a time; more are closed at once.
+    /// The maximum number of connections. Further ones are closed at once.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
 
-    /// Seconds after which a connection is closed on which nothing moves.
+    /// The idle timeout of a connection.
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = clap::value_parser!(u64).range(1..))]
     idle: u64,
 
-    /// Seconds that connections have to end after Ctrl-C.
+    /// How long connections may continue after Ctrl-C.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     grace: u64,
 }

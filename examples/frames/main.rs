@@ -1,14 +1,14 @@
-//! A game with a loop of its own: sixty frames a second, and players who connect over TCP.
+//! A game that has its own loop with sixty frames a second. Players connect over TCP.
 //!
 //! ```text
 //! cargo run --release --example frames
-//! nc -C 127.0.0.1 7013          # in as many other terminals as there are players
+//! nc -C 127.0.0.1 7013          # in another terminal, for each player
 //! ```
 //!
-//! Players steer with `N`, `S`, `E`, `W`, stand with `STOP`, and leave with `QUIT`; `LOOK` shows the
-//! field once, `WATCH` shows it whenever something has moved. The game calls `run_once` with no time
-//! to wait in each frame, and never waits for a player: one who does not read what he watches misses
-//! pictures, and nobody else does.
+//! Players move with `N`, `S`, `E` and `W`, stop with `STOP`, and leave with `QUIT`. `LOOK` shows the field
+//! once, `WATCH` shows it whenever something has moved. In each frame the game calls `run_once` with a
+//! timeout of zero. It never waits for a player: a player who does not read misses pictures, and the others
+//! are not affected.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -28,11 +28,11 @@ const HEIGHT: usize = 10;
 /// A field on which players move.
 #[derive(Parser)]
 struct Args {
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7013")]
     listen: String,
 
-    /// How many frames a step takes.
+    /// How many frames there are between two steps.
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..))]
     step: u64,
 }
@@ -59,7 +59,7 @@ fn main() -> Result {
             field.borrow_mut().step();
         }
         field.borrow_mut().show();
-        // To the next frame that is not over already.
+        // Sleep until the next frame. If it is late, the frames after it are shifted.
         due += FRAME;
         match due.checked_duration_since(Instant::now()) {
             Some(rest) => thread::sleep(rest),
@@ -69,11 +69,11 @@ fn main() -> Result {
     Ok(())
 }
 
-/// All the figures.
+/// The field with the figures on it.
 #[derive(Default)]
 struct Field {
     figures: Vec<Figure>,
-    /// Something has moved since it was shown last.
+    /// Something has changed since the field was last shown.
     changed: bool,
 }
 
@@ -86,7 +86,7 @@ struct Figure {
 }
 
 impl Field {
-    /// The first letter that is free, where there is none.
+    /// Adds a figure with the first free letter, and returns the letter. Returns `None` if no letter is free.
     fn enter(&mut self, chat: Chat) -> Option<char> {
         let taken = |letter| self.figures.iter().any(|figure| figure.letter == letter);
         let letter = ('A'..='Z').find(|letter| !taken(*letter))?;
@@ -114,7 +114,7 @@ impl Field {
         figures.find(|figure| figure.chat.id() == chat.id())
     }
 
-    /// Moves all who move; the edges of the field are joined.
+    /// Moves the figures. A figure that leaves the field at one edge enters it at the opposite edge.
     fn step(&mut self) {
         for Figure { at, heading, .. } in &mut self.figures {
             at.0 = (at.0 + WIDTH).saturating_add_signed(heading.0) % WIDTH;
@@ -123,7 +123,8 @@ impl Field {
         }
     }
 
-    /// Shows those who watch what has changed; not those who have not taken the last picture yet.
+    /// Sends the field to watching players if it has changed. A player for whom a picture is still queued gets
+    /// none.
     fn show(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
@@ -136,7 +137,7 @@ impl Field {
         }
     }
 
-    /// The field, a line for each row, and a line with a dot.
+    /// The field as text: a line for each row, and a dot line.
     fn picture(&self) -> String {
         let mut rows = [['-'; WIDTH]; HEIGHT];
         for figure in &self.figures {
@@ -147,7 +148,7 @@ impl Field {
     }
 }
 
-/// A player's session.
+/// The handler of a player's connection.
 struct Player {
     chat: Chat,
     field: Rc<RefCell<Field>>,

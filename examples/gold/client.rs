@@ -1,4 +1,4 @@
-//! A client that tries the server: buckets on one connection, pings on another.
+//! A client of the server: buckets on one connection, pings on another.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use asynchat::{AsyncChat, Chat, Close, Result, TimerId};
 
 const BUCKETS: usize = 8;
+/// The size of a bucket in bytes.
 const WATER: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_millis(10);
 
-/// Tries the server at this address, and prints how it went. An error when not all became gold.
-pub(crate) fn attempt(server: &str) -> Result {
+/// Connects to the server, and prints the replies and the latency of the pings. Returns an error if a bucket
+/// did not become gold.
+pub(crate) fn run(server: &str) -> Result {
     println!("{BUCKETS} buckets of {WATER} bytes, and pings every {PING_EVERY:?} meanwhile");
     let pings = asynchat::connect(server, |chat| Pings {
         chat,
@@ -34,7 +36,7 @@ pub(crate) fn attempt(server: &str) -> Result {
     }
 }
 
-/// Sends all its buckets at once.
+/// Sends all its buckets at once, and prints the replies.
 struct Customer {
     chat: Chat,
     pings: Chat,
@@ -67,7 +69,7 @@ impl AsyncChat for Customer {
     }
 }
 
-/// Sends a ping now and then, and waits for its pong before it sends another.
+/// Sends pings. Each waits for the reply to the one before it.
 struct Pings {
     chat: Chat,
     sent: Option<Instant>,

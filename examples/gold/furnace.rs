@@ -1,4 +1,4 @@
-//! The work, on rayon's pool. Knows nothing of connections.
+//! The slow work, on rayon's thread pool. This file does not depend on connections.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -7,12 +7,12 @@ use asynchat::Result;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tracing::debug;
 
-/// What a bucket became, or why nothing came of it.
+/// The result of the work, or the reason for its failure.
 pub(crate) type Gold = Result<u64, &'static str>;
 
 type Round = dyn Fn(u64, &[u8]) -> u64 + Send + Sync;
 
-/// A pool of threads, and what it does to water.
+/// A thread pool and the work that it does: it turns water into gold in a number of rounds.
 pub(crate) struct Furnace {
     pool: ThreadPool,
     rounds: u32,
@@ -20,7 +20,8 @@ pub(crate) struct Furnace {
 }
 
 impl Furnace {
-    /// A furnace that turns the water `rounds` times: `round` gets what the last one made of it.
+    /// Creates a furnace that calls `round` `rounds` times for each bucket. Each call gets the result of the
+    /// previous one and the water.
     pub(crate) fn new(
         threads: usize,
         rounds: u32,
@@ -37,11 +38,11 @@ impl Furnace {
         })
     }
 
-    /// Turns `water` into gold and calls `deliver` with it, on a thread of the pool. Gives up, and
-    /// drops `deliver`, once nobody has the other end of `client` any more.
+    /// Turns `water` into gold and calls `deliver` with it, on a thread of the pool. When `client` can no
+    /// longer be upgraded, the work is cancelled, and `deliver` is dropped.
     ///
-    /// Buckets are begun in the order they came in. Nothing is bounded here: see to it that no client
-    /// has too many.
+    /// Buckets are started in the order of the calls. The number of queued buckets is not limited here; the
+    /// caller must limit it for each client.
     pub(crate) fn turn(
         &self,
         water: Vec<u8>,
@@ -50,18 +51,18 @@ impl Furnace {
     ) {
         let (rounds, round) = (self.rounds, Arc::clone(&self.round));
         self.pool.spawn_fifo(move || {
-            // Rayon ends the process for a panic in a spawned job, and the client waits for a reply.
+            // Rayon aborts the process when a spawned job panics. Here the client gets a reply instead.
             let work = || smelt(&water, rounds, &*round, || client.strong_count() > 0);
             match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Some(gold)) => deliver(Ok(gold)),
-                Ok(None) => debug!("the client has left: its bucket is poured away"),
+                Ok(None) => debug!("the client has disconnected: its work is cancelled"),
                 Err(_) => deliver(Err("the furnace burst")),
             }
         });
     }
 }
 
-/// The gold, unless it is not wanted any more.
+/// Runs the rounds. Returns `None` if the result is no longer wanted.
 fn smelt(water: &[u8], rounds: u32, round: &Round, wanted: impl Fn() -> bool) -> Option<u64> {
     let mut gold = 0xcbf2_9ce4_8422_2325;
     for _ in 0..rounds {
@@ -73,7 +74,7 @@ fn smelt(water: &[u8], rounds: u32, round: &Round, wanted: impl Fn() -> bool) ->
     Some(gold)
 }
 
-/// A round of FNV-1a over the water.
+/// One round: FNV-1a over the water.
 pub(crate) fn stir(gold: u64, water: &[u8]) -> u64 {
     let mix = |gold: u64, byte: &u8| (gold ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     water.iter().fold(gold, mix)

@@ -1,4 +1,4 @@
-//! A client's session, and the two ways in which it waits for its gold.
+//! The handler of a connection, with two modes of waiting for the work.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,58 +8,57 @@ use asynchat::{AsyncChat, Chat, Promise, Remote, Result, Terminator};
 
 use crate::furnace::{Furnace, Gold};
 
-/// What a connection does while its bucket is in the works.
+/// What a connection does while its bucket is being worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mode {
-    /// It waits for the gold before it reads on.
+    /// It is not read until the reply is queued.
     Paused,
-    /// It reads on; replies leave in the order of the requests.
+    /// It is read; replies are sent in the order of the requests.
     Pipelined,
 }
 
-/// What holds for all sessions.
-pub(crate) struct Terms {
-    /// Where the work is done.
+/// The state that all sessions share.
+pub(crate) struct Service {
+    /// Does the work.
     pub(crate) furnace: Furnace,
-    /// How a session waits.
     pub(crate) mode: Mode,
-    /// How many buckets of a pipelined session may be in the works.
-    pub(crate) in_works: usize,
-    /// The largest bucket, in bytes.
+    /// How many replies to TURN may be pending on a pipelined connection.
+    pub(crate) max_pending: usize,
+    /// The maximum size of a bucket in bytes.
     pub(crate) bucket: usize,
-    /// The way back.
+    /// Workers call the sessions through it.
     pub(crate) remote: Remote,
 }
 
-/// A session.
-pub(crate) struct Alchemist {
+/// The handler of a connection.
+pub(crate) struct Session {
     chat: Chat,
-    terms: Rc<Terms>,
+    service: Rc<Service>,
     reading: Reading,
-    /// How many promises of gold are in the queue.
-    promised: Rc<Cell<usize>>,
-    /// Dropped with the session, which is how its work knows that nobody waits for it any more.
-    here: Arc<()>,
+    /// How many replies to TURN are pending.
+    pending: Rc<Cell<usize>>,
+    /// Workers have a weak reference to it. When the session is dropped, they cancel its work.
+    alive: Arc<()>,
 }
 
 /// What the next record is.
 enum Reading {
     Command,
-    /// The water that has come so far.
+    /// A bucket, with the water that has arrived so far.
     Bucket(Vec<u8>),
-    /// A bucket that is too large, which is not kept.
-    Spill,
+    /// A bucket that is too large, whose content is discarded.
+    Oversized,
 }
 
-impl Alchemist {
-    /// The session of this connection.
-    pub(crate) fn new(chat: Chat, terms: Rc<Terms>) -> Self {
-        Alchemist {
+impl Session {
+    /// Creates the session of a connection.
+    pub(crate) fn new(chat: Chat, service: Rc<Service>) -> Self {
+        Session {
             chat,
-            terms,
+            service,
             reading: Reading::Command,
-            promised: Rc::default(),
-            here: Arc::default(),
+            pending: Rc::default(),
+            alive: Arc::default(),
         }
     }
 
@@ -69,7 +68,7 @@ impl Alchemist {
         match verb.to_ascii_uppercase().as_str() {
             "TURN" => match argument.parse() {
                 Ok(size) => self.receive(size),
-                // How much water follows is anybody's guess: the commands behind it are lost.
+                // The amount of water that follows is unknown, so the next command cannot be found.
                 Err(_) => {
                     self.chat.push("501 TURN n, and n bytes of water\r\n");
                     self.chat.close_when_done();
@@ -84,35 +83,36 @@ impl Alchemist {
         }
     }
 
-    /// Streamed, so that the water comes straight into the bucket that goes to the furnace.
+    /// Receives a bucket. It is streamed, so that the water is collected in the buffer that the furnace gets.
     fn receive(&mut self, size: u64) {
         self.reading = match usize::try_from(size) {
-            Ok(size) if size <= self.terms.bucket => Reading::Bucket(Vec::new()),
-            _ => Reading::Spill,
+            Ok(size) if size <= self.service.bucket => Reading::Bucket(Vec::new()),
+            _ => Reading::Oversized,
         };
         self.chat.set_terminator(Terminator::count(size).streamed());
-        // Not before there is one more than may be: a connection that is read notices a reset.
-        if self.promised.get() >= self.terms.in_works {
+        // Reading is paused only when one bucket more arrives than may be pending: a connection that is
+        // read notices a reset.
+        if self.pending.get() >= self.service.max_pending {
             self.chat.pause_reading();
         }
     }
 
     fn turn(&self, water: Vec<u8>) {
-        match self.terms.mode {
+        match self.service.mode {
             Mode::Paused => self.turn_paused(water),
             Mode::Pipelined => self.turn_pipelined(water),
         }
     }
 
-    /// The worker visits this very session with the gold. If the session has ended by then, the
-    /// visit is dropped.
+    /// Pauses reading. The worker posts the reply to this session. If the session has ended by then, the post
+    /// is dropped.
     fn turn_paused(&self, water: Vec<u8>) {
         self.chat.pause_reading();
-        let (id, remote) = (self.chat.id(), self.terms.remote.clone());
-        let client = Arc::downgrade(&self.here);
-        self.terms.furnace.turn(water, client, move |gold| {
-            // An error means that the loop is gone, and the session with it.
-            let _ = remote.post_to(id, move |session: &mut Alchemist| {
+        let (id, remote) = (self.chat.id(), self.service.remote.clone());
+        let client = Arc::downgrade(&self.alive);
+        self.service.furnace.turn(water, client, move |gold| {
+            // `post_to` fails if the loop has ended, and then the session has ended, too.
+            let _ = remote.post_to(id, move |session: &mut Session| {
                 session.chat.push(reply(gold));
                 session.chat.resume_reading();
                 Ok(())
@@ -120,24 +120,24 @@ impl Alchemist {
         });
     }
 
-    /// The reply takes its place in the queue now, and the hook behind it is called when it is out:
-    /// gold that is ready but has to wait for its turn counts, too, for it takes memory.
+    /// Queues a promise of the reply, and a hook behind it that runs when the reply has been sent. A reply
+    /// that is ready but queued behind others counts as pending, because it uses memory.
     fn turn_pipelined(&self, water: Vec<u8>) {
-        let (promise, later) = Promise::new(&self.chat);
-        self.chat.push_with_producer(later);
-        self.promised.set(self.promised.get() + 1);
-        let (chat, promised) = (self.chat.clone(), Rc::clone(&self.promised));
+        let (promise, producer) = Promise::new(&self.chat);
+        self.chat.push_with_producer(producer);
+        self.pending.set(self.pending.get() + 1);
+        let (chat, pending) = (self.chat.clone(), Rc::clone(&self.pending));
         self.chat.push_hook(move || {
-            promised.set(promised.get() - 1);
+            pending.set(pending.get() - 1);
             chat.resume_reading();
         });
-        let client = Arc::downgrade(&self.here);
+        let client = Arc::downgrade(&self.alive);
         let deliver = |gold| promise.fulfill(reply(gold));
-        self.terms.furnace.turn(water, client, deliver);
+        self.service.furnace.turn(water, client, deliver);
     }
 }
 
-impl AsyncChat for Alchemist {
+impl AsyncChat for Session {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         match std::mem::replace(&mut self.reading, Reading::Command) {
             Reading::Command => {
@@ -145,7 +145,7 @@ impl AsyncChat for Alchemist {
                 return Ok(());
             }
             Reading::Bucket(water) => self.turn(water),
-            Reading::Spill => self.chat.push("552 the bucket is too large\r\n"),
+            Reading::Oversized => self.chat.push("552 the bucket is too large\r\n"),
         }
         self.chat.set_terminator(Terminator::crlf());
         Ok(())

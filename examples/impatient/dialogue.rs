@@ -1,4 +1,4 @@
-//! A patient conversation: one question, and the loop runs until its answer is there.
+//! A blocking client: it sends one command, and runs the loop until the response is complete.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,86 +6,88 @@ use std::rc::Rc;
 use asynchat::{AsyncChat, Chat, Close, Connector, Error, Result, Target, Terminator};
 use bytes::Bytes;
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use crate::plan::Exchange;
 
-/// The largest block that is listened to: the LIST of a server with every group there is.
+/// The limit of 64 MiB suffices for the LIST response of a server that has every existing group.
 const BLOCK: Terminator = Terminator::dot_block().limit(64 << 20);
 
 pub struct Dialogue {
     chat: Chat,
-    heard: Rc<RefCell<Heard>>,
+    progress: Rc<RefCell<InProgress>>,
 }
 
+/// The exchange that is in progress. The session fills it in.
 #[derive(Default)]
-struct Heard {
-    /// The command that waits for its reply.
+struct InProgress {
+    /// The command whose reply is not complete.
     command: Option<Bytes>,
-    /// The status line of a reply whose block is still coming.
+    /// The status line of a reply whose block is not complete.
     line: Option<Bytes>,
     reply: Option<Result<Exchange>>,
 }
 
 impl Dialogue {
-    /// Connects, and listens to the greeting.
+    /// Connects, and returns the greeting as an exchange with an empty command.
     pub fn open(target: Target) -> Result<(Dialogue, Exchange)> {
-        let heard = Rc::<RefCell<Heard>>::default();
-        let chat = Connector::new(target).connect_timeout(PATIENCE).connect({
-            let heard = Rc::clone(&heard);
-            move |chat| Listener { chat, heard }
+        let progress = Rc::<RefCell<InProgress>>::default();
+        let chat = Connector::new(target).connect_timeout(TIMEOUT).connect({
+            let progress = Rc::clone(&progress);
+            move |chat| Session { chat, progress }
         })?;
-        let dialogue = Dialogue { chat, heard };
-        let greeting = dialogue.say(Bytes::new())?;
+        let dialogue = Dialogue { chat, progress };
+        let greeting = dialogue.exchange(Bytes::new())?;
         Ok((dialogue, greeting))
     }
 
+    /// Sends a command and returns its reply.
     pub fn ask(&self, command: &str) -> Result<Exchange> {
-        self.say(Bytes::from(format!("{command}\r\n")))
+        self.exchange(Bytes::from(format!("{command}\r\n")))
     }
 
-    /// Runs the loop until the listener stops it.
-    fn say(&self, command: Bytes) -> Result<Exchange> {
-        self.heard.borrow_mut().command = Some(command.clone());
+    /// Sends a command and runs the loop until the session stops it.
+    fn exchange(&self, command: Bytes) -> Result<Exchange> {
+        self.progress.borrow_mut().command = Some(command.clone());
         self.chat.push(command);
         asynchat::run()?;
-        let mut heard = self.heard.borrow_mut();
-        let reply = heard.reply.take();
+        let mut progress = self.progress.borrow_mut();
+        let reply = progress.reply.take();
         reply.unwrap_or_else(|| {
-            // It was somebody else who stopped it, and nobody waits any more.
-            heard.command = None;
+            // Ctrl-C stopped the loop.
+            progress.command = None;
             Err("interrupted".into())
         })
     }
 }
 
-struct Listener {
+struct Session {
     chat: Chat,
-    heard: Rc<RefCell<Heard>>,
+    progress: Rc<RefCell<InProgress>>,
 }
 
-impl AsyncChat for Listener {
+impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
-        self.chat.set_idle_timeout(PATIENCE);
+        self.chat.set_idle_timeout(TIMEOUT);
         Ok(())
     }
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        let mut heard = self.heard.borrow_mut();
-        let command = heard.command.take();
-        let command = command.ok_or("the server speaks without being asked")?;
+        let mut progress = self.progress.borrow_mut();
+        let command = progress.command.take();
+        let command = command.ok_or("the server sent a line without a command")?;
         let record = Bytes::copy_from_slice(record);
-        let (line, block) = match heard.line.take() {
+        let (line, block) = match progress.line.take() {
             Some(line) => (line, Some(record)),
             None if Exchange::has_block(&command, &record) => {
-                heard.line = Some(record);
-                heard.command = Some(command);
+                progress.line = Some(record);
+                progress.command = Some(command);
                 self.chat.set_terminator(BLOCK);
                 return Ok(());
             }
             None => (record, None),
         };
         self.chat.set_terminator(Terminator::crlf());
-        heard.reply = Some(Ok(Exchange {
+        progress.reply = Some(Ok(Exchange {
             command,
             line,
             block,
@@ -95,10 +97,10 @@ impl AsyncChat for Listener {
     }
 
     fn handle_close(&mut self, why: &Close) {
-        let mut heard = self.heard.borrow_mut();
-        if let Some(command) = heard.command.take() {
+        let mut progress = self.progress.borrow_mut();
+        if let Some(command) = progress.command.take() {
             let error = Error::new(why.to_string());
-            heard.reply = Some(Err(match command.trim_ascii() {
+            progress.reply = Some(Err(match command.trim_ascii() {
                 b"" => error,
                 command => error.context(command.escape_ascii()),
             }));

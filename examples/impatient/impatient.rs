@@ -1,4 +1,4 @@
-//! The impatient client: says all it has to say at once, and counts the replies afterwards.
+//! The impatient client: sends all its commands without waiting, then checks the replies.
 
 use std::mem;
 use std::rc::Rc;
@@ -6,50 +6,50 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Close, Connector, Eof, IterProducer, Result, Target, TimerId};
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use crate::plan::Script;
 use crate::replies::Replies;
 use crate::tally::Tally;
 
-/// The kernel counts as full when it has taken nothing for so long.
-const STANDSTILL: Duration = Duration::from_millis(5);
+/// If the kernel accepts no output for this time, its buffers count as full.
+const STALL_INTERVAL: Duration = Duration::from_millis(5);
 
 pub struct Impatient {
     chat: Chat,
     name: String,
     replies: Replies,
     tally: Rc<Tally>,
-    /// What the kernel had taken when last looked.
-    taken: u64,
+    /// How many bytes the kernel had accepted when the timer last fired.
+    sent: u64,
 }
 
 impl Impatient {
-    /// Sends one to the server.
+    /// Starts a client.
     pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
         Connector::new(target)
-            .connect_timeout(PATIENCE)
+            .connect_timeout(TIMEOUT)
             .connect(|chat| {
-                chat.set_idle_timeout(PATIENCE);
+                chat.set_idle_timeout(TIMEOUT);
                 Impatient {
                     chat,
                     name,
                     replies: Replies::new(script),
                     tally,
-                    taken: 0,
+                    sent: 0,
                 }
             })?;
         Ok(())
     }
 
-    /// All the commands, in one go. The producer makes them as the kernel takes them, so that a
-    /// million need no more memory than a thousand.
+    /// Queues all commands at once. The producer makes them while the kernel accepts them, so a million
+    /// commands need no more memory than a thousand.
     ///
-    /// Meanwhile nothing is read: until all is sent, which the hook tells, or until the kernel
-    /// takes no more, which the timer finds out. To insist on sending it all first would be to
-    /// wait for ever: a server that bounds its output stops reading those who do not read, and
-    /// then the buffers of both ends are full. From there on the rest is written and the
-    /// responses are read side by side, and still no command waits for a response.
-    fn fire(&self) {
+    /// Reading is paused until the last command has been sent (the hook resumes it), or until the kernel
+    /// accepts no more output (the timer resumes it). The timer prevents a deadlock: a server that limits
+    /// its output stops reading from a client that does not read, and then the buffers of both ends are
+    /// full. After that the client writes the remaining commands and reads responses at the same time.
+    /// Even then, no command waits for a response.
+    fn send_barrage(&self) {
         let tally = Rc::clone(&self.tally);
         let commands = self.replies.script().clone().barrage();
         let counted = commands.inspect(move |_| tally.count_command());
@@ -57,7 +57,7 @@ impl Impatient {
         self.chat.push_with_producer(IterProducer::new(counted));
         let chat = self.chat.clone();
         self.chat.push_hook(move || chat.resume_reading());
-        self.chat.call_every(STANDSTILL);
+        self.chat.call_every(STALL_INTERVAL);
     }
 }
 
@@ -67,7 +67,7 @@ impl AsyncChat for Impatient {
             return Ok(());
         }
         match self.replies.count() {
-            Script::BARRAGE => self.fire(),
+            Script::BARRAGE => self.send_barrage(),
             count if count > Script::BARRAGE => self.tally.count_response(),
             count => {
                 let next = self.replies.script().exchange(count);
@@ -83,8 +83,8 @@ impl AsyncChat for Impatient {
     }
 
     fn handle_timer(&mut self, timer: TimerId) -> Result {
-        let taken = self.chat.stats().bytes_out;
-        if mem::replace(&mut self.taken, taken) == taken {
+        let sent = self.chat.stats().bytes_out;
+        if mem::replace(&mut self.sent, sent) == sent {
             self.chat.resume_reading();
             asynchat::cancel(timer);
         }
@@ -102,7 +102,7 @@ impl AsyncChat for Impatient {
         self.tally.count_bytes(self.chat.stats().bytes_in);
         let missing = self.replies.missing();
         self.tally.finish(match why {
-            // The program ends before the client does.
+            // The program closes the client before it has finished.
             Close::Local | Close::Shutdown => return,
             Close::Eof if missing == 0 => Ok(()),
             Close::Handler(error) => Err(format!("{}: {error}", self.name)),

@@ -1,4 +1,4 @@
-//! `impatient`: a barrage of commands, and then the responses, counted and checked.
+//! `impatient`: a client that sends a barrage of commands, then counts and checks the responses.
 //!
 //! ```text
 //! cargo run --release --example impatient
@@ -6,22 +6,26 @@
 //! cargo run --release --example impatient -- --connect news.example.org:119
 //! ```
 //!
-//! A patient client asks, waits for the response, and asks again. An impatient one sends all that
-//! it will ever ask in one go, reads nothing before that, and only then counts the responses. A
-//! server for it has to stay in step, answer in order, lose nothing, bound what it queues, and
-//! keep serving the patient ones meanwhile.
+//! A *patient* client sends a command, waits for the response, and sends the next. An *impatient* client
+//! sends all its commands first and reads the responses afterwards. The server must answer every command
+//! in order, lose none, limit its output queue, and keep serving the patient clients meanwhile.
 //!
-//! The server is the one of the `nntp` example, on the same loop, unless `--connect` names
-//! another. First every command is asked once, patiently; then a few patient clients alone take
-//! their latency, and then beside the impatient ones. What differs from the patient responses in
-//! a single byte, or is missing, or out of order, is told, and the exit code is 1.
+//! The server is the one of the `nntp` example, on the same loop, unless `--connect` names another. The
+//! program runs in three steps:
 //!
-//! In the table, `outstanding` is the most commands that were sent and not answered at one time.
+//! 1. It sends each command once, alone, and stores the response.
+//! 2. Patient clients measure their latency while no impatient client runs.
+//! 3. The impatient clients send their barrage. The patient clients keep measuring.
 //!
-//! What to look at, in this order: this file, `impatient.rs`, `plan.rs`, `replies.rs`.
+//! Every response must equal the stored one. A missing, surplus or different response is reported, and
+//! the exit code is 1. The README explains the columns of the table that is printed.
+//!
+//! Reading order: this file, `impatient.rs`, `plan.rs`, `replies.rs`.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -33,7 +37,10 @@ mod progress;
 mod replies;
 mod report;
 #[path = "../nntp/server/mod.rs"]
-#[allow(dead_code)] // the sources and the command line of `nntp` are not here
+#[allow(
+    dead_code,
+    reason = "only the sources and the command line of `nntp` use the rest"
+)]
 mod server;
 mod tally;
 
@@ -53,24 +60,24 @@ use progress::Progress;
 use report::Report;
 use tally::Tally;
 
-/// How long a server may be silent.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The connect timeout and the idle timeout of all clients.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the patient clients are alone.
-const ALONE: Duration = Duration::from_millis(500);
+/// How long the patient clients run before the impatient ones start.
+const BASELINE: Duration = Duration::from_millis(500);
 
-/// Articles that the own server has, of two kilobytes each.
-const SPOOL: usize = 1000;
+/// How many articles the built-in server has, of two kilobytes each.
+const DEMO_ARTICLES: usize = 1000;
 
-/// Sends a news server a barrage of commands, then counts and checks the responses.
+/// Sends a barrage of commands to a news server, then counts and checks the responses.
 #[derive(Parser)]
 #[command(name = "impatient")]
 struct Args {
-    /// The server to send them to, instead of an own one.
+    /// The server to test. Without it, the program starts its own.
     #[arg(long, value_name = "HOST:PORT")]
     connect: Option<String>,
 
-    /// Where the own server listens; port 0 takes a free one.
+    /// The address that the program's own server listens on; port 0 chooses a free port.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -79,29 +86,29 @@ struct Args {
     )]
     listen: String,
 
-    /// The newsgroup to ask about. Default: the largest one.
+    /// The newsgroup that the commands name. Default: the largest one.
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 
-    /// How many of its articles to ask about.
-    #[arg(long, value_name = "N", default_value = "50", value_parser = from(1))]
+    /// How many of its articles the commands name.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = at_least(1))]
     articles: u64,
 
-    /// How many commands each impatient client sends; the first is GROUP, the last QUIT.
-    #[arg(long, value_name = "N", default_value = "100000", value_parser = from(2))]
+    /// How many commands each impatient client sends. The first is GROUP, the last QUIT.
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = at_least(2))]
     commands: u64,
 
-    /// How many impatient clients there are.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = from(1))]
+    /// How many impatient clients to start.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least(1))]
     clients: u64,
 
-    /// How many patient clients measure their latency beside them.
-    #[arg(long, value_name = "N", default_value = "4", value_parser = from(0))]
+    /// How many patient clients to start, which measure the latency.
+    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least(0))]
     patient: u64,
 }
 
-fn from(least: u64) -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(least..1 << 32)
+fn at_least(min: u64) -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(min..1 << 32)
 }
 
 fn main() -> ExitCode {
@@ -121,7 +128,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One act after the other. Each runs the loop, until somebody in it stops it.
+/// Runs the three steps. Each step runs the loop until a client, a timer or Ctrl-C stops it.
 fn run(args: &Args, interrupted: &AtomicBool) -> Result {
     let target = match &args.connect {
         Some(target) => Target::from(&**target),
@@ -135,11 +142,11 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
         seed,
         commands,
     };
-    let act = || {
+    let run_loop = || {
         asynchat::run()?;
         match interrupted.load(Ordering::Relaxed) {
             true => Err("interrupted".into()),
-            false => tally.verdict(),
+            false => tally.result(),
         }
     };
 
@@ -148,11 +155,11 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
         let script = script(args.clients + n, u64::MAX);
         Patient::connect(target.clone(), name, script, Rc::clone(&tally))?;
     }
-    asynchat::call_later(ALONE, asynchat::stop);
-    act()?;
+    asynchat::call_later(BASELINE, asynchat::stop);
+    run_loop()?;
     let before = tally.latencies();
 
-    tally.busy.set(args.clients);
+    tally.running.set(args.clients);
     for n in 1..=args.clients {
         let name = format!("client {n}");
         let script = script(n, args.commands);
@@ -161,12 +168,12 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
     let total = args.commands.saturating_mul(args.clients);
     let progress = Progress::show(total, &tally);
     let start = Instant::now();
-    let outcome = act();
+    let outcome = run_loop();
     let elapsed = start.elapsed();
     progress.clear();
     let during = tally.latencies();
 
-    // Now those close that have not finished, and count what they got.
+    // Clients that have not finished add their bytes to the tally when they close.
     asynchat::close_all();
     asynchat::run()?;
     let report = Report {
@@ -181,11 +188,11 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
     outcome
 }
 
-/// Starts the server of the `nntp` example, with a generated group, and tells where it is.
+/// Starts the server of the `nntp` example with a generated group, prints its address and returns it.
 fn serve(listen: &str) -> Result<Target> {
-    let spool = server::Spool::demo(SPOOL);
+    let spool = server::Spool::demo(DEMO_ARTICLES);
     let mut options = server::Options::default();
-    // All clients come from one address, and there are as many as were asked for.
+    // All clients have the same address, and their number is an option of this program.
     options.limits = options
         .limits
         .connections(Limits::UNLIMITED)
@@ -201,7 +208,7 @@ fn stop_on_ctrl_c(interrupted: &Arc<AtomicBool>) -> Result {
     let interrupted = Arc::clone(interrupted);
     ctrlc::set_handler(move || {
         interrupted.store(true, Ordering::Relaxed);
-        // An error means that the loop is gone: the program is ending as it is.
+        // `stop` fails only if the loop has ended, and then the program is ending anyway.
         let _ = remote.stop();
     })?;
     Ok(())

@@ -1,11 +1,11 @@
-//! The patient client: asks, waits for the reply, takes the time, asks again.
+//! The patient client: sends one command, waits for its reply, records the latency, and repeats.
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use asynchat::{AsyncChat, Chat, Close, Connector, Result, Target};
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 use crate::plan::Script;
 use crate::replies::Replies;
 use crate::tally::Tally;
@@ -15,16 +15,17 @@ pub struct Patient {
     name: String,
     replies: Replies,
     tally: Rc<Tally>,
+    /// When the last command was sent.
     asked: Instant,
 }
 
 impl Patient {
-    /// Sends one to the server; it stays until its channel is closed.
+    /// Starts a client. It continues until its channel is closed.
     pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
         Connector::new(target)
-            .connect_timeout(PATIENCE)
+            .connect_timeout(TIMEOUT)
             .connect(|chat| {
-                chat.set_idle_timeout(PATIENCE);
+                chat.set_idle_timeout(TIMEOUT);
                 Patient {
                     chat,
                     name,
@@ -59,7 +60,7 @@ impl AsyncChat for Patient {
 
     fn handle_close(&mut self, why: &Close) {
         match why {
-            // The program ends.
+            // The program closes the client.
             Close::Local | Close::Shutdown => {}
             Close::Handler(error) => self.tally.fail(format!("{}: {error}", self.name)),
             why => self.tally.fail(format!("{}: {why}", self.name)),

@@ -1,7 +1,7 @@
-//! What is asked, and what has to come back.
+//! The commands that clients send, and the replies that they expect.
 //!
-//! Every command is first asked patiently, and the reply kept. In the barrage the same command
-//! has to get the same reply, byte for byte, which makes this a test of any server.
+//! [`Plan::learn`] sends each command once and stores its reply. In the barrage, the same command must get
+//! the same reply, byte for byte. So the program needs no knowledge of a server's articles to test it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::dialogue::Dialogue;
 /// A command and its reply.
 #[derive(Debug)]
 pub struct Exchange {
-    /// With its CRLF; empty for the greeting, which nobody asks for.
+    /// With its CRLF. Empty for the greeting, which the server sends without a command.
     pub command: Bytes,
     /// The status line, without its CRLF.
     pub line: Bytes,
@@ -22,17 +22,18 @@ pub struct Exchange {
     pub block: Option<Bytes>,
 }
 
-/// What can be asked of a server.
+/// The exchanges that sessions are made of.
 pub struct Plan {
-    /// The greeting, MODE READER and GROUP: how each session begins.
+    /// Each session begins with these: the greeting, MODE READER and GROUP.
     opening: [Exchange; Script::OPENING],
-    /// Asked in any order, for each names its article or its range.
+    /// These may be sent in any order, because each command names its article or its range.
     catalogue: Vec<Exchange>,
     quit: Exchange,
 }
 
 impl Plan {
-    /// Learns from the server: of so many articles of its group, or of its largest group.
+    /// Sends each command to the server once and stores the replies. The commands name up to `articles`
+    /// articles of `group`, or of the largest group.
     pub fn learn(target: Target, group: Option<&str>, articles: u64) -> Result<Plan> {
         let (dialogue, greeting) = Dialogue::open(target)?;
         let ask = |command: &str, codes: &[&str]| {
@@ -40,7 +41,7 @@ impl Plan {
             let is = |code: &&str| exchange.line.starts_with(code.as_bytes());
             match codes.iter().any(is) {
                 true => Ok(exchange),
-                false => Err(exchange.refused(codes)),
+                false => Err(exchange.unexpected(codes)),
             }
         };
         let mode = ask("MODE READER", &["200", "201", "500"])?;
@@ -68,7 +69,7 @@ impl Plan {
                 let article = ask(&format!("ARTICLE {number}"), &["220"])?;
                 let last = high.min(number.saturating_add(4));
                 let over = ask(&format!("OVER {number}-{last}"), &["224"])?;
-                are_of_one_article(number, &stat, &head, &body, &article)?;
+                check_one_article(number, &stat, &head, &body, &article)?;
                 catalogue.extend([head, body, article, over]);
             }
             catalogue.push(stat);
@@ -82,27 +83,27 @@ impl Plan {
     }
 }
 
-/// One session's way through the plan.
+/// The sequence of exchanges of one session.
 ///
-/// Which command is number `n` follows from `n` alone. So the producer that writes the barrage and
-/// the session that checks the replies need not share a queue of what is under way: a million
-/// commands take no memory at all.
+/// The seed and the number `n` determine exchange `n`. So the producer that makes the commands and the
+/// session that checks the replies compute the same sequence, and no queue of outstanding commands is
+/// stored.
 #[derive(Clone)]
 pub struct Script {
     pub plan: Rc<Plan>,
     pub seed: u64,
-    /// How many commands, GROUP and QUIT among them, but not MODE READER.
+    /// How many commands to send. GROUP and QUIT count, MODE READER does not.
     pub commands: u64,
 }
 
 impl Script {
-    /// How many exchanges open a session.
+    /// How many exchanges a session begins with.
     pub const OPENING: usize = 3;
-    /// The first command that may be sent without waiting. RFC 3977 has the server speak first
-    /// (section 5.1), and MODE READER may not be pipelined (section 5.3).
+    /// The number of the first command that may be sent without waiting. According to RFC 3977 the server
+    /// sends the greeting first (section 5.1), and MODE READER must not be pipelined (section 5.3).
     pub const BARRAGE: u64 = 2;
 
-    /// The exchange number `n`, from 0, the greeting; `None` after QUIT.
+    /// Exchange `n`. Number 0 is the greeting. After QUIT there is none.
     pub fn exchange(&self, n: u64) -> Option<&Exchange> {
         let Plan {
             opening,
@@ -127,15 +128,15 @@ impl Script {
         (Script::BARRAGE - 1).saturating_add(self.commands)
     }
 
-    /// The commands of the barrage, in their order.
+    /// The commands of the barrage, in order.
     pub fn barrage(self) -> impl Iterator<Item = Bytes> {
         (Script::BARRAGE..).map_while(move |n| Some(self.exchange(n)?.command.clone()))
     }
 }
 
 impl Exchange {
-    /// Whether its reply has a block. 211 has one after LISTGROUP and none after GROUP: RFC 3977,
-    /// section 3.2, warns of it.
+    /// Whether a multi-line block follows the status line. After 211 it depends on the command: LISTGROUP
+    /// has a block and GROUP has none (RFC 3977, section 3.2).
     pub fn has_block(command: &[u8], line: &[u8]) -> bool {
         match line.get(..3) {
             Some(b"211") => command.starts_with(b"LISTGROUP"),
@@ -144,16 +145,16 @@ impl Exchange {
         }
     }
 
-    /// Whether `line` will do as the status line. The time, the size of a group and what a
-    /// greeting counts may be others the next time: there, numbers are not compared.
-    pub fn agrees(&self, line: &[u8]) -> bool {
+    /// Whether `line` equals the stored status line. Numbers are not compared in a greeting and in the
+    /// replies to DATE and GROUP, because they may change.
+    pub fn matches(&self, line: &[u8]) -> bool {
         let code = self.line.get(..3);
-        let changes = matches!(code, Some(b"111" | b"200" | b"201" | b"211"));
-        let similar = || line.get(..3) == code && words(line).eq(words(&self.line));
-        line == self.line || (changes && similar())
+        let may_change = matches!(code, Some(b"111" | b"200" | b"201" | b"211"));
+        let is_similar = || line.get(..3) == code && words(line).eq(words(&self.line));
+        line == self.line || (may_change && is_similar())
     }
 
-    fn refused(&self, codes: &[&str]) -> asynchat::Error {
+    fn unexpected(&self, codes: &[&str]) -> asynchat::Error {
         let command = self.command.trim_ascii_end().escape_ascii();
         let line = self.line.escape_ascii();
         format!("{command}: expected {}, got `{line}`", codes.join(" or ")).into()
@@ -170,12 +171,12 @@ impl Exchange {
         match (number(1), number(2), number(3)) {
             (Some(1..), Some(low), Some(high)) if low <= high => Ok((low, high)),
             (Some(_), Some(_), Some(_)) => Err("the group is empty".into()),
-            _ => Err(self.refused(&["211 count low high"])),
+            _ => Err(self.unexpected(&["211 count low high"])),
         }
     }
 }
 
-/// The words of a line, every number replaced by the same one.
+/// The words of a line, with each number replaced by 0.
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let number = |word: &[u8]| word.iter().all(u8::is_ascii_digit);
     let words = line.split(|byte| *byte == b' ');
@@ -205,9 +206,9 @@ fn spread(low: u64, high: u64, count: u64) -> impl Iterator<Item = u64> {
     numbers.take_while(move |number| *number <= high)
 }
 
-/// The four replies about an article tell of the same: its number and its Message-ID in each
-/// status line, and ARTICLE is HEAD, an empty line and BODY (RFC 3977, section 6.2.1).
-fn are_of_one_article(
+/// Checks that the four replies belong to one article: each status line has its number and the same
+/// Message-ID, and ARTICLE is HEAD, an empty line and BODY (RFC 3977, section 6.2.1).
+fn check_one_article(
     number: u64,
     stat: &Exchange,
     head: &Exchange,
@@ -217,7 +218,7 @@ fn are_of_one_article(
     let number = number.to_string();
     for exchange in [stat, head, body, article] {
         if exchange.word(1) != Some(&number) || exchange.word(2) != stat.word(2) {
-            return Err(exchange.refused(&[&format!("number {number} and one Message-ID")]));
+            return Err(exchange.unexpected(&[&format!("number {number} and one Message-ID")]));
         }
     }
     let text = |exchange: &Exchange| exchange.block.clone().unwrap_or_default();

@@ -1,6 +1,7 @@
-//! A line on standard error that shows how many responses have come.
+//! A line on standard error that shows how many responses have arrived.
 //!
-//! The crates that draw progress bars would be a tenth of what is compiled for this program.
+//! No crate is used for it: a progress bar crate would be a tenth of the code that is compiled for this
+//! program.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ impl Progress {
         let (tally, total) = (Rc::clone(tally), count(total));
         let redraw = move || {
             let responses = count(tally.responses.get());
-            // What cannot be drawn is drawn the next time.
+            // If the write fails, the next redraw tries again.
             let _ = write!(stderr(), "\r{responses} of {total} responses");
         };
         let is_shown = stderr().is_terminal();
@@ -29,7 +30,7 @@ impl Progress {
     pub fn clear(self) {
         if let Some(redraw) = self.0 {
             asynchat::cancel(redraw);
-            // Back to the left, and erase the line (ECMA-48, EL).
+            // Return to the first column and erase the line (ECMA-48, EL).
             let _ = write!(stderr(), "\r\x1b[K");
         }
     }

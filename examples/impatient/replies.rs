@@ -1,17 +1,17 @@
-//! The replies of one session: each has to be the next of its script, byte for byte.
+//! Checks the replies of one session: each must equal the next reply of its script, byte for byte.
 
 use asynchat::{Chat, Error, Result, Terminator};
 
 use crate::plan::{Exchange, Script};
 
-/// A block is compared as it comes, and never held.
+/// A block is compared chunk by chunk and is not stored.
 const BLOCK: Terminator = Terminator::dot_block().streamed();
 
 pub struct Replies {
     script: Script,
-    /// The number of the reply that is due: how many have come.
-    due: u64,
-    /// How much of its block has come, once its status line has.
+    /// How many replies have arrived, which is also the number of the next one.
+    count: u64,
+    /// After the status line: how many bytes of the block have arrived.
     block: Option<usize>,
 }
 
@@ -19,7 +19,7 @@ impl Replies {
     pub fn new(script: Script) -> Replies {
         Replies {
             script,
-            due: 0,
+            count: 0,
             block: None,
         }
     }
@@ -28,26 +28,26 @@ impl Replies {
         &self.script
     }
 
-    /// How many have come.
+    /// How many replies have arrived.
     pub fn count(&self) -> u64 {
-        self.due
+        self.count
     }
 
-    /// How many are still to come.
+    /// How many replies have not arrived.
     pub fn missing(&self) -> u64 {
-        (self.script.last() + 1).saturating_sub(self.due)
+        (self.script.last() + 1).saturating_sub(self.count)
     }
 
-    /// A status line, or the end of a block; says whether a reply is complete with it.
+    /// Checks a status line or the end of a block. Returns whether the reply is complete.
     pub fn found_terminator(&mut self, chat: &Chat, record: &[u8]) -> Result<bool> {
-        let Some(exchange) = self.script.exchange(self.due) else {
+        let Some(exchange) = self.script.exchange(self.count) else {
             let line = record.escape_ascii();
             return Err(format!("got `{line}` after the reply to QUIT").into());
         };
         match (self.block, &exchange.block) {
             (None, block) => {
-                if !exchange.agrees(record) {
-                    return Err(self.wrong(exchange, &exchange.line, record));
+                if !exchange.matches(record) {
+                    return Err(self.difference(exchange, &exchange.line, record));
                 }
                 if block.is_some() {
                     self.block = Some(0);
@@ -58,33 +58,33 @@ impl Replies {
             (Some(at), block) => {
                 let rest = block.as_deref().unwrap_or_default().get(at..);
                 if let Some(rest @ [_, ..]) = rest {
-                    return Err(self.wrong(exchange, rest, b"."));
+                    return Err(self.difference(exchange, rest, b"."));
                 }
                 self.block = None;
                 chat.set_terminator(Terminator::crlf());
             }
         }
-        self.due += 1;
+        self.count += 1;
         Ok(true)
     }
 
-    /// A part of a block.
+    /// Checks a part of a block.
     pub fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
-        let (Some(at), Some(exchange)) = (self.block, self.script.exchange(self.due)) else {
+        let (Some(at), Some(exchange)) = (self.block, self.script.exchange(self.count)) else {
             return Ok(());
         };
         let rest = exchange.block.as_deref().unwrap_or_default();
         let rest = rest.get(at..).unwrap_or_default();
         if !rest.starts_with(chunk) {
-            return Err(self.wrong(exchange, rest, chunk));
+            return Err(self.difference(exchange, rest, chunk));
         }
         self.block = Some(at + chunk.len());
         Ok(())
     }
 
-    /// The first difference, and what came before it.
+    /// An error that shows both texts around their first difference.
     #[cold]
-    fn wrong(&self, exchange: &Exchange, expected: &[u8], got: &[u8]) -> Error {
+    fn difference(&self, exchange: &Exchange, expected: &[u8], got: &[u8]) -> Error {
         let same = expected.iter().zip(got).take_while(|(a, b)| a == b).count();
         let excerpt = |text: &[u8]| {
             let from = same.saturating_sub(20);
@@ -97,7 +97,7 @@ impl Replies {
         };
         let command = exchange.command.trim_ascii_end().escape_ascii();
         let (expected, got) = (excerpt(expected), excerpt(got));
-        let number = self.due;
+        let number = self.count;
         format!("command {number}, `{command}`{place}: expected `{expected}`, got `{got}`").into()
     }
 }

@@ -1,4 +1,4 @@
-//! The table at the end.
+//! The table that the program prints at its end.
 
 use std::fmt;
 use std::rc::Rc;
@@ -10,10 +10,10 @@ pub struct Report {
     pub tally: Rc<Tally>,
     /// How long the barrage took.
     pub elapsed: Duration,
-    /// How many clients there were.
+    /// How many clients of each kind ran.
     pub impatient: u64,
     pub patient: u64,
-    /// The patient ones' latencies before the barrage and during it, in order of length.
+    /// The latencies of the patient clients before and during the barrage, sorted.
     pub before: Vec<Duration>,
     pub during: Vec<Duration>,
 }
@@ -72,7 +72,7 @@ fn row<const N: usize>(f: &mut fmt::Formatter<'_>, label: &str, cells: [&str; N]
     writeln!(f)
 }
 
-/// With commas: 1,234,567.
+/// A number with commas: 1,234,567.
 pub fn count(n: u64) -> String {
     let mut text = n.to_string();
     let mut at = text.len();

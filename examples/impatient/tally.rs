@@ -1,22 +1,24 @@
-//! What the clients count.
+//! The counters and latencies that the clients record.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use asynchat::Result;
 
-/// Shared by all clients. It stops the loop when the last impatient one has finished, and at the
-/// first failure.
+/// All clients share it. It stops the loop when the last impatient client has finished, and at the first
+/// failure.
 #[derive(Default)]
 pub struct Tally {
-    /// Commands of the barrage, responses to them, and what came in all.
+    /// Commands of the barrage.
     pub commands: Cell<u64>,
+    /// Responses to commands of the barrage.
     pub responses: Cell<u64>,
+    /// Bytes that the impatient clients received.
     pub bytes: Cell<u64>,
-    /// The most commands that were sent and not answered.
+    /// The largest number of commands that were sent and not yet answered.
     pub outstanding: Cell<u64>,
-    /// Impatient clients that have not finished.
-    pub busy: Cell<u64>,
+    /// How many impatient clients have not finished.
+    pub running: Cell<u64>,
     latencies: RefCell<Vec<Duration>>,
     failure: RefCell<Option<String>>,
 }
@@ -40,17 +42,17 @@ impl Tally {
         self.latencies.borrow_mut().push(latency);
     }
 
-    /// The latencies recorded since the last call, in order of length.
+    /// The latencies recorded since the last call, sorted.
     pub fn latencies(&self) -> Vec<Duration> {
         let mut latencies = self.latencies.take();
         latencies.sort_unstable();
         latencies
     }
 
-    /// An impatient client has ended, well or not.
+    /// Records that an impatient client has ended.
     pub fn finish(&self, outcome: Result<(), String>) {
-        self.busy.update(|n| n.saturating_sub(1));
-        if self.busy.get() == 0 {
+        self.running.update(|n| n.saturating_sub(1));
+        if self.running.get() == 0 {
             asynchat::stop();
         }
         if let Err(what) = outcome {
@@ -58,7 +60,7 @@ impl Tally {
         }
     }
 
-    /// The first failure is the one that is told.
+    /// Records a failure, if it is the first, and stops the loop.
     pub fn fail(&self, what: String) {
         self.failure.borrow_mut().get_or_insert(what);
         asynchat::stop();
@@ -66,7 +68,7 @@ impl Tally {
 
     /// # Errors
     /// The first failure, if there was one.
-    pub fn verdict(&self) -> Result {
+    pub fn result(&self) -> Result {
         match self.failure.take() {
             Some(what) => Err(what.into()),
             None => Ok(()),

@@ -1,15 +1,15 @@
-//! `ircbot`: sits in IRC channels, answers, and comes back when it is thrown out.
+//! `ircbot`: a bot that joins IRC channels, answers questions, and reconnects.
 //!
 //! ```text
 //! cargo run --release --example ircbot -- \
 //!     --server irc.example.org:6667 --nick robin --channel '#birds' --channel '#test'
 //! ```
 //!
-//! In a channel, or to the bot alone: `!uptime` tells how long it has been up, `!seen NICK` when that
-//! one last did something. It answers CTCP VERSION and PING. Ctrl-C says QUIT and ends it. There is no
-//! TLS here: use a server on the same host or a tunnel (`stunnel`, `socat`).
+//! In a channel or in a private message, the bot answers `!uptime` with its uptime, and `!seen NICK` with the
+//! last action of that user. It answers CTCP VERSION and PING. Ctrl-C sends QUIT and ends the program. It
+//! has no TLS: use a server on the same host or a tunnel (`stunnel`, `socat`).
 //!
-//! To try it without the world, with a server and a client from any distribution:
+//! To try it locally, with a server and a client from any distribution:
 //!
 //! ```text
 //! printf '[Global]\nName = irc.test\nInfo = test\nListen = 127.0.0.1\nPorts = 16667\n' >ngircd.conf
@@ -20,15 +20,16 @@
 //! echo '!uptime' >'irc/127.0.0.1/#test/in'; tail 'irc/127.0.0.1/#test/out'
 //! ```
 //!
-//! End the server and start it again: the bot tries after a second or less, then less often. If its
-//! nickname is in use the bot takes another one until its own is free.
+//! Restart the server: the bot reconnects after a second or less, and after failures less often. If its
+//! nickname is in use, the bot uses another one until its own is free.
 //!
-//! What to look at, in this order: this file; `bot/mod.rs`, the session, one for each connection;
-//! `bot/outbox.rs`, which keeps it from flooding; `bot/diary.rs`, what outlives a connection;
-//! `bot/message.rs`.
+//! Reading order: this file; `bot/mod.rs`, the handler of a connection; `bot/outbox.rs`, the rate limit of
+//! the output; `bot/memory.rs`, the state that remains when a connection ends; `bot/message.rs`, the parser.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 mod bot;
 #[path = "../common/mod.rs"]
@@ -40,15 +41,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{Backoff, Connector, Result, signal};
-use bot::{Bot, Diary, Identity};
+use bot::{Bot, Identity, Memory};
 use clap::Parser;
 
-/// How long the server may take to hear the QUIT.
+/// How long the shutdown waits until QUIT has been sent.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Sits in IRC channels, answers, and comes back when it is thrown out.
+/// A bot that joins IRC channels, answers questions, and reconnects.
 ///
-/// Logs go to standard error; RUST_LOG=debug shows every line.
+/// The log goes to standard error. RUST_LOG=debug adds every line.
 #[derive(Parser)]
 #[command(version, name = "ircbot")]
 struct Args {
@@ -56,17 +57,17 @@ struct Args {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6667")]
     server: String,
 
-    /// The nickname it would like to have.
+    /// The preferred nickname.
     #[arg(long, value_name = "NICK", default_value = "asynchat", value_parser = word)]
     nick: String,
 
-    /// A channel to sit in (repeatable).
+    /// A channel to join (repeatable).
     #[arg(long, value_name = "CHANNEL", value_parser = channel)]
     channel: Vec<String>,
 
-    /// How long to wait at most between two tries to connect, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    most: u64,
+    /// The longest pause between two attempts to connect.
+    #[arg(long, alias = "most", value_name = "SECONDS", default_value_t = 60)]
+    max_pause: u64,
 }
 
 fn main() -> ExitCode {
@@ -83,25 +84,25 @@ fn run(args: Args) -> Result {
         nick: args.nick,
         channels: args.channel,
     });
-    let diary = Rc::new(RefCell::new(Diary::new()));
-    let kept = Rc::clone(&diary);
+    let memory = Rc::new(RefCell::new(Memory::new()));
+    let shared = Rc::clone(&memory);
     Connector::new(&args.server)
         .connect_timeout(Duration::from_secs(20))
         .reconnect(
-            Backoff::default().most(Duration::from_secs(args.most)),
-            move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&kept)),
+            Backoff::default().most(Duration::from_secs(args.max_pause)),
+            move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&shared)),
         )?;
     signal::shutdown_on_ctrl_c(GRACE)?;
     asynchat::run()?;
-    match diary.take().unwelcome {
+    match memory.take().refusal {
         Some(why) => Err(why.into()),
         None => Ok(()),
     }
 }
 
 fn word(text: &str) -> Result<String, String> {
-    let part_of_one = |c: char| !c.is_whitespace() && !c.is_control() && !",:*?!@".contains(c);
-    match !text.is_empty() && text.chars().all(part_of_one) {
+    let is_valid = |c: char| !c.is_whitespace() && !c.is_control() && !",:*?!@".contains(c);
+    match !text.is_empty() && text.chars().all(is_valid) {
         true => Ok(text.to_owned()),
         false => Err(format!("{text:?} is not one word")),
     }

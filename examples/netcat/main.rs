@@ -1,13 +1,15 @@
-//! Joins this terminal, or a pipeline, to a TCP server: what is typed goes there, what comes is shown.
+//! Connects this terminal, or a pipeline, to a TCP server: it sends standard input, and writes the replies to
+//! standard output.
 //!
 //! ```text
 //! cargo run --release --example netcat -- 127.0.0.1:7007
 //! printf 'HELP\r\n' | cargo run --release --example netcat -- 127.0.0.1:1119
 //! ```
 //!
-//! Standard input and output may be anything: a terminal, a pipe, a file, `/dev/null`. The end of the
-//! input (Ctrl-D) is passed on, and netcat ends when the server has ended, too. When the server ends first,
-//! it may still read: netcat goes on sending until its input ends or is silent for a second (`--quiet`).
+//! Standard input and output may be a terminal, a pipe, a file or `/dev/null`. At the end of the input
+//! (Ctrl-D), netcat half-closes the connection, and ends when the server has closed it. If the server
+//! half-closes first, it may still read, so netcat continues to send until its input ends or has been idle for
+//! a second (`--quiet`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,30 +23,31 @@ fn main() -> asynchat::Result {
     use asynchat::{AsyncChat, Chat, Close, Connector, Result, Socket};
     use clap::Parser;
 
-    /// Joins standard input and output to a TCP server.
+    /// Connects standard input and output to a TCP server.
     #[derive(Parser)]
     struct Args {
-        /// Where to connect to.
+        /// The address of the server.
         #[arg(value_name = "HOST:PORT")]
         server: String,
-        /// How long to wait for the connection, in seconds.
+        /// The connect timeout, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 30)]
         wait: u64,
-        /// How long nothing may have to be sent to a server that has finished sending, in seconds.
+        /// After the server has finished sending: how long the input may be idle, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 1)]
         quiet: u64,
     }
 
-    /// The error to exit with.
-    type Failed = Rc<Cell<Option<String>>>;
+    /// The error that the program exits with.
+    type Failure = Rc<Cell<Option<String>>>;
 
-    /// The server's side. All that it sends is passed on; what is of interest is how it ends.
+    /// The handler of the connection to the server. The pipe forwards the data; this handler notes how the
+    /// connection ends.
     struct Server {
         chat: Chat,
         name: String,
         quiet: Duration,
         has_finished: bool,
-        failed: Failed,
+        failure: Failure,
     }
 
     impl AsyncChat for Server {
@@ -55,7 +58,7 @@ fn main() -> asynchat::Result {
         fn handle_piped(&mut self, chunk: &[u8]) -> Result {
             if chunk.is_empty() {
                 self.has_finished = true;
-                // TCP does not say whether it has closed, or has only finished sending.
+                // TCP does not show whether the server has closed the connection or half-closed it.
                 self.chat.set_idle_timeout(self.quiet);
             }
             Ok(())
@@ -64,15 +67,15 @@ fn main() -> asynchat::Result {
         fn handle_close(&mut self, why: &Close) {
             match why {
                 Close::Eof | Close::Local | Close::Shutdown | Close::Piped(_) => {}
-                // It had closed.
+                // The server had closed the connection.
                 Close::Timeout(_) | Close::Reset if self.has_finished => {}
-                why => self.failed.set(Some(format!("{}: {why}", self.name))),
+                why => self.failure.set(Some(format!("{}: {why}", self.name))),
             }
         }
     }
 
-    /// Standard input and output. Their errors say which of the two has failed.
-    struct Terminal(Failed);
+    /// The handler of standard input and output. The text of an error names the one that failed.
+    struct Terminal(Failure);
 
     impl AsyncChat for Terminal {
         fn found_terminator(&mut self, _: &[u8]) -> Result {
@@ -80,7 +83,7 @@ fn main() -> asynchat::Result {
         }
 
         fn handle_close(&mut self, why: &Close) {
-            // A reader that has had enough (`head`) is no failure.
+            // If a reader such as `head` closes the pipe, that is not a failure.
             if let Close::Io(error) = why {
                 self.0.set(Some(error.to_string()));
             }
@@ -89,8 +92,8 @@ fn main() -> asynchat::Result {
 
     let args = Args::parse();
     common::log_to_stderr("warn");
-    let failed = Failed::default();
-    let (end, name) = (Rc::clone(&failed), args.server.clone());
+    let failure = Failure::default();
+    let (shared, name) = (Rc::clone(&failure), args.server.clone());
     let server = Connector::new(&args.server)
         .connect_timeout(Duration::from_secs(args.wait))
         .connect(move |chat| Server {
@@ -98,14 +101,14 @@ fn main() -> asynchat::Result {
             name,
             quiet: Duration::from_secs(args.quiet),
             has_finished: false,
-            failed: end,
+            failure: shared,
         })?;
-    let end = Rc::clone(&failed);
-    let terminal = Connector::adopt(Socket::stdio()?).connect(|_| Terminal(end))?;
+    let shared = Rc::clone(&failure);
+    let terminal = Connector::adopt(Socket::stdio()?).connect(|_| Terminal(shared))?;
     asynchat::pipe(&terminal, &server)?;
     common::shutdown_on_ctrl_c(Duration::ZERO)?;
     asynchat::run()?;
-    match failed.take() {
+    match failure.take() {
         Some(why) => Err(why.into()),
         None => Ok(()),
     }
@@ -114,5 +117,7 @@ fn main() -> asynchat::Result {
 #[cfg(not(unix))]
 fn main() {
     common::log_to_stderr("warn");
-    tracing::error!("standard input can be waited for only on Unix");
+    tracing::error!(
+        "this program runs on Unix only: on other systems standard input cannot be polled"
+    );
 }

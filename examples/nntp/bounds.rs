@@ -1,7 +1,9 @@
-//! The options that say how much a client may take, of everything.
+//! The command line options that limit connections, memory, disk and time.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 use std::time::Duration;
 
@@ -11,76 +13,79 @@ use tracing::warn;
 
 use crate::server::Options;
 
-/// RFC 3977, section 3.1: no shorter than three minutes.
-const LEAST_IDLE: u64 = 180;
+/// The idle timeout must be at least three minutes (RFC 3977, section 3.1).
+const MIN_IDLE: u64 = 180;
 
 #[derive(Args)]
-#[command(next_help_heading = "Bounds")]
+#[command(next_help_heading = "Limits")]
 pub struct Bounds {
-    /// How many clients are served at a time; one more hears 400 and is closed.
+    /// How many connections are served at a time. Further ones get a 400 and are closed.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count())]
     max_connections: usize,
 
-    /// How many of them come from one address, which for IPv6 is a network of
-    /// 64 bits. Behind a proxy all have the address of the proxy.
+    /// How many connections one address may have. An IPv6 network of 64 bits counts
+    /// as one address. Behind a proxy, all connections have the proxy's address.
     #[arg(long, value_name = "N", default_value = "100", value_parser = count())]
     max_per_address: usize,
 
-    /// Octets of the longest article taken.
+    /// The maximum length of a posted article.
     #[arg(long, value_name = "OCTETS", default_value = "1048576", value_parser = count())]
     max_article: usize,
 
-    /// Octets of memory that all posts may take together: 64 MiB if not told.
-    /// When it is used up, posts are refused; all else goes on. With --store
-    /// the texts are on the disk and only an overview of each post, about
-    /// 1 KiB, counts. Articles that were not posted never count.
+    /// Memory that all posts may use together; the default is 64 MiB. When it is
+    /// used up, posts are refused, and all other commands still work. With
+    /// --store the texts are on the disk, and each post counts with its overview
+    /// of about 1 KiB. Articles that were not posted do not count.
     #[arg(long, value_name = "OCTETS", default_value = "67108864",
           value_parser = clap::value_parser!(u64).range(1..))]
     max_spool: u64,
 
-    /// Octets of the disk that posts in --store may take together, such as 500M or 20G (K, M, G:
-    /// times 1024). When an article of the greatest length would not fit any more, posts are
-    /// refused before they are sent; all else goes on. The file itself grows in steps, and may be
-    /// twice as long as what is written in it.
+    /// Disk space that posts in --store may use together, such as 500M or 20G. K, M and G are
+    /// powers of 1024. When an article of the maximum length would not fit, posts are refused
+    /// before they are sent, and all other commands still work. The file grows in steps and may
+    /// be twice as large as its content.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
     pub max_store: u64,
 
-    /// How many unknown or malformed commands in a row make the server hang up.
-    /// A request of HTTP or SMTP makes it hang up at once.
+    /// After how many unknown or malformed commands in a row the server closes a
+    /// connection. An HTTP request or an SMTP greeting closes it at once.
     #[arg(long, value_name = "N", default_value = "10", value_parser = count())]
     max_bad_commands: usize,
 
-    /// How many failed log-ins make the server hang up.
+    /// After how many failed log-ins the server closes a connection.
     #[arg(long, value_name = "N", default_value = "3", value_parser = count())]
     max_failed_logins: usize,
 
-    /// How long a client may be silent. RFC 3977 wants 180 at least.
+    /// The idle timeout of a connection. RFC 3977 requires at least 180.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds())]
     idle: u64,
 
-    /// How long a command line may take to be complete, from its first octet.
+    /// The time limit for receiving a command line, from its first octet.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
     command_time: u64,
 
-    /// How long an article may take to come in, from its first octet.
+    /// The time limit for receiving an article, from its first octet.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds())]
     article_time: u64,
 
-    /// How long a client may leave what it is sent, or 64 KiB of it, untaken.
+    /// The time limit for a client to read its queued replies, or each 64 KiB of
+    /// them.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
     drain_time: u64,
 
-    /// How long clients are given to take the rest of their replies after
-    /// Ctrl-C.
+    /// How long clients may still read their queued replies after Ctrl-C.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds())]
     grace: u64,
 }
 
 impl Bounds {
-    /// Sets them in the server's options.
+    /// Copies these limits to the server's options.
     pub fn apply(&self, options: &mut Options) {
-        if self.idle < LEAST_IDLE {
-            warn!("--idle {}: RFC 3977 wants {LEAST_IDLE} at least", self.idle);
+        if self.idle < MIN_IDLE {
+            warn!(
+                "--idle {}: RFC 3977 requires at least {MIN_IDLE}",
+                self.idle
+            );
         }
         if self.max_store < self.max_article as u64 {
             warn!("--max-store is less than --max-article: no post will fit");
@@ -101,13 +106,13 @@ impl Bounds {
         options.max_failed_logins = self.max_failed_logins;
     }
 
-    /// How long the end may take after Ctrl-C.
+    /// How long the shutdown may take after Ctrl-C.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace)
     }
 }
 
-/// Octets, or with K, M or G as many times 1024.
+/// Parses a number of octets with an optional suffix K, M or G, which are powers of 1024.
 fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
@@ -117,14 +122,14 @@ fn size(text: &str) -> Result<u64, String> {
     };
     let size = digits.parse::<u64>().ok().filter(|&n| n > 0);
     let size = size.and_then(|n| n.checked_mul(1 << shift));
-    size.ok_or_else(|| format!("{text:?} is no size"))
+    size.ok_or_else(|| format!("{text:?} is not a size"))
 }
 
 fn count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..1 << 32)
 }
 
-/// A zero would close a connection before its first octet.
+/// A number of seconds. Zero is refused, because it would close each connection before its first octet.
 fn seconds() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(1..1 << 32)
 }

@@ -1,12 +1,12 @@
-//! `nntp`: a newsreader's server (RFC 3977), with something worth reading.
+//! `nntp`: a news server for newsreaders (RFC 3977).
 //!
 //! ```text
 //! cargo run --release --example nntp
 //! ```
 //!
-//! serves this crate's documentation as articles of one group, and its git
-//! history as another when it runs inside a clone. Then, in another window, one
-//! of
+//! serves this crate's documentation as the articles of one group. Inside a clone
+//! of the repository, it also serves the git history as another group. Connect a
+//! newsreader from another terminal:
 //!
 //! ```text
 //! slrn -h 127.0.0.1 -p 1119 -n -f ~/.newsrc-asynchat --create
@@ -14,27 +14,28 @@
 //! python3.11 -c 'import nntplib; print(nntplib.NNTP("127.0.0.1", 1119).list())'
 //! ```
 //!
-//! Any mailbox is served as a group, and posts are kept in an embedded database:
+//! Options serve a mailbox as a group and store posts in an embedded database:
 //!
 //! ```text
 //! cargo run --release --example nntp -- --mbox mail.inbox=/var/mail/$USER --store posts.redb
 //! ```
 //!
-//! What to look at, in this order:
+//! Reading order:
 //!
-//! * this file: options, groups, start and Ctrl-C; `bounds.rs`: what a client
-//!   may take;
+//! * this file: options, groups, start and Ctrl-C; `bounds.rs`: the options that
+//!   limit resources;
 //! * `server/session.rs`: the handler, its two states, its terminators;
-//!   `server/conduct.rs`: when it hangs up;
-//! * `server/commands/mod.rs`: the table of commands; then any file beside it.
-//!   `overview.rs` has a producer of its own, `posting.rs` goes off the loop
-//!   and comes back;
+//!   `server/client_errors.rs`: when the server closes a connection;
+//! * `server/commands/mod.rs`: the table of commands; then any other file there.
+//!   `rows.rs` is a producer of long replies, `posting.rs` passes an article to
+//!   another thread and replies when that has stored it;
 //! * `server/spool.rs`, `server/article.rs`: groups and articles;
 //!   `store/`: the database and its thread;
-//! * `sources/`: where the articles come from.
+//! * `sources/`: documentation, git history and mailboxes as articles.
 //!
-//! There is no TLS here, so passwords go in clear: RFC 4643 wants AUTHINFO
-//! under TLS only. Use `--passwords` on a trusted network or behind a proxy.
+//! The server has no TLS, so passwords are sent in clear text, although RFC 4643
+//! requires TLS for AUTHINFO. Use `--passwords` only on a trusted network or
+//! behind a TLS proxy.
 
 mod bounds;
 #[path = "../common/mod.rs"]
@@ -56,23 +57,23 @@ use sources::{docs, git, mbox};
 use store::DiskStore;
 use tracing::info;
 
-/// A newsreader's server (RFC 3977): the documentation and the history of
-/// asynchat, mailboxes, and posts.
+/// A news server (RFC 3977) for the documentation and the history of asynchat,
+/// for mailboxes, and for posts.
 ///
-/// Logs go to standard error; RUST_LOG=debug shows who comes, goes, posts and is refused.
+/// The log goes to standard error. RUST_LOG=debug adds connections, posts and refusals.
 #[derive(Parser)]
 #[command(version, name = "nntp")]
 struct Arguments {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1119")]
     listen: String,
 
-    /// The clone whose history to serve. Without it, the one around the
-    /// directory that this runs in, if it is one.
+    /// The clone whose history to serve. The default is the clone that contains
+    /// the current directory, if there is one.
     #[arg(long, value_name = "DIR")]
     git: Option<PathBuf>,
 
-    /// The most commits to serve.
+    /// The maximum number of commits to serve.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     git_max: usize,
 
@@ -80,25 +81,25 @@ struct Arguments {
     #[arg(long, value_name = "GROUP=FILE", value_parser = mailbox)]
     mbox: Vec<(String, PathBuf)>,
 
-    /// A group to post to (repeatable).
+    /// A group that accepts posts (repeatable).
     #[arg(long, value_name = "GROUP", value_parser = newsgroup,
           default_values = ["asynchat.talk", "asynchat.test"])]
     group: Vec<String>,
 
-    /// Keep posts in this database (made if it is not there); without it they
-    /// are gone when the server stops.
+    /// Store posts in this database, which is created if it does not exist.
+    /// Without it, posts are lost when the server stops.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
 
-    /// Let in only those who have a line user:password in this file.
+    /// Require a log-in. Each line of this file is user:password.
     #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
 
-    /// The name of this server in Path, Xref and the Message-IDs it makes.
+    /// The name of this server in Path, Xref and generated Message-IDs.
     #[arg(long, value_name = "NAME", default_value = "news.asynchat.invalid", value_parser = server_name)]
     name: String,
 
-    /// Serve so many generated articles as misc.test, for measurements.
+    /// Serve N generated articles in the group misc.test, for measurements.
     #[arg(long, value_name = "N", conflicts_with = "store")]
     demo: Option<usize>,
 
@@ -155,7 +156,7 @@ fn run(arguments: Arguments) -> Result {
     common::say("groups, and how many articles each has:");
     common::say(format_args!("{}", groups.join("\n")));
     if volatile {
-        common::say("posts are kept in memory only; --store FILE keeps them for good");
+        common::say("posts are in memory only; --store FILE stores them permanently");
     }
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
@@ -163,7 +164,7 @@ fn run(arguments: Arguments) -> Result {
     Ok(())
 }
 
-/// Fills the spool with all that was asked for.
+/// Adds the groups that the options name to the spool, and opens the store.
 fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Box<dyn Store>>> {
     let now = date::now();
     let talk = arguments.group.first().map_or("poster", String::as_str);
@@ -188,9 +189,9 @@ fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Box<dyn
             None
         }
     };
-    sealed(spool, docs::GROUP)?;
+    check_not_postable(spool, docs::GROUP)?;
     docs::add(spool, talk);
-    sealed(spool, git::GROUP)?;
+    check_not_postable(spool, git::GROUP)?;
     let directory = arguments.git.clone().unwrap_or_else(|| ".".into());
     if let Err(why) = git::add(spool, &directory, arguments.git_max, talk) {
         let directory = directory.display();
@@ -200,7 +201,7 @@ fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Box<dyn
         }
     }
     for (name, path) in &arguments.mbox {
-        sealed(spool, name)?;
+        check_not_postable(spool, name)?;
         mbox::add(spool, name, path).map_err(|error| {
             Error::new(error).context(format_args!("--mbox {}", path.display()))
         })?;
@@ -208,11 +209,11 @@ fn add_groups(spool: &mut Spool, arguments: &Arguments) -> Result<Option<Box<dyn
     Ok(store)
 }
 
-/// A group with articles of its own takes no posts: their numbers would collide
-/// with those of the posts in the store.
-fn sealed(spool: &Spool, name: &str) -> Result {
+/// A group that has another source of articles cannot accept posts: the numbers
+/// of its articles would collide with those of the posts in the store.
+fn check_not_postable(spool: &Spool, name: &str) -> Result {
     if spool.group(name).is_some_and(|group| group.postable) {
-        return Err(format!("{name} is a group for posts, it can have no other source").into());
+        return Err(format!("{name} is a group for posts and cannot have another source").into());
     }
     Ok(())
 }
@@ -226,26 +227,26 @@ fn read_passwords(path: &Path) -> Result<Passwords> {
 
 /// `GROUP=FILE`.
 fn mailbox(text: &str) -> Result<(String, PathBuf), String> {
-    let (group, file) = text.split_once('=').ok_or("GROUP=FILE is wanted")?;
+    let (group, file) = text.split_once('=').ok_or("expected GROUP=FILE")?;
     Ok((newsgroup(group)?, file.into()))
 }
 
 /// The name of a group: RFC 5536, section 3.1.4.
 fn newsgroup(text: &str) -> Result<String, String> {
     if !is_newsgroup(text) {
-        return Err(format!("{text:?} is no newsgroup name"));
+        return Err(format!("{text:?} is not a newsgroup name"));
     }
     Ok(text.to_owned())
 }
 
-/// What can stand in Path, Xref and the right side of a Message-ID alike
+/// A name that is valid in Path, in Xref and on the right side of a Message-ID
 /// (RFC 5536, sections 3.1.3, 3.1.5 and 3.2.14).
 fn server_name(text: &str) -> Result<String, String> {
     let is_valid = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let is_label = |label: &str| !label.is_empty() && label.chars().all(is_valid);
     if text.len() > 100 || !text.split('.').all(is_label) {
         return Err(format!(
-            "{text:?} is no name of letters, digits, dots and hyphens"
+            "{text:?} is not a name of letters, digits, dots, hyphens and underscores"
         ));
     }
     Ok(text.to_owned())

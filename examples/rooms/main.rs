@@ -1,4 +1,4 @@
-//! `rooms`: a chat server with rooms, for any client that sends lines.
+//! `rooms`: a chat server with rooms. Any client that sends lines can use it.
 //!
 //! ```text
 //! cargo run --release --example rooms
@@ -8,16 +8,17 @@
 //! hello, is anybody there?
 //! ```
 //!
-//! `/help` tells the commands. Somebody who does not read what is said is dropped once `--backlog` bytes
-//! wait for them: that is a line of the log, and nobody else notices. To see it, stop one of the
-//! clients (Ctrl-Z) and have another say much: `yes 'tea is ready' | nc 127.0.0.1 7007`, after its
-//! `/nick` and `/join`.
+//! `/help` lists the commands. The server disconnects a member who does not read, once `--backlog` bytes are
+//! queued for them, and logs it. Other members are not delayed. To see this, stop one client (Ctrl-Z), and
+//! send much text with another: `yes 'tea is ready' | nc 127.0.0.1 7007`, after its `/nick` and `/join`.
 //!
-//! What to look at, in this order: `house/mod.rs`, who is where; `house/member.rs`, one connection;
-//! `house/command.rs`, what a line means.
+//! Reading order: `house/mod.rs`, the members and the rooms; `house/member.rs`, the handler of a
+//! connection; `house/command.rs`, the parser of lines.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -30,23 +31,23 @@ use asynchat::Result;
 use clap::Parser;
 use house::Options;
 
-/// Serves chat rooms.
+/// A chat server with rooms.
 #[derive(Parser)]
 #[command(name = "rooms")]
 struct Args {
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7007")]
     listen: String,
 
-    /// Bytes that may wait for somebody who does not read before they are dropped.
+    /// A member for whom more bytes than this are queued is disconnected.
     #[arg(long, value_name = "BYTES", default_value = "262144")]
     backlog: usize,
 
-    /// How many may be connected at a time.
+    /// The maximum number of connections.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
 
-    /// Seconds after which somebody is dropped who neither says nor hears anything.
+    /// The idle timeout of a connection.
     #[arg(long, value_name = "SECONDS", default_value = "7200", value_parser = clap::value_parser!(u64).range(1..))]
     idle: u64,
 }

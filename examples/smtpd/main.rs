@@ -1,11 +1,11 @@
-//! `smtpd`: a mail server that keeps what it is sent (RFC 5321), for testing
-//! what sends mail, or as the last station of some.
+//! `smtpd`: a mail server that stores each message in a maildir (RFC 5321). Use it
+//! to test programs that send mail, or to receive mail.
 //!
 //! ```text
 //! cargo run --release --example smtpd -- --maildir /tmp/mail
 //! ```
 //!
-//! Then, in another window, one of
+//! Send mail and read it from another terminal:
 //!
 //! ```text
 //! swaks --server 127.0.0.1:2525 --to ann@localhost --pipeline
@@ -14,21 +14,20 @@
 //! mutt -f /tmp/mail
 //! ```
 //!
-//! It is what CPython's smtpd.py, on asynchat, was made for, with what that
-//! never had: messages of any size are written as they come and are not held in
-//! memory, clients may pipeline, and only CR LF ends a line (SMTP smuggling,
-//! CVE-2023-51764). It relays nothing. There is no TLS and there are no
-//! passwords here.
+//! It corresponds to CPython's smtpd.py, which used asynchat. In addition, it
+//! writes a message to the disk while it arrives, whatever its size; clients may
+//! pipeline; and only CR LF ends a line (SMTP smuggling, CVE-2023-51764). It does
+//! not relay mail, and it has no TLS and no log-in.
 //!
-//! What to look at, in this order:
+//! Reading order:
 //!
 //! * this file: options, start and Ctrl-C;
 //! * `smtp/session.rs`: the handler, its two states, its terminators;
-//! * `smtp/transfer.rs`: a streamed dot block, and what to do when the disk is
-//!   full in the middle of one;
-//! * `smtp/courier.rs`: slow work on threads, and replies that still come in
-//!   order: the queue's producers are made for it;
-//! * `smtp/command.rs`, `smtp/address.rs`: the protocol's language.
+//! * `smtp/transfer.rs`: a streamed dot block, and a disk that becomes full in the
+//!   middle of it;
+//! * `smtp/workers.rs`: blocking work on threads, with a producer for each reply so
+//!   that the replies stay in order;
+//! * `smtp/command.rs`, `smtp/address.rs`: the parsers.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -43,22 +42,22 @@ use clap::builder::RangedU64ValueParser;
 use smtp::{Options, Service, address};
 use tracing::info;
 
-/// A mail server that keeps what it is sent, in a maildir (RFC 5321).
+/// A mail server that stores messages in a maildir (RFC 5321).
 ///
-/// Logs go to standard error; RUST_LOG=debug shows who comes, goes and is refused.
+/// The log goes to standard error. RUST_LOG=debug adds connections and replies.
 #[derive(Parser)]
 #[command(version, name = "smtpd")]
 struct Arguments {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2525")]
     listen: String,
 
-    /// Where messages go; made if it is not there.
+    /// The maildir for messages. It is created if it does not exist.
     #[arg(long, value_name = "DIR")]
     maildir: PathBuf,
 
-    /// A domain whose mail is taken (repeatable), or '*' for all of them.
-    /// To postmaster without a domain it always is.
+    /// A domain to accept mail for (repeatable), or '*' for all domains. Mail to
+    /// postmaster without a domain is always accepted.
     #[arg(long, value_name = "DOMAIN", value_parser = domain, default_value = "localhost")]
     domain: Vec<String>,
 
@@ -66,43 +65,43 @@ struct Arguments {
     #[arg(long, value_name = "NAME", value_parser = host, default_value = "localhost")]
     name: String,
 
-    /// Octets of the longest message taken.
+    /// The maximum size of a message.
     #[arg(long, value_name = "OCTETS", default_value_t = 32 << 20,
           value_parser = clap::value_parser!(u64).range(1..))]
     max_size: u64,
 
-    /// Recipients that a message may have. RFC 5321 wants 100 at least.
+    /// The maximum number of recipients of a message. RFC 5321 requires at least 100.
     #[arg(long, value_name = "N", default_value = "100",
           value_parser = RangedU64ValueParser::<usize>::new().range(100..1 << 32))]
     max_recipients: usize,
 
-    /// How many clients are served at a time; one more hears 421 and is closed.
+    /// How many connections are served at a time. Further ones get a 421 and are closed.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count())]
     max_connections: usize,
 
-    /// How many of them come from one address.
+    /// How many connections one address may have.
     #[arg(long, value_name = "N", default_value = "100", value_parser = count())]
     max_per_address: usize,
 
-    /// How long a client may be silent. RFC 5321 wants 300 at least.
+    /// The idle timeout of a connection. RFC 5321 requires at least 300.
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds())]
     idle: u64,
 
-    /// How long a message may take to come in.
+    /// The time limit for receiving a message.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds())]
     message_time: u64,
 
-    /// How long clients are given after Ctrl-C to finish a message and to take
-    /// the rest of their replies.
+    /// How long clients may still finish a message and read their replies after
+    /// Ctrl-C.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds())]
     grace: u64,
 
-    /// Threads that wait for the disk.
-    #[arg(long, value_name = "N", default_value = "4", value_parser = count())]
-    couriers: usize,
+    /// How many threads write to the disk.
+    #[arg(long, alias = "couriers", value_name = "N", default_value = "4", value_parser = count())]
+    workers: usize,
 
-    /// Do not wait for the disk: faster, but a power cut loses messages that
-    /// their senders believe delivered.
+    /// Do not wait until a message is on the disk. This is faster, but a power
+    /// failure can lose messages whose delivery was confirmed.
     #[arg(long)]
     no_fsync: bool,
 }
@@ -128,7 +127,7 @@ fn run(arguments: Arguments) -> Result {
             .per_address(arguments.max_per_address),
         deadlines: defaults.deadlines.idle(Duration::from_secs(arguments.idle)),
         message_time: Duration::from_secs(arguments.message_time),
-        couriers: arguments.couriers,
+        workers: arguments.workers,
         fsync: !arguments.no_fsync,
         ..defaults
     };
@@ -157,7 +156,7 @@ fn domain(text: &str) -> Result<String, String> {
 
 fn host(text: &str) -> Result<String, String> {
     if !address::is_host(text) {
-        return Err("it is neither a domain nor an address in [square brackets]".to_owned());
+        return Err("not a domain and not an address in [square brackets]".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -166,7 +165,7 @@ fn count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..1 << 32)
 }
 
-/// A zero would close a connection before its first octet.
+/// A number of seconds. Zero is refused, because it would close each connection before its first octet.
 fn seconds() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(1..1 << 32)
 }

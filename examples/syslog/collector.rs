@@ -1,4 +1,4 @@
-//! What becomes of the messages: they are counted, and written down.
+//! Counts the messages, and writes them to the output.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -8,36 +8,37 @@ use crate::common::Escaped;
 use crate::message::{Message, SEVERITIES};
 use crate::output::Output;
 
-/// How many hosts are counted by name: they are free to invent some.
-const HOSTS: usize = 100;
+/// How many hosts are counted by name. Senders can invent names, so there must be a limit.
+const MAX_HOSTS: usize = 100;
 
-/// The longest name of a host (RFC 5424 section 6).
-const LONGEST_HOST: usize = 255;
+/// The maximum length of a host's name (RFC 5424 section 6).
+const MAX_HOST_NAME: usize = 255;
 
-/// Writes messages down, and counts them.
+/// Counts messages, and writes those that are severe enough.
 pub(crate) struct Collector {
-    least: u8,
+    /// The least severe severity that is written. Smaller numbers are more severe.
+    threshold: u8,
     out: Output,
     by_severity: [Cell<u64>; 8],
     by_host: RefCell<BTreeMap<String, u64>>,
 }
 
 impl Collector {
-    /// Writes those of at least this severity (a smaller number is a more severe one).
-    pub(crate) fn new(least: u8, out: Output) -> Self {
+    /// Creates a collector that writes messages whose severity is at most `threshold`.
+    pub(crate) fn new(threshold: u8, out: Output) -> Self {
         Collector {
-            least,
+            threshold,
             out,
             by_severity: Default::default(),
             by_host: RefCell::default(),
         }
     }
 
-    /// Counts a message and writes it down.
+    /// Counts a message, and writes it if it is severe enough.
     pub(crate) fn collect(&self, data: &[u8]) {
         let message = Message::parse(data);
         self.count(&message);
-        if message.severity <= self.least {
+        if message.severity <= self.threshold {
             self.out.write(format!("{message}\n"));
         }
     }
@@ -47,21 +48,22 @@ impl Collector {
         count.set(count.get() + 1);
         let mut by_host = self.by_host.borrow_mut();
         let is_listed = |host: &str| {
-            by_host.contains_key(host) || by_host.len() < HOSTS && host.len() <= LONGEST_HOST
+            by_host.contains_key(host) || by_host.len() < MAX_HOSTS && host.len() <= MAX_HOST_NAME
         };
         let host = match message.host {
             Some(host) if is_listed(host) => host,
             Some(_) => "(others)",
-            None => "(not said)",
+            None => "(unknown)",
         };
         *by_host.entry(host.to_owned()).or_default() += 1;
     }
 
-    /// Writes what is not written yet.
+    /// Waits until the queued messages are written: see [`Output::finish`].
     pub(crate) fn finish(&self) {
         self.out.finish();
     }
 
+    /// The counts as text.
     pub(crate) fn report(&self) -> String {
         let mut report = String::from("so far:");
         for (severity, count) in SEVERITIES.iter().zip(&self.by_severity) {

@@ -1,4 +1,4 @@
-//! Messages over UDP and Unix-domain datagrams.
+//! Receives messages over UDP and Unix-domain datagrams.
 
 use std::io;
 use std::rc::Rc;
@@ -8,10 +8,10 @@ use asynchat::{Channel, Close, Dispatcher, Result, TimerId};
 
 use crate::collector::Collector;
 
-/// How many datagrams are taken in one turn of the loop.
+/// How many datagrams are received in one turn of the loop.
 const BUDGET: usize = 64;
 
-/// How long a socket that fails is not read. Without it an error that persists would make the loop
+/// How long reading is paused after an error. Without the pause, a persistent error would make the loop
 /// spin.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,15 +38,15 @@ impl Dispatcher for Datagrams {
         &self.channel
     }
 
-    /// An error mostly concerns one datagram (an ICMP message, one that is too long for Windows), so
-    /// it does not end the channel.
+    /// Most errors concern a single datagram (an ICMP message, or a datagram that is too long on Windows),
+    /// so an error does not close the channel.
     fn handle_read(&mut self) -> Result {
         for _ in 0..BUDGET {
             match self.channel.recv_from(&mut self.buffer) {
                 Ok((count, _)) => self.collector.collect(&self.buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => {
-                    tracing::warn!(%error, "a datagram cannot be received");
+                    tracing::warn!(%error, "cannot receive a datagram");
                     self.channel.pause_reading();
                     self.channel.call_later(PAUSE);
                     return Ok(());
@@ -63,7 +63,7 @@ impl Dispatcher for Datagrams {
 
     fn handle_close(&mut self, why: &Close) {
         if !matches!(why, Close::Shutdown | Close::Local) {
-            tracing::error!(%why, "no more datagrams are received");
+            tracing::error!(%why, "a datagram socket was closed");
         }
     }
 }

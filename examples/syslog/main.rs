@@ -1,4 +1,4 @@
-//! A collector of syslog messages, over UDP, TCP and a Unix-domain socket, with a report every so often.
+//! A collector of syslog messages over UDP, TCP and a Unix-domain socket, with periodic reports.
 //!
 //! ```text
 //! cargo run --release --example syslog -- --listen 127.0.0.1:5514 --every 10
@@ -7,11 +7,13 @@
 //! logger -T --octet-count -n 127.0.0.1 -P 5514 "over TCP, counted"
 //! ```
 //!
-//! With `--unix PATH` it also takes the place of `/dev/log` (`logger -u PATH`). Started by systemd,
-//! or by `systemd-socket-activate -d -l 5514 target/release/examples/syslog`, it serves the sockets
-//! that it inherits.
+//! With `--unix PATH` it also listens on a Unix-domain socket, as the owner of `/dev/log` does
+//! (`logger -u PATH`). Started by systemd, or by
+//! `systemd-socket-activate -d -l 5514 target/release/examples/syslog`, it serves the sockets that it
+//! inherits.
 //!
-//! Each message is a line on standard output: severity, who, what. The report goes to standard error.
+//! It writes each message to standard output as a line with severity, host and text. The reports go to
+//! standard error.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -41,19 +43,19 @@ use stream::Stream;
 /// Collects syslog messages (RFC 5424, RFC 3164) over UDP (RFC 5426) and TCP (RFC 6587).
 #[derive(Parser)]
 struct Args {
-    /// Where to listen, for UDP and for TCP; port 0 picks a free one. Without effect when sockets
-    /// are inherited.
+    /// The address to listen on for UDP and TCP; port 0 chooses a free port. It has no effect when
+    /// sockets are inherited.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5514")]
     listen: String,
-    /// A Unix-domain socket to make and to listen on. One that is left over from a program that was
-    /// killed is replaced; anything else there is an error.
+    /// A path at which to create a Unix-domain socket. A socket that a killed program has left there
+    /// is replaced; any other file there is an error.
     #[cfg(unix)]
     #[arg(long, value_name = "PATH")]
     unix: Option<std::path::PathBuf>,
-    /// How often to report, in seconds; 0 for never.
+    /// The interval between reports, in seconds; 0 for no reports.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     every: u64,
-    /// Leaves out messages that are less severe than this: 0 (emergency) to 7 (debug).
+    /// Do not write messages that are less severe than this: 0 (emergency) to 7 (debug).
     #[arg(long, value_name = "SEVERITY", default_value_t = 7, value_parser = clap::value_parser!(u8).range(0..=7))]
     severity: u8,
 }
@@ -72,7 +74,7 @@ fn main() -> Result {
         collect_datagrams(&collector, unix::bind(path)?)?;
     }
     if inherited == 0 {
-        // TCP takes the port that UDP was given.
+        // TCP uses the same port as UDP, which the system may have chosen.
         let udp = UdpSocket::bind(&*args.listen)
             .map_err(|error| format!("listen on {}: {error}", args.listen))?;
         let addr = udp.local_addr()?;
@@ -101,7 +103,7 @@ fn report(collector: &Collector) {
     let _ = std::io::stderr().write_all(collector.report().as_bytes());
 }
 
-/// Serves what a supervisor has opened (LISTEN_FDS): how many sockets that were.
+/// Serves the sockets that a supervisor has opened (LISTEN_FDS), and returns their number.
 fn serve_inherited(collector: &Rc<Collector>) -> Result<usize> {
     let mut fds = ListenFd::from_env();
     for number in 0..fds.len() {
@@ -111,8 +113,8 @@ fn serve_inherited(collector: &Rc<Collector>) -> Result<usize> {
     Ok(fds.len())
 }
 
-/// It is UDP or TCP, or their like in the Unix domain: journald forwards messages as datagrams, to
-/// /run/systemd/journal/syslog.
+/// Serves one inherited socket: UDP, TCP, or a Unix-domain datagram or stream socket. For example, journald
+/// forwards messages as datagrams to /run/systemd/journal/syslog.
 fn serve_one(collector: &Rc<Collector>, fds: &mut ListenFd, number: usize) -> Result {
     if let Ok(Some(udp)) = fds.take_udp_socket(number) {
         return collect_datagrams(collector, udp);
@@ -126,7 +128,7 @@ fn serve_one(collector: &Rc<Collector>, fds: &mut ListenFd, number: usize) -> Re
         return collect_streams(collector, Server::adopt(listener));
     }
     let tcp = fds.take_tcp_listener(number)?;
-    let tcp = tcp.ok_or("it has been taken")?;
+    let tcp = tcp.ok_or("it was already used")?;
     collect_streams(collector, Server::adopt(tcp))
 }
 
@@ -139,7 +141,7 @@ fn collect_datagrams(collector: &Rc<Collector>, socket: impl Into<Socket>) -> Re
 fn collect_streams(collector: &Rc<Collector>, server: Server) -> Result {
     let collector = Rc::clone(collector);
     server
-        .limits(Limits::default().record(message::LONGEST))
+        .limits(Limits::default().record(message::MAX_MESSAGE))
         .deadlines(Deadlines::default().record(Duration::from_secs(30)))
         .listen(move |chat| Stream::new(chat, Rc::clone(&collector)))?;
     Ok(())

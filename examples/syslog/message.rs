@@ -1,21 +1,21 @@
-//! What a syslog message says.
+//! Parses syslog messages.
 
 use std::fmt;
 
 use crate::common::Escaped;
 
-/// The longest message that is taken over TCP. RFC 5424 section 6.1 asks for 2,048 at least.
-pub(crate) const LONGEST: usize = 64 * 1024;
+/// The maximum length of a message over TCP. RFC 5424 section 6.1 requires at least 2,048.
+pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
-/// RFC 5424 section 6.2.1, table 2.
+/// The names of the severities (RFC 5424 section 6.2.1, table 2).
 pub(crate) const SEVERITIES: [&str; 8] = [
     "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
 ];
 
-/// What a message without a priority is taken for: user, notice (RFC 3164 section 4.3.3).
-const USUAL: u8 = 13;
+/// The priority of a message that has none: user, notice (RFC 3164 section 4.3.3).
+const DEFAULT_PRIORITY: u8 = 13;
 
-/// A message, as far as it matters here.
+/// The parts of a message that the collector uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message<'a> {
     pub(crate) severity: u8,
@@ -24,9 +24,9 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Takes what it is given: a collector has nobody to complain to.
+    /// Parses any text. A malformed message is still a message, because syslog has no way to refuse it.
     pub(crate) fn parse(data: &'a [u8]) -> Self {
-        let (priority, rest) = priority(data).unwrap_or((USUAL, data));
+        let (priority, rest) = priority(data).unwrap_or((DEFAULT_PRIORITY, data));
         let (host, text) = match rest.strip_prefix(b"1 ") {
             // RFC 5424: TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA MSG.
             Some(header) => (word(header, 1), after_words(header, 2)),
@@ -34,7 +34,7 @@ impl<'a> Message<'a> {
             None if is_dated(rest) => {
                 let after_date = rest.get(16..).unwrap_or_default();
                 match word(after_date, 0) {
-                    // From this very host, which leaves its name out: a tag comes first.
+                    // Programs on the same host omit its name, so the tag comes first.
                     Some(tag) if tag.ends_with(':') => (None, after_date),
                     host => (host, after_words(after_date, 1)),
                 }
@@ -57,7 +57,7 @@ impl fmt::Display for Message<'_> {
     }
 }
 
-/// `<N>`, N up to 191 (RFC 5424 section 6.2.1), and what follows.
+/// Parses `<N>` with N up to 191 (RFC 5424 section 6.2.1). Returns N and the rest.
 fn priority(data: &[u8]) -> Option<(u8, &[u8])> {
     let rest = data.strip_prefix(b"<")?;
     let end = rest.iter().take(4).position(|byte| *byte == b'>')?;
@@ -66,7 +66,7 @@ fn priority(data: &[u8]) -> Option<(u8, &[u8])> {
     (number <= 191).then_some((number, &rest[1..]))
 }
 
-/// Whether it begins with "Mmm dd hh:mm:ss ".
+/// Whether a text begins with "Mmm dd hh:mm:ss ".
 fn is_dated(text: &[u8]) -> bool {
     matches!(
         text,
@@ -102,7 +102,7 @@ fn after_words(text: &[u8], count: usize) -> &[u8] {
     parts.nth(count).unwrap_or_default()
 }
 
-/// As it may be shown on a terminal: whoever sends has no say over that.
+/// Escapes a text so that it cannot control the terminal.
 fn printable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     Escaped(text.trim_end_matches(['\r', '\n', '\0'])).to_string()
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn of_rfc_5424() {
+    fn messages_of_rfc_5424() {
         let data = b"<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 - It is";
         let text = "evntslog - ID47 - It is".to_owned();
         assert_eq!(parsed(data), (5, Some("mymachine.example.com"), text));
@@ -126,20 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn of_rfc_3164() {
+    fn messages_of_rfc_3164() {
         let data = b"<34>Oct 11 22:14:15 mymachine su: 'su root' failed\n";
         let text = "su: 'su root' failed".to_owned();
         assert_eq!(parsed(data), (2, Some("mymachine"), text));
     }
 
     #[test]
-    fn of_this_host() {
+    fn messages_of_rfc_3164_without_a_host() {
         let data = b"<13>Nov 21 22:14:15 root: hello";
         assert_eq!(parsed(data), (5, None, "root: hello".to_owned()));
     }
 
     #[test]
-    fn of_no_form_at_all() {
+    fn malformed_messages() {
         assert_eq!(parsed(b"hello"), (5, None, "hello".to_owned()));
         assert_eq!(parsed(b"<192>hello"), (5, None, "<192>hello".to_owned()));
         assert_eq!(parsed(b"<>"), (5, None, "<>".to_owned()));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_it_reaches_the_terminal_as_a_command() {
+    fn control_characters_are_escaped() {
         assert_eq!(parsed(b"<13>\x1b[2Jx").2, "\\u{1b}[2Jx");
     }
 }

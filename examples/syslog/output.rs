@@ -1,4 +1,4 @@
-//! Standard output, written by a thread: its reader may be slow or stuck, and the loop must not wait.
+//! Writes to standard output on a thread, because its reader may be slow and the loop must not block.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -8,23 +8,23 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// How many bytes of lines may wait for the thread. What comes beyond that is not written.
-const WAITING: usize = 4 * 1024 * 1024;
+/// How many bytes may be queued for the thread. Further lines are discarded and counted.
+const MAX_QUEUED: usize = 4 * 1024 * 1024;
 
-/// How long the last lines have at the end.
+/// How long [`Output::finish`] waits for the queued lines.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Writes lines. An error ends nothing: the lines that it costs are counted.
+/// Writes lines. After an error it continues, and counts the lines that were not written.
 pub(crate) struct Output {
     lines: RefCell<Option<Sender<String>>>,
-    /// Disconnected when the thread has ended.
+    /// Becomes disconnected when the thread ends.
     end: Receiver<()>,
     counts: Arc<Counts>,
 }
 
 #[derive(Default)]
 struct Counts {
-    waiting: AtomicUsize,
+    queued: AtomicUsize,
     not_written: AtomicU64,
 }
 
@@ -48,32 +48,32 @@ impl Output {
         })
     }
 
-    /// Queues a line, which has its line end.
+    /// Queues a line, which includes its line end.
     pub(crate) fn write(&self, line: String) {
         let length = line.len();
-        let waiting = self.counts.waiting.fetch_add(length, Ordering::Relaxed) + length;
+        let queued = self.counts.queued.fetch_add(length, Ordering::Relaxed) + length;
         let sent = match &*self.lines.borrow() {
-            Some(lines) if waiting <= WAITING => lines.send(line).is_ok(),
+            Some(lines) if queued <= MAX_QUEUED => lines.send(line).is_ok(),
             _ => false,
         };
         if !sent {
-            self.counts.waiting.fetch_sub(length, Ordering::Relaxed);
+            self.counts.queued.fetch_sub(length, Ordering::Relaxed);
             self.counts.not_written.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("standard output is slow: a message is not written");
+            tracing::warn!("standard output is slow: a message was discarded");
         }
     }
 
-    /// How many lines were not written, so far.
+    /// How many lines were not written so far.
     pub(crate) fn not_written(&self) -> u64 {
         self.counts.not_written.load(Ordering::Relaxed)
     }
 
-    /// Waits until all is written, for [`GRACE`] at most.
+    /// Waits until all queued lines are written, for at most [`GRACE`].
     pub(crate) fn finish(&self) {
         if self.lines.take().is_some()
             && self.end.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Timeout)
         {
-            tracing::warn!("standard output is slow: the last messages are not written");
+            tracing::warn!("standard output is slow: the last messages were not written");
         }
     }
 }
@@ -87,18 +87,19 @@ impl Drop for Output {
 fn write_all(queue: Receiver<String>, mut out: impl Write, counts: &Counts) {
     let mut failing = false;
     for line in queue {
-        // An error may have left a part of its line. In one call with a line end last: then `Stdout`
-        // has nothing in its buffer when it fails.
+        // After an error, a part of the failed line may have been written, so a line end precedes the next
+        // line. Both are written in one call that ends with a line end: then `Stdout` has nothing in its
+        // buffer when the call fails.
         let begin = if failing { "\n" } else { "" };
         let written = out.write_all(format!("{begin}{line}").as_bytes());
-        counts.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        counts.queued.fetch_sub(line.len(), Ordering::Relaxed);
         match written.and_then(|()| out.flush()) {
-            Ok(()) if failing => tracing::warn!("standard output works"),
+            Ok(()) if failing => tracing::warn!("standard output works again"),
             Ok(()) => {}
             Err(error) => {
                 counts.not_written.fetch_add(1, Ordering::Relaxed);
                 if !failing {
-                    tracing::warn!(%error, "standard output fails; the report counts what is not written");
+                    tracing::warn!(%error, "cannot write to standard output; the report counts the lines that are not written");
                 }
                 failing = true;
                 continue;

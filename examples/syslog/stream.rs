@@ -1,29 +1,29 @@
-//! Messages over TCP, framed in either way of RFC 6587.
+//! Receives messages over TCP, with both framings of RFC 6587.
 
 use std::rc::Rc;
 
 use asynchat::{AsyncChat, Chat, Close, Eof, Result, Terminator};
 
 use crate::collector::Collector;
-use crate::message::LONGEST;
+use crate::message::MAX_MESSAGE;
 
-/// The most digits of a count. A larger number is not believed: if it began a line by accident, the
-/// messages that follow would be skipped as a part of it.
-const DIGITS: usize = 6;
+/// The maximum number of digits in a count. A line that begins with a larger number is not a counted message:
+/// otherwise many messages after it would be taken as a part of it.
+const MAX_DIGITS: usize = 6;
 
-/// A stream of messages, each either counted (`11 <13>a message`) or on a line.
+/// A stream of messages. Each is either counted (`11 <13>a message`) or a line.
 ///
-/// The first bytes of each message decide its framing. After a message with a wrong count the stream
-/// is in sync from the next line end on, at the latest. Without a line end its record deadline closes it,
-/// and its sender connects anew.
+/// The first bytes of each message determine its framing. After a message with a wrong count, the stream is
+/// in sync again at the next line end or before. If no line end arrives, the record deadline closes the
+/// connection, and the sender reconnects.
 pub(crate) struct Stream {
     chat: Chat,
     collector: Rc<Collector>,
     framing: Framing,
-    /// What has been received of the message, at most its first [`LONGEST`] bytes.
+    /// The received part of the message, at most [`MAX_MESSAGE`] bytes.
     message: Vec<u8>,
-    /// How many bytes of the message were received beyond that.
-    left_out: usize,
+    /// How many bytes of the message were received and discarded beyond that.
+    excess: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +40,14 @@ impl Stream {
             collector,
             framing: Framing::Undecided,
             message: Vec::new(),
-            left_out: 0,
+            excess: 0,
         };
         stream.chat.set_terminator(Terminator::count(1));
         stream
     }
 
-    /// One more byte has been received of a message whose framing is not known yet.
-    fn decide(&mut self) {
+    /// Determines the framing of a message after each of its first bytes.
+    fn determine_framing(&mut self) {
         if matches!(*self.message, [b'\r' | b'\n']) {
             // Blank lines between messages are skipped.
             self.message.clear();
@@ -66,27 +66,31 @@ impl Stream {
         }
     }
 
-    /// The message is complete, and the next begins.
+    /// Ends the message, and prepares for the next.
     fn end(&mut self) {
-        if self.left_out > 0 {
-            let length = self.message.len() + self.left_out;
-            tracing::warn!(length, LONGEST, "a message is too long, and was cut");
+        if self.excess > 0 {
+            let length = self.message.len() + self.excess;
+            tracing::warn!(
+                length,
+                MAX_MESSAGE,
+                "a message is too long and was truncated"
+            );
         }
         self.collector.collect(&self.message);
         self.message = Vec::new();
-        self.left_out = 0;
+        self.excess = 0;
         self.framing = Framing::Undecided;
         self.chat.set_terminator(Terminator::count(1));
     }
 }
 
-/// How a message is framed that begins like this. RFC 6587 section 3.4.1: a count has no leading
-/// zero, then comes a space, then the message, and that begins with `<`. All else is a line
-/// (section 3.4.2), also one that begins with a digit.
+/// The framing of a message that begins with these bytes. A counted message begins with a number without a
+/// leading zero, a space, and the `<` of the message (RFC 6587 section 3.4.1). Any other text is a line
+/// (section 3.4.2), even if it begins with a digit.
 fn framing(head: &[u8]) -> Framing {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let (digits, rest) = head.split_at(head.iter().take_while(|byte| is_digit(byte)).count());
-    if digits.len() > DIGITS || !matches!(digits, [b'1'..=b'9', ..]) {
+    if digits.len() > MAX_DIGITS || !matches!(digits, [b'1'..=b'9', ..]) {
         return Framing::Line;
     }
     match rest {
@@ -102,17 +106,17 @@ fn framing(head: &[u8]) -> Framing {
 
 impl AsyncChat for Stream {
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
-        let room = LONGEST.saturating_sub(self.message.len());
-        let (chunk, left_out) = chunk.split_at(chunk.len().min(room));
+        let room = MAX_MESSAGE.saturating_sub(self.message.len());
+        let (chunk, excess) = chunk.split_at(chunk.len().min(room));
         self.message.extend(chunk);
-        self.left_out += left_out.len();
+        self.excess += excess.len();
         Ok(())
     }
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         if self.framing == Framing::Undecided {
             self.message.extend(record);
-            self.decide();
+            self.determine_framing();
         } else {
             self.end();
         }
@@ -124,19 +128,18 @@ impl AsyncChat for Stream {
         Ok(Eof::CloseWhenDone)
     }
 
-    /// What was received of an unfinished message is written too. Only a last line without its end is
-    /// no fault.
+    /// Writes the received part of an incomplete message. A last line without a line end is complete.
     fn handle_close(&mut self, why: &Close) {
         if self.message.is_empty() {
             return;
         }
-        let received = self.message.len() + self.left_out;
+        let received = self.message.len() + self.excess;
         match (self.framing, why) {
             (Framing::Counted(expected), _) => {
-                tracing::warn!(received, expected, %why, "a message is not complete");
+                tracing::warn!(received, expected, %why, "a message is incomplete");
             }
             (_, Close::Eof) => {}
-            _ => tracing::warn!(received, %why, "a message is not complete"),
+            _ => tracing::warn!(received, %why, "a message is incomplete"),
         }
         self.end();
     }
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_bytes_tell_the_framing() {
+    fn the_first_bytes_determine_the_framing() {
         for (head, expected) in [
             (b"1".as_slice(), Framing::Undecided),
             (b"12", Framing::Undecided),

@@ -1,4 +1,4 @@
-//! A socket in the Unix domain, at a path.
+//! Creates the Unix-domain socket.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,11 +8,11 @@ use std::path::Path;
 
 use asynchat::Result;
 
-/// A socket for datagrams at this path. A socket that refuses connections is left over from a program
-/// that was killed, and is replaced.
+/// Creates a datagram socket at this path. If a socket is there that refuses connections, a killed program
+/// has left it, and it is replaced.
 pub(crate) fn bind(path: &Path) -> Result<UnixDatagram> {
     if is_stale(path) {
-        tracing::info!(path = %path.display(), "replacing a socket that is left over");
+        tracing::info!(path = %path.display(), "replacing a stale socket");
         fs::remove_file(path)?;
     }
     let socket = UnixDatagram::bind(path)
@@ -20,7 +20,8 @@ pub(crate) fn bind(path: &Path) -> Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Linux refuses connections to files of other types too. Those must not be removed.
+/// Whether the path is a socket that nobody listens on. The type is checked, because Linux also refuses
+/// connections to other files, which must not be removed.
 fn is_stale(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let probe = || UnixDatagram::unbound()?.connect(path);

@@ -1,4 +1,4 @@
-//! The `forward` example on a simulated network: bytes, bounds and rates.
+//! The `forward` example on a simulated network: forwarding, limits and rates.
 
 #[path = "../forward/proxy/mod.rs"]
 #[allow(unreachable_pub)]
@@ -38,7 +38,7 @@ impl Scene {
         };
         let outcome = Rc::new(RefCell::new(None));
         let served = Rc::clone(&outcome);
-        // `serve` means the loop that is running: this one, if it is called from it.
+        // `serve` uses the loop that is running, so it is called from this loop.
         event_loop.call_soon(move || {
             served.replace(Some(proxy::serve(LISTEN, options)));
         });
@@ -68,7 +68,7 @@ impl Scene {
 }
 
 #[test]
-fn bytes_and_ends_pass_both_ways() -> Result {
+fn bytes_and_half_closes_are_forwarded_in_both_directions() -> Result {
     let scene = Scene::new(None)?;
     let (client, target) = scene.connect()?;
     client.send("a question");
@@ -86,7 +86,7 @@ fn bytes_and_ends_pass_both_ways() -> Result {
 }
 
 #[test]
-fn a_rate_holds_for_each_way_of_each_connection() -> Result {
+fn the_rate_limits_each_direction_of_each_connection() -> Result {
     const RATE: usize = 10_000;
     let scene = Scene::new(Some(RATE as u64))?;
     let (first, second) = (scene.connect()?, scene.connect()?);
@@ -102,11 +102,11 @@ fn a_rate_holds_for_each_way_of_each_connection() -> Result {
     for seconds in 1..10 {
         scene.pass(Duration::from_secs(1))?;
         for (_, to) in ways {
-            let (came, due) = (to.received().len(), seconds * RATE);
+            let (received, expected) = (to.received().len(), seconds * RATE);
             let tenth = RATE / 10;
             assert!(
-                (due..=due + 2 * tenth).contains(&came),
-                "{came} after {seconds} s"
+                (expected..=expected + 2 * tenth).contains(&received),
+                "{received} after {seconds} s"
             );
             assert!(!to.has_ended());
         }
@@ -120,7 +120,7 @@ fn a_rate_holds_for_each_way_of_each_connection() -> Result {
 }
 
 #[test]
-fn one_connection_too_many_is_closed_and_the_others_go_on() -> Result {
+fn a_connection_above_the_limit_is_closed_and_others_continue() -> Result {
     let scene = Scene::new(None)?;
     let (_one, _two) = (scene.connect()?, scene.connect()?);
     let three = scene.network.connect(LISTEN)?;
@@ -131,7 +131,7 @@ fn one_connection_too_many_is_closed_and_the_others_go_on() -> Result {
 }
 
 #[test]
-fn a_target_that_is_not_there_closes_the_client() -> Result {
+fn an_unreachable_target_closes_the_client() -> Result {
     let mut scene = Scene::new(None)?;
     scene.target = None;
     let client = scene.network.connect(LISTEN)?;
@@ -143,7 +143,7 @@ fn a_target_that_is_not_there_closes_the_client() -> Result {
 }
 
 #[test]
-fn a_connection_on_which_nothing_moves_is_closed_at_both_ends() -> Result {
+fn an_idle_connection_is_closed_at_both_ends() -> Result {
     let scene = Scene::new(None)?;
     let (client, target) = scene.connect()?;
     scene.pass(MINUTE / 2)?;

@@ -1,4 +1,4 @@
-//! The example `gold`: work on other threads, whose results come back in order, to whom asked.
+//! The `gold` example: work on other threads, the order of the replies, and cancellation.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -15,12 +15,12 @@ use std::time::Duration;
 use asynchat::EventLoop;
 use common::{DEADLINE, Peer, addr_of, idle, new_loop, run_to_end, run_until};
 use furnace::{Furnace, stir};
-use session::{Alchemist, Mode, Terms};
+use session::{Mode, Service, Session};
 
-/// What the furnace does in these tests, and what it has done. The first byte of the water says
-/// what becomes of it: `g` waits at a gate, `!` bursts the furnace.
+/// The work in these tests, which counts its rounds. The first byte of the water selects what a round does:
+/// `g` waits until the gate is open, `!` panics.
 struct Works {
-    /// How many rounds there were, by that byte.
+    /// The number of rounds for each first byte.
     rounds: [AtomicU64; 128],
     open: Mutex<bool>,
     opened: Condvar,
@@ -56,7 +56,7 @@ impl Works {
         self.opened.notify_all();
     }
 
-    fn begun(&self, water: u8) -> u64 {
+    fn rounds_of(&self, water: u8) -> u64 {
         self.rounds[usize::from(water)].load(Ordering::Relaxed)
     }
 }
@@ -66,7 +66,7 @@ struct Server {
     event_loop: EventLoop,
     addr: std::net::SocketAddr,
     works: Arc<Works>,
-    terms: Rc<Terms>,
+    service: Rc<Service>,
 }
 
 impl Server {
@@ -74,21 +74,21 @@ impl Server {
         let (event_loop, works) = (new_loop(), Works::new());
         let round = Arc::clone(&works);
         let furnace = Furnace::new(threads, rounds, move |gold, water| round.round(gold, water));
-        let terms = Rc::new(Terms {
+        let service = Rc::new(Service {
             furnace: furnace.unwrap(),
             mode,
-            in_works: 3,
+            max_pending: 3,
             bucket: 1000,
             remote: event_loop.remote(),
         });
-        let for_sessions = Rc::clone(&terms);
-        let factory = move |chat| Alchemist::new(chat, Rc::clone(&for_sessions));
+        let for_sessions = Rc::clone(&service);
+        let factory = move |chat| Session::new(chat, Rc::clone(&for_sessions));
         let addr = addr_of(&event_loop.listen("127.0.0.1:0", factory).unwrap());
         Server {
             event_loop,
             addr,
             works,
-            terms,
+            service,
         }
     }
 
@@ -96,7 +96,7 @@ impl Server {
         Peer::connect(self.addr)
     }
 
-    /// Another client is answered at once.
+    /// Asserts that the server replies to another client.
     #[track_caller]
     fn answers_others(&self) {
         let mut other = self.client();
@@ -106,9 +106,9 @@ impl Server {
 
     #[track_caller]
     fn until_begun(&self, water: u8, times: u64) {
-        run_until(&self.event_loop, || self.works.begun(water) == times);
+        run_until(&self.event_loop, || self.works.rounds_of(water) == times);
         idle(&self.event_loop);
-        assert_eq!(self.works.begun(water), times);
+        assert_eq!(self.works.rounds_of(water), times);
     }
 }
 
@@ -118,16 +118,16 @@ fn gold(water: &str) -> String {
 }
 
 #[test]
-fn pipelined_replies_leave_in_the_order_of_the_requests() {
+fn pipelined_replies_are_sent_in_the_order_of_the_requests() {
     let server = Server::new(Mode::Pipelined, 2, 1);
     let mut client = server.client();
     client.send("TURN 4\r\ngateTURN 3\r\nseaPING\r\n");
     server.until_begun(b's', 1);
-    assert_eq!(server.works.begun(b'g'), 1);
+    assert_eq!(server.works.rounds_of(b'g'), 1);
     assert_eq!(
         client.look(),
         b"",
-        "the sea is gold already, and waits its turn"
+        "the second reply is ready and must wait for the first"
     );
     server.answers_others();
     server.works.open_the_gate();
@@ -136,12 +136,12 @@ fn pipelined_replies_leave_in_the_order_of_the_requests() {
 }
 
 #[test]
-fn a_paused_connection_reads_nothing_before_its_gold_is_out() {
+fn a_paused_connection_is_not_read_before_its_reply() {
     let server = Server::new(Mode::Paused, 2, 1);
     let mut client = server.client();
     client.send("TURN 4\r\ngateTURN 3\r\nseaPING\r\n");
     server.until_begun(b'g', 1);
-    assert_eq!(server.works.begun(b's'), 0);
+    assert_eq!(server.works.rounds_of(b's'), 0);
     server.answers_others();
     server.works.open_the_gate();
     let wanted = gold("gate") + &gold("sea") + "200 pong\r\n";
@@ -149,7 +149,7 @@ fn a_paused_connection_reads_nothing_before_its_gold_is_out() {
 }
 
 #[test]
-fn a_pipelined_connection_has_only_so_many_buckets_in_the_works() {
+fn a_pipelined_connection_has_a_limited_number_of_pending_replies() {
     let server = Server::new(Mode::Pipelined, 8, 1);
     let mut client = server.client();
     client.send("TURN 1\r\ng".repeat(10) + "QUIT\r\n");
@@ -158,29 +158,33 @@ fn a_pipelined_connection_has_only_so_many_buckets_in_the_works() {
     server.works.open_the_gate();
     let wanted = gold("g").repeat(10) + "221 bye\r\n";
     client.expect(&server.event_loop, wanted);
-    assert_eq!(server.works.begun(b'g'), 10);
+    assert_eq!(server.works.rounds_of(b'g'), 10);
 }
 
 #[test]
-fn the_work_of_a_client_that_leaves_is_given_up() {
-    // One thread, which would be busy for hours.
+fn the_work_of_a_disconnected_client_is_cancelled() {
+    // The only thread would be busy for hours.
     let server = Server::new(Mode::Pipelined, 1, u32::MAX);
     let mut client = server.client();
     client.send("TURN 5\r\nwaterTURN 3\r\nsea");
-    run_until(&server.event_loop, || server.works.begun(b'w') > 0);
+    run_until(&server.event_loop, || server.works.rounds_of(b'w') > 0);
     client.reset();
-    // The thread is free for the next: it begins them in the order they came in.
+    // The thread takes the next bucket. Buckets are started in the order of the requests.
     let mut next = server.client();
     next.send("TURN 1\r\n!");
     next.expect(&server.event_loop, "451 the furnace burst\r\n");
-    let rounds = server.works.begun(b'w');
-    assert_eq!(server.works.begun(b's'), 0, "what was not begun never is");
+    let rounds = server.works.rounds_of(b'w');
+    assert_eq!(
+        server.works.rounds_of(b's'),
+        0,
+        "the second bucket was cancelled before it started"
+    );
     idle(&server.event_loop);
-    assert_eq!(server.works.begun(b'w'), rounds);
+    assert_eq!(server.works.rounds_of(b'w'), rounds);
 }
 
 #[test]
-fn a_panic_in_the_work_is_a_reply_and_the_session_goes_on() {
+fn a_panic_in_the_work_causes_a_reply_and_the_session_continues() {
     for mode in [Mode::Paused, Mode::Pipelined] {
         let server = Server::new(mode, 2, 1);
         let mut client = server.client();
@@ -191,7 +195,7 @@ fn a_panic_in_the_work_is_a_reply_and_the_session_goes_on() {
 }
 
 #[test]
-fn a_shutdown_waits_for_gold_that_has_its_place_in_the_queue() {
+fn a_shutdown_waits_for_pending_replies() {
     let server = Server::new(Mode::Pipelined, 1, 1);
     let mut client = server.client();
     client.send("TURN 4\r\ngateTURN 3\r\nsea");
@@ -206,12 +210,12 @@ fn a_shutdown_waits_for_gold_that_has_its_place_in_the_queue() {
 }
 
 #[test]
-fn a_shutdown_gives_up_what_its_grace_is_too_short_for() {
+fn a_shutdown_cancels_work_that_exceeds_its_grace() {
     for (mode, grace) in [(Mode::Pipelined, 0), (Mode::Paused, 60)] {
         let server = Server::new(mode, 1, u32::MAX);
         let mut client = server.client();
         client.send("TURN 5\r\nwater");
-        run_until(&server.event_loop, || server.works.begun(b'w') > 0);
+        run_until(&server.event_loop, || server.works.rounds_of(b'w') > 0);
         server.event_loop.shutdown(Duration::from_secs(grace));
         run_until(&server.event_loop, || {
             server.event_loop.is_empty() || !client.look().is_empty()
@@ -219,11 +223,11 @@ fn a_shutdown_gives_up_what_its_grace_is_too_short_for() {
         assert_eq!(client.look(), b"");
         // The thread is free again.
         let (sender, receiver) = mpsc::channel();
-        let here = Arc::default();
+        let alive = Arc::default();
         server
-            .terms
+            .service
             .furnace
-            .turn(vec![b'!'], Arc::downgrade(&here), move |gold| {
+            .turn(vec![b'!'], Arc::downgrade(&alive), move |gold| {
                 sender.send(gold.is_err()).unwrap();
             });
         assert_eq!(receiver.recv_timeout(DEADLINE), Ok(true));
@@ -231,11 +235,11 @@ fn a_shutdown_gives_up_what_its_grace_is_too_short_for() {
 }
 
 #[test]
-fn a_session_stays_in_step_whatever_its_buckets_are() {
+fn a_session_stays_in_sync_after_empty_and_oversized_buckets() {
     for mode in [Mode::Paused, Mode::Pipelined] {
         let server = Server::new(mode, 2, 0);
         let mut client = server.client();
-        let nothing = "250 gold cbf29ce484222325\r\n"; // of no rounds
+        let nothing = "250 gold cbf29ce484222325\r\n"; // the result of 0 rounds
         let input = format!(
             "TURN 0\r\nTURN 1001\r\n{}turn 2\r\n\r\nQUIT\r\n",
             "x".repeat(1001)

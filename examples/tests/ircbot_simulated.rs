@@ -1,7 +1,7 @@
-//! The bot of the example `ircbot`, on a simulated network: what it says to a server, and when.
+//! The `ircbot` example on a simulated network: what it sends to a server, and when.
 
 #[path = "../ircbot/bot/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the program uses the rest of it")]
+#[allow(dead_code, unreachable_pub, reason = "only the program uses the rest")]
 mod bot;
 
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use asynchat::sim::{Network, Peer, Service};
 use asynchat::{Backoff, Connector, EventLoop, Result};
-use bot::{Bot, Diary, Identity};
+use bot::{Bot, Identity, Memory};
 
 const ADDR: &str = "10.0.0.1:6667";
 
@@ -19,7 +19,7 @@ struct Scene {
     network: Network,
     event_loop: EventLoop,
     service: Service,
-    diary: Rc<RefCell<Diary>>,
+    memory: Rc<RefCell<Memory>>,
 }
 
 impl Scene {
@@ -31,30 +31,30 @@ impl Scene {
             nick: "robin".to_owned(),
             channels: channels.iter().map(|it| (*it).to_owned()).collect(),
         });
-        let diary: Rc<RefCell<Diary>> = Rc::default();
-        let kept = Rc::clone(&diary);
-        let factory = move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&kept));
+        let memory: Rc<RefCell<Memory>> = Rc::default();
+        let shared = Rc::clone(&memory);
+        let factory = move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&shared));
         let backoff = Backoff::default().jitter(0.0);
         Connector::new(ADDR).reconnect_on(&event_loop, backoff, factory)?;
         Ok(Scene {
             network,
             event_loop,
             service,
-            diary,
+            memory,
         })
     }
 
-    /// The bot's connection, and that it has introduced itself.
+    /// Accepts the bot's connection, and checks that it registers.
     fn accept(&self) -> Result<Peer> {
         self.network.settle(&self.event_loop)?;
         let server = self.service.accept().ok_or("the bot has connected")?;
-        let said = self.said(&server)?;
-        assert_eq!(said[0], "NICK robin");
-        assert!(said[1].starts_with("USER "), "{said:?}");
+        let sent = self.sent(&server)?;
+        assert_eq!(sent[0], "NICK robin");
+        assert!(sent[1].starts_with("USER "), "{sent:?}");
         Ok(server)
     }
 
-    /// The same, registered, and with all its lines to spend again.
+    /// Accepts the bot's connection and completes the registration. The bot can then send a burst again.
     fn welcome(&self) -> Result<Peer> {
         let server = self.accept()?;
         server.send(":irc.test 001 robin :Welcome\r\n");
@@ -68,62 +68,62 @@ impl Scene {
         self.network.advance(&self.event_loop, time)
     }
 
-    /// What the bot has said since it was asked last, line by line.
-    fn said(&self, server: &Peer) -> Result<Vec<String>> {
+    /// The lines that the bot has sent since the last call.
+    fn sent(&self, server: &Peer) -> Result<Vec<String>> {
         self.network.settle(&self.event_loop)?;
         let text = String::from_utf8(server.take_received())?;
         assert!(text.is_empty() || text.ends_with("\r\n"), "{text:?}");
         Ok(text.split_terminator("\r\n").map(str::to_owned).collect())
     }
 
-    /// What it says to this.
+    /// Sends a line to the bot, and returns its answer.
     fn answer(&self, server: &Peer, line: &str) -> Result<Vec<String>> {
         server.send(format!("{line}\r\n"));
-        self.said(server)
+        self.sent(server)
     }
 }
 
-/// It is one line, which begins like this; how long ago something was is real time.
+/// Asserts that there is one line with this beginning. The rest depends on real time.
 #[track_caller]
-fn begins(said: &[String], start: &str) {
-    assert!(said.len() == 1 && said[0].starts_with(start), "{said:?}");
+fn begins(sent: &[String], start: &str) {
+    assert!(sent.len() == 1 && sent[0].starts_with(start), "{sent:?}");
 }
 
 #[test]
 fn it_registers_and_joins_its_channels() -> Result {
     let scene = Scene::new(&["#birds", "#test"])?;
     let server = scene.accept()?;
-    let said = scene.answer(&server, ":irc.test 001 robin :Welcome")?;
-    assert_eq!(said, ["JOIN #birds", "JOIN #test"]);
-    let said = scene.answer(&server, "PING :irc.test")?;
-    assert_eq!(said, ["PONG :irc.test"]);
+    let sent = scene.answer(&server, ":irc.test 001 robin :Welcome")?;
+    assert_eq!(sent, ["JOIN #birds", "JOIN #test"]);
+    let sent = scene.answer(&server, "PING :irc.test")?;
+    assert_eq!(sent, ["PONG :irc.test"]);
     Ok(())
 }
 
 #[test]
-fn it_takes_another_nickname_when_its_own_is_taken() -> Result {
+fn it_uses_another_nickname_when_its_own_is_in_use() -> Result {
     let scene = Scene::new(&["#test"])?;
     let server = scene.accept()?;
     let taken = ":irc.test 433 * robin :Nickname is already in use";
     assert_eq!(scene.answer(&server, taken)?, ["NICK robin_"]);
     assert_eq!(scene.answer(&server, taken)?, ["NICK robin2"]);
-    let said = scene.answer(&server, ":irc.test 001 robin2 :Welcome")?;
-    assert_eq!(said, ["JOIN #test"]);
-    // It goes by that name now.
+    let sent = scene.answer(&server, ":irc.test 001 robin2 :Welcome")?;
+    assert_eq!(sent, ["JOIN #test"]);
+    // This is its nickname now.
     scene.advance(20)?;
     let asked = ":wren!w@host PRIVMSG #test :!seen ROBIN2";
-    let said = scene.answer(&server, asked)?;
-    assert_eq!(said, ["PRIVMSG #test :That's me."]);
+    let sent = scene.answer(&server, asked)?;
+    assert_eq!(sent, ["PRIVMSG #test :That's me."]);
     Ok(())
 }
 
-/// Its nickname was taken when it came: by its own last connection, which the server believes alive.
+/// The bot's nickname is in use, for example by its previous connection, which the server considers alive.
 fn welcomed_under_another_nick(scene: &Scene) -> Result<Peer> {
     let server = scene.accept()?;
     let taken = ":irc.test 433 * robin :Nickname is already in use";
     assert_eq!(scene.answer(&server, taken)?, ["NICK robin_"]);
-    let said = scene.answer(&server, ":irc.test 001 robin_ :Welcome")?;
-    assert_eq!(said, ["JOIN #test"]);
+    let sent = scene.answer(&server, ":irc.test 001 robin_ :Welcome")?;
+    assert_eq!(sent, ["JOIN #test"]);
     scene.advance(20)?;
     server.take_received();
     Ok(server)
@@ -135,26 +135,26 @@ fn it_tries_to_regain_its_nickname_every_minute() -> Result {
     let server = welcomed_under_another_nick(&scene)?;
     for _ in 0..3 {
         scene.advance(60)?;
-        let said = scene.answer(
+        let sent = scene.answer(
             &server,
             ":irc.test 433 robin_ robin :Nickname is already in use",
         )?;
         assert_eq!(
-            said.iter().filter(|line| *line == "NICK robin").count(),
+            sent.iter().filter(|line| *line == "NICK robin").count(),
             1,
-            "{said:?}"
+            "{sent:?}"
         );
     }
     scene.advance(60)?;
     server.take_received();
-    // The ghost is gone, and from now on there is nothing to regain.
+    // After the bot has its nickname, it requests it no more.
     scene.answer(&server, ":robin_!asynchat@host NICK :robin")?;
     for _ in 0..5 {
         scene.advance(60)?;
-        let said = scene.answer(&server, "PING :x")?;
+        let sent = scene.answer(&server, "PING :x")?;
         assert!(
-            !said.iter().any(|line| line.starts_with("NICK")),
-            "{said:?}"
+            !sent.iter().any(|line| line.starts_with("NICK")),
+            "{sent:?}"
         );
     }
     let asked = ":wren!w@host PRIVMSG #test :!seen ROBIN";
@@ -163,25 +163,21 @@ fn it_tries_to_regain_its_nickname_every_minute() -> Result {
 }
 
 #[test]
-fn it_regains_its_nickname_when_it_sees_it_given_up() -> Result {
-    for given_up in [
+fn it_requests_its_nickname_when_it_sees_it_freed() -> Result {
+    for freed in [
         ":ROBIN!a@host QUIT :Ping timeout",
         ":robin!a@host NICK wren",
     ] {
         let scene = Scene::new(&["#test"])?;
         let server = welcomed_under_another_nick(&scene)?;
         assert_eq!(scene.answer(&server, ":wren!w@host QUIT :bye")?, [""; 0]);
-        assert_eq!(
-            scene.answer(&server, given_up)?,
-            ["NICK robin"],
-            "{given_up}"
-        );
+        assert_eq!(scene.answer(&server, freed)?, ["NICK robin"], "{freed}");
     }
     Ok(())
 }
 
 #[test]
-fn it_takes_its_nickname_back_when_it_is_renamed_by_force() -> Result {
+fn it_requests_its_nickname_after_a_forced_rename() -> Result {
     let scene = Scene::new(&["#test"])?;
     let server = scene.welcome()?;
     assert_eq!(
@@ -189,77 +185,77 @@ fn it_takes_its_nickname_back_when_it_is_renamed_by_force() -> Result {
         [""; 0]
     );
     scene.advance(61)?;
-    assert!(scene.said(&server)?.contains(&"NICK robin".to_owned()));
-    // It is not to have it: then it stays what it is.
+    assert!(scene.sent(&server)?.contains(&"NICK robin".to_owned()));
+    // The server refuses the nickname. The bot then does not request it again.
     scene.answer(&server, ":irc.test 432 Guest4711 robin :Erroneous nickname")?;
     scene.advance(100)?;
-    assert!(!scene.said(&server)?.contains(&"NICK robin".to_owned()));
+    assert!(!scene.sent(&server)?.contains(&"NICK robin".to_owned()));
     Ok(())
 }
 
-/// RFC 2812 section 1.2.1: a server may allow for nine characters.
+/// RFC 2812 section 1.2.1: a server may truncate nicknames, for example to nine characters.
 #[test]
-fn a_nickname_that_was_cut_short_is_its_own() -> Result {
+fn a_truncated_nickname_counts_as_its_own() -> Result {
     let scene = Scene::new(&["#test"])?;
     let server = scene.accept()?;
     scene.answer(&server, ":irc.test 001 rob :Welcome")?;
     scene.advance(100)?;
-    assert_eq!(scene.said(&server)?, [""; 0]);
+    assert_eq!(scene.sent(&server)?, [""; 0]);
     Ok(())
 }
 
 #[test]
-fn it_answers_where_it_is_asked() -> Result {
+fn it_answers_in_the_channel_or_the_private_message() -> Result {
     let scene = Scene::new(&[])?;
     let server = scene.welcome()?;
     let answer = |line: &str| scene.answer(&server, line);
     let none = [""; 0];
     assert_eq!(answer(":wren!w@host JOIN #test")?, none);
-    let said = answer("@time=x;a=b :jay!j@host PRIVMSG #test :!seen WREN")?;
-    begins(&said, "PRIVMSG #test :wren was joining #test ");
-    let said = answer(":jay!j@host PRIVMSG robin :!seen owl")?;
-    assert_eq!(said, ["PRIVMSG jay :I have not seen owl"]);
-    let said = answer(":jay!j@host PRIVMSG robin :!uptime")?;
-    begins(&said, "PRIVMSG jay :up for ");
+    let sent = answer("@time=x;a=b :jay!j@host PRIVMSG #test :!seen WREN")?;
+    begins(&sent, "PRIVMSG #test :wren was joining #test ");
+    let sent = answer(":jay!j@host PRIVMSG robin :!seen owl")?;
+    assert_eq!(sent, ["PRIVMSG jay :I have not seen owl"]);
+    let sent = answer(":jay!j@host PRIVMSG robin :!uptime")?;
+    begins(&sent, "PRIVMSG jay :up for ");
     assert_eq!(answer(":jay!j@host PRIVMSG robin :hello")?, none);
     assert_eq!(answer(":jay!j@host NOTICE robin :!uptime")?, none);
     scene.advance(20)?;
     server.take_received();
-    let said = answer(":jay!j@host PRIVMSG robin :\u{1}VERSION\u{1}")?;
-    assert!(said[0].starts_with("NOTICE jay :\u{1}VERSION asynchat"));
-    let said = answer(":jay!j@host PRIVMSG robin :\u{1}PING 42 7\u{1}")?;
-    assert_eq!(said, ["NOTICE jay :\u{1}PING 42 7\u{1}"]);
+    let sent = answer(":jay!j@host PRIVMSG robin :\u{1}VERSION\u{1}")?;
+    assert!(sent[0].starts_with("NOTICE jay :\u{1}VERSION asynchat"));
+    let sent = answer(":jay!j@host PRIVMSG robin :\u{1}PING 42 7\u{1}")?;
+    assert_eq!(sent, ["NOTICE jay :\u{1}PING 42 7\u{1}"]);
     Ok(())
 }
 
 #[test]
-fn however_much_it_is_asked_it_keeps_its_pace_but_for_a_pong() -> Result {
+fn the_output_rate_is_limited_except_for_pong() -> Result {
     let scene = Scene::new(&[])?;
     let server = scene.welcome()?;
     server.send(":jay!j@host PRIVMSG #test :!seen owl\r\n".repeat(500));
-    assert_eq!(scene.said(&server)?.len(), 5);
+    assert_eq!(scene.sent(&server)?.len(), 5);
     for _ in 0..3 {
         scene.advance(2)?;
-        assert_eq!(scene.said(&server)?.len(), 1);
+        assert_eq!(scene.sent(&server)?.len(), 1);
     }
     assert_eq!(scene.answer(&server, "PING :x")?, ["PONG :x"]);
-    // Fifty wait; the rest is not answered.
+    // Fifty lines are queued, the others are discarded.
     scene.advance(110)?;
-    let answers = scene.said(&server)?;
+    let answers = scene.sent(&server)?;
     let answers = answers.iter().filter(|it| it.starts_with("PRIVMSG"));
     assert_eq!(answers.count(), 50 - 3);
     Ok(())
 }
 
 #[test]
-fn what_it_says_is_one_line_and_no_longer_than_a_message_may_be() -> Result {
+fn long_answers_are_truncated_to_one_message() -> Result {
     let scene = Scene::new(&[])?;
     let server = scene.welcome()?;
     let long = "é".repeat(400);
-    let said = scene.answer(&server, &format!(":jay!j@host PRIVMSG #t :!seen {long}"))?;
-    assert_eq!(said.len(), 1);
-    assert!((509..=510).contains(&said[0].len()), "{}", said[0].len());
-    // More than any message may be: skipped, and the next is heard.
+    let sent = scene.answer(&server, &format!(":jay!j@host PRIVMSG #t :!seen {long}"))?;
+    assert_eq!(sent.len(), 1);
+    assert!((509..=510).contains(&sent[0].len()), "{}", sent[0].len());
+    // A message above the maximum length is skipped, and the next one is handled.
     server.send("x".repeat(20_000));
     assert_eq!(scene.answer(&server, "")?, [""; 0]);
     assert_eq!(scene.answer(&server, "PING :x")?, ["PONG :x"]);
@@ -267,21 +263,21 @@ fn what_it_says_is_one_line_and_no_longer_than_a_message_may_be() -> Result {
 }
 
 #[test]
-fn a_server_that_goes_or_falls_silent_is_tried_again_and_what_it_knew_it_knows() -> Result {
+fn it_reconnects_after_a_reset_or_silence_and_remembers_users() -> Result {
     let scene = Scene::new(&["#test"])?;
     let server = scene.welcome()?;
     scene.answer(&server, ":wren!w@host JOIN #test")?;
     server.reset();
     scene.advance(1)?;
     let server = scene.accept()?;
-    let said = scene.answer(&server, ":irc.test 001 robin :Welcome")?;
-    assert_eq!(said, ["JOIN #test"]);
-    let said = scene.answer(&server, ":jay!j@host PRIVMSG robin :!seen wren")?;
-    begins(&said, "PRIVMSG jay :wren was joining #test ");
+    let sent = scene.answer(&server, ":irc.test 001 robin :Welcome")?;
+    assert_eq!(sent, ["JOIN #test"]);
+    let sent = scene.answer(&server, ":jay!j@host PRIVMSG robin :!seen wren")?;
+    begins(&sent, "PRIVMSG jay :wren was joining #test ");
 
-    // From now on it says nothing, and has not closed either.
+    // From now on the server sends nothing, and does not close the connection.
     scene.advance(120)?;
-    assert_eq!(scene.said(&server)?, ["PING :are you there?"]);
+    assert_eq!(scene.sent(&server)?, ["PING :are you there?"]);
     scene.advance(120)?;
     assert!(server.has_ended());
     scene.advance(1)?;
@@ -290,23 +286,23 @@ fn a_server_that_goes_or_falls_silent_is_tried_again_and_what_it_knew_it_knows()
 }
 
 #[test]
-fn where_it_is_not_wanted_it_does_not_come_back() -> Result {
+fn it_does_not_reconnect_after_a_permanent_refusal() -> Result {
     let scene = Scene::new(&[])?;
     let server = scene.accept()?;
     server.send(":irc.test 465 robin :You are banned from this server\r\n");
     scene.event_loop.run()?;
-    let why = scene.diary.take().unwelcome.unwrap_or_default();
+    let why = scene.memory.take().refusal.unwrap_or_default();
     assert!(why.contains("banned"), "{why}");
     assert_eq!(scene.network.elapsed(), Duration::ZERO);
     Ok(())
 }
 
 #[test]
-fn at_the_end_it_says_quit() -> Result {
+fn a_shutdown_sends_quit() -> Result {
     let scene = Scene::new(&["#a"])?;
     let server = scene.welcome()?;
     scene.event_loop.shutdown(Duration::from_secs(3));
-    assert_eq!(scene.said(&server)?, ["QUIT :interrupted"]);
+    assert_eq!(scene.sent(&server)?, ["QUIT :interrupted"]);
     assert!(server.has_ended());
     drop(server);
     scene.advance(3600)?;

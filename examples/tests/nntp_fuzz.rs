@@ -1,11 +1,13 @@
-//! The fuzzer of the `nntp` example without a fuzzer: see fuzz/bounded.rs.
+//! Runs the fuzz target of the `nntp` example on a bounded number of inputs: see fuzz/bounded.rs.
 
-// Public in the fuzzers' package, a module's own here.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "these items are public in the package of the fuzzers"
+)]
 
 #[path = "../../fuzz/bounded.rs"]
 mod bounded;
-#[allow(dead_code, reason = "it reads more than this target needs")]
+#[allow(dead_code, reason = "this target uses only a part of it")]
 #[path = "../../tests/common/naive.rs"]
 mod naive;
 #[path = "../../fuzz/src/nntp/mod.rs"]

@@ -1,8 +1,11 @@
-//! The `nntp` example's session on a simulated network: a reader, posts, every segmentation, a
-//! barrage, and clients that go away in the middle.
+//! The `nntp` example on a simulated network: reading, posting, every segmentation, a barrage, and clients
+//! that disconnect at any point.
 
 #[path = "../nntp/server/mod.rs"]
-#[allow(dead_code)] // the sources and the command line of `nntp` are not here
+#[allow(
+    dead_code,
+    reason = "only the sources and the command line of `nntp` use the rest"
+)]
 mod server;
 
 use std::cell::RefCell;
@@ -25,7 +28,7 @@ const ADDR: &str = "192.0.2.1:119";
 const OTHER: &str = "198.51.100.1:40000";
 const ARTICLES: usize = 20;
 
-/// A server with some articles, and nothing real about it.
+/// A server with some articles, on the simulated network.
 struct News {
     network: Network,
     event_loop: EventLoop,
@@ -49,7 +52,7 @@ impl News {
         let event_loop = network.event_loop()?;
         let served = Rc::new(RefCell::new(None));
         let outcome = Rc::clone(&served);
-        // `serve` means the loop that is running: this one, if it is called from it.
+        // `serve` uses the loop that is running, so it is called from this loop.
         event_loop.call_soon(move || {
             outcome.replace(Some(server::serve(ADDR, spool(), options)));
         });
@@ -65,7 +68,7 @@ impl News {
         self.network.settle(&self.event_loop)
     }
 
-    /// A client that has been greeted.
+    /// A client that has received the greeting.
     fn client(&self) -> Result<Peer> {
         let client = self.network.connect(ADDR)?;
         self.settle()?;
@@ -74,7 +77,7 @@ impl News {
         Ok(client)
     }
 
-    /// What it answers, once there is nothing left to say.
+    /// Sends input, and returns the server's replies.
     fn answer(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
         client.send(input);
         self.settle()?;
@@ -86,7 +89,7 @@ fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
 
-/// The first line of an answer.
+/// The first line of a reply.
 fn status(answer: &str) -> &str {
     answer.split("\r\n").next().unwrap_or_default()
 }
@@ -96,7 +99,7 @@ const POST: &str = "POST\r\n\
     Message-ID: <dots@example.org>\r\n\r\n..a line with a dot\r\n...\r\nthe end\r\n.\r\n";
 
 #[test]
-fn a_reader_reads() -> Result {
+fn a_client_reads_articles() -> Result {
     let news = News::new(1)?;
     let client = news.client()?;
     assert_eq!(
@@ -124,7 +127,7 @@ fn a_reader_reads() -> Result {
 }
 
 #[test]
-fn what_is_posted_is_read_by_others() -> Result {
+fn other_clients_can_read_a_post() -> Result {
     let news = News::new(1)?;
     let (author, reader) = (news.client()?, news.client()?);
     let answer = news.answer(&author, POST)?;
@@ -137,7 +140,7 @@ fn what_is_posted_is_read_by_others() -> Result {
 }
 
 #[test]
-fn it_makes_no_difference_how_the_commands_are_cut() -> Result {
+fn replies_do_not_depend_on_segmentation() -> Result {
     let input = format!("GROUP misc.test\r\nSTAT 2\r\n\r\nHEAD\r\n{POST}STAT 21\r\nQUIT\r\n");
     let mut whole = None;
     sim::every_segmentation(input.as_bytes(), |pieces| {
@@ -161,7 +164,7 @@ fn it_makes_no_difference_how_the_commands_are_cut() -> Result {
 }
 
 #[test]
-fn it_makes_no_difference_how_bad_the_network_is() -> Result {
+fn replies_do_not_depend_on_network_conditions() -> Result {
     let input = format!("GROUP misc.test\r\nARTICLE 1\r\n{POST}OVER 1-9\r\nQUIT\r\n");
     let mut perfect = None;
     for seed in 0..40 {
@@ -187,11 +190,11 @@ fn it_makes_no_difference_how_bad_the_network_is() -> Result {
 }
 
 #[test]
-fn a_barrage_is_answered_in_order_and_holds_nobody_up() -> Result {
+fn a_barrage_is_answered_in_order_and_does_not_delay_others() -> Result {
     const COMMANDS: usize = 20_000;
     let news = News::new(1)?;
     let (impatient, patient) = (news.client()?, news.client()?);
-    // It sends all its commands, and only then looks at what has come back.
+    // The client sends all its commands before it reads a reply.
     impatient.stop_reading();
     let numbers = || (0..COMMANDS).map(|n| n % ARTICLES + 1);
     let barrage: String = numbers().map(|n| format!("STAT {n}\r\n")).collect();
@@ -201,7 +204,7 @@ fn a_barrage_is_answered_in_order_and_holds_nobody_up() -> Result {
     news.settle()?;
     assert!(
         impatient.unsent() > 0,
-        "the server reads on, for one who does not"
+        "the server still reads from a client that does not read"
     );
     let group = news.answer(&patient, "GROUP misc.test\r\n")?;
     assert!(group.starts_with("211 "), "{group}");
@@ -223,7 +226,7 @@ fn a_barrage_is_answered_in_order_and_holds_nobody_up() -> Result {
 }
 
 #[test]
-fn clients_that_go_away_leave_nothing_behind() -> Result {
+fn disconnected_clients_leave_no_sockets() -> Result {
     let input = format!("GROUP misc.test\r\nARTICLE 1\r\n{POST}QUIT\r\n");
     let news = News::new(1)?;
     for end in 0..input.len() {
@@ -236,7 +239,7 @@ fn clients_that_go_away_leave_nothing_behind() -> Result {
         }
         news.settle()?;
     }
-    // Those that were finished politely linger for a moment at most.
+    // The server's sockets of the half-closed clients linger briefly.
     news.network
         .advance(&news.event_loop, Duration::from_secs(5))?;
     assert_eq!(news.network.sockets(), 1, "the listener");
@@ -248,7 +251,7 @@ fn clients_that_go_away_leave_nothing_behind() -> Result {
 }
 
 #[test]
-fn at_the_end_all_are_told_and_an_article_is_finished_first() -> Result {
+fn a_shutdown_sends_400_and_waits_for_an_article() -> Result {
     let news = News::new(1)?;
     let (reader, author) = (news.client()?, news.client()?);
     let (first, rest) = POST.split_at(POST.len() / 2);
@@ -267,10 +270,10 @@ fn at_the_end_all_are_told_and_an_article_is_finished_first() -> Result {
 }
 
 #[test]
-fn silence_and_slow_lines_have_an_end() -> Result {
+fn idle_and_slow_clients_are_closed() -> Result {
     let news = News::new(1)?;
     let (silent, slow) = (news.client()?, news.client()?);
-    // A byte of a command now and then is not enough.
+    // Single bytes of a command line do not extend its deadline.
     for _ in 0..7 {
         slow.send("H");
         news.network
@@ -293,10 +296,10 @@ fn silence_and_slow_lines_have_an_end() -> Result {
 }
 
 #[test]
-fn nothing_but_nonsense_has_an_end() -> Result {
+fn clients_that_send_only_bad_commands_are_closed() -> Result {
     let news = News::new(1)?;
     let client = news.client()?;
-    // Only those in a row count.
+    // Only bad commands in a row count.
     for _ in 0..3 {
         let answers = news.answer(&client, "FROBNICATE\r\n".repeat(9) + "DATE\r\n")?;
         assert_eq!(answers.matches("\r\n").count(), 10, "{answers}");
@@ -313,7 +316,7 @@ fn nothing_but_nonsense_has_an_end() -> Result {
 }
 
 #[test]
-fn a_browser_that_was_sent_here_is_sent_away_at_once() -> Result {
+fn an_http_request_closes_the_connection_at_once() -> Result {
     let news = News::new(1)?;
     let client = news.client()?;
     let request = "POST / HTTP/1.1\r\nHost: news.example.org\r\n\r\nGROUP misc.test\r\n";
@@ -324,7 +327,7 @@ fn a_browser_that_was_sent_here_is_sent_away_at_once() -> Result {
     Ok(())
 }
 
-/// A server of ann, whose password is "secret".
+/// A server with a user ann, whose password is "secret".
 fn with_a_password() -> Result<News> {
     let options = Options {
         passwords: Passwords::parse("ann:secret").ok(),
@@ -338,7 +341,7 @@ fn guess(word: &str) -> String {
 }
 
 #[test]
-fn who_guesses_passwords_waits_for_each_answer_and_has_to_come_back() -> Result {
+fn failed_logins_are_delayed_and_then_close_the_connection() -> Result {
     let news = with_a_password()?;
     let client = news.client()?;
     let second = |news: &News| {
@@ -347,7 +350,7 @@ fn who_guesses_passwords_waits_for_each_answer_and_has_to_come_back() -> Result 
     };
     let mut answers = vec![news.answer(&client, ["a", "b", "c", "secret"].map(guess).concat())?];
     for _ in 0..7 {
-        // Another client is not held up.
+        // Another client is not delayed.
         assert!(
             news.answer(&news.client()?, "DATE\r\n")?
                 .starts_with("111 ")
@@ -385,7 +388,7 @@ fn a_shutdown_does_not_wait_for_a_delayed_reply() -> Result {
 }
 
 #[test]
-fn an_address_has_few_guesses_over_however_many_connections() -> Result {
+fn failed_logins_are_limited_for_each_address() -> Result {
     let news = with_a_password()?;
     let advance = |seconds| {
         news.network
@@ -409,13 +412,13 @@ fn an_address_has_few_guesses_over_however_many_connections() -> Result {
         .connect_from(OTHER.parse::<SocketAddr>()?, ADDR)?;
     let answer = news.answer(&elsewhere, guess("secret"))?;
     assert!(answer.contains("281 "), "{answer}");
-    // One of them is forgotten 30 seconds after the first.
+    // One failure is forgotten 30 seconds after the first.
     advance(14)?;
     assert!(news.answer(&crowd[0], guess("secret"))?.contains("281 "));
     Ok(())
 }
 
-/// A post of so many lines of 64 octets.
+/// A post whose body has so many lines of 64 octets.
 fn post(n: usize, lines: usize) -> String {
     let line = "All work and no play makes Jack a dull boy, again and again...\r\n";
     let body = line.repeat(lines);
@@ -426,8 +429,8 @@ fn post(n: usize, lines: usize) -> String {
 }
 
 #[test]
-fn who_posts_for_ever_is_refused_and_all_can_still_read() -> Result {
-    // The articles of `demo` have as much, but they were not posted.
+fn posts_above_the_memory_limit_are_refused_and_reading_still_works() -> Result {
+    // The articles of `demo` are as large, but they do not count because they were not posted.
     let options = Options {
         max_spool: 40 * 1024,
         ..Options::default()
@@ -436,15 +439,15 @@ fn who_posts_for_ever_is_refused_and_all_can_still_read() -> Result {
     let client = news.client()?;
     let mut answers = vec![];
     for n in 0..10 {
-        // Of ten kibibytes, and then some.
+        // Each post has slightly more than ten kibibytes.
         let answer = news.answer(&client, post(n, 160))?;
         assert!(answer.starts_with("340 "), "{answer}");
         answers.push(answer.lines().nth(1).unwrap_or_default().to_owned());
     }
-    let (kept, refused) = answers.split_at(3);
-    assert_eq!(kept, ["240 article received"; 3]);
+    let (stored, refused) = answers.split_at(3);
+    assert_eq!(stored, ["240 article received"; 3]);
     assert_eq!(refused, ["441 no room for more posts"; 7]);
-    // What is left is enough for a short one.
+    // The rest of the memory is enough for a short post.
     let answer = news.answer(&client, post(10, 1))?;
     assert!(answer.ends_with("\r\n240 article received\r\n"), "{answer}");
 
@@ -460,7 +463,7 @@ fn who_posts_for_ever_is_refused_and_all_can_still_read() -> Result {
 }
 
 #[test]
-fn a_full_spool_is_told_before_the_article_is_sent() -> Result {
+fn a_full_spool_is_reported_before_the_article_is_sent() -> Result {
     let news = News::with(
         1,
         Options {
@@ -478,7 +481,7 @@ fn a_full_spool_is_told_before_the_article_is_sent() -> Result {
     Ok(())
 }
 
-/// A head that is good enough, and then whatever `more` says.
+/// A well-formed header, followed by `more`.
 fn article(id: &str, more: &str) -> String {
     format!(
         "From: Eve <eve@example.org>\r\nNewsgroups: misc.test\r\nSubject: hi\r\n\
@@ -486,8 +489,8 @@ fn article(id: &str, more: &str) -> String {
     )
 }
 
-/// RFC 3977, section 3.1.1: CR and LF only as CRLF, and no NUL. A client that reads lines would take
-/// what follows a bare LF for the next line: of the head, of the reply, of the list.
+/// RFC 3977, section 3.1.1: CR and LF occur only as CRLF, and NUL does not occur. A client that ends lines at
+/// a bare LF would take the text after it for the next line of the header, the reply or the list.
 #[test]
 fn a_post_with_bare_cr_bare_lf_or_nul_is_refused() -> Result {
     let news = News::new(1)?;
@@ -508,7 +511,7 @@ fn a_post_with_bare_cr_bare_lf_or_nul_is_refused() -> Result {
             assert!(answer.contains("\r\n441 "), "{whole:?}: {answer}");
             let answer = news.answer(&client, format!("IHAVE {id}\r\n{text}.\r\n"))?;
             assert!(answer.contains("\r\n437 "), "{whole:?}: {answer}");
-            // It stays in step, and nothing came in.
+            // The session is in sync, and the article was not stored.
             let answer = news.answer(&client, format!("STAT {id}\r\n"))?;
             assert!(answer.starts_with("430 "), "{whole:?}: {answer}");
         }
@@ -517,7 +520,7 @@ fn a_post_with_bare_cr_bare_lf_or_nul_is_refused() -> Result {
 }
 
 #[test]
-fn it_makes_no_difference_how_a_bad_post_is_cut() -> Result {
+fn refusals_do_not_depend_on_segmentation() -> Result {
     for (stray, name) in [("a\nb", "LF"), ("\r", "CR")] {
         let text = format!("POST\r\nA: b\r\n\r\n{stray}\r\n.\r\nDATE\r\n");
         sim::every_segmentation(text.as_bytes(), |pieces| {
@@ -539,9 +542,9 @@ fn it_makes_no_difference_how_a_bad_post_is_cut() -> Result {
     Ok(())
 }
 
-/// RFC 5536, sections 2.2, 3.1.3 and 3.1.4, and the fields that may be there once only.
+/// RFC 5536, sections 2.2, 3.1.3 and 3.1.4, and the fields that may occur only once.
 #[test]
-fn a_head_against_rfc_5536_is_refused() -> Result {
+fn a_header_that_violates_rfc_5536_is_refused() -> Result {
     let news = News::new(1)?;
     let client = news.client()?;
     let long = format!("X-Long: {}\r\n", "x".repeat(991));
@@ -605,7 +608,7 @@ fn a_head_against_rfc_5536_is_refused() -> Result {
     Ok(())
 }
 
-/// RFC 5537, section 3.5: these are the injecting agent's. What a peer relays stays.
+/// RFC 5537, section 3.5: only the injecting server sets these fields. In an article from a peer they remain.
 #[test]
 fn a_posters_trace_fields_are_dropped() -> Result {
     let news = News::new(1)?;
@@ -681,7 +684,7 @@ fn over_hdr_and_head_agree() -> Result {
     Ok(())
 }
 
-/// A text on a disk, as it were: it counts how often it is read.
+/// A text that counts how often it is read.
 struct Read(Arc<AtomicUsize>);
 
 impl Text for Read {
@@ -696,13 +699,13 @@ impl Text for Read {
     }
 }
 
-/// More than the network and the queue hold.
+/// Larger than the buffers of the network and the high-water mark together.
 const BODY: &[u8] = &[b'x'; 1 << 20];
 
 const HEAD: &[u8] = b"Message-ID: <read@x>\r\nSubject: s\r\n";
 
 #[test]
-fn a_text_is_opened_when_its_reply_is_sent_and_not_when_it_is_asked_for() -> Result {
+fn a_text_is_opened_when_its_reply_is_sent_not_when_it_is_requested() -> Result {
     let reads = Arc::new(AtomicUsize::new(0));
     let text = Read(Arc::clone(&reads));
     let news = News::serving(1, Options::default(), || {
@@ -732,7 +735,7 @@ fn text_count(client: &Peer, what: &str) -> usize {
 }
 
 #[test]
-fn an_article_in_two_groups_is_new_once() -> Result {
+fn newnews_lists_an_article_in_two_groups_once() -> Result {
     let news = News::serving(1, Options::default(), || {
         let mut spool = Spool::demo(ARTICLES);
         let groups = ["a", "b", "c"].map(|name| spool.add_group(name, "", 0, false));
@@ -740,15 +743,15 @@ fn an_article_in_two_groups_is_new_once() -> Result {
             let head = Head::repair(format!("Message-ID: <{n}@x>\r\n").as_bytes());
             Memory::new(head, "text\r\n").article(n * 100)
         };
-        for (n, places) in (1..).zip([&[0, 1][..], &[1], &[1, 2], &[0, 2], &[2]]) {
-            for &place in places {
-                spool.append(&groups[place], article(n));
+        for (n, members) in (1..).zip([&[0, 1][..], &[1], &[1, 2], &[0, 2], &[2]]) {
+            for &member in members {
+                spool.append(&groups[member], article(n));
             }
         }
         spool
     })?;
     let client = news.client()?;
-    // The last number is of 1970: 200 seconds are 3 minutes and 20 seconds.
+    // 3 minutes and 20 seconds after the beginning of 1970 are 200 seconds of Unix time.
     let since = |wildmat| format!("NEWNEWS {wildmat} 19700101 000320 GMT\r\n");
     for (wildmat, ids) in [
         ("a,b,c", &[4, 2, 3, 5][..]),

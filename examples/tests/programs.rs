@@ -1,4 +1,4 @@
-//! Programs that take the loop into another one, a frame or a thread, run as their users run them.
+//! Runs the example programs that embed the loop in another loop, in a game's frames or in threads.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// How long a client waits for what has to come. Far more than it takes.
+/// How long a client waits for a reply, which is much longer than a reply takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An example that runs, and where it listens. Ended when dropped.
+/// A running example. Dropping it kills the process.
 struct Example {
     child: Child,
     addr: String,
@@ -32,7 +32,7 @@ impl Example {
         };
         read.expect("the example prints");
         let addr = line.trim_end().strip_prefix("listening on ");
-        example.addr = addr.expect("where it listens is its first line").to_owned();
+        example.addr = addr.expect("its first line has the address").to_owned();
         example
     }
 
@@ -50,13 +50,13 @@ impl Drop for Example {
     }
 }
 
-/// Where cargo puts this example, which it is asked to build: `cargo test --test programs` alone
-/// does not. For the same features, or it would build the crate anew.
+/// Builds an example, because `cargo test --test programs` alone does not, and returns its path. The features
+/// are the same as here, so that cargo does not build the crate again.
 fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("a test has a path");
     let profile = tests.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
     let mut build = Command::new(env!("CARGO"));
-    // In the folder of the workspace: the same packages have the same features there.
+    // In the folder of the workspace, so that the packages have the same features.
     build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     build.args(["build", "--quiet", "--example", name, "--target-dir"]);
     build.arg(profile.parent().expect("target/PROFILE"));
@@ -83,7 +83,7 @@ impl Client {
         sent.expect("the example takes it");
     }
 
-    /// The next line, without its end; none at the end.
+    /// The next line without its line end. `None` at the end of the stream.
     #[track_caller]
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
@@ -99,7 +99,7 @@ impl Client {
         assert_eq!(self.line().as_deref(), Some(wanted));
     }
 
-    /// Skips lines until this one comes.
+    /// Skips lines until this one arrives.
     #[track_caller]
     fn skip_to(&mut self, wanted: &str) {
         while self.line().expect("it does not end before") != wanted {}
@@ -112,7 +112,7 @@ fn frames_moves_its_players() {
     let (mut one, mut other) = (example.client(), example.client());
     one.expect("220 you are A");
     other.expect("220 you are B");
-    // Standing: A at the left of the first row, B seven to the right and three down.
+    // A stands at the left of the first row, B seven columns to the right and three rows down.
     one.send("LOOK\r\n");
     one.expect("215 the field");
     one.expect("A-------------------------------");
@@ -128,7 +128,7 @@ fn frames_moves_its_players() {
 }
 
 #[test]
-fn threads_count_words_whoever_serves_the_client() {
+fn threads_count_words_over_all_connections() {
     let example = Example::start("threads", &["--threads", "3"]);
     let words = ["apple", "pear", "plum", "quince", "fig", "grape"];
     let mut owners = std::collections::BTreeSet::new();
@@ -140,8 +140,8 @@ fn threads_count_words_whoever_serves_the_client() {
         client.send("QUIT\r\n");
         for word in words {
             let line = client.line().expect("a reply for each word");
-            let (said, owner) = line.split_once(", says thread ").expect("who says so");
-            assert_eq!(said, format!("250 {word} {round}"));
+            let (reply, owner) = line.split_once(", says thread ").expect("a thread");
+            assert_eq!(reply, format!("250 {word} {round}"));
             owners.insert(owner.to_owned());
         }
         client.expect("221 bye");
@@ -151,7 +151,7 @@ fn threads_count_words_whoever_serves_the_client() {
 
 #[cfg(all(unix, not(polling_test_poll_backend)))]
 #[test]
-fn a_timer_of_calloop_pushes_to_clients_of_a_nested_loop() {
+fn a_calloop_timer_pushes_to_clients_of_the_nested_loop() {
     let example = Example::start("embed_calloop", &["--pace", "3600000"]);
     let mut client = example.client();
     client.expect("220 PACE ms, or QUIT");
@@ -173,11 +173,11 @@ fn a_timer_of_calloop_pushes_to_clients_of_a_nested_loop() {
 
 #[cfg(all(unix, not(polling_test_poll_backend)))]
 #[test]
-fn datagrams_of_an_outer_loop_are_lines_of_the_nested_one() {
+fn datagrams_received_by_the_outer_loop_are_sent_to_clients_of_the_nested_loop() {
     let example = Example::start("embed_poll", &[]);
     let (mut one, mut other) = (example.client(), example.client());
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    // Until both are connected as the server sees it.
+    // Repeat the datagram until the server has accepted both connections.
     for client in [&mut one, &mut other] {
         client
             .0

@@ -31,7 +31,7 @@ impl Scene {
         };
         let outcome = Rc::new(RefCell::new(None));
         let served = Rc::clone(&outcome);
-        // `serve` means the loop that is running: this one, if it is called from it.
+        // `serve` uses the loop that is running, so it is called from this loop.
         event_loop.call_soon(move || {
             served.replace(Some(house::serve(ADDR, options)));
         });
@@ -43,41 +43,41 @@ impl Scene {
         })
     }
 
-    /// Somebody who has come in, and has read what they were told.
-    fn person(&self, entry: &str) -> Result<Peer> {
+    /// A client that has sent these lines and received the replies.
+    fn member(&self, entry: &str) -> Result<Peer> {
         let peer = self.network.connect(ADDR)?;
-        self.says(&peer, entry)?;
+        self.send(&peer, entry)?;
         peer.take_received();
         Ok(peer)
     }
 
-    fn says(&self, peer: &Peer, lines: &str) -> Result {
+    fn send(&self, peer: &Peer, lines: &str) -> Result {
         peer.send(lines);
         self.network.settle(&self.event_loop)
     }
 }
 
 #[track_caller]
-fn hears(peer: &Peer, text: &str) {
+fn expect_received(peer: &Peer, text: &str) {
     assert_eq!(String::from_utf8_lossy(&peer.take_received()), text);
 }
 
 #[test]
-fn what_is_said_is_heard_in_its_room_and_nowhere_else() -> Result {
+fn text_is_sent_to_the_members_of_its_room_only() -> Result {
     let scene = Scene::new()?;
-    let ann = scene.person("/nick ann\n/join tea\n")?;
-    let bob = scene.person("/nick bob\r\n/join #tea\r\n")?;
-    let eve = scene.person("/nick eve\n/join coffee\n")?;
-    hears(&ann, "* bob has joined #tea\r\n");
-    scene.says(&ann, "hello\n\n/join coffee\nand here\n/join tea\nback\n")?;
-    hears(&bob, "#tea <ann> hello\r\n#tea <ann> back\r\n");
-    hears(
+    let ann = scene.member("/nick ann\n/join tea\n")?;
+    let bob = scene.member("/nick bob\r\n/join #tea\r\n")?;
+    let eve = scene.member("/nick eve\n/join coffee\n")?;
+    expect_received(&ann, "* bob has joined #tea\r\n");
+    scene.send(&ann, "hello\n\n/join coffee\nand here\n/join tea\nback\n")?;
+    expect_received(&bob, "#tea <ann> hello\r\n#tea <ann> back\r\n");
+    expect_received(
         &eve,
         "* ann has joined #coffee\r\n#coffee <ann> and here\r\n",
     );
-    hears(&ann, "* ann has joined #coffee\r\n* you talk in #tea\r\n");
-    scene.says(&ann, "/who tea\n/who\n/who gin\n")?;
-    hears(
+    expect_received(&ann, "* ann has joined #coffee\r\n* you talk in #tea\r\n");
+    scene.send(&ann, "/who tea\n/who\n/who gin\n")?;
+    expect_received(
         &ann,
         "* #tea: ann, bob\r\n* #coffee: 2\r\n* #tea: 2\r\n* that is all of them\r\n! no such room\r\n",
     );
@@ -85,54 +85,54 @@ fn what_is_said_is_heard_in_its_room_and_nowhere_else() -> Result {
 }
 
 #[test]
-fn people_come_rename_talk_to_one_alone_and_go() -> Result {
+fn members_join_rename_send_private_messages_and_leave() -> Result {
     let scene = Scene::new()?;
-    let ann = scene.person("/nick ann\n/join tea\n")?;
-    let bob = scene.person("/nick bob\n/join tea\n")?;
+    let ann = scene.member("/nick ann\n/join tea\n")?;
+    let bob = scene.member("/nick bob\n/join tea\n")?;
     ann.take_received();
-    scene.says(&bob, "/nick ANN\n/nick Bob\n/msg ann psst\n/msg eve psst\n")?;
-    hears(
+    scene.send(&bob, "/nick ANN\n/nick Bob\n/msg ann psst\n/msg eve psst\n")?;
+    expect_received(
         &bob,
         "! somebody else has that name\r\n* you are Bob now\r\n! nobody has that name\r\n",
     );
-    hears(&ann, "* bob is Bob now\r\n-Bob- psst\r\n");
-    scene.says(&bob, "/part\n/part\nanybody?\n")?;
-    hears(
+    expect_received(&ann, "* bob is Bob now\r\n-Bob- psst\r\n");
+    scene.send(&bob, "/part\n/part\nanybody?\n")?;
+    expect_received(
         &bob,
         "* Bob has left #tea\r\n! you are not in it\r\n! nobody hears you; /join a room\r\n",
     );
-    scene.says(&bob, "/join tea\n/quit see you\n")?;
-    hears(&bob, "* Bob has joined #tea\r\n* good-bye\r\n");
+    scene.send(&bob, "/join tea\n/quit see you\n")?;
+    expect_received(&bob, "* Bob has joined #tea\r\n* good-bye\r\n");
     assert_eq!(bob.ended(), Some(Ended::Finished));
-    hears(
+    expect_received(
         &ann,
         "* Bob has left #tea\r\n* Bob has joined #tea\r\n* Bob has left the house (see you)\r\n",
     );
-    // The name is free, and so is the room of the last who leaves.
-    let bob = scene.person("/nick bob\n")?;
-    scene.says(&ann, "/quit\n")?;
-    scene.says(&bob, "/who\n")?;
-    hears(&bob, "* that is all of them\r\n");
+    // The nick is free again. The empty room is removed.
+    let bob = scene.member("/nick bob\n")?;
+    scene.send(&ann, "/quit\n")?;
+    scene.send(&bob, "/who\n")?;
+    expect_received(&bob, "* that is all of them\r\n");
     Ok(())
 }
 
 #[test]
-fn one_without_a_name_and_lines_that_mean_nothing_are_answered() -> Result {
+fn a_client_without_a_nick_and_malformed_lines_get_errors() -> Result {
     let scene = Scene::new()?;
-    let ann = scene.person("")?;
-    scene.says(
+    let ann = scene.member("")?;
+    scene.send(
         &ann,
         "hello\n/join tea\n/nick a b\n/nick\n/dance\n/msg bob\n",
     )?;
-    hears(
+    expect_received(
         &ann,
         "! your /nick first\r\n! your /nick first\r\n\
          ! a name has up to 24 letters, digits, - and _\r\n\
          ! a name has up to 24 letters, digits, - and _\r\n\
-         ! no such command; /help tells them\r\n! /msg NICK TEXT\r\n",
+         ! no such command; /help lists them\r\n! /msg NICK TEXT\r\n",
     );
-    scene.says(&ann, &("x".repeat(2000) + "\n/nick ann\n"))?;
-    hears(
+    scene.send(&ann, &("x".repeat(2000) + "\n/nick ann\n"))?;
+    expect_received(
         &ann,
         "! the line is too long\r\n* hello, ann; /join a room\r\n",
     );
@@ -140,12 +140,12 @@ fn one_without_a_name_and_lines_that_mean_nothing_are_answered() -> Result {
 }
 
 #[test]
-fn nobody_can_write_on_the_screens_of_others() -> Result {
+fn control_characters_are_replaced_in_text_for_others() -> Result {
     let scene = Scene::new()?;
-    let ann = scene.person("/nick ann\n/join tea\n")?;
-    let bob = scene.person("/nick bob\n/join tea\n")?;
-    scene.says(&ann, "\u{1b}[2Jx\r#tea <bob> I never said this\n")?;
-    hears(
+    let ann = scene.member("/nick ann\n/join tea\n")?;
+    let bob = scene.member("/nick bob\n/join tea\n")?;
+    scene.send(&ann, "\u{1b}[2Jx\r#tea <bob> I never said this\n")?;
+    expect_received(
         &bob,
         "#tea <ann> \u{fffd}[2Jx\u{fffd}#tea <bob> I never said this\r\n",
     );
@@ -153,38 +153,39 @@ fn nobody_can_write_on_the_screens_of_others() -> Result {
 }
 
 #[test]
-fn who_does_not_read_is_dropped_and_the_others_miss_nothing() -> Result {
+fn a_member_who_does_not_read_is_disconnected_and_others_are_not_affected() -> Result {
     let scene = Scene::new()?;
-    let ann = scene.person("/nick ann\n/join tea\n")?;
-    let bob = scene.person("/nick bob\n/join tea\n")?;
-    let eve = scene.person("/nick eve\n/join tea\n")?;
+    let ann = scene.member("/nick ann\n/join tea\n")?;
+    let bob = scene.member("/nick bob\n/join tea\n")?;
+    let eve = scene.member("/nick eve\n/join tea\n")?;
     bob.take_received();
     eve.stop_reading();
     let line = "x".repeat(1000);
     let mut left = false;
     for _ in 0..200 {
-        scene.says(&ann, &format!("{line}\n"))?;
-        let heard = String::from_utf8(bob.take_received())?;
+        scene.send(&ann, &format!("{line}\n"))?;
+        let received = String::from_utf8(bob.take_received())?;
         assert!(
-            heard.starts_with(&format!("#tea <ann> {line}\r\n")),
-            "{heard}"
+            received.starts_with(&format!("#tea <ann> {line}\r\n")),
+            "{received}"
         );
-        left |= heard.contains("* eve has left the house (the peer does not read what it is sent)");
+        left |=
+            received.contains("* eve has left the house (the peer does not read what it is sent)");
     }
     assert!(left);
     assert_eq!(scene.event_loop.stats().closes.output_limit, 1);
-    scene.says(&bob, "/who tea\n")?;
-    hears(&bob, "* #tea: ann, bob\r\n");
+    scene.send(&bob, "/who tea\n")?;
+    expect_received(&bob, "* #tea: ann, bob\r\n");
     Ok(())
 }
 
 #[test]
-fn a_house_that_is_full_says_so() -> Result {
+fn a_connection_above_the_limit_is_refused_with_a_message() -> Result {
     let scene = Scene::new()?;
-    let people: Result<Vec<_>> = (0..10).map(|_| scene.person("")).collect();
+    let people: Result<Vec<_>> = (0..10).map(|_| scene.member("")).collect();
     let late = scene.network.connect(ADDR)?;
-    scene.says(&late, "")?;
-    hears(&late, "! the house is full\r\n");
+    scene.send(&late, "")?;
+    expect_received(&late, "! the house is full\r\n");
     assert!(people?.iter().all(|peer| !peer.has_ended()));
     Ok(())
 }

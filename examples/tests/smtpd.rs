@@ -1,7 +1,7 @@
-//! The `smtpd` example on real sockets, with couriers on real threads and a real disk.
+//! The `smtpd` example on real sockets, with worker threads and a real disk.
 
 #[path = "../smtpd/smtp/mod.rs"]
-#[allow(dead_code)] // the command line of `smtpd` is not here
+#[allow(dead_code, reason = "only the command line of `smtpd` uses the rest")]
 mod smtp;
 
 use std::collections::BTreeSet;
@@ -20,14 +20,14 @@ use tempfile::TempDir;
 const CLIENTS: usize = 8;
 const MESSAGES: usize = 25;
 
-/// Far more than it takes.
+/// How long a client waits for a reply, which is much longer than a reply takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn subject(client: usize, message: usize) -> String {
     format!("Subject: {message} of {client}\r\n")
 }
 
-/// Sends all its messages in one go, and only then reads the replies.
+/// Sends all messages of a client at once, then reads the replies.
 fn barrage(addr: SocketAddr, client: usize) -> Result<String> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -44,8 +44,8 @@ fn barrage(addr: SocketAddr, client: usize) -> Result<String> {
     Ok(replies)
 }
 
-/// The names that the replies tell, in their order.
-fn kept(replies: &str) -> impl Iterator<Item = &str> {
+/// The names of the messages in the replies, in order.
+fn stored(replies: &str) -> impl Iterator<Item = &str> {
     let names = replies.lines();
     names.filter_map(|line| line.strip_prefix("250 2.0.0 kept as "))
 }
@@ -55,21 +55,21 @@ fn the_message(maildir: &Path, name: &str) -> Result<String> {
 }
 
 #[test]
-fn each_message_of_many_clients_is_kept_once_and_told_in_order() -> Result {
+fn each_message_of_many_clients_is_stored_once_and_replied_in_order() -> Result {
     let dir = TempDir::new()?;
     let event_loop = EventLoop::current()?;
     let listener = Service::open(dir.path(), Options::default())?.serve("127.0.0.1:0")?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     let addr = addr.ok_or("it listens")?;
 
-    let (remote, (tell, told)) = (event_loop.remote(), mpsc::channel());
+    let (remote, (sender, outcomes)) = (event_loop.remote(), mpsc::channel());
     thread::spawn(move || -> Result {
         let client = |client| thread::spawn(move || barrage(addr, client));
         let clients: Vec<_> = (0..CLIENTS).map(client).collect();
         for client in clients {
             let outcome = client.join().unwrap_or_else(|_| Err("it panicked".into()));
-            // Whatever became of it, the loop has to end.
-            let _ = tell.send(outcome);
+            // If `send` fails, the test has failed. The loop must still be shut down.
+            let _ = sender.send(outcome);
         }
         remote.shutdown(Duration::ZERO)
     });
@@ -77,13 +77,13 @@ fn each_message_of_many_clients_is_kept_once_and_told_in_order() -> Result {
 
     let mut names = BTreeSet::new();
     for client in 0..CLIENTS {
-        let replies = told.recv_timeout(DEADLINE)??;
-        assert_eq!(kept(&replies).count(), MESSAGES, "{replies}");
+        let replies = outcomes.recv_timeout(DEADLINE)??;
+        assert_eq!(stored(&replies).count(), MESSAGES, "{replies}");
         assert!(
             replies.ends_with("\r\n221 2.0.0 localhost closes\r\n"),
             "{replies}"
         );
-        for (message, name) in kept(&replies).enumerate() {
+        for (message, name) in stored(&replies).enumerate() {
             let sent = (subject(client, message) + "\r\n.\r\n").replace("\r\n", "\n");
             let text = the_message(dir.path(), name)?;
             assert!(text.ends_with(&sent), "{text}");

@@ -1,8 +1,8 @@
-//! The `smtpd` example's session on a simulated network, with a real maildir: letters, every
-//! segmentation, smuggling, limits, a disk that fails, and clients that go away in the middle.
+//! The `smtpd` example on a simulated network, with a real maildir: messages, every segmentation, SMTP
+//! smuggling, limits, a failing disk, and clients that disconnect at any point.
 
 #[path = "../smtpd/smtp/mod.rs"]
-#[allow(dead_code)] // the command line of `smtpd` is not here
+#[allow(dead_code, reason = "only the command line of `smtpd` uses the rest")]
 mod smtp;
 
 use std::cell::RefCell;
@@ -15,7 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use asynchat::sim::{self, Ended, Network, Peer, Script};
 use asynchat::{Chat, EventLoop, Result};
-use smtp::courier::Couriers;
+use smtp::workers::Workers;
 use smtp::{Options, Service, Session};
 use tempfile::TempDir;
 
@@ -25,17 +25,17 @@ const ADDR: &str = "192.0.2.1:25";
 const HELLO: &str = "EHLO client.example\r\n";
 const ENVELOPE: &str = "MAIL FROM:<bob@example.org>\r\nRCPT TO:<ann@localhost>\r\nDATA\r\n";
 
-/// On virtual time there are no threads to wait for, and no disk.
+/// Without worker threads and fsync, because virtual time does not wait for threads or for the disk.
 fn options() -> Options {
     Options {
-        couriers: 0,
+        workers: 0,
         fsync: false,
         clock: || UNIX_EPOCH + Duration::from_secs(1_781_524_800),
         ..Options::default()
     }
 }
 
-/// A server, with nothing real about it but the maildir.
+/// A server on the simulated network. Only its maildir is real.
 struct Mail {
     network: Network,
     event_loop: EventLoop,
@@ -54,7 +54,7 @@ impl Mail {
         let service = Service::open(dir.path(), options)?;
         let served = Rc::new(RefCell::new(None));
         let outcome = Rc::clone(&served);
-        // `serve` means the loop that is running: this one, if it is called from it.
+        // `serve` uses the loop that is running, so it is called from this loop.
         event_loop.call_soon(move || {
             outcome.replace(Some(service.serve(ADDR)));
         });
@@ -76,21 +76,21 @@ impl Mail {
         self.network.advance(&self.event_loop, time)
     }
 
-    /// A client that has been greeted, and has said who it is.
+    /// A client that has received the greeting and sent EHLO.
     fn client(&self) -> Result<Peer> {
         let client = self.network.connect(ADDR)?;
         assert!(self.answer(&client, HELLO)?.starts_with("220 "));
         Ok(client)
     }
 
-    /// What it answers, once there is nothing left to say.
+    /// Sends input, and returns the server's replies.
     fn answer(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
         client.send(input);
         self.settle()?;
         Ok(String::from_utf8_lossy(&client.take_received()).into_owned())
     }
 
-    /// The codes of what it answers: see [`codes`].
+    /// Sends input, and returns the [`codes`] of the replies.
     fn codes(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
         Ok(codes(&self.answer(client, input)?))
     }
@@ -104,7 +104,7 @@ impl Mail {
     }
 }
 
-/// The code of each reply, of its last line if it has several, with a space between.
+/// The codes of the replies, separated by spaces. The last line of each reply counts.
 fn codes(replies: &str) -> String {
     assert!(replies.is_empty() || replies.ends_with("\r\n"), "{replies}");
     let last = |line: &&str| line.get(3..4) == Some(" ");
@@ -115,11 +115,11 @@ fn codes(replies: &str) -> String {
     codes.collect::<Vec<_>>().join(" ")
 }
 
-/// What has been delivered, in its order.
+/// The delivered messages, in order.
 fn messages(maildir: &Path) -> Result<Vec<Vec<u8>>> {
     let paths = fs::read_dir(maildir.join("new"))?.map(|entry| Ok(entry?.path()));
     let mut paths = paths.collect::<Result<Vec<_>>>()?;
-    // The time is the same for all of them, so the count decides.
+    // All have the same time, so the counter in their names determines the order.
     let count = |path: &Path| {
         let name = path.to_string_lossy().into_owned();
         let count = name.rsplit('Q').next()?.split('.').next()?;
@@ -129,15 +129,15 @@ fn messages(maildir: &Path) -> Result<Vec<Vec<u8>>> {
     paths.iter().map(|path| Ok(fs::read(path)?)).collect()
 }
 
-/// A message as the client sent it: without the lines that the server has put before it.
+/// A message without the lines that the server has added.
 fn text(message: &[u8]) -> &[u8] {
-    // Its last line begins with a tab, and is of a fixed length.
+    // The last added line contains the date, which is fixed in these tests.
     let date = b"\n\tMon, 15 Jun 2026 12:00:00 +0000\n";
     let at = message.windows(date.len()).position(|part| part == date);
     &message[at.map_or(0, |at| at + date.len())..]
 }
 
-/// A text as a file holds it: a line ends with LF.
+/// A text as it is in a file, where lines end with LF.
 fn filed(text: &[u8]) -> Vec<u8> {
     let mut filed = Vec::new();
     for line in text.split_inclusive(|b| *b == b'\n') {
@@ -149,7 +149,7 @@ fn filed(text: &[u8]) -> Vec<u8> {
     filed
 }
 
-/// As it is sent, with its dots doubled and the last line.
+/// A text as it is sent: dot-stuffed, and with the final dot line.
 fn stuffed(text: &[u8]) -> Vec<u8> {
     let mut sent = Vec::new();
     for line in text.split_inclusive(|b| *b == b'\n') {
@@ -163,7 +163,7 @@ fn stuffed(text: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_letter() -> Result {
+fn a_message_is_received_and_stored() -> Result {
     let mail = Mail::new()?;
     let from: SocketAddr = "192.0.2.7:4711".parse()?;
     let client = mail.network.connect_from(from, ADDR)?;
@@ -209,7 +209,7 @@ fn commands_have_an_order() -> Result {
             "250 250 554 250 354 250",
         ),
         ("HELO x\r\nMAIL FROM:<>\r\nMAIL FROM:<>\r\n", "250 250 503"),
-        // These forget what there was.
+        // These discard the envelope.
         (
             "HELO x\r\nMAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n",
             "250 250 250 250",
@@ -222,7 +222,7 @@ fn commands_have_an_order() -> Result {
             "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@localhost>\r\nDATA\r\n.\r\nDATA\r\n",
             "250 250 250 354 250 503",
         ),
-        // These do not, and need no HELO.
+        // These do not discard it, and need no HELO.
         (
             "NOOP\r\nHELP\r\nVRFY a\r\nHELO x\r\nMAIL FROM:<>\r\nNOOP\r\nBAD\r\nRCPT TO:<postmaster>\r\n",
             "250 214 252 250 250 250 500 250",
@@ -238,7 +238,7 @@ fn commands_have_an_order() -> Result {
 }
 
 #[test]
-fn it_makes_no_difference_how_the_input_is_cut() -> Result {
+fn replies_and_messages_do_not_depend_on_segmentation() -> Result {
     let texts: [&[u8]; 2] = [b".\r\n..\r\n.a\r\n\xe4\r.\r\n\n.\n\r\n", b""];
     let mut input = HELLO.as_bytes().to_vec();
     for text in texts {
@@ -261,7 +261,7 @@ fn it_makes_no_difference_how_the_input_is_cut() -> Result {
 }
 
 #[test]
-fn commands_answer_the_same_however_they_are_cut() -> Result {
+fn replies_to_commands_do_not_depend_on_segmentation() -> Result {
     let dir = TempDir::new()?;
     let service = Service::open(dir.path(), options())?;
     let line = "x".repeat(600);
@@ -272,10 +272,10 @@ fn commands_answer_the_same_however_they_are_cut() -> Result {
     Ok(())
 }
 
-/// CVE-2023-51764 and its relatives: what another server takes for the end of a message, and the
-/// letter behind it that its sender could not have sent.
+/// CVE-2023-51764 and similar attacks: a text that another server takes for the end of a message, followed by
+/// a forged message.
 #[test]
-fn what_is_smuggled_is_content() -> Result {
+fn smuggled_line_ends_are_content() -> Result {
     let ends = [
         "\n.\n",
         "\n.\r\n",
@@ -296,7 +296,7 @@ fn what_is_smuggled_is_content() -> Result {
         assert_eq!(mail.codes(&client, ".\r\n")?, "250", "{end:?}");
         let delivered = mail.delivered()?;
         assert_eq!(delivered.len(), 1, "{end:?}");
-        // A dot that begins a line goes, whatever comes after it: section 4.5.2.
+        // A dot at the beginning of a line is removed, whatever follows it: section 4.5.2.
         let expected = smuggled.replace("\r\n.", "\r\n");
         assert_eq!(text(&delivered[0]), filed(expected.as_bytes()), "{end:?}");
     }
@@ -304,7 +304,7 @@ fn what_is_smuggled_is_content() -> Result {
 }
 
 #[test]
-fn a_command_has_no_line_inside_it() -> Result {
+fn bare_line_ends_in_a_command_are_refused() -> Result {
     let mail = Mail::new()?;
     let client = mail.client()?;
     for line in [
@@ -318,8 +318,8 @@ fn a_command_has_no_line_inside_it() -> Result {
     Ok(())
 }
 
-/// A client that ends its lines with LF waits for replies for ever. It gets one hint; only CR LF ends
-/// a line (CVE-2023-51764).
+/// A client that ends its lines with LF would wait for replies for ever. It gets one hint. Only CR LF ends a
+/// line (CVE-2023-51764).
 #[test]
 fn a_client_that_ends_lines_with_lf_alone_gets_one_hint() -> Result {
     let mail = Mail::new()?;
@@ -332,13 +332,13 @@ fn a_client_that_ends_lines_with_lf_alone_gets_one_hint() -> Result {
     );
     let letter = "MAIL FROM:<b@x>\nRCPT TO:<ann@localhost>\nDATA\n\nx\n.\nQUIT\n";
     assert_eq!(mail.answer(&client, letter)?, "");
-    // All of it was one line, which the hint has answered.
+    // The whole input was one line, and the hint was its reply.
     assert_eq!(mail.codes(&client, "x\r\nEHLO x\r\n")?, "250");
     assert_eq!(mail.codes(&client, "NOOP\nNOOP")?, "");
     assert_eq!(mail.codes(&client, "\r\nNOOP\r\n")?, "500 250");
     assert_eq!(mail.delivered()?.len(), 0);
 
-    // There is one reply to it, even if it is too long; to the next that is too long there is, too.
+    // A line with the hint gets no second reply when it is too long. The next long line gets its own reply.
     let client = mail.network.connect(ADDR)?;
     let long = "NOOP\n".repeat(1000) + "\r\n";
     assert_eq!(mail.codes(&client, &long)?, "220 500");
@@ -347,7 +347,7 @@ fn a_client_that_ends_lines_with_lf_alone_gets_one_hint() -> Result {
 }
 
 #[test]
-fn a_hint_does_not_depend_on_how_the_input_is_cut() -> Result {
+fn the_hint_does_not_depend_on_segmentation() -> Result {
     let dir = TempDir::new()?;
     let service = Service::open(dir.path(), options())?;
     let input = b"\n\r\nA\nB\r\n";
@@ -359,10 +359,10 @@ fn a_hint_does_not_depend_on_how_the_input_is_cut() -> Result {
 }
 
 #[test]
-fn every_octet_comes_through() -> Result {
+fn every_octet_is_stored() -> Result {
     let mail = Mail::new()?;
     let client = mail.client()?;
-    // Each octet after each other, which is more than one buffer holds.
+    // All pairs of octets. They are larger than one buffer.
     let pairs = (0..=255u8).flat_map(|a| (0..=255u8).flat_map(move |b| [a, b]));
     let mut sent: Vec<u8> = pairs.collect();
     sent.extend(b"\r\n");
@@ -385,7 +385,7 @@ fn a_message_over_the_size_is_refused_and_skipped() -> Result {
         mail.codes(&client, "MAIL FROM:<> SIZE=1000\r\nRSET\r\n")?,
         "250 250"
     );
-    // Doubled dots do not count: RFC 1870, section 5.
+    // Stuffed dots do not count: RFC 1870, section 5.
     let exact = ".".repeat(998) + "\r\n";
     for (text, code) in [
         (exact.clone(), "250"),
@@ -395,7 +395,7 @@ fn a_message_over_the_size_is_refused_and_skipped() -> Result {
         assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
         let sent = stuffed(text.as_bytes());
         let (most, rest) = sent.split_at(sent.len() - 1);
-        assert_eq!(mail.codes(&client, most)?, "", "not before its end");
+        assert_eq!(mail.codes(&client, most)?, "", "no reply before the end");
         assert_eq!(mail.codes(&client, rest)?, code);
         assert_eq!(mail.unfinished()?, 0);
     }
@@ -449,7 +449,7 @@ fn recipients_are_local_and_not_too_many() -> Result {
 }
 
 #[test]
-fn clients_that_go_away_leave_nothing_unfinished() -> Result {
+fn disconnected_clients_leave_no_unfinished_messages() -> Result {
     let input = format!("{HELLO}{ENVELOPE}Subject: x\r\n\r\nx\r\n.\r\nQUIT\r\n");
     let complete = input.find("\r\n.\r\n").ok_or("it has an end")? + 5;
     let mail = Mail::new()?;
@@ -468,14 +468,14 @@ fn clients_that_go_away_leave_nothing_unfinished() -> Result {
         let delivered = mail.delivered()?.len() - before;
         assert_eq!(delivered, usize::from(end >= complete), "{end}");
     }
-    // Those that were finished politely linger for a moment at most.
+    // The server's sockets of the half-closed clients linger briefly.
     mail.advance(5)?;
     assert_eq!(mail.network.sockets(), 1, "the listener");
     Ok(())
 }
 
 #[test]
-fn a_disk_that_fails_is_told_and_the_session_stays_in_sync() -> Result {
+fn a_failing_disk_is_replied_and_the_session_stays_in_sync() -> Result {
     let mail = Mail::new()?;
     let client = mail.client()?;
     let (tmp, new) = (mail.dir.path().join("tmp"), mail.dir.path().join("new"));
@@ -493,7 +493,7 @@ fn a_disk_that_fails_is_told_and_the_session_stays_in_sync() -> Result {
 }
 
 #[test]
-fn silence_and_slowness_have_an_end() -> Result {
+fn idle_and_slow_clients_are_closed() -> Result {
     let mail = Mail::new()?;
     let (silent, slow, slow_sender) = (mail.client()?, mail.client()?, mail.client()?);
     assert_eq!(mail.codes(&slow_sender, ENVELOPE)?, "250 250 354");
@@ -502,23 +502,23 @@ fn silence_and_slowness_have_an_end() -> Result {
         slow_sender.send("x\r\n");
         mail.advance(9)?;
     }
-    assert!(slow.has_ended(), "a minute for a command");
+    assert!(slow.has_ended(), "a command may take a minute");
     assert!(!slow_sender.has_ended() && !silent.has_ended());
     for _ in 0..9 {
         slow_sender.send("x\r\n");
         mail.advance(60)?;
     }
-    assert!(silent.has_ended(), "five minutes without a word");
-    assert!(slow_sender.has_ended(), "ten for a message");
+    assert!(silent.has_ended(), "a client may be idle for five minutes");
+    assert!(slow_sender.has_ended(), "a message may take ten minutes");
     assert_eq!(mail.unfinished()?, 0);
     Ok(())
 }
 
 #[test]
-fn nothing_but_nonsense_has_an_end() -> Result {
+fn clients_that_send_only_bad_commands_are_closed() -> Result {
     let mail = Mail::new()?;
     let client = mail.client()?;
-    // Only those in a row count; commands at the wrong time count, too.
+    // Only bad commands in a row count. Commands in the wrong order count, too.
     let bad = "X\r\nRCPT TO:<a@localhost>\r\n\r\n".repeat(3);
     for _ in 0..3 {
         assert!(
@@ -540,7 +540,7 @@ fn nothing_but_nonsense_has_an_end() -> Result {
 }
 
 #[test]
-fn one_too_many_is_told_so() -> Result {
+fn a_refused_connection_gets_a_421() -> Result {
     let limits = options().limits.connections(1);
     let mail = Mail::with(Options {
         limits,
@@ -558,7 +558,7 @@ fn a_barrage_of_messages_is_answered_in_order() -> Result {
     const COUNT: usize = 500;
     let mail = Mail::new()?;
     let client = mail.client()?;
-    // It sends all it has, and only then looks at what has come back.
+    // The client sends everything before it reads a reply.
     client.stop_reading();
     let message = |n| format!("{ENVELOPE}{n}\r\n.\r\n");
     let barrage: String = (0..COUNT).map(message).collect();
@@ -578,8 +578,9 @@ fn a_barrage_of_messages_is_answered_in_order() -> Result {
 }
 
 #[test]
-fn at_the_end_all_are_told_and_a_message_is_finished_first() -> Result {
+fn a_shutdown_sends_421_and_waits_for_a_message() -> Result {
     let mail = Mail::new()?;
+    // `sending` completes its message after the shutdown, `slow` does not.
     let [idle, sending, slow] = [mail.client()?, mail.client()?, mail.client()?];
     for client in [&sending, &slow] {
         let codes = mail.codes(client, format!("{ENVELOPE}the first half\r\n"))?;
@@ -602,22 +603,22 @@ fn at_the_end_all_are_told_and_a_message_is_finished_first() -> Result {
     Ok(())
 }
 
-/// A session that sends a courier for each line, who waits for a word before he comes back.
+/// A session that gives a worker a task for each line. The task waits for a message before it ends.
 fn waiting(
     chat: Chat,
-    couriers: Rc<RefCell<Option<Couriers>>>,
+    workers: Rc<RefCell<Option<Workers>>>,
     mut gates: Vec<mpsc::Receiver<()>>,
 ) -> impl FnMut(&[u8]) -> Result {
     gates.reverse();
     move |line| {
         let Some(gate) = gates.pop() else {
-            chat.push("no couriers\r\n");
+            chat.push("no workers\r\n");
             return Ok(());
         };
         let line = format!("{} done\r\n", String::from_utf8_lossy(line));
-        if let Some(couriers) = &*couriers.borrow() {
-            couriers.send(&chat, move || {
-                // An error is a word, too: the test is over.
+        if let Some(workers) = &*workers.borrow() {
+            workers.run(&chat, move || {
+                // If `recv` fails, the test has ended.
                 let _ = gate.recv();
                 line
             });
@@ -627,32 +628,29 @@ fn waiting(
 }
 
 #[test]
-fn couriers_come_back_in_any_order_and_replies_do_not() -> Result {
+fn replies_stay_in_order_when_workers_finish_in_another() -> Result {
     let network = Network::new(1);
     let event_loop = network.event_loop()?;
-    let couriers = Rc::new(RefCell::new(Some(Couriers::new(2)?)));
+    let workers = Rc::new(RefCell::new(Some(Workers::new(2)?)));
     let (socket, client) = network.pair();
     let ((first, first_gate), (second, second_gate)) = (mpsc::channel(), mpsc::channel());
-    let theirs = Rc::clone(&couriers);
+    let shared = Rc::clone(&workers);
     asynchat::Connector::adopt(socket).connect_on(&event_loop, move |chat| {
-        waiting(chat, theirs, vec![first_gate, second_gate])
+        waiting(chat, shared, vec![first_gate, second_gate])
     })?;
     client.send("one\r\ntwo\r\nthree\r\n");
     network.settle(&event_loop)?;
     second.send(())?;
-    assert_eq!(client.received(), b"", "the first is not back");
-    // With the shutdown queued behind them, both are still waited for.
+    assert_eq!(client.received(), b"", "the first task is not done");
+    // The shutdown waits for both replies.
     event_loop.shutdown(Duration::from_secs(5));
     network.settle(&event_loop)?;
     assert!(!client.has_ended());
     first.send(())?;
-    // This waits until both have come back.
-    drop(couriers.take());
+    // Dropping the pool waits until both tasks are done.
+    drop(workers.take());
     network.settle(&event_loop)?;
     assert!(client.has_ended());
-    assert_eq!(
-        client.received(),
-        b"one done\r\ntwo done\r\nno couriers\r\n"
-    );
+    assert_eq!(client.received(), b"one done\r\ntwo done\r\nno workers\r\n");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The example `syslog`: its framing over TCP, however the network cuts it; its parser has its tests
-//! beside it.
+//! The `syslog` example: its framing over TCP under every segmentation, and its output. The parser has unit
+//! tests.
 
 #[path = "../syslog/collector.rs"]
 mod collector;
@@ -25,7 +25,7 @@ use collector::Collector;
 use output::Output;
 use stream::Stream;
 
-/// What was written down.
+/// An output in memory.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -46,8 +46,8 @@ impl Written {
     }
 }
 
-fn collector(least: u8, out: &(impl Write + Clone + Send + 'static)) -> Collector {
-    Collector::new(least, Output::new(out.clone()).unwrap())
+fn collector(threshold: u8, out: &(impl Write + Clone + Send + 'static)) -> Collector {
+    Collector::new(threshold, Output::new(out.clone()).unwrap())
 }
 
 const MIXED: &[u8] =
@@ -64,7 +64,7 @@ const EXPECTED: &str = "err     - one\n\
                         crit    - seven\n";
 
 #[test]
-fn both_framings_on_one_connection_however_it_is_cut() {
+fn both_framings_on_one_connection_under_every_segmentation() {
     let written = Written::default();
     let out = written.clone();
     let transcript = sim::drive_every_segmentation(
@@ -79,7 +79,7 @@ fn both_framings_on_one_connection_however_it_is_cut() {
 }
 
 #[test]
-fn less_severe_ones_are_counted_and_not_written() {
+fn less_severe_messages_are_counted_and_not_written() {
     let written = Written::default();
     let collector = Rc::new(collector(4, &written));
     let stream = Rc::clone(&collector);
@@ -97,8 +97,8 @@ fn less_severe_ones_are_counted_and_not_written() {
     );
 }
 
-/// RFC 6587 section 3.4.1: a count is a number without a leading zero, a space, and the `<` of the
-/// message.
+/// Lines that begin with a digit and are not counted messages. A counted message begins with a number without
+/// a leading zero, a space, and the `<` of the message (RFC 6587 section 3.4.1).
 const DIGITS: [&str; 10] = [
     "3 dogs barked",
     "1",
@@ -127,9 +127,9 @@ fn a_line_that_begins_with_a_digit_is_a_line() {
     }
 }
 
-/// Above the maximum of 64 KiB a message is cut, in both framings.
+/// A message above the maximum of 64 KiB is truncated, in both framings.
 #[test]
-fn a_message_above_the_maximum_is_cut_and_the_stream_goes_on() {
+fn a_message_above_the_maximum_is_truncated_and_the_stream_stays_in_sync() {
     for length in [65_535, 65_536, 65_537, 99_999, 300_000] {
         let text = format!("<12>{}", "x".repeat(length - 4));
         let rest = "x".repeat(length.min(65_536) - 4);
@@ -147,9 +147,9 @@ fn a_message_above_the_maximum_is_cut_and_the_stream_goes_on() {
     }
 }
 
-/// The peer ends, resets the connection or falls silent in the middle of a message.
+/// The peer half-closes, resets the connection or stops sending in the middle of a message.
 #[test]
-fn what_came_of_an_unfinished_message_is_written() {
+fn the_received_part_of_an_incomplete_message_is_written() {
     for (input, expected) in [
         (
             b"<11>one\n30 <12>two".as_slice(),
@@ -176,7 +176,7 @@ fn what_came_of_an_unfinished_message_is_written() {
     }
 }
 
-/// Standard output that is full or closed.
+/// An output that fails while `full` is set.
 #[derive(Clone, Default)]
 struct Full {
     written: Written,
@@ -184,7 +184,7 @@ struct Full {
 }
 
 impl Write for Full {
-    /// A full disk may take a part of it.
+    /// Writes a part of the data before it fails, as a full disk may do.
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         if self.full.load(Ordering::Relaxed) && self.written.0.lock().unwrap().ends_with(b"- t") {
             return Err(io::ErrorKind::StorageFull.into());
@@ -213,7 +213,7 @@ fn eventually(happened: impl Fn() -> bool) {
 }
 
 #[test]
-fn output_that_fails_ends_nothing_and_what_it_loses_is_counted() {
+fn lines_that_failing_output_loses_are_counted() {
     let out = Full::default();
     let collector = collector(7, &out);
     collector.collect(b"<11>one");
@@ -231,7 +231,7 @@ fn output_that_fails_ends_nothing_and_what_it_loses_is_counted() {
     assert_eq!(out.written.text(), expected);
 }
 
-/// Standard output that is a pipe whose reader does nothing until it is woken.
+/// An output that blocks until the gate is opened, like a pipe whose reader does not read.
 #[derive(Clone)]
 struct Stuck {
     written: Written,
@@ -240,7 +240,7 @@ struct Stuck {
 
 impl Write for Stuck {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        // An error means that the gate is open for good.
+        // `recv` fails after the sender was dropped, which opens the gate permanently.
         let _ = self.gate.lock().unwrap().recv();
         self.written.write(data)
     }
@@ -251,7 +251,7 @@ impl Write for Stuck {
 }
 
 #[test]
-fn nothing_waits_for_output_that_is_stuck_and_what_it_loses_is_counted() {
+fn blocked_output_does_not_block_the_collector_and_discarded_lines_are_counted() {
     let (open, gate) = mpsc::channel();
     let written = Written::default();
     let out = Stuck {
@@ -266,17 +266,17 @@ fn nothing_waits_for_output_that_is_stuck_and_what_it_loses_is_counted() {
     assert_eq!(written.text(), "");
     drop(open);
     collector.finish();
-    // 4 MiB were queued.
+    // The limit of the queue is 4 MiB.
     assert_eq!(written.text().lines().count(), 69);
     let report = collector.report();
     assert!(report.ends_with("\n       131  not written\n"), "{report}");
 }
 
 #[test]
-fn nothing_that_is_shown_drives_the_terminal() {
+fn control_characters_are_escaped_in_output_and_report() {
     let written = Written::default();
     let collector = collector(7, &written);
-    // ESC and BEL; CSI as one character of C1; the direction of text; a forged line.
+    // ESC and BEL; the C1 character CSI; characters that change the direction of text; a forged line.
     for bad in [
         "\x1b[2J\x07",
         "\u{9b}2J",

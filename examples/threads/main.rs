@@ -1,14 +1,14 @@
-//! Several loops on several threads: a counter of words whose table is spread over them.
+//! Several loops on several threads: a word counter whose table is divided among them.
 //!
 //! ```text
 //! cargo run --release --example threads -- --threads 4
 //! nc -C 127.0.0.1 7014          # in another terminal: ADD apple, ADD pear, WHO, QUIT
 //! ```
 //!
-//! Each thread has a loop, which accepts from the one listening socket they all share, and a part of
-//! the table, which no other thread touches: there is no lock. A word belongs to one thread. Whoever
-//! serves the client posts the word to that thread's loop, through its `Remote`, and gives it a
-//! `Promise` of the reply: so the replies come back in the order of the words, whoever makes them.
+//! Each thread has a loop, which accepts from the listening socket that all threads share, and a part of the
+//! table, which no other thread uses. So there is no lock. Each word belongs to one thread. The thread that
+//! serves a client posts the word to the loop of the word's thread, through its `Remote`, together with a
+//! `Promise` of the reply. So the replies are sent in the order of the words.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -24,23 +24,23 @@ use std::time::Duration;
 use asynchat::{AsyncChat, Chat, Error, Promise, Remote, Result, Server};
 use clap::Parser;
 
-/// Counts words, on a loop for each thread.
+/// Counts words, on several threads with a loop each.
 #[derive(Parser)]
 struct Args {
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7014")]
     listen: String,
 
-    /// How many threads there are.
+    /// How many threads to start.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
 }
 
-/// The way to each loop.
+/// A `Remote` for each loop.
 type Remotes = Arc<[Remote]>;
 
 thread_local! {
-    /// The words of this thread, and how often each was added.
+    /// The words of this thread, with their counts.
     static WORDS: RefCell<HashMap<String, u64>> = RefCell::default();
 }
 
@@ -50,24 +50,25 @@ fn main() -> Result {
     let socket = TcpListener::bind(&args.listen)
         .map_err(|error| Error::from(error).context(format_args!("--listen {}", args.listen)))?;
 
-    // Each thread makes its loop, tells the way to it, and is told the ways to all before it serves.
+    // Each thread creates its loop and sends its `Remote`. It receives the remotes of all threads before it
+    // serves.
     let mut threads = Vec::new();
     let mut remotes = Vec::new();
     for number in 0..args.threads {
-        let (tell, hear) = mpsc::channel();
-        let (tell_all, hear_all) = mpsc::channel();
+        let (remote_sender, remote_receiver) = mpsc::channel();
+        let (remotes_sender, remotes_receiver) = mpsc::channel();
         let socket = socket.try_clone()?;
         let serve = move || -> Result {
-            tell.send(asynchat::remote()?)?;
-            serve(number, socket, &hear_all.recv()?)
+            remote_sender.send(asynchat::remote()?)?;
+            serve(number, socket, &remotes_receiver.recv()?)
         };
-        threads.push((thread::spawn(serve), tell_all));
-        remotes.push(hear.recv()?);
+        threads.push((thread::spawn(serve), remotes_sender));
+        remotes.push(remote_receiver.recv()?);
     }
     let remotes: Remotes = remotes.into();
     let mut serving = Vec::new();
-    for (thread, tell_all) in threads {
-        tell_all.send(Arc::clone(&remotes))?;
+    for (thread, remotes_sender) in threads {
+        remotes_sender.send(Arc::clone(&remotes))?;
         serving.push(thread);
     }
 
@@ -79,7 +80,7 @@ fn main() -> Result {
     Ok(())
 }
 
-/// What a thread does: runs its own loop.
+/// Accepts clients and runs this thread's loop.
 fn serve(number: u16, socket: TcpListener, remotes: &Remotes) -> Result {
     let remotes = Arc::clone(remotes);
     Server::adopt(socket).listen(move |chat| Counter {
@@ -90,9 +91,10 @@ fn serve(number: u16, socket: TcpListener, remotes: &Remotes) -> Result {
     asynchat::run()
 }
 
+/// The handler of a client.
 struct Counter {
     chat: Chat,
-    /// Of the thread that serves this client.
+    /// The number of the thread that serves this client.
     number: u16,
     remotes: Remotes,
 }
@@ -114,13 +116,13 @@ impl AsyncChat for Counter {
 }
 
 impl Counter {
-    /// Has the thread whose word it is count it. Its own words take the same way: so all that a
-    /// client adds to a word is counted in order.
+    /// Posts the word to the thread that it belongs to, which counts it and replies. This thread's own words
+    /// are also posted, so that the words of one client are counted in order.
     fn add(&self, word: String) -> Result {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&word);
         let owner = (hash % self.remotes.len() as u64) as usize;
-        let (promise, later) = Promise::new(&self.chat);
-        self.chat.push_with_producer(later);
+        let (promise, producer) = Promise::new(&self.chat);
+        self.chat.push_with_producer(producer);
         self.remotes[owner].post(move || {
             let count = WORDS.with_borrow_mut(|words| {
                 let count = words.entry(word.clone()).or_default();

@@ -1,13 +1,20 @@
-//! The server of a small benchmark protocol, written as a user of the crate would write it.
+//! The server of a small benchmark protocol.
 //!
 //! ```text
 //! cargo run --release --example yardstick -- 7007
 //! cargo run --release --example yardstick -- 7007 --threads 2
 //! ```
 //!
-//! Lines end in CRLF. `BULK n` is answered with `211 n`, n bytes and CRLF; `ARTICLE k` with
-//! `220 k`, thirty lines of text and `.`; `JOIN` puts the connection in the room, and `SAY x`
-//! says `300 x` to everyone in it; `QUIT` ends; any other line comes back as `200` line.
+//! Lines end with CRLF.
+//!
+//! | command | reply |
+//! |---|---|
+//! | `BULK n` | `211 n`, then n bytes and CRLF |
+//! | `ARTICLE k` | `220 k`, then thirty lines of text and a dot line |
+//! | `JOIN` | `200 JOIN`; the connection joins the room |
+//! | `SAY x` | `300 x` to all connections in the room |
+//! | `QUIT` | `205 bye`, then the connection is closed |
+//! | any other line | `200` and the line |
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -27,19 +34,19 @@ use clap::Parser;
 /// Serves the benchmark protocol on 127.0.0.1.
 #[derive(Parser)]
 struct Args {
-    /// The port; 0 picks a free one.
+    /// The port; 0 chooses a free one.
     port: u16,
-    /// So many loops, each on a thread of its own with its own share of the connections. A room is
-    /// a loop's. Where the system has SO_REUSEPORT.
+    /// How many threads to start. Each has its own loop, its own share of the connections and its
+    /// own room. More than one requires SO_REUSEPORT.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
 }
 
-/// What all sessions share.
+/// The state that the sessions of one loop share.
 struct Shared {
     room: RefCell<Vec<Chat>>,
     article: Bytes,
-    filling: Bytes,
+    fill: Bytes,
 }
 
 struct Session {
@@ -54,9 +61,9 @@ impl AsyncChat for Session {
             [b'B', b'U', b'L', b'K', b' ', count @ ..] => {
                 let count = std::str::from_utf8(count)?.parse()?;
                 write!(chat, "211 {count}\r\n");
-                chat.push_with_producer(Filling {
+                chat.push_with_producer(Fill {
                     left: count,
-                    from: self.shared.filling.clone(),
+                    from: self.shared.fill.clone(),
                 });
                 chat.push("\r\n");
             }
@@ -89,13 +96,13 @@ impl AsyncChat for Session {
     }
 }
 
-/// A number of bytes, all the same: slices of one buffer.
-struct Filling {
+/// Produces a number of bytes, as slices of one buffer.
+struct Fill {
     left: usize,
     from: Bytes,
 }
 
-impl Producer for Filling {
+impl Producer for Fill {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let count = self.left.min(budget).min(self.from.len());
         if count == 0 {
@@ -106,7 +113,7 @@ impl Producer for Filling {
     }
 }
 
-/// Thirty lines of seventy letters, and the dot that ends them.
+/// Thirty lines of seventy letters, and a dot line.
 fn article() -> Bytes {
     let mut article = Vec::new();
     for line in 0..30u8 {
@@ -117,20 +124,20 @@ fn article() -> Bytes {
     article.into()
 }
 
-/// Serves on this thread's loop; where, and how to stop it from another thread.
+/// Starts the server on this thread's loop. Returns its address, and a `Remote` to stop it.
 fn serve(addr: SocketAddr, shares_port: bool) -> Result<(SocketAddr, Remote)> {
     let shared = Rc::new(Shared {
         room: RefCell::default(),
         article: article(),
-        filling: vec![b'x'; 64 * 1024].into(),
+        fill: vec![b'x'; 64 * 1024].into(),
     });
     let listener = Server::new(addr)
         .reuse_port(shares_port)
         .limits(
             Limits::default()
-                // Lines of a mebibyte are part of the protocol.
+                // Clients of the protocol send lines of up to one mebibyte.
                 .record(2 << 20)
-                // All clients come from this machine, tens of thousands of them.
+                // All clients have the same address, and there are tens of thousands of them.
                 .connections(65_536)
                 .per_address(Limits::UNLIMITED),
         )
@@ -151,20 +158,20 @@ fn main() -> Result {
     let (addr, remote) = serve((Ipv4Addr::LOCALHOST, args.port).into(), several)?;
     let mut remotes = vec![remote];
     for _ in 1..args.threads {
-        remotes.push(serve_on_a_thread(addr)?);
+        remotes.push(serve_on_new_thread(addr)?);
     }
     common::shutdown_all_on_ctrl_c(remotes, Duration::from_secs(1))?;
     common::announce(addr);
     asynchat::run()
 }
 
-/// One more loop, on a thread of its own.
-fn serve_on_a_thread(addr: SocketAddr) -> Result<Remote> {
+/// Starts the server on the loop of a new thread.
+fn serve_on_new_thread(addr: SocketAddr) -> Result<Remote> {
     let (sender, served) = mpsc::channel();
     thread::spawn(move || {
         let outcome = serve(addr, true).map_err(|error| error.to_string());
         let serves = outcome.is_ok();
-        // The other end waits for it.
+        // `send` cannot fail, because the receiver waits below.
         let _ = sender.send(outcome);
         if serves && let Err(error) = asynchat::run() {
             eprintln!("{error}");

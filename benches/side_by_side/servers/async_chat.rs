@@ -1,4 +1,4 @@
-//! On this crate, as its user would write it.
+//! A server on this crate.
 
 use asynchat::{AsyncChat, Chat, Limits, Result, Server};
 
@@ -16,7 +16,7 @@ impl AsyncChat for Echo {
 
 pub fn serve() -> Result {
     let listener = Server::new("127.0.0.1:0")
-        // All clients are this machine.
+        // All clients have the same address.
         .limits(
             Limits::default()
                 .record(super::MAX_LINE)
@@ -24,6 +24,6 @@ pub fn serve() -> Result {
         )
         .listen(|chat| Echo { chat })?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
-    super::announce(addr.ok_or("it listens")?);
+    super::announce(addr.ok_or("the listener has no address")?);
     asynchat::run()
 }

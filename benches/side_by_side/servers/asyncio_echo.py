@@ -1,4 +1,4 @@
-"""An echo of lines on Python's asyncio, with its streams."""
+"""A server that echoes lines, on the streams of Python's asyncio."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""An echo of lines on Python's asyncore and asynchat, which left the library with 3.12."""
+"""A server that echoes lines, on Python's asyncore and asynchat (removed in Python 3.12)."""
 
 import asynchat
 import asyncore

@@ -1,17 +1,17 @@
-//! What the loops written by hand have in common: bytes to lines, and the replies.
+//! The code that the hand-written loops share: it splits the input into lines and queues the replies.
 
 use std::io::{self, ErrorKind, Write};
 
 use memchr::memchr_iter;
 
-/// The state of one connection. It looks at each byte once, and copies a line only to its reply,
-/// unless the line was cut.
+/// The state of one connection. It examines each byte once. It copies a line only to its reply, unless the
+/// line arrives in parts.
 #[derive(Default)]
 pub struct Echo {
-    /// The beginning of a line whose end has not come.
-    begun: Vec<u8>,
+    /// The beginning of a line whose end has not arrived.
+    partial: Vec<u8>,
     replies: Vec<u8>,
-    /// How much of the replies is sent.
+    /// How many bytes of the replies have been sent.
     sent: usize,
 }
 
@@ -21,29 +21,32 @@ impl Echo {
         let mut start = 0;
         for end in memchr_iter(b'\n', input) {
             let before = match end {
-                0 => self.begun.last(),
+                0 => self.partial.last(),
                 _ => input.get(end - 1),
             };
             if before != Some(&b'\r') {
                 continue;
             }
             let mut line = &input[start..=end];
-            if !self.begun.is_empty() {
-                self.begun.extend_from_slice(line);
-                line = &self.begun;
+            if !self.partial.is_empty() {
+                self.partial.extend_from_slice(line);
+                line = &self.partial;
             }
             found_line(&mut self.replies, &line[..line.len() - 2]);
-            self.begun.clear();
+            self.partial.clear();
             start = end + 1;
         }
-        self.begun.extend_from_slice(&input[start..]);
-        if self.begun.len() > super::MAX_LINE {
-            return Err(io::Error::new(ErrorKind::InvalidData, "a line too long"));
+        self.partial.extend_from_slice(&input[start..]);
+        if self.partial.len() > super::MAX_LINE {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "the line is too long",
+            ));
         }
         Ok(())
     }
 
-    /// Sends the replies. False if the socket did not take all of them.
+    /// Sends the replies. Returns false if the socket did not accept all of them.
     pub fn send(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         while self.sent < self.replies.len() {
             match socket.write(&self.replies[self.sent..]) {
@@ -58,7 +61,7 @@ impl Echo {
     }
 }
 
-/// What a protocol would do with a line.
+/// Queues the reply to a line. A protocol would handle the line here.
 fn found_line(replies: &mut Vec<u8>, line: &[u8]) {
     replies.extend_from_slice(line);
     replies.extend_from_slice(b"\r\n");

@@ -1,4 +1,4 @@
-//! By hand on `epoll`, level-triggered: the least that a loop on Linux can do.
+//! A hand-written loop on epoll, level-triggered. It does the minimum that a loop on Linux must do.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
@@ -14,10 +14,10 @@ use super::echo::Echo;
 const LISTENER: u64 = u64::MAX;
 
 struct Connection {
-    /// Closing it takes it out of the poller: nobody else has it.
+    /// Closing it removes it from the poller, because no other descriptor refers to the socket.
     stream: TcpStream,
     echo: Echo,
-    /// The socket takes no more for now, and is not read meanwhile.
+    /// The socket accepts no more output. Until it does, it is not read.
     blocked: bool,
 }
 
@@ -34,7 +34,7 @@ pub fn serve() -> Result {
     )?;
     let mut connections = Slab::new();
     let mut events = Vec::with_capacity(1024);
-    let mut buffer = vec![0; super::READ];
+    let mut buffer = vec![0; super::READ_SIZE];
     loop {
         events.clear();
         epoll::wait(&poller, spare_capacity(&mut events), None)?;
@@ -74,16 +74,16 @@ fn accept(poller: &OwnedFd, listener: &TcpListener, connections: &mut Slab<Conne
 }
 
 impl Connection {
-    /// Reads once, for what is left is reported again. An error when the connection is over.
+    /// Reads once, because epoll reports remaining data again. Returns an error when the connection has ended.
     fn turn(
         &mut self,
         poller: &OwnedFd,
         event: &epoll::Event,
         buffer: &mut [u8],
     ) -> io::Result<()> {
-        let over = EventFlags::IN | EventFlags::HUP | EventFlags::ERR;
+        let readable = EventFlags::IN | EventFlags::HUP | EventFlags::ERR;
         let flags = event.flags;
-        if flags.intersects(over) {
+        if flags.intersects(readable) {
             match self.stream.read(buffer)? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 count => self.echo.receive(&buffer[..count])?,

@@ -1,4 +1,4 @@
-//! By hand on `mio`, which is edge-triggered: a socket is read until it has no more.
+//! A hand-written loop on mio. mio is edge-triggered, so a socket is read until it would block.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -24,7 +24,7 @@ pub fn serve() -> Result {
     super::announce(listener.local_addr()?);
     let mut connections = Slab::new();
     let mut events = Events::with_capacity(1024);
-    let mut buffer = vec![0; super::READ];
+    let mut buffer = vec![0; super::READ_SIZE];
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {
@@ -37,7 +37,7 @@ pub fn serve() -> Result {
                 continue;
             };
             if turn(connection, &mut buffer).is_err() {
-                // Dropping it takes it off the poller.
+                // Dropping the stream removes it from the poller.
                 connections.remove(key);
             }
         }
@@ -63,7 +63,7 @@ fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Slab<Connection
     }
 }
 
-/// Goes on until the socket has no more, or takes no more; an error when the connection is over.
+/// Reads and writes until the socket would block. Returns an error when the connection has ended.
 fn turn(connection: &mut Connection, buffer: &mut [u8]) -> io::Result<()> {
     let Connection { stream, echo } = connection;
     while echo.send(stream)? {

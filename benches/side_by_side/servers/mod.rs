@@ -1,5 +1,4 @@
-//! The servers. Each serves an echo of lines that end in CR LF, on one thread, in a process of its
-//! own.
+//! The servers. Each echoes lines that end with CR LF, on one thread, in its own process.
 
 mod async_chat;
 mod echo;
@@ -20,25 +19,26 @@ use asynchat::Result;
 
 pub use versions::versions;
 
-/// What the loops of Rust read at once, where they are told.
-const READ: usize = 64 * 1024;
+/// The size of the read buffer of the hand-written loops.
+const READ_SIZE: usize = 64 * 1024;
 
-/// The longest line, where a bound can be set.
+/// The maximum length of a line, in servers that have such a limit.
 pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
-/// The one that the others are compared with.
+/// The name of the server that the others are compared with.
 pub const REFERENCE: &str = "polling";
 
 pub struct Server {
     pub name: &'static str,
-    /// For the report.
+    /// The description for the report.
     pub about: &'static str,
     start: Start,
 }
 
 enum Start {
-    Here(fn() -> Result),
-    /// A script of this name, and the modules that it imports.
+    /// A function in this program.
+    Native(fn() -> Result),
+    /// The name of a script, and the modules that it imports.
     Python(&'static str, &'static str),
 }
 
@@ -46,28 +46,28 @@ pub const ALL: &[Server] = &[
     Server {
         name: "asynchat",
         about: "this crate: `AsyncChat`",
-        start: Start::Here(async_chat::serve),
+        start: Start::Native(async_chat::serve),
     },
     Server {
         name: REFERENCE,
         about: "a loop by hand on `polling`, level-triggered",
-        start: Start::Here(polling_loop::serve),
+        start: Start::Native(polling_loop::serve),
     },
     #[cfg(target_os = "linux")]
     Server {
         name: "epoll",
         about: "a loop by hand on epoll, level-triggered",
-        start: Start::Here(epoll_loop::serve),
+        start: Start::Native(epoll_loop::serve),
     },
     Server {
         name: "mio",
         about: "a loop by hand on `mio`, edge-triggered",
-        start: Start::Here(mio_loop::serve),
+        start: Start::Native(mio_loop::serve),
     },
     Server {
         name: "tokio",
         about: "tokio on one thread, `Framed` with `LinesCodec`",
-        start: Start::Here(tokio_framed::serve),
+        start: Start::Native(tokio_framed::serve),
     },
     Server {
         name: "asyncore",
@@ -81,16 +81,16 @@ pub const ALL: &[Server] = &[
     },
 ];
 
-/// What `--only` takes.
+/// The values of `--only`.
 pub fn names() -> Vec<&'static str> {
     ALL.iter().map(|server| server.name).collect()
 }
 
 impl Server {
-    /// The command that starts it; `None` if this machine has not got what it needs.
+    /// The command that starts the server. `None` if no Python on this machine can run it.
     pub fn command(&self) -> Result<Option<Command>> {
         match self.start {
-            Start::Here(_) => {
+            Start::Native(_) => {
                 let mut command = Command::new(env::current_exe()?);
                 command.args(["--serve", self.name]);
                 Ok(Some(command))
@@ -99,20 +99,21 @@ impl Server {
         }
     }
 
-    /// The modules of Python that it needs, if it is written in Python.
+    /// The Python modules that the server needs, if it is a Python script.
     fn modules(&self) -> Option<&'static str> {
         match self.start {
-            Start::Here(_) => None,
+            Start::Native(_) => None,
             Start::Python(_, modules) => Some(modules),
         }
     }
 }
 
-/// Is the server of this name, until the process that started this one lets go of its input.
+/// Runs the server with this name. The process ends when its input ends, that is, when the parent process has
+/// ended.
 pub fn serve(name: &str) -> Result {
     let server = ALL.iter().find(|server| server.name == name);
-    let Some(Start::Here(serve)) = server.map(|server| &server.start) else {
-        return Err(format!("no server {name} in here").into());
+    let Some(Start::Native(serve)) = server.map(|server| &server.start) else {
+        return Err(format!("there is no server {name}").into());
     };
     thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
@@ -121,7 +122,7 @@ pub fn serve(name: &str) -> Result {
     serve()
 }
 
-/// What the process that started this one waits for.
+/// Prints the line that the parent process waits for.
 fn announce(addr: SocketAddr) {
     println!("listening on {addr}");
 }

@@ -1,5 +1,5 @@
-//! By hand on `polling`, level-triggered: the least that a loop can do which works everywhere, and
-//! what the others are compared with.
+//! A hand-written loop on `polling`, level-triggered. It does the minimum that a portable loop must do. The
+//! other servers are compared with it.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ const LISTENER: usize = usize::MAX - 1;
 struct Connection<'p> {
     socket: Watched<'p, TcpStream>,
     echo: Echo,
-    /// The socket takes no more for now, and is not read meanwhile.
+    /// The socket accepts no more output. Until it does, it is not read.
     blocked: bool,
 }
 
@@ -27,7 +27,7 @@ pub fn serve() -> Result {
     let listener = Watched::new(&poller, listener, LISTENER)?;
     let mut connections = Slab::new();
     let mut events = Events::new();
-    let mut buffer = vec![0; super::READ];
+    let mut buffer = vec![0; super::READ_SIZE];
     loop {
         events.clear();
         poller.wait(&mut events, None)?;
@@ -66,7 +66,8 @@ fn accept<'p>(
 }
 
 impl Connection<'_> {
-    /// Reads once, for what is left is reported again. An error when the connection is over.
+    /// Reads once, because the poller reports remaining data again. Returns an error when the connection has
+    /// ended.
     fn turn(&mut self, event: Event, buffer: &mut [u8]) -> io::Result<()> {
         let stream = &mut self.socket.source;
         if event.readable {
@@ -85,7 +86,7 @@ impl Connection<'_> {
     }
 }
 
-/// A socket and its registration.
+/// A socket that is registered with the poller.
 struct Watched<'p, S: AsSource> {
     poller: &'p Poller,
     source: S,
@@ -97,8 +98,8 @@ where
 {
     #[expect(unsafe_code, reason = "`polling` has no other way to register")]
     fn new(poller: &'p Poller, source: S, key: usize) -> io::Result<Self> {
-        // SAFETY: `polling` asks that the source be deleted from the poller before it is closed.
-        // `Drop` does so, and nothing in this file moves the source out or puts another in.
+        // SAFETY: the source must be deleted from the poller before it is closed. `Drop` deletes it, and
+        // nothing in this file moves the source out or replaces it.
         unsafe {
             poller.add_with_mode(&source, Event::readable(key), PollMode::Level)?;
         }

@@ -1,11 +1,11 @@
-//! Finds a Python for a script.
+//! Finds a Python interpreter that can run a script.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::machine;
 
-/// asyncore and asynchat left the library with 3.12.
+/// The names of interpreters to try. Python 3.12 has no asyncore and asynchat.
 const NAMES: [&str; 6] = [
     "python3",
     "python",
@@ -15,7 +15,7 @@ const NAMES: [&str; 6] = [
     "python3.8",
 ];
 
-/// Runs `script`, which imports these modules.
+/// The command that runs `script`, which imports these modules.
 pub fn command(script: &str, modules: &str) -> Option<Command> {
     let mut command = Command::new(interpreter(modules)?);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("side_by_side/servers");
@@ -27,8 +27,8 @@ pub fn version(modules: &str) -> Option<String> {
     machine::output_of(&interpreter(modules)?, &["--version"])
 }
 
-/// The first Python on the path that has these modules. It says itself where it is, because the
-/// name may be that of a script around it.
+/// The path of the first Python that has these modules. Python prints its own path, because the command found
+/// on PATH may be a wrapper script.
 fn interpreter(modules: &str) -> Option<String> {
     let program = format!("import {modules}, sys; print(sys.executable)");
     NAMES

@@ -1,4 +1,4 @@
-//! On tokio, on one thread, with the lines of tokio-util.
+//! A server on tokio's single-threaded runtime, with `LinesCodec` of tokio-util.
 
 use asynchat::Result;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -23,7 +23,7 @@ async fn echo(stream: TcpStream) -> Result<(), LinesCodecError> {
     let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(super::MAX_LINE));
     while let Some(line) = lines.next().await {
         lines.feed(reply(line?)).await?;
-        // One flush for all lines that have come, not one for each.
+        // One flush for all lines that have arrived, instead of one for each line.
         while let Some(Some(line)) = lines.next().now_or_never() {
             lines.feed(reply(line?)).await?;
         }
@@ -32,7 +32,7 @@ async fn echo(stream: TcpStream) -> Result<(), LinesCodecError> {
     Ok(())
 }
 
-/// The codec takes CR LF off, and puts LF on.
+/// The codec removes CR LF from a line and appends only LF.
 fn reply(mut line: String) -> String {
     line.push('\r');
     line

@@ -1,4 +1,4 @@
-//! Of what the servers are made.
+//! The versions of the packages that the servers use.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::{ALL, python};
 
 const PACKAGES: [&str; 5] = ["asynchat", "polling", "mio", "tokio", "tokio-util"];
 
-/// One line for the report.
+/// The versions in one line, for the report.
 pub fn versions() -> String {
     let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
     let lock = fs::read_to_string(lock).unwrap_or_default();

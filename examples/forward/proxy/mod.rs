@@ -1,4 +1,4 @@
-//! The proxy: accepts, connects, pipes; and holds up what passes too fast.
+//! The proxy: accepts a client, connects to the target, pipes the two connections, and limits the rate.
 
 mod bucket;
 
@@ -10,72 +10,77 @@ use asynchat::{
 };
 use bucket::Bucket;
 
-/// How long the target may take to answer.
-const CONNECT: Duration = Duration::from_secs(10);
+/// The time limit for connecting to the target.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time that has passed since some moment; not the system's own, so that a test can make it pass.
+/// A monotonic clock. Tests pass a virtual one.
 pub type Clock = Rc<dyn Fn() -> Duration>;
 
-/// What is forwarded, and within what bounds.
+/// The options of [`serve`].
 #[derive(Clone)]
 pub struct Options {
     /// Host and port of the target.
     pub to: String,
-    /// Bytes a second, for each connection and each way.
+    /// Bytes a second, for each direction of each connection.
     pub rate: Option<u64>,
     pub max_connections: usize,
-    /// How long nothing may move.
+    /// The idle timeout of a connection.
     pub idle: Duration,
     pub clock: Clock,
 }
 
-/// Starts to forward what comes in at `listen`, on this thread's loop.
+/// Listens on `listen` and forwards each connection, on this thread's loop.
 pub fn serve(listen: &str, options: Options) -> Result<Channel> {
     Server::new(listen)
         .limits(options.limits())
         .deadlines(Deadlines::default().idle(options.idle))
-        .listen(move |near| {
-            if let Err(error) = connect(&near, &options) {
-                tracing::error!(id = %near.id(), "{error}");
-                near.close();
+        .listen(move |client| {
+            if let Err(error) = connect(&client, &options) {
+                tracing::error!(id = %client.id(), "{error}");
+                client.close();
             }
-            End::new(Side::Client, near, &options)
+            End::new(Side::Client, client, &options)
         })
 }
 
-/// Connects to the target, and `near` with it.
-fn connect(near: &Chat, options: &Options) -> Result {
-    let of_far = options.clone();
-    let far = Connector::new(&options.to)
+/// Connects to the target, and pipes `client` to it.
+fn connect(client: &Chat, options: &Options) -> Result {
+    let target_options = options.clone();
+    let target = Connector::new(&options.to)
         .limits(options.limits())
-        .deadlines(Deadlines::default().connect(CONNECT).idle(options.idle))
-        .connect(move |far| End::new(Side::Target, far, &of_far))?;
-    asynchat::pipe(near, &far)
+        .deadlines(
+            Deadlines::default()
+                .connect(CONNECT_TIMEOUT)
+                .idle(options.idle),
+        )
+        .connect(move |target| End::new(Side::Target, target, &target_options))?;
+    asynchat::pipe(client, &target)
 }
 
 impl Options {
     fn limits(&self) -> Limits {
-        let most = Limits::default();
-        // A read takes a tenth of a second's worth, so that what passes does so evenly.
-        let read = self.rate.map_or(most.turn_read, |rate| {
+        let defaults = Limits::default();
+        // A read takes at most the bytes of a tenth of a second, so that the rate is even.
+        let read = self.rate.map_or(defaults.turn_read, |rate| {
             usize::try_from(rate / 10)
                 .unwrap_or(usize::MAX)
-                .clamp(1, most.turn_read)
+                .clamp(1, defaults.turn_read)
         });
-        most.turn(read, most.turn_write, most.turn_records)
+        defaults
+            .turn(read, defaults.turn_write, defaults.turn_records)
             .connections(self.max_connections)
             .per_address(self.max_connections)
     }
 }
 
-/// Who is at one end of a forwarded connection.
+/// The peer of one of the two connections.
 #[derive(PartialEq)]
 enum Side {
     Client,
     Target,
 }
 
-/// One end of a forwarded connection: what it receives is passed on at the rate that is allowed.
+/// The handler of one of the two connections. It limits the rate of the bytes that it receives.
 struct End {
     side: Side,
     chat: Chat,
@@ -115,7 +120,7 @@ impl AsyncChat for End {
         Ok(()) // a piped connection has no records
     }
 
-    /// The client's end tells for both, in the span of its connection.
+    /// Only the client's connection is logged, so that there is one line for both.
     fn handle_close(&mut self, why: &Close) {
         if self.side == Side::Target {
             return;

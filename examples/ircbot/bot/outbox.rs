@@ -1,7 +1,7 @@
-//! Output at a pace that servers put up with: a burst, and then a line each so often.
+//! Limits the rate of the output: a burst of lines, then one line in each interval.
 //!
-//! RFC 1459 section 8.10: a client may be ten seconds ahead, and each message costs two. What is
-//! faster is held up by the server, or thrown out ("Excess Flood").
+//! RFC 1459 section 8.10: a client may be ten seconds ahead, and each message counts as two seconds. A server
+//! delays a faster client, or disconnects it ("Excess Flood").
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,17 +11,18 @@ use asynchat::{Chat, TimerId};
 use super::message::line;
 
 const BURST: u32 = 5;
-const EVERY: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How many lines may wait. To be asked for more than that is to be flooded; the rest is not answered.
-const WAITING: usize = 50;
+/// How many lines may be queued. Users who request more are flooding the bot, and further lines are
+/// discarded.
+const MAX_QUEUED: usize = 50;
 
-/// The lines that wait for their time.
+/// A queue of lines with a rate limit.
 pub struct Outbox {
     chat: Chat,
-    /// How many lines may go at once. One comes back with each tick of the timer.
-    left: u32,
-    waiting: VecDeque<String>,
+    /// How many lines may be sent now. Each tick of the timer adds one.
+    allowance: u32,
+    queue: VecDeque<String>,
     timer: Option<TimerId>,
 }
 
@@ -29,50 +30,50 @@ impl Outbox {
     pub fn new(chat: Chat) -> Self {
         Outbox {
             chat,
-            left: BURST,
-            waiting: VecDeque::new(),
+            allowance: BURST,
+            queue: VecDeque::new(),
             timer: None,
         }
     }
 
-    /// Sends a line in its turn.
-    pub fn say(&mut self, text: &str) {
-        if self.waiting.len() >= WAITING {
-            tracing::warn!(text, "too much to say");
+    /// Queues a line.
+    pub fn send(&mut self, text: &str) {
+        if self.queue.len() >= MAX_QUEUED {
+            tracing::warn!(text, "the queue is full: a line was discarded");
             return;
         }
-        self.waiting.push_back(line(text));
-        self.send();
+        self.queue.push_back(line(text));
+        self.flush();
     }
 
-    /// Sends a line at once: a PONG that waits may be the end.
-    pub fn say_now(&mut self, text: &str) {
-        self.waiting.push_front(line(text));
-        self.left += 1;
-        self.send();
+    /// Sends a line at once, for a PONG: a server disconnects a client whose PONG is late.
+    pub fn send_now(&mut self, text: &str) {
+        self.queue.push_front(line(text));
+        self.allowance += 1;
+        self.flush();
     }
 
-    /// Whether the timer that has fired is the one of the pace.
+    /// Handles the outbox's timer. Returns false if `timer` is another one.
     pub fn tick(&mut self, timer: TimerId) -> bool {
         if self.timer != Some(timer) {
             return false;
         }
         self.timer = None;
-        self.left += 1;
-        self.send();
+        self.allowance += 1;
+        self.flush();
         true
     }
 
-    fn send(&mut self) {
-        while self.left > 0
-            && let Some(line) = self.waiting.pop_front()
+    fn flush(&mut self) {
+        while self.allowance > 0
+            && let Some(line) = self.queue.pop_front()
         {
-            self.left -= 1;
+            self.allowance -= 1;
             tracing::debug!("> {}", line.trim_end());
             self.chat.push(line);
         }
-        if self.left < BURST && self.timer.is_none() {
-            self.timer = Some(self.chat.call_later(EVERY));
+        if self.allowance < BURST && self.timer.is_none() {
+            self.timer = Some(self.chat.call_later(INTERVAL));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What an article has to be to be let in, and what is added to its head
-//! (RFC 5536, section 3.1; RFC 5537, sections 3.5 and 3.6).
+//! The checks that an article must pass before it is filed, and the header fields
+//! that the server adds (RFC 5536, section 3.1; RFC 5537, sections 3.5 and 3.6).
 
 use std::rc::Rc;
 
@@ -7,26 +7,28 @@ use super::date;
 use super::head::{Head, is_article_id, is_newsgroup};
 use super::spool::{Group, Spool};
 
-/// An article that may be filed.
+/// An article that has passed the checks.
 pub struct Admitted {
     pub message_id: String,
     pub head: Head,
     pub groups: Vec<Rc<Group>>,
 }
 
-/// Where an article comes from.
+/// Who sent an article.
 pub enum Origin<'a> {
-    /// A newsreader: what is missing is made. `fresh_id` is for an article
-    /// without a Message-ID.
+    /// A newsreader. The server adds a missing Date and a missing Message-ID,
+    /// which is `fresh_id`.
     Reader { fresh_id: String },
-    /// Another server: the article is complete, and is the one it offered.
+    /// Another server. The article must be complete and have the Message-ID that
+    /// was offered.
     Peer { offered: &'a str },
 }
 
-/// Fields that each server sets itself (RFC 5536, sections 3.1.5 and 3.2.14);
-/// then those that only the server sets that an article is posted to (RFC 5537,
-/// section 3.5), with the older ones that Injection-Info replaced.
-const OWN: [&str; 7] = [
+/// Fields that a sender cannot set. Every server sets the first two itself
+/// (RFC 5536, sections 3.1.5 and 3.2.14). Only the server that an article is
+/// posted to sets the others (RFC 5537, section 3.5); Injection-Info has replaced
+/// the last four.
+const SERVER_FIELDS: [&str; 7] = [
     "Path",
     "Xref",
     "Injection-Info",
@@ -36,7 +38,8 @@ const OWN: [&str; 7] = [
     "X-Trace",
 ];
 
-/// Checks the head of an article and completes it; the error says what is wrong.
+/// Checks and completes the header of an article. The error is the reason of the
+/// refusal.
 pub fn admit(
     head: &Head,
     origin: Origin<'_>,
@@ -74,11 +77,11 @@ pub fn admit(
     if !is_article_id(message_id.as_bytes()) {
         return Err("Message-ID is no message-id");
     }
-    if spool.article(&message_id).is_some() || spool.expects(&message_id) {
+    if spool.article(&message_id).is_some() || spool.is_pending(&message_id) {
         return Err("an article with that Message-ID is here already");
     }
     let path = match head.value("Path") {
-        // RFC 5537, section 3.5: only the server that it is posted to says so.
+        // RFC 5537, section 3.5: only the server that an article is posted to adds .POSTED.
         Some(path) if is_post && memchr::memmem::find(&path, b".POSTED").is_some() => {
             return Err("Path says that it was posted elsewhere");
         }
@@ -87,7 +90,11 @@ pub fn admit(
     };
     let mut complete = Head::default();
     complete.push("Path", path);
-    let own = if is_post { &OWN[..] } else { &OWN[..2] };
+    let own = if is_post {
+        &SERVER_FIELDS[..]
+    } else {
+        &SERVER_FIELDS[..2]
+    };
     let head = complete.followed_by(&added).followed_by(&head.without(own));
     Ok(Admitted {
         message_id,
@@ -100,7 +107,8 @@ fn text(id: Vec<u8>) -> Result<String, &'static str> {
     String::from_utf8(id).map_err(|_| "Message-ID is no message-id")
 }
 
-/// The groups of Newsgroups that are here; the others are other servers'.
+/// The groups in Newsgroups that this server has and that accept posts. Other
+/// servers may have the others.
 fn groups(head: &Head, spool: &Spool) -> Result<Vec<Rc<Group>>, &'static str> {
     let names = head.value("Newsgroups").unwrap_or_default();
     let names = String::from_utf8(names).map_err(|_| "Newsgroups is not UTF-8")?;
@@ -143,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made() {
+    fn missing_fields_are_added() {
         let admitted = try_post(HEAD).ok().unwrap();
         let head = String::from_utf8(admitted.head.as_bytes().to_vec()).unwrap();
         assert_eq!(admitted.message_id, "<fresh@x>");
@@ -153,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn path_grows_and_xref_goes() {
+    fn path_is_extended_and_xref_is_removed() {
         let head = format!("{HEAD}Path: a!\r\n b\r\nXref: x\r\n y\r\nMessage-ID: <1@x>\r\n");
         let head = try_post(&head).ok().unwrap().head;
         let head = String::from_utf8(head.as_bytes().to_vec()).unwrap();
@@ -162,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_known_and_not() {
+    fn only_known_postable_groups_are_used() {
         let groups = |names: &str| {
             let head = HEAD.replace("Newsgroups: t", &format!("Newsgroups: {names}"));
             let admitted = try_post(&head).ok()?;
@@ -181,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals() {
+    fn bad_headers_are_refused() {
         for (from, to) in [
             ("From: A <a@b.invalid>", "From: nobody"),
             ("From:", "X-From:"),

@@ -1,4 +1,4 @@
-//! An article: what the overview says of it, and where its text lies.
+//! An article: its overview fields in memory, and access to its text.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -10,45 +10,45 @@ use bytes::Bytes;
 use super::crlf::Cleaned;
 use super::head::{Head, MAX_LINE};
 
-/// Where an article's text lies. Line ends are CRLF, and nothing is dot-stuffed.
-/// An article cleans its body, so no source has to be trusted.
+/// The text of an article, wherever it is stored. Lines end with CRLF, and nothing
+/// is dot-stuffed. The source need not be trusted: [`Article`] cleans the body.
 ///
-/// The head is small and comes whole; the body may be of any size and comes as
-/// a producer, so no article is ever built in memory to be sent.
+/// The header is small and is returned whole. The body may have any size and is
+/// returned as a producer, so it is never in memory as a whole.
 pub trait Text: Send + 'static {
     /// The header, without Xref.
     fn head(&self) -> io::Result<Head>;
-    /// All that follows the empty line.
+    /// The text after the empty line.
     fn body(&self) -> io::Result<Box<dyn Producer>>;
-    /// Octets of it that stay in memory: none when it is read from elsewhere.
+    /// How many octets of the text are in memory permanently.
     fn in_memory(&self) -> u64 {
         0
     }
 }
 
-/// One article. What it gives out is of the form that [`super::crlf`] describes:
-/// its fields come from a [`Head`], its body is cleaned. The overview's fields
-/// (RFC 3977, section 8.1) are kept ready, for they are asked for by the
-/// thousand; all else is read when it is wanted.
+/// One article. All its text has the form that [`super::crlf`] describes: the
+/// fields come from a [`Head`], and the body is cleaned. The overview fields
+/// (RFC 3977, section 8.1) are in memory, because clients request thousands of
+/// them at once. Everything else is read when a client requests it.
 pub struct Article {
     pub message_id: String,
     pub subject: Vec<u8>,
     pub from: Vec<u8>,
     pub date: Vec<u8>,
     pub references: Vec<u8>,
-    /// Lines of the body.
+    /// The number of lines in the body.
     pub lines: u64,
-    /// When it came here, in seconds of Unix time: what NEWNEWS goes by.
+    /// The time of arrival, in seconds of Unix time. NEWNEWS compares it.
     pub arrived: i64,
-    /// Octets of the whole article without Xref, the empty line included.
+    /// The octets of the whole article without Xref, including the empty line.
     size: u64,
-    /// `group:number` for each group that it is in.
+    /// `group:number` for each group that contains the article, separated by spaces.
     locations: RefCell<String>,
     text: Box<dyn Text>,
 }
 
 impl Article {
-    /// An article of this `head` and of a body of so many octets and lines.
+    /// Creates an article whose overview fields come from `head`.
     pub fn new(head: &Head, body: Size, arrived: i64, text: impl Text) -> Article {
         let field = |name| head.value(name).unwrap_or_default();
         let message_id = field("Message-ID");
@@ -66,7 +66,7 @@ impl Article {
         }
     }
 
-    /// The header, with the Xref of this `server` (RFC 5536, section 3.2.14).
+    /// The header with an Xref field for this `server` (RFC 5536, section 3.2.14).
     pub fn head(&self, server: &str) -> io::Result<Head> {
         let mut head = self.text.head()?;
         head.push("Xref", self.xref(server));
@@ -82,29 +82,29 @@ impl Article {
         format!("{server} {}", self.locations.borrow())
     }
 
-    /// Octets of the whole article, as ARTICLE sends it.
+    /// The size in octets of the whole article, as ARTICLE sends it.
     pub fn bytes(&self, server: &str) -> u64 {
         let value = server.len() + 1 + self.locations.borrow().len();
         let line = "Xref: ".len() + value;
         if line <= MAX_LINE {
             return self.size + line as u64 + 2;
         }
-        // A long one is folded.
+        // `Head::push` folds a long line, which changes its length.
         let mut xref = Head::default();
         xref.push("Xref", self.xref(server));
         self.size + xref.as_bytes().len() as u64
     }
 
-    /// Octets of the list of its groups and numbers: reading it costs as much.
+    /// The length of the list of groups, which determines the cost of reading it.
     pub fn locations_size(&self) -> usize {
         self.locations.borrow().len()
     }
 
-    /// Octets of memory for its fields and its text.
+    /// The octets of memory that the fields and the text use.
     pub fn in_memory(&self) -> u64 {
         let fields = [&self.subject, &self.from, &self.date, &self.references];
         let fields: usize = fields.iter().map(|field| field.len()).sum();
-        // The spool finds it by a second copy of its message-id.
+        // The spool's index has a second copy of the message-id.
         (fields + 2 * self.message_id.len()) as u64 + self.text.in_memory()
     }
 
@@ -112,15 +112,15 @@ impl Article {
         self.is_in_any(|name| name == group)
     }
 
-    /// Whether it is in a group for whose name `wanted` is true.
+    /// Whether the article is in a group whose name satisfies `wanted`.
     pub fn is_in_any(&self, wanted: impl Fn(&str) -> bool) -> bool {
         let locations = self.locations.borrow();
         let mut groups = locations.split(' ').filter_map(|l| l.rsplit_once(':'));
         groups.any(|(name, _)| wanted(name))
     }
 
-    /// Notes that the article is number `number` of `group`.
-    pub fn locate(&self, group: &str, number: u64) {
+    /// Records that the article has this number in this group.
+    pub fn add_location(&self, group: &str, number: u64) {
         let mut locations = self.locations.borrow_mut();
         let gap = if locations.is_empty() { "" } else { " " };
         // Writing to a String does not fail.
@@ -128,7 +128,7 @@ impl Article {
     }
 }
 
-/// The size of a body.
+/// The size of a body in octets and lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
     pub bytes: u64,
@@ -136,14 +136,14 @@ pub struct Size {
 }
 
 impl Size {
-    /// Adds a piece of text, whose every line ends with LF.
+    /// Adds a piece of text. Each LF in it counts as a line.
     pub fn add(&mut self, text: &[u8]) {
         self.bytes += text.len() as u64;
         self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
     }
 }
 
-/// Text that is in memory.
+/// The text of an article in memory.
 pub struct Memory {
     head: Head,
     body: Bytes,
@@ -157,7 +157,7 @@ impl Memory {
         }
     }
 
-    /// The article that this text is.
+    /// Creates the article that has this text.
     pub fn article(self, arrived: i64) -> Article {
         let mut size = Size::default();
         size.add(&self.body);
@@ -188,7 +188,7 @@ mod tests {
         let head = Head::parse(b"Message-ID: <1@x>\r\n").unwrap();
         let article = Memory::new(head, "text\r\n").article(0);
         for number in 1..=100 {
-            article.locate(&format!("a.group.with.number.{number}"), number);
+            article.add_location(&format!("a.group.with.number.{number}"), number);
             let head = article.head("srv").unwrap();
             assert_eq!(Head::parse(head.as_bytes()).as_ref(), Ok(&head));
             assert_eq!(head.value("Xref").unwrap(), article.xref("srv").as_bytes());

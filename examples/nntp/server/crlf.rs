@@ -1,23 +1,24 @@
-//! Text as NNTP sends it: CR and LF only together, as the end of a line, and no
-//! NUL (RFC 3977, section 3.1.1; RFC 5536, section 2.2).
+//! The form of text in NNTP: CR and LF occur only as CRLF at the end of a line,
+//! and NUL does not occur (RFC 3977, section 3.1.1; RFC 5536, section 2.2).
 //!
-//! Many clients end a line at a bare LF, some at a bare CR or a NUL. To them an
-//! article with one of these could forge header fields, replies and articles.
-//! A client's text with a stray octet is refused; other text is cleaned.
+//! Many clients also end a line at a bare LF, some at a bare CR or a NUL. An
+//! article with such a *stray* octet could forge header fields, replies and
+//! articles for them. So text from a client is refused if it has a stray octet
+//! ([`Check`]), and text from other sources is cleaned ([`Cleaned`]).
 
 use std::io;
 
 use asynchat::{More, Producer};
 use bytes::{Bytes, BytesMut};
 
-/// Checks text that arrives in pieces, however it is cut.
+/// Checks text that arrives in pieces of any size.
 #[derive(Default)]
 pub struct Check {
     after_cr: bool,
 }
 
 impl Check {
-    /// Checks the next piece; the error says what is wrong.
+    /// Checks the next piece. The error is a description for the client.
     pub fn piece(&mut self, piece: &[u8]) -> Result<(), &'static str> {
         let from = match (self.after_cr, piece) {
             (_, []) => return Ok(()),
@@ -35,7 +36,7 @@ impl Check {
     }
 }
 
-/// Puts a space in the place of each stray octet: the length stays.
+/// Replaces each stray octet by a space. The length does not change.
 pub fn clean(text: &mut [u8]) {
     clean_from(text, 0);
     if let [.., last @ b'\r'] = text {
@@ -43,7 +44,7 @@ pub fn clean(text: &mut [u8]) {
     }
 }
 
-/// Cleans all but a CR at the end, which may be half of a line end.
+/// Cleans the text, except a CR at its end, which an LF may follow.
 fn clean_from(text: &mut [u8], mut from: usize) {
     while let Some(at) = stray(text, from) {
         text[at] = b' ';
@@ -51,8 +52,8 @@ fn clean_from(text: &mut [u8], mut from: usize) {
     }
 }
 
-/// The first stray octet at or after `from`. A CR at the end of the text is not
-/// one: an LF may follow.
+/// The position of the first stray octet at or after `from`. A CR at the end of
+/// the text does not count, because an LF may follow.
 fn stray(text: &[u8], from: usize) -> Option<usize> {
     memchr::memchr3_iter(b'\r', b'\n', 0, &text[from..])
         .map(|at| from + at)
@@ -63,10 +64,10 @@ fn stray(text: &[u8], from: usize) -> Option<usize> {
         })
 }
 
-/// A producer's text, cleaned. It copies nothing where there is nothing to clean.
+/// A producer whose text is cleaned. A clean chunk is passed on without a copy.
 pub struct Cleaned<P> {
     producer: P,
-    /// The last chunk ended with a CR, which is sent with the next chunk.
+    /// The last chunk ended with a CR, which is prepended to the next chunk.
     after_cr: bool,
 }
 
@@ -78,7 +79,7 @@ impl<P: Producer> Cleaned<P> {
         }
     }
 
-    /// The text that can be sent now.
+    /// Cleans the next chunk. The result is empty if the chunk is a single CR.
     fn next(&mut self, mut chunk: Bytes) -> Bytes {
         if chunk.is_empty() {
             return chunk;
@@ -87,7 +88,7 @@ impl<P: Producer> Cleaned<P> {
         if self.after_cr {
             chunk.truncate(chunk.len() - 1);
         }
-        // Two CRs at the end: the first one is stray.
+        // If two CRs end the chunk, the first one is stray.
         let doubled = self.after_cr && chunk.ends_with(b"\r");
         if !after_cr && !doubled && stray(&chunk, 0).is_none() {
             return chunk;
@@ -111,7 +112,7 @@ impl<P: Producer> Producer for Cleaned<P> {
             match self.producer.more(budget)? {
                 More::Chunk(chunk) => {
                     let text = self.next(chunk);
-                    // An empty chunk would end the turn's output early.
+                    // An empty chunk would end this turn's output.
                     if !text.is_empty() {
                         return Ok(More::Chunk(text));
                     }
@@ -131,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// All texts of so many octets that matter.
+    /// All texts of `length` octets over an alphabet of CR, LF, NUL and one letter.
     fn texts(length: u32) -> impl Iterator<Item = Vec<u8>> {
         let octets = b"\r\n\0a";
         (0..4_usize.pow(length)).map(move |mut n| {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn strays_are_found_however_the_text_is_cut() {
+    fn check_finds_stray_octets_under_every_segmentation() {
         for text in texts(5).filter(|text| !text.ends_with(b"\r")) {
             for cut in 0..=text.len() {
                 let mut check = Check::default();
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cleaned_however_it_is_cut() {
+    fn cleaned_text_does_not_depend_on_the_chunk_size() {
         for text in texts(5) {
             let mut expected = text.clone();
             clean(&mut expected);

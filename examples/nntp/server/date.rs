@@ -1,23 +1,23 @@
-//! The dates of the protocol: seconds of Unix time inside, `yyyymmdd hhmmss`
-//! on the wire (RFC 3977, section 7.3). The calendar is mail-parser's.
+//! Dates. The program stores seconds of Unix time, and the protocol uses
+//! `yyyymmdd hhmmss` (RFC 3977, section 7.3). mail-parser does the conversion.
 
 use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mail_parser::DateTime;
 
-/// Now, in seconds of Unix time.
+/// The current time in seconds of Unix time.
 pub fn now() -> i64 {
     unix(SystemTime::now())
 }
 
-/// Seconds of Unix time; 0 for what was before.
+/// Seconds of Unix time; 0 for times before 1970.
 pub fn unix(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// `yyyymmddhhmmss`, the answer to DATE.
+/// `yyyymmddhhmmss`, as the reply to DATE has it.
 pub fn compact(time: i64) -> String {
     let t = DateTime::from_timestamp(time);
     format!(
@@ -26,14 +26,14 @@ pub fn compact(time: i64) -> String {
     )
 }
 
-/// A Date header's value. It has four digits for the year.
+/// The value of a Date header. The year has four digits.
 pub fn rfc5322(time: i64) -> String {
     const LAST: i64 = 253_402_300_799;
     DateTime::from_timestamp(time.clamp(0, LAST)).to_rfc822()
 }
 
-/// True when a date is written as RFC 5322, section 3.3, has it, with a zone in
-/// digits or GMT. mail-parser reads many others, which servers refuse.
+/// Whether a date has the format of RFC 5322, section 3.3, with a zone in digits or
+/// GMT. mail-parser also accepts many other formats, which news servers refuse.
 pub fn is_rfc5322(text: &str) -> bool {
     let digits = |text: &str, count: RangeInclusive<usize>| {
         count.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
@@ -65,8 +65,9 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// The date and time arguments of NEWGROUPS and NEWNEWS. A year of two digits
-/// is in this century, unless it would be in the future (section 7.3.2).
+/// Parses the date and time arguments of NEWGROUPS and NEWNEWS. A year of two
+/// digits is in this century, or in the last one if it would be in the future
+/// (section 7.3.2).
 pub fn parse(date: &str, time: &str, now: i64) -> Option<i64> {
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if !digits(date) || !digits(time) || time.len() != 6 {
@@ -90,14 +91,14 @@ pub fn parse(date: &str, time: &str, now: i64) -> Option<i64> {
         day: two(day, 2)?,
         hour: two(time, 0)?,
         minute: two(time, 2)?,
-        // A leap second is legal on the wire; Unix time has none.
+        // The protocol allows a leap second, but Unix time has none.
         second: two(time, 4).map(|second: u8| if second == 60 { 59 } else { second })?,
         tz_before_gmt: false,
         tz_hour: 0,
         tz_minute: 0,
     };
     let time = parsed.is_valid().then(|| parsed.to_timestamp())?;
-    // The 31st of February comes back as a day in March.
+    // The conversion turns 31 February into a day in March.
     (DateTime::from_timestamp(time).day == parsed.day).then_some(time)
 }
 
@@ -109,14 +110,14 @@ mod tests {
     const NOW: i64 = 1_781_524_800;
 
     #[test]
-    fn there_and_back() {
+    fn dates_are_written_and_parsed() {
         assert_eq!(compact(NOW), "20260615120000");
         assert_eq!(parse("20260615", "120000", NOW), Some(NOW));
         assert_eq!(rfc5322(NOW), "Mon, 15 Jun 2026 12:00:00 +0000");
     }
 
     #[test]
-    fn two_digits_of_a_year() {
+    fn years_of_two_digits() {
         let year = |date| compact(parse(date, "000000", NOW).unwrap())[..4].to_owned();
         assert_eq!(year("260101"), "2026");
         assert_eq!(year("000101"), "2000");
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_as_written() {
+    fn rfc_5322_dates_are_recognized() {
         assert!(is_rfc5322(&rfc5322(NOW)));
         assert_eq!(rfc5322(i64::MAX), "Fri, 31 Dec 9999 23:59:59 +0000");
         for good in [
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_date() {
+    fn malformed_dates_are_refused() {
         for (date, time) in [
             ("2026061", "000000"),
             ("20261301", "000000"),

@@ -1,20 +1,20 @@
 //! The header of an article (RFC 5536, sections 2.2 and 3).
 //!
-//! A [`Head`] is always well-formed. [`Head::parse`] refuses a text that is not,
-//! and says why: for clients. [`Head::repair`] corrects it: for mailboxes.
-//! [`Head::push`] takes any value and cleans it. mail-parser reads the dates and
-//! the addresses.
+//! A [`Head`] is always well-formed. [`Head::parse`] is for text from clients: it
+//! refuses a malformed header with a reason. [`Head::repair`] is for mailboxes: it
+//! corrects a malformed header. [`Head::push`] cleans the value that it adds.
+//! mail-parser parses the dates and addresses.
 
 use mail_parser::{DateTime, Message, MessageParser};
 
-/// Octets of the longest line, without its CRLF (RFC 5536, section 2.2).
+/// The maximum length of a line in octets, without its CRLF (RFC 5536, section 2.2).
 pub const MAX_LINE: usize = 998;
 
-/// Put before the name of a field that is a duplicate or has a bad value.
+/// The prefix for the name of a field that is a duplicate or has a bad value.
 const ORIGINAL: &[u8] = b"X-Original-";
 
-/// Fields that a header has once at most: RFC 5536, section 3; RFC 5322,
-/// section 3.6; and those of MIME that decide how a body is read.
+/// Fields that may occur only once in a header: RFC 5536, section 3; RFC 5322,
+/// section 3.6; and the fields of MIME that determine how a body is read.
 const UNIQUE: &[&str] = &[
     "Approved",
     "Archive",
@@ -49,14 +49,15 @@ const UNIQUE: &[&str] = &[
     "Xref",
 ];
 
-/// A header. Each line is a field, `Name: value`, or the continuation of one; it
-/// ends with CRLF, has no other CR or LF and no NUL, and is not too long. None
-/// that was parsed or repaired has a field of [`UNIQUE`] twice.
+/// A header. Each line is a field, `Name: value`, or the continuation of one. It
+/// ends with CRLF, contains no other CR or LF and no NUL, and has at most
+/// [`MAX_LINE`] octets. A header that was parsed or repaired contains no field of
+/// [`UNIQUE`] twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head(Vec<u8>);
 
 impl Head {
-    /// The header that a client sent; the error says what is wrong with it.
+    /// Parses the header that a client sent. The error is the reason of the refusal.
     pub fn parse(text: &[u8]) -> Result<Head, &'static str> {
         super::crlf::Check::default().piece(text)?;
         if !text.is_empty() && !text.ends_with(b"\r\n") {
@@ -75,7 +76,7 @@ impl Head {
             if folded && lines(body).any(is_blank) {
                 return Err("a line of a folded header field is blank");
             }
-            if seen.already(name) {
+            if seen.is_repeated(name) {
                 return Err("a header field is there twice");
             }
             head.append(name, body);
@@ -83,14 +84,14 @@ impl Head {
         Ok(head)
     }
 
-    /// The header in a text of any kind. Lines that are no fields are dropped,
-    /// and duplicates of unique fields are renamed.
+    /// Makes a well-formed header from any text. Lines that are not fields are
+    /// dropped, and duplicates of unique fields are renamed.
     pub fn repair(text: &[u8]) -> Head {
         let mut text = text.to_vec();
         super::crlf::clean(&mut text);
         let (mut head, mut seen) = (Head::default(), Seen::default());
         for (name, body) in fields(&text).filter_map(split) {
-            if seen.already(name) {
+            if seen.is_repeated(name) {
                 head.append(&[ORIGINAL, name].concat(), body);
             } else {
                 head.append(name, body);
@@ -99,8 +100,8 @@ impl Head {
         head
     }
 
-    /// Adds a field. A fold in the value stays, and every other CR, LF and NUL
-    /// becomes a space: no value can begin another field.
+    /// Adds a field. Folds in the value remain. Every other CR, LF and NUL becomes
+    /// a space, so a value cannot begin another field.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
         let mut value = value.as_ref().to_vec();
         super::crlf::clean(&mut value);
@@ -113,21 +114,21 @@ impl Head {
         self.append(name.as_bytes(), &value);
     }
 
-    /// This header and the fields of another.
+    /// This header followed by the fields of another.
     pub fn followed_by(mut self, other: &Head) -> Head {
         self.0.extend_from_slice(&other.0);
         self
     }
 
-    /// A copy without the fields of these names.
+    /// A copy without the fields that have these names.
     pub fn without(&self, names: &[&str]) -> Head {
         let unwanted = |field| split(field).is_some_and(|(name, _)| is_one_of(name, names));
         let wanted = fields(&self.0).filter(|field| !unwanted(field));
         Head(wanted.flatten().copied().collect())
     }
 
-    /// A copy in which these fields are called X-Original-, and those of no
-    /// value are gone (RFC 5536, section 2.2, wants a value).
+    /// A copy in which the names of these fields have the prefix X-Original-, and
+    /// fields without a value are missing (RFC 5536, section 2.2, requires a value).
     pub fn with_originals(&self, names: &[&str]) -> Head {
         let mut copy = Head::default();
         for (name, body) in fields(&self.0).filter_map(split) {
@@ -143,9 +144,9 @@ impl Head {
         copy
     }
 
-    /// A field's value as OVER and HDR give it: unfolded, and with a space for
-    /// each TAB (RFC 3977, sections 8.3.2 and 8.5.2). Octets stay as they are:
-    /// encoded words are the client's affair.
+    /// The value of a field as OVER and HDR return it: unfolded, and with a space
+    /// instead of each TAB (RFC 3977, sections 8.3.2 and 8.5.2). Encoded words are
+    /// not decoded; the client does that.
     pub fn value(&self, name: &str) -> Option<Vec<u8>> {
         let unfolded = self.field(name.as_bytes())?.trim_ascii().iter();
         let octets = unfolded.filter(|octet| !b"\r\n".contains(octet));
@@ -153,14 +154,14 @@ impl Head {
         Some(octets.map(space).collect())
     }
 
-    /// The Date, in seconds of Unix time.
+    /// The value of Date, in seconds of Unix time.
     pub fn date(&self) -> Option<i64> {
         let message = self.message()?;
         let date = message.date()?;
         date.is_valid().then(|| DateTime::to_timestamp(date))
     }
 
-    /// True when From names somebody's address.
+    /// Whether From contains an address.
     pub fn has_author(&self) -> bool {
         let message = self.message();
         let from = message.as_ref().and_then(Message::from);
@@ -180,7 +181,7 @@ impl Head {
         MessageParser::new().parse_headers(&self.0)
     }
 
-    /// What follows the colon of the first field of this name.
+    /// The text after the colon of the first field with this name.
     fn field(&self, name: &[u8]) -> Option<&[u8]> {
         fields(&self.0)
             .filter_map(split)
@@ -188,7 +189,7 @@ impl Head {
             .map(|(_, body)| body)
     }
 
-    /// Adds a field of a clean body, which may be folded.
+    /// Adds a field whose body is clean. The body may be folded.
     fn append(&mut self, name: &[u8], body: &[u8]) {
         self.0.extend_from_slice(name);
         self.0.extend_from_slice(b": ");
@@ -207,12 +208,12 @@ impl Head {
         self.0.extend_from_slice(b"\r\n");
     }
 
-    /// Adds a line without its end after what is `written` of it already,
-    /// folded where it is too long.
+    /// Adds a line without its end, and folds it where it is too long. `written`
+    /// octets of the line are already there.
     fn append_line(&mut self, mut line: &[u8], mut written: usize) {
         while written + line.len() > MAX_LINE {
             let room = MAX_LINE - written;
-            // Leading space is dropped, so that no folded line is blank.
+            // Leading space is dropped, so that a fold does not make a blank line.
             let gap = gap(line);
             let wanted = usize::from(written == 0);
             if gap > wanted {
@@ -229,7 +230,7 @@ impl Head {
             self.0.extend_from_slice(b"\r\n");
             line = rest;
             written = 0;
-            // A word that is longer than a line is cut.
+            // A word that is longer than a line is split.
             if at.is_none() {
                 self.0.push(b' ');
                 written = 1;
@@ -247,7 +248,7 @@ fn is_blank(line: &[u8]) -> bool {
     line.iter().all(is_space)
 }
 
-/// The octets of space that a line begins with.
+/// How many octets of white space a line begins with.
 fn gap(line: &[u8]) -> usize {
     line.iter().take_while(|octet| is_space(octet)).count()
 }
@@ -265,16 +266,16 @@ fn fields(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// True for the first line of a field.
+/// Whether a line is the first line of a field.
 pub fn is_field(line: &[u8]) -> bool {
     split(line).is_some()
 }
 
-/// The name of a field, and what follows the colon.
+/// Splits a field into its name and the text after the colon.
 fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', field)?;
     let (name, body) = (&field[..colon], &field[colon + 1..]);
-    // A name needs room beside it in its line.
+    // A longer name would leave no space for a value in its line.
     let valid = (1..=900).contains(&name.len()) && name.iter().all(u8::is_ascii_graphic);
     valid.then_some((name, body.strip_suffix(b"\r\n").unwrap_or(body)))
 }
@@ -291,30 +292,31 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// Which unique fields a header has so far, a bit for each.
+/// The unique fields that a header has so far. Each has a bit.
 #[derive(Default)]
 struct Seen(u64);
 
 impl Seen {
-    /// True when the field must not be there again.
-    fn already(&mut self, name: &[u8]) -> bool {
+    /// Records a field. Returns whether it is a unique field that was recorded before.
+    fn is_repeated(&mut self, name: &[u8]) -> bool {
         let is_it = |unique: &&str| unique.as_bytes().eq_ignore_ascii_case(name);
         let bit = UNIQUE.iter().position(is_it).map_or(0, |at| 1 << at);
-        let already = self.0 & bit != 0;
+        let is_repeated = self.0 & bit != 0;
         self.0 |= bit;
-        already
+        is_repeated
     }
 }
 
-/// A message identifier as a command may name it (RFC 3977, section 3.6): in
-/// angle brackets, 3 to 250 printable octets, none of them a bracket inside.
+/// Whether a text is a message identifier as commands allow it (RFC 3977, section
+/// 3.6): 3 to 250 printable octets in angle brackets, with no bracket inside.
 pub fn is_message_id(text: &[u8]) -> bool {
     (3..=250).contains(&text.len())
         && matches!(text, [b'<', inner @ .., b'>']
             if inner.iter().all(|&b| b.is_ascii_graphic() && b != b'>' && b != b'<'))
 }
 
-/// A message identifier as an article has to have it (RFC 5536, section 3.1.3).
+/// Whether a text is a message identifier as an article must have it (RFC 5536,
+/// section 3.1.3).
 pub fn is_article_id(text: &[u8]) -> bool {
     let [b'<', inner @ .., b'>'] = text else {
         return false;
@@ -328,15 +330,15 @@ pub fn is_article_id(text: &[u8]) -> bool {
     is_message_id(text) && is_dot_atom(left) && (literal || is_dot_atom(right))
 }
 
-/// RFC 5322, section 3.2.3.
+/// Whether a text is a dot-atom (RFC 5322, section 3.2.3).
 pub fn is_dot_atom(text: &[u8]) -> bool {
     let is_atext = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(b);
     text.split(|&b| b == b'.')
         .all(|atom| !atom.is_empty() && atom.iter().all(is_atext))
 }
 
-/// A newsgroup's name, which needs no quoting in a wildmat or a list: RFC 3977,
-/// section 4.1, and RFC 5536, section 3.1.4.
+/// Whether a text is the name of a newsgroup (RFC 5536, section 3.1.4). Such a name
+/// needs no quoting in a wildmat (RFC 3977, section 4.1) or a list.
 pub fn is_newsgroup(name: &str) -> bool {
     let is_valid = |b: u8| b.is_ascii_alphanumeric() || b"+-_".contains(&b);
     name.split('.')
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn eight_bit_octets_stay() {
+    fn eight_bit_octets_are_preserved() {
         let head = Head::parse(b"Subject: caf\xe9 \xff\r\n").unwrap();
         assert_eq!(head.value("Subject").unwrap(), b"caf\xe9 \xff");
     }
@@ -397,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_fields() {
+    fn malformed_headers_are_refused() {
         assert!(Head::parse(b"A: b\r\n c\r\nD:\r\n").is_ok());
         for bad in [
             &b" A: b\r\n"[..],
@@ -421,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_good_stays_as_it_is() {
+    fn well_formed_headers_are_not_changed() {
         let text = b"A: b\r\n\tc \r\n d\r\nX-Two:  spaces \r\nTo: a\r\n";
         assert_eq!(Head::parse(text).unwrap().as_bytes(), text);
         assert_eq!(Head::repair(text).as_bytes(), text);
@@ -429,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repaired_is_good() {
+    fn repaired_headers_are_well_formed() {
         let pieces: &[&[u8]] = &[
             b"To",
             b"A",
@@ -485,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn repairs() {
+    fn repairs_of_malformed_headers() {
         let text = b"no field\r\nTo: a\r\nto: b\r\nSubject:\r\n x\0y\r\n";
         let head = Head::repair(text);
         assert_eq!(
@@ -508,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_begins_a_field() {
+    fn a_value_cannot_begin_another_field() {
         let mut head = Head::default();
         head.push("Path", "a\r\nApproved: b\nc\rd\0e\r\n\tf\r\n");
         assert_eq!(head.as_bytes(), b"Path: a  Approved: b c d e\r\n\tf  \r\n");

@@ -1,6 +1,6 @@
-//! An article on its way in: its head is collected, its body streams to a
-//! temporary file (in memory while it is small), and nothing is unbounded. What
-//! comes out is well-formed: RFC 3977, section 3.1.1, and RFC 5536, section 2.2.
+//! Receives an article. The header is collected in memory. The body is written to
+//! a temporary file, or to memory while it is small. Both have a limit. The result
+//! is well-formed according to RFC 3977, section 3.1.1, and RFC 5536, section 2.2.
 
 use std::io::{self, Write};
 
@@ -11,14 +11,15 @@ use super::article::Size;
 use super::crlf::Check;
 use super::head::Head;
 
-/// More than any newsreader sends and than most servers take.
+/// The maximum length of a header, which exceeds what newsreaders send and what
+/// most servers accept.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// A body over this goes to a file.
+/// A longer body is written to a file.
 const IN_MEMORY: usize = 64 * 1024;
 
-/// What has come of an article so far. After a fault the rest is swallowed:
-/// the refusal can only be said when the article has ended.
+/// The part of an article that has arrived. After a fault the rest is discarded,
+/// because the reply can only be sent after the end of the article.
 pub struct Incoming {
     head: Vec<u8>,
     head_ended: bool,
@@ -29,17 +30,17 @@ pub struct Incoming {
     fault: Option<Fault>,
 }
 
-/// Why an article was not taken in.
+/// Why an article could not be received.
 #[derive(Debug)]
 pub enum Fault {
-    /// It will be no better the next time.
+    /// The article is bad. Sending it again would not help.
     Article(&'static str),
-    /// It is our disk.
+    /// The server's disk failed.
     Storage(io::Error),
 }
 
 impl Incoming {
-    /// An article of `limit` octets at most.
+    /// Prepares to receive an article of at most `limit` octets.
     pub fn new(limit: usize) -> Incoming {
         Incoming {
             head: Vec::new(),
@@ -52,14 +53,14 @@ impl Incoming {
         }
     }
 
-    /// The next piece, cut anywhere.
+    /// Adds the next piece.
     pub fn collect(&mut self, chunk: &[u8]) {
         if self.fault.is_none() {
             self.fault = self.take(chunk).err();
         }
     }
 
-    /// All has come: the head and the body.
+    /// Returns the header and the body after the last piece.
     pub fn finish(self) -> Result<(Head, SpooledTempFile, Size), Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -76,7 +77,8 @@ impl Incoming {
         if self.head_ended {
             return self.take_body(chunk);
         }
-        // The end may lie across the chunks; what was searched is not again.
+        // The end of the header may be split between two chunks, so the search begins three octets
+        // before the new chunk.
         let searched = self.head.len().saturating_sub(3);
         self.head.extend_from_slice(chunk);
         let end = if self.head.starts_with(b"\r\n") {
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_however_it_is_cut() {
+    fn the_result_does_not_depend_on_the_segmentation() {
         let text = b"A: b\r\nC: d\r\n\r\none\r\n\r\ntwo\r\n";
         for size in 1..=text.len() {
             let (head, body, counted) = collect(text, size).unwrap();
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn no_header_no_body_nothing() {
+    fn empty_headers_and_bodies() {
         assert_eq!(collect(b"\r\nbody\r\n", 1).unwrap().0, b"");
         assert_eq!(collect(b"A: b\r\n\r\n", 1).unwrap().1, b"");
         assert!(collect(b"A: b\r\n", 1).is_err());
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn limits() {
+    fn long_headers_and_bodies_are_refused() {
         let long = [&b"A: "[..], &[b'x'; MAX_HEAD], b"\r\n\r\n"].concat();
         assert!(collect(&long, 1000).is_err());
         assert!(collect(&long, long.len()).is_err());

@@ -1,31 +1,38 @@
-//! The server, without its sources and its command line, so that another
-//! program can run one: [`serve`] a [`Spool`].
+//! The server without the command line and the sources of `nntp`, so that other
+//! programs can include it. [`serve`] serves a [`Spool`].
 //!
-//! Reading order: `session.rs` (the handler: records in, replies out),
-//! `commands/` (the table of commands, then a file for each family),
-//! `conduct.rs` and `guesses.rs` (when it hangs up, and when it takes its time), `spool.rs` and `article.rs` (what is
-//! served), `incoming.rs`, `admission.rs` and `store.rs` (the way of a post),
-//! `complaint.rs` (what the log says of a disk that fails), and the small languages of the
-//! protocol: `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`, `crlf.rs`.
+//! Reading order:
+//!
+//! * `session.rs`: the handler of a connection;
+//! * `commands/`: the table of commands, and a file for each group of commands;
+//! * `client_errors.rs`, `login_limit.rs`: what a client's errors lead to;
+//! * `spool.rs`, `article.rs`: groups and articles;
+//! * `incoming.rs`, `admission.rs`, `store.rs`: receiving, checking and storing a
+//!   post;
+//! * `throttled_warning.rs`: log messages about failing disks;
+//! * `wildmat.rs`, `range.rs`, `date.rs`, `head.rs`, `crlf.rs`: the protocol's
+//!   formats.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 mod admission;
 pub mod article;
+mod client_errors;
 mod commands;
-pub mod complaint;
-mod conduct;
 mod crlf;
 pub mod date;
-mod guesses;
 pub mod head;
 mod incoming;
+mod login_limit;
 pub mod passwords;
 mod range;
 mod session;
 pub mod spool;
 pub mod store;
+pub mod throttled_warning;
 mod wildmat;
 
 use std::cell::{RefCell, RefMut};
@@ -34,36 +41,35 @@ use std::time::Duration;
 
 use asynchat::{Channel, Deadlines, Limits, Remote, Result, Server};
 
-use guesses::Guesses;
+use login_limit::LoginLimit;
 use passwords::Passwords;
 use session::Session;
 pub use spool::Spool;
 use store::Store;
 
-/// How to serve.
+/// The options of [`serve`].
 pub struct Options {
-    /// The server's name in Path, Xref and the Message-IDs it makes.
+    /// The server's name in Path, Xref and generated Message-IDs.
     pub name: String,
-    /// Octets of the longest article taken.
+    /// The maximum length of a posted article, in octets.
     pub max_article: usize,
-    /// Octets of memory that posts may take together.
+    /// Octets of memory that all posts may use together.
     pub max_spool: u64,
-    /// How many connections there may be, and what each may hold.
+    /// The limits on connections and on their records and queues.
     pub limits: Limits,
-    /// How long a connection may be silent, take over a command line, and leave
-    /// what it is sent.
+    /// The deadlines for idle connections, command lines and unread replies.
     pub deadlines: Deadlines,
-    /// How long an article may take to come in.
+    /// The time limit for receiving an article.
     pub article_time: Duration,
-    /// So many bad commands in a row end a session.
+    /// This many bad commands in a row end a session.
     pub max_bad_commands: usize,
-    /// So many failed log-ins end a session.
+    /// This many failed log-ins end a session.
     pub max_failed_logins: usize,
-    /// How long the reply to an address's first failed log-in waits; each further one doubles it.
+    /// The delay of the reply to the first failed log-in of an address. Each further failure doubles it.
     pub login_delay: Duration,
-    /// Who may come in; everybody without it.
+    /// If set, clients must log in.
     pub passwords: Option<Passwords>,
-    /// Where posts are kept; without it, in memory.
+    /// Stores posts. Without it, posts are in memory.
     pub store: Option<Box<dyn Store>>,
 }
 
@@ -75,7 +81,7 @@ impl Default for Options {
             max_spool: 64 << 20,
             // 512 octets with the CRLF: RFC 3977, section 3.1.
             limits: Limits::default().record(510),
-            // Section 3.1 also has the idle time three minutes at least.
+            // The idle timeout must be at least three minutes: section 3.1.
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(600))
                 .record(Duration::from_secs(60))
@@ -95,26 +101,26 @@ pub fn serve(addr: impl Into<asynchat::Target>, spool: Spool, options: Options) 
     let server = Server::new(addr)
         .limits(options.limits)
         .deadlines(options.deadlines)
-        // In the place of a greeting: RFC 3977, section 5.1.1.
+        // Sent instead of a greeting: RFC 3977, section 5.1.1.
         .refusal("400 too many connections, try again later\r\n");
-    let guesses = Guesses::new(options.login_delay);
+    let login_limit = LoginLimit::new(options.login_delay);
     let service = Rc::new(Service {
         remote: asynchat::remote()?,
         options,
         spool: RefCell::new(spool),
-        guesses,
+        login_limit,
     });
     server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
 }
 
-/// What all sessions share. No handle method calls user code, so the spool may
-/// be borrowed while replies are pushed.
+/// The state that all sessions share. No method of a handle calls user code, so
+/// the spool may be borrowed while replies are pushed.
 struct Service {
-    /// The way back to this loop from the store's thread.
+    /// The store's thread posts its results to this loop through it.
     remote: Remote,
     options: Options,
     spool: RefCell<Spool>,
-    guesses: Guesses,
+    login_limit: LoginLimit,
 }
 
 impl Service {
@@ -122,10 +128,10 @@ impl Service {
         self.spool.borrow_mut()
     }
 
-    /// Brings in the posts that have become durable.
-    fn settle(&self) {
+    /// Files the posts that the store has written since the last call.
+    fn file_finished_posts(&self) {
         if let Some(store) = &self.options.store {
-            store.settle(&mut self.spool());
+            store.file_finished(&mut self.spool());
         }
     }
 }

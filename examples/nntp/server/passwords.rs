@@ -1,17 +1,17 @@
-//! Who may come in: a file of `user:password` lines.
+//! The password file, with `user:password` lines.
 
 use std::collections::HashMap;
 
 /// Users and their passwords.
 ///
-/// The passwords are in clear, in the file and on the wire: RFC 4643, section
-/// 2.3.2, wants AUTHINFO USER under TLS only. Keep this to a trusted network,
-/// or put a TLS proxy before it.
+/// The passwords are in clear text, in the file and on the wire. RFC 4643,
+/// section 2.3.2, requires TLS for AUTHINFO USER. Use this only on a trusted
+/// network or behind a TLS proxy.
 pub struct Passwords(HashMap<String, String>);
 
 impl Passwords {
-    /// Reads the file's text. Empty lines and lines that begin with `#` are
-    /// skipped; of another line without a colon the number is the error.
+    /// Parses the file. Empty lines and lines that begin with `#` are skipped. The
+    /// error is the number of the first other line that has no colon.
     pub fn parse(text: &str) -> Result<Passwords, usize> {
         let lines = text.lines().enumerate();
         lines
@@ -24,6 +24,7 @@ impl Passwords {
             .map(Passwords)
     }
 
+    /// Whether the password is that of the user.
     pub fn admit(&self, user: &str, password: &str) -> bool {
         self.0
             .get(user)

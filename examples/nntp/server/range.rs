@@ -1,7 +1,7 @@
 //! Ranges of article numbers: `n`, `n-` and `n-m` (RFC 3977, section 9.8).
 
-/// Both ends included; `low > high` is a range of nothing, which the RFC
-/// allows a client to ask for.
+/// A range that includes both ends. If `low > high` the range is empty, which the
+/// RFC allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     pub low: u64,
@@ -24,7 +24,7 @@ impl Range {
     }
 }
 
-/// An article number: 1 to 16 digits (section 9.8), so it always fits a `u64`.
+/// Parses an article number of 1 to 16 digits (section 9.8), which always fits a `u64`.
 pub fn number(text: &str) -> Option<u64> {
     let valid = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     valid.then(|| text.parse().ok()).flatten()
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range() {
+    fn malformed_ranges_are_refused() {
         for bad in [
             "",
             "-",

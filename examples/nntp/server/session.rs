@@ -1,4 +1,4 @@
-//! One client's connection: its state, and what each callback does with it.
+//! The handler of one client's connection.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Shutdown, Terminator, T
 use tracing::{Span, debug, info_span};
 
 use super::Service;
+use super::client_errors::ClientErrors;
 use super::commands::{self, auth::Login, posting::Transfer};
-use super::conduct::Conduct;
 use super::spool::Group;
 
-/// A session is in one of two states. Mostly a record is a command line; after
-/// POST or IHAVE was agreed to, it is an article, which streams in.
+/// A session has two states. Without a transfer, each record is a command line.
+/// After the server has accepted POST or IHAVE, the next record is an article,
+/// which is streamed.
 pub struct Session {
     pub(super) chat: Chat,
     pub(super) service: Rc<Service>,
@@ -20,14 +21,15 @@ pub struct Session {
     pub(super) group: Option<Rc<Group>>,
     pub(super) current: Option<u64>,
     pub(super) login: Login,
-    pub(super) conduct: Conduct,
+    pub(super) errors: ClientErrors,
+    /// The article that is being received.
     transfer: Option<Transfer>,
-    /// An article of this client is on its way to the store.
+    /// The store is writing an article of this client.
     pub(super) storing: bool,
-    /// The server shuts down when the article is kept.
-    leaving: bool,
-    /// The reply to a failed log-in, for which the session waits.
-    delayed: Option<&'static str>,
+    /// The server shuts down, and the session ends after its current article.
+    shutting_down: bool,
+    /// The reply to a failed log-in. It is sent when the timer fires.
+    delayed_reply: Option<&'static str>,
     span: Span,
 }
 
@@ -47,17 +49,17 @@ impl Session {
             group: None,
             current: None,
             login,
-            conduct: Conduct::default(),
+            errors: ClientErrors::default(),
             transfer: None,
             storing: false,
-            leaving: false,
-            delayed: None,
+            shutting_down: false,
+            delayed_reply: None,
             span,
         }
     }
 
-    /// From here to a line with a dot, what comes is an article, and has more
-    /// time to be complete than a command line has.
+    /// Receives an article, which ends with a dot line. It has a longer deadline
+    /// than a command line.
     pub(super) fn receive(&mut self, transfer: Transfer) {
         let options = &self.service.options;
         self.transfer = Some(transfer);
@@ -66,24 +68,24 @@ impl Session {
         self.chat.set_deadlines(deadlines);
     }
 
-    /// After it, commands again.
-    fn received(&mut self, transfer: Transfer) {
+    /// Ends the transfer; the next record is a command line.
+    fn end_transfer(&mut self, transfer: Transfer) {
         self.chat.set_terminator(Terminator::crlf());
         self.chat.set_deadlines(self.service.options.deadlines);
         transfer.end(self);
-        self.leave_if_due();
+        self.end_if_shutting_down();
     }
 
-    /// An article has had its reply: does the server shut down?
-    pub(super) fn leave_if_due(&self) {
-        if self.leaving && !self.storing {
+    /// Ends the session if the server shuts down and no article is being stored.
+    pub(super) fn end_if_shutting_down(&self) {
+        if self.shutting_down && !self.storing {
             self.hang_up(SHUTDOWN, b"");
         }
     }
 
-    /// Replies to a failed log-in after a delay, in which no command is read or parsed.
+    /// Replies to a failed log-in after a delay. Until then no command is read or parsed.
     pub(super) fn reply_later(&mut self, delay: Duration, line: &'static str) {
-        self.delayed = Some(line);
+        self.delayed_reply = Some(line);
         self.chat.pause_reading();
         self.chat.call_later(delay);
     }
@@ -92,7 +94,7 @@ impl Session {
         write!(self.chat, "{line}\r\n");
     }
 
-    /// Whether a post would have a group to go to.
+    /// Whether any group accepts posts.
     pub(super) fn may_post(&self) -> bool {
         self.service.spool().groups().any(|group| group.postable)
     }
@@ -103,8 +105,8 @@ const SHUTDOWN: &str = "the server shuts down";
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
         let _session = self.span.clone().entered();
-        // What strangers can cause as often as they like is told at debug only, or
-        // the log would be theirs to fill the disk with.
+        // Events that a client can cause without limit are logged at debug level
+        // only. Otherwise a client could fill the disk with log lines.
         debug!("connected");
         self.reply(commands::info::greeting(self));
         Ok(())
@@ -112,9 +114,9 @@ impl AsyncChat for Session {
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         let _session = self.span.clone().entered();
-        self.service.settle();
+        self.service.file_finished_posts();
         match self.transfer.take() {
-            Some(transfer) => self.received(transfer),
+            Some(transfer) => self.end_transfer(transfer),
             None => commands::run(self, record),
         }
         Ok(())
@@ -136,16 +138,16 @@ impl AsyncChat for Session {
     fn handle_timer(&mut self, _: TimerId) -> Result {
         let _session = self.span.clone().entered();
         self.chat.resume_reading();
-        if let Some(reply) = self.delayed.take() {
+        if let Some(reply) = self.delayed_reply.take() {
             self.failed_login(reply);
         }
         Ok(())
     }
 
-    /// An article that is coming in is taken first.
+    /// A session that is receiving or storing an article completes that first.
     fn handle_shutdown(&mut self) -> Result<Shutdown> {
-        self.leaving = self.transfer.is_some() || self.storing;
-        if self.leaving {
+        self.shutting_down = self.transfer.is_some() || self.storing;
+        if self.shutting_down {
             return Ok(Shutdown::Stay);
         }
         write!(self.chat, "400 {SHUTDOWN}\r\n");

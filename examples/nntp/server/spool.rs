@@ -1,4 +1,4 @@
-//! The spool: which groups there are, and which article is number what.
+//! The spool: all groups, and the articles under their numbers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -10,36 +10,36 @@ use super::date;
 use super::head::Head;
 use super::range::Range;
 
-/// Octets of memory that an article takes in each group it is in, whatever its
-/// text: the struct, its allocations, its places in the tables. Rounded up, for
-/// articles of no text at all must not take more than they are said to.
+/// Octets of memory that an article uses in each of its groups besides its text:
+/// the struct, its allocations and its entries in the tables. The number is
+/// rounded up, so that empty articles cannot use more than is counted.
 pub const OVERHEAD: u64 = 1024;
 
-/// A newsgroup. Sessions keep an `Rc` of the one they are in.
+/// A newsgroup. A session has an `Rc` of its selected group.
 pub struct Group {
     pub name: String,
     pub description: String,
-    /// In seconds of Unix time.
+    /// The time of creation, in seconds of Unix time.
     pub created: i64,
-    /// Whether it takes posts: `y` or `n` in LIST ACTIVE.
+    /// Whether the group accepts posts: `y` or `n` in LIST ACTIVE.
     pub postable: bool,
-    /// The highest number that an article has had. It never falls (RFC 3977, section 6.1.1.2).
+    /// The highest number that an article has had. It never decreases (RFC 3977, section 6.1.1.2).
     high: Cell<u64>,
-    /// The highest number given out: never given out twice, also when the article it was meant
-    /// for was not kept. A client only sees it when the article is durable, or the high mark
-    /// would fall at a restart.
-    given: Cell<u64>,
-    /// In the order of the numbers.
+    /// The highest number that was assigned to a post, even if that post was not stored. No number is
+    /// assigned twice. `high` follows when the post is durable: a number that clients saw before that
+    /// could be lost at a restart, and the high water mark would decrease.
+    assigned: Cell<u64>,
+    /// Sorted by number.
     articles: RefCell<Vec<Entry>>,
 }
 
-/// An article's place in a group.
+/// An article in a group.
 struct Entry {
     number: u64,
     article: Rc<Article>,
-    /// The latest arrival of this article and of those before it. Articles are mostly numbered
-    /// as they arrive, but clocks are set back and mailboxes are not sorted; this is never less
-    /// than the one before, so it can be searched.
+    /// The latest arrival among this article and those before it. Times of arrival may be out of
+    /// order, because clocks are set back and mailboxes are not sorted. This value never decreases
+    /// from one entry to the next, so it can be searched with bisection.
     latest: i64,
 }
 
@@ -58,13 +58,13 @@ impl Group {
         self.high.get()
     }
 
-    /// Numbers up to this one have been given to articles, also if they are not here any more.
+    /// Records that articles have had numbers up to this one, even if these articles no longer exist.
     pub fn raise(&self, high: u64) {
         self.high.set(self.high().max(high));
-        self.given.set(self.given.get().max(high));
+        self.assigned.set(self.assigned.get().max(high));
     }
 
-    /// The lowest number; one over the highest in a group without articles.
+    /// The lowest number. In a group without articles, it is the highest plus one.
     pub fn low(&self) -> u64 {
         let articles = self.articles.borrow();
         articles
@@ -83,22 +83,21 @@ impl Group {
             .map(|(_, article)| article)
     }
 
-    /// The article of the lowest number that is not under `number`.
+    /// The first article whose number is at least `number`.
     pub fn at_or_after(&self, number: u64) -> Option<(u64, Rc<Article>)> {
         let articles = self.articles.borrow();
         let at = articles.partition_point(|entry| entry.number < number);
         articles.get(at).map(Entry::found)
     }
 
-    /// The article of the highest number that is under `number`.
+    /// The last article whose number is below `number`.
     pub fn before(&self, number: u64) -> Option<(u64, Rc<Article>)> {
         let articles = self.articles.borrow();
         let at = articles.partition_point(|entry| entry.number < number);
         articles.get(at.checked_sub(1)?).map(Entry::found)
     }
 
-    /// The first number that an article which arrived at `time` or later may have: none before it
-    /// did. `u64::MAX` when there is no such article.
+    /// The number of the first article that arrived at `time` or later; `u64::MAX` if there is none.
     pub fn first_since(&self, time: i64) -> u64 {
         let articles = self.articles.borrow();
         let at = articles.partition_point(|entry| entry.latest < time);
@@ -126,8 +125,8 @@ impl Group {
         }
     }
 
-    /// The articles of a range, looked up one after the other as they are asked
-    /// for: a listing of a million is no work for a client that hangs up.
+    /// The articles of a range. Each is looked up when the iterator reaches it, so
+    /// a listing that is not read to its end costs nothing for the rest.
     pub fn range(self: Rc<Self>, range: Range) -> impl Iterator<Item = (u64, Rc<Article>)> {
         let mut next = range.low;
         std::iter::from_fn(move || {
@@ -143,21 +142,22 @@ impl Group {
 pub struct Spool {
     groups: BTreeMap<String, Rc<Group>>,
     articles: HashMap<String, Rc<Article>>,
-    /// Message-IDs of posts on their way here, and the octets set aside for each.
-    expected: HashMap<String, u64>,
-    posts: u64,
+    /// Message-IDs of posts that the store is writing, with the octets reserved for each.
+    pending: HashMap<String, u64>,
+    /// Octets of memory that posts use, including reserved octets.
+    post_octets: u64,
 }
 
 impl Spool {
-    /// `count` generated articles of two kilobytes in the group `misc.test`,
-    /// the same ones every time: for measurements.
+    /// A spool with `count` generated articles of two kilobytes in the group
+    /// `misc.test`, for measurements. They are the same in each run.
     pub fn demo(count: usize) -> Spool {
         let mut spool = Spool::default();
-        let born = 1_000_000_000;
-        let group = spool.add_group("misc.test", "Generated articles", born, true);
+        let created = 1_000_000_000;
+        let group = spool.add_group("misc.test", "Generated articles", created, true);
         let line = "The quick brown fox jumps over the lazy dog, again and again.\r\n";
         for n in 1..=count {
-            let arrived = born + n as i64;
+            let arrived = created + n as i64;
             let head = format!(
                 "Path: demo!not-for-mail\r\nFrom: Demo <demo@example.invalid>\r\n\
                  Newsgroups: misc.test\r\nSubject: Generated article {n}\r\n\
@@ -171,7 +171,7 @@ impl Spool {
         spool
     }
 
-    /// Adds a group, or finds the one that is there.
+    /// Adds a group, or returns the existing one with that name.
     pub fn add_group(
         &mut self,
         name: &str,
@@ -186,7 +186,7 @@ impl Spool {
                 created,
                 postable,
                 high: Cell::new(0),
-                given: Cell::new(0),
+                assigned: Cell::new(0),
                 articles: RefCell::default(),
             })
         };
@@ -197,13 +197,13 @@ impl Spool {
         self.groups.get(name).cloned()
     }
 
-    /// All groups, by name.
+    /// All groups, sorted by name.
     pub fn groups(&self) -> impl Iterator<Item = &Rc<Group>> {
         self.groups.values()
     }
 
-    /// The first group whose name comes after this one, so that a list of all groups can be made
-    /// a few at a time.
+    /// The first group after this name in alphabetical order. With it, a list of all groups can be made
+    /// in steps.
     pub fn group_after(&self, name: &str) -> Option<Rc<Group>> {
         let after = (Bound::Excluded(name), Bound::Unbounded);
         let mut groups = self.groups.range::<str, _>(after);
@@ -214,18 +214,18 @@ impl Spool {
         self.articles.get(message_id).cloned()
     }
 
-    /// True when the article is on its way to the disk.
-    pub fn expects(&self, message_id: &str) -> bool {
-        self.expected.contains_key(message_id)
+    /// Whether the store is writing an article with this Message-ID.
+    pub fn is_pending(&self, message_id: &str) -> bool {
+        self.pending.contains_key(message_id)
     }
 
-    /// Octets of memory that posts take, with those that are on their way.
-    pub fn posts(&self) -> u64 {
-        self.posts
+    /// Octets of memory that posts use, including those that the store is writing.
+    pub fn post_octets(&self) -> u64 {
+        self.post_octets
     }
 
-    /// Takes the next number of each group, and sets `octets` aside, for a post
-    /// that [`file`] will bring, or [`forget`] will not.
+    /// Reserves `octets` and the next number in each group for a post. Call
+    /// [`file`] when it has been stored, or [`forget`] if that failed.
     ///
     /// [`file`]: Spool::file
     /// [`forget`]: Spool::forget
@@ -235,33 +235,34 @@ impl Spool {
         groups: &[Rc<Group>],
         octets: u64,
     ) -> Vec<(String, u64)> {
-        self.expected.insert(message_id.to_owned(), octets);
-        self.posts += octets;
+        self.pending.insert(message_id.to_owned(), octets);
+        self.post_octets += octets;
         groups.iter().map(next_number).collect()
     }
 
+    /// Releases the octets that [`reserve`](Spool::reserve) reserved for a post.
     pub fn forget(&mut self, message_id: &str) {
-        self.posts -= self.expected.remove(message_id).unwrap_or_default();
+        self.post_octets -= self.pending.remove(message_id).unwrap_or_default();
     }
 
-    /// Files a post under the numbers given.
+    /// Files a post under its reserved numbers.
     pub fn file(&mut self, article: Article, numbers: &[(String, u64)]) {
         self.forget(&article.message_id);
         if !self.articles.contains_key(&article.message_id) {
-            self.posts += article.in_memory();
+            self.post_octets += article.in_memory();
         }
-        self.posts += OVERHEAD * numbers.len() as u64;
-        self.place(article, numbers);
+        self.post_octets += OVERHEAD * numbers.len() as u64;
+        self.insert(article, numbers);
     }
 
-    /// Files an article that is no post under the next number of a group.
+    /// Files an article from another source under the next number of a group.
     pub fn append(&mut self, group: &Rc<Group>, article: Article) {
-        self.place(article, &[next_number(group)]);
+        self.insert(article, &[next_number(group)]);
     }
 
-    /// One that is known already is not placed twice: it is one article in more
-    /// groups.
-    fn place(&mut self, article: Article, numbers: &[(String, u64)]) {
+    /// Adds an article to groups. If the Message-ID is known, the known article is
+    /// added to these groups.
+    fn insert(&mut self, article: Article, numbers: &[(String, u64)]) {
         let article = self
             .articles
             .entry(article.message_id.clone())
@@ -272,14 +273,14 @@ impl Spool {
             };
             group.insert(*number, article);
             group.raise(*number);
-            article.locate(name, *number);
+            article.add_location(name, *number);
         }
     }
 }
 
 fn next_number(group: &Rc<Group>) -> (String, u64) {
-    group.given.set(group.given.get() + 1);
-    (group.name.clone(), group.given.get())
+    group.assigned.set(group.assigned.get() + 1);
+    (group.name.clone(), group.assigned.get())
 }
 
 #[cfg(test)]
@@ -292,10 +293,10 @@ mod tests {
         let group = spool.add_group("a", "", 0, true);
         assert_eq!((group.count(), group.low(), group.high()), (0, 1, 0));
         spool.reserve("<lost@x>", &[Rc::clone(&group)], 1000);
-        assert_eq!(spool.posts(), 1000);
+        assert_eq!(spool.post_octets(), 1000);
         spool.forget("<lost@x>");
-        assert_eq!(spool.posts(), 0);
-        // Nobody has seen its number, and nobody else gets it.
+        assert_eq!(spool.post_octets(), 0);
+        // No client has seen its number, and no other article gets it.
         assert_eq!((group.count(), group.low(), group.high()), (0, 1, 0));
         let numbers = spool.reserve("<kept@x>", &[Rc::clone(&group)], 1000);
         assert_eq!(numbers, [("a".to_owned(), 2)]);
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_are_searched_though_they_are_not_sorted() {
+    fn unsorted_arrival_times_can_be_searched() {
         let mut spool = Spool::default();
         let group = spool.add_group("a", "", 0, true);
         for (n, arrived) in [10, 30, 20, 40, 40].into_iter().enumerate() {
@@ -347,23 +348,23 @@ mod tests {
         let first = [0, 10, 11, 20, 30, 31, 40].map(|time| group.first_since(time));
         assert_eq!(first, [1, 1, 2, 2, 2, 4, 4]);
         assert_eq!(group.first_since(41), u64::MAX);
-        // Not only the last number may be filed last.
+        // An article with a low number may be filed last.
         let late = Memory::new(Head::repair(b"Message-ID: <late@x>\r\n"), "text\r\n");
         spool.file(late.article(90), &[("a".to_owned(), 0)]);
         assert_eq!(group.first_since(41), 0);
     }
 
     #[test]
-    fn posts_are_counted_and_nothing_else() {
+    fn only_posts_count_against_the_memory_limit() {
         let mut spool = Spool::demo(3);
         let group = spool.group("misc.test").unwrap();
-        assert_eq!(spool.posts(), 0);
+        assert_eq!(spool.post_octets(), 0);
         let head = Head::repair(b"Message-ID: <1@x>\r\nSubject: s\r\n");
         let text = Memory::new(head, "text\r\n");
         let numbers = spool.reserve("<1@x>", &[group], 5000);
         spool.file(text.article(0), &numbers);
         let fields = 2 * "<1@x>".len() + "s".len();
         let text = "Message-ID: <1@x>\r\nSubject: s\r\ntext\r\n".len();
-        assert_eq!(spool.posts(), OVERHEAD + (fields + text) as u64);
+        assert_eq!(spool.post_octets(), OVERHEAD + (fields + text) as u64);
     }
 }

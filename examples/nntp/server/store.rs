@@ -1,5 +1,5 @@
-//! Where posts are kept, if not in memory. The server knows no database: `nntp` brings its own
-//! (`store/`), and programs that only borrow this server compile none.
+//! The interface of a permanent store for posts. The implementation in `nntp` is the folder `store/`, which
+//! uses a database. Programs that include the server without it need not compile the database.
 
 use tempfile::SpooledTempFile;
 
@@ -7,7 +7,7 @@ use super::article::Size;
 use super::head::Head;
 use super::spool::Spool;
 
-/// An article to be kept.
+/// An article to be stored.
 pub struct Job {
     pub message_id: String,
     pub head: Head,
@@ -15,21 +15,20 @@ pub struct Job {
     pub size: Size,
     pub arrived: i64,
     pub numbers: Vec<(String, u64)>,
-    /// Called on the writer's thread: true when the article is durable.
-    pub answer: Box<dyn FnOnce(bool) + Send>,
+    /// Called on the writer's thread with whether the article has been stored.
+    pub on_done: Box<dyn FnOnce(bool) + Send>,
 }
 
-/// Keeps articles for good. The loop's thread calls these methods, so none of them waits.
+/// Stores articles permanently. The loop's thread calls these methods, so none of them may block.
 pub trait Store {
-    /// Whether an article of so many octets can be kept: it is within the limit, and the disk has
-    /// not just failed.
+    /// Whether an article with a header and a body of these sizes can be stored now: it is within the
+    /// limit, and the disk has not failed recently.
     fn has_room(&self, head: usize, body: u64) -> bool;
 
-    /// Keeps this article on another thread, which then calls the job's answer.
+    /// Passes the article to another thread, which stores it and then calls `on_done`.
     fn submit(&self, job: Job);
 
-    /// Files what has become durable since the last call. An answer finds a
-    /// session, and only while it lives; the articles have to be filed also
-    /// when the poster has hung up.
-    fn settle(&self, spool: &mut Spool);
+    /// Files the articles that have been stored since the last call. A session
+    /// cannot do this in `on_done`: it may have ended before its article was stored.
+    fn file_finished(&self, spool: &mut Spool);
 }

@@ -1,6 +1,6 @@
 //! Wildmats: the patterns that name sets of newsgroups (RFC 3977, section 4).
 
-/// A comma-separated list of patterns; the rightmost one that matches decides.
+/// A comma-separated list of patterns. The rightmost one that matches decides.
 #[derive(Debug)]
 pub struct Wildmat(Vec<Pattern>);
 
@@ -11,8 +11,8 @@ struct Pattern {
 }
 
 impl Wildmat {
-    /// `None` when `text` is not a wildmat: an empty pattern, or one of the
-    /// characters that section 4.1 keeps out (`[`, `]` and `\`).
+    /// Returns `None` when `text` is not a wildmat: a pattern is empty or contains
+    /// a character that section 4.1 forbids (`[`, `]` and `\`).
     pub fn parse(text: &str) -> Option<Wildmat> {
         text.split(',')
             .map(|pattern| {
@@ -30,13 +30,13 @@ impl Wildmat {
             .map(Wildmat)
     }
 
-    /// An upper bound of the comparisons that [`matches`](Wildmat::matches) makes for `name`.
+    /// An upper bound for the comparisons that [`matches`](Wildmat::matches) makes for `name`.
     pub fn comparisons(&self, name: &str) -> usize {
         let lengths = self.0.iter().map(|pattern| pattern.text.len() + 1);
         lengths.sum::<usize>() * (name.len() + 1)
     }
 
-    /// True when the rightmost pattern that matches `name` is not negated.
+    /// Whether a pattern matches `name`, and the rightmost that does is not negated.
     pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let deciding = self.0.iter().rev().find(|p| glob(&p.text, &name));
@@ -44,8 +44,9 @@ impl Wildmat {
     }
 }
 
-/// `*` and `?` over characters, not octets. It goes back to the last star
-/// only, so a hostile `*a*a*a*a*b` costs a product of lengths and not a power.
+/// Matches `*` and `?` against characters, not octets. It backtracks to the last
+/// star only, so the time for a hostile `*a*a*a*a*b` grows with the product of the
+/// two lengths, not exponentially.
 fn glob(pattern: &[char], name: &[char]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star = None;
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wildmat() {
+    fn malformed_wildmats_are_refused() {
         for bad in ["", ",", "a,", "a[bc]", "a\\b", "!", "a!b"] {
             assert!(Wildmat::parse(bad).is_none(), "{bad:?}");
         }

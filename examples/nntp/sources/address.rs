@@ -1,15 +1,17 @@
-//! Header values from names of any kind: addresses as RFC 5322, section 3.4, has
-//! them, and other text, with what is not of ASCII as encoded words (RFC 2047).
+//! Makes header values from arbitrary text: addresses in the format of RFC 5322,
+//! section 3.4, and unstructured text. Text that is not ASCII becomes encoded words
+//! (RFC 2047).
 
 use mail_builder::encoders::base64::base64_encode_mime;
 
 use crate::server::head::is_dot_atom;
 
-/// Octets of text in an encoded word: 68 octets as it is written. With the name
-/// of the field that makes a line of at most 76 (RFC 2047, section 2).
+/// Octets of text in an encoded word, which then has 68 octets. A line with it and
+/// the name of the field has at most 76 octets (RFC 2047, section 2).
 const WORD: usize = 42;
 
-/// The value of a From field. What is no address becomes one of `domain`.
+/// The value of a From field. If `email` is not an address, one in `domain` is made
+/// from it.
 pub fn mailbox(name: &str, email: &str, domain: &str) -> String {
     let address = address(email, domain);
     let name = printable(name);
@@ -20,11 +22,11 @@ pub fn mailbox(name: &str, email: &str, domain: &str) -> String {
         let name = name.replace('\\', "\\\\").replace('"', "\\\"");
         return format!("\"{name}\" <{address}>");
     }
-    // Not in quotes, where no encoded word is one (RFC 2047, section 5).
+    // Without quotes, because encoded words are not decoded in a quoted string (RFC 2047, section 5).
     format!("{}\r\n <{address}>", encoded(&name))
 }
 
-/// Text as the value of a field of no structure, such as Subject.
+/// The value of an unstructured field, such as Subject.
 pub fn text(value: &str) -> String {
     let value = printable(value);
     if is_plain(&value) {
@@ -47,20 +49,20 @@ fn address(email: &str, domain: &str) -> String {
     format!("{local}@{domain}")
 }
 
-/// With a space for each run of space and of control characters.
+/// Replaces each run of white space and control characters by a space.
 fn printable(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
 
-/// Whether text may stand as it is. What looks like an encoded word would be
-/// decoded, so it is encoded.
+/// Whether text needs no encoding. Text that looks like an encoded word must be
+/// encoded, because a reader would decode it.
 fn is_plain(text: &str) -> bool {
     text.is_ascii() && !text.contains("=?")
 }
 
-/// Encoded words in base64, which is good in a phrase too (section 5, rule 3).
+/// Encoded words in base64, which are also valid in a phrase (section 5, rule 3).
 fn encoded(text: &str) -> String {
     let mut words = Vec::new();
     let mut rest = text;
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
     use crate::server::head::Head;
 
-    /// What a reader makes of it: the name and the address.
+    /// The name and the address that a mail reader parses.
     fn read(name: &str, email: &str) -> (String, String) {
         let mut head = Head::default();
         head.push("From", mailbox(name, email, "here.invalid"));
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_back_as_they_were() {
+    fn names_survive_encoding_and_decoding() {
         for name in [
             "Jane Doe",
             "Doe, Jane",
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_becomes_one() {
+    fn malformed_addresses_are_replaced() {
         for (email, expected) in [
             ("a@b", "a@b"),
             ("jane", "jane@here.invalid"),
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn text_comes_back_as_it_was() {
+    fn text_survives_encoding_and_decoding() {
         for value in ["plain", "caf\u{e9} ".repeat(30).trim(), "=?utf-8?Q?x?= y"] {
             let mut head = Head::default();
             head.push("Subject", text(value));

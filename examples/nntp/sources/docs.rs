@@ -1,4 +1,4 @@
-//! The crate's documentation, an article a file.
+//! The crate's documentation as a group, with an article for each file.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -23,14 +23,14 @@ static FILES: &[(&str, &str)] = &[
     ("CHANGELOG.md", include_str!("../../../CHANGELOG.md")),
 ];
 
-/// Adds the group with its articles. `talk` is where follow-ups go.
+/// Adds the group with its articles. `talk` is the group for follow-ups.
 pub fn add(spool: &mut Spool, talk: &str) {
     let date = built();
     let group = spool.add_group(GROUP, "The documentation of asynchat", date, false);
     for (file, markdown) in FILES {
         let title = markdown.lines().find_map(|line| line.strip_prefix("# "));
         let subject = format!("{file}: {}", title.unwrap_or("asynchat"));
-        // A new text is a new article: newsreaders remember what was read.
+        // The Message-ID depends on the text. So newsreaders show a changed text as a new article.
         let mut hasher = DefaultHasher::new();
         markdown.hash(&mut hasher);
         let head = format!(
@@ -51,7 +51,7 @@ pub fn add(spool: &mut Spool, talk: &str) {
     }
 }
 
-/// When this program was built: the documentation in it is of that time.
+/// When this program was built, which is the date of the documentation in it.
 fn built() -> i64 {
     let program = std::env::current_exe().and_then(std::fs::metadata);
     let time = program.and_then(|metadata| metadata.modified());

@@ -1,7 +1,8 @@
-//! A git history, an article a commit: the message and what it changed.
+//! A git history as a group, with an article for each commit: its message and the
+//! list of changed files.
 //!
-//! The history is read once, at the start, by one `git log`: a process for each
-//! article asked for would make the loop wait for it.
+//! One `git log` reads the history at the start. A process for each requested
+//! article would block the loop.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,16 +17,16 @@ use crate::server::head::Head;
 /// The name of the group.
 pub const GROUP: &str = "asynchat.git";
 
-/// Of the Message-IDs, and of authors without an address.
+/// The domain of Message-IDs, and of authors without an address.
 const DOMAIN: &str = "git.asynchat.invalid";
 
-/// Before each commit a NUL and seven fields with a NUL after each; what
-/// `--stat` says follows. No field can hold a NUL.
+/// The output for each commit is a NUL, seven fields that each end with a NUL, and
+/// the output of `--stat`. No field can contain a NUL.
 const FORMAT: &str = "--format=%x00%H%x00%P%x00%an%x00%ae%x00%at%x00%ct%x00%B%x00";
 const FIELDS: usize = 8;
 
-/// Adds the group with the last `most` commits of the clone that `directory`
-/// is in, the oldest first; the error says why there is none.
+/// Adds the group with the last `most` commits of the clone that contains
+/// `directory`, the oldest first. The error is the reason why there are none.
 pub fn add(spool: &mut Spool, directory: &Path, most: usize, talk: &str) -> Result<(), String> {
     let output = Command::new("git")
         .arg("-C")
@@ -40,7 +41,7 @@ pub fn add(spool: &mut Spool, directory: &Path, most: usize, talk: &str) -> Resu
         .arg(format!("--max-count={most}"))
         .arg(FORMAT)
         .output()
-        .map_err(|error| format!("git does not run: {error}"))?;
+        .map_err(|error| format!("cannot run git: {error}"))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
         return Err(why.lines().next().unwrap_or("git log failed").to_owned());
@@ -64,7 +65,7 @@ struct Commit<'a> {
     parents: &'a str,
     name: &'a str,
     email: &'a str,
-    /// In seconds of Unix time.
+    /// Seconds of Unix time.
     authored: i64,
     committed: i64,
     message: &'a str,
@@ -129,7 +130,7 @@ impl<'a> Commit<'a> {
         ] {
             head.push(name, value);
         }
-        // The first commit has no parent, and a merge no stat of its own.
+        // The first commit has no parents, and a merge has no stat. Their lines are then empty.
         let lines = [
             format!("commit {hash}"),
             format!("parent {parents}"),
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_is_an_article() {
+    fn a_commit_becomes_an_article() {
         let log = "\0abc\0\0Zoë\0z@x.invalid\x001000000000\x001000000001\0subject\n\n.body\n\0\n\n f | 1 +\n";
         let fields: Vec<&str> = log.split('\0').skip(1).collect();
         let commit = Commit::parse(&fields).unwrap();
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_messages_of_any_kind() {
+    fn hostile_names_and_messages_make_a_valid_article() {
         let fields = [
             "abc",
             "",

@@ -1,6 +1,6 @@
-//! Any mailbox file as a group. The messages are found once, at the start, by
-//! mail-parser's reader; their text stays in the file and is read when asked
-//! for, so a mailbox may be larger than memory. It must not change meanwhile.
+//! A mailbox file as a group. mail-parser finds the messages once, at the start.
+//! Their text remains in the file and is read when a client requests it, so a
+//! mailbox may be larger than memory. The file must not change while it is served.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,14 +20,14 @@ use crate::server::article::{Article, Size, Text};
 use crate::server::date::{is_rfc5322, now, rfc5322, unix};
 use crate::server::head::{Head, is_article_id, is_field, is_newsgroup};
 
-/// Of the Message-IDs that are made, and of senders without an address.
+/// The domain of generated Message-IDs, and of senders without an address.
 const DOMAIN: &str = "mbox.asynchat.invalid";
 
 /// Adds a group with the messages of the mailbox in `path`.
 pub fn add(spool: &mut Spool, name: &str, path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     let created = file.metadata()?.modified().map_or(0, unix);
-    // A path may have a line end in it, which LIST NEWSGROUPS must not have.
+    // A path may contain a line end, and a line of LIST NEWSGROUPS must not.
     let description = format!("The mailbox {}", path.display()).replace(char::is_control, " ");
     let group = spool.add_group(name, &description, created, false);
 
@@ -38,8 +38,8 @@ pub fn add(spool: &mut Spool, name: &str, path: &Path) -> io::Result<()> {
         let why = "not a mailbox: the first line does not begin with \"From \"";
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
-    // A message is handed out when the separator after it has been read: what
-    // has been read by then is where the next one starts.
+    // The iterator returns a message when it has read the separator after it. The
+    // position is then that of the next message.
     let position = Rc::new(Cell::new(separator.len() as u64));
     let mut start = position.get();
     let file = Counted {
@@ -61,14 +61,14 @@ pub fn add(spool: &mut Spool, name: &str, path: &Path) -> io::Result<()> {
     if duplicates > 0 {
         warn!(
             duplicates,
-            "{}: messages with the Message-ID of another are left out",
+            "{}: messages with a duplicate Message-ID are skipped",
             path.display()
         );
     }
     Ok(())
 }
 
-/// The article that is the message at `start` of the file.
+/// Makes an article from the message at the position `start` of the file.
 fn article(path: &Arc<Path>, start: u64, group: &str, message: &Message, created: i64) -> Article {
     let split = Split::new(message.contents());
     let fields = Head::repair(&split.head);
@@ -87,7 +87,8 @@ fn article(path: &Arc<Path>, start: u64, group: &str, message: &Message, created
     Article::new(&head, split.size, arrived, text)
 }
 
-/// A message in two parts. All sizes are those of its lines as they are sent.
+/// The header and the size of the body of a message. All sizes are those of the
+/// lines that are sent, which may differ from those in the file.
 struct Split {
     head: Vec<u8>,
     /// Octets before the body.
@@ -96,7 +97,7 @@ struct Split {
 }
 
 impl Split {
-    /// `contents` has no `>` before `From ` any more.
+    /// In `contents`, the `>` before a quoted `From ` has been removed.
     fn new(contents: &[u8]) -> Split {
         let mut split = Split {
             head: Vec::new(),
@@ -113,8 +114,8 @@ impl Split {
                 split.before += length;
                 continue;
             }
-            // Without an empty line, the first line that is no field begins
-            // the body.
+            // If the empty line is missing, the body begins with the first line
+            // that is not a field.
             if std::mem::take(&mut in_head) && &*line == b"\r\n" {
                 split.before += length;
                 continue;
@@ -130,8 +131,8 @@ impl Split {
         split
     }
 
-    /// True for a line of the head that is no field: a continuation line, or a
-    /// quoted separator before the first field.
+    /// Whether a line belongs to the header although it is not a field: a
+    /// continuation line, or a quoted separator before the first field.
     fn continues(&self, line: &[u8]) -> bool {
         match self.head.is_empty() {
             true => line.starts_with(b"From ") || line.starts_with(b">From "),
@@ -140,7 +141,8 @@ impl Split {
     }
 }
 
-/// What a message lacks for an article: RFC 5536, section 3.1, wants six fields.
+/// The changes that make an article header from a mail header: RFC 5536,
+/// section 3.1, requires six fields.
 struct Amended {
     added: Head,
     /// Fields that are renamed.
@@ -151,8 +153,8 @@ impl Amended {
     fn new(head: &Head, message: &Message, group: &str, arrived: i64) -> Amended {
         let mut amended = Amended {
             added: Head::default(),
-            // A mail must not act as a control message on a server that the
-            // article is fed to. OVER has its own counts.
+            // A mail must not act as a control message on a server that receives
+            // the article. Bytes and Lines could contradict the counts in OVER.
             renamed: vec!["Control", "Also-Control", "Supersedes", "Bytes", "Lines"],
         };
         let value = |name| head.value(name).unwrap_or_default();
@@ -168,7 +170,7 @@ impl Amended {
         if value("Subject").is_empty() {
             amended.replace("Subject", "(no subject)");
         }
-        // Servers refuse what is dated more than a day ahead.
+        // Servers refuse articles that are dated more than a day ahead.
         let date = head.date().filter(|&date| date <= now() + 86_400);
         if date.is_none() || !is_rfc5322(&text("Date")) {
             amended.replace("Date", &rfc5322(date.unwrap_or(arrived)));
@@ -200,14 +202,14 @@ impl Amended {
     }
 }
 
-/// The same one for the same message, whenever it is read.
+/// A Message-ID made from the content. A message always gets the same one.
 fn made_id(contents: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     contents.hash(&mut hasher);
     format!("<{:016x}@{DOMAIN}>", hasher.finish())
 }
 
-/// A message in its file.
+/// The text of a message, which is read from the file.
 struct Stored {
     path: Arc<Path>,
     start: u64,
@@ -239,12 +241,12 @@ impl Text for Stored {
     }
 }
 
-/// Reads a mailbox's lines as they are sent, without the `>` that keeps a line
-/// from looking like a separator.
+/// Reads the lines of a mailbox as they are sent. It removes the `>` that quotes a
+/// line which would otherwise look like a separator.
 struct Lines<R> {
     inner: R,
     line: Vec<u8>,
-    /// What of the line has been read.
+    /// How many octets of the line have been read.
     read: usize,
 }
 
@@ -276,7 +278,8 @@ impl<R: BufRead> Read for Lines<R> {
     }
 }
 
-/// A line as it is sent: with CRLF, without NULs, with a space for a CR inside.
+/// A line as it is sent: it ends with CRLF, NULs are removed, and a CR inside it
+/// becomes a space.
 fn as_sent(line: &[u8]) -> Vec<u8> {
     let mut end = line.strip_suffix(b"\n").unwrap_or(line);
     while let Some(shorter) = end.strip_suffix(b"\r") {
@@ -290,7 +293,7 @@ fn as_sent(line: &[u8]) -> Vec<u8> {
     line
 }
 
-/// Tells how much has been read.
+/// A reader that counts how many octets have been read.
 struct Counted<R> {
     inner: R,
     position: Rc<Cell<u64>>,
@@ -375,7 +378,7 @@ mod tests {
         assert_eq!((first.lines, first.arrived), (5, 820_631_134));
     }
 
-    /// The articles that a mailbox is served as, each with head and body.
+    /// The header and the body of each article that a mailbox is served as.
     fn served(mailbox: &[u8]) -> Vec<(String, String)> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(mailbox).unwrap();
@@ -411,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_mail_has_and_news_has_not() {
+    fn mail_headers_are_made_valid_for_news() {
         let mailbox = b"From x at noon\nFrom: nobody\nDate: Mon, 1 Jan 2001 10:00\nMessage-ID: <a..b@c>\n\
             Subject: a\0b\rc\nsubject: two\nXref: x y:1\nNewsgroups: other.group\nControl: rmgroup mail\n\
             X-Empty:\n\none\0\rtwo\r\r\n.\0\n\r\n\n\
@@ -456,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mailbox() {
+    fn a_file_that_is_not_a_mailbox_is_refused() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"Dear diary,\n").unwrap();
         assert!(add(&mut Spool::default(), "mail", file.path()).is_err());

@@ -1,14 +1,16 @@
-//! Where the articles come from that were not posted here.
+//! Sources of articles that were not posted.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 mod address;
 pub mod docs;
 pub mod git;
 pub mod mbox;
 
-/// LF to CRLF, for text that is in memory.
+/// Replaces each LF by CRLF.
 fn crlf(text: &str) -> String {
     text.lines().flat_map(|line| [line, "\r\n"]).collect()
 }

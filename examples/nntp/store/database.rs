@@ -1,5 +1,5 @@
-//! A database that is closed and opened again after an I/O error, and that is an error and no
-//! panic when its file is damaged.
+//! The database, with two additions to redb: after an I/O error it can be reopened, and a damaged file
+//! causes an error instead of a panic.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,28 +13,30 @@ use redb::{Database, ReadTransaction, WriteTransaction};
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Octets of the database's own cache, which would be of 1 GiB. What is not in it is in the
-/// system's.
-const CACHE: usize = 16 << 20;
+/// The size of redb's cache in octets. The default of 1 GiB is not needed, because the operating system
+/// also caches the file.
+const CACHE_SIZE: usize = 16 << 20;
 
-/// The open database; it is closed between an I/O error and the time that it can be opened again.
+/// The database, shared by the loop and the writer.
 pub struct Shared {
     path: PathBuf,
+    /// `None` while the database is closed because reopening has failed.
     database: RwLock<Option<Database>>,
-    stale: AtomicBool,
+    /// A read has failed, and the database must be reopened.
+    must_reopen: AtomicBool,
 }
 
 impl Shared {
-    /// Opens the database in `path`, or makes it.
+    /// Opens the database in `path`, or creates it.
     pub fn open(path: &Path) -> Result<Shared> {
         Ok(Shared {
             path: path.to_owned(),
             database: RwLock::new(Some(open(path)?)),
-            stale: AtomicBool::new(false),
+            must_reopen: AtomicBool::new(false),
         })
     }
 
-    /// The directory that the file is in.
+    /// The directory that contains the file.
     pub fn directory(&self) -> &Path {
         let parent = self
             .path
@@ -43,22 +45,22 @@ impl Shared {
         parent.unwrap_or(Path::new("."))
     }
 
-    /// Reads, without ever waiting: while the database is being opened again, it is an error.
+    /// Reads without blocking. While the database is being reopened, it returns an error.
     pub fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
         let database = self.database.try_read().map_err(|_| CLOSED)?;
         let database = database.as_ref().ok_or(CLOSED)?;
-        let outcome = guarded(|| read(&database.begin_read()?));
-        if outcome.as_ref().is_err_and(is_stale) {
-            self.stale.store(true, Ordering::Relaxed);
+        let outcome = catch_panics(|| read(&database.begin_read()?));
+        if outcome.as_ref().is_err_and(needs_reopening) {
+            self.must_reopen.store(true, Ordering::Relaxed);
         }
         outcome
     }
 
-    /// Writes, and returns when the disk has it.
+    /// Writes, and returns when the data is on the disk.
     pub fn write<T>(&self, write: impl FnOnce(&WriteTransaction) -> Result<T>) -> Result<T> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or(CLOSED)?;
-        guarded(|| {
+        catch_panics(|| {
             let transaction = database.begin_write()?;
             let outcome = write(&transaction)?;
             transaction.commit()?;
@@ -66,9 +68,9 @@ impl Shared {
         })
     }
 
-    /// Whether a read has found that the database must be closed and opened again; true once.
-    pub fn is_stale(&self) -> bool {
-        self.stale.load(Ordering::Relaxed) && self.stale.swap(false, Ordering::Relaxed)
+    /// Whether a read has found that the database must be reopened. Returns true once for each such event.
+    pub fn needs_reopening(&self) -> bool {
+        self.must_reopen.load(Ordering::Relaxed) && self.must_reopen.swap(false, Ordering::Relaxed)
     }
 
     pub fn is_closed(&self) -> bool {
@@ -76,13 +78,13 @@ impl Shared {
         database.is_none()
     }
 
-    /// Closes the database and opens it again. On an error it stays closed.
+    /// Closes the database and opens it again. After an error it remains closed.
     pub fn reopen(&self) -> Result<()> {
         let mut database = self
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        // It must be closed first, for redb locks the file.
+        // redb locks the file, so the database must be closed first.
         close(database.take())?;
         *database = Some(open(&self.path)?);
         Ok(())
@@ -94,15 +96,16 @@ impl Drop for Shared {
         let database = self.database.get_mut();
         let database = database.unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = close(database.take()) {
-            tracing::error!(%error, "the store was not closed");
+            tracing::error!(%error, "cannot close the store");
         }
     }
 }
 
 const CLOSED: &str = "the database is being opened again after an error";
 
-/// What redb returns for everything after an I/O error, until it is opened again.
-pub fn is_stale(error: &Error) -> bool {
+/// Whether the error is the one that redb returns for each operation after an I/O error, until the database
+/// is reopened.
+pub fn needs_reopening(error: &Error) -> bool {
     use redb::{CommitError, StorageError::PreviousIo, TableError, TransactionError};
     matches!(error.downcast_ref(), Some(PreviousIo))
         || matches!(
@@ -114,35 +117,39 @@ pub fn is_stale(error: &Error) -> bool {
 }
 
 fn open(path: &Path) -> Result<Database> {
-    guarded(|| Ok(Database::builder().set_cache_size(CACHE).create(path)?))
+    catch_panics(|| {
+        Ok(Database::builder()
+            .set_cache_size(CACHE_SIZE)
+            .create(path)?)
+    })
 }
 
 fn close(database: Option<Database>) -> Result<()> {
-    guarded(|| {
+    catch_panics(|| {
         drop(database);
         Ok(())
     })
 }
 
 thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes an error of a panic. redb asserts what it reads from its file, so a damaged file makes it
-/// panic; nobody wants to see where.
-pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    static SILENT: Once = Once::new();
-    SILENT.call_once(|| {
+/// Turns a panic into an error. redb panics when its file is damaged, because it asserts what it reads. The
+/// panic's message is part of the error, so the panic hook does not run.
+pub fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !GUARDED.get() {
+            if !CATCHING.get() {
                 hook(info);
             }
         }));
     });
-    let outer = GUARDED.replace(true);
+    let outer = CATCHING.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(outer);
+    CATCHING.set(outer);
     outcome.unwrap_or_else(|panic| Err(damaged(&*panic)))
 }
 

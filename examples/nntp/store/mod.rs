@@ -1,13 +1,15 @@
-//! Posts in an embedded database, written by a thread of their own.
+//! Stores posts in an embedded database, which its own thread writes.
 //!
-//! A commit waits for the disk, and a loop that waits for a disk serves nobody.
-//! So the loop sends a [`Job`] to the writer and goes on; the writer commits
-//! all the jobs that wait in one transaction, and calls each one's answer,
-//! which finds its way back to the session with `Remote::post_to`. After an I/O
-//! error, such as a full disk, the writer closes the database and opens it again.
+//! A commit waits for the disk, and the loop must not wait. So the loop sends a
+//! [`Job`] to the writer's thread and continues. The writer commits all queued
+//! jobs in one transaction and calls `on_done` of each, which posts the result to
+//! the session with `Remote::post_to`. After an I/O error, such as a full disk,
+//! the writer closes the database and opens it again.
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 mod database;
 mod text;
@@ -24,66 +26,67 @@ use std::time::{Duration, Instant};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::server::article::{Article, Size};
-use super::server::complaint::Complaint;
 use super::server::head::Head;
 use super::server::spool::Spool;
 use super::server::store::{Job, Store};
-use database::{Result, Shared, is_stale};
+use super::server::throttled_warning::ThrottledWarning;
+use database::{Result, Shared, needs_reopening};
 use text::Stored;
 
-/// Group to the time of its creation.
+/// Group name to the time of its creation.
 const GROUPS: TableDefinition<&str, i64> = TableDefinition::new("groups");
-/// Group to the highest number that an article in it has had.
+/// Group name to the highest number that an article in it has had.
 const HIGH: TableDefinition<&str, u64> = TableDefinition::new("high");
-/// Serial to time of arrival, octets and lines of the body, and the head.
+/// Serial number to time of arrival, octets and lines of the body, and the header.
 const ARTICLES: TableDefinition<u64, (i64, u64, u64, &[u8])> = TableDefinition::new("articles");
-/// Serial and index to a piece of the body.
+/// Serial number and index to a piece of the body.
 const BODIES: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("bodies");
-/// Group and number to serial.
+/// Group name and article number to serial number.
 const NUMBERS: TableDefinition<(&str, u64), u64> = TableDefinition::new("numbers");
 
-/// Pieces are small enough to be copied in one turn of the loop. redb stores each in pages of a
-/// power of two, with some octets for the key: a piece of 16 KiB would take 32.
+/// The size of a piece of a body, small enough to be copied in one turn of the loop. redb stores a row,
+/// with some octets of overhead, in a page whose size is a power of two. A piece of exactly 16 KiB would
+/// use 32 KiB.
 const PIECE: usize = 16 * 1024 - ROW;
 
-/// Octets that redb needs for a row beside its value, rounded up.
+/// The overhead of a row in octets, rounded up.
 const ROW: usize = 64;
 
-/// Jobs that one transaction takes: one wait for the disk for all of them.
+/// The maximum number of jobs in one transaction, which waits for the disk once for all of them.
 const BATCH: usize = 64;
 
-/// How long no post is taken after one could not be written. To open the database again is more
-/// work the more there is in it, and nobody can read meanwhile.
+/// How long posts are refused after a failed write. Reopening a large database takes long, and no article
+/// can be read during that time, so it must not happen often.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What the writer is asked for.
+/// A request to the writer.
 enum Work {
-    Keep(Box<Job>),
+    Write(Box<Job>),
     Reopen,
 }
 
-/// What became of a job, for the spool.
+/// The result of a job, for the spool.
 enum Outcome {
-    Kept(Article, Vec<(String, u64)>),
-    /// The message-id, and the octets that it does not take after all.
-    Lost(String, u64),
+    Written(Article, Vec<(String, u64)>),
+    /// The message-id, and the octets of the disk that are not used after all.
+    Failed(String, u64),
 }
 
-/// The open database. Dropping it waits for the writer to finish its jobs.
+/// The store. Dropping it waits until the writer has finished its jobs.
 pub struct DiskStore {
     database: Arc<Shared>,
-    /// Octets of the disk that articles may take, and that they take.
+    /// Octets of the disk that articles may use, and that they use.
     limit: u64,
-    taken: Cell<u64>,
+    used: Cell<u64>,
     work: Option<Sender<Work>>,
-    outcomes: Receiver<Outcome>,
+    finished: Receiver<Outcome>,
     writer: Option<JoinHandle<()>>,
-    /// When the writer will take jobs again.
+    /// Until when posts are refused after a failed write.
     paused: Arc<Pause>,
 }
 
 impl DiskStore {
-    /// Opens the database in `path`, or makes it. Articles may take `limit` octets of the disk.
+    /// Opens the database in `path`, or creates it. Articles may use `limit` octets of the disk.
     pub fn open(path: &Path, limit: u64) -> Result<DiskStore> {
         let database = Arc::new(Shared::open(path)?);
         database.write(|write| {
@@ -95,13 +98,13 @@ impl DiskStore {
             Ok(())
         })?;
         let (work, queue) = mpsc::channel();
-        let (done, outcomes) = mpsc::channel();
+        let (done, finished) = mpsc::channel();
         let paused = Arc::new(Pause::default());
         let writer = Writer {
             database: Arc::clone(&database),
             paused: Arc::clone(&paused),
             done,
-            in_doubt: Cell::new(false),
+            last_failed: Cell::new(false),
         };
         let writer = std::thread::Builder::new()
             .name("store".into())
@@ -109,16 +112,16 @@ impl DiskStore {
         Ok(DiskStore {
             database,
             limit,
-            taken: Cell::new(0),
+            used: Cell::new(0),
             work: Some(work),
-            outcomes,
+            finished,
             writer: Some(writer),
             paused,
         })
     }
 
-    /// Sees that the groups are there, each with the time of its creation, and
-    /// brings all that the database holds to the spool.
+    /// Adds missing groups to the database, with `now` as their time of creation.
+    /// Then adds all groups and articles of the database to the spool.
     pub fn load(&self, spool: &mut Spool, groups: &[(String, String)], now: i64) -> Result<()> {
         self.database.write(|write| {
             let mut table = write.open_table(GROUPS)?;
@@ -146,7 +149,7 @@ impl DiskStore {
                 let article = articles.get(serial)?.ok_or("an article is missing")?;
                 let (arrived, bytes, lines, head) = article.value();
                 if counted.insert(serial) {
-                    self.take(octets(head.len(), bytes));
+                    self.add_used(octets(head.len(), bytes));
                 }
                 let text = Stored {
                     database: Arc::clone(&self.database),
@@ -156,7 +159,8 @@ impl DiskStore {
                 let article = Article::new(&head, Size { bytes, lines }, arrived, text);
                 spool.file(article, &[(group.to_owned(), number)]);
             }
-            // After the articles: a database of an older version has no such rows.
+            // An older version of this program did not write these rows. So the highest number also
+            // follows from the articles above.
             for row in read.open_table(HIGH)?.iter()? {
                 let (name, high) = row?;
                 if let Some(group) = spool.group(name.value()) {
@@ -167,42 +171,42 @@ impl DiskStore {
         })
     }
 
-    fn take(&self, octets: u64) {
-        self.taken.set(self.taken.get().saturating_add(octets));
+    fn add_used(&self, octets: u64) {
+        self.used.set(self.used.get().saturating_add(octets));
     }
 }
 
 impl Store for DiskStore {
     fn has_room(&self, head: usize, body: u64) -> bool {
-        let taken = self.taken.get().saturating_add(octets(head, body));
-        taken <= self.limit && !self.paused.is_on(Instant::now())
+        let used = self.used.get().saturating_add(octets(head, body));
+        used <= self.limit && !self.paused.is_on(Instant::now())
     }
 
     fn submit(&self, job: Job) {
-        self.take(octets(job.head.as_bytes().len(), job.size.bytes));
+        self.add_used(octets(job.head.as_bytes().len(), job.size.bytes));
         if let Some(work) = &self.work
-            && let Err(mpsc::SendError(Work::Keep(job))) = work.send(Work::Keep(Box::new(job)))
+            && let Err(mpsc::SendError(Work::Write(job))) = work.send(Work::Write(Box::new(job)))
         {
-            static GONE: Complaint = Complaint::new("the store can not write");
-            GONE.tell(&"its writer is gone");
-            (job.answer)(false);
+            static NO_WRITER: ThrottledWarning = ThrottledWarning::new("the store cannot write");
+            NO_WRITER.log(&"the writer's thread has ended");
+            (job.on_done)(false);
         }
     }
 
-    fn settle(&self, spool: &mut Spool) {
-        while let Ok(outcome) = self.outcomes.try_recv() {
+    fn file_finished(&self, spool: &mut Spool) {
+        while let Ok(outcome) = self.finished.try_recv() {
             match outcome {
-                Outcome::Kept(article, numbers) => spool.file(article, &numbers),
-                Outcome::Lost(message_id, octets) => {
-                    self.taken.set(self.taken.get().saturating_sub(octets));
+                Outcome::Written(article, numbers) => spool.file(article, &numbers),
+                Outcome::Failed(message_id, octets) => {
+                    self.used.set(self.used.get().saturating_sub(octets));
                     spool.forget(&message_id);
                 }
             }
         }
-        if self.database.is_stale()
+        if self.database.needs_reopening()
             && let Some(work) = &self.work
         {
-            // Without a writer there is nobody to open it again, and the next post says so.
+            // If the writer's thread has ended, the next post logs that.
             let _ = work.send(Work::Reopen);
         }
     }
@@ -212,13 +216,13 @@ impl Drop for DiskStore {
     fn drop(&mut self) {
         self.work = None;
         if self.writer.take().is_some_and(|w| w.join().is_err()) {
-            tracing::error!("the store's writer died");
+            tracing::error!("the store's writer panicked");
         }
     }
 }
 
-/// Octets of the disk that an article takes: each row has a page of a power of two, or a part of
-/// a small page of which two thirds are used.
+/// The octets of the disk that an article uses. A large row has its own page, whose size is a power of two.
+/// Small rows share a page, of which two thirds are used.
 fn octets(head: usize, body: u64) -> u64 {
     let row = |octets: u64| match octets + ROW as u64 {
         small @ ..=2048 => small + small / 2,
@@ -229,7 +233,7 @@ fn octets(head: usize, body: u64) -> u64 {
     row(head as u64) + pieces * row(PIECE as u64) + row(rest)
 }
 
-/// Until when no job is taken.
+/// The time until which posts are refused.
 #[derive(Default)]
 struct Pause(Mutex<Option<Instant>>);
 
@@ -245,17 +249,17 @@ impl Pause {
     }
 }
 
-/// The writer's thread. It owns the opening and closing of the database.
+/// The writer's thread. Only this thread reopens the database.
 struct Writer {
     database: Arc<Shared>,
     paused: Arc<Pause>,
     done: Sender<Outcome>,
-    /// The last commit has failed: see first whether there is room.
-    in_doubt: Cell<bool>,
+    /// The last commit has failed, so the next one first checks whether the disk has space.
+    last_failed: Cell<bool>,
 }
 
 impl Writer {
-    /// Ends when the store is dropped.
+    /// Processes requests until the store is dropped.
     fn run(&self, queue: &Receiver<Work>) {
         loop {
             let first = if self.database.is_closed() {
@@ -264,14 +268,14 @@ impl Writer {
                 queue.recv().map_err(RecvTimeoutError::from)
             };
             match first {
-                Ok(Work::Keep(first)) => {
+                Ok(Work::Write(first)) => {
                     let mut jobs = vec![*first];
                     let more = queue.try_iter().take(BATCH - 1);
                     jobs.extend(more.filter_map(|work| match work {
-                        Work::Keep(job) => Some(*job),
+                        Work::Write(job) => Some(*job),
                         Work::Reopen => None,
                     }));
-                    self.keep(jobs);
+                    self.write(jobs);
                 }
                 Ok(Work::Reopen) | Err(RecvTimeoutError::Timeout) => self.reopen(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -279,53 +283,54 @@ impl Writer {
         }
     }
 
-    fn keep(&self, mut jobs: Vec<Job>) {
+    fn write(&self, mut jobs: Vec<Job>) {
         let serials = self.commit(&mut jobs);
-        let kept = serials.is_ok();
+        let is_written = serials.is_ok();
         let first = serials.unwrap_or_default();
         for (serial, job) in (first..).zip(jobs) {
-            let outcome = if kept {
+            let outcome = if is_written {
                 let text = Stored {
                     database: Arc::clone(&self.database),
                     serial,
                 };
                 let article = Article::new(&job.head, job.size, job.arrived, text);
-                Outcome::Kept(article, job.numbers)
+                Outcome::Written(article, job.numbers)
             } else {
-                Outcome::Lost(
+                Outcome::Failed(
                     job.message_id,
                     octets(job.head.as_bytes().len(), job.size.bytes),
                 )
             };
-            // Nobody listens any more when the server is on its way out.
+            // `send` fails if the store is being dropped, and then the outcome is not needed.
             let _ = self.done.send(outcome);
-            (job.answer)(kept);
+            (job.on_done)(is_written);
         }
     }
 
-    /// Writes the jobs; on an error it leaves the database as it was, and open if that can be.
+    /// Writes the jobs in one transaction and returns their first serial number. An error leaves the content
+    /// of the database unchanged.
     fn commit(&self, jobs: &mut [Job]) -> Result<u64> {
         if self.paused.is_on(Instant::now()) {
-            return Err("the disk has failed a moment ago".into());
+            return Err("the disk has failed recently".into());
         }
         let outcome = self.try_commit(jobs);
         if let Err(error) = &outcome {
-            static UNWRITABLE: Complaint = Complaint::new("the store can not write");
-            UNWRITABLE.tell(error);
+            static UNWRITABLE: ThrottledWarning = ThrottledWarning::new("the store cannot write");
+            UNWRITABLE.log(error);
             self.paused.begin();
         }
-        self.in_doubt.set(outcome.is_err());
+        self.last_failed.set(outcome.is_err());
         outcome
     }
 
     fn try_commit(&self, jobs: &mut [Job]) -> Result<u64> {
-        if self.in_doubt.get() {
+        if self.last_failed.get() {
             let octets = |job: &Job| octets(job.head.as_bytes().len(), job.size.bytes);
-            probe(self.database.directory(), jobs.iter().map(octets).sum())?;
+            check_space(self.database.directory(), jobs.iter().map(octets).sum())?;
         }
         let mut outcome = self.database.write(|write| insert(write, jobs));
-        // That is no fault of these jobs: a read has failed before them.
-        if outcome.as_ref().is_err_and(is_stale) {
+        // An earlier read has failed, not the write of these jobs. So the write is tried again.
+        if outcome.as_ref().is_err_and(needs_reopening) {
             self.reopen();
             outcome = self.database.write(|write| insert(write, jobs));
         }
@@ -337,16 +342,16 @@ impl Writer {
 
     fn reopen(&self) {
         if let Err(error) = self.database.reopen() {
-            static CLOSED: Complaint = Complaint::new("the store can not be opened again");
-            CLOSED.tell(&error);
+            static CLOSED: ThrottledWarning = ThrottledWarning::new("cannot reopen the store");
+            CLOSED.log(&error);
         }
     }
 }
 
-/// Sees whether the disk has room for so many octets, and for what the database needs beside them.
-/// A failed commit costs more: the database has to be checked as a whole when it is opened again,
-/// and nobody can read meanwhile.
-fn probe(directory: &Path, octets: u64) -> Result<()> {
+/// Checks whether the disk has space for this many octets and for the overhead of the database, by writing a
+/// temporary file. A failed commit would cost more: the database is checked as a whole when it is reopened,
+/// and no article can be read during that time.
+fn check_space(directory: &Path, octets: u64) -> Result<()> {
     let mut file = tempfile::tempfile_in(directory)?;
     let mut zeros = io::repeat(0).take(2 * octets + (1 << 20));
     io::copy(&mut zeros, &mut file)?;
@@ -354,7 +359,7 @@ fn probe(directory: &Path, octets: u64) -> Result<()> {
     Ok(())
 }
 
-/// Inserts the jobs under consecutive serials and returns the first one.
+/// Inserts the jobs under consecutive serial numbers and returns the first one.
 fn insert(write: &WriteTransaction, jobs: &mut [Job]) -> Result<u64> {
     let mut articles = write.open_table(ARTICLES)?;
     let mut bodies = write.open_table(BODIES)?;

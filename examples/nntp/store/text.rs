@@ -1,5 +1,5 @@
-//! Text that is in the database. Reading is done on the loop: it is a copy out of the database's
-//! cache or the system's.
+//! The text of an article in the database. The loop's thread reads it: mostly from the cache of the database
+//! or of the operating system.
 
 use std::io;
 use std::sync::Arc;
@@ -37,9 +37,9 @@ impl Text for Stored {
     }
 }
 
-/// A body, read a piece at a time. Each piece is a transaction of its own, for
-/// one held open while a slow client reads would keep the file from shrinking;
-/// articles are never changed, so nothing is lost by it.
+/// A producer that reads a body piece by piece. Each piece has its own transaction:
+/// one that stays open while a slow client reads would prevent the file from
+/// shrinking. Articles never change, so several transactions read the same text.
 struct StoredBody {
     database: Arc<Shared>,
     serial: u64,

@@ -1,72 +1,75 @@
-//! What a line means.
+//! Parses the lines that members send.
 
-/// A line, taken apart.
+/// A parsed line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Command<'a> {
     Nick(&'a str),
     Join(&'a str),
-    /// The room, or the one that was joined last.
+    /// Leaves this room, or the room that was joined last.
     Part(Option<&'a str>),
-    /// Who is in the room; without one, which rooms there are.
+    /// Lists the members of this room, or all rooms.
     Who(Option<&'a str>),
+    /// A private message to this nick.
     Msg(&'a str, &'a str),
     Quit(&'a str),
     Help,
-    /// For the room that was joined last.
+    /// Text for the room that was joined last.
     Say(&'a str),
-    Nothing,
-    /// What is wrong with it.
-    Wrong(&'static str),
+    Empty,
+    /// The line is malformed; the text is the error message.
+    Invalid(&'static str),
 }
 
-/// The longest nick, and the longest name of a room.
-const NAME: usize = 24;
+/// The maximum length of a nick and of a room's name.
+const MAX_NAME: usize = 24;
 
-const NAMES: &str = "a name has up to 24 letters, digits, - and _";
+const NAME_RULE: &str = "a name has up to 24 letters, digits, - and _";
 
 impl<'a> Command<'a> {
     pub fn parse(line: &'a str) -> Self {
         let line = line.trim();
         let Some(command) = line.strip_prefix('/') else {
             return match line {
-                "" => Command::Nothing,
+                "" => Command::Empty,
                 line => Command::Say(line),
             };
         };
         let (verb, rest) = split(command);
         match (verb, rest) {
-            ("nick", name) => named(name).map_or_else(Command::Wrong, Command::Nick),
-            ("join", name) => named(room(name)).map_or_else(Command::Wrong, Command::Join),
+            ("nick", name) => valid_name(name).map_or_else(Command::Invalid, Command::Nick),
+            ("join", name) => {
+                valid_name(without_hash(name)).map_or_else(Command::Invalid, Command::Join)
+            }
             ("part", "") => Command::Part(None),
-            ("part", name) => Command::Part(Some(room(name))),
+            ("part", name) => Command::Part(Some(without_hash(name))),
             ("who", "") => Command::Who(None),
-            ("who", name) => Command::Who(Some(room(name))),
+            ("who", name) => Command::Who(Some(without_hash(name))),
             ("msg", rest) => match split(rest) {
-                ("", _) | (_, "") => Command::Wrong("/msg NICK TEXT"),
+                ("", _) | (_, "") => Command::Invalid("/msg NICK TEXT"),
                 (nick, text) => Command::Msg(nick, text),
             },
             ("quit", text) => Command::Quit(text),
             ("help", _) => Command::Help,
-            _ => Command::Wrong("no such command; /help tells them"),
+            _ => Command::Invalid("no such command; /help lists them"),
         }
     }
 }
 
-/// The first word, and what follows.
+/// Splits the text after its first word.
 fn split(text: &str) -> (&str, &str) {
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
     (first, rest.trim_start())
 }
 
-/// Rooms are shown with a #, so they may be written with one.
-fn room(name: &str) -> &str {
+/// Removes the # before the name of a room. It is optional in commands.
+fn without_hash(name: &str) -> &str {
     name.strip_prefix('#').unwrap_or(name)
 }
 
-fn named(name: &str) -> Result<&str, &'static str> {
+fn valid_name(name: &str) -> Result<&str, &'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    match (1..=NAME).contains(&name.len()) && name.bytes().all(fits) {
+    match (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(fits) {
         true => Ok(name),
-        false => Err(NAMES),
+        false => Err(NAME_RULE),
     }
 }

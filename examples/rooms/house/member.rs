@@ -1,4 +1,4 @@
-//! One connection: somebody who says something, and is told something.
+//! The handler of one member's connection.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,8 +9,8 @@ use asynchat::{AsyncChat, Chat, Close, Overflow, Result};
 use super::House;
 use super::command::Command;
 
-/// In how many rooms one may be at a time.
-const ROOMS: usize = 10;
+/// How many rooms a member may be in at a time.
+const MAX_ROOMS: usize = 10;
 
 const HELP: &str = "\
 * /nick NAME          what you are called\r\n\
@@ -24,10 +24,10 @@ pub struct Member {
     chat: Chat,
     house: Rc<RefCell<House>>,
     nick: Option<String>,
-    /// Those that were joined; what is said goes to the last.
+    /// The rooms that the member has joined. Text goes to the last one.
     rooms: Vec<String>,
-    /// What the others are told when it leaves.
-    last_words: Option<String>,
+    /// The text of /quit, for the other members.
+    quit_message: Option<String>,
 }
 
 impl AsyncChat for Member {
@@ -38,23 +38,23 @@ impl AsyncChat for Member {
     }
 
     fn found_terminator(&mut self, line: &[u8]) -> Result {
-        let line = readable(line);
+        let line = without_controls(line);
         match Command::parse(&line) {
-            Command::Nothing => {}
+            Command::Empty => {}
             Command::Help => self.chat.push(HELP),
-            Command::Wrong(why) => self.complain(why),
+            Command::Invalid(why) => self.send_error(why),
             Command::Quit(text) => self.quit(text),
             Command::Nick(name) => self.rename(name),
             command => match self.nick.clone() {
-                Some(nick) => self.act(&nick, command),
-                None => self.complain("your /nick first"),
+                Some(nick) => self.run(&nick, command),
+                None => self.send_error("your /nick first"),
             },
         }
         Ok(())
     }
 
     fn handle_overflow(&mut self) -> Overflow {
-        self.complain("the line is too long");
+        self.send_error("the line is too long");
         Overflow::Discard
     }
 
@@ -63,15 +63,15 @@ impl AsyncChat for Member {
             return;
         };
         match why {
-            Close::OutputLimit => tracing::warn!(nick, "dropped: {why}"),
+            Close::OutputLimit => tracing::warn!(nick, "disconnected: {why}"),
             why => tracing::info!(nick, "has left: {why}"),
         }
-        let said = self.last_words.take().unwrap_or_else(|| why.to_string());
+        let reason = self.quit_message.take().unwrap_or_else(|| why.to_string());
         let mut house = self.house.borrow_mut();
-        house.forget(self.chat.id());
+        house.remove_nick(self.chat.id());
         for room in &self.rooms {
             house.leave(room, self.chat.id());
-            house.tell(room, &format!("* {nick} has left the house ({said})"));
+            house.send(room, &format!("* {nick} has left the house ({reason})"));
         }
     }
 }
@@ -83,12 +83,12 @@ impl Member {
             house,
             nick: None,
             rooms: Vec::new(),
-            last_words: None,
+            quit_message: None,
         }
     }
 
-    /// What only somebody with a name does.
-    fn act(&mut self, nick: &str, command: Command<'_>) {
+    /// Runs a command that requires a nick.
+    fn run(&mut self, nick: &str, command: Command<'_>) {
         match command {
             Command::Join(room) => self.join(nick, room),
             Command::Part(room) => self.part(nick, room),
@@ -96,27 +96,27 @@ impl Member {
             Command::Who(None) => self.list_rooms(),
             Command::Msg(to, text) => self.send_message(nick, to, text),
             Command::Say(text) => self.say(nick, text),
-            // Done already.
+            // `found_terminator` handles the others.
             _ => {}
         }
     }
 
     fn rename(&mut self, name: &str) {
         let mut house = self.house.borrow_mut();
-        if !house.name(&self.chat, name) {
+        if !house.set_nick(&self.chat, name) {
             drop(house);
-            return self.complain("somebody else has that name");
+            return self.send_error("somebody else has that name");
         }
         match self.nick.replace(name.to_owned()) {
             Some(before) => {
                 write!(self.chat, "* you are {name} now\r\n");
                 for room in &self.rooms {
                     let text = format!("* {before} is {name} now");
-                    house.tell_others(room, self.chat.id(), &text);
+                    house.send_except(room, self.chat.id(), &text);
                 }
             }
             None => {
-                tracing::info!(nick = name, "has come");
+                tracing::info!(nick = name, "has joined");
                 write!(self.chat, "* hello, {name}; /join a room\r\n");
             }
         }
@@ -124,8 +124,8 @@ impl Member {
 
     fn join(&mut self, nick: &str, room: &str) {
         let known = self.rooms.iter().position(|joined| joined == room);
-        if known.is_none() && self.rooms.len() == ROOMS {
-            return self.complain("that is too many rooms; /part from one");
+        if known.is_none() && self.rooms.len() == MAX_ROOMS {
+            return self.send_error("that is too many rooms; /part from one");
         }
         let mut house = self.house.borrow_mut();
         match known {
@@ -135,7 +135,7 @@ impl Member {
             }
             None => {
                 house.enter(room, &self.chat);
-                house.tell(room, &format!("* {nick} has joined #{room}"));
+                house.send(room, &format!("* {nick} has joined #{room}"));
             }
         }
         self.rooms.push(room.to_owned());
@@ -147,18 +147,18 @@ impl Member {
             None => self.rooms.len().checked_sub(1),
         };
         let Some(at) = at else {
-            return self.complain("you are not in it");
+            return self.send_error("you are not in it");
         };
         let room = self.rooms.remove(at);
         let mut house = self.house.borrow_mut();
-        house.tell(&room, &format!("* {nick} has left #{room}"));
+        house.send(&room, &format!("* {nick} has left #{room}"));
         house.leave(&room, self.chat.id());
     }
 
     fn who(&self, room: &str) {
         match self.house.borrow().who(room) {
             Some(nicks) => write!(self.chat, "* #{room}: {}\r\n", nicks.join(", ")),
-            None => self.complain("no such room"),
+            None => self.send_error("no such room"),
         }
     }
 
@@ -171,9 +171,9 @@ impl Member {
     }
 
     fn send_message(&self, nick: &str, to: &str, text: &str) {
-        match self.house.borrow().person(to) {
+        match self.house.borrow().member(to) {
             Some(other) => write!(other, "-{nick}- {text}\r\n"),
-            None => self.complain("nobody has that name"),
+            None => self.send_error("nobody has that name"),
         }
     }
 
@@ -181,27 +181,27 @@ impl Member {
         match self.rooms.last() {
             Some(room) => {
                 let text = format!("#{room} <{nick}> {text}");
-                self.house.borrow().tell_others(room, self.chat.id(), &text);
+                self.house.borrow().send_except(room, self.chat.id(), &text);
             }
-            None => self.complain("nobody hears you; /join a room"),
+            None => self.send_error("nobody hears you; /join a room"),
         }
     }
 
     fn quit(&mut self, text: &str) {
         if !text.is_empty() {
-            self.last_words = Some(text.to_owned());
+            self.quit_message = Some(text.to_owned());
         }
         self.chat.push("* good-bye\r\n");
         self.chat.close_when_done();
     }
 
-    fn complain(&self, why: &str) {
+    fn send_error(&self, why: &str) {
         write!(self.chat, "! {why}\r\n");
     }
 }
 
-/// A line as others may see it: no control characters, which move their cursors and end their lines.
-fn readable(line: &[u8]) -> Cow<'_, str> {
+/// Replaces control characters, which could move the cursor or end a line on the terminals of other members.
+fn without_controls(line: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(line);
     match text.contains(char::is_control) {
         true => text.replace(char::is_control, "\u{fffd}").into(),

@@ -1,4 +1,4 @@
-//! The house: who is in it, and which rooms it has.
+//! The chat server: its members and its rooms.
 
 mod command;
 mod member;
@@ -13,37 +13,37 @@ use asynchat::{
 };
 use member::Member;
 
-/// The longest line that is taken.
-const LINE: usize = 1024;
+/// The maximum length of a line.
+const MAX_LINE: usize = 1024;
 
-/// How long a line may take to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for receiving a line, from its first byte.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The bounds of a house.
+/// The options of [`serve`].
 #[derive(Clone, Copy)]
 pub struct Options {
-    /// Bytes that may wait for somebody who does not read.
+    /// A member for whom a room has queued more bytes than this is disconnected.
     pub backlog: usize,
     pub max_connections: usize,
-    /// How long somebody may neither say nor hear anything.
+    /// The idle timeout of a connection.
     pub idle: Duration,
 }
 
-/// Opens a house on this thread's loop.
+/// Starts the server on this thread's loop.
 pub fn serve(listen: &str, options: Options) -> Result<Channel> {
     let house = Rc::new(RefCell::new(House {
         backlog: options.backlog,
-        people: BTreeMap::new(),
+        members: BTreeMap::new(),
         nicks: BTreeMap::new(),
         rooms: BTreeMap::new(),
     }));
-    // A room drops who does not read; this is for what comes from elsewhere, private messages for one.
+    // A room disconnects slow readers itself. The output limit covers other output, such as private messages.
     let limits = Limits::default()
-        .record(LINE)
+        .record(MAX_LINE)
         .output(options.backlog.saturating_mul(2))
         .connections(options.max_connections)
         .per_address(options.max_connections);
-    let deadlines = Deadlines::default().idle(options.idle).record(PATIENCE);
+    let deadlines = Deadlines::default().idle(options.idle).record(LINE_TIMEOUT);
     Server::new(listen)
         .limits(limits)
         .deadlines(deadlines)
@@ -54,49 +54,54 @@ pub fn serve(listen: &str, options: Options) -> Result<Channel> {
         })
 }
 
-/// What all connections share. None of its methods can call back into it: it may stay borrowed while
-/// members are told something.
+/// The state that all connections share. No method of a handle calls user code, so the house may be borrowed
+/// while text is pushed to members.
 pub struct House {
     backlog: usize,
-    /// Everybody who has a nick, by its folded form: two may not differ in case alone.
-    people: BTreeMap<String, Chat>,
-    /// Their nicks as they wrote them.
+    /// The members that have a nick, by the nick in lower case: nicks must differ in more than case.
+    members: BTreeMap<String, Chat>,
+    /// The nicks as the members wrote them.
     nicks: BTreeMap<ChannelId, String>,
     rooms: BTreeMap<String, Group>,
 }
 
 impl House {
-    /// Gives somebody this nick in the place of what they had; false if another has it.
-    pub fn name(&mut self, chat: &Chat, nick: &str) -> bool {
+    /// Sets the nick of a member, and frees the previous one. Returns false if another member has it.
+    pub fn set_nick(&mut self, chat: &Chat, nick: &str) -> bool {
         let folded = nick.to_ascii_lowercase();
-        let taken = self.people.get(&folded);
+        let taken = self.members.get(&folded);
         if taken.is_some_and(|other| other.id() != chat.id() && other.is_open()) {
             return false;
         }
-        self.forget(chat.id());
-        self.people.insert(folded, chat.clone());
+        self.remove_nick(chat.id());
+        self.members.insert(folded, chat.clone());
         self.nicks.insert(chat.id(), nick.to_owned());
         true
     }
 
-    /// Somebody is gone: their nick is free. The rooms forget them by themselves.
-    pub fn forget(&mut self, id: ChannelId) {
+    /// Frees the nick of a connection. A closed connection leaves its groups without a call.
+    pub fn remove_nick(&mut self, id: ChannelId) {
         let Some(nick) = self.nicks.remove(&id) else {
             return;
         };
-        // Somebody else may have it by now: it is free from the moment its owner has closed.
+        // Another member may already have it: a nick is free as soon as its owner's connection has closed.
         let folded = nick.to_ascii_lowercase();
-        if self.people.get(&folded).is_some_and(|chat| chat.id() == id) {
-            self.people.remove(&folded);
+        if self
+            .members
+            .get(&folded)
+            .is_some_and(|chat| chat.id() == id)
+        {
+            self.members.remove(&folded);
         }
     }
 
-    pub fn person(&self, nick: &str) -> Option<&Chat> {
-        let chat = self.people.get(&nick.to_ascii_lowercase());
+    /// The member with this nick.
+    pub fn member(&self, nick: &str) -> Option<&Chat> {
+        let chat = self.members.get(&nick.to_ascii_lowercase());
         chat.filter(|chat| chat.is_open())
     }
 
-    /// This room, which is there once somebody enters it.
+    /// Adds a member to a room, which is created if it does not exist.
     pub fn enter(&mut self, room: &str, chat: &Chat) {
         let backlog = self.backlog;
         let group = self.rooms.entry(room.to_owned()).or_insert_with(|| {
@@ -107,7 +112,7 @@ impl House {
         group.add(chat);
     }
 
-    /// The last who leaves a room closes it.
+    /// Removes a member from a room. An empty room is removed.
     pub fn leave(&mut self, room: &str, id: ChannelId) {
         if let Some(group) = self.rooms.get(room) {
             group.remove(id);
@@ -117,13 +122,15 @@ impl House {
         }
     }
 
-    pub fn tell(&self, room: &str, text: &str) {
+    /// Sends a line to all members of a room.
+    pub fn send(&self, room: &str, text: &str) {
         if let Some(group) = self.rooms.get(room) {
             group.push(format!("{text}\r\n"));
         }
     }
 
-    pub fn tell_others(&self, room: &str, id: ChannelId, text: &str) {
+    /// Sends a line to all members of a room except one.
+    pub fn send_except(&self, room: &str, id: ChannelId, text: &str) {
         if let Some(group) = self.rooms.get(room) {
             group.push_except(id, format!("{text}\r\n"));
         }
@@ -136,7 +143,7 @@ impl House {
         Some(nicks.map(String::as_str).collect())
     }
 
-    /// The rooms, and how many are in each.
+    /// The rooms, with the number of members in each.
     pub fn rooms(&self) -> impl Iterator<Item = (&str, usize)> {
         self.rooms
             .iter()

@@ -1,16 +1,15 @@
-//! The paths of MAIL and RCPT: RFC 5321, section 4.1.2. A small parser without
-//! backtracking; each function takes what it knows off the front of the text
-//! and hands back the rest.
+//! Parses the paths of MAIL and RCPT: RFC 5321, section 4.1.2. The parser does not
+//! backtrack. Each function parses a prefix of the text and returns the rest.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// What is between the angle brackets.
+/// The text between the angle brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Path {
     /// `<>`: the sender of a bounce.
     Null,
-    /// `<Postmaster>`, the one recipient that needs no domain (section 4.5.1).
+    /// `<Postmaster>`, the only recipient that needs no domain (section 4.5.1).
     Postmaster,
     Mailbox(Mailbox),
 }
@@ -18,15 +17,15 @@ pub enum Path {
 /// `local@domain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mailbox {
-    /// Without quotes and backslashes: `"ann"@example.org` is
+    /// The local part without quotes and backslashes: `"ann"@example.org` is
     /// `ann@example.org`.
     pub local: String,
-    /// As it was written, a literal with its square brackets.
+    /// The domain as the client sent it. A literal has its square brackets.
     pub domain: String,
 }
 
 impl Path {
-    /// A path at the beginning of the text, and what comes after it.
+    /// Parses a path at the beginning of the text. Returns it and the rest.
     pub fn parse(text: &str) -> Option<(Path, &str)> {
         let inner = text.strip_prefix('<')?;
         if let Some(rest) = inner.strip_prefix('>') {
@@ -43,19 +42,19 @@ impl Path {
             None => return None,
         };
         let rest = rest.strip_prefix('>')?;
-        // Section 4.5.3.1.3 counts the brackets too.
+        // The limit of section 4.5.3.1.3 includes the brackets.
         (text.len() - rest.len() <= 256).then_some((path, rest))
     }
 }
 
-/// Whether all of the text is a domain or an address literal, as after EHLO.
-/// Underscores are let through there, for many a host has one in its name.
+/// Whether the whole text is a domain or an address literal, as after EHLO.
+/// Underscores are allowed, because the names of many hosts contain one.
 pub fn is_host(text: &str) -> bool {
     let plain = text.replace('_', "x");
     domain(&plain).is_some_and(|(_, rest)| rest.is_empty())
 }
 
-/// Skips `@one,@two:`, which is accepted and ignored (appendix C).
+/// Skips `@one,@two:`, which servers accept and ignore (appendix C).
 fn source_route(mut text: &str) -> Option<&str> {
     if !text.starts_with('@') {
         return Some(text);
@@ -69,8 +68,9 @@ fn source_route(mut text: &str) -> Option<&str> {
     }
 }
 
-/// Of any length: many are longer than the 64 octets of section 4.5.3.1.1 (bounce addresses that hold
-/// another address), and section 4.5.3.1 asks for no limits where it can be done. The path has one.
+/// Parses a local part. It may exceed the 64 octets of section 4.5.3.1.1, because many local parts do
+/// (bounce addresses that contain another address), and section 4.5.3.1 recommends to avoid limits. Only
+/// the length of the path is limited.
 fn local_part(text: &str) -> Option<(String, &str)> {
     match text.strip_prefix('"') {
         Some(quoted) => quoted_string(quoted),
@@ -82,7 +82,7 @@ fn local_part(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// After the opening quote.
+/// Parses a quoted string after its opening quote.
 fn quoted_string(text: &str) -> Option<(String, &str)> {
     let mut content = String::new();
     let mut chars = text.char_indices();
@@ -107,23 +107,23 @@ fn domain(text: &str) -> Option<(&str, &str)> {
             |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
         name.split('.').all(label).then_some((name, rest))?
     };
-    // Section 4.5.3.1.2.
+    // The limit of section 4.5.3.1.2.
     (domain.len() <= 255).then_some((domain, rest))
 }
 
-/// What is between the square brackets: section 4.1.3.
+/// Whether the text between square brackets is an address literal: section 4.1.3.
 fn is_literal(text: &str) -> bool {
     match text.split_once(':') {
         None => text.parse::<Ipv4Addr>().is_ok(),
         Some((tag, v6)) if tag.eq_ignore_ascii_case("IPv6") => v6.parse::<Ipv6Addr>().is_ok(),
-        // No other tag has ever been registered.
+        // No other tag is registered.
         Some(_) => false,
     }
 }
 
 fn split_while(text: &str, mut is: impl FnMut(u8) -> bool) -> (&str, &str) {
     let end = text.bytes().position(|b| !is(b)).unwrap_or(text.len());
-    // What is taken is ASCII, so this is no place inside a character.
+    // The bytes before `end` are ASCII, so `end` is at the boundary of a character.
     text.split_at(end)
 }
 
@@ -135,7 +135,7 @@ fn printable(c: &char) -> bool {
     matches!(c, ' '..='~')
 }
 
-/// As in a Return-Path: with brackets.
+/// The path with its brackets, as Return-Path has it.
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -146,7 +146,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Quoted only where it has to be.
+/// The local part is quoted only if necessary.
 impl fmt::Display for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mailbox { local, domain } = self;
@@ -163,13 +163,13 @@ impl fmt::Display for Mailbox {
 mod tests {
     use super::*;
 
-    /// The path as it is printed, and the rest.
+    /// The path in its printed form, and the rest.
     fn parsed(text: &str) -> Option<(String, &str)> {
         Path::parse(text).map(|(path, rest)| (path.to_string(), rest))
     }
 
     #[test]
-    fn paths() {
+    fn paths_are_parsed_and_printed() {
         for (text, printed, rest) in [
             ("<>", "<>", ""),
             ("<> SIZE=1", "<>", " SIZE=1"),
@@ -182,7 +182,7 @@ mod tests {
             ("<ann@[192.0.2.1]>", "<ann@[192.0.2.1]>", ""),
             ("<ann@[IPv6:2001:db8::1]>", "<ann@[IPv6:2001:db8::1]>", ""),
             ("<!#$%&'*+-/=?^_`{|}~@x>", "<!#$%&'*+-/=?^_`{|}~@x>", ""),
-            // Quotes that are not needed are no part of the name.
+            // Quotes that are not necessary are not part of the name.
             (r#"<"ann"@x>"#, "<ann@x>", ""),
             (r#"<"a\nn"@x>"#, "<ann@x>", ""),
             (r#"<"ann lee"@x>"#, r#"<"ann lee"@x>"#, ""),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path() {
+    fn malformed_paths_are_refused() {
         for text in [
             "",
             "<",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths() {
+    fn long_paths_are_refused() {
         let path = |local: usize, domain: usize| {
             let label = "d".repeat(domain);
             format!("<{}@{label}>", "l".repeat(local))
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
+    fn host_names_and_literals() {
         for host in [
             "x",
             "my_host.example",

@@ -1,17 +1,16 @@
-//! A command line, parsed: RFC 5321, section 4.1. Knows no session and no
-//! socket. What can be said about a line by itself is said here; what depends
-//! on the lines before it is the session's to say.
+//! Parses command lines: RFC 5321, section 4.1. The checks here concern a single
+//! line. The session checks what depends on earlier commands.
 
 use super::address::{self, Path};
 
-/// 512 octets with the CRLF: section 4.5.3.1.4.
-const LONGEST: usize = 510;
+/// The maximum length of a command line without its CRLF: section 4.5.3.1.4.
+const MAX_LINE: usize = 510;
 
-/// The parameters SIZE (RFC 1870, section 3) and BODY (RFC 6152, section 2)
-/// may make a MAIL line so much longer.
-pub const LONGEST_MAIL: usize = LONGEST + 26 + 17;
+/// The maximum length of a MAIL line, which the parameters SIZE (RFC 1870,
+/// section 3) and BODY (RFC 6152, section 2) extend.
+pub const MAX_MAIL_LINE: usize = MAX_LINE + 26 + 17;
 
-/// The reply to a line over its limit: section 4.5.3.1.9.
+/// The reply to a line that is too long: section 4.5.3.1.9.
 pub const TOO_LONG: &str = "500 5.5.2 line too long";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub enum Command<'a> {
     Ehlo(&'a str),
     Mail {
         from: Path,
-        /// What the client thinks the size is; 0 if it does not say.
+        /// The size that the client announces; 0 if it announces none.
         size: u64,
     },
     Rcpt(Path),
@@ -33,19 +32,19 @@ pub enum Command<'a> {
 }
 
 impl Command<'_> {
-    /// The command, or what to reply to something that is none.
+    /// Parses a line. The error is the reply to a malformed line.
     pub fn parse(line: &[u8]) -> Result<Command<'_>, &'static str> {
-        // A lone CR or LF is among what is refused: another server may take it
-        // for the end of the line.
+        // This also refuses a CR or an LF that is alone, which another server could
+        // take for the end of the line.
         let printable = line.iter().all(|b| matches!(b, b' '..=b'~'));
         let Some(line) = std::str::from_utf8(line).ok().filter(|_| printable) else {
             return Err("500 5.5.2 a command is of printable ASCII");
         };
-        // Section 4.1.1: spaces before the CRLF are to be tolerated.
+        // Section 4.1.1: servers should tolerate spaces before the CRLF.
         let line = line.trim_end_matches(' ');
         let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
         let verb = verb.to_ascii_uppercase();
-        if line.len() > LONGEST && verb != "MAIL" {
+        if line.len() > MAX_LINE && verb != "MAIL" {
             return Err(TOO_LONG);
         }
         let alone = |command| match argument {
@@ -87,10 +86,10 @@ fn mail(argument: &str) -> Result<Command<'_>, &'static str> {
     let (mut size, mut body) = (None, None);
     for parameter in words(parameters)? {
         let (keyword, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let again = if keyword.eq_ignore_ascii_case("SIZE") {
+        let is_repeated = if keyword.eq_ignore_ascii_case("SIZE") {
             size.replace(octets(value)?).is_some()
         } else if keyword.eq_ignore_ascii_case("BODY") {
-            // A message is kept as it comes, so it is all one.
+            // The message is stored unchanged, so both values have the same effect.
             let known = ["7BIT", "8BITMIME"]
                 .iter()
                 .any(|known| value.eq_ignore_ascii_case(known));
@@ -103,7 +102,7 @@ fn mail(argument: &str) -> Result<Command<'_>, &'static str> {
         } else {
             return Err("555 5.5.4 parameter not recognized");
         };
-        if again {
+        if is_repeated {
             return Err("501 5.5.4 a parameter is there twice");
         }
     }
@@ -123,8 +122,8 @@ fn rcpt(argument: &str) -> Result<Command<'_>, &'static str> {
     }
 }
 
-/// What is after the keyword, and after spaces, which do not belong there but
-/// which many a client sends.
+/// The text after the keyword and after spaces. RFC 5321 does not allow these
+/// spaces, but many clients send them.
 fn after<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let argument = argument.trim_start_matches(' ');
     let (front, path) = argument.split_at_checked(keyword.len())?;
@@ -132,7 +131,7 @@ fn after<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     is.then(|| path.trim_start_matches(' '))
 }
 
-/// The parameters after a path. There is a space between.
+/// The parameters after a path, from which a space separates them.
 fn words(rest: &str) -> Result<impl Iterator<Item = &str>, &'static str> {
     if !rest.is_empty() && !rest.starts_with(' ') {
         return Err("501 5.5.4 a space is wanted after the address");
@@ -140,8 +139,8 @@ fn words(rest: &str) -> Result<impl Iterator<Item = &str>, &'static str> {
     Ok(rest.split(' ').filter(|word| !word.is_empty()))
 }
 
-/// RFC 1870, section 3: up to 20 digits. More than 64 bits hold is too much
-/// for anybody.
+/// Parses the value of SIZE: up to 20 digits (RFC 1870, section 3). A number that
+/// exceeds 64 bits becomes `u64::MAX`, which is above every limit.
 fn octets(digits: &str) -> Result<u64, &'static str> {
     let valid = (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     if !valid {
@@ -150,11 +149,11 @@ fn octets(digits: &str) -> Result<u64, &'static str> {
     Ok(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Whether a line is of a browser or another client of HTTP, which is made to
-/// send what its author likes in a request's body, commands too: nothing after
-/// it may be read (ALPACA, CVE-2021-3618; it is Postfix's
-/// smtpd_forbidden_commands too). No verb of SMTP has a colon or a slash.
-pub fn is_foreign(line: &[u8]) -> bool {
+/// Whether a line belongs to an HTTP request. An attacker can make a browser send a
+/// request to this port, with a body that contains SMTP commands. So nothing after
+/// such a line may be parsed (ALPACA, CVE-2021-3618; Postfix has
+/// smtpd_forbidden_commands for this). No verb of SMTP ends with a colon.
+pub fn is_http(line: &[u8]) -> bool {
     let verb = line.split(|b| *b == b' ').next().unwrap_or_default();
     let request = [
         "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT",
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn replies_to_command_lines() {
         for (line, expected) in [
             ("HELO x", "ok"),
             ("ehlo [127.0.0.1]  ", "ok"),
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_beyond_all_is_too_large_and_not_a_fault() {
+    fn a_size_above_64_bits_is_valid_and_becomes_the_maximum() {
         let line = b"MAIL FROM:<a@x> SIZE=99999999999999999999";
         let size = u64::MAX;
         let from = Path::parse("<a@x>").unwrap().0;
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn only_mail_may_be_longer() {
+    fn only_mail_lines_may_be_longer() {
         let padded = |verb: &str| format!("{verb:510}x");
         assert_eq!(Command::parse(padded("NOOP ").as_bytes()), Err(TOO_LONG));
         assert_eq!(code(&padded("NOOP ")[..510]), "ok");
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers() {
+    fn http_requests_are_recognized() {
         for line in [
             "GET / HTTP/1.1",
             "POST /",
@@ -242,10 +241,10 @@ mod tests {
             "content-length: 3",
             ":",
         ] {
-            assert!(is_foreign(line.as_bytes()), "{line}");
+            assert!(is_http(line.as_bytes()), "{line}");
         }
         for line in ["", "HELP", "MAIL FROM:<a@x>", "GETTING", "RCPT TO: <a@x>"] {
-            assert!(!is_foreign(line.as_bytes()), "{line}");
+            assert!(!is_http(line.as_bytes()), "{line}");
         }
     }
 }

@@ -1,38 +1,38 @@
-//! What is known of a message besides its text, and how that is written down
-//! in front of it.
+//! The envelope of a message, and the lines that are made from it and written
+//! before the message.
 
 use std::net::IpAddr;
 
 use super::address::Path;
 
-/// What MAIL and RCPT have told, and who told it.
+/// The sender and the recipients from MAIL and RCPT, and the client that sent them.
 pub struct Envelope {
     pub client: Hello,
     pub from: Path,
     pub to: Vec<Path>,
 }
 
-/// How a client has introduced itself.
+/// The argument of HELO or EHLO.
 #[derive(Clone)]
 pub struct Hello {
     pub name: String,
-    /// As Received lines call it: SMTP after HELO, ESMTP after EHLO.
+    /// The protocol's name in Received lines: SMTP after HELO, ESMTP after EHLO.
     pub protocol: &'static str,
 }
 
-/// What the server knows.
+/// What the server adds to the Received line.
 pub struct Receipt<'a> {
     pub peer: Option<IpAddr>,
-    /// The server's own name.
+    /// The server's name.
     pub by: &'a str,
-    /// The message's.
+    /// The message's name.
     pub id: &'a str,
     pub date: &'a str,
 }
 
 impl Envelope {
-    /// A Return-Path, a Delivered-To for each recipient, and the Received line:
-    /// RFC 5321, section 4.4.
+    /// Makes a Return-Path line, a Delivered-To line for each recipient, and the
+    /// Received line: RFC 5321, section 4.4.
     pub fn trace(&self, receipt: &Receipt) -> String {
         let Envelope { client, from, to } = self;
         let Hello { name, protocol } = client;

@@ -1,6 +1,6 @@
-//! A maildir: <https://cr.yp.to/proto/maildir.html>. A message is written under
-//! `tmp/` as it comes in, and moved to `new/` when it is whole and on the disk,
-//! so who reads `new/` never sees half of one.
+//! A maildir: <https://cr.yp.to/proto/maildir.html>. A message is written to `tmp/`
+//! while it arrives, and moved to `new/` when it is complete and on the disk. So
+//! programs that read `new/` see complete messages only.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -15,13 +15,14 @@ pub struct Maildir {
     new: PathBuf,
     /// The last part of each file's name.
     host: String,
-    /// Whether a message is on the disk before it counts as delivered.
+    /// Whether `deliver` waits until a message is on the disk.
     fsync: bool,
+    /// The number of messages begun, which is part of their names.
     begun: u64,
 }
 
 impl Maildir {
-    /// Makes the directories that are not there.
+    /// Creates the directories that do not exist.
     pub fn open(path: &Path, host: &str, fsync: bool) -> io::Result<Maildir> {
         for name in ["tmp", "new", "cur"] {
             fs::create_dir_all(path.join(name))?;
@@ -29,15 +30,15 @@ impl Maildir {
         Ok(Maildir {
             tmp: path.join("tmp"),
             new: path.join("new"),
-            // As the maildir page asks for.
+            // The specification requires these replacements.
             host: host.replace('/', r"\057").replace(':', r"\072"),
             fsync,
             begun: 0,
         })
     }
 
-    /// A new message, without a byte in it yet. Its name is unique: by the time
-    /// and the process, and by a count inside it.
+    /// Creates an empty message. The time, the process id and a counter make its
+    /// name unique.
     pub fn begin(&mut self, now: SystemTime) -> io::Result<Message> {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.begun += 1;
@@ -62,26 +63,27 @@ impl Maildir {
     }
 }
 
-/// A message on its way in. Unless it is delivered, dropping it removes it.
+/// A message that is being received. Dropping it removes its file unless it was
+/// delivered.
 pub struct Message {
     file: BufWriter<File>,
-    /// Whether the last octet was a CR. It is written when it is known not to end a line.
+    /// The last octet was a CR. It is written when the next octet is not LF.
     cr: bool,
     tmp: PathBuf,
-    /// The directory it goes to.
+    /// The directory for delivered messages.
     new: PathBuf,
     fsync: bool,
     id: String,
 }
 
 impl Message {
-    /// Its name: of the file, and in the replies and the log.
+    /// The name of the file, which also identifies the message in replies and in the log.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Writes a part of the text, which ends its lines with CR LF. The file ends them with LF, as
-    /// programs that read a maildir expect. A CR or a LF that is alone stays.
+    /// Writes a part of the text. Each CR LF becomes LF, because programs that read a maildir expect that.
+    /// A CR or an LF that is alone does not change.
     pub fn write(&mut self, data: &[u8]) -> io::Result<()> {
         if data.is_empty() {
             return Ok(());
@@ -99,9 +101,9 @@ impl Message {
         self.file.write_all(&data[written..end])
     }
 
-    /// Brings it to `new/`. When this has returned a power cut does not undo
-    /// it: RFC 5321, section 6.1, "must not lose the message for frivolous
-    /// reasons". That takes as long as the disk takes.
+    /// Moves the message to `new/`. This blocks until it is on the disk, so that a
+    /// power failure cannot lose it: RFC 5321, section 6.1, "must not lose the
+    /// message for frivolous reasons".
     pub fn deliver(mut self) -> io::Result<()> {
         if self.cr {
             self.file.write_all(b"\r")?;
@@ -120,18 +122,19 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        // If it was delivered, there is nothing of this name any more.
+        // After a delivery the file no longer exists, and this fails.
         let _ = fs::remove_file(&self.tmp);
     }
 }
 
-/// The name of a file is in its directory, which is written by itself.
+/// Writes a directory to the disk. The name of a new file is in its directory, not
+/// in the file.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Elsewhere a directory can not be opened as a file, and need not be.
+/// On other systems a directory cannot be opened as a file, and this is not needed.
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
@@ -141,8 +144,8 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// What is written down of these pieces.
-    fn filed(pieces: &[&[u8]]) -> Vec<u8> {
+    /// The content of the file after these pieces were written.
+    fn delivered(pieces: &[&[u8]]) -> Vec<u8> {
         let dir = tempfile::TempDir::new().unwrap();
         let mut maildir = Maildir::open(dir.path(), "x", false).unwrap();
         let mut message = maildir.begin(UNIX_EPOCH).unwrap();
@@ -155,15 +158,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_with_lf_however_the_text_is_cut() {
+    fn line_ends_become_lf_under_every_segmentation() {
         let text = b"\r\na\r\n\r\r\nb\n\rc\r\n\n\r";
         let expected = b"\na\n\r\nb\n\rc\n\n\r";
-        assert_eq!(filed(&[text]), expected);
+        assert_eq!(delivered(&[text]), expected);
         let octets: Vec<_> = text.chunks(1).collect();
-        assert_eq!(filed(&octets), expected);
+        assert_eq!(delivered(&octets), expected);
         for at in 0..=text.len() {
             let (one, two) = text.split_at(at);
-            assert_eq!(filed(&[one, b"", two]), expected, "{at}");
+            assert_eq!(delivered(&[one, b"", two]), expected, "{at}");
         }
     }
 }

@@ -1,21 +1,23 @@
-//! The server, without its command line, so that another program can run one:
-//! a test, mostly. [`Service::open`] a maildir and [`Service::serve`] it.
+//! The server without the command line, so that tests can run it.
+//! [`Service::open`] opens a maildir, and [`Service::serve`] starts the server.
 //!
-//! Reading order: `session.rs` (the handler: records in, replies out),
-//! `transfer.rs` (a message on its way in), `courier.rs` (its last step, off
-//! the loop), `maildir.rs` (where it goes), `envelope.rs` (what is written
-//! before it), and the language of the protocol: `command.rs`, `address.rs`.
+//! Reading order: `session.rs` (the handler), `transfer.rs` (receiving a message),
+//! `workers.rs` (threads for its delivery), `maildir.rs` (the files), `envelope.rs`
+//! (the lines that are added before a message), `command.rs` and `address.rs` (the
+//! parsers).
 
-// In a program `pub` is what a module offers its neighbours.
-#![allow(unreachable_pub)]
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
 
 pub mod address;
 pub mod command;
-pub mod courier;
 mod envelope;
 mod maildir;
 mod session;
 mod transfer;
+pub mod workers;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -25,36 +27,34 @@ use std::time::{Duration, SystemTime};
 use asynchat::{Channel, Deadlines, Error, Limits, Result, Server};
 
 use address::Mailbox;
-use courier::Couriers;
 use maildir::Maildir;
 pub use session::Session;
+use workers::Workers;
 
-/// How to serve.
+/// The options of a [`Service`].
 pub struct Options {
     /// The server's name in greetings, Received lines and file names.
     pub name: String,
-    /// Whose mail is taken; `*` is everybody's.
+    /// Mail for these domains is accepted; `*` means all domains.
     pub domains: Vec<String>,
-    /// Octets of the longest message taken.
+    /// The maximum size of a message in octets.
     pub max_size: u64,
-    /// Recipients that a message may have. RFC 5321, section 4.5.3.1.8, wants
-    /// 100 at least.
+    /// The maximum number of recipients of a message. RFC 5321, section
+    /// 4.5.3.1.8, requires at least 100.
     pub max_recipients: usize,
-    /// So many bad commands in a row end a session.
+    /// This many bad commands in a row end a session.
     pub max_bad_commands: usize,
-    /// How many connections there may be, and what each may hold.
+    /// The limits on connections and on their queues.
     pub limits: Limits,
-    /// How long a connection may be silent, take over a command line, and leave
-    /// what it is sent.
+    /// The deadlines for idle connections, command lines and unread replies.
     pub deadlines: Deadlines,
-    /// How long a message may take to come in.
+    /// The time limit for receiving a message.
     pub message_time: Duration,
-    /// Threads that wait for the disk; with none of them the loop does.
-    pub couriers: usize,
-    /// Whether a message is on the disk before the client is told that it is
-    /// taken.
+    /// How many threads write to the disk. With 0, the loop's thread does.
+    pub workers: usize,
+    /// Whether a message is on the disk before its delivery is confirmed.
     pub fsync: bool,
-    /// What the time is.
+    /// The clock for dates and file names.
     pub clock: fn() -> SystemTime,
 }
 
@@ -73,30 +73,30 @@ impl Default for Options {
                 .record(Duration::from_secs(60))
                 .drain(Duration::from_secs(60)),
             message_time: Duration::from_secs(600),
-            couriers: 4,
+            workers: 4,
             fsync: true,
             clock: SystemTime::now,
         }
     }
 }
 
-/// What all sessions share.
+/// The state that all sessions share.
 pub struct Service {
     options: Options,
     maildir: RefCell<Maildir>,
-    couriers: Couriers,
+    workers: Workers,
 }
 
 impl Service {
-    /// A service that delivers to this maildir, made if it is not there.
+    /// Opens a service for this maildir, which is created if it does not exist.
     pub fn open(maildir: &Path, options: Options) -> Result<Rc<Service>> {
         let opened = Maildir::open(maildir, &options.name, options.fsync)
             .map_err(|error| Error::from(error).context(maildir.display()))?;
-        let couriers = Couriers::new(options.couriers)
-            .map_err(|error| Error::from(error).context("start the couriers"))?;
+        let workers = Workers::new(options.workers)
+            .map_err(|error| Error::from(error).context("start the worker threads"))?;
         Ok(Rc::new(Service {
             maildir: RefCell::new(opened),
-            couriers,
+            workers,
             options,
         }))
     }
@@ -107,15 +107,15 @@ impl Service {
         Server::new(addr)
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
-            // In the place of a greeting: RFC 5321, section 3.8.
+            // Sent instead of a greeting: RFC 5321, section 3.8.
             .refusal(format!(
                 "421 {name} too many connections, try again later\r\n"
             ))
             .listen(move |chat| Session::new(chat, Rc::clone(&self)))
     }
 
-    /// Whether mail to this mailbox is taken. All other would have to be
-    /// relayed, and this relays nothing.
+    /// Whether mail to this mailbox is accepted. Other mail would have to be
+    /// relayed, and this server does not relay.
     fn is_local(&self, mailbox: &Mailbox) -> bool {
         let is = |domain: &String| domain == "*" || domain.eq_ignore_ascii_case(&mailbox.domain);
         self.options.domains.iter().any(is)

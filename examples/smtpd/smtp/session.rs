@@ -1,4 +1,4 @@
-//! One client's connection: its state, and what each command does with it.
+//! The handler of one client's connection, and the commands.
 
 use std::rc::Rc;
 
@@ -11,31 +11,32 @@ use super::command::{self, Command};
 use super::envelope::{Envelope, Hello};
 use super::transfer::Transfer;
 
-/// A session is in one of two states. Mostly a record is a command line; after
-/// DATA it is a message. Both stream in, so the session sees a line before its
-/// end, which may never come: see [`Session::collect_line`].
+/// A session has two states. Without a transfer, each record is a command line.
+/// After DATA, the next record is a message. Both are streamed, so the session sees
+/// a line before its end: [`Session::collect_line`] needs that.
 pub struct Session {
     pub(super) chat: Chat,
     pub(super) service: Rc<Service>,
     hello: Option<Hello>,
     envelope: Option<Envelope>,
     transfer: Option<Transfer>,
-    /// What has come of a command line.
+    /// The part of a command line that has arrived.
     line: Vec<u8>,
     lf_hint: LfHint,
-    /// In a row: a client in good faith sends good ones between.
+    /// The number of bad commands in a row. A well-meaning client sends good
+    /// commands between its bad ones.
     bad_commands: usize,
-    /// The server shuts down when the message is complete.
-    leaving: bool,
+    /// The server shuts down, and the session ends after its current message.
+    shutting_down: bool,
 }
 
-/// Whether the client has had the hint that LF alone does not end a line.
+/// Whether the client has received the hint that LF alone does not end a line.
 #[derive(PartialEq, Eq)]
 enum LfHint {
-    NotYet,
-    /// It is the reply to the line that is being received.
-    InReply,
-    Before,
+    NotSent,
+    /// The hint was the reply to the line that is being received.
+    IsReply,
+    Sent,
 }
 
 impl Session {
@@ -48,9 +49,9 @@ impl Session {
             envelope: None,
             transfer: None,
             line: vec![],
-            lf_hint: LfHint::NotYet,
+            lf_hint: LfHint::NotSent,
             bad_commands: 0,
-            leaving: false,
+            shutting_down: false,
         }
     }
 
@@ -78,7 +79,7 @@ impl Session {
                 self.reply("250 2.0.0 forgotten");
             }
             Command::Noop => self.reply("250 2.0.0 still here"),
-            // Who has a mailbox is nobody's business: RFC 5321, section 7.3.
+            // VRFY does not reveal which mailboxes exist: RFC 5321, section 7.3.
             Command::Vrfy => self.reply("252 2.5.0 send it some mail and see"),
             Command::Help => self.reply(
                 "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT, as in RFC 5321",
@@ -90,7 +91,7 @@ impl Session {
         }
     }
 
-    /// Also begins anew: section 4.1.4.
+    /// HELO and EHLO also discard the envelope: section 4.1.4.
     fn hello(&mut self, client: &str, protocol: &'static str) {
         let name = client.to_owned();
         self.hello = Some(Hello { name, protocol });
@@ -128,8 +129,8 @@ impl Session {
         self.reply("250 2.1.5 recipient taken");
     }
 
-    /// From here to a line with a dot, what comes is the message, and has more
-    /// time to be complete than a command line has.
+    /// Receives a message, which ends with a dot line. It has a longer deadline
+    /// than a command line.
     fn data(&mut self) {
         let envelope = match self.envelope.take() {
             None => return self.bad_command("503 5.5.1 MAIL first"),
@@ -150,41 +151,41 @@ impl Session {
         self.reply("354 go on, to a line with a dot");
     }
 
-    /// After it, commands again.
-    fn received(&mut self, transfer: Transfer) {
+    /// Ends the transfer; the next record is a command line.
+    fn end_transfer(&mut self, transfer: Transfer) {
         self.chat.set_terminator(command_line());
         self.chat.set_deadlines(self.service.options.deadlines);
         transfer.end(self);
-        if self.leaving {
-            self.say_421();
+        if self.shutting_down {
+            self.send_421();
             self.chat.close_when_done();
         }
     }
 
-    /// RFC 5321, section 3.8.
-    fn say_421(&self) {
+    /// Sends the reply of a server that shuts down: RFC 5321, section 3.8.
+    fn send_421(&self) {
         let name = &self.service.options.name;
         self.reply(&format!("421 4.3.2 {name} shuts down"));
     }
 
-    /// A part of a command line. A client that ends its lines with LF alone waits
-    /// for a reply for ever, because its line is not complete. LF must not end
-    /// it: a line end that only some servers accept can smuggle a message
-    /// (CVE-2023-51764). So the client gets a hint, once.
+    /// Collects a part of a command line. A client that ends its lines with LF
+    /// alone would wait for a reply for ever, because its line is not complete. LF
+    /// must not end a line: a line end that only some servers accept can smuggle a
+    /// message (CVE-2023-51764). So the client gets a hint, once.
     fn collect_line(&mut self, chunk: &[u8]) {
         self.line.extend(chunk);
-        if self.lf_hint == LfHint::NotYet && chunk.contains(&b'\n') {
-            self.lf_hint = LfHint::InReply;
+        if self.lf_hint == LfHint::NotSent && chunk.contains(&b'\n') {
+            self.lf_hint = LfHint::IsReply;
             self.bad_command("500 5.5.2 end lines with CR LF, not with LF alone");
         }
     }
 
-    /// Whether the command line, which is complete or too long now, was answered
-    /// by the hint.
+    /// Whether the hint was already the reply to this command line. Call it once
+    /// when the line is complete or too long.
     fn is_answered(&mut self) -> bool {
-        let answered = self.lf_hint == LfHint::InReply;
+        let answered = self.lf_hint == LfHint::IsReply;
         if answered {
-            self.lf_hint = LfHint::Before;
+            self.lf_hint = LfHint::Sent;
         }
         answered
     }
@@ -198,7 +199,7 @@ impl Session {
                     self.bad_commands = 0;
                 }
             }
-            Err(_) if command::is_foreign(line) => self.hang_up("421 4.7.0 this is not HTTP"),
+            Err(_) if command::is_http(line) => self.hang_up("421 4.7.0 this is not HTTP"),
             Err(reply) => self.bad_command(reply),
         }
     }
@@ -208,8 +209,8 @@ impl Session {
         write!(self.chat, "{line}\r\n");
     }
 
-    /// Says what was wrong with a command, and hangs up when that was one too
-    /// many in a row.
+    /// Sends the reply to a bad command. Also closes the connection when there were
+    /// too many in a row.
     fn bad_command(&mut self, reply: &str) {
         self.bad_commands += 1;
         self.reply(reply);
@@ -218,15 +219,15 @@ impl Session {
         }
     }
 
-    /// Ends the session after a last reply. What the client goes on sending is
-    /// not looked at, and yet the reply reaches it: the loop lingers.
+    /// Ends the session with a last reply. Later input is ignored. The reply
+    /// still reaches a client that continues to send, because the loop lingers.
     fn hang_up(&self, reply: &str) {
         self.reply(reply);
         self.chat.close_when_done();
     }
 }
 
-/// At MAIL, and at the end of a message: RFC 1870, section 6.
+/// The reply to MAIL or at the end of a message: RFC 1870, section 6.
 pub const TOO_LARGE: &str = "552 5.3.4 message too large";
 
 impl AsyncChat for Session {
@@ -241,7 +242,7 @@ impl AsyncChat for Session {
 
     fn found_terminator(&mut self, _: &[u8]) -> Result {
         if let Some(transfer) = self.transfer.take() {
-            self.received(transfer);
+            self.end_transfer(transfer);
             return Ok(());
         }
         let mut line = std::mem::take(&mut self.line);
@@ -261,17 +262,17 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    /// A message that is coming in is taken first: its sender would send it once more.
+    /// A message that is being received is completed first. Otherwise the client would send it again.
     fn handle_shutdown(&mut self) -> Result<Shutdown> {
-        self.leaving = self.transfer.is_some();
-        if self.leaving {
+        self.shutting_down = self.transfer.is_some();
+        if self.shutting_down {
             return Ok(Shutdown::Stay);
         }
-        self.say_421();
+        self.send_421();
         Ok(Shutdown::CloseWhenDone)
     }
 
-    /// Of a command line only: a message counts its own octets.
+    /// Only a command line has a limit here. [`Transfer`] limits the size of a message.
     fn handle_overflow(&mut self) -> Overflow {
         self.line.clear();
         if !self.is_answered() {
@@ -281,7 +282,7 @@ impl AsyncChat for Session {
     }
 }
 
-/// Only CR LF ends a line.
+/// The terminator of command lines: only CR LF ends a line.
 fn command_line() -> Terminator {
-    Terminator::crlf().streamed().limit(command::LONGEST_MAIL)
+    Terminator::crlf().streamed().limit(command::MAX_MAIL_LINE)
 }

@@ -1,6 +1,6 @@
-//! A message on its way in, from the 354 to the line with a dot. It is written
-//! as it comes and never held. Whatever goes wrong is replied at its end: the
-//! rest of it must not be taken for commands.
+//! Receives a message, from the 354 to the dot line, and writes it to the disk
+//! while it arrives. An error is replied at the end of the message: after an
+//! earlier reply, the rest of the message would run as commands.
 
 use std::io::{self, ErrorKind};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,16 +13,16 @@ use super::maildir::Message;
 use super::session::{Session, TOO_LARGE};
 
 pub struct Transfer {
-    /// Where it is written, or what will be replied instead.
+    /// The file of the message, or the reply after an error.
     message: Result<Message, &'static str>,
-    /// Octets, without those that this server adds: RFC 1870, section 5.
+    /// Octets received, without the lines that this server adds: RFC 1870, section 5.
     size: u64,
     max_size: u64,
 }
 
 impl Transfer {
-    /// A file with the lines in it that go before the message; or what to reply
-    /// to DATA when the disk will not have it.
+    /// Creates the file and writes the lines that precede the message. The error is
+    /// the reply to DATA.
     pub fn begin(session: &Session, envelope: &Envelope) -> Result<Transfer, &'static str> {
         let options = &session.service.options;
         let now = (options.clock)();
@@ -51,7 +51,7 @@ impl Transfer {
             return;
         };
         self.size += chunk.len() as u64;
-        // Here the file goes, too.
+        // Replacing the message also removes its file.
         if self.size > self.max_size {
             self.message = Err(TOO_LARGE);
         } else if let Err(error) = message.write(chunk) {
@@ -59,14 +59,14 @@ impl Transfer {
         }
     }
 
-    /// The line with a dot: a courier takes it from here.
+    /// Ends the message. A worker thread delivers it and makes the reply.
     pub fn end(self, session: &Session) {
         let message = match self.message {
             Ok(message) => message,
             Err(reply) => return session.reply(reply),
         };
         let (size, span) = (self.size, tracing::Span::current());
-        session.service.couriers.send(&session.chat, move || {
+        session.service.workers.run(&session.chat, move || {
             let _session = span.entered();
             let id = message.id().to_owned();
             match message.deliver() {
@@ -80,13 +80,13 @@ impl Transfer {
     }
 }
 
-/// As in a Date or Received field.
+/// A date as Date and Received fields have it.
 fn rfc5322(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     DateTime::from_timestamp(since.as_secs().cast_signed()).to_rfc822()
 }
 
-/// The reply for what the disk says. All of it is worth another try later.
+/// The reply to an error of the disk. All such errors are temporary for the client.
 fn failed(error: &io::Error) -> &'static str {
     warn!(%error, "a message could not be written");
     match error.kind() {

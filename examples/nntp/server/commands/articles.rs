@@ -1,5 +1,5 @@
-//! ARTICLE, HEAD, BODY and STAT, each in three forms: by message-id, by
-//! number, and the current one (RFC 3977, section 6.2).
+//! ARTICLE, HEAD, BODY and STAT. The argument is a message-id, a number, or missing
+//! for the current article (RFC 3977, section 6.2).
 
 use std::io;
 use std::rc::Rc;
@@ -42,7 +42,7 @@ pub fn body(session: &mut Session, arguments: &[&str]) -> Outcome {
 
 fn send(session: &mut Session, arguments: &[&str], code: &'static str, open: Open) -> Outcome {
     let (number, article) = locate(session, arguments)?;
-    session.chat.push_with_producer(Reply::Waiting {
+    session.chat.push_with_producer(Reply::Queued {
         service: Rc::clone(&session.service),
         code,
         number,
@@ -52,14 +52,13 @@ fn send(session: &mut Session, arguments: &[&str], code: &'static str, open: Ope
     Ok(())
 }
 
-/// What opens the text of an article, or a part of it, as the server of this name sends it.
+/// Opens the text of an article or a part of it. The second argument is the server's name.
 type Open = fn(&Article, &str) -> io::Result<Box<dyn Producer>>;
 
-/// The reply to ARTICLE, HEAD or BODY. The text is opened when the reply's turn has come, and not
-/// when the command is read: thousands may be pipelined, and each may be a file and a read from
-/// the disk.
+/// The reply to ARTICLE, HEAD or BODY. It opens the text when it is first called, not when the command
+/// is read. A client may pipeline thousands of commands, and each text may be an open file.
 enum Reply {
-    Waiting {
+    Queued {
         service: Rc<Service>,
         code: &'static str,
         number: u64,
@@ -70,15 +69,15 @@ enum Reply {
     Ended,
 }
 
-/// Less than this is not sent alone when more is at hand.
-const SMALL: usize = 4 * 1024;
+/// The first chunk has at least this size if the text is long enough.
+const FIRST_CHUNK: usize = 4 * 1024;
 
 impl Producer for Reply {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let (service, code, number, article, open) = match self {
             Reply::Ended => return Ok(More::Done),
             Reply::Open(text) => return text.more(budget),
-            Reply::Waiting {
+            Reply::Queued {
                 service,
                 code,
                 number,
@@ -96,7 +95,7 @@ impl Producer for Reply {
             }
         };
         let mut reply = format!("{code} {number} {}\r\n", article.message_id).into_bytes();
-        while reply.len() < SMALL.min(budget) {
+        while reply.len() < FIRST_CHUNK.min(budget) {
             match text.more(budget - reply.len())? {
                 More::Chunk(chunk) if !chunk.is_empty() => reply.extend_from_slice(&chunk),
                 More::Chunk(_) | More::Pending => break,
@@ -117,8 +116,8 @@ pub fn stat(session: &mut Session, arguments: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// The article meant, and its number: 0 for one asked for by message-id, which
-/// also leaves the current article as it is. Only a number moves it.
+/// The article that the argument selects, and its number, which is 0 with a
+/// message-id. Only a number as argument changes the current article.
 fn locate(session: &mut Session, arguments: &[&str]) -> Outcome<(u64, Rc<Article>)> {
     match arguments.first() {
         None => current(session),

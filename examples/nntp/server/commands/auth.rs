@@ -1,18 +1,19 @@
-//! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server that was given
-//! a password file.
+//! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server with a password
+//! file.
 
 use std::rc::Rc;
 
 use tracing::{debug, info};
 
-use super::super::guesses::Client;
+use super::super::login_limit::Client;
 use super::super::session::Session;
 use super::{Outcome, Refusal, SYNTAX};
 
-/// How far a client is with saying who it is.
+/// The state of a client's log-in.
 pub enum Login {
     NotNeeded,
     Needed,
+    /// After AUTHINFO USER with this name.
     Named(String),
     Done,
 }
@@ -33,23 +34,24 @@ pub fn authinfo(session: &mut Session, arguments: &[&str]) -> Outcome {
 }
 
 fn user(session: &mut Session, name: &str) -> Outcome {
-    already(session)?;
+    check_needed(session)?;
     session.login = Login::Named(name.to_owned());
     session.reply("381 password required");
     Ok(())
 }
 
 fn pass(session: &mut Session, password: &str) -> Outcome {
-    already(session)?;
+    check_needed(session)?;
     let Login::Named(name) = std::mem::replace(&mut session.login, Login::Needed) else {
         return Err(Refusal("482 AUTHINFO USER comes first"));
     };
     let service = Rc::clone(&session.service);
     let client = Client::new(session.chat.peer_addr().as_ref());
-    let may_try = service.guesses.may_try(client);
+    // A blocked address gets the same reply as after a wrong password.
+    let may_try = service.login_limit.may_try(client);
     let passwords = service.options.passwords.as_ref();
     if !may_try || !passwords.is_some_and(|passwords| passwords.admit(&name, password)) {
-        let delay = service.guesses.failed(client);
+        let delay = service.login_limit.record_failure(client);
         debug!(name = %name.as_bytes().escape_ascii(), ?delay, may_try, "log-in refused");
         session.reply_later(delay, "481 authentication failed");
         return Ok(());
@@ -60,7 +62,7 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
     Ok(())
 }
 
-fn already(session: &Session) -> Outcome {
+fn check_needed(session: &Session) -> Outcome {
     match session.login {
         Login::Done => Err(Refusal("502 authenticated already")),
         Login::NotNeeded => Err(Refusal("502 no authentication is needed here")),

@@ -1,5 +1,5 @@
-//! Selecting a group and moving about in it: GROUP, LISTGROUP, LAST and NEXT
-//! (RFC 3977, section 6.1).
+//! Commands that select a group or the current article: GROUP, LISTGROUP, LAST and
+//! NEXT (RFC 3977, section 6.1).
 
 use std::rc::Rc;
 
@@ -43,7 +43,7 @@ pub fn listgroup(session: &mut Session, arguments: &[&str]) -> Outcome {
         1
     });
     session.chat.push_with_producer(Rows::new(numbers));
-    // The first article of the group, not of the range: section 6.1.2.2.
+    // The current article becomes the first of the group, not of the range: section 6.1.2.2.
     select(session, group);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The session itself: greeting, CAPABILITIES, MODE READER, DATE, HELP, QUIT.
+//! The greeting and the commands CAPABILITIES, MODE READER, DATE, HELP and QUIT.
 
 use asynchat::LinesProducer;
 
@@ -7,7 +7,7 @@ use super::super::session::Session;
 use super::auth::Login;
 use super::{COMMANDS, Outcome, SYNTAX};
 
-/// The greeting, and the answer to MODE READER, which tells the same.
+/// The greeting, which is also the reply to MODE READER.
 pub fn greeting(session: &Session) -> &'static str {
     if session.may_post() {
         "200 asynchat news server ready, posting allowed"
@@ -16,8 +16,8 @@ pub fn greeting(session: &Session) -> &'static str {
     }
 }
 
-/// RFC 3977, section 5.2. The keyword is for capability-specific arguments, of
-/// which there are none.
+/// RFC 3977, section 5.2. The argument is checked but has no effect: no capability
+/// here depends on it.
 pub fn capabilities(session: &mut Session, arguments: &[&str]) -> Outcome {
     let keyword = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     if !arguments.iter().all(|word| word.chars().all(keyword)) {
@@ -39,7 +39,7 @@ pub fn capabilities(session: &mut Session, arguments: &[&str]) -> Outcome {
     ]);
     match session.login {
         Login::Needed | Login::Named(_) => lines.push("AUTHINFO USER"),
-        // Once in, there is no second log-in: RFC 4643, section 2.2.
+        // After a log-in, AUTHINFO is not available: RFC 4643, section 2.2.
         Login::NotNeeded | Login::Done => {}
     }
     session.reply("101 capability list follows");

@@ -1,5 +1,5 @@
-//! The LIST family (RFC 3977, section 7.6; RFC 6048), and what is new: NEWGROUPS
-//! and NEWNEWS (sections 7.3 and 7.4).
+//! The LIST family (RFC 3977, section 7.6; RFC 6048), NEWGROUPS and NEWNEWS
+//! (sections 7.3 and 7.4).
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -31,8 +31,8 @@ pub fn list(session: &mut Session, arguments: &[&str]) -> Outcome {
         "NEWSGROUPS" => by_group(session, argument, |row, g| {
             let _ = write!(row, "{}\t{}", g.name, g.description);
         }),
-        // Every group is worth a new reader's while. And slrn 1.0.3 hangs up
-        // and comes back when it is answered 503 here.
+        // All groups are recommended. A 503 here makes slrn 1.0.3 disconnect and
+        // reconnect.
         "SUBSCRIPTIONS" => by_group(session, argument, |row, g| {
             row.extend_from_slice(g.name.as_bytes());
         }),
@@ -43,7 +43,7 @@ pub fn list(session: &mut Session, arguments: &[&str]) -> Outcome {
         "HEADERS" => match argument.map(str::to_ascii_uppercase).as_deref() {
             None | Some("MSGID" | "RANGE") => {
                 session.reply("215 fields that HDR knows follow");
-                // A lone colon is "any header field" (section 8.6.2).
+                // A single colon means any header field (section 8.6.2).
                 session.block(LinesProducer::new([":", ":bytes", ":lines"]));
                 Ok(())
             }
@@ -56,8 +56,8 @@ pub fn list(session: &mut Session, arguments: &[&str]) -> Outcome {
     }
 }
 
-/// NEWGROUPS date time [GMT]. Without GMT the time is the server's own, which
-/// is UTC here.
+/// NEWGROUPS date time [GMT]. Without GMT the time is in the server's time zone,
+/// which is UTC here.
 pub fn newgroups(session: &mut Session, arguments: &[&str]) -> Outcome {
     let since = since(arguments)?;
     session.reply("231 list of new newsgroups follows");
@@ -79,7 +79,7 @@ pub fn newnews(session: &mut Session, arguments: &[&str]) -> Outcome {
     let step = move |row: &mut Vec<u8>| {
         let Some((group, number)) = &mut open else {
             let group = groups.next()?;
-            let cost = effort(&wildmat, &group);
+            let cost = match_cost(&wildmat, &group);
             if wildmat.matches(&group.name) {
                 listed.insert(group.name.clone());
                 let first = group.first_since(since);
@@ -92,7 +92,7 @@ pub fn newnews(session: &mut Session, arguments: &[&str]) -> Outcome {
             return Some(1);
         };
         *number = found + 1;
-        // An article in two groups is listed with the first of them only.
+        // An article in several listed groups is listed with the first of them only.
         let before = |name: &str| name < group.name.as_str() && listed.contains(name);
         if article.arrived >= since && !article.is_in_any(before) {
             row.extend_from_slice(article.message_id.as_bytes());
@@ -103,7 +103,7 @@ pub fn newnews(session: &mut Session, arguments: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// A line for each group that the wildmat matches, or for all.
+/// Replies with a line for each group that the wildmat matches, or for all groups.
 fn by_group(session: &Session, wildmat: Option<&str>, write: fn(&mut Vec<u8>, &Group)) -> Outcome {
     let wildmat = match wildmat {
         Some(text) => Some(Wildmat::parse(text).ok_or(SYNTAX)?),
@@ -127,14 +127,18 @@ fn push_groups(
             if wildmat.as_ref().is_none_or(|w| w.matches(&group.name)) {
                 write(row, &group);
             }
-            Some(wildmat.as_ref().map_or(GROUP, |w| effort(w, &group)))
+            Some(
+                wildmat
+                    .as_ref()
+                    .map_or(GROUP_COST, |w| match_cost(w, &group)),
+            )
         }));
 }
 
-/// All groups by name, each looked up when it is wanted.
+/// All groups, sorted by name. Each is looked up when the iterator reaches it.
 struct Groups {
     service: Rc<Service>,
-    /// The name of the last one; no group's name is empty.
+    /// The name of the last group; empty at the beginning.
     last: String,
 }
 
@@ -157,12 +161,12 @@ impl Iterator for Groups {
     }
 }
 
-/// The cost of looking up a group and of a line about it, in the units of [`Rows`].
-const GROUP: usize = 4;
+/// The cost of looking up a group and writing its line, in the units of [`Rows`].
+const GROUP_COST: usize = 4;
 
-/// The same, with the cost of matching its name.
-fn effort(wildmat: &Wildmat, group: &Group) -> usize {
-    GROUP + wildmat.comparisons(&group.name) / 64
+/// [`GROUP_COST`] plus the cost of matching the group's name.
+fn match_cost(wildmat: &Wildmat, group: &Group) -> usize {
+    GROUP_COST + wildmat.comparisons(&group.name) / 64
 }
 
 fn write_active(row: &mut Vec<u8>, group: &Group) {
@@ -175,7 +179,7 @@ fn no_argument(argument: Option<&str>) -> Outcome {
     argument.map_or(Ok(()), |_| Err(SYNTAX))
 }
 
-/// `date time [GMT]`.
+/// Parses `date time [GMT]`.
 fn since(arguments: &[&str]) -> Outcome<i64> {
     let gmt = arguments.get(2);
     if gmt.is_some_and(|word| !word.eq_ignore_ascii_case("GMT")) {

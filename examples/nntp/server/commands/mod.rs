@@ -1,4 +1,4 @@
-//! The commands: one table, one function each, a file for each family.
+//! The commands: a table with a function for each, in a file for each family.
 
 mod articles;
 pub mod auth;
@@ -16,13 +16,13 @@ use std::rc::Rc;
 use asynchat::{DotStuffer, Producer};
 use tracing::debug;
 
-use super::complaint::Complaint;
-use super::conduct::{is_foreign, verb};
+use super::client_errors::{is_other_protocol, verb};
 use super::session::Session;
 use super::spool::Group;
+use super::throttled_warning::ThrottledWarning;
 
-/// A command either replies, or is refused; `?` then keeps the order of checks
-/// readable.
+/// The result of a command. A command either replies or returns a refusal, so that
+/// its checks can use `?`.
 pub type Outcome<T = ()> = Result<T, Refusal>;
 
 /// The reply line of a refused command, without its CRLF.
@@ -30,9 +30,10 @@ pub struct Refusal(&'static str);
 
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Refusal {
-        static UNREADABLE: Complaint = Complaint::new("an article's text can not be read");
-        UNREADABLE.tell(&error);
-        Refusal("403 the article's text can not be read")
+        static UNREADABLE: ThrottledWarning =
+            ThrottledWarning::new("cannot read the text of an article");
+        UNREADABLE.log(&error);
+        Refusal("403 the article's text cannot be read")
     }
 }
 
@@ -40,7 +41,7 @@ const SYNTAX: Refusal = Refusal("501 syntax error");
 
 struct Command {
     verb: &'static str,
-    /// What HELP says of the arguments.
+    /// The arguments, as HELP shows them.
     usage: &'static str,
     arguments: RangeInclusive<usize>,
     run: fn(&mut Session, &[&str]) -> Outcome,
@@ -74,17 +75,17 @@ static COMMANDS: &[Command] = &[
     Command { verb: "AUTHINFO", usage: "USER name|PASS password", arguments: 2..=2, run: auth::authinfo },
 ];
 
-/// What a client may ask before it has said who it is (RFC 4643, section 2.2).
-static OPEN_TO_ALL: &[&str] = &["CAPABILITIES", "MODE", "QUIT", "DATE", "HELP", "AUTHINFO"];
+/// Commands that are allowed before the log-in (RFC 4643, section 2.2).
+static BEFORE_LOGIN: &[&str] = &["CAPABILITIES", "MODE", "QUIT", "DATE", "HELP", "AUTHINFO"];
 
-/// The most words that any command has, and one to see that there are more.
+/// One more than the longest command has words, so that a surplus word is noticed.
 const MAX_WORDS: usize = 6;
 
-/// Runs one command line: is it known (500), is it well-formed (501), is it
-/// allowed (480), and then what the command itself checks. RFC 3977, section
-/// 3.2.1, wants the general refusals before the command's own.
+/// Runs one command line. It checks whether the command is known (500),
+/// well-formed (501) and allowed (480). The command itself makes further checks.
+/// RFC 3977, section 3.2.1, requires this order.
 pub fn run(session: &mut Session, line: &[u8]) {
-    if is_foreign(line) {
+    if is_other_protocol(line) {
         return session.hang_up("this is a news server", line);
     }
     let outcome = match find(line) {
@@ -92,7 +93,7 @@ pub fn run(session: &mut Session, line: &[u8]) {
         Some(command) => call(command, session, line),
     };
     if let Err(Refusal(reply)) = outcome {
-        // The verb only: an argument may be a password.
+        // Only the verb is logged, because an argument may be a password.
         debug!(verb = %verb(line).escape_ascii(), reply);
         if is_bad_command(reply) {
             return session.bad_command(reply, line);
@@ -102,8 +103,8 @@ pub fn run(session: &mut Session, line: &[u8]) {
     session.good_command();
 }
 
-/// Whether it was no command at all, or no well-formed one; any other refusal
-/// is an answer to it.
+/// Whether the reply refuses an unknown or a malformed command. After any other
+/// refusal the command counts as a good one.
 fn is_bad_command(reply: &str) -> bool {
     reply.starts_with("500") || reply.starts_with("501")
 }
@@ -130,20 +131,20 @@ fn call(command: &Command, session: &mut Session, line: &[u8]) -> Outcome {
     if !command.arguments.contains(&arguments.len()) {
         return Err(SYNTAX);
     }
-    if !session.login.done() && !OPEN_TO_ALL.contains(&command.verb) {
+    if !session.login.done() && !BEFORE_LOGIN.contains(&command.verb) {
         return Err(Refusal("480 authentication required"));
     }
     (command.run)(session, arguments)
 }
 
 impl Session {
-    /// Pushes the lines that follow a reply: dot-stuffed, with a line with a
-    /// dot at the end.
+    /// Pushes the multi-line block of a reply: dot-stuffed lines and the final dot
+    /// line.
     fn block(&self, lines: impl Producer + 'static) {
         self.chat.push_with_producer(DotStuffer::new(lines));
     }
 
-    /// The group selected.
+    /// The selected group.
     fn selected(&self) -> Outcome<Rc<Group>> {
         self.group
             .clone()

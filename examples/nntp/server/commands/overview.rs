@@ -1,19 +1,20 @@
-//! OVER and HDR (RFC 3977, sections 8.3 and 8.5), and the XOVER and XHDR that
-//! came before them (RFC 2980, sections 2.8 and 2.6).
+//! OVER and HDR (RFC 3977, sections 8.3 and 8.5), and their predecessors XOVER and
+//! XHDR (RFC 2980, sections 2.8 and 2.6).
 
 use std::io::Write as _;
 use std::rc::Rc;
 
 use super::super::article::Article;
-use super::super::complaint::Complaint;
 use super::super::range::Range;
 use super::super::session::Session;
+use super::super::throttled_warning::ThrottledWarning;
 use super::articles::{NO_SUCH_NUMBER, by_id, current};
 use super::rows::{Rows, of_articles};
 use super::{Outcome, Refusal, SYNTAX};
 
-/// The fields of an overview line after its number. Section 8.4.2 allows these
-/// names for `:bytes` and `:lines`, and slrn 1.0.3 uses no overview without.
+/// The fields of an overview line after its number. Section 8.4.2 allows `Bytes:`
+/// and `Lines:` instead of `:bytes` and `:lines`, and slrn 1.0.3 uses the overview
+/// only with these names.
 pub const FORMAT: [&str; 8] = [
     "Subject:",
     "From:",
@@ -57,13 +58,13 @@ pub fn xhdr(session: &mut Session, arguments: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// RFC 2980 had another code for a range without articles.
+/// The reply of RFC 2980 to a range without articles. OVER and HDR reply 423.
 const NONE_SELECTED: Refusal = Refusal("420 no articles selected");
 
 type Articles = Box<dyn Iterator<Item = (u64, Rc<Article>)>>;
 
-/// The articles that an argument means: one by message-id, a range, or without
-/// an argument the current one. There is at least one.
+/// The articles that an argument selects: one by message-id, a range, or the
+/// current one without an argument. If there are none, the result is a refusal.
 fn choose(session: &Session, argument: Option<&&str>, none: Refusal) -> Outcome<Articles> {
     match argument {
         None => Ok(Box::new(std::iter::once(current(session)?))),
@@ -99,13 +100,13 @@ fn push_overview(session: &Session, articles: Articles) {
             let (bytes, lines) = (article.bytes(&name), article.lines);
             let xref = article.xref(&name);
             let _ = write!(row, "\t{bytes}\t{lines}\tXref: {xref}");
-            FIELDS + row.len() / 64
+            FIELDS_COST + row.len() / 64
         },
     )));
 }
 
-/// `label` is what stands in the place of the number: XHDR repeats the
-/// message-id it was asked for, where HDR says 0.
+/// Pushes a line for each article with the value of `field`. If `label` is set, it
+/// replaces the number: XHDR repeats the requested message-id, where HDR has 0.
 fn push_field(session: &Session, field: Field, articles: Articles, label: Option<String>) {
     let name = session.service.options.name.clone();
     session.chat.push_with_producer(Rows::new(of_articles(
@@ -120,7 +121,7 @@ fn push_field(session: &Session, field: Field, articles: Articles, label: Option
     )));
 }
 
-/// What HDR is asked for: a header field, or a metadata item.
+/// The argument of HDR: a header field, or a metadata item.
 enum Field {
     Bytes,
     Lines,
@@ -142,7 +143,7 @@ impl Field {
         }
     }
 
-    /// Appends the value and returns what that has cost, in the units of [`Rows`].
+    /// Appends the value and returns the cost of doing so, in the units of [`Rows`].
     fn write(&self, row: &mut Vec<u8>, article: &Article, name: &str) -> usize {
         let _ = match self {
             Field::Bytes => write!(row, "{}", article.bytes(name)),
@@ -157,28 +158,30 @@ impl Field {
                 _ => return write_from_head(row, article, field, name),
             },
         };
-        // Xref, and the octets of it, are made of them.
-        FIELDS + article.locations_size() / 64
+        // The list of groups is read for Xref and for its length.
+        FIELDS_COST + article.locations_size() / 64
     }
 }
 
-/// The cost of a line that is made of what is in memory.
-const FIELDS: usize = 4;
+/// The cost of a line that is made from fields in memory.
+const FIELDS_COST: usize = 4;
 
-/// The cost of a line for which a head is fetched, maybe from the disk.
-const HEAD: usize = 64;
+/// The cost of a line for which a header is read, possibly from the disk.
+const HEAD_COST: usize = 64;
 
 fn write_from_head(row: &mut Vec<u8>, article: &Article, field: &str, server: &str) -> usize {
     match article.head(server) {
         Ok(head) => {
             row.extend_from_slice(&head.value(field).unwrap_or_default());
-            HEAD + head.as_bytes().len() / 64
+            HEAD_COST + head.as_bytes().len() / 64
         }
-        // In the middle of a list there is no other answer left.
+        // The line must remain in the list, so it has an empty value. RFC 3977 has no reply for an
+        // error in the middle of a list.
         Err(error) => {
-            static HEADLESS: Complaint = Complaint::new("a head can not be read");
-            HEADLESS.tell(&error);
-            HEAD
+            static UNREADABLE: ThrottledWarning =
+                ThrottledWarning::new("cannot read the header of an article");
+            UNREADABLE.log(&error);
+            HEAD_COST
         }
     }
 }

@@ -1,5 +1,5 @@
-//! POST and IHAVE (RFC 3977, section 6.3): an article comes in, is looked at,
-//! and is kept. Nothing here waits: the disk's answer comes back as a visit.
+//! POST and IHAVE (RFC 3977, section 6.3): receive an article, check it and store
+//! it. Nothing here blocks: the store's thread posts its result to the session.
 
 use std::io::{self, Read, Seek};
 use std::rc::Rc;
@@ -9,13 +9,13 @@ use tracing::debug;
 
 use super::super::admission::{Admitted, Origin, admit};
 use super::super::article::{Memory, Size};
-use super::super::complaint::Complaint;
 use super::super::date::now;
 use super::super::head::{Head, is_article_id, is_message_id};
 use super::super::incoming::{Fault, Incoming};
 use super::super::session::Session;
 use super::super::spool::{Group, OVERHEAD};
 use super::super::store::Job;
+use super::super::throttled_warning::ThrottledWarning;
 use super::{Outcome, Refusal, SYNTAX};
 
 pub fn post(session: &mut Session, _: &[&str]) -> Outcome {
@@ -47,7 +47,7 @@ pub fn ihave(session: &mut Session, arguments: &[&str]) -> Outcome {
         if spool.article(id).is_some() {
             return Err(Refusal("435 that article is here already"));
         }
-        if spool.expects(id) {
+        if spool.is_pending(id) {
             return Err(Refusal("436 that article is on its way, try again later"));
         }
     }
@@ -60,7 +60,7 @@ pub fn ihave(session: &mut Session, arguments: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// An article on its way in, and the command that it came by.
+/// An article that is being received, and the command that announced it.
 pub struct Transfer {
     incoming: Incoming,
     command: Command,
@@ -74,10 +74,10 @@ enum Command {
 /// The response codes of the two commands.
 #[derive(Clone, Copy)]
 struct Codes {
-    kept: u16,
-    /// Not this article, now or later.
+    stored: u16,
+    /// The article is bad. The client should not try again.
     refused: u16,
-    /// Our fault: try again.
+    /// The server failed. The client should try again.
     failed: u16,
 }
 
@@ -85,12 +85,12 @@ impl Command {
     fn codes(&self) -> Codes {
         match self {
             Command::Post => Codes {
-                kept: 240,
+                stored: 240,
                 refused: 441,
                 failed: 441,
             },
             Command::Ihave(_) => Codes {
-                kept: 235,
+                stored: 235,
                 refused: 437,
                 failed: 436,
             },
@@ -108,7 +108,8 @@ impl Transfer {
         self.incoming.collect(chunk);
     }
 
-    /// The article has ended: keep it or say why not.
+    /// Ends the transfer: stores the article, or replies with the reason for not
+    /// storing it.
     pub fn end(self, session: &mut Session) {
         let codes = self.command.codes();
         let (head, body, size) = match self.incoming.finish() {
@@ -125,16 +126,16 @@ impl Transfer {
         let name = &session.service.options.name;
         let admitted = admit(&head, origin, &session.service.spool(), name);
         match admitted {
-            Ok(admitted) => keep(session, codes, admitted, body, size),
+            Ok(admitted) => store(session, codes, admitted, body, size),
             Err(why) => refuse(session, codes, why),
         }
     }
 }
 
-/// Keeps the article: in memory at once, or in the store, whose answer comes
-/// back through `Remote::post_to`. Until then this connection is neither read
-/// nor parsed, so the replies to what it sent after the article stay in order.
-fn keep(
+/// Stores the article: in memory at once, or in the store, which reports its result
+/// through `Remote::post_to`. Until then this connection is neither read nor
+/// parsed, so that the replies to later commands stay in order.
+fn store(
     session: &mut Session,
     codes: Codes,
     admitted: Admitted,
@@ -160,7 +161,7 @@ fn keep(
             Ok(body) => {
                 spool.file(Memory::new(head, body).article(now()), &numbers);
                 drop(spool);
-                kept(session, codes);
+                send_stored(session, codes);
             }
             Err(error) => {
                 spool.forget(&message_id);
@@ -182,26 +183,26 @@ fn keep(
         size,
         arrived: now(),
         numbers,
-        answer: Box::new(move |durable| {
-            let visit = move |session: &mut Session| {
+        on_done: Box::new(move |durable| {
+            let reply = move |session: &mut Session| {
                 session.storing = false;
                 session.chat.resume_reading();
                 match durable {
-                    true => kept(session, codes),
+                    true => send_stored(session, codes),
                     false => fail(session, codes, &io::Error::other("the store failed")),
                 }
-                session.leave_if_due();
+                session.end_if_shutting_down();
                 Ok(())
             };
-            if remote.post_to(id, visit).is_err() {
-                debug!("an article was kept while the server went down");
+            if remote.post_to(id, reply).is_err() {
+                debug!("the session ended before its article was stored");
             }
         }),
     });
 }
 
-fn kept(session: &Session, codes: Codes) {
-    write!(session.chat, "{} article received\r\n", codes.kept);
+fn send_stored(session: &Session, codes: Codes) {
+    write!(session.chat, "{} article received\r\n", codes.stored);
 }
 
 fn refuse(session: &Session, codes: Codes, why: &str) {
@@ -210,8 +211,8 @@ fn refuse(session: &Session, codes: Codes, why: &str) {
 }
 
 fn fail(session: &Session, codes: Codes, error: &io::Error) {
-    static LOST: Complaint = Complaint::new("article lost");
-    LOST.tell(error);
+    static NOT_STORED: ThrottledWarning = ThrottledWarning::new("cannot store an article");
+    NOT_STORED.log(error);
     write!(
         session.chat,
         "{} the article could not be kept, try again later\r\n",
@@ -219,22 +220,22 @@ fn fail(session: &Session, codes: Codes, error: &io::Error) {
     );
 }
 
-/// What is set aside for a post: its text, the fields of its overview, and its
-/// places. The text is counted on its way to the store too, and no longer there.
+/// The octets that are reserved for a post: its text, its overview fields, and its
+/// entries in the groups. With a store, the text counts until it has been written.
 fn octets(head: &Head, body: Size, groups: &[Rc<Group>]) -> u64 {
     2 * head.as_bytes().len() as u64 + body.bytes + OVERHEAD * groups.len() as u64
 }
 
-/// Nobody who posts is known, and none of the posts is ever dropped: there has to
-/// be an end to what they take.
+/// Whether posts may use this many more octets of memory. Posts need a limit, because
+/// anyone may post and no post is ever deleted.
 fn has_room(session: &Session, octets: u64) -> bool {
-    let taken = session.service.spool().posts();
-    taken.saturating_add(octets) <= session.service.options.max_spool
+    let used = session.service.spool().post_octets();
+    used.saturating_add(octets) <= session.service.options.max_spool
 }
 
-/// Whether the store, if there is one, has room for any article that may be sent. To be asked
-/// before it is sent, and answered with 440 or 436: 441 is a response to an article (RFC 3977,
-/// section 6.3.1.1), and a client that has been sent 340 has no other way back than to send it.
+/// Whether the store, if there is one, has room for an article of the maximum length. POST and IHAVE check
+/// this before the client sends the article, and refuse with 440 or 436. After 340 the client must send
+/// the article, and only then may the server reply 441 (RFC 3977, section 6.3.1.1).
 fn store_has_room_for_any(session: &Session) -> bool {
     store_has_room(session, 0, session.service.options.max_article as u64)
 }
@@ -245,14 +246,14 @@ fn store_has_room(session: &Session, head: usize, body: u64) -> bool {
 }
 
 fn read_all(mut file: SpooledTempFile, size: Size) -> io::Result<Vec<u8>> {
-    // Room to grow that was not used would be kept with the article.
+    // The exact capacity, because unused capacity would remain allocated with the article.
     let mut text = Vec::with_capacity(size.bytes as usize);
     file.rewind()?;
     file.read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// A Message-ID that no article had, also before a restart.
+/// A Message-ID that no article has had, including before a restart.
 fn fresh_id(server: &str) -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static MADE: AtomicU64 = AtomicU64::new(0);

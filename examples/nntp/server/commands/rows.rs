@@ -1,4 +1,4 @@
-//! Replies of many lines, made while they are sent.
+//! A producer of multi-line replies, which makes the lines while they are sent.
 
 use std::io;
 use std::rc::Rc;
@@ -8,13 +8,13 @@ use bytes::BytesMut;
 
 use super::super::article::Article;
 
-/// What one call of the producer may cost, in units of about 0.1 microseconds. A query that
-/// finds nothing in a large group thus returns to the loop after some 100 microseconds.
-pub const EFFORT: usize = 1024;
+/// The budget of one call of the producer, in units of about 0.1 microseconds. So a query that finds
+/// nothing in a large group returns to the loop after about 100 microseconds.
+pub const CALL_BUDGET: usize = 1024;
 
-/// A multi-line block: dot-stuffed lines, and a line with a dot at the end. An overview of a
-/// million articles is never in memory, and no call looks at more entries than [`EFFORT`]
-/// allows: a call in which no line was made returns an empty chunk.
+/// A multi-line block: dot-stuffed lines and the final dot line. The block is never in memory as a
+/// whole. Each call examines entries until [`CALL_BUDGET`] is spent. If that makes no line, the call
+/// returns an empty chunk.
 pub struct Rows<F> {
     step: F,
     ready: BytesMut,
@@ -23,8 +23,8 @@ pub struct Rows<F> {
 }
 
 impl<F: FnMut(&mut Vec<u8>) -> Option<usize>> Rows<F> {
-    /// `step` looks at the next entry: it appends the entry's line, without the CRLF, or
-    /// nothing when there is no line for it, and returns what that has cost. `None` is the end.
+    /// `step` examines the next entry. It appends the entry's line without the CRLF, or nothing if the
+    /// entry has no line, and returns the cost. It returns `None` at the end.
     pub fn new(step: F) -> Rows<F> {
         Rows {
             step,
@@ -34,7 +34,7 @@ impl<F: FnMut(&mut Vec<u8>) -> Option<usize>> Rows<F> {
         }
     }
 
-    fn look_at_one(&mut self) -> usize {
+    fn next_entry(&mut self) -> usize {
         self.row.clear();
         let Some(cost) = (self.step)(&mut self.row) else {
             self.ended = true;
@@ -55,8 +55,8 @@ impl<F: FnMut(&mut Vec<u8>) -> Option<usize>> Rows<F> {
 impl<F: FnMut(&mut Vec<u8>) -> Option<usize>> Producer for Rows<F> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let mut spent = 0;
-        while !self.ended && spent < EFFORT && self.ready.len() < budget {
-            spent += self.look_at_one();
+        while !self.ended && spent < CALL_BUDGET && self.ready.len() < budget {
+            spent += self.next_entry();
         }
         if self.ended && self.ready.is_empty() {
             return Ok(More::Done);
@@ -66,7 +66,7 @@ impl<F: FnMut(&mut Vec<u8>) -> Option<usize>> Producer for Rows<F> {
     }
 }
 
-/// A step for [`Rows`]: a line for each article. `write` returns what the line has cost.
+/// A step for [`Rows`] that writes a line for each article. `write` returns the cost of the line.
 pub fn of_articles(
     mut articles: impl Iterator<Item = (u64, Rc<Article>)>,
     mut write: impl FnMut(&mut Vec<u8>, u64, &Article) -> usize,
@@ -85,41 +85,41 @@ mod tests {
 
     const ENTRIES: usize = 100_000;
 
-    /// All that comes, and the most entries that one call has looked at.
+    /// The whole output, and the largest number of entries that one call has examined.
     fn drain(
         mut step: impl FnMut(usize, &mut Vec<u8>) -> usize,
         budget: usize,
     ) -> (Vec<u8>, usize) {
-        let looked_at = Cell::new(0);
+        let examined = Cell::new(0);
         let mut next = 0;
         let mut rows = Rows::new(|row: &mut Vec<u8>| {
             if next == ENTRIES {
                 return None;
             }
             next += 1;
-            looked_at.set(looked_at.get() + 1);
+            examined.set(examined.get() + 1);
             Some(step(next, row))
         });
         let (mut all, mut most) = (Vec::new(), 0);
         while let More::Chunk(chunk) = rows.more(budget).unwrap() {
             all.extend_from_slice(&chunk);
-            most = most.max(looked_at.take());
+            most = most.max(examined.take());
         }
         (all, most)
     }
 
     #[test]
-    fn a_call_looks_at_a_bounded_number_of_entries_when_none_has_a_line() {
+    fn a_call_examines_a_bounded_number_of_entries_when_none_has_a_line() {
         let (all, most) = drain(|_, _| 1, 65_536);
         assert_eq!(all, b".\r\n");
-        assert_eq!(most, EFFORT);
+        assert_eq!(most, CALL_BUDGET);
         let (all, most) = drain(|_, _| 64, 65_536);
         assert_eq!(all, b".\r\n");
-        assert_eq!(most, EFFORT / 64);
+        assert_eq!(most, CALL_BUDGET / 64);
     }
 
     #[test]
-    fn lines_few_and_far_between_do_not_make_a_call_longer() {
+    fn a_call_examines_a_bounded_number_of_entries_when_few_have_a_line() {
         let step = |n: usize, row: &mut Vec<u8>| {
             if n.is_multiple_of(10_000) {
                 row.extend_from_slice(n.to_string().as_bytes());
@@ -128,11 +128,11 @@ mod tests {
         };
         let (all, most) = drain(step, 65_536);
         assert!(all.starts_with(b"10000\r\n20000\r\n") && all.ends_with(b"\r\n100000\r\n.\r\n"));
-        assert_eq!(most, EFFORT);
+        assert_eq!(most, CALL_BUDGET);
     }
 
     #[test]
-    fn the_budget_is_kept_and_dots_are_doubled() {
+    fn chunks_respect_the_budget_and_dots_are_doubled() {
         let step = |_, row: &mut Vec<u8>| {
             row.extend_from_slice(b".x");
             1

@@ -1,0 +1,160 @@
+//! A limit on failed log-ins from each address, over any number of connections.
+//!
+//! Each failure doubles the delay of the reply. After [`MAX_FAILURES`] failures, further log-ins from the
+//! address fail without a check of the password. A timer forgets one failure of each address every
+//! [`FORGET_INTERVAL`]. So an address can guess 10 passwords at first, and 120 in each hour after that.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::Addr;
+
+/// The largest count of failures of an address. At this count its passwords are not checked.
+const MAX_FAILURES: u32 = 10;
+
+/// How often one failure of each address is forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The longest delay of a reply.
+const MAX_DELAY: Duration = Duration::from_secs(16);
+
+/// How many addresses the table may have. A further one replaces the one with the fewest failures.
+const MAX_CLIENTS: usize = 4096;
+
+/// The counts of failures. Clones share them.
+#[derive(Clone)]
+pub struct LoginLimit {
+    /// The delay after the first failure. Each further failure doubles it.
+    first_delay: Duration,
+    failures: Rc<RefCell<HashMap<Client, u32>>>,
+}
+
+/// An address that log-ins come from. For IPv6 it is the network of 64 bits, because one customer usually
+/// has such a network. `None` stands for all clients of a Unix-domain socket.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Client(Option<IpAddr>);
+
+impl Client {
+    pub fn new(addr: Option<&Addr>) -> Client {
+        Client(addr.and_then(Addr::ip).map(|ip| match ip {
+            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+            ip @ IpAddr::V4(_) => ip,
+        }))
+    }
+}
+
+impl LoginLimit {
+    pub fn new(first_delay: Duration) -> LoginLimit {
+        LoginLimit {
+            first_delay,
+            failures: Rc::default(),
+        }
+    }
+
+    /// Whether the password may be checked. If not, the caller must reply as to a wrong password.
+    pub fn may_try(&self, client: Client) -> bool {
+        self.failures
+            .borrow()
+            .get(&client)
+            .is_none_or(|&n| n < MAX_FAILURES)
+    }
+
+    /// Counts a failure, and returns the delay of its reply.
+    pub fn record_failure(&self, client: Client) -> Duration {
+        if self.failures.borrow().is_empty() {
+            self.schedule_forget();
+        }
+        self.record(client)
+    }
+
+    fn record(&self, client: Client) -> Duration {
+        let mut failures = self.failures.borrow_mut();
+        if failures.len() >= MAX_CLIENTS && !failures.contains_key(&client) {
+            let fewest = failures.iter().min_by_key(|&(_, n)| n);
+            if let Some(fewest) = fewest.map(|(&client, _)| client) {
+                failures.remove(&fewest);
+            }
+        }
+        let count = failures.entry(client).or_default();
+        let delay = self.first_delay.saturating_mul(1 << *count);
+        *count = MAX_FAILURES.min(*count + 1);
+        delay.min(MAX_DELAY)
+    }
+
+    fn schedule_forget(&self) {
+        let limit = self.clone();
+        asynchat::call_later(FORGET_INTERVAL, move || {
+            limit.forget();
+            if !limit.failures.borrow().is_empty() {
+                limit.schedule_forget();
+            }
+        });
+    }
+
+    /// Forgets one failure of each address.
+    fn forget(&self) {
+        self.failures.borrow_mut().retain(|_, count| {
+            *count -= 1;
+            *count > 0
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    const FIRST_DELAY: Duration = Duration::from_secs(1);
+
+    fn client(ip: &str) -> Client {
+        let ip: IpAddr = ip.parse().unwrap();
+        Client::new(Some(&Addr::from(SocketAddr::new(ip, 119))))
+    }
+
+    #[test]
+    fn delays_double_and_old_failures_are_forgotten() {
+        let limit = LoginLimit::new(FIRST_DELAY);
+        let ann = client("192.0.2.1");
+        let delays: Vec<u64> = (0..MAX_FAILURES)
+            .map(|_| {
+                assert!(limit.may_try(ann));
+                limit.record(ann).as_secs()
+            })
+            .collect();
+        assert_eq!(delays, [1, 2, 4, 8, 16, 16, 16, 16, 16, 16]);
+        assert!(!limit.may_try(ann) && limit.may_try(client("192.0.2.2")));
+        assert_eq!(limit.record(ann), MAX_DELAY);
+        limit.forget();
+        assert!(limit.may_try(ann));
+        for _ in 1..MAX_FAILURES {
+            limit.forget();
+        }
+        assert_eq!(limit.record(ann), FIRST_DELAY);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_client() {
+        let limit = LoginLimit::new(FIRST_DELAY);
+        limit.record(client("2001:db8::1"));
+        assert_eq!(limit.record(client("2001:db8::2")).as_secs(), 2);
+        assert_eq!(limit.record(client("2001:db8:0:1::1")).as_secs(), 1);
+    }
+
+    #[test]
+    fn a_full_table_drops_the_client_with_the_fewest_failures() {
+        let limit = LoginLimit::new(FIRST_DELAY);
+        let worst = client("198.51.100.1");
+        limit.record(worst);
+        limit.record(worst);
+        for n in 0..2 * MAX_CLIENTS {
+            limit.record(client(&format!("10.0.{}.{}", n / 256, n % 256)));
+        }
+        assert_eq!(limit.failures.borrow().len(), MAX_CLIENTS);
+        assert_eq!(limit.record(worst).as_secs(), 4);
+    }
+}
