@@ -265,7 +265,7 @@ fn a_beginning_of_a_terminator_at_the_end(family: Family) {
 /// `test_disallow_negative_terminator` (bpo-11259): a count has no sign, and no terminator is
 /// empty.
 #[test]
-fn a_terminator_that_makes_no_sense_can_not_be_made() {
+fn a_terminator_that_makes_no_sense_cannot_be_made() {
     assert!(Terminator::try_bytes(b"").is_err());
     assert_eq!(Terminator::count(0), Terminator::count(0));
 }

@@ -108,7 +108,7 @@ fn a_name_is_looked_up() {
 }
 
 #[test]
-fn a_name_that_can_not_be_looked_up_fails_once() {
+fn a_name_that_cannot_be_looked_up_fails_once() {
     let error = failure_of(Connector::new("a name without a port"));
     assert!(error.to_string().contains("without a port"), "{error}");
 }

@@ -225,7 +225,7 @@ fn the_delay_can_be_set_and_one_without_end_tries_one_at_a_time() -> Result {
 }
 
 #[test]
-fn an_attempt_that_can_not_be_begun_or_watched_is_one_that_failed() -> Result {
+fn an_attempt_that_cannot_be_begun_or_watched_is_one_that_failed() -> Result {
     for call in [Call::Connect, Call::Watch] {
         let scene = Scene::new(&[])?;
         let _service = scene.network.listen(v4(2))?;

@@ -391,7 +391,7 @@ fn chance_spreads_the_pauses_and_is_the_same_in_the_same_simulation() -> Result 
 }
 
 #[test]
-fn what_can_not_be_connected_again_is_refused() -> Result {
+fn what_cannot_be_connected_again_is_refused() -> Result {
     let scene = Scene::new()?;
     let (socket, _peer) = scene.network.pair();
     let adopted = Connector::adopt(socket);

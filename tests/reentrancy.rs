@@ -1,4 +1,4 @@
-//! Nothing re-enters: no method of a handle calls user code, and a loop can not be run inside of
+//! Nothing re-enters: no method of a handle calls user code, and a loop cannot be run inside of
 //! itself.
 
 mod common;

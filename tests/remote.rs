@@ -284,7 +284,7 @@ fn a_visit_on_its_way_to_a_chat_that_ends_is_dropped() {
     assert_eq!(log.lines(), ["connect", "close Local"]);
 }
 
-/// A session that is a closure has a type that can not be named, so there is nothing to visit it
+/// A session that is a closure has a type that cannot be named, so there is nothing to visit it
 /// as; but it can be told by its chat.
 #[test]
 fn a_closure_is_a_session_like_any_other() {

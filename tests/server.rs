@@ -44,7 +44,7 @@ fn a_name_can_be_listened_on() {
 }
 
 #[test]
-fn an_address_that_can_not_be_resolved_is_an_error() {
+fn an_address_that_cannot_be_resolved_is_an_error() {
     let event_loop = new_loop();
     let nowhere = event_loop.listen("no port", |_: Chat| |_: &[u8]| Ok(()));
     assert!(nowhere.unwrap_err().to_string().contains("resolve"));
@@ -170,7 +170,7 @@ fn whatever_way_a_listener_came_its_connections_do_not_delay_small_writes() {
 }
 
 #[test]
-fn a_socket_that_does_not_listen_can_not_be_served() {
+fn a_socket_that_does_not_listen_cannot_be_served() {
     let (near, _far) = common::tcp_pair();
     let served = Server::adopt(near).listen_on(&new_loop(), Log::default().session());
     assert!(served.is_err());

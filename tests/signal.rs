@@ -196,7 +196,7 @@ fn others_are_calls_of_the_loop_as_often_as_they_come() {
 }
 
 #[test]
-fn a_signal_that_can_not_be_asked_for_is_an_error() {
+fn a_signal_that_cannot_be_asked_for_is_an_error() {
     const SIGKILL: i32 = 9;
     for signal in [SIGKILL, 0, -1, 127, 128, i32::MAX] {
         let outcome = signal::on(signal, || ());

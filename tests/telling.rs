@@ -256,7 +256,7 @@ fn a_flood_of_refused_clients_is_told_ten_times_a_second() {
 
 /// CVE-2009-4487: a peer that can have a line of its own making logged.
 #[test]
-fn what_a_peer_has_sent_can_not_forge_a_line_or_drive_a_terminal() {
+fn what_a_peer_has_sent_cannot_forge_a_line_or_drive_a_terminal() {
     told_during(|keeper| {
         let event_loop = new_loop();
         let (_, mut peer) = served(

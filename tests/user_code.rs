@@ -104,7 +104,7 @@ fn a_periodic_call_that_cancels_itself_may_panic_when_it_is_dropped() {
     assert_eq!(log.lines(), ["tick", "later"]);
 }
 
-/// An error whose text can not be had.
+/// An error whose text cannot be had.
 #[derive(Debug)]
 struct Unprintable;
 
@@ -116,7 +116,7 @@ impl fmt::Display for Unprintable {
 
 impl std::error::Error for Unprintable {}
 
-/// Fails with an error that can not be logged.
+/// Fails with an error that cannot be logged.
 struct Fails {
     channel: Channel,
     log: Log,

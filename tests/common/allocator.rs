@@ -1,6 +1,6 @@
 //! The system's allocator, and how much of it is in use: a module of a test that counts what its
 //! process has allocated.
-#![allow(unsafe_code, reason = "an allocator can not be had without")]
+#![allow(unsafe_code, reason = "an allocator cannot be had without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

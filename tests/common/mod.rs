@@ -23,7 +23,7 @@ use asynchat::{AsyncChat, Channel, Chat, Close, Eof, Error, EventLoop, Overflow,
 /// How long a test waits for what has to happen. Far more than it takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long the loop sleeps before it looks again at what it can not be woken by: the peers.
+/// How long the loop sleeps before it looks again at what it cannot be woken by: the peers.
 const GLANCE: Duration = Duration::from_millis(5);
 
 /// Runs the loop until `done`, and panics when that takes too long.

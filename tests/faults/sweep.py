@@ -53,7 +53,7 @@ ODD = ["2", "5", "9", "8+5"]
 RARE = {"setsockopt": ["1", "2", "3"], "shutdown": ["1", "2", "3"], "eventfd-read": ["1", "2"]}
 
 # `polling` waits again when one of the calls in its wait is interrupted, without the events that it
-# had got; epoll_ctl can not be.
+# had got; epoll_ctl cannot be.
 IMPOSSIBLE = [("epoll_ctl", "EINTR")]
 
 # What goes on until strace lets go. Only where a server can wait for better times, or the

@@ -12,7 +12,7 @@ from pathlib import Path
 WAITS = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 
 # Calls of this name on an event counter alone: the files that a program reads as it starts would
-# make the numbers differ from machine to machine. (A write to one can not fail but when it is full,
+# make the numbers differ from machine to machine. (A write to one cannot fail but when it is full,
 # and then it wakes all the same, which an injection would not.)
 ON_EVENTFD = {"eventfd-read": "read"}
 

@@ -46,7 +46,7 @@ class Outcome:
 
 
 class Ended(Exception):
-    """The run can not go on; the reason is among its failures."""
+    """The run cannot go on; the reason is among its failures."""
 
 
 def run(program, faults, calls=(), usual_waits=None):
@@ -167,7 +167,7 @@ class Trial:
         raise Ended
 
     def converse(self, clients, until=None):
-        """Plays the clients until all have what they are owed, or can not get it."""
+        """Plays the clients until all have what they are owed, or cannot get it."""
         until = until or (lambda: not any(client.pending() for client in clients))
         waited = 0.0
         while not pump(self.clients, until, STALL):

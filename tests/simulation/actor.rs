@@ -226,7 +226,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
         24..32 => push_producer(world, track),
         32..38 => push_hook(world, track),
         38..43 => {
-            // In the middle of a block it can not be said where the next byte is: the dots of what
+            // In the middle of a block it cannot be said where the next byte is: the dots of what
             // has been looked at are gone.
             let mode = track.oracle.borrow().mode();
             if !matches!(mode.ends, Ends::Dot | Ends::Count(0)) {

@@ -258,7 +258,7 @@ impl Oracle {
     /// The end of the stream, with this left over.
     pub(crate) fn end(&mut self, stream: &[u8], partial: &[u8]) -> Verdict {
         self.skip(stream);
-        // A block in pieces can not be told from here, nor what of a discarded record is kept.
+        // A block in pieces cannot be told from here, nor what of a discarded record is kept.
         if self.discarding || self.mode.ends == Ends::Dot {
             return Ok(());
         }

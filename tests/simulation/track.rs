@@ -161,7 +161,7 @@ impl Track {
             self.over_output.set(true);
             self.end(true);
         }
-        // How many of its items are still there can not be seen from outside.
+        // How many of its items are still there cannot be seen from outside.
         let most = queued + self.items.get() * 4096;
         if !self.chat.is_open() && most > limits.output {
             self.over_output.set(true);
@@ -170,7 +170,7 @@ impl Track {
     }
 
     /// Whether so much has been pushed that the queue may be over its mark in items rather than in
-    /// bytes, which can not be seen from outside.
+    /// bytes, which cannot be seen from outside.
     pub(crate) fn may_be_over(&self) -> bool {
         self.items.get() > 64
     }
