@@ -1,4 +1,4 @@
-//! What asynchat did and this crate does not do.
+//! Sessions that asynchat and this crate answer differently.
 
 use std::fs;
 use std::path::Path;
@@ -8,32 +8,32 @@ use crate::python::Program;
 use crate::session::{Cut, Session};
 
 struct Difference {
-    /// The beginning of its row in docs/porting.md, section "What differs".
+    /// The beginning of the row in section "What differs" of docs/porting.md.
     row: &'static str,
     session: Session,
-    there: There,
-    here: String,
+    python: Python,
+    port_says: String,
 }
 
-enum There {
+enum Python {
     Says(&'static str),
-    /// Not all of what is said here.
+    /// A proper prefix of what the port says.
     SaysLess,
 }
 
-use There::{Says, SaysLess};
+use Python::{Says, SaysLess};
 
 fn all() -> Vec<Difference> {
-    let difference = |row, session, there, here: &str| Difference {
+    let difference = |row, session, python, port_says: &str| Difference {
         row,
         session,
-        there,
-        here: here.to_owned(),
+        python,
+        port_says: port_says.to_owned(),
     };
     let large = 3_000_000;
     let pattern: String = ('a'..='z').cycle().step_by(7).take(large).collect();
     let long = "a".repeat(9000);
-    let long_too: &'static str = format!("echo {long}\r\nbye\r\n").leak();
+    let long_answer: &'static str = format!("echo {long}\r\nbye\r\n").leak();
     vec![
         difference(
             "`push` sends, and may call",
@@ -87,7 +87,7 @@ fn all() -> Vec<Difference> {
         difference(
             "an unbounded line fills the memory",
             Session::new().end(format!("ECHO {long}\r\nQUIT\r\n")),
-            Says(long_too),
+            Says(long_answer),
             "",
         ),
         difference(
@@ -134,15 +134,15 @@ fn all() -> Vec<Difference> {
 #[test]
 fn the_differences_are_those_that_are_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let document = fs::read_to_string(root.join("docs/porting.md")).expect("it is there");
+    let document = fs::read_to_string(root.join("docs/porting.md")).expect("the document exists");
     let (_, document) = document.split_once("## What differs").expect("a section");
     let program = Program::start("equivalence/server.py", &["poll"]);
     let port = Port::start();
     for Difference {
         row,
         session,
-        there,
-        here,
+        python,
+        port_says,
     } in all()
     {
         assert!(
@@ -150,16 +150,20 @@ fn the_differences_are_those_that_are_documented() {
             "not documented: {row}"
         );
         let heard = String::from_utf8(session.run(port.addr, Cut::Whole)).expect("it is text");
-        assert!(heard == here, "{row}: the port says {}", beginning(&heard));
+        assert!(
+            heard == port_says,
+            "{row}: the port says {}",
+            beginning(&heard)
+        );
         let Some(program) = &program else {
             continue;
         };
         let heard = String::from_utf8(session.run(program.addr, Cut::Whole)).expect("it is text");
-        let as_told = match there {
-            Says(there) => heard == there && there != here,
-            SaysLess => here.starts_with(&heard) && heard.len() < here.len(),
+        let as_documented = match python {
+            Says(python) => heard == python && python != port_says,
+            SaysLess => port_says.starts_with(&heard) && heard.len() < port_says.len(),
         };
-        assert!(as_told, "{row}: asynchat says {}", beginning(&heard));
+        assert!(as_documented, "{row}: asynchat says {}", beginning(&heard));
     }
     port.stop();
 }

@@ -1,8 +1,8 @@
-//! The same sessions with a server on CPython's asynchat (server.py) and with its port to this crate
-//! (server.rs): the answers are the same bytes, however the questions were cut.
+//! The same sessions with a server on CPython's asynchat (server.py) and with its port to this
+//! crate (server.rs). Both send the same bytes, under every segmentation of the input.
 //!
-//! Where they are not, that is in [`differences::all`], with the line of docs/porting.md that
-//! says so. There both answers are given, so that neither side can change unnoticed.
+//! [`differences::all`] lists the exceptions, each with its row in docs/porting.md. The exceptions
+//! state both answers, so that neither can change unnoticed.
 
 mod barrage;
 mod differences;
@@ -55,7 +55,7 @@ impl Port {
 
 const CUTS: [Cut; 4] = [Cut::Whole, Cut::Bytes, Cut::Random(1), Cut::Random(2)];
 
-/// Has each session with both, cut in each way, and compares what was heard.
+/// Runs each session with both servers and every segmentation, and compares the output.
 fn compare(sessions: impl IntoIterator<Item = (String, Session)>) {
     let Some(program) = Program::start("equivalence/server.py", &[]) else {
         return;

@@ -1,5 +1,5 @@
-//! What a channel can be of besides a TCP socket: datagrams, pipes, inherited descriptors, input and
-//! output on two of them.
+//! The kinds of channels besides TCP sockets: datagrams, pipes, inherited descriptors, and input
+//! and output on two descriptors.
 
 mod common;
 
@@ -12,7 +12,7 @@ use asynchat::{Addr, Channel, Close, Connector, Dispatcher, EventLoop, Result};
 use common::skip::skipped;
 use common::{DEADLINE, idle, new_loop, run_until};
 
-/// Sends each datagram back to where it came from.
+/// Sends each datagram back to its sender.
 struct Echo {
     channel: Channel,
     heard: Heard,
@@ -56,8 +56,8 @@ fn datagrams_come_and_go(at: &str) {
     let (channel, heard) = echo(&event_loop, Channel::bind(at).unwrap());
     let addr = channel.local_addr().unwrap().inet().unwrap();
     let client = client(at);
-    // Nothing is a datagram, too; and one of many bytes.
-    let large = vec![b'x'; 8_000]; // macOS takes 9,216 bytes at most, unless told
+    // An empty datagram is a datagram too. Then a long one.
+    let large = vec![b'x'; 8_000]; // macOS allows 9,216 bytes by default
     for data in [b"first".as_slice(), b"", b"second", &large] {
         client.send_to(data, addr).unwrap();
     }
@@ -83,16 +83,16 @@ fn datagrams_over_ipv4() {
 #[test]
 fn datagrams_over_ipv6() {
     if UdpSocket::bind("[::1]:0").is_err() {
-        skipped("there is no IPv6 here");
+        skipped("this machine has no IPv6");
         return;
     }
     datagrams_come_and_go("[::1]:0");
 }
 
-/// Linux tells of the ICMP message at the next call on a connected socket; an unconnected one is
-/// told nothing. A server that has answered somebody who is gone must go on.
+/// Linux reports the ICMP message at the next call on a connected socket, and on an unconnected one
+/// not at all. A server that has answered a client that is gone must continue.
 #[test]
-fn a_client_that_is_gone_does_not_end_the_channel() {
+fn an_answer_to_a_client_that_is_gone_does_not_end_the_channel() {
     let event_loop = new_loop();
     let (channel, heard) = echo(&event_loop, Channel::bind("127.0.0.1:0").unwrap());
     let addr = channel.local_addr().unwrap().inet().unwrap();
@@ -106,7 +106,7 @@ fn a_client_that_is_gone_does_not_end_the_channel() {
 }
 
 #[test]
-fn a_connected_socket_of_datagrams_has_send_and_recv() {
+fn a_connected_datagram_socket_supports_send_and_recv() {
     struct Asks(Channel, Rc<RefCell<Vec<u8>>>);
     impl Dispatcher for Asks {
         fn channel(&self) -> &Channel {
@@ -142,7 +142,7 @@ fn a_connected_socket_of_datagrams_has_send_and_recv() {
 }
 
 #[test]
-fn datagrams_are_not_for_a_chat() {
+fn a_chat_refuses_a_datagram_socket() {
     let event_loop = new_loop();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let outcome = Connector::adopt(socket).connect_on(&event_loop, |_| |_: &[u8]| Ok(()));
@@ -151,7 +151,7 @@ fn datagrams_are_not_for_a_chat() {
 }
 
 #[test]
-fn a_stream_has_no_datagrams() {
+fn a_stream_refuses_datagram_calls() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let channel = Channel::adopt(stream).unwrap();
@@ -163,7 +163,7 @@ fn a_stream_has_no_datagrams() {
 }
 
 #[test]
-fn options_of_a_live_channel() {
+fn socket_options_of_an_open_channel_can_be_changed() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let view = stream.try_clone().unwrap();
@@ -263,9 +263,9 @@ mod unix {
         run_until(&event_loop, || log.count("record hello") == 1);
     }
 
-    /// As from systemd: the descriptor says what it is.
+    /// As from systemd: the type of the descriptor is detected.
     #[test]
-    fn inherited_descriptors_say_what_they_are() {
+    fn the_kind_of_an_inherited_descriptor_is_detected() {
         let event_loop = new_loop();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -298,17 +298,17 @@ mod unix {
     }
 
     #[test]
-    fn a_regular_file_is_refused_with_the_way_to_send_one() {
+    fn the_error_for_a_regular_file_names_the_way_to_send_one() {
         for path in ["Cargo.toml", "src"] {
             let error = Channel::adopt(File::open(path).unwrap()).unwrap_err();
             assert!(error.to_string().contains("ReadProducer"), "{error}");
         }
     }
 
-    /// epoll refuses it; poll(2) would report it for ever.
+    /// epoll refuses such a device. poll(2) would report it permanently.
     #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
     #[test]
-    fn a_device_that_is_always_ready_says_so() {
+    fn the_error_for_a_device_that_is_always_ready_says_so() {
         struct Reads(Channel, Rc<RefCell<String>>);
         impl Dispatcher for Reads {
             fn channel(&self) -> &Channel {
@@ -327,14 +327,14 @@ mod unix {
     }
 
     #[test]
-    fn halves_have_to_be_streams() {
+    fn two_descriptors_must_both_be_streams() {
         let (input, _far) = std::io::pipe().unwrap();
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = Channel::adopt(Socket::halves(input, datagrams)).unwrap_err();
         assert!(error.to_string().contains("have to be streams"), "{error}");
     }
 
-    /// Counts its callbacks. Its output is full.
+    /// Counts its callbacks. Its output pipe is full.
     struct Full {
         channel: Channel,
         log: Log,
@@ -364,7 +364,7 @@ mod unix {
     }
 
     #[test]
-    fn readiness_of_both_halves_is_one_turn() {
+    fn readiness_of_both_descriptors_is_handled_in_one_turn() {
         let (event_loop, log) = (new_loop(), Log::default());
         let (input, mut writer) = std::io::pipe().unwrap();
         let (mut reader, output) = std::io::pipe().unwrap();
@@ -377,7 +377,7 @@ mod unix {
             })
             .unwrap();
         idle(&event_loop);
-        // Both halves become ready between two waits.
+        // Both descriptors become ready between two waits.
         assert!(reader.read(&mut [0; 1 << 20]).unwrap() > 4096);
         log.add("drained");
         writer.write_all(b"input").unwrap();
@@ -390,7 +390,7 @@ mod unix {
     }
 
     #[test]
-    fn closing_halves_that_nobody_registered_closes_both() {
+    fn closing_an_unregistered_channel_closes_both_descriptors() {
         let (input, _far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
         let channel = Channel::adopt(Socket::halves(input, output)).unwrap();
@@ -398,9 +398,9 @@ mod unix {
         assert_eq!(far_input.read(&mut [0]).unwrap(), 0);
     }
 
-    /// No reset can destroy what was sent through a pipe: there is nothing to linger for.
+    /// A reset cannot destroy data in a pipe, so the channel does not linger.
     #[test]
-    fn what_is_closed_when_done_is_closed_then() {
+    fn close_when_done_on_two_descriptors_closes_without_lingering() {
         let event_loop = new_loop();
         let (input, far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
@@ -426,7 +426,7 @@ mod unix {
         drop(far_output);
     }
 
-    /// Its standard input is what the test below has given it.
+    /// Its standard input is set by the test below.
     fn count_standard_input() {
         let (event_loop, log) = (new_loop(), Log::default());
         let counted = log.clone();
@@ -447,12 +447,12 @@ mod unix {
         println!("\ncounted {}", log.count("line"));
     }
 
-    /// Files and devices cannot be waited for.
+    /// Files and devices cannot be polled.
     #[test]
-    fn standard_input_and_output_may_be_any_file() {
+    fn standard_input_and_output_may_be_any_kind_of_file() {
         const CHILD: &str = "ASYNCHAT_TEST_STANDARD_INPUT";
-        const TEST: &str = "unix::standard_input_and_output_may_be_any_file";
-        const LINES: usize = 100_000; // more than is read ahead
+        const TEST: &str = "unix::standard_input_and_output_may_be_any_kind_of_file";
+        const LINES: usize = 100_000; // more than one read returns
         if std::env::var_os(CHILD).is_some() {
             return count_standard_input();
         }
@@ -479,9 +479,9 @@ mod unix {
         }
     }
 
-    /// A poll key of its own for the one would make that of the other stale.
+    /// If the second descriptor had a new poll key, that of the first would be stale.
     #[test]
-    fn input_is_heard_while_output_waits() {
+    fn input_is_received_while_output_waits() {
         let event_loop = new_loop();
         let (input, mut far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
@@ -508,9 +508,9 @@ mod unix {
         assert!(reader.join().unwrap().unwrap().iter().all(|it| *it == b'x'));
     }
 
-    /// A pipe has no side to shut down.
+    /// A pipe has no sending side to shut down.
     #[test]
-    fn a_chat_over_one_pipe_is_not_ended_by_shutdown_write() {
+    fn shutdown_write_does_not_end_a_chat_over_one_pipe() {
         let event_loop = new_loop();
         let (mut far_input, output) = std::io::pipe().unwrap();
         let log = Log::default();
@@ -551,10 +551,10 @@ mod unix {
         assert_eq!(&written[300_000..], b"noted: water\nnoted: gold\n");
     }
 
-    /// A child that reads to the end before it says anything: without the end of its input it would
-    /// wait for ever.
+    /// The child reads to the end before it writes. It would wait for ever if its input were not
+    /// closed.
     #[test]
-    fn a_chat_with_a_child() {
+    fn a_chat_may_use_the_pipes_of_a_child_process() {
         let event_loop = new_loop();
         let mut sort = Command::new("sort")
             .env("LC_ALL", "C")
@@ -568,7 +568,7 @@ mod unix {
             .connect_on(&event_loop, log.session())
             .unwrap();
         chat.set_terminator(Terminator::line());
-        // More than a pipe holds: it has to be waited for.
+        // More than a pipe buffers, so the chat must wait.
         for n in (0..30_000).rev() {
             writeln!(chat, "{n:06}");
         }
@@ -582,7 +582,7 @@ mod unix {
     }
 
     #[test]
-    fn a_reader_that_is_gone_ends_the_output_alone() {
+    fn a_closed_output_pipe_does_not_end_the_input() {
         let event_loop = new_loop();
         let (input, mut far_output) = std::io::pipe().unwrap();
         let (far_input, output) = std::io::pipe().unwrap();
@@ -602,7 +602,7 @@ mod unix {
         assert_eq!(log.lines(), heard);
     }
 
-    /// No wake-ups while nothing happens, whichever side is gone or full.
+    /// No wake-ups while nothing happens, whichever descriptor is closed or full.
     #[test]
     fn two_descriptors_do_not_spin() {
         let event_loop = new_loop();
@@ -631,7 +631,7 @@ mod unix {
         idle(&event_loop);
         quiet("full again, and paused");
         chat.resume_reading();
-        quiet("over its mark: what has come waits");
+        quiet("above its high-water mark, with input");
         chat.shutdown_write();
         let reader = std::thread::spawn(move || {
             let mut rest = Vec::new();

@@ -1,4 +1,5 @@
-//! A test in processes of its own: the binary runs itself again, with the name of a part to play.
+//! A test in processes of its own: the test binary runs itself again, with the name of a part to
+//! run.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
@@ -8,24 +9,24 @@ use std::thread;
 
 use crate::common::DEADLINE;
 
-/// Which part to play; unset, the test itself.
+/// The part to run. Unset in the process of the test itself.
 const PART: &str = "ASYNCHAT_TEST_PART";
-/// How many descriptors it has.
+/// How many descriptors the process may open.
 const DESCRIPTORS: &str = "ASYNCHAT_TEST_DESCRIPTORS";
-/// What the process that has started it wants it to know.
-const ABOUT: &str = "ASYNCHAT_TEST_ABOUT";
-/// How a line begins that a part says to the process that has started it.
-const SAYS: &str = "> ";
+/// The argument of the part, from the parent process.
+const ARGUMENT: &str = "ASYNCHAT_TEST_ARGUMENT";
+/// Lines that a part reports to its parent begin with this.
+const REPORT: &str = "> ";
 
-/// The parts of a test, by their names.
+/// The parts of a test, by name.
 pub(crate) type Parts = [(&'static str, fn())];
 
-/// Plays a test: the first of its parts, in a process of its own that has as many descriptors as
-/// the system gives it. That part may [start](Process::start) others.
+/// Runs a test: its first part, in a process of its own with as many descriptors as the system
+/// allows. That part may [start](Process::start) others.
 ///
-/// `test` is the test's name with its modules.
+/// `test` is the name of the test with its module.
 #[track_caller]
-pub(crate) fn play(test: &str, parts: &Parts) {
+pub(crate) fn run(test: &str, parts: &Parts) {
     if let Ok(wanted) = env::var(PART) {
         let part = parts.iter().find(|(name, _)| *name == wanted);
         return part.expect("a part of this test").1();
@@ -37,94 +38,99 @@ pub(crate) fn play(test: &str, parts: &Parts) {
     let said = String::from_utf8_lossy(&output.stdout);
     print!("{said}");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    // A name that is misspelt runs no test, and that succeeds.
+    // A misspelt name runs no test, which counts as a success.
     let passed = output.status.success() && said.contains("1 passed");
     assert!(passed, "{}", output.status);
 }
 
-/// How many descriptors the process of this part may have open.
+/// How many descriptors the process of this part may open.
 pub(crate) fn descriptors() -> usize {
     let count = env::var(DESCRIPTORS).ok();
     count.and_then(|count| count.parse().ok()).unwrap_or(1024)
 }
 
-/// What the process that started this part told it.
-pub(crate) fn about() -> String {
-    env::var(ABOUT).unwrap_or_default()
+/// The argument that the parent process has passed.
+pub(crate) fn argument() -> String {
+    env::var(ARGUMENT).unwrap_or_default()
 }
 
-/// Says a line to the process that started this part.
-pub(crate) fn say(line: &str) {
-    println!("{SAYS}{line}");
+/// Reports a line to the parent process.
+pub(crate) fn report(line: &str) {
+    println!("{REPORT}{line}");
 }
 
-/// The lines that the process that started this part says to it, to the end of that process.
-pub(crate) fn told() -> impl Iterator<Item = String> {
+/// The commands of the parent process, up to its end.
+pub(crate) fn commands() -> impl Iterator<Item = String> {
     io::stdin().lines().map_while(Result::ok)
 }
 
-/// A part that is played in another process; ended and reaped when this is dropped.
+/// A part that runs in another process. Dropping this kills and reaps the process.
 pub(crate) struct Process {
     child: Child,
-    orders: Option<ChildStdin>,
+    commands: Option<ChildStdin>,
     lines: Receiver<String>,
 }
 
 impl Process {
-    /// Starts a part of `test`, that knows this much, with at most this many descriptors.
+    /// Starts a part of `test` with this argument, and at most this many descriptors.
     #[track_caller]
-    pub(crate) fn start(test: &str, part: &str, about: &str, descriptors: Option<usize>) -> Self {
+    pub(crate) fn start(
+        test: &str,
+        part: &str,
+        argument: &str,
+        descriptors: Option<usize>,
+    ) -> Self {
         let mut child = command(test, part, descriptors)
-            .env(ABOUT, about)
+            .env(ARGUMENT, argument)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a shell");
         let output = BufReader::new(child.stdout.take().expect("it is a pipe"));
         let (sender, lines) = mpsc::channel();
-        // It ends with the process. A line may begin with what the test harness says.
+        // The thread ends with the process. Output of the test harness may precede the prefix.
         thread::spawn(move || {
             let lines = output.lines().map_while(Result::ok);
-            let said = lines.filter_map(|line| Some(line.split_once(SAYS)?.1.to_owned()));
+            let said = lines.filter_map(|line| Some(line.split_once(REPORT)?.1.to_owned()));
             said.map_while(|line| sender.send(line).ok()).for_each(drop);
         });
         Process {
-            orders: child.stdin.take(),
+            commands: child.stdin.take(),
             child,
             lines,
         }
     }
 
-    /// Tells it a line.
+    /// Sends a command.
     #[track_caller]
-    pub(crate) fn tell(&mut self, line: &str) {
-        let orders = self.orders.as_mut().expect("it is not over");
-        writeln!(orders, "{line}").expect("it listens");
+    pub(crate) fn send(&mut self, line: &str) {
+        let commands = self.commands.as_mut().expect("the process runs");
+        writeln!(commands, "{line}").expect("the process reads its commands");
     }
 
-    /// What it has said meanwhile, a line.
-    pub(crate) fn heard(&self) -> Option<String> {
+    /// The next line that the process has reported, if there is one.
+    pub(crate) fn try_next_report(&self) -> Option<String> {
         self.lines.try_recv().ok()
     }
 
-    /// Waits for the next line that it says.
+    /// Waits for the next line that the process reports.
     #[track_caller]
-    pub(crate) fn hear(&self) -> String {
+    pub(crate) fn next_report(&self) -> String {
         let line = self.lines.recv_timeout(DEADLINE);
-        line.expect("it says something in time")
+        line.expect("a report arrives in time")
     }
 
-    /// Has it come to its end, and checks that it was a good one.
+    /// Lets the process end, and checks its exit status.
     #[track_caller]
     pub(crate) fn finish(mut self) {
-        self.orders = None;
+        self.commands = None;
         let ended = loop {
             match self.lines.recv_timeout(DEADLINE) {
                 Ok(_) => {}
                 Err(end) => break end == RecvTimeoutError::Disconnected,
             }
         };
-        assert!(ended, "it does not end");
+        assert!(ended, "the process does not end");
         let status = self.child.wait().expect("it is our child");
         assert!(status.success(), "{status}");
     }
@@ -132,20 +138,21 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Of one that has ended there is nothing left to end.
+        // Fails if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// This binary, to be run again.
+/// A command that runs this binary again.
 fn command(test: &str, part: &str, descriptors: Option<usize>) -> Command {
     let binary = env::current_exe().expect("it runs");
     let mut command = if cfg!(unix) {
-        // Nothing else sets the limit without unsafe code. The shell's process becomes ours.
+        // The limit cannot be set in another way without unsafe code. The shell process becomes the
+        // test.
         let limit = match descriptors {
             Some(count) => format!("ulimit -n {count}"),
-            // Where the most is "unlimited", so many are allowed all the same.
+            // Where the hard limit is "unlimited", this many are allowed at least.
             None => r#"ulimit -n "$(ulimit -Hn)" 2>&- || ulimit -n 10240 2>&- || :"#.to_owned(),
         };
         let run = format!(r#"{limit}; {DESCRIPTORS}=$(ulimit -n) exec "$0" "$@""#);
