@@ -87,7 +87,7 @@ fn output_after_the_end_of_the_process_is_received() {
     let (child, exit) = spawn(Command::new("sh").args(["-c", script]), &log);
     let event_loop = asynchat::EventLoop::current().unwrap();
     run_until(&event_loop, || exit.borrow().is_some());
-    child.push("news\n");
+    child.push("line\n");
     asynchat::run().unwrap();
     assert_eq!(log.count("record late line"), 1);
 }
