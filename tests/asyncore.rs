@@ -111,11 +111,11 @@ over_all_families!(
 /// in asyncore.
 fn handle_connect(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (_listener, place) = family.listen();
-    let channel = match &place {
+    let (_listener, listen_addr) = family.listen();
+    let channel = match &listen_addr {
         ListenAddr::Inet(addr) => Channel::connect(addr).unwrap(),
         #[cfg(unix)]
-        ListenAddr::Unix(_) => Channel::adopt(place.connect()).unwrap(),
+        ListenAddr::Unix(_) => Channel::adopt(listen_addr.connect()).unwrap(),
     };
     event_loop.register(Recorder::on(channel, &log)).unwrap();
     if family.is_inet() {
@@ -128,12 +128,12 @@ fn handle_connect(family: Family) {
 /// `test_handle_accepted`, and the part of `test_handle_accept` that applies here.
 fn handle_accepted(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (listener, place) = family.listen();
+    let (listener, listen_addr) = family.listen();
     event_loop.register(Recorder::new(listener, &log)).unwrap();
     for count in 1..3 {
         let peer = Log::default();
         event_loop
-            .register(Recorder::new(place.connect(), &peer))
+            .register(Recorder::new(listen_addr.connect(), &peer))
             .unwrap();
         // The socket was dropped, which closes it.
         run_until(&event_loop, || peer.has("close Eof"));
@@ -268,8 +268,8 @@ fn errors_of_each_callback_reach_handle_error(family: Family) {
     for callback in ["read", "write", "connect", "timer"] {
         let (event_loop, log) = (new_loop(), Log::default());
         let (near, far) = family.pair();
-        let (_listener, place) = family.listen();
-        let mut fails = match (callback, &place) {
+        let (_listener, listen_addr) = family.listen();
+        let mut fails = match (callback, &listen_addr) {
             ("connect", ListenAddr::Inet(addr)) => {
                 Recorder::on(Channel::connect(addr).unwrap(), &log)
             }
@@ -298,12 +298,12 @@ fn errors_of_each_callback_reach_handle_error(family: Family) {
 /// An error that concerns one connection does not close the listener.
 fn an_error_of_handle_accepted_leaves_the_listener_open(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (listener, place) = family.listen();
+    let (listener, listen_addr) = family.listen();
     let mut fails = Recorder::new(listener, &log);
     fails.fails = "accepted";
     event_loop.register(fails).unwrap();
     for count in 1..3 {
-        drop(place.connect());
+        drop(listen_addr.connect());
         run_until(&event_loop, || log.count("error: it was to fail") == count);
     }
     assert!(!log.has("close"));
@@ -329,9 +329,9 @@ fn one_event_is_one_callback(family: Family) {
 /// `test_connection_attributes`.
 fn connection_attributes(family: Family) {
     let event_loop = new_loop();
-    let (listener, place) = family.listen();
+    let (listener, listen_addr) = family.listen();
     let server = Channel::adopt(listener).unwrap();
-    let client = Channel::adopt(place.connect()).unwrap();
+    let client = Channel::adopt(listen_addr.connect()).unwrap();
     let accepts = Recorder::on(server.clone(), &Log::default());
     event_loop.register(accepts).unwrap();
     event_loop
@@ -354,13 +354,13 @@ fn connection_attributes(family: Family) {
 /// `test_quick_connect` (bpo-10340): a peer resets its connection before it is accepted.
 fn quick_connect(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (listener, place) = family.listen();
+    let (listener, listen_addr) = family.listen();
     event_loop.register(Recorder::new(listener, &log)).unwrap();
-    let quick = Channel::adopt(place.connect()).unwrap();
+    let quick = Channel::adopt(listen_addr.connect()).unwrap();
     // The connection is dropped unregistered, which closes it.
     quick.abort();
     assert!(!quick.is_open());
-    drop(place.connect());
+    drop(listen_addr.connect());
     run_until(&event_loop, || log.count("accepted") >= 1);
     idle(&event_loop);
     assert!(!log.has("error") && !log.has("close"));

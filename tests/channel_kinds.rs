@@ -15,7 +15,7 @@ use common::{DEADLINE, idle, new_loop, run_until};
 /// Sends each datagram back to its sender.
 struct Echo {
     channel: Channel,
-    heard: Heard,
+    received: Received,
 }
 
 impl Dispatcher for Echo {
@@ -28,21 +28,21 @@ impl Dispatcher for Echo {
         let (count, peer) = self.channel.recv_from(&mut buffer)?;
         let data = buffer[..count].to_vec();
         let _ = self.channel.send_to(&data, &peer);
-        self.heard.borrow_mut().push((data, peer));
+        self.received.borrow_mut().push((data, peer));
         Ok(())
     }
 }
 
-type Heard = Rc<RefCell<Vec<(Vec<u8>, Addr)>>>;
+type Received = Rc<RefCell<Vec<(Vec<u8>, Addr)>>>;
 
-fn echo(event_loop: &EventLoop, channel: Channel) -> (Channel, Heard) {
-    let heard = Heard::default();
+fn echo(event_loop: &EventLoop, channel: Channel) -> (Channel, Received) {
+    let received = Received::default();
     let echo = Echo {
         channel: channel.clone(),
-        heard: Rc::clone(&heard),
+        received: Rc::clone(&received),
     };
     event_loop.register(echo).unwrap();
-    (channel, heard)
+    (channel, received)
 }
 
 fn client(at: &str) -> UdpSocket {
@@ -53,7 +53,7 @@ fn client(at: &str) -> UdpSocket {
 
 fn datagrams_come_and_go(at: &str) {
     let event_loop = new_loop();
-    let (channel, heard) = echo(&event_loop, Channel::bind(at).unwrap());
+    let (channel, received) = echo(&event_loop, Channel::bind(at).unwrap());
     let addr = channel.local_addr().unwrap().inet().unwrap();
     let client = client(at);
     // An empty datagram is a datagram too. Then a long one.
@@ -61,13 +61,13 @@ fn datagrams_come_and_go(at: &str) {
     for data in [b"first".as_slice(), b"", b"second", &large] {
         client.send_to(data, addr).unwrap();
     }
-    run_until(&event_loop, || heard.borrow().len() == 4);
+    run_until(&event_loop, || received.borrow().len() == 4);
     let from = Addr::from(client.local_addr().unwrap());
     for (n, data) in [b"first".as_slice(), b"", b"second", &large]
         .into_iter()
         .enumerate()
     {
-        assert_eq!(heard.borrow()[n], (data.to_vec(), from.clone()));
+        assert_eq!(received.borrow()[n], (data.to_vec(), from.clone()));
         let mut buffer = [0; 65_536];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (data.len(), addr));
         assert_eq!(&buffer[..data.len()], data);
@@ -94,13 +94,13 @@ fn datagrams_over_ipv6() {
 #[test]
 fn an_answer_to_a_client_that_is_gone_does_not_end_the_channel() {
     let event_loop = new_loop();
-    let (channel, heard) = echo(&event_loop, Channel::bind("127.0.0.1:0").unwrap());
+    let (channel, received) = echo(&event_loop, Channel::bind("127.0.0.1:0").unwrap());
     let addr = channel.local_addr().unwrap().inet().unwrap();
     for round in 1..=20 {
         let leaves = client("127.0.0.1:0");
         leaves.send_to(b"bye", addr).unwrap();
         drop(leaves);
-        run_until(&event_loop, || heard.borrow().len() == round);
+        run_until(&event_loop, || received.borrow().len() == round);
     }
     assert!(channel.is_open());
 }
@@ -124,8 +124,8 @@ fn a_connected_datagram_socket_supports_send_and_recv() {
     let near = UdpSocket::bind("127.0.0.1:0").unwrap();
     near.connect(far.local_addr().unwrap()).unwrap();
     let channel = Channel::adopt(near).unwrap();
-    let said = Rc::new(RefCell::new(Vec::new()));
-    let asks = Asks(channel.clone(), Rc::clone(&said));
+    let text = Rc::new(RefCell::new(Vec::new()));
+    let asks = Asks(channel.clone(), Rc::clone(&text));
     event_loop.register(asks).unwrap();
     assert_eq!(
         channel.peer_addr(),
@@ -137,7 +137,7 @@ fn a_connected_datagram_socket_supports_send_and_recv() {
     assert_eq!(&buffer[..count], b"what is it?");
     far.send_to(b"", from).unwrap();
     far.send_to(b"gold", from).unwrap();
-    run_until(&event_loop, || *said.borrow() == b"gold");
+    run_until(&event_loop, || *text.borrow() == b"gold");
     assert!(channel.is_open());
 }
 
@@ -157,8 +157,8 @@ fn a_stream_refuses_datagram_calls() {
     let channel = Channel::adopt(stream).unwrap();
     let error = channel.recv_from(&mut [0; 10]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
-    let nobody = Addr::from(listener.local_addr().unwrap());
-    let error = channel.send_to(b"x", &nobody).unwrap_err();
+    let target = Addr::from(listener.local_addr().unwrap());
+    let error = channel.send_to(b"x", &target).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
 }
 
@@ -203,13 +203,13 @@ mod unix {
         let dir = tempfile::tempdir().unwrap();
         let (here, there) = (dir.path().join("here"), dir.path().join("there"));
         let channel = Channel::adopt(UnixDatagram::bind(&here).unwrap()).unwrap();
-        let (channel, heard) = echo(&event_loop, channel);
+        let (channel, received) = echo(&event_loop, channel);
         let client = UnixDatagram::bind(&there).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.send_to(b"<13>a line of a log", &here).unwrap();
-        run_until(&event_loop, || heard.borrow().len() == 1);
+        run_until(&event_loop, || received.borrow().len() == 1);
         let expected = (b"<13>a line of a log".to_vec(), Addr::Unix(Some(there)));
-        assert_eq!(heard.borrow()[0], expected);
+        assert_eq!(received.borrow()[0], expected);
         let mut buffer = [0; 100];
         let count = client.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..count], b"<13>a line of a log");
@@ -231,15 +231,15 @@ mod unix {
         let name = |what| format!("asynchat-{}-{what}", std::process::id());
         let addr = |what| SocketAddr::from_abstract_name(name(what)).unwrap();
         let here = UnixDatagram::bind_addr(&addr("here")).unwrap();
-        let (channel, heard) = echo(&event_loop, Channel::adopt(here).unwrap());
+        let (channel, received) = echo(&event_loop, Channel::adopt(here).unwrap());
         let shown = channel.local_addr().unwrap().to_string();
         assert_eq!(shown, format!("@{}", name("here")));
         let there = UnixDatagram::bind_addr(&addr("there")).unwrap();
         there.set_read_timeout(Some(DEADLINE)).unwrap();
         there.send_to_addr(b"hello", &addr("here")).unwrap();
-        run_until(&event_loop, || heard.borrow().len() == 1);
+        run_until(&event_loop, || received.borrow().len() == 1);
         let from = Addr::Abstract(name("there").into_bytes().into());
-        assert_eq!(heard.borrow()[0], (b"hello".to_vec(), from));
+        assert_eq!(received.borrow()[0], (b"hello".to_vec(), from));
         let mut buffer = [0; 100];
         let count = there.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..count], b"hello");
@@ -280,9 +280,9 @@ mod unix {
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = datagrams.local_addr().unwrap();
         let channel = Channel::adopt(OwnedFd::from(datagrams)).unwrap();
-        let (_channel, heard) = echo(&event_loop, channel);
+        let (_channel, received) = echo(&event_loop, channel);
         client_to(addr);
-        run_until(&event_loop, || heard.borrow().len() == 1);
+        run_until(&event_loop, || received.borrow().len() == 1);
 
         let (near, mut far) = UnixStream::pair().unwrap();
         let chat = Connector::adopt(OwnedFd::from(near))
@@ -419,9 +419,9 @@ mod unix {
         }
         run_to_end(&event_loop);
         for far in [&mut far_input as &mut dyn Read, &mut &far] {
-            let mut said = String::new();
-            far.read_to_string(&mut said).unwrap();
-            assert_eq!(said, "goodbye\n");
+            let mut text = String::new();
+            far.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "goodbye\n");
         }
         drop(far_output);
     }
@@ -473,9 +473,9 @@ mod unix {
                 .status();
             assert!(status.unwrap().success());
             std::io::Seek::rewind(&mut output).unwrap();
-            let said = std::io::read_to_string(&output).unwrap();
-            let counted = said.lines().find_map(|line| line.strip_prefix("counted "));
-            assert_eq!(counted, Some(&*expected.to_string()), "{said}");
+            let text = std::io::read_to_string(&output).unwrap();
+            let counted = text.lines().find_map(|line| line.strip_prefix("counted "));
+            assert_eq!(counted, Some(&*expected.to_string()), "{text}");
         }
     }
 
@@ -598,8 +598,8 @@ mod unix {
         far_output.write_all(b"a record\r\nand no more").unwrap();
         drop(far_output);
         run_to_end(&event_loop);
-        let heard = ["connect", "record a record", "eof and no more", "close Eof"];
-        assert_eq!(log.lines(), heard);
+        let received = ["connect", "record a record", "eof and no more", "close Eof"];
+        assert_eq!(log.lines(), received);
     }
 
     /// No wake-ups while nothing happens, whichever descriptor is closed or full.

@@ -101,7 +101,7 @@ fn ends_once(limits: Limits, end: impl FnOnce(&EventLoop, &Chat, Peer), reason: 
     });
     let listener = Server::new("127.0.0.1:0")
         .limits(limits)
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(&event_loop, || log.has("connect"));

@@ -189,8 +189,8 @@ fn not_answering() -> (SocketAddr, [socket2::Socket; 5]) {
         let _ = socket.connect(&addr);
         socket
     };
-    let held = [fill(), fill(), fill(), fill(), listener];
-    (addr.as_socket().unwrap(), held)
+    let sockets = [fill(), fill(), fill(), fill(), listener];
+    (addr.as_socket().unwrap(), sockets)
 }
 
 #[cfg(target_os = "linux")]
@@ -284,12 +284,12 @@ fn a_call_posted_before_the_connection_is_up_reaches_its_handler() {
     let chat = event_loop.connect(addr, log.session()).unwrap();
     let visited = log.clone();
     chat.post(move |_: &mut common::Session| {
-        visited.add("visit");
+        visited.add("posted call");
         Ok(())
     })
     .unwrap();
     run_until(&event_loop, || log.has("connect"));
-    assert_eq!(log.count("visit"), 1);
+    assert_eq!(log.count("posted call"), 1);
 }
 
 /// Logs the callbacks of a dispatcher.

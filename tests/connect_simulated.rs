@@ -75,7 +75,7 @@ fn an_address_that_does_not_answer_costs_one_delay() -> Result {
     assert_eq!(scene.network.registrations(), 1);
     assert_eq!(scene.event_loop.next_timeout(), None);
 
-    let peer = service.accept().ok_or("somebody has connected")?;
+    let peer = service.accept().ok_or("the client has connected")?;
     assert_eq!(peer.received(), b"hello");
     peer.send("welcome\r\n");
     peer.finish();
@@ -160,10 +160,10 @@ fn when_all_attempts_fail_one_failure_is_reported_after_the_last() -> Result {
 fn the_connect_deadline_ends_all_attempts_and_its_error_names_them() -> Result {
     let scene = Scene::new(&[v6(1), v4(1), v4(2)])?;
     let errors: Rc<RefCell<Vec<String>>> = Rc::default();
-    let told = Rc::clone(&errors);
+    let errors_clone = Rc::clone(&errors);
     Connector::new(vec![v6(1), v4(1), v4(2)])
         .connect_timeout(Duration::from_millis(400))
-        .connect_on(&scene.event_loop, |_| Failing(told))?;
+        .connect_on(&scene.event_loop, |_| Failing(errors_clone))?;
     scene.event_loop.run()?;
     assert_eq!(scene.network.elapsed(), Duration::from_millis(400));
     let error = errors.take().join("; ");
@@ -273,7 +273,7 @@ fn one_shot_polling_does_not_lose_an_attempt() -> Result {
     connector.connect_on(&event_loop, log.session())?;
     network.advance(&event_loop, DELAY)?;
     assert_eq!(log.lines(), ["connect"]);
-    let peer = service.accept().ok_or("somebody has connected")?;
+    let peer = service.accept().ok_or("the client has connected")?;
     peer.send("hello\r\n");
     network.settle(&event_loop)?;
     assert_eq!(log.lines(), ["connect", "record hello"]);

@@ -74,15 +74,15 @@ impl Scene {
         let network = Network::new(1);
         let event_loop = network.event_loop().expect("a loop can be made");
         let (log, slot) = (Log::default(), Slot::default());
-        let told = log.clone();
+        let log_clone = log.clone();
         let timed = move |_| Timed {
-            log: told.clone(),
+            log: log_clone.clone(),
             at_overflow,
         };
         let listener = Server::new("10.0.0.1:7007")
             .limits(Limits::default().output(Limits::UNLIMITED))
             .deadlines(deadlines)
-            .listen_on(&event_loop, slot.keep(timed))
+            .listen_on(&event_loop, slot.capture(timed))
             .expect("the port is free");
         let peer = network.connect("10.0.0.1:7007").expect("an address");
         network.settle(&event_loop).expect("it comes to rest");
@@ -426,7 +426,7 @@ fn room_in_the_kernel_that_was_not_reported_counts_as_progress() {
     let listener = Server::adopt(TcpListener::from(near))
         .limits(Limits::default().output(Limits::UNLIMITED))
         .deadlines(Deadlines::default().drain(HOUR))
-        .listen_on(&event_loop, slot.keep(log.session()))
+        .listen_on(&event_loop, slot.capture(log.session()))
         .unwrap();
     common::run_until(&event_loop, || slot.is_filled());
     listener.close();
@@ -489,15 +489,15 @@ fn a_connection_that_is_up_has_no_connect_deadline() -> Result {
     let (network, log) = (Network::new(1), Log::default());
     let event_loop = network.event_loop()?;
     let service = network.listen("192.0.2.1:119")?;
-    let told = log.clone();
+    let log_clone = log.clone();
     let chat = Connector::new("192.0.2.1:119")
         .deadlines(Deadlines::default().connect(secs(10)))
         .connect_on(&event_loop, |_| Timed {
-            log: told,
+            log: log_clone,
             at_overflow: Overflow::Close,
         })?;
     network.settle(&event_loop)?;
-    let peer = service.accept().ok_or("nobody came")?;
+    let peer = service.accept().ok_or("the client has connected")?;
     peer.send("hello\r\n");
     network.advance(&event_loop, HOUR)?;
     assert_eq!(log.lines(), ["record hello"]);
@@ -512,11 +512,11 @@ fn while_connecting_only_the_connect_deadline_runs() -> Result {
     let event_loop = network.event_loop()?;
     network.add_black_hole("192.0.2.1:119".parse()?);
     let deadlines = Deadlines::default().idle(secs(10)).lifetime(secs(10));
-    let told = log.clone();
+    let log_clone = log.clone();
     Connector::new("192.0.2.1:119")
         .deadlines(deadlines.connect(secs(30)))
         .connect_on(&event_loop, |_| Timed {
-            log: told,
+            log: log_clone,
             at_overflow: Overflow::Close,
         })?;
     event_loop.run()?;

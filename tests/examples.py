@@ -113,7 +113,7 @@ def check_refused(program, path, why):
 
 
 def check_unwritten(program, shell, count):
-    """Standard output fails: the server goes on and counts the messages that it could not write."""
+    """Standard output fails: the server continues and counts the messages that it could not write."""
     port = free_port()
     command = f"{program} --listen 127.0.0.1:{port} --every 1"
     command = ["sh", "-c", shell.format(command)]

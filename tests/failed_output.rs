@@ -462,9 +462,9 @@ mod on_descriptors {
         client.write_all(b"what it does not take").unwrap();
         pipe(&near, &far).unwrap();
         run_until(&event_loop, || log.count("close") == 2);
-        let mut said = Vec::new();
-        let read = io::Read::read_to_end(&mut client, &mut said);
-        assert_eq!(said, b"all that it says", "{read:?}");
+        let mut output = Vec::new();
+        let read = io::Read::read_to_end(&mut client, &mut output);
+        assert_eq!(output, b"all that it says", "{read:?}");
     }
 
     /// The peer shuts down its reading side and stays connected.

@@ -139,7 +139,7 @@ fn a_closed_connection_frees_its_quota_although_a_handle_exists() -> Result {
     Server::new(ADDR)
         .limits(Limits::default().connections(1))
         .refusal("busy\r\n")
-        .listen_on(&scene.event_loop, slot.keep(echo))?;
+        .listen_on(&scene.event_loop, slot.capture(echo))?;
     let first = scene.client()?;
     let handle = slot.chat();
     let refused = scene.client()?;
@@ -213,7 +213,7 @@ fn two_busy_sessions_do_not_delay_a_third() -> Result {
     scene.event_loop.listen(ADDR, move |chat| {
         let free = of_players.iter().find(|slot| !slot.is_filled());
         let slot = free.cloned().unwrap_or_default();
-        slot.keep(echo)(chat)
+        slot.capture(echo)(chat)
     })?;
     let _players = [scene.client()?, scene.client()?];
     let third = scene.client()?;

@@ -21,7 +21,7 @@ fn answering(limits: Limits, bytes: usize) -> (asynchat::EventLoop, Log, Slot, P
     });
     let listener = Server::new("127.0.0.1:0")
         .limits(limits)
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(&event_loop, || log.has("connect"));

@@ -237,10 +237,10 @@ fn members_may_push_in_their_callbacks_and_in_handle_close() -> Result {
     ann.send("hello\r\n");
     ann.finish();
     network.settle(&event_loop)?;
-    let heard = String::from_utf8(bob.received())?;
+    let text = String::from_utf8(bob.received())?;
     assert!(
-        heard.starts_with("hello\r\n#") && heard.ends_with(" has left\r\n"),
-        "{heard}"
+        text.starts_with("hello\r\n#") && text.ends_with(" has left\r\n"),
+        "{text}"
     );
     assert_eq!(ann.received(), b"hello\r\n");
     Ok(())

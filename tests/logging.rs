@@ -169,7 +169,7 @@ fn an_event_in_a_factory_is_in_the_span_of_its_connection() {
         };
         let (near, far) = (Log::default(), Log::default());
         let listener = event_loop
-            .listen("127.0.0.1:0", slot.keep(logging(&far)))
+            .listen("127.0.0.1:0", slot.capture(logging(&far)))
             .unwrap();
         let chat = event_loop
             .connect(addr_of(&listener), logging(&near))

@@ -71,7 +71,7 @@ fn a_chat_of_another_loop_can_be_pushed_to_and_its_loop_sends_it() {
 #[test]
 fn a_callback_may_run_another_loop() {
     let (outer, log) = (new_loop(), Log::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let (_, mut peer) = served(
         &outer,
         log.session_with(move |chat, _| {
@@ -90,7 +90,7 @@ fn a_callback_may_run_another_loop() {
             });
             inner.run()?;
             assert!(inner.cancel(watch));
-            told.add(format!("inner: {}", answers.lines().join(", ")));
+            log_clone.add(format!("inner: {}", answers.lines().join(", ")));
             // After that they act on the outer loop again.
             assert!(asynchat::chat(chat.id()).is_some());
             chat.push("done\r\n");

@@ -47,9 +47,9 @@ fn silent_connections_beside_a_busy_one_hold_no_buffer() {
     run_until(&event_loop, || event_loop.len() == connected);
     let up = in_use();
     for peer in &mut silent {
-        let heard = records.get();
+        let before = records.get();
         peer.send("x\r\n");
-        run_until(&event_loop, || records.get() > heard);
+        run_until(&event_loop, || records.get() > before);
         list();
     }
     let each = |since: usize| in_use().saturating_sub(since) / CONNECTIONS;

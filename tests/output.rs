@@ -355,8 +355,8 @@ fn pushes_after_a_discard_are_sent() {
     chat.push_with_producer(Piped(receiver));
     idle(&event_loop);
     chat.discard_buffers();
-    chat.push("kept");
-    peer.expect(&event_loop, "kept");
+    chat.push("sent");
+    peer.expect(&event_loop, "sent");
 }
 
 /// A producer that discards the queue while it is asked.

@@ -47,10 +47,10 @@ impl asynchat::AsyncChat for Complains {
 #[test]
 fn an_error_message_is_sent_before_the_close() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().record(10))
-        .listen_on(&event_loop, move |chat| Complains(chat, told.clone()))
+        .listen_on(&event_loop, move |chat| Complains(chat, log_clone.clone()))
         .unwrap();
     let mut peer = Peer::connect(addr_of(&listener));
     peer.send("much too long for this\r\n");

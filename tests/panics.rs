@@ -17,12 +17,12 @@ use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, 
 struct Panics {
     chat: Chat,
     log: Log,
-    place: &'static str,
+    callback: &'static str,
 }
 
 impl Panics {
-    fn at(&self, place: &str) {
-        assert!(self.place != place, "panic in {place}");
+    fn at(&self, callback: &str) {
+        assert!(self.callback != callback, "panic in {callback}");
     }
 }
 
@@ -74,7 +74,7 @@ impl Drop for Panics {
 }
 
 /// A connection whose session panics in this callback, and another connection.
-fn with_another_connection(place: &'static str) -> (EventLoop, Log, Chat, Peer, Peer) {
+fn with_another_connection(callback: &'static str) -> (EventLoop, Log, Chat, Peer, Peer) {
     let (event_loop, log, slot) = (new_loop(), Log::default(), common::Slot::default());
     let (_, neighbour) = served(
         &event_loop,
@@ -83,11 +83,11 @@ fn with_another_connection(place: &'static str) -> (EventLoop, Log, Chat, Peer, 
             Ok(())
         }),
     );
-    let told = log.clone();
-    let factory = slot.keep(move |chat| Panics {
+    let log_clone = log.clone();
+    let factory = slot.capture(move |chat| Panics {
         chat,
-        log: told.clone(),
-        place,
+        log: log_clone.clone(),
+        callback,
     });
     let listener = event_loop.listen("127.0.0.1:0", factory).unwrap();
     let peer = Peer::connect(addr_of(&listener));
@@ -97,13 +97,13 @@ fn with_another_connection(place: &'static str) -> (EventLoop, Log, Chat, Peer, 
 }
 
 #[track_caller]
-fn assert_contained(place: &'static str, provoke: impl FnOnce(&Chat, &mut Peer), reason: &str) {
-    let (event_loop, log, chat, mut peer, mut neighbour) = with_another_connection(place);
+fn assert_contained(callback: &'static str, provoke: impl FnOnce(&Chat, &mut Peer), reason: &str) {
+    let (event_loop, log, chat, mut peer, mut neighbour) = with_another_connection(callback);
     provoke(&chat, &mut peer);
     run_until(&event_loop, || log.has("close"));
     neighbour.send("still here\r\n");
     neighbour.expect(&event_loop, "still here");
-    assert_eq!(log.lines(), [format!("close {reason}")], "{place}");
+    assert_eq!(log.lines(), [format!("close {reason}")], "{callback}");
     assert!(!chat.is_open());
 }
 
@@ -279,7 +279,7 @@ impl Dispatcher for Reads {
 
 #[test]
 fn a_panic_in_a_dispatcher_ends_its_own_channel() {
-    for (fails, place) in [(false, "handle_read"), (true, "handle_error")] {
+    for (fails, callback) in [(false, "handle_read"), (true, "handle_error")] {
         let (event_loop, log) = (new_loop(), Log::default());
         let (near, far) = tcp_pair();
         let reads = Reads {
@@ -292,7 +292,7 @@ fn a_panic_in_a_dispatcher_ends_its_own_channel() {
         run_to_end(&event_loop);
         assert_eq!(
             log.lines(),
-            [format!("its handler panicked: panic in {place}")]
+            [format!("its handler panicked: panic in {callback}")]
         );
     }
 }

@@ -101,9 +101,9 @@ impl Scene {
             }
         };
         self.event_loop.listen(NEAR, move |chat| {
-            let to = asynchat::connect(FAR, far.keep(end("far", &log))).expect("an address");
+            let to = asynchat::connect(FAR, far.capture(end("far", &log))).expect("an address");
             asynchat::pipe(&chat, &to).expect("both are new");
-            near.keep(end("near", &log))(chat)
+            near.capture(end("near", &log))(chat)
         })?;
         Ok(())
     }
@@ -262,7 +262,7 @@ fn a_pipe_made_from_outside_takes_the_partial_record() -> Result {
     let (log, near) = (scene.log.clone(), scene.near.clone());
     scene.event_loop.listen(NEAR, move |chat| {
         let log = log.clone();
-        near.keep(move |chat| End {
+        near.capture(move |chat| End {
             chat,
             name: "near",
             log: log.clone(),
@@ -636,7 +636,7 @@ fn forwarder(event_loop: &EventLoop, log: &Log) -> common::Peer {
             };
             let far = asynchat::connect(to, end("far")).expect("an address");
             asynchat::pipe(&near, &far).expect("both are new");
-            taken.keep(end("near"))(near)
+            taken.capture(end("near"))(near)
         })
         .expect("a port is free");
     let peer = common::Peer::connect(addr_of(&listener));

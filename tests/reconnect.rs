@@ -369,9 +369,9 @@ fn attempts(seed: u64) -> Result<Vec<Duration>> {
     let network = Network::new(seed);
     let event_loop = network.event_loop()?;
     let times: Rc<RefCell<Vec<Duration>>> = Rc::default();
-    let (told, clock) = (Rc::clone(&times), network.clone());
+    let (recorded, clock) = (Rc::clone(&times), network.clone());
     let factory = move |_| {
-        told.borrow_mut().push(clock.elapsed());
+        recorded.borrow_mut().push(clock.elapsed());
         |_: &[u8]| Ok(())
     };
     Connector::new("10.0.0.1:6667").reconnect_on(&event_loop, Backoff::default(), factory)?;

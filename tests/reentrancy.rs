@@ -250,7 +250,7 @@ fn shared_state_may_be_borrowed_during_pushes_and_closes() {
 fn running_a_loop_inside_its_own_callback_is_an_error() {
     let (event_loop, log) = (new_loop(), Log::default());
     let inner = event_loop.clone();
-    let told = log.clone();
+    let log_clone = log.clone();
     let (_, mut peer) = served(
         &event_loop,
         log.session_with(move |chat, _| {
@@ -260,7 +260,7 @@ fn running_a_loop_inside_its_own_callback_is_an_error() {
                 inner.run_once(Duration::ZERO).map(drop),
                 asynchat::run_once(Duration::ZERO).map(drop),
             ] {
-                told.add(outcome.unwrap_err().to_string());
+                log_clone.add(outcome.unwrap_err().to_string());
             }
             chat.push("served\r\n");
             Ok(())
@@ -271,8 +271,8 @@ fn running_a_loop_inside_its_own_callback_is_an_error() {
         peer.expect(&event_loop, "served\r\n");
     }
     assert_eq!(log.count("the loop is running already"), 8);
-    let (inner, told) = (event_loop.clone(), log.clone());
-    event_loop.call_soon(move || told.add(inner.run().unwrap_err().to_string()));
+    let (inner, log_clone) = (event_loop.clone(), log.clone());
+    event_loop.call_soon(move || log_clone.add(inner.run().unwrap_err().to_string()));
     idle(&event_loop);
     assert_eq!(log.count("the loop is running already"), 9);
 }

@@ -59,16 +59,16 @@ fn an_address_that_cannot_be_resolved_is_an_error() {
 #[test]
 fn the_factory_can_query_the_peer_address_and_the_limits() {
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
-    let (session, told) = (log.session(), log.clone());
+    let (session, log_clone) = (log.session(), log.clone());
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().record(77))
         .backlog(3)
         .nodelay(false)
         .listen_on(
             &event_loop,
-            slot.keep(move |chat: Chat| {
+            slot.capture(move |chat: Chat| {
                 let peer = chat.peer_addr().expect("it is connected");
-                told.add(format!("{peer}, {}", chat.limits().record));
+                log_clone.add(format!("{peer}, {}", chat.limits().record));
                 session(chat)
             }),
         )
@@ -193,7 +193,7 @@ fn an_adopted_unix_listener_serves() {
         Ok(())
     });
     let listener = Server::adopt(inherited)
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     assert_eq!(listener.local_addr(), Some(Addr::Unix(Some(path.clone()))));
     let mut peer = UnixStream::connect(&path).unwrap();
@@ -219,7 +219,7 @@ fn an_ipv6_listener_accepts_ipv4_and_reports_canonical_addresses() {
     }
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
     let listener = event_loop
-        .listen("[::]:0", slot.keep(log.session()))
+        .listen("[::]:0", slot.capture(log.session()))
         .unwrap();
     let port = addr_of(&listener).port();
     let four = Peer::connect(([127, 0, 0, 1], port).into());

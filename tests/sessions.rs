@@ -246,11 +246,11 @@ impl AsyncChat for AtEof {
 #[test]
 fn the_partial_record_is_not_delivered_again_after_a_terminator_is_set_in_handle_eof() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let listener = event_loop
         .listen("127.0.0.1:0", move |chat| AtEof {
             chat,
-            log: told.clone(),
+            log: log_clone.clone(),
         })
         .unwrap();
     let mut peer = Peer::connect(addr_of(&listener));
@@ -314,13 +314,13 @@ fn a_terminator_set_within_a_chunk_reparses_the_held_back_bytes() {
         }
     }
     let (event_loop, log, slot) = (common::new_loop(), Log::default(), common::Slot::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let listener = event_loop
         .listen(
             "127.0.0.1:0",
-            slot.keep(move |chat| {
+            slot.capture(move |chat| {
                 chat.set_terminator(asynchat::Terminator::bytes(b"aab").streamed());
-                Switching(chat, told.clone())
+                Switching(chat, log_clone.clone())
             }),
         )
         .unwrap();

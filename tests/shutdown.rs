@@ -28,7 +28,7 @@ fn endless(act: impl Fn(&EventLoop) + 'static) -> (EventLoop, Log, Slot, Peer, C
         Ok(())
     });
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(session))
+        .listen("127.0.0.1:0", slot.capture(session))
         .unwrap();
     event_loop.call_every(LONG, || ());
     let peer = Peer::connect(addr_of(&listener));
@@ -274,8 +274,8 @@ fn a_call_that_defers_itself_again_does_not_delay_a_shutdown() {
 fn calls_deferred_in_handle_close_run_before_a_shutdown_ends() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
-    let (inner, told) = (event_loop.clone(), log.clone());
-    chat.push_hook(move || inner.call_soon(move || told.add("called")));
+    let (inner, log_clone) = (event_loop.clone(), log.clone());
+    chat.push_hook(move || inner.call_soon(move || log_clone.add("called")));
     event_loop.shutdown(LONG);
     run_to_end(&event_loop);
     assert!(log.has("called"), "{:?}", log.lines());
@@ -352,7 +352,7 @@ fn connected(
 ) -> (EventLoop, Slot, Peer) {
     let (event_loop, slot) = (new_loop(), Slot::default());
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(polite(log, on_shutdown)))
+        .listen("127.0.0.1:0", slot.capture(polite(log, on_shutdown)))
         .unwrap();
     let mut peer = Peer::connect(addr_of(&listener));
     peer.expect(&event_loop, "200 hello\r\n");
@@ -434,11 +434,11 @@ fn a_shutdown_from_another_thread_a_timer_and_a_hook_reaches_the_session() {
         },
         |_, chat| chat.push_hook(|| asynchat::shutdown(LONG)),
         |_, chat| {
-            let visit = |_: &mut Polite| {
+            let call = |_: &mut Polite| {
                 asynchat::shutdown(LONG);
                 Ok(())
             };
-            chat.post(visit).unwrap();
+            chat.post(call).unwrap();
         },
     ];
     for shut_down in ways {
@@ -530,7 +530,7 @@ fn handle_connect_precedes_handle_shutdown_in_a_new_session() {
     run_to_end(&event_loop);
 
     let (log, slot) = (Log::default(), Slot::default());
-    let factory = slot.keep(polite(&log, says_421));
+    let factory = slot.capture(polite(&log, says_421));
     let listener = Server::new("127.0.0.1:0")
         .listen_on(&event_loop, move |chat| {
             asynchat::shutdown(LONG);
@@ -582,7 +582,7 @@ fn a_piped_connection_gets_no_handle_shutdown_and_ends_with_its_streams() {
 fn served_by(event_loop: &EventLoop, factory: impl Fn(Chat) -> Polite + 'static) -> (Chat, Peer) {
     let slot = Slot::default();
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(factory))
+        .listen("127.0.0.1:0", slot.capture(factory))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(event_loop, || slot.is_filled());

@@ -87,10 +87,11 @@ impl Drop for Process {
 fn lines_of(stdout: ChildStdout) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
-        let said = BufReader::new(stdout)
+        let output = BufReader::new(stdout)
             .lines()
             .map_while(std::result::Result::ok);
-        said.filter_map(|line| Some(line.split_once(REPORT)?.1.to_owned()))
+        output
+            .filter_map(|line| Some(line.split_once(REPORT)?.1.to_owned()))
             .map_while(|line| sender.send(line).ok())
             .for_each(drop);
     });
@@ -210,8 +211,8 @@ fn a_signal_that_cannot_be_handled_is_an_error() {
 fn signal_handlers_do_not_keep_a_loop_running() -> Result {
     let calls: Rc<RefCell<u32>> = Rc::default();
     let event_loop = asynchat::EventLoop::new()?;
-    let held = Rc::clone(&calls);
-    event_loop.on_signal(SIGUSR1, move || *held.borrow_mut() += 1)?;
+    let calls_clone = Rc::clone(&calls);
+    event_loop.on_signal(SIGUSR1, move || *calls_clone.borrow_mut() += 1)?;
     event_loop.run()?;
     drop(event_loop);
     assert_eq!(Rc::strong_count(&calls), 1);

@@ -18,7 +18,7 @@ fn closes_of(end: impl FnOnce(&EventLoop, &Chat, Peer)) -> Closes {
         _ => Err(failure()),
     });
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(session))
+        .listen("127.0.0.1:0", slot.capture(session))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(&event_loop, || log.has("connect"));

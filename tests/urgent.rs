@@ -25,7 +25,7 @@ type Pair = (Chat, TcpStream);
 fn served(event_loop: &EventLoop, log: &Log, server: Server) -> Pair {
     let slot = Slot::default();
     let listener = server
-        .listen_on(event_loop, slot.keep(answering(log)))
+        .listen_on(event_loop, slot.capture(answering(log)))
         .unwrap();
     let peer = TcpStream::connect(addr_of(&listener)).unwrap();
     run_until(event_loop, || log.has("connect"));

@@ -249,7 +249,7 @@ impl Slot {
     }
 
     /// Wraps the factory so that its first chat is stored here.
-    pub(crate) fn keep<S, F>(&self, factory: F) -> impl Fn(Chat) -> S + use<S, F>
+    pub(crate) fn capture<S, F>(&self, factory: F) -> impl Fn(Chat) -> S + use<S, F>
     where
         F: Fn(Chat) -> S,
     {
@@ -269,7 +269,7 @@ pub(crate) fn served(
 ) -> (Chat, Peer) {
     let slot = Slot::default();
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(factory))
+        .listen("127.0.0.1:0", slot.capture(factory))
         .expect("a port is free");
     let peer = Peer::connect(addr_of(&listener));
     run_until(event_loop, || slot.is_filled());
@@ -288,7 +288,7 @@ pub(crate) struct Peer {
 impl Peer {
     #[track_caller]
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        Peer::new(TcpStream::connect(addr).expect("somebody listens"))
+        Peer::new(TcpStream::connect(addr).expect("the address listens"))
     }
 
     pub(crate) fn new(stream: TcpStream) -> Self {

@@ -21,7 +21,7 @@ struct Step(Vec<u8>, Then);
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     /// This many bytes, or the end.
-    Hear(usize),
+    Receive(usize),
     /// The end.
     End,
     /// The end, after shutting down the sending side.
@@ -44,8 +44,8 @@ impl Session {
     }
 
     /// Sends `say`, and receives `count` bytes.
-    pub(crate) fn hear(mut self, say: impl AsRef<[u8]>, count: usize) -> Self {
-        self.step(say.as_ref(), Then::Hear(count));
+    pub(crate) fn receive(mut self, say: impl AsRef<[u8]>, count: usize) -> Self {
+        self.step(say.as_ref(), Then::Receive(count));
         self
     }
 
@@ -77,22 +77,22 @@ impl Session {
 
     /// Runs the session. Returns all that the client receives.
     pub(crate) fn run(&self, addr: SocketAddr, cut: Cut) -> Vec<u8> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for steps in self.0.iter().filter(|steps| !steps.is_empty()) {
             let stream = TcpStream::connect(addr).expect("it listens");
             stream.set_nodelay(true).expect("an option of the socket");
             let timeout = stream.set_read_timeout(Some(DEADLINE));
             timeout.expect("it is not zero");
             for step in steps {
-                step.run(&stream, cut, &mut heard);
+                step.run(&stream, cut, &mut received);
             }
         }
-        heard
+        received
     }
 }
 
 impl Step {
-    fn run(&self, stream: &TcpStream, cut: Cut, heard: &mut Vec<u8>) {
+    fn run(&self, stream: &TcpStream, cut: Cut, received: &mut Vec<u8>) {
         let Step(say, then) = self;
         if *then == Then::Reset {
             // With a linger time of zero, a close is a reset.
@@ -108,15 +108,15 @@ impl Step {
                 }
             });
             let limit = match then {
-                Then::Hear(count) => *count as u64,
+                Then::Receive(count) => *count as u64,
                 _ => u64::MAX,
             };
-            let heard_all = stream.take(limit).read_to_end(heard);
+            let received_all = stream.take(limit).read_to_end(received);
             let ends = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
-            if let Err(error) = heard_all
+            if let Err(error) = received_all
                 && !ends.contains(&error.kind())
             {
-                panic!("{error}, after {} bytes", heard.len());
+                panic!("{error}, after {} bytes", received.len());
             }
         });
     }

@@ -78,7 +78,7 @@ class Client:
     def pending(self):
         return not self.finished and not self.lost
 
-    def wants(self):
+    def events(self):
         """The events to poll for."""
         if self.lost or self.socket.fileno() < 0:
             return 0
@@ -167,9 +167,9 @@ def pump(clients, until, patience):
         poll = select.poll()
         by_fd = {}
         for client in clients:
-            if client.wants():
+            if client.events():
                 by_fd[client.socket.fileno()] = client
-                poll.register(client.socket, client.wants())
+                poll.register(client.socket, client.events())
         moved = False
         step = 0.005 if any(c.reluctant and c.pending() for c in clients) else 0.05
         for fd, events in poll.poll(step * 1000):

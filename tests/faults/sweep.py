@@ -51,7 +51,7 @@ EVERY = [str(n) for n in range(1, 13)] + ["16", "40", "3..6", "3+5", "8+5"]
 ODD = ["2", "5", "9", "8+5"]
 
 # Calls that a server makes a few times, when it starts and when it ends.
-RARE = {"setsockopt": ["1", "2", "3"], "shutdown": ["1", "2", "3"], "eventfd-read": ["1", "2"]}
+FEW_CALLS = {"setsockopt": ["1", "2", "3"], "shutdown": ["1", "2", "3"], "eventfd-read": ["1", "2"]}
 
 # `polling` waits again if a call within its wait is interrupted, and loses the events that it had.
 # epoll_ctl cannot be interrupted.
@@ -184,9 +184,9 @@ def chosen(arguments):
     plan = []
     for call, likely in LIKELY.items():
         odd = [e for e in ERRORS if e not in likely and (call, e) not in IMPOSSIBLE]
-        for errors, places in ((likely, EVERY), (odd, ODD)):
-            places = RARE.get(call, places)
-            plan += [(Fault(call, error, when),) for error in errors for when in places]
+        for errors, whens in ((likely, EVERY), (odd, ODD)):
+            whens = FEW_CALLS.get(call, whens)
+            plan += [(Fault(call, error, when),) for error in errors for when in whens]
     return plan + [(fault,) for fault in FOR_GOOD + NEARLY_BROKEN] + PAIRS
 
 

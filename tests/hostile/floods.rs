@@ -35,7 +35,7 @@ fn flooded(line: &'static str, count: usize) -> (EventLoop, Vec<Chat>, Vec<JoinH
     let (chats, floods) = (0..count)
         .map(|_| {
             let slot = Slot::default();
-            let silent = slot.keep(|_: Chat| |_: &[u8]| Ok(()));
+            let silent = slot.capture(|_: Chat| |_: &[u8]| Ok(()));
             let listener = event_loop.listen("127.0.0.1:0", silent).unwrap();
             let flood = flooder(addr_of(&listener), line);
             run_until(&event_loop, || {
@@ -93,7 +93,7 @@ fn a_turn_delivers_at_most_its_budget_of_empty_lines() {
     const LINES: usize = 1 << 20;
     let event_loop = new_loop();
     let slot = Slot::default();
-    let silent = slot.keep(|_: Chat| |_: &[u8]| Ok(()));
+    let silent = slot.capture(|_: Chat| |_: &[u8]| Ok(()));
     let listener = event_loop.listen("127.0.0.1:0", silent).unwrap();
     let mut stream = TcpStream::connect(addr_of(&listener)).unwrap();
     let flood = thread::spawn(move || {
@@ -144,7 +144,7 @@ fn a_client_is_served_beside_bulk(queue: impl Fn(&Chat)) {
     let slot = Slot::default();
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().output(Limits::UNLIMITED))
-        .listen_on(&event_loop, slot.keep(Log::default().session()))
+        .listen_on(&event_loop, slot.capture(Log::default().session()))
         .unwrap();
     let bulk = reader(addr_of(&listener));
     run_until(&event_loop, || slot.is_filled());

@@ -25,7 +25,7 @@ fn closing(linger: Duration, reply: usize) -> (EventLoop, Log, Peer) {
     });
     let listener = Server::new("127.0.0.1:0")
         .deadlines(Deadlines::default().linger(linger))
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

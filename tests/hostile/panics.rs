@@ -20,14 +20,14 @@ const ON_PURPOSE: &str = "on purpose";
 struct Fragile(Chat);
 
 impl AsyncChat for Fragile {
-    fn found_terminator(&mut self, place: &[u8]) -> Result {
-        match place {
+    fn found_terminator(&mut self, callback: &[u8]) -> Result {
+        match callback {
             b"record" => panic!("{ON_PURPOSE}: in found_terminator"),
             b"timer" => drop(self.0.call_later(Duration::ZERO)),
             b"hook" => self.0.push_hook(|| panic!("{ON_PURPOSE}: in a hook")),
             b"producer" => self.0.push_with_producer(PanickingProducer),
             b"close" => self.0.close(),
-            _ => self.0.push_slice(place),
+            _ => self.0.push_slice(callback),
         }
         Ok(())
     }

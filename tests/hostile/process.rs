@@ -35,11 +35,11 @@ pub(crate) fn run(test: &str, parts: &Parts) {
         .stdin(Stdio::null())
         .output()
         .expect("a shell");
-    let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    print!("{stdout}");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     // A misspelt name runs no test, which counts as a success.
-    let passed = output.status.success() && said.contains("1 passed");
+    let passed = output.status.success() && stdout.contains("1 passed");
     assert!(passed, "{}", output.status);
 }
 
@@ -91,8 +91,10 @@ impl Process {
         // The thread ends with the process. Output of the test harness may precede the prefix.
         thread::spawn(move || {
             let lines = output.lines().map_while(Result::ok);
-            let said = lines.filter_map(|line| Some(line.split_once(REPORT)?.1.to_owned()));
-            said.map_while(|line| sender.send(line).ok()).for_each(drop);
+            let output = lines.filter_map(|line| Some(line.split_once(REPORT)?.1.to_owned()));
+            output
+                .map_while(|line| sender.send(line).ok())
+                .for_each(drop);
         });
         Process {
             commands: child.stdin.take(),

@@ -50,7 +50,7 @@ impl Peer {
     }
 
     fn connect(addr: SocketAddr) -> Self {
-        Peer::new(TcpStream::connect(addr).expect("somebody listens"))
+        Peer::new(TcpStream::connect(addr).expect("the address listens"))
     }
 
     fn send(&mut self, data: impl AsRef<[u8]>) {
@@ -112,11 +112,11 @@ fn rust_server(
     start: impl FnOnce() -> Result<Channel> + Send + 'static,
     talk: impl Fn(SocketAddr),
 ) {
-    let (tell, started) = mpsc::channel();
+    let (sender, started) = mpsc::channel();
     let serving = thread::spawn(move || -> Result {
         let listener = start()?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        tell.send((addr.ok_or("no address")?, asynchat::remote()?))?;
+        sender.send((addr.ok_or("no address")?, asynchat::remote()?))?;
         asynchat::run()
     });
     let (addr, remote) = started.recv_timeout(DEADLINE).expect("it starts");
@@ -134,11 +134,11 @@ fn client(
 ) {
     let listener = TcpListener::bind(ANY).expect("a port is free");
     let addr = listener.local_addr().expect("it is bound").to_string();
-    let (tell, started) = mpsc::channel();
+    let (sender, started) = mpsc::channel();
     let calling = thread::spawn({
         let addr = addr.clone();
         move || -> Result {
-            tell.send(asynchat::remote()?)?;
+            sender.send(asynchat::remote()?)?;
             start(&addr)?;
             asynchat::run()
         }
@@ -380,12 +380,12 @@ fn a_loop_for_each_thread() {
 
 #[test]
 fn a_game_with_frames_and_a_clock() {
-    let (tell, started) = mpsc::channel();
+    let (sender, started) = mpsc::channel();
     let playing = thread::spawn(move || -> Result {
         let players = Rc::default();
         let listener = frames::start(ANY, &players)?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        tell.send((addr.ok_or("no address")?, asynchat::remote()?))?;
+        sender.send((addr.ok_or("no address")?, asynchat::remote()?))?;
         frames::run(&players)
     });
     let talk = |addr| {

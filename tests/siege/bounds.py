@@ -125,9 +125,9 @@ def times(program):
         check("the end", (waiting.ended(), half.ended()), (b"400 the server shuts down\r\n", b""))
         log = server.logged().splitlines()
         for name, why in closed.items():
-            said = [line for line in log if f"peer={name}}}" in line and " closed why=" in line]
-            check(f"closes of {name}", len(said), 1)
-            check("closed because", said[0].partition(" closed why=")[2], why)
+            closes = [line for line in log if f"peer={name}}}" in line and " closed why=" in line]
+            check(f"closes of {name}", len(closes), 1)
+            check("closed because", closes[0].partition(" closed why=")[2], why)
 
 
 def idle(client):

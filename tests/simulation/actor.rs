@@ -446,7 +446,7 @@ fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
     }
     world.hooks.set(world.hooks.get() + 1);
     let counted = Counted(Rc::clone(world));
-    let (place, called) = (track.expected.borrow().len() as u64, Cell::new(false));
+    let (position, called) = (track.expected.borrow().len() as u64, Cell::new(false));
     let weak = Rc::downgrade(track);
     let takes = track.takes_output();
     track.chat.push_hook(move || {
@@ -455,9 +455,9 @@ fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
         let Some(track) = weak.upgrade() else { return };
         let sent = track.chat.stats().bytes_out;
         let number = track.number;
-        if called.replace(true) || !takes || sent != place {
+        if called.replace(true) || !takes || sent != position {
             world.wrong(format!(
-                "#{number}: a hook at byte {place} was called after {sent} bytes"
+                "#{number}: a hook at byte {position} was called after {sent} bytes"
             ));
         }
         if track.is_done() {
@@ -510,14 +510,14 @@ fn set_timer(world: &World, track: &Track) {
 }
 
 fn post(world: &World, track: &Track) {
-    let visit = |actor: &mut Actor| {
+    let call = |actor: &mut Actor| {
         actor.track.called(&actor.world, "a posted call");
         actor.act()
     };
     let open = track.chat.is_open();
     let posted = match world.rng.one_in(2) {
-        true => track.chat.post(visit),
-        false => world.event_loop.remote().post_to(track.chat.id(), visit),
+        true => track.chat.post(call),
+        false => world.event_loop.remote().post_to(track.chat.id(), call),
     };
     if open && posted.is_err() {
         world.wrong(format!("#{}: no handler for a posted call", track.number));

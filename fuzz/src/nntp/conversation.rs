@@ -35,12 +35,12 @@ pub fn converse(input: &[u8]) {
     let addr = listener
         .local_addr()
         .and_then(|addr| addr.to_string().parse().ok());
-    let said = [input, EPILOGUE].concat();
-    let received = talk(addr.expect("it listens"), &said);
+    let input = [input, EPILOGUE].concat();
+    let received = talk(addr.expect("it listens"), &input);
     // The server forgets failed logins in a timer, which keeps running without a listener.
     asynchat::shutdown(END_WAIT);
     while asynchat::run_once(WAIT).expect("the loop works") {}
-    follow(&said, &received);
+    follow(&input, &received);
 }
 
 fn passwords() -> Passwords {
@@ -61,7 +61,7 @@ fn spool() -> Spool {
 }
 
 /// Sends all of the input, and receives until the server closes.
-fn talk(addr: SocketAddr, mut said: &[u8]) -> Vec<u8> {
+fn talk(addr: SocketAddr, mut input: &[u8]) -> Vec<u8> {
     let mut client = TcpStream::connect(addr).expect("it listens");
     client.set_nonblocking(true).expect("a socket can");
     // A reset at the end, because TIME_WAIT sockets would use up all ports.
@@ -71,12 +71,12 @@ fn talk(addr: SocketAddr, mut said: &[u8]) -> Vec<u8> {
     let mut buffer = [0; 4096];
     let mut wait = Duration::ZERO;
     for _ in 0..TURNS {
-        if !said.is_empty() {
-            match client.write(said) {
-                Ok(n) => said = &said[n..],
+        if !input.is_empty() {
+            match client.write(input) {
+                Ok(n) => input = &input[n..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // The server has closed. What it sent before is still to be received.
-                Err(_) => said = &[],
+                Err(_) => input = &[],
             }
         }
         asynchat::run_once(wait).expect("the loop works");
@@ -92,8 +92,8 @@ fn talk(addr: SocketAddr, mut said: &[u8]) -> Vec<u8> {
 }
 
 /// Checks the replies against the commands, one by one.
-fn follow(said: &[u8], received: &[u8]) {
-    let mut said = said;
+fn follow(input: &[u8], received: &[u8]) {
+    let mut input = input;
     let mut received = received;
     let mut code = reply(&mut received);
     assert!(matches!(code, 200 | 201), "greeted with {code}");
@@ -105,9 +105,9 @@ fn follow(said: &[u8], received: &[u8]) {
         } else {
             Kind::Crlf
         };
-        let next = read(&kind, said).next.expect("the epilogue ends it");
-        let line = &said[..next];
-        said = &said[next..];
+        let next = read(&kind, input).next.expect("the epilogue ends it");
+        let line = &input[..next];
+        input = &input[next..];
         code = reply(&mut received);
         let is_right = match code {
             235 | 240 | 436 | 437 | 441 => wants_article,
