@@ -268,7 +268,7 @@ fn a_partial_terminator_at_the_end_of_the_input_is_held_back(family: Family) {
 /// `test_disallow_negative_terminator` (bpo-11259): a count is unsigned, and a terminator is not
 /// empty.
 #[test]
-fn an_invalid_terminator_is_rejected() {
+fn an_empty_terminator_is_rejected() {
     assert!(Terminator::try_bytes(b"").is_err());
     assert_eq!(Terminator::count(0), Terminator::count(0));
 }

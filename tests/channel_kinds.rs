@@ -76,12 +76,12 @@ fn datagrams_come_and_go(at: &str) {
 }
 
 #[test]
-fn datagrams_over_ipv4() {
+fn datagrams_are_echoed_over_ipv4() {
     datagrams_come_and_go("127.0.0.1:0");
 }
 
 #[test]
-fn datagrams_over_ipv6() {
+fn datagrams_are_echoed_over_ipv6() {
     if UdpSocket::bind("[::1]:0").is_err() {
         skipped("this machine has no IPv6");
         return;
@@ -198,7 +198,7 @@ mod unix {
     use super::*;
 
     #[test]
-    fn datagrams_of_the_unix_domain() {
+    fn unix_datagrams_are_echoed() {
         let event_loop = new_loop();
         let dir = tempfile::tempdir().unwrap();
         let (here, there) = (dir.path().join("here"), dir.path().join("there"));
@@ -224,7 +224,7 @@ mod unix {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn datagrams_between_abstract_names() {
+    fn datagrams_are_echoed_between_abstract_addresses() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::SocketAddr;
         let event_loop = new_loop();
@@ -247,7 +247,7 @@ mod unix {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_listener_with_an_abstract_name() {
+    fn a_listener_may_have_an_abstract_address() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::SocketAddr;
         let event_loop = new_loop();
@@ -604,7 +604,7 @@ mod unix {
 
     /// No wake-ups while nothing happens, whichever descriptor is closed or full.
     #[test]
-    fn two_descriptors_do_not_spin() {
+    fn a_chat_on_two_descriptors_does_not_spin() {
         let event_loop = new_loop();
         let (input, mut far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
@@ -646,7 +646,7 @@ mod unix {
     }
 
     #[test]
-    fn a_dispatcher_over_a_pipe() {
+    fn a_dispatcher_may_use_a_pipe() {
         struct Reads(Channel, Rc<RefCell<Vec<u8>>>, Rc<RefCell<String>>);
         impl Dispatcher for Reads {
             fn channel(&self) -> &Channel {

@@ -96,7 +96,7 @@ fn input_that_one_callback_leaves_is_reported_again() {
 
 /// `test_closeall_default`.
 #[test]
-fn close_all_of_the_default_loop() {
+fn close_all_closes_the_channels_of_the_default_loop() {
     let log = Log::default();
     let mut far = Vec::new();
     for _ in 0..10 {
@@ -141,7 +141,7 @@ fn a_dispatcher_reads_and_does_not_write_by_default() {
 
 /// `test_repr`.
 #[test]
-fn debug_output_of_a_channel_names_its_state() {
+fn debug_output_of_a_channel_has_its_id_and_its_peer() {
     let (event_loop, (near, far)) = (new_loop(), tcp_pair());
     let channel = Channel::adopt(near).unwrap();
     let id = event_loop.register(Bare(channel.clone())).unwrap();

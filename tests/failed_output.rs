@@ -127,7 +127,7 @@ fn output_for_a_peer_that_accepts_none_is_bounded() -> Result {
 
 /// Discarding output that cannot be delivered does not make room for more.
 #[test]
-fn a_session_that_discards_its_output_ends_after_the_linger_time() -> Result {
+fn discarding_output_does_not_keep_a_failed_connection_open() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push(vec![b'x'; 1000]);

@@ -60,7 +60,7 @@ impl Producer for Numbers {
 }
 
 #[test]
-fn much_output_to_a_slow_reader_is_exact() {
+fn a_slow_reader_receives_exactly_what_was_pushed() {
     const LINES: u32 = 1_000_000;
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, peer) = served(&event_loop, log.session());
@@ -445,7 +445,7 @@ fn a_relay_loses_nothing() {
 }
 
 #[test]
-fn a_record_holder_may_push_its_record_back() {
+fn a_session_may_push_back_the_record_it_has_just_received() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, mut peer) = served(
         &event_loop,

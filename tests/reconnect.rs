@@ -392,7 +392,7 @@ fn jitter_spreads_the_pauses_and_is_reproducible_in_a_simulation() -> Result {
 }
 
 #[test]
-fn reconnecting_an_adopted_socket_is_refused() -> Result {
+fn reconnecting_an_adopted_socket_or_to_no_address_is_an_error() -> Result {
     let scene = Scene::new()?;
     let (socket, _peer) = scene.network.pair();
     let adopted = Connector::adopt(socket);

@@ -115,7 +115,7 @@ fn an_adopted_listener_serves() {
 /// Without TCP_NODELAY each exchange of two small writes takes 42 ms.
 #[cfg(target_os = "linux")]
 #[test]
-fn connections_of_every_kind_of_listener_have_tcp_nodelay() {
+fn every_kind_of_listener_sets_tcp_nodelay_by_default() {
     use std::os::fd::OwnedFd;
 
     use asynchat::{Dispatcher, Result, Socket};
@@ -162,8 +162,8 @@ fn connections_of_every_kind_of_listener_have_tcp_nodelay() {
     {
         assert!(nodelay_of(&|event_loop, log| {
             let channel = new().unwrap();
-            let holds = StoresSockets(channel.clone(), log.clone(), Vec::new());
-            event_loop.register(holds).unwrap();
+            let dispatcher = StoresSockets(channel.clone(), log.clone(), Vec::new());
+            event_loop.register(dispatcher).unwrap();
             channel
         }));
     }
@@ -409,7 +409,7 @@ fn few_descriptors() {
 }
 
 #[test]
-fn the_methods_of_a_channel_report_its_state() {
+fn a_listener_has_no_peer_and_refuses_connections_once_closed() {
     let listener = Channel::listen("127.0.0.1:0").unwrap();
     let text = format!("{listener:?}");
     assert!(text.contains("Listening"), "{text}");

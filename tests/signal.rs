@@ -130,8 +130,8 @@ fn serve() -> Result {
 }
 
 #[test]
-fn the_first_interrupt_shuts_the_loop_down_and_the_queue_is_sent() {
-    let test = "the_first_interrupt_shuts_the_loop_down_and_the_queue_is_sent";
+fn the_first_signal_shuts_the_loop_down_and_the_queue_is_sent() {
+    let test = "the_first_signal_shuts_the_loop_down_and_the_queue_is_sent";
     let Some(server) = Process::run(test, serve) else {
         return;
     };
@@ -149,8 +149,8 @@ fn the_first_interrupt_shuts_the_loop_down_and_the_queue_is_sent() {
 }
 
 #[test]
-fn the_second_interrupt_aborts_the_shutdown() {
-    let Some(server) = Process::run("the_second_interrupt_aborts_the_shutdown", serve) else {
+fn the_second_signal_aborts_the_shutdown() {
+    let Some(server) = Process::run("the_second_signal_aborts_the_shutdown", serve) else {
         return;
     };
     let mut client = TcpStream::connect(server.next_report()).expect("it listens");

@@ -130,16 +130,16 @@ fn a_process_is_collected_although_its_loop_is_dropped() {
 #[test]
 fn a_process_that_cannot_be_registered_is_killed_and_collected() {
     let children = || std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    let (told, hears) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     asynchat::call_later(std::time::Duration::ZERO, move || {
         asynchat::shutdown(common::DEADLINE);
         let mut sleep = Command::new("sleep");
         let outcome = Subprocess::spawn(sleep.arg("1000"), |_| |_: &[u8]| Ok(()), |_| {});
-        told.send((outcome.unwrap_err().to_string(), children()))
+        sender.send((outcome.unwrap_err().to_string(), children()))
             .unwrap();
     });
     asynchat::run().unwrap();
-    let (error, children) = hears.recv().unwrap();
+    let (error, children) = receiver.recv().unwrap();
     assert!(error.contains("shutting down"), "{error}");
     assert_eq!(children, "");
 }
