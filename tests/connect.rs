@@ -138,7 +138,7 @@ fn an_address_with_a_scope_is_not_resolved_as_a_name() {
     assert!(error.to_string().contains("fe80::1%nowhere"), "{error}");
 }
 
-/// With the link-local address of an interface of this machine, by the name of the interface.
+/// Uses the link-local address of an interface of this machine, with the name of the interface as scope.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_link_local_address_is_served_and_connected_to() {

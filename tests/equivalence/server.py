@@ -1,4 +1,4 @@
-"""The server that server.rs is the port of: each command is something asynchat could do.
+"""The server whose port is server.rs. Each command uses one feature of asynchat.
 
 server.py [poll]: uses poll instead of select. Prints `listening on HOST:PORT`, and ends when its
 input does.
