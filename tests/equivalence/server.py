@@ -98,12 +98,12 @@ class Session(asynchat.async_chat):
         asynchat.async_chat.__init__(self, sock)
         self.set_terminator(b'\r\n')
         self.state = self.command
-        self.connected = False
+        self.connect_called = False
         self.decoding = False
         self.hooks = 0
 
     def handle_connect(self):
-        self.connected = True
+        self.connect_called = True
 
     def handle_close(self):
         if self.name:
@@ -236,7 +236,7 @@ class Session(asynchat.async_chat):
         self.push(b'queued\r\n' if self.producer_fifo else b'sent\r\n')
 
     def do_CONNECTED(self, _):
-        self.push(b'told\r\n' if self.connected else b'not told\r\n')
+        self.push(b'told\r\n' if self.connect_called else b'not told\r\n')
 
     def do_TEXT(self, _):
         self.decoding = True

@@ -15,7 +15,7 @@ pub(crate) fn listen(addr: &str) -> Result<Channel> {
     asynchat::listen(addr, move |chat| Session {
         chat,
         state: State::Command,
-        connected: false,
+        connect_called: false,
         hooks: Rc::default(),
         notes: Rc::clone(&notes),
         closed: Rc::clone(&closed),
@@ -64,7 +64,7 @@ type Closed = Rc<RefCell<HashMap<String, u32>>>;
 struct Session {
     chat: Chat,
     state: State,
-    connected: bool,
+    connect_called: bool,
     hooks: Rc<Cell<u32>>,
     notes: Notes,
     closed: Closed,
@@ -83,7 +83,7 @@ enum State {
 
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
-        self.connected = true;
+        self.connect_called = true;
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl Session {
                 let queued = chat.queued() > 0;
                 chat.push(if queued { "queued\r\n" } else { "sent\r\n" });
             }
-            "CONNECTED" => chat.push(if self.connected {
+            "CONNECTED" => chat.push(if self.connect_called {
                 "told\r\n"
             } else {
                 "not told\r\n"
