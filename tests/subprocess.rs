@@ -135,7 +135,8 @@ fn a_process_that_cannot_be_registered_is_killed_and_collected() {
         asynchat::shutdown(common::DEADLINE);
         let mut sleep = Command::new("sleep");
         let outcome = Subprocess::spawn(sleep.arg("1000"), |_| |_: &[u8]| Ok(()), |_| {});
-        sender.send((outcome.unwrap_err().to_string(), children()))
+        sender
+            .send((outcome.unwrap_err().to_string(), children()))
             .unwrap();
     });
     asynchat::run().unwrap();
