@@ -169,7 +169,7 @@ fn no_method_of_a_handle_calls_user_code() {
         peer.send("a\r\nb\r\n");
     }
     run_until(&event_loop, || {
-        // What they push exceeds the high-water mark, and would wait for ever.
+        // What they push is over the high-water mark, and would wait for ever.
         chats.iter().for_each(Chat::discard_buffers);
         chats.iter().all(|chat| chat.stats().records_in == 2)
     });

@@ -1,10 +1,11 @@
-//! The fuzz targets: one function for each, which panics if it finds a defect.
+//! What the fuzzers do to their input: a function for each of them, which panics when it has found
+//! something.
 //!
-//! Each function accepts any bytes and is deterministic. cargo-fuzz calls them from
+//! Each takes any bytes and makes the same of them every time. cargo-fuzz calls them from
 //! `fuzz_targets/`. `tests/fuzz.rs` of the crate and `examples/tests/nntp_fuzz.rs` include these
-//! modules, so that `cargo test` runs them too.
+//! modules, so that every `cargo test` runs them as well.
 
-// Public in the package of the fuzzers, private to the module in the tests.
+// Public in the fuzzers' package, a module's own in the test.
 #![allow(unreachable_pub)]
 
 mod choices;
