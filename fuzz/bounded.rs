@@ -1,25 +1,26 @@
-//! A fuzzer's target without a fuzzer: over its corpus, and over so many inputs made from it as
-//! `ASYNCHAT_FUZZ_RUNS` says, the same ones every time. `fuzz/run` does it for real.
+//! Runs a fuzz target without a fuzzer: over its corpus, and over `ASYNCHAT_FUZZ_RUNS` inputs that
+//! are made from the corpus, the same ones in each run. `fuzz/run` uses the fuzzer itself.
 //!
-//! An input that fails is printed, as a command that adds it to the corpus.
+//! If an input fails, the command that adds it to the corpus is printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// For each target; small enough for a debug build.
+/// Mutated inputs for each target, unless `ASYNCHAT_FUZZ_RUNS` is set. Few enough for a debug
+/// build.
 const RUNS: usize = 1000;
 
 pub(crate) fn fuzz(target: &str, run: fn(&[u8])) {
-    // The package that is tested lies in the root of the workspace, or in a folder of it.
+    // The package under test is the root of the workspace or a folder in it.
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut corpora = package.ancestors().map(|it| it.join("fuzz/corpus"));
     let directory = corpora.find(|it| it.exists()).expect("there are corpora");
     let corpus = read(&directory.join(target));
     assert!(!corpus.is_empty(), "{target} has no corpus");
     let run = |input: &[u8]| {
-        let tell = TellOnPanic(target, input);
+        let on_panic = PrintOnPanic(target, input);
         run(input);
-        drop(tell);
+        drop(on_panic);
     };
     corpus.iter().for_each(|input| run(input));
 
@@ -33,7 +34,7 @@ pub(crate) fn fuzz(target: &str, run: fn(&[u8])) {
     }
 }
 
-/// The files of a directory, in the order of their names.
+/// Reads the files of a directory, sorted by name.
 fn read(directory: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(directory).expect("there is a corpus");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -41,9 +42,9 @@ fn read(directory: &Path) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-struct TellOnPanic<'i>(&'i str, &'i [u8]);
+struct PrintOnPanic<'i>(&'i str, &'i [u8]);
 
-impl Drop for TellOnPanic<'_> {
+impl Drop for PrintOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let octal: String = self.1.iter().map(|byte| format!("\\{byte:03o}")).collect();
@@ -52,7 +53,7 @@ impl Drop for TellOnPanic<'_> {
     }
 }
 
-/// A few changes to one of the inputs.
+/// Applies a few random changes to one of the inputs.
 fn mutated(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut input = random.one_of(corpus).clone();
     for _ in 0..=random.below(6) {
@@ -79,7 +80,7 @@ fn mutated(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     input
 }
 
-/// What means something to one target or another.
+/// Byte strings that have a meaning for at least one target.
 const TOKENS: &[&[u8]] = &[
     b"\r\n",
     b"\r",
@@ -117,7 +118,8 @@ const TOKENS: &[&[u8]] = &[
     b"\xaa",
 ];
 
-/// Xorshift (Marsaglia, 2003): any numbers will do, if they are the same every time.
+/// Xorshift (Marsaglia, 2003). The quality of the numbers does not matter; each run has the same
+/// ones.
 struct Random(u64);
 
 impl Random {
@@ -128,7 +130,7 @@ impl Random {
         (self.0 % end as u64) as usize
     }
 
-    fn one_of<'a, T>(&mut self, these: &'a [T]) -> &'a T {
-        &these[self.below(these.len())]
+    fn one_of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
     }
 }

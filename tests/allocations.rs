@@ -1,5 +1,5 @@
-//! What is allocated while records come and go: nothing. A binary of its own, for it counts all that
-//! is allocated in its process: let it have one test.
+//! Processing records allocates nothing. This test binary has one test, because the allocator
+//! counts the whole process.
 
 #[path = "common/allocator.rs"]
 mod allocator;
@@ -12,13 +12,13 @@ use allocator::{in_use, made};
 use asynchat::{AsyncChat, Channel, Chat, Deadlines, EventLoop, Result, Server, Terminator};
 use bytes::Bytes;
 
-/// Longer than the test takes.
+/// Longer than the test runs.
 const LONG: Duration = Duration::from_secs(3600);
 
 const LINE: &[u8] = b"a line of thirty-two bytes, CRLF\r\n";
 
 #[test]
-fn what_is_allocated_for_a_record_and_for_a_connection() {
+fn a_record_allocates_nothing_and_a_connection_little() {
     let event_loop = EventLoop::new().unwrap();
     records_cost_nothing(&event_loop, Deadlines::default());
     let all = Deadlines::default().idle(LONG).lifetime(LONG);
@@ -26,12 +26,12 @@ fn what_is_allocated_for_a_record_and_for_a_connection() {
     connections_cost_little(&event_loop);
 }
 
-/// Frames what comes next as its records ask for, and answers each.
+/// Sets the terminator that each record names, and answers each record.
 struct Session {
     chat: Chat,
     line: Terminator,
     large: Bytes,
-    /// What ends the next record, if it is no line.
+    /// The terminator of the next record, if it is not a line.
     body: bool,
 }
 
@@ -78,7 +78,7 @@ fn records_cost_nothing(event_loop: &EventLoop, deadlines: Deadlines) {
     let barrage = LINE.repeat(1000);
     let mut ask =
         |question: &[u8], answer: usize| exchange(event_loop, &mut peer, question, answer);
-    // What is pushed behind a large push has a buffer of its own.
+    // What is pushed after a large push has a buffer of its own.
     let cases: [(&str, &[u8], usize, usize); 7] = [
         ("a line", LINE, LINE.len(), 0),
         ("a thousand lines at once", &barrage, barrage.len(), 0),
@@ -89,7 +89,7 @@ fn records_cost_nothing(event_loop: &EventLoop, deadlines: Deadlines) {
         ("a large reply that is shared", b"large\r\n", 10_002, 2),
     ];
     for (what, question, answer, each) in cases {
-        // At first the buffers grow.
+        // In the first rounds the buffers grow.
         for _ in 0..10 {
             ask(question, answer);
         }
@@ -102,7 +102,7 @@ fn records_cost_nothing(event_loop: &EventLoop, deadlines: Deadlines) {
     }
 }
 
-/// Their state, their handlers, their places in the loop.
+/// Their state, handlers, and registrations.
 fn connections_cost_little(event_loop: &EventLoop) {
     const CONNECTIONS: usize = 900;
     let small = |chat: Chat| {
@@ -122,7 +122,7 @@ fn connections_cost_little(event_loop: &EventLoop) {
     }
     let each = (in_use() - before) / CONNECTIONS;
     println!("{each} bytes for each connection");
-    // A simulated network wants to know a little more of each, and poll(2) is given a table of all.
+    // A simulated network has more state for each connection, and poll(2) has a table of all.
     let plain = !cfg!(any(feature = "sim", polling_test_poll_backend));
     let most = if plain { 512 } else { 576 };
     assert!(each <= most, "{each} bytes for each connection");
@@ -135,7 +135,7 @@ fn connect_to(listener: &Channel) -> TcpStream {
     stream
 }
 
-/// Has the loop turn until so much has come in answer.
+/// Runs turns until `answer` bytes have been received.
 fn exchange(event_loop: &EventLoop, peer: &mut TcpStream, question: &[u8], answer: usize) {
     peer.write_all(question).unwrap();
     let (mut buffer, mut left) = ([0; 65_536], answer);

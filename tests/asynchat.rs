@@ -1,4 +1,4 @@
-//! What CPython 3.11's `test_asynchat.py` holds asynchat to, over IPv4, IPv6 and Unix sockets.
+//! The tests of CPython 3.11's `test_asynchat.py`, over IPv4, IPv6 and Unix sockets.
 
 mod common;
 
@@ -17,8 +17,8 @@ use common::{new_loop, run_to_end};
 
 const QUIT: &str = "QUIT\n";
 
-/// The other end of a test: collects until it is told to quit, then sends it all back, so many
-/// bytes at a time. Gives what it has collected.
+/// The peer of a test: collects input until it receives QUIT, then sends everything back, `chunk`
+/// bytes at a time. Returns what it has collected.
 fn echo(mut socket: impl Read + Write + Send + 'static, chunk: usize) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let (mut collected, mut buffer) = (Vec::new(), [0; 100]);
@@ -33,7 +33,7 @@ fn echo(mut socket: impl Read + Write + Send + 'static, chunk: usize) -> JoinHan
         for piece in collected.chunks(chunk) {
             match socket.write_all(piece) {
                 Ok(()) => {}
-                // A client that has closed meanwhile.
+                // The client may have closed by then.
                 Err(error) => {
                     let kind = error.kind();
                     assert!(matches!(
@@ -48,11 +48,11 @@ fn echo(mut socket: impl Read + Write + Send + 'static, chunk: usize) -> JoinHan
     })
 }
 
-/// What the client has got.
+/// What the client has received.
 #[derive(Default)]
 struct Got {
     contents: Vec<String>,
-    /// What was not terminated.
+    /// Data without a terminator at the end.
     buffer: Vec<u8>,
     closed: Option<String>,
 }
@@ -82,7 +82,8 @@ impl AsyncChat for EchoClient {
     }
 }
 
-/// Runs a client to its end against an echo server; what it got, and what the server did.
+/// Runs a client to its end against an echo server. Returns what the client and the server
+/// received.
 fn talk(
     family: Family,
     terminator: Terminator,
@@ -140,10 +141,10 @@ over_all_families!(
     empty_line,
     close_when_done,
     push,
-    a_beginning_of_a_terminator_at_the_end,
+    a_partial_terminator_at_the_end_of_the_input_is_held_back,
 );
 
-/// A terminator of one, two or three bytes; the server answers one, two or three at a time.
+/// A terminator of one, two or three bytes; the server sends one, two or three bytes at a time.
 fn line_terminator_check(family: Family, terminator: &str) {
     for chunk in [1, 2, 3] {
         let ends = Terminator::try_bytes(terminator.as_bytes()).unwrap();
@@ -170,7 +171,8 @@ fn line_terminator_3(family: Family) {
     line_terminator_check(family, "qqq");
 }
 
-/// asynchat's number was left at 0, and swallowed the rest; here each `n` bytes are a record.
+/// In asynchat the count stayed at 0, which swallowed the rest. In this crate each `n` bytes are a
+/// record.
 fn numeric_terminator_check(family: Family, length: usize) {
     let data = "hello world, I'm not dead yet!\n";
     let (got, _) = talk(family, Terminator::count(length as u64), 1, |chat| {
@@ -226,7 +228,7 @@ fn empty_line(family: Family) {
     assert_eq!(got.contents, ["hello world", "", "I'm not dead yet!"]);
 }
 
-/// All that was pushed reaches the server, and nothing that it answers is delivered.
+/// All that was pushed reaches the server; its answers are not delivered.
 fn close_when_done(family: Family) {
     let (got, collected) = talk(family, Terminator::bytes(b"\n"), 1, |chat| {
         chat.push("hello world\nI'm not dead yet!\n");
@@ -238,7 +240,7 @@ fn close_when_done(family: Family) {
     assert_eq!(collected, b"hello world\nI'm not dead yet!\n");
 }
 
-/// bpo-12523: `push` took what it could not send. Here the compiler sees to that.
+/// bpo-12523: `push` accepted objects that it could not send. Here the types prevent that.
 fn push(family: Family) {
     let (got, _) = talk(family, Terminator::bytes(b"\n"), 1, |chat| {
         chat.push("bytes\n");
@@ -252,8 +254,9 @@ fn push(family: Family) {
     assert_eq!(got.contents, ["bytes"; 6]);
 }
 
-/// `test_find_prefix_at_end`: what may yet become a terminator is kept, and what does not is not.
-fn a_beginning_of_a_terminator_at_the_end(family: Family) {
+/// `test_find_prefix_at_end`: bytes that may be the start of a terminator are held back, and others
+/// are delivered.
+fn a_partial_terminator_at_the_end_of_the_input_is_held_back(family: Family) {
     let (got, _) = talk(family, Terminator::crlf(), 7, |chat| {
         // "qwerty\r", "\nqwert\r", "x\r\n".
         chat.push("qwerty\r\nqwert\rx\r\n");
@@ -262,10 +265,10 @@ fn a_beginning_of_a_terminator_at_the_end(family: Family) {
     assert_eq!(got.contents, ["qwerty", "qwert\rx"]);
 }
 
-/// `test_disallow_negative_terminator` (bpo-11259): a count has no sign, and no terminator is
+/// `test_disallow_negative_terminator` (bpo-11259): a count is unsigned, and a terminator is not
 /// empty.
 #[test]
-fn a_terminator_that_makes_no_sense_can_not_be_made() {
+fn an_empty_terminator_is_rejected() {
     assert!(Terminator::try_bytes(b"").is_err());
     assert_eq!(Terminator::count(0), Terminator::count(0));
 }

@@ -1,5 +1,5 @@
-//! What CPython 3.11's `test_asyncore.py` holds asyncore to, over IPv4, IPv6 and Unix sockets.
-//! What of it needs no socket of each kind is in `dispatcher.rs`.
+//! The tests of CPython 3.11's `test_asyncore.py`, over IPv4, IPv6 and Unix sockets. Those that do
+//! not depend on the kind of socket are in `dispatcher.rs`.
 
 mod common;
 
@@ -7,26 +7,26 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use asynchat::{Addr, Channel, Close, Dispatcher, Error, Result, Socket, TimerId};
-use common::family::{Family, Place, over_all_families};
+use common::family::{Family, ListenAddr, over_all_families};
 use common::{Log, Peer, failure, idle, name, new_loop, run_to_end, run_until, tcp_pair};
 
-/// A dispatcher that writes down all that it is told, and reads what it is sent.
-struct Told {
+/// A dispatcher that logs its callbacks, and reads all input.
+struct Recorder {
     channel: Channel,
     log: Log,
-    /// Whether it wants to write; each `handle_write` sends this and wants no more.
+    /// Whether it wants to write. Each `handle_write` sends this and clears it.
     sends: Option<&'static [u8]>,
     /// The callback that fails.
     fails: &'static str,
 }
 
-impl Told {
+impl Recorder {
     fn new(socket: Socket, log: &Log) -> Self {
-        Told::on(Channel::adopt(socket).unwrap(), log)
+        Recorder::on(Channel::adopt(socket).unwrap(), log)
     }
 
     fn on(channel: Channel, log: &Log) -> Self {
-        Told {
+        Recorder {
             channel,
             log: log.clone(),
             sends: None,
@@ -34,7 +34,7 @@ impl Told {
         }
     }
 
-    fn told(&self, callback: &str) -> Result {
+    fn record(&self, callback: &str) -> Result {
         self.log.add(callback);
         if self.fails == callback {
             return Err(failure());
@@ -43,7 +43,7 @@ impl Told {
     }
 }
 
-impl Dispatcher for Told {
+impl Dispatcher for Recorder {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -56,29 +56,29 @@ impl Dispatcher for Told {
             peer.inet().is_some(),
             self.channel.local_addr().unwrap().inet().is_some()
         );
-        self.told("accepted")
+        self.record("accepted")
     }
     fn handle_connect(&mut self) -> Result {
-        self.told("connect")
+        self.record("connect")
     }
     fn handle_read(&mut self) -> Result {
-        self.told("read")?;
+        self.record("read")?;
         let count = self.channel.recv(&mut [0; 4096])?;
         self.log.add(format!("{count} bytes"));
         Ok(())
     }
     fn handle_write(&mut self) -> Result {
-        self.told("write")?;
+        self.record("write")?;
         if let Some(data) = self.sends.take() {
             self.channel.send(data)?;
         }
         Ok(())
     }
     fn handle_expt(&mut self) -> Result {
-        self.told("expt")
+        self.record("expt")
     }
     fn handle_timer(&mut self, _: TimerId) -> Result {
-        self.told("timer")
+        self.record("timer")
     }
     fn handle_error(&mut self, error: &Error) {
         self.log.add(format!("error: {error}"));
@@ -94,7 +94,7 @@ over_all_families!(
     handle_read,
     handle_write,
     handle_close,
-    handle_close_after_the_connection_broke,
+    a_send_on_a_broken_connection_closes_it,
     handle_error,
     errors_of_each_callback_reach_handle_error,
     an_error_of_handle_accepted_leaves_the_listener_open,
@@ -103,20 +103,21 @@ over_all_families!(
     quick_connect,
     close_all_of_a_loop,
     a_channel_that_is_dropped_is_closed,
-    an_adopted_socket_does_not_block,
-    would_block_is_no_error,
+    an_adopted_socket_is_made_non_blocking,
+    a_read_that_would_block_is_no_error,
 );
 
-/// `test_handle_connect`. An adopted connection is up already, and not told, as in asyncore.
+/// `test_handle_connect`. An adopted connection is up already, so there is no `handle_connect`, as
+/// in asyncore.
 fn handle_connect(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (_listener, place) = family.listen();
-    let channel = match &place {
-        Place::Inet(addr) => Channel::connect(addr).unwrap(),
+    let (_listener, listen_addr) = family.listen();
+    let channel = match &listen_addr {
+        ListenAddr::Inet(addr) => Channel::connect(addr).unwrap(),
         #[cfg(unix)]
-        Place::Unix(_) => Channel::adopt(place.connect()).unwrap(),
+        ListenAddr::Unix(_) => Channel::adopt(listen_addr.connect()).unwrap(),
     };
-    event_loop.register(Told::on(channel, &log)).unwrap();
+    event_loop.register(Recorder::on(channel, &log)).unwrap();
     if family.is_inet() {
         run_until(&event_loop, || log.has("connect"));
     }
@@ -124,15 +125,15 @@ fn handle_connect(family: Family) {
     assert_eq!(log.lines().len(), usize::from(family.is_inet()));
 }
 
-/// `test_handle_accepted`, and `test_handle_accept` as far as there is anything of it here.
+/// `test_handle_accepted`, and the part of `test_handle_accept` that applies here.
 fn handle_accepted(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (listener, place) = family.listen();
-    event_loop.register(Told::new(listener, &log)).unwrap();
+    let (listener, listen_addr) = family.listen();
+    event_loop.register(Recorder::new(listener, &log)).unwrap();
     for count in 1..3 {
         let peer = Log::default();
         event_loop
-            .register(Told::new(place.connect(), &peer))
+            .register(Recorder::new(listen_addr.connect(), &peer))
             .unwrap();
         // The socket was dropped, which closes it.
         run_until(&event_loop, || peer.has("close Eof"));
@@ -144,22 +145,22 @@ fn handle_accepted(family: Family) {
 fn handle_read(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, far) = family.pair();
-    event_loop.register(Told::new(near, &log)).unwrap();
-    let mut sender = Told::new(far, &Log::default());
+    event_loop.register(Recorder::new(near, &log)).unwrap();
+    let mut sender = Recorder::new(far, &Log::default());
     sender.sends = Some(&[b'x'; 1024]);
     event_loop.register(sender).unwrap();
     run_until(&event_loop, || log.has("1024 bytes"));
     assert_eq!(log.lines(), ["read", "1024 bytes"]);
 }
 
-/// `test_handle_write`; but it is not called unless asked for.
+/// `test_handle_write`. It is called only if `writable` asks for it.
 fn handle_write(family: Family) {
     let (event_loop, asks, other) = (new_loop(), Log::default(), Log::default());
     let (near, far) = family.pair();
-    let mut writer = Told::new(near, &asks);
+    let mut writer = Recorder::new(near, &asks);
     writer.sends = Some(b"");
     event_loop.register(writer).unwrap();
-    event_loop.register(Told::new(far, &other)).unwrap();
+    event_loop.register(Recorder::new(far, &other)).unwrap();
     run_until(&event_loop, || asks.has("write"));
     idle(&event_loop);
     assert_eq!(
@@ -172,14 +173,14 @@ fn handle_write(family: Family) {
 fn handle_close(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, far) = family.pair();
-    event_loop.register(Told::new(near, &log)).unwrap();
+    event_loop.register(Recorder::new(near, &log)).unwrap();
     drop(far);
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["read", "0 bytes", "close Eof"]);
 }
 
-/// Sends for as long as it can; may not care to read.
-struct Sends(Told, bool);
+/// Sends for as long as it can. The flag says whether it reads.
+struct Sends(Recorder, bool);
 
 impl Dispatcher for Sends {
     fn channel(&self) -> &Channel {
@@ -207,16 +208,16 @@ impl Dispatcher for Sends {
     }
 }
 
-/// `test_handle_close_after_conn_broken` (bpo-5661, bpo-11265): a connection that breaks under a
-/// send is closed, and that is no error of the handler's; whether it reads or not.
-fn handle_close_after_the_connection_broke(family: Family) {
+/// `test_handle_close_after_conn_broken` (bpo-5661, bpo-11265): a connection that breaks during a
+/// send is closed, which is not an error of the handler, whether it reads or not.
+fn a_send_on_a_broken_connection_closes_it(family: Family) {
     for reads in [true, false] {
         let (event_loop, log) = (new_loop(), Log::default());
         let (near, far) = family.pair();
-        let sends = Sends(Told::new(near, &log), reads);
+        let sends = Sends(Recorder::new(near, &log), reads);
         event_loop.register(sends).unwrap();
         event_loop.run_once(Duration::ZERO).unwrap();
-        // What it was sent is unread: TCP answers with a reset.
+        // Its input is unread, so TCP answers with a reset.
         drop(far);
         run_to_end(&event_loop);
         let lines = log.lines();
@@ -227,17 +228,19 @@ fn handle_close_after_the_connection_broke(family: Family) {
     }
 }
 
-/// `test_handle_expt`. Unix sockets have nothing out of band, and not every poller reports it.
+/// `test_handle_expt`. Unix sockets have no urgent data, and not every poller reports it.
 #[cfg(target_os = "linux")]
 #[test]
 fn handle_expt() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, far) = tcp_pair();
-    event_loop.register(Told::new(near.into(), &log)).unwrap();
+    event_loop
+        .register(Recorder::new(near.into(), &log))
+        .unwrap();
     socket2::SockRef::from(&far).send_out_of_band(b"!").unwrap();
     run_until(&event_loop, || log.has("expt"));
     idle(&event_loop);
-    // Some pollers call urgent data input as well: then there is a read of nothing after it.
+    // Some pollers report urgent data as input too. Then a read that returns nothing follows.
     let lines = log.lines();
     assert_eq!((&*lines[0], log.count("expt")), ("expt", 1), "{lines:?}");
     assert!(!log.has("0 bytes") && !log.has("close"), "{lines:?}");
@@ -249,7 +252,7 @@ fn handle_expt() {
 fn handle_error(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, _far) = family.pair();
-    let mut fails = Told::new(near, &log);
+    let mut fails = Recorder::new(near, &log);
     fails.sends = Some(b"x");
     fails.fails = "write";
     event_loop.register(fails).unwrap();
@@ -260,17 +263,19 @@ fn handle_error(family: Family) {
     );
 }
 
-/// `test_readwriteexc`. What `ExitNow` was for, `stop` does: `shutdown.rs`.
+/// `test_readwriteexc`. `stop` replaces `ExitNow`: see `shutdown.rs`.
 fn errors_of_each_callback_reach_handle_error(family: Family) {
     for callback in ["read", "write", "connect", "timer"] {
         let (event_loop, log) = (new_loop(), Log::default());
         let (near, far) = family.pair();
-        let (_listener, place) = family.listen();
-        let mut fails = match (callback, &place) {
-            ("connect", Place::Inet(addr)) => Told::on(Channel::connect(addr).unwrap(), &log),
+        let (_listener, listen_addr) = family.listen();
+        let mut fails = match (callback, &listen_addr) {
+            ("connect", ListenAddr::Inet(addr)) => {
+                Recorder::on(Channel::connect(addr).unwrap(), &log)
+            }
             #[cfg(unix)]
-            ("connect", Place::Unix(_)) => continue,
-            _ => Told::new(near, &log),
+            ("connect", ListenAddr::Unix(_)) => continue,
+            _ => Recorder::new(near, &log),
         };
         if callback == "write" {
             fails.sends = Some(b"x");
@@ -278,7 +283,7 @@ fn errors_of_each_callback_reach_handle_error(family: Family) {
         fails.fails = callback;
         let channel = fails.channel.clone();
         event_loop.register(fails).unwrap();
-        // The end of the input is input.
+        // The end of the input is reported as input.
         let far = (callback != "read").then_some(far);
         if callback == "timer" {
             channel.call_later(Duration::ZERO);
@@ -290,15 +295,15 @@ fn errors_of_each_callback_reach_handle_error(family: Family) {
     }
 }
 
-/// An error about one connection is no reason to take no others.
+/// An error that concerns one connection does not close the listener.
 fn an_error_of_handle_accepted_leaves_the_listener_open(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (listener, place) = family.listen();
-    let mut fails = Told::new(listener, &log);
+    let (listener, listen_addr) = family.listen();
+    let mut fails = Recorder::new(listener, &log);
     fails.fails = "accepted";
     event_loop.register(fails).unwrap();
     for count in 1..3 {
-        drop(place.connect());
+        drop(listen_addr.connect());
         run_until(&event_loop, || log.count("error: it was to fail") == count);
     }
     assert!(!log.has("close"));
@@ -308,9 +313,9 @@ fn an_error_of_handle_accepted_leaves_the_listener_open(family: Family) {
 fn one_event_is_one_callback(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, far) = family.pair();
-    event_loop.register(Told::new(near, &log)).unwrap();
+    event_loop.register(Recorder::new(near, &log)).unwrap();
     let far = Channel::adopt(far).unwrap();
-    let mut sender = Told::on(far.clone(), &Log::default());
+    let mut sender = Recorder::on(far.clone(), &Log::default());
     sender.sends = Some(b"x");
     event_loop.register(sender).unwrap();
     run_until(&event_loop, || log.has("1 bytes"));
@@ -324,13 +329,13 @@ fn one_event_is_one_callback(family: Family) {
 /// `test_connection_attributes`.
 fn connection_attributes(family: Family) {
     let event_loop = new_loop();
-    let (listener, place) = family.listen();
+    let (listener, listen_addr) = family.listen();
     let server = Channel::adopt(listener).unwrap();
-    let client = Channel::adopt(place.connect()).unwrap();
-    let accepts = Told::on(server.clone(), &Log::default());
+    let client = Channel::adopt(listen_addr.connect()).unwrap();
+    let accepts = Recorder::on(server.clone(), &Log::default());
     event_loop.register(accepts).unwrap();
     event_loop
-        .register(Sends(Told::on(client.clone(), &Log::default()), false))
+        .register(Sends(Recorder::on(client.clone(), &Log::default()), false))
         .unwrap();
     assert!(server.is_open() && client.is_open());
     assert_eq!(
@@ -346,16 +351,16 @@ fn connection_attributes(family: Family) {
     assert_eq!((server.local_addr(), client.local_addr()), (None, None));
 }
 
-/// `test_quick_connect` (bpo-10340): a peer that has reset its connection before it is accepted.
+/// `test_quick_connect` (bpo-10340): a peer resets its connection before it is accepted.
 fn quick_connect(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (listener, place) = family.listen();
-    event_loop.register(Told::new(listener, &log)).unwrap();
-    let quick = Channel::adopt(place.connect()).unwrap();
-    // Never registered: it is over at once.
+    let (listener, listen_addr) = family.listen();
+    event_loop.register(Recorder::new(listener, &log)).unwrap();
+    let quick = Channel::adopt(listen_addr.connect()).unwrap();
+    // The connection is dropped unregistered, which closes it.
     quick.abort();
     assert!(!quick.is_open());
-    drop(place.connect());
+    drop(listen_addr.connect());
     run_until(&event_loop, || log.count("accepted") >= 1);
     idle(&event_loop);
     assert!(!log.has("error") && !log.has("close"));
@@ -367,11 +372,11 @@ fn close_all_of_a_loop(family: Family) {
     let mut far = Vec::new();
     for _ in 0..10 {
         let (near, other) = family.pair();
-        event_loop.register(Told::new(near, &log)).unwrap();
+        event_loop.register(Recorder::new(near, &log)).unwrap();
         far.push(other);
     }
     let (listener, _place) = family.listen();
-    event_loop.register(Told::new(listener, &log)).unwrap();
+    event_loop.register(Recorder::new(listener, &log)).unwrap();
     assert_eq!(event_loop.len(), 11);
     event_loop.close_all();
     run_to_end(&event_loop);
@@ -379,26 +384,26 @@ fn close_all_of_a_loop(family: Family) {
     assert_eq!(log.lines(), ["close Local"; 11]);
 }
 
-/// `test_resource_warning` (bpo-11453): nothing leaks, and there is nothing to warn of.
+/// `test_resource_warning` (bpo-11453): a dropped channel does not leak, so no warning is needed.
 fn a_channel_that_is_dropped_is_closed(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, far) = family.pair();
     drop(Channel::adopt(near).unwrap());
-    event_loop.register(Told::new(far, &log)).unwrap();
+    event_loop.register(Recorder::new(far, &log)).unwrap();
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["read", "0 bytes", "close Eof"]);
 }
 
-/// `test_create_socket`, of which `set_socket` is left here.
-fn an_adopted_socket_does_not_block(family: Family) {
+/// `test_create_socket`, as far as it applies to `set_socket`.
+fn an_adopted_socket_is_made_non_blocking(family: Family) {
     let (near, _far) = family.pair();
     let channel = Channel::adopt(near).unwrap();
     let error = channel.recv(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }
 
-/// Reads twice where there is one thing to read.
-struct ReadsOn(Told);
+/// Reads twice where there is input for one read.
+struct ReadsOn(Recorder);
 
 impl Dispatcher for ReadsOn {
     fn channel(&self) -> &Channel {
@@ -415,11 +420,13 @@ impl Dispatcher for ReadsOn {
 }
 
 /// `test_blockingioerror` of `test_asynchat.py` (bpo-16133).
-fn would_block_is_no_error(family: Family) {
+fn a_read_that_would_block_is_no_error(family: Family) {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, far) = family.pair();
-    event_loop.register(ReadsOn(Told::new(near, &log))).unwrap();
-    let mut sender = Told::new(far, &Log::default());
+    event_loop
+        .register(ReadsOn(Recorder::new(near, &log)))
+        .unwrap();
+    let mut sender = Recorder::new(far, &Log::default());
     sender.sends = Some(b"x");
     event_loop.register(sender).unwrap();
     run_until(&event_loop, || log.has("1 bytes"));

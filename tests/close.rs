@@ -1,4 +1,4 @@
-//! A close is final, and told exactly once, whatever ends the connection.
+//! A close is final and is reported exactly once, whatever ended the connection.
 
 mod common;
 
@@ -54,7 +54,7 @@ fn close_when_done_inside_found_terminator_stops_records_and_sends_what_was_push
 }
 
 #[test]
-fn a_connection_closed_by_its_neighbour_in_the_same_turn_hears_no_more() {
+fn a_connection_closed_by_another_in_the_same_turn_receives_nothing_more() {
     let (event_loop, log) = (new_loop(), Log::default());
     let chats: Rc<RefCell<Vec<Chat>>> = Rc::default();
     let all = Rc::clone(&chats);
@@ -84,8 +84,8 @@ fn a_connection_closed_by_its_neighbour_in_the_same_turn_hears_no_more() {
     );
 }
 
-/// Has a served connection end in this way, and checks that it is told once, with this reason,
-/// as the last thing.
+/// Ends a served connection with `end`, and checks that `handle_close` is called once, with this
+/// reason, as the last callback.
 #[track_caller]
 fn ends_once(limits: Limits, end: impl FnOnce(&EventLoop, &Chat, Peer), reason: &str) {
     let (event_loop, log) = (new_loop(), Log::default());
@@ -101,7 +101,7 @@ fn ends_once(limits: Limits, end: impl FnOnce(&EventLoop, &Chat, Peer), reason: 
     });
     let listener = Server::new("127.0.0.1:0")
         .limits(limits)
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(&event_loop, || log.has("connect"));
@@ -116,7 +116,7 @@ fn ends_once(limits: Limits, end: impl FnOnce(&EventLoop, &Chat, Peer), reason: 
 }
 
 #[test]
-fn every_way_to_end_is_told_once() {
+fn every_way_to_end_is_reported_once() {
     let usual = Limits::default();
     ends_once(usual, |_, chat, _| chat.close(), "Local");
     ends_once(usual, |_, chat, _| chat.abort(), "Local");
@@ -150,7 +150,7 @@ fn every_way_to_end_is_told_once() {
 }
 
 #[test]
-fn several_ways_to_end_at_once_are_told_once_with_the_first_reason() {
+fn several_reasons_to_end_are_reported_once_with_the_first() {
     let end = |_: &EventLoop, chat: &Chat, peer: Peer| {
         chat.close();
         chat.close();
@@ -162,7 +162,7 @@ fn several_ways_to_end_at_once_are_told_once_with_the_first_reason() {
 }
 
 #[test]
-fn a_failed_connection_is_told_once() {
+fn a_failed_connection_is_reported_once() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_socket, addr) = refusing();
     event_loop.connect(addr, log.session()).unwrap();
@@ -171,7 +171,7 @@ fn a_failed_connection_is_told_once() {
 }
 
 #[test]
-fn a_chat_closed_before_its_handler_was_made_is_told_all_the_same() {
+fn a_chat_closed_before_its_handler_is_made_gets_handle_close() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_socket, addr) = refusing();
     let chat = event_loop.connect(addr, log.session()).unwrap();
@@ -181,7 +181,7 @@ fn a_chat_closed_before_its_handler_was_made_is_told_all_the_same() {
 }
 
 #[test]
-fn an_accepted_chat_closed_in_its_factory_is_told_and_never_connected() {
+fn an_accepted_chat_closed_in_its_factory_gets_handle_close_only() {
     let (event_loop, log) = (new_loop(), Log::default());
     let session = log.session();
     let listener = event_loop
@@ -197,7 +197,7 @@ fn an_accepted_chat_closed_in_its_factory_is_told_and_never_connected() {
     assert_eq!(log.lines(), ["close Local"]);
 }
 
-/// Closes as soon as it is up.
+/// Closes in `handle_connect`.
 struct ClosesAtOnce(Session);
 
 impl AsyncChat for ClosesAtOnce {
@@ -209,14 +209,14 @@ impl AsyncChat for ClosesAtOnce {
         self.0.found_terminator(record)
     }
     fn handle_close(&mut self, why: &Close) {
-        // A close from within the last call changes nothing.
+        // A close within `handle_close` has no effect.
         self.0.chat.close();
         self.0.handle_close(why);
     }
 }
 
 #[test]
-fn close_inside_handle_connect_is_the_end_of_it() {
+fn close_inside_handle_connect_stops_all_input() {
     let (event_loop, log) = (new_loop(), Log::default());
     let session = log.session();
     let listener = event_loop
@@ -231,7 +231,7 @@ fn close_inside_handle_connect_is_the_end_of_it() {
 }
 
 #[test]
-fn a_close_from_a_hook_stops_what_was_queued_behind_it() {
+fn a_close_from_a_hook_drops_what_is_queued_after_it() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let closing = chat.clone();
@@ -244,7 +244,7 @@ fn a_close_from_a_hook_stops_what_was_queued_behind_it() {
 }
 
 #[test]
-fn what_is_done_to_a_closed_chat_is_nothing() {
+fn calls_on_a_closed_chat_have_no_effect() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let hook = Drops::default();
@@ -276,7 +276,7 @@ fn what_is_done_to_a_closed_chat_is_nothing() {
     assert_eq!(hook.count(), 1);
 }
 
-/// A dispatcher that tells when it is dropped.
+/// A dispatcher that logs its drop.
 struct Dropped {
     channel: Channel,
     log: Log,
@@ -316,7 +316,7 @@ fn a_dispatcher_is_dropped_after_its_close() {
 }
 
 #[test]
-fn a_loop_that_is_dropped_tells_its_channels() {
+fn dropping_a_loop_calls_handle_close_of_its_channels() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     drop(event_loop);
@@ -330,11 +330,11 @@ fn a_loop_that_is_dropped_tells_its_channels() {
 fn the_socket_is_closed_before_handle_close() {
     let event_loop = new_loop();
     let open = Rc::new(RefCell::new(None));
-    struct Looks {
+    struct ChecksSocket {
         channel: Channel,
         open: Rc<RefCell<Option<bool>>>,
     }
-    impl Dispatcher for Looks {
+    impl Dispatcher for ChecksSocket {
         fn channel(&self) -> &Channel {
             &self.channel
         }
@@ -346,7 +346,7 @@ fn the_socket_is_closed_before_handle_close() {
     let (near, _far) = tcp_pair();
     let channel = Channel::adopt(Socket::from(near)).unwrap();
     let handle = channel.clone();
-    let looks = Looks {
+    let looks = ChecksSocket {
         channel,
         open: open.clone(),
     };

@@ -1,8 +1,8 @@
-//! Outgoing connections: exactly one outcome, up or `ConnectFailed`.
+//! Outgoing connections have exactly one outcome: up, or `ConnectFailed`.
 //!
-//! Not covered: that a TCP connection to itself counts as refused. A connector binds no local port,
-//! so the kernel would have to pick the very port that is connected to, which takes tens of
-//! thousands of attempts.
+//! Not covered: a TCP connection to itself counts as refused. A connector binds no local port, so
+//! the kernel would have to choose the port that is connected to, which takes tens of thousands of
+//! attempts.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// Keeps the error of a failed connection.
+/// Stores the error of a failed connection.
 struct Fails(Rc<RefCell<Vec<Error>>>);
 
 impl AsyncChat for Fails {
@@ -31,22 +31,22 @@ impl AsyncChat for Fails {
         Ok(())
     }
     fn handle_connect(&mut self) -> Result {
-        panic!("it is not to come up");
+        panic!("the connection must not come up");
     }
     fn handle_close(&mut self, why: &Close) {
         let Close::ConnectFailed(error) = why else {
             panic!("{why}");
         };
-        let told = Error::new(error.to_string());
-        let told = match error.io_kind() {
+        let copy = Error::new(error.to_string());
+        let copy = match error.io_kind() {
             Some(kind) => Error::from(std::io::Error::new(kind, error.to_string())),
-            None => told,
+            None => copy,
         };
-        self.0.borrow_mut().push(told);
+        self.0.borrow_mut().push(copy);
     }
 }
 
-/// Connects, which is to fail; the error.
+/// Connects, which has to fail. Returns the error.
 #[track_caller]
 fn failure_of(connector: Connector) -> Error {
     let event_loop = new_loop();
@@ -60,7 +60,7 @@ fn failure_of(connector: Connector) -> Error {
 }
 
 #[test]
-fn a_refused_connection_fails_once_and_says_where() {
+fn a_refused_connection_fails_once_and_its_error_names_the_address() {
     let (_socket, addr) = refusing();
     let error = failure_of(Connector::new(addr));
     assert_eq!(error.io_kind(), Some(ErrorKind::ConnectionRefused));
@@ -68,7 +68,7 @@ fn a_refused_connection_fails_once_and_says_where() {
 }
 
 #[test]
-fn when_all_addresses_fail_the_error_is_the_last_ones() {
+fn when_all_addresses_fail_the_error_is_that_of_the_last() {
     let ((_a, first), (_b, second)) = (refusing(), refusing());
     let error = failure_of(Connector::new(vec![first, second]));
     assert!(error.to_string().contains(&second.to_string()), "{error}");
@@ -92,7 +92,7 @@ fn several_addresses_are_tried_in_turn() {
 }
 
 #[test]
-fn a_name_is_looked_up() {
+fn a_host_name_is_resolved() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (listener, addr) = listener();
     let target = format!("localhost:{}", addr.port());
@@ -108,7 +108,7 @@ fn a_name_is_looked_up() {
 }
 
 #[test]
-fn a_name_that_can_not_be_looked_up_fails_once() {
+fn a_host_name_that_cannot_be_resolved_fails_once() {
     let error = failure_of(Connector::new("a name without a port"));
     assert!(error.to_string().contains("without a port"), "{error}");
 }
@@ -116,7 +116,7 @@ fn a_name_that_can_not_be_looked_up_fails_once() {
 /// RFC 4007: the scope of a link-local address may be the name of an interface.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_address_with_a_scope_is_an_address() {
+fn an_address_with_a_scope_is_not_resolved_as_a_name() {
     for scoped in ["[fe80::1%lo]:9", "[fe80::1%1]:9"] {
         let error = failure_of(Connector::new(scoped));
         assert!(
@@ -124,7 +124,7 @@ fn an_address_with_a_scope_is_an_address() {
             "{error}"
         );
         let scoped = scoped.replace(":9", ":0");
-        // Nobody has that address here, or it can be bound.
+        // No machine has that address, or it can be bound.
         let bound = [
             Channel::listen(&scoped),
             Channel::bind(&scoped),
@@ -138,7 +138,7 @@ fn an_address_with_a_scope_is_an_address() {
     assert!(error.to_string().contains("fe80::1%nowhere"), "{error}");
 }
 
-/// With the link-local address of an interface of this machine, by the name of the interface.
+/// Uses the link-local address of an interface of this machine, with the name of the interface as scope.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_link_local_address_is_served_and_connected_to() {
@@ -150,7 +150,7 @@ fn a_link_local_address_is_served_and_connected_to() {
         Some((std::net::Ipv6Addr::from(bits), fields.last()?))
     });
     let Some((addr, interface)) = link_local else {
-        return skipped("no interface here has a link-local address");
+        return skipped("no interface has a link-local address");
     };
     let (event_loop, near, far) = (new_loop(), Log::default(), Log::default());
     let at = |port| format!("[{addr}%{interface}]:{port}");
@@ -161,7 +161,7 @@ fn a_link_local_address_is_served_and_connected_to() {
 }
 
 #[test]
-fn no_address_at_all_is_an_error_at_once() {
+fn an_empty_address_list_is_an_error_at_once() {
     let event_loop = new_loop();
     let nowhere = Vec::<SocketAddr>::new();
     let chat = event_loop.connect(nowhere.clone(), |_| |_: &[u8]| Ok(()));
@@ -170,7 +170,8 @@ fn no_address_at_all_is_an_error_at_once() {
     assert!(event_loop.is_empty());
 }
 
-/// A listener whose queue is full, and what fills it: the kernel leaves further attempts unanswered.
+/// A listener whose backlog is full, and the sockets that fill it: the kernel leaves further
+/// attempts unanswered.
 #[cfg(target_os = "linux")]
 fn not_answering() -> (SocketAddr, [socket2::Socket; 5]) {
     use socket2::{Domain, Socket, Type};
@@ -184,12 +185,12 @@ fn not_answering() -> (SocketAddr, [socket2::Socket; 5]) {
     let fill = || {
         let socket = new();
         socket.set_nonblocking(true).unwrap();
-        // Under way, up or not answered: the first one or two take the queue.
+        // Connecting, up, or unanswered: the first one or two fill the backlog.
         let _ = socket.connect(&addr);
         socket
     };
-    let held = [fill(), fill(), fill(), fill(), listener];
-    (addr.as_socket().unwrap(), held)
+    let sockets = [fill(), fill(), fill(), fill(), listener];
+    (addr.as_socket().unwrap(), sockets)
 }
 
 #[cfg(target_os = "linux")]
@@ -203,7 +204,7 @@ fn a_connection_that_is_not_answered_fails_at_its_deadline() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_address_that_does_not_answer_gives_way_to_the_next() {
+fn the_next_address_is_tried_if_one_does_not_answer() {
     let (event_loop, log) = (new_loop(), Log::default());
     let ((silent, _held), (_socket, refused)) = (not_answering(), refusing());
     let (listener, good) = listener();
@@ -224,27 +225,27 @@ fn an_address_that_does_not_answer_gives_way_to_the_next() {
 }
 
 #[test]
-fn the_deadline_is_no_more_once_the_connection_is_up() {
+fn the_connect_deadline_ends_when_the_connection_is_up() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (listener, addr) = listener();
     let connector = Connector::new(addr).connect_timeout(Duration::from_millis(50));
     let chat = connector.connect_on(&event_loop, log.session()).unwrap();
     run_until(&event_loop, || log.has("connect"));
     let after = Log::default();
-    let told = after.clone();
-    event_loop.call_later(Duration::from_millis(100), move || told.add("later"));
+    let timer_log = after.clone();
+    event_loop.call_later(Duration::from_millis(100), move || timer_log.add("later"));
     run_until(&event_loop, || after.has("later"));
     assert!(chat.is_open());
     drop(listener);
 }
 
 #[test]
-fn a_connection_closed_under_way_is_told_so_and_nothing_else() {
+fn a_connection_closed_while_connecting_gets_handle_close_only() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_listener, addr) = listener();
     let chat = event_loop.connect(addr, log.session()).unwrap();
     chat.push("never sent");
-    // Its handler is made and the connection begun, but the kernel has not been asked.
+    // Its handler is made and the attempt has begun, but the poller has not been asked yet.
     event_loop.run_once(Duration::ZERO).unwrap();
     chat.close();
     run_to_end(&event_loop);
@@ -252,7 +253,7 @@ fn a_connection_closed_under_way_is_told_so_and_nothing_else() {
 }
 
 #[test]
-fn accepted_and_outgoing_chats_are_told_that_they_are_up() {
+fn accepted_and_outgoing_chats_get_handle_connect() {
     let (event_loop, near, far) = (new_loop(), Log::default(), Log::default());
     let listener = event_loop.listen("127.0.0.1:0", far.session()).unwrap();
     let chat = event_loop
@@ -277,27 +278,27 @@ fn a_timer_set_before_the_handler_was_made_fires() {
 }
 
 #[test]
-fn a_visit_before_the_connection_is_up_reaches_its_handler() {
+fn a_call_posted_before_the_connection_is_up_reaches_its_handler() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_listener, addr) = listener();
     let chat = event_loop.connect(addr, log.session()).unwrap();
     let visited = log.clone();
     chat.post(move |_: &mut common::Session| {
-        visited.add("visit");
+        visited.add("posted call");
         Ok(())
     })
     .unwrap();
     run_until(&event_loop, || log.has("connect"));
-    assert_eq!(log.count("visit"), 1);
+    assert_eq!(log.count("posted call"), 1);
 }
 
-/// Writes down what a dispatcher is told.
-struct Told {
+/// Logs the callbacks of a dispatcher.
+struct Recorder {
     channel: Channel,
     log: Log,
 }
 
-impl Dispatcher for Told {
+impl Dispatcher for Recorder {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -320,13 +321,19 @@ impl Dispatcher for Told {
 }
 
 #[test]
-fn a_dispatcher_is_told_of_its_outgoing_connection_and_not_of_an_adopted_one() {
+fn handle_connect_is_called_for_an_outgoing_connection_of_a_dispatcher_and_not_for_an_adopted_one()
+{
     let (event_loop, log) = (new_loop(), Log::default());
     let (listener, addr) = listener();
     let channel = Channel::connect(addr).unwrap();
     assert!(channel.send(b"too early").is_err());
-    let told = log.clone();
-    event_loop.register(Told { channel, log: told }).unwrap();
+    let log_clone = log.clone();
+    event_loop
+        .register(Recorder {
+            channel,
+            log: log_clone,
+        })
+        .unwrap();
     run_until(&event_loop, || log.has("connect"));
     Peer::new(listener.accept().unwrap().0).send("hello");
     run_to_end(&event_loop);
@@ -335,8 +342,13 @@ fn a_dispatcher_is_told_of_its_outgoing_connection_and_not_of_an_adopted_one() {
     let log = Log::default();
     let (near, far) = tcp_pair();
     let channel = Channel::adopt(near).unwrap();
-    let told = log.clone();
-    event_loop.register(Told { channel, log: told }).unwrap();
+    let log_clone = log.clone();
+    event_loop
+        .register(Recorder {
+            channel,
+            log: log_clone,
+        })
+        .unwrap();
     Peer::new(far).send("hello");
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["read hello", "read ", "close Eof"]);
@@ -349,7 +361,7 @@ fn a_dispatcher_tries_several_addresses_and_fails_once() {
     for addrs in [&[first, second][..], &[first, good]] {
         let channel = Channel::connect(addrs).unwrap();
         let log = log.clone();
-        event_loop.register(Told { channel, log }).unwrap();
+        event_loop.register(Recorder { channel, log }).unwrap();
     }
     run_until(&event_loop, || log.lines().len() == 2);
     assert_eq!(
@@ -358,7 +370,7 @@ fn a_dispatcher_tries_several_addresses_and_fails_once() {
     );
 }
 
-/// A client that connects again when it was refused: registering inside of `handle_close`.
+/// A client that connects again from `handle_close` when it was refused.
 struct Retries {
     chat: Chat,
     left: Vec<SocketAddr>,
@@ -379,7 +391,7 @@ impl AsyncChat for Retries {
         if let Some(next) = self.left.pop() {
             let (left, log) = (self.left.clone(), self.log.clone());
             let again = asynchat::connect(next, |chat| Retries { chat, left, log });
-            again.expect("a connection can be begun from a last call");
+            again.expect("handle_close may connect");
         }
     }
 }

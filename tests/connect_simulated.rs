@@ -1,5 +1,5 @@
-//! Several attempts at a time (RFC 8305), on virtual time: when each begins, which one wins, and that
-//! there is one outcome.
+//! Parallel connection attempts (RFC 8305), in virtual time: when each begins, which one wins, and
+//! that there is one outcome.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn v6(host: u16) -> SocketAddr {
     SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, host], 119))
 }
 
-/// A network, a loop on it, and what its one connection was told.
+/// A network, a loop on it, and the log of its one connection.
 struct Scene {
     network: Network,
     event_loop: EventLoop,
@@ -70,12 +70,12 @@ fn an_address_that_does_not_answer_costs_one_delay() -> Result {
     scene.advance(Duration::from_nanos(1))?;
     assert_eq!(scene.log.lines(), ["connect"]);
     assert_eq!(peer_of(&chat), Some(v4(1)));
-    // The other attempt is gone, and so is its timer.
+    // The other attempt is cancelled, and so is its timer.
     assert_eq!(scene.network.sockets(), 1);
     assert_eq!(scene.network.registrations(), 1);
     assert_eq!(scene.event_loop.next_timeout(), None);
 
-    let peer = service.accept().ok_or("somebody has connected")?;
+    let peer = service.accept().ok_or("the client has connected")?;
     assert_eq!(peer.received(), b"hello");
     peer.send("welcome\r\n");
     peer.finish();
@@ -88,8 +88,8 @@ fn an_address_that_does_not_answer_costs_one_delay() -> Result {
 }
 
 #[test]
-fn families_take_turns_and_one_that_is_refused_costs_no_delay() -> Result {
-    // Refused, not answered, refused, good; the fifth is not needed.
+fn address_families_alternate_and_a_refused_address_costs_no_delay() -> Result {
+    // Refused, not answered, refused, accepted. The fifth is not tried.
     let scene = Scene::new(&[v4(1)])?;
     let _service = scene.network.listen(v4(2))?;
     let chat = scene.connect(Connector::new(vec![v6(1), v6(2), v4(1), v4(2), v4(3)]))?;
@@ -97,15 +97,15 @@ fn families_take_turns_and_one_that_is_refused_costs_no_delay() -> Result {
     scene.advance(DELAY)?;
     assert_eq!(scene.log.lines(), ["connect"]);
     assert_eq!(peer_of(&chat), Some(v4(2)));
-    // Nor is there a timer for it any more.
+    // Its timer is cancelled too.
     assert_eq!(scene.event_loop.next_timeout(), None);
     Ok(())
 }
 
 #[test]
-fn the_first_to_be_up_wins_and_is_not_always_the_last_to_be_tried() -> Result {
+fn the_first_attempt_to_be_up_wins_even_if_later_ones_have_begun() -> Result {
     let scene = Scene::new(&[v4(1), v4(2)])?;
-    // Its queue is full, so that it answers when there is room.
+    // Its backlog is full, so it answers when there is room.
     let (full, _waiting) = listener_with_a_full_queue(&scene, v4(9))?;
     let chat = scene.connect(Connector::new(vec![v4(9), v4(1), v4(2)]))?;
     scene.advance(DELAY * 3)?;
@@ -119,7 +119,7 @@ fn the_first_to_be_up_wins_and_is_not_always_the_last_to_be_tried() -> Result {
 }
 
 #[test]
-fn of_two_that_come_up_together_the_other_is_no_news_any_more() -> Result {
+fn the_event_of_a_losing_attempt_in_the_same_batch_is_dropped() -> Result {
     let scene = Scene::new(&[])?;
     let (first, _waiting) = listener_with_a_full_queue(&scene, v4(9))?;
     let (second, _too) = listener_with_a_full_queue(&scene, v4(8))?;
@@ -129,12 +129,12 @@ fn of_two_that_come_up_together_the_other_is_no_news_any_more() -> Result {
     scene.network.settle(&scene.event_loop)?;
     assert_eq!(scene.log.lines(), ["connect"]);
     assert_eq!(peer_of(&chat), Some(v4(9)));
-    // Both were reported in one batch, under one key, and the second event is nobody's.
+    // The poller reports both in one batch and with one key. The second event is stale.
     assert_eq!(chat.stats().wakeups, 1);
     Ok(())
 }
 
-/// A server that accepts nobody for now, and the client that fills its queue of one.
+/// A server that accepts no connection for now, and the client that fills its backlog of one.
 fn listener_with_a_full_queue(scene: &Scene, addr: SocketAddr) -> Result<(Channel, Peer)> {
     let listener = asynchat::Server::new(addr)
         .backlog(1)
@@ -146,7 +146,7 @@ fn listener_with_a_full_queue(scene: &Scene, addr: SocketAddr) -> Result<(Channe
 }
 
 #[test]
-fn when_all_fail_there_is_one_outcome_and_it_comes_with_the_last_failure() -> Result {
+fn when_all_attempts_fail_one_failure_is_reported_after_the_last() -> Result {
     let scene = Scene::new(&[])?;
     scene.connect(Connector::new(vec![v6(1), v4(1), v4(2)]))?;
     assert_eq!(scene.log.lines(), ["close ConnectFailed"]);
@@ -157,13 +157,13 @@ fn when_all_fail_there_is_one_outcome_and_it_comes_with_the_last_failure() -> Re
 }
 
 #[test]
-fn the_deadline_ends_all_attempts_and_names_them() -> Result {
+fn the_connect_deadline_ends_all_attempts_and_its_error_names_them() -> Result {
     let scene = Scene::new(&[v6(1), v4(1), v4(2)])?;
     let errors: Rc<RefCell<Vec<String>>> = Rc::default();
-    let told = Rc::clone(&errors);
+    let errors_clone = Rc::clone(&errors);
     Connector::new(vec![v6(1), v4(1), v4(2)])
         .connect_timeout(Duration::from_millis(400))
-        .connect_on(&scene.event_loop, |_| Failing(told))?;
+        .connect_on(&scene.event_loop, |_| Failing(errors_clone))?;
     scene.event_loop.run()?;
     assert_eq!(scene.network.elapsed(), Duration::from_millis(400));
     let error = errors.take().join("; ");
@@ -175,7 +175,7 @@ fn the_deadline_ends_all_attempts_and_names_them() -> Result {
     Ok(())
 }
 
-/// Keeps why it could not be connected.
+/// Stores why the connection failed.
 struct Failing(Rc<RefCell<Vec<String>>>);
 
 impl AsyncChat for Failing {
@@ -188,7 +188,7 @@ impl AsyncChat for Failing {
 }
 
 #[test]
-fn a_host_is_tried_at_all_its_addresses() -> Result {
+fn all_addresses_of_a_host_are_tried() -> Result {
     let scene = Scene::new(&[v6(1)])?;
     let addrs = [v6(1).ip(), v4(1).ip()];
     scene.network.add_host("news.example.org", addrs);
@@ -205,7 +205,7 @@ fn a_host_is_tried_at_all_its_addresses() -> Result {
 }
 
 #[test]
-fn the_delay_can_be_set_and_one_without_end_tries_one_at_a_time() -> Result {
+fn the_attempt_delay_can_be_set_and_an_infinite_one_tries_one_address_at_a_time() -> Result {
     let scene = Scene::new(&[v4(1)])?;
     let _service = scene.network.listen(v4(2))?;
     let connector = || Connector::new(vec![v4(1), v4(2)]);
@@ -225,7 +225,7 @@ fn the_delay_can_be_set_and_one_without_end_tries_one_at_a_time() -> Result {
 }
 
 #[test]
-fn an_attempt_that_can_not_be_begun_or_watched_is_one_that_failed() -> Result {
+fn an_attempt_that_cannot_begin_or_be_registered_counts_as_failed() -> Result {
     for call in [Call::Connect, Call::Watch] {
         let scene = Scene::new(&[])?;
         let _service = scene.network.listen(v4(2))?;
@@ -248,7 +248,7 @@ fn an_attempt_that_can_not_be_begun_or_watched_is_one_that_failed() -> Result {
 }
 
 #[test]
-fn a_connection_closed_with_several_attempts_under_way_is_told_so_and_nothing_else() -> Result {
+fn a_connection_closed_during_several_attempts_gets_handle_close_only() -> Result {
     let scene = Scene::new(&[v4(1), v4(2)])?;
     let chat = scene.connect(Connector::new(vec![v4(1), v4(2)]))?;
     scene.advance(DELAY)?;
@@ -273,7 +273,7 @@ fn one_shot_polling_does_not_lose_an_attempt() -> Result {
     connector.connect_on(&event_loop, log.session())?;
     network.advance(&event_loop, DELAY)?;
     assert_eq!(log.lines(), ["connect"]);
-    let peer = service.accept().ok_or("somebody has connected")?;
+    let peer = service.accept().ok_or("the client has connected")?;
     peer.send("hello\r\n");
     network.settle(&event_loop)?;
     assert_eq!(log.lines(), ["connect", "record hello"]);
@@ -282,12 +282,12 @@ fn one_shot_polling_does_not_lose_an_attempt() -> Result {
 }
 
 /// A dispatcher of layer 1, which connects by itself.
-struct Told {
+struct Recorder {
     channel: Channel,
     log: Log,
 }
 
-impl Dispatcher for Told {
+impl Dispatcher for Recorder {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -301,12 +301,12 @@ impl Dispatcher for Told {
 }
 
 #[test]
-fn a_dispatcher_connects_in_the_same_way() -> Result {
+fn a_dispatcher_tries_addresses_in_the_same_way() -> Result {
     let scene = Scene::new(&[v4(1)])?;
     let _service = scene.network.listen(v4(2))?;
     let channel = Channel::connect(&[v4(1), v4(2)][..])?;
     let log = scene.log.clone();
-    scene.event_loop.register(Told { channel, log })?;
+    scene.event_loop.register(Recorder { channel, log })?;
     scene.advance(DELAY - Duration::from_nanos(1))?;
     assert_eq!(scene.log.lines(), [""; 0]);
     scene.advance(Duration::from_nanos(1))?;
@@ -314,8 +314,8 @@ fn a_dispatcher_connects_in_the_same_way() -> Result {
     Ok(())
 }
 
-/// Connects to a host whose name is never looked up; what its connection fails with.
-fn failure_of_a_look_up(connector: Connector, after: Duration) -> Result<String> {
+/// Connects to a host whose name is never resolved. Returns the error.
+fn failure_of_a_lookup(connector: Connector, after: Duration) -> Result<String> {
     let scene = Scene::new(&[])?;
     scene.network.add_silent_host("hung.example");
     let failed: Rc<RefCell<Option<Close>>> = Rc::default();
@@ -346,7 +346,7 @@ fn failure_of_a_look_up(connector: Connector, after: Duration) -> Result<String>
 }
 
 #[test]
-fn a_look_up_without_an_answer_fails_at_the_connect_deadline_or_after_thirty_seconds() -> Result {
+fn an_unanswered_lookup_fails_at_the_connect_deadline_or_after_thirty_seconds() -> Result {
     let hung = || Connector::new("hung.example:119");
     let seconds = Duration::from_secs;
     for (connector, after) in [
@@ -354,14 +354,14 @@ fn a_look_up_without_an_answer_fails_at_the_connect_deadline_or_after_thirty_sec
         (hung().connect_timeout(seconds(5)), seconds(5)),
         (hung().connect_timeout(seconds(100)), seconds(100)),
     ] {
-        let error = failure_of_a_look_up(connector, after)?;
+        let error = failure_of_a_lookup(connector, after)?;
         assert!(error.contains("look up hung.example:119"), "{error}");
     }
     Ok(())
 }
 
 #[test]
-fn a_connection_closed_while_its_name_is_looked_up_leaves_no_timer() -> Result {
+fn closing_a_connection_during_its_lookup_leaves_no_timer() -> Result {
     let scene = Scene::new(&[])?;
     scene.network.add_silent_host("hung.example");
     let chat = scene.connect(Connector::new("hung.example:119"))?;

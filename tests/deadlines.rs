@@ -1,7 +1,7 @@
-//! Deadlines: each closes the connection that is too slow, at its time, and says which it was; none
-//! does where it is this side that waits.
+//! Deadlines: each closes a connection that is too slow, at the exact time, and the reason names
+//! it. No deadline passes while this side is what delays the connection.
 //!
-//! On the simulated network, whose time is virtual: nothing waits for real, and times are exact.
+//! The network is simulated and its time is virtual, so the tests do not wait.
 
 mod common;
 
@@ -23,7 +23,7 @@ const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Writes down why it was closed, and which deadline it was.
+/// Logs its callbacks, and the reason with the deadline that has passed.
 struct Timed {
     log: Log,
     at_overflow: Overflow,
@@ -56,7 +56,7 @@ impl AsyncChat for Timed {
     }
 }
 
-/// A connection with deadlines, and all that there is to it.
+/// A connection with deadlines, and all that belongs to it.
 struct Scene {
     network: Network,
     event_loop: EventLoop,
@@ -74,15 +74,15 @@ impl Scene {
         let network = Network::new(1);
         let event_loop = network.event_loop().expect("a loop can be made");
         let (log, slot) = (Log::default(), Slot::default());
-        let told = log.clone();
+        let log_clone = log.clone();
         let timed = move |_| Timed {
-            log: told.clone(),
+            log: log_clone.clone(),
             at_overflow,
         };
         let listener = Server::new("10.0.0.1:7007")
             .limits(Limits::default().output(Limits::UNLIMITED))
             .deadlines(deadlines)
-            .listen_on(&event_loop, slot.keep(timed))
+            .listen_on(&event_loop, slot.capture(timed))
             .expect("the port is free");
         let peer = network.connect("10.0.0.1:7007").expect("an address");
         network.settle(&event_loop).expect("it comes to rest");
@@ -103,22 +103,22 @@ impl Scene {
         settled.expect("it comes to rest");
     }
 
-    /// The peer sends this, and the loop has done what it can about it.
+    /// The peer sends this, and the loop processes it.
     #[track_caller]
     fn send(&self, data: &str) {
         self.peer.send(data);
         self.settle();
     }
 
-    /// Time passes.
+    /// Lets time pass.
     #[track_caller]
     fn wait(&self, time: Duration) {
         let advanced = self.network.advance(&self.event_loop, time);
         advanced.expect("it comes to rest");
     }
 
-    /// The peer takes nothing, and the kernel next to nothing: some output waits, and not so much
-    /// that the session is stopped for it.
+    /// The peer reads nothing, and the kernel accepts almost nothing: some output waits, below the
+    /// high-water mark.
     fn block(&self) {
         self.network
             .set_conditions(Conditions::default().buffer(1024));
@@ -128,15 +128,16 @@ impl Scene {
         assert!(self.chat.queued() > 0 && self.chat.queued() < self.chat.limits().high_water);
     }
 
-    /// The peer takes nothing, and the session is stopped for what waits.
-    fn choke(&self) {
+    /// The peer reads nothing, and the queue is above the high-water mark: the session is
+    /// back-pressured.
+    fn apply_back_pressure(&self) {
         self.peer.stop_reading();
         self.chat.push(vec![b'x'; 1 << 20]);
         self.settle();
         assert!(self.chat.queued() > self.chat.limits().high_water);
     }
 
-    /// Something is done every second, until the connection ends.
+    /// Calls `act` every second until the connection ends.
     #[track_caller]
     fn every_second(&self, act: impl Fn(&Peer)) {
         for _ in 0..1000 {
@@ -146,17 +147,17 @@ impl Scene {
                 return;
             }
         }
-        panic!("it does not end");
+        panic!("the connection does not end");
     }
 
     #[track_caller]
-    fn is_open(&self) {
+    fn assert_open(&self) {
         assert!(self.chat.is_open(), "{:?}", self.log.lines());
     }
 
-    /// The connection ends for this reason, so long after the beginning.
+    /// Checks that the connection ends for this reason, at this time after its beginning.
     #[track_caller]
-    fn ends(&self, why: &str, after: Duration) {
+    fn assert_ends(&self, why: &str, after: Duration) {
         self.event_loop.run().expect("the loop works");
         assert_eq!(self.log.lines().last().map(|it| &**it), Some(why));
         assert_eq!(self.network.elapsed(), after);
@@ -166,59 +167,59 @@ impl Scene {
 // ---- idle
 
 #[test]
-fn a_connection_on_which_nothing_moves_is_idle() {
+fn a_connection_without_traffic_is_closed_as_idle() {
     let scene = Scene::new(Deadlines::default().idle(secs(10)));
-    scene.ends("Timeout(Idle)", secs(10));
+    scene.assert_ends("Timeout(Idle)", secs(10));
     assert_eq!(scene.log.lines(), ["Timeout(Idle)"]);
 }
 
 #[test]
-fn what_is_sent_is_a_sign_of_life_too() {
+fn sending_resets_the_idle_deadline() {
     let scene = Scene::new(Deadlines::default().idle(secs(10)));
     for _ in 0..25 {
         scene.wait(secs(9));
         scene.chat.push("tick\r\n");
         scene.settle();
     }
-    scene.ends("Timeout(Idle)", secs(25 * 9 + 10));
+    scene.assert_ends("Timeout(Idle)", secs(25 * 9 + 10));
     assert_eq!(scene.peer.received().len(), 25 * 6);
 }
 
 // ---- record
 
 #[test]
-fn a_record_that_comes_byte_by_byte_is_cut() {
+fn a_record_that_arrives_byte_by_byte_is_timed_out() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.every_second(|peer| peer.send("x"));
-    scene.ends("Timeout(Record)", secs(10));
+    scene.assert_ends("Timeout(Record)", secs(10));
     assert_eq!(scene.chat.stats().bytes_in, 10);
 }
 
 #[test]
-fn a_streamed_record_that_comes_byte_by_byte_is_cut() {
+fn a_streamed_record_that_arrives_byte_by_byte_is_timed_out() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.chat.set_terminator(Terminator::crlf().streamed());
     scene.every_second(|peer| peer.send("x"));
-    scene.ends("Timeout(Record)", secs(10));
+    scene.assert_ends("Timeout(Record)", secs(10));
 }
 
 #[test]
-fn a_record_that_is_skipped_byte_by_byte_is_cut() {
+fn a_discarded_record_that_arrives_byte_by_byte_is_timed_out() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.chat.set_limits(Limits::default().record(2));
     scene.every_second(|peer| peer.send("x"));
-    scene.ends("Timeout(Record)", secs(10));
+    scene.assert_ends("Timeout(Record)", secs(10));
     assert_eq!(scene.log.lines(), ["overflow", "Timeout(Record)"]);
 }
 
 #[test]
-fn between_records_nothing_is_awaited() {
+fn the_record_deadline_does_not_run_between_records() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.wait(HOUR);
     scene.send("a record\r\n");
     assert!(scene.log.has("record a record"));
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
 }
 
 #[test]
@@ -227,10 +228,10 @@ fn a_stream_without_records_is_not_timed() {
     scene.chat.set_terminator(Terminator::none());
     scene.send("a stream");
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
 }
 
-/// What it had of a record was given to `handle_eof`: no record is awaited.
+/// The partial record was passed to `handle_eof`, so no record is expected.
 #[test]
 fn a_peer_that_has_finished_sending_is_not_timed_for_a_record() {
     let scene = Scene::new(Deadlines::default().record(secs(10)).idle(secs(60)));
@@ -239,11 +240,11 @@ fn a_peer_that_has_finished_sending_is_not_timed_for_a_record() {
     scene.settle();
     assert_eq!(scene.log.lines(), ["eof half a rec"]);
     scene.wait(secs(59));
-    scene.is_open();
-    scene.ends("Timeout(Idle)", secs(60));
+    scene.assert_open();
+    scene.assert_ends("Timeout(Idle)", secs(60));
 }
 
-/// No more input is delivered, so the record in hand will never be complete.
+/// No more input is delivered, so the current record will never be complete.
 #[test]
 fn a_record_is_not_timed_once_the_close_is_queued() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
@@ -251,7 +252,7 @@ fn a_record_is_not_timed_once_the_close_is_queued() {
     scene.send("half a rec");
     scene.chat.close_when_done();
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
     scene.peer.start_reading(usize::MAX);
     scene.settle();
     assert_eq!(scene.log.lines(), ["Local"]);
@@ -259,18 +260,18 @@ fn a_record_is_not_timed_once_the_close_is_queued() {
 }
 
 #[test]
-fn a_record_is_not_timed_once_it_was_too_long_and_closes() {
+fn a_record_is_not_timed_once_its_overflow_closes_the_connection() {
     let deadlines = Deadlines::default().record(secs(10));
     let scene = Scene::with(deadlines, Overflow::Close);
     scene.chat.set_limits(Limits::default().record(2));
     scene.block();
-    // The first byte starts the clock, and the third is one too many.
+    // The first byte starts the clock, and the third exceeds the limit.
     scene.send("x");
     scene.wait(secs(5));
     scene.send("xx");
     assert_eq!(scene.log.lines(), ["overflow"]);
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
     scene.peer.start_reading(usize::MAX);
     scene.settle();
     assert_eq!(scene.log.lines(), ["overflow", "InputLimit"]);
@@ -278,53 +279,53 @@ fn a_record_is_not_timed_once_it_was_too_long_and_closes() {
 }
 
 #[test]
-fn a_record_that_silence_has_ended_is_not_timed_any_more() {
+fn a_record_ended_by_an_idle_gap_is_not_timed_any_more() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.chat.set_terminator(Terminator::idle_gap(secs(2)));
     scene.send("a reading");
     scene.wait(HOUR);
     assert_eq!(scene.log.lines(), ["record a reading"]);
-    scene.is_open();
-    // The next one has its own clock.
+    scene.assert_open();
+    // The next record has its own clock.
     scene.every_second(|peer| peer.send("x"));
-    scene.ends("Timeout(Record)", HOUR + secs(10));
+    scene.assert_ends("Timeout(Record)", HOUR + secs(10));
 }
 
 #[test]
-fn a_record_is_not_timed_while_this_side_is_paused() {
+fn a_record_is_not_timed_while_reading_is_paused() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.send("half a ");
     scene.wait(secs(9));
     scene.chat.pause_reading();
     scene.send("record\r\n");
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
     scene.chat.resume_reading();
     scene.settle();
     assert_eq!(scene.log.lines(), ["record half a record"]);
     scene.send("the half of another");
-    scene.ends("Timeout(Record)", HOUR + secs(19));
+    scene.assert_ends("Timeout(Record)", HOUR + secs(19));
 }
 
 #[test]
-fn a_record_is_not_timed_while_this_side_has_too_much_to_say() {
+fn a_record_is_not_timed_under_back_pressure() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.send("half a ");
     scene.wait(secs(9));
-    scene.choke();
+    scene.apply_back_pressure();
     scene.send("record\r\n");
     scene.wait(HOUR);
-    scene.is_open();
-    assert!(!scene.log.has("record"), "it is stopped");
+    scene.assert_open();
+    assert!(!scene.log.has("record"), "it is back-pressured");
     scene.peer.start_reading(usize::MAX);
     scene.settle();
     assert_eq!(scene.log.lines(), ["record half a record"]);
 }
 
-/// What the peer has taken of its time is not given back: else a session that stops now and then
-/// would never cut it.
+/// The time that the peer has used is not given back. Otherwise a session that pauses now and then
+/// would never time it out.
 #[test]
-fn the_clock_of_a_record_goes_on_where_it_stood() {
+fn the_clock_of_a_record_resumes_where_it_stopped() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.send("half a rec");
     for _ in 0..2 {
@@ -333,86 +334,91 @@ fn the_clock_of_a_record_goes_on_where_it_stood() {
         scene.wait(HOUR);
         scene.chat.resume_reading();
         scene.wait(secs(2));
-        scene.choke();
+        scene.apply_back_pressure();
         scene.wait(HOUR);
         scene.peer.start_reading(usize::MAX);
         scene.settle();
     }
-    scene.is_open();
-    scene.ends("Timeout(Record)", HOUR * 4 + secs(10));
+    scene.assert_open();
+    scene.assert_ends("Timeout(Record)", HOUR * 4 + secs(10));
 }
 
 #[test]
-fn the_clock_of_a_record_stands_still_for_as_long_as_either_stops_it() {
+fn the_clock_of_a_record_stops_while_paused_or_back_pressured() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.send("half a rec");
     scene.wait(secs(4));
     scene.chat.pause_reading();
-    scene.choke();
+    scene.apply_back_pressure();
     scene.chat.resume_reading();
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
     scene.peer.start_reading(usize::MAX);
     scene.wait(secs(5));
 
     scene.chat.pause_reading();
-    scene.choke();
+    scene.apply_back_pressure();
     scene.peer.start_reading(usize::MAX);
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
     scene.chat.resume_reading();
-    scene.ends("Timeout(Record)", HOUR * 2 + secs(10));
+    scene.assert_ends("Timeout(Record)", HOUR * 2 + secs(10));
 }
 
 // ---- drain
 
 #[test]
-fn a_peer_that_does_not_take_its_output_is_cut() {
+fn a_peer_that_does_not_read_is_timed_out() {
     let scene = Scene::new(Deadlines::default().drain(secs(10)));
-    scene.choke();
-    scene.ends("Timeout(Drain)", secs(10));
+    scene.apply_back_pressure();
+    scene.assert_ends("Timeout(Drain)", secs(10));
 }
 
 #[test]
-fn a_peer_that_takes_its_output_byte_by_byte_is_cut() {
+fn a_peer_that_reads_byte_by_byte_is_timed_out() {
     let scene = Scene::new(Deadlines::default().drain(secs(10)).idle(HOUR));
-    scene.choke();
+    scene.apply_back_pressure();
     scene.every_second(|peer| peer.start_reading(1));
-    scene.ends("Timeout(Drain)", secs(10));
+    scene.assert_ends("Timeout(Drain)", secs(10));
     let kernel = scene.network.conditions().buffer as u64;
-    assert_eq!(scene.chat.stats().bytes_out, kernel + 10, "it took some");
+    assert_eq!(
+        scene.chat.stats().bytes_out,
+        kernel + 10,
+        "the peer has received some of it"
+    );
 }
 
-/// It takes 64 KiB in each of the deadline's times, and far less than all that is queued.
+/// It reads 64 KiB within each drain time, which is far less than all that is queued.
 #[test]
-fn a_peer_that_takes_its_output_slowly_but_steadily_is_not_cut() {
+fn a_peer_that_reads_slowly_but_steadily_is_not_timed_out() {
     let scene = Scene::new(Deadlines::default().drain(secs(10)));
     scene.peer.stop_reading();
     scene.chat.push(vec![b'x'; 2 << 20]);
     scene.settle();
     for _ in 0..20 {
         scene.wait(secs(9));
-        scene.is_open();
+        scene.assert_open();
         scene.peer.start_reading(64 * 1024);
         scene.settle();
     }
     assert!(scene.chat.queued() > 0);
-    // Once it takes a little less, it is.
+    // If it reads slightly less, it is timed out.
     scene.wait(secs(9));
     scene.peer.start_reading(64 * 1024 - 1);
-    scene.ends("Timeout(Drain)", secs(20 * 9 + 10));
+    scene.assert_ends("Timeout(Drain)", secs(20 * 9 + 10));
 }
 
-/// A kernel reports room when a good part of its buffer is free, which can be megabytes; the
-/// simulated one reports any, so this is on sockets. What the kernel would take when the deadline
-/// is due was taken in time.
+/// A kernel reports room only when a large part of its buffer is free, which can be megabytes. The
+/// simulated kernel reports any room, so this test uses real sockets. What the kernel would accept
+/// when the deadline is due counts as accepted in time.
 #[test]
-fn what_the_kernel_has_room_for_and_does_not_report_was_taken_in_time() {
+fn room_in_the_kernel_that_was_not_reported_counts_as_progress() {
     let (event_loop, log, slot) = (common::new_loop(), Log::default(), Slot::default());
     let [near, far] = [(); 2].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
     let any: SocketAddr = ([127, 0, 0, 1], 0).into();
     near.bind(&any.into()).unwrap();
-    // Much on this side and little on the other, so that what is taken is little of it.
+    // A large buffer on this side and a small one on the other, so that what the peer reads is a
+    // small part.
     near.set_send_buffer_size(1 << 20).unwrap();
     far.set_recv_buffer_size(64 * 1024).unwrap();
     near.listen(1).unwrap();
@@ -420,7 +426,7 @@ fn what_the_kernel_has_room_for_and_does_not_report_was_taken_in_time() {
     let listener = Server::adopt(TcpListener::from(near))
         .limits(Limits::default().output(Limits::UNLIMITED))
         .deadlines(Deadlines::default().drain(HOUR))
-        .listen_on(&event_loop, slot.keep(log.session()))
+        .listen_on(&event_loop, slot.capture(log.session()))
         .unwrap();
     common::run_until(&event_loop, || slot.is_filled());
     listener.close();
@@ -429,66 +435,69 @@ fn what_the_kernel_has_room_for_and_does_not_report_was_taken_in_time() {
     common::run_until_blocked(&event_loop, &chat);
     let before = chat.stats().bytes_out;
     (&far).read_exact(&mut vec![0; 256 * 1024]).unwrap();
-    // Only now is there anything to be late with, however slow this machine is.
+    // Only now can the deadline pass, however slow this machine is.
     chat.set_deadlines(Deadlines::default().drain(Duration::from_millis(40)));
     common::run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "close Timeout"]);
-    assert!(chat.stats().bytes_out > before, "it was not offered more");
+    assert!(
+        chat.stats().bytes_out > before,
+        "no more was offered to the kernel"
+    );
 }
 
 #[test]
-fn nothing_to_send_is_nothing_to_take() {
+fn the_drain_deadline_does_not_run_without_output() {
     let scene = Scene::new(Deadlines::default().drain(secs(10)));
     scene.wait(HOUR);
     scene.chat.push(vec![b'x'; 1 << 20]);
     scene.settle();
     assert_eq!(scene.peer.received().len(), 1 << 20);
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
 }
 
 #[test]
-fn output_that_is_discarded_need_not_be_taken() {
+fn discarding_the_output_stops_the_drain_deadline() {
     let scene = Scene::new(Deadlines::default().drain(secs(10)));
-    scene.choke();
+    scene.apply_back_pressure();
     scene.wait(secs(9));
     scene.chat.discard_buffers();
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
 }
 
 #[test]
-fn a_close_when_done_waits_for_the_drain_deadline_and_no_longer() {
+fn close_when_done_waits_at_most_for_the_drain_deadline() {
     let scene = Scene::new(Deadlines::default().drain(secs(10)));
-    scene.choke();
+    scene.apply_back_pressure();
     scene.chat.close_when_done();
-    scene.ends("Timeout(Drain)", secs(10));
+    scene.assert_ends("Timeout(Drain)", secs(10));
 }
 
 // ---- lifetime, connect
 
 #[test]
-fn a_lifetime_ends_whatever_moves() {
+fn a_lifetime_ends_a_busy_connection() {
     let scene = Scene::new(Deadlines::default().lifetime(secs(10)));
     scene.every_second(|peer| peer.send("a record\r\n"));
-    scene.ends("Timeout(Lifetime)", secs(10));
+    scene.assert_ends("Timeout(Lifetime)", secs(10));
     assert_eq!(scene.log.count("record"), 10);
 }
 
 #[test]
-fn a_connection_that_has_come_up_in_time_has_no_connect_deadline_any_more() -> Result {
+fn a_connection_that_is_up_has_no_connect_deadline() -> Result {
     let (network, log) = (Network::new(1), Log::default());
     let event_loop = network.event_loop()?;
     let service = network.listen("192.0.2.1:119")?;
-    let told = log.clone();
+    let log_clone = log.clone();
     let chat = Connector::new("192.0.2.1:119")
         .deadlines(Deadlines::default().connect(secs(10)))
         .connect_on(&event_loop, |_| Timed {
-            log: told,
+            log: log_clone,
             at_overflow: Overflow::Close,
         })?;
     network.settle(&event_loop)?;
-    let peer = service.accept().ok_or("nobody came")?;
+    let peer = service.accept().ok_or("the client has connected")?;
     peer.send("hello\r\n");
     network.advance(&event_loop, HOUR)?;
     assert_eq!(log.lines(), ["record hello"]);
@@ -496,18 +505,18 @@ fn a_connection_that_has_come_up_in_time_has_no_connect_deadline_any_more() -> R
     Ok(())
 }
 
-/// A connection that nobody answers: `Close::ConnectFailed`, and none of the other deadlines.
+/// A connection that gets no answer: `Close::ConnectFailed`, and no other deadline.
 #[test]
-fn a_connection_under_way_has_the_connect_deadline_alone() -> Result {
+fn while_connecting_only_the_connect_deadline_runs() -> Result {
     let (network, log) = (Network::new(1), Log::default());
     let event_loop = network.event_loop()?;
     network.add_black_hole("192.0.2.1:119".parse()?);
     let deadlines = Deadlines::default().idle(secs(10)).lifetime(secs(10));
-    let told = log.clone();
+    let log_clone = log.clone();
     Connector::new("192.0.2.1:119")
         .deadlines(deadlines.connect(secs(30)))
         .connect_on(&event_loop, |_| Timed {
-            log: told,
+            log: log_clone,
             at_overflow: Overflow::Close,
         })?;
     event_loop.run()?;
@@ -520,7 +529,7 @@ fn a_connection_under_way_has_the_connect_deadline_alone() -> Result {
 // ---- setting them
 
 #[test]
-fn deadlines_set_midway_hold_for_what_is_under_way() {
+fn changed_deadlines_apply_to_the_current_record() {
     let scene = Scene::new(Deadlines::default());
     scene.send("half a rec");
     scene.wait(HOUR);
@@ -528,22 +537,22 @@ fn deadlines_set_midway_hold_for_what_is_under_way() {
         .chat
         .set_deadlines(Deadlines::default().idle(secs(10)));
     assert_eq!(scene.chat.deadlines().idle, Some(secs(10)));
-    scene.ends("Timeout(Idle)", HOUR + secs(10));
+    scene.assert_ends("Timeout(Idle)", HOUR + secs(10));
 }
 
 #[test]
-fn the_first_deadline_of_all_times_the_record_that_is_under_way() {
+fn the_first_deadline_that_is_set_times_the_current_record() {
     let scene = Scene::new(Deadlines::default());
     scene.send("half a rec");
     scene.wait(HOUR);
     scene
         .chat
         .set_deadlines(Deadlines::default().record(secs(10)));
-    scene.ends("Timeout(Record)", HOUR + secs(10));
+    scene.assert_ends("Timeout(Record)", HOUR + secs(10));
 }
 
 #[test]
-fn the_first_deadline_of_all_times_the_output_that_is_under_way() {
+fn the_first_deadline_that_is_set_times_the_queued_output() {
     let scene = Scene::new(Deadlines::default());
     scene.peer.stop_reading();
     scene.chat.push(vec![b'x'; 1 << 20]);
@@ -551,24 +560,24 @@ fn the_first_deadline_of_all_times_the_output_that_is_under_way() {
     scene
         .chat
         .set_deadlines(Deadlines::default().drain(secs(10)));
-    scene.ends("Timeout(Drain)", HOUR + secs(10));
+    scene.assert_ends("Timeout(Drain)", HOUR + secs(10));
 }
 
 #[test]
-fn a_shorter_deadline_set_midway_passes_before_the_longer_one_would_have() {
+fn a_shorter_deadline_replaces_a_longer_one_in_the_middle_of_a_record() {
     let scene = Scene::new(Deadlines::default().record(HOUR).idle(HOUR));
     scene.send("half a rec");
     let shorter = scene.chat.deadlines().record(secs(10));
     scene.chat.set_deadlines(shorter);
-    scene.ends("Timeout(Record)", secs(10));
+    scene.assert_ends("Timeout(Record)", secs(10));
 }
 
 #[test]
-fn deadlines_that_are_lifted_do_not_pass() {
+fn removed_deadlines_do_not_pass() {
     let scene = Scene::new(Deadlines::default().idle(secs(10)).lifetime(secs(10)));
     scene.chat.set_deadlines(Deadlines::default());
     scene.wait(HOUR);
-    scene.is_open();
+    scene.assert_open();
 }
 
 /// A layer-1 dispatcher, which has no records.
@@ -588,7 +597,7 @@ impl Dispatcher for Reads {
 }
 
 #[test]
-fn a_dispatcher_has_them_too() -> Result {
+fn deadlines_apply_to_a_dispatcher() -> Result {
     let (network, log) = (Network::new(1), Log::default());
     let event_loop = network.event_loop()?;
     let (socket, peer) = network.pair();

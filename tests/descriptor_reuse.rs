@@ -1,5 +1,5 @@
-//! No stale event: what the kernel reported for a channel that has ended reaches no other channel,
-//! even one that got the same descriptor in the same batch.
+//! No stale event: an event that the kernel reported for a channel that has ended reaches no other
+//! channel, even if that got the same descriptor in the same batch.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use asynchat::{Channel, Close, Dispatcher, Result};
 use common::{Peer, idle, new_loop, run_until, tcp_pair};
 
-/// What the channels of a test share.
+/// State that the channels of a test share.
 #[derive(Default)]
 struct Crowd {
     channels: RefCell<Vec<Channel>>,
@@ -20,8 +20,8 @@ struct Crowd {
     after_close: Cell<usize>,
 }
 
-/// At its first input closes all of its kind, and makes as many new ones.
-struct One {
+/// Closes all the others at its first input, and makes as many new ones.
+struct Member {
     channel: Channel,
     crowd: Rc<Crowd>,
     closes_others: bool,
@@ -35,7 +35,7 @@ impl Crowd {
         self.channels.borrow_mut().push(channel.clone());
         self.peers.borrow_mut().push(Peer::new(far));
         let crowd = Rc::clone(self);
-        let one = One {
+        let one = Member {
             channel,
             crowd,
             closes_others,
@@ -45,7 +45,7 @@ impl Crowd {
     }
 }
 
-impl Dispatcher for One {
+impl Dispatcher for Member {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -71,7 +71,7 @@ impl Dispatcher for One {
     }
     fn handle_close(&mut self, _: &Close) {
         self.closed = true;
-        // Its descriptor is free by now: the very next socket gets it.
+        // Its descriptor is closed already: the next socket gets its number.
         if self.closes_others {
             self.crowd.join(false);
         }
@@ -79,7 +79,7 @@ impl Dispatcher for One {
 }
 
 #[test]
-fn events_for_channels_closed_in_this_batch_reach_nobody() {
+fn events_for_channels_closed_in_the_same_batch_are_dropped() {
     const COUNT: usize = 50;
     let event_loop = new_loop();
     let crowd: Rc<Crowd> = Rc::default();
@@ -87,16 +87,16 @@ fn events_for_channels_closed_in_this_batch_reach_nobody() {
         let joined = Rc::clone(&crowd);
         event_loop.call_soon(move || (0..COUNT).for_each(|_| joined.join(true)));
         run_until(&event_loop, || event_loop.len() >= COUNT);
-        // All of them are readable before the loop looks: one batch.
+        // All of them are readable before the loop polls, so they are in one batch.
         for peer in crowd.peers.borrow_mut().iter_mut() {
             peer.send("x");
         }
         run_until(&event_loop, || crowd.reads.get() > 0);
         idle(&event_loop);
-        // The first read closed all the others; their successors have been sent nothing.
+        // The first read closed all the others. Their successors have been sent nothing.
         assert_eq!(crowd.reads.take(), 1);
         assert_eq!((crowd.false_alarms.get(), crowd.after_close.get()), (0, 0));
-        // And they are alive: each hears its own peer.
+        // The successors work: each receives from its own peer.
         let mut peers = crowd.peers.take();
         for peer in &mut peers {
             peer.send("y");
@@ -111,7 +111,7 @@ fn events_for_channels_closed_in_this_batch_reach_nobody() {
 }
 
 #[test]
-fn a_late_message_reaches_no_connection_that_took_anothers_place() {
+fn a_late_message_reaches_no_connection_with_a_reused_slot() {
     let (event_loop, crowd) = (new_loop(), Rc::<Crowd>::default());
     let mut ids = Vec::new();
     for _ in 0..10 {
@@ -123,7 +123,7 @@ fn a_late_message_reaches_no_connection_that_took_anothers_place() {
         ids.push(channel.id());
         channel.close();
         run_until(&event_loop, || event_loop.is_empty());
-        let late = event_loop.remote().post_to(channel.id(), |_: &mut One| {
+        let late = event_loop.remote().post_to(channel.id(), |_: &mut Member| {
             panic!("it has ended");
         });
         late.expect("the loop is there");

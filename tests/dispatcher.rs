@@ -1,5 +1,5 @@
-//! Layer 1: a socket and its callbacks. Much of it is what CPython's `test_asyncore.py` holds
-//! asyncore to; the rest of that is in `asyncore.rs`.
+//! Layer 1: a socket and its callbacks. Many of these tests are those of CPython's
+//! `test_asyncore.py`; the others of that file are in `asyncore.rs`.
 
 mod common;
 
@@ -11,15 +11,15 @@ use std::sync::{Arc, Mutex};
 use asynchat::{Addr, Channel, Close, Dispatcher, Error, EventLoop, Result, Socket};
 use common::{Log, Peer, failure, idle, name, new_loop, run_to_end, run_until, tcp_pair};
 
-/// Wants what it is told to want, and counts what it gets.
-struct Wants {
+/// Has the interest that the test sets, and logs its callbacks.
+struct Interested {
     channel: Channel,
     reads: bool,
     writes: Rc<Cell<bool>>,
     log: Log,
 }
 
-impl Dispatcher for Wants {
+impl Dispatcher for Interested {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -41,25 +41,25 @@ impl Dispatcher for Wants {
     }
 }
 
-/// A registered `Wants`; its channel, its wish to write, its log and its peer.
-fn wants(event_loop: &EventLoop, reads: bool) -> (Channel, Rc<Cell<bool>>, Log, Peer) {
+/// Registers an `Interested`. Returns its channel, its interest in writing, its log and its peer.
+fn interested(event_loop: &EventLoop, reads: bool) -> (Channel, Rc<Cell<bool>>, Log, Peer) {
     let (near, far) = tcp_pair();
     let channel = Channel::adopt(near).unwrap();
     let (writes, log) = (Rc::new(Cell::new(false)), Log::default());
-    let wants = Wants {
+    let interested = Interested {
         channel: channel.clone(),
         reads,
         writes: Rc::clone(&writes),
         log: log.clone(),
     };
-    event_loop.register(wants).unwrap();
+    event_loop.register(interested).unwrap();
     (channel, writes, log, Peer::new(far))
 }
 
 #[test]
-fn a_dispatcher_that_does_not_want_to_read_is_not_told_of_input() {
+fn input_is_not_reported_to_a_dispatcher_that_is_not_readable() {
     let event_loop = new_loop();
-    let (_, _, log, mut peer) = wants(&event_loop, false);
+    let (_, _, log, mut peer) = interested(&event_loop, false);
     peer.send("unread");
     let before = event_loop.stats().events;
     idle(&event_loop);
@@ -67,16 +67,16 @@ fn a_dispatcher_that_does_not_want_to_read_is_not_told_of_input() {
 }
 
 #[test]
-fn writable_is_asked_again_after_a_callback_and_a_touch() {
+fn writable_is_called_after_update_interest_and_after_each_callback() {
     let event_loop = new_loop();
-    let (channel, writes, log, mut peer) = wants(&event_loop, true);
+    let (channel, writes, log, mut peer) = interested(&event_loop, true);
     idle(&event_loop);
     assert_eq!(log.lines().len(), 0);
-    // Nobody has told the loop, so it need not ask.
+    // The loop calls `writable` only after `update_interest`.
     writes.set(true);
     channel.update_interest();
     run_until(&event_loop, || log.has("write"));
-    // Its own callback is followed by the question.
+    // The loop calls `writable` after each callback of the dispatcher.
     writes.set(true);
     peer.send("x");
     run_until(&event_loop, || log.count("write") == 2);
@@ -85,9 +85,9 @@ fn writable_is_asked_again_after_a_callback_and_a_touch() {
 }
 
 #[test]
-fn what_is_not_read_in_one_callback_is_told_again() {
+fn input_that_one_callback_leaves_is_reported_again() {
     let event_loop = new_loop();
-    let (channel, _, log, mut peer) = wants(&event_loop, true);
+    let (channel, _, log, mut peer) = interested(&event_loop, true);
     peer.send("x".repeat(25));
     run_until(&event_loop, || channel.stats().bytes_in == 25);
     idle(&event_loop);
@@ -96,7 +96,7 @@ fn what_is_not_read_in_one_callback_is_told_again() {
 
 /// `test_closeall_default`.
 #[test]
-fn close_all_of_the_default_loop() {
+fn close_all_closes_the_channels_of_the_default_loop() {
     let log = Log::default();
     let mut far = Vec::new();
     for _ in 0..10 {
@@ -110,7 +110,7 @@ fn close_all_of_the_default_loop() {
     assert_eq!(log.lines(), ["close Local"; 10]);
 }
 
-/// Says when it closes.
+/// Logs its close.
 struct Closes(Channel, Log);
 
 impl Dispatcher for Closes {
@@ -122,7 +122,7 @@ impl Dispatcher for Closes {
     }
 }
 
-/// Has nothing but what it must have.
+/// Implements the required method only.
 struct Bare(Channel);
 
 impl Dispatcher for Bare {
@@ -131,7 +131,7 @@ impl Dispatcher for Bare {
     }
 }
 
-/// `test_basic`; but a dispatcher does not write unless it says so.
+/// `test_basic`. Unlike in asyncore, a dispatcher is not writable by default.
 #[test]
 fn a_dispatcher_reads_and_does_not_write_by_default() {
     let bare = Bare(Channel::listen("127.0.0.1:0").unwrap());
@@ -141,7 +141,7 @@ fn a_dispatcher_reads_and_does_not_write_by_default() {
 
 /// `test_repr`.
 #[test]
-fn a_channel_shows_what_it_is() {
+fn debug_output_of_a_channel_has_its_id_and_its_peer() {
     let (event_loop, (near, far)) = (new_loop(), tcp_pair());
     let channel = Channel::adopt(near).unwrap();
     let id = event_loop.register(Bare(channel.clone())).unwrap();
@@ -154,7 +154,7 @@ fn a_channel_shows_what_it_is() {
     );
 }
 
-/// What the library logs.
+/// Captures the log of the library.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -168,7 +168,7 @@ impl Write for Captured {
 }
 
 impl Captured {
-    /// The log of what this does.
+    /// Returns what is logged while `act` runs.
     fn during(act: impl FnOnce(&EventLoop)) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
@@ -183,9 +183,9 @@ impl Captured {
     }
 }
 
-/// `test_unhandled`: what nobody handles is logged.
+/// `test_unhandled`: an event without a handler is logged.
 #[test]
-fn what_is_not_handled_is_logged() {
+fn an_event_without_a_handler_is_logged() {
     let text = Captured::during(|event_loop| {
         let (near, far) = tcp_pair();
         let reads = Bare(Channel::adopt(near).unwrap());
@@ -205,16 +205,17 @@ fn what_is_not_handled_is_logged() {
     );
 }
 
-/// `test_log`, `test_log_info`: there is a facade for that. An error that nobody handles is told.
+/// `test_log`, `test_log_info`: tracing replaces these methods. An error without a handler is
+/// logged.
 #[test]
-fn an_error_that_is_not_handled_is_logged() {
+fn an_error_without_a_handler_is_logged() {
     struct Fails(Channel);
     impl Dispatcher for Fails {
         fn channel(&self) -> &Channel {
             &self.0
         }
         fn handle_read(&mut self) -> Result {
-            Err(failure().context("read the news"))
+            Err(failure().context("read the input"))
         }
     }
     let text = Captured::during(|event_loop| {
@@ -225,12 +226,12 @@ fn an_error_that_is_not_handled_is_logged() {
         drop(far);
         run_to_end(event_loop);
     });
-    assert!(text.contains("read the news: it was to fail"), "{text}");
+    assert!(text.contains("read the input: it was to fail"), "{text}");
 }
 
 /// `test_strerror` (bpo-8573).
 #[test]
-fn an_error_of_any_number_has_a_text() {
+fn an_error_of_every_number_has_a_message() {
     for number in [1, 11, 9999] {
         let error = Error::from(std::io::Error::from_raw_os_error(number));
         assert!(!error.to_string().is_empty());
@@ -242,16 +243,16 @@ fn an_error_of_any_number_has_a_text() {
     }
 }
 
-/// `test_set_reuse_addr`: a server that is started again gets its port back, though connections of
-/// its forerunner linger. On Unix always, where asyncore had to be asked.
+/// `test_set_reuse_addr`: a restarted server gets its port back although old connections are in
+/// TIME_WAIT. On Unix this is always so; in asyncore it was an option.
 #[cfg(unix)]
 #[test]
-fn a_port_can_be_listened_on_again() {
+fn a_restarted_listener_gets_its_port_back() {
     let event_loop = new_loop();
     let (log, first) = (Log::default(), Channel::listen("127.0.0.1:0").unwrap());
     let addr = common::addr_of(&first);
-    struct ClosesFirst(Channel, Log);
-    impl Dispatcher for ClosesFirst {
+    struct ClosesItsConnection(Channel, Log);
+    impl Dispatcher for ClosesItsConnection {
         fn channel(&self) -> &Channel {
             &self.0
         }
@@ -262,7 +263,7 @@ fn a_port_can_be_listened_on_again() {
         }
     }
     event_loop
-        .register(ClosesFirst(first.clone(), log.clone()))
+        .register(ClosesItsConnection(first.clone(), log.clone()))
         .unwrap();
     let mut peer = Peer::connect(addr);
     peer.wait_for_end(&event_loop).unwrap();
@@ -313,10 +314,10 @@ fn sockets_are_not_inherited() {
     );
 }
 
-/// `test_send` of `dispatcher_with_send`: what is sent before the connection is up arrives in
-/// order when it is. Here that is what a `Chat` does.
+/// `test_send` of `dispatcher_with_send`: data that is pushed before the connection is up arrives
+/// in order. In this crate a `Chat` does that.
 #[test]
-fn what_is_sent_before_the_connection_is_up_arrives_in_order() {
+fn data_pushed_before_the_connection_is_up_arrives_in_order() {
     let event_loop = new_loop();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The documents of the repository.
+//! The documents of the repository: their links to files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a document links to by a path is in the repository.
+/// Each link of a document to a path leads to an existing file.
 #[test]
-fn every_link_between_files_leads_to_one() {
+fn every_link_between_documents_leads_to_a_file() {
     let entries = fs::read_dir(root().join("docs")).expect("the folder is there");
     let mut documents: Vec<_> = entries
         .map(|it| it.expect("it can be listed").path())

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the built examples as their users would, with the clients that they are for.
+"""Runs the built examples with the clients that they are meant for.
 
     python3 tests/examples.py target/release/examples            # all
     python3 tests/examples.py target/release/examples bridge     # one
 
-What is not installed (logger, socat, systemd-socket-activate) is skipped, and said so. Only
-loopback; whatever is started is ended.
+Clients that are not installed (logger, socat, systemd-socket-activate) are reported as skipped. Traffic
+stays on the loopback interface, and every started process is ended.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def main():
     wanted = sys.argv[2:] or list(CHECKS)
     for name in wanted:
         CHECKS[name](directory)
-        print(f"{name}: as it should be")
+        print(f"{name}: passed")
 
 
 def smtpd(directory):
@@ -43,16 +43,16 @@ def smtpd(directory):
         with tempfile.TemporaryFile("w+") as log:
             with served(directory / "smtpd", "--maildir", maildir, stderr=log) as (addr, _):
                 os.rmdir(os.path.join(maildir, "tmp"))
-                refused_messages(addr, 5000)
+                send_refused_messages(addr, 5000)
             log.seek(0)
             lines = log.readlines()
-        # Ten a second, and 5,000 refusals take no minute.
+        # At most ten warnings a second, and 5,000 refusals take less than a minute.
         warnings = sum("could not be written" in line for line in lines)
         assert 10 <= warnings <= 600, warnings
 
 
-def refused_messages(addr, count):
-    """The disk takes nothing, which a client can have logged as often as it likes."""
+def send_refused_messages(addr, count):
+    """The maildir cannot be written, and a client causes that log event many times."""
     host, _, port = addr.rpartition(":")
     with socket.create_connection((host, port), DEADLINE) as client:
         replies = client.makefile("rb")
@@ -71,7 +71,7 @@ def syslog(directory):
         return
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "log")
-        # Left over from a server that was killed.
+        # The socket file of a server that was killed.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stale:
             stale.bind(path)
         with served(directory / "syslog", "--unix", path) as (addr, server):
@@ -83,37 +83,37 @@ def syslog(directory):
             run([*to, "-T", "--octet-count", "--rfc3164", "-p", "local3.err", "old form"])
             run(["logger", "-u", path, "over the Unix domain"])
             lines = sorted(server.stdout.readline().rstrip() for _ in range(5))
-            refused(directory / "syslog", path, b"in use")
+            check_refused(directory / "syslog", path, b"in use")
         ends = ["old form", "over TCP, a line", "over TCP, counted", "over UDP", "over the Unix domain"]
         for end in ends:
             assert any(line.endswith(end) for line in lines), (end, lines)
         assert sum(line.startswith("err ") for line in lines) == 1, lines
         assert not os.path.exists(path)
         pathlib.Path(path).write_text("a file")
-        refused(directory / "syslog", path, b"in use")
+        check_refused(directory / "syslog", path, b"in use")
         assert pathlib.Path(path).read_text() == "a file"
-        unwritten(directory / "syslog", "exec {} >/dev/full", 3)
-        unwritten(directory / "syslog", "{} | head -1", 3)
-        stuck(directory / "syslog")
+        check_unwritten(directory / "syslog", "exec {} >/dev/full", 3)
+        check_unwritten(directory / "syslog", "{} | head -1", 3)
+        check_blocked_output(directory / "syslog")
         if has("systemd-socket-activate"):
             path = os.path.join(scratch, "inherited")
-            activated(directory / "syslog", ["-d", "-l", path], ["logger", "-u", path])
+            check_activation(directory / "syslog", ["-d", "-l", path], ["logger", "-u", path])
     if has("systemd-socket-activate"):
         port = free_port()
         to = ["logger", "-n", "127.0.0.1", "-P", port]
-        activated(directory / "syslog", ["-l", f"127.0.0.1:{port}"], [*to, "-T"])
-        activated(directory / "syslog", ["-d", "-l", f"127.0.0.1:{port}"], [*to, "-d"])
+        check_activation(directory / "syslog", ["-l", f"127.0.0.1:{port}"], [*to, "-T"])
+        check_activation(directory / "syslog", ["-d", "-l", f"127.0.0.1:{port}"], [*to, "-d"])
 
 
-def refused(program, path, why):
-    """It does not take what is at this path."""
+def check_refused(program, path, why):
+    """The server refuses to use an existing file."""
     command = [program, "--listen", "127.0.0.1:0", "--unix", path]
     done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
     assert done.returncode == 1 and why in done.stderr, done
 
 
-def unwritten(program, shell, count):
-    """Its standard output fails, which ends nothing: the messages are counted."""
+def check_unwritten(program, shell, count):
+    """Standard output fails: the server continues and counts the messages that it could not write."""
     port = free_port()
     command = f"{program} --listen 127.0.0.1:{port} --every 1"
     command = ["sh", "-c", shell.format(command)]
@@ -125,11 +125,11 @@ def unwritten(program, shell, count):
         line = ""
         while not line.endswith("  not written\n") or int(line.split()[0]) < count:
             line = server.stderr.readline()
-            assert line, "it ended"
+            assert line, "the server ended"
 
 
-def stuck(program):
-    """Nobody reads its standard output: it takes messages all the same, and ends with Ctrl-C."""
+def check_blocked_output(program):
+    """Standard output is not read: the server still accepts messages, and ends with Ctrl-C."""
     with served(program, "--every", "1", stderr=subprocess.PIPE) as (addr, server):
         host, _, port = addr.rpartition(":")
         with socket.create_connection((host, port), DEADLINE) as client:
@@ -137,7 +137,7 @@ def stuck(program):
         line = ""
         while not line.endswith("  not written\n"):
             line = server.stderr.readline()
-            assert line, "it ended"
+            assert line, "the server ended"
 
 
 def free_port():
@@ -146,10 +146,10 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
-def activated(program, how, command):
-    """A server that is started for the first thing that comes to a socket it inherits."""
+def check_activation(program, how, command):
+    """A server that inherits its socket, and is started by the first client."""
     with process(["systemd-socket-activate", *how, str(program)]) as server:
-        # Until it listens, a datagram is lost and a connection refused.
+        # Until it listens, datagrams are lost and connections refused.
         eventually(lambda: logged([*command, "activated"], server))
 
 
@@ -177,7 +177,7 @@ def bridge(directory):
 
 
 def slow_device(directory):
-    """A device that takes nothing for a while: its clients wait, and nothing is lost."""
+    """A device that accepts nothing for a while: its clients wait, and nothing is lost."""
     device, line = os.openpty()
     tty.setraw(line)
     with served(directory / "bridge", "--device", os.ttyname(line)) as (addr, _):
@@ -185,13 +185,13 @@ def slow_device(directory):
         client, late = (socket.create_connection((host, port), DEADLINE) for _ in range(2))
         records = [b"%08d" % number * 250 for number in range(10_000)]
         input = b"".join(record.hex().encode() + b"\n" for record in records)
-        # More than any buffer holds.
+        # More than all buffers hold.
         client.settimeout(2)
         sent = 0
         with contextlib.suppress(TimeoutError):
             while sent < len(input):
                 sent += client.send(input[sent : sent + 65536])
-        assert sent < len(input), "nothing holds the client up"
+        assert sent < len(input), "there is no back-pressure"
         late.sendall(b"ff\n")
         rest = threading.Thread(target=client.sendall, args=[input[sent:]], daemon=True)
         client.settimeout(DEADLINE * 3)
@@ -204,7 +204,7 @@ def slow_device(directory):
         rest.join(DEADLINE)
         assert received.count(b"\xff") == 1
         assert received.replace(b"\xff", b"") == b"".join(records)
-        assert not select.select([client, late], [], [], 0)[0], "there is a complaint"
+        assert not select.select([client, late], [], [], 0)[0], "the bridge has sent an error"
         client.close()
         late.close()
     os.close(device)
@@ -214,7 +214,7 @@ def slow_device(directory):
 def converse(addr, device):
     host, _, port = addr.rpartition(":")
     clients = [socket.create_connection((host, port), DEADLINE).makefile("rwb") for _ in range(3)]
-    # Each is known to the bridge once it has been answered.
+    # The bridge has registered each client once it has answered it.
     for client in clients:
         client.write(b"no hexadecimal\n")
         client.flush()
@@ -235,7 +235,7 @@ def converse(addr, device):
 def netcat(directory):
     netcat = directory / "netcat"
     with served(directory / "echo") as (addr, _):
-        # More than the pipes and the sockets hold.
+        # More than the pipes and the sockets buffer.
         lines = b"".join(b"%d\r\n" % number for number in range(200_000))
         command = [netcat, addr]
         done = subprocess.run(command, input=lines, capture_output=True, timeout=60)
@@ -251,7 +251,7 @@ def netcat(directory):
 
 
 def netcat_and_files(command, lines):
-    """Files cannot be waited for, nor can /dev/null."""
+    """Files and /dev/null cannot be polled."""
     with tempfile.TemporaryDirectory() as scratch:
         source, sink = (os.path.join(scratch, name) for name in ("source", "sink"))
         with open(source, "wb") as file:
@@ -271,11 +271,11 @@ def netcat_and_files(command, lines):
         assert shell("</dev/null").stdout == b""
         assert shell("<source >/dev/null").stderr == b""
         assert shell("<source | head -1").stdout == b"0\r\n"
-        # The reader of its output has gone, and its input goes on.
+        # The reader of its output has ended, and its input continues.
         endless = ["sh", "-c", 'yes "$2" | "$0" "$1" | head -1', *command, "y\r"]
         done = subprocess.run(endless, capture_output=True, timeout=60)
         assert done.stdout == b"y\r\n" and not done.stderr, done
-        # What fails is named.
+        # The error names the stream that fails.
         done = shell("<.", 1)
         assert b"standard input: Is a directory" in done.stderr, done.stderr
         if os.path.exists("/dev/full"):
@@ -291,7 +291,7 @@ def netcat_and_files(command, lines):
 
 
 def netcat_in_a_terminal(netcat, addr, server):
-    """The shell that started it has its terminal as it was."""
+    """The terminal has its original mode when the shell continues."""
     script = f'"{netcat}" {addr}; echo over; read -r line; echo "got $line"'
     terminal, end = pty.openpty()
     before = fcntl.fcntl(end, fcntl.F_GETFL)
@@ -319,14 +319,14 @@ def netcat_in_a_terminal(netcat, addr, server):
 
 
 def netcat_and_servers_that_end(command, server):
-    # A server that closes, while the input stays open.
+    # A server that closes while the input stays open.
     with piped(command) as client:
         connection, _ = server.accept()
         connection.sendall(b"bye\n")
         connection.close()
         assert client.stdout.read() == b"bye\n"
         assert client.wait(DEADLINE) == 0
-    # One that only has nothing more to say still gets the input.
+    # A server that only finishes sending still gets the input.
     with piped([*command, "--quiet", str(DEADLINE)]) as client:
         connection, _ = server.accept()
         connection.sendall(b"go on\n")
@@ -334,8 +334,8 @@ def netcat_and_servers_that_end(command, server):
         assert client.stdout.readline() == b"go on\n"
         client.stdin.write(b"the rest")
         client.stdin.close()
-        with connection.makefile("rb") as heard:
-            assert heard.read() == b"the rest"
+        with connection.makefile("rb") as received:
+            assert received.read() == b"the rest"
         connection.close()
         assert client.wait(DEADLINE) == 0
 
@@ -351,16 +351,16 @@ def piped(command):
 
 
 def expect(terminal, text):
-    """Reads until this has come."""
-    heard, deadline = b"", time.monotonic() + DEADLINE
-    while text not in heard:
+    """Reads until `text` has arrived."""
+    received, deadline = b"", time.monotonic() + DEADLINE
+    while text not in received:
         wait = deadline - time.monotonic()
-        assert wait > 0 and select.select([terminal], [], [], wait)[0], heard
-        heard += os.read(terminal, 65536)
+        assert wait > 0 and select.select([terminal], [], [], wait)[0], received
+        received += os.read(terminal, 65536)
 
 
 def output_full(directory):
-    """Servers whose output, or log, cannot be written serve all the same, and end with Ctrl-C."""
+    """Servers whose output and log cannot be written still serve clients, and end with Ctrl-C."""
     with tempfile.TemporaryDirectory() as scratch, open("/dev/full", "w") as full:
         programs = {
             "echo": [],
@@ -384,8 +384,8 @@ def output_full(directory):
                 assert server.wait(DEADLINE) == 0, f"{name} exits with {server.returncode}"
 
 
-def ctrl_c_again(directory):
-    """A grace without end: the second Ctrl-C ends it."""
+def second_ctrl_c(directory):
+    """A long grace: the second Ctrl-C ends it."""
     with socket.create_server(("127.0.0.1", 0)) as source:
         to = f"127.0.0.1:{source.getsockname()[1]}"
         options = ["--to", to, "--grace", "3600"]
@@ -399,14 +399,14 @@ def ctrl_c_again(directory):
                         sender.send(b"x" * 65536)
                 server.send_signal(signal.SIGINT)
                 eventually(lambda: not accepts(port))
-                assert server.poll() is None, "the peer has not taken all"
+                assert server.poll() is None, "the server ended before its output was sent"
                 server.send_signal(signal.SIGINT)
                 assert server.wait(DEADLINE) == 0, server.returncode
                 sender.close()
 
 
 def answers(port):
-    """An end, at least."""
+    """Receives a reply or an end."""
     with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
         client.sendall(b"QUIT\r\n")
         client.shutdown(socket.SHUT_WR)
@@ -423,18 +423,18 @@ def accepts(port):
 
 @contextlib.contextmanager
 def served(program, *arguments, **streams):
-    """The program, listening on a port of its own; ended with Ctrl-C, at which it exits with 0."""
+    """The program, listening on a free port. Ctrl-C ends it, and its exit status must be 0."""
     with process([program, "--listen", "127.0.0.1:0", *arguments], **streams) as server:
-        said = server.stdout.readline()
-        assert said.startswith("listening on "), said
-        yield said.split()[-1], server
+        first_line = server.stdout.readline()
+        assert first_line.startswith("listening on "), first_line
+        yield first_line.split()[-1], server
         server.send_signal(signal.SIGINT)
         assert server.wait(DEADLINE) == 0, f"{program} exits with {server.returncode}"
 
 
 @contextlib.contextmanager
 def process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL):
-    """The process, which is ended with all that it has started."""
+    """The process. At the end it is killed with all processes that it has started."""
     started = subprocess.Popen(
         command, stdout=stdout, stderr=stderr, text=True, start_new_session=True
     )
@@ -453,7 +453,7 @@ def run(command):
 def eventually(done):
     deadline = time.monotonic() + DEADLINE
     while not done():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the deadline has passed"
         time.sleep(0.02)
 
 
@@ -464,7 +464,7 @@ def has(program):
     return there
 
 
-CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat, output_full, ctrl_c_again)}
+CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat, output_full, second_ctrl_c)}
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,5 @@
-//! A callback that fails ends its own connection, after what was pushed before it failed. An output
-//! stream that is cut in its middle ends with a reset.
+//! A callback that fails ends its own connection, after what was pushed before the failure has been
+//! sent. An output stream that is cut off in the middle ends with a reset.
 
 mod common;
 #[path = "common/scene.rs"]
@@ -17,7 +17,7 @@ use asynchat::{
 use common::{Log, Session, failure, name};
 use scene::Scene;
 
-/// Answers a record with itself. One that says how to fail is answered first, too.
+/// Echoes each record. A record that names a failure is echoed before the callback fails.
 fn on_record(chat: &Chat, record: &[u8]) -> Result {
     chat.push_slice(record);
     chat.push("\r\n");
@@ -33,7 +33,7 @@ fn on_record(chat: &Chat, record: &[u8]) -> Result {
 }
 
 #[test]
-fn what_was_pushed_before_is_sent_however_the_input_was_cut() -> Result {
+fn output_pushed_before_the_failure_is_sent_under_every_segmentation() -> Result {
     for (how, reason) in [
         ("fail", "Handler"),
         ("panic", "Panic"),
@@ -57,7 +57,7 @@ struct FailsIn {
 }
 
 impl FailsIn {
-    fn called(&self, callback: &str) -> Result {
+    fn enter(&self, callback: &str) -> Result {
         self.chat.push(format!("{callback}\r\n"));
         match callback == self.callback {
             true => Err(failure()),
@@ -68,19 +68,19 @@ impl FailsIn {
 
 impl AsyncChat for FailsIn {
     fn handle_connect(&mut self) -> Result {
-        self.called("connect")
+        self.enter("connect")
     }
     fn found_terminator(&mut self, _: &[u8]) -> Result {
-        self.called("record")
+        self.enter("record")
     }
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        self.called("eof")?;
+        self.enter("eof")?;
         Ok(Eof::CloseWhenDone)
     }
 }
 
 #[test]
-fn every_callback_that_fails_is_answered_in_full() -> Result {
+fn output_pushed_in_a_failing_callback_is_sent_in_full() -> Result {
     for (callback, output) in [
         ("connect", "connect\r\n"),
         ("record", "connect\r\nrecord\r\n"),
@@ -95,7 +95,7 @@ fn every_callback_that_fails_is_answered_in_full() -> Result {
 }
 
 #[test]
-fn a_failed_session_gets_no_call_but_that_of_the_end() -> Result {
+fn a_failed_session_gets_handle_close_only() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push(vec![b'x'; 1 << 20]);
@@ -111,7 +111,7 @@ fn a_failed_session_gets_no_call_but_that_of_the_end() -> Result {
     assert!(refused.is_err() && !chat.is_open());
     scene.advance(1)?;
     assert_eq!(scene.log.lines(), ["connect", "record x"]);
-    // It reads on in time, and gets all of it.
+    // The peer reads before the linger time is over, and receives everything.
     peer.start_reading(usize::MAX);
     scene.settle()?;
     assert_eq!(peer.received().len(), 1 << 20);
@@ -120,9 +120,10 @@ fn a_failed_session_gets_no_call_but_that_of_the_end() -> Result {
     Ok(())
 }
 
-/// A peer that reads nothing keeps the connection of a failed session no longer than a close lingers.
+/// The connection of a failed session waits for a peer that does not read as long as a close
+/// lingers.
 #[test]
-fn what_a_failed_session_pushed_waits_for_a_peer_as_long_as_a_close_lingers() -> Result {
+fn output_of_a_failed_session_waits_for_its_peer_for_the_linger_time() -> Result {
     for (linger, lasts) in [(7, 7), (0, 2)] {
         let scene = Scene::new()?;
         let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
@@ -134,7 +135,7 @@ fn what_a_failed_session_pushed_waits_for_a_peer_as_long_as_a_close_lingers() ->
         peer.send("x\r\n");
         scene.advance(lasts - 1)?;
         assert!(!scene.log.has("close"));
-        // What the kernel took at first was progress.
+        // What the kernel accepted at first counted as progress.
         scene.advance(lasts + 2)?;
         assert!(scene.log.has("close Handler"), "{:?}", scene.log.lines());
         assert_eq!(peer.ended(), Some(Ended::Reset));
@@ -143,9 +144,9 @@ fn what_a_failed_session_pushed_waits_for_a_peer_as_long_as_a_close_lingers() ->
     Ok(())
 }
 
-/// As long as the peer reads, however slowly, it is sent all of it.
+/// While the peer reads, however slowly, it receives everything.
 #[test]
-fn a_slow_peer_of_a_failed_session_gets_all_of_it() -> Result {
+fn a_slow_peer_of_a_failed_session_receives_everything() -> Result {
     let scene = Scene::new()?;
     let (_, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push(vec![b'x'; 1 << 20]);
@@ -163,7 +164,7 @@ fn a_slow_peer_of_a_failed_session_gets_all_of_it() -> Result {
     Ok(())
 }
 
-/// It never has anything.
+/// A producer that is always pending.
 struct Never;
 
 impl Producer for Never {
@@ -172,9 +173,9 @@ impl Producer for Never {
     }
 }
 
-/// The replies to earlier records are sent, also one that a worker is still making.
+/// Replies to earlier records are sent, including one that a worker is still producing.
 #[test]
-fn a_promise_that_is_kept_after_the_failure_is_sent() -> Result {
+fn a_promise_fulfilled_after_the_failure_is_sent() -> Result {
     let scene = Scene::new()?;
     let promises = Rc::new(RefCell::new(Vec::new()));
     let made = Rc::clone(&promises);
@@ -201,7 +202,7 @@ fn a_promise_that_is_kept_after_the_failure_is_sent() -> Result {
 }
 
 #[test]
-fn a_producer_that_rests_does_not_keep_a_failed_session() -> Result {
+fn a_pending_producer_does_not_keep_a_failed_session_open() -> Result {
     let scene = Scene::new()?;
     let (_, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push("before ");
@@ -217,7 +218,7 @@ fn a_producer_that_rests_does_not_keep_a_failed_session() -> Result {
 }
 
 #[test]
-fn a_producer_that_fails_ends_what_was_sent_before_it_with_a_reset() -> Result {
+fn output_before_a_failed_producer_is_followed_by_a_reset() -> Result {
     for (lines, sent) in [
         (&["ok", "bad\nname", "never"][..], "hello\r\nok\r\n"),
         (&["bad\rname"], "hello\r\n"),
@@ -240,7 +241,7 @@ fn a_producer_that_fails_ends_what_was_sent_before_it_with_a_reset() -> Result {
     Ok(())
 }
 
-/// Panics when it is asked.
+/// A producer that panics.
 struct Panics;
 
 impl Producer for Panics {
@@ -250,7 +251,7 @@ impl Producer for Panics {
 }
 
 #[test]
-fn a_producer_that_panics_ends_what_was_sent_before_it_with_a_reset() -> Result {
+fn output_before_a_panicking_producer_is_followed_by_a_reset() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session())?;
     chat.push("hello");
@@ -281,9 +282,9 @@ fn the_first_failure_is_the_reason() -> Result {
     Ok(())
 }
 
-/// It has finished sending, as `nc -N` does, and reads slowly.
+/// The peer has finished sending, as `nc -N` does, and reads slowly.
 #[test]
-fn what_was_sent_before_a_cut_reaches_a_peer_that_has_finished() -> Result {
+fn output_before_a_cut_reaches_a_half_closed_peer() -> Result {
     let scene = Scene::new()?;
     let session = scene.log.session_with(|chat, _| {
         chat.push(vec![b'x'; 1 << 20]);
@@ -305,9 +306,9 @@ fn what_was_sent_before_a_cut_reaches_a_peer_that_has_finished() -> Result {
     Ok(())
 }
 
-/// Silence ends its record in a timer, and its reply is a reply all the same.
+/// An idle gap ends the record in a timer. The reply to it is sent like any other.
 #[test]
-fn a_long_reply_to_a_record_that_silence_ends_arrives() -> Result {
+fn a_long_reply_to_a_record_ended_by_an_idle_gap_arrives() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
         for _ in 0..20 {
@@ -344,9 +345,9 @@ fn a_reply_above_the_output_limit_reaches_a_peer_that_reads() -> Result {
     Ok(())
 }
 
-/// A worker's answer comes back in a posted call.
+/// A worker posts its answer to the loop.
 #[test]
-fn a_long_reply_in_a_posted_call_arrives_and_a_flood_of_them_does_not() -> Result {
+fn a_posted_long_reply_arrives_and_a_flood_of_them_is_cut_off() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session())?;
     let reply = |session: &mut Session| {
@@ -370,7 +371,7 @@ fn a_long_reply_in_a_posted_call_arrives_and_a_flood_of_them_does_not() -> Resul
 }
 
 #[test]
-fn the_output_limit_cuts_with_a_reset() -> Result {
+fn exceeding_the_output_limit_resets_the_connection() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session())?;
     chat.set_limits(Limits::default().output(100_000));
@@ -386,7 +387,7 @@ fn the_output_limit_cuts_with_a_reset() -> Result {
 }
 
 #[test]
-fn a_slow_member_of_a_group_is_cut_with_a_reset() -> Result {
+fn a_slow_member_of_a_group_is_reset() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session())?;
     let group = Group::default();
@@ -403,9 +404,9 @@ fn a_slow_member_of_a_group_is_cut_with_a_reset() -> Result {
     Ok(())
 }
 
-/// A deadline that passes while output is queued cuts it, too.
+/// A deadline that passes while output is queued also cuts the output off.
 #[test]
-fn a_deadline_that_passes_in_the_middle_of_output_cuts_with_a_reset() -> Result {
+fn a_deadline_that_passes_while_output_is_queued_resets_the_connection() -> Result {
     for (queued, ended) in [(0, Ended::Finished), (1 << 20, Ended::Reset)] {
         let scene = Scene::new()?;
         let (chat, peer) = scene.connection(scene.log.session())?;
@@ -429,7 +430,7 @@ fn a_deadline_that_passes_in_the_middle_of_output_cuts_with_a_reset() -> Result 
 }
 
 #[test]
-fn what_is_pushed_on_a_failed_session_is_dropped() -> Result {
+fn pushes_to_a_failed_session_are_dropped() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push("last words");

@@ -16,7 +16,7 @@ use asynchat::{
 use common::Log;
 use scene::Scene;
 
-/// A job that answers some time, if ever.
+/// A job that answers later, if ever.
 struct Job;
 
 impl Producer for Job {
@@ -25,8 +25,8 @@ impl Producer for Job {
     }
 }
 
-/// The guide's pattern: it pauses, replies, and a hook resumes. The reply fails, and the hook is
-/// dropped with it.
+/// The pattern of the guide: the session pauses and replies, and a hook resumes. The reply fails,
+/// and the hook is dropped with it.
 #[test]
 fn a_paused_session_whose_reply_cannot_be_sent_ends() -> Result {
     let scene = Scene::new()?;
@@ -59,7 +59,7 @@ fn a_session_that_pauses_after_its_output_has_failed_ends() -> Result {
     Ok(())
 }
 
-/// 65 jobs were started while the client was connected, and 63,413 after it had reset.
+/// Before the fix, 65 jobs were started while the client was connected, and 63,413 after it had reset.
 #[test]
 fn a_reset_does_not_lift_back_pressure() -> Result {
     let jobs = |end: fn(&Peer)| -> Result<usize> {
@@ -72,7 +72,7 @@ fn a_reset_does_not_lift_back_pressure() -> Result {
             Ok(())
         }))?;
         peer.stop_reading();
-        // Something to fail on, in front of the jobs.
+        // Output that fails, queued before the jobs.
         chat.push(vec![b'x'; 60_000]);
         peer.send("job\r\n".repeat(20_000));
         scene.settle()?;
@@ -87,9 +87,9 @@ fn a_reset_does_not_lift_back_pressure() -> Result {
     Ok(())
 }
 
-/// Nothing but its sends says that a peer does not read any more.
+/// Only its sends show that the peer does not read any more.
 #[test]
-fn a_peer_that_takes_no_output_and_stays_is_given_up_after_the_linger_time() -> Result {
+fn a_peer_that_accepts_no_output_is_abandoned_after_the_linger_time() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push("x");
@@ -110,7 +110,7 @@ fn a_peer_that_takes_no_output_and_stays_is_given_up_after_the_linger_time() -> 
 }
 
 #[test]
-fn what_is_pushed_for_a_peer_that_takes_no_output_is_bounded() -> Result {
+fn output_for_a_peer_that_accepts_none_is_bounded() -> Result {
     let scene = Scene::new()?;
     let (_, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push(vec![b'x'; 1000]);
@@ -125,9 +125,9 @@ fn what_is_pushed_for_a_peer_that_takes_no_output_is_bounded() -> Result {
     Ok(())
 }
 
-/// Discarding what nobody receives does not make room for more.
+/// Discarding output that cannot be delivered does not make room for more.
 #[test]
-fn a_session_that_discards_what_it_pushes_ends_as_any_other() -> Result {
+fn discarding_output_does_not_keep_a_failed_connection_open() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session_with(|chat, _| {
         chat.push(vec![b'x'; 1000]);
@@ -150,9 +150,10 @@ fn a_session_that_discards_what_it_pushes_ends_as_any_other() -> Result {
     Ok(())
 }
 
-/// Everything at the far end of a pipe was sent by the near one: a stream that was reset is not whole.
+/// Everything at the far end of a pipe comes from the near end, so a reset must pass through: the
+/// stream is incomplete.
 #[test]
-fn a_reset_goes_through_a_pipe_that_is_held_up() -> Result {
+fn a_reset_passes_through_a_back_pressured_pipe() -> Result {
     let scene = Scene::new()?;
     let (near, source) = scene.connection(scene.log.session())?;
     let (far, sink) = scene.connection(scene.log.session())?;
@@ -169,9 +170,9 @@ fn a_reset_goes_through_a_pipe_that_is_held_up() -> Result {
     Ok(())
 }
 
-/// What would be pushed to a connection that is closing stays with its source.
+/// Data for a connection that is closing is not read from the source.
 #[test]
-fn a_pipe_end_that_has_failed_holds_its_source_up() -> Result {
+fn the_source_of_a_failed_pipe_end_is_not_read() -> Result {
     struct Fails(Log);
     impl asynchat::AsyncChat for Fails {
         fn found_terminator(&mut self, _: &[u8]) -> Result {
@@ -203,13 +204,13 @@ fn a_pipe_end_that_has_failed_holds_its_source_up() -> Result {
             .advance(&scene.event_loop, Duration::from_millis(100))?;
     }
     let read = near.stats().bytes_in;
-    assert!(read < 200_000, "{read} bytes were read for nobody");
+    assert!(read < 200_000, "{read} bytes were read and dropped");
     Ok(())
 }
 
-/// `yes | netcat HOST PORT | head -1`: the end that has lost its output goes on receiving.
+/// `yes | netcat HOST PORT | head -1`: the end whose output has failed still receives.
 #[test]
-fn a_pipe_end_that_has_lost_its_output_ends_though_its_input_does_not() -> Result {
+fn a_pipe_end_whose_output_has_failed_ends_while_its_input_continues() -> Result {
     let scene = Scene::new()?;
     let (near, server) = scene.connection(scene.log.session())?;
     let (far, terminal) = scene.connection(scene.log.session())?;
@@ -230,7 +231,7 @@ fn a_pipe_end_that_has_lost_its_output_ends_though_its_input_does_not() -> Resul
     Ok(())
 }
 
-/// A dispatcher that passes on what a send fails with, for every input.
+/// A dispatcher that echoes all input and returns the error of a failed send.
 struct Echo {
     channel: Channel,
     log: Log,
@@ -252,7 +253,7 @@ impl Dispatcher for Echo {
 }
 
 #[test]
-fn a_dispatcher_that_goes_on_sending_in_vain_ends() -> Result {
+fn a_dispatcher_that_continues_to_send_after_a_failure_ends() -> Result {
     let scene = Scene::new()?;
     let (socket, peer) = scene.network.pair();
     let channel = Channel::adopt(socket)?;
@@ -270,7 +271,7 @@ fn a_dispatcher_that_goes_on_sending_in_vain_ends() -> Result {
     Ok(())
 }
 
-/// A dispatcher that ignores a failed send, and fails for another reason later.
+/// A dispatcher that ignores a failed send, and fails later for another reason.
 struct Ignores {
     channel: Channel,
     log: Log,
@@ -295,7 +296,7 @@ impl Dispatcher for Ignores {
 }
 
 #[test]
-fn a_failed_send_is_not_blamed_for_the_error_of_a_later_callback() -> Result {
+fn a_failed_send_is_not_the_reason_for_a_later_error() -> Result {
     let scene = Scene::new()?;
     let (socket, peer) = scene.network.pair();
     let channel = Channel::adopt(socket)?;
@@ -313,13 +314,13 @@ fn a_failed_send_is_not_blamed_for_the_error_of_a_later_callback() -> Result {
     Ok(())
 }
 
-/// A dispatcher that passes on the error of a send in a timer.
-struct PassesOn {
+/// A dispatcher that returns the error of a send in a timer.
+struct ReturnsError {
     channel: Channel,
     log: Log,
 }
 
-impl Dispatcher for PassesOn {
+impl Dispatcher for ReturnsError {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -337,11 +338,11 @@ impl Dispatcher for PassesOn {
 }
 
 #[test]
-fn a_failed_send_in_any_callback_is_the_end_of_the_connection() -> Result {
+fn a_failed_send_in_any_callback_ends_the_connection() -> Result {
     let scene = Scene::new()?;
     let (socket, peer) = scene.network.pair();
     let channel = Channel::adopt(socket)?;
-    scene.event_loop.register(PassesOn {
+    scene.event_loop.register(ReturnsError {
         channel: channel.clone(),
         log: scene.log.clone(),
     })?;
@@ -366,7 +367,7 @@ fn a_paused_connection_notices_a_reset() -> Result {
 }
 
 #[test]
-fn a_reset_ends_a_paused_connection_though_input_is_left() -> Result {
+fn a_reset_ends_a_paused_connection_with_unread_input() -> Result {
     for in_kernel in [true, false] {
         let scene = Scene::new()?;
         let (chat, peer) = scene.connection(scene.log.session_with(|chat, record| {
@@ -405,7 +406,7 @@ mod on_descriptors {
 
     use super::*;
 
-    /// Input and output of two descriptors, and the other ends of both.
+    /// A socket whose input and output are two descriptors, and the other ends of both.
     fn halves() -> (Socket, io::PipeWriter, io::PipeReader) {
         let (input, their_output) = io::pipe().unwrap();
         let (their_input, output) = io::pipe().unwrap();
@@ -419,9 +420,9 @@ mod on_descriptors {
             .unwrap()
     }
 
-    /// Nobody reads what goes through the pipe any more; its source never ends.
+    /// No process reads from the pipe any more, and its source never ends.
     #[test]
-    fn a_pipe_end_that_loses_its_output_ends_and_so_does_its_source() {
+    fn a_pipe_end_that_loses_its_output_ends_with_its_source() {
         let (event_loop, log) = (new_loop(), Log::default());
         let (socket, _their_output, their_input) = halves();
         let far = adopted(&event_loop, &log, socket);
@@ -444,7 +445,7 @@ mod on_descriptors {
     }
 
     #[test]
-    fn what_a_process_still_says_goes_through_though_it_takes_no_input() {
+    fn the_output_of_a_process_that_reads_no_input_passes_through() {
         let (event_loop, log) = (new_loop(), Log::default());
         let mut child = Command::new("sh")
             .args(["-c", "exec 0<&-; printf 'all that it says'"])
@@ -461,14 +462,14 @@ mod on_descriptors {
         client.write_all(b"what it does not take").unwrap();
         pipe(&near, &far).unwrap();
         run_until(&event_loop, || log.count("close") == 2);
-        let mut said = Vec::new();
-        let read = io::Read::read_to_end(&mut client, &mut said);
-        assert_eq!(said, b"all that it says", "{read:?}");
+        let mut output = Vec::new();
+        let read = io::Read::read_to_end(&mut client, &mut output);
+        assert_eq!(output, b"all that it says", "{read:?}");
     }
 
-    /// The peer shuts its reading side down and stays.
+    /// The peer shuts down its reading side and stays connected.
     #[test]
-    fn a_unix_socket_whose_peer_reads_no_more_ends() {
+    fn a_unix_socket_whose_peer_shuts_down_reading_ends() {
         let (event_loop, log) = (new_loop(), Log::default());
         let (near, far) = UnixStream::pair().unwrap();
         let chat = adopted(&event_loop, &log, near);
@@ -480,10 +481,10 @@ mod on_descriptors {
         assert!(event_loop.is_empty());
     }
 
-    /// Neither of these has sent anything that is left to be read.
+    /// Neither peer has left unread input.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[test]
-    fn a_paused_connection_notices_that_its_peer_is_gone() {
+    fn a_paused_connection_ends_when_its_peer_closes() {
         let (event_loop, log) = (new_loop(), Log::default());
         let (chat, peer) = common::served(&event_loop, log.session());
         chat.pause_reading();
@@ -498,7 +499,7 @@ mod on_descriptors {
         drop(far);
         run_until(&event_loop, || log.has("close Eof"));
 
-        // One that has only finished may still be reading.
+        // A peer that has only finished sending may still read.
         let (chat, mut peer) = common::served(&event_loop, log.session());
         chat.pause_reading();
         common::idle(&event_loop);

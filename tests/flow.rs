@@ -1,4 +1,4 @@
-//! Flow control: the water marks, the output limit, and reading that is paused.
+//! Flow control: the water marks, the output limit, and paused reading.
 
 mod common;
 
@@ -12,7 +12,7 @@ use common::{
     Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until, run_until_blocked, served,
 };
 
-/// A session under these limits that answers each record with this many bytes.
+/// A session with these limits that answers each record with `bytes` bytes.
 fn answering(limits: Limits, bytes: usize) -> (asynchat::EventLoop, Log, Slot, Peer) {
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
     let session = log.session_with(move |chat, _| {
@@ -21,7 +21,7 @@ fn answering(limits: Limits, bytes: usize) -> (asynchat::EventLoop, Log, Slot, P
     });
     let listener = Server::new("127.0.0.1:0")
         .limits(limits)
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(&event_loop, || log.has("connect"));
@@ -30,19 +30,20 @@ fn answering(limits: Limits, bytes: usize) -> (asynchat::EventLoop, Log, Slot, P
 }
 
 #[test]
-fn input_rests_while_the_peer_does_not_read_and_goes_on_when_it_does() {
+fn input_pauses_while_the_peer_does_not_read_and_resumes_when_it_reads() {
     const REPLY: usize = 1 << 20;
     let limits = Limits::default().output(Limits::UNLIMITED);
     let (event_loop, log, slot, mut peer) = answering(limits, REPLY);
     peer.send("a\r\n".repeat(100));
     idle(&event_loop);
-    // The kernel's buffers take a few replies; then one more is over the mark, and no other.
+    // The kernel's buffers accept a few replies. The next one exceeds the mark, and no other
+    // follows.
     let before = log.count("record");
     assert!(before < 20, "{before} records");
     assert!(slot.chat().queued() <= REPLY);
     idle(&event_loop);
     assert_eq!(log.count("record"), before);
-    // The rest follows as the peer reads.
+    // The other replies follow as the peer reads.
     run_until(&event_loop, || peer.look().len() == 100 * REPLY);
     assert_eq!(log.count("record"), 100);
     assert!(log.has("low water"));
@@ -64,7 +65,7 @@ fn records_already_read_wait_for_the_low_water_mark() {
 }
 
 #[test]
-fn low_water_is_told_once_for_each_time_the_queue_was_over_the_high_mark() {
+fn handle_low_water_is_called_once_for_each_crossing_of_the_high_water_mark() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let much = Limits::default().high_water + 1;
@@ -77,7 +78,7 @@ fn low_water_is_told_once_for_each_time_the_queue_was_over_the_high_mark() {
 }
 
 #[test]
-fn low_water_is_not_told_once_the_close_is_reached() {
+fn handle_low_water_is_not_called_once_the_close_is_reached() {
     for when_done in [true, false] {
         let limits = Limits::default().water(100, 1000);
         let (event_loop, log, slot, mut peer) = answering(limits, 0);
@@ -95,7 +96,7 @@ fn low_water_is_not_told_once_the_close_is_reached() {
 }
 
 #[test]
-fn input_goes_on_after_the_queue_is_discarded() {
+fn input_resumes_after_the_queue_is_discarded() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_limits(Limits::default().output(Limits::UNLIMITED));
@@ -109,7 +110,7 @@ fn input_goes_on_after_the_queue_is_discarded() {
 }
 
 #[test]
-fn input_goes_on_when_the_limits_are_raised() {
+fn input_resumes_when_the_limits_are_raised() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let limits = Limits::default().output(Limits::UNLIMITED);
@@ -122,9 +123,9 @@ fn input_goes_on_when_the_limits_are_raised() {
     run_until(&event_loop, || log.has("record are you there?"));
 }
 
-/// A producer may hold a file: sixty-four of them are enough, though nothing of them is at hand.
+/// A producer may hold an open file, so 64 of them count as a full queue, even if they are pending.
 #[test]
-fn producers_that_have_nothing_yet_keep_input_waiting() {
+fn pending_producers_cause_back_pressure() {
     struct Never;
     impl Producer for Never {
         fn more(&mut self, _: usize) -> std::io::Result<More> {
@@ -141,7 +142,7 @@ fn producers_that_have_nothing_yet_keep_input_waiting() {
     );
     peer.send("file\r\n".repeat(100));
     run_until(&event_loop, || log.count("record") > 64);
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     assert_eq!(log.count("record"), 65);
     assert!(!log.has("low water"));
     chat.discard_buffers();
@@ -177,7 +178,7 @@ fn producers_and_hooks_count_against_the_output_limit() {
             push(&chat);
             pushed += 1;
         }
-        // 8 MiB, of which each counts for 4 KiB.
+        // They count as 8 MiB, 4 KiB each.
         assert!((2_000..2_100).contains(&pushed), "{pushed}");
         run_to_end(&event_loop);
         assert_eq!(log.lines(), ["connect", "close OutputLimit"]);
@@ -185,11 +186,11 @@ fn producers_and_hooks_count_against_the_output_limit() {
 }
 
 #[test]
-fn an_output_limit_under_the_high_water_mark_holds() {
+fn an_output_limit_below_the_high_water_mark_applies() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     chat.set_limits(Limits::default().output(100));
-    // One push is accepted whatever its size: its peer may be reading.
+    // One push of any size is accepted, because the peer may be reading.
     chat.push("x".repeat(101));
     assert!(chat.is_open());
     chat.push("x");
@@ -221,7 +222,7 @@ fn pause_reading_stops_records_already_read() {
 }
 
 #[test]
-fn a_terminator_set_while_paused_holds_for_what_has_been_read() {
+fn a_terminator_set_while_paused_applies_to_input_already_read() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(
         &event_loop,
@@ -241,7 +242,7 @@ fn a_terminator_set_while_paused_holds_for_what_has_been_read() {
 }
 
 #[test]
-fn the_end_of_input_waits_for_reading_to_go_on() {
+fn the_end_of_input_waits_until_reading_resumes() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.pause_reading();
@@ -272,7 +273,7 @@ fn a_paused_channel_still_sends_and_closes() {
 }
 
 #[test]
-fn a_paused_listener_accepts_when_it_goes_on() {
+fn a_paused_listener_accepts_after_it_resumes() {
     let (event_loop, log) = (new_loop(), Log::default());
     let listener = event_loop.listen("127.0.0.1:0", log.session()).unwrap();
     listener.pause_reading();
@@ -284,7 +285,7 @@ fn a_paused_listener_accepts_when_it_goes_on() {
 }
 
 #[test]
-fn a_listener_that_its_factory_pauses_accepts_one_at_a_time() {
+fn a_listener_paused_by_its_factory_accepts_one_connection_at_a_time() {
     let (event_loop, log) = (new_loop(), Log::default());
     let session = log.session();
     let pausing = std::rc::Rc::new(std::cell::OnceCell::<asynchat::Channel>::new());
@@ -305,10 +306,10 @@ fn a_listener_that_its_factory_pauses_accepts_one_at_a_time() {
     }
 }
 
-/// Nothing to do is nothing done: no event is reported, again and again, for a channel that does
-/// not want it.
+/// Checks that the loop is idle: no event is reported repeatedly for a channel without interest in
+/// it.
 #[track_caller]
-fn is_quiet(event_loop: &asynchat::EventLoop) {
+fn assert_idle(event_loop: &asynchat::EventLoop) {
     idle(event_loop);
     let before = event_loop.stats().events;
     idle(event_loop);
@@ -321,27 +322,27 @@ fn a_paused_channel_does_not_spin_whatever_its_peer_does() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.pause_reading();
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     peer.send("unread");
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     peer.reset();
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     chat.resume_reading();
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "close Reset"]);
 }
 
 #[test]
-fn a_choked_channel_does_not_spin_whatever_its_peer_does() {
+fn a_back_pressured_channel_does_not_spin_whatever_its_peer_does() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push(vec![b'x'; 8 << 20]);
     run_until_blocked(&event_loop, &chat);
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     peer.send("unread");
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     peer.finish();
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     peer.reset();
     run_to_end(&event_loop);
     assert_eq!(log.count("close Reset"), 1);
@@ -352,11 +353,11 @@ fn a_half_closed_peer_and_a_pending_producer_do_not_spin() {
     let (event_loop, log) = (new_loop(), Log::default());
     let session = log.session();
     let (chat, peer) = served(&event_loop, move |chat| session(chat).staying_open());
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     peer.finish();
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     chat.push_with_producer(Never);
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     chat.close();
     run_to_end(&event_loop);
 }
@@ -370,21 +371,21 @@ impl asynchat::Producer for Never {
 }
 
 #[test]
-fn a_byte_out_of_band_does_not_spin() {
+fn an_urgent_byte_does_not_make_the_loop_spin() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_chat, mut peer) = served(&event_loop, log.session());
     let socket = socket2::SockRef::from(&peer.stream);
     socket.send_out_of_band(b"!").unwrap();
-    is_quiet(&event_loop);
+    assert_idle(&event_loop);
     peer.send("in band\r\n");
-    // A chat receives it in its place.
+    // A chat receives the urgent byte at its place in the stream.
     run_until(&event_loop, || log.has("record !in band"));
 }
 
-/// What was read and waits leaves the less room for answers, the more it is; and all of it is
-/// answered in the end.
+/// Input that was read and waits counts against the high-water mark, so fewer answers fit into the
+/// queue. Every command is answered in the end.
 #[test]
-fn many_commands_are_answered_beside_a_queue_that_is_the_shorter_for_it() {
+fn waiting_input_reduces_the_room_for_answers_and_all_of_it_is_answered() {
     const COUNT: usize = 10_000;
     let (event_loop, log) = (new_loop(), Log::default());
     let (answers, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
@@ -407,11 +408,11 @@ fn many_commands_are_answered_beside_a_queue_that_is_the_shorter_for_it() {
     assert!(most.get() <= 65 * 1024, "{} queued", most.get());
 }
 
-/// The line that lets it go on is in what waits behind much other input.
+/// The record that lets the producer continue is followed by much other input that waits.
 #[test]
-fn a_producer_that_waits_for_input_does_not_hold_it_up() {
-    struct Waits(Rc<Cell<usize>>);
-    impl Producer for Waits {
+fn a_producer_that_waits_for_a_record_does_not_stop_its_delivery() {
+    struct WaitsForRecords(Rc<Cell<usize>>);
+    impl Producer for WaitsForRecords {
         fn more(&mut self, _: usize) -> io::Result<More> {
             Ok(if self.0.get() < 2 {
                 More::Pending
@@ -429,7 +430,7 @@ fn a_producer_that_waits_for_input_does_not_hold_it_up() {
             counted.set(counted.get() + 1);
             match counted.get() {
                 1 => {
-                    chat.push_with_producer(Waits(Rc::clone(&counted)));
+                    chat.push_with_producer(WaitsForRecords(Rc::clone(&counted)));
                     chat.push("behind it");
                 }
                 2 => chat.resume_producing(),

@@ -1,7 +1,7 @@
-//! The library's fuzzers without a fuzzer: see fuzz/bounded.rs. The one of the `nntp` example is in
-//! examples/tests/nntp_fuzz.rs.
+//! The fuzz targets of the library without a fuzzer: see fuzz/bounded.rs. The target of the `nntp`
+//! example is in examples/tests/nntp_fuzz.rs.
 
-// Public in the fuzzers' package, a module's own here.
+// Public in the package of the fuzzers, private modules here.
 #![allow(unreachable_pub)]
 
 #[path = "../fuzz/bounded.rs"]
@@ -36,7 +36,7 @@ fn dot_block() {
     fuzz("dot_block", dot_block::dot_block);
 }
 
-/// SMTP smuggling (CVE-2023-51764 and its like) is made of these five.
+/// SMTP smuggling attacks (CVE-2023-51764 and similar) consist of these five bytes.
 #[test]
 fn every_short_dot_block() {
     const ALPHABET: &[u8] = b"\r\n.a\0";
@@ -53,7 +53,7 @@ fn every_short_dot_block() {
             let text: Vec<u8> = digits.map(|digit| ALPHABET[digit]).collect();
             dot_block::stuffed(&text, &[1], 3);
             dot_block::smuggled(&text, &[1]);
-            // After a line, and with more to come.
+            // After a line, and followed by more input.
             dot_block::smuggled(&[b"a\r\n", &text[..], b"b\r\n.\r\n"].concat(), &[2]);
         }
     }

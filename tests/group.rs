@@ -1,4 +1,4 @@
-//! Saying the same to many: who hears it, who does not, and what it costs.
+//! Groups: who receives a push, who does not, and what it costs.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::Log;
 
 const ADDR: &str = "10.0.0.1:7007";
 
-/// A room in which everybody is who connects.
+/// A group of all connections.
 struct Scene {
     network: Network,
     event_loop: EventLoop,
@@ -54,7 +54,7 @@ impl Scene {
 }
 
 #[test]
-fn everybody_hears_it_but_the_one_excepted() -> Result {
+fn every_member_receives_a_push_but_the_excepted_one() -> Result {
     let scene = Scene::new()?;
     let peers = scene.members::<3>()?;
     scene.room.push("all, ");
@@ -69,7 +69,7 @@ fn everybody_hears_it_but_the_one_excepted() -> Result {
 }
 
 #[test]
-fn who_is_added_twice_hears_it_once_and_who_is_removed_not_at_all() -> Result {
+fn a_member_added_twice_receives_a_push_once_and_a_removed_one_never() -> Result {
     let scene = Scene::new()?;
     let peers = scene.members::<2>()?;
     let chats: Vec<_> = scene.room.iter().collect();
@@ -86,7 +86,7 @@ fn who_is_added_twice_hears_it_once_and_who_is_removed_not_at_all() -> Result {
 }
 
 #[test]
-fn a_member_that_has_closed_is_no_member() -> Result {
+fn a_closed_connection_leaves_the_group() -> Result {
     let scene = Scene::new()?;
     let [ann, bob] = scene.members::<2>()?;
     let chats: Vec<_> = scene.room.iter().collect();
@@ -96,17 +96,21 @@ fn a_member_that_has_closed_is_no_member() -> Result {
     assert_eq!(scene.ids(), [chats[1].id()]);
     assert_eq!(scene.room.len(), 1);
     scene.room.add(&chats[0]);
-    assert_eq!(scene.room.len(), 1, "one that has ended is not added");
+    assert_eq!(
+        scene.room.len(),
+        1,
+        "a connection that has ended is not added"
+    );
     scene.room.push("Bob?");
     chats[1].close();
-    assert!(scene.room.is_empty(), "at once");
+    assert!(scene.room.is_empty(), "a closed member is removed at once");
     scene.settle()?;
     assert!(bob.has_ended());
     Ok(())
 }
 
 #[test]
-fn what_is_large_is_shared_and_not_copied() -> Result {
+fn large_data_is_shared_and_not_copied() -> Result {
     let scene = Scene::new()?;
     let peers = scene.members::<3>()?;
     for peer in &peers {
@@ -114,19 +118,19 @@ fn what_is_large_is_shared_and_not_copied() -> Result {
     }
     let large = Bytes::from(vec![b'x'; 1 << 20]);
     scene.room.push(large.clone());
-    assert!(!large.is_unique(), "the queues have it");
+    assert!(!large.is_unique(), "the queues refer to it");
     scene.settle()?;
     for peer in &peers {
         peer.start_reading(usize::MAX);
     }
     scene.settle()?;
-    assert!(large.is_unique(), "the queues are done with it");
+    assert!(large.is_unique(), "the queues have released it");
     assert!(peers.iter().all(|peer| peer.received() == large));
     Ok(())
 }
 
-/// Talks until the one who does not read has more queued than the kernel takes, and some more.
-fn talk(scene: &Scene, other: &Peer) -> Result {
+/// Pushes until the slow reader has more queued than the kernel accepts, and then some more.
+fn push_past_the_bound(scene: &Scene, other: &Peer) -> Result {
     for n in 0..100 {
         scene.room.push(vec![b'x'; 5_000]);
         scene.settle()?;
@@ -136,20 +140,20 @@ fn talk(scene: &Scene, other: &Peer) -> Result {
 }
 
 #[test]
-fn a_slow_reader_is_skipped_until_it_has_read_up() -> Result {
+fn a_slow_reader_is_skipped_until_its_queue_is_sent() -> Result {
     const BOUND: usize = 20_000;
     let scene = Scene::new()?;
     scene.room.set_slow_readers(BOUND, SlowReader::Skip);
     let [slow, other] = scene.members::<2>()?;
     slow.stop_reading();
-    talk(&scene, &other)?;
+    push_past_the_bound(&scene, &other)?;
     let queued = scene.room.iter().next().map(|chat| chat.queued());
     assert!(queued.is_some_and(|queued| (BOUND..=BOUND + 5_000).contains(&queued)));
     slow.start_reading(usize::MAX);
     scene.settle()?;
     let came = slow.take_received().len();
     assert!(came < 200_000, "{came}");
-    assert_eq!(came % 5_000, 0, "what is said is heard whole or not at all");
+    assert_eq!(came % 5_000, 0, "each push arrives whole or not at all");
     scene.room.push("again");
     scene.settle()?;
     assert_eq!(slow.received(), b"again");
@@ -157,12 +161,12 @@ fn a_slow_reader_is_skipped_until_it_has_read_up() -> Result {
 }
 
 #[test]
-fn a_slow_reader_is_closed_and_the_others_do_not_notice() -> Result {
+fn a_slow_reader_is_closed_and_the_others_are_not_affected() -> Result {
     let scene = Scene::new()?;
     scene.room.set_slow_readers(20_000, SlowReader::Close);
     let [slow, other] = scene.members::<2>()?;
     slow.stop_reading();
-    talk(&scene, &other)?;
+    push_past_the_bound(&scene, &other)?;
     assert_eq!(scene.room.len(), 1);
     assert_eq!(scene.event_loop.stats().closes.output_limit, 1);
     assert_eq!(
@@ -173,7 +177,7 @@ fn a_slow_reader_is_closed_and_the_others_do_not_notice() -> Result {
 }
 
 #[test]
-fn without_a_policy_the_output_limit_holds() -> Result {
+fn without_a_policy_the_output_limit_applies() -> Result {
     let scene = Scene::new()?;
     scene
         .event_loop
@@ -183,13 +187,13 @@ fn without_a_policy_the_output_limit_holds() -> Result {
         chat.set_limits(Limits::default().output(300_000));
     }
     slow.stop_reading();
-    talk(&scene, &other)?;
+    push_past_the_bound(&scene, &other)?;
     assert_eq!(scene.event_loop.stats().closes.output_limit, 1);
     Ok(())
 }
 
 #[test]
-fn who_has_not_had_a_turn_to_be_sent_it_is_not_slow() -> Result {
+fn a_member_without_a_turn_since_the_push_is_not_slow() -> Result {
     let scene = Scene::new()?;
     scene.room.set_slow_readers(1_000, SlowReader::Close);
     let [reader] = scene.members::<1>()?;
@@ -202,9 +206,9 @@ fn who_has_not_had_a_turn_to_be_sent_it_is_not_slow() -> Result {
     Ok(())
 }
 
-/// Rule 1: it is pushed to from callbacks of its members, and while one of them is told its end.
+/// Rule 1: the group is pushed to from callbacks of its members, `handle_close` included.
 #[test]
-fn members_push_in_their_callbacks_and_at_their_end() -> Result {
+fn members_may_push_in_their_callbacks_and_in_handle_close() -> Result {
     struct Member(Chat, Group);
     impl asynchat::AsyncChat for Member {
         fn found_terminator(&mut self, line: &[u8]) -> Result {
@@ -233,10 +237,10 @@ fn members_push_in_their_callbacks_and_at_their_end() -> Result {
     ann.send("hello\r\n");
     ann.finish();
     network.settle(&event_loop)?;
-    let heard = String::from_utf8(bob.received())?;
+    let text = String::from_utf8(bob.received())?;
     assert!(
-        heard.starts_with("hello\r\n#") && heard.ends_with(" has left\r\n"),
-        "{heard}"
+        text.starts_with("hello\r\n#") && text.ends_with(" has left\r\n"),
+        "{text}"
     );
     assert_eq!(ann.received(), b"hello\r\n");
     Ok(())

@@ -1,4 +1,4 @@
-//! Half-closed connections: a peer that has finished sending may still be listening.
+//! Half-closed connections: a peer that has finished sending may still receive.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::{Log, Peer, Session, new_loop, run_to_end, run_until, served, tcp_pa
 
 /// asyncore delivered 65,536 of 3,000,000 bytes here (gh-80094).
 #[test]
-fn a_reply_of_three_megabytes_arrives_whole() {
+fn a_half_closed_peer_receives_a_reply_of_three_megabytes() {
     let reply: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     let (event_loop, log) = (new_loop(), Log::default());
     let sent = reply.clone();
@@ -28,10 +28,10 @@ fn a_reply_of_three_megabytes_arrives_whole() {
 }
 
 #[test]
-fn all_records_come_before_the_end_and_what_follows_the_last_is_partial() {
+fn all_records_precede_handle_eof_which_gets_the_partial_record() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, mut peer) = served(&event_loop, log.session());
-    // More than one turn delivers.
+    // More records than one turn delivers.
     peer.send("a\r\n".repeat(3000) + "unfinished");
     peer.finish();
     run_to_end(&event_loop);
@@ -40,7 +40,7 @@ fn all_records_come_before_the_end_and_what_follows_the_last_is_partial() {
 }
 
 #[test]
-fn a_partial_terminator_is_part_of_what_was_unfinished() {
+fn a_partial_terminator_is_part_of_the_partial_record() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, mut peer) = served(&event_loop, log.session());
     peer.send("unfinished\r");
@@ -55,7 +55,7 @@ fn staying_open(log: &Log) -> impl Fn(asynchat::Chat) -> Session + use<> {
 }
 
 #[test]
-fn a_session_may_stay_open_and_go_on_sending() {
+fn a_session_may_stay_open_and_continue_to_send() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, staying_open(&log));
     peer.finish();
@@ -71,9 +71,9 @@ fn a_session_may_stay_open_and_go_on_sending() {
     assert_eq!(log.lines(), ["connect", "eof ", "close Local"]);
 }
 
-/// Not a count of nothing, which else ends at once; nor does one of too much overflow.
+/// A count of zero would otherwise fire at once, and a count above the limit would overflow.
 #[test]
-fn a_terminator_set_after_the_end_ends_nothing() {
+fn a_terminator_set_after_the_end_of_input_does_not_fire() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, peer) = served(&event_loop, staying_open(&log));
     peer.finish();
@@ -86,7 +86,7 @@ fn a_terminator_set_after_the_end_ends_nothing() {
 }
 
 #[test]
-fn a_session_that_stays_open_notices_a_peer_that_takes_nothing_more() {
+fn a_session_that_stays_open_ends_when_its_peer_is_gone() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, peer) = served(&event_loop, staying_open(&log));
     peer.finish();
@@ -101,7 +101,7 @@ fn a_session_that_stays_open_notices_a_peer_that_takes_nothing_more() {
 }
 
 #[test]
-fn the_end_is_told_of_a_streamed_terminator_too() {
+fn the_end_of_input_is_reported_for_a_streamed_terminator() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_terminator(Terminator::none());
@@ -116,7 +116,7 @@ fn the_end_is_told_of_a_streamed_terminator_too() {
 }
 
 #[test]
-fn shutdown_write_comes_after_what_was_pushed_and_input_goes_on() {
+fn shutdown_write_takes_effect_after_queued_output_and_input_continues() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push_with_producer("all that ");
@@ -134,7 +134,7 @@ fn shutdown_write_comes_after_what_was_pushed_and_input_goes_on() {
     );
 }
 
-/// Reads to the end; may stay open after it.
+/// Reads to the end. It stays open after it if the flag is set.
 struct Reader {
     channel: Channel,
     log: Log,
@@ -183,7 +183,7 @@ fn a_dispatcher_ends_with_its_input_unless_it_allows_half_open() {
 }
 
 #[test]
-fn a_dispatcher_shuts_its_own_side_and_reads_on() {
+fn a_dispatcher_may_shut_its_sending_side_and_keep_reading() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, far) = tcp_pair();
     let channel = Channel::adopt(near).unwrap();

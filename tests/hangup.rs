@@ -1,4 +1,4 @@
-//! Hang-up loses nothing: what the kernel still gives is delivered before the reason.
+//! A hang-up loses no input: data that the kernel still has is delivered before the reason.
 
 mod common;
 
@@ -29,7 +29,7 @@ impl AsyncChat for Counts {
 }
 
 #[test]
-fn data_unread_when_the_peer_closes_is_delivered() {
+fn data_unread_at_a_close_is_delivered() {
     let (event_loop, log) = (new_loop(), Log::default());
     let counted = log.clone();
     let listener = event_loop
@@ -72,7 +72,7 @@ fn data_unread_at_the_hang_up_of_a_unix_socket_is_delivered() {
     run_until(&event_loop, || log.has("100000 bytes, Eof"));
 }
 
-// Only Linux keeps what came before a reset; elsewhere the kernel throws it away itself.
+// Only Linux keeps the data that arrived before a reset. Other kernels discard it.
 #[cfg(target_os = "linux")]
 #[test]
 fn data_unread_at_a_reset_is_delivered() {
@@ -93,7 +93,7 @@ fn a_write_that_fails_does_not_hide_unread_input() {
     let (chat, mut peer) = served(&event_loop, log.session());
     peer.send("a\r\nb\r\n");
     peer.reset();
-    // The loop writes what is pushed before it sleeps, and so before it reads.
+    // The loop sends what is pushed before it sleeps, and thus before it reads.
     chat.push("into the void");
     run_to_end(&event_loop);
     assert_eq!(
@@ -104,7 +104,7 @@ fn a_write_that_fails_does_not_hide_unread_input() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_write_that_fails_in_the_middle_of_the_input_does_not_hide_the_rest() {
+fn a_write_that_fails_between_records_does_not_hide_the_others() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(
         &event_loop,
@@ -128,16 +128,16 @@ fn turns_of(records: usize) -> Limits {
     limits
 }
 
-// The peer has said all it had to say, and is gone before its connection was looked at.
+// The peer has sent everything and is gone before the client looks at its connection.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_greeting_before_a_reset_reaches_a_client_that_had_not_looked_yet() {
+fn a_greeting_before_a_reset_reaches_a_client_that_is_still_connecting() {
     let (event_loop, log) = (new_loop(), Log::default());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     event_loop
         .connect(listener.local_addr().unwrap(), log.session())
         .unwrap();
-    // The first turn begins the connection; a second one would find it up.
+    // The first turn begins the connection. The second one finds it up.
     event_loop.run_once(std::time::Duration::ZERO).unwrap();
     let (mut server, _) = listener.accept().unwrap();
     server.write_all(b"421 too many\r\n").unwrap();
@@ -148,7 +148,7 @@ fn a_greeting_before_a_reset_reaches_a_client_that_had_not_looked_yet() {
 }
 
 #[test]
-fn an_orderly_end_is_eof_and_a_reset_is_reset() {
+fn an_orderly_end_is_reported_as_eof_and_a_reset_as_reset() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, peer) = served(&event_loop, log.session());
     drop(peer);
@@ -163,7 +163,7 @@ fn an_orderly_end_is_eof_and_a_reset_is_reset() {
 }
 
 #[test]
-fn abort_is_a_reset_to_the_peer_and_close_an_orderly_end() {
+fn the_peer_sees_abort_as_a_reset_and_close_as_an_orderly_end() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.abort();
@@ -176,7 +176,7 @@ fn abort_is_a_reset_to_the_peer_and_close_an_orderly_end() {
 }
 
 #[test]
-fn what_the_kernel_has_taken_is_sent_after_a_close() {
+fn output_in_the_kernel_is_sent_after_a_close() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push("last words");
@@ -188,7 +188,7 @@ fn what_the_kernel_has_taken_is_sent_after_a_close() {
 }
 
 #[test]
-fn a_session_that_has_ended_knows_who_its_peer_was() {
+fn peer_addr_works_in_a_session_that_has_ended() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, peer) = served(&event_loop, log.session());
     let addr = peer.stream.local_addr().unwrap();
@@ -207,7 +207,7 @@ impl Dispatcher for Quiet {
 }
 
 #[test]
-fn an_adopted_channel_that_has_ended_knows_who_its_peer_was() {
+fn peer_addr_works_on_an_adopted_channel_that_has_ended() {
     let event_loop = new_loop();
     let (near, far) = common::tcp_pair();
     let channel = Channel::adopt(near).unwrap();

@@ -1,5 +1,4 @@
-//! Layer 1 where others have a hand in it: output that does not come from the dispatcher's own
-//! callbacks, and peers that are gone.
+//! Layer 1: output that comes from outside the dispatcher's own callbacks, and peers that are gone.
 
 mod common;
 
@@ -11,14 +10,14 @@ use common::{Log, Peer, addr_of, idle, name, new_loop, run_to_end, run_until, tc
 
 type Buffer = Rc<RefCell<Vec<u8>>>;
 
-/// Sends what is in its buffer, whoever has put it there.
-struct Sends {
+/// SendsBuffer the contents of its buffer, which the test may fill.
+struct SendsBuffer {
     channel: Channel,
     buffer: Buffer,
     log: Log,
 }
 
-impl Dispatcher for Sends {
+impl Dispatcher for SendsBuffer {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -42,25 +41,25 @@ impl Dispatcher for Sends {
     }
 }
 
-/// A `Sends` that the loop has asked already and that had nothing to send.
-fn sends(event_loop: &EventLoop) -> (Channel, Buffer, Log, Peer) {
+/// A registered `SendsBuffer` whose `writable` has been called and has returned false.
+fn registered(event_loop: &EventLoop) -> (Channel, Buffer, Log, Peer) {
     let (near, far) = tcp_pair();
     let channel = Channel::adopt(near).unwrap();
     let (buffer, log) = (Buffer::default(), Log::default());
-    let sends = Sends {
+    let registered = SendsBuffer {
         channel: channel.clone(),
         buffer: Rc::clone(&buffer),
         log: log.clone(),
     };
-    event_loop.register(sends).unwrap();
+    event_loop.register(registered).unwrap();
     idle(event_loop);
     (channel, buffer, log, Peer::new(far))
 }
 
 #[test]
-fn a_buffer_filled_from_elsewhere_is_sent_after_a_touch() {
+fn a_buffer_filled_from_outside_is_sent_after_update_interest() {
     let event_loop = new_loop();
-    let (channel, buffer, _, mut peer) = sends(&event_loop);
+    let (channel, buffer, _, mut peer) = registered(&event_loop);
     event_loop.call_soon(move || {
         buffer.borrow_mut().extend_from_slice(b"hello");
         channel.update_interest();
@@ -69,10 +68,10 @@ fn a_buffer_filled_from_elsewhere_is_sent_after_a_touch() {
 }
 
 #[test]
-fn what_a_send_from_elsewhere_has_left_is_sent_when_there_is_room() {
+fn the_rest_of_a_partial_send_from_outside_is_sent_when_there_is_room() {
     const TOTAL: usize = 32 << 20;
     let event_loop = new_loop();
-    let (channel, buffer, _, mut peer) = sends(&event_loop);
+    let (channel, buffer, _, mut peer) = registered(&event_loop);
     event_loop.call_soon(move || {
         let data = vec![b'x'; TOTAL];
         let count = channel.send(&data).unwrap();
@@ -83,15 +82,15 @@ fn what_a_send_from_elsewhere_has_left_is_sent_when_there_is_room() {
 }
 
 #[test]
-fn a_reset_that_recv_passes_on_is_the_reason_and_no_error() {
+fn a_reset_returned_by_recv_is_the_reason_and_not_an_error() {
     let event_loop = new_loop();
-    let (_, _, log, peer) = sends(&event_loop);
+    let (_, _, log, peer) = registered(&event_loop);
     peer.reset();
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["close Reset"]);
 }
 
-/// The listener of the documentation: greets and hangs up.
+/// The listener of the documentation: it sends a greeting and closes.
 struct Greeter {
     channel: Channel,
     log: Log,
@@ -113,7 +112,7 @@ impl Dispatcher for Greeter {
 }
 
 #[test]
-fn a_listener_survives_a_client_that_is_gone_when_it_is_greeted() {
+fn a_client_that_is_gone_before_its_greeting_does_not_end_the_listener() {
     let (event_loop, log) = (new_loop(), Log::default());
     let channel = Channel::listen("127.0.0.1:0").unwrap();
     let addr = addr_of(&channel);

@@ -1,5 +1,5 @@
-//! How long the socket of a closed connection lingers, on virtual time: as long as its peer takes
-//! output that the kernel holds, and then for the peer's close.
+//! How long the socket of a closed connection lingers, in virtual time: for as long as its peer
+//! reads output that the kernel holds, and then for the peer's close.
 
 mod common;
 
@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// More than the peers below read within the linger time.
 const REPLY: usize = 60_000;
 
-/// A server that answers any line with this much, and closes.
+/// A server that answers any line with `reply` bytes and closes.
 struct Scene {
     network: Network,
     event_loop: EventLoop,
@@ -48,7 +48,7 @@ impl Scene {
         self.network.advance(&self.event_loop, time)
     }
 
-    /// A client that has sent its line and reads nothing yet. The server has closed.
+    /// A client that has sent its line and has read nothing. The server has closed.
     fn client(&self) -> Result<Peer> {
         let client = self.network.connect(ADDR)?;
         client.stop_reading();
@@ -57,8 +57,8 @@ impl Scene {
         Ok(client)
     }
 
-    /// The client reads `count` bytes in each `period` and goes on sending meanwhile, until its
-    /// connection has ended or it has read all of the reply.
+    /// The client reads `count` bytes in each `period` and keeps sending, until its connection has
+    /// ended or it has the whole reply.
     fn read_on(&self, client: &Peer, count: usize, period: Duration) -> Result {
         while !client.has_ended() && client.received().len() < self.reply {
             client.send("DATE\r\n");
@@ -74,35 +74,35 @@ impl Scene {
 }
 
 #[track_caller]
-fn got_all(client: &Peer) {
+fn assert_complete(client: &Peer) {
     assert_eq!(client.received().len(), REPLY);
     assert_eq!(client.ended(), Some(Ended::Finished));
 }
 
 #[test]
-fn a_peer_that_keeps_reading_gets_all_of_it_however_long_that_takes() -> Result {
+fn a_peer_that_keeps_reading_receives_everything_however_long_it_takes() -> Result {
     let scene = Scene::new(Deadlines::default(), REPLY)?;
     let client = scene.client()?;
     scene.read_on(&client, 500, LINGER / 4)?;
     assert!(scene.network.elapsed() > LINGER * 20);
-    got_all(&client);
-    // The peer has its linger time to close, and does not.
+    assert_complete(&client);
+    // After that the peer has the linger time for its close, and does not close.
     scene.advance(LINGER * 2)?;
     assert_eq!(scene.lingering(), 0);
     Ok(())
 }
 
 #[test]
-fn a_peer_that_takes_something_in_each_linger_time_is_waited_for() -> Result {
+fn the_socket_lingers_while_its_peer_reads_within_each_linger_time() -> Result {
     let scene = Scene::new(Deadlines::default(), REPLY)?;
     let client = scene.client()?;
     scene.read_on(&client, 5000, LINGER - Duration::from_millis(1))?;
-    got_all(&client);
+    assert_complete(&client);
     Ok(())
 }
 
 #[test]
-fn a_peer_that_takes_nothing_is_let_go_after_the_linger_time() -> Result {
+fn a_peer_that_reads_nothing_is_abandoned_after_the_linger_time() -> Result {
     let scene = Scene::new(Deadlines::default(), REPLY)?;
     let _client = scene.client()?;
     scene.advance(LINGER - Duration::from_millis(1))?;
@@ -113,7 +113,7 @@ fn a_peer_that_takes_nothing_is_let_go_after_the_linger_time() -> Result {
 }
 
 #[test]
-fn a_peer_that_stops_reading_is_let_go_after_the_linger_time() -> Result {
+fn a_peer_that_stops_reading_is_abandoned_after_the_linger_time() -> Result {
     let scene = Scene::new(Deadlines::default(), REPLY)?;
     let client = scene.client()?;
     client.start_reading(REPLY / 2);
@@ -123,24 +123,24 @@ fn a_peer_that_stops_reading_is_let_go_after_the_linger_time() -> Result {
 }
 
 #[test]
-fn all_was_delivered_and_the_linger_time_is_for_the_peers_close() -> Result {
+fn after_delivery_the_socket_waits_for_the_peers_close() -> Result {
     let scene = Scene::new(Deadlines::default(), REPLY)?;
     let client = scene.client()?;
     client.start_reading(usize::MAX);
     scene.advance(LINGER)?;
-    got_all(&client);
+    assert_complete(&client);
     scene.advance(LINGER)?;
     assert_eq!(scene.lingering(), 0);
     Ok(())
 }
 
 #[test]
-fn a_drain_deadline_says_how_long_a_peer_may_take_nothing() -> Result {
+fn a_drain_deadline_bounds_how_long_a_peer_may_read_nothing() -> Result {
     let scene = Scene::new(Deadlines::default().drain(LINGER * 30), REPLY)?;
     let client = scene.client()?;
     scene.advance(LINGER * 29)?;
     scene.read_on(&client, REPLY, LINGER / 2)?;
-    got_all(&client);
+    assert_complete(&client);
     drop(client);
 
     let _idle = scene.client()?;
@@ -151,9 +151,9 @@ fn a_drain_deadline_says_how_long_a_peer_may_take_nothing() -> Result {
     Ok(())
 }
 
-/// As while the connection was open: 64 KiB within the time are enough, and a byte now and then is not.
+/// As while the connection was open: 64 KiB within the time suffice, and single bytes do not.
 #[test]
-fn a_drain_deadline_is_a_least_rate() -> Result {
+fn a_drain_deadline_requires_a_minimum_rate() -> Result {
     let scene = Scene::new(Deadlines::default().drain(LINGER * 30), 200_000)?;
     let dripping = scene.client()?;
     scene.read_on(&dripping, 1, LINGER)?;
@@ -167,7 +167,7 @@ fn a_drain_deadline_is_a_least_rate() -> Result {
 }
 
 #[test]
-fn a_lifetime_ends_the_waiting_too() -> Result {
+fn a_lifetime_ends_the_lingering() -> Result {
     let scene = Scene::new(Deadlines::default().lifetime(LINGER * 5), REPLY)?;
     let client = scene.client()?;
     scene.read_on(&client, 500, LINGER / 4)?;
@@ -177,7 +177,7 @@ fn a_lifetime_ends_the_waiting_too() -> Result {
 }
 
 #[test]
-fn the_grace_of_a_shutdown_ends_the_waiting_and_leaves_time_for_it() -> Result {
+fn a_shutdown_waits_for_lingering_sockets_at_most_for_its_grace() -> Result {
     for (grace, delivered) in [(LINGER * 60, true), (LINGER * 5, false)] {
         let scene = Scene::new(Deadlines::default(), REPLY)?;
         let client = scene.client()?;
@@ -191,7 +191,7 @@ fn the_grace_of_a_shutdown_ends_the_waiting_and_leaves_time_for_it() -> Result {
 }
 
 #[test]
-fn waiting_for_a_reader_takes_a_few_turns_a_second() -> Result {
+fn lingering_for_a_reader_takes_a_few_turns_per_second() -> Result {
     for linger in [LINGER, Duration::from_millis(1)] {
         let scene = Scene::new(Deadlines::default().linger(linger), REPLY)?;
         let client = scene.client()?;
@@ -212,7 +212,7 @@ fn waiting_for_a_reader_takes_a_few_turns_a_second() -> Result {
 }
 
 #[test]
-fn a_time_beyond_the_clocks_reach_never_passes() -> Result {
+fn an_unrepresentable_deadline_never_passes() -> Result {
     let endless = Deadlines::default()
         .linger(Duration::MAX)
         .drain(Duration::MAX)
@@ -223,14 +223,14 @@ fn a_time_beyond_the_clocks_reach_never_passes() -> Result {
     assert_eq!(scene.lingering(), 1);
     client.start_reading(usize::MAX);
     scene.advance(HOUR)?;
-    got_all(&client);
+    assert_complete(&client);
     assert_eq!(scene.lingering(), 1);
     Ok(())
 }
 
-/// The limit is one on sockets that linger, and not on those that came and went.
+/// The limit counts the sockets that linger now, not those that have ended.
 #[test]
-fn those_that_have_ended_do_not_drive_out_the_oldest() -> Result {
+fn sockets_that_have_ended_do_not_count_against_the_limit() -> Result {
     const MOST: usize = 1024;
     let scene = Scene::new(Deadlines::default().linger(HOUR), 10)?;
     let oldest = scene.client()?;

@@ -1,4 +1,4 @@
-//! Several loops: two on one thread, one inside another, one on each thread.
+//! Several loops: two on one thread, one within another, one for each thread.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use asynchat::{Chat, EventLoop, Result};
 use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served};
 
-/// Answers with what it got.
+/// Echoes.
 fn echo(chat: Chat) -> impl FnMut(&[u8]) -> Result {
     move |record: &[u8]| {
         chat.push_slice(record);
@@ -69,9 +69,9 @@ fn a_chat_of_another_loop_can_be_pushed_to_and_its_loop_sends_it() {
 }
 
 #[test]
-fn another_loop_may_be_run_inside_of_a_callback() {
+fn a_callback_may_run_another_loop() {
     let (outer, log) = (new_loop(), Log::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let (_, mut peer) = served(
         &outer,
         log.session_with(move |chat, _| {
@@ -82,7 +82,7 @@ fn another_loop_may_be_run_inside_of_a_callback() {
             client.push("hello\r\n");
             let (watched, stops) = (answers.clone(), inner.clone());
             let watch = inner.call_every(Duration::from_millis(1), move || {
-                // The free functions mean the loop that runs, which is the inner one.
+                // The free functions act on the loop that runs, which is the inner one.
                 assert_eq!(asynchat::EventLoop::current().unwrap().len(), stops.len());
                 if watched.has("record hello") {
                     asynchat::stop();
@@ -90,8 +90,8 @@ fn another_loop_may_be_run_inside_of_a_callback() {
             });
             inner.run()?;
             assert!(inner.cancel(watch));
-            told.add(format!("inner: {}", answers.lines().join(", ")));
-            // And now they mean the outer one again.
+            log_clone.add(format!("inner: {}", answers.lines().join(", ")));
+            // After that they act on the outer loop again.
             assert!(asynchat::chat(chat.id()).is_some());
             chat.push("done\r\n");
             Ok(())
@@ -103,7 +103,7 @@ fn another_loop_may_be_run_inside_of_a_callback() {
 }
 
 #[test]
-fn the_free_functions_mean_the_threads_default_loop_when_none_runs() {
+fn free_functions_act_on_the_threads_default_loop_when_none_runs() {
     let log = Log::default();
     let listener = asynchat::listen("127.0.0.1:0", log.session()).unwrap();
     let default = EventLoop::current().unwrap();
@@ -146,7 +146,7 @@ fn each_thread_has_a_loop_of_its_own() {
     assert_eq!(log.count("close"), 1);
 }
 
-/// A loop is a descriptor to another program's loop: readable when there is something to do.
+/// A loop has a descriptor that is readable when the loop has something to do.
 #[cfg(all(unix, not(polling_test_poll_backend)))]
 #[test]
 fn a_loop_can_be_nested_in_another_through_its_descriptor() {
@@ -170,12 +170,12 @@ fn a_loop_can_be_nested_in_another_through_its_descriptor() {
     event_loop.run_once(Duration::ZERO).unwrap();
     assert!(log.has("record hello"));
     assert!(!readable(Duration::ZERO));
-    // What is pushed from outside needs a turn, and says so.
+    // A push from outside needs a turn, and the descriptor becomes readable.
     chat.push("to be sent");
     assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
     event_loop.run_once(Duration::ZERO).unwrap();
     assert_eq!(event_loop.next_timeout(), None);
-    // So does a post from another thread.
+    // A post from another thread does the same.
     event_loop.remote().post(|| ()).unwrap();
     assert!(readable(Duration::from_secs(20)));
     event_loop.run_once(Duration::ZERO).unwrap();

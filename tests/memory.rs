@@ -1,5 +1,5 @@
-//! What a connection costs that says nothing. A binary of its own, for it counts all that is
-//! allocated in its process: let it have one test.
+//! The memory of a silent connection. This test binary has one test, because the allocator counts
+//! the whole process.
 #[path = "common/allocator.rs"]
 mod allocator;
 mod common;
@@ -11,10 +11,10 @@ use allocator::in_use;
 use asynchat::Chat;
 use common::{Peer, addr_of, new_loop, run_until};
 
-/// Buffers go from one connection to the next, so one that keeps what a busy one has grown costs
-/// as much as that did.
+/// Connections share buffers. If each connection held the one that a busy connection has grown, all
+/// of them would cost as much as that one.
 #[test]
-fn connections_that_are_silent_beside_a_busy_one_keep_no_buffer() {
+fn silent_connections_beside_a_busy_one_hold_no_buffer() {
     const CONNECTIONS: usize = 100;
     const LISTING: usize = 60_000;
     let (event_loop, records) = (new_loop(), Rc::new(Cell::new(0)));
@@ -47,14 +47,14 @@ fn connections_that_are_silent_beside_a_busy_one_keep_no_buffer() {
     run_until(&event_loop, || event_loop.len() == connected);
     let up = in_use();
     for peer in &mut silent {
-        let heard = records.get();
+        let before = records.get();
         peer.send("x\r\n");
-        run_until(&event_loop, || records.get() > heard);
+        run_until(&event_loop, || records.get() > before);
         list();
     }
     let each = |since: usize| in_use().saturating_sub(since) / CONNECTIONS;
-    let (kept, all) = (each(up), each(before));
-    assert!(kept < 1024, "{kept} bytes kept by each");
-    // With the channel itself, its handler, its place in the loop, and its peer.
+    let (held, all) = (each(up), each(before));
+    assert!(held < 1024, "{held} bytes held by each");
+    // Including the channel itself, its handler, its registration, and its peer.
     assert!(all < 4096, "{all} bytes for each");
 }

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Asks the `nntp` example all that RFC 3977 lets a client ask.
+"""Sends the `nntp` example every command that RFC 3977 defines.
 
     nntp_client.py HOST:PORT [--auth USER:PASSWORD]
 
-The server has to be the example with its defaults (two groups that take posts,
-`asynchat.docs` that does not). With `--auth` it has to have been started with a
-password file that holds that line, and the log-in is tested too. Raw sockets do
-the testing; Python's own nntplib, gone from Python 3.13, is a second client when
-it can be imported. The first difference ends the run with exit status 1. What the
-server bounds by time and number is the affair of `siege/bounds.py`.
+The server must be the example with its defaults (two groups that accept posts,
+and `asynchat.docs`, which does not). With `--auth` it must have been started with a
+password file that has that line, and the login is tested too. The checks use raw
+sockets. Python's nntplib, removed from Python 3.13, is a second client if
+it can be imported. The first difference ends the run with exit status 1. The
+script `siege/bounds.py` tests the deadlines and limits of the server.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def true(what, condition, about=""):
 
 
 class Client:
-    """A connection that sends bytes and reads lines, and knows nothing else."""
+    """A connection that sends bytes and reads lines."""
 
     def __init__(self, auth=None):
         self.socket = socket.create_connection(ADDRESS, timeout=DEADLINE)
@@ -66,12 +66,12 @@ class Client:
         return line[4:]
 
     def ask(self, command, wanted):
-        """One command, one line of reply; returns what follows the code."""
+        """Sends a command with a reply of one line. Returns the text after the code."""
         self.send(command + (b"\r\n" if isinstance(command, bytes) else "\r\n"))
         return self.code(command, self.line(), wanted)
 
     def block(self, command, wanted):
-        """One command with a list in reply: its lines, unstuffed."""
+        """Sends a command with a block in reply. Returns its lines, without dot-stuffing."""
         self.first = self.ask(command, wanted)
         return self.lines()
 
@@ -90,12 +90,12 @@ class Client:
         return int(count), int(low), int(high)
 
     def refused(self, command, wanted):
-        """A bad command, and a good one, for too many bad ones in a row end it."""
+        """Sends a bad command, and then a good one, because too many bad ones in a row end the session."""
         self.ask(command, wanted)
         self.ask("DATE", 111)
 
     def ends(self, what):
-        """The last reply, and nothing after it."""
+        """Checks the last reply, and that nothing follows it."""
         self.code(what, self.line(), 400)
         check(f"{what}: the end", self.file.read(), b"")
 
@@ -106,7 +106,7 @@ class Client:
 
 
 def stuff(text):
-    """CRLF text, dot-stuffed and ended."""
+    """CRLF text with dot-stuffing and the final dot."""
     stuffed = text.replace(b"\r\n.", b"\r\n..")
     return (b"." if text.startswith(b".") else b"") + stuffed + b".\r\n"
 
@@ -121,7 +121,7 @@ def fresh_id():
 
 
 def article(body=b"text\r\n", groups=TEST, **fields):
-    """An article with all that a post needs; a field of None is left out."""
+    """An article with all mandatory fields. Fields that are None are omitted."""
     head = {
         "From": "Tester <tester@client.invalid>",
         "Newsgroups": groups,
@@ -144,7 +144,7 @@ def session(c):
         set(lists[1:]),
         {b"ACTIVE", b"ACTIVE.TIMES", b"COUNTS", b"HEADERS", b"NEWSGROUPS", b"OVERVIEW.FMT", b"SUBSCRIPTIONS"},
     )
-    true("no log-in is left to do", b"AUTHINFO" not in labels)
+    true("no login is offered", b"AUTHINFO" not in labels)
     c.block("CAPABILITIES AUTOUPDATE", 101)
     c.ask("CAPABILITIES $x", 501)
     c.ask("mode reader", 200)
@@ -178,7 +178,7 @@ def syntax(c):
 
 
 def long_lines(c):
-    """512 octets with the CRLF are a line; one more is 501, and in sync."""
+    """A line may have 512 octets with its CRLF. A longer one is answered with 501, and the next one is parsed."""
     longest = b"GROUP " + b"x" * (510 - 6)
     c.ask(longest, 411)
     c.ask(longest + b"x", 501)
@@ -188,7 +188,7 @@ def long_lines(c):
 
 
 def bad_commands(c):
-    """Ten in a row are too many, of whatever kind; an answer of the 4xx kind is none."""
+    """Ten bad commands in a row end the session. A command answered with 4xx is not a bad one."""
     for _ in range(3):
         for command, wanted in [("NONSENSE", 500), ("", 500), ("DATE x", 501)] * 3 + [("ARTICLE", 412)]:
             c.ask(command, wanted)
@@ -200,7 +200,7 @@ def bad_commands(c):
 
 
 def other_protocols():
-    """The first line of another protocol is the last that is read; POST and HEAD are not."""
+    """The first line of another protocol ends the session. POST and HEAD are NNTP commands too."""
     for line in (
         "GET / HTTP/1.1", "get /", "CONNECT a:1 HTTP/1.1", "POST / HTTP/1.1", "POST http://a/ HTTP/1.1",
         "HEAD / HTTP/1.0", "OPTIONS * HTTP/1.1", "PRI * HTTP/2.0", "EHLO a.invalid", "HELO a", "Host: a",
@@ -210,7 +210,8 @@ def other_protocols():
             c.send(f"{line}\r\nHost: a\r\n\r\nDATE\r\nPOST\r\n" + "x" * 100_000)
             c.ends(line)
     with Client(AUTH) as c:
-        # A target so long that the request line is not looked at: then the header gives it away.
+        # The target is so long that the request line is not examined. Then the header shows the
+        # protocol.
         c.send(b"GET /" + b"x" * 600 + b" HTTP/1.1\r\nHost: a\r\n\r\nDATE\r\n")
         c.code("a long request line", c.line(), 501)
         c.ends("its header")
@@ -345,12 +346,12 @@ def lists(c):
     check("LIST SUBSCRIPTIONS", subscriptions, [line.split()[0] for line in active])
     c.ask("LIST DISTRIB.PATS", 503)
     check("all groups are newer than 1970", len(c.block("NEWGROUPS 19700101 000000", 231)), len(active))
-    check("none is of the future", c.block("NEWGROUPS 29990101 000000 GMT", 231), [])
+    check("no group is newer than the future", c.block("NEWGROUPS 29990101 000000 GMT", 231), [])
     news = c.block(f"NEWNEWS {DOCS} 19700101 000000 GMT", 230)
     ids = [row.split(b"\t")[4] for row in c.block("OVER 1-", 224)]
     check("NEWNEWS", sorted(news), sorted(ids))
-    check("no news", c.block("NEWNEWS * 29990101 000000", 230), [])
-    # A year of two digits that would be in the future is of the last century.
+    check("no new articles", c.block("NEWNEWS * 29990101 000000", 230), [])
+    # A year of two digits that would be in the future belongs to the last century.
     later = (time.gmtime().tm_year + 1) % 100
     check("the century", len(c.block(f"NEWNEWS {DOCS} {later:02}0101 000000", 230)), count)
 
@@ -375,7 +376,7 @@ def posting(c):
     true("the head is kept", given in head, head)
     true("a Path is added", head.startswith(b"Path: "), head)
     true("a Date is added", b"\r\nDate: " in head, head)
-    true("it is news", message_id.encode() in c.block(f"NEWNEWS asynchat.* {before} GMT", 230))
+    true("it is a new article", message_id.encode() in c.block(f"NEWNEWS asynchat.* {before} GMT", 230))
     row = c.block(f"OVER {message_id}", 224)[0].split(b"\t")
     check("a folded subject", row[1], b"two lines here")
     check(":bytes", int(row[6]), len(back))
@@ -408,7 +409,7 @@ def posting(c):
 
 
 def forgery(c):
-    """What would be another article, reply or field to a client that ends lines elsewhere."""
+    """Text that would be another article, reply or field for a client with other line ends."""
     forged = b"second\n.\n220 3 <forged@client.invalid>\nFrom: Mallory <m@client.invalid>\n\nboo\r\n"
     peer = {"Date": "Sat, 21 Nov 2026 10:00:00 +0000", "Path": "there!not-for-mail"}
     for body, fields in (
@@ -438,7 +439,7 @@ def forgery(c):
 
 
 def slow_posting(c):
-    """An article in small pieces, while another client is served."""
+    """An article that is sent in small pieces while another client is served."""
     text, message_id = article(b"0123456789abcde.\r\n.\r\n" * 2000)
     stuffed = stuff(text)
     c.ask("POST", 340)
@@ -448,7 +449,7 @@ def slow_posting(c):
             other.ask("DATE", 111)
     c.code("slow POST", c.line(), 240)
     c.ask(f"STAT {message_id}", 223)
-    # One that never ends leaves nothing behind.
+    # An article that is never completed leaves nothing behind.
     text, message_id = article()
     with Client(AUTH) as other:
         other.ask("POST", 340)
@@ -468,7 +469,7 @@ def ihave(c):
 
 
 def pipelining(c):
-    """The impatient client: all commands first, then all replies."""
+    """A client that pipelines: all commands first, then all replies."""
     c.group(DOCS)
     wanted, commands = [], []
     for n in range(250):
@@ -479,8 +480,8 @@ def pipelining(c):
         c.code(f"reply {n}", c.line(), code)
         if code == 221:
             c.lines()
-    # Posts among commands: nothing is parsed before the post is kept. The RFC
-    # has a client wait after POST, yet what comes at once must not be lost.
+    # Posts among commands: no command is parsed before the post is stored. The RFC requires a
+    # client to wait after POST, but data that arrives at once must not be lost.
     ids, burst = [], b""
     for _ in range(20):
         text, message_id = article()
@@ -501,7 +502,7 @@ def quitting(c):
 
 
 def half_close():
-    """A client that sends all and half-closes gets all the replies."""
+    """A client that sends everything and half-closes receives all replies."""
     with Client(AUTH) as c:
         text, message_id = article()
         c.send(b"POST\r\n" + stuff(text) + f"STAT {message_id}\r\n".encode())
@@ -542,13 +543,13 @@ def login():
 
 
 def with_nntplib():
-    """The standard library's own client, as a program of the field uses it."""
+    """The client of Python's standard library."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             import nntplib
     except ImportError:
-        return "not in this Python"
+        return "not available"
     user, password = AUTH or (None, None)
     with nntplib.NNTP(*ADDRESS, user=user, password=password, timeout=DEADLINE) as n:
         check("nntplib: version", n.nntp_version, 2)
@@ -577,7 +578,7 @@ def with_nntplib():
         n.ihave(message_id, text)
         try:
             n.article("<none@x.invalid>")
-            sys.exit("nntplib: an article that is not there")
+            sys.exit("nntplib: an article that does not exist was returned")
         except nntplib.NNTPTemporaryError as error:
             check("nntplib: an error", error.response[:3], "430")
     return "used"

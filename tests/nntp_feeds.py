@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Serves a mailbox with the `nntp` example, and lets the programs of the field fetch all of it.
+"""Serves a mailbox with the `nntp` example, from which INN's pullnews and leafnode's fetchnews fetch everything.
 
     nntp_feeds.py [--messages N] [--download] target/release/examples/nntp
 
-The mailbox is made here, many of its messages with what mail has and news must not have. Each has to
-come out well-formed (RFC 3977, RFC 5536), with OVER, HDR and HEAD in agreement. Then
+The script makes the mailbox. Many of its messages have content that mail allows and news forbids. Each must
+be served as a well-formed article (RFC 3977, RFC 5536) on which OVER, HDR and HEAD agree. Then
 
-* INN's pullnews feeds them to a second `nntp` by IHAVE. It takes 50 ms for an article, as it sends
-  one in two small writes, and the second waits for the acknowledgement of the first;
-* leafnode's fetchnews fetches them, in a mount namespace of its own, as root only.
+* INN's pullnews feeds them to a second `nntp` by IHAVE. It takes 50 ms for an article, because it sends
+  each in two small writes, and the second waits for the acknowledgement of the first;
+* leafnode's fetchnews fetches them, in a mount namespace of its own, which needs root.
 
-Both are looked for among the installed programs. With `--download` they come from Debian's packages,
-which apt-get downloads and nothing installs (the two packages conflict, and both are services). What
-is not there is skipped, and said so.
+The script uses the installed programs. With `--download` it uses Debian's packages,
+which apt-get downloads without installing them (the two packages conflict, and both are services). Programs
+that do not exist are reported as skipped.
 """
 
 import argparse
@@ -54,16 +54,16 @@ def main():
             articles = read_all(port)
             print(f"{len(articles)} messages are well-formed articles")
             if pullnews is None:
-                print("skipped: there is no pullnews")
+                print("skipped: pullnews is not installed")
             elif not works("perl", "-MNet::NNTP", "-e1"):
                 print("skipped: pullnews needs Perl with Net::NNTP")
             else:
                 with served(nntp, scratch, "--group", GROUP, "--max-spool", str(1 << 30)) as sink:
                     pulled(pullnews, port, sink, scratch, articles)
             if fetchnews is None:
-                print("skipped: there is no fetchnews")
+                print("skipped: fetchnews is not installed")
             elif os.geteuid() != 0 or not works("unshare", "--mount", "true"):
-                print("skipped: fetchnews needs root and a mount namespace here")
+                print("skipped: fetchnews needs root and a mount namespace")
             else:
                 fetched(fetchnews, port, scratch, articles)
 
@@ -74,14 +74,14 @@ def works(*command):
 
 
 def download(directory):
-    """Where the programs of the two packages are."""
+    """Downloads the two packages. Returns the directories of their programs."""
     directory.mkdir()
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return []
-    # The user that apt-get downloads as may not write here; then root does.
+    # The user that apt-get downloads as may not be able to write here. Then root does.
     command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "inn2", "leafnode"]
     if subprocess.run(command, check=False, cwd=directory, timeout=DEADLINE).returncode != 0:
-        # A fresh machine has no lists of packages yet.
+        # A new machine has no package lists yet.
         subprocess.run(["apt-get", "update", "-qq"], check=False, timeout=DEADLINE)
         subprocess.run(command, check=False, cwd=directory, timeout=DEADLINE)
     for package in directory.glob("*.deb"):
@@ -93,7 +93,7 @@ def download(directory):
 
 
 def message(n):
-    """Number `n`, with what oddities its number has."""
+    """Message `n`, with defects that depend on its number."""
     fields = {
         "Return-Path": f"<sender{n}@example.org>",
         "Received": f"from a by b;\n\tMon, 1 Jan 2024 00:00:{n % 60:02} +0000",
@@ -184,11 +184,11 @@ def message(n):
     return f"{separator}{head}\n{body}{end}".encode("latin-1") + (b"" if body.endswith("\n") or not body else b"\n")
 
 
-# ---- what is served
+# ---- the served articles
 
 
 def read_all(port):
-    """Message-ID to text of all articles, each checked."""
+    """Checks all articles. Returns a dict from Message-ID to text."""
     articles = {}
     with socket.create_connection(("127.0.0.1", port), DEADLINE) as connection:
         stream = connection.makefile("rwb")
@@ -200,14 +200,15 @@ def read_all(port):
             assert status.startswith(b"2"), (command, status)
             lines = []
             while block and (line := stream.readline()) != b".\r\n":
-                # A reader that ends lines at LF finds CRLF at each, and nothing else.
+                # A reader that ends lines at LF finds CRLF at the end of each, and no other CR, LF
+                # or NUL.
                 assert line.endswith(b"\r\n") and not re.search(rb"[\0\r\n]", line[:-2]), (command, line)
                 lines.append(line[1:] if line.startswith(b".") else line)
             return lines if block else status
 
         stream.readline()
         count = int(ask(f"GROUP {GROUP}", False).split()[1])
-        assert count == MESSAGES, f"{count} of {MESSAGES} messages are there"
+        assert count == MESSAGES, f"{count} of {MESSAGES} messages are served"
         headers = {name: ask(f"HDR {name} 1-") for name in (*MANDATORY, "References", "Xref", ":bytes", ":lines")}
         for row in ask("OVER 1-"):
             number, subject, sender, date, message_id, references, octets, lines, xref = row[:-2].split(b"\t")
@@ -258,7 +259,7 @@ def pulled(pullnews, port, sink, scratch, articles):
     home = scratch / "pullnews"
     home.mkdir()
     (home / "pullnews.marks").write_text(f"127.0.0.1:{port}\n\t{GROUP} 0 0\n")
-    # It runs without INN if it does not look for INN's configuration.
+    # pullnews runs without an INN installation if it does not read INN's configuration.
     source = pathlib.Path(pullnews).read_text().split("\n")
     script = home / "pullnews"
     script.write_text("\n".join(line for line in source if "use INN::Config" not in line))
@@ -283,8 +284,8 @@ def pulled(pullnews, port, sink, scratch, articles):
 
 # ---- leafnode's fetchnews
 
-# Its paths are built in, so it gets /etc and /var/spool of its own. The first run makes the list of
-# groups; then one of them is marked as read by somebody.
+# Its paths are compiled in, so it gets its own /etc and /var/spool. The first run fetches the list
+# of groups. Then one group is marked as read by a user.
 FETCH = """
 set -e
 mount --make-rprivate /
@@ -337,13 +338,13 @@ def fetched(fetchnews, port, scratch, articles):
 
 @contextlib.contextmanager
 def served(program, scratch, *arguments):
-    """The program on a port of its own, outside of any clone; ended with Ctrl-C."""
+    """The program on a free port, with a directory outside of any repository. Ctrl-C ends it."""
     command = [program, "--listen", "127.0.0.1:0", *arguments]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=scratch)
     try:
-        said = server.stdout.readline()
-        assert said.startswith("listening on "), said
-        yield int(said.rpartition(":")[2])
+        first_line = server.stdout.readline()
+        assert first_line.startswith("listening on "), first_line
+        yield int(first_line.rpartition(":")[2])
         server.send_signal(signal.SIGINT)
         assert server.wait(DEADLINE) == 0, f"{program} exits with {server.returncode}"
     finally:

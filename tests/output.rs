@@ -1,4 +1,4 @@
-//! Output is a FIFO and is exact, from wherever it is pushed.
+//! Output is a FIFO and is exact, wherever it is pushed from.
 
 mod common;
 
@@ -17,7 +17,7 @@ use common::{
 };
 
 #[test]
-fn everything_leaves_in_the_order_it_was_pushed() {
+fn output_is_sent_in_the_order_it_was_pushed() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let hooked = log.clone();
@@ -39,7 +39,7 @@ fn everything_leaves_in_the_order_it_was_pushed() {
     assert_eq!(log.count("hook"), 1);
 }
 
-/// Makes numbered lines, as much as it is asked for.
+/// Produces numbered lines, as many as fit in the budget.
 struct Numbers {
     next: u32,
     end: u32,
@@ -60,7 +60,7 @@ impl Producer for Numbers {
 }
 
 #[test]
-fn much_output_to_a_slow_reader_is_exact() {
+fn a_slow_reader_receives_exactly_what_was_pushed() {
     const LINES: u32 = 1_000_000;
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, peer) = served(&event_loop, log.session());
@@ -71,7 +71,7 @@ fn much_output_to_a_slow_reader_is_exact() {
         end: LINES,
     });
     chat.close_when_done();
-    // A thread that reads a little at a time, so that writes fall short in odd places.
+    // A thread that reads a little at a time, so that writes are cut at arbitrary places.
     let mut stream = peer.stream;
     stream.set_nonblocking(false).unwrap();
     stream
@@ -98,7 +98,7 @@ fn much_output_to_a_slow_reader_is_exact() {
 }
 
 #[test]
-fn a_push_to_another_connection_is_on_its_way_before_the_loop_sleeps() {
+fn a_push_to_another_connection_is_sent_before_the_loop_sleeps() {
     let event_loop = new_loop();
     let (near, far) = (Log::default(), Log::default());
     let (to, mut listens) = served(&event_loop, far.session());
@@ -113,7 +113,7 @@ fn a_push_to_another_connection_is_on_its_way_before_the_loop_sleeps() {
     while !near.has("record") {
         event_loop.run_once(Duration::from_secs(20)).unwrap();
     }
-    // The very call that brought the record has sent it on.
+    // The turn that delivered the record has sent it on.
     let mut buffer = [0; 100];
     listens.stream.set_nonblocking(false).unwrap();
     listens
@@ -125,7 +125,7 @@ fn a_push_to_another_connection_is_on_its_way_before_the_loop_sleeps() {
 }
 
 #[test]
-fn a_push_to_a_closed_connection_is_no_harm() {
+fn a_push_to_a_closed_connection_is_ignored() {
     let event_loop = new_loop();
     let (near, far) = (Log::default(), Log::default());
     let (to, _peer) = served(&event_loop, far.session());
@@ -145,7 +145,7 @@ fn a_push_to_a_closed_connection_is_no_harm() {
 }
 
 #[test]
-fn a_push_from_a_timer_a_deferred_call_and_another_thread() {
+fn pushes_from_a_timer_a_deferred_call_and_another_thread_are_sent() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let from_timer = chat.clone();
@@ -166,7 +166,7 @@ fn a_push_from_a_timer_a_deferred_call_and_another_thread() {
 }
 
 #[test]
-fn a_hook_is_called_when_all_before_it_is_out_and_not_earlier() {
+fn a_hook_is_called_when_everything_before_it_is_sent() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_limits(Limits::default().output(Limits::UNLIMITED));
@@ -182,30 +182,30 @@ fn a_hook_is_called_when_all_before_it_is_out_and_not_earlier() {
 }
 
 #[test]
-fn a_push_inside_a_hook_takes_its_place_at_the_end() {
+fn a_push_inside_a_hook_is_queued_at_the_end() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let inside = chat.clone();
     chat.push("1");
     chat.push_hook(move || {
         inside.push("3");
-        let again = inside.clone();
-        inside.push_hook(move || again.push("4"));
+        let pushing = inside.clone();
+        inside.push_hook(move || pushing.push("4"));
     });
     chat.push("2");
     peer.expect(&event_loop, "1234");
 }
 
 #[test]
-fn a_hook_that_queues_itself_for_ever_holds_nobody_up() {
-    fn again(chat: &Chat) {
+fn a_hook_that_queues_itself_for_ever_does_not_delay_others() {
+    fn push_hook_again(chat: &Chat) {
         let next = chat.clone();
-        chat.push_hook(move || again(&next));
+        chat.push_hook(move || push_hook_again(&next));
     }
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     let (_, mut other) = served(&event_loop, log.session());
-    again(&chat);
+    push_hook_again(&chat);
     other.send("here too\r\n");
     run_until(&event_loop, || log.has("record here too"));
     chat.close();
@@ -213,7 +213,7 @@ fn a_hook_that_queues_itself_for_ever_holds_nobody_up() {
     assert_eq!(log.count("close Local"), 1);
 }
 
-/// Hands on what it receives; `Pending` while there is nothing.
+/// Produces what it receives; `Pending` while there is nothing.
 struct Piped(mpsc::Receiver<Bytes>);
 
 impl Producer for Piped {
@@ -227,7 +227,7 @@ impl Producer for Piped {
 }
 
 #[test]
-fn a_pending_producer_holds_the_queue_until_another_thread_resumes_it() {
+fn a_pending_producer_blocks_the_queue_until_another_thread_resumes_it() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let (sender, receiver) = mpsc::channel();
@@ -252,7 +252,7 @@ fn a_pending_producer_holds_the_queue_until_another_thread_resumes_it() {
 }
 
 #[test]
-fn resuming_a_producer_that_still_has_nothing_is_no_harm() {
+fn resuming_a_producer_that_is_still_pending_has_no_effect() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let (sender, receiver) = mpsc::channel();
@@ -286,7 +286,7 @@ fn a_producer_that_fails_closes_the_connection_and_is_dropped_once() {
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push("a ");
     chat.push_with_producer(Fails(Some("b"), drops.token()));
-    chat.push_with_producer(Fails(Some("never asked"), drops.token()));
+    chat.push_with_producer(Fails(Some("not asked"), drops.token()));
     let end = peer.wait_for_end(&event_loop);
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert!(b"a b".starts_with(peer.look()));
@@ -295,9 +295,9 @@ fn a_producer_that_fails_closes_the_connection_and_is_dropped_once() {
     assert_eq!(drops.count(), 2);
 }
 
-/// What is large is offered before the producer behind it is asked.
+/// A large push is sent before the producer behind it is asked.
 #[test]
-fn what_is_before_a_producer_that_fails_is_sent() {
+fn output_before_a_producer_that_fails_is_sent() {
     let (event_loop, log, drops) = (new_loop(), Log::default(), Drops::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push(vec![b'x'; 20_000]);
@@ -316,7 +316,7 @@ fn producers_and_hooks_of_a_connection_that_ends_are_dropped_once() {
     chat.push(vec![b'x'; 8 << 20]);
     chat.push_with_producer(Fails(None, drops.token()));
     let token = drops.token();
-    chat.push_hook(move || panic!("not to be called, with {}", drop_name(&token)));
+    chat.push_hook(move || panic!("the hook was called, with {}", drop_name(&token)));
     run_until_blocked(&event_loop, &chat);
     assert_eq!(drops.count(), 0);
     peer.reset();
@@ -330,13 +330,13 @@ fn drop_name(_: &Token) -> &'static str {
 }
 
 #[test]
-fn discard_buffers_drops_what_is_queued_and_leaves_the_close() {
+fn discard_buffers_drops_the_queue_but_not_the_close() {
     let (event_loop, log, drops) = (new_loop(), Log::default(), Drops::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push("lost");
     chat.push_with_producer(Fails(None, drops.token()));
     let token = drops.token();
-    chat.push_hook(move || panic!("not to be called, with {}", drop_name(&token)));
+    chat.push_hook(move || panic!("the hook was called, with {}", drop_name(&token)));
     chat.push(vec![b'x'; 10_000]);
     chat.close_when_done();
     chat.discard_buffers();
@@ -348,18 +348,18 @@ fn discard_buffers_drops_what_is_queued_and_leaves_the_close() {
 }
 
 #[test]
-fn a_queue_that_was_discarded_takes_more() {
+fn pushes_after_a_discard_are_sent() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let (_sender, receiver) = mpsc::channel();
     chat.push_with_producer(Piped(receiver));
     idle(&event_loop);
     chat.discard_buffers();
-    chat.push("kept");
-    peer.expect(&event_loop, "kept");
+    chat.push("sent");
+    peer.expect(&event_loop, "sent");
 }
 
-/// A producer that throws the queue away while it is asked.
+/// A producer that discards the queue while it is asked.
 struct Discards(Chat);
 
 impl Producer for Discards {
@@ -371,7 +371,7 @@ impl Producer for Discards {
 }
 
 #[test]
-fn a_producer_may_discard_the_queue_that_it_is_in() {
+fn a_producer_may_discard_its_own_queue() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push_with_producer(Discards(chat.clone()));
@@ -382,7 +382,7 @@ fn a_producer_may_discard_the_queue_that_it_is_in() {
 }
 
 #[test]
-fn queued_counts_what_is_pushed_and_not_sent() {
+fn queued_counts_pushed_bytes_that_are_not_sent() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.push("12345");
@@ -394,7 +394,7 @@ fn queued_counts_what_is_pushed_and_not_sent() {
     assert_eq!(chat.stats().bytes_out, 19);
 }
 
-/// A proxy: two sessions that hold each other's chat, of which one waits for the other.
+/// A proxy: two sessions with each other's chat; one waits for the other's low-water mark.
 struct Relay {
     to: Rc<RefCell<Option<Chat>>>,
     moved: Rc<Cell<usize>>,
@@ -445,7 +445,7 @@ fn a_relay_loses_nothing() {
 }
 
 #[test]
-fn a_record_holder_may_push_its_record_back() {
+fn a_session_may_push_back_the_record_it_has_just_received() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, mut peer) = served(
         &event_loop,

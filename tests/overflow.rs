@@ -1,4 +1,4 @@
-//! Records over their limit.
+//! Records above their limit.
 
 mod common;
 
@@ -6,7 +6,7 @@ use asynchat::{Limits, Server, Terminator};
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served};
 
 #[test]
-fn a_record_of_the_limit_is_fine_and_one_byte_more_is_too_long() {
+fn a_record_may_be_as_long_as_the_limit_and_no_longer() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_limits(Limits::default().record(5));
@@ -19,7 +19,7 @@ fn a_record_of_the_limit_is_fine_and_one_byte_more_is_too_long() {
 }
 
 #[test]
-fn the_limit_by_default_is_eight_kibibytes() {
+fn the_default_limit_is_eight_kibibytes() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, mut peer) = served(&event_loop, log.session());
     peer.send("x".repeat(8192) + "\r\n" + &"x".repeat(8193));
@@ -28,7 +28,7 @@ fn the_limit_by_default_is_eight_kibibytes() {
     assert_eq!(log.lines()[2..], ["overflow", "close InputLimit"]);
 }
 
-/// Complains, and has the connection closed.
+/// Sends an error message, and closes the connection.
 struct Complains(asynchat::Chat, Log);
 
 impl asynchat::AsyncChat for Complains {
@@ -45,12 +45,12 @@ impl asynchat::AsyncChat for Complains {
 }
 
 #[test]
-fn a_complaint_is_sent_before_the_close() {
+fn an_error_message_is_sent_before_the_close() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().record(10))
-        .listen_on(&event_loop, move |chat| Complains(chat, told.clone()))
+        .listen_on(&event_loop, move |chat| Complains(chat, log_clone.clone()))
         .unwrap();
     let mut peer = Peer::connect(addr_of(&listener));
     peer.send("much too long for this\r\n");
@@ -104,7 +104,7 @@ fn a_limit_may_change_with_each_record() {
 }
 
 #[test]
-fn a_terminators_own_limit_goes_before_the_connections() {
+fn the_limit_of_a_terminator_overrides_that_of_the_connection() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_limits(Limits::default().record(3));
@@ -118,7 +118,7 @@ fn a_terminators_own_limit_goes_before_the_connections() {
 }
 
 #[test]
-fn a_streamed_record_has_no_limit_but_its_own() {
+fn a_streamed_record_is_limited_by_its_terminator_only() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_terminator(Terminator::crlf().streamed());

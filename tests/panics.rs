@@ -1,4 +1,4 @@
-//! A panic in one callback ends its own connection; the others are served, and the loop goes on.
+//! A panic in a callback ends its own connection. The others are served, and the loop continues.
 
 mod common;
 
@@ -17,12 +17,12 @@ use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, 
 struct Panics {
     chat: Chat,
     log: Log,
-    place: &'static str,
+    callback: &'static str,
 }
 
 impl Panics {
-    fn at(&self, place: &str) {
-        assert!(self.place != place, "panic in {place}");
+    fn at(&self, callback: &str) {
+        assert!(self.callback != callback, "panic in {callback}");
     }
 }
 
@@ -73,8 +73,8 @@ impl Drop for Panics {
     }
 }
 
-/// A connection whose session panics in this place, and a neighbour of it.
-fn with_a_neighbour(place: &'static str) -> (EventLoop, Log, Chat, Peer, Peer) {
+/// A connection whose session panics in this callback, and another connection.
+fn with_another_connection(callback: &'static str) -> (EventLoop, Log, Chat, Peer, Peer) {
     let (event_loop, log, slot) = (new_loop(), Log::default(), common::Slot::default());
     let (_, neighbour) = served(
         &event_loop,
@@ -83,11 +83,11 @@ fn with_a_neighbour(place: &'static str) -> (EventLoop, Log, Chat, Peer, Peer) {
             Ok(())
         }),
     );
-    let told = log.clone();
-    let factory = slot.keep(move |chat| Panics {
+    let log_clone = log.clone();
+    let factory = slot.capture(move |chat| Panics {
         chat,
-        log: told.clone(),
-        place,
+        log: log_clone.clone(),
+        callback,
     });
     let listener = event_loop.listen("127.0.0.1:0", factory).unwrap();
     let peer = Peer::connect(addr_of(&listener));
@@ -97,32 +97,32 @@ fn with_a_neighbour(place: &'static str) -> (EventLoop, Log, Chat, Peer, Peer) {
 }
 
 #[track_caller]
-fn contained(place: &'static str, provoke: impl FnOnce(&Chat, &mut Peer), reason: &str) {
-    let (event_loop, log, chat, mut peer, mut neighbour) = with_a_neighbour(place);
+fn assert_contained(callback: &'static str, provoke: impl FnOnce(&Chat, &mut Peer), reason: &str) {
+    let (event_loop, log, chat, mut peer, mut neighbour) = with_another_connection(callback);
     provoke(&chat, &mut peer);
     run_until(&event_loop, || log.has("close"));
     neighbour.send("still here\r\n");
     neighbour.expect(&event_loop, "still here");
-    assert_eq!(log.lines(), [format!("close {reason}")], "{place}");
+    assert_eq!(log.lines(), [format!("close {reason}")], "{callback}");
     assert!(!chat.is_open());
 }
 
 #[test]
 fn a_panic_in_any_callback_ends_its_own_connection() {
     let send = |text: &'static str| move |_: &Chat, peer: &mut Peer| peer.send(text);
-    contained(
+    assert_contained(
         "found_terminator",
         send("a\r\nb\r\n"),
         "panic in found_terminator",
     );
-    contained("handle_connect", send(""), "panic in handle_connect");
-    contained("handle_timer", send("timer\r\n"), "panic in handle_timer");
-    contained("handle_eof", |_, peer| peer.finish(), "panic in handle_eof");
+    assert_contained("handle_connect", send(""), "panic in handle_connect");
+    assert_contained("handle_timer", send("timer\r\n"), "panic in handle_timer");
+    assert_contained("handle_eof", |_, peer| peer.finish(), "panic in handle_eof");
     let streamed = |chat: &Chat, peer: &mut Peer| {
         chat.set_terminator(Terminator::none());
         peer.send("a");
     };
-    contained(
+    assert_contained(
         "collect_incoming_data",
         streamed,
         "panic in collect_incoming_data",
@@ -131,79 +131,79 @@ fn a_panic_in_any_callback_ends_its_own_connection() {
         chat.set_limits(Limits::default().record(3));
         peer.send("1234");
     };
-    contained("handle_overflow", too_long, "panic in handle_overflow");
+    assert_contained("handle_overflow", too_long, "panic in handle_overflow");
     let drained = |chat: &Chat, _: &mut Peer| {
         chat.set_limits(Limits::default().water(0, 1));
         chat.push("ab");
     };
-    contained("handle_low_water", drained, "panic in handle_low_water");
-    contained("handle_close", |chat, _| chat.close(), "Local");
-    contained("drop", |chat, _| chat.close(), "Local");
+    assert_contained("handle_low_water", drained, "panic in handle_low_water");
+    assert_contained("handle_close", |chat, _| chat.close(), "Local");
+    assert_contained("drop", |chat, _| chat.close(), "Local");
 }
 
-struct Bomb;
+struct PanickingProducer;
 
-impl Producer for Bomb {
+impl Producer for PanickingProducer {
     fn more(&mut self, _: usize) -> io::Result<More> {
         panic!("panic in a producer");
     }
 }
 
-struct BombWhenDropped;
+struct PanicsWhenDropped;
 
-impl Drop for BombWhenDropped {
+impl Drop for PanicsWhenDropped {
     fn drop(&mut self) {
         panic!("panic in a destructor");
     }
 }
 
-impl Producer for BombWhenDropped {
+impl Producer for PanicsWhenDropped {
     fn more(&mut self, _: usize) -> io::Result<More> {
         Ok(More::Done)
     }
 }
 
 #[test]
-fn a_panic_in_what_is_queued_ends_its_own_connection() {
+fn a_panic_in_a_hook_or_producer_ends_its_own_connection() {
     let hook = |chat: &Chat, _: &mut Peer| chat.push_hook(|| panic!("panic in a hook"));
-    contained("nowhere", hook, "panic in a hook");
-    let producer = |chat: &Chat, _: &mut Peer| chat.push_with_producer(Bomb);
-    contained("nowhere", producer, "panic in a producer");
-    let dropped = |chat: &Chat, _: &mut Peer| chat.push_with_producer(BombWhenDropped);
-    contained("nowhere", dropped, "panic in a destructor");
-    let visit = |chat: &Chat, _: &mut Peer| {
-        chat.post(|_: &mut Panics| panic!("panic in a visit"))
+    assert_contained("nowhere", hook, "panic in a hook");
+    let producer = |chat: &Chat, _: &mut Peer| chat.push_with_producer(PanickingProducer);
+    assert_contained("nowhere", producer, "panic in a producer");
+    let dropped = |chat: &Chat, _: &mut Peer| chat.push_with_producer(PanicsWhenDropped);
+    assert_contained("nowhere", dropped, "panic in a destructor");
+    let posted = |chat: &Chat, _: &mut Peer| {
+        chat.post(|_: &mut Panics| panic!("panic in a posted call"))
             .unwrap();
     };
-    contained("nowhere", visit, "panic in a visit");
+    assert_contained("nowhere", posted, "panic in a posted call");
     let discarded = |chat: &Chat, _: &mut Peer| {
-        chat.push_with_producer(BombWhenDropped);
+        chat.push_with_producer(PanicsWhenDropped);
         chat.discard_buffers();
         chat.close();
     };
-    contained("nowhere", discarded, "Local");
+    assert_contained("nowhere", discarded, "Local");
     let unfinished = |chat: &Chat, _: &mut Peer| {
-        chat.push_with_producer(BombWhenDropped);
+        chat.push_with_producer(PanicsWhenDropped);
         chat.close();
     };
-    contained("nowhere", unfinished, "Local");
+    assert_contained("nowhere", unfinished, "Local");
 }
 
 #[test]
-fn several_panics_in_what_is_queued_are_no_worse_than_one() {
+fn several_panics_in_one_queue_end_one_connection() {
     let unfinished = |chat: &Chat, _: &mut Peer| {
-        chat.push_with_producer(BombWhenDropped);
-        chat.push_with_producer(BombWhenDropped);
+        chat.push_with_producer(PanicsWhenDropped);
+        chat.push_with_producer(PanicsWhenDropped);
         chat.discard_buffers();
-        chat.push_with_producer(BombWhenDropped);
-        chat.push_with_producer(BombWhenDropped);
+        chat.push_with_producer(PanicsWhenDropped);
+        chat.push_with_producer(PanicsWhenDropped);
         chat.close();
     };
-    contained("nowhere", unfinished, "Local");
+    assert_contained("nowhere", unfinished, "Local");
 }
 
 #[test]
-fn a_panic_in_a_factory_ends_the_one_connection() {
+fn a_panic_in_a_factory_ends_that_connection_only() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (session, count) = (log.session(), Cell::new(0));
     let listener = event_loop
@@ -214,7 +214,7 @@ fn a_panic_in_a_factory_ends_the_one_connection() {
         })
         .unwrap();
     let mut first = Peer::connect(addr_of(&listener));
-    // A reset or an orderly end, but an end.
+    // A reset or an orderly end.
     let _ = first.wait_for_end(&event_loop);
     let mut second = Peer::connect(addr_of(&listener));
     second.send("served\r\n");
@@ -228,14 +228,14 @@ fn a_panic_in_a_factory_ends_the_one_connection() {
 }
 
 #[test]
-fn a_panic_in_a_call_of_no_channel_ends_nobody() {
+fn a_panic_in_a_timer_or_call_of_the_loop_ends_no_connection() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     event_loop.call_soon(|| panic!("panic in a deferred call"));
     event_loop.call_later(Duration::ZERO, || panic!("panic in a timer"));
     let remote = event_loop.remote();
     remote.post(|| panic!("panic in a posted call")).unwrap();
-    let bomb = BombWhenDropped;
+    let bomb = PanicsWhenDropped;
     let timer = event_loop.call_later(Duration::from_secs(3600), move || drop(bomb));
     assert!(event_loop.cancel(timer));
     let ticks = Rc::new(Cell::new(0));
@@ -252,7 +252,7 @@ fn a_panic_in_a_call_of_no_channel_ends_nobody() {
     run_to_end(&event_loop);
 }
 
-/// A dispatcher that panics in `handle_read`, or, having failed there, in `handle_error`.
+/// A dispatcher that panics in `handle_read`, or that fails there and panics in `handle_error`.
 struct Reads {
     channel: Channel,
     log: Log,
@@ -279,7 +279,7 @@ impl Dispatcher for Reads {
 
 #[test]
 fn a_panic_in_a_dispatcher_ends_its_own_channel() {
-    for (fails, place) in [(false, "handle_read"), (true, "handle_error")] {
+    for (fails, callback) in [(false, "handle_read"), (true, "handle_error")] {
         let (event_loop, log) = (new_loop(), Log::default());
         let (near, far) = tcp_pair();
         let reads = Reads {
@@ -292,14 +292,14 @@ fn a_panic_in_a_dispatcher_ends_its_own_channel() {
         run_to_end(&event_loop);
         assert_eq!(
             log.lines(),
-            [format!("its handler panicked: panic in {place}")]
+            [format!("its handler panicked: panic in {callback}")]
         );
     }
 }
 
 #[test]
-fn after_a_panic_in_the_middle_of_its_input_the_next_connection_reads_as_ever() {
-    let (event_loop, log, _, mut peer, mut neighbour) = with_a_neighbour("found_terminator");
+fn a_panic_between_records_does_not_affect_the_input_of_the_next_connection() {
+    let (event_loop, log, _, mut peer, mut neighbour) = with_another_connection("found_terminator");
     let much = "x".repeat(5000);
     peer.send(format!("a\r\n{much}"));
     run_until(&event_loop, || log.has("close"));
@@ -312,18 +312,18 @@ fn after_a_panic_in_the_middle_of_its_input_the_next_connection_reads_as_ever() 
 }
 
 #[test]
-fn what_a_panic_carries_may_panic_in_its_turn() {
-    struct Bomb;
-    impl Drop for Bomb {
+fn the_payload_of_a_panic_may_panic_when_dropped() {
+    struct PanickingProducer;
+    impl Drop for PanickingProducer {
         fn drop(&mut self) {
             panic!("and again");
         }
     }
     let (event_loop, log) = (new_loop(), Log::default());
-    let session = log.session_with(|_, _| std::panic::panic_any(Bomb));
+    let session = log.session_with(|_, _| std::panic::panic_any(PanickingProducer));
     let (_chat, mut peer) = served(&event_loop, session);
     peer.send("now\r\n");
     run_until(&event_loop, || log.has("close Panic"));
-    event_loop.call_soon(|| std::panic::panic_any(Bomb));
+    event_loop.call_soon(|| std::panic::panic_any(PanickingProducer));
     event_loop.run_once(Duration::ZERO).unwrap();
 }

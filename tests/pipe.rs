@@ -1,4 +1,5 @@
-//! Two connections joined: nothing lost, nothing hoarded, and the end of one told to the other.
+//! Two piped connections: no data is lost, the queue between them is bounded, and the end of one
+//! passes to the other.
 
 mod common;
 
@@ -12,7 +13,7 @@ use common::{Log, Slot, addr_of, name, new_loop, run_to_end, run_until};
 const NEAR: &str = "10.0.0.1:1";
 const FAR: &str = "10.0.0.2:2";
 
-/// One end of a pipe: writes down what it is told.
+/// One end of a pipe, which logs its callbacks.
 struct End {
     chat: Chat,
     name: &'static str,
@@ -60,7 +61,7 @@ impl AsyncChat for End {
     }
 }
 
-/// A forwarder, its client and the server that it leads to.
+/// A forwarder, its client, and the server that it connects to.
 struct Scene {
     network: Network,
     event_loop: EventLoop,
@@ -88,7 +89,7 @@ impl Scene {
         self.network.settle(&self.event_loop)
     }
 
-    /// Pipes each connection as it comes.
+    /// Pipes each connection to a new one.
     fn forward(&self) -> Result {
         let (log, near, far) = (self.log.clone(), self.near.clone(), self.far.clone());
         let end = |name, log: &Log| {
@@ -100,14 +101,14 @@ impl Scene {
             }
         };
         self.event_loop.listen(NEAR, move |chat| {
-            let to = asynchat::connect(FAR, far.keep(end("far", &log))).expect("an address");
+            let to = asynchat::connect(FAR, far.capture(end("far", &log))).expect("an address");
             asynchat::pipe(&chat, &to).expect("both are new");
-            near.keep(end("near", &log))(chat)
+            near.capture(end("near", &log))(chat)
         })?;
         Ok(())
     }
 
-    /// A client, and what it is connected to.
+    /// A client, and the server side of its piped connection.
     fn connect(&self) -> Result<(Peer, Peer)> {
         let client = self.network.connect(NEAR)?;
         self.settle()?;
@@ -122,12 +123,12 @@ impl Scene {
         Ok((scene, client, server))
     }
 
-    /// What both ends were told, in order of their names.
+    /// The reason that each end got, sorted by the name of the end.
     fn closes(&self) -> [String; 2] {
         let lines = self.log.lines().into_iter();
         let mut closes: Vec<_> = lines.filter(|line| line.contains(" close ")).collect();
         closes.sort();
-        closes.try_into().expect("each is told once")
+        closes.try_into().expect("each end is closed once")
     }
 }
 
@@ -139,10 +140,10 @@ fn bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
 // ---- the bytes
 
 #[test]
-fn a_session_is_given_the_end_of_the_stream_that_passes() -> Result {
-    /// Writes down what passes.
-    struct Hears(&'static str, Log);
-    impl AsyncChat for Hears {
+fn handle_piped_gets_the_data_and_the_end_of_the_stream() -> Result {
+    /// Logs the chunks that pass.
+    struct LogsChunks(&'static str, Log);
+    impl AsyncChat for LogsChunks {
         fn found_terminator(&mut self, _: &[u8]) -> Result {
             Ok(())
         }
@@ -152,12 +153,12 @@ fn a_session_is_given_the_end_of_the_stream_that_passes() -> Result {
         }
     }
     let (scene, log) = (Scene::new(1)?, Log::default());
-    let hears = log.clone();
+    let chunk_log = log.clone();
     scene.event_loop.listen(NEAR, move |chat| {
-        let far = Hears("far", hears.clone());
+        let far = LogsChunks("far", chunk_log.clone());
         let to = asynchat::connect(FAR, |_| far).expect("an address");
         asynchat::pipe(&chat, &to).expect("both are new");
-        Hears("near", hears.clone())
+        LogsChunks("near", chunk_log.clone())
     })?;
     let (client, server) = scene.connect()?;
     server.send("the last");
@@ -173,7 +174,7 @@ fn a_session_is_given_the_end_of_the_stream_that_passes() -> Result {
 }
 
 #[test]
-fn every_byte_passes_in_order_through_any_network() -> Result {
+fn every_byte_passes_in_order_under_all_network_conditions() -> Result {
     for seed in 0..50 {
         let scene = Scene::new(seed)?;
         let mut random = fastrand::Rng::with_seed(seed);
@@ -232,7 +233,7 @@ fn every_byte_passes_in_order_through_any_network() -> Result {
 }
 
 #[test]
-fn what_came_with_a_handshake_goes_through_however_it_was_cut() -> Result {
+fn input_received_with_the_handshake_passes_under_every_segmentation() -> Result {
     every_segmentation(b"CONNECT\r\nhel\r", |pieces| {
         let scene = Scene::new(1)?;
         let log = scene.log.clone();
@@ -256,12 +257,12 @@ fn what_came_with_a_handshake_goes_through_however_it_was_cut() -> Result {
 }
 
 #[test]
-fn the_beginning_of_a_record_is_given_up_to_a_pipe_made_from_outside() -> Result {
+fn a_pipe_made_from_outside_takes_the_partial_record() -> Result {
     let scene = Scene::new(1)?;
     let (log, near) = (scene.log.clone(), scene.near.clone());
     scene.event_loop.listen(NEAR, move |chat| {
         let log = log.clone();
-        near.keep(move |chat| End {
+        near.capture(move |chat| End {
             chat,
             name: "near",
             log: log.clone(),
@@ -284,8 +285,8 @@ fn the_beginning_of_a_record_is_given_up_to_a_pipe_made_from_outside() -> Result
 }
 
 #[test]
-fn an_end_of_input_that_was_met_before_goes_through() -> Result {
-    /// Pipes what follows the last line.
+fn an_end_of_input_reported_before_the_pipe_passes_through() -> Result {
+    /// Pipes the connection after the end of its input.
     struct Late(Chat);
     impl AsyncChat for Late {
         fn found_terminator(&mut self, _: &[u8]) -> Result {
@@ -319,7 +320,7 @@ fn an_end_of_input_that_was_met_before_goes_through() -> Result {
 // ---- back-pressure
 
 #[test]
-fn a_peer_that_does_not_read_holds_up_the_other_and_costs_a_bounded_queue() -> Result {
+fn a_peer_that_does_not_read_stops_the_other_and_the_queue_is_bounded() -> Result {
     const MUCH: usize = 4 << 20;
     for way in [0, 1] {
         let (scene, client, server) = Scene::forwarded(1)?;
@@ -341,11 +342,11 @@ fn a_peer_that_does_not_read_holds_up_the_other_and_costs_a_bounded_queue() -> R
         let most = limits.high_water + limits.turn_read;
         assert!(queue.queued() > limits.high_water, "{}", queue.queued());
         assert!(queue.queued() <= most, "{}", queue.queued());
-        // The kernel holds a buffer for each of the two connections.
+        // The kernel buffers data for each of the two connections.
         let in_kernels = 2 * scene.network.conditions().buffer;
         assert!(MUCH - writer.unsent() <= most + in_kernels);
 
-        // The other way goes on.
+        // The other direction continues.
         reader.send("never mind");
         scene.settle()?;
         assert_eq!(writer.received(), b"never mind");
@@ -354,7 +355,7 @@ fn a_peer_that_does_not_read_holds_up_the_other_and_costs_a_bounded_queue() -> R
             let before = reader.received().len();
             reader.start_reading(1 << 20);
             scene.settle()?;
-            assert!(reader.received().len() > before, "it goes on");
+            assert!(reader.received().len() > before, "the transfer resumes");
             assert!(queue.queued() <= most, "{}", queue.queued());
         }
         assert!(reader.received() == sent);
@@ -383,7 +384,7 @@ fn a_session_that_pauses_is_not_resumed_by_the_other_queue() -> Result {
 // ---- the end
 
 #[test]
-fn a_half_close_goes_through_and_the_other_way_stays_open() -> Result {
+fn a_half_close_passes_through_and_the_other_direction_stays_open() -> Result {
     for way in [0, 1] {
         let (scene, client, server) = Scene::forwarded(1)?;
         let (first, second) = if way == 0 {
@@ -415,8 +416,8 @@ fn a_half_close_goes_through_and_the_other_way_stays_open() -> Result {
 }
 
 #[test]
-fn a_reset_goes_through_and_each_is_told_why() -> Result {
-    for (way, told) in [
+fn a_reset_passes_through_and_each_end_gets_its_reason() -> Result {
+    for (way, expected) in [
         (0, ["far close Piped Reset", "near close Reset"]),
         (1, ["far close Reset", "near close Piped Reset"]),
     ] {
@@ -432,15 +433,15 @@ fn a_reset_goes_through_and_each_is_told_why() -> Result {
         scene.settle()?;
         assert_eq!(second.received(), b"cut sho");
         assert_eq!(second.ended(), Some(Ended::Reset));
-        assert_eq!(scene.closes(), told);
+        assert_eq!(scene.closes(), expected);
         assert_eq!(scene.event_loop.len(), 1);
     }
     Ok(())
 }
 
-/// A server that has answered and closed, although the client goes on sending.
+/// A server that has answered and closed while the client keeps sending.
 #[test]
-fn a_whole_answer_is_delivered_though_its_sender_is_gone() -> Result {
+fn a_complete_answer_is_delivered_after_its_sender_is_gone() -> Result {
     let (scene, client, server) = Scene::forwarded(1)?;
     client.stop_reading();
     server.send(vec![b'x'; 500_000]);
@@ -466,7 +467,7 @@ fn a_whole_answer_is_delivered_though_its_sender_is_gone() -> Result {
 }
 
 #[test]
-fn a_far_side_that_refuses_closes_the_near_one() -> Result {
+fn a_refused_far_connection_closes_the_near_one() -> Result {
     let Scene {
         network,
         event_loop,
@@ -482,18 +483,18 @@ fn a_far_side_that_refuses_closes_the_near_one() -> Result {
     network.settle(&event_loop)?;
     network.advance(&event_loop, Duration::from_secs(5))?;
     assert_eq!(client.ended(), Some(Ended::Finished));
-    let told = ["far close ConnectFailed", "near close Piped ConnectFailed"];
-    assert_eq!(log.lines(), told);
+    let expected = ["far close ConnectFailed", "near close Piped ConnectFailed"];
+    assert_eq!(log.lines(), expected);
     assert_eq!(event_loop.len(), 1);
     Ok(())
 }
 
 #[test]
-fn who_closes_when_done_closes_both_behind_what_was_said() -> Result {
+fn close_when_done_on_one_end_closes_both_after_the_queued_data() -> Result {
     let (scene, client, server) = Scene::forwarded(1)?;
     server.send("last words");
     scene.settle()?;
-    // What far's session pushed goes to its own peer.
+    // What the session of the far end pushes goes to its own peer.
     assert_eq!(server.received(), b"and good-bye");
     assert_eq!(client.received(), b"last words");
     assert_eq!(client.ended(), Some(Ended::Finished));
@@ -518,7 +519,7 @@ fn a_callback_that_fails_resets_the_other_end() -> Result {
 }
 
 #[test]
-fn a_timeout_of_one_ends_both() -> Result {
+fn a_timeout_of_one_end_closes_both() -> Result {
     let (scene, client, server) = Scene::forwarded(1)?;
     scene.near.chat().set_idle_timeout(Duration::from_secs(60));
     scene
@@ -534,7 +535,7 @@ fn a_timeout_of_one_ends_both() -> Result {
 }
 
 #[test]
-fn a_shutdown_waits_for_what_passes_through_to_end() -> Result {
+fn a_shutdown_waits_until_piped_streams_end() -> Result {
     let (scene, client, server) = Scene::forwarded(1)?;
     client.send("one, ");
     scene.settle()?;
@@ -554,7 +555,7 @@ fn a_shutdown_waits_for_what_passes_through_to_end() -> Result {
 }
 
 #[test]
-fn what_has_not_ended_within_the_grace_of_a_shutdown_is_reset() -> Result {
+fn piped_connections_that_outlast_the_grace_of_a_shutdown_are_reset() -> Result {
     let (scene, client, server) = Scene::forwarded(1)?;
     scene.event_loop.shutdown(Duration::from_secs(60));
     scene
@@ -570,7 +571,7 @@ fn what_has_not_ended_within_the_grace_of_a_shutdown_is_reset() -> Result {
     Ok(())
 }
 
-// ---- what is no pipe
+// ---- pipes that are refused
 
 #[test]
 fn a_connection_is_piped_once_and_not_to_itself() -> Result {
@@ -586,7 +587,7 @@ fn a_connection_is_piped_once_and_not_to_itself() -> Result {
 }
 
 #[test]
-fn a_connection_that_is_piped_to_one_that_has_ended_ends() -> Result {
+fn a_connection_piped_to_one_that_has_ended_ends() -> Result {
     let scene = Scene::new(1)?;
     let gone = scene.event_loop.connect(FAR, |_| |_: &[u8]| Ok(()))?;
     scene.settle()?;
@@ -599,7 +600,7 @@ fn a_connection_that_is_piped_to_one_that_has_ended_ends() -> Result {
     scene.settle()?;
     assert_eq!(scene.log.lines(), ["connect", "close Piped"]);
 
-    // About to end, but not told yet.
+    // It is about to end, and `handle_close` has not been called yet.
     let both = [(); 2].map(|()| scene.event_loop.connect(FAR, scene.log.session()));
     let [a, b] = both;
     let (a, b) = (a?, b?);
@@ -613,7 +614,7 @@ fn a_connection_that_is_piped_to_one_that_has_ended_ends() -> Result {
 
 // ---- on the kernel's sockets
 
-/// A forwarder on loopback, its client, and a server that sends back what it gets.
+/// A forwarder on the loopback interface, its client, and an echo server.
 fn forwarder(event_loop: &EventLoop, log: &Log) -> common::Peer {
     let echo = event_loop
         .listen("127.0.0.1:0", |chat: Chat| {
@@ -635,7 +636,7 @@ fn forwarder(event_loop: &EventLoop, log: &Log) -> common::Peer {
             };
             let far = asynchat::connect(to, end("far")).expect("an address");
             asynchat::pipe(&near, &far).expect("both are new");
-            taken.keep(end("near"))(near)
+            taken.capture(end("near"))(near)
         })
         .expect("a port is free");
     let peer = common::Peer::connect(addr_of(&listener));
@@ -659,7 +660,7 @@ impl AsyncChat for Echo {
 }
 
 #[test]
-fn megabytes_come_back_through_real_sockets_behind_a_half_close() {
+fn megabytes_are_echoed_through_real_sockets_after_a_half_close() {
     let (event_loop, log) = (new_loop(), Log::default());
     let mut client = forwarder(&event_loop, &log);
     let sent: Rc<[u8]> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
@@ -674,7 +675,7 @@ fn megabytes_come_back_through_real_sockets_behind_a_half_close() {
         rest.is_empty()
     });
     client.finish();
-    assert!(came < sent.len(), "some is on its way yet");
+    assert!(came < sent.len(), "some of it is still in flight");
     assert!(client.receive_all(&event_loop) == *sent);
     run_to_end(&event_loop);
     let mut lines = log.lines();
@@ -683,7 +684,7 @@ fn megabytes_come_back_through_real_sockets_behind_a_half_close() {
 }
 
 #[test]
-fn a_reset_goes_through_real_sockets() {
+fn a_reset_passes_through_real_sockets() {
     let (event_loop, log) = (new_loop(), Log::default());
     let mut client = forwarder(&event_loop, &log);
     client.send("hello");
@@ -693,5 +694,9 @@ fn a_reset_goes_through_real_sockets() {
     let mut lines = log.lines();
     lines.sort();
     assert_eq!(lines, ["far close Piped Reset", "near close Reset"]);
-    assert_eq!(event_loop.stats().closes.reset, 2, "the server's, too");
+    assert_eq!(
+        event_loop.stats().closes.reset,
+        2,
+        "one of them is the server's"
+    );
 }

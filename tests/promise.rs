@@ -1,4 +1,5 @@
-//! Promises: replies in the order of their requests, however the work for them is done.
+//! Promises: replies are sent in the order of their requests, whatever order the work for them
+//! finishes in.
 
 mod common;
 
@@ -11,13 +12,13 @@ use common::{Log, idle, new_loop, run_to_end, run_until, served};
 
 /// Queues a promise.
 fn promised(chat: &Chat) -> Promise {
-    let (promise, later) = Promise::new(chat);
-    chat.push_with_producer(later);
+    let (promise, producer) = Promise::new(chat);
+    chat.push_with_producer(producer);
     promise
 }
 
 #[test]
-fn promises_leave_in_the_order_they_were_made_in_however_they_are_kept() {
+fn promises_are_sent_in_the_order_of_their_creation() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
     let first = promised(&chat);
@@ -33,11 +34,11 @@ fn promises_leave_in_the_order_they_were_made_in_however_they_are_kept() {
         .join()
         .unwrap();
     peer.expect(&event_loop, "first\r\nbetween\r\nsecond\r\nafter\r\n");
-    // The queue is as it was.
-    promised(&chat).fulfill("kept at once\r\n");
+    // The queue is as before.
+    promised(&chat).fulfill("fulfilled at once\r\n");
     promised(&chat).fulfill("");
     chat.push("the end\r\n");
-    peer.expect(&event_loop, "kept at once\r\nthe end\r\n");
+    peer.expect(&event_loop, "fulfilled at once\r\nthe end\r\n");
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn a_promise_wakes_a_loop_that_sleeps() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
     let promise = promised(&chat);
-    peer.finish(); // which closes when what was promised is out
+    peer.finish(); // the chat closes when the promise has been sent
     let (begin, begun) = std::sync::mpsc::channel();
     let worker = thread::spawn(move || {
         begun.recv().unwrap();
@@ -58,18 +59,18 @@ fn a_promise_wakes_a_loop_that_sleeps() {
 }
 
 #[test]
-fn what_is_promised_may_be_a_part_of_another_producer() {
+fn the_producer_of_a_promise_may_be_wrapped_in_another_producer() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
-    let (promise, later) = Promise::new(&chat);
-    chat.push_with_producer(DotStuffer::new(later));
+    let (promise, producer) = Promise::new(&chat);
+    chat.push_with_producer(DotStuffer::new(producer));
     idle(&event_loop);
     promise.fulfill(".dot\r\n");
     peer.expect(&event_loop, "..dot\r\n.\r\n");
 }
 
 #[test]
-fn what_was_promised_is_sent_piece_by_piece() {
+fn a_large_promise_is_sent_in_pieces() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
     promised(&chat).fulfill(vec![b'x'; 5 << 20]);
@@ -95,7 +96,7 @@ fn a_promise_is_wanted_until_the_connection_ends_or_its_queue_is_discarded() {
     assert!(!one.is_wanted() && !other.is_wanted());
     one.fulfill("too late");
     drop(other);
-    // Of a connection that has ended already nobody wants any.
+    // A promise on a connection that has ended is not wanted.
     let late = promised(&chat);
     idle(&event_loop);
     assert!(!late.is_wanted());
@@ -112,7 +113,7 @@ fn a_promise_is_wanted_until_the_connection_ends_or_its_queue_is_discarded() {
 }
 
 #[test]
-fn a_promise_that_is_broken_closes_the_connection_and_no_other() {
+fn a_promise_dropped_unfulfilled_closes_its_connection_only() {
     let event_loop = new_loop();
     let (log, others) = (Log::default(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
@@ -135,7 +136,7 @@ fn a_promise_that_is_broken_closes_the_connection_and_no_other() {
 }
 
 #[test]
-fn a_shutdown_waits_for_a_promise_for_the_length_of_its_grace() {
+fn a_shutdown_waits_for_a_promise_at_most_for_its_grace() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
     let promise = promised(&chat);

@@ -1,4 +1,4 @@
-//! A connection that is made again whenever it has ended, on virtual time.
+//! Reconnection: a connection is made again whenever it has ended, in virtual time.
 
 mod common;
 
@@ -17,12 +17,12 @@ const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Pauses without chance: 1, 2, 4, ... 60 seconds.
+/// Pauses without jitter: 1, 2, 4, ... 60 seconds.
 fn backoff() -> Backoff {
     Backoff::default().jitter(0.0)
 }
 
-/// A network with a loop that connects to one server, which may or may not be there.
+/// A network with a loop that connects to one server, which the test may start.
 struct Scene {
     network: Network,
     event_loop: EventLoop,
@@ -71,14 +71,14 @@ impl Scene {
         self.network.advance(&self.event_loop, time)
     }
 
-    /// How many attempts have failed by now.
+    /// How many attempts have failed so far.
     fn failures(&self) -> usize {
         self.log.count("close ConnectFailed")
     }
 }
 
 #[test]
-fn it_tries_again_after_pauses_that_grow_and_each_time_with_a_fresh_session() -> Result {
+fn each_attempt_follows_a_longer_pause_and_has_a_new_session() -> Result {
     let scene = Scene::new()?;
     let reconnect = scene.reconnect(backoff())?;
     assert_eq!(scene.failures(), 1);
@@ -97,7 +97,7 @@ fn it_tries_again_after_pauses_that_grow_and_each_time_with_a_fresh_session() ->
 }
 
 #[test]
-fn a_connection_that_ends_is_made_again_and_talks() -> Result {
+fn a_connection_that_ends_is_made_again() -> Result {
     let (scene, mut last) = (Scene::new()?, None);
     let service = scene.serve()?;
     let reconnect = scene.reconnect(backoff())?;
@@ -125,12 +125,13 @@ fn a_connection_that_ends_is_made_again_and_talks() -> Result {
 }
 
 #[test]
-fn a_connection_that_has_lasted_makes_the_next_pause_the_first_again() -> Result {
+fn a_connection_that_has_lasted_resets_the_pause() -> Result {
     let scene = Scene::new()?;
     scene.reconnect(backoff())?;
     scene.advance(secs(1 + 2 + 4))?;
     assert_eq!(scene.failures(), 4);
-    // Up after eight more; not for long enough, and then for long enough.
+    // The connection comes up after eight more seconds, at first too briefly to reset the pause,
+    // and then for long enough.
     let service = scene.serve()?;
     for (pause, up) in [(8, 59), (16, 60)] {
         scene.advance(secs(pause))?;
@@ -146,7 +147,7 @@ fn a_connection_that_has_lasted_makes_the_next_pause_the_first_again() -> Result
 }
 
 #[test]
-fn a_session_that_closes_its_connection_ends_it() -> Result {
+fn a_session_that_closes_its_connection_ends_the_reconnection() -> Result {
     for done in [Chat::close_when_done, |chat: &Chat| chat.close()] {
         let scene = Scene::new()?;
         let service = scene.serve()?;
@@ -164,7 +165,7 @@ fn a_session_that_closes_its_connection_ends_it() -> Result {
 }
 
 #[test]
-fn a_callback_that_fails_does_not_end_it() -> Result {
+fn a_callback_that_fails_does_not_end_the_reconnection() -> Result {
     let scene = Scene::new()?;
     let service = scene.serve()?;
     let fails = scene.log.session_with(|_, record| match record {
@@ -185,13 +186,13 @@ fn a_callback_that_fails_does_not_end_it() -> Result {
 }
 
 #[test]
-fn a_factory_that_panics_is_asked_again() -> Result {
+fn a_factory_that_panics_is_called_again() -> Result {
     let (scene, made) = (Scene::new()?, Cell::new(0));
     let _service = scene.serve()?;
     let session = scene.log.session();
     let factory = move |chat| {
         made.set(made.get() + 1);
-        assert!(made.get() > 1, "not the first time");
+        assert!(made.get() > 1, "the first call panics");
         session(chat)
     };
     Connector::new(scene.addr).reconnect_on(&scene.event_loop, backoff(), factory)?;
@@ -203,7 +204,7 @@ fn a_factory_that_panics_is_asked_again() -> Result {
 }
 
 #[test]
-fn told_to_stop_in_a_pause_it_is_over_at_once() -> Result {
+fn a_stop_during_a_pause_ends_the_reconnection_at_once() -> Result {
     let scene = Scene::new()?;
     let reconnect = scene.reconnect(backoff())?;
     reconnect.stop();
@@ -215,7 +216,7 @@ fn told_to_stop_in_a_pause_it_is_over_at_once() -> Result {
 }
 
 #[test]
-fn told_to_stop_under_way_it_gives_that_up() -> Result {
+fn a_stop_during_an_attempt_cancels_it() -> Result {
     let scene = Scene::new()?;
     scene.network.add_black_hole(scene.addr);
     let reconnect = scene.reconnect(backoff())?;
@@ -227,7 +228,7 @@ fn told_to_stop_under_way_it_gives_that_up() -> Result {
 }
 
 #[test]
-fn told_to_stop_while_up_the_connection_stays_and_is_the_last() -> Result {
+fn a_stop_while_connected_leaves_the_connection_open_and_makes_no_other() -> Result {
     let scene = Scene::new()?;
     let service = scene.serve()?;
     let reconnect = scene.reconnect(backoff())?;
@@ -244,9 +245,9 @@ fn told_to_stop_while_up_the_connection_stays_and_is_the_last() -> Result {
 }
 
 #[test]
-fn a_session_may_stop_it_from_its_last_call_and_its_factory_from_within() -> Result {
-    struct Leaves(Rc<RefCell<Option<Reconnect>>>);
-    impl asynchat::AsyncChat for Leaves {
+fn handle_close_and_the_factory_may_stop_the_reconnection() -> Result {
+    struct Stops(Rc<RefCell<Option<Reconnect>>>);
+    impl asynchat::AsyncChat for Stops {
         fn found_terminator(&mut self, _: &[u8]) -> Result {
             Ok(())
         }
@@ -254,15 +255,15 @@ fn a_session_may_stop_it_from_its_last_call_and_its_factory_from_within() -> Res
             self.0.borrow().iter().for_each(Reconnect::stop);
         }
     }
-    for from_within in [false, true] {
+    for in_factory in [false, true] {
         let scene = Scene::new()?;
         let slot: Rc<RefCell<Option<Reconnect>>> = Rc::default();
-        let kept = Rc::clone(&slot);
+        let in_session = Rc::clone(&slot);
         let factory = move |_| {
-            if from_within {
-                kept.borrow().iter().for_each(Reconnect::stop);
+            if in_factory {
+                in_session.borrow().iter().for_each(Reconnect::stop);
             }
-            Leaves(Rc::clone(&kept))
+            Stops(Rc::clone(&in_session))
         };
         let reconnect =
             Connector::new(scene.addr).reconnect_on(&scene.event_loop, backoff(), factory)?;
@@ -270,7 +271,7 @@ fn a_session_may_stop_it_from_its_last_call_and_its_factory_from_within() -> Res
         scene.event_loop.run()?;
         assert!(reconnect.is_stopped());
         assert_eq!(scene.network.elapsed(), Duration::ZERO);
-        // Nobody holds the factory any more, though it could reach its own handle.
+        // The factory has been dropped, although it could reach its own handle.
         drop(reconnect);
         assert_eq!(Rc::strong_count(&slot), 1);
     }
@@ -301,10 +302,10 @@ impl Subscriber for StopsInLog {
 }
 
 #[test]
-fn a_subscriber_may_stop_it_when_the_pause_is_logged() -> Result {
+fn a_subscriber_may_stop_the_reconnection_when_the_pause_is_logged() -> Result {
     let scene = Scene::new()?;
     tracing::subscriber::with_default(StopsInLog, || {
-        // Nobody listens: the connection fails at once.
+        // No server listens: the connection fails at once.
         let connector = Connector::new(scene.addr);
         let reconnect = connector.reconnect_on(&scene.event_loop, backoff(), scene.factory())?;
         RECONNECT.set(Some(reconnect.clone()));
@@ -318,7 +319,7 @@ fn a_subscriber_may_stop_it_when_the_pause_is_logged() -> Result {
 }
 
 #[test]
-fn a_shutdown_ends_it_whatever_it_is_doing() -> Result {
+fn a_shutdown_ends_the_reconnection_in_every_state() -> Result {
     for state in ["pause", "under way", "up"] {
         let scene = Scene::new()?;
         let service = (state == "up").then(|| scene.serve()).transpose()?;
@@ -330,7 +331,7 @@ fn a_shutdown_ends_it_whatever_it_is_doing() -> Result {
         scene.event_loop.shutdown(secs(5));
         scene.settle()?;
         drop(peer);
-        // It would have tried again by then, and the loop has nothing left to run for.
+        // By then the reconnection would have tried again. The loop has nothing left to run for.
         scene.advance(secs(3600))?;
         assert!(reconnect.is_stopped(), "{state}");
         assert_eq!(scene.made.get(), 1, "{state}");
@@ -341,7 +342,7 @@ fn a_shutdown_ends_it_whatever_it_is_doing() -> Result {
 }
 
 #[test]
-fn what_waits_ends_when_all_is_closed() -> Result {
+fn close_all_ends_a_reconnection_during_its_pause() -> Result {
     let scene = Scene::new()?;
     let reconnect = scene.reconnect(backoff())?;
     scene.event_loop.close_all();
@@ -352,7 +353,7 @@ fn what_waits_ends_when_all_is_closed() -> Result {
 }
 
 #[test]
-fn it_is_over_when_its_loop_is_gone() -> Result {
+fn a_reconnection_ends_with_its_loop() -> Result {
     let scene = Scene::new()?;
     let _service = scene.serve()?;
     let reconnect = scene.reconnect(backoff())?;
@@ -363,14 +364,14 @@ fn it_is_over_when_its_loop_is_gone() -> Result {
     Ok(())
 }
 
-/// When each of the first attempts was made.
+/// The times of the first attempts.
 fn attempts(seed: u64) -> Result<Vec<Duration>> {
     let network = Network::new(seed);
     let event_loop = network.event_loop()?;
     let times: Rc<RefCell<Vec<Duration>>> = Rc::default();
-    let (told, clock) = (Rc::clone(&times), network.clone());
+    let (recorded, clock) = (Rc::clone(&times), network.clone());
     let factory = move |_| {
-        told.borrow_mut().push(clock.elapsed());
+        recorded.borrow_mut().push(clock.elapsed());
         |_: &[u8]| Ok(())
     };
     Connector::new("10.0.0.1:6667").reconnect_on(&event_loop, Backoff::default(), factory)?;
@@ -379,7 +380,7 @@ fn attempts(seed: u64) -> Result<Vec<Duration>> {
 }
 
 #[test]
-fn chance_spreads_the_pauses_and_is_the_same_in_the_same_simulation() -> Result {
+fn jitter_spreads_the_pauses_and_is_reproducible_in_a_simulation() -> Result {
     let first = attempts(7)?;
     assert_eq!(first, attempts(7)?);
     assert_ne!(first, attempts(8)?);
@@ -391,7 +392,7 @@ fn chance_spreads_the_pauses_and_is_the_same_in_the_same_simulation() -> Result 
 }
 
 #[test]
-fn what_can_not_be_connected_again_is_refused() -> Result {
+fn reconnecting_an_adopted_socket_or_to_no_address_is_an_error() -> Result {
     let scene = Scene::new()?;
     let (socket, _peer) = scene.network.pair();
     let adopted = Connector::adopt(socket);
@@ -405,7 +406,7 @@ fn what_can_not_be_connected_again_is_refused() -> Result {
     Ok(())
 }
 
-/// Closes all in its `handle_close`.
+/// Calls `close_all` in its `handle_close`.
 struct ClosesAll {
     log: Log,
     event_loop: EventLoop,
@@ -423,7 +424,7 @@ impl asynchat::AsyncChat for ClosesAll {
 }
 
 #[test]
-fn all_that_ends_a_loop_ends_reconnection_also_from_within_handle_close() -> Result {
+fn ending_the_loop_from_handle_close_ends_the_reconnection() -> Result {
     let close_all: fn(&EventLoop) = EventLoop::close_all;
     for end in [close_all, |event_loop| event_loop.shutdown(secs(1))] {
         let scene = Scene::new()?;
@@ -433,7 +434,7 @@ fn all_that_ends_a_loop_ends_reconnection_also_from_within_handle_close() -> Res
             event_loop: inner.clone(),
             end,
         };
-        // Nobody listens: it fails at once.
+        // No server listens: the connection fails at once.
         let connector = Connector::new(scene.addr);
         let reconnect = connector.reconnect_on(&scene.event_loop, backoff(), factory)?;
         scene.settle()?;
@@ -446,7 +447,7 @@ fn all_that_ends_a_loop_ends_reconnection_also_from_within_handle_close() -> Res
 }
 
 #[test]
-fn close_all_ends_the_reconnection_of_a_connection_that_is_ending_for_another_reason() -> Result {
+fn close_all_ends_the_reconnection_of_a_connection_that_is_already_ending() -> Result {
     let scene = Scene::new()?;
     let service = scene.serve()?;
     let reconnect = scene.reconnect(backoff())?;
@@ -456,7 +457,7 @@ fn close_all_ends_the_reconnection_of_a_connection_that_is_ending_for_another_re
     );
     let closed = chat.clone();
     scene.event_loop.call_soon(move || {
-        // Over its limit, which ends it, and then all is closed.
+        // The push exceeds the output limit, which ends the connection. Then close_all follows.
         closed.push(vec![b'x'; 100_000_000]);
         closed.push("x");
         assert!(!closed.is_open());

@@ -1,5 +1,4 @@
-//! Nothing re-enters: no method of a handle calls user code, and a loop can not be run inside of
-//! itself.
+//! No re-entrance: no method of a handle calls user code, and a loop cannot be run within itself.
 
 mod common;
 
@@ -15,7 +14,7 @@ use asynchat::{
 };
 use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, tcp_pair};
 
-/// Whether user code is running, and whether it was ever called by user code.
+/// Whether user code is running, and whether user code has ever called user code.
 #[derive(Clone, Default)]
 struct Inside(Rc<Cell<bool>>, Rc<Cell<bool>>);
 
@@ -49,19 +48,19 @@ impl Producer for Guarded {
     }
 }
 
-/// Does in each callback whatever a handle can do, to itself and to all the others.
-struct Busybody {
+/// Calls every method of every handle in each of its callbacks.
+struct CallsEverything {
     chat: Chat,
     inside: Inside,
     all: Rc<RefCell<Vec<Chat>>>,
     calls: Rc<Cell<usize>>,
 }
 
-impl Busybody {
-    fn meddle(&self) {
+impl CallsEverything {
+    fn call_everything(&self) {
         self.inside.enter(|| {
             self.calls.set(self.calls.get() + 1);
-            // Each call makes for more calls.
+            // Each call causes more calls.
             if self.calls.get() > 200 {
                 return;
             }
@@ -92,23 +91,23 @@ impl Busybody {
         let token = guarded();
         let timer = event_loop.call_later(Duration::ZERO, move || drop(token));
         event_loop.cancel(timer);
-        // To one that has ended it is an error, and the visit comes back to be dropped right here.
+        // On a connection that has ended, `post` returns an error and drops the closure at once.
         if chat.is_open() {
             let token = guarded();
-            let visit = move |_: &mut Busybody| {
+            let call = move |_: &mut CallsEverything| {
                 drop(token);
                 Ok(())
             };
-            chat.post(visit).expect("it is open");
+            chat.post(call).expect("it is open");
         }
         let _ = (chat.queued(), chat.stats(), chat.peer_addr(), chat.limits());
         let _ = (event_loop.len(), event_loop.chat(chat.id()));
     }
 }
 
-impl AsyncChat for Busybody {
+impl AsyncChat for CallsEverything {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        self.meddle();
+        self.call_everything();
         if record == b"close" {
             self.inside.enter(|| {
                 self.all.borrow().iter().for_each(|chat| chat.close());
@@ -117,28 +116,28 @@ impl AsyncChat for Busybody {
         Ok(())
     }
     fn handle_connect(&mut self) -> Result {
-        self.meddle();
+        self.call_everything();
         Ok(())
     }
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        self.meddle();
+        self.call_everything();
         Ok(Eof::CloseWhenDone)
     }
     fn handle_low_water(&mut self) -> Result {
-        self.meddle();
+        self.call_everything();
         Ok(())
     }
     fn handle_timer(&mut self, _: TimerId) -> Result {
-        self.meddle();
+        self.call_everything();
         Ok(())
     }
     fn handle_close(&mut self, why: &Close) {
         assert!(!matches!(why, Close::Panic(_)), "{why}");
-        self.meddle();
+        self.call_everything();
     }
 }
 
-impl Drop for Busybody {
+impl Drop for CallsEverything {
     fn drop(&mut self) {
         self.inside.enter(|| ());
     }
@@ -154,7 +153,7 @@ fn no_method_of_a_handle_calls_user_code() {
             let (inside, all, calls) = (inside.clone(), Rc::clone(&all), Rc::clone(&calls));
             move |chat: Chat| {
                 inside.enter(|| all.borrow_mut().push(chat.clone()));
-                Busybody {
+                CallsEverything {
                     chat,
                     inside: inside.clone(),
                     all: Rc::clone(&all),
@@ -186,7 +185,7 @@ fn no_method_of_a_handle_calls_user_code() {
     assert!(calls.get() > 10, "{}", calls.get());
 }
 
-/// A chat room, whose members are pushed to while the room is borrowed.
+/// A chat room: its members are pushed to while the room is borrowed.
 #[derive(Default)]
 struct Room(RefCell<HashMap<ChannelId, Chat>>);
 
@@ -224,7 +223,7 @@ impl AsyncChat for Member {
 }
 
 #[test]
-fn shared_state_may_be_borrowed_while_others_are_pushed_to_and_closed() {
+fn shared_state_may_be_borrowed_during_pushes_and_closes() {
     let (event_loop, room) = (new_loop(), Rc::new(Room::default()));
     let shared = Rc::clone(&room);
     let listener = event_loop
@@ -248,10 +247,10 @@ fn shared_state_may_be_borrowed_while_others_are_pushed_to_and_closed() {
 }
 
 #[test]
-fn running_a_loop_inside_of_its_own_callback_is_an_error_and_no_harm() {
+fn running_a_loop_inside_its_own_callback_is_an_error() {
     let (event_loop, log) = (new_loop(), Log::default());
     let inner = event_loop.clone();
-    let told = log.clone();
+    let log_clone = log.clone();
     let (_, mut peer) = served(
         &event_loop,
         log.session_with(move |chat, _| {
@@ -261,7 +260,7 @@ fn running_a_loop_inside_of_its_own_callback_is_an_error_and_no_harm() {
                 inner.run_once(Duration::ZERO).map(drop),
                 asynchat::run_once(Duration::ZERO).map(drop),
             ] {
-                told.add(outcome.unwrap_err().to_string());
+                log_clone.add(outcome.unwrap_err().to_string());
             }
             chat.push("served\r\n");
             Ok(())
@@ -272,13 +271,13 @@ fn running_a_loop_inside_of_its_own_callback_is_an_error_and_no_harm() {
         peer.expect(&event_loop, "served\r\n");
     }
     assert_eq!(log.count("the loop is running already"), 8);
-    let (inner, told) = (event_loop.clone(), log.clone());
-    event_loop.call_soon(move || told.add(inner.run().unwrap_err().to_string()));
+    let (inner, log_clone) = (event_loop.clone(), log.clone());
+    event_loop.call_soon(move || log_clone.add(inner.run().unwrap_err().to_string()));
     idle(&event_loop);
     assert_eq!(log.count("the loop is running already"), 9);
 }
 
-/// Registers a new dispatcher, and closes the one before, at each thing that happens to it.
+/// Registers a new dispatcher, and closes the previous one, in each of its callbacks.
 struct Spawns {
     channel: Channel,
     log: Log,
@@ -321,7 +320,7 @@ fn dispatchers_may_be_registered_and_closed_inside_callbacks() {
 }
 
 #[test]
-fn a_channel_is_registered_once() {
+fn a_channel_cannot_be_registered_twice() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, _far) = tcp_pair();
     let channel = Channel::adopt(near).unwrap();
@@ -340,9 +339,9 @@ fn a_channel_is_registered_once() {
     assert_eq!(log.lines(), ["close"]);
 }
 
-/// Two sessions that answer each other hold nobody else up.
+/// Two sessions that answer each other do not delay other connections.
 #[test]
-fn two_sessions_that_keep_pushing_to_each_other_hold_nobody_up() {
+fn two_sessions_that_keep_pushing_to_each_other_do_not_delay_others() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, mut bystander) = served(&event_loop, log.session());
     let echo = || {

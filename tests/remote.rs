@@ -1,4 +1,4 @@
-//! `Remote`: the way onto the loop from other threads.
+//! `Remote`: calls to the loop from other threads.
 
 mod common;
 
@@ -11,7 +11,7 @@ use common::{
     Drops, Log, Peer, Session, failure, idle, new_loop, run_to_end, run_until, served, tcp_pair,
 };
 
-/// Keeps the loop running until it is stopped.
+/// Gives the loop something to run for until it is stopped.
 fn keep_running(event_loop: &EventLoop) {
     event_loop.call_later(Duration::from_secs(3600), || ());
 }
@@ -72,7 +72,7 @@ fn a_post_wakes_a_loop_that_sleeps_without_a_timeout() {
         .listen("127.0.0.1:0", |_: Chat| |_: &[u8]| Ok(()))
         .unwrap();
     for _ in 0..20 {
-        // The second post can only be made once the first has run, so the loop may be asleep.
+        // The second post is made after the first has run, so the loop may be asleep.
         let (remote, ran) = (event_loop.remote(), mpsc::channel());
         let worker = thread::spawn(move || -> Result {
             let (sender, receiver) = ran;
@@ -112,7 +112,7 @@ fn a_call_posted_by_a_posted_call_runs_in_another_turn() {
 }
 
 #[test]
-fn the_free_functions_mean_the_loop_that_a_posted_call_runs_on() {
+fn free_functions_in_a_posted_call_act_on_its_loop() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let id = chat.id();
@@ -147,13 +147,13 @@ fn a_worker_posts_its_result_to_the_session_that_asked() {
     peer.expect(&event_loop, "144\r\n");
 }
 
-/// Counts its visits.
-struct Visited {
+/// Logs its callbacks.
+struct Recorder {
     channel: Channel,
     log: Log,
 }
 
-impl Dispatcher for Visited {
+impl Dispatcher for Recorder {
     fn channel(&self) -> &Channel {
         &self.channel
     }
@@ -165,49 +165,49 @@ impl Dispatcher for Visited {
     }
 }
 
-/// A registered dispatcher, whose peer lives as long as the value returned.
-fn visited(event_loop: &EventLoop, log: &Log) -> (ChannelId, Peer) {
+/// A registered dispatcher, and its peer.
+fn registered(event_loop: &EventLoop, log: &Log) -> (ChannelId, Peer) {
     let (near, far) = tcp_pair();
     let channel = Channel::adopt(near).unwrap();
     let log = log.clone();
-    let id = event_loop.register(Visited { channel, log }).unwrap();
+    let id = event_loop.register(Recorder { channel, log }).unwrap();
     (id, Peer::new(far))
 }
 
 #[test]
-fn a_dispatcher_is_visited_too() {
+fn post_to_reaches_a_dispatcher() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (id, _peer) = visited(&event_loop, &log);
+    let (id, _peer) = registered(&event_loop, &log);
     event_loop
         .remote()
-        .post_to(id, |visited: &mut Visited| {
-            visited.log.add("visit");
+        .post_to(id, |registered: &mut Recorder| {
+            registered.log.add("call");
             Ok(())
         })
         .unwrap();
-    run_until(&event_loop, || log.has("visit"));
+    run_until(&event_loop, || log.has("call"));
 }
 
 #[test]
-fn a_visit_that_fails_closes_the_channel() {
+fn a_call_posted_to_a_handler_closes_the_channel_if_it_fails() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (id, _peer) = visited(&event_loop, &log);
+    let (id, _peer) = registered(&event_loop, &log);
     event_loop
         .remote()
-        .post_to(id, |_: &mut Visited| Err(failure()))
+        .post_to(id, |_: &mut Recorder| Err(failure()))
         .unwrap();
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["it was to fail", "Handler"]);
 }
 
 #[test]
-fn a_visit_may_close_its_channel() {
+fn a_call_posted_to_a_handler_may_close_its_channel() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let (id, _peer) = visited(&event_loop, &log);
+    let (id, _peer) = registered(&event_loop, &log);
     event_loop
         .remote()
-        .post_to(id, |visited: &mut Visited| {
-            visited.channel.close();
+        .post_to(id, |registered: &mut Recorder| {
+            registered.channel.close();
             Ok(())
         })
         .unwrap();
@@ -216,22 +216,22 @@ fn a_visit_may_close_its_channel() {
 }
 
 #[test]
-fn a_visit_to_a_dead_channel_or_another_type_is_dropped() {
+fn a_call_posted_to_a_closed_channel_or_another_type_is_dropped() {
     let (event_loop, log, drops) = (new_loop(), Log::default(), mpsc::channel());
-    let (id, peer) = visited(&event_loop, &log);
+    let (id, peer) = registered(&event_loop, &log);
     let remote = event_loop.remote();
     struct Another;
     let sender: mpsc::Sender<()> = drops.0;
-    let held = sender.clone();
+    let sender_clone = sender.clone();
     remote
-        .post_to(id, move |_: &mut Another| panic!("{held:?}"))
+        .post_to(id, move |_: &mut Another| panic!("{sender_clone:?}"))
         .unwrap();
     idle(&event_loop);
     drop(peer);
     event_loop.close_all();
     run_to_end(&event_loop);
     remote
-        .post_to(id, move |_: &mut Visited| panic!("{sender:?}"))
+        .post_to(id, move |_: &mut Recorder| panic!("{sender:?}"))
         .unwrap();
     run_to_end(&event_loop);
     assert_eq!(drops.1.try_recv(), Err(mpsc::TryRecvError::Disconnected));
@@ -239,24 +239,24 @@ fn a_visit_to_a_dead_channel_or_another_type_is_dropped() {
 }
 
 #[test]
-fn chat_post_visits_its_own_handler_in_order() {
+fn chat_post_calls_its_handler_in_order() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     for n in 0..3 {
         let log = log.clone();
         chat.post(move |_: &mut Session| {
-            log.add(format!("visit {n}"));
+            log.add(format!("call {n}"));
             Ok(())
         })
         .unwrap();
     }
     assert_eq!(log.lines(), ["connect"]);
     idle(&event_loop);
-    assert_eq!(log.lines(), ["connect", "visit 0", "visit 1", "visit 2"]);
+    assert_eq!(log.lines(), ["connect", "call 0", "call 1", "call 2"]);
 }
 
 #[test]
-fn chat_post_to_another_type_or_a_dead_chat_is_an_error_at_once() {
+fn chat_post_to_another_type_or_a_closed_chat_is_an_error() {
     struct Another;
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
@@ -269,7 +269,7 @@ fn chat_post_to_another_type_or_a_dead_chat_is_an_error_at_once() {
 }
 
 #[test]
-fn a_visit_on_its_way_to_a_chat_that_ends_is_dropped() {
+fn a_posted_call_to_a_chat_that_ends_is_dropped() {
     let (event_loop, log, drops) = (new_loop(), Log::default(), Drops::default());
     let (chat, _peer) = served(&event_loop, log.session());
     let token = drops.token();
@@ -284,10 +284,10 @@ fn a_visit_on_its_way_to_a_chat_that_ends_is_dropped() {
     assert_eq!(log.lines(), ["connect", "close Local"]);
 }
 
-/// A session that is a closure has a type that can not be named, so there is nothing to visit it
-/// as; but it can be told by its chat.
+/// The type of a closure cannot be named, so nothing can be posted to such a session. Its chat can
+/// be used instead.
 #[test]
-fn a_closure_is_a_session_like_any_other() {
+fn a_closure_may_be_a_session() {
     let event_loop = new_loop();
     let listener = event_loop
         .listen("127.0.0.1:0", |chat: Chat| {
@@ -303,12 +303,12 @@ fn a_closure_is_a_session_like_any_other() {
 }
 
 #[test]
-fn after_the_end_of_the_loop_everything_is_an_error() {
+fn every_method_fails_after_the_loop_is_dropped() {
     let event_loop = new_loop();
     let remote = event_loop.remote();
     remote.post(|| ()).unwrap();
     event_loop.run().unwrap();
-    // Between two runs the loop is there, and takes what is posted.
+    // Between two runs the loop exists and accepts posts.
     let (sender, receiver) = mpsc::channel::<()>();
     remote.post(move || sender.send(()).unwrap()).unwrap();
     drop(event_loop);
@@ -319,17 +319,17 @@ fn after_the_end_of_the_loop_everything_is_an_error() {
 }
 
 #[test]
-fn the_loop_of_a_thread_is_gone_with_the_thread() {
+fn the_loop_of_a_thread_ends_with_the_thread() {
     let worker = thread::spawn(|| asynchat::remote().unwrap());
     let remote: Remote = worker.join().unwrap();
     assert!(remote.post(|| ()).is_err());
 }
 
 #[test]
-fn handles_for_threads_can_cross_them() {
-    fn crosses<T: Send + Sync + Clone>() {}
-    crosses::<Remote>();
-    crosses::<ChannelId>();
+fn remote_and_channel_id_can_be_sent_to_other_threads() {
+    fn is_send_and_sync<T: Send + Sync + Clone>() {}
+    is_send_and_sync::<Remote>();
+    is_send_and_sync::<ChannelId>();
     fn is_a_session<S: AsyncChat>(_: &S) {}
     is_a_session(&|_: &[u8]| Ok(()));
 }

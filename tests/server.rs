@@ -1,4 +1,4 @@
-//! Serving: addresses, options, adopted listeners, and accepting that never dies.
+//! Listening: addresses, options, adopted listeners, and errors of accept.
 
 mod common;
 
@@ -9,7 +9,7 @@ use asynchat::{Addr, Channel, Chat, Limits, Server};
 use common::{Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until};
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
+fn the_error_for_a_port_in_use_names_the_address() {
     let event_loop = new_loop();
     let listener = event_loop
         .listen("127.0.0.1:0", |_: Chat| |_: &[u8]| Ok(()))
@@ -24,7 +24,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
-fn the_first_address_that_can_be_bound_is_taken() {
+fn the_first_address_that_can_be_bound_is_used() {
     let event_loop = new_loop();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
@@ -36,7 +36,7 @@ fn the_first_address_that_can_be_bound_is_taken() {
 }
 
 #[test]
-fn a_name_can_be_listened_on() {
+fn a_listener_may_have_a_host_name() {
     let (event_loop, log) = (new_loop(), Log::default());
     let listener = event_loop.listen("localhost:0", log.session()).unwrap();
     let _peer = Peer::connect(addr_of(&listener));
@@ -44,7 +44,7 @@ fn a_name_can_be_listened_on() {
 }
 
 #[test]
-fn an_address_that_can_not_be_resolved_is_an_error() {
+fn an_address_that_cannot_be_resolved_is_an_error() {
     let event_loop = new_loop();
     let nowhere = event_loop.listen("no port", |_: Chat| |_: &[u8]| Ok(()));
     assert!(nowhere.unwrap_err().to_string().contains("resolve"));
@@ -57,18 +57,18 @@ fn an_address_that_can_not_be_resolved_is_an_error() {
 }
 
 #[test]
-fn the_factory_knows_its_peer_and_its_limits() {
+fn the_factory_can_query_the_peer_address_and_the_limits() {
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
-    let (session, told) = (log.session(), log.clone());
+    let (session, log_clone) = (log.session(), log.clone());
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().record(77))
         .backlog(3)
         .nodelay(false)
         .listen_on(
             &event_loop,
-            slot.keep(move |chat: Chat| {
+            slot.capture(move |chat: Chat| {
                 let peer = chat.peer_addr().expect("it is connected");
-                told.add(format!("{peer}, {}", chat.limits().record));
+                log_clone.add(format!("{peer}, {}", chat.limits().record));
                 session(chat)
             }),
         )
@@ -103,7 +103,7 @@ fn an_adopted_listener_serves() {
     let (event_loop, log) = (new_loop(), Log::default());
     let inherited = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = inherited.local_addr().unwrap();
-    // One is waiting already.
+    // One connection is waiting already.
     let mut early = Peer::connect(addr);
     early.send("early\r\n");
     Server::adopt(inherited)
@@ -112,18 +112,18 @@ fn an_adopted_listener_serves() {
     run_until(&event_loop, || log.has("record early"));
 }
 
-/// 42 ms for each exchange of two small writes without it.
+/// Without TCP_NODELAY each exchange of two small writes takes 42 ms.
 #[cfg(target_os = "linux")]
 #[test]
-fn whatever_way_a_listener_came_its_connections_do_not_delay_small_writes() {
+fn every_kind_of_listener_sets_tcp_nodelay_by_default() {
     use std::os::fd::OwnedFd;
 
     use asynchat::{Dispatcher, Result, Socket};
     use common::other_end_of;
 
-    /// Holds what it accepts.
-    struct Holds(Channel, Log, Vec<Socket>);
-    impl Dispatcher for Holds {
+    /// Stores the sockets that it accepts.
+    struct StoresSockets(Channel, Log, Vec<Socket>);
+    impl Dispatcher for StoresSockets {
         fn channel(&self) -> &Channel {
             &self.0
         }
@@ -162,15 +162,15 @@ fn whatever_way_a_listener_came_its_connections_do_not_delay_small_writes() {
     {
         assert!(nodelay_of(&|event_loop, log| {
             let channel = new().unwrap();
-            let holds = Holds(channel.clone(), log.clone(), Vec::new());
-            event_loop.register(holds).unwrap();
+            let dispatcher = StoresSockets(channel.clone(), log.clone(), Vec::new());
+            event_loop.register(dispatcher).unwrap();
             channel
         }));
     }
 }
 
 #[test]
-fn a_socket_that_does_not_listen_can_not_be_served() {
+fn adopting_a_socket_that_does_not_listen_is_an_error() {
     let (near, _far) = common::tcp_pair();
     let served = Server::adopt(near).listen_on(&new_loop(), Log::default().session());
     assert!(served.is_err());
@@ -193,7 +193,7 @@ fn an_adopted_unix_listener_serves() {
         Ok(())
     });
     let listener = Server::adopt(inherited)
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     assert_eq!(listener.local_addr(), Some(Addr::Unix(Some(path.clone()))));
     let mut peer = UnixStream::connect(&path).unwrap();
@@ -207,19 +207,19 @@ fn an_adopted_unix_listener_serves() {
     assert_eq!(log.lines(), ["connect", "record hello", "close Local"]);
 }
 
-/// Whether this machine has IPv6 at all; without it there is nothing to test.
+/// Whether this machine supports IPv6. The IPv6 tests need it.
 fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()
 }
 
 #[test]
-fn an_ipv6_listener_takes_ipv4_too_and_tells_canonical_addresses() {
+fn an_ipv6_listener_accepts_ipv4_and_reports_canonical_addresses() {
     if !has_ipv6() {
         return;
     }
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
     let listener = event_loop
-        .listen("[::]:0", slot.keep(log.session()))
+        .listen("[::]:0", slot.capture(log.session()))
         .unwrap();
     let port = addr_of(&listener).port();
     let four = Peer::connect(([127, 0, 0, 1], port).into());
@@ -233,7 +233,7 @@ fn an_ipv6_listener_takes_ipv4_too_and_tells_canonical_addresses() {
 }
 
 #[test]
-fn only_v6_takes_ipv6_alone() {
+fn only_v6_accepts_ipv6_only() {
     if !has_ipv6() {
         return;
     }
@@ -243,7 +243,7 @@ fn only_v6_takes_ipv6_alone() {
         .listen_on(&event_loop, log.session())
         .unwrap();
     let port = addr_of(&listener).port();
-    // Whoever may have that port of IPv4, it is not this listener.
+    // Another socket may have that IPv4 port, but not this listener.
     let _four = TcpStream::connect(("127.0.0.1", port));
     idle(&event_loop);
     assert_eq!(log.lines(), [""; 0]);
@@ -291,10 +291,10 @@ fn a_burst_of_connections_is_accepted_and_counted() {
     run_to_end(&event_loop);
 }
 
-/// As a kernel tells it that does not hand out a connection that is gone already.
+/// As a kernel reports it that does not return a connection that is gone already.
 #[cfg(feature = "sim")]
 #[test]
-fn an_accept_that_fails_for_its_peer_holds_nobody_up() {
+fn an_accept_error_of_one_peer_does_not_delay_others() {
     use asynchat::sim::{Call, Network};
     use std::io::ErrorKind;
 
@@ -304,7 +304,7 @@ fn an_accept_that_fails_for_its_peer_holds_nobody_up() {
     let mut peers = Vec::new();
     for kind in [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset] {
         network.fail(Call::Accept, kind);
-        // The first of the two is gone.
+        // The first of the two connections is gone.
         for _ in 0..2 {
             peers.push(network.connect("10.0.0.1:119").unwrap());
         }
@@ -314,10 +314,10 @@ fn an_accept_that_fails_for_its_peer_holds_nobody_up() {
     }
 }
 
-/// A seccomp filter refuses every accept: the bound on that is not the budget.
+/// A seccomp filter refuses every accept. The budget does not bound these attempts.
 #[cfg(feature = "sim")]
 #[test]
-fn accepts_that_keep_being_refused_pause_the_listener_whatever_its_budget() {
+fn repeated_accept_errors_pause_the_listener_whatever_its_budget() {
     use asynchat::sim::{Call, Network};
     use std::io::ErrorKind;
 
@@ -344,9 +344,9 @@ fn accepts_that_keep_being_refused_pause_the_listener_whatever_its_budget() {
     }
 }
 
-/// bpo-10340, bpo-6706: a peer that is gone before it was accepted.
+/// bpo-10340, bpo-6706: a peer resets its connection before it is accepted.
 #[test]
-fn connections_reset_before_they_are_accepted_are_no_harm() {
+fn connections_reset_before_they_are_accepted_are_skipped() {
     let (event_loop, log) = (new_loop(), Log::default());
     let listener = event_loop.listen("127.0.0.1:0", log.session()).unwrap();
     for _ in 0..20 {
@@ -359,19 +359,19 @@ fn connections_reset_before_they_are_accepted_are_no_harm() {
     run_until(&event_loop, || event_loop.len() == 2);
 }
 
-/// Out of descriptors, a listener waits for some, and does not spin (CVE-2010-3492).
+/// Without descriptors, a listener waits and does not spin (CVE-2010-3492).
 ///
-/// Run in a process of its own, because the limit is of the whole process.
+/// The test runs in a process of its own, because the limit applies to the process.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_listener_without_descriptors_goes_on_when_there_are_some() {
+fn a_listener_without_descriptors_resumes_when_some_are_free() {
     use std::process::Command;
 
     const CHILD: &str = "ASYNCHAT_TEST_FEW_DESCRIPTORS";
     if std::env::var_os(CHILD).is_some() {
         return few_descriptors();
     }
-    let test = "a_listener_without_descriptors_goes_on_when_there_are_some";
+    let test = "a_listener_without_descriptors_resumes_when_some_are_free";
     let output = Command::new("sh")
         .args(["-c", r#"ulimit -n 60 && exec "$0" "$@""#])
         .arg(std::env::current_exe().unwrap())
@@ -390,14 +390,14 @@ fn few_descriptors() {
     while let Ok(stream) = TcpStream::connect(addr_of(&listener)) {
         hoard.push(Peer::new(stream));
     }
-    // None is left: nobody can be accepted.
+    // No descriptor is left, so nothing can be accepted.
     idle(&event_loop);
     assert_eq!(log.lines(), [""; 0]);
     assert!(listener.is_open());
     let before = event_loop.stats().turns;
     idle(&event_loop);
     assert!(event_loop.stats().turns - before < 10, "it spins");
-    // Some are free again: one is accepted, and its end lets the next one in.
+    // Some are free again. One client is accepted, and the next one when that connection ends.
     let count = hoard.len();
     hoard.truncate(count - 5);
     run_until(&event_loop, || log.count("connect") >= 5);
@@ -409,7 +409,7 @@ fn few_descriptors() {
 }
 
 #[test]
-fn a_channel_says_what_it_is() {
+fn a_listener_has_no_peer_and_refuses_connections_once_closed() {
     let listener = Channel::listen("127.0.0.1:0").unwrap();
     let text = format!("{listener:?}");
     assert!(text.contains("Listening"), "{text}");

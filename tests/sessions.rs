@@ -1,4 +1,4 @@
-//! What a session hears and says when it is busy, paused, cut off, or at the end of its input.
+//! What a session receives and sends while it is busy, paused, or at the end of its input.
 
 mod common;
 
@@ -14,7 +14,7 @@ use asynchat::{
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, tcp_pair};
 
-/// Never at a loss for a small chunk.
+/// Produces small chunks without end.
 struct Endless;
 
 impl Producer for Endless {
@@ -24,7 +24,7 @@ impl Producer for Endless {
 }
 
 #[test]
-fn input_is_read_while_output_without_end_flows() {
+fn input_is_read_during_endless_output() {
     const MUCH: usize = 32 << 20;
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(
@@ -35,23 +35,23 @@ fn input_is_read_while_output_without_end_flows() {
         }),
     );
     chat.push_with_producer(Endless);
-    // The peer takes all there is after each turn, so that there is always room for more.
+    // The peer reads everything after each turn, so there is always room for output.
     run_until(&event_loop, || peer.look().len() > 100_000);
     peer.send("stop\r\n");
     run_until(&event_loop, || {
-        assert!(peer.look().len() < MUCH, "its input waits");
+        assert!(peer.look().len() < MUCH, "the input is not read");
         log.has("close")
     });
     assert_eq!(log.lines(), ["connect", "record stop", "close Local"]);
 }
 
-/// Wakes itself while it is asked, as one does whose data comes at that very moment.
-struct WakesItself {
+/// Resumes itself while it is asked, as a producer does whose data arrives at that moment.
+struct ResumesItself {
     chat: Chat,
     answers: VecDeque<More>,
 }
 
-impl Producer for WakesItself {
+impl Producer for ResumesItself {
     fn more(&mut self, _: usize) -> io::Result<More> {
         self.chat.resume_producing();
         Ok(self.answers.pop_front().unwrap_or(More::Done))
@@ -59,17 +59,18 @@ impl Producer for WakesItself {
 }
 
 #[test]
-fn a_producer_that_is_resumed_while_it_says_pending_is_asked_again() {
+fn a_producer_resumed_while_it_returns_pending_is_asked_again() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
-    chat.push_with_producer(WakesItself {
+    chat.push_with_producer(ResumesItself {
         chat: chat.clone(),
         answers: [More::Pending, More::Chunk("it came".into())].into(),
     });
     peer.expect(&event_loop, "it came");
 }
 
-/// Gives what is there, and says of nothing what a source that does not block says.
+/// Produces the data that exists, and returns `WouldBlock` like a non-blocking source if there is
+/// none.
 #[derive(Clone, Default)]
 struct Source {
     there: Rc<RefCell<VecDeque<&'static str>>>,
@@ -120,7 +121,8 @@ fn close_when_done_after_a_failed_send_closes_a_paused_session() {
     chat.pause_reading();
     idle(&event_loop);
     peer.reset();
-    // One to be told of the reset, in case that the first is still taken.
+    // The reset of the first push is reported with the second one, in case the kernel accepts the
+    // first.
     chat.push("into the void");
     idle(&event_loop);
     chat.push("into the void");
@@ -131,7 +133,7 @@ fn close_when_done_after_a_failed_send_closes_a_paused_session() {
 }
 
 #[test]
-fn close_when_done_after_a_push_behind_the_end_of_output_closes() {
+fn close_when_done_closes_after_a_push_past_shutdown_write() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.shutdown_write();
@@ -144,7 +146,7 @@ fn close_when_done_after_a_push_behind_the_end_of_output_closes() {
 }
 
 #[test]
-fn silence_ends_a_record_that_was_received_while_reading_was_paused() {
+fn an_idle_gap_ends_a_record_received_while_paused() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(
         &event_loop,
@@ -183,7 +185,7 @@ fn a_streamed_record_counts_once_however_many_its_chunks() {
 }
 
 #[test]
-fn discard_buffers_throws_away_what_was_received_and_not_delivered() {
+fn discard_buffers_drops_input_that_was_not_delivered() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(
         &event_loop,
@@ -206,7 +208,7 @@ fn discard_buffers_throws_away_what_was_received_and_not_delivered() {
 }
 
 #[test]
-fn the_socket_of_a_chat_is_not_for_others_to_send_to_or_receive_from() {
+fn send_and_recv_on_the_channel_of_a_chat_are_errors() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     peer.send("a record\r\n");
@@ -221,7 +223,7 @@ fn the_socket_of_a_chat_is_not_for_others_to_send_to_or_receive_from() {
     assert_eq!(log.lines(), ["connect", "record a record"]);
 }
 
-/// Sets a terminator when its input is over.
+/// Sets a terminator in `handle_eof`.
 struct AtEof {
     chat: Chat,
     log: Log,
@@ -242,13 +244,13 @@ impl AsyncChat for AtEof {
 }
 
 #[test]
-fn what_handle_eof_got_is_not_delivered_again_under_a_terminator_set_there() {
+fn the_partial_record_is_not_delivered_again_after_a_terminator_is_set_in_handle_eof() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let listener = event_loop
         .listen("127.0.0.1:0", move |chat| AtEof {
             chat,
-            log: told.clone(),
+            log: log_clone.clone(),
         })
         .unwrap();
     let mut peer = Peer::connect(addr_of(&listener));
@@ -261,9 +263,9 @@ fn what_handle_eof_got_is_not_delivered_again_under_a_terminator_set_there() {
     assert_eq!(log.lines(), ["eof abc"]);
 }
 
-/// A session on a socket that is connected already is told so, hears and answers.
+/// A session on an adopted connected socket gets `handle_connect`, receives and answers.
 #[track_caller]
-fn talks(near: impl Into<Socket>, mut far: impl Read + Write) {
+fn assert_session_works(near: impl Into<Socket>, mut far: impl Read + Write) {
     let (event_loop, log) = (new_loop(), Log::default());
     let session = log.session_with(|chat, _| {
         chat.push("welcome");
@@ -284,21 +286,21 @@ fn talks(near: impl Into<Socket>, mut far: impl Read + Write) {
 }
 
 #[test]
-fn a_session_talks_through_a_tcp_stream_that_is_connected_already() {
+fn a_session_works_on_a_connected_tcp_stream() {
     let (near, far) = tcp_pair();
-    talks(near, far);
+    assert_session_works(near, far);
 }
 
 #[cfg(unix)]
 #[test]
-fn a_session_talks_through_a_unix_stream_that_is_connected_already() {
+fn a_session_works_on_a_connected_unix_stream() {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
-    talks(near, far);
+    assert_session_works(near, far);
 }
 
-/// What is held back of a terminator that has not come is read again, and before what follows it.
+/// Bytes held back as a partial terminator are parsed again, before the input that follows them.
 #[test]
-fn a_terminator_set_within_a_chunk_reads_again_what_was_held_back() {
+fn a_terminator_set_within_a_chunk_reparses_the_held_back_bytes() {
     struct Switching(asynchat::Chat, Log);
     impl asynchat::AsyncChat for Switching {
         fn collect_incoming_data(&mut self, chunk: &[u8]) -> asynchat::Result {
@@ -312,13 +314,13 @@ fn a_terminator_set_within_a_chunk_reads_again_what_was_held_back() {
         }
     }
     let (event_loop, log, slot) = (common::new_loop(), Log::default(), common::Slot::default());
-    let told = log.clone();
+    let log_clone = log.clone();
     let listener = event_loop
         .listen(
             "127.0.0.1:0",
-            slot.keep(move |chat| {
+            slot.capture(move |chat| {
                 chat.set_terminator(asynchat::Terminator::bytes(b"aab").streamed());
-                Switching(chat, told.clone())
+                Switching(chat, log_clone.clone())
             }),
         )
         .unwrap();

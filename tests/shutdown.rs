@@ -1,4 +1,4 @@
-//! `stop` and `shutdown`, from everywhere.
+//! `stop` and `shutdown`, from every context.
 
 mod common;
 
@@ -19,7 +19,7 @@ use common::{
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A loop that would run for ever, and a session in it that does this with the loop.
+/// A loop that would run for ever, and a session that calls `act` for each record.
 fn endless(act: impl Fn(&EventLoop) + 'static) -> (EventLoop, Log, Slot, Peer, Channel) {
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
     let inner = event_loop.clone();
@@ -28,7 +28,7 @@ fn endless(act: impl Fn(&EventLoop) + 'static) -> (EventLoop, Log, Slot, Peer, C
         Ok(())
     });
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(session))
+        .listen("127.0.0.1:0", slot.capture(session))
         .unwrap();
     event_loop.call_every(LONG, || ());
     let peer = Peer::connect(addr_of(&listener));
@@ -37,7 +37,7 @@ fn endless(act: impl Fn(&EventLoop) + 'static) -> (EventLoop, Log, Slot, Peer, C
 }
 
 #[test]
-fn stop_from_a_callback_leaves_all_as_it_is_and_run_may_be_called_again() {
+fn stop_from_a_callback_leaves_connections_open_and_run_may_be_called_again() {
     let (event_loop, log, slot, mut peer, _listener) = endless(EventLoop::stop);
     peer.send("stop\r\n");
     run_to_end(&event_loop);
@@ -49,7 +49,7 @@ fn stop_from_a_callback_leaves_all_as_it_is_and_run_may_be_called_again() {
 }
 
 #[test]
-fn stop_from_a_timer_a_deferred_call_a_hook_and_another_thread() {
+fn stop_works_from_a_timer_a_deferred_call_a_hook_and_another_thread() {
     let (event_loop, _, slot, _peer, _listener) = endless(|_| ());
     let stop = || {
         let event_loop = event_loop.clone();
@@ -102,9 +102,9 @@ fn a_stop_in_the_last_turn_does_not_stop_the_next_run() {
     assert_eq!(log.lines(), ["called"]);
 }
 
-/// What a shutdown has to do, wherever it comes from.
+/// Checks the effects of a shutdown, whatever context it was called from.
 #[track_caller]
-fn shuts_down(event_loop: &EventLoop, log: &Log, mut peer: Peer, listener: &Channel) {
+fn assert_shut_down(event_loop: &EventLoop, log: &Log, mut peer: Peer, listener: &Channel) {
     run_to_end(event_loop);
     assert_eq!(log.lines().last().unwrap(), "close Shutdown");
     assert_eq!(log.count("close"), 1);
@@ -114,34 +114,34 @@ fn shuts_down(event_loop: &EventLoop, log: &Log, mut peer: Peer, listener: &Chan
 }
 
 #[test]
-fn shutdown_from_a_callback() {
+fn shutdown_works_from_a_callback() {
     let (event_loop, log, _, mut peer, listener) = endless(|it| it.shutdown(LONG));
     peer.send("shutdown\r\nmore\r\n");
-    shuts_down(&event_loop, &log, peer, &listener);
+    assert_shut_down(&event_loop, &log, peer, &listener);
 }
 
 #[test]
-fn shutdown_from_a_timer() {
+fn shutdown_works_from_a_timer() {
     let (event_loop, log, _, peer, listener) = endless(|_| ());
     let inner = event_loop.clone();
     event_loop.call_later(Duration::ZERO, move || inner.shutdown(LONG));
-    shuts_down(&event_loop, &log, peer, &listener);
+    assert_shut_down(&event_loop, &log, peer, &listener);
 }
 
 #[test]
-fn shutdown_from_another_thread() {
+fn shutdown_works_from_another_thread() {
     let (event_loop, log, _, peer, listener) = endless(|_| ());
     let remote = event_loop.remote();
     let worker = thread::spawn(move || remote.shutdown(LONG));
-    shuts_down(&event_loop, &log, peer, &listener);
+    assert_shut_down(&event_loop, &log, peer, &listener);
     worker.join().unwrap().unwrap();
 }
 
 #[test]
-fn shutdown_before_run() {
+fn shutdown_works_before_run() {
     let (event_loop, log, _, peer, listener) = endless(|_| ());
     event_loop.shutdown(LONG);
-    shuts_down(&event_loop, &log, peer, &listener);
+    assert_shut_down(&event_loop, &log, peer, &listener);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn shutdown_of_an_empty_loop_returns_at_once() {
 }
 
 #[test]
-fn shutdown_sends_what_is_queued_and_takes_no_more_input() {
+fn shutdown_sends_the_queue_and_delivers_no_more_input() {
     let (event_loop, log, slot, mut peer, _listener) = endless(|_| ());
     let reply = "x".repeat(3_000_000);
     slot.chat().push(reply.clone());
@@ -166,7 +166,7 @@ fn shutdown_sends_what_is_queued_and_takes_no_more_input() {
 }
 
 #[test]
-fn shutdown_accepts_nobody_and_registers_nothing() {
+fn shutdown_accepts_no_connection_and_registers_no_channel() {
     let (event_loop, log, slot, _peer, listener) = endless(|_| ());
     let addr = addr_of(&listener);
     let chat = slot.chat();
@@ -182,7 +182,7 @@ fn shutdown_accepts_nobody_and_registers_nothing() {
 }
 
 #[test]
-fn after_the_grace_what_is_left_is_aborted() {
+fn after_the_grace_open_connections_are_aborted() {
     let (event_loop, log, slot, mut peer, _listener) = endless(|_| ());
     let chat = slot.chat();
     chat.push(vec![b'x'; 8 << 20]);
@@ -220,7 +220,7 @@ fn a_loop_can_be_used_again_after_a_shutdown() {
 }
 
 #[test]
-fn a_shutdown_during_another_connections_callback_reaches_all() {
+fn a_shutdown_from_a_callback_reaches_all_connections() {
     let (event_loop, log) = (new_loop(), Log::default());
     let inner = event_loop.clone();
     let chats: Rc<RefCell<Vec<Chat>>> = Rc::default();
@@ -246,7 +246,7 @@ fn a_shutdown_during_another_connections_callback_reaches_all() {
 }
 
 #[test]
-fn a_connection_under_way_is_shut_down_and_told() {
+fn a_shutdown_ends_a_connection_that_is_connecting() {
     let (event_loop, log) = (new_loop(), Log::default());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -257,7 +257,7 @@ fn a_connection_under_way_is_shut_down_and_told() {
 }
 
 #[test]
-fn a_call_that_asks_for_itself_again_does_not_hold_a_shutdown_up() {
+fn a_call_that_defers_itself_again_does_not_delay_a_shutdown() {
     fn again(event_loop: &EventLoop, calls: &Rc<Cell<u32>>) {
         calls.set(calls.get() + 1);
         let (next, calls) = (event_loop.clone(), Rc::clone(calls));
@@ -271,11 +271,11 @@ fn a_call_that_asks_for_itself_again_does_not_hold_a_shutdown_up() {
 }
 
 #[test]
-fn what_a_close_asks_for_is_called_before_a_shutdown_is_over() {
+fn calls_deferred_in_handle_close_run_before_a_shutdown_ends() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
-    let (inner, told) = (event_loop.clone(), log.clone());
-    chat.push_hook(move || inner.call_soon(move || told.add("called")));
+    let (inner, log_clone) = (event_loop.clone(), log.clone());
+    chat.push_hook(move || inner.call_soon(move || log_clone.add("called")));
     event_loop.shutdown(LONG);
     run_to_end(&event_loop);
     assert!(log.has("called"), "{:?}", log.lines());
@@ -285,8 +285,8 @@ fn what_a_close_asks_for_is_called_before_a_shutdown_is_over() {
 
 type OnShutdown = dyn Fn(&Chat) -> Result<Shutdown>;
 
-/// Answers each line with `ok`; on `body` it takes a count of bytes, and on `bye` it closes. Writes down
-/// what it is told.
+/// Answers each line with `ok`. `body` sets a count terminator, and `bye` closes. Logs its
+/// callbacks.
 struct Polite {
     chat: Chat,
     log: Log,
@@ -323,7 +323,7 @@ impl AsyncChat for Polite {
     }
 }
 
-/// A factory of sessions that write to this log and do this when the loop shuts down.
+/// A factory of sessions that write to this log and return `on_shutdown` from `handle_shutdown`.
 fn polite<F>(log: &Log, on_shutdown: F) -> impl Fn(Chat) -> Polite + use<F>
 where
     F: Fn(&Chat) -> Result<Shutdown> + 'static,
@@ -345,14 +345,14 @@ fn stays(_: &Chat) -> Result<Shutdown> {
     Ok(Shutdown::Stay)
 }
 
-/// A connection to such a session, which has greeted.
-fn met(
+/// A connection to such a session, after its greeting.
+fn connected(
     log: &Log,
     on_shutdown: impl Fn(&Chat) -> Result<Shutdown> + 'static,
 ) -> (EventLoop, Slot, Peer) {
     let (event_loop, slot) = (new_loop(), Slot::default());
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(polite(log, on_shutdown)))
+        .listen("127.0.0.1:0", slot.capture(polite(log, on_shutdown)))
         .unwrap();
     let mut peer = Peer::connect(addr_of(&listener));
     peer.expect(&event_loop, "200 hello\r\n");
@@ -360,9 +360,9 @@ fn met(
 }
 
 #[test]
-fn a_session_says_goodbye_behind_what_was_pushed_before() {
+fn a_push_in_handle_shutdown_follows_the_queued_output() {
     let log = Log::default();
-    let (event_loop, slot, mut peer) = met(&log, says_421);
+    let (event_loop, slot, mut peer) = connected(&log, says_421);
     slot.chat().push("250 ok\r\n");
     event_loop.shutdown(LONG);
     assert!(
@@ -379,7 +379,7 @@ fn a_session_says_goodbye_behind_what_was_pushed_before() {
 #[test]
 fn a_session_that_stays_receives_records_until_it_closes() {
     let log = Log::default();
-    let (event_loop, _, mut peer) = met(&log, stays);
+    let (event_loop, _, mut peer) = connected(&log, stays);
     peer.send("body\r\n01234");
     peer.expect(&event_loop, "250 ok\r\n");
     event_loop.shutdown(LONG);
@@ -395,9 +395,9 @@ fn a_session_that_stays_receives_records_until_it_closes() {
 }
 
 #[test]
-fn a_session_that_stays_is_aborted_when_the_grace_is_over() {
+fn a_session_that_stays_is_aborted_after_the_grace() {
     let log = Log::default();
-    let (event_loop, _, mut peer) = met(&log, stays);
+    let (event_loop, _, mut peer) = connected(&log, stays);
     event_loop.shutdown(Duration::from_millis(20));
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["connect", "shutdown", "close Shutdown"]);
@@ -406,9 +406,9 @@ fn a_session_that_stays_is_aborted_when_the_grace_is_over() {
 }
 
 #[test]
-fn a_record_behind_the_one_that_shuts_down_comes_after_the_call() {
+fn records_after_the_one_that_shuts_down_follow_handle_shutdown() {
     let log = Log::default();
-    let (event_loop, _, mut peer) = met(&log, stays);
+    let (event_loop, _, mut peer) = connected(&log, stays);
     peer.send("one\r\nshutdown\r\ntwo\r\nbye\r\n");
     let all = peer.receive_all(&event_loop);
     assert_eq!(all, b"250 ok\r\n".repeat(3));
@@ -434,16 +434,16 @@ fn a_shutdown_from_another_thread_a_timer_and_a_hook_reaches_the_session() {
         },
         |_, chat| chat.push_hook(|| asynchat::shutdown(LONG)),
         |_, chat| {
-            let visit = |_: &mut Polite| {
+            let call = |_: &mut Polite| {
                 asynchat::shutdown(LONG);
                 Ok(())
             };
-            chat.post(visit).unwrap();
+            chat.post(call).unwrap();
         },
     ];
     for shut_down in ways {
         let log = Log::default();
-        let (event_loop, slot, mut peer) = met(&log, says_421);
+        let (event_loop, slot, mut peer) = connected(&log, says_421);
         shut_down(&event_loop, &slot.chat());
         assert_eq!(peer.receive_all(&event_loop), b"421 shutting down\r\n");
         drop(peer);
@@ -453,9 +453,9 @@ fn a_shutdown_from_another_thread_a_timer_and_a_hook_reaches_the_session() {
 }
 
 #[test]
-fn a_second_shutdown_does_not_call_again_and_a_later_one_of_the_same_loop_does() {
+fn handle_shutdown_is_called_once_for_each_shutdown_of_a_loop() {
     let log = Log::default();
-    let (event_loop, _, peer) = met(&log, stays);
+    let (event_loop, _, peer) = connected(&log, stays);
     event_loop.shutdown(LONG);
     event_loop.shutdown(LONG);
     idle(&event_loop);
@@ -476,9 +476,9 @@ fn a_second_shutdown_does_not_call_again_and_a_later_one_of_the_same_loop_does()
 }
 
 #[test]
-fn a_session_that_has_queued_its_close_is_not_called() {
+fn handle_shutdown_is_not_called_once_a_close_is_queued() {
     let log = Log::default();
-    let (event_loop, slot, mut peer) = met(&log, says_421);
+    let (event_loop, slot, mut peer) = connected(&log, says_421);
     slot.chat().push(vec![b'x'; 8 << 20]);
     slot.chat().close_when_done();
     run_until_blocked(&event_loop, &slot.chat());
@@ -488,9 +488,9 @@ fn a_session_that_has_queued_its_close_is_not_called() {
 }
 
 #[test]
-fn a_paused_session_is_called_and_gets_no_record() {
+fn a_paused_session_gets_handle_shutdown_and_no_record() {
     let log = Log::default();
-    let (event_loop, slot, mut peer) = met(&log, says_421);
+    let (event_loop, slot, mut peer) = connected(&log, says_421);
     slot.chat().pause_reading();
     peer.send("one\r\n");
     idle(&event_loop);
@@ -500,9 +500,9 @@ fn a_paused_session_is_called_and_gets_no_record() {
 }
 
 #[test]
-fn a_session_whose_queue_is_over_its_mark_is_called() {
+fn a_back_pressured_session_gets_handle_shutdown() {
     let log = Log::default();
-    let (event_loop, slot, mut peer) = met(&log, says_421);
+    let (event_loop, slot, mut peer) = connected(&log, says_421);
     let much = vec![b'x'; 8 << 20];
     slot.chat().push(much.clone());
     run_until_blocked(&event_loop, &slot.chat());
@@ -512,9 +512,10 @@ fn a_session_whose_queue_is_over_its_mark_is_called() {
     assert!(all.len() > much.len() && all.ends_with(b"x421 shutting down\r\n"));
 }
 
-/// One is accepted in the turn of the shutdown, and the other's factory is still queued.
+/// One connection is accepted in the turn of the shutdown, and the factory of the other is still
+/// queued.
 #[test]
-fn a_session_that_is_new_hears_first_that_it_is_up() {
+fn handle_connect_precedes_handle_shutdown_in_a_new_session() {
     let log = Log::default();
     let (event_loop, (near, far)) = (new_loop(), tcp_pair());
     let session = polite(&log, says_421);
@@ -529,7 +530,7 @@ fn a_session_that_is_new_hears_first_that_it_is_up() {
     run_to_end(&event_loop);
 
     let (log, slot) = (Log::default(), Slot::default());
-    let factory = slot.keep(polite(&log, says_421));
+    let factory = slot.capture(polite(&log, says_421));
     let listener = Server::new("127.0.0.1:0")
         .listen_on(&event_loop, move |chat| {
             asynchat::shutdown(LONG);
@@ -543,10 +544,10 @@ fn a_session_that_is_new_hears_first_that_it_is_up() {
 }
 
 #[test]
-fn an_error_and_a_panic_end_the_one_connection() {
+fn an_error_or_panic_in_handle_shutdown_ends_that_connection_only() {
     for (fails, reason) in [(true, "close Handler"), (false, "close Panic")] {
         let log = Log::default();
-        let (event_loop, _, _peer) = met(&log, move |_| match fails {
+        let (event_loop, _, _peer) = connected(&log, move |_| match fails {
             true => Err(failure()),
             false => panic!("it was to panic"),
         });
@@ -557,7 +558,7 @@ fn an_error_and_a_panic_end_the_one_connection() {
 }
 
 #[test]
-fn a_piped_connection_is_not_called_and_comes_to_its_end() {
+fn a_piped_connection_gets_no_handle_shutdown_and_ends_with_its_streams() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, mut client) = served_by(&event_loop, polite(&log, says_421));
     let (far, mut server) = served_by(&event_loop, polite(&log, says_421));
@@ -577,11 +578,11 @@ fn a_piped_connection_is_not_called_and_comes_to_its_end() {
     assert_eq!(log.count("close Eof"), 2);
 }
 
-/// A connection to a session of this factory; its listener is closed.
+/// A connection to a session of this factory. Its listener is closed.
 fn served_by(event_loop: &EventLoop, factory: impl Fn(Chat) -> Polite + 'static) -> (Chat, Peer) {
     let slot = Slot::default();
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(factory))
+        .listen("127.0.0.1:0", slot.capture(factory))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(event_loop, || slot.is_filled());

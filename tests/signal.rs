@@ -1,4 +1,5 @@
-//! Signals, in processes of their own: the binary runs itself again, and is sent real ones.
+//! Signals, in processes of their own: the test binary runs itself again and sends real signals to
+//! it.
 #![cfg(unix)]
 
 mod common;
@@ -20,26 +21,26 @@ use common::DEADLINE;
 /// Set in the process that a test starts.
 const PART: &str = "ASYNCHAT_TEST_SIGNALLED";
 
-/// How a line begins that it says.
-const SAYS: &str = "> ";
+/// Lines that the process reports begin with this.
+const REPORT: &str = "> ";
 
-fn say(line: &str) {
-    println!("{SAYS}{line}");
+fn report(line: &str) {
+    println!("{REPORT}{line}");
 }
 
-/// The process that a test sends signals to; ended and reaped when this is dropped.
+/// The process that a test sends signals to. Dropping this kills and reaps it.
 struct Process {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Process {
-    /// Runs `part` in a process of its own, if this is that one; else starts it. `test` is the name
-    /// of the test.
-    fn play(test: &str, part: fn() -> Result) -> Option<Self> {
+    /// Runs `part` if this is the child process. Otherwise starts the child process. `test` is the
+    /// name of the test.
+    fn run(test: &str, part: fn() -> Result) -> Option<Self> {
         if env::var_os(PART).is_some() {
-            part().expect("the part is played to its end");
-            say("over");
+            part().expect("the part succeeds");
+            report("over");
             return None;
         }
         let binary = env::current_exe().expect("it runs");
@@ -62,44 +63,45 @@ impl Process {
     }
 
     #[track_caller]
-    fn hear(&self) -> String {
+    fn next_report(&self) -> String {
         let line = self.lines.recv_timeout(DEADLINE);
-        line.expect("it says something in time")
+        line.expect("a report arrives in time")
     }
 
     #[track_caller]
-    fn ends_well(mut self) {
-        assert_eq!(self.hear(), "over");
+    fn assert_success(mut self) {
+        assert_eq!(self.next_report(), "over");
         assert!(self.child.wait().expect("it is our child").success());
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Of one that has ended there is nothing left to end.
+        // Fails if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What it says, from a thread that ends with it.
+/// The reports of the process. The thread ends with it.
 fn lines_of(stdout: ChildStdout) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
-        let said = BufReader::new(stdout)
+        let output = BufReader::new(stdout)
             .lines()
             .map_while(std::result::Result::ok);
-        said.filter_map(|line| Some(line.split_once(SAYS)?.1.to_owned()))
+        output
+            .filter_map(|line| Some(line.split_once(REPORT)?.1.to_owned()))
             .map_while(|line| sender.send(line).ok())
             .for_each(drop);
     });
     lines
 }
 
-/// More than the kernel's buffers hold.
+/// More than the kernel's buffers.
 const BULK: usize = 64 << 20;
 
-/// Says what becomes of it, and answers.
+/// Reports its close, and answers.
 struct Bulky(Chat);
 
 impl AsyncChat for Bulky {
@@ -110,93 +112,93 @@ impl AsyncChat for Bulky {
                 .push_with_producer(SimpleProducer::new(vec![b'.'; BULK])),
             _ => self.0.push("hello\r\n"),
         }
-        say("asked");
+        report("asked");
         Ok(())
     }
     fn handle_close(&mut self, why: &Close) {
-        say(&format!("closed {}", common::name(why)));
+        report(&format!("closed {}", common::name(why)));
     }
 }
 
 fn serve() -> Result {
     let listener = asynchat::listen("127.0.0.1:0", Bulky)?;
-    // Long enough that a test which waits for it fails.
+    // Longer than a test waits.
     signal::shutdown_on_ctrl_c(Duration::from_secs(3600))?;
-    signal::on(SIGINT, || say("interrupted"))?;
-    say(&common::addr_of(&listener).to_string());
+    signal::on(SIGINT, || report("interrupted"))?;
+    report(&common::addr_of(&listener).to_string());
     asynchat::run()
 }
 
 #[test]
-fn the_first_shuts_the_loop_down_and_what_is_queued_arrives() {
-    let test = "the_first_shuts_the_loop_down_and_what_is_queued_arrives";
-    let Some(server) = Process::play(test, serve) else {
+fn the_first_signal_shuts_the_loop_down_and_the_queue_is_sent() {
+    let test = "the_first_signal_shuts_the_loop_down_and_the_queue_is_sent";
+    let Some(server) = Process::run(test, serve) else {
         return;
     };
-    let mut client = TcpStream::connect(server.hear()).expect("it listens");
+    let mut client = TcpStream::connect(server.next_report()).expect("it listens");
     client.set_read_timeout(Some(DEADLINE)).expect("it is open");
     client.write_all(b"bulk\r\n").expect("it reads");
-    assert_eq!(server.hear(), "asked");
+    assert_eq!(server.next_report(), "asked");
     server.signal(SIGTERM);
     let mut received = Vec::new();
     client.read_to_end(&mut received).expect("it is all sent");
     assert_eq!(received.len(), BULK);
     drop(client);
-    assert_eq!(server.hear(), "closed Shutdown");
-    server.ends_well();
+    assert_eq!(server.next_report(), "closed Shutdown");
+    server.assert_success();
 }
 
 #[test]
-fn the_second_ends_it_at_once() {
-    let Some(server) = Process::play("the_second_ends_it_at_once", serve) else {
+fn the_second_signal_aborts_the_shutdown() {
+    let Some(server) = Process::run("the_second_signal_aborts_the_shutdown", serve) else {
         return;
     };
-    let mut client = TcpStream::connect(server.hear()).expect("it listens");
+    let mut client = TcpStream::connect(server.next_report()).expect("it listens");
     client.write_all(b"bulk\r\n").expect("it reads");
-    assert_eq!(server.hear(), "asked");
+    assert_eq!(server.next_report(), "asked");
     server.signal(SIGINT);
-    // The client reads nothing: with the first alone the server would wait for an hour.
-    assert_eq!(server.hear(), "interrupted");
+    // The client reads nothing. After the first signal alone the server would wait for an hour.
+    assert_eq!(server.next_report(), "interrupted");
     server.signal(SIGTERM);
-    assert_eq!(server.hear(), "closed Shutdown");
-    server.ends_well();
+    assert_eq!(server.next_report(), "closed Shutdown");
+    server.assert_success();
 }
 
 #[test]
-fn others_are_calls_of_the_loop_as_often_as_they_come() {
-    let test = "others_are_calls_of_the_loop_as_often_as_they_come";
+fn a_handler_of_another_signal_runs_each_time_it_arrives() {
+    let test = "a_handler_of_another_signal_runs_each_time_it_arrives";
     let part = || {
         let count = Rc::new(Cell::new(0));
         let counted = Rc::clone(&count);
         signal::on(SIGHUP, move || {
             counted.set(counted.get() + 1);
-            say(&format!("hung up {}", counted.get()));
+            report(&format!("hung up {}", counted.get()));
         })?;
         signal::on(SIGHUP, || panic!("on demand"))?;
-        signal::on(SIGHUP, || say("and the next"))?;
+        signal::on(SIGHUP, || report("and the next"))?;
         signal::on(SIGUSR1, asynchat::stop)?;
         // Something to run for.
         asynchat::call_later(DEADLINE * 2, || ());
-        say("ready");
+        report("ready");
         asynchat::run()?;
         assert_eq!(count.get(), 2);
         Ok(())
     };
-    let Some(process) = Process::play(test, part) else {
+    let Some(process) = Process::run(test, part) else {
         return;
     };
-    assert_eq!(process.hear(), "ready");
+    assert_eq!(process.next_report(), "ready");
     for n in 1..=2 {
         process.signal(SIGHUP);
-        assert_eq!(process.hear(), format!("hung up {n}"));
-        assert_eq!(process.hear(), "and the next");
+        assert_eq!(process.next_report(), format!("hung up {n}"));
+        assert_eq!(process.next_report(), "and the next");
     }
     process.signal(SIGUSR1);
-    process.ends_well();
+    process.assert_success();
 }
 
 #[test]
-fn a_signal_that_can_not_be_asked_for_is_an_error() {
+fn a_signal_that_cannot_be_handled_is_an_error() {
     const SIGKILL: i32 = 9;
     for signal in [SIGKILL, 0, -1, 127, 128, i32::MAX] {
         let outcome = signal::on(signal, || ());
@@ -206,11 +208,11 @@ fn a_signal_that_can_not_be_asked_for_is_an_error() {
 }
 
 #[test]
-fn a_loop_that_is_asked_for_signals_has_nothing_to_run_for() -> Result {
+fn signal_handlers_do_not_keep_a_loop_running() -> Result {
     let calls: Rc<RefCell<u32>> = Rc::default();
     let event_loop = asynchat::EventLoop::new()?;
-    let held = Rc::clone(&calls);
-    event_loop.on_signal(SIGUSR1, move || *held.borrow_mut() += 1)?;
+    let calls_clone = Rc::clone(&calls);
+    event_loop.on_signal(SIGUSR1, move || *calls_clone.borrow_mut() += 1)?;
     event_loop.run()?;
     drop(event_loop);
     assert_eq!(Rc::strong_count(&calls), 1);

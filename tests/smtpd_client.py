@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Sends the `smtpd` example mail with Python's smtplib, and looks into its maildir.
+"""Sends mail to the `smtpd` example with Python's smtplib, and checks its maildir.
 
     smtpd_client.py HOST:PORT MAILDIR
 
-The server has to be the example with its defaults, and has to have been started with
-that maildir; nobody else may be sending it mail. The first difference ends the run
+The server must be the example with its defaults, and must have been started with
+that maildir. It must not receive other mail meanwhile. The first difference ends the run
 with exit status 1.
 """
 
@@ -29,20 +29,20 @@ def check(what, got, wanted):
 
 
 def text(path):
-    """A message without the lines that the server has put before it."""
+    """A message without the header lines that the server has added."""
     data = path.read_bytes()
     received = data[data.index(b"\nReceived: ") + 1 :]
     return received.split(b"\n", 3)[3]
 
 
 def filed(sent):
-    """As a file of a maildir holds it: its lines end with LF."""
+    """The text as it is stored in a maildir: its lines end with LF."""
     return sent.replace(b"\r\n", b"\n")
 
 
 def lines(rng, count):
-    """Text of which every kind of dot and every octet is part, but for CR and LF: smtplib
-    makes line ends of those."""
+    """Text with dots at all places and with every octet but CR and LF, which smtplib converts
+    to line ends."""
     octets = bytes(set(range(256)) - set(b"\r\n"))
     pieces = [b".", b"..", b"\r\n.", b"\r\n..", b"\r\n\r\n", b"", octets]
     return b"".join(rng.choice(pieces) for _ in range(count)) + b"\r\n"
@@ -54,7 +54,7 @@ class Mailbox:
         self.seen = set(self.new.iterdir())
 
     def latest(self):
-        """What has come since the last call: exactly one message."""
+        """The message that was stored since the last call: exactly one."""
         came = set(self.new.iterdir()) - self.seen
         self.seen |= came
         check("messages", len(came), 1)
@@ -79,7 +79,7 @@ def refusals(address, mailbox):
     large = b"x" * MAX_SIZE + b"\r\n"
     try:
         client.sendmail("bob@example.org", [TO], large)
-        sys.exit("a message over the size was taken")
+        sys.exit("a message over the size was accepted")
     except smtplib.SMTPSenderRefused as error:
         check("too large, as announced", error.smtp_code, 552)
     client.mail("bob@example.org")
@@ -106,7 +106,7 @@ def smuggling(address, mailbox):
 
 
 def lf_alone(address, mailbox):
-    """No line ends with LF alone; a client that waits for a reply to one gets a hint."""
+    """LF alone ends no line. A client that waits for a reply to such a line gets a hint."""
     with socket.create_connection(address, timeout=DEADLINE) as stream:
         replies = stream.makefile("rb")
         check("greeting", replies.readline()[:4], b"220 ")
@@ -129,7 +129,7 @@ def read_by_others(address, mailbox):
             check("X-Long", message["X-Long"], "a\n b")
             check("payload", message.get_payload(), "one\ntwo\n")
             return
-    sys.exit("the letter is not there")
+    sys.exit("the letter is missing")
 
 
 def main():

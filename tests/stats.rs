@@ -1,4 +1,4 @@
-//! What a loop and a channel count.
+//! The counters of a loop and of a channel.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::{
     Log, Peer, Slot, addr_of, failure, idle, new_loop, refusing, run_to_end, run_until, served,
 };
 
-/// Has a served connection end in this way; what that adds to the closes.
+/// Ends a served connection with `end`. Returns the increase of the close counters.
 #[track_caller]
 fn closes_of(end: impl FnOnce(&EventLoop, &Chat, Peer)) -> Closes {
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
@@ -18,7 +18,7 @@ fn closes_of(end: impl FnOnce(&EventLoop, &Chat, Peer)) -> Closes {
         _ => Err(failure()),
     });
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(session))
+        .listen("127.0.0.1:0", slot.capture(session))
         .unwrap();
     let peer = Peer::connect(addr_of(&listener));
     run_until(&event_loop, || log.has("connect"));
@@ -26,7 +26,7 @@ fn closes_of(end: impl FnOnce(&EventLoop, &Chat, Peer)) -> Closes {
     end(&event_loop, &chat, peer);
     run_until(&event_loop, || log.has("close"));
     let stats = event_loop.stats();
-    // The one connection; and the listener too where the loop was told to end.
+    // The connection, and also the listener where the loop was ended.
     let also = u64::from(!listener.is_open());
     assert_eq!((stats.opened, stats.closed), (2, 1 + also));
     assert_eq!(sum(&stats.closes), stats.closed);
@@ -53,7 +53,7 @@ fn sum(closes: &Closes) -> u64 {
 }
 
 #[test]
-fn every_reason_to_close_is_counted_as_what_it_is() {
+fn every_reason_to_close_has_its_counter() {
     let send = |text: &'static str| {
         move |event_loop: &EventLoop, chat: &Chat, mut peer: Peer| {
             peer.send(text);
@@ -100,7 +100,7 @@ fn a_connection_that_fails_is_counted() {
 }
 
 #[test]
-fn what_lingers_is_not_closed_twice() {
+fn a_lingering_connection_is_counted_as_closed_once() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     let before = event_loop.stats();
@@ -118,7 +118,11 @@ fn what_lingers_is_not_closed_twice() {
         (before.opened, lingers.closed)
     );
     assert_eq!(after.closes, lingers.closes);
-    assert_eq!(after.bytes_in, before.bytes_in + 17, "read, if for nothing");
+    assert_eq!(
+        after.bytes_in,
+        before.bytes_in + 17,
+        "bytes read while lingering count"
+    );
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn refused_clients_are_counted_among_those_accepted() {
 }
 
 #[test]
-fn bytes_and_records_are_the_sum_of_all_channels_there_are_and_were() {
+fn bytes_and_records_are_the_sum_over_all_channels_including_closed_ones() {
     let (event_loop, log) = (new_loop(), Log::default());
     let echo = || {
         log.session_with(|chat, record| {
@@ -168,7 +172,7 @@ fn bytes_and_records_are_the_sum_of_all_channels_there_are_and_were() {
 }
 
 #[test]
-fn turns_are_counted_and_wake_ups_only_when_there_was_something() {
+fn every_turn_is_counted_and_wakeups_only_with_an_event() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     idle(&event_loop);
@@ -194,7 +198,7 @@ fn turns_are_counted_and_wake_ups_only_when_there_was_something() {
     assert_eq!(stats.wakeups, chat_before.wakeups + 1);
     assert_eq!(stats.turns, chat_before.turns + 1);
 
-    // A turn that it gets for something pushed is none of the kernel's doing.
+    // A turn that a push causes is no wake-up.
     chat.push("something");
     peer.expect(&event_loop, "something");
     assert_eq!(chat.stats().wakeups, stats.wakeups);

@@ -14,7 +14,7 @@ use common::{Log, run_until};
 
 type Exit = Rc<RefCell<Option<io::Result<ExitStatus>>>>;
 
-/// Starts it on this thread's loop.
+/// Starts the command on the loop of this thread.
 fn spawn(command: &mut Command, log: &Log) -> (Subprocess, Exit) {
     let exit = Exit::default();
     let outcome = Rc::clone(&exit);
@@ -27,25 +27,25 @@ fn spawn(command: &mut Command, log: &Log) -> (Subprocess, Exit) {
         },
         move |status| {
             let before = outcome.borrow_mut().replace(status);
-            assert!(before.is_none(), "told twice");
+            assert!(before.is_none(), "the status was reported twice");
         },
     );
     (child.unwrap(), exit)
 }
 
 fn status(exit: &Exit) -> ExitStatus {
-    let status = exit.borrow_mut().take().expect("it was told");
+    let status = exit.borrow_mut().take().expect("the status was reported");
     status.expect("it was waited for")
 }
 
 #[test]
-fn lines_in_lines_out_and_the_status() {
+fn a_process_gets_lines_and_its_output_and_status_are_reported() {
     let log = Log::default();
     let script = "while read -r line; do echo \"got $line\"; done; exit 7";
     let (child, exit) = spawn(Command::new("sh").args(["-c", script]), &log);
     child.push("water\ngold\n");
     child.shutdown_write();
-    // It returns when the chat has ended and the status was told.
+    // The loop returns when the chat has ended and the status was reported.
     asynchat::run().unwrap();
     assert_eq!(log.count("record got water"), 1);
     assert_eq!(log.count("record got gold"), 1);
@@ -54,7 +54,7 @@ fn lines_in_lines_out_and_the_status() {
 }
 
 #[test]
-fn a_conversation() {
+fn a_process_and_a_session_may_converse() {
     let log = Log::default();
     let (child, exit) = spawn(&mut Command::new("cat"), &log);
     let event_loop = asynchat::EventLoop::current().unwrap();
@@ -68,28 +68,28 @@ fn a_conversation() {
 }
 
 #[test]
-fn a_process_that_is_killed() {
+fn a_killed_process_is_reported() {
     let log = Log::default();
     let (child, exit) = spawn(Command::new("sleep").arg("1000"), &log);
     assert!(child.process_id() > 0 && child.is_open());
     child.kill().unwrap();
     asynchat::run().unwrap();
     assert_eq!(status(&exit).signal(), Some(9));
-    // It is nobody any more, and nobody else is hit.
+    // The process has been collected, so a second kill reaches no other process with its number.
     child.kill().unwrap();
 }
 
 #[test]
-fn output_that_outlives_the_process_is_heard() {
+fn output_after_the_end_of_the_process_is_received() {
     let log = Log::default();
-    // The one that was started ends at once; what it has started holds the pipe and waits for input.
+    // The process ends at once. Its child holds the pipe and waits for input.
     let script = "exec 3<&0; (read -r line <&3; echo \"late $line\") & exit 0";
     let (child, exit) = spawn(Command::new("sh").args(["-c", script]), &log);
     let event_loop = asynchat::EventLoop::current().unwrap();
     run_until(&event_loop, || exit.borrow().is_some());
-    child.push("news\n");
+    child.push("line\n");
     asynchat::run().unwrap();
-    assert_eq!(log.count("record late news"), 1);
+    assert_eq!(log.count("record late line"), 1);
 }
 
 #[test]
@@ -104,12 +104,12 @@ fn a_shutdown_waits_for_the_status() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_is_collected_whatever_becomes_of_the_loop() {
+fn a_process_is_collected_although_its_loop_is_dropped() {
     let log = Log::default();
     let (child, exit) = spawn(&mut Command::new("cat"), &log);
     asynchat::close_all();
     asynchat::run().unwrap();
-    // It was reported, as what is known of it.
+    // An error was reported, because the status is unknown.
     let reported = exit.borrow_mut().take().expect("it was reported");
     let error = reported.expect_err("the loop did not wait for it");
     let number = child.process_id().to_string();
@@ -118,31 +118,35 @@ fn a_process_is_collected_whatever_becomes_of_the_loop() {
     let entry = format!("/proc/{}", child.process_id());
     let deadline = std::time::Instant::now() + common::DEADLINE;
     while std::path::Path::new(&entry).exists() {
-        assert!(std::time::Instant::now() < deadline, "a zombie");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the process was not collected"
+        );
         std::thread::yield_now();
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_for_which_there_is_no_loop_is_ended_and_collected() {
+fn a_process_that_cannot_be_registered_is_killed_and_collected() {
     let children = || std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    let (told, hears) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     asynchat::call_later(std::time::Duration::ZERO, move || {
         asynchat::shutdown(common::DEADLINE);
         let mut sleep = Command::new("sleep");
         let outcome = Subprocess::spawn(sleep.arg("1000"), |_| |_: &[u8]| Ok(()), |_| {});
-        told.send((outcome.unwrap_err().to_string(), children()))
+        sender
+            .send((outcome.unwrap_err().to_string(), children()))
             .unwrap();
     });
     asynchat::run().unwrap();
-    let (error, children) = hears.recv().unwrap();
+    let (error, children) = receiver.recv().unwrap();
     assert!(error.contains("shutting down"), "{error}");
     assert_eq!(children, "");
 }
 
 #[test]
-fn a_program_that_does_not_exist_is_named() {
+fn the_error_for_a_missing_program_names_it() {
     let none = "/nonexistent/program";
     let outcome = Subprocess::spawn(&mut Command::new(none), |_| |_: &[u8]| Ok(()), |_| {});
     let error = outcome.unwrap_err().to_string();

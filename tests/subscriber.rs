@@ -1,5 +1,5 @@
 //! A tracing subscriber is user code that the library calls from many places. It may use every
-//! handle in all of its callbacks, whatever the loop is doing: nothing is borrowed there.
+//! handle in all of its methods, whatever the loop is doing: the library holds no borrow there.
 
 mod common;
 
@@ -23,15 +23,16 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 thread_local! {
-    /// What the subscriber uses: handles, which a subscriber cannot own, as it is `Send`.
+    /// Handles for the subscriber. It cannot own them, because it must be `Send`.
     static WORLD: RefCell<Option<Rc<World>>> = RefCell::default();
 }
 
-/// In how many of its calls the subscriber gives the loop something to do. With more, the loop would
-/// log about that for ever. In all its calls the subscriber looks at what the handles know.
+/// In how many of its calls the subscriber gives the loop something to do. Without a bound, the
+/// loop would log about that for ever. In all its calls the subscriber reads the state of the
+/// handles.
 const BUSY: usize = 300;
 
-/// All handles there are, and what came of their use.
+/// All handles, and the failures of their use.
 struct World {
     event_loop: EventLoop,
     chats: RefCell<Vec<Chat>>,
@@ -39,7 +40,7 @@ struct World {
     group: Group,
     calls: Cell<usize>,
     depth: Cell<usize>,
-    /// In which call something drastic is done, and what.
+    /// The call in which the subscriber ends something, and what.
     drastic: (usize, Drastic),
     failures: RefCell<Vec<String>>,
 }
@@ -104,7 +105,7 @@ impl World {
         self.use_loop(call);
     }
 
-    /// Asks every handle what it can be asked, which gives the loop nothing to do.
+    /// Reads the state of every handle, which gives the loop nothing to do.
     fn look_at_all(&self) {
         let chats = self.chats.borrow().clone();
         for chat in chats.into_iter().chain(self.group.iter()) {
@@ -194,7 +195,7 @@ impl IntoTarget for ([u8; 4], u16) {
 }
 
 fn use_chat(chat: &Chat, call: usize) {
-    // Not so much that its input stops for good.
+    // Few bytes, so that back-pressure does not stop the input permanently.
     if call.is_multiple_of(20) {
         chat.push("x");
         chat.push(vec![b'x'; if call.is_multiple_of(100) { 5000 } else { 10 }]);
@@ -235,15 +236,15 @@ fn use_channel(channel: &Channel) {
     let _ = format!("{channel:?}");
 }
 
-/// Uses every handle in each of its callbacks.
-struct Meddler(AtomicU64);
+/// Uses every handle in each of its methods.
+struct UsesHandles(AtomicU64);
 
-fn meddle(place: &str) {
-    // Nothing is left of it while a thread ends, or between two scenes.
+fn use_handles(place: &str) {
+    // The handles are gone while a thread ends and between two runs.
     let Ok(Some(world)) = WORLD.try_with(|world| world.borrow().clone()) else {
         return;
     };
-    // What it does has the library log, which calls it again: once is enough.
+    // The use of the handles is logged, which calls the subscriber again. One level is enough.
     if world.depth.get() >= 2 {
         return;
     }
@@ -275,37 +276,37 @@ impl Visit for Prints {
     }
 }
 
-impl Subscriber for Meddler {
+impl Subscriber for UsesHandles {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         span.record(&mut Prints(String::new()));
-        meddle(span.metadata().name());
+        use_handles(span.metadata().name());
         Id::from_u64(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
     fn record(&self, _: &Id, _: &Record<'_>) {
-        meddle("record");
+        use_handles("record");
     }
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn event(&self, event: &Event<'_>) {
         let mut fields = Prints(String::new());
         event.record(&mut fields);
-        meddle(&fields.0);
+        use_handles(&fields.0);
     }
     fn enter(&self, _: &Id) {
-        meddle("enter");
+        use_handles("enter");
     }
     fn exit(&self, _: &Id) {
-        meddle("exit");
+        use_handles("exit");
     }
     fn try_close(&self, _: Id) -> bool {
-        meddle("try_close");
+        use_handles("try_close");
         true
     }
 }
 
-/// Does what a record tells it.
+/// Does what each record names.
 struct Session {
     chat: Chat,
     group: Group,
@@ -371,7 +372,7 @@ impl asynchat::Producer for Broken {
     }
 }
 
-/// A dispatcher of which nothing is implemented.
+/// A dispatcher with the required method only.
 struct Bare(Channel);
 
 impl Dispatcher for Bare {
@@ -439,7 +440,7 @@ fn busy_scene(seed: u64, drastic: (usize, Drastic)) -> Result {
         network.advance(&event_loop, Duration::from_secs(3))?;
         reconnect.stop();
     }
-    // A name that nobody knows, and an address where nobody listens.
+    // A name that cannot be resolved, and an address without a listener.
     for target in ["nowhere:1", "10.0.0.3:1"] {
         let connected = event_loop.connect(target, Session::factory(&world));
         settle()?;
@@ -478,7 +479,7 @@ fn busy_scene(seed: u64, drastic: (usize, Drastic)) -> Result {
 
 #[test]
 fn a_subscriber_may_use_every_handle_whatever_the_loop_is_doing() {
-    tracing::subscriber::with_default(Meddler(AtomicU64::new(0)), || {
+    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
         let all = [
             Drastic::Nothing,
             Drastic::Close,
@@ -496,10 +497,10 @@ fn a_subscriber_may_use_every_handle_whatever_the_loop_is_doing() {
     });
 }
 
-/// The last handle of a connection ends its span, which the subscriber is told.
+/// Dropping the last handle of a connection closes its span, which calls the subscriber.
 #[test]
-fn a_subscriber_may_use_a_group_that_forgets_a_member() {
-    tracing::subscriber::with_default(Meddler(AtomicU64::new(0)), || {
+fn a_subscriber_may_use_a_group_that_drops_a_member() {
+    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
         let acts: [fn(&Group, ChannelId); 6] = [
             |group, _| assert_eq!(group.len(), 0),
             |group, _| assert!(group.is_empty()),
@@ -520,7 +521,7 @@ fn a_subscriber_may_use_a_group_that_forgets_a_member() {
             drop(chat);
             peer.reset();
             network.settle(&event_loop).unwrap();
-            // Only now does the subscriber use anything: the group has the last handle.
+            // The subscriber uses the group from here on: the group has the last handle.
             let world = World::with_group(&event_loop, (0, Drastic::Nothing), group.clone());
             act(&group, id);
             assert!(group.is_empty());
@@ -529,11 +530,11 @@ fn a_subscriber_may_use_a_group_that_forgets_a_member() {
     });
 }
 
-/// The library logs that a member does not read, but not while the group is borrowed.
+/// The library logs that a member does not read. The group is not borrowed then.
 #[test]
 fn a_subscriber_may_use_a_group_that_closes_a_slow_member() {
-    tracing::subscriber::with_default(Meddler(AtomicU64::new(0)), || {
-        // By the group's own bound, and by the limit on the output.
+    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
+        // Because of the group's bound, and because of the output limit.
         for bound in [100, usize::MAX] {
             let network = Network::new(1);
             let event_loop = network.event_loop().unwrap();
@@ -557,7 +558,7 @@ fn a_subscriber_may_use_a_group_that_closes_a_slow_member() {
     });
 }
 
-/// As tracing-subscriber's own does when standard error is a pipe that nobody reads.
+/// As the subscriber of tracing-subscriber does when standard error is a closed pipe.
 #[test]
 fn a_subscriber_that_panics_ends_nothing() {
     struct Panics;
@@ -603,10 +604,10 @@ fn a_subscriber_that_panics_ends_nothing() {
     });
 }
 
-/// The poller logs at each call (`polling` does, at the level TRACE), which the simulated one does not.
+/// `polling` logs each call at the level TRACE. The simulated poller does not.
 #[test]
 fn a_subscriber_may_use_every_handle_while_the_poller_logs() {
-    tracing::subscriber::with_default(Meddler(AtomicU64::new(0)), || {
+    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
         let event_loop = EventLoop::new().unwrap();
         let world = World::new(&event_loop, (0, Drastic::Nothing));
         let (near, mut peer) = tcp_pair();

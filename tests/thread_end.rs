@@ -1,4 +1,4 @@
-//! A thread that ends with connections in its default loop: what a `main` does that returns an error.
+//! A thread that ends with connections in its default loop, as when `main` returns an error.
 
 mod common;
 
@@ -10,7 +10,7 @@ use asynchat::{AsyncChat, Chat, Close, Result};
 
 struct Session {
     _chat: Chat,
-    told: mpsc::Sender<String>,
+    reasons: mpsc::Sender<String>,
 }
 
 impl AsyncChat for Session {
@@ -19,28 +19,33 @@ impl AsyncChat for Session {
     }
 
     fn handle_close(&mut self, why: &Close) {
-        // As handlers do; there is nobody to tell any more.
+        // As handlers often do. The subscriber is gone by then.
         tracing::error!(%why, "closed");
-        self.told.send(why.to_string()).unwrap();
+        self.reasons.send(why.to_string()).unwrap();
     }
 }
 
-/// The thread-locals of tracing-subscriber are gone before the loop is: it aborted the process.
+/// The thread-locals of tracing-subscriber are destroyed before the loop. Logging aborted the
+/// process.
 #[test]
-fn its_handlers_are_told_and_nothing_is_logged() {
+fn handle_close_is_called_and_nothing_is_logged_when_a_thread_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let (told, hears) = mpsc::channel();
+    let (reasons, received) = mpsc::channel();
     let ends = thread::spawn(move || {
-        // The loop first, so that it is torn down last.
+        // The loop is created first, so that it is destroyed last.
         asynchat::EventLoop::current().unwrap();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
             .with_writer(std::io::sink)
             .finish();
         let _guard = tracing::subscriber::set_default(subscriber);
-        asynchat::connect(addr, move |chat| Session { _chat: chat, told }).unwrap();
-        // And one that lingers: its span would be told of its end, too.
+        asynchat::connect(addr, move |chat| Session {
+            _chat: chat,
+            reasons,
+        })
+        .unwrap();
+        // A connection that lingers: its span would be closed too.
         asynchat::connect(addr, |chat| {
             chat.push("goodbye\r\n");
             chat.close_when_done();
@@ -56,5 +61,5 @@ fn its_handlers_are_told_and_nothing_is_logged() {
         std::mem::forget(_guard);
     });
     ends.join().unwrap();
-    assert_eq!(hears.recv().unwrap(), Close::Shutdown.to_string());
+    assert_eq!(received.recv().unwrap(), Close::Shutdown.to_string());
 }

@@ -1,4 +1,4 @@
-//! Timers and deferred calls, of the loop and of channels.
+//! Timers and deferred calls of loops and channels.
 
 mod common;
 
@@ -32,9 +32,9 @@ fn run_waits_for_pending_timers_and_returns_after_the_last() {
     assert_eq!(log.lines(), ["first", "second", "third", "fourth"]);
 }
 
-/// pyftpdlib's timers, when set before the loop ran, waited for the first event.
+/// pyftpdlib's timers waited for the first event if they were set before the loop ran.
 #[test]
-fn a_timer_set_before_the_loop_runs_waits_for_no_event() {
+fn a_timer_set_before_the_loop_runs_fires_without_an_event() {
     let event_loop = new_loop();
     let _listener = event_loop
         .listen("127.0.0.1:0", |_: Chat| |_: &[u8]| Ok(()))
@@ -45,7 +45,7 @@ fn a_timer_set_before_the_loop_runs_waits_for_no_event() {
 }
 
 #[test]
-fn run_once_of_zero_never_waits_for_a_timer() {
+fn run_once_with_a_zero_timeout_does_not_wait_for_a_timer() {
     let event_loop = new_loop();
     let timer = event_loop.call_later(NEVER, || panic!("it is not due"));
     assert!(event_loop.run_once(Duration::ZERO).unwrap());
@@ -54,7 +54,7 @@ fn run_once_of_zero_never_waits_for_a_timer() {
 }
 
 #[test]
-fn deferred_calls_run_in_order_and_one_made_by_another_in_the_next_turn() {
+fn deferred_calls_run_in_order_and_nested_ones_in_the_next_turn() {
     let (event_loop, log) = (new_loop(), Log::default());
     for n in 0..3 {
         let (log, inner) = (log.clone(), event_loop.clone());
@@ -108,7 +108,7 @@ fn a_timer_can_be_moved_until_it_has_fired() {
 }
 
 #[test]
-fn the_timer_of_one_loop_is_nothing_to_another() {
+fn a_timer_of_another_loop_is_ignored() {
     let (one, other) = (new_loop(), new_loop());
     let timer = one.call_later(NEVER, || ());
     other.call_later(NEVER, || ());
@@ -116,7 +116,7 @@ fn the_timer_of_one_loop_is_nothing_to_another() {
     assert!(one.cancel(timer));
 }
 
-/// Sets a periodic timer whose call does this with it, the `n`th time.
+/// Sets a periodic timer that calls `act` with its id and the number of the call.
 fn every(event_loop: &asynchat::EventLoop, log: &Log, act: impl Fn(TimerId, usize) + 'static) {
     let (slot, log) = (Rc::new(Cell::new(None)), log.clone());
     let (own, mut count) = (Rc::clone(&slot), 0);
@@ -157,7 +157,7 @@ fn a_periodic_timer_may_move_itself() {
 }
 
 #[test]
-fn a_periodic_timer_of_no_period_holds_nobody_up() {
+fn a_periodic_timer_of_zero_does_not_delay_others() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (_, mut peer) = served(&event_loop, log.session());
     let timer = event_loop.call_every(Duration::ZERO, || ());
@@ -195,7 +195,7 @@ fn channel_timers_are_cancelled_with_their_channel_so_that_run_returns() {
 }
 
 #[test]
-fn a_channel_closed_as_its_timer_falls_due_hears_nothing_of_it() {
+fn a_channel_closed_when_its_timer_is_due_gets_no_timer_callback() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     let closing = chat.clone();
@@ -205,7 +205,7 @@ fn a_channel_closed_as_its_timer_falls_due_hears_nothing_of_it() {
     assert_eq!(log.lines(), ["connect", "close Local"]);
 }
 
-/// Ends itself, or fails, at its second tick.
+/// Ends its connection, or fails, at its second timer callback.
 struct Ticks {
     chat: Chat,
     log: Log,
@@ -259,7 +259,7 @@ fn a_handler_may_end_its_connection_in_a_periodic_timer() {
 }
 
 #[test]
-fn a_terminator_set_from_a_timer_holds_for_what_is_there_already() {
+fn a_terminator_set_from_a_timer_applies_to_input_already_read() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     peer.send("three;words;here");
@@ -289,7 +289,7 @@ fn an_idle_connection_is_closed() {
     assert!(peer.wait_for_end(&event_loop).is_ok());
 }
 
-/// Says why it ended.
+/// Stores the reason of its close.
 struct Quiet {
     channel: Channel,
     why: Rc<RefCell<Option<String>>>,
@@ -305,7 +305,7 @@ impl Dispatcher for Quiet {
 }
 
 #[test]
-fn an_idle_timeout_set_before_registering_holds() {
+fn an_idle_timeout_set_before_registration_applies() {
     let event_loop = new_loop();
     let (near, _far) = tcp_pair();
     let channel = Channel::adopt(near).unwrap();
@@ -321,7 +321,7 @@ fn an_idle_timeout_set_before_registering_holds() {
 }
 
 #[test]
-fn silence_ends_a_record() {
+fn an_idle_gap_ends_a_record() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_terminator(Terminator::idle_gap(SOON * 20));
@@ -334,7 +334,7 @@ fn silence_ends_a_record() {
 }
 
 #[test]
-fn silence_ends_no_record_once_the_close_is_queued() {
+fn an_idle_gap_ends_no_record_once_the_close_is_queued() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_terminator(Terminator::idle_gap(SOON * 10));
@@ -350,7 +350,7 @@ fn silence_ends_no_record_once_the_close_is_queued() {
 }
 
 #[test]
-fn silence_ends_no_record_while_reading_is_paused() {
+fn an_idle_gap_ends_no_record_while_reading_is_paused() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
     chat.set_terminator(Terminator::idle_gap(SOON * 10));
@@ -365,7 +365,7 @@ fn silence_ends_no_record_while_reading_is_paused() {
     run_until(&event_loop, || log.has("record not now"));
 }
 
-/// Never has anything.
+/// Always pending.
 struct Waits(#[allow(dead_code)] std::sync::mpsc::Receiver<()>);
 
 impl asynchat::Producer for Waits {

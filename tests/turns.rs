@@ -1,4 +1,4 @@
-//! What a turn does first, and when the loop has nothing left to do.
+//! The order of work in a turn, and when the loop has nothing left to do.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{
 };
 
 #[test]
-fn posted_calls_and_visits_run_in_the_order_posted() {
+fn posts_to_the_loop_and_to_handlers_run_in_one_order() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     let (remote, (sender, receiver)) = (event_loop.remote(), mpsc::channel());
@@ -34,7 +34,7 @@ fn posted_calls_and_visits_run_in_the_order_posted() {
 }
 
 #[test]
-fn a_timer_of_a_zero_delay_comes_after_the_connect() {
+fn a_zero_delay_timer_fires_after_handle_connect() {
     let (event_loop, log) = (new_loop(), Log::default());
     let session = log.session();
     let listener = event_loop
@@ -49,7 +49,7 @@ fn a_timer_of_a_zero_delay_comes_after_the_connect() {
 }
 
 #[test]
-fn a_timer_fires_beside_a_connection_that_always_has_work_left() {
+fn a_timer_fires_beside_a_connection_that_always_has_work() {
     fn again(chat: &Chat) {
         let next = chat.clone();
         chat.push_hook(move || again(&next));
@@ -64,7 +64,7 @@ fn a_timer_fires_beside_a_connection_that_always_has_work_left() {
 }
 
 #[test]
-fn a_stop_ends_one_run_once_and_not_the_run_after_it() {
+fn a_stop_ends_the_current_run_only() {
     let (event_loop, log) = (new_loop(), Log::default());
     let stops = event_loop.clone();
     event_loop.call_soon(move || stops.stop());
@@ -76,7 +76,7 @@ fn a_stop_ends_one_run_once_and_not_the_run_after_it() {
 }
 
 #[test]
-fn an_idle_timeout_set_on_a_closed_channel_is_no_reason_to_run_on() {
+fn an_idle_timeout_on_a_closed_channel_does_not_keep_the_loop_running() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     chat.close();
@@ -86,8 +86,8 @@ fn an_idle_timeout_set_on_a_closed_channel_is_no_reason_to_run_on() {
     assert_eq!(event_loop.next_timeout(), None);
 }
 
-/// A wait that fails is tried again, for what it lacks may come; a poller that is broken is not
-/// tried for ever.
+/// A failed wait is retried, because the missing resource may become available. A broken poller is
+/// not retried for ever.
 #[cfg(feature = "sim")]
 #[test]
 fn a_hundred_failed_waits_in_a_row_end_the_run() {
@@ -113,7 +113,7 @@ fn a_hundred_failed_waits_in_a_row_end_the_run() {
 }
 
 #[test]
-fn a_shutdown_that_is_stopped_goes_on_in_the_next_run() {
+fn a_stopped_shutdown_continues_in_the_next_run() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     for _ in 0..100 {
@@ -129,10 +129,10 @@ fn a_shutdown_that_is_stopped_goes_on_in_the_next_run() {
     assert_eq!(log.lines(), ["connect", "close Shutdown"]);
 }
 
-/// How many posts, due timers and deferred calls a turn takes, as the documentation has it.
+/// How many posts, due timers and deferred calls a turn handles, according to the documentation.
 const BUDGET: usize = 1024;
 
-/// What has been called, by number. Behind a lock, for posts are `Send`.
+/// The numbers of the calls that were made. Behind a lock, because posts are `Send`.
 type Called = Arc<Mutex<Vec<usize>>>;
 
 fn numbers(called: &Called) -> Vec<usize> {
@@ -181,7 +181,7 @@ fn a_connection_is_served_between_a_hundred_thousand_timers_that_are_due() {
 }
 
 #[test]
-fn a_timer_that_an_earlier_one_cancels_does_not_fire_in_this_turn_nor_in_a_later_one() {
+fn a_timer_cancelled_by_an_earlier_one_never_fires() {
     let (event_loop, fired) = (new_loop(), Called::default());
     let doomed: Rc<RefCell<Vec<TimerId>>> = Rc::default();
     let (cancels, inner) = (Rc::clone(&doomed), event_loop.clone());
@@ -200,7 +200,7 @@ fn a_timer_that_an_earlier_one_cancels_does_not_fire_in_this_turn_nor_in_a_later
 }
 
 #[test]
-fn what_a_post_posts_and_a_call_calls_for_waits_for_a_later_turn() {
+fn a_post_from_a_posted_call_runs_in_a_later_turn() {
     let (event_loop, called) = (new_loop(), Called::default());
     let remote = event_loop.remote();
     let (again, inner) = (remote.clone(), call(&called, 1));
@@ -218,7 +218,7 @@ fn what_a_post_posts_and_a_call_calls_for_waits_for_a_later_turn() {
 }
 
 #[test]
-fn a_stop_from_another_thread_comes_after_all_that_was_posted_before_it() {
+fn a_stop_from_another_thread_follows_earlier_posts() {
     let (event_loop, called) = (new_loop(), Called::default());
     let remote = event_loop.remote();
     for n in 0..BUDGET * 3 {
@@ -231,7 +231,7 @@ fn a_stop_from_another_thread_comes_after_all_that_was_posted_before_it() {
 }
 
 #[test]
-fn what_was_called_for_before_the_end_of_a_shutdown_is_called_however_much_it_is() {
+fn all_calls_deferred_before_the_end_of_a_shutdown_run() {
     let (event_loop, called) = (new_loop(), Called::default());
     for n in 0..BUDGET * 3 {
         event_loop.call_soon(call(&called, n));
@@ -242,7 +242,7 @@ fn what_was_called_for_before_the_end_of_a_shutdown_is_called_however_much_it_is
     assert_eq!(numbers(&called).len(), BUDGET * 6);
 }
 
-/// Has nothing for now, and never will.
+/// Always pending.
 #[cfg(feature = "sim")]
 struct Never;
 
@@ -255,7 +255,7 @@ impl asynchat::Producer for Never {
 
 #[cfg(feature = "sim")]
 #[test]
-fn the_grace_of_a_shutdown_ends_in_time_though_many_timers_were_due_before() {
+fn many_due_timers_do_not_delay_the_end_of_the_grace() {
     let network = asynchat::sim::Network::new(1);
     let (event_loop, log, fired) = (
         network.event_loop().unwrap(),
@@ -271,7 +271,7 @@ fn the_grace_of_a_shutdown_ends_in_time_though_many_timers_were_due_before() {
         event_loop.call_later(Duration::from_secs(1), call(&fired, n));
     }
     event_loop.shutdown(Duration::from_secs(1));
-    // One turn to sleep until then, and one for what follows.
+    // One turn that sleeps until then, and one for what follows.
     for _ in 0..2 {
         event_loop.run_once(None).unwrap();
     }

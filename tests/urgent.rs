@@ -1,5 +1,5 @@
-//! Urgent data (RFC 9293 section 3.8.5): a chat receives it in its place in the stream (RFC 6093
-//! section 6), whatever way its connection came, and it wakes nobody up for long.
+//! Urgent data (RFC 9293 section 3.8.5): a chat receives it at its place in the stream (RFC 6093
+//! section 6), whatever kind of connection it has, and the loop does not spin.
 
 #![cfg(unix)]
 
@@ -25,7 +25,7 @@ type Pair = (Chat, TcpStream);
 fn served(event_loop: &EventLoop, log: &Log, server: Server) -> Pair {
     let slot = Slot::default();
     let listener = server
-        .listen_on(event_loop, slot.keep(answering(log)))
+        .listen_on(event_loop, slot.capture(answering(log)))
         .unwrap();
     let peer = TcpStream::connect(addr_of(&listener)).unwrap();
     run_until(event_loop, || log.has("connect"));
@@ -66,7 +66,7 @@ fn adopted(event_loop: &EventLoop, log: &Log) -> Pair {
 }
 
 #[test]
-fn an_urgent_line_is_a_line() {
+fn an_urgent_line_is_delivered_as_a_line() {
     for make in [listened, inherited, connected, adopted] {
         let (event_loop, log) = (new_loop(), Log::default());
         let (chat, peer) = make(&event_loop, &log);
@@ -76,7 +76,7 @@ fn an_urgent_line_is_a_line() {
         abort(&peer.stream);
         peer.send("QUIT\r\n");
         peer.expect(&event_loop, "ABOR: done\r\nQUIT: done\r\n");
-        // Nothing is left that would be reported again.
+        // Nothing is left that the poller would report again.
         let before = chat.stats().wakeups;
         idle(&event_loop);
         assert_eq!(chat.stats().wakeups, before);
@@ -85,7 +85,7 @@ fn an_urgent_line_is_a_line() {
 }
 
 #[test]
-fn a_paused_chat_receives_it_when_it_resumes() {
+fn a_paused_chat_receives_urgent_data_when_it_resumes() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, peer) = listened(&event_loop, &log);
     chat.pause_reading();
@@ -100,7 +100,7 @@ fn a_paused_chat_receives_it_when_it_resumes() {
 
 /// Python's ftplib waits for the reply to its urgent line.
 #[test]
-fn ftplib_can_abort() {
+fn the_abort_of_ftplib_is_answered() {
     use std::process::{Command, Stdio};
 
     const CLIENT: &str = "
@@ -124,7 +124,7 @@ assert ftp.quit() == '226 QUIT', 'another reply'
     let port = addr_of(&listener).port().to_string();
     client.args(["-c", CLIENT, &port]).stderr(Stdio::piped());
     let Ok(mut client) = client.spawn() else {
-        return skipped("there is no python3 here");
+        return skipped("python3 is not installed");
     };
     let mut status = None;
     run_until(&event_loop, || {

@@ -1,5 +1,5 @@
-//! User code runs where one does not look for it: in conversions, destructors and `Display`. There
-//! too it may use any handle, and its panic does no harm.
+//! User code in unexpected places: conversions, destructors and `Display`. It may use any handle
+//! there, and its panics are contained.
 
 mod common;
 
@@ -18,12 +18,12 @@ use asynchat::{
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
 
-/// Pushes while it is converted to be pushed.
-struct Converts(Chat);
+/// Pushes while it is converted for a push.
+struct PushesOnConversion(Chat);
 
-impl From<Converts> for Bytes {
-    fn from(converts: Converts) -> Bytes {
-        converts.0.push_slice(b"inner ");
+impl From<PushesOnConversion> for Bytes {
+    fn from(value: PushesOnConversion) -> Bytes {
+        value.0.push_slice(b"inner ");
         Bytes::from_static(b"outer")
     }
 }
@@ -32,12 +32,12 @@ impl From<Converts> for Bytes {
 fn a_conversion_into_bytes_may_push_to_the_same_chat() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
-    chat.push(Converts(chat.clone()));
+    chat.push(PushesOnConversion(chat.clone()));
     peer.expect(&event_loop, "inner outer");
 }
 
 thread_local! {
-    /// Where an `Owner` pushes to: the owner of `Bytes` has to be `Send`, which a chat is not.
+    /// The chat of an `Owner`: the owner of `Bytes` has to be `Send`, which a chat is not.
     static CHAT: RefCell<Option<Chat>> = RefCell::default();
 }
 
@@ -78,9 +78,9 @@ fn the_destructor_of_bytes_that_are_sent_may_push_to_the_same_chat() {
     owner_may_push(10_000, 0);
 }
 
-struct BombWhenDropped;
+struct PanicsWhenDropped;
 
-impl Drop for BombWhenDropped {
+impl Drop for PanicsWhenDropped {
     fn drop(&mut self) {
         panic!("panic in a destructor");
     }
@@ -90,7 +90,7 @@ impl Drop for BombWhenDropped {
 fn a_periodic_call_that_cancels_itself_may_panic_when_it_is_dropped() {
     let (event_loop, log) = (new_loop(), Log::default());
     let id: Rc<Cell<Option<TimerId>>> = Rc::default();
-    let (own, canceller, bomb) = (Rc::clone(&id), event_loop.clone(), BombWhenDropped);
+    let (own, canceller, bomb) = (Rc::clone(&id), event_loop.clone(), PanicsWhenDropped);
     let ticks = log.clone();
     let timer = event_loop.call_every(Duration::from_millis(1), move || {
         let _captured = &bomb;
@@ -104,7 +104,7 @@ fn a_periodic_call_that_cancels_itself_may_panic_when_it_is_dropped() {
     assert_eq!(log.lines(), ["tick", "later"]);
 }
 
-/// An error whose text can not be had.
+/// An error whose `Display` panics.
 #[derive(Debug)]
 struct Unprintable;
 
@@ -116,7 +116,7 @@ impl fmt::Display for Unprintable {
 
 impl std::error::Error for Unprintable {}
 
-/// Fails with an error that can not be logged.
+/// Fails with an error that cannot be logged.
 struct Fails {
     channel: Channel,
     log: Log,
@@ -139,7 +139,7 @@ impl Dispatcher for Fails {
 }
 
 #[test]
-fn a_reason_that_panics_when_it_is_logged_is_told_all_the_same() {
+fn a_reason_that_panics_when_logged_is_reported_to_handle_close() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
@@ -160,24 +160,24 @@ fn a_reason_that_panics_when_it_is_logged_is_told_all_the_same() {
 
 /// An error whose destructor panics.
 #[derive(Debug)]
-struct ErrorBomb;
+struct PanickingError;
 
-impl fmt::Display for ErrorBomb {
+impl fmt::Display for PanickingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an error that panics when it is dropped")
     }
 }
 
-impl std::error::Error for ErrorBomb {}
+impl std::error::Error for PanickingError {}
 
-impl Drop for ErrorBomb {
+impl Drop for PanickingError {
     fn drop(&mut self) {
         panic!("panic in the destructor of an error");
     }
 }
 
 #[test]
-fn an_error_that_panics_when_it_is_dropped_ends_its_own_connection() {
+fn an_error_that_panics_when_dropped_ends_its_own_connection_only() {
     for close_first in [false, true] {
         let (event_loop, log) = (new_loop(), Log::default());
         let (_, mut neighbour) = served(
@@ -189,10 +189,10 @@ fn an_error_that_panics_when_it_is_dropped_ends_its_own_connection() {
         );
         let fails = log.session_with(move |chat, _| {
             if close_first {
-                // Then the error is the second reason, which nobody is told.
+                // The error is then the second reason, which is not reported.
                 chat.close();
             }
-            Err(ErrorBomb.into())
+            Err(PanickingError.into())
         });
         let (_, mut peer) = served(&event_loop, fails);
         peer.send("now\r\n");
@@ -206,7 +206,7 @@ fn an_error_that_panics_when_it_is_dropped_ends_its_own_connection() {
 }
 
 #[test]
-fn an_error_that_panics_when_it_is_dropped_is_no_end_of_a_listener() {
+fn an_error_that_panics_when_dropped_does_not_end_a_listener() {
     struct Refuses {
         channel: Channel,
         log: Log,
@@ -216,7 +216,7 @@ fn an_error_that_panics_when_it_is_dropped_is_no_end_of_a_listener() {
             &self.channel
         }
         fn handle_accepted(&mut self, _: Socket, _: Addr) -> Result {
-            Err(ErrorBomb.into())
+            Err(PanickingError.into())
         }
         fn handle_error(&mut self, _: &Error) {
             self.log.add("refused");
@@ -238,7 +238,7 @@ fn an_error_that_panics_when_it_is_dropped_is_no_end_of_a_listener() {
     assert_eq!(log.lines(), ["refused", "refused"]);
 }
 
-/// Fails in `handle_piped` with an error that panics when it is printed.
+/// Fails in `handle_piped` with an error that panics when it is formatted.
 struct FailsToPass;
 
 impl AsyncChat for FailsToPass {
@@ -251,7 +251,7 @@ impl AsyncChat for FailsToPass {
 }
 
 #[test]
-fn the_other_end_of_a_pipe_is_told_of_an_error_that_panics_when_it_is_printed() {
+fn an_error_that_panics_when_formatted_is_reported_to_the_other_end_of_a_pipe() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (near, _near_peer) = served(&event_loop, log.session());
     let (socket, far_peer) = tcp_pair();
@@ -263,7 +263,7 @@ fn the_other_end_of_a_pipe_is_told_of_an_error_that_panics_when_it_is_printed() 
     assert_eq!(log.lines(), ["connect", "close Piped"]);
 }
 
-/// An error whose text can be had once: `handle_error` logs it.
+/// An error whose text can be formatted once: `handle_error` logs it.
 #[derive(Debug, Default)]
 struct PrintableOnce(AtomicUsize);
 
@@ -277,7 +277,7 @@ impl fmt::Display for PrintableOnce {
 
 impl std::error::Error for PrintableOnce {}
 
-/// Fails as soon as it is up, with an error that panics when it is printed again.
+/// Fails as soon as it is up, with an error that panics when it is formatted a second time.
 struct FailsToConnect;
 
 impl AsyncChat for FailsToConnect {
@@ -290,7 +290,7 @@ impl AsyncChat for FailsToConnect {
 }
 
 #[test]
-fn a_connection_is_made_again_after_an_error_that_panics_when_it_is_printed() {
+fn reconnection_continues_after_an_error_that_panics_when_formatted() {
     let made = Rc::new(Cell::new(0));
     let counted = Rc::clone(&made);
     let subscriber = tracing_subscriber::fmt()
@@ -315,7 +315,7 @@ fn a_connection_is_made_again_after_an_error_that_panics_when_it_is_printed() {
     });
 }
 
-/// Counts its destructions, each of which panics.
+/// Counts its drops, each of which panics.
 #[derive(Clone, Default)]
 struct Bombs(Arc<AtomicUsize>);
 
@@ -337,10 +337,10 @@ impl Drop for Bomb {
     }
 }
 
-/// Has a closure capture it.
+/// Makes a closure capture the value.
 fn hold(_: &Bomb) {}
 
-/// Gives the loop two of everything that it holds for its user, and says how many that is.
+/// Gives the loop two of each kind of value that it holds for its user. Returns how many these are.
 fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
     let before = Arc::strong_count(&bombs.0);
     let (refusing, addr) = common::refusing();
@@ -383,15 +383,15 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
             |_: &[u8]| Ok(())
         };
         event_loop.listen("127.0.0.1:0", factory).unwrap();
-        // A visit, and what is queued and was queued for a connection.
+        // A posted call, and queued items, of which some are discarded.
         let chat = event_loop.connect(addr, |_| |_: &[u8]| Ok(())).unwrap();
         let bomb = bombs.next();
-        let visit = move |_: &mut ()| {
+        let call = move |_: &mut ()| {
             hold(&bomb);
             Ok(())
         };
-        // Its handler is of another type: then it is dropped here.
-        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| chat.post(visit)));
+        // The handler has another type, so the closure is dropped here.
+        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| chat.post(call)));
         assert!(refused.is_err());
         for discard in [true, false] {
             for _ in 0..2 {
@@ -418,7 +418,7 @@ impl AsRef<[u8]> for Owned {
 }
 
 #[test]
-fn a_loop_drops_all_that_it_holds_though_every_destructor_panics() {
+fn a_loop_drops_everything_although_every_destructor_panics() {
     let (event_loop, bombs) = (new_loop(), Bombs::default());
     let count = arm(&event_loop, &bombs);
     let before = bombs.dropped();
@@ -427,7 +427,7 @@ fn a_loop_drops_all_that_it_holds_though_every_destructor_panics() {
 }
 
 #[test]
-fn a_loop_that_has_run_drops_what_is_left_though_every_destructor_panics() {
+fn a_loop_that_has_run_drops_everything_although_every_destructor_panics() {
     let (event_loop, bombs) = (new_loop(), Bombs::default());
     let count = arm(&event_loop, &bombs);
     let before = bombs.dropped();
@@ -439,7 +439,7 @@ fn a_loop_that_has_run_drops_what_is_left_though_every_destructor_panics() {
 }
 
 #[test]
-fn a_thread_that_ends_drops_what_its_loop_holds_though_every_destructor_panics() {
+fn the_loop_of_an_ending_thread_drops_everything_although_every_destructor_panics() {
     let bombs = Bombs::default();
     let of_thread = bombs.clone();
     let ended = std::thread::spawn(move || {
@@ -451,7 +451,7 @@ fn a_thread_that_ends_drops_what_its_loop_holds_though_every_destructor_panics()
     assert_eq!(bombs.dropped() - before, count);
 }
 
-/// A producer that panics when it is asked, and again when it is dropped.
+/// A producer that panics when it is asked, and when it is dropped.
 struct BombProducer(#[expect(dead_code, reason = "dropped")] Bomb);
 
 impl Producer for BombProducer {
@@ -460,7 +460,8 @@ impl Producer for BombProducer {
     }
 }
 
-/// A producer of one large chunk whose owner panics when it is dropped, as the producer does.
+/// A producer of one large chunk. The producer and the owner of its chunk panic when they are
+/// dropped.
 struct OneChunk(Option<Bytes>, #[expect(dead_code, reason = "dropped")] Bomb);
 
 impl Producer for OneChunk {
@@ -469,7 +470,7 @@ impl Producer for OneChunk {
     }
 }
 
-/// Pushes this to a connection, which has to end with a panic, and its neighbour not.
+/// Calls `push` on a connection, which has to end with a panic. Its neighbour must not.
 #[track_caller]
 fn ends_with_a_panic(bombs: &Bombs, count: usize, push: impl FnOnce(&Chat)) {
     let (event_loop, log) = (new_loop(), Log::default());
@@ -491,7 +492,7 @@ fn a_producer_may_panic_when_asked_and_again_when_dropped() {
 }
 
 #[test]
-fn the_owners_of_all_bytes_that_one_write_has_sent_may_panic() {
+fn the_owners_of_all_bytes_sent_by_one_write_may_panic() {
     let bombs = Bombs::default();
     ends_with_a_panic(&bombs, 3, |chat| {
         for _ in 0..3 {
@@ -535,7 +536,7 @@ fn all_producers_of_a_composite_may_panic_when_they_are_dropped() {
 }
 
 #[test]
-fn the_hook_of_a_producer_may_panic_behind_a_producer_that_does() {
+fn the_hook_of_a_producer_that_panics_may_panic_too() {
     let bombs = Bombs::default();
     ends_with_a_panic(&bombs, 1, |chat| {
         let hook = |_| panic!("panic in the hook of a producer");

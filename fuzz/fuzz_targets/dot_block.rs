@@ -1,4 +1,4 @@
-//! Dot blocks: there and back, and what ends one.
+//! Dot blocks: encoding and decoding, and what ends a block.
 
 #![no_main]
 

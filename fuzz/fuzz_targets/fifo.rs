@@ -1,4 +1,4 @@
-//! The queue of output, against a model of it.
+//! The output queue, compared with a model.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a peer can say to the `nntp` example.
+//! Commands that a peer sends to the `nntp` example.
 
 #![no_main]
 

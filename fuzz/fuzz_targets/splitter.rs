@@ -1,4 +1,4 @@
-//! Records out of bytes, against a reader that is obviously right.
+//! The splitter, compared with a naive implementation.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! Decisions out of bytes: what a fuzzer's input says is to be done.
+//! Turns the bytes of a fuzzer's input into choices.
 
-/// The bytes that are left to decide with. When there are none, every choice is the first one, so
-/// that an input cut short means less and not something else.
+/// The bytes that are left. When there are none, every choice is the first one, so an input that is
+/// cut short makes the same choices as the whole one up to the cut.
 pub struct Choices<'i>(&'i [u8]);
 
 impl<'i> Choices<'i> {
@@ -21,7 +21,7 @@ impl<'i> Choices<'i> {
         first
     }
 
-    /// A number under `end`, which is at most 256.
+    /// A number below `end`, which is at most 256.
     pub fn below(&mut self, end: usize) -> usize {
         usize::from(self.byte()) % end
     }
@@ -34,7 +34,7 @@ impl<'i> Choices<'i> {
         these[self.below(these.len())]
     }
 
-    /// The next `len` bytes, or as many as there are.
+    /// The next `len` bytes, or the rest if fewer are left.
     pub fn bytes(&mut self, len: usize) -> &'i [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;

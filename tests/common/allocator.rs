@@ -1,6 +1,5 @@
-//! The system's allocator, and how much of it is in use: a module of a test that counts what its
-//! process has allocated.
-#![allow(unsafe_code, reason = "an allocator can not be had without")]
+//! The system's allocator with counters, for tests that measure the allocations of their process.
+#![allow(unsafe_code, reason = "a global allocator needs unsafe code")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,27 +10,28 @@ struct Counting;
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Of this thread: the test harness has threads of its own, which allocate when they like.
+    /// For this thread only: the threads of the test harness allocate at any time.
     static MADE: Cell<usize> = const { Cell::new(0) };
-    /// Bytes that this thread has allocated, less those that it has freed.
+    /// Bytes that this thread has allocated, minus those that it has freed.
     static BALANCE: Cell<isize> = const { Cell::new(0) };
 }
 
-// SAFETY: each call is passed on to the system's allocator as it is.
+// SAFETY: each call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
-        // A thread that is ending has none any more, and is not the one that asks.
+        // A thread that is ending has no thread-local values any more. It does not read the
+        // counters.
         let _ = MADE.try_with(|made| made.set(made.get() + 1));
         add_to_balance(layout.size().cast_signed());
-        // SAFETY: the caller keeps to the contract, which is the same.
+        // SAFETY: the caller upholds the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
         add_to_balance(-layout.size().cast_signed());
-        // SAFETY: the caller keeps to the contract, which is the same.
+        // SAFETY: the caller upholds the contract, which is the same.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -44,26 +44,20 @@ fn add_to_balance(bytes: isize) {
 static ALLOCATOR: Counting = Counting;
 
 /// Bytes allocated and not freed.
-#[allow(
-    dead_code,
-    reason = "not every test that counts bytes counts those of all threads"
-)]
+#[allow(dead_code, reason = "not every test counts all threads")]
 pub(crate) fn in_use() -> usize {
     IN_USE.load(Ordering::Relaxed)
 }
 
 /// How many allocations this thread has made.
-#[allow(dead_code, reason = "not every test that counts bytes counts these")]
+#[allow(dead_code, reason = "not every test counts allocations")]
 pub(crate) fn made() -> usize {
     MADE.get()
 }
 
-/// Bytes that this thread has allocated, less those that it has freed. Below zero where it frees what
-/// another has allocated.
-#[allow(
-    dead_code,
-    reason = "not every test that counts bytes does so for each thread"
-)]
+/// Bytes that this thread has allocated, minus those that it has freed. Negative if it frees memory
+/// that another thread has allocated.
+#[allow(dead_code, reason = "not every test counts one thread")]
 pub(crate) fn balance() -> isize {
     BALANCE.get()
 }

@@ -1,4 +1,4 @@
-//! The kinds of stream sockets, so that a test can be run over each: as CPython's suite was.
+//! The kinds of stream sockets. A test runs over each of them, as in CPython's suite.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -13,26 +13,26 @@ pub(crate) enum Family {
     Unix,
 }
 
-/// Where a listener of some family listens.
-pub(crate) enum Place {
+/// The address of a listener.
+pub(crate) enum ListenAddr {
     Inet(SocketAddr),
     #[cfg(unix)]
     Unix(std::path::PathBuf),
 }
 
 impl Family {
-    /// Whether this machine has it.
-    pub(crate) fn is_there(self) -> bool {
+    /// Whether this machine supports it.
+    pub(crate) fn is_supported(self) -> bool {
         self != Family::Ipv6 || TcpListener::bind("[::1]:0").is_ok()
     }
 
-    /// Whether it has addresses to connect to, and not paths.
+    /// Whether its addresses are IP addresses rather than paths.
     pub(crate) fn is_inet(self) -> bool {
         matches!(self, Family::Ipv4 | Family::Ipv6)
     }
 
-    /// A listening socket, and where.
-    pub(crate) fn listen(self) -> (Socket, Place) {
+    /// A listening socket, and its address.
+    pub(crate) fn listen(self) -> (Socket, ListenAddr) {
         let addr = match self {
             Family::Ipv4 => "127.0.0.1:0",
             Family::Ipv6 => "[::1]:0",
@@ -41,10 +41,10 @@ impl Family {
         };
         let listener = TcpListener::bind(addr).expect("a port is free");
         let addr = listener.local_addr().expect("it is bound");
-        (listener.into(), Place::Inet(addr))
+        (listener.into(), ListenAddr::Inet(addr))
     }
 
-    /// Two ends of a connection.
+    /// The two ends of a connection.
     pub(crate) fn pair(self) -> (Socket, Socket) {
         #[cfg(unix)]
         if self == Family::Unix {
@@ -66,26 +66,26 @@ impl Family {
 }
 
 #[cfg(unix)]
-fn listen_on_a_path() -> (Socket, Place) {
+fn listen_on_a_path() -> (Socket, ListenAddr) {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("asynchat-{}-{count}.socket", std::process::id());
     let path = std::env::temp_dir().join(name);
-    // Of a process that had this number before.
+    // A file that an earlier process with the same number has left.
     let _ = std::fs::remove_file(&path);
     let listener = std::os::unix::net::UnixListener::bind(&path).expect("a path can be bound");
-    (listener.into(), Place::Unix(path))
+    (listener.into(), ListenAddr::Unix(path))
 }
 
-impl Place {
-    /// A socket connected to it.
+impl ListenAddr {
+    /// A socket connected to this address.
     pub(crate) fn connect(&self) -> Socket {
         match self {
-            Place::Inet(addr) => TcpStream::connect(addr).expect("it listens").into(),
+            ListenAddr::Inet(addr) => TcpStream::connect(addr).expect("it listens").into(),
             #[cfg(unix)]
-            Place::Unix(path) => {
+            ListenAddr::Unix(path) => {
                 let stream = std::os::unix::net::UnixStream::connect(path);
                 stream.expect("it listens").into()
             }
@@ -93,16 +93,16 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ListenAddr {
     fn drop(&mut self) {
         #[cfg(unix)]
-        if let Place::Unix(path) = self {
+        if let ListenAddr::Unix(path) = self {
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Makes a test for each family of each of these functions.
+/// Makes a test of each function for each family.
 macro_rules! over_all_families {
     ($($test:ident),* $(,)?) => {
         $(mod $test {
@@ -115,7 +115,7 @@ macro_rules! over_all_families {
 
             #[test]
             fn ipv6() {
-                if Family::Ipv6.is_there() {
+                if Family::Ipv6.is_supported() {
                     super::$test(Family::Ipv6);
                 }
             }

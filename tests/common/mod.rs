@@ -1,10 +1,10 @@
-//! What the tests share: waiting with a deadline, a session that writes down all that it is told,
-//! and a peer that is no part of the library.
+//! What the tests share: waiting with a deadline, a session that logs its callbacks, and a peer on
+//! a plain socket.
 #![allow(
     dead_code,
     unused_imports,
     unused_macros,
-    reason = "each file of tests uses its own part of it"
+    reason = "each test binary uses a part of it"
 )]
 
 pub(crate) mod family;
@@ -20,23 +20,23 @@ use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Channel, Chat, Close, Eof, Error, EventLoop, Overflow, Result, TimerId};
 
-/// How long a test waits for what has to happen. Far more than it takes.
+/// How long a test waits for an event. Far longer than it takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long the loop sleeps before it looks again at what it can not be woken by: the peers.
-const GLANCE: Duration = Duration::from_millis(5);
+/// How long the loop sleeps before the test looks at the peers, which do not wake it.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Runs the loop until `done`, and panics when that takes too long.
+/// Runs the loop until `done` returns true. Panics after the deadline.
 #[track_caller]
 pub(crate) fn run_until(event_loop: &EventLoop, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !done() {
-        assert!(Instant::now() < deadline, "it did not happen in time");
-        event_loop.run_once(GLANCE).expect("the loop works");
+        assert!(Instant::now() < deadline, "the deadline has passed");
+        event_loop.run_once(POLL_INTERVAL).expect("the loop works");
     }
 }
 
-/// Runs the loop until it returns by itself, and panics when it does not.
+/// Runs the loop until `run` returns. Panics after the deadline.
 #[track_caller]
 pub(crate) fn run_to_end(event_loop: &EventLoop) {
     let (running, over) = mpsc::channel::<()>();
@@ -51,14 +51,14 @@ pub(crate) fn run_to_end(event_loop: &EventLoop) {
     assert!(!late, "the loop did not return in time");
 }
 
-/// Takes a few turns in which nothing is expected to happen.
+/// Runs a few turns in which nothing is expected to happen.
 pub(crate) fn idle(event_loop: &EventLoop) {
     for _ in 0..5 {
-        event_loop.run_once(GLANCE).expect("the loop works");
+        event_loop.run_once(POLL_INTERVAL).expect("the loop works");
     }
 }
 
-/// Runs the loop until the kernel takes no more of what is queued for a peer that does not read.
+/// Runs the loop until the kernel accepts no more output for a peer that does not read.
 #[track_caller]
 pub(crate) fn run_until_blocked(event_loop: &EventLoop, chat: &Chat) {
     let mut before = usize::MAX;
@@ -66,7 +66,7 @@ pub(crate) fn run_until_blocked(event_loop: &EventLoop, chat: &Chat) {
         idle(event_loop);
         std::mem::replace(&mut before, chat.queued()) == chat.queued()
     });
-    assert!(before > 0, "the kernel took all of it");
+    assert!(before > 0, "the kernel accepted all of it");
 }
 
 /// A new loop.
@@ -80,7 +80,7 @@ pub(crate) fn addr_of(listener: &Channel) -> SocketAddr {
     addr.inet().expect("on an internet address")
 }
 
-/// An address that refuses connections for as long as the value lives: bound, not listened on.
+/// An address that refuses connections while the socket exists: it is bound and does not listen.
 pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
         .expect("a socket can be made");
@@ -90,7 +90,7 @@ pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
     (socket, addr.as_socket().expect("to an internet address"))
 }
 
-/// A second descriptor of the other end of this connection, which is in this process, too.
+/// A second descriptor of the other end of this connection, which is in this process too.
 #[cfg(target_os = "linux")]
 pub(crate) fn other_end_of(stream: &TcpStream) -> socket2::Socket {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -120,7 +120,7 @@ pub(crate) fn name(why: &Close) -> String {
     text[..end].to_owned()
 }
 
-/// What happened, in order. Clones are the same log.
+/// The callbacks, in order. Clones share one log.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Rc<RefCell<Vec<String>>>);
 
@@ -133,7 +133,7 @@ impl Log {
         self.0.borrow().clone()
     }
 
-    /// How many lines begin with this.
+    /// How many lines begin with `start`.
     pub(crate) fn count(&self, start: &str) -> usize {
         let lines = self.0.borrow();
         lines.iter().filter(|line| line.starts_with(start)).count()
@@ -148,7 +148,7 @@ impl Log {
         self.session_with(|_, _| Ok(()))
     }
 
-    /// A factory of sessions that write to this log, and do this with a record.
+    /// A factory of sessions that write to this log and call `on_record` with each record.
     pub(crate) fn session_with<F>(&self, on_record: F) -> impl Fn(Chat) -> Session + Clone + use<F>
     where
         F: Fn(&Chat, &[u8]) -> Result + 'static,
@@ -166,7 +166,7 @@ impl Log {
 
 type OnRecord = dyn Fn(&Chat, &[u8]) -> Result;
 
-/// Writes down all that it is told.
+/// Logs its callbacks.
 pub(crate) struct Session {
     pub(crate) chat: Chat,
     log: Log,
@@ -176,13 +176,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Does not close when its peer has finished sending.
+    /// Does not close when the peer has finished sending.
     pub(crate) fn staying_open(mut self) -> Self {
         self.at_eof = Eof::StayOpen;
         self
     }
 
-    /// Skips records that are too long.
+    /// Discards records that are too long.
     pub(crate) fn skipping(mut self) -> Self {
         self.at_overflow = Overflow::Discard;
         self
@@ -234,7 +234,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The first chat that a factory made, for a test that wants to talk through it.
+/// The first chat that a factory has made, for a test that uses its handle.
 #[derive(Clone, Default)]
 pub(crate) struct Slot(Rc<RefCell<Option<Chat>>>);
 
@@ -248,8 +248,8 @@ impl Slot {
         self.0.borrow().clone().expect("a connection was made")
     }
 
-    /// The same factory, which leaves its first chat here.
-    pub(crate) fn keep<S, F>(&self, factory: F) -> impl Fn(Chat) -> S + use<S, F>
+    /// Wraps the factory so that its first chat is stored here.
+    pub(crate) fn capture<S, F>(&self, factory: F) -> impl Fn(Chat) -> S + use<S, F>
     where
         F: Fn(Chat) -> S,
     {
@@ -261,7 +261,7 @@ impl Slot {
     }
 }
 
-/// A served connection: the session writes to the log, the peer is ours.
+/// A served connection: its session writes to the log, and the test has the peer.
 #[track_caller]
 pub(crate) fn served(
     event_loop: &EventLoop,
@@ -269,7 +269,7 @@ pub(crate) fn served(
 ) -> (Chat, Peer) {
     let slot = Slot::default();
     let listener = event_loop
-        .listen("127.0.0.1:0", slot.keep(factory))
+        .listen("127.0.0.1:0", slot.capture(factory))
         .expect("a port is free");
     let peer = Peer::connect(addr_of(&listener));
     run_until(event_loop, || slot.is_filled());
@@ -278,7 +278,7 @@ pub(crate) fn served(
     (slot.chat(), peer)
 }
 
-/// The other end of a connection, on plain non-blocking sockets.
+/// The other end of a connection, a plain non-blocking socket.
 pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
     received: Vec<u8>,
@@ -288,7 +288,7 @@ pub(crate) struct Peer {
 impl Peer {
     #[track_caller]
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        Peer::new(TcpStream::connect(addr).expect("somebody listens"))
+        Peer::new(TcpStream::connect(addr).expect("the address listens"))
     }
 
     pub(crate) fn new(stream: TcpStream) -> Self {
@@ -300,14 +300,14 @@ impl Peer {
         }
     }
 
-    /// Sends a little, which the kernel takes at once.
+    /// Sends a small amount, which the kernel accepts at once.
     #[track_caller]
     pub(crate) fn send(&mut self, data: impl AsRef<[u8]>) {
         let sent = self.stream.write_all(data.as_ref());
         sent.expect("the connection takes it");
     }
 
-    /// Sends as much as it takes turns of the loop for.
+    /// Sends any amount, with as many turns of the loop as that takes.
     #[track_caller]
     pub(crate) fn send_all(&mut self, event_loop: &EventLoop, mut data: &[u8]) {
         run_until(event_loop, || {
@@ -319,7 +319,7 @@ impl Peer {
         });
     }
 
-    /// Takes what is there.
+    /// Receives what has arrived.
     pub(crate) fn look(&mut self) -> &[u8] {
         let mut buffer = [0; 16 * 1024];
         while self.end.is_none() {
@@ -333,7 +333,7 @@ impl Peer {
         &self.received
     }
 
-    /// Runs the loop until this is the next that comes.
+    /// Runs the loop until `wanted` has arrived.
     #[track_caller]
     pub(crate) fn expect(&mut self, event_loop: &EventLoop, wanted: impl AsRef<[u8]>) {
         let wanted = wanted.as_ref();
@@ -347,14 +347,14 @@ impl Peer {
         assert_eq!(text(&came), text(wanted));
     }
 
-    /// Runs the loop until the connection ends; what has come until then.
+    /// Runs the loop until the connection ends. Returns what has arrived.
     #[track_caller]
     pub(crate) fn receive_all(&mut self, event_loop: &EventLoop) -> Vec<u8> {
         self.wait_for_end(event_loop).expect("an orderly end");
         std::mem::take(&mut self.received)
     }
 
-    /// Runs the loop until the connection ends, and says how.
+    /// Runs the loop until the connection ends. Returns how it ended.
     #[track_caller]
     pub(crate) fn wait_for_end(&mut self, event_loop: &EventLoop) -> io::Result<()> {
         run_until(event_loop, || {
@@ -364,7 +364,7 @@ impl Peer {
         self.end.take().expect("it has ended")
     }
 
-    /// Ends the sending side.
+    /// Shuts down the sending side.
     pub(crate) fn finish(&self) {
         let done = self.stream.shutdown(Shutdown::Write);
         done.expect("the connection is up");
@@ -378,7 +378,7 @@ impl Peer {
     }
 }
 
-/// Two ends of a TCP connection.
+/// The two ends of a TCP connection.
 pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = listener.local_addr().expect("it is bound");
@@ -387,7 +387,7 @@ pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-/// Counts how often it, or what has captured it, is dropped.
+/// Counts how often its tokens are dropped.
 #[derive(Default)]
 pub(crate) struct Drops(Rc<RefCell<usize>>);
 
@@ -396,7 +396,7 @@ impl Drops {
         *self.0.borrow()
     }
 
-    /// Something to be dropped.
+    /// A value whose drop is counted.
     pub(crate) fn token(&self) -> Token {
         Token(self.0.clone())
     }

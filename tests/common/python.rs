@@ -1,5 +1,5 @@
-//! A Python that has asynchat, for the tests that compare this crate with it: CPython up to 3.11, or
-//! a later one with `pyasyncore` and `pyasynchat` from PyPI.
+//! A Python that has asynchat, for tests that compare this crate with it: CPython up to 3.11, or a
+//! later one with `pyasyncore` and `pyasynchat` from PyPI.
 
 #[path = "skip.rs"]
 mod skip;
@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-/// How long a program may take to start: much longer than it needs.
+/// How long a program may take to start. Far longer than it needs.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A Python that can import asynchat. Without one the result is `None`, and the test is reported as
@@ -22,8 +22,8 @@ pub(crate) fn python() -> Option<Command> {
     static NAME: OnceLock<Option<&str>> = OnceLock::new();
     let Some(name) = NAME.get_or_init(find) else {
         let required = std::env::var("ASYNCHAT_REQUIRE_PYTHON").is_ok_and(|value| value == "1");
-        assert!(!required, "no python3 here has asynchat");
-        skip::skipped("no python3 here has asynchat");
+        assert!(!required, "python3 with asynchat is not installed");
+        skip::skipped("python3 with asynchat is not installed");
         return None;
     };
     let mut python = Command::new(name);
@@ -42,7 +42,7 @@ fn find() -> Option<&'static str> {
     })
 }
 
-/// A program of tests/ that listens. Dropping this ends it.
+/// A program of tests/ that listens. It ends when this is dropped.
 pub(crate) struct Program {
     child: Child,
     pub(crate) addr: SocketAddr,
@@ -85,7 +85,7 @@ fn lines(child: &mut Child) -> Receiver<String> {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        drop(self.child.stdin.take()); // the programs end with their input
+        drop(self.child.stdin.take()); // the programs end at the end of their input
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

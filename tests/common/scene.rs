@@ -1,4 +1,4 @@
-//! A loop and connections to it on a simulated network, for tests of what becomes of connections.
+//! A loop and connections to it on a simulated network.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Scene {
             .advance(&self.event_loop, Duration::from_secs(seconds))
     }
 
-    /// Nothing is left of any connection.
+    /// Whether no connection and no socket is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.event_loop.is_empty() && self.network.sockets() == 0
     }

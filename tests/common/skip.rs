@@ -1,4 +1,4 @@
-//! A test that cannot run on this machine says so.
+//! Reports a test that cannot run on this machine.
 
 use std::io::{Write, stderr};
 use std::thread;

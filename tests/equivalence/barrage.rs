@@ -1,8 +1,8 @@
-//! Commands that a client sends without waiting for an answer.
+//! Commands that a client pipelines.
 
 use fastrand::Rng;
 
-/// Some forty of them, and QUIT.
+/// About forty commands, and QUIT.
 pub(crate) fn barrage(seed: u64) -> Vec<u8> {
     let mut random = Rng::with_seed(seed);
     let mut out = Vec::new();
@@ -39,7 +39,7 @@ fn command(random: &mut Rng, out: &mut Vec<u8>) {
                 .choice([b";" as &[u8], b"qqq", b"xqxqy"])
                 .expect("three");
             line(out, "UNTIL ", needle);
-            // A run of q is at most two long: the needle is where it was put.
+            // A run of q has at most two bytes, so the needle is found where it was put.
             for _ in 0..size {
                 out.extend_from_slice(
                     random

@@ -1,4 +1,4 @@
-//! What asynchat did and this crate does not do.
+//! Sessions that asynchat and this crate answer differently.
 
 use std::fs;
 use std::path::Path;
@@ -8,43 +8,43 @@ use crate::python::Program;
 use crate::session::{Cut, Session};
 
 struct Difference {
-    /// The beginning of its row in docs/porting.md, section "What differs".
+    /// The beginning of the row in section "What differs" of docs/porting.md.
     row: &'static str,
     session: Session,
-    there: There,
-    here: String,
+    python: Python,
+    port_sends: String,
 }
 
-enum There {
-    Says(&'static str),
-    /// Not all of what is said here.
-    SaysLess,
+enum Python {
+    Sends(&'static str),
+    /// A proper prefix of what the port sends.
+    SendsPrefix,
 }
 
-use There::{Says, SaysLess};
+use Python::{Sends, SendsPrefix};
 
 fn all() -> Vec<Difference> {
-    let difference = |row, session, there, here: &str| Difference {
+    let difference = |row, session, python, port_sends: &str| Difference {
         row,
         session,
-        there,
-        here: here.to_owned(),
+        python,
+        port_sends: port_sends.to_owned(),
     };
     let large = 3_000_000;
     let pattern: String = ('a'..='z').cycle().step_by(7).take(large).collect();
     let long = "a".repeat(9000);
-    let long_too: &'static str = format!("echo {long}\r\nbye\r\n").leak();
+    let long_answer: &'static str = format!("echo {long}\r\nbye\r\n").leak();
     vec![
         difference(
             "`push` sends, and may call",
             Session::new().end("PUSHED\r\nQUIT\r\n"),
-            Says("something sent\r\nbye\r\n"),
+            Sends("something sent\r\nbye\r\n"),
             "something queued\r\nbye\r\n",
         ),
         difference(
             "what was pushed before a `close`",
             Session::new().end("BYE\r\n"),
-            Says("bye\r\n"),
+            Sends("bye\r\n"),
             "",
         ),
         difference(
@@ -52,7 +52,7 @@ fn all() -> Vec<Difference> {
             Session::new()
                 .end("CLOSE\r\nNOTE a\r\n")
                 .end("NOTES\r\nQUIT\r\n"),
-            Says("notes a\r\nbye\r\n"),
+            Sends("notes a\r\nbye\r\n"),
             "notes \r\nbye\r\n",
         ),
         difference(
@@ -60,72 +60,72 @@ fn all() -> Vec<Difference> {
             Session::new()
                 .end("QUIT\r\nNOTE b\r\n")
                 .end("NOTES\r\nQUIT\r\n"),
-            Says("bye\r\nnotes b\r\nbye\r\n"),
+            Sends("bye\r\nnotes b\r\nbye\r\n"),
             "bye\r\nnotes \r\nbye\r\n",
         ),
         difference(
             "`handle_close` can be called twice",
             Session::new()
-                .hear("NAME a\r\n", 7)
+                .receive("NAME a\r\n", 7)
                 .reset()
                 .end("CLOSED a\r\nQUIT\r\n"),
-            Says("named\r\nclosed 2\r\nbye\r\n"),
+            Sends("named\r\nclosed 2\r\nbye\r\n"),
             "named\r\nclosed 1\r\nbye\r\n",
         ),
         difference(
             "a peer's half-close drops the reply",
             Session::new().finish(format!("SIMPLE {large}\r\n")),
-            SaysLess,
+            SendsPrefix,
             &format!("{pattern}\r\n"),
         ),
         difference(
             "`handle_connect` is not called for accepted sockets",
             Session::new().end("CONNECTED\r\nQUIT\r\n"),
-            Says("not told\r\nbye\r\n"),
+            Sends("not told\r\nbye\r\n"),
             "told\r\nbye\r\n",
         ),
         difference(
             "an unbounded line fills the memory",
             Session::new().end(format!("ECHO {long}\r\nQUIT\r\n")),
-            Says(long_too),
+            Sends(long_answer),
             "",
         ),
         difference(
             "a producer whose `len()` is 0",
             Session::new().end("FALSY\r\nQUIT\r\n"),
-            Says("one behind it\r\nbye\r\n"),
+            Sends("one behind it\r\nbye\r\n"),
             "one two\r\nbehind it\r\nbye\r\n",
         ),
         difference(
             "a push from inside `more` loses",
             Session::new().finish("REENTER\r\n"),
-            Says("aho behind it\r\nlast\r\n"),
+            Sends("aho behind it\r\nlast\r\n"),
             "aho behind it\r\nlast\r\nfrom the hook\r\n",
         ),
         difference(
             "an `int` terminator counts itself down",
             Session::new().finish("COUNT 0\r\nECHO a\r\n"),
-            Says(""),
+            Sends(""),
             "record \r\necho a\r\n",
         ),
         difference(
             "an `int` terminator counts itself down",
             Session::new().finish("EACH 2\r\naabbcc"),
-            Says("each aa\r\n"),
+            Sends("each aa\r\n"),
             "each aa\r\neach bb\r\neach cc\r\n",
         ),
         difference(
             "`\\r\\n.\\r\\n` waits for ever",
             Session::new().finish("BLOCK\r\n.\r\nECHO a\r\n"),
-            Says(""),
+            Sends(""),
             "block \r\necho a\r\n",
         ),
         difference(
             "text decoded in `collect_incoming_data`",
             Session::new()
-                .hear("TEXT\r\n", "go on\r\n".len())
+                .receive("TEXT\r\n", "go on\r\n".len())
                 .end("ECHO \u{e9}\r\nQUIT\r\n"),
-            Says("go on\r\n"),
+            Sends("go on\r\n"),
             "go on\r\necho \u{e9}\r\nbye\r\n",
         ),
     ]
@@ -134,32 +134,41 @@ fn all() -> Vec<Difference> {
 #[test]
 fn the_differences_are_those_that_are_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let document = fs::read_to_string(root.join("docs/porting.md")).expect("it is there");
+    let document = fs::read_to_string(root.join("docs/porting.md")).expect("the document exists");
     let (_, document) = document.split_once("## What differs").expect("a section");
     let program = Program::start("equivalence/server.py", &["poll"]);
     let port = Port::start();
     for Difference {
         row,
         session,
-        there,
-        here,
+        python,
+        port_sends,
     } in all()
     {
         assert!(
             document.contains(&format!("\n| {row}")),
             "not documented: {row}"
         );
-        let heard = String::from_utf8(session.run(port.addr, Cut::Whole)).expect("it is text");
-        assert!(heard == here, "{row}: the port says {}", beginning(&heard));
+        let received = String::from_utf8(session.run(port.addr, Cut::Whole)).expect("it is text");
+        assert!(
+            received == port_sends,
+            "{row}: the port sends {}",
+            beginning(&received)
+        );
         let Some(program) = &program else {
             continue;
         };
-        let heard = String::from_utf8(session.run(program.addr, Cut::Whole)).expect("it is text");
-        let as_told = match there {
-            Says(there) => heard == there && there != here,
-            SaysLess => here.starts_with(&heard) && heard.len() < here.len(),
+        let received =
+            String::from_utf8(session.run(program.addr, Cut::Whole)).expect("it is text");
+        let as_documented = match python {
+            Sends(python) => received == python && python != port_sends,
+            SendsPrefix => port_sends.starts_with(&received) && received.len() < port_sends.len(),
         };
-        assert!(as_told, "{row}: asynchat says {}", beginning(&heard));
+        assert!(
+            as_documented,
+            "{row}: asynchat sends {}",
+            beginning(&received)
+        );
     }
     port.stop();
 }

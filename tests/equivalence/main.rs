@@ -1,8 +1,8 @@
-//! The same sessions with a server on CPython's asynchat (server.py) and with its port to this crate
-//! (server.rs): the answers are the same bytes, however the questions were cut.
+//! The same sessions with a server on CPython's asynchat (server.py) and with its port to this
+//! crate (server.rs). Both send the same bytes, under every segmentation of the input.
 //!
-//! Where they are not, that is in [`differences::all`], with the line of docs/porting.md that
-//! says so. There both answers are given, so that neither side can change unnoticed.
+//! [`differences::all`] lists the exceptions, each with its row in docs/porting.md. The exceptions
+//! state both answers, so that neither can change unnoticed.
 
 mod barrage;
 mod differences;
@@ -31,11 +31,11 @@ struct Port {
 
 impl Port {
     fn start() -> Self {
-        let (tell, started) = mpsc::channel();
+        let (sender, started) = mpsc::channel();
         let thread = thread::spawn(move || -> Result {
             let listener = server::listen("127.0.0.1:0")?;
             let addr = listener.local_addr().and_then(|addr| addr.inet());
-            tell.send((addr.ok_or("no address")?, asynchat::remote()?))?;
+            sender.send((addr.ok_or("no address")?, asynchat::remote()?))?;
             asynchat::run()
         });
         let (addr, remote) = started.recv().expect("it starts");
@@ -55,7 +55,7 @@ impl Port {
 
 const CUTS: [Cut; 4] = [Cut::Whole, Cut::Bytes, Cut::Random(1), Cut::Random(2)];
 
-/// Has each session with both, cut in each way, and compares what was heard.
+/// Runs each session with both servers and every segmentation, and compares the output.
 fn compare(sessions: impl IntoIterator<Item = (String, Session)>) {
     let Some(program) = Program::start("equivalence/server.py", &[]) else {
         return;
@@ -63,21 +63,21 @@ fn compare(sessions: impl IntoIterator<Item = (String, Session)>) {
     let port = Port::start();
     for (name, session) in sessions {
         let expected = session.run(program.addr, Cut::Whole);
-        assert!(!expected.is_empty(), "{name}: asynchat says nothing");
+        assert!(!expected.is_empty(), "{name}: asynchat sends nothing");
         for cut in CUTS {
             for (who, addr) in [("asynchat", program.addr), ("its port", port.addr)] {
-                let heard = session.run(addr, cut);
-                let same = heard
+                let received = session.run(addr, cut);
+                let same = received
                     .iter()
                     .zip(&expected)
                     .take_while(|(a, b)| a == b)
                     .count();
                 assert!(
-                    heard == expected,
-                    "{name}, {cut:?}: {who} says {} bytes, expected were {}; from byte {same}: {:?}, {:?}",
-                    heard.len(),
+                    received == expected,
+                    "{name}, {cut:?}: {who} sends {} bytes, expected were {}; from byte {same}: {:?}, {:?}",
+                    received.len(),
                     expected.len(),
-                    excerpt(&heard, same),
+                    excerpt(&received, same),
                     excerpt(&expected, same),
                 );
             }
@@ -153,37 +153,43 @@ fn each_command_is_answered_the_same() {
 
 #[test]
 fn each_end_is_the_same() {
-    let heard = |session: Session| session.hear("ECHO a\r\n", "echo a\r\n".len());
+    let received = |session: Session| session.receive("ECHO a\r\n", "echo a\r\n".len());
     let sessions = [
-        ("the client goes", heard(Session::new()).finish("")),
+        ("the client goes", received(Session::new()).finish("")),
         (
             "in the middle of a line",
-            heard(Session::new()).finish("ECH"),
+            received(Session::new()).finish("ECH"),
         ),
         (
             "in the middle of a count",
-            heard(Session::new()).finish("COUNT 10\r\nabc"),
+            received(Session::new()).finish("COUNT 10\r\nabc"),
         ),
         (
             "in the middle of a block",
-            heard(Session::new()).finish("BLOCK\r\nabc\r\n"),
+            received(Session::new()).finish("BLOCK\r\nabc\r\n"),
         ),
-        ("the server closes", heard(Session::new()).end("CLOSE\r\n")),
-        ("a callback fails", heard(Session::new()).end("FAIL\r\n")),
+        (
+            "the server closes",
+            received(Session::new()).end("CLOSE\r\n"),
+        ),
+        ("a callback fails", received(Session::new()).end("FAIL\r\n")),
         (
             "a size that is none",
-            heard(Session::new()).end("COUNT x\r\n"),
+            received(Session::new()).end("COUNT x\r\n"),
         ),
-        ("a negative size", heard(Session::new()).end("COUNT -1\r\n")),
+        (
+            "a negative size",
+            received(Session::new()).end("COUNT -1\r\n"),
+        ),
         (
             "all that comes",
             Session::new()
-                .hear("REST\r\na\r\nb\r\n", "rest a\r\nb\r\n".len())
+                .receive("REST\r\na\r\nb\r\n", "rest a\r\nb\r\n".len())
                 .finish(""),
         ),
         (
             "one after the other",
-            heard(heard(Session::new()).end("QUIT\r\n")).end("QUIT\r\n"),
+            received(received(Session::new()).end("QUIT\r\n")).end("QUIT\r\n"),
         ),
     ];
     compare(sessions.map(|(name, session)| (name.to_owned(), session)));

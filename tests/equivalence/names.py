@@ -1,4 +1,4 @@
-"""Prints the public names of asyncore and asynchat, and of their classes."""
+"""Prints the public names of asyncore and asynchat, and those of their classes."""
 
 import asynchat
 import asyncore

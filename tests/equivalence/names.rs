@@ -1,4 +1,4 @@
-//! Every public name of asyncore and asynchat has its row in docs/porting.md.
+//! Every public name of asyncore and asynchat has a row in docs/porting.md.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,7 +31,7 @@ fn every_public_name_is_documented() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// The words of what is code in the first column of the section's table.
+/// The words in code style in the first column of the section's table.
 fn documented<'a>(document: &'a str, section: &str) -> BTreeSet<&'a str> {
     let (_, table) = document
         .split_once(&format!("## {section}\n"))

@@ -1,4 +1,4 @@
-"""The server that server.rs is the port of: each command is something asynchat could do.
+"""The server whose port is server.rs. Each command uses one feature of asynchat.
 
 server.py [poll]: uses poll instead of select. Prints `listening on HOST:PORT`, and ends when its
 input does.
@@ -51,7 +51,7 @@ class hooked_producer:
 
 
 class late_producer:
-    """What it says is decided when its turn comes."""
+    """Decides on its data when it is asked for it."""
     def __init__(self, say):
         self.say = say
 
@@ -98,12 +98,12 @@ class Session(asynchat.async_chat):
         asynchat.async_chat.__init__(self, sock)
         self.set_terminator(b'\r\n')
         self.state = self.command
-        self.told = False
+        self.connect_called = False
         self.decoding = False
         self.hooks = 0
 
     def handle_connect(self):
-        self.told = True
+        self.connect_called = True
 
     def handle_close(self):
         if self.name:
@@ -236,7 +236,7 @@ class Session(asynchat.async_chat):
         self.push(b'queued\r\n' if self.producer_fifo else b'sent\r\n')
 
     def do_CONNECTED(self, _):
-        self.push(b'told\r\n' if self.told else b'not told\r\n')
+        self.push(b'told\r\n' if self.connect_called else b'not told\r\n')
 
     def do_TEXT(self, _):
         self.decoding = True
@@ -287,13 +287,13 @@ class Server(asyncore.dispatcher):
         Session(sock)
 
 
-def serve_until_told():
+def serve_until_eof():
     sys.stdin.read()
     os._exit(0)
 
 
-os.dup2(1, 2)  # whoever started us reads one of the two
-threading.Thread(target=serve_until_told, daemon=True).start()
+os.dup2(1, 2)  # the parent reads one of the two
+threading.Thread(target=serve_until_eof, daemon=True).start()
 server = Server()
 print('listening on %s:%d' % server.socket.getsockname(), flush=True)
 asyncore.loop(use_poll='poll' in sys.argv)

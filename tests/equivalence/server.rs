@@ -15,7 +15,7 @@ pub(crate) fn listen(addr: &str) -> Result<Channel> {
     asynchat::listen(addr, move |chat| Session {
         chat,
         state: State::Command,
-        told: false,
+        connect_called: false,
         hooks: Rc::default(),
         notes: Rc::clone(&notes),
         closed: Rc::clone(&closed),
@@ -27,7 +27,7 @@ fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|i| b'a' + (i * 7 % 26) as u8).collect()
 }
 
-/// What it says is decided when its turn comes.
+/// Decides on its data when it is asked for it.
 struct LateProducer<F: FnOnce() -> String>(Option<F>);
 
 impl<F: FnOnce() -> String> Producer for LateProducer<F> {
@@ -64,7 +64,7 @@ type Closed = Rc<RefCell<HashMap<String, u32>>>;
 struct Session {
     chat: Chat,
     state: State,
-    told: bool,
+    connect_called: bool,
     hooks: Rc<Cell<u32>>,
     notes: Notes,
     closed: Closed,
@@ -83,7 +83,7 @@ enum State {
 
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
-        self.told = true;
+        self.connect_called = true;
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl Session {
                 let queued = chat.queued() > 0;
                 chat.push(if queued { "queued\r\n" } else { "sent\r\n" });
             }
-            "CONNECTED" => chat.push(if self.told {
+            "CONNECTED" => chat.push(if self.connect_called {
                 "told\r\n"
             } else {
                 "not told\r\n"

@@ -1,4 +1,4 @@
-//! What a client says, how it is cut on its way, and what it hears.
+//! What a client sends, how that is segmented, and what the client receives.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// How long a client waits for what has to come. Far more than it takes.
+/// How long a client waits for the server. Far longer than it takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Connections, one after the other.
+/// Connections, one after another.
 #[derive(Clone, Default)]
 pub(crate) struct Session(Vec<Vec<Step>>);
 
-/// What is said, and what is waited for then.
+/// What is sent, and what the client waits for after it.
 #[derive(Clone)]
 struct Step(Vec<u8>, Then);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
-    /// So many bytes, or the end.
-    Hear(usize),
+    /// This many bytes, or the end.
+    Receive(usize),
     /// The end.
     End,
-    /// The end, after having said that nothing more will come.
+    /// The end, after shutting down the sending side.
     Finish,
-    /// Nothing: the connection is reset.
+    /// Nothing: the client resets the connection.
     Reset,
 }
 
-/// How what is said is cut.
+/// How the input is segmented.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cut {
     Whole,
@@ -43,20 +43,20 @@ impl Session {
         Session(vec![vec![]])
     }
 
-    /// Says this, and hears so many bytes before it goes on.
-    pub(crate) fn hear(mut self, say: impl AsRef<[u8]>, count: usize) -> Self {
-        self.step(say.as_ref(), Then::Hear(count));
+    /// Sends `say`, and receives `count` bytes.
+    pub(crate) fn receive(mut self, say: impl AsRef<[u8]>, count: usize) -> Self {
+        self.step(say.as_ref(), Then::Receive(count));
         self
     }
 
-    /// Says this, and hears all that comes until the server ends the connection.
+    /// Sends `say`, and receives until the server ends the connection.
     pub(crate) fn end(mut self, say: impl AsRef<[u8]>) -> Self {
         self.step(say.as_ref(), Then::End);
         self.0.push(vec![]);
         self
     }
 
-    /// Says this and no more, and hears all that comes.
+    /// Sends `say`, shuts down the sending side, and receives until the end.
     pub(crate) fn finish(mut self, say: impl AsRef<[u8]>) -> Self {
         self.step(say.as_ref(), Then::Finish);
         self.0.push(vec![]);
@@ -75,48 +75,48 @@ impl Session {
         connection.push(Step(say.to_vec(), then));
     }
 
-    /// All that is heard.
+    /// Runs the session. Returns all that the client receives.
     pub(crate) fn run(&self, addr: SocketAddr, cut: Cut) -> Vec<u8> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for steps in self.0.iter().filter(|steps| !steps.is_empty()) {
             let stream = TcpStream::connect(addr).expect("it listens");
             stream.set_nodelay(true).expect("an option of the socket");
             let timeout = stream.set_read_timeout(Some(DEADLINE));
             timeout.expect("it is not zero");
             for step in steps {
-                step.run(&stream, cut, &mut heard);
+                step.run(&stream, cut, &mut received);
             }
         }
-        heard
+        received
     }
 }
 
 impl Step {
-    fn run(&self, stream: &TcpStream, cut: Cut, heard: &mut Vec<u8>) {
+    fn run(&self, stream: &TcpStream, cut: Cut, received: &mut Vec<u8>) {
         let Step(say, then) = self;
         if *then == Then::Reset {
-            // With no time to linger a close is a reset.
+            // With a linger time of zero, a close is a reset.
             let set = SockRef::from(stream).set_linger(Some(Duration::ZERO));
             return set.expect("an option of the socket");
         }
         thread::scope(|scope| {
             scope.spawn(|| {
-                // The server may have closed already: then it fails, and that is fine.
+                // This fails if the server has closed already, which is no error.
                 let _ = cut.send(stream, say);
                 if *then == Then::Finish {
                     let _ = stream.shutdown(Shutdown::Write);
                 }
             });
             let limit = match then {
-                Then::Hear(count) => *count as u64,
+                Then::Receive(count) => *count as u64,
                 _ => u64::MAX,
             };
-            let heard_all = stream.take(limit).read_to_end(heard);
+            let received_all = stream.take(limit).read_to_end(received);
             let ends = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
-            if let Err(error) = heard_all
+            if let Err(error) = received_all
                 && !ends.contains(&error.kind())
             {
-                panic!("{error}, after {} bytes", heard.len());
+                panic!("{error}, after {} bytes", received.len());
             }
         });
     }

@@ -1,8 +1,8 @@
-"""Clients of the `yardstick` example that know every byte they are to be sent.
+"""Clients of the `yardstick` example that know every byte of the replies in advance.
 
-A client has a list of exchanges, a request and its exact reply, and plays them with several in
-flight. What comes is compared as it comes: at any moment, what a client has received is a prefix
-of what it is owed, or the client is `corrupt`.
+A client has a list of exchanges (a request and its exact reply) and keeps several of them in
+flight. Received bytes are compared at once: they are a prefix of the expected replies at any
+moment, or the client is `corrupt`.
 """
 
 import errno
@@ -18,13 +18,13 @@ def line(text):
 
 
 def numbered(name, number, size=0):
-    """A line that no other one is equal to, its number all along it."""
+    """A line that differs from every other line; its number is repeated in it."""
     mark = b"%s.%d " % (name.encode(), number)
     return line((mark * (size // len(mark) + 1))[: max(size, len(mark))])
 
 
 def bulk(size):
-    """A short request with a long reply: a buffer and a large chunk, which are sent gathered."""
+    """A short request with a long reply: a buffer and a large chunk, sent with one gathered write."""
     return b"BULK %d\r\n" % size, b"211 %d\r\n%s\r\n" % (size, b"x" * size)
 
 
@@ -33,12 +33,12 @@ def article(number):
 
 
 class Client:
-    """One connection.
+    """One connection to the server.
 
-    `ending` is what it does when all its replies have come: `stay` open, `close`, or `reset` with
-    a reply on its way; `quit` and `half-close` (asked for at once) wait for the server to close.
-    A `reluctant` one reads only when there is nothing else to do for anybody, so that the server
-    runs into full buffers; while it is `deaf` it does not read at all.
+    `ending` says what it does after its last reply: `stay` open, `close`, or `reset` with
+    a reply in flight. With `quit` and `half-close` (sent at once) it waits for the server to close.
+    A `reluctant` client reads only when no client has anything else to do, so that the server
+    meets full buffers. While it is `deaf` it does not read at all.
     """
 
     def __init__(self, address, name, exchanges, window=4, ending="stay", reluctant=False):
@@ -51,16 +51,16 @@ class Client:
         if ending == "quit":
             self.left.append((b"QUIT\r\n", b"205 bye\r\n"))
         self.outgoing = b""
-        self.owed = bytearray()
-        self.ends = []  # where in `owed` each reply in flight ends
+        self.expected = bytearray()
+        self.ends = []  # where in `expected` each reply in flight ends
         self.received = 0
         self.finished = False
-        self.lost = None  # why it ended before its time
+        self.lost = None  # why it ended early
         self.corrupt = None
         self.socket = socket.socket()
         if reluctant:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-        # On the loopback the connection is up once it is in the listener's queue.
+        # On the loopback interface the connection is up as soon as it is in the listener's backlog.
         self.socket.settimeout(10)
         self.socket.connect(address)
         self.socket.setblocking(False)
@@ -68,7 +68,7 @@ class Client:
         self.refill()
 
     def __str__(self):
-        return f"{self.name} (port {self.port}, {self.received} of {len(self.owed)} bytes)"
+        return f"{self.name} (port {self.port}, {self.received} of {len(self.expected)} bytes)"
 
     def ask(self, *exchanges):
         self.left.extend(exchanges)
@@ -78,8 +78,8 @@ class Client:
     def pending(self):
         return not self.finished and not self.lost
 
-    def wants(self):
-        """What to poll for."""
+    def events(self):
+        """The events to poll for."""
         if self.lost or self.socket.fileno() < 0:
             return 0
         return (0 if self.reluctant else select.POLLIN) | (select.POLLOUT if self.outgoing else 0)
@@ -88,8 +88,8 @@ class Client:
         while self.left and len(self.ends) < self.window:
             request, reply = self.left.pop(0)
             self.outgoing += request
-            self.owed += reply
-            self.ends.append(len(self.owed))
+            self.expected += reply
+            self.ends.append(len(self.expected))
 
     def send(self):
         try:
@@ -97,7 +97,7 @@ class Client:
         except BlockingIOError:
             return
         except OSError as error:
-            # What came before the reset is still to be read, and then the reset.
+            # What arrived before the reset is still to be read, and the reset after it.
             self.outgoing = b""
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 self.lose(str(error))
@@ -110,7 +110,7 @@ class Client:
                 self.lose(str(error))
 
     def receive(self):
-        """Reads once; says whether anything came, the end included."""
+        """Reads once. Returns whether anything was received, including the end."""
         try:
             data = self.socket.recv(256 * 1024)
         except BlockingIOError:
@@ -125,9 +125,9 @@ class Client:
             else:
                 self.lose("end of file")
             return True
-        owed = self.owed[self.received : self.received + len(data)]
-        if data != owed:
-            at = next((i for i, (a, b) in enumerate(zip(data, owed)) if a != b), len(owed))
+        expected = self.expected[self.received : self.received + len(data)]
+        if data != expected:
+            at = next((i for i, (a, b) in enumerate(zip(data, expected)) if a != b), len(expected))
             self.corrupt = f"wrong byte at {self.received + at}: {data[at : at + 24]!r}"
             self.lose(self.corrupt)
             return True
@@ -161,15 +161,15 @@ class Client:
 
 
 def pump(clients, until, patience):
-    """Plays all clients until `until()`; false when nothing moved for so many seconds before."""
+    """Runs all clients until `until()`. False if nothing was transferred for `patience` seconds."""
     quiet = 0.0
     while not until():
         poll = select.poll()
         by_fd = {}
         for client in clients:
-            if client.wants():
+            if client.events():
                 by_fd[client.socket.fileno()] = client
-                poll.register(client.socket, client.wants())
+                poll.register(client.socket, client.events())
         moved = False
         step = 0.005 if any(c.reluctant and c.pending() for c in clients) else 0.05
         for fd, events in poll.poll(step * 1000):

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes system calls of a server fail, one after another, and sees that nobody else notices.
+"""Makes system calls of a server fail, one at a time, and checks that other connections are unaffected.
 
     sweep.py --short                        what CI runs
     sweep.py --full                         every call, every error, N = 1 to 12
-    sweep.py --only accept4,EMFILE,3        one run; two faults are joined by a slash
+    sweep.py --only accept4,EMFILE,3        one run; a slash joins two faults
 
-The server is the `yardstick` example, built before: `cargo build --release --example yardstick`.
-README.md says what is proved. Exit status 1 when a run fails, with the line that replays it.
+The server is the `yardstick` example. Build it first: `cargo build --release --example yardstick`.
+README.md says what this proves. If a run fails, the exit status is 1 and a line shows how to replay it.
 """
 
 import argparse
@@ -27,10 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "target/release/examples/yardstick"
 ANY_PORT = ["0"]
 
-# The errors that every call is made to fail with, whether it can or not.
+# The errors that every call is made to fail with, even impossible ones.
 ERRORS = "EMFILE ENFILE ECONNABORTED ENOBUFS ENOMEM EINTR ECONNRESET EPIPE EAGAIN".split()
 
-# Those that it can fail with, on this system or another: these get every N, and the forms below.
+# The errors that a call can fail with, on this system or another. They are run for every N and
+# every form below.
 STARVED = "EMFILE ENFILE ENOBUFS ENOMEM".split()
 SENDING = "EPIPE ECONNRESET ENOBUFS ENOMEM EINTR EAGAIN".split()
 LIKELY = {
@@ -49,16 +50,16 @@ LIKELY = {
 EVERY = [str(n) for n in range(1, 13)] + ["16", "40", "3..6", "3+5", "8+5"]
 ODD = ["2", "5", "9", "8+5"]
 
-# Calls that a server makes a few times, as it starts and as it ends.
-RARE = {"setsockopt": ["1", "2", "3"], "shutdown": ["1", "2", "3"], "eventfd-read": ["1", "2"]}
+# Calls that a server makes a few times, when it starts and when it ends.
+FEW_CALLS = {"setsockopt": ["1", "2", "3"], "shutdown": ["1", "2", "3"], "eventfd-read": ["1", "2"]}
 
-# `polling` waits again when one of the calls in its wait is interrupted, without the events that it
-# had got; epoll_ctl can not be.
+# `polling` waits again if a call within its wait is interrupted, and loses the events that it had.
+# epoll_ctl cannot be interrupted.
 IMPOSSIBLE = [("epoll_ctl", "EINTR")]
 
-# What goes on until strace lets go. Only where a server can wait for better times, or the
-# connections that fail are all that there are: an accept that is aborted for ever, or a send that
-# would block for ever on a socket that is ready, is a loop without end of the injection's making.
+# Faults that last until strace detaches. Only where a server can wait for the fault to pass, or
+# where only the connections that fail are affected. An accept that is always aborted, or a send
+# that always would block on a ready socket, is an endless loop that the injection causes.
 FOR_GOOD = [
     *(Fault("accept4", error, when) for error in STARVED for when in ("1+", "3+", "9+")),
     *(Fault("accept4", error, "9+") for error in ("EPERM", "ENETDOWN")),
@@ -69,10 +70,10 @@ FOR_GOOD = [
     *(Fault(wait, "ENOMEM", "9+") for wait in WAITS),
 ]
 
-# Fewer in a row than the loop takes for a poller that is broken.
-NEARLY = [Fault(wait, "ENOMEM", "5..60") for wait in WAITS]
+# Fewer failures in a row than the loop takes for a broken poller.
+NEARLY_BROKEN = [Fault(wait, "ENOMEM", "5..60") for wait in WAITS]
 
-# The accept that waits for descriptors, and the registration that fails as it goes on.
+# The accept that waits for descriptors, and the registration that fails when it resumes.
 PAIRS = [
     (Fault("accept4", "EMFILE", "3"), Fault("epoll_ctl", "ENOMEM", str(n))) for n in range(5, 13)
 ]
@@ -97,7 +98,8 @@ timerfd_settime,ENOMEM,3  timerfd_settime,ENOMEM,3+5
 setsockopt,ENOMEM,1  eventfd-read,ENOMEM,1
 """
 
-# One of each of these the server has to make, or a list that names it proves nothing.
+# The server must make one call of each of these sets. Otherwise a list that names it proves
+# nothing.
 NEEDED = [{"accept4"}, {"recvfrom"}, {"sendto"}, {"sendmsg"}, {"epoll_ctl"}, set(WAITS)]
 
 
@@ -108,9 +110,9 @@ def main():
         return why_not
     program = [str(arguments.server), *ANY_PORT]
     if not os.access(arguments.server, os.X_OK):
-        sys.exit(f"{arguments.server}: build it first: cargo build --release --example yardstick")
+        sys.exit(f"{arguments.server}: not found. Build it: cargo build --release --example yardstick")
 
-    # Without a fault: this has to be flawless, and tells which calls there are to fail.
+    # A run without a fault must succeed. It shows which calls the server makes.
     plain = trial.run(program, (), [call for call in LIKELY if call not in ON_EVENTFD])
     if plain.failures:
         sys.exit("the run without a fault failed:\n  " + "\n  ".join(plain.failures))
@@ -129,7 +131,7 @@ def main():
         waits = plain.trace.waits
         for outcome in pool.map(lambda faults: timed(program, faults, waits), plan):
             if arguments.short and outcome.verdict in ("not reached", "impossible"):
-                outcome.failures.append(f"{outcome.verdict}: this list is for proofs")
+                outcome.failures.append(f"{outcome.verdict}: every fault of the short list must be reached")
                 outcome.verdict = "FAILED"
             report(outcome)
             outcomes.append(outcome)
@@ -154,14 +156,14 @@ def parse():
 
 
 def obstacle():
-    """An exit status when nothing can be run here; 0 where that is nobody's fault."""
+    """The exit status if nothing can run here: 0 on systems without strace or ptrace."""
     if not sys.platform.startswith("linux"):
         print("skipped: strace is for Linux")
         return 0
     if not shutil.which("strace"):
         print("strace is not installed: apt-get install strace")
         return 1
-    # As the server will be traced, so that what forbids that forbids this.
+    # In the same way as the server is traced, so that this fails for the same reasons.
     probe = ["strace", "-D", "-I2", "-f", "-qq", "-o", "/dev/null", "true"]
     tried = subprocess.run(probe, capture_output=True, text=True, timeout=60)
     if tried.returncode == 0 and not tried.stderr:
@@ -174,7 +176,7 @@ def obstacle():
 
 
 def chosen(arguments):
-    """The runs asked for, each a tuple of faults."""
+    """The runs that the arguments select, each a tuple of faults."""
     if arguments.only:
         return [parsed(arguments.only)]
     if arguments.short:
@@ -182,10 +184,10 @@ def chosen(arguments):
     plan = []
     for call, likely in LIKELY.items():
         odd = [e for e in ERRORS if e not in likely and (call, e) not in IMPOSSIBLE]
-        for errors, places in ((likely, EVERY), (odd, ODD)):
-            places = RARE.get(call, places)
-            plan += [(Fault(call, error, when),) for error in errors for when in places]
-    return plan + [(fault,) for fault in FOR_GOOD + NEARLY] + PAIRS
+        for errors, whens in ((likely, EVERY), (odd, ODD)):
+            whens = FEW_CALLS.get(call, whens)
+            plan += [(Fault(call, error, when),) for error in errors for when in whens]
+    return plan + [(fault,) for fault in FOR_GOOD + NEARLY_BROKEN] + PAIRS
 
 
 def parsed(word):

@@ -1,4 +1,4 @@
-"""A server under strace: started, looked at from outside, and what strace wrote of it."""
+"""A server under strace: its process, its state in /proc, and the output of strace."""
 
 import os
 import re
@@ -11,15 +11,15 @@ from pathlib import Path
 
 WAITS = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 
-# Calls of this name on an event counter alone: the files that a program reads as it starts would
-# make the numbers differ from machine to machine. (A write to one can not fail but when it is full,
-# and then it wakes all the same, which an injection would not.)
+# Calls of this name on an event counter only: a program reads files when it starts, and how many
+# differs from machine to machine. (A write to an event counter fails only if the counter is full.
+# Then it wakes the loop anyway, which an injection would not.)
 ON_EVENTFD = {"eventfd-read": "read"}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """An injection: the call fails with the error when strace's `when` says so."""
+    """An injection: the call fails with the error whenever strace's `when` applies."""
 
     call: str
     error: str
@@ -39,8 +39,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class Hit:
-    """A call that was made to fail. `port` is that of the client on the other end, if the call was
-    about a connection."""
+    """A call that was made to fail. `port` is that of the client at the other end, if the call
+    concerned a connection."""
 
     call: str
     error: str
@@ -49,8 +49,8 @@ class Hit:
 
 
 class Traced:
-    """The server, a child of this process in a process group of its own. strace runs beside it (-D)
-    and not above it: the server is there after strace has let go."""
+    """The server, a child of this process, in its own process group. strace is its sibling (-D),
+    not its parent, so the server runs on after strace has detached."""
 
     def __init__(self, program, faults, calls, directory):
         self.log_path = Path(directory, "strace")
@@ -59,7 +59,8 @@ class Traced:
         paths = ["-P", "anon_inode:[eventfd]"] if set(calls) & set(ON_EVENTFD) else []
         if not paths:
             names |= {"accept4", "close", *WAITS}
-        # -I2: a signal makes strace let go, which it otherwise does not when it writes to a file.
+        # -I2: a signal makes strace detach. Without it strace ignores signals while it writes to a
+        # file.
         command = ["strace", "-D", "-I2", "-f", "-qq", "-s", "0", "-o", str(self.log_path)]
         command += ["-e", "trace=" + ",".join(f"?{name}" for name in sorted(names)), *paths]
         for fault in faults:
@@ -76,17 +77,17 @@ class Traced:
         self.pidfd = os.pidfd_open(self.pid)
         self.output = b""
 
-    # ---- its life
+    # ---- start and end
 
     def address(self, seconds):
-        """Where it listens, or None when it has ended or kept silent for so long."""
+        """The address it listens on, or None if it has ended or printed nothing within `seconds`."""
         pipe = self.process.stdout
         while select.select([pipe], [], [], seconds)[0]:
             piece = os.read(pipe.fileno(), 4096)
             self.output += piece
             found = re.search(rb"^listening on ([^\n]*):(\d+)\n", self.output)
             if found:
-                # What else it prints shall not fill the pipe.
+                # Drains the rest of its output, which must not fill the pipe.
                 threading.Thread(target=pipe.read, daemon=True).start()
                 return found[1].decode(), int(found[2])
             if not piece:
@@ -94,7 +95,7 @@ class Traced:
         return None
 
     def exited(self, seconds=0.0):
-        """Waits for it to end; its exit status, or None when it still runs after so long."""
+        """Waits for it to end. Returns its exit status, or None if it still runs after `seconds`."""
         if select.select([self.pidfd], [], [], seconds)[0]:
             return self.process.wait()
         return None
@@ -108,8 +109,8 @@ class Traced:
             self.process.wait()
         os.close(self.pidfd)
 
-    def let_go(self, seconds):
-        """Ends the tracing and with it the faults; says whether that was done."""
+    def detach(self, seconds):
+        """Ends the tracing and thereby the faults. Returns whether that worked."""
         tracer = self.tracer()
         if tracer:
             os.kill(tracer, signal.SIGINT)
@@ -123,7 +124,7 @@ class Traced:
     def tracer(self):
         return self.number("status", "TracerPid")
 
-    # ---- a look at it
+    # ---- state
 
     def number(self, file, field):
         text = self.proc(file).read_text()
@@ -138,13 +139,13 @@ class Traced:
             try:
                 found[int(entry.name)] = os.readlink(entry)
             except FileNotFoundError:
-                pass  # closed as it was looked at
+                pass  # closed in the meantime
         return found
 
     def activity(self):
-        """How often its threads have slept or been stopped, and the ticks of CPU they have used.
-        A traced thread stops twice in each system call: a loop that spins shows in the first if it
-        makes any, and in the second in any case."""
+        """How often its threads have slept or been stopped, and their CPU time in ticks.
+        A traced thread stops twice in each system call: the first figure shows a loop that spins with
+        system calls, and the second figure shows any."""
         switches = 0
         for task in self.proc("task").iterdir():
             status = (task / "status").read_text()
@@ -155,7 +156,7 @@ class Traced:
     def errors(self):
         return self.error_path.read_text(errors="replace")
 
-    # ---- what strace wrote
+    # ---- the output of strace
 
     def trace(self):
         return Trace(self.log_path.read_text(errors="replace"))
@@ -172,7 +173,7 @@ class Trace:
         self.counts = {}
         self.hits = []
         self.ports = {}
-        self.left_in = set()  # descriptors that were not to be taken out of epoll, and not closed
+        self.left_in = set()  # descriptors whose removal from epoll failed and that are not closed
         begun = {}
         for row in text.splitlines():
             if call := self.CALL.match(row):

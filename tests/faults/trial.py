@@ -1,8 +1,8 @@
-"""One run of the server with one fault, and the judgement of it.
+"""One run of the server with one fault, and the checks of its outcome.
 
-The rules: the server goes on; it does not spin; a connection that the fault did not hit gets every
-byte; the one that it did hit gets a prefix and then an end, not silence; new connections are
-served; descriptors are given back; the server stops when it is told to.
+The rules: the server keeps running and does not spin; a connection that the fault did not hit receives every
+byte; a connection that it hit receives a prefix and then an end; new connections are
+served; descriptors are released; the server stops on request.
 """
 
 import tempfile
@@ -12,19 +12,20 @@ from dataclasses import dataclass, field
 from clients import Client, article, bulk, line, numbered, pump
 from traced import Fault, Trace, Traced
 
-# Long enough for any machine; nothing waits so long when all is well.
+# Long enough for any machine. Nothing waits this long in a successful run.
 DEADLINE = 15.0
 
-# How long nothing has to move before the trace is consulted for who was hit.
+# After this long without a transfer, the trace is read to find out who was hit.
 STALL = 0.3
 
-# After these a call is made again, and nobody is the worse for it.
+# After these errors a call is repeated, and no connection is affected.
 HARMLESS = ("EINTR", "EAGAIN")
 SENDING = ("sendto", "sendmsg", "writev")
 REPEATED = ("recvfrom", *SENDING)
 
-# What a send fails with when the connection is over: a kernel that says so has ended the other
-# direction too, and there the server learns of it. The client makes it true.
+# Errors of a send that mean that the connection is over. A real kernel would have ended the other
+# direction too, and the server would notice there. The client resets its connection to reproduce
+# that.
 OVER = ("EPIPE", "ECONNRESET", "ECONNABORTED")
 
 
@@ -46,11 +47,11 @@ class Outcome:
 
 
 class Ended(Exception):
-    """The run can not go on; the reason is among its failures."""
+    """The run cannot go on; the reason is among its failures."""
 
 
 def run(program, faults, calls=(), usual_waits=None):
-    """`usual_waits` is how often the server waits in a run without a fault."""
+    """`usual_waits` is the number of waits in a run without a fault."""
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         calls = calls or [fault.call for fault in faults]
         server = Traced(program, faults, calls, directory)
@@ -60,8 +61,8 @@ def run(program, faults, calls=(), usual_waits=None):
         except Ended:
             pass
         except OSError as error:
-            # A look at a server that has just died, mostly: the sweep goes on with the next run.
-            trial.fail(f"the run broke off: {error!r}")
+            # Usually access to a server that has just ended. The sweep continues with the next run.
+            trial.fail(f"the run was aborted: {error!r}")
         finally:
             for client in trial.clients:
                 client.close()
@@ -80,7 +81,7 @@ class Trial:
     def run(self):
         self.address = self.server.address(DEADLINE)
         if self.address is None:
-            self.refused_to_start()
+            self.check_start_failure()
         self.baseline = self.server.descriptors()
         bystanders = [self.bystander(n) for n in range(3)]
         victims = self.victims()
@@ -90,17 +91,17 @@ class Trial:
         self.converse([client for client in self.clients if not client.deaf])
         self.idle(bystanders)
         if self.for_good:
-            self.end_the_fault()
+            self.stop_the_fault()
         deaf.deaf = False
         self.converse(self.clients)
         for bystander in bystanders:
             if not bystander.lost:
                 bystander.ask(numbered(bystander.name, 999, 5000), bulk(5000))
         self.converse(self.clients)
-        self.serve_new_ones()
+        self.check_new_connections()
         for client in (*bystanders, *victims, deaf):
             client.close()
-        self.give_back_descriptors()
+        self.check_descriptors()
         self.stop()
 
     def client(self, name, exchanges, **options):
@@ -108,21 +109,21 @@ class Trial:
         try:
             client = Client(self.address, name, exchanges, **options)
         except OSError as error:
-            self.alive(1.0)  # mostly that it is just ending
-            self.fail(f"{name} is not let in: {error}")
+            self.alive(1.0)  # the server is probably ending
+            self.fail(f"{name} cannot connect: {error}")
             raise Ended from error
         self.clients.append(client)
         return client
 
     def bystander(self, number):
-        """One that talks all along. It is up before the next comes: so the first calls that the
-        server makes are the same in every run."""
+        """A client that is active throughout. It is up before the next one connects, so the first
+        calls of the server are the same in every run."""
         client = self.client(f"bystander-{number}", small_talk(number))
         self.converse([client], lambda: client.received or client.lost)
         return client
 
     def victims(self):
-        """Connections of all sorts, all at once: each sort brings other calls."""
+        """Connections of eight kinds at once: each kind causes different calls."""
         talk = [numbered("victim", n, 200 * n) for n in range(4)]
         lots = [bulk(100_000 + n) for n in range(30)]
         long = [numbered("long", n, 300_000) for n in range(3)]
@@ -140,10 +141,10 @@ class Trial:
             )
         return victims
 
-    # ---- the parts of a run
+    # ---- steps of a run
 
-    def refused_to_start(self):
-        """A fault before it listens may end it, if it says why."""
+    def check_start_failure(self):
+        """A fault before the server listens may end it, if it prints the reason."""
         status = self.server.exited(DEADLINE)
         errors = self.server.errors()
         if status is None:
@@ -160,14 +161,14 @@ class Trial:
             return
         errors = self.server.errors()
         if self.for_good and status == 1 and "wait for events" in errors:
-            # Documented: a wait that never works again ends `run` with an error.
+            # Documented: if the wait fails permanently, `run` returns an error.
             self.outcome.verdict = "gave up"
         else:
             self.fail(f"the server ended with {status}: {errors[-300:]!r}")
         raise Ended
 
     def converse(self, clients, until=None):
-        """Plays the clients until all have what they are owed, or can not get it."""
+        """Runs the clients until all have their replies, or cannot get them."""
         until = until or (lambda: not any(client.pending() for client in clients))
         waited = 0.0
         while not pump(self.clients, until, STALL):
@@ -176,45 +177,46 @@ class Trial:
             tracing = self.server.tracer() != 0
             if self.for_good and tracing:
                 return
-            hurt = self.hurt()
-            hanging = [c for c in clients if c.pending() and c.port in hurt]
+            affected = self.affected()
+            hanging = [c for c in clients if c.pending() and c.port in affected]
             for client in hanging:
-                hit = hurt[client.port]
+                hit = affected[client.port]
                 if hit.call in SENDING and hit.error in OVER:
                     client.reset()
                 else:
-                    self.fail(f"{client} was hit, and is left hanging: {hit.text}")
+                    self.fail(f"{client} was hit and gets neither data nor an end: {hit.text}")
                 client.lose("hit")
-            # What strace writes of a server that spins takes long to read: that is waiting, too.
+            # strace's output of a server that spins takes long to read. That time counts as waiting
+            # too.
             waited += STALL + time.monotonic() - looked
             if not hanging and waited > DEADLINE:
                 for client in clients:
                     if client.pending():
-                        self.fail(f"{client} gets no more")
+                        self.fail(f"{client} receives nothing more")
                 raise Ended
         self.alive()
 
     def idle(self, bystanders):
-        """Nobody says anything, and one does not listen: then the server does nothing."""
+        """No client sends, and one does not read: the server must do nothing."""
         settled = self.server.activity()
         for _ in range(5):
             pump(bystanders, lambda: False, 0.15)
             self.alive()
             before, settled = settled, self.server.activity()
             switches, ticks = (after - then for after, then in zip(settled, before))
-            # One retry of an accept that waits for descriptors is within it; a spin is not: it
-            # comes to thousands.
+            # One retry of an accept that waits for descriptors is within the bound. A server that
+            # spins has thousands of switches.
             if switches <= 60 and ticks <= 2:
                 return
         self.fail(f"spins: {switches} switches and {ticks} ticks of CPU in 0.15 s of silence")
 
-    def end_the_fault(self):
-        if not self.server.let_go(DEADLINE):
+    def stop_the_fault(self):
+        if not self.server.detach(DEADLINE):
             self.alive()
-            self.fail("strace does not let go")
+            self.fail("strace does not detach")
             raise Ended
 
-    def serve_new_ones(self):
+    def check_new_connections(self):
         served = 0
         for attempt in range(30):
             client = self.client(f"new-{attempt}", [line(b"hello"), article(attempt)])
@@ -223,11 +225,11 @@ class Trial:
             client.close()
             if served == 2:
                 return
-            if client.lost and client.port not in self.hurt():
-                return  # judged with the others
+            if client.lost and client.port not in self.affected():
+                return  # judge() reports it
         self.fail("new connections are not served")
 
-    def give_back_descriptors(self):
+    def check_descriptors(self):
         for _ in range(int(DEADLINE / 0.005)):
             now = self.server.descriptors()
             if now == self.baseline:
@@ -246,14 +248,14 @@ class Trial:
         elif status != 0:
             self.fail(f"stops with {status}: {self.server.errors()[-300:]!r}")
 
-    # ---- the judgement
+    # ---- checks after the run
 
     def fail(self, what):
         self.outcome.failures.append(what)
         self.outcome.verdict = "FAILED"
 
-    def hurt(self):
-        """The clients that the fault hit so that their connection may have ended."""
+    def affected(self):
+        """The clients whose connection the fault may have ended."""
         return {
             hit.port: hit
             for hit in self.server.trace().hits
@@ -262,30 +264,30 @@ class Trial:
 
     def judge(self, usual_waits):
         self.outcome.trace = self.server.trace()
-        # What is registered can be taken out: that fails for want of nothing. The close that comes
-        # next makes up for it, but a listener that pauses is not closed.
+        # The removal of a registered descriptor never fails on a real kernel. Usually the close
+        # that follows makes up for it, but a listener that pauses is not closed.
         if self.outcome.trace.left_in:
             self.outcome.verdict = "impossible"
             self.outcome.failures.clear()
             return
-        hurt = self.hurt()
+        affected = self.affected()
         for client in self.clients:
             if client.corrupt:
                 self.fail(f"{client}: {client.corrupt}")
-            elif client.lost and client.port not in hurt and self.outcome.verdict != "gave up":
-                self.fail(f"{client} was not hit, and is lost: {client.lost}")
+            elif client.lost and client.port not in affected and self.outcome.verdict != "gave up":
+                self.fail(f"{client} was not hit, but its connection was lost: {client.lost}")
         if self.outcome.verdict in ("no start", "gave up") and not self.outcome.trace.hits:
-            self.fail(f"no fault, and yet: {self.server.errors()[-300:]!r}")
+            self.fail(f"no fault was injected, but the server reports: {self.server.errors()[-300:]!r}")
         errors = self.server.errors()
         if "panicked" in errors:
             self.fail(f"a panic: {errors[-300:]!r}")
         waits = self.outcome.trace.waits
         if usual_waits and waits > 10 * usual_waits + 500:
-            self.fail(f"{waits} waits, where {usual_waits} are usual")
+            self.fail(f"{waits} waits instead of about {usual_waits}")
 
 
 def small_talk(number):
-    """What a bystander says: short and long lines, and replies that are sent gathered."""
+    """The exchanges of a bystander: short and long lines, and replies sent with gathered writes."""
     name = f"bystander-{number}"
     for n in range(40):
         if n % 7 == 3:

@@ -1,5 +1,5 @@
-//! A server that may open 64 descriptors, and a hundred clients (CVE-2010-3492, axum #2400): those
-//! it has are served, it does not try in vain again and again, and the others get their turn.
+//! A server with 64 descriptors and a hundred clients (CVE-2010-3492): connections that it has are
+//! served, it does not retry accept in every turn, and the other clients are served later.
 #![cfg(unix)]
 
 use std::cell::RefCell;
@@ -11,18 +11,18 @@ use std::time::Duration;
 use asynchat::{Chat, Deadlines, EventLoop, Result, Server};
 
 use crate::common::{Peer, addr_of, new_loop, run_until};
-use crate::stage::{self, Process};
+use crate::process::{self, Process};
 
-const TEST: &str = "descriptors::a_hundred_clients_of_a_server_that_has_few";
+const TEST: &str = "descriptors::a_server_with_few_descriptors_serves_a_hundred_clients_in_turn";
 const CLIENTS: usize = 100;
 const LONG: Duration = Duration::from_secs(3600);
 
-/// How many descriptors the server keeps for itself, until it is asked to close them.
+/// How many descriptors the server holds until it is asked to close them.
 const HOARDED: usize = 10;
 
 #[test]
-fn a_hundred_clients_of_a_server_that_has_few() {
-    stage::play(TEST, &[("clients", clients), ("server", server)]);
+fn a_server_with_few_descriptors_serves_a_hundred_clients_in_turn() {
+    process::run(TEST, &[("clients", clients), ("server", server)]);
 }
 
 fn server() {
@@ -41,10 +41,10 @@ fn server() {
         .deadlines(Deadlines::default().linger(LONG))
         .listen_on(&event_loop, session)
         .unwrap();
-    stage::say(&addr_of(&listener).to_string());
+    process::report(&addr_of(&listener).to_string());
     let remote = event_loop.remote();
     let end = thread::spawn(move || {
-        stage::told().for_each(drop);
+        process::commands().for_each(drop);
         remote.stop()
     });
     event_loop.run().unwrap();
@@ -64,16 +64,16 @@ fn answer(event_loop: &EventLoop, hoard: &RefCell<Vec<File>>, chat: &Chat, line:
     Ok(())
 }
 
-/// The clients, in the order they connected: those that have an answer come first.
+/// The clients, in the order in which they connected. Those that have been answered come first.
 struct Clients {
     event_loop: EventLoop,
     peers: Vec<Peer>,
-    /// How many have been served, of those that are left.
+    /// How many of the remaining ones have been served.
     served: usize,
 }
 
 impl Clients {
-    /// Counts those that have been served since it was last counted.
+    /// Counts the clients that have been served since the last count.
     fn count(&mut self) {
         for peer in &mut self.peers[self.served..] {
             if peer.look().is_empty() {
@@ -84,7 +84,7 @@ impl Clients {
         }
     }
 
-    /// Waits until so many more have been served.
+    /// Waits until `more` further clients have been served.
     #[track_caller]
     fn wait_for(&mut self, more: usize) {
         let wanted = self.served + more;
@@ -95,7 +95,7 @@ impl Clients {
         });
     }
 
-    /// Has the server do this, at the wish of one that is served, and gives its answer.
+    /// Sends a request to the server on the connection of a served client, and returns the answer.
     #[track_caller]
     fn ask(&mut self, client: usize, question: &str) -> String {
         let peer = &mut self.peers[client];
@@ -114,10 +114,10 @@ impl Clients {
 
 fn clients() {
     let server = Process::start(TEST, "server", "", Some(64));
-    let addr = server.hear().parse().unwrap();
+    let addr = server.next_report().parse().unwrap();
     let event_loop = new_loop();
     event_loop.call_every(LONG, || ());
-    // To the kernel all of them are connected: it holds for the server what that does not accept.
+    // All of them are connected for the kernel, which holds the others in the backlog.
     let peers = (0..CLIENTS).map(|_| Peer::connect(addr)).collect();
     let mut clients = Clients {
         event_loop,
@@ -129,13 +129,13 @@ fn clients() {
     }
     clients.wait_for(40 - HOARDED);
     while clients.failed() == 0 {}
-    // Who is accepted in one turn is served in the next.
+    // A connection that is accepted in one turn is served in the next.
     clients.failed();
     clients.count();
     let accepted = clients.served;
-    println!("{accepted} are accepted");
+    println!("{accepted} clients are accepted");
 
-    // The others wait, and while they do it is not tried again with every turn.
+    // The other clients wait. Meanwhile the server does not retry accept in every turn.
     let before = clients.failed();
     for n in 0..200 {
         assert_eq!(clients.ask(n % accepted, "still here?"), "");
@@ -143,18 +143,19 @@ fn clients() {
     let tried = clients.failed() - before;
     assert!(tried <= 20, "{tried} accepts failed in two hundred turns");
 
-    // Some leave: as many are let in.
+    // Some clients leave, and as many others are accepted.
     clients.peers.drain(1..11);
     clients.served -= 10;
     clients.wait_for(10);
 
-    // Some are sent away, and keep their end open: what lingers has to go first.
+    // The server closes some connections whose clients stay. Their lingering sockets must be closed
+    // first.
     for client in 1..6 {
         assert_eq!(clients.ask(client, "quit"), "");
     }
     clients.wait_for(5);
 
-    // Descriptors are there again, and nothing has told the loop.
+    // Descriptors are free again, and no event tells the loop.
     clients.ask(0, "release");
     clients.wait_for(HOARDED);
 

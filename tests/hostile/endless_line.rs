@@ -1,5 +1,5 @@
-//! A line without an end (CVE-2013-1752, CVE-2022-21716): no more of it is kept than a record may
-//! have, and a peer that is still sending it hears why it is sent away.
+//! A line without an end (CVE-2013-1752, CVE-2022-21716): the session stores no more of it than the
+//! record limit, and a peer that is still sending receives the reason for the close.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,26 +8,26 @@ use asynchat::{AsyncChat, Chat, Close, Limits, Overflow, Result};
 
 use crate::allocator::in_use;
 use crate::common::{Peer, addr_of, name, new_loop, run_until};
-use crate::stage;
+use crate::process;
 
 const BARRAGE: usize = 8 << 20;
 
-/// What the connection may hold: a record, one read's worth of input, and what it is made of.
-const HELD: usize = 96 * 1024;
+/// What the connection may allocate: a record, the input of one read, and its own state.
+const MOST_BYTES: usize = 96 * 1024;
 
-/// What happened to a session, and how much it had received by then.
-type Told = Rc<RefCell<Vec<(String, u64)>>>;
+/// The callbacks of a session, and how many bytes it had received by then.
+type Calls = Rc<RefCell<Vec<(String, u64)>>>;
 
 struct Session {
     chat: Chat,
-    told: Told,
+    calls: Calls,
     overflow: Overflow,
 }
 
 impl Session {
-    fn tell(&self, what: String) {
+    fn record(&self, what: String) {
         let received = self.chat.stats().bytes_in;
-        self.told.borrow_mut().push((what, received));
+        self.calls.borrow_mut().push((what, received));
     }
 }
 
@@ -39,24 +39,24 @@ impl AsyncChat for Session {
     }
 
     fn handle_overflow(&mut self) -> Overflow {
-        self.tell("overflow".to_owned());
+        self.record("overflow".to_owned());
         self.chat.push("500 line too long\r\n");
         self.overflow
     }
 
     fn handle_close(&mut self, why: &Close) {
-        self.tell(name(why));
+        self.record(name(why));
     }
 }
 
-/// Sends 8 MiB of a line; what was told, and the peer.
-fn send_a_line_without_an_end(overflow: Overflow) -> (asynchat::EventLoop, Told, Peer) {
-    let (event_loop, told) = (new_loop(), Told::default());
+/// Sends 8 MiB of a line. Returns the callbacks and the peer.
+fn send_a_line_without_an_end(overflow: Overflow) -> (asynchat::EventLoop, Calls, Peer) {
+    let (event_loop, calls) = (new_loop(), Calls::default());
     let session = {
-        let told = Rc::clone(&told);
+        let calls = Rc::clone(&calls);
         move |chat| Session {
             chat,
-            told: Rc::clone(&told),
+            calls: Rc::clone(&calls),
             overflow,
         }
     };
@@ -73,48 +73,48 @@ fn send_a_line_without_an_end(overflow: Overflow) -> (asynchat::EventLoop, Told,
         left = rest;
         most = most.max(in_use().saturating_sub(before));
     }
-    assert!(most <= HELD, "{most} bytes held");
-    (event_loop, told, peer)
+    assert!(most <= MOST_BYTES, "{most} bytes in use");
+    (event_loop, calls, peer)
 }
 
-/// Whether the session was told so, and before it had received much more than the limit.
+/// Checks that this callback came before the session had received much more than the limit.
 #[track_caller]
-fn was_told_in_time(told: &Told, what: &str) {
+fn assert_called_in_time(calls: &Calls, what: &str) {
     let most = (Limits::default().record + Limits::default().turn_read) as u64;
-    let told = told.borrow();
-    let of_it = told.iter().filter(|(told, _)| told == what);
+    let calls = calls.borrow();
+    let of_it = calls.iter().filter(|(calls, _)| calls == what);
     let received: Vec<u64> = of_it.map(|(_, received)| *received).collect();
     assert!(
         matches!(received[..], [received] if received <= most),
-        "{told:?}"
+        "{calls:?}"
     );
 }
 
 #[test]
-fn a_peer_that_goes_on_sending_hears_why_it_was_cut_off() {
-    const TEST: &str = "endless_line::a_peer_that_goes_on_sending_hears_why_it_was_cut_off";
-    stage::play(TEST, &[("all", cut_off)]);
+fn a_peer_that_keeps_sending_receives_the_reason_for_the_close() {
+    const TEST: &str = "endless_line::a_peer_that_keeps_sending_receives_the_reason_for_the_close";
+    process::run(TEST, &[("all", cut_off)]);
 }
 
 fn cut_off() {
-    let (event_loop, told, mut peer) = send_a_line_without_an_end(Overflow::Close);
+    let (event_loop, calls, mut peer) = send_a_line_without_an_end(Overflow::Close);
     assert_eq!(peer.receive_all(&event_loop), b"500 line too long\r\n");
-    was_told_in_time(&told, "overflow");
-    was_told_in_time(&told, "InputLimit");
+    assert_called_in_time(&calls, "overflow");
+    assert_called_in_time(&calls, "InputLimit");
     drop(peer);
     run_until(&event_loop, || event_loop.is_empty());
     assert_eq!(event_loop.stats().closes.input_limit, 1);
 }
 
 #[test]
-fn what_is_skipped_is_not_kept() {
-    const TEST: &str = "endless_line::what_is_skipped_is_not_kept";
-    stage::play(TEST, &[("all", skipped)]);
+fn discarded_input_is_not_stored() {
+    const TEST: &str = "endless_line::discarded_input_is_not_stored";
+    process::run(TEST, &[("all", skipped)]);
 }
 
 fn skipped() {
-    let (event_loop, told, mut peer) = send_a_line_without_an_end(Overflow::Discard);
+    let (event_loop, calls, mut peer) = send_a_line_without_an_end(Overflow::Discard);
     peer.send_all(&event_loop, b"its end\r\nand the next\r\n");
     peer.expect(&event_loop, "500 line too long\r\nand the next\r\n");
-    was_told_in_time(&told, "overflow");
+    assert_called_in_time(&calls, "overflow");
 }

@@ -1,5 +1,5 @@
-//! Peers that send, or take, as fast as they can, beside one that asks for little: it is served
-//! after at most a few of the others' turns. What is counted is theirs, not time.
+//! Peers that send or receive as fast as they can, beside a client with a small request: the client
+//! is served after at most a few turns of the others. The tests count turns, not time.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,11 +9,11 @@ use asynchat::{Chat, EventLoop, IterProducer, Limits, Server};
 
 use crate::common::{Log, Peer, Slot, addr_of, new_loop, run_until, served};
 
-/// How many of a flooder's turns a neighbour may have to wait: one is under way, and one may come
-/// before its own. With some to spare, for a system whose loopback is not immediate.
+/// How many turns of a flooding peer another client may have to wait: the current turn, and one
+/// before its own. The rest is a margin for systems whose loopback interface has a delay.
 const TURNS: u64 = 6;
 
-/// Sends this again and again, as fast as it is taken, until the connection ends.
+/// Sends this line repeatedly, as fast as the connection accepts it, until it ends.
 fn flooder(addr: SocketAddr, line: &'static str) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut stream = TcpStream::connect(addr).unwrap();
@@ -22,7 +22,7 @@ fn flooder(addr: SocketAddr, line: &'static str) -> JoinHandle<()> {
     })
 }
 
-/// Serves any number of floods, and a session that answers; runs until each flood is under way.
+/// Serves `count` flooding peers and one echo session. Runs until each flood has begun.
 fn flooded(line: &'static str, count: usize) -> (EventLoop, Vec<Chat>, Vec<JoinHandle<()>>, Peer) {
     let event_loop = new_loop();
     let (_, good) = served(
@@ -35,7 +35,7 @@ fn flooded(line: &'static str, count: usize) -> (EventLoop, Vec<Chat>, Vec<JoinH
     let (chats, floods) = (0..count)
         .map(|_| {
             let slot = Slot::default();
-            let silent = slot.keep(|_: Chat| |_: &[u8]| Ok(()));
+            let silent = slot.capture(|_: Chat| |_: &[u8]| Ok(()));
             let listener = event_loop.listen("127.0.0.1:0", silent).unwrap();
             let flood = flooder(addr_of(&listener), line);
             run_until(&event_loop, || {
@@ -49,7 +49,7 @@ fn flooded(line: &'static str, count: usize) -> (EventLoop, Vec<Chat>, Vec<JoinH
 }
 
 #[track_caller]
-fn a_neighbour_is_served_beside(line: &'static str, count: usize) {
+fn a_client_is_served_beside(line: &'static str, count: usize) {
     let (event_loop, chats, floods, mut good) = flooded(line, count);
     let most = TURNS * Limits::default().turn_records as u64;
     let records = |chat: &Chat| chat.stats().records_in;
@@ -62,7 +62,7 @@ fn a_neighbour_is_served_beside(line: &'static str, count: usize) {
             assert!(meanwhile <= most, "{meanwhile} records went first");
         }
     }
-    // They did not stop meanwhile.
+    // The floods did not stop meanwhile.
     let before: Vec<u64> = chats.iter().map(records).collect();
     let go_on = |(chat, before): (&Chat, &u64)| records(chat) > before + most;
     run_until(&event_loop, || chats.iter().zip(&before).all(go_on));
@@ -72,27 +72,28 @@ fn a_neighbour_is_served_beside(line: &'static str, count: usize) {
 }
 
 #[test]
-fn a_neighbour_is_served_beside_a_flood_of_empty_lines() {
-    a_neighbour_is_served_beside("\r\n", 1);
+fn a_client_is_served_beside_a_flood_of_empty_lines() {
+    a_client_is_served_beside("\r\n", 1);
 }
 
 #[test]
-fn a_neighbour_is_served_beside_a_flood_of_commands() {
-    a_neighbour_is_served_beside("GET\r\n", 1);
+fn a_client_is_served_beside_a_flood_of_commands() {
+    a_client_is_served_beside("GET\r\n", 1);
 }
 
 #[test]
-fn a_neighbour_is_served_beside_several_floods() {
-    a_neighbour_is_served_beside("\r\n", 5);
+fn a_client_is_served_beside_several_floods() {
+    a_client_is_served_beside("\r\n", 5);
 }
 
-/// However many lines one read brings, a turn delivers so many of them, and each is delivered once.
+/// However many lines one read returns, a turn delivers the budget, and each line is delivered
+/// once.
 #[test]
-fn empty_lines_are_delivered_a_budget_at_a_time() {
+fn a_turn_delivers_at_most_its_budget_of_empty_lines() {
     const LINES: usize = 1 << 20;
     let event_loop = new_loop();
     let slot = Slot::default();
-    let silent = slot.keep(|_: Chat| |_: &[u8]| Ok(()));
+    let silent = slot.capture(|_: Chat| |_: &[u8]| Ok(()));
     let listener = event_loop.listen("127.0.0.1:0", silent).unwrap();
     let mut stream = TcpStream::connect(addr_of(&listener)).unwrap();
     let flood = thread::spawn(move || {
@@ -109,13 +110,13 @@ fn empty_lines_are_delivered_a_budget_at_a_time() {
         records == LINES as u64
     });
     assert_eq!(most, budget);
-    // Nearly all turns did as much as they might: no line cost a turn of its own.
+    // Nearly all turns use the whole budget: no line costs a turn of its own.
     assert!(full >= LINES as u64 / budget / 2, "{full} full turns");
     assert_eq!(slot.chat().stats().bytes_in, 2 * LINES as u64);
     drop(flood.join().unwrap());
 }
 
-/// Takes what comes, until the end; how much it was.
+/// Receives until the end. Returns the number of bytes.
 fn reader(addr: SocketAddr) -> JoinHandle<usize> {
     thread::spawn(move || {
         let mut stream = TcpStream::connect(addr).unwrap();
@@ -130,7 +131,7 @@ fn reader(addr: SocketAddr) -> JoinHandle<usize> {
 }
 
 #[track_caller]
-fn a_neighbour_is_served_beside_bulk(queue: impl Fn(&Chat)) {
+fn a_client_is_served_beside_bulk(queue: impl Fn(&Chat)) {
     const BULK: usize = 15 << 20;
     let event_loop = new_loop();
     let (_, mut good) = served(
@@ -143,7 +144,7 @@ fn a_neighbour_is_served_beside_bulk(queue: impl Fn(&Chat)) {
     let slot = Slot::default();
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().output(Limits::UNLIMITED))
-        .listen_on(&event_loop, slot.keep(Log::default().session()))
+        .listen_on(&event_loop, slot.capture(Log::default().session()))
         .unwrap();
     let bulk = reader(addr_of(&listener));
     run_until(&event_loop, || slot.is_filled());
@@ -167,13 +168,13 @@ fn a_neighbour_is_served_beside_bulk(queue: impl Fn(&Chat)) {
 }
 
 #[test]
-fn a_neighbour_is_served_beside_fifteen_megabytes() {
-    a_neighbour_is_served_beside_bulk(|chat| chat.push(vec![b'x'; 15 << 20]));
+fn a_client_is_served_beside_fifteen_megabytes() {
+    a_client_is_served_beside_bulk(|chat| chat.push(vec![b'x'; 15 << 20]));
 }
 
 #[test]
-fn a_neighbour_is_served_beside_a_producer_of_fifteen_megabytes() {
-    a_neighbour_is_served_beside_bulk(|chat| {
+fn a_client_is_served_beside_a_producer_of_fifteen_megabytes() {
+    a_client_is_served_beside_bulk(|chat| {
         let pieces = std::iter::repeat_n(vec![b'x'; 1 << 20], 15);
         chat.push_with_producer(IterProducer::new(pieces));
     });

@@ -1,5 +1,5 @@
-//! A close that loses nothing: what was pushed before it reaches a peer that is still sending, and
-//! what the connection costs after that has an end.
+//! A close that loses nothing: output that was pushed before it reaches a peer that is still
+//! sending, and the cost of the connection after that is bounded.
 
 use std::io::Write;
 use std::time::Duration;
@@ -7,14 +7,15 @@ use std::time::Duration;
 use asynchat::{Chat, Deadlines, EventLoop, Limits, Server};
 
 use crate::common::{DEADLINE, Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until};
-use crate::stage;
+use crate::process;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// More than the peer's kernel takes before the peer reads.
+/// More than the peer's kernel buffers before the peer reads.
 const REPLY: usize = 256 * 1024;
 
-/// A connection whose server answers any line with this much, and closes; the listener is closed.
+/// A connection whose server answers any line with `reply` bytes and closes. The listener is
+/// closed.
 fn closing(linger: Duration, reply: usize) -> (EventLoop, Log, Peer) {
     let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
     let session = log.session_with(move |chat, _| {
@@ -24,7 +25,7 @@ fn closing(linger: Duration, reply: usize) -> (EventLoop, Log, Peer) {
     });
     let listener = Server::new("127.0.0.1:0")
         .deadlines(Deadlines::default().linger(linger))
-        .listen_on(&event_loop, slot.keep(session))
+        .listen_on(&event_loop, slot.capture(session))
         .unwrap();
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -36,7 +37,7 @@ fn closing(linger: Duration, reply: usize) -> (EventLoop, Log, Peer) {
     (event_loop, log, peer)
 }
 
-/// The same, after the session is closed: only what lingers is left.
+/// The same, after the session is closed: only the lingering socket is left.
 fn lingering(linger: Duration) -> (EventLoop, Peer) {
     let (event_loop, log, mut peer) = closing(linger, 100);
     peer.send("quit\r\n");
@@ -47,7 +48,7 @@ fn lingering(linger: Duration) -> (EventLoop, Peer) {
 }
 
 #[test]
-fn a_reply_reaches_a_peer_that_sends_on() {
+fn a_reply_reaches_a_peer_that_keeps_sending() {
     let (event_loop, log, mut peer) = closing(LONG, REPLY);
     peer.send("quit\r\n");
     peer.send_all(
@@ -55,13 +56,13 @@ fn a_reply_reaches_a_peer_that_sends_on() {
         "and another thing\r\n".repeat(400_000).as_bytes(),
     );
     assert_eq!(peer.receive_all(&event_loop).len(), REPLY);
-    // The one line, and none that came after the close.
+    // The first line, and none that came after the close.
     assert_eq!(log.count("record"), 1);
     drop(peer);
     run_to_end(&event_loop);
 }
 
-/// The kernel still holds output for a peer that reads slowly and sends meanwhile.
+/// The kernel still has output for a peer that reads slowly and keeps sending.
 #[cfg(any(
     target_os = "linux",
     target_os = "android",
@@ -70,7 +71,7 @@ fn a_reply_reaches_a_peer_that_sends_on() {
     target_vendor = "apple"
 ))]
 #[test]
-fn a_reply_reaches_a_peer_that_takes_longer_than_the_linger_time() {
+fn a_reply_reaches_a_peer_that_reads_longer_than_the_linger_time() {
     use std::io::Read;
     use std::time::Instant;
 
@@ -80,7 +81,7 @@ fn a_reply_reaches_a_peer_that_takes_longer_than_the_linger_time() {
     run_until(&event_loop, || log.has("close Local"));
     let (closed, mut received) = (Instant::now(), 0);
     run_until(&event_loop, || {
-        // All of it is read after twice the linger time, and no earlier.
+        // The peer reads everything, in twice the linger time.
         let due = closed.elapsed().as_secs_f64() / (LINGER * 2).as_secs_f64();
         let due = (due * REPLY as f64) as usize - received;
         if due == 0 {
@@ -97,10 +98,10 @@ fn a_reply_reaches_a_peer_that_takes_longer_than_the_linger_time() {
     assert_eq!(received, REPLY);
 }
 
-/// Why there is such a thing: without it the kernel throws the reply away.
+/// The reason for lingering: without it the kernel discards the reply.
 #[cfg(target_os = "linux")]
 #[test]
-fn without_lingering_a_peer_that_sends_on_loses_the_reply() {
+fn without_lingering_a_peer_that_keeps_sending_loses_the_reply() {
     let (event_loop, log, mut peer) = closing(Duration::ZERO, REPLY);
     peer.send("quit\r\n".to_owned() + &"and another thing\r\n".repeat(4000));
     run_until(&event_loop, || log.has("close Local"));
@@ -120,7 +121,7 @@ fn lingering_ends_when_the_peer_closes() {
 }
 
 #[test]
-fn lingering_ends_when_its_time_is_over() {
+fn lingering_ends_after_the_linger_time() {
     let (event_loop, peer) = lingering(Duration::from_millis(50));
     run_to_end(&event_loop);
     drop(peer);
@@ -139,12 +140,12 @@ fn lingering_ends_when_the_peer_has_sent_too_much() {
         }
         false
     });
-    assert!(sent >= BOUND, "cut off after {sent}");
+    assert!(sent >= BOUND, "reset after {sent} bytes");
     assert!(event_loop.is_empty());
 }
 
 #[test]
-fn lingering_does_not_hold_a_shutdown_up() {
+fn lingering_does_not_delay_a_shutdown() {
     let (event_loop, peer) = lingering(LONG);
     event_loop.shutdown(Duration::from_millis(50));
     run_to_end(&event_loop);
@@ -152,7 +153,7 @@ fn lingering_does_not_hold_a_shutdown_up() {
 }
 
 #[test]
-fn a_close_of_all_gives_up_what_lingers() {
+fn close_all_closes_lingering_sockets() {
     let (event_loop, peer) = lingering(LONG);
     event_loop.close_all();
     run_to_end(&event_loop);
@@ -160,14 +161,17 @@ fn a_close_of_all_gives_up_what_lingers() {
 }
 
 #[test]
-fn what_lingers_ends_with_its_loop() {
+fn lingering_sockets_are_closed_with_their_loop() {
     let (event_loop, mut peer) = lingering(LONG);
     drop(event_loop);
     peer.stream.set_nonblocking(false).unwrap();
-    // The first is answered with a reset, and one that comes after that fails.
+    // The first write is answered with a reset, and a later one fails.
     let started = std::time::Instant::now();
     while peer.stream.write(b"nobody reads this\r\n").is_ok() {
-        assert!(started.elapsed() < DEADLINE, "somebody takes it");
+        assert!(
+            started.elapsed() < DEADLINE,
+            "the socket still accepts data"
+        );
     }
 }
 
@@ -185,7 +189,7 @@ fn a_new_connection_is_served_while_others_linger() {
     let mut next = Peer::connect(addr_of(&listener));
     next.send("hello\r\n");
     next.expect(&event_loop, "hello");
-    // It has the place that the one who lingers had, and not its events.
+    // The new connection has the slab entry of the lingering one, but not its events.
     peer.send("nobody reads this\r\n");
     idle(&event_loop);
     next.send("are you there?\r\n");
@@ -196,15 +200,15 @@ fn a_new_connection_is_served_while_others_linger() {
 }
 
 #[test]
-fn the_oldest_goes_when_too_many_linger() {
-    const TEST: &str = "lingering::the_oldest_goes_when_too_many_linger";
-    stage::play(TEST, &[("all", too_many)]);
+fn the_oldest_socket_is_closed_when_too_many_linger() {
+    const TEST: &str = "lingering::the_oldest_socket_is_closed_when_too_many_linger";
+    process::run(TEST, &[("all", too_many)]);
 }
 
 fn too_many() {
-    const PLACES: usize = 1024;
-    if stage::descriptors() < 2 * PLACES + 100 {
-        return println!("too few descriptors for {PLACES} connections");
+    const MOST: usize = 1024;
+    if process::descriptors() < 2 * MOST + 100 {
+        return println!("too few descriptors for {MOST} connections");
     }
     let (event_loop, log) = (new_loop(), Log::default());
     let session = log.session_with(|chat, _| {
@@ -216,28 +220,28 @@ fn too_many() {
         .listen_on(&event_loop, session)
         .unwrap();
     let mut peers = Vec::new();
-    for n in 0..=PLACES {
+    for n in 0..=MOST {
         let mut peer = Peer::connect(addr_of(&listener));
         peer.send("quit\r\n");
         peers.push(peer);
         run_until(&event_loop, || log.count("close") == n + 1);
     }
     idle(&event_loop);
-    assert_eq!(event_loop.len(), 1 + PLACES);
-    assert!(!still_there(&event_loop, &mut peers[0]));
-    assert!(still_there(&event_loop, &mut peers[1]));
+    assert_eq!(event_loop.len(), 1 + MOST);
+    assert!(!is_lingering(&event_loop, &mut peers[0]));
+    assert!(is_lingering(&event_loop, &mut peers[1]));
 }
 
-/// What is sent to a socket that is closed is answered with a reset; one that lingers takes it.
-fn still_there(event_loop: &EventLoop, peer: &mut Peer) -> bool {
+/// Data to a closed socket is answered with a reset. A lingering socket accepts it.
+fn is_lingering(event_loop: &EventLoop, peer: &mut Peer) -> bool {
     peer.send("nobody reads this\r\n");
     idle(event_loop);
     peer.stream.write(b"nor this\r\n").is_ok()
 }
 
 #[test]
-fn those_who_were_refused_have_fewer_places_to_linger_in() {
-    const PLACES: usize = 64;
+fn fewer_refused_clients_may_linger() {
+    const MOST: usize = 64;
     let event_loop = new_loop();
     let listener = Server::new("127.0.0.1:0")
         .limits(Limits::default().connections(0))
@@ -246,11 +250,11 @@ fn those_who_were_refused_have_fewer_places_to_linger_in() {
         .listen_on(&event_loop, Log::default().session())
         .unwrap();
     let mut peers = Vec::new();
-    for n in 0..=PLACES {
+    for n in 0..=MOST {
         peers.push(Peer::connect(addr_of(&listener)));
         run_until(&event_loop, || event_loop.stats().refused == n as u64 + 1);
     }
-    assert_eq!(event_loop.len(), 1 + PLACES);
-    assert!(!still_there(&event_loop, &mut peers[0]));
-    assert!(still_there(&event_loop, &mut peers[1]));
+    assert_eq!(event_loop.len(), 1 + MOST);
+    assert!(!is_lingering(&event_loop, &mut peers[0]));
+    assert!(is_lingering(&event_loop, &mut peers[1]));
 }

@@ -1,23 +1,23 @@
-//! Peers that mean harm, and how little of it they do: each of them alone, bounded in count.
+//! Hostile peers, and how little harm they do: one kind in each test, bounded in count.
 //!
-//! Nothing here is timed. What a peer costs is counted: turns, wake-ups, records, bytes of memory.
-//! Where what is counted belongs to a whole process (memory, descriptors, the panic hook), the
-//! test is played in processes of its own: see [`stage`].
+//! The tests measure no time. They count what a peer costs: turns, wake-ups, records, bytes of
+//! memory. A test that counts something of its whole process (memory, descriptors, the panic hook)
+//! runs in processes of its own: see [`process`].
 
 #[path = "../common/allocator.rs"]
 mod allocator;
 #[path = "../common/mod.rs"]
 mod common;
-mod stage;
+mod process;
 
+mod chat_room;
 mod descriptors;
 mod endless_line;
 mod floods;
 mod lingering;
 mod never_reads;
 mod panics;
-mod places;
-mod quiet;
+mod quota;
 mod resets;
-mod room;
 mod slow_senders;
+mod spinning;

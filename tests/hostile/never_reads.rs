@@ -1,5 +1,6 @@
-//! Nearly a thousand clients, as many as one address may have and a good one, that ask for much and
-//! read nothing (CVE-2025-21605, CVE-2024-12254): each costs what it may have queued, and no more.
+//! Nearly a thousand clients, as many as one address may have beside a good client, send many
+//! requests and read no reply (CVE-2025-21605, CVE-2024-12254): each costs its bounded queue and no
+//! more.
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Write};
@@ -12,42 +13,44 @@ use socket2::{Domain, Socket, Type};
 
 use crate::allocator::in_use;
 use crate::common::{Peer, addr_of, idle, new_loop, run_until};
-use crate::stage::{self, Process};
+use crate::process::{self, Process};
 
 const CLIENTS: usize = 990;
 
-/// What each may cost: the high-water mark, the reply that went over it, and what had been read.
+/// What each may cost: the high-water mark, the reply that exceeded it, and the input that was
+/// read.
 const EACH: usize = 96 * 1024;
 
-/// What each sends first, of lines that nobody answers: who has been read much of is not to cost
-/// more for it afterwards.
+/// What each sends first, in lines without a reply: a client must not cost more because much was
+/// read from it before.
 const WARM_UP: usize = 40 * 1024;
 
-/// What each sends then, if the kernel takes it.
+/// What each sends then, as far as the kernel accepts it.
 const BARRAGE: usize = 128 * 1024;
 
 #[test]
-fn a_thousand_that_ask_for_lines() {
-    const TEST: &str = "never_reads::a_thousand_that_ask_for_lines";
+fn a_thousand_unread_connections_that_request_lines_cost_little() {
+    const TEST: &str = "never_reads::a_thousand_unread_connections_that_request_lines_cost_little";
     let server = || serve(TEST, "text");
-    stage::play(TEST, &[("server", server), ("clients", clients)]);
+    process::run(TEST, &[("server", server), ("clients", clients)]);
 }
 
 #[test]
-fn a_thousand_that_ask_for_files() {
-    const TEST: &str = "never_reads::a_thousand_that_ask_for_files";
+fn a_thousand_unread_connections_that_request_files_cost_little() {
+    const TEST: &str = "never_reads::a_thousand_unread_connections_that_request_files_cost_little";
     let server = || serve(TEST, "file");
-    stage::play(TEST, &[("server", server), ("clients", clients)]);
+    process::run(TEST, &[("server", server), ("clients", clients)]);
 }
 
 #[test]
-fn a_thousand_that_ask_for_this_and_that() {
-    const TEST: &str = "never_reads::a_thousand_that_ask_for_this_and_that";
+fn a_thousand_unread_connections_that_request_lines_and_files_cost_little() {
+    const TEST: &str =
+        "never_reads::a_thousand_unread_connections_that_request_lines_and_files_cost_little";
     let server = || serve(TEST, "text,text,file,text");
-    stage::play(TEST, &[("server", server), ("clients", clients)]);
+    process::run(TEST, &[("server", server), ("clients", clients)]);
 }
 
-/// Answers with a line of a kibibyte, or with a file of a hundred of them; or not at all.
+/// Answers with a line of 1 KiB, with a producer of 100 KiB, or not at all.
 struct Replies(Chat);
 
 impl AsyncChat for Replies {
@@ -77,7 +80,7 @@ impl Producer for Lines {
 
 fn serve(test: &str, commands: &str) {
     let event_loop = new_loop();
-    // The kernel's own buffers are small, so that nearly all of it has to wait in the process.
+    // The kernel's buffers are small, so that nearly all output waits in the process.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = ([127, 0, 0, 1], 0).into();
     socket.bind(&any.into()).unwrap();
@@ -92,22 +95,22 @@ fn serve(test: &str, commands: &str) {
     };
     let listener = server.listen_on(&event_loop, factory).unwrap();
     let before = in_use();
-    let about = format!("{} {commands}", addr_of(&listener));
-    let mut clients = Process::start(test, "clients", &about, None);
+    let argument = format!("{} {commands}", addr_of(&listener));
+    let mut clients = Process::start(test, "clients", &argument, None);
     let mut most = 0;
     run_until(&event_loop, || {
         most = most.max(in_use() - before);
         let chats = chats.borrow();
         chats.len() == CLIENTS && chats.iter().all(|chat| read_of(chat) == WARM_UP)
     });
-    clients.tell("ask");
+    clients.send("ask");
     let mut least = None;
     run_until(&event_loop, || {
         most = most.max(in_use() - before);
-        least = clients.heard();
+        least = clients.try_next_report();
         least.is_some()
     });
-    // Until a few glances bring nothing new.
+    // Until several rounds bring no progress.
     let mut seen = 0;
     run_until(&event_loop, || {
         idle(&event_loop);
@@ -115,20 +118,21 @@ fn serve(test: &str, commands: &str) {
         std::mem::replace(&mut seen, event_loop.stats().events) == event_loop.stats().events
     });
     assert_eq!(event_loop.len(), CLIENTS + 1);
-    // Each is over its mark, else it would be no wonder: there is more to read of it, and it rests.
+    // Each queue is above the high-water mark, with more input unread. Otherwise the test proves
+    // nothing.
     let sent = WARM_UP + least.unwrap().parse::<usize>().unwrap();
     for chat in chats.borrow().iter() {
         let (queued, read) = (chat.queued(), read_of(chat));
         assert!(queued > 0 && read < sent, "{queued} queued, {read} read");
     }
     let each = most / CLIENTS;
-    println!("{each} bytes for each");
-    assert!(each <= EACH, "{each} bytes for each");
+    println!("{each} bytes for each connection");
+    assert!(each <= EACH, "{each} bytes for each connection");
 
     let mut good = Peer::connect(addr_of(&listener));
     good.send("text\r\n");
     good.expect(&event_loop, LINE);
-    clients.tell("enough");
+    clients.send("enough");
     clients.finish();
 }
 
@@ -137,8 +141,8 @@ fn read_of(chat: &Chat) -> usize {
 }
 
 fn clients() {
-    let about = stage::about();
-    let (addr, commands) = about.split_once(' ').unwrap();
+    let argument = process::argument();
+    let (addr, commands) = argument.split_once(' ').unwrap();
     let addr: SocketAddr = addr.parse().unwrap();
     let comments = format!("#{:>1021}\r\n", "").repeat(WARM_UP / 1024);
     let clients: Vec<Socket> = (0..CLIENTS)
@@ -151,8 +155,8 @@ fn clients() {
             client
         })
         .collect();
-    let mut orders = stage::told();
-    orders.next();
+    let mut control = process::commands();
+    control.next();
     let commands = commands.replace(',', "\r\n") + "\r\n";
     let barrage = commands.repeat(BARRAGE / commands.len());
     let sent = clients
@@ -162,7 +166,7 @@ fn clients() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => panic!("{error}"),
         });
-    stage::say(&sent.min().unwrap().to_string());
-    orders.next();
+    process::report(&sent.min().unwrap().to_string());
+    control.next();
     drop(clients);
 }

@@ -1,5 +1,5 @@
-//! Ten thousand panics, one in each of as many connections, in every kind of callback: the loop and
-//! a bystander live, and nothing is left behind.
+//! Ten thousand panics, one in each of ten thousand connections, in every kind of callback: the
+//! loop and another connection go on, and nothing leaks.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use asynchat::{AsyncChat, Chat, More, Producer, Result, TimerId};
 
 use crate::allocator::in_use;
 use crate::common::{Peer, addr_of, new_loop, run_until};
-use crate::stage;
+use crate::process;
 
 const BATCH: usize = 100;
 const BATCHES: usize = 100;
 
-const PLACES: [&str; 5] = ["record", "timer", "hook", "producer", "close"];
+const CALLBACKS: [&str; 5] = ["record", "timer", "hook", "producer", "close"];
 
-/// So begins what is not to be printed.
+/// Panic messages that begin with this are not printed.
 const ON_PURPOSE: &str = "on purpose";
 
 struct Fragile(Chat);
 
 impl AsyncChat for Fragile {
-    fn found_terminator(&mut self, place: &[u8]) -> Result {
-        match place {
+    fn found_terminator(&mut self, callback: &[u8]) -> Result {
+        match callback {
             b"record" => panic!("{ON_PURPOSE}: in found_terminator"),
             b"timer" => drop(self.0.call_later(Duration::ZERO)),
             b"hook" => self.0.push_hook(|| panic!("{ON_PURPOSE}: in a hook")),
-            b"producer" => self.0.push_with_producer(Bomb),
+            b"producer" => self.0.push_with_producer(PanickingProducer),
             b"close" => self.0.close(),
-            _ => self.0.push_slice(place),
+            _ => self.0.push_slice(callback),
         }
         Ok(())
     }
@@ -41,22 +41,22 @@ impl AsyncChat for Fragile {
     }
 }
 
-struct Bomb;
+struct PanickingProducer;
 
-impl Producer for Bomb {
+impl Producer for PanickingProducer {
     fn more(&mut self, _: usize) -> std::io::Result<More> {
         panic!("{ON_PURPOSE}: in a producer");
     }
 }
 
 #[test]
-fn ten_thousand_panics_are_ten_thousand_closed_connections() {
-    const TEST: &str = "panics::ten_thousand_panics_are_ten_thousand_closed_connections";
-    stage::play(TEST, &[("all", panics)]);
+fn ten_thousand_panics_close_ten_thousand_connections_and_no_other() {
+    const TEST: &str = "panics::ten_thousand_panics_close_ten_thousand_connections_and_no_other";
+    process::run(TEST, &[("all", panics)]);
 }
 
 fn panics() {
-    // Of the whole process, which has no other test.
+    // The panic hook of the whole process, which runs no other test.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !panic.to_string().contains(ON_PURPOSE) {
@@ -70,7 +70,7 @@ fn panics() {
     for batch in 0..BATCHES {
         let peers = [(); BATCH].map(|()| Peer::connect(addr_of(&listener)));
         for (n, mut peer) in peers.into_iter().enumerate() {
-            peer.send(format!("{}\r\n", PLACES[n % PLACES.len()]));
+            peer.send(format!("{}\r\n", CALLBACKS[n % CALLBACKS.len()]));
         }
         run_until(&event_loop, || {
             event_loop.stats().closed == (batch as u64 + 1) * BATCH as u64
@@ -82,9 +82,9 @@ fn panics() {
         }
     }
     let closes = event_loop.stats().closes;
-    // The one that panics as it is told of its close had been closed for another reason.
-    assert_eq!(closes.local, (BATCH * BATCHES / PLACES.len()) as u64);
+    // The one that panics in `handle_close` has been closed for another reason.
+    assert_eq!(closes.local, (BATCH * BATCHES / CALLBACKS.len()) as u64);
     assert_eq!(closes.panic, 4 * closes.local);
-    let kept = in_use().saturating_sub(before);
-    assert!(kept < 64 * 1024, "{kept} bytes are kept");
+    let leaked = in_use().saturating_sub(before);
+    assert!(leaked < 64 * 1024, "{leaked} bytes are leaked");
 }

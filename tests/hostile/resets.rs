@@ -1,10 +1,10 @@
-//! A hundred thousand clients that connect and reset the connection, before or after it was
-//! accepted: nothing is left of them.
+//! A hundred thousand clients that connect and reset the connection, before or after it is
+//! accepted: nothing leaks.
 
 use asynchat::{Chat, EventLoop};
 
 use crate::common::{Log, Peer, addr_of, new_loop, run_until};
-use crate::stage;
+use crate::process;
 
 const CLIENTS: u64 = 100_000;
 const BATCH: u64 = 500;
@@ -12,7 +12,7 @@ const BATCH: u64 = 500;
 #[test]
 fn a_hundred_thousand_resets_leave_nothing_behind() {
     const TEST: &str = "resets::a_hundred_thousand_resets_leave_nothing_behind";
-    stage::play(TEST, &[("all", resets)]);
+    process::run(TEST, &[("all", resets)]);
 }
 
 fn resets() {
@@ -20,7 +20,7 @@ fn resets() {
     let silent = |_: Chat| |_: &[u8]| Ok(());
     let listener = event_loop.listen("127.0.0.1:0", silent).unwrap();
     let addr = addr_of(&listener);
-    // What happens the first time may open something for good.
+    // The first time may open descriptors that stay open.
     reset(&event_loop, || Peer::connect(addr), false);
     let before = open_descriptors();
     for batch in 1..CLIENTS / BATCH {
@@ -42,7 +42,7 @@ fn resets() {
     run_until(&event_loop, || event_loop.stats().closes.eof == 2);
 }
 
-/// Connects and resets many, and runs the loop until it is done with them.
+/// Connects and resets a batch of clients, and runs the loop until their connections have ended.
 fn reset(event_loop: &EventLoop, connect: impl Fn() -> Peer, accepted_first: bool) {
     let stats = || event_loop.stats();
     let over = stats().accepted + stats().accepts_failed + BATCH;
@@ -58,7 +58,7 @@ fn reset(event_loop: &EventLoop, connect: impl Fn() -> Peer, accepted_first: boo
     });
 }
 
-/// How many descriptors this process has open, where the system says so.
+/// How many descriptors this process has open, where the system reports it.
 fn open_descriptors() -> Option<usize> {
     let listed = std::fs::read_dir("/proc/self/fd").ok()?;
     Some(listed.count())

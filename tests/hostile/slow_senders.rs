@@ -1,5 +1,5 @@
-//! Nearly ten thousand clients that send a byte now and then of a line that never ends (slowloris,
-//! CVE-2007-6750). None of them is ever idle; the deadline for a record cuts them all.
+//! Nearly ten thousand clients that now and then send one byte of an endless line (slowloris,
+//! CVE-2007-6750). None of them is idle; the record deadline closes them all.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,23 +9,24 @@ use asynchat::{Deadlines, Server};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::{Log, Peer, addr_of, new_loop, run_until};
-use crate::stage::{self, Process};
+use crate::process::{self, Process};
 
-const TEST: &str = "slow_senders::nine_thousand_nine_hundred_are_cut_while_good_clients_are_served";
+const TEST: &str =
+    "slow_senders::nine_thousand_nine_hundred_are_timed_out_while_good_clients_are_served";
 
-/// Of each address: by default it may have a thousand.
+/// For each address. The default quota is a thousand.
 const EACH: usize = 990;
-/// All of 127.0.0.0/8 is this machine, on Linux.
+/// On Linux the whole network 127.0.0.0/8 is this machine.
 const ADDRESSES: usize = if cfg!(target_os = "linux") { 10 } else { 1 };
 
 #[test]
-fn nine_thousand_nine_hundred_are_cut_while_good_clients_are_served() {
-    stage::play(TEST, &[("server", server), ("clients", clients)]);
+fn nine_thousand_nine_hundred_are_timed_out_while_good_clients_are_served() {
+    process::run(TEST, &[("server", server), ("clients", clients)]);
 }
 
 fn server() {
-    // Each takes a descriptor here, and one there.
-    let count = (EACH * ADDRESSES).min(stage::descriptors() - 100);
+    // Each takes one descriptor in each of the two processes.
+    let count = (EACH * ADDRESSES).min(process::descriptors() - 100);
     println!("{count} slow clients");
     let (event_loop, log) = (new_loop(), Log::default());
     let listener = Server::new("127.0.0.1:0")
@@ -41,16 +42,16 @@ fn server() {
     let addr = addr_of(&listener);
     let mut good = Peer::connect(addr);
     let mut slow = Process::start(TEST, "clients", &format!("{addr} {count}"), None);
-    run_until(&event_loop, || slow.heard().is_some());
+    run_until(&event_loop, || slow.try_next_report().is_some());
     run_until(&event_loop, || event_loop.len() == count + 2);
 
     let mut rounds = 0;
     loop {
         rounds += 1;
-        slow.tell("a byte");
+        slow.send("a byte");
         let mut ended = None;
         run_until(&event_loop, || {
-            ended = slow.heard();
+            ended = slow.try_next_report();
             ended.is_some()
         });
         for peer in [&mut good, &mut Peer::connect(addr)] {
@@ -66,14 +67,14 @@ fn server() {
     assert_eq!(stats.closes.timeout, count as u64);
     assert_eq!(stats.closes.eof, rounds);
     assert_eq!(stats.refused, 0);
-    // They did send on after their first byte, and for nothing.
+    // The slow clients sent more than one byte, and completed no record.
     assert!(rounds > 1 && !log.has("record x"));
     slow.finish();
 }
 
 fn clients() {
-    let about = stage::about();
-    let (addr, count) = about.split_once(' ').unwrap();
+    let argument = process::argument();
+    let (addr, count) = argument.split_once(' ').unwrap();
     let (addr, count): (SocketAddr, usize) = (addr.parse().unwrap(), count.parse().unwrap());
     let mut clients: Vec<TcpStream> = (0..count)
         .map(|n| {
@@ -88,14 +89,14 @@ fn clients() {
             TcpStream::from(socket)
         })
         .collect();
-    stage::say("connected");
-    for _ in stage::told() {
+    process::report("connected");
+    for _ in process::commands() {
         clients.retain_mut(|client| {
             let sent = client.write(b"x");
             let open = client.read(&mut [0]);
             let waits = open.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
             sent.is_ok() && waits
         });
-        stage::say(&format!("{} ended", count - clients.len()));
+        process::report(&format!("{} ended", count - clients.len()));
     }
 }

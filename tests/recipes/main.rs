@@ -1,9 +1,8 @@
-//! The recipes of docs/porting.md at work: the Rust of each, and its Python where there is one that
-//! has asynchat, have the same conversation with the same peer. The document shows the files of this
-//! folder word for word.
+//! Runs the recipes of docs/porting.md. Rust and Python versions have the same conversation with
+//! the same peer, if a Python has asynchat. The document shows the files of this folder verbatim.
 #![allow(
     unreachable_pub,
-    reason = "in the document nothing is known of this crate of tests"
+    reason = "the document does not mention this test crate"
 )]
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -36,7 +35,7 @@ mod reconnecting;
 mod timer;
 mod wake_up;
 
-/// How long a peer waits for what has to come. Far more than it takes.
+/// How long a peer waits for an event. Far longer than it takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const ANY: &str = "127.0.0.1:0";
@@ -51,7 +50,7 @@ impl Peer {
     }
 
     fn connect(addr: SocketAddr) -> Self {
-        Peer::new(TcpStream::connect(addr).expect("somebody listens"))
+        Peer::new(TcpStream::connect(addr).expect("the address listens"))
     }
 
     fn send(&mut self, data: impl AsRef<[u8]>) {
@@ -59,7 +58,7 @@ impl Peer {
         sent.expect("the connection is up");
     }
 
-    /// The next line, without its end.
+    /// The next line, without its line end.
     fn line(&mut self) -> String {
         let mut line = String::new();
         let read = self.0.read_line(&mut line);
@@ -74,7 +73,7 @@ impl Peer {
         }
     }
 
-    /// What comes until the connection ends.
+    /// Everything that arrives until the connection ends.
     fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
@@ -84,7 +83,7 @@ impl Peer {
     }
 }
 
-/// A server that both languages have: the Rust one is started in a loop of its own.
+/// A server in both languages. The Rust one runs in a loop of its own.
 fn server(
     name: &str,
     start: impl FnOnce() -> Result<Channel> + Send + 'static,
@@ -93,7 +92,7 @@ fn server(
     server_with(name, &[], start, talk);
 }
 
-/// The same with other addresses that it needs.
+/// The same with the addresses of other servers that it needs.
 fn server_with(
     name: &str,
     others: &[&str],
@@ -102,7 +101,7 @@ fn server_with(
 ) {
     rust_server(start, &talk);
     if cfg!(windows) && name == "wake_up" {
-        return; // asyncore has no file_dispatcher there
+        return; // asyncore has no file_dispatcher on this system
     }
     if let Some(program) = Program::start("recipes/run.py", &[&[name, ANY], others].concat()) {
         talk(program.addr);
@@ -113,11 +112,11 @@ fn rust_server(
     start: impl FnOnce() -> Result<Channel> + Send + 'static,
     talk: impl Fn(SocketAddr),
 ) {
-    let (tell, started) = mpsc::channel();
+    let (sender, started) = mpsc::channel();
     let serving = thread::spawn(move || -> Result {
         let listener = start()?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        tell.send((addr.ok_or("no address")?, asynchat::remote()?))?;
+        sender.send((addr.ok_or("no address")?, asynchat::remote()?))?;
         asynchat::run()
     });
     let (addr, remote) = started.recv_timeout(DEADLINE).expect("it starts");
@@ -127,7 +126,7 @@ fn rust_server(
     ended.expect("its loop works");
 }
 
-/// A client that both languages have, which is told whom to call.
+/// A client in both languages. It is started with the address of a listener.
 fn client(
     name: &str,
     start: impl FnOnce(&str) -> Result + Send + 'static,
@@ -135,11 +134,11 @@ fn client(
 ) {
     let listener = TcpListener::bind(ANY).expect("a port is free");
     let addr = listener.local_addr().expect("it is bound").to_string();
-    let (tell, started) = mpsc::channel();
+    let (sender, started) = mpsc::channel();
     let calling = thread::spawn({
         let addr = addr.clone();
         move || -> Result {
-            tell.send(asynchat::remote()?)?;
+            sender.send(asynchat::remote()?)?;
             start(&addr)?;
             asynchat::run()
         }
@@ -201,7 +200,7 @@ fn line_commands() {
 }
 
 #[test]
-fn a_line_then_so_many_bytes_then_a_line() {
+fn a_line_then_a_count_of_bytes_then_a_line() {
     server(
         "line_count_line",
         || line_count_line::start(ANY),
@@ -244,7 +243,7 @@ fn a_file_producer() {
 }
 
 #[test]
-fn a_producer_of_ones_own() {
+fn a_producer_of_your_own() {
     server(
         "own_producer",
         || own_producer::start(ANY),
@@ -299,8 +298,9 @@ fn a_proxy() {
     let talk = |addr| {
         let mut client = Peer::connect(addr);
         let mut server = accept(&upstream);
-        // More than all the buffers on the way hold, both ways at once. The server reads only when it
-        // has sent all: a proxy that rests both ways when one is full would wait for ever.
+        // More than all buffers between both ends, in both directions at once. The server reads
+        // only after it has sent everything: a proxy that stops both directions when one is full
+        // would wait for ever.
         let data = vec![b'x'; 8 << 20];
         let mut sender = client
             .0
@@ -330,7 +330,7 @@ fn a_proxy() {
     );
 }
 
-/// Only the Rust one: asyncore's is cut off.
+/// Rust only: asyncore closes both directions.
 #[test]
 fn a_proxy_passes_the_end_of_one_direction_on() {
     let upstream = TcpListener::bind(ANY).expect("a port is free");
@@ -357,7 +357,7 @@ fn a_loop_for_each_thread() {
     let talk = |one: SocketAddr, other: SocketAddr| {
         let mut two_of_one = [Peer::connect(one), Peer::connect(one)];
         let mut third = Peer::connect(other);
-        // Both are in the loop when both have been answered once.
+        // Both connections are in the loop when both have been answered.
         for peer in &mut two_of_one {
             peer.send("\r\n");
             peer.line();
@@ -380,12 +380,12 @@ fn a_loop_for_each_thread() {
 
 #[test]
 fn a_game_with_frames_and_a_clock() {
-    let (tell, started) = mpsc::channel();
+    let (sender, started) = mpsc::channel();
     let playing = thread::spawn(move || -> Result {
         let players = Rc::default();
         let listener = frames::start(ANY, &players)?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        tell.send((addr.ok_or("no address")?, asynchat::remote()?))?;
+        sender.send((addr.ok_or("no address")?, asynchat::remote()?))?;
         frames::run(&players)
     });
     let talk = |addr| {
@@ -449,7 +449,7 @@ fn a_timer() {
     );
 }
 
-/// The document shows each file of this folder, but for what runs them.
+/// The document shows each file of this folder except those that run the recipes.
 #[test]
 fn the_document_shows_these_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -469,7 +469,7 @@ fn the_document_shows_these_files() {
         let block = format!("```{language}\n{text}```\n");
         assert!(
             document.contains(&block),
-            "{} is not shown as it is",
+            "{} is not shown verbatim",
             path.display()
         );
         recipes += 1;
@@ -477,11 +477,11 @@ fn the_document_shows_these_files() {
     assert_eq!(
         recipes,
         2 * document.matches("```python\n").count(),
-        "one has no file"
+        "a block of the document has no file"
     );
 }
 
-/// With the ends of lines that it has in the repository.
+/// With LF as its line end, as in the repository.
 fn text_of(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("it is there");
     text.replace("\r\n", "\n")

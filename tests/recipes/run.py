@@ -1,6 +1,6 @@
-"""Runs the Python side of a recipe: run.py NAME [HOST:PORT ...], an address of ours and of others.
+"""Runs the Python version of a recipe: run.py NAME [HOST:PORT ...].
 
-Prints `listening on HOST:PORT` (for a client: its own address), and ends when its input does.
+Prints `listening on HOST:PORT` (for a client: its own address), and ends at the end of its input.
 """
 
 import os
@@ -10,7 +10,7 @@ import threading
 import asyncore
 import importlib
 
-def serve_until_told():
+def serve_until_eof():
     sys.stdin.read()
     os._exit(0)
 
@@ -19,7 +19,7 @@ def addr_of(text):
     return host, int(port)
 
 sys.dont_write_bytecode = True
-os.dup2(1, 2)  # whoever started us reads one of the two
+os.dup2(1, 2)  # the parent reads one of the two
 name, *addrs = sys.argv[1:]
 recipe = importlib.import_module(name)
 start = getattr(recipe, 'start', None)
@@ -28,8 +28,8 @@ if start is None:
     server.Session = recipe.Session
     start = server.start
 
-threading.Thread(target=serve_until_told, daemon=True).start()
+threading.Thread(target=serve_until_eof, daemon=True).start()
 started = start(*map(addr_of, addrs))
 print('listening on %s:%d' % started.socket.getsockname(), flush=True)
 getattr(recipe, 'run', asyncore.loop)()
-sys.stdin.read()  # the loops of other threads go on
+sys.stdin.read()  # the loops of other threads continue

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs into each cap and each deadline of the `nntp` example, one at a time.
+"""Reaches each limit and each deadline of the `nntp` example, one at a time.
 
     cargo build --release --example nntp
     python3 tests/siege/bounds.py target/release/examples/nntp
 
-It starts the server itself, with short times, and looks into its log for why it
-closed what it closed. On Linux: it connects from several addresses of 127.0.0.0/8.
+The script starts the server with short deadlines, and reads from its log why it
+closed each connection. It needs Linux, because it connects from several addresses of 127.0.0.0/8.
 The first difference ends the run with exit status 1.
 """
 
@@ -18,8 +18,9 @@ import time
 
 from server import DEADLINE, Server
 
-CAPS = ["--demo", "10", "--max-connections", "6", "--max-per-address", "4"]
-# The article time is so much longer than the command time that no busy machine mixes them up.
+LIMITS = ["--demo", "10", "--max-connections", "6", "--max-per-address", "4"]
+# The article time is so much longer than the command time that even a slow machine does not confuse
+# them.
 TIMES = [
     *("--demo", "1000", "--idle", "3", "--command-time", "1"),
     *("--article-time", "8", "--drain-time", "2", "--grace", "2"),
@@ -57,7 +58,7 @@ class Client:
         check(command, self.line()[:3], wanted)
 
     def trickle(self, octets):
-        """One octet at a time; False when the server closes before they are all sent."""
+        """Sends one octet at a time. False if the server closes before all are sent."""
         for octet in octets:
             try:
                 self.socket.sendall(bytes([octet]))
@@ -68,7 +69,7 @@ class Client:
         return True
 
     def ended(self):
-        """All that still comes, until the end of it."""
+        """Everything that arrives until the end."""
         try:
             return self.file.read()
         except ConnectionResetError:
@@ -80,15 +81,16 @@ class Client:
 
 
 def connections(program):
-    """One too many from one address, one too many in all, and places that come back."""
-    with Server(program, *CAPS) as server:
+    """One connection too many from one address, one too many in all, and slots that become free."""
+    with Server(program, *LIMITS) as server:
         first = [Client(server).greeted() for _ in range(4)]
         refused(Client(server), "a fifth from one address")
         others = [Client(server, f"127.0.0.{n}").greeted() for n in (2, 3)]
         refused(Client(server, "127.0.0.4"), "a seventh in all")
         first[0].ask(b"DATE", b"111")
         others[0].close()
-        # The place is free as soon as the server has seen the end, which nobody is told.
+        # The slot is free as soon as the server has noticed the end, which no event tells the
+        # client.
         while True:
             again = Client(server, "127.0.0.4")
             if again.line().startswith(b"200"):
@@ -107,14 +109,14 @@ def refused(client, what):
 
 
 def times(program):
-    """Each deadline: what it looks like to the client, and what the server says of it."""
-    # Why a client was closed is told at debug only.
+    """Each deadline: what the client sees, and what the server logs."""
+    # The reason of a close is logged at the level debug only.
     server = Server(program, *TIMES, log="info,nntp=debug")
     with server, concurrent.futures.ThreadPoolExecutor() as pool:
         cases = [idle, slow_command, busy, slow_article, endless_article, never_reads, reads_slowly]
         cases = [pool.submit(case, Client(server, buffer=BUFFERS.get(case))) for case in cases]
         closed = dict(case.result() for case in concurrent.futures.as_completed(cases))
-        # Whoever is there at Ctrl-C hears the end, and does not hold it up.
+        # A connected client at Ctrl-C receives the last reply, and does not delay the end.
         waiting = Client(server).greeted()
         half = Client(server).greeted()
         half.socket.sendall(b"POST\r\n")
@@ -123,20 +125,20 @@ def times(program):
         check("the end", (waiting.ended(), half.ended()), (b"400 the server shuts down\r\n", b""))
         log = server.logged().splitlines()
         for name, why in closed.items():
-            said = [line for line in log if f"peer={name}}}" in line and " closed why=" in line]
-            check(f"closes of {name}", len(said), 1)
-            check("closed because", said[0].partition(" closed why=")[2], why)
+            closes = [line for line in log if f"peer={name}}}" in line and " closed why=" in line]
+            check(f"closes of {name}", len(closes), 1)
+            check("closed because", closes[0].partition(" closed why=")[2], why)
 
 
 def idle(client):
-    """RFC 3977, section 3.1: closed without a word."""
+    """RFC 3977, section 3.1: the server closes without a reply."""
     client.greeted()
     check("idle", client.ended(), b"")
     return client.name, "timed out: idle"
 
 
 def slow_command(client):
-    """Never idle, and never done."""
+    """A command that is never complete, from a client that is never idle."""
     client.greeted()
     check("a slow command", client.trickle(b"x" * 500), False)
     check("a slow command", client.ended(), b"")
@@ -144,7 +146,7 @@ def slow_command(client):
 
 
 def busy(client):
-    """Commands are not added up: only each is timed."""
+    """The deadline applies to each command, not to their sum."""
     client.greeted()
     for _ in range(20):
         check("not cut off", client.trickle(b"DAT"), True)
@@ -161,7 +163,7 @@ def article(client):
 
 
 def slow_article(client):
-    """It may take longer than a command, and the command after it may not."""
+    """An article may take longer than a command. The command after it may not."""
     client.greeted()
     client.ask(b"POST", b"340")
     client.socket.sendall(article(client))
@@ -180,22 +182,22 @@ def endless_article(client):
 
 
 def never_reads(client):
-    """More is asked for than the buffers of both ends hold, and none of it taken."""
+    """Requests more than the buffers of both ends hold, and reads nothing."""
     client.socket.setblocking(False)
     poll = select.poll()
     poll.register(client.socket, select.POLLOUT)
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:
-        # An error or a hang-up is reported whether asked for or not.
+        # poll reports an error or a hang-up even without interest in it.
         for _, events in poll.poll(1000):
             if events & (select.POLLERR | select.POLLHUP):
                 return client.name, "timed out: the peer did not take its output in time"
             client.socket.send(b"GROUP misc.test\r\n" + b"OVER 1-\r\n" * 20)
-    sys.exit("who never reads is not cut off")
+    sys.exit("a client that never reads is not closed")
 
 
 def reads_slowly(client):
-    """Takes its time, and gets it all."""
+    """Reads slowly, and receives everything."""
     client.greeted()
     client.socket.sendall(b"GROUP misc.test\r\n" + b"OVER 1-\r\n" * 40 + b"QUIT\r\n")
     came = b""
@@ -216,7 +218,7 @@ def main():
     program = parser.parse_args().program
     connections(program)
     times(program)
-    print("bounds: all caps and deadlines hold")
+    print("bounds: all limits and deadlines apply")
 
 
 main()

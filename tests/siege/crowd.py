@@ -1,4 +1,4 @@
-"""A crowd: kinds of clients, how many of each, and what became of them."""
+"""Kinds of clients, how many of each, and how their connections ended."""
 
 import asyncio
 import dataclasses
@@ -6,21 +6,21 @@ import socket
 import time
 from collections import Counter
 
-# A reply that takes longer is one that is missing.
+# A reply that takes longer counts as missing.
 LATE = 5.0
 
 
 @dataclasses.dataclass
 class Kind:
-    """`play(visit)` is one connection, from connect to close, and tells how it ended."""
+    """`play(context)` is one connection, from connect to close. It returns how the connection ended."""
 
     name: str
     play: object
     clients: int
     source: str
-    # How a connection may end, before the siege is over.
+    # How a connection may end before the siege is over.
     ends: tuple = ("goodbye",)
-    # Seconds between two connections of one client, and the most it makes.
+    # Seconds between two connections of one client, and the most connections that it makes.
     pause: float = 0.05
     most: int = 2000
 
@@ -31,19 +31,19 @@ class Tally:
     requests: int = 0
     ended: Counter = dataclasses.field(default_factory=Counter)
     latencies: list = dataclasses.field(default_factory=list)
-    # What a good client must not see.
+    # Failures that a good client must not see.
     faults: list = dataclasses.field(default_factory=list)
 
 
 OVER, FAULT = "siege over", "fault"
 
 
-class Wrong(Exception):
-    """A reply that is not the right one, is missing, or came late."""
+class BadReply(Exception):
+    """A reply that is wrong, missing or late."""
 
 
-class Visit:
-    """What one connection is given: where to go, for how long, and where to count."""
+class Context:
+    """The parameters of one connection: port, end of the siege, and counters."""
 
     def __init__(self, kind, port, until, tally):
         self.kind, self.port, self.until, self.tally = kind, port, until, tally
@@ -53,7 +53,7 @@ class Visit:
         return time.monotonic() >= self.until
 
     def open_socket(self, buffer=None):
-        """One to connect with, and with this room for what comes."""
+        """A socket to connect with, and with a receive buffer of this size."""
         opened = socket.socket()
         opened.setblocking(False)
         if buffer:
@@ -63,7 +63,7 @@ class Visit:
 
 
 def run(kinds, port, seconds):
-    """Lets the clients come again and again; a tally for each kind, by name."""
+    """Lets the clients connect repeatedly. Returns a tally for each kind, by name."""
     return asyncio.run(together(kinds, port, time.monotonic() + seconds))
 
 
@@ -71,24 +71,24 @@ async def together(kinds, port, until):
     tallies = {kind.name: Tally() for kind in kinds}
     async with asyncio.TaskGroup() as group:
         for kind in kinds:
-            visit = Visit(kind, port, until, tallies[kind.name])
+            context = Context(kind, port, until, tallies[kind.name])
             for _ in range(kind.clients):
-                group.create_task(come_again(visit))
+                group.create_task(connect_repeatedly(context))
     return tallies
 
 
-async def come_again(visit):
-    tally = visit.tally
-    for _ in range(visit.kind.most):
+async def connect_repeatedly(context):
+    tally = context.tally
+    for _ in range(context.kind.most):
         tally.connections += 1
         try:
-            ended = await visit.kind.play(visit)
-        except Wrong as fault:
-            tally.faults.append(f"{visit.kind.name}: {fault}")
+            ended = await context.kind.play(context)
+        except BadReply as fault:
+            tally.faults.append(f"{context.kind.name}: {fault}")
             ended = FAULT
         except ConnectionError:
             ended = "reset"
         tally.ended[ended] += 1
-        if visit.over:
+        if context.over:
             break
-        await asyncio.sleep(visit.kind.pause)
+        await asyncio.sleep(context.kind.pause)

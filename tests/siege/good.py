@@ -1,13 +1,13 @@
-"""Those who are to be served, whatever the others do: they know each reply beforehand."""
+"""Good clients, which must be served whatever the others do. They know each reply in advance."""
 
 import asyncio
 import random
 import socket
 import time
 
-from crowd import LATE, Kind, Wrong
+from crowd import LATE, Kind, BadReply
 
-# What `--demo` makes, told independently.
+# The articles of `--demo`, made by independent code.
 ARTICLES = 1000
 GROUP = "misc.test"
 NAME = "news.asynchat.invalid"
@@ -16,7 +16,7 @@ POSTS = "asynchat.test"
 
 
 def demo(n):
-    # A thousand seconds of one day.
+    # One article for each second, within one day.
     date = time.strftime("Sun, 9 Sep 2001 %H:%M:%S +0000", time.gmtime(1_000_000_000 + n))
     head = (
         f"Path: demo!not-for-mail\r\nFrom: Demo <demo@example.invalid>\r\nNewsgroups: {GROUP}\r\n"
@@ -36,7 +36,7 @@ def overview(n):
 
 
 def exchanges():
-    """Commands in any order, each with all of its reply."""
+    """Commands that may be sent in any order, each with its complete reply."""
     yield "GARGLE", "500 unknown command\r\n"
     yield "STAT 999999", "423 no article with that number\r\n"
     yield f"GROUP {GROUP}", GREETED[1][1]
@@ -61,15 +61,15 @@ QUIT = ("QUIT", "205 goodbye\r\n")
 
 
 class Session:
-    """A connection that compares what comes with what is to come."""
+    """A connection that compares each reply with the expected one."""
 
-    def __init__(self, visit, buffer=None):
-        self.visit, self.came = visit, bytearray()
-        self.socket = visit.open_socket(buffer)
+    def __init__(self, context, buffer=None):
+        self.context, self.came = context, bytearray()
+        self.socket = context.open_socket(buffer)
 
     async def __aenter__(self):
         self.loop = asyncio.get_running_loop()
-        await self.in_time(self.loop.sock_connect(self.socket, ("127.0.0.1", self.visit.port)))
+        await self.in_time(self.loop.sock_connect(self.socket, ("127.0.0.1", self.context.port)))
         await self.expect(*GREETED[0])
         await self.ask(*GREETED[1])
         return self
@@ -78,13 +78,13 @@ class Session:
         self.socket.close()
 
     async def in_time(self, action):
-        """Good clients do what the server can bear: an error is as wrong as a late reply."""
+        """Good clients respect all limits, so an error is as wrong as a late reply."""
         try:
             return await asyncio.wait_for(action, LATE)
         except TimeoutError:
-            raise Wrong(f"nothing for {LATE} s, after {bytes(self.came[-80:])!r}") from None
+            raise BadReply(f"nothing for {LATE} s, after {bytes(self.came[-80:])!r}") from None
         except ConnectionError as error:
-            raise Wrong(f"{error}, after {bytes(self.came[-80:])!r}") from None
+            raise BadReply(f"{error}, after {bytes(self.came[-80:])!r}") from None
 
     async def say(self, text):
         await self.loop.sock_sendall(self.socket, text.encode())
@@ -96,20 +96,20 @@ class Session:
 
     async def expect(self, command, reply):
         wanted = reply.encode()
-        # Up to the first octet that is wrong: what is missing would not come.
+        # Stops at the first wrong octet, because the missing ones would not arrive.
         while len(self.came) < len(wanted) and wanted.startswith(self.came):
             if not await self.receive():
-                raise Wrong(f"{command}: the end, after {bytes(self.came[-80:])!r}")
+                raise BadReply(f"{command}: the end, after {bytes(self.came[-80:])!r}")
         if not self.came.startswith(wanted):
-            raise Wrong(f"{command}: {difference(bytes(self.came), wanted)}")
+            raise BadReply(f"{command}: {difference(bytes(self.came), wanted)}")
         del self.came[: len(wanted)]
-        self.visit.tally.requests += command is not None
+        self.context.tally.requests += command is not None
 
     async def until(self, end):
-        """What comes before `end`."""
+        """The text before `end`."""
         while end.encode() not in self.came:
             if not await self.receive():
-                raise Wrong(f"the end, after {bytes(self.came[-80:])!r}")
+                raise BadReply(f"the end, after {bytes(self.came[-80:])!r}")
         before, _, self.came = self.came.partition(end.encode())
         return before.decode()
 
@@ -117,30 +117,30 @@ class Session:
         asked = time.perf_counter()
         await self.in_time(self.say(f"{command}\r\n"))
         await self.expect(command, reply)
-        self.visit.tally.latencies.append(time.perf_counter() - asked)
+        self.context.tally.latencies.append(time.perf_counter() - asked)
 
     async def end(self):
         while await self.receive():
             pass
         if self.came:
-            raise Wrong(f"after the last reply: {bytes(self.came[:80])!r}")
+            raise BadReply(f"after the last reply: {bytes(self.came[:80])!r}")
         return "goodbye"
 
 
-async def patient(visit):
-    """Asks, waits, asks again."""
-    async with Session(visit) as session:
+async def patient(context):
+    """Sends a command after each reply."""
+    async with Session(context) as session:
         for exchange in random.choices(EXCHANGES, k=200):
-            if visit.over:
+            if context.over:
                 break
             await session.ask(*exchange)
         await session.ask(*QUIT)
         return await session.end()
 
 
-async def impatient(visit):
-    """Says all it has to say, and takes the replies meanwhile."""
-    async with Session(visit) as session:
+async def impatient(context):
+    """Pipelines all commands, and reads the replies meanwhile."""
+    async with Session(context) as session:
         script = [*random.choices(EXCHANGES, k=2000), QUIT]
         return await barrage(session, script)
 
@@ -153,14 +153,14 @@ async def barrage(session, script):
             await session.expect(*exchange)
         return await session.end()
     finally:
-        # Done, or a fault is on its way up; its own would be the same one.
+        # Sending is complete, or an exception is being raised; its own would be the same one.
         saying.cancel()
         await asyncio.gather(saying, return_exceptions=True)
 
 
-async def half_closer(visit):
-    """Finishes sending first, and has its replies all the same."""
-    async with Session(visit) as session:
+async def half_closer(context):
+    """Half-closes after its commands, and receives all replies."""
+    async with Session(context) as session:
         script = random.choices(EXCHANGES, k=50)
         await session.say("".join(f"{command}\r\n" for command, _ in script))
         session.socket.shutdown(socket.SHUT_WR)
@@ -169,14 +169,14 @@ async def half_closer(visit):
         return await session.end()
 
 
-async def slow(visit):
-    """Has a small buffer and takes its time, yet takes all that comes."""
-    async with Session(visit, buffer=32 * 1024) as session:
+async def slow(context):
+    """Reads slowly into a small buffer, and receives everything."""
+    async with Session(context, buffer=32 * 1024) as session:
         script = [EXCHANGES[3 + n % 100] for n in range(200)] + [QUIT]
         await session.say("".join(f"{command}\r\n" for command, _ in script))
         for exchange in script:
             while not session.came.startswith(exchange[1].encode()):
-                await asyncio.sleep(0 if visit.over else 0.02)
+                await asyncio.sleep(0 if context.over else 0.02)
                 if not await session.receive(16 * 1024):
                     break
             await session.expect(*exchange)
@@ -186,16 +186,16 @@ async def slow(visit):
 def difference(came, wanted):
     pairs = enumerate(zip(came, wanted))
     at = next((n for n, (a, b) in pairs if a != b), len(came))
-    return f"octet {at}: {came[at : at + 60]!r} and not {wanted[at : at + 60]!r}"
+    return f"octet {at}: {came[at : at + 60]!r} instead of {wanted[at : at + 60]!r}"
 
 
 serial = 0
 
 
-async def poster(visit):
-    """Posts, and reads what it has posted."""
+async def poster(context):
+    """Posts articles, and reads them."""
     global serial
-    async with Session(visit) as session:
+    async with Session(context) as session:
         for _ in range(5):
             serial += 1
             message_id = f"<{serial}.{time.time_ns():x}@client.invalid>"
@@ -207,7 +207,7 @@ async def poster(visit):
             await session.ask("POST", "340 send the article, and a line with a dot\r\n")
             await session.ask(f"{head}\r\n{body}.", "240 article received\r\n")
             path = f"Path: {NAME}!.POSTED!not-for-mail\r\n"
-            # Others post too: only the server knows the number.
+            # Other clients post too, so only the server knows the number.
             place = f"{NAME} {POSTS}:"
             await session.ask(f"HDR Xref {message_id}", f"225 headers follow\r\n0 {place}")
             number = await session.until("\r\n.\r\n")
@@ -218,12 +218,12 @@ async def poster(visit):
         return await session.end()
 
 
-HOME = "127.0.0.1"
+ADDRESS = "127.0.0.1"
 KINDS = [
-    Kind("patient", patient, 8, HOME),
-    Kind("impatient", impatient, 2, HOME, pause=0.2),
-    Kind("half-closer", half_closer, 2, HOME),
-    Kind("slow reader", slow, 2, HOME),
-    # No more than there is room for: 180 posts, each of which counts as less than 2.5 KiB.
-    Kind("poster", poster, 2, HOME, pause=1.5, most=18),
+    Kind("patient", patient, 8, ADDRESS),
+    Kind("impatient", impatient, 2, ADDRESS, pause=0.2),
+    Kind("half-closer", half_closer, 2, ADDRESS),
+    Kind("slow reader", slow, 2, ADDRESS),
+    # The spool has room for all 180 posts, each of which counts as less than 2.5 KiB.
+    Kind("poster", poster, 2, ADDRESS, pause=1.5, most=18),
 ]

@@ -1,4 +1,4 @@
-"""Those who do what no client should. How the server ends it is theirs to tell."""
+"""Hostile clients. They report how the server ends their connections."""
 
 import asyncio
 import socket
@@ -6,33 +6,33 @@ import struct
 
 from crowd import OVER, Kind
 
-# Octets of an article of those who post for ever.
+# The size of an article of a client that posts for ever.
 BIG = 512 * 1024
-# How long they wait for their end: more than any deadline the server is given.
+# How long a client waits for its end: longer than every deadline of the server.
 PATIENCE = 12
 
 
 class Peer:
-    """A connection without manners."""
+    """A connection of a hostile client."""
 
-    def __init__(self, visit, buffer=None):
-        self.visit, self.said = visit, b""
+    def __init__(self, context, buffer=None):
+        self.context, self.received = context, b""
         self.loop = asyncio.get_running_loop()
-        self.socket = visit.open_socket(buffer)
+        self.socket = context.open_socket(buffer)
 
     async def __aenter__(self):
-        await self.loop.sock_connect(self.socket, ("127.0.0.1", self.visit.port))
+        await self.loop.sock_connect(self.socket, ("127.0.0.1", self.context.port))
         return self
 
     async def __aexit__(self, *_):
         self.socket.close()
 
     async def send(self, data, requests=1):
-        self.visit.tally.requests += requests
+        self.context.tally.requests += requests
         await self.loop.sock_sendall(self.socket, data)
 
     def try_send(self, data):
-        """As much as fits; False when the connection is gone."""
+        """Sends as much as fits. False if the connection has ended."""
         try:
             self.socket.send(data)
         except BlockingIOError:
@@ -46,7 +46,7 @@ class Peer:
         self.socket.close()
 
     async def line(self):
-        """One reply, at most PATIENCE later; empty at the end."""
+        """One reply, within PATIENCE seconds; empty at the end."""
         line = b""
         while not line.endswith(b"\n"):
             octet = await asyncio.wait_for(self.loop.sock_recv(self.socket, 1), PATIENCE)
@@ -56,9 +56,9 @@ class Peer:
         return line
 
     async def end(self, each=None, pause=0.25):
-        """Reads to the end, and sends `each` meanwhile; what the end was."""
+        """Reads to the end, and sends `each` meanwhile. Returns how the connection ended."""
         waited = 0
-        while waited < PATIENCE and not self.visit.over:
+        while waited < PATIENCE and not self.context.over:
             try:
                 chunk = await asyncio.wait_for(self.loop.sock_recv(self.socket, 1 << 16), pause)
             except TimeoutError:
@@ -70,58 +70,58 @@ class Peer:
                 return self.refusal("reset")
             if not chunk:
                 return self.refusal("closed")
-            self.said = (self.said + chunk)[-200:]
-        return OVER if self.visit.over else "not ended"
+            self.received = (self.received + chunk)[-200:]
+        return OVER if self.context.over else "not ended"
 
     def refusal(self, end):
-        last = self.said.rstrip().rpartition(b"\n")[2]
+        last = self.received.rstrip().rpartition(b"\n")[2]
         return last.decode(errors="replace") if last.startswith(b"400") else end
 
 
-async def never_reader(visit):
-    """Asks for megabytes and takes nothing."""
-    async with Peer(visit, buffer=8192) as peer:
+async def never_reader(context):
+    """Requests megabytes and reads nothing."""
+    async with Peer(context, buffer=8192) as peer:
         await peer.send(b"GROUP misc.test\r\n")
         waited = 0
-        while waited < PATIENCE and not visit.over:
-            visit.tally.requests += 20
+        while waited < PATIENCE and not context.over:
+            context.tally.requests += 20
             if not peer.try_send(b"OVER 1-\r\n" * 20):
                 return "reset"
             await asyncio.sleep(0.1)
             waited += 0.1
-        return OVER if visit.over else "not ended"
+        return OVER if context.over else "not ended"
 
 
-async def silent(visit):
-    async with Peer(visit) as peer:
+async def silent(context):
+    async with Peer(context) as peer:
         return await peer.end()
 
 
-async def slow_command(visit):
-    """Slowloris: an octet now and then, of a line that never ends."""
-    async with Peer(visit) as peer:
+async def slow_command(context):
+    """Slowloris: an octet now and then, of an endless line."""
+    async with Peer(context) as peer:
         await peer.send(b"G")
         return await peer.end(each=b"x", pause=0.1)
 
 
-async def slow_article(visit):
-    async with Peer(visit) as peer:
+async def slow_article(context):
+    async with Peer(context) as peer:
         await peer.send(b"POST\r\nFrom: a\r\n")
         return await peer.end(each=b"x", pause=0.1)
 
 
-async def huge_article(visit):
-    """An article that never ends either, as fast as it is taken."""
-    async with Peer(visit) as peer:
+async def huge_article(context):
+    """An endless article, sent as fast as the server reads."""
+    async with Peer(context) as peer:
         await peer.send(b"POST\r\nFrom: a\r\n\r\n")
         return await peer.end(each=b"x" * 65_536, pause=0.01)
 
 
-async def posts_for_ever(visit):
-    """One big article after the other, as long as they are kept."""
+async def posts_for_ever(context):
+    """Large articles one after another, until the server refuses one."""
     lines = b"x" * 998 + b"\r\n"
     head = b"From: a@client.invalid\r\nNewsgroups: asynchat.test\r\nSubject: more\r\n\r\n"
-    async with Peer(visit) as peer:
+    async with Peer(context) as peer:
         await peer.line()
         while True:
             await peer.send(b"POST\r\n")
@@ -130,20 +130,20 @@ async def posts_for_ever(visit):
                 await peer.send(head + lines * (BIG // len(lines)) + b".\r\n", 0)
                 reply = await peer.line()
             if not reply.startswith(b"240"):
-                return said(reply)
-            if visit.over:
+                return outcome(reply)
+            if context.over:
                 return OVER
 
 
-async def endless_line(visit):
-    async with Peer(visit) as peer:
-        visit.tally.requests += 1
+async def endless_line(context):
+    async with Peer(context) as peer:
+        context.tally.requests += 1
         return await peer.end(each=b"x" * 65_536, pause=0.01)
 
 
-async def flooder(visit):
-    """Nothing but good commands, by the thousand: the others have their turns too."""
-    async with Peer(visit) as peer:
+async def flooder(context):
+    """Thousands of valid commands. Other clients must be served meanwhile."""
+    async with Peer(context) as peer:
         await peer.line()
         for _ in range(20):
             await peer.send(b"DATE\r\n" * 2000, 2000)
@@ -153,46 +153,46 @@ async def flooder(visit):
         return "left"
 
 
-async def empty_lines(visit):
-    async with Peer(visit) as peer:
-        visit.tally.requests += 10_000
+async def empty_lines(context):
+    async with Peer(context) as peer:
+        context.tally.requests += 10_000
         peer.try_send(b"\r\n" * 10_000)
         return await peer.end()
 
 
-async def bad_commands(visit):
-    async with Peer(visit) as peer:
+async def bad_commands(context):
+    async with Peer(context) as peer:
         await peer.send(b"\x1b[2J\xff NONSENSE\r\n" * 1000, 1000)
         return await peer.end()
 
 
-async def http(visit):
-    """What a browser sends that a page has made to: commands in the body."""
-    async with Peer(visit) as peer:
+async def http(context):
+    """The request of a browser that a page has directed to the port, with commands in its body."""
+    async with Peer(context) as peer:
         body = b"POST\r\nFrom: a\r\n" * 10
         await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         return await peer.end()
 
 
-async def resetter(visit):
-    """Comes, asks or does not, and is gone."""
-    async with Peer(visit) as peer:
-        if visit.tally.connections % 2:
+async def resetter(context):
+    """Connects, sends commands or not, and resets."""
+    async with Peer(context) as peer:
+        if context.tally.connections % 2:
             await peer.send(b"LIST\r\nGROUP misc.test\r\nOVER 1-\r\nDA")
         peer.reset()
         return "left"
 
 
-async def leaver(visit):
-    """Says half a command and closes, with replies on their way."""
-    async with Peer(visit) as peer:
+async def leaver(context):
+    """Sends half a command and closes, with replies in flight."""
+    async with Peer(context) as peer:
         await peer.send(b"GROUP misc.test\r\nARTICLE 1\r\nGRO")
         return "left"
 
 
-async def urgent(visit):
-    """Urgent octets end its commands: they come in their place, and are no reason to spin."""
-    async with Peer(visit) as peer:
+async def urgent(context):
+    """Ends its commands with urgent octets. They arrive at their place, and the server must not spin."""
+    async with Peer(context) as peer:
         await peer.line()
         for _ in range(20):
             await peer.send(b"DATE\r")
@@ -204,9 +204,9 @@ async def urgent(visit):
         return await peer.end()
 
 
-async def too_many(visit):
-    """All of one address's places and then some, at once."""
-    peers = [Peer(visit) for _ in range(50)]
+async def too_many(context):
+    """More connections at once than the quota of an address."""
+    peers = [Peer(context) for _ in range(50)]
     try:
         for peer in peers:
             await peer.__aenter__()
@@ -214,13 +214,13 @@ async def too_many(visit):
     finally:
         for peer in peers:
             peer.socket.close()
-    visit.tally.connections += len(peers) - 1
+    context.tally.connections += len(peers) - 1
     for line in lines[1:]:
-        visit.tally.ended[said(line)] += 1
-    return said(lines[0])
+        context.tally.ended[outcome(line)] += 1
+    return outcome(lines[0])
 
 
-def said(line):
+def outcome(line):
     return "greeted, left" if line.startswith(b"200") else line.decode(errors="replace").strip()
 
 
@@ -228,7 +228,7 @@ GONE = ("closed", "reset")
 TOO_BAD = ("400 too many bad commands",)
 FULL = ("greeted, left", "400 too many connections, try again later")
 NO_ROOM = ("441 no room for more posts",)
-# By address, so that each kind has its own places.
+# Each kind has its own address, and thus its own quota.
 KINDS = [
     Kind("never reads", never_reader, 6, "127.0.0.2", ("reset",)),
     Kind("silent", silent, 8, "127.0.0.3", ("closed",)),

@@ -23,7 +23,7 @@ import time
 from server import DEADLINE, Server
 
 NEVER = "20990101 000000 GMT"
-# Every pattern is tried on each group's name, and goes back and forth in it.
+# Every pattern is tried on each group's name, and backtracks in it.
 WILDMAT = ",".join(["*t*e*x"] * 65)
 ARTICLE = "From: a <a@b.invalid>\r\nNewsgroups: misc.test\r\nSubject: s\r\n\r\ntext\r\n.\r\n"
 HEAD = "".join(f"X-{n}: {'x' * 60}\r\n" for n in range(400))
@@ -52,7 +52,7 @@ QUERIES = {
 
 
 def hostile(port, query, times, until):
-    """Pipelines the query, reads it all, and comes again."""
+    """Pipelines the query, reads all replies, and connects again."""
     batch = ("GROUP misc.test\r\n" + f"{query}\r\n" * times + "QUIT\r\n").encode()
     while time.monotonic() < until:
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -70,12 +70,12 @@ def send(client, batch):
     try:
         client.sendall(batch)
     except OSError:
-        # The time is up, or the server has hung up on bad commands.
+        # The time is over, or the server has closed because of bad commands.
         pass
 
 
 def waiting_times(port, until):
-    """Seconds of each exchange of a client that waits for every reply."""
+    """The duration in seconds of each exchange of a client that waits for every reply."""
     times = []
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -106,10 +106,10 @@ def main():
     arguments = parser.parse_args()
     worst = 0.0
     print(f"{'':20} {'exchanges':>9} {'p50':>9} {'p99':>9} {'max':>9}")
-    for name, query in {"(nobody)": None, **QUERIES}.items():
+    for name, query in {"(none)": None, **QUERIES}.items():
         if query is not None and arguments.only not in name:
             continue
-        # Each has a server of its own: posts stay.
+        # Each query has a server of its own, because posts are stored.
         with tempfile.NamedTemporaryFile("w") as mailbox:
             source = ["--demo", str(arguments.articles)]
             if arguments.mbox:

@@ -1,4 +1,4 @@
-"""The server under test: one process of the `nntp` example, started and ended here."""
+"""The server under test: one process of the `nntp` example."""
 
 import os
 import re
@@ -15,16 +15,16 @@ class NoServer(SystemExit):
     def __init__(self, server, first):
         self.status = server.process.wait(DEADLINE)
         self.logged = server.logged()
-        super().__init__(f"the server does not listen, it says {first!r}\n{self.logged}")
+        super().__init__(f"the server does not listen; it printed {first!r}\n{self.logged}")
 
 
 class Server:
-    """Runs while the block does, on a free port."""
+    """Runs during the `with` block, on a free port."""
 
     def __init__(self, program, *options, log="info"):
-        """`log` is a filter as in RUST_LOG; "info" is what the example has by itself."""
+        """`log` is a filter as in RUST_LOG; "info" is the default of the example."""
         self.log = tempfile.TemporaryFile("w+")
-        # Not in the clone that this may be run from: its history is not needed.
+        # Not in the repository that this script may be run from: its history is not needed.
         self.process = subprocess.Popen(
             [os.path.abspath(program), "--listen", "127.0.0.1:0", *options],
             stdout=subprocess.PIPE,
@@ -53,7 +53,7 @@ class Server:
         return self.process.poll() is None
 
     def interrupt(self):
-        """Ctrl-C, and the exit status that it ends with."""
+        """Sends SIGINT. Returns the exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(DEADLINE)
 
@@ -63,7 +63,7 @@ class Server:
             return log.read()
 
     def resident(self):
-        """Bytes of memory now, and the most there were."""
+        """The resident memory now and its peak, in bytes."""
         with open(f"/proc/{self.process.pid}/status") as status:
             kib = dict(re.findall(r"^(Vm\w+):\s+(\d+) kB$", status.read(), re.MULTILINE))
         return int(kib["VmRSS"]) * 1024, int(kib["VmHWM"]) * 1024

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Besieges the `nntp` example, and sees that good clients do not notice.
+"""Runs hostile clients against the `nntp` example, and checks that good clients are not affected.
 
     cargo build --release --example nntp
     python3 tests/siege/siege.py target/release/examples/nntp
     python3 tests/siege/siege.py target/release/examples/nntp --seconds 5
 
-It starts the server itself, on a free port and with short deadlines, and lets a
-mixed crowd at it, from several addresses of 127.0.0.0/8: it runs on Linux. Good
-clients (`good.py`) know every reply beforehand; hostile ones (`hostile.py`) tell
-how they were ended. A table says what became of all. At last comes a Ctrl-C, with
-hostile clients still there.
+The script starts the server on a free port with short deadlines. Good and
+hostile clients connect from several addresses of 127.0.0.0/8, which needs Linux. Good
+clients (`good.py`) know every reply in advance. Hostile ones (`hostile.py`) report
+how they were ended. A table shows all of them. At the end the server gets SIGINT while
+hostile clients are connected.
 
-Exit status 1: a good client got a wrong, a missing or a late reply, a hostile one
-was not ended as it should, or the server died, grew, kept descriptors, or did not
+Exit status 1: a good client got a wrong, missing or late reply, a hostile one
+was not ended as expected, or the server died, grew, leaked descriptors, or did not
 end in time.
 """
 
@@ -31,8 +31,8 @@ from server import Server
 
 PER_ADDRESS = 40
 GRACE = 3
-# Those who post for ever get five articles in. What is left then is not enough for a sixth, and
-# enough for all that the good ones post.
+# The clients that post for ever can store five articles. The room that is left is not enough for a
+# sixth one, but enough for all posts of the good clients.
 SPOOL = 6 * hostile.BIG - 65_536
 OPTIONS = [
     *("--demo", str(good.ARTICLES), "--max-per-address", str(PER_ADDRESS)),
@@ -56,13 +56,14 @@ def main():
             print(*faults[:20], sep="\n", file=sys.stderr)
             print("the server's last lines:", *server.logged().splitlines()[-5:], sep="\n  ")
             sys.exit(1)
-    print("the siege was held")
+    print("the siege is over: all checks passed")
 
 
 def besiege(server, seconds, growth):
     resident, _ = server.resident()
     descriptors = server.descriptors()
-    # The patient have a process of their own, or they would measure the others' work.
+    # The patient clients run in a process of their own. Otherwise they would measure the work of
+    # the others.
     crowds = [good.KINDS[:1], good.KINDS[1:], hostile.KINDS[:6], hostile.KINDS[6:]]
     tallies, most = {}, 0
     context = multiprocessing.get_context("spawn")
@@ -79,8 +80,8 @@ def besiege(server, seconds, growth):
     elapsed = time.monotonic() - began
     used = server.processor_seconds() - used
     _, peak = server.resident()
-    left = come_down(server, descriptors)
-    took, status = under_interrupt(server)
+    left = wait_for_descriptors(server, descriptors)
+    took, status = interrupt_with_clients(server)
 
     for kinds in (good.KINDS, hostile.KINDS):
         report(kinds, tallies)
@@ -98,22 +99,22 @@ def besiege(server, seconds, growth):
     if peak - resident > growth * mib:
         faults.append(f"it grew by {(peak - resident) / mib:.0f} MiB")
     if left > descriptors:
-        faults.append(f"{left - descriptors} descriptors were not given back")
+        faults.append(f"{left - descriptors} descriptors were leaked")
     if status != 0 or took > GRACE + 2:
         faults.append(f"it ended {took:.1f} s after Ctrl-C, with status {status}")
     return faults
 
 
-def come_down(server, descriptors):
-    """The descriptors that are left when all clients have gone; nobody tells when."""
+def wait_for_descriptors(server, descriptors):
+    """Waits until the descriptors of all clients are closed. Returns how many are open."""
     until = time.monotonic() + 10
     while server.descriptors() > descriptors and time.monotonic() < until:
         time.sleep(0.05)
     return server.descriptors()
 
 
-def under_interrupt(server):
-    """Ctrl-C with those about who do not go of their own accord."""
+def interrupt_with_clients(server):
+    """Sends SIGINT while clients are connected that do not close."""
     with contextlib.ExitStack() as stack:
         for n in range(30):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))

@@ -4,8 +4,8 @@
     cargo build --release --example nntp
     python3 tests/siege/store.py target/release/examples/nntp
 
-It starts the server itself. The case of a full disk mounts a small tmpfs: it needs Linux and
-root, and without them it says that it is skipped. The first difference ends the run with exit
+The script starts the server. The case of a full disk mounts a small tmpfs: it needs Linux and
+root, and is otherwise reported as skipped. The first difference ends the run with exit
 status 1.
 """
 
@@ -53,7 +53,7 @@ class Client:
         return self.line().decode().rstrip()
 
     def post(self, n, size):
-        """The last response: to POST, or to the article."""
+        """Posts an article. Returns the last response: to POST, or to the article."""
         first = self.ask("POST")
         if not first.startswith("340"):
             return first
@@ -73,7 +73,7 @@ class Client:
             if not line:
                 return "cut off"
             lines += line
-        return "" if lines == body(n, size) else "another text"
+        return "" if lines == body(n, size) else "wrong text"
 
     def high(self):
         return int(self.ask(f"GROUP {GROUP}").split()[3])
@@ -85,7 +85,7 @@ def body(n, size):
 
 
 def full_disk(program):
-    """Posts are refused while it is full, taken again when it is not, and none is lost."""
+    """Posts are refused while the disk is full and accepted when it has room, and none is lost."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         print("SKIPPED: a full disk (it needs Linux and root, to mount a tmpfs)")
         return
@@ -93,42 +93,42 @@ def full_disk(program):
     with tmpfs("8m") as directory:
         options = ["--store", f"{directory}/posts.redb"]
         with Server(program, *options) as server, Client(server) as client:
-            kept, answers = [], set()
+            stored, answers = [], set()
             for n in range(200):
                 answer = client.post(n, size)
                 if answer.startswith("240"):
-                    kept.append(n)
+                    stored.append(n)
                 answers.add(answer[:3])
             check("answers", answers, {"240", "440", "441"})
-            check("the first are kept", len(kept) > 20 and kept[0] == 0, True)
+            check("the first ones are stored", len(stored) > 20 and stored[0] == 0, True)
             until = time.monotonic() + DEADLINE
-            # It may be opening the database again: 403 until it has.
-            while (missing := client.has(kept[-1], size)) and time.monotonic() < until:
+            # The server may be reopening the database. It answers 403 until that is done.
+            while (missing := client.has(stored[-1], size)) and time.monotonic() < until:
                 time.sleep(0.05)
-            for n in kept:
+            for n in stored:
                 check(f"article {n} on a full disk", missing or client.has(n, size), "")
             subprocess.run(["mount", "-o", "remount,size=64m", directory], check=True)
             n = 1000
             while not client.post(n, size).startswith("240"):
                 if time.monotonic() > until:
-                    sys.exit(f"no post is taken though there is room:\n{server.logged()}")
+                    sys.exit(f"no post is accepted although there is room:\n{server.logged()}")
                 n += 1
                 time.sleep(0.05)
-            kept.append(n)
+            stored.append(n)
             check("the next post", client.post(2000, size)[:3], "240")
-            kept.append(2000)
-            for n in kept:
+            stored.append(2000)
+            for n in stored:
                 check(f"article {n} after a full disk", client.has(n, size), "")
             high = client.high()
             no_panic(server)
             check("exit status", server.interrupt(), 0)
         with Server(program, *options) as server, Client(server) as client:
             check("the high mark after a restart", client.high(), high)
-            for n in kept:
+            for n in stored:
                 check(f"article {n} after a restart", client.has(n, size), "")
             check("a post after a restart", client.post(3000, size)[:3], "240")
             check("its number", client.high() > high, True)
-    print(f"a full disk: {len(kept)} articles, none lost, posts taken again")
+    print(f"a full disk: {len(stored)} articles, none lost, posts accepted again")
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def tmpfs(size):
 
 
 def limit(program):
-    """A limit is told before the article is sent, and the file keeps to it."""
+    """The server refuses a post above the limit before the article is sent, and the file stays within the limit."""
     size, most = 500_000, 20 * MIB
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/posts.redb"
@@ -152,11 +152,11 @@ def limit(program):
             with Server(program, *options) as server, Client(server) as client:
                 answers = [client.post(100 * round + n, size) for n in range(60)]
                 if round == 0:
-                    kept = sum(answer.startswith("240") for answer in answers)
-                    check(f"{kept} articles are kept", 38 <= kept <= 42, True)
+                    stored = sum(answer.startswith("240") for answer in answers)
+                    check(f"{stored} articles are stored", 38 <= stored <= 42, True)
                     high = client.high()
                 check("no room", answers[-1], "440 no room for more posts")
-                check("after a restart, too", answers.count(answers[-1]), 60 - (0 if round else kept))
+                check("after a restart, too", answers.count(answers[-1]), 60 - (0 if round else stored))
                 answer = client.ask("IHAVE <x@client.invalid>")
                 check("IHAVE", answer, "436 no room for more articles")
                 check("all else goes on", client.has(0, size), "")
@@ -164,11 +164,11 @@ def limit(program):
                 check("exit status", server.interrupt(), 0)
             used = os.stat(path).st_blocks * 512
             check(f"the file takes {used} octets of the disk", used <= most * 5 // 4, True)
-    print(f"a limit of 20 MiB: {kept} articles of 500 kB, {used / MIB:.1f} MiB of disk")
+    print(f"a limit of 20 MiB: {stored} articles of 500 kB, {used / MIB:.1f} MiB of disk")
 
 
 def growth(program):
-    """What posts take on the disk is little more than their text."""
+    """The database is little larger than the text of its posts."""
     count, size = 300, 1_000_000
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/posts.redb"
@@ -186,13 +186,13 @@ def growth(program):
 
 
 def damage(program):
-    """A file that is cut off or overwritten: a line and exit status 1, or a server without panics."""
+    """With a truncated or overwritten file, the server prints one line and exits with 1, or serves without a panic."""
     with tempfile.TemporaryDirectory() as directory:
         path, broken = f"{directory}/posts.redb", f"{directory}/broken.redb"
         with Server(program, "--store", path) as server, Client(server) as client:
             for n in range(40):
                 check("a post", client.post(n, 20 * KIB)[:3], "240")
-            # While it is open it is marked as such, as after a power failure.
+            # The open file is marked as open, as it is after a power failure.
             shutil.copyfile(path, f"{directory}/open.redb")
             check("exit status", server.interrupt(), 0)
         outcomes = {}
@@ -219,7 +219,7 @@ def damage(program):
 
 
 def starts(program, path, what):
-    """Whether it starts; if it does, all is asked for."""
+    """Whether the server starts. If it does, requests everything."""
     try:
         server = Server(program, "--store", path)
     except NoServer as failed:

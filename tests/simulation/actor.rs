@@ -1,4 +1,4 @@
-//! A session that does whatever comes to its mind, and checks all that it is told.
+//! A session that acts at random, and checks each of its callbacks.
 
 use std::cell::Cell;
 use std::io;
@@ -22,11 +22,11 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// What every callback ends with.
+    /// The end of every callback: random actions, and sometimes a failure.
     fn act(&self) -> Result {
         let (world, track) = (&self.world, &self.track);
         for _ in 0..world.rng.below(3) {
-            // Mostly to itself, but nobody is safe.
+            // Mostly on its own connection, sometimes on another one.
             match world.random_track().filter(|_| world.rng.one_in(6)) {
                 Some(other) => act_on(world, &other, other.number == track.number),
                 None => act_on(world, track, true),
@@ -42,7 +42,7 @@ impl Actor {
             world.log(|| format!("  #{} fails", track.number));
             track.failed.set(true);
             track.fail();
-            return Err("it did not feel like it".into());
+            return Err("a failure on purpose".into());
         }
         Ok(())
     }
@@ -107,8 +107,8 @@ impl AsyncChat for Actor {
         track.called_for_input(world, "handle_eof");
         track.at_eof.set(true);
         let stream = track.stream(world);
-        // Last words are sent as far as the kernel takes them at once.
-        if track.has_company(world) {
+        // For a refused connection, the input is what the kernel accepted of the refusal.
+        if track.has_known_peer(world) {
             let verdict = track.oracle.borrow_mut().end(&stream, partial);
             self.check(verdict);
         }
@@ -123,8 +123,11 @@ impl AsyncChat for Actor {
     fn handle_low_water(&mut self) -> Result {
         let (world, track) = (&self.world, &self.track);
         track.called(world, "handle_low_water");
-        if !track.choked.replace(false) && !track.may_be_over() {
-            world.wrong(format!("#{}: low water, never high", track.number));
+        if !track.back_pressured.replace(false) && !track.may_be_over() {
+            world.wrong(format!(
+                "#{}: handle_low_water without back-pressure",
+                track.number
+            ));
         }
         self.act()
     }
@@ -143,7 +146,7 @@ impl AsyncChat for Actor {
                 Some(period) => timers[index].due = now + period,
                 None => drop(timers.remove(index)),
             },
-            None => world.wrong(format!("#{}: no such timer", track.number)),
+            None => world.wrong(format!("#{}: an unknown timer", track.number)),
         }
         drop(timers);
         self.act()
@@ -153,7 +156,10 @@ impl AsyncChat for Actor {
         let (world, track) = (&self.world, &self.track);
         track.called(world, "handle_shutdown");
         if !track.shutdown_due.replace(false) || track.sealed.get() {
-            world.wrong(format!("#{}: called for no shutdown", track.number));
+            world.wrong(format!(
+                "#{}: handle_shutdown without a shutdown",
+                track.number
+            ));
         }
         self.act()?;
         if world.rng.one_in(3) {
@@ -166,7 +172,7 @@ impl AsyncChat for Actor {
     fn handle_close(&mut self, why: &Close) {
         self.track.ended(&self.world, why);
         self.track.timers.borrow_mut().clear();
-        // What is done to it now has no effect.
+        // Actions have no effect now.
         let _ = self.track.takes_output();
         for _ in 0..self.world.rng.below(2) {
             if let Some(other) = self.world.random_track() {
@@ -179,20 +185,20 @@ impl AsyncChat for Actor {
 impl Drop for Actor {
     fn drop(&mut self) {
         self.world.actors.set(self.world.actors.get() - 1);
-        if self.track.told.get() != 1 {
+        if self.track.closes.get() != 1 {
             let number = self.track.number;
             self.world
-                .wrong(format!("#{number}: dropped without being told"));
+                .wrong(format!("#{number}: dropped without handle_close"));
         }
     }
 }
 
-/// Some time, in steps that now and then coincide.
+/// A random time, in steps that sometimes coincide.
 pub(crate) fn random_time(world: &World) -> Duration {
     Duration::from_millis(world.rng.below(40) as u64 * 100)
 }
 
-/// Some terminator; those that a session has to be there for only where it is.
+/// A random terminator. Some are chosen only within a callback of the session.
 fn random_mode(world: &World, inside: bool) -> Mode {
     let ends = match world.rng.below(if inside { 9 } else { 6 }) {
         0 | 1 => Ends::Crlf,
@@ -208,7 +214,7 @@ fn random_mode(world: &World, inside: bool) -> Mode {
     Mode { ends, streamed }
 }
 
-/// Does something to a connection: from one of its callbacks, from another's, or from outside.
+/// Acts on a connection: from one of its callbacks, from those of another, or from outside.
 pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
     let (chat, rng) = (&track.chat, &world.rng);
     let what = rng.below(100);
@@ -220,14 +226,14 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
         track.pushing(inside);
     }
     match what {
-        // A program that pushes after it has finished is on its own.
+        // A push after `close_when_done` would be an error of the program.
         0..38 if track.finished.get() => {}
         0..24 => push(world, track),
         24..32 => push_producer(world, track),
         32..38 => push_hook(world, track),
         38..43 => {
-            // In the middle of a block it can not be said where the next byte is: the dots of what
-            // has been looked at are gone.
+            // In the middle of a block the position of the next byte is unknown, because the dots
+            // that were parsed are removed.
             let mode = track.oracle.borrow().mode();
             if !matches!(mode.ends, Ends::Dot | Ends::Count(0)) {
                 track.set_mode(random_mode(world, false));
@@ -258,7 +264,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
         }
         60 if track.takes_output() => {
             chat.shutdown_write();
-            track.weigh(world);
+            track.check_output_limit(world);
             track.finished.set(true);
         }
         61 if !track.finished.get() && chat.is_open() => track.discard(),
@@ -283,10 +289,10 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                         chat.reset(timer.id, delay)
                     }
                 };
-                // The grace of a shutdown may have just ended it.
+                // The grace of a shutdown may have just ended the connection.
                 let ends = track.over.get() || track.failing.get() || !chat.is_open();
-                if !done && !ends && track.told.get() == 0 {
-                    world.wrong(format!("#{}: its timer is gone", track.number));
+                if !done && !ends && track.closes.get() == 0 {
+                    world.wrong(format!("#{}: its timer does not exist", track.number));
                 }
             }
         }
@@ -298,14 +304,14 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                 .drain(time(2))
                 .lifetime(time(6));
             track.timed.set(true);
-            // What is over is over, told or not.
+            // A connection that has ended has no timers, even before `handle_close`.
             if chat.is_open() {
                 track.deadlines.set(deadlines);
             }
             chat.set_deadlines(deadlines);
         }
         88..94 => {
-            track.parked.set(0);
+            track.pending.set(0);
             chat.resume_producing();
         }
         94 if inside && rng.one_in(4) => world.event_loop.stop(),
@@ -361,7 +367,7 @@ fn push_producer(world: &Rc<World>, track: &Rc<Track>) {
             .push_with_producer(SimpleProducer::new(data.clone()).chunk_size(size));
     } else {
         world.producers.set(world.producers.get() + 1);
-        track.chat.push_with_producer(Moody {
+        track.chat.push_with_producer(RandomProducer {
             data: data.clone().into(),
             world: Rc::clone(world),
             track: Rc::clone(track),
@@ -369,37 +375,37 @@ fn push_producer(world: &Rc<World>, track: &Rc<Track>) {
     }
     if takes {
         track.expected.borrow_mut().extend_from_slice(&data);
-        track.weigh(world);
+        track.check_output_limit(world);
     }
 }
 
-/// A producer that may have nothing now, or too much, or fail.
-struct Moody {
+/// A producer that may be pending, exceed its budget, or fail.
+struct RandomProducer {
     data: Bytes,
     world: Rc<World>,
     track: Rc<Track>,
 }
 
-impl Producer for Moody {
+impl Producer for RandomProducer {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let (rng, track) = (&self.world.rng, &self.track);
         self.world.calls.set(self.world.calls.get() + 1);
         if track.is_done() {
             let number = track.number;
             self.world
-                .wrong(format!("#{number}: a producer is asked after the close"));
+                .wrong(format!("#{number}: a producer was called after the close"));
         }
         match rng.below(12) {
             0 => {
-                track.parked.set(track.parked.get() + 1);
-                track.was_parked.set(true);
-                // Somebody will have something for it.
+                track.pending.set(track.pending.get() + 1);
+                track.was_pending.set(true);
+                // The world resumes it later.
                 let chat = track.chat.clone();
                 let track = Rc::clone(track);
                 self.world
                     .event_loop
                     .call_later(random_time(&self.world), move || {
-                        track.parked.set(0);
+                        track.pending.set(0);
                         chat.resume_producing();
                     });
                 match rng.one_in(2) {
@@ -412,7 +418,7 @@ impl Producer for Moody {
                 track.failed.set(true);
                 track.source_failed.set(true);
                 track.end(true);
-                Err(io::Error::other("the source is gone"))
+                Err(io::Error::other("a failure on purpose"))
             }
             _ if self.data.is_empty() => Ok(More::Done),
             3 => Ok(More::Chunk(self.data.split_off(0))),
@@ -424,13 +430,13 @@ impl Producer for Moody {
     }
 }
 
-impl Drop for Moody {
+impl Drop for RandomProducer {
     fn drop(&mut self) {
         self.world.producers.set(self.world.producers.get() - 1);
     }
 }
 
-/// A hook that knows where in the stream it stands.
+/// A hook that knows its position in the stream.
 fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
     struct Counted(Rc<World>);
     impl Drop for Counted {
@@ -440,7 +446,7 @@ fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
     }
     world.hooks.set(world.hooks.get() + 1);
     let counted = Counted(Rc::clone(world));
-    let (place, called) = (track.expected.borrow().len() as u64, Cell::new(false));
+    let (position, called) = (track.expected.borrow().len() as u64, Cell::new(false));
     let weak = Rc::downgrade(track);
     let takes = track.takes_output();
     track.chat.push_hook(move || {
@@ -449,16 +455,18 @@ fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
         let Some(track) = weak.upgrade() else { return };
         let sent = track.chat.stats().bytes_out;
         let number = track.number;
-        if called.replace(true) || !takes || sent != place {
-            world.wrong(format!("#{number}: a hook at {place} after {sent} bytes"));
+        if called.replace(true) || !takes || sent != position {
+            world.wrong(format!(
+                "#{number}: a hook at byte {position} was called after {sent} bytes"
+            ));
         }
         if track.is_done() {
-            world.wrong(format!("#{number}: a hook after the close"));
+            world.wrong(format!("#{number}: a hook was called after the close"));
         }
         act_on(world, &track, true);
     });
     if takes {
-        track.weigh(world);
+        track.check_output_limit(world);
     }
 }
 
@@ -477,7 +485,7 @@ fn set_limits(world: &World, track: &Track) {
 }
 
 fn set_timer(world: &World, track: &Track) {
-    if track.over.get() || track.told.get() > 0 || track.timers.borrow().len() > 4 {
+    if track.over.get() || track.closes.get() > 0 || track.timers.borrow().len() > 4 {
         return;
     }
     let delay = random_time(world);
@@ -502,16 +510,16 @@ fn set_timer(world: &World, track: &Track) {
 }
 
 fn post(world: &World, track: &Track) {
-    let visit = |actor: &mut Actor| {
-        actor.track.called(&actor.world, "a visit");
+    let call = |actor: &mut Actor| {
+        actor.track.called(&actor.world, "a posted call");
         actor.act()
     };
     let open = track.chat.is_open();
     let posted = match world.rng.one_in(2) {
-        true => track.chat.post(visit),
-        false => world.event_loop.remote().post_to(track.chat.id(), visit),
+        true => track.chat.post(call),
+        false => world.event_loop.remote().post_to(track.chat.id(), call),
     };
     if open && posted.is_err() {
-        world.wrong(format!("#{}: nobody to visit", track.number));
+        world.wrong(format!("#{}: no handler for a posted call", track.number));
     }
 }

@@ -1,5 +1,6 @@
-//! Bounds: after every turn, the memory in use is below a figure derived from the limits, however much
-//! has passed through; and no turn of a connection makes more than a few calls of user code.
+//! Bounds: after every turn, the memory in use is below a figure derived from the limits, however
+//! many bytes have been transferred, and no turn of a connection calls user code more than a few
+//! times.
 
 use std::cell::Cell;
 use std::io;
@@ -16,13 +17,13 @@ use crate::allocator;
 use crate::rng::Rng;
 use crate::seeds::Outcome;
 
-/// Calls of producers and hooks in one turn of a connection.
+/// The most calls of producers and hooks in one turn of a connection.
 const CALLS: u64 = 64;
 
-/// The longest push, and the longest chunk of a producer that does not keep to its budget.
+/// The longest push, and the longest chunk of a producer that exceeds its budget.
 const LONGEST: usize = 5_000;
 
-/// What a loop and a connection cost besides buffers: handlers, queue entries, timers.
+/// The cost of a loop and a connection besides buffers: handlers, queue entries, timers.
 const FIXED: usize = 32 * 1024;
 
 struct World {
@@ -33,7 +34,7 @@ struct World {
     event_loop: EventLoop,
 }
 
-/// One connection, as the test sees it.
+/// The test's view of one connection.
 struct Connection {
     peer: Peer,
     chat: Chat,
@@ -43,9 +44,9 @@ struct Connection {
 
 #[derive(Default)]
 struct Counts {
-    /// Calls of producers and hooks since the last look.
+    /// Calls of producers and hooks since the last check.
     calls: Cell<u64>,
-    /// The same of all turns.
+    /// The calls of all turns.
     total: Cell<u64>,
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
             break;
         }
     }
-    // The first of each kind says all.
+    // One failure of each kind is enough.
     outcome.wrong.sort();
     outcome
         .wrong
@@ -121,7 +122,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
 }
 
 impl World {
-    /// The loop allocates one at its first read, for all connections.
+    /// The loop allocates one read buffer for all connections, at its first read.
     fn allocate_read_buffer(&self) -> Result {
         let (socket, peer) = self.network.pair();
         Connector::adopt(socket).connect_on(&self.event_loop, |_| |_: &[u8]| Ok(()))?;
@@ -156,16 +157,16 @@ impl World {
         })
     }
 
-    /// What one connection may use: its queue up to the mark and one push beyond it, what is read in
-    /// one turn, and what the simulated kernel and peer hold. Buffers grow by doubling, and the loop
-    /// has spare ones.
+    /// The most memory of one connection: its queue up to the mark and one more push, the input of
+    /// one turn, and what the simulated kernel and peer buffer. Buffers double when they grow, and
+    /// the loop has spare ones.
     fn most_memory(&self) -> usize {
         let queue = self.limits.high_water + 2 * LONGEST;
         let input = self.limits.turn_read + self.limits.record.min(1_000);
         FIXED + 4 * queue + 4 * input + 6 * self.buffer
     }
 
-    /// A peer that always asks for more, and mostly reads everything.
+    /// A peer that keeps sending requests, and usually reads everything.
     fn act_as_peer(&self, peer: &Peer) {
         if peer.unsent() == 0 {
             for _ in 0..self.rng.below(40) {
@@ -199,25 +200,25 @@ impl World {
     }
 }
 
-/// What a session does with each record.
+/// How a session answers each record.
 #[derive(Clone, Copy, Debug)]
 enum Style {
-    /// Replies, each of this size.
+    /// A reply of this size.
     Replies(usize),
-    /// Producers of this many chunks.
+    /// A producer of this many chunks.
     Streams(usize, Chunks),
-    /// A chain of hooks, each of which pushes the next.
+    /// A chain of hooks, each of which pushes the next one.
     Hooks(usize),
-    /// One or the other.
+    /// One of the others at random.
     Mixed,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Chunks {
     size: usize,
-    /// All chunks are of this size, or else up to it.
+    /// The size of each chunk, or its maximum.
     equal: bool,
-    /// No chunk is longer than was asked for.
+    /// Whether chunks respect the budget.
     keeps_to_budget: bool,
 }
 
@@ -293,7 +294,7 @@ fn push_hooks(chat: &Chat, length: usize, counts: &Rc<Counts>) {
 }
 
 struct Stream {
-    /// Chunks to come.
+    /// The number of chunks to come.
     left: usize,
     chunks: Chunks,
     chat: Chat,

@@ -1,45 +1,53 @@
-//! The crate under a simulated network: random sessions, random peers, random kernels, and the
-//! rules checked after every turn.
+//! The crate on a simulated network: random sessions, peers and kernels, with the rules checked after
+//! every turn.
 //!
-//! `ASYNCHAT_SEEDS` says how many seeds to run (2,000 unless set). A seed that fails is printed with
-//! the invariant that it breaks and the line that runs it again, which then prints all that happened:
+//! `ASYNCHAT_SEEDS` is the number of seeds to run (2,000 by default). For a seed that fails, the test
+//! prints the invariant that it breaks and the command that runs it alone, which also prints a log:
 //!
 //! ```text
-//! ASYNCHAT_SEED=123 cargo test --features sim --test simulation the_rules_hold_whatever_happens
+//! ASYNCHAT_SEED=123 cargo test --features sim --test simulation the_rules_hold_in_random_programs
 //! ```
 //!
 //! One random program (`world.rs`) does everything at once and compares each callback and each byte with
-//! an oracle. The others each look for one class of defect, and check what the first cannot.
+//! an oracle. Each of the others looks for one class of defect, and checks what the first one cannot.
 
 mod actor;
 #[path = "../common/allocator.rs"]
 mod allocator;
 mod bounds;
-mod cuts;
-mod endings;
-mod gone;
+mod departed_peer;
+mod dispatcher;
+mod liveness;
 mod oracle;
 mod outsider;
-mod plain;
 mod rng;
 mod seeds;
+mod segmentation;
 mod track;
 mod worker;
 mod world;
 
 #[test]
-fn the_rules_hold_whatever_happens() {
-    seeds::check("the_rules_hold_whatever_happens", 1, world::run);
+fn the_rules_hold_in_random_programs() {
+    seeds::check("the_rules_hold_in_random_programs", 1, world::run);
 }
 
 #[test]
 fn output_does_not_depend_on_segmentation() {
-    seeds::check("output_does_not_depend_on_segmentation", 4, cuts::run);
+    seeds::check(
+        "output_does_not_depend_on_segmentation",
+        4,
+        segmentation::run,
+    );
 }
 
 #[test]
-fn no_work_is_started_for_a_peer_that_is_gone() {
-    seeds::check("no_work_is_started_for_a_peer_that_is_gone", 4, gone::run);
+fn no_more_work_is_started_for_a_disconnected_peer() {
+    seeds::check(
+        "no_more_work_is_started_for_a_disconnected_peer",
+        4,
+        departed_peer::run,
+    );
 }
 
 #[test]
@@ -49,5 +57,5 @@ fn memory_and_calls_stay_below_their_bounds() {
 
 #[test]
 fn every_connection_ends() {
-    seeds::check("every_connection_ends", 4, endings::run);
+    seeds::check("every_connection_ends", 4, liveness::run);
 }

@@ -1,10 +1,11 @@
-//! What a session has to be told, worked out from the whole stream rather than from its pieces.
+//! Which callbacks a session must get, computed from the whole stream rather than from its
+//! segments.
 
 use std::ops::Range;
 
 use asynchat::Terminator;
 
-/// A terminator, as simple as it can be said.
+/// A terminator in its simplest form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
     Crlf,
@@ -42,7 +43,8 @@ impl Mode {
         }
     }
 
-    /// Where a record at the front of `rest` ends, and the next begins; `None` while it has no end.
+    /// The end of the record at the start of `rest`, and the start of the next one; `None` if it is
+    /// incomplete.
     fn end_in(self, rest: &[u8]) -> Option<(usize, usize)> {
         let find = |needle: &[u8]| rest.windows(needle.len()).position(|at| at == needle);
         match self.ends {
@@ -62,7 +64,7 @@ impl Mode {
     }
 }
 
-/// A block as it is delivered: without the dot before each line that begins with one.
+/// The block as it is delivered: without the first dot of each line that begins with one.
 fn unstuffed(block: &[u8]) -> Vec<u8> {
     let mut content = Vec::with_capacity(block.len());
     let mut rest = block;
@@ -79,15 +81,15 @@ fn unstuffed(block: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 pub(crate) struct Oracle {
     mode: Mode,
-    /// Set while a record is being discarded: holds from its end.
+    /// Set while a record is being discarded. Applies from its end.
     next: Option<Mode>,
-    /// Where the record in hand begins, or what is left of it if it is streamed.
+    /// The start of the current record, or of the rest of it if it is streamed.
     at: usize,
     /// What has been delivered of a streamed block.
     block: Vec<u8>,
     /// How much has been delivered of a streamed count.
     counted: usize,
-    /// Some of a streamed record has been delivered.
+    /// Whether a part of a streamed record has been delivered.
     in_chunks: bool,
     discarding: bool,
     limit: usize,
@@ -109,7 +111,7 @@ impl Oracle {
         }
     }
 
-    /// Whether so much of the stream has begun a record that it does not end.
+    /// Whether `received` bytes of the stream contain an incomplete record at their end.
     pub(crate) fn is_begun(&self, received: usize) -> bool {
         self.at < received || self.in_chunks || self.discarding
     }
@@ -118,7 +120,7 @@ impl Oracle {
         self.mode
     }
 
-    /// Another terminator is set; from the next byte that has not been delivered.
+    /// A new terminator is set. It applies from the first byte that has not been delivered.
     pub(crate) fn set(&mut self, mode: Mode) {
         match self.discarding {
             true => self.next = Some(mode),
@@ -126,7 +128,7 @@ impl Oracle {
         }
     }
 
-    /// What was received and not delivered is thrown away.
+    /// Input that was received and not delivered is discarded.
     pub(crate) fn discard_until(&mut self, at: usize) {
         self.at = at;
         self.discarding = false;
@@ -141,7 +143,7 @@ impl Oracle {
         self.in_chunks = false;
     }
 
-    /// What is left of the record in hand.
+    /// The mode for the rest of the current record.
     fn mode_now(&self) -> Mode {
         match self.mode {
             Mode {
@@ -155,14 +157,14 @@ impl Oracle {
         }
     }
 
-    /// The record at hand in the stream: what is delivered of it, and where the next begins.
+    /// The next record in the stream: its content, and the start of the one after it.
     fn find(&self, stream: &[u8]) -> Option<(Range<usize>, usize)> {
         let rest = stream.get(self.at..)?;
         let (end, next) = self.mode_now().end_in(rest)?;
         Some((self.at..self.at + end, self.at + next))
     }
 
-    /// Goes past the record that was to be discarded, if its end has come.
+    /// Skips the record that is being discarded, if its end has arrived.
     fn skip(&mut self, stream: &[u8]) {
         if self.discarding
             && let Some((_, next)) = self.find(stream)
@@ -171,17 +173,19 @@ impl Oracle {
         }
     }
 
-    /// Whether a record is complete that has not been delivered.
-    pub(crate) fn owes(&mut self, stream: &[u8]) -> bool {
+    /// Whether a complete record has not been delivered.
+    pub(crate) fn has_record(&mut self, stream: &[u8]) -> bool {
         self.skip(stream);
-        // A count of nothing fires once; what this one did, its session knows.
+        // A count of zero fires once. The session knows whether it has fired.
         !self.discarding && self.mode.ends != Ends::Count(0) && self.find(stream).is_some()
     }
 
     pub(crate) fn record(&mut self, stream: &[u8], record: &[u8]) -> Verdict {
         self.skip(stream);
         let Some((content, next)) = self.find(stream).filter(|_| !self.discarding) else {
-            return Err(format!("a record that has no end: {self:?}, {record:?}"));
+            return Err(format!(
+                "an incomplete record was delivered: {self:?}, {record:?}"
+            ));
         };
         let content = match self.mode.ends {
             Ends::Dot => unstuffed(&stream[content]),
@@ -194,7 +198,7 @@ impl Oracle {
             Mode {
                 ends: Ends::Dot, ..
             } => &self.block,
-            // The chunks before are checked, and behind us.
+            // The chunks before it are checked already.
             _ => b"",
         };
         if self.mode.streamed && !record.is_empty() {
@@ -203,10 +207,10 @@ impl Oracle {
             ));
         }
         if content != delivered {
-            return Err(format!("{delivered:?} and not {content:?}: {self:?}"));
+            return Err(format!("{delivered:?} instead of {content:?}: {self:?}"));
         }
         if !self.mode.streamed && content.len() > self.limit {
-            return Err(format!("a record of {} is over its limit", content.len()));
+            return Err(format!("a record of {} exceeds its limit", content.len()));
         }
         self.at = next;
         self.begin(self.mode);
@@ -216,7 +220,7 @@ impl Oracle {
     pub(crate) fn chunk(&mut self, stream: &[u8], chunk: &[u8]) -> Verdict {
         self.skip(stream);
         if !self.mode.streamed || chunk.is_empty() || self.discarding {
-            return Err(format!("a chunk that is none: {self:?}, {chunk:?}"));
+            return Err(format!("an unexpected chunk: {self:?}, {chunk:?}"));
         }
         self.in_chunks = true;
         if self.mode.ends == Ends::Dot {
@@ -249,25 +253,26 @@ impl Oracle {
             (_, None) => stream.len() - self.at > self.limit,
         };
         if self.mode.streamed || self.discarding || !over {
-            return Err(format!("an overflow that is none: {self:?}"));
+            return Err(format!("an unexpected overflow: {self:?}"));
         }
         self.discarding = discards;
         Ok(())
     }
 
-    /// The end of the stream, with this left over.
+    /// The end of the stream, with this partial record.
     pub(crate) fn end(&mut self, stream: &[u8], partial: &[u8]) -> Verdict {
         self.skip(stream);
-        // A block in pieces can not be told from here, nor what of a discarded record is kept.
+        // The partial content of a streamed block is unknown here, and so is what is stored of a
+        // discarded record.
         if self.discarding || self.mode.ends == Ends::Dot {
             return Ok(());
         }
         match self.find(stream) {
-            Some(_) if self.mode.ends != Ends::Count(0) => {
-                Err(format!("the end, and a record is owed: {self:?}"))
-            }
+            Some(_) if self.mode.ends != Ends::Count(0) => Err(format!(
+                "handle_eof before a complete record was delivered: {self:?}"
+            )),
             _ if stream.get(self.at..) == Some(partial) => Ok(()),
-            _ => Err(format!("a wrong rest: {self:?}, {partial:?}")),
+            _ => Err(format!("a wrong partial record: {self:?}, {partial:?}")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A peer outside of the loop.
+//! A peer outside the loop.
 
 use std::cell::{Cell, RefCell};
 
@@ -6,12 +6,12 @@ use asynchat::sim::Peer;
 
 use crate::world::World;
 
-/// A peer outside, and what it has done.
+/// A peer outside the loop, and what it has done.
 pub(crate) struct Outsider {
     pub(crate) peer: Peer,
     pub(crate) sent: RefCell<Vec<u8>>,
     finished: Cell<bool>,
-    /// How much of what it sent had arrived by then.
+    /// How much of its data had arrived when it reset.
     pub(crate) was_reset: Cell<Option<usize>>,
     pub(crate) reads: Cell<bool>,
     pub(crate) always_read: Cell<bool>,
@@ -34,7 +34,7 @@ impl Outsider {
         self.finished.set(true);
     }
 
-    /// It does whatever comes to its mind.
+    /// Acts at random.
     pub(crate) fn act(&self, world: &World) {
         let (rng, peer) = (&world.rng, &self.peer);
         let over = self.finished.get() || self.was_reset.get().is_some() || peer.has_ended();
@@ -53,7 +53,7 @@ impl Outsider {
             }
             2 => peer.send_urgent(b'!'),
             3 | 4 => {
-                world.log(|| format!("{} reads no more", peer.addr()));
+                world.log(|| format!("{} shuts down its reading side", peer.addr()));
                 peer.start_reading(rng.below(3) * 1000);
                 self.reads.set(false);
                 self.always_read.set(false);

@@ -1,4 +1,4 @@
-//! The chances of a run: all of them come from its seed.
+//! The random numbers of a run, all derived from its seed.
 
 use std::cell::Cell;
 
@@ -31,7 +31,7 @@ impl Rng {
         from.get(self.below(from.len()))
     }
 
-    /// Bytes in which lines, dots, carriage returns and terminators are frequent.
+    /// Bytes with frequent lines, dots, carriage returns and terminators.
     pub(crate) fn input(&self) -> Vec<u8> {
         const PARTS: [&[u8]; 12] = [
             b"a",
@@ -50,7 +50,7 @@ impl Rng {
         let mut data = Vec::new();
         for _ in 0..self.below(12) + 1 {
             if self.one_in(12) {
-                // Sometimes longer than a record may be, or a turn takes.
+                // Sometimes longer than the record limit or the budget of a turn.
                 let length = self.below(if self.one_in(8) { 6000 } else { 60 });
                 data.extend(std::iter::repeat_n(b'x', length));
             }
@@ -59,7 +59,7 @@ impl Rng {
         data
     }
 
-    /// Bytes to send: no two runs of them are alike, so that none can be mistaken for another.
+    /// Bytes to send. All runs of them differ, so that none can be mistaken for another.
     pub(crate) fn output(&self) -> Vec<u8> {
         let length = match self.below(20) {
             0 => self.below(20_000),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 use std::thread;
 
-/// What a panic on purpose carries.
+/// The payload of a panic on purpose.
 pub(crate) const SILENT: &str = "a panic on purpose";
 
 /// The result of one seed.
@@ -20,18 +20,20 @@ pub(crate) struct Outcome {
     pub(crate) turns: u64,
 }
 
-/// A random program: all its choices come from the seed. It keeps a log if the second argument is true.
+/// A random program: all its choices derive from the seed. It writes a log if the second argument
+/// is true.
 pub(crate) type Program = fn(u64, bool) -> asynchat::Result<Outcome>;
 
-/// More failing seeds than this add nothing.
+/// The run stops after this many failing seeds.
 const ENOUGH: usize = 1_000;
 
 /// How many seeds are printed for each invariant.
 const PRINTED: usize = 5;
 
-/// Runs the program for every seed, or for the one in `ASYNCHAT_SEED`. `test` names the test that does.
+/// Runs the program for every seed, or for the one in `ASYNCHAT_SEED`. `test` is the name of the
+/// calling test.
 ///
-/// A program that costs more than the others runs for a part of the seeds: one in `share`.
+/// An expensive program runs for a part of the seeds: one in `share`.
 pub(crate) fn check(test: &str, share: u64, program: Program) {
     ignore_panics_on_purpose();
     if let Some(seed) = number("ASYNCHAT_SEED") {
@@ -80,7 +82,7 @@ pub(crate) fn check(test: &str, share: u64, program: Program) {
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
 }
 
-/// Prints the first seeds of each invariant that was broken.
+/// Prints the first seeds of each broken invariant.
 fn report(test: &str, failed: &[(u64, Vec<String>)]) {
     let mut by_invariant: BTreeMap<&str, Vec<(u64, &str)>> = BTreeMap::new();
     for (seed, wrong) in failed {
@@ -100,8 +102,8 @@ fn report(test: &str, failed: &[(u64, Vec<String>)]) {
     }
 }
 
-/// The name of an invariant: what comes before the colon, or, behind the number of a connection, what
-/// comes before the first figure.
+/// The name of an invariant: the text before the colon, or, after the number of a connection, the
+/// text before the first digit.
 fn invariant(wrong: &str) -> &str {
     match wrong.strip_prefix('#') {
         Some(text) => {
@@ -121,7 +123,7 @@ fn run(program: Program, seed: u64, logs: bool) -> Outcome {
     };
     match panic::catch_unwind(|| program(seed, logs)) {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => failed(format!("loop: it failed: {error}")),
+        Ok(Err(error)) => failed(format!("loop: the run failed: {error}")),
         Err(_) => failed("panic: the program panicked".to_owned()),
     }
 }
@@ -131,7 +133,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(
         value
             .parse()
-            .unwrap_or_else(|_| panic!("{variable}={value} is no number")),
+            .unwrap_or_else(|_| panic!("{variable}={value} is not a number")),
     )
 }
 

@@ -1,4 +1,4 @@
-//! One connection as its test sees it: what was done to it, and what must come of that.
+//! The test's view of one connection: what was done to it, and what must follow from that.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -9,9 +9,9 @@ use asynchat::{Channel, ChannelStats, Chat, Close, Deadline, Deadlines, Limits, 
 
 use crate::oracle::{Mode, Oracle};
 use crate::outsider::Outsider;
-use crate::world::{LAST_WORDS, World};
+use crate::world::{REFUSAL, World};
 
-/// A timer of a channel's.
+/// A timer of a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timer {
     pub(crate) id: TimerId,
@@ -24,35 +24,36 @@ pub(crate) struct Track {
     pub(crate) chat: Chat,
     pub(crate) outgoing: bool,
     pub(crate) limits: Cell<Limits>,
-    /// Its own address and its peer's, once it is up.
+    /// Its own address and that of its peer, once it is up.
     pub(crate) addrs: Cell<Option<(SocketAddr, SocketAddr)>>,
     pub(crate) oracle: RefCell<Oracle>,
     /// What was pushed, in order.
     pub(crate) expected: RefCell<Vec<u8>>,
     pub(crate) timers: RefCell<Vec<Timer>>,
-    /// How much was pushed, in pushes.
+    /// The number of pushes.
     items: Cell<usize>,
     /// Producers that are pending.
-    pub(crate) parked: Cell<usize>,
-    /// A producer of its has had nothing at some time.
-    pub(crate) was_parked: Cell<bool>,
+    pub(crate) pending: Cell<usize>,
+    /// Whether one of its producers has been pending.
+    pub(crate) was_pending: Cell<bool>,
 
     pub(crate) connected: Cell<u32>,
-    pub(crate) told: Cell<u32>,
+    pub(crate) closes: Cell<u32>,
     pub(crate) why: RefCell<Option<String>>,
     pub(crate) paused: Cell<bool>,
-    pub(crate) choked: Cell<bool>,
+    pub(crate) back_pressured: Cell<bool>,
     /// Nothing more can be pushed, and no input is delivered.
     pub(crate) sealed: Cell<bool>,
-    /// The loop shuts down, and it has not been called for that.
+    /// The loop shuts down, and `handle_shutdown` has not been called.
     pub(crate) shutdown_due: Cell<bool>,
     /// Its sending side was shut down.
     pub(crate) finished: Cell<bool>,
-    /// It has been closed, or a callback has failed: nothing may follow but `handle_close`.
+    /// It has been closed, or a callback has failed: only `handle_close` may follow.
     pub(crate) over: Cell<bool>,
-    /// It was closed at once, so what was queued may be lost.
+    /// It was closed at once, so queued output may be lost.
     pub(crate) cut: Cell<bool>,
-    /// A callback has failed: what was pushed before is still sent, producers and hooks included.
+    /// A callback has failed. Output that was pushed before is still sent, including producers and
+    /// hooks.
     pub(crate) failing: Cell<bool>,
     pub(crate) asked_to_close: Cell<bool>,
     pub(crate) failed: Cell<bool>,
@@ -61,18 +62,19 @@ pub(crate) struct Track {
     pub(crate) over_output: Cell<bool>,
     /// Something was pushed in one of its own callbacks since its queue was last empty.
     pub(crate) own_pushed: Cell<bool>,
-    /// A producer of its has failed.
+    /// One of its producers has failed.
     pub(crate) source_failed: Cell<bool>,
-    /// How much was queued before the last push.
+    /// The size of the queue before the last push.
     pub(crate) before_push: Cell<usize>,
     pub(crate) timed: Cell<bool>,
     pub(crate) deadlines: Cell<Deadlines>,
-    /// When it was last paused or given a terminator from outside: what had passed by then had.
+    /// When it was last paused or given a terminator from outside. Idle gaps that passed before
+    /// that count.
     pub(crate) changed: Cell<Option<Duration>>,
-    /// The peer has finished sending, and it was told.
+    /// The peer has finished sending, and `handle_eof` was called.
     pub(crate) at_eof: Cell<bool>,
     pub(crate) whole: Cell<bool>,
-    /// As of the last look between two turns.
+    /// As of the last check between two turns.
     pub(crate) before: Cell<ChannelStats>,
     pub(crate) limits_changed: Cell<bool>,
 }
@@ -90,13 +92,13 @@ impl Track {
             expected: RefCell::default(),
             timers: RefCell::default(),
             items: Cell::new(0),
-            parked: Cell::new(0),
-            was_parked: Cell::new(false),
+            pending: Cell::new(0),
+            was_pending: Cell::new(false),
             connected: Cell::new(0),
-            told: Cell::new(0),
+            closes: Cell::new(0),
             why: RefCell::default(),
             paused: Cell::new(false),
-            choked: Cell::new(false),
+            back_pressured: Cell::new(false),
             sealed: Cell::new(false),
             shutdown_due: Cell::new(false),
             finished: Cell::new(false),
@@ -121,13 +123,13 @@ impl Track {
         }
     }
 
-    // ---- what is done to it
+    // ---- actions
 
     pub(crate) fn takes_output(&self) -> bool {
-        !self.sealed.get() && !self.finished.get() && !self.over.get() && self.told.get() == 0
+        !self.sealed.get() && !self.finished.get() && !self.over.get() && self.closes.get() == 0
     }
 
-    /// Something is about to be pushed, perhaps in one of its own callbacks.
+    /// Before a push, which may be made in one of its own callbacks.
     pub(crate) fn pushing(&self, inside: bool) {
         let queued = self.chat.queued();
         let own = self.own_pushed.get() && queued > 0;
@@ -135,33 +137,36 @@ impl Track {
         self.before_push.set(queued);
     }
 
-    /// `data` has just been pushed.
+    /// After the push of `data`.
     pub(crate) fn pushed(&self, world: &World, data: &[u8]) {
         self.expected.borrow_mut().extend_from_slice(data);
         if !data.is_empty() {
-            self.weigh(world);
+            self.check_output_limit(world);
         }
     }
 
-    /// Something has just been pushed: is it too much now?
-    pub(crate) fn weigh(&self, world: &World) {
+    /// After a push: checks the output limit.
+    pub(crate) fn check_output_limit(&self, world: &World) {
         self.items.set(self.items.get() + 1);
         let (queued, limits) = (self.chat.queued(), self.limits.get());
         let mark = limits.high_water.min(limits.output);
         world.log(|| format!("      {queued} queued, mark {mark}"));
         if queued > mark {
-            self.choked.set(true);
+            self.back_pressured.set(true);
         }
-        // A push is accepted while the queue is within the limit, whatever its size. What a session
-        // pushes in its own turn does not count, and may have gone before.
+        // A push of any size is accepted while the queue is within the limit. What a session pushes
+        // in its own turn does not count, and may have been sent.
         if !self.own_pushed.get() && self.before_push.get() > limits.output {
             if self.chat.is_open() {
-                world.wrong(format!("#{}: over its output limit, and open", self.number));
+                world.wrong(format!(
+                    "#{}: above its output limit, but open",
+                    self.number
+                ));
             }
             self.over_output.set(true);
             self.end(true);
         }
-        // How many of its items are still there can not be seen from outside.
+        // The number of remaining queue items cannot be seen from outside.
         let most = queued + self.items.get() * 4096;
         if !self.chat.is_open() && most > limits.output {
             self.over_output.set(true);
@@ -169,13 +174,13 @@ impl Track {
         }
     }
 
-    /// Whether so much has been pushed that the queue may be over its mark in items rather than in
-    /// bytes, which can not be seen from outside.
+    /// Whether enough has been pushed that the queue may be above its mark in items rather than in
+    /// bytes, which cannot be seen from outside.
     pub(crate) fn may_be_over(&self) -> bool {
         self.items.get() > 64
     }
 
-    /// It ends now, for a reason of this side's; what is queued is lost if it is cut off.
+    /// This side ends the connection. Queued output is lost if `cut`.
     pub(crate) fn end(&self, cut: bool) {
         self.over.set(true);
         if cut {
@@ -183,16 +188,16 @@ impl Track {
         }
     }
 
-    /// One of its callbacks fails. The handler is not called any more, but for its end; a connection
-    /// that is up sends what was pushed.
+    /// A callback fails. Only `handle_close` may follow. A connection that is up sends the output
+    /// that was pushed before.
     pub(crate) fn fail(&self) {
         self.end(self.connected.get() == 0);
         self.failing.set(self.connected.get() > 0);
     }
 
-    /// Whether neither its handler nor a producer or hook of its may be called any more.
+    /// Whether its handler, producers and hooks may no longer be called.
     pub(crate) fn is_done(&self) -> bool {
-        self.told.get() > 0 || (self.over.get() && (self.cut.get() || !self.failing.get()))
+        self.closes.get() > 0 || (self.over.get() && (self.cut.get() || !self.failing.get()))
     }
 
     pub(crate) fn set_mode(&self, mode: Mode) {
@@ -211,13 +216,13 @@ impl Track {
             .discard_until(stats.bytes_in as usize);
     }
 
-    // ---- what it is told
+    // ---- callbacks
 
-    /// Checks what holds for every callback but the last.
+    /// Checks the rules for every callback but `handle_close`.
     pub(crate) fn called(&self, world: &World, what: &str) {
         world.log(|| format!("  #{} {what}", self.number));
         world.calls.set(world.calls.get() + 1);
-        if self.told.get() > 0 {
+        if self.closes.get() > 0 {
             world.wrong(format!("#{}: {what} after handle_close", self.number));
         }
         if self.over.get() {
@@ -227,20 +232,20 @@ impl Track {
         if early && !matches!(what, "handle_connect" | "handle_shutdown") {
             world.wrong(format!("#{}: {what} before handle_shutdown", self.number));
         }
-        // A connection under way may have timers and visitors.
+        // While connecting, timers and posted calls are possible.
         let under_way = self.outgoing && self.connected.get() == 0;
-        let may_wait = matches!(what, "handle_timer" | "a visit") && under_way;
+        let may_wait = matches!(what, "handle_timer" | "a posted call") && under_way;
         if self.connected.get() != 1 && !may_wait {
             world.wrong(format!("#{}: {what} before handle_connect", self.number));
         }
     }
 
-    /// And for input, which neither comes to one that is paused, nor past the marks.
+    /// The additional rules for input: none while paused, and none above the high-water mark.
     pub(crate) fn called_for_input(&self, world: &World, what: &str) {
         self.called(world, what);
         let flags = [
             (self.paused.get(), "paused"),
-            (self.choked.get(), "over its high-water mark"),
+            (self.back_pressured.get(), "above its high-water mark"),
             (self.sealed.get(), "closing"),
             (self.at_eof.get(), "past its end"),
         ];
@@ -249,7 +254,7 @@ impl Track {
         }
     }
 
-    /// What the other side has sent to it, if that is known.
+    /// The data that the other side has sent, as far as it is known.
     pub(crate) fn stream(&self, world: &World) -> Vec<u8> {
         if let Some(outsider) = self.outsider(world) {
             return outsider.sent.borrow().clone();
@@ -257,18 +262,18 @@ impl Track {
         match self.other(world) {
             Some(other) => {
                 let mut pushed = other.expected.borrow().clone();
-                if other.told.get() > 0 {
-                    // Cut off, it may not have sent all of it.
+                if other.closes.get() > 0 {
+                    // If it was cut off, it may not have sent everything.
                     pushed.truncate(other.chat.stats().bytes_out as usize);
                 }
                 pushed
             }
-            // A service that has no place for it.
-            None => LAST_WORDS.to_vec(),
+            // A service that refused the connection.
+            None => REFUSAL.to_vec(),
         }
     }
 
-    /// The peer outside that it talks to.
+    /// The outsider that is its peer.
     pub(crate) fn outsider(&self, world: &World) -> Option<Rc<Outsider>> {
         let addrs = self.addrs.get()?;
         let outsiders = world.outsiders.borrow();
@@ -278,7 +283,7 @@ impl Track {
         found.cloned()
     }
 
-    /// The session on the same loop that it talks to.
+    /// The session on the same loop that is its peer.
     pub(crate) fn other(&self, world: &World) -> Option<Rc<Track>> {
         let (own, peer) = self.addrs.get()?;
         let tracks = world.tracks.borrow();
@@ -286,8 +291,9 @@ impl Track {
         found.cloned()
     }
 
-    /// Whether there is somebody at the other end, and not just a service that has no place.
-    pub(crate) fn has_company(&self, world: &World) -> bool {
+    /// Whether the other end is an outsider or a session, and not a service that refused the
+    /// connection.
+    pub(crate) fn has_known_peer(&self, world: &World) -> bool {
         self.outsider(world).is_some() || self.other(world).is_some()
     }
 
@@ -300,13 +306,13 @@ impl Track {
         }
     }
 
-    /// It has ended; is that what it ended of?
+    /// It has ended. Checks that the reason has a cause.
     pub(crate) fn ended(&self, world: &World, why: &Close) {
         let number = self.number;
         world.log(|| format!("  #{number} closed: {why}"));
-        self.told.set(self.told.get() + 1);
-        if self.told.get() != 1 {
-            world.wrong(format!("#{number}: told twice of its end"));
+        self.closes.set(self.closes.get() + 1);
+        if self.closes.get() != 1 {
+            world.wrong(format!("#{number}: handle_close was called twice"));
         }
         let faulted = world.faulted.get();
         let stranger = self.outsider(world).is_none();
@@ -316,7 +322,7 @@ impl Track {
         };
         let known = match why {
             Close::Local => self.asked_to_close.get(),
-            // One that is paused is not called for the end of its input, if both sides have finished.
+            // A paused session gets no `handle_eof` if both sides have finished.
             Close::Eof => self.at_eof.get() || self.paused.get(),
             Close::Reset => faulted || stranger || self.finished.get() || was_reset(),
             Close::ConnectFailed(_) => self.outgoing && self.connected.get() == 0,
@@ -330,25 +336,25 @@ impl Track {
             _ => false,
         };
         if !known {
-            world.wrong(format!("#{number}: closed without cause: {why}"));
+            world.wrong(format!("#{number}: closed without a cause: {why}"));
         }
         if self.connected.get() == 0 && !matches!(why, Close::ConnectFailed(_)) && self.outgoing {
             let cause = self.over.get() || self.timed.get() || faulted || world.shutting_down.get();
             if !cause && !self.sealed.get() {
-                world.wrong(format!("#{number}: never up, and yet: {why}"));
+                world.wrong(format!("#{number}: closed while connecting: {why}"));
             }
         }
         let (out, pushed) = (self.chat.stats().bytes_out, self.expected.borrow().len());
         let in_order = match why {
             Close::Local | Close::Eof | Close::InputLimit => true,
-            // A peer that reads is sent what was pushed before the failure. One that does not, and a
-            // producer that has nothing, are waited for as long as a close lingers.
+            // A peer that reads receives the output pushed before the failure. A peer that does not
+            // read, and a pending producer, are waited for during the linger time.
             Close::Handler(_) | Close::Panic(_) => {
                 let reads = |it: Rc<Outsider>| it.reads.get() && it.was_reset.get().is_none();
-                // A deadline, a close or a shutdown may have ended that before.
+                // A deadline, a close or a shutdown may have ended that earlier.
                 let set = self.deadlines.get();
                 let timed = set.idle.is_some() || set.lifetime.is_some() || set.drain.is_some();
-                let in_time = !self.was_parked.get() && !timed && !world.shutting_down.get();
+                let in_time = !self.was_pending.get() && !timed && !world.shutting_down.get();
                 let in_time = in_time && !faulted;
                 self.failing.get() && in_time && self.outsider(world).is_some_and(reads)
             }
@@ -366,7 +372,7 @@ impl Track {
         *self.why.borrow_mut() = Some(why.to_string());
     }
 
-    /// Whether this deadline was set, and, of a record, whether there is one that the peer owes.
+    /// Whether this deadline was set, and, for the record deadline, whether a record is incomplete.
     fn may_time_out(&self, world: &World, which: Deadline) -> bool {
         let set = self.deadlines.get();
         match which {
@@ -379,10 +385,10 @@ impl Track {
                 let unheard = self.sealed.get() || self.at_eof.get();
                 let received = self.chat.stats().bytes_in as usize;
                 let begun = self.oracle.borrow().is_begun(received);
-                let rests = self.paused.get() || self.choked.get();
-                let owes = begun && !unheard && !rests;
+                let rests = self.paused.get() || self.back_pressured.get();
+                let has_record = begun && !unheard && !rests;
                 let just_changed = self.changed.get() == Some(world.network.elapsed());
-                set.record.is_some() && (owes || just_changed)
+                set.record.is_some() && (has_record || just_changed)
             }
             _ => false,
         }
@@ -392,8 +398,8 @@ impl Track {
         self.expected.borrow().len() as u64
     }
 
-    /// A reset loses nothing that had arrived before it, where the session could still be given it:
-    /// when a send has failed, one that is paused or whose pushes reach the high-water mark ends.
+    /// A reset loses no data that arrived before it, if the session could still receive it: when a
+    /// send has failed, a session that is paused or back-pressured ends.
     fn check_reset(&self, world: &World) {
         let arrived = self.outsider(world).and_then(|it| it.was_reset.get());
         let Some(arrived) = arrived else { return };
@@ -402,7 +408,7 @@ impl Track {
             .pushed_bytes()
             .saturating_sub(self.chat.stats().bytes_out);
         let rests = self.paused.get()
-            || self.choked.get()
+            || self.back_pressured.get()
             || unsent.max(self.chat.queued() as u64) > limits.high_water.min(limits.output) as u64;
         let deaf = self.sealed.get() || self.over.get() || self.at_eof.get();
         if deaf || rests || self.may_be_over() || self.connected.get() == 0 {
@@ -410,18 +416,18 @@ impl Track {
         }
         let received = self.chat.stats().bytes_in as usize;
         let stream = self.stream(world);
-        let owes = self.oracle.borrow_mut().owes(&stream[..arrived]);
-        if received < arrived || owes {
+        let has_record = self.oracle.borrow_mut().has_record(&stream[..arrived]);
+        if received < arrived || has_record {
             let number = self.number;
             world.wrong(format!(
-                "#{number}: reset after {received} bytes of {arrived}, a record owed: {owes}"
+                "#{number}: reset after {received} bytes of {arrived}, a complete record undelivered: {has_record}"
             ));
         }
     }
 
-    // ---- between turns
+    // ---- checks between turns
 
-    /// Checks that it took no more than its share of a turn.
+    /// Checks that it did not exceed its budget in the turn.
     pub(crate) fn check_budget(&self, world: &World) {
         let (before, now) = (self.before.get(), self.chat.stats());
         self.before.set(now);
@@ -429,9 +435,9 @@ impl Track {
             return;
         }
         let limits = self.limits.get();
-        // `run_once` has two halves of a turn in it: before the wait it goes on with what was left from
-        // the one before. A channel receives once in a turn, and sends again when something is pushed
-        // to it. What a drain deadline is about to end gets one more chance.
+        // `run_once` covers two halves of a turn: before the wait it continues the previous one. A
+        // channel receives once in a turn, and sends again after a push. A connection whose drain
+        // deadline is due makes one more attempt.
         let sends = if self.timed.get() { 4 } else { 3 };
         let within = |moved: u64, times: u64, budget: usize| moved <= times * budget.max(1) as u64;
         if !within(now.bytes_in - before.bytes_in, 2, limits.turn_read)
@@ -439,20 +445,20 @@ impl Track {
             || !within(now.records_in - before.records_in, 2, limits.turn_records)
         {
             let number = self.number;
-            world.wrong(format!("#{number}: over its budget: {before:?}, {now:?}"));
+            world.wrong(format!("#{number}: above its budget: {before:?}, {now:?}"));
         }
     }
 
-    /// Nothing can happen any more without time passing: then nothing may be left undone.
+    /// Nothing can happen before time passes: no work may be left.
     pub(crate) fn check_rest(&self, world: &World) {
         let number = self.number;
-        if self.told.get() > 0 || self.connected.get() == 0 {
+        if self.closes.get() > 0 || self.connected.get() == 0 {
             return;
         }
         if self.is_done() {
-            // What was pushed before a producer that has failed may wait for its peer.
+            // Output pushed before a failed producer may wait for its peer.
             if !self.source_failed.get() {
-                world.wrong(format!("#{number}: closed, and not told"));
+                world.wrong(format!("#{number}: closed without handle_close"));
             }
             return;
         }
@@ -461,7 +467,7 @@ impl Track {
             return;
         }
         if self.shutdown_due.get() && !self.sealed.get() {
-            world.wrong(format!("#{number}: not called for the shutdown"));
+            world.wrong(format!("#{number}: no handle_shutdown"));
         }
         let now = world.network.elapsed();
         if let Some(late) = self.timers.borrow().iter().find(|timer| timer.due < now) {
@@ -470,28 +476,28 @@ impl Track {
         let Some(outsider) = self.outsider(world) else {
             return;
         };
-        // A send that failed may have left it half dead, until its peer ends.
+        // After a failed send it may receive only, until its peer closes.
         if world.faulted.get() || outsider.was_reset.get().is_some() {
             return;
         }
         let stats = self.chat.stats();
         self.check_sent(world);
         let heard = self.sealed.get() || self.at_eof.get();
-        let deaf = heard || self.paused.get() || self.choked.get() || self.may_be_over();
+        let deaf = heard || self.paused.get() || self.back_pressured.get() || self.may_be_over();
         if !deaf {
             let sent = outsider.sent.borrow();
             let left = sent.len() as u64 - stats.bytes_in;
-            let owes = self.oracle.borrow_mut().owes(&sent);
-            if left > 0 || owes {
+            let has_record = self.oracle.borrow_mut().has_record(&sent);
+            if left > 0 || has_record {
                 world.wrong(format!(
-                    "#{number}: {left} bytes unread, a record owed: {owes}"
+                    "#{number}: {left} bytes unread, a complete record undelivered: {has_record}"
                 ));
             }
         }
     }
 
-    /// Checks that nothing is left to send to a peer that reads, and that a connection which was to
-    /// send no more than that has ended.
+    /// Checks that no output is left for a peer that reads, and that a connection that was only to
+    /// send the rest of its output has ended.
     fn check_sent(&self, world: &World) {
         let Some(outsider) = self.outsider(world) else {
             return;
@@ -500,31 +506,31 @@ impl Track {
             return;
         }
         let (number, queued) = (self.number, self.chat.queued());
-        let listens = outsider.reads.get() && self.parked.get() == 0;
+        let listens = outsider.reads.get() && self.pending.get() == 0;
         if listens && queued > 0 {
             world.wrong(format!(
-                "#{number}: {queued} bytes rest, and the peer reads"
+                "#{number}: {queued} bytes are queued although the peer reads"
             ));
         }
         if listens && self.failing.get() {
-            world.wrong(format!("#{number}: a callback has failed, and it is open"));
+            world.wrong(format!("#{number}: open after a failed callback"));
         }
     }
 
-    /// At the very end: what has its peer got?
+    /// At the end of the run: checks what the peer has received.
     pub(crate) fn check_output(&self, world: &World) {
         let number = self.number;
         let expected = self.expected.borrow();
         let (received, sure) = match (self.outsider(world), self.other(world)) {
             (Some(outsider), _) => {
-                // These end a connection that lingers, too.
+                // These also end a connection that lingers.
                 let set = self.deadlines.get();
                 let timed = set.lifetime.is_some() || set.drain.is_some();
                 let read = outsider.always_read.get() && !timed;
                 let sure = read && outsider.was_reset.get().is_none();
                 (outsider.peer.received(), sure && !world.faulted.get())
             }
-            // Another session checks what it gets itself.
+            // Another session checks its own input.
             _ => return,
         };
         if !expected.starts_with(&received) {

@@ -1,5 +1,5 @@
 //! A session that replies in every way, pauses and resumes from hooks, timers and posts, and fails.
-//! Each pause has its resume, unless the session is one that [pauses for good](Link::pauses_for_good).
+//! Each pause has its resume, unless the session [pauses for good](Link::pauses_for_good).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,14 +12,14 @@ use bytes::Bytes;
 use crate::rng::Rng;
 use crate::seeds::SILENT;
 
-/// One connection as its test sees it.
+/// The test's view of one connection.
 pub(crate) struct Link {
     pub(crate) number: usize,
     pub(crate) rng: Rc<Rng>,
     /// It may pause without a plan to resume.
     pub(crate) pauses_for_good: bool,
     pub(crate) paused: Cell<bool>,
-    /// It has shut its own sending side down.
+    /// It has shut down its sending side.
     pub(crate) finished: Cell<bool>,
     /// Pushes of at least one byte.
     pub(crate) pushes: Cell<usize>,
@@ -82,7 +82,7 @@ impl Worker {
         Worker { chat, link }
     }
 
-    /// What a callback does: some replies, and then it may fail.
+    /// The actions of a callback: some replies, and sometimes a failure.
     fn act(&self) -> Result {
         let (chat, link) = (&self.chat, &self.link.0);
         for _ in 0..link.rng.below(4) {
@@ -129,8 +129,8 @@ impl AsyncChat for Worker {
         if !link.rng.one_in(4) {
             return Ok(Eof::CloseWhenDone);
         }
-        // It closes later. Where nothing can be sent any more, the hook is dropped, and there is
-        // nothing to stay for.
+        // It closes later. If nothing can be sent any more, the hook is dropped and the session
+        // need not stay.
         let chat = self.chat.clone();
         let close = move || chat.close_when_done();
         match link.rng.one_in(2) {
@@ -152,7 +152,7 @@ pub(crate) fn soon(rng: &Rng) -> Duration {
     Duration::from_millis(rng.below(10) as u64 * 100)
 }
 
-/// Stops reading, and arranges for that to end.
+/// Pauses reading, and schedules the resume.
 fn pause(chat: &Chat, link: &Rc<Link>) {
     let rng = &link.rng;
     if link.pauses_for_good && rng.one_in(2) {
@@ -255,9 +255,9 @@ fn push_stream(chat: &Chat, link: &Rc<Link>) {
     });
 }
 
-/// A producer that may have nothing for now, or fail.
+/// A producer that may be pending or fail.
 struct Stream {
-    /// How many are left.
+    /// The number of chunks that are left.
     chunks: usize,
     chunk: usize,
     chat: Chat,

@@ -1,4 +1,4 @@
-//! A run: a network, a loop, and what happens to them, all drawn from one seed.
+//! One run: a network, a loop, and random events, all derived from one seed.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,8 +10,8 @@ use asynchat::sim::{Call, Conditions, Network, Peer, Service};
 use asynchat::{Channel, Chat, Connector, Deadlines, EventLoop, Limits, Server};
 
 use crate::actor::{Actor, act_on, random_time};
+use crate::dispatcher::PlainListener;
 use crate::outsider::Outsider;
-use crate::plain::PlainListener;
 use crate::rng::Rng;
 use crate::seeds::Outcome;
 use crate::track::Track;
@@ -21,10 +21,10 @@ const PLAIN: &str = "10.0.0.1:7";
 const OUTSIDE: &str = "192.0.2.1:80";
 const NOBODY: &str = "192.0.2.2:80";
 const BLACK_HOLE: &str = "192.0.2.3:80";
-pub(crate) const LAST_WORDS: &[u8] = b"400 too many\r\n";
+pub(crate) const REFUSAL: &[u8] = b"400 too many\r\n";
 
-/// Turns in a row that moved no byte and made no call, without time passing, after which a loop is
-/// taken to spin. Under bad conditions, in which most turns may do nothing, so many more.
+/// If the loop makes this many turns in a row without a byte or a call, and without time passing,
+/// it spins. Under bad conditions most turns may do nothing, so the figure is higher.
 const SPINNING: u32 = 50;
 const SPINNING_BADLY: u32 = 3_000;
 
@@ -37,18 +37,18 @@ pub(crate) struct World {
     service: Service,
     listeners: RefCell<Vec<Channel>>,
     limits: Limits,
-    /// Errors were injected: then much can happen.
+    /// Errors were injected, so more outcomes are possible.
     pub(crate) faulted: Cell<bool>,
-    /// How many, each of which may have accepting pause for a second.
+    /// How many. Each may pause accepting for a second.
     faults: Cell<u32>,
     pub(crate) shutting_down: Cell<bool>,
-    /// Nobody begins anything new.
+    /// No new connections or actions.
     last_orders: Cell<bool>,
 
     pub(crate) actors: Cell<usize>,
     pub(crate) producers: Cell<usize>,
     pub(crate) hooks: Cell<usize>,
-    /// Callbacks made.
+    /// The number of callbacks.
     pub(crate) calls: Cell<u64>,
     wrong: RefCell<Vec<String>>,
     log: Option<RefCell<Vec<String>>>,
@@ -69,7 +69,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> asynchat::Result<Outcome> {
     }
     world.end()?;
     let turns = world.event_loop.stats().turns;
-    // Whatever still refers to the world has been leaked.
+    // Any other reference to the world is a leak.
     world.tracks.borrow_mut().clear();
     let counts = [
         ("sessions", world.actors.get()),
@@ -79,10 +79,10 @@ pub(crate) fn run(seed: u64, logs: bool) -> asynchat::Result<Outcome> {
         ("registrations", world.network.registrations()),
         ("references", Rc::strong_count(&world) - 1),
     ];
-    // A run that went wrong was left in the middle.
+    // A run that failed was left in the middle.
     let checked = !world.is_wrong();
     for (what, count) in counts.iter().filter(|(_, count)| checked && *count > 0) {
-        world.wrong(format!("left at the end: {count} {what}"));
+        world.wrong(format!("leaked: {count} {what}"));
     }
     let log = world.log.as_ref().map(RefCell::take);
     Ok(Outcome {
@@ -158,7 +158,7 @@ impl World {
         self.rng.pick(&self.outsiders.borrow()).cloned()
     }
 
-    // ---- who is there
+    // ---- connections
 
     fn serve(self: &Rc<Self>) -> asynchat::Result {
         let listener = self.serve_at(SERVER)?;
@@ -176,7 +176,7 @@ impl World {
         let world = Rc::clone(self);
         Server::new(addr)
             .limits(self.limits)
-            .refusal(LAST_WORDS)
+            .refusal(REFUSAL)
             .listen_on(&self.event_loop, move |chat| world.new_actor(chat, false))
     }
 
@@ -193,7 +193,7 @@ impl World {
         Actor { track, world }
     }
 
-    /// One more service, from wherever.
+    /// Adds a service, from any context.
     pub(crate) fn listen(self: &Rc<Self>) {
         if self.listeners.borrow().len() < 4 && !self.last_orders.get() {
             match self.serve_at("10.0.0.1:0") {
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    /// One more connection of this side's, from wherever.
+    /// Begins an outgoing connection, from any context.
     pub(crate) fn connect(self: &Rc<Self>) {
         if self.tracks.borrow().len() > 12 || self.last_orders.get() {
             return;
@@ -219,10 +219,10 @@ impl World {
             .connect_on(&self.event_loop, move |chat| world.new_actor(chat, true));
         match made {
             Err(error) if !self.shutting_down.get() => {
-                self.wrong(format!("could not begin to connect: {error}"));
+                self.wrong(format!("could not connect: {error}"));
             }
             Err(_) => {}
-            // A shutdown that was under way is over: nothing was left, and the loop goes on.
+            // The shutdown had ended because no channel was left, and the loop continues.
             Ok(_) => self.shutting_down.set(false),
         }
     }
@@ -239,9 +239,9 @@ impl World {
         self.outsiders.borrow_mut().push(outsider);
     }
 
-    // ---- what happens
+    // ---- events
 
-    /// Something happens outside of the loop.
+    /// One random event outside the loop.
     fn happen(self: &Rc<Self>) -> asynchat::Result {
         let rng = &self.rng;
         while let Some(peer) = self.service.accept() {
@@ -279,7 +279,7 @@ impl World {
         use io::ErrorKind as Kind;
         self.faulted.set(true);
         self.faults.set(self.faults.get() + 1);
-        // What ENOBUFS, ENOMEM, EMFILE and ENFILE have in common is that they pass.
+        // ENOBUFS, ENOMEM, EMFILE and ENFILE are all temporary.
         let faults = [
             (Call::Accept, Kind::OutOfMemory),
             (Call::Accept, Kind::Other),
@@ -294,12 +294,12 @@ impl World {
             (Call::Wait, Kind::OutOfMemory),
         ];
         if let Some((call, kind)) = self.rng.pick(&faults).copied() {
-            self.log(|| format!("{call:?} is to fail: {kind:?}"));
+            self.log(|| format!("{call:?} will fail: {kind:?}"));
             self.network.fail(call, kind);
         }
     }
 
-    /// One turn, and a look at what it has done.
+    /// One turn, and the checks after it.
     fn turn(&self) -> asynchat::Result<bool> {
         self.turn_for(Duration::ZERO)
     }
@@ -312,7 +312,7 @@ impl World {
         Ok(goes_on)
     }
 
-    /// What turns are for: calls made, bytes moved.
+    /// The work of turns: calls made and bytes transferred.
     fn work(&self) -> u64 {
         let moved = |track: &Rc<Track>| {
             let stats = track.chat.stats();
@@ -321,7 +321,7 @@ impl World {
         self.calls.get() + self.tracks.borrow().iter().map(moved).sum::<u64>()
     }
 
-    /// What outsiders have written, and nobody has taken yet: one who lingers is not counted.
+    /// Data of outsiders that the loop has not received. Lingering sockets are not counted.
     fn unsent(&self) -> usize {
         let outsiders = self.outsiders.borrow();
         outsiders.iter().map(|it| it.peer.unsent()).sum()
@@ -345,10 +345,12 @@ impl World {
                     (unsent, idle) = (left, 0);
                     continue;
                 }
-                self.wrong(format!("no rest in {idle} turns that did nothing"));
+                self.wrong(format!(
+                    "the loop does not settle: {idle} turns did nothing"
+                ));
                 return Ok(());
             }
-            // It may just have been told to stop: then it goes on all the same.
+            // A pending stop may have ended `run_once`. Then the run continues.
             let goes_on = self.turn()?;
             if self.is_wrong() || (!goes_on && self.event_loop.is_empty()) {
                 return Ok(());
@@ -373,13 +375,13 @@ impl World {
             if self.is_wrong() {
                 break;
             }
-            // A wait that fails is followed by a rest.
+            // A failed wait is followed by a pause.
             let left = end.saturating_sub(self.network.elapsed());
             let next = self.event_loop.next_timeout().unwrap_or(left).min(left);
             if left.is_zero() {
                 break;
             }
-            // A wait that has nothing to report lets time pass, on a simulated network.
+            // On a simulated network, a wait without an event lets time pass.
             self.turn_for(next)?;
             self.settle()?;
             if self.event_loop.is_empty() {
@@ -395,7 +397,7 @@ impl World {
         let again = self.shutting_down.replace(true);
         self.event_loop.shutdown(grace);
         for track in &*self.tracks.borrow() {
-            // One that is not up is closed; every other is called.
+            // Connections that are not up are closed. All others get `handle_shutdown`.
             if track.outgoing && track.connected.get() == 0 {
                 track.sealed.set(true);
             }
@@ -403,16 +405,16 @@ impl World {
         }
     }
 
-    /// Everything ends, one way or the other, and nothing is left.
+    /// Ends everything, in one way or another, and checks that nothing is left.
     fn end(self: &Rc<Self>) -> asynchat::Result {
         self.log(|| "the end".to_owned());
         self.network.set_conditions(Conditions::default());
         self.settle()?;
-        // All that has been keeping anything back goes away.
+        // All obstacles are removed.
         for track in &*self.tracks.borrow() {
             track.chat.resume_reading();
             track.paused.set(false);
-            track.parked.set(0);
+            track.pending.set(0);
             track.chat.resume_producing();
         }
         for outsider in &*self.outsiders.borrow() {
@@ -423,7 +425,7 @@ impl World {
         if self.is_wrong() {
             return Ok(());
         }
-        // Long enough for accepting to go on, where it was paused.
+        // Long enough for paused accepting to resume.
         self.advance(Duration::from_secs(2 + u64::from(self.faults.get())))?;
         self.check_served();
         self.last_orders.set(true);
@@ -450,7 +452,7 @@ impl World {
                 self.shut_down();
             }
         }
-        // Grace, lingering, and timers that sessions have set on the loop.
+        // The grace, lingering, and timers that sessions have set on the loop.
         for _ in 0..20 {
             self.advance(Duration::from_secs(10))?;
             if self.event_loop.next_timeout().is_none() {
@@ -458,16 +460,19 @@ impl World {
             }
         }
         if !self.event_loop.is_empty() && !self.is_wrong() {
-            self.wrong(format!("{} channels are left", self.event_loop.len()));
+            self.wrong(format!(
+                "{} channels are open at the end",
+                self.event_loop.len()
+            ));
         }
         for track in &*self.tracks.borrow() {
             track.check_output(self);
         }
-        self.check_strangers();
+        self.check_outsiders();
         Ok(())
     }
 
-    /// Nobody waits at a door for ever.
+    /// Every connection in a backlog was accepted.
     fn check_served(&self) {
         let tracks = self.tracks.borrow();
         for outsider in &*self.outsiders.borrow() {
@@ -482,8 +487,8 @@ impl World {
         }
     }
 
-    /// What those got who had no session: the last words, or an echo.
-    fn check_strangers(&self) {
+    /// Checks what outsiders without a session have received: the refusal, or an echo.
+    fn check_outsiders(&self) {
         let tracks = self.tracks.borrow();
         for outsider in &*self.outsiders.borrow() {
             let addrs = (outsider.peer.peer_addr(), outsider.peer.addr());
@@ -493,7 +498,7 @@ impl World {
             if is_plain && !outsider.sent.borrow().starts_with(&received) {
                 self.wrong(format!("a wrong echo to {}", outsider.peer.addr()));
             }
-            if !is_plain && !is_served && !LAST_WORDS.starts_with(&received) {
+            if !is_plain && !is_served && !REFUSAL.starts_with(&received) {
                 self.wrong(format!("{received:?} to {}", outsider.peer.addr()));
             }
         }

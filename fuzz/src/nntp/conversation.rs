@@ -1,4 +1,4 @@
-//! A whole conversation with the example's server, over a loopback connection.
+//! One conversation with the `nntp` example over a loopback connection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,21 +12,21 @@ use super::server::head::Head;
 use super::server::passwords::Passwords;
 use super::server::{Options, Spool, serve};
 
-/// Ends the line or the article in hand, and the session.
+/// Ends the current line or article, and the session.
 const EPILOGUE: &[u8] = b"\r\n.\r\nQUIT\r\n";
 
-/// A conversation takes a turn or two for each of its bytes at the very most.
+/// An upper bound: a conversation takes at most one or two turns for each byte.
 const TURNS: usize = 20_000;
 
-/// How long the loop waits in a turn when all that was said is on its way.
-const A_MOMENT: Duration = Duration::from_millis(1);
+/// How long the loop waits in a turn after all input has been sent.
+const WAIT: Duration = Duration::from_millis(1);
 
-/// How long the loop may take to end what is left.
-const A_SECOND: Duration = Duration::from_secs(1);
+/// How long the loop may take to end the remaining connections.
+const END_WAIT: Duration = Duration::from_secs(1);
 
 pub fn converse(input: &[u8]) {
     let options = Options {
-        // The fuzzer has no time to wait in.
+        // Delays would slow the fuzzer down.
         login_delay: Duration::ZERO,
         passwords: input.starts_with(b"AUTHINFO").then(passwords),
         ..Options::default()
@@ -35,19 +35,19 @@ pub fn converse(input: &[u8]) {
     let addr = listener
         .local_addr()
         .and_then(|addr| addr.to_string().parse().ok());
-    let said = [input, EPILOGUE].concat();
-    let heard = talk(addr.expect("it listens"), &said);
-    // The server forgets failed log-ins by a timer, which would go on without a listener.
-    asynchat::shutdown(A_SECOND);
-    while asynchat::run_once(A_MOMENT).expect("the loop works") {}
-    follow(&said, &heard);
+    let input = [input, EPILOGUE].concat();
+    let received = talk(addr.expect("it listens"), &input);
+    // The server forgets failed logins in a timer, which keeps running without a listener.
+    asynchat::shutdown(END_WAIT);
+    while asynchat::run_once(WAIT).expect("the loop works") {}
+    follow(&input, &received);
 }
 
 fn passwords() -> Passwords {
     Passwords::parse("ann:secret\n").unwrap_or_else(|line| panic!("line {line}"))
 }
 
-/// A group of each kind, and an article that its poster meant ill with.
+/// One group of each kind, and one article with hostile content.
 fn spool() -> Spool {
     let mut spool = Spool::demo(3);
     spool.add_group("a.closed", "No posts", 0, false);
@@ -60,44 +60,44 @@ fn spool() -> Spool {
     spool
 }
 
-/// Says all of it, and listens until the server hangs up.
-fn talk(addr: SocketAddr, mut said: &[u8]) -> Vec<u8> {
+/// Sends all of the input, and receives until the server closes.
+fn talk(addr: SocketAddr, mut input: &[u8]) -> Vec<u8> {
     let mut client = TcpStream::connect(addr).expect("it listens");
     client.set_nonblocking(true).expect("a socket can");
-    // Reset at the end, or this would run out of ports.
+    // A reset at the end, because TIME_WAIT sockets would use up all ports.
     let linger = SockRef::from(&client).set_linger(Some(Duration::ZERO));
     linger.expect("a socket can");
-    let mut heard = vec![];
+    let mut received = vec![];
     let mut buffer = [0; 4096];
     let mut wait = Duration::ZERO;
     for _ in 0..TURNS {
-        if !said.is_empty() {
-            match client.write(said) {
-                Ok(n) => said = &said[n..],
+        if !input.is_empty() {
+            match client.write(input) {
+                Ok(n) => input = &input[n..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // It has hung up. What it said before is still to be heard.
-                Err(_) => said = &[],
+                // The server has closed. What it sent before is still to be received.
+                Err(_) => input = &[],
             }
         }
         asynchat::run_once(wait).expect("the loop works");
         wait = Duration::ZERO;
         match client.read(&mut buffer) {
-            Ok(0) => return heard,
-            Ok(n) => heard.extend_from_slice(&buffer[..n]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => wait = A_MOMENT,
-            Err(error) => panic!("after {}: {error}", heard.escape_ascii()),
+            Ok(0) => return received,
+            Ok(n) => received.extend_from_slice(&buffer[..n]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait = WAIT,
+            Err(error) => panic!("after {}: {error}", received.escape_ascii()),
         }
     }
-    panic!("no end after {}", heard.escape_ascii());
+    panic!("no end after {}", received.escape_ascii());
 }
 
-/// Goes through what was said and what was heard, side by side.
-fn follow(said: &[u8], heard: &[u8]) {
-    let mut said = said;
-    let mut heard = heard;
-    let mut code = reply(&mut heard);
+/// Checks the replies against the commands, one by one.
+fn follow(input: &[u8], received: &[u8]) {
+    let mut input = input;
+    let mut received = received;
+    let mut code = reply(&mut received);
     assert!(matches!(code, 200 | 201), "greeted with {code}");
-    // After these two it hangs up.
+    // The server closes after these two.
     while !matches!(code, 205 | 400) {
         let wants_article = matches!(code, 335 | 340);
         let kind = if wants_article {
@@ -105,10 +105,10 @@ fn follow(said: &[u8], heard: &[u8]) {
         } else {
             Kind::Crlf
         };
-        let next = read(&kind, said).next.expect("the epilogue ends it");
-        let line = &said[..next];
-        said = &said[next..];
-        code = reply(&mut heard);
+        let next = read(&kind, input).next.expect("the epilogue ends it");
+        let line = &input[..next];
+        input = &input[next..];
+        code = reply(&mut received);
         let is_right = match code {
             235 | 240 | 436 | 437 | 441 => wants_article,
             _ => !wants_article,
@@ -118,14 +118,14 @@ fn follow(said: &[u8], heard: &[u8]) {
             assert!(matches!(code, 400 | 501), "{code} to a long line");
         }
     }
-    assert_eq!(heard, b"", "after the goodbye");
+    assert_eq!(received, b"", "after the goodbye");
 }
 
-/// Takes a reply off the front of what was heard.
-fn reply(heard: &mut &[u8]) -> u16 {
-    let end = find(b"\r\n", heard).unwrap_or_else(|| panic!("no line: {}", heard.escape_ascii()));
-    let line = &heard[..end];
-    *heard = &heard[end + 2..];
+/// Takes one reply from the front of what was received.
+fn reply(received: &mut &[u8]) -> u16 {
+    let end = find(b"\r\n", received).unwrap_or_else(|| panic!("no line: {}", received.escape_ascii()));
+    let line = &received[..end];
+    *received = &received[end + 2..];
     let text = std::str::from_utf8(line).expect("a status line is text");
     assert!(!text.contains(['\r', '\n', '\0']), "{text:?}");
     assert!(text.len() <= 510, "{text:?}");
@@ -138,8 +138,8 @@ fn reply(heard: &mut &[u8]) -> u16 {
         _ => false,
     };
     if is_multi_line {
-        let block = naive::read(&Kind::DotBlock, heard);
-        *heard = &heard[block.next.expect("a block has an end")..];
+        let block = naive::read(&Kind::DotBlock, received);
+        *received = &received[block.next.expect("a block has an end")..];
         check_lines(&block.content);
     }
     code

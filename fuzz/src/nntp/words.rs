@@ -1,6 +1,6 @@
-//! The small languages of the protocol, against what is obviously right.
+//! The parsers of arguments, compared with naive implementations.
 
-// The server has these two for itself, so they are compiled once more.
+// These two are private to the server module, so they are compiled again here.
 #![allow(clippy::duplicate_mod)]
 
 #[path = "../../../examples/nntp/server/range.rs"]
@@ -21,7 +21,7 @@ const NOW: i64 = 1_781_524_800;
 pub fn parse(input: &[u8]) {
     parse_head(input);
     let text = String::from_utf8_lossy(input);
-    // A word is no longer than a command line, and the obvious way takes its time.
+    // No word is longer than a command line, and the naive implementations are slow.
     let words: Vec<&str> = text
         .split_ascii_whitespace()
         .filter(|word| word.len() <= 64)
@@ -39,8 +39,8 @@ pub fn parse(input: &[u8]) {
     }
 }
 
-/// A header is well-formed however it was made, and no octet of a value ends the
-/// line it goes to, or its field.
+/// A header is well-formed whatever it was made from, and no octet of a value ends its line or its
+/// field.
 fn parse_head(input: &[u8]) {
     let end = naive::find(b"\r\n\r\n", input).map_or(input.len(), |at| at + 2);
     let repaired = Head::repair(&input[..end]);
@@ -103,7 +103,7 @@ fn match_wildmat(text: &str, name: &str) {
     assert_eq!(wildmat.matches(name), wanted, "{text:?} on {name:?}");
 }
 
-/// By the table of all beginnings of the pattern and all beginnings of the name.
+/// By dynamic programming over the prefixes of the pattern and of the name.
 fn glob(pattern: &str, name: &str) -> bool {
     let name: Vec<char> = name.chars().collect();
     // Whether the pattern so far matches the first n characters.

@@ -1,5 +1,5 @@
-//! What the loop owes to those who wait, on the simulated network: a descriptor, a place, a turn.
-//! Who waits is served when what held him up is gone, and not some time later.
+//! Fairness of the loop, on the simulated network: a client that waits for a descriptor, a quota or
+//! a turn is served as soon as it is available.
 
 mod common;
 
@@ -14,13 +14,14 @@ use common::Slot;
 
 const ADDR: &str = "10.0.0.1:7007";
 
-/// How often a test that could go on for ever does so. What it counts is to be far below.
+/// How often a test repeats something that could go on for ever. Its counts must stay far below
+/// this.
 const ENDLESS: u32 = 10_000;
 
-/// How often something may be done while another waits for his turn.
+/// How often something may happen while another connection waits for its turn.
 const A_FEW: u32 = 10;
 
-/// A loop, and its network.
+/// A loop and its network.
 struct Scene {
     network: Network,
     event_loop: EventLoop,
@@ -63,7 +64,7 @@ fn echo(chat: Chat) -> impl FnMut(&[u8]) -> Result + 'static {
 // ---- accepting
 
 #[test]
-fn accepting_that_has_paused_goes_on_as_soon_as_a_connection_is_closed() -> Result {
+fn paused_accepting_resumes_as_soon_as_a_connection_closes() -> Result {
     let scene = Scene::new()?;
     scene.event_loop.listen(ADDR, echo)?;
     let first = scene.client()?;
@@ -72,7 +73,7 @@ fn accepting_that_has_paused_goes_on_as_soon_as_a_connection_is_closed() -> Resu
     let second = scene.client()?;
     second.send("hello\r\n");
     scene.settle()?;
-    assert_eq!(scene.event_loop.stats().accepted, 1, "it has paused");
+    assert_eq!(scene.event_loop.stats().accepted, 1, "accepting is paused");
 
     first.finish();
     scene.settle()?;
@@ -82,7 +83,7 @@ fn accepting_that_has_paused_goes_on_as_soon_as_a_connection_is_closed() -> Resu
 }
 
 #[test]
-fn what_lingers_makes_room_at_once_for_who_waits() -> Result {
+fn a_lingering_socket_is_closed_at_once_for_a_waiting_client() -> Result {
     let scene = Scene::new()?;
     scene.event_loop.listen(ADDR, |chat: Chat| {
         move |line: &[u8]| {
@@ -94,7 +95,7 @@ fn what_lingers_makes_room_at_once_for_who_waits() -> Result {
     let first = scene.client()?;
     first.send("goodbye\r\n");
     scene.settle()?;
-    assert_eq!(scene.event_loop.len(), 2, "it lingers");
+    assert_eq!(scene.event_loop.len(), 2, "the socket lingers");
     let no_descriptors = io::Error::other("no descriptors left");
     scene.network.fail(Call::Accept, no_descriptors);
     let second = scene.client()?;
@@ -108,7 +109,7 @@ fn what_lingers_makes_room_at_once_for_who_waits() -> Result {
 }
 
 #[test]
-fn a_turn_accepts_a_few_dozen_and_the_next_goes_on() -> Result {
+fn a_turn_accepts_at_most_its_budget_of_connections() -> Result {
     const CLIENTS: u64 = 200;
     let most = Limits::default().turn_accepts as u64;
     assert_eq!(most, 64);
@@ -131,22 +132,22 @@ fn a_turn_accepts_a_few_dozen_and_the_next_goes_on() -> Result {
     Ok(())
 }
 
-/// A program may keep the handle of a connection for as long as it likes.
+/// A program may hold the handle of a closed connection for any time.
 #[test]
-fn a_place_is_free_again_when_its_connection_is_closed_and_a_handle_is_not() -> Result {
+fn a_closed_connection_frees_its_quota_although_a_handle_exists() -> Result {
     let (scene, slot) = (Scene::new()?, Slot::default());
     Server::new(ADDR)
         .limits(Limits::default().connections(1))
         .refusal("busy\r\n")
-        .listen_on(&scene.event_loop, slot.keep(echo))?;
+        .listen_on(&scene.event_loop, slot.capture(echo))?;
     let first = scene.client()?;
-    let kept = slot.chat();
+    let handle = slot.chat();
     let refused = scene.client()?;
     assert_eq!(refused.received(), b"busy\r\n");
 
     first.finish();
     scene.settle()?;
-    assert!(!kept.is_open());
+    assert!(!handle.is_open());
     let second = scene.client()?;
     second.send("hello\r\n");
     scene.settle()?;
@@ -157,7 +158,7 @@ fn a_place_is_free_again_when_its_connection_is_closed_and_a_handle_is_not() -> 
 
 // ---- shutting down
 
-/// Shuts the loop down when a client says so, and leaves after three lines.
+/// Shuts the loop down on request, and closes after three lines.
 struct Leaving {
     chat: Chat,
     lines: u32,
@@ -183,7 +184,7 @@ impl AsyncChat for Leaving {
 }
 
 #[test]
-fn a_shutdown_comes_between_the_same_two_records_however_they_were_cut() -> Result {
+fn a_shutdown_comes_between_the_same_two_records_under_every_segmentation() -> Result {
     let session = |chat| Leaving { chat, lines: 0 };
     let transcript = sim::drive_every_segmentation(session, b"one\r\nshutdown\r\ntwo\r\nno\r\n")?;
     let replies = "250 one\r\n250 shutdown\r\n421 shutting down\r\n250 two\r\n";
@@ -194,33 +195,33 @@ fn a_shutdown_comes_between_the_same_two_records_however_they_were_cut() -> Resu
 
 // ---- turns
 
-/// Two sessions, each of which has the other called as soon as it is called itself.
-fn play_tennis(near: Chat, far: Chat, strokes: Rc<Cell<u32>>) {
-    let ball = near.clone();
-    ball.push_hook(move || {
-        strokes.set(strokes.get() + 1);
-        if strokes.get() < ENDLESS {
-            play_tennis(far, near, strokes);
+/// Two sessions, each of which pushes a hook to the other when its own hook is called.
+fn push_hooks_in_turn(near: Chat, far: Chat, hooks: Rc<Cell<u32>>) {
+    let queue = near.clone();
+    queue.push_hook(move || {
+        hooks.set(hooks.get() + 1);
+        if hooks.get() < ENDLESS {
+            push_hooks_in_turn(far, near, hooks);
         }
     });
 }
 
 #[test]
-fn two_that_keep_each_other_busy_do_not_keep_a_third_waiting() -> Result {
+fn two_busy_sessions_do_not_delay_a_third() -> Result {
     let (scene, players) = (Scene::new()?, [Slot::default(), Slot::default()]);
     let of_players = players.clone();
     scene.event_loop.listen(ADDR, move |chat| {
         let free = of_players.iter().find(|slot| !slot.is_filled());
         let slot = free.cloned().unwrap_or_default();
-        slot.keep(echo)(chat)
+        slot.capture(echo)(chat)
     })?;
     let _players = [scene.client()?, scene.client()?];
     let third = scene.client()?;
-    let strokes = Rc::new(Cell::new(0));
+    let hooks = Rc::new(Cell::new(0));
     let [near, far] = players.map(|slot| slot.chat());
-    play_tennis(near, far, Rc::clone(&strokes));
+    push_hooks_in_turn(near, far, Rc::clone(&hooks));
     scene.turn()?;
-    assert!(strokes.get() > 0);
+    assert!(hooks.get() > 0);
 
     third.send("hello\r\n");
     let timer_called = Rc::new(Cell::new(false));
@@ -230,11 +231,11 @@ fn two_that_keep_each_other_busy_do_not_keep_a_third_waiting() -> Result {
     scene.turn()?;
     assert_eq!(third.received(), b"hello\r\n");
     assert!(timer_called.get());
-    assert!(strokes.get() < A_FEW, "{} strokes", strokes.get());
+    assert!(hooks.get() < A_FEW, "{} hooks", hooks.get());
     Ok(())
 }
 
-/// A timer that is due at once, and sets another.
+/// A timer that is due at once and sets another one.
 fn tick(ticks: Rc<Cell<u32>>) {
     asynchat::call_later(Duration::ZERO, move || {
         ticks.set(ticks.get() + 1);
@@ -245,7 +246,7 @@ fn tick(ticks: Rc<Cell<u32>>) {
 }
 
 #[test]
-fn timers_of_no_delay_that_set_more_of_them_keep_nobody_waiting() -> Result {
+fn zero_delay_timers_that_set_more_of_them_do_not_delay_others() -> Result {
     let scene = Scene::new()?;
     scene.event_loop.listen(ADDR, echo)?;
     let client = scene.client()?;

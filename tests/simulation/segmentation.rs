@@ -1,5 +1,6 @@
-//! Segmentation: the bytes that a peer receives, and how its connection ends, do not depend on how its
-//! input was cut. That includes sessions that fail: what was pushed before the failure is sent first.
+//! Segmentation: the bytes that a peer receives, and how its connection ends, do not depend on how
+//! its input was segmented. This includes sessions that fail: output pushed before the failure is
+//! sent first.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use crate::rng::Rng;
 use crate::seeds::{Outcome, SILENT};
 
-/// A session written down: what it does at each record, whatever the record says.
+/// What a session does at each record, whatever the record contains.
 struct Script {
     greeting: Reaction,
     /// For the first record, the second, and so on.
@@ -39,14 +40,14 @@ enum Reply {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     GoOn,
-    /// Reads nothing more until what was pushed so far is sent: a hook resumes.
+    /// Pauses until the pushed output is sent: a hook resumes.
     Pause,
     Fail,
     Panic,
     CloseWhenDone,
 }
 
-/// Runs one session several times, with its input cut in different ways.
+/// Runs one session several times, with different segmentations of its input.
 pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
     let rng = Rng::new(seed);
     let script = Rc::new(Script::random(&rng));
@@ -56,7 +57,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let every_byte = input.len().min(60);
     for most in [input.len(), every_byte.max(1), 1 + rng.below(40), 1] {
-        // One byte in each piece is dear where there are many.
+        // Pieces of one byte are expensive if the input is long.
         let most = if most == 1 {
             input.len() / 60 + 1
         } else {
@@ -82,7 +83,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
         }
         if ended != Some(Ended::Finished) {
             outcome.wrong.push(format!(
-                "segmentation after {then:?}: the output has no clean end but {ended:?}"
+                "segmentation after {then:?}: the output ended with {ended:?} instead of an orderly end"
             ));
         }
         if close != reason(then) {
@@ -92,7 +93,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
         }
         if played.left > 0 {
             outcome.wrong.push(format!(
-                "liveness: {} sockets are left when the peer is gone",
+                "liveness: {} sockets are open after the peer has closed",
                 played.left
             ));
         }
@@ -104,7 +105,7 @@ struct Played {
     received: Vec<u8>,
     ended: Option<Ended>,
     closes: Vec<String>,
-    /// Sockets of the loop's that are open at the very end.
+    /// The sockets of the loop that are open at the end.
     left: usize,
     turns: u64,
 }
@@ -235,7 +236,7 @@ impl Script {
             1 + rng.below(9_000),
             1 + rng.below(20),
         );
-        // Most sessions get through most of their records.
+        // Most sessions process most of their records.
         let records = (0..1 + rng.below(12)).map(|number| {
             let line = format!("{number}{}", "x".repeat(rng.below(30)));
             (line.into_bytes(), Reaction::random(rng, 12))
@@ -260,7 +261,7 @@ impl Script {
         input
     }
 
-    /// What the peer receives, and what the session ends with.
+    /// The bytes that the peer receives, and how the session ends.
     fn expected(&self) -> (Vec<u8>, Then) {
         let mut output = Vec::new();
         let reactions = self.records.iter().map(|(_, reaction)| reaction);
@@ -283,7 +284,7 @@ impl Script {
 }
 
 impl Reaction {
-    /// Ends the session once in `rarely`.
+    /// Ends the session once in `rarely` records.
     fn random(rng: &Rng, rarely: usize) -> Self {
         let replies = (0..rng.below(4)).map(|_| {
             let data = Bytes::from(rng.output());
@@ -304,7 +305,7 @@ impl Reaction {
     }
 }
 
-/// Cuts the input into pieces of at most `most` bytes.
+/// Divides the input into pieces of at most `most` bytes.
 fn cut<'a>(rng: &Rng, input: &'a [u8], most: usize) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut rest = input;

@@ -1,5 +1,5 @@
-//! Back-pressure for a peer that is gone: no more work is started for it than for a peer that does not
-//! read.
+//! Back-pressure for a peer that has disconnected: no more work is started for it than for a peer
+//! that does not read.
 
 use std::cell::Cell;
 use std::io;
@@ -13,18 +13,18 @@ use bytes::Bytes;
 use crate::rng::Rng;
 use crate::seeds::Outcome;
 
-/// With more producers, hooks and large pushes in its queue than this, a session gets no more input:
-/// see `Limits::high_water`.
+/// With more producers, hooks and large pushes in its queue than this, a session gets no more
+/// input: see `Limits::high_water`.
 const MANY: usize = 64;
 
-/// What each record has the session start.
+/// What a session starts for each record.
 #[derive(Clone, Copy, Debug)]
 enum Job {
     /// A reply of this size.
     Reply(usize),
     /// A producer that makes a reply of this size.
     Produced(usize),
-    /// A reply of this size, and a hook behind it.
+    /// A reply of this size, and a hook after it.
     Hooked(usize),
 }
 
@@ -44,8 +44,8 @@ impl Job {
         }
     }
 
-    /// How many jobs may be under way for a peer that does not read. One more than a mark allows
-    /// reaches it, and of one reply the kernel has taken a part.
+    /// How many jobs may be unfinished for a peer that does not read. The first one above the mark
+    /// is still started, and the kernel may have accepted a part of one reply.
     fn most(self, limits: &Limits) -> usize {
         match self {
             Job::Reply(size) => limits.high_water / size + 2,
@@ -54,7 +54,7 @@ impl Job {
     }
 }
 
-/// Jobs started and done.
+/// Jobs started and finished.
 #[derive(Default)]
 struct Jobs {
     started: Cell<usize>,
@@ -70,7 +70,7 @@ struct Session {
     jobs: Rc<Jobs>,
 }
 
-/// A peer asks for many jobs, reads little of the results, and leaves.
+/// A peer requests many jobs, reads a small part of the results, and leaves.
 pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
     let rng = Rng::new(seed);
     let job = Job::random(&rng);
@@ -81,7 +81,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
         1 + rng.below(50),
     );
     let network = Network::new(seed);
-    // Room for all that is asked for: it has arrived when the peer leaves.
+    // Room for all requests: they have arrived when the peer leaves.
     let buffer = 2_000 + rng.below(20_000);
     network.set_conditions(Conditions::default().buffer(buffer));
     let event_loop = network.event_loop()?;
@@ -95,13 +95,15 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
             Session { chat, job, jobs }
         })?;
     peer.stop_reading();
-    // What the kernel takes is done as far as the session can tell, whether the peer reads it or not.
+    // For the session, output that the kernel accepts is finished, whether or not the peer reads
+    // it.
     let most = job.most(&limits);
     let in_kernel = buffer / job.size();
     let asked = (in_kernel + 3 * most + rng.below(400)).min(buffer / 3);
     let mut log = Vec::new();
     let mut wrong = Vec::new();
-    // Twice the figure: what was under way when the peer left, and what is started until that shows.
+    // Twice the figure: the jobs that were unfinished when the peer left, and those that are
+    // started before that is noticed.
     let mut check = |when: &str, most: usize| {
         let (started, mut done) = (jobs.started.get(), jobs.done.get());
         if let Job::Reply(size) = job {
@@ -160,7 +162,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
     })
 }
 
-/// The peer leaves: entirely, or with its reading side.
+/// The peer leaves: it closes, resets, or shuts down its reading side.
 fn leave(rng: &Rng, peer: Peer) -> (Option<Peer>, &'static str) {
     match rng.below(3) {
         0 => {

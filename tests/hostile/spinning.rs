@@ -1,4 +1,4 @@
-//! Connections with which nothing can be done now: for five seconds the loop sleeps.
+//! Connections on which nothing can be done: the loop sleeps for five seconds.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -9,22 +9,21 @@ use socket2::SockRef;
 use crate::common::{
     Log, Peer, addr_of, idle, name, new_loop, run_until, run_until_blocked, served, tcp_pair,
 };
-use crate::stage;
+use crate::process;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// How long it has to be quiet, and how often it may wake up meanwhile.
-const WHILE: Duration = Duration::from_secs(5);
+/// How long the loop must sleep, and how often it may wake up meanwhile.
+const PERIOD: Duration = Duration::from_secs(5);
 const MOST: u64 = 10;
 
-/// Runs the loop for its five seconds; it wakes up no more than it may, and these channels not at
-/// all often.
+/// Runs the loop for five seconds. Checks that it, and each channel, wakes up at most `MOST` times.
 #[track_caller]
-fn is_quiet(event_loop: &EventLoop, channels: &[(&str, Channel)]) {
+fn assert_idle(event_loop: &EventLoop, channels: &[(&str, Channel)]) {
     let wakeups = || channels.iter().map(|(_, channel)| channel.stats().wakeups);
     let (before, each_before): (_, Vec<u64>) = (event_loop.stats(), wakeups().collect());
     let stopping = event_loop.clone();
-    event_loop.call_later(WHILE, move || stopping.stop());
+    event_loop.call_later(PERIOD, move || stopping.stop());
     event_loop.run().unwrap();
     for ((what, _), (after, before)) in channels.iter().zip(wakeups().zip(each_before)) {
         assert!(
@@ -36,7 +35,7 @@ fn is_quiet(event_loop: &EventLoop, channels: &[(&str, Channel)]) {
     let after = event_loop.stats();
     let (wakeups, turns) = (after.wakeups - before.wakeups, after.turns - before.turns);
     assert!(wakeups <= MOST, "{wakeups} wake-ups in all");
-    // A turn without an event is a timer's, or was asked for.
+    // A turn without an event was caused by a timer or a request.
     assert!(turns <= 2 * MOST, "{turns} turns");
 }
 
@@ -48,7 +47,7 @@ impl Producer for Never {
     }
 }
 
-/// Neither reads nor closes, nor has any use for what is urgent.
+/// Neither reads nor closes, and ignores urgent data.
 struct Deaf(Channel, Log);
 
 impl Dispatcher for Deaf {
@@ -68,7 +67,7 @@ fn send_urgent(peer: &TcpStream) {
 }
 
 #[test]
-fn peers_who_do_odd_things_and_then_nothing() {
+fn the_loop_sleeps_while_peers_in_unusual_states_do_nothing() {
     let (event_loop, log) = (new_loop(), Log::default());
     let mut channels: Vec<(&str, Channel)> = Vec::new();
     let mut peers = Vec::new();
@@ -139,7 +138,7 @@ fn peers_who_do_odd_things_and_then_nothing() {
     chat.set_deadlines(Deadlines::default().linger(LONG));
     chat.close_when_done();
     run_until(&event_loop, || log.has("close Local"));
-    // Its socket lingers: only the loop's count knows of it.
+    // Its socket lingers. Only the loop's count includes it.
     assert_eq!(event_loop.len(), channels.len() + 1);
     peer.send("in band");
     send_urgent(&peer.stream);
@@ -157,20 +156,20 @@ fn peers_who_do_odd_things_and_then_nothing() {
     peers.push(far);
 
     idle(&event_loop);
-    is_quiet(&event_loop, &channels);
-    // They are all still there, and not quiet because they are gone.
+    assert_idle(&event_loop, &channels);
+    // All of them are still open. The loop is not idle because they have ended.
     assert_eq!(event_loop.len(), channels.len() + 1);
     assert_eq!(log.count("close"), 1);
 }
 
 #[cfg(unix)]
 #[test]
-fn a_listener_without_descriptors() {
-    const TEST: &str = "quiet::a_listener_without_descriptors";
+fn the_loop_sleeps_while_a_listener_has_no_descriptors() {
+    const TEST: &str = "spinning::the_loop_sleeps_while_a_listener_has_no_descriptors";
     const DESCRIPTORS: usize = 64;
-    // The second part has few descriptors: it needs another process to start it.
-    let outer = || stage::Process::start(TEST, "listener", "", Some(DESCRIPTORS)).finish();
-    stage::play(TEST, &[("outer", outer), ("listener", listener)]);
+    // The second part has few descriptors, so another process must start it.
+    let outer = || process::Process::start(TEST, "listener", "", Some(DESCRIPTORS)).finish();
+    process::run(TEST, &[("outer", outer), ("listener", listener)]);
 }
 
 #[cfg(unix)]
@@ -185,6 +184,6 @@ fn listener() {
     }
     idle(&event_loop);
     assert!(event_loop.stats().accepts_failed > 0);
-    is_quiet(&event_loop, &[("listener", listener)]);
+    assert_idle(&event_loop, &[("listener", listener)]);
     assert!(!log.has("connect"));
 }

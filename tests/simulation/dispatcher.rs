@@ -1,4 +1,4 @@
-//! A layer-1 echo, checked as the sessions are.
+//! A layer-1 echo, with checks like those of the sessions.
 
 use std::cell::Cell;
 use std::io;
@@ -8,20 +8,21 @@ use asynchat::{Addr, Channel, Close, Dispatcher, Error, Result, Socket, TimerId}
 
 use crate::world::World;
 
-/// What an outsider who connects to it gets back is what it sent.
+/// Echoes the data of an outsider.
 pub(crate) struct PlainEcho {
     channel: Channel,
     queue: Vec<u8>,
     received: usize,
-    told: Cell<u32>,
+    closes: Cell<u32>,
     over: Cell<bool>,
     world: Rc<World>,
 }
 
 impl PlainEcho {
     fn called(&self, what: &str) {
-        if self.told.get() > 0 || self.over.get() {
-            self.world.wrong(format!("plain: {what} after its close"));
+        if self.closes.get() > 0 || self.over.get() {
+            self.world
+                .wrong(format!("plain: {what} after handle_close"));
         }
         self.world.calls.set(self.world.calls.get() + 1);
     }
@@ -92,21 +93,21 @@ impl Dispatcher for PlainEcho {
     fn handle_error(&mut self, _error: &Error) {}
 
     fn handle_close(&mut self, _why: &Close) {
-        self.told.set(self.told.get() + 1);
+        self.closes.set(self.closes.get() + 1);
     }
 }
 
 impl Drop for PlainEcho {
     fn drop(&mut self) {
         self.world.actors.set(self.world.actors.get() - 1);
-        if self.told.get() != 1 {
+        if self.closes.get() != 1 {
             self.world
-                .wrong("plain: dropped without being told".to_owned());
+                .wrong("plain: dropped without handle_close".to_owned());
         }
     }
 }
 
-/// Makes them.
+/// Accepts connections for `PlainEcho`.
 pub(crate) struct PlainListener {
     pub(crate) channel: Channel,
     pub(crate) world: Rc<World>,
@@ -119,7 +120,7 @@ impl Dispatcher for PlainListener {
 
     fn handle_accepted(&mut self, socket: Socket, _peer: Addr) -> Result {
         if self.world.rng.one_in(20) {
-            return Err(io::Error::other("not this one").into());
+            return Err(io::Error::other("a failure on purpose").into());
         }
         let world = Rc::clone(&self.world);
         world.actors.set(world.actors.get() + 1);
@@ -127,12 +128,12 @@ impl Dispatcher for PlainListener {
             channel: Channel::adopt(socket)?,
             queue: Vec::new(),
             received: 0,
-            told: Cell::new(0),
+            closes: Cell::new(0),
             over: Cell::new(false),
             world,
         };
         if let Err(error) = self.world.event_loop.register(echo) {
-            // Only a shutdown refuses it; it was never told of anything.
+            // Only a shutdown makes registration fail. The dispatcher has had no callback.
             if !self.world.shutting_down.get() {
                 self.world.wrong(format!("plain: not registered: {error}"));
             }

@@ -1,5 +1,5 @@
-//! What a channel can be of besides a TCP socket: datagrams, pipes, inherited descriptors, input and
-//! output on two of them.
+//! The kinds of channels besides TCP sockets: datagrams, pipes, inherited descriptors, and input
+//! and output on two descriptors.
 
 mod common;
 
@@ -12,10 +12,10 @@ use asynchat::{Addr, Channel, Close, Connector, Dispatcher, EventLoop, Result};
 use common::skip::skipped;
 use common::{DEADLINE, idle, new_loop, run_until};
 
-/// Sends each datagram back to where it came from.
+/// Sends each datagram back to its sender.
 struct Echo {
     channel: Channel,
-    heard: Heard,
+    received: Received,
 }
 
 impl Dispatcher for Echo {
@@ -28,21 +28,21 @@ impl Dispatcher for Echo {
         let (count, peer) = self.channel.recv_from(&mut buffer)?;
         let data = buffer[..count].to_vec();
         let _ = self.channel.send_to(&data, &peer);
-        self.heard.borrow_mut().push((data, peer));
+        self.received.borrow_mut().push((data, peer));
         Ok(())
     }
 }
 
-type Heard = Rc<RefCell<Vec<(Vec<u8>, Addr)>>>;
+type Received = Rc<RefCell<Vec<(Vec<u8>, Addr)>>>;
 
-fn echo(event_loop: &EventLoop, channel: Channel) -> (Channel, Heard) {
-    let heard = Heard::default();
+fn echo(event_loop: &EventLoop, channel: Channel) -> (Channel, Received) {
+    let received = Received::default();
     let echo = Echo {
         channel: channel.clone(),
-        heard: Rc::clone(&heard),
+        received: Rc::clone(&received),
     };
     event_loop.register(echo).unwrap();
-    (channel, heard)
+    (channel, received)
 }
 
 fn client(at: &str) -> UdpSocket {
@@ -53,21 +53,21 @@ fn client(at: &str) -> UdpSocket {
 
 fn datagrams_come_and_go(at: &str) {
     let event_loop = new_loop();
-    let (channel, heard) = echo(&event_loop, Channel::bind(at).unwrap());
+    let (channel, received) = echo(&event_loop, Channel::bind(at).unwrap());
     let addr = channel.local_addr().unwrap().inet().unwrap();
     let client = client(at);
-    // Nothing is a datagram, too; and one of many bytes.
-    let large = vec![b'x'; 8_000]; // macOS takes 9,216 bytes at most, unless told
+    // An empty datagram is a datagram too. Then a long one.
+    let large = vec![b'x'; 8_000]; // macOS allows 9,216 bytes by default
     for data in [b"first".as_slice(), b"", b"second", &large] {
         client.send_to(data, addr).unwrap();
     }
-    run_until(&event_loop, || heard.borrow().len() == 4);
+    run_until(&event_loop, || received.borrow().len() == 4);
     let from = Addr::from(client.local_addr().unwrap());
     for (n, data) in [b"first".as_slice(), b"", b"second", &large]
         .into_iter()
         .enumerate()
     {
-        assert_eq!(heard.borrow()[n], (data.to_vec(), from.clone()));
+        assert_eq!(received.borrow()[n], (data.to_vec(), from.clone()));
         let mut buffer = [0; 65_536];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (data.len(), addr));
         assert_eq!(&buffer[..data.len()], data);
@@ -76,37 +76,37 @@ fn datagrams_come_and_go(at: &str) {
 }
 
 #[test]
-fn datagrams_over_ipv4() {
+fn datagrams_are_echoed_over_ipv4() {
     datagrams_come_and_go("127.0.0.1:0");
 }
 
 #[test]
-fn datagrams_over_ipv6() {
+fn datagrams_are_echoed_over_ipv6() {
     if UdpSocket::bind("[::1]:0").is_err() {
-        skipped("there is no IPv6 here");
+        skipped("this machine has no IPv6");
         return;
     }
     datagrams_come_and_go("[::1]:0");
 }
 
-/// Linux tells of the ICMP message at the next call on a connected socket; an unconnected one is
-/// told nothing. A server that has answered somebody who is gone must go on.
+/// Linux reports the ICMP message at the next call on a connected socket, and on an unconnected one
+/// not at all. A server that has answered a client that is gone must continue.
 #[test]
-fn a_client_that_is_gone_does_not_end_the_channel() {
+fn an_answer_to_a_client_that_is_gone_does_not_end_the_channel() {
     let event_loop = new_loop();
-    let (channel, heard) = echo(&event_loop, Channel::bind("127.0.0.1:0").unwrap());
+    let (channel, received) = echo(&event_loop, Channel::bind("127.0.0.1:0").unwrap());
     let addr = channel.local_addr().unwrap().inet().unwrap();
     for round in 1..=20 {
         let leaves = client("127.0.0.1:0");
         leaves.send_to(b"bye", addr).unwrap();
         drop(leaves);
-        run_until(&event_loop, || heard.borrow().len() == round);
+        run_until(&event_loop, || received.borrow().len() == round);
     }
     assert!(channel.is_open());
 }
 
 #[test]
-fn a_connected_socket_of_datagrams_has_send_and_recv() {
+fn a_connected_datagram_socket_supports_send_and_recv() {
     struct Asks(Channel, Rc<RefCell<Vec<u8>>>);
     impl Dispatcher for Asks {
         fn channel(&self) -> &Channel {
@@ -124,8 +124,8 @@ fn a_connected_socket_of_datagrams_has_send_and_recv() {
     let near = UdpSocket::bind("127.0.0.1:0").unwrap();
     near.connect(far.local_addr().unwrap()).unwrap();
     let channel = Channel::adopt(near).unwrap();
-    let said = Rc::new(RefCell::new(Vec::new()));
-    let asks = Asks(channel.clone(), Rc::clone(&said));
+    let text = Rc::new(RefCell::new(Vec::new()));
+    let asks = Asks(channel.clone(), Rc::clone(&text));
     event_loop.register(asks).unwrap();
     assert_eq!(
         channel.peer_addr(),
@@ -137,12 +137,12 @@ fn a_connected_socket_of_datagrams_has_send_and_recv() {
     assert_eq!(&buffer[..count], b"what is it?");
     far.send_to(b"", from).unwrap();
     far.send_to(b"gold", from).unwrap();
-    run_until(&event_loop, || *said.borrow() == b"gold");
+    run_until(&event_loop, || *text.borrow() == b"gold");
     assert!(channel.is_open());
 }
 
 #[test]
-fn datagrams_are_not_for_a_chat() {
+fn a_chat_refuses_a_datagram_socket() {
     let event_loop = new_loop();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let outcome = Connector::adopt(socket).connect_on(&event_loop, |_| |_: &[u8]| Ok(()));
@@ -154,19 +154,19 @@ fn datagrams_are_not_for_a_chat() {
 }
 
 #[test]
-fn a_stream_has_no_datagrams() {
+fn a_stream_refuses_datagram_calls() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let channel = Channel::adopt(stream).unwrap();
     let error = channel.recv_from(&mut [0; 10]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
-    let nobody = Addr::from(listener.local_addr().unwrap());
-    let error = channel.send_to(b"x", &nobody).unwrap_err();
+    let target = Addr::from(listener.local_addr().unwrap());
+    let error = channel.send_to(b"x", &target).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
 }
 
 #[test]
-fn options_of_a_live_channel() {
+fn socket_options_of_an_open_channel_can_be_changed() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let view = stream.try_clone().unwrap();
@@ -201,18 +201,18 @@ mod unix {
     use super::*;
 
     #[test]
-    fn datagrams_of_the_unix_domain() {
+    fn unix_datagrams_are_echoed() {
         let event_loop = new_loop();
         let dir = tempfile::tempdir().unwrap();
         let (here, there) = (dir.path().join("here"), dir.path().join("there"));
         let channel = Channel::adopt(UnixDatagram::bind(&here).unwrap()).unwrap();
-        let (channel, heard) = echo(&event_loop, channel);
+        let (channel, received) = echo(&event_loop, channel);
         let client = UnixDatagram::bind(&there).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.send_to(b"<13>a line of a log", &here).unwrap();
-        run_until(&event_loop, || heard.borrow().len() == 1);
+        run_until(&event_loop, || received.borrow().len() == 1);
         let expected = (b"<13>a line of a log".to_vec(), Addr::Unix(Some(there)));
-        assert_eq!(heard.borrow()[0], expected);
+        assert_eq!(received.borrow()[0], expected);
         let mut buffer = [0; 100];
         let count = client.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..count], b"<13>a line of a log");
@@ -227,22 +227,22 @@ mod unix {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn datagrams_between_abstract_names() {
+    fn datagrams_are_echoed_between_abstract_addresses() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::SocketAddr;
         let event_loop = new_loop();
         let name = |what| format!("asynchat-{}-{what}", std::process::id());
         let addr = |what| SocketAddr::from_abstract_name(name(what)).unwrap();
         let here = UnixDatagram::bind_addr(&addr("here")).unwrap();
-        let (channel, heard) = echo(&event_loop, Channel::adopt(here).unwrap());
+        let (channel, received) = echo(&event_loop, Channel::adopt(here).unwrap());
         let shown = channel.local_addr().unwrap().to_string();
         assert_eq!(shown, format!("@{}", name("here")));
         let there = UnixDatagram::bind_addr(&addr("there")).unwrap();
         there.set_read_timeout(Some(DEADLINE)).unwrap();
         there.send_to_addr(b"hello", &addr("here")).unwrap();
-        run_until(&event_loop, || heard.borrow().len() == 1);
+        run_until(&event_loop, || received.borrow().len() == 1);
         let from = Addr::Abstract(name("there").into_bytes().into());
-        assert_eq!(heard.borrow()[0], (b"hello".to_vec(), from));
+        assert_eq!(received.borrow()[0], (b"hello".to_vec(), from));
         let mut buffer = [0; 100];
         let count = there.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..count], b"hello");
@@ -250,7 +250,7 @@ mod unix {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_listener_with_an_abstract_name() {
+    fn a_listener_may_have_an_abstract_address() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::SocketAddr;
         let event_loop = new_loop();
@@ -266,9 +266,9 @@ mod unix {
         run_until(&event_loop, || log.count("record hello") == 1);
     }
 
-    /// As from systemd: the descriptor says what it is.
+    /// As from systemd: the type of the descriptor is detected.
     #[test]
-    fn inherited_descriptors_say_what_they_are() {
+    fn the_kind_of_an_inherited_descriptor_is_detected() {
         let event_loop = new_loop();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -283,9 +283,9 @@ mod unix {
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = datagrams.local_addr().unwrap();
         let channel = Channel::adopt(OwnedFd::from(datagrams)).unwrap();
-        let (_channel, heard) = echo(&event_loop, channel);
+        let (_channel, received) = echo(&event_loop, channel);
         client_to(addr);
-        run_until(&event_loop, || heard.borrow().len() == 1);
+        run_until(&event_loop, || received.borrow().len() == 1);
 
         let (near, mut far) = UnixStream::pair().unwrap();
         let chat = Connector::adopt(OwnedFd::from(near))
@@ -301,17 +301,17 @@ mod unix {
     }
 
     #[test]
-    fn a_regular_file_is_refused_with_the_way_to_send_one() {
+    fn the_error_for_a_regular_file_names_the_way_to_send_one() {
         for path in ["Cargo.toml", "src"] {
             let error = Channel::adopt(File::open(path).unwrap()).unwrap_err();
             assert!(error.to_string().contains("ReadProducer"), "{error}");
         }
     }
 
-    /// epoll refuses it; poll(2) would report it for ever.
+    /// epoll refuses such a device. poll(2) would report it permanently.
     #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
     #[test]
-    fn a_device_that_is_always_ready_says_so() {
+    fn the_error_for_a_device_that_is_always_ready_says_so() {
         struct Reads(Channel, Rc<RefCell<String>>);
         impl Dispatcher for Reads {
             fn channel(&self) -> &Channel {
@@ -330,14 +330,14 @@ mod unix {
     }
 
     #[test]
-    fn halves_have_to_be_streams() {
+    fn two_descriptors_must_both_be_streams() {
         let (input, _far) = std::io::pipe().unwrap();
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = Channel::adopt(Socket::halves(input, datagrams)).unwrap_err();
         assert!(error.to_string().contains("have to be streams"), "{error}");
     }
 
-    /// Counts its callbacks. Its output is full.
+    /// Counts its callbacks. Its output pipe is full.
     struct Full {
         channel: Channel,
         log: Log,
@@ -367,7 +367,7 @@ mod unix {
     }
 
     #[test]
-    fn readiness_of_both_halves_is_one_turn() {
+    fn readiness_of_both_descriptors_is_handled_in_one_turn() {
         let (event_loop, log) = (new_loop(), Log::default());
         let (input, mut writer) = std::io::pipe().unwrap();
         let (mut reader, output) = std::io::pipe().unwrap();
@@ -380,7 +380,7 @@ mod unix {
             })
             .unwrap();
         idle(&event_loop);
-        // Both halves become ready between two waits.
+        // Both descriptors become ready between two waits.
         assert!(reader.read(&mut [0; 1 << 20]).unwrap() > 4096);
         log.add("drained");
         writer.write_all(b"input").unwrap();
@@ -393,7 +393,7 @@ mod unix {
     }
 
     #[test]
-    fn closing_halves_that_nobody_registered_closes_both() {
+    fn closing_an_unregistered_channel_closes_both_descriptors() {
         let (input, _far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
         let channel = Channel::adopt(Socket::halves(input, output)).unwrap();
@@ -401,9 +401,9 @@ mod unix {
         assert_eq!(far_input.read(&mut [0]).unwrap(), 0);
     }
 
-    /// No reset can destroy what was sent through a pipe: there is nothing to linger for.
+    /// A reset cannot destroy data in a pipe, so the channel does not linger.
     #[test]
-    fn what_is_closed_when_done_is_closed_then() {
+    fn close_when_done_on_two_descriptors_closes_without_lingering() {
         let event_loop = new_loop();
         let (input, far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
@@ -422,14 +422,14 @@ mod unix {
         }
         run_to_end(&event_loop);
         for far in [&mut far_input as &mut dyn Read, &mut &far] {
-            let mut said = String::new();
-            far.read_to_string(&mut said).unwrap();
-            assert_eq!(said, "goodbye\n");
+            let mut text = String::new();
+            far.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "goodbye\n");
         }
         drop(far_output);
     }
 
-    /// Its standard input is what the test below has given it.
+    /// Its standard input is set by the test below.
     fn count_standard_input() {
         let (event_loop, log) = (new_loop(), Log::default());
         let counted = log.clone();
@@ -450,12 +450,12 @@ mod unix {
         println!("\ncounted {}", log.count("line"));
     }
 
-    /// Files and devices cannot be waited for.
+    /// Files and devices cannot be polled.
     #[test]
-    fn standard_input_and_output_may_be_any_file() {
+    fn standard_input_and_output_may_be_any_kind_of_file() {
         const CHILD: &str = "ASYNCHAT_TEST_STANDARD_INPUT";
-        const TEST: &str = "unix::standard_input_and_output_may_be_any_file";
-        const LINES: usize = 100_000; // more than is read ahead
+        const TEST: &str = "unix::standard_input_and_output_may_be_any_kind_of_file";
+        const LINES: usize = 100_000; // more than one read returns
         if std::env::var_os(CHILD).is_some() {
             return count_standard_input();
         }
@@ -476,15 +476,15 @@ mod unix {
                 .status();
             assert!(status.unwrap().success());
             std::io::Seek::rewind(&mut output).unwrap();
-            let said = std::io::read_to_string(&output).unwrap();
-            let counted = said.lines().find_map(|line| line.strip_prefix("counted "));
-            assert_eq!(counted, Some(&*expected.to_string()), "{said}");
+            let text = std::io::read_to_string(&output).unwrap();
+            let counted = text.lines().find_map(|line| line.strip_prefix("counted "));
+            assert_eq!(counted, Some(&*expected.to_string()), "{text}");
         }
     }
 
-    /// A poll key of its own for the one would make that of the other stale.
+    /// If the second descriptor had a new poll key, that of the first would be stale.
     #[test]
-    fn input_is_heard_while_output_waits() {
+    fn input_is_received_while_output_waits() {
         let event_loop = new_loop();
         let (input, mut far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
@@ -511,9 +511,9 @@ mod unix {
         assert!(reader.join().unwrap().unwrap().iter().all(|it| *it == b'x'));
     }
 
-    /// A pipe has no side to shut down.
+    /// A pipe has no sending side to shut down.
     #[test]
-    fn a_chat_over_one_pipe_is_not_ended_by_shutdown_write() {
+    fn shutdown_write_does_not_end_a_chat_over_one_pipe() {
         let event_loop = new_loop();
         let (mut far_input, output) = std::io::pipe().unwrap();
         let log = Log::default();
@@ -554,10 +554,10 @@ mod unix {
         assert_eq!(&written[300_000..], b"noted: water\nnoted: gold\n");
     }
 
-    /// A child that reads to the end before it says anything: without the end of its input it would
-    /// wait for ever.
+    /// The child reads to the end before it writes. It would wait for ever if its input were not
+    /// closed.
     #[test]
-    fn a_chat_with_a_child() {
+    fn a_chat_may_use_the_pipes_of_a_child_process() {
         let event_loop = new_loop();
         let mut sort = Command::new("sort")
             .env("LC_ALL", "C")
@@ -571,7 +571,7 @@ mod unix {
             .connect_on(&event_loop, log.session())
             .unwrap();
         chat.set_terminator(Terminator::line());
-        // More than a pipe holds: it has to be waited for.
+        // More than a pipe buffers, so the chat must wait.
         for n in (0..30_000).rev() {
             writeln!(chat, "{n:06}");
         }
@@ -585,7 +585,7 @@ mod unix {
     }
 
     #[test]
-    fn a_reader_that_is_gone_ends_the_output_alone() {
+    fn a_closed_output_pipe_does_not_end_the_input() {
         let event_loop = new_loop();
         let (input, mut far_output) = std::io::pipe().unwrap();
         let (far_input, output) = std::io::pipe().unwrap();
@@ -601,13 +601,13 @@ mod unix {
         far_output.write_all(b"a record\r\nand no more").unwrap();
         drop(far_output);
         run_to_end(&event_loop);
-        let heard = ["connect", "record a record", "eof and no more", "close Eof"];
-        assert_eq!(log.lines(), heard);
+        let received = ["connect", "record a record", "eof and no more", "close Eof"];
+        assert_eq!(log.lines(), received);
     }
 
-    /// No wake-ups while nothing happens, whichever side is gone or full.
+    /// No wake-ups while nothing happens, whichever descriptor is closed or full.
     #[test]
-    fn two_descriptors_do_not_spin() {
+    fn a_chat_on_two_descriptors_does_not_spin() {
         let event_loop = new_loop();
         let (input, mut far_output) = std::io::pipe().unwrap();
         let (mut far_input, output) = std::io::pipe().unwrap();
@@ -634,7 +634,7 @@ mod unix {
         idle(&event_loop);
         quiet("full again, and paused");
         chat.resume_reading();
-        quiet("over its mark: what has come waits");
+        quiet("above its high-water mark, with input");
         chat.shutdown_write();
         let reader = std::thread::spawn(move || {
             let mut rest = Vec::new();
@@ -649,7 +649,7 @@ mod unix {
     }
 
     #[test]
-    fn a_dispatcher_over_a_pipe() {
+    fn a_dispatcher_may_use_a_pipe() {
         struct Reads(Channel, Rc<RefCell<Vec<u8>>>, Rc<RefCell<String>>);
         impl Dispatcher for Reads {
             fn channel(&self) -> &Channel {

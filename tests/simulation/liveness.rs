@@ -1,5 +1,5 @@
-//! Liveness: every connection ends. When a send has failed and nothing can bring the connection back,
-//! it ends while its peer stays; and when all peers are gone, nothing is left.
+//! Liveness: every connection ends. When a send has failed and the connection cannot recover, it
+//! ends while its peer stays connected. When all peers have closed, nothing is left.
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use crate::rng::Rng;
 use crate::seeds::Outcome;
 use crate::worker::{Link, Worker, soon};
 
-/// Longer than all that sessions wait for, and than the linger time of the default deadlines.
+/// Longer than any wait of a session, and than the linger time of the default deadlines.
 const LONG: Duration = Duration::from_secs(20);
 
 struct World {
@@ -32,13 +32,13 @@ struct Connection {
     link: Rc<Link>,
     chat: Chat,
     sender: RefCell<Option<Peer>>,
-    /// The sender may be alive but have finished or reset.
+    /// The sender may still exist after it has finished or reset.
     may_send: Cell<bool>,
-    /// Where the output goes, if that is not the sender.
+    /// The receiver of the output, if it is not the sender.
     receiver: RefCell<Option<Peer>>,
     has_two: bool,
-    /// Since the receiver cannot receive any more: how many pushes there had been.
-    unheard_since: Cell<Option<usize>>,
+    /// The number of pushes when the receiver stopped receiving.
+    pushes_at_loss: Cell<Option<usize>>,
     /// The other end of its pipe.
     piped_to: Cell<Option<usize>>,
 }
@@ -51,7 +51,7 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
             world.event_loop.run_once(Duration::ZERO)?;
         }
     }
-    world.come_to_rest()?;
+    world.settle_twice()?;
     world.check_open_connections();
     world.leave()?;
     world.check_that_nothing_is_left();
@@ -126,7 +126,7 @@ impl World {
             may_send: Cell::new(true),
             receiver: RefCell::new(receiver),
             has_two,
-            unheard_since: Cell::new(None),
+            pushes_at_loss: Cell::new(None),
             piped_to: Cell::new(None),
         })
     }
@@ -158,7 +158,7 @@ impl World {
         self.wrong.borrow_mut().push(what);
     }
 
-    /// Something happens outside of the loop.
+    /// One random event outside the loop.
     fn happen(&self) -> Result {
         let rng = &self.rng;
         let Some(connection) = rng.pick(&self.connections) else {
@@ -172,7 +172,7 @@ impl World {
             20 => connection.send(&[b'x'; 2_000]),
             21..25 => connection.read(rng.below(3_000)),
             25..32 => connection.read(usize::MAX),
-            // A peer that leaves in good order, with input unread, is noticed when reading goes on.
+            // An orderly close with unread input is noticed when reading resumes.
             32 | 33 if !self.pauses_for_good => connection.shutdown_read(),
             34 if !self.pauses_for_good => connection.finish(),
             35 => connection.drop_sender(self.pauses_for_good || rng.one_in(2)),
@@ -193,7 +193,7 @@ impl World {
                     ErrorKind::OutOfMemory,
                 ];
                 let kind = rng.pick(&kinds).copied().unwrap_or(ErrorKind::Other);
-                self.log(|| format!("a send is to fail: {kind:?}"));
+                self.log(|| format!("a send will fail: {kind:?}"));
                 self.network.fail(Call::Send, kind);
             }
             _ => self.network.settle(&self.event_loop)?,
@@ -213,10 +213,10 @@ impl World {
         }
     }
 
-    /// Peers read everything, each that can sends a little more, and then nothing happens for long.
-    /// And again: in the meantime every session has resumed, so that this time it reads at once.
-    fn come_to_rest(&self) -> Result {
-        self.log(|| "the network is good, and soon quiet".to_owned());
+    /// Peers read everything and send a little more, and then nothing happens for long. All of this
+    /// twice: by the second time every session has resumed, so it reads at once.
+    fn settle_twice(&self) -> Result {
+        self.log(|| "the network has good conditions".to_owned());
         self.network.set_conditions(Conditions::default());
         self.network.settle(&self.event_loop)?;
         for _ in 0..2 {
@@ -232,7 +232,7 @@ impl World {
         Ok(())
     }
 
-    /// What is still open must be able to go on.
+    /// Checks that every open connection can make progress.
     fn check_open_connections(&self) {
         if self.pauses_for_good {
             return;
@@ -241,24 +241,24 @@ impl World {
             let (link, number) = (&connection.link, connection.link.number);
             if link.paused.get() {
                 self.wrong(format!(
-                    "liveness (paused): #{number} is paused, and its resume is lost with its output"
+                    "liveness (paused): #{number} is paused, and its resume was dropped with its output"
                 ));
             }
-            // What is pushed after the session's own end of output is its own fault.
+            // Pushes after the session's own end of output are an error of the session.
             if link.finished.get() {
                 continue;
             }
-            let Some(pushes) = connection.unheard_since.get() else {
+            let Some(pushes) = connection.pushes_at_loss.get() else {
                 continue;
             };
             let partner = connection.piped_to.get().map(|it| &self.connections[it]);
             match partner {
                 Some(partner) if partner.may_send.get() => self.wrong(format!(
-                    "liveness (pipe): #{number} has lost its output, and is still piped to #{}",
+                    "liveness (pipe): the output of #{number} has failed, but it is still piped to #{}",
                     partner.link.number
                 )),
                 None if link.pushes.get() > pushes && !connection.has_two => self.wrong(format!(
-                    "liveness (reading side shut): {} pushes to #{number} have vanished",
+                    "liveness (reading side shut): {} pushes to #{number} were dropped",
                     link.pushes.get() - pushes
                 )),
                 _ => {}
@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// All peers go, and time passes.
+    /// All peers close, and time passes.
     fn leave(&self) -> Result {
         for connection in &self.connections {
             let resets = self.pauses_for_good || self.rng.one_in(3);
@@ -300,7 +300,7 @@ impl World {
                 ));
             } else if alive > 0 {
                 self.wrong(format!(
-                    "liveness{state}: {alive} sessions, producers and hooks of #{number} are left"
+                    "liveness{state}: {alive} sessions, producers and hooks of #{number} are alive at the end"
                 ));
             }
         }
@@ -344,15 +344,15 @@ impl Connection {
     fn shutdown_read(&self) {
         self.at_receiver(|receiver| {
             self.link
-                .log(|| "its peer shuts its reading side".to_owned());
+                .log(|| "its peer shuts down its reading side".to_owned());
             receiver.shutdown_read();
-            self.is_unheard();
+            self.receiver_is_gone();
         });
     }
 
-    fn is_unheard(&self) {
-        if self.unheard_since.get().is_none() {
-            self.unheard_since.set(Some(self.link.pushes.get()));
+    fn receiver_is_gone(&self) {
+        if self.pushes_at_loss.get().is_none() {
+            self.pushes_at_loss.set(Some(self.link.pushes.get()));
         }
     }
 
@@ -367,10 +367,10 @@ impl Connection {
     fn drop_sender(&self, resets: bool) {
         if let Some(sender) = self.sender.take() {
             self.link
-                .log(|| format!("its peer goes, with a reset: {resets}"));
+                .log(|| format!("its peer closes, with a reset: {resets}"));
             self.may_send.set(false);
             if !self.has_two {
-                self.is_unheard();
+                self.receiver_is_gone();
             }
             if resets {
                 sender.reset();
@@ -381,8 +381,8 @@ impl Connection {
     fn drop_receiver(&self, resets: bool) {
         if let Some(receiver) = self.receiver.take() {
             self.link
-                .log(|| format!("the receiver of its output goes, with a reset: {resets}"));
-            self.is_unheard();
+                .log(|| format!("the receiver of its output closes, with a reset: {resets}"));
+            self.receiver_is_gone();
             if resets {
                 receiver.reset();
             }

@@ -1,5 +1,5 @@
-//! What the library tells through `tracing`: which connection, how it opened and closed; and that a
-//! peer can neither flood it nor forge a line of it.
+//! What the library logs through `tracing`: connections with their beginning and end. A peer can
+//! neither flood the log nor forge a line of it.
 
 mod common;
 
@@ -34,36 +34,36 @@ impl Fields {
 }
 
 #[derive(Clone, Debug)]
-struct Told {
+struct Logged {
     level: Level,
     fields: Fields,
-    /// Of the span it was told in.
+    /// The fields of the span around the event.
     span: Option<Fields>,
 }
 
-/// Keeps all that is told on this thread.
+/// Stores all events of this thread.
 #[derive(Clone, Default)]
-struct Keeper(Arc<Mutex<Vec<Told>>>);
+struct Collector(Arc<Mutex<Vec<Logged>>>);
 
-impl Keeper {
-    /// All events of this message.
-    fn all(&self, message: &str) -> Vec<Told> {
-        let told = self.0.lock().unwrap();
-        let of_it = told
+impl Collector {
+    /// All events with this message.
+    fn all(&self, message: &str) -> Vec<Logged> {
+        let logged = self.0.lock().unwrap();
+        let of_it = logged
             .iter()
-            .filter(|told| told.fields.of("message") == message);
+            .filter(|logged| logged.fields.of("message") == message);
         of_it.cloned().collect()
     }
 
     #[track_caller]
-    fn only(&self, message: &str) -> Told {
+    fn only(&self, message: &str) -> Logged {
         let mut all = self.all(message);
         assert_eq!(all.len(), 1, "{all:?}");
         all.remove(0)
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keeper {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
@@ -75,7 +75,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keeper {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let span = context.event_span(event);
-        self.0.lock().unwrap().push(Told {
+        self.0.lock().unwrap().push(Logged {
             level: *event.metadata().level(),
             fields,
             span: span.and_then(|span| span.extensions().get::<Fields>().cloned()),
@@ -83,16 +83,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keeper {
     }
 }
 
-/// Does this while all that is told is kept.
-fn told_during(act: impl FnOnce(&Keeper)) {
-    let keeper = Keeper::default();
-    let subscriber = tracing_subscriber::registry().with(keeper.clone());
-    tracing::subscriber::with_default(subscriber, || act(&keeper));
+/// Collects the events while `act` runs.
+fn collect(act: impl FnOnce(&Collector)) {
+    let collector = Collector::default();
+    let subscriber = tracing_subscriber::registry().with(collector.clone());
+    tracing::subscriber::with_default(subscriber, || act(&collector));
 }
 
 #[test]
-fn a_connection_tells_who_it_is_how_it_opened_and_how_it_closed() {
-    told_during(|keeper| {
+fn a_connection_logs_its_peer_its_beginning_and_its_end() {
+    collect(|collector| {
         let (event_loop, log) = (new_loop(), Log::default());
         let (chat, mut peer) = served(
             &event_loop,
@@ -107,8 +107,8 @@ fn a_connection_tells_who_it_is_how_it_opened_and_how_it_closed() {
         drop(peer);
         run_to_end(&event_loop);
 
-        let of_it = |told: &Told| {
-            let span = told.span.as_ref();
+        let of_it = |logged: &Logged| {
+            let span = logged.span.as_ref();
             span.is_some_and(|span| span.of("id") == chat.id().to_string())
         };
         for (message, fields) in [
@@ -123,42 +123,42 @@ fn a_connection_tells_who_it_is_how_it_opened_and_how_it_closed() {
                 ],
             ),
         ] {
-            let told: Vec<Told> = keeper.all(message).into_iter().filter(of_it).collect();
-            let [told] = &told[..] else {
-                panic!("{message}: {told:?}");
+            let logged: Vec<Logged> = collector.all(message).into_iter().filter(of_it).collect();
+            let [logged] = &logged[..] else {
+                panic!("{message}: {logged:?}");
             };
-            assert_eq!(told.level, Level::DEBUG);
-            assert_eq!(told.span.as_ref().unwrap().of("peer"), addr.to_string());
+            assert_eq!(logged.level, Level::DEBUG);
+            assert_eq!(logged.span.as_ref().unwrap().of("peer"), addr.to_string());
             for (field, value) in fields {
-                assert_eq!(told.fields.of(field), *value, "{message}");
+                assert_eq!(logged.fields.of(field), *value, "{message}");
             }
         }
     });
 }
 
 #[test]
-fn what_a_callback_tells_is_told_in_the_span_of_its_connection() {
-    told_during(|keeper| {
+fn an_event_in_a_callback_is_in_the_span_of_its_connection() {
+    collect(|collector| {
         let event_loop = new_loop();
         let (chat, mut peer) = served(
             &event_loop,
             Log::default().session_with(|_, _| {
-                tracing::info!("told by the session");
+                tracing::info!("logged by the session");
                 Ok(())
             }),
         );
         peer.send("a\r\n");
         run_until(&event_loop, || {
-            !keeper.all("told by the session").is_empty()
+            !collector.all("logged by the session").is_empty()
         });
-        let span = keeper.only("told by the session").span.unwrap();
+        let span = collector.only("logged by the session").span.unwrap();
         assert_eq!(span.of("id"), chat.id().to_string());
     });
 }
 
 #[test]
-fn what_a_factory_logs_is_in_the_span_of_its_new_connection() {
-    told_during(|keeper| {
+fn an_event_in_a_factory_is_in_the_span_of_its_connection() {
+    collect(|collector| {
         let (event_loop, slot) = (new_loop(), common::Slot::default());
         let logging = |session: &Log| {
             let session = session.session();
@@ -169,25 +169,25 @@ fn what_a_factory_logs_is_in_the_span_of_its_new_connection() {
         };
         let (near, far) = (Log::default(), Log::default());
         let listener = event_loop
-            .listen("127.0.0.1:0", slot.keep(logging(&far)))
+            .listen("127.0.0.1:0", slot.capture(logging(&far)))
             .unwrap();
         let chat = event_loop
             .connect(addr_of(&listener), logging(&near))
             .unwrap();
         run_until(&event_loop, || near.has("connect") && far.has("connect"));
-        let ids: Vec<_> = keeper
+        let ids: Vec<_> = collector
             .all("logged by a factory")
             .into_iter()
-            .map(|told| told.span.unwrap().of("id").to_owned())
+            .map(|logged| logged.span.unwrap().of("id").to_owned())
             .collect();
         assert_eq!(ids, [chat.id().to_string(), slot.chat().id().to_string()]);
     });
 }
 
-/// The suppressed are not lost: the next that is told says how many they were.
+/// Suppressed events are counted: the next event has their number.
 #[test]
-fn a_flood_of_failures_is_told_ten_times_a_second_and_counted() {
-    told_during(|keeper| {
+fn failures_are_logged_ten_times_a_second_and_the_rest_is_counted() {
+    collect(|collector| {
         let event_loop = new_loop();
         let listener = event_loop
             .listen("127.0.0.1:0", |_: Chat| |_: &[u8]| Err(common::failure()))
@@ -198,12 +198,12 @@ fn a_flood_of_failures_is_told_ten_times_a_second_and_counted() {
             Peer::connect(addr_of(&listener)).send("fail\r\n");
             run_until(&event_loop, || failed() > before);
         };
-        let warnings = || keeper.all("a callback failed");
+        let warnings = || collector.all("a callback failed");
         let start = Instant::now();
         for _ in 0..1000 {
             fail();
         }
-        // As many as that took seconds, begun ones counted, ten in each.
+        // Ten for each second of the test, including the last one that has begun.
         let seconds = start.elapsed().as_secs() as usize + 1;
         let most = 10 * seconds;
         assert!(
@@ -212,31 +212,31 @@ fn a_flood_of_failures_is_told_ten_times_a_second_and_counted() {
             warnings().len()
         );
         assert!(warnings().len() >= 10);
-        assert!(warnings().iter().all(|told| told.level == Level::WARN));
+        assert!(warnings().iter().all(|logged| logged.level == Level::WARN));
 
-        let suppressed = |told: &Told| told.fields.of("suppressed").parse::<u64>().unwrap();
-        let told_of = || {
+        let suppressed = |logged: &Logged| logged.fields.of("suppressed").parse::<u64>().unwrap();
+        let reported = || {
             warnings()
                 .iter()
-                .map(|told| 1 + suppressed(told))
+                .map(|logged| 1 + suppressed(logged))
                 .sum::<u64>()
         };
-        // They go on; one of them is the first of another second.
-        while told_of() < failed() {
+        // More failures follow. One of them is the first in another second.
+        while reported() < failed() {
             assert!(
                 start.elapsed() < DEADLINE,
-                "nobody says how many were suppressed"
+                "no event has the number of suppressed ones"
             );
             fail();
         }
-        assert_eq!(told_of(), failed());
-        assert!(warnings().iter().any(|told| suppressed(told) > 0));
+        assert_eq!(reported(), failed());
+        assert!(warnings().iter().any(|logged| suppressed(logged) > 0));
     });
 }
 
 #[test]
-fn a_flood_of_refused_clients_is_told_ten_times_a_second() {
-    told_during(|keeper| {
+fn refused_clients_are_logged_ten_times_a_second() {
+    collect(|collector| {
         let event_loop = new_loop();
         let listener = Server::new("127.0.0.1:0")
             .limits(Limits::default().connections(0))
@@ -247,17 +247,17 @@ fn a_flood_of_refused_clients_is_told_ten_times_a_second() {
             drop(Peer::connect(addr_of(&listener)));
             run_until(&event_loop, || event_loop.stats().refused == n);
         }
-        let told = keeper.all("a connection was refused: too many connections");
+        let logged = collector.all("a connection was refused: too many connections");
         let most = 10 * (start.elapsed().as_secs() as usize + 1);
-        assert!((10..=most).contains(&told.len()), "{}", told.len());
-        assert_eq!(told[0].fields.of("limit"), "Connections");
+        assert!((10..=most).contains(&logged.len()), "{}", logged.len());
+        assert_eq!(logged[0].fields.of("limit"), "Connections");
     });
 }
 
-/// CVE-2009-4487: a peer that can have a line of its own making logged.
+/// CVE-2009-4487: the text of a peer is logged.
 #[test]
-fn what_a_peer_has_sent_can_not_forge_a_line_or_drive_a_terminal() {
-    told_during(|keeper| {
+fn input_in_the_log_cannot_forge_a_line_or_control_a_terminal() {
+    collect(|collector| {
         let event_loop = new_loop();
         let (_, mut peer) = served(
             &event_loop,
@@ -270,7 +270,7 @@ fn what_a_peer_has_sent_can_not_forge_a_line_or_drive_a_terminal() {
         peer.send(format!("{forged}\r\n"));
         run_until(&event_loop, || event_loop.stats().closes.handler == 1);
 
-        // Not `panic!`: that would print it, too.
+        // Not `panic!`, which would print the message.
         let (_, mut peer) = served(
             &event_loop,
             Log::default().session_with(|_, command| {
@@ -281,17 +281,17 @@ fn what_a_peer_has_sent_can_not_forge_a_line_or_drive_a_terminal() {
         peer.send(format!("{forged}\r\n"));
         run_until(&event_loop, || event_loop.stats().closes.panic == 1);
 
-        // The error and the panic, and for each connection why it was closed.
-        let told = keeper.0.lock().unwrap();
-        let values = told.iter().flat_map(|told| &told.fields.0);
+        // The error, the panic, and the reason of each close.
+        let logged = collector.0.lock().unwrap();
+        let values = logged.iter().flat_map(|logged| &logged.fields.0);
         let of_it: Vec<&String> = values
             .map(|(_, value)| value)
             .filter(|value| value.contains("all is lost"))
             .collect();
         assert!(of_it.len() >= 4, "{of_it:?}");
-        let turns = |char| ('\u{202a}'..='\u{202e}').contains(&char);
+        let is_bidi_control = |char| ('\u{202a}'..='\u{202e}').contains(&char);
         for value in of_it {
-            let misleads = |char: char| char.is_control() || turns(char);
+            let misleads = |char: char| char.is_control() || is_bidi_control(char);
             assert!(!value.contains(misleads), "{value:?}");
         }
     });
