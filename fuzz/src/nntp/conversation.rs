@@ -123,7 +123,8 @@ fn follow(input: &[u8], received: &[u8]) {
 
 /// Takes one reply from the front of what was received.
 fn reply(received: &mut &[u8]) -> u16 {
-    let end = find(b"\r\n", received).unwrap_or_else(|| panic!("no line: {}", received.escape_ascii()));
+    let end =
+        find(b"\r\n", received).unwrap_or_else(|| panic!("no line: {}", received.escape_ascii()));
     let line = &received[..end];
     *received = &received[end + 2..];
     let text = std::str::from_utf8(line).expect("a status line is text");
