@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use asynchat::{Chat, TimerId};
+use asynchat::{Chat, EventLoop, Limits, Terminator, TimerId};
 use common::{
     Log, Peer, Session, addr_of, new_loop, run_to_end, run_until, run_until_blocked, served,
 };
@@ -277,4 +277,37 @@ fn many_due_timers_do_not_delay_the_end_of_the_grace() {
     }
     assert_eq!(log.lines(), ["connect", "close Shutdown"]);
     assert!(numbers(&fired).len() <= 2 * BUDGET);
+}
+
+/// A request makes the loop ask the splitter again. That must not take the place of receiving.
+#[test]
+fn requests_in_every_turn_do_not_keep_input_out() {
+    type Act = fn(&Chat);
+    fn in_every_turn(event_loop: &EventLoop, chat: &Chat, act: Act) {
+        act(chat);
+        let (again, chat) = (event_loop.clone(), chat.clone());
+        if chat.is_open() {
+            event_loop.call_soon(move || in_every_turn(&again, &chat, act));
+        }
+    }
+    let acts: [Act; 4] = [
+        |chat| chat.set_terminator(Terminator::crlf()),
+        |chat| chat.set_limits(Limits::default()),
+        |chat| chat.discard_buffers(),
+        |chat| {
+            chat.pause_reading();
+            chat.resume_reading();
+        },
+    ];
+    for act in acts {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (chat, mut peer) = served(&event_loop, log.session());
+        in_every_turn(&event_loop, &chat, act);
+        for record in ["one", "two"] {
+            peer.send(format!("{record}\r\n"));
+            run_until(&event_loop, || log.has(&format!("record {record}")));
+        }
+        chat.close();
+        run_to_end(&event_loop);
+    }
 }

@@ -49,14 +49,15 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             // What is not received in its place in the stream is lost: a session has no use for it.
             state.discard_urgent();
         }
+        turn.records_left = state.limit(|limits| limits.turn_records).max(1);
         let reads = state.is_up() && self.reads(state);
         let is_at_end = state.flags.has(Flag::EOF);
         if reads && !turn.only_sends && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
             // Requests alone take no turn: they may come in each, and would keep input out.
-            let is_done = !had_backlog && !has_input(state) && state.is_up();
-            if ready.read && !is_at_end && is_done && self.reads(state) {
+            let is_done = !had_backlog && !has_input(state) && turn.records_left > 0;
+            if ready.read && !is_at_end && is_done && state.is_up() && self.reads(state) {
                 self.receive(turn)?;
             }
         } else if reads && !turn.only_sends && ready.read && !is_at_end {

@@ -39,7 +39,7 @@ impl Settings {
     ) -> Result<Chat> {
         let state = Rc::clone(&channel.0);
         if state.phase.get() == Phase::Open {
-            // The session is still to be told.
+            // `handle_connect` is still to be called.
             state.phase.set(Phase::Arrived);
         }
         state.set_deadlines(self.deadlines);

@@ -191,7 +191,7 @@ impl EventLoop {
     /// listening one: it tells its address, and closing it ends the service but no connection.
     ///
     /// # Errors
-    /// When the address can not be resolved or bound.
+    /// When the address cannot be resolved or bound.
     pub fn listen<S: AsyncChat>(
         &self,
         addr: impl Into<Target>,

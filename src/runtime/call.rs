@@ -65,9 +65,9 @@ impl Runtime {
         answer
     }
 
-    /// Makes a callback that the kernel has no part in. A handler that has not been told yet that its
-    /// connection is up is told first. What the callback leads to waits for the channel's turn, because
-    /// a turn has one budget, however many such callbacks there are.
+    /// Makes a callback that no event of the kernel has caused. A handler whose `handle_connect` is due gets
+    /// that first. What the callback pushes or requests waits for the channel's turn, because a turn has one
+    /// budget, however many such callbacks there are.
     pub(super) fn call_between_turns(
         self: &Rc<Self>,
         state: &Rc<ChannelState>,
@@ -108,8 +108,8 @@ impl Runtime {
         self.call_between_turns(&state, |driver| call(driver.handler()));
     }
 
-    /// Ends a channel: out of the poller and the registry, its socket closed or lingering, its handler
-    /// told and dropped.
+    /// Ends a channel. It leaves the poller and the registry, its socket is closed or lingers, and its handler
+    /// is called for the last time and dropped.
     pub(super) fn finish(self: &Rc<Self>, state: &Rc<ChannelState>) {
         let Some(driver) = self.registry.borrow_mut().remove(state.id.get()) else {
             return;
@@ -135,7 +135,7 @@ impl Runtime {
     }
 }
 
-/// Tells the handler why its channel has ended, then drops it and what was still queued.
+/// Calls `handle_close` with the reason, then drops the handler and what was still queued.
 pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, why: &Close) {
     // What prints a reason may be the user's code too.
     let logged = enter(|| {

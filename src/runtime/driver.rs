@@ -44,6 +44,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) ready: Ready,
     /// The channel has received in this turn of the loop already: it may only send.
     pub(crate) only_sends: bool,
+    /// How many records may still be delivered. Set by the driver of a session.
+    pub(crate) records_left: usize,
     /// Set by the driver: it has work left that the kernel will not report.
     pub(crate) has_more: bool,
 }

@@ -135,6 +135,7 @@ impl Runtime {
             buffers: &mut buffers,
             ready,
             only_sends,
+            records_left: 0,
             has_more: false,
         };
         state.flags.set(Flag::IN_TURN, true);

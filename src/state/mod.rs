@@ -51,13 +51,13 @@ pub(crate) enum Phase {
     Connecting,
     /// It accepts connections.
     Listening,
-    /// A connection that is up, which its handler has not been told yet.
+    /// A connection that is up. `handle_connect` is still to be called.
     Arrived,
     /// A connection that is up.
     Open,
-    /// It has a reason to end, and its handler is still to be told.
+    /// It has a reason to end. `handle_close` is still to be called.
     Ending,
-    /// Its socket is closed, and its handler has been told.
+    /// Its socket is closed, and `handle_close` has been called.
     Closed,
 }
 
@@ -221,7 +221,7 @@ impl ChannelState {
         if self.agenda().is_some() {
             return self.schedule();
         }
-        // Without a loop nobody is to be told. The socket at least is closed.
+        // Without a loop no callback is made. The socket at least is closed.
         self.phase.set(Phase::Closed);
         self.replace_source(None);
         self.end_output();
@@ -239,7 +239,7 @@ impl ChannelState {
         self.admission.take();
         self.out.borrow_mut().seal();
         if self.flags.has(Flag::PIPED) {
-            // The other end is still to be told.
+            // The other end is needed once more: `pass_on_end`.
             self.with_cold(|left| left.piped_to = cold.piped_to.clone());
         }
         let deadline_timer = self.take_deadline_timer();
@@ -286,7 +286,7 @@ impl ChannelState {
         });
         // A subscriber that panics is not asked again for this channel.
         let Ok(span) = made else { return };
-        // That a session is still to be told of its connection says nothing to a reader of the log.
+        // Whether `handle_connect` has been called says nothing to a reader of the log.
         let phase = match self.phase.get() {
             Phase::Arrived => Phase::Open,
             phase => phase,

@@ -30,7 +30,7 @@ impl ChannelState {
         self.piped_to().is_some_and(takes_nothing)
     }
 
-    /// Its peer has finished sending. So does the other end, when all that came has been sent.
+    /// The peer has finished sending. The other end does so too, when all that came has been sent.
     pub(crate) fn pass_on_eof(self: &Rc<Self>) {
         let Some(to) = self.piped_to() else {
             return;
@@ -43,7 +43,7 @@ impl ChannelState {
         }
     }
 
-    /// It has ended, and its handler has been told. So does the other end.
+    /// The connection has ended, and `handle_close` has been called. The other end ends too.
     pub(crate) fn pass_on_end(&self, why: &Close) {
         let Some(to) = self.piped_to() else {
             return;

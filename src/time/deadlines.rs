@@ -136,7 +136,7 @@ impl Deadlines {
 /// How many bytes the peer must take for the drain clock to start again, if more are queued.
 pub(crate) const DRAINED: u64 = 64 * 1024;
 
-/// The clocks of one connection. Each method is told the time.
+/// The clocks of one connection. Each method takes the time as an argument.
 #[derive(Debug)]
 pub(crate) struct Clocks {
     set: Deadlines,

@@ -23,7 +23,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             .out
             .borrow_mut()
             .adopt_buffer(&mut turn.buffers.output);
-        let mut budget = state.limit(|limits| limits.turn_records).max(1);
+        let mut budget = turn.records_left;
         let mut records = 0;
         if leaves_no_room(state, input.len()) {
             state.requests.add(Request::CHECK);
@@ -82,6 +82,7 @@ impl<S: AsyncChat> ChatDriver<S> {
                 break called;
             }
         };
+        turn.records_left = budget;
         state.records_in.set(state.records_in.get() + records);
         state.time(|clocks, now| {
             let waits = !input.is_empty() || state.requests.has(Request::INPUT);
