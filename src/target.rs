@@ -78,7 +78,7 @@ impl Target {
             }
             Kind::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("not of the form host:port: {text}"),
+                format!("not of the form host:port, with a port up to 65535: {text}"),
             )),
         }
     }

@@ -157,6 +157,19 @@ fn an_event_in_a_callback_is_in_the_span_of_its_connection() {
 }
 
 #[test]
+fn the_panic_of_a_callback_is_logged_in_the_span_of_its_connection() {
+    collect(|collector| {
+        let event_loop = new_loop();
+        let panics = Log::default().session_with(|_, _| panic!("on purpose"));
+        let (chat, mut peer) = served(&event_loop, panics);
+        peer.send("a\r\n");
+        run_until(&event_loop, || !chat.is_open());
+        let span = collector.only("a callback panicked").span.unwrap();
+        assert_eq!(span.of("id"), chat.id().to_string());
+    });
+}
+
+#[test]
 fn an_event_in_a_factory_is_in_the_span_of_its_connection() {
     collect(|collector| {
         let (event_loop, slot) = (new_loop(), common::Slot::default());

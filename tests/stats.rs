@@ -172,6 +172,19 @@ fn bytes_and_records_are_the_sum_over_all_channels_including_closed_ones() {
 }
 
 #[test]
+fn records_before_a_panic_and_the_one_that_panics_are_counted() {
+    let event_loop = new_loop();
+    let panics = Log::default().session_with(|_, record| {
+        assert_ne!(record, b"three", "on purpose");
+        Ok(())
+    });
+    let (chat, mut peer) = served(&event_loop, panics);
+    peer.send("one\r\ntwo\r\nthree\r\nfour\r\n");
+    run_until(&event_loop, || !chat.is_open());
+    assert_eq!(chat.stats().records_in, 3);
+}
+
+#[test]
 fn every_turn_is_counted_and_wakeups_only_with_an_event() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());

@@ -507,5 +507,5 @@ fn first_of<T>(
 fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>> {
     target
         .addrs()
-        .map_err(|error| Error::from(error).context(format_args!("resolve the address to {what}")))
+        .map_err(|error| Error::from(error).context(format_args!("resolve {target} to {what}")))
 }

@@ -15,7 +15,7 @@ use crate::error::{Close, Error, Result};
 use crate::framing::splitter::Splitter;
 use crate::log::{Escaped, log_throttled};
 use crate::output::fifo::{PumpError, Pumped, pump};
-use crate::runtime::driver::{Driver, Turn};
+use crate::runtime::driver::{Budget, Driver, Turn};
 use crate::state::{ChannelState, Flag, Phase, Request, ToSocket};
 use crate::sys::interest::Interest;
 use crate::time::deadlines::Clocks;
@@ -49,14 +49,18 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             // What is not received in its place in the stream is lost: a session has no use for it.
             state.discard_urgent();
         }
-        turn.records_left = state.limit(|limits| limits.turn_records).max(1);
+        turn.budget = state.limit(|limits| Budget {
+            records: limits.turn_records.max(1),
+            read: limits.turn_read.max(1),
+            write: limits.turn_write.max(1),
+        });
         let reads = state.is_up() && self.reads(state);
         let is_at_end = state.flags.has(Flag::EOF);
         if reads && !turn.only_sends && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
             // Requests alone take no turn: they may come in each, and would keep input out.
-            let is_done = !had_backlog && !has_input(state) && turn.records_left > 0;
+            let is_done = !had_backlog && !has_input(state) && turn.budget.records > 0;
             if ready.read && !is_at_end && is_done && state.is_up() && self.reads(state) {
                 self.receive(turn)?;
             }
@@ -69,7 +73,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             state.flags.set(Flag::BLOCKED, false);
         }
         if state.is_up() && !state.flags.has(Flag::BLOCKED) && writes(state) {
-            self.send(state)?;
+            self.send(turn)?;
         }
         // An idle connection keeps no buffer.
         let unused = state.out.borrow_mut().release_buffer();
@@ -164,9 +168,7 @@ impl<S: AsyncChat> ChatDriver<S> {
     fn receive(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
         let mut buffer = turn.buffers.take_read();
-        let most = state
-            .limit(|limits| limits.turn_read)
-            .clamp(1, buffer.len());
+        let most = turn.budget.read.min(buffer.len());
         let outcome = match state.recv(buffer.get_mut(..most).unwrap_or_default()) {
             Ok(0) => self.end_of_input(state),
             Ok(count) => {
@@ -274,8 +276,8 @@ impl<S: AsyncChat> ChatDriver<S> {
     // ---- output
 
     /// Sends what is queued, as much as the turn's budget allows and the kernel takes.
-    fn send(&mut self, state: &Rc<ChannelState>) -> Result {
-        let budget = state.limit(|limits| limits.turn_write).max(1);
+    fn send(&mut self, turn: &Turn<'_>) -> Result {
+        let (state, budget) = (turn.state, turn.budget.write);
         state
             .out
             .borrow_mut()

@@ -31,15 +31,21 @@ impl Runtime {
         // What it does to itself needs no turn more. It may be in the run queue already, and is never
         // there twice.
         let queued = state.flags.replace(Flag::QUEUED, true);
-        let outcome = in_span(state.span(), || match enter(|| callback(&mut *driver)) {
-            Ok(Err(error)) => match enter(|| driver.error(&error)) {
-                Ok(()) => Ok(Err(error)),
-                Err(panic) => {
-                    discard(error);
-                    Err(panic)
-                }
-            },
-            outcome => outcome,
+        let outcome = in_span(state.span(), || {
+            let outcome = match enter(|| callback(&mut *driver)) {
+                Ok(Err(error)) => match enter(|| driver.error(&error)) {
+                    Ok(()) => Ok(Err(error)),
+                    Err(panic) => {
+                        discard(error);
+                        Err(panic)
+                    }
+                },
+                outcome => outcome,
+            };
+            if let Err(message) = &outcome {
+                log_throttled!(error, %id, panic = %Escaped(message), "a callback panicked");
+            }
+            outcome
         });
         state.flags.set(Flag::QUEUED, queued);
         let answer = match outcome {
@@ -49,7 +55,6 @@ impl Runtime {
                 None
             }
             Err(message) => {
-                log_throttled!(error, %id, panic = %Escaped(&message), "a callback panicked");
                 state.fail(Close::Panic(message));
                 None
             }
@@ -128,10 +133,15 @@ impl Runtime {
         if let Some(retry) = retry {
             retry.ended(&why);
         }
-        #[cfg(feature = "sim")]
-        let why = state.keep_reason(why, self.now());
-        discard(why);
         self.resume_accepting();
+        #[cfg(feature = "sim")]
+        let Some(why) = state.keep_reason(why, self.now()) else {
+            return;
+        };
+        // Any other may hold an error of the user's.
+        if !matches!(why, Close::Local | Close::Eof | Close::Reset) {
+            discard(why);
+        }
     }
 }
 

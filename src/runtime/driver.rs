@@ -44,10 +44,18 @@ pub(crate) struct Turn<'a> {
     pub(crate) ready: Ready,
     /// The channel has received in this turn of the loop already: it may only send.
     pub(crate) only_sends: bool,
-    /// How many records may still be delivered. Set by the driver of a session.
-    pub(crate) records_left: usize,
+    /// What a session has left of its budgets. Its driver sets it.
+    pub(crate) budget: Budget,
     /// Set by the driver: it has work left that the kernel will not report.
     pub(crate) has_more: bool,
+}
+
+/// The share of a session in a turn: see [`Limits`](crate::Limits).
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Budget {
+    pub(crate) records: usize,
+    pub(crate) read: usize,
+    pub(crate) write: usize,
 }
 
 /// The most that is read at once, by all connections, one after another.

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Runtime;
-use super::driver::Turn;
+use super::driver::{Budget, Turn};
 use crate::error::{Close, Error, Result};
 use crate::log::log_throttled;
 use crate::state::agenda::Deferred;
@@ -135,7 +135,7 @@ impl Runtime {
             buffers: &mut buffers,
             ready,
             only_sends,
-            records_left: 0,
+            budget: Budget::default(),
             has_more: false,
         };
         state.flags.set(Flag::IN_TURN, true);

@@ -305,6 +305,12 @@ impl ChannelState {
         self.bytes_out.get()
     }
 
+    /// A record is about to be delivered. Counted before, so that one whose callback panics counts.
+    #[inline]
+    pub(crate) fn count_record(&self) {
+        self.records_in.set(self.records_in.get() + 1);
+    }
+
     // ---- what it was given
 
     pub(crate) fn terminator(&self) -> Terminator {

@@ -23,8 +23,8 @@ impl<S: AsyncChat> ChatDriver<S> {
             .out
             .borrow_mut()
             .adopt_buffer(&mut turn.buffers.output);
-        let mut budget = turn.records_left;
-        let mut records = 0;
+        let mut budget = turn.budget.records;
+        let records_before = state.records_in.get();
         if leaves_no_room(state, input.len()) {
             state.requests.add(Request::CHECK);
         }
@@ -43,7 +43,7 @@ impl<S: AsyncChat> ChatDriver<S> {
                     && let Some(line) = lines.next(input)
                 {
                     budget -= 1;
-                    records += 1;
+                    state.count_record();
                     if let Err(error) = self.session.found_terminator(line) {
                         break 'delivery Err(error);
                     }
@@ -63,12 +63,12 @@ impl<S: AsyncChat> ChatDriver<S> {
             self.splitter.adopt_buffer(&mut turn.buffers.record);
             let called = match self.splitter.next_after(lines, input) {
                 Ok(Some(Event::Record(record))) => {
-                    records += 1;
+                    state.count_record();
                     self.session.found_terminator(record)
                 }
                 Ok(Some(Event::Chunk(chunk))) => self.session.collect_incoming_data(chunk),
                 Ok(Some(Event::End)) => {
-                    records += 1;
+                    state.count_record();
                     self.session.found_terminator(b"")
                 }
                 Ok(Some(Event::Overflow)) => {
@@ -82,12 +82,12 @@ impl<S: AsyncChat> ChatDriver<S> {
                 break called;
             }
         };
-        turn.records_left = budget;
-        state.records_in.set(state.records_in.get() + records);
+        turn.budget.records = budget;
         state.time(|clocks, now| {
             let waits = !input.is_empty() || state.requests.has(Request::INPUT);
             let begun = self.splitter.is_in_record() && !state.is_closing();
-            clocks.parsed(now, records > 0, begun && !waits);
+            let completed = state.records_in.get() > records_before;
+            clocks.parsed(now, completed, begun && !waits);
         });
         turn.buffers.reuse_record(self.splitter.release_buffer());
         self.watch_for_gap(turn);
@@ -185,12 +185,15 @@ impl<S: AsyncChat> ChatDriver<S> {
             silence.timer = Some(self.chat.call_later(gap - lasted));
             return Ok(());
         }
-        match self.splitter.gap_elapsed() {
-            Some(Event::Record(record)) => self.session.found_terminator(record)?,
-            Some(_) => self.session.found_terminator(b"")?,
-            None => return Ok(()),
+        let event = self.splitter.gap_elapsed();
+        if event.is_none() {
+            return Ok(());
         }
-        state.records_in.set(state.records_in.get() + 1);
+        state.count_record();
+        match event {
+            Some(Event::Record(record)) => self.session.found_terminator(record)?,
+            _ => self.session.found_terminator(b"")?,
+        }
         state.time(|clocks, _| clocks.record_over());
         drop(self.splitter.release_buffer());
         Ok(())
