@@ -161,7 +161,7 @@ impl EventLoop {
     }
 
     /// Defers a call to the next turn of the loop. Deferred calls are made in the order of their deferral,
-    /// at most 1,024 in a turn. A panic is logged.
+    /// at most 1,024 in a turn, or an eighth of those that wait if that is more. A panic is logged.
     pub fn call_soon(&self, call: impl FnOnce() + 'static) {
         self.0.agenda.defer(Deferred::Call(Box::new(call)));
     }

@@ -133,7 +133,8 @@
 //! **The loop is fair.** In a turn of the loop a connection reads once, at most 64 KiB, and receives at most
 //! 1,024 records. Then it writes at most 64 KiB. What other connections push to it afterwards is sent in the same
 //! turn, but it does not receive again. A listener accepts at most 64 connections. The loop makes at most 1,024
-//! posted calls, fires at most 1,024 timers and makes at most 1,024 deferred calls in a turn, the earliest first.
+//! posted calls, fires at most 1,024 timers and makes at most 1,024 deferred calls in a turn, the earliest first;
+//! of more than 8,192 posted or deferred calls that wait, it makes an eighth.
 //! The rest follows in the next turns, before which the loop does not sleep.
 //!
 //! **Limits apply by default.** [`Limits`] bound the length of a record, the output that is queued for a peer that

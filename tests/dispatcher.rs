@@ -332,3 +332,34 @@ fn data_pushed_before_the_connection_is_up_arrives_in_order() {
     peer.expect(&event_loop, format!("{data}{data}\n"));
     assert_eq!(chat.queued(), 0);
 }
+
+/// A posted call is a callback like any other: bpo-16133.
+#[test]
+fn would_block_from_a_posted_call_does_not_end_the_channel() {
+    struct Quiet(Channel, Log);
+    impl Dispatcher for Quiet {
+        fn channel(&self) -> &Channel {
+            &self.0
+        }
+        fn handle_close(&mut self, why: &Close) {
+            self.1.add(format!("close {}", name(why)));
+        }
+    }
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (socket, _peer) = tcp_pair();
+    let channel = Channel::adopt(socket).unwrap();
+    let id = event_loop
+        .register(Quiet(channel.clone(), log.clone()))
+        .unwrap();
+    let called = Arc::new(Mutex::new(false));
+    let calls = Arc::clone(&called);
+    let receive = move |quiet: &mut Quiet| {
+        *calls.lock().unwrap() = true;
+        quiet.0.recv(&mut [0; 8])?;
+        Ok(())
+    };
+    event_loop.remote().post_to(id, receive).unwrap();
+    run_until(&event_loop, || *called.lock().unwrap());
+    assert!(channel.is_open());
+    assert!(log.lines().is_empty());
+}

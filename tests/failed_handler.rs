@@ -447,3 +447,35 @@ fn pushes_to_a_failed_session_are_dropped() -> Result {
     assert!(matches!(peer.ended(), Some(Ended::Finished)));
     Ok(())
 }
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("a destructor");
+    }
+}
+
+#[test]
+fn a_posted_call_for_a_failed_session_is_dropped_and_its_panic_ends_nothing() -> Result {
+    let scene = Scene::new()?;
+    let fails = scene.log.session_with(|chat, _| {
+        chat.push_with_producer(Never);
+        Err(failure())
+    });
+    let (chat, peer) = scene.connection(fails)?;
+    peer.send("a\r\n");
+    scene.settle()?;
+    let captured = PanicsWhenDropped;
+    let call = move |_: &mut Session| {
+        let _ = &captured;
+        Ok(())
+    };
+    scene.event_loop.remote().post_to(chat.id(), call)?;
+    let called = Rc::new(Cell::new(false));
+    let calls = Rc::clone(&called);
+    scene.event_loop.call_soon(move || calls.set(true));
+    scene.settle()?;
+    assert!(called.get());
+    Ok(())
+}

@@ -2,14 +2,15 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use asynchat::{Chat, EventLoop, Limits, Terminator, TimerId};
+use asynchat::{Chat, Connector, EventLoop, Limits, Terminator, TimerId};
 use common::{
     Log, Peer, Session, addr_of, new_loop, run_to_end, run_until, run_until_blocked, served,
+    tcp_pair,
 };
 
 #[test]
@@ -310,4 +311,49 @@ fn requests_in_every_turn_do_not_keep_input_out() {
         chat.close();
         run_to_end(&event_loop);
     }
+}
+
+/// Each record of a session may defer a call. However many come in a turn, what waits is bounded.
+#[test]
+fn calls_that_are_deferred_faster_than_1024_a_turn_do_not_pile_up() {
+    const EACH_TURN: usize = 8192;
+    let event_loop = new_loop();
+    let waiting = Rc::new(Cell::new(0));
+    for _ in 0..200 {
+        for _ in 0..EACH_TURN {
+            waiting.set(waiting.get() + 1);
+            let called = Rc::clone(&waiting);
+            event_loop.call_soon(move || called.set(called.get() - 1));
+        }
+        event_loop.run_once(Duration::ZERO).unwrap();
+    }
+    assert!(
+        waiting.get() < 10 * EACH_TURN,
+        "{} calls wait",
+        waiting.get()
+    );
+}
+
+#[test]
+fn posts_to_a_handler_that_is_still_to_be_made_keep_their_order() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    // The factory of the connection is the 1,024th deferred call: the first turn does not go beyond it.
+    for _ in 0..1023 {
+        event_loop.call_soon(|| ());
+    }
+    let (socket, _peer) = tcp_pair();
+    let connector = Connector::adopt(socket);
+    let chat = connector.connect_on(&event_loop, log.session()).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for n in 1..=2 {
+        let calls = Arc::clone(&order);
+        let call = move |_: &mut Session| {
+            calls.lock().unwrap().push(n);
+            Ok(())
+        };
+        event_loop.remote().post_to(chat.id(), call).unwrap();
+        event_loop.run_once(Duration::ZERO).unwrap();
+    }
+    event_loop.run_once(Duration::ZERO).unwrap();
+    assert_eq!(*order.lock().unwrap(), [1, 2]);
 }

@@ -1,6 +1,5 @@
 //! Drives a dispatcher.
 
-use std::any::Any;
 use std::io;
 use std::rc::Rc;
 
@@ -8,6 +7,7 @@ use super::accept::accept;
 use super::dispatcher::Dispatcher;
 use crate::error::{Close, Error, Result};
 use crate::runtime::driver::{Driver, Turn};
+use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Flag, Kind, Phase, Side};
 use crate::sys::interest::Interest;
 use crate::time::timer::TimerId;
@@ -71,8 +71,8 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
         self.0.handle_close(why);
     }
 
-    fn handler(&mut self) -> &mut dyn Any {
-        &mut self.0
+    fn call(&mut self, state: &Rc<ChannelState>, call: HandlerCall) -> Result {
+        make_callback(state, || call(&mut self.0))
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod delivery;
 
-use std::any::Any;
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,6 +15,7 @@ use crate::framing::splitter::Splitter;
 use crate::log::{Escaped, log_throttled};
 use crate::output::fifo::{PumpError, Pumped, pump};
 use crate::runtime::driver::{Budget, Driver, Turn};
+use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Flag, Phase, Request, ToSocket};
 use crate::sys::interest::Interest;
 use crate::time::deadlines::Clocks;
@@ -115,8 +115,8 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         self.session.handle_close(why);
     }
 
-    fn handler(&mut self) -> &mut dyn Any {
-        &mut self.session
+    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
+        call(&mut self.session)
     }
 }
 

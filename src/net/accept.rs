@@ -1,6 +1,6 @@
 //! What a server does with each connection: admits or refuses it, and has its session made.
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::mem;
 use std::rc::Rc;
 
@@ -18,6 +18,7 @@ use crate::log::{Escaped, log, log_throttled};
 use crate::runtime::Runtime;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::ChannelState;
+use crate::state::agenda::HandlerCall;
 use crate::state::quota::{Exceeded, Quota};
 use crate::sys::interest::Interest;
 use crate::sys::socket::Socket;
@@ -57,8 +58,10 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
 
     fn close(&mut self, _: &Close) {}
 
-    fn handler(&mut self) -> &mut dyn Any {
-        &mut self.factory
+    /// A listener has no handler of the user's that could be asked for.
+    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
+        discard(call);
+        Ok(())
     }
 }
 

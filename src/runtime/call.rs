@@ -5,7 +5,6 @@
 //! the channel. What is not a callback (destructors, `Display`, deferred calls) goes through
 //! [`user_code`](crate::user_code), which this uses as well.
 
-use std::any::Any;
 use std::rc::Rc;
 
 use super::Runtime;
@@ -13,7 +12,7 @@ use super::driver::Driver;
 use crate::error::{Close, Result};
 use crate::log::{Escaped, log, log_throttled};
 use crate::output::fifo::Item;
-use crate::state::agenda::Deferred;
+use crate::state::agenda::{Deferred, HandlerCall};
 use crate::state::{ChannelId, ChannelState, Flag, Kind, Phase};
 use crate::user_code::{discard, discard_each, enter, in_span, report};
 
@@ -26,7 +25,11 @@ impl Runtime {
         callback: impl FnOnce(&mut dyn Driver) -> Result<T>,
     ) -> Option<T> {
         let id = state.id.get();
-        let mut driver = self.registry.borrow_mut().take_driver(id)?;
+        let Some(mut driver) = self.registry.borrow_mut().take_driver(id) else {
+            // It may hold a value of the user's.
+            discard(callback);
+            return None;
+        };
         state.turns.set(state.turns.get() + 1);
         // What it does to itself needs no turn more. It may be in the run queue already, and is never
         // there twice.
@@ -79,7 +82,7 @@ impl Runtime {
         callback: impl FnOnce(&mut dyn Driver) -> Result,
     ) {
         if state.flags.has(Flag::FAILED) {
-            return;
+            return discard(callback);
         }
         // What a session that is not over its mark pushes now may be a reply that a worker has made.
         let is_within = !state.flags.has(Flag::BACK_PRESSURED);
@@ -97,20 +100,17 @@ impl Runtime {
         state.schedule();
     }
 
-    /// Calls the handler of channel `id`, if that is still there.
-    pub(crate) fn call_handler<C>(self: &Rc<Self>, id: ChannelId, call: C)
-    where
-        C: FnOnce(&mut dyn Any) -> Result + 'static,
-    {
+    /// Makes a call with the handler of channel `id`, if that is still there.
+    pub(crate) fn call_handler(self: &Rc<Self>, id: ChannelId, call: HandlerCall) {
         let Some(state) = self.state(id).filter(|state| !state.has_ended()) else {
             log!(debug, channel = %id, "a call of a handler came too late");
             return discard(call);
         };
         if state.flags.has(Flag::AWAITS_HANDLER) {
-            // Its handler is made by a call that is deferred already.
-            return self.agenda.defer(Deferred::CallHandler(id, Box::new(call)));
+            self.waiting_calls.set(self.waiting_calls.get() + 1);
+            return self.agenda.defer(Deferred::AwaitHandler(id, call));
         }
-        self.call_between_turns(&state, |driver| call(driver.handler()));
+        self.call_between_turns(&state, |driver| driver.call(&state, call));
     }
 
     /// Ends a channel. It leaves the poller and the registry, its socket is closed or lingers, and its handler

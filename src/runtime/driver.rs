@@ -1,12 +1,12 @@
 //! What the runtime drives: a dispatcher or a session.
 
-use std::any::Any;
 use std::mem;
 use std::rc::Rc;
 
 use super::Runtime;
 use crate::error::{Close, Error, Result};
 use crate::state::ChannelState;
+use crate::state::agenda::HandlerCall;
 use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 
@@ -31,8 +31,8 @@ pub(crate) trait Driver: 'static {
     /// The channel has ended.
     fn close(&mut self, why: &Close);
 
-    /// The user's own handler.
-    fn handler(&mut self) -> &mut dyn Any;
+    /// Makes a call with the user's own handler: a callback like any other.
+    fn call(&mut self, state: &Rc<ChannelState>, call: HandlerCall) -> Result;
 }
 
 /// The turn of one channel.

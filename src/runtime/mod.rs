@@ -54,6 +54,8 @@ pub(crate) struct Runtime {
     buffers: Cell<Option<Box<Buffers>>>,
     /// Channels that have used a budget of this turn, and have work left for the next.
     next_turn: RefCell<VecDeque<Rc<ChannelState>>>,
+    /// How many of the deferred calls wait for their handler, or follow one that does.
+    waiting_calls: Cell<usize>,
     /// What the poller has reported. Kept for its capacity.
     events: Cell<Vec<Event>>,
     running: Cell<bool>,
@@ -88,6 +90,7 @@ impl Runtime {
             limits: RefCell::default(),
             buffers: Cell::default(),
             next_turn: RefCell::default(),
+            waiting_calls: Cell::new(0),
             events: Cell::default(),
             running: Cell::new(false),
             turn: Cell::new(1),

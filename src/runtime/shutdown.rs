@@ -56,8 +56,8 @@ impl Runtime {
     pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.agenda.shutdown.take() {
             self.agenda.forget_timer(timer);
-            self.run_posts(usize::MAX);
-            self.run_deferred(usize::MAX);
+            self.run_posts(|count| count);
+            self.run_deferred(|count| count);
         }
     }
 

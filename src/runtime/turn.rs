@@ -36,6 +36,12 @@ const FAILED_WAITS: u32 = 100;
 /// The longest pause between two of them; the first is a millisecond, and each is twice the one before.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many of so many posts or deferred calls one turn makes. An eighth of a long queue is more than the
+/// budget: otherwise a queue to which each turn adds more than that would grow for ever.
+fn share_of(count: usize) -> usize {
+    count.min(TURN_CALLS.max(count / 8))
+}
+
 impl Runtime {
     /// Takes one turn, and sleeps in it no longer than `timeout`.
     pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result {
@@ -64,9 +70,9 @@ impl Runtime {
         }
         self.events.set(events);
         self.run_queued();
-        self.run_posts(TURN_CALLS);
+        self.run_posts(share_of);
         self.run_timers(TURN_CALLS);
-        self.run_deferred(TURN_CALLS);
+        self.run_deferred(share_of);
         self.judge(outcome)
     }
 
@@ -166,41 +172,62 @@ impl Runtime {
         }
     }
 
-    pub(super) fn run_posts(self: &Rc<Self>, budget: usize) {
+    /// Makes the calls that other threads have posted: a share of them.
+    pub(super) fn run_posts(self: &Rc<Self>, share: impl FnOnce(usize) -> usize) {
         if !self.agenda.inbox.is_filled() {
             return;
         }
-        for post in self.agenda.inbox.fetch(budget) {
-            match post {
-                Post::Call(call) => contain(call),
-                Post::CallHandler(id, call) => self.call_handler(id, call),
-                Post::ResumeProducing(id) => {
-                    if let Some(state) = self.state(id) {
-                        state.resume_producing();
-                    }
+        for post in self.agenda.inbox.fetch(share) {
+            // Posts keep their order: they follow one that waits for its handler.
+            match self.waiting_calls.get() {
+                0 => self.run_post(post),
+                waiting => {
+                    self.waiting_calls.set(waiting + 1);
+                    self.agenda.defer(Deferred::Post(post));
                 }
-                Post::Resolved(id, addrs) => {
-                    if let Some(state) = self.state(id) {
-                        state.resolved(addrs);
-                    }
-                }
-                #[cfg(feature = "signal")]
-                Post::Signal(signal) => self.signals.run_calls(signal),
-                Post::Stop => self.stop(),
-                Post::Shutdown(grace) => self.shut_down(grace),
             }
         }
     }
 
-    pub(super) fn run_deferred(self: &Rc<Self>, budget: usize) {
-        let count = self.agenda.deferred.borrow().len();
-        for _ in 0..count.min(budget) {
+    fn run_post(self: &Rc<Self>, post: Post) {
+        match post {
+            Post::Call(call) => contain(call),
+            Post::CallHandler(id, call) => self.call_handler(id, call),
+            Post::ResumeProducing(id) => {
+                if let Some(state) = self.state(id) {
+                    state.resume_producing();
+                }
+            }
+            Post::Resolved(id, addrs) => {
+                if let Some(state) = self.state(id) {
+                    state.resolved(addrs);
+                }
+            }
+            #[cfg(feature = "signal")]
+            Post::Signal(signal) => self.signals.run_calls(signal),
+            Post::Stop => self.stop(),
+            Post::Shutdown(grace) => self.shut_down(grace),
+        }
+    }
+
+    /// Makes a share of the deferred calls.
+    pub(super) fn run_deferred(self: &Rc<Self>, share: impl FnOnce(usize) -> usize) {
+        let count = share(self.agenda.deferred.borrow().len());
+        for _ in 0..count {
             let Some(call) = self.agenda.deferred.borrow_mut().pop_front() else {
                 break;
             };
             match call {
                 Deferred::Call(call) => contain(call),
                 Deferred::CallHandler(id, call) => self.call_handler(id, call),
+                Deferred::AwaitHandler(id, call) => {
+                    self.waiting_calls.set(self.waiting_calls.get() - 1);
+                    self.call_handler(id, call);
+                }
+                Deferred::Post(post) => {
+                    self.waiting_calls.set(self.waiting_calls.get() - 1);
+                    self.run_post(post);
+                }
                 Deferred::StopLingering => self.stop_lingering(),
             }
         }

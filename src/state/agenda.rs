@@ -4,13 +4,13 @@
 //! does the work, so no such method can call the user's code (rule 1).
 
 use std::any::Any;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Post};
 use super::{ChannelId, ChannelState};
 use crate::error::Result;
 use crate::log::log_throttled;
@@ -32,7 +32,7 @@ pub(crate) struct Agenda {
     /// The loop is gone: nothing that is noted here is done any more.
     closed: Cell<bool>,
     /// The loop itself, for the layers above it.
-    owner: OnceCell<Weak<dyn Any>>,
+    owner: RefCell<Option<Weak<dyn Any>>>,
 }
 
 /// What a timer does.
@@ -60,6 +60,10 @@ pub(crate) enum Deferred {
     Call(Box<dyn FnOnce()>),
     /// A callback of this channel's handler.
     CallHandler(ChannelId, HandlerCall),
+    /// A call whose handler is still to be made, by a call that is deferred already.
+    AwaitHandler(ChannelId, HandlerCall),
+    /// A post behind such a call.
+    Post(Post),
     /// Closes all sockets that linger.
     StopLingering,
 }
@@ -91,7 +95,7 @@ impl Agenda {
             stopping: Cell::new(false),
             shutdown: Cell::new(None),
             closed: Cell::new(false),
-            owner: OnceCell::new(),
+            owner: RefCell::default(),
         }
     }
 
@@ -165,17 +169,17 @@ impl Agenda {
     /// The loop is gone.
     pub(crate) fn close(&self) {
         self.closed.set(true);
+        self.owner.take();
     }
 
     /// The loop itself, which is a `T`.
     pub(crate) fn owner<T: 'static>(&self) -> Option<Rc<T>> {
-        self.owner.get()?.upgrade()?.downcast().ok()
+        self.owner.borrow().as_ref()?.upgrade()?.downcast().ok()
     }
 
     /// Makes the loop known to those who ask for it by [`owner`](Agenda::owner).
     pub(crate) fn set_owner(&self, owner: Weak<dyn Any>) {
-        // A loop is made once.
-        let _ = self.owner.set(owner);
+        self.owner.replace(Some(owner));
     }
 }
 

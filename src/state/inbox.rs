@@ -35,18 +35,23 @@ type SentCall = Box<dyn FnOnce(&mut dyn Any) -> Result + Send>;
 /// What has been posted and not yet fetched.
 pub(crate) struct Inbox {
     /// `None` once the loop is gone.
-    posts: Mutex<Option<VecDeque<Post>>>,
+    open: Mutex<Option<Open>>,
     /// There is a post: saves the loop the lock in most turns.
     filled: AtomicBool,
+}
+
+/// The inbox of a loop that is there. The waker goes with the loop, because it holds a descriptor.
+struct Open {
+    posts: VecDeque<Post>,
     waker: Waker,
 }
 
 impl Inbox {
     pub(super) fn new(waker: Waker) -> Self {
+        let posts = VecDeque::new();
         Inbox {
-            posts: Mutex::new(Some(VecDeque::new())),
+            open: Mutex::new(Some(Open { posts, waker })),
             filled: AtomicBool::new(false),
-            waker,
         }
     }
 
@@ -55,15 +60,13 @@ impl Inbox {
     /// # Errors
     /// When the loop is gone, or the system cannot wake it.
     pub(crate) fn send(&self, post: Post) -> Result {
-        {
-            let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
-            match &mut *posts {
-                Some(posts) => posts.push_back(post),
-                None => return Err(Error::new("the event loop is gone")),
-            }
-        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = &mut *open else {
+            return Err(Error::new("the event loop is gone"));
+        };
+        open.posts.push_back(post);
         if !self.filled.swap(true, Ordering::AcqRel) {
-            self.waker.wake().map_err(|error| {
+            open.waker.wake().map_err(|error| {
                 // The next to post tries again.
                 self.filled.store(false, Ordering::Release);
                 Error::from(error).context("wake the event loop")
@@ -76,25 +79,27 @@ impl Inbox {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Takes the first posts, `most` at most. The inbox stays filled when some are left.
-    pub(crate) fn fetch(&self, most: usize) -> VecDeque<Post> {
+    /// Takes the first posts: as many as `share` says of so many. The inbox stays filled when some are
+    /// left.
+    pub(crate) fn fetch(&self, share: impl FnOnce(usize) -> usize) -> VecDeque<Post> {
         if !self.filled.swap(false, Ordering::AcqRel) {
             return VecDeque::new();
         }
-        let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(posts) = &mut *posts else {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Open { posts, .. }) = &mut *open else {
             return VecDeque::new();
         };
-        if posts.len() <= most {
+        let count = share(posts.len());
+        if count >= posts.len() {
             return mem::take(posts);
         }
         self.filled.store(true, Ordering::Release);
-        posts.drain(..most).collect()
+        posts.drain(..count).collect()
     }
 
     /// Takes no more posts, and returns those that will not be run.
     pub(crate) fn close(&self) -> VecDeque<Post> {
-        let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
-        posts.take().unwrap_or_default()
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.take().map(|open| open.posts).unwrap_or_default()
     }
 }
