@@ -1,4 +1,4 @@
-//! Cuts an input into pieces in every way. TCP does not preserve the boundaries of writes, so a handler
+//! Cuts an input into pieces in different ways. TCP does not preserve the boundaries of writes, so a handler
 //! has to behave the same for each of them.
 
 use std::fmt;
