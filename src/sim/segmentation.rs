@@ -74,7 +74,7 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
     pieces
 }
 
-/// [Drives](drive) a handler with the same input cut in [every way](every_segmentation), followed by
+/// [Drives](drive) a handler with the same input cut in [different ways](every_segmentation), followed by
 /// the end of the stream, and checks that output and end are always the same. Returns the transcript of
 /// the input in one piece.
 ///
