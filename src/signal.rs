@@ -1,11 +1,11 @@
 //! Runs code on the loop when the process receives a signal. Needs the feature `signal`.
 //!
-//! A signal handler may do next to nothing. So a thread waits for the signals, and
+//! A signal handler may call few functions (signal-safety(7)). Therefore a thread waits for the signals, and
 //! [posts](crate::Remote) them to the loop. The code runs between two callbacks, and may use every
 //! handle of the loop.
 //!
 //! ```no_run
-//! use std::{cell::Cell, rc::Rc, time::Duration};
+//! use std::time::Duration;
 //!
 //! # fn main() -> asynchat::Result {
 //! asynchat::listen("127.0.0.1:7007", |chat| move |line: &[u8]| {
@@ -45,8 +45,9 @@ use crate::EventLoop;
 use crate::error::Result;
 
 /// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
-/// `SIGINT` (Ctrl-C) or `SIGTERM`. A second such signal ends the grace: the remaining connections are
-/// aborted at once.
+/// `SIGINT` (Ctrl-C) or `SIGTERM`. If the loop is already shutting down when such a signal arrives, also
+/// because of a call of [`shutdown`](crate::shutdown), the signal ends the grace: the remaining connections
+/// are aborted at once.
 ///
 /// # Errors
 /// Those of [`on`].
@@ -99,8 +100,11 @@ impl EventLoop {
             self.on_signal(signal, move || {
                 // The current loop is the one that runs the call.
                 if let Ok(event_loop) = EventLoop::current() {
-                    let second = event_loop.0.agenda.is_shutting_down();
-                    event_loop.shutdown(if second { Duration::ZERO } else { grace });
+                    let grace = match event_loop.0.agenda.is_shutting_down() {
+                        true => Duration::ZERO,
+                        false => grace,
+                    };
+                    event_loop.shutdown(grace);
                 }
             })?;
         }

@@ -48,7 +48,7 @@ pub(crate) struct Runtime {
     registry: RefCell<Registry>,
     lingering: RefCell<Lingering>,
     pub(crate) counters: Counters,
-    /// The limits of those that were given none.
+    /// The limits of servers, connectors and channels that have none of their own.
     limits: RefCell<Option<Rc<Limits>>>,
     /// Absent while a channel has its turn.
     buffers: Cell<Option<Box<Buffers>>>,

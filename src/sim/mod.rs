@@ -100,7 +100,8 @@ impl Network {
         Network(SharedNet::new(seed))
     }
 
-    /// A new event loop on this network.
+    /// A new event loop on this network. Pass it to functions that take a loop: see
+    /// [the loop of the free functions](crate::sim#the-loop-of-the-free-functions).
     ///
     /// [`EventLoop::run`] goes from one timer to the next without waiting. It fails when nothing can
     /// happen any more while something is still registered. If scripts are to act in between, call

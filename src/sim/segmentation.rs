@@ -4,7 +4,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::drive::{Script, Transcript, drive};
+use super::drive::{AsText, Script, Transcript, drive};
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
 use crate::error::{Error, Result};
@@ -125,7 +125,7 @@ pub fn drive_every_segmentation<S: AsyncChat>(
 }
 
 /// A way to cut an input for which a handler behaves differently.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Divergence {
     /// The pieces of the input.
@@ -147,6 +147,17 @@ impl fmt::Display for Divergence {
             ", the input gives {}, but in one piece {}",
             self.found, self.expected
         )
+    }
+}
+
+impl fmt::Debug for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pieces: Vec<AsText> = self.pieces.iter().map(|piece| AsText(piece)).collect();
+        f.debug_struct("Divergence")
+            .field("pieces", &pieces)
+            .field("found", &self.found)
+            .field("expected", &self.expected)
+            .finish()
     }
 }
 

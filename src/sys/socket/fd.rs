@@ -218,15 +218,16 @@ impl Fd {
         }
     }
 
-    /// How many bytes could be received at least: 0 at the end of the stream.
+    /// Returns 1 if a byte can be received, without receiving it, and 0 at the end of the stream. If there is
+    /// neither, the error is `WouldBlock`.
     pub(crate) fn peek(&self) -> io::Result<usize> {
         if_simulated!(self, socket => socket.peek());
         let mut byte = [std::mem::MaybeUninit::new(0)];
         retry_interrupted(|| self.view()?.peek(&mut byte))
     }
 
-    /// Has urgent data received in its place in the stream, on this socket and on those that it
-    /// accepts. A simulated socket keeps it apart.
+    /// Sets SO_OOBINLINE: urgent data is received in its place in the stream. Sockets that a listener accepts
+    /// inherit the option. A simulated socket has no such option and delivers urgent data separately.
     pub(crate) fn set_urgent_inline(&self) -> io::Result<()> {
         match self {
             #[cfg(not(target_os = "redox"))]
@@ -235,8 +236,7 @@ impl Fd {
         }
     }
 
-    /// Discards the urgent byte, if there is one. While it is left unread, the poller goes on to
-    /// report it.
+    /// Discards the urgent byte, if there is one. The poller reports it again and again until it is read.
     pub(crate) fn discard_urgent(&self) {
         if_simulated!(self, socket => socket.discard_urgent());
         let mut byte = [std::mem::MaybeUninit::new(0)];
