@@ -45,10 +45,8 @@
 //!
 //! A [`listen`](crate::listen) or another free function that is called outside of a callback acts on the
 //! thread's default loop, which is not simulated: it binds a real port. Use the methods of the simulated
-//! [`EventLoop`](crate::EventLoop) and functions that take a loop, such as
-//! [`Server::listen_on`](crate::Server::listen_on), or start the server with
-//! [`EventLoop::call_soon`](crate::EventLoop::call_soon). In callbacks the free functions act on the simulated
-//! loop.
+//! [`EventLoop`] and functions that take a loop, such as [`Server::listen_on`](crate::Server::listen_on), or
+//! start the server with [`EventLoop::call_soon`]. In callbacks the free functions act on the simulated loop.
 //!
 //! # What is simulated
 //!
