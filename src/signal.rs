@@ -55,7 +55,7 @@ pub fn shutdown_on_ctrl_c(grace: Duration) -> Result {
     EventLoop::current()?.shutdown_on_ctrl_c(grace)
 }
 
-/// Has this thread's loop run `call` each time the process receives this signal.
+/// Registers `call` with this thread's loop, which runs it each time the process receives this signal.
 ///
 /// A signal may have several calls, which run in the order of their registration. Signals that arrive
 /// faster than the loop turns may be merged into one. A panic of `call` is logged, and ends nothing.
@@ -78,7 +78,7 @@ pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result {
 }
 
 impl EventLoop {
-    /// Has this loop run `call` each time the process receives this signal: see
+    /// Registers `call` with this loop, which runs it each time the process receives this signal: see
     /// [`signal::on`](on). Needs the feature `signal`.
     ///
     /// # Errors

@@ -301,7 +301,7 @@ impl Fd {
         }
     }
 
-    /// Has the close reset the connection. The kernel then discards what it has not sent yet.
+    /// Makes the later close a reset. The kernel then discards what it has not sent yet.
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         if_simulated!(self, socket => socket.reset_on_close());
         self.view()?.set_linger(Some(Duration::ZERO))
@@ -382,7 +382,7 @@ impl Fd {
         }
     }
 
-    /// Makes it ready for output only. Unlike for input, a regular file will do: it is always ready.
+    /// Makes it ready for output only. A regular file is allowed here, because writing to it never waits.
     pub(crate) fn prepare_output(&self) -> io::Result<()> {
         match self {
             #[cfg(unix)]
