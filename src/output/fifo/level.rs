@@ -12,7 +12,8 @@ const HIGH_ITEMS: usize = 64;
 /// With at most this many items, a queue can be at its low-water mark.
 const LOW_ITEMS: usize = 16;
 
-/// The smallest budget of a producer, however full the queue is, unless unparsed input takes a part of the queue's room.
+/// The smallest budget of a producer, however full the queue is, unless unparsed input takes a part of the
+/// queue's room.
 const MIN_ASKED: usize = 16_384;
 
 impl Fifo {
