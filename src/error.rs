@@ -170,14 +170,15 @@ pub enum Close {
     /// An outgoing connection was not established: every address failed. The error is that of the last
     /// address.
     ConnectFailed(Error),
-    /// A deadline passed.
+    /// A [deadline](crate::Deadlines) passed. If output was queued, it is lost, and the peer gets a reset.
     Timeout(Deadline),
     /// A record exceeded its limit, and `handle_overflow` chose to close.
     InputLimit,
     /// The queued output exceeded [`Limits::output`](crate::Limits::output), because the peer does not
     /// read.
     OutputLimit,
-    /// A callback of its handler, or one of its producers, returned this error.
+    /// A callback of its handler, or one of its producers, returned this error. After an error of a producer the
+    /// peer receives what was sent before it, and then a reset.
     Handler(Error),
     /// A callback of its handler panicked, with this message.
     Panic(String),

@@ -256,15 +256,13 @@ impl fmt::Debug for EventLoop {
     }
 }
 
-/// Readable when an event is waiting, so that a loop can be nested in another; the other needs to
-/// heed [`EventLoop::next_timeout`] as well.
+/// The descriptor is readable when an event is waiting, so that another loop can contain this one. The other
+/// loop must also obey [`EventLoop::next_timeout`].
 #[cfg(all(
     unix,
     not(polling_test_poll_backend),
     not(any(target_os = "solaris", target_os = "illumos", target_os = "redox"))
 ))]
-/// The descriptor is readable when an event is waiting, so that another loop can contain this one. The other
-/// loop must also obey [`EventLoop::next_timeout`].
 impl std::os::fd::AsFd for EventLoop {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.poller.as_fd()

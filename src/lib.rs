@@ -12,6 +12,7 @@
 //!
 //! ```no_run
 //! use asynchat::{AsyncChat, Chat, Result};
+//! use tracing_subscriber::filter::LevelFilter;
 //!
 //! struct Echo { chat: Chat }
 //!
@@ -24,7 +25,7 @@
 //! }
 //!
 //! fn main() -> Result {
-//!     tracing_subscriber::fmt::init(); // errors and panics of callbacks are reported in the log only
+//!     tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).init(); // shows failures
 //!     asynchat::listen("127.0.0.1:7007", |chat| Echo { chat })?;
 //!     asynchat::run()
 //! }
@@ -130,12 +131,12 @@
 //! **Input is exact.** The same bytes give the same records under every segmentation. The cost is linear in the
 //! bytes.
 //!
-//! **The loop is fair.** In a turn of the loop a connection reads once, at most 64 KiB, and receives at most
-//! 1,024 records. Then it writes at most 64 KiB. What other connections push to it afterwards is sent in the same
-//! turn, but it does not receive again. A listener accepts at most 64 connections. The loop makes at most 1,024
-//! posted calls, fires at most 1,024 timers and makes at most 1,024 deferred calls in a turn, the earliest first;
-//! of more than 8,192 posted or deferred calls that wait, it makes an eighth.
-//! The rest follows in the next turns, before which the loop does not sleep.
+//! **The loop is fair.** In a turn of the loop a connection reads once, at most 64 KiB. Its session receives at
+//! most 1,024 records, and the connection then writes at most 64 KiB. Other connections may push to it later in
+//! the same turn. It sends their output in that turn, but does not read again. A listener accepts at most 64
+//! connections. The loop makes at most 1,024 posted calls, fires at most 1,024 timers and makes at most 1,024
+//! deferred calls in a turn, the earliest first; of more than 8,192 posted or deferred calls that wait, it makes an
+//! eighth. The rest follows in the next turns, before which the loop does not sleep.
 //!
 //! **Limits apply by default.** [`Limits`] bound the length of a record, the output that is queued for a peer that
 //! does not read (above it the peer's input pauses), and the number of connections, in all and from one address.
@@ -160,7 +161,9 @@
 //! can run inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
-//! never prints.
+//! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients and
+//! listeners that pause at `WARN`; connections that open or close at `DEBUG`. Of each kind of warning and error
+//! at most ten events a second are logged. The field `suppressed` counts those that were left out before.
 //!
 //! # More
 //!

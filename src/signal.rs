@@ -1,11 +1,11 @@
 //! Runs code on the loop when the process receives a signal. Needs the feature `signal`.
 //!
-//! A signal handler may do next to nothing. So a thread waits for the signals, and
+//! A signal handler may call few functions (signal-safety(7)). Therefore a thread waits for the signals, and
 //! [posts](crate::Remote) them to the loop. The code runs between two callbacks, and may use every
 //! handle of the loop.
 //!
 //! ```no_run
-//! use std::{cell::Cell, rc::Rc, time::Duration};
+//! use std::time::Duration;
 //!
 //! # fn main() -> asynchat::Result {
 //! asynchat::listen("127.0.0.1:7007", |chat| move |line: &[u8]| {
@@ -45,8 +45,9 @@ use crate::EventLoop;
 use crate::error::Result;
 
 /// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
-/// `SIGINT` (Ctrl-C) or `SIGTERM`. A second such signal ends the grace: the remaining connections are
-/// aborted at once.
+/// `SIGINT` (Ctrl-C) or `SIGTERM`. If the loop is already shutting down when such a signal arrives, also
+/// because of a call of [`shutdown`](crate::shutdown), the signal ends the grace: the remaining connections
+/// are aborted at once.
 ///
 /// # Errors
 /// Those of [`on`].
@@ -54,7 +55,7 @@ pub fn shutdown_on_ctrl_c(grace: Duration) -> Result {
     EventLoop::current()?.shutdown_on_ctrl_c(grace)
 }
 
-/// Has this thread's loop run `call` each time the process receives this signal.
+/// Registers `call` with this thread's loop, which runs it each time the process receives this signal.
 ///
 /// A signal may have several calls, which run in the order of their registration. Signals that arrive
 /// faster than the loop turns may be merged into one. A panic of `call` is logged, and ends nothing.
@@ -77,7 +78,7 @@ pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result {
 }
 
 impl EventLoop {
-    /// Has this loop run `call` each time the process receives this signal: see
+    /// Registers `call` with this loop, which runs it each time the process receives this signal: see
     /// [`signal::on`](on). Needs the feature `signal`.
     ///
     /// # Errors
@@ -99,8 +100,11 @@ impl EventLoop {
             self.on_signal(signal, move || {
                 // The current loop is the one that runs the call.
                 if let Ok(event_loop) = EventLoop::current() {
-                    let second = event_loop.0.agenda.is_shutting_down();
-                    event_loop.shutdown(if second { Duration::ZERO } else { grace });
+                    let grace = match event_loop.0.agenda.is_shutting_down() {
+                        true => Duration::ZERO,
+                        false => grace,
+                    };
+                    event_loop.shutdown(grace);
                 }
             })?;
         }

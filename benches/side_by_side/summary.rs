@@ -9,11 +9,11 @@ pub struct Row {
     pub server: &'static Server,
     /// Lines a second.
     pub rate: f64,
-    /// The rate divided by that of the reference, if the reference was measured.
+    /// The rate divided by that of the reference in the same round, if the reference was measured.
     pub rate_ratio: Option<f64>,
     /// CPU time for a line, in microseconds.
     pub cpu: Option<f64>,
-    /// The CPU time divided by that of the reference.
+    /// The CPU time divided by that of the reference in the same round.
     pub cpu_ratio: Option<f64>,
 }
 

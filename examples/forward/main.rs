@@ -6,8 +6,9 @@
 //! cargo run --release --example forward -- --to localhost:8000 --rate 100000
 //! ```
 //!
-//! It forwards bytes in both directions, and also half-closes and resets. If one end does not read, the
-//! other end is not read either (back-pressure). Each connection is logged when it ends.
+//! It forwards bytes in both directions. It also forwards half-closes and resets. While one end does not take
+//! its bytes, the program does not read from the other end (back-pressure). Each connection is logged when it
+//! ends.
 //!
 //! Ctrl-C stops accepting, and lets the existing connections finish. A second Ctrl-C, or the end of
 //! `--grace`, resets them.

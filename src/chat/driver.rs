@@ -46,7 +46,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             self.begin(state)?;
         }
         if ready.urgent {
-            // What is not received in its place in the stream is lost: a session has no use for it.
+            // Urgent data that is not received inline is discarded: a session has no callback for it.
             state.discard_urgent();
         }
         turn.budget = state.limit(|limits| Budget {
@@ -258,8 +258,8 @@ impl<S: AsyncChat> ChatDriver<S> {
     }
 
     fn shut_down(&mut self, state: &Rc<ChannelState>) -> Result {
-        // What a piped connection has to send is what the other end receives, and that ends by itself.
-        // Closed in good order, its peer would take a part for the whole.
+        // A piped connection sends the stream of the other end, which ends by itself. An orderly close before
+        // that would make a part of the stream look complete.
         if state.is_closing() || state.flags.has(Flag::PIPED) {
             return Ok(());
         }

@@ -44,21 +44,21 @@ struct Members {
     /// Sorted by id, so that the order of pushes is the same in each run.
     chats: BTreeMap<ChannelId, Chat>,
     slow: Option<(usize, SlowReader)>,
-    /// With this many members, `add` removes those that have closed.
+    /// With this many members, `add` removes closed members.
     prune_at: usize,
 }
 
 /// What happens to a member of a [`Group`] whose peer does not read. See [`Group::set_slow_readers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowReader {
-    /// What is pushed to the group is not pushed to this member while it is slow. For data that soon becomes
-    /// obsolete, such as positions and prices.
+    /// Pushes to the group leave this member out while it is slow. For data that soon becomes obsolete, such as
+    /// positions and prices.
     Skip,
     /// The connection ends with [`Close::OutputLimit`] and a reset. Its queue is dropped.
     Close,
 }
 
-/// Below this many members, `add` does not look for those that have closed.
+/// Below this many members, `add` does not look for closed members.
 const PRUNE_MIN: usize = 32;
 
 impl Group {
@@ -141,7 +141,7 @@ impl Group {
         let mut members = self.0.borrow_mut();
         let slow = members.slow;
         let gone = members.take_closed();
-        // Nothing that is done to a chat here calls user code, so the members may stay borrowed.
+        // The calls below run no user code, so the members may stay borrowed.
         for (id, chat) in &members.chats {
             if Some(*id) == except {
                 continue;

@@ -73,8 +73,8 @@ use crate::state::{Flag, Phase};
 ///   holds at most that much and the input of one turn.
 /// * **Half-close.** When one peer has finished sending, the sending side of the other connection is shut
 ///   down after the piped bytes. When both peers have finished, both connections close with [`Close::Eof`].
-/// * **A failed output.** A connection whose peer no longer receives closes when the input that it has
-///   received so far has been passed on. Later input is lost.
+/// * **A peer that no longer receives.** When a send to a peer fails, what this peer has sent so far is still
+///   passed on to the other connection. Then the connection closes. Input that arrives later is lost.
 /// * **The end of one connection ends the other**, with [`Close::Piped`], which contains the reason. If the
 ///   first was closed by this side, never came up, or had received the end of its input, the other sends its
 ///   queue first. Otherwise (a reset, for example) the stream is incomplete, and the other connection is

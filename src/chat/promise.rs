@@ -19,10 +19,12 @@ use crate::state::inbox::Post;
 /// grace ends.
 ///
 /// A promise that is dropped without being [fulfilled](Promise::fulfill), for example by a panic of the
-/// worker, closes the connection: the client could not tell which reply is missing.
+/// worker, ends the connection with [`Close::Handler`](crate::Close::Handler): the client could not tell which
+/// reply is missing. The client receives what was sent before the promise, and then a reset.
 ///
 /// A connection that waits for a promise may be idle. An idle [deadline](crate::Deadlines::idle) has to
-/// exceed the time of the work.
+/// exceed the time of the work. If it passes first, the connection is reset, because the promise is queued
+/// output.
 ///
 /// ```no_run
 /// use asynchat::{AsyncChat, Chat, Promise, Result};

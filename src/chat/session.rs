@@ -8,14 +8,15 @@ use crate::time::timer::TimerId;
 ///
 /// A [`Terminator`](crate::Terminator) splits the input into records. The default is CRLF. The loop passes
 /// each record to [`found_terminator`](AsyncChat::found_terminator). The session pushes its replies to its
-/// [`Chat`](crate::Chat). A closure that takes a record is a session, too.
+/// [`Chat`](crate::Chat). A closure that takes a record is a session, too. Write the type of its argument,
+/// `|line: &[u8]|`: the compiler does not infer that the closure accepts every lifetime.
 ///
 /// The loop makes one callback at a time. A method of a handle never makes one. A callback that returns an
 /// error or panics ends its own connection and no other. What was pushed before the failure is sent first,
 /// so a session may push an explanation and then return an error: the peer receives all replies, however its
-/// input was segmented. The loop waits for a peer that does not read as long as a close
-/// [lingers](crate::Deadlines#structfield.linger), at least 2 s. After the failure `handle_close` is the
-/// only callback.
+/// input was segmented. If the peer takes nothing for the
+/// [`linger`](crate::Deadlines#structfield.linger) time (2 s, if that is longer), the loop drops the rest of this
+/// output and ends the connection. After the failure `handle_close` is the only callback.
 ///
 /// ```
 /// use asynchat::{AsyncChat, Chat, Result, Terminator};

@@ -1,4 +1,4 @@
-//! What a server does with each connection: admits or refuses it, and has its session made.
+//! The driver of a server's listener: it admits or refuses each connection, and makes the session.
 
 use std::any::TypeId;
 use std::mem;

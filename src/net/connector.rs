@@ -245,10 +245,10 @@ impl Connector {
 }
 
 impl EventLoop {
-    /// Connects to `target`. The loop calls `factory` to make the handler; when the connection is
-    /// up the handler's `handle_connect` is called, and when it does not come up `handle_close`
-    /// with [`Close::ConnectFailed`](crate::Close::ConnectFailed). What is pushed to the returned
-    /// chat before that is sent then. [`Connector`] has the options.
+    /// Connects to `target`. The loop calls `factory`, which returns the handler. When the connection is up, the
+    /// loop calls the handler's `handle_connect`. If the connection fails, it calls `handle_close` with
+    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed). What is pushed to the returned chat meanwhile is
+    /// sent when the connection is up. [`Connector`] has options.
     ///
     /// # Errors
     /// When the loop is shutting down, or `target` is no address at all.

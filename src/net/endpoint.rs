@@ -15,14 +15,14 @@ use crate::sys::socket::Socket;
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
 
-/// What a server or a connector begins with.
+/// The address of a server or a connector, or the socket that it adopts.
 #[derive(Debug)]
 pub(crate) enum Endpoint {
     Target(Target),
     Adopted(Socket),
 }
 
-/// What every connection of a server or a connector is given.
+/// The settings of each connection of a server or a connector.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) limits: Option<Rc<Limits>>,
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Registers a channel as a chat whose session has the type `session`, and is still to be made.
+    /// Registers a channel as a chat. Its session is made later, and has the type `session`.
     pub(crate) fn register(
         &self,
         runtime: &Rc<Runtime>,

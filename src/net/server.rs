@@ -186,9 +186,10 @@ impl Server {
 }
 
 impl EventLoop {
-    /// Serves connections to `addr`: `factory` makes a handler for each, from the
-    /// [`Chat`] that it talks through. [`Server`] has the options. The channel returned is the
-    /// listening one: it tells its address, and closing it ends the service but no connection.
+    /// Listens on `addr`. For each accepted connection the loop calls `factory` with the connection's
+    /// [`Chat`], and `factory` returns the handler. [`Server`] has options. Returns the listening channel:
+    /// [`local_addr`](Channel::local_addr) is its address, and [`close`](Channel::close) stops accepting.
+    /// Accepted connections stay open then.
     ///
     /// # Errors
     /// When the address cannot be resolved or bound.

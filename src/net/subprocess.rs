@@ -150,9 +150,9 @@ impl fmt::Debug for Subprocess {
     }
 }
 
-/// Has the loop call `exited` when the process has ended. A thread waits for the process: no other way
-/// is available on every Unix and leaves the program's other children alone. The thread holds the
-/// writing end of a pipe, and the loop reads the end of that pipe.
+/// Makes the loop call `exited` when the process has ended. A thread waits for the process, because no other way
+/// is available on every Unix and leaves the program's other children alone. The thread owns the writing end
+/// of a pipe. It closes that end when the process has ended, and the loop sees the end of the pipe's input.
 fn call_at_exit(
     event_loop: &EventLoop,
     child: &Arc<Mutex<Child>>,

@@ -57,7 +57,7 @@ pub struct Fifo {
     asking: Asking,
 }
 
-/// What the queue still takes. Each state is entered from the one before it, and never left.
+/// Whether the queue accepts items. The states follow each other in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Intake {
     /// It takes pushes.
@@ -68,10 +68,10 @@ enum Intake {
     Closed,
 }
 
-/// What becomes of the bytes in the queue. Only [`Stream::Whole`] is ever left.
+/// Whether the queued bytes are sent. [`Stream::Cut`] and [`Stream::Failed`] are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stream {
-    /// All that is queued is sent.
+    /// Everything queued is sent.
     Whole,
     /// A producer has failed: its bytes are missing, and nothing behind them may be sent.
     Cut,

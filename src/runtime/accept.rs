@@ -1,4 +1,4 @@
-//! Listeners that wait: accepting pauses for want of descriptors or memory, and is resumed.
+//! Pauses accepting when descriptors or memory run out, and resumes it.
 
 use std::io;
 use std::rc::Rc;
@@ -9,12 +9,12 @@ use crate::log::log_throttled;
 use crate::state::agenda::Task;
 use crate::state::{ChannelState, Flag};
 
-/// How long accepting pauses, unless a channel ends before.
+/// The longest pause. Accepting resumes earlier if a channel ends.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Runtime {
-    /// Stops a listener for which there is no descriptor or memory. Sockets that linger are closed for
-    /// it.
+    /// Pauses a listener whose accept or registration has failed because descriptors or memory have run out.
+    /// Closes the lingering sockets, to free their descriptors.
     pub(crate) fn pause_accepting(&self, state: &Rc<ChannelState>, error: &io::Error) {
         log_throttled!(warn, %error, "accepting pauses");
         state.flags.set(Flag::STARVED, true);

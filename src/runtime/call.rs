@@ -31,8 +31,8 @@ impl Runtime {
             return None;
         };
         state.turns.set(state.turns.get() + 1);
-        // What it does to itself needs no turn more. It may be in the run queue already, and is never
-        // there twice.
+        // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
+        // it is in the run queue already, it stays there.
         let queued = state.flags.replace(Flag::QUEUED, true);
         let outcome = in_span(state.span(), || {
             let outcome = match enter(|| callback(&mut *driver)) {
@@ -84,7 +84,8 @@ impl Runtime {
         if state.flags.has(Flag::FAILED) {
             return discard(callback);
         }
-        // What a session that is not over its mark pushes now may be a reply that a worker has made.
+        // A push of the session's own callback counts as a reply while the queue is not over its mark: a worker
+        // may have made the reply.
         let is_within = !state.flags.has(Flag::BACK_PRESSURED);
         state.flags.set(Flag::IN_TURN, is_within);
         self.call(state, |driver| {
@@ -147,7 +148,7 @@ impl Runtime {
 
 /// Calls `handle_close` with the reason, then drops the handler and what was still queued.
 pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, why: &Close) {
-    // What prints a reason may be the user's code too.
+    // The `Display` of a user's error is user code.
     let logged = enter(|| {
         let (bytes_in, bytes_out) = (state.bytes_in(), state.bytes_out());
         let records_in = state.records_in.get();

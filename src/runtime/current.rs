@@ -66,8 +66,8 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // Only a thread that is being torn down has no loops, and then there is nothing to do.
-        // What is taken out is dropped after the borrow: it may be the last handle of a loop.
+        // An error means that the thread is ending, so there is nothing to do. The handle is dropped after the
+        // borrow, because it may be the last one of its loop.
         let _ended = with_loops(|loops| loops.running.pop());
     }
 }

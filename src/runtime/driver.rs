@@ -1,4 +1,4 @@
-//! What the runtime drives: a dispatcher or a session.
+//! The trait `Driver`, through which the runtime drives a dispatcher, a session or a listener.
 
 use std::mem;
 use std::rc::Rc;

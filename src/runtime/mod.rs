@@ -1,7 +1,7 @@
 //! The loop: it waits for events, and gives each channel its turns.
 //!
-//! `turn.rs` is the turn of the loop, `call.rs` the way into a handler. The other files are what the loop
-//! does besides: timers, posts, lingering sockets, shutdown.
+//! `turn.rs` is the turn of the loop, and `call.rs` calls the handlers. The other files have the rest of the loop:
+//! the registry, timers, lingering sockets, pauses in accepting, signals, counters, shutdown.
 
 mod accept;
 mod call;
@@ -48,7 +48,7 @@ pub(crate) struct Runtime {
     registry: RefCell<Registry>,
     lingering: RefCell<Lingering>,
     pub(crate) counters: Counters,
-    /// The limits of those that were given none.
+    /// The limits of servers, connectors and channels that have none of their own.
     limits: RefCell<Option<Rc<Limits>>>,
     /// Absent while a channel has its turn.
     buffers: Cell<Option<Box<Buffers>>>,
@@ -56,13 +56,13 @@ pub(crate) struct Runtime {
     next_turn: RefCell<VecDeque<Rc<ChannelState>>>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
     waiting_calls: Cell<usize>,
-    /// What the poller has reported. Kept for its capacity.
+    /// The events of the last wait. The vector is reused.
     events: Cell<Vec<Event>>,
     running: Cell<bool>,
     /// The number of this turn. It wraps.
     turn: Cell<u32>,
     failed_waits: Cell<u32>,
-    /// What connects again, for as long as it has an owner.
+    /// The reconnections of this loop.
     retries: RefCell<Vec<Weak<dyn Retry>>>,
     /// Listeners that wait for descriptors or memory, and the timer that lets them try again.
     accepting_paused: RefCell<Vec<Rc<ChannelState>>>,
@@ -141,11 +141,11 @@ impl Runtime {
             || !agenda.deferred.borrow().is_empty()
             || agenda.inbox.is_filled()
             || agenda.stopping.get()
-            // A shutdown that has nothing to wait for is over after a turn, not after its grace.
+            // A shutdown without channels ends after one turn, before its grace has passed.
             || (agenda.is_shutting_down() && self.len() == 0)
     }
 
-    /// How long the loop may sleep; `None`: until something happens.
+    /// How long the loop may sleep. `None`: until an event.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         if self.is_busy() {
             return Some(Duration::ZERO);
@@ -174,8 +174,8 @@ impl Runtime {
         known.unwrap_or_else(|| self.poll_key(id))
     }
 
-    /// Where a word has 32 bits, keys repeat after some 65,000. A socket that lingers may still have
-    /// one of them.
+    /// Returns a key that no lingering socket has. On 32-bit systems keys repeat after about 65,000, so a
+    /// lingering socket may still have the next one.
     fn unused_key(&self, new: impl Fn(&mut Registry) -> usize) -> usize {
         loop {
             let key = new(&mut self.registry.borrow_mut());
@@ -185,7 +185,7 @@ impl Runtime {
         }
     }
 
-    /// Has the loop make a call in its next turn, with itself.
+    /// Queues a deferred call, which gets the runtime as its argument.
     pub(crate) fn call_soon(self: &Rc<Self>, call: impl FnOnce(&Rc<Runtime>) + 'static) {
         let runtime = Rc::downgrade(self);
         self.agenda.defer(Deferred::Call(Box::new(move || {
@@ -195,7 +195,7 @@ impl Runtime {
         })));
     }
 
-    /// Has `run` return at the end of this turn.
+    /// Makes `run` return at the end of this turn.
     pub(crate) fn stop(&self) {
         self.agenda.stopping.set(true);
     }

@@ -1,15 +1,23 @@
 //! The turn of the loop.
 //!
-//! The order of a turn: the run queue, so that all that was pushed is sent before the loop sleeps; the
-//! wait; the channels that the kernel has reported something of; the run queue again, with what the budgets of
-//! the last turn left over; posts; timers, after the events, so that data which is there already goes before
-//! the deadline that waits for it; deferred calls. Each of these takes what was there when it began, never what
-//! it adds to itself, and no more than its budget, so none can starve the others. What a budget leaves over is
-//! due in the next turn, before which the loop does not sleep.
+//! A turn has seven steps:
 //!
-//! A channel receives at most once in a turn of the loop, and has its records delivered once. When it is
-//! in the run queue again in the same turn, because something was pushed to it, it only sends; when a
-//! budget of its own is used up, it waits for the next turn.
+//! 1. The run queue, so that everything pushed since the last turn is sent before the loop sleeps.
+//! 2. The wait.
+//! 3. The channels of the events.
+//! 4. The run queue: what the budgets of the last turn left over, and what this turn has pushed.
+//! 5. Posts.
+//! 6. Timers. They follow the events, so that data which has arrived in time is handled before its deadline is
+//!    checked.
+//! 7. Deferred calls.
+//!
+//! Each step handles what was there when it began, never what it adds itself, and at most its budget. Thus no
+//! step can starve the others. What is left over is handled in the next turn, before which the loop does not
+//! sleep.
+//!
+//! In a turn of the loop a channel receives once and delivers records once. If something is pushed to it later
+//! in the same turn, it joins the run queue again, and then only sends. A channel that has used up a budget of
+//! its own waits for the next turn.
 
 use std::io;
 use std::rc::Rc;
@@ -25,15 +33,15 @@ use crate::state::{ChannelState, Flag, Phase};
 use crate::sys::interest::{Event, Interest, Ready};
 use crate::user_code::contain;
 
-/// How many posts, how many timers that are due and how many deferred calls one turn takes: enough
-/// that the wait is a small part of a turn, few enough that connections are served in between.
+/// How many posts, timers and deferred calls a turn handles at most, of each. The number is large, so that the
+/// wait is a small part of the cost of a turn, and small enough that connections are served in between.
 const TURN_CALLS: usize = 1024;
 
-/// How many waits may fail in a row before the poller counts as broken: some ten seconds' worth.
-/// One that fails for want of memory succeeds when there is some; one that never will must not spin.
+/// How many waits may fail in a row before `run` returns the error: about ten seconds. A wait that failed because
+/// memory ran out succeeds later. A wait that fails every time must not keep the loop spinning.
 const FAILED_WAITS: u32 = 100;
 
-/// The longest pause between two of them; the first is a millisecond, and each is twice the one before.
+/// The longest pause after a failed wait. The first pause is 2 ms, and each is twice the previous one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How many of so many posts or deferred calls one turn makes. An eighth of a long queue is more than the
@@ -46,7 +54,7 @@ impl Runtime {
     /// Takes one turn, and sleeps in it no longer than `timeout`.
     pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result {
         self.run_queued();
-        // That may have ended the last channel: then there is nothing left to wait for.
+        // This may have ended the last channel. Then there is nothing to wait for.
         let timeout = match self.has_work() {
             true => timeout,
             false => Some(Duration::ZERO),
@@ -76,7 +84,7 @@ impl Runtime {
         self.judge(outcome)
     }
 
-    /// Those that have used a budget of the last turn join the run queue.
+    /// Moves the channels that used up a budget in the last turn to the run queue.
     #[inline]
     fn begin_next_turn(&self) {
         let mut waiting = self.next_turn.borrow_mut();
@@ -85,7 +93,7 @@ impl Runtime {
         }
     }
 
-    /// Notes an event. Returns its channel, unless that waits in the run queue for its turn.
+    /// Notes an event. Returns its channel, unless the channel gets its turn from the run queue.
     fn note(self: &Rc<Self>, event: &Event) -> Option<Rc<ChannelState>> {
         let state = self.registry.borrow().by_key(event.key).map(Rc::clone);
         let Some(state) = state else {
@@ -93,7 +101,7 @@ impl Runtime {
             return None;
         };
         state.reported();
-        // A channel with two descriptors may have an event of each.
+        // A channel with two descriptors may have two events. It gets one turn for both.
         if state.flags.has(Flag::QUEUED) || state.has_own_output() {
             state.pending.set(state.pending.get().union(event.ready));
             state.schedule();
@@ -102,8 +110,8 @@ impl Runtime {
         Some(state)
     }
 
-    /// Gives a turn to each channel that is in the run queue now: not to those that are added meanwhile,
-    /// so that two handlers which push to each other do not keep the others waiting.
+    /// Gives a turn to each channel that is in the run queue now. Channels that are added meanwhile wait, so
+    /// that two handlers which push to each other do not delay the others.
     pub(crate) fn run_queued(self: &Rc<Self>) {
         let count = self.agenda.run_queue.borrow().len();
         for _ in 0..count {
@@ -116,7 +124,7 @@ impl Runtime {
         }
     }
 
-    /// Gives a channel its turn, and has its socket watched for what it waits for.
+    /// Gives a channel its turn, then registers with the poller what the channel waits for.
     pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, ready: Ready) {
         if state.flags.has(Flag::AWAITS_HANDLER) {
             return;
@@ -166,7 +174,7 @@ impl Runtime {
         );
         let Err(error) = watched else { return };
         match state.phase.get() {
-            // What the poller lacks it may have later; a listener is not given up for it.
+            // The poller may have run out of memory for now. A listener waits for it.
             Phase::Listening => self.pause_accepting(state, &error),
             _ => state.end(Close::Io(error)),
         }
@@ -233,8 +241,8 @@ impl Runtime {
         }
     }
 
-    /// A wait that fails is tried again, for what it lacked may be there then. One that keeps failing
-    /// ends `run`.
+    /// Handles the outcome of the wait. After a failure the loop pauses and continues, because the cause (a lack
+    /// of memory) may end. Repeated failures end `run` with the error.
     fn judge(&self, outcome: io::Result<()>) -> Result {
         let Err(error) = outcome else {
             self.failed_waits.set(0);
@@ -242,7 +250,7 @@ impl Runtime {
         };
         let failed = self.failed_waits.get() + 1;
         self.failed_waits.set(failed);
-        // What nothing can end, another try does not end either.
+        // A simulated loop reports a deadlock when no event can ever wake it: another wait would not either.
         if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
             log_throttled!(warn, %error, "waiting for events failed");
             let pause = Duration::from_millis(1 << failed.min(10));

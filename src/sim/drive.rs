@@ -1,7 +1,10 @@
 //! Plays a script to one handler.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::{Ended, Network, Peer};
 use crate::chat::handle::Chat;
@@ -27,7 +30,7 @@ pub struct Script(Vec<Step>);
 
 #[derive(Clone, Debug)]
 enum Step {
-    Send(Vec<u8>),
+    Send(Bytes),
     SendUrgent(u8),
     Wait(Duration),
     Finish,
@@ -45,7 +48,7 @@ impl Script {
     /// Then sends `data`, which arrives in one piece.
     #[must_use]
     pub fn send(self, data: impl AsRef<[u8]>) -> Self {
-        self.then(Step::Send(data.as_ref().to_vec()))
+        self.then(Step::Send(Bytes::copy_from_slice(data.as_ref())))
     }
 
     /// Then sends each of the pieces, in a step of its own.
@@ -136,7 +139,6 @@ impl<const N: usize> From<&[u8; N]> for Script {
 }
 
 /// What happened while a [`Script`] was played.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Transcript {
     /// What the peer has read of the output.
@@ -147,6 +149,26 @@ pub struct Transcript {
     pub ended: Option<Ended>,
     /// How much virtual time passed until `handle_close`, or else until the end of the script.
     pub elapsed: Duration,
+}
+
+impl fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transcript")
+            .field("output", &AsText(&self.output))
+            .field("close", &self.close)
+            .field("ended", &self.ended)
+            .field("elapsed", &self.elapsed)
+            .finish()
+    }
+}
+
+/// Prints bytes as escaped text. `Vec<u8>` prints them as numbers.
+pub(super) struct AsText<'a>(pub(super) &'a [u8]);
+
+impl fmt::Debug for AsText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
 }
 
 impl Transcript {
@@ -219,4 +241,24 @@ pub fn drive<S: AsyncChat>(
         ended,
         elapsed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_prints_bytes_as_text() {
+        let transcript = Transcript {
+            output: b"250 ok\r\n\xff".to_vec(),
+            close: None,
+            ended: None,
+            elapsed: Duration::ZERO,
+        };
+        let expected =
+            r#"Transcript { output: "250 ok\r\n\xff", close: None, ended: None, elapsed: 0ns }"#;
+        assert_eq!(format!("{transcript:?}"), expected);
+        let script = Script::from("NOOP\r\n");
+        assert_eq!(format!("{script:?}"), r#"Script([Send(b"NOOP\r\n")])"#);
+    }
 }

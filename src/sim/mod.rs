@@ -9,8 +9,8 @@
 //! There are three ways to use it, from the shortest to the most flexible:
 //!
 //! * [`drive`] plays a script to one handler, and returns what happened.
-//! * [`drive_every_segmentation`] cuts one input into pieces in every way, and finds the cut that makes
-//!   a difference.
+//! * [`drive_every_segmentation`] plays one input to a handler, cut in different ways, and finds the cut that
+//!   makes a difference.
 //! * A [`Network`] with its [`Peer`]s, its [`Conditions`] and its clock: several connections, servers
 //!   and clients, faults.
 //!
@@ -40,6 +40,13 @@
 //! assert_eq!(network.elapsed().as_secs(), 366 * 86_400);
 //! # Ok(()) }
 //! ```
+//!
+//! # The loop of the free functions
+//!
+//! A [`listen`](crate::listen) or another free function that is called outside of a callback acts on the
+//! thread's default loop, which is not simulated: it binds a real port. Use the methods of the simulated
+//! [`EventLoop`] and functions that take a loop, such as [`Server::listen_on`](crate::Server::listen_on), or
+//! start the server with [`EventLoop::call_soon`]. In callbacks the free functions act on the simulated loop.
 //!
 //! # What is simulated
 //!
@@ -91,7 +98,8 @@ impl Network {
         Network(SharedNet::new(seed))
     }
 
-    /// A new event loop on this network.
+    /// A new event loop on this network. Pass it to functions that take a loop: see
+    /// [the loop of the free functions](crate::sim#the-loop-of-the-free-functions).
     ///
     /// [`EventLoop::run`] goes from one timer to the next without waiting. It fails when nothing can
     /// happen any more while something is still registered. If scripts are to act in between, call

@@ -1,10 +1,10 @@
-//! Cuts an input into pieces in every way. TCP does not preserve the boundaries of writes, so a handler
+//! Cuts an input into pieces in different ways. TCP does not preserve the boundaries of writes, so a handler
 //! has to behave the same for each of them.
 
 use std::fmt;
 use std::rc::Rc;
 
-use super::drive::{Script, Transcript, drive};
+use super::drive::{AsText, Script, Transcript, drive};
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
     pieces
 }
 
-/// [Drives](drive) a handler with the same input cut in [every way](every_segmentation), followed by
+/// [Drives](drive) a handler with the same input cut in [different ways](every_segmentation), followed by
 /// the end of the stream, and checks that output and end are always the same. Returns the transcript of
 /// the input in one piece.
 ///
@@ -125,7 +125,7 @@ pub fn drive_every_segmentation<S: AsyncChat>(
 }
 
 /// A way to cut an input for which a handler behaves differently.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Divergence {
     /// The pieces of the input.
@@ -147,6 +147,17 @@ impl fmt::Display for Divergence {
             ", the input gives {}, but in one piece {}",
             self.found, self.expected
         )
+    }
+}
+
+impl fmt::Debug for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pieces: Vec<AsText> = self.pieces.iter().map(|piece| AsText(piece)).collect();
+        f.debug_struct("Divergence")
+            .field("pieces", &pieces)
+            .field("found", &self.found)
+            .field("expected", &self.expected)
+            .finish()
     }
 }
 

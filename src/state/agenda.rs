@@ -41,15 +41,16 @@ pub(crate) enum Task {
     Every(Box<dyn FnMut()>, Duration),
     /// `handle_timer` of a channel, once or periodically. The channel has the timer's id.
     Channel(Rc<ChannelState>, Option<Duration>),
-    /// Has a deadline of the channel passed?
+    /// Checks whether a deadline of the channel has passed.
     Deadline(ChannelId),
-    /// Has a byte of the channel moved since the count was this? Its output or its handler has failed.
+    /// The output or the handler of the channel has failed. Checks whether a byte has moved since the count was
+    /// this.
     Progress(ChannelId, Option<u64>),
-    /// An outgoing connection is to try its next address.
+    /// Lets an outgoing connection try its next address.
     Attempt(ChannelId),
-    /// Has the socket with this poll key lingered long enough?
+    /// Checks whether the socket with this poll key has lingered long enough.
     Linger(usize),
-    /// Listeners that wait for descriptors or memory try again.
+    /// Lets the listeners that wait for descriptors or memory try again.
     Accept,
     /// The grace of a shutdown is over.
     Grace,
@@ -110,13 +111,12 @@ impl Agenda {
         self.run_queue.borrow_mut().push_back(Rc::clone(state));
     }
 
-    /// Has the loop make a call in its next turn.
+    /// Queues a deferred call, which the loop makes at the end of a turn.
     pub(crate) fn defer(&self, call: Deferred) {
         self.deferred.borrow_mut().push_back(call);
     }
 
-    /// Has the loop drop what holds values of the user's: their destructors are user code, which no
-    /// method of a handle runs.
+    /// Lets the loop drop a value of the user. Its destructor is user code, which no method of a handle runs.
     pub(crate) fn drop_later(&self, value: impl Sized + 'static) {
         self.defer(Deferred::Call(Box::new(move || drop(value))));
     }

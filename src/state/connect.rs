@@ -62,7 +62,7 @@ pub(crate) struct Connected {
     pub(crate) reset: Option<io::Error>,
 }
 
-/// What makes another connection when that of the channel has ended.
+/// Makes another connection when that of the channel has ended.
 pub(crate) trait Retry {
     /// The connection has come up.
     fn came_up(&self, now: Instant);

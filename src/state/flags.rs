@@ -1,43 +1,43 @@
-//! What holds for a channel for some time, and what has been asked of its driver.
+//! The flags of a channel, which are conditions that last, and the requests to its driver.
 //!
-//! docs/architecture.md has a table of both: who sets each bit, and who clears it.
+//! docs/architecture.md has a table of both: what sets each bit, and what clears it.
 
 use std::cell::Cell;
 
-/// A condition that lasts.
+/// A condition of a channel that lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flag(u16);
 
 impl Flag {
-    /// Its user has paused it.
+    /// A handle has paused it: `pause_reading`.
     pub(crate) const PAUSED: Flag = Flag(1);
     /// The peer has finished sending, and that has been received.
     pub(crate) const EOF: Flag = Flag(1 << 1);
     /// A dispatcher's channel stays open after the end of its input.
     pub(crate) const HALF_OPEN: Flag = Flag(1 << 2);
-    /// The kernel took less output than it was offered: the loop waits until it reports room.
+    /// The kernel accepted less output than it was offered. Nothing is sent until the kernel reports room.
     pub(crate) const BLOCKED: Flag = Flag(1 << 3);
     /// The queue was over the high-water mark, and has not fallen to the low-water mark since.
     pub(crate) const BACK_PRESSURED: Flag = Flag(1 << 4);
     /// Its input goes to another connection.
     pub(crate) const PIPED: Flag = Flag(1 << 5);
-    /// Its driver has received input that it has not parsed.
+    /// Its driver has input that is not parsed.
     pub(crate) const BACKLOG: Flag = Flag(1 << 6);
-    /// A callback has failed: the session gets no other call than `handle_close`.
+    /// A callback has failed, and only `handle_close` follows.
     pub(crate) const FAILED: Flag = Flag(1 << 7);
     /// The kernel has reported a hang-up while the channel was not read.
     pub(crate) const HUNG_UP: Flag = Flag(1 << 8);
-    /// A listener that cannot accept for want of descriptors or memory.
+    /// A listener waits for descriptors or memory.
     pub(crate) const STARVED: Flag = Flag(1 << 9);
-    /// It has its turn: what is pushed to it now are replies of its own session.
+    /// It has its turn: what is pushed now is a reply of its own session.
     pub(crate) const IN_TURN: Flag = Flag(1 << 10);
     /// It is in the run queue or waits for the next turn of the loop, or its driver is being called.
     pub(crate) const QUEUED: Flag = Flag(1 << 11);
-    /// Its handler has not been made yet. Nothing is reported to it before.
+    /// Its handler has not been made yet. Until then it has no turn.
     pub(crate) const AWAITS_HANDLER: Flag = Flag(1 << 12);
 }
 
-/// The conditions that hold.
+/// The flags that are set.
 #[derive(Default)]
 pub(crate) struct Flags(Cell<u16>);
 
@@ -65,23 +65,23 @@ impl Flags {
     }
 }
 
-/// What a handle asks of the driver. The driver looks between two records whether there is anything.
+/// What a handle asks of the driver. Between two records the driver checks only whether any request is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request(u8);
 
 impl Request {
-    /// A condition has changed on which the delivery of the next record depends.
+    /// A condition has changed on which the next record depends.
     pub(crate) const CHECK: Request = Request(1);
-    /// The terminator has been set, and the splitter does not have it yet.
+    /// The splitter does not have the new terminator yet.
     pub(crate) const TERMINATOR: Request = Request(1 << 1);
-    /// Input that has been received and not delivered is to be dropped.
+    /// Input that was not delivered is to be dropped.
     pub(crate) const DISCARD: Request = Request(1 << 2);
-    /// The splitter is to be asked again, although no input has come.
+    /// The splitter has to be asked again, although no input has arrived.
     pub(crate) const PARSE: Request = Request(1 << 3);
-    /// The loop has begun to shut down, and the session has to be called.
+    /// The session is to be called for a shutdown.
     pub(crate) const SHUTDOWN: Request = Request(1 << 4);
 
-    /// Those for which the splitter is asked again.
+    /// The requests after which the splitter has to be asked again.
     pub(crate) const INPUT: Request =
         Request(Request::TERMINATOR.0 | Request::DISCARD.0 | Request::PARSE.0);
 }

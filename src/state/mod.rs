@@ -185,7 +185,7 @@ impl ChannelState {
         self.requests.has(Request::SHUTDOWN)
     }
 
-    /// Has the loop give it a turn before it sleeps.
+    /// Adds the channel to the run queue, so that it gets a turn before the loop sleeps.
     #[inline]
     pub(crate) fn schedule(self: &Rc<Self>) {
         if !self.flags.has(Flag::QUEUED) {
@@ -212,7 +212,7 @@ impl ChannelState {
         }
         let why = self.first_reason(why);
         self.phase.set(Phase::Ending);
-        // The commonest needs no room: it is what stands for none.
+        // `Local`, the most common reason, is not stored: no reason means `Local`.
         if !matches!(why, Close::Local) {
             self.with_cold(|cold| cold.ending = Some(why));
         }
@@ -227,8 +227,8 @@ impl ChannelState {
         self.end_output();
     }
 
-    /// Closes the socket, gives up what the channel has, and returns why it ended. A stream that is cut
-    /// in its middle must not look complete: unless this side has closed it, it ends with a reset.
+    /// Closes the socket, frees what the channel owns, and returns why it ended. If output was left and this side
+    /// did not close the channel, the close is a reset, so that the peer does not take the stream for complete.
     pub(crate) fn take_apart(&self) -> Close {
         self.phase.set(Phase::Closed);
         let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
@@ -358,7 +358,7 @@ impl ChannelState {
 
     // ---- transcripts
 
-    /// Has the reason of its end kept.
+    /// Makes the channel keep the reason of its end, for [`recorded_end`](Self::recorded_end).
     #[cfg(feature = "sim")]
     pub(crate) fn record_end(&self) {
         self.with_cold(|cold| cold.end_recorded = true);

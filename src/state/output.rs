@@ -1,4 +1,4 @@
-//! What a push leads to: the turn in which it is sent, and back-pressure.
+//! Pushes: they schedule the channel, apply back-pressure, and are checked against the output limit.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -81,7 +81,7 @@ impl ChannelState {
 
     /// Ends the channel for this reason when all that was pushed before is sent.
     pub(crate) fn close_when_done(self: &Rc<Self>, why: Close) {
-        // Nothing can be sent any more: all is done.
+        // Nothing can be sent any more, so the close need not wait.
         if self.has_lost_output() {
             return self.end(why);
         }

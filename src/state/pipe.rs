@@ -1,4 +1,4 @@
-//! Two connections made one: how the ends of a pipe follow each other.
+//! Pipes: passes the end of a stream, or of a connection, on to the other connection.
 
 use std::io;
 use std::rc::Rc;

@@ -24,8 +24,8 @@ pub(crate) struct WatchedSocket {
     poller: Cell<Option<Rc<Poller>>>,
     /// The key that it is registered under.
     key: Cell<usize>,
-    /// What the poller watches it for now: nothing while it is not registered, and after the event
-    /// of a one-shot registration.
+    /// The events that the poller watches for now. None while the socket is not registered, and after the
+    /// event of a one-shot registration.
     interest: Cell<Interest>,
     /// Whether the next event disarms the registration.
     is_one_shot: Cell<bool>,
@@ -193,13 +193,13 @@ impl Drop for WatchedSocket {
     }
 }
 
-/// epoll refuses what is always ready (`/dev/null`) with EPERM, whose text ("Operation not
-/// permitted") misleads.
+/// epoll refuses descriptors that are always ready, such as `/dev/null`, with EPERM. The text of EPERM ("Operation
+/// not permitted") is misleading.
 fn explain(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => io::Error::new(
             error.kind(),
-            "it cannot be waited for, since it is always ready: a device such as /dev/null",
+            "it cannot be polled, because it is always ready (such as /dev/null)",
         ),
         _ => error,
     }

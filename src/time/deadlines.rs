@@ -13,6 +13,11 @@ use crate::error::Deadline;
 /// connection with [`Close::Timeout`](crate::Close::Timeout), which names the deadline;
 /// [`connect`](Deadlines#structfield.connect) and `linger` differ, see there. The clock is monotonic.
 ///
+/// The connection closes at once, and its queue is dropped. If output was queued, the peer gets a reset, so that
+/// it does not take the output for complete. What `handle_close` pushes is not sent. For a farewell, set a timer
+/// that is due before the deadline with [`Channel::call_later`](crate::Channel::call_later); in `handle_timer`
+/// push the farewell and call [`close_when_done`](crate::Chat::close_when_done).
+///
 /// Deadlines cost no system call and no allocation per event. Each connection has one timer for all of
 /// its deadlines, and bytes that move do not reset it: it examines the clocks when it fires.
 ///
@@ -39,7 +44,9 @@ pub struct Deadlines {
     /// [`Close::ConnectFailed`](crate::Close::ConnectFailed). If it is `None`, the operating system
     /// limits each attempt, usually to minutes, and a name look-up is limited to 30 seconds.
     pub connect: Option<Duration>,
-    /// The time without any byte in either direction.
+    /// The time without any byte in either direction. It also runs while a queued producer or
+    /// [`Promise`](crate::Promise) has nothing to send yet. Such a connection has queued output, so the peer
+    /// gets a reset.
     pub idle: Option<Duration>,
     /// The time from the first byte of a record to its end. It does not run while this side does not
     /// read, and it does not apply to [`Terminator::none`](crate::Terminator::none), whose record has

@@ -7,7 +7,8 @@
 //! The queue is an ordered map and not a heap, because most timeouts are cancelled and a heap has no
 //! cheap cancellation: either cancelled timers stay in the heap and accumulate (as in asyncio before
 //! bpo-22448 was fixed), or an index has to follow every move in the heap. A `BTreeMap` inserts,
-//! removes and finds the first entry in O(log n), and a removed entry uses no memory.
+//! removes and finds the first entry in O(log n), and frees the memory of removed entries. The slab that has the
+//! values reuses the slot of a removed timer, and so takes as much memory as the most timers at a time need.
 
 use std::collections::BTreeMap;
 use std::mem;

@@ -116,8 +116,8 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.requests.add(Request::PARSE);
             return false;
         }
-        // What is left waits for `resume_reading`, for the low-water mark, or for room in the queue;
-        // and for `handle_shutdown`, which comes before the next record.
+        // The rest of the input waits for `resume_reading`, for the low-water mark, for room in the queue, or for
+        // `handle_shutdown`, which is called before the next record.
         let waits = state.flags.has(Flag::PAUSED) || state.is_shutdown_due();
         if waits || is_held_up(state, input.len()) {
             state.requests.add(Request::PARSE);
@@ -177,7 +177,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         let lasted = agenda.now().saturating_duration_since(silence.since);
         let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::BACK_PRESSURED);
         if waits || state.is_closing() {
-            // Nothing is delivered now. When input goes on, the silence is looked for again.
+            // Nothing is delivered now. The silence is checked again when delivery resumes.
             state.requests.add(Request::PARSE);
             return Ok(());
         }

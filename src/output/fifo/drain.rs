@@ -18,7 +18,7 @@ const MAX_PARTS: usize = 64;
 /// a hundred instructions to initialise.
 const FEW_PARTS: usize = 4;
 
-/// What the front of the queue calls for, or what has been done about it.
+/// What the pump has to do for the front of the queue. For bytes the queue has already done it.
 pub(super) enum Step {
     /// Bytes were offered to the sink.
     Sent(Sent),

@@ -46,7 +46,7 @@ impl Fifo {
         self.head = Vec::new();
         self.sent = 0;
         self.asking = Asking::Ready;
-        // What was dropped since the output has failed still counts.
+        // After a failed send, `tail_bytes` counts the output that was dropped.
         if self.stream != Stream::Failed {
             self.tail_bytes = 0;
         }

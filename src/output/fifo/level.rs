@@ -12,7 +12,8 @@ const HIGH_ITEMS: usize = 64;
 /// With at most this many items, a queue can be at its low-water mark.
 const LOW_ITEMS: usize = 16;
 
-/// What a producer is asked for at least when nothing takes room from the queue, however full it is.
+/// The smallest budget of a producer, however full the queue is, unless unparsed input takes a part of the
+/// queue's room.
 const MIN_ASKED: usize = 16_384;
 
 impl Fifo {
@@ -106,8 +107,8 @@ impl Fifo {
         room.saturating_sub(self.queued()).max(least)
     }
 
-    /// What an item counts for that is dropped because the output has failed: as many items as are over
-    /// the mark by their number are over it by their weight.
+    /// The weight of an item that is dropped because a send has failed. [`HIGH_ITEMS`] dropped items weigh as
+    /// much as the high-water mark.
     pub(super) fn dropped_item_weight(&self) -> usize {
         self.high_water.div_ceil(HIGH_ITEMS).max(1)
     }

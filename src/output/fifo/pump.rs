@@ -1,4 +1,4 @@
-//! What drains the queue: one turn of it, into a sink.
+//! Drains the queue into a sink, for one turn.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};

@@ -28,18 +28,18 @@ impl Descriptor {
         }
     }
 
-    /// Makes it ready for a channel.
+    /// Sets non-blocking mode, for a channel.
     ///
     /// # Errors
-    /// When it is a file, a directory or a disk. These are always ready: a poller refuses them (epoll:
-    /// EPERM), or reports them without end.
+    /// When it is a regular file, a directory or a block device. These are always ready: a poller refuses them
+    /// (epoll: EPERM), or reports them in every wait.
     pub(super) fn prepare(&self) -> io::Result<()> {
         let file = File::from(self.fd().try_clone()?);
         if file_type(&file).is_some_and(|it| it.is_file() || it.is_dir() || it.is_block_device()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a regular file is always ready, there is nothing to wait for: \
-                 read it where it is needed, or push a ReadProducer of it",
+                "a regular file, a directory or a block device cannot be polled, \
+                 because it is always ready: read a file directly, or push a ReadProducer of it",
             ));
         }
         self.set_nonblocking()

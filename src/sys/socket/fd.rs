@@ -218,15 +218,16 @@ impl Fd {
         }
     }
 
-    /// How many bytes could be received at least: 0 at the end of the stream.
+    /// Returns 1 if a byte can be received, without receiving it, and 0 at the end of the stream. If there is
+    /// neither, the error is `WouldBlock`.
     pub(crate) fn peek(&self) -> io::Result<usize> {
         if_simulated!(self, socket => socket.peek());
         let mut byte = [std::mem::MaybeUninit::new(0)];
         retry_interrupted(|| self.view()?.peek(&mut byte))
     }
 
-    /// Has urgent data received in its place in the stream, on this socket and on those that it
-    /// accepts. A simulated socket keeps it apart.
+    /// Sets SO_OOBINLINE: urgent data is received in its place in the stream. Sockets that a listener accepts
+    /// inherit the option. A simulated socket has no such option and delivers urgent data separately.
     pub(crate) fn set_urgent_inline(&self) -> io::Result<()> {
         match self {
             #[cfg(not(target_os = "redox"))]
@@ -235,8 +236,7 @@ impl Fd {
         }
     }
 
-    /// Discards the urgent byte, if there is one. While it is left unread, the poller goes on to
-    /// report it.
+    /// Discards the urgent byte, if there is one. The poller reports it again and again until it is read.
     pub(crate) fn discard_urgent(&self) {
         if_simulated!(self, socket => socket.discard_urgent());
         let mut byte = [std::mem::MaybeUninit::new(0)];
@@ -301,7 +301,7 @@ impl Fd {
         }
     }
 
-    /// Has the close reset the connection. The kernel then discards what it has not sent yet.
+    /// Makes the later close a reset. The kernel then discards what it has not sent yet.
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         if_simulated!(self, socket => socket.reset_on_close());
         self.view()?.set_linger(Some(Duration::ZERO))
@@ -382,7 +382,7 @@ impl Fd {
         }
     }
 
-    /// Makes it ready for output only. Unlike for input, a regular file will do: it is always ready.
+    /// Makes it ready for output only. A regular file is allowed here, because writing to it never waits.
     pub(crate) fn prepare_output(&self) -> io::Result<()> {
         match self {
             #[cfg(unix)]
