@@ -165,10 +165,11 @@ fn output_over_its_limit_closes_the_connection_to_a_peer_that_does_not_read() {
 }
 
 #[test]
-fn producers_and_hooks_count_against_the_output_limit() {
-    let pushes: [fn(&Chat); 2] = [
+fn producers_hooks_and_shutdowns_count_against_the_output_limit() {
+    let pushes: [fn(&Chat); 3] = [
         |chat| chat.push_with_producer(SimpleProducer::new("x")),
         |chat| chat.push_hook(|| ()),
+        Chat::shutdown_write,
     ];
     for push in pushes {
         let (event_loop, log) = (new_loop(), Log::default());
@@ -183,6 +184,30 @@ fn producers_and_hooks_count_against_the_output_limit() {
         run_to_end(&event_loop);
         assert_eq!(log.lines(), ["connect", "close OutputLimit"]);
     }
+}
+
+/// As in a turn of the session: nobody else pushes yet.
+#[test]
+fn a_greeting_that_the_factory_pushes_is_not_limited() {
+    const PARTS: usize = 100;
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session();
+    let (chat, mut peer) = served(&event_loop, move |chat| {
+        chat.set_limits(Limits::default().output(100));
+        for _ in 0..PARTS {
+            chat.push([b'x'; 16 * 1024].to_vec());
+        }
+        session(chat)
+    });
+    assert!(chat.is_open(), "{:?}", log.lines());
+    peer.expect(&event_loop, vec![b'x'; PARTS * 16 * 1024]);
+    assert!(chat.is_open());
+    // What others push later is.
+    chat.push(vec![b'x'; 8 << 20]);
+    chat.push("x");
+    assert!(!chat.is_open());
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "low water", "close OutputLimit"]);
 }
 
 #[test]

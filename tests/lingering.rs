@@ -134,6 +134,24 @@ fn after_delivery_the_socket_waits_for_the_peers_close() -> Result {
     Ok(())
 }
 
+/// Both sides have finished sending then, which a poller reports like a reset.
+#[test]
+fn a_peer_that_has_finished_sending_receives_everything_although_much_of_its_input_is_unread()
+-> Result {
+    let scene = Scene::new(Deadlines::default(), REPLY)?;
+    let client = scene.network.connect(ADDR)?;
+    client.stop_reading();
+    client.send("QUIT\r\n".to_owned() + &"x".repeat(500_000));
+    client.finish();
+    assert_eq!(client.unsent(), 0);
+    scene.network.settle(&scene.event_loop)?;
+    client.start_reading(usize::MAX);
+    scene.network.settle(&scene.event_loop)?;
+    assert_complete(&client);
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
 #[test]
 fn a_drain_deadline_bounds_how_long_a_peer_may_read_nothing() -> Result {
     let scene = Scene::new(Deadlines::default().drain(LINGER * 30), REPLY)?;

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use asynchat::{
-    Addr, AsyncChat, Backoff, Channel, Chat, Close, CompositeProducer, Connector, Dispatcher,
-    Error, EventLoop, HookedProducer, More, Producer, Result, Socket, TimerId,
+    Addr, AsyncChat, Backoff, Channel, Chat, ChunkedProducer, Close, CompositeProducer, Connector,
+    Dispatcher, DotStuffer, Error, EventLoop, HookedProducer, IterProducer, LinesProducer, More,
+    Producer, Result, Socket, TimerId,
 };
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
@@ -541,5 +542,60 @@ fn the_hook_of_a_producer_that_panics_may_panic_too() {
     ends_with_a_panic(&bombs, 1, |chat| {
         let hook = |_| panic!("panic in the hook of a producer");
         chat.push_with_producer(HookedProducer::new(BombProducer(bombs.next()), hook));
+    });
+}
+
+/// A producer that has sent the beginning of a chunk, and what it was made from, panic when the queue
+/// is dropped.
+#[track_caller]
+fn drops_both<P: Producer + 'static>(make: impl FnOnce(Bytes, Bomb) -> P) {
+    let bombs = Bombs::default();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    let chunk = Bytes::from_owner(Owned(vec![b'x'; 5000], bombs.next()));
+    let mut producer = make(chunk, bombs.next());
+    assert!(matches!(producer.more(100), Ok(More::Chunk(_))));
+    chat.push_with_producer(producer);
+    chat.close();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["connect", "close Local"]);
+    assert_eq!(bombs.dropped(), 2);
+}
+
+#[test]
+fn a_dot_stuffed_producer_and_its_chunk_may_panic_when_they_are_dropped_together() {
+    drops_both(|chunk, bomb| DotStuffer::new(OneChunk(Some(chunk), bomb)));
+}
+
+#[test]
+fn a_chunked_producer_and_its_chunk_may_panic_when_they_are_dropped_together() {
+    drops_both(|chunk, bomb| ChunkedProducer::new(OneChunk(Some(chunk), bomb)));
+}
+
+#[test]
+fn an_iterator_and_its_item_may_panic_when_they_are_dropped_together() {
+    drops_both(|chunk, bomb| {
+        let mut item = Some(chunk);
+        IterProducer::new(std::iter::from_fn(move || {
+            hold(&bomb);
+            item.take()
+        }))
+    });
+}
+
+/// A line that panics when it is read, and when it is dropped.
+struct BombLine(#[expect(dead_code, reason = "dropped")] Bomb);
+
+impl AsRef<[u8]> for BombLine {
+    fn as_ref(&self) -> &[u8] {
+        panic!("panic in AsRef");
+    }
+}
+
+#[test]
+fn a_line_may_panic_when_read_and_again_when_dropped() {
+    let bombs = Bombs::default();
+    ends_with_a_panic(&bombs, 1, |chat| {
+        chat.push_with_producer(LinesProducer::new([BombLine(bombs.next())]));
     });
 }

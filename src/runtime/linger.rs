@@ -284,28 +284,24 @@ impl Lingerer {
         let outcome = socket.recv(&mut buffer);
         buffers.return_read(buffer);
         runtime.buffers.set(Some(buffers));
-        match outcome {
+        let interest = match outcome {
+            Ok(0) if report.ready.hung_up || !self.delivery.ends_at_once() => return Ok(false),
+            // The peer has finished sending. It may still have to receive what was sent before the cut.
+            Ok(0) => Interest::HANG_UP,
+            // Also after a hang-up, which is reported when both sides have finished sending: a close with
+            // unread input would reset the connection and destroy the output.
             Ok(count) => {
                 self.read += count;
                 runtime.counters.bytes_in.add(count as u64);
-                let hung_up = report.ready.hung_up || self.read >= MOST;
-                if hung_up || (count == 0 && !self.delivery.ends_at_once()) {
+                if self.read >= MOST {
                     return Ok(false);
                 }
-                // The peer has finished sending. It may still have to receive what was sent before the cut.
-                if count == 0 {
-                    let watched = self
-                        .source
-                        .watch(&runtime.poller, Interest::HANG_UP, || report.key);
-                    return watched.map(|()| true);
-                }
+                Interest::READ
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Interest::READ,
             Err(error) => return Err(error),
-        }
-        let watched = self
-            .source
-            .watch(&runtime.poller, Interest::READ, || report.key);
+        };
+        let watched = self.source.watch(&runtime.poller, interest, || report.key);
         watched.map(|()| true)
     }
 }

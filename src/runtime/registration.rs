@@ -52,8 +52,12 @@ impl Runtime {
         state: &Rc<ChannelState>,
         make: impl FnOnce() -> D,
     ) {
+        // What the factory pushes is the session's own output, as in a turn.
+        state.flags.set(Flag::IN_TURN, true);
         // The events that the factory logs belong to its connection, not to the listener.
-        match in_span(state.span(), || enter(make)) {
+        let made = in_span(state.span(), || enter(make));
+        state.flags.set(Flag::IN_TURN, false);
+        match made {
             Ok(driver) => self.set_driver(state, Box::new(driver)),
             Err(message) => {
                 state.flags.set(Flag::AWAITS_HANDLER, false);

@@ -105,7 +105,7 @@ fn up_to_64_items_weigh_nothing_but_their_bytes() {
     }
     assert_eq!(fifo.borrow().weight(), 10);
     queue(&fifo, Item::ShutdownWrite);
-    assert_eq!(fifo.borrow().weight(), 10 + 32 * 4096);
+    assert_eq!(fifo.borrow().weight(), 10 + 65 * 4096);
 }
 
 #[test]

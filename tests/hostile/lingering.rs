@@ -2,9 +2,11 @@
 //! sending, and the cost of the connection after that is bounded.
 
 use std::io::Write;
-use std::time::Duration;
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
-use asynchat::{Chat, Deadlines, EventLoop, Limits, Server};
+use asynchat::{Chat, Connector, Deadlines, EventLoop, Limits, Server};
 
 use crate::common::{DEADLINE, Log, Peer, Slot, addr_of, idle, new_loop, run_to_end, run_until};
 use crate::process;
@@ -62,6 +64,53 @@ fn a_reply_reaches_a_peer_that_keeps_sending() {
     run_to_end(&event_loop);
 }
 
+/// The kernel has received all of the peer's input, and its end, before the server reads any of it.
+/// A poller reports that like a reset, once the server has finished sending as well.
+#[test]
+fn a_reply_reaches_a_peer_that_has_finished_sending_before_it_is_served() {
+    const REQUEST: usize = 200_000;
+    let (event_loop, log) = (new_loop(), Log::default());
+    let buffers = |receive| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.set_recv_buffer_size(receive).unwrap();
+        socket
+    };
+    let listener = buffers(2 * REQUEST);
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    listener.bind(&any.into()).unwrap();
+    listener.listen(1).unwrap();
+    let client = buffers(4096);
+    client.connect(&listener.local_addr().unwrap()).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+
+    let mut request = b"quit\r\n".to_vec();
+    request.resize(REQUEST, b'x');
+    client.set_write_timeout(Some(DEADLINE)).unwrap();
+    (&client).write_all(&request).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    accepted.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (started, mut unread) = (Instant::now(), vec![MaybeUninit::uninit(); REQUEST]);
+    while accepted.peek(&mut unread).unwrap() < REQUEST {
+        assert!(started.elapsed() < DEADLINE, "the request does not arrive");
+    }
+
+    let session = log.session_with(|chat, _| {
+        chat.push(vec![b'x'; REPLY]);
+        chat.close_when_done();
+        Ok(())
+    });
+    Connector::adopt(TcpStream::from(accepted))
+        .deadlines(Deadlines::default().linger(LONG))
+        .connect_on(&event_loop, session)
+        .unwrap();
+    // The socket is closed when its input has been read to the end. The kernel has the output.
+    run_to_end(&event_loop);
+    assert_eq!(log.lines().last().unwrap(), "close Local");
+    let mut peer = Peer::new(client.into());
+    assert_eq!(peer.receive_all(&event_loop).len(), REPLY);
+}
+
 /// The kernel still has output for a peer that reads slowly and keeps sending.
 #[cfg(any(
     target_os = "linux",
@@ -73,7 +122,6 @@ fn a_reply_reaches_a_peer_that_keeps_sending() {
 #[test]
 fn a_reply_reaches_a_peer_that_reads_longer_than_the_linger_time() {
     use std::io::Read;
-    use std::time::Instant;
 
     const LINGER: Duration = Duration::from_millis(500);
     let (event_loop, log, mut peer) = closing(LINGER, REPLY);
@@ -166,7 +214,7 @@ fn lingering_sockets_are_closed_with_their_loop() {
     drop(event_loop);
     peer.stream.set_nonblocking(false).unwrap();
     // The first write is answered with a reset, and a later one fails.
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while peer.stream.write(b"nobody reads this\r\n").is_ok() {
         assert!(
             started.elapsed() < DEADLINE,

@@ -59,15 +59,14 @@ impl Fifo {
         self.queued() <= low_water && self.tail.len() <= LOW_ITEMS
     }
 
-    /// What the queue holds, in bytes. Producers and hooks hold memory too: where there are many items,
-    /// each of them counts for [`COPIED`] bytes.
+    /// What the queue holds, in bytes. Producers, hooks and shutdowns of the sending side take memory
+    /// too: where there are many items, each of them counts for [`COPIED`] bytes.
     pub fn weight(&self) -> usize {
-        let callable = match self.tail.len() > HIGH_ITEMS {
-            true => self.tail.callable(),
+        let counted = match self.tail.len() > HIGH_ITEMS {
+            true => self.tail.counted(),
             false => 0,
         };
-        self.queued()
-            .saturating_add(callable.saturating_mul(COPIED))
+        self.queued().saturating_add(counted.saturating_mul(COPIED))
     }
 
     /// Exempts the present weight from the output limit until it has been sent.

@@ -16,8 +16,9 @@ pub(super) struct Tail(Option<Box<Inner>>);
 #[derive(Default)]
 struct Inner {
     items: VecDeque<Item>,
-    /// How many of the items are producers and hooks. Above the high-water mark, each push looks at it.
-    callable: usize,
+    /// How many of the items count for their number, and not for their bytes. Above the high-water mark,
+    /// each push looks at it.
+    counted: usize,
     /// How much of the queue's weight is exempt from the output limit.
     exempt: usize,
     /// How many bytes of buffered input are charged against the high-water mark.
@@ -34,8 +35,8 @@ impl Tail {
         self.0.as_ref().map_or(0, |inner| inner.items.len())
     }
 
-    pub(super) fn callable(&self) -> usize {
-        self.0.as_ref().map_or(0, |inner| inner.callable)
+    pub(super) fn counted(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.counted)
     }
 
     #[inline]
@@ -72,7 +73,7 @@ impl Tail {
         self.0.as_ref()?.items.front()
     }
 
-    /// The first item, to be replaced by one that is callable if the first is.
+    /// The first item, to be replaced by one that is counted if the first is.
     pub(super) fn front_mut(&mut self) -> Option<&mut Item> {
         self.0.as_mut()?.items.front_mut()
     }
@@ -84,7 +85,7 @@ impl Tail {
 
     pub(super) fn push_back(&mut self, item: Item) {
         let inner = self.0.get_or_insert_default();
-        inner.callable += usize::from(item.is_callable());
+        inner.counted += usize::from(item.is_counted());
         inner.items.push_back(item);
     }
 
@@ -110,7 +111,7 @@ impl Tail {
     pub(super) fn pop_front(&mut self) -> Option<Item> {
         let inner = self.0.as_mut()?;
         let item = inner.items.pop_front()?;
-        inner.callable -= usize::from(item.is_callable());
+        inner.counted -= usize::from(item.is_counted());
         Some(item)
     }
 
@@ -131,13 +132,17 @@ impl Tail {
         let Some(inner) = &mut self.0 else {
             return VecDeque::new();
         };
-        (inner.callable, inner.exempt) = (0, 0);
+        (inner.counted, inner.exempt) = (0, 0);
         mem::take(&mut inner.items)
     }
 }
 
 impl Item {
-    fn is_callable(&self) -> bool {
-        matches!(self, Item::Producer(_) | Item::Asked | Item::Hook(_))
+    /// Whether it counts for its number. A close does not: there is at most one.
+    fn is_counted(&self) -> bool {
+        matches!(
+            self,
+            Item::Producer(_) | Item::Asked | Item::Hook(_) | Item::ShutdownWrite
+        )
     }
 }

@@ -1,8 +1,10 @@
 use std::io;
+use std::mem;
 
 use bytes::Bytes;
 
 use super::{More, Producer};
+use crate::user_code::discard;
 
 /// Sends the output of another producer in the chunked transfer coding of HTTP/1.1 (RFC 9112, 7.1): for a
 /// body whose length is not known when its header is sent.
@@ -112,6 +114,14 @@ impl<P: Producer> Producer for ChunkedProducer<P> {
                 More::Done => self.size = self.end.take().unwrap_or_default(),
             }
         }
+    }
+}
+
+impl<P> Drop for ChunkedProducer<P> {
+    fn drop(&mut self) {
+        // Its destructor is user code, and so is that of its producer. If both panicked in one unwinding, the
+        // process would abort.
+        discard(mem::take(&mut self.data));
     }
 }
 

@@ -1,9 +1,11 @@
 use std::io;
+use std::mem;
 
 use bytes::Bytes;
 use memchr::memmem;
 
 use super::{More, Producer};
+use crate::user_code::discard_each;
 
 /// Sends the output of another producer as the multi-line block of NNTP (RFC 3977, 3.1.1), SMTP (RFC 5321,
 /// 4.5.2) and POP3 (RFC 1939, 3): a dot at the start of a line is doubled, and a line with a single dot ends
@@ -115,6 +117,14 @@ impl<P: Producer> Producer for DotStuffer<P> {
                 }
             }
         }
+    }
+}
+
+impl<P> Drop for DotStuffer<P> {
+    fn drop(&mut self) {
+        // The destructors of the chunk and of its producer are user code. If both panicked in one unwinding,
+        // the process would abort.
+        discard_each([mem::take(&mut self.raw), mem::take(&mut self.ready)]);
     }
 }
 

@@ -1,9 +1,11 @@
 use std::io;
 use std::iter::Fuse;
+use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
 use super::{More, Producer};
+use crate::user_code::discard;
 
 /// An item of at least this size is sent as it is: copying a page costs more than another part of a
 /// gathered write.
@@ -77,5 +79,13 @@ impl<I: Iterator<Item: Into<Bytes>>> Producer for IterProducer<I> {
             return Ok(More::Done);
         }
         Ok(More::Chunk(self.buffer.split().freeze()))
+    }
+}
+
+impl<I: Iterator> Drop for IterProducer<I> {
+    fn drop(&mut self) {
+        // Its destructor is user code, and so is that of the iterator. If both panicked in one unwinding, the
+        // process would abort.
+        discard(mem::take(&mut self.item));
     }
 }

@@ -6,6 +6,7 @@ use memchr::memchr2;
 
 use super::iter::MAX_ITEMS;
 use super::{More, Producer};
+use crate::user_code;
 
 /// Sends the items of an iterator as lines, each followed by CRLF.
 ///
@@ -60,13 +61,17 @@ impl<I: Iterator<Item: AsRef<[u8]>>> Producer for LinesProducer<I> {
             let Some(line) = self.lines.next() else {
                 break;
             };
-            let line = line.as_ref();
-            if memchr2(b'\r', b'\n', line).is_some() {
-                self.is_refused = true;
-            } else {
-                self.buffer.extend_from_slice(line);
-                self.buffer.extend_from_slice(b"\r\n");
-            }
+            // If it panics when it is read, it may panic when it is dropped, too.
+            let (line, ()) = user_code::with(line, |line| {
+                let line = line.as_ref();
+                if memchr2(b'\r', b'\n', line).is_some() {
+                    self.is_refused = true;
+                } else {
+                    self.buffer.extend_from_slice(line);
+                    self.buffer.extend_from_slice(b"\r\n");
+                }
+            });
+            drop(line);
         }
         if self.buffer.is_empty() && self.is_refused {
             return Err(io::Error::new(
