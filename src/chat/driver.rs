@@ -36,7 +36,8 @@ pub(crate) struct ChatDriver<S> {
 /// When input last came, and the timer that looks how long ago that was.
 struct Silence {
     since: Instant,
-    timer: Option<TimerId>,
+    /// The timer, and when it is due: at the end of the gap, or earlier.
+    timer: Option<(TimerId, Instant)>,
 }
 
 impl<S: AsyncChat> Driver for ChatDriver<S> {
@@ -59,7 +60,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         if reads && !turn.only_sends && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
-            // Requests alone take no turn: they may come in each, and would keep input out.
+            // Requests alone do not replace receiving: they may be made in every turn.
             let is_done = !had_backlog && !has_input(state) && turn.budget.records > 0;
             if ready.read && !is_at_end && is_done && state.is_up() && self.reads(state) {
                 self.receive(turn)?;
@@ -144,6 +145,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         // It does not wait for the kernel any more: when it sends again, it just tries.
         if !writes && state.flags.replace(Flag::BLOCKED, false) {
             state.time(|clocks, _| clocks.drained());
+        }
+        if !reads {
+            self.suspend_gap(state);
         }
         let is_blocked = state.flags.has(Flag::BLOCKED);
         turn.has_more =
