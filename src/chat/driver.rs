@@ -101,7 +101,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
 
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
         let of_silence = self.silence.as_ref().and_then(|silence| silence.timer);
-        match of_silence == Some(timer) {
+        match of_silence.is_some_and(|(own, _)| own == timer) {
             true => self.look_for_gap(state),
             false => self.session.handle_timer(timer),
         }
@@ -206,13 +206,21 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.requests.take(Request::INPUT);
             return Ok(());
         }
-        let mut backlog = self.backlog.take().map_or_else(Backlog::default, |it| *it);
-        let mut input = backlog.unparsed();
-        let outcome = self.deliver(turn, &mut input);
-        let left = input.len();
-        backlog.parsed_down_to(left);
-        self.set_backlog(state, backlog);
-        outcome
+        loop {
+            let mut backlog = self.backlog.take().map_or_else(Backlog::default, |it| *it);
+            let mut input = backlog.unparsed();
+            let outcome = self.deliver(turn, &mut input);
+            let left = input.len();
+            backlog.parsed_down_to(left);
+            self.set_backlog(state, backlog);
+            // If all was parsed, a backlog is the beginning of a record that a new terminator has
+            // returned. It is parsed in this turn: a terminator may be set in every turn, and input
+            // is only received when there is no backlog. Each repetition follows a callback that has
+            // set another terminator, and the budget bounds these.
+            if outcome.is_err() || left > 0 || !state.flags.has(Flag::BACKLOG) {
+                return outcome;
+            }
+        }
     }
 
     /// Notes what could not be parsed in this turn, behind what has to be parsed again.

@@ -62,7 +62,6 @@ impl<S: AsyncChat> ChatDriver<S> {
                 state.requests.add(Request::PARSE);
                 break Ok(());
             }
-            budget -= 1;
             self.splitter.adopt_buffer(&mut turn.buffers.record);
             let called = match self.splitter.next_after(lines, input) {
                 Ok(Some(Event::Record(record))) => {
@@ -81,6 +80,7 @@ impl<S: AsyncChat> ChatDriver<S> {
                 Ok(None) => break Ok(()),
                 Err(error) => Err(error),
             };
+            budget -= 1;
             if called.is_err() {
                 break called;
             }
