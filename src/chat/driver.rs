@@ -36,7 +36,8 @@ pub(crate) struct ChatDriver<S> {
 /// When input last came, and the timer that looks how long ago that was.
 struct Silence {
     since: Instant,
-    timer: Option<TimerId>,
+    /// The timer, and when it is due: at the end of the gap, or earlier.
+    timer: Option<(TimerId, Instant)>,
 }
 
 impl<S: AsyncChat> Driver for ChatDriver<S> {
@@ -59,7 +60,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         if reads && !turn.only_sends && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
-            // Requests alone take no turn: they may come in each, and would keep input out.
+            // Requests alone do not replace receiving: they may be made in every turn.
             let is_done = !had_backlog && !has_input(state) && turn.budget.records > 0;
             if ready.read && !is_at_end && is_done && state.is_up() && self.reads(state) {
                 self.receive(turn)?;
@@ -100,7 +101,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
 
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
         let of_silence = self.silence.as_ref().and_then(|silence| silence.timer);
-        match of_silence == Some(timer) {
+        match of_silence.is_some_and(|(own, _)| own == timer) {
             true => self.look_for_gap(state),
             false => self.session.handle_timer(timer),
         }
@@ -144,6 +145,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         // It does not wait for the kernel any more: when it sends again, it just tries.
         if !writes && state.flags.replace(Flag::BLOCKED, false) {
             state.time(|clocks, _| clocks.drained());
+        }
+        if !reads {
+            self.suspend_gap(state);
         }
         let is_blocked = state.flags.has(Flag::BLOCKED);
         turn.has_more =
@@ -202,13 +206,21 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.requests.take(Request::INPUT);
             return Ok(());
         }
-        let mut backlog = self.backlog.take().map_or_else(Backlog::default, |it| *it);
-        let mut input = backlog.unparsed();
-        let outcome = self.deliver(turn, &mut input);
-        let left = input.len();
-        backlog.parsed_down_to(left);
-        self.set_backlog(state, backlog);
-        outcome
+        loop {
+            let mut backlog = self.backlog.take().map_or_else(Backlog::default, |it| *it);
+            let mut input = backlog.unparsed();
+            let outcome = self.deliver(turn, &mut input);
+            let left = input.len();
+            backlog.parsed_down_to(left);
+            self.set_backlog(state, backlog);
+            // If all was parsed, a backlog is the beginning of a record that a new terminator has
+            // returned. It is parsed in this turn: a terminator may be set in every turn, and input
+            // is only received when there is no backlog. Each repetition follows a callback that has
+            // set another terminator, and the budget bounds these.
+            if outcome.is_err() || left > 0 || !state.flags.has(Flag::BACKLOG) {
+                return outcome;
+            }
+        }
     }
 
     /// Notes what could not be parsed in this turn, behind what has to be parsed again.
