@@ -466,6 +466,19 @@ fn discarding_the_output_stops_the_drain_deadline() {
     scene.assert_open();
 }
 
+/// The new limits are set in the turn in which the deadline passes, before the loop looks at it.
+#[test]
+fn setting_limits_does_not_stop_the_drain_deadline() {
+    let scene = Scene::new(Deadlines::default().drain(secs(10)));
+    let chat = scene.chat.clone();
+    scene
+        .event_loop
+        .call_every(secs(10), move || chat.set_limits(chat.limits()));
+    scene.apply_back_pressure();
+    scene.wait(secs(20));
+    assert_eq!(scene.log.lines(), ["Timeout(Drain)"]);
+}
+
 #[test]
 fn close_when_done_waits_at_most_for_the_drain_deadline() {
     let scene = Scene::new(Deadlines::default().drain(secs(10)));

@@ -13,7 +13,7 @@ use asynchat::sim::{Ended, Peer};
 use asynchat::{
     Channel, Chat, Connector, Deadlines, Dispatcher, EventLoop, More, Producer, Result, TimerId,
 };
-use common::Log;
+use common::{Log, Session, Slot};
 use scene::Scene;
 
 /// A job that answers later, if ever.
@@ -363,6 +363,155 @@ fn a_paused_connection_notices_a_reset() -> Result {
     peer.reset();
     scene.settle()?;
     assert_eq!(scene.log.lines(), ["connect", "close Reset"]);
+    Ok(())
+}
+
+/// What a session that has finished sending receives if its peer finishes as well, while it is paused.
+fn finished_while_paused(session: impl Fn(Chat) -> Session + 'static, scene: &Scene) -> Result {
+    let (chat, peer) = scene.connection(session)?;
+    peer.send("one\r\nhalf");
+    scene.settle()?;
+    chat.pause_reading();
+    chat.push("a reply");
+    chat.shutdown_write();
+    scene.settle()?;
+    peer.finish();
+    scene.settle()?;
+    let events = scene.event_loop.stats().events;
+    scene.advance(3600)?;
+    assert_eq!(scene.log.lines(), ["connect", "record one"]);
+    assert_eq!(scene.event_loop.stats().events, events, "it spins");
+    assert_eq!(peer.received(), b"a reply");
+    chat.resume_reading();
+    scene.settle()
+}
+
+#[test]
+fn a_paused_session_receives_the_end_of_its_input_when_it_resumes() -> Result {
+    let scene = Scene::new()?;
+    finished_while_paused(scene.log.session(), &scene)?;
+    let lines = ["connect", "record one", "eof half", "close Eof"];
+    assert_eq!(scene.log.lines(), lines);
+    assert!(scene.is_empty());
+    Ok(())
+}
+
+/// It has nothing left to stay open for.
+#[test]
+fn a_session_that_stays_open_ends_when_both_sides_have_finished() -> Result {
+    let scene = Scene::new()?;
+    let session = scene.log.session();
+    finished_while_paused(move |chat| session(chat).staying_open(), &scene)?;
+    let lines = ["connect", "record one", "eof half", "close Eof"];
+    assert_eq!(scene.log.lines(), lines);
+    assert!(scene.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_paused_session_that_sends_after_both_sides_have_finished_ends() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer) = scene.connection(scene.log.session())?;
+    chat.pause_reading();
+    chat.shutdown_write();
+    peer.finish();
+    scene.settle()?;
+    assert!(chat.is_open());
+    chat.push("nobody hears this");
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "close Reset"]);
+    assert!(scene.is_empty());
+    Ok(())
+}
+
+/// The hang-up is reported before the close that is queued is reached.
+#[test]
+fn a_close_that_is_queued_when_both_sides_have_finished_is_no_reset() -> Result {
+    let scene = Scene::new()?;
+    let slot = Slot::default();
+    let (first, second) = scene.network.pair();
+    let closing = slot.clone();
+    // The loop sees its event before that of the connection that it closes.
+    Connector::adopt(first).connect_on(&scene.event_loop, move |_| {
+        move |_: &[u8]| {
+            closing.chat().close_when_done();
+            Ok(())
+        }
+    })?;
+    let (chat, peer) = scene.connection(slot.capture(scene.log.session()))?;
+    chat.pause_reading();
+    chat.shutdown_write();
+    scene.settle()?;
+    second.send("close the other one\r\n");
+    peer.finish();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "close Local"]);
+    Ok(())
+}
+
+/// As a Unix-domain peer that closes. A paused session without input ends with it.
+#[test]
+fn a_paused_session_whose_peer_is_gone_keeps_its_partial_record() -> Result {
+    for (sent, lines) in [
+        ("", ["connect", "close Eof"].as_slice()),
+        ("half", ["connect"].as_slice()),
+    ] {
+        let scene = Scene::new()?;
+        let (chat, peer) = scene.connection(scene.log.session())?;
+        peer.send(sent);
+        scene.settle()?;
+        chat.pause_reading();
+        scene.settle()?;
+        peer.shutdown_read();
+        peer.finish();
+        scene.settle()?;
+        assert_eq!(scene.log.lines(), lines);
+        chat.resume_reading();
+        scene.settle()?;
+        assert_eq!(scene.log.has("eof half"), sent == "half");
+        assert!(scene.is_empty());
+    }
+    Ok(())
+}
+
+/// Logs what it receives, and pauses itself before anything else.
+struct PausedReader {
+    channel: Channel,
+    log: Log,
+}
+
+impl Dispatcher for PausedReader {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_read(&mut self) -> Result {
+        let count = self.channel.recv(&mut [0; 100])?;
+        self.log.add(format!("read {count}"));
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        self.log.add(common::name(why));
+    }
+}
+
+#[test]
+fn a_paused_dispatcher_receives_the_end_of_its_input_when_it_resumes() -> Result {
+    let scene = Scene::new()?;
+    let (socket, peer) = scene.network.pair();
+    let channel = Channel::adopt(socket)?;
+    channel.pause_reading();
+    scene.event_loop.register(PausedReader {
+        channel: channel.clone(),
+        log: scene.log.clone(),
+    })?;
+    scene.settle()?;
+    channel.shutdown_write()?;
+    peer.finish();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), [""; 0]);
+    channel.resume_reading();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["read 0", "Eof"]);
     Ok(())
 }
 

@@ -383,6 +383,65 @@ fn a_session_that_pauses_is_not_resumed_by_the_other_queue() -> Result {
 
 // ---- the end
 
+/// The two peers finish in good order while the session of one end is paused. The other end has not sent
+/// everything by then.
+#[test]
+fn streams_that_end_while_an_end_is_paused_are_complete() -> Result {
+    for (size, resumes_late) in [(50_000, false), (50_000, true), (1 << 20, false)] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        server.stop_reading();
+        client.send(vec![b'x'; size]);
+        server.send("an answer");
+        scene.settle()?;
+        scene.near.chat().pause_reading();
+        server.finish();
+        scene.settle()?;
+        assert_eq!(client.ended(), Some(Ended::Finished));
+        client.finish();
+        scene.settle()?;
+        if resumes_late {
+            server.start_reading(usize::MAX);
+            scene.settle()?;
+        }
+        scene.near.chat().resume_reading();
+        scene.settle()?;
+        server.start_reading(usize::MAX);
+        scene.settle()?;
+        assert_eq!(client.received(), b"an answer");
+        assert_eq!(server.received().len(), size);
+        assert_eq!(server.ended(), Some(Ended::Finished));
+        assert_eq!(scene.closes(), ["far close Eof", "near close Eof"]);
+    }
+    Ok(())
+}
+
+/// As a Unix-domain client that sends, closes, and does not wait for the answer.
+#[test]
+fn the_stream_of_a_client_that_is_gone_is_complete_although_its_end_is_paused() -> Result {
+    for has_answered in [false, true] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        server.stop_reading();
+        client.send(vec![b'x'; 50_000]);
+        scene.settle()?;
+        scene.near.chat().pause_reading();
+        if has_answered {
+            client.stop_reading();
+            server.send(vec![b'y'; 1 << 20]);
+            scene.settle()?;
+        }
+        client.shutdown_read();
+        client.finish();
+        scene.settle()?;
+        scene.near.chat().resume_reading();
+        scene.settle()?;
+        server.start_reading(usize::MAX);
+        scene.settle()?;
+        assert_eq!(server.received().len(), 50_000);
+        assert_eq!(server.ended(), Some(Ended::Finished));
+    }
+    Ok(())
+}
+
 #[test]
 fn a_half_close_passes_through_and_the_other_direction_stays_open() -> Result {
     for way in [0, 1] {

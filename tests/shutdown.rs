@@ -3,7 +3,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::thread;
@@ -192,6 +192,50 @@ fn after_the_grace_open_connections_are_aborted() {
     assert_eq!(log.lines().last().unwrap(), "close Shutdown");
     let end = peer.wait_for_end(&event_loop);
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// The reading of the peer to the end of the connection, after the loop is gone.
+fn read_after(event_loop: EventLoop, peer: Peer) -> (usize, std::io::Result<usize>) {
+    drop(event_loop);
+    peer.stream.set_nonblocking(false).unwrap();
+    let mut received = Vec::new();
+    let end = (&peer.stream).read_to_end(&mut received);
+    (received.len(), end)
+}
+
+/// Otherwise the peer takes a part of the stream for the whole.
+#[test]
+fn dropping_a_loop_resets_a_connection_with_unsent_output() {
+    for closing in [false, true] {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (chat, peer) = served(&event_loop, log.session());
+        chat.push(vec![b'x'; 40 << 20]);
+        run_until_blocked(&event_loop, &chat);
+        if closing {
+            chat.close_when_done();
+        }
+        let (received, end) = read_after(event_loop, peer);
+        assert!(received < 40 << 20);
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(log.lines(), ["connect", "close Shutdown"]);
+    }
+}
+
+#[test]
+fn dropping_a_loop_does_not_reset_a_connection_whose_output_is_sent_or_that_is_closed() {
+    for closed in [false, true] {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (chat, peer) = served(&event_loop, log.session());
+        chat.push("all of it");
+        idle(&event_loop);
+        if closed {
+            chat.push("and more that is dropped");
+            chat.close();
+        }
+        let (received, end) = read_after(event_loop, peer);
+        assert_eq!(received, "all of it".len(), "{end:?}");
+        assert!(end.is_ok(), "{end:?}");
+    }
 }
 
 #[test]

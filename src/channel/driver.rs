@@ -37,7 +37,7 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
             && state.is_up()
             && state.can_hang_up()
         {
-            state.hang_up();
+            state.hang_up(false);
         }
         if ready.write {
             state.flags.set(Flag::BLOCKED, false);

@@ -299,7 +299,8 @@ impl Channel {
     /// accepting.
     ///
     /// While a channel is paused, only a reset of the peer ends it, where the system reports one (kqueue and
-    /// Windows do not). The end of the input is noticed when reading resumes.
+    /// Windows do not), or the close of a Unix-domain peer when no input is left. Otherwise the end of the
+    /// input is noticed when reading resumes.
     pub fn pause_reading(&self) {
         self.0.flags.set(Flag::PAUSED, true);
         self.0.time(Clocks::pause);

@@ -68,12 +68,14 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         } else if reads && !turn.only_sends && ready.read && !is_at_end {
             self.receive(turn)?;
         } else if ready.hung_up && (!reads || is_at_end) && state.is_up() && state.can_hang_up() {
-            state.hang_up();
+            state.hang_up(self.splitter.is_in_record());
         }
         if ready.write {
             state.flags.set(Flag::BLOCKED, false);
         }
-        if state.is_up() && !state.flags.has(Flag::BLOCKED) && writes(state) {
+        // New limits can lift back-pressure while the kernel takes nothing.
+        let sends = !state.flags.has(Flag::BLOCKED) || state.is_relieved();
+        if state.is_up() && sends && writes(state) {
             self.send(turn)?;
         }
         // An idle connection keeps no buffer.

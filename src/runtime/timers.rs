@@ -83,9 +83,13 @@ impl Runtime {
                 // megabytes. The loop therefore tries to send once more before it decides whether the drain
                 // deadline has passed.
                 if let Some(state) = &state
-                    && state.flags.replace(Flag::BLOCKED, false)
+                    && state.flags.has(Flag::BLOCKED)
                 {
-                    self.take_turn(state, Ready::NONE);
+                    let ready = Ready {
+                        write: true,
+                        ..Ready::NONE
+                    };
+                    self.take_turn(state, ready);
                 }
                 match state.and_then(|state| state.look_at_clocks(now)) {
                     Some(deadline) => {

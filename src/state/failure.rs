@@ -170,10 +170,12 @@ impl ChannelState {
     }
 
     /// The kernel has reported a hang-up while the channel is not read. If the peer has reset the
-    /// connection, the channel ends: nothing can be sent, and nobody reads what could still be received. If
-    /// both sides have finished, it ends when no input is left; otherwise the input is delivered when
-    /// reading resumes.
-    pub(crate) fn hang_up(self: &Rc<Self>) {
+    /// connection, the channel ends: nothing can be sent, and nobody reads what could still be received.
+    /// Otherwise the peer has finished sending. What is left of the input, and its end, are delivered when
+    /// reading resumes. The channel does not wait for that if the end has been received already, or if
+    /// nothing can be sent and no input is left: neither in the kernel nor here (`has_partial`: a part of a
+    /// record).
+    pub(crate) fn hang_up(self: &Rc<Self>, has_partial: bool) {
         let output = self.own_output();
         if output
             .as_ref()
@@ -182,7 +184,9 @@ impl ChannelState {
             // Only the input has hung up.
             return self.flags.set(Flag::HUNG_UP, true);
         }
-        if self.is_closing() {
+        let is_unfinished = self.out.borrow().is_unfinished();
+        let has_sent_all = self.flags.has(Flag::FINISHED) && !is_unfinished;
+        if self.is_closing() && !has_sent_all {
             return self.end(Close::Reset);
         }
         if output.is_some() {
@@ -203,11 +207,16 @@ impl ChannelState {
         }
         match self.on_connected(Fd::peek) {
             Ok(0) if !self.flags.has(Flag::BACKLOG) => {
-                let why = match self.out.borrow().is_unfinished() {
+                let is_waited_for = has_sent_all || has_partial || self.flags.has(Flag::PIPED);
+                if is_waited_for && !is_unfinished && !self.flags.has(Flag::EOF) {
+                    return;
+                }
+                // The input is complete. The other end of a pipe sends all of it.
+                self.flags.set(Flag::EOF, true);
+                self.end(match is_unfinished {
                     true => Close::Reset,
                     false => Close::Eof,
-                };
-                self.end(why);
+                });
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

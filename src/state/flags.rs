@@ -35,6 +35,8 @@ impl Flag {
     pub(crate) const QUEUED: Flag = Flag(1 << 11);
     /// Its handler has not been made yet. Until then it has no turn.
     pub(crate) const AWAITS_HANDLER: Flag = Flag(1 << 12);
+    /// This side has finished sending, and has one descriptor for input and output.
+    pub(crate) const FINISHED: Flag = Flag(1 << 13);
 }
 
 /// The flags that are set.

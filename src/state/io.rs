@@ -94,7 +94,9 @@ impl ChannelState {
                 return outcome;
             }
         }
-        self.on_connected(Fd::shutdown_write)
+        self.on_connected(Fd::shutdown_write)?;
+        self.flags.set(Flag::FINISHED, true);
+        Ok(())
     }
 
     /// Whether the input is a stream of bytes, which has an end.
@@ -146,6 +148,8 @@ impl ChannelState {
         let count = self.on_connected(|socket| socket.recv(buffer))?;
         if count == 0 && !buffer.is_empty() && self.is_stream() {
             self.flags.set(Flag::EOF, true);
+            // A hang-up that was reported before is to be reported once more: now it ends the channel.
+            self.flags.set(Flag::HUNG_UP, false);
         }
         self.bytes_in.set(self.bytes_in.get() + count as u64);
         self.time(Clocks::moved);

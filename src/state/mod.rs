@@ -212,8 +212,9 @@ impl ChannelState {
         }
         let why = self.first_reason(why);
         self.phase.set(Phase::Ending);
+        let is_local = matches!(why, Close::Local);
         // `Local`, the most common reason, is not stored: no reason means `Local`.
-        if !matches!(why, Close::Local) {
+        if !is_local {
             self.with_cold(|cold| cold.ending = Some(why));
         }
         self.out.borrow_mut().seal();
@@ -222,20 +223,24 @@ impl ChannelState {
             return self.schedule();
         }
         // Without a loop no callback is made. The socket at least is closed.
-        self.phase.set(Phase::Closed);
-        self.replace_source(None);
+        self.close_socket(!is_local);
         self.end_output();
     }
 
-    /// Closes the socket, frees what the channel owns, and returns why it ended. If output was left and this side
-    /// did not close the channel, the close is a reset, so that the peer does not take the stream for complete.
-    pub(crate) fn take_apart(&self) -> Close {
+    /// Closes the socket. If output was left and this side did not close the channel, the close is a reset, so
+    /// that the peer does not take the stream for complete.
+    fn close_socket(&self, is_cut: bool) {
         self.phase.set(Phase::Closed);
-        let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
-        if cold.ending.is_some() && self.out.borrow().is_unfinished() {
+        if is_cut && self.out.borrow().is_unfinished() {
             self.reset_on_close();
         }
         self.replace_source(None);
+    }
+
+    /// Closes the socket, gives up what the channel has, and returns why it ended.
+    pub(crate) fn take_apart(&self) -> Close {
+        let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
+        self.close_socket(cold.ending.is_some());
         self.admission.take();
         self.out.borrow_mut().seal();
         if self.flags.has(Flag::PIPED) {

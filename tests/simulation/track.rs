@@ -322,8 +322,7 @@ impl Track {
         };
         let known = match why {
             Close::Local => self.asked_to_close.get(),
-            // A paused session gets no `handle_eof` if both sides have finished.
-            Close::Eof => self.at_eof.get() || self.paused.get(),
+            Close::Eof => self.at_eof.get(),
             Close::Reset => faulted || stranger || self.finished.get() || was_reset(),
             Close::ConnectFailed(_) => self.outgoing && self.connected.get() == 0,
             Close::Timeout(which) => self.may_time_out(world, *which),
