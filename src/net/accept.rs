@@ -1,4 +1,4 @@
-//! What a server does with each connection: admits or refuses it, and has its session made.
+//! What a server does with each connection: admits it and calls the factory for its session, or refuses it.
 
 use std::any::{Any, TypeId};
 use std::mem;
@@ -72,7 +72,7 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
         }
     }
 
-    /// Has a session made for an accepted connection, unless it would exceed the quota.
+    /// Calls the factory for an accepted connection, unless the connection would exceed the quota.
     fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) {
         let limits = self.settings.limits.as_deref().unwrap_or(&Limits::DEFAULT);
         let admission = match self.quota.admit(&peer, limits) {

@@ -150,7 +150,7 @@ impl fmt::Debug for Subprocess {
     }
 }
 
-/// Has the loop call `exited` when the process has ended. A thread waits for the process: no other way
+/// Makes the loop call `exited` when the process has ended. A thread waits for the process: no other way
 /// is available on every Unix and leaves the program's other children alone. The thread holds the
 /// writing end of a pipe, and the loop reads the end of that pipe.
 fn call_at_exit(

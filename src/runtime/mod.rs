@@ -60,12 +60,12 @@ pub(crate) struct Runtime {
     /// The number of this turn. It wraps.
     turn: Cell<u32>,
     failed_waits: Cell<u32>,
-    /// What connects again, for as long as it has an owner.
+    /// The reconnections, which a shutdown stops. The channel or the timer of each one owns it.
     retries: RefCell<Vec<Weak<dyn Retry>>>,
     /// Listeners that wait for descriptors or memory, and the timer that lets them try again.
     accepting_paused: RefCell<Vec<Rc<ChannelState>>>,
     accept_timer: Cell<Option<TimerId>>,
-    /// Its thread is ending.
+    /// Whether the thread of the loop is ending.
     torn_down: Cell<bool>,
     #[cfg(feature = "signal")]
     pub(crate) signals: signals::Signals,
@@ -182,7 +182,7 @@ impl Runtime {
         }
     }
 
-    /// Has the loop make a call in its next turn, with itself.
+    /// Makes the loop run a call in its next turn, with the runtime as its argument.
     pub(crate) fn call_soon(self: &Rc<Self>, call: impl FnOnce(&Rc<Runtime>) + 'static) {
         let runtime = Rc::downgrade(self);
         self.agenda.defer(Deferred::Call(Box::new(move || {
@@ -192,7 +192,7 @@ impl Runtime {
         })));
     }
 
-    /// Has `run` return at the end of this turn.
+    /// Makes `run` return at the end of this turn.
     pub(crate) fn stop(&self) {
         self.agenda.stopping.set(true);
     }

@@ -19,7 +19,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Has the loop run `call` for this signal.
+    /// Makes the loop run `call` for this signal.
     ///
     /// # Errors
     /// When the signal cannot be handled, or the system has no thread or descriptor left.

@@ -106,13 +106,13 @@ impl Agenda {
         self.run_queue.borrow_mut().push_back(Rc::clone(state));
     }
 
-    /// Has the loop make a call in its next turn.
+    /// Makes the loop run a call in its next turn.
     pub(crate) fn defer(&self, call: Deferred) {
         self.deferred.borrow_mut().push_back(call);
     }
 
-    /// Has the loop drop what holds values of the user's: their destructors are user code, which no
-    /// method of a handle runs.
+    /// Makes the loop drop a value that contains values of the user. Their destructors are user code, and no
+    /// method of a handle runs user code.
     pub(crate) fn drop_later(&self, value: impl Sized + 'static) {
         self.defer(Deferred::Call(Box::new(move || drop(value))));
     }

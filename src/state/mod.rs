@@ -1,7 +1,7 @@
 //! What handles and the runtime share: the state of each channel, and the agenda of the loop.
 //!
-//! Everything is in cells: a borrow never outlives one statement of the crate's own, so user code can
-//! call any method of any handle at any time.
+//! Everything is in cells, and no user code runs while one of them is borrowed. User code can therefore
+//! call any method of any handle at any time. The one exception is [`ChannelState::watch`].
 
 pub(crate) mod agenda;
 mod clocks;
@@ -87,7 +87,7 @@ pub(crate) struct ChannelState {
     pub(crate) last_turn: Cell<u32>,
     /// Which call of its dispatcher on the socket has failed in this callback, and how.
     pub(crate) failed_call: Cell<Option<(Side, std::io::ErrorKind)>>,
-    /// The type that a visit may ask for.
+    /// The type of the handler. `Chat::post` accepts only a call for a handler of this type.
     pub(crate) handler: Cell<fn() -> TypeId>,
     /// Absent where nobody subscribes to it.
     span: OnceCell<Box<Span>>,
@@ -185,7 +185,7 @@ impl ChannelState {
         self.requests.has(Request::SHUTDOWN)
     }
 
-    /// Has the loop give it a turn before it sleeps.
+    /// Makes the loop give it a turn before it sleeps.
     #[inline]
     pub(crate) fn schedule(self: &Rc<Self>) {
         if !self.flags.has(Flag::QUEUED) {
@@ -212,7 +212,7 @@ impl ChannelState {
         }
         let why = self.first_reason(why);
         self.phase.set(Phase::Ending);
-        // The commonest needs no room: it is what stands for none.
+        // No stored reason means `Local`, the most frequent one, so that it needs no cold state.
         if !matches!(why, Close::Local) {
             self.with_cold(|cold| cold.ending = Some(why));
         }
@@ -358,7 +358,7 @@ impl ChannelState {
 
     // ---- transcripts
 
-    /// Has the reason of its end kept.
+    /// Makes the channel keep the reason of its end.
     #[cfg(feature = "sim")]
     pub(crate) fn record_end(&self) {
         self.with_cold(|cold| cold.end_recorded = true);

@@ -225,7 +225,7 @@ impl Fd {
         retry_interrupted(|| self.view()?.peek(&mut byte))
     }
 
-    /// Has urgent data received in its place in the stream, on this socket and on those that it
+    /// Makes the kernel deliver urgent data in its place in the stream, on this socket and on those that it
     /// accepts. A simulated socket keeps it apart.
     pub(crate) fn set_urgent_inline(&self) -> io::Result<()> {
         match self {
@@ -301,7 +301,7 @@ impl Fd {
         }
     }
 
-    /// Has the close reset the connection. The kernel then discards what it has not sent yet.
+    /// Makes the close a reset of the connection. The kernel then discards what it has not sent yet.
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         if_simulated!(self, socket => socket.reset_on_close());
         self.view()?.set_linger(Some(Duration::ZERO))
