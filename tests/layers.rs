@@ -124,10 +124,10 @@ struct Step {
     function: String,
     file: String,
     body: String,
-    from: From,
+    reached: Reached,
 }
 
-enum From {
+enum Reached {
     /// The step with this index calls it.
     Step(usize),
     /// The step before it adds the channel to the run queue, and the loop calls it later.
@@ -144,9 +144,9 @@ fn check_path(heading: &str, last: &str) {
             left.insert(&before.file);
         }
         assert!(!left.contains(&step.file), "{} is entered twice", step.file);
-        let (caller, call) = match step.from {
-            From::Step(caller) => (&steps[..n][caller], &*step.function),
-            From::RunQueue => (before, "schedule"),
+        let (caller, call) = match step.reached {
+            Reached::Step(caller) => (&steps[..n][caller], &*step.function),
+            Reached::RunQueue => (before, "schedule"),
         };
         assert!(
             calls(&caller.body, call),
@@ -172,13 +172,13 @@ fn steps_of(heading: &str) -> Vec<Step> {
         let (name, rest) = rest.split_once("` (`").expect("a file follows");
         let (file, rest) = rest.split_once('`').expect("the file ends");
         let (from, _) = rest.split_once(')').expect("the parenthesis ends");
-        let from = match from {
-            "" => From::Step(index.saturating_sub(1)),
-            ", from the run queue" => From::RunQueue,
+        let reached = match from {
+            "" => Reached::Step(index.saturating_sub(1)),
+            ", from the run queue" => Reached::RunQueue,
             _ => {
                 let step = from.strip_prefix(", from step ").expect("from a step");
                 let step: usize = step.parse().expect("a number");
-                From::Step(step - 1)
+                Reached::Step(step - 1)
             }
         };
         let (of_type, function) = match name.split_once("::") {
@@ -189,7 +189,7 @@ fn steps_of(heading: &str) -> Vec<Step> {
             function: function.to_owned(),
             file: file.to_owned(),
             body: body_of(of_type, function, &without_comments(&read(file))),
-            from,
+            reached,
         });
     }
     steps

@@ -2,7 +2,8 @@
 //!
 //! A piped chat keeps its session, its queue, its limits and its deadlines. Only the destination of its
 //! input changes. This file joins them and says how a pipe ends. `ChatDriver::pass_on`
-//! (`chat/driver/delivery.rs`) moves the bytes, and `state/pipe.rs` passes the end of one stream or connection on to the other.
+//! (`chat/driver/delivery.rs`) moves the bytes, and `state/pipe.rs` passes the end of one stream or
+//! connection on to the other.
 
 use std::rc::Rc;
 

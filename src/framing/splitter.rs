@@ -256,7 +256,7 @@ impl Splitter {
         self.cursor == Cursor::default() && !self.is_overflowed()
     }
 
-    /// Takes `buffer`, emptied, if the splitter has none, so that it need not allocate one. Otherwise
+    /// If the splitter has no buffer, empties `buffer` and takes it, so that none is allocated. Otherwise
     /// `buffer` is unchanged. [`release_buffer`](Splitter::release_buffer) returns it.
     pub fn adopt_buffer(&mut self, buffer: &mut Vec<u8>) {
         if self.buffer.capacity() == 0 {
