@@ -1,8 +1,9 @@
 //! The structure that docs/architecture.md describes, checked against the source.
 //!
 //! * A folder is a layer, and imports point down.
-//! * The two paths of a byte name functions that exist, each called by one before it in the list; they
+//! * The two paths of a byte name functions that exist, each called by the step that the list names; they
 //!   have ten steps at most, and enter no file twice.
+//! * The tables of flags and requests have each of them, with the functions that set and clear it.
 //! * One file calls `catch_unwind`, and all `unsafe` code is in `sys`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,37 +26,42 @@ const LAYERS: [&[&str]; 12] = [
     &["log", "serial", "user_code"],
 ];
 
-/// Modules of one layer that use each other one way.
-const BESIDE: [(&str, &str); 5] = [
-    ("target", "error"),
-    ("log", "user_code"),
-    ("error", "limits"),
-    ("user_code", "log"),
-    ("limits", "error"),
-];
+/// The uses within a layer: the first uses the second. docs/architecture.md says why these two use each
+/// other.
+const BESIDE: [(&str, &str); 2] = [("log", "user_code"), ("user_code", "log")];
 
 #[test]
 fn imports_point_down() {
     let exports = exports();
     let mut upward = Vec::new();
     let mut seen = BTreeSet::new();
+    let mut beside = BTreeSet::new();
     for (path, source) in sources() {
         let from = module_of(&path);
         let code = without_tests(&source);
+        assert!(!code.contains("crate as "), "{}", path.display());
         for name in crate_paths(&code) {
             // `chat` is a function that lib.rs exports, and `chat::` the module.
             let to = match name.strip_suffix("::") {
                 Some(module) => module.to_owned(),
                 None => exports.get(&name).cloned().unwrap_or(name),
             };
-            let beside = BESIDE.contains(&(from.as_str(), to.as_str()));
-            if from != to && level(&from) >= level(&to) && !beside {
+            if from == to || level(&from) < level(&to) {
+                // Points down, or stays in the folder.
+            } else if let Some(pair) = BESIDE.iter().find(|pair| **pair == (&*from, &*to)) {
+                beside.insert(pair);
+            } else {
                 upward.push(format!("{} uses {to}", path.display()));
             }
             seen.insert(to);
         }
     }
     assert!(upward.is_empty(), "{upward:#?}");
+    assert_eq!(
+        beside.len(),
+        BESIDE.len(),
+        "only these are used: {beside:?}"
+    );
     // The parser has found what it looks for.
     for module in ["state", "sys", "output", "framing", "user_code"] {
         assert!(seen.contains(module), "nothing uses {module}");
@@ -91,89 +97,283 @@ fn user_code_is_entered_in_one_file_and_unsafe_code_is_in_sys() {
         if path != Path::new("user_code.rs") {
             assert!(!code.contains("catch_unwind("), "{}", path.display());
         }
+        // In attributes, too: `unsafe(no_mangle)`. The name of a lint, `unsafe_code`, is another word.
         if !path.starts_with("sys") {
-            assert!(!code.contains("unsafe {"), "{}", path.display());
+            let code = without_comments(&source);
+            assert!(
+                words(&code, "unsafe").next().is_none(),
+                "{}",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn a_received_byte_takes_the_path_that_is_described() {
-    check_path("### A received byte", "found_terminator(");
+    check_path("### A received byte", "found_terminator");
 }
 
 #[test]
 fn a_pushed_byte_takes_the_path_that_is_described() {
-    check_path("### A pushed byte", "rustix::net::send(");
+    check_path("### A pushed byte", "rustix::net::send");
 }
 
-/// One step: a function, the file it is in, and the source of it.
+/// One step: a function, the file it is in, its body without comments, and how it is reached.
 struct Step {
     function: String,
     file: String,
     body: String,
+    reached: Reached,
+}
+
+enum Reached {
+    /// The step with this index calls it.
+    Step(usize),
+    /// The step before it adds the channel to the run queue, and the loop calls it later.
+    RunQueue,
 }
 
 fn check_path(heading: &str, last: &str) {
     let steps = steps_of(heading);
     assert!((3..=10).contains(&steps.len()), "{} steps", steps.len());
     let mut left = BTreeSet::new();
-    for (n, step) in steps.iter().enumerate() {
-        if n > 0 && steps[n - 1].file != step.file {
-            left.insert(steps[n - 1].file.clone());
+    for (n, step) in steps.iter().enumerate().skip(1) {
+        let before = &steps[n - 1];
+        if before.file != step.file {
+            left.insert(&before.file);
         }
         assert!(!left.contains(&step.file), "{} is entered twice", step.file);
-        let call = format!("{}(", step.function);
-        let called = steps[..n].iter().any(|caller| caller.body.contains(&call));
-        // The run queue lies between a push and the turn in which it is sent.
-        let is_queued = step.function == "turn";
+        let (caller, call) = match step.reached {
+            Reached::Step(caller) => (&steps[..n][caller], &*step.function),
+            Reached::RunQueue => (before, "schedule"),
+        };
         assert!(
-            n == 0 || called || is_queued,
-            "nothing calls {}",
-            step.function
+            calls(&caller.body, call),
+            "step {}: {} does not call {call}",
+            n + 1,
+            caller.function
         );
     }
-    let ends = steps.iter().any(|step| step.body.contains(last));
+    let ends = steps.iter().any(|step| calls(&step.body, last));
     assert!(ends, "the path does not reach {last}");
 }
 
-/// The numbered list below a heading: "1. `Type::function` (`src/file.rs`) ...".
+/// The numbered list below a heading: "2. `Type::function` (`src/file.rs`) ...". The step before calls the
+/// function, unless the parenthesis says "from step 1" or "from the run queue".
 fn steps_of(heading: &str) -> Vec<Step> {
-    let text = read("docs/architecture.md");
-    let (_, section) = text.split_once(heading).expect("the heading is there");
-    let section = section.split("\n#").next().expect("a section has a text");
     let mut steps = Vec::new();
-    for line in section.lines() {
+    for line in section(heading).lines() {
         let Some((number, rest)) = line.split_once(". `") else {
             continue;
         };
-        assert_eq!(number.parse(), Ok(steps.len() + 1), "{line}");
+        let index = steps.len();
+        assert_eq!(number.parse(), Ok(index + 1), "{line}");
         let (name, rest) = rest.split_once("` (`").expect("a file follows");
-        let (file, _) = rest.split_once('`').expect("the file ends");
-        let function = name.rsplit("::").next().expect("a name").to_owned();
-        let body = body_of(&function, &read(file));
-        let file = file.to_owned();
+        let (file, rest) = rest.split_once('`').expect("the file ends");
+        let (from, _) = rest.split_once(')').expect("the parenthesis ends");
+        let reached = match from {
+            "" => Reached::Step(index.saturating_sub(1)),
+            ", from the run queue" => Reached::RunQueue,
+            _ => {
+                let step = from.strip_prefix(", from step ").expect("from a step");
+                let step: usize = step.parse().expect("a number");
+                Reached::Step(step - 1)
+            }
+        };
+        let (of_type, function) = match name.split_once("::") {
+            Some((of_type, function)) => (Some(of_type), function),
+            None => (None, name),
+        };
         steps.push(Step {
-            function,
-            file,
-            body,
+            function: function.to_owned(),
+            file: file.to_owned(),
+            body: body_of(of_type, function, &without_comments(&read(file))),
+            reached,
         });
     }
     steps
 }
 
-/// From `fn name` to the brace that closes it.
-fn body_of(function: &str, source: &str) -> String {
-    let start = [format!("fn {function}("), format!("fn {function}<")]
-        .iter()
-        .find_map(|head| source.find(head))
-        .unwrap_or_else(|| panic!("there is no {function}"));
-    let line = source[..start].rfind('\n').map_or(0, |at| at + 1);
-    let indent: String = source[line..].chars().take_while(|it| *it == ' ').collect();
-    let end = source[start..]
-        .find(&format!("\n{indent}}}"))
-        .expect("it ends");
-    source[start..start + end].to_owned()
+/// The text between a heading and the next one.
+fn section(heading: &str) -> String {
+    let text = read("docs/architecture.md");
+    let (_, section) = text.split_once(heading).expect("the heading is there");
+    let section = section.split("\n#").next();
+    section.expect("a section has a text").to_owned()
+}
+
+/// What is between the braces of a function, which is in an `impl` of this type, or in none.
+fn body_of(of_type: Option<&str>, function: &str, code: &str) -> String {
+    let blocks = match of_type {
+        Some(of_type) => impls_of(of_type, code),
+        None => vec![code],
+    };
+    blocks
+        .into_iter()
+        .find_map(|block| {
+            let start = words(block, &format!("fn {function}")).next()?;
+            let (signature, _) = block[start..].split_once('{')?;
+            let line = block[..start].rfind('\n').map_or(0, |at| at + 1);
+            let indent = block[line..].chars().take_while(|it| *it == ' ');
+            let end = format!("\n{}}}", indent.collect::<String>());
+            let body = &block[start + signature.len()..];
+            Some(body[..body.find(&end)?].to_owned())
+        })
+        .unwrap_or_else(|| panic!("there is no {function} of {of_type:?}"))
+}
+
+/// The `impl` blocks of a type.
+fn impls_of<'a>(of_type: &str, code: &'a str) -> Vec<&'a str> {
+    let blocks = code.match_indices("\nimpl").map(|(start, _)| {
+        let block = &code[start + 1..];
+        &block[..block.find("\n}").unwrap_or(block.len())]
+    });
+    blocks
+        .filter(|block| {
+            let header = block.split(" {").next().unwrap_or_default();
+            words(header, of_type).next().is_some()
+        })
+        .collect()
+}
+
+/// Whether the code has `function(`, and not as the end of a longer name.
+fn calls(code: &str, function: &str) -> bool {
+    words(code, function).any(|at| code[at + function.len()..].starts_with('('))
+}
+
+/// Where a word stands in the code.
+fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let is_part = |it: char| it.is_alphanumeric() || it == '_';
+    let stands_alone = move |at: &usize| {
+        !code[..*at].ends_with(is_part) && !code[at + word.len()..].starts_with(is_part)
+    };
+    code.match_indices(word)
+        .map(|(at, _)| at)
+        .filter(stands_alone)
+}
+
+/// For each flag or request: the functions that set or add it, and those that clear or take it.
+type Table = BTreeMap<String, [BTreeSet<String>; 2]>;
+
+#[test]
+fn the_tables_of_flags_and_requests_are_complete() {
+    let (constants, combined) = constants();
+    let described = described();
+    let rows: BTreeSet<_> = described.keys().cloned().collect();
+    assert_eq!(rows, constants);
+    let mut written = Table::new();
+    for (path, source) in sources() {
+        if path.ends_with("flags.rs") {
+            continue;
+        }
+        for (name, function, columns) in writes(&on_one_line(&without_tests(&source))) {
+            let names = combined.get(&name).cloned().unwrap_or(vec![name]);
+            for name in names {
+                let row = written.entry(name).or_default();
+                for column in columns {
+                    row[*column].insert(function.clone());
+                }
+            }
+        }
+    }
+    for name in constants {
+        assert_eq!(
+            described[&name], written[&name],
+            "{name}: described, in the code"
+        );
+    }
+}
+
+/// The constants of flags.rs, and those that are combined from others.
+fn constants() -> (BTreeSet<String>, BTreeMap<String, Vec<String>>) {
+    let source = without_comments(&read("src/state/flags.rs"));
+    let (mut constants, mut combined) = (BTreeSet::new(), BTreeMap::new());
+    for item in source.split("pub(crate) const ").skip(1) {
+        let (name, value) = item.split_once(": ").expect("a type follows");
+        let value = value.split(';').next().expect("a value");
+        let parts: Vec<_> = value.split("Request::").skip(1).collect();
+        match parts.is_empty() {
+            true => drop(constants.insert(name.to_owned())),
+            false => {
+                let parts = parts.into_iter().filter_map(first_name).collect();
+                combined.insert(name.to_owned(), parts);
+            }
+        }
+    }
+    (constants, combined)
+}
+
+/// The rows whose first column is a constant: the functions that the third and the fourth column name.
+fn described() -> Table {
+    let mut table = Table::new();
+    for line in section("## The state of a channel").lines() {
+        let columns: Vec<_> = line.split('|').collect();
+        let [_, name, _, first, second, _] = columns[..] else {
+            continue;
+        };
+        let name = name.trim().trim_matches('`');
+        if !name.is_empty() && name.chars().all(|it| it.is_ascii_uppercase() || it == '_') {
+            let functions = |column: &str| {
+                let quoted = column.split('`').skip(1).step_by(2);
+                quoted.map(str::to_owned).collect()
+            };
+            table.insert(name.to_owned(), [functions(first), functions(second)]);
+        }
+    }
+    table
+}
+
+/// The flags and requests that this code writes, each with the function and the columns of the table in
+/// which it belongs. A value that is known only at run time may set and clear.
+fn writes(code: &str) -> Vec<(String, String, &'static [usize])> {
+    const CALLS: [(&str, &str, &[usize]); 4] = [
+        ("flags.set(", "Flag::", &[0, 1]),
+        ("flags.replace(", "Flag::", &[0, 1]),
+        ("requests.add(", "Request::", &[0]),
+        ("requests.take(", "Request::", &[1]),
+    ];
+    let mut found = Vec::new();
+    for (call, prefix, columns) in CALLS {
+        for (at, _) in code.match_indices(call) {
+            let argument = code[at + call.len()..].strip_prefix(prefix);
+            let argument = argument.expect("a constant");
+            let name = first_name(argument).expect("its name");
+            let columns: &[usize] = match argument[name.len()..].trim_start_matches([',', ' ']) {
+                rest if rest.starts_with("true)") => &[0],
+                rest if rest.starts_with("false)") => &[1],
+                _ => columns,
+            };
+            found.push((name, function_at(&code[..at]), columns));
+        }
+    }
+    found
+}
+
+/// `Type::function` at the end of this code.
+fn function_at(code: &str) -> String {
+    let (_, block) = code.rsplit_once("\nimpl").expect("a method");
+    let (header, _) = block.split_once(" {").expect("its block");
+    let of_type = header
+        .rsplit([' ', '>'])
+        .find(|it| !it.is_empty() && !it.starts_with('<'));
+    let of_type = first_name(of_type.expect("a type")).expect("its name");
+    let (_, function) = block.rsplit_once("fn ").expect("a function");
+    format!("{of_type}::{}", first_name(function).expect("its name"))
+}
+
+/// The code with each chain of calls and each argument on one line.
+fn on_one_line(code: &str) -> String {
+    let mut joined = String::new();
+    for line in code.lines() {
+        if line.trim_start().starts_with('.') || joined.ends_with('(') {
+            joined.push_str(line.trim_start());
+        } else {
+            joined.push('\n');
+            joined.push_str(line);
+        }
+    }
+    joined
 }
 
 fn level(module: &str) -> usize {
@@ -219,6 +419,7 @@ fn crate_paths(code: &str) -> BTreeSet<String> {
 fn first_name(text: &str) -> Option<String> {
     let is_part = |it: char| it.is_alphanumeric() || it == '_';
     let text = text.trim();
+    assert!(!text.starts_with('*'), "`crate::*` hides what is used");
     let end = text.find(|it| !is_part(it)).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let colons = if rest.starts_with("::") { "::" } else { "" };
@@ -250,10 +451,19 @@ fn without_tests(source: &str) -> String {
     code[..tests.unwrap_or(code.len())].to_owned()
 }
 
+/// Removes comments, also those at the end of a line: `//` after an even number of quotation marks.
 fn without_comments(source: &str) -> String {
-    let is_code = |line: &&str| !line.trim_start().starts_with("//");
-    let lines: Vec<&str> = source.lines().filter(is_code).collect();
-    lines.join("\n")
+    let mut code = String::new();
+    for line in source.lines() {
+        let is_comment = |at: &usize| line[..*at].matches('"').count() % 2 == 0;
+        let mut marks = line.match_indices("//").map(|(at, _)| at);
+        let end = marks.find(is_comment).unwrap_or(line.len());
+        if end == line.len() || !line[..end].trim().is_empty() {
+            code.push_str(line[..end].trim_end());
+            code.push('\n');
+        }
+    }
+    code
 }
 
 /// All files of src/, with their paths in it.

@@ -29,7 +29,7 @@ pub(crate) struct ChatDriver<S> {
     chat: Chat,
     splitter: Splitter,
     backlog: Option<Box<Backlog>>,
-    /// Of records that silence ends.
+    /// Present once a record of `Terminator::idle_gap` has begun.
     silence: Option<Box<Silence>>,
 }
 
@@ -202,8 +202,8 @@ impl<S: AsyncChat> ChatDriver<S> {
     /// Delivers the backlog, under the terminator that is set by now.
     fn resume(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
-        // Behind the end, which is only received when nothing is left, no terminator has anything to
-        // end: not even a count of zero, or of too much.
+        // After the end of the input there is nothing to parse: the end is received only when no input is
+        // left. A new terminator has no effect then, not even `count(0)` or one that is an error.
         if state.flags.has(Flag::EOF) {
             state.requests.take(Request::INPUT);
             return Ok(());

@@ -1,8 +1,9 @@
 //! `pipe`: joins two connections, as a proxy does.
 //!
 //! A piped chat keeps its session, its queue, its limits and its deadlines. Only the destination of its
-//! input changes. This file joins them and says how a pipe ends. `ChatDriver::pass_on` (`chat/driver.rs`)
-//! moves the bytes, and `state/pipe.rs` passes the end of one stream or connection on to the other.
+//! input changes. This file joins them and says how a pipe ends. `ChatDriver::pass_on`
+//! (`chat/driver/delivery.rs`) moves the bytes, and `state/pipe.rs` passes the end of one stream or
+//! connection on to the other.
 
 use std::rc::Rc;
 

@@ -53,7 +53,7 @@ use crate::state::inbox::Post;
 #[derive(Debug)]
 #[must_use = "a promise that is dropped closes its connection"]
 pub struct Promise {
-    place: Weak<Place>,
+    reply: Weak<Reply>,
     chat: ChannelId,
     remote: Option<Remote>,
 }
@@ -61,19 +61,20 @@ pub struct Promise {
 /// The producer of a [`Promise`]: it is pending until the promise is fulfilled, then produces its bytes.
 #[derive(Debug)]
 pub struct PromiseProducer {
-    place: Arc<Place>,
+    reply: Arc<Reply>,
     output: Option<Bytes>,
 }
 
-/// Set to `None` when the promise was dropped without being fulfilled.
-type Place = OnceLock<Option<Bytes>>;
+/// The reply, shared by a promise and its producer. `None` when the promise was dropped without being
+/// fulfilled.
+type Reply = OnceLock<Option<Bytes>>;
 
 impl Promise {
     /// Creates a promise, and the producer to push to `chat`, by itself or inside another producer.
     pub fn new(chat: &Chat) -> (Promise, PromiseProducer) {
-        let place = Arc::new(Place::new());
+        let reply = Arc::new(Reply::new());
         let promise = Promise {
-            place: Arc::downgrade(&place),
+            reply: Arc::downgrade(&reply),
             chat: chat.id(),
             remote: chat
                 .state()
@@ -81,7 +82,7 @@ impl Promise {
                 .map(|agenda| Remote::new(&agenda.inbox)),
         };
         let output = None;
-        (promise, PromiseProducer { place, output })
+        (promise, PromiseProducer { reply, output })
     }
 
     /// Provides the bytes, and wakes the loop to send them. They are dropped if they are no longer
@@ -93,14 +94,14 @@ impl Promise {
     /// Whether the reply can still be sent. It is false once the connection has ended or its queue was
     /// discarded; the worker may then stop and drop the promise.
     pub fn is_wanted(&self) -> bool {
-        self.place.strong_count() > 0
+        self.reply.strong_count() > 0
     }
 
     fn settle(&self, output: Option<Bytes>) {
-        let Some(place) = self.place.upgrade() else {
+        let Some(reply) = self.reply.upgrade() else {
             return;
         };
-        if place.set(output).is_ok()
+        if reply.set(output).is_ok()
             && let Some(remote) = &self.remote
         {
             // An error means that the loop is gone, and the connection with it.
@@ -118,7 +119,7 @@ impl Drop for Promise {
 impl Producer for PromiseProducer {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if self.output.is_none() {
-            self.output = match self.place.get() {
+            self.output = match self.reply.get() {
                 None => return Ok(More::Pending),
                 Some(None) => {
                     return Err(io::Error::other(

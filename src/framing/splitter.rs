@@ -256,12 +256,12 @@ impl Splitter {
         self.cursor == Cursor::default() && !self.is_overflowed()
     }
 
-    /// Adopts a buffer if the splitter has none, so that it need not allocate one. Otherwise `spare` is
-    /// unchanged. [`release_buffer`](Splitter::release_buffer) returns the buffer.
-    pub fn adopt_buffer(&mut self, spare: &mut Vec<u8>) {
+    /// If the splitter has no buffer, empties `buffer` and takes it, so that none is allocated. Otherwise
+    /// `buffer` is unchanged. [`release_buffer`](Splitter::release_buffer) returns it.
+    pub fn adopt_buffer(&mut self, buffer: &mut Vec<u8>) {
         if self.buffer.capacity() == 0 {
-            spare.clear();
-            std::mem::swap(&mut self.buffer, spare);
+            buffer.clear();
+            std::mem::swap(&mut self.buffer, buffer);
             self.adopted = true;
         }
     }

@@ -75,7 +75,7 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
         }
     }
 
-    /// Has a session made for an accepted connection, unless it would exceed the quota.
+    /// Calls the factory for an accepted connection, unless the connection would exceed the quota.
     fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) {
         let limits = self.settings.limits.as_deref().unwrap_or(&Limits::DEFAULT);
         let admission = match self.quota.admit(&peer, limits) {

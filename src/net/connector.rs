@@ -332,7 +332,7 @@ fn attempts_for(target: &Target, now: Instant, options: Options) -> Result<Attem
     }
 }
 
-/// Has a host name looked up for the attempts of channel `id`.
+/// Makes the resolver look up a host name for the attempts of channel `id`.
 fn look_up(runtime: &Runtime, id: ChannelId, host: &str, port: u16, attempts: &mut Attempts) {
     let inbox = Arc::clone(&runtime.agenda.inbox);
     let reply = move |outcome: io::Result<Vec<SocketAddr>>| {

@@ -243,7 +243,7 @@ impl Lingering {
             Class::Refused => (&mut self.refused, MAX_REFUSED),
         };
         *count += 1;
-        // Only here is the order asked for, so no index is kept for it: the limits bound the search.
+        // A linear search finds the oldest socket. The limits bound it, and nothing else needs the order.
         if *count <= most {
             return None;
         }

@@ -67,7 +67,7 @@ pub(crate) struct Runtime {
     /// Listeners that wait for descriptors or memory, and the timer that lets them try again.
     accepting_paused: RefCell<Vec<Rc<ChannelState>>>,
     accept_timer: Cell<Option<TimerId>>,
-    /// Its thread is ending.
+    /// Whether the thread of the loop is ending.
     torn_down: Cell<bool>,
     #[cfg(feature = "signal")]
     pub(crate) signals: signals::Signals,

@@ -1,9 +1,9 @@
 //! How an outgoing connection comes up, and what follows its end, as a channel sees it.
 //!
-//! The layer `net` implements both traits. A channel in the phase [`Connecting`](Phase::Connecting)
-//! has no socket. It has a [`Connect`], which the loop advances at each event and each time that it
-//! names, until a socket is connected or every address has failed. A channel that is to be replaced
-//! by another when it ends has a [`Retry`].
+//! A channel in the phase [`Connecting`](Phase::Connecting) has no socket. It has a [`Connect`], which the
+//! loop advances at each event and each time that it names, until a socket is connected or every address
+//! has failed. `channel/attempts.rs` implements it. A channel that is to be replaced by another when it
+//! ends has a [`Retry`], which `net/reconnect.rs` implements.
 
 use std::io;
 use std::net::SocketAddr;

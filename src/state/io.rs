@@ -261,6 +261,9 @@ impl ChannelState {
     /// Makes the poller watch the socket for `interest`, or stop watching it if there is none. `new_key`
     /// makes a poll key that the channel has not had. `known_key` is the current one, which two descriptors
     /// share.
+    ///
+    /// The source is borrowed while `polling` may log, which calls a subscriber. The borrow is shared, and
+    /// methods of handles borrow the source shared as well.
     pub(crate) fn watch(
         &self,
         poller: &Rc<Poller>,

@@ -1,7 +1,7 @@
 //! What handles and the runtime share: the state of each channel, and the agenda of the loop.
 //!
-//! Everything is in cells: a borrow never outlives one statement of the crate's own, so user code can
-//! call any method of any handle at any time.
+//! Everything is in cells, and no user code runs while one of them is borrowed. User code can therefore
+//! call any method of any handle at any time. The one exception is [`ChannelState::watch`].
 
 pub(crate) mod agenda;
 mod clocks;
@@ -87,7 +87,7 @@ pub(crate) struct ChannelState {
     pub(crate) last_turn: Cell<u32>,
     /// Which call of its dispatcher on the socket has failed in this callback, and how.
     pub(crate) failed_call: Cell<Option<(Side, std::io::ErrorKind)>>,
-    /// The type that a visit may ask for.
+    /// The type of the handler. `Chat::post` accepts only a call for a handler of this type.
     pub(crate) handler: Cell<fn() -> TypeId>,
     /// Absent where nobody subscribes to it.
     span: OnceCell<Box<Span>>,

@@ -103,7 +103,7 @@ impl ChannelState {
         self.schedule();
     }
 
-    /// Has the loop drop items of the queue.
+    /// Makes the loop drop items of the queue.
     pub(crate) fn drop_later(&self, discarded: VecDeque<Item>) {
         if !discarded.is_empty()
             && let Some(agenda) = self.agenda()

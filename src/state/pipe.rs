@@ -59,7 +59,7 @@ impl ChannelState {
     }
 }
 
-/// The same reason once more. Of an error it keeps the kind and the text.
+/// Copies a reason. The copy of an error has only its kind and its text.
 fn copy_of(why: &Close) -> Close {
     let copied = |error: &Error| match error.io_kind() {
         Some(kind) => Error::new(io::Error::new(kind, text_of(error))),

@@ -163,7 +163,7 @@ mod tests {
         assert!(quota.admit(&addr("::1"), &limits).is_ok());
     }
 
-    /// Link-local addresses have one prefix, whoever the hosts belong to.
+    /// All link-local addresses have the same prefix, so the prefix does not identify a client's network.
     #[test]
     fn a_link_local_address_counts_as_one_address_of_its_link() {
         let quota = Rc::new(Quota::default());

@@ -135,7 +135,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         let Some(to) = state.piped_to().filter(|_| !chunk.is_empty()) else {
             return Ok(());
         };
-        // The buffer for what this session would push is of more use over there.
+        // The session itself seldom pushes while it is piped. The queue that is pushed to takes its buffer.
         let mut buffer = state.out.borrow_mut().release_buffer();
         to.out.borrow_mut().adopt_buffer(&mut buffer);
         state.out.borrow_mut().adopt_buffer(&mut buffer);

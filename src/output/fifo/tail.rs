@@ -1,5 +1,6 @@
-//! The items behind the head, and what else few queues have. A queue that never had any of it pays for
-//! one pointer: most connections queue small replies only.
+//! The tail of the queue, its items, with three numbers that only some queues need. All are allocated at
+//! their first use, because most connections queue small replies only, which are in the head. A queue
+//! without them has a null pointer instead.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -85,7 +85,7 @@ impl Net {
         self.elapsed = self.elapsed.saturating_add(time);
     }
 
-    /// Has the next such call fail.
+    /// Makes the next such call fail.
     pub(crate) fn fail(&mut self, call: Call, error: io::Error) {
         self.faults.push_back((call, error));
     }
