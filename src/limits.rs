@@ -31,14 +31,16 @@ pub struct Limits {
     /// at most 16 producers, hooks and large pushes.
     pub low_water: usize,
     /// The most output that other sessions, broadcasts and timers may queue for a peer that does not
-    /// read. Default 8 MiB. In a long queue each producer and hook counts as 4,096 bytes in addition to
-    /// its bytes in memory. A push that finds more than this queued closes the connection with
+    /// read. Default 8 MiB. In a long queue each producer, hook and
+    /// [`shutdown_write`](crate::Chat::shutdown_write) counts as 4,096 bytes in addition to its bytes in
+    /// memory. A push that finds more than this queued closes the connection with
     /// [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. Below that, one push of any size
     /// is accepted.
     ///
     /// Pushes in a session's own callbacks for its input do not count, because the
     /// [`high_water`](Limits#structfield.high_water) mark stops that input. A reply of a gigabyte
     /// therefore reaches a peer that reads, although a [producer](crate::Producer) takes less memory.
+    /// Pushes in the factory of the session do not count, either: it is called once.
     /// Pushes in a session's timers and posted calls count only if the queue was above the high-water
     /// mark.
     pub output: usize,
