@@ -39,6 +39,7 @@ pub struct Limits {
     /// Pushes in a session's own callbacks for its input do not count, because the
     /// [`high_water`](Limits#structfield.high_water) mark stops that input. A reply of a gigabyte
     /// therefore reaches a peer that reads, although a [producer](crate::Producer) takes less memory.
+    /// Pushes in the factory of the session do not count, either: it is called once.
     /// Pushes in a session's timers and posted calls count only if the queue was above the high-water
     /// mark.
     pub output: usize,

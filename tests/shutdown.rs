@@ -195,7 +195,7 @@ fn after_the_grace_open_connections_are_aborted() {
 }
 
 /// The reading of the peer to the end of the connection, after the loop is gone.
-fn read_after(event_loop: EventLoop, peer: Peer) -> (usize, std::io::Result<usize>) {
+fn read_after(event_loop: EventLoop, peer: &Peer) -> (usize, std::io::Result<usize>) {
     drop(event_loop);
     peer.stream.set_nonblocking(false).unwrap();
     let mut received = Vec::new();
@@ -214,7 +214,7 @@ fn dropping_a_loop_resets_a_connection_with_unsent_output() {
         if closing {
             chat.close_when_done();
         }
-        let (received, end) = read_after(event_loop, peer);
+        let (received, end) = read_after(event_loop, &peer);
         assert!(received < 40 << 20);
         assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert_eq!(log.lines(), ["connect", "close Shutdown"]);
@@ -232,7 +232,7 @@ fn dropping_a_loop_does_not_reset_a_connection_whose_output_is_sent_or_that_is_c
             chat.push("and more that is dropped");
             chat.close();
         }
-        let (received, end) = read_after(event_loop, peer);
+        let (received, end) = read_after(event_loop, &peer);
         assert_eq!(received, "all of it".len(), "{end:?}");
         assert!(end.is_ok(), "{end:?}");
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use asynchat::{
     Addr, AsyncChat, Backoff, Channel, Chat, ChunkedProducer, Close, CompositeProducer, Connector,
     Dispatcher, DotStuffer, Error, EventLoop, HookedProducer, IterProducer, LinesProducer, More,
-    Producer, Result, Socket, TimerId,
+    Producer, Result, Server, Socket, TimerId,
 };
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
@@ -598,4 +598,22 @@ fn a_line_may_panic_when_read_and_again_when_dropped() {
     ends_with_a_panic(&bombs, 1, |chat| {
         chat.push_with_producer(LinesProducer::new([BombLine(bombs.next())]));
     });
+}
+
+#[test]
+fn a_factory_and_a_refusal_may_panic_when_a_server_drops_them_together() {
+    let (event_loop, bombs) = (new_loop(), Bombs::default());
+    let (connected, _peer) = tcp_pair();
+    let refusal = Bytes::from_owner(Owned(b"400 busy".to_vec(), bombs.next()));
+    let bomb = bombs.next();
+    let listened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        // It does not listen, so both are dropped here.
+        let server = Server::adopt(connected).refusal(refusal);
+        server.listen_on(&event_loop, move |_| {
+            hold(&bomb);
+            |_: &[u8]| Ok(())
+        })
+    }));
+    assert!(listened.is_err());
+    assert_eq!(bombs.dropped(), 2);
 }

@@ -153,6 +153,13 @@ impl Server {
         factory: impl FnMut(Chat) -> S + 'static,
     ) -> Result<Channel> {
         let runtime = &event_loop.0;
+        let settings = Settings {
+            limits: self.settings.limits.or_else(|| runtime.limits()),
+            deadlines: self.settings.deadlines,
+        };
+        let limits = settings.limits.clone();
+        // Made first: where this function fails, it drops the refusal and the factory one at a time.
+        let acceptor = Acceptor::new(settings, self.refusal, factory);
         let channel = match self.endpoint {
             Endpoint::Target(target) => {
                 let listen = |addr| runtime.poller.system().listen(addr, &self.options);
@@ -171,15 +178,9 @@ impl Server {
         };
         // Accepted sockets inherit the option, which saves a system call for each.
         channel.0.set_urgent_inline();
-        let limits = self.settings.limits.or_else(|| runtime.limits());
-        channel.0.set_limits(limits.clone());
-        let settings = Settings {
-            limits,
-            deadlines: self.settings.deadlines,
-        };
+        channel.0.set_limits(limits);
         runtime.register(&channel.0, TypeId::of::<()>)?;
         channel.0.open_span();
-        let acceptor = Acceptor::new(settings, self.refusal, factory);
         runtime.set_driver(&channel.0, Box::new(acceptor));
         Ok(channel)
     }
