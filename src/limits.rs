@@ -33,8 +33,9 @@ pub struct Limits {
     /// The most output that other sessions, broadcasts and timers may queue for a peer that does not
     /// read. Default 8 MiB. A push is checked against what was queued before it. If that exceeds this limit,
     /// the connection closes with [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. Otherwise
-    /// the push is accepted, whatever its size. If more than 64 producers, hooks and large pushes are queued,
-    /// each producer and hook counts as 4,096 bytes in addition to its bytes in memory.
+    /// the push is accepted, whatever its size. If more than 64 producers, hooks, large pushes and
+    /// [`shutdown_write`](crate::Chat::shutdown_write) marks are queued, each of them but a large push counts as
+    /// 4,096 bytes in addition to its bytes in memory.
     ///
     /// Pushes in a session's own callbacks for its input do not count, because the
     /// [`high_water`](Limits#structfield.high_water) mark stops that input. A reply of a gigabyte
