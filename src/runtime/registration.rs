@@ -75,7 +75,9 @@ impl Runtime {
             .registry
             .borrow_mut()
             .put_driver(state.id.get(), driver);
-        discard(unused);
+        if unused.is_some() {
+            discard(unused);
+        }
         state.flags.set(Flag::AWAITS_HANDLER, false);
         state.schedule();
     }
