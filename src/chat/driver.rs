@@ -36,7 +36,8 @@ pub(crate) struct ChatDriver<S> {
 /// When input last came, and the timer that looks how long ago that was.
 struct Silence {
     since: Instant,
-    timer: Option<TimerId>,
+    /// The timer, and when it is due: at the end of the gap, or earlier.
+    timer: Option<(TimerId, Instant)>,
 }
 
 impl<S: AsyncChat> Driver for ChatDriver<S> {
@@ -100,7 +101,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
 
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
         let of_silence = self.silence.as_ref().and_then(|silence| silence.timer);
-        match of_silence == Some(timer) {
+        match of_silence.is_some_and(|(own, _)| own == timer) {
             true => self.look_for_gap(state),
             false => self.session.handle_timer(timer),
         }
@@ -144,6 +145,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         // It does not wait for the kernel any more: when it sends again, it just tries.
         if !writes && state.flags.replace(Flag::BLOCKED, false) {
             state.time(|clocks, _| clocks.drained());
+        }
+        if !reads {
+            self.suspend_gap(state);
         }
         let is_blocked = state.flags.has(Flag::BLOCKED);
         turn.has_more =

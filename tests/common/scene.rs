@@ -1,4 +1,5 @@
 //! A loop and connections to it on a simulated network.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::time::Duration;
 

@@ -1,12 +1,15 @@
 //! The delivery of input to the session: records, what stops them, and silence.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use super::{ChatDriver, Silence};
+use super::{ChatDriver, Silence, has_input};
+use crate::chat::handle::Chat;
 use crate::chat::session::{AsyncChat, Overflow};
 use crate::error::{Close, Result};
 use crate::framing::splitter::{Event, Splitter};
 use crate::runtime::driver::Turn;
+use crate::state::agenda::deadline_after;
 use crate::state::{ChannelState, Flag, Request};
 
 /// How much unparsed input does not count against a queue. More than this reduces the room for output.
@@ -150,23 +153,39 @@ impl<S: AsyncChat> ChatDriver<S> {
 
     // ---- records that silence ends
 
-    /// Sets the timer that looks for silence, if silence ends the record in hand. It is one timer, and it
-    /// is not moved with each piece of input: it looks when the last came, and waits for the rest.
+    /// Sets the timer that looks for silence, if silence ends the current record. There is one timer, and
+    /// input does not move it: when it fires, it is set for the rest of the gap.
     fn watch_for_gap(&mut self, turn: &Turn<'_>) {
         let Some(gap) = self.splitter.idle_gap() else {
             return;
         };
+        let now = turn.runtime.now();
         let silence = self.silence.get_or_insert_with(|| {
-            let (since, timer) = (turn.runtime.now(), None);
+            let (since, timer) = (now, None);
             Box::new(Silence { since, timer })
         });
         if silence.timer.is_none() {
-            silence.since = turn.runtime.now();
-            silence.timer = Some(self.chat.call_later(gap));
+            silence.since = now;
+        }
+        silence.set_timer(&self.chat, gap, now);
+    }
+
+    /// Input waits on this side, so no silence of the peer can be observed. When input is delivered again,
+    /// the gap begins again.
+    pub(super) fn suspend_gap(&mut self, state: &ChannelState) {
+        let timer = self.silence.as_mut().and_then(|it| it.timer.take());
+        if let Some((timer, _)) = timer {
+            self.chat.cancel(timer);
+            state.requests.add(Request::PARSE);
         }
     }
 
+    /// The timer has fired. Ends the current record, if the gap is over.
     pub(super) fn look_for_gap(&mut self, state: &Rc<ChannelState>) -> Result {
+        // The rest of the record may have been received already, or its terminator may have been
+        // replaced, its input discarded or the connection piped in this turn of the loop. The next turn
+        // of the connection decides, and looks for silence again.
+        let waits = has_input(state) || !self.reads(state);
         let (Some(silence), Some(agenda)) = (&mut self.silence, state.agenda()) else {
             return Ok(());
         };
@@ -174,15 +193,13 @@ impl<S: AsyncChat> ChatDriver<S> {
         let Some(gap) = self.splitter.idle_gap() else {
             return Ok(());
         };
-        let lasted = agenda.now().saturating_duration_since(silence.since);
-        let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::BACK_PRESSURED);
-        if waits || state.is_closing() {
-            // Nothing is delivered now. When input goes on, the silence is looked for again.
+        if waits {
             state.requests.add(Request::PARSE);
             return Ok(());
         }
-        if lasted < gap {
-            silence.timer = Some(self.chat.call_later(gap - lasted));
+        let now = agenda.now();
+        if now.saturating_duration_since(silence.since) < gap {
+            silence.set_timer(&self.chat, gap, now);
             return Ok(());
         }
         let event = self.splitter.gap_elapsed();
@@ -197,6 +214,23 @@ impl<S: AsyncChat> ChatDriver<S> {
         state.time(|clocks, _| clocks.record_over());
         drop(self.splitter.release_buffer());
         Ok(())
+    }
+}
+
+impl Silence {
+    /// Sets the timer for the end of the gap, unless it is due before that.
+    fn set_timer(&mut self, chat: &Chat, gap: Duration, now: Instant) {
+        let end = deadline_after(self.since, gap);
+        let left = end.saturating_duration_since(now);
+        let timer = match self.timer {
+            Some((_, due)) if due <= end => return,
+            Some((timer, _)) => {
+                chat.reset(timer, left);
+                timer
+            }
+            None => chat.call_later(left),
+        };
+        self.timer = Some((timer, end));
     }
 }
 
