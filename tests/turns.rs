@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use asynchat::{Chat, EventLoop, Limits, Terminator, TimerId};
+use asynchat::{AsyncChat, Chat, EventLoop, Limits, Result, Terminator, TimerId};
 use common::{
-    Log, Peer, Session, addr_of, new_loop, run_to_end, run_until, run_until_blocked, served,
+    Log, Peer, Session, Slot, addr_of, idle, new_loop, run_to_end, run_until, run_until_blocked,
+    served,
 };
 
 #[test]
@@ -279,35 +280,129 @@ fn many_due_timers_do_not_delay_the_end_of_the_grace() {
     assert!(numbers(&fired).len() <= 2 * BUDGET);
 }
 
+/// What the tests below request from outside.
+type Request = fn(&Chat);
+
+/// Makes the request in every `period`th turn, as long as the connection is open.
+fn request_in_turns(event_loop: &EventLoop, chat: &Chat, request: Request, period: usize) {
+    fn in_turn(number: usize, of: (EventLoop, Chat, Request, usize)) {
+        let (event_loop, chat, request, period) = of;
+        if number.is_multiple_of(period) {
+            request(&chat);
+        }
+        if chat.is_open() {
+            let this = event_loop.clone();
+            this.call_soon(move || in_turn(number + 1, (event_loop, chat, request, period)));
+        }
+    }
+    in_turn(0, (event_loop.clone(), chat.clone(), request, period));
+}
+
+const REQUESTS: [Request; 4] = [
+    |chat| chat.set_terminator(Terminator::crlf()),
+    |chat| chat.set_limits(Limits::default()),
+    |chat| {
+        chat.pause_reading();
+        chat.resume_reading();
+    },
+    |chat| chat.discard_buffers(),
+];
+
 /// A request makes the loop ask the splitter again. That must not take the place of receiving.
 #[test]
 fn requests_in_every_turn_do_not_keep_input_out() {
-    type Act = fn(&Chat);
-    fn in_every_turn(event_loop: &EventLoop, chat: &Chat, act: Act) {
-        act(chat);
-        let (again, chat) = (event_loop.clone(), chat.clone());
-        if chat.is_open() {
-            event_loop.call_soon(move || in_every_turn(&again, &chat, act));
-        }
-    }
-    let acts: [Act; 4] = [
-        |chat| chat.set_terminator(Terminator::crlf()),
-        |chat| chat.set_limits(Limits::default()),
-        |chat| chat.discard_buffers(),
-        |chat| {
-            chat.pause_reading();
-            chat.resume_reading();
-        },
-    ];
-    for act in acts {
+    for (request, period) in REQUESTS.into_iter().flat_map(|it| [(it, 1), (it, 2)]) {
         let (event_loop, log) = (new_loop(), Log::default());
         let (chat, mut peer) = served(&event_loop, log.session());
-        in_every_turn(&event_loop, &chat, act);
+        request_in_turns(&event_loop, &chat, request, period);
         for record in ["one", "two"] {
             peer.send(format!("{record}\r\n"));
             run_until(&event_loop, || log.has(&format!("record {record}")));
         }
         chat.close();
+        run_to_end(&event_loop);
+    }
+}
+
+/// The same inside a record. A new terminator has its beginning parsed again. (`discard_buffers` drops
+/// the beginning.)
+#[test]
+fn requests_in_every_turn_do_not_keep_the_rest_of_a_record_out() {
+    for (request, period) in REQUESTS[..3].iter().flat_map(|it| [(*it, 1), (*it, 2)]) {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let (chat, mut peer) = served(&event_loop, log.session());
+        request_in_turns(&event_loop, &chat, request, period);
+        let mut sent = 0;
+        for piece in ["o", "n", "e\r", "\nt", "wo\r\n"] {
+            peer.send(piece);
+            sent += piece.len() as u64;
+            run_until(&event_loop, || chat.stats().bytes_in == sent);
+        }
+        run_until(&event_loop, || log.has("record two"));
+        assert_eq!(log.lines(), ["connect", "record one", "record two"]);
+        chat.close();
+        run_to_end(&event_loop);
+    }
+}
+
+/// Asking the splitter without a result leaves the whole budget of records to what is received.
+#[test]
+fn a_budget_of_one_record_is_not_used_up_by_a_terminator_that_is_set_in_every_turn() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, mut peer) = served(&event_loop, log.session());
+    chat.set_limits(Limits::default().turn(65_536, 65_536, 1));
+    let request: Request = |chat| chat.set_terminator(Terminator::line());
+    request_in_turns(&event_loop, &chat, request, 1);
+    for piece in ["on", "e\ntw"] {
+        peer.send(piece);
+        idle(&event_loop);
+    }
+    peer.send("o\n");
+    run_until(&event_loop, || log.has("record two"));
+    assert_eq!(log.lines(), ["connect", "record one", "record two"]);
+    chat.close();
+    run_to_end(&event_loop);
+}
+
+/// A session may set a terminator with each chunk. Each time the bytes that may begin the terminator are
+/// parsed again, and none is lost or delivered twice.
+#[test]
+fn a_terminator_that_is_set_with_each_chunk_loses_nothing() {
+    struct Switching(Chat, Log);
+    impl AsyncChat for Switching {
+        fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+            self.1.add(String::from_utf8_lossy(chunk));
+            self.0.set_terminator(Terminator::bytes(b"aab").streamed());
+            Ok(())
+        }
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            self.1.add("|");
+            Ok(())
+        }
+    }
+    let input = "aaab".repeat(30) + "aaaaaxaab" + &"a".repeat(300) + "b";
+    for size in [1, 2, 3, 7, 100, input.len()] {
+        let (event_loop, log, slot) = (new_loop(), Log::default(), Slot::default());
+        let sessions = log.clone();
+        let factory = slot.capture(move |chat: Chat| {
+            chat.set_terminator(Terminator::bytes(b"aab").streamed());
+            chat.set_limits(Limits::default().turn(65_536, 65_536, 5));
+            Switching(chat, sessions.clone())
+        });
+        let listener = event_loop.listen("127.0.0.1:0", factory).unwrap();
+        let mut peer = Peer::connect(addr_of(&listener));
+        run_until(&event_loop, || slot.is_filled());
+        for piece in input.as_bytes().chunks(size) {
+            peer.send(piece);
+            event_loop.run_once(Duration::ZERO).unwrap();
+        }
+        run_until(&event_loop, || log.count("|") == 32);
+        let expected = "a|".repeat(30) + "aaaaax|" + &"a".repeat(298) + "|";
+        // The number of chunks depends on the pieces, and their bytes do not.
+        let delivered = log.lines().concat();
+        assert_eq!(delivered, expected, "pieces of {size}");
+        listener.close();
+        slot.chat().close();
         run_to_end(&event_loop);
     }
 }

@@ -60,7 +60,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         if reads && !turn.only_sends && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
-            // Requests alone take no turn: they may come in each, and would keep input out.
+            // Requests alone do not replace receiving: they may be made in every turn.
             let is_done = !had_backlog && !has_input(state) && turn.budget.records > 0;
             if ready.read && !is_at_end && is_done && state.is_up() && self.reads(state) {
                 self.receive(turn)?;
@@ -197,7 +197,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         outcome
     }
 
-    /// Delivers the backlog, under the terminator that is set by now.
+    /// Delivers the backlog, under the terminator that is set by now. Not inlined, so that the turns
+    /// without a backlog stay short.
+    #[inline(never)]
     fn resume(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
         // Behind the end, which is only received when nothing is left, no terminator has anything to
@@ -206,13 +208,21 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.requests.take(Request::INPUT);
             return Ok(());
         }
-        let mut backlog = self.backlog.take().map_or_else(Backlog::default, |it| *it);
-        let mut input = backlog.unparsed();
-        let outcome = self.deliver(turn, &mut input);
-        let left = input.len();
-        backlog.parsed_down_to(left);
-        self.set_backlog(state, backlog);
-        outcome
+        loop {
+            let mut backlog = self.backlog.take().map_or_else(Backlog::default, |it| *it);
+            let mut input = backlog.unparsed();
+            let outcome = self.deliver(turn, &mut input);
+            let left = input.len();
+            backlog.parsed_down_to(left);
+            self.set_backlog(state, backlog);
+            // If all was parsed, a backlog is the beginning of a record that a new terminator has
+            // returned. It is parsed in this turn: a terminator may be set in every turn, and input
+            // is only received when there is no backlog. Each repetition follows a callback that has
+            // set another terminator, and the budget bounds these.
+            if outcome.is_err() || left > 0 || !state.flags.has(Flag::BACKLOG) {
+                return outcome;
+            }
+        }
     }
 
     /// Notes what could not be parsed in this turn, behind what has to be parsed again.
