@@ -199,7 +199,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         outcome
     }
 
-    /// Delivers the backlog, under the terminator that is set by now.
+    /// Delivers the backlog, under the terminator that is set by now. Not inlined, so that the turns
+    /// without a backlog stay short.
+    #[inline(never)]
     fn resume(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
         // After the end of the input there is nothing to parse: the end is received only when no input is

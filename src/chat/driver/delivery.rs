@@ -77,7 +77,11 @@ impl<S: AsyncChat> ChatDriver<S> {
                     self.overflow(state);
                     Ok(())
                 }
-                Ok(None) => break Ok(()),
+                Ok(None) => {
+                    // Nothing was delivered.
+                    budget += 1;
+                    break Ok(());
+                }
                 Err(error) => Err(error),
             };
             budget -= 1;
