@@ -73,9 +73,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         if ready.write {
             state.flags.set(Flag::BLOCKED, false);
         }
-        // New limits can lift back-pressure while the kernel takes nothing.
-        let sends = !state.flags.has(Flag::BLOCKED) || state.is_relieved();
-        if state.is_up() && sends && writes(state) {
+        if state.is_up() && !state.flags.has(Flag::BLOCKED) && writes(state) {
             self.send(turn)?;
         }
         // An idle connection keeps no buffer.

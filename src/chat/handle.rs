@@ -175,6 +175,7 @@ impl Chat {
         state.set_limits(Some(Rc::new(limits)));
         state.requests.add(Request::CHECK);
         // A queue above the old marks may be below the new ones: the next turn checks it.
+        state.flags.set(Flag::BLOCKED, false);
         state.schedule();
     }
 

@@ -81,9 +81,10 @@ impl Runtime {
                 let state = self.state(channel);
                 // The kernel reports room only when a large part of its buffer is free, which may be
                 // megabytes. The loop therefore tries to send once more before it decides whether the drain
-                // deadline has passed.
+                // deadline has passed. So it does if the channel is in the run queue: a call on its handle may have
+                // cleared the flag so that the next turn sends.
                 if let Some(state) = &state
-                    && state.flags.has(Flag::BLOCKED)
+                    && (state.flags.has(Flag::BLOCKED) || state.flags.has(Flag::QUEUED))
                 {
                     let ready = Ready {
                         write: true,

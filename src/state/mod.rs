@@ -212,9 +212,8 @@ impl ChannelState {
         }
         let why = self.first_reason(why);
         self.phase.set(Phase::Ending);
-        let is_local = matches!(why, Close::Local);
         // `Local`, the most common reason, is not stored: no reason means `Local`.
-        if !is_local {
+        if !matches!(why, Close::Local) {
             self.with_cold(|cold| cold.ending = Some(why));
         }
         self.out.borrow_mut().seal();
@@ -222,13 +221,20 @@ impl ChannelState {
         if self.agenda().is_some() {
             return self.schedule();
         }
-        // Without a loop no callback is made. The socket at least is closed.
-        self.close_socket(!is_local);
+        self.end_without_loop();
+    }
+
+    /// Without a loop no callback is made. The socket at least is closed.
+    #[cold]
+    fn end_without_loop(&self) {
+        let cold = self.cold.get();
+        self.close_socket(cold.is_some_and(|cold| cold.borrow().ending.is_some()));
         self.end_output();
     }
 
     /// Closes the socket. If output was left and this side did not close the channel, the close is a reset, so
     /// that the peer does not take the stream for complete.
+    #[inline]
     fn close_socket(&self, is_cut: bool) {
         self.phase.set(Phase::Closed);
         if is_cut && self.out.borrow().is_unfinished() {
