@@ -77,11 +77,8 @@ impl<S: AsyncChat> ChatDriver<S> {
                     self.overflow(state);
                     Ok(())
                 }
-                Ok(None) => {
-                    // Nothing was delivered.
-                    budget += 1;
-                    break Ok(());
-                }
+                // An ask that finds nothing is not counted.
+                Ok(None) => break Ok(()),
                 Err(error) => Err(error),
             };
             budget -= 1;
