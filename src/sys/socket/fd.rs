@@ -10,7 +10,7 @@ use std::{fs::File, os::fd::OwnedFd, os::unix::net::UnixDatagram};
 #[cfg(unix)]
 use rustix::io::retry_on_intr;
 #[cfg(unix)]
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 
 use super::accept::accept;
@@ -152,7 +152,8 @@ impl Fd {
         match self {
             #[cfg(unix)]
             Fd::Stream(socket) | Fd::Listener(socket) => {
-                Ok(retry_on_intr(|| rustix::io::read(socket, &mut *buffer))?)
+                let mut receive = || rustix::net::recv(socket, &mut *buffer, RecvFlags::empty());
+                Ok(retry_on_intr(&mut receive)?.0)
             }
             #[cfg(not(unix))]
             Fd::Stream(socket) | Fd::Listener(socket) => {
