@@ -146,7 +146,7 @@ impl WatchedSocket {
             Poller::Os(os) => {
                 let (socket, event) = (self.socket.view()?, interest.as_polling(key));
                 // SAFETY: `polling` requires that the socket be deleted from the poller before it is
-                // closed. This value owns the socket, lends it out and never gives it away.
+                // closed. This value owns the socket, and returns only references to it.
                 // `register` has stored the poller before this call, so that `Drop` deletes the
                 // socket from this very poller, to which this value holds a reference, before either
                 // is dropped. A value that is leaked leaks its socket as well, which then stays open

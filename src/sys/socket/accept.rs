@@ -1,4 +1,5 @@
-//! Accepting a connection: non-blocking from the start, with the options of its listener.
+//! Accepting a connection: non-blocking from the start, with the options of its listener and the address of its
+//! peer.
 
 use std::io;
 
@@ -15,18 +16,50 @@ use std::io;
     target_os = "dragonfly"
 ))]
 mod platform {
+    use std::ffi::OsString;
     use std::io;
+    use std::net::{SocketAddr, SocketAddrV4};
+    use std::os::unix::ffi::OsStringExt;
 
-    use rustix::net::SocketFlags;
+    use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags};
     use socket2::Socket;
 
-    use super::super::address::from_rustix;
     use crate::addr::Addr;
 
     pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
         Ok((socket.into(), from_rustix(peer)))
+    }
+
+    /// `None` is the address of a Unix-domain socket without a name.
+    #[inline]
+    fn from_rustix(addr: Option<SocketAddrAny>) -> Addr {
+        match addr {
+            Some(addr) if addr.address_family() == AddressFamily::INET => {
+                let v4 = SocketAddrV4::try_from(addr);
+                v4.map_or(Addr::Unix(None), |v4| Addr::Inet(v4.into()))
+            }
+            Some(addr) => from_other(addr),
+            None => Addr::Unix(None),
+        }
+    }
+
+    #[inline(never)]
+    fn from_other(addr: SocketAddrAny) -> Addr {
+        if addr.address_family() == AddressFamily::INET6 {
+            return SocketAddr::try_from(addr).map_or(Addr::Unix(None), Addr::from);
+        }
+        let Ok(addr) = SocketAddrUnix::try_from(addr) else {
+            return Addr::Unix(None);
+        };
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = addr.abstract_name().filter(|name| !name.is_empty()) {
+            return Addr::Abstract(name.into());
+        }
+        let path = addr.path().map(|path| path.to_bytes().to_vec());
+        let path = path.filter(|path| !path.is_empty());
+        Addr::Unix(path.map(|path| OsString::from_vec(path).into()))
     }
 }
 
