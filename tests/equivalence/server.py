@@ -6,6 +6,7 @@ input does.
 
 import io
 import os
+import select
 import sys
 import threading
 
@@ -254,6 +255,13 @@ class Session(asynchat.async_chat):
     def do_NAME(self, name):
         self.name = name
         self.push(b'named\r\n')
+        # The client resets the connection next. A poll that runs while the kernel processes the reset
+        # can report POLLERR without POLLHUP (tcp_reset in Linux sets the error first), and asyncore
+        # then calls handle_close once. The loop polls after both are set.
+        poll = select.poll()
+        poll.register(self.socket, 0)
+        while not any(flags & select.POLLHUP for _, flags in poll.poll(30_000)):
+            pass
 
     def do_CLOSED(self, name):
         self.push(b'closed %d\r\n' % self.closed.pop(name, 0))
