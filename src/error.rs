@@ -4,7 +4,22 @@ use std::error::Error as StdError;
 use std::fmt::{self, Display};
 use std::io;
 
-/// The result of the crate's functions and of a handler's callbacks.
+/// Any error: what a callback returns, and what `?` makes of every error type, those of anyhow and eyre
+/// included.
+///
+/// ```
+/// use asynchat::BoxError;
+/// let from_text: BoxError = "no such group".into();
+/// let from_io: BoxError = std::io::Error::other("the disk is full").into();
+/// let from_the_crate: BoxError = asynchat::Error::new("no such address").into();
+/// # assert_eq!(from_text.to_string(), "no such group");
+/// # drop((from_io, from_the_crate));
+/// ```
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// The result of callbacks, factories and posted calls, and of a `main` that runs a loop.
+///
+/// The crate's own functions return `Result<T, Error>`, which `?` converts into it.
 ///
 /// ```
 /// fn parse(record: &[u8]) -> asynchat::Result<u32> {
@@ -13,19 +28,17 @@ use std::io;
 /// assert_eq!(parse(b" 42 ").unwrap(), 42);
 /// assert!(parse(b"forty-two").is_err());
 /// ```
-pub type Result<T = (), E = Error> = std::result::Result<T, E>;
+pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
-type Source = Box<dyn StdError + Send + Sync + 'static>;
-
-/// An error with its context.
+/// An error of one of the crate's functions, with its context: the operation that failed, and its address
+/// or connection.
 ///
-/// The operator `?` converts every error into it that converts into a boxed standard error:
-/// [`io::Error`], parse errors, `String`, `&str`. [`Error::context`] adds the operation that failed,
-/// and its address or connection. Printing shows the outermost context first.
+/// It prints the outermost context first, then the original error and its sources. Therefore
+/// [`source`](StdError::source) returns the source of the original error, as [`io::Error`] does, and a
+/// report that prints the whole chain prints nothing twice. [`Error::original`] is the original error.
 ///
-/// It does not implement [`std::error::Error`], because that would rule out the conversion from every
-/// standard error. It converts into `Box<dyn std::error::Error>` and [`io::Error`] with `?`, and
-/// into other types through [`Error::into_boxed`].
+/// It converts into [`BoxError`], [`io::Error`], and the errors of anyhow and eyre with `?`. Programs can use
+/// it for errors of their own: [`Error::new`] takes an error, a `String` or a `&str`.
 ///
 /// ```
 /// use std::io;
@@ -34,21 +47,24 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 /// assert_eq!(error.to_string(), "connect to 127.0.0.1:9: connection refused");
 /// assert_eq!(error.io_kind(), Some(io::ErrorKind::ConnectionRefused));
 /// ```
-// One pointer wide, so that the `Result` of a callback fits into a register.
+// One pointer wide, so that a `Result` fits into a register.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     context: Vec<String>,
-    source: Source,
+    original: BoxError,
 }
 
 impl Error {
-    /// Creates an error from its source: another error, a `String` or a `&str`.
-    pub fn new(source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
-        Error(Box::new(Inner {
-            context: Vec::new(),
-            source: source.into(),
-        }))
+    /// Creates an error from another error, a `String` or a `&str`. An `Error` is returned unchanged.
+    pub fn new(original: impl Into<BoxError>) -> Self {
+        match original.into().downcast::<Error>() {
+            Ok(error) => *error,
+            Err(original) => Error(Box::new(Inner {
+                context: Vec::new(),
+                original,
+            })),
+        }
     }
 
     /// Adds what was being done when the error occurred. It is printed before the existing context.
@@ -59,30 +75,41 @@ impl Error {
     }
 
     /// The original error, without context.
-    pub fn source(&self) -> &(dyn StdError + Send + Sync + 'static) {
-        &*self.0.source
+    pub fn original(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.0.original
     }
 
     /// The original error, if it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        self.0.source.downcast_ref()
+        self.0.original.downcast_ref()
     }
 
-    /// Converts into a standard error that prints the same text. Use it with types that accept only
-    /// standard errors.
-    ///
-    /// ```
-    /// let error = asynchat::Error::new("out of gold").context("fill the bucket");
-    /// let boxed: Box<dyn std::error::Error + Send + Sync> = error.into_boxed();
-    /// assert_eq!(boxed.to_string(), "fill the bucket: out of gold");
-    /// ```
-    pub fn into_boxed(self) -> Box<dyn StdError + Send + Sync + 'static> {
-        Box::new(Boxed(self))
-    }
-
-    /// The kind of the original error, if that is an [`io::Error`].
+    /// The kind of the [`io::Error`] that is the original error, or one of its sources.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
-        self.downcast_ref::<io::Error>().map(io::Error::kind)
+        io_kind(self.original())
+    }
+}
+
+/// The kind of the first [`io::Error`] among the error and its sources.
+pub(crate) fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return error.io_kind();
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Converts an error into an [`io::Error`] of this kind, unless it is one.
+pub(crate) fn into_io(error: BoxError, kind: io::ErrorKind) -> io::Error {
+    match error.downcast::<io::Error>() {
+        Ok(error) => *error,
+        Err(error) => io::Error::new(kind, error),
     }
 }
 
@@ -91,8 +118,17 @@ impl Display for Error {
         for context in self.0.context.iter().rev() {
             write!(f, "{context}: ")?;
         }
-        write!(f, "{}", self.0.source)?;
-        let mut cause = self.0.source.source();
+        write!(f, "{}", WithSources(self.original()))
+    }
+}
+
+/// Prints an error and its sources.
+pub(crate) struct WithSources<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl Display for WithSources<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
         while let Some(error) = cause {
             write!(f, ": {error}")?;
             cause = error.source();
@@ -108,45 +144,43 @@ impl fmt::Debug for Error {
     }
 }
 
-impl<E: Into<Source>> From<E> for Error {
-    fn from(source: E) -> Self {
-        Error::new(source)
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.original.source()
     }
 }
 
-/// Wraps an [`Error`] as a standard error.
-struct Boxed(Error);
-
-impl fmt::Debug for Boxed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+impl From<io::Error> for Error {
+    fn from(original: io::Error) -> Self {
+        Error::new(original)
     }
 }
 
-impl Display for Boxed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(&self.0, f)
+impl From<BoxError> for Error {
+    fn from(original: BoxError) -> Self {
+        Error::new(original)
     }
 }
 
-impl StdError for Boxed {}
+impl From<&str> for Error {
+    fn from(message: &str) -> Self {
+        Error::new(message)
+    }
+}
 
-impl From<Error> for Box<dyn StdError + 'static> {
-    fn from(error: Error) -> Self {
-        Box::new(Boxed(error))
+impl From<String> for Error {
+    fn from(message: String) -> Self {
+        Error::new(message)
     }
 }
 
 /// An [`io::Error`] without context is returned unchanged.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        if !error.0.context.is_empty() {
-            let kind = error.io_kind().unwrap_or(io::ErrorKind::Other);
-            return io::Error::new(kind, Boxed(error));
-        }
-        match error.0.source.downcast::<io::Error>() {
-            Ok(error) => *error,
-            Err(source) => io::Error::other(source),
+        let kind = error.io_kind().unwrap_or(io::ErrorKind::Other);
+        match error.0.context.is_empty() {
+            true => into_io(error.0.original, kind),
+            false => io::Error::new(kind, error),
         }
     }
 }
@@ -179,7 +213,7 @@ pub enum Close {
     OutputLimit,
     /// A callback of its handler, or one of its producers, returned this error. After an error of a producer the
     /// peer receives what was sent before it, and then a reset.
-    Handler(Error),
+    Handler(BoxError),
     /// A callback of its handler panicked, with this message.
     Panic(String),
     /// The loop was shut down or dropped.
@@ -211,7 +245,7 @@ impl Display for Close {
             Close::Timeout(deadline) => write!(f, "timed out: {deadline}"),
             Close::InputLimit => f.write_str("a record exceeded its limit"),
             Close::OutputLimit => f.write_str("the peer does not read what it is sent"),
-            Close::Handler(error) => write!(f, "its handler failed: {error}"),
+            Close::Handler(error) => write!(f, "its handler failed: {}", WithSources(&**error)),
             Close::Panic(message) => write!(f, "its handler panicked: {message}"),
             Close::Shutdown => f.write_str("the loop shut down"),
             Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),

@@ -9,7 +9,7 @@ use crate::channel::dispatcher::Dispatcher;
 use crate::channel::driver::DispatcherDriver;
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::log::log;
 use crate::runtime::counters::LoopStats;
@@ -54,7 +54,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// When the system cannot create a poller, mostly because it is out of descriptors.
-    pub fn new() -> Result<Self> {
+    pub fn new() -> Result<Self, Error> {
         current::new().map(EventLoop)
     }
 
@@ -63,7 +63,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// As [`new`](EventLoop::new), and while the thread is being torn down.
-    pub fn current() -> Result<Self> {
+    pub fn current() -> Result<Self, Error> {
         current::runtime().map(EventLoop)
     }
 
@@ -73,7 +73,7 @@ impl EventLoop {
     /// # Errors
     /// When the poller fails a hundred times in a row (about ten seconds), and when called in a callback of
     /// the same loop. Errors of connections go to their handlers.
-    pub fn run(&self) -> Result {
+    pub fn run(&self) -> Result<(), Error> {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
         while !runtime.agenda.stopping.get() && runtime.has_work() {
@@ -105,7 +105,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// As [`run`](EventLoop::run).
-    pub fn run_once(&self, timeout: impl Into<Option<Duration>>) -> Result<bool> {
+    pub fn run_once(&self, timeout: impl Into<Option<Duration>>) -> Result<bool, Error> {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
         runtime.turn(timeout.into())?;
@@ -151,7 +151,7 @@ impl EventLoop {
     /// # Errors
     /// When the channel is closed or registered already, when the poller cannot watch its descriptor, and
     /// when the loop is shutting down.
-    pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId> {
+    pub fn register<D: Dispatcher>(&self, dispatcher: D) -> Result<ChannelId, Error> {
         let state = Rc::clone(&dispatcher.channel().0);
         let id = self.0.register(&state, TypeId::of::<D>)?;
         state.open_span();
@@ -297,13 +297,14 @@ fn with_current_if_any(act: impl FnOnce(EventLoop)) {
 /// ```
 /// # fn main() -> asynchat::Result {
 /// asynchat::call_soon(|| println!("in the loop"));
-/// asynchat::run()
+/// asynchat::run()?;
+/// Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
 /// As [`EventLoop::run`].
-pub fn run() -> Result {
+pub fn run() -> Result<(), Error> {
     EventLoop::current()?.run()
 }
 
@@ -317,7 +318,7 @@ pub fn run() -> Result {
 ///
 /// # Errors
 /// As [`EventLoop::run_once`].
-pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool> {
+pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool, Error> {
     EventLoop::current()?.run_once(timeout)
 }
 
@@ -325,7 +326,7 @@ pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool> {
 ///
 /// # Errors
 /// As [`EventLoop::register`].
-pub fn register<D: Dispatcher>(dispatcher: D) -> Result<ChannelId> {
+pub fn register<D: Dispatcher>(dispatcher: D) -> Result<ChannelId, Error> {
     EventLoop::current()?.register(dispatcher)
 }
 
@@ -391,7 +392,7 @@ pub fn close_all() {
 ///
 /// # Errors
 /// As [`EventLoop::current`].
-pub fn remote() -> Result<Remote> {
+pub fn remote() -> Result<Remote, Error> {
     Ok(EventLoop::current()?.remote())
 }
 

@@ -27,7 +27,8 @@
 //! fn main() -> Result {
 //!     tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).init(); // shows failures
 //!     asynchat::listen("127.0.0.1:7007", |chat| Echo { chat })?;
-//!     asynchat::run()
+//!     asynchat::run()?;
+//!     Ok(())
 //! }
 //! ```
 //!
@@ -223,7 +224,7 @@ pub use chat::handle::Chat;
 pub use chat::pipe::pipe;
 pub use chat::promise::{Promise, PromiseProducer};
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
-pub use error::{Close, Deadline, Error, Result};
+pub use error::{BoxError, Close, Deadline, Error, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, register, remote, reset,
     run, run_once, shutdown, stop,

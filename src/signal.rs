@@ -16,7 +16,8 @@
 //! asynchat::signal::shutdown_on_ctrl_c(Duration::from_secs(5))?;
 //! # #[cfg(unix)]
 //! asynchat::signal::on(asynchat::signal::SIGHUP, || println!("reading the configuration again"))?;
-//! asynchat::run()
+//! asynchat::run()?;
+//! Ok(())
 //! # }
 //! ```
 //!
@@ -42,7 +43,7 @@ pub use signal_hook::consts::{
 pub use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::EventLoop;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
 /// `SIGINT` (Ctrl-C) or `SIGTERM`. If the loop is already shutting down when such a signal arrives, also
@@ -51,7 +52,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Those of [`on`].
-pub fn shutdown_on_ctrl_c(grace: Duration) -> Result {
+pub fn shutdown_on_ctrl_c(grace: Duration) -> Result<(), Error> {
     EventLoop::current()?.shutdown_on_ctrl_c(grace)
 }
 
@@ -73,7 +74,7 @@ pub fn shutdown_on_ctrl_c(grace: Duration) -> Result {
 /// # Errors
 /// When the system has no such signal, when the signal cannot be handled (`SIGKILL`, `SIGSTOP`,
 /// `SIGILL`, `SIGFPE`, `SIGSEGV`), and when the system has no thread or descriptor left.
-pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result {
+pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result<(), Error> {
     EventLoop::current()?.on_signal(signal, call)
 }
 
@@ -84,7 +85,7 @@ impl EventLoop {
     /// # Errors
     /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
-    pub fn on_signal(&self, signal: i32, call: impl FnMut() + 'static) -> Result {
+    pub fn on_signal(&self, signal: i32, call: impl FnMut() + 'static) -> Result<(), Error> {
         let inbox = &self.0.agenda.inbox;
         self.0.signals.on(inbox, signal, Box::new(call))
     }
@@ -95,7 +96,7 @@ impl EventLoop {
     /// # Errors
     /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
-    pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result {
+    pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result<(), Error> {
         for signal in [SIGINT, SIGTERM] {
             self.on_signal(signal, move || {
                 // The current loop is the one that runs the call.

@@ -6,7 +6,7 @@ mod common;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use asynchat::{Addr, Channel, Close, Dispatcher, Error, Result, Socket, TimerId};
+use asynchat::{Addr, Channel, Close, Dispatcher, Result, Socket, TimerId};
 use common::family::{Family, ListenAddr, over_all_families};
 use common::{Log, Peer, failure, idle, name, new_loop, run_to_end, run_until, tcp_pair};
 
@@ -80,7 +80,7 @@ impl Dispatcher for Recorder {
     fn handle_timer(&mut self, _: TimerId) -> Result {
         self.record("timer")
     }
-    fn handle_error(&mut self, error: &Error) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.log.add(format!("error: {error}"));
     }
     fn handle_close(&mut self, why: &Close) {
@@ -200,7 +200,7 @@ impl Dispatcher for Sends {
         self.0.channel.send(&[0; 128])?;
         Ok(())
     }
-    fn handle_error(&mut self, error: &Error) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.0.handle_error(error);
     }
     fn handle_close(&mut self, why: &Close) {
@@ -414,7 +414,7 @@ impl Dispatcher for ReadsOn {
             self.0.handle_read()?;
         }
     }
-    fn handle_error(&mut self, error: &Error) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.0.handle_error(error);
     }
 }

@@ -50,7 +50,7 @@ impl Scene {
     }
 
     fn advance(&self, time: Duration) -> Result {
-        self.network.advance(&self.event_loop, time)
+        Ok(self.network.advance(&self.event_loop, time)?)
     }
 }
 

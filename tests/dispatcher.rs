@@ -215,7 +215,7 @@ fn an_error_without_a_handler_is_logged() {
             &self.0
         }
         fn handle_read(&mut self) -> Result {
-            Err(failure().context("read the input"))
+            Err(Error::new(failure()).context("read the input").into())
         }
     }
     let text = Captured::during(|event_loop| {

@@ -38,11 +38,11 @@ impl Scene {
     }
 
     fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     fn turn(&self) -> Result<bool> {
-        self.event_loop.run_once(Duration::ZERO)
+        Ok(self.event_loop.run_once(Duration::ZERO)?)
     }
 
     /// A client that has been accepted.
@@ -115,7 +115,7 @@ fn a_turn_accepts_at_most_its_budget_of_connections() -> Result {
     assert_eq!(most, 64);
     let scene = Scene::new()?;
     scene.event_loop.listen(ADDR, echo)?;
-    let waiting: Result<Vec<_>> = (0..CLIENTS).map(|_| scene.network.connect(ADDR)).collect();
+    let waiting: Result<Vec<_>, _> = (0..CLIENTS).map(|_| scene.network.connect(ADDR)).collect();
     let waiting = waiting?;
     let mut accepted = Vec::new();
     for _ in 0..CLIENTS.div_ceil(most) {

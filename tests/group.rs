@@ -36,7 +36,7 @@ impl Scene {
     }
 
     fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     fn members<const COUNT: usize>(&self) -> Result<[Peer; COUNT]> {

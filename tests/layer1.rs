@@ -5,7 +5,7 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use asynchat::{Addr, Channel, Close, Dispatcher, Error, EventLoop, Result, Socket};
+use asynchat::{Addr, Channel, Close, Dispatcher, EventLoop, Result, Socket};
 use common::{Log, Peer, addr_of, idle, name, new_loop, run_to_end, run_until, tcp_pair};
 
 type Buffer = Rc<RefCell<Vec<u8>>>;
@@ -33,7 +33,7 @@ impl Dispatcher for SendsBuffer {
         self.buffer.borrow_mut().drain(..count);
         Ok(())
     }
-    fn handle_error(&mut self, error: &Error) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.log.add(format!("error {error}"));
     }
     fn handle_close(&mut self, why: &Close) {

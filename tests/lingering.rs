@@ -45,7 +45,7 @@ impl Scene {
     }
 
     fn advance(&self, time: Duration) -> Result {
-        self.network.advance(&self.event_loop, time)
+        Ok(self.network.advance(&self.event_loop, time)?)
     }
 
     /// A client that has sent its line and has read nothing. The server has closed.

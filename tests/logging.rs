@@ -276,7 +276,7 @@ fn input_in_the_log_cannot_forge_a_line_or_control_a_terminal() {
             &event_loop,
             Log::default().session_with(|_, command| {
                 let command = String::from_utf8_lossy(command);
-                Err(asynchat::Error::new(format!("no such command: {command}")))
+                Err(asynchat::Error::new(format!("no such command: {command}")).into())
             }),
         );
         let forged = "x\r2026 ERROR all is lost\n\u{1b}[2J\u{9b}0m\u{7}\u{202e}";

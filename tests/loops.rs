@@ -129,7 +129,8 @@ fn each_thread_has_a_loop_of_its_own() {
     let server = thread::spawn(move || -> Result {
         let listener = asynchat::listen("127.0.0.1:0", echo)?;
         sender.send((addr_of(&listener), asynchat::remote()?))?;
-        asynchat::run()
+        asynchat::run()?;
+        Ok(())
     });
     let (addr, remote): (SocketAddr, _) = receiver.recv().unwrap();
     let (event_loop, log) = (new_loop(), Log::default());

@@ -245,7 +245,7 @@ fn a_pending_producer_blocks_the_queue_until_another_thread_resumes_it() {
             resume()?;
         }
         drop(sender);
-        resume()
+        Ok(resume()?)
     });
     peer.expect(&event_loop, "one two end");
     worker.join().unwrap().unwrap();

@@ -269,7 +269,7 @@ impl Dispatcher for Reads {
         }
         panic!("panic in handle_read");
     }
-    fn handle_error(&mut self, _: &asynchat::Error) {
+    fn handle_error(&mut self, _: &(dyn std::error::Error + 'static)) {
         panic!("panic in handle_error");
     }
     fn handle_close(&mut self, why: &Close) {

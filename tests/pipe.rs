@@ -28,7 +28,7 @@ impl AsyncChat for End {
             "CONNECT" => {
                 let (log, name) = (self.log.clone(), "far");
                 let far = asynchat::connect(FAR, |chat| End { chat, name, log })?;
-                asynchat::pipe(&self.chat, &far)
+                Ok(asynchat::pipe(&self.chat, &far)?)
             }
             _ => Ok(()),
         }
@@ -86,7 +86,7 @@ impl Scene {
     }
 
     fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     /// Pipes each connection to a new one.

@@ -45,7 +45,7 @@ impl Scene {
     }
 
     fn serve(&self) -> Result<Service> {
-        self.network.listen(self.addr)
+        Ok(self.network.listen(self.addr)?)
     }
 
     fn factory(&self) -> impl FnMut(Chat) -> Session + 'static {
@@ -64,11 +64,11 @@ impl Scene {
     }
 
     fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     fn advance(&self, time: Duration) -> Result {
-        self.network.advance(&self.event_loop, time)
+        Ok(self.network.advance(&self.event_loop, time)?)
     }
 
     /// How many attempts have failed so far.

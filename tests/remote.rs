@@ -27,7 +27,7 @@ fn posted_calls_run_on_the_loops_thread_in_the_order_posted() {
             let sender = sender.clone();
             remote.post(move || sender.send((n, thread::current().id())).unwrap())?;
         }
-        remote.stop()
+        Ok(remote.stop()?)
     });
     run_to_end(&event_loop);
     worker.join().unwrap().unwrap();
@@ -78,7 +78,7 @@ fn a_post_wakes_a_loop_that_sleeps_without_a_timeout() {
             let (sender, receiver) = ran;
             remote.post(move || sender.send(()).unwrap())?;
             receiver.recv()?;
-            remote.stop()
+            Ok(remote.stop()?)
         });
         run_to_end(&event_loop);
         worker.join().unwrap().unwrap();
@@ -157,7 +157,7 @@ impl Dispatcher for Recorder {
     fn channel(&self) -> &Channel {
         &self.channel
     }
-    fn handle_error(&mut self, error: &asynchat::Error) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.log.add(error.to_string());
     }
     fn handle_close(&mut self, why: &asynchat::Close) {

@@ -126,7 +126,8 @@ fn serve() -> Result {
     signal::shutdown_on_ctrl_c(Duration::from_secs(3600))?;
     signal::on(SIGINT, || report("interrupted"))?;
     report(&common::addr_of(&listener).to_string());
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }
 
 #[test]

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use asynchat::{
     Addr, AsyncChat, Backoff, Channel, Chat, ChunkedProducer, Close, CompositeProducer, Connector,
-    Dispatcher, DotStuffer, Error, EventLoop, HookedProducer, IterProducer, LinesProducer, More,
-    Producer, Result, Server, Socket, TimerId,
+    Dispatcher, DotStuffer, EventLoop, HookedProducer, IterProducer, LinesProducer, More, Producer,
+    Result, Server, Socket, TimerId,
 };
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
@@ -130,7 +130,7 @@ impl Dispatcher for Fails {
     fn handle_read(&mut self) -> Result {
         Err(Unprintable.into())
     }
-    fn handle_error(&mut self, _: &Error) {
+    fn handle_error(&mut self, _: &(dyn std::error::Error + 'static)) {
         self.log.add("error");
     }
     fn handle_close(&mut self, why: &Close) {
@@ -219,7 +219,7 @@ fn an_error_that_panics_when_dropped_does_not_end_a_listener() {
         fn handle_accepted(&mut self, _: Socket, _: Addr) -> Result {
             Err(PanickingError.into())
         }
-        fn handle_error(&mut self, _: &Error) {
+        fn handle_error(&mut self, _: &(dyn std::error::Error + 'static)) {
             self.log.add("refused");
         }
         fn handle_close(&mut self, _: &Close) {

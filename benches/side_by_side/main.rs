@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use asynchat::Result;
+use asynchat::{Error, Result};
 use clap::Parser;
 
 use measure::{Conditions, Run};
@@ -100,7 +100,8 @@ fn main() -> Result {
         // Cargo's folder `tmp` for benchmarks is in the target folder.
         Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("side_by_side")
     });
-    write(&out, &runs, workloads, &machine, &missing).map_err(|error| error.context(out.display()))
+    write(&out, &runs, workloads, &machine, &missing)
+        .map_err(|error| Error::new(error).context(out.display()).into())
 }
 
 /// A server and how to start it.
@@ -133,7 +134,7 @@ fn rounds(
             for (server, command) in &mut *present {
                 let run = measure::measure(round, server, command, workload, conditions);
                 let during = || format!("{}, {}", server.name, workload.name);
-                runs.push(run.map_err(|error| error.context(during()))?);
+                runs.push(run.map_err(|error| Error::new(error).context(during()))?);
             }
         }
     }

@@ -100,7 +100,8 @@ mod unix {
         if let Some(addr) = listener.local_addr() {
             common::announce(addr);
         }
-        asynchat::run()
+        asynchat::run()?;
+        Ok(())
     }
 
     impl Bridge {

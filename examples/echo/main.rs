@@ -43,5 +43,6 @@ fn main() -> Result {
     if let Some(addr) = listener.local_addr() {
         common::announce(addr);
     }
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }

@@ -117,5 +117,6 @@ fn main() -> Result {
     if let Some(addr) = addr {
         common::announce(addr);
     }
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }

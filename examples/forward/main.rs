@@ -88,5 +88,6 @@ fn run(args: Args) -> Result {
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     common::shutdown_on_ctrl_c(Duration::from_secs(args.grace))?;
     common::announce(addr);
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }

@@ -118,5 +118,6 @@ fn serve(arguments: &Arguments) -> Result {
     if let Some(addr) = listener.local_addr() {
         common::announce(addr);
     }
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }

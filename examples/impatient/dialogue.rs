@@ -101,8 +101,8 @@ impl AsyncChat for Session {
         if let Some(command) = progress.command.take() {
             let error = Error::new(why.to_string());
             progress.reply = Some(Err(match command.trim_ascii() {
-                b"" => error,
-                command => error.context(command.escape_ascii()),
+                b"" => error.into(),
+                command => error.context(command.escape_ascii()).into(),
             }));
             asynchat::stop();
         }

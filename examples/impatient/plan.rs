@@ -171,7 +171,7 @@ impl Exchange {
         match (number(1), number(2), number(3)) {
             (Some(1..), Some(low), Some(high)) if low <= high => Ok((low, high)),
             (Some(_), Some(_), Some(_)) => Err("the group is empty".into()),
-            _ => Err(self.unexpected(&["211 count low high"])),
+            _ => Err(self.unexpected(&["211 count low high"]).into()),
         }
     }
 }
@@ -218,7 +218,9 @@ fn check_one_article(
     let number = number.to_string();
     for exchange in [stat, head, body, article] {
         if exchange.word(1) != Some(&number) || exchange.word(2) != stat.word(2) {
-            return Err(exchange.unexpected(&[&format!("number {number} and one Message-ID")]));
+            return Err(exchange
+                .unexpected(&[&format!("number {number} and one Message-ID")])
+                .into());
         }
     }
     let text = |exchange: &Exchange| exchange.block.clone().unwrap_or_default();

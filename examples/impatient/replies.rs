@@ -47,7 +47,7 @@ impl Replies {
         match (self.block, &exchange.block) {
             (None, block) => {
                 if !exchange.matches(record) {
-                    return Err(self.difference(exchange, &exchange.line, record));
+                    return Err(self.difference(exchange, &exchange.line, record).into());
                 }
                 if block.is_some() {
                     self.block = Some(0);
@@ -58,7 +58,7 @@ impl Replies {
             (Some(at), block) => {
                 let rest = block.as_deref().unwrap_or_default().get(at..);
                 if let Some(rest @ [_, ..]) = rest {
-                    return Err(self.difference(exchange, rest, b"."));
+                    return Err(self.difference(exchange, rest, b".").into());
                 }
                 self.block = None;
                 chat.set_terminator(Terminator::crlf());
@@ -76,7 +76,7 @@ impl Replies {
         let rest = exchange.block.as_deref().unwrap_or_default();
         let rest = rest.get(at..).unwrap_or_default();
         if !rest.starts_with(chunk) {
-            return Err(self.difference(exchange, rest, chunk));
+            return Err(self.difference(exchange, rest, chunk).into());
         }
         self.block = Some(at + chunk.len());
         Ok(())

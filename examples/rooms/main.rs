@@ -76,5 +76,6 @@ fn run(args: &Args) -> Result {
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
     common::announce(addr);
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }

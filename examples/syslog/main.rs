@@ -95,7 +95,8 @@ fn main() -> Result {
     if let Some(path) = &args.unix {
         std::fs::remove_file(path)?;
     }
-    outcome
+    outcome?;
+    Ok(())
 }
 
 fn report(collector: &Collector) {

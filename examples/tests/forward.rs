@@ -52,11 +52,11 @@ impl Scene {
     }
 
     fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     fn pass(&self, time: Duration) -> Result {
-        self.network.advance(&self.event_loop, time)
+        Ok(self.network.advance(&self.event_loop, time)?)
     }
 
     fn connect(&self) -> Result<(Peer, Peer)> {

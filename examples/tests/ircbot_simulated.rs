@@ -65,7 +65,7 @@ impl Scene {
 
     fn advance(&self, seconds: u64) -> Result {
         let time = Duration::from_secs(seconds);
-        self.network.advance(&self.event_loop, time)
+        Ok(self.network.advance(&self.event_loop, time)?)
     }
 
     /// The lines that the bot has sent since the last call.

@@ -65,7 +65,7 @@ impl News {
     }
 
     fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     /// A client that has received the greeting.

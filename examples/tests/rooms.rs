@@ -53,7 +53,7 @@ impl Scene {
 
     fn send(&self, peer: &Peer, lines: &str) -> Result {
         peer.send(lines);
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 }
 

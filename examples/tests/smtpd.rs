@@ -71,7 +71,7 @@ fn each_message_of_many_clients_is_stored_once_and_replied_in_order() -> Result 
             // If `send` fails, the test has failed. The loop must still be shut down.
             let _ = sender.send(outcome);
         }
-        remote.shutdown(Duration::ZERO)
+        Ok(remote.shutdown(Duration::ZERO)?)
     });
     event_loop.run()?;
 

@@ -68,12 +68,12 @@ impl Mail {
     }
 
     fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     fn advance(&self, seconds: u64) -> Result {
         let time = Duration::from_secs(seconds);
-        self.network.advance(&self.event_loop, time)
+        Ok(self.network.advance(&self.event_loop, time)?)
     }
 
     /// A client that has received the greeting and sent EHLO.

@@ -88,7 +88,8 @@ fn serve(number: u16, socket: TcpListener, remotes: &Remotes) -> Result {
         number,
         remotes: Arc::clone(&remotes),
     })?;
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }
 
 /// The handler of a client.
@@ -118,7 +119,7 @@ impl AsyncChat for Counter {
 impl Counter {
     /// Posts the word to the thread that it belongs to, which counts it and replies. This thread's own words
     /// are also posted, so that the words of one client are counted in order.
-    fn add(&self, word: String) -> Result {
+    fn add(&self, word: String) -> Result<(), Error> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&word);
         let owner = (hash % self.remotes.len() as u64) as usize;
         let (promise, producer) = Promise::new(&self.chat);

@@ -162,7 +162,8 @@ fn main() -> Result {
     }
     common::shutdown_all_on_ctrl_c(remotes, Duration::from_secs(1))?;
     common::announce(addr);
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }
 
 /// Starts the server on the loop of a new thread.

@@ -74,7 +74,7 @@ pub(crate) fn accept<L>(
                 turn.runtime.pause_accepting(state, &error);
                 break;
             }
-            Refusal::Listener => return Err(Error::from(error).context("accept")),
+            Refusal::Listener => return Err(Error::from(error).context("accept").into()),
         }
     }
     Ok(Interest::new(may_accept(listener), false))

@@ -1,10 +1,11 @@
 //! Layer 1: a socket and its callbacks.
 
 use std::any::Any;
+use std::error::Error as StdError;
 
 use crate::Addr;
 use crate::channel::handle::Channel;
-use crate::error::{Close, Error, Result};
+use crate::error::{Close, Result, WithSources};
 use crate::log::{Escaped, log, log_throttled};
 use crate::sys::socket::Socket;
 use crate::time::timer::TimerId;
@@ -126,8 +127,8 @@ pub trait Dispatcher: Any {
     /// A callback has returned this error. The loop closes the channel next, unless the callback was
     /// [`handle_accepted`](Dispatcher::handle_accepted). By default the error is logged as a warning: at
     /// most ten a second, with control characters escaped.
-    fn handle_error(&mut self, error: &Error) {
-        log_throttled!(warn, error = %Escaped(error), "a callback failed");
+    fn handle_error(&mut self, error: &(dyn StdError + 'static)) {
+        log_throttled!(warn, error = %Escaped(WithSources(error)), "a callback failed");
     }
 
     /// The channel has ended, for this reason. This is called exactly once, and it is the last callback. The

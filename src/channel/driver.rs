@@ -1,11 +1,12 @@
 //! Drives a dispatcher.
 
+use std::error::Error as StdError;
 use std::io;
 use std::rc::Rc;
 
 use super::accept::accept;
 use super::dispatcher::Dispatcher;
-use crate::error::{Close, Error, Result};
+use crate::error::{Close, Result, into_io, io_kind};
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Flag, Kind, Phase, Side};
@@ -63,7 +64,7 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
         make_callback(state, || self.0.handle_timer(timer))
     }
 
-    fn error(&mut self, error: &Error) {
+    fn error(&mut self, error: &(dyn StdError + 'static)) {
         self.0.handle_error(error);
     }
 
@@ -124,7 +125,7 @@ impl<D: Dispatcher> DispatcherDriver<D> {
         let dispatcher = &mut self.0;
         accept(turn, dispatcher, D::readable, |dispatcher, socket, peer| {
             if let Err(error) = dispatcher.handle_accepted(socket, peer) {
-                let (error, ()) = user_code::with(error, |error| dispatcher.handle_error(error));
+                let (error, ()) = user_code::with(error, |error| dispatcher.handle_error(&**error));
                 discard(error);
             }
         })
@@ -140,15 +141,15 @@ fn make_callback(state: &Rc<ChannelState>, callback: impl FnOnce() -> Result) ->
     let Err(error) = callback() else {
         return Ok(());
     };
-    let Some(kind) = error.io_kind() else {
+    let Some(kind) = io_kind(&*error) else {
         return Err(error);
     };
     match state.failed_call.take() {
         _ if kind == io::ErrorKind::WouldBlock => {}
         Some((Side::Receiving, failed)) if failed == kind => {
-            state.end(Close::from_io(error.into()));
+            state.end(Close::from_io(into_io(error, kind)));
         }
-        Some((Side::Sending, failed)) if failed == kind => state.fail_sending(error.into()),
+        Some((Side::Sending, failed)) if failed == kind => state.fail_sending(into_io(error, kind)),
         _ => return Err(error),
     }
     Ok(())

@@ -48,7 +48,8 @@ use crate::time::timer::TimerId;
 /// asynchat::register(greeter)?;
 /// println!("listening on {}", channel.local_addr().expect("it listens"));
 /// # asynchat::stop();
-/// asynchat::run()
+/// asynchat::run()?;
+/// Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
@@ -80,7 +81,7 @@ impl Channel {
     ///
     /// # Errors
     /// When no address can be bound, with the address and the reason.
-    pub fn listen(addr: impl Into<Target>) -> Result<Self> {
+    pub fn listen(addr: impl Into<Target>) -> Result<Self, Error> {
         let options = ListenOptions::default();
         Channel::listen_with(&addr.into(), |addr| Fd::listen(addr, &options))
     }
@@ -88,7 +89,7 @@ impl Channel {
     pub(crate) fn listen_with(
         target: &Target,
         listen: impl Fn(SocketAddr) -> io::Result<Fd>,
-    ) -> Result<Self> {
+    ) -> Result<Self, Error> {
         let socket = first_of(target, "listen on", listen)?;
         Ok(Channel::with_fd(socket, Phase::Listening))
     }
@@ -103,7 +104,7 @@ impl Channel {
     ///
     /// # Errors
     /// When the name cannot be looked up, or has no address.
-    pub fn connect(addr: impl Into<Target>) -> Result<Self> {
+    pub fn connect(addr: impl Into<Target>) -> Result<Self, Error> {
         let addrs = addrs_of(&addr.into(), "connect to")?;
         if addrs.is_empty() {
             return Err(Error::new("no address to connect to"));
@@ -124,7 +125,7 @@ impl Channel {
     /// When the socket cannot become non-blocking, when input and output are two descriptors and not both
     /// streams, and for a regular file, which cannot be waited for. To send a file, push a
     /// [`ReadProducer`](crate::ReadProducer) to a chat.
-    pub fn adopt(socket: impl Into<Socket>) -> Result<Self> {
+    pub fn adopt(socket: impl Into<Socket>) -> Result<Self, Error> {
         let socket = socket.into();
         if !socket.has_fitting_halves() {
             return Err(Error::new(
@@ -166,13 +167,14 @@ impl Channel {
     /// # fn main() -> Result {
     /// asynchat::register(Echo { channel: Channel::bind("127.0.0.1:0")? })?;
     /// # asynchat::close_all();
-    /// # asynchat::run()
+    /// # asynchat::run()?;
+    /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     /// When no address can be bound, with the address and the reason.
-    pub fn bind(addr: impl Into<Target>) -> Result<Self> {
+    pub fn bind(addr: impl Into<Target>) -> Result<Self, Error> {
         Channel::adopt(first_of(&addr.into(), "bind", UdpSocket::bind)?)
     }
 
@@ -494,7 +496,7 @@ fn first_of<T>(
     target: &Target,
     what: &str,
     make: impl Fn(SocketAddr) -> io::Result<T>,
-) -> Result<T> {
+) -> Result<T, Error> {
     let mut failed = Error::new(format!("no address to {what}"));
     for addr in addrs_of(target, what)? {
         match make(addr) {
@@ -505,7 +507,7 @@ fn first_of<T>(
     Err(failed)
 }
 
-fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>> {
+fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>, Error> {
     target
         .addrs()
         .map_err(|error| Error::from(error).context(format_args!("resolve {target} to {what}")))

@@ -3,6 +3,7 @@
 
 mod delivery;
 
+use std::error::Error as StdError;
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use super::backlog::Backlog;
 use super::handle::Chat;
 use super::session::{AsyncChat, Eof, Shutdown};
-use crate::error::{Close, Error, Result};
+use crate::error::{Close, Error, Result, WithSources};
 use crate::framing::splitter::Splitter;
 use crate::log::{Escaped, log_throttled};
 use crate::output::fifo::{PumpError, Pumped, pump};
@@ -108,8 +109,8 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
     }
 
     /// A session has no callback for errors: the close has the reason. It is logged all the same.
-    fn error(&mut self, error: &Error) {
-        log_throttled!(warn, error = %Escaped(error), "a callback failed");
+    fn error(&mut self, error: &(dyn StdError + 'static)) {
+        log_throttled!(warn, error = %Escaped(WithSources(error)), "a callback failed");
     }
 
     fn close(&mut self, why: &Close) {
@@ -300,7 +301,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             Ok(Pumped::Closed(why)) => state.end(why),
             Ok(_) => {}
             Err(PumpError::Producer(error)) => {
-                return Err(Error::from(error).context("a producer failed"));
+                return Err(Error::from(error).context("a producer failed").into());
             }
             Err(PumpError::Sink(error)) if state.is_closing() => {
                 state.end(Close::from_io(error));

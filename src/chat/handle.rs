@@ -221,7 +221,10 @@ impl Chat {
     ///
     /// # Errors
     /// When the connection has ended, or its handler is not a `C`.
-    pub fn post<C: 'static>(&self, callback: impl FnOnce(&mut C) -> Result + 'static) -> Result {
+    pub fn post<C: 'static>(
+        &self,
+        callback: impl FnOnce(&mut C) -> Result + 'static,
+    ) -> Result<(), Error> {
         let state = self.state();
         let Some(agenda) = state.agenda().filter(|_| self.is_open()) else {
             return Err(Error::new("the connection has ended").context(self.id()));

@@ -26,7 +26,8 @@ use crate::state::{Flag, Phase};
 ///         }
 ///         |_: &[u8]| Ok(())
 ///     })?;
-///     asynchat::run()
+///     asynchat::run()?;
+///     Ok(())
 /// }
 /// ```
 ///
@@ -45,7 +46,8 @@ use crate::state::{Flag, Phase};
 ///         let target = line.strip_prefix("CONNECT ").ok_or("the only command is CONNECT")?;
 ///         let near = self.chat.clone();
 ///         let far = asynchat::connect(target, |_| Beyond { near })?;
-///         asynchat::pipe(&self.chat, &far)
+///         asynchat::pipe(&self.chat, &far)?;
+///         Ok(())
 ///     }
 /// }
 ///
@@ -88,7 +90,7 @@ use crate::state::{Flag, Phase};
 /// # Errors
 /// When one of them is piped already, or both are the same connection. A connection that has ended is no
 /// error: the other one follows it.
-pub fn pipe(a: &Chat, b: &Chat) -> Result {
+pub fn pipe(a: &Chat, b: &Chat) -> Result<(), Error> {
     let ends = [&a.0, &b.0];
     if Rc::ptr_eq(ends[0], ends[1]) {
         return Err(Error::new("a connection cannot be piped to itself").context(a.id()));

@@ -47,7 +47,8 @@ use crate::state::inbox::Post;
 /// }
 /// # fn main() -> Result {
 /// # asynchat::listen("127.0.0.1:7007", |chat| Prover { chat })?;
-/// # asynchat::run()
+/// # asynchat::run()?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]

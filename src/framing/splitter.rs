@@ -19,8 +19,8 @@ mod search;
 
 use std::time::Duration;
 
-use crate::Result;
 use crate::framing::terminator::{Kind, Terminator};
+use crate::{Error, Result};
 
 use cursor::{Cursor, Step};
 pub(crate) use lines::Lines;
@@ -106,7 +106,10 @@ impl Splitter {
     /// Fails if there is input and `count(0)` has delivered its record and is still set: the input
     /// belongs to no record.
     #[inline]
-    pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Event<'a>>> {
+    pub fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Event<'a>>, Error> {
         let mut lines = self.lines();
         if let Some(line) = lines.as_mut().and_then(|lines| lines.next(input)) {
             return Ok(Some(Event::Record(line)));
@@ -134,7 +137,7 @@ impl Splitter {
         &'a mut self,
         lines: Option<Lines>,
         input: &mut &'i [u8],
-    ) -> Result<Option<Event<'a>>> {
+    ) -> Result<Option<Event<'a>>, Error> {
         if self.phase != Phase::Reading {
             let event = self.leave_phase(input)?;
             if event.is_some() || self.phase != Phase::Reading {
@@ -376,7 +379,7 @@ impl Splitter {
     }
 
     /// Does what a phase other than `Reading` requires before input can be read.
-    fn leave_phase(&mut self, input: &mut &[u8]) -> Result<Option<Event<'static>>> {
+    fn leave_phase(&mut self, input: &mut &[u8]) -> Result<Option<Event<'static>>, Error> {
         match self.phase {
             Phase::Reading => Ok(None),
             Phase::Delivered => {

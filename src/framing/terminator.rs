@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::needle::Needle;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The longest delimiter, in bytes. Each connection stores in a `u32` how much of its delimiter has
 /// been matched.
@@ -141,7 +141,7 @@ impl Terminator {
     /// assert!(Terminator::try_bytes(boundary.as_bytes()).is_ok());
     /// assert!(Terminator::try_bytes(b"").is_err());
     /// ```
-    pub fn try_bytes(needle: &[u8]) -> Result<Terminator> {
+    pub fn try_bytes(needle: &[u8]) -> Result<Terminator, Error> {
         if needle.is_empty() {
             return Err("a terminator needs at least one byte".into());
         }

@@ -1,6 +1,7 @@
 //! The driver of a server's listener: it admits or refuses each connection, and makes the session.
 
 use std::any::TypeId;
+use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 
@@ -12,7 +13,7 @@ use crate::channel::accept::accept;
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
-use crate::error::{Close, Error, Result};
+use crate::error::{Close, Result, WithSources};
 use crate::limits::Limits;
 use crate::log::{Escaped, log, log_throttled};
 use crate::runtime::Runtime;
@@ -52,8 +53,8 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
         Ok(())
     }
 
-    fn error(&mut self, error: &Error) {
-        log_throttled!(warn, error = %Escaped(error), "accepting failed");
+    fn error(&mut self, error: &(dyn StdError + 'static)) {
+        log_throttled!(warn, error = %Escaped(WithSources(error)), "accepting failed");
     }
 
     fn close(&mut self, _: &Close) {}

@@ -52,7 +52,8 @@ use crate::time::deadlines::Deadlines;
 ///         println!("{}", String::from_utf8_lossy(line));
 ///         Ok(())
 ///     })?;
-/// asynchat::run()
+/// asynchat::run()?;
+/// Ok(())
 /// # }
 /// ```
 #[must_use = "a connector does nothing until `connect` or `reconnect` is called"]
@@ -86,7 +87,8 @@ impl Connector {
     ///     Ok(())
     /// })?;
     /// # chat.close();
-    /// # asynchat::run()
+    /// # asynchat::run()?;
+    /// # Ok(())
     /// # }
     /// ```
     pub fn adopt(socket: impl Into<Socket>) -> Self {
@@ -142,7 +144,10 @@ impl Connector {
     ///
     /// # Errors
     /// As [`connect_on`](Connector::connect_on), and as [`EventLoop::current`].
-    pub fn connect<S: AsyncChat>(self, factory: impl FnOnce(Chat) -> S + 'static) -> Result<Chat> {
+    pub fn connect<S: AsyncChat>(
+        self,
+        factory: impl FnOnce(Chat) -> S + 'static,
+    ) -> Result<Chat, Error> {
         self.connect_on(&EventLoop::current()?, factory)
     }
 
@@ -156,7 +161,7 @@ impl Connector {
         self,
         event_loop: &EventLoop,
         factory: impl FnOnce(Chat) -> S + 'static,
-    ) -> Result<Chat> {
+    ) -> Result<Chat, Error> {
         let runtime = &event_loop.0;
         let session = TypeId::of::<S>;
         let chat = match self.endpoint {
@@ -207,7 +212,8 @@ impl Connector {
     ///
     /// # fn main() -> Result {
     /// Connector::new("feed.example.org:7007").reconnect(Backoff::default(), |chat| Reader { chat })?;
-    /// asynchat::run()
+    /// asynchat::run()?;
+    /// Ok(())
     /// # }
     /// ```
     ///
@@ -217,7 +223,7 @@ impl Connector {
         self,
         backoff: Backoff,
         factory: impl FnMut(Chat) -> S + 'static,
-    ) -> Result<Reconnect> {
+    ) -> Result<Reconnect, Error> {
         self.reconnect_on(&EventLoop::current()?, backoff, factory)
     }
 
@@ -231,7 +237,7 @@ impl Connector {
         event_loop: &EventLoop,
         backoff: Backoff,
         mut factory: impl FnMut(Chat) -> S + 'static,
-    ) -> Result<Reconnect> {
+    ) -> Result<Reconnect, Error> {
         let Endpoint::Target(target) = self.endpoint else {
             return Err(Error::new("an adopted socket cannot be connected again"));
         };
@@ -256,7 +262,7 @@ impl EventLoop {
         &self,
         target: impl Into<Target>,
         factory: impl FnOnce(Chat) -> S + 'static,
-    ) -> Result<Chat> {
+    ) -> Result<Chat, Error> {
         Connector::new(target).connect_on(self, factory)
     }
 }
@@ -270,7 +276,8 @@ impl EventLoop {
 ///     Ok(())
 /// })?;
 /// chat.push("DATE\r\nQUIT\r\n");
-/// asynchat::run()
+/// asynchat::run()?;
+/// Ok(())
 /// # }
 /// ```
 ///
@@ -279,12 +286,12 @@ impl EventLoop {
 pub fn connect<S: AsyncChat>(
     target: impl Into<Target>,
     factory: impl FnOnce(Chat) -> S + 'static,
-) -> Result<Chat> {
+) -> Result<Chat, Error> {
     EventLoop::current()?.connect(target, factory)
 }
 
 /// A channel for a connected stream.
-fn adopt(socket: Socket) -> Result<Channel> {
+fn adopt(socket: Socket) -> Result<Channel, Error> {
     if socket.is_listening() {
         return Err(Error::new("a listening socket has no peer to talk to"));
     }
@@ -305,7 +312,7 @@ fn connect_to(
     settings: &Settings,
     options: Options,
     session: fn() -> TypeId,
-) -> Result<Chat> {
+) -> Result<Chat, Error> {
     let mut attempts = attempts_for(target, runtime.now(), options)?;
     let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
     let chat = settings.register(runtime, channel, session)?;
@@ -316,7 +323,7 @@ fn connect_to(
     Ok(chat)
 }
 
-fn attempts_for(target: &Target, now: Instant, options: Options) -> Result<Attempts> {
+fn attempts_for(target: &Target, now: Instant, options: Options) -> Result<Attempts, Error> {
     let resolving = || Attempts::resolving(target.to_string(), now, options);
     if target.to_look_up().is_some() {
         return Ok(resolving());

@@ -7,7 +7,7 @@ use crate::channel::handle::Channel;
 use crate::chat::driver::ChatDriver;
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::runtime::Runtime;
 use crate::state::Phase;
@@ -36,7 +36,7 @@ impl Settings {
         runtime: &Rc<Runtime>,
         channel: Channel,
         session: fn() -> TypeId,
-    ) -> Result<Chat> {
+    ) -> Result<Chat, Error> {
         let state = Rc::clone(&channel.0);
         if state.phase.get() == Phase::Open {
             // `handle_connect` is still to be called.

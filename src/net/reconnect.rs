@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::error::{Close, Result};
+use crate::error::{Close, Error, Result};
 use crate::log::{Escaped, log, log_throttled};
 use crate::runtime::Runtime;
 use crate::state::ChannelId;
@@ -71,7 +71,7 @@ impl fmt::Debug for Reconnect {
 }
 
 /// Begins a connection, whose session is still to be made.
-type Connect = Box<dyn Fn(&Rc<Runtime>) -> Result<Chat>>;
+type Connect = Box<dyn Fn(&Rc<Runtime>) -> Result<Chat, Error>>;
 /// Makes the session: calls the user's factory, and contains its panics.
 type MakeSession = Box<dyn FnMut(&Runtime, Chat)>;
 
@@ -106,7 +106,7 @@ impl Retrier {
         backoff: Backoff,
         connect: Connect,
         make_session: MakeSession,
-    ) -> Result<Reconnect> {
+    ) -> Result<Reconnect, Error> {
         let retrier = Rc::new(Retrier {
             runtime: Rc::downgrade(runtime),
             connect,
@@ -121,7 +121,7 @@ impl Retrier {
         Ok(handle)
     }
 
-    fn begin(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Result {
+    fn begin(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Result<(), Error> {
         let chat = (self.connect)(runtime)?;
         self.stage.set(match self.is_stopped() {
             true => Stage::Stopped(Some(chat.id())),

@@ -32,7 +32,8 @@ use crate::time::deadlines::Deadlines;
 ///         Ok(())
 ///     })?;
 /// # listener.close();
-/// asynchat::run()
+/// asynchat::run()?;
+/// Ok(())
 /// # }
 /// ```
 #[must_use = "a server does nothing until `listen` is called"]
@@ -137,7 +138,10 @@ impl Server {
     ///
     /// # Errors
     /// As [`listen_on`](Server::listen_on), and as [`EventLoop::current`].
-    pub fn listen<S: AsyncChat>(self, factory: impl FnMut(Chat) -> S + 'static) -> Result<Channel> {
+    pub fn listen<S: AsyncChat>(
+        self,
+        factory: impl FnMut(Chat) -> S + 'static,
+    ) -> Result<Channel, Error> {
         self.listen_on(&EventLoop::current()?, factory)
     }
 
@@ -151,7 +155,7 @@ impl Server {
         self,
         event_loop: &EventLoop,
         factory: impl FnMut(Chat) -> S + 'static,
-    ) -> Result<Channel> {
+    ) -> Result<Channel, Error> {
         let runtime = &event_loop.0;
         let settings = Settings {
             limits: self.settings.limits.or_else(|| runtime.limits()),
@@ -198,7 +202,7 @@ impl EventLoop {
         &self,
         addr: impl Into<Target>,
         factory: impl FnMut(Chat) -> S + 'static,
-    ) -> Result<Channel> {
+    ) -> Result<Channel, Error> {
         Server::new(addr).listen_on(self, factory)
     }
 }
@@ -214,7 +218,8 @@ impl EventLoop {
 /// })?;
 /// println!("listening on {}", listener.local_addr().expect("it listens"));
 /// # listener.close();
-/// asynchat::run()
+/// asynchat::run()?;
+/// Ok(())
 /// # }
 /// ```
 ///
@@ -223,6 +228,6 @@ impl EventLoop {
 pub fn listen<S: AsyncChat>(
     addr: impl Into<Target>,
     factory: impl FnMut(Chat) -> S + 'static,
-) -> Result<Channel> {
+) -> Result<Channel, Error> {
     EventLoop::current()?.listen(addr, factory)
 }

@@ -85,7 +85,7 @@ impl Subprocess {
         command: &mut Command,
         factory: impl FnOnce(Chat) -> S + 'static,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
-    ) -> Result<Self> {
+    ) -> Result<Self, Error> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -97,7 +97,7 @@ impl Subprocess {
         let id = child.id();
         let pipes = (child.stdout.take(), child.stdin.take());
         let child = Arc::new(Mutex::new(child));
-        let attach = || -> Result<Chat> {
+        let attach = || -> Result<Chat, Error> {
             let (Some(output), Some(input)) = pipes else {
                 return Err(Error::new("the process has no pipes"));
             };
@@ -158,7 +158,7 @@ fn call_at_exit(
     child: &Arc<Mutex<Child>>,
     id: u32,
     exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
-) -> Result {
+) -> Result<(), Error> {
     let (reader, writer) = io::pipe()?;
     let child = Arc::clone(child);
     let collected = Arc::clone(&child);

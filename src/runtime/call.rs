@@ -36,7 +36,7 @@ impl Runtime {
         let queued = state.flags.replace(Flag::QUEUED, true);
         let outcome = in_span(state.span(), || {
             let outcome = match enter(|| callback(&mut *driver)) {
-                Ok(Err(error)) => match enter(|| driver.error(&error)) {
+                Ok(Err(error)) => match enter(|| driver.error(&*error)) {
                     Ok(()) => Ok(Err(error)),
                     Err(panic) => {
                         discard(error);

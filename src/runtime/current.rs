@@ -28,7 +28,7 @@ impl Drop for Loops {
 }
 
 /// The loop that is running on this thread, or else this thread's default one.
-pub(crate) fn runtime() -> Result<Rc<Runtime>> {
+pub(crate) fn runtime() -> Result<Rc<Runtime>, Error> {
     let known = with_loops(|loops| loops.running.last().or(loops.default.as_ref()).cloned())?;
     if let Some(runtime) = known {
         return Ok(runtime);
@@ -42,7 +42,7 @@ pub(crate) fn runtime() -> Result<Rc<Runtime>> {
 ///
 /// # Errors
 /// When the system gives no poller: out of descriptors, mostly.
-pub(crate) fn new() -> Result<Rc<Runtime>> {
+pub(crate) fn new() -> Result<Rc<Runtime>, Error> {
     match Poller::new() {
         Ok(poller) => Ok(Runtime::new(poller)),
         Err(error) => Err(Error::from(error).context("create an event loop")),
@@ -50,7 +50,7 @@ pub(crate) fn new() -> Result<Rc<Runtime>> {
 }
 
 /// Makes `runtime` the running loop, until the guard is dropped.
-pub(crate) fn enter(runtime: &Rc<Runtime>) -> Result<Entered> {
+pub(crate) fn enter(runtime: &Rc<Runtime>) -> Result<Entered, Error> {
     let running = runtime.enter()?;
     with_loops(|loops| loops.running.push(Rc::clone(runtime)))?;
     Ok(Entered(running))
@@ -72,7 +72,7 @@ impl Drop for Entered {
     }
 }
 
-fn with_loops<R>(act: impl FnOnce(&mut Loops) -> R) -> Result<R> {
+fn with_loops<R>(act: impl FnOnce(&mut Loops) -> R) -> Result<R, Error> {
     LOOPS
         .try_with(|loops| act(&mut loops.borrow_mut()))
         .map_err(|_| Error::new("the thread is being torn down: it has no event loop any more"))

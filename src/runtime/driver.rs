@@ -1,10 +1,11 @@
 //! The trait `Driver`, through which the runtime drives a dispatcher, a session or a listener.
 
+use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 
 use super::Runtime;
-use crate::error::{Close, Error, Result};
+use crate::error::{Close, Result};
 use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
 use crate::sys::interest::{Interest, Ready};
@@ -26,7 +27,7 @@ pub(crate) trait Driver: 'static {
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result;
 
     /// A callback has returned this error.
-    fn error(&mut self, error: &Error);
+    fn error(&mut self, error: &(dyn StdError + 'static));
 
     /// The channel has ended.
     fn close(&mut self, why: &Close);

@@ -108,7 +108,7 @@ impl Runtime {
     }
 
     /// Marks the loop as running until the guard is dropped.
-    pub(crate) fn enter(self: &Rc<Self>) -> Result<Running> {
+    pub(crate) fn enter(self: &Rc<Self>) -> Result<Running, Error> {
         if self.running.replace(true) {
             return Err(Error::new(
                 "the loop is running already: a callback cannot run it again",

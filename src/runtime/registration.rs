@@ -16,7 +16,7 @@ impl Runtime {
         self: &Rc<Self>,
         state: &Rc<ChannelState>,
         handler: fn() -> TypeId,
-    ) -> Result<ChannelId> {
+    ) -> Result<ChannelId, Error> {
         if state.has_ended() {
             return Err(Error::new("the channel is closed"));
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::ChannelId;
 use crate::state::agenda::typed_call;
 use crate::state::inbox::{Inbox, Post};
@@ -27,7 +27,8 @@ use crate::state::inbox::{Inbox, Post};
 ///     remote.stop()
 /// });
 /// asynchat::run()?;
-/// worker.join().expect("the worker does not panic")
+/// worker.join().expect("the worker does not panic")?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
@@ -44,7 +45,7 @@ impl Remote {
     /// # Errors
     /// When the loop is gone: the call is dropped. When the loop cannot be woken, which no system is known
     /// to cause: the call then waits for the next post that wakes the loop.
-    pub fn post(&self, call: impl FnOnce() + Send + 'static) -> Result {
+    pub fn post(&self, call: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         self.send(Post::Call(Box::new(call)))
     }
 
@@ -61,7 +62,7 @@ impl Remote {
         &self,
         id: ChannelId,
         callback: impl FnOnce(&mut C) -> Result + Send + 'static,
-    ) -> Result {
+    ) -> Result<(), Error> {
         self.send(Post::CallHandler(id, Box::new(typed_call(callback))))
     }
 
@@ -70,7 +71,7 @@ impl Remote {
     ///
     /// # Errors
     /// As [`post`](Remote::post).
-    pub fn stop(&self) -> Result {
+    pub fn stop(&self) -> Result<(), Error> {
         self.send(Post::Stop)
     }
 
@@ -79,11 +80,11 @@ impl Remote {
     ///
     /// # Errors
     /// As [`post`](Remote::post).
-    pub fn shutdown(&self, grace: Duration) -> Result {
+    pub fn shutdown(&self, grace: Duration) -> Result<(), Error> {
         self.send(Post::Shutdown(grace))
     }
 
-    pub(crate) fn send(&self, post: Post) -> Result {
+    pub(crate) fn send(&self, post: Post) -> Result<(), Error> {
         self.0.send(post)
     }
 }

@@ -23,7 +23,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the signal cannot be handled, or the system has no thread or descriptor left.
-    pub(crate) fn on(&self, inbox: &Arc<Inbox>, signal: i32, call: Call) -> Result {
+    pub(crate) fn on(&self, inbox: &Arc<Inbox>, signal: i32, call: Call) -> Result<(), Error> {
         let context = |error| Error::from(error).context(format_args!("wait for signal {signal}"));
         check_signal(signal).map_err(context)?;
         let thread = match self.thread.get() {

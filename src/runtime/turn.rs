@@ -52,7 +52,7 @@ fn share_of(count: usize) -> usize {
 
 impl Runtime {
     /// Takes one turn, and sleeps in it no longer than `timeout`.
-    pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result {
+    pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result<(), Error> {
         self.run_queued();
         // This may have ended the last channel. Then there is nothing to wait for.
         let timeout = match self.has_work() {
@@ -243,7 +243,7 @@ impl Runtime {
 
     /// Handles the outcome of the wait. After a failure the loop pauses and continues, because the cause (a lack
     /// of memory) may end. Repeated failures end `run` with the error.
-    fn judge(&self, outcome: io::Result<()>) -> Result {
+    fn judge(&self, outcome: io::Result<()>) -> Result<(), Error> {
         let Err(error) = outcome else {
             self.failed_waits.set(0);
             return Ok(());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Ended, Network, Peer};
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
-use crate::error::{Close, Result};
+use crate::error::{Close, Error, Result};
 use crate::net::connector::Connector;
 
 /// What a [`Peer`] does, step by step. Before each step, the handler has done everything that it can.
@@ -215,7 +215,7 @@ impl Transcript {
 pub fn drive<S: AsyncChat>(
     factory: impl FnOnce(Chat) -> S + 'static,
     script: impl Into<Script>,
-) -> Result<Transcript> {
+) -> Result<Transcript, Error> {
     let network = Network::new(0);
     let event_loop = network.event_loop()?;
     let (socket, peer) = network.pair();

@@ -107,7 +107,7 @@ impl Network {
     ///
     /// # Errors
     /// When the operating system has no descriptor left: a loop is `AsFd`.
-    pub fn event_loop(&self) -> Result<EventLoop> {
+    pub fn event_loop(&self) -> Result<EventLoop, Error> {
         match Poller::new(&self.0) {
             Ok(poller) => Ok(EventLoop(Runtime::new(poller::Poller::Simulated(poller)))),
             Err(error) => Err(Error::from(error).context("create a simulated event loop")),
@@ -121,7 +121,7 @@ impl Network {
     ///
     /// # Errors
     /// When `addr` is not an address.
-    pub fn connect(&self, addr: impl ToSocketAddrs) -> Result<Peer> {
+    pub fn connect(&self, addr: impl ToSocketAddrs) -> Result<Peer, Error> {
         self.connect_from(None, addr)
     }
 
@@ -133,7 +133,7 @@ impl Network {
         &self,
         from: impl Into<Option<SocketAddr>>,
         addr: impl ToSocketAddrs,
-    ) -> Result<Peer> {
+    ) -> Result<Peer, Error> {
         let addr = first(&addr)?;
         let mut net = self.0.lock();
         let id = net.connect(from.into(), addr, Owner::Peer);
@@ -146,7 +146,7 @@ impl Network {
     ///
     /// # Errors
     /// When `addr` is not an address, or is in use.
-    pub fn listen(&self, addr: impl ToSocketAddrs) -> Result<Service> {
+    pub fn listen(&self, addr: impl ToSocketAddrs) -> Result<Service, Error> {
         let addr = first(&addr)?;
         let mut net = self.0.lock();
         let listening = net.listen(addr, false, usize::MAX, Owner::Peer);
@@ -187,7 +187,7 @@ impl Network {
     ///
     /// # Errors
     /// When `addr` is not an address, or is in use.
-    pub fn listening_socket(&self, addr: impl ToSocketAddrs) -> Result<crate::Socket> {
+    pub fn listening_socket(&self, addr: impl ToSocketAddrs) -> Result<crate::Socket, Error> {
         let addr = first(&addr)?;
         let mut net = self.0.lock();
         let listening = net.listen(addr, false, usize::MAX, Owner::Loop);
@@ -272,7 +272,7 @@ impl Network {
     /// # Errors
     /// When the loop fails or belongs to another network, and when it still has work after 100,000 turns
     /// in which no time passed: then a handler gives itself work without end.
-    pub fn settle(&self, event_loop: &EventLoop) -> Result {
+    pub fn settle(&self, event_loop: &EventLoop) -> Result<(), Error> {
         self.poller_of(event_loop)?;
         for _ in 0..TURNS {
             if !event_loop.run_once(Duration::ZERO)? || self.is_at_rest(event_loop)? {
@@ -288,7 +288,7 @@ impl Network {
     ///
     /// # Errors
     /// When the loop belongs to another network.
-    pub fn is_at_rest(&self, event_loop: &EventLoop) -> Result<bool> {
+    pub fn is_at_rest(&self, event_loop: &EventLoop) -> Result<bool, Error> {
         let poller = self.poller_of(event_loop)?;
         let busy = event_loop.next_timeout() == Some(Duration::ZERO);
         Ok(!busy && !poller.has_events())
@@ -299,7 +299,7 @@ impl Network {
     ///
     /// # Errors
     /// Those of [`settle`](Network::settle).
-    pub fn advance(&self, event_loop: &EventLoop, time: Duration) -> Result {
+    pub fn advance(&self, event_loop: &EventLoop, time: Duration) -> Result<(), Error> {
         let end = self.elapsed().saturating_add(time);
         self.settle(event_loop)?;
         loop {
@@ -315,7 +315,7 @@ impl Network {
         Ok(())
     }
 
-    fn poller_of<'a>(&self, event_loop: &'a EventLoop) -> Result<&'a Poller> {
+    fn poller_of<'a>(&self, event_loop: &'a EventLoop) -> Result<&'a Poller, Error> {
         match &*event_loop.0.poller {
             poller::Poller::Simulated(poller) if poller.net().is(&self.0) => Ok(poller),
             _ => Err(Error::new("the loop does not belong to this network")),
@@ -332,7 +332,7 @@ impl fmt::Debug for Network {
     }
 }
 
-fn first(addr: &impl ToSocketAddrs) -> Result<SocketAddr> {
+fn first(addr: &impl ToSocketAddrs) -> Result<SocketAddr, Error> {
     let first = addr.to_socket_addrs()?.next();
     first.ok_or_else(|| Error::new("no address is given"))
 }

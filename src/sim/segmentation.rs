@@ -101,7 +101,7 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 pub fn drive_every_segmentation<S: AsyncChat>(
     factory: impl Fn(Chat) -> S + 'static,
     input: &[u8],
-) -> Result<Transcript> {
+) -> Result<Transcript, Error> {
     let factory = Rc::new(factory);
     let mut whole: Option<Transcript> = None;
     every_segmentation(input, |pieces| {
@@ -112,7 +112,7 @@ pub fn drive_every_segmentation<S: AsyncChat>(
             None => whole = Some(found),
             Some(whole) if found.agrees_with(whole) => {}
             Some(whole) => {
-                return Err(Error::new(Divergence {
+                return Err(Box::new(Divergence {
                     pieces: pieces.iter().map(|piece| piece.to_vec()).collect(),
                     found: found.summary(),
                     expected: whole.summary(),

@@ -59,7 +59,7 @@ impl Inbox {
     ///
     /// # Errors
     /// When the loop is gone, or the system cannot wake it.
-    pub(crate) fn send(&self, post: Post) -> Result {
+    pub(crate) fn send(&self, post: Post) -> Result<(), Error> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = &mut *open else {
             return Err(Error::new("the event loop is gone"));

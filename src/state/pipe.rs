@@ -1,12 +1,13 @@
 //! Pipes: passes the end of a stream, or of a connection, on to the other connection.
 
+use std::error::Error as StdError;
 use std::io;
 use std::rc::Rc;
 
 use super::{ChannelState, Flag};
-use crate::error::{Close, Error};
+use crate::error::{BoxError, Close, WithSources, io_kind};
 use crate::output::fifo::Item;
-use crate::user_code::text_of;
+use crate::user_code::{enter, text_of};
 
 impl ChannelState {
     /// The other end of its pipe, while there is one.
@@ -61,19 +62,22 @@ impl ChannelState {
 
 /// Copies a reason. The copy of an error has only its kind and its text.
 fn copy_of(why: &Close) -> Close {
-    let copied = |error: &Error| match error.io_kind() {
-        Some(kind) => Error::new(io::Error::new(kind, text_of(error))),
-        None => Error::new(text_of(error)),
+    let copied = |error: &(dyn StdError + 'static)| {
+        let text = text_of(&WithSources(error));
+        match enter(|| io_kind(error)).ok().flatten() {
+            Some(kind) => BoxError::from(io::Error::new(kind, text)),
+            None => text.into(),
+        }
     };
     match why {
         Close::Local => Close::Local,
         Close::Eof => Close::Eof,
         Close::Reset => Close::Reset,
-        Close::ConnectFailed(error) => Close::ConnectFailed(copied(error)),
+        Close::ConnectFailed(error) => Close::ConnectFailed(copied(error).into()),
         Close::Timeout(deadline) => Close::Timeout(*deadline),
         Close::InputLimit => Close::InputLimit,
         Close::OutputLimit => Close::OutputLimit,
-        Close::Handler(error) => Close::Handler(copied(error)),
+        Close::Handler(error) => Close::Handler(copied(&**error)),
         Close::Panic(message) => Close::Panic(message.clone()),
         Close::Shutdown => Close::Shutdown,
         Close::Piped(why) => copy_of(why),

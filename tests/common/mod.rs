@@ -18,7 +18,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, Channel, Chat, Close, Eof, Error, EventLoop, Overflow, Result, TimerId};
+use asynchat::{
+    AsyncChat, BoxError, Channel, Chat, Close, Eof, EventLoop, Overflow, Result, TimerId,
+};
 
 /// How long a test waits for an event. Far longer than it takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -411,6 +413,6 @@ impl Drop for Token {
 }
 
 /// An error to return from a callback.
-pub(crate) fn failure() -> Error {
-    Error::new("it was to fail")
+pub(crate) fn failure() -> BoxError {
+    "it was to fail".into()
 }

@@ -36,12 +36,13 @@ impl Scene {
     }
 
     pub(crate) fn settle(&self) -> Result {
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     pub(crate) fn advance(&self, seconds: u64) -> Result {
-        self.network
-            .advance(&self.event_loop, Duration::from_secs(seconds))
+        Ok(self
+            .network
+            .advance(&self.event_loop, Duration::from_secs(seconds))?)
     }
 
     /// Whether no connection and no socket is left.

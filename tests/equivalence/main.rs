@@ -36,7 +36,8 @@ impl Port {
             let listener = server::listen("127.0.0.1:0")?;
             let addr = listener.local_addr().and_then(|addr| addr.inet());
             sender.send((addr.ok_or("no address")?, asynchat::remote()?))?;
-            asynchat::run()
+            asynchat::run()?;
+            Ok(())
         });
         let (addr, remote) = started.recv().expect("it starts");
         Port {

@@ -12,7 +12,7 @@ use asynchat::{
 
 pub(crate) fn listen(addr: &str) -> Result<Channel> {
     let (notes, closed) = (Notes::default(), Closed::default());
-    asynchat::listen(addr, move |chat| Session {
+    Ok(asynchat::listen(addr, move |chat| Session {
         chat,
         state: State::Command,
         connect_called: false,
@@ -20,7 +20,7 @@ pub(crate) fn listen(addr: &str) -> Result<Channel> {
         notes: Rc::clone(&notes),
         closed: Rc::clone(&closed),
         name: None,
-    })
+    })?)
 }
 
 fn pattern(size: usize) -> Vec<u8> {

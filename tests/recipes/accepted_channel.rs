@@ -1,4 +1,4 @@
-use asynchat::{Addr, Channel, Dispatcher, Result, Socket};
+use asynchat::{Addr, Channel, Dispatcher, Error, Result, Socket};
 
 struct EchoHandler {
     channel: Channel,
@@ -51,7 +51,7 @@ impl Dispatcher for EchoServer {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     let channel = Channel::listen(addr)?;
     asynchat::register(EchoServer {
         channel: channel.clone(),

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Channel, Chat, Close, Result};
+use asynchat::{AsyncChat, Channel, Chat, Close, Error, Result};
 
 type Clients = Rc<RefCell<HashMap<String, Chat>>>;
 
@@ -43,7 +43,7 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     let clients = Clients::default();
     asynchat::listen(addr, move |chat| Session {
         chat,

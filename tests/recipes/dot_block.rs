@@ -1,4 +1,4 @@
-use asynchat::{AsyncChat, Channel, Chat, Result, Terminator};
+use asynchat::{AsyncChat, Channel, Chat, Error, Result, Terminator};
 
 struct Session {
     chat: Chat,
@@ -25,7 +25,7 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     asynchat::listen(addr, |chat| Session {
         chat,
         in_block: false,

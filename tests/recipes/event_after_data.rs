@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Channel, Chat, Result, SimpleProducer};
+use asynchat::{AsyncChat, Channel, Chat, Error, Result, SimpleProducer};
 
 struct Session {
     chat: Chat,
@@ -28,7 +28,7 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     let watchers = Rc::default();
     asynchat::listen(addr, move |chat| Session {
         chat,

@@ -1,6 +1,6 @@
 use std::fs::File;
 
-use asynchat::{AsyncChat, Channel, Chat, ReadProducer, Result};
+use asynchat::{AsyncChat, Channel, Chat, Error, ReadProducer, Result};
 
 struct Session {
     chat: Chat,
@@ -20,6 +20,6 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     asynchat::listen(addr, |chat| Session { chat })
 }

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, Channel, Chat, Result};
+use asynchat::{AsyncChat, Channel, Chat, Error, Result};
 
 #[derive(Default)]
 pub struct Player {
@@ -27,7 +27,7 @@ impl AsyncChat for Session {
 
 pub type Players = Rc<RefCell<Vec<(Chat, Rc<RefCell<Player>>)>>>;
 
-pub fn start(addr: &str, players: &Players) -> Result<Channel> {
+pub fn start(addr: &str, players: &Players) -> Result<Channel, Error> {
     let players = Rc::clone(players);
     asynchat::listen(addr, move |chat| {
         let player = Rc::default();

@@ -1,4 +1,4 @@
-use asynchat::{AsyncChat, Channel, Chat, Result};
+use asynchat::{AsyncChat, Channel, Chat, Error, Result};
 
 struct Session {
     chat: Chat,
@@ -35,6 +35,6 @@ impl Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     asynchat::listen(addr, |chat| Session { chat, total: 0 })
 }

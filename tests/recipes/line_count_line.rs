@@ -1,4 +1,4 @@
-use asynchat::{AsyncChat, Channel, Chat, Result, Terminator};
+use asynchat::{AsyncChat, Channel, Chat, Error, Result, Terminator};
 
 enum State {
     Size,
@@ -34,7 +34,7 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     asynchat::listen(addr, |chat| Session {
         chat,
         state: State::Size,

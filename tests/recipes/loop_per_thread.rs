@@ -32,5 +32,6 @@ fn serve(addr: &str, started: &Sender<(SocketAddr, Remote)>) -> Result {
         .and_then(|addr| addr.inet())
         .ok_or("no address")?;
     started.send((addr, my_loop.remote()))?;
-    my_loop.run()
+    my_loop.run()?;
+    Ok(())
 }

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::{fs, thread};
 
-use asynchat::{Channel, Result};
+use asynchat::{Channel, Error, Result};
 
 use crate::python::Program;
 
@@ -86,7 +86,7 @@ impl Peer {
 /// A server in both languages. The Rust one runs in a loop of its own.
 fn server(
     name: &str,
-    start: impl FnOnce() -> Result<Channel> + Send + 'static,
+    start: impl FnOnce() -> Result<Channel, Error> + Send + 'static,
     talk: impl Fn(SocketAddr),
 ) {
     server_with(name, &[], start, talk);
@@ -96,7 +96,7 @@ fn server(
 fn server_with(
     name: &str,
     others: &[&str],
-    start: impl FnOnce() -> Result<Channel> + Send + 'static,
+    start: impl FnOnce() -> Result<Channel, Error> + Send + 'static,
     talk: impl Fn(SocketAddr),
 ) {
     rust_server(start, &talk);
@@ -109,7 +109,7 @@ fn server_with(
 }
 
 fn rust_server(
-    start: impl FnOnce() -> Result<Channel> + Send + 'static,
+    start: impl FnOnce() -> Result<Channel, Error> + Send + 'static,
     talk: impl Fn(SocketAddr),
 ) {
     let (sender, started) = mpsc::channel();
@@ -117,7 +117,8 @@ fn rust_server(
         let listener = start()?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
         sender.send((addr.ok_or("no address")?, asynchat::remote()?))?;
-        asynchat::run()
+        asynchat::run()?;
+        Ok(())
     });
     let (addr, remote) = started.recv_timeout(DEADLINE).expect("it starts");
     talk(addr);
@@ -140,7 +141,8 @@ fn client(
         move || -> Result {
             sender.send(asynchat::remote()?)?;
             start(&addr)?;
-            asynchat::run()
+            asynchat::run()?;
+            Ok(())
         }
     });
     let remote = started.recv_timeout(DEADLINE).expect("it starts");

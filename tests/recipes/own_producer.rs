@@ -1,6 +1,6 @@
 use std::io;
 
-use asynchat::{AsyncChat, Channel, Chat, More, Producer, Result};
+use asynchat::{AsyncChat, Channel, Chat, Error, More, Producer, Result};
 
 struct Countdown(u32);
 
@@ -27,6 +27,6 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     asynchat::listen(addr, |chat| Session { chat })
 }

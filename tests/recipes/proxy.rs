@@ -1,6 +1,6 @@
-use asynchat::{Channel, Result};
+use asynchat::{Channel, Error, Result};
 
-pub fn start(addr: &str, upstream: &str) -> Result<Channel> {
+pub fn start(addr: &str, upstream: &str) -> Result<Channel, Error> {
     let upstream = upstream.to_owned();
     asynchat::listen(addr, move |client| {
         let server = asynchat::connect(&upstream, |_| |_: &[u8]| Ok(()));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Channel, Chat, Result, TimerId};
+use asynchat::{AsyncChat, Channel, Chat, Error, Result, TimerId};
 
 const PERIOD: Duration = Duration::from_millis(50);
 
@@ -28,6 +28,6 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     asynchat::listen(addr, |chat| Session { chat, ticks: 0 })
 }

@@ -1,6 +1,6 @@
 use std::thread;
 
-use asynchat::{AsyncChat, Channel, Chat, Remote, Result};
+use asynchat::{AsyncChat, Channel, Chat, Error, Remote, Result};
 
 struct Session {
     chat: Chat,
@@ -23,7 +23,7 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     let remote = asynchat::remote()?;
     asynchat::listen(addr, move |chat| Session {
         chat,

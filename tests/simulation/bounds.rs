@@ -128,7 +128,7 @@ impl World {
         Connector::adopt(socket).connect_on(&self.event_loop, |_| |_: &[u8]| Ok(()))?;
         peer.send("x\r\n");
         drop(peer);
-        self.network.settle(&self.event_loop)
+        Ok(self.network.settle(&self.event_loop)?)
     }
 
     fn connect(&self, outcome: &mut Outcome, logs: bool) -> Result<Connection> {

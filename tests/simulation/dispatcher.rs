@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-use asynchat::{Addr, Channel, Close, Dispatcher, Error, Result, Socket, TimerId};
+use asynchat::{Addr, Channel, Close, Dispatcher, Result, Socket, TimerId};
 
 use crate::world::World;
 
@@ -90,7 +90,7 @@ impl Dispatcher for PlainEcho {
         self.act()
     }
 
-    fn handle_error(&mut self, _error: &Error) {}
+    fn handle_error(&mut self, _error: &(dyn std::error::Error + 'static)) {}
 
     fn handle_close(&mut self, _why: &Close) {
         self.closes.set(self.closes.get() + 1);
@@ -141,5 +141,5 @@ impl Dispatcher for PlainListener {
         Ok(())
     }
 
-    fn handle_error(&mut self, _error: &Error) {}
+    fn handle_error(&mut self, _error: &(dyn std::error::Error + 'static)) {}
 }

@@ -174,10 +174,10 @@ impl World {
 
     fn serve_at(self: &Rc<Self>, addr: &str) -> asynchat::Result<Channel> {
         let world = Rc::clone(self);
-        Server::new(addr)
+        Ok(Server::new(addr)
             .limits(self.limits)
             .refusal(REFUSAL)
-            .listen_on(&self.event_loop, move |chat| world.new_actor(chat, false))
+            .listen_on(&self.event_loop, move |chat| world.new_actor(chat, false))?)
     }
 
     fn new_actor(self: &Rc<Self>, chat: Chat, outgoing: bool) -> Actor {

@@ -25,5 +25,6 @@ pub fn serve() -> Result {
         .listen(|chat| Echo { chat })?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     super::announce(addr.ok_or("the listener has no address")?);
-    asynchat::run()
+    asynchat::run()?;
+    Ok(())
 }

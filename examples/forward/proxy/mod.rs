@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, Channel, Chat, Close, Connector, Deadlines, Limits, Result, Server, TimerId,
+    AsyncChat, Channel, Chat, Close, Connector, Deadlines, Error, Limits, Result, Server, TimerId,
 };
 use bucket::Bucket;
 
@@ -30,7 +30,7 @@ pub struct Options {
 }
 
 /// Listens on `listen` and forwards each connection, on this thread's loop.
-pub fn serve(listen: &str, options: Options) -> Result<Channel> {
+pub fn serve(listen: &str, options: Options) -> Result<Channel, Error> {
     Server::new(listen)
         .limits(options.limits())
         .deadlines(Deadlines::default().idle(options.idle))
@@ -44,7 +44,7 @@ pub fn serve(listen: &str, options: Options) -> Result<Channel> {
 }
 
 /// Connects to the target, and pipes `client` to it.
-fn connect(client: &Chat, options: &Options) -> Result {
+fn connect(client: &Chat, options: &Options) -> Result<(), Error> {
     let target_options = options.clone();
     let target = Connector::new(&options.to)
         .limits(options.limits())

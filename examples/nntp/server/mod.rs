@@ -39,7 +39,7 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Channel, Deadlines, Limits, Remote, Result, Server};
+use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server};
 
 use login_limit::LoginLimit;
 use passwords::Passwords;
@@ -97,7 +97,11 @@ impl Default for Options {
 }
 
 /// Serves the spool on `addr`, on this thread's loop.
-pub fn serve(addr: impl Into<asynchat::Target>, spool: Spool, options: Options) -> Result<Channel> {
+pub fn serve(
+    addr: impl Into<asynchat::Target>,
+    spool: Spool,
+    options: Options,
+) -> Result<Channel, Error> {
     let server = Server::new(addr)
         .limits(options.limits)
         .deadlines(options.deadlines)

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{
-    Channel, ChannelId, Chat, Deadlines, Group, Limits, Result, Server, SlowReader, Terminator,
+    Channel, ChannelId, Chat, Deadlines, Error, Group, Limits, Result, Server, SlowReader,
+    Terminator,
 };
 use member::Member;
 
@@ -30,7 +31,7 @@ pub struct Options {
 }
 
 /// Starts the server on this thread's loop.
-pub fn serve(listen: &str, options: Options) -> Result<Channel> {
+pub fn serve(listen: &str, options: Options) -> Result<Channel, Error> {
     let house = Rc::new(RefCell::new(House {
         backlog: options.backlog,
         members: BTreeMap::new(),

@@ -89,7 +89,7 @@ pub struct Service {
 
 impl Service {
     /// Opens a service for this maildir, which is created if it does not exist.
-    pub fn open(maildir: &Path, options: Options) -> Result<Rc<Service>> {
+    pub fn open(maildir: &Path, options: Options) -> Result<Rc<Service>, Error> {
         let opened = Maildir::open(maildir, &options.name, options.fsync)
             .map_err(|error| Error::from(error).context(maildir.display()))?;
         let workers = Workers::new(options.workers)
@@ -102,7 +102,7 @@ impl Service {
     }
 
     /// Serves on `addr`, on this thread's loop.
-    pub fn serve(self: Rc<Self>, addr: impl Into<asynchat::Target>) -> Result<Channel> {
+    pub fn serve(self: Rc<Self>, addr: impl Into<asynchat::Target>) -> Result<Channel, Error> {
         let name = &self.options.name;
         Server::new(addr)
             .limits(self.options.limits)

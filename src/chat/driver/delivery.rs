@@ -79,7 +79,7 @@ impl<S: AsyncChat> ChatDriver<S> {
                 }
                 // An ask that finds nothing is not counted.
                 Ok(None) => break Ok(()),
-                Err(error) => Err(error),
+                Err(error) => Err(error.into()),
             };
             budget -= 1;
             if called.is_err() {
