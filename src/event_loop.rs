@@ -188,7 +188,7 @@ impl EventLoop {
 
     /// Makes a timer fire `delay` from now; a periodic one continues from there. Returns whether it was
     /// pending: false if it has fired or belongs to another loop.
-    pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
+    pub fn reschedule(&self, timer: TimerId, delay: Duration) -> bool {
         self.0.agenda.reset_timer(timer, delay)
     }
 
@@ -276,6 +276,13 @@ impl Channel {
     }
 }
 
+impl Chat {
+    /// The loop of the connection. `None` when the loop is gone.
+    pub fn event_loop(&self) -> Option<EventLoop> {
+        self.state().agenda()?.owner().map(EventLoop)
+    }
+}
+
 /// For the free functions that return nothing. They fail only when the system has no descriptor for a
 /// poller, or the thread is being torn down. The call is then dropped, and an error is logged.
 fn with_current(what: &str, act: impl FnOnce(EventLoop)) {
@@ -341,7 +348,7 @@ pub fn call_soon(call: impl FnOnce() + 'static) {
 /// # fn main() -> asynchat::Result {
 /// use std::time::Duration;
 /// let timer = asynchat::call_later(Duration::from_secs(3600), || println!("an hour later"));
-/// assert!(asynchat::reset(timer, Duration::ZERO));
+/// assert!(asynchat::reschedule(timer, Duration::ZERO));
 /// asynchat::run()?;
 /// assert!(!asynchat::cancel(timer)); // it has fired
 /// # Ok(()) }
@@ -368,9 +375,9 @@ pub fn cancel(timer: TimerId) -> bool {
     EventLoop::current().is_ok_and(|event_loop| event_loop.cancel(timer))
 }
 
-/// Calls [`EventLoop::reset`] on the loop of this thread.
-pub fn reset(timer: TimerId, delay: Duration) -> bool {
-    EventLoop::current().is_ok_and(|event_loop| event_loop.reset(timer, delay))
+/// Calls [`EventLoop::reschedule`] on the loop of this thread.
+pub fn reschedule(timer: TimerId, delay: Duration) -> bool {
+    EventLoop::current().is_ok_and(|event_loop| event_loop.reschedule(timer, delay))
 }
 
 /// Calls [`EventLoop::stop`] on the loop of this thread.

@@ -106,7 +106,6 @@
 //! | [`DotStuffer`] | the output of a producer, as a dot-terminated block |
 //! | [`ChunkedProducer`] | the output of a producer, in HTTP/1.1 chunks |
 //! | [`HookedProducer`] | the output of a producer; then it calls a function with the count of bytes |
-//! | [`PromiseProducer`] | the bytes with which another thread fulfils a [`Promise`]: replies stay in order |
 //!
 //! [`Chat::push_with_producer`] queues a producer. The loop asks it for bytes when everything before it has been
 //! sent, as fast as the peer takes them. The loop drops it when it is done or its connection has ended.
@@ -222,12 +221,12 @@ pub use channel::handle::{Channel, ChannelStats};
 pub use chat::group::{Group, SlowReader};
 pub use chat::handle::Chat;
 pub use chat::pipe::pipe;
-pub use chat::promise::{Promise, PromiseProducer};
+pub use chat::promise::Promise;
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{BoxError, Close, Deadline, Error, Result};
 pub use event_loop::{
-    EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, register, remote, reset,
-    run, run_once, shutdown, stop,
+    EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, register, remote,
+    reschedule, run, run_once, shutdown, stop,
 };
 pub use framing::terminator::Terminator;
 pub use limits::Limits;

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use asynchat::{Chat, EventLoop, Promise};
+use asynchat::{Chat, EventLoop};
 use common::{DEADLINE, Log, idle, new_loop, refusing, served};
 
 /// Calls `act` on an idle loop with one connection, and then runs turns for as long as the loop
@@ -51,8 +51,7 @@ fn each_call_from_outside_asks_for_a_turn() {
         chat.post(|_: &mut common::Session| Ok(())).unwrap();
     });
     asks_for_a_turn("a promise that is fulfilled", |event_loop, chat| {
-        let (promise, later) = Promise::new(chat);
-        chat.push_with_producer(later);
+        let promise = chat.promise();
         idle(event_loop);
         promise.fulfill("hello");
     });

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use asynchat::sim::{self, Ended};
 use asynchat::{
-    AsyncChat, Chat, Deadlines, Eof, Group, Limits, LinesProducer, More, Producer, Promise, Result,
+    AsyncChat, Chat, Deadlines, Eof, Group, Limits, LinesProducer, More, Producer, Result,
     SlowReader, Terminator,
 };
 use common::{Log, Session, failure, name};
@@ -183,9 +183,7 @@ fn a_promise_fulfilled_after_the_failure_is_sent() -> Result {
         if record == b"bad" {
             return Err(failure());
         }
-        let (promise, later) = Promise::new(chat);
-        chat.push_with_producer(later);
-        made.borrow_mut().push(promise);
+        made.borrow_mut().push(chat.promise());
         Ok(())
     }))?;
     peer.send("job\r\nbad\r\n");

@@ -182,7 +182,7 @@ fn output_in_the_kernel_is_sent_after_a_close() {
     chat.push("last words");
     chat.push_hook({
         let chat = chat.clone();
-        move || Channel::close(&chat)
+        move || Chat::close(&chat)
     });
     assert_eq!(peer.receive_all(&event_loop), b"last words");
 }

@@ -114,7 +114,7 @@ fn free_functions_act_on_the_threads_default_loop_when_none_runs() {
     run_until(&default, || log.has("record hello"));
     asynchat::close_all();
     let timer = asynchat::call_every(Duration::from_secs(60), || ());
-    assert!(asynchat::reset(timer, Duration::ZERO));
+    assert!(asynchat::reschedule(timer, Duration::ZERO));
     asynchat::call_later(Duration::from_millis(1), move || {
         assert!(asynchat::cancel(timer));
     });

@@ -7,23 +7,15 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use asynchat::{Chat, DotStuffer, Promise};
 use common::{Log, idle, new_loop, run_to_end, run_until, served};
-
-/// Queues a promise.
-fn promised(chat: &Chat) -> Promise {
-    let (promise, producer) = Promise::new(chat);
-    chat.push_with_producer(producer);
-    promise
-}
 
 #[test]
 fn promises_are_sent_in_the_order_of_their_creation() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
-    let first = promised(&chat);
+    let first = chat.promise();
     chat.push("between\r\n");
-    let second = promised(&chat);
+    let second = chat.promise();
     chat.push("after\r\n");
     thread::spawn(move || second.fulfill("second\r\n"))
         .join()
@@ -35,8 +27,8 @@ fn promises_are_sent_in_the_order_of_their_creation() {
         .unwrap();
     peer.expect(&event_loop, "first\r\nbetween\r\nsecond\r\nafter\r\n");
     // The queue is as before.
-    promised(&chat).fulfill("fulfilled at once\r\n");
-    promised(&chat).fulfill("");
+    chat.promise().fulfill("fulfilled at once\r\n");
+    chat.promise().fulfill("");
     chat.push("the end\r\n");
     peer.expect(&event_loop, "fulfilled at once\r\nthe end\r\n");
 }
@@ -45,7 +37,7 @@ fn promises_are_sent_in_the_order_of_their_creation() {
 fn a_promise_wakes_a_loop_that_sleeps() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
-    let promise = promised(&chat);
+    let promise = chat.promise();
     peer.finish(); // the chat closes when the promise has been sent
     let (begin, begun) = std::sync::mpsc::channel();
     let worker = thread::spawn(move || {
@@ -59,21 +51,10 @@ fn a_promise_wakes_a_loop_that_sleeps() {
 }
 
 #[test]
-fn the_producer_of_a_promise_may_be_wrapped_in_another_producer() {
-    let event_loop = new_loop();
-    let (chat, mut peer) = served(&event_loop, Log::default().session());
-    let (promise, producer) = Promise::new(&chat);
-    chat.push_with_producer(DotStuffer::new(producer));
-    idle(&event_loop);
-    promise.fulfill(".dot\r\n");
-    peer.expect(&event_loop, "..dot\r\n.\r\n");
-}
-
-#[test]
 fn a_large_promise_is_sent_in_pieces() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
-    promised(&chat).fulfill(vec![b'x'; 5 << 20]);
+    chat.promise().fulfill(vec![b'x'; 5 << 20]);
     chat.close_when_done();
     let mut most = 0;
     run_until(&event_loop, || {
@@ -88,7 +69,7 @@ fn a_promise_is_wanted_until_the_connection_ends_or_its_queue_is_discarded() {
     let event_loop = new_loop();
     let log = Log::default();
     let (chat, peer) = served(&event_loop, log.session());
-    let (one, other) = (promised(&chat), promised(&chat));
+    let (one, other) = (chat.promise(), chat.promise());
     idle(&event_loop);
     assert!(one.is_wanted() && other.is_wanted());
     peer.reset();
@@ -97,13 +78,13 @@ fn a_promise_is_wanted_until_the_connection_ends_or_its_queue_is_discarded() {
     one.fulfill("too late");
     drop(other);
     // A promise on a connection that has ended is not wanted.
-    let late = promised(&chat);
+    let late = chat.promise();
     idle(&event_loop);
     assert!(!late.is_wanted());
     late.fulfill("much too late");
 
     let (chat, mut peer) = served(&event_loop, Log::default().session());
-    let promise = promised(&chat);
+    let promise = chat.promise();
     chat.discard_buffers();
     idle(&event_loop);
     assert!(!promise.is_wanted());
@@ -119,7 +100,7 @@ fn a_promise_dropped_unfulfilled_closes_its_connection_only() {
     let (chat, mut peer) = served(&event_loop, log.session());
     let (bystander, mut witness) = served(&event_loop, others.session());
     chat.push("before\r\n");
-    let promise = promised(&chat);
+    let promise = chat.promise();
     chat.push("behind\r\n");
     peer.expect(&event_loop, "before\r\n");
     let worker = thread::spawn(move || {
@@ -139,7 +120,7 @@ fn a_promise_dropped_unfulfilled_closes_its_connection_only() {
 fn a_shutdown_waits_for_a_promise_at_most_for_its_grace() {
     let event_loop = new_loop();
     let (chat, mut peer) = served(&event_loop, Log::default().session());
-    let promise = promised(&chat);
+    let promise = chat.promise();
     event_loop.shutdown(Duration::from_secs(60));
     idle(&event_loop);
     promise.fulfill("as promised\r\n");
@@ -149,7 +130,7 @@ fn a_shutdown_waits_for_a_promise_at_most_for_its_grace() {
 
     let log = Log::default();
     let (chat, _peer) = served(&event_loop, log.session());
-    let promise = promised(&chat);
+    let promise = chat.promise();
     event_loop.shutdown(Duration::ZERO);
     run_to_end(&event_loop);
     assert!(!promise.is_wanted());
@@ -160,7 +141,7 @@ fn a_shutdown_waits_for_a_promise_at_most_for_its_grace() {
 fn a_promise_may_outlive_its_loop() {
     let event_loop = new_loop();
     let (chat, _peer) = served(&event_loop, Log::default().session());
-    let promise = promised(&chat);
+    let promise = chat.promise();
     drop((chat, event_loop));
     assert!(!promise.is_wanted());
     promise.fulfill("nobody is there");

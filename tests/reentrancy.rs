@@ -87,7 +87,7 @@ impl CallsEverything {
         chat.resume_reading();
         chat.set_idle_timeout(Duration::from_secs(60));
         event_loop.cancel(chat.call_later(Duration::ZERO));
-        event_loop.reset(chat.call_later(Duration::from_secs(60)), Duration::ZERO);
+        event_loop.reschedule(chat.call_later(Duration::from_secs(60)), Duration::ZERO);
         let token = guarded();
         let timer = event_loop.call_later(Duration::ZERO, move || drop(token));
         event_loop.cancel(timer);
@@ -110,7 +110,7 @@ impl AsyncChat for CallsEverything {
         self.call_everything();
         if record == b"close" {
             self.inside.enter(|| {
-                self.all.borrow().iter().for_each(|chat| chat.close());
+                self.all.borrow().iter().for_each(Chat::close);
             });
         }
         Ok(())

@@ -8,9 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{
-    AsyncChat, Channel, Chat, Connector, Eof, More, Producer, Result, Socket, Terminator,
-};
+use asynchat::{AsyncChat, Chat, Connector, Eof, More, Producer, Result, Socket, Terminator};
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, tcp_pair};
 
@@ -205,22 +203,6 @@ fn discard_buffers_drops_input_that_was_not_delivered() {
     peer.send("later\r\n");
     run_until(&event_loop, || log.count("record") == 2);
     assert_eq!(log.lines()[2..], ["record later"]);
-}
-
-#[test]
-fn send_and_recv_on_the_channel_of_a_chat_are_errors() {
-    let (event_loop, log) = (new_loop(), Log::default());
-    let (chat, mut peer) = served(&event_loop, log.session());
-    peer.send("a record\r\n");
-    let channel: &Channel = &chat;
-    let received = channel.recv(&mut [0; 100]);
-    assert_eq!(received.unwrap_err().kind(), ErrorKind::Unsupported);
-    let sent = channel.send(b"past the queue");
-    assert_eq!(sent.unwrap_err().kind(), ErrorKind::Unsupported);
-    chat.push("through the queue");
-    peer.expect(&event_loop, "through the queue");
-    run_until(&event_loop, || log.has("record a record"));
-    assert_eq!(log.lines(), ["connect", "record a record"]);
 }
 
 /// Sets a terminator in `handle_eof`.

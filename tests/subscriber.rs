@@ -140,7 +140,7 @@ impl World {
         event_loop.call_soon(|| ());
         let timer = event_loop.call_later(Duration::from_millis(1), || ());
         let every = event_loop.call_every(Duration::from_millis(1), || ());
-        event_loop.reset(timer, Duration::ZERO);
+        event_loop.reschedule(timer, Duration::ZERO);
         event_loop.cancel(every);
         let _ = event_loop.remote().post(|| ());
         let _ = (
@@ -215,8 +215,20 @@ fn use_chat(chat: &Chat, call: usize) {
     chat.set_limits(chat.limits());
     chat.set_idle_timeout(Duration::from_secs(50));
     let _ = chat.post(|_: &mut Session| Ok(()));
-    use_channel(chat);
+    use_connection(chat);
     let _ = (chat.queued(), format!("{chat:?}"));
+}
+
+fn use_connection(chat: &Chat) {
+    chat.pause_reading();
+    chat.resume_reading();
+    chat.set_deadlines(chat.deadlines());
+    let timer = chat.call_later(Duration::from_secs(1));
+    chat.reschedule(timer, Duration::from_secs(2));
+    chat.cancel(timer);
+    let _ = chat.set_nodelay(true);
+    let _ = (chat.id(), chat.peer_addr(), chat.local_addr());
+    let _ = (chat.is_open(), chat.stats(), chat.event_loop());
 }
 
 fn use_channel(channel: &Channel) {
@@ -226,7 +238,7 @@ fn use_channel(channel: &Channel) {
     channel.allow_half_open(false);
     channel.set_deadlines(channel.deadlines());
     let timer = channel.call_later(Duration::from_secs(1));
-    channel.reset(timer, Duration::from_secs(2));
+    channel.reschedule(timer, Duration::from_secs(2));
     channel.cancel(timer);
     let _ = channel.set_nodelay(true);
     let _ = channel.send(b"");
@@ -629,7 +641,7 @@ fn a_subscriber_may_use_every_handle_while_the_poller_logs() {
             }
         }
         drop((peer, other));
-        world.chats.borrow().iter().for_each(|chat| chat.close());
+        world.chats.borrow().iter().for_each(Chat::close);
         world.chats.take();
         run_until(&event_loop, || event_loop.is_empty());
         drop(event_loop);

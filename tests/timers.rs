@@ -90,7 +90,7 @@ fn a_cancelled_timer_never_fires_and_its_closure_is_dropped() {
     });
     assert!(event_loop.cancel(timer));
     assert!(!event_loop.cancel(timer));
-    assert!(!event_loop.reset(timer, SOON));
+    assert!(!event_loop.reschedule(timer, SOON));
     run_to_end(&event_loop);
     assert_eq!(drops.count(), 1);
 }
@@ -100,10 +100,10 @@ fn a_timer_can_be_moved_until_it_has_fired() {
     let (event_loop, log) = (new_loop(), Log::default());
     let fired = log.clone();
     let timer = event_loop.call_later(NEVER, move || fired.add("fired"));
-    assert!(event_loop.reset(timer, SOON));
+    assert!(event_loop.reschedule(timer, SOON));
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["fired"]);
-    assert!(!event_loop.reset(timer, SOON));
+    assert!(!event_loop.reschedule(timer, SOON));
     assert!(!event_loop.cancel(timer));
 }
 
@@ -147,7 +147,7 @@ fn a_periodic_timer_may_move_itself() {
     let (event_loop, log) = (new_loop(), Log::default());
     let inner = event_loop.clone();
     every(&event_loop, &log, move |timer, _| {
-        assert!(inner.reset(timer, NEVER));
+        assert!(inner.reschedule(timer, NEVER));
     });
     run_until(&event_loop, || log.has("tick 1"));
     let stops = event_loop.clone();

@@ -90,7 +90,7 @@ mod fan {
                 Err(error) => return Err(error.into()),
             };
             let mut clients = clients.borrow_mut();
-            clients.retain(|client| client.is_open());
+            clients.retain(Chat::is_open);
             for line in datagram[..size].split(|byte| *byte == b'\n') {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 if !line.is_empty() {

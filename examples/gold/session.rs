@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use asynchat::{AsyncChat, Chat, Promise, Remote, Result, Terminator};
+use asynchat::{AsyncChat, Chat, Remote, Result, Terminator};
 
 use crate::furnace::{Furnace, Gold};
 
@@ -123,8 +123,7 @@ impl Session {
     /// Queues a promise of the reply, and a hook behind it that runs when the reply has been sent. A reply
     /// that is ready but queued behind others counts as pending, because it uses memory.
     fn turn_pipelined(&self, water: Vec<u8>) {
-        let (promise, producer) = Promise::new(&self.chat);
-        self.chat.push_with_producer(producer);
+        let promise = self.chat.promise();
         self.pending.set(self.pending.get() + 1);
         let (chat, pending) = (self.chat.clone(), Rc::clone(&self.pending));
         self.chat.push_hook(move || {

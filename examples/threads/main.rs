@@ -21,7 +21,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Error, Promise, Remote, Result, Server};
+use asynchat::{AsyncChat, Chat, Error, Remote, Result, Server};
 use clap::Parser;
 
 /// Counts words, on several threads with a loop each.
@@ -122,8 +122,7 @@ impl Counter {
     fn add(&self, word: String) -> Result<(), Error> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&word);
         let owner = (hash % self.remotes.len() as u64) as usize;
-        let (promise, producer) = Promise::new(&self.chat);
-        self.chat.push_with_producer(producer);
+        let promise = self.chat.promise();
         self.remotes[owner].post(move || {
             let count = WORDS.with_borrow_mut(|words| {
                 let count = words.entry(word.clone()).or_default();

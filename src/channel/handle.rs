@@ -20,7 +20,7 @@ use crate::time::deadlines::{Clocks, Deadlines};
 use crate::time::timer::TimerId;
 
 /// A handle to a socket that the loop watches: asyncore's `dispatcher` had the socket and these methods in
-/// `self`. On layer 1 a [`Dispatcher`](crate::Dispatcher) owns it. A [`Chat`](crate::Chat) has one as well.
+/// `self`. A [`Dispatcher`](crate::Dispatcher) owns it. The handle of layer 2 is [`Chat`](crate::Chat).
 ///
 /// All clones of a handle are the same channel. No method makes a callback. A channel does nothing until its
 /// dispatcher is [registered](crate::EventLoop::register). When it has closed, methods that return a `Result`
@@ -208,11 +208,9 @@ impl Channel {
     ///
     /// # Errors
     /// `WouldBlock` when there is no input yet: a callback may return it with `?`, which closes nothing.
-    /// `NotConnected` when the channel is closed or not up yet. `Unsupported` on the channel of a
-    /// [`Chat`](crate::Chat), whose input goes to its session. Any other error is one of the connection. If
-    /// a callback returns it, the channel ends for that reason, mostly [`Close::Reset`].
+    /// `NotConnected` when the channel is closed or not up yet. Any other error is one of the
+    /// connection. If a callback returns it, the channel ends for that reason, mostly [`Close::Reset`].
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.refuse_chat("recv")?;
         let outcome = self.0.recv(buffer);
         self.0.note(&outcome, Side::Receiving);
         outcome
@@ -225,7 +223,6 @@ impl Channel {
     /// dispatcher is [`writable`](crate::Dispatcher::writable). `BrokenPipe` after an earlier send has
     /// failed. The others are as for [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
-        self.0.refuse_chat("send")?;
         if self.0.has_failed_sending() {
             // The bytes count towards the high-water mark, as those of a push do.
             self.0.out.borrow_mut().push_slice(data);
@@ -423,7 +420,7 @@ impl Channel {
     }
 
     /// Sets a timer: the loop calls the handler's `handle_timer` once, after `delay`, unless the channel has
-    /// closed by then. [`cancel`](Channel::cancel) and [`reset`](Channel::reset) change it. On a channel
+    /// closed by then. [`cancel`](Channel::cancel) and [`reschedule`](Channel::reschedule) change it. On a channel
     /// that is not registered, or has ended, this does nothing, and the id is that of no timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
         self.set_timer(delay, None)
@@ -443,8 +440,8 @@ impl Channel {
     }
 
     /// Makes a timer of this channel's loop fire `delay` from now. Returns whether it was pending. See
-    /// [`EventLoop::reset`](crate::EventLoop::reset).
-    pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
+    /// [`EventLoop::reschedule`](crate::EventLoop::reschedule).
+    pub fn reschedule(&self, timer: TimerId, delay: Duration) -> bool {
         let agenda = self.0.agenda();
         agenda.is_some_and(|agenda| agenda.reset_timer(timer, delay))
     }

@@ -64,7 +64,7 @@ const PRUNE_MIN: usize = 32;
 impl Group {
     /// Adds a connection, if it is open. Has no effect if it is a member already. The connection must be
     /// registered, as the chats of handlers and those returned by [`connect`](crate::connect) are: its
-    /// [id](crate::Channel::id) names it in the group.
+    /// [id](crate::Chat::id) names it in the group.
     pub fn add(&self, chat: &Chat) {
         let mut members = self.0.borrow_mut();
         // A group that is only added to must not grow with closed members. Looking for them when the number
@@ -126,7 +126,7 @@ impl Group {
     /// Whether this connection is a member and open.
     pub fn contains(&self, id: ChannelId) -> bool {
         let members = self.0.borrow();
-        members.chats.get(&id).is_some_and(|chat| chat.is_open())
+        members.chats.get(&id).is_some_and(Chat::is_open)
     }
 
     /// The members that are open now, in the order of their registration with a loop. Members that are added

@@ -3,7 +3,6 @@
 use std::any::TypeId;
 use std::fmt;
 use std::io;
-use std::ops::Deref;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -24,9 +23,6 @@ use crate::state::{ChannelState, Flag, Kind, Request};
 /// a map of chats, and a proxy is two sessions, each with the chat of the other. No method makes a callback,
 /// so all can be called anywhere, also while the state that sessions share is borrowed. When the connection
 /// has ended, they have no effect.
-///
-/// The methods of [`Channel`] are available as well, except [`recv`](Channel::recv) and
-/// [`send`](Channel::send), which return an error: they would bypass the splitter and the queue.
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -151,7 +147,7 @@ impl Chat {
     }
 
     /// Queues the end of the sending side (TCP FIN), after everything pushed before. Records are still
-    /// delivered. Use this instead of [`Channel::shutdown_write`], which does not wait for the queue.
+    /// delivered.
     pub fn shutdown_write(&self) {
         self.state().push_item(Item::ShutdownWrite);
     }
@@ -241,17 +237,13 @@ impl Chat {
         Ok(())
     }
 
+    pub(super) fn channel(&self) -> &Channel {
+        &self.0
+    }
+
     #[inline]
     pub(crate) fn state(&self) -> &Rc<ChannelState> {
         &self.0.0
-    }
-}
-
-impl Deref for Chat {
-    type Target = Channel;
-
-    fn deref(&self) -> &Channel {
-        &self.0
     }
 }
 

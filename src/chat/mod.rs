@@ -1,6 +1,7 @@
 //! Layer 2: records in, a FIFO of producers out.
 
 mod backlog;
+mod connection;
 pub(crate) mod driver;
 pub(crate) mod group;
 pub(crate) mod handle;

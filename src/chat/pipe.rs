@@ -91,7 +91,7 @@ use crate::state::{Flag, Phase};
 /// When one of them is piped already, or both are the same connection. A connection that has ended is no
 /// error: the other one follows it.
 pub fn pipe(a: &Chat, b: &Chat) -> Result<(), Error> {
-    let ends = [&a.0, &b.0];
+    let ends = [a.state(), b.state()];
     if Rc::ptr_eq(ends[0], ends[1]) {
         return Err(Error::new("a connection cannot be piped to itself").context(a.id()));
     }

@@ -14,8 +14,8 @@ use crate::state::inbox::Post;
 /// A reply that another thread will make. Its place in the queue is reserved now.
 ///
 /// Replies stay in the order of their requests, while the work for them is done in any order. The session
-/// pushes the [`PromiseProducer`] and gives the `Promise` to the thread that does the work. Everything
-/// pushed afterwards waits for it. `close_when_done` waits for it, too, and so does a shutdown, until its
+/// calls [`Chat::promise`] and gives the `Promise` to the thread that does the work. Everything pushed
+/// afterwards waits for it. `close_when_done` waits for it, too, and so does a shutdown, until its
 /// grace ends.
 ///
 /// A promise that is dropped without being [fulfilled](Promise::fulfill), for example by a panic of the
@@ -27,15 +27,14 @@ use crate::state::inbox::Post;
 /// output.
 ///
 /// ```no_run
-/// use asynchat::{AsyncChat, Chat, Promise, Result};
+/// use asynchat::{AsyncChat, Chat, Result};
 ///
 /// struct Prover { chat: Chat }
 ///
 /// impl AsyncChat for Prover {
 ///     fn found_terminator(&mut self, line: &[u8]) -> Result {
 ///         let n: u64 = std::str::from_utf8(line)?.parse()?;
-///         let (promise, reply) = Promise::new(&self.chat);
-///         self.chat.push_with_producer(reply);
+///         let promise = self.chat.promise();
 ///         std::thread::spawn(move || {
 ///             let mut divisors = 2..n;
 ///             // Stops when the connection has ended.
@@ -60,8 +59,7 @@ pub struct Promise {
 }
 
 /// The producer of a [`Promise`]: it is pending until the promise is fulfilled, then produces its bytes.
-#[derive(Debug)]
-pub struct PromiseProducer {
+struct PromiseProducer {
     reply: Arc<Reply>,
     output: Option<Bytes>,
 }
@@ -70,22 +68,26 @@ pub struct PromiseProducer {
 /// fulfilled.
 type Reply = OnceLock<Option<Bytes>>;
 
-impl Promise {
-    /// Creates a promise, and the producer to push to `chat`, by itself or inside another producer.
-    pub fn new(chat: &Chat) -> (Promise, PromiseProducer) {
+impl Chat {
+    /// Queues a reply that another thread will make: a [`Promise`]. Everything that is pushed afterwards waits
+    /// for it. On a connection that has ended the promise is not [wanted](Promise::is_wanted).
+    pub fn promise(&self) -> Promise {
         let reply = Arc::new(Reply::new());
         let promise = Promise {
             reply: Arc::downgrade(&reply),
-            chat: chat.id(),
-            remote: chat
+            chat: self.id(),
+            remote: self
                 .state()
                 .agenda()
                 .map(|agenda| Remote::new(&agenda.inbox)),
         };
         let output = None;
-        (promise, PromiseProducer { reply, output })
+        self.push_with_producer(PromiseProducer { reply, output });
+        promise
     }
+}
 
+impl Promise {
     /// Provides the bytes, and wakes the loop to send them. They are dropped if they are no longer
     /// [wanted](Promise::is_wanted).
     pub fn fulfill(self, output: impl Into<Bytes>) {

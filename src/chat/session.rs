@@ -129,8 +129,8 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
-    /// A timer of the connection is due. It was set with [`Channel::call_later`](crate::Channel::call_later)
-    /// or [`Channel::call_every`](crate::Channel::call_every). By default it does nothing.
+    /// A timer of the connection is due. It was set with [`Chat::call_later`](crate::Chat::call_later)
+    /// or [`Chat::call_every`](crate::Chat::call_every). By default it does nothing.
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).

@@ -186,7 +186,7 @@ impl Connector {
     /// There is no further connection after
     ///
     /// * this side has closed one ([`Close::Local`](crate::Close::Local)), with
-    ///   [`close`](crate::Channel::close) or [`close_when_done`](Chat::close_when_done);
+    ///   [`close`](crate::Chat::close) or [`close_when_done`](Chat::close_when_done);
     /// * the loop was shut down, or [all its channels were closed](EventLoop::close_all);
     /// * a call of [`Reconnect::stop`].
     ///
@@ -319,7 +319,7 @@ fn connect_to(
     if let Some((host, port)) = target.to_look_up() {
         look_up(runtime, chat.id(), host, port, &mut attempts);
     }
-    chat.0.begin_connecting(Box::new(attempts));
+    chat.state().begin_connecting(Box::new(attempts));
     Ok(chat)
 }
 

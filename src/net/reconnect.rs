@@ -127,7 +127,7 @@ impl Retrier {
             true => Stage::Stopped(Some(chat.id())),
             false => Stage::Connecting(chat.id()),
         });
-        chat.0.set_retry(Rc::clone(self) as Rc<dyn Retry>);
+        chat.state().set_retry(Rc::clone(self) as Rc<dyn Retry>);
         let retrier = Rc::clone(self);
         runtime.call_soon(move |runtime| {
             if let Some(mut make_session) = retrier.make_session.take() {

@@ -13,7 +13,7 @@ use crate::state::inbox::{Inbox, Post};
 ///
 /// The loop makes posted calls on its own thread, in the order of their posting. A post wakes the loop if it
 /// sleeps. Worker threads return their results this way: a session passes its
-/// [`Chat::id`](crate::Channel::id) and a `Remote` to the worker, which [posts the result to
+/// [`Chat::id`](crate::Chat::id) and a `Remote` to the worker, which [posts the result to
 /// it](Remote::post_to). A [`Promise`](crate::Promise) does this for replies that have to stay in order.
 ///
 /// ```

@@ -166,15 +166,6 @@ impl ChannelState {
         Ok((count, peer))
     }
 
-    /// The socket of a chat belongs to its splitter and its queue.
-    pub(crate) fn refuse_chat(&self, what: &str) -> io::Result<()> {
-        if self.is_chat() {
-            let why = format!("{what} would bypass the queue and the records of the chat");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-        }
-        Ok(())
-    }
-
     /// Notes the outcome of a dispatcher's own call on the socket. If the dispatcher returns the error from
     /// a callback, the error is known to be the connection's.
     pub(crate) fn note(self: &Rc<Self>, outcome: &io::Result<usize>, side: Side) {

@@ -18,16 +18,16 @@ use slab::Slab;
 
 use crate::serial;
 
-/// Identifies a timer, in order to [`cancel`](crate::cancel) or [`reset`](crate::reset) it.
+/// Identifies a timer, in order to [`cancel`](crate::cancel) or [`reschedule`](crate::reschedule) it.
 ///
 /// A process never uses an id twice. The id of a one-shot timer is valid until the timer fires, that
 /// of a periodic timer until the timer is cancelled. After that, and in any other loop, `cancel` and
-/// `reset` do nothing with it and return `false`.
+/// `reschedule` do nothing with it and return `false`.
 ///
 /// ```
 /// use std::time::Duration;
 /// let timer = asynchat::call_later(Duration::from_secs(60), || {});
-/// assert!(asynchat::reset(timer, Duration::from_secs(90)));
+/// assert!(asynchat::reschedule(timer, Duration::from_secs(90)));
 /// assert!(asynchat::cancel(timer));
 /// assert!(!asynchat::cancel(timer));
 /// ```

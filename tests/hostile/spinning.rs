@@ -3,7 +3,9 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use asynchat::{Channel, Chat, Close, Deadlines, Dispatcher, EventLoop, More, Producer, Server};
+use asynchat::{
+    Channel, ChannelStats, Chat, Close, Deadlines, Dispatcher, EventLoop, More, Producer, Server,
+};
 use socket2::SockRef;
 
 use crate::common::{
@@ -17,15 +19,23 @@ const LONG: Duration = Duration::from_secs(3600);
 const PERIOD: Duration = Duration::from_secs(5);
 const MOST: u64 = 10;
 
+/// A channel or a chat: what it is, and its counters.
+type Watched = (&'static str, Box<dyn Fn() -> ChannelStats>);
+
+fn watch(channel: &Channel) -> Box<dyn Fn() -> ChannelStats> {
+    let channel = channel.clone();
+    Box::new(move || channel.stats())
+}
+
 /// Runs the loop for five seconds. Checks that it, and each channel, wakes up at most `MOST` times.
 #[track_caller]
-fn assert_idle(event_loop: &EventLoop, channels: &[(&str, Channel)]) {
-    let wakeups = || channels.iter().map(|(_, channel)| channel.stats().wakeups);
+fn assert_idle(event_loop: &EventLoop, watched: &[Watched]) {
+    let wakeups = || watched.iter().map(|(_, stats)| stats().wakeups);
     let (before, each_before): (_, Vec<u64>) = (event_loop.stats(), wakeups().collect());
     let stopping = event_loop.clone();
     event_loop.call_later(PERIOD, move || stopping.stop());
     event_loop.run().unwrap();
-    for ((what, _), (after, before)) in channels.iter().zip(wakeups().zip(each_before)) {
+    for ((what, _), (after, before)) in watched.iter().zip(wakeups().zip(each_before)) {
         assert!(
             after - before <= MOST,
             "{what}: {} wake-ups",
@@ -69,9 +79,12 @@ fn send_urgent(peer: &TcpStream) {
 #[test]
 fn the_loop_sleeps_while_peers_in_unusual_states_do_nothing() {
     let (event_loop, log) = (new_loop(), Log::default());
-    let mut channels: Vec<(&str, Channel)> = Vec::new();
+    let mut channels: Vec<Watched> = Vec::new();
     let mut peers = Vec::new();
-    let mut add = |what, chat: &Chat| channels.push((what, Channel::clone(chat)));
+    let mut add = |what, chat: &Chat| {
+        let chat = chat.clone();
+        channels.push((what, Box::new(move || chat.stats())));
+    };
 
     let (chat, peer) = served(&event_loop, log.session());
     add("silent", &chat);
@@ -149,7 +162,7 @@ fn the_loop_sleeps_while_peers_in_unusual_states_do_nothing() {
     event_loop
         .register(Deaf(deaf.clone(), log.clone()))
         .unwrap();
-    channels.push(("a dispatcher that does not read", deaf));
+    channels.push(("a dispatcher that does not read", watch(&deaf)));
     let mut far = Peer::new(far);
     far.send("in band");
     send_urgent(&far.stream);
@@ -184,6 +197,6 @@ fn listener() {
     }
     idle(&event_loop);
     assert!(event_loop.stats().accepts_failed > 0);
-    assert_idle(&event_loop, &[("listener", listener)]);
+    assert_idle(&event_loop, &[("listener", watch(&listener))]);
     assert!(!log.has("connect"));
 }

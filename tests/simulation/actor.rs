@@ -286,7 +286,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                     false => {
                         let delay = random_time(world);
                         timers[index].due = now + delay;
-                        chat.reset(timer.id, delay)
+                        chat.reschedule(timer.id, delay)
                     }
                 };
                 // The grace of a shutdown may have just ended the connection.

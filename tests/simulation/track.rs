@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Channel, ChannelStats, Chat, Close, Deadline, Deadlines, Limits, TimerId};
+use asynchat::{ChannelStats, Chat, Close, Deadline, Deadlines, Limits, TimerId};
 
 use crate::oracle::{Mode, Oracle};
 use crate::outsider::Outsider;
@@ -299,8 +299,7 @@ impl Track {
 
     pub(crate) fn learn_addrs(&self) {
         let inet = |addr: Option<asynchat::Addr>| addr.and_then(|addr| addr.inet());
-        let channel: &Channel = &self.chat;
-        let addrs = inet(channel.local_addr()).zip(inet(channel.peer_addr()));
+        let addrs = inet(self.chat.local_addr()).zip(inet(self.chat.peer_addr()));
         if addrs.is_some() {
             self.addrs.set(addrs);
         }

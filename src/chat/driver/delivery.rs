@@ -227,7 +227,7 @@ impl Silence {
         let timer = match self.timer {
             Some((_, due)) if due <= end => return,
             Some((timer, _)) => {
-                chat.reset(timer, left);
+                chat.reschedule(timer, left);
                 timer
             }
             None => chat.call_later(left),
