@@ -194,8 +194,11 @@ impl From<Error> for io::Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Close {
-    /// This side closed it, with `close`, `abort` or `close_when_done`.
+    /// This side closed it, and the kernel has accepted everything that was pushed.
     Local,
+    /// This side closed it before the kernel had accepted everything that was pushed: with `close` while
+    /// output was queued, or with `abort`. An FTP server replies 426 instead of 226 (RFC 959 section 4.2).
+    Dropped,
     /// The peer finished sending, and the queued output has been handed to the kernel.
     Eof,
     /// The peer reset the connection, or no longer receives. Input that the kernel still had was
@@ -216,8 +219,11 @@ pub enum Close {
     Handler(BoxError),
     /// A callback of its handler panicked, with this message.
     Panic(String),
-    /// The loop was shut down or dropped.
+    /// The loop was shut down or dropped, and the kernel has accepted everything that was pushed.
     Shutdown,
+    /// The grace of a shutdown ended, or the loop was dropped, before the kernel had accepted everything
+    /// that was pushed.
+    Interrupted,
     /// The connection at the other end of its [`pipe`](crate::pipe) ended, for this reason.
     Piped(Box<Close>),
     /// The operating system reported another error.
@@ -225,6 +231,44 @@ pub enum Close {
 }
 
 impl Close {
+    /// Whether the connection ended in good order after the kernel had accepted everything that was pushed:
+    /// true for [`Local`](Close::Local), [`Eof`](Close::Eof) and [`Shutdown`](Close::Shutdown). Whether the
+    /// peer has received it as well, only a reply of the peer can tell.
+    ///
+    /// ```
+    /// use asynchat::Close;
+    /// /// The reply of an FTP server when its data connection has ended: RFC 959 section 5.4.
+    /// fn reply(why: &Close) -> &'static str {
+    ///     match why.sent_all() {
+    ///         true => "226 closing data connection\r\n",
+    ///         false => "426 connection closed; transfer aborted\r\n",
+    ///     }
+    /// }
+    /// # assert!(reply(&Close::Local).starts_with("226"));
+    /// # assert!(reply(&Close::Dropped).starts_with("426"));
+    /// ```
+    pub fn sent_all(&self) -> bool {
+        matches!(self, Close::Local | Close::Eof | Close::Shutdown)
+    }
+
+    /// Whether this side chose to end the connection: true for [`Local`](Close::Local),
+    /// [`Dropped`](Close::Dropped), [`Shutdown`](Close::Shutdown) and [`Interrupted`](Close::Interrupted).
+    pub fn is_local(&self) -> bool {
+        matches!(
+            self,
+            Close::Local | Close::Dropped | Close::Shutdown | Close::Interrupted
+        )
+    }
+
+    /// The same reason for a channel whose output is incomplete.
+    pub(crate) fn incomplete(self) -> Self {
+        match self {
+            Close::Local => Close::Dropped,
+            Close::Shutdown => Close::Interrupted,
+            why => why,
+        }
+    }
+
     /// The reason for an error of `recv` or `send`.
     pub(crate) fn from_io(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
@@ -239,6 +283,7 @@ impl Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Close::Local => f.write_str("closed by this side"),
+            Close::Dropped => f.write_str("closed by this side before its output was sent"),
             Close::Eof => f.write_str("the peer closed the connection"),
             Close::Reset => f.write_str("the peer reset the connection"),
             Close::ConnectFailed(error) => write!(f, "could not connect: {error}"),
@@ -248,6 +293,7 @@ impl Display for Close {
             Close::Handler(error) => write!(f, "its handler failed: {}", WithSources(&**error)),
             Close::Panic(message) => write!(f, "its handler panicked: {message}"),
             Close::Shutdown => f.write_str("the loop shut down"),
+            Close::Interrupted => f.write_str("the loop shut down before its output was sent"),
             Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),
             Close::Io(error) => write!(f, "i/o error: {error}"),
         }

@@ -30,7 +30,7 @@ use crate::time::timer::TimerId;
 /// called in callbacks.
 ///
 /// When the last handle is dropped, the channels that are still registered end with
-/// [`Close::Shutdown`](crate::Close::Shutdown), and the loop drops its deferred calls, timers, posted calls
+/// [`Close::Shutdown`](crate::Close::Shutdown) or [`Close::Interrupted`](crate::Close::Interrupted), and the loop drops its deferred calls, timers, posted calls
 /// and factories. A destructor that panics is logged. A handler that has a handle of its own loop keeps the
 /// loop alive: let it call [`Channel::event_loop`] when it needs one.
 ///
@@ -203,7 +203,8 @@ impl EventLoop {
     /// session the loop calls [`handle_shutdown`](crate::AsyncChat::handle_shutdown), and closes its
     /// connection when its queue is sent, unless the session stays. A [piped](crate::pipe) connection closes
     /// when both streams have ended, a [`Dispatcher`] when it is not [`writable`](Dispatcher::writable).
-    /// After `grace` the remaining connections are reset, with [`Close::Shutdown`](crate::Close::Shutdown).
+    /// After `grace` the remaining connections are reset, with [`Close::Interrupted`](crate::Close::Interrupted) if
+    /// output was queued and [`Close::Shutdown`](crate::Close::Shutdown) otherwise.
     ///
     /// Then [`run`](EventLoop::run) returns, also while timers are pending. During a shutdown nothing can be
     /// registered. A second call sets a new grace, from that call on.

@@ -119,7 +119,7 @@ fn ends_once(limits: Limits, end: impl FnOnce(&EventLoop, &Chat, Peer), reason: 
 fn every_way_to_end_is_reported_once() {
     let usual = Limits::default();
     ends_once(usual, |_, chat, _| chat.close(), "Local");
-    ends_once(usual, |_, chat, _| chat.abort(), "Local");
+    ends_once(usual, |_, chat, _| chat.abort(), "Dropped");
     ends_once(usual, |_, chat, _| chat.close_when_done(), "Local");
     ends_once(usual, |event_loop, _, _| event_loop.close_all(), "Local");
     ends_once(usual, |_, _, peer| drop(peer), "Eof");
@@ -240,7 +240,7 @@ fn a_close_from_a_hook_drops_what_is_queued_after_it() {
     chat.push("after");
     assert_eq!(peer.receive_all(&event_loop), b"before");
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["connect", "close Local"]);
+    assert_eq!(log.lines(), ["connect", "close Dropped"]);
 }
 
 #[test]

@@ -249,7 +249,7 @@ fn a_connection_closed_while_connecting_gets_handle_close_only() {
     event_loop.run_once(Duration::ZERO).unwrap();
     chat.close();
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["close Local"]);
+    assert_eq!(log.lines(), ["close Dropped"]);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_panic_in_a_hook_or_producer_ends_its_own_connection() {
         chat.push_with_producer(PanicsWhenDropped);
         chat.close();
     };
-    assert_contained("nowhere", unfinished, "Local");
+    assert_contained("nowhere", unfinished, "Dropped");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn several_panics_in_one_queue_end_one_connection() {
         chat.push_with_producer(PanicsWhenDropped);
         chat.close();
     };
-    assert_contained("nowhere", unfinished, "Local");
+    assert_contained("nowhere", unfinished, "Dropped");
 }
 
 #[test]

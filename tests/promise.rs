@@ -134,7 +134,7 @@ fn a_shutdown_waits_for_a_promise_at_most_for_its_grace() {
     event_loop.shutdown(Duration::ZERO);
     run_to_end(&event_loop);
     assert!(!promise.is_wanted());
-    assert!(log.has("close Shutdown"));
+    assert!(log.has("close Interrupted"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn input_is_read_during_endless_output() {
         assert!(peer.look().len() < MUCH, "the input is not read");
         log.has("close")
     });
-    assert_eq!(log.lines(), ["connect", "record stop", "close Local"]);
+    assert_eq!(log.lines(), ["connect", "record stop", "close Dropped"]);
 }
 
 /// Resumes itself while it is asked, as a producer does whose data arrives at that moment.

@@ -189,7 +189,7 @@ fn after_the_grace_open_connections_are_aborted() {
     run_until_blocked(&event_loop, &chat);
     event_loop.shutdown(Duration::from_millis(20));
     run_to_end(&event_loop);
-    assert_eq!(log.lines().last().unwrap(), "close Shutdown");
+    assert_eq!(log.lines().last().unwrap(), "close Interrupted");
     let end = peer.wait_for_end(&event_loop);
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
@@ -217,7 +217,7 @@ fn dropping_a_loop_resets_a_connection_with_unsent_output() {
         let (received, end) = read_after(event_loop, &peer);
         assert!(received < 40 << 20);
         assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        assert_eq!(log.lines(), ["connect", "close Shutdown"]);
+        assert_eq!(log.lines(), ["connect", "close Interrupted"]);
     }
 }
 

@@ -161,7 +161,7 @@ fn the_second_signal_aborts_the_shutdown() {
     // The client reads nothing. After the first signal alone the server would wait for an hour.
     assert_eq!(server.next_report(), "interrupted");
     server.signal(SIGTERM);
-    assert_eq!(server.next_report(), "closed Shutdown");
+    assert_eq!(server.next_report(), "closed Interrupted");
     server.assert_success();
 }
 

@@ -127,7 +127,7 @@ fn a_stopped_shutdown_continues_in_the_next_run() {
     assert!(!log.has("close"));
     assert_eq!(event_loop.len(), 1);
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["connect", "close Shutdown"]);
+    assert_eq!(log.lines(), ["connect", "close Interrupted"]);
 }
 
 /// How many posts, due timers and deferred calls a turn handles, according to the documentation.
@@ -276,7 +276,7 @@ fn many_due_timers_do_not_delay_the_end_of_the_grace() {
     for _ in 0..2 {
         event_loop.run_once(None).unwrap();
     }
-    assert_eq!(log.lines(), ["connect", "close Shutdown"]);
+    assert_eq!(log.lines(), ["connect", "close Interrupted"]);
     assert!(numbers(&fired).len() <= 2 * BUDGET);
 }
 

@@ -532,7 +532,7 @@ fn all_producers_of_a_composite_may_panic_when_they_are_dropped() {
     chat.push_with_producer(composite);
     chat.close();
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["connect", "close Local"]);
+    assert_eq!(log.lines(), ["connect", "close Dropped"]);
     assert_eq!(bombs.dropped(), 3);
 }
 
@@ -558,7 +558,7 @@ fn drops_both<P: Producer + 'static>(make: impl FnOnce(Bytes, Bomb) -> P) {
     chat.push_with_producer(producer);
     chat.close();
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["connect", "close Local"]);
+    assert_eq!(log.lines(), ["connect", "close Dropped"]);
     assert_eq!(bombs.dropped(), 2);
 }
 

@@ -204,7 +204,7 @@ mod unix {
         fn handle_close(&mut self, why: &Close) {
             self.bridge.device.replace(None);
             self.bridge.resume_clients();
-            if !matches!(why, Close::Shutdown) {
+            if !why.is_local() {
                 tracing::warn!(%why, "the device was closed");
                 self.bridge.retry_later();
             }

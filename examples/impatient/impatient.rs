@@ -103,7 +103,7 @@ impl AsyncChat for Impatient {
         let missing = self.replies.missing();
         self.tally.finish(match why {
             // The program closes the client before it has finished.
-            Close::Local | Close::Shutdown => return,
+            why if why.is_local() => return,
             Close::Eof if missing == 0 => Ok(()),
             Close::Handler(error) => Err(format!("{}: {error}", self.name)),
             why if missing == 0 => Err(format!("{}: no end of file after QUIT: {why}", self.name)),

@@ -61,7 +61,7 @@ impl AsyncChat for Patient {
     fn handle_close(&mut self, why: &Close) {
         match why {
             // The program closes the client.
-            Close::Local | Close::Shutdown => {}
+            why if why.is_local() => {}
             Close::Handler(error) => self.tally.fail(format!("{}: {error}", self.name)),
             why => self.tally.fail(format!("{}: {why}", self.name)),
         }

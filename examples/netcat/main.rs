@@ -66,7 +66,8 @@ fn main() -> asynchat::Result {
 
         fn handle_close(&mut self, why: &Close) {
             match why {
-                Close::Eof | Close::Local | Close::Shutdown | Close::Piped(_) => {}
+                why if why.is_local() => {}
+                Close::Eof | Close::Piped(_) => {}
                 // The server had closed the connection.
                 Close::Timeout(_) | Close::Reset if self.has_finished => {}
                 why => self.failure.set(Some(format!("{}: {why}", self.name))),

@@ -62,7 +62,7 @@ impl Dispatcher for Datagrams {
     }
 
     fn handle_close(&mut self, why: &Close) {
-        if !matches!(why, Close::Shutdown | Close::Local) {
+        if !why.is_local() {
             tracing::error!(%why, "a datagram socket was closed");
         }
     }

@@ -277,10 +277,10 @@ impl Channel {
     }
 
     /// Closes the channel as [`close`](Channel::close) does, but with a reset (TCP RST): what the kernel has
-    /// not sent yet is lost.
+    /// not sent yet is lost. The reason is [`Close::Dropped`].
     pub fn abort(&self) {
         self.0.reset_on_close();
-        self.close();
+        self.0.end(Close::Dropped);
     }
 
     /// Ends the sending side (TCP FIN) at once, after what the kernel has accepted. Receiving continues. A

@@ -44,14 +44,14 @@ impl Chat {
 
     /// Closes the connection. No record reaches the session any more, not even one that was already received.
     /// The loop calls `handle_close` with [`Close::Local`](crate::Close::Local) in its next turn or at the
-    /// end of this one. The queue is dropped: [`close_when_done`](Chat::close_when_done) sends it first. A
-    /// second call has no effect.
+    /// end of this one, or with [`Close::Dropped`](crate::Close::Dropped) if output was queued: that is lost.
+    /// [`close_when_done`](Chat::close_when_done) sends it first. A second call has no effect.
     pub fn close(&self) {
         self.channel().close();
     }
 
     /// Closes the connection as [`close`](Chat::close) does, but with a reset (TCP RST): what the kernel has
-    /// not sent yet is lost.
+    /// not sent yet is lost. The reason is [`Close::Dropped`](crate::Close::Dropped).
     pub fn abort(&self) {
         self.channel().abort();
     }

@@ -185,7 +185,8 @@ impl Connector {
     ///
     /// There is no further connection after
     ///
-    /// * this side has closed one ([`Close::Local`](crate::Close::Local)), with
+    /// * this side has closed one ([`Close::Local`](crate::Close::Local) or
+    ///   [`Close::Dropped`](crate::Close::Dropped)), with
     ///   [`close`](crate::Chat::close) or [`close_when_done`](Chat::close_when_done);
     /// * the loop was shut down, or [all its channels were closed](EventLoop::close_all);
     /// * a call of [`Reconnect::stop`].

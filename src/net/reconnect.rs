@@ -181,7 +181,7 @@ impl Retry for Retrier {
         let Some(runtime) = self.runtime.upgrade() else {
             return;
         };
-        let was_closed_here = matches!(why, Close::Local | Close::Shutdown);
+        let was_closed_here = why.is_local();
         if was_closed_here || self.is_stopped() {
             self.stage.set(Stage::Stopped(None));
             // What the factory has captured is the user's: it is dropped by a call of the loop.

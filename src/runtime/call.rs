@@ -140,7 +140,10 @@ impl Runtime {
             return;
         };
         // Any other may hold an error of the user's.
-        if !matches!(why, Close::Local | Close::Eof | Close::Reset) {
+        if !matches!(
+            why,
+            Close::Local | Close::Dropped | Close::Eof | Close::Reset
+        ) {
             discard(why);
         }
     }

@@ -51,6 +51,7 @@ pub struct LoopStats {
 #[allow(missing_docs, reason = "the variants of Close are documented")]
 pub struct Closes {
     pub local: u64,
+    pub dropped: u64,
     pub eof: u64,
     pub reset: u64,
     pub connect_failed: u64,
@@ -60,6 +61,7 @@ pub struct Closes {
     pub handler: u64,
     pub panic: u64,
     pub shutdown: u64,
+    pub interrupted: u64,
     pub piped: u64,
     pub io: u64,
 }
@@ -68,6 +70,7 @@ impl Closes {
     fn count(&mut self, why: &Close) {
         let count = match why {
             Close::Local => &mut self.local,
+            Close::Dropped => &mut self.dropped,
             Close::Eof => &mut self.eof,
             Close::Reset => &mut self.reset,
             Close::ConnectFailed(_) => &mut self.connect_failed,
@@ -77,6 +80,7 @@ impl Closes {
             Close::Handler(_) => &mut self.handler,
             Close::Panic(_) => &mut self.panic,
             Close::Shutdown => &mut self.shutdown,
+            Close::Interrupted => &mut self.interrupted,
             Close::Piped(_) => &mut self.piped,
             Close::Io(_) => &mut self.io,
         };

@@ -246,6 +246,7 @@ impl ChannelState {
     /// Closes the socket, gives up what the channel has, and returns why it ended.
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
+        let is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
         self.close_socket(cold.ending.is_some());
         self.admission.take();
         self.out.borrow_mut().seal();
@@ -266,7 +267,11 @@ impl ChannelState {
         if let Some(error) = cold.send_error.take() {
             discard(error);
         }
-        cold.ending.take().unwrap_or(Close::Local)
+        let why = cold.ending.take().unwrap_or(Close::Local);
+        match is_incomplete {
+            true => why.incomplete(),
+            false => why,
+        }
     }
 
     // ---- what it is known by

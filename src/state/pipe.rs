@@ -50,7 +50,7 @@ impl ChannelState {
             return;
         };
         let reason = Close::Piped(Box::new(copy_of(why)));
-        let is_complete = matches!(why, Close::Local | Close::ConnectFailed(_));
+        let is_complete = matches!(why, Close::Local | Close::Dropped | Close::ConnectFailed(_));
         if is_complete || self.flags.has(Flag::EOF) {
             to.close_when_done(reason);
         } else {
@@ -71,6 +71,7 @@ fn copy_of(why: &Close) -> Close {
     };
     match why {
         Close::Local => Close::Local,
+        Close::Dropped => Close::Dropped,
         Close::Eof => Close::Eof,
         Close::Reset => Close::Reset,
         Close::ConnectFailed(error) => Close::ConnectFailed(copied(error).into()),
@@ -80,6 +81,7 @@ fn copy_of(why: &Close) -> Close {
         Close::Handler(error) => Close::Handler(copied(&**error)),
         Close::Panic(message) => Close::Panic(message.clone()),
         Close::Shutdown => Close::Shutdown,
+        Close::Interrupted => Close::Interrupted,
         Close::Piped(why) => copy_of(why),
         Close::Io(error) => Close::Io(io::Error::new(error.kind(), text_of(error))),
     }

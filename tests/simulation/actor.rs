@@ -172,8 +172,6 @@ impl AsyncChat for Actor {
     fn handle_close(&mut self, why: &Close) {
         self.track.ended(&self.world, why);
         self.track.timers.borrow_mut().clear();
-        // Actions have no effect now.
-        let _ = self.track.takes_output();
         for _ in 0..self.world.rng.below(2) {
             if let Some(other) = self.world.random_track() {
                 act_on(&self.world, &other, false);
@@ -262,7 +260,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
             track.asked_to_close.set(true);
             track.sealed.set(true);
         }
-        60 if track.takes_output() => {
+        60 if track.takes_output(world) => {
             chat.shutdown_write();
             track.check_output_limit(world);
             track.finished.set(true);
@@ -335,7 +333,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
 
 fn push(world: &World, track: &Track) {
     let data = world.rng.output();
-    let takes = track.takes_output();
+    let takes = track.takes_output(world);
     match world.rng.below(4) {
         0 => track.chat.push(data.clone()),
         1 => {
@@ -359,7 +357,7 @@ fn push(world: &World, track: &Track) {
 
 fn push_producer(world: &Rc<World>, track: &Rc<Track>) {
     let data = world.rng.output();
-    let takes = track.takes_output();
+    let takes = track.takes_output(world);
     if world.rng.one_in(3) {
         let size = world.rng.below(500) + 1;
         track
@@ -448,7 +446,7 @@ fn push_hook(world: &Rc<World>, track: &Rc<Track>) {
     let counted = Counted(Rc::clone(world));
     let (position, called) = (track.expected.borrow().len() as u64, Cell::new(false));
     let weak = Rc::downgrade(track);
-    let takes = track.takes_output();
+    let takes = track.takes_output(world);
     track.chat.push_hook(move || {
         let world = &counted.0;
         world.calls.set(world.calls.get() + 1);

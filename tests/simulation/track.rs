@@ -125,8 +125,11 @@ impl Track {
 
     // ---- actions
 
-    pub(crate) fn takes_output(&self) -> bool {
-        !self.sealed.get() && !self.finished.get() && !self.over.get() && self.closes.get() == 0
+    pub(crate) fn takes_output(&self, world: &World) -> bool {
+        let has_ended = self.over.get() || self.closes.get() > 0;
+        // The end of the grace ends all connections at once. Their `handle_close` follows.
+        let is_interrupted = world.shutting_down.get() && !self.chat.is_open();
+        !self.sealed.get() && !self.finished.get() && !has_ended && !is_interrupted
     }
 
     /// Before a push, which may be made in one of its own callbacks.
@@ -320,7 +323,7 @@ impl Track {
                 .is_some_and(|it| it.was_reset.get().is_some())
         };
         let known = match why {
-            Close::Local => self.asked_to_close.get(),
+            Close::Local | Close::Dropped => self.asked_to_close.get(),
             Close::Eof => self.at_eof.get(),
             Close::Reset => faulted || stranger || self.finished.get() || was_reset(),
             Close::ConnectFailed(_) => self.outgoing && self.connected.get() == 0,
@@ -329,7 +332,7 @@ impl Track {
             Close::OutputLimit => self.over_output.get(),
             Close::Handler(_) => self.failed.get(),
             Close::Panic(_) => self.panicked.get(),
-            Close::Shutdown => world.shutting_down.get(),
+            Close::Shutdown | Close::Interrupted => world.shutting_down.get(),
             Close::Io(_) => faulted,
             _ => false,
         };
@@ -344,7 +347,8 @@ impl Track {
         }
         let (out, pushed) = (self.chat.stats().bytes_out, self.expected.borrow().len());
         let in_order = match why {
-            Close::Local | Close::Eof | Close::InputLimit => true,
+            why if why.sent_all() => true,
+            Close::InputLimit => !self.cut.get(),
             // A peer that reads receives the output pushed before the failure. A peer that does not
             // read, and a pending producer, are waited for during the linger time.
             Close::Handler(_) | Close::Panic(_) => {
@@ -354,11 +358,12 @@ impl Track {
                 let timed = set.idle.is_some() || set.lifetime.is_some() || set.drain.is_some();
                 let in_time = !self.was_pending.get() && !timed && !world.shutting_down.get();
                 let in_time = in_time && !faulted;
-                self.failing.get() && in_time && self.outsider(world).is_some_and(reads)
+                let sends = self.failing.get() && !self.cut.get();
+                sends && in_time && self.outsider(world).is_some_and(reads)
             }
             _ => false,
         };
-        if in_order && !self.cut.get() {
+        if in_order {
             self.whole.set(true);
             if out != pushed as u64 {
                 world.wrong(format!("#{number}: {out} bytes of {pushed} sent: {why}"));
