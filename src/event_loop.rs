@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::channel::dispatcher::Dispatcher;
 use crate::channel::driver::DispatcherDriver;
@@ -142,6 +142,25 @@ impl EventLoop {
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
         self.0.next_timeout()
+    }
+
+    /// The time on the loop's clock: that of its timers and deadlines. On a
+    /// [simulated network](crate::sim) it is virtual, so code that takes the time from here can be tested
+    /// without waiting. Otherwise it is that of [`Instant::now`], which a turn of the loop reads at most twice:
+    /// before it waits for events, and after. All callbacks of a turn therefore see one time.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::time::Duration;
+    /// let begun = asynchat::now();
+    /// asynchat::call_later(Duration::from_millis(10), move || {
+    ///     assert!(asynchat::now() - begun >= Duration::from_millis(10));
+    /// });
+    /// asynchat::run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn now(&self) -> Instant {
+        self.0.now()
     }
 
     /// Registers a dispatcher and the [`channel`](Dispatcher::channel) that it owns: from now on the loop
@@ -336,6 +355,11 @@ pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool, Error> {
 /// As [`EventLoop::register`].
 pub fn register<D: Dispatcher>(dispatcher: D) -> Result<ChannelId, Error> {
     EventLoop::current()?.register(dispatcher)
+}
+
+/// [`EventLoop::now`] of the loop of this thread. [`Instant::now`] if the thread has none.
+pub fn now() -> Instant {
+    EventLoop::current().map_or_else(|_| Instant::now(), |event_loop| event_loop.now())
 }
 
 /// Calls [`EventLoop::call_soon`] on the loop of this thread.

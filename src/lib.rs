@@ -225,7 +225,7 @@ pub use chat::promise::Promise;
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{BoxError, Close, Deadline, Error, Result};
 pub use event_loop::{
-    EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, register, remote,
+    EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, now, register, remote,
     reschedule, run, run_once, shutdown, stop,
 };
 pub use framing::terminator::Terminator;

@@ -28,7 +28,7 @@ pub struct Limits {
     /// deadlock with a server that has the same rule: each waits for the other to read.
     pub high_water: usize,
     /// The low-water mark: paused input resumes when the queue has drained to this. Default 16,384, with
-    /// at most 16 producers, hooks and large pushes.
+    /// at most 16 producers, hooks and large pushes. A mark above the high-water mark counts as that one.
     pub low_water: usize,
     /// The most output that other sessions, broadcasts and timers may queue for a peer that does not
     /// read. Default 8 MiB. A push is checked against what was queued before it. If that exceeds this limit,
@@ -44,7 +44,8 @@ pub struct Limits {
     /// Pushes in a session's timers and posted calls count only if the queue was above the high-water
     /// mark.
     pub output: usize,
-    /// Bytes that a chat reads in one turn of the loop. Default 65,536, which is also the maximum.
+    /// Bytes that a chat reads in one turn of the loop. Default 65,536, which is also the maximum. Zero counts
+    /// as one, here and for the other budgets of a turn.
     pub turn_read: usize,
     /// Bytes that a chat writes in one turn of the loop. Default 65,536.
     pub turn_write: usize,
@@ -76,26 +77,42 @@ impl Limits {
         self
     }
 
-    /// Sets the low-water and the high-water mark. A low mark above the high one is lowered to it.
+    /// Sets the [`high_water`](Limits#structfield.high_water) mark.
     #[must_use]
-    pub const fn water(mut self, low: usize, high: usize) -> Self {
-        self.low_water = if low < high { low } else { high };
-        self.high_water = high;
+    pub const fn high_water(mut self, bytes: usize) -> Self {
+        self.high_water = bytes;
         self
     }
 
-    /// Sets the budgets of one turn: bytes read, bytes written, records delivered. Zero counts as
-    /// one.
+    /// Sets the [`low_water`](Limits#structfield.low_water) mark.
     #[must_use]
-    pub const fn turn(mut self, read: usize, write: usize, records: usize) -> Self {
-        self.turn_read = read;
-        self.turn_write = write;
+    pub const fn low_water(mut self, bytes: usize) -> Self {
+        self.low_water = bytes;
+        self
+    }
+
+    /// Sets the budget of bytes to read in a turn, [`turn_read`](Limits#structfield.turn_read).
+    #[must_use]
+    pub const fn turn_read(mut self, bytes: usize) -> Self {
+        self.turn_read = bytes;
+        self
+    }
+
+    /// Sets the budget of bytes to write in a turn, [`turn_write`](Limits#structfield.turn_write).
+    #[must_use]
+    pub const fn turn_write(mut self, bytes: usize) -> Self {
+        self.turn_write = bytes;
+        self
+    }
+
+    /// Sets the budget of records in a turn, [`turn_records`](Limits#structfield.turn_records).
+    #[must_use]
+    pub const fn turn_records(mut self, records: usize) -> Self {
         self.turn_records = records;
         self
     }
 
-    /// Sets the budget of one turn of a listener,
-    /// [`turn_accepts`](Limits#structfield.turn_accepts). Zero counts as one.
+    /// Sets the budget of connections to accept in a turn, [`turn_accepts`](Limits#structfield.turn_accepts).
     #[must_use]
     pub const fn turn_accepts(mut self, connections: usize) -> Self {
         self.turn_accepts = connections;

@@ -490,7 +490,11 @@ mod unix {
         let (mut far_input, output) = std::io::pipe().unwrap();
         let log = Log::default();
         let chat = Connector::adopt(Socket::halves(input, output))
-            .limits(asynchat::Limits::default().water(1 << 20, 1 << 20))
+            .limits(
+                asynchat::Limits::default()
+                    .low_water(1 << 20)
+                    .high_water(1 << 20),
+            )
             .connect_on(&event_loop, log.session())
             .unwrap();
         chat.push(vec![b'x'; 300_000]);

@@ -146,7 +146,11 @@ fn every_way_to_end_is_reported_once() {
         chat.push(vec![0; 101]);
         chat.push("one more");
     };
-    ends_once(usual.water(10, 50).output(100), flood, "OutputLimit");
+    ends_once(
+        usual.low_water(10).high_water(50).output(100),
+        flood,
+        "OutputLimit",
+    );
 }
 
 #[test]

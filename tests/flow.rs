@@ -51,7 +51,7 @@ fn input_pauses_while_the_peer_does_not_read_and_resumes_when_it_reads() {
 
 #[test]
 fn records_already_read_wait_for_the_low_water_mark() {
-    let limits = Limits::default().water(0, 10);
+    let limits = Limits::default().low_water(0).high_water(10);
     let (event_loop, log, slot, mut peer) = answering(limits, 100);
     peer.send("a\r\nb\r\n");
     run_until(&event_loop, || log.count("record") == 2);
@@ -80,7 +80,7 @@ fn handle_low_water_is_called_once_for_each_crossing_of_the_high_water_mark() {
 #[test]
 fn handle_low_water_is_not_called_once_the_close_is_reached() {
     for when_done in [true, false] {
-        let limits = Limits::default().water(100, 1000);
+        let limits = Limits::default().low_water(100).high_water(1000);
         let (event_loop, log, slot, mut peer) = answering(limits, 0);
         let chat = slot.chat();
         chat.push(vec![b'x'; 5000]);
@@ -119,7 +119,11 @@ fn input_resumes_when_the_limits_are_raised() {
     peer.send("are you there?\r\n");
     run_until_blocked(&event_loop, &chat);
     assert!(!log.has("record"));
-    chat.set_limits(limits.water(Limits::UNLIMITED, Limits::UNLIMITED));
+    chat.set_limits(
+        limits
+            .low_water(Limits::UNLIMITED)
+            .high_water(Limits::UNLIMITED),
+    );
     run_until(&event_loop, || log.has("record are you there?"));
 }
 
@@ -464,7 +468,7 @@ fn a_producer_that_waits_for_a_record_does_not_stop_its_delivery() {
             Ok(())
         }),
     );
-    chat.set_limits(Limits::default().water(1024, 4096));
+    chat.set_limits(Limits::default().low_water(1024).high_water(4096));
     peer.send("a line\r\n".repeat(6000));
     run_until(&event_loop, || records.get() == 6000);
     run_until(&event_loop, || chat.queued() == 0);

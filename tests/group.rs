@@ -69,6 +69,30 @@ fn every_member_receives_a_push_but_the_excepted_one() -> Result {
 }
 
 #[test]
+fn a_push_returns_how_many_members_it_was_queued_for() -> Result {
+    let scene = Scene::new()?;
+    assert_eq!(scene.room.push("nobody"), 0);
+    let peers = scene.members::<4>()?;
+    assert_eq!(scene.room.push("all"), 4);
+    let members: Vec<Chat> = scene.room.iter().collect();
+    assert_eq!(scene.room.push_except(members[0].id(), "most"), 3);
+    // The push is dropped when a close is queued, or the connection is ending.
+    members[0].close_when_done();
+    members[1].close();
+    assert_eq!(scene.room.push("two"), 2);
+    scene.settle()?;
+    // A slow member that is left out, or closed, is not reached.
+    scene.room.set_slow_readers(1000, SlowReader::Skip);
+    peers[2].stop_reading();
+    assert_eq!(scene.room.push(vec![b'x'; 1 << 20]), 2);
+    scene.settle()?;
+    assert_eq!(scene.room.push("one"), 1);
+    scene.room.set_slow_readers(1000, SlowReader::Close);
+    assert_eq!(scene.room.push("one"), 1);
+    Ok(())
+}
+
+#[test]
 fn a_member_added_twice_receives_a_push_once_and_a_removed_one_never() -> Result {
     let scene = Scene::new()?;
     let peers = scene.members::<2>()?;

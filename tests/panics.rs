@@ -133,7 +133,7 @@ fn a_panic_in_any_callback_ends_its_own_connection() {
     };
     assert_contained("handle_overflow", too_long, "panic in handle_overflow");
     let drained = |chat: &Chat, _: &mut Peer| {
-        chat.set_limits(Limits::default().water(0, 1));
+        chat.set_limits(Limits::default().low_water(0).high_water(1));
         chat.push("ab");
     };
     assert_contained("handle_low_water", drained, "panic in handle_low_water");

@@ -189,8 +189,11 @@ fn every_byte_passes_in_order_under_all_network_conditions() -> Result {
                 .buffer(random.usize(1_000..20_000)),
         );
         let limits = Limits::default()
-            .water(2_000, 8_000)
-            .turn(5_000, 5_000, 100);
+            .low_water(2_000)
+            .high_water(8_000)
+            .turn_read(5_000)
+            .turn_write(5_000)
+            .turn_records(100);
         scene.event_loop.set_limits(limits);
         scene.forward()?;
         let (client, server) = scene.connect()?;

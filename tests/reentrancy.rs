@@ -82,7 +82,7 @@ impl CallsEverything {
         chat.resume_producing();
         chat.push(vec![b'x'; 100_000]);
         chat.set_terminator(Terminator::line());
-        chat.set_limits(Limits::default().water(10, 20));
+        chat.set_limits(Limits::default().low_water(10).high_water(20));
         chat.pause_reading();
         chat.resume_reading();
         chat.set_idle_timeout(Duration::from_secs(60));

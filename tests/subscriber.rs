@@ -363,7 +363,9 @@ impl AsyncChat for Session {
                 }
             }
             b"timer" => drop(self.chat.call_later(Duration::from_millis(1))),
-            record => self.group.push_except(self.chat.id(), record.to_vec()),
+            record => {
+                self.group.push_except(self.chat.id(), record.to_vec());
+            }
         }
         Ok(())
     }
@@ -516,8 +518,12 @@ fn a_subscriber_may_use_a_group_that_drops_a_member() {
         let acts: [fn(&Group, ChannelId); 6] = [
             |group, _| assert_eq!(group.len(), 0),
             |group, _| assert!(group.is_empty()),
-            |group, _| group.push("to all"),
-            |group, id| group.push_except(id, "to all but one"),
+            |group, _| {
+                group.push("to all");
+            },
+            |group, id| {
+                group.push_except(id, "to all but one");
+            },
             |group, id| assert!(group.remove(id)),
             |group, _| drop(format!("{group:?}")),
         ];

@@ -5,7 +5,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Chat, Connector, EventLoop, Limits, Result, Terminator, TimerId};
 use common::{
@@ -395,7 +395,12 @@ fn requests_in_every_turn_do_not_keep_the_rest_of_a_record_out() {
 fn a_budget_of_one_record_is_not_used_up_by_a_terminator_that_is_set_in_every_turn() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
-    chat.set_limits(Limits::default().turn(65_536, 65_536, 1));
+    chat.set_limits(
+        Limits::default()
+            .turn_read(65_536)
+            .turn_write(65_536)
+            .turn_records(1),
+    );
     let request: Request = |chat| chat.set_terminator(Terminator::line());
     request_in_turns(&event_loop, &chat, request, 1);
     for piece in ["on", "e\ntw"] {
@@ -431,7 +436,12 @@ fn a_terminator_that_is_set_with_each_chunk_loses_nothing() {
         let sessions = log.clone();
         let factory = slot.capture(move |chat: Chat| {
             chat.set_terminator(Terminator::bytes(b"aab").streamed());
-            chat.set_limits(Limits::default().turn(65_536, 65_536, 5));
+            chat.set_limits(
+                Limits::default()
+                    .turn_read(65_536)
+                    .turn_write(65_536)
+                    .turn_records(5),
+            );
             Switching(chat, sessions.clone())
         });
         let listener = event_loop.listen("127.0.0.1:0", factory).unwrap();
@@ -450,4 +460,21 @@ fn a_terminator_that_is_set_with_each_chunk_loses_nothing() {
         slot.chat().close();
         run_to_end(&event_loop);
     }
+}
+
+#[test]
+fn the_time_of_the_loop_stands_still_during_a_callback() {
+    let event_loop = new_loop();
+    let (clock, times) = (event_loop.clone(), Rc::new(RefCell::new(Vec::new())));
+    let read = Rc::clone(&times);
+    event_loop.call_soon(move || {
+        let begun = clock.now();
+        while Instant::now() <= begun {}
+        read.borrow_mut()
+            .extend([begun, clock.now(), asynchat::now()]);
+    });
+    run_to_end(&event_loop);
+    let times = times.take();
+    assert_eq!(times, [times[0]; 3]);
+    assert!(event_loop.now() > times[0]);
 }

@@ -87,14 +87,24 @@ impl Group {
         removed.is_some()
     }
 
-    /// Pushes `data` to every member. Large data is shared by all queues, not copied.
-    pub fn push(&self, data: impl Into<Bytes>) {
-        self.push_to_all_but(None, &data.into());
+    /// Pushes `data` to every member. Large data is shared by all queues, not copied. Returns how many members
+    /// it was queued for. Members that are ending, and slow ones that the
+    /// [policy](Group::set_slow_readers) leaves out, do not count.
+    ///
+    /// ```
+    /// # let room = asynchat::Group::default();
+    /// if room.push("is anybody here?\r\n") == 0 {
+    ///     println!("the room is empty");
+    /// }
+    /// ```
+    pub fn push(&self, data: impl Into<Bytes>) -> usize {
+        self.push_to_all_but(None, &data.into())
     }
 
-    /// Pushes `data` to every member except this one, for example the sender of a message.
-    pub fn push_except(&self, id: ChannelId, data: impl Into<Bytes>) {
-        self.push_to_all_but(Some(id), &data.into());
+    /// Pushes `data` to every member except this one, for example the sender of a message. Returns how many
+    /// members it was queued for, as [`push`](Group::push) does.
+    pub fn push_except(&self, id: ChannelId, data: impl Into<Bytes>) -> usize {
+        self.push_to_all_but(Some(id), &data.into())
     }
 
     /// Sets what happens to slow members. A member is slow while its peer takes no more output and more than
@@ -137,7 +147,8 @@ impl Group {
         open.cloned().collect::<Vec<_>>().into_iter()
     }
 
-    fn push_to_all_but(&self, except: Option<ChannelId>, data: &Bytes) {
+    fn push_to_all_but(&self, except: Option<ChannelId>, data: &Bytes) -> usize {
+        let mut reached = 0;
         let mut members = self.0.borrow_mut();
         let slow = members.slow;
         let gone = members.take_closed();
@@ -148,12 +159,22 @@ impl Group {
             }
             match slow {
                 Some((bound, policy)) if is_slow(chat, bound) => policy.apply(chat),
-                _ => chat.push(data.clone()),
+                _ => {
+                    chat.push(data.clone());
+                    reached += usize::from(takes_output(chat));
+                }
             }
         }
         drop(members);
         drop(gone);
+        reached
     }
+}
+
+/// Whether a push that was just made is queued. It is dropped if a close is queued or a send has failed. It
+/// may have ended the connection, because of the output limit.
+fn takes_output(chat: &Chat) -> bool {
+    !chat.state().is_closing() && !chat.state().has_failed_sending()
 }
 
 /// A member that has not had its turn since the push has not tried to send: what is queued for it does not

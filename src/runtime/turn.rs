@@ -53,6 +53,7 @@ fn share_of(count: usize) -> usize {
 impl Runtime {
     /// Takes one turn, and sleeps in it no longer than `timeout`.
     pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result<(), Error> {
+        self.agenda.forget_time();
         self.run_queued();
         // This may have ended the last channel. Then there is nothing to wait for.
         let timeout = match self.has_work() {
@@ -66,6 +67,7 @@ impl Runtime {
         let mut events = self.events.take();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
+        self.agenda.forget_time();
         self.turn.set(self.turn.get().wrapping_add(1));
         self.begin_next_turn();
         self.counters.turns.add(1);
@@ -81,6 +83,7 @@ impl Runtime {
         self.run_posts(share_of);
         self.run_timers(TURN_CALLS);
         self.run_deferred(share_of);
+        self.agenda.turn_has_ended();
         self.judge(outcome)
     }
 

@@ -21,6 +21,7 @@ use crate::time::timer::{TimerId, TimerQueue};
 /// The work of one loop that is not reported by the kernel.
 pub(crate) struct Agenda {
     clock: Clock,
+    turn_time: Cell<TurnTime>,
     /// The channels that something was done to, or that have work left, since their last turn.
     pub(crate) run_queue: RefCell<VecDeque<Rc<ChannelState>>>,
     pub(crate) timers: RefCell<TimerQueue<Task>>,
@@ -33,6 +34,15 @@ pub(crate) struct Agenda {
     closed: Cell<bool>,
     /// The loop itself, for the layers above it.
     owner: RefCell<Option<Weak<dyn Any>>>,
+}
+
+/// The time of the turn.
+#[derive(Clone, Copy)]
+enum TurnTime {
+    /// The loop is not in a turn. The clock is read each time.
+    NoTurn,
+    Unread,
+    Read(Instant),
 }
 
 /// What a timer does.
@@ -89,6 +99,7 @@ impl Agenda {
     pub(crate) fn new(poller: &Poller) -> Self {
         Agenda {
             clock: poller.clock(),
+            turn_time: Cell::new(TurnTime::NoTurn),
             run_queue: RefCell::default(),
             timers: RefCell::new(TimerQueue::new()),
             deferred: RefCell::default(),
@@ -100,10 +111,31 @@ impl Agenda {
         }
     }
 
-    /// The time on the loop's clock.
+    /// The time on the loop's clock. A turn reads the clock at most once before its wait, and at most once
+    /// after it.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.clock.now()
+        match self.turn_time.get() {
+            TurnTime::Read(now) => now,
+            TurnTime::Unread => {
+                let now = self.clock.now();
+                self.turn_time.set(TurnTime::Read(now));
+                now
+            }
+            TurnTime::NoTurn => self.clock.now(),
+        }
+    }
+
+    /// A turn of the loop has begun, or has waited: the time that was read before is past.
+    #[inline]
+    pub(crate) fn forget_time(&self) {
+        self.turn_time.set(TurnTime::Unread);
+    }
+
+    /// A turn of the loop has ended.
+    #[inline]
+    pub(crate) fn turn_has_ended(&self) {
+        self.turn_time.set(TurnTime::NoTurn);
     }
 
     /// Adds a channel that is not in the run queue.

@@ -69,7 +69,7 @@ impl ChannelState {
 
     #[cold]
     fn is_at_low_water(&self) -> bool {
-        let low_water = self.limit(|limits| limits.low_water);
+        let low_water = self.limit(|limits| limits.low_water.min(limits.high_water));
         !self.flags.has(Flag::FAILED) && self.out.borrow().is_at_low_water(low_water)
     }
 

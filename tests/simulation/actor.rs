@@ -474,8 +474,11 @@ fn set_limits(world: &World, track: &Track) {
     let high = rng.below(30_000);
     let limits = Limits::default()
         .record(record)
-        .water(rng.below(high), high)
-        .turn(rng.below(3_000), rng.below(9_000), rng.below(10))
+        .low_water(rng.below(high))
+        .high_water(high)
+        .turn_read(rng.below(3_000))
+        .turn_write(rng.below(9_000))
+        .turn_records(rng.below(10))
         .output(if rng.one_in(4) { 60_000 } else { 4 << 20 });
     track.chat.set_limits(limits);
     track.limits.set(limits);

@@ -64,11 +64,12 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
     network.set_conditions(Conditions::default().buffer(buffer));
     let high = 100 + rng.below(5_000);
     let world = World {
-        limits: Limits::default().water(rng.below(high), high).turn(
-            1 + rng.below(3_000),
-            1 + rng.below(5_000),
-            1 + rng.below(30),
-        ),
+        limits: Limits::default()
+            .low_water(rng.below(high))
+            .high_water(high)
+            .turn_read(1 + rng.below(3_000))
+            .turn_write(1 + rng.below(5_000))
+            .turn_records(1 + rng.below(30)),
         buffer,
         event_loop: network.event_loop()?,
         network,

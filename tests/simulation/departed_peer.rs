@@ -75,11 +75,12 @@ pub(crate) fn run(seed: u64, logs: bool) -> Result<Outcome> {
     let rng = Rng::new(seed);
     let job = Job::random(&rng);
     let high = rng.below(8_000);
-    let limits = Limits::default().water(rng.below(high), high).turn(
-        1 + rng.below(4_000),
-        1 + rng.below(9_000),
-        1 + rng.below(50),
-    );
+    let limits = Limits::default()
+        .low_water(rng.below(high))
+        .high_water(high)
+        .turn_read(1 + rng.below(4_000))
+        .turn_write(1 + rng.below(9_000))
+        .turn_records(1 + rng.below(50));
     let network = Network::new(seed);
     // Room for all requests: they have arrived when the peer leaves.
     let buffer = 2_000 + rng.below(20_000);

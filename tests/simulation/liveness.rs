@@ -109,11 +109,12 @@ impl World {
             log: self.log.clone(),
         });
         let high = 100 + self.rng.below(10_000);
-        let limits = Limits::default().water(self.rng.below(high), high).turn(
-            1 + self.rng.below(3_000),
-            1 + self.rng.below(9_000),
-            1 + self.rng.below(10),
-        );
+        let limits = Limits::default()
+            .low_water(self.rng.below(high))
+            .high_water(high)
+            .turn_read(1 + self.rng.below(3_000))
+            .turn_write(1 + self.rng.below(9_000))
+            .turn_records(1 + self.rng.below(10));
         let known = Rc::clone(&link);
         let chat = Connector::adopt(socket)
             .limits(limits)

@@ -231,11 +231,12 @@ fn reason(then: Then) -> &'static str {
 impl Script {
     fn random(rng: &Rng) -> Self {
         let high = 1 + rng.below(10_000);
-        let limits = Limits::default().water(rng.below(high), high).turn(
-            1 + rng.below(3_000),
-            1 + rng.below(9_000),
-            1 + rng.below(20),
-        );
+        let limits = Limits::default()
+            .low_water(rng.below(high))
+            .high_water(high)
+            .turn_read(1 + rng.below(3_000))
+            .turn_write(1 + rng.below(9_000))
+            .turn_records(1 + rng.below(20));
         // Most sessions process most of their records.
         let records = (0..1 + rng.below(12)).map(|number| {
             let line = format!("{number}{}", "x".repeat(rng.below(30)));

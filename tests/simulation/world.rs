@@ -102,12 +102,11 @@ impl World {
         let high = 200 + rng.below(20_000);
         let limits = Limits::default()
             .record(20 + rng.below(3_000))
-            .water(rng.below(high), high)
-            .turn(
-                rng.below(3_000) + 1,
-                rng.below(9_000) + 1,
-                rng.below(10) + 1,
-            )
+            .low_water(rng.below(high))
+            .high_water(high)
+            .turn_read(rng.below(3_000) + 1)
+            .turn_write(rng.below(9_000) + 1)
+            .turn_records(rng.below(10) + 1)
             .turn_accepts(rng.below(3) + 1)
             .connections(if rng.one_in(4) { 2 } else { 100 });
         let event_loop = network.event_loop()?;

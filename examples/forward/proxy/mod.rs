@@ -67,7 +67,9 @@ impl Options {
                 .clamp(1, defaults.turn_read)
         });
         defaults
-            .turn(read, defaults.turn_write, defaults.turn_records)
+            .turn_read(read)
+            .turn_write(defaults.turn_write)
+            .turn_records(defaults.turn_records)
             .connections(self.max_connections)
             .per_address(self.max_connections)
     }
