@@ -308,6 +308,8 @@ pub enum Deadline {
     Idle,
     /// A record was not complete in time: [`Deadlines::record`](crate::Deadlines::record).
     Record,
+    /// The peer sent a record too slowly: [`Deadlines::input`](crate::Deadlines::input).
+    Input,
     /// The peer did not take its queued output in time: [`Deadlines::drain`](crate::Deadlines::drain).
     Drain,
     /// The connection reached its maximum lifetime: [`Deadlines::lifetime`](crate::Deadlines::lifetime).
@@ -319,6 +321,7 @@ impl Display for Deadline {
         match self {
             Deadline::Idle => f.write_str("idle"),
             Deadline::Record => f.write_str("a record was not complete in time"),
+            Deadline::Input => f.write_str("the peer sent a record too slowly"),
             Deadline::Drain => f.write_str("the peer did not take its output in time"),
             Deadline::Lifetime => f.write_str("the connection reached its maximum lifetime"),
         }

@@ -213,6 +213,37 @@ fn a_discarded_record_that_arrives_byte_by_byte_is_timed_out() {
 }
 
 #[test]
+fn a_large_record_may_take_its_time_and_a_trickling_peer_may_not() {
+    let scene = Scene::new(Deadlines::default().input(secs(10)));
+    let large = Terminator::count(100 << 20).streamed();
+    scene.chat.set_terminator(large);
+    // 16 KiB a second are more than 64 KiB in ten seconds.
+    let chunk = "x".repeat(16 * 1024);
+    for _ in 0..600 {
+        scene.send(&chunk);
+        scene.wait(secs(1));
+    }
+    scene.assert_open();
+    scene.every_second(|peer| peer.send("x"));
+    assert!(scene.log.has("Timeout(Input)"));
+}
+
+#[test]
+fn the_input_deadline_does_not_run_between_records_nor_while_paused() {
+    let scene = Scene::new(Deadlines::default().input(secs(10)));
+    scene.wait(HOUR);
+    scene.send("a record\r\nthe beginn");
+    scene.wait(secs(9));
+    scene.chat.pause_reading();
+    scene.wait(HOUR);
+    scene.chat.resume_reading();
+    scene.send("ing\r\n");
+    scene.wait(HOUR);
+    scene.assert_open();
+    assert!(scene.log.has("record the beginning"));
+}
+
+#[test]
 fn the_record_deadline_does_not_run_between_records() {
     let scene = Scene::new(Deadlines::default().record(secs(10)));
     scene.wait(HOUR);

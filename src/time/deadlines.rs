@@ -22,8 +22,8 @@ use crate::error::Deadline;
 /// its deadlines, and bytes that move do not reset it: it examines the clocks when it fires.
 ///
 /// An idle deadline does not stop a peer that sends or takes one byte at a time (slowloris,
-/// CVE-2007-6750). The [`record`](Deadlines#structfield.record) and
-/// [`drain`](Deadlines#structfield.drain) deadlines do.
+/// CVE-2007-6750). The [`record`](Deadlines#structfield.record),
+/// [`input`](Deadlines#structfield.input) and [`drain`](Deadlines#structfield.drain) deadlines do.
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,6 +52,11 @@ pub struct Deadlines {
     /// read, and it does not apply to [`Terminator::none`](crate::Terminator::none), whose record has
     /// no end.
     pub record: Option<Duration>,
+    /// The time for the peer to send 64 KiB of a record, or the rest of it. It runs when the
+    /// [`record`](Deadlines#structfield.record) deadline does, and starts again each time 64 KiB have
+    /// arrived. It is therefore a minimum rate: an upload of 100 MB may take its time, but a peer that
+    /// trickles may not. Use it instead of `record`, or with it as the bound on the whole.
+    pub input: Option<Duration>,
     /// The time for the peer to take output. It runs while the kernel accepts no more output, and
     /// starts again each time the kernel has accepted 64 KiB or the whole queue. It is therefore a
     /// minimum rate, independent of the length of the queue.
@@ -89,6 +94,7 @@ impl Default for Deadlines {
             connect: None,
             idle: None,
             record: None,
+            input: None,
             drain: None,
             lifetime: None,
             linger: Duration::from_secs(2),
@@ -118,6 +124,13 @@ impl Deadlines {
         self
     }
 
+    /// Sets the [`input`](Deadlines#structfield.input) deadline. `None` turns it off.
+    #[must_use]
+    pub fn input(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.input = after.into();
+        self
+    }
+
     /// Sets the [`drain`](Deadlines#structfield.drain) deadline. `None` turns it off.
     #[must_use]
     pub fn drain(mut self, after: impl Into<Option<Duration>>) -> Self {
@@ -143,6 +156,9 @@ impl Deadlines {
 /// How many bytes the peer must take for the drain clock to start again, if more are queued.
 pub(crate) const DRAINED: u64 = 64 * 1024;
 
+/// How many bytes of a record the peer must send for the input clock to start again.
+const RECEIVED: u64 = 64 * 1024;
+
 /// The clocks of one connection. Each method takes the time as an argument.
 #[derive(Debug)]
 pub(crate) struct Clocks {
@@ -153,16 +169,25 @@ pub(crate) struct Clocks {
     up: bool,
     /// When bytes last moved.
     moved: Option<Instant>,
-    record: Option<RecordClock>,
+    record: Option<Stopwatch>,
+    input: Option<InputClock>,
     drain: Option<DrainClock>,
 }
 
-/// Measures the time that a record has taken so far.
+/// Measures the time that a record, or a part of it, has taken so far.
 #[derive(Clone, Copy, Debug)]
-enum RecordClock {
+enum Stopwatch {
     Since(Instant),
     /// This side does not read. The record had taken this long before.
     Paused(Duration),
+}
+
+/// Measures the time since the last 64 KiB of a record have arrived.
+#[derive(Clone, Copy, Debug)]
+struct InputClock {
+    stopwatch: Stopwatch,
+    /// How many bytes had been received by then.
+    received: u64,
 }
 
 /// Measures the time since the kernel stopped accepting output.
@@ -188,6 +213,7 @@ impl Clocks {
             up: false,
             moved: None,
             record: None,
+            input: None,
             drain: None,
         }
     }
@@ -201,7 +227,7 @@ impl Clocks {
         self.since?.checked_add(self.set.lifetime?)
     }
 
-    /// Replaces the deadlines. The idle, record and drain clocks start again if their deadline changes.
+    /// Replaces the deadlines. The idle, record, input and drain clocks start again if their deadline changes.
     /// The others go on: a session that allows more time for one record must not extend the time for
     /// anything else. The lifetime is always counted from the establishment of the connection.
     pub(crate) fn set(&mut self, set: Deadlines, now: Instant) {
@@ -209,11 +235,15 @@ impl Clocks {
         if before.idle != set.idle {
             self.moved = self.moved.and(Some(now));
         }
-        if before.record != set.record {
-            self.record = self.record.map(|clock| match clock {
-                RecordClock::Since(_) => RecordClock::Since(now),
-                RecordClock::Paused(_) => RecordClock::Paused(Duration::ZERO),
-            });
+        if before.record != set.record
+            && let Some(record) = &mut self.record
+        {
+            record.restart(now);
+        }
+        if before.input != set.input
+            && let Some(input) = &mut self.input
+        {
+            input.stopwatch.restart(now);
         }
         if before.drain != set.drain
             && let Some(drain) = &mut self.drain
@@ -235,32 +265,43 @@ impl Clocks {
     }
 
     /// Input has been parsed. `completed`: at least one record ended. `begun`: part of another record has
-    /// arrived.
-    pub(crate) fn parsed(&mut self, now: Instant, completed: bool, begun: bool) {
+    /// arrived. `received`: how many bytes have arrived in the life of the connection.
+    pub(crate) fn parsed(&mut self, now: Instant, completed: bool, begun: bool, received: u64) {
         if !begun {
-            self.record = None;
-        } else if completed || self.record.is_none() {
-            self.record = Some(RecordClock::Since(now));
+            return self.record_over();
+        }
+        if completed || self.record.is_none() {
+            self.record = Some(Stopwatch::Since(now));
+        }
+        let is_due = |input: InputClock| received >= input.received.saturating_add(RECEIVED);
+        if completed || self.input.is_none_or(is_due) {
+            let stopwatch = Stopwatch::Since(now);
+            self.input = Some(InputClock {
+                stopwatch,
+                received,
+            });
         }
     }
 
     /// The current record will not be completed, or has been by silence.
     pub(crate) fn record_over(&mut self) {
         self.record = None;
+        self.input = None;
     }
 
-    /// This side stops reading. The record clock stops, because the delay is not the peer's.
+    /// This side stops reading. The record and input clocks stop, because the delay is not the peer's.
     pub(crate) fn pause(&mut self, now: Instant) {
-        if let Some(RecordClock::Since(begun)) = self.record {
-            self.record = Some(RecordClock::Paused(now.saturating_duration_since(begun)));
-        }
+        self.stopwatches().for_each(|it| it.pause(now));
     }
 
-    /// This side reads again. The record clock continues.
+    /// This side reads again. The record and input clocks continue.
     pub(crate) fn resume(&mut self, now: Instant) {
-        if let Some(RecordClock::Paused(taken)) = self.record {
-            self.record = Some(RecordClock::Since(now.checked_sub(taken).unwrap_or(now)));
-        }
+        self.stopwatches().for_each(|it| it.resume(now));
+    }
+
+    fn stopwatches(&mut self) -> impl Iterator<Item = &mut Stopwatch> {
+        let input = self.input.iter_mut().map(|input| &mut input.stopwatch);
+        self.record.iter_mut().chain(input)
     }
 
     /// Output has been offered to the kernel. `all`: the kernel accepted all of it. `sent`: how many bytes
@@ -287,19 +328,48 @@ impl Clocks {
             return end(self.since, self.set.connect, Passed::Connect);
         }
         let drain = self.drain.map(|drain| drain.since);
-        let record = match self.record {
-            Some(RecordClock::Since(begun)) => Some(begun),
-            _ => None,
-        };
+        let record = self.record.and_then(Stopwatch::begun);
+        let input = self.input.and_then(|input| input.stopwatch.begun());
         [
             (self.since, self.set.lifetime, Deadline::Lifetime),
             (self.moved, self.set.idle, Deadline::Idle),
             (record, self.set.record, Deadline::Record),
+            (input, self.set.input, Deadline::Input),
             (drain, self.set.drain, Deadline::Drain),
         ]
         .into_iter()
         .filter_map(|(since, after, which)| end(since, after, Passed::Deadline(which)))
         .min_by_key(|(when, _)| *when)
+    }
+}
+
+impl Stopwatch {
+    /// When the time began to run; `None` while it does not.
+    fn begun(self) -> Option<Instant> {
+        match self {
+            Stopwatch::Since(begun) => Some(begun),
+            Stopwatch::Paused(_) => None,
+        }
+    }
+
+    fn pause(&mut self, now: Instant) {
+        if let Stopwatch::Since(begun) = *self {
+            *self = Stopwatch::Paused(now.saturating_duration_since(begun));
+        }
+    }
+
+    fn resume(&mut self, now: Instant) {
+        if let Stopwatch::Paused(taken) = *self {
+            *self = Stopwatch::Since(now.checked_sub(taken).unwrap_or(now));
+        }
+    }
+
+    /// The time counts from now.
+    fn restart(&mut self, now: Instant) {
+        *self = match self {
+            Stopwatch::Since(_) => Stopwatch::Since(now),
+            Stopwatch::Paused(_) => Stopwatch::Paused(Duration::ZERO),
+        };
     }
 }
 
@@ -330,6 +400,7 @@ mod tests {
             .connect(secs(1))
             .idle(secs(2))
             .record(secs(3))
+            .input(secs(7))
             .drain(secs(4))
             .lifetime(secs(5))
             .linger(secs(6));
@@ -337,6 +408,7 @@ mod tests {
             connect: Some(secs(1)),
             idle: Some(secs(2)),
             record: Some(secs(3)),
+            input: Some(secs(7)),
             drain: Some(secs(4)),
             lifetime: Some(secs(5)),
             linger: secs(6),
@@ -347,7 +419,7 @@ mod tests {
     #[test]
     fn no_deadline_passes_by_default() {
         let (mut clocks, start) = clocks(Deadlines::default());
-        clocks.parsed(start, false, true);
+        clocks.parsed(start, false, true, 0);
         clocks.offered(start, false, 0);
         assert_eq!(clocks.next(), None);
     }
@@ -377,13 +449,13 @@ mod tests {
     fn a_record_is_timed_from_its_first_byte_and_later_bytes_do_not_matter() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         assert_eq!(clocks.next(), None);
-        clocks.parsed(start + secs(1), false, true);
-        clocks.parsed(start + secs(4), false, true);
+        clocks.parsed(start + secs(1), false, true, 0);
+        clocks.parsed(start + secs(4), false, true, 0);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
         // The same segment completes the record and begins the next one.
-        clocks.parsed(start + secs(5), true, true);
+        clocks.parsed(start + secs(5), true, true, 0);
         assert_eq!(passes(&clocks, start), Some((10, Deadline::Record)));
-        clocks.parsed(start + secs(6), true, false);
+        clocks.parsed(start + secs(6), true, false, 0);
         assert_eq!(clocks.next(), None);
     }
 
@@ -393,7 +465,7 @@ mod tests {
         clocks.pause(start);
         clocks.resume(start);
         assert_eq!(clocks.next(), None);
-        clocks.parsed(start, false, true);
+        clocks.parsed(start, false, true, 0);
         clocks.pause(start + secs(2));
         clocks.pause(start + secs(30));
         assert_eq!(clocks.next(), None);
@@ -422,7 +494,7 @@ mod tests {
     #[test]
     fn changing_a_deadline_restarts_its_own_clock_only() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)).lifetime(secs(30)));
-        clocks.parsed(start + secs(1), false, true);
+        clocks.parsed(start + secs(1), false, true, 0);
         clocks.set(clocks.deadlines().idle(secs(25)), start + secs(2));
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
         let generous = Deadlines::default().record(secs(20)).lifetime(secs(30));
@@ -460,7 +532,7 @@ mod tests {
     #[test]
     fn a_record_that_is_given_up_is_not_timed() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
-        clocks.parsed(start, false, true);
+        clocks.parsed(start, false, true, 0);
         clocks.record_over();
         assert_eq!(clocks.next(), None);
     }
@@ -476,6 +548,29 @@ mod tests {
     #[test]
     fn a_deadline_beyond_the_range_of_the_clock_never_passes() {
         let (clocks, _) = clocks(Deadlines::default().idle(Duration::MAX));
+        assert_eq!(clocks.next(), None);
+    }
+
+    #[test]
+    fn each_64_kib_of_a_record_start_the_input_clock_again() {
+        let (mut clocks, start) = clocks(Deadlines::default().input(secs(5)));
+        clocks.parsed(start + secs(1), false, true, 10);
+        assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
+        // A trickle does not.
+        clocks.parsed(start + secs(3), false, true, 10 + RECEIVED - 1);
+        assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
+        clocks.parsed(start + secs(4), false, true, 10 + RECEIVED);
+        assert_eq!(passes(&clocks, start), Some((9, Deadline::Input)));
+        // It stops while this side does not read, and with the record.
+        clocks.pause(start + secs(5));
+        assert_eq!(clocks.next(), None);
+        clocks.resume(start + secs(60));
+        assert_eq!(passes(&clocks, start), Some((64, Deadline::Input)));
+        clocks.parsed(start + secs(61), true, true, 11 + RECEIVED);
+        assert_eq!(passes(&clocks, start), Some((66, Deadline::Input)));
+        clocks.set(Deadlines::default().input(secs(9)), start + secs(62));
+        assert_eq!(passes(&clocks, start), Some((71, Deadline::Input)));
+        clocks.parsed(start + secs(63), true, false, 12 + RECEIVED);
         assert_eq!(clocks.next(), None);
     }
 }

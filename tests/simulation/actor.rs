@@ -299,6 +299,7 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
             let deadlines = Deadlines::default()
                 .idle(time(2))
                 .record(time(2))
+                .input(time(3))
                 .drain(time(2))
                 .lifetime(time(6));
             track.timed.set(true);

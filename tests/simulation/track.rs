@@ -375,7 +375,7 @@ impl Track {
         *self.why.borrow_mut() = Some(why.to_string());
     }
 
-    /// Whether this deadline was set, and, for the record deadline, whether a record is incomplete.
+    /// Whether this deadline was set, and, for those of a record, whether a record is incomplete.
     fn may_time_out(&self, world: &World, which: Deadline) -> bool {
         let set = self.deadlines.get();
         match which {
@@ -384,14 +384,18 @@ impl Track {
             Deadline::Drain => {
                 set.drain.is_some() && self.chat.stats().bytes_out < self.pushed_bytes()
             }
-            Deadline::Record => {
+            Deadline::Record | Deadline::Input => {
                 let unheard = self.sealed.get() || self.at_eof.get();
                 let received = self.chat.stats().bytes_in as usize;
                 let begun = self.oracle.borrow().is_begun(received);
                 let rests = self.paused.get() || self.back_pressured.get();
                 let has_record = begun && !unheard && !rests;
                 let just_changed = self.changed.get() == Some(world.network.elapsed());
-                set.record.is_some() && (has_record || just_changed)
+                let is_set = match which {
+                    Deadline::Record => set.record.is_some(),
+                    _ => set.input.is_some(),
+                };
+                is_set && (has_record || just_changed)
             }
             _ => false,
         }
