@@ -221,8 +221,8 @@ pub enum Close {
     Panic(String),
     /// The loop was shut down or dropped, and the kernel has accepted everything that was pushed.
     Shutdown,
-    /// The grace of a shutdown ended, or the loop was dropped, before the kernel had accepted everything
-    /// that was pushed.
+    /// The grace of a shutdown ended, and the connection was reset; or the loop was dropped before the kernel
+    /// had accepted everything that was pushed.
     Interrupted,
     /// The connection at the other end of its [`pipe`](crate::pipe) ended, for this reason.
     Piped(Box<Close>),

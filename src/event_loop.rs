@@ -222,8 +222,7 @@ impl EventLoop {
     /// session the loop calls [`handle_shutdown`](crate::AsyncChat::handle_shutdown), and closes its
     /// connection when its queue is sent, unless the session stays. A [piped](crate::pipe) connection closes
     /// when both streams have ended, a [`Dispatcher`] when it is not [`writable`](Dispatcher::writable).
-    /// After `grace` the remaining connections are reset, with [`Close::Interrupted`](crate::Close::Interrupted) if
-    /// output was queued and [`Close::Shutdown`](crate::Close::Shutdown) otherwise.
+    /// After `grace` the remaining connections are reset, with [`Close::Interrupted`](crate::Close::Interrupted).
     ///
     /// Then [`run`](EventLoop::run) returns, also while timers are pending. During a shutdown nothing can be
     /// registered. A second call sets a new grace, from that call on.

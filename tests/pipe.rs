@@ -628,7 +628,7 @@ fn piped_connections_that_outlast_the_grace_of_a_shutdown_are_reset() -> Result 
     }
     assert_eq!(
         scene.closes(),
-        ["far close Shutdown", "near close Shutdown"]
+        ["far close Interrupted", "near close Interrupted"]
     );
     Ok(())
 }

@@ -444,7 +444,7 @@ fn a_session_that_stays_is_aborted_after_the_grace() {
     let (event_loop, _, mut peer) = connected(&log, stays);
     event_loop.shutdown(Duration::from_millis(20));
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["connect", "shutdown", "close Shutdown"]);
+    assert_eq!(log.lines(), ["connect", "shutdown", "close Interrupted"]);
     let end = peer.wait_for_end(&event_loop);
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }

@@ -72,6 +72,11 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
         self.0.handle_close(why);
     }
 
+    /// Only sessions are replaced.
+    fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
+        self
+    }
+
     fn call(&mut self, state: &Rc<ChannelState>, call: HandlerCall) -> Result {
         make_callback(state, || call(&mut self.0))
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::backlog::Backlog;
 use super::handle::Chat;
+use super::replace::replaced;
 use super::session::{AsyncChat, Eof, Shutdown};
 use crate::error::{Close, Error, Result, WithSources};
 use crate::framing::splitter::Splitter;
@@ -21,6 +22,7 @@ use crate::state::{ChannelState, Flag, Phase, Request, ToSocket};
 use crate::sys::interest::Interest;
 use crate::time::deadlines::Clocks;
 use crate::time::timer::TimerId;
+use crate::user_code::discard;
 
 use delivery::{beside, is_held_up};
 
@@ -56,14 +58,17 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             read: limits.turn_read.max(1),
             write: limits.turn_write.max(1),
         });
-        let reads = state.is_up() && self.reads(state);
+        // What follows `handle_connect` is for the session that has replaced this one.
+        let stays = !state.requests.has(Request::REPLACE);
+        let reads = stays && state.is_up() && self.reads(state);
         let is_at_end = state.flags.has(Flag::EOF);
         if reads && !turn.only_sends && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
             // Requests alone do not replace receiving: they may be made in every turn.
             let is_done = !had_backlog && !has_input(state) && turn.budget.records > 0;
-            if ready.read && !is_at_end && is_done && state.is_up() && self.reads(state) {
+            let stays = !state.requests.has(Request::REPLACE);
+            if ready.read && !is_at_end && is_done && stays && state.is_up() && self.reads(state) {
                 self.receive(turn)?;
             }
         } else if reads && !turn.only_sends && ready.read && !is_at_end {
@@ -94,7 +99,8 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             state.phase.set(Phase::Open);
             self.session.handle_connect()?;
         }
-        if state.requests.take(Request::SHUTDOWN) && state.is_up() {
+        let stays = !state.requests.has(Request::REPLACE);
+        if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {
             self.shut_down(state)?;
         }
         Ok(())
@@ -117,8 +123,40 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         self.session.handle_close(why);
     }
 
+    fn replaced(self: Box<Self>, state: &Rc<ChannelState>) -> Box<dyn Driver> {
+        let (old, driver) = replaced(state, *self);
+        discard(old);
+        driver
+    }
+
     fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
         call(&mut self.session)
+    }
+}
+
+impl<S> ChatDriver<S> {
+    /// The session, and what stays when another one takes its place.
+    pub(super) fn without_session(self) -> (S, ChatDriver<()>) {
+        let parts = ChatDriver {
+            session: (),
+            chat: self.chat,
+            splitter: self.splitter,
+            backlog: self.backlog,
+            silence: self.silence,
+        };
+        (self.session, parts)
+    }
+}
+
+impl ChatDriver<()> {
+    pub(super) fn with_session<S>(self, session: S) -> ChatDriver<S> {
+        ChatDriver {
+            session,
+            chat: self.chat,
+            splitter: self.splitter,
+            backlog: self.backlog,
+            silence: self.silence,
+        }
     }
 }
 
@@ -308,7 +346,8 @@ impl<S: AsyncChat> ChatDriver<S> {
             }
             Err(PumpError::Sink(error)) => state.fail_sending(error),
         }
-        if state.is_relieved() && state.is_up() {
+        let stays = !state.requests.has(Request::REPLACE);
+        if state.is_relieved() && state.is_up() && stays {
             state.flags.set(Flag::BACK_PRESSURED, false);
             if let Some(from) = state.piped_to() {
                 from.schedule();

@@ -7,4 +7,5 @@ pub(crate) mod group;
 pub(crate) mod handle;
 pub(crate) mod pipe;
 pub(crate) mod promise;
+mod replace;
 pub(crate) mod session;

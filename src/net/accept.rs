@@ -59,6 +59,10 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
 
     fn close(&mut self, _: &Close) {}
 
+    fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
+        self
+    }
+
     /// A listener has no handler of the user's that could be asked for.
     fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
         discard(call);

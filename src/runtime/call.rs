@@ -13,7 +13,7 @@ use crate::error::{Close, Result};
 use crate::log::{Escaped, log, log_throttled};
 use crate::output::fifo::Item;
 use crate::state::agenda::{Deferred, HandlerCall};
-use crate::state::{ChannelId, ChannelState, Flag, Kind, Phase};
+use crate::state::{ChannelId, ChannelState, Flag, Kind, Phase, Request};
 use crate::user_code::{discard, discard_each, enter, in_span, report};
 
 impl Runtime {
@@ -25,11 +25,12 @@ impl Runtime {
         callback: impl FnOnce(&mut dyn Driver) -> Result<T>,
     ) -> Option<T> {
         let id = state.id.get();
-        let Some(mut driver) = self.registry.borrow_mut().take_driver(id) else {
+        let Some(driver) = self.registry.borrow_mut().take_driver(id) else {
             // It may hold a value of the user's.
             discard(callback);
             return None;
         };
+        let mut driver = current(state, driver);
         state.turns.set(state.turns.get() + 1);
         // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
         // it is in the run queue already, it stays there.
@@ -51,6 +52,10 @@ impl Runtime {
             outcome
         });
         state.flags.set(Flag::QUEUED, queued);
+        if !matches!(outcome, Ok(Ok(_))) {
+            // The handler that has failed gets `handle_close`.
+            state.requests.take(Request::REPLACE);
+        }
         let answer = match outcome {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
@@ -62,6 +67,7 @@ impl Runtime {
                 None
             }
         };
+        let driver = current(state, driver);
         let unused = self.registry.borrow_mut().put_driver(id, driver);
         if unused.is_some() {
             discard(unused);
@@ -88,15 +94,13 @@ impl Runtime {
         // may have made the reply.
         let is_within = !state.flags.has(Flag::BACK_PRESSURED);
         state.flags.set(Flag::IN_TURN, is_within);
-        self.call(state, |driver| {
-            if state.phase.get() == Phase::Arrived || state.is_shutdown_due() {
-                driver.begin(state)?;
-            }
-            match state.has_ended() {
-                true => Ok(()),
-                false => callback(driver),
-            }
-        });
+        if state.phase.get() == Phase::Arrived || state.is_shutdown_due() {
+            self.call(state, |driver| driver.begin(state));
+        }
+        match state.has_ended() || state.flags.has(Flag::FAILED) {
+            true => discard(callback),
+            false => drop(self.call(state, callback)),
+        }
         state.flags.set(Flag::IN_TURN, false);
         state.schedule();
     }
@@ -120,6 +124,7 @@ impl Runtime {
         let Some(driver) = self.registry.borrow_mut().remove(state.id.get()) else {
             return;
         };
+        let driver = driver.map(|driver| current(state, driver));
         self.linger_for(state);
         let retry = state.take_retry();
         let why = state.take_apart();
@@ -146,6 +151,15 @@ impl Runtime {
         ) {
             discard(why);
         }
+    }
+}
+
+/// The driver of the handler that replaces the present one, if that was requested.
+#[inline]
+pub(super) fn current(state: &Rc<ChannelState>, driver: Box<dyn Driver>) -> Box<dyn Driver> {
+    match state.requests.has(Request::REPLACE) {
+        true => in_span(state.span(), || driver.replaced(state)),
+        false => driver,
     }
 }
 

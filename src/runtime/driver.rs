@@ -32,6 +32,10 @@ pub(crate) trait Driver: 'static {
     /// The channel has ended.
     fn close(&mut self, why: &Close);
 
+    /// The driver of the handler that replaces this one. Called after `Request::REPLACE`, while nothing is
+    /// borrowed: the old handler is dropped.
+    fn replaced(self: Box<Self>, state: &Rc<ChannelState>) -> Box<dyn Driver>;
+
     /// Makes a call with the user's own handler: a callback like any other.
     fn call(&mut self, state: &Rc<ChannelState>, call: HandlerCall) -> Result;
 }

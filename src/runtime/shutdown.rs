@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{Dispatch, dispatcher};
 
 use super::Runtime;
-use super::call::call_close;
+use super::call::{call_close, current};
 use crate::error::Close;
 use crate::log::log;
 use crate::state::agenda::Task;
@@ -102,6 +102,7 @@ impl Runtime {
             let driver = self.registry.borrow_mut().remove(state.id.get());
             if let Some(driver) = driver {
                 state.end(Close::Shutdown);
+                let driver = driver.map(|driver| current(&state, driver));
                 let retry = state.take_retry();
                 let why = state.take_apart();
                 let span = state.span().filter(|_| !self.torn_down.get());

@@ -128,7 +128,8 @@ impl Runtime {
                     if state.kind.get() != Kind::Internal {
                         state.reset_on_close();
                     }
-                    state.end(Close::Shutdown);
+                    // The reset destroys what the kernel has accepted and not delivered.
+                    state.end(Close::Interrupted);
                 }
                 self.stop_lingering();
             }

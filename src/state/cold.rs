@@ -1,14 +1,15 @@
 //! State that most connections never need, in a box that exists only when needed.
 
+use std::any::{Any, TypeId};
 use std::collections::BTreeSet;
 use std::io;
 use std::rc::{Rc, Weak};
 #[cfg(feature = "sim")]
 use std::time::Instant;
 
-use super::ChannelState;
 use super::connect::{Outgoing, Retry};
 use super::io::Output;
+use super::{ChannelState, Flag, Request};
 use crate::error::Close;
 use crate::time::timer::TimerId;
 
@@ -30,6 +31,8 @@ pub(super) struct Cold {
     refused_accepts: usize,
     /// Connects again when this connection has ended.
     pub(super) retry: Option<Rc<dyn Retry>>,
+    /// Makes the driver of the handler that replaces the present one.
+    pub(super) replacement: Option<Box<dyn Any>>,
     /// The reason of its end has to be kept for a transcript.
     #[cfg(feature = "sim")]
     pub(super) end_recorded: bool,
@@ -51,6 +54,35 @@ impl ChannelState {
         if let Some(cold) = self.cold.get() {
             cold.borrow_mut().timers.remove(&timer);
         }
+    }
+
+    /// Makes the runtime replace the handler by one of another type, before the next callback.
+    pub(crate) fn replace_handler(
+        self: &Rc<Self>,
+        handler: fn() -> TypeId,
+        replacement: Box<dyn Any>,
+    ) {
+        // After a failed callback, the handler that failed gets `handle_close`.
+        let unused = match self.has_ended() || self.flags.has(Flag::FAILED) {
+            true => Some(replacement),
+            false => {
+                self.handler.set(handler);
+                self.requests.add(Request::REPLACE);
+                self.schedule();
+                self.with_cold(|cold| cold.replacement.replace(replacement))
+            }
+        };
+        if let Some(unused) = unused
+            && let Some(agenda) = self.agenda()
+        {
+            agenda.drop_later(unused);
+        }
+    }
+
+    /// What makes the driver of the new handler.
+    pub(crate) fn take_replacement(&self) -> Option<Box<dyn Any>> {
+        self.requests.take(Request::REPLACE);
+        self.cold.get()?.borrow_mut().replacement.take()
     }
 
     /// Counts a refused accept. Returns how many were refused in a row, over all turns.

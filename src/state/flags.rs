@@ -83,6 +83,9 @@ impl Request {
     /// The session is to be called for a shutdown.
     pub(crate) const SHUTDOWN: Request = Request(1 << 4);
 
+    /// Another handler takes the place of this one.
+    pub(crate) const REPLACE: Request = Request(1 << 5);
+
     /// The requests after which the splitter has to be asked again.
     pub(crate) const INPUT: Request =
         Request(Request::TERMINATOR.0 | Request::DISCARD.0 | Request::PARSE.0);

@@ -267,6 +267,9 @@ impl ChannelState {
         if let Some(error) = cold.send_error.take() {
             discard(error);
         }
+        if let Some(unused) = cold.replacement.take() {
+            discard(unused);
+        }
         let why = cold.ending.take().unwrap_or(Close::Local);
         match is_incomplete {
             true => why.incomplete(),

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use asynchat::sim::{Network, Peer};
-use asynchat::{Chat, Connector, EventLoop, Result};
+use asynchat::{AsyncChat, Chat, Connector, EventLoop, Result};
 
-use crate::common::{Log, Session};
+use crate::common::Log;
 
 pub(crate) struct Scene {
     pub(crate) network: Network,
@@ -25,9 +25,9 @@ impl Scene {
         })
     }
 
-    pub(crate) fn connection(
+    pub(crate) fn connection<S: AsyncChat>(
         &self,
-        factory: impl Fn(Chat) -> Session + 'static,
+        factory: impl FnOnce(Chat) -> S + 'static,
     ) -> Result<(Chat, Peer)> {
         let (socket, peer) = self.network.pair();
         let chat = Connector::adopt(socket).connect_on(&self.event_loop, factory)?;

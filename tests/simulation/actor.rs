@@ -19,12 +19,32 @@ use crate::world::World;
 pub(crate) struct Actor {
     pub(crate) track: Rc<Track>,
     pub(crate) world: Rc<World>,
+    /// How many sessions its connection had before.
+    generation: u32,
+    was_called: Cell<bool>,
 }
 
 impl Actor {
+    /// A session that is the newest one of its connection.
+    pub(crate) fn new(track: Rc<Track>, world: Rc<World>) -> Self {
+        world.actors.set(world.actors.get() + 1);
+        let generation = track.generation.get();
+        let was_called = Cell::new(false);
+        Actor {
+            track,
+            world,
+            generation,
+            was_called,
+        }
+    }
+
     /// The end of every callback: random actions, and sometimes a failure.
     fn act(&self) -> Result {
         let (world, track) = (&self.world, &self.track);
+        self.was_called.set(true);
+        if self.generation != track.generation.get() {
+            world.wrong(format!("#{}: a replaced session was called", track.number));
+        }
         for _ in 0..world.rng.below(3) {
             // Mostly on its own connection, sometimes on another one.
             match world.random_track().filter(|_| world.rng.one_in(6)) {
@@ -183,7 +203,10 @@ impl AsyncChat for Actor {
 impl Drop for Actor {
     fn drop(&mut self) {
         self.world.actors.set(self.world.actors.get() - 1);
-        if self.track.closes.get() != 1 {
+        let is_replaced = self.generation < self.track.generation.get();
+        // The connection may end before a replacement takes over.
+        let is_unused = self.generation > 0 && !self.was_called.get() && !self.track.chat.is_open();
+        if self.track.closes.get() != 1 && !is_replaced && !is_unused {
             let number = self.track.number;
             self.world
                 .wrong(format!("#{number}: dropped without handle_close"));
@@ -327,6 +350,10 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                 true => world.event_loop.call_soon(later),
                 false => drop(world.event_loop.call_later(random_time(world), later)),
             }
+        }
+        98 if rng.one_in(2) && chat.is_open() && !track.over.get() => {
+            track.generation.set(track.generation.get() + 1);
+            chat.replace_session(Actor::new(Rc::clone(track), Rc::clone(world)));
         }
         _ => {}
     }

@@ -77,6 +77,8 @@ pub(crate) struct Track {
     /// As of the last check between two turns.
     pub(crate) before: Cell<ChannelStats>,
     pub(crate) limits_changed: Cell<bool>,
+    /// How often its session was replaced.
+    pub(crate) generation: Cell<u32>,
 }
 
 impl Track {
@@ -120,6 +122,7 @@ impl Track {
             whole: Cell::new(false),
             before: Cell::default(),
             limits_changed: Cell::new(false),
+            generation: Cell::new(0),
         }
     }
 

@@ -180,7 +180,6 @@ impl World {
     }
 
     fn new_actor(self: &Rc<Self>, chat: Chat, outgoing: bool) -> Actor {
-        self.actors.set(self.actors.get() + 1);
         let number = self.tracks.borrow().len();
         let track = Rc::new(Track::new(number, chat, outgoing));
         if self.shutting_down.get() {
@@ -188,8 +187,7 @@ impl World {
         }
         self.log(|| format!("  #{number} {:?}", track.chat.peer_addr()));
         self.tracks.borrow_mut().push(Rc::clone(&track));
-        let world = Rc::clone(self);
-        Actor { track, world }
+        Actor::new(track, Rc::clone(self))
     }
 
     /// Adds a service, from any context.

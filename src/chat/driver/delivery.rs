@@ -121,8 +121,10 @@ impl<S: AsyncChat> ChatDriver<S> {
             return false;
         }
         // The rest of the input waits for `resume_reading`, for the low-water mark, for room in the queue, or for
-        // `handle_shutdown`, which is called before the next record.
-        let waits = state.flags.has(Flag::PAUSED) || state.is_shutdown_due();
+        // `handle_shutdown`, which is called before the next record, or for the session that replaces this one.
+        let waits = state.flags.has(Flag::PAUSED)
+            || state.is_shutdown_due()
+            || state.requests.has(Request::REPLACE);
         if waits || is_held_up(state, input.len()) {
             state.requests.add(Request::PARSE);
             return false;
