@@ -220,6 +220,7 @@ pub use channel::dispatcher::Dispatcher;
 pub use channel::handle::{Channel, ChannelStats};
 pub use chat::group::{Group, SlowReader};
 pub use chat::handle::Chat;
+pub use chat::into_session::IntoSession;
 pub use chat::pipe::pipe;
 pub use chat::promise::{Promise, PromiseProducer};
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};

@@ -11,7 +11,7 @@ use crate::Addr;
 use crate::channel::accept::accept;
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
+use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Error, Result};
 use crate::limits::Limits;
 use crate::log::{Escaped, log, log_throttled};
@@ -33,7 +33,7 @@ pub(super) struct Acceptor<F> {
     factory: F,
 }
 
-impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
         let runtime = turn.runtime;
         accept(
@@ -65,7 +65,7 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
     }
 }
 
-impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
     pub(super) fn new(settings: Settings, refusal: Bytes, factory: F) -> Self {
         Acceptor {
             settings,
@@ -85,7 +85,10 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
         let channel = Channel::adopt_accepted(socket);
         channel.0.set_peer(peer);
         channel.0.set_admission(admission);
-        let chat = match self.settings.register(runtime, channel, TypeId::of::<S>) {
+        let chat = match self
+            .settings
+            .register(runtime, channel, TypeId::of::<I::Session>)
+        {
             Ok(chat) => chat,
             Err(error) => return log!(debug, %error, "an accepted connection is dropped"),
         };

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::channel::attempts::{Attempts, Options};
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
+use crate::chat::into_session::IntoSession;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
-use crate::net::endpoint::{Endpoint, Settings, make_session};
+use crate::net::endpoint::{Begun, Endpoint, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
 use crate::state::connect::Connect;
@@ -142,7 +142,10 @@ impl Connector {
     ///
     /// # Errors
     /// As [`connect_on`](Connector::connect_on), and as [`EventLoop::current`].
-    pub fn connect<S: AsyncChat>(self, factory: impl FnOnce(Chat) -> S + 'static) -> Result<Chat> {
+    pub fn connect<I: IntoSession>(
+        self,
+        factory: impl FnOnce(Chat) -> I + 'static,
+    ) -> Result<Chat> {
         self.connect_on(&EventLoop::current()?, factory)
     }
 
@@ -152,13 +155,13 @@ impl Connector {
     /// When the loop is shutting down, when the target is an empty list of addresses, or when the adopted
     /// socket listens, is a datagram socket, or cannot be made non-blocking. Whatever goes wrong later is
     /// the outcome of the connection: [`Close::ConnectFailed`](crate::Close::ConnectFailed).
-    pub fn connect_on<S: AsyncChat>(
+    pub fn connect_on<I: IntoSession>(
         self,
         event_loop: &EventLoop,
-        factory: impl FnOnce(Chat) -> S + 'static,
+        factory: impl FnOnce(Chat) -> I + 'static,
     ) -> Result<Chat> {
         let runtime = &event_loop.0;
-        let session = TypeId::of::<S>;
+        let session = TypeId::of::<I::Session>;
         let chat = match self.endpoint {
             Endpoint::Target(target) => {
                 connect_to(runtime, &target, &self.settings, self.options, session)?
@@ -167,8 +170,8 @@ impl Connector {
                 self.settings.register(runtime, adopt(socket)?, session)?
             }
         };
-        let handle = chat.clone();
-        runtime.call_soon(move |runtime| make_session(runtime, handle, factory));
+        let begun = Begun::new(chat.clone());
+        runtime.call_soon(move |runtime| begun.make_session(runtime, factory));
         Ok(chat)
     }
 
@@ -213,10 +216,10 @@ impl Connector {
     ///
     /// # Errors
     /// As [`reconnect_on`](Connector::reconnect_on), and as [`EventLoop::current`].
-    pub fn reconnect<S: AsyncChat>(
+    pub fn reconnect<I: IntoSession>(
         self,
         backoff: Backoff,
-        factory: impl FnMut(Chat) -> S + 'static,
+        factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Reconnect> {
         self.reconnect_on(&EventLoop::current()?, backoff, factory)
     }
@@ -226,36 +229,45 @@ impl Connector {
     /// # Errors
     /// Those of [`connect_on`](Connector::connect_on), for the first connection only; and when the
     /// connector [adopts](Connector::adopt) a socket, which cannot be connected again.
-    pub fn reconnect_on<S: AsyncChat>(
+    pub fn reconnect_on<I: IntoSession>(
         self,
         event_loop: &EventLoop,
         backoff: Backoff,
-        mut factory: impl FnMut(Chat) -> S + 'static,
+        mut factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Reconnect> {
         let Endpoint::Target(target) = self.endpoint else {
             return Err(Error::new("an adopted socket cannot be connected again"));
         };
         let (settings, options) = (self.settings, self.options);
         let connect = move |runtime: &Rc<Runtime>| {
-            connect_to(runtime, &target, &settings, options, TypeId::of::<S>)
+            connect_to(
+                runtime,
+                &target,
+                &settings,
+                options,
+                TypeId::of::<I::Session>,
+            )
         };
-        let make = move |runtime: &Runtime, chat| make_session(runtime, chat, &mut factory);
+        let make = move |runtime: &Runtime, begun: Begun| begun.make_session(runtime, &mut factory);
         Retrier::start(&event_loop.0, backoff, Box::new(connect), Box::new(make))
     }
 }
 
 impl EventLoop {
-    /// Connects to `target`. The loop calls `factory`, which returns the handler. When the connection is up, the
-    /// loop calls the handler's `handle_connect`. If the connection fails, it calls `handle_close` with
-    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed). What is pushed to the returned chat meanwhile is
-    /// sent when the connection is up. [`Connector`] has options.
+    /// Connects to `target`. The loop calls `factory`, which returns the [session](IntoSession). When the
+    /// connection is up, the loop calls the session's `handle_connect`. If the connection fails, it calls
+    /// `handle_close` with [`Close::ConnectFailed`](crate::Close::ConnectFailed). [`Connector`] has options.
+    ///
+    /// The returned chat may be used at once, although the factory is called later, in the next turn. What is
+    /// pushed to it is sent when the connection is up, after everything that the factory has pushed. A
+    /// terminator, limits or deadlines that are set on it replace those that the factory has set.
     ///
     /// # Errors
     /// When the loop is shutting down, or `target` is no address at all.
-    pub fn connect<S: AsyncChat>(
+    pub fn connect<I: IntoSession>(
         &self,
         target: impl Into<Target>,
-        factory: impl FnOnce(Chat) -> S + 'static,
+        factory: impl FnOnce(Chat) -> I + 'static,
     ) -> Result<Chat> {
         Connector::new(target).connect_on(self, factory)
     }
@@ -276,9 +288,9 @@ impl EventLoop {
 ///
 /// # Errors
 /// As [`EventLoop::connect`].
-pub fn connect<S: AsyncChat>(
+pub fn connect<I: IntoSession>(
     target: impl Into<Target>,
-    factory: impl FnOnce(Chat) -> S + 'static,
+    factory: impl FnOnce(Chat) -> I + 'static,
 ) -> Result<Chat> {
     EventLoop::current()?.connect(target, factory)
 }

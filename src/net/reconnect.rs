@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Close, Result};
 use crate::log::{Escaped, log, log_throttled};
+use crate::net::endpoint::Begun;
 use crate::runtime::Runtime;
 use crate::state::ChannelId;
 use crate::state::agenda::Task;
@@ -72,8 +73,8 @@ impl fmt::Debug for Reconnect {
 
 /// Begins a connection, whose session is still to be made.
 type Connect = Box<dyn Fn(&Rc<Runtime>) -> Result<Chat>>;
-/// Makes the session: calls the user's factory, and contains its panics.
-type MakeSession = Box<dyn FnMut(&Runtime, Chat)>;
+/// Makes the session: calls the user's factory, and contains its failures.
+type MakeSession = Box<dyn FnMut(&Runtime, Begun)>;
 
 /// Makes one connection after another. Its owner is the channel of the connection, or the timer of the
 /// pause. Without an owner it is dropped, and the factory with it.
@@ -128,10 +129,10 @@ impl Retrier {
             false => Stage::Connecting(chat.id()),
         });
         chat.0.set_retry(Rc::clone(self) as Rc<dyn Retry>);
-        let retrier = Rc::clone(self);
+        let (retrier, begun) = (Rc::clone(self), Begun::new(chat));
         runtime.call_soon(move |runtime| {
             if let Some(mut make_session) = retrier.make_session.take() {
-                make_session(runtime, chat);
+                make_session(runtime, begun);
                 retrier.make_session.set(Some(make_session));
             }
         });

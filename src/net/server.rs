@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
+use crate::chat::into_session::IntoSession;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
@@ -131,13 +131,16 @@ impl Server {
     }
 
     /// Starts to serve on this thread's loop. For each accepted connection the loop calls `factory` and
-    /// then the session's [`handle_connect`](AsyncChat::handle_connect). A panic in `factory` ends that
-    /// connection only. The returned channel is the listening one: closing it stops accepting, and leaves
+    /// then the session's [`handle_connect`](crate::AsyncChat::handle_connect). The factory returns a session
+    /// or a `Result` with one: see [`IntoSession`]. If it fails, only that connection ends. The returned channel is the listening one: closing it stops accepting, and leaves
     /// the connections open.
     ///
     /// # Errors
     /// As [`listen_on`](Server::listen_on), and as [`EventLoop::current`].
-    pub fn listen<S: AsyncChat>(self, factory: impl FnMut(Chat) -> S + 'static) -> Result<Channel> {
+    pub fn listen<I: IntoSession>(
+        self,
+        factory: impl FnMut(Chat) -> I + 'static,
+    ) -> Result<Channel> {
         self.listen_on(&EventLoop::current()?, factory)
     }
 
@@ -147,10 +150,10 @@ impl Server {
     /// When the address cannot be resolved, or no address can be bound: the error names the address and
     /// the reason. When the adopted socket does not listen, or cannot be made non-blocking. When the loop
     /// is shutting down.
-    pub fn listen_on<S: AsyncChat>(
+    pub fn listen_on<I: IntoSession>(
         self,
         event_loop: &EventLoop,
-        factory: impl FnMut(Chat) -> S + 'static,
+        factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel> {
         let runtime = &event_loop.0;
         let settings = Settings {
@@ -194,10 +197,10 @@ impl EventLoop {
     ///
     /// # Errors
     /// When the address cannot be resolved or bound.
-    pub fn listen<S: AsyncChat>(
+    pub fn listen<I: IntoSession>(
         &self,
         addr: impl Into<Target>,
-        factory: impl FnMut(Chat) -> S + 'static,
+        factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel> {
         Server::new(addr).listen_on(self, factory)
     }
@@ -220,9 +223,9 @@ impl EventLoop {
 ///
 /// # Errors
 /// As [`EventLoop::listen`].
-pub fn listen<S: AsyncChat>(
+pub fn listen<I: IntoSession>(
     addr: impl Into<Target>,
-    factory: impl FnMut(Chat) -> S + 'static,
+    factory: impl FnMut(Chat) -> I + 'static,
 ) -> Result<Channel> {
     EventLoop::current()?.listen(addr, factory)
 }

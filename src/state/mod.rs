@@ -7,6 +7,7 @@ pub(crate) mod agenda;
 mod clocks;
 mod cold;
 pub(crate) mod connect;
+pub(crate) mod early;
 mod failure;
 mod flags;
 mod id;
@@ -358,6 +359,13 @@ impl ChannelState {
         let answer = of(limits.as_deref().unwrap_or(&Limits::DEFAULT));
         self.limits.set(limits);
         answer
+    }
+
+    /// Its limits, which other connections may share. `None` stands for the default.
+    fn shared_limits(&self) -> Option<Rc<Limits>> {
+        let limits = self.limits.take();
+        self.limits.set(limits.clone());
+        limits
     }
 
     pub(crate) fn set_limits(&self, limits: Option<Rc<Limits>>) {
