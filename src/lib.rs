@@ -243,6 +243,8 @@ pub use output::producers::{
 };
 pub use runtime::counters::{Closes, LoopStats};
 pub use runtime::remote::Remote;
+/// The crate that has the options of sockets: [`Server::configure`], [`Connector::configure`].
+pub use socket2;
 pub use state::ChannelId;
 pub use sys::socket::Socket;
 pub use target::Target;

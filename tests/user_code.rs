@@ -303,7 +303,7 @@ fn reconnection_continues_after_an_error_that_panics_when_formatted() {
         let listener = event_loop
             .listen("127.0.0.1:0", Log::default().session())
             .unwrap();
-        let backoff = Backoff::default().first(Duration::from_millis(1));
+        let backoff = Backoff::default().initial(Duration::from_millis(1));
         let connector = Connector::new(addr_of(&listener).to_string());
         let factory = move |_| {
             counted.set(counted.get() + 1);

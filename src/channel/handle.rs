@@ -13,7 +13,7 @@ use crate::channel::attempts::{Attempts, Options};
 use crate::error::{Close, Error, Result};
 use crate::state::agenda::Task;
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
-use crate::sys::socket::{Fd, ListenOptions, Socket};
+use crate::sys::socket::{Fd, ListenOptions, LocalAddrs, Socket};
 use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
 use crate::time::deadlines::{Clocks, Deadlines};
@@ -104,12 +104,27 @@ impl Channel {
     /// # Errors
     /// When the name cannot be looked up, or has no address.
     pub fn connect(addr: impl Into<Target>) -> Result<Self> {
-        let addrs = addrs_of(&addr.into(), "connect to")?;
+        Channel::connect_with(&addr.into(), Options::for_dispatcher())
+    }
+
+    /// As [`connect`](Channel::connect), from a local address: asyncore's `bind` before `connect`. It is bound as
+    /// described at [`Connector::bind`](crate::Connector::bind).
+    ///
+    /// # Errors
+    /// As [`connect`](Channel::connect), and when `local` is not an IP address with a port.
+    pub fn connect_from(local: impl Into<Target>, addr: impl Into<Target>) -> Result<Self> {
+        let mut options = Options::for_dispatcher();
+        options.socket.local = local_addrs(&local.into())?;
+        Channel::connect_with(&addr.into(), options)
+    }
+
+    fn connect_with(target: &Target, options: Options) -> Result<Self> {
+        let addrs = addrs_of(target, "connect to")?;
         if addrs.is_empty() {
             return Err(Error::new("no address to connect to"));
         }
         let state = Rc::new(ChannelState::new(None, Phase::Connecting));
-        state.begin_connecting(Box::new(Attempts::new(addrs, Options::FOR_DISPATCHER)));
+        state.begin_connecting(Box::new(Attempts::new(addrs, options)));
         Ok(Channel(state))
     }
 
@@ -503,6 +518,19 @@ fn first_of<T>(
         }
     }
     Err(failed)
+}
+
+/// The local addresses of outgoing connections. A name is not looked up.
+pub(crate) fn local_addrs(target: &Target) -> Result<LocalAddrs> {
+    let addrs = match target.to_look_up() {
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a local address has to be an IP address with a port, which may be 0",
+        )),
+        None => target.addrs(),
+    };
+    let context = |error| Error::from(error).context(format_args!("bind to {target}"));
+    addrs.map(LocalAddrs::new).map_err(context)
 }
 
 fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>> {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 #[cfg(feature = "sim")]
 use super::simulated::SharedNet;
-use super::socket::{Fd, ListenOptions};
+use super::socket::{ConnectOptions, Fd, ListenOptions};
 
 /// The operating system, or a simulated network in its place.
 #[derive(Clone)]
@@ -42,11 +42,14 @@ impl System {
 
     /// Makes a socket and begins to connect it to `addr`. The outcome comes later: see
     /// [`Fd::connected`].
-    pub(crate) fn connect(&self, addr: SocketAddr, nodelay: bool) -> io::Result<Fd> {
+    pub(crate) fn connect(&self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<Fd> {
         match self {
-            System::Os => Fd::connect(addr, nodelay),
+            System::Os => Fd::connect(addr, options),
             #[cfg(feature = "sim")]
-            System::Simulated(net) => Ok(Fd::Simulated(net.connect(addr)?)),
+            System::Simulated(net) => {
+                let local = options.local.toward(addr);
+                Ok(Fd::Simulated(net.connect(local, addr)?))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use super::datagram::Datagram;
 use super::descriptor::{Descriptor, is_socket};
 #[cfg(unix)]
 use super::standard_stream::StandardStream;
-use super::tcp::{self, ListenOptions};
+use super::tcp::{self, ConnectOptions, ListenOptions};
 use super::unsent::unsent;
 use super::{Socket, retry_interrupted};
 use crate::addr::Addr;
@@ -67,8 +67,8 @@ impl Fd {
     }
 
     /// A new TCP socket whose connection to `addr` is in progress.
-    pub(crate) fn connect(addr: SocketAddr, nodelay: bool) -> io::Result<Self> {
-        Ok(Fd::Stream(tcp::connect(addr, nodelay)?))
+    pub(crate) fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<Self> {
+        Ok(Fd::Stream(tcp::connect(addr, options)?))
     }
 
     pub(super) fn stream(socket: impl Into<socket2::Socket>) -> Self {
