@@ -246,6 +246,9 @@ pub use runtime::remote::Remote;
 /// The crate that has the options of sockets: [`Server::configure`], [`Connector::configure`].
 pub use socket2;
 pub use state::ChannelId;
+#[cfg(unix)]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
+pub use sys::socket::Credentials;
 pub use sys::socket::Socket;
 pub use target::Target;
 pub use time::backoff::Backoff;

@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use crate::channel::attempts::{Attempts, Options};
 use crate::channel::handle::{Channel, local_addrs};
+use crate::channel::unix_attempt::UnixAttempt;
 use crate::chat::handle::Chat;
 use crate::chat::into_session::IntoSession;
 use crate::error::{Error, Result};
@@ -68,7 +69,8 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Connects to this target: an address, several addresses, or a host name with a port.
+    /// Connects to this target: an address, several addresses, a host name with a port, or the path of a
+    /// Unix-domain socket.
     pub fn new(target: impl Into<Target>) -> Self {
         Connector::with(Endpoint::Target(target.into()))
     }
@@ -379,13 +381,19 @@ fn connect_to(
     options: Options,
     session: fn() -> TypeId,
 ) -> Result<Chat> {
-    let mut attempts = attempts_for(target, runtime.now(), options)?;
     let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
+    if let Some(name) = target.unix() {
+        let chat = settings.register(runtime, channel, session)?;
+        let attempt = UnixAttempt::new(name.clone(), options);
+        chat.state().begin_connecting(Box::new(attempt));
+        return Ok(chat);
+    }
+    let mut attempts = attempts_for(target, runtime.now(), options)?;
     let chat = settings.register(runtime, channel, session)?;
     if let Some((host, port)) = target.to_look_up() {
         look_up(runtime, chat.id(), host, port, &mut attempts);
     }
-    chat.0.begin_connecting(Box::new(attempts));
+    chat.state().begin_connecting(Box::new(attempts));
     Ok(chat)
 }
 

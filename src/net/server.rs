@@ -51,6 +51,10 @@ impl Server {
     /// Listens on the first of the target's addresses that can be bound. Port 0 is a free port, which
     /// the [`local_addr`](Channel::local_addr) of the listening channel names. If the target is a host
     /// name, [`listen`](Server::listen) blocks while it is looked up.
+    ///
+    /// The file of a Unix-domain socket is removed when the listener closes, unless its path has another file by
+    /// then. A file that a process left behind which was killed is replaced: nobody listens on it. If somebody
+    /// does, or if the file is no socket, `listen` fails.
     pub fn new(addr: impl Into<Target>) -> Self {
         Server::with(Endpoint::Target(addr.into()))
     }
@@ -78,6 +82,16 @@ impl Server {
     /// system lowers it to a bound of its own (on Linux `net.core.somaxconn`).
     pub fn backlog(mut self, connections: i32) -> Self {
         self.options.backlog = connections;
+        self
+    }
+
+    /// Sets the mode of the file of a Unix-domain socket, for example `0o660`. It is set before the first
+    /// client can connect. On Linux and macOS a client needs write permission. Default: what the umask of the
+    /// process leaves of `0o777`. TCP and abstract names have no file.
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.options.unix_mode = Some(mode);
         self
     }
 
@@ -238,8 +252,7 @@ impl Server {
         let mut acceptor = Acceptor::new(settings, self.rules, factory);
         let channel = match self.endpoint {
             Endpoint::Target(target) => {
-                let listen = |addr| runtime.poller.system().listen(addr, &self.options);
-                Channel::listen_with(&target, listen)?
+                Channel::listen_with(&target, &runtime.poller.system(), &self.options)?
             }
             Endpoint::Adopted(socket) if !socket.is_listening() => {
                 return Err(Error::new("the adopted socket does not listen"));

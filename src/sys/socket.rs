@@ -3,6 +3,8 @@
 mod accept;
 mod address;
 mod configure;
+#[cfg(unix)]
+mod credentials;
 mod datagram;
 #[cfg(unix)]
 mod descriptor;
@@ -10,6 +12,7 @@ mod fd;
 #[cfg(unix)]
 mod standard_stream;
 mod tcp;
+pub(crate) mod unix_domain;
 mod unsent;
 
 use std::fmt;
@@ -22,6 +25,8 @@ use crate::addr::Addr;
 
 pub(crate) use accept::is_protocol_error;
 pub(crate) use configure::Configure;
+#[cfg(unix)]
+pub use credentials::Credentials;
 pub(crate) use fd::Fd;
 pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs};
 
@@ -144,6 +149,16 @@ impl Socket {
     /// When it is not a socket: a pipe or a terminal has no address.
     pub fn local_addr(&self) -> io::Result<Addr> {
         self.fd.local_addr()
+    }
+
+    /// The user and the process at the other end of a Unix-domain connection.
+    ///
+    /// # Errors
+    /// `Unsupported` when it is no Unix-domain socket, or when the system (Solaris, illumos) has no call for it.
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn peer_credentials(&self) -> io::Result<Credentials> {
+        self.fd.peer_credentials()
     }
 
     /// Sets TCP_NODELAY. With it, a small write is sent at once, and does not wait for the peer to

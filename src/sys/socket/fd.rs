@@ -15,6 +15,8 @@ use socket2::SockRef;
 
 use super::accept::accept;
 use super::address::from_socket2;
+#[cfg(unix)]
+use super::credentials::{Credentials, peer_credentials};
 use super::datagram::Datagram;
 #[cfg(unix)]
 use super::descriptor::{Descriptor, is_socket};
@@ -343,6 +345,11 @@ impl Fd {
     pub(crate) fn local_addr(&self) -> io::Result<Addr> {
         if_simulated!(self, socket => socket.local_addr());
         Ok(from_socket2(&self.view()?.local_addr()?))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn peer_credentials(&self) -> io::Result<Credentials> {
+        peer_credentials(&self.view()?)
     }
 
     pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {

@@ -17,6 +17,9 @@ pub(crate) struct ListenOptions {
     pub(crate) nodelay: bool,
     pub(crate) only_v6: bool,
     pub(crate) reuse_port: bool,
+    /// The mode of the file of a Unix-domain socket; `None` leaves it to the umask.
+    #[cfg_attr(not(unix), allow(dead_code))]
+    pub(crate) unix_mode: Option<u32>,
 }
 
 impl Default for ListenOptions {
@@ -28,6 +31,7 @@ impl Default for ListenOptions {
             nodelay: true,
             only_v6: false,
             reuse_port: false,
+            unix_mode: None,
         }
     }
 }
