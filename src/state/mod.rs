@@ -230,8 +230,8 @@ impl ChannelState {
     fn end_without_loop(&self) {
         let cold = self.cold.get();
         self.close_socket(cold.is_some_and(|cold| cold.borrow().ending.is_some()));
-        let file = cold.and_then(|cold| cold.borrow_mut().socket_file.take());
-        drop(file);
+        // Dropped after the borrow: it may log.
+        let _removed = cold.and_then(|cold| cold.borrow_mut().socket_file.take());
         self.end_output();
     }
 
