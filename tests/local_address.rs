@@ -90,6 +90,13 @@ fn a_local_address_that_is_a_name_is_an_error_at_once() -> Result {
         assert!(error.starts_with(&format!("bind to {local}: ")), "{error}");
         assert!(Channel::connect_from(local, "127.0.0.1:9").is_err());
     }
+    let connector = Connector::new("unix:/run/x.sock").bind("127.0.0.1:0");
+    let error = connector.connect_on(&event_loop, |_| |_: &[u8]| Ok(()));
+    let error = error.expect_err("a path has no port").to_string();
+    assert!(
+        error.starts_with("connect to unix:/run/x.sock: "),
+        "{error}"
+    );
     assert!(event_loop.is_empty());
     Ok(())
 }

@@ -135,7 +135,7 @@ impl Channel {
     fn connect_with(target: &Target, options: Options) -> Result<Self> {
         let state = Rc::new(ChannelState::new(None, Phase::Connecting));
         if let Some(name) = target.unix() {
-            state.begin_connecting(Box::new(UnixAttempt::new(name.clone(), options)));
+            state.begin_connecting(Box::new(UnixAttempt::new(name, options)?));
             return Ok(Channel(state));
         }
         let addrs = addrs_of(target, "connect to")?;

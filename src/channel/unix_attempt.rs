@@ -16,8 +16,15 @@ pub(crate) struct UnixAttempt {
 }
 
 impl UnixAttempt {
-    pub(crate) fn new(name: UnixName, options: Options) -> Self {
-        UnixAttempt { name, options }
+    /// # Errors
+    /// When a local address is set.
+    pub(crate) fn new(name: &UnixName, options: Options) -> Result<Self, Error> {
+        if options.socket.local.is_set() {
+            let error = Error::new("a Unix-domain connection has no local IP address");
+            return Err(error.context(format_args!("connect to {name}")));
+        }
+        let name = name.clone();
+        Ok(UnixAttempt { name, options })
     }
 
     fn connect(&self, step: &Step<'_>) -> io::Result<Connected> {

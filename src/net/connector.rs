@@ -209,7 +209,8 @@ impl Connector {
     ///
     /// # Errors
     /// When the loop is shutting down, when the target is an empty list of addresses, when the
-    /// [local address](Connector::bind) is not an IP address with a port, or when the adopted socket listens, is a datagram socket, or cannot be made non-blocking. Whatever goes wrong later is
+    /// [local address](Connector::bind) is not an IP address with a port, or the target is a path, or when the
+    /// adopted socket listens, is a datagram socket, or cannot be made non-blocking. Whatever goes wrong later is
     /// the outcome of the connection: [`Close::ConnectFailed`](crate::Close::ConnectFailed).
     pub fn connect_on<I: IntoSession>(
         self,
@@ -383,8 +384,8 @@ fn connect_to(
 ) -> Result<Chat> {
     let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
     if let Some(name) = target.unix() {
+        let attempt = UnixAttempt::new(name, options)?;
         let chat = settings.register(runtime, channel, session)?;
-        let attempt = UnixAttempt::new(name.clone(), options);
         chat.state().begin_connecting(Box::new(attempt));
         return Ok(chat);
     }

@@ -73,10 +73,13 @@ impl LocalAddrs {
         }
     }
 
+    pub(crate) fn is_set(&self) -> bool {
+        self.v4.or(self.v6).is_some()
+    }
+
     /// Whether `peer` can be connected to.
     pub(crate) fn reach(&self, peer: SocketAddr) -> bool {
-        let any = self.v4.or(self.v6);
-        any.is_none() || self.toward(peer).is_some()
+        !self.is_set() || self.toward(peer).is_some()
     }
 }
 
