@@ -115,7 +115,7 @@ fn a_listener_for_one_connection_closes_when_it_has_one() -> Result {
     let (server, reasons) = record_close(server.accept_if(is_friend));
     let listener = scene.listen(server)?;
     // Two wait already, behind one that is refused.
-    let from = |ip: &str| Ok::<_, asynchat::Error>(SocketAddr::new(ip.parse()?, 0));
+    let from = |ip: &str| -> Result<SocketAddr> { Ok(SocketAddr::new(ip.parse()?, 0)) };
     let stranger = scene.network.connect_from(from("192.0.2.1")?, ADDR)?;
     let first = scene.network.connect_from(from("10.0.0.2")?, ADDR)?;
     let second = scene.network.connect_from(from("10.0.0.3")?, ADDR)?;

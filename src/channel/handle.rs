@@ -92,7 +92,7 @@ impl Channel {
         target: &Target,
         system: &System,
         options: &ListenOptions,
-    ) -> Result<Self> {
+    ) -> Result<Self, Error> {
         let Some(name) = target.unix() else {
             let socket = first_of(target, "listen on", |addr| system.listen(addr, options))?;
             return Ok(Channel::with_fd(socket, Phase::Listening));
@@ -126,13 +126,13 @@ impl Channel {
     ///
     /// # Errors
     /// As [`connect`](Channel::connect), and when `local` is not an IP address with a port.
-    pub fn connect_from(local: impl Into<Target>, addr: impl Into<Target>) -> Result<Self> {
+    pub fn connect_from(local: impl Into<Target>, addr: impl Into<Target>) -> Result<Self, Error> {
         let mut options = Options::for_dispatcher();
         options.socket.local = local_addrs(&local.into())?;
         Channel::connect_with(&addr.into(), options)
     }
 
-    fn connect_with(target: &Target, options: Options) -> Result<Self> {
+    fn connect_with(target: &Target, options: Options) -> Result<Self, Error> {
         let state = Rc::new(ChannelState::new(None, Phase::Connecting));
         if let Some(name) = target.unix() {
             state.begin_connecting(Box::new(UnixAttempt::new(name, options)?));
@@ -550,7 +550,7 @@ fn first_of<T>(
 }
 
 /// The local addresses of outgoing connections. A name is not looked up.
-pub(crate) fn local_addrs(target: &Target) -> Result<LocalAddrs> {
+pub(crate) fn local_addrs(target: &Target) -> Result<LocalAddrs, Error> {
     let addrs = match target.to_look_up() {
         Some(_) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -558,7 +558,7 @@ pub(crate) fn local_addrs(target: &Target) -> Result<LocalAddrs> {
         )),
         None => target.addrs(),
     };
-    let context = |error| Error::from(error).context(format_args!("bind to {target}"));
+    let context = |error| Error::new(error).context(format_args!("bind to {target}"));
     addrs.map(LocalAddrs::new).map_err(context)
 }
 

@@ -33,12 +33,13 @@ use crate::error::Result;
 ///     Ok(Recorder { chat, journal })
 /// })?;
 /// # listener.close();
-/// asynchat::run()
-/// # }
+/// asynchat::run()?;
+/// # Ok(()) }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a factory returns a session or a `Result` with a session, not `{Self}`",
-    note = "a session implements `AsyncChat`, or is a closure `|record: &[u8]|` that returns `asynchat::Result`"
+    note = "a session implements `AsyncChat`, or is a closure `|record: &[u8]|` that returns `asynchat::Result`",
+    note = "the `Result` has the error type of `asynchat::Result`; the operator `?` converts other errors"
 )]
 pub trait IntoSession {
     /// The type of the session.

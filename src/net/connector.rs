@@ -352,7 +352,7 @@ pub fn connect<I: IntoSession>(
     EventLoop::current()?.connect(target, factory)
 }
 
-fn bound(mut options: Options, local: Option<&Target>) -> Result<Options> {
+fn bound(mut options: Options, local: Option<&Target>) -> Result<Options, Error> {
     if let Some(local) = local {
         options.socket.local = local_addrs(local)?;
     }
