@@ -30,7 +30,7 @@ pub(super) struct Cold {
     /// How many accepts in a row the system has refused.
     refused_accepts: usize,
     /// The file of a listening Unix-domain socket, which is removed when this is dropped.
-    pub(super) socket_file: Option<SocketFile>,
+    pub(super) socket_file: Option<Box<SocketFile>>,
     /// Connects again when this connection has ended.
     pub(super) retry: Option<Rc<dyn Retry>>,
     /// The reason of its end has to be kept for a transcript.
@@ -46,7 +46,7 @@ impl ChannelState {
     }
 
     pub(crate) fn set_socket_file(&self, file: SocketFile) {
-        self.with_cold(|cold| cold.socket_file = Some(file));
+        self.with_cold(|cold| cold.socket_file = Some(Box::new(file)));
     }
 
     /// Adds a timer of the channel, to be cancelled when the channel closes.
