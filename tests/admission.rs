@@ -218,3 +218,69 @@ fn a_socket_that_cannot_be_configured_is_closed_and_no_other() -> Result {
     }
     Ok(())
 }
+
+/// The control connection of a pair: it opens a port for one data connection.
+struct Control {
+    chat: asynchat::Chat,
+}
+
+const DATA: &str = "10.0.0.1:2020";
+
+impl asynchat::AsyncChat for Control {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        let (control, closed) = (self.chat.clone(), self.chat.clone());
+        let listener = Server::new(DATA)
+            .once(Duration::from_secs(60))
+            .on_close(move |why| {
+                closed.push(match why {
+                    Close::Timeout(Deadline::Accept) => "nobody\r\n",
+                    _ => "closed\r\n",
+                });
+            });
+        listener.listen(move |data| {
+            let handle = data.clone();
+            control.post(move |control: &mut Control| {
+                control.chat.push("connected\r\n");
+                handle.push("the file");
+                handle.close_when_done();
+                Ok(())
+            })?;
+            Ok(|_: &[u8]| Ok(()))
+        })?;
+        Ok(())
+    }
+}
+
+#[test]
+fn two_sessions_of_a_pair_of_connections_reach_each_other() -> Result {
+    let scene = Scene::new()?;
+    scene.event_loop.listen(ADDR, |chat| Control { chat })?;
+    let settle = || scene.network.settle(&scene.event_loop);
+    let control = scene.network.connect(ADDR)?;
+    control.send("EPSV\r\n");
+    settle()?;
+    let data = scene.network.connect(DATA)?;
+    settle()?;
+    assert_eq!(data.received(), b"the file");
+    assert_eq!(data.ended(), Some(Ended::Finished));
+    assert_eq!(control.take_received(), b"closed\r\nconnected\r\n");
+
+    // Nobody comes in time.
+    control.send("EPSV\r\n");
+    settle()?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(60))?;
+    assert_eq!(control.received(), b"nobody\r\n");
+
+    // The control connection is gone when the data connection comes.
+    control.send("EPSV\r\n");
+    settle()?;
+    control.reset();
+    settle()?;
+    let data = scene.network.connect(DATA)?;
+    settle()?;
+    assert!(data.has_ended());
+    assert_eq!(data.received(), b"");
+    Ok(())
+}

@@ -678,6 +678,30 @@ fn the_closures_of_a_connector_may_panic_when_they_are_dropped() {
 }
 
 #[test]
+fn the_factory_of_a_reconnection_and_its_calls_may_panic_when_the_loop_drops_them_together() {
+    for in_a_pause in [false, true] {
+        let (event_loop, bombs) = (new_loop(), Bombs::default());
+        let (socket, addr) = common::refusing();
+        let (factory, calls) = (bombs.next(), [bombs.next(), bombs.next()]);
+        let feed = Connector::new(addr)
+            .reconnect_on(&event_loop, Backoff::default(), move |_| {
+                hold(&factory);
+                |_: &[u8]| Ok(())
+            })
+            .unwrap();
+        for bomb in calls {
+            feed.on_end(move |_| hold(&bomb));
+        }
+        if in_a_pause {
+            run_until(&event_loop, || feed.chat().is_none());
+        }
+        drop(event_loop);
+        assert_eq!(bombs.dropped(), 3);
+        drop(socket);
+    }
+}
+
+#[test]
 fn what_was_pushed_to_a_connection_whose_factory_fails_may_panic_when_it_is_dropped() {
     let (event_loop, bombs) = (new_loop(), Bombs::default());
     let (connected, peer) = tcp_pair();

@@ -15,7 +15,7 @@ use crate::state::agenda::Task;
 use crate::state::connect::Retry;
 use crate::time::backoff::{Backoff, Pauses};
 use crate::time::timer::TimerId;
-use crate::user_code::text_of;
+use crate::user_code::{discard_each, text_of};
 use crate::{Channel, Chat};
 
 /// A handle to a connection that is made again each time it has ended. Returned by
@@ -67,7 +67,8 @@ impl Reconnect {
 
     /// Makes the loop call `call` with the [outcome](Reconnect::outcome), once, when there will be no further
     /// connection and the last one has ended. If that is so already, in the next turn. Several calls are made in
-    /// the order in which they were set. A panic is logged.
+    /// the order in which they were set. A panic is logged. If the loop is dropped before, the call is dropped
+    /// uncalled.
     ///
     /// ```no_run
     /// # use asynchat::{Backoff, Connector};
@@ -311,6 +312,13 @@ impl Retrier {
 
     fn has_ended(&self) -> bool {
         matches!(self.stage.get(), Stage::Stopped(None))
+    }
+}
+
+impl Drop for Retrier {
+    /// The destructors of these calls and that of the factory are the user's. Two panics of them must not meet.
+    fn drop(&mut self) {
+        discard_each(self.on_end.take());
     }
 }
 
