@@ -314,6 +314,8 @@ pub enum Deadline {
     Drain,
     /// The connection reached its maximum lifetime: [`Deadlines::lifetime`](crate::Deadlines::lifetime).
     Lifetime,
+    /// A listener for one connection got none in time: [`Server::once`](crate::Server::once).
+    Accept,
 }
 
 impl Display for Deadline {
@@ -324,6 +326,7 @@ impl Display for Deadline {
             Deadline::Input => f.write_str("the peer sent a record too slowly"),
             Deadline::Drain => f.write_str("the peer did not take its output in time"),
             Deadline::Lifetime => f.write_str("the connection reached its maximum lifetime"),
+            Deadline::Accept => f.write_str("no connection was accepted in time"),
         }
     }
 }

@@ -155,7 +155,7 @@
 //! # Platforms
 //!
 //! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP work everywhere. On Unix
-//! also Unix-domain sockets, pipes, terminals, inherited descriptors, and child processes ([`Subprocess`]): a
+//! also Unix-domain sockets, by path too ([`Target`]), pipes, terminals, inherited descriptors, and child processes ([`Subprocess`]): a
 //! [`Socket`] can be made from each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1,
 //! [`Channel::adopt`]. [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] is `AsFd`, so it
 //! can run inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
@@ -220,6 +220,7 @@ pub use channel::dispatcher::Dispatcher;
 pub use channel::handle::{Channel, ChannelStats};
 pub use chat::group::{Group, SlowReader};
 pub use chat::handle::Chat;
+pub use chat::into_session::IntoSession;
 pub use chat::pipe::pipe;
 pub use chat::promise::Promise;
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
@@ -242,7 +243,12 @@ pub use output::producers::{
 };
 pub use runtime::counters::{Closes, LoopStats};
 pub use runtime::remote::Remote;
+/// The crate that has the options of sockets: [`Server::configure`], [`Connector::configure`].
+pub use socket2;
 pub use state::ChannelId;
+#[cfg(unix)]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
+pub use sys::socket::Credentials;
 pub use sys::socket::Socket;
 pub use target::Target;
 pub use time::backoff::Backoff;

@@ -3,11 +3,17 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 
-/// What to connect to or to listen on: one or several addresses, or a host name with a port.
+/// What to connect to or to listen on: one or several addresses, a host name with a port, or the path of a
+/// Unix-domain socket.
 ///
 /// All types that implement the standard library's `ToSocketAddrs` convert into it. An IPv6 address may
 /// have a scope (RFC 4007), given as the number or the name of an interface: `[fe80::1%eth0]:119`.
+///
+/// A [`Path`] is that of a Unix-domain socket, and so is a text that begins with `unix:`. On Linux the text
+/// `unix:@name` stands for a name in the abstract namespace, which has no file. Windows has no such sockets that a
+/// poller can wait for: there a program listens on `127.0.0.1`.
 ///
 /// The conversion does not fail. A text without a port is reported where the target is used.
 ///
@@ -21,6 +27,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 /// let same_host = Target::from(("news.example.org", 119));
 /// let address = Target::from("[2001:db8::1]:119".parse::<std::net::SocketAddr>().unwrap());
 /// let link_local = Target::from("[fe80::1%eth0]:119");
+/// let path = Target::from(std::path::Path::new("/run/news.sock"));
+/// let same_path = Target::from("unix:/run/news.sock");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Target(Kind);
@@ -29,12 +37,36 @@ pub struct Target(Kind);
 enum Kind {
     Host(String, u16),
     Addrs(Vec<SocketAddr>),
+    Unix(UnixName),
     /// A text that is neither an address nor a host with a port.
     Invalid(String),
 }
 
+/// The name of a Unix-domain socket.
+#[derive(Clone, Debug)]
+pub(crate) enum UnixName {
+    Path(PathBuf),
+    /// In Linux's abstract namespace.
+    Abstract(String),
+}
+
+impl fmt::Display for UnixName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnixName::Path(path) => write!(f, "unix:{}", path.display()),
+            UnixName::Abstract(name) => write!(f, "unix:@{}", name.escape_debug()),
+        }
+    }
+}
+
 impl Target {
     fn parse(host_and_port: &str) -> Self {
+        if let Some(name) = host_and_port.strip_prefix("unix:") {
+            return Target(Kind::Unix(match name.strip_prefix('@') {
+                Some(name) => UnixName::Abstract(name.to_owned()),
+                None => UnixName::Path(name.into()),
+            }));
+        }
         if let Ok(addr) = host_and_port.parse() {
             return Target(Kind::Addrs(vec![addr]));
         }
@@ -60,6 +92,14 @@ impl Target {
         }
     }
 
+    /// The name, if it is that of a Unix-domain socket.
+    pub(crate) fn unix(&self) -> Option<&UnixName> {
+        match &self.0 {
+            Kind::Unix(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The addresses. For a host name this blocks until the system's resolver answers.
     ///
     /// # Errors
@@ -76,6 +116,10 @@ impl Target {
                     false => addrs,
                 }
             }
+            Kind::Unix(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a Unix-domain socket has no IP address",
+            )),
             Kind::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("not of the form host:port, with a port up to 65535: {text}"),
@@ -119,6 +163,7 @@ impl fmt::Display for Target {
                 }
                 Ok(())
             }
+            Kind::Unix(name) => name.fmt(f),
             Kind::Invalid(text) => f.write_str(text),
         }
     }
@@ -145,6 +190,24 @@ impl From<String> for Target {
 impl From<&String> for Target {
     fn from(host_and_port: &String) -> Self {
         Target::parse(host_and_port)
+    }
+}
+
+impl From<&Path> for Target {
+    fn from(path: &Path) -> Self {
+        Target::from(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Target {
+    fn from(path: &PathBuf) -> Self {
+        Target::from(path.clone())
+    }
+}
+
+impl From<PathBuf> for Target {
+    fn from(path: PathBuf) -> Self {
+        Target(Kind::Unix(UnixName::Path(path)))
     }
 }
 
@@ -238,6 +301,21 @@ mod tests {
         }
         let error = Target::from("[fe80::1%nowhere]:119").addrs().unwrap_err();
         assert!(error.to_string().contains("fe80::1%nowhere"), "{error}");
+    }
+
+    #[test]
+    fn a_path_or_a_text_with_its_prefix_is_a_unix_domain_socket() {
+        let path = Target::from(Path::new("@relative"));
+        assert!(matches!(path.unix(), Some(UnixName::Path(path)) if path == "@relative"));
+        let text = Target::from("unix:/run/x.sock");
+        assert!(matches!(text.unix(), Some(UnixName::Path(path)) if path == "/run/x.sock"));
+        assert_eq!(text.to_string(), "unix:/run/x.sock");
+        let name = Target::from("unix:@x");
+        assert!(matches!(name.unix(), Some(UnixName::Abstract(name)) if name == "x"));
+        assert_eq!(name.to_string(), "unix:@x");
+        for target in [path, text, name] {
+            assert!(target.to_look_up().is_none() && target.addrs().is_err());
+        }
     }
 
     #[test]

@@ -432,7 +432,10 @@ fn exports() -> BTreeMap<String, String> {
     let mut exports = BTreeMap::new();
     for item in code.split("pub use ").skip(1) {
         let item = item.split(';').next().unwrap_or_default();
-        let (path, names) = item.rsplit_once("::").expect("a path");
+        // Without a path it is a crate.
+        let Some((path, names)) = item.rsplit_once("::") else {
+            continue;
+        };
         let module = path.split("::").next().expect("a module").to_owned();
         for name in names.trim_matches(['{', '}']).split(',') {
             exports.extend(first_name(name).map(|name| (name, module.clone())));

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use asynchat::{Chat, Limits, Server};
+use asynchat::{Chat, Limits, Result, Server};
 use common::{DEADLINE, Log, Peer, addr_of, new_loop, run_to_end, run_until, served};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -153,6 +153,27 @@ fn an_event_in_a_callback_is_in_the_span_of_its_connection() {
         });
         let span = collector.only("logged by the session").span.unwrap();
         assert_eq!(span.of("id"), chat.id().to_string());
+    });
+}
+
+#[test]
+fn a_factory_that_fails_is_logged_with_the_id_and_the_peer_of_its_connection() {
+    collect(|collector| {
+        let event_loop = new_loop();
+        let listener = event_loop
+            .listen("127.0.0.1:0", |_| -> Result<fn(&[u8]) -> Result> {
+                Err("no database\r\nforged: a line".into())
+            })
+            .unwrap();
+        let mut peer = Peer::connect(addr_of(&listener));
+        let _ = peer.wait_for_end(&event_loop);
+        let logged = collector.only("a factory failed");
+        assert_eq!(logged.level, Level::WARN);
+        let addr = peer.stream.local_addr().unwrap().to_string();
+        assert_eq!(logged.fields.of("peer").trim_matches('"'), addr);
+        assert_eq!(logged.span.unwrap().of("id"), logged.fields.of("id"));
+        let error = logged.fields.of("error");
+        assert_eq!(error, r"no database\r\nforged: a line");
     });
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -468,5 +469,127 @@ fn close_all_ends_the_reconnection_of_a_connection_that_is_already_ending() -> R
     assert_eq!(scene.log.count("close"), 1);
     assert!(reconnect.is_stopped());
     drop(service);
+    Ok(())
+}
+
+/// What the callback for the end has received.
+fn record_end(reconnect: &Reconnect) -> Rc<RefCell<Vec<String>>> {
+    let ends = Rc::<RefCell<Vec<String>>>::default();
+    let seen = Rc::clone(&ends);
+    reconnect.on_end(move |outcome| {
+        let text = outcome.map_or_else(|error| error.to_string(), |()| String::from("ok"));
+        seen.borrow_mut().push(text);
+    });
+    ends
+}
+
+#[test]
+fn after_the_last_try_the_owner_gets_the_reason_of_the_last_failure() -> Result {
+    let scene = Scene::new()?;
+    let reconnect = scene.reconnect(backoff().tries(3))?;
+    let ends = record_end(&reconnect);
+    scene.advance(secs(1))?;
+    assert!(reconnect.outcome().is_ok() && ends.borrow().is_empty());
+    // Nothing is left to run for.
+    scene.event_loop.run()?;
+    assert_eq!(scene.network.elapsed(), secs(3));
+    assert_eq!(scene.failures(), 3);
+    assert!(reconnect.is_stopped());
+    let error = reconnect.outcome().expect_err("it gave up");
+    let expected = "gave up after 3 tries: could not connect: connect to 10.0.0.1:6667: \
+                    connection refused";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.io_kind(), Some(io::ErrorKind::ConnectionRefused));
+    assert_eq!(*ends.borrow(), [expected]);
+    // Set after the end, the callback is called in the next turn.
+    let late = record_end(&reconnect);
+    scene.event_loop.run()?;
+    assert_eq!(*late.borrow(), [expected]);
+    // The factory is dropped.
+    assert_eq!(Rc::strong_count(&scene.made), 1);
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_has_lasted_is_no_failed_try() -> Result {
+    let scene = Scene::new()?;
+    let service = scene.serve()?;
+    let reconnect = scene.reconnect(backoff().tries(2))?;
+    for _ in 0..3 {
+        let peer = service.accept().ok_or("it has connected")?;
+        scene.advance(secs(60))?;
+        peer.finish();
+        scene.advance(secs(1))?;
+    }
+    // This one is too short.
+    service.accept().ok_or("it has connected")?.finish();
+    scene.advance(secs(2))?;
+    assert!(!reconnect.is_stopped());
+    service.accept().ok_or("it has connected")?.finish();
+    scene.settle()?;
+    assert!(reconnect.is_stopped());
+    let error = reconnect.outcome().expect_err("it gave up");
+    assert_eq!(
+        error.to_string(),
+        "gave up after 2 tries: the peer closed the connection"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_end_that_this_side_wanted_is_no_error() -> Result {
+    type End = fn(&Scene, &Reconnect) -> Result;
+    let in_a_pause: [End; 3] = [
+        |_, reconnect| {
+            reconnect.stop();
+            Ok(())
+        },
+        |scene, _| {
+            scene.event_loop.close_all();
+            Ok(())
+        },
+        |scene, _| {
+            scene.event_loop.shutdown(Duration::ZERO);
+            Ok(())
+        },
+    ];
+    let while_up: [End; 2] = [
+        |_, reconnect| {
+            reconnect.chat().ok_or("it is up")?.close();
+            Ok(())
+        },
+        |scene, reconnect| {
+            reconnect.stop();
+            scene.settle()?;
+            assert!(reconnect.chat().is_some());
+            scene.event_loop.close_all();
+            Ok(())
+        },
+    ];
+    for (ends, is_up) in [(&in_a_pause[..], false), (&while_up[..], true)] {
+        for end in ends {
+            let scene = Scene::new()?;
+            let service = is_up.then(|| scene.serve()).transpose()?;
+            let reconnect = scene.reconnect(backoff().tries(9))?;
+            let seen = record_end(&reconnect);
+            end(&scene, &reconnect)?;
+            scene.event_loop.run()?;
+            assert_eq!(*seen.borrow(), ["ok"]);
+            assert!(reconnect.outcome().is_ok() && reconnect.is_stopped());
+            assert_eq!(Rc::strong_count(&scene.made), 1);
+            drop(service);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_callback_for_the_end_that_panics_stops_no_other() -> Result {
+    let scene = Scene::new()?;
+    let reconnect = scene.reconnect(backoff().tries(1))?;
+    reconnect.on_end(|_| panic!("a panic in on_end"));
+    let ends = record_end(&reconnect);
+    scene.event_loop.run()?;
+    assert_eq!(ends.borrow().len(), 1);
     Ok(())
 }

@@ -6,6 +6,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -303,7 +304,7 @@ fn reconnection_continues_after_an_error_that_panics_when_formatted() {
         let listener = event_loop
             .listen("127.0.0.1:0", Log::default().session())
             .unwrap();
-        let backoff = Backoff::default().first(Duration::from_millis(1));
+        let backoff = Backoff::default().initial(Duration::from_millis(1));
         let connector = Connector::new(addr_of(&listener).to_string());
         let factory = move |_| {
             counted.set(counted.get() + 1);
@@ -615,5 +616,107 @@ fn a_factory_and_a_refusal_may_panic_when_a_server_drops_them_together() {
         })
     }));
     assert!(listened.is_err());
+    assert_eq!(bombs.dropped(), 2);
+}
+
+#[test]
+fn all_closures_of_a_server_may_panic_when_they_are_dropped_together() {
+    for listens in [false, true] {
+        let (event_loop, bombs) = (new_loop(), Bombs::default());
+        let socket = match listens {
+            true => Socket::from(TcpListener::bind("127.0.0.1:0").unwrap()),
+            false => tcp_pair().0.into(),
+        };
+        let (accept_if, configure) = (bombs.next(), bombs.next());
+        let (on_close, factory) = (bombs.next(), bombs.next());
+        let server = Server::adopt(socket)
+            .accept_if(move |_| {
+                hold(&accept_if);
+                true
+            })
+            .configure(move |_| {
+                hold(&configure);
+                Ok(())
+            })
+            .on_close(move |_| hold(&on_close));
+        let listened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            server.listen_on(&event_loop, move |_| {
+                hold(&factory);
+                |_: &[u8]| Ok(())
+            })
+        }));
+        if let Ok(listener) = listened {
+            listener.unwrap().close();
+        }
+        run_to_end(&event_loop);
+        assert_eq!(bombs.dropped(), 4);
+    }
+}
+
+#[test]
+fn the_closures_of_a_connector_may_panic_when_they_are_dropped() {
+    let (event_loop, bombs) = (new_loop(), Bombs::default());
+    let (configure, on_end, late) = (bombs.next(), bombs.next(), bombs.next());
+    let (socket, addr) = common::refusing();
+    let backoff = Backoff::default()
+        .initial(Duration::from_millis(1))
+        .tries(2);
+    let feed = Connector::new(addr)
+        .configure(move |_| {
+            hold(&configure);
+            Ok(())
+        })
+        .reconnect_on(&event_loop, backoff, |_| |_: &[u8]| Ok(()))
+        .unwrap();
+    feed.on_end(move |_| hold(&on_end));
+    run_to_end(&event_loop);
+    assert!(feed.outcome().is_err());
+    feed.on_end(move |_| hold(&late));
+    run_to_end(&event_loop);
+    assert_eq!(bombs.dropped(), 3);
+    drop(socket);
+}
+
+#[test]
+fn the_factory_of_a_reconnection_and_its_calls_may_panic_when_the_loop_drops_them_together() {
+    for in_a_pause in [false, true] {
+        let (event_loop, bombs) = (new_loop(), Bombs::default());
+        let (socket, addr) = common::refusing();
+        let (factory, calls) = (bombs.next(), [bombs.next(), bombs.next()]);
+        let feed = Connector::new(addr)
+            .reconnect_on(&event_loop, Backoff::default(), move |_| {
+                hold(&factory);
+                |_: &[u8]| Ok(())
+            })
+            .unwrap();
+        for bomb in calls {
+            feed.on_end(move |_| hold(&bomb));
+        }
+        if in_a_pause {
+            run_until(&event_loop, || feed.chat().is_none());
+        }
+        drop(event_loop);
+        assert_eq!(bombs.dropped(), 3);
+        drop(socket);
+    }
+}
+
+#[test]
+fn what_was_pushed_to_a_connection_whose_factory_fails_may_panic_when_it_is_dropped() {
+    let (event_loop, bombs) = (new_loop(), Bombs::default());
+    let (connected, peer) = tcp_pair();
+    let mut peer = Peer::new(peer);
+    let chat = Connector::adopt(connected)
+        .connect_on(&event_loop, |chat| -> Result<fn(&[u8]) -> Result> {
+            chat.push("sorry");
+            Err("it has no handler".into())
+        })
+        .unwrap();
+    chat.push(Bytes::from_owner(Owned(vec![b'x'; 5000], bombs.next())));
+    let bomb = bombs.next();
+    chat.push_hook(move || hold(&bomb));
+    peer.expect(&event_loop, "sorry");
+    drop(peer);
+    run_to_end(&event_loop);
     assert_eq!(bombs.dropped(), 2);
 }

@@ -89,7 +89,7 @@ fn run(args: Args) -> Result {
     Connector::new(&args.server)
         .connect_timeout(Duration::from_secs(20))
         .reconnect(
-            Backoff::default().most(Duration::from_secs(args.max_pause)),
+            Backoff::default().max(Duration::from_secs(args.max_pause)),
             move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&shared)),
         )?;
     signal::shutdown_on_ctrl_c(GRACE)?;

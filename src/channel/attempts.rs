@@ -16,6 +16,7 @@ use crate::log::log;
 use crate::state::connect::{Connect, Connected, Progress, Step};
 use crate::sys::interest::Interest;
 use crate::sys::resolver::Ticket;
+use crate::sys::socket::{ConnectOptions, LocalAddrs};
 use crate::sys::watched_socket::WatchedSocket;
 
 use plan::Plan;
@@ -24,27 +25,35 @@ use plan::Plan;
 /// servers twice, for five seconds each: resolv.conf(5).
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How each attempt is made.
-#[derive(Clone, Copy, Debug)]
+/// How the attempts are made.
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// The Connection Attempt Delay of RFC 8305.
     pub(crate) delay: Duration,
-    pub(crate) nodelay: bool,
+    pub(crate) socket: ConnectOptions,
     /// Whether urgent data is received in its place in the stream (SO_OOBINLINE).
     pub(crate) urgent_inline: bool,
 }
 
 impl Options {
-    pub(crate) const FOR_DISPATCHER: Options = Options {
-        delay: plan::RECOMMENDED_DELAY,
-        nodelay: true,
-        urgent_inline: false,
-    };
+    pub(crate) fn for_dispatcher() -> Self {
+        Options {
+            delay: plan::RECOMMENDED_DELAY,
+            socket: ConnectOptions {
+                nodelay: true,
+                local: LocalAddrs::default(),
+                configure: None,
+            },
+            urgent_inline: false,
+        }
+    }
 
-    pub(crate) const FOR_CHAT: Options = Options {
-        urgent_inline: true,
-        ..Options::FOR_DISPATCHER
-    };
+    pub(crate) fn for_chat() -> Self {
+        Options {
+            urgent_inline: true,
+            ..Options::for_dispatcher()
+        }
+    }
 }
 
 /// The attempts to connect one channel.
@@ -86,8 +95,8 @@ impl Attempts {
     /// Tries these addresses.
     pub(crate) fn new(addrs: Vec<SocketAddr>, options: Options) -> Self {
         Attempts {
+            stage: Stage::Racing(Race::new(addrs, &options)),
             options,
-            stage: Stage::Racing(Race::new(addrs, options.delay)),
         }
     }
 
@@ -114,7 +123,7 @@ impl Attempts {
 impl Connect for Attempts {
     fn advance(&mut self, step: &Step<'_>) -> Progress {
         match &mut self.stage {
-            Stage::Racing(race) => race.advance(step, self.options),
+            Stage::Racing(race) => race.advance(step, &self.options),
             Stage::Resolving(look_up) => look_up.advance(step),
         }
     }
@@ -131,12 +140,11 @@ impl Connect for Attempts {
         let Stage::Resolving(look_up) = &self.stage else {
             return;
         };
-        let delay = self.options.delay;
         let race = match outcome {
-            Ok(addrs) => Race::new(addrs, delay),
+            Ok(addrs) => Race::new(addrs, &self.options),
             Err(error) => Race {
                 error: Some(look_up.failed(error)),
-                ..Race::new(Vec::new(), delay)
+                ..Race::new(Vec::new(), &self.options)
             },
         };
         self.stage = Stage::Racing(race);
@@ -172,16 +180,23 @@ impl LookUp {
 }
 
 impl Race {
-    fn new(addrs: Vec<SocketAddr>, delay: Duration) -> Self {
+    /// Addresses of a family that has no local address are skipped.
+    fn new(addrs: Vec<SocketAddr>, options: &Options) -> Self {
+        let local = options.socket.local;
+        let (addrs, skipped): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|it| local.reach(*it));
+        let other_family = |addr| {
+            let error = Error::new("the local address is of another address family");
+            error.context(format_args!("connect to {addr}"))
+        };
         Race {
-            plan: Plan::new(addrs, delay),
+            plan: Plan::new(addrs, options.delay),
             attempts: Vec::new(),
             key: None,
-            error: None,
+            error: skipped.first().map(other_family),
         }
     }
 
-    fn advance(&mut self, step: &Step<'_>, options: Options) -> Progress {
+    fn advance(&mut self, step: &Step<'_>, options: &Options) -> Progress {
         if let Some(connected) = self.take_winner() {
             return Progress::Connected(connected);
         }
@@ -229,13 +244,13 @@ impl Race {
     }
 
     /// Begins each attempt that is due, and watches all that are under way.
-    fn begin_due(&mut self, step: &Step<'_>, options: Options) {
+    fn begin_due(&mut self, step: &Step<'_>, options: &Options) {
         loop {
             self.watch(step);
             let Some(addr) = self.plan.next(step.now) else {
                 return;
             };
-            match step.poller.system().connect(addr, options.nodelay) {
+            match step.poller.system().connect(addr, &options.socket) {
                 Ok(socket) => {
                     if options.urgent_inline
                         && let Err(error) = socket.set_urgent_inline()

@@ -10,10 +10,14 @@ use socket2::TcpKeepalive;
 
 use crate::Addr;
 use crate::channel::attempts::{Attempts, Options};
+use crate::channel::unix_attempt::UnixAttempt;
 use crate::error::{Close, Error, Result};
 use crate::state::agenda::Task;
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
-use crate::sys::socket::{Fd, ListenOptions, Socket};
+#[cfg(unix)]
+use crate::sys::socket::Credentials;
+use crate::sys::socket::{Fd, ListenOptions, LocalAddrs, Socket};
+use crate::sys::system::System;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
 use crate::time::deadlines::{Clocks, Deadlines};
@@ -82,16 +86,26 @@ impl Channel {
     /// # Errors
     /// When no address can be bound, with the address and the reason.
     pub fn listen(addr: impl Into<Target>) -> Result<Self, Error> {
-        let options = ListenOptions::default();
-        Channel::listen_with(&addr.into(), |addr| Fd::listen(addr, &options))
+        Channel::listen_with(&addr.into(), &System::Os, &ListenOptions::default())
     }
 
     pub(crate) fn listen_with(
         target: &Target,
-        listen: impl Fn(SocketAddr) -> io::Result<Fd>,
+        system: &System,
+        options: &ListenOptions,
     ) -> Result<Self, Error> {
-        let socket = first_of(target, "listen on", listen)?;
-        Ok(Channel::with_fd(socket, Phase::Listening))
+        let Some(name) = target.unix() else {
+            let socket = first_of(target, "listen on", |addr| system.listen(addr, options))?;
+            return Ok(Channel::with_fd(socket, Phase::Listening));
+        };
+        let listening = system.listen_unix(name, options);
+        let context = |error| Error::new(error).context(format_args!("listen on {name}"));
+        let (socket, file) = listening.map_err(context)?;
+        let channel = Channel::with_fd(socket, Phase::Listening);
+        if let Some(file) = file {
+            channel.0.set_socket_file(file);
+        }
+        Ok(channel)
     }
 
     /// Creates a channel that connects to one of the target's addresses. The attempts are those of a
@@ -105,12 +119,31 @@ impl Channel {
     /// # Errors
     /// When the name cannot be looked up, or has no address.
     pub fn connect(addr: impl Into<Target>) -> Result<Self, Error> {
-        let addrs = addrs_of(&addr.into(), "connect to")?;
+        Channel::connect_with(&addr.into(), Options::for_dispatcher())
+    }
+
+    /// As [`connect`](Channel::connect), from a local address: asyncore's `bind` before `connect`. It is bound as
+    /// described at [`Connector::bind`](crate::Connector::bind).
+    ///
+    /// # Errors
+    /// As [`connect`](Channel::connect), and when `local` is not an IP address with a port.
+    pub fn connect_from(local: impl Into<Target>, addr: impl Into<Target>) -> Result<Self, Error> {
+        let mut options = Options::for_dispatcher();
+        options.socket.local = local_addrs(&local.into())?;
+        Channel::connect_with(&addr.into(), options)
+    }
+
+    fn connect_with(target: &Target, options: Options) -> Result<Self, Error> {
+        let state = Rc::new(ChannelState::new(None, Phase::Connecting));
+        if let Some(name) = target.unix() {
+            state.begin_connecting(Box::new(UnixAttempt::new(name, options)?));
+            return Ok(Channel(state));
+        }
+        let addrs = addrs_of(target, "connect to")?;
         if addrs.is_empty() {
             return Err(Error::new("no address to connect to"));
         }
-        let state = Rc::new(ChannelState::new(None, Phase::Connecting));
-        state.begin_connecting(Box::new(Attempts::new(addrs, Options::FOR_DISPATCHER)));
+        state.begin_connecting(Box::new(Attempts::new(addrs, options)));
         Ok(Channel(state))
     }
 
@@ -332,6 +365,17 @@ impl Channel {
         self.0.on_socket(Fd::local_addr).ok()
     }
 
+    /// The user and the process at the other end of a Unix-domain connection, while the channel is open.
+    ///
+    /// # Errors
+    /// `NotConnected` when the channel is closed or not up yet. `Unsupported` when it is no Unix-domain
+    /// connection, or when the system (Solaris, illumos) has no call for it.
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn peer_credentials(&self) -> io::Result<Credentials> {
+        self.0.on_connected(Fd::peer_credentials)
+    }
+
     /// Sets TCP_NODELAY: whether output is sent at once, without waiting for the acknowledgement of earlier
     /// output (Nagle's algorithm). Default true for connections that a [`Server`](crate::Server), a
     /// [`Connector`](crate::Connector) or [`Channel::connect`] makes.
@@ -502,6 +546,19 @@ fn first_of<T>(
         }
     }
     Err(failed)
+}
+
+/// The local addresses of outgoing connections. A name is not looked up.
+pub(crate) fn local_addrs(target: &Target) -> Result<LocalAddrs, Error> {
+    let addrs = match target.to_look_up() {
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a local address has to be an IP address with a port, which may be 0",
+        )),
+        None => target.addrs(),
+    };
+    let context = |error| Error::new(error).context(format_args!("bind to {target}"));
+    addrs.map(LocalAddrs::new).map_err(context)
 }
 
 fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>, Error> {

@@ -5,6 +5,7 @@ mod connection;
 pub(crate) mod driver;
 pub(crate) mod group;
 pub(crate) mod handle;
+pub(crate) mod into_session;
 pub(crate) mod pipe;
 pub(crate) mod promise;
 mod replace;

@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,8 +13,8 @@ use crate::Addr;
 use crate::channel::accept::accept;
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
-use crate::error::{Close, Result, WithSources};
+use crate::chat::into_session::IntoSession;
+use crate::error::{Close, Deadline, Result, WithSources};
 use crate::limits::Limits;
 use crate::log::{Escaped, log, log_throttled};
 use crate::runtime::Runtime;
@@ -22,26 +23,47 @@ use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
 use crate::state::quota::{Exceeded, Quota};
 use crate::sys::interest::Interest;
-use crate::sys::socket::Socket;
+use crate::sys::socket::{Configure, Socket};
 use crate::time::timer::TimerId;
-use crate::user_code::discard;
+use crate::user_code::{discard, enter};
 
 /// The driver of a server's listening socket.
 pub(super) struct Acceptor<F> {
     settings: Settings,
-    refusal: Bytes,
+    rules: Rules,
     quota: Rc<Quota>,
+    /// The timer of the only connection of the listener.
+    deadline: Option<TimerId>,
     factory: F,
 }
 
-impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
+type AcceptIf = Box<dyn FnMut(&Addr) -> bool>;
+type OnClose = Box<dyn FnOnce(&Close)>;
+
+/// How a server treats the connections that it accepts.
+#[derive(Default)]
+pub(super) struct Rules {
+    pub(super) refusal: Bytes,
+    pub(super) accept_if: Option<AcceptIf>,
+    pub(super) configure: Option<Configure>,
+    /// It listens for one connection, and waits for so long.
+    pub(super) once: Option<Duration>,
+    pub(super) on_close: Option<OnClose>,
+}
+
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
-        let runtime = turn.runtime;
+        let (runtime, state) = (turn.runtime, turn.state);
         accept(
             turn,
             self,
             |_| true,
-            |acceptor, socket, peer| acceptor.admit(runtime, socket, peer),
+            |acceptor, socket, peer| {
+                let is_served = acceptor.admit(runtime, socket, peer);
+                if is_served && acceptor.rules.once.is_some() {
+                    state.end(Close::Local);
+                }
+            },
         )
     }
 
@@ -49,7 +71,10 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
         Ok(())
     }
 
-    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
+    fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
+        if self.deadline == Some(timer) {
+            state.end(Close::Timeout(Deadline::Accept));
+        }
         Ok(())
     }
 
@@ -57,7 +82,11 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
         log_throttled!(warn, error = %Escaped(WithSources(error)), "accepting failed");
     }
 
-    fn close(&mut self, _: &Close) {}
+    fn close(&mut self, why: &Close) {
+        if let Some(on_close) = self.rules.on_close.take() {
+            on_close(why);
+        }
+    }
 
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
         self
@@ -70,31 +99,80 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Driver for Acceptor<F> {
     }
 }
 
-impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
-    pub(super) fn new(settings: Settings, refusal: Bytes, factory: F) -> Self {
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
+    pub(super) fn new(settings: Settings, rules: Rules, factory: F) -> Self {
         Acceptor {
             settings,
-            refusal,
+            rules,
             quota: Rc::default(),
+            deadline: None,
             factory,
         }
     }
 
-    /// Calls the factory for an accepted connection, unless the connection would exceed the quota.
-    fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) {
+    /// Begins to wait, if the listener, which is registered by now, waits for one connection.
+    pub(super) fn begin_waiting(&mut self, listener: &Channel) {
+        self.deadline = self.rules.once.map(|wait| listener.call_later(wait));
+    }
+
+    /// Calls the factory for an accepted connection, unless the connection is refused. Returns whether it was
+    /// called.
+    fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) -> bool {
+        if !self.is_accepted(&peer) || !self.is_configured(&socket, &peer) {
+            runtime.counters.refused.add(1);
+            return false;
+        }
         let limits = self.settings.limits.as_deref().unwrap_or(&Limits::DEFAULT);
         let admission = match self.quota.admit(&peer, limits) {
             Ok(admission) => admission,
-            Err(exceeded) => return self.refuse(runtime, socket, &peer, exceeded),
+            Err(exceeded) => {
+                self.refuse(runtime, socket, &peer, exceeded);
+                return false;
+            }
         };
         let channel = Channel::adopt_accepted(socket);
         channel.0.set_peer(peer);
         channel.0.set_admission(admission);
-        let chat = match self.settings.register(runtime, channel, TypeId::of::<S>) {
+        let session = TypeId::of::<I::Session>;
+        let chat = match self.settings.register(runtime, channel, session) {
             Ok(chat) => chat,
-            Err(error) => return log!(debug, %error, "an accepted connection is dropped"),
+            Err(error) => {
+                log!(debug, %error, "an accepted connection is dropped");
+                return false;
+            }
         };
         make_session(runtime, chat, &mut self.factory);
+        true
+    }
+
+    fn is_accepted(&mut self, peer: &Addr) -> bool {
+        let Some(accept_if) = &mut self.rules.accept_if else {
+            return true;
+        };
+        match enter(|| accept_if(peer)) {
+            Ok(true) => true,
+            Ok(false) => {
+                log!(debug, peer = %Escaped(peer), "accept_if has refused a connection");
+                false
+            }
+            Err(panic) => {
+                log_throttled!(error, peer = %Escaped(peer), panic = %Escaped(panic), "accept_if panicked");
+                false
+            }
+        }
+    }
+
+    fn is_configured(&self, socket: &Socket, peer: &Addr) -> bool {
+        let Some(configure) = &self.rules.configure else {
+            return true;
+        };
+        match socket.configure(configure) {
+            Ok(()) => true,
+            Err(error) => {
+                log_throttled!(warn, peer = %Escaped(peer), error = %Escaped(error), "configure has failed");
+                false
+            }
+        }
     }
 
     /// Sends the refusal to a client above the quota, and closes the connection.
@@ -102,11 +180,11 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
         runtime.counters.refused.add(1);
         let peer = Escaped(peer);
         log_throttled!(warn, %peer, limit = ?exceeded, "a connection was refused: too many connections");
-        if self.refusal.is_empty() {
+        if self.rules.refusal.is_empty() {
             return;
         }
         // The send buffer of a new connection has room for a line.
-        match socket.send(&self.refusal) {
+        match socket.send(&self.rules.refusal) {
             Ok(_) => runtime.linger_for_refused(socket, self.settings.deadlines),
             Err(error) => log!(debug, %error, "a refusal could not be sent"),
         }
@@ -115,8 +193,11 @@ impl<S: AsyncChat, F: FnMut(Chat) -> S + 'static> Acceptor<F> {
 
 impl<F> Drop for Acceptor<F> {
     fn drop(&mut self) {
-        // Its destructor may be the user's (`Bytes::from_owner`), as that of the factory. Two panics of
+        // The destructors are the user's (`Bytes::from_owner`), as that of the factory. Two panics of
         // destructors must not meet.
-        discard(mem::take(&mut self.refusal));
+        let rules = mem::take(&mut self.rules);
+        discard(rules.refusal);
+        discard(rules.accept_if);
+        discard(rules.on_close);
     }
 }

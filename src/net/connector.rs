@@ -7,20 +7,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use crate::channel::attempts::{Attempts, Options};
-use crate::channel::handle::Channel;
+use crate::channel::handle::{Channel, local_addrs};
+use crate::channel::unix_attempt::UnixAttempt;
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
+use crate::chat::into_session::IntoSession;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
-use crate::net::endpoint::{Endpoint, Settings, make_session};
+use crate::net::endpoint::{Begun, Endpoint, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
 use crate::state::connect::Connect;
 use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState, Phase};
-use crate::sys::socket::Socket;
+use crate::sys::socket::{Configure, Socket};
 use crate::sys::system::Resolution;
 use crate::target::Target;
 use crate::time::backoff::Backoff;
@@ -62,10 +65,13 @@ pub struct Connector {
     endpoint: Endpoint,
     settings: Settings,
     options: Options,
+    /// The local addresses, which are parsed when the connection is begun.
+    local: Option<Target>,
 }
 
 impl Connector {
-    /// Connects to this target: an address, several addresses, or a host name with a port.
+    /// Connects to this target: an address, several addresses, a host name with a port, or the path of a
+    /// Unix-domain socket.
     pub fn new(target: impl Into<Target>) -> Self {
         Connector::with(Endpoint::Target(target.into()))
     }
@@ -75,7 +81,7 @@ impl Connector {
     ///
     /// The connect deadline and the attempt delay do not apply, and [`nodelay`](Connector::nodelay)
     /// does not change the socket's TCP_NODELAY. The loop calls
-    /// [`handle_connect`](AsyncChat::handle_connect) in its next turn.
+    /// [`handle_connect`](crate::AsyncChat::handle_connect) in its next turn.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -102,7 +108,8 @@ impl Connector {
                 limits: None,
                 deadlines: Deadlines::default(),
             },
-            options: Options::FOR_CHAT,
+            options: Options::for_chat(),
+            local: None,
         }
     }
 
@@ -128,7 +135,56 @@ impl Connector {
     /// Sets TCP_NODELAY: whether output is sent at once, without waiting for the acknowledgement of
     /// earlier output. Default true, as for [`Server::nodelay`](crate::Server::nodelay).
     pub fn nodelay(mut self, on: bool) -> Self {
-        self.options.nodelay = on;
+        self.options.socket.nodelay = on;
+        self
+    }
+
+    /// Sets the address to connect from: an IP address of this host, and a port, which is 0 for any free port.
+    /// A name is not looked up. With several addresses the first of each address family is used. Default: the
+    /// system chooses.
+    ///
+    /// Addresses of the target whose family has no local address are skipped. If all of them are, the connection
+    /// fails, and its error says so. A port that is not 0 is bound with SO_REUSEADDR (not on Windows), because
+    /// connections of this port to other peers may exist.
+    ///
+    /// ```no_run
+    /// # use asynchat::Connector;
+    /// # fn main() -> asynchat::Result {
+    /// // The data connection of an FTP server in active mode comes from port 20 (RFC 959 section 3.2).
+    /// let chat = Connector::new("192.0.2.7:5001")
+    ///     .bind("192.0.2.1:20")
+    ///     .connect(|_| |_: &[u8]| Ok(()))?;
+    /// # Ok(()) }
+    /// ```
+    pub fn bind(mut self, local: impl Into<Target>) -> Self {
+        self.local = Some(local.into());
+        self
+    }
+
+    /// Sets a function that sets options of each new socket before it is bound and connected: a device, a
+    /// traffic class, the size of buffers. [`SockRef`] has all options that the system has. A connection may
+    /// try several addresses, each with a socket of its own.
+    ///
+    /// If the function returns an error or panics, that attempt fails. The function is not called for an
+    /// [adopted](Connector::adopt) socket, whose options can be set before, and not in the
+    /// [simulator](crate::sim), whose sockets have none.
+    ///
+    /// ```no_run
+    /// # use asynchat::Connector;
+    /// # fn main() -> asynchat::Result {
+    /// let chat = Connector::new("news.example.org:119")
+    ///     .configure(|socket| {
+    ///         socket.set_recv_buffer_size(1 << 20)?;
+    ///         socket.set_keepalive(true)
+    ///     })
+    ///     .connect(|_| |_: &[u8]| Ok(()))?;
+    /// # Ok(()) }
+    /// ```
+    pub fn configure(
+        mut self,
+        configure: impl Fn(&SockRef<'_>) -> io::Result<()> + 'static,
+    ) -> Self {
+        self.options.socket.configure = Some(Configure::new(configure));
         self
     }
 
@@ -144,9 +200,9 @@ impl Connector {
     ///
     /// # Errors
     /// As [`connect_on`](Connector::connect_on), and as [`EventLoop::current`].
-    pub fn connect<S: AsyncChat>(
+    pub fn connect<I: IntoSession>(
         self,
-        factory: impl FnOnce(Chat) -> S + 'static,
+        factory: impl FnOnce(Chat) -> I + 'static,
     ) -> Result<Chat, Error> {
         self.connect_on(&EventLoop::current()?, factory)
     }
@@ -154,26 +210,28 @@ impl Connector {
     /// Begins to connect, on the loop given. Otherwise as [`EventLoop::connect`].
     ///
     /// # Errors
-    /// When the loop is shutting down, when the target is an empty list of addresses, or when the adopted
-    /// socket listens, is a datagram socket, or cannot be made non-blocking. Whatever goes wrong later is
+    /// When the loop is shutting down, when the target is an empty list of addresses, when the
+    /// [local address](Connector::bind) is not an IP address with a port, or the target is a path, or when the
+    /// adopted socket listens, is a datagram socket, or cannot be made non-blocking. Whatever goes wrong later is
     /// the outcome of the connection: [`Close::ConnectFailed`](crate::Close::ConnectFailed).
-    pub fn connect_on<S: AsyncChat>(
+    pub fn connect_on<I: IntoSession>(
         self,
         event_loop: &EventLoop,
-        factory: impl FnOnce(Chat) -> S + 'static,
+        factory: impl FnOnce(Chat) -> I + 'static,
     ) -> Result<Chat, Error> {
         let runtime = &event_loop.0;
-        let session = TypeId::of::<S>;
+        let session = TypeId::of::<I::Session>;
+        let options = bound(self.options, self.local.as_ref())?;
         let chat = match self.endpoint {
             Endpoint::Target(target) => {
-                connect_to(runtime, &target, &self.settings, self.options, session)?
+                connect_to(runtime, &target, &self.settings, options, session)?
             }
             Endpoint::Adopted(socket) => {
                 self.settings.register(runtime, adopt(socket)?, session)?
             }
         };
-        let handle = chat.clone();
-        runtime.call_soon(move |runtime| make_session(runtime, handle, factory));
+        let begun = Begun::new(chat.clone());
+        runtime.call_soon(move |runtime| begun.make_session(runtime, factory));
         Ok(chat)
     }
 
@@ -189,7 +247,10 @@ impl Connector {
     ///   [`Close::Dropped`](crate::Close::Dropped)), with
     ///   [`close`](crate::Chat::close) or [`close_when_done`](Chat::close_when_done);
     /// * the loop was shut down, or [all its channels were closed](EventLoop::close_all);
-    /// * a call of [`Reconnect::stop`].
+    /// * a call of [`Reconnect::stop`];
+    /// * as many failed connections in a row as [`Backoff::tries`] allows.
+    ///
+    /// [`Reconnect::outcome`] tells whether it gave up, and [`Reconnect::on_end`] calls a function then.
     ///
     /// Any other end is followed by a new connection, also that of a callback that has failed or panicked.
     /// A session that wants a new connection therefore returns an error. The loop drops the factory after
@@ -220,10 +281,10 @@ impl Connector {
     ///
     /// # Errors
     /// As [`reconnect_on`](Connector::reconnect_on), and as [`EventLoop::current`].
-    pub fn reconnect<S: AsyncChat>(
+    pub fn reconnect<I: IntoSession>(
         self,
         backoff: Backoff,
-        factory: impl FnMut(Chat) -> S + 'static,
+        factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Reconnect, Error> {
         self.reconnect_on(&EventLoop::current()?, backoff, factory)
     }
@@ -233,36 +294,41 @@ impl Connector {
     /// # Errors
     /// Those of [`connect_on`](Connector::connect_on), for the first connection only; and when the
     /// connector [adopts](Connector::adopt) a socket, which cannot be connected again.
-    pub fn reconnect_on<S: AsyncChat>(
+    pub fn reconnect_on<I: IntoSession>(
         self,
         event_loop: &EventLoop,
         backoff: Backoff,
-        mut factory: impl FnMut(Chat) -> S + 'static,
+        mut factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Reconnect, Error> {
         let Endpoint::Target(target) = self.endpoint else {
             return Err(Error::new("an adopted socket cannot be connected again"));
         };
-        let (settings, options) = (self.settings, self.options);
+        let settings = self.settings;
+        let options = bound(self.options, self.local.as_ref())?;
         let connect = move |runtime: &Rc<Runtime>| {
-            connect_to(runtime, &target, &settings, options, TypeId::of::<S>)
+            let session = TypeId::of::<I::Session>;
+            connect_to(runtime, &target, &settings, options.clone(), session)
         };
-        let make = move |runtime: &Runtime, chat| make_session(runtime, chat, &mut factory);
+        let make = move |runtime: &Runtime, begun: Begun| begun.make_session(runtime, &mut factory);
         Retrier::start(&event_loop.0, backoff, Box::new(connect), Box::new(make))
     }
 }
 
 impl EventLoop {
-    /// Connects to `target`. The loop calls `factory`, which returns the handler. When the connection is up, the
-    /// loop calls the handler's `handle_connect`. If the connection fails, it calls `handle_close` with
-    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed). What is pushed to the returned chat meanwhile is
-    /// sent when the connection is up. [`Connector`] has options.
+    /// Connects to `target`. The loop calls `factory`, which returns the [session](IntoSession). When the
+    /// connection is up, the loop calls the session's `handle_connect`. If the connection fails, it calls
+    /// `handle_close` with [`Close::ConnectFailed`](crate::Close::ConnectFailed). [`Connector`] has options.
+    ///
+    /// The returned chat may be used at once, although the factory is called later, in the next turn. What is
+    /// pushed to it is sent when the connection is up, after everything that the factory has pushed. A
+    /// terminator, limits or deadlines that are set on it replace those that the factory has set.
     ///
     /// # Errors
     /// When the loop is shutting down, or `target` is no address at all.
-    pub fn connect<S: AsyncChat>(
+    pub fn connect<I: IntoSession>(
         &self,
         target: impl Into<Target>,
-        factory: impl FnOnce(Chat) -> S + 'static,
+        factory: impl FnOnce(Chat) -> I + 'static,
     ) -> Result<Chat, Error> {
         Connector::new(target).connect_on(self, factory)
     }
@@ -284,11 +350,18 @@ impl EventLoop {
 ///
 /// # Errors
 /// As [`EventLoop::connect`].
-pub fn connect<S: AsyncChat>(
+pub fn connect<I: IntoSession>(
     target: impl Into<Target>,
-    factory: impl FnOnce(Chat) -> S + 'static,
+    factory: impl FnOnce(Chat) -> I + 'static,
 ) -> Result<Chat, Error> {
     EventLoop::current()?.connect(target, factory)
+}
+
+fn bound(mut options: Options, local: Option<&Target>) -> Result<Options, Error> {
+    if let Some(local) = local {
+        options.socket.local = local_addrs(local)?;
+    }
+    Ok(options)
 }
 
 /// A channel for a connected stream.
@@ -314,8 +387,14 @@ fn connect_to(
     options: Options,
     session: fn() -> TypeId,
 ) -> Result<Chat, Error> {
-    let mut attempts = attempts_for(target, runtime.now(), options)?;
     let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
+    if let Some(name) = target.unix() {
+        let attempt = UnixAttempt::new(name, options)?;
+        let chat = settings.register(runtime, channel, session)?;
+        chat.state().begin_connecting(Box::new(attempt));
+        return Ok(chat);
+    }
+    let mut attempts = attempts_for(target, runtime.now(), options)?;
     let chat = settings.register(runtime, channel, session)?;
     if let Some((host, port)) = target.to_look_up() {
         look_up(runtime, chat.id(), host, port, &mut attempts);
@@ -325,15 +404,14 @@ fn connect_to(
 }
 
 fn attempts_for(target: &Target, now: Instant, options: Options) -> Result<Attempts, Error> {
-    let resolving = || Attempts::resolving(target.to_string(), now, options);
     if target.to_look_up().is_some() {
-        return Ok(resolving());
+        return Ok(Attempts::resolving(target.to_string(), now, options));
     }
     match target.addrs() {
         Ok(addrs) if addrs.is_empty() => Err(Error::new("no address to connect to")),
         Ok(addrs) => Ok(Attempts::new(addrs, options)),
         Err(error) => {
-            let mut failed = resolving();
+            let mut failed = Attempts::resolving(target.to_string(), now, options);
             failed.resolved(Err(error));
             Ok(failed)
         }

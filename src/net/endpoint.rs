@@ -6,11 +6,14 @@ use std::rc::Rc;
 use crate::channel::handle::Channel;
 use crate::chat::driver::ChatDriver;
 use crate::chat::handle::Chat;
+use crate::chat::into_session::IntoSession;
 use crate::chat::session::AsyncChat;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::runtime::Runtime;
+use crate::runtime::driver::Driver;
 use crate::state::Phase;
+use crate::state::early::Given;
 use crate::sys::socket::Socket;
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
@@ -51,12 +54,52 @@ impl Settings {
 }
 
 /// Makes the session of a chat that is registered: calls the user's factory in the span of the
-/// connection. A panic of the factory ends the connection only.
-pub(crate) fn make_session<S: AsyncChat>(
+/// connection. If the factory fails, only this connection ends.
+pub(crate) fn make_session<I: IntoSession>(
     runtime: &Runtime,
     chat: Chat,
-    factory: impl FnOnce(Chat) -> S,
+    factory: impl FnOnce(Chat) -> I,
 ) {
-    let state = Rc::clone(chat.state());
-    runtime.make_driver(&state, || ChatDriver::new(chat.clone(), factory(chat)));
+    let (state, handle) = (Rc::clone(chat.state()), chat.clone());
+    let driver: Box<dyn Driver> =
+        match Runtime::call_factory(&state, || factory(handle).into_session()) {
+            Some(session) => Box::new(ChatDriver::new(chat, session)),
+            // It sends what the factory has pushed.
+            None => Box::new(ChatDriver::new(chat, NoSession)),
+        };
+    runtime.set_driver(&state, driver);
+}
+
+/// An outgoing connection whose session is still to be made. Its caller has its chat already.
+pub(crate) struct Begun {
+    pub(crate) chat: Chat,
+    given: Given,
+}
+
+impl Begun {
+    pub(crate) fn new(chat: Chat) -> Self {
+        let given = chat.state().given();
+        Begun { chat, given }
+    }
+
+    /// Makes the session. What the caller has done meanwhile follows what the factory does.
+    pub(crate) fn make_session<I: IntoSession>(
+        self,
+        runtime: &Runtime,
+        factory: impl FnOnce(Chat) -> I,
+    ) {
+        let state = Rc::clone(self.chat.state());
+        let early = state.take_early(&self.given);
+        make_session(runtime, self.chat, factory);
+        state.put_back_early(early);
+    }
+}
+
+/// The session of a connection whose factory has failed. None of its callbacks has an effect.
+struct NoSession;
+
+impl AsyncChat for NoSession {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
 }

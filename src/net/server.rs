@@ -1,19 +1,23 @@
 //! Serving: a listening socket whose connections become chats.
 
 use std::any::TypeId;
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use socket2::SockRef;
 
+use crate::Addr;
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
-use crate::error::{Error, Result};
+use crate::chat::into_session::IntoSession;
+use crate::error::{Close, Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
-use crate::net::accept::Acceptor;
+use crate::net::accept::{Acceptor, Rules};
 use crate::net::endpoint::{Endpoint, Settings};
-use crate::sys::socket::{ListenOptions, Socket};
+use crate::sys::socket::{Configure, ListenOptions, Socket};
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
 
@@ -41,13 +45,17 @@ pub struct Server {
     endpoint: Endpoint,
     options: ListenOptions,
     settings: Settings,
-    refusal: Bytes,
+    rules: Rules,
 }
 
 impl Server {
     /// Listens on the first of the target's addresses that can be bound. Port 0 is a free port, which
     /// the [`local_addr`](Channel::local_addr) of the listening channel names. If the target is a host
     /// name, [`listen`](Server::listen) blocks while it is looked up.
+    ///
+    /// The file of a Unix-domain socket is removed when the listener closes, unless its path has another file by
+    /// then. A file that a process left behind which was killed is replaced: nobody listens on it. If somebody
+    /// does, or if the file is no socket, `listen` fails.
     pub fn new(addr: impl Into<Target>) -> Self {
         Server::with(Endpoint::Target(addr.into()))
     }
@@ -67,7 +75,7 @@ impl Server {
                 limits: None,
                 deadlines: Deadlines::default(),
             },
-            refusal: Bytes::new(),
+            rules: Rules::default(),
         }
     }
 
@@ -75,6 +83,16 @@ impl Server {
     /// system lowers it to a bound of its own (on Linux `net.core.somaxconn`).
     pub fn backlog(mut self, connections: i32) -> Self {
         self.options.backlog = connections;
+        self
+    }
+
+    /// Sets the mode of the file of a Unix-domain socket, for example `0o660`. It is set before the first
+    /// client can connect. On Linux and macOS a client needs write permission. Default: what the umask of the
+    /// process leaves of `0o777`. TCP and abstract names have no file.
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.options.unix_mode = Some(mode);
         self
     }
 
@@ -127,20 +145,89 @@ impl Server {
     /// # drop(server);
     /// ```
     pub fn refusal(mut self, reply: impl Into<Bytes>) -> Self {
-        self.refusal = reply.into();
+        self.rules.refusal = reply.into();
+        self
+    }
+
+    /// Sets which clients are accepted: the loop calls `accepts` with the address of each. The connection of a
+    /// client for which it returns false is closed at once, without a session and without the
+    /// [refusal](Server::refusal), which is the reply to too many connections. The client sees that its
+    /// connection came up and ended. Such a connection does not count for [`Limits`];
+    /// [`LoopStats::refused`](crate::LoopStats::refused) counts it. If `accepts` panics, that connection is
+    /// refused. Default: all clients.
+    ///
+    /// To send a reply before the close, accept the client, and let the factory push the reply and return an
+    /// error: see [`IntoSession`].
+    ///
+    /// ```
+    /// # use asynchat::Server;
+    /// // Only hosts of the local network.
+    /// let server = Server::new("[::]:7007").accept_if(|peer| match peer.ip() {
+    ///     Some(std::net::IpAddr::V4(ip)) => ip.is_private() || ip.is_loopback(),
+    ///     Some(std::net::IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_loopback(),
+    ///     None => false,
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn accept_if(mut self, accepts: impl FnMut(&Addr) -> bool + 'static) -> Self {
+        self.rules.accept_if = Some(Box::new(accepts));
+        self
+    }
+
+    /// Sets a function that sets options of each accepted socket, before its session is made. [`SockRef`] has
+    /// all options that the system has. If the function returns an error or panics, that connection is
+    /// closed. It is not called in the [simulator](crate::sim), whose sockets have no options.
+    ///
+    /// On most systems an accepted socket inherits its options from the listening one. Options that are the
+    /// same for all connections cost no system call for each if they are set on a socket that is
+    /// [adopted](Server::adopt).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use asynchat::Server;
+    /// use socket2::TcpKeepalive;
+    /// let server = Server::new("[::]:7007").configure(|socket| {
+    ///     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(600)))
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn configure(
+        mut self,
+        configure: impl Fn(&SockRef<'_>) -> io::Result<()> + 'static,
+    ) -> Self {
+        self.rules.configure = Some(Configure::new(configure));
+        self
+    }
+
+    /// Listens for one connection only, and at most for the time `wait`: the passive port of an FTP server.
+    /// The listener closes as soon as a session was made for a connection ([`Close::Local`]), or when the time
+    /// is over ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)). Connections that
+    /// [`accept_if`](Server::accept_if) refuses do not count. [`on_close`](Server::on_close) tells which it was.
+    ///
+    /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
+    pub fn once(mut self, wait: Duration) -> Self {
+        self.rules.once = Some(wait);
+        self
+    }
+
+    /// Sets a function that the loop calls once, when the listener has closed, with the reason. That is
+    /// [`Close::Local`] if this side has closed it, [`Close::Shutdown`] at the end of the loop, or
+    /// [`Close::Io`] if the listening socket has failed.
+    pub fn on_close(mut self, call: impl FnOnce(&Close) + 'static) -> Self {
+        self.rules.on_close = Some(Box::new(call));
         self
     }
 
     /// Starts to serve on this thread's loop. For each accepted connection the loop calls `factory` and
-    /// then the session's [`handle_connect`](AsyncChat::handle_connect). A panic in `factory` ends that
-    /// connection only. The returned channel is the listening one: closing it stops accepting, and leaves
+    /// then the session's [`handle_connect`](crate::AsyncChat::handle_connect). The factory returns a session
+    /// or a `Result` with one: see [`IntoSession`]. If it fails, only that connection ends. The returned channel is the listening one: closing it stops accepting, and leaves
     /// the connections open.
     ///
     /// # Errors
     /// As [`listen_on`](Server::listen_on), and as [`EventLoop::current`].
-    pub fn listen<S: AsyncChat>(
+    pub fn listen<I: IntoSession>(
         self,
-        factory: impl FnMut(Chat) -> S + 'static,
+        factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel, Error> {
         self.listen_on(&EventLoop::current()?, factory)
     }
@@ -151,10 +238,10 @@ impl Server {
     /// When the address cannot be resolved, or no address can be bound: the error names the address and
     /// the reason. When the adopted socket does not listen, or cannot be made non-blocking. When the loop
     /// is shutting down.
-    pub fn listen_on<S: AsyncChat>(
+    pub fn listen_on<I: IntoSession>(
         self,
         event_loop: &EventLoop,
-        factory: impl FnMut(Chat) -> S + 'static,
+        factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel, Error> {
         let runtime = &event_loop.0;
         let settings = Settings {
@@ -163,11 +250,10 @@ impl Server {
         };
         let limits = settings.limits.clone();
         // Made first: where this function fails, it drops the refusal and the factory one at a time.
-        let acceptor = Acceptor::new(settings, self.refusal, factory);
+        let mut acceptor = Acceptor::new(settings, self.rules, factory);
         let channel = match self.endpoint {
             Endpoint::Target(target) => {
-                let listen = |addr| runtime.poller.system().listen(addr, &self.options);
-                Channel::listen_with(&target, listen)?
+                Channel::listen_with(&target, &runtime.poller.system(), &self.options)?
             }
             Endpoint::Adopted(socket) if !socket.is_listening() => {
                 return Err(Error::new("the adopted socket does not listen"));
@@ -185,6 +271,7 @@ impl Server {
         channel.0.set_limits(limits);
         runtime.register(&channel.0, TypeId::of::<()>)?;
         channel.0.open_span();
+        acceptor.begin_waiting(&channel);
         runtime.set_driver(&channel.0, Box::new(acceptor));
         Ok(channel)
     }
@@ -198,10 +285,10 @@ impl EventLoop {
     ///
     /// # Errors
     /// When the address cannot be resolved or bound.
-    pub fn listen<S: AsyncChat>(
+    pub fn listen<I: IntoSession>(
         &self,
         addr: impl Into<Target>,
-        factory: impl FnMut(Chat) -> S + 'static,
+        factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel, Error> {
         Server::new(addr).listen_on(self, factory)
     }
@@ -225,9 +312,9 @@ impl EventLoop {
 ///
 /// # Errors
 /// As [`EventLoop::listen`].
-pub fn listen<S: AsyncChat>(
+pub fn listen<I: IntoSession>(
     addr: impl Into<Target>,
-    factory: impl FnMut(Chat) -> S + 'static,
+    factory: impl FnMut(Chat) -> I + 'static,
 ) -> Result<Channel, Error> {
     EventLoop::current()?.listen(addr, factory)
 }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use crate::channel::dispatcher::Dispatcher;
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
+use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Error, Result};
 use crate::event_loop::EventLoop;
 use crate::log::log;
@@ -81,9 +81,9 @@ impl Subprocess {
     /// # Errors
     /// When the process cannot be started, or the system has no pipe, thread or poller left. A process
     /// that has been started by then is killed.
-    pub fn spawn<S: AsyncChat>(
+    pub fn spawn<I: IntoSession>(
         command: &mut Command,
-        factory: impl FnOnce(Chat) -> S + 'static,
+        factory: impl FnOnce(Chat) -> I + 'static,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
     ) -> Result<Self, Error> {
         let mut child = command

@@ -24,9 +24,11 @@ pub struct LoopStats {
     pub events: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// Accepted connections that were refused, because of
+    /// Accepted connections that got no session: because of
     /// [`Limits::connections`](crate::Limits#structfield.connections) or
-    /// [`Limits::per_address`](crate::Limits#structfield.per_address).
+    /// [`Limits::per_address`](crate::Limits#structfield.per_address), by
+    /// [`Server::accept_if`](crate::Server::accept_if), or because
+    /// [`Server::configure`](crate::Server::configure) failed.
     pub refused: u64,
     /// Accepts that failed, for lack of descriptors or memory, or because the client was gone.
     pub accepts_failed: u64,

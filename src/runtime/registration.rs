@@ -44,29 +44,39 @@ impl Runtime {
         Ok(id)
     }
 
-    /// Calls a factory to make the driver of a registered channel, also if its connection was closed in the
-    /// meantime: the handler then gets the reason in `handle_close`. A panic of the factory ends this
-    /// channel only.
-    pub(crate) fn make_driver<D: Driver + 'static>(
-        &self,
+    /// Calls the factory of a registered channel, also if its connection was closed in the meantime: the handler
+    /// then gets the reason in `handle_close`. Returns what the factory made. If the factory returns an error or
+    /// panics, this channel ends, as after a failed callback, and no other.
+    pub(crate) fn call_factory<T>(
         state: &Rc<ChannelState>,
-        make: impl FnOnce() -> D,
-    ) {
+        factory: impl FnOnce() -> Result<T>,
+    ) -> Option<T> {
         // What the factory pushes is the session's own output, as in a turn.
         state.flags.set(Flag::IN_TURN, true);
         // The events that the factory logs belong to its connection, not to the listener.
-        let made = in_span(state.span(), || enter(make));
-        state.flags.set(Flag::IN_TURN, false);
-        match made {
-            Ok(driver) => self.set_driver(state, Box::new(driver)),
-            Err(message) => {
-                state.flags.set(Flag::AWAITS_HANDLER, false);
-                let id = state.id.get();
-                log_throttled!(error, %id, panic = %Escaped(&message), "a factory panicked");
-                state.end(Close::Panic(message));
-                state.schedule();
+        let made = in_span(state.span(), || {
+            let made = enter(factory);
+            let id = state.id.get();
+            let peer = || state.peer().map(|peer| Escaped(peer).to_string());
+            match &made {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    log_throttled!(warn, %id, peer = peer(), error = %Escaped(error), "a factory failed");
+                }
+                Err(panic) => {
+                    log_throttled!(error, %id, peer = peer(), panic = %Escaped(panic), "a factory panicked");
+                }
             }
-        }
+            made
+        });
+        state.flags.set(Flag::IN_TURN, false);
+        let why = match made {
+            Ok(Ok(made)) => return Some(made),
+            Ok(Err(error)) => Close::Handler(error),
+            Err(panic) => Close::Panic(panic),
+        };
+        state.fail(why);
+        None
     }
 
     /// Gives a registered channel its driver.

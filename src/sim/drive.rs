@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Ended, Network, Peer};
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
+use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Error, Result};
 use crate::net::connector::Connector;
 
@@ -212,8 +212,8 @@ impl Transcript {
 ///
 /// # Errors
 /// When the handler gives itself work without end: see [`Network::settle`].
-pub fn drive<S: AsyncChat>(
-    factory: impl FnOnce(Chat) -> S + 'static,
+pub fn drive<I: IntoSession>(
+    factory: impl FnOnce(Chat) -> I + 'static,
     script: impl Into<Script>,
 ) -> Result<Transcript, Error> {
     let network = Network::new(0);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::drive::{AsText, Script, Transcript, drive};
 use crate::chat::handle::Chat;
-use crate::chat::session::AsyncChat;
+use crate::chat::into_session::IntoSession;
 use crate::error::{Error, Result};
 use crate::sys::simulated::Rng;
 
@@ -98,8 +98,8 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 /// # Errors
 /// A [`Divergence`] with the first cut that makes a difference: see [`Error::downcast_ref`]. And the
 /// errors of [`drive`].
-pub fn drive_every_segmentation<S: AsyncChat>(
-    factory: impl Fn(Chat) -> S + 'static,
+pub fn drive_every_segmentation<I: IntoSession>(
+    factory: impl Fn(Chat) -> I + 'static,
     input: &[u8],
 ) -> Result<Transcript, Error> {
     let factory = Rc::new(factory);

@@ -11,6 +11,7 @@ use super::connect::{Outgoing, Retry};
 use super::io::Output;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
+use crate::sys::socket::unix_domain::SocketFile;
 use crate::time::timer::TimerId;
 
 /// State that most connections never need.
@@ -29,6 +30,8 @@ pub(super) struct Cold {
     pub(super) timers: BTreeSet<TimerId>,
     /// How many accepts in a row the system has refused.
     refused_accepts: usize,
+    /// The file of a listening Unix-domain socket, which is removed when this is dropped.
+    pub(super) socket_file: Option<Box<SocketFile>>,
     /// Connects again when this connection has ended.
     pub(super) retry: Option<Rc<dyn Retry>>,
     /// Makes the driver of the handler that replaces the present one.
@@ -43,6 +46,10 @@ pub(super) struct Cold {
 impl ChannelState {
     pub(super) fn with_cold<T>(&self, change: impl FnOnce(&mut Cold) -> T) -> T {
         change(&mut self.cold.get_or_init(Box::default).borrow_mut())
+    }
+
+    pub(crate) fn set_socket_file(&self, file: SocketFile) {
+        self.with_cold(|cold| cold.socket_file = Some(Box::new(file)));
     }
 
     /// Adds a timer of the channel, to be cancelled when the channel closes.

@@ -7,6 +7,7 @@ pub(crate) mod agenda;
 mod clocks;
 mod cold;
 pub(crate) mod connect;
+pub(crate) mod early;
 mod failure;
 mod flags;
 mod id;
@@ -229,6 +230,8 @@ impl ChannelState {
     fn end_without_loop(&self) {
         let cold = self.cold.get();
         self.close_socket(cold.is_some_and(|cold| cold.borrow().ending.is_some()));
+        // Dropped after the borrow: it may log.
+        let _removed = cold.and_then(|cold| cold.borrow_mut().socket_file.take());
         self.end_output();
     }
 
@@ -366,6 +369,13 @@ impl ChannelState {
         let answer = of(limits.as_deref().unwrap_or(&Limits::DEFAULT));
         self.limits.set(limits);
         answer
+    }
+
+    /// Its limits, which other connections may share. `None` stands for the default.
+    fn shared_limits(&self) -> Option<Rc<Limits>> {
+        let limits = self.limits.take();
+        self.limits.set(limits.clone());
+        limits
     }
 
     pub(crate) fn set_limits(&self, limits: Option<Rc<Limits>>) {

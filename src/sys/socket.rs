@@ -2,6 +2,9 @@
 
 mod accept;
 mod address;
+mod configure;
+#[cfg(unix)]
+mod credentials;
 mod datagram;
 #[cfg(unix)]
 mod descriptor;
@@ -9,17 +12,23 @@ mod fd;
 #[cfg(unix)]
 mod standard_stream;
 mod tcp;
+pub(crate) mod unix_domain;
 mod unsent;
 
 use std::fmt;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
+use socket2::SockRef;
+
 use crate::addr::Addr;
 
 pub(crate) use accept::is_protocol_error;
+pub(crate) use configure::Configure;
+#[cfg(unix)]
+pub use credentials::Credentials;
 pub(crate) use fd::Fd;
-pub(crate) use tcp::ListenOptions;
+pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs};
 
 /// A socket, or another descriptor, to make a [`Channel`](crate::Channel) from.
 ///
@@ -33,7 +42,8 @@ pub(crate) use tcp::ListenOptions;
 ///
 /// The channel that adopts it makes it non-blocking. Dropping it closes it.
 ///
-/// Set options that a channel has no method for (multicast, broadcast) before the conversion:
+/// Set options that a channel has no method for (multicast, broadcast) before the conversion, or with
+/// [`options`](Socket::options):
 ///
 /// ```
 /// # fn main() -> asynchat::Result {
@@ -141,6 +151,16 @@ impl Socket {
         self.fd.local_addr()
     }
 
+    /// The user and the process at the other end of a Unix-domain connection.
+    ///
+    /// # Errors
+    /// `Unsupported` when it is no Unix-domain socket, or when the system (Solaris, illumos) has no call for it.
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn peer_credentials(&self) -> io::Result<Credentials> {
+        self.fd.peer_credentials()
+    }
+
     /// Sets TCP_NODELAY. With it, a small write is sent at once, and does not wait for the peer to
     /// acknowledge earlier data.
     ///
@@ -151,6 +171,33 @@ impl Socket {
     /// When it is not a TCP socket.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.fd.set_nodelay(on)
+    }
+
+    /// A view of the socket that has all options, those of `socket2`. It is for options only: do not change the
+    /// blocking mode.
+    ///
+    /// On layer 2, [`Server::configure`](crate::Server::configure) and
+    /// [`Connector::configure`](crate::Connector::configure) are called with such a view.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let socket = asynchat::Socket::from(std::net::TcpStream::connect(listener.local_addr()?)?);
+    /// socket.options()?.set_keepalive(true)?;
+    /// let channel = asynchat::Channel::adopt(socket)?;
+    /// # drop(channel);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the socket is simulated.
+    pub fn options(&self) -> io::Result<SockRef<'_>> {
+        self.fd.view()
+    }
+
+    /// Sets options with the user's function.
+    pub(crate) fn configure(&self, configure: &Configure) -> io::Result<()> {
+        configure.apply(&self.fd)
     }
 
     /// Makes it ready for a channel: non-blocking, and without SIGPIPE.

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 #[cfg(feature = "sim")]
 use super::simulated::SharedNet;
-use super::socket::{Fd, ListenOptions};
+use super::socket::unix_domain::{self, SocketFile};
+use super::socket::{ConnectOptions, Fd, ListenOptions};
+use crate::target::UnixName;
 
 /// The operating system, or a simulated network in its place.
 #[derive(Clone)]
@@ -42,11 +44,36 @@ impl System {
 
     /// Makes a socket and begins to connect it to `addr`. The outcome comes later: see
     /// [`Fd::connected`].
-    pub(crate) fn connect(&self, addr: SocketAddr, nodelay: bool) -> io::Result<Fd> {
+    pub(crate) fn connect(&self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<Fd> {
         match self {
-            System::Os => Fd::connect(addr, nodelay),
+            System::Os => Fd::connect(addr, options),
             #[cfg(feature = "sim")]
-            System::Simulated(net) => Ok(Fd::Simulated(net.connect(addr)?)),
+            System::Simulated(net) => {
+                let local = options.local.toward(addr);
+                Ok(Fd::Simulated(net.connect(local, addr)?))
+            }
+        }
+    }
+
+    /// Makes a listening socket of the Unix domain. It has a file, unless its name is abstract.
+    pub(crate) fn listen_unix(
+        &self,
+        name: &UnixName,
+        options: &ListenOptions,
+    ) -> io::Result<(Fd, Option<SocketFile>)> {
+        match self {
+            System::Os => unix_domain::listen(name, options),
+            #[cfg(feature = "sim")]
+            System::Simulated(_) => Err(not_simulated()),
+        }
+    }
+
+    /// Makes a socket of the Unix domain that is connected.
+    pub(crate) fn connect_unix(&self, name: &UnixName, options: &ConnectOptions) -> io::Result<Fd> {
+        match self {
+            System::Os => unix_domain::connect(name, options),
+            #[cfg(feature = "sim")]
+            System::Simulated(_) => Err(not_simulated()),
         }
     }
 
@@ -76,4 +103,12 @@ impl System {
         };
         (bits >> 11) as f64 / (1u64 << 53) as f64
     }
+}
+
+#[cfg(feature = "sim")]
+fn not_simulated() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "the simulated network has no Unix-domain sockets",
+    )
 }

@@ -53,6 +53,40 @@ fn a_sealed_queue_takes_nothing() {
 }
 
 #[test]
+fn an_appended_queue_follows_what_is_queued() {
+    for behind_hook in [false, true] {
+        let (fifo, mut later) = (new_fifo(usize::MAX), Fifo::new(usize::MAX));
+        fifo.borrow_mut().push_slice(b"a");
+        if behind_hook {
+            queue(&fifo, hook());
+        }
+        later.push_slice(b"b");
+        later.push_bytes(&vec![b'c'; 5000].into());
+        later.push_slice(b"d");
+        assert!(later.push(Item::Close(Close::Eof)).is_none());
+        // A reference to the large push is left for the caller to drop.
+        let dropped = fifo.borrow_mut().append(later);
+        assert!(matches!(dropped.front(), Some(Item::Large(_))));
+        assert_eq!((dropped.len(), fifo.borrow().queued()), (1, 5003));
+        let mut sink = Socket::new(usize::MAX);
+        let pumped = pump(&fifo, &mut sink, 65_536);
+        assert!(matches!(pumped, Ok(Pumped::Closed(Close::Eof))));
+        assert_eq!(sink.data, format!("ab{}d", "c".repeat(5000)).as_bytes());
+    }
+}
+
+#[test]
+fn a_sealed_queue_returns_what_is_appended() {
+    let (fifo, mut later) = (new_fifo(usize::MAX), Fifo::new(usize::MAX));
+    fifo.borrow_mut().seal();
+    later.push_slice(b"a");
+    assert!(later.push(hook()).is_none());
+    later.push_bytes(&vec![b'b'; 5000].into());
+    let dropped = fifo.borrow_mut().append(later);
+    assert_eq!((dropped.len(), fifo.borrow().queued()), (2, 0));
+}
+
+#[test]
 fn a_head_without_a_buffer_adopts_one() {
     let mut fifo = Fifo::new(65_536);
     let mut buffer = Vec::with_capacity(1000);

@@ -20,7 +20,7 @@ impl AsyncChat for Client {
 }
 
 pub fn start(addr: &str) -> Result {
-    let backoff = Backoff::default().first(Duration::from_millis(100));
+    let backoff = Backoff::default().initial(Duration::from_millis(100));
     let mut attempt = 0;
     Connector::new(addr).reconnect(backoff, move |chat| {
         attempt += 1;

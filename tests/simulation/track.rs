@@ -151,6 +151,19 @@ impl Track {
         }
     }
 
+    /// In the factory of an outgoing connection: pushes a greeting, which `early` follows, what was pushed to the
+    /// returned chat before.
+    pub(crate) fn begin_output(&self, world: &World, early: &[u8]) {
+        let greeting: &[u8] = match world.rng.one_in(2) && self.chat.is_open() {
+            true => b"greeting\r\n",
+            false => b"",
+        };
+        self.pushing(true);
+        self.chat.push_slice(greeting);
+        self.pushed(world, greeting);
+        self.expected.borrow_mut().extend_from_slice(early);
+    }
+
     /// After a push: checks the output limit.
     pub(crate) fn check_output_limit(&self, world: &World) {
         self.items.set(self.items.get() + 1);

@@ -22,6 +22,8 @@ const OUTSIDE: &str = "192.0.2.1:80";
 const NOBODY: &str = "192.0.2.2:80";
 const BLACK_HOLE: &str = "192.0.2.3:80";
 pub(crate) const REFUSAL: &[u8] = b"400 too many\r\n";
+/// What the caller of `connect` pushes to the returned chat, before the factory is called.
+const EARLY: &[u8] = b"early\r\n";
 
 /// If the loop makes this many turns in a row without a byte or a call, and without time passing,
 /// it spins. Under bad conditions most turns may do nothing, so the figure is higher.
@@ -210,10 +212,22 @@ impl World {
         let target = self.rng.pick(&targets).copied().unwrap_or(OUTSIDE);
         let connecting = Deadlines::default().connect(Duration::from_secs(3));
         self.log(|| format!("  to {target}"));
-        let world = Rc::clone(self);
-        let made = Connector::new(target)
-            .deadlines(connecting)
-            .connect_on(&self.event_loop, move |chat| world.new_actor(chat, true));
+        let (world, early) = (Rc::clone(self), Rc::<Cell<&[u8]>>::default());
+        let pushed = Rc::clone(&early);
+        let made = Connector::new(target).deadlines(connecting).connect_on(
+            &self.event_loop,
+            move |chat| {
+                let actor = world.new_actor(chat, true);
+                actor.track.begin_output(&world, pushed.get());
+                actor
+            },
+        );
+        if let Ok(chat) = &made
+            && self.rng.one_in(2)
+        {
+            chat.push_slice(EARLY);
+            early.set(EARLY);
+        }
         match made {
             Err(error) if !self.shutting_down.get() => {
                 self.wrong(format!("could not connect: {error}"));

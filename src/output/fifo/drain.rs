@@ -68,7 +68,7 @@ impl Fifo {
     }
 
     /// Whether nothing is queued at all.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.head.is_empty() && self.tail.is_empty()
     }
 

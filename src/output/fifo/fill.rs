@@ -1,5 +1,8 @@
 //! How the queue is filled: by handles, at any time.
 
+use std::collections::VecDeque;
+use std::mem;
+
 use bytes::Bytes;
 
 use super::{COPIED, Fifo, Intake, Item, Stream};
@@ -61,6 +64,30 @@ impl Fifo {
         self.tail.push_back(item);
         self.update_head_limit();
         None
+    }
+
+    /// Queues everything that is queued in `later`. Returns the items that are to be dropped: those that this
+    /// queue does not take, and references to large pushes. Their destructors are user code.
+    pub fn append(&mut self, mut later: Fifo) -> VecDeque<Item> {
+        let head = mem::take(&mut later.head);
+        let unsent = head.get(later.sent..).unwrap_or_default();
+        if !unsent.is_empty() {
+            self.push_slice(unsent);
+        }
+        let mut dropped = VecDeque::new();
+        for item in later.tail.take() {
+            match item {
+                Item::Small(data) => {
+                    self.push_slice(&data);
+                }
+                Item::Large(data) => {
+                    self.push_large(&data);
+                    dropped.push_back(Item::Large(data));
+                }
+                item => dropped.extend(self.push(item)),
+            }
+        }
+        dropped
     }
 
     fn push_large(&mut self, data: &Bytes) -> bool {

@@ -61,10 +61,14 @@ impl SharedNet {
         Ok(Socket::new(self, id, true))
     }
 
-    pub(super) fn connect(&self, addr: SocketAddr) -> io::Result<Socket> {
+    pub(super) fn connect(
+        &self,
+        local: Option<SocketAddr>,
+        addr: SocketAddr,
+    ) -> io::Result<Socket> {
         let mut net = self.lock();
         net.take_fault(Call::Connect)?;
-        let id = net.connect(None, addr, Owner::Loop);
+        let id = net.connect(local, addr, Owner::Loop);
         Ok(Socket::new(self, id, false))
     }
 

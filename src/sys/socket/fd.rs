@@ -15,12 +15,14 @@ use socket2::SockRef;
 
 use super::accept::accept;
 use super::address::from_socket2;
+#[cfg(unix)]
+use super::credentials::{Credentials, peer_credentials};
 use super::datagram::Datagram;
 #[cfg(unix)]
 use super::descriptor::{Descriptor, is_socket};
 #[cfg(unix)]
 use super::standard_stream::StandardStream;
-use super::tcp::{self, ListenOptions};
+use super::tcp::{self, ConnectOptions, ListenOptions};
 use super::unsent::unsent;
 use super::{Socket, retry_interrupted};
 use crate::addr::Addr;
@@ -67,8 +69,8 @@ impl Fd {
     }
 
     /// A new TCP socket whose connection to `addr` is in progress.
-    pub(crate) fn connect(addr: SocketAddr, nodelay: bool) -> io::Result<Self> {
-        Ok(Fd::Stream(tcp::connect(addr, nodelay)?))
+    pub(crate) fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<Self> {
+        Ok(Fd::Stream(tcp::connect(addr, options)?))
     }
 
     pub(super) fn stream(socket: impl Into<socket2::Socket>) -> Self {
@@ -343,6 +345,11 @@ impl Fd {
     pub(crate) fn local_addr(&self) -> io::Result<Addr> {
         if_simulated!(self, socket => socket.local_addr());
         Ok(from_socket2(&self.view()?.local_addr()?))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn peer_credentials(&self) -> io::Result<Credentials> {
+        peer_credentials(&self.view()?)
     }
 
     pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {

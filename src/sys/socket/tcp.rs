@@ -1,11 +1,13 @@
 //! New TCP sockets: listening, and connecting.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::address::from_socket2;
+use super::configure::Configure;
 use crate::addr::Addr;
 
 /// How a listening socket is made.
@@ -15,6 +17,9 @@ pub(crate) struct ListenOptions {
     pub(crate) nodelay: bool,
     pub(crate) only_v6: bool,
     pub(crate) reuse_port: bool,
+    /// The mode of the file of a Unix-domain socket; `None` leaves it to the umask.
+    #[cfg_attr(not(unix), allow(dead_code))]
+    pub(crate) unix_mode: Option<u32>,
 }
 
 impl Default for ListenOptions {
@@ -26,7 +31,55 @@ impl Default for ListenOptions {
             nodelay: true,
             only_v6: false,
             reuse_port: false,
+            unix_mode: None,
         }
+    }
+}
+
+/// How an outgoing connection is made.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectOptions {
+    pub(crate) nodelay: bool,
+    /// The addresses to connect from.
+    pub(crate) local: LocalAddrs,
+    pub(crate) configure: Option<Configure>,
+}
+
+/// The addresses to connect from: one for each address family, or none at all, so that the system chooses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LocalAddrs {
+    v4: Option<SocketAddr>,
+    v6: Option<SocketAddr>,
+}
+
+impl LocalAddrs {
+    /// The first address of each family.
+    pub(crate) fn new(addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let mut local = LocalAddrs::default();
+        for addr in addrs {
+            match addr {
+                SocketAddr::V4(_) => local.v4 = local.v4.or(Some(addr)),
+                SocketAddr::V6(_) => local.v6 = local.v6.or(Some(addr)),
+            }
+        }
+        local
+    }
+
+    /// The address to connect to `peer` from.
+    pub(crate) fn toward(&self, peer: SocketAddr) -> Option<SocketAddr> {
+        match peer {
+            SocketAddr::V4(_) => self.v4,
+            SocketAddr::V6(_) => self.v6,
+        }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.v4.or(self.v6).is_some()
+    }
+
+    /// Whether `peer` can be connected to.
+    pub(crate) fn reach(&self, peer: SocketAddr) -> bool {
+        !self.is_set() || self.toward(peer).is_some()
     }
 }
 
@@ -51,9 +104,21 @@ pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<So
 }
 
 /// Begins to connect a new socket to `addr`.
-pub(super) fn connect(addr: SocketAddr, nodelay: bool) -> io::Result<Socket> {
+pub(super) fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<Socket> {
     let socket = new(addr)?;
-    socket.set_tcp_nodelay(nodelay)?;
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(configure) = &options.configure {
+        configure.call(&SockRef::from(&socket))?;
+    }
+    if let Some(local) = options.local.toward(addr) {
+        // Connections to other peers may have the same port, also in TIME_WAIT. Port 0 never conflicts.
+        #[cfg(not(windows))]
+        if local.port() != 0 {
+            socket.set_reuse_address(true)?;
+        }
+        let bound = socket.bind(&local.into());
+        bound.map_err(|error| named(&error, format_args!("from {local}")))?;
+    }
     match socket.connect(&addr.into()) {
         Ok(()) => {}
         Err(error) if is_in_progress(&error) => {}
@@ -82,6 +147,11 @@ pub(super) fn connected(socket: &SockRef<'_>) -> io::Result<Option<Addr>> {
         ));
     }
     Ok(Some(from_socket2(&peer)))
+}
+
+/// The same error, with what was being done.
+fn named(error: &io::Error, what: fmt::Arguments<'_>) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 fn new(addr: SocketAddr) -> io::Result<Socket> {

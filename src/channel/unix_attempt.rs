@@ -1,0 +1,56 @@
+//! The attempt to connect to the path of a Unix-domain socket.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::attempts::Options;
+use crate::error::Error;
+use crate::state::connect::{Connect, Connected, Progress, Step};
+use crate::sys::watched_socket::WatchedSocket;
+use crate::target::UnixName;
+
+/// The attempt to connect one channel. There is one address, and the system knows the outcome at once.
+pub(crate) struct UnixAttempt {
+    name: UnixName,
+    options: Options,
+}
+
+impl UnixAttempt {
+    /// # Errors
+    /// When a local address is set.
+    pub(crate) fn new(name: &UnixName, options: Options) -> Result<Self, Error> {
+        if options.socket.local.is_set() {
+            let error = Error::new("a Unix-domain connection has no local IP address");
+            return Err(error.context(format_args!("connect to {name}")));
+        }
+        let name = name.clone();
+        Ok(UnixAttempt { name, options })
+    }
+
+    fn connect(&self, step: &Step<'_>) -> io::Result<Connected> {
+        let system = step.poller.system();
+        let socket = system.connect_unix(&self.name, &self.options.socket)?;
+        Ok(Connected {
+            peer: socket.peer_addr()?,
+            source: WatchedSocket::new(socket),
+            reset: None,
+        })
+    }
+}
+
+impl Connect for UnixAttempt {
+    fn advance(&mut self, step: &Step<'_>) -> Progress {
+        match self.connect(step) {
+            Ok(connected) => Progress::Connected(connected),
+            Err(error) => Progress::Failed(Error::new(error).context(self.action())),
+        }
+    }
+
+    fn event_reported(&mut self) {}
+
+    fn resolved(&mut self, _: io::Result<Vec<SocketAddr>>) {}
+
+    fn action(&self) -> String {
+        format!("connect to {}", self.name)
+    }
+}

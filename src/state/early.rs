@@ -1,0 +1,80 @@
+//! What a caller does with an outgoing connection before the loop has called the factory of its session.
+//!
+//! `connect` returns a chat at once, and the loop calls the factory later: no method of a handle calls user code.
+//! In the order that the caller sees, the factory comes first. Its output is therefore sent before the output
+//! that was pushed to the returned chat, and a terminator, limits or deadlines that were set on the returned chat
+//! replace those of the factory.
+
+use std::rc::Rc;
+
+use super::{ChannelState, Request};
+use crate::framing::terminator::Terminator;
+use crate::limits::Limits;
+use crate::output::fifo::Fifo;
+use crate::time::deadlines::Deadlines;
+
+/// What a connection was given when it was registered.
+pub(crate) struct Given {
+    limits: Option<Rc<Limits>>,
+    deadlines: Deadlines,
+}
+
+/// What was done with a connection between its registration and the call of the factory.
+pub(crate) struct Early {
+    output: Option<Fifo>,
+    terminator: Option<Terminator>,
+    limits: Option<Rc<Limits>>,
+    deadlines: Option<Deadlines>,
+}
+
+impl ChannelState {
+    pub(crate) fn given(&self) -> Given {
+        Given {
+            limits: self.shared_limits(),
+            deadlines: self.deadlines(),
+        }
+    }
+
+    /// Takes what the caller has pushed and set since the connection was `given` its settings. The factory is
+    /// called next, and finds an empty queue.
+    pub(crate) fn take_early(&self, given: &Given) -> Early {
+        let limits = self.shared_limits();
+        let is_same = match (&limits, &given.limits) {
+            (Some(limits), Some(given)) => Rc::ptr_eq(limits, given),
+            (limits, given) => limits.is_none() && given.is_none(),
+        };
+        let deadlines = self.deadlines();
+        let terminator = self.requests.has(Request::TERMINATOR);
+        // The queue of a connection that has ended takes nothing, also not from the factory.
+        let is_filled = !self.has_ended() && !self.out.borrow().is_empty();
+        let mark = self.limit(|limits| limits.high_water.min(limits.output));
+        Early {
+            output: is_filled.then(|| self.out.replace(Fifo::new(mark))),
+            terminator: terminator.then(|| self.terminator()),
+            limits: limits.filter(|_| !is_same),
+            deadlines: (deadlines != given.deadlines).then_some(deadlines),
+        }
+    }
+
+    /// Puts it behind what the factory has pushed and set.
+    pub(crate) fn put_back_early(self: &Rc<Self>, early: Early) {
+        if let Some(terminator) = early.terminator {
+            self.set_terminator(terminator);
+        }
+        if let Some(limits) = early.limits {
+            self.set_limits(Some(limits));
+            self.requests.add(Request::CHECK);
+        }
+        if let Some(deadlines) = early.deadlines {
+            self.set_deadlines(deadlines);
+        }
+        let Some(output) = early.output else { return };
+        let weight = output.weight();
+        let (dropped, is_full) = {
+            let mut out = self.out.borrow_mut();
+            (out.append(output), out.is_full())
+        };
+        self.drop_later(dropped);
+        self.pushed(is_full, || weight);
+    }
+}

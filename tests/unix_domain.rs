@@ -1,0 +1,285 @@
+//! Unix-domain listeners and connections by path: the file of a listener, stale files, and who the peer is.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use asynchat::{
+    Addr, Backoff, Channel, Chat, Connector, Dispatcher, Error, EventLoop, Result, Server, Socket,
+};
+use common::{Log, idle, new_loop, run_to_end, run_until};
+use tempfile::TempDir;
+
+/// A folder, and the path of a socket in it.
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("x.sock");
+    (folder, path)
+}
+
+fn listen(event_loop: &EventLoop, path: &Path, log: &Log) -> Result<Channel, Error> {
+    event_loop.listen(path, log.session())
+}
+
+#[test]
+fn a_server_and_a_client_meet_at_a_path() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let served = log.clone();
+    let listener = event_loop.listen(&path, move |chat: Chat| {
+        served.add(format!("{:?}, {:?}", chat.peer_addr(), chat.local_addr()));
+        move |line: &[u8]| {
+            chat.push_slice(line);
+            chat.push("\r\n");
+            Ok(())
+        }
+    })?;
+    assert_eq!(listener.local_addr(), Some(Addr::Unix(Some(path.clone()))));
+    let client = event_loop.connect(format!("unix:{}", path.display()), log.session())?;
+    client.push("hello\r\n");
+    run_until(&event_loop, || log.has("record"));
+    let named = Addr::Unix(Some(path));
+    let accepted = format!("{:?}, {:?}", Some(Addr::Unix(None)), Some(&named));
+    assert_eq!(log.lines(), ["connect", &accepted, "record hello"]);
+    assert_eq!(client.peer_addr(), Some(named));
+    Ok(())
+}
+
+#[test]
+fn the_file_is_removed_when_the_listener_closes() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let listener = listen(&event_loop, &path, &log)?;
+    assert!(path.exists());
+    listener.close();
+    run_to_end(&event_loop);
+    assert!(!path.exists());
+
+    listen(&event_loop, &path, &log)?;
+    event_loop.close_all();
+    run_to_end(&event_loop);
+    assert!(!path.exists());
+
+    listen(&event_loop, &path, &log)?;
+    drop(event_loop);
+    assert!(!path.exists());
+
+    // Not registered with a loop.
+    let channel = Channel::listen(&path)?;
+    channel.close();
+    assert!(!path.exists());
+    drop(Channel::listen(&path)?);
+    assert!(!path.exists());
+    Ok(())
+}
+
+#[test]
+fn a_file_that_has_replaced_the_one_of_the_listener_stays() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let listener = listen(&event_loop, &path, &log)?;
+    fs::remove_file(&path)?;
+    let _other = UnixListener::bind(&path)?;
+    listener.close();
+    run_to_end(&event_loop);
+    assert!(path.exists());
+    assert!(UnixStream::connect(&path).is_ok());
+    Ok(())
+}
+
+#[test]
+fn an_adopted_listener_leaves_its_file() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let socket = UnixListener::bind(&path)?;
+    let listener = Server::adopt(socket).listen_on(&event_loop, log.session())?;
+    listener.close();
+    run_to_end(&event_loop);
+    assert!(path.exists());
+    Ok(())
+}
+
+#[test]
+fn a_stale_file_is_replaced_and_a_live_one_is_refused() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    // The listener is gone, and has left its file.
+    drop(UnixListener::bind(&path)?);
+    let live = listen(&event_loop, &path, &log)?;
+    let error = listen(&event_loop, &path, &log).expect_err("somebody listens");
+    assert_eq!(error.io_kind(), Some(ErrorKind::AddrInUse));
+    let expected = format!(
+        "listen on unix:{}: another process listens on it",
+        path.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    // The probe is a connection of the live one, which goes on.
+    let mut peer = UnixStream::connect(&path)?;
+    io::Write::write_all(&mut peer, b"still here\r\n")?;
+    run_until(&event_loop, || log.has("record still here"));
+    assert!(live.is_open() && path.exists());
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() -> Result {
+    let (folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    fs::write(&path, "precious")?;
+    let error = listen(&event_loop, &path, &log).expect_err("there is a file");
+    assert_eq!(error.io_kind(), Some(ErrorKind::AlreadyExists));
+    assert_eq!(fs::read_to_string(&path)?, "precious");
+
+    // A link to a stale socket is no socket, either.
+    let stale = folder.path().join("stale.sock");
+    drop(UnixListener::bind(&stale)?);
+    let link = folder.path().join("link.sock");
+    std::os::unix::fs::symlink(&stale, &link)?;
+    assert!(listen(&event_loop, &link, &log).is_err());
+    assert!(stale.exists() && link.is_symlink());
+    Ok(())
+}
+
+#[test]
+fn errors_of_paths_name_the_path() -> Result {
+    let (folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    for path in [
+        folder.path().join("no/folder"),
+        folder.path().join("x".repeat(200)),
+    ] {
+        let error = listen(&event_loop, &path, &log).expect_err("it cannot be bound");
+        let start = format!("listen on unix:{}: ", path.display());
+        assert!(error.to_string().starts_with(&start), "{error}");
+    }
+    // Nobody listens: the outcome of the connection says so.
+    let connector = Connector::new(&path);
+    let feed = connector.reconnect_on(&event_loop, Backoff::default().tries(1), log.session())?;
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["close ConnectFailed"]);
+    let error = feed.outcome().expect_err("nobody listens").to_string();
+    assert!(
+        error.contains(&format!("connect to unix:{}: ", path.display())),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_mode_is_that_of_the_server() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    for mode in [0o600, 0o666] {
+        let server = Server::new(&path).mode(mode);
+        let listener = server.listen_on(&event_loop, log.session())?;
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, mode);
+        listener.close();
+        idle(&event_loop);
+    }
+    Ok(())
+}
+
+#[test]
+fn both_ends_know_the_user_of_the_other() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (known, session) = (log.clone(), log.session());
+    event_loop.listen(&path, move |chat| {
+        let peer = chat.peer_credentials()?;
+        known.add(format!("{} {} {:?}", peer.uid, peer.gid, peer.pid));
+        Ok(session(chat))
+    })?;
+    let client = event_loop.connect(&path, log.session())?;
+    run_until(&event_loop, || log.count("connect") == 2);
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    let pid = cfg!(any(target_os = "linux", target_os = "android")).then(process::id);
+    assert!(
+        log.has(&format!("{uid} {gid} {pid:?}")),
+        "{:?}",
+        log.lines()
+    );
+    let server = client.peer_credentials()?;
+    assert_eq!((server.uid, server.gid, server.pid), (uid, gid, pid));
+
+    client.close();
+    idle(&event_loop);
+    let closed = client.peer_credentials().map_err(|error| error.kind());
+    assert_eq!(closed, Err(ErrorKind::NotConnected));
+    // A TCP connection has none.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let none = Socket::from(stream).peer_credentials();
+    assert_eq!(
+        none.map_err(|error| error.kind()),
+        Err(ErrorKind::Unsupported)
+    );
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_abstract_name_has_no_file() -> Result {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let name = format!("asynchat-test-{}", process::id());
+    let target = format!("unix:@{name}");
+    let listener = event_loop.listen(&target, log.session())?;
+    let addr = Addr::Abstract(name.into_bytes().into());
+    assert_eq!(listener.local_addr(), Some(addr));
+    assert!(event_loop.listen(&target, log.session()).is_err());
+    event_loop.connect(&target, log.session())?;
+    run_until(&event_loop, || log.count("connect") == 2);
+    Ok(())
+}
+
+#[test]
+fn a_dispatcher_listens_and_connects_at_a_path() -> Result {
+    struct Listener(Channel, Log);
+    impl Dispatcher for Listener {
+        fn channel(&self) -> &Channel {
+            &self.0
+        }
+        fn handle_accepted(&mut self, socket: Socket, peer: Addr) -> Result {
+            self.1.add(format!("accepted {peer}"));
+            drop(socket);
+            Ok(())
+        }
+        fn handle_connect(&mut self) -> Result {
+            self.1.add("connect");
+            Ok(())
+        }
+    }
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    event_loop.register(Listener(Channel::listen(&path)?, log.clone()))?;
+    event_loop.register(Listener(Channel::connect(&path)?, log.clone()))?;
+    run_until(&event_loop, || log.lines().len() == 2);
+    assert!(log.has("connect") && log.has("accepted unix socket"));
+    Ok(())
+}
+
+/// The backlog of a Unix-domain listener is the only thing that such a connect could wait for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_backlog_refuses_the_connection() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let listener = Server::new(&path)
+        .backlog(1)
+        .listen_on(&event_loop, log.session())?;
+    listener.pause_reading();
+    idle(&event_loop);
+    let mut clients = Vec::new();
+    while !log.has("close ConnectFailed") {
+        assert!(clients.len() < 10, "the backlog is one");
+        clients.push(event_loop.connect(&path, log.session())?);
+        idle(&event_loop);
+    }
+    Ok(())
+}
