@@ -11,7 +11,6 @@ use socket2::TcpKeepalive;
 use crate::Addr;
 use crate::channel::attempts::{Attempts, Options};
 use crate::error::{Close, Error, Result};
-use crate::state::agenda::Task;
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
 use crate::sys::socket::{Fd, ListenOptions, Socket};
 use crate::sys::watched_socket::WatchedSocket;
@@ -422,41 +421,31 @@ impl Channel {
 
     /// Sets a timer: the loop calls the handler's `handle_timer` once, after `delay`, unless the channel has
     /// closed by then. [`cancel`](Channel::cancel) and [`reset`](Channel::reset) change it. On a channel
-    /// that is not registered, or has ended, this does nothing, and the id is that of no timer.
+    /// that is not registered yet the delay counts from its registration. On a channel that has ended this
+    /// does nothing, and the id is that of no timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
-        self.set_timer(delay, None)
+        self.0.set_timer(delay, None)
     }
 
     /// Sets a periodic timer: the loop calls the handler's `handle_timer` every `period`, first after one
     /// period, until the timer is cancelled or the channel has closed. A late call does not move the
-    /// following ones. Periods that were missed are skipped.
+    /// following ones. Periods that were missed are skipped. On a channel that is not registered yet the
+    /// first period begins with its registration.
     pub fn call_every(&self, period: Duration) -> TimerId {
-        self.set_timer(period, Some(period))
+        self.0.set_timer(period, Some(period))
     }
 
-    /// Cancels a timer of this channel's loop. Returns whether it was pending. See [`EventLoop::cancel`](crate::EventLoop::cancel).
+    /// Cancels a timer of this channel's loop. Returns whether it was pending. See
+    /// [`EventLoop::cancel`](crate::EventLoop::cancel). Before the channel is registered, this and
+    /// [`reset`](Channel::reset) are the only methods that find its timers.
     pub fn cancel(&self, timer: TimerId) -> bool {
-        let agenda = self.0.agenda();
-        agenda.is_some_and(|agenda| agenda.cancel_timer(timer))
+        self.0.cancel_timer(timer)
     }
 
     /// Makes a timer of this channel's loop fire `delay` from now. Returns whether it was pending. See
     /// [`EventLoop::reset`](crate::EventLoop::reset).
     pub fn reset(&self, timer: TimerId, delay: Duration) -> bool {
-        let agenda = self.0.agenda();
-        agenda.is_some_and(|agenda| agenda.reset_timer(timer, delay))
-    }
-
-    fn set_timer(&self, delay: Duration, every: Option<Duration>) -> TimerId {
-        let state = &self.0;
-        match state.agenda() {
-            Some(agenda) if self.is_open() => {
-                let id = agenda.set_timer(delay, Task::Channel(Rc::clone(state), every));
-                state.add_timer(id);
-                id
-            }
-            _ => TimerId::NEVER,
-        }
+        self.0.reset_timer(timer, delay)
     }
 
     /// Sets whether the channel stays open after its peer has finished sending, although the dispatcher is
