@@ -205,6 +205,9 @@ impl EventLoop {
     /// when both streams have ended, a [`Dispatcher`] when it is not [`writable`](Dispatcher::writable).
     /// After `grace` the remaining connections are reset, with [`Close::Shutdown`](crate::Close::Shutdown).
     ///
+    /// Calls that were posted or deferred before come first, also with a grace of zero. What they push is sent
+    /// like any other output.
+    ///
     /// Then [`run`](EventLoop::run) returns, also while timers are pending. During a shutdown nothing can be
     /// registered. A second call sets a new grace, from that call on.
     pub fn shutdown(&self, grace: Duration) {

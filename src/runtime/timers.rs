@@ -122,8 +122,15 @@ impl Runtime {
                 finish();
                 self.resume_accepting();
             }
+            // Calls that were posted or deferred before the shutdown come first.
+            Task::Grace if self.agenda.shutdown_waits.get() => {
+                let _ = restore(now, Task::Grace);
+            }
             Task::Grace => {
                 finish();
+                // Without a grace the shutdown may have reached the channels in this very turn: their sessions
+                // are called for it, and what they and the posts before it have pushed is sent.
+                self.run_queued();
                 for state in self.channels() {
                     if state.kind.get() != Kind::Internal {
                         state.reset_on_close();

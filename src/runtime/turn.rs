@@ -215,6 +215,7 @@ impl Runtime {
             Post::Signal(signal) => self.signals.run_calls(signal),
             Post::Stop => self.stop(),
             Post::Shutdown(grace) => self.shut_down(grace),
+            Post::CloseChannels => self.close_channels_in_order(),
         }
     }
 
@@ -236,6 +237,7 @@ impl Runtime {
                     self.waiting_calls.set(self.waiting_calls.get() - 1);
                     self.run_post(post);
                 }
+                Deferred::CloseChannels => self.close_channels(),
                 Deferred::StopLingering => self.stop_lingering(),
             }
         }
