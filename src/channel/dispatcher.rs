@@ -102,14 +102,15 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// TCP urgent data (out-of-band data) has arrived. The loop discards it after this call. A chat has no
-    /// such callback: it receives urgent data in its place in the stream (SO_OOBINLINE). By default it does
-    /// nothing.
+    /// A byte of TCP urgent data (out-of-band data) has arrived: [`Channel::recv_urgent`] returns it. The loop
+    /// discards it after this call, so that a dispatcher which does not receive it is not called for it again.
+    /// Not every system's poller reports urgent data; Linux does. A chat has no such callback: it receives
+    /// urgent data in its place in the stream (SO_OOBINLINE). By default it does nothing.
     ///
     /// # Errors
     /// An error closes the channel.
     fn handle_expt(&mut self) -> Result {
-        log!(debug, "out-of-band data is discarded");
+        log!(debug, "urgent data is discarded");
         Ok(())
     }
 

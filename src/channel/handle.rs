@@ -223,6 +223,14 @@ impl Channel {
     /// failed. The others are as for [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.0.refuse_chat("send")?;
+        self.send_by(Fd::send, data)
+    }
+
+    fn send_by(
+        &self,
+        send: impl FnOnce(&Fd, &[u8]) -> io::Result<usize>,
+        data: &[u8],
+    ) -> io::Result<usize> {
         if self.0.has_failed_sending() {
             // The bytes count towards the high-water mark, as those of a push do.
             self.0.out.borrow_mut().push_slice(data);
@@ -230,9 +238,48 @@ impl Channel {
             self.0.note(&outcome, Side::Sending);
             return outcome;
         }
-        let outcome = self.0.on_output(|output| output.send(data));
+        let outcome = self.0.on_output(|output| send(output, data));
         let outcome = self.0.sent(outcome, data.len());
         self.0.note(&outcome, Side::Sending);
+        outcome
+    }
+
+    /// Sends `data` with its last byte marked as TCP urgent data. Python: `sock.send(data, MSG_OOB)`. The
+    /// kernel may accept only a part, as for [`send`](Channel::send); send the rest with this method as well.
+    ///
+    /// Peers differ in how they receive that byte: at its place in the stream (SO_OOBINLINE), which RFC 6093
+    /// section 6 recommends and a [`Chat`](crate::Chat) does, or apart from the stream, as
+    /// [`recv_urgent`](Channel::recv_urgent) does.
+    ///
+    /// ```
+    /// # fn abort_transfer(control: &asynchat::Channel) -> std::io::Result<()> {
+    /// control.send_urgent(b"ABOR\r\n")?; // as ftplib sends it
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Channel::send). `Unsupported` when it is no stream socket.
+    pub fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        self.0.refuse_chat("send_urgent")?;
+        self.send_by(Fd::send_urgent, data)
+    }
+
+    /// Receives the byte of TCP urgent data that [`handle_expt`](crate::Dispatcher::handle_expt) reports.
+    /// Python: `sock.recv(1, MSG_OOB)`. The byte is no part of the stream that [`recv`](Channel::recv)
+    /// returns. A byte that `handle_expt` does not receive is discarded after it.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none: a callback may return it with `?`. `Unsupported` on Windows, on the
+    /// channel of a [`Chat`](crate::Chat), which receives urgent data at its place in the stream, and when it is
+    /// no stream socket. Others as [`recv`](Channel::recv).
+    pub fn recv_urgent(&self) -> io::Result<u8> {
+        self.0.refuse_chat("recv_urgent")?;
+        let outcome = self.0.recv_urgent();
+        let noted = outcome
+            .as_ref()
+            .map(|_| 1)
+            .map_err(|error| error.kind().into());
+        self.0.note(&noted, Side::Receiving);
         outcome
     }
 

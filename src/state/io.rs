@@ -156,6 +156,14 @@ impl ChannelState {
         Ok(count)
     }
 
+    /// Receives the urgent byte.
+    pub(crate) fn recv_urgent(&self) -> io::Result<u8> {
+        let byte = self.on_connected(Fd::recv_urgent)?;
+        self.bytes_in.set(self.bytes_in.get() + 1);
+        self.time(Clocks::moved);
+        Ok(byte)
+    }
+
     /// Receives a datagram.
     pub(crate) fn recv_from(self: &Rc<Self>, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         let received = self.on_connected(|socket| socket.recv_from(buffer));

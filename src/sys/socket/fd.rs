@@ -237,6 +237,39 @@ impl Fd {
         }
     }
 
+    /// Sends `data`, of which the last byte is urgent (MSG_OOB).
+    pub(crate) fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        if_simulated!(self, socket => socket.send_urgent(data));
+        match self {
+            #[cfg(unix)]
+            Fd::Stream(socket) => Ok(retry_on_intr(|| {
+                rustix::net::send(socket, data, NO_SIGPIPE | SendFlags::OOB)
+            })?),
+            #[cfg(not(unix))]
+            Fd::Stream(socket) => retry_interrupted(|| socket.send_out_of_band(data)),
+            _ => Err(has_no_urgent_data()),
+        }
+    }
+
+    /// Receives the urgent byte (MSG_OOB). Without one the error is `WouldBlock`.
+    pub(crate) fn recv_urgent(&self) -> io::Result<u8> {
+        if_simulated!(self, socket => socket.recv_urgent());
+        match self {
+            #[cfg(unix)]
+            Fd::Stream(socket) => {
+                let mut byte = [0];
+                let mut receive = || rustix::net::recv(socket, &mut byte[..], RecvFlags::OOB);
+                match retry_on_intr(&mut receive) {
+                    Ok((1, _)) => Ok(byte[0]),
+                    // It was received already, or there has been none, or it is inline.
+                    Ok(_) | Err(rustix::io::Errno::INVAL) => Err(io::ErrorKind::WouldBlock.into()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            _ => Err(has_no_urgent_data()),
+        }
+    }
+
     /// Discards the urgent byte, if there is one. The poller reports it again and again until it is read.
     pub(crate) fn discard_urgent(&self) {
         if_simulated!(self, socket => socket.discard_urgent());
@@ -437,6 +470,14 @@ impl fmt::Debug for Fd {
             Err(error) => error.fmt(f),
         }
     }
+}
+
+/// Neither socket2 nor the standard library has a safe function that receives urgent data on Windows.
+fn has_no_urgent_data() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "no urgent data on this kind of socket, or on this system",
+    )
 }
 
 fn not_a_datagram_socket() -> io::Error {
