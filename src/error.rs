@@ -160,7 +160,7 @@ impl From<Error> for io::Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Close {
-    /// This side closed it, with `close`, `abort` or `close_when_done`.
+    /// This side closed it, with `close`, `abort`, `close_when_done` or `release`.
     Local,
     /// The peer finished sending, and the queued output has been handed to the kernel.
     Eof,
@@ -177,7 +177,8 @@ pub enum Close {
     /// The queued output exceeded [`Limits::output`](crate::Limits::output), because the peer does not
     /// read.
     OutputLimit,
-    /// A callback of its handler, or one of its producers, returned this error. After an error of a producer the
+    /// A callback of its handler, or one of its producers, returned this error, or
+    /// [`close_with`](crate::Channel::close_with) was called with it. After an error of a producer the
     /// peer receives what was sent before it, and then a reset.
     Handler(Error),
     /// A callback of its handler panicked, with this message.

@@ -1,14 +1,16 @@
 //! `Channel`: the handle of a socket.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::TcpKeepalive;
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::Addr;
+use crate::channel::attempts::adopted::AdoptedAttempt;
 use crate::channel::attempts::{Attempts, Options};
 use crate::error::{Close, Error, Result};
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
@@ -114,7 +116,8 @@ impl Channel {
 
     /// Creates a channel for a socket that is connected or listens already, or for another descriptor that
     /// can be waited for: the socket that `handle_accepted` receives, and whatever else a [`Socket`] is made
-    /// from. The socket becomes non-blocking. As in asyncore, `handle_connect` is not called for it.
+    /// from. The socket becomes non-blocking. As in asyncore, `handle_connect` is not called for it. For a
+    /// socket whose connect is still in progress, see [`Socket::connecting`].
     ///
     /// To adopt an inherited listening socket, create an `OwnedFd` or a `TcpListener` from its number. Under
     /// systemd the first of `LISTEN_FDS` is 3.
@@ -130,9 +133,15 @@ impl Channel {
                 "input and output on two descriptors have to be streams",
             ));
         }
+        if socket.is_connecting() && !socket.can_connect() {
+            return Err(Error::new("only a stream socket can be connecting"));
+        }
         socket
             .prepare()
             .map_err(|error| Error::from(error).context("adopt a socket"))?;
+        if socket.is_connecting() {
+            return Ok(Channel::adopt_connecting(socket));
+        }
         let peer = socket.peer_addr().ok();
         let channel = Channel::adopt_accepted(socket);
         if let Some(peer) = peer {
@@ -173,6 +182,13 @@ impl Channel {
     /// When no address can be bound, with the address and the reason.
     pub fn bind(addr: impl Into<Target>) -> Result<Self> {
         Channel::adopt(first_of(&addr.into(), "bind", UdpSocket::bind)?)
+    }
+
+    fn adopt_connecting(socket: Socket) -> Self {
+        let (fd, _) = socket.into_halves();
+        let state = Rc::new(ChannelState::new(None, Phase::Connecting));
+        state.begin_connecting(Box::new(AdoptedAttempt::new(fd)));
+        Channel(state)
     }
 
     /// Creates a channel for a socket that is non-blocking already.
@@ -330,6 +346,63 @@ impl Channel {
         self.close();
     }
 
+    /// Closes the channel with a reason, as if a callback of its handler had returned this error: `handle_close`
+    /// receives [`Close::Handler`], and is the only callback that follows. What was pushed to a chat before is
+    /// sent first; on layer 1 there is no queue, and the channel closes at once. `handle_error` is not called.
+    /// A [reconnection](crate::Connector::reconnect) connects again. A channel that is closed or about to close
+    /// keeps its reason.
+    ///
+    /// ```
+    /// # fn evict(members: &[asynchat::Chat]) {
+    /// for member in members {
+    ///     member.push("* you were away too long\r\n");
+    ///     member.close_with("evicted by the operator");
+    /// }
+    /// # }
+    /// ```
+    pub fn close_with(&self, error: impl Into<Box<dyn StdError + Send + Sync>>) {
+        let error = Error::new(error);
+        if self.is_open() {
+            return self.0.fail(Close::Handler(error));
+        }
+        // Its destructor is user code.
+        if let Some(agenda) = self.0.agenda() {
+            agenda.drop_later(error);
+        }
+    }
+
+    /// Takes the socket out of the channel, which ends with [`Close::Local`]: the loop no longer watches the
+    /// socket and does not close it. Python: `del_channel`, after which `self.socket` is still open. The loop
+    /// calls `handle_close` as for [`close`](Channel::close). The socket stays non-blocking. It can be adopted
+    /// by another channel, of any loop, or converted into an `OwnedFd` (on Windows an `OwnedSocket`) with
+    /// [`TryFrom`].
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::net::{TcpListener, TcpStream};
+    /// use asynchat::Channel;
+    ///
+    /// let listener = Channel::listen("127.0.0.1:0")?;
+    /// let socket = listener.release()?;
+    /// assert!(!listener.is_open());
+    /// # #[cfg(unix)] {
+    /// let listener = TcpListener::from(std::os::fd::OwnedFd::try_from(socket)?);
+    /// TcpStream::connect(listener.local_addr()?)?;
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotConnected` when the channel is closed or not up yet. `Unsupported` on the channel of a
+    /// [`Chat`](crate::Chat), which may have received input that is not delivered. `ResourceBusy` inside a
+    /// tracing subscriber, while the poller is asked to watch the socket.
+    pub fn release(&self) -> io::Result<Socket> {
+        self.0.refuse_chat("release")?;
+        let socket = self.0.release_socket()?;
+        self.close();
+        Ok(socket)
+    }
+
     /// Ends the sending side (TCP FIN) at once, after what the kernel has accepted. Receiving continues. A
     /// chat has a method of the same name that waits for its queue:
     /// [`Chat::shutdown_write`](crate::Chat::shutdown_write).
@@ -426,6 +499,34 @@ impl Channel {
             .on_output(|output| output.set_option(|socket| socket.set_send_buffer_size(bytes)))
     }
 
+    /// Calls `configure` with the socket: for the options that have no method here, to set them and to read
+    /// them. It is [`socket2::SockRef`](https://docs.rs/socket2/latest/socket2/struct.SockRef.html), so no
+    /// dependency has to be added for it. It belongs to a duplicate of the descriptor, which exists for the time
+    /// of the call; options are shared by all duplicates. Do not read, write or shut down the socket through it,
+    /// and do not make it blocking.
+    ///
+    /// With two descriptors ([`Socket::halves`]) it is that of the input.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// # let channel = asynchat::Channel::bind("127.0.0.1:0")?;
+    /// channel.configure(|socket| socket.set_broadcast(true))?;
+    /// assert!(channel.configure(|socket| socket.broadcast())?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `configure`. `NotConnected` when the channel is closed or not up yet. `Unsupported` when its
+    /// socket is simulated. When the process has no descriptor left.
+    pub fn configure<T>(
+        &self,
+        configure: impl FnOnce(&SockRef<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        // The closure is user code, so the socket is not borrowed while it runs.
+        let duplicate = self.0.on_socket(Fd::duplicate)?;
+        configure(&SockRef::from(&duplicate))
+    }
+
     /// The id of the channel, for [`EventLoop::chat`](crate::EventLoop::chat) and [`Remote::post_to`](crate::Remote::post_to). It
     /// names the channel from its registration until it closes. Ids are never used twice in a process.
     pub fn id(&self) -> ChannelId {
@@ -433,10 +534,26 @@ impl Channel {
     }
 
     /// Whether the channel is neither closed nor about to close. An outgoing connection that is not up yet
-    /// is open. A chat whose callback has failed is not. A chat whose close is queued is open until its
+    /// is open, and so is a listening channel. A chat whose callback has failed is not. A chat whose close is queued is open until its
     /// queue is sent.
     pub fn is_open(&self) -> bool {
         !self.0.has_ended() && !self.0.flags.has(Flag::FAILED)
+    }
+
+    /// Whether the connection is up and the channel is [open](Channel::is_open): asyncore's `connected`. A
+    /// channel for datagrams, a pipe or a terminal is connected from the beginning, a listening one never.
+    pub fn is_connected(&self) -> bool {
+        self.0.is_up() && self.is_open()
+    }
+
+    /// Whether the channel is an outgoing connection that is not up yet: asyncore's `connecting`.
+    pub fn is_connecting(&self) -> bool {
+        self.0.phase.get() == Phase::Connecting
+    }
+
+    /// Whether the channel accepts connections: asyncore's `accepting`.
+    pub fn is_listening(&self) -> bool {
+        self.0.phase.get() == Phase::Listening
     }
 
     /// Sets [`Deadlines::idle`]: the channel closes with [`Close::Timeout`] when no byte has moved in either

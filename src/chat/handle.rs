@@ -1,6 +1,7 @@
 //! `Chat`: the handle of a session's connection.
 
 use std::any::TypeId;
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -148,6 +149,12 @@ impl Chat {
     /// that is still sending.
     pub fn close_when_done(&self) {
         self.state().close_when_done(Close::Local);
+    }
+
+    /// Closes the connection with a reason, as if a callback of the session had returned this error:
+    /// [`Channel::close_with`]. What was pushed before is sent first.
+    pub fn close_with(&self, error: impl Into<Box<dyn StdError + Send + Sync>>) {
+        self.0.close_with(error);
     }
 
     /// Queues the end of the sending side (TCP FIN), after everything pushed before. Records are still

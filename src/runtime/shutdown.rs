@@ -49,6 +49,17 @@ impl Runtime {
         }
     }
 
+    /// Makes the calls that were posted or deferred before a shutdown that has not reached the channels, and
+    /// closes the channels. Called before any other callback, so that a session gets nothing else before
+    /// `handle_shutdown`.
+    #[inline]
+    pub(super) fn make_earlier_calls(self: &Rc<Self>) {
+        while self.agenda.shutdown_waits.get() {
+            self.run_posts(|count| count);
+            self.run_deferred(|count| count);
+        }
+    }
+
     /// Closes the channels for the shutdown in progress: everything that was posted or deferred before it
     /// has been called.
     pub(super) fn close_channels(&self) {

@@ -28,6 +28,7 @@ impl Runtime {
             }
         }
         for _ in 0..count.min(budget) {
+            self.make_earlier_calls();
             let Some(expired) = timers.borrow_mut().expire(now) else {
                 break;
             };
@@ -121,10 +122,6 @@ impl Runtime {
             Task::Accept => {
                 finish();
                 self.resume_accepting();
-            }
-            // Calls that were posted or deferred before the shutdown come first.
-            Task::Grace if self.agenda.shutdown_waits.get() => {
-                let _ = restore(now, Task::Grace);
             }
             Task::Grace => {
                 finish();

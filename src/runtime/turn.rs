@@ -78,7 +78,9 @@ impl Runtime {
         }
         self.events.set(events);
         self.run_queued();
+        self.make_earlier_calls();
         self.run_posts(share_of);
+        self.make_earlier_calls();
         self.run_timers(TURN_CALLS);
         self.run_deferred(share_of);
         self.judge(outcome)
@@ -126,6 +128,7 @@ impl Runtime {
 
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
     pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, ready: Ready) {
+        self.make_earlier_calls();
         if state.flags.has(Flag::AWAITS_HANDLER) {
             return;
         }

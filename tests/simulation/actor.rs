@@ -510,8 +510,13 @@ fn set_timer(world: &World, track: &Track) {
 }
 
 fn post(world: &World, track: &Track) {
-    let call = |actor: &mut Actor| {
-        actor.track.called(&actor.world, "a posted call");
+    // Calls that were posted before a shutdown are made before it reaches the session.
+    let what = match world.shutting_down.get() {
+        true => "a posted call",
+        false => "an earlier call",
+    };
+    let call = move |actor: &mut Actor| {
+        actor.track.called(&actor.world, what);
         actor.act()
     };
     let open = track.chat.is_open();

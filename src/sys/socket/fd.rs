@@ -38,6 +38,8 @@ pub(crate) enum Fd {
     Descriptor(Descriptor),
     #[cfg(feature = "sim")]
     Simulated(simulated::Socket),
+    /// Nothing: what is left where a socket was taken out, until it is dropped.
+    Released,
 }
 
 /// A write to a connection that was reset raises SIGPIPE, which kills a process that has left the
@@ -164,6 +166,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.recv(buffer),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.recv(buffer),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -181,6 +184,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.send(data),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send(data),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -202,6 +206,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.send_vectored(parts),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send_vectored(parts),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -413,6 +418,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.prepare(),
             #[cfg(feature = "sim")]
             Fd::Simulated(_) => Ok(()),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -443,7 +449,13 @@ impl Fd {
                 io::ErrorKind::Unsupported,
                 "a simulated socket works only on a loop of its network",
             )),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// Another descriptor of the same socket.
+    pub(crate) fn duplicate(&self) -> io::Result<socket2::Socket> {
+        self.view()?.try_clone()
     }
 
     /// The simulated socket.
