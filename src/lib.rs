@@ -226,7 +226,7 @@ pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{Close, Deadline, Error, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, register, remote, reset,
-    run, run_once, shutdown, stop,
+    run, run_forever, run_once, shutdown, stop,
 };
 pub use framing::terminator::Terminator;
 pub use limits::Limits;
@@ -235,7 +235,7 @@ pub use net::reconnect::Reconnect;
 pub use net::server::{Server, listen};
 #[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
 #[cfg_attr(docsrs, doc(cfg(unix)))]
-pub use net::subprocess::Subprocess;
+pub use net::subprocess::{ExitWatcher, Subprocess};
 pub use output::producers::{
     ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
     More, Produced, Producer, ReadProducer, SimpleProducer,
