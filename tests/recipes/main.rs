@@ -553,7 +553,12 @@ fn ctrl_c_and_a_few_more_turns() {
         peer.send("hello\r\n");
         peer.expect(&["hello"]);
         kill_process(process, Signal::INT).expect("the process is there");
-        peer.expect(&["421 bye"]);
+        // Python may be interrupted after it has sent the line, and before it has noted that: it repeats it then.
+        let mut line = peer.line();
+        while line == "hello" && process != getpid() {
+            line = peer.line();
+        }
+        assert_eq!(line, "421 bye");
         assert_eq!(peer.rest(), b"");
     };
     let (sender, started) = mpsc::channel();
