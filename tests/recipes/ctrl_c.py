@@ -37,7 +37,7 @@ def start(addr):
 
 def run():
     try:
-        asyncore.loop()
+        asyncore.loop(timeout=1) # a signal just before a wait does not end the wait
     except KeyboardInterrupt:
         server.close()
         for session in list(Session.sessions):
