@@ -152,8 +152,13 @@ impl Channel {
 
     /// Creates a channel for UDP datagrams, bound to the first of the target's addresses that can be bound.
     /// Port 0 is a free port. See [`recv_from`](Channel::recv_from) and [`send_to`](Channel::send_to). For
-    /// broadcast, multicast or a connected socket, configure a [`UdpSocket`] and [`adopt`](Channel::adopt)
-    /// it. A host name is looked up before this returns.
+    /// multicast or a connected socket, configure a [`UdpSocket`] and [`adopt`](Channel::adopt) it. Other
+    /// options, such as SO_BROADCAST, can be set later: see [`configure`](Channel::configure). A host name is
+    /// looked up before this returns.
+    ///
+    /// SO_REUSEADDR is not set, unlike on a listener: with it, a second socket could take the port, and the
+    /// datagrams. Members of a multicast group that share a port set it on a socket of their own before they
+    /// bind it.
     ///
     /// ```
     /// use asynchat::{Channel, Dispatcher, Result};
