@@ -9,7 +9,7 @@ use crate::channel::dispatcher::Dispatcher;
 use crate::channel::driver::DispatcherDriver;
 use crate::channel::handle::Channel;
 use crate::chat::handle::Chat;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::log::log;
 use crate::runtime::counters::LoopStats;
@@ -102,11 +102,11 @@ impl EventLoop {
     ///
     /// # Errors
     /// As [`run`](EventLoop::run).
-    pub fn run_forever(&self) -> Result {
+    pub fn run_forever(&self) -> Result<(), Error> {
         self.run_while_it_has_work(true)
     }
 
-    fn run_while_it_has_work(&self, forever: bool) -> Result {
+    fn run_while_it_has_work(&self, forever: bool) -> Result<(), Error> {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
         runtime.forever.set(forever);
@@ -348,7 +348,7 @@ pub fn run() -> Result {
 ///
 /// # Errors
 /// As [`EventLoop::run_forever`].
-pub fn run_forever() -> Result {
+pub fn run_forever() -> Result<(), Error> {
     EventLoop::current()?.run_forever()
 }
 

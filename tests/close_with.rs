@@ -71,7 +71,7 @@ fn a_connection_that_is_closed_before_its_first_callback_gets_only_the_last() ->
     let (socket, peer) = scene.network.pair();
     Connector::adopt(socket).connect_on(&scene.event_loop, move |chat: Chat| {
         chat.push("go away\r\n");
-        chat.close_with(Error::new("nobody wants it").into_boxed());
+        chat.close_with("nobody wants it");
         Reported(log)
     })?;
     scene.settle()?;

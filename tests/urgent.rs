@@ -236,19 +236,6 @@ fn a_dispatcher_that_does_not_receive_the_urgent_byte_is_called_once() {
     );
 }
 
-#[test]
-fn a_chat_refuses_the_urgent_byte_of_layer_1() {
-    let (event_loop, log) = (new_loop(), Log::default());
-    let (chat, _peer) = listened(&event_loop, &log);
-    let channel: &Channel = &chat;
-    for kind in [
-        channel.recv_urgent().unwrap_err().kind(),
-        channel.send_urgent(b"!").unwrap_err().kind(),
-    ] {
-        assert_eq!(kind, ErrorKind::Unsupported);
-    }
-}
-
 #[cfg(feature = "sim")]
 #[test]
 fn urgent_bytes_are_simulated_in_both_directions() -> Result {

@@ -281,7 +281,6 @@ impl Channel {
     /// # Errors
     /// As [`send`](Channel::send). `Unsupported` when it is no stream socket.
     pub fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
-        self.0.refuse_chat("send_urgent")?;
         self.send_by(Fd::send_urgent, data)
     }
 
@@ -290,11 +289,9 @@ impl Channel {
     /// returns. A byte that `handle_expt` does not receive is discarded after it.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none: a callback may return it with `?`. `Unsupported` on Windows, on the
-    /// channel of a [`Chat`](crate::Chat), which receives urgent data at its place in the stream, and when it is
-    /// no stream socket. Others as [`recv`](Channel::recv).
+    /// `WouldBlock` when there is none: a callback may return it with `?`. `Unsupported` on Windows, and when it
+    /// is no stream socket. Others as [`recv`](Channel::recv).
     pub fn recv_urgent(&self) -> io::Result<u8> {
-        self.0.refuse_chat("recv_urgent")?;
         let outcome = self.0.recv_urgent();
         let noted = outcome
             .as_ref()
@@ -366,9 +363,9 @@ impl Channel {
     /// # }
     /// ```
     pub fn close_with(&self, error: impl Into<Box<dyn StdError + Send + Sync>>) {
-        let error = Error::new(error);
+        let error: Box<dyn StdError + Send + Sync> = error.into();
         if self.is_open() {
-            return self.0.fail(Close::Handler(error));
+            return self.0.fail(Close::Handler(error.into()));
         }
         // Its destructor is user code.
         if let Some(agenda) = self.0.agenda() {
@@ -398,11 +395,9 @@ impl Channel {
     /// ```
     ///
     /// # Errors
-    /// `NotConnected` when the channel is closed or not up yet. `Unsupported` on the channel of a
-    /// [`Chat`](crate::Chat), which may have received input that is not delivered. `ResourceBusy` inside a
-    /// tracing subscriber, while the poller is asked to watch the socket.
+    /// `NotConnected` when the channel is closed or not up yet. `ResourceBusy` inside a tracing subscriber, while
+    /// the poller is asked to watch the socket.
     pub fn release(&self) -> io::Result<Socket> {
-        self.0.refuse_chat("release")?;
         let socket = self.0.release_socket()?;
         self.close();
         Ok(socket)

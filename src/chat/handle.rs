@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use socket2::SockRef;
 
 use crate::channel::handle::Channel;
 use crate::error::{Close, Error, Result};
@@ -155,6 +156,28 @@ impl Chat {
     /// [`Channel::close_with`]. What was pushed before is sent first.
     pub fn close_with(&self, error: impl Into<Box<dyn StdError + Send + Sync>>) {
         self.0.close_with(error);
+    }
+
+    /// Whether the connection is up and [open](Chat::is_open): asyncore's `connected`.
+    pub fn is_connected(&self) -> bool {
+        self.0.is_connected()
+    }
+
+    /// Whether the connection is an outgoing one that is not up yet: asyncore's `connecting`.
+    pub fn is_connecting(&self) -> bool {
+        self.0.is_connecting()
+    }
+
+    /// Calls `configure` with the socket, for the options that have no method here:
+    /// [`Channel::configure`].
+    ///
+    /// # Errors
+    /// As [`Channel::configure`].
+    pub fn configure<T>(
+        &self,
+        configure: impl FnOnce(&SockRef<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.0.configure(configure)
     }
 
     /// Queues the end of the sending side (TCP FIN), after everything pushed before. Records are still

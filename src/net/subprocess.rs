@@ -84,7 +84,7 @@ impl Subprocess {
         command: &mut Command,
         factory: impl FnOnce(Chat) -> S + 'static,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
-    ) -> Result<Self> {
+    ) -> Result<Self, Error> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -95,7 +95,7 @@ impl Subprocess {
             })?;
         let pipes = (child.stdout.take(), child.stdin.take());
         let process = ExitWatcher::of(child);
-        let attach = || -> Result<Chat> {
+        let attach = || -> Result<Chat, Error> {
             let (Some(output), Some(input)) = pipes else {
                 return Err(Error::new("the process has no pipes"));
             };
@@ -202,7 +202,7 @@ impl ExitWatcher {
     pub fn watch(
         mut child: Child,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
-    ) -> Result<Self> {
+    ) -> Result<Self, Error> {
         drop(child.stdin.take());
         let process = ExitWatcher::of(child);
         EventLoop::current()
@@ -247,7 +247,7 @@ impl ExitWatcher {
         &self,
         event_loop: &EventLoop,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
-    ) -> Result {
+    ) -> Result<(), Error> {
         let (reader, writer) = io::pipe().map_err(Error::new)?;
         let (id, collected) = (self.id, Arc::clone(&self.child));
         thread::Builder::new()

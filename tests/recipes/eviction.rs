@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Channel, Chat, Close, Result};
+use asynchat::{AsyncChat, Channel, Chat, Close, Error, Result};
 
 type Members = Rc<RefCell<HashMap<String, Chat>>>;
 
@@ -45,11 +45,11 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
+pub fn start(addr: &str) -> Result<Channel, Error> {
     let members = Members::default();
-    Ok(asynchat::listen(addr, move |chat| Session {
+    asynchat::listen(addr, move |chat| Session {
         chat,
         members: Rc::clone(&members),
         name: None,
-    })?)
+    })
 }

@@ -1,6 +1,6 @@
 use std::process::{Command, Stdio};
 
-use asynchat::{AsyncChat, Channel, Chat, Connector, Result, Subprocess, Terminator};
+use asynchat::{AsyncChat, Channel, Chat, Connector, Error, Result, Subprocess, Terminator};
 
 const SCRIPT: &str = "echo found $1; echo warning >&2; exit $1";
 
@@ -51,6 +51,6 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
-    Ok(asynchat::listen(addr, |chat| Session { chat })?)
+pub fn start(addr: &str) -> Result<Channel, Error> {
+    asynchat::listen(addr, |chat| Session { chat })
 }

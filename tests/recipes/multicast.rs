@@ -1,6 +1,6 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 
-use asynchat::{Channel, Dispatcher, Result};
+use asynchat::{Channel, Dispatcher, Error, Result};
 use socket2::{Domain, Socket, Type};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 77);
@@ -25,8 +25,8 @@ impl Dispatcher for Member {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
-    let interface: SocketAddrV4 = addr.parse()?;
+pub fn start(addr: &str) -> Result<Channel, Error> {
+    let interface: SocketAddrV4 = addr.parse().map_err(Error::new)?;
     // These options have to be set before the bind.
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     socket.set_reuse_address(true)?; // several members on one machine

@@ -1,4 +1,4 @@
-use asynchat::{AsyncChat, Channel, Chat, Result};
+use asynchat::{AsyncChat, Channel, Chat, Error, Result};
 
 struct Session {
     chat: Chat,
@@ -27,6 +27,6 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
-    Ok(asynchat::listen(addr, |chat| Session { chat, total: 0 })?)
+pub fn start(addr: &str) -> Result<Channel, Error> {
+    asynchat::listen(addr, |chat| Session { chat, total: 0 })
 }

@@ -29,7 +29,8 @@ impl Reactor {
         let thread = thread::spawn(move || -> Result {
             let event_loop = EventLoop::new()?;
             sender.send(event_loop.remote())?;
-            Ok(event_loop.run_forever()?) // also while it has no connection
+            event_loop.run_forever()?; // also while it has no connection
+            Ok(())
         });
         let remote = started.recv()?;
         Ok(Reactor { remote, thread })
@@ -57,7 +58,8 @@ impl Reactor {
                 chat.push(data);
             }
         };
-        Ok(self.remote.post(push)?)
+        self.remote.post(push)?;
+        Ok(())
     }
 
     pub fn call_later(

@@ -3,7 +3,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
-use asynchat::{AsyncChat, Channel, Chat, Connector, ExitWatcher, Result, Terminator};
+use asynchat::{AsyncChat, Channel, Chat, Connector, Error, ExitWatcher, Result, Terminator};
 use rustix::fs::OFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -71,9 +71,9 @@ impl AsyncChat for Session {
     }
 }
 
-pub fn start(addr: &str) -> Result<Channel> {
-    Ok(asynchat::listen(addr, |chat| Session {
+pub fn start(addr: &str) -> Result<Channel, Error> {
+    asynchat::listen(addr, |chat| Session {
         chat,
         terminal: None,
-    })?)
+    })
 }
