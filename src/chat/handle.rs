@@ -158,7 +158,7 @@ impl Chat {
         self.0.close_with(error);
     }
 
-    /// Whether the connection is up and [open](Chat::is_open): asyncore's `connected`.
+    /// Whether the connection is up and [open](Channel::is_open): asyncore's `connected`.
     pub fn is_connected(&self) -> bool {
         self.0.is_connected()
     }
