@@ -19,7 +19,8 @@ use crate::time::timer::TimerId;
 /// [`handle_error`](Dispatcher::handle_error) (for an error, not for a panic), then
 /// [`handle_close`](Dispatcher::handle_close), and drops the dispatcher. An error of kind `WouldBlock` is no
 /// failure: it means that nothing could be read or written now (bpo-16133). Callbacks can therefore use `?`
-/// on [`Channel::recv`] and [`Channel::send`].
+/// on [`Channel::recv`] and [`Channel::send`]. A callback that is to continue after an error of its own, as an
+/// overridden `handle_error` did in asyncore, catches the error and returns `Ok`.
 ///
 /// For lines and other delimited records, use [`AsyncChat`](crate::AsyncChat): it queues output, splits
 /// input and applies limits.
