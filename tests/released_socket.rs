@@ -173,3 +173,23 @@ fn a_channel_that_is_not_up_has_no_socket() {
         ErrorKind::NotConnected
     );
 }
+
+#[cfg(feature = "sim")]
+#[test]
+fn a_simulated_socket_is_released_to_another_channel_of_its_network() -> Result {
+    let network = asynchat::sim::Network::new(1);
+    let event_loop = network.event_loop()?;
+    let (socket, peer) = network.pair();
+    let (channel, log) = idle_on(&event_loop, socket);
+    let socket = channel.release()?;
+    network.settle(&event_loop)?;
+    assert_eq!(log.lines(), ["close Local"]);
+    assert!(!peer.has_ended());
+    let again = Channel::adopt(socket)?;
+    again.send(b"still here")?;
+    network.settle(&event_loop)?;
+    assert_eq!(peer.received(), b"still here");
+    let simulated = Owned::try_from(again.release()?);
+    assert_eq!(simulated.unwrap_err().kind(), ErrorKind::Unsupported);
+    Ok(())
+}

@@ -5,3 +5,4 @@ pub(crate) mod attempts;
 pub(crate) mod dispatcher;
 pub(crate) mod driver;
 pub(crate) mod handle;
+mod socket;

@@ -74,7 +74,7 @@ impl Connector {
     /// whatever else a [`Socket`] is made from. Python: `async_chat(sock)`. For a socket whose connect is still
     /// in progress, see [`Socket::connecting`].
     ///
-    /// The connect deadline and the attempt delay do not apply, and [`nodelay`](Connector::nodelay)
+    /// The connect deadline applies only to a socket that is connecting. The attempt delay does not apply, and [`nodelay`](Connector::nodelay)
     /// does not change the socket's TCP_NODELAY. The loop calls
     /// [`handle_connect`](AsyncChat::handle_connect) in its next turn.
     ///

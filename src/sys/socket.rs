@@ -104,8 +104,8 @@ impl Socket {
     /// A stream socket of your own whose non-blocking `connect` may still be in progress, for options that have
     /// to be set before the connect: a local port, a device, a mark, a type of service. The channel that adopts
     /// it has exactly one outcome, also if the connect is complete or has failed by then: `handle_connect`, or
-    /// `handle_close` with [`Close::ConnectFailed`](crate::Close::ConnectFailed). That is so on both layers. A
-    /// socket on which `connect` was never called fails with `NotConnected`.
+    /// `handle_close` with [`Close::ConnectFailed`](crate::Close::ConnectFailed). That is so on both layers. The
+    /// [connect deadline](crate::Deadlines#structfield.connect) applies. A socket on which `connect` was never called fails with `NotConnected`.
     ///
     /// A [`Connector`](crate::Connector) or [`Channel::connect`](crate::Channel::connect) needs none of this: it
     /// tries several addresses. The `socket2` crate makes such a socket:

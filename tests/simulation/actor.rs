@@ -315,6 +315,11 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
             chat.resume_producing();
         }
         94 if inside && rng.one_in(4) => world.event_loop.stop(),
+        98 if rng.one_in(2) && chat.is_open() => {
+            chat.close_with("a reason on purpose");
+            track.failed.set(true);
+            track.fail();
+        }
         95..98 => {
             let weak = Rc::downgrade(world);
             let later = move || {
