@@ -105,6 +105,31 @@ fn a_deferred_call_precedes_the_close_and_nothing_is_registered_meanwhile() {
 }
 
 #[test]
+fn a_session_is_called_for_a_shutdown_without_grace_from_any_context() {
+    type Begin = fn(&EventLoop);
+    let contexts: [Begin; 3] = [
+        |event_loop| event_loop.remote().shutdown(Duration::ZERO).unwrap(),
+        |event_loop| {
+            let inner = event_loop.clone();
+            event_loop.call_later(Duration::ZERO, move || inner.shutdown(Duration::ZERO));
+        },
+        |event_loop| {
+            let inner = event_loop.clone();
+            event_loop.call_soon(move || inner.shutdown(Duration::ZERO));
+        },
+    ];
+    for begin in contexts {
+        let event_loop = new_loop();
+        let (_chat, log, mut peer) = member(&event_loop);
+        run_until(&event_loop, || log.has("connect"));
+        begin(&event_loop);
+        run_to_end(&event_loop);
+        assert_eq!(log.lines(), ["connect", "shutdown", "close Shutdown"]);
+        assert_eq!(peer.receive_all(&event_loop), b"bye\r\n");
+    }
+}
+
+#[test]
 fn calls_that_defer_others_for_ever_do_not_delay_the_shutdown() {
     fn again(event_loop: &EventLoop) {
         let inner = event_loop.clone();
