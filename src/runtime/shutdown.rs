@@ -54,6 +54,15 @@ impl Runtime {
     /// `handle_shutdown`.
     #[inline]
     pub(super) fn make_earlier_calls(self: &Rc<Self>) {
+        if self.agenda.shutdown_waits.get() {
+            self.make_calls_before_shutdown();
+        }
+    }
+
+    /// Not inlined, so that the turns of a loop that is not shutting down stay short.
+    #[cold]
+    #[inline(never)]
+    fn make_calls_before_shutdown(self: &Rc<Self>) {
         while self.agenda.shutdown_waits.get() {
             self.run_posts(|count| count);
             self.run_deferred(|count| count);
