@@ -194,7 +194,8 @@ impl From<Error> for io::Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Close {
-    /// This side closed it, and the kernel has accepted everything that was pushed.
+    /// This side closed it, and the kernel has accepted everything that was pushed; or the socket was
+    /// [released](crate::Channel::release).
     Local,
     /// This side closed it before the kernel had accepted everything that was pushed: with `close` while
     /// output was queued, or with `abort`. An FTP server replies 426 instead of 226 (RFC 959 section 4.2).
@@ -214,7 +215,8 @@ pub enum Close {
     /// The queued output exceeded [`Limits::output`](crate::Limits::output), because the peer does not
     /// read.
     OutputLimit,
-    /// A callback of its handler, or one of its producers, returned this error. After an error of a producer the
+    /// A callback of its handler, or one of its producers, returned this error, or
+    /// [`close_with`](crate::Channel::close_with) was called with it. After an error of a producer the
     /// peer receives what was sent before it, and then a reset.
     Handler(BoxError),
     /// A callback of its handler panicked, with this message.

@@ -74,8 +74,42 @@ impl EventLoop {
     /// When the poller fails a hundred times in a row (about ten seconds), and when called in a callback of
     /// the same loop. Errors of connections go to their handlers.
     pub fn run(&self) -> Result<(), Error> {
+        self.run_while_it_has_work(false)
+    }
+
+    /// Runs the loop until [`stop`](EventLoop::stop), or until the end of a [shutdown](EventLoop::shutdown),
+    /// also while nothing is registered: for a loop that other threads give its work through a
+    /// [`Remote`]. It sleeps until they do. asyncio has the same name for it; with asyncore such a thread kept
+    /// a pipe in its map.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::sync::mpsc;
+    /// use std::thread;
+    ///
+    /// let (sender, started) = mpsc::channel();
+    /// let reactor = thread::spawn(move || -> asynchat::Result {
+    ///     let event_loop = asynchat::EventLoop::new()?;
+    ///     sender.send(event_loop.remote())?;
+    ///     Ok(event_loop.run_forever()?)
+    /// });
+    /// let remote = started.recv()?;
+    /// remote.post(|| println!("on the loop's thread"))?;
+    /// remote.stop()?;
+    /// reactor.join().expect("it does not panic")
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](EventLoop::run).
+    pub fn run_forever(&self) -> Result<(), Error> {
+        self.run_while_it_has_work(true)
+    }
+
+    fn run_while_it_has_work(&self, forever: bool) -> Result<(), Error> {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
+        runtime.forever.set(forever);
         while !runtime.agenda.stopping.get() && runtime.has_work() {
             runtime.turn(None)?;
         }
@@ -224,6 +258,9 @@ impl EventLoop {
     /// when both streams have ended, a [`Dispatcher`] when it is not [`writable`](Dispatcher::writable).
     /// After `grace` the remaining connections are reset, with [`Close::Interrupted`](crate::Close::Interrupted).
     ///
+    /// Calls that were posted or deferred before come first, also with a grace of zero. What they push is sent
+    /// like any other output.
+    ///
     /// Then [`run`](EventLoop::run) returns, also while timers are pending. During a shutdown nothing can be
     /// registered. A second call sets a new grace, from that call on.
     pub fn shutdown(&self, grace: Duration) {
@@ -332,6 +369,14 @@ fn with_current_if_any(act: impl FnOnce(EventLoop)) {
 /// As [`EventLoop::run`].
 pub fn run() -> Result<(), Error> {
     EventLoop::current()?.run()
+}
+
+/// Calls [`EventLoop::run_forever`] on the loop of this thread.
+///
+/// # Errors
+/// As [`EventLoop::run_forever`].
+pub fn run_forever() -> Result<(), Error> {
+    EventLoop::current()?.run_forever()
 }
 
 /// Calls [`EventLoop::run_once`] on the loop of this thread. This is asyncore's `poll`.

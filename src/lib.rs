@@ -155,7 +155,8 @@
 //! # Platforms
 //!
 //! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP work everywhere. On Unix
-//! also Unix-domain sockets, by path too ([`Target`]), pipes, terminals, inherited descriptors, and child processes ([`Subprocess`]): a
+//! also Unix-domain sockets, by path too ([`Target`]), pipes, terminals, inherited descriptors, and child
+//! processes ([`Subprocess`], [`ExitWatcher`]): a
 //! [`Socket`] can be made from each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1,
 //! [`Channel::adopt`]. [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] is `AsFd`, so it
 //! can run inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
@@ -227,7 +228,7 @@ pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{BoxError, Close, Deadline, Error, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, now, register, remote,
-    reschedule, run, run_once, shutdown, stop,
+    reschedule, run, run_forever, run_once, shutdown, stop,
 };
 pub use framing::terminator::Terminator;
 pub use limits::Limits;
@@ -236,7 +237,7 @@ pub use net::reconnect::Reconnect;
 pub use net::server::{Server, listen};
 #[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
 #[cfg_attr(docsrs, doc(cfg(unix)))]
-pub use net::subprocess::Subprocess;
+pub use net::subprocess::{ExitWatcher, Subprocess};
 pub use output::producers::{
     ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
     More, Produced, Producer, ReadProducer, SimpleProducer,

@@ -338,6 +338,14 @@ fn connection_attributes(family: Family) {
         .register(Sends(Recorder::on(client.clone(), &Log::default()), false))
         .unwrap();
     assert!(server.is_open() && client.is_open());
+    let attributes = |channel: &Channel| {
+        let (connected, connecting) = (channel.is_connected(), channel.is_connecting());
+        (connected, connecting, channel.is_listening())
+    };
+    assert_eq!(attributes(&server), (false, false, true));
+    assert_eq!(attributes(&client), (true, false, false));
+    let outgoing = Channel::connect("127.0.0.1:9").unwrap();
+    assert_eq!(attributes(&outgoing), (false, true, false));
     assert_eq!(
         (server.peer_addr(), client.peer_addr()),
         (None, server.local_addr())
@@ -347,6 +355,9 @@ fn connection_attributes(family: Family) {
     assert!(server.is_open() && !client.is_open());
     server.close();
     assert!(!server.is_open());
+    for closed in [&server, &client] {
+        assert_eq!(attributes(closed), (false, false, false));
+    }
     run_to_end(&event_loop);
     assert_eq!((server.local_addr(), client.local_addr()), (None, None));
 }

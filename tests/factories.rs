@@ -162,7 +162,7 @@ fn the_factory_of_a_closed_connection_pushes_nothing() -> Result {
     chat.close();
     network.settle(&event_loop)?;
     assert_eq!(peer.received(), b"");
-    assert_eq!(log.lines(), ["close Local"]);
+    assert_eq!(log.lines(), ["close Dropped"]);
     Ok(())
 }
 

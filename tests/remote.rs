@@ -333,3 +333,51 @@ fn remote_and_channel_id_can_be_sent_to_other_threads() {
     fn is_a_session<S: AsyncChat>(_: &S) {}
     is_a_session(&|_: &[u8]| Ok(()));
 }
+
+/// Runs an empty loop on a thread. Returns its handle for this thread, and the thread.
+fn reactor() -> (Remote, thread::JoinHandle<Result>) {
+    let (sender, started) = mpsc::channel();
+    let running = thread::spawn(move || -> Result {
+        let event_loop = EventLoop::new()?;
+        sender.send(event_loop.remote())?;
+        event_loop.run_forever()?;
+        assert!(event_loop.is_empty());
+        // Only that call ran for ever.
+        event_loop.run()?;
+        Ok(())
+    });
+    (started.recv().unwrap(), running)
+}
+
+#[test]
+fn an_empty_loop_that_runs_for_ever_serves_other_threads_until_it_is_stopped() {
+    let (remote, running) = reactor();
+    let (sender, answers) = mpsc::channel();
+    for n in 0..3 {
+        let sender = sender.clone();
+        remote.post(move || sender.send(n).unwrap()).unwrap();
+        assert_eq!(answers.recv_timeout(common::DEADLINE), Ok(n));
+    }
+    // A connection and a timer come and go. The loop stays.
+    let (near, mut far) = tcp_pair();
+    remote
+        .post(move || {
+            let chat = asynchat::Connector::adopt(near).connect(|_| |_: &[u8]| Ok(()));
+            let timer = asynchat::call_later(Duration::from_secs(3600), || ());
+            sender.send(i32::from(asynchat::cancel(timer))).unwrap();
+            chat.unwrap().close();
+        })
+        .unwrap();
+    assert_eq!(answers.recv_timeout(common::DEADLINE), Ok(1));
+    std::io::copy(&mut far, &mut std::io::sink()).unwrap();
+    remote.stop().unwrap();
+    running.join().unwrap().unwrap();
+    assert!(remote.post(|| ()).is_err());
+}
+
+#[test]
+fn a_shutdown_ends_a_loop_that_runs_for_ever() {
+    let (remote, running) = reactor();
+    remote.shutdown(Duration::from_secs(3600)).unwrap();
+    running.join().unwrap().unwrap();
+}

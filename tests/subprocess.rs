@@ -6,10 +6,10 @@ mod common;
 use std::cell::RefCell;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
 
-use asynchat::{Subprocess, Terminator};
+use asynchat::{Connector, ExitWatcher, Subprocess, Terminator};
 use common::{Log, run_until};
 
 type Exit = Rc<RefCell<Option<io::Result<ExitStatus>>>>;
@@ -152,4 +152,67 @@ fn the_error_for_a_missing_program_names_it() {
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains(none), "{error}");
     asynchat::run().unwrap();
+}
+
+#[test]
+fn the_standard_error_of_a_process_is_a_chat_of_its_own() {
+    let (log, errors) = (Log::default(), Log::default());
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo result; echo warning >&2; exit 3"]);
+    let (child, exit) = spawn(command.stderr(Stdio::piped()), &log);
+    let stderr = child.take_stderr().expect("it is piped");
+    assert!(child.take_stderr().is_none(), "it was taken");
+    let chat = Connector::adopt(stderr).connect(errors.session()).unwrap();
+    chat.set_terminator(Terminator::line());
+    asynchat::run().unwrap();
+    assert!(log.has("record result"));
+    assert_eq!(
+        errors.lines(),
+        ["connect", "record warning", "eof ", "close Eof"]
+    );
+    assert_eq!(status(&exit).code(), Some(3));
+    let (plain, _) = spawn(&mut Command::new("true"), &log);
+    assert!(plain.take_stderr().is_none(), "it is that of this process");
+    asynchat::run().unwrap();
+}
+
+/// A child that `Subprocess` did not start, and what its watcher reports.
+fn watch(command: &mut Command) -> (ExitWatcher, Exit) {
+    let exit = Exit::default();
+    let outcome = Rc::clone(&exit);
+    let watcher = ExitWatcher::watch(command.spawn().unwrap(), move |status| {
+        let before = outcome.borrow_mut().replace(status);
+        assert!(before.is_none(), "the status was reported twice");
+    });
+    (watcher.unwrap(), exit)
+}
+
+#[test]
+fn the_end_of_any_child_is_reported() {
+    let (watcher, exit) = watch(Command::new("sh").args(["-c", "exit 5"]));
+    drop(watcher);
+    // Without an end of its standard input `cat` would not end.
+    let (_watcher, of_cat) = watch(Command::new("cat").stdin(Stdio::piped()));
+    asynchat::run().unwrap();
+    assert_eq!(status(&exit).code(), Some(5));
+    assert!(status(&of_cat).success());
+}
+
+#[test]
+fn a_watched_child_can_be_killed() {
+    let (watcher, exit) = watch(Command::new("sleep").arg("1000"));
+    watcher.kill().unwrap();
+    asynchat::run().unwrap();
+    assert_eq!(status(&exit).signal(), Some(9));
+    assert!(watcher.process_id() > 0);
+}
+
+#[test]
+fn a_loop_that_stops_waiting_reports_that() {
+    let (watcher, exit) = watch(Command::new("sleep").arg("1000"));
+    asynchat::close_all();
+    asynchat::run().unwrap();
+    let reported = exit.borrow_mut().take().expect("it was reported");
+    assert!(reported.is_err());
+    watcher.kill().unwrap();
 }

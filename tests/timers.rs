@@ -320,6 +320,79 @@ fn an_idle_timeout_set_before_registration_applies() {
     assert_eq!(why.borrow().as_deref(), Some("timed out: idle"));
 }
 
+/// Logs its timers by their position in `timers`.
+struct Timed {
+    channel: Channel,
+    timers: Rc<RefCell<Vec<TimerId>>>,
+    log: Log,
+}
+
+impl Dispatcher for Timed {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        let timers = self.timers.borrow();
+        let position = timers.iter().position(|it| *it == timer);
+        self.log.add(format!("timer {}", position.unwrap()));
+        if self.log.count("timer 1") == 2 {
+            assert!(self.channel.cancel(timer));
+            self.channel.close();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn timers_set_before_registration_begin_with_it() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (near, _far) = tcp_pair();
+    let channel = Channel::adopt(near).unwrap();
+    let once = channel.call_later(NEVER);
+    let periodic = channel.call_every(SOON);
+    let cancelled = channel.call_later(Duration::ZERO);
+    assert!(channel.reschedule(once, Duration::ZERO));
+    assert!(channel.cancel(cancelled));
+    assert!(!channel.cancel(cancelled));
+    assert!(!channel.reschedule(cancelled, SOON));
+    // The loop cannot know the timers of a channel that it does not have.
+    assert!(!event_loop.cancel(once));
+    let timed = Timed {
+        channel: channel.clone(),
+        timers: Rc::new(RefCell::new(vec![once, periodic, cancelled])),
+        log: log.clone(),
+    };
+    event_loop.register(timed).unwrap();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["timer 0", "timer 1", "timer 1"]);
+    assert!(!event_loop.cancel(once), "it has fired");
+    assert!(
+        !channel.reschedule(channel.call_later(SOON), SOON),
+        "it has ended"
+    );
+}
+
+#[test]
+fn a_timer_set_before_registration_is_cancelled_and_moved_like_any_other() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (near, _far) = tcp_pair();
+    let channel = Channel::adopt(near).unwrap();
+    let timers = [(); 3].map(|()| channel.call_later(NEVER));
+    let timed = Timed {
+        channel: channel.clone(),
+        timers: Rc::new(RefCell::new(timers.to_vec())),
+        log: log.clone(),
+    };
+    event_loop.register(timed).unwrap();
+    assert!(event_loop.cancel(timers[0]));
+    assert!(channel.cancel(timers[1]));
+    assert!(event_loop.reschedule(timers[2], Duration::ZERO));
+    run_until(&event_loop, || log.has("timer 2"));
+    channel.close();
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["timer 2"]);
+}
+
 #[test]
 fn an_idle_gap_ends_a_record() {
     let (event_loop, log) = (new_loop(), Log::default());

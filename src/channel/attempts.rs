@@ -4,6 +4,7 @@
 //! of any of them gives the channel a turn. The first socket that is connected becomes the channel's.
 //! The others are closed (section 5).
 
+pub(crate) mod adopted;
 mod plan;
 
 use std::io;
@@ -236,7 +237,7 @@ impl Race {
             };
             return Some(Connected {
                 source,
-                peer,
+                peer: Some(peer),
                 reset,
             });
         }

@@ -20,7 +20,8 @@ use crate::time::timer::TimerId;
 /// [`handle_error`](Dispatcher::handle_error) (for an error, not for a panic), then
 /// [`handle_close`](Dispatcher::handle_close), and drops the dispatcher. An error of kind `WouldBlock` is no
 /// failure: it means that nothing could be read or written now (bpo-16133). Callbacks can therefore use `?`
-/// on [`Channel::recv`] and [`Channel::send`].
+/// on [`Channel::recv`] and [`Channel::send`]. A callback that is to continue after an error of its own, as an
+/// overridden `handle_error` did in asyncore, catches the error and returns `Ok`.
 ///
 /// For lines and other delimited records, use [`AsyncChat`](crate::AsyncChat): it queues output, splits
 /// input and applies limits.
@@ -103,14 +104,15 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// TCP urgent data (out-of-band data) has arrived. The loop discards it after this call. A chat has no
-    /// such callback: it receives urgent data in its place in the stream (SO_OOBINLINE). By default it does
-    /// nothing.
+    /// A byte of TCP urgent data (out-of-band data) has arrived: [`Channel::recv_urgent`] returns it. The loop
+    /// discards it after this call, so that a dispatcher which does not receive it is not called for it again.
+    /// Not every system's poller reports urgent data; Linux does. A chat has no such callback: it receives
+    /// urgent data in its place in the stream (SO_OOBINLINE). By default it does nothing.
     ///
     /// # Errors
     /// An error closes the channel.
     fn handle_expt(&mut self) -> Result {
-        log!(debug, "out-of-band data is discarded");
+        log!(debug, "urgent data is discarded");
         Ok(())
     }
 

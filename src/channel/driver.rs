@@ -97,7 +97,7 @@ impl<D: Dispatcher> DispatcherDriver<D> {
         }
         let is_half_open = state.flags.has(Flag::HALF_OPEN);
         if !writable
-            && turn.runtime.agenda.is_shutting_down()
+            && turn.runtime.agenda.closes_channels()
             && state.kind.get() == Kind::Dispatcher
         {
             state.end(Close::Shutdown);

@@ -9,10 +9,10 @@ use std::time::Duration;
 use socket2::TcpKeepalive;
 
 use crate::Addr;
+use crate::channel::attempts::adopted::AdoptedAttempt;
 use crate::channel::attempts::{Attempts, Options};
 use crate::channel::unix_attempt::UnixAttempt;
-use crate::error::{Close, Error, Result};
-use crate::state::agenda::Task;
+use crate::error::{BoxError, Close, Error, Result};
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
 #[cfg(unix)]
 use crate::sys::socket::Credentials;
@@ -149,7 +149,8 @@ impl Channel {
 
     /// Creates a channel for a socket that is connected or listens already, or for another descriptor that
     /// can be waited for: the socket that `handle_accepted` receives, and whatever else a [`Socket`] is made
-    /// from. The socket becomes non-blocking. As in asyncore, `handle_connect` is not called for it.
+    /// from. The socket becomes non-blocking. As in asyncore, `handle_connect` is not called for it. For a
+    /// socket whose connect is still in progress, see [`Socket::connecting`].
     ///
     /// To adopt an inherited listening socket, create an `OwnedFd` or a `TcpListener` from its number. Under
     /// systemd the first of `LISTEN_FDS` is 3.
@@ -165,9 +166,15 @@ impl Channel {
                 "input and output on two descriptors have to be streams",
             ));
         }
+        if socket.is_connecting() && !socket.can_connect() {
+            return Err(Error::new("only a stream socket can be connecting"));
+        }
         socket
             .prepare()
             .map_err(|error| Error::from(error).context("adopt a socket"))?;
+        if socket.is_connecting() {
+            return Ok(Channel::adopt_connecting(socket));
+        }
         let peer = socket.peer_addr().ok();
         let channel = Channel::adopt_accepted(socket);
         if let Some(peer) = peer {
@@ -178,8 +185,13 @@ impl Channel {
 
     /// Creates a channel for UDP datagrams, bound to the first of the target's addresses that can be bound.
     /// Port 0 is a free port. See [`recv_from`](Channel::recv_from) and [`send_to`](Channel::send_to). For
-    /// broadcast, multicast or a connected socket, configure a [`UdpSocket`] and [`adopt`](Channel::adopt)
-    /// it. A host name is looked up before this returns.
+    /// multicast or a connected socket, configure a [`UdpSocket`] and [`adopt`](Channel::adopt) it. Other
+    /// options, such as SO_BROADCAST, can be set later: see [`configure`](Channel::configure). A host name is
+    /// looked up before this returns.
+    ///
+    /// SO_REUSEADDR is not set, unlike on a listener: with it, a second socket could take the port, and the
+    /// datagrams. Members of a multicast group that share a port set it on a socket of their own before they
+    /// bind it.
     ///
     /// ```
     /// use asynchat::{Channel, Dispatcher, Result};
@@ -209,6 +221,13 @@ impl Channel {
     /// When no address can be bound, with the address and the reason.
     pub fn bind(addr: impl Into<Target>) -> Result<Self, Error> {
         Channel::adopt(first_of(&addr.into(), "bind", UdpSocket::bind)?)
+    }
+
+    fn adopt_connecting(socket: Socket) -> Self {
+        let (fd, _) = socket.into_halves();
+        let state = Rc::new(ChannelState::new(None, Phase::Connecting));
+        state.begin_connecting(Box::new(AdoptedAttempt::new(fd)));
+        Channel(state)
     }
 
     /// Creates a channel for a socket that is non-blocking already.
@@ -256,6 +275,14 @@ impl Channel {
     /// dispatcher is [`writable`](crate::Dispatcher::writable). `BrokenPipe` after an earlier send has
     /// failed. The others are as for [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
+        self.send_by(Fd::send, data)
+    }
+
+    pub(super) fn send_by(
+        &self,
+        send: impl FnOnce(&Fd, &[u8]) -> io::Result<usize>,
+        data: &[u8],
+    ) -> io::Result<usize> {
         if self.0.has_failed_sending() {
             // The bytes count towards the high-water mark, as those of a push do.
             self.0.out.borrow_mut().push_slice(data);
@@ -263,7 +290,7 @@ impl Channel {
             self.0.note(&outcome, Side::Sending);
             return outcome;
         }
-        let outcome = self.0.on_output(|output| output.send(data));
+        let outcome = self.0.on_output(|output| send(output, data));
         let outcome = self.0.sent(outcome, data.len());
         self.0.note(&outcome, Side::Sending);
         outcome
@@ -314,6 +341,22 @@ impl Channel {
     pub fn abort(&self) {
         self.0.reset_on_close();
         self.0.end(Close::Dropped);
+    }
+
+    /// Closes the channel with a reason, as if a callback of its handler had returned this error: `handle_close`
+    /// receives [`Close::Handler`], and is the only callback that follows. What was pushed to a chat before is
+    /// sent first; on layer 1 there is no queue, and the channel closes at once. `handle_error` is not called.
+    /// A [reconnection](crate::Connector::reconnect) connects again. A channel that is closed or about to close
+    /// keeps its reason.
+    pub fn close_with(&self, error: impl Into<BoxError>) {
+        let error = error.into();
+        if self.is_open() {
+            return self.0.fail(Close::Handler(error));
+        }
+        // Its destructor is user code.
+        if let Some(agenda) = self.0.agenda() {
+            agenda.drop_later(error);
+        }
     }
 
     /// Ends the sending side (TCP FIN) at once, after what the kernel has accepted. Receiving continues. A
@@ -430,10 +473,26 @@ impl Channel {
     }
 
     /// Whether the channel is neither closed nor about to close. An outgoing connection that is not up yet
-    /// is open. A chat whose callback has failed is not. A chat whose close is queued is open until its
+    /// is open, and so is a listening channel. A chat whose callback has failed is not. A chat whose close is queued is open until its
     /// queue is sent.
     pub fn is_open(&self) -> bool {
         !self.0.has_ended() && !self.0.flags.has(Flag::FAILED)
+    }
+
+    /// Whether the connection is up and the channel is [open](Channel::is_open): asyncore's `connected`. A
+    /// channel for datagrams, a pipe or a terminal is connected from the beginning, a listening one never.
+    pub fn is_connected(&self) -> bool {
+        self.0.is_up() && self.is_open()
+    }
+
+    /// Whether the channel is an outgoing connection that is not up yet: asyncore's `connecting`.
+    pub fn is_connecting(&self) -> bool {
+        self.0.phase.get() == Phase::Connecting
+    }
+
+    /// Whether the channel accepts connections: asyncore's `accepting`.
+    pub fn is_listening(&self) -> bool {
+        self.0.phase.get() == Phase::Listening
     }
 
     /// Sets [`Deadlines::idle`]: the channel closes with [`Close::Timeout`] when no byte has moved in either
@@ -465,41 +524,31 @@ impl Channel {
 
     /// Sets a timer: the loop calls the handler's `handle_timer` once, after `delay`, unless the channel has
     /// closed by then. [`cancel`](Channel::cancel) and [`reschedule`](Channel::reschedule) change it. On a channel
-    /// that is not registered, or has ended, this does nothing, and the id is that of no timer.
+    /// that is not registered yet the delay counts from its registration. On a channel that has ended this
+    /// does nothing, and the id is that of no timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
-        self.set_timer(delay, None)
+        self.0.set_timer(delay, None)
     }
 
     /// Sets a periodic timer: the loop calls the handler's `handle_timer` every `period`, first after one
     /// period, until the timer is cancelled or the channel has closed. A late call does not move the
-    /// following ones. Periods that were missed are skipped.
+    /// following ones. Periods that were missed are skipped. On a channel that is not registered yet the
+    /// first period begins with its registration.
     pub fn call_every(&self, period: Duration) -> TimerId {
-        self.set_timer(period, Some(period))
+        self.0.set_timer(period, Some(period))
     }
 
-    /// Cancels a timer of this channel's loop. Returns whether it was pending. See [`EventLoop::cancel`](crate::EventLoop::cancel).
+    /// Cancels a timer of this channel's loop. Returns whether it was pending. See
+    /// [`EventLoop::cancel`](crate::EventLoop::cancel). Before the channel is registered, this and
+    /// [`reset`](Channel::reset) are the only methods that find its timers.
     pub fn cancel(&self, timer: TimerId) -> bool {
-        let agenda = self.0.agenda();
-        agenda.is_some_and(|agenda| agenda.cancel_timer(timer))
+        self.0.cancel_timer(timer)
     }
 
     /// Makes a timer of this channel's loop fire `delay` from now. Returns whether it was pending. See
     /// [`EventLoop::reschedule`](crate::EventLoop::reschedule).
     pub fn reschedule(&self, timer: TimerId, delay: Duration) -> bool {
-        let agenda = self.0.agenda();
-        agenda.is_some_and(|agenda| agenda.reset_timer(timer, delay))
-    }
-
-    fn set_timer(&self, delay: Duration, every: Option<Duration>) -> TimerId {
-        let state = &self.0;
-        match state.agenda() {
-            Some(agenda) if self.is_open() => {
-                let id = agenda.set_timer(delay, Task::Channel(Rc::clone(state), every));
-                state.add_timer(id);
-                id
-            }
-            _ => TimerId::NEVER,
-        }
+        self.0.reset_timer(timer, delay)
     }
 
     /// Sets whether the channel stays open after its peer has finished sending, although the dispatcher is

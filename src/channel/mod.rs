@@ -5,4 +5,5 @@ pub(crate) mod attempts;
 pub(crate) mod dispatcher;
 pub(crate) mod driver;
 pub(crate) mod handle;
+mod socket;
 pub(crate) mod unix_attempt;

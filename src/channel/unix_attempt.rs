@@ -31,7 +31,7 @@ impl UnixAttempt {
         let system = step.poller.system();
         let socket = system.connect_unix(&self.name, &self.options.socket)?;
         Ok(Connected {
-            peer: socket.peer_addr()?,
+            peer: Some(socket.peer_addr()?),
             source: WatchedSocket::new(socket),
             reset: None,
         })

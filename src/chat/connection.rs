@@ -6,10 +6,15 @@
 use std::io;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use super::handle::Chat;
 use crate::Addr;
 use crate::channel::handle::ChannelStats;
+use crate::error::BoxError;
 use crate::state::ChannelId;
+#[cfg(unix)]
+use crate::sys::socket::Credentials;
 use crate::time::deadlines::Deadlines;
 use crate::time::timer::TimerId;
 
@@ -29,6 +34,16 @@ impl Chat {
     /// queue is sent.
     pub fn is_open(&self) -> bool {
         self.channel().is_open()
+    }
+
+    /// Whether the connection is up and [open](Chat::is_open): asyncore's `connected`.
+    pub fn is_connected(&self) -> bool {
+        self.channel().is_connected()
+    }
+
+    /// Whether the connection is an outgoing one that is not up yet: asyncore's `connecting`.
+    pub fn is_connecting(&self) -> bool {
+        self.channel().is_connecting()
     }
 
     /// The address of the peer; `None` while there is none. It remains available after the connection has
@@ -54,6 +69,23 @@ impl Chat {
     /// not sent yet is lost. The reason is [`Close::Dropped`](crate::Close::Dropped).
     pub fn abort(&self) {
         self.channel().abort();
+    }
+
+    /// Closes the connection with a reason, as if a callback of its session had returned this error:
+    /// `handle_close` receives [`Close::Handler`](crate::Close::Handler), and is the only callback that follows.
+    /// What was pushed before is sent first. A [reconnection](crate::Connector::reconnect) connects again. A
+    /// connection that is closed or about to close keeps its reason.
+    ///
+    /// ```
+    /// # fn evict(members: &[asynchat::Chat]) {
+    /// for member in members {
+    ///     member.push("* you were away too long\r\n");
+    ///     member.close_with("evicted by the operator");
+    /// }
+    /// # }
+    /// ```
+    pub fn close_with(&self, error: impl Into<BoxError>) {
+        self.channel().close_with(error);
     }
 
     /// Stops reading, and delivering what was received, until [`resume_reading`](Chat::resume_reading). The
@@ -148,6 +180,51 @@ impl Chat {
     /// When the connection has ended, is not up yet, or its descriptor is no socket.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.channel().set_send_buffer_size(bytes)
+    }
+
+    /// The user and the process at the other end of a Unix-domain connection, while it is up. A factory can
+    /// admit some users only:
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// # let dir = std::env::temp_dir().join(format!("asynchat-doc-{}", std::process::id()));
+    /// # std::fs::create_dir(&dir)?;
+    /// # let path = dir.join("admin.sock");
+    /// let listener = asynchat::listen(path, |chat| {
+    ///     if chat.peer_credentials()?.uid != 0 {
+    ///         chat.push("530 only root\r\n");
+    ///         return Err("a user who is not root".into());
+    ///     }
+    ///     Ok(move |line: &[u8]| {
+    ///         chat.push_slice(line);
+    ///         Ok(())
+    ///     })
+    /// })?;
+    /// # listener.close();
+    /// # asynchat::run()?;
+    /// # std::fs::remove_dir(&dir)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is not up. `Unsupported` when it is no Unix-domain connection, or when
+    /// the system (Solaris, illumos) has no call for it.
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn peer_credentials(&self) -> io::Result<Credentials> {
+        self.channel().peer_credentials()
+    }
+
+    /// Calls `configure` with the socket, for the options that have no method here:
+    /// [`Channel::configure`].
+    ///
+    /// # Errors
+    /// As [`Channel::configure`].
+    pub fn configure<T>(
+        &self,
+        configure: impl FnOnce(&SockRef<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.channel().configure(configure)
     }
 
     /// What the connection has done so far. The counters remain available in `handle_close` and afterwards.

@@ -97,7 +97,10 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
     fn begin(&mut self, state: &Rc<ChannelState>) -> Result {
         if state.phase.get() == Phase::Arrived {
             state.phase.set(Phase::Open);
-            self.session.handle_connect()?;
+            // `close_with` may have ended it before its first callback.
+            if !state.flags.has(Flag::FAILED) {
+                self.session.handle_connect()?;
+            }
         }
         let stays = !state.requests.has(Request::REPLACE);
         if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {

@@ -16,8 +16,6 @@ use crate::output::fifo::Item;
 use crate::output::producers::Producer;
 use crate::state::agenda::{Deferred, typed_call};
 use crate::state::{ChannelState, Flag, Kind, Request};
-#[cfg(unix)]
-use crate::sys::socket::Credentials;
 
 /// A handle to the connection of a session. asynchat's `async_chat` had its methods in `self`.
 ///
@@ -241,39 +239,6 @@ impl Chat {
 
     pub(super) fn channel(&self) -> &Channel {
         &self.0
-    }
-
-    /// The user and the process at the other end of a Unix-domain connection, while it is up. A factory can
-    /// admit some users only:
-    ///
-    /// ```
-    /// # fn main() -> asynchat::Result {
-    /// # let dir = std::env::temp_dir().join(format!("asynchat-doc-{}", std::process::id()));
-    /// # std::fs::create_dir(&dir)?;
-    /// # let path = dir.join("admin.sock");
-    /// let listener = asynchat::listen(path, |chat| {
-    ///     if chat.peer_credentials()?.uid != 0 {
-    ///         chat.push("530 only root\r\n");
-    ///         return Err("a user who is not root".into());
-    ///     }
-    ///     Ok(move |line: &[u8]| {
-    ///         chat.push_slice(line);
-    ///         Ok(())
-    ///     })
-    /// })?;
-    /// # listener.close();
-    /// # asynchat::run()?;
-    /// # std::fs::remove_dir(&dir)?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `NotConnected` when the connection is not up. `Unsupported` when it is no Unix-domain connection, or when
-    /// the system (Solaris, illumos) has no call for it.
-    #[cfg(unix)]
-    #[cfg_attr(docsrs, doc(cfg(unix)))]
-    pub fn peer_credentials(&self) -> io::Result<Credentials> {
-        self.0.peer_credentials()
     }
 
     #[inline]

@@ -17,6 +17,7 @@ use crate::chat::into_session::IntoSession;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
+use crate::log::log;
 use crate::net::endpoint::{Begun, Endpoint, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
@@ -77,9 +78,10 @@ impl Connector {
     }
 
     /// Uses a socket that is connected already: a `TcpStream`, on Unix also a `UnixStream` and
-    /// whatever else a [`Socket`] is made from. Python: `async_chat(sock)`.
+    /// whatever else a [`Socket`] is made from. Python: `async_chat(sock)`. For a socket whose connect is still
+    /// in progress, see [`Socket::connecting`].
     ///
-    /// The connect deadline and the attempt delay do not apply, and [`nodelay`](Connector::nodelay)
+    /// The connect deadline applies only to a socket that is connecting. The attempt delay does not apply, and [`nodelay`](Connector::nodelay)
     /// does not change the socket's TCP_NODELAY. The loop calls
     /// [`handle_connect`](crate::AsyncChat::handle_connect) in its next turn.
     ///
@@ -373,6 +375,11 @@ fn adopt(socket: Socket) -> Result<Channel, Error> {
         return Err(Error::new(
             "a chat needs a stream: register a Dispatcher for a datagram socket",
         ));
+    }
+    if socket.is_connecting()
+        && let Err(error) = socket.set_urgent_inline()
+    {
+        log!(debug, %error, "SO_OOBINLINE is not set");
     }
     let channel = Channel::adopt(socket)?;
     channel.0.set_urgent_inline();

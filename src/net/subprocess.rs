@@ -1,9 +1,9 @@
-//! A child process as a chat.
+//! Child processes: one as a chat, and the end of any.
 
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -63,8 +63,7 @@ use crate::sys::socket::Socket;
 /// ```
 pub struct Subprocess {
     chat: Chat,
-    child: Arc<Mutex<Child>>,
-    id: u32,
+    process: ExitWatcher,
 }
 
 impl Subprocess {
@@ -94,9 +93,8 @@ impl Subprocess {
                 let program = command.get_program().to_string_lossy();
                 Error::from(error).context(format_args!("start {program}"))
             })?;
-        let id = child.id();
         let pipes = (child.stdout.take(), child.stdin.take());
-        let child = Arc::new(Mutex::new(child));
+        let process = ExitWatcher::of(child);
         let attach = || -> Result<Chat, Error> {
             let (Some(output), Some(input)) = pipes else {
                 return Err(Error::new("the process has no pipes"));
@@ -104,24 +102,45 @@ impl Subprocess {
             let event_loop = EventLoop::current()?;
             let pipes = Socket::halves(output, input);
             let chat = Connector::adopt(pipes).connect_on(&event_loop, factory)?;
-            if let Err(error) = call_at_exit(&event_loop, &child, id, exited) {
+            if let Err(error) = process.call_at_exit(&event_loop, exited) {
                 chat.close();
                 return Err(error);
             }
             Ok(chat)
         };
-        let chat = attach().inspect_err(|_| {
-            let mut child = lock(&child);
-            // The first error is the one to return. Killing fails only for a process that has ended.
-            let _ = child.kill();
-            let _ = child.wait();
-        })?;
-        Ok(Subprocess { chat, child, id })
+        let chat = attach().inspect_err(|_| process.end_at_once())?;
+        Ok(Subprocess { chat, process })
+    }
+
+    /// Takes the pipe of the standard error of the process, to be passed to [`Connector::adopt`]. `None` unless
+    /// `command` had [`Stdio::piped`] for it, and after the first call.
+    ///
+    /// ```
+    /// use std::process::{Command, Stdio};
+    ///
+    /// use asynchat::{Connector, Subprocess, Terminator};
+    ///
+    /// # fn main() -> asynchat::Result {
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "echo to stdout; echo to stderr >&2"]).stderr(Stdio::piped());
+    /// let job = Subprocess::spawn(&mut command, |_| |_: &[u8]| Ok(()), |_| ())?;
+    /// if let Some(errors) = job.take_stderr() {
+    ///     let errors = Connector::adopt(errors).connect(|_| |line: &[u8]| {
+    ///         println!("error: {}", String::from_utf8_lossy(line));
+    ///         Ok(())
+    ///     })?;
+    ///     errors.set_terminator(Terminator::line());
+    /// }
+    /// # asynchat::run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn take_stderr(&self) -> Option<ChildStderr> {
+        lock(&self.process.child).stderr.take()
     }
 
     /// The process id. The system may reuse it after `exited` was called.
     pub fn process_id(&self) -> u32 {
-        self.id
+        self.process.process_id()
     }
 
     /// Kills the process (SIGKILL). Does nothing if it has ended.
@@ -129,7 +148,7 @@ impl Subprocess {
     /// # Errors
     /// When the system does not permit it: the process runs as another user.
     pub fn kill(&self) -> io::Result<()> {
-        lock(&self.child).kill()
+        self.process.kill()
     }
 }
 
@@ -144,43 +163,122 @@ impl Deref for Subprocess {
 impl fmt::Debug for Subprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subprocess")
-            .field("process_id", &self.id)
+            .field("process_id", &self.process_id())
             .field("chat", &self.chat)
             .finish()
     }
 }
 
-/// Makes the loop call `exited` when the process has ended. A thread waits for the process, because no other way
-/// is available on every Unix and leaves the program's other children alone. The thread owns the writing end
-/// of a pipe. It closes that end when the process has ended, and the loop sees the end of the pipe's input.
-fn call_at_exit(
-    event_loop: &EventLoop,
-    child: &Arc<Mutex<Child>>,
+/// Watches any child process, and calls a function when it has ended: one that a
+/// [`Subprocess`] does not fit, because it has a terminal, its own files, or no pipes. Available where
+/// `Subprocess` is. Dropping the watcher does nothing: the function is called all the same.
+///
+/// ```
+/// use std::process::Command;
+///
+/// use asynchat::ExitWatcher;
+///
+/// # fn main() -> asynchat::Result {
+/// let child = Command::new("true").spawn()?;
+/// ExitWatcher::watch(child, |status| match status {
+///     Ok(status) => println!("it has ended: {status}"),
+///     Err(error) => println!("{error}"),
+/// })?;
+/// asynchat::run()?;
+/// # Ok(()) }
+/// ```
+pub struct ExitWatcher {
+    child: Arc<Mutex<Child>>,
     id: u32,
-    exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
-) -> Result<(), Error> {
-    let (reader, writer) = io::pipe()?;
-    let child = Arc::clone(child);
-    let collected = Arc::clone(&child);
-    thread::Builder::new()
-        .name(format!("wait for {id}"))
-        .spawn(move || {
-            wait_for_end(id);
-            // Here, because the loop may be gone. `Child` stores the status for later calls.
-            let status = lock(&collected).wait();
-            if let Err(error) = status {
-                log!(debug, %error, id, "another part of the program has collected a process");
-            }
-            drop(writer);
+}
+
+impl ExitWatcher {
+    /// Makes this thread's loop call `exited` once, when the process has ended, as [`Subprocess::spawn`] does.
+    /// Take the pipes that you need out of `child` first. The watcher closes the others when `exited` has been
+    /// called and the watcher is dropped; the standard input is closed at once, as by [`Child::wait`].
+    ///
+    /// # Errors
+    /// When the system has no pipe, thread or poller left. The process is killed then.
+    pub fn watch(
+        mut child: Child,
+        exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
+    ) -> Result<Self, Error> {
+        drop(child.stdin.take());
+        let process = ExitWatcher::of(child);
+        EventLoop::current()
+            .and_then(|event_loop| process.call_at_exit(&event_loop, exited))
+            .inspect_err(|_| process.end_at_once())?;
+        Ok(process)
+    }
+
+    /// The process id. The system may reuse it after `exited` was called.
+    pub fn process_id(&self) -> u32 {
+        self.id
+    }
+
+    /// Kills the process (SIGKILL). Does nothing if it has ended.
+    ///
+    /// # Errors
+    /// When the system does not permit it: the process runs as another user.
+    pub fn kill(&self) -> io::Result<()> {
+        lock(&self.child).kill()
+    }
+
+    fn of(child: Child) -> Self {
+        ExitWatcher {
+            id: child.id(),
+            child: Arc::new(Mutex::new(child)),
+        }
+    }
+
+    /// Kills the process and collects its status. The error of the caller is the one to return: killing fails
+    /// only for a process that has ended.
+    fn end_at_once(&self) {
+        let mut child = lock(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    /// Makes the loop call `exited` when the process has ended. A thread waits for the process, because no other
+    /// way is available on every Unix and leaves the program's other children alone. The thread owns the writing
+    /// end of a pipe. It closes that end when the process has ended, and the loop sees the end of the pipe's
+    /// input.
+    fn call_at_exit(
+        &self,
+        event_loop: &EventLoop,
+        exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
+    ) -> Result<(), Error> {
+        let (reader, writer) = io::pipe().map_err(Error::new)?;
+        let (id, collected) = (self.id, Arc::clone(&self.child));
+        thread::Builder::new()
+            .name(format!("wait for {id}"))
+            .spawn(move || {
+                wait_for_end(id);
+                // Here, because the loop may be gone. `Child` stores the status for later calls.
+                let status = lock(&collected).wait();
+                if let Err(error) = status {
+                    log!(debug, %error, id, "another part of the program has collected a process");
+                }
+                drop(writer);
+            })
+            .map_err(Error::new)?;
+        let channel = Channel::adopt(reader)?;
+        channel.0.kind.set(Kind::Internal);
+        event_loop.register(Exit {
+            channel,
+            child: Arc::clone(&self.child),
+            exited: Some(exited),
         })?;
-    let channel = Channel::adopt(reader)?;
-    channel.0.kind.set(Kind::Internal);
-    event_loop.register(Exit {
-        channel,
-        child,
-        exited: Some(exited),
-    })?;
-    Ok(())
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ExitWatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExitWatcher")
+            .field("process_id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {

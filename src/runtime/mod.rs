@@ -59,6 +59,8 @@ pub(crate) struct Runtime {
     /// The events of the last wait. The vector is reused.
     events: Cell<Vec<Event>>,
     running: Cell<bool>,
+    /// It runs also while it has no work, until a stop or a shutdown.
+    pub(crate) forever: Cell<bool>,
     /// The number of this turn. It wraps.
     turn: Cell<u32>,
     failed_waits: Cell<u32>,
@@ -93,6 +95,7 @@ impl Runtime {
             waiting_calls: Cell::new(0),
             events: Cell::default(),
             running: Cell::new(false),
+            forever: Cell::new(false),
             turn: Cell::new(1),
             failed_waits: Cell::new(0),
             retries: RefCell::default(),
@@ -128,7 +131,8 @@ impl Runtime {
         let agenda = &self.agenda;
         self.len() > 0
             || (!agenda.is_shutting_down()
-                && (!agenda.deferred.borrow().is_empty()
+                && (self.forever.get()
+                    || !agenda.deferred.borrow().is_empty()
                     || agenda.inbox.is_filled()
                     || !agenda.timers.borrow().is_empty()))
     }
@@ -226,5 +230,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.set(false);
+        self.0.forever.set(false);
     }
 }

@@ -37,6 +37,7 @@ impl Runtime {
         state.flags.set(Flag::AWAITS_HANDLER, true);
         state.set_agenda(&self.agenda);
         state.start_clocks();
+        state.start_timers();
         if state.kind.get() != Kind::Internal {
             self.counters.opened.add(1);
         }

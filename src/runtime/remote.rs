@@ -10,6 +10,7 @@ use crate::state::agenda::typed_call;
 use crate::state::inbox::{Inbox, Post};
 
 /// A handle to a loop for other threads. All other handles stay on the thread of their loop.
+/// [`run_forever`](crate::EventLoop::run_forever) runs a loop that gets all its work from other threads.
 ///
 /// The loop makes posted calls on its own thread, in the order of their posting. A post wakes the loop if it
 /// sleeps. Worker threads return their results this way: a session passes its

@@ -10,9 +10,10 @@ use super::Runtime;
 use super::call::{call_close, current};
 use crate::error::Close;
 use crate::log::log;
-use crate::state::agenda::Task;
+use crate::state::agenda::{Deferred, Task};
 use crate::state::connect::Retry;
-use crate::state::{ChannelState, Kind, Request};
+use crate::state::inbox::Post;
+use crate::state::{ChannelState, Kind, Phase, Request};
 use crate::user_code::{discard, discard_each, in_span};
 
 impl Runtime {
@@ -25,6 +26,55 @@ impl Runtime {
         let timer = self.agenda.set_timer(grace, Task::Grace);
         self.agenda.shutdown.set(Some(timer));
         self.stop_retries();
+        for state in self.channels() {
+            if state.phase.get() == Phase::Listening {
+                state.end(Close::Shutdown);
+            }
+        }
+        self.agenda.shutdown_waits.set(true);
+        // A post that waits in the inbox precedes the marker, and a call that waits in the deferred calls
+        // precedes the shutdown there.
+        let inbox = &self.agenda.inbox;
+        if !inbox.is_filled() || inbox.send(Post::CloseChannels).is_err() {
+            self.close_channels_in_order();
+        }
+    }
+
+    /// Closes the channels for the shutdown, after the calls that are deferred by now.
+    pub(super) fn close_channels_in_order(&self) {
+        let is_first = self.agenda.deferred.borrow().is_empty();
+        match is_first {
+            true => self.close_channels(),
+            false => self.agenda.defer(Deferred::CloseChannels),
+        }
+    }
+
+    /// Makes the calls that were posted or deferred before a shutdown that has not reached the channels, and
+    /// closes the channels. Called before any other callback, so that a session gets nothing else before
+    /// `handle_shutdown`.
+    #[inline]
+    pub(super) fn make_earlier_calls(self: &Rc<Self>) {
+        if self.agenda.shutdown_waits.get() {
+            self.make_calls_before_shutdown();
+        }
+    }
+
+    /// Not inlined, so that the turns of a loop that is not shutting down stay short.
+    #[cold]
+    #[inline(never)]
+    fn make_calls_before_shutdown(self: &Rc<Self>) {
+        while self.agenda.shutdown_waits.get() {
+            self.run_posts(|count| count);
+            self.run_deferred(|count| count);
+        }
+    }
+
+    /// Closes the channels for the shutdown in progress: everything that was posted or deferred before it
+    /// has been called.
+    pub(super) fn close_channels(&self) {
+        if !self.agenda.shutdown_waits.replace(false) {
+            return; // Nothing was left to close, so the shutdown is over.
+        }
         for state in self.channels() {
             match state.kind.get() {
                 Kind::Internal => {}
@@ -55,6 +105,7 @@ impl Runtime {
     /// Makes the calls that were deferred or posted by then. What those defer waits for the next `run`.
     pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.agenda.shutdown.take() {
+            self.agenda.shutdown_waits.set(false);
             self.agenda.forget_timer(timer);
             self.run_posts(|count| count);
             self.run_deferred(|count| count);

@@ -28,6 +28,7 @@ impl Runtime {
             }
         }
         for _ in 0..count.min(budget) {
+            self.make_earlier_calls();
             let Some(expired) = timers.borrow_mut().expire(now) else {
                 break;
             };
@@ -124,6 +125,9 @@ impl Runtime {
             }
             Task::Grace => {
                 finish();
+                // Without a grace the shutdown may have reached the channels in this very turn: their sessions
+                // are called for it, and what they and the posts before it have pushed is sent.
+                self.run_queued();
                 for state in self.channels() {
                     if state.kind.get() != Kind::Internal {
                         state.reset_on_close();

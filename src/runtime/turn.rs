@@ -80,7 +80,9 @@ impl Runtime {
         }
         self.events.set(events);
         self.run_queued();
+        self.make_earlier_calls();
         self.run_posts(share_of);
+        self.make_earlier_calls();
         self.run_timers(TURN_CALLS);
         self.run_deferred(share_of);
         self.agenda.turn_has_ended();
@@ -129,6 +131,7 @@ impl Runtime {
 
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
     pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, ready: Ready) {
+        self.make_earlier_calls();
         if state.flags.has(Flag::AWAITS_HANDLER) {
             return;
         }
@@ -218,6 +221,7 @@ impl Runtime {
             Post::Signal(signal) => self.signals.run_calls(signal),
             Post::Stop => self.stop(),
             Post::Shutdown(grace) => self.shut_down(grace),
+            Post::CloseChannels => self.close_channels_in_order(),
         }
     }
 
@@ -239,6 +243,7 @@ impl Runtime {
                     self.waiting_calls.set(self.waiting_calls.get() - 1);
                     self.run_post(post);
                 }
+                Deferred::CloseChannels => self.close_channels(),
                 Deferred::StopLingering => self.stop_lingering(),
             }
         }

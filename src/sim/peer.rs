@@ -99,15 +99,19 @@ impl Peer {
     /// Sends an urgent byte (TCP urgent data, MSG_OOB). It overtakes all data that is not read yet, and
     /// replaces an earlier urgent byte that is not read yet.
     pub fn send_urgent(&self, byte: u8) {
+        self.act(|net, id| net.send_urgent(id, byte));
+    }
+
+    /// Takes the urgent byte that the loop has sent with [`Channel::send_urgent`](crate::Channel::send_urgent),
+    /// if there is one. It is no part of [`received`](Peer::received).
+    pub fn take_urgent(&self) -> Option<u8> {
+        let mut urgent = None;
         self.act(|net, id| {
-            let other = net.end(id).ok().filter(|end| end.is_up());
-            if let Some(other) = other.and_then(|end| end.other)
-                && let Ok(other) = net.end(other)
-                && other.owner != Owner::Nobody
-            {
-                other.urgent = Some(byte);
+            if let Ok(end) = net.end(id) {
+                urgent = end.urgent.take();
             }
         });
+        urgent
     }
 
     /// Stops reading. The loop's output then fills the kernel's buffer, and after that the session's

@@ -30,6 +30,8 @@ pub(crate) struct Agenda {
     pub(crate) stopping: Cell<bool>,
     /// The timer that ends the grace of a shutdown under way.
     pub(crate) shutdown: Cell<Option<TimerId>>,
+    /// The shutdown has not reached the channels: calls that were posted or deferred before it come first.
+    pub(crate) shutdown_waits: Cell<bool>,
     /// The loop is gone: nothing that is noted here is done any more.
     closed: Cell<bool>,
     /// The loop itself, for the layers above it.
@@ -75,6 +77,8 @@ pub(crate) enum Deferred {
     AwaitHandler(ChannelId, HandlerCall),
     /// A post behind such a call.
     Post(Post),
+    /// Closes the channels for a shutdown that began behind calls that were deferred before.
+    CloseChannels,
     /// Closes all sockets that linger.
     StopLingering,
 }
@@ -106,6 +110,7 @@ impl Agenda {
             inbox: Arc::new(Inbox::new(poller.waker())),
             stopping: Cell::new(false),
             shutdown: Cell::new(None),
+            shutdown_waits: Cell::new(false),
             closed: Cell::new(false),
             owner: RefCell::default(),
         }
@@ -161,6 +166,12 @@ impl Agenda {
         self.timers.borrow_mut().insert(deadline, task)
     }
 
+    /// Sets a timer that has this [reserved](TimerId::reserve) id.
+    pub(crate) fn set_timer_as(&self, id: TimerId, delay: Duration, task: Task) {
+        let deadline = deadline_after(self.now(), delay);
+        self.timers.borrow_mut().insert_as(id, deadline, task);
+    }
+
     pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
         self.reset_timer_at(id, deadline_after(self.now(), delay))
     }
@@ -189,8 +200,14 @@ impl Agenda {
         true
     }
 
+    /// Whether a shutdown has begun: nothing can be registered.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.shutdown.get().is_some()
+    }
+
+    /// Whether a shutdown has reached the channels.
+    pub(crate) fn closes_channels(&self) -> bool {
+        self.is_shutting_down() && !self.shutdown_waits.get()
     }
 
     /// Whether the loop is gone.

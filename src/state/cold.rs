@@ -4,9 +4,11 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeSet;
 use std::io;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 #[cfg(feature = "sim")]
 use std::time::Instant;
 
+use super::agenda::Task;
 use super::connect::{Outgoing, Retry};
 use super::io::Output;
 use super::{ChannelState, Flag, Request};
@@ -28,6 +30,8 @@ pub(super) struct Cold {
     /// How many bytes it had received when the send failed.
     pub(super) received: u64,
     pub(super) timers: BTreeSet<TimerId>,
+    /// Timers that were set before its registration, and begin with it.
+    unregistered_timers: Vec<UnregisteredTimer>,
     /// How many accepts in a row the system has refused.
     refused_accepts: usize,
     /// The file of a listening Unix-domain socket, which is removed when this is dropped.
@@ -41,6 +45,13 @@ pub(super) struct Cold {
     pub(super) end_recorded: bool,
     #[cfg(feature = "sim")]
     pub(super) recorded_end: Option<(Close, Instant)>,
+}
+
+/// A timer of a channel that is not registered.
+struct UnregisteredTimer {
+    id: TimerId,
+    delay: Duration,
+    every: Option<Duration>,
 }
 
 impl ChannelState {
@@ -90,6 +101,62 @@ impl ChannelState {
     pub(crate) fn take_replacement(&self) -> Option<Box<dyn Any>> {
         self.requests.take(Request::REPLACE);
         self.cold.get()?.borrow_mut().replacement.take()
+    }
+
+    /// Sets a timer of the channel. Before its registration the timer waits for it.
+    pub(crate) fn set_timer(self: &Rc<Self>, delay: Duration, every: Option<Duration>) -> TimerId {
+        if self.has_ended() || self.flags.has(Flag::FAILED) {
+            return TimerId::NEVER;
+        }
+        if let Some(agenda) = self.agenda() {
+            let id = agenda.set_timer(delay, Task::Channel(Rc::clone(self), every));
+            self.add_timer(id);
+            return id;
+        }
+        if self.is_registered() {
+            return TimerId::NEVER; // Its loop is gone.
+        }
+        let id = TimerId::reserve();
+        let timer = UnregisteredTimer { id, delay, every };
+        self.with_cold(|cold| cold.unregistered_timers.push(timer));
+        id
+    }
+
+    /// Cancels a timer of the channel's loop. Returns whether it was pending.
+    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
+        if let Some(agenda) = self.agenda() {
+            return agenda.cancel_timer(id);
+        }
+        self.cold.get().is_some_and(|cold| {
+            let timers = &mut cold.borrow_mut().unregistered_timers;
+            let before = timers.len();
+            timers.retain(|timer| timer.id != id);
+            timers.len() < before
+        })
+    }
+
+    /// Makes a timer of the channel's loop fire after this delay. Returns whether it was pending.
+    pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {
+        if let Some(agenda) = self.agenda() {
+            return agenda.reset_timer(id, delay);
+        }
+        self.cold.get().is_some_and(|cold| {
+            let timers = &mut cold.borrow_mut().unregistered_timers;
+            let timer = timers.iter_mut().find(|timer| timer.id == id);
+            timer.map(|timer| timer.delay = delay).is_some()
+        })
+    }
+
+    /// The channel is registered now: its timers begin.
+    pub(crate) fn start_timers(self: &Rc<Self>) {
+        let (Some(agenda), Some(cold)) = (self.agenda(), self.cold.get()) else {
+            return;
+        };
+        let timers = std::mem::take(&mut cold.borrow_mut().unregistered_timers);
+        for UnregisteredTimer { id, delay, every } in timers {
+            agenda.set_timer_as(id, delay, Task::Channel(Rc::clone(self), every));
+            self.add_timer(id);
+        }
     }
 
     /// Counts a refused accept. Returns how many were refused in a row, over all turns.

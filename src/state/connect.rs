@@ -57,7 +57,8 @@ pub(crate) enum Progress {
 /// The socket of the attempt that succeeded.
 pub(crate) struct Connected {
     pub(crate) source: WatchedSocket,
-    pub(crate) peer: Addr,
+    /// `None` for an adopted socket that was reset: its system does not know the peer any more.
+    pub(crate) peer: Option<Addr>,
     /// The peer has reset the connection since. What it sent before is still to be delivered.
     pub(crate) reset: Option<io::Error>,
 }
@@ -149,7 +150,9 @@ impl ChannelState {
     }
 
     fn come_up(self: &Rc<Self>, connected: Connected, now: Instant) {
-        self.set_peer(connected.peer);
+        if let Some(peer) = connected.peer {
+            self.set_peer(peer);
+        }
         self.replace_source(Some(connected.source));
         if let Some(error) = connected.reset {
             self.fail_sending(error);

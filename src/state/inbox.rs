@@ -27,6 +27,8 @@ pub(crate) enum Post {
     Signal(i32),
     Stop,
     Shutdown(Duration),
+    /// Closes the channels for a shutdown that the loop's own thread began behind the posts before this.
+    CloseChannels,
 }
 
 /// A callback for a handler, whatever its type.

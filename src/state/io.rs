@@ -4,13 +4,13 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 
 use super::cold::Cold;
-use super::{ChannelState, Flag};
+use super::{ChannelState, Flag, Phase};
 use crate::Addr;
 use crate::log::log;
 use crate::output::fifo::Sink;
 use crate::sys::interest::Interest;
 use crate::sys::poller::Poller;
-use crate::sys::socket::Fd;
+use crate::sys::socket::{Fd, Socket};
 use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Clocks;
 
@@ -156,6 +156,14 @@ impl ChannelState {
         Ok(count)
     }
 
+    /// Receives the urgent byte.
+    pub(crate) fn recv_urgent(&self) -> io::Result<u8> {
+        let byte = self.on_connected(Fd::recv_urgent)?;
+        self.bytes_in.set(self.bytes_in.get() + 1);
+        self.time(Clocks::moved);
+        Ok(byte)
+    }
+
     /// Receives a datagram.
     pub(crate) fn recv_from(self: &Rc<Self>, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         let received = self.on_connected(|socket| socket.recv_from(buffer));
@@ -223,6 +231,30 @@ impl ChannelState {
             false => socket.shutdown_write().ok()?,
         }
         source.take()
+    }
+
+    /// Gives up the socket for the user. It is no longer watched.
+    pub(crate) fn release_socket(&self) -> io::Result<Socket> {
+        if !self.is_up() && self.phase.get() != Phase::Listening {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        // A subscriber may call this while `polling` logs: see `watch`.
+        let source = match self.source.try_borrow_mut() {
+            Ok(mut source) => source.take(),
+            Err(_) => return Err(io::ErrorKind::ResourceBusy.into()),
+        };
+        let Some(source) = source else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let output = self.own_output();
+        if output.is_some() {
+            self.end_output();
+        }
+        let output = output.and_then(Rc::into_inner);
+        Ok(Socket::from_parts(
+            source.into_socket(),
+            output.map(WatchedSocket::into_socket),
+        ))
     }
 
     /// Whether it has, or had, another descriptor for output than for input.

@@ -9,6 +9,7 @@ mod datagram;
 #[cfg(unix)]
 mod descriptor;
 mod fd;
+mod owned;
 #[cfg(unix)]
 mod standard_stream;
 mod tcp;
@@ -57,6 +58,8 @@ pub struct Socket {
     fd: Fd,
     /// Where output goes, if not to `fd`.
     output: Option<Box<Fd>>,
+    /// Its connect may still be in progress.
+    is_connecting: bool,
 }
 
 impl Socket {
@@ -104,6 +107,51 @@ impl Socket {
         Socket {
             fd: input.fd,
             output: Some(output.output.unwrap_or_else(|| Box::new(output.fd))),
+            is_connecting: false,
+        }
+    }
+
+    /// A stream socket of your own whose non-blocking `connect` may still be in progress, for options that have
+    /// to be set before the connect: a local port, a device, a mark, a type of service. The channel that adopts
+    /// it has exactly one outcome, also if the connect is complete or has failed by then: `handle_connect`, or
+    /// `handle_close` with [`Close::ConnectFailed`](crate::Close::ConnectFailed). That is so on both layers. The
+    /// [connect deadline](crate::Deadlines#structfield.connect) applies. A socket on which `connect` was never called fails with `NotConnected`.
+    ///
+    /// A [`Connector`](crate::Connector) or [`Channel::connect`](crate::Channel::connect) needs none of this: it
+    /// tries several addresses. The `socket2` crate makes such a socket:
+    ///
+    /// ```
+    /// # #[cfg(unix)]
+    /// # fn main() -> asynchat::Result {
+    /// use std::net::SocketAddr;
+    ///
+    /// use asynchat::{Connector, Socket};
+    /// use socket2::{Domain, Type};
+    ///
+    /// # let server = asynchat::listen("127.0.0.1:0", |_| |_: &[u8]| Ok(()))?;
+    /// # let server_addr = server.local_addr().and_then(|addr| addr.inet()).ok_or("no address")?;
+    /// let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    /// socket.set_nonblocking(true)?;
+    /// socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    /// // A connect in progress is an error here: EINPROGRESS, on Windows `WouldBlock`. After any other error the
+    /// // channel fails, too, with `NotConnected`.
+    /// let _ = socket.connect(&server_addr.into());
+    /// let stream = std::net::TcpStream::from(socket);
+    /// let chat = Connector::adopt(Socket::connecting(stream)).connect(|chat| {
+    ///     chat.push("hello\r\n");
+    ///     |_: &[u8]| Ok(())
+    /// })?;
+    /// # chat.close_when_done();
+    /// # server.close();
+    /// # asynchat::run()?;
+    /// # Ok(()) }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    pub fn connecting(socket: impl Into<Socket>) -> Self {
+        Socket {
+            is_connecting: true,
+            ..socket.into()
         }
     }
 
@@ -217,6 +265,14 @@ impl Socket {
         }
     }
 
+    pub(crate) fn from_parts(fd: Fd, output: Option<Fd>) -> Self {
+        Socket {
+            fd,
+            output: output.map(Box::new),
+            is_connecting: false,
+        }
+    }
+
     /// The descriptor of the input, and that of the output if it is another one.
     pub(crate) fn into_halves(self) -> (Fd, Option<Box<Fd>>) {
         (self.fd, self.output)
@@ -224,6 +280,19 @@ impl Socket {
 
     pub(crate) fn is_listening(&self) -> bool {
         self.fd.is_listening()
+    }
+
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.is_connecting
+    }
+
+    /// Whether it is one stream socket.
+    pub(crate) fn can_connect(&self) -> bool {
+        self.output.is_none() && self.fd.can_be_reset()
+    }
+
+    pub(crate) fn set_urgent_inline(&self) -> io::Result<()> {
+        self.fd.set_urgent_inline()
     }
 
     /// Whether it is a stream of bytes, which a chat needs.
@@ -248,7 +317,7 @@ impl fmt::Debug for Socket {
 
 impl From<Fd> for Socket {
     fn from(fd: Fd) -> Self {
-        Socket { fd, output: None }
+        Socket::from_parts(fd, None)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::rc::Rc;
 
 use super::interest::Interest;
@@ -57,6 +58,12 @@ impl WatchedSocket {
     pub(crate) fn into_unwatched(self) -> Self {
         self.unwatch();
         self
+    }
+
+    /// The socket itself, no longer registered.
+    pub(crate) fn into_socket(mut self) -> Fd {
+        self.unwatch();
+        mem::replace(&mut self.socket, Fd::Released)
     }
 
     /// Watches the socket for `interest` from now on. No system call is made if it is watched for

@@ -44,7 +44,18 @@ impl TimerId {
         slot: usize::MAX,
         serial: u64::MAX,
     };
+
+    /// An id for [`TimerQueue::insert_as`], made before its timer.
+    pub(crate) fn reserve() -> TimerId {
+        TimerId {
+            slot: NO_SLOT,
+            serial: serial::next(),
+        }
+    }
 }
+
+/// The slot in an id that was made before its timer.
+const NO_SLOT: usize = usize::MAX;
 
 /// Timers with a value of type `T` each, ordered by deadline. Timers with equal deadlines are ordered
 /// by the time they were set or last reset.
@@ -57,6 +68,8 @@ pub struct TimerQueue<T> {
     timers: Slab<Timer<T>>,
     /// The slots of all armed timers.
     due: BTreeMap<Due, usize>,
+    /// The slots of the timers whose ids were made before them, by serial number.
+    reserved: BTreeMap<u64, usize>,
     /// Counts the calls that set a deadline. It breaks ties between equal deadlines.
     times_set: u64,
 }
@@ -96,20 +109,32 @@ impl<T> TimerQueue<T> {
         Self {
             timers: Slab::new(),
             due: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             times_set: 0,
         }
     }
 
     /// Sets a timer that is due at `deadline`.
     pub fn insert(&mut self, deadline: Instant, value: T) -> TimerId {
-        let due = self.due_at(deadline);
         let serial = serial::next();
+        let slot = self.arm(serial, deadline, value);
+        TimerId { slot, serial }
+    }
+
+    /// Sets a timer that is due at `deadline` and has this [reserved](TimerId::reserve) id.
+    pub(crate) fn insert_as(&mut self, id: TimerId, deadline: Instant, value: T) {
+        let slot = self.arm(id.serial, deadline, value);
+        self.reserved.insert(id.serial, slot);
+    }
+
+    fn arm(&mut self, serial: u64, deadline: Instant, value: T) -> usize {
+        let due = self.due_at(deadline);
         let slot = self.timers.insert(Timer {
             serial,
             state: State::Armed(due, value),
         });
         self.due.insert(due, slot);
-        TimerId { slot, serial }
+        slot
     }
 
     /// Removes a timer, armed or firing. Returns `None` if there is no timer with this id.
@@ -117,8 +142,7 @@ impl<T> TimerQueue<T> {
     /// The inner value is that of an armed timer, and `None` for a firing timer. It is returned and
     /// not dropped here, because its destructor can be user code.
     pub fn cancel(&mut self, id: TimerId) -> Option<Option<T>> {
-        self.timer(id)?;
-        match self.timers.try_remove(id.slot)?.state {
+        match self.remove(id)?.state {
             State::Armed(due, value) => {
                 self.due.remove(&due);
                 Some(Some(value))
@@ -132,14 +156,17 @@ impl<T> TimerQueue<T> {
     /// The new deadline of a firing timer takes effect when the timer is [restored](Self::restore).
     pub fn reset(&mut self, id: TimerId, deadline: Instant) -> bool {
         let new = self.due_at(deadline);
-        let Some(timer) = self.timer(id) else {
+        let Some(slot) = self.slot_of(id) else {
+            return false;
+        };
+        let Some(timer) = self.timers.get_mut(slot) else {
             return false;
         };
         match &mut timer.state {
             State::Armed(due, _) => {
                 let old = mem::replace(due, new);
                 self.due.remove(&old);
-                self.due.insert(new, id.slot);
+                self.due.insert(new, slot);
             }
             State::Firing(reset) => *reset = Some(new),
         }
@@ -172,11 +199,11 @@ impl<T> TimerQueue<T> {
     /// Takes this timer if its deadline is at or before `now`, even if other timers are due earlier.
     /// Otherwise it is like [`expire`](Self::expire).
     pub fn expire_one(&mut self, id: TimerId, now: Instant) -> Option<Expired<T>> {
-        let timer = self.timers.get_mut(id.slot)?;
-        match timer.state {
-            State::Armed(due, _) if timer.serial == id.serial && due.0 <= now => {
+        let slot = self.slot_of(id)?;
+        match self.timers.get(slot)?.state {
+            State::Armed(due, _) if due.0 <= now => {
                 self.due.remove(&due);
-                self.fire(id.slot)
+                self.fire(slot)
             }
             _ => None,
         }
@@ -184,11 +211,15 @@ impl<T> TimerQueue<T> {
 
     fn fire(&mut self, slot: usize) -> Option<Expired<T>> {
         let timer = self.timers.get_mut(slot)?;
+        let serial = timer.serial;
         match mem::replace(&mut timer.state, State::Firing(None)) {
             State::Armed((deadline, _), value) => Some(Expired {
-                id: TimerId {
-                    slot,
-                    serial: timer.serial,
+                id: match self.reserved.contains_key(&serial) {
+                    true => TimerId {
+                        slot: NO_SLOT,
+                        serial,
+                    },
+                    false => TimerId { slot, serial },
                 },
                 deadline,
                 value,
@@ -199,8 +230,9 @@ impl<T> TimerQueue<T> {
 
     /// Removes a firing timer. Its id is no longer valid. Does nothing to an armed timer.
     pub fn finish(&mut self, id: TimerId) {
-        if let Some(State::Firing(_)) = self.timer(id).map(|timer| &timer.state) {
-            self.timers.try_remove(id.slot);
+        let timer = self.slot_of(id).and_then(|slot| self.timers.get(slot));
+        if let Some(State::Firing(_)) = timer.map(|timer| &timer.state) {
+            self.remove(id);
         }
     }
 
@@ -213,7 +245,10 @@ impl<T> TimerQueue<T> {
     /// it was.
     pub fn restore(&mut self, id: TimerId, deadline: Instant, value: T) -> Result<(), T> {
         let due = self.due_at(deadline);
-        let Some(timer) = self.timer(id) else {
+        let Some(slot) = self.slot_of(id) else {
+            return Err(value);
+        };
+        let Some(timer) = self.timers.get_mut(slot) else {
             return Err(value);
         };
         let State::Firing(reset) = timer.state else {
@@ -221,7 +256,7 @@ impl<T> TimerQueue<T> {
         };
         let due = reset.unwrap_or(due);
         timer.state = State::Armed(due, value);
-        self.due.insert(due, id.slot);
+        self.due.insert(due, slot);
         Ok(())
     }
 
@@ -249,10 +284,22 @@ impl<T> TimerQueue<T> {
         (deadline, self.times_set)
     }
 
-    fn timer(&mut self, id: TimerId) -> Option<&mut Timer<T>> {
-        self.timers
-            .get_mut(id.slot)
-            .filter(|timer| timer.serial == id.serial)
+    /// The slot of this timer, if there is one.
+    fn slot_of(&self, id: TimerId) -> Option<usize> {
+        let slot = match id.slot {
+            NO_SLOT => *self.reserved.get(&id.serial)?,
+            slot => slot,
+        };
+        let timer = self.timers.get(slot)?;
+        (timer.serial == id.serial).then_some(slot)
+    }
+
+    fn remove(&mut self, id: TimerId) -> Option<Timer<T>> {
+        let slot = self.slot_of(id)?;
+        if id.slot == NO_SLOT {
+            self.reserved.remove(&id.serial);
+        }
+        self.timers.try_remove(slot)
     }
 }
 
@@ -308,6 +355,34 @@ mod tests {
         queue.insert(t, ());
         assert!(queue.expire(t - Duration::from_nanos(1)).is_none());
         assert_eq!(queue.expire(t).map(|expired| expired.deadline), Some(t));
+    }
+
+    #[test]
+    fn an_id_made_before_its_timer_is_that_of_the_timer_until_it_has_fired() {
+        let mut queue = TimerQueue::new();
+        let t = Instant::now();
+        let [fired, moved, cancelled] = [(); 3].map(|()| TimerId::reserve());
+        assert!(!queue.reset(fired, t), "there is no timer yet");
+        assert_eq!(queue.cancel(cancelled), None);
+        for (id, value) in [(fired, 1), (moved, 2), (cancelled, 3)] {
+            queue.insert_as(id, t, value);
+        }
+        assert_eq!(queue.cancel(cancelled), Some(Some(3)));
+        assert_eq!(queue.cancel(cancelled), None);
+        assert!(queue.reset(moved, t + ms(2)));
+        let expired = queue.expire(t).expect("it is due");
+        assert_eq!((expired.id, expired.value), (fired, 1));
+        assert_eq!(queue.restore(fired, t + ms(1), 1), Ok(()));
+        assert_eq!(queue.expire(t + ms(1)).map(|it| it.id), Some(fired));
+        queue.finish(fired);
+        assert!(!queue.reset(fired, t));
+        assert_eq!(
+            queue.expire_one(moved, t + ms(2)).map(|it| it.value),
+            Some(2)
+        );
+        queue.finish(moved);
+        assert!(queue.is_empty() && queue.reserved.is_empty());
+        assert!(!queue.reset(TimerId::NEVER, t));
     }
 
     #[test]

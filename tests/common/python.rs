@@ -83,6 +83,13 @@ fn lines(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
+impl Program {
+    #[allow(dead_code, reason = "one test sends a signal")]
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         drop(self.child.stdin.take()); // the programs end at the end of their input

@@ -48,7 +48,7 @@ fn all() -> Vec<Difference> {
             "",
         ),
         difference(
-            "closing in `found_terminator` does not stop",
+            "after a close in `found_terminator` the lines",
             Session::new()
                 .end("CLOSE\r\nNOTE a\r\n")
                 .end("NOTES\r\nQUIT\r\n"),
@@ -56,7 +56,7 @@ fn all() -> Vec<Difference> {
             "notes \r\nbye\r\n",
         ),
         difference(
-            "closing in `found_terminator` does not stop",
+            "after a close in `found_terminator` the lines",
             Session::new()
                 .end("QUIT\r\nNOTE b\r\n")
                 .end("NOTES\r\nQUIT\r\n"),
@@ -85,7 +85,7 @@ fn all() -> Vec<Difference> {
             "told\r\nbye\r\n",
         ),
         difference(
-            "an unbounded line fills the memory",
+            "a line without an end fills the memory",
             Session::new().end(format!("ECHO {long}\r\nQUIT\r\n")),
             Sends(long_answer),
             "",
@@ -121,12 +121,18 @@ fn all() -> Vec<Difference> {
             "block \r\necho a\r\n",
         ),
         difference(
-            "text decoded in `collect_incoming_data`",
+            "text that is decoded in `collect_incoming_data`",
             Session::new()
                 .receive("TEXT\r\n", "go on\r\n".len())
                 .end("ECHO \u{e9}\r\nQUIT\r\n"),
             Sends("go on\r\n"),
             "go on\r\necho \u{e9}\r\nbye\r\n",
+        ),
+        difference(
+            "an exception in `found_terminator` leaves the lines",
+            Session::new().finish("CAUGHT\r\nECHO a\r\n"),
+            Sends("caught\r\n"),
+            "caught\r\necho a\r\n",
         ),
     ]
 }

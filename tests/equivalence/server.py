@@ -90,6 +90,10 @@ def file(size):
     return file_producer(io.BytesIO(pattern(size)))
 
 
+class Caught(Exception):
+    pass
+
+
 class Session(asynchat.async_chat):
     notes = []
     closed = {}
@@ -268,6 +272,15 @@ class Session(asynchat.async_chat):
 
     def do_FAIL(self, _):
         raise RuntimeError('it was asked to')
+
+    def do_CAUGHT(self, _):
+        raise Caught()
+
+    def handle_error(self):
+        if isinstance(sys.exc_info()[1], Caught):
+            self.push(b'caught\r\n')
+        else:
+            asynchat.async_chat.handle_error(self)
 
     def do_CLOSE(self, _):
         self.close()

@@ -227,6 +227,12 @@ impl Session {
                 let count = self.closed.borrow_mut().remove(argument).unwrap_or(0);
                 write!(chat, "closed {count}\r\n");
             }
+            "CAUGHT" => {
+                let outcome: Result = Err("it is caught in this callback".into());
+                if outcome.is_err() {
+                    chat.push("caught\r\n");
+                }
+            }
             "FAIL" => return Err("it was asked to".into()),
             "CLOSE" => chat.close(),
             "BYE" => {

@@ -19,19 +19,28 @@ use crate::python::Program;
 
 mod accepted_channel;
 mod broadcast;
+mod ctrl_c;
 mod dispatcher;
 mod dot_block;
 mod event_after_data;
+mod eviction;
 mod file_producer;
 mod frames;
+#[cfg(all(unix, not(target_os = "openbsd")))]
+mod job;
 mod line_commands;
 mod line_count_line;
 mod loop_per_thread;
+mod multicast;
+mod own_handle_error;
 mod own_producer;
 mod proxy;
 #[path = "../common/python.rs"]
 mod python;
+mod reactor;
 mod reconnecting;
+#[cfg(all(unix, not(target_os = "openbsd")))]
+mod terminal;
 mod timer;
 mod wake_up;
 
@@ -451,6 +460,150 @@ fn a_timer() {
     );
 }
 
+#[cfg(all(unix, not(target_os = "openbsd")))]
+#[test]
+fn a_subprocess_with_its_standard_error() {
+    server(
+        "job",
+        || job::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            for argument in ["0", "3"] {
+                peer.send(format!("{argument}\r\n"));
+                // The system does not say in which order the three come.
+                let mut lines = [(); 3].map(|()| peer.line());
+                lines.sort();
+                let found = format!("out: found {argument}");
+                assert_eq!(lines, ["err: warning", &format!("exit {argument}"), &found]);
+            }
+        },
+    );
+}
+
+#[cfg(all(unix, not(target_os = "openbsd")))]
+#[test]
+fn a_program_on_a_pseudo_terminal() {
+    server(
+        "terminal",
+        || terminal::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.expect(&["a terminal"]);
+            peer.send("anna\r\n");
+            let mut lines = [(); 3].map(|()| peer.line());
+            lines.sort();
+            assert_eq!(lines, ["anna", "exit 0", "hello anna"]); // the terminal echoes
+        },
+    );
+}
+
+#[test]
+fn a_reactor_thread() {
+    client("reactor", reactor::start, |listener| {
+        let mut peer = accept(listener);
+        peer.expect(&["hello"]);
+        peer.send("good day\r\n");
+        peer.expect(&["you said good day"]);
+        peer.send("I did\r\n");
+        assert_eq!(peer.rest(), b"");
+    });
+}
+
+#[test]
+fn closing_with_a_reason() {
+    server(
+        "eviction",
+        || eviction::start(ANY),
+        |addr| {
+            let [mut anna, mut bert] = [Peer::connect(addr), Peer::connect(addr)];
+            for (peer, name) in [(&mut anna, "anna\r\n"), (&mut bert, "bert\r\n")] {
+                peer.send(name);
+                peer.expect(&["welcome"]);
+            }
+            anna.send("EVICT bert he sang too loud\r\n");
+            bert.expect(&["you are evicted: he sang too loud"]);
+            assert_eq!(bert.rest(), b"");
+            anna.expect(&["bert has left: he sang too loud"]);
+        },
+    );
+}
+
+#[test]
+fn a_handler_that_continues_after_an_error() {
+    server(
+        "own_handle_error",
+        || own_handle_error::start(ANY),
+        |addr| {
+            let mut peer = Peer::connect(addr);
+            peer.send("add 40\r\nadd two\r\n");
+            peer.expect(&["250 40"]);
+            assert!(peer.line().starts_with("500 "));
+            // asynchat would leave lines that came with the failed one in its buffer until more input comes.
+            peer.send("add 2\r\n");
+            peer.expect(&["250 42"]);
+        },
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_and_a_few_more_turns() {
+    use rustix::process::{Pid, Signal, getpid, kill_process};
+
+    let talk = |addr, process| {
+        let mut peer = Peer::connect(addr);
+        peer.send("hello\r\n");
+        peer.expect(&["hello"]);
+        kill_process(process, Signal::INT).expect("the process is there");
+        // Python may be interrupted after it has sent the line, and before it has noted that: it repeats it then.
+        let mut line = peer.line();
+        while line == "hello" && process != getpid() {
+            line = peer.line();
+        }
+        assert_eq!(line, "421 bye");
+        assert_eq!(peer.rest(), b"");
+    };
+    let (sender, started) = mpsc::channel();
+    let serving = thread::spawn(move || -> Result {
+        let listener = ctrl_c::start(ANY)?;
+        let addr = listener.local_addr().and_then(|addr| addr.inet());
+        sender.send(addr.ok_or("no address")?)?;
+        ctrl_c::run()
+    });
+    // The loop answers only after the handler of the signal was set.
+    talk(started.recv_timeout(DEADLINE).expect("it starts"), getpid());
+    let ended = serving.join().expect("it does not panic");
+    ended.expect("its loop works");
+    if let Some(program) = Program::start("recipes/run.py", &["ctrl_c", ANY]) {
+        let id = i32::try_from(program.process_id()).expect("a process id");
+        talk(program.addr, Pid::from_raw(id).expect("not zero"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn datagrams_to_a_multicast_group() {
+    use socket2::SockRef;
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    server(
+        "multicast",
+        || multicast::start(ANY),
+        |addr| {
+            let peer = UdpSocket::bind(ANY).expect("a port is free");
+            peer.set_read_timeout(Some(DEADLINE)).expect("not zero");
+            SockRef::from(&peer)
+                .set_multicast_if_v4(&Ipv4Addr::LOCALHOST)
+                .expect("an interface");
+            let sent = peer.send_to(b"hello", ("239.255.77.77", addr.port()));
+            sent.expect("it can be sent");
+            let mut buffer = [0; 100];
+            let count = peer.recv(&mut buffer).expect("an answer comes in time");
+            assert_eq!(&buffer[..count], b"HELLO");
+        },
+    );
+}
+
 /// The document shows each file of this folder except those that run the recipes.
 #[test]
 fn the_document_shows_these_files() {
@@ -468,9 +621,11 @@ fn the_document_shows_these_files() {
             continue;
         }
         let text = text_of(&path);
-        let block = format!("```{language}\n{text}```\n");
+        // Some recipes need Unix.
+        let shown = ["", ",ignore-windows"]
+            .map(|unless| document.contains(&format!("```{language}{unless}\n{text}```\n")));
         assert!(
-            document.contains(&block),
+            shown.contains(&true),
             "{} is not shown verbatim",
             path.display()
         );

@@ -337,6 +337,11 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
             chat.resume_producing();
         }
         94 if inside && rng.one_in(4) => world.event_loop.stop(),
+        98 if rng.one_in(2) && chat.is_open() => {
+            chat.close_with("a reason on purpose");
+            track.failed.set(true);
+            track.fail();
+        }
         95..98 => {
             let weak = Rc::downgrade(world);
             let later = move || {
@@ -539,8 +544,13 @@ fn set_timer(world: &World, track: &Track) {
 }
 
 fn post(world: &World, track: &Track) {
-    let call = |actor: &mut Actor| {
-        actor.track.called(&actor.world, "a posted call");
+    // Calls that were posted before a shutdown are made before it reaches the session.
+    let what = match world.shutting_down.get() {
+        true => "a posted call",
+        false => "an earlier call",
+    };
+    let call = move |actor: &mut Actor| {
+        actor.track.called(&actor.world, what);
         actor.act()
     };
     let open = track.chat.is_open();

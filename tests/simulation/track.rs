@@ -248,12 +248,14 @@ impl Track {
             world.wrong(format!("#{}: {what} after its close", self.number));
         }
         let early = self.shutdown_due.get() && !self.sealed.get();
-        if early && !matches!(what, "handle_connect" | "handle_shutdown") {
+        let first = ["handle_connect", "handle_shutdown", "an earlier call"];
+        if early && !first.contains(&what) {
             world.wrong(format!("#{}: {what} before handle_shutdown", self.number));
         }
         // While connecting, timers and posted calls are possible.
         let under_way = self.outgoing && self.connected.get() == 0;
-        let may_wait = matches!(what, "handle_timer" | "a posted call") && under_way;
+        let calls = ["handle_timer", "a posted call", "an earlier call"];
+        let may_wait = calls.contains(&what) && under_way;
         if self.connected.get() != 1 && !may_wait {
             world.wrong(format!("#{}: {what} before handle_connect", self.number));
         }

@@ -416,6 +416,17 @@ impl Net {
         Ok(count)
     }
 
+    /// Sends an urgent byte to the other end.
+    pub(crate) fn send_urgent(&mut self, id: Id, byte: u8) {
+        let end = self.ends.get(&id).filter(|end| end.is_up());
+        if let Some(other) = end.and_then(|end| end.other)
+            && let Some(other) = self.ends.get_mut(&other)
+            && other.owner != Owner::Nobody
+        {
+            other.urgent = Some(byte);
+        }
+    }
+
     pub(super) fn shutdown_write(&mut self, id: Id) -> io::Result<()> {
         let end = self.end(id)?;
         if !end.is_up() {

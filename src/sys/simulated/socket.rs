@@ -77,6 +77,25 @@ impl Socket {
         self.net.lock().peek(self.id)
     }
 
+    /// Sends `data`, of which the last byte is urgent: it is no part of the stream.
+    pub(crate) fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        let Some((urgent, before)) = data.split_last() else {
+            return Ok(0);
+        };
+        let mut net = self.net.lock();
+        let count = net.send(self.id, &[IoSlice::new(before)])?;
+        if count < before.len() {
+            return Ok(count);
+        }
+        net.send_urgent(self.id, *urgent);
+        Ok(data.len())
+    }
+
+    pub(crate) fn recv_urgent(&self) -> io::Result<u8> {
+        let urgent = self.net.lock().end(self.id)?.urgent.take();
+        urgent.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
     pub(crate) fn discard_urgent(&self) {
         if let Ok(end) = self.net.lock().end(self.id) {
             end.urgent = None;

@@ -40,6 +40,8 @@ pub(crate) enum Fd {
     Descriptor(Descriptor),
     #[cfg(feature = "sim")]
     Simulated(simulated::Socket),
+    /// Nothing: what is left where a socket was taken out, until it is dropped.
+    Released,
 }
 
 /// A write to a connection that was reset raises SIGPIPE, which kills a process that has left the
@@ -166,6 +168,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.recv(buffer),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.recv(buffer),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -183,6 +186,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.send(data),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send(data),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -204,6 +208,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.send_vectored(parts),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send_vectored(parts),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -236,6 +241,39 @@ impl Fd {
             #[cfg(not(target_os = "redox"))]
             Fd::Stream(socket) | Fd::Listener(socket) => socket.set_out_of_band_inline(true),
             _ => Ok(()),
+        }
+    }
+
+    /// Sends `data`, of which the last byte is urgent (MSG_OOB).
+    pub(crate) fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        if_simulated!(self, socket => socket.send_urgent(data));
+        match self {
+            #[cfg(unix)]
+            Fd::Stream(socket) => Ok(retry_on_intr(|| {
+                rustix::net::send(socket, data, NO_SIGPIPE | SendFlags::OOB)
+            })?),
+            #[cfg(not(unix))]
+            Fd::Stream(socket) => retry_interrupted(|| socket.send_out_of_band(data)),
+            _ => Err(has_no_urgent_data()),
+        }
+    }
+
+    /// Receives the urgent byte (MSG_OOB). Without one the error is `WouldBlock`.
+    pub(crate) fn recv_urgent(&self) -> io::Result<u8> {
+        if_simulated!(self, socket => socket.recv_urgent());
+        match self {
+            #[cfg(unix)]
+            Fd::Stream(socket) => {
+                let mut byte = [0];
+                let mut receive = || rustix::net::recv(socket, &mut byte[..], RecvFlags::OOB);
+                match retry_on_intr(&mut receive) {
+                    Ok((1, _)) => Ok(byte[0]),
+                    // It was received already, or there has been none, or it is inline.
+                    Ok(_) | Err(rustix::io::Errno::INVAL) => Err(io::ErrorKind::WouldBlock.into()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            _ => Err(has_no_urgent_data()),
         }
     }
 
@@ -387,6 +425,7 @@ impl Fd {
             Fd::Descriptor(descriptor) => descriptor.prepare(),
             #[cfg(feature = "sim")]
             Fd::Simulated(_) => Ok(()),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -417,7 +456,13 @@ impl Fd {
                 io::ErrorKind::Unsupported,
                 "a simulated socket works only on a loop of its network",
             )),
+            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// Another descriptor of the same socket.
+    pub(crate) fn duplicate(&self) -> io::Result<socket2::Socket> {
+        self.view()?.try_clone()
     }
 
     /// The simulated socket.
@@ -444,6 +489,14 @@ impl fmt::Debug for Fd {
             Err(error) => error.fmt(f),
         }
     }
+}
+
+/// Neither socket2 nor the standard library has a safe function that receives urgent data on Windows.
+fn has_no_urgent_data() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "no urgent data on this kind of socket, or on this system",
+    )
 }
 
 fn not_a_datagram_socket() -> io::Error {

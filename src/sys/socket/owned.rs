@@ -1,0 +1,36 @@
+//! Sockets that leave the crate.
+
+use std::io;
+#[cfg(unix)]
+use std::os::fd::OwnedFd as Owned;
+#[cfg(windows)]
+use std::os::windows::io::OwnedSocket as Owned;
+
+use super::datagram::Datagram;
+#[cfg(unix)]
+use super::descriptor::Descriptor;
+use super::{Fd, Socket};
+
+/// The descriptor of a socket that a channel has [released](crate::Channel::release), or that
+/// `handle_accepted` has received. It is non-blocking if it was a channel's.
+///
+/// The error is `Unsupported` for a socket of [two descriptors](Socket::halves), a standard stream, and a
+/// simulated socket. The socket is closed then.
+impl TryFrom<Socket> for Owned {
+    type Error = io::Error;
+
+    fn try_from(socket: Socket) -> io::Result<Self> {
+        match socket.into_halves() {
+            (Fd::Stream(socket) | Fd::Listener(socket), None) => Ok(socket.into()),
+            (Fd::Datagram(Datagram::Udp(socket)), None) => Ok(socket.into()),
+            #[cfg(unix)]
+            (Fd::Datagram(Datagram::Unix(socket)), None) => Ok(socket.into()),
+            #[cfg(unix)]
+            (Fd::Descriptor(Descriptor::Owned(descriptor)), None) => Ok(descriptor),
+            _ => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "two descriptors, a standard stream and a simulated socket have no descriptor to give away",
+            )),
+        }
+    }
+}
