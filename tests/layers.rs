@@ -260,7 +260,10 @@ fn nothing_is_compiled_because_a_feature_is_absent() {
         let code: String = without_comments(&source).split_whitespace().collect();
         for (at, _) in code.match_indices("feature=") {
             let (_, condition) = code[..at].rsplit_once("cfg").expect("a condition");
-            assert!(!condition.starts_with('!'), "{path:?}: cfg{condition}feature");
+            assert!(
+                !condition.starts_with('!'),
+                "{path:?}: cfg{condition}feature"
+            );
             let negated = condition.rsplit_once("not(");
             let negated = negated.is_some_and(|(_, within)| !within.contains(')'));
             // A lint may differ: code for a feature can be unused without it.
