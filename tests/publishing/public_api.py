@@ -83,7 +83,7 @@ def features_of(package):
 def documented(features):
     """The lines of the API with these features, and the version of rustdoc's format."""
     # A folder of its own: build scripts that see RUSTC_BOOTSTRAP may use unstable features.
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "public_api"
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "publishing" / "public_api"
     command = ["cargo", "rustdoc", "--quiet", "--lib", "--package", PACKAGE, "--target-dir", target,
                "--features", ",".join(features), "--",
                "-Zunstable-options", "--output-format=json", "--cap-lints=allow"]
