@@ -5,7 +5,8 @@
     python3 tests/publishing/public_api.py --write    # after an intended change
 
 The file has a line for each public item: its path, signature and attributes. `[sim]` before a line means that the
-item needs this feature. A feature that removes or changes an item that exists without it is an error.
+item needs this feature. A feature that removes or changes an item that exists without it is an error. Therefore the
+line of a type lists its fields or variants if programs can depend on the list, and that of a trait what it requires.
 
 The items are those of rustdoc's JSON output. It is unstable, so the script sets RUSTC_BOOTSTRAP, which makes the
 stable toolchain write it. The API of Linux is compared; on other systems the script reports that it is skipped.
@@ -63,7 +64,7 @@ def public_api():
         if line in base:
             without = [feature for feature in features if line not in single[feature]]
             if without or line not in everything:
-                sys.exit(f"{', '.join(without) or 'all features together'} removes or changes: {line}")
+                sys.exit(f"{', '.join(without) or 'all features together'} removes or changes: {line.text}")
             lines.append((line, ""))
         else:
             needed = [feature for feature in features if line in single[feature]]

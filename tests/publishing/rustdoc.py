@@ -121,7 +121,9 @@ class Crate:
 
     def describe_enum(self, path, start, inner):
         generics, where = self.generics(inner["generics"])
-        yield Line(path, 0, f"{start}pub enum {path}{generics}{where}")
+        names = [variant["name"] for variant in filter(None, map(self.item, inner["variants"]))]
+        body = ".." if "non_exhaustive" in start else ", ".join(names)
+        yield Line(path, 0, f"{start}pub enum {path}{generics} {{ {body} }}{where}")
         for variant in filter(None, map(self.item, inner["variants"])):
             variant_path = f"{path}::{variant['name']}"
             _, content = inner_of(variant)
@@ -142,8 +144,10 @@ class Crate:
         bounds = self.bounds(inner["bounds"])
         bounds = f": {bounds}" if bounds else ""
         qualifiers = "unsafe " if inner["is_unsafe"] else ""
-        yield Line(path, 0, f"{start}pub {qualifiers}trait {path}{generics}{bounds}{where}")
-        for item in filter(None, map(self.item, inner["items"])):
+        items = list(filter(None, map(self.item, inner["items"])))
+        body = ", ".join([item["name"] for item in items if is_required(item)] + [".."])
+        yield Line(path, 0, f"{start}pub {qualifiers}trait {path}{generics}{bounds}{where} {{ {body} }}")
+        for item in items:
             yield self.associated(path, item, in_trait=True)
         for block in filter(None, map(self.item, inner["implementations"])):
             yield from self.describe_impl(path, inner_of(block)[1])
@@ -199,7 +203,7 @@ class Crate:
             # A block with bounds of its own.
             start = f"impl{impl[0]} {impl[2]}{impl[1]}: {start}"
         if kind == "function":
-            manner = ("provided " if inner["has_body"] else "required ") if in_trait else "pub "
+            manner = ("required " if is_required(item) else "provided ") if in_trait else "pub "
             return Line(item_path, 0, f"{start}{manner}{self.function(item_path, inner)}")
         manner = "" if in_trait else "pub "
         if kind == "assoc_const":
@@ -385,6 +389,14 @@ class Crate:
 def inner_of(item):
     [(kind, inner)] = item["inner"].items()
     return kind, inner
+
+
+def is_required(item):
+    """Whether every implementation of the trait has to have this item."""
+    kind, inner = inner_of(item)
+    if kind == "function":
+        return not inner["has_body"]
+    return inner.get("value" if kind == "assoc_const" else "type") is None
 
 
 def last(path):
