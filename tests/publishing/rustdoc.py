@@ -360,8 +360,9 @@ class Crate:
             return f"{first}::{name}"
         if name in PRELUDE and modules[0] not in ("io", "fmt"):
             return name
-        # The modules below the first one are private, apart from those of `os`.
-        return "::".join(["std", *modules[: 2 if modules[0] == "os" else 1], name])
+        # Users name these modules. Those below them are private.
+        depth = 3 if modules[:2] == ["os", "unix"] else 2 if modules[0] == "os" else 1
+        return "::".join(["std", *modules[:depth], name])
 
     def arguments(self, arguments):
         if not arguments:
