@@ -155,11 +155,12 @@
 //! # Platforms
 //!
 //! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP work everywhere. On Unix
-//! also Unix-domain sockets, by path too ([`Target`]), pipes, terminals, inherited descriptors, and child
-//! processes ([`Subprocess`], [`ExitWatcher`]): a
-//! [`Socket`] can be made from each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1,
-//! [`Channel::adopt`]. [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] is `AsFd`, so it
-//! can run inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
+//! also Unix-domain sockets, by path too ([`Target`]), pipes, terminals, inherited descriptors, and child processes
+//! ([`Subprocess`](https://docs.rs/asynchat/latest/asynchat/struct.Subprocess.html),
+//! [`ExitWatcher`](https://docs.rs/asynchat/latest/asynchat/struct.ExitWatcher.html)): a [`Socket`] can be made from
+//! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
+//! [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] is `AsFd`, so it can run inside another
+//! loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
 //! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients and

@@ -7,14 +7,17 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The README and the files of docs/.
+/// The documents of the root, such as the README, and those of docs/.
 fn documents() -> Vec<PathBuf> {
-    let entries = fs::read_dir(root().join("docs")).expect("the folder is there");
+    let folders = [root(), root().join("docs")];
+    let entries = folders.map(|it| fs::read_dir(it).expect("the folder is there"));
     let mut documents: Vec<_> = entries
+        .into_iter()
+        .flatten()
         .map(|it| it.expect("it can be listed").path())
         .collect();
     documents.retain(|path| path.extension().is_some_and(|it| it == "md"));
-    documents.push(root().join("README.md"));
+    assert!(documents.len() > 10, "{documents:?}");
     documents
 }
 

@@ -253,6 +253,27 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         .filter(stands_alone)
 }
 
+/// A feature only adds code. What exists without the feature is the same with it.
+#[test]
+fn nothing_is_compiled_because_a_feature_is_absent() {
+    for (path, source) in sources() {
+        let code: String = without_comments(&source).split_whitespace().collect();
+        for (at, _) in code.match_indices("feature=") {
+            let (_, condition) = code[..at].rsplit_once("cfg").expect("a condition");
+            assert!(
+                !condition.starts_with('!'),
+                "{path:?}: cfg{condition}feature"
+            );
+            let negated = condition.rsplit_once("not(");
+            let negated = negated.is_some_and(|(_, within)| !within.contains(')'));
+            // A lint may differ: code for a feature can be unused without it.
+            let rest = code[at..].split_once(')').map(|(_, rest)| rest);
+            let is_lint = rest.is_some_and(|it| it.starts_with(",allow("));
+            assert!(is_lint || !negated, "{path:?}: cfg{condition}feature");
+        }
+    }
+}
+
 /// For each flag or request: the functions that set or add it, and those that clear or take it.
 type Table = BTreeMap<String, [BTreeSet<String>; 2]>;
 

@@ -38,8 +38,8 @@ pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs};
 ///
 /// - the TCP and UDP sockets of the standard library;
 /// - on Unix, its Unix-domain sockets (abstract names too), an
-///   [`OwnedFd`](std::os::fd::OwnedFd), pipes, the standard streams of a child process, and a `File`
-///   that is a terminal, a serial line or a FIFO.
+///   [`OwnedFd`](https://doc.rust-lang.org/std/os/fd/struct.OwnedFd.html), pipes, the standard streams of
+///   a child process, and a `File` that is a terminal, a serial line or a FIFO.
 ///
 /// The channel that adopts it makes it non-blocking. Dropping it closes it.
 ///
