@@ -16,7 +16,7 @@ use crate::runtime::counters::LoopStats;
 use crate::runtime::remote::Remote;
 use crate::runtime::{Runtime, current};
 use crate::state::ChannelId;
-use crate::state::agenda::{Deferred, Task};
+use crate::state::agenda::{Deferred, Task, deadline_after};
 use crate::time::timer::TimerId;
 
 /// A handle to an event loop: asyncore's `loop()` and its `map=`.
@@ -71,16 +71,18 @@ impl EventLoop {
     /// [`stop`](EventLoop::stop) is called.
     ///
     /// # Errors
-    /// When the poller fails a hundred times in a row (about ten seconds), and when called in a callback of
-    /// the same loop. Errors of connections go to their handlers.
+    /// When the poller fails a hundred times in a row (about ten seconds). When the loop is
+    /// [running](EventLoop::is_running) already, because this is called in one of its callbacks: the
+    /// [`io_kind`](crate::Error::io_kind) is then [`ResourceBusy`](std::io::ErrorKind::ResourceBusy). Errors of
+    /// connections go to their handlers.
     pub fn run(&self) -> Result {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
-        while !runtime.agenda.stopping.get() && runtime.has_work() {
+        while !runtime.agenda.is_stopping() && runtime.has_work() {
             runtime.turn(None)?;
         }
         runtime.run_queued();
-        runtime.agenda.stopping.set(false);
+        runtime.agenda.stopped();
         // After a stop in the middle of a shutdown, the next `run` continues the shutdown.
         if self.is_empty() {
             runtime.finish_shutdown();
@@ -110,12 +112,62 @@ impl EventLoop {
         let runtime = running.runtime();
         runtime.turn(timeout.into())?;
         runtime.run_queued();
-        let stopped = runtime.agenda.stopping.replace(false);
-        let left = runtime.has_work();
-        if !left {
-            runtime.finish_shutdown();
-        }
-        Ok(left && !stopped)
+        Ok(runtime.pause())
+    }
+
+    /// Works for at most `budget`, without sleeping: takes turns until nothing is left to do, or until the time
+    /// is up. A program that draws frames calls this for each frame, with the time that a frame can spare.
+    ///
+    /// When the time is up, the call that is being made is finished, and what is left is done in the next
+    /// `run_for`, [`run_once`](EventLoop::run_once) or [`run`](EventLoop::run), in the same order as without a
+    /// budget. Thus no connection waits longer because others are busy. At least one call is made, even with a
+    /// budget of zero. So the longest that this can take is the budget and the longest turn of one connection,
+    /// which its [`Limits::turn`] bounds, or the longest call of your own.
+    ///
+    /// The time is that of the loop's clock. On a [simulated network](crate::sim) it stands still during turns,
+    /// unless a handler [spends](crate::sim::Network::spend) some.
+    ///
+    /// Returns true if something is left to run for and [`stop`](EventLoop::stop) was not called.
+    /// [`next_timeout`](EventLoop::next_timeout) is zero when the time was too short.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::time::Duration;
+    /// let event_loop = asynchat::EventLoop::new()?;
+    /// event_loop.call_soon(|| println!("called"));
+    /// event_loop.run_for(Duration::from_millis(4))?;
+    /// assert_eq!(event_loop.next_timeout(), None); // it had enough time
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](EventLoop::run).
+    pub fn run_for(&self, budget: Duration) -> Result<bool> {
+        let running = current::enter(&self.0)?;
+        let runtime = running.runtime();
+        runtime.turns_until(deadline_after(runtime.now(), budget))?;
+        Ok(runtime.pause())
+    }
+
+    /// Whether this loop is taking a turn: true in its callbacks and in everything that they call. It can then
+    /// not be run again.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::{io, time::Duration};
+    /// let event_loop = asynchat::EventLoop::new()?;
+    /// let nested = event_loop.clone();
+    /// event_loop.call_soon(move || {
+    ///     assert!(nested.is_running());
+    ///     let refused = nested.run_once(Duration::ZERO).unwrap_err();
+    ///     assert_eq!(refused.io_kind(), Some(io::ErrorKind::ResourceBusy));
+    /// });
+    /// event_loop.run()?;
+    /// assert!(!event_loop.is_running());
+    /// # Ok(()) }
+    /// ```
+    pub fn is_running(&self) -> bool {
+        self.0.is_running()
     }
 
     /// Sets the limits of servers, connectors and dispatchers that have none of their own. It applies to
@@ -125,9 +177,13 @@ impl EventLoop {
     }
 
     /// How long another loop that contains this one may sleep before it has to call
-    /// [`run_once`](EventLoop::run_once). Zero when there is work; `None` when there is none until the
-    /// loop's descriptor becomes readable. Call it immediately before the sleep: anything that is done to
-    /// the loop or its channels between two turns (a push, a close, a timer) may shorten the time.
+    /// [`run_once`](EventLoop::run_once) or [`run_for`](EventLoop::run_for). Zero when there is work, which
+    /// includes what a turn has left over because a budget was used up. `None` when there is none until the loop's
+    /// descriptor becomes readable.
+    ///
+    /// Ask after each turn. What is done to the loop or to its channels between two turns (a push, a close, an
+    /// earlier timer) makes the descriptor readable, so that a loop which sleeps by then wakes up. A program that
+    /// does not watch the descriptor has to ask immediately before it sleeps.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -141,7 +197,7 @@ impl EventLoop {
     /// # Ok(()) }
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.0.next_timeout()
+        self.0.outer_timeout()
     }
 
     /// Registers a dispatcher and the [`channel`](Dispatcher::channel) that it owns: from now on the loop
@@ -256,8 +312,15 @@ impl fmt::Debug for EventLoop {
     }
 }
 
-/// The descriptor is readable when an event is waiting, so that another loop can contain this one. The other
-/// loop must also obey [`EventLoop::next_timeout`].
+/// The descriptor lets another loop contain this one. It is readable when the kernel or another thread has
+/// something for this loop, and when something was done to it or to its channels between two turns: a push, a
+/// close, an earlier timer, a `stop`. After each turn the other loop has to obey
+/// [`EventLoop::next_timeout`]. It may watch the descriptor level-triggered or edge-triggered. Only watch it, do
+/// not read it.
+///
+/// Windows, Solaris and illumos have no such descriptor. There the loop gets a thread of its own, and the two
+/// threads talk through a [`Remote`] and through what the other loop offers for it. Or the other loop calls
+/// [`EventLoop::run_for`] at regular times.
 #[cfg(all(
     unix,
     not(polling_test_poll_backend),
@@ -265,7 +328,23 @@ impl fmt::Debug for EventLoop {
 ))]
 impl std::os::fd::AsFd for EventLoop {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.embed();
         self.0.poller.as_fd()
+    }
+}
+
+/// The same descriptor as that of [`AsFd`](std::os::fd::AsFd), for loops that take a number. It belongs to the
+/// loop, and closes when the last [`EventLoop`] is dropped: let the other loop stop watching it before, and never
+/// close it.
+#[cfg(all(
+    unix,
+    not(polling_test_poll_backend),
+    not(any(target_os = "solaris", target_os = "illumos", target_os = "redox"))
+))]
+impl std::os::fd::AsRawFd for EventLoop {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsFd;
+        self.as_fd().as_raw_fd()
     }
 }
 
@@ -319,6 +398,14 @@ pub fn run() -> Result {
 /// As [`EventLoop::run_once`].
 pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool> {
     EventLoop::current()?.run_once(timeout)
+}
+
+/// Calls [`EventLoop::run_for`] on the loop of this thread.
+///
+/// # Errors
+/// As [`EventLoop::run_for`].
+pub fn run_for(budget: Duration) -> Result<bool> {
+    EventLoop::current()?.run_for(budget)
 }
 
 /// Calls [`EventLoop::register`] on the loop of this thread. [`Channel`] has an example.

@@ -24,6 +24,8 @@ impl Runtime {
         }
         let timer = self.agenda.set_timer(grace, Task::Grace);
         self.agenda.shutdown.set(Some(timer));
+        // Without channels the shutdown is over at once, not when the timer is due.
+        self.agenda.wake_outer();
         self.stop_retries();
         for state in self.channels() {
             match state.kind.get() {
@@ -56,8 +58,14 @@ impl Runtime {
     pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.agenda.shutdown.take() {
             self.agenda.forget_timer(timer);
-            self.run_posts(|count| count);
-            self.run_deferred(|count| count);
+            let posts = self.fetch_posts(|count| count);
+            for _ in 0..posts {
+                self.run_next_post();
+            }
+            let calls = self.agenda.deferred.borrow().len();
+            for _ in 0..calls {
+                self.make_next_call();
+            }
         }
     }
 
@@ -125,7 +133,8 @@ impl Runtime {
     }
 
     fn drop_posts(&self) {
-        let lost = self.agenda.inbox.close();
+        let mut lost = self.posts.take();
+        lost.append(&mut self.agenda.inbox.close());
         if !lost.is_empty() {
             let count = lost.len();
             log!(warn, count, "posted calls are lost: their loop is gone");
