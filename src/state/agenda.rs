@@ -204,10 +204,6 @@ impl Agenda {
     // ---- the outer loop
 
     /// Another loop gets the descriptor of this one. Returns whether it is the first to get it.
-    #[cfg_attr(
-        not(unix),
-        allow(dead_code, reason = "a loop has a descriptor on Unix only")
-    )]
     pub(crate) fn embed(&self, is_running: bool) -> bool {
         let is_first = !self.embedded.replace(true);
         if is_first {

@@ -133,7 +133,10 @@ impl ApplicationHandler<News> for App {
                 // The window closes when the loop has ended. It fails only if the loop has ended already.
                 let _ = self.remote.shutdown(Duration::from_secs(1));
             }
-            WindowEvent::MouseInput { state, .. } if state == ElementState::Pressed => self.press(),
+            WindowEvent::MouseInput {
+                state: ElementState::Pressed,
+                ..
+            } => self.press(),
             WindowEvent::KeyboardInput { event, .. } if event.state.is_pressed() => self.press(),
             _ => {}
         }

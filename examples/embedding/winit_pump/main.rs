@@ -126,7 +126,10 @@ mod window {
         fn window_event(&mut self, windows: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
             match event {
                 WindowEvent::CloseRequested => windows.exit(),
-                WindowEvent::MouseInput { state, .. } if state == ElementState::Pressed => {
+                WindowEvent::MouseInput {
+                    state: ElementState::Pressed,
+                    ..
+                } => {
                     self.server.press();
                 }
                 WindowEvent::KeyboardInput { event, .. } if event.state.is_pressed() => {
