@@ -6,6 +6,8 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use asynchat::sim::{self, Call, Network, Peer};
@@ -353,16 +355,16 @@ fn frames_that_are_too_short_starve_nobody() -> Result {
     third.send("hello\r\n");
     scene.event_loop.call_later(Duration::ZERO, count());
     scene.event_loop.call_soon(count());
-    let posted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let post = std::sync::Arc::clone(&posted);
-    let post = move || post.store(true, std::sync::atomic::Ordering::Relaxed);
+    let posts = Arc::new(AtomicU32::new(0));
+    let post = Arc::clone(&posts);
+    let post = move || _ = post.fetch_add(1, Ordering::Relaxed);
     scene.event_loop.remote().post(post)?;
     for _ in 0..3 * A_FEW {
         scene.event_loop.run_for(Duration::ZERO)?;
     }
     assert_eq!(third.received(), b"hello\r\n");
     assert_eq!(calls.get(), 2);
-    assert!(posted.load(std::sync::atomic::Ordering::Relaxed));
+    assert_eq!(posts.load(Ordering::Relaxed), 1);
     assert!(hooks.get() < 3 * A_FEW, "{} hooks", hooks.get());
     Ok(())
 }
@@ -425,5 +427,31 @@ fn a_stop_ends_a_frame_before_its_time_is_up() -> Result {
     assert_eq!(calls.get(), 0);
     assert!(scene.event_loop.run_for(Duration::MAX)?);
     assert_eq!(calls.get(), 1);
+    Ok(())
+}
+
+/// What a cut turn has fetched and not run.
+#[test]
+fn posts_that_a_cut_turn_has_left_run_before_the_loop_ends_or_are_dropped_with_it() -> Result {
+    for ends in [false, true] {
+        let (scene, posts) = (Scene::new()?, Arc::new(AtomicU32::new(0)));
+        let remote = scene.event_loop.remote();
+        for _ in 0..3 {
+            let posts = Arc::clone(&posts);
+            remote.post(move || _ = posts.fetch_add(1, Ordering::Relaxed))?;
+        }
+        assert!(scene.event_loop.run_for(Duration::ZERO)?);
+        assert_eq!(posts.load(Ordering::Relaxed), 1);
+        match ends {
+            true => {
+                scene.event_loop.shutdown(Duration::ZERO);
+                assert!(!scene.event_loop.run_for(Duration::ZERO)?);
+                assert_eq!(posts.load(Ordering::Relaxed), 3);
+                assert_eq!(scene.event_loop.next_timeout(), None);
+            }
+            false => drop(scene),
+        }
+        assert_eq!(Arc::strong_count(&posts), 1);
+    }
     Ok(())
 }

@@ -58,10 +58,7 @@ impl Runtime {
     pub(crate) fn finish_shutdown(self: &Rc<Self>) {
         if let Some(timer) = self.agenda.shutdown.take() {
             self.agenda.forget_timer(timer);
-            let posts = self.fetch_posts(|count| count);
-            for _ in 0..posts {
-                self.run_next_post();
-            }
+            self.run_all_posts();
             let calls = self.agenda.deferred.borrow().len();
             for _ in 0..calls {
                 self.make_next_call();

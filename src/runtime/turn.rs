@@ -102,7 +102,10 @@ impl Runtime {
                 },
             )?;
             self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
-            let posts = || self.fetch_posts(share_of);
+            let posts = || match self.agenda.inbox.is_filled() {
+                true => self.fetch_posts(share_of),
+                false => 0,
+            };
             self.step(from, Step::Posts, posts, |_| self.run_next_post())?;
             let timers = || self.agenda.timers.borrow().len().min(TURN_CALLS);
             self.step(from, Step::Timers, timers, |_| {
@@ -310,20 +313,25 @@ impl Runtime {
     }
 
     /// Fetches what other threads have posted: a share of it. Returns how many posts there are to run.
-    pub(super) fn fetch_posts(&self, share: impl FnOnce(usize) -> usize) -> usize {
-        if self.agenda.inbox.is_filled() {
-            let mut fetched = self.agenda.inbox.fetch(share);
-            let mut posts = self.posts.borrow_mut();
-            match posts.is_empty() {
-                true => *posts = fetched,
-                false => posts.append(&mut fetched),
-            }
+    fn fetch_posts(&self, share: impl FnOnce(usize) -> usize) -> usize {
+        let mut fetched = self.agenda.inbox.fetch(share);
+        let mut posts = self.posts.borrow_mut();
+        match posts.is_empty() {
+            true => *posts = fetched,
+            false => posts.append(&mut fetched),
         }
-        self.posts.borrow().len()
+        posts.len()
+    }
+
+    /// Runs all posts.
+    pub(super) fn run_all_posts(self: &Rc<Self>) {
+        for _ in 0..self.fetch_posts(|count| count) {
+            self.run_next_post();
+        }
     }
 
     /// Runs the first of the fetched posts. Returns whether there was one.
-    pub(super) fn run_next_post(self: &Rc<Self>) -> bool {
+    fn run_next_post(self: &Rc<Self>) -> bool {
         let Some(post) = self.posts.borrow_mut().pop_front() else {
             return false;
         };
