@@ -25,8 +25,8 @@ use crate::time::timer::TimerId;
 /// functions](crate#functions) act on the loop of this thread. Create loops to have several of them, or to
 /// run one inside the loop of another library.
 ///
-/// The loop makes callbacks only inside [`run`](EventLoop::run) and [`run_once`](EventLoop::run_once), on
-/// the thread that called them, one at a time. No other method makes a callback, and all methods may be
+/// The loop makes callbacks only inside [`run`](EventLoop::run), [`run_once`](EventLoop::run_once) and
+/// [`run_for`](EventLoop::run_for), on the thread that called them, one at a time. No other method makes a callback, and all methods may be
 /// called in callbacks.
 ///
 /// When the last handle is dropped, the channels that are still registered end with
@@ -82,11 +82,7 @@ impl EventLoop {
             runtime.turn(None)?;
         }
         runtime.run_queued();
-        runtime.agenda.stopped();
-        // After a stop in the middle of a shutdown, the next `run` continues the shutdown.
-        if self.is_empty() {
-            runtime.finish_shutdown();
-        }
+        runtime.pause();
         Ok(())
     }
 
@@ -118,14 +114,14 @@ impl EventLoop {
     /// Works for at most `budget`, without sleeping: takes turns until nothing is left to do, or until the time
     /// is up. A program that draws frames calls this for each frame, with the time that a frame can spare.
     ///
-    /// When the time is up, the call that is being made is finished, and what is left is done in the next
-    /// `run_for`, [`run_once`](EventLoop::run_once) or [`run`](EventLoop::run), in the same order as without a
-    /// budget. Thus no connection waits longer because others are busy. At least one call is made, even with a
-    /// budget of zero. So the longest that this can take is the budget and the longest turn of one connection,
-    /// which its [`Limits::turn`] bounds, or the longest call of your own.
+    /// When the time is up, the turn of the connection or the call that is being made is finished. The next
+    /// `run_for`, [`run_once`](EventLoop::run_once) or [`run`](EventLoop::run) continues with those that had no turn
+    /// yet: the order is the same as without a budget. Even a budget of zero lets one connection have its turn, or one
+    /// call be made. So this takes at most the budget and the longest turn of one connection, which the budgets of its
+    /// [`Limits`] bound, or the longest call of your own.
     ///
-    /// The time is that of the loop's clock. On a [simulated network](crate::sim) it stands still during turns,
-    /// unless a handler [spends](crate::sim::Network::spend) some.
+    /// The time is that of the loop's clock. On a simulated network it stands still during turns, unless a callback
+    /// uses `sim::Network::spend`.
     ///
     /// Returns true if something is left to run for and [`stop`](EventLoop::stop) was not called.
     /// [`next_timeout`](EventLoop::next_timeout) is zero when the time was too short.

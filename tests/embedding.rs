@@ -424,6 +424,34 @@ mod linux {
         }
     }
 
+    /// A callback runs the outer loop, as a modal dialog does. What is reported there cannot be handled there.
+    #[test]
+    fn what_is_reported_to_an_outer_loop_inside_a_callback_is_served_after_it() {
+        for mode in every_mode() {
+            let (event_loop, log) = (new_loop(), Log::default());
+            let (_, mut peer) = served(&event_loop, log.session());
+            let mut host = Host::new(&event_loop, mode);
+            host.settle();
+            let dialog = Rc::new(host);
+            let in_dialog = Rc::clone(&dialog);
+            event_loop.call_soon(move || {
+                // The edge of this call, which began the turn.
+                in_dialog.sleep(Duration::ZERO);
+                peer.send("hello\r\n");
+                assert!(in_dialog.sleep(DEADLINE));
+                assert!((in_dialog.turn)(&in_dialog.inner).is_err());
+                drop(peer);
+            });
+            while Rc::strong_count(&dialog) > 1 {
+                (dialog.turn)(&event_loop).unwrap();
+            }
+            let mut host = Rc::into_inner(dialog).unwrap();
+            host.timeout = event_loop.next_timeout();
+            host.run_until(|| log.has("close"));
+            assert_eq!(log.count("record hello"), 1);
+        }
+    }
+
     /// A budget of one byte and one record: everything that arrives is left over.
     #[test]
     fn a_turn_that_stops_at_a_budget_is_followed_by_another() {

@@ -126,6 +126,8 @@ impl Runtime {
     /// Marks the loop as running until the guard is dropped.
     pub(crate) fn enter(self: &Rc<Self>) -> Result<Running> {
         if self.running.replace(true) {
+            // An outer loop may have taken an edge for the cause of this call.
+            self.may_have_events.set(true);
             return Err(Error::new(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "the loop is running already: a callback cannot run it again",
@@ -149,6 +151,7 @@ impl Runtime {
     pub(crate) fn pause(self: &Rc<Self>) -> bool {
         let is_stopped = self.agenda.stopped();
         let is_left = self.has_work();
+        // After a stop in the middle of a shutdown, the next turns continue the shutdown.
         if !is_left {
             self.cut.set(None);
             self.finish_shutdown();
