@@ -248,6 +248,10 @@ mod linux {
             assert!(!host.sleep(Duration::ZERO));
             event_loop.reset(timer, DEADLINE / 4);
             assert!(host.sleep(Duration::ZERO));
+            host.settle();
+            // The end of its grace is later than the timer, and a loop without channels does not wait for it.
+            event_loop.shutdown(DEADLINE);
+            assert!(host.sleep(Duration::ZERO));
         }
     }
 
@@ -429,26 +433,25 @@ mod linux {
     fn what_is_reported_to_an_outer_loop_inside_a_callback_is_served_after_it() {
         for mode in every_mode() {
             let (event_loop, log) = (new_loop(), Log::default());
-            let (_, mut peer) = served(&event_loop, log.session());
+            let (_, peer) = served(&event_loop, log.session());
             let mut host = Host::new(&event_loop, mode);
             host.settle();
             let dialog = Rc::new(host);
             let in_dialog = Rc::clone(&dialog);
+            let mut stream = peer.stream.try_clone().unwrap();
             event_loop.call_soon(move || {
                 // The edge of this call, which began the turn.
                 in_dialog.sleep(Duration::ZERO);
-                peer.send("hello\r\n");
+                stream.write_all(b"hello\r\n").unwrap();
                 assert!(in_dialog.sleep(DEADLINE));
                 assert!((in_dialog.turn)(&in_dialog.inner).is_err());
-                drop(peer);
             });
             while Rc::strong_count(&dialog) > 1 {
                 (dialog.turn)(&event_loop).unwrap();
             }
             let mut host = Rc::into_inner(dialog).unwrap();
             host.timeout = event_loop.next_timeout();
-            host.run_until(|| log.has("close"));
-            assert_eq!(log.count("record hello"), 1);
+            host.run_until(|| log.has("record hello"));
         }
     }
 
