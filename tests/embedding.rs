@@ -248,7 +248,7 @@ mod linux {
             assert!(!host.sleep(Duration::ZERO));
             event_loop.reset(timer, DEADLINE / 4);
             assert!(host.sleep(Duration::ZERO));
-            host.settle();
+            host.take_turn();
             // The end of its grace is later than the timer, and a loop without channels does not wait for it.
             event_loop.shutdown(DEADLINE);
             assert!(host.sleep(Duration::ZERO));
