@@ -12,7 +12,7 @@ pub(crate) const BUDGET: Duration = Duration::from_millis(4);
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The address to listen on; port 0 chooses a free port.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7013")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7018")]
     pub(crate) listen: String,
     /// Press the button by itself, every so many milliseconds.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --package embedding --example glib_source
-//! nc -C 127.0.0.1 7013       # in another terminal; type lines, or DIALOG
+//! nc -C 127.0.0.1 7018       # in another terminal; type lines, or DIALOG
 //! ```
 //!
 //! The important part is `source.rs`. `DIALOG` runs a nested main loop for half a second, as a modal dialog does.

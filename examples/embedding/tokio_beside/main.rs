@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --package embedding --example tokio_beside
-//! nc -C 127.0.0.1 7013       # in another terminal; type ASK 500, ASK 10, and a line
+//! nc -C 127.0.0.1 7018       # in another terminal; type ASK 500, ASK 10, and a line
 //! ```
 //!
 //! The important part is `ask`. The loop sleeps until a task posts to it, and a task that is slow delays nobody but

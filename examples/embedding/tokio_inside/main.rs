@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --package embedding --example tokio_inside
-//! nc -C 127.0.0.1 7013       # in another terminal; type lines
+//! nc -C 127.0.0.1 7018       # in another terminal; type lines
 //! ```
 //!
 //! The important part is `drive`. tokio watches descriptors edge-triggered. Tasks that use the sessions have to run on

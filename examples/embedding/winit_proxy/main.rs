@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --package embedding --example winit_proxy
-//! nc -C 127.0.0.1 7013       # in another terminal; click into the window, and this shows a line
+//! nc -C 127.0.0.1 7018       # in another terminal; click into the window, and this shows a line
 //! ```
 //!
 //! This works on all systems, and neither of the two can delay the other. The example `winit_pump` needs no second

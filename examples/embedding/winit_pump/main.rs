@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --package embedding --example winit_pump
-//! nc -C 127.0.0.1 7013       # in another terminal; click into the window, and this shows a line
+//! nc -C 127.0.0.1 7018       # in another terminal; click into the window, and this shows a line
 //! ```
 //!
 //! The important part is the loop in `run`. It needs X11 or Wayland, because winit has no descriptor elsewhere. The
