@@ -59,7 +59,8 @@ impl EventLoop {
     }
 
     /// The loop that is running on this thread. If none is, the default loop of this thread, which is
-    /// created at its first use.
+    /// created at its first use. None is running in the callbacks of a loop that contains this one, such as
+    /// those of a window: they need a clone of their `EventLoop`.
     ///
     /// # Errors
     /// As [`new`](EventLoop::new), and while the thread is being torn down.
