@@ -16,7 +16,7 @@ use crate::runtime::counters::LoopStats;
 use crate::runtime::remote::Remote;
 use crate::runtime::{Runtime, current};
 use crate::state::ChannelId;
-use crate::state::agenda::{Deferred, Task};
+use crate::state::agenda::{Deferred, Task, deadline_after};
 use crate::time::timer::TimerId;
 
 /// A handle to an event loop: asyncore's `loop()` and its `map=`.
@@ -25,8 +25,8 @@ use crate::time::timer::TimerId;
 /// functions](crate#functions) act on the loop of this thread. Create loops to have several of them, or to
 /// run one inside the loop of another library.
 ///
-/// The loop makes callbacks only inside [`run`](EventLoop::run) and [`run_once`](EventLoop::run_once), on
-/// the thread that called them, one at a time. No other method makes a callback, and all methods may be
+/// The loop makes callbacks only inside [`run`](EventLoop::run), [`run_once`](EventLoop::run_once) and
+/// [`run_for`](EventLoop::run_for), on the thread that called them, one at a time. No other method makes a callback, and all methods may be
 /// called in callbacks.
 ///
 /// When the last handle is dropped, the channels that are still registered end with
@@ -59,7 +59,8 @@ impl EventLoop {
     }
 
     /// The loop that is running on this thread. If none is, the default loop of this thread, which is
-    /// created at its first use.
+    /// created at its first use. None is running in the callbacks of a loop that contains this one, such as
+    /// those of a window: they need a clone of their `EventLoop`.
     ///
     /// # Errors
     /// As [`new`](EventLoop::new), and while the thread is being torn down.
@@ -71,8 +72,10 @@ impl EventLoop {
     /// [`stop`](EventLoop::stop) is called.
     ///
     /// # Errors
-    /// When the poller fails a hundred times in a row (about ten seconds), and when called in a callback of
-    /// the same loop. Errors of connections go to their handlers.
+    /// When the poller fails a hundred times in a row (about ten seconds). When the loop is
+    /// [running](EventLoop::is_running) already, because this is called in one of its callbacks: the
+    /// [`io_kind`](crate::Error::io_kind) is then [`ResourceBusy`](std::io::ErrorKind::ResourceBusy). Errors of
+    /// connections go to their handlers.
     pub fn run(&self) -> Result<(), Error> {
         self.run_while_it_has_work(false)
     }
@@ -110,15 +113,11 @@ impl EventLoop {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
         runtime.forever.set(forever);
-        while !runtime.agenda.stopping.get() && runtime.has_work() {
+        while !runtime.agenda.is_stopping() && runtime.has_work() {
             runtime.turn(None)?;
         }
         runtime.run_queued();
-        runtime.agenda.stopping.set(false);
-        // After a stop in the middle of a shutdown, the next `run` continues the shutdown.
-        if self.is_empty() {
-            runtime.finish_shutdown();
-        }
+        runtime.pause();
         Ok(())
     }
 
@@ -144,12 +143,62 @@ impl EventLoop {
         let runtime = running.runtime();
         runtime.turn(timeout.into())?;
         runtime.run_queued();
-        let stopped = runtime.agenda.stopping.replace(false);
-        let left = runtime.has_work();
-        if !left {
-            runtime.finish_shutdown();
-        }
-        Ok(left && !stopped)
+        Ok(runtime.pause())
+    }
+
+    /// Works for at most `budget`, without sleeping: takes turns until nothing is left to do, or until the time
+    /// is up. A program that draws frames calls this for each frame, with the time that a frame can spare.
+    ///
+    /// When the time is up, the turn of the connection or the call that is being made is finished. The next
+    /// `run_for`, [`run_once`](EventLoop::run_once) or [`run`](EventLoop::run) continues with those that had no turn
+    /// yet: the order is the same as without a budget. Even a budget of zero lets one connection have its turn, or one
+    /// call be made. So this takes at most the budget and the longest turn of one connection, which the budgets of its
+    /// [`Limits`] bound, or the longest call of your own.
+    ///
+    /// The time is that of the loop's clock. On a simulated network it stands still during turns, unless a callback
+    /// uses `sim::Network::spend`.
+    ///
+    /// Returns true if something is left to run for and [`stop`](EventLoop::stop) was not called.
+    /// [`next_timeout`](EventLoop::next_timeout) is zero when the time was too short.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::time::Duration;
+    /// let event_loop = asynchat::EventLoop::new()?;
+    /// event_loop.call_soon(|| println!("called"));
+    /// event_loop.run_for(Duration::from_millis(4))?;
+    /// assert_eq!(event_loop.next_timeout(), None); // it had enough time
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](EventLoop::run).
+    pub fn run_for(&self, budget: Duration) -> Result<bool, Error> {
+        let running = current::enter(&self.0)?;
+        let runtime = running.runtime();
+        runtime.turns_until(deadline_after(runtime.now(), budget))?;
+        Ok(runtime.pause())
+    }
+
+    /// Whether this loop is taking a turn: true in its callbacks and in everything that they call. It can then
+    /// not be run again.
+    ///
+    /// ```
+    /// # fn main() -> asynchat::Result {
+    /// use std::{io, time::Duration};
+    /// let event_loop = asynchat::EventLoop::new()?;
+    /// let nested = event_loop.clone();
+    /// event_loop.call_soon(move || {
+    ///     assert!(nested.is_running());
+    ///     let refused = nested.run_once(Duration::ZERO).unwrap_err();
+    ///     assert_eq!(refused.io_kind(), Some(io::ErrorKind::ResourceBusy));
+    /// });
+    /// event_loop.run()?;
+    /// assert!(!event_loop.is_running());
+    /// # Ok(()) }
+    /// ```
+    pub fn is_running(&self) -> bool {
+        self.0.is_running()
     }
 
     /// Sets the limits of servers, connectors and dispatchers that have none of their own. It applies to
@@ -159,9 +208,13 @@ impl EventLoop {
     }
 
     /// How long another loop that contains this one may sleep before it has to call
-    /// [`run_once`](EventLoop::run_once). Zero when there is work; `None` when there is none until the
-    /// loop's descriptor becomes readable. Call it immediately before the sleep: anything that is done to
-    /// the loop or its channels between two turns (a push, a close, a timer) may shorten the time.
+    /// [`run_once`](EventLoop::run_once) or [`run_for`](EventLoop::run_for). Zero when there is work, which
+    /// includes what a turn has left over because a budget was used up. `None` when there is none until the loop's
+    /// descriptor becomes readable.
+    ///
+    /// Ask after each turn. What is done to the loop or to its channels between two turns (a push, a close, an
+    /// earlier timer) makes the descriptor readable, so that a loop which sleeps by then wakes up. A program that
+    /// does not watch the descriptor has to ask immediately before it sleeps.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -175,7 +228,7 @@ impl EventLoop {
     /// # Ok(()) }
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.0.next_timeout()
+        self.0.outer_timeout()
     }
 
     /// The time on the loop's clock: that of its timers and deadlines. On a
@@ -312,8 +365,15 @@ impl fmt::Debug for EventLoop {
     }
 }
 
-/// The descriptor is readable when an event is waiting, so that another loop can contain this one. The other
-/// loop must also obey [`EventLoop::next_timeout`].
+/// The descriptor lets another loop contain this one. It is readable when the kernel or another thread has
+/// something for this loop, and when something was done to it or to its channels between two turns: a push, a
+/// close, an earlier timer, a `stop`. After each turn the other loop has to obey
+/// [`EventLoop::next_timeout`]. It may watch the descriptor level-triggered or edge-triggered. Only watch it, do
+/// not read it.
+///
+/// Windows, Solaris and illumos have no such descriptor. There the loop gets a thread of its own, and the two
+/// threads talk through a [`Remote`] and through what the other loop offers for it. Or the other loop calls
+/// [`EventLoop::run_for`] at regular times.
 #[cfg(all(
     unix,
     not(polling_test_poll_backend),
@@ -321,7 +381,23 @@ impl fmt::Debug for EventLoop {
 ))]
 impl std::os::fd::AsFd for EventLoop {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.embed();
         self.0.poller.as_fd()
+    }
+}
+
+/// The same descriptor as that of [`AsFd`](std::os::fd::AsFd), for loops that take a number. It belongs to the
+/// loop, and closes when the last [`EventLoop`] is dropped: let the other loop stop watching it before, and never
+/// close it.
+#[cfg(all(
+    unix,
+    not(polling_test_poll_backend),
+    not(any(target_os = "solaris", target_os = "illumos", target_os = "redox"))
+))]
+impl std::os::fd::AsRawFd for EventLoop {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsFd;
+        self.as_fd().as_raw_fd()
     }
 }
 
@@ -391,6 +467,14 @@ pub fn run_forever() -> Result<(), Error> {
 /// As [`EventLoop::run_once`].
 pub fn run_once(timeout: impl Into<Option<Duration>>) -> Result<bool, Error> {
     EventLoop::current()?.run_once(timeout)
+}
+
+/// Calls [`EventLoop::run_for`] on the loop of this thread.
+///
+/// # Errors
+/// As [`EventLoop::run_for`].
+pub fn run_for(budget: Duration) -> Result<bool, Error> {
+    EventLoop::current()?.run_for(budget)
 }
 
 /// Calls [`EventLoop::register`] on the loop of this thread. [`Channel`] has an example.

@@ -113,8 +113,8 @@
 //!
 //! # The rules
 //!
-//! **No re-entrancy.** No method of a handle calls your code. All callbacks come from [`run`] and [`run_once`],
-//! one at a time. A [`Chat`] can therefore be used anywhere, also while the state that sessions share in an
+//! **No re-entrancy.** No method of a handle calls your code. All callbacks come from [`run`], [`run_once`] and
+//! [`run_for`], one at a time. A [`Chat`] can therefore be used anywhere, also while the state that sessions share in an
 //! `Rc<RefCell<_>>` is borrowed.
 //!
 //! **A close is final, and reported once.** After [`Channel::close`] no record and no event reaches the handler,
@@ -159,8 +159,8 @@
 //! ([`Subprocess`](https://docs.rs/asynchat/latest/asynchat/struct.Subprocess.html),
 //! [`ExitWatcher`](https://docs.rs/asynchat/latest/asynchat/struct.ExitWatcher.html)): a [`Socket`] can be made from
 //! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
-//! [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] is `AsFd`, so it can run inside another
-//! loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
+//! [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] has a descriptor, so it can run
+//! inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
 //! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients and
@@ -229,7 +229,7 @@ pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
 pub use error::{BoxError, Close, Deadline, Error, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, now, register, remote,
-    reschedule, run, run_forever, run_once, shutdown, stop,
+    reschedule, run, run_for, run_forever, run_once, shutdown, stop,
 };
 pub use framing::terminator::Terminator;
 pub use limits::Limits;

@@ -3,9 +3,11 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use asynchat::sim::{self, Call, Network, Peer};
@@ -261,5 +263,195 @@ fn zero_delay_timers_that_set_more_of_them_do_not_delay_others() -> Result {
     scene.turn()?;
     assert_eq!(client.received(), b"hello\r\n");
     assert!(ticks.get() < A_FEW, "{} ticks", ticks.get());
+    Ok(())
+}
+
+// ---- turns with a time limit
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// What `run_for` lets pass.
+fn time_of(scene: &Scene, budget: Duration) -> Result<Duration> {
+    let before = scene.network.elapsed();
+    scene.event_loop.run_for(budget)?;
+    Ok(scene.network.elapsed() - before)
+}
+
+/// Two hundred clients send bursts of lines, each of which takes a tenth of a millisecond to answer.
+#[test]
+fn a_frame_takes_no_longer_than_its_budget_and_one_connection_and_serves_all_in_turn() -> Result {
+    const CLIENTS: usize = 200;
+    const LINES: usize = 5;
+    let (scene, order) = (Scene::new()?, Rc::new(RefCell::new(Vec::new())));
+    let (network, records) = (scene.network.clone(), Rc::clone(&order));
+    let mut clients = 0..CLIENTS;
+    scene.event_loop.listen(ADDR, move |chat: Chat| {
+        let (network, records) = (network.clone(), Rc::clone(&records));
+        let client = clients.next();
+        move |line: &[u8]| {
+            network.spend(MILLI / 10);
+            records.borrow_mut().extend(client);
+            chat.push_slices(&[line, b"\r\n"]);
+            Ok(())
+        }
+    })?;
+    let clients: Result<Vec<Peer>, _> = (0..CLIENTS).map(|_| scene.network.connect(ADDR)).collect();
+    let clients = clients?;
+    scene.settle()?;
+    let burst = "hello\r\n".repeat(LINES);
+    clients.iter().for_each(|client| client.send(&burst));
+    let (mut frames, mut answered, mut seen) = (0, [0; CLIENTS], 0);
+    while seen < 2 * CLIENTS * LINES {
+        let taken = time_of(&scene, 4 * MILLI)?;
+        assert!(taken < 5 * MILLI, "{taken:?}");
+        frames += 1;
+        for client in order.borrow().iter().skip(seen) {
+            seen += 1;
+            answered[*client] += 1;
+            // A client that was answered sends its next burst at once.
+            if answered[*client] == LINES {
+                clients[*client].send(&burst);
+            }
+        }
+        let next = scene.event_loop.next_timeout();
+        assert!(seen == 2 * CLIENTS * LINES || next == Some(Duration::ZERO));
+    }
+    // 200 milliseconds of work, in frames that use their budget.
+    assert!(frames <= 51, "{frames} frames");
+    // Each burst in one turn of its client, and all first bursts before the second ones.
+    let order = order.borrow();
+    for round in order.chunks(CLIENTS * LINES) {
+        assert!(round.chunks(LINES).all(|burst| burst == [burst[0]; LINES]));
+        let mut served: Vec<usize> = round.iter().copied().step_by(LINES).collect();
+        served.sort_unstable();
+        assert!(served.into_iter().eq(0..CLIENTS));
+    }
+    Ok(())
+}
+
+/// The budget of each frame is used up by the first hook.
+#[test]
+fn frames_that_are_too_short_starve_nobody() -> Result {
+    let (scene, players) = (Scene::new()?, [Slot::default(), Slot::default()]);
+    let of_players = players.clone();
+    scene.event_loop.listen(ADDR, move |chat| {
+        let free = of_players.iter().find(|slot| !slot.is_filled());
+        let slot = free.cloned().unwrap_or_default();
+        slot.capture(echo)(chat)
+    })?;
+    let _players = [scene.client()?, scene.client()?];
+    let third = scene.client()?;
+    let hooks = Rc::new(Cell::new(0));
+    let [near, far] = players.map(|slot| slot.chat());
+    push_hooks_in_turn(near, far, Rc::clone(&hooks));
+    let calls = Rc::new(Cell::new(0));
+    let count = || {
+        let calls = Rc::clone(&calls);
+        move || calls.set(calls.get() + 1)
+    };
+    scene.event_loop.run_for(Duration::ZERO)?;
+    assert!(hooks.get() > 0);
+
+    third.send("hello\r\n");
+    scene.event_loop.call_later(Duration::ZERO, count());
+    scene.event_loop.call_soon(count());
+    let posts = Arc::new(AtomicU32::new(0));
+    let post = Arc::clone(&posts);
+    let post = move || _ = post.fetch_add(1, Ordering::Relaxed);
+    scene.event_loop.remote().post(post)?;
+    for _ in 0..3 * A_FEW {
+        scene.event_loop.run_for(Duration::ZERO)?;
+    }
+    assert_eq!(third.received(), b"hello\r\n");
+    assert_eq!(calls.get(), 2);
+    assert_eq!(posts.load(Ordering::Relaxed), 1);
+    assert!(hooks.get() < 3 * A_FEW, "{} hooks", hooks.get());
+    Ok(())
+}
+
+#[test]
+fn a_budget_of_zero_makes_one_call_and_all_calls_in_their_order() -> Result {
+    let (scene, order) = (Scene::new()?, Rc::new(RefCell::new(Vec::new())));
+    for n in 0..5 {
+        let order = Rc::clone(&order);
+        let call = move || order.borrow_mut().push(n);
+        scene.event_loop.call_soon(call);
+    }
+    for n in 1..=5 {
+        assert_eq!(scene.event_loop.next_timeout(), Some(Duration::ZERO));
+        assert_eq!(scene.event_loop.run_for(Duration::ZERO)?, n < 5);
+        assert_eq!(*order.borrow(), (0..n).collect::<Vec<_>>());
+    }
+    assert_eq!(scene.event_loop.next_timeout(), None);
+    Ok(())
+}
+
+/// A turn that was cut is continued by whatever runs the loop next.
+#[test]
+fn a_turn_that_was_cut_is_continued_by_run_once_and_by_run() -> Result {
+    for runs in [false, true] {
+        let (scene, calls) = (Scene::new()?, Rc::new(Cell::new(0)));
+        for n in 0..10 {
+            let (calls, network) = (Rc::clone(&calls), scene.network.clone());
+            let call = move || {
+                network.spend(MILLI);
+                calls.set(calls.get() + 1);
+            };
+            match n % 2 {
+                0 => scene.event_loop.call_soon(call),
+                _ => drop(scene.event_loop.call_later(Duration::ZERO, call)),
+            }
+        }
+        scene.event_loop.run_for(2 * MILLI)?;
+        assert_eq!(calls.get(), 2);
+        match runs {
+            true => scene.event_loop.run()?,
+            false => assert!(!scene.event_loop.run_once(Duration::ZERO)?),
+        }
+        assert_eq!(calls.get(), 10);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stop_ends_a_frame_before_its_time_is_up() -> Result {
+    let scene = Scene::new()?;
+    scene.event_loop.listen(ADDR, echo)?;
+    let (stops, calls) = (scene.event_loop.clone(), Rc::new(Cell::new(0)));
+    let (ours, again) = (Rc::clone(&calls), scene.event_loop.clone());
+    scene.event_loop.call_soon(move || {
+        stops.stop();
+        again.call_soon(move || ours.set(1));
+    });
+    assert!(!scene.event_loop.run_for(Duration::MAX)?);
+    assert_eq!(calls.get(), 0);
+    assert!(scene.event_loop.run_for(Duration::MAX)?);
+    assert_eq!(calls.get(), 1);
+    Ok(())
+}
+
+/// What a cut turn has fetched and not run.
+#[test]
+fn posts_that_a_cut_turn_has_left_run_before_the_loop_ends_or_are_dropped_with_it() -> Result {
+    for ends in [false, true] {
+        let (scene, posts) = (Scene::new()?, Arc::new(AtomicU32::new(0)));
+        let remote = scene.event_loop.remote();
+        for _ in 0..3 {
+            let posts = Arc::clone(&posts);
+            remote.post(move || _ = posts.fetch_add(1, Ordering::Relaxed))?;
+        }
+        assert!(scene.event_loop.run_for(Duration::ZERO)?);
+        assert_eq!(posts.load(Ordering::Relaxed), 1);
+        match ends {
+            true => {
+                scene.event_loop.shutdown(Duration::ZERO);
+                assert!(!scene.event_loop.run_for(Duration::ZERO)?);
+                assert_eq!(posts.load(Ordering::Relaxed), 3);
+                assert_eq!(scene.event_loop.next_timeout(), None);
+            }
+            false => drop(scene),
+        }
+        assert_eq!(Arc::strong_count(&posts), 1);
+    }
     Ok(())
 }

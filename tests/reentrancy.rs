@@ -259,8 +259,12 @@ fn running_a_loop_inside_its_own_callback_is_an_error() {
                 asynchat::run(),
                 inner.run_once(Duration::ZERO).map(drop),
                 asynchat::run_once(Duration::ZERO).map(drop),
+                inner.run_for(Duration::ZERO).map(drop),
+                asynchat::run_for(Duration::ZERO).map(drop),
             ] {
-                log_clone.add(outcome.unwrap_err().to_string());
+                let refused = outcome.unwrap_err();
+                assert_eq!(refused.io_kind(), Some(std::io::ErrorKind::ResourceBusy));
+                log_clone.add(refused.to_string());
             }
             chat.push("served\r\n");
             Ok(())
@@ -270,11 +274,11 @@ fn running_a_loop_inside_its_own_callback_is_an_error() {
         peer.send("run\r\n");
         peer.expect(&event_loop, "served\r\n");
     }
-    assert_eq!(log.count("the loop is running already"), 8);
+    assert_eq!(log.count("the loop is running already"), 12);
     let (inner, log_clone) = (event_loop.clone(), log.clone());
     event_loop.call_soon(move || log_clone.add(inner.run().unwrap_err().to_string()));
     idle(&event_loop);
-    assert_eq!(log.count("the loop is running already"), 9);
+    assert_eq!(log.count("the loop is running already"), 13);
 }
 
 /// Registers a new dispatcher, and closes the previous one, in each of its callbacks.

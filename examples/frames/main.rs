@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Players move with `N`, `S`, `E` and `W`, stop with `STOP`, and leave with `QUIT`. `LOOK` shows the field
-//! once, `WATCH` shows it whenever something has moved. In each frame the game calls `run_once` with a
-//! timeout of zero. It never waits for a player: a player who does not read misses pictures, and the others
-//! are not affected.
+//! once, `WATCH` shows it whenever something has moved. In each frame the game calls `run_for`, with the time
+//! that a frame can spare. It never waits for a player: a player who does not read misses pictures, and the
+//! others are not affected.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -53,7 +53,7 @@ fn main() -> Result {
     }
 
     let (mut frame, mut due) = (0, Instant::now());
-    while event_loop.run_once(Duration::ZERO)? {
+    while event_loop.run_for(FRAME / 4)? {
         frame += 1;
         if frame % args.step == 0 {
             field.borrow_mut().step();

@@ -8,6 +8,7 @@ mod call;
 pub(crate) mod counters;
 pub(crate) mod current;
 pub(crate) mod driver;
+mod embedding;
 mod linger;
 mod registration;
 mod registry;
@@ -21,6 +22,7 @@ mod turn;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -28,11 +30,13 @@ use counters::Counters;
 use driver::Buffers;
 use linger::Lingering;
 use registry::Registry;
+use turn::Cut;
 
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::state::agenda::{Agenda, Deferred};
 use crate::state::connect::Retry;
+use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState};
 use crate::sys::interest::Event;
 use crate::sys::poller::Poller;
@@ -57,7 +61,15 @@ pub(crate) struct Runtime {
     /// How many of the deferred calls wait for their handler, or follow one that does.
     waiting_calls: Cell<usize>,
     /// The events of the last wait. The vector is reused.
-    events: Cell<Vec<Event>>,
+    events: RefCell<Vec<Event>>,
+    /// The posts that this turn runs, those that are left.
+    posts: RefCell<VecDeque<Post>>,
+    /// Where the turn was cut because its time was up. The next one continues it.
+    cut: Cell<Option<Cut>>,
+    /// When the time of these turns is up.
+    until: Cell<Option<Instant>>,
+    /// Whether the kernel may have more events than it has reported: the last wait found some.
+    may_have_events: Cell<bool>,
     running: Cell<bool>,
     /// It runs also while it has no work, until a stop or a shutdown.
     pub(crate) forever: Cell<bool>,
@@ -93,7 +105,11 @@ impl Runtime {
             buffers: Cell::default(),
             next_turn: RefCell::default(),
             waiting_calls: Cell::new(0),
-            events: Cell::default(),
+            events: RefCell::default(),
+            posts: RefCell::default(),
+            cut: Cell::new(None),
+            until: Cell::new(None),
+            may_have_events: Cell::new(false),
             running: Cell::new(false),
             forever: Cell::new(false),
             turn: Cell::new(1),
@@ -113,17 +129,37 @@ impl Runtime {
     /// Marks the loop as running until the guard is dropped.
     pub(crate) fn enter(self: &Rc<Self>) -> Result<Running, Error> {
         if self.running.replace(true) {
-            return Err(Error::new(
+            // An outer loop may have taken an edge for the cause of this call.
+            self.may_have_events.set(true);
+            return Err(Error::new(io::Error::new(
+                io::ErrorKind::ResourceBusy,
                 "the loop is running already: a callback cannot run it again",
-            ));
+            )));
         }
+        self.agenda.set_running(true);
         Ok(Running(Rc::clone(self)))
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.get()
     }
 
     /// How many channels are registered, and sockets linger.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.registry.borrow().len() + self.lingering.borrow().len()
+    }
+
+    /// The turns are over for now. Returns whether something is left to run for and the loop was not stopped.
+    pub(crate) fn pause(self: &Rc<Self>) -> bool {
+        let is_stopped = self.agenda.stopped();
+        let is_left = self.has_work();
+        // After a stop in the middle of a shutdown, the next turns continue the shutdown.
+        if !is_left {
+            self.cut.set(None);
+            self.finish_shutdown();
+        }
+        is_left && !is_stopped
     }
 
     /// Whether there is anything left to run for.
@@ -134,6 +170,7 @@ impl Runtime {
                 && (self.forever.get()
                     || !agenda.deferred.borrow().is_empty()
                     || agenda.inbox.is_filled()
+                    || !self.posts.borrow().is_empty()
                     || !agenda.timers.borrow().is_empty()))
     }
 
@@ -144,7 +181,8 @@ impl Runtime {
             || !self.next_turn.borrow().is_empty()
             || !agenda.deferred.borrow().is_empty()
             || agenda.inbox.is_filled()
-            || agenda.stopping.get()
+            || agenda.is_stopping()
+            || self.cut.get().is_some()
             // A shutdown without channels ends after one turn, before its grace has passed.
             || (agenda.is_shutting_down() && self.len() == 0)
     }
@@ -201,7 +239,7 @@ impl Runtime {
 
     /// Makes `run` return at the end of this turn.
     pub(crate) fn stop(&self) {
-        self.agenda.stopping.set(true);
+        self.agenda.stop();
     }
 
     /// The time on the loop's clock.
@@ -229,7 +267,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.0.until.set(None);
         self.0.running.set(false);
         self.0.forever.set(false);
+        self.0.agenda.set_running(false);
     }
 }

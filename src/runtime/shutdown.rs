@@ -25,6 +25,8 @@ impl Runtime {
         }
         let timer = self.agenda.set_timer(grace, Task::Grace);
         self.agenda.shutdown.set(Some(timer));
+        // Without channels the shutdown is over at once, not when the timer is due.
+        self.agenda.wake_outer();
         self.stop_retries();
         for state in self.channels() {
             if state.phase.get() == Phase::Listening {
@@ -32,10 +34,11 @@ impl Runtime {
             }
         }
         self.agenda.shutdown_waits.set(true);
-        // A post that waits in the inbox precedes the marker, and a call that waits in the deferred calls
-        // precedes the shutdown there.
+        // A post that waits precedes the marker, and a call that waits in the deferred calls precedes the
+        // shutdown there.
         let inbox = &self.agenda.inbox;
-        if !inbox.is_filled() || inbox.send(Post::CloseChannels).is_err() {
+        let has_posts = inbox.is_filled() || !self.posts.borrow().is_empty();
+        if !has_posts || inbox.send(Post::CloseChannels).is_err() {
             self.close_channels_in_order();
         }
     }
@@ -64,8 +67,8 @@ impl Runtime {
     #[inline(never)]
     fn make_calls_before_shutdown(self: &Rc<Self>) {
         while self.agenda.shutdown_waits.get() {
-            self.run_posts(|count| count);
-            self.run_deferred(|count| count);
+            self.run_all_posts();
+            self.make_all_calls();
         }
     }
 
@@ -107,8 +110,8 @@ impl Runtime {
         if let Some(timer) = self.agenda.shutdown.take() {
             self.agenda.shutdown_waits.set(false);
             self.agenda.forget_timer(timer);
-            self.run_posts(|count| count);
-            self.run_deferred(|count| count);
+            self.run_all_posts();
+            self.make_all_calls();
         }
     }
 
@@ -177,7 +180,8 @@ impl Runtime {
     }
 
     fn drop_posts(&self) {
-        let lost = self.agenda.inbox.close();
+        let mut lost = self.posts.take();
+        lost.append(&mut self.agenda.inbox.close());
         if !lost.is_empty() {
             let count = lost.len();
             log!(warn, count, "posted calls are lost: their loop is gone");

@@ -12,28 +12,28 @@ use crate::time::timer::Expired;
 use crate::user_code::{contain, discard};
 
 impl Runtime {
-    /// Fires the timers that are due, the earliest first, at most `budget`.
-    pub(super) fn run_timers(self: &Rc<Self>, budget: usize) {
-        let timers = &self.agenda.timers;
-        let count = timers.borrow().len();
-        if count == 0 {
-            return;
-        }
+    /// Begins to fire the timers that are due: returns the time by which they are.
+    pub(super) fn begin_timers(self: &Rc<Self>) -> Instant {
         let now = self.now();
         // The end of the grace is outside the budget: it must not wait for the timers that were due before.
         if let Some(id) = self.agenda.shutdown.get() {
-            let expired = timers.borrow_mut().expire_one(id, now);
+            let expired = self.agenda.timers.borrow_mut().expire_one(id, now);
             if let Some(expired) = expired {
                 self.run_timer(expired, now);
             }
         }
-        for _ in 0..count.min(budget) {
-            self.make_earlier_calls();
-            let Some(expired) = timers.borrow_mut().expire(now) else {
-                break;
-            };
+        now
+    }
+
+    /// Fires the earliest timer that is due. Returns whether there was one.
+    pub(super) fn fire_next_timer(self: &Rc<Self>, now: Instant) -> bool {
+        self.make_earlier_calls();
+        let expired = self.agenda.timers.borrow_mut().expire(now);
+        let is_due = expired.is_some();
+        if let Some(expired) = expired {
             self.run_timer(expired, now);
         }
+        is_due
     }
 
     fn run_timer(self: &Rc<Self>, expired: Expired<Task>, now: Instant) {

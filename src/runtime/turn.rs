@@ -15,13 +15,18 @@
 //! step can starve the others. What is left over is handled in the next turn, before which the loop does not
 //! sleep.
 //!
+//! A turn may have a time limit (`run_for`). When the time is up, the turn is cut after the call that was being
+//! made, and the next one continues it there, with what is left of the same step. A turn that is cut a hundred
+//! times therefore serves everything in the order of a turn that is never cut, and each exactly once.
+//!
 //! In a turn of the loop a channel receives once and delivers records once. If something is pushed to it later
 //! in the same turn, it joins the run queue again, and then only sends. A channel that has used up a budget of
 //! its own waits for the next turn.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Runtime;
 use super::driver::{Budget, Turn};
@@ -50,11 +55,131 @@ fn share_of(count: usize) -> usize {
     count.min(TURN_CALLS.max(count / 8))
 }
 
+/// The steps of a turn that may be cut. The wait is between the first two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Pushed,
+    Events,
+    Queued,
+    Posts,
+    Timers,
+    Deferred,
+}
+
+/// Where a turn was cut.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    step: Step,
+    /// How many channels or calls of the step are left.
+    left: usize,
+}
+
 impl Runtime {
-    /// Takes one turn, and sleeps in it no longer than `timeout`.
+    /// Takes one turn, and sleeps in it no longer than `timeout`. Continues the turn that was cut, if one was.
     pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result<(), Error> {
         self.agenda.forget_time();
-        self.run_queued();
+        let mut resumed = self.cut.take();
+        let from = &mut resumed;
+        let mut outcome = None;
+        let mut now = None;
+        let mut take_steps = || {
+            let queued = || self.agenda.run_queue.borrow().len();
+            self.step(from, Step::Pushed, queued, |_| self.take_next_turn())?;
+            if from.is_none() {
+                outcome = Some(self.wait(timeout));
+            }
+            self.step(
+                from,
+                Step::Events,
+                || self.event_count(),
+                |left| {
+                    let Some(event) = self.event(left) else {
+                        return false;
+                    };
+                    if let Some(state) = self.note(&event) {
+                        self.take_turn(&state, event.ready);
+                    }
+                    true
+                },
+            )?;
+            self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
+            self.make_earlier_calls();
+            let posts = || match self.agenda.inbox.is_filled() {
+                true => self.fetch_posts(share_of),
+                false => 0,
+            };
+            self.step(from, Step::Posts, posts, |_| self.run_next_post())?;
+            self.make_earlier_calls();
+            let timers = || self.agenda.timers.borrow().len().min(TURN_CALLS);
+            self.step(from, Step::Timers, timers, |_| {
+                let now = now.get_or_insert_with(|| self.begin_timers());
+                self.fire_next_timer(*now)
+            })?;
+            let deferred = || share_of(self.agenda.deferred.borrow().len());
+            self.step(from, Step::Deferred, deferred, |_| self.make_next_call())
+        };
+        let _ = take_steps();
+        self.agenda.turn_has_ended();
+        match outcome {
+            Some(outcome) => self.judge(outcome),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes turns without sleeping until nothing is left to do, or until the time is up.
+    pub(crate) fn turns_until(self: &Rc<Self>, until: Instant) -> Result<(), Error> {
+        self.until.set(Some(until));
+        loop {
+            self.turn(Some(Duration::ZERO))?;
+            let is_idle =
+                !self.may_have_events.get() && self.next_timeout() != Some(Duration::ZERO);
+            if is_idle || self.is_time_up() || self.agenda.is_stopping() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the calls of a step: so many, or what a cut has left of them. `act` gets the number of those that
+    /// follow, and returns false when there is none to make. Breaks when the time is up.
+    #[inline]
+    fn step(
+        &self,
+        resumed: &mut Option<Cut>,
+        step: Step,
+        count: impl FnOnce() -> usize,
+        mut act: impl FnMut(usize) -> bool,
+    ) -> ControlFlow<()> {
+        let count = match *resumed {
+            None => count(),
+            Some(cut) if cut.step == step => {
+                *resumed = None;
+                cut.left
+            }
+            Some(_) => return ControlFlow::Continue(()),
+        };
+        for left in (0..count).rev() {
+            if !act(left) {
+                break;
+            }
+            if self.is_time_up() {
+                let is_over = step == Step::Deferred && left == 0;
+                self.cut.set((!is_over).then_some(Cut { step, left }));
+                // The rest of the turn does not wait. An outer loop may take the next edge for the cause of it.
+                self.may_have_events.set(true);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    #[inline]
+    fn is_time_up(&self) -> bool {
+        let until = self.until.get();
+        until.is_some_and(|until| self.poller.clock().now() >= until)
+    }
+
+    /// Waits for events, which `event` returns.
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         // This may have ended the last channel. Then there is nothing to wait for.
         let timeout = match self.has_work() {
             true => timeout,
@@ -73,20 +198,22 @@ impl Runtime {
         self.counters.turns.add(1);
         self.counters.wakeups.add((!events.is_empty()).into());
         self.counters.events.add(events.len() as u64);
-        for event in &events {
-            if let Some(state) = self.note(event) {
-                self.take_turn(&state, event.ready);
-            }
-        }
-        self.events.set(events);
-        self.run_queued();
-        self.make_earlier_calls();
-        self.run_posts(share_of);
-        self.make_earlier_calls();
-        self.run_timers(TURN_CALLS);
-        self.run_deferred(share_of);
-        self.agenda.turn_has_ended();
-        self.judge(outcome)
+        self.may_have_events
+            .set(!events.is_empty() || outcome.is_err());
+        self.events.replace(events);
+        outcome
+    }
+
+    fn event_count(&self) -> usize {
+        self.events.borrow().len()
+    }
+
+    /// The event that is followed by so many more.
+    #[inline]
+    fn event(&self, left: usize) -> Option<Event> {
+        let events = self.events.borrow();
+        let index = events.len().checked_sub(left + 1)?;
+        events.get(index).copied()
     }
 
     /// Moves the channels that used up a budget in the last turn to the run queue.
@@ -120,13 +247,19 @@ impl Runtime {
     pub(crate) fn run_queued(self: &Rc<Self>) {
         let count = self.agenda.run_queue.borrow().len();
         for _ in 0..count {
-            let Some(state) = self.agenda.run_queue.borrow_mut().pop_front() else {
-                break;
-            };
-            state.flags.set(Flag::QUEUED, false);
-            let ready = state.pending.take();
-            self.take_turn(&state, ready);
+            self.take_next_turn();
         }
+    }
+
+    /// Gives a turn to the first channel of the run queue. Returns whether there was one.
+    fn take_next_turn(self: &Rc<Self>) -> bool {
+        let Some(state) = self.agenda.run_queue.borrow_mut().pop_front() else {
+            return false;
+        };
+        state.flags.set(Flag::QUEUED, false);
+        let ready = state.pending.take();
+        self.take_turn(&state, ready);
+        true
     }
 
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
@@ -186,21 +319,38 @@ impl Runtime {
         }
     }
 
-    /// Makes the calls that other threads have posted: a share of them.
-    pub(super) fn run_posts(self: &Rc<Self>, share: impl FnOnce(usize) -> usize) {
-        if !self.agenda.inbox.is_filled() {
-            return;
+    /// Fetches what other threads have posted: a share of it. Returns how many posts there are to run.
+    fn fetch_posts(&self, share: impl FnOnce(usize) -> usize) -> usize {
+        let mut fetched = self.agenda.inbox.fetch(share);
+        let mut posts = self.posts.borrow_mut();
+        match posts.is_empty() {
+            true => *posts = fetched,
+            false => posts.append(&mut fetched),
         }
-        for post in self.agenda.inbox.fetch(share) {
-            // Posts keep their order: they follow one that waits for its handler.
-            match self.waiting_calls.get() {
-                0 => self.run_post(post),
-                waiting => {
-                    self.waiting_calls.set(waiting + 1);
-                    self.agenda.defer(Deferred::Post(post));
-                }
+        posts.len()
+    }
+
+    /// Runs all posts.
+    pub(super) fn run_all_posts(self: &Rc<Self>) {
+        for _ in 0..self.fetch_posts(|count| count) {
+            self.run_next_post();
+        }
+    }
+
+    /// Runs the first of the fetched posts. Returns whether there was one.
+    fn run_next_post(self: &Rc<Self>) -> bool {
+        let Some(post) = self.posts.borrow_mut().pop_front() else {
+            return false;
+        };
+        // Posts keep their order: they follow one that waits for its handler.
+        match self.waiting_calls.get() {
+            0 => self.run_post(post),
+            waiting => {
+                self.waiting_calls.set(waiting + 1);
+                self.agenda.defer(Deferred::Post(post));
             }
         }
+        true
     }
 
     fn run_post(self: &Rc<Self>, post: Post) {
@@ -225,28 +375,34 @@ impl Runtime {
         }
     }
 
-    /// Makes a share of the deferred calls.
-    pub(super) fn run_deferred(self: &Rc<Self>, share: impl FnOnce(usize) -> usize) {
-        let count = share(self.agenda.deferred.borrow().len());
+    /// Makes the calls that are deferred by now.
+    pub(super) fn make_all_calls(self: &Rc<Self>) {
+        let count = self.agenda.deferred.borrow().len();
         for _ in 0..count {
-            let Some(call) = self.agenda.deferred.borrow_mut().pop_front() else {
-                break;
-            };
-            match call {
-                Deferred::Call(call) => contain(call),
-                Deferred::CallHandler(id, call) => self.call_handler(id, call),
-                Deferred::AwaitHandler(id, call) => {
-                    self.waiting_calls.set(self.waiting_calls.get() - 1);
-                    self.call_handler(id, call);
-                }
-                Deferred::Post(post) => {
-                    self.waiting_calls.set(self.waiting_calls.get() - 1);
-                    self.run_post(post);
-                }
-                Deferred::CloseChannels => self.close_channels(),
-                Deferred::StopLingering => self.stop_lingering(),
-            }
+            self.make_next_call();
         }
+    }
+
+    /// Makes the first of the deferred calls. Returns whether there was one.
+    fn make_next_call(self: &Rc<Self>) -> bool {
+        let Some(call) = self.agenda.deferred.borrow_mut().pop_front() else {
+            return false;
+        };
+        match call {
+            Deferred::Call(call) => contain(call),
+            Deferred::CallHandler(id, call) => self.call_handler(id, call),
+            Deferred::AwaitHandler(id, call) => {
+                self.waiting_calls.set(self.waiting_calls.get() - 1);
+                self.call_handler(id, call);
+            }
+            Deferred::Post(post) => {
+                self.waiting_calls.set(self.waiting_calls.get() - 1);
+                self.run_post(post);
+            }
+            Deferred::CloseChannels => self.close_channels(),
+            Deferred::StopLingering => self.stop_lingering(),
+        }
+        true
     }
 
     /// Handles the outcome of the wait. After a failure the loop pauses and continues, because the cause (a lack

@@ -315,6 +315,26 @@ impl Network {
         Ok(())
     }
 
+    /// Lets this much virtual time pass in a callback, as a callback that is slow does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use asynchat::sim::Network;
+    /// # fn main() -> asynchat::Result {
+    /// let network = Network::new(1);
+    /// let event_loop = network.event_loop()?;
+    /// for _ in 0..3 {
+    ///     let network = network.clone();
+    ///     event_loop.call_soon(move || network.spend(Duration::from_millis(3)));
+    /// }
+    /// event_loop.run_for(Duration::from_millis(4))?; // the time is up in the second call
+    /// assert_eq!(network.elapsed(), Duration::from_millis(6));
+    /// # Ok(()) }
+    /// ```
+    pub fn spend(&self, time: Duration) {
+        self.0.lock().sleep(time);
+    }
+
     fn poller_of<'a>(&self, event_loop: &'a EventLoop) -> Result<&'a Poller, Error> {
         match &*event_loop.0.poller {
             poller::Poller::Simulated(poller) if poller.net().is(&self.0) => Ok(poller),

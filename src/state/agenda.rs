@@ -27,11 +27,16 @@ pub(crate) struct Agenda {
     pub(crate) timers: RefCell<TimerQueue<Task>>,
     pub(crate) deferred: RefCell<VecDeque<Deferred>>,
     pub(crate) inbox: Arc<Inbox>,
-    pub(crate) stopping: Cell<bool>,
+    stopping: Cell<bool>,
     /// The timer that ends the grace of a shutdown under way.
     pub(crate) shutdown: Cell<Option<TimerId>>,
     /// The shutdown has not reached the channels: calls that were posted or deferred before it come first.
     pub(crate) shutdown_waits: Cell<bool>,
+    /// Whether another loop contains this one: it has its descriptor, and may sleep on it.
+    embedded: Cell<bool>,
+    /// Whether the next work has to wake that loop: this one takes no turn, and nothing has woken the outer loop
+    /// since its last turn.
+    wakes_outer: Cell<bool>,
     /// The loop is gone: nothing that is noted here is done any more.
     closed: Cell<bool>,
     /// The loop itself, for the layers above it.
@@ -111,6 +116,8 @@ impl Agenda {
             stopping: Cell::new(false),
             shutdown: Cell::new(None),
             shutdown_waits: Cell::new(false),
+            embedded: Cell::new(false),
+            wakes_outer: Cell::new(false),
             closed: Cell::new(false),
             owner: RefCell::default(),
         }
@@ -146,11 +153,13 @@ impl Agenda {
     /// Adds a channel that is not in the run queue.
     pub(crate) fn schedule(&self, state: &Rc<ChannelState>) {
         self.run_queue.borrow_mut().push_back(Rc::clone(state));
+        self.wake_outer();
     }
 
     /// Queues a deferred call, which the loop makes at the end of a turn.
     pub(crate) fn defer(&self, call: Deferred) {
         self.deferred.borrow_mut().push_back(call);
+        self.wake_outer();
     }
 
     /// Lets the loop drop a value of the user. Its destructor is user code, which no method of a handle runs.
@@ -163,7 +172,7 @@ impl Agenda {
     }
 
     pub(crate) fn set_timer_at(&self, deadline: Instant, task: Task) -> TimerId {
-        self.timers.borrow_mut().insert(deadline, task)
+        self.change_timers(|timers| timers.insert(deadline, task))
     }
 
     /// Sets a timer that has this [reserved](TimerId::reserve) id.
@@ -177,7 +186,23 @@ impl Agenda {
     }
 
     pub(crate) fn reset_timer_at(&self, id: TimerId, deadline: Instant) -> bool {
-        self.timers.borrow_mut().reset(id, deadline)
+        self.change_timers(|timers| timers.reset(id, deadline))
+    }
+
+    /// Changes a timer. An outer loop sleeps until the first one: it is woken if that is now earlier.
+    #[inline]
+    fn change_timers<T>(&self, change: impl FnOnce(&mut TimerQueue<Task>) -> T) -> T {
+        let mut timers = self.timers.borrow_mut();
+        if !self.wakes_outer.get() {
+            return change(&mut timers);
+        }
+        let before = timers.next_deadline();
+        let answer = change(&mut timers);
+        let first = timers.next_deadline();
+        if first.is_some_and(|first| before.is_none_or(|before| first < before)) {
+            self.wake_outer();
+        }
+        answer
     }
 
     /// Cancels a timer that holds nothing of the user's.
@@ -200,6 +225,21 @@ impl Agenda {
         true
     }
 
+    /// Asks the loop to return from `run`.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        self.wake_outer();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// The loop has stopped. Returns whether it was asked to.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopping.replace(false)
+    }
+
     /// Whether a shutdown has begun: nothing can be registered.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.shutdown.get().is_some()
@@ -209,6 +249,44 @@ impl Agenda {
     pub(crate) fn closes_channels(&self) -> bool {
         self.is_shutting_down() && !self.shutdown_waits.get()
     }
+
+    // ---- the outer loop
+
+    /// Another loop gets the descriptor of this one. Returns whether it is the first to get it.
+    pub(crate) fn embed(&self, is_running: bool) -> bool {
+        let is_first = !self.embedded.replace(true);
+        if is_first {
+            self.wakes_outer.set(!is_running);
+        }
+        is_first
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.embedded.get()
+    }
+
+    /// The loop begins or ends its turns. After them the outer loop asks how long it may sleep, and from then
+    /// on has to be woken.
+    pub(crate) fn set_running(&self, is_running: bool) {
+        self.wakes_outer.set(self.embedded.get() && !is_running);
+    }
+
+    /// Something is to be done. Makes the descriptor readable, so that an outer loop which sleeps takes a turn:
+    /// one system call between two turns, and none during a turn or without an outer loop.
+    #[inline]
+    pub(crate) fn wake_outer(&self) {
+        if self.wakes_outer.get() {
+            self.wake_sleeping_outer();
+        }
+    }
+
+    #[cold]
+    fn wake_sleeping_outer(&self) {
+        // If it fails, the next work tries again.
+        self.wakes_outer.set(self.inbox.wake().is_err());
+    }
+
+    // ---- the end
 
     /// Whether the loop is gone.
     pub(crate) fn is_closed(&self) -> bool {

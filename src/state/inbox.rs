@@ -77,6 +77,12 @@ impl Inbox {
         Ok(())
     }
 
+    /// Ends the sleep of the loop, or of the loop that contains it, without a post.
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map_or(Ok(()), |open| open.waker.wake())
+    }
+
     pub(crate) fn is_filled(&self) -> bool {
         self.filled.load(Ordering::Acquire)
     }

@@ -50,6 +50,32 @@ impl OsPoller {
     }
 }
 
+#[cfg(all(
+    unix,
+    not(polling_test_poll_backend),
+    not(any(target_os = "solaris", target_os = "illumos", target_os = "redox"))
+))]
+impl OsPoller {
+    fn has_events(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut watched = [PollFd::new(&*self.polling, PollFlags::IN)];
+        poll(&mut watched, Some(&Timespec::default())) != Ok(0)
+    }
+}
+
+/// Without a descriptor that could be asked.
+#[cfg(not(all(
+    unix,
+    not(polling_test_poll_backend),
+    not(any(target_os = "solaris", target_os = "illumos", target_os = "redox"))
+)))]
+impl OsPoller {
+    #[allow(clippy::unused_self, reason = "the same call as above")]
+    fn has_events(&self) -> bool {
+        true
+    }
+}
+
 impl Poller {
     /// The operating system's.
     pub(crate) fn new() -> io::Result<Self> {
@@ -72,6 +98,15 @@ impl Poller {
             Poller::Os(os) => os.waiter.wait(events, timeout),
             #[cfg(feature = "sim")]
             Poller::Simulated(simulated) => simulated.wait(events, timeout),
+        }
+    }
+
+    /// Whether a wait would report something at once. When that cannot be known, true.
+    pub(crate) fn has_events(&self) -> bool {
+        match self {
+            Poller::Os(os) => os.has_events(),
+            #[cfg(feature = "sim")]
+            Poller::Simulated(simulated) => simulated.has_events(),
         }
     }
 

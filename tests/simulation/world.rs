@@ -316,11 +316,22 @@ impl World {
     }
 
     fn turn_for(&self, time: Duration) -> asynchat::Result<bool> {
+        // Turns that are cut after each call.
+        if self.rng.one_in(8) {
+            for _ in 0..self.rng.below(20) {
+                self.event_loop.run_for(Duration::ZERO)?;
+                self.check_budgets();
+            }
+        }
         let goes_on = self.event_loop.run_once(time)?;
+        self.check_budgets();
+        Ok(goes_on)
+    }
+
+    fn check_budgets(&self) {
         for track in &*self.tracks.borrow() {
             track.check_budget(self);
         }
-        Ok(goes_on)
     }
 
     /// The work of turns: calls made and bytes transferred.
