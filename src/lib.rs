@@ -223,7 +223,7 @@ pub use chat::handle::Chat;
 pub use chat::pipe::pipe;
 pub use chat::promise::{Promise, PromiseProducer};
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
-pub use error::{Close, Deadline, Error, Result};
+pub use error::{Close, Deadline, Error, RecordLimit, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, register, remote, reset,
     run, run_once, shutdown, stop,

@@ -256,7 +256,7 @@ impl AsyncChat for Bot {
             tracing::info!(%server, "connected");
         }
         let limit = MAX_TAGS + MAX_MESSAGE;
-        self.chat.set_terminator(Terminator::line().limit(limit));
+        self.chat.set_terminator(Terminator::line().limit(limit as u64));
         self.outbox.send(&format!("NICK {}", self.nick));
         let user = "USER asynchat 0 * :a bot, see https://docs.rs/asynchat";
         self.outbox.send(user);
