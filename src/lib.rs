@@ -102,6 +102,7 @@
 //! | [`ReadProducer`] | the content of a [`Read`](std::io::Read), such as a file |
 //! | [`IterProducer`], [`LinesProducer`] | the items of an iterator; the same as lines |
 //! | [`CompositeProducer`] | the output of several producers, one after the other |
+//! | [`CrlfProducer`] | the output of a producer, with CR LF for LF |
 //! | [`DotStuffer`] | the output of a producer, as a dot-terminated block |
 //! | [`ChunkedProducer`] | the output of a producer, in HTTP/1.1 chunks |
 //! | [`HookedProducer`] | the output of a producer; then it calls a function with the count of bytes |
@@ -237,8 +238,8 @@ pub use net::server::{Server, listen};
 #[cfg_attr(docsrs, doc(cfg(unix)))]
 pub use net::subprocess::Subprocess;
 pub use output::producers::{
-    ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
-    More, Produced, Producer, ReadProducer, SimpleProducer,
+    ChunkedProducer, CompositeProducer, CrlfProducer, DotStuffer, FallibleLines, HookedProducer,
+    IterProducer, LinesProducer, More, Produced, Producer, ReadProducer, SimpleProducer,
 };
 pub use runtime::counters::{Closes, LoopStats};
 pub use runtime::remote::Remote;
