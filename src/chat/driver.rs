@@ -3,6 +3,8 @@
 
 mod delivery;
 
+#[cfg(feature = "sim")]
+use std::any::Any;
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -118,6 +120,11 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
 
     fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
         call(&mut self.session)
+    }
+
+    #[cfg(feature = "sim")]
+    fn into_handler(self: Box<Self>) -> Option<Box<dyn Any>> {
+        Some(Box::new(self.session))
     }
 }
 

@@ -5,6 +5,8 @@
 //! the channel. What is not a callback (destructors, `Display`, deferred calls) goes through
 //! [`user_code`](crate::user_code), which this uses as well.
 
+#[cfg(feature = "sim")]
+use std::any::Any;
 use std::rc::Rc;
 
 use super::Runtime;
@@ -114,6 +116,13 @@ impl Runtime {
         self.call_between_turns(&state, |driver| driver.call(&state, call));
     }
 
+    /// Takes the handler of channel `id` out. No callback reaches it any more.
+    #[cfg(feature = "sim")]
+    pub(crate) fn take_handler(&self, id: ChannelId) -> Option<Box<dyn Any>> {
+        let driver = self.registry.borrow_mut().take_driver(id)?;
+        driver.into_handler()
+    }
+
     /// Ends a channel. It leaves the poller and the registry, its socket is closed or lingers, and its handler
     /// is called for the last time and dropped.
     pub(super) fn finish(self: &Rc<Self>, state: &Rc<ChannelState>) {
@@ -167,7 +176,11 @@ pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, 
             driver.close(why);
         }
     });
-    let dropped = enter(|| drop(driver));
+    let dropped = enter(|| match driver {
+        #[cfg(feature = "sim")]
+        Some(driver) if state.is_recorded() => state.keep_handler(driver.into_handler()),
+        driver => drop(driver),
+    });
     if !queue.is_empty() {
         discard_each(queue);
     }

@@ -101,9 +101,9 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 pub fn drive_every_segmentation<S: AsyncChat>(
     factory: impl Fn(Chat) -> S + 'static,
     input: &[u8],
-) -> Result<Transcript> {
+) -> Result<Transcript<S>> {
     let factory = Rc::new(factory);
-    let mut whole: Option<Transcript> = None;
+    let mut whole: Option<Transcript<S>> = None;
     every_segmentation(input, |pieces| {
         let factory = Rc::clone(&factory);
         let script = Script::new().send_each(pieces).finish();
@@ -163,7 +163,7 @@ impl fmt::Debug for Divergence {
 
 impl std::error::Error for Divergence {}
 
-impl Transcript {
+impl<S> Transcript<S> {
     fn summary(&self) -> String {
         let output = self.output.escape_ascii();
         let close = self.close.as_ref().map(ToString::to_string);

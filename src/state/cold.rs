@@ -1,5 +1,7 @@
 //! State that most connections never need, in a box that exists only when needed.
 
+#[cfg(feature = "sim")]
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::io;
 use std::rc::{Rc, Weak};
@@ -30,11 +32,13 @@ pub(super) struct Cold {
     refused_accepts: usize,
     /// Connects again when this connection has ended.
     pub(super) retry: Option<Rc<dyn Retry>>,
-    /// The reason of its end has to be kept for a transcript.
+    /// The reason of its end and its handler have to be kept for a transcript.
     #[cfg(feature = "sim")]
     pub(super) end_recorded: bool,
     #[cfg(feature = "sim")]
     pub(super) recorded_end: Option<(Close, Instant)>,
+    #[cfg(feature = "sim")]
+    pub(super) recorded_handler: Option<Box<dyn Any>>,
 }
 
 impl ChannelState {
