@@ -19,6 +19,8 @@ use crate::world::World;
 pub(crate) struct Actor {
     pub(crate) track: Rc<Track>,
     pub(crate) world: Rc<World>,
+    /// `found_record` has been called.
+    pub(crate) is_owned: Cell<bool>,
 }
 
 impl Actor {
@@ -58,6 +60,9 @@ impl AsyncChat for Actor {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         let (world, track) = (&self.world, &self.track);
         track.called_for_input(world, "found_terminator");
+        if track.oracle.borrow().mode().owned != self.is_owned.take() {
+            self.check(Err(format!("found_record or not: {record:?}")));
+        }
         let stream = track.stream(world);
         let verdict = track.oracle.borrow_mut().record(&stream, record);
         self.check(verdict);
@@ -68,6 +73,11 @@ impl AsyncChat for Actor {
             track.set_mode(random_mode(world, true));
         }
         self.act()
+    }
+
+    fn found_record(&mut self, record: Bytes) -> Result {
+        self.is_owned.set(true);
+        self.found_terminator(&record)
     }
 
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
@@ -211,7 +221,13 @@ fn random_mode(world: &World, inside: bool) -> Mode {
         _ => Ends::Never,
     };
     let streamed = ends == Ends::Never || (ends != Ends::Count(0) && world.rng.one_in(3));
-    Mode { ends, streamed }
+    let has_terminator = !matches!(ends, Ends::Count(_) | Ends::Never);
+    Mode {
+        ends,
+        streamed,
+        owned: !streamed && world.rng.one_in(4),
+        inclusive: has_terminator && world.rng.one_in(4),
+    }
 }
 
 /// Acts on a connection: from one of its callbacks, from those of another, or from outside.

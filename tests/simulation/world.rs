@@ -190,7 +190,11 @@ impl World {
         self.log(|| format!("  #{number} {:?}", track.chat.peer_addr()));
         self.tracks.borrow_mut().push(Rc::clone(&track));
         let world = Rc::clone(self);
-        Actor { track, world }
+        Actor {
+            track,
+            world,
+            is_owned: Cell::default(),
+        }
     }
 
     /// Adds a service, from any context.
