@@ -333,3 +333,19 @@ fn a_terminator_set_within_a_chunk_reparses_the_held_back_bytes() {
     common::run_until(&event_loop, || log.has("record"));
     assert_eq!(log.lines(), ["chunk a", "record aaxyz"]);
 }
+
+/// `count(0)` needs no input, wherever it is set.
+#[test]
+fn count_zero_set_in_the_factory_is_delivered_after_handle_connect() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session_with(|chat, _| {
+        chat.set_terminator(Terminator::crlf());
+        Ok(())
+    });
+    let (_chat, _peer) = served(&event_loop, move |chat| {
+        chat.set_terminator(Terminator::count(0));
+        session(chat)
+    });
+    run_until(&event_loop, || log.has("record"));
+    assert_eq!(log.lines(), ["connect", "record "]);
+}

@@ -133,6 +133,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         let state = chat.state();
         let splitter = Splitter::new(state.terminator(), state.limit(|limits| limits.record));
         state.requests.take(Request::TERMINATOR);
+        if splitter.is_due() {
+            state.requests.add(Request::PARSE);
+        }
         ChatDriver {
             session,
             chat,

@@ -252,6 +252,11 @@ impl Splitter {
         &self.buffer
     }
 
+    /// Returns whether the next event needs no input: `count(0)` is set, or a count above its limit.
+    pub fn is_due(&self) -> bool {
+        matches!(self.phase, Phase::Due | Phase::Overflowing)
+    }
+
     /// Returns the limit that the current record exceeds, after [`Event::Overflow`].
     pub fn exceeded(&self) -> RecordLimit {
         RecordLimit {
