@@ -107,7 +107,8 @@ fn whatever_is_bytes_is_a_script() {
     let text = "one\r\ntwo\r\n";
     assert_eq!(log_of(text), expected);
     assert_eq!(log_of(text.to_owned()), expected);
-    assert_eq!(log_of(&text.to_owned()), expected);
+    let owned = text.to_owned();
+    assert_eq!(log_of(&owned), expected);
     assert_eq!(log_of(text.as_bytes()), expected);
     assert_eq!(log_of(text.as_bytes().to_vec()), expected);
     assert_eq!(log_of(b"one\r\ntwo\r\n"), expected);

@@ -19,14 +19,14 @@ const WARM_UP: usize = 20;
 
 /// Where a body comes from.
 #[derive(Clone, Copy)]
-pub enum Source {
+pub(crate) enum Source {
     File,
     Memory,
 }
 
 /// Returns the CPU time of the loop's thread for this many requests, without those of the warm-up. `requests` is
 /// a multiple of `connections`.
-pub fn measure(
+pub(crate) fn measure(
     source: Source,
     size: usize,
     connections: usize,

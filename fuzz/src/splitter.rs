@@ -107,11 +107,11 @@ fn spec(choices: &mut Choices) -> Spec {
         _ => Kind::IdleGap,
     };
     Spec {
-        kind,
         limit,
         streamed: byte & 8 != 0,
         owned: byte & 16 != 0,
         inclusive: byte & 32 != 0,
+        ..Spec::plain(kind)
     }
 }
 

@@ -70,10 +70,6 @@ impl Spec {
         self.streamed || self.kind == Kind::None
     }
 
-    pub fn is_owned(&self) -> bool {
-        self.owned && !self.is_streamed()
-    }
-
     /// Reads the record at the front of `bytes`.
     pub fn read(&self, bytes: &[u8]) -> Naive {
         let record = read(&self.kind, bytes);
