@@ -359,11 +359,7 @@ impl Splitter {
                 0 => content,
                 released => Cursor::released(self.terminator.kind(), released),
             };
-            let longest = match *self.terminator.kind() {
-                Kind::Count(n) => limit.min(n),
-                _ => limit,
-            };
-            append(&mut self.buffer, content, longest);
+            append(&mut self.buffer, content, self.terminator.kind(), limit);
             self.cursor.length = length;
             if step.end {
                 return Some(self.deliver_buffer());
@@ -594,17 +590,28 @@ fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     taken
 }
 
-/// Appends `bytes`. The capacity grows geometrically as with `Vec`, but not above `longest`, the length of
-/// the longest record. It does not depend on what the peer has announced: it is at most twice what has
-/// arrived.
-fn append(buffer: &mut Vec<u8>, bytes: &[u8], longest: u64) {
-    let needed = buffer.len().saturating_add(bytes.len());
-    if needed > buffer.capacity() {
-        let longest = usize::try_from(longest).unwrap_or(usize::MAX);
-        let amortised = buffer.capacity().saturating_mul(2).max(64).min(longest);
-        buffer.reserve_exact(needed.max(amortised) - buffer.len());
+/// Appends `bytes`.
+#[inline]
+fn append(buffer: &mut Vec<u8>, bytes: &[u8], kind: &Kind, limit: u64) {
+    if bytes.len() > buffer.capacity() - buffer.len() {
+        grow(buffer, bytes.len(), kind, limit);
     }
     buffer.extend_from_slice(bytes);
+}
+
+/// Makes room for `more` bytes. The capacity grows geometrically as with `Vec`, but not above the length of
+/// the longest record. It does not depend on what the peer has announced: it is at most twice what has
+/// arrived.
+#[cold]
+fn grow(buffer: &mut Vec<u8>, more: usize, kind: &Kind, limit: u64) {
+    let longest = match *kind {
+        Kind::Count(n) => limit.min(n),
+        _ => limit,
+    };
+    let longest = usize::try_from(longest).unwrap_or(usize::MAX);
+    let amortised = buffer.capacity().saturating_mul(2).max(64).min(longest);
+    let needed = buffer.len().saturating_add(more);
+    buffer.reserve_exact(needed.max(amortised) - buffer.len());
 }
 
 #[cfg(test)]

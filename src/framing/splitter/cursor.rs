@@ -127,6 +127,8 @@ impl Cursor {
 
     /// Like [`scan`](Self::scan), for a record that includes its terminator: all bytes that the step covers
     /// are content. None is pending, so none is released.
+    // Not inlined, so that `scan` is inlined into the other loops.
+    #[inline(never)]
     pub(super) fn scan_inclusive(&mut self, kind: &Kind, hay: &[u8]) -> Step {
         loop {
             let step = self.scan(kind, hay);
