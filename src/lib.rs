@@ -91,7 +91,10 @@
 //!
 //! A terminator that is set with [`Chat::set_terminator`] applies to the very next byte, also to bytes that were
 //! already received. Each takes a [`limit`](Terminator::limit). A [`streamed`](Terminator::streamed) terminator
-//! delivers its record in chunks, to [`collect_incoming_data`](AsyncChat::collect_incoming_data).
+//! delivers its record in chunks, to [`collect_incoming_data`](AsyncChat::collect_incoming_data). An
+//! [`owned`](Terminator::owned) one delivers it as [`Bytes`](bytes::Bytes), to
+//! [`found_record`](AsyncChat::found_record). An [`inclusive`](Terminator::inclusive) one delivers exactly what was
+//! received, with the terminator.
 //!
 //! # Producers
 //!
