@@ -88,9 +88,26 @@ fn the_session_is_returned_after_its_last_callback() {
 }
 
 #[test]
-fn a_session_that_is_open_at_the_end_of_the_script_is_not_closed() {
-    assert_eq!(log_of("a\r\npost\r\n"), ["a", "post", "posted"]);
-    assert_eq!(log_of(""), [""; 0]);
+fn a_session_that_is_open_at_the_end_of_the_script_ends_with_its_loop() {
+    assert_eq!(
+        log_of("a\r\npost\r\n"),
+        ["a", "post", "posted", "the loop shut down"]
+    );
+    assert_eq!(log_of(""), ["the loop shut down"]);
+}
+
+#[test]
+fn a_session_that_owns_its_loop_is_returned_too() {
+    let factory = |chat: Chat| {
+        let event_loop = chat.event_loop();
+        move |_: &[u8]| {
+            let _ = &event_loop;
+            Ok(())
+        }
+    };
+    let transcript = sim::drive(factory, "a\r\n").unwrap();
+    assert!(transcript.close.is_none());
+    assert!(transcript.session.is_some());
 }
 
 #[test]
@@ -103,7 +120,7 @@ fn there_is_no_session_if_its_factory_panics() {
 
 #[test]
 fn whatever_is_bytes_is_a_script() {
-    let expected = ["one", "two"];
+    let expected = ["one", "two", "the loop shut down"];
     let text = "one\r\ntwo\r\n";
     assert_eq!(log_of(text), expected);
     assert_eq!(log_of(text.to_owned()), expected);

@@ -5,8 +5,6 @@
 //! the channel. What is not a callback (destructors, `Display`, deferred calls) goes through
 //! [`user_code`](crate::user_code), which this uses as well.
 
-#[cfg(feature = "sim")]
-use std::any::Any;
 use std::rc::Rc;
 
 use super::Runtime;
@@ -114,13 +112,6 @@ impl Runtime {
             return self.agenda.defer(Deferred::AwaitHandler(id, call));
         }
         self.call_between_turns(&state, |driver| driver.call(&state, call));
-    }
-
-    /// Takes the handler of channel `id` out. No callback reaches it any more.
-    #[cfg(feature = "sim")]
-    pub(crate) fn take_handler(&self, id: ChannelId) -> Option<Box<dyn Any>> {
-        let driver = self.registry.borrow_mut().take_driver(id)?;
-        driver.into_handler()
     }
 
     /// Ends a channel. It leaves the poller and the registry, its socket is closed or lingers, and its handler

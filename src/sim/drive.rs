@@ -141,9 +141,9 @@ pub struct Transcript<S> {
     pub ended: Option<Ended>,
     /// How much virtual time passed until `handle_close`, or else until the end of the script.
     pub elapsed: Duration,
-    /// The session after its last callback, to look at what it has become. It gets no other callback: if it
-    /// was open at the end of the script, `handle_close` is not called. `None` if the factory has panicked, or if
-    /// another session has taken its place.
+    /// The session after its last callback, to look at what it has become. If it was open at the end of the
+    /// script, that callback was `handle_close` with [`Close::Shutdown`], because its loop has ended. `None` if the
+    /// factory has panicked, or if another session has taken its place.
     pub session: Option<S>,
 }
 
@@ -242,17 +242,15 @@ pub fn drive<S: AsyncChat>(
     state.record_end();
     let start = event_loop.0.now();
     let played = play(script.into(), &network, &event_loop, &peer);
-    let handler = match state.recorded_handler() {
-        Some(handler) => Some(handler),
-        None => event_loop.0.take_handler(chat.id()),
-    };
-    let session = handler.and_then(|handler| handler.downcast().ok());
-    played?;
     let (output, ended) = (peer.take_received(), peer.ended());
     let (close, elapsed) = match state.recorded_end() {
         Some((why, when)) => (Some(why), when.saturating_duration_since(start)),
         None => (None, network.elapsed()),
     };
+    event_loop.0.end_all();
+    let handler = state.recorded_handler();
+    let session = handler.and_then(|handler| handler.downcast().ok());
+    played?;
     Ok(Transcript {
         output,
         close,
