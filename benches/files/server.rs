@@ -52,10 +52,11 @@ fn serve(source: Source, path: &PathBuf, connections: usize, requests: usize) ->
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     let addr = addr.ok_or("it has no address")?;
     let remote = event_loop.remote();
-    let client = thread::spawn(move || {
+    let client = thread::spawn(move || -> Result {
         let rounds = requests / connections;
         let outcome = request(addr, size, connections, rounds, &remote);
-        remote.stop().and(outcome)
+        remote.stop()?;
+        outcome
     });
     event_loop.run()?;
     let end = cpu_time();

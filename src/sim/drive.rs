@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Ended, Network, Peer};
 use crate::chat::handle::Chat;
 use crate::chat::session::AsyncChat;
-use crate::error::{Close, Result};
+use crate::error::{Close, Error, Result};
 use crate::event_loop::EventLoop;
 use crate::net::connector::Connector;
 
@@ -260,7 +260,12 @@ pub fn drive<S: AsyncChat>(
     })
 }
 
-fn play(script: Script, network: &Network, event_loop: &EventLoop, peer: &Peer) -> Result {
+fn play(
+    script: Script,
+    network: &Network,
+    event_loop: &EventLoop,
+    peer: &Peer,
+) -> Result<(), Error> {
     network.settle(event_loop)?;
     for step in script.0 {
         step.play(peer);

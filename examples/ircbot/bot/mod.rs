@@ -255,8 +255,8 @@ impl AsyncChat for Bot {
         if let Some(server) = self.chat.peer_addr() {
             tracing::info!(%server, "connected");
         }
-        let limit = MAX_TAGS + MAX_MESSAGE;
-        self.chat.set_terminator(Terminator::line().limit(limit as u64));
+        let limit = (MAX_TAGS + MAX_MESSAGE) as u64;
+        self.chat.set_terminator(Terminator::line().limit(limit));
         self.outbox.send(&format!("NICK {}", self.nick));
         let user = "USER asynchat 0 * :a bot, see https://docs.rs/asynchat";
         self.outbox.send(user);

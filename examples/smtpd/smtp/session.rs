@@ -284,5 +284,5 @@ impl AsyncChat for Session {
 
 /// The terminator of command lines: only CR LF ends a line.
 fn command_line() -> Terminator {
-    Terminator::crlf().streamed().limit(command::MAX_MAIL_LINE as u64)
+    Terminator::crlf().streamed().limit(command::MAX_MAIL_LINE)
 }
