@@ -14,6 +14,7 @@
 //! into a buffer that exists no longer than the record. An owned record is copied in either case, and
 //! becomes its buffer.
 
+mod chunks;
 mod cursor;
 mod lines;
 mod search;
@@ -376,74 +377,6 @@ impl Splitter {
         }
         self.phase = Phase::Delivered;
         Event::Record(&self.buffer)
-    }
-
-    /// Reads a streamed record.
-    fn next_chunk<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Event<'a>> {
-        let (released, room) = loop {
-            // The scan covers no more than may be delivered, so that the cursor does not pass it. At
-            // the limit, scanning byte by byte shows whether the terminator follows.
-            let room = self.limit().saturating_sub(self.cursor.length);
-            let room = usize::try_from(room).unwrap_or(usize::MAX);
-            let hay = input.get(..room.max(1)).unwrap_or(input);
-            let before = self.cursor;
-            let step = self.cursor.scan(self.terminator.kind(), hay);
-            if step.released > 0 {
-                take(input, step.tail);
-                if room == 0 {
-                    return Some(self.overflow());
-                }
-                break (step.released, room);
-            }
-            if step.content > room {
-                self.cursor = before;
-                return Some(self.overflow());
-            }
-            if step.content > 0 {
-                if step.tail > 0 {
-                    self.cursor.rewind();
-                }
-                self.cursor.length += step.content as u64;
-                return Some(Event::Chunk(take(input, step.content)));
-            }
-            take(input, step.tail);
-            if step.end {
-                self.cursor = Cursor::default();
-                return Some(Event::End);
-            }
-            if step == Step::default() {
-                self.free_if_empty();
-                return None;
-            }
-        };
-        let released = Cursor::released(self.terminator.kind(), released);
-        let (chunk, over) = released.split_at_checked(room).unwrap_or((released, &[]));
-        self.cursor.length += chunk.len() as u64;
-        if !over.is_empty() {
-            self.buffer.extend_from_slice(over);
-            self.phase = Phase::Overflowing;
-        }
-        Some(Event::Chunk(chunk))
-    }
-
-    /// Reads a streamed record with its terminator: each byte is delivered as it comes.
-    fn next_inclusive_chunk<'i>(&mut self, input: &mut &'i [u8]) -> Option<Event<'i>> {
-        if input.is_empty() {
-            self.free_if_empty();
-            return None;
-        }
-        let room = self.limit().saturating_sub(self.cursor.length);
-        if room == 0 {
-            return Some(self.overflow());
-        }
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let hay = input.get(..room).unwrap_or(input);
-        let step = self.cursor.scan_inclusive(self.terminator.kind(), hay);
-        self.cursor.length += step.content as u64;
-        if step.end {
-            self.phase = Phase::Ended;
-        }
-        Some(Event::Chunk(take(input, step.content)))
     }
 
     /// Does what a phase other than `Reading` requires before input can be read.
