@@ -381,6 +381,15 @@ fn read_producer_with_a_length_reads_no_more_than_that() {
     assert_eq!(bytes_of(ReadProducer::new(Once(true)).length(0), &[9]), b"");
 }
 
+/// It would mean "pending", and what follows would be taken for the next line.
+#[test]
+fn a_line_that_would_block_is_an_error() {
+    let lines = [Ok("one"), Err(ErrorKind::WouldBlock.into()), Ok("two")];
+    let output = run(LinesProducer::fallible(lines), &[70_000]);
+    assert_eq!(output.bytes, b"one\r\n");
+    assert_eq!((output.pending, output.error), (0, Some(ErrorKind::Other)));
+}
+
 #[test]
 fn crlf_producer_leaves_what_has_crlf_alone() {
     let text = Bytes::from_static(b"a\r\n\rb\r\r\n");

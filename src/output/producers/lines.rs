@@ -61,7 +61,8 @@ impl<I: Iterator<Item: AsRef<[u8]>>> LinesProducer<I> {
 impl<I: Iterator<Item = io::Result<T>>, T: AsRef<[u8]>> LinesProducer<FallibleLines<I>> {
     /// A producer of lines that may fail to be read, such as those of
     /// [`BufRead::lines`](std::io::BufRead::lines). The first error ends the output, after the lines before
-    /// it have been produced: it is the error of the producer.
+    /// it have been produced: it is the error of the producer. So is `WouldBlock`, because a reader that does
+    /// not block loses the beginning of a line.
     ///
     /// The loop waits while a line is read, as with a [`ReadProducer`](super::ReadProducer).
     ///
@@ -153,6 +154,11 @@ impl<I: Iterator<Item = io::Result<T>>, T: AsRef<[u8]>> Lines for FallibleLines<
     type Line = T;
 
     fn next_line(&mut self) -> Option<io::Result<T>> {
-        self.0.next()
+        let line = self.0.next()?;
+        // The loop would take `WouldBlock` for "pending", and ask again.
+        Some(line.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::other(error),
+            _ => error,
+        }))
     }
 }
