@@ -89,7 +89,7 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 ///         chat.push("\r\n");
 ///         Ok(())
 ///     },
-///     b"HELP\r\n\r\nQUIT\r\n",
+///     "HELP\r\n\r\nQUIT\r\n",
 /// )?;
 /// assert_eq!(transcript.text(), "HELP\r\n\r\nQUIT\r\n");
 /// # Ok(()) }
@@ -100,11 +100,11 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 /// errors of [`drive`].
 pub fn drive_every_segmentation<S: AsyncChat>(
     factory: impl Fn(Chat) -> S + 'static,
-    input: &[u8],
+    input: impl AsRef<[u8]>,
 ) -> Result<Transcript<S>> {
     let factory = Rc::new(factory);
     let mut whole: Option<Transcript<S>> = None;
-    every_segmentation(input, |pieces| {
+    every_segmentation(input.as_ref(), |pieces| {
         let factory = Rc::clone(&factory);
         let script = Script::new().send_each(pieces).finish();
         let found = drive(move |chat| factory(chat), script)?;
