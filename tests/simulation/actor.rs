@@ -60,13 +60,13 @@ impl AsyncChat for Actor {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         let (world, track) = (&self.world, &self.track);
         track.called_for_input(world, "found_terminator");
-        if track.oracle.borrow().mode().owned != self.is_owned.take() {
-            self.check(Err(format!("found_record or not: {record:?}")));
-        }
         let stream = track.stream(world);
         let verdict = track.oracle.borrow_mut().record(&stream, record);
         self.check(verdict);
         let mode = track.oracle.borrow().mode();
+        if mode.owned != self.is_owned.take() {
+            self.check(Err(format!("{mode:?} in the wrong callback: {record:?}")));
+        }
         if mode.ends == Ends::Count(0) {
             track.set_mode(Mode::CRLF);
         } else if world.rng.one_in(10) {
