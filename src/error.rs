@@ -210,8 +210,8 @@ pub enum Close {
     ConnectFailed(Error),
     /// A [deadline](crate::Deadlines) passed. If output was queued, it is lost, and the peer gets a reset.
     Timeout(Deadline),
-    /// A record exceeded its limit, and `handle_overflow` chose to close.
-    InputLimit,
+    /// A record exceeded this limit, and `handle_overflow` chose to close.
+    InputLimit(RecordLimit),
     /// The queued output exceeded [`Limits::output`](crate::Limits::output), because the peer does not
     /// read.
     OutputLimit,
@@ -290,7 +290,7 @@ impl Display for Close {
             Close::Reset => f.write_str("the peer reset the connection"),
             Close::ConnectFailed(error) => write!(f, "could not connect: {error}"),
             Close::Timeout(deadline) => write!(f, "timed out: {deadline}"),
-            Close::InputLimit => f.write_str("a record exceeded its limit"),
+            Close::InputLimit(limit) => Display::fmt(limit, f),
             Close::OutputLimit => f.write_str("the peer does not read what it is sent"),
             Close::Handler(error) => write!(f, "its handler failed: {}", WithSources(&**error)),
             Close::Panic(message) => write!(f, "its handler panicked: {message}"),
@@ -298,6 +298,67 @@ impl Display for Close {
             Close::Interrupted => f.write_str("the loop shut down before its output was sent"),
             Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),
             Close::Io(error) => write!(f, "i/o error: {error}"),
+        }
+    }
+}
+
+/// The limit that a record exceeded, in [`Close::InputLimit`].
+///
+/// Its text names the limit. If the record was a [`count`](crate::Terminator::count), which is known to be
+/// too long before its first byte arrives, the text also says how to accept it.
+///
+/// ```
+/// use asynchat::{Chat, Close, Result, Terminator, sim};
+///
+/// # fn main() -> Result {
+/// let transcript = sim::drive(
+///     |chat: Chat| {
+///         chat.set_terminator(Terminator::count(500_000));
+///         |_: &[u8]| Ok(())
+///     },
+///     "",
+/// )?;
+/// let Some(Close::InputLimit(limit)) = transcript.close else { return Err("it is open".into()) };
+/// assert_eq!((limit.bytes, limit.announced), (8192, Some(500_000)));
+/// assert_eq!(
+///     limit.to_string(),
+///     "a record of 500000 bytes exceeds Limits::record (8192 bytes): Terminator::limit raises it, \
+///      Terminator::streamed needs none"
+/// );
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordLimit {
+    /// The limit, in bytes.
+    pub bytes: u64,
+    /// The length of the record in bytes if it was known in advance: the number of
+    /// [`Terminator::count`](crate::Terminator::count).
+    pub announced: Option<u64>,
+    /// Whether the terminator has set the limit, with [`Terminator::limit`](crate::Terminator::limit).
+    /// Otherwise it is [`Limits::record`](crate::Limits#structfield.record) of the connection.
+    pub is_of_terminator: bool,
+}
+
+impl Display for RecordLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.announced {
+            Some(length) => write!(f, "a record of {length} bytes")?,
+            None => f.write_str("a record")?,
+        }
+        match self.is_of_terminator {
+            true => write!(
+                f,
+                " exceeds the limit of its terminator ({} bytes)",
+                self.bytes
+            ),
+            false => write!(f, " exceeds Limits::record ({} bytes)", self.bytes),
+        }?;
+        match self.announced {
+            Some(_) if !self.is_of_terminator => {
+                f.write_str(": Terminator::limit raises it, Terminator::streamed needs none")
+            }
+            _ => Ok(()),
         }
     }
 }

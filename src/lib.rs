@@ -92,7 +92,10 @@
 //!
 //! A terminator that is set with [`Chat::set_terminator`] applies to the very next byte, also to bytes that were
 //! already received. Each takes a [`limit`](Terminator::limit). A [`streamed`](Terminator::streamed) terminator
-//! delivers its record in chunks, to [`collect_incoming_data`](AsyncChat::collect_incoming_data).
+//! delivers its record in chunks, to [`collect_incoming_data`](AsyncChat::collect_incoming_data). An
+//! [`owned`](Terminator::owned) one delivers it as [`Bytes`](bytes::Bytes), to
+//! [`found_record`](AsyncChat::found_record). An [`inclusive`](Terminator::inclusive) one delivers exactly what was
+//! received, with the terminator.
 //!
 //! # Producers
 //!
@@ -103,6 +106,7 @@
 //! | [`ReadProducer`] | the content of a [`Read`](std::io::Read), such as a file |
 //! | [`IterProducer`], [`LinesProducer`] | the items of an iterator; the same as lines |
 //! | [`CompositeProducer`] | the output of several producers, one after the other |
+//! | [`CrlfProducer`] | the output of a producer, with CR LF for LF |
 //! | [`DotStuffer`] | the output of a producer, as a dot-terminated block |
 //! | [`ChunkedProducer`] | the output of a producer, in HTTP/1.1 chunks |
 //! | [`HookedProducer`] | the output of a producer; then it calls a function with the count of bytes |
@@ -226,7 +230,7 @@ pub use chat::into_session::IntoSession;
 pub use chat::pipe::pipe;
 pub use chat::promise::Promise;
 pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
-pub use error::{BoxError, Close, Deadline, Error, Result};
+pub use error::{BoxError, Close, Deadline, Error, RecordLimit, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, now, register, remote,
     reschedule, run, run_for, run_forever, run_once, shutdown, stop,
@@ -240,8 +244,8 @@ pub use net::server::{Server, listen};
 #[cfg_attr(docsrs, doc(cfg(unix)))]
 pub use net::subprocess::{ExitWatcher, Subprocess};
 pub use output::producers::{
-    ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
-    More, Produced, Producer, ReadProducer, SimpleProducer,
+    ChunkedProducer, CompositeProducer, CrlfProducer, DotStuffer, FallibleLines, HookedProducer,
+    IterProducer, LinesProducer, More, Produced, Producer, ReadProducer, SimpleProducer,
 };
 pub use runtime::counters::{Closes, LoopStats};
 pub use runtime::remote::Remote;

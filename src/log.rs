@@ -90,14 +90,22 @@ impl Write for Escaping<'_, '_> {
     }
 
     fn write_char(&mut self, char: char) -> fmt::Result {
-        // The line and paragraph separators, and the characters that change the direction of text.
-        let misleads = matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if char.is_control() || misleads {
+        if char.is_control() || misleads(char) {
             write!(self.0, "{}", char.escape_default())
         } else {
             self.0.write_char(char)
         }
     }
+}
+
+/// Whether a reader sees something else than the text: the line and paragraph separators, and all characters
+/// that change the direction of text or its shaping (CVE-2021-42574), U+206A to U+206F included, which are
+/// deprecated.
+fn misleads(char: char) -> bool {
+    matches!(
+        char,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
+    )
 }
 
 #[cfg(test)]
@@ -128,5 +136,25 @@ mod tests {
             escaped,
             "no such group: x\\r\\n2026 ERROR forged \\u{1b}[2J \\u{202e}é"
         );
+    }
+
+    #[test]
+    fn every_character_that_changes_the_direction_of_text_is_escaped() {
+        let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
+        let others = ('\u{2028}'..='\u{202e}').chain('\u{2066}'..='\u{206f}');
+        for char in marks.into_iter().chain(others) {
+            let code = u32::from(char);
+            assert_eq!(
+                Escaped(char).to_string(),
+                format!("\\u{{{code:x}}}"),
+                "U+{code:04X}"
+            );
+        }
+        // The joiners are part of ordinary text in several scripts.
+        for char in [
+            '\u{200c}', '\u{200d}', '\u{2027}', '\u{202f}', '\u{2065}', '\u{2070}',
+        ] {
+            assert_eq!(Escaped(char).to_string(), char.to_string());
+        }
     }
 }

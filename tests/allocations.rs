@@ -8,8 +8,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use allocator::{in_use, made};
-use asynchat::{AsyncChat, Channel, Chat, Deadlines, EventLoop, Result, Server, Terminator};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use allocator::{allocated, balance, in_use, made};
+use asynchat::{
+    AsyncChat, Channel, Chat, Deadlines, EventLoop, More, Producer, ReadProducer, Result, Server,
+    Terminator,
+};
 use bytes::Bytes;
 
 /// Longer than the test runs.
@@ -24,6 +30,8 @@ fn a_record_allocates_nothing_and_a_connection_little() {
     let all = Deadlines::default().idle(LONG).lifetime(LONG);
     records_cost_nothing(&event_loop, all.record(LONG).drain(LONG));
     connections_cost_little(&event_loop);
+    an_owned_record_is_copied_once(&event_loop);
+    a_file_needs_no_new_buffer();
 }
 
 /// Sets the terminator that each record names, and answers each record.
@@ -99,6 +107,84 @@ fn records_cost_nothing(event_loop: &EventLoop, deadlines: Deadlines) {
         }
         let made = made() - before;
         assert!(made <= 100 * each, "{what}: {made} allocations");
+    }
+}
+
+/// The length of a body, then the body, which is owned.
+struct Upload {
+    chat: Chat,
+    before: (usize, isize),
+    measured: Rc<RefCell<Vec<(usize, isize)>>>,
+}
+
+impl AsyncChat for Upload {
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        let length = std::str::from_utf8(line)?.parse()?;
+        let body = Terminator::count(length).limit(1 << 30).owned();
+        self.chat.set_terminator(body);
+        self.before = (made(), balance());
+        Ok(())
+    }
+
+    fn found_record(&mut self, body: Bytes) -> Result {
+        let (made, balance) = (made() - self.before.0, balance() - self.before.1);
+        self.measured.borrow_mut().push((made, balance));
+        write!(self.chat, "{:>10}", body.len());
+        self.chat.set_terminator(Terminator::crlf());
+        Ok(())
+    }
+}
+
+/// From the buffer of the loop into the record. The handler gets that, and not a copy of it.
+fn an_owned_record_is_copied_once(event_loop: &EventLoop) {
+    const LENGTH: usize = 8 << 20;
+    let measured = Rc::new(RefCell::new(Vec::new()));
+    let log = Rc::clone(&measured);
+    let listener = event_loop
+        .listen("127.0.0.1:0", move |chat| Upload {
+            chat,
+            before: (0, 0),
+            measured: Rc::clone(&log),
+        })
+        .unwrap();
+    let mut peer = connect_to(&listener);
+    exchange(event_loop, &mut peer, b"0\r\n", 10);
+    exchange(event_loop, &mut peer, b"8388608\r\n", 0);
+    let mut body = &vec![b'x'; LENGTH][..];
+    while !body.is_empty() {
+        match peer.write(body) {
+            Ok(count) => body = &body[count..],
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        event_loop.run_once(Duration::ZERO).unwrap();
+    }
+    exchange(event_loop, &mut peer, b"", 10);
+    let measured = measured.borrow();
+    let [(0, 0), (made, balance)] = measured[..] else {
+        panic!("{measured:?}");
+    };
+    // The buffer begins with the bytes of one read, and doubles.
+    assert!(made <= 20, "{made} allocations");
+    let most = (LENGTH + 65_536).cast_signed();
+    assert!(balance <= most, "{balance} bytes for {LENGTH}");
+}
+
+/// What allocates no buffer fills none with zeros.
+fn a_file_needs_no_new_buffer() {
+    let send = |length: usize| {
+        let file = vec![b'x'; length];
+        let mut producer = ReadProducer::new(&file[..]);
+        let (before, mut sent) = (allocated(), 0);
+        while let More::Chunk(chunk) = producer.more(65_536).unwrap() {
+            sent += chunk.len();
+        }
+        assert_eq!(sent, length);
+        allocated() - before
+    };
+    send(100_000);
+    for (length, most) in [(12, 64), (100_000, 1024), (10_000_000, 64 * 1024)] {
+        let allocated = send(length);
+        assert!(allocated <= most, "{allocated} bytes for {length}");
     }
 }
 

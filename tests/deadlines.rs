@@ -305,7 +305,9 @@ fn a_record_is_not_timed_once_its_overflow_closes_the_connection() {
     scene.assert_open();
     scene.peer.start_reading(usize::MAX);
     scene.settle();
-    assert_eq!(scene.log.lines(), ["overflow", "InputLimit"]);
+    let limit = "RecordLimit { bytes: 2, announced: None, is_of_terminator: false }";
+    let close = format!("InputLimit({limit})");
+    assert_eq!(scene.log.lines(), ["overflow", &close]);
     assert_eq!(scene.peer.received().len(), 10_000);
 }
 

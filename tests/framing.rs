@@ -32,7 +32,7 @@ fn expected(script: &[Spec], mut stream: &[u8]) -> Vec<Report> {
     let mut script = script.iter();
     let mut spec = script.next().unwrap();
     loop {
-        let record = naive::read(&spec.kind, stream);
+        let record = spec.read(stream);
         let limit = spec.limit(DEFAULT_LIMIT);
         let too_long = match spec.kind {
             Kind::Count(n) => n > limit,
@@ -97,13 +97,20 @@ fn data(reports: &mut Vec<Report>, chunk: &[u8]) {
 fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> Vec<Report> {
     let mut reports = vec![];
     let mut script = script.iter();
-    let mut splitter = Splitter::new(script.next().unwrap().terminator(), DEFAULT_LIMIT);
+    let mut spec = script.next().unwrap();
+    let mut splitter = Splitter::new(spec.terminator(), DEFAULT_LIMIT);
     // An empty segment first, because some records need no input.
     for mut segment in std::iter::once(&b""[..]).chain(segments) {
         loop {
             let ended = match splitter.next(&mut segment) {
                 Ok(None) => break,
                 Ok(Some(Event::Record(record))) => {
+                    assert!(!is_owned(spec));
+                    reports.push(Report::Record(record.to_vec()));
+                    true
+                }
+                Ok(Some(Event::Owned(record))) => {
+                    assert!(is_owned(spec));
                     reports.push(Report::Record(record.to_vec()));
                     true
                 }
@@ -130,6 +137,7 @@ fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> 
                 assert!(splitter.is_idle());
                 if let Some(next) = script.next() {
                     assert_eq!(splitter.set_terminator(next.terminator()), None);
+                    spec = next;
                 }
             }
         }
@@ -146,6 +154,10 @@ fn actual<'s>(script: &[Spec], segments: impl IntoIterator<Item = &'s [u8]>) -> 
     assert_eq!(splitter.take_partial(), b"", "reported twice");
     reports.push(Report::Partial(partial));
     reports
+}
+
+fn is_owned(spec: &Spec) -> bool {
+    spec.owned && !spec.is_streamed()
 }
 
 /// Cuts `stream` after byte i for each bit i of `cuts`.
@@ -176,16 +188,36 @@ fn exhaust(script: &[Spec], alphabet: &[u8], longest: u32) {
     }
 }
 
-/// A kind, whole and streamed, with and without limits.
-fn variants(kind: &Kind) -> impl Iterator<Item = Spec> {
-    let limits = [None, Some(0), Some(1), Some(2), Some(UNLIMITED)];
-    limits.into_iter().flat_map(move |limit| {
-        [false, true].map(|streamed| Spec {
-            kind: kind.clone(),
+/// A kind in all forms, with and without limits.
+fn variants(kind: &Kind) -> Vec<Spec> {
+    let mut specs = vec![];
+    for limit in [None, Some(0), Some(1), Some(2), Some(UNLIMITED)] {
+        for streamed in [false, true] {
+            specs.push(Spec {
+                limit,
+                streamed,
+                ..plain(kind.clone())
+            });
+        }
+    }
+    // The limits of these forms are the same. One limit falls into the terminator.
+    for (limit, streamed, owned, inclusive) in [
+        (None, false, true, false),
+        (None, false, true, true),
+        (None, false, false, true),
+        (None, true, false, true),
+        (Some(2), false, false, true),
+        (Some(2), true, false, true),
+    ] {
+        specs.push(Spec {
             limit,
             streamed,
-        })
-    })
+            owned,
+            inclusive,
+            ..plain(kind.clone())
+        });
+    }
+    specs
 }
 
 fn exhaust_variants(kind: &Kind, alphabet: &[u8], longest: u32) {
@@ -211,9 +243,14 @@ fn every_segmentation_of_every_short_stream_bytes() {
     exhaust_variants(&bytes(b"q"), b"qa", 6);
     exhaust_variants(&bytes(b"qq"), b"qa", 7);
     exhaust_variants(&bytes(b"qqq"), b"qa", 8);
+    exhaust_variants(&bytes(b"\r\n."), b"\r\n.", 6);
+}
+
+/// Bytes that overlap themselves in other ways.
+#[test]
+fn every_segmentation_of_every_short_stream_overlapping_bytes() {
     exhaust_variants(&bytes(b"aqa"), b"qa", 8);
     exhaust_variants(&bytes(b"aaq"), b"qa", 8);
-    exhaust_variants(&bytes(b"\r\n."), b"\r\n.", 6);
     exhaust_variants(&bytes(b"aqaaq"), b"qa", 8);
 }
 
@@ -243,11 +280,14 @@ fn every_segmentation_of_every_short_stream_switching() {
     for first in &kinds {
         for second in &kinds {
             for streamed in [false, true] {
-                let specs = [first, second, &Kind::Line].map(|kind| Spec {
-                    streamed,
-                    ..plain(kind.clone())
-                });
-                exhaust(&specs, b"\r\n.", 5);
+                for inclusive in [false, true] {
+                    let specs = [first, second, &Kind::Line].map(|kind| Spec {
+                        streamed,
+                        inclusive,
+                        ..plain(kind.clone())
+                    });
+                    exhaust(&specs, b"\r\n.", 5);
+                }
             }
         }
     }
@@ -258,11 +298,7 @@ fn bytes(needle: &[u8]) -> Kind {
 }
 
 fn plain(kind: Kind) -> Spec {
-    Spec {
-        kind,
-        limit: None,
-        streamed: false,
-    }
+    Spec::plain(kind)
 }
 
 const NEEDLES: &[&[u8]] = &[
@@ -283,10 +319,13 @@ fn spec() -> impl Strategy<Value = Spec> {
         (0..9_usize).prop_map(Some),
         Just(Some(UNLIMITED))
     ];
-    (kind, limit, any::<bool>()).prop_map(|(kind, limit, streamed)| Spec {
+    let forms = (any::<bool>(), any::<bool>(), any::<bool>());
+    (kind, limit, forms).prop_map(|(kind, limit, (streamed, owned, inclusive))| Spec {
         kind,
         limit,
         streamed,
+        owned,
+        inclusive,
     })
 }
 
@@ -330,7 +369,7 @@ proptest! {
         moment in 0..20_usize,
     ) {
         // With removed dots the delivered length would differ from the consumed one.
-        let in_block = matches!(first.kind, Kind::DotBlock);
+        let in_block = matches!(first.kind, Kind::DotBlock) && !first.inclusive;
         let stream: Vec<u8> = stream.into_iter().filter(|&byte| byte != b'.' || !in_block).collect();
         let mut splitter = Splitter::new(first.terminator(), DEFAULT_LIMIT);
         let mut delivered = 0;
@@ -348,7 +387,7 @@ proptest! {
                 events += 1;
                 match splitter.next(&mut input) {
                     Ok(Some(Event::Chunk(chunk))) => delivered += chunk.len(),
-                    Ok(Some(Event::Record(_) | Event::End)) => delivered = fed - input.len(),
+                    Ok(Some(Event::Record(_) | Event::Owned(_) | Event::End)) => delivered = fed - input.len(),
                     Ok(None) => break,
                     Ok(Some(Event::Overflow)) | Err(_) => return Ok(()),
                 }
@@ -377,6 +416,7 @@ fn feed(splitter: &mut Splitter, mut input: &[u8], reports: &mut Vec<Report>) {
     loop {
         match splitter.next(&mut input) {
             Ok(Some(Event::Record(record))) => reports.push(Report::Record(record.to_vec())),
+            Ok(Some(Event::Owned(record))) => reports.push(Report::Record(record.to_vec())),
             Ok(Some(Event::Chunk(chunk))) => data(reports, chunk),
             Ok(Some(Event::End)) => reports.push(Report::End),
             Ok(Some(Event::Overflow)) => reports.push(Report::Overflow),
@@ -562,6 +602,188 @@ fn a_record_that_arrives_whole_is_borrowed_from_the_input() {
         };
         assert_eq!(record.as_ptr(), stream.as_ptr());
         assert_eq!(record.len(), len);
+    }
+}
+
+#[test]
+fn an_inclusive_record_has_the_terminator_that_it_ended_with() {
+    let stream: &[&[u8]] = &[b"a\r\nb\n\r", b"\nc"];
+    assert_eq!(
+        run(Terminator::line().inclusive(), stream),
+        [
+            record(b"a\r\n"),
+            record(b"b\n"),
+            record(b"\r\n"),
+            partial(b"c")
+        ]
+    );
+    assert_eq!(
+        run(Terminator::crlf().inclusive().streamed(), stream),
+        [
+            chunk(b"a\r\n"),
+            Report::End,
+            chunk(b"b\n\r\n"),
+            Report::End,
+            chunk(b"c"),
+            partial(b"")
+        ]
+    );
+    assert_eq!(
+        run(Terminator::bytes(b"--").inclusive(), &[b"a-", b"-b"]),
+        [record(b"a--"), partial(b"b")]
+    );
+}
+
+/// As the sender wrote it, so that it can be stored and sent as it is.
+#[test]
+fn an_inclusive_dot_block_is_the_wire_format() {
+    let stream = b"..\r\n.a\r\nb.\r\n.\r\n.\r\nnext";
+    for size in 1..stream.len() {
+        let segments: Vec<&[u8]> = stream.chunks(size).collect();
+        assert_eq!(
+            run(Terminator::dot_block().inclusive(), &segments),
+            [
+                record(b"..\r\n.a\r\nb.\r\n.\r\n"),
+                record(b".\r\n"),
+                partial(b"next")
+            ]
+        );
+    }
+}
+
+/// The limit counts the terminator, as that of RFC 5321 section 4.5.3.1.4 does.
+#[test]
+fn the_limit_of_an_inclusive_record_counts_its_terminator() {
+    let terminator = Terminator::crlf().inclusive().limit(5);
+    for segments in [
+        &[&b"abc\r\nabcd\r\nab\r\n"[..]][..],
+        &[b"abc\r", b"\nabcd\r", b"\nab\r", b"\n"],
+    ] {
+        for terminator in [terminator.clone(), terminator.clone().owned()] {
+            let mut splitter = Splitter::new(terminator, UNLIMITED);
+            let mut reports = vec![];
+            for &segment in segments {
+                let mut input = segment;
+                while let Some(event) = splitter.next(&mut input).unwrap() {
+                    match event {
+                        Event::Record(line) => reports.push(record(line)),
+                        Event::Owned(line) => reports.push(record(&line)),
+                        Event::Overflow => {
+                            reports.push(Report::Overflow);
+                            splitter.discard();
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            assert_eq!(
+                reports,
+                [record(b"abc\r\n"), Report::Overflow, record(b"ab\r\n")]
+            );
+        }
+    }
+}
+
+#[test]
+fn an_owned_record_is_its_buffer() {
+    let mut splitter = Splitter::new(Terminator::count(1 << 20).owned(), UNLIMITED);
+    let body = vec![b'x'; 1 << 20];
+    let mut last = None;
+    for mut segment in body.chunks(1400) {
+        while let Some(event) = splitter.next(&mut segment).unwrap() {
+            let Event::Owned(record) = event else {
+                panic!("{event:?}");
+            };
+            last = Some(record);
+        }
+    }
+    let record = last.expect("it was complete");
+    assert_eq!(record, body);
+    // A `Bytes` that was a vector becomes the same vector.
+    let address = record.as_ptr();
+    let vec = Vec::from(record);
+    assert_eq!((vec.as_ptr(), vec.capacity()), (address, 1 << 20));
+    assert_eq!(splitter.release_buffer().capacity(), 0);
+}
+
+/// A peer that announces much and sends little occupies little.
+#[test]
+fn memory_grows_with_what_has_arrived_and_not_with_what_is_announced() {
+    for terminator in [
+        Terminator::count(1 << 40),
+        Terminator::count(1 << 40).owned(),
+    ] {
+        let mut splitter = Splitter::new(terminator.unlimited(), UNLIMITED);
+        let mut arrived = 0;
+        for size in [1, 100, 1000, 64, 10_000, 1, 300_000] {
+            feed(&mut splitter, &vec![b'x'; size], &mut vec![]);
+            arrived += size;
+            let bytes = splitter.set_terminator(Terminator::none()).unwrap();
+            assert_eq!(bytes.len(), arrived);
+            let most = (2 * arrived).max(64);
+            assert!(
+                bytes.capacity() <= most,
+                "{} of {arrived}",
+                bytes.capacity()
+            );
+            let terminator = Terminator::count(1 << 40).unlimited();
+            assert_eq!(splitter.set_terminator(terminator), None);
+            feed(&mut splitter, &bytes, &mut vec![]);
+        }
+    }
+}
+
+#[test]
+fn an_owned_record_leaves_an_adopted_buffer_alone() {
+    let mut spare = Vec::with_capacity(4096);
+    let address = spare.as_ptr();
+    let mut splitter = Splitter::new(Terminator::crlf(), UNLIMITED);
+    splitter.adopt_buffer(&mut spare);
+    let mut reports = vec![];
+    feed(&mut splitter, b"ab", &mut reports);
+    feed(&mut splitter, b"\r\n", &mut reports);
+    assert_eq!(splitter.set_terminator(Terminator::crlf().owned()), None);
+    splitter.adopt_buffer(&mut spare);
+    assert_eq!((spare.as_ptr(), spare.len()), (address, 0));
+    feed(&mut splitter, b"cd", &mut reports);
+    splitter.adopt_buffer(&mut spare);
+    feed(&mut splitter, b"\r\n", &mut reports);
+    assert_eq!(spare.as_ptr(), address);
+    assert_eq!(reports, [record(b"ab"), record(b"cd")]);
+}
+
+#[test]
+fn an_overflow_names_the_limit_that_was_exceeded() {
+    let text = |terminator, mut input: &[u8]| {
+        let mut splitter = Splitter::new(terminator, 10);
+        assert_eq!(splitter.next(&mut input).unwrap(), Some(Event::Overflow));
+        splitter.exceeded().to_string()
+    };
+    let own = Terminator::count(20).limit(15);
+    for (terminator, input, expected) in [
+        (
+            Terminator::count(20),
+            &b""[..],
+            "a record of 20 bytes exceeds Limits::record (10 bytes): Terminator::limit raises it, \
+             Terminator::streamed needs none",
+        ),
+        (
+            own,
+            b"",
+            "a record of 20 bytes exceeds the limit of its terminator (15 bytes)",
+        ),
+        (
+            Terminator::crlf(),
+            b"12345678901",
+            "a record exceeds Limits::record (10 bytes)",
+        ),
+        (
+            Terminator::crlf().limit(3),
+            b"1234",
+            "a record exceeds the limit of its terminator (3 bytes)",
+        ),
+    ] {
+        assert_eq!(text(terminator, input), expected);
     }
 }
 
@@ -765,6 +987,13 @@ fn silence_ends_a_record() {
     assert_eq!(reports, [chunk(b"ab")]);
     assert_eq!(splitter.gap_elapsed(), Some(Event::End));
     assert_eq!(splitter.gap_elapsed(), None);
+
+    let mut splitter = Splitter::new(Terminator::idle_gap(gap).owned(), UNLIMITED);
+    feed(&mut splitter, b"ab", &mut reports);
+    let record = splitter.gap_elapsed();
+    assert_eq!(record, Some(Event::Owned("ab".into())));
+    assert_eq!(splitter.gap_elapsed(), None);
+    assert!(splitter.is_idle());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use asynchat::{Chat, Limits, Result, Server};
+use asynchat::{Chat, Limits, Result, Server, Terminator};
 use common::{DEADLINE, Log, Peer, addr_of, new_loop, run_to_end, run_until, served};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -265,6 +265,29 @@ fn failures_are_logged_ten_times_a_second_and_the_rest_is_counted() {
         }
         assert_eq!(reported(), failed());
         assert!(warnings().iter().any(|logged| suppressed(logged) > 0));
+    });
+}
+
+#[test]
+fn a_count_above_its_limit_is_logged_with_the_limit() {
+    collect(|collector| {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let session = log.session();
+        let (chat, mut peer) = served(&event_loop, move |chat| session(chat).skipping());
+        chat.set_terminator(Terminator::count(9000));
+        run_until(&event_loop, || log.has("overflow"));
+        let logged = collector.only(
+            "a record of 9000 bytes exceeds Limits::record (8192 bytes): Terminator::limit raises it, \
+             Terminator::streamed needs none",
+        );
+        assert_eq!(logged.level, Level::WARN);
+        // A long line is the peer's fault, and is not logged.
+        chat.set_terminator(Terminator::crlf());
+        peer.send("x".repeat(9000) + &"y".repeat(9000));
+        run_until(&event_loop, || log.count("overflow") == 2);
+        let logged = collector.0.lock().unwrap();
+        let warnings = logged.iter().filter(|logged| logged.level == Level::WARN);
+        assert_eq!(warnings.count(), 1);
     });
 }
 

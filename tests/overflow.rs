@@ -2,8 +2,11 @@
 
 mod common;
 
-use asynchat::{Limits, Server, Terminator};
-use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use asynchat::{Connector, Limits, Server, Terminator};
+use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
 
 #[test]
 fn a_record_may_be_as_long_as_the_limit_and_no_longer() {
@@ -115,6 +118,46 @@ fn the_limit_of_a_terminator_overrides_that_of_the_connection() {
         log.lines()[1..],
         ["record 123456", "overflow", "close InputLimit"]
     );
+}
+
+/// Stores the reason of its close.
+struct Reports(Rc<RefCell<Option<String>>>);
+
+impl asynchat::AsyncChat for Reports {
+    fn found_terminator(&mut self, _: &[u8]) -> asynchat::Result {
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &asynchat::Close) {
+        *self.0.borrow_mut() = Some(why.to_string());
+    }
+}
+
+/// Before its first byte arrives: the peer sends nothing here.
+#[test]
+fn the_reason_of_the_close_says_which_limit_a_count_has_exceeded() {
+    let above_default = "a record of 500000 bytes exceeds Limits::record (8192 bytes): \
+                         Terminator::limit raises it, Terminator::streamed needs none";
+    let above_own = "a record of 500000 bytes exceeds the limit of its terminator (65536 bytes)";
+    let count = || Terminator::count(500_000);
+    for (terminator, expected) in [
+        (count(), above_default),
+        (count().owned(), above_default),
+        (count().limit(65_536), above_own),
+        (count().limit(65_536).streamed(), above_own),
+    ] {
+        let event_loop = new_loop();
+        let reason = Rc::default();
+        let reports = Reports(Rc::clone(&reason));
+        let (near, _far) = tcp_pair();
+        Connector::adopt(near)
+            .connect_on(&event_loop, move |chat| {
+                chat.set_terminator(terminator);
+                reports
+            })
+            .unwrap();
+        run_until(&event_loop, || reason.borrow().is_some());
+        assert_eq!(reason.borrow().as_deref(), Some(expected));
+    }
 }
 
 #[test]

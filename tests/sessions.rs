@@ -315,3 +315,44 @@ fn a_terminator_set_within_a_chunk_reparses_the_held_back_bytes() {
     common::run_until(&event_loop, || log.has("record"));
     assert_eq!(log.lines(), ["chunk a", "record aaxyz"]);
 }
+
+/// `count(0)` needs no input, wherever it is set.
+#[test]
+fn count_zero_set_in_the_factory_is_delivered_after_handle_connect() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session_with(|chat, _| {
+        chat.set_terminator(Terminator::crlf());
+        Ok(())
+    });
+    let (_chat, _peer) = served(&event_loop, move |chat| {
+        chat.set_terminator(Terminator::count(0));
+        session(chat)
+    });
+    run_until(&event_loop, || log.has("record"));
+    assert_eq!(log.lines(), ["connect", "record "]);
+}
+
+/// A session that does not override `found_record`, such as a closure, handles both kinds of records.
+#[test]
+fn an_owned_record_is_passed_to_found_terminator_by_default() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let session = log.session_with(|chat, record| {
+        chat.set_terminator(match record {
+            b"body" => Terminator::count(3).owned(),
+            _ => Terminator::line().inclusive(),
+        });
+        Ok(())
+    });
+    let (_chat, mut peer) = served(&event_loop, session);
+    peer.send("body\r\na\r\none\ntwo\r\n");
+    run_until(&event_loop, || log.has("record two"));
+    assert_eq!(
+        log.lines()[1..],
+        [
+            "record body",
+            "record a\r\n",
+            "record one\n",
+            "record two\r\n"
+        ]
+    );
+}

@@ -120,6 +120,7 @@ fn split(terminator: Terminator, stream: &[u8], cuts: &[usize]) -> (Option<Vec<u
                 Event::Chunk(chunk) => content.extend_from_slice(chunk),
                 Event::Record(record) => content.extend_from_slice(record),
                 Event::End => {}
+                Event::Owned(_) => panic!("an owned record under another terminator"),
                 Event::Overflow => panic!("an overflow without a limit"),
             }
             if !matches!(event, Event::Chunk(_)) {

@@ -6,7 +6,7 @@ use std::slice::Iter;
 use asynchat::internals::{Event, Splitter};
 
 use super::choices::Choices;
-use super::naive::{Kind, Spec, UNLIMITED, read};
+use super::naive::{Kind, Spec, UNLIMITED};
 
 /// The longest stream. The naive reader's time is quadratic.
 const LONGEST: usize = 200;
@@ -107,9 +107,11 @@ fn spec(choices: &mut Choices) -> Spec {
         _ => Kind::IdleGap,
     };
     Spec {
-        kind,
         limit,
         streamed: byte & 8 != 0,
+        owned: byte & 16 != 0,
+        inclusive: byte & 32 != 0,
+        ..Spec::plain(kind)
     }
 }
 
@@ -241,6 +243,10 @@ impl Reader for Subject<'_> {
                     reports.push(Report::Record(record.to_vec()));
                     self.record_ended();
                 }
+                Ok(Some(Event::Owned(record))) => {
+                    reports.push(Report::Record(record.to_vec()));
+                    self.record_ended();
+                }
                 Ok(Some(Event::Chunk(chunk))) => {
                     assert!(!chunk.is_empty());
                     data(reports, chunk);
@@ -271,6 +277,7 @@ impl Reader for Subject<'_> {
         match self.splitter.gap_elapsed() {
             None => return,
             Some(Event::Record(record)) => reports.push(Report::Record(record.to_vec())),
+            Some(Event::Owned(record)) => reports.push(Report::Record(record.to_vec())),
             Some(Event::End) => reports.push(Report::End),
             Some(other) => panic!("{other:?} after silence"),
         }
@@ -341,7 +348,7 @@ impl<'p> Oracle<'p> {
 
     fn read_record(&mut self, reports: &mut Vec<Report>) {
         while self.phase != Phase::Spent {
-            let naive = read(&self.spec.kind, &self.record);
+            let naive = self.spec.read(&self.record);
             let limit = self.spec.limit(self.default_limit);
             let length = match self.spec.kind {
                 Kind::Count(n) if self.record.is_empty() => n,
@@ -449,7 +456,7 @@ impl Reader for Oracle<'_> {
         if self.phase == Phase::Overflowed {
             return vec![];
         }
-        let naive = read(&self.spec.kind, &self.record);
+        let naive = self.spec.read(&self.record);
         let content = naive.content.get(self.delivered..).unwrap_or_default();
         [content, &naive.pending].concat()
     }

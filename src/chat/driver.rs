@@ -3,6 +3,8 @@
 
 mod delivery;
 
+#[cfg(feature = "sim")]
+use std::any::Any;
 use std::error::Error as StdError;
 use std::io;
 use std::rc::Rc;
@@ -135,6 +137,11 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
     fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
         call(&mut self.session)
     }
+
+    #[cfg(feature = "sim")]
+    fn into_handler(self: Box<Self>) -> Option<Box<dyn Any>> {
+        Some(Box::new(self.session))
+    }
 }
 
 impl<S> ChatDriver<S> {
@@ -168,6 +175,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         let state = chat.state();
         let splitter = Splitter::new(state.terminator(), state.limit(|limits| limits.record));
         state.requests.take(Request::TERMINATOR);
+        if splitter.is_due() {
+            state.requests.add(Request::PARSE);
+        }
         ChatDriver {
             session,
             chat,

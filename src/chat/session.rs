@@ -1,5 +1,7 @@
 //! `AsyncChat`: the handler of a connection on layer 2.
 
+use bytes::Bytes;
+
 use crate::error::{Close, Result};
 use crate::log::log_throttled;
 use crate::time::timer::TimerId;
@@ -41,13 +43,22 @@ use crate::time::timer::TimerId;
 /// }
 /// ```
 pub trait AsyncChat: 'static {
-    /// A record is complete. `record` is the record without its terminator. After a
-    /// [streamed](crate::Terminator::streamed) record, whose bytes `collect_incoming_data` has received, it
+    /// A record is complete. `record` is the record without its terminator, unless that is
+    /// [inclusive](crate::Terminator::inclusive). After a [streamed](crate::Terminator::streamed) record, whose bytes `collect_incoming_data` has received, it
     /// is empty. An empty record is delivered as well.
     ///
     /// # Errors
     /// An error closes the connection with [`Close::Handler`], after everything pushed before has been sent.
     fn found_terminator(&mut self, record: &[u8]) -> Result;
+
+    /// A record of an [owned](crate::Terminator::owned) terminator is complete. The session may keep it: it
+    /// is not a copy. By default it is passed to [`found_terminator`](AsyncChat::found_terminator).
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn found_record(&mut self, record: Bytes) -> Result {
+        self.found_terminator(&record)
+    }
 
     /// A chunk of a streamed record has arrived. How a record is divided into chunks depends on the network.
     /// This is called only for [streamed](crate::Terminator::streamed) terminators and
@@ -79,7 +90,14 @@ pub trait AsyncChat: 'static {
     /// The current record is longer than its limit: that of its [terminator](crate::Terminator::limit), else
     /// [`Limits::record`](crate::Limits#structfield.record). Its bytes are not delivered. The session
     /// chooses: close the connection (the default), or discard the record up to its terminator and continue
-    /// with the next one. In both cases it may push a reply:
+    /// with the next one.
+    ///
+    /// Under [`Terminator::count`](crate::Terminator::count) the length is known in advance, so this is called
+    /// as soon as a count above its limit is set, before the first byte of the record arrives. To accept long
+    /// counts, set a limit of their own, `count(n).limit(most)`, or stream them. The connection's limit is
+    /// 8 KiB by default. The loop logs which limit a count has exceeded, and [`Close::InputLimit`] has it.
+    ///
+    /// In both cases the session may push a reply:
     ///
     /// ```
     /// # use asynchat::{AsyncChat, Chat, Overflow, Result};

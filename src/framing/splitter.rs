@@ -11,25 +11,31 @@
 //! * [`Lines`] is a fast path for whole CR LF lines.
 //!
 //! A record that is whole in the input is borrowed from the input. Any other whole record is copied
-//! into a buffer that exists no longer than the record.
+//! into a buffer that exists no longer than the record. An owned record is copied in either case, and
+//! becomes its buffer.
 
+mod chunks;
 mod cursor;
 mod lines;
 mod search;
 
 use std::time::Duration;
 
-use crate::framing::terminator::{Kind, Terminator};
-use crate::{Error, Result};
+use bytes::Bytes;
+
+use crate::error::{Error, RecordLimit, Result};
+use crate::framing::terminator::{Delivery, Kind, Terminator};
 
 use cursor::{Cursor, Step};
 pub(crate) use lines::Lines;
 
 /// What [`Splitter::next`] has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A whole record, without its terminator.
+    /// A whole record.
     Record(&'a [u8]),
+    /// A whole record under [`Terminator::owned`].
+    Owned(Bytes),
     /// The next bytes of a streamed record, at least one.
     Chunk(&'a [u8]),
     /// The end of a streamed record.
@@ -43,8 +49,9 @@ pub enum Event<'a> {
 pub struct Splitter {
     phase: Phase,
     /// Properties of the terminator, stored because each record needs them.
-    streamed: bool,
-    whole_crlf: bool,
+    delivery: Delivery,
+    inclusive: bool,
+    plain_crlf: bool,
     cursor: Cursor,
     terminator: Terminator,
     /// The content of a whole record so far. Between the last chunk of a streamed record and its
@@ -66,6 +73,8 @@ enum Phase {
     Due,
     /// `count(0)` has delivered its record.
     Spent,
+    /// All chunks of an inclusive record are delivered. `End` is the next event.
+    Ended,
     /// `Overflow` is the next event.
     Overflowing,
     /// `Overflow` has been delivered. Input is dropped.
@@ -80,8 +89,9 @@ impl Splitter {
     pub fn new(terminator: Terminator, default_limit: usize) -> Self {
         let mut splitter = Self {
             phase: Phase::Reading,
-            streamed: false,
-            whole_crlf: false,
+            delivery: Delivery::Borrowed,
+            inclusive: false,
+            plain_crlf: false,
             cursor: Cursor::default(),
             terminator: Terminator::crlf(),
             buffer: Vec::new(),
@@ -117,13 +127,13 @@ impl Splitter {
         self.next_after(lines, input)
     }
 
-    /// Returns the fast path if it applies: the terminator is [`crlf`](Terminator::crlf), not streamed,
-    /// and the input is at the beginning of a record. It takes the same lines as
-    /// [`next`](Splitter::next), and is valid until another method of the splitter is called.
+    /// Returns the fast path if it applies: the terminator is plain [`crlf`](Terminator::crlf), and the
+    /// input is at the beginning of a record. It takes the same lines as [`next`](Splitter::next), and is
+    /// valid until another method of the splitter is called.
     #[inline]
     pub fn lines(&self) -> Option<Lines> {
         let plain =
-            self.whole_crlf && self.phase == Phase::Reading && self.cursor == Cursor::default();
+            self.plain_crlf && self.phase == Phase::Reading && self.cursor == Cursor::default();
         plain.then(|| Lines::new(self.limit()))
     }
 
@@ -144,11 +154,13 @@ impl Splitter {
                 return Ok(event);
             }
         }
-        Ok(if self.streamed {
-            self.next_chunk(input)
-        } else {
-            let searched = lines.is_some_and(|lines| lines.searched);
-            self.next_record(input, searched)
+        Ok(match self.delivery {
+            Delivery::Streamed if self.inclusive => self.next_inclusive_chunk(input),
+            Delivery::Streamed => self.next_chunk(input),
+            Delivery::Borrowed | Delivery::Owned => {
+                let searched = lines.is_some_and(|lines| lines.searched);
+                self.next_record(input, searched)
+            }
         })
     }
 
@@ -168,7 +180,7 @@ impl Splitter {
             return None;
         }
         self.clear_delivered();
-        let pending = self.cursor.pending(self.terminator.kind());
+        let pending = pending(self.cursor, &self.terminator);
         let undelivered = if self.buffer.is_empty() && pending.is_empty() {
             None
         } else {
@@ -214,15 +226,11 @@ impl Splitter {
         self.clear_delivered();
         self.idle_gap()?;
         match self.phase {
-            Phase::Reading if self.streamed => {
+            Phase::Reading if self.delivery == Delivery::Streamed => {
                 self.begin();
                 Some(Event::End)
             }
-            Phase::Reading => {
-                self.cursor = Cursor::default();
-                self.phase = Phase::Delivered;
-                Some(Event::Record(&self.buffer))
-            }
+            Phase::Reading => Some(self.deliver_buffer()),
             Phase::Discarding => {
                 self.end_discarding();
                 None
@@ -238,7 +246,7 @@ impl Splitter {
         if self.is_overflowed() {
             return &[];
         }
-        let pending = self.cursor.pending(self.terminator.kind());
+        let pending = pending(self.cursor, &self.terminator);
         self.cursor = Cursor::default();
         if self.buffer.is_empty() {
             return pending;
@@ -246,6 +254,23 @@ impl Splitter {
         self.buffer.extend_from_slice(pending);
         self.phase = Phase::Delivered;
         &self.buffer
+    }
+
+    /// Returns whether the next event needs no input: `count(0)` is set, or a count above its limit.
+    pub fn is_due(&self) -> bool {
+        matches!(self.phase, Phase::Due | Phase::Overflowing)
+    }
+
+    /// Returns the limit that the current record exceeds, after [`Event::Overflow`].
+    pub fn exceeded(&self) -> RecordLimit {
+        RecordLimit {
+            bytes: self.limit(),
+            announced: match *self.terminator.kind() {
+                Kind::Count(n) => Some(n),
+                _ => None,
+            },
+            is_of_terminator: self.terminator.has_limit(),
+        }
     }
 
     /// Returns whether part of a record has arrived and its end has not. It is false under
@@ -261,8 +286,16 @@ impl Splitter {
 
     /// If the splitter has no buffer, empties `buffer` and takes it, so that none is allocated. Otherwise
     /// `buffer` is unchanged. [`release_buffer`](Splitter::release_buffer) returns it.
+    ///
+    /// An owned record becomes its buffer, so it has one of its own: an adopted buffer is returned.
     pub fn adopt_buffer(&mut self, buffer: &mut Vec<u8>) {
-        if self.buffer.capacity() == 0 {
+        if self.delivery == Delivery::Owned {
+            self.clear_delivered();
+            if self.adopted && self.buffer.is_empty() {
+                *buffer = std::mem::take(&mut self.buffer);
+                self.adopted = false;
+            }
+        } else if self.buffer.capacity() == 0 {
             buffer.clear();
             std::mem::swap(&mut self.buffer, buffer);
             self.adopted = true;
@@ -292,24 +325,35 @@ impl Splitter {
         let limit = self.limit();
         loop {
             let hay = *input;
+            let before = self.cursor;
             // The fast path has searched this input for an LF already.
             let step = if std::mem::take(&mut searched) && !hay.is_empty() {
                 self.cursor.pass_without_lf(hay)
+            } else if self.inclusive {
+                self.cursor.scan_inclusive(self.terminator.kind(), hay)
             } else {
                 self.cursor.scan(self.terminator.kind(), hay)
             };
             let length = self.cursor.length + (step.released + step.content) as u64;
             if length > limit {
-                // The terminator stays in the input, because it ends the discarding.
-                let tail = if step.end { 0 } else { step.tail };
-                take(input, step.content + tail);
-                self.cursor.length = length;
+                if self.inclusive {
+                    // The terminator may have begun in earlier input, and ends the discarding.
+                    self.cursor = before;
+                } else {
+                    // The terminator stays in the input, because it ends the discarding.
+                    let tail = if step.end { 0 } else { step.tail };
+                    take(input, step.content + tail);
+                    self.cursor.length = length;
+                }
                 return Some(self.overflow());
             }
             let content = take(input, step.content);
             take(input, step.tail);
             if step.end && self.cursor.length == 0 {
-                return Some(Event::Record(content));
+                return Some(match self.delivery {
+                    Delivery::Owned => Event::Owned(Bytes::copy_from_slice(content)),
+                    _ => Event::Record(content),
+                });
             }
             if step == Step::default() {
                 self.free_if_empty();
@@ -319,63 +363,23 @@ impl Splitter {
                 0 => content,
                 released => Cursor::released(self.terminator.kind(), released),
             };
-            append(&mut self.buffer, content, limit);
+            append(&mut self.buffer, content, self.terminator.kind(), limit);
             self.cursor.length = length;
             if step.end {
-                self.cursor = Cursor::default();
-                self.phase = Phase::Delivered;
-                break;
+                return Some(self.deliver_buffer());
             }
         }
-        Some(Event::Record(&self.buffer))
     }
 
-    /// Reads a streamed record.
-    fn next_chunk<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Event<'a>> {
-        let (released, room) = loop {
-            // The scan covers no more than may be delivered, so that the cursor does not pass it. At
-            // the limit, scanning byte by byte shows whether the terminator follows.
-            let room = self.limit().saturating_sub(self.cursor.length);
-            let room = usize::try_from(room).unwrap_or(usize::MAX);
-            let hay = input.get(..room.max(1)).unwrap_or(input);
-            let before = self.cursor;
-            let step = self.cursor.scan(self.terminator.kind(), hay);
-            if step.released > 0 {
-                take(input, step.tail);
-                if room == 0 {
-                    return Some(self.overflow());
-                }
-                break (step.released, room);
-            }
-            if step.content > room {
-                self.cursor = before;
-                return Some(self.overflow());
-            }
-            if step.content > 0 {
-                if step.tail > 0 {
-                    self.cursor.rewind();
-                }
-                self.cursor.length += step.content as u64;
-                return Some(Event::Chunk(take(input, step.content)));
-            }
-            take(input, step.tail);
-            if step.end {
-                self.cursor = Cursor::default();
-                return Some(Event::End);
-            }
-            if step == Step::default() {
-                self.free_if_empty();
-                return None;
-            }
-        };
-        let released = Cursor::released(self.terminator.kind(), released);
-        let (chunk, over) = released.split_at_checked(room).unwrap_or((released, &[]));
-        self.cursor.length += chunk.len() as u64;
-        if !over.is_empty() {
-            self.buffer.extend_from_slice(over);
-            self.phase = Phase::Overflowing;
+    /// Delivers the record that the buffer holds.
+    fn deliver_buffer(&mut self) -> Event<'_> {
+        self.cursor = Cursor::default();
+        if self.delivery == Delivery::Owned {
+            self.adopted = false;
+            return Event::Owned(std::mem::take(&mut self.buffer).into());
         }
-        Some(Event::Chunk(chunk))
+        self.phase = Phase::Delivered;
+        Event::Record(&self.buffer)
     }
 
     /// Does what a phase other than `Reading` requires before input can be read.
@@ -388,19 +392,23 @@ impl Splitter {
             }
             Phase::Due => {
                 self.phase = Phase::Spent;
-                Ok(Some(if self.streamed {
-                    Event::End
-                } else {
-                    Event::Record(b"")
+                Ok(Some(match self.delivery {
+                    Delivery::Borrowed => Event::Record(b""),
+                    Delivery::Owned => Event::Owned(Bytes::new()),
+                    Delivery::Streamed => Event::End,
                 }))
+            }
+            Phase::Ended => {
+                self.begin();
+                Ok(Some(Event::End))
             }
             Phase::Spent if input.is_empty() => {
                 self.free_if_empty();
                 Ok(None)
             }
-            Phase::Spent => Err("input after the record of count(0): \
-                                 found_terminator must set another terminator"
-                .into()),
+            Phase::Spent => Err(Error::new(
+                "input after the record of count(0): found_terminator must set another terminator",
+            )),
             Phase::Overflowing => Ok(Some(self.overflow())),
             Phase::Overflowed => {
                 *input = &[];
@@ -440,8 +448,11 @@ impl Splitter {
 
     #[inline]
     fn install(&mut self, terminator: Terminator) {
-        self.streamed = terminator.is_streamed();
-        self.whole_crlf = !self.streamed && matches!(terminator.kind(), Kind::Crlf);
+        self.delivery = terminator.delivery();
+        self.inclusive = terminator.is_inclusive();
+        self.plain_crlf = self.delivery == Delivery::Borrowed
+            && !self.inclusive
+            && matches!(terminator.kind(), Kind::Crlf);
         self.terminator = terminator;
         self.begin();
     }
@@ -499,6 +510,14 @@ impl Splitter {
     }
 }
 
+/// Returns the bytes that have been consumed, are not in the buffer, and have not been delivered.
+fn pending(cursor: Cursor, terminator: &Terminator) -> &[u8] {
+    match terminator.is_inclusive() {
+        true => &[],
+        false => cursor.pending(terminator.kind()),
+    }
+}
+
 /// Takes `len` bytes from the front of `input`.
 #[inline]
 fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
@@ -507,15 +526,28 @@ fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     taken
 }
 
-/// Appends `bytes`. The capacity grows geometrically as with `Vec`, but not above `limit`.
-fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: u64) {
-    let needed = buffer.len().saturating_add(bytes.len());
-    if needed > buffer.capacity() {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let amortised = buffer.capacity().saturating_mul(2).max(64).min(limit);
-        buffer.reserve_exact(needed.max(amortised) - buffer.len());
+/// Appends `bytes`.
+#[inline]
+fn append(buffer: &mut Vec<u8>, bytes: &[u8], kind: &Kind, limit: u64) {
+    if bytes.len() > buffer.capacity() - buffer.len() {
+        grow(buffer, bytes.len(), kind, limit);
     }
     buffer.extend_from_slice(bytes);
+}
+
+/// Makes room for `more` bytes. The capacity grows geometrically as with `Vec`, but not above the length of
+/// the longest record. It does not depend on what the peer has announced: it is at most twice what has
+/// arrived.
+#[cold]
+fn grow(buffer: &mut Vec<u8>, more: usize, kind: &Kind, limit: u64) {
+    let longest = match *kind {
+        Kind::Count(n) => limit.min(n),
+        _ => limit,
+    };
+    let longest = usize::try_from(longest).unwrap_or(usize::MAX);
+    let amortised = buffer.capacity().saturating_mul(2).max(64).min(longest);
+    let needed = buffer.len().saturating_add(more);
+    buffer.reserve_exact(needed.max(amortised) - buffer.len());
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ const LONGEST: u64 = u32::MAX as u64;
 /// is complete. The network decides where a chunk ends; only the concatenation of the chunks is
 /// meaningful. `found_terminator` is called for an empty record too.
 ///
+/// A session that keeps large records takes them [`owned`](Terminator::owned): `found_record` receives
+/// each as [`Bytes`](bytes::Bytes), which it can store or push without another copy. One that stores or
+/// forwards the stream as it is takes its records [`inclusive`](Terminator::inclusive) of their
+/// terminators.
+///
 /// # Limits
 ///
 /// The size of a whole record is limited, because the record is held in memory. The limit is
@@ -45,11 +50,17 @@ const LONGEST: u64 = u32::MAX as u64;
 /// memory and has no limit unless its terminator sets one.
 ///
 /// The limit counts delivered bytes: the terminator is not counted, nor are the dots that
-/// [`dot_block`](Terminator::dot_block) removes. A record may be exactly as long as its limit. One
+/// [`dot_block`](Terminator::dot_block) removes. Both are counted if the record is
+/// [`inclusive`](Terminator::inclusive). A record may be exactly as long as its limit. One
 /// byte more calls `handle_overflow` once, after the same byte under every segmentation of the
 /// input, and `found_terminator` is not called for that record. If the record is streamed, exactly
 /// `limit` bytes of it have been delivered in chunks before that call. A
-/// [`count`](Terminator::count) above its limit overflows at once, before its first byte arrives.
+/// [`count`](Terminator::count) above its limit overflows at once, before its first byte arrives. A
+/// body of more than 8 KiB therefore needs `count(n).limit(m)`, or is streamed. `m` is the most that
+/// this side accepts: a peer must not choose its own limit.
+///
+/// The memory of a record grows with the bytes that arrive. A peer that announces a gigabyte and sends
+/// a kilobyte occupies about a kilobyte.
 ///
 /// # Examples
 ///
@@ -67,7 +78,19 @@ const LONGEST: u64 = u32::MAX as u64;
 pub struct Terminator {
     kind: Kind,
     limit: Limit,
-    streamed: bool,
+    delivery: Delivery,
+    inclusive: bool,
+}
+
+/// How a record is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// Whole, borrowed.
+    Borrowed,
+    /// Whole, as `Bytes`.
+    Owned,
+    /// In chunks.
+    Streamed,
 }
 
 impl Terminator {
@@ -164,8 +187,9 @@ impl Terminator {
     /// ```
     /// use asynchat::Terminator;
     /// let announced = "5000".parse().unwrap();
-    /// let body = Terminator::count(announced).streamed();
-    /// # assert_eq!(format!("{body:?}"), "count(5000).streamed()");
+    /// // At most a megabyte is accepted. Without `limit`, the connection's limit of 8 KiB applies.
+    /// let body = Terminator::count(announced).limit(1 << 20);
+    /// # assert_eq!(format!("{body:?}"), "count(5000).limit(1048576)");
     /// ```
     pub const fn count(n: u64) -> Self {
         Self::of(Kind::Count(n))
@@ -224,14 +248,14 @@ impl Terminator {
     }
 
     /// Limits a record, whole or streamed, to `n` delivered bytes, instead of the connection's
-    /// default. See [Limits](Terminator#limits).
+    /// default. See [Limits](Terminator#limits). The largest two numbers are no limit.
     ///
     /// ```
     /// use asynchat::Terminator;
     /// let upload = Terminator::dot_block().streamed().limit(10 << 20);
     /// # assert_ne!(upload, Terminator::dot_block().streamed());
     /// ```
-    pub const fn limit(mut self, n: usize) -> Self {
+    pub const fn limit(mut self, n: u64) -> Self {
         self.limit = Limit::at(n);
         self
     }
@@ -250,7 +274,7 @@ impl Terminator {
 
     /// Delivers the bytes of a record to `collect_incoming_data` as they arrive, and then calls
     /// `found_terminator(b"")`. The connection stores none of them, except how much of a possible
-    /// terminator has been matched.
+    /// terminator has been matched. An earlier [`owned`](Terminator::owned) has no effect.
     ///
     /// ```
     /// use asynchat::Terminator;
@@ -258,7 +282,77 @@ impl Terminator {
     /// # assert_ne!(file, Terminator::count(1 << 30));
     /// ```
     pub const fn streamed(mut self) -> Self {
-        self.streamed = true;
+        self.delivery = Delivery::Streamed;
+        self
+    }
+
+    /// Delivers a record whole, as [`Bytes`](bytes::Bytes), to
+    /// [`found_record`](crate::AsyncChat::found_record). The session can store it, push it to several
+    /// connections or send it to another thread without another copy. Use it for large records: each one
+    /// takes an allocation, and one copy from the loop's read buffer.
+    ///
+    /// A record that arrives in one read has exactly its own memory. A longer one may occupy up to twice
+    /// its length, because its buffer has grown. A [`count`](Terminator::count) occupies exactly its length.
+    ///
+    /// The last of `owned` and `streamed` applies. [`none`](Terminator::none) has no whole records, so
+    /// it remains streamed.
+    ///
+    /// ```
+    /// use asynchat::{AsyncChat, Chat, Result, Terminator};
+    /// use bytes::Bytes;
+    ///
+    /// /// Stores each upload: a length in a line, then the bytes.
+    /// struct Uploads { chat: Chat, stored: Vec<Bytes> }
+    ///
+    /// impl AsyncChat for Uploads {
+    ///     fn found_terminator(&mut self, line: &[u8]) -> Result {
+    ///         let length = std::str::from_utf8(line)?.parse()?;
+    ///         self.chat.set_terminator(Terminator::count(length).limit(1 << 30).owned());
+    ///         Ok(())
+    ///     }
+    ///     fn found_record(&mut self, upload: Bytes) -> Result {
+    ///         self.stored.push(upload); // not a copy
+    ///         self.chat.set_terminator(Terminator::crlf());
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub const fn owned(mut self) -> Self {
+        if !matches!(self.kind, Kind::Everything) {
+            self.delivery = Delivery::Owned;
+        }
+        self
+    }
+
+    /// Delivers a record with its terminator, exactly as it was received: the concatenation of the records
+    /// is the stream. Use it to store or forward what was received. If the record is streamed, the
+    /// terminator is part of the last chunks.
+    ///
+    /// | Terminator | What an inclusive record contains |
+    /// |---|---|
+    /// | [`crlf`](Terminator::crlf), [`bytes`](Terminator::bytes) | the delimiter at its end |
+    /// | [`line`](Terminator::line) | the ending that it had, LF or CR LF |
+    /// | [`dot_block`](Terminator::dot_block) | the final dot line, and the dots that the sender has inserted: the wire format, which can be pushed as it is |
+    /// | [`count`](Terminator::count), [`idle_gap`](Terminator::idle_gap), [`none`](Terminator::none) | no more than otherwise, because the end of the record has no bytes |
+    ///
+    /// The partial record at the end of the stream, which `handle_eof` receives, is the same with and
+    /// without it, apart from the inserted dots of a block.
+    ///
+    /// ```
+    /// use asynchat::Terminator;
+    /// // SMTP limits a command line with its CR LF (RFC 5321 section 4.5.3.1.4).
+    /// let command = Terminator::crlf().inclusive().limit(512);
+    /// // What this receives can be pushed to the next server.
+    /// let forwarded = Terminator::dot_block().inclusive().streamed();
+    /// assert_eq!(Terminator::count(5).inclusive(), Terminator::count(5));
+    /// # assert_eq!(format!("{command:?}"), "crlf().limit(512).inclusive()");
+    /// # assert_ne!(forwarded, Terminator::dot_block().streamed());
+    /// ```
+    pub const fn inclusive(mut self) -> Self {
+        self.inclusive = match self.kind {
+            Kind::Crlf | Kind::Line | Kind::Bytes(_) | Kind::DotBlock => true,
+            Kind::Count(_) | Kind::Everything | Kind::IdleGap(_) => false,
+        };
         self
     }
 
@@ -268,8 +362,23 @@ impl Terminator {
     }
 
     #[inline]
+    pub(crate) fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    #[inline]
     pub(crate) fn is_streamed(&self) -> bool {
-        self.streamed
+        self.delivery == Delivery::Streamed
+    }
+
+    #[inline]
+    pub(crate) fn is_inclusive(&self) -> bool {
+        self.inclusive
+    }
+
+    /// Returns whether the terminator sets the limit itself.
+    pub(crate) fn has_limit(&self) -> bool {
+        self.limit != Limit::DEFAULT
     }
 
     /// Returns the limit of a record in bytes. `default` applies to a whole record whose terminator
@@ -277,7 +386,7 @@ impl Terminator {
     #[inline]
     pub(crate) fn limit_or(&self, default: usize) -> u64 {
         match self.limit {
-            Limit::DEFAULT if self.streamed => u64::MAX,
+            Limit::DEFAULT if self.is_streamed() => u64::MAX,
             Limit::DEFAULT => default as u64,
             Limit(n) => n,
         }
@@ -287,7 +396,8 @@ impl Terminator {
         Self {
             kind,
             limit: Limit::DEFAULT,
-            streamed: false,
+            delivery: Delivery::Borrowed,
+            inclusive: false,
         }
     }
 }
@@ -315,10 +425,15 @@ impl fmt::Debug for Terminator {
             Limit::UNLIMITED => f.write_str(".unlimited()")?,
             Limit(n) => write!(f, ".limit({n})")?,
         }
-        if self.streamed && self.kind != Kind::Everything {
-            f.write_str(".streamed()")?;
+        if self.inclusive {
+            f.write_str(".inclusive()")?;
         }
-        Ok(())
+        match self.delivery {
+            Delivery::Borrowed => Ok(()),
+            Delivery::Owned => f.write_str(".owned()"),
+            Delivery::Streamed if self.kind == Kind::Everything => Ok(()),
+            Delivery::Streamed => f.write_str(".streamed()"),
+        }
     }
 }
 
@@ -354,8 +469,8 @@ impl Limit {
     const DEFAULT: Limit = Limit(u64::MAX - 1);
     const UNLIMITED: Limit = Limit(u64::MAX);
 
-    const fn at(bytes: usize) -> Self {
-        match bytes as u64 {
+    const fn at(bytes: u64) -> Self {
+        match bytes {
             bytes if bytes < Limit::DEFAULT.0 => Limit(bytes),
             _ => Limit::UNLIMITED,
         }
@@ -379,6 +494,12 @@ mod tests {
                 Terminator::dot_block().unlimited().streamed(),
                 "dot_block().unlimited().streamed()",
             ),
+            (
+                Terminator::line().owned().inclusive(),
+                "line().inclusive().owned()",
+            ),
+            (Terminator::count(5).inclusive(), "count(5)"),
+            (Terminator::none().inclusive().owned(), "none()"),
             (
                 Terminator::idle_gap(Duration::from_millis(50)),
                 "idle_gap(50ms)",
@@ -404,10 +525,20 @@ mod tests {
         assert_eq!(crlf().limit(3).limit_or(9), 3);
         assert_eq!(crlf().unlimited().limit_or(9), u64::MAX);
         // No limit that a caller can set is mistaken for the default.
-        for huge in [usize::MAX, usize::MAX - 1, usize::MAX - 2] {
+        for huge in [u64::MAX, u64::MAX - 1, u64::MAX - 2] {
             assert!(crlf().limit(huge).limit_or(9) > 9);
         }
         assert_eq!(crlf().streamed().limit_or(9), u64::MAX);
         assert_eq!(crlf().streamed().limit(3).limit_or(9), 3);
+        assert_eq!(crlf().owned().limit_or(9), 9);
+    }
+
+    #[test]
+    fn the_last_of_owned_and_streamed_applies() {
+        let crlf = Terminator::crlf;
+        assert_eq!(crlf().owned().streamed(), crlf().streamed());
+        assert_eq!(crlf().streamed().owned(), crlf().owned());
+        assert_ne!(crlf().owned(), crlf());
+        assert_eq!(Terminator::none().owned(), Terminator::none());
     }
 }

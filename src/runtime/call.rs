@@ -184,7 +184,11 @@ pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, 
             driver.close(why);
         }
     });
-    let dropped = enter(|| drop(driver));
+    let dropped = enter(|| match driver {
+        #[cfg(feature = "sim")]
+        Some(driver) if state.is_recorded() => state.keep_handler(driver.into_handler()),
+        driver => drop(driver),
+    });
     if !queue.is_empty() {
         discard_each(queue);
     }

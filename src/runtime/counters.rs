@@ -77,7 +77,7 @@ impl Closes {
             Close::Reset => &mut self.reset,
             Close::ConnectFailed(_) => &mut self.connect_failed,
             Close::Timeout(_) => &mut self.timeout,
-            Close::InputLimit => &mut self.input_limit,
+            Close::InputLimit(_) => &mut self.input_limit,
             Close::OutputLimit => &mut self.output_limit,
             Close::Handler(_) => &mut self.handler,
             Close::Panic(_) => &mut self.panic,

@@ -1,5 +1,7 @@
 //! The trait `Driver`, through which the runtime drives a dispatcher, a session or a listener.
 
+#[cfg(feature = "sim")]
+use std::any::Any;
 use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
@@ -38,6 +40,12 @@ pub(crate) trait Driver: 'static {
 
     /// Makes a call with the user's own handler: a callback like any other.
     fn call(&mut self, state: &Rc<ChannelState>, call: HandlerCall) -> Result;
+
+    /// Gives the user's own handler away, if there is one: for the transcript of a simulated connection.
+    #[cfg(feature = "sim")]
+    fn into_handler(self: Box<Self>) -> Option<Box<dyn Any>> {
+        None
+    }
 }
 
 /// The turn of one channel.

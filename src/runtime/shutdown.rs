@@ -150,7 +150,8 @@ impl Drop for Runtime {
 }
 
 impl Runtime {
-    fn end_all(&self) {
+    /// Ends all channels at once, as when the loop is dropped.
+    pub(crate) fn end_all(&self) {
         self.drop_posts();
         for state in self.channels() {
             let driver = self.registry.borrow_mut().remove(state.id.get());

@@ -10,11 +10,13 @@ use super::{Ended, Network, Peer};
 use crate::chat::handle::Chat;
 use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Error, Result};
+use crate::event_loop::EventLoop;
 use crate::net::connector::Connector;
 
 /// What a [`Peer`] does, step by step. Before each step, the handler has done everything that it can.
 ///
-/// Bytes and text convert into a script that sends them.
+/// Everything that is bytes (`&str`, `String`, `Vec<u8>`, slices, arrays, [`Bytes`]) converts into a script that
+/// sends them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -120,27 +122,17 @@ impl Step {
     }
 }
 
-impl From<&str> for Script {
-    fn from(text: &str) -> Self {
-        Script::new().send(text)
-    }
-}
-
-impl From<&[u8]> for Script {
-    fn from(data: &[u8]) -> Self {
+/// A script that sends `data`, which arrives in one piece: text, a slice, a vector, an array or
+/// [`Bytes`].
+impl<T: AsRef<[u8]>> From<T> for Script {
+    fn from(data: T) -> Self {
         Script::new().send(data)
     }
 }
 
-impl<const N: usize> From<&[u8; N]> for Script {
-    fn from(data: &[u8; N]) -> Self {
-        Script::new().send(data)
-    }
-}
-
-/// What happened while a [`Script`] was played.
+/// What happened while a [`Script`] was played to a session.
 #[non_exhaustive]
-pub struct Transcript {
+pub struct Transcript<S> {
     /// What the peer has read of the output.
     pub output: Vec<u8>,
     /// The argument of `handle_close`; `None` if the connection has not ended for the handler.
@@ -149,16 +141,21 @@ pub struct Transcript {
     pub ended: Option<Ended>,
     /// How much virtual time passed until `handle_close`, or else until the end of the script.
     pub elapsed: Duration,
+    /// The session after its last callback, to look at what it has become. If it was open at the end of the
+    /// script, that callback was `handle_close` with [`Close::Shutdown`], because its loop has ended. `None` if the
+    /// factory has panicked, or if another session has taken its place.
+    pub session: Option<S>,
 }
 
-impl fmt::Debug for Transcript {
+/// Without the session.
+impl<S> fmt::Debug for Transcript<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transcript")
             .field("output", &AsText(&self.output))
             .field("close", &self.close)
             .field("ended", &self.ended)
             .field("elapsed", &self.elapsed)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -171,15 +168,15 @@ impl fmt::Debug for AsText<'_> {
     }
 }
 
-impl Transcript {
+impl<S> Transcript<S> {
     /// The output as text. Invalid UTF-8 is replaced by U+FFFD.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.output)
     }
 
     /// Whether output and end are the same. The time is not compared.
-    pub(super) fn agrees_with(&self, other: &Transcript) -> bool {
-        let why = |it: &Transcript| it.close.as_ref().map(Close::to_string);
+    pub(super) fn agrees_with(&self, other: &Transcript<S>) -> bool {
+        let why = |it: &Transcript<S>| it.close.as_ref().map(Close::to_string);
         self.output == other.output && self.ended == other.ended && why(self) == why(other)
     }
 }
@@ -210,37 +207,74 @@ impl Transcript {
 /// # Ok(()) }
 /// ```
 ///
+/// The transcript has the session as well, whether it has closed or not:
+///
+/// ```
+/// use asynchat::{AsyncChat, Result, sim};
+///
+/// struct Counter { lines: usize }
+///
+/// impl AsyncChat for Counter {
+///     fn found_terminator(&mut self, _: &[u8]) -> Result {
+///         self.lines += 1;
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result {
+/// let transcript = sim::drive(|_| Counter { lines: 0 }, "one\r\ntwo\r\n")?;
+/// assert!(transcript.close.is_none());
+/// assert_eq!(transcript.session.map(|counter| counter.lines), Some(2));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// When the handler gives itself work without end: see [`Network::settle`].
 pub fn drive<I: IntoSession>(
     factory: impl FnOnce(Chat) -> I + 'static,
     script: impl Into<Script>,
-) -> Result<Transcript, Error> {
+) -> Result<Transcript<I::Session>, Error> {
     let network = Network::new(0);
     let event_loop = network.event_loop()?;
     let (socket, peer) = network.pair();
     let chat = Connector::adopt(socket).connect_on(&event_loop, factory)?;
-    chat.state().record_end();
+    let state = chat.state();
+    state.record_end();
     let start = event_loop.0.now();
-    network.settle(&event_loop)?;
-    for step in script.into().0 {
-        step.play(&peer);
-        match step {
-            Step::Wait(time) => network.advance(&event_loop, time)?,
-            _ => network.settle(&event_loop)?,
-        }
-    }
+    let played = play(script.into(), &network, &event_loop, &peer);
     let (output, ended) = (peer.take_received(), peer.ended());
-    let (close, elapsed) = match chat.state().recorded_end() {
+    let (close, elapsed) = match state.recorded_end() {
         Some((why, when)) => (Some(why), when.saturating_duration_since(start)),
         None => (None, network.elapsed()),
     };
+    event_loop.0.end_all();
+    let handler = state.recorded_handler();
+    let session = handler.and_then(|handler| handler.downcast().ok());
+    played?;
     Ok(Transcript {
         output,
         close,
         ended,
         elapsed,
+        session: session.map(|session| *session),
     })
+}
+
+fn play(
+    script: Script,
+    network: &Network,
+    event_loop: &EventLoop,
+    peer: &Peer,
+) -> Result<(), Error> {
+    network.settle(event_loop)?;
+    for step in script.0 {
+        step.play(peer);
+        match step {
+            Step::Wait(time) => network.advance(event_loop, time)?,
+            _ => network.settle(event_loop)?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -254,9 +288,9 @@ mod tests {
             close: None,
             ended: None,
             elapsed: Duration::ZERO,
+            session: Some(()),
         };
-        let expected =
-            r#"Transcript { output: "250 ok\r\n\xff", close: None, ended: None, elapsed: 0ns }"#;
+        let expected = r#"Transcript { output: "250 ok\r\n\xff", close: None, ended: None, elapsed: 0ns, .. }"#;
         assert_eq!(format!("{transcript:?}"), expected);
         let script = Script::from("NOOP\r\n");
         assert_eq!(format!("{script:?}"), r#"Script([Send(b"NOOP\r\n")])"#);

@@ -89,7 +89,7 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 ///         chat.push("\r\n");
 ///         Ok(())
 ///     },
-///     b"HELP\r\n\r\nQUIT\r\n",
+///     "HELP\r\n\r\nQUIT\r\n",
 /// )?;
 /// assert_eq!(transcript.text(), "HELP\r\n\r\nQUIT\r\n");
 /// # Ok(()) }
@@ -100,11 +100,11 @@ fn pieces<'a>(input: &'a [u8], is_cut: &mut dyn FnMut(usize) -> bool) -> Vec<&'a
 /// errors of [`drive`].
 pub fn drive_every_segmentation<I: IntoSession>(
     factory: impl Fn(Chat) -> I + 'static,
-    input: &[u8],
-) -> Result<Transcript, Error> {
+    input: impl AsRef<[u8]>,
+) -> Result<Transcript<I::Session>, Error> {
     let factory = Rc::new(factory);
-    let mut whole: Option<Transcript> = None;
-    every_segmentation(input, |pieces| {
+    let mut whole: Option<Transcript<I::Session>> = None;
+    every_segmentation(input.as_ref(), |pieces| {
         let factory = Rc::clone(&factory);
         let script = Script::new().send_each(pieces).finish();
         let found = drive(move |chat| factory(chat), script)?;
@@ -163,7 +163,7 @@ impl fmt::Debug for Divergence {
 
 impl std::error::Error for Divergence {}
 
-impl Transcript {
+impl<S> Transcript<S> {
     fn summary(&self) -> String {
         let output = self.output.escape_ascii();
         let close = self.close.as_ref().map(ToString::to_string);

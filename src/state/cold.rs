@@ -40,11 +40,13 @@ pub(super) struct Cold {
     pub(super) retry: Option<Rc<dyn Retry>>,
     /// Makes the driver of the handler that replaces the present one.
     pub(super) replacement: Option<Box<dyn Any>>,
-    /// The reason of its end has to be kept for a transcript.
+    /// The reason of its end and its handler have to be kept for a transcript.
     #[cfg(feature = "sim")]
     pub(super) end_recorded: bool,
     #[cfg(feature = "sim")]
     pub(super) recorded_end: Option<(Close, Instant)>,
+    #[cfg(feature = "sim")]
+    pub(super) recorded_handler: Option<Box<dyn Any>>,
 }
 
 /// A timer of a channel that is not registered.

@@ -17,6 +17,8 @@ mod output;
 mod pipe;
 pub(crate) mod quota;
 
+#[cfg(feature = "sim")]
+use std::any::Any;
 use std::any::TypeId;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -387,7 +389,8 @@ impl ChannelState {
 
     // ---- transcripts
 
-    /// Makes the channel keep the reason of its end, for [`recorded_end`](Self::recorded_end).
+    /// Makes the channel keep the reason of its end, for [`recorded_end`](Self::recorded_end), and its
+    /// handler.
     #[cfg(feature = "sim")]
     pub(crate) fn record_end(&self) {
         self.with_cold(|cold| cold.end_recorded = true);
@@ -403,6 +406,25 @@ impl ChannelState {
             }
             _ => Some(why),
         }
+    }
+
+    /// Whether the reason of its end and its handler are to be kept.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_recorded(&self) -> bool {
+        let cold = self.cold.get();
+        cold.is_some_and(|cold| cold.borrow().end_recorded)
+    }
+
+    /// Keeps the handler until it is taken by [`recorded_handler`](Self::recorded_handler). A handler that
+    /// refers to this channel is never dropped otherwise.
+    #[cfg(feature = "sim")]
+    pub(crate) fn keep_handler(&self, handler: Option<Box<dyn Any>>) {
+        self.with_cold(|cold| cold.recorded_handler = handler);
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn recorded_handler(&self) -> Option<Box<dyn Any>> {
+        self.cold.get()?.borrow_mut().recorded_handler.take()
     }
 
     /// Why it ended, and when, if that was to be recorded.

@@ -76,7 +76,7 @@ fn copy_of(why: &Close) -> Close {
         Close::Reset => Close::Reset,
         Close::ConnectFailed(error) => Close::ConnectFailed(copied(error).into()),
         Close::Timeout(deadline) => Close::Timeout(*deadline),
-        Close::InputLimit => Close::InputLimit,
+        Close::InputLimit(limit) => Close::InputLimit(*limit),
         Close::OutputLimit => Close::OutputLimit,
         Close::Handler(error) => Close::Handler(copied(&**error)),
         Close::Panic(message) => Close::Panic(message.clone()),

@@ -12,6 +12,8 @@ static IN_USE: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     /// For this thread only: the threads of the test harness allocate at any time.
     static MADE: Cell<usize> = const { Cell::new(0) };
+    /// Their sizes.
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
     /// Bytes that this thread has allocated, minus those that it has freed.
     static BALANCE: Cell<isize> = const { Cell::new(0) };
 }
@@ -23,6 +25,7 @@ unsafe impl GlobalAlloc for Counting {
         // A thread that is ending has no thread-local values any more. It does not read the
         // counters.
         let _ = MADE.try_with(|made| made.set(made.get() + 1));
+        let _ = ALLOCATED.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
         add_to_balance(layout.size().cast_signed());
         // SAFETY: the caller upholds the contract, which is the same.
         unsafe { System.alloc(layout) }
@@ -53,6 +56,12 @@ pub(crate) fn in_use() -> usize {
 #[allow(dead_code, reason = "not every test counts allocations")]
 pub(crate) fn made() -> usize {
     MADE.get()
+}
+
+/// How many bytes this thread has allocated, including those that it has freed.
+#[allow(dead_code, reason = "not every test counts allocated bytes")]
+pub(crate) fn allocated() -> usize {
+    ALLOCATED.get()
 }
 
 /// Bytes that this thread has allocated, minus those that it has freed. Negative if it frees memory

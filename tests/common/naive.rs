@@ -22,11 +22,24 @@ pub struct Spec {
     pub kind: Kind,
     pub limit: Option<usize>,
     pub streamed: bool,
+    pub owned: bool,
+    pub inclusive: bool,
 }
 
 pub const UNLIMITED: usize = usize::MAX;
 
 impl Spec {
+    /// A whole, borrowed record without its terminator, under the default limit.
+    pub fn plain(kind: Kind) -> Self {
+        Spec {
+            kind,
+            limit: None,
+            streamed: false,
+            owned: false,
+            inclusive: false,
+        }
+    }
+
     pub fn terminator(&self) -> Terminator {
         let terminator = match &self.kind {
             Kind::Crlf => Terminator::crlf(),
@@ -40,17 +53,34 @@ impl Spec {
         let terminator = match self.limit {
             None => terminator,
             Some(UNLIMITED) => terminator.unlimited(),
-            Some(n) => terminator.limit(n),
+            Some(n) => terminator.limit(n as u64),
         };
-        if self.streamed {
-            terminator.streamed()
-        } else {
-            terminator
+        let terminator = match self.inclusive {
+            true => terminator.inclusive(),
+            false => terminator,
+        };
+        match (self.owned, self.streamed) {
+            (_, true) => terminator.streamed(),
+            (true, false) => terminator.owned(),
+            (false, false) => terminator,
         }
     }
 
     pub fn is_streamed(&self) -> bool {
         self.streamed || self.kind == Kind::None
+    }
+
+    /// Reads the record at the front of `bytes`.
+    pub fn read(&self, bytes: &[u8]) -> Naive {
+        let record = read(&self.kind, bytes);
+        match self.inclusive {
+            true => Naive {
+                content: bytes[..record.next.unwrap_or(bytes.len())].to_vec(),
+                pending: vec![],
+                next: record.next,
+            },
+            false => record,
+        }
     }
 
     pub fn limit(&self, default: usize) -> usize {

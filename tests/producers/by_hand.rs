@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use asynchat::{
-    ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
-    More, Producer, ReadProducer, SimpleProducer,
+    ChunkedProducer, CompositeProducer, CrlfProducer, DotStuffer, HookedProducer, IterProducer,
+    LinesProducer, More, Producer, ReadProducer, SimpleProducer,
 };
 use bytes::Bytes;
 
@@ -341,9 +341,9 @@ fn read_producer_tries_an_interrupted_read_again_and_is_pending_when_it_would_bl
     assert_eq!((output.chunks, output.pending, output.error), (2, 1, None));
 }
 
-/// What a reader is offered after it has filled this much of a buffer of 65,536 bytes.
+/// However much of its buffer a reader has filled before.
 #[test]
-fn read_producer_does_not_read_into_less_than_4096_bytes() {
+fn read_producer_always_offers_a_whole_buffer() {
     struct Fills(usize, Rc<Cell<usize>>);
     impl Read for Fills {
         fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -351,14 +351,68 @@ fn read_producer_does_not_read_into_less_than_4096_bytes() {
             Ok(self.0)
         }
     }
-    for (first, offered) in [(61_440, 4096), (61_441, 65_536)] {
+    for first in [1, 4096, 61_440, 61_441, 65_536] {
         let room = Rc::new(Cell::new(0));
         let mut producer = ReadProducer::new(Fills(first, Rc::clone(&room)));
         producer.more(usize::MAX).unwrap();
         assert_eq!(room.get(), 65_536);
         // A count above the room is an error. Only the room counts here.
         let _ = producer.more(usize::MAX);
-        assert_eq!(room.get(), offered);
+        assert_eq!(room.get(), 65_536);
+        let mut producer = ReadProducer::new(Fills(1, Rc::clone(&room))).length(1000);
+        producer.more(usize::MAX).unwrap();
+        assert_eq!(room.get(), 1000, "no more than the length");
+    }
+}
+
+/// Neither another file, nor the end of this one.
+#[test]
+fn read_producer_with_a_length_reads_no_more_than_that() {
+    struct Once(bool);
+    impl Read for Once {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            assert!(!std::mem::replace(&mut self.0, true), "read again");
+            buf.fill(b'x');
+            Ok(buf.len())
+        }
+    }
+    let output = run(ReadProducer::new(Once(false)).length(12), &[70_000]);
+    assert_eq!(output.bytes, b"xxxxxxxxxxxx");
+    assert_eq!(bytes_of(ReadProducer::new(Once(true)).length(0), &[9]), b"");
+}
+
+/// It would mean "pending", and what follows would be taken for the next line.
+#[test]
+fn a_line_that_would_block_is_an_error() {
+    let lines = [Ok("one"), Err(ErrorKind::WouldBlock.into()), Ok("two")];
+    let output = run(LinesProducer::fallible(lines), &[70_000]);
+    assert_eq!(output.bytes, b"one\r\n");
+    assert_eq!((output.pending, output.error), (0, Some(ErrorKind::Other)));
+}
+
+#[test]
+fn crlf_producer_leaves_what_has_crlf_alone() {
+    let text = Bytes::from_static(b"a\r\n\rb\r\r\n");
+    match CrlfProducer::new(text.clone()).more(65_536).unwrap() {
+        More::Chunk(chunk) => assert_eq!(chunk.as_ptr(), text.as_ptr(), "it was copied"),
+        other => panic!("{other:?}"),
+    }
+    for budget in 1..20 {
+        assert_eq!(bytes_of(CrlfProducer::new(text.clone()), &[budget]), text);
+        let converted = bytes_of(CrlfProducer::new(&b"\na\n\nb"[..]), &[budget]);
+        assert_eq!(converted, b"\r\na\r\n\r\nb");
+    }
+}
+
+#[test]
+fn a_stored_message_becomes_a_block_of_crlf_lines() {
+    let message = &b"Subject: dots\n\n.\n..\n.end"[..];
+    for budget in [1, 2, 7, 70_000] {
+        let block = DotStuffer::new(CrlfProducer::new(ReadProducer::new(message)));
+        assert_eq!(
+            bytes_of(block, &[budget]),
+            b"Subject: dots\r\n\r\n..\r\n...\r\n..end\r\n.\r\n"
+        );
     }
 }
 

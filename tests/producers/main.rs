@@ -66,6 +66,7 @@ impl Drop for Script {
     }
 }
 
+#[derive(Clone)]
 enum ReadStep {
     Data(Vec<u8>),
     Fail(ErrorKind),

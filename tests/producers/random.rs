@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 
 use asynchat::{
-    ChunkedProducer, CompositeProducer, DotStuffer, HookedProducer, IterProducer, LinesProducer,
-    More, Produced, Producer, ReadProducer, SimpleProducer,
+    ChunkedProducer, CompositeProducer, CrlfProducer, DotStuffer, HookedProducer, IterProducer,
+    LinesProducer, More, Produced, Producer, ReadProducer, SimpleProducer,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -79,6 +79,18 @@ fn unstuff(mut block: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The text with CR LF for each LF that has no CR before it.
+fn in_crlf_lines(text: &[u8]) -> Vec<u8> {
+    let mut converted = Vec::new();
+    for &byte in text {
+        if byte == b'\n' && converted.last() != Some(&b'\r') {
+            converted.push(b'\r');
+        }
+        converted.push(byte);
+    }
+    converted
+}
+
 /// The body and the trailer section of a chunked message. Nothing may follow them.
 fn unchunk(mut message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut body = Vec::new();
@@ -122,6 +134,7 @@ proptest! {
             0..10,
         ),
         mut budgets in budgets(),
+        part in 0..=100u8,
     ) {
         // So that hundreds of kilobytes do not take a call for each byte.
         budgets.push(65_536);
@@ -137,11 +150,21 @@ proptest! {
                 Err(kind) => ReadStep::Fail(kind),
             });
         }
+        let length = data.len() as u64;
         let blocks = reads.iter().filter(|read| **read == Err(ErrorKind::WouldBlock)).count();
 
-        let output = run(ReadProducer::new(Reader(steps)), &budgets);
+        let output = run(ReadProducer::new(Reader(steps.clone())), &budgets);
         prop_assert!(output.bytes == data);
         prop_assert_eq!((output.pending, output.error), (blocks, None));
+
+        // With a length, it neither stops too early nor reads too far.
+        let sent = length * u64::from(part) / 100;
+        let output = run(ReadProducer::new(Reader(steps.clone())).length(sent), &budgets);
+        prop_assert!(output.bytes == data[..sent as usize]);
+        prop_assert_eq!(output.error, None);
+        let output = run(ReadProducer::new(Reader(steps)).length(length + 1), &budgets);
+        prop_assert!(output.bytes == data);
+        prop_assert_eq!(output.error, Some(ErrorKind::UnexpectedEof));
     }
 
     #[test]
@@ -164,6 +187,38 @@ proptest! {
         prop_assert_eq!(&output.bytes, expected.as_bytes());
         // Eight lines per call.
         prop_assert_eq!(run(LinesProducer::new(&lines), &[70_000]).chunks, lines.len().div_ceil(8));
+    }
+
+    #[test]
+    fn fallible_lines_are_sent_up_to_the_first_error(
+        lines in vec("[ -~]{0,40}", 0..30),
+        failure in 0..40usize,
+        budgets in budgets(),
+    ) {
+        let items = lines.iter().enumerate().map(|(number, line)| match number == failure {
+            true => Err(ErrorKind::PermissionDenied.into()),
+            false => Ok(line),
+        });
+        let output = run(LinesProducer::fallible(items), &budgets);
+        let sent = lines.iter().take(failure);
+        let expected: String = sent.map(|line| format!("{line}\r\n")).collect();
+        prop_assert_eq!(&output.bytes, expected.as_bytes());
+        let error = (failure < lines.len()).then_some(ErrorKind::PermissionDenied);
+        prop_assert_eq!(output.error, error);
+    }
+
+    #[test]
+    fn crlf_producer_ends_each_line_with_cr_lf(steps in steps(), budgets in budgets()) {
+        let output = run(CrlfProducer::new(Script::new(&steps)), &budgets);
+        let expected = output_of(&steps);
+        prop_assert_eq!(output.pending, expected.pending);
+        prop_assert_eq!(output.bytes, in_crlf_lines(&expected.bytes));
+    }
+
+    #[test]
+    fn crlf_producer_does_not_change_its_own_output(steps in steps()) {
+        let once = run(CrlfProducer::new(Script::new(&steps)), &[500]).bytes;
+        prop_assert_eq!(&bytes_of(CrlfProducer::new(once.clone()), &[70_000]), &once);
     }
 
     #[test]
@@ -295,9 +350,10 @@ proptest! {
 
 type Wrapper = fn(Box<dyn Producer>) -> Box<dyn Producer>;
 
-const WRAPPERS: [Wrapper; 4] = [
+const WRAPPERS: [Wrapper; 5] = [
     |inner| Box::new(CompositeProducer::new([inner])),
     |inner| Box::new(DotStuffer::new(inner)),
+    |inner| Box::new(CrlfProducer::new(inner)),
     |inner| Box::new(ChunkedProducer::new(inner)),
     |inner| Box::new(HookedProducer::new(inner, |_| {})),
 ];

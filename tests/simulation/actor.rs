@@ -22,6 +22,8 @@ pub(crate) struct Actor {
     /// How many sessions its connection had before.
     generation: u32,
     was_called: Cell<bool>,
+    /// `found_record` has been called.
+    pub(crate) is_owned: Cell<bool>,
 }
 
 impl Actor {
@@ -35,6 +37,7 @@ impl Actor {
             world,
             generation,
             was_called,
+            is_owned: Cell::default(),
         }
     }
 
@@ -82,12 +85,20 @@ impl AsyncChat for Actor {
         let verdict = track.oracle.borrow_mut().record(&stream, record);
         self.check(verdict);
         let mode = track.oracle.borrow().mode();
+        if mode.owned != self.is_owned.take() {
+            self.check(Err(format!("{mode:?} in the wrong callback: {record:?}")));
+        }
         if mode.ends == Ends::Count(0) {
             track.set_mode(Mode::CRLF);
         } else if world.rng.one_in(10) {
             track.set_mode(random_mode(world, true));
         }
         self.act()
+    }
+
+    fn found_record(&mut self, record: Bytes) -> Result {
+        self.is_owned.set(true);
+        self.found_terminator(&record)
     }
 
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
@@ -232,7 +243,13 @@ fn random_mode(world: &World, inside: bool) -> Mode {
         _ => Ends::Never,
     };
     let streamed = ends == Ends::Never || (ends != Ends::Count(0) && world.rng.one_in(3));
-    Mode { ends, streamed }
+    let has_terminator = !matches!(ends, Ends::Count(_) | Ends::Never);
+    Mode {
+        ends,
+        streamed,
+        owned: !streamed && world.rng.one_in(4),
+        inclusive: has_terminator && world.rng.one_in(4),
+    }
 }
 
 /// Acts on a connection: from one of its callbacks, from those of another, or from outside.

@@ -20,12 +20,18 @@ pub(crate) enum Ends {
 pub(crate) struct Mode {
     pub(crate) ends: Ends,
     pub(crate) streamed: bool,
+    /// Not with `streamed`.
+    pub(crate) owned: bool,
+    /// Only where the stream contains the terminator.
+    pub(crate) inclusive: bool,
 }
 
 impl Mode {
     pub(crate) const CRLF: Mode = Mode {
         ends: Ends::Crlf,
         streamed: false,
+        owned: false,
+        inclusive: false,
     };
 
     pub(crate) fn terminator(self) -> Terminator {
@@ -37,15 +43,26 @@ impl Mode {
             Ends::Dot => Terminator::dot_block(),
             Ends::Never => Terminator::none(),
         };
-        match self.streamed {
-            true => terminator.streamed(),
+        let terminator = match self.inclusive {
+            true => terminator.inclusive(),
             false => terminator,
+        };
+        match (self.streamed, self.owned) {
+            (true, _) => terminator.streamed(),
+            (false, true) => terminator.owned(),
+            (false, false) => terminator,
         }
     }
 
     /// The end of the record at the start of `rest`, and the start of the next one; `None` if it is
     /// incomplete.
     fn end_in(self, rest: &[u8]) -> Option<(usize, usize)> {
+        let (end, next) = self.terminator_in(rest)?;
+        Some((if self.inclusive { next } else { end }, next))
+    }
+
+    /// The start and the end of the terminator of the record at the start of `rest`.
+    fn terminator_in(self, rest: &[u8]) -> Option<(usize, usize)> {
         let find = |needle: &[u8]| rest.windows(needle.len()).position(|at| at == needle);
         match self.ends {
             Ends::Crlf => find(b"\r\n").map(|at| (at, at + 2)),
@@ -61,6 +78,22 @@ impl Mode {
             },
             Ends::Never => None,
         }
+    }
+}
+
+impl Mode {
+    /// What is delivered of the bytes of a record.
+    fn delivered(self, bytes: &[u8]) -> Vec<u8> {
+        match self.ends {
+            Ends::Dot if !self.inclusive => unstuffed(bytes),
+            _ => bytes.to_vec(),
+        }
+    }
+
+    /// Whether the chunks of a record have to be collected: their bytes, or where one ends, do not show where
+    /// the rest of the record begins.
+    fn collects_chunks(self) -> bool {
+        self.streamed && (self.ends == Ends::Dot || self.inclusive)
     }
 }
 
@@ -85,7 +118,7 @@ pub(crate) struct Oracle {
     next: Option<Mode>,
     /// The start of the current record, or of the rest of it if it is streamed.
     at: usize,
-    /// What has been delivered of a streamed block.
+    /// What has been delivered of a record whose chunks are collected.
     block: Vec<u8>,
     /// How much has been delivered of a streamed count.
     counted: usize,
@@ -122,6 +155,9 @@ impl Oracle {
 
     /// A new terminator is set. It applies from the first byte that has not been delivered.
     pub(crate) fn set(&mut self, mode: Mode) {
+        if self.mode.inclusive {
+            self.at += self.block.len();
+        }
         match self.discarding {
             true => self.next = Some(mode),
             false => self.begin(mode),
@@ -149,9 +185,10 @@ impl Oracle {
             Mode {
                 ends: Ends::Count(n),
                 streamed: true,
+                ..
             } => Mode {
                 ends: Ends::Count(n - self.counted),
-                streamed: true,
+                ..self.mode
             },
             mode => mode,
         }
@@ -187,19 +224,12 @@ impl Oracle {
                 "an incomplete record was delivered: {self:?}, {record:?}"
             ));
         };
-        let content = match self.mode.ends {
-            Ends::Dot => unstuffed(&stream[content]),
-            _ => stream[content].to_vec(),
-        };
-        let delivered = match self.mode {
-            Mode {
-                streamed: false, ..
-            } => record,
-            Mode {
-                ends: Ends::Dot, ..
-            } => &self.block,
+        let content = self.mode.delivered(&stream[content]);
+        let delivered = match self.mode.streamed {
+            false => record,
+            true if self.mode.collects_chunks() => &self.block,
             // The chunks before it are checked already.
-            _ => b"",
+            true => b"",
         };
         if self.mode.streamed && !record.is_empty() {
             return Err(format!(
@@ -223,12 +253,13 @@ impl Oracle {
             return Err(format!("an unexpected chunk: {self:?}, {chunk:?}"));
         }
         self.in_chunks = true;
-        if self.mode.ends == Ends::Dot {
+        if self.mode.collects_chunks() {
             let end = self
                 .find(stream)
                 .map_or(stream.len(), |(content, _)| content.end);
             self.block.extend_from_slice(chunk);
-            return match unstuffed(&stream[self.at..end]).starts_with(&self.block) {
+            let content = self.mode.delivered(&stream[self.at..end]);
+            return match content.starts_with(&self.block) {
                 true => Ok(()),
                 false => Err(format!("a wrong chunk of a block: {self:?}, {chunk:?}")),
             };
@@ -248,8 +279,7 @@ impl Oracle {
         self.skip(stream);
         let over = match (self.mode.ends, self.find(stream)) {
             (Ends::Count(n), _) => n > self.limit,
-            (Ends::Dot, Some((content, _))) => unstuffed(&stream[content]).len() > self.limit,
-            (_, Some((content, _))) => content.len() > self.limit,
+            (_, Some((content, _))) => self.mode.delivered(&stream[content]).len() > self.limit,
             (_, None) => stream.len() - self.at > self.limit,
         };
         if self.mode.streamed || self.discarding || !over {
@@ -264,14 +294,19 @@ impl Oracle {
         self.skip(stream);
         // The partial content of a streamed block is unknown here, and so is what is stored of a
         // discarded record.
-        if self.discarding || self.mode.ends == Ends::Dot {
+        if self.discarding || self.mode.ends == Ends::Dot && !self.mode.inclusive {
             return Ok(());
         }
+        let delivered = match self.mode.collects_chunks() {
+            true => &self.block[..],
+            false => b"",
+        };
+        let rest = stream.get(self.at..).unwrap_or_default();
         match self.find(stream) {
             Some(_) if self.mode.ends != Ends::Count(0) => Err(format!(
                 "handle_eof before a complete record was delivered: {self:?}"
             )),
-            _ if stream.get(self.at..) == Some(partial) => Ok(()),
+            _ if rest == [delivered, partial].concat() => Ok(()),
             _ => Err(format!("a wrong partial record: {self:?}, {partial:?}")),
         }
     }

@@ -346,7 +346,7 @@ impl Track {
             Close::Reset => faulted || stranger || self.finished.get() || was_reset(),
             Close::ConnectFailed(_) => self.outgoing && self.connected.get() == 0,
             Close::Timeout(which) => self.may_time_out(world, *which),
-            Close::InputLimit => self.overflowed.get(),
+            Close::InputLimit(_) => self.overflowed.get(),
             Close::OutputLimit => self.over_output.get(),
             Close::Handler(_) => self.failed.get(),
             Close::Panic(_) => self.panicked.get(),
@@ -366,7 +366,7 @@ impl Track {
         let (out, pushed) = (self.chat.stats().bytes_out, self.expected.borrow().len());
         let in_order = match why {
             why if why.sent_all() => true,
-            Close::InputLimit => !self.cut.get(),
+            Close::InputLimit(_) => !self.cut.get(),
             // A peer that reads receives the output pushed before the failure. A peer that does not
             // read, and a pending producer, are waited for during the linger time.
             Close::Handler(_) | Close::Panic(_) => {

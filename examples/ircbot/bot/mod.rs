@@ -255,7 +255,7 @@ impl AsyncChat for Bot {
         if let Some(server) = self.chat.peer_addr() {
             tracing::info!(%server, "connected");
         }
-        let limit = MAX_TAGS + MAX_MESSAGE;
+        let limit = (MAX_TAGS + MAX_MESSAGE) as u64;
         self.chat.set_terminator(Terminator::line().limit(limit));
         self.outbox.send(&format!("NICK {}", self.nick));
         let user = "USER asynchat 0 * :a bot, see https://docs.rs/asynchat";

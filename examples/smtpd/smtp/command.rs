@@ -8,7 +8,7 @@ const MAX_LINE: usize = 510;
 
 /// The maximum length of a MAIL line, which the parameters SIZE (RFC 1870,
 /// section 3) and BODY (RFC 6152, section 2) extend.
-pub const MAX_MAIL_LINE: usize = MAX_LINE + 26 + 17;
+pub const MAX_MAIL_LINE: u64 = MAX_LINE as u64 + 26 + 17;
 
 /// The reply to a line that is too long: section 4.5.3.1.9.
 pub const TOO_LONG: &str = "500 5.5.2 line too long";

@@ -8,6 +8,7 @@ use crate::chat::handle::Chat;
 use crate::chat::session::{AsyncChat, Overflow};
 use crate::error::{Close, Result};
 use crate::framing::splitter::{Event, Splitter};
+use crate::log::log_throttled;
 use crate::runtime::driver::Turn;
 use crate::state::agenda::deadline_after;
 use crate::state::{ChannelState, Flag, Request};
@@ -67,6 +68,10 @@ impl<S: AsyncChat> ChatDriver<S> {
                 Ok(Some(Event::Record(record))) => {
                     state.count_record();
                     self.session.found_terminator(record)
+                }
+                Ok(Some(Event::Owned(record))) => {
+                    state.count_record();
+                    self.session.found_record(record)
                 }
                 Ok(Some(Event::Chunk(chunk))) => self.session.collect_incoming_data(chunk),
                 Ok(Some(Event::End)) => {
@@ -148,9 +153,14 @@ impl<S: AsyncChat> ChatDriver<S> {
     }
 
     fn overflow(&mut self, state: &Rc<ChannelState>) {
+        let exceeded = self.splitter.exceeded();
+        if exceeded.announced.is_some() {
+            // Often the limit was forgotten, and the program ought to set one.
+            log_throttled!(warn, "{exceeded}");
+        }
         match self.session.handle_overflow() {
             Overflow::Discard => self.splitter.discard(),
-            Overflow::Close => state.close_when_done(Close::InputLimit),
+            Overflow::Close => state.close_when_done(Close::InputLimit(exceeded)),
         }
     }
 
@@ -213,6 +223,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         state.count_record();
         match event {
             Some(Event::Record(record)) => self.session.found_terminator(record)?,
+            Some(Event::Owned(record)) => self.session.found_record(record)?,
             _ => self.session.found_terminator(b"")?,
         }
         state.time(|clocks, _| clocks.record_over());

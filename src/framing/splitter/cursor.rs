@@ -125,6 +125,25 @@ impl Cursor {
         }
     }
 
+    /// Like [`scan`](Self::scan), for a record that includes its terminator: all bytes that the step covers
+    /// are content. None is pending, so none is released.
+    // Not inlined, so that `scan` is inlined into the other loops.
+    #[inline(never)]
+    pub(super) fn scan_inclusive(&mut self, kind: &Kind, hay: &[u8]) -> Step {
+        loop {
+            let step = self.scan(kind, hay);
+            let content = step.content + step.tail;
+            if content > 0 || step.end || hay.is_empty() {
+                return Step {
+                    content,
+                    end: step.end,
+                    ..Step::default()
+                };
+            }
+            // The step has released bytes of earlier input. The next one covers bytes of this input.
+        }
+    }
+
     /// Moves over all of `hay`, in which a search has found no line ending.
     pub(super) fn pass_without_lf(&mut self, hay: &[u8]) -> Step {
         self.pass(hay, usize::from(hay.ends_with(b"\r")))

@@ -1,11 +1,10 @@
 use std::io;
-use std::mem;
 
 use bytes::Bytes;
 use memchr::memmem;
 
+use super::converted::{Conversion, Converted};
 use super::{More, Producer};
-use crate::user_code::discard_each;
 
 /// Sends the output of another producer as the multi-line block of NNTP (RFC 3977, 3.1.1), SMTP (RFC 5321,
 /// 4.5.2) and POP3 (RFC 1939, 3): a dot at the start of a line is doubled, and a line with a single dot ends
@@ -18,7 +17,7 @@ use crate::user_code::discard_each;
 /// content and is sent unchanged: doubling a dot behind it would change what a strict reader receives. But
 /// a lax reader ends a line there, and may see the end of the block where the sender sees content. This is
 /// SMTP smuggling (CVE-2023-51764). RFC 5321, 2.3.8 forbids bare CR and LF, so refuse or repair a body of
-/// unknown origin first.
+/// unknown origin first. A [`CrlfProducer`](super::CrlfProducer) converts the LF lines of a stored file.
 ///
 /// # Errors
 ///
@@ -34,15 +33,19 @@ use crate::user_code::discard_each;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct DotStuffer<P> {
-    producer: P,
-    /// Output of the inner producer that is not yet stuffed. Only as much as the budget is stuffed at a time:
-    /// a chunk of megabytes must not take a turn of megabytes.
-    raw: Bytes,
-    /// Stuffed output that was over the budget.
-    ready: Bytes,
-    position: Position,
-    ended: bool,
+pub struct DotStuffer<P>(Converted<P, Position>);
+
+impl<P: Producer> DotStuffer<P> {
+    /// A producer of the block with this body.
+    pub fn new(producer: P) -> Self {
+        Self(Converted::new(producer, Position::LineStart))
+    }
+}
+
+impl<P: Producer> Producer for DotStuffer<P> {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        self.0.more(budget)
+    }
 }
 
 /// Where in a line the next byte is.
@@ -53,25 +56,14 @@ enum Position {
     InLine,
 }
 
-impl<P: Producer> DotStuffer<P> {
-    /// A producer of the block with this body.
-    pub fn new(producer: P) -> Self {
-        Self {
-            producer,
-            raw: Bytes::new(),
-            ready: Bytes::new(),
-            position: Position::LineStart,
-            ended: false,
-        }
-    }
-
-    fn stuff(&mut self, piece: Bytes) -> Bytes {
-        let first = match (self.position, &*piece) {
+impl Conversion for Position {
+    fn convert(&mut self, piece: Bytes) -> Bytes {
+        let first = match (*self, &*piece) {
             (Position::LineStart, [b'.', ..]) => Some(0),
             (Position::AfterCr, [b'\n', b'.', ..]) => Some(1),
             _ => None,
         };
-        self.position = self.position.after(&piece);
+        *self = self.after(&piece);
 
         let dots = memmem::find_iter(&piece, b"\r\n.").map(|i| i + 2);
         let mut stuffed = Vec::new();
@@ -87,44 +79,12 @@ impl<P: Producer> DotStuffer<P> {
         stuffed.extend_from_slice(piece.get(copied..).unwrap_or_default());
         stuffed.into()
     }
-}
 
-impl<P: Producer> Producer for DotStuffer<P> {
-    fn more(&mut self, budget: usize) -> io::Result<More> {
-        let budget = budget.max(1);
-        loop {
-            if !self.ready.is_empty() {
-                return self.ready.more(budget);
-            }
-            if !self.raw.is_empty() {
-                let piece = self.raw.split_to(budget.min(self.raw.len()));
-                self.ready = self.stuff(piece);
-                continue;
-            }
-            if self.ended {
-                return Ok(More::Done);
-            }
-            match self.producer.more(budget)? {
-                More::Chunk(chunk) if chunk.is_empty() => return Ok(More::Chunk(chunk)),
-                More::Chunk(chunk) => self.raw = chunk,
-                More::Pending => return Ok(More::Pending),
-                More::Done => {
-                    self.ended = true;
-                    self.ready = Bytes::from_static(match self.position {
-                        Position::LineStart => b".\r\n",
-                        Position::AfterCr | Position::InLine => b"\r\n.\r\n",
-                    });
-                }
-            }
+    fn end(&mut self) -> &'static [u8] {
+        match self {
+            Position::LineStart => b".\r\n",
+            Position::AfterCr | Position::InLine => b"\r\n.\r\n",
         }
-    }
-}
-
-impl<P> Drop for DotStuffer<P> {
-    fn drop(&mut self) {
-        // The destructors of the chunk and of its producer are user code. If both panicked in one unwinding,
-        // the process would abort.
-        discard_each([mem::take(&mut self.raw), mem::take(&mut self.ready)]);
     }
 }
 

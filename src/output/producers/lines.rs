@@ -1,5 +1,5 @@
 use std::io;
-use std::iter::Fuse;
+use std::mem;
 
 use bytes::BytesMut;
 use memchr::memchr2;
@@ -19,7 +19,8 @@ use crate::user_code;
 /// An item that contains CR or LF is an [`InvalidInput`](io::ErrorKind::InvalidInput) error, after the
 /// lines before it have been produced. It would let the author of the item send lines of the protocol, as
 /// in CVE-2020-8794, where the text of a remote server's reply became lines of a mail envelope. Items that
-/// end with their own CRLF belong in an [`IterProducer`](super::IterProducer).
+/// end with their own CRLF belong in an [`IterProducer`](super::IterProducer). Lines that have to be read, and
+/// whose reading may fail, are those of [`fallible`](LinesProducer::fallible).
 ///
 /// ```
 /// use asynchat::{LinesProducer, More, Producer};
@@ -34,55 +35,130 @@ use crate::user_code;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct LinesProducer<I: Iterator> {
-    lines: Fuse<I>,
+pub struct LinesProducer<I> {
+    lines: I,
     buffer: BytesMut,
-    /// An item contained CR or LF. The error is returned when the buffer is empty.
-    is_refused: bool,
+    state: State,
+}
+
+/// How the lines have ended.
+#[derive(Debug)]
+enum State {
+    /// They have not.
+    More,
+    Over,
+    /// With this error, which is returned when the buffer is empty.
+    Failed(io::Error),
 }
 
 impl<I: Iterator<Item: AsRef<[u8]>>> LinesProducer<I> {
     /// A producer of these lines.
     pub fn new(lines: impl IntoIterator<IntoIter = I>) -> Self {
+        Self::of(lines.into_iter())
+    }
+}
+
+impl<I: Iterator<Item = io::Result<T>>, T: AsRef<[u8]>> LinesProducer<FallibleLines<I>> {
+    /// A producer of lines that may fail to be read, such as those of
+    /// [`BufRead::lines`](std::io::BufRead::lines). The first error ends the output, after the lines before
+    /// it have been produced: it is the error of the producer. So is `WouldBlock`, because a reader that does
+    /// not block loses the beginning of a line.
+    ///
+    /// The loop waits while a line is read, as with a [`ReadProducer`](super::ReadProducer).
+    ///
+    /// ```
+    /// use std::io::BufRead;
+    /// use asynchat::{LinesProducer, More, Producer};
+    ///
+    /// let stored = &b"one\ntwo\r\n\xff\n"[..];
+    /// let mut producer = LinesProducer::fallible(stored.lines());
+    /// assert_eq!(producer.more(65536)?, More::Chunk("one\r\ntwo\r\n".into()));
+    /// assert!(producer.more(65536).is_err()); // the third line is not UTF-8
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn fallible(lines: impl IntoIterator<IntoIter = I>) -> Self {
+        Self::of(FallibleLines(lines.into_iter()))
+    }
+}
+
+impl<I> LinesProducer<I> {
+    fn of(lines: I) -> Self {
         Self {
-            lines: lines.into_iter().fuse(),
+            lines,
             buffer: BytesMut::new(),
-            is_refused: false,
+            state: State::More,
         }
     }
 }
 
-impl<I: Iterator<Item: AsRef<[u8]>>> Producer for LinesProducer<I> {
+impl<I: Lines> Producer for LinesProducer<I> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let budget = budget.max(1);
         let mut taken = 0;
-        while self.buffer.len() < budget && taken < MAX_ITEMS && !self.is_refused {
+        while self.buffer.len() < budget && taken < MAX_ITEMS && matches!(self.state, State::More) {
             taken += 1;
-            let Some(line) = self.lines.next() else {
-                break;
-            };
-            // If it panics when it is read, it may panic when it is dropped, too.
-            let (line, ()) = user_code::with(line, |line| {
-                let line = line.as_ref();
-                if memchr2(b'\r', b'\n', line).is_some() {
-                    self.is_refused = true;
-                } else {
-                    self.buffer.extend_from_slice(line);
-                    self.buffer.extend_from_slice(b"\r\n");
-                }
-            });
-            drop(line);
+            match self.lines.next_line() {
+                Some(Ok(line)) => self.append(line),
+                Some(Err(error)) => self.state = State::Failed(error),
+                None => self.state = State::Over,
+            }
         }
-        if self.buffer.is_empty() && self.is_refused {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a line to send contains CR or LF",
-            ));
+        if !self.buffer.is_empty() {
+            let fits = budget.min(self.buffer.len());
+            return Ok(More::Chunk(self.buffer.split_to(fits).freeze()));
         }
-        if self.buffer.is_empty() {
-            return Ok(More::Done);
+        match mem::replace(&mut self.state, State::Over) {
+            State::Failed(error) => Err(error),
+            State::More | State::Over => Ok(More::Done),
         }
-        let fits = budget.min(self.buffer.len());
-        Ok(More::Chunk(self.buffer.split_to(fits).freeze()))
+    }
+}
+
+impl<I> LinesProducer<I> {
+    fn append(&mut self, line: impl AsRef<[u8]>) {
+        // If it panics when it is read, it may panic when it is dropped, too.
+        let (line, ()) = user_code::with(line, |line| {
+            let line = line.as_ref();
+            if memchr2(b'\r', b'\n', line).is_some() {
+                let error = "a line to send contains CR or LF";
+                self.state = State::Failed(io::Error::new(io::ErrorKind::InvalidInput, error));
+            } else {
+                self.buffer.extend_from_slice(line);
+                self.buffer.extend_from_slice(b"\r\n");
+            }
+        });
+        drop(line);
+    }
+}
+
+/// Where a [`LinesProducer`] takes its lines from.
+trait Lines {
+    type Line: AsRef<[u8]>;
+
+    fn next_line(&mut self) -> Option<io::Result<Self::Line>>;
+}
+
+impl<I: Iterator<Item: AsRef<[u8]>>> Lines for I {
+    type Line = I::Item;
+
+    fn next_line(&mut self) -> Option<io::Result<I::Item>> {
+        self.next().map(Ok)
+    }
+}
+
+/// The lines of [`LinesProducer::fallible`].
+#[derive(Debug)]
+pub struct FallibleLines<I>(I);
+
+impl<I: Iterator<Item = io::Result<T>>, T: AsRef<[u8]>> Lines for FallibleLines<I> {
+    type Line = T;
+
+    fn next_line(&mut self) -> Option<io::Result<T>> {
+        let line = self.0.next()?;
+        // The loop would take `WouldBlock` for "pending", and ask again.
+        Some(line.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::other(error),
+            _ => error,
+        }))
     }
 }

@@ -6,10 +6,13 @@
 
 mod chunked;
 mod composite;
+mod converted;
+mod crlf;
 mod dot_stuffer;
 mod hooked;
 mod iter;
 mod lines;
+mod pool;
 mod read;
 mod simple;
 
@@ -19,10 +22,11 @@ use bytes::Bytes;
 
 pub use chunked::ChunkedProducer;
 pub use composite::CompositeProducer;
+pub use crlf::CrlfProducer;
 pub use dot_stuffer::DotStuffer;
 pub use hooked::{HookedProducer, Produced};
 pub use iter::IterProducer;
-pub use lines::LinesProducer;
+pub use lines::{FallibleLines, LinesProducer};
 pub use read::ReadProducer;
 pub use simple::SimpleProducer;
 

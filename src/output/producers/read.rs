@@ -1,19 +1,13 @@
 use std::io::{self, ErrorKind, Read};
 
-use bytes::BytesMut;
-
+use super::pool::{Buffer, SIZE};
 use super::{More, Producer};
-
-/// The most that one call reads, in bytes: what a turn sends by default.
-const MAX_READ: usize = 65_536;
-
-/// If less room than this is left in the buffer, a new buffer is used, so that reads do not get tiny.
-const MIN_READ: usize = 4096;
 
 /// Sends what a [`Read`] yields, up to its end: a file, for example.
 ///
-/// Each call of `more` reads once, at most 65,536 bytes, into a buffer that is used again when the chunk
-/// before has been sent. To send a part of a file, [seek](std::io::Seek) and [`take`](Read::take).
+/// Each call of `more` reads once, at most 65,536 bytes, into a buffer of the thread that is used again
+/// when the chunk has been sent. To send a part of a file, [seek](std::io::Seek) and set the
+/// [`length`](ReadProducer::length).
 ///
 /// The loop waits while `read` runs. A local file is fine. A pipe, a terminal or a network file system may
 /// stall, and then stalls every connection: read these on another thread and post the bytes.
@@ -25,10 +19,10 @@ const MIN_READ: usize = 4096;
 /// [`Chat::resume_producing`](crate::Chat::resume_producing) when the reader is readable.
 ///
 /// ```
-/// use std::io::{Cursor, Read};
+/// use std::io::Cursor;
 /// use asynchat::{More, Producer, ReadProducer};
 ///
-/// let mut producer = ReadProducer::new(Cursor::new("abcdefgh").take(6));
+/// let mut producer = ReadProducer::new(Cursor::new("abcdefgh")).length(6);
 /// assert_eq!(producer.more(4)?, More::Chunk("abcd".into()));
 /// assert_eq!(producer.more(4)?, More::Chunk("ef".into()));
 /// assert_eq!(producer.more(4)?, More::Done);
@@ -37,39 +31,69 @@ const MIN_READ: usize = 4096;
 #[derive(Debug)]
 pub struct ReadProducer<R> {
     reader: R,
-    /// Initialised bytes to read into. A chunk is split off the front.
-    room: BytesMut,
+    /// How many bytes are still to be sent, if that is known.
+    left: Option<u64>,
 }
 
 impl<R: Read> ReadProducer<R> {
     /// A producer of everything from the position of `reader` to its end.
     pub fn new(reader: R) -> Self {
-        Self {
-            reader,
-            room: BytesMut::new(),
-        }
+        Self { reader, left: None }
+    }
+
+    /// Sends exactly `bytes` bytes: those that were announced to the peer, such as the `Content-Length` of
+    /// HTTP. It saves the read that finds the end of the file.
+    ///
+    /// If the reader ends earlier, because the file was truncated while it was sent, that is an
+    /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) error: the connection is reset, and the peer can tell
+    /// that the body is incomplete. What a file has grown by is not sent.
+    ///
+    /// ```
+    /// # use asynchat::{Chat, ReadProducer};
+    /// use std::fs::File;
+    ///
+    /// fn send_file(chat: &Chat, path: &str) -> std::io::Result<()> {
+    ///     let file = File::open(path)?;
+    ///     let length = file.metadata()?.len();
+    ///     write!(chat, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    ///     chat.push_with_producer(ReadProducer::new(file).length(length));
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn length(mut self, bytes: u64) -> Self {
+        self.left = Some(bytes);
+        self
     }
 }
 
 impl<R: Read> Producer for ReadProducer<R> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
-        let wanted = budget.clamp(1, MAX_READ);
-        if self.room.len() < wanted.min(MIN_READ) {
-            self.room.resize(wanted, 0);
+        let left = self.left.unwrap_or(u64::MAX);
+        if left == 0 {
+            return Ok(More::Done);
         }
-        let wanted = wanted.min(self.room.len());
+        let wanted = budget.clamp(1, SIZE);
+        let wanted = usize::try_from(left).map_or(wanted, |left| left.min(wanted));
+        let mut buffer = Buffer::take();
         let read = loop {
-            match self
-                .reader
-                .read(self.room.get_mut(..wanted).unwrap_or_default())
-            {
+            match self.reader.read(buffer.room(wanted)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 other => break other,
             }
         };
         match read {
+            Ok(0) if self.left.is_some() => Err(io::Error::new(
+                ErrorKind::UnexpectedEof,
+                format!("the reader ended {left} bytes before the length that was set"),
+            )),
             Ok(0) => Ok(More::Done),
-            Ok(n) if n <= wanted => Ok(More::Chunk(self.room.split_to(n).freeze())),
+            Ok(count) if count <= wanted => {
+                if let Some(left) = &mut self.left {
+                    *left -= count as u64;
+                }
+                Ok(More::Chunk(buffer.into_bytes(count)))
+            }
             Ok(_) => Err(io::Error::other(
                 "read() returned more bytes than the buffer has",
             )),
