@@ -31,7 +31,7 @@ use crate::sys::socket::Socket;
 /// While more than [`Limits::high_water`](crate::Limits::high_water) is queued for the process, its
 /// output is not read. A process that writes while it reads, such as `cat`, then blocks on its output
 /// and stops reading, so that neither side can continue. For such a process, queue less than that at a
-/// time, raise the marks with [`Limits::water`](crate::Limits::water), or use [`pipe`](crate::pipe()),
+/// time, raise the marks with [`Limits::high_water`](crate::Limits::high_water), or use [`pipe`](crate::pipe()),
 /// whose two directions do not wait for each other.
 ///
 /// ```
