@@ -540,7 +540,7 @@ impl Channel {
 
     /// Cancels a timer of this channel's loop. Returns whether it was pending. See
     /// [`EventLoop::cancel`](crate::EventLoop::cancel). Before the channel is registered, this and
-    /// [`reset`](Channel::reset) are the only methods that find its timers.
+    /// [`reschedule`](Channel::reschedule) are the only methods that find its timers.
     pub fn cancel(&self, timer: TimerId) -> bool {
         self.0.cancel_timer(timer)
     }
