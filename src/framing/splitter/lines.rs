@@ -29,7 +29,8 @@ impl Lines {
     /// `None` means that this fast path does not apply: the line is incomplete, is longer than the
     /// limit, or contains a lone LF. The input is unchanged then, and
     /// [`Splitter::next_after`](super::Splitter::next_after) decides.
-    #[inline]
+    // Otherwise it is a call for each line in a program with more than one type of session.
+    #[inline(always)]
     pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
         let Some(lf) = find_lf(input) else {
             examined(input.len());
@@ -50,7 +51,7 @@ impl Lines {
 /// Returns the index of the first LF.
 ///
 /// Most lines are short. For these, comparing a few blocks here costs less than the set-up of `memchr`.
-#[inline]
+#[inline(always)]
 fn find_lf(hay: &[u8]) -> Option<usize> {
     const NEAR: usize = 64;
     let Some((near, far)) = hay.split_at_checked(NEAR) else {
@@ -71,7 +72,7 @@ fn find_lf(hay: &[u8]) -> Option<usize> {
 const BLOCK: usize = 16;
 
 /// Returns the index of the first LF in a block that contains one.
-#[inline]
+#[inline(always)]
 fn first_lf_in(block: [u8; BLOCK]) -> usize {
     const ONES: u128 = u128::MAX / 0xff;
     const HIGH_BITS: u128 = ONES << 7;

@@ -68,17 +68,18 @@ impl Fifo {
 
     /// Queues everything that is queued in `later`. Returns the items that are to be dropped: those that this
     /// queue does not take, and references to large pushes. Their destructors are user code.
+    #[cold]
     pub fn append(&mut self, mut later: Fifo) -> VecDeque<Item> {
         let head = mem::take(&mut later.head);
         let unsent = head.get(later.sent..).unwrap_or_default();
         if !unsent.is_empty() {
-            self.push_slice(unsent);
+            self.push_checked(unsent);
         }
         let mut dropped = VecDeque::new();
         for item in later.tail.take() {
             match item {
                 Item::Small(data) => {
-                    self.push_slice(&data);
+                    self.push_checked(&data);
                 }
                 Item::Large(data) => {
                     self.push_large(&data);

@@ -21,6 +21,7 @@ const SHORT: usize = 512;
 ///
 /// # Errors
 /// When the sink or a producer fails.
+#[inline(always)] // Into the turn of each type of session.
 pub fn pump(
     fifo: &RefCell<Fifo>,
     sink: &mut impl Sink,
