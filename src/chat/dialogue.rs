@@ -8,7 +8,12 @@ use bytes::Bytes;
 use crate::chat::handle::Chat;
 use crate::error::{Close, Error, Result};
 use crate::framing::terminator::Terminator;
+use crate::output::fifo::COPIED;
 use crate::user_code::Discarded;
+
+/// How much of the queue of a connection a dialogue fills. With a longer queue the input of the connection may wait
+/// for its output (`Fifo::is_crowded`).
+const ROOM: usize = COPIED;
 
 /// How many bytes of a record an error shows.
 const EXCERPT: usize = 60;
@@ -72,13 +77,11 @@ const EXCERPT: usize = 60;
 /// Commands that are sent one after the other do not wait for replies. A command that must wait (after STARTTLS, or
 /// after DATA of SMTP: RFC 2920 section 3.1) is sent by the function that gets the reply.
 ///
-/// A client that only writes while its server only writes would wait for ever. Therefore a dialogue does not fill the
-/// queue of its connection: while a reply is outstanding and more than [`Limits::low_water`] is queued, further
-/// commands wait in the dialogue. They are pushed as replies arrive. What the session pushes to its [`Chat`]
-/// meanwhile is sent before them, so data that follows a command belongs into the same `send`, or into the
-/// function for the reply.
-///
-/// [`Limits::low_water`]: crate::Limits#structfield.low_water
+/// A client that only writes while its server only writes would wait for ever, and the input of a connection waits
+/// while its queue is long. Therefore a dialogue leaves the queue short: while a reply is outstanding and the kernel
+/// has not accepted the commands so far, at most 4 KiB are queued. Further commands wait in the dialogue, and
+/// are pushed as replies arrive. What the session pushes to its [`Chat`] meanwhile is sent before them, so data that
+/// follows a command belongs into the same `send`, or into the function for the reply.
 ///
 /// # Memory
 ///
@@ -242,26 +245,36 @@ impl<S: 'static> Dialogue<S> {
     }
 
     fn command(&mut self, verb: Verb, command: Bytes, then: Then<S>) {
-        self.unsent.push_back(command);
+        if self.unsent.is_empty() && self.may_push(command.len()) {
+            self.chat.push(command);
+        } else {
+            self.unsent.push_back(command);
+        }
         self.steps.0.push_back(Step {
             verb,
             terminator: None,
             then,
         });
-        if self.unsent.len() == 1 {
-            self.push_unsent();
+    }
+
+    fn push_unsent(&mut self) {
+        while let Some(command) = self.unsent.front()
+            && self.may_push(command.len())
+            && let Some(command) = self.unsent.pop_front()
+        {
+            self.chat.push(command);
         }
     }
 
-    /// Pushes commands until the queue is above its low-water mark. If no reply is outstanding, pushes at least one.
-    fn push_unsent(&mut self) {
-        let low = self.chat.state().limit(|limits| limits.low_water);
-        while self.unsent.len() == self.steps.0.len() || self.chat.queued() <= low {
-            let Some(command) = self.unsent.pop_front() else {
-                return;
-            };
-            self.chat.push(command);
-        }
+    /// Whether a command of this length may be pushed. If nothing is outstanding, nothing would push it later.
+    fn may_push(&self, len: usize) -> bool {
+        let queued = self.chat.queued();
+        let room = || {
+            self.chat
+                .state()
+                .limit(|limits| limits.high_water.min(ROOM))
+        };
+        queued == 0 || self.unsent.len() == self.steps.0.len() || queued + len <= room()
     }
 
     /// Gives the connection the terminator of the next record.
