@@ -220,7 +220,7 @@ mod user_code;
 pub use addr::Addr;
 pub use channel::dispatcher::Dispatcher;
 pub use channel::handle::{Channel, ChannelStats};
-pub use chat::dialogue::{Dialogue, Reply};
+pub use chat::dialogue::Dialogue;
 pub use chat::group::{Group, SlowReader};
 pub use chat::handle::Chat;
 pub use chat::into_session::IntoSession;

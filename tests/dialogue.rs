@@ -42,7 +42,8 @@ impl Client {
 
 impl AsyncChat for Client {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        self.dialogue.next(record)?.call(self)
+        let then = self.dialogue.next(record)?;
+        then(self)
     }
 
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {

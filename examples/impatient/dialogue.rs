@@ -90,7 +90,8 @@ impl Session {
 
 impl AsyncChat for Session {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        self.dialogue.next(record)?.call(self)
+        let then = self.dialogue.next(record)?;
+        then(self)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Write};
 use bytes::Bytes;
 
 use crate::chat::handle::Chat;
-use crate::error::{Close, Error, Result};
+use crate::error::{Close, Error, Result, WithSources};
 use crate::framing::terminator::Terminator;
 use crate::output::fifo::COPIED;
 use crate::user_code::Discarded;
@@ -61,7 +61,8 @@ const EXCERPT: usize = 60;
 ///
 /// impl AsyncChat for Reader {
 ///     fn found_terminator(&mut self, record: &[u8]) -> Result {
-///         self.dialogue.next(record)?.call(self)
+///         let then = self.dialogue.next(record)?;
+///         then(self)
 ///     }
 ///
 ///     fn handle_close(&mut self, why: &Close) {
@@ -81,7 +82,7 @@ const EXCERPT: usize = 60;
 /// while its queue is long. Therefore a dialogue leaves the queue short: while a reply is outstanding and the kernel
 /// has not accepted the commands so far, at most 4 KiB are queued. Further commands wait in the dialogue, and
 /// are pushed as replies arrive. What the session pushes to its [`Chat`] meanwhile is sent before them, so data that
-/// follows a command belongs into the same `send`, or into the function for the reply.
+/// follows a command belongs in the same `send`, or in the function for the reply.
 ///
 /// # Memory
 ///
@@ -197,12 +198,26 @@ impl<S: 'static> Dialogue<S> {
         }
     }
 
-    /// The function for this record, the next one that has arrived. Call it with
-    /// [`call`](Reply::call).
+    /// The function for this record, which is the next one that has arrived. The session calls it with itself. The
+    /// errors of the function get the first word of the command and the beginning of the record as context.
+    ///
+    /// ```
+    /// # use asynchat::{AsyncChat, Dialogue, Result};
+    /// # struct Client { dialogue: Dialogue<Client> }
+    /// # impl AsyncChat for Client {
+    /// fn found_terminator(&mut self, record: &[u8]) -> Result {
+    ///     let then = self.dialogue.next(record)?;
+    ///     then(self)
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When no record was expected. The error contains the beginning of the record.
-    pub fn next<'r>(&mut self, record: &'r [u8]) -> Result<Reply<'r, S>, Error> {
+    pub fn next<'r>(
+        &mut self,
+        record: &'r [u8],
+    ) -> Result<impl FnOnce(&mut S) -> Result + use<'r, S>, Error> {
         let Some(Step { verb, then, .. }) = self.steps.0.pop_front() else {
             return Err(Error::new(format!("unexpected: `{}`", excerpt(record))));
         };
@@ -212,7 +227,12 @@ impl<S: 'static> Dialogue<S> {
             self.push_unsent();
         }
         self.set_terminator();
-        Ok(Reply { record, verb, then })
+        Ok(move |session: &mut S| {
+            then(session, record).map_err(|error| {
+                let context = format!("{verb}: `{}`", excerpt(record));
+                Error::new(error).context(context).into()
+            })
+        })
     }
 
     /// How many records are expected: one for each command whose reply has not begun, and those that
@@ -233,7 +253,7 @@ impl<S: 'static> Dialogue<S> {
     /// [closed](Close::is_local) the connection. The error names the first command without a reply, and the reason.
     pub fn outcome(&self, why: &Close) -> Result<(), Error> {
         let error = match (why, self.steps.0.front()) {
-            (Close::Handler(error), _) => error.to_string(),
+            (Close::Handler(error), _) => WithSources(&**error).to_string(),
             (why, Some(step)) => match self.len() {
                 1 => format!("{}: the reply is missing: {why}", step.verb),
                 n => format!("{}: {n} replies are missing: {why}", step.verb),
@@ -299,35 +319,6 @@ impl<S> fmt::Debug for Dialogue<S> {
     }
 }
 
-/// A record that was expected, and the function for it. Returned by [`Dialogue::next`].
-#[must_use = "the function is called by `call`"]
-pub struct Reply<'r, S> {
-    record: &'r [u8],
-    verb: Verb,
-    then: Then<S>,
-}
-
-impl<S> Reply<'_, S> {
-    /// Calls the function.
-    ///
-    /// # Errors
-    /// Those of the function, with the first word of the command and the beginning of the record as context.
-    #[inline]
-    pub fn call(self, session: &mut S) -> Result {
-        let Reply { record, verb, then } = self;
-        then(session, record).map_err(|error| {
-            let context = format!("{verb}: `{}`", excerpt(record));
-            Error::new(error).context(context).into()
-        })
-    }
-}
-
-impl<S> fmt::Debug for Reply<'_, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reply({}, {:?})", self.verb, excerpt(self.record))
-    }
-}
-
 /// The first word of a command, padded with zeros. It is copied, because the command is gone when its reply arrives.
 #[derive(Clone, Copy)]
 struct Verb([u8; 16]);
@@ -364,7 +355,8 @@ impl Display for Verb {
     }
 }
 
-fn excerpt(record: &[u8]) -> impl Display + fmt::Debug {
+/// The beginning of a record, escaped.
+fn excerpt(record: &[u8]) -> String {
     let (start, more) = match record.get(..EXCERPT) {
         Some(start) if record.len() > EXCERPT => (start, "..."),
         _ => (record, ""),
