@@ -78,6 +78,9 @@
 //! Both run in an [`EventLoop`]. The [free functions](crate#functions) act on the loop that is running on this
 //! thread, or else on the thread's default loop. Most programs never name a loop.
 //!
+//! A client that sends commands and receives replies queues with each command what it does with the reply, in a
+//! [`Dialogue`].
+//!
 //! # Terminators
 //!
 //! | | ends a record at |
@@ -224,6 +227,7 @@ mod user_code;
 pub use addr::Addr;
 pub use channel::dispatcher::Dispatcher;
 pub use channel::handle::{Channel, ChannelStats};
+pub use chat::dialogue::Dialogue;
 pub use chat::group::{Group, SlowReader};
 pub use chat::handle::Chat;
 pub use chat::into_session::IntoSession;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Close, Connector, Error, Result, Target, Terminator};
+use asynchat::{AsyncChat, Chat, Close, Connector, Result, Target, Terminator};
 use bytes::Bytes;
 
 use crate::TIMEOUT;
@@ -14,80 +14,71 @@ const BLOCK: Terminator = Terminator::dot_block().limit(64 << 20);
 
 pub struct Dialogue {
     chat: Chat,
-    progress: Rc<RefCell<InProgress>>,
-}
-
-/// The exchange that is in progress. The session fills it in.
-#[derive(Default)]
-struct InProgress {
-    /// The command whose reply is not complete.
-    command: Option<Bytes>,
-    /// The status line of a reply whose block is not complete.
-    line: Option<Bytes>,
-    reply: Option<Result<Exchange>>,
+    /// The session stores the reply here, and stops the loop.
+    reply: Rc<RefCell<Option<Result<Exchange>>>>,
 }
 
 impl Dialogue {
     /// Connects, and returns the greeting as an exchange with an empty command.
     pub fn open(target: Target) -> Result<(Dialogue, Exchange)> {
-        let progress = Rc::<RefCell<InProgress>>::default();
+        let reply = Rc::<RefCell<_>>::default();
         let chat = Connector::new(target).connect_timeout(TIMEOUT).connect({
-            let progress = Rc::clone(&progress);
-            move |chat| Session { chat, progress }
+            let reply = Rc::clone(&reply);
+            move |chat| Session::new(&chat, reply)
         })?;
-        let dialogue = Dialogue { chat, progress };
-        let greeting = dialogue.exchange(Bytes::new())?;
+        let dialogue = Dialogue { chat, reply };
+        let greeting = dialogue.wait()?;
         Ok((dialogue, greeting))
     }
 
     /// Sends a command and returns its reply.
     pub fn ask(&self, command: &str) -> Result<Exchange> {
-        self.exchange(Bytes::from(format!("{command}\r\n")))
+        let command = Bytes::from(format!("{command}\r\n"));
+        self.chat.post(|session: &mut Session| {
+            session.ask(command);
+            Ok(())
+        })?;
+        self.wait()
     }
 
-    /// Sends a command and runs the loop until the session stops it.
-    fn exchange(&self, command: Bytes) -> Result<Exchange> {
-        self.progress.borrow_mut().command = Some(command.clone());
-        self.chat.push(command);
+    /// Runs the loop until the session stops it. If there is no reply, Ctrl-C has stopped it.
+    fn wait(&self) -> Result<Exchange> {
         asynchat::run()?;
-        let mut progress = self.progress.borrow_mut();
-        let reply = progress.reply.take();
-        reply.unwrap_or_else(|| {
-            // Ctrl-C stopped the loop.
-            progress.command = None;
-            Err("interrupted".into())
-        })
+        let reply = self.reply.borrow_mut().take();
+        reply.unwrap_or_else(|| Err("interrupted".into()))
     }
 }
 
 struct Session {
-    chat: Chat,
-    progress: Rc<RefCell<InProgress>>,
+    dialogue: asynchat::Dialogue<Session>,
+    reply: Rc<RefCell<Option<Result<Exchange>>>>,
 }
 
-impl AsyncChat for Session {
-    fn handle_connect(&mut self) -> Result {
-        self.chat.set_idle_timeout(TIMEOUT);
-        Ok(())
+impl Session {
+    fn new(chat: &Chat, reply: Rc<RefCell<Option<Result<Exchange>>>>) -> Session {
+        chat.set_idle_timeout(TIMEOUT);
+        let mut dialogue = asynchat::Dialogue::new(chat);
+        dialogue.expect(Terminator::crlf(), |session: &mut Session, line| {
+            session.finish(Bytes::new(), Bytes::copy_from_slice(line), None)
+        });
+        Session { dialogue, reply }
     }
 
-    fn found_terminator(&mut self, record: &[u8]) -> Result {
-        let mut progress = self.progress.borrow_mut();
-        let command = progress.command.take();
-        let command = command.ok_or("the server sent a line without a command")?;
-        let record = Bytes::copy_from_slice(record);
-        let (line, block) = match progress.line.take() {
-            Some(line) => (line, Some(record)),
-            None if Exchange::has_block(&command, &record) => {
-                progress.line = Some(record);
-                progress.command = Some(command);
-                self.chat.set_terminator(BLOCK);
-                return Ok(());
+    fn ask(&mut self, command: Bytes) {
+        self.dialogue.send(command.clone(), |session, line| {
+            let line = Bytes::copy_from_slice(line);
+            if !Exchange::has_block(&command, &line) {
+                return session.finish(command, line, None);
             }
-            None => (record, None),
-        };
-        self.chat.set_terminator(Terminator::crlf());
-        progress.reply = Some(Ok(Exchange {
+            session.dialogue.expect(BLOCK, |session, block| {
+                session.finish(command, line, Some(Bytes::copy_from_slice(block)))
+            });
+            Ok(())
+        });
+    }
+
+    fn finish(&self, command: Bytes, line: Bytes, block: Option<Bytes>) -> Result {
+        *self.reply.borrow_mut() = Some(Ok(Exchange {
             command,
             line,
             block,
@@ -95,15 +86,17 @@ impl AsyncChat for Session {
         asynchat::stop();
         Ok(())
     }
+}
+
+impl AsyncChat for Session {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        let then = self.dialogue.next(record)?;
+        then(self)
+    }
 
     fn handle_close(&mut self, why: &Close) {
-        let mut progress = self.progress.borrow_mut();
-        if let Some(command) = progress.command.take() {
-            let error = Error::new(why.to_string());
-            progress.reply = Some(Err(match command.trim_ascii() {
-                b"" => error.into(),
-                command => error.context(command.escape_ascii()).into(),
-            }));
+        if let Err(error) = self.dialogue.outcome(why) {
+            *self.reply.borrow_mut() = Some(Err(error.into()));
             asynchat::stop();
         }
     }

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod connection;
+pub(crate) mod dialogue;
 pub(crate) mod driver;
 pub(crate) mod group;
 pub(crate) mod handle;

@@ -1,0 +1,365 @@
+//! `Dialogue`: the commands of a client, and what it does with the replies.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Display, Write};
+
+use bytes::Bytes;
+
+use crate::chat::handle::Chat;
+use crate::error::{Close, Error, Result, WithSources};
+use crate::framing::terminator::Terminator;
+use crate::output::fifo::COPIED;
+use crate::user_code::Discarded;
+
+/// How much of the queue of a connection a dialogue fills. With a longer queue the input of the connection may wait
+/// for its output (`Fifo::is_crowded`).
+const ROOM: usize = COPIED;
+
+/// How many bytes of a record an error shows.
+const EXCERPT: usize = 60;
+
+/// The commands that a client has sent, and what it does with their replies: "send this, expect that, then ...".
+///
+/// [`send`](Dialogue::send) pushes a command and queues a function for the first line of its reply.
+/// [`expect`](Dialogue::expect) queues a function for a further record of the same reply, with the terminator of
+/// that record. Each function gets the session and one record. `found_terminator` of the session passes each
+/// record to [`next`](Dialogue::next).
+///
+/// ```
+/// use asynchat::{AsyncChat, Chat, Close, Dialogue, Result, Terminator};
+///
+/// /// Fetches the headers of two articles of a news server.
+/// struct Reader { dialogue: Dialogue<Reader> }
+///
+/// impl Reader {
+///     fn new(chat: Chat) -> Reader {
+///         let mut dialogue = Dialogue::new(&chat);
+///         dialogue.expect(Terminator::crlf(), Reader::greeted);
+///         Reader { dialogue }
+///     }
+///
+///     fn greeted(&mut self, line: &[u8]) -> Result {
+///         if !line.starts_with(b"20") {
+///             return Err("no service".into());
+///         }
+///         for number in [17, 18] {
+///             self.dialogue.send(format!("HEAD {number}\r\n"), move |reader, line| {
+///                 if line.starts_with(b"221") {
+///                     let block = Terminator::dot_block().limit(1 << 20);
+///                     reader.dialogue.expect(block, move |_, head| {
+///                         println!("{number}: {}", head.escape_ascii());
+///                         Ok(())
+///                     });
+///                 }
+///                 Ok(())
+///             });
+///         }
+///         self.dialogue.send("QUIT\r\n", |_, _| Ok(()));
+///         Ok(())
+///     }
+/// }
+///
+/// impl AsyncChat for Reader {
+///     fn found_terminator(&mut self, record: &[u8]) -> Result {
+///         let then = self.dialogue.next(record)?;
+///         then(self)
+///     }
+///
+///     fn handle_close(&mut self, why: &Close) {
+///         if let Err(error) = self.dialogue.outcome(why) {
+///             eprintln!("{error}"); // HEAD: 2 replies are missing: the peer reset the connection
+///         }
+///     }
+/// }
+/// ```
+///
+/// # Pipelining
+///
+/// Commands that are sent one after the other do not wait for replies. A command that must wait (after STARTTLS, or
+/// after DATA of SMTP: RFC 2920 section 3.1) is sent by the function that gets the reply.
+///
+/// A client that only writes while its server only writes would wait for ever, and the input of a connection waits
+/// while its queue is long. Therefore a dialogue leaves the queue short: while a reply is outstanding and the kernel
+/// has not accepted the commands so far, at most 4 KiB are queued. Further commands wait in the dialogue, and
+/// are pushed as replies arrive. What the session pushes to its [`Chat`] meanwhile is sent before them, so data that
+/// follows a command belongs in the same `send`, or in the function for the reply.
+///
+/// # Memory
+///
+/// A command whose reply is outstanding takes about 80 bytes, and what its function captures; a function without
+/// captures is not allocated. A session bounds it with [`len`](Dialogue::len).
+///
+/// # Streamed records
+///
+/// The chunks of a [streamed](Terminator::streamed) record go to `collect_incoming_data` as always, and the
+/// function gets an empty record at its end. A record that ends with the connection
+/// ([`Terminator::none`]) is reported to `handle_eof`, which calls `next` then.
+///
+/// # What it is not for
+///
+/// A dialogue needs one reply for each command, in order. Messages that come unasked (IRC, untagged replies of IMAP)
+/// are handled by the session before it calls `next`. A session that is connected [again](crate::Reconnect) has a
+/// new dialogue: the functions of the old one are dropped uncalled.
+pub struct Dialogue<S> {
+    chat: Chat,
+    /// The terminator of the first line of a reply.
+    line: Terminator,
+    steps: Discarded<Step<S>>,
+    /// Commands that are not pushed yet. The last steps belong to them.
+    unsent: VecDeque<Bytes>,
+    /// The command whose reply arrives.
+    current: Verb,
+    /// How many steps at the front were added since the last record.
+    added: usize,
+    /// Whether the connection has another terminator than `line`.
+    is_changed: bool,
+}
+
+struct Step<S> {
+    verb: Verb,
+    /// `None`: that of the first line of a reply.
+    terminator: Option<Terminator>,
+    then: Then<S>,
+}
+
+type Then<S> = Box<dyn FnOnce(&mut S, &[u8]) -> Result>;
+
+impl<S: 'static> Dialogue<S> {
+    /// A dialogue on this connection. The first line of each reply ends with the terminator that the connection has
+    /// now.
+    pub fn new(chat: &Chat) -> Self {
+        Dialogue {
+            chat: chat.clone(),
+            line: chat.terminator(),
+            steps: Discarded(VecDeque::new()),
+            unsent: VecDeque::new(),
+            current: Verb::word(b"greeting"),
+            added: 0,
+            is_changed: false,
+        }
+    }
+
+    /// Pushes a command, which contains its line end, and calls `then` with the first line of the reply. An error
+    /// that `then` returns ends the connection, as that of any callback.
+    ///
+    /// Errors name the first word of the command, but not its arguments, which may be secret.
+    pub fn send(
+        &mut self,
+        command: impl Into<Bytes>,
+        then: impl FnOnce(&mut S, &[u8]) -> Result + 'static,
+    ) {
+        let command = command.into();
+        self.command(Verb::of(&command), command, Box::new(then));
+    }
+
+    /// Like [`send`](Dialogue::send), for a line whose first word may be secret, such as the response to a
+    /// challenge (RFC 4954 section 4). Errors name it `secret`.
+    pub fn send_secret(
+        &mut self,
+        command: impl Into<Bytes>,
+        then: impl FnOnce(&mut S, &[u8]) -> Result + 'static,
+    ) {
+        self.command(Verb::word(b"secret"), command.into(), Box::new(then));
+    }
+
+    /// Calls `then` with the record that follows the last one that arrived, before the replies to commands that are
+    /// sent already. Further calls before the next record add the records after that one. Before the first
+    /// record, this is the greeting.
+    ///
+    /// A reply of several lines, each of which tells whether another one follows (RFC 5321 section 4.2.1):
+    ///
+    /// ```
+    /// # use asynchat::{Dialogue, Result, Terminator};
+    /// # struct Client { dialogue: Dialogue<Client>, extensions: Vec<String> }
+    /// # impl Client {
+    /// fn extension(&mut self, line: &[u8]) -> Result {
+    ///     self.extensions.push(String::from_utf8_lossy(line).into_owned());
+    ///     if line.starts_with(b"250-") {
+    ///         self.dialogue.expect(Terminator::crlf(), Client::extension);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn expect(
+        &mut self,
+        terminator: Terminator,
+        then: impl FnOnce(&mut S, &[u8]) -> Result + 'static,
+    ) {
+        let step = Step {
+            verb: self.current,
+            terminator: (terminator != self.line).then_some(terminator),
+            then: Box::new(then),
+        };
+        self.steps.0.insert(self.added, step);
+        self.added += 1;
+        if self.added == 1 {
+            self.set_terminator();
+        }
+    }
+
+    /// The function for this record, which is the next one that has arrived. The session calls it with itself. The
+    /// errors of the function get the first word of the command and the beginning of the record as context.
+    ///
+    /// ```
+    /// # use asynchat::{AsyncChat, Dialogue, Result};
+    /// # struct Client { dialogue: Dialogue<Client> }
+    /// # impl AsyncChat for Client {
+    /// fn found_terminator(&mut self, record: &[u8]) -> Result {
+    ///     let then = self.dialogue.next(record)?;
+    ///     then(self)
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When no record was expected. The error contains the beginning of the record.
+    pub fn next<'r>(
+        &mut self,
+        record: &'r [u8],
+    ) -> Result<impl FnOnce(&mut S) -> Result + use<'r, S>, Error> {
+        let Some(Step { verb, then, .. }) = self.steps.0.pop_front() else {
+            return Err(Error::new(format!("unexpected: `{}`", excerpt(record))));
+        };
+        self.current = verb;
+        self.added = 0;
+        if !self.unsent.is_empty() {
+            self.push_unsent();
+        }
+        self.set_terminator();
+        Ok(move |session: &mut S| {
+            then(session, record).map_err(|error| {
+                let context = format!("{verb}: `{}`", excerpt(record));
+                Error::new(error).context(context).into()
+            })
+        })
+    }
+
+    /// How many records are expected: one for each command whose reply has not begun, and those that
+    /// [`expect`](Dialogue::expect) has added.
+    pub fn len(&self) -> usize {
+        self.steps.0.len()
+    }
+
+    /// Whether no record is expected.
+    pub fn is_empty(&self) -> bool {
+        self.steps.0.is_empty()
+    }
+
+    /// How the dialogue ended, for `handle_close`.
+    ///
+    /// # Errors
+    /// When replies are missing, or the reason is neither [`Close::Eof`] nor that this side
+    /// [closed](Close::is_local) the connection. The error names the first command without a reply, and the reason.
+    pub fn outcome(&self, why: &Close) -> Result<(), Error> {
+        let error = match (why, self.steps.0.front()) {
+            (Close::Handler(error), _) => WithSources(&**error).to_string(),
+            (why, Some(step)) => match self.len() {
+                1 => format!("{}: the reply is missing: {why}", step.verb),
+                n => format!("{}: {n} replies are missing: {why}", step.verb),
+            },
+            (why, None) if why.is_local() || matches!(why, Close::Eof) => return Ok(()),
+            (why, None) => why.to_string(),
+        };
+        Err(Error::new(error))
+    }
+
+    fn command(&mut self, verb: Verb, command: Bytes, then: Then<S>) {
+        if self.unsent.is_empty() && self.may_push(command.len()) {
+            self.chat.push(command);
+        } else {
+            self.unsent.push_back(command);
+        }
+        self.steps.0.push_back(Step {
+            verb,
+            terminator: None,
+            then,
+        });
+    }
+
+    fn push_unsent(&mut self) {
+        while let Some(command) = self.unsent.front()
+            && self.may_push(command.len())
+            && let Some(command) = self.unsent.pop_front()
+        {
+            self.chat.push(command);
+        }
+    }
+
+    /// Whether a command of this length may be pushed. If nothing is outstanding, nothing would push it later.
+    fn may_push(&self, len: usize) -> bool {
+        let queued = self.chat.queued();
+        let room = || {
+            self.chat
+                .state()
+                .limit(|limits| limits.high_water.min(ROOM))
+        };
+        queued == 0 || self.unsent.len() == self.steps.0.len() || queued + len <= room()
+    }
+
+    /// Gives the connection the terminator of the next record.
+    fn set_terminator(&mut self) {
+        let next = self.steps.0.front();
+        let other = next.and_then(|step| step.terminator.as_ref());
+        if other.is_some() || self.is_changed {
+            self.is_changed = other.is_some();
+            self.chat
+                .set_terminator(other.unwrap_or(&self.line).clone());
+        }
+    }
+}
+
+impl<S> fmt::Debug for Dialogue<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialogue")
+            .field("chat", &self.chat)
+            .field("expected", &self.steps.0.len())
+            .field("unsent", &self.unsent.len())
+            .finish()
+    }
+}
+
+/// The first word of a command, padded with zeros. It is copied, because the command is gone when its reply arrives.
+#[derive(Clone, Copy)]
+struct Verb([u8; 16]);
+
+impl Verb {
+    /// `command`, unless its first word is a word of at most 16 letters.
+    fn of(command: &[u8]) -> Verb {
+        let end = command
+            .iter()
+            .take(17)
+            .position(|byte| !byte.is_ascii_alphabetic());
+        match command.split_at_checked(end.unwrap_or(0)) {
+            Some((word @ [_, ..], [b' ' | b'\r' | b'\n', ..])) => Verb::word(word),
+            _ => Verb::word(b"command"),
+        }
+    }
+
+    fn word(word: &[u8]) -> Verb {
+        let mut letters = [0; 16];
+        letters
+            .iter_mut()
+            .zip(word)
+            .for_each(|(to, from)| *to = *from);
+        Verb(letters)
+    }
+}
+
+impl Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = self.0.iter().take_while(|byte| **byte != 0);
+        letters
+            .map(|byte| char::from(*byte))
+            .try_for_each(|letter| f.write_char(letter))
+    }
+}
+
+/// The beginning of a record, escaped.
+fn excerpt(record: &[u8]) -> String {
+    let (start, more) = match record.get(..EXCERPT) {
+        Some(start) if record.len() > EXCERPT => (start, "..."),
+        _ => (record, ""),
+    };
+    format!("{}{more}", start.escape_ascii())
+}
