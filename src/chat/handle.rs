@@ -133,7 +133,9 @@ impl Chat {
     }
 
     /// Queues a function. The loop calls it when the kernel has accepted everything pushed before it. If the
-    /// connection ends before that, the loop drops it uncalled.
+    /// connection ends before that, the loop drops it uncalled. Where a close is queued behind the hook, what the
+    /// hook pushes is dropped, and a call that it [posts](Chat::post) to the session comes too late: use
+    /// [`Close::sent_all`] in `handle_close` instead.
     pub fn push_hook(&self, hook: impl FnOnce() + 'static) {
         self.state().push_item(Item::Hook(Box::new(hook)));
     }

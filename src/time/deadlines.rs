@@ -59,7 +59,9 @@ pub struct Deadlines {
     pub input: Option<Duration>,
     /// The time for the peer to take output. It runs while the kernel accepts no more output, and
     /// starts again each time the kernel has accepted 64 KiB or the whole queue. It is therefore a
-    /// minimum rate, independent of the length of the queue.
+    /// minimum rate, independent of the length of the queue. Before the deadline passes the loop tries to send
+    /// once more. What the kernel accepts then counts, so a peer that takes nothing is closed after up to twice
+    /// this time.
     ///
     /// The kernel buffers output, often several megabytes, and that counts as taken. While a closed
     /// connection [lingers](Deadlines#structfield.linger), only what the peer has acknowledged counts.
