@@ -295,7 +295,7 @@ impl Display for Close {
             Close::Handler(error) => write!(f, "its handler failed: {}", WithSources(&**error)),
             Close::Panic(message) => write!(f, "its handler panicked: {message}"),
             Close::Shutdown => f.write_str("the loop shut down"),
-            Close::Interrupted => f.write_str("the loop shut down before its output was sent"),
+            Close::Interrupted => f.write_str("cut off at the end of the loop's shutdown"),
             Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),
             Close::Io(error) => write!(f, "i/o error: {error}"),
         }

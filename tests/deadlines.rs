@@ -43,9 +43,9 @@ impl AsyncChat for Timed {
         self.log.add(format!("eof {partial}"));
         Ok(Eof::StayOpen)
     }
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         self.log.add("overflow");
-        self.at_overflow
+        Ok(self.at_overflow)
     }
     fn handle_timer(&mut self, _: TimerId) -> Result {
         self.log.add("timer");

@@ -57,9 +57,9 @@ impl AsyncChat for Client {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         self.note("too long", b"");
-        Overflow::Close
+        Ok(Overflow::Close)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -42,9 +42,9 @@ impl AsyncChat for Panics {
         self.at("handle_connect");
         Ok(())
     }
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         self.at("handle_overflow");
-        Overflow::Close
+        Ok(Overflow::Close)
     }
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
         self.at("handle_eof");

@@ -179,6 +179,34 @@ fn a_session_may_be_replaced_in_handle_connect_and_from_outside() -> Result {
 }
 
 #[test]
+fn the_end_that_comes_with_the_connection_is_for_the_new_session() -> Result {
+    let scene = Scene::new()?;
+    let log = scene.log.clone();
+    let addr = "192.0.2.1:7007";
+    let service = scene.network.listen(addr)?;
+    scene
+        .event_loop
+        .connect(addr, move |chat| Named::new(chat, "detect", &log))?;
+    let peer = loop {
+        scene.event_loop.run_once(Duration::ZERO)?;
+        if let Some(peer) = service.accept() {
+            break peer;
+        }
+    };
+    // The first event of the connection reports all of this.
+    peer.send("hello\r\n");
+    peer.reset();
+    scene.settle()?;
+    let expected = [
+        "detect connect",
+        "detected record hello",
+        "detected close Reset",
+    ];
+    assert_eq!(scene.log.lines(), expected);
+    Ok(())
+}
+
+#[test]
 fn a_callback_that_fails_keeps_its_session() -> Result {
     let scene = Scene::new()?;
     let log = scene.log.clone();

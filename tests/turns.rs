@@ -478,3 +478,24 @@ fn the_time_of_the_loop_stands_still_during_a_callback() {
     assert_eq!(times, [times[0]; 3]);
     assert!(event_loop.now() > times[0]);
 }
+
+#[test]
+fn run_for_sends_what_was_pushed_with_a_stop() {
+    let event_loop = new_loop();
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    idle(&event_loop);
+    let stopping = event_loop.clone();
+    event_loop.call_soon(move || {
+        chat.push("the last words");
+        stopping.stop();
+    });
+    assert!(!event_loop.run_for(Duration::from_secs(60)).unwrap());
+    // The loop takes no turn any more.
+    let mut received = [0; 14];
+    peer.stream.set_nonblocking(false).unwrap();
+    peer.stream
+        .set_read_timeout(Some(common::DEADLINE))
+        .unwrap();
+    std::io::Read::read_exact(&mut peer.stream, &mut received).unwrap();
+    assert_eq!(&received, b"the last words");
+}

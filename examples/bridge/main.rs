@@ -196,9 +196,9 @@ mod unix {
         }
 
         /// The device sends without a pause. Output above the limit is discarded.
-        fn handle_overflow(&mut self) -> Overflow {
+        fn handle_overflow(&mut self) -> Result<Overflow> {
             tracing::warn!("the device sent more than 8 KiB without a pause");
-            Overflow::Discard
+            Ok(Overflow::Discard)
         }
 
         fn handle_close(&mut self, why: &Close) {

@@ -75,7 +75,12 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             }
         } else if reads && !turn.only_sends && ready.read && !is_at_end {
             self.receive(turn)?;
-        } else if ready.hung_up && (!reads || is_at_end) && state.is_up() && state.can_hang_up() {
+        } else if stays
+            && ready.hung_up
+            && (!reads || is_at_end)
+            && state.is_up()
+            && state.can_hang_up()
+        {
             state.hang_up(self.splitter.is_in_record());
         }
         if ready.write {

@@ -50,6 +50,7 @@ struct Members {
 
 /// What happens to a member of a [`Group`] whose peer does not read. See [`Group::set_slow_readers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SlowReader {
     /// Pushes to the group leave this member out while it is slow. For data that soon becomes obsolete, such as
     /// positions and prices.

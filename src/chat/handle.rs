@@ -195,7 +195,8 @@ impl Chat {
     }
 
     /// Drops the queued output, with its producers and hooks, and the input that was received and not
-    /// delivered. A queued close stays. As in asynchat, this is for emergencies: the current record is lost,
+    /// delivered. A queued close stays. What is dropped here does not count for
+    /// [`Close::sent_all`]. As in asynchat, this is for emergencies: the current record is lost,
     /// and the next byte received begins a new record.
     pub fn discard_buffers(&self) {
         let state = self.state();
@@ -216,6 +217,17 @@ impl Chat {
     /// dropped uncalled.
     ///
     /// [`Remote::post_to`](crate::Remote::post_to) does the same from another thread.
+    ///
+    /// ```
+    /// # struct Player { score: u32 }
+    /// # fn score(player: &asynchat::Chat) {
+    /// // Write the type of the handler: the compiler does not infer it. An error means that the player has left.
+    /// let _ = player.post(|player: &mut Player| {
+    ///     player.score += 1;
+    ///     Ok(())
+    /// });
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the connection has ended, or its handler is not a `C`.

@@ -21,8 +21,10 @@ impl Chat {
     /// `handle_connect` is not called for the new session, unless the connection is not up yet. Terminator,
     /// limits, deadlines, timers and the queue stay as they are; the callback may change them.
     ///
-    /// If the running callback fails, the old session gets `handle_close`, and the new one is dropped. A
-    /// session for a connection that has ended is dropped as well.
+    /// If the running callback fails, or a producer in the same turn, the old session gets `handle_close`, and
+    /// the new one is dropped. A session for a connection that has ended is dropped as well. Calls that were
+    /// [posted](crate::Remote::post_to) to the old session and not made yet are dropped, with a warning. A shutdown
+    /// that the old session was [called for](AsyncChat::handle_shutdown) is not announced again.
     ///
     /// ```
     /// use asynchat::{AsyncChat, Chat, Result};

@@ -104,14 +104,17 @@ pub trait AsyncChat: 'static {
     /// # struct Session { chat: Chat }
     /// # impl AsyncChat for Session {
     /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
-    /// fn handle_overflow(&mut self) -> Overflow {
+    /// fn handle_overflow(&mut self) -> Result<Overflow> {
     ///     self.chat.push("500 line too long\r\n"); // RFC 5321 section 4.5.3.1.9
-    ///     Overflow::Discard
+    ///     Ok(Overflow::Discard)
     /// }
     /// # }
     /// ```
-    fn handle_overflow(&mut self) -> Overflow {
-        Overflow::Close
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_overflow(&mut self) -> Result<Overflow> {
+        Ok(Overflow::Close)
     }
 
     /// The peer has finished sending, and all complete records have been delivered. `partial` is the
@@ -204,6 +207,7 @@ impl<F: FnMut(&[u8]) -> Result + 'static> AsyncChat for F {
 
 /// What happens after a record over its limit. Returned by [`AsyncChat::handle_overflow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overflow {
     /// The connection closes with [`Close::InputLimit`] when its queue is sent.
     Close,
@@ -213,6 +217,7 @@ pub enum Overflow {
 
 /// What happens when the peer has finished sending. Returned by [`AsyncChat::handle_eof`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Eof {
     /// The connection closes with [`Close::Eof`] when its queue is sent.
     CloseWhenDone,
@@ -222,6 +227,7 @@ pub enum Eof {
 
 /// What a connection does when the loop shuts down. Returned by [`AsyncChat::handle_shutdown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Shutdown {
     /// The connection closes with [`Close::Shutdown`] when its queue is sent.
     CloseWhenDone,

@@ -122,9 +122,11 @@ impl Connector {
         self
     }
 
-    /// Sets the deadlines of the connection. Default: [`Deadlines::default`], which sets none.
+    /// Sets the deadlines of the connection. Default: [`Deadlines::default`], which sets none. A
+    /// [`connect_timeout`](Connector::connect_timeout) stays, unless these have a connect deadline.
     pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
-        self.settings.deadlines = deadlines;
+        let connect = deadlines.connect.or(self.settings.deadlines.connect);
+        self.settings.deadlines = deadlines.connect(connect);
         self
     }
 

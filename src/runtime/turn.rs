@@ -133,7 +133,12 @@ impl Runtime {
             self.turn(Some(Duration::ZERO))?;
             let is_idle =
                 !self.may_have_events.get() && self.next_timeout() != Some(Duration::ZERO);
-            if is_idle || self.is_time_up() || self.agenda.is_stopping() {
+            if self.agenda.is_stopping() {
+                // As `run` does: what was pushed in this turn is sent before it returns.
+                self.run_queued();
+                return Ok(());
+            }
+            if is_idle || self.is_time_up() {
                 return Ok(());
             }
         }

@@ -199,6 +199,8 @@ impl Agenda {
         let before = timers.next_deadline();
         let answer = change(&mut timers);
         let first = timers.next_deadline();
+        // Before the wake: polling may log it, and a subscriber is user code.
+        drop(timers);
         if first.is_some_and(|first| before.is_none_or(|before| first < before)) {
             self.wake_outer();
         }

@@ -15,6 +15,7 @@ use super::{ChannelState, Flag, Request};
 use crate::error::Close;
 use crate::sys::socket::unix_domain::SocketFile;
 use crate::time::timer::TimerId;
+use crate::user_code::discard;
 
 /// State that most connections never need.
 #[derive(Default)]
@@ -92,10 +93,9 @@ impl ChannelState {
                 self.with_cold(|cold| cold.replacement.replace(replacement))
             }
         };
-        if let Some(unused) = unused
-            && let Some(agenda) = self.agenda()
-        {
-            agenda.drop_later(unused);
+        match (unused, self.agenda()) {
+            (Some(unused), Some(agenda)) => agenda.drop_later(unused),
+            (unused, _) => discard(unused),
         }
     }
 

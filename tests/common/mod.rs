@@ -207,9 +207,9 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         self.log.add("overflow");
-        self.at_overflow
+        Ok(self.at_overflow)
     }
 
     fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {

@@ -38,10 +38,10 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         self.record("overflow".to_owned());
         self.chat.push("500 line too long\r\n");
-        self.overflow
+        Ok(self.overflow)
     }
 
     fn handle_close(&mut self, why: &Close) {

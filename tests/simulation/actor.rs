@@ -118,7 +118,7 @@ impl AsyncChat for Actor {
         self.act()
     }
 
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         let (world, track) = (&self.world, &self.track);
         track.called_for_input(world, "handle_overflow");
         let discards = !world.rng.one_in(3);
@@ -126,11 +126,11 @@ impl AsyncChat for Actor {
         let verdict = track.oracle.borrow_mut().overflow(&stream, discards);
         self.check(verdict);
         if discards {
-            return Overflow::Discard;
+            return Ok(Overflow::Discard);
         }
         track.overflowed.set(true);
         track.sealed.set(true);
-        Overflow::Close
+        Ok(Overflow::Close)
     }
 
     fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {

@@ -275,8 +275,8 @@ impl AsyncChat for Bot {
     }
 
     /// A message that is too long is skipped.
-    fn handle_overflow(&mut self) -> Overflow {
-        Overflow::Discard
+    fn handle_overflow(&mut self) -> Result<Overflow> {
+        Ok(Overflow::Discard)
     }
 
     fn handle_timer(&mut self, timer: TimerId) -> Result {

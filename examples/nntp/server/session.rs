@@ -129,10 +129,10 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         let _session = self.span.clone().entered();
         self.bad_command("501 command line too long", b"");
-        Overflow::Discard
+        Ok(Overflow::Discard)
     }
 
     fn handle_timer(&mut self, _: TimerId) -> Result {

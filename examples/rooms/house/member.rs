@@ -53,9 +53,9 @@ impl AsyncChat for Member {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         self.send_error("the line is too long");
-        Overflow::Discard
+        Ok(Overflow::Discard)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -273,12 +273,12 @@ impl AsyncChat for Session {
     }
 
     /// Only a command line has a limit here. [`Transfer`] limits the size of a message.
-    fn handle_overflow(&mut self) -> Overflow {
+    fn handle_overflow(&mut self) -> Result<Overflow> {
         self.line.clear();
         if !self.is_answered() {
             self.bad_command(command::TOO_LONG);
         }
-        Overflow::Discard
+        Ok(Overflow::Discard)
     }
 }
 

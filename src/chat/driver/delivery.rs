@@ -78,10 +78,7 @@ impl<S: AsyncChat> ChatDriver<S> {
                     state.count_record();
                     self.session.found_terminator(b"")
                 }
-                Ok(Some(Event::Overflow)) => {
-                    self.overflow(state);
-                    Ok(())
-                }
+                Ok(Some(Event::Overflow)) => self.overflow(state),
                 // An ask that finds nothing is not counted.
                 Ok(None) => break Ok(()),
                 Err(error) => Err(error.into()),
@@ -152,16 +149,17 @@ impl<S: AsyncChat> ChatDriver<S> {
         self.session.handle_piped(chunk)
     }
 
-    fn overflow(&mut self, state: &Rc<ChannelState>) {
+    fn overflow(&mut self, state: &Rc<ChannelState>) -> Result {
         let exceeded = self.splitter.exceeded();
         if exceeded.announced.is_some() {
             // Often the limit was forgotten, and the program ought to set one.
             log_throttled!(warn, "{exceeded}");
         }
-        match self.session.handle_overflow() {
+        match self.session.handle_overflow()? {
             Overflow::Discard => self.splitter.discard(),
             Overflow::Close => state.close_when_done(Close::InputLimit(exceeded)),
         }
+        Ok(())
     }
 
     // ---- records that silence ends
