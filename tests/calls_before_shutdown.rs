@@ -197,3 +197,29 @@ fn a_shutdown_that_was_overtaken_by_the_last_close_leaves_nothing_behind() {
     common::idle(&event_loop);
     assert!(!log.has("close"));
 }
+
+#[test]
+fn what_an_earlier_post_defers_follows_the_shutdown() {
+    let event_loop = new_loop();
+    let (chat, log, mut peer) = member(&event_loop);
+    run_until(&event_loop, || log.has("connect"));
+    let remote = event_loop.remote();
+    // The post is fetched in the turn after the shutdown, and defers its call behind a call of before it.
+    let defers = |member: &mut Member| {
+        member.log.add("posted");
+        member.chat.post(say("later"))?;
+        Ok(())
+    };
+    remote.post_to(chat.id(), defers).unwrap();
+    chat.post(say("deferred")).unwrap();
+    event_loop.shutdown(Duration::from_secs(60));
+    run_to_end(&event_loop);
+    let lines = log.lines();
+    let expected = ["connect", "posted", "deferred", "shutdown"];
+    assert_eq!(lines[..4], expected);
+    assert_eq!(lines.last().map(|line| &**line), Some("close Shutdown"));
+    assert!(
+        peer.receive_all(&event_loop)
+            .starts_with(b"deferred\r\nbye\r\n")
+    );
+}

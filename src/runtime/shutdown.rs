@@ -34,6 +34,8 @@ impl Runtime {
             }
         }
         self.agenda.shutdown_waits.set(true);
+        let calls = self.agenda.deferred.borrow().len();
+        self.agenda.calls_before_shutdown.set(calls);
         // A post that waits precedes the marker, and a call that waits in the deferred calls precedes the
         // shutdown there.
         let inbox = &self.agenda.inbox;
@@ -43,13 +45,16 @@ impl Runtime {
         }
     }
 
-    /// Closes the channels for the shutdown, after the calls that are deferred by now.
+    /// Closes the channels for the shutdown, after the calls that were deferred before it. Calls that these have
+    /// deferred follow.
     pub(super) fn close_channels_in_order(&self) {
-        let is_first = self.agenda.deferred.borrow().is_empty();
-        match is_first {
-            true => self.close_channels(),
-            false => self.agenda.defer(Deferred::CloseChannels),
+        let earlier = self.agenda.calls_before_shutdown.get();
+        if earlier == 0 {
+            return self.close_channels();
         }
+        let mut deferred = self.agenda.deferred.borrow_mut();
+        let place = earlier.min(deferred.len());
+        deferred.insert(place, Deferred::CloseChannels);
     }
 
     /// Makes the calls that were posted or deferred before a shutdown that has not reached the channels, and

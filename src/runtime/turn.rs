@@ -393,6 +393,8 @@ impl Runtime {
         let Some(call) = self.agenda.deferred.borrow_mut().pop_front() else {
             return false;
         };
+        let earlier = &self.agenda.calls_before_shutdown;
+        earlier.set(earlier.get().saturating_sub(1));
         match call {
             Deferred::Call(call) => contain(call),
             Deferred::CallHandler(id, call) => self.call_handler(id, call),

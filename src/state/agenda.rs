@@ -32,6 +32,8 @@ pub(crate) struct Agenda {
     pub(crate) shutdown: Cell<Option<TimerId>>,
     /// The shutdown has not reached the channels: calls that were posted or deferred before it come first.
     pub(crate) shutdown_waits: Cell<bool>,
+    /// How many of the deferred calls, the first ones, were deferred before the shutdown.
+    pub(crate) calls_before_shutdown: Cell<usize>,
     /// Whether another loop contains this one: it has its descriptor, and may sleep on it.
     embedded: Cell<bool>,
     /// Whether the next work has to wake that loop: this one takes no turn, and nothing has woken the outer loop
@@ -116,6 +118,7 @@ impl Agenda {
             stopping: Cell::new(false),
             shutdown: Cell::new(None),
             shutdown_waits: Cell::new(false),
+            calls_before_shutdown: Cell::new(0),
             embedded: Cell::new(false),
             wakes_outer: Cell::new(false),
             closed: Cell::new(false),

@@ -368,9 +368,10 @@ impl Track {
             why if why.sent_all() => true,
             Close::InputLimit(_) => !self.cut.get(),
             // A peer that reads receives the output pushed before the failure. A peer that does not
-            // read, and a pending producer, are waited for during the linger time.
+            // read, and a pending producer, are waited for during the linger time. A peer that reads
+            // again may do so too late.
             Close::Handler(_) | Close::Panic(_) => {
-                let reads = |it: Rc<Outsider>| it.reads.get() && it.was_reset.get().is_none();
+                let reads = |it: Rc<Outsider>| it.always_read.get() && it.was_reset.get().is_none();
                 // A deadline, a close or a shutdown may have ended that earlier.
                 let set = self.deadlines.get();
                 let timed = set.idle.is_some() || set.lifetime.is_some() || set.drain.is_some();
