@@ -61,7 +61,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             write: limits.turn_write.max(1),
         });
         // What follows `handle_connect` is for the session that has replaced this one.
-        let stays = !state.requests.has(Request::REPLACE);
+        let stays = !state.is_replacement_due();
         let reads = stays && state.is_up() && self.reads(state);
         let is_at_end = state.flags.has(Flag::EOF);
         if reads && !turn.only_sends && has_input(state) {
@@ -69,7 +69,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             self.resume(turn)?;
             // Requests alone do not replace receiving: they may be made in every turn.
             let is_done = !had_backlog && !has_input(state) && turn.budget.records > 0;
-            let stays = !state.requests.has(Request::REPLACE);
+            let stays = !state.is_replacement_due();
             if ready.read && !is_at_end && is_done && stays && state.is_up() && self.reads(state) {
                 self.receive(turn)?;
             }
@@ -109,7 +109,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
                 self.session.handle_connect()?;
             }
         }
-        let stays = !state.requests.has(Request::REPLACE);
+        let stays = !state.is_replacement_due();
         if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {
             self.shut_down(state)?;
         }
@@ -150,28 +150,16 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
 }
 
 impl<S> ChatDriver<S> {
-    /// The session, and what stays when another one takes its place.
-    pub(super) fn without_session(self) -> (S, ChatDriver<()>) {
-        let parts = ChatDriver {
-            session: (),
-            chat: self.chat,
-            splitter: self.splitter,
-            backlog: self.backlog,
-            silence: self.silence,
-        };
-        (self.session, parts)
-    }
-}
-
-impl ChatDriver<()> {
-    pub(super) fn with_session<S>(self, session: S) -> ChatDriver<S> {
-        ChatDriver {
+    /// The session, and the driver with another one in its place.
+    pub(super) fn exchange<T>(self, session: T) -> (S, ChatDriver<T>) {
+        let driver = ChatDriver {
             session,
             chat: self.chat,
             splitter: self.splitter,
             backlog: self.backlog,
             silence: self.silence,
-        }
+        };
+        (self.session, driver)
     }
 }
 
@@ -364,7 +352,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             }
             Err(PumpError::Sink(error)) => state.fail_sending(error),
         }
-        let stays = !state.requests.has(Request::REPLACE);
+        let stays = !state.is_replacement_due();
         if state.is_relieved() && state.is_up() && stays {
             state.flags.set(Flag::BACK_PRESSURED, false);
             if let Some(from) = state.piped_to() {

@@ -50,7 +50,7 @@ impl Chat {
     /// }
     /// ```
     pub fn replace_session<S: AsyncChat>(&self, session: S) {
-        let make: Replacement = Box::new(move |parts| Box::new(parts.with_session(session)));
+        let make: Replacement = Box::new(move |parts| Box::new(parts.exchange(session).1));
         self.state()
             .replace_handler(TypeId::of::<S>, Box::new(make));
     }
@@ -64,7 +64,7 @@ pub(super) fn replaced<S: AsyncChat>(
     let make: Option<Box<dyn Any>> = state.take_replacement();
     match make.and_then(|make| make.downcast::<Replacement>().ok()) {
         Some(make) => {
-            let (session, parts) = driver.without_session();
+            let (session, parts) = driver.exchange(());
             (Some(session), make(parts))
         }
         None => (None, Box::new(driver)),

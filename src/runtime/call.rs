@@ -157,7 +157,7 @@ impl Runtime {
 /// The driver of the handler that replaces the present one, if that was requested.
 #[inline]
 pub(super) fn current(state: &Rc<ChannelState>, driver: Box<dyn Driver>) -> Box<dyn Driver> {
-    match state.requests.has(Request::REPLACE) {
+    match state.is_replacement_due() {
         true => in_span(state.span(), || driver.replaced(state)),
         false => driver,
     }

@@ -181,7 +181,7 @@ impl Agenda {
     /// Sets a timer that has this [reserved](TimerId::reserve) id.
     pub(crate) fn set_timer_as(&self, id: TimerId, delay: Duration, task: Task) {
         let deadline = deadline_after(self.now(), delay);
-        self.timers.borrow_mut().insert_as(id, deadline, task);
+        self.change_timers(|timers| timers.insert_as(id, deadline, task));
     }
 
     pub(crate) fn reset_timer(&self, id: TimerId, delay: Duration) -> bool {

@@ -47,9 +47,8 @@ impl ChannelState {
         let terminator = self.requests.has(Request::TERMINATOR);
         // The queue of a connection that has ended takes nothing, also not from the factory.
         let is_filled = !self.has_ended() && !self.out.borrow().is_empty();
-        let mark = self.limit(|limits| limits.high_water.min(limits.output));
         Early {
-            output: is_filled.then(|| self.out.replace(Fifo::new(mark))),
+            output: is_filled.then(|| self.out.replace(Fifo::new(self.output_mark()))),
             terminator: terminator.then(|| self.terminator()),
             limits: limits.filter(|_| !is_same),
             deadlines: (deadlines != given.deadlines).then_some(deadlines),

@@ -183,6 +183,12 @@ impl ChannelState {
         self.out.borrow().is_sealed()
     }
 
+    /// Whether another session is to take the place of this one, before the next callback.
+    #[inline]
+    pub(crate) fn is_replacement_due(&self) -> bool {
+        self.requests.has(Request::REPLACE)
+    }
+
     /// Whether the loop has begun to shut down and its session has not been called for that yet.
     pub(crate) fn is_shutdown_due(&self) -> bool {
         self.requests.has(Request::SHUTDOWN)
@@ -382,9 +388,12 @@ impl ChannelState {
 
     pub(crate) fn set_limits(&self, limits: Option<Rc<Limits>>) {
         self.limits.set(limits);
-        // The queue watches for one mark. `output.rs` finds out which limit it was.
-        let mark = self.limit(|limits| limits.high_water.min(limits.output));
-        self.out.borrow_mut().set_high_water(mark);
+        self.out.borrow_mut().set_high_water(self.output_mark());
+    }
+
+    /// The mark of its queue, which watches for one only. `output.rs` finds out which limit it was.
+    fn output_mark(&self) -> usize {
+        self.limit(|limits| limits.high_water.min(limits.output))
     }
 
     // ---- transcripts
