@@ -208,20 +208,27 @@ fn push_hooks_in_turn(near: Chat, far: Chat, hooks: Rc<Cell<u32>>) {
     });
 }
 
-#[test]
-fn two_busy_sessions_do_not_delay_a_third() -> Result {
-    let (scene, players) = (Scene::new()?, [Slot::default(), Slot::default()]);
+/// Two sessions that keep each other busy, a third one, and how many hooks the two have run.
+fn two_busy_sessions_and_a_third(scene: &Scene) -> Result<([Peer; 2], Peer, Rc<Cell<u32>>)> {
+    let players = [Slot::default(), Slot::default()];
     let of_players = players.clone();
     scene.event_loop.listen(ADDR, move |chat| {
         let free = of_players.iter().find(|slot| !slot.is_filled());
         let slot = free.cloned().unwrap_or_default();
         slot.capture(echo)(chat)
     })?;
-    let _players = [scene.client()?, scene.client()?];
+    let peers = [scene.client()?, scene.client()?];
     let third = scene.client()?;
     let hooks = Rc::new(Cell::new(0));
     let [near, far] = players.map(|slot| slot.chat());
     push_hooks_in_turn(near, far, Rc::clone(&hooks));
+    Ok((peers, third, hooks))
+}
+
+#[test]
+fn two_busy_sessions_do_not_delay_a_third() -> Result {
+    let scene = Scene::new()?;
+    let (_players, third, hooks) = two_busy_sessions_and_a_third(&scene)?;
     scene.turn()?;
     assert!(hooks.get() > 0);
 
@@ -332,18 +339,8 @@ fn a_frame_takes_no_longer_than_its_budget_and_one_connection_and_serves_all_in_
 /// The budget of each frame is used up by the first hook.
 #[test]
 fn frames_that_are_too_short_starve_nobody() -> Result {
-    let (scene, players) = (Scene::new()?, [Slot::default(), Slot::default()]);
-    let of_players = players.clone();
-    scene.event_loop.listen(ADDR, move |chat| {
-        let free = of_players.iter().find(|slot| !slot.is_filled());
-        let slot = free.cloned().unwrap_or_default();
-        slot.capture(echo)(chat)
-    })?;
-    let _players = [scene.client()?, scene.client()?];
-    let third = scene.client()?;
-    let hooks = Rc::new(Cell::new(0));
-    let [near, far] = players.map(|slot| slot.chat());
-    push_hooks_in_turn(near, far, Rc::clone(&hooks));
+    let scene = Scene::new()?;
+    let (_players, third, hooks) = two_busy_sessions_and_a_third(&scene)?;
     let calls = Rc::new(Cell::new(0));
     let count = || {
         let calls = Rc::clone(&calls);
