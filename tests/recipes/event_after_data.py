@@ -22,7 +22,7 @@ class Session(asynchat.async_chat):
     def found_terminator(self):
         if self._get_data() == b'WATCH':
             self.watchers.append(self)
-            self.push(b'200 you will be told\r\n')
+            self.push(b'200 you will be notified\r\n')
         else:
             self.push_with_producer(asynchat.simple_producer(b'x' * 100000))
             self.push_with_producer(after(self.transferred))

@@ -12,7 +12,7 @@ impl AsyncChat for Session {
     fn found_terminator(&mut self, line: &[u8]) -> Result {
         if line == b"WATCH" {
             self.watchers.borrow_mut().push(self.chat.clone());
-            self.chat.push("200 you will be told\r\n");
+            self.chat.push("200 you will be notified\r\n");
         } else {
             self.chat
                 .push_with_producer(SimpleProducer::new(vec![b'x'; 100_000]));

@@ -274,7 +274,7 @@ fn an_event_after_data() {
         |addr| {
             let (mut watcher, mut peer) = (Peer::connect(addr), Peer::connect(addr));
             watcher.send("WATCH\r\n");
-            watcher.expect(&["200 you will be told"]);
+            watcher.expect(&["200 you will be notified"]);
             peer.send("GET\r\n");
             assert!(peer.rest() == [b'x'; 100_000], "not what was pushed");
             watcher.expect(&["226 transfer complete"]);
