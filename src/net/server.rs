@@ -87,7 +87,8 @@ impl Server {
     }
 
     /// Sets the mode of the file of a Unix-domain socket, for example `0o660`. It is set before the first
-    /// client can connect. On Linux and macOS a client needs write permission. Default: what the umask of the
+    /// client can connect, and never through a symbolic link. On Linux, `/proc` must be there for a mode that the umask would
+    /// not leave. On Linux and macOS a client needs write permission. Default: what the umask of the
     /// process leaves of `0o777`. TCP and abstract names have no file.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]

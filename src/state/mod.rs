@@ -236,11 +236,19 @@ impl ChannelState {
     /// Without a loop no callback is made. The socket at least is closed.
     #[cold]
     fn end_without_loop(&self) {
+        self.remove_socket_file();
         let cold = self.cold.get();
         self.close_socket(cold.is_some_and(|cold| cold.borrow().ending.is_some()));
+        self.end_output();
+    }
+
+    /// Removes the file of a Unix-domain listener, whose socket is still open: afterwards the file could be that
+    /// of another process.
+    #[cold]
+    fn remove_socket_file(&self) {
+        let cold = self.cold.get();
         // Dropped after the borrow: it may log.
         let _removed = cold.and_then(|cold| cold.borrow_mut().socket_file.take());
-        self.end_output();
     }
 
     /// Closes the socket. If output was left and this side did not close the channel, the close is a reset, so
@@ -258,6 +266,7 @@ impl ChannelState {
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
         let is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
+        drop(cold.socket_file.take()); // `remove_socket_file`
         self.close_socket(cold.ending.is_some());
         self.admission.take();
         self.out.borrow_mut().seal();
@@ -447,6 +456,7 @@ impl Drop for ChannelState {
     /// The subscriber is notified of the end of a span, perhaps in a thread that is ending: its panic
     /// would abort the process.
     fn drop(&mut self) {
+        self.remove_socket_file();
         discard(self.span.take());
     }
 }
