@@ -339,8 +339,7 @@ impl Channel {
     /// Closes the channel as [`close`](Channel::close) does, but with a reset (TCP RST): what the kernel has
     /// not sent yet is lost. The reason is [`Close::Dropped`].
     pub fn abort(&self) {
-        self.0.reset_on_close();
-        self.0.end(Close::Dropped);
+        self.0.abort();
     }
 
     /// Closes the channel with a reason, as if a callback of its handler had returned this error: `handle_close`

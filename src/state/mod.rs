@@ -233,6 +233,15 @@ impl ChannelState {
         self.end_without_loop();
     }
 
+    /// Ends the channel with a reset.
+    pub(crate) fn abort(self: &Rc<Self>) {
+        self.reset_on_close();
+        if self.flags.has(Flag::PIPED) && !self.has_ended() {
+            self.with_cold(|cold| cold.aborted = true);
+        }
+        self.end(Close::Dropped);
+    }
+
     /// Without a loop no callback is made. The socket at least is closed.
     #[cold]
     fn end_without_loop(&self) {
@@ -271,8 +280,11 @@ impl ChannelState {
         self.admission.take();
         self.out.borrow_mut().seal();
         if self.flags.has(Flag::PIPED) {
-            // The other end is needed once more: `pass_on_end`.
-            self.with_cold(|left| left.piped_to = cold.piped_to.clone());
+            // Needed once more: `pass_on_end`.
+            self.with_cold(|left| {
+                left.piped_to = cold.piped_to.clone();
+                left.aborted = cold.aborted;
+            });
         }
         let deadline_timer = self.take_deadline_timer();
         if let Some(agenda) = self.agenda() {
