@@ -514,6 +514,7 @@ impl Channel {
     /// ```
     pub fn set_deadlines(&self, deadlines: Deadlines) {
         self.0.set_deadlines(deadlines);
+        self.0.flags.set(Flag::DEADLINES_SET, true);
     }
 
     /// The deadlines of this connection. Default: [`Deadlines::default`].
