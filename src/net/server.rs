@@ -201,9 +201,13 @@ impl Server {
     }
 
     /// Listens for one connection only, and at most for the time `wait`: the passive port of an FTP server.
-    /// The listener closes as soon as a session was made for a connection ([`Close::Local`]), or when the time
-    /// is over ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)). Connections that
-    /// [`accept_if`](Server::accept_if) refuses do not count. [`on_close`](Server::on_close) tells which it was.
+    /// The listener closes as soon as the factory was called for a connection ([`Close::Local`]), or when the time
+    /// is over ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)).
+    /// [`on_close`](Server::on_close) tells which it was. The listener also closes with [`Close::Local`] if the factory
+    /// fails: that connection ends with the error of the factory, and no other connection is accepted. A factory whose failure
+    /// matters to others has to report it itself. Connections that [`accept_if`](Server::accept_if) or a
+    /// limit refuses, or whose socket cannot be [configured](Server::configure), do not count: the listener waits for
+    /// another one.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {
