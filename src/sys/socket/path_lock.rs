@@ -1,11 +1,14 @@
 //! [`PathLock`]: one process at a time begins to listen at a path.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
+
+use crate::log::log;
 
 /// How often a lock is tried whose file its owner removes meanwhile.
 const TRIES: usize = 100;
@@ -14,8 +17,11 @@ const TRIES: usize = 100;
 /// refused as if it were stale, and two processes that replace a stale socket could each remove the new one
 /// of the other.
 ///
-/// It is an flock(2) on a file beside the path that exists as long as the lock. A killed process may leave the file, but not the
-/// lock: the next process uses the file and removes it. Systems and file systems without flock have no lock.
+/// It is an flock(2) on a file beside the path that exists as long as the lock. A killed process may leave the
+/// file, but not the lock: the next process uses the file and removes it.
+///
+/// Where no lock is possible, `bind` decides: a folder that is not writable, a policy that allows the process only
+/// this path, a lock file of another user, a file system without flock.
 pub(super) struct PathLock {
     path: PathBuf,
     _file: File,
@@ -28,7 +34,7 @@ impl PathLock {
         let Some(name) = path.file_name() else {
             return Ok(None);
         };
-        let mut file_name = std::ffi::OsString::from(".");
+        let mut file_name = OsString::from(".");
         file_name.push(name);
         file_name.push(".asynchat-lock");
         let path = path.with_file_name(file_name);
@@ -36,7 +42,13 @@ impl PathLock {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         for _ in 0..TRIES {
-            let file = File::from(open(&path, flags, Mode::RUSR | Mode::WUSR)?);
+            let file = match open(&path, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(file) => File::from(file),
+                Err(error) => {
+                    log!(debug, path = %path.display(), %error, "a path is not locked");
+                    return Ok(None);
+                }
+            };
             if !lock(&file) {
                 break;
             }
