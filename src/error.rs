@@ -262,6 +262,20 @@ impl Close {
         )
     }
 
+    /// The kind of the i/o error that it is, or that it contains.
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Close::Eof => Some(io::ErrorKind::UnexpectedEof),
+            Close::Reset => Some(io::ErrorKind::ConnectionReset),
+            Close::Timeout(_) => Some(io::ErrorKind::TimedOut),
+            Close::ConnectFailed(error) => error.io_kind(),
+            Close::Handler(error) => io_kind(&**error),
+            Close::Io(error) => Some(error.kind()),
+            Close::Piped(why) => why.io_kind(),
+            _ => None,
+        }
+    }
+
     /// The same reason for a channel whose output is incomplete.
     pub(crate) fn incomplete(self) -> Self {
         match self {

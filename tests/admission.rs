@@ -130,6 +130,31 @@ fn a_listener_for_one_connection_closes_when_it_has_one() -> Result {
 }
 
 #[test]
+fn a_listener_for_one_connection_closes_when_the_factory_fails() -> Result {
+    for panics in [false, true] {
+        let scene = Scene::new()?;
+        let server = Server::new(ADDR).once(Duration::from_secs(60));
+        let server = server.accept_if(is_friend);
+        let (server, reasons) = record_close(server);
+        let listener = server.listen_on(&scene.event_loop, move |chat| {
+            chat.push("sorry");
+            assert!(!panics, "the factory panics");
+            Err::<fn(&[u8]) -> Result, _>("no session".into())
+        })?;
+        let stranger = scene.client("192.0.2.1")?;
+        assert!(stranger.has_ended() && listener.is_open());
+        let peer = scene.client("10.0.0.3")?;
+        assert_eq!(peer.received(), b"sorry");
+        assert!(peer.has_ended() && !listener.is_open());
+        assert_eq!(*reasons.borrow(), ["Local"]);
+        peer.finish();
+        scene.network.settle(&scene.event_loop)?;
+        assert!(scene.event_loop.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
 fn a_listener_for_one_connection_does_not_wait_longer_than_its_deadline() -> Result {
     let scene = Scene::new()?;
     let (server, reasons) = record_close(Server::new(ADDR).once(Duration::from_secs(60)));

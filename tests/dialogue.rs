@@ -5,10 +5,14 @@ mod common;
 mod scene;
 
 use std::cell::RefCell;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::time::Duration;
 
-use asynchat::sim::{Peer, every_segmentation};
-use asynchat::{AsyncChat, BoxError, Chat, Close, Dialogue, Error, Overflow, Result, Terminator};
+use asynchat::sim::{Call, Peer, every_segmentation};
+use asynchat::{
+    AsyncChat, BoxError, Chat, Close, Dialogue, Error, Limits, Overflow, Result, Terminator,
+};
 use scene::Scene;
 
 /// What the client saw, and how its dialogue ended.
@@ -42,7 +46,7 @@ impl Client {
 
 impl AsyncChat for Client {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        let then = self.dialogue.next(record)?;
+        let then = self.dialogue.receive(record)?;
         then(self)
     }
 
@@ -335,6 +339,31 @@ fn a_dialogue_without_missing_replies_ends_well_if_one_side_chose_to_close() -> 
     Ok(())
 }
 
+/// The most that the queue holds while commands wait: the mark, and one chunk that a producer has made ahead.
+fn most_queued() -> usize {
+    Limits::default().high_water + 4096
+}
+
+#[test]
+fn a_burst_is_sent_without_a_reply() -> Result {
+    const COUNT: usize = 100_000;
+    let scene = Scene::new()?;
+    let (chat, peer, notes) = client(&scene, |client| {
+        for _ in 0..COUNT {
+            client.ask("PING 0123456789");
+        }
+        assert_eq!(client.dialogue.len(), COUNT);
+        assert!(client.chat.queued() <= most_queued());
+    })?;
+    let command = b"PING 0123456789\r\n";
+    assert!(peer.take_received() == command.repeat(COUNT));
+    assert_eq!(chat.queued(), 0);
+    peer.send(b"+PONG\r\n".repeat(COUNT));
+    scene.settle()?;
+    assert_eq!(notes.borrow().seen.len(), COUNT);
+    Ok(())
+}
+
 #[test]
 fn a_large_burst_waits_in_the_dialogue_and_input_is_still_read() -> Result {
     const COUNT: usize = 20_000;
@@ -348,7 +377,7 @@ fn a_large_burst_waits_in_the_dialogue_and_input_is_still_read() -> Result {
     let command = "PING 0123456789\r\n".len();
     // The server reads nothing until the client has read all that it sends.
     peer.stop_reading();
-    assert!(chat.queued() <= 4096);
+    assert!(chat.queued() <= most_queued());
     let (mut read, mut answered) = (0, 0);
     while answered < COUNT {
         peer.start_reading(30_000);
@@ -359,51 +388,192 @@ fn a_large_burst_waits_in_the_dialogue_and_input_is_still_read() -> Result {
         peer.send("+PONG\r\n".repeat(replies));
         scene.settle()?;
         answered += replies;
-        assert!(chat.queued() <= 4096);
+        assert!(chat.queued() <= most_queued());
         assert_eq!(notes.borrow().seen.len(), answered);
     }
     assert_eq!(read, COUNT * command);
     Ok(())
 }
 
+/// Replies of many short records are more than a turn delivers, so a part of them waits in the client.
 #[test]
-fn large_replies_are_read_while_the_kernel_takes_no_commands() -> Result {
-    let scene = Scene::new()?;
-    let (chat, peer, notes) = client(&scene, |client| {
-        client.dialogue.expect(Terminator::crlf(), |client, _| {
-            for _ in 0..100_000 {
-                client.ask("PING 0123456789");
-            }
-            Ok(())
-        });
-    })?;
-    peer.stop_reading();
-    peer.send("200\r\n");
-    let reply = "x".repeat(4000) + "\r\n";
-    for round in 1..=20 {
-        peer.send(reply.repeat(60));
-        scene.settle()?;
-        assert_eq!(notes.borrow().seen.len(), round * 60);
+fn replies_are_read_while_the_kernel_takes_no_commands() -> Result {
+    const BURST: usize = 50_000;
+    for (length, count) in [(4000, 60), (1, 20_000)] {
+        let scene = Scene::new()?;
+        let (chat, peer, notes) = client(&scene, |_| {})?;
+        peer.stop_reading();
+        let in_kernel = scene.network.conditions().buffer / "PING 0123456789\r\n".len();
+        for commands in [in_kernel, BURST] {
+            chat.post(move |client: &mut Client| {
+                (0..commands).for_each(|_| client.ask("PING 0123456789"));
+                Ok(())
+            })?;
+            scene.settle()?;
+        }
+        assert!(chat.queued() > 60_000, "{}", chat.queued());
+        let reply = "x".repeat(length) + "\r\n";
+        for round in 1..=2 {
+            peer.send(reply.repeat(count));
+            scene.settle()?;
+            assert_eq!(notes.borrow().seen.len(), round * count);
+            assert!((60_000..=most_queued()).contains(&chat.queued()));
+        }
     }
-    assert!(chat.queued() > 0, "the kernel has taken all commands");
     Ok(())
 }
 
 #[test]
-fn a_command_is_not_delayed_by_other_output_if_no_reply_is_outstanding() -> Result {
+fn a_command_is_not_delayed_by_other_output() -> Result {
     let scene = Scene::new()?;
     let (_, peer, notes) = client(&scene, |client| {
         client.chat.push(vec![b'x'; 100_000]);
         client.ask("NOOP");
         client.ask("QUIT");
     })?;
-    assert!(peer.take_received().ends_with(b"xNOOP\r\n"));
-    peer.send("250\r\n");
-    scene.settle()?;
-    assert_eq!(peer.take_received(), b"QUIT\r\n");
-    peer.send("221\r\n");
+    assert!(peer.take_received().ends_with(b"xNOOP\r\nQUIT\r\n"));
+    peer.send("250\r\n221\r\n");
     scene.settle()?;
     assert_eq!(seen(&notes), "NOOP=250 QUIT=221");
+    Ok(())
+}
+
+/// Commands of all sizes, pushes of the session in between, and a producer of its own.
+#[test]
+fn commands_and_pushes_are_sent_in_the_order_of_the_calls() -> Result {
+    for seed in 0..40 {
+        let scene = Scene::new()?;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let expected = Rc::new(RefCell::new(Vec::new()));
+        let pushed = Rc::clone(&expected);
+        let (chat, peer, notes) = client(&scene, move |client| {
+            for number in 0..300 {
+                let most = *rng.choice(&[1, 50, 5_000, 100_000]).unwrap();
+                let data = format!("{number} {} ", "x".repeat(rng.usize(..most)));
+                pushed.borrow_mut().extend_from_slice(data.as_bytes());
+                match rng.u8(..10) {
+                    0 => client.chat.push(data),
+                    1 => client.chat.push_with_producer(data),
+                    _ => client.dialogue.send(data, |client, line| {
+                        client.note("reply", line);
+                        Ok(())
+                    }),
+                }
+            }
+            pushed.borrow_mut().extend_from_slice(b"end");
+            client.chat.push("end");
+        })?;
+        scene.settle()?;
+        assert!(peer.take_received() == *expected.borrow(), "seed {seed}");
+        assert_eq!(chat.queued(), 0);
+        peer.send("250\r\n");
+        scene.settle()?;
+        assert_eq!(notes.borrow().seen.len(), 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_command_larger_than_the_high_water_mark_does_not_stop_the_input() -> Result {
+    let scene = Scene::new()?;
+    let (chat, peer, notes) = client(&scene, |client| {
+        client.ask("DATE");
+        let put = format!("PUT {}\r\n", "x".repeat(10_000_000));
+        client.dialogue.send(put, |client, line| {
+            client.note("put", line);
+            Ok(())
+        });
+        client.ask("QUIT");
+    })?;
+    let before = peer.take_received().len();
+    peer.stop_reading();
+    peer.send("111\r\n");
+    scene.settle()?;
+    assert_eq!(seen(&notes), "DATE=111");
+    assert!(chat.queued() <= most_queued());
+    peer.start_reading(usize::MAX);
+    scene.settle()?;
+    let all = before + peer.take_received().len();
+    assert_eq!(all, "DATE\r\nPUT \r\nQUIT\r\n".len() + 10_000_000);
+    peer.send("226\r\n221\r\n");
+    scene.settle()?;
+    assert_eq!(seen(&notes), "DATE=111 put=226 QUIT=221");
+    Ok(())
+}
+
+#[test]
+fn what_waits_is_sent_before_the_close_and_dropped_with_the_queue() -> Result {
+    let scene = Scene::new()?;
+    let burst = |client: &mut Client| (0..10_000).for_each(|_| client.ask("PING 0123456789"));
+    let (_, peer, _) = client(&scene, move |client| {
+        burst(client);
+        client.chat.close_when_done();
+    })?;
+    assert_eq!(peer.take_received().len(), 170_000);
+    assert!(peer.has_ended());
+
+    let (chat, peer, notes) = client(&scene, move |client| {
+        burst(client);
+        client.chat.discard_buffers();
+        client.ask("QUIT");
+    })?;
+    assert_eq!(peer.take_received(), b"QUIT\r\n");
+    chat.close();
+    scene.settle()?;
+    let error = "PING: 10001 replies are missing: closed by this side";
+    assert_eq!(ended(&notes), error);
+    Ok(())
+}
+
+#[test]
+fn the_error_at_the_end_has_the_kind_of_its_reason() -> Result {
+    let kind_of = |notes: &Rc<RefCell<Notes>>| match &notes.borrow().ended {
+        Some(Err(error)) => error.io_kind(),
+        other => panic!("{other:?}"),
+    };
+    type Act = fn(&Scene, &Chat, &Peer);
+    let cases: [(Act, Option<ErrorKind>); 6] = [
+        (|_, _, peer| peer.reset(), Some(ErrorKind::ConnectionReset)),
+        (|_, _, peer| peer.finish(), Some(ErrorKind::UnexpectedEof)),
+        (
+            |_, chat, _| chat.set_idle_timeout(Duration::from_secs(1)),
+            Some(ErrorKind::TimedOut),
+        ),
+        (
+            |scene, _, peer| {
+                scene.network.fail(Call::Recv, ErrorKind::HostUnreachable);
+                peer.send("250\r\n");
+            },
+            Some(ErrorKind::HostUnreachable),
+        ),
+        (
+            |_, chat, _| chat.close_with(io::Error::from(ErrorKind::PermissionDenied)),
+            Some(ErrorKind::PermissionDenied),
+        ),
+        (|_, chat, _| chat.close_with("a text"), None),
+    ];
+    for (n, (act, kind)) in cases.into_iter().enumerate() {
+        let scene = Scene::new()?;
+        let (chat, peer, notes) = client(&scene, |client| client.ask("DATE"))?;
+        act(&scene, &chat, &peer);
+        scene.settle()?;
+        scene.advance(2)?;
+        assert_eq!(kind_of(&notes), kind, "case {n}");
+    }
+
+    // A connection that is refused.
+    let scene = Scene::new()?;
+    let notes = Rc::<RefCell<Notes>>::default();
+    let its_notes = Rc::clone(&notes);
+    scene.event_loop.connect("10.0.0.9:1", |chat| Client {
+        dialogue: Dialogue::new(&chat),
+        chat,
+        notes: its_notes,
+    })?;
+    scene.settle()?;
+    scene.advance(60)?;
+    assert_eq!(kind_of(&notes), Some(ErrorKind::ConnectionRefused));
+    assert!(ended(&notes).starts_with("could not connect: "));
     Ok(())
 }
 

@@ -148,6 +148,33 @@ fn what_the_caller_sets_replaces_what_the_factory_sets() -> Result {
     Ok(())
 }
 
+/// A setting that is the one before is a setting, too.
+#[test]
+fn what_the_caller_sets_to_what_it_was_replaces_what_the_factory_sets() -> Result {
+    let (network, event_loop) = network()?;
+    let idle = |secs| Deadlines::default().idle(Duration::from_secs(secs));
+    for given in [Deadlines::default(), idle(9)] {
+        for sets_idle in [false, true] {
+            let (socket, _peer) = network.pair();
+            let connector = Connector::adopt(socket).deadlines(given);
+            let chat = connector.connect_on(&event_loop, move |chat| {
+                chat.set_limits(Limits::default().record(5));
+                chat.set_deadlines(idle(5));
+                |_: &[u8]| Ok(())
+            })?;
+            chat.set_limits(chat.limits());
+            match given.idle {
+                Some(after) if sets_idle => chat.set_idle_timeout(after),
+                _ => chat.set_deadlines(chat.deadlines()),
+            }
+            network.settle(&event_loop)?;
+            assert_eq!(chat.limits(), Limits::default());
+            assert_eq!(chat.deadlines(), given);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_factory_of_a_closed_connection_pushes_nothing() -> Result {
     let (network, event_loop) = network()?;

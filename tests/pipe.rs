@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::io::{self, Read};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Conditions, Ended, Network, Peer, Service, every_segmentation};
+use asynchat::sim::{Call, Conditions, Ended, Network, Peer, Service, every_segmentation};
 use asynchat::{AsyncChat, Chat, Close, Eof, EventLoop, Limits, Result};
-use common::{Log, Slot, addr_of, name, new_loop, run_to_end, run_until};
+use common::{Log, Slot, addr_of, name, new_loop, run_to_end, run_until, served};
 
 const NEAR: &str = "10.0.0.1:1";
 const FAR: &str = "10.0.0.2:2";
@@ -568,6 +569,103 @@ fn close_when_done_on_one_end_closes_both_after_the_queued_data() -> Result {
 }
 
 #[test]
+fn an_abort_of_one_end_resets_the_other() -> Result {
+    for (far_aborts, expected) in [
+        (false, ["far close Piped Dropped", "near close Dropped"]),
+        (true, ["far close Dropped", "near close Piped Dropped"]),
+    ] {
+        for is_queued in [false, true] {
+            let (scene, client, server) = Scene::forwarded(1)?;
+            if is_queued {
+                server.stop_reading();
+            }
+            client.send(vec![b'x'; 200_000]);
+            server.send("cut sho");
+            scene.settle()?;
+            let aborted = match far_aborts {
+                true => &scene.far,
+                false => &scene.near,
+            };
+            aborted.chat().abort();
+            scene.settle()?;
+            assert_eq!(client.ended(), Some(Ended::Reset));
+            assert_eq!(server.ended(), Some(Ended::Reset));
+            assert_eq!(client.received(), b"cut sho");
+            assert_eq!(scene.closes(), expected);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_abort_after_the_end_of_the_input_leaves_the_stream_complete() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    let size = scene.network.conditions().buffer + 40_000;
+    server.stop_reading();
+    client.send(vec![b'x'; size]);
+    client.finish();
+    scene.settle()?;
+    assert!(scene.far.chat().queued() > 0);
+    scene.near.chat().abort();
+    scene.settle()?;
+    server.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(server.received().len(), size);
+    assert_eq!(server.ended(), Some(Ended::Finished));
+    assert_eq!(client.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
+/// With and without output for the peer of the closed end, which is lost: the reason is `Dropped` then.
+#[test]
+fn a_close_of_one_end_lets_the_other_send_its_queue() -> Result {
+    for (answer, why) in [(10, "Local"), (1 << 20, "Dropped")] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        server.stop_reading();
+        client.stop_reading();
+        client.send(vec![b'x'; 100_000]);
+        server.send(vec![b'y'; answer]);
+        scene.settle()?;
+        scene.near.chat().close();
+        scene.settle()?;
+        server.start_reading(usize::MAX);
+        scene.settle()?;
+        assert_eq!(server.received().len(), 100_000);
+        assert_eq!(server.ended(), Some(Ended::Finished));
+        let expected = [
+            format!("far close Piped {why}"),
+            format!("near close {why}"),
+        ];
+        assert_eq!(scene.closes(), expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_error_of_the_system_at_one_end_resets_the_other() -> Result {
+    for (error, why) in [
+        (io::ErrorKind::Other, "Io"),
+        (io::ErrorKind::TimedOut, "Io"),
+        (io::ErrorKind::ConnectionReset, "Reset"),
+    ] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        client.send("cut sho");
+        scene.settle()?;
+        scene.network.fail(Call::Recv, error);
+        client.send("rt");
+        scene.settle()?;
+        assert_eq!(server.received(), b"cut sho");
+        assert_eq!(server.ended(), Some(Ended::Reset));
+        let expected = [
+            format!("far close Piped {why}"),
+            format!("near close {why}"),
+        ];
+        assert_eq!(scene.closes(), expected);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_callback_that_fails_resets_the_other_end() -> Result {
     let (scene, client, server) = Scene::forwarded(1)?;
     client.send("fail");
@@ -761,4 +859,33 @@ fn a_reset_passes_through_real_sockets() {
         2,
         "one of them is the server's"
     );
+}
+
+/// Both peers are plain sockets.
+#[test]
+fn an_abort_passes_through_real_sockets_and_a_close_does_not() {
+    for aborts in [false, true] {
+        let event_loop = new_loop();
+        let ends = [(); 2].map(|()| served(&event_loop, Log::default().session()));
+        let [(near, _client), (far, mut server)] = ends;
+        asynchat::pipe(&near, &far).expect("both are new");
+        match aborts {
+            true => near.abort(),
+            false => near.close(),
+        }
+        let mut ended = None;
+        run_until(&event_loop, || {
+            let outcome = server.stream.read(&mut [0; 10]);
+            ended = match outcome.map_err(|error| error.kind()) {
+                Err(io::ErrorKind::WouldBlock) => None,
+                outcome => Some(outcome),
+            };
+            ended.is_some()
+        });
+        let expected = match aborts {
+            true => Err(io::ErrorKind::ConnectionReset),
+            false => Ok(0),
+        };
+        assert_eq!(ended, Some(expected));
+    }
 }

@@ -4,16 +4,22 @@
 mod common;
 
 use std::fs;
+use std::hint;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use asynchat::{
     Addr, Backoff, Channel, Chat, Connector, Dispatcher, Error, EventLoop, Result, Server, Socket,
 };
 use common::{Log, idle, new_loop, run_to_end, run_until};
+use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
 /// A folder, and the path of a socket in it.
@@ -143,6 +149,117 @@ fn a_file_that_is_no_socket_is_left_alone() -> Result {
     std::os::unix::fs::symlink(&stale, &link)?;
     assert!(listen(&event_loop, &link, &log).is_err());
     assert!(stale.exists() && link.is_symlink());
+    Ok(())
+}
+
+/// Two listeners begin at the same moment, at a path that is free or that has a stale file. Then the winner closes
+/// while the other tries until it succeeds.
+#[test]
+fn one_of_two_listeners_gets_the_path_and_keeps_it() {
+    const ROUNDS: usize = 2_000;
+    let (_folder, path) = place();
+    let (meeting, wins) = (Barrier::new(2), AtomicUsize::new(0));
+    // Collected, because a thread that panics would leave the other at the barrier.
+    let failures = Mutex::new(Vec::new());
+    let race = |seed: u64| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // A barrier wakes one thread later than the other, by about as much as it takes to listen.
+        let mut meet_closely = || {
+            let most = if meeting.wait().is_leader() {
+                3_000
+            } else {
+                300
+            };
+            (0..rng.u32(..most)).for_each(|_| hint::spin_loop());
+        };
+        let check = |holds: bool, what: String| {
+            if !holds {
+                failures.lock().expect("nobody panics").push(what);
+            }
+        };
+        let check_error = |outcome: &Result<Channel, Error>| {
+            let error = outcome.as_ref().err();
+            let holds = error.is_none_or(|it| it.io_kind() == Some(ErrorKind::AddrInUse));
+            check(holds, format!("{error:?}"));
+        };
+        for round in 0..ROUNDS {
+            if meeting.wait().is_leader() && round % 4 > 0 {
+                let left = UnixListener::bind(&path);
+                check(left.is_ok(), format!("{round}: the path is not free"));
+            }
+            meet_closely();
+            let mut listener = Channel::listen(&path);
+            wins.fetch_add(usize::from(listener.is_ok()), Ordering::Relaxed);
+            check_error(&listener);
+            meeting.wait();
+            let won = wins.load(Ordering::Relaxed);
+            check(won == round + 1, format!("{round}: {won} have won"));
+            let connected = UnixStream::connect(&path);
+            check(
+                connected.is_ok(),
+                format!("{round}: of both, {connected:?}"),
+            );
+            meet_closely();
+            if listener.is_ok() {
+                listener = Err(Error::from(io::Error::from(ErrorKind::AddrInUse)));
+            } else {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while listener.is_err() && Instant::now() < deadline {
+                    listener = Channel::listen(&path);
+                    check_error(&listener);
+                }
+            }
+            meeting.wait();
+            let connected = UnixStream::connect(&path);
+            check(
+                connected.is_ok(),
+                format!("{round}: of the second, {connected:?}"),
+            );
+            meeting.wait();
+            drop(listener);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| race(1));
+        scope.spawn(|| race(2));
+    });
+    let failures = failures.into_inner().expect("nobody panics");
+    assert!(
+        failures.is_empty(),
+        "{} {:?}",
+        failures.len(),
+        failures.first()
+    );
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_lock_that_a_killed_process_has_left_does_not_count() -> Result {
+    let (folder, path) = place();
+    let lock = folder.path().join(".x.sock.asynchat-lock");
+    fs::write(&lock, "")?;
+    let listener = Channel::listen(&path)?;
+    assert!(path.exists() && !lock.exists());
+    drop(listener);
+
+    // That of a process that is about to listen counts.
+    let file = fs::File::create(&lock)?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    let error = Channel::listen(&path).expect_err("it is locked");
+    assert_eq!(error.io_kind(), Some(ErrorKind::AddrInUse));
+    let expected = format!(
+        "listen on unix:{}: another process is about to listen on it",
+        path.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    drop(file);
+    Channel::listen(&path)?;
+
+    // A link is not followed. The path is bound without a lock.
+    let victim = folder.path().join("victim");
+    std::os::unix::fs::symlink(&victim, &lock)?;
+    let _listener = Channel::listen(&path)?;
+    assert!(!victim.exists() && lock.is_symlink());
     Ok(())
 }
 

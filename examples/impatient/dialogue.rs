@@ -90,7 +90,7 @@ impl Session {
 
 impl AsyncChat for Session {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        let then = self.dialogue.next(record)?;
+        let then = self.dialogue.receive(record)?;
         then(self)
     }
 

@@ -339,8 +339,7 @@ impl Channel {
     /// Closes the channel as [`close`](Channel::close) does, but with a reset (TCP RST): what the kernel has
     /// not sent yet is lost. The reason is [`Close::Dropped`].
     pub fn abort(&self) {
-        self.0.reset_on_close();
-        self.0.end(Close::Dropped);
+        self.0.abort();
     }
 
     /// Closes the channel with a reason, as if a callback of its handler had returned this error: `handle_close`
@@ -515,6 +514,7 @@ impl Channel {
     /// ```
     pub fn set_deadlines(&self, deadlines: Deadlines) {
         self.0.set_deadlines(deadlines);
+        self.0.flags.set(Flag::DEADLINES_SET, true);
     }
 
     /// The deadlines of this connection. Default: [`Deadlines::default`].

@@ -66,7 +66,8 @@ impl Chat {
     }
 
     /// Closes the connection as [`close`](Chat::close) does, but with a reset (TCP RST): what the kernel has
-    /// not sent yet is lost. The reason is [`Close::Dropped`](crate::Close::Dropped).
+    /// not sent yet is lost. The reason is [`Close::Dropped`](crate::Close::Dropped). The other end of a
+    /// [`pipe`](crate::pipe()) is reset too, unless the input of this connection had ended: its stream is cut.
     pub fn abort(&self) {
         self.channel().abort();
     }

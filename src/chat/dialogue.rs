@@ -1,29 +1,33 @@
 //! `Dialogue`: the commands of a client, and what it does with the replies.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::{self, Display, Write};
+use std::io;
+use std::ptr;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
 use crate::chat::handle::Chat;
 use crate::error::{Close, Error, Result, WithSources};
 use crate::framing::terminator::Terminator;
-use crate::output::fifo::COPIED;
+use crate::output::fifo::{COPIED, Item};
+use crate::output::producers::{More, Producer};
 use crate::user_code::Discarded;
-
-/// How much of the queue of a connection a dialogue fills. With a longer queue the input of the connection may wait
-/// for its output (`Fifo::is_crowded`).
-const ROOM: usize = COPIED;
 
 /// How many bytes of a record an error shows.
 const EXCERPT: usize = 60;
+
+/// The most bytes of small commands that a producer copies at once.
+const CHUNK: usize = 16_384;
 
 /// The commands that a client has sent, and what it does with their replies: "send this, expect that, then ...".
 ///
 /// [`send`](Dialogue::send) pushes a command and queues a function for the first line of its reply.
 /// [`expect`](Dialogue::expect) queues a function for a further record of the same reply, with the terminator of
 /// that record. Each function gets the session and one record. `found_terminator` of the session passes each
-/// record to [`next`](Dialogue::next).
+/// record to [`receive`](Dialogue::receive).
 ///
 /// ```
 /// use asynchat::{AsyncChat, Chat, Close, Dialogue, Result, Terminator};
@@ -61,7 +65,7 @@ const EXCERPT: usize = 60;
 ///
 /// impl AsyncChat for Reader {
 ///     fn found_terminator(&mut self, record: &[u8]) -> Result {
-///         let then = self.dialogue.next(record)?;
+///         let then = self.dialogue.receive(record)?;
 ///         then(self)
 ///     }
 ///
@@ -78,35 +82,36 @@ const EXCERPT: usize = 60;
 /// Commands that are sent one after the other do not wait for replies. A command that must wait (after STARTTLS, or
 /// after DATA of SMTP: RFC 2920 section 3.1) is sent by the function that gets the reply.
 ///
-/// A client that only writes while its server only writes would wait for ever, and the input of a connection waits
-/// while its queue is long. Therefore a dialogue leaves the queue short: while a reply is outstanding and the kernel
-/// has not accepted the commands so far, at most 4 KiB are queued. Further commands wait in the dialogue, and
-/// are pushed as replies arrive. What the session pushes to its [`Chat`] meanwhile is sent before them, so data that
-/// follows a command belongs in the same `send`, or in the function for the reply.
+/// A client that only writes while its server only writes would wait for ever. Therefore commands never stop the
+/// input: what does not fit into the queue of the connection below its
+/// [`high_water`](crate::Limits#structfield.high_water) mark waits in the dialogue, and is queued as the kernel accepts
+/// what comes before, without waiting for replies. Commands and what the session pushes to its
+/// [`Chat`] in between are sent in the order of the calls.
 ///
 /// # Memory
 ///
 /// A command whose reply is outstanding takes about 80 bytes, and what its function captures; a function without
-/// captures is not allocated. A session bounds it with [`len`](Dialogue::len).
+/// captures is not allocated. A command that the kernel has not accepted takes its own length as well. A session
+/// bounds both with [`len`](Dialogue::len).
 ///
 /// # Streamed records
 ///
 /// The chunks of a [streamed](Terminator::streamed) record go to `collect_incoming_data` as always, and the
 /// function gets an empty record at its end. A record that ends with the connection
-/// ([`Terminator::none`]) is reported to `handle_eof`, which calls `next` then.
+/// ([`Terminator::none`]) is reported to `handle_eof`, which calls `receive` then.
 ///
 /// # What it is not for
 ///
 /// A dialogue needs one reply for each command, in order. Messages that come unasked (IRC, untagged replies of IMAP)
-/// are handled by the session before it calls `next`. A session that is connected [again](crate::Reconnect) has a
+/// are handled by the session before it calls `receive`. A session that is connected [again](crate::Reconnect) has a
 /// new dialogue: the functions of the old one are dropped uncalled.
 pub struct Dialogue<S> {
     chat: Chat,
     /// The terminator of the first line of a reply.
     line: Terminator,
     steps: Discarded<Step<S>>,
-    /// Commands that are not pushed yet. The last steps belong to them.
-    unsent: VecDeque<Bytes>,
+    /// Commands that wait for room in the queue. They belong to a producer in the queue.
+    unsent: Weak<Unsent>,
     /// The command whose reply arrives.
     current: Verb,
     /// How many steps at the front were added since the last record.
@@ -128,11 +133,12 @@ impl<S: 'static> Dialogue<S> {
     /// A dialogue on this connection. The first line of each reply ends with the terminator that the connection has
     /// now.
     pub fn new(chat: &Chat) -> Self {
+        chat.state().out.borrow_mut().ignore_backlog();
         Dialogue {
             chat: chat.clone(),
             line: chat.terminator(),
             steps: Discarded(VecDeque::new()),
-            unsent: VecDeque::new(),
+            unsent: Weak::new(),
             current: Verb::word(b"greeting"),
             added: 0,
             is_changed: false,
@@ -198,15 +204,15 @@ impl<S: 'static> Dialogue<S> {
         }
     }
 
-    /// The function for this record, which is the next one that has arrived. The session calls it with itself. The
-    /// errors of the function get the first word of the command and the beginning of the record as context.
+    /// Returns the function for this record, which is the next one that has arrived. The session calls it with
+    /// itself. The errors of the function get the first word of the command and the beginning of the record as context.
     ///
     /// ```
     /// # use asynchat::{AsyncChat, Dialogue, Result};
     /// # struct Client { dialogue: Dialogue<Client> }
     /// # impl AsyncChat for Client {
     /// fn found_terminator(&mut self, record: &[u8]) -> Result {
-    ///     let then = self.dialogue.next(record)?;
+    ///     let then = self.dialogue.receive(record)?;
     ///     then(self)
     /// }
     /// # }
@@ -214,7 +220,7 @@ impl<S: 'static> Dialogue<S> {
     ///
     /// # Errors
     /// When no record was expected. The error contains the beginning of the record.
-    pub fn next<'r>(
+    pub fn receive<'r>(
         &mut self,
         record: &'r [u8],
     ) -> Result<impl FnOnce(&mut S) -> Result + use<'r, S>, Error> {
@@ -223,9 +229,6 @@ impl<S: 'static> Dialogue<S> {
         };
         self.current = verb;
         self.added = 0;
-        if !self.unsent.is_empty() {
-            self.push_unsent();
-        }
         self.set_terminator();
         Ok(move |session: &mut S| {
             then(session, record).map_err(|error| {
@@ -251,8 +254,10 @@ impl<S: 'static> Dialogue<S> {
     /// # Errors
     /// When replies are missing, or the reason is neither [`Close::Eof`] nor that this side
     /// [closed](Close::is_local) the connection. The error names the first command without a reply, and the reason.
+    /// Its [kind](Error::io_kind) is that of the reason, if that contains an i/o error; `ConnectionReset`, `TimedOut`
+    /// or, when replies are missing, `UnexpectedEof` for the reasons of these names.
     pub fn outcome(&self, why: &Close) -> Result<(), Error> {
-        let error = match (why, self.steps.0.front()) {
+        let message = match (why, self.steps.0.front()) {
             (Close::Handler(error), _) => WithSources(&**error).to_string(),
             (why, Some(step)) => match self.len() {
                 1 => format!("{}: the reply is missing: {why}", step.verb),
@@ -261,15 +266,14 @@ impl<S: 'static> Dialogue<S> {
             (why, None) if why.is_local() || matches!(why, Close::Eof) => return Ok(()),
             (why, None) => why.to_string(),
         };
-        Err(Error::new(error))
+        Err(match why.io_kind() {
+            Some(kind) => io::Error::new(kind, message).into(),
+            None => Error::new(message),
+        })
     }
 
     fn command(&mut self, verb: Verb, command: Bytes, then: Then<S>) {
-        if self.unsent.is_empty() && self.may_push(command.len()) {
-            self.chat.push(command);
-        } else {
-            self.unsent.push_back(command);
-        }
+        self.push(command);
         self.steps.0.push_back(Step {
             verb,
             terminator: None,
@@ -277,24 +281,30 @@ impl<S: 'static> Dialogue<S> {
         });
     }
 
-    fn push_unsent(&mut self) {
-        while let Some(command) = self.unsent.front()
-            && self.may_push(command.len())
-            && let Some(command) = self.unsent.pop_front()
-        {
-            self.chat.push(command);
+    /// Pushes a command if the queue stays below its high-water mark. Otherwise its producer does so later.
+    fn push(&mut self, command: Bytes) {
+        let state = self.chat.state();
+        let is_waiting = self.unsent.strong_count() > 0;
+        if !is_waiting && self.has_room(command.len()) {
+            return self.chat.push(command);
         }
+        // What was pushed behind the producer comes before this command.
+        if let Some(unsent) = self.unsent.upgrade()
+            && state.out.borrow().ends_with(unsent.producer.get())
+        {
+            return unsent.commands.borrow_mut().0.push_back(command);
+        }
+        let unsent = Rc::new(Unsent::new(command));
+        self.unsent = Rc::downgrade(&unsent);
+        let producer = Box::new(Commands(unsent));
+        producer.0.producer.set((&raw const *producer).cast());
+        state.push_item(Item::Producer(producer));
     }
 
-    /// Whether a command of this length may be pushed. If nothing is outstanding, nothing would push it later.
-    fn may_push(&self, len: usize) -> bool {
-        let queued = self.chat.queued();
-        let room = || {
-            self.chat
-                .state()
-                .limit(|limits| limits.high_water.min(ROOM))
-        };
-        queued == 0 || self.unsent.len() == self.steps.0.len() || queued + len <= room()
+    /// Large commands are sent in pieces, so they need no room.
+    fn has_room(&self, len: usize) -> bool {
+        let mark = || self.chat.state().limit(|limits| limits.high_water);
+        len < COPIED && self.chat.queued() + len <= mark()
     }
 
     /// Gives the connection the terminator of the next record.
@@ -311,11 +321,67 @@ impl<S: 'static> Dialogue<S> {
 
 impl<S> fmt::Debug for Dialogue<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unsent = self.unsent.upgrade();
+        let unsent = unsent.map_or(0, |it| it.commands.borrow().0.len());
         f.debug_struct("Dialogue")
             .field("chat", &self.chat)
             .field("expected", &self.steps.0.len())
-            .field("unsent", &self.unsent.len())
+            .field("unsent", &unsent)
             .finish()
+    }
+}
+
+/// The commands of a dialogue that wait for room.
+struct Unsent {
+    commands: RefCell<Discarded<Bytes>>,
+    /// The address of their producer.
+    producer: Cell<*const ()>,
+}
+
+impl Unsent {
+    fn new(first: Bytes) -> Self {
+        Unsent {
+            commands: RefCell::new(Discarded(VecDeque::from([first]))),
+            producer: Cell::new(ptr::null()),
+        }
+    }
+
+    /// Takes the first command if it has fewer bytes than this.
+    fn pop_shorter(&self, len: usize) -> Option<Bytes> {
+        let commands = &mut self.commands.borrow_mut().0;
+        match commands.front()?.len() < len {
+            true => commands.pop_front(),
+            false => None,
+        }
+    }
+}
+
+/// Queues the commands as fast as the kernel accepts them. No borrow is held when a command is dropped: its owner
+/// may be the user's.
+struct Commands(Rc<Unsent>);
+
+impl Producer for Commands {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        // Small commands share a chunk.
+        let room = budget.min(CHUNK);
+        let mut chunk = Vec::new();
+        while let Some(command) = self.0.pop_shorter(COPIED.min(room - chunk.len() + 1)) {
+            if chunk.is_empty() {
+                chunk.reserve(room);
+            }
+            chunk.extend_from_slice(&command);
+        }
+        if !chunk.is_empty() {
+            return Ok(More::Chunk(chunk.into()));
+        }
+        let Some(mut large) = self.0.pop_shorter(usize::MAX) else {
+            return Ok(More::Done);
+        };
+        let piece = large.split_to(budget.clamp(1, large.len()));
+        if !large.is_empty() {
+            self.0.commands.borrow_mut().0.push_front(large);
+        }
+        Ok(More::Chunk(piece))
     }
 }
 

@@ -171,6 +171,7 @@ impl Chat {
     pub fn set_limits(&self, limits: Limits) {
         let state = self.state();
         state.set_limits(Some(Rc::new(limits)));
+        state.flags.set(Flag::LIMITS_SET, true);
         state.requests.add(Request::CHECK);
         // A queue above the old marks may be below the new ones: the next turn checks it.
         state.flags.set(Flag::BLOCKED, false);

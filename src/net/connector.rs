@@ -234,7 +234,7 @@ impl Connector {
                 self.settings.register(runtime, adopt(socket)?, session)?
             }
         };
-        let begun = Begun::new(chat.clone());
+        let begun = Begun(chat.clone());
         runtime.call_soon(move |runtime| begun.make_session(runtime, factory));
         Ok(chat)
     }

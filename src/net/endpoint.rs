@@ -13,7 +13,6 @@ use crate::limits::Limits;
 use crate::runtime::Runtime;
 use crate::runtime::driver::Driver;
 use crate::state::Phase;
-use crate::state::early::Given;
 use crate::sys::socket::Socket;
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
@@ -71,26 +70,18 @@ pub(crate) fn make_session<I: IntoSession>(
 }
 
 /// An outgoing connection whose session is still to be made. Its caller has its chat already.
-pub(crate) struct Begun {
-    pub(crate) chat: Chat,
-    given: Given,
-}
+pub(crate) struct Begun(pub(crate) Chat);
 
 impl Begun {
-    pub(crate) fn new(chat: Chat) -> Self {
-        let given = chat.state().given();
-        Begun { chat, given }
-    }
-
     /// Makes the session. What the caller has done meanwhile follows what the factory does.
     pub(crate) fn make_session<I: IntoSession>(
         self,
         runtime: &Runtime,
         factory: impl FnOnce(Chat) -> I,
     ) {
-        let state = Rc::clone(self.chat.state());
-        let early = state.take_early(&self.given);
-        make_session(runtime, self.chat, factory);
+        let state = Rc::clone(self.0.state());
+        let early = state.take_early();
+        make_session(runtime, self.0, factory);
         state.put_back_early(early);
     }
 }

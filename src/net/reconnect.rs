@@ -240,7 +240,7 @@ impl Retrier {
             false => Stage::Connecting(chat.id()),
         });
         chat.state().set_retry(Rc::clone(self) as Rc<dyn Retry>);
-        let (retrier, begun) = (Rc::clone(self), Begun::new(chat));
+        let (retrier, begun) = (Rc::clone(self), Begun(chat));
         runtime.call_soon(move |runtime| {
             if let Some(mut make_session) = retrier.make_session.take() {
                 make_session(runtime, begun);

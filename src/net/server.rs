@@ -87,8 +87,9 @@ impl Server {
     }
 
     /// Sets the mode of the file of a Unix-domain socket, for example `0o660`. It is set before the first
-    /// client can connect. On Linux and macOS a client needs write permission. Default: what the umask of the
-    /// process leaves of `0o777`. TCP and abstract names have no file.
+    /// client can connect, and never through a symbolic link. On Linux and macOS a client needs write
+    /// permission. Default: what the umask of the process leaves of `0o777`. A mode that the umask would not leave
+    /// needs `/proc` on Linux: without it `listen` fails. TCP and abstract names have no file.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn mode(mut self, mode: u32) -> Self {
@@ -200,9 +201,14 @@ impl Server {
     }
 
     /// Listens for one connection only, and at most for the time `wait`: the passive port of an FTP server.
-    /// The listener closes as soon as a session was made for a connection ([`Close::Local`]), or when the time
-    /// is over ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)). Connections that
-    /// [`accept_if`](Server::accept_if) refuses do not count. [`on_close`](Server::on_close) tells which it was.
+    /// The listener closes as soon as the factory was called for a connection ([`Close::Local`]), or when the time
+    /// is over ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)).
+    /// [`on_close`](Server::on_close) tells which it was.
+    ///
+    /// If the factory fails, the listener closes with [`Close::Local`], too: that connection ends with the error of
+    /// the factory, and no other is accepted. A factory whose failure matters to others has to report it itself.
+    /// Connections that [`accept_if`](Server::accept_if) or a limit refuses, or whose socket cannot be
+    /// [configured](Server::configure), do not count: the listener waits for another one.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {

@@ -55,6 +55,8 @@ pub struct Fifo {
     intake: Intake,
     stream: Stream,
     asking: Asking,
+    /// No backlog is charged against the high-water mark.
+    ignores_backlog: bool,
 }
 
 /// Whether the queue accepts items. The states follow each other in this order.
@@ -122,6 +124,7 @@ impl Fifo {
             intake: Intake::Open,
             stream: Stream::Whole,
             asking: Asking::Ready,
+            ignores_backlog: false,
         }
     }
 

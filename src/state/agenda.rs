@@ -287,8 +287,12 @@ impl Agenda {
 
     #[cold]
     fn wake_sleeping_outer(&self) {
-        // If it fails, the next work tries again.
-        self.wakes_outer.set(self.inbox.wake().is_err());
+        // Before the call: the poller may log, and a subscriber may have work for the loop.
+        self.wakes_outer.set(false);
+        if self.inbox.wake().is_err() {
+            // The next work tries again.
+            self.wakes_outer.set(true);
+        }
     }
 
     // ---- the end

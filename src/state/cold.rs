@@ -23,6 +23,8 @@ pub(super) struct Cold {
     pub(super) output: Output,
     /// The other end of its pipe. Weak, because each end refers to the other.
     pub(super) piped_to: Weak<ChannelState>,
+    /// It is piped, and this side has aborted it. `Close::Dropped` alone does not tell.
+    pub(super) aborted: bool,
     pub(super) outgoing: Option<Outgoing>,
     /// Why it is about to end, if not for [`Close::Local`]. The first reason stands.
     pub(super) ending: Option<Close>,

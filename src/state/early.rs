@@ -7,17 +7,11 @@
 
 use std::rc::Rc;
 
-use super::{ChannelState, Request};
+use super::{ChannelState, Flag, Request};
 use crate::framing::terminator::Terminator;
 use crate::limits::Limits;
 use crate::output::fifo::Fifo;
 use crate::time::deadlines::Deadlines;
-
-/// What a connection was given when it was registered.
-pub(crate) struct Given {
-    limits: Option<Rc<Limits>>,
-    deadlines: Deadlines,
-}
 
 /// What was done with a connection between its registration and the call of the factory.
 pub(crate) struct Early {
@@ -28,30 +22,22 @@ pub(crate) struct Early {
 }
 
 impl ChannelState {
-    pub(crate) fn given(&self) -> Given {
-        Given {
-            limits: self.shared_limits(),
-            deadlines: self.deadlines(),
-        }
-    }
-
-    /// Takes what the caller has pushed and set since the connection was `given` its settings. The factory is
-    /// called next, and finds an empty queue.
-    pub(crate) fn take_early(&self, given: &Given) -> Early {
-        let limits = self.shared_limits();
-        let is_same = match (&limits, &given.limits) {
-            (Some(limits), Some(given)) => Rc::ptr_eq(limits, given),
-            (limits, given) => limits.is_none() && given.is_none(),
-        };
-        let deadlines = self.deadlines();
+    /// Takes what the caller has pushed and set. The factory is called next, and finds an empty queue.
+    pub(crate) fn take_early(&self) -> Early {
         let terminator = self.requests.has(Request::TERMINATOR);
         // The queue of a connection that has ended takes nothing, also not from the factory.
         let is_filled = !self.has_ended() && !self.out.borrow().is_empty();
         Early {
             output: is_filled.then(|| self.out.replace(Fifo::new(self.output_mark()))),
             terminator: terminator.then(|| self.terminator()),
-            limits: limits.filter(|_| !is_same),
-            deadlines: (deadlines != given.deadlines).then_some(deadlines),
+            limits: match self.flags.has(Flag::LIMITS_SET) {
+                true => self.shared_limits(),
+                false => None,
+            },
+            deadlines: match self.flags.has(Flag::DEADLINES_SET) {
+                true => Some(self.deadlines()),
+                false => None,
+            },
         }
     }
 

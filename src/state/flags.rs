@@ -37,6 +37,10 @@ impl Flag {
     pub(crate) const AWAITS_HANDLER: Flag = Flag(1 << 12);
     /// This side has finished sending, and has one descriptor for input and output.
     pub(crate) const FINISHED: Flag = Flag(1 << 13);
+    /// A handle has set its limits, perhaps to what they were.
+    pub(crate) const LIMITS_SET: Flag = Flag(1 << 14);
+    /// A handle has set its deadlines, perhaps to what they were.
+    pub(crate) const DEADLINES_SET: Flag = Flag(1 << 15);
 }
 
 /// The flags that are set.

@@ -62,25 +62,32 @@ impl Inbox {
     /// # Errors
     /// When the loop is gone, or the system cannot wake it.
     pub(crate) fn send(&self, post: Post) -> Result<(), Error> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(open) = &mut *open else {
-            return Err(Error::new("the event loop is gone"));
+        let waker = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(open) = &mut *open else {
+                return Err(Error::new("the event loop is gone"));
+            };
+            open.posts.push_back(post);
+            if self.filled.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+            open.waker.clone()
         };
-        open.posts.push_back(post);
-        if !self.filled.swap(true, Ordering::AcqRel) {
-            open.waker.wake().map_err(|error| {
-                // The next to post tries again.
-                self.filled.store(false, Ordering::Release);
-                Error::from(error).context("wake the event loop")
-            })?;
-        }
-        Ok(())
+        // After the lock: the poller may log, and a subscriber may post.
+        waker.wake().map_err(|error| {
+            // The next to post tries again.
+            self.filled.store(false, Ordering::Release);
+            Error::from(error).context("wake the event loop")
+        })
     }
 
     /// Ends the sleep of the loop, or of the loop that contains it, without a post.
     pub(crate) fn wake(&self) -> io::Result<()> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.as_ref().map_or(Ok(()), |open| open.waker.wake())
+        let waker = {
+            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.as_ref().map(|open| open.waker.clone())
+        };
+        waker.map_or(Ok(()), |waker| waker.wake())
     }
 
     pub(crate) fn is_filled(&self) -> bool {
@@ -107,7 +114,11 @@ impl Inbox {
 
     /// Takes no more posts, and returns those that will not be run.
     pub(crate) fn close(&self) -> VecDeque<Post> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.take().map(|open| open.posts).unwrap_or_default()
+        let open = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.take()
+        };
+        // After the lock: the waker may be the last to refer to the poller, which may log its end.
+        open.map(|open| open.posts).unwrap_or_default()
     }
 }

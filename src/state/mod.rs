@@ -233,14 +233,31 @@ impl ChannelState {
         self.end_without_loop();
     }
 
+    /// Ends the channel with a reset.
+    pub(crate) fn abort(self: &Rc<Self>) {
+        self.reset_on_close();
+        if self.flags.has(Flag::PIPED) && !self.has_ended() {
+            self.with_cold(|cold| cold.aborted = true);
+        }
+        self.end(Close::Dropped);
+    }
+
     /// Without a loop no callback is made. The socket at least is closed.
     #[cold]
     fn end_without_loop(&self) {
+        self.remove_socket_file();
         let cold = self.cold.get();
         self.close_socket(cold.is_some_and(|cold| cold.borrow().ending.is_some()));
+        self.end_output();
+    }
+
+    /// Removes the file of a Unix-domain listener, whose socket is still open: afterwards the file could be that
+    /// of another process.
+    #[cold]
+    fn remove_socket_file(&self) {
+        let cold = self.cold.get();
         // Dropped after the borrow: it may log.
         let _removed = cold.and_then(|cold| cold.borrow_mut().socket_file.take());
-        self.end_output();
     }
 
     /// Closes the socket. If output was left and this side did not close the channel, the close is a reset, so
@@ -258,12 +275,16 @@ impl ChannelState {
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
         let is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
+        drop(cold.socket_file.take()); // `remove_socket_file`
         self.close_socket(cold.ending.is_some());
         self.admission.take();
         self.out.borrow_mut().seal();
         if self.flags.has(Flag::PIPED) {
-            // The other end is needed once more: `pass_on_end`.
-            self.with_cold(|left| left.piped_to = cold.piped_to.clone());
+            // Needed once more: `pass_on_end`.
+            self.with_cold(|left| {
+                left.piped_to = cold.piped_to.clone();
+                left.aborted = cold.aborted;
+            });
         }
         let deadline_timer = self.take_deadline_timer();
         if let Some(agenda) = self.agenda() {
@@ -447,6 +468,7 @@ impl Drop for ChannelState {
     /// The subscriber is notified of the end of a span, perhaps in a thread that is ending: its panic
     /// would abort the process.
     fn drop(&mut self) {
+        self.remove_socket_file();
         discard(self.span.take());
     }
 }

@@ -50,7 +50,12 @@ impl ChannelState {
             return;
         };
         let reason = Close::Piped(Box::new(copy_of(why)));
-        let is_complete = matches!(why, Close::Local | Close::Dropped | Close::ConnectFailed(_));
+        let is_aborted = self.cold.get().is_some_and(|cold| cold.borrow().aborted);
+        let is_complete = match why {
+            Close::Local | Close::Dropped => !is_aborted,
+            Close::ConnectFailed(_) => true,
+            _ => false,
+        };
         if is_complete || self.flags.has(Flag::EOF) {
             to.close_when_done(reason);
         } else {

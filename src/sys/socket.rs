@@ -11,6 +11,10 @@ mod descriptor;
 mod fd;
 mod owned;
 #[cfg(unix)]
+mod path_lock;
+#[cfg(unix)]
+mod socket_file;
+#[cfg(unix)]
 mod standard_stream;
 mod tcp;
 pub(crate) mod unix_domain;

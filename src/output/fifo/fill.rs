@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::ptr;
 
 use bytes::Bytes;
 
@@ -66,6 +67,14 @@ impl Fifo {
         None
     }
 
+    /// Whether the item that was queued last is the producer at this address, and nothing is queued behind it.
+    pub fn ends_with(&self, producer: *const ()) -> bool {
+        match self.tail.back() {
+            Some(Item::Producer(last)) => ptr::addr_eq(&raw const **last, producer),
+            _ => false,
+        }
+    }
+
     /// Queues everything that is queued in `later`. Returns the items that are to be dropped: those that this
     /// queue does not take, and references to large pushes. Their destructors are user code.
     #[cold]
@@ -74,6 +83,9 @@ impl Fifo {
         let unsent = head.get(later.sent..).unwrap_or_default();
         if !unsent.is_empty() {
             self.push_checked(unsent);
+        }
+        if later.ignores_backlog {
+            self.ignore_backlog();
         }
         let mut dropped = VecDeque::new();
         for item in later.tail.take() {

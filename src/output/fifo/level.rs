@@ -26,10 +26,17 @@ impl Fifo {
     /// Sets how many bytes of buffered input are charged against the high-water mark.
     #[inline]
     pub fn set_backlog(&mut self, bytes: usize) {
-        if self.tail.backlog() != bytes {
+        if self.tail.backlog() != bytes && !self.ignores_backlog {
             self.tail.set_backlog(bytes);
             self.update_head_limit();
         }
+    }
+
+    /// From now on no buffered input is charged. The input of a client must not wait for its commands, which are made
+    /// as fast as they are sent: its server may read nothing more before its replies are taken.
+    pub fn ignore_backlog(&mut self) {
+        self.set_backlog(0);
+        self.ignores_backlog = true;
     }
 
     /// Whether the connection's input has to stop, for either of the two reasons below.

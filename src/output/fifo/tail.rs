@@ -79,6 +79,10 @@ impl Tail {
         self.0.as_mut()?.items.front_mut()
     }
 
+    pub(super) fn back(&self) -> Option<&Item> {
+        self.0.as_ref()?.items.back()
+    }
+
     /// The last item, to be extended.
     pub(super) fn back_mut(&mut self) -> Option<&mut Item> {
         self.0.as_mut()?.items.back_mut()

@@ -2,14 +2,17 @@
 
 #[cfg(unix)]
 mod platform {
-    use std::fs::{self, Metadata, Permissions};
+    use std::fs;
     use std::io;
-    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-    use std::path::{self, Path, PathBuf};
+    use std::os::unix::fs::FileTypeExt;
+    use std::path::Path;
 
     use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
     use crate::log::log;
+    use crate::sys::socket::path_lock::PathLock;
+    use crate::sys::socket::socket_file;
+    pub(crate) use crate::sys::socket::socket_file::SocketFile;
     use crate::sys::socket::{ConnectOptions, Fd, ListenOptions};
     use crate::target::UnixName;
 
@@ -24,6 +27,11 @@ mod platform {
             socket.listen(options.backlog)?;
             return Ok((Fd::Listener(socket), None));
         };
+        // Until it listens, a socket looks like a stale one to other processes.
+        let _lock = PathLock::acquire(path)?;
+        if let Some(mode) = options.unix_mode {
+            socket_file::set_first_mode(&socket, mode);
+        }
         if let Err(error) = socket.bind(&addr) {
             if error.kind() != io::ErrorKind::AddrInUse {
                 return Err(error);
@@ -31,10 +39,10 @@ mod platform {
             remove_stale(path, &addr)?;
             socket.bind(&addr)?;
         }
-        let file = SocketFile::at(path)?;
+        let file = SocketFile::new(path, &fs::symlink_metadata(path)?)?;
         // Before it listens, no client can connect, whatever the mode is.
         if let Some(mode) = options.unix_mode {
-            fs::set_permissions(path, Permissions::from_mode(mode))?;
+            file.set_mode(mode)?;
         }
         socket.listen(options.backlog)?;
         Ok((Fd::Listener(socket), Some(file)))
@@ -79,16 +87,20 @@ mod platform {
     /// Removes a socket file whose listener is gone, so that its path can be bound again.
     ///
     /// # Errors
-    /// When the file is no socket, or when a process listens on it. Two processes that do this at the same moment
-    /// may both succeed. The path is that of the second one then.
+    /// When the file is no socket, or when a process listens on it.
     fn remove_stale(path: &Path, addr: &SockAddr) -> io::Result<()> {
-        if !fs::symlink_metadata(path)?.file_type().is_socket() {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "there is a file, which is no socket",
-            ));
-        }
-        let file = SocketFile::at(path)?;
+        let file = match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => SocketFile::new(path, &found)?,
+            Ok(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "there is a file, which is no socket",
+                ));
+            }
+            // Its listener has closed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         match new()?.connect(addr) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 log!(debug, path = %path.display(), "a stale socket is replaced");
@@ -100,7 +112,10 @@ mod platform {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 file.leave();
-                return Err(error);
+                return match error.kind() {
+                    io::ErrorKind::NotFound => Ok(()),
+                    _ => Err(error),
+                };
             }
         }
         file.leave();
@@ -108,43 +123,6 @@ mod platform {
             io::ErrorKind::AddrInUse,
             "another process listens on it",
         ))
-    }
-
-    /// The file of a listening socket, which is removed when this is dropped, unless its path has another file by
-    /// then.
-    pub(crate) struct SocketFile {
-        path: PathBuf,
-        /// The device and the number of its inode.
-        inode: (u64, u64),
-    }
-
-    impl SocketFile {
-        fn at(path: &Path) -> io::Result<Self> {
-            let inode = inode_of(&fs::symlink_metadata(path)?);
-            // The program may change its working directory.
-            let path = path::absolute(path)?;
-            Ok(SocketFile { path, inode })
-        }
-
-        /// Does not remove the file.
-        fn leave(mut self) {
-            self.path.clear();
-        }
-    }
-
-    impl Drop for SocketFile {
-        fn drop(&mut self) {
-            let found = fs::symlink_metadata(&self.path);
-            if found.is_ok_and(|found| inode_of(&found) == self.inode)
-                && let Err(error) = fs::remove_file(&self.path)
-            {
-                log!(debug, path = %self.path.display(), %error, "a socket file is not removed");
-            }
-        }
-    }
-
-    fn inode_of(file: &Metadata) -> (u64, u64) {
-        (file.dev(), file.ino())
     }
 }
 
