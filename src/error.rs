@@ -202,7 +202,7 @@ pub enum Close {
     Dropped,
     /// The peer finished sending, and the queued output has been handed to the kernel.
     Eof,
-    /// The peer reset the connection, or no longer receives. Input that the kernel still had was
+    /// The peer reset the connection, or no longer receives: then some of the output was not sent. Input that the kernel still had was
     /// delivered first, unless the session was paused or its queue was above the high-water mark.
     Reset,
     /// An outgoing connection was not established: every address failed. The error is that of the last
@@ -281,6 +281,8 @@ impl Close {
         match self {
             Close::Local => Close::Dropped,
             Close::Shutdown => Close::Interrupted,
+            // The peer has finished sending, and had stopped receiving before.
+            Close::Eof => Close::Reset,
             why => why,
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use asynchat::sim::{Ended, Network, Peer};
 use asynchat::{Addr, Channel, Close, Deadline, EventLoop, Limits, Result, Server};
+use common::panicking::PanicsOnDrop;
 use common::{Log, addr_of, new_loop, run_until};
 
 const ADDR: &str = "10.0.0.1:7007";
@@ -129,25 +130,31 @@ fn a_listener_for_one_connection_closes_when_it_has_one() -> Result {
     Ok(())
 }
 
+/// Whoever connects first must not be able to use up the port of somebody else.
 #[test]
-fn a_listener_for_one_connection_closes_when_the_factory_fails() -> Result {
+fn a_connection_whose_factory_fails_is_not_the_one_connection_of_a_listener() -> Result {
     for panics in [false, true] {
         let scene = Scene::new()?;
-        let server = Server::new(ADDR).once(Duration::from_secs(60));
-        let server = server.accept_if(is_friend);
-        let (server, reasons) = record_close(server);
+        let (server, reasons) = record_close(Server::new(ADDR).once(Duration::from_secs(60)));
+        let mut is_first = true;
         let listener = server.listen_on(&scene.event_loop, move |chat| {
-            chat.push("sorry");
-            assert!(!panics, "the factory panics");
-            Err::<fn(&[u8]) -> Result, _>("no session".into())
+            if std::mem::take(&mut is_first) {
+                chat.push("sorry");
+                assert!(!panics, "the factory panics");
+                return Err("not this client".into());
+            }
+            chat.push("welcome");
+            Ok(|_: &[u8]| Ok(()))
         })?;
-        let stranger = scene.client("192.0.2.1")?;
-        assert!(stranger.has_ended() && listener.is_open());
-        let peer = scene.client("10.0.0.3")?;
-        assert_eq!(peer.received(), b"sorry");
-        assert!(peer.has_ended() && !listener.is_open());
+        let first = scene.client("10.0.0.3")?;
+        assert_eq!(first.received(), b"sorry");
+        assert!(first.has_ended() && listener.is_open());
+        let second = scene.client("10.0.0.4")?;
+        assert_eq!(second.received(), b"welcome");
+        assert!(!listener.is_open());
         assert_eq!(*reasons.borrow(), ["Local"]);
-        peer.finish();
+        first.finish();
+        second.finish();
         scene.network.settle(&scene.event_loop)?;
         assert!(scene.event_loop.is_empty());
     }
@@ -240,6 +247,42 @@ fn a_socket_that_cannot_be_configured_is_closed_and_no_other() -> Result {
         run_until(&event_loop, || log.has("connect"));
         assert_eq!(log.lines(), ["connect"]);
         assert_eq!(event_loop.stats().refused, 1);
+    }
+    Ok(())
+}
+
+/// The log is throttled after ten errors, and the destructor of each of them panics.
+#[test]
+fn a_listener_survives_any_number_of_errors_of_configure() -> Result {
+    let event_loop = new_loop();
+    let server = Server::new("127.0.0.1:0").configure(|_| Err(io::Error::other(PanicsOnDrop)));
+    let listener = server.listen_on(&event_loop, |_| |_: &[u8]| Ok(()))?;
+    let addr = addr_of(&listener);
+    let mut peers = Vec::new();
+    for refused in 1..=12 {
+        peers.push(std::net::TcpStream::connect(addr)?);
+        run_until(&event_loop, || event_loop.stats().refused == refused);
+        assert!(listener.is_open());
+    }
+    Ok(())
+}
+
+/// A blocking socket would stop the loop at the first send that its peer does not receive.
+#[test]
+fn configure_cannot_make_a_socket_block() -> Result {
+    let event_loop = new_loop();
+    let accepted = Rc::<RefCell<Vec<asynchat::Chat>>>::default();
+    let chats = Rc::clone(&accepted);
+    let server = Server::new("127.0.0.1:0").configure(|socket| socket.set_nonblocking(false));
+    let listener = server.listen_on(&event_loop, move |chat| {
+        chats.borrow_mut().push(chat);
+        |_: &[u8]| Ok(())
+    })?;
+    let _peer = std::net::TcpStream::connect(addr_of(&listener))?;
+    run_until(&event_loop, || !accepted.borrow().is_empty());
+    #[cfg(unix)]
+    for chat in &*accepted.borrow() {
+        assert!(chat.configure(|socket| socket.nonblocking())?);
     }
     Ok(())
 }

@@ -429,6 +429,34 @@ mod unix {
         drop(far_output);
     }
 
+    /// Only the output fails when its reader goes away. What matters then is whether output was pushed that was not
+    /// sent.
+    #[test]
+    fn the_end_of_the_input_says_whether_the_output_was_complete() {
+        for is_pushed in [false, true] {
+            let (event_loop, log) = (new_loop(), Log::default());
+            let (input, far_output) = std::io::pipe().unwrap();
+            let (far_input, output) = std::io::pipe().unwrap();
+            let chat = Connector::adopt(Socket::halves(input, output))
+                .connect_on(&event_loop, log.session())
+                .unwrap();
+            idle(&event_loop);
+            drop(far_input);
+            if is_pushed {
+                chat.push("lost\r\n");
+            }
+            idle(&event_loop);
+            drop(far_output);
+            run_until(&event_loop, || log.count("close") == 1);
+            let expected = if is_pushed {
+                "close Reset"
+            } else {
+                "close Eof"
+            };
+            assert!(log.has(expected), "{:?}", log.lines());
+        }
+    }
+
     /// Its standard input is set by the test below.
     fn count_standard_input() {
         let (event_loop, log) = (new_loop(), Log::default());
@@ -605,7 +633,13 @@ mod unix {
         far_output.write_all(b"a record\r\nand no more").unwrap();
         drop(far_output);
         run_to_end(&event_loop);
-        let received = ["connect", "record a record", "eof and no more", "close Eof"];
+        // What was pushed is lost, so the connection has not ended in good order.
+        let received = [
+            "connect",
+            "record a record",
+            "eof and no more",
+            "close Reset",
+        ];
         assert_eq!(log.lines(), received);
     }
 

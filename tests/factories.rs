@@ -92,7 +92,7 @@ fn a_reconnection_follows_the_same_order() -> Result {
 }
 
 #[test]
-fn a_close_that_the_caller_queues_comes_last_and_one_of_the_factory_ends_the_output() -> Result {
+fn a_close_that_is_queued_by_the_caller_or_by_the_factory_comes_last() -> Result {
     each_kind(
         |connector, event_loop| {
             let chat = connector.connect_on(event_loop, |chat| {
@@ -108,15 +108,32 @@ fn a_close_that_the_caller_queues_comes_last_and_one_of_the_factory_ends_the_out
     each_kind(
         |connector, event_loop| {
             let chat = connector.connect_on(event_loop, |chat| {
-                chat.push("last");
+                chat.push("first ");
                 chat.close_when_done();
                 |_: &[u8]| Ok(())
             })?;
-            chat.push("too late");
+            chat.push("pushed before the factory was called");
             Ok(())
         },
-        |received| assert_eq!(received, b"last"),
+        |received| assert_eq!(received, b"first pushed before the factory was called"),
     )
+}
+
+#[test]
+fn a_factory_that_closes_at_once_drops_what_the_caller_has_pushed() -> Result {
+    let (network, event_loop) = network()?;
+    let (socket, peer) = network.pair();
+    let log = Log::default();
+    let session = log.session();
+    let chat = Connector::adopt(socket).connect_on(&event_loop, move |chat| {
+        chat.close();
+        session(chat)
+    })?;
+    chat.push("lost");
+    network.settle(&event_loop)?;
+    assert_eq!(peer.received(), b"");
+    assert_eq!(log.lines(), ["close Dropped"]);
+    Ok(())
 }
 
 #[test]
@@ -327,5 +344,27 @@ fn a_factory_that_returns_a_result_needs_no_type_annotation() -> Result {
     let transcript = sim::drive(failing(false), Script::new())?;
     assert_eq!(transcript.text(), "500 no database\r\n");
     assert!(matches!(transcript.close, Some(Close::Handler(_))));
+    Ok(())
+}
+
+/// There is no session that the other one could replace.
+#[test]
+fn a_session_that_a_failed_factory_has_set_gets_no_callback() -> Result {
+    for panics in [false, true] {
+        let (network, event_loop) = network()?;
+        let (socket, peer) = network.pair();
+        let log = Log::default();
+        let session = log.session();
+        let mut fails = failing(panics);
+        Connector::adopt(socket).connect_on(&event_loop, move |chat| {
+            chat.replace_session(session(chat.clone()));
+            fails(chat)
+        })?;
+        network.settle(&event_loop)?;
+        peer.finish();
+        network.settle(&event_loop)?;
+        assert_eq!(log.lines(), [""; 0]);
+        assert!(event_loop.is_empty());
+    }
     Ok(())
 }

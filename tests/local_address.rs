@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use asynchat::sim::{Network, Service};
 use asynchat::{Channel, Close, Connector, Dispatcher, EventLoop, Result};
+use common::panicking::PanicsOnDrop;
 use common::{Log, new_loop, run_to_end, run_until};
 
 fn addr(text: &str) -> SocketAddr {
@@ -174,5 +175,65 @@ fn a_connection_whose_socket_cannot_be_configured_fails() -> Result {
         run_to_end(&event_loop);
         assert_eq!(Rc::strong_count(&dropped), 1);
     }
+    Ok(())
+}
+
+#[test]
+fn errors_of_configure_are_contained_whatever_their_destructors_do() -> Result {
+    let event_loop = new_loop();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    let error = failure(
+        Connector::new(vec![addr, addr]).configure(|_| Err(io::Error::other(PanicsOnDrop))),
+        &event_loop,
+    )?;
+    assert!(error.contains("its destructor panics"), "{error}");
+    run_to_end(&event_loop);
+    Ok(())
+}
+
+/// `configure` runs user code in the middle of an attempt.
+#[test]
+fn a_channel_may_be_closed_in_configure() -> Result {
+    let tcp = TcpListener::bind("127.0.0.1:0")?;
+    let mut targets = vec![asynchat::Target::from(tcp.local_addr()?)];
+    #[cfg(unix)]
+    let (folder, path) = {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("x.sock");
+        (folder, path)
+    };
+    #[cfg(unix)]
+    let _unix = std::os::unix::net::UnixListener::bind(&path)?;
+    #[cfg(unix)]
+    targets.push(path.into());
+    let ends: [fn(&EventLoop, &asynchat::Chat); 4] = [
+        |_, chat| chat.close(),
+        |_, chat| chat.close_with("no"),
+        |event_loop, _| event_loop.close_all(),
+        |event_loop, _| event_loop.shutdown(std::time::Duration::ZERO),
+    ];
+    for (target, end) in targets
+        .iter()
+        .flat_map(|target| ends.map(|end| (target, end)))
+    {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let slot = Rc::<std::cell::RefCell<Option<asynchat::Chat>>>::default();
+        let (its_loop, its_chat) = (event_loop.clone(), Rc::clone(&slot));
+        let connector = Connector::new(target.clone()).configure(move |_| {
+            if let Some(chat) = its_chat.borrow_mut().take() {
+                end(&its_loop, &chat);
+            }
+            Ok(())
+        });
+        let chat = connector.connect_on(&event_loop, log.session())?;
+        slot.replace(Some(chat.clone()));
+        run_to_end(&event_loop);
+        assert_eq!(log.count("connect"), 0, "{target}");
+        assert_eq!(log.count("close"), 1, "{target}");
+        assert!(!chat.is_open());
+    }
+    #[cfg(unix)]
+    drop(folder);
     Ok(())
 }

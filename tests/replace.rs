@@ -302,3 +302,43 @@ fn a_post_is_checked_against_the_type_of_the_new_session() -> Result {
     assert!(called.get());
     Ok(())
 }
+
+/// Rule 2: after the close no event reaches the handler. The timer is due in the step in which the old session is
+/// dropped.
+#[test]
+fn a_session_that_closes_the_connection_when_it_is_dropped_ends_it_for_the_new_one() -> Result {
+    struct Closes {
+        chat: Chat,
+        fails: bool,
+    }
+    impl AsyncChat for Closes {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+    }
+    impl Drop for Closes {
+        fn drop(&mut self) {
+            match self.fails {
+                true => self.chat.close_with("dropped"),
+                false => self.chat.close(),
+            }
+        }
+    }
+    for fails in [false, true] {
+        let (scene, log) = (Scene::new()?, Log::default());
+        let (chat, _peer) = scene.connection(move |chat| Closes { chat, fails })?;
+        let session = log.session();
+        let replaced = chat.clone();
+        scene
+            .event_loop
+            .call_later(Duration::from_millis(1), move || {
+                replaced.replace_session(session(replaced.clone()));
+            });
+        chat.call_later(Duration::from_millis(1));
+        scene.advance(1)?;
+        scene.advance(10)?;
+        assert_eq!(log.count("timer"), 0);
+        assert_eq!(log.count("close"), 1, "{:?}", log.lines());
+    }
+    Ok(())
+}

@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::fs;
 use std::hint;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -108,6 +110,56 @@ fn an_adopted_listener_leaves_its_file() -> Result {
     listener.close();
     run_to_end(&event_loop);
     assert!(path.exists());
+    Ok(())
+}
+
+/// The file goes with the socket. It is removed when the socket is closed by the crate.
+#[test]
+fn the_file_of_a_released_listener_stays_until_its_socket_closes() -> Result {
+    let (_folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let socket = listen(&event_loop, &path, &log)?.release()?;
+    run_to_end(&event_loop);
+    UnixStream::connect(&path)?;
+    let served = Server::adopt(socket).listen_on(&event_loop, log.session())?;
+    UnixStream::connect(&path)?;
+    served.close();
+    run_to_end(&event_loop);
+    assert!(!path.exists());
+
+    let socket = Channel::listen(&path)?.release()?;
+    assert!(path.exists());
+    drop(socket);
+    assert!(!path.exists());
+
+    // The file of a descriptor that leaves the crate is its owner's.
+    let socket = Channel::listen(&path)?.release()?;
+    let listener = UnixListener::from(std::os::fd::OwnedFd::try_from(socket)?);
+    UnixStream::connect(&path)?;
+    drop(listener);
+    assert!(path.exists());
+    Ok(())
+}
+
+#[test]
+fn a_path_with_a_nul_byte_is_refused() -> Result {
+    let (folder, path) = place();
+    let (event_loop, log) = (new_loop(), Log::default());
+    let _listener = UnixListener::bind(&path)?;
+    let mut bytes = path.clone().into_os_string().into_vec();
+    bytes.extend(b"\0.sock");
+    let with_nul = PathBuf::from(OsString::from_vec(bytes));
+    let refused = listen(&event_loop, &with_nul, &log).expect_err("NUL");
+    assert_eq!(refused.io_kind(), Some(ErrorKind::InvalidInput));
+    event_loop.connect(with_nul, log.session())?;
+    run_to_end(&event_loop);
+    assert_eq!(log.lines().len(), 1);
+    assert!(
+        log.lines()[0].contains("ConnectFailed"),
+        "{:?}",
+        log.lines()
+    );
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
     Ok(())
 }
 

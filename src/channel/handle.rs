@@ -103,7 +103,7 @@ impl Channel {
         let (socket, file) = listening.map_err(context)?;
         let channel = Channel::with_fd(socket, Phase::Listening);
         if let Some(file) = file {
-            channel.0.set_socket_file(file);
+            channel.0.set_socket_file(Box::new(file));
         }
         Ok(channel)
     }
@@ -231,7 +231,8 @@ impl Channel {
     }
 
     /// Creates a channel for a socket that is non-blocking already.
-    pub(crate) fn adopt_accepted(socket: Socket) -> Self {
+    pub(crate) fn adopt_accepted(mut socket: Socket) -> Self {
+        let file = socket.take_file();
         let (fd, output) = socket.into_halves();
         let phase = match fd.is_listening() {
             true => Phase::Listening,
@@ -240,6 +241,9 @@ impl Channel {
         let channel = Channel::with_fd(fd, phase);
         if let Some(output) = output {
             channel.0.set_output(WatchedSocket::new(*output));
+        }
+        if let Some(file) = file {
+            channel.0.set_socket_file(file);
         }
         channel
     }

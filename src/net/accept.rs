@@ -115,8 +115,8 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         self.deadline = self.rules.once.map(|wait| listener.call_later(wait));
     }
 
-    /// Calls the factory for an accepted connection, unless the connection is refused. Returns whether it was
-    /// called.
+    /// Calls the factory for an accepted connection, unless the connection is refused. Returns whether there is a
+    /// session.
     fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) -> bool {
         if !self.is_accepted(&peer) || !self.is_configured(&socket, &peer) {
             runtime.counters.refused.add(1);
@@ -141,8 +141,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
                 return false;
             }
         };
-        make_session(runtime, chat, &mut self.factory);
-        true
+        make_session(runtime, chat, &mut self.factory)
     }
 
     fn is_accepted(&mut self, peer: &Addr) -> bool {

@@ -53,20 +53,22 @@ impl Settings {
 }
 
 /// Makes the session of a chat that is registered: calls the user's factory in the span of the
-/// connection. If the factory fails, only this connection ends.
+/// connection. Returns whether there is one: if the factory fails, only this connection ends.
 pub(crate) fn make_session<I: IntoSession>(
     runtime: &Runtime,
     chat: Chat,
     factory: impl FnOnce(Chat) -> I,
-) {
+) -> bool {
     let (state, handle) = (Rc::clone(chat.state()), chat.clone());
-    let driver: Box<dyn Driver> =
-        match Runtime::call_factory(&state, || factory(handle).into_session()) {
-            Some(session) => Box::new(ChatDriver::new(chat, session)),
-            // It sends what the factory has pushed.
-            None => Box::new(ChatDriver::new(chat, NoSession)),
-        };
+    let session = Runtime::call_factory(&state, || factory(handle).into_session());
+    let is_made = session.is_some();
+    let driver: Box<dyn Driver> = match session {
+        Some(session) => Box::new(ChatDriver::new(chat, session)),
+        // It sends what the factory has pushed.
+        None => Box::new(ChatDriver::new(chat, NoSession)),
+    };
     runtime.set_driver(&state, driver);
+    is_made
 }
 
 /// An outgoing connection whose session is still to be made. Its caller has its chat already.

@@ -177,7 +177,8 @@ impl Server {
 
     /// Sets a function that sets options of each accepted socket, before its session is made. [`SockRef`] has
     /// all options that the system has. If the function returns an error or panics, that connection is
-    /// closed. It is not called in the [simulator](crate::sim), whose sockets have no options.
+    /// closed, and the kind and the text of the error are logged. It is not called in the [simulator](crate::sim),
+    /// whose sockets have no options. The blocking mode is not an option of yours: it is set again afterwards.
     ///
     /// On most systems an accepted socket inherits its options from the listening one. Options that are the
     /// same for all connections cost no system call for each if they are set on a socket that is
@@ -201,14 +202,12 @@ impl Server {
     }
 
     /// Listens for one connection only, and at most for the time `wait`: the passive port of an FTP server.
-    /// The listener closes as soon as the factory was called for a connection ([`Close::Local`]), or when the time
-    /// is over ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)).
-    /// [`on_close`](Server::on_close) tells which it was.
+    /// The listener closes as soon as there is a session ([`Close::Local`]), or when the time is over
+    /// ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)). [`on_close`](Server::on_close) tells
+    /// which it was.
     ///
-    /// If the factory fails, the listener closes with [`Close::Local`], too: that connection ends with the error of
-    /// the factory, and no other is accepted. A factory whose failure matters to others has to report it itself.
-    /// Connections that [`accept_if`](Server::accept_if) or a limit refuses, or whose socket cannot be
-    /// [configured](Server::configure), do not count: the listener waits for another one.
+    /// Connections that [`accept_if`](Server::accept_if) or a limit refuses, whose socket cannot be
+    /// [configured](Server::configure), or whose factory fails, do not count: the listener waits for another one.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {

@@ -30,7 +30,16 @@ impl Runtime {
             discard(callback);
             return None;
         };
-        let mut driver = current(state, driver);
+        let mut driver = driver;
+        if state.is_replacement_due() {
+            driver = current(state, driver);
+            // The destructor of the session that was replaced may have closed the channel.
+            if state.has_ended() || state.flags.has(Flag::FAILED) {
+                discard(callback);
+                self.put_back(state, driver);
+                return None;
+            }
+        }
         state.turns.set(state.turns.get() + 1);
         // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
         // it is in the run queue already, it stays there.
@@ -68,15 +77,22 @@ impl Runtime {
             }
         };
         let driver = current(state, driver);
-        let unused = self.registry.borrow_mut().put_driver(id, driver);
+        self.put_back(state, driver);
+        answer.filter(|_| !state.has_ended())
+    }
+
+    /// Returns the driver to the registry, and ends its channel if that has a reason to end.
+    fn put_back(self: &Rc<Self>, state: &Rc<ChannelState>, driver: Box<dyn Driver>) {
+        let unused = self
+            .registry
+            .borrow_mut()
+            .put_driver(state.id.get(), driver);
         if unused.is_some() {
             discard(unused);
         }
         if state.has_ended() {
             self.finish(state);
-            return None;
         }
-        answer
     }
 
     /// Makes a callback that no event of the kernel has caused. A handler whose `handle_connect` is due gets

@@ -7,7 +7,7 @@ use super::Runtime;
 use super::driver::Driver;
 use crate::error::{Close, Error, Result};
 use crate::log::{Escaped, log_throttled};
-use crate::state::{ChannelId, ChannelState, Flag, Kind};
+use crate::state::{ChannelId, ChannelState, Flag, Kind, Request};
 use crate::user_code::{discard, enter, in_span};
 
 impl Runtime {
@@ -76,6 +76,8 @@ impl Runtime {
             Ok(Err(error)) => Close::Handler(error),
             Err(panic) => Close::Panic(panic),
         };
+        // There is no session that another one could replace.
+        state.requests.take(Request::REPLACE);
         state.fail(why);
         None
     }

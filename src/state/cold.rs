@@ -64,8 +64,13 @@ impl ChannelState {
         change(&mut self.cold.get_or_init(Box::default).borrow_mut())
     }
 
-    pub(crate) fn set_socket_file(&self, file: SocketFile) {
-        self.with_cold(|cold| cold.socket_file = Some(Box::new(file)));
+    pub(crate) fn set_socket_file(&self, file: Box<SocketFile>) {
+        self.with_cold(|cold| cold.socket_file = Some(file));
+    }
+
+    /// The file of the listener, which is removed when this is dropped.
+    pub(crate) fn take_socket_file(&self) -> Option<Box<SocketFile>> {
+        self.cold.get()?.borrow_mut().socket_file.take()
     }
 
     /// Adds a timer of the channel, to be cancelled when the channel closes.

@@ -130,7 +130,13 @@ impl ChannelState {
             new_key,
             has_deadline: self.deadlines().connect.is_some(),
         };
-        match connect.advance(&step) {
+        let progress = connect.advance(&step);
+        // `Connector::configure`, which is called for a new attempt, may have closed the channel.
+        if self.has_ended() {
+            self.set_connect_timer(timer, None);
+            return false;
+        }
+        match progress {
             Progress::Waiting(until) => {
                 let timer = self.set_connect_timer(timer, until);
                 self.set_outgoing(Outgoing { connect, timer });

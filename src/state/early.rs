@@ -12,6 +12,7 @@ use crate::framing::terminator::Terminator;
 use crate::limits::Limits;
 use crate::output::fifo::Fifo;
 use crate::time::deadlines::Deadlines;
+use crate::user_code::discard;
 
 /// What was done with a connection between its registration and the call of the factory.
 pub(crate) struct Early {
@@ -54,6 +55,9 @@ impl ChannelState {
             self.set_deadlines(deadlines);
         }
         let Some(output) = early.output else { return };
+        if self.has_ended() || self.flags.has(Flag::FAILED) {
+            return self.lose(output);
+        }
         let weight = output.weight();
         let (dropped, is_full) = {
             let mut out = self.out.borrow_mut();
@@ -61,5 +65,16 @@ impl ChannelState {
         };
         self.drop_later(dropped);
         self.pushed(is_full, || weight);
+    }
+
+    /// The factory has closed the connection, or has failed: the output is not sent.
+    fn lose(&self, mut output: Fifo) {
+        if self.has_ended() {
+            // It remains queued until the channel is taken apart, which finds out that not all was sent.
+            output.seal();
+            output = self.out.replace(output);
+        }
+        self.drop_later(output.discard());
+        discard(output.take_close());
     }
 }

@@ -251,10 +251,10 @@ impl ChannelState {
             self.end_output();
         }
         let output = output.and_then(Rc::into_inner);
-        Ok(Socket::from_parts(
-            source.into_socket(),
-            output.map(WatchedSocket::into_socket),
-        ))
+        let mut socket =
+            Socket::from_parts(source.into_socket(), output.map(WatchedSocket::into_socket));
+        socket.set_file(self.take_socket_file());
+        Ok(socket)
     }
 
     /// Whether it has, or had, another descriptor for output than for input.

@@ -255,9 +255,8 @@ impl ChannelState {
     /// of another process.
     #[cold]
     fn remove_socket_file(&self) {
-        let cold = self.cold.get();
         // Dropped after the borrow: it may log.
-        let _removed = cold.and_then(|cold| cold.borrow_mut().socket_file.take());
+        drop(self.take_socket_file());
     }
 
     /// Closes the socket. If output was left and this side did not close the channel, the close is a reset, so
@@ -274,7 +273,7 @@ impl ChannelState {
     /// Closes the socket, gives up what the channel has, and returns why it ended.
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
-        let is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
+        let is_incomplete = self.out.borrow().is_incomplete();
         drop(cold.socket_file.take()); // `remove_socket_file`
         self.close_socket(cold.ending.is_some());
         self.admission.take();

@@ -34,6 +34,7 @@ pub(crate) use configure::Configure;
 pub use credentials::Credentials;
 pub(crate) use fd::Fd;
 pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs};
+pub(crate) use unix_domain::SocketFile;
 
 /// A socket, or another descriptor, to make a [`Channel`](crate::Channel) from.
 ///
@@ -59,6 +60,8 @@ pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs};
 /// # Ok(()) }
 /// ```
 pub struct Socket {
+    /// The file of a Unix-domain listener. Removed before the socket closes: see `SocketFile`.
+    file: Option<Box<SocketFile>>,
     fd: Fd,
     /// Where output goes, if not to `fd`.
     output: Option<Box<Fd>>,
@@ -109,6 +112,7 @@ impl Socket {
     pub fn halves(input: impl Into<Socket>, output: impl Into<Socket>) -> Self {
         let (input, output) = (input.into(), output.into());
         Socket {
+            file: None,
             fd: input.fd,
             output: Some(output.output.unwrap_or_else(|| Box::new(output.fd))),
             is_connecting: false,
@@ -271,10 +275,21 @@ impl Socket {
 
     pub(crate) fn from_parts(fd: Fd, output: Option<Fd>) -> Self {
         Socket {
+            file: None,
             fd,
             output: output.map(Box::new),
             is_connecting: false,
         }
+    }
+
+    /// Gives it the file of the listener that it is.
+    pub(crate) fn set_file(&mut self, file: Option<Box<SocketFile>>) {
+        self.file = file;
+    }
+
+    /// The file of the listener that it is, which is removed when this is dropped.
+    pub(crate) fn take_file(&mut self) -> Option<Box<SocketFile>> {
+        self.file.take()
     }
 
     /// The descriptor of the input, and that of the output if it is another one.

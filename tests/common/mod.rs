@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod family;
+pub(crate) mod panicking;
 pub(crate) mod skip;
 
 use std::cell::RefCell;

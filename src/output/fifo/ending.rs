@@ -41,6 +41,11 @@ impl Fifo {
         }
     }
 
+    /// Whether output was pushed that was not sent.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_unfinished() || (self.stream == Stream::Failed && self.tail_bytes > 0)
+    }
+
     /// Empties the queue, except for its close.
     pub fn discard(&mut self) -> VecDeque<Item> {
         self.head = Vec::new();

@@ -75,10 +75,15 @@ impl Fifo {
         }
     }
 
-    /// Queues everything that is queued in `later`. Returns the items that are to be dropped: those that this
-    /// queue does not take, and references to large pushes. Their destructors are user code.
+    /// Queues everything that is queued in `later`, before the close of this queue if that is queued already.
+    /// Returns the items that are to be dropped: those that this queue does not take, and references to large
+    /// pushes. Their destructors are user code.
     #[cold]
     pub fn append(&mut self, mut later: Fifo) -> VecDeque<Item> {
+        let close = self.take_close();
+        if close.is_some() {
+            self.intake = Intake::Open;
+        }
         let head = mem::take(&mut later.head);
         let unsent = head.get(later.sent..).unwrap_or_default();
         if !unsent.is_empty() {
@@ -100,6 +105,7 @@ impl Fifo {
                 item => dropped.extend(self.push(item)),
             }
         }
+        dropped.extend(close.and_then(|why| self.push(Item::Close(why))));
         dropped
     }
 

@@ -37,8 +37,25 @@ impl Configure {
         let Some(function) = &self.0 else {
             return Ok(());
         };
-        enter(|| function(socket))
-            .unwrap_or_else(|panic| Err(io::Error::other(format!("configure panicked: {panic}"))))
+        match enter(|| function(socket).map_err(without_user_code)) {
+            // A blocking socket would stop the loop.
+            Ok(Ok(())) => socket.set_nonblocking(true),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(io::Error::other(format!("configure panicked: {panic}"))),
+        }
+    }
+}
+
+/// The same error, whose destructor and text are no user code any more: it is stored, logged and dropped in places
+/// where none may run.
+fn without_user_code(error: io::Error) -> io::Error {
+    match error.get_ref() {
+        Some(custom) => {
+            let (kind, text) = (error.kind(), custom.to_string());
+            discard(error);
+            io::Error::new(kind, text)
+        }
+        None => error,
     }
 }
 

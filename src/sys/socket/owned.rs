@@ -12,14 +12,18 @@ use super::descriptor::Descriptor;
 use super::{Fd, Socket};
 
 /// The descriptor of a socket that a channel has [released](crate::Channel::release), or that
-/// `handle_accepted` has received. It is non-blocking if it was a channel's.
+/// `handle_accepted` has received. It is non-blocking if it was a channel's. The file of a Unix-domain listener is
+/// yours to remove from now on.
 ///
 /// The error is `Unsupported` for a socket of [two descriptors](Socket::halves), a standard stream, and a
 /// simulated socket. The socket is closed then.
 impl TryFrom<Socket> for Owned {
     type Error = io::Error;
 
-    fn try_from(socket: Socket) -> io::Result<Self> {
+    fn try_from(mut socket: Socket) -> io::Result<Self> {
+        if let Some(file) = socket.take_file() {
+            file.leave();
+        }
         match socket.into_halves() {
             (Fd::Stream(socket) | Fd::Listener(socket), None) => Ok(socket.into()),
             (Fd::Datagram(Datagram::Udp(socket)), None) => Ok(socket.into()),

@@ -40,7 +40,7 @@ impl SocketFile {
     }
 
     /// Does not remove the file.
-    pub(super) fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.path.clear();
     }
 }
