@@ -173,6 +173,9 @@ impl fmt::Debug for Subprocess {
 /// [`Subprocess`] does not fit, because it has a terminal, its own files, or no pipes. Available where
 /// `Subprocess` is. Dropping the watcher does nothing: the function is called all the same.
 ///
+/// A thread waits for each child, because a child can only be waited for by its process, and a signal for the death
+/// of any child would be the program's to use. So a child costs a thread and a pipe until it ends.
+///
 /// ```
 /// use std::process::Command;
 ///

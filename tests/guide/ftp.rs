@@ -53,18 +53,30 @@ impl Control {
     }
 
     fn data_connected(&mut self, data: Chat) -> Result {
+        if self.has_open_port() {
+            data.abort();
+            return Ok(());
+        }
         (self.passive, self.data) = (None, Some(data));
         self.send_file();
         Ok(())
     }
 
     fn nobody_came(&mut self) -> Result {
+        if self.has_open_port() {
+            return Ok(());
+        }
         self.passive = None;
         if self.requested.take().is_some() {
             self.reply("425 no data connection");
             self.transfer_ended()?;
         }
         Ok(())
+    }
+
+    /// A posted call of an earlier port may come after EPSV has opened another one.
+    fn has_open_port(&self) -> bool {
+        self.passive.as_ref().is_some_and(Channel::is_open)
     }
 
     fn retrieve(&mut self, name: &str) {
