@@ -19,6 +19,7 @@ mod cursor;
 mod lines;
 mod search;
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +63,15 @@ pub struct Splitter {
     default_limit: usize,
     /// Replaces `terminator` at the end of the record that is being discarded.
     queued: Option<Box<Terminator>>,
+}
+
+impl fmt::Debug for Splitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Splitter")
+            .field("terminator", &self.terminator)
+            .field("buffered", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// been matched.
 const LONGEST: u64 = u32::MAX as u64;
 
+/// How many bytes of a delimiter its `Debug` output shows.
+const SHOWN: usize = 64;
+
 /// What ends a record of the input: a delimiter, a length, a final dot line, silence, or nothing.
 ///
 /// This is asynchat's *terminator*, set with [`Chat::set_terminator`](crate::Chat::set_terminator).
@@ -414,7 +417,13 @@ impl fmt::Debug for Terminator {
         match &self.kind {
             Kind::Crlf => f.write_str("crlf()")?,
             Kind::Line => f.write_str("line()")?,
-            Kind::Bytes(needle) => write!(f, "bytes(b\"{}\")", needle.bytes().escape_ascii())?,
+            Kind::Bytes(needle) => match needle.bytes().get(..SHOWN) {
+                Some(start) if needle.bytes().len() > SHOWN => {
+                    let (start, len) = (start.escape_ascii(), needle.bytes().len());
+                    write!(f, "bytes(b\"{start}\"..., {len} bytes)")?;
+                }
+                _ => write!(f, "bytes(b\"{}\")", needle.bytes().escape_ascii())?,
+            },
             Kind::Count(n) => write!(f, "count({n})")?,
             Kind::Everything => f.write_str("none()")?,
             Kind::DotBlock => f.write_str("dot_block()")?,

@@ -1,6 +1,7 @@
 //! Serving: a listening socket whose connections become chats.
 
 use std::any::TypeId;
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -274,6 +275,16 @@ impl Server {
         acceptor.begin_waiting(&channel);
         runtime.set_driver(&channel.0, Box::new(acceptor));
         Ok(channel)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoint", &self.endpoint)
+            .field("options", &self.options)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

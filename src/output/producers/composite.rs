@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::mem;
 
@@ -51,6 +52,14 @@ impl CompositeProducer {
     /// Adds a producer at the end.
     pub fn push(&mut self, producer: impl Producer + 'static) {
         self.producers.push_back(Box::new(producer));
+    }
+}
+
+impl fmt::Debug for CompositeProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompositeProducer")
+            .field("producers", &self.producers.len())
+            .finish()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::thread;
 
@@ -64,6 +65,14 @@ impl<P: Producer, F: FnOnce(Produced)> HookedProducer<P, F> {
                 hook: Some(hook),
             },
         }
+    }
+}
+
+impl<P, F: FnOnce(Produced)> fmt::Debug for HookedProducer<P, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedProducer")
+            .field("produced", &self.report.produced)
+            .finish_non_exhaustive()
     }
 }
 

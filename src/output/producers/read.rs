@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io::{self, ErrorKind, Read};
 
 use super::pool::{Buffer, SIZE};
@@ -28,7 +29,6 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(4)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct ReadProducer<R> {
     reader: R,
     /// How many bytes are still to be sent, if that is known.
@@ -64,6 +64,14 @@ impl<R: Read> ReadProducer<R> {
     pub fn length(mut self, bytes: u64) -> Self {
         self.left = Some(bytes);
         self
+    }
+}
+
+impl<R> fmt::Debug for ReadProducer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadProducer")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
     }
 }
 
