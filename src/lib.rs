@@ -176,6 +176,9 @@
 //!
 //! # More
 //!
+//! Two other crates are part of this API, and re-exported so that a program uses the same versions without a
+//! dependency of its own: [`bytes`] and [`socket2`].
+//!
 //! The folder `docs` of the source has a guide, notes for porting from Python, the architecture, and pages on
 //! testing, performance and security. The folder `examples` has complete programs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -225,6 +228,8 @@ mod time;
 mod user_code;
 
 pub use addr::Addr;
+/// The crate of [`Bytes`](bytes::Bytes): pushed output, owned records, the chunks of a [`Producer`].
+pub use bytes;
 pub use channel::dispatcher::Dispatcher;
 pub use channel::handle::{Channel, ChannelStats};
 pub use chat::dialogue::Dialogue;
@@ -253,7 +258,7 @@ pub use output::producers::{
 };
 pub use runtime::counters::{Closes, LoopStats};
 pub use runtime::remote::Remote;
-/// The crate that has the options of sockets: [`Server::configure`], [`Connector::configure`].
+/// The crate that has the options of sockets: [`Server::configure`], [`Connector::configure`], [`Chat::configure`].
 pub use socket2;
 pub use state::ChannelId;
 #[cfg(unix)]

@@ -30,6 +30,7 @@ use crate::user_code::discard;
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct ChunkedProducer<P> {
     producer: P,
     /// An HTTP chunk is sent in three parts, so that its data is not copied.

@@ -36,6 +36,7 @@ const MAX_ASKED: usize = 64;
 /// assert_eq!(producer.more(65504)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 #[derive(Default)]
 pub struct CompositeProducer {
     producers: VecDeque<Box<dyn Producer>>,

@@ -33,6 +33,7 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct CrlfProducer<P>(Converted<P, Endings>);
 
 impl<P: Producer> CrlfProducer<P> {

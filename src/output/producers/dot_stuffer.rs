@@ -33,6 +33,7 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(65521)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct DotStuffer<P>(Converted<P, Position>);
 
 impl<P: Producer> DotStuffer<P> {

@@ -33,6 +33,7 @@ use crate::user_code::contain;
 /// assert_eq!(sent.get(), (5, false));
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct HookedProducer<P, F: FnOnce(Produced)> {
     // Fields are dropped in this order. The hook runs last.
     producer: P,

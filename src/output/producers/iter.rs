@@ -34,6 +34,7 @@ pub(super) const MAX_ITEMS: usize = 8;
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct IterProducer<I: Iterator> {
     items: Fuse<I>,
     /// The part of the last item that was over the budget.

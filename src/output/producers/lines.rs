@@ -35,6 +35,7 @@ use crate::user_code;
 /// assert!(forged.more(65536).is_err());
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct LinesProducer<I> {
     lines: I,
     buffer: BytesMut,

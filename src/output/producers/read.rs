@@ -29,6 +29,7 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(4)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct ReadProducer<R> {
     reader: R,
     /// How many bytes are still to be sent, if that is known.
@@ -60,7 +61,6 @@ impl<R: Read> ReadProducer<R> {
     ///     Ok(())
     /// }
     /// ```
-    #[must_use]
     pub fn length(mut self, bytes: u64) -> Self {
         self.left = Some(bytes);
         self

@@ -20,6 +20,7 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 #[derive(Clone)]
 pub struct SimpleProducer {
     data: Bytes,
