@@ -238,8 +238,8 @@ pub use chat::handle::Chat;
 pub use chat::into_session::IntoSession;
 pub use chat::pipe::pipe;
 pub use chat::promise::Promise;
-pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
-pub use error::{BoxError, Close, Deadline, Error, RecordLimit, Result};
+pub use chat::session::{AsyncChat, AtShutdown, Eof, Overflow};
+pub use error::{BoxError, Close, Deadline, Error, LimitSource, RecordLimit, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, now, register, remote,
     reschedule, run, run_for, run_forever, run_once, shutdown, stop,

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{Error, RecordLimit, Result};
+use crate::error::{Error, LimitSource, RecordLimit, Result};
 use crate::framing::terminator::{Delivery, Kind, Terminator};
 
 use cursor::{Cursor, Step};
@@ -279,7 +279,10 @@ impl Splitter {
                 Kind::Count(n) => Some(n),
                 _ => None,
             },
-            is_of_terminator: self.terminator.has_limit(),
+            source: match self.terminator.has_limit() {
+                true => LimitSource::Terminator,
+                false => LimitSource::Limits,
+            },
         }
     }
 

@@ -92,7 +92,7 @@ impl Server {
     /// process leaves of `0o777`. TCP and abstract names have no file.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
-    pub fn mode(mut self, mode: u32) -> Self {
+    pub fn socket_mode(mut self, mode: u32) -> Self {
         self.options.unix_mode = Some(mode);
         self
     }
@@ -221,8 +221,10 @@ impl Server {
 
     /// Starts to serve on this thread's loop. For each accepted connection the loop calls `factory` and
     /// then the session's [`handle_connect`](crate::AsyncChat::handle_connect). The factory returns a session
-    /// or a `Result` with one: see [`IntoSession`]. If it fails, only that connection ends. The returned channel is the listening one: closing it stops accepting, and leaves
-    /// the connections open.
+    /// or a `Result` with one: see [`IntoSession`]. If it fails, only that connection ends. A factory that serves
+    /// several addresses sees in [`Chat::local_addr`] to which of them the client has connected.
+    ///
+    /// The returned channel is the listening one: closing it stops accepting, and leaves the connections open.
     ///
     /// # Errors
     /// As [`listen_on`](Server::listen_on), and as [`EventLoop::current`].
