@@ -120,9 +120,11 @@
 //!
 //! # The rules
 //!
-//! **No re-entrancy.** No method of a handle calls your code. All callbacks come from [`run`], [`run_once`] and
-//! [`run_for`], one at a time. A [`Chat`] can therefore be used anywhere, also while the state that sessions share in an
-//! `Rc<RefCell<_>>` is borrowed.
+//! **No re-entrancy.** No method of a handle calls your handlers, factories, producers or hooks. All callbacks come from
+//! [`run`], [`run_once`] and [`run_for`], one at a time. A [`Chat`] can therefore be used anywhere, also while the state
+//! that sessions share in an `Rc<RefCell<_>>` is borrowed. The only code of yours that a method runs is what you pass to
+//! it for this call: the closure of [`configure`](Chat::configure), and the `Into` or `Display` implementation of an
+//! argument. Nothing of the crate is borrowed meanwhile.
 //!
 //! **A close is final, and reported once.** After [`Channel::close`] no record and no event reaches the handler,
 //! not even one that was already received. The loop calls `handle_close` with the reason, a [`Close`], exactly
