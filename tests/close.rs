@@ -58,7 +58,7 @@ fn close_when_done_inside_found_terminator_stops_records_and_sends_what_was_push
 fn a_chat_is_closing_from_the_call_and_open_until_its_queue_is_sent() {
     let event_loop = new_loop();
     let closes: [fn(&Chat); 4] = [Chat::close_when_done, Chat::close, Chat::abort, |chat| {
-        chat.close_with("a reason")
+        chat.close_with("a reason");
     }];
     for (n, close) in closes.into_iter().enumerate() {
         let (chat, _peer) = served(&event_loop, Log::default().session());
