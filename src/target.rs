@@ -33,10 +33,10 @@ use crate::Addr;
 /// let path = Target::from(std::path::Path::new("/run/news.sock"));
 /// let same_path = Target::from("unix:/run/news.sock");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target(Kind);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Kind {
     Host(String, u16),
     Addrs(Vec<SocketAddr>),
@@ -186,6 +186,31 @@ impl fmt::Display for Target {
             Kind::Unix(name) => name.fmt(f),
             Kind::Unnamed => f.write_str("unix socket"),
             Kind::Invalid(text) => f.write_str(text),
+        }
+    }
+}
+
+/// How many addresses the `Debug` output of a target shows, and how many characters of a text that is none.
+const SHOWN: (usize, usize) = (8, 256);
+
+/// Shows what `Display` does, of bounded length.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Addrs(addrs) if addrs.len() > SHOWN.0 => {
+                let start: Vec<_> = addrs.iter().take(SHOWN.0).copied().collect();
+                write!(
+                    f,
+                    "Target({}, ... {} addresses)",
+                    Target::from(start),
+                    addrs.len()
+                )
+            }
+            Kind::Invalid(text) => {
+                let start: String = text.chars().take(SHOWN.1).collect();
+                write!(f, "Target({start:?})")
+            }
+            _ => write!(f, "Target({self})"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io::Cursor;
 use asynchat::{
     ChunkedProducer, CompositeProducer, Connector, CrlfProducer, Dialogue, DotStuffer,
     HookedProducer, IterProducer, LinesProducer, More, Producer, ReadProducer, Server,
-    SimpleProducer, Terminator,
+    SimpleProducer, Target, Terminator,
 };
 
 const SECRET: &str = "PASS swordfish";
@@ -82,6 +82,10 @@ fn a_builder_shows_its_target_and_its_settings() {
     check(&server, &["127.0.0.1:7007", "77"]);
     let connector = Connector::new("127.0.0.1:7007").configure(|_| Ok(()));
     check(&connector, &["127.0.0.1:7007"]);
+    let addr: std::net::SocketAddr = ([127, 0, 0, 1], 7007).into();
+    check(&Target::from(vec![addr; 5000]), &["127.0.0.1:7007", "5000"]);
+    check(&Target::from("x".repeat(100_000)), &["Target"]);
+    assert_eq!(format!("{:?}", Target::from("[::1]:7")), "Target([::1]:7)");
 }
 
 #[test]
