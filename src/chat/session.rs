@@ -171,7 +171,7 @@ pub trait AsyncChat: 'static {
     /// outgoing connection that is not up.
     ///
     /// ```
-    /// # use asynchat::{AsyncChat, Chat, Result, AtShutdown};
+    /// # use asynchat::{AsyncChat, AtShutdown, Chat, Result};
     /// # struct Session { chat: Chat, in_body: bool, leaving: bool }
     /// # impl AsyncChat for Session {
     /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
