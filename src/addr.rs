@@ -13,6 +13,7 @@ use std::path::PathBuf;
 /// use asynchat::Addr;
 /// let addr = Addr::from("[::ffff:192.0.2.1]:119".parse::<std::net::SocketAddr>().unwrap());
 /// assert_eq!(addr.to_string(), "192.0.2.1:119");
+/// assert_eq!(addr.port(), Some(119));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -30,6 +31,11 @@ impl Addr {
     /// The IP address without the port; `None` for a Unix-domain socket.
     pub fn ip(&self) -> Option<IpAddr> {
         self.inet().map(|addr| addr.ip())
+    }
+
+    /// The port; `None` for a Unix-domain socket.
+    pub fn port(&self) -> Option<u16> {
+        self.inet().map(|addr| addr.port())
     }
 
     /// The IP address with its port; `None` for a Unix-domain socket.

@@ -324,7 +324,7 @@ impl Display for Close {
 /// too long before its first byte arrives, the text also says how to accept it.
 ///
 /// ```
-/// use asynchat::{Chat, Close, Result, Terminator, sim};
+/// use asynchat::{Chat, Close, LimitSource, Result, Terminator, sim};
 ///
 /// # fn main() -> Result {
 /// let transcript = sim::drive(
@@ -336,6 +336,7 @@ impl Display for Close {
 /// )?;
 /// let Some(Close::InputLimit(limit)) = transcript.close else { return Err("it is open".into()) };
 /// assert_eq!((limit.bytes, limit.announced), (8192, Some(500_000)));
+/// assert_eq!(limit.source, LimitSource::Limits);
 /// assert_eq!(
 ///     limit.to_string(),
 ///     "a record of 500000 bytes exceeds Limits::record (8192 bytes): Terminator::limit raises it, \
@@ -351,9 +352,18 @@ pub struct RecordLimit {
     /// The length of the record in bytes if it was known in advance: the number of
     /// [`Terminator::count`](crate::Terminator::count).
     pub announced: Option<u64>,
-    /// Whether the terminator has set the limit, with [`Terminator::limit`](crate::Terminator::limit).
-    /// Otherwise it is [`Limits::record`](crate::Limits#structfield.record) of the connection.
-    pub is_of_terminator: bool,
+    /// What has set the limit.
+    pub source: LimitSource,
+}
+
+/// What has set the [`RecordLimit`] that a record exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LimitSource {
+    /// The terminator, with [`Terminator::limit`](crate::Terminator::limit).
+    Terminator,
+    /// The connection, with [`Limits::record`](crate::Limits#structfield.record).
+    Limits,
 }
 
 impl Display for RecordLimit {
@@ -362,16 +372,15 @@ impl Display for RecordLimit {
             Some(length) => write!(f, "a record of {length} bytes")?,
             None => f.write_str("a record")?,
         }
-        match self.is_of_terminator {
-            true => write!(
-                f,
-                " exceeds the limit of its terminator ({} bytes)",
-                self.bytes
-            ),
-            false => write!(f, " exceeds Limits::record ({} bytes)", self.bytes),
-        }?;
-        match self.announced {
-            Some(_) if !self.is_of_terminator => {
+        let bytes = self.bytes;
+        match self.source {
+            LimitSource::Terminator => {
+                write!(f, " exceeds the limit of its terminator ({bytes} bytes)")?;
+            }
+            LimitSource::Limits => write!(f, " exceeds Limits::record ({bytes} bytes)")?,
+        }
+        match (self.source, self.announced) {
+            (LimitSource::Limits, Some(_)) => {
                 f.write_str(": Terminator::limit raises it, Terminator::streamed needs none")
             }
             _ => Ok(()),

@@ -153,7 +153,9 @@ impl EventLoop {
     /// `run_for`, [`run_once`](EventLoop::run_once) or [`run`](EventLoop::run) continues with those that had no turn
     /// yet: the order is the same as without a budget. Even a budget of zero lets one connection have its turn, or one
     /// call be made. So this takes at most the budget and the longest turn of one connection, which the budgets of its
-    /// [`Limits`] bound, or the longest call of your own.
+    /// [`Limits`] bound, or the longest call of your own. Three steps, each of which happens once, are not cut: after
+    /// [`stop`](EventLoop::stop) the connections that wait for their turn take it, and when a
+    /// [shutdown](EventLoop::shutdown) begins and ends, all calls that were posted or deferred by then are made.
     ///
     /// The time is that of the loop's clock. On a simulated network it stands still during turns, unless a callback
     /// uses `sim::Network::spend`.

@@ -120,9 +120,11 @@
 //!
 //! # The rules
 //!
-//! **No re-entrancy.** No method of a handle calls your code. All callbacks come from [`run`], [`run_once`] and
-//! [`run_for`], one at a time. A [`Chat`] can therefore be used anywhere, also while the state that sessions share in an
-//! `Rc<RefCell<_>>` is borrowed.
+//! **No re-entrancy.** No method of a handle calls your handlers, factories, producers or hooks. All callbacks come from
+//! [`run`], [`run_once`] and [`run_for`], one at a time. A [`Chat`] can therefore be used anywhere, also while the state
+//! that sessions share in an `Rc<RefCell<_>>` is borrowed. The only code of yours that a method runs is what you pass to
+//! it for this call: the closure of [`configure`](Chat::configure), and the `Into` or `Display` implementation of an
+//! argument. Nothing of the crate is borrowed meanwhile.
 //!
 //! **A close is final, and reported once.** After [`Channel::close`] no record and no event reaches the handler,
 //! not even one that was already received. The loop calls `handle_close` with the reason, a [`Close`], exactly
@@ -176,6 +178,9 @@
 //!
 //! # More
 //!
+//! Two other crates are part of this API, and re-exported so that a program uses the same versions without a
+//! dependency of its own: [`bytes`] and [`socket2`].
+//!
 //! The folder `docs` of the source has a guide, notes for porting from Python, the architecture, and pages on
 //! testing, performance and security. The folder `examples` has complete programs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -225,6 +230,8 @@ mod time;
 mod user_code;
 
 pub use addr::Addr;
+/// The crate of [`Bytes`](bytes::Bytes): pushed output, owned records, the chunks of a [`Producer`].
+pub use bytes;
 pub use channel::dispatcher::Dispatcher;
 pub use channel::handle::{Channel, ChannelStats};
 pub use chat::dialogue::Dialogue;
@@ -233,8 +240,8 @@ pub use chat::handle::Chat;
 pub use chat::into_session::IntoSession;
 pub use chat::pipe::pipe;
 pub use chat::promise::Promise;
-pub use chat::session::{AsyncChat, Eof, Overflow, Shutdown};
-pub use error::{BoxError, Close, Deadline, Error, RecordLimit, Result};
+pub use chat::session::{AsyncChat, AtShutdown, Eof, Overflow};
+pub use error::{BoxError, Close, Deadline, Error, LimitSource, RecordLimit, Result};
 pub use event_loop::{
     EventLoop, call_every, call_later, call_soon, cancel, chat, close_all, now, register, remote,
     reschedule, run, run_for, run_forever, run_once, shutdown, stop,
@@ -253,7 +260,7 @@ pub use output::producers::{
 };
 pub use runtime::counters::{Closes, LoopStats};
 pub use runtime::remote::Remote;
-/// The crate that has the options of sockets: [`Server::configure`], [`Connector::configure`].
+/// The crate that has the options of sockets: [`Server::configure`], [`Connector::configure`], [`Chat::configure`].
 pub use socket2;
 pub use state::ChannelId;
 #[cfg(unix)]

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
+use crate::Addr;
+
 /// What to connect to or to listen on: one or several addresses, a host name with a port, or the path of a
 /// Unix-domain socket.
 ///
@@ -15,7 +17,8 @@ use std::path::{Path, PathBuf};
 /// `unix:@name` stands for a name in the abstract namespace, which has no file. Windows has no such sockets that a
 /// poller can wait for: there a program listens on `127.0.0.1`.
 ///
-/// The conversion does not fail. A text without a port is reported where the target is used.
+/// The [`Addr`] of a peer or a listener converts into it as well. The conversion does not fail. A text without a port
+/// is reported where the target is used.
 ///
 /// A [`Connector`](crate::Connector) looks a host name up on another thread, so that a slow resolver
 /// does not block the loop. A [`Server`](crate::Server) and a [`Channel`](crate::Channel) look it up at
@@ -30,14 +33,16 @@ use std::path::{Path, PathBuf};
 /// let path = Target::from(std::path::Path::new("/run/news.sock"));
 /// let same_path = Target::from("unix:/run/news.sock");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target(Kind);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Kind {
     Host(String, u16),
     Addrs(Vec<SocketAddr>),
     Unix(UnixName),
+    /// The address of a Unix-domain socket that has no name, or one that is not UTF-8.
+    Unnamed,
     /// A text that is neither an address nor a host with a port.
     Invalid(String),
 }
@@ -100,6 +105,17 @@ impl Target {
         }
     }
 
+    /// Checks that it stands for something. What does not never will, so connecting again is of no use.
+    ///
+    /// # Errors
+    /// When the text has no port, or the socket no name.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match &self.0 {
+            Kind::Host(..) | Kind::Addrs(_) | Kind::Unix(_) => Ok(()),
+            Kind::Unnamed | Kind::Invalid(_) => self.addrs().map(|_| ()),
+        }
+    }
+
     /// The addresses. For a host name this blocks until the system's resolver answers.
     ///
     /// # Errors
@@ -119,6 +135,10 @@ impl Target {
             Kind::Unix(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a Unix-domain socket has no IP address",
+            )),
+            Kind::Unnamed => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a Unix-domain socket whose name is missing or not UTF-8",
             )),
             Kind::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -164,7 +184,33 @@ impl fmt::Display for Target {
                 Ok(())
             }
             Kind::Unix(name) => name.fmt(f),
+            Kind::Unnamed => f.write_str("unix socket"),
             Kind::Invalid(text) => f.write_str(text),
+        }
+    }
+}
+
+/// How many addresses the `Debug` output of a target shows, and how many characters of a text that is none.
+const SHOWN: (usize, usize) = (8, 256);
+
+/// Shows what `Display` does, of bounded length.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Addrs(addrs) if addrs.len() > SHOWN.0 => {
+                let start: Vec<_> = addrs.iter().take(SHOWN.0).copied().collect();
+                write!(
+                    f,
+                    "Target({}, ... {} addresses)",
+                    Target::from(start),
+                    addrs.len()
+                )
+            }
+            Kind::Invalid(text) => {
+                let start: String = text.chars().take(SHOWN.1).collect();
+                write!(f, "Target({start:?})")
+            }
+            _ => write!(f, "Target({self})"),
         }
     }
 }
@@ -264,6 +310,29 @@ from!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
 impl From<&SocketAddr> for Target {
     fn from(addr: &SocketAddr) -> Self {
         Target::from(*addr)
+    }
+}
+
+/// A Unix-domain socket without a name, such as that of most clients, cannot be connected to. That is reported
+/// where the target is used.
+impl From<Addr> for Target {
+    fn from(addr: Addr) -> Self {
+        let name = match addr {
+            Addr::Inet(addr) => return Target::from(addr),
+            Addr::Unix(Some(path)) => return Target::from(path),
+            Addr::Unix(None) => None,
+            Addr::Abstract(name) => String::from_utf8(name.into()).ok(),
+        };
+        Target(match name {
+            Some(name) => Kind::Unix(UnixName::Abstract(name)),
+            None => Kind::Unnamed,
+        })
+    }
+}
+
+impl From<&Addr> for Target {
+    fn from(addr: &Addr) -> Self {
+        Target::from(addr.clone())
     }
 }
 

@@ -24,10 +24,10 @@ impl AsyncChat for Member {
     fn found_terminator(&mut self, _: &[u8]) -> Result {
         Ok(())
     }
-    fn handle_shutdown(&mut self) -> Result<asynchat::Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<asynchat::AtShutdown> {
         self.log.add("shutdown");
         self.chat.push("bye\r\n");
-        Ok(asynchat::Shutdown::CloseWhenDone)
+        Ok(asynchat::AtShutdown::CloseWhenDone)
     }
     fn handle_close(&mut self, why: &Close) {
         self.log.add(format!("close {}", name(why)));

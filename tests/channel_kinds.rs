@@ -173,9 +173,7 @@ fn socket_options_of_an_open_channel_can_be_changed() {
     let view = socket2::SockRef::from(&view);
     let channel = Channel::adopt(stream).unwrap();
     channel.set_nodelay(true).unwrap();
-    channel
-        .set_keepalive(Some(Duration::from_secs(77)))
-        .unwrap();
+    channel.set_keepalive(Duration::from_secs(77)).unwrap();
     assert!(view.tcp_nodelay().unwrap() && view.keepalive().unwrap());
     channel.set_keepalive(None).unwrap();
     assert!(!view.keepalive().unwrap());

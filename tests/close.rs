@@ -53,6 +53,23 @@ fn close_when_done_inside_found_terminator_stops_records_and_sends_what_was_push
     assert_eq!(log.lines(), ["connect", "record quit", "close Local"]);
 }
 
+/// What is pushed while it is closing is dropped.
+#[test]
+fn a_chat_is_closing_from_the_call_and_open_until_its_queue_is_sent() {
+    let event_loop = new_loop();
+    let closes: [fn(&Chat); 4] = [Chat::close_when_done, Chat::close, Chat::abort, |chat| {
+        chat.close_with("a reason");
+    }];
+    for (n, close) in closes.into_iter().enumerate() {
+        let (chat, _peer) = served(&event_loop, Log::default().session());
+        assert!(chat.is_open() && !chat.is_closing());
+        close(&chat);
+        assert_eq!((chat.is_open(), chat.is_closing()), (n == 0, true));
+        chat.push("too late");
+        assert_eq!(chat.queued(), 0);
+    }
+}
+
 #[test]
 fn a_connection_closed_by_another_in_the_same_turn_receives_nothing_more() {
     let (event_loop, log) = (new_loop(), Log::default());
@@ -106,13 +123,14 @@ fn ends_once(limits: Limits, end: impl FnOnce(&EventLoop, &Chat, Peer), reason: 
     let peer = Peer::connect(addr_of(&listener));
     run_until(&event_loop, || log.has("connect"));
     listener.close();
+    assert!(!slot.chat().is_closing());
     end(&event_loop, &slot.chat(), peer);
     run_to_end(&event_loop);
     idle(&event_loop);
     let lines = log.lines();
     assert_eq!(log.count("close"), 1, "{lines:?}");
     assert_eq!(lines.last().unwrap(), &format!("close {reason}"));
-    assert!(!slot.chat().is_open());
+    assert!(!slot.chat().is_open() && slot.chat().is_closing());
 }
 
 #[test]

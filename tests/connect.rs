@@ -12,7 +12,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Target};
+use asynchat::{
+    Addr, AsyncChat, Backoff, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Target,
+};
 use common::skip::skipped;
 use common::{Log, Peer, new_loop, refusing, run_to_end, run_until, tcp_pair};
 
@@ -108,9 +110,44 @@ fn a_host_name_is_resolved() {
 }
 
 #[test]
-fn a_host_name_that_cannot_be_resolved_fails_once() {
-    let error = failure_of(Connector::new("a name without a port"));
-    assert!(error.to_string().contains("without a port"), "{error}");
+fn an_address_that_cannot_be_resolved_fails_once() {
+    let error = failure_of(Connector::new("[fe80::1%nowhere]:9"));
+    assert!(error.to_string().contains("fe80::1%nowhere"), "{error}");
+}
+
+#[test]
+fn a_target_that_is_no_address_is_an_error_at_once() {
+    let event_loop = new_loop();
+    for target in [
+        Target::from("a name without a port"),
+        Target::from(Addr::Unix(None)),
+        Target::from(Addr::Abstract([0xff].into())),
+    ] {
+        let text = format!("connect to {target}: ");
+        let connector = || Connector::new(target.clone());
+        let chat = connector().connect_on(&event_loop, |_| |_: &[u8]| Ok(()));
+        let error = chat.expect_err("it is no address");
+        assert!(error.to_string().starts_with(&text), "{error}");
+        assert_eq!(error.io_kind(), Some(ErrorKind::InvalidInput));
+        // No number of tries would make it one.
+        let again =
+            connector().reconnect_on(&event_loop, Backoff::default(), |_| |_: &[u8]| Ok(()));
+        let error = again.expect_err("it is no address");
+        assert!(error.to_string().starts_with(&text), "{error}");
+    }
+    assert!(event_loop.is_empty());
+}
+
+#[test]
+fn the_address_of_a_listener_can_be_connected_to() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let server = event_loop.listen("127.0.0.1:0", log.session()).unwrap();
+    let addr = server.local_addr().unwrap();
+    assert_eq!(addr.port(), addr.inet().map(|addr| addr.port()));
+    let client = Log::default();
+    event_loop.connect(&addr, client.session()).unwrap();
+    event_loop.connect(addr, client.session()).unwrap();
+    run_until(&event_loop, || client.count("connect") == 2);
 }
 
 /// RFC 4007: the scope of a link-local address may be the name of an interface.

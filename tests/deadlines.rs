@@ -305,7 +305,7 @@ fn a_record_is_not_timed_once_its_overflow_closes_the_connection() {
     scene.assert_open();
     scene.peer.start_reading(usize::MAX);
     scene.settle();
-    let limit = "RecordLimit { bytes: 2, announced: None, is_of_terminator: false }";
+    let limit = "RecordLimit { bytes: 2, announced: None, source: Limits }";
     let close = format!("InputLimit({limit})");
     assert_eq!(scene.log.lines(), ["overflow", &close]);
     assert_eq!(scene.peer.received().len(), 10_000);

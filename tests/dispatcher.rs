@@ -363,3 +363,37 @@ fn would_block_from_a_posted_call_does_not_end_the_channel() {
     assert!(channel.is_open());
     assert!(log.lines().is_empty());
 }
+
+#[test]
+fn a_posted_call_gets_the_dispatcher() {
+    let event_loop = new_loop();
+    let (near, _far) = tcp_pair();
+    let channel = Channel::adopt(near).unwrap();
+    let early = channel.post(|_: &mut Interested| Ok(())).unwrap_err();
+    assert!(early.to_string().contains("not registered"), "{early}");
+    let log = Log::default();
+    let interested = Interested {
+        channel: channel.clone(),
+        reads: false,
+        writes: Rc::default(),
+        log: log.clone(),
+    };
+    event_loop.register(interested).unwrap();
+    let post = || {
+        channel.post(|interested: &mut Interested| {
+            interested.log.add("posted");
+            Ok(())
+        })
+    };
+    post().unwrap();
+    assert_eq!(log.lines().len(), 0, "a handle makes no callback");
+    run_until(&event_loop, || log.has("posted"));
+    let other = channel.post(|_: &mut String| Ok(())).unwrap_err();
+    assert!(other.to_string().contains("String"), "{other}");
+    // A call that fails ends the channel, as any callback does.
+    channel.post(|_: &mut Interested| Err(failure())).unwrap();
+    run_to_end(&event_loop);
+    let late = post().unwrap_err();
+    assert!(late.to_string().contains("ended"), "{late}");
+    assert_eq!(log.lines(), ["posted"]);
+}

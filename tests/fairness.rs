@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use asynchat::sim::{self, Call, Network, Peer};
-use asynchat::{AsyncChat, Chat, Close, EventLoop, Limits, Result, Server, Shutdown};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, EventLoop, Limits, Result, Server};
 use common::Slot;
 
 const ADDR: &str = "10.0.0.1:7007";
@@ -179,9 +179,9 @@ impl AsyncChat for Leaving {
         Ok(())
     }
 
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.chat.push("421 shutting down\r\n");
-        Ok(Shutdown::Stay)
+        Ok(AtShutdown::Stay)
     }
 }
 

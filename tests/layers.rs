@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, from the top. A module may use those below its own, and none beside it.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["lib"],
     &["sim"],
     &["net", "signal"],
@@ -22,7 +22,8 @@ const LAYERS: [&[&str]; 12] = [
     &["state"],
     &["framing", "output", "time"],
     &["sys"],
-    &["addr", "error", "limits", "target"],
+    &["error", "limits", "target"],
+    &["addr"],
     &["log", "serial", "user_code"],
 ];
 

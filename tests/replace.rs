@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::sim::drive_every_segmentation;
-use asynchat::{AsyncChat, Chat, Close, Eof, Result, Shutdown, Terminator, TimerId};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, Terminator, TimerId};
 use common::{Drops, Log, Token};
 use scene::Scene;
 
@@ -88,9 +88,9 @@ impl AsyncChat for Named {
         Ok(())
     }
 
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.add("shutdown");
-        Ok(Shutdown::CloseWhenDone)
+        Ok(AtShutdown::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

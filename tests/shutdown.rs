@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, Channel, Chat, Close, Connector, EventLoop, Result, Server, Shutdown, Terminator,
+    AsyncChat, AtShutdown, Channel, Chat, Close, Connector, EventLoop, Result, Server, Terminator,
 };
 use common::{
     Log, Peer, Session, Slot, addr_of, failure, idle, name, new_loop, run_to_end, run_until,
@@ -327,7 +327,7 @@ fn calls_deferred_in_handle_close_run_before_a_shutdown_ends() {
 
 // ---- handle_shutdown
 
-type OnShutdown = dyn Fn(&Chat) -> Result<Shutdown>;
+type OnShutdown = dyn Fn(&Chat) -> Result<AtShutdown>;
 
 /// Answers each line with `ok`. `body` sets a count terminator, and `bye` closes. Logs its
 /// callbacks.
@@ -357,7 +357,7 @@ impl AsyncChat for Polite {
         Ok(())
     }
 
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.log.add("shutdown");
         (self.on_shutdown)(&self.chat)
     }
@@ -370,7 +370,7 @@ impl AsyncChat for Polite {
 /// A factory of sessions that write to this log and return `on_shutdown` from `handle_shutdown`.
 fn polite<F>(log: &Log, on_shutdown: F) -> impl Fn(Chat) -> Polite + use<F>
 where
-    F: Fn(&Chat) -> Result<Shutdown> + 'static,
+    F: Fn(&Chat) -> Result<AtShutdown> + 'static,
 {
     let (log, on_shutdown) = (log.clone(), Rc::new(on_shutdown));
     move |chat| Polite {
@@ -380,19 +380,19 @@ where
     }
 }
 
-fn says_421(chat: &Chat) -> Result<Shutdown> {
+fn says_421(chat: &Chat) -> Result<AtShutdown> {
     chat.push("421 shutting down\r\n");
-    Ok(Shutdown::CloseWhenDone)
+    Ok(AtShutdown::CloseWhenDone)
 }
 
-fn stays(_: &Chat) -> Result<Shutdown> {
-    Ok(Shutdown::Stay)
+fn stays(_: &Chat) -> Result<AtShutdown> {
+    Ok(AtShutdown::Stay)
 }
 
 /// A connection to such a session, after its greeting.
 fn connected(
     log: &Log,
-    on_shutdown: impl Fn(&Chat) -> Result<Shutdown> + 'static,
+    on_shutdown: impl Fn(&Chat) -> Result<AtShutdown> + 'static,
 ) -> (EventLoop, Slot, Peer) {
     let (event_loop, slot) = (new_loop(), Slot::default());
     let listener = event_loop

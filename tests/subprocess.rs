@@ -43,8 +43,8 @@ fn a_process_gets_lines_and_its_output_and_status_are_reported() {
     let log = Log::default();
     let script = "while read -r line; do echo \"got $line\"; done; exit 7";
     let (child, exit) = spawn(Command::new("sh").args(["-c", script]), &log);
-    child.push("water\ngold\n");
-    child.shutdown_write();
+    child.chat().push("water\ngold\n");
+    child.chat().shutdown_write();
     // The loop returns when the chat has ended and the status was reported.
     asynchat::run().unwrap();
     assert_eq!(log.count("record got water"), 1);
@@ -59,10 +59,10 @@ fn a_process_and_a_session_may_converse() {
     let (child, exit) = spawn(&mut Command::new("cat"), &log);
     let event_loop = asynchat::EventLoop::current().unwrap();
     for n in 1..=100 {
-        writeln!(child, "line {n}");
+        writeln!(child.chat(), "line {n}");
         run_until(&event_loop, || log.count(&format!("record line {n}")) == 1);
     }
-    child.close_when_done();
+    child.chat().close_when_done();
     asynchat::run().unwrap();
     assert!(status(&exit).success());
 }
@@ -71,7 +71,7 @@ fn a_process_and_a_session_may_converse() {
 fn a_killed_process_is_reported() {
     let log = Log::default();
     let (child, exit) = spawn(Command::new("sleep").arg("1000"), &log);
-    assert!(child.process_id() > 0 && child.is_open());
+    assert!(child.process_id() > 0 && child.chat().is_open());
     child.kill().unwrap();
     asynchat::run().unwrap();
     assert_eq!(status(&exit).signal(), Some(9));
@@ -87,7 +87,7 @@ fn output_after_the_end_of_the_process_is_received() {
     let (child, exit) = spawn(Command::new("sh").args(["-c", script]), &log);
     let event_loop = asynchat::EventLoop::current().unwrap();
     run_until(&event_loop, || exit.borrow().is_some());
-    child.push("line\n");
+    child.chat().push("line\n");
     asynchat::run().unwrap();
     assert_eq!(log.count("record late line"), 1);
 }
@@ -215,4 +215,35 @@ fn a_loop_that_stops_waiting_reports_that() {
     let reported = exit.borrow_mut().take().expect("it was reported");
     assert!(reported.is_err());
     watcher.kill().unwrap();
+}
+
+#[test]
+fn a_process_may_belong_to_a_loop_that_is_not_that_of_its_thread() {
+    let log = Log::default();
+    let event_loop = common::new_loop();
+    let ends = Rc::new(RefCell::new(Vec::new()));
+    let (session, of_cat, of_sh) = (log.session(), Rc::clone(&ends), Rc::clone(&ends));
+    let cat = Subprocess::spawn_on(
+        &event_loop,
+        &mut Command::new("cat"),
+        move |chat| {
+            chat.set_terminator(Terminator::line());
+            session(chat)
+        },
+        move |status| of_cat.borrow_mut().push(status.unwrap().code()),
+    )
+    .unwrap();
+    cat.chat().push("gold\n");
+    cat.chat().shutdown_write();
+    let sh = Command::new("sh").args(["-c", "exit 6"]).spawn().unwrap();
+    ExitWatcher::watch_on(&event_loop, sh, move |status| {
+        of_sh.borrow_mut().push(status.unwrap().code());
+    })
+    .unwrap();
+    assert!(asynchat::EventLoop::current().unwrap().is_empty());
+    event_loop.run().unwrap();
+    assert!(log.has("record gold"));
+    let mut ends = ends.take();
+    ends.sort_unstable();
+    assert_eq!(ends, [Some(0), Some(6)]);
 }

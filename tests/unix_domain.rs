@@ -345,7 +345,7 @@ fn the_mode_is_that_of_the_server() -> Result {
     let (_folder, path) = place();
     let (event_loop, log) = (new_loop(), Log::default());
     for mode in [0o600, 0o666] {
-        let server = Server::new(&path).mode(mode);
+        let server = Server::new(&path).socket_mode(mode);
         let listener = server.listen_on(&event_loop, log.session())?;
         assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, mode);
         listener.close();

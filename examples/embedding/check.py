@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 
+import x11
+
 PROGRAMS = ["glib_source", "tokio_beside", "tokio_inside", "winit_proxy", "winit_pump"]
 DEADLINE = 20
 PRESSES = 20
@@ -31,7 +33,9 @@ LINES = 500
 
 def main():
     directory = pathlib.Path(sys.argv[1]).resolve()
-    for name in sys.argv[2:] or PROGRAMS:
+    names = sys.argv[2:] or PROGRAMS
+    display = x11.Display() if any(name.startswith("winit") for name in names) else None
+    for name in names:
         program = directory / name
         explains(program)
         latency = presses(program)
@@ -39,6 +43,8 @@ def main():
         moves(program)
         if name == "glib_source":
             serves_during_a_dialog(program)
+        if name.startswith("winit"):
+            closes(program, display)
         if name == "tokio_beside":
             keeps_replies_in_order(program)
         print(
@@ -102,6 +108,22 @@ def moves(program):
                 received = lines.read()
             assert received.count(b"250 a line") == LINES, received[-100:]
             assert received.endswith(b"221 bye\r\n"), received[-100:]
+
+
+def closes(program, display):
+    """The user closes the window twice. A client that does not read delays the end by the grace, and no longer."""
+    with served(program, "--seconds", "60", quits=True) as (addr, process):
+        with socket.create_connection(addr, DEADLINE) as client:
+            client.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    client.sendall(b"a line of thirty-two bytes, CRLF\r\n" * 1000)
+            until = time.monotonic() + DEADLINE
+            while not display.close_windows():
+                assert time.monotonic() < until, "there is no window"
+                time.sleep(0.05)
+            display.close_windows()
+            process.wait(DEADLINE)
 
 
 def serves_during_a_dialog(program):

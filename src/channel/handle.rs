@@ -1,5 +1,6 @@
 //! `Channel`: the handle of a socket.
 
+use std::any::TypeId;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,6 +14,7 @@ use crate::channel::attempts::adopted::AdoptedAttempt;
 use crate::channel::attempts::{Attempts, Options};
 use crate::channel::unix_attempt::UnixAttempt;
 use crate::error::{BoxError, Close, Error, Result};
+use crate::state::agenda::{Deferred, typed_call};
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request, Side};
 #[cfg(unix)]
 use crate::sys::socket::Credentials;
@@ -439,7 +441,8 @@ impl Channel {
     ///
     /// # Errors
     /// When the channel is closed, or no TCP connection.
-    pub fn set_keepalive(&self, silence: Option<Duration>) -> io::Result<()> {
+    pub fn set_keepalive(&self, silence: impl Into<Option<Duration>>) -> io::Result<()> {
+        let silence = silence.into();
         self.0.on_socket(|socket| {
             socket.set_option(|socket| match silence {
                 Some(time) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time)),
@@ -553,6 +556,49 @@ impl Channel {
     /// [`EventLoop::reschedule`](crate::EventLoop::reschedule).
     pub fn reschedule(&self, timer: TimerId, delay: Duration) -> bool {
         self.0.reset_timer(timer, delay)
+    }
+
+    /// Makes the loop call `callback` with this channel's dispatcher, which must be a `D`, in its next turn. An
+    /// error that it returns closes the channel. If the channel ends before the call, it is dropped uncalled.
+    /// [`Remote::post_to`](crate::Remote::post_to) does the same from another thread.
+    ///
+    /// ```
+    /// # use asynchat::{Channel, Dispatcher, Result};
+    /// # struct Device { channel: Channel, is_on: bool }
+    /// # impl Dispatcher for Device { fn channel(&self) -> &Channel { &self.channel } }
+    /// # fn switch(device: &Channel) {
+    /// // Write the type of the dispatcher: the compiler does not infer it.
+    /// let _ = device.post(|device: &mut Device| {
+    ///     device.is_on = true;
+    ///     Ok(())
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the channel is not registered yet or has ended, or its dispatcher is not a `D`.
+    pub fn post<D: 'static>(
+        &self,
+        callback: impl FnOnce(&mut D) -> Result + 'static,
+    ) -> Result<(), Error> {
+        let state = &self.0;
+        let Some(agenda) = state.agenda().filter(|_| self.is_open()) else {
+            let reason = match self.is_open() && !state.is_registered() {
+                true => "the channel is not registered",
+                false => "the connection has ended",
+            };
+            return Err(Error::new(reason).context(self.id()));
+        };
+        if (state.handler.get())() != TypeId::of::<D>() {
+            let wanted = std::any::type_name::<D>();
+            let error = Error::new(format!("its handler is not a {wanted}"));
+            return Err(error.context(self.id()));
+        }
+        agenda.defer(Deferred::CallHandler(
+            self.id(),
+            Box::new(typed_call(callback)),
+        ));
+        Ok(())
     }
 
     /// Sets whether the channel stays open after its peer has finished sending, although the dispatcher is

@@ -36,6 +36,16 @@ impl Chat {
         self.channel().is_open()
     }
 
+    /// Whether a close is queued or the connection has ended, so that whatever is pushed from now on is dropped, and
+    /// no more records are delivered. It is true after [`close_when_done`](Chat::close_when_done), which leaves the
+    /// connection [open](Chat::is_open) until its queue is sent, after [`close`](Chat::close) and
+    /// [`abort`](Chat::abort), after a failed callback, and when the peer has finished and
+    /// [`handle_eof`](crate::AsyncChat::handle_eof) has answered
+    /// [`Eof::CloseWhenDone`](crate::Eof::CloseWhenDone).
+    pub fn is_closing(&self) -> bool {
+        self.state().is_closing()
+    }
+
     /// Whether the connection is up and [open](Chat::is_open): asyncore's `connected`.
     pub fn is_connected(&self) -> bool {
         self.channel().is_connected()
@@ -163,7 +173,7 @@ impl Chat {
     ///
     /// # Errors
     /// When the connection has ended, is not up yet, or is no TCP connection.
-    pub fn set_keepalive(&self, silence: Option<Duration>) -> io::Result<()> {
+    pub fn set_keepalive(&self, silence: impl Into<Option<Duration>>) -> io::Result<()> {
         self.channel().set_keepalive(silence)
     }
 

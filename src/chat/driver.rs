@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::backlog::Backlog;
 use super::handle::Chat;
 use super::replace::replaced;
-use super::session::{AsyncChat, Eof, Shutdown};
+use super::session::{AsyncChat, AtShutdown, Eof};
 use crate::error::{Close, Error, Result, WithSources};
 use crate::framing::splitter::Splitter;
 use crate::log::{Escaped, log_throttled};
@@ -324,10 +324,10 @@ impl<S: AsyncChat> ChatDriver<S> {
         }
         match self.session.handle_shutdown()? {
             // It may have been piped just now.
-            Shutdown::CloseWhenDone if !state.flags.has(Flag::PIPED) => {
+            AtShutdown::CloseWhenDone if !state.flags.has(Flag::PIPED) => {
                 state.close_when_done(Close::Shutdown);
             }
-            Shutdown::CloseWhenDone | Shutdown::Stay => {}
+            AtShutdown::CloseWhenDone | AtShutdown::Stay => {}
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! `Chat`: the handle of a session's connection.
 
-use std::any::TypeId;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -14,7 +13,6 @@ use crate::limits::Limits;
 use crate::log::log_throttled;
 use crate::output::fifo::Item;
 use crate::output::producers::Producer;
-use crate::state::agenda::{Deferred, typed_call};
 use crate::state::{ChannelState, Flag, Kind, Request};
 
 /// A handle to the connection of a session. asynchat's `async_chat` had its methods in `self`.
@@ -236,20 +234,7 @@ impl Chat {
         &self,
         callback: impl FnOnce(&mut C) -> Result + 'static,
     ) -> Result<(), Error> {
-        let state = self.state();
-        let Some(agenda) = state.agenda().filter(|_| self.is_open()) else {
-            return Err(Error::new("the connection has ended").context(self.id()));
-        };
-        if (state.handler.get())() != TypeId::of::<C>() {
-            let wanted = std::any::type_name::<C>();
-            let error = Error::new(format!("its handler is not a {wanted}"));
-            return Err(error.context(self.id()));
-        }
-        agenda.defer(Deferred::CallHandler(
-            self.id(),
-            Box::new(typed_call(callback)),
-        ));
-        Ok(())
+        self.channel().post(callback)
     }
 
     pub(super) fn channel(&self) -> &Channel {

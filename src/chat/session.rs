@@ -162,7 +162,7 @@ pub trait AsyncChat: 'static {
 
     /// The loop has begun to [shut down](crate::shutdown). This is called once in a shutdown, before the
     /// next record. By default the connection closes when its queue is sent. A session in the middle of a
-    /// transfer can return [`Shutdown::Stay`]: it then continues to receive records, and closes itself with
+    /// transfer can return [`AtShutdown::Stay`]: it then continues to receive records, and closes itself with
     /// [`close_when_done`](crate::Chat::close_when_done). At the end of the shutdown's grace the connection
     /// is aborted.
     ///
@@ -171,25 +171,25 @@ pub trait AsyncChat: 'static {
     /// outgoing connection that is not up.
     ///
     /// ```
-    /// # use asynchat::{AsyncChat, Chat, Result, Shutdown};
+    /// # use asynchat::{AsyncChat, AtShutdown, Chat, Result};
     /// # struct Session { chat: Chat, in_body: bool, leaving: bool }
     /// # impl AsyncChat for Session {
     /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
-    /// fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    /// fn handle_shutdown(&mut self) -> Result<AtShutdown> {
     ///     if self.in_body {
     ///         self.leaving = true; // `found_terminator` sends 421 and closes after the body
-    ///         return Ok(Shutdown::Stay);
+    ///         return Ok(AtShutdown::Stay);
     ///     }
     ///     self.chat.push("421 shutting down\r\n");
-    ///     Ok(Shutdown::CloseWhenDone)
+    ///     Ok(AtShutdown::CloseWhenDone)
     /// }
     /// # }
     /// ```
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
-        Ok(Shutdown::CloseWhenDone)
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        Ok(AtShutdown::CloseWhenDone)
     }
 
     /// The connection has ended, for this reason. This is called exactly once, and it is the last callback.
@@ -228,7 +228,7 @@ pub enum Eof {
 /// What a connection does when the loop shuts down. Returned by [`AsyncChat::handle_shutdown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Shutdown {
+pub enum AtShutdown {
     /// The connection closes with [`Close::Shutdown`] when its queue is sent.
     CloseWhenDone,
     /// The connection stays until the session closes it, or the grace of the shutdown ends.

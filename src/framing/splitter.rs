@@ -19,11 +19,12 @@ mod cursor;
 mod lines;
 mod search;
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{Error, RecordLimit, Result};
+use crate::error::{Error, LimitSource, RecordLimit, Result};
 use crate::framing::terminator::{Delivery, Kind, Terminator};
 
 use cursor::{Cursor, Step};
@@ -62,6 +63,15 @@ pub struct Splitter {
     default_limit: usize,
     /// Replaces `terminator` at the end of the record that is being discarded.
     queued: Option<Box<Terminator>>,
+}
+
+impl fmt::Debug for Splitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Splitter")
+            .field("terminator", &self.terminator)
+            .field("buffered", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -269,7 +279,10 @@ impl Splitter {
                 Kind::Count(n) => Some(n),
                 _ => None,
             },
-            is_of_terminator: self.terminator.has_limit(),
+            source: match self.terminator.has_limit() {
+                true => LimitSource::Terminator,
+                false => LimitSource::Limits,
+            },
         }
     }
 

@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// been matched.
 const LONGEST: u64 = u32::MAX as u64;
 
+/// How many bytes of a delimiter its `Debug` output shows.
+const SHOWN: usize = 64;
+
 /// What ends a record of the input: a delimiter, a length, a final dot line, silence, or nothing.
 ///
 /// This is asynchat's *terminator*, set with [`Chat::set_terminator`](crate::Chat::set_terminator).
@@ -105,6 +108,7 @@ impl Terminator {
     /// use asynchat::Terminator;
     /// assert_eq!(Terminator::crlf(), Terminator::default());
     /// ```
+    #[must_use]
     pub const fn crlf() -> Self {
         Self::of(Kind::Crlf)
     }
@@ -119,6 +123,7 @@ impl Terminator {
     /// let lenient = Terminator::line().limit(1024);
     /// # assert_ne!(lenient, Terminator::crlf());
     /// ```
+    #[must_use]
     pub const fn line() -> Self {
         Self::of(Kind::Line)
     }
@@ -140,6 +145,7 @@ impl Terminator {
     /// ```compile_fail
     /// asynchat::Terminator::bytes(b"");
     /// ```
+    #[must_use]
     pub fn bytes<const N: usize>(needle: &[u8; N]) -> Self {
         const { assert!(N > 0, "a terminator needs at least one byte") }
         const {
@@ -191,6 +197,7 @@ impl Terminator {
     /// let body = Terminator::count(announced).limit(1 << 20);
     /// # assert_eq!(format!("{body:?}"), "count(5000).limit(1048576)");
     /// ```
+    #[must_use]
     pub const fn count(n: u64) -> Self {
         Self::of(Kind::Count(n))
     }
@@ -206,6 +213,7 @@ impl Terminator {
     /// use asynchat::Terminator;
     /// assert_eq!(Terminator::none(), Terminator::none().streamed());
     /// ```
+    #[must_use]
     pub const fn none() -> Self {
         Self::of(Kind::Everything).streamed()
     }
@@ -226,6 +234,7 @@ impl Terminator {
     /// let article = Terminator::dot_block().limit(1 << 20);
     /// # assert_eq!(format!("{article:?}"), "dot_block().limit(1048576)");
     /// ```
+    #[must_use]
     pub const fn dot_block() -> Self {
         Self::of(Kind::DotBlock)
     }
@@ -243,6 +252,7 @@ impl Terminator {
     /// let reading = Terminator::idle_gap(Duration::from_millis(50));
     /// # assert_eq!(format!("{reading:?}"), "idle_gap(50ms)");
     /// ```
+    #[must_use]
     pub const fn idle_gap(gap: Duration) -> Self {
         Self::of(Kind::IdleGap(gap))
     }
@@ -255,6 +265,7 @@ impl Terminator {
     /// let upload = Terminator::dot_block().streamed().limit(10 << 20);
     /// # assert_ne!(upload, Terminator::dot_block().streamed());
     /// ```
+    #[must_use]
     pub const fn limit(mut self, n: u64) -> Self {
         self.limit = Limit::at(n);
         self
@@ -267,6 +278,7 @@ impl Terminator {
     /// let from_a_trusted_peer = Terminator::crlf().unlimited();
     /// # assert_ne!(from_a_trusted_peer, Terminator::crlf());
     /// ```
+    #[must_use]
     pub const fn unlimited(mut self) -> Self {
         self.limit = Limit::UNLIMITED;
         self
@@ -281,6 +293,7 @@ impl Terminator {
     /// let file = Terminator::count(1 << 30).streamed();
     /// # assert_ne!(file, Terminator::count(1 << 30));
     /// ```
+    #[must_use]
     pub const fn streamed(mut self) -> Self {
         self.delivery = Delivery::Streamed;
         self
@@ -298,8 +311,8 @@ impl Terminator {
     /// it remains streamed.
     ///
     /// ```
+    /// use asynchat::bytes::Bytes;
     /// use asynchat::{AsyncChat, Chat, Result, Terminator};
-    /// use bytes::Bytes;
     ///
     /// /// Stores each upload: a length in a line, then the bytes.
     /// struct Uploads { chat: Chat, stored: Vec<Bytes> }
@@ -317,6 +330,7 @@ impl Terminator {
     ///     }
     /// }
     /// ```
+    #[must_use]
     pub const fn owned(mut self) -> Self {
         if !matches!(self.kind, Kind::Everything) {
             self.delivery = Delivery::Owned;
@@ -348,6 +362,7 @@ impl Terminator {
     /// # assert_eq!(format!("{command:?}"), "crlf().limit(512).inclusive()");
     /// # assert_ne!(forwarded, Terminator::dot_block().streamed());
     /// ```
+    #[must_use]
     pub const fn inclusive(mut self) -> Self {
         self.inclusive = match self.kind {
             Kind::Crlf | Kind::Line | Kind::Bytes(_) | Kind::DotBlock => true,
@@ -414,7 +429,13 @@ impl fmt::Debug for Terminator {
         match &self.kind {
             Kind::Crlf => f.write_str("crlf()")?,
             Kind::Line => f.write_str("line()")?,
-            Kind::Bytes(needle) => write!(f, "bytes(b\"{}\")", needle.bytes().escape_ascii())?,
+            Kind::Bytes(needle) => match needle.bytes().get(..SHOWN) {
+                Some(start) if needle.bytes().len() > SHOWN => {
+                    let (start, len) = (start.escape_ascii(), needle.bytes().len());
+                    write!(f, "bytes(b\"{start}\"..., {len} bytes)")?;
+                }
+                _ => write!(f, "bytes(b\"{}\")", needle.bytes().escape_ascii())?,
+            },
             Kind::Count(n) => write!(f, "count({n})")?,
             Kind::Everything => f.write_str("none()")?,
             Kind::DotBlock => f.write_str("dot_block()")?,

@@ -116,9 +116,10 @@ impl Connector {
     }
 
     /// Sets how long connecting may take, the look-up of the host name included. The same as
-    /// [`Deadlines::connect`]. Default: no deadline, so that the system's own applies, which is minutes.
-    pub fn connect_timeout(mut self, after: Duration) -> Self {
-        self.settings.deadlines.connect = Some(after);
+    /// [`Deadlines::connect`]. `None`, the default, sets no deadline, so that the system's own applies, which is
+    /// minutes.
+    pub fn connect_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.settings.deadlines.connect = after.into();
         self
     }
 
@@ -214,7 +215,8 @@ impl Connector {
     /// Begins to connect, on the loop given. Otherwise as [`EventLoop::connect`].
     ///
     /// # Errors
-    /// When the loop is shutting down, when the target is an empty list of addresses, when the
+    /// When the loop is shutting down, when the target is no address at all (a text without a port, an empty list),
+    /// when the
     /// [local address](Connector::bind) is not an IP address with a port, or the target is a path, or when the
     /// adopted socket listens, is a datagram socket, or cannot be made non-blocking. Whatever goes wrong later is
     /// the outcome of the connection: [`Close::ConnectFailed`](crate::Close::ConnectFailed).
@@ -328,7 +330,7 @@ impl EventLoop {
     /// terminator, limits or deadlines that are set on it replace those that the factory has set.
     ///
     /// # Errors
-    /// When the loop is shutting down, or `target` is no address at all.
+    /// When the loop is shutting down, or `target` is no address at all: a text without a port, or an empty list.
     pub fn connect<I: IntoSession>(
         &self,
         target: impl Into<Target>,
@@ -396,6 +398,8 @@ fn connect_to(
     options: Options,
     session: fn() -> TypeId,
 ) -> Result<Chat, Error> {
+    let context = |error| Error::new(error).context(format_args!("connect to {target}"));
+    target.check().map_err(context)?;
     let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
     if let Some(name) = target.unix() {
         let attempt = UnixAttempt::new(name, options)?;

@@ -1,6 +1,7 @@
 //! Serving: a listening socket whose connections become chats.
 
 use std::any::TypeId;
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Server {
     /// needs `/proc` on Linux: without it `listen` fails. TCP and abstract names have no file.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
-    pub fn mode(mut self, mode: u32) -> Self {
+    pub fn socket_mode(mut self, mode: u32) -> Self {
         self.options.unix_mode = Some(mode);
         self
     }
@@ -225,8 +226,10 @@ impl Server {
 
     /// Starts to serve on this thread's loop. For each accepted connection the loop calls `factory` and
     /// then the session's [`handle_connect`](crate::AsyncChat::handle_connect). The factory returns a session
-    /// or a `Result` with one: see [`IntoSession`]. If it fails, only that connection ends. The returned channel is the listening one: closing it stops accepting, and leaves
-    /// the connections open.
+    /// or a `Result` with one: see [`IntoSession`]. If it fails, only that connection ends. A factory that serves
+    /// several addresses sees in [`Chat::local_addr`] to which of them the client has connected.
+    ///
+    /// The returned channel is the listening one: closing it stops accepting, and leaves the connections open.
     ///
     /// # Errors
     /// As [`listen_on`](Server::listen_on), and as [`EventLoop::current`].
@@ -279,6 +282,16 @@ impl Server {
         acceptor.begin_waiting(&channel);
         runtime.set_driver(&channel.0, Box::new(acceptor));
         Ok(channel)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoint", &self.endpoint)
+            .field("options", &self.options)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

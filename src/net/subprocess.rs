@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::ops::Deref;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -24,8 +23,8 @@ use crate::sys::socket::Socket;
 /// records, and what it pushes is the standard input. Available on Unix except OpenBSD; other systems
 /// cannot wait for pipes, or for a process without collecting its status.
 ///
-/// It derefs to its [`Chat`]. [`Chat::shutdown_write`] ends the input of the process, for which many
-/// programs wait. Dropping a `Subprocess` does nothing. When the chat ends, the process is not killed:
+/// [`chat`](Subprocess::chat) is the chat with it. [`Chat::shutdown_write`] ends the input of the process, for
+/// which many programs wait. Dropping a `Subprocess` does nothing. When the chat ends, the process is not killed:
 /// it reads the end of its input, and gets SIGPIPE if it writes more output.
 ///
 /// While more than [`Limits::high_water`](crate::Limits::high_water) is queued for the process, its
@@ -55,8 +54,8 @@ use crate::sys::socket::Socket;
 ///     },
 ///     move |status| outcome.set(status.is_ok_and(|status| status.success())),
 /// )?;
-/// sort.push("water\ngold\n");
-/// sort.shutdown_write();
+/// sort.chat().push("water\ngold\n");
+/// sort.chat().shutdown_write();
 /// asynchat::run()?;
 /// assert!(succeeded.get());
 /// # Ok(()) }
@@ -78,9 +77,22 @@ impl Subprocess {
     /// collected in any case, so no zombie remains.
     ///
     /// # Errors
-    /// When the process cannot be started, or the system has no pipe, thread or poller left. A process
-    /// that has been started by then is killed.
+    /// As [`spawn_on`](Subprocess::spawn_on), and as [`EventLoop::current`].
     pub fn spawn<I: IntoSession>(
+        command: &mut Command,
+        factory: impl FnOnce(Chat) -> I + 'static,
+        exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
+    ) -> Result<Self, Error> {
+        Subprocess::spawn_on(&EventLoop::current()?, command, factory, exited)
+    }
+
+    /// As [`spawn`](Subprocess::spawn), on the loop given.
+    ///
+    /// # Errors
+    /// When the process cannot be started, or the system has no pipe or thread left. When the loop is shutting
+    /// down. A process that has been started by then is killed.
+    pub fn spawn_on<I: IntoSession>(
+        event_loop: &EventLoop,
         command: &mut Command,
         factory: impl FnOnce(Chat) -> I + 'static,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
@@ -99,10 +111,9 @@ impl Subprocess {
             let (Some(output), Some(input)) = pipes else {
                 return Err(Error::new("the process has no pipes"));
             };
-            let event_loop = EventLoop::current()?;
             let pipes = Socket::halves(output, input);
-            let chat = Connector::adopt(pipes).connect_on(&event_loop, factory)?;
-            if let Err(error) = process.call_at_exit(&event_loop, exited) {
+            let chat = Connector::adopt(pipes).connect_on(event_loop, factory)?;
+            if let Err(error) = process.call_at_exit(event_loop, exited) {
                 chat.close();
                 return Err(error);
             }
@@ -110,6 +121,11 @@ impl Subprocess {
         };
         let chat = attach().inspect_err(|_| process.end_at_once())?;
         Ok(Subprocess { chat, process })
+    }
+
+    /// The chat whose records are the output of the process, and whose output is its input.
+    pub fn chat(&self) -> &Chat {
+        &self.chat
     }
 
     /// Takes the pipe of the standard error of the process, to be passed to [`Connector::adopt`]. `None` unless
@@ -149,14 +165,6 @@ impl Subprocess {
     /// When the system does not permit it: the process runs as another user.
     pub fn kill(&self) -> io::Result<()> {
         self.process.kill()
-    }
-}
-
-impl Deref for Subprocess {
-    type Target = Chat;
-
-    fn deref(&self) -> &Chat {
-        &self.chat
     }
 }
 
@@ -201,15 +209,33 @@ impl ExitWatcher {
     /// called and the watcher is dropped; the standard input is closed at once, as by [`Child::wait`].
     ///
     /// # Errors
-    /// When the system has no pipe, thread or poller left. The process is killed then.
+    /// As [`watch_on`](ExitWatcher::watch_on), and as [`EventLoop::current`]. The process is killed then, too.
     pub fn watch(
+        child: Child,
+        exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
+    ) -> Result<Self, Error> {
+        match EventLoop::current() {
+            Ok(event_loop) => ExitWatcher::watch_on(&event_loop, child, exited),
+            Err(error) => {
+                ExitWatcher::of(child).end_at_once();
+                Err(error)
+            }
+        }
+    }
+
+    /// As [`watch`](ExitWatcher::watch), on the loop given.
+    ///
+    /// # Errors
+    /// When the system has no pipe or thread left, or the loop is shutting down. The process is killed then.
+    pub fn watch_on(
+        event_loop: &EventLoop,
         mut child: Child,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
     ) -> Result<Self, Error> {
         drop(child.stdin.take());
         let process = ExitWatcher::of(child);
-        EventLoop::current()
-            .and_then(|event_loop| process.call_at_exit(&event_loop, exited))
+        process
+            .call_at_exit(event_loop, exited)
             .inspect_err(|_| process.end_at_once())?;
         Ok(process)
     }

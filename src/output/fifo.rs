@@ -20,6 +20,7 @@ mod level;
 mod pump;
 mod tail;
 
+use std::fmt;
 use std::mem;
 
 use bytes::Bytes;
@@ -109,6 +110,30 @@ pub enum Item {
     ShutdownWrite,
     /// Ends the channel for this reason.
     Close(Close),
+}
+
+impl fmt::Debug for Fifo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fifo")
+            .field("queued", &self.queued())
+            .field("intake", &self.intake)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Item::Small(_) => "Small",
+            Item::Large(_) => "Large",
+            Item::Producer(_) => "Producer",
+            Item::Asked => "Asked",
+            Item::Hook(_) => "Hook",
+            Item::ShutdownWrite => "ShutdownWrite",
+            Item::Close(_) => "Close",
+        })
+    }
 }
 
 impl Fifo {

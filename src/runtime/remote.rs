@@ -44,8 +44,9 @@ impl Remote {
     /// loop. The loop makes at most 1,024 posted calls in a turn. A panic is logged.
     ///
     /// # Errors
-    /// When the loop is gone: the call is dropped. When the loop cannot be woken, which no system is known
-    /// to cause: the call then waits for the next post that wakes the loop.
+    /// When the loop is gone: the call is dropped, and [`Error::io_kind`] is `None`. When the loop cannot be woken,
+    /// which no system is known to cause: the call then waits for the next post that wakes the loop, and `io_kind`
+    /// is that of the system's error.
     pub fn post(&self, call: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         self.send(Post::Call(Box::new(call)))
     }

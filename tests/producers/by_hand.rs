@@ -1,7 +1,7 @@
 //! Single cases.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -326,6 +326,27 @@ fn read_producer_passes_errors_on_and_does_not_trust_the_count() {
         ReadProducer::new(Liar).more(9).unwrap_err().kind(),
         ErrorKind::Other
     );
+}
+
+/// The buffers are used again, and hold what was sent to another peer.
+#[test]
+fn a_reader_that_counts_bytes_it_has_not_written_sends_zeros() {
+    struct Counts;
+    impl Read for Counts {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            Ok(buf.len())
+        }
+    }
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[b's'; 65_536]).unwrap();
+    file.rewind().unwrap();
+    let secret = ReadProducer::new(file).more(65_536).unwrap();
+    assert_eq!(secret, More::Chunk(vec![b's'; 65_536].into()));
+    drop(secret);
+    for budget in [10, 65_536] {
+        let sent = ReadProducer::new(Counts).more(budget).unwrap();
+        assert_eq!(sent, More::Chunk(vec![0; budget].into()));
+    }
 }
 
 #[test]

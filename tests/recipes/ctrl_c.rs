@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Channel, Chat, Error, Result, Shutdown};
+use asynchat::{AsyncChat, AtShutdown, Channel, Chat, Error, Result};
 
 struct Session {
     chat: Chat,
@@ -12,9 +12,9 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.chat.push("421 bye\r\n");
-        Ok(Shutdown::CloseWhenDone)
+        Ok(AtShutdown::CloseWhenDone)
     }
 }
 

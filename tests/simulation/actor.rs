@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, Close, Deadlines, Eof, Limits, More, Overflow, Producer, Result, Shutdown,
+    AsyncChat, AtShutdown, Close, Deadlines, Eof, Limits, More, Overflow, Producer, Result,
     SimpleProducer, TimerId,
 };
 use bytes::Bytes;
@@ -183,7 +183,7 @@ impl AsyncChat for Actor {
         self.act()
     }
 
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         let (world, track) = (&self.world, &self.track);
         track.called(world, "handle_shutdown");
         if !track.shutdown_due.replace(false) || track.sealed.get() {
@@ -194,10 +194,10 @@ impl AsyncChat for Actor {
         }
         self.act()?;
         if world.rng.one_in(3) {
-            return Ok(Shutdown::Stay);
+            return Ok(AtShutdown::Stay);
         }
         track.sealed.set(true);
-        Ok(Shutdown::CloseWhenDone)
+        Ok(AtShutdown::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -33,6 +33,9 @@ struct Args {
     options: Options,
 }
 
+/// How long the sessions have to finish when the window is closed.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What the server tells the window.
 enum News {
     Clients(usize),
@@ -54,12 +57,18 @@ fn main() -> Result {
     });
     // If the server has failed, the channel is closed, and the thread has the reason.
     let outcome = match remote.recv() {
-        Ok(remote) => windows.run_app(&mut App {
-            window: None,
-            remote: remote.clone(),
-            press,
-            next_press: press.map(|period| Instant::now() + period),
-        }),
+        Ok(remote) => {
+            let outcome = windows.run_app(&mut App {
+                window: None,
+                remote: remote.clone(),
+                closing: false,
+                press,
+                next_press: press.map(|period| Instant::now() + period),
+            });
+            // Where there was no window, nobody has ended the loop. It fails only if the loop has ended already.
+            let _ = remote.shutdown(GRACE);
+            outcome
+        }
         Err(_) => Ok(()),
     };
     network
@@ -92,6 +101,8 @@ fn serve(options: &Options, window: &EventLoopProxy<News>, started: &Sender<Remo
 struct App {
     window: Option<Window>,
     remote: Remote,
+    /// The user has closed the window. It stays until the loop has ended.
+    closing: bool,
     press: Option<Duration>,
     next_press: Option<Instant>,
 }
@@ -129,9 +140,12 @@ impl ApplicationHandler<News> for App {
 
     fn window_event(&mut self, _: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
         match event {
+            // A second shutdown would begin the grace again.
+            _ if self.closing => {}
             WindowEvent::CloseRequested => {
+                self.closing = true;
                 // The window closes when the loop has ended. It fails only if the loop has ended already.
-                let _ = self.remote.shutdown(Duration::from_secs(1));
+                let _ = self.remote.shutdown(GRACE);
             }
             WindowEvent::MouseInput {
                 state: ElementState::Pressed,

@@ -62,9 +62,15 @@ mod window {
         };
         let press = args.options.press();
         let mut next_press = press.map(|period| Instant::now() + period);
+        let mut closing = false;
         loop {
-            // The window first, so that it is never later than one budget of the sockets.
-            if let PumpStatus::Exit(_) = windows.pump_app_events(Some(Duration::ZERO), &mut app) {
+            // The window first, so that it is never later than one budget of the sockets. After its exit winit is not
+            // pumped again: it would begin anew, with another window.
+            if !closing
+                && let PumpStatus::Exit(_) = windows.pump_app_events(Some(Duration::ZERO), &mut app)
+            {
+                closing = true;
+                app.window = None;
                 server.quit();
             }
             if next_press.is_some_and(|at| at <= Instant::now()) {
@@ -81,11 +87,11 @@ mod window {
                 .into_iter()
                 .flatten();
             let timeout = timeout.min().map(Timespec::try_from).transpose()?;
-            let mut both = [
-                PollFd::new(&windows, PollFlags::IN),
-                PollFd::new(&event_loop, PollFlags::IN),
-            ];
-            match poll(&mut both, timeout.as_ref()) {
+            let mut watched = vec![PollFd::new(&event_loop, PollFlags::IN)];
+            if !closing {
+                watched.push(PollFd::new(&windows, PollFlags::IN));
+            }
+            match poll(&mut watched, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(std::io::Error::from(error).into()),
             }

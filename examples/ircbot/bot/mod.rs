@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Shutdown, Terminator, TimerId};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Overflow, Result, Terminator, TimerId};
 
 pub use memory::Memory;
 use memory::words;
@@ -295,9 +295,9 @@ impl AsyncChat for Bot {
         Ok(())
     }
 
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.outbox.send_now("QUIT :interrupted");
-        Ok(Shutdown::CloseWhenDone)
+        Ok(AtShutdown::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result, Shutdown, Terminator, TimerId};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Overflow, Result, Terminator, TimerId};
 use tracing::{Span, debug, info_span};
 
 use super::Service;
@@ -145,13 +145,13 @@ impl AsyncChat for Session {
     }
 
     /// A session that is receiving or storing an article completes that first.
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.shutting_down = self.transfer.is_some() || self.storing;
         if self.shutting_down {
-            return Ok(Shutdown::Stay);
+            return Ok(AtShutdown::Stay);
         }
         write!(self.chat, "400 {SHUTDOWN}\r\n");
-        Ok(Shutdown::CloseWhenDone)
+        Ok(AtShutdown::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

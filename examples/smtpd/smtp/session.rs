@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Overflow, Result, Shutdown, Terminator};
+use asynchat::{AsyncChat, AtShutdown, Chat, Overflow, Result, Terminator};
 use tracing::debug;
 
 use super::Service;
@@ -263,13 +263,13 @@ impl AsyncChat for Session {
     }
 
     /// A message that is being received is completed first. Otherwise the client would send it again.
-    fn handle_shutdown(&mut self) -> Result<Shutdown> {
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.shutting_down = self.transfer.is_some();
         if self.shutting_down {
-            return Ok(Shutdown::Stay);
+            return Ok(AtShutdown::Stay);
         }
         self.send_421();
-        Ok(Shutdown::CloseWhenDone)
+        Ok(AtShutdown::CloseWhenDone)
     }
 
     /// Only a command line has a limit here. [`Transfer`] limits the size of a message.

@@ -7,6 +7,7 @@ use super::search::examined;
 /// Takes whole lines from the front of the input. A driver uses it in its inner loop while the
 /// splitter's state cannot change: no record is incomplete and the terminator is plain
 /// [`crlf`](crate::Terminator::crlf). See [`Splitter::lines`](super::Splitter::lines).
+#[derive(Debug)]
 pub struct Lines {
     limit: u64,
     /// The last search found no LF in the whole input. [`Splitter::next_after`] does not repeat it.

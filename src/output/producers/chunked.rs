@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::mem;
 
@@ -29,7 +30,7 @@ use crate::user_code::discard;
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct ChunkedProducer<P> {
     producer: P,
     /// An HTTP chunk is sent in three parts, so that its data is not copied.
@@ -88,6 +89,17 @@ impl<P: Producer> ChunkedProducer<P> {
         end.extend_from_slice(b"\r\n");
         self.end = Some(end.into());
         Ok(self)
+    }
+}
+
+impl<P> fmt::Debug for ChunkedProducer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkedProducer")
+            .field(
+                "buffered",
+                &(self.size.len() + self.data.len() + self.crlf.len()),
+            )
+            .finish_non_exhaustive()
     }
 }
 

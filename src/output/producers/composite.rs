@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::mem;
 
@@ -35,6 +36,7 @@ const MAX_ASKED: usize = 64;
 /// assert_eq!(producer.more(65504)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 #[derive(Default)]
 pub struct CompositeProducer {
     producers: VecDeque<Box<dyn Producer>>,
@@ -51,6 +53,14 @@ impl CompositeProducer {
     /// Adds a producer at the end.
     pub fn push(&mut self, producer: impl Producer + 'static) {
         self.producers.push_back(Box::new(producer));
+    }
+}
+
+impl fmt::Debug for CompositeProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompositeProducer")
+            .field("producers", &self.producers.len())
+            .finish()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::mem;
 
@@ -16,7 +17,6 @@ pub(super) trait Conversion {
 }
 
 /// The output of a producer, converted.
-#[derive(Debug)]
 pub(super) struct Converted<P, C> {
     producer: P,
     conversion: C,
@@ -37,6 +37,15 @@ impl<P, C> Converted<P, C> {
             ready: Bytes::new(),
             ended: false,
         }
+    }
+}
+
+impl<P, C> fmt::Debug for Converted<P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Converted")
+            .field("buffered", &(self.raw.len() + self.ready.len()))
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 

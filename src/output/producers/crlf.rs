@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct CrlfProducer<P>(Converted<P, Endings>);
 
 impl<P: Producer> CrlfProducer<P> {
@@ -42,13 +43,18 @@ impl<P: Producer> CrlfProducer<P> {
     }
 }
 
+impl<P> fmt::Debug for CrlfProducer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CrlfProducer").field(&self.0).finish()
+    }
+}
+
 impl<P: Producer> Producer for CrlfProducer<P> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         self.0.more(budget)
     }
 }
 
-#[derive(Debug)]
 struct Endings {
     /// The last piece ended with a CR.
     after_cr: bool,

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 
 use bytes::Bytes;
@@ -32,13 +33,19 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(65521)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct DotStuffer<P>(Converted<P, Position>);
 
 impl<P: Producer> DotStuffer<P> {
     /// A producer of the block with this body.
     pub fn new(producer: P) -> Self {
         Self(Converted::new(producer, Position::LineStart))
+    }
+}
+
+impl<P> fmt::Debug for DotStuffer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DotStuffer").field(&self.0).finish()
     }
 }
 
@@ -49,7 +56,7 @@ impl<P: Producer> Producer for DotStuffer<P> {
 }
 
 /// Where in a line the next byte is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Position {
     LineStart,
     AfterCr,

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::thread;
 
@@ -32,6 +33,7 @@ use crate::user_code::contain;
 /// assert_eq!(sent.get(), (5, false));
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct HookedProducer<P, F: FnOnce(Produced)> {
     // Fields are dropped in this order. The hook runs last.
     producer: P,
@@ -64,6 +66,14 @@ impl<P: Producer, F: FnOnce(Produced)> HookedProducer<P, F> {
                 hook: Some(hook),
             },
         }
+    }
+}
+
+impl<P, F: FnOnce(Produced)> fmt::Debug for HookedProducer<P, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedProducer")
+            .field("produced", &self.report.produced)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::iter::Fuse;
 use std::mem;
@@ -33,7 +34,7 @@ pub(super) const MAX_ITEMS: usize = 8;
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct IterProducer<I: Iterator> {
     items: Fuse<I>,
     /// The part of the last item that was over the budget.
@@ -49,6 +50,14 @@ impl<I: Iterator<Item: Into<Bytes>>> IterProducer<I> {
             item: Bytes::new(),
             buffer: BytesMut::new(),
         }
+    }
+}
+
+impl<I: Iterator> fmt::Debug for IterProducer<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IterProducer")
+            .field("buffered", &(self.item.len() + self.buffer.len()))
+            .finish_non_exhaustive()
     }
 }
 

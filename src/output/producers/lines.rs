@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::mem;
 
@@ -34,7 +35,7 @@ use crate::user_code;
 /// assert!(forged.more(65536).is_err());
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
+#[must_use = "a producer does nothing until it is pushed"]
 pub struct LinesProducer<I> {
     lines: I,
     buffer: BytesMut,
@@ -42,7 +43,6 @@ pub struct LinesProducer<I> {
 }
 
 /// How the lines have ended.
-#[derive(Debug)]
 enum State {
     /// They have not.
     More,
@@ -91,13 +91,46 @@ impl<I> LinesProducer<I> {
     }
 }
 
-impl<I: Lines> Producer for LinesProducer<I> {
+impl<I> fmt::Debug for LinesProducer<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinesProducer")
+            .field("buffered", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I: Iterator<Item: AsRef<[u8]>>> Producer for LinesProducer<I> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
+        self.produce(budget, |lines| lines.next().map(Ok))
+    }
+}
+
+impl<I: Iterator<Item = io::Result<T>>, T: AsRef<[u8]>> Producer
+    for LinesProducer<FallibleLines<I>>
+{
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        self.produce(budget, |lines| {
+            let line = lines.0.next()?;
+            // The loop would take `WouldBlock` for "pending", and ask again.
+            Some(line.map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => io::Error::other(error),
+                _ => error,
+            }))
+        })
+    }
+}
+
+impl<I> LinesProducer<I> {
+    fn produce<T: AsRef<[u8]>>(
+        &mut self,
+        budget: usize,
+        next_line: impl Fn(&mut I) -> Option<io::Result<T>>,
+    ) -> io::Result<More> {
         let budget = budget.max(1);
         let mut taken = 0;
         while self.buffer.len() < budget && taken < MAX_ITEMS && matches!(self.state, State::More) {
             taken += 1;
-            match self.lines.next_line() {
+            match next_line(&mut self.lines) {
                 Some(Ok(line)) => self.append(line),
                 Some(Err(error)) => self.state = State::Failed(error),
                 None => self.state = State::Over,
@@ -112,9 +145,7 @@ impl<I: Lines> Producer for LinesProducer<I> {
             State::More | State::Over => Ok(More::Done),
         }
     }
-}
 
-impl<I> LinesProducer<I> {
     fn append(&mut self, line: impl AsRef<[u8]>) {
         // If it panics when it is read, it may panic when it is dropped, too.
         let (line, ()) = user_code::with(line, |line| {
@@ -131,34 +162,11 @@ impl<I> LinesProducer<I> {
     }
 }
 
-/// Where a [`LinesProducer`] takes its lines from.
-trait Lines {
-    type Line: AsRef<[u8]>;
-
-    fn next_line(&mut self) -> Option<io::Result<Self::Line>>;
-}
-
-impl<I: Iterator<Item: AsRef<[u8]>>> Lines for I {
-    type Line = I::Item;
-
-    fn next_line(&mut self) -> Option<io::Result<I::Item>> {
-        self.next().map(Ok)
-    }
-}
-
 /// The lines of [`LinesProducer::fallible`].
-#[derive(Debug)]
 pub struct FallibleLines<I>(I);
 
-impl<I: Iterator<Item = io::Result<T>>, T: AsRef<[u8]>> Lines for FallibleLines<I> {
-    type Line = T;
-
-    fn next_line(&mut self) -> Option<io::Result<T>> {
-        let line = self.0.next()?;
-        // The loop would take `WouldBlock` for "pending", and ask again.
-        Some(line.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::Error::other(error),
-            _ => error,
-        }))
+impl<I> fmt::Debug for FallibleLines<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FallibleLines").finish_non_exhaustive()
     }
 }

@@ -16,6 +16,7 @@ mod pool;
 mod read;
 mod simple;
 
+use std::fmt;
 use std::io;
 
 use bytes::Bytes;
@@ -88,8 +89,11 @@ pub trait Producer {
     fn more(&mut self, budget: usize) -> io::Result<More>;
 }
 
+/// How many bytes of a chunk its `Debug` output shows.
+const SHOWN: usize = 64;
+
 /// The answer of a [`Producer`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum More {
     /// Bytes to send. A producer that searches returns an empty chunk when it has found nothing yet.
     ///
@@ -103,6 +107,23 @@ pub enum More {
     Pending,
     /// The end of the output. The producer is dropped.
     Done,
+}
+
+/// Shows the beginning of a chunk, and its length if that is not all.
+impl fmt::Debug for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            More::Chunk(chunk) => match chunk.get(..SHOWN) {
+                Some(start) if chunk.len() > SHOWN => {
+                    let start = start.escape_ascii();
+                    write!(f, "Chunk(b\"{start}\"..., {} bytes)", chunk.len())
+                }
+                _ => write!(f, "Chunk(b\"{}\")", chunk.escape_ascii()),
+            },
+            More::Pending => f.write_str("Pending"),
+            More::Done => f.write_str("Done"),
+        }
+    }
 }
 
 impl Producer for Bytes {

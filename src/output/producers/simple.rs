@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 
 use bytes::Bytes;
@@ -19,7 +20,8 @@ use super::{More, Producer};
 /// assert_eq!(producer.more(65536)?, More::Done);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[must_use = "a producer does nothing until it is pushed"]
+#[derive(Clone)]
 pub struct SimpleProducer {
     data: Bytes,
     chunk_size: usize,
@@ -39,6 +41,15 @@ impl SimpleProducer {
     pub fn chunk_size(mut self, size: usize) -> Self {
         self.chunk_size = size.max(1);
         self
+    }
+}
+
+impl fmt::Debug for SimpleProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimpleProducer")
+            .field("left", &self.data.len())
+            .field("chunk_size", &self.chunk_size)
+            .finish()
     }
 }
 
