@@ -1,7 +1,11 @@
 //! The tail of the queue, its items, with three numbers that only some queues need. All are allocated at
 //! their first use, because most connections queue small replies only, which are in the head. A queue
 //! without them has a null pointer instead.
+//!
+//! An idle connection gives this memory back. A few empty tails are kept for the next queues of the thread, so
+//! that a session which queues a producer for each record does not allocate a tail for each.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -9,6 +13,18 @@ use bytes::Bytes;
 
 use super::Item;
 use crate::error::Close;
+
+/// How many empty tails a thread keeps. A tail is in use while something is queued in it, which is not long if
+/// the peer reads.
+const SPARE: usize = 16;
+
+/// An empty tail keeps room for so many items. More are queued only for a peer that is slower than its session.
+const KEPT_ITEMS: usize = 64;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "a queue has its tail in a box")]
+    static POOL: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A deque of items, allocated at its first use.
 #[derive(Default)]
@@ -46,7 +62,7 @@ impl Tail {
     }
 
     pub(super) fn set_backlog(&mut self, bytes: usize) {
-        self.0.get_or_insert_default().backlog = bytes;
+        self.allocated().backlog = bytes;
     }
 
     pub(super) fn exempt(&self) -> usize {
@@ -54,7 +70,7 @@ impl Tail {
     }
 
     pub(super) fn set_exempt(&mut self, weight: usize) {
-        self.0.get_or_insert_default().exempt = weight;
+        self.allocated().exempt = weight;
     }
 
     /// `bytes` more of the queue have been sent: they were the exempt ones, which came first.
@@ -85,15 +101,14 @@ impl Tail {
     }
 
     pub(super) fn push_back(&mut self, item: Item) {
-        let inner = self.0.get_or_insert_default();
+        let inner = self.allocated();
         inner.counted += usize::from(item.is_counted());
         inner.items.push_back(item);
     }
 
     /// Puts bytes in front of all items.
     pub(super) fn push_bytes_front(&mut self, data: Bytes) {
-        let inner = self.0.get_or_insert_default();
-        inner.items.push_front(Item::Large(data));
+        self.allocated().items.push_front(Item::Large(data));
     }
 
     /// Takes the first item if it is bytes.
@@ -134,7 +149,68 @@ impl Tail {
             return VecDeque::new();
         };
         (inner.counted, inner.exempt) = (0, 0);
-        mem::take(&mut inner.items)
+        let items = mem::take(&mut inner.items);
+        self.release(true);
+        items
+    }
+
+    // ---- its memory
+
+    /// How many bytes of memory it takes, without what the items refer to.
+    pub(super) fn memory(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| {
+            mem::size_of::<Inner>() + inner.items.capacity() * mem::size_of::<Item>()
+        })
+    }
+
+    /// Frees what the tail does not need for its items. `is_head_empty`: nothing is queued before them.
+    #[inline]
+    pub(super) fn free_unused(&mut self, is_head_empty: bool) {
+        if self.0.is_some() {
+            self.release(is_head_empty);
+        }
+    }
+
+    #[inline(never)]
+    fn release(&mut self, is_head_empty: bool) {
+        let Some(mut inner) = self.0.take() else {
+            return;
+        };
+        let (len, room) = (inner.items.len(), inner.items.capacity());
+        if room > KEPT_ITEMS && len < room / 4 {
+            // Half of the room is left for more, so that each item is moved at most once on average.
+            inner.items.shrink_to(2 * len);
+        }
+        // What is exempt is a part of the queue: nothing is in an empty one.
+        match is_head_empty && len == 0 && inner.backlog == 0 {
+            true => inner.recycle(),
+            false => self.0 = Some(inner),
+        }
+    }
+
+    #[inline]
+    fn allocated(&mut self) -> &mut Inner {
+        self.0.get_or_insert_with(Inner::spare)
+    }
+}
+
+impl Inner {
+    /// An empty tail that another queue has used, or a new one.
+    fn spare() -> Box<Inner> {
+        // A thread that is ending has no pool any more.
+        let spare = POOL.try_with(|pool| pool.borrow_mut().pop());
+        spare.ok().flatten().unwrap_or_default()
+    }
+
+    /// Keeps an empty tail for another queue.
+    fn recycle(mut self: Box<Self>) {
+        self.exempt = 0;
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < SPARE {
+                pool.push(self);
+            }
+        });
     }
 }
 
