@@ -96,7 +96,8 @@ pub(crate) struct ChannelState {
     span: OnceCell<Box<Span>>,
     peer: OnceCell<CompactAddr>,
     source: RefCell<Option<WatchedSocket>>,
-    cold: OnceCell<Box<RefCell<Cold>>>,
+    /// Absent where nothing is in it.
+    cold: RefCell<Option<Box<Cold>>>,
     timing: OnceCell<Box<RefCell<Timing>>>,
     /// Shared by all connections that were given the same; the default ones if there are none.
     limits: Cell<Option<Rc<Limits>>>,
@@ -130,7 +131,7 @@ impl ChannelState {
             span: OnceCell::new(),
             peer: OnceCell::new(),
             source: RefCell::new(source),
-            cold: OnceCell::new(),
+            cold: RefCell::new(None),
             timing: OnceCell::new(),
             limits: Cell::new(None),
             admission: Cell::new(None),
@@ -236,10 +237,10 @@ impl ChannelState {
     /// Without a loop no callback is made. The socket at least is closed.
     #[cold]
     fn end_without_loop(&self) {
-        let cold = self.cold.get();
-        self.close_socket(cold.is_some_and(|cold| cold.borrow().ending.is_some()));
+        let has_reason = self.cold(|cold| cold.ending.is_some());
+        self.close_socket(has_reason == Some(true));
         // Dropped after the borrow: it may log.
-        let _removed = cold.and_then(|cold| cold.borrow_mut().socket_file.take());
+        let _removed = self.cold(|cold| cold.socket_file.take());
         self.end_output();
     }
 
@@ -256,7 +257,7 @@ impl ChannelState {
 
     /// Closes the socket, gives up what the channel has, and returns why it ended.
     pub(crate) fn take_apart(&self) -> Close {
-        let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
+        let mut cold = self.cold.take().map_or_else(Cold::default, |cold| *cold);
         let is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
         self.close_socket(cold.ending.is_some());
         self.admission.take();
@@ -274,12 +275,6 @@ impl ChannelState {
         #[cfg(feature = "sim")]
         if cold.end_recorded {
             self.record_end();
-        }
-        if let Some(error) = cold.send_error.take() {
-            discard(error);
-        }
-        if let Some(unused) = cold.replacement.take() {
-            discard(unused);
         }
         let why = cold.ending.take().unwrap_or(Close::Local);
         match is_incomplete {
@@ -408,8 +403,8 @@ impl ChannelState {
     /// Keeps the reason of its end if it is to be recorded, and gives it back otherwise.
     #[cfg(feature = "sim")]
     pub(crate) fn keep_reason(&self, why: Close, now: Instant) -> Option<Close> {
-        match self.cold.get().map(|cold| cold.borrow_mut()) {
-            Some(mut cold) if cold.end_recorded => {
+        match &mut *self.cold.borrow_mut() {
+            Some(cold) if cold.end_recorded => {
                 cold.recorded_end = Some((why, now));
                 None
             }
@@ -420,8 +415,7 @@ impl ChannelState {
     /// Whether the reason of its end and its handler are to be kept.
     #[cfg(feature = "sim")]
     pub(crate) fn is_recorded(&self) -> bool {
-        let cold = self.cold.get();
-        cold.is_some_and(|cold| cold.borrow().end_recorded)
+        self.cold(|cold| cold.end_recorded) == Some(true)
     }
 
     /// Keeps the handler until it is taken by [`recorded_handler`](Self::recorded_handler). A handler that
@@ -433,13 +427,13 @@ impl ChannelState {
 
     #[cfg(feature = "sim")]
     pub(crate) fn recorded_handler(&self) -> Option<Box<dyn Any>> {
-        self.cold.get()?.borrow_mut().recorded_handler.take()
+        self.cold(|cold| cold.recorded_handler.take())?
     }
 
     /// Why it ended, and when, if that was to be recorded.
     #[cfg(feature = "sim")]
     pub(crate) fn recorded_end(&self) -> Option<(Close, Instant)> {
-        self.cold.get()?.borrow_mut().recorded_end.take()
+        self.cold(|cold| cold.recorded_end.take())?
     }
 }
 

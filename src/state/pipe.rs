@@ -13,7 +13,7 @@ impl ChannelState {
     /// The other end of its pipe, while there is one.
     pub(crate) fn piped_to(&self) -> Option<Rc<ChannelState>> {
         match self.flags.has(Flag::PIPED) {
-            true => self.cold.get()?.borrow().piped_to.upgrade(),
+            true => self.cold(|cold| cold.piped_to.upgrade())?,
             false => None,
         }
     }

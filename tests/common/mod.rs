@@ -335,6 +335,11 @@ impl Peer {
         &self.received
     }
 
+    /// Frees what has arrived.
+    pub(crate) fn forget(&mut self) {
+        self.received = Vec::new();
+    }
+
     /// Runs the loop until `wanted` has arrived.
     #[track_caller]
     pub(crate) fn expect(&mut self, event_loop: &EventLoop, wanted: impl AsRef<[u8]>) {
