@@ -7,6 +7,7 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub(crate) mod bombs;
 pub(crate) mod family;
 pub(crate) mod skip;
 
