@@ -1,7 +1,13 @@
 use std::io::{self, ErrorKind, Read};
 
+use bytes::Bytes;
+
 use super::pool::{Buffer, SIZE};
 use super::{More, Producer};
+
+/// How many reads in a row may be interrupted in one call of `more`. A signal interrupts one or two. A reader that is
+/// interrupted every time must not stop the loop.
+const MAX_READS: usize = 16;
 
 /// Sends what a [`Read`] yields, up to its end: a file, for example.
 ///
@@ -14,7 +20,8 @@ use super::{More, Producer};
 ///
 /// # Errors
 ///
-/// Those of `read`, with two exceptions. `Interrupted` is tried again. `WouldBlock`, from a reader that does
+/// Those of `read`, with two exceptions. `Interrupted` is tried again, at first at once, after 16 times in a later
+/// turn. `WouldBlock`, from a reader that does
 /// not block, becomes [`More::Pending`]: call
 /// [`Chat::resume_producing`](crate::Chat::resume_producing) when the reader is readable.
 ///
@@ -76,13 +83,17 @@ impl<R: Read> Producer for ReadProducer<R> {
         let wanted = budget.clamp(1, SIZE);
         let wanted = usize::try_from(left).map_or(wanted, |left| left.min(wanted));
         let mut buffer = Buffer::take();
+        let mut reads = 0;
         let read = loop {
+            reads += 1;
             match self.reader.read(buffer.room(wanted)) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted && reads < MAX_READS => {}
                 other => break other,
             }
         };
         match read {
+            // Other connections get their turn before the next attempt.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(More::Chunk(Bytes::new())),
             Ok(0) if self.left.is_some() => Err(io::Error::new(
                 ErrorKind::UnexpectedEof,
                 format!("the reader ended {left} bytes before the length that was set"),
