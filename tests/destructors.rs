@@ -282,6 +282,25 @@ fn the_errors_of_configure_are_dropped_one_at_a_time_within_the_loop() {
     assert_eq!((bombs.dropped(), Arc::strong_count(&bombs.0)), (5, 1));
 }
 
+#[cfg(all(unix, not(any(target_os = "openbsd", target_os = "redox"))))]
+#[test]
+fn a_process_that_cannot_be_started_drops_its_functions_one_at_a_time() {
+    let bombs = Bombs::default();
+    let (factory, exited) = (bombs.next(), bombs.next());
+    let spawned = catch_unwind(AssertUnwindSafe(|| {
+        asynchat::Subprocess::spawn(
+            &mut std::process::Command::new("/no/such/program"),
+            move |_| {
+                hold(&factory);
+                |_: &[u8]| Ok(())
+            },
+            move |_| hold(&exited),
+        )
+    }));
+    assert!(spawned.is_err());
+    assert_eq!(Arc::strong_count(&bombs.0), 1);
+}
+
 /// No loop can drop it later. The caller does not expect the panic of its destructor.
 #[test]
 fn a_handle_whose_loop_is_gone_contains_the_destructors_of_what_it_is_given() {
