@@ -118,12 +118,22 @@ impl ChannelState {
     /// Looks at the cold state, or changes it. `None` if there is none.
     #[inline]
     pub(super) fn cold<T>(&self, look: impl FnOnce(&mut Cold) -> T) -> Option<T> {
-        self.cold.borrow_mut().as_deref_mut().map(look)
+        match self.has_cold.get() {
+            true => self.cold.borrow_mut().as_deref_mut().map(look),
+            false => None,
+        }
     }
 
     /// Changes the cold state, which is made if there is none.
     pub(super) fn with_cold<T>(&self, change: impl FnOnce(&mut Cold) -> T) -> T {
+        self.has_cold.set(true);
         change(self.cold.borrow_mut().get_or_insert_default())
+    }
+
+    /// Takes all of the cold state.
+    pub(super) fn take_cold(&self) -> Cold {
+        self.has_cold.set(false);
+        self.cold.take().map_or_else(Cold::default, |cold| *cold)
     }
 
     /// Frees the cold state if nothing is in it any more. Otherwise a timer that has fired, or a session that was
@@ -131,7 +141,7 @@ impl ChannelState {
     #[inline]
     pub(crate) fn free_unused(&self) {
         if self.cold(|cold| cold.is_unused()) == Some(true) {
-            self.cold.take();
+            drop(self.take_cold());
         }
     }
 

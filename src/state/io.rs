@@ -55,8 +55,9 @@ impl ChannelState {
     /// Makes a call on the descriptor for output, if the connection is up.
     #[inline]
     pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
-        if let Some(cold) = &*self.cold.borrow()
+        if self.has_cold.get()
             && self.is_up()
+            && let Some(cold) = &*self.cold.borrow()
         {
             match &cold.output {
                 Output::Same => {}
@@ -331,10 +332,10 @@ impl ChannelState {
 
     /// The descriptor for output, if it is not that of the input.
     pub(super) fn own_output(&self) -> Option<Rc<WatchedSocket>> {
-        match &self.cold.borrow().as_ref()?.output {
+        self.cold(|cold| match &cold.output {
             Output::Separate(output) => Some(Rc::clone(output)),
             _ => None,
-        }
+        })?
     }
 }
 

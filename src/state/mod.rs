@@ -98,6 +98,8 @@ pub(crate) struct ChannelState {
     source: RefCell<Option<WatchedSocket>>,
     /// Absent where nothing is in it.
     cold: RefCell<Option<Box<Cold>>>,
+    /// Whether there is cold state. Each turn looks for it several times, and a borrow costs more than this.
+    has_cold: Cell<bool>,
     timing: OnceCell<Box<RefCell<Timing>>>,
     /// Shared by all connections that were given the same; the default ones if there are none.
     limits: Cell<Option<Rc<Limits>>>,
@@ -132,6 +134,7 @@ impl ChannelState {
             peer: OnceCell::new(),
             source: RefCell::new(source),
             cold: RefCell::new(None),
+            has_cold: Cell::new(false),
             timing: OnceCell::new(),
             limits: Cell::new(None),
             admission: Cell::new(None),
@@ -257,7 +260,7 @@ impl ChannelState {
 
     /// Closes the socket, gives up what the channel has, and returns why it ended.
     pub(crate) fn take_apart(&self) -> Close {
-        let mut cold = self.cold.take().map_or_else(Cold::default, |cold| *cold);
+        let mut cold = self.take_cold();
         let is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
         self.close_socket(cold.ending.is_some());
         self.admission.take();

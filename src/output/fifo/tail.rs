@@ -2,10 +2,10 @@
 //! their first use, because most connections queue small replies only, which are in the head. A queue
 //! without them has a null pointer instead.
 //!
-//! An idle connection gives this memory back. A few empty tails are kept for the next queues of the thread, so
+//! An idle connection gives this memory back. The last empty tail is kept for the next queue of the thread, so
 //! that a session which queues a producer for each record does not allocate a tail for each.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -14,16 +14,12 @@ use bytes::Bytes;
 use super::Item;
 use crate::error::Close;
 
-/// How many empty tails a thread keeps. A tail is in use while something is queued in it, which is not long if
-/// the peer reads.
-const SPARE: usize = 16;
-
 /// An empty tail keeps room for so many items. More are queued only for a peer that is slower than its session.
 const KEPT_ITEMS: usize = 64;
 
 thread_local! {
-    #[expect(clippy::vec_box, reason = "a queue has its tail in a box")]
-    static POOL: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
+    /// An empty tail that no queue has.
+    static SPARE: Cell<Option<Box<Inner>>> = const { Cell::new(None) };
 }
 
 /// A deque of items, allocated at its first use.
@@ -150,7 +146,7 @@ impl Tail {
         };
         (inner.counted, inner.exempt) = (0, 0);
         let items = mem::take(&mut inner.items);
-        self.release(true);
+        self.free_unused(true);
         items
     }
 
@@ -166,51 +162,47 @@ impl Tail {
     /// Frees what the tail does not need for its items. `is_head_empty`: nothing is queued before them.
     #[inline]
     pub(super) fn free_unused(&mut self, is_head_empty: bool) {
-        if self.0.is_some() {
-            self.release(is_head_empty);
+        let Some(inner) = &mut self.0 else {
+            return;
+        };
+        if inner.items.capacity() > KEPT_ITEMS {
+            inner.shrink();
+        }
+        if is_head_empty && inner.items.is_empty() && inner.backlog == 0 {
+            self.release();
         }
     }
 
+    /// Gives the memory of an empty queue back.
     #[inline(never)]
-    fn release(&mut self, is_head_empty: bool) {
+    fn release(&mut self) {
         let Some(mut inner) = self.0.take() else {
             return;
         };
-        let (len, room) = (inner.items.len(), inner.items.capacity());
-        if room > KEPT_ITEMS && len < room / 4 {
-            // Half of the room is left for more, so that each item is moved at most once on average.
-            inner.items.shrink_to(2 * len);
-        }
         // What is exempt is a part of the queue: nothing is in an empty one.
-        match is_head_empty && len == 0 && inner.backlog == 0 {
-            true => inner.recycle(),
-            false => self.0 = Some(inner),
-        }
+        inner.exempt = 0;
+        // A thread that is ending keeps nothing any more.
+        let _ = SPARE.try_with(|spare| spare.set(Some(inner)));
     }
 
     #[inline]
     fn allocated(&mut self) -> &mut Inner {
-        self.0.get_or_insert_with(Inner::spare)
+        self.0.get_or_insert_with(|| {
+            let spare = SPARE.try_with(Cell::take).ok().flatten();
+            spare.unwrap_or_default()
+        })
     }
 }
 
 impl Inner {
-    /// An empty tail that another queue has used, or a new one.
-    fn spare() -> Box<Inner> {
-        // A thread that is ending has no pool any more.
-        let spare = POOL.try_with(|pool| pool.borrow_mut().pop());
-        spare.ok().flatten().unwrap_or_default()
-    }
-
-    /// Keeps an empty tail for another queue.
-    fn recycle(mut self: Box<Self>) {
-        self.exempt = 0;
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < SPARE {
-                pool.push(self);
-            }
-        });
+    /// Gives back most of the room that is not used. Half of it is left for more items, so that each item is moved
+    /// at most once on average.
+    #[cold]
+    fn shrink(&mut self) {
+        let len = self.items.len();
+        if len < self.items.capacity() / 4 {
+            self.items.shrink_to(2 * len);
+        }
     }
 }
 
