@@ -78,10 +78,7 @@ impl Read for Source {
 /// Each producer of the crate after its first piece, while it holds as many values of the user as it can.
 fn producers(bombs: &Bombs) -> Vec<(&'static str, Box<dyn Producer>)> {
     let (of_hook, item, items) = (bombs.next(), bytes(bombs), bombs.next());
-    let items = std::iter::once(item).map(move |item| {
-        hold(&items);
-        item
-    });
+    let items = std::iter::once(item).inspect(move |_| hold(&items));
     let (of_lines, mut lines) = (bombs.next(), vec![Err(error(bombs)), Ok("x")]);
     let lines = std::iter::from_fn(move || {
         hold(&of_lines);
@@ -104,7 +101,7 @@ fn producers(bombs: &Bombs) -> Vec<(&'static str, Box<dyn Producer>)> {
         (
             "HookedProducer",
             Box::new(HookedProducer::new(Source::new(bombs), move |_| {
-                hold(&of_hook)
+                hold(&of_hook);
             })),
         ),
         ("IterProducer", Box::new(IterProducer::new(items))),
@@ -307,7 +304,7 @@ fn a_handle_whose_loop_is_gone_contains_the_destructors_of_what_it_is_given() {
     type Give = (&'static str, fn(&Chat, &Bombs));
     let gives: [Give; 5] = [
         ("close_with", |chat, bombs| {
-            chat.close_with(BombError(bombs.next()))
+            chat.close_with(BombError(bombs.next()));
         }),
         ("push_with_producer", |chat, bombs| {
             chat.push_with_producer(Source::new(bombs));

@@ -139,7 +139,7 @@ fn what_a_connection_was_used_for_costs_nothing_once_it_is_idle_again() {
     let uses: [Use; 10] = [
         ("a push", |chat| chat.push("x")),
         ("a large push", |chat| {
-            chat.push(Bytes::from_static(&[b'x'; 5000]))
+            chat.push(Bytes::from_static(&[b'x'; 5000]));
         }),
         ("a producer", |chat| chat.push_with_producer("x")),
         ("a hook", |chat| chat.push_hook(|| ())),
@@ -149,7 +149,7 @@ fn what_a_connection_was_used_for_costs_nothing_once_it_is_idle_again() {
             chat.discard_buffers();
         }),
         ("another session", |chat| {
-            chat.replace_session(|_: &[u8]| Ok(()))
+            chat.replace_session(|_: &[u8]| Ok(()));
         }),
         ("a timer that fires", |chat| {
             chat.call_later(Duration::ZERO);
@@ -174,10 +174,10 @@ fn what_is_set_on_a_connection_costs_what_it_takes() {
     type Use = (&'static str, isize, fn(&Chat));
     let uses: [Use; 3] = [
         ("terminator", 40, |chat| {
-            chat.set_terminator(Terminator::line())
+            chat.set_terminator(Terminator::line());
         }),
         ("limits", 112, |chat| {
-            chat.set_limits(Limits::default().record(100))
+            chat.set_limits(Limits::default().record(100));
         }),
         ("deadlines", 448, |chat| {
             chat.set_deadlines(Deadlines::default().idle(Duration::from_secs(3600)));
