@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
+use asynchat::Chat;
 use common::{Log, idle, new_loop, run_to_end, run_until, served};
 
 #[test]
@@ -91,6 +92,28 @@ fn a_promise_is_wanted_until_the_connection_ends_or_its_queue_is_discarded() {
     drop(promise);
     chat.push("nobody minds\r\n");
     peer.expect(&event_loop, "nobody minds\r\n");
+}
+
+#[test]
+fn a_promise_that_the_queue_does_not_take_is_unwanted_at_once() {
+    type End = (&'static str, fn(&Chat));
+    let ends: [End; 4] = [
+        ("close", Chat::close),
+        ("abort", Chat::abort),
+        ("close_when_done", Chat::close_when_done),
+        ("close_with", |chat| chat.close_with("evicted")),
+    ];
+    for (name, end) in ends {
+        let event_loop = new_loop();
+        let (chat, _peer) = served(&event_loop, Log::default().session());
+        end(&chat);
+        let promise = chat.promise();
+        assert!(!promise.is_wanted(), "after {name}");
+        promise.fulfill("nobody is there");
+        idle(&event_loop);
+        drop(event_loop);
+        assert!(!chat.promise().is_wanted(), "without a loop");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use asynchat::{
     Result, Server, Socket, TimerId,
 };
 use bytes::Bytes;
+use common::bombs::{Bomb, Bombs, Owned, hold};
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
 
 /// Pushes while it is converted for a push.
@@ -317,31 +318,6 @@ fn reconnection_continues_after_an_error_that_panics_when_formatted() {
     });
 }
 
-/// Counts its drops, each of which panics.
-#[derive(Clone, Default)]
-struct Bombs(Arc<AtomicUsize>);
-
-struct Bomb(Bombs);
-
-impl Bombs {
-    fn next(&self) -> Bomb {
-        Bomb(self.clone())
-    }
-    fn dropped(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-        panic!("panic in a destructor");
-    }
-}
-
-/// Makes a closure capture the value.
-fn hold(_: &Bomb) {}
-
 /// Gives the loop two of each kind of value that it holds for its user. Returns how many these are.
 fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
     let before = Arc::strong_count(&bombs.0);
@@ -408,15 +384,6 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
     }
     drop(refusing);
     Arc::strong_count(&bombs.0) - before
-}
-
-/// Owns bytes.
-struct Owned(Vec<u8>, #[expect(dead_code, reason = "dropped")] Bomb);
-
-impl AsRef<[u8]> for Owned {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::sys::interest::Interest;
 use crate::sys::resolver::Ticket;
 use crate::sys::socket::{ConnectOptions, LocalAddrs};
 use crate::sys::watched_socket::WatchedSocket;
+use crate::user_code::discard_each;
 
 use plan::Plan;
 
@@ -143,10 +144,11 @@ impl Connect for Attempts {
         };
         let race = match outcome {
             Ok(addrs) => Race::new(addrs, &self.options),
-            Err(error) => Race {
-                error: Some(look_up.failed(error)),
-                ..Race::new(Vec::new(), &self.options)
-            },
+            Err(error) => {
+                let mut race = Race::new(Vec::new(), &self.options);
+                race.error = Some(look_up.failed(error));
+                race
+            }
         };
         self.stage = Stage::Racing(race);
     }
@@ -279,12 +281,20 @@ impl Race {
 
     fn fail(&mut self, addr: SocketAddr, error: io::Error) {
         log!(debug, %addr, %error, "a connection attempt failed");
-        self.error = Some(Error::from(error).context(format_args!("connect to {addr}")));
+        let error = Error::from(error).context(format_args!("connect to {addr}"));
+        discard_each(self.error.replace(error));
         self.plan.attempt_failed();
     }
 
     fn action(&self) -> String {
         let addrs = self.attempts.iter().map(|attempt| attempt.addr.to_string());
         format!("connect to {}", addrs.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Drop for Race {
+    /// The error of `configure` is the user's. No caller expects the panic of its destructor.
+    fn drop(&mut self) {
+        discard_each(self.error.take());
     }
 }

@@ -24,6 +24,7 @@ use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
 use crate::time::deadlines::{Clocks, Deadlines};
 use crate::time::timer::TimerId;
+use crate::user_code::discard;
 
 /// A handle to a socket that the loop watches: asyncore's `dispatcher` had the socket and these methods in
 /// `self`. A [`Dispatcher`](crate::Dispatcher) owns it. The handle of layer 2 is [`Chat`](crate::Chat).
@@ -359,8 +360,9 @@ impl Channel {
             return self.0.fail(Close::Handler(error));
         }
         // Its destructor is user code.
-        if let Some(agenda) = self.0.agenda() {
-            agenda.drop_later(error);
+        match self.0.agenda() {
+            Some(agenda) => agenda.drop_later(error),
+            None => discard(error),
         }
     }
 

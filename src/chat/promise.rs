@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 
 use super::handle::Chat;
+use crate::output::fifo::Item;
 use crate::output::producers::{More, Producer};
 use crate::runtime::remote::Remote;
 use crate::state::ChannelId;
@@ -70,7 +71,8 @@ type Reply = OnceLock<Option<Bytes>>;
 
 impl Chat {
     /// Queues a reply that another thread will make: a [`Promise`]. Everything that is pushed afterwards waits
-    /// for it. On a connection that has ended the promise is not [wanted](Promise::is_wanted).
+    /// for it. If a close is queued, or the connection has ended, the promise is not
+    /// [wanted](Promise::is_wanted).
     pub fn promise(&self) -> Promise {
         let reply = Arc::new(Reply::new());
         let promise = Promise {
@@ -82,7 +84,13 @@ impl Chat {
                 .map(|agenda| Remote::new(&agenda.inbox)),
         };
         let output = None;
-        self.push_with_producer(PromiseProducer { reply, output });
+        let producer = PromiseProducer { reply, output };
+        // A producer that the queue does not take holds nothing of the user's: it is dropped here, so that the
+        // promise is unwanted at once.
+        drop(
+            self.state()
+                .try_push_item(Item::Producer(Box::new(producer))),
+        );
         promise
     }
 }
@@ -94,8 +102,9 @@ impl Promise {
         self.settle(Some(output.into()));
     }
 
-    /// Whether the reply can still be sent. It is false once the connection has ended or its queue was
-    /// discarded; the worker may then stop and drop the promise.
+    /// Whether the reply can still be sent. If the connection ends, or its queue is discarded, it becomes false when
+    /// the loop drops the queue, in the same turn or in the next one. The worker may then stop and drop the
+    /// promise.
     pub fn is_wanted(&self) -> bool {
         self.reply.strong_count() > 0
     }

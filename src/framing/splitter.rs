@@ -389,7 +389,9 @@ impl Splitter {
         self.cursor = Cursor::default();
         if self.delivery == Delivery::Owned {
             self.adopted = false;
-            return Event::Owned(std::mem::take(&mut self.buffer).into());
+            let mut record = std::mem::take(&mut self.buffer);
+            shrink(&mut record);
+            return Event::Owned(record.into());
         }
         self.phase = Phase::Delivered;
         Event::Record(&self.buffer)
@@ -561,6 +563,16 @@ fn grow(buffer: &mut Vec<u8>, more: usize, kind: &Kind, limit: u64) {
     let amortised = buffer.capacity().saturating_mul(2).max(64).min(longest);
     let needed = buffer.len().saturating_add(more);
     buffer.reserve_exact(needed.max(amortised) - buffer.len());
+}
+
+/// Frees the unused capacity of an owned record if it is more than a quarter of the record: the program may keep
+/// many records, and the capacity that has doubled for bytes which did not come would be half of their memory. The
+/// common allocators shorten a large block in its place, and copy a small one. The record of a count has no unused
+/// capacity.
+fn shrink(record: &mut Vec<u8>) {
+    if record.capacity() - record.len() > record.len() / 4 {
+        record.shrink_to_fit();
+    }
 }
 
 #[cfg(test)]

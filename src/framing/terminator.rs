@@ -304,8 +304,9 @@ impl Terminator {
     /// connections or send it to another thread without another copy. Use it for large records: each one
     /// takes an allocation, and one copy from the loop's read buffer.
     ///
-    /// A record that arrives in one read has exactly its own memory. A longer one may occupy up to twice
-    /// its length, because its buffer has grown. A [`count`](Terminator::count) occupies exactly its length.
+    /// A record that arrives in one read has exactly its own memory, and so has a [`count`](Terminator::count). A
+    /// longer one may occupy up to a quarter more than its length. Its buffer has doubled as it grew, and a larger
+    /// unused part is given back: the allocator shortens a large block in its place, and may copy a small one.
     ///
     /// The last of `owned` and `streamed` applies. [`none`](Terminator::none) has no whole records, so
     /// it remains streamed.

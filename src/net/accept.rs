@@ -190,13 +190,12 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
     }
 }
 
-impl<F> Drop for Acceptor<F> {
+impl Drop for Rules {
     fn drop(&mut self) {
         // The destructors are the user's (`Bytes::from_owner`), as that of the factory. Two panics of
         // destructors must not meet.
-        let rules = mem::take(&mut self.rules);
-        discard(rules.refusal);
-        discard(rules.accept_if);
-        discard(rules.on_close);
+        discard(mem::take(&mut self.refusal));
+        discard(self.accept_if.take());
+        discard(self.on_close.take());
     }
 }

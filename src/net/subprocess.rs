@@ -18,6 +18,7 @@ use crate::log::log;
 use crate::net::connector::Connector;
 use crate::state::Kind;
 use crate::sys::socket::Socket;
+use crate::user_code::Discarded;
 
 /// A child process that a session talks to. The session receives the standard output of the process as
 /// records, and what it pushes is the standard input. Available on Unix except OpenBSD; other systems
@@ -97,6 +98,8 @@ impl Subprocess {
         factory: impl FnOnce(Chat) -> I + 'static,
         exited: impl FnOnce(io::Result<ExitStatus>) + 'static,
     ) -> Result<Self, Error> {
+        // Where this fails, both functions are dropped, perhaps in one unwinding.
+        let exited = guarded(exited);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -307,6 +310,16 @@ impl fmt::Debug for ExitWatcher {
         f.debug_struct("ExitWatcher")
             .field("process_id", &self.id)
             .finish_non_exhaustive()
+    }
+}
+
+/// A function that is dropped under its own `catch_unwind` if it is not called: its destructor is user code.
+fn guarded<T>(call: impl FnOnce(T)) -> impl FnOnce(T) {
+    let mut call = Discarded([call].into());
+    move |argument| {
+        if let Some(call) = call.0.pop_front() {
+            call(argument);
+        }
     }
 }
 

@@ -162,10 +162,10 @@ impl Fifo {
         self.head.len() - self.sent
     }
 
-    /// How many bytes of memory the queued bytes take, sent ones included.
+    /// How many bytes of memory the queue takes, sent bytes included, without what its producers and hooks hold.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.head.capacity() + self.tail_bytes
+        self.head.capacity() + self.tail_bytes + self.tail.memory()
     }
 
     /// Makes an empty buffer that has grown before the buffer of the head, unless the head has one.
@@ -175,8 +175,11 @@ impl Fifo {
         }
     }
 
-    /// Gives the buffer of an empty head away, so that an idle connection holds none.
+    /// Gives the buffer of an empty head away, so that an idle connection holds none, and frees what the tail does
+    /// not need.
+    #[inline]
     pub fn release_buffer(&mut self) -> Vec<u8> {
+        self.tail.free_unused(self.head.is_empty());
         if self.head.is_empty() {
             mem::take(&mut self.head)
         } else {
@@ -186,6 +189,7 @@ impl Fifo {
 
     /// Frees the unused capacity of the head, where its bytes may wait for long.
     pub fn trim(&mut self) {
+        self.tail.free_unused(self.head.is_empty());
         if self.head.capacity() - self.head.len() > SLACK {
             self.compact();
             self.head.shrink_to_fit();

@@ -306,6 +306,7 @@ impl Runtime {
         if let Some(interest) = interest {
             self.watch(state, interest);
         }
+        state.free_unused();
     }
 
     fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {

@@ -223,7 +223,7 @@ impl Agenda {
             return false;
         };
         match task {
-            Some(Task::Channel(state, _)) => state.remove_timer(id),
+            Some(Task::Channel(state, _)) => state.forget_timer(id),
             Some(task) => self.drop_later(task),
             None => {}
         }

@@ -1,4 +1,4 @@
-//! State that most connections never need, in a box that exists only when needed.
+//! State that most connections do not need, in a box that exists only while it is needed.
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeSet;
@@ -15,9 +15,9 @@ use super::{ChannelState, Flag, Request};
 use crate::error::Close;
 use crate::sys::socket::unix_domain::SocketFile;
 use crate::time::timer::TimerId;
-use crate::user_code::discard;
+use crate::user_code::{discard, discard_each};
 
-/// State that most connections never need.
+/// State that most connections do not need.
 #[derive(Default)]
 pub(super) struct Cold {
     pub(super) output: Output,
@@ -59,9 +59,94 @@ struct UnregisteredTimer {
     every: Option<Duration>,
 }
 
+impl Cold {
+    /// Whether nothing is in it.
+    fn is_unused(&self) -> bool {
+        let Cold {
+            output,
+            piped_to,
+            aborted,
+            outgoing,
+            ending,
+            send_error,
+            received,
+            timers,
+            unregistered_timers,
+            refused_accepts,
+            socket_file,
+            retry,
+            replacement,
+            #[cfg(feature = "sim")]
+            end_recorded,
+            #[cfg(feature = "sim")]
+            recorded_end,
+            #[cfg(feature = "sim")]
+            recorded_handler,
+        } = self;
+        #[cfg(feature = "sim")]
+        if *end_recorded || recorded_end.is_some() || recorded_handler.is_some() {
+            return false;
+        }
+        timers.is_empty()
+            && matches!(output, Output::Same)
+            && piped_to.strong_count() == 0
+            && !aborted
+            && outgoing.is_none()
+            && ending.is_none()
+            && send_error.is_none()
+            && *received == 0
+            && unregistered_timers.is_empty()
+            && *refused_accepts == 0
+            && socket_file.is_none()
+            && retry.is_none()
+            && replacement.is_none()
+    }
+}
+
+impl Drop for Cold {
+    /// Errors, a factory and a session are the user's. Two panics of their destructors must not meet.
+    fn drop(&mut self) {
+        discard_each(self.ending.take());
+        discard_each(self.send_error.take());
+        discard_each(self.retry.take());
+        discard_each(self.replacement.take());
+        #[cfg(feature = "sim")]
+        {
+            discard_each(self.recorded_end.take());
+            discard_each(self.recorded_handler.take());
+        }
+    }
+}
+
 impl ChannelState {
+    /// Looks at the cold state, or changes it. `None` if there is none.
+    #[inline]
+    pub(super) fn cold<T>(&self, look: impl FnOnce(&mut Cold) -> T) -> Option<T> {
+        match self.has_cold.get() {
+            true => self.cold.borrow_mut().as_deref_mut().map(look),
+            false => None,
+        }
+    }
+
+    /// Changes the cold state, which is made if there is none.
     pub(super) fn with_cold<T>(&self, change: impl FnOnce(&mut Cold) -> T) -> T {
-        change(&mut self.cold.get_or_init(Box::default).borrow_mut())
+        self.has_cold.set(true);
+        change(self.cold.borrow_mut().get_or_insert_default())
+    }
+
+    /// Takes all of the cold state.
+    pub(super) fn take_cold(&self) -> Cold {
+        self.has_cold.set(false);
+        self.cold.take().map_or_else(Cold::default, |cold| *cold)
+    }
+
+    /// Frees the cold state if nothing is in it any more. Otherwise a timer that has fired, or a session that was
+    /// replaced, would cost its connection memory for the rest of its life.
+    #[inline]
+    pub(crate) fn free_unused(&self) {
+        if self.cold(|cold| cold.is_unused()) == Some(true) {
+            drop(self.take_cold());
+        }
     }
 
     pub(crate) fn set_socket_file(&self, file: Box<SocketFile>) {
@@ -70,7 +155,7 @@ impl ChannelState {
 
     /// The file of the listener, which is removed when this is dropped.
     pub(crate) fn take_socket_file(&self) -> Option<Box<SocketFile>> {
-        self.cold.get()?.borrow_mut().socket_file.take()
+        self.cold(|cold| cold.socket_file.take())?
     }
 
     /// Adds a timer of the channel, to be cancelled when the channel closes.
@@ -79,8 +164,15 @@ impl ChannelState {
     }
 
     pub(crate) fn remove_timer(&self, timer: TimerId) {
-        if let Some(cold) = self.cold.get() {
-            cold.borrow_mut().timers.remove(&timer);
+        self.cold(|cold| cold.timers.remove(&timer));
+    }
+
+    /// Removes a timer that was cancelled.
+    pub(super) fn forget_timer(&self, timer: TimerId) {
+        self.remove_timer(timer);
+        // Otherwise a turn follows, and does this at its end.
+        if !self.flags.has(Flag::QUEUED) {
+            self.free_unused();
         }
     }
 
@@ -109,7 +201,7 @@ impl ChannelState {
     /// What makes the driver of the new handler.
     pub(crate) fn take_replacement(&self) -> Option<Box<dyn Any>> {
         self.requests.take(Request::REPLACE);
-        self.cold.get()?.borrow_mut().replacement.take()
+        self.cold(|cold| cold.replacement.take())?
     }
 
     /// Sets a timer of the channel. Before its registration the timer waits for it.
@@ -136,12 +228,13 @@ impl ChannelState {
         if let Some(agenda) = self.agenda() {
             return agenda.cancel_timer(id);
         }
-        self.cold.get().is_some_and(|cold| {
-            let timers = &mut cold.borrow_mut().unregistered_timers;
+        let cancelled = self.cold(|cold| {
+            let timers = &mut cold.unregistered_timers;
             let before = timers.len();
             timers.retain(|timer| timer.id != id);
             timers.len() < before
-        })
+        });
+        cancelled == Some(true)
     }
 
     /// Makes a timer of the channel's loop fire after this delay. Returns whether it was pending.
@@ -149,19 +242,20 @@ impl ChannelState {
         if let Some(agenda) = self.agenda() {
             return agenda.reset_timer(id, delay);
         }
-        self.cold.get().is_some_and(|cold| {
-            let timers = &mut cold.borrow_mut().unregistered_timers;
+        let reset = self.cold(|cold| {
+            let timers = &mut cold.unregistered_timers;
             let timer = timers.iter_mut().find(|timer| timer.id == id);
-            timer.map(|timer| timer.delay = delay).is_some()
-        })
+            timer.map(|timer| timer.delay = delay)
+        });
+        reset.flatten().is_some()
     }
 
     /// The channel is registered now: its timers begin.
     pub(crate) fn start_timers(self: &Rc<Self>) {
-        let (Some(agenda), Some(cold)) = (self.agenda(), self.cold.get()) else {
+        let timers = self.cold(|cold| std::mem::take(&mut cold.unregistered_timers));
+        let (Some(agenda), Some(timers)) = (self.agenda(), timers) else {
             return;
         };
-        let timers = std::mem::take(&mut cold.borrow_mut().unregistered_timers);
         for UnregisteredTimer { id, delay, every } in timers {
             agenda.set_timer_as(id, delay, Task::Channel(Rc::clone(self), every));
             self.add_timer(id);
@@ -177,8 +271,6 @@ impl ChannelState {
     }
 
     pub(crate) fn forget_refused_accepts(&self) {
-        if let Some(cold) = self.cold.get() {
-            cold.borrow_mut().refused_accepts = 0;
-        }
+        self.cold(|cold| cold.refused_accepts = 0);
     }
 }

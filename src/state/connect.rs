@@ -204,14 +204,14 @@ impl ChannelState {
     }
 
     fn on_connect<T>(&self, call: impl FnOnce(&mut dyn Connect) -> T) -> Option<T> {
-        let outgoing = &mut self.cold.get()?.borrow_mut().outgoing;
-        outgoing
-            .as_mut()
-            .map(|outgoing| call(&mut *outgoing.connect))
+        self.cold(|cold| {
+            let outgoing = cold.outgoing.as_mut()?;
+            Some(call(&mut *outgoing.connect))
+        })?
     }
 
     fn take_outgoing(&self) -> Option<Outgoing> {
-        self.cold.get()?.borrow_mut().outgoing.take()
+        self.cold(|cold| cold.outgoing.take())?
     }
 
     fn set_outgoing(&self, outgoing: Outgoing) {
@@ -221,11 +221,11 @@ impl ChannelState {
     // ---- the connection after this one
 
     pub(crate) fn retry(&self) -> Option<Rc<dyn Retry>> {
-        self.cold.get()?.borrow().retry.clone()
+        self.cold(|cold| cold.retry.clone())?
     }
 
     pub(crate) fn take_retry(&self) -> Option<Rc<dyn Retry>> {
-        self.cold.get()?.borrow_mut().retry.take()
+        self.cold(|cold| cold.retry.take())?
     }
 
     pub(crate) fn set_retry(&self, retry: Rc<dyn Retry>) {

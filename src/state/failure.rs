@@ -58,18 +58,16 @@ impl ChannelState {
     /// Whether a send has failed, so that nothing can be sent any more.
     #[inline]
     pub(crate) fn has_failed_sending(&self) -> bool {
-        let cold = self.cold.get();
-        cold.is_some_and(|cold| cold.borrow().send_error.is_some())
+        self.cold(|cold| cold.send_error.is_some()) == Some(true)
     }
 
     /// Whether it had a separate descriptor for output, which has failed.
     pub(crate) fn has_lost_output(&self) -> bool {
-        let cold = self.cold.get();
-        cold.is_some_and(|cold| matches!(cold.borrow().output, Output::Failed))
+        self.cold(|cold| matches!(cold.output, Output::Failed)) == Some(true)
     }
 
     pub(crate) fn take_send_error(&self) -> Option<io::Error> {
-        self.cold.get()?.borrow_mut().send_error.take()
+        self.cold(|cold| cold.send_error.take())?
     }
 
     /// Ends the channel with the error of its failed send. Returns whether there was one.
@@ -145,9 +143,8 @@ impl ChannelState {
     /// The timer of `await_progress` has fired.
     pub(crate) fn look_for_progress(self: &Rc<Self>, since: Option<u64>) {
         let moved = self.moved();
-        let passed_on = self
-            .bytes_in()
-            .saturating_sub(self.with_cold(|cold| cold.received));
+        let received = self.cold(|cold| cold.received).unwrap_or(0);
+        let passed_on = self.bytes_in().saturating_sub(received);
         let is_endless =
             self.flags.has(Flag::PIPED) && !self.flags.has(Flag::FAILED) && passed_on > RECEIVED;
         if since != Some(moved) && !is_endless {

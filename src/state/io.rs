@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-use super::cold::Cold;
 use super::{ChannelState, Flag, Phase};
 use crate::Addr;
 use crate::log::log;
@@ -56,10 +55,11 @@ impl ChannelState {
     /// Makes a call on the descriptor for output, if the connection is up.
     #[inline]
     pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
-        if let Some(cold) = self.cold.get()
+        if self.has_cold.get()
             && self.is_up()
+            && let Some(cold) = &*self.cold.borrow()
         {
-            match &cold.borrow().output {
+            match &cold.output {
                 Output::Same => {}
                 Output::Separate(output) => return call(output.socket()),
                 Output::Ended | Output::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
@@ -75,15 +75,13 @@ impl ChannelState {
 
     /// Ends the sending side. With two descriptors, that closes the one for output.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        if let Some(cold) = self.cold.get()
-            && self.is_up()
-        {
-            let ended = match &mut cold.borrow_mut().output {
+        if self.is_up() {
+            let ended = self.cold(|cold| match &mut cold.output {
                 Output::Same => None,
                 output => Some(std::mem::replace(output, Output::Ended)),
-            };
+            });
             // After the borrow: closing may log an event, and a subscriber is user code.
-            if let Some(ended) = ended {
+            if let Some(ended) = ended.flatten() {
                 // A socket that is standard input and standard output (inetd) has two descriptors: closing
                 // one of them does not end it.
                 let outcome = match &ended {
@@ -134,12 +132,9 @@ impl ChannelState {
             Some(source) => poller.can_watch(source.socket())?,
             None => return Ok(()),
         }
-        match self.cold.get().map(|cold| cold.borrow()).as_deref() {
-            Some(Cold {
-                output: Output::Separate(output),
-                ..
-            }) => poller.can_watch(output.socket()),
-            _ => Ok(()),
+        match self.own_output() {
+            Some(output) => poller.can_watch(output.socket()),
+            None => Ok(()),
         }
     }
 
@@ -259,8 +254,7 @@ impl ChannelState {
 
     /// Whether it has, or had, another descriptor for output than for input.
     pub(crate) fn has_own_output(&self) -> bool {
-        let cold = self.cold.get();
-        cold.is_some_and(|cold| !matches!(cold.borrow().output, Output::Same))
+        self.cold(|cold| !matches!(cold.output, Output::Same)) == Some(true)
     }
 
     /// Sets the socket: that of the attempt which is connected, or none.
@@ -331,18 +325,17 @@ impl ChannelState {
 
     /// Nothing can be sent any more.
     pub(super) fn end_output(&self) {
-        let Some(cold) = self.cold.get() else { return };
-        let output = std::mem::replace(&mut cold.borrow_mut().output, Output::Ended);
+        let output = self.cold(|cold| std::mem::replace(&mut cold.output, Output::Ended));
         // After the borrow: closing may log an event, and a subscriber is user code.
         drop(output);
     }
 
     /// The descriptor for output, if it is not that of the input.
     pub(super) fn own_output(&self) -> Option<Rc<WatchedSocket>> {
-        match &self.cold.get()?.borrow().output {
+        self.cold(|cold| match &cold.output {
             Output::Separate(output) => Some(Rc::clone(output)),
             _ => None,
-        }
+        })?
     }
 }
 

@@ -96,7 +96,10 @@ pub(crate) struct ChannelState {
     span: OnceCell<Box<Span>>,
     peer: OnceCell<CompactAddr>,
     source: RefCell<Option<WatchedSocket>>,
-    cold: OnceCell<Box<RefCell<Cold>>>,
+    /// Absent where nothing is in it.
+    cold: RefCell<Option<Box<Cold>>>,
+    /// Whether there is cold state. Each turn looks for it several times, and a borrow costs more than this.
+    has_cold: Cell<bool>,
     timing: OnceCell<Box<RefCell<Timing>>>,
     /// Shared by all connections that were given the same; the default ones if there are none.
     limits: Cell<Option<Rc<Limits>>>,
@@ -130,7 +133,8 @@ impl ChannelState {
             span: OnceCell::new(),
             peer: OnceCell::new(),
             source: RefCell::new(source),
-            cold: OnceCell::new(),
+            cold: RefCell::new(None),
+            has_cold: Cell::new(false),
             timing: OnceCell::new(),
             limits: Cell::new(None),
             admission: Cell::new(None),
@@ -246,8 +250,8 @@ impl ChannelState {
     #[cold]
     fn end_without_loop(&self) {
         self.remove_socket_file();
-        let cold = self.cold.get();
-        self.close_socket(cold.is_some_and(|cold| cold.borrow().ending.is_some()));
+        let has_reason = self.cold(|cold| cold.ending.is_some());
+        self.close_socket(has_reason == Some(true));
         self.end_output();
     }
 
@@ -272,7 +276,7 @@ impl ChannelState {
 
     /// Closes the socket, gives up what the channel has, and returns why it ended.
     pub(crate) fn take_apart(&self) -> Close {
-        let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
+        let mut cold = self.take_cold();
         let is_incomplete = self.out.borrow().is_incomplete();
         drop(cold.socket_file.take()); // `remove_socket_file`
         self.close_socket(cold.ending.is_some());
@@ -294,12 +298,6 @@ impl ChannelState {
         #[cfg(feature = "sim")]
         if cold.end_recorded {
             self.record_end();
-        }
-        if let Some(error) = cold.send_error.take() {
-            discard(error);
-        }
-        if let Some(unused) = cold.replacement.take() {
-            discard(unused);
         }
         let why = cold.ending.take().unwrap_or(Close::Local);
         match is_incomplete {
@@ -428,8 +426,8 @@ impl ChannelState {
     /// Keeps the reason of its end if it is to be recorded, and gives it back otherwise.
     #[cfg(feature = "sim")]
     pub(crate) fn keep_reason(&self, why: Close, now: Instant) -> Option<Close> {
-        match self.cold.get().map(|cold| cold.borrow_mut()) {
-            Some(mut cold) if cold.end_recorded => {
+        match &mut *self.cold.borrow_mut() {
+            Some(cold) if cold.end_recorded => {
                 cold.recorded_end = Some((why, now));
                 None
             }
@@ -440,8 +438,7 @@ impl ChannelState {
     /// Whether the reason of its end and its handler are to be kept.
     #[cfg(feature = "sim")]
     pub(crate) fn is_recorded(&self) -> bool {
-        let cold = self.cold.get();
-        cold.is_some_and(|cold| cold.borrow().end_recorded)
+        self.cold(|cold| cold.end_recorded) == Some(true)
     }
 
     /// Keeps the handler until it is taken by [`recorded_handler`](Self::recorded_handler). A handler that
@@ -453,13 +450,13 @@ impl ChannelState {
 
     #[cfg(feature = "sim")]
     pub(crate) fn recorded_handler(&self) -> Option<Box<dyn Any>> {
-        self.cold.get()?.borrow_mut().recorded_handler.take()
+        self.cold(|cold| cold.recorded_handler.take())?
     }
 
     /// Why it ended, and when, if that was to be recorded.
     #[cfg(feature = "sim")]
     pub(crate) fn recorded_end(&self) -> Option<(Close, Instant)> {
-        self.cold.get()?.borrow_mut().recorded_end.take()
+        self.cold(|cold| cold.recorded_end.take())?
     }
 }
 

@@ -51,14 +51,19 @@ impl ChannelState {
 
     /// Queues a producer, a hook or a mark.
     pub(crate) fn push_item(self: &Rc<Self>, item: Item) {
+        if let Some(item) = self.try_push_item(item) {
+            self.drop_later(VecDeque::from([item]));
+        }
+    }
+
+    /// Queues a producer, a hook or a mark. Returns it if the queue does not take it.
+    pub(crate) fn try_push_item(self: &Rc<Self>, item: Item) -> Option<Item> {
         let (refused, full) = {
             let mut out = self.out.borrow_mut();
             (out.push(item), out.is_full())
         };
-        if let Some(item) = refused {
-            self.drop_later(VecDeque::from([item]));
-        }
         self.pushed(full, || COPIED);
+        refused
     }
 
     /// Whether its queue was over the high-water mark, and has fallen to the low-water mark.
@@ -103,12 +108,14 @@ impl ChannelState {
         self.schedule();
     }
 
-    /// Makes the loop drop items of the queue.
+    /// Makes the loop drop items of the queue. If it is gone, they are dropped here.
     pub(crate) fn drop_later(&self, discarded: VecDeque<Item>) {
-        if !discarded.is_empty()
-            && let Some(agenda) = self.agenda()
-        {
-            agenda.drop_later(Discarded(discarded));
+        if discarded.is_empty() {
+            return;
+        }
+        let discarded = Discarded(discarded);
+        if let Some(agenda) = self.agenda() {
+            agenda.drop_later(discarded);
         }
     }
 }

@@ -13,7 +13,7 @@ impl ChannelState {
     /// The other end of its pipe, while there is one.
     pub(crate) fn piped_to(&self) -> Option<Rc<ChannelState>> {
         match self.flags.has(Flag::PIPED) {
-            true => self.cold.get()?.borrow().piped_to.upgrade(),
+            true => self.cold(|cold| cold.piped_to.upgrade())?,
             false => None,
         }
     }
@@ -50,7 +50,7 @@ impl ChannelState {
             return;
         };
         let reason = Close::Piped(Box::new(copy_of(why)));
-        let is_aborted = self.cold.get().is_some_and(|cold| cold.borrow().aborted);
+        let is_aborted = self.cold(|cold| cold.aborted) == Some(true);
         let is_complete = match why {
             Close::Local | Close::Dropped => !is_aborted,
             Close::ConnectFailed(_) => true,

@@ -7,6 +7,7 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub(crate) mod bombs;
 pub(crate) mod family;
 pub(crate) mod panicking;
 pub(crate) mod skip;
@@ -334,6 +335,11 @@ impl Peer {
             }
         }
         &self.received
+    }
+
+    /// Frees what has arrived.
+    pub(crate) fn forget(&mut self) {
+        self.received = Vec::new();
     }
 
     /// Runs the loop until `wanted` has arrived.

@@ -4,6 +4,7 @@ mod draining;
 mod ending;
 mod filling;
 mod level;
+mod memory;
 mod model;
 mod random;
 

@@ -362,6 +362,24 @@ fn read_producer_tries_an_interrupted_read_again_and_is_pending_when_it_would_bl
     assert_eq!((output.chunks, output.pending, output.error), (2, 1, None));
 }
 
+/// Otherwise it would stop the loop.
+#[test]
+fn read_producer_that_is_interrupted_every_time_has_nothing_yet() {
+    struct Interrupted(Rc<Cell<usize>>);
+    impl Read for Interrupted {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.0.set(self.0.get() + 1);
+            Err(ErrorKind::Interrupted.into())
+        }
+    }
+    let reads = Rc::new(Cell::new(0));
+    let mut producer = ReadProducer::new(Interrupted(Rc::clone(&reads)));
+    for calls in 1..=3 {
+        assert_eq!(producer.more(9).unwrap(), More::Chunk(Bytes::new()));
+        assert_eq!(reads.get(), calls * 16);
+    }
+}
+
 /// However much of its buffer a reader has filled before.
 #[test]
 fn read_producer_always_offers_a_whole_buffer() {

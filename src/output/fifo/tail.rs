@@ -1,7 +1,11 @@
 //! The tail of the queue, its items, with three numbers that only some queues need. All are allocated at
 //! their first use, because most connections queue small replies only, which are in the head. A queue
 //! without them has a null pointer instead.
+//!
+//! An idle connection gives this memory back. The last empty tail is kept for the next queue of the thread, so
+//! that a session which queues a producer for each record does not allocate a tail for each.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -9,6 +13,14 @@ use bytes::Bytes;
 
 use super::Item;
 use crate::error::Close;
+
+/// An empty tail keeps room for so many items. More are queued only for a peer that is slower than its session.
+const KEPT_ITEMS: usize = 64;
+
+thread_local! {
+    /// An empty tail that no queue has.
+    static SPARE: Cell<Option<Box<Inner>>> = const { Cell::new(None) };
+}
 
 /// A deque of items, allocated at its first use.
 #[derive(Default)]
@@ -46,7 +58,7 @@ impl Tail {
     }
 
     pub(super) fn set_backlog(&mut self, bytes: usize) {
-        self.0.get_or_insert_default().backlog = bytes;
+        self.allocated().backlog = bytes;
     }
 
     pub(super) fn exempt(&self) -> usize {
@@ -54,7 +66,7 @@ impl Tail {
     }
 
     pub(super) fn set_exempt(&mut self, weight: usize) {
-        self.0.get_or_insert_default().exempt = weight;
+        self.allocated().exempt = weight;
     }
 
     /// `bytes` more of the queue have been sent: they were the exempt ones, which came first.
@@ -89,15 +101,14 @@ impl Tail {
     }
 
     pub(super) fn push_back(&mut self, item: Item) {
-        let inner = self.0.get_or_insert_default();
+        let inner = self.allocated();
         inner.counted += usize::from(item.is_counted());
         inner.items.push_back(item);
     }
 
     /// Puts bytes in front of all items.
     pub(super) fn push_bytes_front(&mut self, data: Bytes) {
-        let inner = self.0.get_or_insert_default();
-        inner.items.push_front(Item::Large(data));
+        self.allocated().items.push_front(Item::Large(data));
     }
 
     /// Takes the first item if it is bytes.
@@ -138,7 +149,64 @@ impl Tail {
             return VecDeque::new();
         };
         (inner.counted, inner.exempt) = (0, 0);
-        mem::take(&mut inner.items)
+        let items = mem::take(&mut inner.items);
+        self.free_unused(true);
+        items
+    }
+
+    // ---- its memory
+
+    /// How many bytes of memory it takes, without what the items refer to.
+    pub(super) fn memory(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| {
+            mem::size_of::<Inner>() + inner.items.capacity() * mem::size_of::<Item>()
+        })
+    }
+
+    /// Frees what the tail does not need for its items. `is_head_empty`: nothing is queued before them.
+    #[inline]
+    pub(super) fn free_unused(&mut self, is_head_empty: bool) {
+        let Some(inner) = &mut self.0 else {
+            return;
+        };
+        if inner.items.capacity() > KEPT_ITEMS {
+            inner.shrink();
+        }
+        if is_head_empty && inner.items.is_empty() && inner.backlog == 0 {
+            self.release();
+        }
+    }
+
+    /// Gives the memory of an empty queue back.
+    #[inline(never)]
+    fn release(&mut self) {
+        let Some(mut inner) = self.0.take() else {
+            return;
+        };
+        // What is exempt is a part of the queue: nothing is in an empty one.
+        inner.exempt = 0;
+        // A thread that is ending keeps nothing any more.
+        let _ = SPARE.try_with(|spare| spare.set(Some(inner)));
+    }
+
+    #[inline]
+    fn allocated(&mut self) -> &mut Inner {
+        self.0.get_or_insert_with(|| {
+            let spare = SPARE.try_with(Cell::take).ok().flatten();
+            spare.unwrap_or_default()
+        })
+    }
+}
+
+impl Inner {
+    /// Gives back most of the room that is not used. Half of it is left for more items, so that each item is moved
+    /// at most once on average.
+    #[cold]
+    fn shrink(&mut self) {
+        let len = self.items.len();
+        if len < self.items.capacity() / 4 {
+            self.items.shrink_to(2 * len);
+        }
     }
 }
 

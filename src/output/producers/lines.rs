@@ -7,7 +7,7 @@ use memchr::memchr2;
 
 use super::iter::MAX_ITEMS;
 use super::{More, Producer};
-use crate::user_code;
+use crate::user_code::{self, discard};
 
 /// Sends the items of an iterator as lines, each followed by CRLF.
 ///
@@ -159,6 +159,16 @@ impl<I> LinesProducer<I> {
             }
         });
         drop(line);
+    }
+}
+
+impl<I> Drop for LinesProducer<I> {
+    fn drop(&mut self) {
+        // The destructor of the error that the iterator has returned is user code, and so is that of the iterator.
+        // If both panicked in one unwinding, the process would abort.
+        if let State::Failed(error) = mem::replace(&mut self.state, State::Over) {
+            discard(error);
+        }
     }
 }
 

@@ -3,8 +3,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Take};
 
+use bytes::Bytes;
+
 use super::pool::{Buffer, SIZE};
 use super::{More, Producer};
+
+/// How many reads in a row may be interrupted in one call of `more`. A signal interrupts one or two. A reader that is
+/// interrupted every time must not stop the loop.
+const MAX_READS: usize = 16;
 
 /// Sends what a [`Read`] yields, up to its end: a file, for example.
 ///
@@ -18,7 +24,8 @@ use super::{More, Producer};
 ///
 /// # Errors
 ///
-/// Those of `read`, with two exceptions. `Interrupted` is tried again. `WouldBlock`, from a reader that does
+/// Those of `read`, with two exceptions. `Interrupted` is tried again, at first at once, after 16 times in a later
+/// turn. `WouldBlock`, from a reader that does
 /// not block, becomes [`More::Pending`]: call
 /// [`Chat::resume_producing`](crate::Chat::resume_producing) when the reader is readable.
 ///
@@ -92,13 +99,17 @@ impl<R: Read> Producer for ReadProducer<R> {
             // was sent before.
             buffer.room(wanted).fill(0);
         }
+        let mut reads = 0;
         let read = loop {
+            reads += 1;
             match self.reader.read(buffer.room(wanted)) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted && reads < MAX_READS => {}
                 other => break other,
             }
         };
         match read {
+            // Other connections get their turn before the next attempt.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(More::Chunk(Bytes::new())),
             Ok(0) if self.left.is_some() => Err(io::Error::new(
                 ErrorKind::UnexpectedEof,
                 format!("the reader ended {left} bytes before the length that was set"),

@@ -127,11 +127,17 @@ impl Harness {
                 let mut buffer = Vec::with_capacity(100);
                 self.fifo.borrow_mut().adopt_buffer(&mut buffer);
             }
-            Act::ReleaseBuffer => assert_eq!(self.fifo.borrow_mut().release_buffer(), b""),
+            Act::ReleaseBuffer => {
+                let mut fifo = self.fifo.borrow_mut();
+                assert_eq!(fifo.release_buffer(), b"");
+                assert!(!fifo.is_empty() || self.backlog.get() > 0 || fifo.memory() == 0);
+            }
             Act::Trim => {
                 let mut fifo = self.fifo.borrow_mut();
                 fifo.trim();
-                assert!(fifo.memory() <= 2 * fifo.queued() + SLACK);
+                // The model does not know how the bytes are spread over items.
+                let items = 4 * self.pushes.get() * size_of::<Item>();
+                assert!(fifo.memory() <= 2 * fifo.queued() + SLACK + items);
             }
             Act::CloseSink => self.open.set(false),
             // Only the test pumps.
@@ -188,8 +194,10 @@ impl Harness {
         assert!(fifo.is_actionable() || !model.is_actionable());
     }
 
-    /// All user code that is left is dropped with the queue.
-    pub fn end(&self) {
+    /// An empty queue holds no memory. All user code that is left is dropped with the queue.
+    pub fn end(self: &Rc<Self>) {
+        self.act(&Act::Backlog(0));
+        self.act(&Act::ReleaseBuffer);
         let left = self.fifo.replace(Fifo::new(0));
         drop(left);
         assert_eq!(self.live.get(), 0, "user code was lost");
