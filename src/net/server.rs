@@ -105,7 +105,8 @@ impl Server {
     }
 
     /// Sets IPV6_V6ONLY: whether an IPv6 address accepts IPv6 clients only. Default false: `[::]` accepts
-    /// IPv4 clients as well, and their [`Addr`](crate::Addr) is an IPv4 address.
+    /// IPv4 clients as well, and their [`Addr`](crate::Addr) is an IPv4 address. OpenBSD and DragonFly have no
+    /// sockets of both families: there an IPv6 address accepts IPv6 clients only, whatever this setting is.
     pub fn only_v6(mut self, on: bool) -> Self {
         self.options.only_v6 = on;
         self

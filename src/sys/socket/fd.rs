@@ -176,9 +176,9 @@ impl Fd {
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) | Fd::Listener(socket) => Ok(retry_on_intr(|| {
-                rustix::net::send(socket, data, NO_SIGPIPE)
-            })?),
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                retry_on_intr(|| rustix::net::send(socket, data, NO_SIGPIPE)).map_err(of_send)
+            }
             #[cfg(not(unix))]
             Fd::Stream(socket) | Fd::Listener(socket) => retry_interrupted(|| socket.send(data)),
             Fd::Datagram(socket) => socket.send(data),
@@ -197,7 +197,7 @@ impl Fd {
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 let mut no_control = SendAncillaryBuffer::default();
                 let mut send = || rustix::net::sendmsg(socket, parts, &mut no_control, NO_SIGPIPE);
-                Ok(retry_on_intr(&mut send)?)
+                retry_on_intr(&mut send).map_err(of_send)
             }
             #[cfg(not(unix))]
             Fd::Stream(socket) | Fd::Listener(socket) => {
@@ -409,7 +409,11 @@ impl Fd {
             Fd::Stream(socket) => {
                 socket.set_nonblocking(true)?;
                 #[cfg(target_vendor = "apple")]
-                socket.set_nosigpipe(true)?;
+                if let Err(error) = socket.set_nosigpipe(true)
+                    && !is_of_ended_connection(&error)
+                {
+                    return Err(error);
+                }
                 Ok(())
             }
             Fd::Listener(socket) => {
@@ -489,6 +493,22 @@ impl fmt::Debug for Fd {
             Err(error) => error.fmt(f),
         }
     }
+}
+
+/// macOS refuses options of a connection that has ended in both directions with EINVAL. What it has received can
+/// still be read, and nothing can be sent, so it raises no SIGPIPE either.
+#[cfg(target_vendor = "apple")]
+fn is_of_ended_connection(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+}
+
+/// The error of a send. macOS reports EPROTOTYPE for a connection that is being reset.
+#[cfg(unix)]
+fn of_send(error: rustix::io::Errno) -> io::Error {
+    if cfg!(target_vendor = "apple") && error == rustix::io::Errno::PROTOTYPE {
+        return io::ErrorKind::ConnectionReset.into();
+    }
+    error.into()
 }
 
 /// Neither socket2 nor the standard library has a safe function that receives urgent data on Windows.

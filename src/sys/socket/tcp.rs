@@ -86,7 +86,7 @@ impl LocalAddrs {
 pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
     let socket = new(addr)?;
     if addr.is_ipv6() {
-        socket.set_only_v6(options.only_v6)?;
+        set_only_v6(&socket, options.only_v6)?;
     }
     // Unix servers set SO_REUSEADDR to bind a port that is in TIME_WAIT. Windows allows that without
     // the option; with it, a second program could take the port over.
@@ -101,6 +101,20 @@ pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<So
     socket.bind(&addr.into())?;
     socket.listen(options.backlog)?;
     Ok(socket)
+}
+
+/// OpenBSD and DragonFly have no sockets of both families: there an IPv6 socket is always IPv6 only, and turning
+/// that off fails with EINVAL.
+fn set_only_v6(socket: &Socket, on: bool) -> io::Result<()> {
+    match socket.set_only_v6(on) {
+        Err(error) if !on && is_refused_option(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_refused_option(error: &io::Error) -> bool {
+    cfg!(any(target_os = "openbsd", target_os = "dragonfly"))
+        && error.kind() == io::ErrorKind::InvalidInput
 }
 
 /// Begins to connect a new socket to `addr`.
