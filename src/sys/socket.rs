@@ -8,12 +8,15 @@ mod credentials;
 mod datagram;
 #[cfg(unix)]
 mod descriptor;
+#[cfg(windows)]
+mod exclusive;
 mod fd;
 mod owned;
 #[cfg(unix)]
 mod standard_stream;
 mod tcp;
 pub(crate) mod unix_domain;
+mod unnamed;
 mod unsent;
 
 use std::fmt;

@@ -82,7 +82,7 @@ mod platform {
 
     pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
         let (socket, peer) = listener.accept_raw()?;
-        prepare(&socket).map_err(super::failed_after_accept)?;
+        prepare(&socket).map_err(|error| super::failed_after_accept(&error))?;
         inherit_options(listener, &socket);
         Ok((socket, from_socket2(&peer)))
     }
@@ -128,7 +128,7 @@ pub(super) use platform::accept;
     ),
     allow(dead_code)
 )]
-fn failed_after_accept(error: io::Error) -> io::Error {
+fn failed_after_accept(error: &io::Error) -> io::Error {
     io::Error::new(
         io::ErrorKind::ConnectionAborted,
         format!("after its accept: {error}"),
@@ -154,7 +154,7 @@ mod tests {
     /// EINVAL ends a listener. Here it only ends the connection.
     #[test]
     fn what_fails_after_an_accept_concerns_its_connection() {
-        let error = failed_after_accept(io::ErrorKind::InvalidInput.into());
+        let error = failed_after_accept(&io::ErrorKind::InvalidInput.into());
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 }
