@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Target};
+#[cfg(unix)]
 use common::skip::skipped;
 use common::{Log, Peer, new_loop, refusing, run_to_end, run_until, tcp_pair};
 
