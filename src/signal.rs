@@ -46,7 +46,7 @@ use crate::EventLoop;
 use crate::error::{Error, Result};
 
 /// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
-/// `SIGINT` (Ctrl-C) or `SIGTERM`. If the loop is already shutting down when such a signal arrives, also
+/// `SIGINT` (Ctrl-C) or `SIGTERM`, on Windows also `SIGBREAK` (Ctrl-Break). If the loop is already shutting down when such a signal arrives, also
 /// because of a call of [`shutdown`](crate::shutdown), the signal ends the grace: the remaining connections
 /// are aborted at once.
 ///
@@ -97,7 +97,12 @@ impl EventLoop {
     /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
     pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result<(), Error> {
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [
+            SIGINT,
+            SIGTERM,
+            #[cfg(windows)]
+            SIGBREAK,
+        ] {
             self.on_signal(signal, move || {
                 // The current loop is the one that runs the call.
                 if let Ok(event_loop) = EventLoop::current() {

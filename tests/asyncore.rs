@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use asynchat::{Addr, Channel, Close, Dispatcher, Result, Socket, TimerId};
 use common::family::{Family, ListenAddr, over_all_families};
-use common::{Log, Peer, failure, idle, name, new_loop, run_to_end, run_until, tcp_pair};
+use common::{Log, failure, idle, name, new_loop, run_to_end, run_until};
+#[cfg(unix)]
+use common::{Peer, tcp_pair};
 
 /// A dispatcher that logs its callbacks, and reads all input.
 struct Recorder {

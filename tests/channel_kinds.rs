@@ -8,9 +8,13 @@ use std::net::UdpSocket;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Addr, Channel, Close, Connector, Dispatcher, EventLoop, Result};
+#[cfg(unix)]
+use asynchat::Close;
+use asynchat::{Addr, Channel, Connector, Dispatcher, EventLoop, Result};
+#[cfg(unix)]
+use common::idle;
 use common::skip::skipped;
-use common::{DEADLINE, idle, new_loop, run_until};
+use common::{DEADLINE, new_loop, run_until};
 
 /// Sends each datagram back to its sender.
 struct Echo {

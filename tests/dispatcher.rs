@@ -3,12 +3,16 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+#[cfg(unix)]
+use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use asynchat::{Addr, Channel, Close, Dispatcher, Error, EventLoop, Result, Socket};
+#[cfg(unix)]
+use asynchat::{Addr, Socket};
+use asynchat::{Channel, Close, Dispatcher, Error, EventLoop, Result};
 use common::{Log, Peer, failure, idle, name, new_loop, run_to_end, run_until, tcp_pair};
 
 /// Has the interest that the test sets, and logs its callbacks.

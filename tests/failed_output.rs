@@ -9,10 +9,10 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(unix)]
+use asynchat::EventLoop;
 use asynchat::sim::{Ended, Peer};
-use asynchat::{
-    Channel, Chat, Connector, Deadlines, Dispatcher, EventLoop, More, Producer, Result, TimerId,
-};
+use asynchat::{Channel, Chat, Connector, Deadlines, Dispatcher, More, Producer, Result, TimerId};
 use common::{Log, Session, Slot};
 use scene::Scene;
 

@@ -2,9 +2,12 @@
 
 mod common;
 
+#[cfg(unix)]
 use std::io::Write;
 
-use asynchat::{AsyncChat, Channel, Chat, Close, Dispatcher, Eof, Limits, Result};
+#[cfg(unix)]
+use asynchat::Limits;
+use asynchat::{AsyncChat, Channel, Chat, Close, Dispatcher, Eof, Result};
 use common::{Log, new_loop, run_to_end, run_until, served};
 
 /// Counts the bytes of its records.

@@ -4,11 +4,15 @@ mod common;
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+#[cfg(unix)]
+use std::net::IpAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
+#[cfg(unix)]
+use asynchat::Dispatcher;
 use asynchat::sim::{Network, Service};
-use asynchat::{Channel, Close, Connector, Dispatcher, EventLoop, Result};
+use asynchat::{Channel, Close, Connector, EventLoop, Result};
 use common::panicking::PanicsOnDrop;
 use common::{Log, new_loop, run_to_end, run_until};
 

@@ -302,7 +302,11 @@ fn an_accept_error_of_one_peer_does_not_delay_others() {
     let event_loop = network.event_loop().unwrap();
     event_loop.listen("10.0.0.1:119", log.session()).unwrap();
     let mut peers = Vec::new();
-    for kind in [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset] {
+    for kind in [
+        ErrorKind::ConnectionAborted,
+        ErrorKind::ConnectionReset,
+        ErrorKind::NotConnected,
+    ] {
         network.fail(Call::Accept, kind);
         // The first of the two connections is gone.
         for _ in 0..2 {

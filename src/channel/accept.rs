@@ -101,9 +101,10 @@ impl Refusal {
         use io::ErrorKind as Kind;
         match error.kind() {
             Kind::WouldBlock => Refusal::NothingPending,
-            Kind::Interrupted | Kind::ConnectionAborted | Kind::ConnectionReset => {
-                Refusal::PeerIsGone
-            }
+            Kind::Interrupted
+            | Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::NotConnected => Refusal::PeerIsGone,
             Kind::TimedOut
             | Kind::HostUnreachable
             | Kind::NetworkUnreachable

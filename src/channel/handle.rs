@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -188,7 +188,7 @@ impl Channel {
 
     /// Creates a channel for UDP datagrams, bound to the first of the target's addresses that can be bound.
     /// Port 0 is a free port. See [`recv_from`](Channel::recv_from) and [`send_to`](Channel::send_to). For
-    /// multicast or a connected socket, configure a [`UdpSocket`] and [`adopt`](Channel::adopt) it. Other
+    /// multicast or a connected socket, configure a [`UdpSocket`](std::net::UdpSocket) and [`adopt`](Channel::adopt) it. Other
     /// options, such as SO_BROADCAST, can be set later: see [`configure`](Channel::configure). A host name is
     /// looked up before this returns.
     ///
@@ -220,10 +220,12 @@ impl Channel {
     /// # }
     /// ```
     ///
+    /// A socket that is bound to `[::]` receives from IPv4 addresses as well, but not on OpenBSD and DragonFly.
+    ///
     /// # Errors
     /// When no address can be bound, with the address and the reason.
     pub fn bind(addr: impl Into<Target>) -> Result<Self, Error> {
-        Channel::adopt(first_of(&addr.into(), "bind", UdpSocket::bind)?)
+        Channel::adopt(first_of(&addr.into(), "bind", Fd::bind)?)
     }
 
     fn adopt_connecting(socket: Socket) -> Self {

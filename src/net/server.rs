@@ -107,15 +107,17 @@ impl Server {
     }
 
     /// Sets IPV6_V6ONLY: whether an IPv6 address accepts IPv6 clients only. Default false: `[::]` accepts
-    /// IPv4 clients as well, and their [`Addr`](crate::Addr) is an IPv4 address.
+    /// IPv4 clients as well, and their [`Addr`](crate::Addr) is an IPv4 address. OpenBSD and DragonFly have no
+    /// sockets of both families: there an IPv6 address accepts IPv6 clients only, whatever this setting is.
     pub fn only_v6(mut self, on: bool) -> Self {
         self.options.only_v6 = on;
         self
     }
 
-    /// Sets SO_REUSEPORT: whether several processes or threads may listen on the same port, over which
-    /// the system spreads the connections. Default false. Windows has no such option: there this setting
-    /// has no effect, and `listen` fails for the second listener.
+    /// Sets SO_REUSEPORT (on FreeBSD SO_REUSEPORT_LB): whether several processes or threads may listen on the
+    /// same port. Default false. Linux, Android, FreeBSD and DragonFly spread the connections over them. macOS,
+    /// OpenBSD and NetBSD give all connections to one of them. Windows, Solaris and illumos have no such option:
+    /// there this setting has no effect, and `listen` fails for the second listener.
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.options.reuse_port = on;
         self

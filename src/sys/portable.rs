@@ -13,6 +13,10 @@ use super::interest::{Event, Ready};
 /// The most events that one wait takes. The next wait reports what is left.
 const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
+/// A longer wait ends early: the loop takes a turn and waits again. kevent(2) of macOS refuses more than
+/// 100,000,000 seconds with EINVAL.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 pub(super) struct Waiter {
     poller: Arc<Poller>,
     events: RefCell<Events>,
@@ -48,6 +52,7 @@ impl Waiter {
     ) -> io::Result<()> {
         let mut reported = self.events.borrow_mut();
         reported.clear();
+        let timeout = timeout.map(|timeout| timeout.min(LONGEST));
         let outcome = self.poller.wait(&mut reported, timeout);
         events.extend(reported.iter().map(|event| Event {
             key: event.key,

@@ -8,6 +8,8 @@ mod credentials;
 mod datagram;
 #[cfg(unix)]
 mod descriptor;
+#[cfg(windows)]
+mod exclusive;
 mod fd;
 mod owned;
 #[cfg(unix)]
@@ -18,6 +20,7 @@ mod socket_file;
 mod standard_stream;
 mod tcp;
 pub(crate) mod unix_domain;
+mod unnamed;
 mod unsent;
 
 use std::fmt;

@@ -118,7 +118,13 @@ impl WatchedSocket {
         self.poller.set(Some(Rc::clone(poller)));
         self.set_interest(poller, interest);
         let added = self.add(poller, interest);
-        if added.is_err() {
+        if let Err(error) = &added {
+            // With kqueue and IOCP, `polling` has entered the descriptor in its table before the system refused
+            // it, and would refuse the next socket of that number. A socket that it refuses because its number is
+            // in the table already does not own the entry.
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                let _ = self.delete(poller);
+            }
             self.set_unregistered();
         }
         added

@@ -116,6 +116,7 @@ impl Process {
     }
 
     /// Waits for the next line that the process reports.
+    #[cfg(unix)]
     #[track_caller]
     pub(crate) fn next_report(&self) -> String {
         let line = self.lines.recv_timeout(DEADLINE);

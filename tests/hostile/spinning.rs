@@ -3,14 +3,19 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
+#[cfg(unix)]
+use asynchat::Server;
 use asynchat::{
-    Channel, ChannelStats, Chat, Close, Deadlines, Dispatcher, EventLoop, More, Producer, Server,
+    Channel, ChannelStats, Chat, Close, Deadlines, Dispatcher, EventLoop, More, Producer,
 };
 use socket2::SockRef;
 
+#[cfg(unix)]
+use crate::common::addr_of;
 use crate::common::{
-    Log, Peer, addr_of, idle, name, new_loop, run_until, run_until_blocked, served, tcp_pair,
+    Log, Peer, idle, name, new_loop, run_until, run_until_blocked, served, tcp_pair,
 };
+#[cfg(unix)]
 use crate::process;
 
 const LONG: Duration = Duration::from_secs(3600);

@@ -19,6 +19,7 @@ use crate::python::Program;
 
 mod accepted_channel;
 mod broadcast;
+#[cfg(unix)]
 mod ctrl_c;
 mod dispatcher;
 mod dot_block;
@@ -31,6 +32,7 @@ mod job;
 mod line_commands;
 mod line_count_line;
 mod loop_per_thread;
+#[cfg(unix)]
 mod multicast;
 mod own_handle_error;
 mod own_producer;

@@ -518,9 +518,9 @@ impl Net {
 
 /// Whether an error of this kind ends its connection.
 fn is_fatal(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
     matches!(
         kind,
-        ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut
+        ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut | NotConnected
     )
 }

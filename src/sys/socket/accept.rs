@@ -81,10 +81,22 @@ mod platform {
     use crate::addr::Addr;
 
     pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
-        let (socket, peer) = listener.accept()?;
-        socket.set_nonblocking(true)?;
+        let (socket, peer) = listener.accept_raw()?;
+        prepare(&socket).map_err(|error| super::failed_after_accept(&error))?;
         inherit_options(listener, &socket);
         Ok((socket, from_socket2(&peer)))
+    }
+
+    /// What accept4(2) does by itself.
+    fn prepare(socket: &Socket) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        #[cfg(unix)]
+        socket.set_cloexec(true)?;
+        #[cfg(windows)]
+        socket.set_no_inherit(true)?;
+        #[cfg(target_vendor = "apple")]
+        socket.set_nosigpipe(true)?;
+        Ok(())
     }
 
     /// A listener of the Unix domain has none of these options, so its sockets need none. An option
@@ -102,6 +114,27 @@ mod platform {
 
 pub(super) use platform::accept;
 
+/// The error of a call on a connection that was just accepted concerns this connection, not its listener. macOS
+/// reports EINVAL for a connection that its peer has already reset (swift-nio #1030, #1041), and EINVAL from
+/// accept(2) itself would mean that the socket does not listen.
+#[cfg_attr(
+    any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly"
+    ),
+    allow(dead_code)
+)]
+fn failed_after_accept(error: &io::Error) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        format!("after its accept: {error}"),
+    )
+}
+
 /// Whether accept(2) failed with EPROTO, an error of the connection that it passes on. The standard
 /// library has no kind for it.
 #[cfg(unix)]
@@ -112,4 +145,16 @@ pub(crate) fn is_protocol_error(error: &io::Error) -> bool {
 #[cfg(not(unix))]
 pub(crate) fn is_protocol_error(_: &io::Error) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EINVAL ends a listener. Here it only ends the connection.
+    #[test]
+    fn what_fails_after_an_accept_concerns_its_connection() {
+        let error = failed_after_accept(&io::ErrorKind::InvalidInput.into());
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
 }

@@ -11,6 +11,9 @@ use super::retry_interrupted;
 use crate::addr::Addr;
 use crate::log::log;
 
+/// How many lost datagrams one call skips. Their senders must not occupy the loop.
+const MOST_LOST: usize = 64;
+
 /// A datagram socket.
 pub(crate) enum Datagram {
     Udp(UdpSocket),
@@ -21,25 +24,25 @@ pub(crate) enum Datagram {
 impl Datagram {
     #[inline(never)]
     pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry_interrupted(|| match self {
-            Datagram::Udp(socket) => socket.recv(buffer),
+        match self {
+            // Of a connected socket, the errors of earlier sends are its own.
+            Datagram::Udp(socket) => skip(is_too_long, || socket.recv(buffer)),
             #[cfg(unix)]
-            Datagram::Unix(socket) => socket.recv(buffer),
-        })
+            Datagram::Unix(socket) => retry_interrupted(|| socket.recv(buffer)),
+        }
     }
 
     /// Receives the next datagram. The errors of others are logged and skipped: the receiver of this
     /// one cannot act on them.
     pub(super) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         match self {
-            Datagram::Udp(socket) => loop {
-                match retry_interrupted(|| socket.recv_from(buffer)) {
-                    Err(error) if is_of_earlier_send(&error) || is_too_long(&error) => {
-                        log!(debug, %error, "a datagram is lost");
-                    }
-                    outcome => return outcome.map(|(count, peer)| (count, peer.into())),
-                }
-            },
+            Datagram::Udp(socket) => {
+                let (count, peer) = skip(
+                    |error| is_of_earlier_send(error) || is_too_long(error),
+                    || socket.recv_from(buffer),
+                )?;
+                Ok((count, peer.into()))
+            }
             #[cfg(unix)]
             Datagram::Unix(socket) => {
                 let (count, peer) = retry_interrupted(|| socket.recv_from(buffer))?;
@@ -91,15 +94,50 @@ impl Datagram {
     }
 }
 
+/// Makes the call again while its error is that of a lost datagram.
+fn skip<T>(
+    is_lost: impl Fn(&io::Error) -> bool,
+    mut receive: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    for _ in 0..MOST_LOST {
+        match retry_interrupted(&mut receive) {
+            Err(error) if is_lost(&error) => log!(debug, %error, "a datagram is lost"),
+            outcome => return outcome,
+        }
+    }
+    // The poller reports the rest.
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
 /// Whether the error is the answer (an ICMP message) to a datagram that was sent before, perhaps to
-/// somebody else: ECONNREFUSED, on Windows WSAECONNRESET.
+/// somebody else: ECONNREFUSED, on Windows WSAECONNRESET, and WSAENETRESET when its time to live has expired.
 fn is_of_earlier_send(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionRefused | ConnectionReset)
+        || (cfg!(windows) && error.raw_os_error() == Some(10_052))
 }
 
 /// Windows reports a datagram that is longer than the buffer as an error (WSAEMSGSIZE), without its
 /// sender. Other systems truncate it.
 fn is_too_long(error: &io::Error) -> bool {
     cfg!(windows) && error.raw_os_error() == Some(10_040)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_lost_datagrams_does_not_occupy_the_loop() {
+        let mut calls = 0;
+        let outcome: io::Result<()> = skip(is_of_earlier_send, || {
+            calls += 1;
+            Err(io::ErrorKind::ConnectionRefused.into())
+        });
+        assert_eq!(
+            outcome.err().map(|it| it.kind()),
+            Some(io::ErrorKind::WouldBlock)
+        );
+        assert_eq!(calls, MOST_LOST);
+    }
 }

@@ -23,6 +23,7 @@ use super::descriptor::{Descriptor, is_socket};
 #[cfg(unix)]
 use super::standard_stream::StandardStream;
 use super::tcp::{self, ConnectOptions, ListenOptions};
+use super::unnamed::named;
 use super::unsent::unsent;
 use super::{Socket, retry_interrupted};
 use crate::addr::Addr;
@@ -73,6 +74,13 @@ impl Fd {
     /// A new TCP socket whose connection to `addr` is in progress.
     pub(crate) fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<Self> {
         Ok(Fd::Stream(tcp::connect(addr, options)?))
+    }
+
+    /// A new UDP socket.
+    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = tcp::for_both(addr, socket2::Type::DGRAM, false)?;
+        socket.bind(&addr.into())?;
+        Ok(Fd::udp(socket.into()))
     }
 
     pub(super) fn stream(socket: impl Into<socket2::Socket>) -> Self {
@@ -161,7 +169,7 @@ impl Fd {
             }
             #[cfg(not(unix))]
             Fd::Stream(socket) | Fd::Listener(socket) => {
-                retry_interrupted(|| io::Read::read(&mut &*socket, buffer))
+                retry_interrupted(|| io::Read::read(&mut &*socket, buffer)).map_err(named)
             }
             Fd::Datagram(socket) => socket.recv(buffer),
             #[cfg(unix)]
@@ -176,11 +184,13 @@ impl Fd {
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) | Fd::Listener(socket) => Ok(retry_on_intr(|| {
-                rustix::net::send(socket, data, NO_SIGPIPE)
-            })?),
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                retry_on_intr(|| rustix::net::send(socket, data, NO_SIGPIPE)).map_err(named)
+            }
             #[cfg(not(unix))]
-            Fd::Stream(socket) | Fd::Listener(socket) => retry_interrupted(|| socket.send(data)),
+            Fd::Stream(socket) | Fd::Listener(socket) => {
+                retry_interrupted(|| socket.send(data)).map_err(named)
+            }
             Fd::Datagram(socket) => socket.send(data),
             #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.send(data),
@@ -197,11 +207,11 @@ impl Fd {
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 let mut no_control = SendAncillaryBuffer::default();
                 let mut send = || rustix::net::sendmsg(socket, parts, &mut no_control, NO_SIGPIPE);
-                Ok(retry_on_intr(&mut send)?)
+                retry_on_intr(&mut send).map_err(named)
             }
             #[cfg(not(unix))]
             Fd::Stream(socket) | Fd::Listener(socket) => {
-                retry_interrupted(|| socket.send_vectored(parts))
+                retry_interrupted(|| socket.send_vectored(parts)).map_err(named)
             }
             Fd::Datagram(socket) => retry_interrupted(|| socket.view().send_vectored(parts)),
             #[cfg(unix)]
@@ -409,7 +419,11 @@ impl Fd {
             Fd::Stream(socket) => {
                 socket.set_nonblocking(true)?;
                 #[cfg(target_vendor = "apple")]
-                socket.set_nosigpipe(true)?;
+                if let Err(error) = socket.set_nosigpipe(true)
+                    && !is_of_ended_connection(&error)
+                {
+                    return Err(error);
+                }
                 Ok(())
             }
             Fd::Listener(socket) => {
@@ -491,6 +505,13 @@ impl fmt::Debug for Fd {
     }
 }
 
+/// macOS refuses options of a connection that has ended in both directions with EINVAL. What it has received can
+/// still be read, and nothing can be sent, so it raises no SIGPIPE either.
+#[cfg(target_vendor = "apple")]
+fn is_of_ended_connection(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+}
+
 /// Neither socket2 nor the standard library has a safe function that receives urgent data on Windows.
 fn has_no_urgent_data() -> io::Error {
     io::Error::new(
@@ -522,9 +543,10 @@ fn has_hung_up(_: &socket2::Socket) -> bool {
 /// Whether an inherited stream socket listens.
 #[cfg(unix)]
 fn listens(socket: &socket2::Socket) -> bool {
-    #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
-    return socket.is_listener().unwrap_or(false);
-    // Other systems do not say. A stream socket without a peer is taken for a listener.
-    #[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
-    return socket.peer_addr().is_err();
+    #[cfg(not(target_vendor = "apple"))]
+    return rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
+    // Apple's systems do not say. A socket without a peer is taken for a listener; one that has lost its peer
+    // reports EINVAL.
+    #[cfg(target_vendor = "apple")]
+    return matches!(socket.peer_addr(), Err(error) if error.kind() == io::ErrorKind::NotConnected);
 }

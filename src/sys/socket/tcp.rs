@@ -84,23 +84,60 @@ impl LocalAddrs {
 }
 
 pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
-    let socket = new(addr)?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(options.only_v6)?;
-    }
+    let socket = for_both(addr, Type::STREAM, options.only_v6)?;
+    socket.set_nonblocking(true)?;
     // Unix servers set SO_REUSEADDR to bind a port that is in TIME_WAIT. Windows allows that without
     // the option; with it, a second program could take the port over.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
-    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+    #[cfg(windows)]
+    super::exclusive::set_exclusive(&socket)?;
+    #[cfg(target_os = "freebsd")]
+    if options.reuse_port {
+        socket.set_reuse_port_lb(true)?;
+    }
+    #[cfg(all(
+        unix,
+        not(any(target_os = "solaris", target_os = "illumos", target_os = "freebsd"))
+    ))]
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
     // Accepted sockets inherit the option, which saves a call for each: see `accept.rs`.
     socket.set_tcp_nodelay(options.nodelay)?;
     socket.bind(&addr.into())?;
-    socket.listen(options.backlog)?;
+    socket.listen(system_backlog(options.backlog))?;
     Ok(socket)
+}
+
+/// Windows takes more than 200 for a request of its own maximum, unless it is negated (SOMAXCONN_HINT), and at
+/// most 65,535.
+fn system_backlog(backlog: i32) -> i32 {
+    match cfg!(windows) && backlog > 200 {
+        true => -backlog.min(65_535),
+        false => backlog,
+    }
+}
+
+/// A new socket to be bound to `addr`. The default of IPV6_V6ONLY depends on the system and its settings, so it is
+/// set in any case.
+///
+/// OpenBSD and DragonFly have no sockets of both families: there an IPv6 socket is always IPv6 only, and turning
+/// that off fails with EINVAL.
+pub(super) fn for_both(addr: SocketAddr, kind: Type, only_v6: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, None)?;
+    if addr.is_ipv6()
+        && let Err(error) = socket.set_only_v6(only_v6)
+        && (only_v6 || !is_refused_option(&error))
+    {
+        return Err(error);
+    }
+    Ok(socket)
+}
+
+fn is_refused_option(error: &io::Error) -> bool {
+    cfg!(any(target_os = "openbsd", target_os = "dragonfly"))
+        && error.kind() == io::ErrorKind::InvalidInput
 }
 
 /// Begins to connect a new socket to `addr`.
