@@ -3,14 +3,17 @@
 mod common;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use asynchat::{Addr, Channel, Close, Dispatcher, EventLoop, Result, Socket};
 use common::{Log, Peer, addr_of, idle, name, new_loop, run_to_end, run_until, tcp_pair};
 
 type Buffer = Rc<RefCell<Vec<u8>>>;
 
-/// SendsBuffer the contents of its buffer, which the test may fill.
+/// Sends the contents of its buffer, which the test may fill.
 struct SendsBuffer {
     channel: Channel,
     buffer: Buffer,
@@ -126,4 +129,36 @@ fn a_client_that_is_gone_before_its_greeting_does_not_end_the_listener() {
     next.expect(&event_loop, "hello\r\n");
     assert!(channel.is_open(), "{:?}", log.lines());
     assert!(!log.has("close"));
+}
+
+/// asyncore's programs keep their channels in a dict, before they are polled.
+#[test]
+fn a_channel_has_one_id_from_its_creation() -> Result {
+    struct Idle(Channel);
+    impl Dispatcher for Idle {
+        fn channel(&self) -> &Channel {
+            &self.0
+        }
+    }
+    let event_loop = new_loop();
+    let (first, second) = (Channel::bind("127.0.0.1:0")?, Channel::bind("127.0.0.1:0")?);
+    let (first_id, second_id) = (first.id(), second.id());
+    assert!(first_id < second_id);
+    let mut by_id = HashMap::from([(first_id, "first"), (second_id, "second")]);
+    event_loop.register(Idle(second.clone()))?;
+    event_loop.register(Idle(first.clone()))?;
+    assert_eq!((first.id(), second.id()), (first_id, second_id));
+    assert_eq!(by_id.remove(&second.id()), Some("second"));
+    // An id that was taken before the registration reaches the dispatcher as well.
+    let called = Arc::new(AtomicUsize::new(0));
+    for id in [first_id, first.id()] {
+        let called = Arc::clone(&called);
+        event_loop.remote().post_to(id, move |_: &mut Idle| {
+            called.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })?;
+    }
+    idle(&event_loop);
+    assert_eq!(called.load(Ordering::Relaxed), 2);
+    Ok(())
 }

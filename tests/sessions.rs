@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Connector, Eof, More, Producer, Result, Socket, Terminator};
+use asynchat::{
+    AsyncChat, Chat, Connector, Eof, Group, More, Producer, Result, Socket, Terminator,
+};
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, tcp_pair};
 
@@ -130,17 +132,28 @@ fn close_when_done_after_a_failed_send_closes_a_paused_session() {
     assert_eq!(log.lines(), ["connect", "close Reset"]);
 }
 
+/// A push that failed would end the connection, and its input with it.
 #[test]
-fn close_when_done_closes_after_a_push_past_shutdown_write() {
+fn a_push_after_shutdown_write_is_dropped_and_input_is_still_received() {
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, mut peer) = served(&event_loop, log.session());
+    let group = Group::default();
+    group.add(&chat);
+    chat.push("the last\r\n");
     chat.shutdown_write();
-    chat.push("too late");
+    chat.push("queued behind the end");
     idle(&event_loop);
+    chat.push("sent after the end");
+    chat.push_hook(|| unreachable!("it was pushed too late"));
+    assert_eq!(group.push("a broadcast"), 0);
+    assert_eq!(chat.queued(), 0);
+    idle(&event_loop);
+    assert_eq!(peer.receive_all(&event_loop), b"the last\r\n");
+    peer.send("a late reply\r\n");
+    run_until(&event_loop, || log.has("record a late reply"));
     chat.close_when_done();
     run_to_end(&event_loop);
-    assert_eq!(log.count("close"), 1);
-    assert_eq!(peer.receive_all(&event_loop), b"");
+    assert_eq!(log.lines().last().map(String::as_str), Some("close Local"));
 }
 
 #[test]

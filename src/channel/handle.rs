@@ -477,7 +477,7 @@ impl Channel {
     }
 
     /// The id of the channel, for [`EventLoop::chat`](crate::EventLoop::chat) and [`Remote::post_to`](crate::Remote::post_to). It
-    /// names the channel from its registration until it closes. Ids are never used twice in a process.
+    /// names the channel from its creation until it closes. Ids are never used twice in a process.
     pub fn id(&self) -> ChannelId {
         self.0.id.get()
     }

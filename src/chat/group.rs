@@ -172,10 +172,10 @@ impl Group {
     }
 }
 
-/// Whether a push that was just made is queued. It is dropped if a close is queued or a send has failed. It
-/// may have ended the connection, because of the output limit.
+/// Whether a push that was just made is queued. It is dropped if a close or the end of the sending side is queued,
+/// or if a send has failed. It may have ended the connection, because of the output limit.
 fn takes_output(chat: &Chat) -> bool {
-    !chat.state().is_closing() && !chat.state().has_failed_sending()
+    chat.state().out.borrow().takes_pushes() && !chat.state().has_failed_sending()
 }
 
 /// A member that has not had its turn since the push has not tried to send: what is queued for it does not

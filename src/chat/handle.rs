@@ -63,7 +63,8 @@ impl Chat {
     /// was pushed. Large [`Bytes`] are not copied: clones that are pushed to several chats share their
     /// memory.
     ///
-    /// A push cannot fail. The bytes are dropped when the connection has ended, or a close is queued.
+    /// A push cannot fail. The bytes are dropped when the connection has ended, or when a close or the end of the
+    /// sending side ([`shutdown_write`](Chat::shutdown_write)) is queued.
     #[inline]
     pub fn push(&self, data: impl Into<Bytes>) {
         // The conversion and the destructor may be user code: they run while nothing is borrowed.
@@ -147,7 +148,7 @@ impl Chat {
     }
 
     /// Queues the end of the sending side (TCP FIN), after everything pushed before. Records are still
-    /// delivered.
+    /// delivered. From this call on nothing more can be pushed, except a close.
     pub fn shutdown_write(&self) {
         self.state().push_item(Item::ShutdownWrite);
     }

@@ -65,6 +65,8 @@ pub struct Fifo {
 enum Intake {
     /// It takes pushes.
     Open,
+    /// It takes a close only: the end of the sending side is queued, or was sent.
+    Finished,
     /// It takes nothing more: its close is queued, or the channel has ended.
     Sealed,
     /// The pump has reached the close: all output before it has been sent.

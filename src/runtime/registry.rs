@@ -51,7 +51,7 @@ impl Registry {
         if slot >= NO_SLOT {
             return None;
         }
-        let id = ChannelId::new(u32::try_from(slot).ok()?);
+        let id = state.id.get().in_slot(u32::try_from(slot).ok()?);
         state.id.set(id);
         entry.insert(Slot {
             generation: NONE,
@@ -62,16 +62,21 @@ impl Registry {
     }
 
     fn slot(&self, id: ChannelId) -> Option<&Slot> {
-        let slot = self.slots.get(id.slot())?;
+        let slot = self.slots.get(id.slot()?)?;
         (slot.state.id.get() == id).then_some(slot)
     }
 
     fn slot_mut(&mut self, id: ChannelId) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(id.slot())?;
+        let slot = self.slots.get_mut(id.slot()?)?;
         (slot.state.id.get() == id).then_some(slot)
     }
 
     pub(super) fn get(&self, id: ChannelId) -> Option<&Rc<ChannelState>> {
+        if id.slot().is_none() {
+            // It was taken before the registration, which is rare: only a dispatcher can do that.
+            let mut states = self.slots.iter().map(|(_, slot)| &slot.state);
+            return states.find(|state| state.id.get() == id);
+        }
         self.slot(id).map(|slot| &slot.state)
     }
 
@@ -97,19 +102,17 @@ impl Registry {
     /// Removes a channel. Returns its driver, if it has one.
     pub(super) fn remove(&mut self, id: ChannelId) -> Option<Option<Box<dyn Driver>>> {
         self.slot(id)?;
-        self.slots.try_remove(id.slot()).map(|slot| slot.driver)
+        self.slots.try_remove(id.slot()?).map(|slot| slot.driver)
     }
 
     /// A new key to register the channel with the poller. All earlier keys of the channel become stale.
     pub(super) fn poll_key(&mut self, id: ChannelId) -> usize {
         let generation = self.next_generation();
-        match self.slot_mut(id) {
-            Some(slot) => {
-                slot.generation = generation;
-                key(id.slot(), generation)
-            }
-            None => key(NO_SLOT, generation),
-        }
+        let Some(slot) = self.slot_mut(id) else {
+            return key(NO_SLOT, generation);
+        };
+        slot.generation = generation;
+        key(id.slot().unwrap_or(NO_SLOT), generation)
     }
 
     /// A new key that belongs to no channel.
@@ -125,7 +128,7 @@ impl Registry {
     /// The current key of the channel, if it has one.
     pub(super) fn key_of(&self, id: ChannelId) -> Option<usize> {
         let generation = self.slot(id)?.generation;
-        (generation != NONE).then(|| key(id.slot(), generation))
+        (generation != NONE).then(|| key(id.slot().unwrap_or(NO_SLOT), generation))
     }
 
     /// The channel of this key, unless the key is stale.

@@ -1,11 +1,14 @@
 //! The name of a channel.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::serial;
 
 /// Names a channel, on any thread, for as long as the process lives. No id is used twice, so a late
-/// message cannot reach a connection that took another's place.
+/// message cannot reach a connection that took another's place. A channel has its id from its creation, before it
+/// is registered with a loop. Ids are ordered by creation.
 ///
 /// ```
 /// # fn main() -> asynchat::Result {
@@ -17,29 +20,66 @@ use crate::serial;
 /// assert!(asynchat::chat(id).is_none());
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub struct ChannelId {
     serial: u64,
+    /// The slot of the channel in its loop's registry; [`NO_SLOT`] in an id that was taken before the registration.
     slot: u32,
 }
 
+const NO_SLOT: u32 = u32::MAX;
+
 impl ChannelId {
-    /// The id of a channel that is not registered.
+    /// The id of no channel.
     pub(crate) const NONE: ChannelId = ChannelId {
         serial: 0,
-        slot: u32::MAX,
+        slot: NO_SLOT,
     };
 
-    /// A new id, of a channel in this slot of its loop's registry.
-    pub(crate) fn new(slot: u32) -> Self {
+    /// A new id, of a channel that is not registered.
+    pub(crate) fn new() -> Self {
         ChannelId {
             serial: serial::next(),
-            slot,
+            slot: NO_SLOT,
         }
     }
 
-    pub(crate) fn slot(self) -> usize {
-        self.slot as usize
+    /// The same id, of a channel that is registered.
+    pub(crate) fn in_slot(self, slot: u32) -> Self {
+        ChannelId { slot, ..self }
+    }
+
+    /// `None` in an id that was taken before the registration.
+    pub(crate) fn slot(self) -> Option<usize> {
+        (self.slot != NO_SLOT).then_some(self.slot as usize)
+    }
+}
+
+// The same channel has the same id before and after its registration.
+
+impl PartialEq for ChannelId {
+    fn eq(&self, other: &Self) -> bool {
+        self.serial == other.serial
+    }
+}
+
+impl Eq for ChannelId {}
+
+impl Hash for ChannelId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.serial.hash(state);
+    }
+}
+
+impl PartialOrd for ChannelId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ChannelId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.serial.cmp(&other.serial)
     }
 }
 

@@ -121,7 +121,7 @@ impl ChannelState {
     pub(crate) fn new(source: Option<WatchedSocket>, phase: Phase) -> Self {
         ChannelState {
             agenda: OnceCell::new(),
-            id: Cell::new(ChannelId::NONE),
+            id: Cell::new(ChannelId::new()),
             kind: Cell::new(Kind::Dispatcher),
             phase: Cell::new(phase),
             flags: Flags::default(),

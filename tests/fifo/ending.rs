@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use asynchat::internals::{Fifo, Item, PumpError, Pumped, pump};
 use asynchat::{Close, More};
+use bytes::Bytes;
 
 use super::{Socket, hook, new_fifo, pending_producer, producer, pump_limited, queue, repeats};
 
@@ -31,16 +32,50 @@ fn a_queue_is_unfinished_while_its_peer_has_something_to_receive() {
     let is_unfinished = || fifo.borrow().is_unfinished();
     assert!(!is_unfinished());
     queue(&fifo, hook());
-    queue(&fifo, Item::ShutdownWrite);
     assert!(!is_unfinished());
     fifo.borrow_mut().push_slice(b"x");
     assert!(is_unfinished());
     assert!(matches!(pump_limited(&fifo, 1), Ok(Pumped::Drained)));
     assert!(!is_unfinished());
     queue(&fifo, pending_producer());
+    queue(&fifo, Item::ShutdownWrite);
     assert!(is_unfinished());
     drop(fifo.borrow_mut().fail());
     assert!(!is_unfinished());
+}
+
+#[test]
+fn behind_the_end_of_the_sending_side_only_a_close_is_queued() {
+    let fifo = new_fifo(65_536);
+    queue(&fifo, Item::ShutdownWrite);
+    for is_sent in [false, true] {
+        fifo.borrow_mut().push_slice(b"too late");
+        fifo.borrow_mut()
+            .push_bytes(&Bytes::from_static(&[b'x'; 10_000]));
+        assert!(fifo.borrow_mut().push(hook()).is_some());
+        assert!(fifo.borrow_mut().push(Item::ShutdownWrite).is_some());
+        assert_eq!(fifo.borrow().queued(), 0);
+        assert!(!fifo.borrow().is_unfinished() && !fifo.borrow().is_sealed());
+        if !is_sent {
+            assert!(matches!(pump_limited(&fifo, 9), Ok(Pumped::Drained)));
+        }
+    }
+    queue(&fifo, Item::Close(Close::Local));
+    assert!(fifo.borrow().is_sealed());
+    assert!(matches!(
+        pump_limited(&fifo, 9),
+        Ok(Pumped::Closed(Close::Local))
+    ));
+}
+
+#[test]
+fn a_discarded_end_of_the_sending_side_lets_pushes_in_again() {
+    let fifo = new_fifo(65_536);
+    fifo.borrow_mut().push_slice(b"x");
+    queue(&fifo, Item::ShutdownWrite);
+    drop(fifo.borrow_mut().discard());
+    fifo.borrow_mut().push_slice(b"another");
+    assert_eq!(fifo.borrow().queued(), 7);
 }
 
 #[test]

@@ -10,15 +10,20 @@ use crate::error::Close;
 impl Fifo {
     /// Takes nothing more from now on.
     pub fn seal(&mut self) {
-        if self.intake == Intake::Open {
+        if !self.is_sealed() {
             self.intake = Intake::Sealed;
         }
         self.update_head_limit();
     }
 
+    /// Whether bytes that are pushed are queued, or counted after a failed send.
+    pub fn takes_pushes(&self) -> bool {
+        self.intake == Intake::Open
+    }
+
     /// Whether the queue takes nothing more: its close is queued, or the channel has ended.
     pub fn is_sealed(&self) -> bool {
-        self.intake != Intake::Open
+        matches!(self.intake, Intake::Sealed | Intake::Closed)
     }
 
     /// Whether the pump has reached the close: the peer is to receive all that was sent.
@@ -56,6 +61,10 @@ impl Fifo {
             self.tail_bytes = 0;
         }
         let close = self.take_close();
+        if self.intake == Intake::Finished && self.tail.has_shutdown() {
+            // The end of the sending side is discarded as well.
+            self.intake = Intake::Open;
+        }
         let discarded = self.tail.take();
         if let Some(why) = close {
             self.tail.push_back(Item::Close(why));

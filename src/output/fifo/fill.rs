@@ -48,15 +48,22 @@ impl Fifo {
 
     /// Queues a producer, a hook or a mark. Returns it if the queue does not take it.
     pub fn push(&mut self, item: Item) -> Option<Item> {
-        if self.is_sealed() {
+        let is_taken = match self.intake {
+            Intake::Open => true,
+            Intake::Finished => matches!(item, Item::Close(_)),
+            Intake::Sealed | Intake::Closed => false,
+        };
+        if !is_taken {
             return Some(item);
         }
         if self.stream == Stream::Failed {
             self.tail_bytes = self.tail_bytes.saturating_add(self.dropped_item_weight());
             return Some(item);
         }
-        if let Item::Close(_) = item {
-            self.intake = Intake::Sealed;
+        match item {
+            Item::Close(_) => self.intake = Intake::Sealed,
+            Item::ShutdownWrite => self.intake = Intake::Finished,
+            _ => {}
         }
         // Later pushes go behind the new item: this buffer does not grow any more.
         if let Some(Item::Small(last)) = self.tail.back_mut() {
@@ -82,7 +89,10 @@ impl Fifo {
     pub fn append(&mut self, mut later: Fifo) -> VecDeque<Item> {
         let close = self.take_close();
         if close.is_some() {
-            self.intake = Intake::Open;
+            self.intake = match self.tail.has_shutdown() {
+                true => Intake::Finished,
+                false => Intake::Open,
+            };
         }
         let head = mem::take(&mut later.head);
         let unsent = head.get(later.sent..).unwrap_or_default();
@@ -110,7 +120,7 @@ impl Fifo {
     }
 
     fn push_large(&mut self, data: &Bytes) -> bool {
-        if self.is_sealed() {
+        if !self.takes_pushes() {
             return false;
         }
         self.tail_bytes = self.tail_bytes.saturating_add(data.len());
@@ -125,7 +135,7 @@ impl Fifo {
     #[cold]
     #[inline(never)]
     fn push_checked(&mut self, data: &[u8]) -> bool {
-        if self.is_sealed() {
+        if !self.takes_pushes() {
             return false;
         }
         match self.tail.back_mut() {

@@ -89,7 +89,7 @@ impl Fifo {
 
     /// Computes how far a push may fill the head without further checks.
     pub(super) fn update_head_limit(&mut self) {
-        let is_plain = !self.is_sealed() && self.stream != Stream::Failed && self.tail.is_empty();
+        let is_plain = self.takes_pushes() && self.stream != Stream::Failed && self.tail.is_empty();
         self.head_limit = match is_plain {
             true => self.sent.saturating_add(self.mark()),
             false => 0,

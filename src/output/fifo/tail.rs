@@ -95,6 +95,11 @@ impl Tail {
         self.0.as_ref()?.items.back()
     }
 
+    /// Whether the end of the sending side is queued.
+    pub(super) fn has_shutdown(&self) -> bool {
+        self.iter().any(|item| matches!(item, Item::ShutdownWrite))
+    }
+
     /// The last item, to be extended.
     pub(super) fn back_mut(&mut self) -> Option<&mut Item> {
         self.0.as_mut()?.items.back_mut()

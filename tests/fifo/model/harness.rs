@@ -214,16 +214,17 @@ impl Harness {
         let is_crowded = backlog > 0 && !model.pending && queued > mark.max(4096);
         let is_over = queued > self.high_water.get() || is_crowded;
         // A push of nothing changes nothing, and may return false. The model does not count items.
-        assert!(is_full || model.sealed || len == 0 || !is_over);
-        assert!(!is_full || !model.sealed && (is_over || self.pushes.get() > HIGH_ITEMS));
+        let is_refused = model.sealed || model.finished;
+        assert!(is_full || is_refused || len == 0 || !is_over);
+        assert!(!is_full || !is_refused && (is_over || self.pushes.get() > HIGH_ITEMS));
     }
 
     fn queue(&self, item: Item, entry: Entry) {
         self.pushes.set(self.pushes.get() + 1);
-        let sealed = self.model.borrow().sealed;
+        let is_refused = self.model.borrow().refuses(&entry);
         self.model.borrow_mut().push(entry);
         let refused = self.fifo.borrow_mut().push(item);
-        assert_eq!(refused.is_some(), sealed);
+        assert_eq!(refused.is_some(), is_refused);
     }
 
     fn next_id(&self) -> u32 {

@@ -9,6 +9,8 @@ use asynchat::More;
 pub struct Model {
     pub entries: VecDeque<Entry>,
     pub sealed: bool,
+    /// The end of the sending side is queued, or was sent.
+    pub finished: bool,
     /// The first producer has nothing for now.
     pub pending: bool,
     /// The producer that is being asked, and whether it was resumed meanwhile.
@@ -52,17 +54,28 @@ impl Model {
         }
     }
 
+    pub fn refuses(&self, entry: &Entry) -> bool {
+        self.sealed || (self.finished && *entry != Entry::Close)
+    }
+
     pub fn push(&mut self, entry: Entry) {
-        if self.sealed || entry == Entry::Bytes(vec![]) {
+        if self.refuses(&entry) || entry == Entry::Bytes(vec![]) {
             return;
         }
         self.sealed = entry == Entry::Close;
+        self.finished |= entry == Entry::ShutdownWrite;
         self.entries.push_back(entry);
     }
 
     /// Removes all entries but a close.
     pub fn discard(&mut self) {
-        let close = self.entries.pop_back().filter(|last| *last == Entry::Close);
+        let close = match self.entries.back() {
+            Some(Entry::Close) => self.entries.pop_back(),
+            _ => None,
+        };
+        if !self.sealed && self.entries.contains(&Entry::ShutdownWrite) {
+            self.finished = false;
+        }
         self.entries.clear();
         self.entries.extend(close);
         self.pending = false;
