@@ -409,7 +409,7 @@ fn a_session_that_stays_open_ends_when_both_sides_have_finished() -> Result {
 }
 
 #[test]
-fn a_paused_session_that_sends_after_both_sides_have_finished_ends() -> Result {
+fn what_a_paused_session_sends_after_both_sides_have_finished_is_dropped() -> Result {
     let scene = Scene::new()?;
     let (chat, peer) = scene.connection(scene.log.session())?;
     chat.pause_reading();
@@ -419,7 +419,10 @@ fn a_paused_session_that_sends_after_both_sides_have_finished_ends() -> Result {
     assert!(chat.is_open());
     chat.push("nobody hears this");
     scene.settle()?;
-    assert_eq!(scene.log.lines(), ["connect", "close Reset"]);
+    assert_eq!((chat.is_open(), chat.queued()), (true, 0));
+    chat.resume_reading();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "eof ", "close Eof"]);
     assert!(scene.is_empty());
     Ok(())
 }

@@ -169,11 +169,10 @@ fn output_over_its_limit_closes_the_connection_to_a_peer_that_does_not_read() {
 }
 
 #[test]
-fn producers_hooks_and_shutdowns_count_against_the_output_limit() {
-    let pushes: [fn(&Chat); 3] = [
+fn producers_and_hooks_count_against_the_output_limit() {
+    let pushes: [fn(&Chat); 2] = [
         |chat| chat.push_with_producer(SimpleProducer::new("x")),
         |chat| chat.push_hook(|| ()),
-        Chat::shutdown_write,
     ];
     for push in pushes {
         let (event_loop, log) = (new_loop(), Log::default());

@@ -144,11 +144,13 @@ fn a_push_after_shutdown_write_is_dropped_and_input_is_still_received() {
     chat.push("queued behind the end");
     idle(&event_loop);
     chat.push("sent after the end");
-    chat.push_hook(|| unreachable!("it was pushed too late"));
+    let hook = log.clone();
+    chat.push_hook(move || hook.add("hook"));
     assert_eq!(group.push("a broadcast"), 0);
     assert_eq!(chat.queued(), 0);
     idle(&event_loop);
     assert_eq!(peer.receive_all(&event_loop), b"the last\r\n");
+    assert!(log.has("hook"));
     peer.send("a late reply\r\n");
     run_until(&event_loop, || log.has("record a late reply"));
     chat.close_when_done();

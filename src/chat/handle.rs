@@ -148,7 +148,7 @@ impl Chat {
     }
 
     /// Queues the end of the sending side (TCP FIN), after everything pushed before. Records are still
-    /// delivered. From this call on nothing more can be pushed, except a close.
+    /// delivered. From this call on what is pushed is dropped, except hooks and a close.
     pub fn shutdown_write(&self) {
         self.state().push_item(Item::ShutdownWrite);
     }

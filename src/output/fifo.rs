@@ -65,7 +65,7 @@ pub struct Fifo {
 enum Intake {
     /// It takes pushes.
     Open,
-    /// It takes a close only: the end of the sending side is queued, or was sent.
+    /// It takes hooks and a close only: the end of the sending side is queued, or was sent.
     Finished,
     /// It takes nothing more: its close is queued, or the channel has ended.
     Sealed,

@@ -45,14 +45,15 @@ fn a_queue_is_unfinished_while_its_peer_has_something_to_receive() {
 }
 
 #[test]
-fn behind_the_end_of_the_sending_side_only_a_close_is_queued() {
+fn behind_the_end_of_the_sending_side_only_hooks_and_a_close_are_queued() {
     let fifo = new_fifo(65_536);
     queue(&fifo, Item::ShutdownWrite);
     for is_sent in [false, true] {
         fifo.borrow_mut().push_slice(b"too late");
         fifo.borrow_mut()
             .push_bytes(&Bytes::from_static(&[b'x'; 10_000]));
-        assert!(fifo.borrow_mut().push(hook()).is_some());
+        assert!(fifo.borrow_mut().push(hook()).is_none());
+        assert!(fifo.borrow_mut().push(pending_producer()).is_some());
         assert!(fifo.borrow_mut().push(Item::ShutdownWrite).is_some());
         assert_eq!(fifo.borrow().queued(), 0);
         assert!(!fifo.borrow().is_unfinished() && !fifo.borrow().is_sealed());

@@ -50,7 +50,8 @@ impl Fifo {
     pub fn push(&mut self, item: Item) -> Option<Item> {
         let is_taken = match self.intake {
             Intake::Open => true,
-            Intake::Finished => matches!(item, Item::Close(_)),
+            // A session may be paused until its hook is called.
+            Intake::Finished => matches!(item, Item::Hook(_) | Item::Close(_)),
             Intake::Sealed | Intake::Closed => false,
         };
         if !is_taken {

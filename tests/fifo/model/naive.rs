@@ -55,7 +55,7 @@ impl Model {
     }
 
     pub fn refuses(&self, entry: &Entry) -> bool {
-        self.sealed || (self.finished && *entry != Entry::Close)
+        self.sealed || (self.finished && !matches!(entry, Entry::Hook(_) | Entry::Close))
     }
 
     pub fn push(&mut self, entry: Entry) {
