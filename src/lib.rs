@@ -218,10 +218,36 @@ pub mod signal;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
+mod stage;
 mod state;
 mod sys;
 mod target;
 mod time;
+#[cfg(feature = "tls-no-provider")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod tls {
+    //! TLS, with [rustls]. The features `tls` (with the cryptography of ring) and `tls-no-provider` (the program
+    //! brings a provider) have it.
+    //!
+    //! [`Server::tls`](crate::Server::tls) makes a server of plaintext a server of TLS, and
+    //! [`Connector::tls`](crate::Connector::tls) a client. [`Chat::start_tls`](crate::Chat::start_tls) and
+    //! [`Channel::start_tls`](crate::Channel::start_tls) begin TLS on a connection that is up (STARTTLS).
+    //! [`Chat::tls`](crate::Chat::tls) tells what was agreed on.
+    //!
+    //! The crate never uses or sets the default provider of the process.
+
+    pub use rustls;
+    pub use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+    pub use crate::stage::acceptor::Acceptor;
+    pub use crate::stage::client::Client;
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub use crate::stage::config::{
+        client_config, roots_from_file, server_config, server_config_from_files,
+    };
+    pub use crate::stage::info::Info;
+}
 mod user_code;
 
 pub use addr::Addr;

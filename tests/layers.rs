@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 12] = [
     &["channel"],
     &["runtime"],
     &["state"],
-    &["framing", "output", "time"],
+    &["framing", "output", "stage", "time"],
     &["sys"],
     &["addr", "error", "limits", "target"],
     &["log", "serial", "user_code"],

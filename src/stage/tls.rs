@@ -1,0 +1,711 @@
+//! The TLS stage of one connection: ciphertext in, plaintext out, and the reverse.
+//!
+//! It uses the unbuffered API of rustls, in which the caller owns the buffers. An idle connection therefore has
+//! none. The API has rules that its types do not enforce:
+//!
+//! * The input of a call has to begin with everything that was not discarded before, as the last call has left
+//!   it: rustls decrypts in place, and refers to parts of a handshake message by their position. So the rest of
+//!   the input is kept, and passed again also when the call is only made to encrypt.
+//! * A state that is dropped loses what it holds. So each state is acted on in the loop that receives it.
+//! * After an error only the alert may be fetched, and only while `wants_write` is true.
+//! * Plaintext can be encrypted only when all input is processed. `feed` therefore processes everything that it
+//!   gets, and keeps the plaintext that the channel does not take yet.
+
+use std::io::IoSlice;
+use std::mem;
+use std::sync::Arc;
+
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{Accepted, ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
+    WriteTraffic,
+};
+use rustls::{CommonState, HandshakeKind, ServerConfig};
+
+use super::Stage;
+use super::acceptor::Acceptor;
+use super::client::Prepared;
+use super::info::Info;
+use super::words::in_words;
+use crate::error::Error;
+
+/// The longest content of a record (RFC 8446 section 5.1).
+const RECORD: usize = 16 * 1024;
+
+/// What a record adds to its content: a header, a nonce or a content type, and a tag.
+const OVERHEAD: usize = 64;
+
+/// How many bytes of handshake messages that are not complete a peer can make this side keep. A message has at
+/// most 64 KiB (rustls), but its pieces may be as short as a byte.
+const MOST_KEPT: usize = 80 * 1024;
+
+/// The same for the first message of a client, which costs the client nothing.
+const MOST_HELLO: usize = 18 * 1024;
+
+/// A TLS connection without its socket.
+pub(crate) struct TlsStage {
+    connection: Connection,
+    /// Input that is not processed: a part of a record, or of a handshake message.
+    kept: Vec<u8>,
+    received: Received,
+    output: Output,
+    failure: Option<rustls::Error>,
+    /// The name that the client has asked for.
+    server_name: Option<String>,
+    has_closed: bool,
+}
+
+enum Connection {
+    /// A server that has not received the whole first message of its client, which decides about the
+    /// configuration.
+    Accepting(Accepting),
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+    /// The handshake has failed before there was a connection.
+    Refused,
+}
+
+/// A server that waits for the first message of its client.
+struct Accepting {
+    acceptor: Acceptor,
+    /// Present since the first byte.
+    parser: Option<Box<rustls::server::Acceptor>>,
+    /// How many bytes the parser has got.
+    parsed: usize,
+}
+
+/// What the input contained.
+#[derive(Default)]
+struct Received {
+    /// Plaintext that the channel has not taken.
+    plaintext: Vec<u8>,
+    taken: usize,
+    peer_has_closed: bool,
+}
+
+/// Ciphertext that was not sent yet. The buffer is longer than its content, so that it is zero-filled once.
+#[derive(Default)]
+struct Output {
+    buffer: Vec<u8>,
+    filled: usize,
+    sent: usize,
+}
+
+impl TlsStage {
+    /// The stage of a server.
+    pub(crate) fn accept(acceptor: Acceptor) -> Self {
+        TlsStage::with(Connection::Accepting(Accepting {
+            acceptor,
+            parser: None,
+            parsed: 0,
+        }))
+    }
+
+    /// The stage of a client, whose output is its first message.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub(crate) fn connect(client: Prepared) -> Result<Self, Error> {
+        let Prepared { config, name } = client;
+        let connection =
+            UnbufferedClientConnection::new(config, name).map_err(|error| in_words(&error))?;
+        let mut stage = TlsStage::with(Connection::Client(Box::new(connection)));
+        stage.process(&mut [], &mut Into::nowhere());
+        match stage.failure() {
+            Some(error) => Err(error),
+            None => Ok(stage),
+        }
+    }
+
+    fn with(connection: Connection) -> Self {
+        TlsStage {
+            connection,
+            kept: Vec::new(),
+            received: Received::default(),
+            output: Output::default(),
+            failure: None,
+            server_name: None,
+            has_closed: false,
+        }
+    }
+
+    /// Whether what is kept has to stay in its buffer. That is so while a handshake message is not complete:
+    /// copying it for each of its pieces would be quadratic.
+    fn keeps_in_place(&self) -> bool {
+        self.is_handshaking() || record_length(&self.kept).is_some_and(|it| it <= self.kept.len())
+    }
+
+    /// Processes the input. Returns how many bytes of it are done with.
+    fn process(&mut self, input: &mut [u8], into: &mut Into<'_>) -> usize {
+        if self.failure.is_some() {
+            return input.len();
+        }
+        let (received, output) = (&mut self.received, &mut self.output);
+        let outcome = match &mut self.connection {
+            Connection::Accepting(..) => return self.accept_hello(input, into),
+            Connection::Server(connection) => run(connection, input, into, received, output),
+            Connection::Client(connection) => run(connection, input, into, received, output),
+            Connection::Refused => Ok(input.len()),
+        };
+        match outcome {
+            // What follows the end is ignored (RFC 8446 section 6.1).
+            Ok(_) if self.received.peer_has_closed => input.len(),
+            Ok(done) => done,
+            Err(error) => {
+                self.failure = Some(error);
+                input.len()
+            }
+        }
+    }
+
+    /// Looks for the whole first message of a client, with which `input` begins, and chooses the configuration.
+    /// The connection then gets the same bytes again.
+    fn accept_hello(&mut self, input: &mut [u8], into: &mut Into<'_>) -> usize {
+        let Connection::Accepting(accepting) = &mut self.connection else {
+            return 0;
+        };
+        let connection = match accepting.parse(input) {
+            Ok(None) => return 0,
+            Ok(Some(accepted)) => choose(&accepting.acceptor, &accepted).and_then(|(config, name)| {
+                self.server_name = name;
+                UnbufferedServerConnection::new(config).map_err(|error| (error, None))
+            }),
+            Err(refused) => Err(refused),
+        };
+        match connection {
+            Ok(connection) => {
+                self.connection = Connection::Server(Box::new(connection));
+                self.process(input, into)
+            }
+            Err((error, alert)) => {
+                self.connection = Connection::Refused;
+                if let Some(alert) = alert {
+                    self.output.append(&alert);
+                }
+                self.failure = Some(error);
+                input.len()
+            }
+        }
+    }
+}
+
+/// An error, and the alert that says it to the client.
+type Refused = (rustls::Error, Option<Vec<u8>>);
+
+impl Accepting {
+    /// Parses what is new in `input`. Returns `None` while the message is not complete.
+    fn parse(&mut self, input: &[u8]) -> Result<Option<Accepted>, Refused> {
+        let parser = self.parser.get_or_insert_default();
+        let mut unread = input.get(self.parsed..).unwrap_or_default();
+        self.parsed = input.len();
+        while !unread.is_empty() {
+            if parser.read_tls(&mut unread).is_err() {
+                return Err((too_long(), None));
+            }
+            let accepted = parser.accept().map_err(|(error, mut alert)| {
+                let mut bytes = Vec::new();
+                // A vector takes everything.
+                let _ = alert.write_all(&mut bytes);
+                (error, Some(bytes))
+            })?;
+            if accepted.is_some() {
+                return Ok(accepted);
+            }
+        }
+        match input.len() > MOST_HELLO {
+            true => Err((too_long(), None)),
+            false => Ok(None),
+        }
+    }
+}
+
+/// A fatal alert in clear: `unrecognized_name` (RFC 6066 section 3).
+const ALERT_UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+fn too_long() -> rustls::Error {
+    rustls::Error::InvalidMessage(rustls::InvalidMessage::HandshakePayloadTooLarge)
+}
+
+type Chosen = (Arc<ServerConfig>, Option<String>);
+
+/// The configuration for this client, and the name that it has asked for.
+fn choose(acceptor: &Acceptor, accepted: &Accepted) -> Result<Chosen, Refused> {
+    let hello = accepted.client_hello();
+    let name = hello.server_name().map(str::to_owned);
+    match acceptor.choose(&hello) {
+        Some(config) => Ok((config, name)),
+        None => {
+            let error = rustls::Error::General("no configuration for this client".to_owned());
+            Err((error, Some(ALERT_UNRECOGNIZED_NAME.to_vec())))
+        }
+    }
+}
+
+impl Stage for TlsStage {
+    fn headroom(&self) -> usize {
+        match self.keeps_in_place() {
+            true => 0,
+            false => self.kept.len(),
+        }
+    }
+
+    fn feed(&mut self, input: &mut [u8], into: &mut [u8]) -> usize {
+        let mut into = Into { into, filled: 0 };
+        let head = self.headroom();
+        let new = input.get(head..).unwrap_or_default();
+        if head == 0 && !self.kept.is_empty() {
+            let mut kept = mem::take(&mut self.kept);
+            kept.extend_from_slice(new);
+            let done = self.process(&mut kept, &mut into);
+            kept.drain(..done);
+            self.kept = kept;
+        } else if head > 0 && record_length(&self.kept).is_some_and(|it| it > head + new.len()) {
+            // Still no whole record. Only the new bytes are copied, so that the cost is linear.
+            self.kept.extend_from_slice(new);
+        } else {
+            if let Some(front) = input.get_mut(..head) {
+                front.copy_from_slice(&self.kept);
+            }
+            let done = self.process(input, &mut into);
+            self.kept.clear();
+            self.kept
+                .extend_from_slice(input.get(done..).unwrap_or_default());
+        }
+        if self.kept.len() > MOST_KEPT && self.failure.is_none() {
+            self.failure = Some(too_long());
+        }
+        if self.kept.is_empty() {
+            self.kept = Vec::new();
+        }
+        into.filled
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> usize {
+        self.received.take(into)
+    }
+
+    fn has_input(&self) -> bool {
+        !self.received.is_empty() || self.received.peer_has_closed || self.failure.is_some()
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.failure.as_ref().map(in_words)
+    }
+
+    fn peer_has_closed(&self) -> bool {
+        self.received.peer_has_closed
+    }
+
+    fn is_handshaking(&self) -> bool {
+        match &self.connection {
+            Connection::Accepting(..) | Connection::Refused => true,
+            Connection::Server(connection) => connection.is_handshaking(),
+            Connection::Client(connection) => connection.is_handshaking(),
+        }
+    }
+
+    fn encrypt(&mut self, parts: &[IoSlice<'_>], most: usize) -> Result<usize, Error> {
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
+        let mut records = Records::new(parts, most);
+        let mut record = Vec::new();
+        let mut taken = 0;
+        while let Some(content) = records.next(&mut record) {
+            let outcome = match &mut self.connection {
+                Connection::Server(it) => seal(it, &mut self.kept, content, &mut self.output),
+                Connection::Client(it) => seal(it, &mut self.kept, content, &mut self.output),
+                Connection::Accepting(..) | Connection::Refused => {
+                    Err(rustls::Error::HandshakeNotComplete)
+                }
+            };
+            if let Err(error) = outcome {
+                let words = in_words(&error);
+                self.failure = Some(error);
+                return Err(words);
+            }
+            taken += content.len();
+        }
+        Ok(taken)
+    }
+
+    fn close(&mut self) {
+        if mem::replace(&mut self.has_closed, true) || self.failure.is_some() {
+            return;
+        }
+        match &mut self.connection {
+            Connection::Server(it) => close_notify(it, &mut self.kept, &mut self.output),
+            Connection::Client(it) => close_notify(it, &mut self.kept, &mut self.output),
+            Connection::Accepting(..) | Connection::Refused => {}
+        }
+    }
+
+    fn output(&self) -> &[u8] {
+        let output = &self.output;
+        output
+            .buffer
+            .get(output.sent..output.filled)
+            .unwrap_or_default()
+    }
+
+    fn sent(&mut self, count: usize) {
+        let output = &mut self.output;
+        output.sent = (output.sent + count).min(output.filled);
+        if output.sent == output.filled {
+            (output.sent, output.filled) = (0, 0);
+        }
+    }
+
+    fn discard_output(&mut self) {
+        self.output = Output::default();
+    }
+
+    fn adopt_buffer(&mut self, buffer: &mut Vec<u8>) {
+        if self.output.buffer.is_empty() {
+            mem::swap(&mut self.output.buffer, buffer);
+        }
+    }
+
+    fn release_buffer(&mut self) -> Vec<u8> {
+        match self.output.filled {
+            0 => mem::take(&mut self.output.buffer),
+            _ => Vec::new(),
+        }
+    }
+
+    fn trim(&mut self) {
+        let output = &mut self.output;
+        output.buffer.truncate(output.filled);
+        output.buffer.drain(..output.sent);
+        (output.filled, output.sent) = (output.filled - output.sent, 0);
+        output.buffer.shrink_to_fit();
+    }
+
+    fn info(&self) -> Option<Info> {
+        let connection: &CommonState = match &self.connection {
+            Connection::Server(connection) => connection,
+            Connection::Client(connection) => connection,
+            Connection::Accepting(..) | Connection::Refused => return None,
+        };
+        if connection.is_handshaking() {
+            return None;
+        }
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        Some(Info {
+            version: connection.protocol_version()?,
+            cipher_suite: connection.negotiated_cipher_suite()?.suite(),
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: self.server_name.clone(),
+            peer_certificates: certificates.to_vec(),
+            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        })
+    }
+}
+
+/// The two kinds of connections, which have the same states.
+trait Side: Sized {
+    fn process<'c, 'i>(
+        connection: &'c mut UnbufferedConnectionCommon<Self>,
+        input: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self>;
+}
+
+impl Side for ServerConnectionData {
+    fn process<'c, 'i>(
+        connection: &'c mut UnbufferedConnectionCommon<Self>,
+        input: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self> {
+        connection.process_tls_records(input)
+    }
+}
+
+impl Side for ClientConnectionData {
+    fn process<'c, 'i>(
+        connection: &'c mut UnbufferedConnectionCommon<Self>,
+        input: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self> {
+        connection.process_tls_records(input)
+    }
+}
+
+/// Processes all input. Returns how many bytes of it are done with.
+fn run<S: Side>(
+    connection: &mut UnbufferedConnectionCommon<S>,
+    input: &mut [u8],
+    into: &mut Into<'_>,
+    received: &mut Received,
+    output: &mut Output,
+) -> Result<usize, rustls::Error> {
+    let mut done = 0;
+    loop {
+        let rest = input.get_mut(done..).unwrap_or_default();
+        let UnbufferedStatus { mut discard, state } = S::process(connection, rest);
+        let mut is_over = false;
+        let outcome = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+                match traffic.next_record() {
+                    Some(Ok(record)) => {
+                        discard += record.discard;
+                        received.deliver(record.payload, into);
+                    }
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                }
+            },
+            Ok(ConnectionState::EncodeTlsData(mut data)) => output.encode(|to| data.encode(to)),
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                // It is in the output, whose order is that of its bytes.
+                data.done();
+                Ok(())
+            }
+            Ok(ConnectionState::PeerClosed) => {
+                received.peer_has_closed = true;
+                Ok(())
+            }
+            // Early data could be replayed. The configuration of the acceptor does not allow it.
+            Ok(ConnectionState::ReadEarlyData(_)) => Err(rustls::Error::General(
+                "early data is not accepted".to_owned(),
+            )),
+            Ok(_) => {
+                is_over = true;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        done += discard;
+        if let Err(error) = outcome {
+            let rest = input.get_mut(done..).unwrap_or_default();
+            fetch_alert(connection, rest, output);
+            return Err(error);
+        }
+        if is_over {
+            return Ok(done);
+        }
+    }
+}
+
+/// Moves the alert that an error has caused to the output.
+fn fetch_alert<S: Side>(
+    connection: &mut UnbufferedConnectionCommon<S>,
+    rest: &mut [u8],
+    output: &mut Output,
+) {
+    while connection.wants_write() {
+        match S::process(connection, rest).state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                if output.encode(|to| data.encode(to)).is_err() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Encrypts one record. `kept` has no whole record.
+fn seal<S: Side>(
+    connection: &mut UnbufferedConnectionCommon<S>,
+    kept: &mut [u8],
+    content: &[u8],
+    output: &mut Output,
+) -> Result<(), rustls::Error> {
+    with_traffic(connection, kept, output, |traffic, output| {
+        let mut room = content.len() + OVERHEAD;
+        loop {
+            match traffic.encrypt(content, output.room(room)) {
+                Ok(count) => {
+                    output.filled += count;
+                    return Ok(());
+                }
+                Err(EncryptError::InsufficientSize(size)) if size.required_size > room => {
+                    room = size.required_size;
+                }
+                Err(error) => return Err(rustls::Error::General(error.to_string())),
+            }
+        }
+    })
+}
+
+/// Encrypts the alert `close_notify`.
+fn close_notify<S: Side>(
+    connection: &mut UnbufferedConnectionCommon<S>,
+    kept: &mut [u8],
+    output: &mut Output,
+) {
+    // It fails when a handshake is not complete: nothing was sent that could be cut.
+    let _ = with_traffic(connection, kept, output, |traffic, output| {
+        let mut room = OVERHEAD;
+        loop {
+            match traffic.queue_close_notify(output.room(room)) {
+                Ok(count) => {
+                    output.filled += count;
+                    return Ok(());
+                }
+                Err(EncryptError::InsufficientSize(size)) if size.required_size > room => {
+                    room = size.required_size;
+                }
+                Err(error) => return Err(rustls::Error::General(error.to_string())),
+            }
+        }
+    });
+}
+
+/// Calls `write` in the state in which the connection encrypts.
+fn with_traffic<S: Side>(
+    connection: &mut UnbufferedConnectionCommon<S>,
+    kept: &mut [u8],
+    output: &mut Output,
+    write: impl FnOnce(&mut WriteTraffic<'_, S>, &mut Output) -> Result<(), rustls::Error>,
+) -> Result<(), rustls::Error> {
+    loop {
+        match S::process(connection, kept).state? {
+            ConnectionState::WriteTraffic(mut traffic) => return write(&mut traffic, output),
+            // A key update that was requested.
+            ConnectionState::EncodeTlsData(mut data) => output.encode(|to| data.encode(to))?,
+            ConnectionState::TransmitTlsData(data) => data.done(),
+            ConnectionState::PeerClosed => {}
+            _ => return Err(rustls::Error::HandshakeNotComplete),
+        }
+    }
+}
+
+/// The buffer of the channel.
+struct Into<'a> {
+    into: &'a mut [u8],
+    filled: usize,
+}
+
+impl Into<'_> {
+    fn nowhere() -> Self {
+        Into {
+            into: &mut [],
+            filled: 0,
+        }
+    }
+}
+
+impl Received {
+    fn is_empty(&self) -> bool {
+        self.plaintext.is_empty()
+    }
+
+    fn deliver(&mut self, mut payload: &[u8], into: &mut Into<'_>) {
+        if self.is_empty() {
+            let room = into.into.get_mut(into.filled..).unwrap_or_default();
+            let count = payload.len().min(room.len());
+            let (fits, rest) = payload.split_at(count);
+            room.split_at_mut(count).0.copy_from_slice(fits);
+            into.filled += count;
+            payload = rest;
+        }
+        self.plaintext.extend_from_slice(payload);
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> usize {
+        let left = self.plaintext.get(self.taken..).unwrap_or_default();
+        let count = left.len().min(into.len());
+        into.split_at_mut(count)
+            .0
+            .copy_from_slice(left.split_at(count).0);
+        self.taken += count;
+        if self.taken == self.plaintext.len() {
+            self.plaintext = Vec::new();
+            self.taken = 0;
+        }
+        count
+    }
+}
+
+impl Output {
+    /// Room for so many bytes behind the content.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.filled + bytes;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        self.buffer.get_mut(self.filled..end).unwrap_or_default()
+    }
+
+    /// Appends a message of the handshake.
+    fn encode(
+        &mut self,
+        mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+    ) -> Result<(), rustls::Error> {
+        let mut room = OVERHEAD;
+        loop {
+            match encode(self.room(room)) {
+                Ok(count) => {
+                    self.filled += count;
+                    return Ok(());
+                }
+                Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
+                    room = size.required_size;
+                }
+                Err(error) => return Err(rustls::Error::General(error.to_string())),
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.filled += bytes.len();
+    }
+}
+
+/// Divides the parts of a write into the contents of records. Short parts share a record.
+struct Records<'a> {
+    parts: &'a [IoSlice<'a>],
+    /// How much of the first part is in earlier records.
+    begun: usize,
+    left: usize,
+}
+
+impl<'a> Records<'a> {
+    fn new(parts: &'a [IoSlice<'a>], most: usize) -> Self {
+        Records {
+            parts,
+            begun: 0,
+            left: most,
+        }
+    }
+
+    /// The content of the next record: a part, or several that are copied to `copy`.
+    fn next<'b>(&mut self, copy: &'b mut Vec<u8>) -> Option<&'b [u8]>
+    where
+        'a: 'b,
+    {
+        let most = self.left.min(RECORD);
+        copy.clear();
+        while copy.len() < most
+            && let Some((first, others)) = self.parts.split_first()
+        {
+            let rest: &'a [u8] = first.get(self.begun..).unwrap_or_default();
+            let count = rest.len().min(most - copy.len());
+            let piece = rest.get(..count).unwrap_or_default();
+            self.begun += count;
+            let is_last = others.is_empty();
+            if count == rest.len() {
+                (self.parts, self.begun) = (others, 0);
+            }
+            if copy.is_empty() && (count == most || is_last) {
+                self.left -= count;
+                return (count > 0).then_some(piece);
+            }
+            copy.extend_from_slice(piece);
+        }
+        self.left -= copy.len();
+        (!copy.is_empty()).then_some(&copy[..])
+    }
+}
+
+/// The length of the first record with its header, if the header is complete (RFC 8446 section 5.1).
+fn record_length(bytes: &[u8]) -> Option<usize> {
+    match *bytes {
+        [_, _, _, high, low, ..] => Some(5 + usize::from(u16::from_be_bytes([high, low]))),
+        _ => None,
+    }
+}
+
+#[cfg(all(test, feature = "tls"))]
+mod tests;
