@@ -247,6 +247,7 @@ pub mod tls {
         client_config, roots_from_file, server_config, server_config_from_files,
     };
     pub use crate::stage::info::Info;
+    pub use crate::stage::side::Side;
 }
 mod user_code;
 

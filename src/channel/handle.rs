@@ -1,7 +1,7 @@
 //! `Channel`: the handle of a socket.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
@@ -290,8 +290,13 @@ impl Channel {
             self.0.note(&outcome, Side::Sending);
             return outcome;
         }
-        let outcome = self.0.on_output(|output| send(output, data));
-        let outcome = self.0.sent(outcome, data.len());
+        let outcome = match self.0.flags.has(Flag::STAGED) {
+            true => self.0.send_secured(&[IoSlice::new(data)]),
+            false => {
+                let outcome = self.0.on_output(|output| send(output, data));
+                self.0.sent(outcome, data.len())
+            }
+        };
         self.0.note(&outcome, Side::Sending);
         outcome
     }
@@ -487,7 +492,7 @@ impl Channel {
 
     /// Whether the channel is an outgoing connection that is not up yet: asyncore's `connecting`.
     pub fn is_connecting(&self) -> bool {
-        self.0.phase.get() == Phase::Connecting
+        self.0.phase.get() == Phase::Connecting || self.0.is_securing_at_first()
     }
 
     /// Whether the channel accepts connections: asyncore's `accepting`.

@@ -50,6 +50,9 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         let (state, ready) = (turn.state, turn.ready);
         if state.phase.get() == Phase::Arrived || !state.requests.is_empty() {
             self.begin(state)?;
+            if state.requests.take(Request::UPGRADE) {
+                self.check_upgrade(state, &[]);
+            }
         }
         if ready.urgent {
             // Urgent data that is not received inline is discarded: a session has no callback for it.
@@ -108,6 +111,12 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             if !state.flags.has(Flag::FAILED) {
                 self.session.handle_connect()?;
             }
+        }
+        if state.requests.take(Request::SECURED) && state.is_up() {
+            // What was set for the records before is past.
+            let limit = state.limit(|limits| limits.record);
+            self.splitter = Splitter::new(state.terminator(), limit);
+            self.session.handle_tls()?;
         }
         let stays = !state.is_replacement_due();
         if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {
@@ -209,6 +218,7 @@ impl<S: AsyncChat> ChatDriver<S> {
     /// Whether input may be received and delivered now.
     fn reads(&self, state: &ChannelState) -> bool {
         !state.flags.has(Flag::PAUSED)
+            && !state.flags.has(Flag::UPGRADING)
             && !state.is_closing()
             && !is_held_up(state, self.backlog_len())
     }
@@ -232,6 +242,10 @@ impl<S: AsyncChat> ChatDriver<S> {
                 outcome
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.truncated(state);
+                Ok(())
+            }
             Err(error) => {
                 let why = Close::from_io(state.take_send_error().unwrap_or(error));
                 state.end(why);
@@ -316,6 +330,29 @@ impl<S: AsyncChat> ChatDriver<S> {
         Ok(())
     }
 
+    /// The stream has ended, and may have been cut: the peer has not announced its end. The last part of a record is
+    /// dropped. The replies to the records before it are sent.
+    fn truncated(&mut self, state: &Rc<ChannelState>) {
+        if !state.has_lost_output() && state.end_with_send_error() {
+            return;
+        }
+        state.time(|clocks, _| clocks.record_over());
+        match state.flags.has(Flag::PIPED) {
+            true => state.end(Close::Truncated),
+            false => state.close_when_done(Close::Truncated),
+        }
+    }
+
+    /// TLS is about to begin. If input has been received in clear that was not delivered, it would be taken for input
+    /// that TLS has protected (CVE-2011-0411): the connection ends before it is used.
+    fn check_upgrade(&mut self, state: &Rc<ChannelState>, input: &[u8]) {
+        let is_clear = input.is_empty() && self.backlog_len() == 0 && !self.splitter.is_in_record();
+        if !is_clear && state.is_up() {
+            let error = "plaintext was received after the command that begins TLS (CVE-2011-0411)";
+            state.end(Close::Tls(error.into()));
+        }
+    }
+
     fn shut_down(&mut self, state: &Rc<ChannelState>) -> Result {
         // A piped connection sends the stream of the other end, which ends by itself. An orderly close before
         // that would make a part of the stream look complete.
@@ -343,6 +380,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             .set_backlog(beside(self.backlog_len()));
         match pump(&state.out, &mut ToSocket(state), budget) {
             Ok(Pumped::Closed(why)) => state.end(why),
+            Ok(Pumped::StartTls) => state.begin_upgrade(),
             Ok(_) => {}
             Err(PumpError::Producer(error)) => {
                 return Err(Error::from(error).context("a producer failed").into());
@@ -376,7 +414,7 @@ impl<S: AsyncChat> ChatDriver<S> {
 /// Whether there is output to send, or the session is to be called at the low-water mark.
 #[inline]
 fn writes(state: &ChannelState) -> bool {
-    state.out.borrow().is_actionable() || state.is_relieved()
+    state.out.borrow().is_actionable() || state.is_relieved() || state.holds_output()
 }
 
 /// Whether the splitter has to be asked although nothing new has come.

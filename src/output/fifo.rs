@@ -105,6 +105,8 @@ pub enum Item {
     Hook(Box<dyn FnOnce()>),
     /// Ends the sending side only.
     ShutdownWrite,
+    /// TLS begins here: what follows waits for the handshake.
+    StartTls,
     /// Ends the channel for this reason.
     Close(Close),
 }

@@ -94,7 +94,7 @@ impl Runtime {
         // may have made the reply.
         let is_within = !state.flags.has(Flag::BACK_PRESSURED);
         state.flags.set(Flag::IN_TURN, is_within);
-        if state.phase.get() == Phase::Arrived || state.is_shutdown_due() {
+        if state.phase.get() == Phase::Arrived || state.is_begin_due() {
             self.call(state, |driver| driver.begin(state));
         }
         match state.has_ended() || state.flags.has(Flag::FAILED) {
@@ -127,7 +127,12 @@ impl Runtime {
         let driver = driver.map(|driver| current(state, driver));
         self.linger_for(state);
         let retry = state.take_retry();
+        let is_unsecured = state.flags.has(Flag::STAGED) && state.is_unsecured();
+        let was_never_up = is_unsecured && state.was_never_up();
         let why = state.take_apart();
+        if is_unsecured {
+            self.count_failed_handshake(state, &why, was_never_up);
+        }
         self.counters.bytes_in.add(state.bytes_in());
         self.counters.bytes_out.add(state.bytes_out());
         self.counters.records_in.add(state.records_in.get());

@@ -51,7 +51,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is none, or when it is no host name and no address.
-    pub(crate) fn prepare(&self) -> Result<Prepared, Error> {
+    pub(super) fn server(&self) -> Result<Prepared, Error> {
         let Some(name) = &self.name else {
             return Err(Error::new(
                 "a TLS client needs the name of the server: tls::Client::name",
@@ -65,20 +65,6 @@ impl Client {
             config: Arc::clone(&self.config),
             name,
         })
-    }
-}
-
-impl Prepared {
-    /// What is done with it, for an error.
-    pub(crate) fn action(&self) -> String {
-        format!("TLS handshake with {}", self.name.to_str())
-    }
-
-    pub(crate) fn again(&self) -> Self {
-        Prepared {
-            config: Arc::clone(&self.config),
-            name: self.name.clone(),
-        }
     }
 }
 

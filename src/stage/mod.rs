@@ -11,6 +11,8 @@ pub(crate) mod config;
 #[cfg(feature = "tls-no-provider")]
 pub(crate) mod info;
 #[cfg(feature = "tls-no-provider")]
+pub(crate) mod side;
+#[cfg(feature = "tls-no-provider")]
 pub(crate) mod tls;
 #[cfg(feature = "tls-no-provider")]
 mod words;
@@ -91,6 +93,7 @@ pub(crate) struct MakeStage {
 }
 
 impl MakeStage {
+    #[cfg(feature = "tls-no-provider")]
     pub(crate) fn new(
         action: Option<String>,
         make: impl Fn() -> Result<Box<dyn Stage>, Error> + 'static,

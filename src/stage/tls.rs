@@ -106,8 +106,8 @@ impl TlsStage {
     ///
     /// # Errors
     /// When the configuration cannot be used.
-    pub(crate) fn connect(client: Prepared) -> Result<Self, Error> {
-        let Prepared { config, name } = client;
+    pub(crate) fn connect(server: &Prepared) -> Result<Self, Error> {
+        let (config, name) = (Arc::clone(&server.config), server.name.clone());
         let connection =
             UnbufferedClientConnection::new(config, name).map_err(|error| in_words(&error))?;
         let mut stage = TlsStage::with(Connection::Client(Box::new(connection)));
@@ -167,10 +167,12 @@ impl TlsStage {
         };
         let connection = match accepting.parse(input) {
             Ok(None) => return 0,
-            Ok(Some(accepted)) => choose(&accepting.acceptor, &accepted).and_then(|(config, name)| {
-                self.server_name = name;
-                UnbufferedServerConnection::new(config).map_err(|error| (error, None))
-            }),
+            Ok(Some(accepted)) => {
+                choose(&accepting.acceptor, &accepted).and_then(|(config, name)| {
+                    self.server_name = name;
+                    UnbufferedServerConnection::new(config).map_err(|error| (error, None))
+                })
+            }
             Err(refused) => Err(refused),
         };
         match connection {

@@ -40,7 +40,9 @@ fn meaning(error: &Tls) -> Option<&'static str> {
         Tls::PeerIncompatible(_) => "the peer and this side have no TLS parameters in common",
         Tls::AlertReceived(alert) => match *alert {
             AlertDescription::UnknownCA => "the peer does not trust the issuer of our certificate",
-            AlertDescription::CertificateExpired => "the peer says that our certificate has expired",
+            AlertDescription::CertificateExpired => {
+                "the peer says that our certificate has expired"
+            }
             AlertDescription::CertificateRequired => "the peer demands a certificate",
             AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown

@@ -11,8 +11,10 @@ use std::time::Instant;
 use super::agenda::Task;
 use super::connect::{Outgoing, Retry};
 use super::io::Output;
+use super::secure::Secured;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
+use crate::stage::MakeStage;
 use crate::sys::socket::unix_domain::SocketFile;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
@@ -39,6 +41,10 @@ pub(super) struct Cold {
     pub(super) socket_file: Option<Box<SocketFile>>,
     /// Connects again when this connection has ended.
     pub(super) retry: Option<Rc<dyn Retry>>,
+    /// What is between the channel and its socket.
+    pub(super) secured: Option<Box<Secured>>,
+    /// Makes that, when the connection is up, or when the queue has reached the beginning of TLS.
+    pub(super) planned: Option<MakeStage>,
     /// Makes the driver of the handler that replaces the present one.
     pub(super) replacement: Option<Box<dyn Any>>,
     /// The reason of its end and its handler have to be kept for a transcript.

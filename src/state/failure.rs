@@ -215,7 +215,7 @@ impl ChannelState {
                 self.flags.set(Flag::EOF, true);
                 self.end(match is_unfinished {
                     true => Close::Reset,
-                    false => Close::Eof,
+                    false => self.end_of_input(),
                 });
             }
             Ok(_) => {}

@@ -37,6 +37,10 @@ impl Flag {
     pub(crate) const AWAITS_HANDLER: Flag = Flag(1 << 12);
     /// This side has finished sending, and has one descriptor for input and output.
     pub(crate) const FINISHED: Flag = Flag(1 << 13);
+    /// A stage is between the channel and its socket.
+    pub(crate) const STAGED: Flag = Flag(1 << 14);
+    /// TLS is to begin when everything that was pushed before is sent. No input is received.
+    pub(crate) const UPGRADING: Flag = Flag(1 << 15);
 }
 
 /// The flags that are set.
@@ -85,6 +89,10 @@ impl Request {
 
     /// Another handler takes the place of this one.
     pub(crate) const REPLACE: Request = Request(1 << 5);
+    /// TLS is to begin: no input may have been received that is not delivered.
+    pub(crate) const UPGRADE: Request = Request(1 << 6);
+    /// TLS is up: the session is to be called for that.
+    pub(crate) const SECURED: Request = Request(1 << 7);
 
     /// The requests after which the splitter has to be asked again.
     pub(crate) const INPUT: Request =

@@ -16,6 +16,7 @@ mod io;
 mod output;
 mod pipe;
 pub(crate) mod quota;
+pub(crate) mod secure;
 
 #[cfg(feature = "sim")]
 use std::any::Any;
@@ -40,7 +41,7 @@ use crate::user_code::{discard, enter, in_span};
 
 pub(crate) use flags::{Flag, Flags, Request, Requests};
 pub use id::ChannelId;
-pub(crate) use io::{Side, ToSocket};
+pub(crate) use io::{Side, ToSocket, no_urgent_data};
 
 use agenda::Agenda;
 use clocks::Timing;
@@ -54,6 +55,8 @@ pub(crate) enum Phase {
     Connecting,
     /// It accepts connections.
     Listening,
+    /// A connection whose TLS handshake is not complete.
+    Securing,
     /// A connection that is up. `handle_connect` is still to be called.
     Arrived,
     /// A connection that is up.
@@ -194,6 +197,11 @@ impl ChannelState {
         self.requests.has(Request::SHUTDOWN)
     }
 
+    /// Whether its session is to be called for a shutdown, or for TLS that is up, before anything else.
+    pub(crate) fn is_begin_due(&self) -> bool {
+        self.is_shutdown_due() || self.requests.has(Request::SECURED)
+    }
+
     /// Adds the channel to the run queue, so that it gets a turn before the loop sleeps.
     #[inline]
     pub(crate) fn schedule(self: &Rc<Self>) {
@@ -257,7 +265,16 @@ impl ChannelState {
     /// Closes the socket, gives up what the channel has, and returns why it ended.
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
-        let is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
+        let mut is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
+        if let Some(mut secured) = cold.secured.take() {
+            is_incomplete |= secured.holds_output();
+            secured.end(self, !is_incomplete && ends_in_order(cold.ending.as_ref()));
+            // It has what the user has configured.
+            discard(secured);
+        }
+        if let Some(planned) = cold.planned.take() {
+            discard(planned);
+        }
         self.close_socket(cold.ending.is_some());
         self.admission.take();
         self.out.borrow_mut().seal();
@@ -441,6 +458,23 @@ impl ChannelState {
     pub(crate) fn recorded_end(&self) -> Option<(Close, Instant)> {
         self.cold.get()?.borrow_mut().recorded_end.take()
     }
+}
+
+/// Whether the peer may take what was sent for complete.
+fn ends_in_order(why: Option<&Close>) -> bool {
+    let is_cut = |why: &Close| {
+        matches!(
+            why,
+            Close::Dropped
+                | Close::Interrupted
+                | Close::Reset
+                | Close::OutputLimit
+                | Close::Piped(_)
+                | Close::Io(_)
+                | Close::Tls(_)
+        )
+    };
+    !why.is_some_and(is_cut)
 }
 
 impl Drop for ChannelState {

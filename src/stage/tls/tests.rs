@@ -65,9 +65,9 @@ impl End {
     }
 
     fn client(config: Arc<ClientConfig>, name: &str) -> Self {
-        let prepared = Client::from(config).name(name).prepare().unwrap();
+        let server = Client::from(config).name(name).server().unwrap();
         End {
-            stage: TlsStage::connect(prepared).unwrap(),
+            stage: TlsStage::connect(&server).unwrap(),
             received: Vec::new(),
         }
     }
@@ -171,7 +171,10 @@ fn short_parts_share_a_record_and_the_bound_is_kept() {
     let (mut client, mut server) = pair(&BOTH, 70_000);
     let parts = [b"one ".as_slice(), b"two ", b"", b"three"].map(IoSlice::new);
     assert_eq!(client.stage.encrypt(&parts, 1000).unwrap(), 13);
-    assert_eq!(record_length(client.stage.output()), Some(client.stage.output().len()));
+    assert_eq!(
+        record_length(client.stage.output()),
+        Some(client.stage.output().len())
+    );
     exchange(&mut client, &mut server, 70_000);
     assert_eq!(server.received, b"one two three");
     let large = vec![1; 50_000];
@@ -191,7 +194,10 @@ fn close_notify_ends_one_direction_and_what_follows_it_is_ignored() {
     bytes.extend_from_slice(b"garbage that is no record");
     server.feed(&bytes, 70_000, 100);
     assert!(server.stage.peer_has_closed());
-    assert_eq!((&*server.received, server.error()), (b"last".as_slice(), String::new()));
+    assert_eq!(
+        (&*server.received, server.error()),
+        (b"last".as_slice(), String::new())
+    );
     server.encrypt(b"still there");
     exchange(&mut server, &mut client, 70_000);
     assert_eq!(client.received, b"still there");
@@ -275,9 +281,16 @@ fn the_configuration_is_chosen_by_the_first_message_or_refused_with_an_alert() {
     let mut end = End::server(acceptor);
     let mut client_end = End::client(Arc::new(client()), "example.org");
     exchange(&mut client_end, &mut end, 7);
-    assert!(end.error().contains("no configuration for this client"), "{}", end.error());
+    assert!(
+        end.error().contains("no configuration for this client"),
+        "{}",
+        end.error()
+    );
     let error = client_end.error();
-    assert!(error.starts_with("the peer has no certificate for this name"), "{error}");
+    assert!(
+        error.starts_with("the peer has no certificate for this name"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -287,7 +300,10 @@ fn an_acceptor_that_was_replaced_uses_the_new_configuration() {
     acceptor.replace(Arc::new(server(&[&TLS13])));
     let mut client_end = End::client(Arc::new(client()), "localhost");
     exchange(&mut client_end, &mut early, 70_000);
-    assert_eq!(early.stage.info().unwrap().version, ProtocolVersion::TLSv1_3);
+    assert_eq!(
+        early.stage.info().unwrap().version,
+        ProtocolVersion::TLSv1_3
+    );
 }
 
 #[test]
@@ -304,7 +320,10 @@ fn a_configuration_with_early_data_loses_it() {
         exchange(&mut client, &mut server, 70_000);
         client.encrypt(b"x");
         exchange(&mut client, &mut server, 70_000);
-        assert_eq!((&*server.received, server.error()), (b"x".as_slice(), String::new()));
+        assert_eq!(
+            (&*server.received, server.error()),
+            (b"x".as_slice(), String::new())
+        );
     }
 }
 
@@ -327,7 +346,10 @@ fn key_updates_are_answered_and_many_of_them_are_an_error() {
         exchange(&mut client, &mut server, 1);
         server.encrypt(b"s");
         exchange(&mut client, &mut server, 1);
-        assert_eq!((client.received.len(), server.received.len()), (n + 1, n + 1));
+        assert_eq!(
+            (client.received.len(), server.received.len()),
+            (n + 1, n + 1)
+        );
     }
     for _ in 0..40 {
         update(&mut client);
@@ -335,7 +357,11 @@ fn key_updates_are_answered_and_many_of_them_are_an_error() {
     }
     let bytes = client.take_output();
     server.feed(&bytes, 70_000, 10);
-    assert!(server.error().contains("TooManyKeyUpdateRequests"), "{}", server.error());
+    assert!(
+        server.error().contains("TooManyKeyUpdateRequests"),
+        "{}",
+        server.error()
+    );
     assert!(server.stage.output().len() < 1000);
 }
 
@@ -345,21 +371,33 @@ fn errors_are_told_in_words_and_reach_the_peer_as_alerts() {
     let mut end = End::server(Arc::new(server(&BOTH)));
     end.feed(b"EHLO example.org\r\n", 1, 10);
     let error = end.error();
-    assert!(error.starts_with("the peer does not use TLS: it has sent plaintext"), "{error}");
+    assert!(
+        error.starts_with("the peer does not use TLS: it has sent plaintext"),
+        "{error}"
+    );
     assert_eq!(end.stage.output().first(), Some(&21));
     let mut end = End::client(Arc::new(client()), "localhost");
     end.take_output();
     end.feed(b"220 example.org ESMTP\r\n", 1, 10);
     let error = end.error();
-    assert!(error.starts_with("the peer does not use TLS: it has sent plaintext"), "{error}");
+    assert!(
+        error.starts_with("the peer does not use TLS: it has sent plaintext"),
+        "{error}"
+    );
     // Another name.
     let mut end = End::server(Arc::new(server(&BOTH)));
     let mut client_end = End::client(Arc::new(client()), "example.org");
     exchange(&mut client_end, &mut end, 70_000);
     let error = client_end.error();
-    assert!(error.starts_with("the certificate of the peer is for another name"), "{error}");
+    assert!(
+        error.starts_with("the certificate of the peer is for another name"),
+        "{error}"
+    );
     let error = end.error();
-    assert!(error.starts_with("the peer does not accept our certificate"), "{error}");
+    assert!(
+        error.starts_with("the peer does not accept our certificate"),
+        "{error}"
+    );
     // An issuer that is not trusted.
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
     let name = rcgen::DnType::CommonName;
@@ -378,7 +416,11 @@ fn errors_are_told_in_words_and_reach_the_peer_as_alerts() {
     exchange(&mut client_end, &mut end, 70_000);
     let error = client_end.error();
     assert!(error.contains("not trusted"), "{error}");
-    assert!(end.error().contains("the peer does not trust"), "{}", end.error());
+    assert!(
+        end.error().contains("the peer does not trust"),
+        "{}",
+        end.error()
+    );
 }
 
 #[test]
@@ -399,8 +441,15 @@ fn an_expired_certificate_is_named_as_such() {
     let mut client_end = End::client(client_config, "localhost");
     exchange(&mut client_end, &mut end, 70_000);
     let error = client_end.error();
-    assert!(error.starts_with("the certificate of the peer has expired"), "{error}");
-    assert!(end.error().contains("our certificate has expired"), "{}", end.error());
+    assert!(
+        error.starts_with("the certificate of the peer has expired"),
+        "{error}"
+    );
+    assert!(
+        end.error().contains("our certificate has expired"),
+        "{}",
+        end.error()
+    );
 }
 
 #[test]
@@ -414,7 +463,11 @@ fn no_version_in_common_is_an_error_on_both_sides() {
     let mut client_end = End::client(Arc::new(config), "localhost");
     exchange(&mut client_end, &mut end, 70_000);
     assert!(end.error().contains("in common"), "{}", end.error());
-    assert!(client_end.error().contains("TLS version"), "{}", client_end.error());
+    assert!(
+        client_end.error().contains("TLS version"),
+        "{}",
+        client_end.error()
+    );
 }
 
 #[test]
@@ -428,7 +481,11 @@ fn what_came_before_a_broken_record_is_delivered() {
     bytes.extend_from_slice(&bad);
     server.feed(&bytes, 70_000, 100);
     assert_eq!(server.received, b"good");
-    assert!(server.error().starts_with("the peer has broken the rules"), "{}", server.error());
+    assert!(
+        server.error().starts_with("the peer has broken the rules"),
+        "{}",
+        server.error()
+    );
     exchange(&mut server, &mut client, 70_000);
     assert!(client.error().contains("alert"), "{}", client.error());
 }
@@ -442,7 +499,11 @@ fn an_unfinished_handshake_keeps_a_bounded_number_of_bytes() {
         bytes.extend_from_slice(&[22, 3, 1, 0, 1, byte]);
     }
     end.feed(&bytes, 1000, 100);
-    assert!(end.error().contains("HandshakePayloadTooLarge"), "{}", end.error());
+    assert!(
+        end.error().contains("HandshakePayloadTooLarge"),
+        "{}",
+        end.error()
+    );
     assert_eq!(end.stage.kept.capacity(), 0);
     // The certificate of a server, in the same form.
     let mut end = End::client(Arc::new(client()), "localhost");
@@ -451,7 +512,11 @@ fn an_unfinished_handshake_keeps_a_bounded_number_of_bytes() {
         bytes.extend_from_slice(&[22, 3, 3, 0, 1, byte]);
     }
     end.feed(&bytes, 1000, 100);
-    assert!(end.error().contains("HandshakePayloadTooLarge"), "{}", end.error());
+    assert!(
+        end.error().contains("HandshakePayloadTooLarge"),
+        "{}",
+        end.error()
+    );
     assert!(end.stage.kept.len() <= MOST_KEPT + 1000);
 }
 

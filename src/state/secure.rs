@@ -1,0 +1,691 @@
+//! A channel with a [`Stage`] between it and its socket: TLS.
+//!
+//! The stage is taken out of its cell while it works, because rustls calls what the user has configured:
+//! verifiers, resolvers, session stores. A channel whose stage was lost in a panic has no connection.
+//!
+//! Reads never wait for writes, and writes never for reads: each moves what the socket takes or has, and leaves
+//! the rest to the next turn. So two peers that both send without reading do not wait for each other.
+
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+use super::agenda::Task;
+use super::{ChannelState, Flag, Phase, Request};
+use crate::error::{Close, Deadline, Error, TlsFailure};
+use crate::output::fifo::Item;
+use crate::stage::{MakeStage, Stage};
+use crate::sys::interest::{Interest, Ready};
+use crate::time::deadlines::Clocks;
+use crate::time::timer::TimerId;
+use crate::user_code::{discard, enter};
+
+/// How much is encrypted before the kernel has accepted what was encrypted before.
+const AHEAD: usize = 64 * 1024;
+
+/// How much is received at once, at least: a record of full size.
+const LEAST_READ: usize = 18 * 1024;
+const MOST_READ: usize = 64 * 1024;
+
+/// The buffers of a loop for its stages. An idle connection has none.
+#[derive(Default)]
+pub(crate) struct StageBuffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// The stage of a channel.
+pub(super) struct Secured {
+    make: MakeStage,
+    /// Made in the first step of the handshake: making it may call user code.
+    stage: Option<Box<dyn Stage>>,
+    /// The phase that follows the handshake.
+    then: Phase,
+    /// The channel was not registered when TLS began, so it has not been up.
+    starts_clocks: bool,
+    is_up: bool,
+    /// Ends the handshake when it takes too long.
+    timer: Option<TimerId>,
+    end: End,
+    /// The sending side is to be shut down when the output is sent.
+    shutdown_due: bool,
+    /// Why nothing can be sent any more.
+    output_error: Option<io::Error>,
+}
+
+/// How the input has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// The peer has said that it sends nothing more.
+    Announced,
+    /// The stream of the socket has ended, after such an announcement or without one.
+    Socket,
+    Failed,
+}
+
+/// How far a handshake has come.
+pub(crate) enum Handshake {
+    /// It waits for this.
+    Waits(Interest),
+    Complete,
+    Failed(Close),
+}
+
+/// What a step of a handshake has done.
+struct Step {
+    handshake: Handshake,
+    /// It has probably computed with keys, which takes as long as thousands of records.
+    is_expensive: bool,
+}
+
+impl ChannelState {
+    // ---- the handshake
+
+    /// Begins a handshake, for a channel that is up, or about to be. It is in the phase `then` afterwards.
+    pub(crate) fn begin_handshake(self: &Rc<Self>, make: MakeStage, then: Phase) {
+        let secured = Secured::new(make, then, !self.is_registered());
+        self.with_cold(|cold| cold.secured = Some(Box::new(secured)));
+        self.flags.set(Flag::STAGED, true);
+        self.flags.set(Flag::BLOCKED, false);
+        self.phase.set(Phase::Securing);
+        self.schedule();
+    }
+
+    /// Begins a handshake as soon as the connection is up.
+    pub(crate) fn secure_when_up(&self, make: MakeStage) {
+        self.with_cold(|cold| cold.planned = Some(make));
+    }
+
+    /// Takes what is to make the stage.
+    pub(super) fn take_planned(&self) -> Option<MakeStage> {
+        self.cold.get()?.borrow_mut().planned.take()
+    }
+
+    /// Advances the handshake by what the kernel is ready for. Returns how far it has come, and whether that was
+    /// expensive.
+    pub(crate) fn advance_handshake(self: &Rc<Self>, ready: Ready) -> (Handshake, bool) {
+        let Some(mut secured) = self.take_secured() else {
+            return (Handshake::Failed(Close::Local), false);
+        };
+        if secured.timer.is_none() {
+            secured.timer = self.set_handshake_timer();
+        }
+        let action = secured.action();
+        let (then, starts_clocks) = (secured.then, secured.starts_clocks);
+        let outcome = enter(|| secured.advance(self, ready));
+        if let Ok(Ok(Step {
+            handshake: Handshake::Complete,
+            ..
+        })) = outcome
+        {
+            secured.is_up = true;
+            let timer = secured.timer.take();
+            self.put_secured(secured);
+            self.forget_handshake_timer(timer);
+            self.has_been_secured(then, starts_clocks);
+            return (Handshake::Complete, true);
+        }
+        self.put_secured(secured);
+        match outcome {
+            Ok(Ok(step)) => (step.handshake, step.is_expensive),
+            Ok(Err(error)) => (Handshake::Failed(failed(error, action, then)), true),
+            Err(panic) => {
+                let error = Error::new(format!("the TLS configuration panicked: {panic}"));
+                (Handshake::Failed(failed(error, action, then)), true)
+            }
+        }
+    }
+
+    fn has_been_secured(self: &Rc<Self>, then: Phase, starts_clocks: bool) {
+        self.phase.set(then);
+        if starts_clocks || then == Phase::Arrived {
+            self.start_clocks();
+        }
+        if then == Phase::Arrived {
+            if let (Some(retry), Some(agenda)) = (self.retry(), self.agenda()) {
+                retry.came_up(agenda.now());
+            }
+        } else {
+            self.flags.set(Flag::UPGRADING, false);
+            self.requests.add(Request::SECURED);
+            self.time(Clocks::moved);
+        }
+    }
+
+    fn set_handshake_timer(&self) -> Option<TimerId> {
+        let (agenda, after) = (self.agenda()?, self.deadlines().handshake?);
+        let timer = agenda.set_timer(after, Task::Handshake(self.id.get()));
+        self.add_timer(timer);
+        Some(timer)
+    }
+
+    fn forget_handshake_timer(&self, timer: Option<TimerId>) {
+        if let (Some(timer), Some(agenda)) = (timer, self.agenda()) {
+            agenda.forget_timer(timer);
+            self.remove_timer(timer);
+        }
+    }
+
+    /// The timer of the handshake has fired.
+    pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) {
+        self.remove_timer(fired);
+        if self.phase.get() != Phase::Securing {
+            return;
+        }
+        let known = self.on_secured(|secured| (secured.action(), secured.then));
+        self.end(match known {
+            Some((Some(action), Phase::Arrived)) => {
+                let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
+                Close::ConnectFailed(error.context(action))
+            }
+            _ => Close::Timeout(Deadline::Handshake),
+        });
+    }
+
+    // ---- an upgrade in the middle of a connection
+
+    /// Queues the beginning of TLS, behind everything that was pushed. No input is delivered from now on.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn queue_upgrade(self: &Rc<Self>, make: MakeStage) -> Result<(), Error> {
+        self.can_begin_tls()?;
+        if self.flags.has(Flag::PIPED) {
+            return Err(Error::new("a piped connection cannot begin TLS"));
+        }
+        if self.is_closing() || self.has_failed_sending() || self.has_lost_output() {
+            return Err(Error::new("the connection is closing"));
+        }
+        self.secure_when_up(make);
+        self.flags.set(Flag::UPGRADING, true);
+        self.requests.add(Request::UPGRADE);
+        self.push_item(Item::StartTls);
+        Ok(())
+    }
+
+    /// Everything that was pushed before the upgrade was sent: the handshake begins.
+    pub(crate) fn begin_upgrade(self: &Rc<Self>) {
+        if let Some(make) = self.take_planned() {
+            self.begin_handshake(make, Phase::Open);
+        }
+    }
+
+    /// Whether TLS can begin on the connection now.
+    ///
+    /// # Errors
+    /// When it cannot.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn can_begin_tls(&self) -> Result<(), Error> {
+        if self.flags.has(Flag::STAGED) || self.flags.has(Flag::UPGRADING) {
+            return Err(Error::new("the connection uses TLS already"));
+        }
+        if !self.is_up() {
+            return Err(Error::new("the connection is not up"));
+        }
+        if !self.is_stream() {
+            return Err(Error::new("TLS needs a stream"));
+        }
+        Ok(())
+    }
+
+    // ---- bytes
+
+    /// Receives through the stage. The end of the stream without an announcement is an error: the stream may
+    /// have been cut.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn recv_secured(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.is_up() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let Some(mut secured) = self.take_secured() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let outcome = secured.recv(self, buffer);
+        self.put_secured(secured);
+        if let Err(error) = &outcome
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            self.flags.set(Flag::EOF, true);
+        }
+        outcome
+    }
+
+    /// Sends through the stage. What it takes counts as sent. The kernel may have accepted only a part of it: then
+    /// the channel is blocked.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn send_secured(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.is_up() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let Some(mut secured) = self.take_secured() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let outcome = secured.send(self, parts);
+        let is_held = secured.holds_output();
+        self.put_secured(secured);
+        match &outcome {
+            Ok(count) => self.count_sent(*count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return outcome,
+        }
+        self.offered_secured(is_held, outcome.is_ok());
+        outcome
+    }
+
+    /// Sends what the stage holds, and, if the output `is_whole`, the announcement of its end.
+    pub(super) fn finish_secured(&self, ends: bool) -> io::Result<()> {
+        let Some(mut secured) = self.take_secured() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        if ends && let Some(stage) = &mut secured.stage {
+            stage.close();
+        }
+        secured.flush(self);
+        let is_held = secured.holds_output();
+        let error = secured.output_error.take();
+        self.put_secured(secured);
+        if let Some(error) = error {
+            return Err(error);
+        }
+        self.offered_secured(is_held, !is_held);
+        match is_held {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends the sending side of a channel with a stage: at once, or when the stage's output is sent.
+    pub(super) fn shut_down_secured(&self) -> io::Result<()> {
+        match self.finish_secured(true) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.on_secured(|secured| secured.shutdown_due = true);
+                Ok(())
+            }
+            outcome => outcome.and_then(|()| self.shut_down_socket()),
+        }
+    }
+
+    /// Output was offered to the kernel, which has not accepted all of it if the stage `is_held` up.
+    fn offered_secured(&self, is_held: bool, has_moved: bool) {
+        self.flags.set(Flag::BLOCKED, is_held);
+        let sent = self.bytes_out();
+        self.time(|clocks, now| {
+            if has_moved {
+                clocks.moved(now);
+            }
+            clocks.offered(now, !is_held, sent);
+        });
+    }
+
+    // ---- turns
+
+    /// Before a turn: sends what the stage holds, and makes the channel read what the stage has decrypted.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn prepare_secured(self: &Rc<Self>, mut ready: Ready) -> Ready {
+        let Some(mut secured) = self.take_secured() else {
+            return ready;
+        };
+        if secured.holds_output() && (ready.write || !self.flags.has(Flag::BLOCKED)) {
+            secured.flush(self);
+            let is_held = secured.holds_output();
+            self.flags.set(Flag::BLOCKED, is_held);
+            ready.write &= !is_held;
+        }
+        ready.read |= secured.has_input();
+        let error = secured.output_error.take();
+        let shuts_down = secured.shutdown_due && !secured.holds_output();
+        secured.shutdown_due &= !shuts_down;
+        self.put_secured(secured);
+        if shuts_down {
+            // It fails when the connection is gone, which its input shows.
+            let _ = self.shut_down_socket();
+        }
+        if let Some(error) = error {
+            self.fail_sending(error);
+        }
+        ready
+    }
+
+    /// Whether the stage has decrypted something that the channel has not taken.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn has_decrypted(&self) -> bool {
+        self.on_secured(|secured| secured.has_input())
+            .unwrap_or(false)
+    }
+
+    /// Whether the stage has output that the kernel has not accepted.
+    #[inline]
+    pub(crate) fn holds_output(&self) -> bool {
+        self.flags.has(Flag::STAGED) && self.stage_holds_output()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stage_holds_output(&self) -> bool {
+        self.on_secured(|secured| secured.holds_output())
+            .unwrap_or(false)
+    }
+
+    // ---- the end
+
+    /// Why a channel ends whose input has ended.
+    pub(crate) fn end_of_input(&self) -> Close {
+        let end = self.on_secured(|secured| match &secured.stage {
+            Some(stage) if secured.end == End::Failed => stage.failure().map(Close::Tls),
+            Some(stage) if !stage.peer_has_closed() => Some(Close::Truncated),
+            _ => None,
+        });
+        end.flatten().unwrap_or(Close::Eof)
+    }
+
+    /// Whether the peer has finished sending, so that a close of the socket destroys nothing.
+    pub(crate) fn has_received_end(&self) -> bool {
+        let has_ended = self.on_secured(|secured| secured.end == End::Socket);
+        self.flags.has(Flag::EOF) && has_ended.unwrap_or(true)
+    }
+
+    /// Whether an alert was sent that is to reach the peer.
+    pub(crate) fn has_sent_alert(&self) -> bool {
+        let has_failed = |secured: &mut Secured| {
+            let stage = secured.stage.as_ref();
+            stage.is_some_and(|stage| stage.failure().is_some())
+        };
+        self.on_secured(has_failed).unwrap_or(false)
+    }
+
+    /// Whether its handshake has begun and is not complete.
+    pub(crate) fn is_unsecured(&self) -> bool {
+        self.on_secured(|secured| !secured.is_up).unwrap_or(false)
+    }
+
+    /// Whether that is so, and it has no session yet: it was accepted.
+    pub(crate) fn was_never_up(&self) -> bool {
+        let never = |secured: &mut Secured| {
+            !secured.is_up && secured.then == Phase::Arrived && secured.action().is_none()
+        };
+        self.on_secured(never).unwrap_or(false)
+    }
+
+    /// Whether `handle_connect` waits for a handshake.
+    pub(crate) fn is_securing_at_first(&self) -> bool {
+        let first = self.on_secured(|secured| secured.then == Phase::Arrived);
+        self.phase.get() == Phase::Securing && first.unwrap_or(false)
+    }
+
+    /// What the handshake has agreed on.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn tls(&self) -> Option<crate::stage::info::Info> {
+        self.on_secured(|secured| secured.stage.as_ref()?.info())?
+    }
+
+    fn take_stage_buffers(&self) -> StageBuffers {
+        let agenda = self.agenda();
+        agenda.map_or_else(StageBuffers::default, |agenda| agenda.stage_buffers.take())
+    }
+
+    fn put_stage_buffers(&self, buffers: StageBuffers) {
+        if let Some(agenda) = self.agenda() {
+            agenda.stage_buffers.set(buffers);
+        }
+    }
+
+    /// What a client whose handshake is not complete does.
+    pub(super) fn handshake_action(&self) -> Option<String> {
+        let action = self.on_secured(|secured| secured.action())?;
+        action.map(|action| action.to_string())
+    }
+
+    fn on_secured<T>(&self, look: impl FnOnce(&mut Secured) -> T) -> Option<T> {
+        let secured = &mut self.cold.get()?.borrow_mut().secured;
+        secured.as_mut().map(|secured| look(secured))
+    }
+
+    fn take_secured(&self) -> Option<Box<Secured>> {
+        self.cold.get()?.borrow_mut().secured.take()
+    }
+
+    fn put_secured(&self, secured: Box<Secured>) {
+        let unused = self.with_cold(|cold| cold.secured.replace(secured));
+        discard(unused);
+    }
+}
+
+/// Why a connection ends whose handshake has failed.
+fn failed(error: Error, action: Option<Rc<str>>, then: Phase) -> Close {
+    match (action, then) {
+        (Some(action), Phase::Arrived) => Close::ConnectFailed(error.context(action)),
+        _ => Close::Tls(error),
+    }
+}
+
+impl Secured {
+    fn new(make: MakeStage, then: Phase, starts_clocks: bool) -> Self {
+        Secured {
+            make,
+            stage: None,
+            then,
+            starts_clocks,
+            is_up: false,
+            timer: None,
+            end: End::Open,
+            shutdown_due: false,
+            output_error: None,
+        }
+    }
+
+    /// What a client does, for its errors.
+    fn action(&self) -> Option<Rc<str>> {
+        self.make.action().map(Rc::clone)
+    }
+
+    pub(super) fn holds_output(&self) -> bool {
+        let stage = self.stage.as_ref();
+        stage.is_some_and(|stage| !stage.output().is_empty())
+    }
+
+    fn has_input(&self) -> bool {
+        let stage = self.stage.as_ref();
+        self.end == End::Open && stage.is_some_and(|stage| stage.has_input())
+    }
+
+    /// Takes one step of the handshake: sends, receives once, sends.
+    fn advance(&mut self, state: &ChannelState, ready: Ready) -> Result<Step, Error> {
+        if self.stage.is_none() {
+            self.stage = Some(self.make.make()?);
+        }
+        let may_send = ready.write || !state.flags.has(Flag::BLOCKED);
+        if may_send {
+            self.flush(state);
+        }
+        let mut is_expensive = false;
+        let mut received = None;
+        if ready.read {
+            received = Some(self.receive(state, &mut []).map(|(count, _)| count));
+            is_expensive = self.holds_output();
+            self.flush(state);
+        }
+        state.flags.set(Flag::BLOCKED, self.holds_output());
+        let Some(stage) = &self.stage else {
+            return Err(Error::new("there is no TLS stage"));
+        };
+        // What came behind the handshake waits for the channel, also an error.
+        if !stage.is_handshaking() {
+            return Ok(Step {
+                handshake: Handshake::Complete,
+                is_expensive,
+            });
+        }
+        if let Some(error) = stage.failure() {
+            return Err(error);
+        }
+        match received {
+            Some(Ok(0)) => {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                let words = "the peer has closed the connection during the TLS handshake";
+                return Err(Error::from(error).context(words));
+            }
+            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(Error::from(error).context("the connection was lost"));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => {
+                if let Some(error) = self.output_error.take() {
+                    return Err(Error::from(error).context("the connection was lost"));
+                }
+            }
+        }
+        Ok(Step {
+            handshake: Handshake::Waits(Interest::new(true, self.holds_output())),
+            is_expensive,
+        })
+    }
+
+    /// Receives once from the socket and feeds the stage. Returns how many bytes came from the socket, and how
+    /// many bytes of plaintext are in `into`. What does not fit waits in the stage.
+    fn receive(&mut self, state: &ChannelState, into: &mut [u8]) -> io::Result<(usize, usize)> {
+        let Some(stage) = &mut self.stage else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut buffers = state.take_stage_buffers();
+        let head = stage.headroom();
+        let end = head + into.len().clamp(LEAST_READ, MOST_READ);
+        if buffers.input.len() < end {
+            buffers.input.resize(end, 0);
+        }
+        let free = buffers.input.get_mut(head..end).unwrap_or_default();
+        let outcome = state.receive_raw(free);
+        let outcome = outcome.map(|count| {
+            if count == 0 {
+                self.end = End::Socket;
+                return (0, 0);
+            }
+            stage.adopt_buffer(&mut buffers.output);
+            let input = buffers.input.get_mut(..head + count).unwrap_or_default();
+            (count, stage.feed(input, into))
+        });
+        state.put_stage_buffers(buffers);
+        if matches!(outcome, Ok((count, _)) if count > 0) {
+            state.time(Clocks::moved);
+        }
+        outcome
+    }
+
+    fn recv(&mut self, state: &ChannelState, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if let Some(outcome) = self.take(buffer) {
+            return outcome;
+        }
+        let (received, count) = self.receive(state, buffer)?;
+        // Answers to key updates, alerts. They do not wait in the stage, and the input does not wait for them.
+        if !state.flags.has(Flag::BLOCKED) {
+            self.flush(state);
+        }
+        if count > 0 {
+            return Ok(count);
+        }
+        if let Some(outcome) = self.take(buffer) {
+            return outcome;
+        }
+        match received {
+            0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection has ended without a TLS close_notify",
+            )),
+            // A part of a record, or one without content for the channel.
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Takes what the stage has decrypted before, or the failure or the end that is due.
+    fn take(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        let stage = self.stage.as_mut()?;
+        let count = stage.take(buffer);
+        if count > 0 {
+            return Some(Ok(count));
+        }
+        if let Some(error) = stage.failure() {
+            self.end = End::Failed;
+            return Some(Err(TlsFailure(error).into()));
+        }
+        if stage.peer_has_closed() {
+            if self.end == End::Open {
+                self.end = End::Announced;
+            }
+            return Some(Ok(0));
+        }
+        None
+    }
+
+    fn send(&mut self, state: &ChannelState, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.holds_output() {
+            if !state.flags.has(Flag::BLOCKED) {
+                self.flush(state);
+            }
+            if self.holds_output() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        if let Some(error) = self.output_error.take() {
+            return Err(error);
+        }
+        let Some(stage) = &mut self.stage else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut buffers = state.take_stage_buffers();
+        stage.adopt_buffer(&mut buffers.output);
+        state.put_stage_buffers(buffers);
+        let count = stage.encrypt(parts, AHEAD);
+        let count = count.map_err(|error| io::Error::from(TlsFailure(error)))?;
+        self.flush(state);
+        match self.output_error.take() {
+            Some(error) => Err(error),
+            None => Ok(count),
+        }
+    }
+
+    /// Sends what the stage holds, as much as the kernel accepts.
+    fn flush(&mut self, state: &ChannelState) {
+        let Some(stage) = &mut self.stage else { return };
+        if stage.output().is_empty() {
+            return self.return_buffer(state);
+        }
+        match state.send_raw(stage.output()) {
+            Ok(count) => stage.sent(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                stage.discard_output();
+                self.output_error = Some(error);
+            }
+        }
+        self.return_buffer(state);
+    }
+
+    /// Gives the buffer of an empty output back to the loop. A buffer that waits for the peer is trimmed.
+    fn return_buffer(&mut self, state: &ChannelState) {
+        let Some(stage) = &mut self.stage else { return };
+        if !stage.output().is_empty() {
+            return stage.trim();
+        }
+        let buffer = stage.release_buffer();
+        let mut buffers = state.take_stage_buffers();
+        if buffer.len() > buffers.output.len() {
+            buffers.output = buffer;
+        }
+        state.put_stage_buffers(buffers);
+    }
+
+    /// The channel ends. If its output `is_whole`, says so to the peer, as far as the kernel accepts that now.
+    pub(super) fn end(&mut self, state: &ChannelState, is_whole: bool) {
+        if is_whole
+            && !self.holds_output()
+            && let Some(stage) = &mut self.stage
+        {
+            stage.close();
+            self.flush(state);
+        }
+    }
+}
