@@ -8,6 +8,8 @@ use super::handle::Channel;
 #[cfg(feature = "tls-no-provider")]
 use crate::error::{Error, Result};
 #[cfg(feature = "tls-no-provider")]
+use crate::stage::{info::Info, side::Side as TlsSide};
+#[cfg(feature = "tls-no-provider")]
 use crate::state::Phase;
 use crate::state::{Flag, Side, no_urgent_data};
 use crate::sys::socket::{Fd, Socket};
@@ -103,7 +105,7 @@ impl Channel {
     /// server.
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn start_tls(&self, tls: impl Into<crate::tls::Side>) -> Result<(), Error> {
+    pub fn start_tls(&self, tls: impl Into<TlsSide>) -> Result<(), Error> {
         let make = tls.into().prepare()?;
         if self.is_connecting() && !self.0.flags.has(Flag::STAGED) {
             self.0.secure_when_up(make);
@@ -118,7 +120,7 @@ impl Channel {
     /// closed.
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn tls(&self) -> Option<crate::tls::Info> {
+    pub fn tls(&self) -> Option<Info> {
         self.0.tls()
     }
 

@@ -2,6 +2,8 @@
 
 use super::handle::Chat;
 use crate::error::{Error, Result};
+use crate::stage::info::Info;
+use crate::stage::side::Side;
 
 #[cfg(doc)]
 use crate::error::Close;
@@ -48,14 +50,14 @@ impl Chat {
     /// # Errors
     /// When the connection is not up, is about to close, is [piped](crate::pipe), or uses TLS already. When a client has
     /// no name of its server.
-    pub fn start_tls(&self, tls: impl Into<crate::tls::Side>) -> Result<(), Error> {
+    pub fn start_tls(&self, tls: impl Into<Side>) -> Result<(), Error> {
         let make = tls.into().prepare()?;
         self.state().queue_upgrade(make)
     }
 
     /// What the TLS handshake has agreed on: version, cipher suite, protocol, names and certificates. `None` before it
     /// is complete, without TLS, and when the connection has ended.
-    pub fn tls(&self) -> Option<crate::tls::Info> {
+    pub fn tls(&self) -> Option<Info> {
         self.state().tls()
     }
 }

@@ -21,6 +21,8 @@ use crate::log::log;
 use crate::net::endpoint::{Begun, Endpoint, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
+#[cfg(feature = "tls-no-provider")]
+use crate::stage::client::Client;
 use crate::state::connect::Connect;
 use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState, Phase};
@@ -69,7 +71,7 @@ pub struct Connector {
     /// The local addresses, which are parsed when the connection is begun.
     local: Option<Target>,
     #[cfg(feature = "tls-no-provider")]
-    tls: Option<crate::tls::Client>,
+    tls: Option<Client>,
 }
 
 impl Connector {
@@ -219,7 +221,7 @@ impl Connector {
     /// ```
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn tls(mut self, client: impl Into<crate::tls::Client>) -> Self {
+    pub fn tls(mut self, client: impl Into<Client>) -> Self {
         self.tls = Some(client.into());
         self
     }

@@ -17,6 +17,8 @@ use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::net::accept::{Acceptor, Rules};
 use crate::net::endpoint::{Endpoint, Settings};
+#[cfg(feature = "tls-no-provider")]
+use crate::stage::acceptor::Acceptor as TlsAcceptor;
 use crate::sys::socket::{Configure, ListenOptions, Socket};
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
@@ -237,7 +239,7 @@ impl Server {
     /// ```
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn tls(mut self, acceptor: impl Into<crate::tls::Acceptor>) -> Self {
+    pub fn tls(mut self, acceptor: impl Into<TlsAcceptor>) -> Self {
         self.settings.stage = Some(acceptor.into().prepare());
         self
     }

@@ -13,6 +13,8 @@ use super::agenda::Task;
 use super::{ChannelState, Flag, Phase, Request};
 use crate::error::{Close, Deadline, Error, TlsFailure};
 use crate::output::fifo::Item;
+#[cfg(feature = "tls-no-provider")]
+use crate::stage::info::Info;
 use crate::stage::{MakeStage, Stage};
 use crate::sys::interest::{Interest, Ready};
 use crate::time::deadlines::Clocks;
@@ -416,7 +418,7 @@ impl ChannelState {
 
     /// What the handshake has agreed on.
     #[cfg(feature = "tls-no-provider")]
-    pub(crate) fn tls(&self) -> Option<crate::stage::info::Info> {
+    pub(crate) fn tls(&self) -> Option<Info> {
         self.on_secured(|secured| secured.stage.as_ref()?.info())?
     }
 

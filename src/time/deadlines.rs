@@ -413,6 +413,7 @@ mod tests {
     fn each_setter_sets_its_field() {
         let set = Deadlines::default()
             .connect(secs(1))
+            .handshake(secs(8))
             .idle(secs(2))
             .record(secs(3))
             .input(secs(7))
@@ -421,6 +422,7 @@ mod tests {
             .linger(secs(6));
         let expected = Deadlines {
             connect: Some(secs(1)),
+            handshake: Some(secs(8)),
             idle: Some(secs(2)),
             record: Some(secs(3)),
             input: Some(secs(7)),
