@@ -63,9 +63,9 @@ pub struct Channel(pub(crate) Rc<ChannelState>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelStats {
-    /// Bytes received.
+    /// Bytes received. With TLS, bytes of plaintext.
     pub bytes_in: u64,
-    /// Bytes that the kernel has accepted for sending.
+    /// Bytes that the kernel has accepted for sending. With TLS, bytes of plaintext that were encrypted.
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,

@@ -116,7 +116,9 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             // What was set for the records before is past.
             let limit = state.limit(|limits| limits.record);
             self.splitter = Splitter::new(state.terminator(), limit);
-            self.session.handle_tls()?;
+            if !state.flags.has(Flag::FAILED) {
+                self.session.handle_tls()?;
+            }
         }
         let stays = !state.is_replacement_due();
         if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {
@@ -243,7 +245,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.truncated(state);
+                state.end_truncated();
                 Ok(())
             }
             Err(error) => {
@@ -328,19 +330,6 @@ impl<S: AsyncChat> ChatDriver<S> {
             Eof::CloseWhenDone | Eof::StayOpen => {}
         }
         Ok(())
-    }
-
-    /// The stream has ended, and may have been cut: the peer has not announced its end. The last part of a record is
-    /// dropped. The replies to the records before it are sent.
-    fn truncated(&mut self, state: &Rc<ChannelState>) {
-        if !state.has_lost_output() && state.end_with_send_error() {
-            return;
-        }
-        state.time(|clocks, _| clocks.record_over());
-        match state.flags.has(Flag::PIPED) {
-            true => state.end(Close::Truncated),
-            false => state.close_when_done(Close::Truncated),
-        }
     }
 
     /// TLS is about to begin. If input has been received in clear that was not delivered, it would be taken for input

@@ -32,7 +32,8 @@ pub struct LoopStats {
     pub refused: u64,
     /// TLS handshakes that were completed.
     pub handshakes: u64,
-    /// TLS handshakes that failed or were not complete in time, on both sides.
+    /// TLS handshakes that began and were not completed, on both sides: because they failed, took too long, or the
+    /// channel was closed.
     pub handshakes_failed: u64,
     /// Accepts that failed, for lack of descriptors or memory, or because the client was gone.
     pub accepts_failed: u64,
@@ -42,7 +43,7 @@ pub struct LoopStats {
     pub closed: u64,
     /// Channels that have ended, by reason.
     pub closes: Closes,
-    /// Bytes received, on all channels, ended ones included. Bytes that a lingering socket discards count as
+    /// Bytes received, on all channels, ended ones included. With TLS, bytes of plaintext. Bytes that a lingering socket discards count as
     /// well.
     pub bytes_in: u64,
     /// Bytes that the kernel has accepted for sending.

@@ -71,11 +71,9 @@ pub(crate) trait Stage {
     /// Lends the stage a buffer for its output, unless it has one.
     fn adopt_buffer(&mut self, buffer: &mut Vec<u8>);
 
-    /// Gives the buffer of an empty output away.
+    /// Gives the buffer of the output away. What is left of the output is copied to a smaller one, if it takes less
+    /// than half of the buffer: the peer may take nothing for long.
     fn release_buffer(&mut self) -> Vec<u8>;
-
-    /// Frees memory that is not needed while the peer takes nothing, which may be long.
-    fn trim(&mut self);
 
     /// What the handshake has agreed on.
     #[cfg(feature = "tls-no-provider")]

@@ -370,18 +370,18 @@ impl Stage for TlsStage {
     }
 
     fn release_buffer(&mut self) -> Vec<u8> {
-        match self.output.filled {
-            0 => mem::take(&mut self.output.buffer),
-            _ => Vec::new(),
+        let rest = self.output();
+        if rest.len() * 2 > self.output.buffer.len() {
+            return Vec::new();
         }
-    }
-
-    fn trim(&mut self) {
-        let output = &mut self.output;
-        output.buffer.truncate(output.filled);
-        output.buffer.drain(..output.sent);
-        (output.filled, output.sent) = (output.filled - output.sent, 0);
-        output.buffer.shrink_to_fit();
+        let rest = rest.to_vec();
+        let (filled, sent) = (rest.len(), 0);
+        let rest = Output {
+            buffer: rest,
+            filled,
+            sent,
+        };
+        mem::replace(&mut self.output, rest).buffer
     }
 
     fn info(&self) -> Option<Info> {

@@ -206,7 +206,7 @@ impl ChannelState {
             return self.end(Close::from_io(error));
         }
         match self.on_connected(Fd::peek) {
-            Ok(0) if !self.flags.has(Flag::BACKLOG) => {
+            Ok(0) if !self.flags.has(Flag::BACKLOG) && !self.has_decrypted() => {
                 let is_waited_for = has_sent_all || has_partial || self.flags.has(Flag::PIPED);
                 if is_waited_for && !is_unfinished && !self.flags.has(Flag::EOF) {
                     return;

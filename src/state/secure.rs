@@ -372,6 +372,19 @@ impl ChannelState {
 
     // ---- the end
 
+    /// The stream of a chat has ended, and may have been cut: the peer has not announced its end. The last part of a
+    /// record is dropped. The replies to the records before it are sent.
+    pub(crate) fn end_truncated(self: &Rc<Self>) {
+        if !self.has_lost_output() && self.end_with_send_error() {
+            return;
+        }
+        self.time(|clocks, _| clocks.record_over());
+        match self.flags.has(Flag::PIPED) {
+            true => self.end(Close::Truncated),
+            false => self.close_when_done(Close::Truncated),
+        }
+    }
+
     /// Why a channel ends whose input has ended.
     pub(crate) fn end_of_input(&self) -> Close {
         let end = self.on_secured(|secured| match &secured.stage {
@@ -666,12 +679,9 @@ impl Secured {
         self.return_buffer(state);
     }
 
-    /// Gives the buffer of an empty output back to the loop. A buffer that waits for the peer is trimmed.
+    /// Gives the buffer of the output back to the loop, unless it is needed.
     fn return_buffer(&mut self, state: &ChannelState) {
         let Some(stage) = &mut self.stage else { return };
-        if !stage.output().is_empty() {
-            return stage.trim();
-        }
         let buffer = stage.release_buffer();
         let mut buffers = state.take_stage_buffers();
         if buffer.len() > buffers.output.len() {
