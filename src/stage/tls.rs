@@ -11,6 +11,8 @@
 //! * Plaintext can be encrypted only when all input is processed. `feed` therefore processes everything that it
 //!   gets, and keeps the plaintext that the channel does not take yet.
 
+mod buffers;
+
 use std::io::IoSlice;
 use std::mem;
 use std::sync::Arc;
@@ -18,8 +20,7 @@ use std::sync::Arc;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{Accepted, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
-    WriteTraffic,
+    ConnectionState, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{CommonState, HandshakeKind, ServerConfig};
 
@@ -29,12 +30,7 @@ use super::client::Prepared;
 use super::info::Info;
 use super::words::in_words;
 use crate::error::Error;
-
-/// The longest content of a record (RFC 8446 section 5.1).
-const RECORD: usize = 16 * 1024;
-
-/// What a record adds to its content: a header, a nonce or a content type, and a tag.
-const OVERHEAD: usize = 64;
+use buffers::{Into, OVERHEAD, Output, Received, Records};
 
 /// How many bytes of handshake messages that are not complete a peer can make this side keep. A message has at
 /// most 64 KiB (rustls), but its pieces may be as short as a byte.
@@ -73,23 +69,6 @@ struct Accepting {
     parser: Option<Box<rustls::server::Acceptor>>,
     /// How many bytes the parser has got.
     parsed: usize,
-}
-
-/// What the input contained.
-#[derive(Default)]
-struct Received {
-    /// Plaintext that the channel has not taken.
-    plaintext: Vec<u8>,
-    taken: usize,
-    peer_has_closed: bool,
-}
-
-/// Ciphertext that was not sent yet. The buffer is longer than its content, so that it is zero-filled once.
-#[derive(Default)]
-struct Output {
-    buffer: Vec<u8>,
-    filled: usize,
-    sent: usize,
 }
 
 impl TlsStage {
@@ -569,135 +548,6 @@ fn with_traffic<S: Side>(
             ConnectionState::PeerClosed => {}
             _ => return Err(rustls::Error::HandshakeNotComplete),
         }
-    }
-}
-
-/// The buffer of the channel.
-struct Into<'a> {
-    into: &'a mut [u8],
-    filled: usize,
-}
-
-impl Into<'_> {
-    fn nowhere() -> Self {
-        Into {
-            into: &mut [],
-            filled: 0,
-        }
-    }
-}
-
-impl Received {
-    fn is_empty(&self) -> bool {
-        self.plaintext.is_empty()
-    }
-
-    fn deliver(&mut self, mut payload: &[u8], into: &mut Into<'_>) {
-        if self.is_empty() {
-            let room = into.into.get_mut(into.filled..).unwrap_or_default();
-            let count = payload.len().min(room.len());
-            let (fits, rest) = payload.split_at(count);
-            room.split_at_mut(count).0.copy_from_slice(fits);
-            into.filled += count;
-            payload = rest;
-        }
-        self.plaintext.extend_from_slice(payload);
-    }
-
-    fn take(&mut self, into: &mut [u8]) -> usize {
-        let left = self.plaintext.get(self.taken..).unwrap_or_default();
-        let count = left.len().min(into.len());
-        into.split_at_mut(count)
-            .0
-            .copy_from_slice(left.split_at(count).0);
-        self.taken += count;
-        if self.taken == self.plaintext.len() {
-            self.plaintext = Vec::new();
-            self.taken = 0;
-        }
-        count
-    }
-}
-
-impl Output {
-    /// Room for so many bytes behind the content.
-    fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let end = self.filled + bytes;
-        if self.buffer.len() < end {
-            self.buffer.resize(end, 0);
-        }
-        self.buffer.get_mut(self.filled..end).unwrap_or_default()
-    }
-
-    /// Appends a message of the handshake.
-    fn encode(
-        &mut self,
-        mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-    ) -> Result<(), rustls::Error> {
-        let mut room = OVERHEAD;
-        loop {
-            match encode(self.room(room)) {
-                Ok(count) => {
-                    self.filled += count;
-                    return Ok(());
-                }
-                Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
-                    room = size.required_size;
-                }
-                Err(error) => return Err(rustls::Error::General(error.to_string())),
-            }
-        }
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        self.room(bytes.len()).copy_from_slice(bytes);
-        self.filled += bytes.len();
-    }
-}
-
-/// Divides the parts of a write into the contents of records. Short parts share a record.
-struct Records<'a> {
-    parts: &'a [IoSlice<'a>],
-    /// How much of the first part is in earlier records.
-    begun: usize,
-    left: usize,
-}
-
-impl<'a> Records<'a> {
-    fn new(parts: &'a [IoSlice<'a>], most: usize) -> Self {
-        Records {
-            parts,
-            begun: 0,
-            left: most,
-        }
-    }
-
-    /// The content of the next record: a part, or several that are copied to `copy`.
-    fn next<'b>(&mut self, copy: &'b mut Vec<u8>) -> Option<&'b [u8]>
-    where
-        'a: 'b,
-    {
-        let most = self.left.min(RECORD);
-        copy.clear();
-        while copy.len() < most
-            && let Some((first, others)) = self.parts.split_first()
-        {
-            let rest: &'a [u8] = first.get(self.begun..).unwrap_or_default();
-            let count = rest.len().min(most - copy.len());
-            let piece = rest.get(..count).unwrap_or_default();
-            self.begun += count;
-            let is_last = others.is_empty();
-            if count == rest.len() {
-                (self.parts, self.begun) = (others, 0);
-            }
-            if copy.is_empty() && (count == most || is_last) {
-                self.left -= count;
-                return (count > 0).then_some(piece);
-            }
-            copy.extend_from_slice(piece);
-        }
-        self.left -= copy.len();
-        (!copy.is_empty()).then_some(&copy[..])
     }
 }
 
