@@ -167,7 +167,8 @@
 //! [`ExitWatcher`](https://docs.rs/asynchat/latest/asynchat/struct.ExitWatcher.html)): a [`Socket`] can be made from
 //! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
 //! [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] has a descriptor, so it can run
-//! inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
+//! inside another loop. The feature `signal` turns signals into calls of the loop. The features `tls` and `tls-no-provider` have
+//! [TLS](https://docs.rs/asynchat/latest/asynchat/tls/index.html).
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
 //! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients and
@@ -306,6 +307,9 @@ mod documentation {
     mod performance {}
     #[doc = include_str!("../docs/security.md")]
     mod security {}
+    #[cfg(feature = "tls")]
+    #[doc = include_str!("../docs/tls.md")]
+    mod tls {}
     #[cfg(feature = "sim")]
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}

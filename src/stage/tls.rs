@@ -12,6 +12,7 @@
 //!   gets, and keeps the plaintext that the channel does not take yet.
 
 mod buffers;
+mod hello;
 
 use std::io::IoSlice;
 use std::mem;
@@ -31,13 +32,14 @@ use super::info::Info;
 use super::words::in_words;
 use crate::error::Error;
 use buffers::{Into, OVERHEAD, Output, Received, Records};
+use hello::Hello;
 
 /// How many bytes of handshake messages that are not complete a peer can make this side keep. A message has at
 /// most 64 KiB (rustls), but its pieces may be as short as a byte.
 const MOST_KEPT: usize = 80 * 1024;
 
 /// The same for the first message of a client, which costs the client nothing.
-const MOST_HELLO: usize = 18 * 1024;
+const MOST_HELLO: usize = 16 * 1024;
 
 /// A TLS connection without its socket.
 pub(crate) struct TlsStage {
@@ -65,10 +67,7 @@ enum Connection {
 /// A server that waits for the first message of its client.
 struct Accepting {
     acceptor: Acceptor,
-    /// Present since the first byte.
-    parser: Option<Box<rustls::server::Acceptor>>,
-    /// How many bytes the parser has got.
-    parsed: usize,
+    hello: Hello,
 }
 
 impl TlsStage {
@@ -76,8 +75,7 @@ impl TlsStage {
     pub(crate) fn accept(acceptor: Acceptor) -> Self {
         TlsStage::with(Connection::Accepting(Accepting {
             acceptor,
-            parser: None,
-            parsed: 0,
+            hello: Hello::default(),
         }))
     }
 
@@ -175,11 +173,15 @@ impl TlsStage {
 type Refused = (rustls::Error, Option<Vec<u8>>);
 
 impl Accepting {
-    /// Parses what is new in `input`. Returns `None` while the message is not complete.
+    /// Parses the message, with which `input` begins. Returns `None` while it is not complete.
     fn parse(&mut self, input: &[u8]) -> Result<Option<Accepted>, Refused> {
-        let parser = self.parser.get_or_insert_default();
-        let mut unread = input.get(self.parsed..).unwrap_or_default();
-        self.parsed = input.len();
+        if !self.hello.is_complete(input) {
+            return match input.len() > MOST_HELLO {
+                true => Err((too_long(), None)),
+                false => Ok(None),
+            };
+        }
+        let (mut parser, mut unread) = (rustls::server::Acceptor::default(), input);
         while !unread.is_empty() {
             if parser.read_tls(&mut unread).is_err() {
                 return Err((too_long(), None));
@@ -194,10 +196,7 @@ impl Accepting {
                 return Ok(accepted);
             }
         }
-        match input.len() > MOST_HELLO {
-            true => Err((too_long(), None)),
-            false => Ok(None),
-        }
+        Ok(None)
     }
 }
 
