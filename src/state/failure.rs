@@ -186,6 +186,10 @@ impl ChannelState {
         }
         let is_unfinished = self.out.borrow().is_unfinished();
         let has_sent_all = self.flags.has(Flag::FINISHED) && !is_unfinished;
+        if self.is_closing() && self.has_announced_end() {
+            // All that it waits for is that the announcement is sent, or fails.
+            return;
+        }
         if self.is_closing() && !has_sent_all {
             return self.end(Close::Reset);
         }

@@ -236,17 +236,17 @@ impl ChannelState {
         outcome
     }
 
-    /// Sends what the stage holds, and, if the output `is_whole`, the announcement of its end.
+    /// Sends what the stage holds, and, if the output `ends` here, the announcement of that.
     pub(super) fn finish_secured(&self, ends: bool) -> io::Result<()> {
         let Some(mut secured) = self.take_secured() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        if ends && let Some(stage) = &mut secured.stage {
-            stage.close();
-        }
         secured.flush(self);
-        let is_held = secured.holds_output();
         let error = secured.output_error.take();
+        if ends && error.is_none() && !secured.holds_output() {
+            secured.announce_end(self);
+        }
+        let is_held = secured.holds_output();
         self.put_secured(secured);
         if let Some(error) = error {
             return Err(error);
@@ -361,6 +361,12 @@ impl ChannelState {
     pub(crate) fn has_received_end(&self) -> bool {
         let has_ended = self.on_secured(|secured| secured.end == End::Socket);
         self.flags.has(Flag::EOF) && has_ended.unwrap_or(true)
+    }
+
+    /// Whether everything was sent but the announcement of the end.
+    pub(super) fn has_announced_end(&self) -> bool {
+        self.on_secured(|secured| secured.is_announced)
+            .unwrap_or(false)
     }
 
     /// Whether an alert was sent that is to reach the peer.

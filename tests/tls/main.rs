@@ -13,5 +13,6 @@ mod end;
 mod flow;
 mod handshakes;
 mod layer1;
+mod random;
 mod server;
 mod starttls;

@@ -33,6 +33,8 @@ pub(crate) struct Secured {
     pub(super) end: End,
     /// The sending side is to be shut down when the output is sent.
     pub(super) shutdown_due: bool,
+    /// All output was sent but the announcement of its end.
+    pub(super) is_announced: bool,
     /// Why nothing can be sent any more.
     pub(super) output_error: Option<io::Error>,
 }
@@ -66,6 +68,7 @@ impl Secured {
             timer: None,
             end: End::Open,
             shutdown_due: false,
+            is_announced: false,
             output_error: None,
         }
     }
@@ -257,7 +260,10 @@ impl Secured {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 stage.discard_output();
-                self.output_error = Some(error);
+                // Without the announcement nothing is lost: the peer is gone.
+                if !self.is_announced {
+                    self.output_error = Some(error);
+                }
             }
         }
         self.return_buffer(state);
@@ -274,14 +280,18 @@ impl Secured {
         state.put_stage_buffers(buffers);
     }
 
+    /// Announces the end of the output, all of which was sent.
+    pub(super) fn announce_end(&mut self, state: &ChannelState) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.close();
+        self.is_announced = true;
+        self.flush(state);
+    }
+
     /// The channel ends. If its output `is_whole`, says so to the peer, as far as the kernel accepts that now.
     pub(crate) fn end(&mut self, state: &ChannelState, is_whole: bool) {
-        if is_whole
-            && !self.holds_output()
-            && let Some(stage) = &mut self.stage
-        {
-            stage.close();
-            self.flush(state);
+        if is_whole && !self.holds_output() {
+            self.announce_end(state);
         }
     }
 }
