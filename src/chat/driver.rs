@@ -112,13 +112,8 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
                 self.session.handle_connect()?;
             }
         }
-        if state.requests.take(Request::SECURED) && state.is_up() {
-            // What was set for the records before is past.
-            let limit = state.limit(|limits| limits.record);
-            self.splitter = Splitter::new(state.terminator(), limit);
-            if !state.flags.has(Flag::FAILED) {
-                self.session.handle_tls()?;
-            }
+        if state.requests.take(Request::SECURED) {
+            self.secured(state)?;
         }
         let stays = !state.is_replacement_due();
         if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {
@@ -215,14 +210,24 @@ impl<S: AsyncChat> ChatDriver<S> {
         }
     }
 
+    /// TLS is up.
+    #[cold]
+    #[inline(never)]
+    fn secured(&mut self, state: &ChannelState) -> Result {
+        if !state.is_up() || state.flags.has(Flag::FAILED) {
+            return Ok(());
+        }
+        // A terminator that was set for the records in clear begins anew.
+        let limit = state.limit(|limits| limits.record);
+        self.splitter = Splitter::new(state.terminator(), limit);
+        self.session.handle_tls()
+    }
+
     // ---- input
 
     /// Whether input may be received and delivered now.
     fn reads(&self, state: &ChannelState) -> bool {
-        !state.flags.has(Flag::PAUSED)
-            && !state.flags.has(Flag::UPGRADING)
-            && !state.is_closing()
-            && !is_held_up(state, self.backlog_len())
+        !state.flags.stop_reading() && !state.is_closing() && !is_held_up(state, self.backlog_len())
     }
 
     /// Receives once, and delivers what came.
@@ -403,7 +408,8 @@ impl<S: AsyncChat> ChatDriver<S> {
 /// Whether there is output to send, or the session is to be called at the low-water mark.
 #[inline]
 fn writes(state: &ChannelState) -> bool {
-    state.out.borrow().is_actionable() || state.is_relieved() || state.holds_output()
+    state.out.borrow().is_actionable()
+        || (state.flags.may_write() && (state.is_relieved() || state.holds_output()))
 }
 
 /// Whether the splitter has to be asked although nothing new has come.

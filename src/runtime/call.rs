@@ -127,11 +127,13 @@ impl Runtime {
         let driver = driver.map(|driver| current(state, driver));
         self.linger_for(state);
         let retry = state.take_retry();
-        let is_unsecured = state.flags.has(Flag::STAGED) && state.is_unsecured();
-        let was_never_up = is_unsecured && state.was_never_up();
+        let unsecured = match state.flags.has(Flag::STAGED) {
+            true => state.failed_handshake(),
+            false => None,
+        };
         let why = state.take_apart();
-        if is_unsecured {
-            self.count_failed_handshake(state, &why, was_never_up);
+        if let Some(never_up) = unsecured {
+            self.count_failed_handshake(state, &why, never_up);
         }
         self.counters.bytes_in.add(state.bytes_in());
         self.counters.bytes_out.add(state.bytes_out());

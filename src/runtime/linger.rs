@@ -85,14 +85,14 @@ impl Runtime {
         if !(is_drained || has_alert) || (state.has_received_end() && !is_cut) {
             return;
         }
-        let class = match has_alert && state.is_unsecured() {
-            true => Class::Refused,
-            false => Class::Ended,
-        };
         let deadlines = state.deadlines();
         if !deadlines.linger.is_zero()
             && let Some(source) = state.give_up_socket(is_cut)
         {
+            let class = match has_alert && state.is_unsecured() {
+                true => Class::Refused,
+                false => Class::Ended,
+            };
             let delivery = Delivery::new(deadlines, state.end_of_life(), is_cut, self.now());
             self.linger(source, delivery, state.span().cloned().map(Box::new), class);
         }

@@ -105,7 +105,10 @@ impl Runtime {
                 },
             )?;
             self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
-            let handshakes = || self.begin_handshakes();
+            let handshakes = || match self.handshakes.borrow().len() {
+                0 => 0,
+                count => self.begin_handshakes(count),
+            };
             self.step(from, Step::Handshakes, handshakes, |_| {
                 self.advance_next_handshake()
             })?;
@@ -276,8 +279,12 @@ impl Runtime {
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
     pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, mut ready: Ready) {
         self.make_earlier_calls();
-        if state.flags.has(Flag::AWAITS_HANDLER) {
-            return;
+        let mut is_securing = false;
+        if state.flags.are_rare() {
+            match Runtime::prepare_turn(state, &mut ready) {
+                Some(securing) => is_securing = securing,
+                None => return,
+            }
         }
         match state.phase.get() {
             Phase::Ending => return self.finish(state),
@@ -287,48 +294,45 @@ impl Runtime {
                 if !state.advance_connection(&self.poller, &new_key) {
                     return;
                 }
-                if state.phase.get() == Phase::Securing {
-                    return self.queue_handshake(state, Ready::NONE);
-                }
+                is_securing = state.phase.get() == Phase::Securing;
             }
-            Phase::Securing => return self.queue_handshake(state, ready),
             _ => {}
         }
-        if state.flags.has(Flag::STAGED) {
-            ready = state.prepare_secured(ready);
-        }
-        let turn = self.turn.get();
-        let only_sends = state.last_turn.replace(turn) == turn;
-        let mut buffers = self.buffers.take().unwrap_or_default();
-        let mut turn = Turn {
-            runtime: self,
-            state,
-            buffers: &mut buffers,
-            ready,
-            only_sends,
-            budget: Budget::default(),
-            has_more: false,
+        let interest = match is_securing {
+            // A handshake is no turn of the driver.
+            true => self.secure(state, ready),
+            false => {
+                let turn = self.turn.get();
+                let only_sends = state.last_turn.replace(turn) == turn;
+                let mut buffers = self.buffers.take().unwrap_or_default();
+                let mut turn = Turn {
+                    runtime: self,
+                    state,
+                    buffers: &mut buffers,
+                    ready,
+                    only_sends,
+                    budget: Budget::default(),
+                    has_more: false,
+                };
+                state.flags.set(Flag::IN_TURN, true);
+                let mut interest = self.call(state, |driver| driver.turn(&mut turn));
+                state.flags.set(Flag::IN_TURN, false);
+                if state.flags.has(Flag::STAGED) {
+                    self.turn_was_secured(state, &mut interest, &mut turn.has_more);
+                }
+                if turn.has_more && !state.flags.replace(Flag::QUEUED, true) {
+                    self.next_turn.borrow_mut().push_back(Rc::clone(state));
+                }
+                self.buffers.set(Some(buffers));
+                interest
+            }
         };
-        state.flags.set(Flag::IN_TURN, true);
-        let interest = self.call(state, |driver| driver.turn(&mut turn));
-        state.flags.set(Flag::IN_TURN, false);
-        if state.flags.has(Flag::STAGED) && interest.is_some_and(Interest::reads) {
-            turn.has_more |= state.has_decrypted();
-        }
-        if turn.has_more && !state.flags.replace(Flag::QUEUED, true) {
-            self.next_turn.borrow_mut().push_back(Rc::clone(state));
-        }
-        self.buffers.set(Some(buffers));
-        if state.phase.get() == Phase::Securing {
-            // TLS begins in this turn.
-            return self.queue_handshake(state, Ready::NONE);
-        }
         if let Some(interest) = interest {
             self.watch(state, interest);
         }
     }
 
-    pub(super) fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
+    fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
         let id = state.id.get();
         let watched = state.watch(
             &self.poller,

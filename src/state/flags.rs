@@ -62,6 +62,24 @@ impl Flags {
         });
     }
 
+    /// Whether a handle has paused the channel, or TLS is to begin: no input is received.
+    #[inline]
+    pub(crate) fn stop_reading(&self) -> bool {
+        self.0.get() & (Flag::PAUSED.0 | Flag::UPGRADING.0) != 0
+    }
+
+    /// Whether something may have to be sent, or be called for output, although the queue has nothing.
+    #[inline]
+    pub(crate) fn may_write(&self) -> bool {
+        self.0.get() & (Flag::BACK_PRESSURED.0 | Flag::STAGED.0) != 0
+    }
+
+    /// Whether a turn of the channel is unlike most: it has no handler yet, or a stage.
+    #[inline]
+    pub(crate) fn are_rare(&self) -> bool {
+        self.0.get() & (Flag::AWAITS_HANDLER.0 | Flag::STAGED.0) != 0
+    }
+
     /// Sets or clears a flag, and returns whether it was set before.
     #[inline]
     pub(crate) fn replace(&self, flag: Flag, on: bool) -> bool {

@@ -166,6 +166,12 @@ impl ChannelState {
         Ok(count)
     }
 
+    /// Whether a stage takes the output. Only a channel with cold parts has one, and who sends looks at these anyway.
+    #[inline]
+    fn is_staged(&self) -> bool {
+        self.cold.get().is_some() && self.flags.has(Flag::STAGED)
+    }
+
     /// Receives from the descriptor, below a stage.
     pub(super) fn receive_raw(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match &*self.source.borrow() {
@@ -381,6 +387,7 @@ impl ChannelState {
     }
 
     /// The descriptor for output, if it is not that of the input.
+    #[inline(always)] // Few connections have one.
     pub(super) fn own_output(&self) -> Option<Rc<WatchedSocket>> {
         match &self.cold.get()?.borrow().output {
             Output::Separate(output) => Some(Rc::clone(output)),
@@ -394,7 +401,7 @@ pub(crate) struct ToSocket<'a>(pub(crate) &'a ChannelState);
 
 impl Sink for ToSocket<'_> {
     fn send(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.0.flags.has(Flag::STAGED) {
+        if self.0.is_staged() {
             return self.0.send_secured(&[IoSlice::new(data)]);
         }
         let outcome = self.0.on_output(|output| output.send(data));
@@ -402,7 +409,7 @@ impl Sink for ToSocket<'_> {
     }
 
     fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.0.flags.has(Flag::STAGED) {
+        if self.0.is_staged() {
             return self.0.send_secured(parts);
         }
         let outcome = self.0.on_output(|output| output.send_vectored(parts));

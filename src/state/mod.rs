@@ -266,11 +266,8 @@ impl ChannelState {
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.cold.get().map(|cold| cold.take()).unwrap_or_default();
         let mut is_incomplete = cold.send_error.is_some() || self.out.borrow().is_unfinished();
-        if let Some(mut secured) = cold.secured.take() {
-            is_incomplete |= secured.holds_output();
-            secured.end(self, !is_incomplete && ends_in_order(cold.ending.as_ref()));
-            // It has what the user has configured.
-            discard(secured);
+        if let Some(secured) = cold.secured.take() {
+            is_incomplete = self.end_secured(secured, is_incomplete, cold.ending.as_ref());
         }
         if let Some(planned) = cold.planned.take() {
             discard(planned);
@@ -458,23 +455,6 @@ impl ChannelState {
     pub(crate) fn recorded_end(&self) -> Option<(Close, Instant)> {
         self.cold.get()?.borrow_mut().recorded_end.take()
     }
-}
-
-/// Whether the peer may take what was sent for complete.
-fn ends_in_order(why: Option<&Close>) -> bool {
-    let is_cut = |why: &Close| {
-        matches!(
-            why,
-            Close::Dropped
-                | Close::Interrupted
-                | Close::Reset
-                | Close::OutputLimit
-                | Close::Piped(_)
-                | Close::Io(_)
-                | Close::Tls(_)
-        )
-    };
-    !why.is_some_and(is_cut)
 }
 
 impl Drop for ChannelState {

@@ -334,6 +334,22 @@ impl ChannelState {
 
     // ---- the end
 
+    /// The channel ends. Returns whether its output `is_incomplete`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn end_secured(
+        &self,
+        mut secured: Box<Secured>,
+        is_incomplete: bool,
+        why: Option<&Close>,
+    ) -> bool {
+        let is_incomplete = is_incomplete || secured.holds_output();
+        secured.end(self, !is_incomplete && ends_in_order(why));
+        // It has what the user has configured.
+        discard(secured);
+        is_incomplete
+    }
+
     /// The stream of a chat has ended, and may have been cut: the peer has not announced its end. The last part of a
     /// record is dropped. The replies to the records before it are sent.
     pub(crate) fn end_truncated(self: &Rc<Self>) {
@@ -358,9 +374,16 @@ impl ChannelState {
     }
 
     /// Whether the peer has finished sending, so that a close of the socket destroys nothing.
+    #[inline]
     pub(crate) fn has_received_end(&self) -> bool {
-        let has_ended = self.on_secured(|secured| secured.end == End::Socket);
-        self.flags.has(Flag::EOF) && has_ended.unwrap_or(true)
+        self.flags.has(Flag::EOF) && (!self.flags.has(Flag::STAGED) || self.socket_has_ended())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn socket_has_ended(&self) -> bool {
+        self.on_secured(|secured| secured.end == End::Socket)
+            .unwrap_or(false)
     }
 
     /// Whether everything was sent but the announcement of the end.
@@ -370,7 +393,14 @@ impl ChannelState {
     }
 
     /// Whether an alert was sent that is to reach the peer.
+    #[inline]
     pub(crate) fn has_sent_alert(&self) -> bool {
+        self.flags.has(Flag::STAGED) && self.stage_has_failed()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stage_has_failed(&self) -> bool {
         let has_failed = |secured: &mut Secured| {
             let stage = secured.stage.as_ref();
             stage.is_some_and(|stage| stage.failure().is_some())
@@ -379,16 +409,22 @@ impl ChannelState {
     }
 
     /// Whether its handshake has begun and is not complete.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn is_unsecured(&self) -> bool {
         self.on_secured(|secured| !secured.is_up).unwrap_or(false)
     }
 
-    /// Whether that is so, and it has no session yet: it was accepted.
-    pub(crate) fn was_never_up(&self) -> bool {
-        let never = |secured: &mut Secured| {
-            !secured.is_up && secured.then == Phase::Arrived && secured.action().is_none()
-        };
-        self.on_secured(never).unwrap_or(false)
+    /// If its handshake has begun and is not complete: whether it was accepted, and has no session yet.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn failed_handshake(&self) -> Option<bool> {
+        let never_up =
+            |secured: &mut Secured| secured.then == Phase::Arrived && secured.action().is_none();
+        match self.is_unsecured() {
+            true => self.on_secured(never_up),
+            false => None,
+        }
     }
 
     /// Whether `handle_connect` waits for a handshake.
@@ -441,4 +477,21 @@ fn failed(error: Error, action: Option<Rc<str>>, then: Phase) -> Close {
         (Some(action), Phase::Arrived) => Close::ConnectFailed(error.context(action)),
         _ => Close::Tls(error),
     }
+}
+
+/// Whether the peer may take what was sent for complete.
+fn ends_in_order(why: Option<&Close>) -> bool {
+    let is_cut = |why: &Close| {
+        matches!(
+            why,
+            Close::Dropped
+                | Close::Interrupted
+                | Close::Reset
+                | Close::OutputLimit
+                | Close::Piped(_)
+                | Close::Io(_)
+                | Close::Tls(_)
+        )
+    };
+    !why.is_some_and(is_cut)
 }
