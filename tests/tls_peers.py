@@ -65,7 +65,10 @@ def half(address, certificate):
         stream.unwrap()
     except (ssl.SSLError, OSError):
         pass
-    stream.close()
+    # A close with unread input would be a reset.
+    with socket.socket(fileno=stream.detach()) as plain:
+        plain.setblocking(True)
+        read_to_end(plain)
 
 
 def plaintext(address, certificate):

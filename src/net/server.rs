@@ -205,7 +205,8 @@ impl Server {
     /// Listens for one connection only, and at most for the time `wait`: the passive port of an FTP server.
     /// The listener closes as soon as a session was made for a connection ([`Close::Local`]), or when the time
     /// is over ([`Close::Timeout`] with [`Deadline::Accept`](crate::Deadline::Accept)). Connections that
-    /// [`accept_if`](Server::accept_if) refuses do not count. [`on_close`](Server::on_close) tells which it was.
+    /// [`accept_if`](Server::accept_if) refuses do not count. With [TLS](crate::tls) it closes when a connection is
+    /// accepted. [`on_close`](Server::on_close) tells which it was.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {

@@ -69,7 +69,8 @@ impl ChannelState {
     /// expensive.
     pub(crate) fn advance_handshake(self: &Rc<Self>, ready: Ready) -> (Handshake, bool) {
         let Some(mut secured) = self.take_secured() else {
-            return (Handshake::Failed(Close::Local), false);
+            let error = Error::new("the TLS connection was lost in a panic");
+            return (Handshake::Failed(Close::Tls(error)), false);
         };
         if secured.timer.is_none() {
             secured.timer = self.set_handshake_timer();

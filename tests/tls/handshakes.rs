@@ -84,3 +84,21 @@ fn a_listener_that_is_closed_lets_handshakes_go_on() -> Result {
     assert_eq!(scene.log.lines(), ["connect"]);
     Ok(())
 }
+
+#[test]
+fn a_send_that_fails_ends_its_handshake_at_once() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    scene.settle()?;
+    let hello = peer.output();
+    peer.peer.send(hello);
+    let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+    scene.network.fail(asynchat::sim::Call::Send, error);
+    scene.settle()?;
+    assert!(peer.peer.has_ended());
+    assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
+    Ok(())
+}

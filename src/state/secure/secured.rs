@@ -103,6 +103,10 @@ impl Secured {
             received = Some(self.receive(state, &mut []).map(|(count, _)| count));
             is_expensive = self.holds_output();
             self.flush(state);
+            if self.output_error.is_some() {
+                // An alert may say why the peer is gone.
+                received = Some(self.receive(state, &mut []).map(|(count, _)| count));
+            }
         }
         state.flags.set(Flag::BLOCKED, self.holds_output());
         let Some(stage) = &self.stage else {
