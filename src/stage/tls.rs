@@ -8,6 +8,8 @@
 //!   the input is kept, and passed again also when the call is only made to encrypt.
 //! * A state that is dropped loses what it holds. So each state is acted on in the loop that receives it.
 //! * After an error only the alert may be fetched, and only while `wants_write` is true.
+//! * A broken record behind our own `close_notify` fails a debug assertion of rustls 0.23. The panic ends this
+//!   connection. In a release build it is an error like any other.
 //! * Plaintext can be encrypted only when all input is processed. `feed` therefore processes everything that it
 //!   gets, and keeps the plaintext that the channel does not take yet.
 

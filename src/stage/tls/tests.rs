@@ -532,3 +532,70 @@ fn an_idle_connection_holds_no_buffer() {
         assert_eq!(stage.output.buffer.capacity(), 0);
     }
 }
+
+/// A message that is not complete stays in its buffer, also while this side encrypts: rustls refers to its parts by
+/// their position.
+#[test]
+fn output_is_encrypted_between_the_pieces_of_a_handshake_message() {
+    let mut config = server(&[&TLS13]);
+    config.max_fragment_size = Some(40);
+    let mut server = End::server(Arc::new(config));
+    let mut client = End::client(Arc::new(client()), "localhost");
+    let mut sent = 0;
+    for _ in 0..20 {
+        let from_client = client.take_output();
+        server.feed(&from_client, 3, 100);
+        // The tickets behind the handshake come in many records.
+        for byte in server.take_output() {
+            client.feed(&[byte], 1, 100);
+            if !client.stage.is_handshaking() {
+                client.encrypt(b"x");
+                sent += 1;
+            }
+        }
+    }
+    assert!(sent > 100, "{sent}");
+    assert_eq!(
+        (client.error(), server.error()),
+        (String::new(), String::new())
+    );
+    assert_eq!(server.received, vec![b'x'; sent]);
+}
+
+/// Bytes that are changed, left out or repeated on the way are an error on one side at most, and never a panic.
+#[test]
+fn changes_on_the_way_are_errors_and_what_is_received_was_sent() {
+    for seed in 0..400 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let versions: &[_] = if rng.bool() { &[&TLS12] } else { &[&TLS13] };
+        let mut ends = [
+            End::client(Arc::new(client()), "localhost"),
+            End::server(Arc::new(server(versions))),
+        ];
+        let mut sent = [Vec::new(), Vec::new()];
+        for _ in 0..rng.usize(5..40) {
+            let from = rng.usize(0..2);
+            if !ends[from].stage.is_handshaking() && rng.bool() {
+                let data: Vec<u8> = (0..rng.usize(1..3000)).map(|_| rng.u8(..)).collect();
+                let count = ends[from].stage.encrypt(&[IoSlice::new(&data)], 65_536);
+                sent[from].extend_from_slice(&data[..count.unwrap_or(0)]);
+            }
+            let mut bytes = ends[from].take_output();
+            if !bytes.is_empty() && rng.u8(..) < 40 {
+                let at = rng.usize(..bytes.len());
+                match rng.u8(0..4) {
+                    0 => bytes[at] ^= 1 << rng.u8(0..8),
+                    1 => bytes.truncate(at),
+                    2 => bytes.insert(at, rng.u8(..)),
+                    _ => bytes.extend_from_within(at..),
+                }
+            }
+            let (piece, room) = (rng.usize(1..2000), rng.usize(1..5000));
+            ends[1 - from].feed(&bytes, piece, room);
+            assert!(ends[1 - from].stage.kept.len() <= MOST_KEPT + 2000);
+        }
+        for to in 0..2 {
+            assert!(sent[1 - to].starts_with(&ends[to].received), "seed {seed}");
+        }
+    }
+}
