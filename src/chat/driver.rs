@@ -340,8 +340,11 @@ impl<S: AsyncChat> ChatDriver<S> {
     /// TLS is about to begin. If input has been received in clear that was not delivered, it would be taken for input
     /// that TLS has protected (CVE-2011-0411): the connection ends before it is used.
     fn check_upgrade(&mut self, state: &Rc<ChannelState>, input: &[u8]) {
-        let is_clear = input.is_empty() && self.backlog_len() == 0 && !self.splitter.is_in_record();
-        if !is_clear && state.is_up() {
+        let is_left = !input.is_empty()
+            || self.backlog_len() > 0
+            || self.splitter.is_in_record()
+            || !self.splitter.take_partial().is_empty(); // of a record without an end
+        if is_left && state.is_up() {
             let error = "plaintext was received after the command that begins TLS (CVE-2011-0411)";
             state.end(Close::Tls(error.into()));
         }

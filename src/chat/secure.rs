@@ -22,7 +22,8 @@ impl Chat {
     /// No input is delivered after this call before TLS is up. If input has been received by now that was not
     /// delivered, the connection ends with [`Close::Tls`] before any of it is used: somebody may have inserted it
     /// (CVE-2011-0411, CVE-2021-33515). So call this in `found_terminator` of the command, or of the reply. An
-    /// unfinished record, and a record over its limit, are such input.
+    /// unfinished record, and a record over its limit, are such input. A part of a streamed record is not, because
+    /// it was delivered: the session has to drop it in `handle_tls`.
     ///
     /// ```
     /// use asynchat::{AsyncChat, Chat, Result, tls};

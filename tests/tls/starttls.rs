@@ -1,7 +1,7 @@
 //! TLS that begins in the middle of a connection, and bytes that somebody has inserted before it.
 
 use asynchat::tls::rustls::version::{TLS12, TLS13};
-use asynchat::{AsyncChat, Chat, Close, Result, tls};
+use asynchat::{AsyncChat, Chat, Close, Result, Terminator, tls};
 
 use crate::common::{Log, name};
 use crate::scene::Scene;
@@ -238,6 +238,29 @@ fn a_part_of_a_record_before_the_call_is_an_insertion() -> Result {
     chat.start_tls(server_config())?;
     scene.settle()?;
     assert_eq!(scene.log.lines(), ["command WHO", "close Tls"]);
+    Ok(())
+}
+
+#[test]
+fn a_part_of_any_kind_of_record_is_an_insertion() -> Result {
+    let kinds = [
+        Terminator::crlf(),
+        Terminator::count(10),
+        Terminator::none(),
+        Terminator::dot_block(),
+        Terminator::bytes(b"END"),
+    ];
+    for terminator in kinds {
+        let scene = Scene::new()?;
+        let (chat, peer) = scene.connection(scene.log.session())?;
+        chat.set_terminator(terminator);
+        peer.send("abc");
+        scene.settle()?;
+        chat.start_tls(server_config())?;
+        scene.settle()?;
+        assert!(scene.log.has("close Tls"), "{:?}", scene.log.lines());
+        assert!(!scene.log.has("record"));
+    }
     Ok(())
 }
 
