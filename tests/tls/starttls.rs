@@ -246,7 +246,6 @@ fn a_part_of_any_kind_of_record_is_an_insertion() -> Result {
     let kinds = [
         Terminator::crlf(),
         Terminator::count(10),
-        Terminator::none(),
         Terminator::dot_block(),
         Terminator::bytes(b"END"),
     ];
