@@ -11,8 +11,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use asynchat::tls::rustls::ServerConfig;
+use asynchat::tls::rustls::crypto::ring::default_provider;
+use asynchat::tls::rustls::server::WebPkiClientVerifier;
 use asynchat::{AsyncChat, Channel, Chat, Close, Connector, EventLoop, Result, Server};
 
 use common::{addr_of, new_loop, run_until};
@@ -378,5 +382,103 @@ fn hundreds_of_unfinished_handshakes_delay_nobody() -> Result {
     };
     finish(&scene.event_loop, program)?;
     assert_eq!(scene.ends.borrow().len(), 200);
+    Ok(())
+}
+
+#[test]
+fn a_client_certificate_is_demanded_and_seen() -> Result {
+    let scene = serve()?;
+    let identity = identity();
+    let provider = Arc::new(default_provider());
+    let roots = Arc::new(identity.roots());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier.build()?)
+        .with_single_cert(identity.chain(), identity.key())?;
+    let listener = Server::new("127.0.0.1:0").tls(Arc::new(config)).listen_on(
+        &scene.event_loop,
+        |chat: Chat| {
+            let certificates = chat.tls().map_or(0, |info| info.peer_certificates.len());
+            move |_: &[u8]| {
+                write!(chat, "certificates: {certificates}\r\n");
+                chat.close_when_done();
+                Ok(())
+            }
+        },
+    )?;
+    let scene = Scene {
+        addr: addr_of(&listener),
+        ..scene
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut command = s_client(&scene, &[version, "-ign_eof", "-crlf", "-cert"]);
+        command
+            .arg(&scene.files.certificate)
+            .arg("-key")
+            .arg(&scene.files.key);
+        let Some(program) = spawn(command, b"hello\n") else {
+            return Ok(());
+        };
+        let output = finish(&scene.event_loop, program)?;
+        assert!(output.contains("certificates: 1\r\n"), "{output}");
+        // Without one.
+        let command = s_client(&scene, &[version, "-ign_eof", "-crlf"]);
+        let Some(program) = spawn(command, b"hello\n") else {
+            return Ok(());
+        };
+        run_until(&scene.event_loop, || program.is_finished());
+        let output = program.join().map_err(|_| "a panic")??;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            errors.contains("certificate required") || errors.contains("alert"),
+            "{errors}"
+        );
+    }
+    let stats = scene.event_loop.stats();
+    assert_eq!((stats.handshakes, stats.handshakes_failed), (2, 2));
+    Ok(())
+}
+
+/// The command `K` of s_client sends a key update that demands another one.
+#[test]
+fn key_updates_of_openssl_are_answered() -> Result {
+    let scene = serve()?;
+    let mut command = s_client(&scene, &["-tls1_3", "-crlf"]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let Ok(mut child) = command.spawn() else {
+        common::skip::skipped("openssl is not installed");
+        return Ok(());
+    };
+    let mut stdin = child.stdin.take().ok_or("it is piped")?;
+    let stderr = BufReader::new(child.stderr.take().ok_or("it is piped")?);
+    let (updated, updates) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            if line.contains("KEYUPDATE") {
+                let _ = updated.send(());
+            }
+        }
+    });
+    for n in 1..=3 {
+        stdin.write_all(format!("line {n}\n").as_bytes())?;
+        stdin.flush()?;
+        run_until(&scene.event_loop, || {
+            scene.event_loop.stats().records_in == n
+        });
+        stdin.write_all(b"K\n")?;
+        stdin.flush()?;
+        run_until(&scene.event_loop, || updates.try_recv().is_ok());
+    }
+    stdin.write_all(b"quit\n")?;
+    run_until(&scene.event_loop, || !scene.ends.borrow().is_empty());
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.contains("line 3\r\nbye\r\n"), "{output}");
+    drop(reader.join());
     Ok(())
 }

@@ -13,6 +13,7 @@ mod end;
 mod flow;
 mod handshakes;
 mod layer1;
+mod logging;
 mod random;
 mod server;
 mod starttls;
