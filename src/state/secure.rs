@@ -206,9 +206,10 @@ impl ChannelState {
         };
         let outcome = secured.recv(self, buffer);
         self.put_secured(secured);
-        if let Err(error) = &outcome
-            && error.kind() != io::ErrorKind::WouldBlock
-        {
+        // A cut stream, or a TLS failure: nothing follows. The socket does not say so.
+        use io::ErrorKind::{InvalidData, UnexpectedEof};
+        let kind = outcome.as_ref().err().map(io::Error::kind);
+        if matches!(kind, Some(UnexpectedEof | InvalidData)) {
             self.flags.set(Flag::EOF, true);
         }
         outcome
