@@ -104,6 +104,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         Ok(self.wait(turn))
     }
 
+    #[inline]
     fn begin(&mut self, state: &Rc<ChannelState>) -> Result {
         if state.phase.get() == Phase::Arrived {
             state.phase.set(Phase::Open);
@@ -226,6 +227,7 @@ impl<S: AsyncChat> ChatDriver<S> {
     // ---- input
 
     /// Whether input may be received and delivered now.
+    #[inline(always)] // A turn asks three times.
     fn reads(&self, state: &ChannelState) -> bool {
         !state.flags.stop_reading() && !state.is_closing() && !is_held_up(state, self.backlog_len())
     }
@@ -411,8 +413,13 @@ impl<S: AsyncChat> ChatDriver<S> {
 /// Whether there is output to send, or the session is to be called at the low-water mark.
 #[inline]
 fn writes(state: &ChannelState) -> bool {
-    state.out.borrow().is_actionable()
-        || (state.flags.may_write() && (state.is_relieved() || state.holds_output()))
+    state.out.borrow().is_actionable() || (state.flags.may_write() && writes_an_empty_queue(state))
+}
+
+#[cold]
+#[inline(never)]
+fn writes_an_empty_queue(state: &ChannelState) -> bool {
+    state.is_relieved() || state.holds_output()
 }
 
 /// Whether the splitter has to be asked although nothing new has come.

@@ -27,6 +27,7 @@ impl<F> Factory<F> {
     }
 
     /// Calls the factory for a connection. Returns the driver with the session.
+    #[inline]
     pub(super) fn call<I: IntoSession>(&self, chat: Chat) -> Option<Box<dyn Driver>>
     where
         F: FnMut(Chat) -> I,
