@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 /// A condition of a channel that lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flag(u16);
+pub(crate) struct Flag(u32);
 
 impl Flag {
     /// A handle has paused it: `pause_reading`.
@@ -38,14 +38,14 @@ impl Flag {
     /// This side has finished sending, and has one descriptor for input and output.
     pub(crate) const FINISHED: Flag = Flag(1 << 13);
     /// A stage is between the channel and its socket.
-    pub(crate) const STAGED: Flag = Flag(1 << 14);
+    pub(crate) const STAGED: Flag = Flag(1 << 16);
     /// TLS is to begin when everything that was pushed before is sent. No input is received.
-    pub(crate) const UPGRADING: Flag = Flag(1 << 15);
+    pub(crate) const UPGRADING: Flag = Flag(1 << 17);
 }
 
 /// The flags that are set.
 #[derive(Default)]
-pub(crate) struct Flags(Cell<u16>);
+pub(crate) struct Flags(Cell<u32>);
 
 impl Flags {
     #[inline]
