@@ -228,6 +228,14 @@ pub enum Close {
     Interrupted,
     /// The connection at the other end of its [`pipe`](crate::pipe) ended, for this reason.
     Piped(Box<Close>),
+    /// The stream of a TLS connection ended without the peer's announcement (`close_notify`), so it may have been
+    /// cut by somebody else (RFC 8446 section 6.1). Complete records were delivered. The part of a record after
+    /// them was not, and `handle_eof` was not called.
+    Truncated,
+    /// TLS failed: the handshake of an accepted connection or of a `start_tls`, or a later record. An alert was
+    /// sent to the peer, or received. Where the handshake of a [`Connector`](crate::Connector) fails, the reason
+    /// is [`ConnectFailed`](Close::ConnectFailed).
+    Tls(Error),
     /// The operating system reported another error.
     Io(io::Error),
 }
@@ -290,7 +298,13 @@ impl Close {
     /// The reason for an error of `recv` or `send`.
     pub(crate) fn from_io(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+        let error = match error.downcast::<TlsFailure>() {
+            Ok(TlsFailure(error)) => return Close::Tls(error),
+            Err(error) => error,
+        };
         match error.kind() {
+            // A socket has no such error. It is that of a TLS stage.
+            io::ErrorKind::UnexpectedEof => Close::Truncated,
             ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected => Close::Reset,
             _ => Close::Io(error),
         }
@@ -313,8 +327,32 @@ impl Display for Close {
             Close::Shutdown => f.write_str("the loop shut down"),
             Close::Interrupted => f.write_str("cut off at the end of the loop's shutdown"),
             Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),
+            Close::Truncated => f.write_str("the stream ended without a TLS close_notify"),
+            Close::Tls(error) => write!(f, "TLS failed: {error}"),
             Close::Io(error) => write!(f, "i/o error: {error}"),
         }
+    }
+}
+
+/// The error of a TLS stage, as an error of a socket.
+#[derive(Debug)]
+pub(crate) struct TlsFailure(pub(crate) Error);
+
+impl Display for TlsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for TlsFailure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+impl From<TlsFailure> for io::Error {
+    fn from(failure: TlsFailure) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, failure)
     }
 }
 
@@ -404,6 +442,8 @@ pub enum Deadline {
     Lifetime,
     /// A listener for one connection got none in time: [`Server::once`](crate::Server::once).
     Accept,
+    /// A TLS handshake was not complete in time: [`Deadlines::handshake`](crate::Deadlines::handshake).
+    Handshake,
 }
 
 impl Display for Deadline {
@@ -415,6 +455,7 @@ impl Display for Deadline {
             Deadline::Drain => f.write_str("the peer did not take its output in time"),
             Deadline::Lifetime => f.write_str("the connection reached its maximum lifetime"),
             Deadline::Accept => f.write_str("no connection was accepted in time"),
+            Deadline::Handshake => f.write_str("the TLS handshake was not complete in time"),
         }
     }
 }

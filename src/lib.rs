@@ -169,7 +169,8 @@
 //! [`ExitWatcher`](https://docs.rs/asynchat/latest/asynchat/struct.ExitWatcher.html)): a [`Socket`] can be made from
 //! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
 //! [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] has a descriptor, so it can run
-//! inside another loop. The feature `signal` turns signals into calls of the loop. There is no TLS.
+//! inside another loop. The feature `signal` turns signals into calls of the loop. The features `tls` and `tls-no-provider` have
+//! [TLS](https://docs.rs/asynchat/latest/asynchat/tls/index.html).
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
 //! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients and
@@ -223,10 +224,37 @@ pub mod signal;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
+mod stage;
 mod state;
 mod sys;
 mod target;
 mod time;
+#[cfg(feature = "tls-no-provider")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod tls {
+    //! TLS, with [rustls]. The features `tls` (with the cryptography of ring) and `tls-no-provider` (the program
+    //! brings a provider) have it.
+    //!
+    //! [`Server::tls`](crate::Server::tls) makes a server of plaintext a server of TLS, and
+    //! [`Connector::tls`](crate::Connector::tls) a client. [`Chat::start_tls`](crate::Chat::start_tls) and
+    //! [`Channel::start_tls`](crate::Channel::start_tls) begin TLS on a connection that is up (STARTTLS).
+    //! [`Chat::tls`](crate::Chat::tls) tells what was agreed on.
+    //!
+    //! The crate never uses or sets the default provider of the process.
+
+    pub use rustls;
+    pub use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+    pub use crate::stage::acceptor::Acceptor;
+    pub use crate::stage::client::Client;
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub use crate::stage::config::{
+        client_config, roots_from_file, server_config, server_config_from_files,
+    };
+    pub use crate::stage::info::Info;
+    pub use crate::stage::side::Side;
+}
 mod user_code;
 
 pub use addr::Addr;
@@ -286,6 +314,9 @@ mod documentation {
     mod performance {}
     #[doc = include_str!("../docs/security.md")]
     mod security {}
+    #[cfg(feature = "tls")]
+    #[doc = include_str!("../docs/tls.md")]
+    mod tls {}
     #[cfg(feature = "sim")]
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}

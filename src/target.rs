@@ -98,6 +98,20 @@ impl Target {
     }
 
     /// The name, if it is that of a Unix-domain socket.
+    /// The name or the address that a certificate of this target is for, if there is one of them.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn certificate_name(&self) -> Option<String> {
+        match &self.0 {
+            Kind::Host(host, _) => Some(host.clone()),
+            Kind::Addrs(addrs) => {
+                let first = addrs.first()?.ip();
+                let is_one = addrs.iter().all(|addr| addr.ip() == first);
+                is_one.then(|| first.to_string())
+            }
+            Kind::Unix(_) | Kind::Unnamed | Kind::Invalid(_) => None,
+        }
+    }
+
     pub(crate) fn unix(&self) -> Option<&UnixName> {
         match &self.0 {
             Kind::Unix(name) => Some(name),

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 13] = [
     &["channel"],
     &["runtime"],
     &["state"],
-    &["framing", "output", "time"],
+    &["framing", "output", "stage", "time"],
     &["sys"],
     &["error", "limits", "target"],
     &["addr"],

@@ -83,6 +83,15 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
+    /// TLS is up, after [`Channel::start_tls`] on a connection that was up. What was received before was received in
+    /// clear. By default it does nothing.
+    ///
+    /// # Errors
+    /// An error closes the channel.
+    fn handle_tls(&mut self) -> Result {
+        Ok(())
+    }
+
     /// There is input, or the input has ended: call [`Channel::recv`]. It need not read everything; the loop
     /// calls again while something is left. By default the channel is closed, and a warning is logged.
     ///

@@ -9,7 +9,7 @@ use super::dispatcher::Dispatcher;
 use crate::error::{Close, Result, into_io, io_kind};
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
-use crate::state::{ChannelState, Flag, Kind, Phase, Side};
+use crate::state::{ChannelState, Flag, Kind, Phase, Request, Side};
 use crate::sys::interest::Interest;
 use crate::time::timer::TimerId;
 use crate::user_code::{self, discard};
@@ -57,6 +57,9 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
             state.phase.set(Phase::Open);
             make_callback(state, || self.0.handle_connect())?;
         }
+        if state.requests.take(Request::SECURED) && state.is_up() {
+            make_callback(state, || self.0.handle_tls())?;
+        }
         Ok(())
     }
 
@@ -87,7 +90,7 @@ impl<D: Dispatcher> DispatcherDriver<D> {
     fn wait(&self, turn: &mut Turn<'_>) -> Interest {
         let state = turn.state;
         let readable = self.0.readable() && !state.flags.has(Flag::PAUSED);
-        let writable = self.may_send(state);
+        let writable = self.sends(state);
         if state.has_failed_sending() && state.end_if_useless(readable) {
             return Interest::NONE;
         }
@@ -106,7 +109,7 @@ impl<D: Dispatcher> DispatcherDriver<D> {
         if !writable && state.flags.has(Flag::EOF) && !is_half_open {
             state.end(match state.take_send_error() {
                 Some(error) => Close::from_io(error),
-                None => Close::Eof,
+                None => state.end_of_input(),
             });
             return Interest::NONE;
         }
@@ -124,6 +127,11 @@ impl<D: Dispatcher> DispatcherDriver<D> {
     /// to read.
     fn may_send(&self, state: &ChannelState) -> bool {
         !state.has_failed_sending() && self.0.writable()
+    }
+
+    /// Whether it waits for the kernel to take output.
+    fn sends(&self, state: &ChannelState) -> bool {
+        state.holds_output() || self.may_send(state)
     }
 
     fn accept(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {

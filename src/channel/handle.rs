@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -66,9 +66,9 @@ pub struct Channel(pub(crate) Rc<ChannelState>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelStats {
-    /// Bytes received.
+    /// Bytes received. With TLS, bytes of plaintext.
     pub bytes_in: u64,
-    /// Bytes that the kernel has accepted for sending.
+    /// Bytes that the kernel has accepted for sending. With TLS, bytes of plaintext that were encrypted.
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,
@@ -299,8 +299,13 @@ impl Channel {
             self.0.note(&outcome, Side::Sending);
             return outcome;
         }
-        let outcome = self.0.on_output(|output| send(output, data));
-        let outcome = self.0.sent(outcome, data.len());
+        let outcome = match self.0.flags.has(Flag::STAGED) {
+            true => self.0.send_secured(&[IoSlice::new(data)]),
+            false => {
+                let outcome = self.0.on_output(|output| send(output, data));
+                self.0.sent(outcome, data.len())
+            }
+        };
         self.0.note(&outcome, Side::Sending);
         outcome
     }
@@ -497,7 +502,7 @@ impl Channel {
 
     /// Whether the channel is an outgoing connection that is not up yet: asyncore's `connecting`.
     pub fn is_connecting(&self) -> bool {
-        self.0.phase.get() == Phase::Connecting
+        self.0.phase.get() == Phase::Connecting || self.0.is_securing_at_first()
     }
 
     /// Whether the channel accepts connections: asyncore's `accepting`.

@@ -5,7 +5,13 @@ use std::io;
 use socket2::SockRef;
 
 use super::handle::Channel;
-use crate::state::Side;
+#[cfg(feature = "tls-no-provider")]
+use crate::error::{Error, Result};
+#[cfg(feature = "tls-no-provider")]
+use crate::stage::{info::Info, side::Side as TlsSide};
+#[cfg(feature = "tls-no-provider")]
+use crate::state::Phase;
+use crate::state::{Flag, Side, no_urgent_data};
 use crate::sys::socket::{Fd, Socket};
 
 #[cfg(doc)]
@@ -28,6 +34,9 @@ impl Channel {
     /// # Errors
     /// As [`send`](Channel::send). `Unsupported` when it is no stream socket.
     pub fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        if self.0.flags.has(Flag::STAGED) {
+            return Err(no_urgent_data());
+        }
         self.send_by(Fd::send_urgent, data)
     }
 
@@ -74,6 +83,45 @@ impl Channel {
         // The closure is user code, so the socket is not borrowed while it runs.
         let duplicate = self.0.on_socket(Fd::duplicate)?;
         configure(&SockRef::from(&duplicate))
+    }
+
+    /// Begins TLS, as the side that `tls` is: an `Arc<ServerConfig>` or a [`tls::Acceptor`](crate::tls::Acceptor), or a
+    /// [`tls::Client`](crate::tls::Client) with the name of the server. What this side has sent before is in clear. The
+    /// dispatcher gets no callback for its socket until the handshake is complete; then
+    /// [`handle_tls`](crate::Dispatcher::handle_tls) is called. On an outgoing channel that is not up yet, TLS begins
+    /// when it is, and [`handle_connect`](crate::Dispatcher::handle_connect) is called after the handshake. If the
+    /// handshake fails, the channel ends with [`Close::Tls`], or with [`Close::ConnectFailed`].
+    ///
+    /// In STARTTLS, call this when the command, or the reply that permits TLS, has been received, and nothing after
+    /// it: bytes that the dispatcher has received after it are somebody else's (CVE-2011-0411), and must be an error.
+    ///
+    /// Afterwards [`recv`](Channel::recv) and [`send`](Channel::send) are of plaintext. At the end of the input without the
+    /// peer's announcement (`close_notify`), `recv` returns an error of the kind `UnexpectedEof`, and the channel ends with
+    /// [`Close::Truncated`]. [`shutdown_write`](Channel::shutdown_write) announces the end of the output. There is no
+    /// urgent data.
+    ///
+    /// # Errors
+    /// When the channel is closed, listens or uses TLS already, or is no stream. When a client has no name of its
+    /// server.
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn start_tls(&self, tls: impl Into<TlsSide>) -> Result<(), Error> {
+        let make = tls.into().prepare()?;
+        if self.is_connecting() && !self.0.flags.has(Flag::STAGED) {
+            self.0.secure_when_up(make);
+            return Ok(());
+        }
+        self.0.can_begin_tls()?;
+        self.0.begin_handshake(make, Phase::Open);
+        Ok(())
+    }
+
+    /// What the TLS handshake has agreed on. `None` before it is complete, without TLS, and when the channel has
+    /// closed.
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(&self) -> Option<Info> {
+        self.0.tls()
     }
 
     /// Takes the socket out of the channel, which ends with [`Close::Local`]: the loop no longer watches the

@@ -50,6 +50,9 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         let (state, ready) = (turn.state, turn.ready);
         if state.phase.get() == Phase::Arrived || !state.requests.is_empty() {
             self.begin(state)?;
+            if state.requests.take(Request::UPGRADE) {
+                self.check_upgrade(state, &[]);
+            }
         }
         if ready.urgent {
             // Urgent data that is not received inline is discarded: a session has no callback for it.
@@ -101,6 +104,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         Ok(self.wait(turn))
     }
 
+    #[inline]
     fn begin(&mut self, state: &Rc<ChannelState>) -> Result {
         if state.phase.get() == Phase::Arrived {
             state.phase.set(Phase::Open);
@@ -108,6 +112,9 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             if !state.flags.has(Flag::FAILED) {
                 self.session.handle_connect()?;
             }
+        }
+        if state.requests.take(Request::SECURED) {
+            self.secured(state)?;
         }
         let stays = !state.is_replacement_due();
         if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {
@@ -204,13 +211,25 @@ impl<S: AsyncChat> ChatDriver<S> {
         }
     }
 
+    /// TLS is up.
+    #[cold]
+    #[inline(never)]
+    fn secured(&mut self, state: &ChannelState) -> Result {
+        if !state.is_up() || state.flags.has(Flag::FAILED) {
+            return Ok(());
+        }
+        // A terminator that was set for the records in clear begins anew.
+        let limit = state.limit(|limits| limits.record);
+        self.splitter = Splitter::new(state.terminator(), limit);
+        self.session.handle_tls()
+    }
+
     // ---- input
 
     /// Whether input may be received and delivered now.
+    #[inline(always)] // A turn asks three times.
     fn reads(&self, state: &ChannelState) -> bool {
-        !state.flags.has(Flag::PAUSED)
-            && !state.is_closing()
-            && !is_held_up(state, self.backlog_len())
+        !state.flags.stop_reading() && !state.is_closing() && !is_held_up(state, self.backlog_len())
     }
 
     /// Receives once, and delivers what came.
@@ -232,6 +251,10 @@ impl<S: AsyncChat> ChatDriver<S> {
                 outcome
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                state.end_truncated();
+                Ok(())
+            }
             Err(error) => {
                 let why = Close::from_io(state.take_send_error().unwrap_or(error));
                 state.end(why);
@@ -316,6 +339,19 @@ impl<S: AsyncChat> ChatDriver<S> {
         Ok(())
     }
 
+    /// TLS is about to begin. If input has been received in clear that was not delivered, it would be taken for input
+    /// that TLS has protected (CVE-2011-0411): the connection ends before it is used.
+    fn check_upgrade(&mut self, state: &Rc<ChannelState>, input: &[u8]) {
+        let is_left = !input.is_empty()
+            || self.backlog_len() > 0
+            || self.splitter.is_in_record()
+            || !self.splitter.take_partial().is_empty(); // of a record without an end
+        if is_left && state.is_up() {
+            let error = "plaintext was received after the command that begins TLS (CVE-2011-0411)";
+            state.end(Close::Tls(error.into()));
+        }
+    }
+
     fn shut_down(&mut self, state: &Rc<ChannelState>) -> Result {
         // A piped connection sends the stream of the other end, which ends by itself. An orderly close before
         // that would make a part of the stream look complete.
@@ -343,6 +379,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             .set_backlog(beside(self.backlog_len()));
         match pump(&state.out, &mut ToSocket(state), budget) {
             Ok(Pumped::Closed(why)) => state.end(why),
+            Ok(Pumped::StartTls) => state.begin_upgrade(),
             Ok(_) => {}
             Err(PumpError::Producer(error)) => {
                 return Err(Error::from(error).context("a producer failed").into());
@@ -376,7 +413,13 @@ impl<S: AsyncChat> ChatDriver<S> {
 /// Whether there is output to send, or the session is to be called at the low-water mark.
 #[inline]
 fn writes(state: &ChannelState) -> bool {
-    state.out.borrow().is_actionable() || state.is_relieved()
+    state.out.borrow().is_actionable() || (state.flags.may_write() && writes_an_empty_queue(state))
+}
+
+#[cold]
+#[inline(never)]
+fn writes_an_empty_queue(state: &ChannelState) -> bool {
+    state.is_relieved() || state.holds_output()
 }
 
 /// Whether the splitter has to be asked although nothing new has come.

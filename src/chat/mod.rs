@@ -10,4 +10,7 @@ pub(crate) mod into_session;
 pub(crate) mod pipe;
 pub(crate) mod promise;
 mod replace;
+#[cfg(feature = "tls-no-provider")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+mod secure;
 pub(crate) mod session;

@@ -160,6 +160,17 @@ pub trait AsyncChat: 'static {
         Ok(())
     }
 
+    /// TLS is up, after [`Chat::start_tls`](crate::Chat::start_tls). What the session knows from before was
+    /// received in clear, and may be somebody else's: forget it (RFC 3207 section 4.2). Not called where the
+    /// connection has used TLS from its beginning: there `handle_connect` follows the handshake. By default it
+    /// does nothing.
+    ///
+    /// # Errors
+    /// As [`found_terminator`](AsyncChat::found_terminator).
+    fn handle_tls(&mut self) -> Result {
+        Ok(())
+    }
+
     /// The loop has begun to [shut down](crate::shutdown). This is called once in a shutdown, before the
     /// next record. By default the connection closes when its queue is sent. A session in the middle of a
     /// transfer can return [`AtShutdown::Stay`]: it then continues to receive records, and closes itself with

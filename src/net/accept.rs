@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::endpoint::{Settings, make_session};
+use super::endpoint::Settings;
+use super::preamble::{Factory, Preamble};
 use crate::Addr;
 use crate::channel::accept::accept;
 use crate::channel::handle::Channel;
@@ -34,7 +35,7 @@ pub(super) struct Acceptor<F> {
     quota: Rc<Quota>,
     /// The timer of the only connection of the listener.
     deadline: Option<TimerId>,
-    factory: F,
+    factory: Factory<F>,
 }
 
 type AcceptIf = Box<dyn FnMut(&Addr) -> bool>;
@@ -106,7 +107,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
             rules,
             quota: Rc::default(),
             deadline: None,
-            factory,
+            factory: Factory::new(factory),
         }
     }
 
@@ -115,8 +116,8 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         self.deadline = self.rules.once.map(|wait| listener.call_later(wait));
     }
 
-    /// Calls the factory for an accepted connection, unless the connection is refused. Returns whether there is a
-    /// session.
+    /// Calls the factory for an accepted connection, unless the connection is refused. With TLS the factory is
+    /// called after the handshake. Returns whether there is a session, or a handshake that may lead to one.
     fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) -> bool {
         if !self.is_accepted(&peer) || !self.is_configured(&socket, &peer) {
             runtime.counters.refused.add(1);
@@ -141,7 +142,22 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
                 return false;
             }
         };
-        make_session(runtime, chat, &mut self.factory)
+        let state = Rc::clone(chat.state());
+        let (driver, is_served) = match self.settings.stage {
+            None => match self.factory.call(chat) {
+                Some(made) => made,
+                None => return false,
+            },
+            Some(_) => {
+                let factory = self.factory.clone();
+                (
+                    Box::new(Preamble { chat, factory }) as Box<dyn Driver>,
+                    true,
+                )
+            }
+        };
+        runtime.set_driver(&state, driver);
+        is_served
     }
 
     fn is_accepted(&mut self, peer: &Addr) -> bool {

@@ -21,6 +21,8 @@ use crate::log::log;
 use crate::net::endpoint::{Begun, Endpoint, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
 use crate::runtime::Runtime;
+#[cfg(feature = "tls-no-provider")]
+use crate::stage::client::Client;
 use crate::state::connect::Connect;
 use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState, Phase};
@@ -68,6 +70,8 @@ pub struct Connector {
     options: Options,
     /// The local addresses, which are parsed when the connection is begun.
     local: Option<Target>,
+    #[cfg(feature = "tls-no-provider")]
+    tls: Option<Client>,
 }
 
 impl Connector {
@@ -109,9 +113,12 @@ impl Connector {
             settings: Settings {
                 limits: None,
                 deadlines: Deadlines::default(),
+                stage: None,
             },
             options: Options::for_chat(),
             local: None,
+            #[cfg(feature = "tls-no-provider")]
+            tls: None,
         }
     }
 
@@ -193,6 +200,56 @@ impl Connector {
         self
     }
 
+    /// Uses TLS on the connection. Takes an `Arc<ClientConfig>`, or a [`tls::Client`](crate::tls::Client) with a name.
+    /// The certificate of the server has to be for that name; without one, for the host name or the address of the
+    /// target. The loop calls [`handle_connect`](crate::AsyncChat::handle_connect) when the handshake is complete. What was
+    /// pushed before is sent then. If the handshake fails, the reason is
+    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed), whose error says why.
+    ///
+    /// ```no_run
+    /// use asynchat::{Connector, tls};
+    ///
+    /// # fn main() -> asynchat::Result {
+    /// let roots = tls::roots_from_file("/etc/ssl/certs/ca-certificates.crt")?;
+    /// let chat = Connector::new("news.example.org:563")
+    ///     .tls(tls::client_config(roots)?)
+    ///     .connect(|chat| move |line: &[u8]| {
+    ///         println!("{}", String::from_utf8_lossy(line));
+    ///         Ok(())
+    ///     })?;
+    /// # drop(chat);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(mut self, client: impl Into<Client>) -> Self {
+        self.tls = Some(client.into());
+        self
+    }
+
+    /// Prepares TLS, for the name of the target if no other was given.
+    #[cfg_attr(
+        not(feature = "tls-no-provider"),
+        allow(
+            unused_mut,
+            clippy::unnecessary_wraps,
+            reason = "without TLS there is nothing to prepare"
+        )
+    )]
+    fn prepared(mut self) -> Result<Self, Error> {
+        #[cfg(feature = "tls-no-provider")]
+        if let Some(mut client) = self.tls.take() {
+            if let Endpoint::Target(target) = &self.endpoint
+                && !client.has_name()
+                && let Some(name) = target.certificate_name()
+            {
+                client = client.name(name);
+            }
+            self.settings.stage = Some(client.prepare()?);
+        }
+        Ok(self)
+    }
+
     /// Sets how long an attempt may take before the next address is tried as well: the Connection
     /// Attempt Delay of RFC 8305 section 5. Default 250 ms, as recommended there; less than 10 ms counts
     /// as 10 ms. With [`Duration::MAX`] the next address is tried only after an attempt has failed.
@@ -227,14 +284,12 @@ impl Connector {
     ) -> Result<Chat, Error> {
         let runtime = &event_loop.0;
         let session = TypeId::of::<I::Session>;
-        let options = bound(self.options, self.local.as_ref())?;
-        let chat = match self.endpoint {
-            Endpoint::Target(target) => {
-                connect_to(runtime, &target, &self.settings, options, session)?
-            }
-            Endpoint::Adopted(socket) => {
-                self.settings.register(runtime, adopt(socket)?, session)?
-            }
+        let connector = self.prepared()?;
+        let options = bound(connector.options, connector.local.as_ref())?;
+        let settings = connector.settings;
+        let chat = match connector.endpoint {
+            Endpoint::Target(target) => connect_to(runtime, &target, &settings, options, session)?,
+            Endpoint::Adopted(socket) => settings.register(runtime, adopt(socket)?, session)?,
         };
         let begun = Begun(chat.clone());
         runtime.call_soon(move |runtime| begun.make_session(runtime, factory));
@@ -306,11 +361,12 @@ impl Connector {
         backoff: Backoff,
         mut factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Reconnect, Error> {
-        let Endpoint::Target(target) = self.endpoint else {
+        let connector = self.prepared()?;
+        let Endpoint::Target(target) = connector.endpoint else {
             return Err(Error::new("an adopted socket cannot be connected again"));
         };
-        let settings = self.settings;
-        let options = bound(self.options, self.local.as_ref())?;
+        let settings = connector.settings;
+        let options = bound(connector.options, connector.local.as_ref())?;
         let connect = move |runtime: &Rc<Runtime>| {
             let session = TypeId::of::<I::Session>;
             connect_to(runtime, &target, &settings, options.clone(), session)

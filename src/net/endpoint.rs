@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::runtime::Runtime;
 use crate::runtime::driver::Driver;
+use crate::stage::MakeStage;
 use crate::state::Phase;
 use crate::sys::socket::Socket;
 use crate::target::Target;
@@ -29,6 +30,8 @@ pub(crate) enum Endpoint {
 pub(crate) struct Settings {
     pub(crate) limits: Option<Rc<Limits>>,
     pub(crate) deadlines: Deadlines,
+    /// Makes the stage of each connection, if it uses TLS.
+    pub(crate) stage: Option<MakeStage>,
 }
 
 impl Settings {
@@ -40,9 +43,12 @@ impl Settings {
         session: fn() -> TypeId,
     ) -> Result<Chat, Error> {
         let state = Rc::clone(&channel.0);
-        if state.phase.get() == Phase::Open {
+        match (state.phase.get(), &self.stage) {
             // `handle_connect` is still to be called.
-            state.phase.set(Phase::Arrived);
+            (Phase::Open, None) => state.phase.set(Phase::Arrived),
+            (Phase::Open, Some(make)) => state.begin_handshake(make.clone(), Phase::Arrived),
+            (_, Some(make)) => state.secure_when_up(make.clone()),
+            (_, None) => {}
         }
         state.set_deadlines(self.deadlines);
         let chat = Chat::new(channel, self.limits.clone());
@@ -59,16 +65,23 @@ pub(crate) fn make_session<I: IntoSession>(
     chat: Chat,
     factory: impl FnOnce(Chat) -> I,
 ) -> bool {
-    let (state, handle) = (Rc::clone(chat.state()), chat.clone());
-    let session = Runtime::call_factory(&state, || factory(handle).into_session());
-    let is_made = session.is_some();
-    let driver: Box<dyn Driver> = match session {
-        Some(session) => Box::new(ChatDriver::new(chat, session)),
-        // It sends what the factory has pushed.
-        None => Box::new(ChatDriver::new(chat, NoSession)),
-    };
+    let state = Rc::clone(chat.state());
+    let (driver, is_made) = session_driver(chat, factory);
     runtime.set_driver(&state, driver);
     is_made
+}
+
+/// The driver with the session that the factory makes, and whether there is one.
+pub(crate) fn session_driver<I: IntoSession>(
+    chat: Chat,
+    factory: impl FnOnce(Chat) -> I,
+) -> (Box<dyn Driver>, bool) {
+    let (state, handle) = (Rc::clone(chat.state()), chat.clone());
+    match Runtime::call_factory(&state, || factory(handle).into_session()) {
+        Some(session) => (Box::new(ChatDriver::new(chat, session)), true),
+        // It sends what the factory has pushed.
+        None => (Box::new(ChatDriver::new(chat, NoSession)), false),
+    }
 }
 
 /// An outgoing connection whose session is still to be made. Its caller has its chat already.

@@ -3,6 +3,7 @@
 mod accept;
 pub(crate) mod connector;
 mod endpoint;
+mod preamble;
 pub(crate) mod reconnect;
 pub(crate) mod server;
 // Needs waitid(2) with WNOWAIT: the end of a process is awaited, and its status left in place.

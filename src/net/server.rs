@@ -18,6 +18,8 @@ use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::net::accept::{Acceptor, Rules};
 use crate::net::endpoint::{Endpoint, Settings};
+#[cfg(feature = "tls-no-provider")]
+use crate::stage::acceptor::Acceptor as TlsAcceptor;
 use crate::sys::socket::{Configure, ListenOptions, Socket};
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
@@ -75,6 +77,7 @@ impl Server {
             settings: Settings {
                 limits: None,
                 deadlines: Deadlines::default(),
+                stage: None,
             },
             rules: Rules::default(),
         }
@@ -210,11 +213,43 @@ impl Server {
     /// which it was.
     ///
     /// Connections that [`accept_if`](Server::accept_if) or a limit refuses, whose socket cannot be
-    /// [configured](Server::configure), or whose factory fails, do not count: the listener waits for another one.
+    /// [configured](Server::configure), or whose factory fails, do not count: the listener waits for another one. With
+    /// [TLS](crate::tls) it closes when a connection is accepted, before the handshake.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {
         self.rules.once = Some(wait);
+        self
+    }
+
+    /// Uses TLS on each connection. Takes an `Arc<ServerConfig>` or a [`tls::Acceptor`](crate::tls::Acceptor), whose
+    /// configuration can be replaced while the server runs. The loop calls the factory when the handshake is
+    /// complete, so that [`Chat::tls`] has its outcome there. The handshake has a
+    /// [deadline](Deadlines#structfield.handshake) of 10 seconds.
+    ///
+    /// A connection whose handshake fails has no session. It is counted in
+    /// [`LoopStats::handshakes_failed`](crate::LoopStats::handshakes_failed), and logged as a warning. A connection
+    /// above a limit is closed before TLS begins, and the [refusal](Server::refusal) is sent in clear. A server for
+    /// [one connection](Server::once) closes when a connection is accepted, before the handshake.
+    ///
+    /// ```no_run
+    /// use asynchat::{Server, tls};
+    ///
+    /// # fn main() -> asynchat::Result {
+    /// Server::new("[::]:563")
+    ///     .tls(tls::server_config_from_files("fullchain.pem", "privkey.pem")?)
+    ///     .listen(|chat| move |line: &[u8]| {
+    ///         chat.push_slice(line);
+    ///         chat.push("\r\n");
+    ///         Ok(())
+    ///     })?;
+    /// asynchat::run()?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(mut self, acceptor: impl Into<TlsAcceptor>) -> Self {
+        self.settings.stage = Some(acceptor.into().prepare());
         self
     }
 
@@ -256,7 +291,7 @@ impl Server {
         let runtime = &event_loop.0;
         let settings = Settings {
             limits: self.settings.limits.or_else(|| runtime.limits()),
-            deadlines: self.settings.deadlines,
+            ..self.settings
         };
         let limits = settings.limits.clone();
         // Made first: where this function fails, it drops the refusal and the factory one at a time.

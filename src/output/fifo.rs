@@ -110,6 +110,8 @@ pub enum Item {
     Hook(Box<dyn FnOnce()>),
     /// Ends the sending side only.
     ShutdownWrite,
+    /// TLS begins here: what follows waits for the handshake.
+    StartTls,
     /// Ends the channel for this reason.
     Close(Close),
 }
@@ -133,6 +135,7 @@ impl fmt::Debug for Item {
             Item::Asked => "Asked",
             Item::Hook(_) => "Hook",
             Item::ShutdownWrite => "ShutdownWrite",
+            Item::StartTls => "StartTls",
             Item::Close(_) => "Close",
         })
     }

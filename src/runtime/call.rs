@@ -110,7 +110,7 @@ impl Runtime {
         // may have made the reply.
         let is_within = !state.flags.has(Flag::BACK_PRESSURED);
         state.flags.set(Flag::IN_TURN, is_within);
-        if state.phase.get() == Phase::Arrived || state.is_shutdown_due() {
+        if state.phase.get() == Phase::Arrived || state.is_begin_due() {
             self.call(state, |driver| driver.begin(state));
         }
         match state.has_ended() || state.flags.has(Flag::FAILED) {
@@ -143,7 +143,14 @@ impl Runtime {
         let driver = driver.map(|driver| current(state, driver));
         self.linger_for(state);
         let retry = state.take_retry();
+        let unsecured = match state.flags.has(Flag::STAGED) {
+            true => state.failed_handshake(),
+            false => None,
+        };
         let why = state.take_apart();
+        if let Some(never_up) = unsecured {
+            self.count_failed_handshake(state, &why, never_up);
+        }
         self.counters.bytes_in.add(state.bytes_in());
         self.counters.bytes_out.add(state.bytes_out());
         self.counters.records_in.add(state.records_in.get());

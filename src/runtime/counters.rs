@@ -30,6 +30,11 @@ pub struct LoopStats {
     /// [`Server::accept_if`](crate::Server::accept_if), or because
     /// [`Server::configure`](crate::Server::configure) failed.
     pub refused: u64,
+    /// TLS handshakes that were completed.
+    pub handshakes: u64,
+    /// TLS handshakes that began and were not completed, on both sides: because they failed, took too long, or the
+    /// channel was closed.
+    pub handshakes_failed: u64,
     /// Accepts that failed, for lack of descriptors or memory, or because the client was gone.
     pub accepts_failed: u64,
     /// Channels registered, including listeners.
@@ -38,7 +43,7 @@ pub struct LoopStats {
     pub closed: u64,
     /// Channels that have ended, by reason.
     pub closes: Closes,
-    /// Bytes received, on all channels, ended ones included. Bytes that a lingering socket discards count as
+    /// Bytes received, on all channels, ended ones included. With TLS, bytes of plaintext. Bytes that a lingering socket discards count as
     /// well.
     pub bytes_in: u64,
     /// Bytes that the kernel has accepted for sending.
@@ -65,6 +70,8 @@ pub struct Closes {
     pub shutdown: u64,
     pub interrupted: u64,
     pub piped: u64,
+    pub truncated: u64,
+    pub tls: u64,
     pub io: u64,
 }
 
@@ -84,6 +91,8 @@ impl Closes {
             Close::Shutdown => &mut self.shutdown,
             Close::Interrupted => &mut self.interrupted,
             Close::Piped(_) => &mut self.piped,
+            Close::Truncated => &mut self.truncated,
+            Close::Tls(_) => &mut self.tls,
             Close::Io(_) => &mut self.io,
         };
         *count += 1;
@@ -98,6 +107,8 @@ pub(crate) struct Counters {
     pub(super) events: Counter,
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
+    pub(crate) handshakes: Counter,
+    pub(crate) handshakes_failed: Counter,
     pub(crate) accepts_failed: Counter,
     pub(super) opened: Counter,
     closed: Counter,
@@ -138,6 +149,8 @@ impl Runtime {
             events: of(&counters.events),
             accepted: of(&counters.accepted),
             refused: of(&counters.refused),
+            handshakes: of(&counters.handshakes),
+            handshakes_failed: of(&counters.handshakes_failed),
             accepts_failed: of(&counters.accepts_failed),
             opened: of(&counters.opened),
             closed: of(&counters.closed),

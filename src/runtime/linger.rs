@@ -26,8 +26,8 @@ use tracing::Span;
 use super::Runtime;
 use super::registry::Registry;
 use crate::log::log;
+use crate::state::ChannelState;
 use crate::state::agenda::{Deferred, Task};
-use crate::state::{ChannelState, Flag};
 use crate::sys::interest::{Event, Interest};
 use crate::sys::socket::Socket;
 use crate::sys::watched_socket::WatchedSocket;
@@ -80,20 +80,21 @@ impl Runtime {
             let out = state.out.borrow();
             (out.is_closed(), out.is_cut())
         };
-        if !is_drained || (state.flags.has(Flag::EOF) && !is_cut) {
+        // An alert is to reach the peer, as the last reply is.
+        let has_alert = state.has_sent_alert();
+        if !(is_drained || has_alert) || (state.has_received_end() && !is_cut) {
             return;
         }
         let deadlines = state.deadlines();
         if !deadlines.linger.is_zero()
             && let Some(source) = state.give_up_socket(is_cut)
         {
+            let class = match has_alert && state.is_unsecured() {
+                true => Class::Refused,
+                false => Class::Ended,
+            };
             let delivery = Delivery::new(deadlines, state.end_of_life(), is_cut, self.now());
-            self.linger(
-                source,
-                delivery,
-                state.span().cloned().map(Box::new),
-                Class::Ended,
-            );
+            self.linger(source, delivery, state.span().cloned().map(Box::new), class);
         }
     }
 

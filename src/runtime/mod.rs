@@ -9,6 +9,7 @@ pub(crate) mod counters;
 pub(crate) mod current;
 pub(crate) mod driver;
 mod embedding;
+mod handshakes;
 mod linger;
 mod registration;
 mod registry;
@@ -58,6 +59,12 @@ pub(crate) struct Runtime {
     buffers: Cell<Option<Box<Buffers>>>,
     /// Channels that have used a budget of this turn, and have work left for the next.
     next_turn: RefCell<VecDeque<Rc<ChannelState>>>,
+    /// Channels whose TLS handshake can be advanced.
+    handshakes: RefCell<VecDeque<Rc<ChannelState>>>,
+    /// How many expensive steps of handshakes this turn may still take.
+    handshake_budget: Cell<usize>,
+    /// A channel has its turn to advance its handshake.
+    handshaking: Cell<bool>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
     waiting_calls: Cell<usize>,
     /// The events of the last wait. The vector is reused.
@@ -104,6 +111,9 @@ impl Runtime {
             limits: RefCell::default(),
             buffers: Cell::default(),
             next_turn: RefCell::default(),
+            handshakes: RefCell::default(),
+            handshake_budget: Cell::new(0),
+            handshaking: Cell::new(false),
             waiting_calls: Cell::new(0),
             events: RefCell::default(),
             posts: RefCell::default(),
@@ -179,6 +189,7 @@ impl Runtime {
         let agenda = &self.agenda;
         !agenda.run_queue.borrow().is_empty()
             || !self.next_turn.borrow().is_empty()
+            || !self.handshakes.borrow().is_empty()
             || !agenda.deferred.borrow().is_empty()
             || agenda.inbox.is_filled()
             || agenda.is_stopping()

@@ -179,6 +179,7 @@ impl Runtime {
         self.signals.drop_calls();
         let queued = self.agenda.run_queue.take();
         let queued = queued.into_iter().chain(self.next_turn.take());
+        let queued = queued.chain(self.handshakes.take());
         for state in queued.chain(self.accepting_paused.take()) {
             self.release(state);
         }

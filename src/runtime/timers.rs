@@ -113,6 +113,12 @@ impl Runtime {
                     state.connect_timer_fired(id);
                 }
             }
+            Task::Handshake(channel) => {
+                finish();
+                if let Some(state) = self.state(channel) {
+                    state.handshake_timed_out(id);
+                }
+            }
             Task::Linger(key) => match self.look_at_lingering(key) {
                 Some(deadline) => {
                     let _ = restore(deadline, Task::Linger(key));

@@ -1,15 +1,16 @@
 //! The turn of the loop.
 //!
-//! A turn has seven steps:
+//! A turn has eight steps:
 //!
 //! 1. The run queue, so that everything pushed since the last turn is sent before the loop sleeps.
 //! 2. The wait.
 //! 3. The channels of the events.
 //! 4. The run queue: what the budgets of the last turn left over, and what this turn has pushed.
-//! 5. Posts.
-//! 6. Timers. They follow the events, so that data which has arrived in time is handled before its deadline is
+//! 5. TLS handshakes: a few of those whose peer has sent something.
+//! 6. Posts.
+//! 7. Timers. They follow the events, so that data which has arrived in time is handled before its deadline is
 //!    checked.
-//! 7. Deferred calls.
+//! 8. Deferred calls.
 //!
 //! Each step handles what was there when it began, never what it adds itself, and at most its budget. Thus no
 //! step can starve the others. What is left over is handled in the next turn, before which the loop does not
@@ -61,6 +62,7 @@ enum Step {
     Pushed,
     Events,
     Queued,
+    Handshakes,
     Posts,
     Timers,
     Deferred,
@@ -103,6 +105,13 @@ impl Runtime {
                 },
             )?;
             self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
+            let handshakes = || match self.handshakes.borrow().len() {
+                0 => 0,
+                count => self.begin_handshakes(count),
+            };
+            self.step(from, Step::Handshakes, handshakes, |_| {
+                self.advance_next_handshake()
+            })?;
             self.make_earlier_calls();
             let posts = || match self.agenda.inbox.is_filled() {
                 true => self.fetch_posts(share_of),
@@ -268,10 +277,14 @@ impl Runtime {
     }
 
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
-    pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, ready: Ready) {
+    pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, mut ready: Ready) {
         self.make_earlier_calls();
-        if state.flags.has(Flag::AWAITS_HANDLER) {
-            return;
+        let mut is_securing = false;
+        if state.flags.are_rare() {
+            match Runtime::prepare_turn(state, &mut ready) {
+                Some(securing) => is_securing = securing,
+                None => return,
+            }
         }
         match state.phase.get() {
             Phase::Ending => return self.finish(state),
@@ -281,28 +294,39 @@ impl Runtime {
                 if !state.advance_connection(&self.poller, &new_key) {
                     return;
                 }
+                is_securing = state.phase.get() == Phase::Securing;
             }
             _ => {}
         }
-        let turn = self.turn.get();
-        let only_sends = state.last_turn.replace(turn) == turn;
-        let mut buffers = self.buffers.take().unwrap_or_default();
-        let mut turn = Turn {
-            runtime: self,
-            state,
-            buffers: &mut buffers,
-            ready,
-            only_sends,
-            budget: Budget::default(),
-            has_more: false,
+        let interest = match is_securing {
+            // A handshake is no turn of the driver.
+            true => self.secure(state, ready),
+            false => {
+                let turn = self.turn.get();
+                let only_sends = state.last_turn.replace(turn) == turn;
+                let mut buffers = self.buffers.take().unwrap_or_default();
+                let mut turn = Turn {
+                    runtime: self,
+                    state,
+                    buffers: &mut buffers,
+                    ready,
+                    only_sends,
+                    budget: Budget::default(),
+                    has_more: false,
+                };
+                state.flags.set(Flag::IN_TURN, true);
+                let mut interest = self.call(state, |driver| driver.turn(&mut turn));
+                state.flags.set(Flag::IN_TURN, false);
+                if state.flags.has(Flag::STAGED) {
+                    self.turn_was_secured(state, &mut interest, &mut turn.has_more);
+                }
+                if turn.has_more && !state.flags.replace(Flag::QUEUED, true) {
+                    self.next_turn.borrow_mut().push_back(Rc::clone(state));
+                }
+                self.buffers.set(Some(buffers));
+                interest
+            }
         };
-        state.flags.set(Flag::IN_TURN, true);
-        let interest = self.call(state, |driver| driver.turn(&mut turn));
-        state.flags.set(Flag::IN_TURN, false);
-        if turn.has_more && !state.flags.replace(Flag::QUEUED, true) {
-            self.next_turn.borrow_mut().push_back(Rc::clone(state));
-        }
-        self.buffers.set(Some(buffers));
         if let Some(interest) = interest {
             self.watch(state, interest);
         }

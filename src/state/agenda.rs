@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbox::{Inbox, Post};
+use super::secure::StageBuffers;
 use super::{ChannelId, ChannelState};
 use crate::error::Result;
 use crate::log::log_throttled;
@@ -39,6 +40,8 @@ pub(crate) struct Agenda {
     /// Whether the next work has to wake that loop: this one takes no turn, and nothing has woken the outer loop
     /// since its last turn.
     wakes_outer: Cell<bool>,
+    /// The buffers of the channels with TLS, which use them one after another.
+    pub(super) stage_buffers: Cell<StageBuffers>,
     /// The loop is gone: nothing that is noted here is done any more.
     closed: Cell<bool>,
     /// The loop itself, for the layers above it.
@@ -67,6 +70,8 @@ pub(crate) enum Task {
     Progress(ChannelId, Option<u64>),
     /// Lets an outgoing connection try its next address.
     Attempt(ChannelId),
+    /// Ends a TLS handshake.
+    Handshake(ChannelId),
     /// Checks whether the socket with this poll key has lingered long enough.
     Linger(usize),
     /// Lets the listeners that wait for descriptors or memory try again.
@@ -121,6 +126,7 @@ impl Agenda {
             calls_before_shutdown: Cell::new(0),
             embedded: Cell::new(false),
             wakes_outer: Cell::new(false),
+            stage_buffers: Cell::default(),
             closed: Cell::new(false),
             owner: RefCell::default(),
         }

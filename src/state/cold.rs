@@ -11,8 +11,10 @@ use std::time::Instant;
 use super::agenda::Task;
 use super::connect::{Outgoing, Retry};
 use super::io::Output;
+use super::secure::Secured;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
+use crate::stage::MakeStage;
 use crate::sys::socket::unix_domain::SocketFile;
 use crate::time::timer::TimerId;
 use crate::user_code::{discard, discard_each};
@@ -41,6 +43,10 @@ pub(super) struct Cold {
     pub(super) socket_file: Option<Box<SocketFile>>,
     /// Connects again when this connection has ended.
     pub(super) retry: Option<Rc<dyn Retry>>,
+    /// What is between the channel and its socket.
+    pub(super) secured: Option<Box<Secured>>,
+    /// Makes that, when the connection is up, or when the queue has reached the beginning of TLS.
+    pub(super) planned: Option<MakeStage>,
     /// Makes the driver of the handler that replaces the present one.
     pub(super) replacement: Option<Box<dyn Any>>,
     /// The reason of its end and its handler have to be kept for a transcript.
@@ -75,6 +81,8 @@ impl Cold {
             refused_accepts,
             socket_file,
             retry,
+            secured,
+            planned,
             replacement,
             #[cfg(feature = "sim")]
             end_recorded,
@@ -99,6 +107,8 @@ impl Cold {
             && *refused_accepts == 0
             && socket_file.is_none()
             && retry.is_none()
+            && secured.is_none()
+            && planned.is_none()
             && replacement.is_none()
     }
 }
@@ -109,6 +119,8 @@ impl Drop for Cold {
         discard_each(self.ending.take());
         discard_each(self.send_error.take());
         discard_each(self.retry.take());
+        discard_each(self.secured.take());
+        discard_each(self.planned.take());
         discard_each(self.replacement.take());
         #[cfg(feature = "sim")]
         {

@@ -107,6 +107,7 @@ impl ChannelState {
     /// The connect deadline has passed.
     pub(crate) fn connect_timed_out(self: &Rc<Self>) {
         let action = self.on_connect(|connect| connect.action());
+        let action = action.or_else(|| self.handshake_action());
         let action = action.unwrap_or_else(|| "connect".to_owned());
         let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
         self.end(Close::ConnectFailed(error.context(action)));
@@ -160,6 +161,9 @@ impl ChannelState {
             self.set_peer(peer);
         }
         self.replace_source(Some(connected.source));
+        if let Some(make) = self.take_planned() {
+            return self.begin_handshake(make, Phase::Arrived);
+        }
         if let Some(error) = connected.reset {
             self.fail_sending(error);
         }

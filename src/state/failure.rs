@@ -183,6 +183,10 @@ impl ChannelState {
         }
         let is_unfinished = self.out.borrow().is_unfinished();
         let has_sent_all = self.flags.has(Flag::FINISHED) && !is_unfinished;
+        if self.is_closing() && self.has_announced_end() {
+            // All that it waits for is that the announcement is sent, or fails.
+            return;
+        }
         if self.is_closing() && !has_sent_all {
             return self.end(Close::Reset);
         }
@@ -203,7 +207,7 @@ impl ChannelState {
             return self.end(Close::from_io(error));
         }
         match self.on_connected(Fd::peek) {
-            Ok(0) if !self.flags.has(Flag::BACKLOG) => {
+            Ok(0) if !self.flags.has(Flag::BACKLOG) && !self.has_decrypted() => {
                 let is_waited_for = has_sent_all || has_partial || self.flags.has(Flag::PIPED);
                 if is_waited_for && !is_unfinished && !self.flags.has(Flag::EOF) {
                     return;
@@ -212,7 +216,7 @@ impl ChannelState {
                 self.flags.set(Flag::EOF, true);
                 self.end(match is_unfinished {
                     true => Close::Reset,
-                    false => Close::Eof,
+                    false => self.end_of_input(),
                 });
             }
             Ok(_) => {}

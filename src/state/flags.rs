@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 /// A condition of a channel that lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flag(u16);
+pub(crate) struct Flag(u32);
 
 impl Flag {
     /// A handle has paused it: `pause_reading`.
@@ -41,11 +41,15 @@ impl Flag {
     pub(crate) const LIMITS_SET: Flag = Flag(1 << 14);
     /// A handle has set its deadlines, perhaps to what they were.
     pub(crate) const DEADLINES_SET: Flag = Flag(1 << 15);
+    /// A stage is between the channel and its socket.
+    pub(crate) const STAGED: Flag = Flag(1 << 16);
+    /// TLS is to begin when everything that was pushed before is sent. No input is received.
+    pub(crate) const UPGRADING: Flag = Flag(1 << 17);
 }
 
 /// The flags that are set.
 #[derive(Default)]
-pub(crate) struct Flags(Cell<u16>);
+pub(crate) struct Flags(Cell<u32>);
 
 impl Flags {
     #[inline]
@@ -60,6 +64,24 @@ impl Flags {
             true => before | flag.0,
             false => before & !flag.0,
         });
+    }
+
+    /// Whether a handle has paused the channel, or TLS is to begin: no input is received.
+    #[inline]
+    pub(crate) fn stop_reading(&self) -> bool {
+        self.0.get() & (Flag::PAUSED.0 | Flag::UPGRADING.0) != 0
+    }
+
+    /// Whether something may have to be sent, or be called for output, although the queue has nothing.
+    #[inline]
+    pub(crate) fn may_write(&self) -> bool {
+        self.0.get() & (Flag::BACK_PRESSURED.0 | Flag::STAGED.0) != 0
+    }
+
+    /// Whether a turn of the channel is unlike most: it has no handler yet, or a stage.
+    #[inline]
+    pub(crate) fn are_rare(&self) -> bool {
+        self.0.get() & (Flag::AWAITS_HANDLER.0 | Flag::STAGED.0) != 0
     }
 
     /// Sets or clears a flag, and returns whether it was set before.
@@ -89,6 +111,10 @@ impl Request {
 
     /// Another handler takes the place of this one.
     pub(crate) const REPLACE: Request = Request(1 << 5);
+    /// TLS is to begin: no input may have been received that is not delivered.
+    pub(crate) const UPGRADE: Request = Request(1 << 6);
+    /// TLS is up: the session is to be called for that.
+    pub(crate) const SECURED: Request = Request(1 << 7);
 
     /// The requests after which the splitter has to be asked again.
     pub(crate) const INPUT: Request =

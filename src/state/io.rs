@@ -75,6 +75,13 @@ impl ChannelState {
 
     /// Ends the sending side. With two descriptors, that closes the one for output.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        match self.flags.has(Flag::STAGED) && self.is_up() {
+            true => self.shut_down_secured(),
+            false => self.shut_down_socket(),
+        }
+    }
+
+    pub(super) fn shut_down_socket(&self) -> io::Result<()> {
         if self.is_up() {
             let ended = self.cold(|cold| match &mut cold.output {
                 Output::Same => None,
@@ -140,7 +147,10 @@ impl ChannelState {
 
     /// Receives, and notes the end of the stream.
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.on_connected(|socket| socket.recv(buffer))?;
+        let count = match self.flags.has(Flag::STAGED) {
+            true => self.recv_secured(buffer),
+            false => self.on_connected(|socket| socket.recv(buffer)),
+        }?;
         if count == 0 && !buffer.is_empty() && self.is_stream() {
             self.flags.set(Flag::EOF, true);
             // A hang-up that was reported before is to be reported once more: now it ends the channel.
@@ -151,8 +161,36 @@ impl ChannelState {
         Ok(count)
     }
 
+    /// Whether a stage takes the output. Only a channel with cold parts has one, and who sends looks at these anyway.
+    #[inline]
+    fn is_staged(&self) -> bool {
+        self.has_cold.get() && self.flags.has(Flag::STAGED)
+    }
+
+    /// Receives from the descriptor, below a stage.
+    pub(super) fn receive_raw(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &*self.source.borrow() {
+            Some(source) => source.socket().recv(buffer),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Sends to the descriptor for output, below a stage.
+    pub(super) fn send_raw(&self, data: &[u8]) -> io::Result<usize> {
+        if let Some(output) = self.own_output() {
+            return output.socket().send(data);
+        }
+        match &*self.source.borrow() {
+            Some(source) => source.socket().send(data),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
     /// Receives the urgent byte.
     pub(crate) fn recv_urgent(&self) -> io::Result<u8> {
+        if self.flags.has(Flag::STAGED) {
+            return Err(no_urgent_data());
+        }
         let byte = self.on_connected(Fd::recv_urgent)?;
         self.bytes_in.set(self.bytes_in.get() + 1);
         self.time(Clocks::moved);
@@ -206,6 +244,11 @@ impl ChannelState {
         outcome
     }
 
+    /// Counts what a stage has taken.
+    pub(super) fn count_sent(&self, count: usize) {
+        self.bytes_out.set(self.bytes_out.get() + count as u64);
+    }
+
     fn is_always_writable(&self) -> bool {
         self.own_output()
             .is_some_and(|output| output.socket().is_always_writable())
@@ -232,6 +275,12 @@ impl ChannelState {
     pub(crate) fn release_socket(&self) -> io::Result<Socket> {
         if !self.is_up() && self.phase.get() != Phase::Listening {
             return Err(io::ErrorKind::NotConnected.into());
+        }
+        if self.flags.has(Flag::STAGED) || self.flags.has(Flag::UPGRADING) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a connection with TLS cannot be released without its keys",
+            ));
         }
         // A subscriber may call this while `polling` logs: see `watch`.
         let source = match self.source.try_borrow_mut() {
@@ -331,6 +380,7 @@ impl ChannelState {
     }
 
     /// The descriptor for output, if it is not that of the input.
+    #[inline(always)] // Few connections have one.
     pub(super) fn own_output(&self) -> Option<Rc<WatchedSocket>> {
         self.cold(|cold| match &cold.output {
             Output::Separate(output) => Some(Rc::clone(output)),
@@ -344,14 +394,34 @@ pub(crate) struct ToSocket<'a>(pub(crate) &'a ChannelState);
 
 impl Sink for ToSocket<'_> {
     fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.0.is_staged() {
+            return self.0.send_secured(&[IoSlice::new(data)]);
+        }
         let outcome = self.0.on_output(|output| output.send(data));
         self.0.sent(outcome, data.len())
     }
 
     fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.0.is_staged() {
+            return self.0.send_secured(parts);
+        }
         let outcome = self.0.on_output(|output| output.send_vectored(parts));
         self.0
             .sent(outcome, parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flags.has(Flag::STAGED) {
+            true => self.0.finish_secured(false),
+            false => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, is_whole: bool) -> io::Result<()> {
+        match self.0.flags.has(Flag::STAGED) {
+            true => self.0.finish_secured(is_whole),
+            false => Ok(()),
+        }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -361,4 +431,9 @@ impl Sink for ToSocket<'_> {
     fn is_open(&self) -> bool {
         !self.0.has_ended()
     }
+}
+
+/// Urgent data is outside the stream of records.
+pub(crate) fn no_urgent_data() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "TLS has no urgent data")
 }

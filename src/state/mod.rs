@@ -16,6 +16,7 @@ mod io;
 mod output;
 mod pipe;
 pub(crate) mod quota;
+pub(crate) mod secure;
 
 #[cfg(feature = "sim")]
 use std::any::Any;
@@ -40,7 +41,7 @@ use crate::user_code::{discard, enter, in_span};
 
 pub(crate) use flags::{Flag, Flags, Request, Requests};
 pub use id::ChannelId;
-pub(crate) use io::{Side, ToSocket};
+pub(crate) use io::{Side, ToSocket, no_urgent_data};
 
 use agenda::Agenda;
 use clocks::Timing;
@@ -54,6 +55,8 @@ pub(crate) enum Phase {
     Connecting,
     /// It accepts connections.
     Listening,
+    /// A connection whose TLS handshake is not complete.
+    Securing,
     /// A connection that is up. `handle_connect` is still to be called.
     Arrived,
     /// A connection that is up.
@@ -198,6 +201,11 @@ impl ChannelState {
         self.requests.has(Request::SHUTDOWN)
     }
 
+    /// Whether its session is to be called for a shutdown, or for TLS that is up, before anything else.
+    pub(crate) fn is_begin_due(&self) -> bool {
+        self.is_shutdown_due() || self.requests.has(Request::SECURED)
+    }
+
     /// Adds the channel to the run queue, so that it gets a turn before the loop sleeps.
     #[inline]
     pub(crate) fn schedule(self: &Rc<Self>) {
@@ -277,7 +285,10 @@ impl ChannelState {
     /// Closes the socket, gives up what the channel has, and returns why it ended.
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.take_cold();
-        let is_incomplete = self.out.borrow().is_incomplete();
+        let mut is_incomplete = self.out.borrow().is_incomplete();
+        if let Some(secured) = cold.secured.take() {
+            is_incomplete = self.end_secured(secured, is_incomplete, cold.ending.as_ref());
+        }
         drop(cold.socket_file.take()); // `remove_socket_file`
         self.close_socket(cold.ending.is_some());
         self.admission.take();

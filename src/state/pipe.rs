@@ -56,7 +56,8 @@ impl ChannelState {
             Close::ConnectFailed(_) => true,
             _ => false,
         };
-        if is_complete || self.flags.has(Flag::EOF) {
+        let has_end = self.flags.has(Flag::EOF) && !matches!(why, Close::Truncated | Close::Tls(_));
+        if is_complete || has_end {
             to.close_when_done(reason);
         } else {
             to.reset_on_close();
@@ -88,6 +89,8 @@ fn copy_of(why: &Close) -> Close {
         Close::Shutdown => Close::Shutdown,
         Close::Interrupted => Close::Interrupted,
         Close::Piped(why) => copy_of(why),
+        Close::Truncated => Close::Truncated,
+        Close::Tls(error) => Close::Tls(copied(error).into()),
         Close::Io(error) => Close::Io(io::Error::new(error.kind(), text_of(error))),
     }
 }

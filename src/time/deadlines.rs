@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::Deadline;
 
 /// The deadlines of one connection. Each is a duration and off (`None`) by default, except
-/// [`linger`](Deadlines#structfield.linger).
+/// [`handshake`](Deadlines#structfield.handshake) and [`linger`](Deadlines#structfield.linger).
 ///
 /// Set them for all connections of a [`Server`](crate::Server) or a
 /// [`Connector`](crate::Connector), or for one connection with
@@ -44,6 +44,11 @@ pub struct Deadlines {
     /// [`Close::ConnectFailed`](crate::Close::ConnectFailed). If it is `None`, the operating system
     /// limits each attempt, usually to minutes, and a name look-up is limited to 30 seconds.
     pub connect: Option<Duration>,
+    /// The time for a TLS handshake, from when it begins: when the connection is up, or when everything that was
+    /// pushed before `start_tls` is sent. Default 10 s. A connector's
+    /// [`connect`](Deadlines#structfield.connect) deadline includes the handshake as well. The other deadlines
+    /// of a new connection begin after the handshake.
+    pub handshake: Option<Duration>,
     /// The time without any byte in either direction. It also runs while a queued producer or
     /// [`Promise`](crate::Promise) has nothing to send yet. Such a connection has queued output, so the peer
     /// gets a reset.
@@ -94,6 +99,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Deadlines {
             connect: None,
+            handshake: Some(Duration::from_secs(10)),
             idle: None,
             record: None,
             input: None,
@@ -109,6 +115,13 @@ impl Deadlines {
     #[must_use]
     pub fn connect(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.connect = after.into();
+        self
+    }
+
+    /// Sets the [`handshake`](Deadlines#structfield.handshake) deadline. `None` turns it off.
+    #[must_use]
+    pub fn handshake(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.handshake = after.into();
         self
     }
 
@@ -400,6 +413,7 @@ mod tests {
     fn each_setter_sets_its_field() {
         let set = Deadlines::default()
             .connect(secs(1))
+            .handshake(secs(8))
             .idle(secs(2))
             .record(secs(3))
             .input(secs(7))
@@ -408,6 +422,7 @@ mod tests {
             .linger(secs(6));
         let expected = Deadlines {
             connect: Some(secs(1)),
+            handshake: Some(secs(8)),
             idle: Some(secs(2)),
             record: Some(secs(3)),
             input: Some(secs(7)),

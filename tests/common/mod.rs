@@ -219,6 +219,11 @@ impl AsyncChat for Session {
         Ok(self.at_eof)
     }
 
+    fn handle_tls(&mut self) -> Result {
+        self.log.add("tls");
+        Ok(())
+    }
+
     fn handle_low_water(&mut self) -> Result {
         self.log.add("low water");
         Ok(())

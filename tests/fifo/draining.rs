@@ -282,3 +282,105 @@ fn a_resumed_producer_is_asked_again_though_it_is_about_to_say_pending() {
         Ok(Pumped::Drained)
     ));
 }
+
+/// A sink that holds what it has taken until it is told to pass it on, as TLS does.
+struct Holding {
+    held: usize,
+    blocked: bool,
+    log: Rc<RefCell<Vec<String>>>,
+}
+
+impl Holding {
+    fn pass_on(&mut self, what: &str) -> io::Result<()> {
+        if self.blocked {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.held = 0;
+        self.log.borrow_mut().push(what.to_owned());
+        Ok(())
+    }
+}
+
+impl Sink for Holding {
+    fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = parts.iter().map(|part| part.len()).sum();
+        self.held += count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.pass_on("flush")
+    }
+
+    fn finish(&mut self, is_whole: bool) -> io::Result<()> {
+        self.pass_on(if is_whole { "finish" } else { "finish a part" })
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.log.borrow_mut().push("shutdown".to_owned());
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_mark_waits_until_the_sink_has_passed_everything_on() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let mut sink = Holding {
+        held: 0,
+        blocked: true,
+        log: Rc::clone(&log),
+    };
+    let called = Rc::clone(&log);
+    let hook = move || called.borrow_mut().push("hook".to_owned());
+    let marks = [
+        (Item::Hook(Box::new(hook)), &["flush", "hook"]),
+        (Item::ShutdownWrite, &["finish", "shutdown"]),
+    ];
+    for (mark, expected) in marks {
+        let fifo = new_fifo(usize::MAX);
+        sink.blocked = true;
+        fifo.borrow_mut().push_slice(b"before");
+        queue(&fifo, mark);
+        let pumped = pump(&fifo, &mut sink, 65_536);
+        assert!(matches!(pumped, Ok(Pumped::Blocked)) && sink.held == 6);
+        assert!(log.borrow().is_empty() && fifo.borrow().is_actionable());
+        sink.blocked = false;
+        let pumped = pump(&fifo, &mut sink, 65_536);
+        assert!(matches!(pumped, Ok(Pumped::Drained)) && sink.held == 0);
+        assert_eq!(log.take(), expected);
+    }
+    let fifo = new_fifo(usize::MAX);
+    sink.blocked = true;
+    fifo.borrow_mut().push_slice(b"before");
+    queue(&fifo, Item::StartTls);
+    fifo.borrow_mut().push_slice(b"behind");
+    assert!(matches!(
+        pump(&fifo, &mut sink, 65_536),
+        Ok(Pumped::Blocked)
+    ));
+    sink.blocked = false;
+    assert!(matches!(
+        pump(&fifo, &mut sink, 65_536),
+        Ok(Pumped::StartTls)
+    ));
+    assert_eq!((fifo.borrow().queued(), sink.held), (6, 0));
+}
+
+#[test]
+fn discarding_keeps_the_beginning_of_tls() {
+    let (fifo, mut sink) = (new_fifo(usize::MAX), Socket::new(usize::MAX));
+    fifo.borrow_mut().push_slice(b"before");
+    queue(&fifo, Item::StartTls);
+    fifo.borrow_mut().push_slice(b"behind");
+    let discarded = fifo.borrow_mut().discard();
+    assert_eq!(discarded.len(), 1);
+    assert!(matches!(
+        pump(&fifo, &mut sink, 65_536),
+        Ok(Pumped::StartTls)
+    ));
+    assert!(sink.data.is_empty() && fifo.borrow().is_empty());
+}

@@ -15,13 +15,17 @@ REGISTRY = 'registry+https://github.com/rust-lang/crates.io-index'
 
 def main():
     # tomllib needs Python 3.11.
-    allow = re.search(r'^allow = \[(.*?)\]', (ROOT / 'deny.toml').read_text(), re.M | re.S)
+    rules = (ROOT / 'deny.toml').read_text()
+    allow = re.search(r'^allow = \[(.*?)\]', rules, re.M | re.S)
     allowed = set(re.findall(r'"(.+?)"', allow[1]))
+    # A second version that is known: `{ crate = "name@version", reason = ... }`.
+    known = set(re.findall(r'crate = "(.+?)"', rules))
     found, versions = [], defaultdict(set)
     crates = dependencies()
     for crate in crates:
         name = f'{crate["name"]} {crate["version"]}'
-        versions[crate['name']].add(crate['version'])
+        if f'{crate["name"]}@{crate["version"].rsplit(".", 1)[0]}' not in known:
+            versions[crate['name']].add(crate['version'])
         if not is_allowed(crate['license'] or '', allowed):
             found.append(f'{name}: licence {crate["license"]}')
         if crate['source'] != REGISTRY:

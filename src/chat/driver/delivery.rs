@@ -107,6 +107,14 @@ impl<S: AsyncChat> ChatDriver<S> {
             return false;
         }
         state.requests.take(Request::PARSE);
+        if state.requests.take(Request::UPGRADE) {
+            self.check_upgrade(state, input);
+        }
+        if state.flags.has(Flag::UPGRADING) {
+            // Nothing is parsed before TLS is up. If there is input, the connection has ended.
+            *input = &[];
+            return false;
+        }
         let limit = state.limit(|limits| limits.record);
         if state.requests.take(Request::DISCARD) {
             self.splitter = Splitter::new(state.terminator(), limit);

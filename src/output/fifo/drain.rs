@@ -5,7 +5,7 @@ use std::mem;
 
 use bytes::Buf;
 
-use super::{Asking, COPIED, Fifo, Intake, Item, Sink};
+use super::{Asking, COPIED, Fifo, Intake, Item, Sink, Stream};
 use crate::error::Close;
 use crate::output::producers::{More, Producer};
 use crate::user_code;
@@ -28,6 +28,8 @@ pub(super) enum Step {
     Call(Box<dyn FnOnce()>),
     /// The sending side is to be shut down.
     ShutdownWrite,
+    /// TLS is to begin.
+    StartTls,
     /// The queue has reached its close.
     Close(Close),
     /// The first producer is pending.
@@ -87,18 +89,24 @@ impl Fifo {
     ) -> io::Result<Step> {
         // The common case: nothing but small pushes.
         let only_head = self.tail.is_empty() && !self.head.is_empty();
-        if !only_head && let Some(step) = self.next_call(budget, may_call) {
+        if !only_head && let Some(step) = self.next_call(sink, budget, may_call)? {
             return Ok(step);
         }
         self.send(sink, budget).map(Step::Sent)
     }
 
-    /// What comes before the next write. `None` if bytes are to be sent now.
-    fn next_call(&mut self, budget: usize, may_call: bool) -> Option<Step> {
+    /// What comes before the next write. `None` if bytes are to be sent now. A mark is due when the sink has passed
+    /// on everything that it has taken.
+    fn next_call(
+        &mut self,
+        sink: &mut impl Sink,
+        budget: usize,
+        may_call: bool,
+    ) -> io::Result<Option<Step>> {
         loop {
             let unsent = self.unsent_head();
             if unsent >= budget {
-                return None;
+                return Ok(None);
             }
             let nothing_before = unsent == 0;
             let due = match self.tail.front() {
@@ -107,18 +115,25 @@ impl Fifo {
                     self.move_into_head();
                     continue;
                 }
-                Some(Item::Small(_) | Item::Large(_)) => return None,
+                Some(Item::Small(_) | Item::Large(_)) => return Ok(None),
                 Some(Item::Producer(_)) if self.asking == Asking::Pending => Step::Pending,
                 Some(Item::Producer(_) | Item::Hook(_)) if !may_call => Step::NoCalls,
                 // A producer is asked ahead of its turn, so that its bytes share a write with those
                 // before it. But no more is made for a peer that takes nothing.
                 Some(Item::Producer(_)) if nothing_before || self.queued() < self.mark() => {
-                    return self.ask(budget - unsent);
+                    return Ok(self.ask(budget - unsent));
                 }
-                Some(_) if !nothing_before => return None,
-                Some(_) => return self.take_mark(),
+                Some(_) if !nothing_before => return Ok(None),
+                Some(Item::ShutdownWrite | Item::Close(_)) => {
+                    sink.finish(self.stream != Stream::Cut)?;
+                    return Ok(self.take_mark());
+                }
+                Some(_) => {
+                    sink.flush()?;
+                    return Ok(self.take_mark());
+                }
             };
-            return nothing_before.then_some(due);
+            return Ok(nothing_before.then_some(due));
         }
     }
 
@@ -148,6 +163,7 @@ impl Fifo {
         match self.tail.pop_front()? {
             Item::Hook(hook) => Some(Step::Call(hook)),
             Item::ShutdownWrite => Some(Step::ShutdownWrite),
+            Item::StartTls => Some(Step::StartTls),
             Item::Close(why) => {
                 self.intake = Intake::Closed;
                 Some(Step::Close(why))

@@ -51,7 +51,7 @@ impl Fifo {
         self.is_unfinished() || (self.stream == Stream::Failed && self.tail_bytes > 0)
     }
 
-    /// Empties the queue, except for its close.
+    /// Empties the queue, except for its close and for the beginning of TLS, which is no output.
     pub fn discard(&mut self) -> VecDeque<Item> {
         self.head = Vec::new();
         self.sent = 0;
@@ -65,7 +65,13 @@ impl Fifo {
             // The end of the sending side is discarded as well.
             self.intake = Intake::Open;
         }
-        let discarded = self.tail.take();
+        let mut discarded = self.tail.take();
+        let starts_tls = discarded
+            .iter()
+            .position(|item| matches!(item, Item::StartTls));
+        if let Some(mark) = starts_tls.and_then(|at| discarded.remove(at)) {
+            self.tail.push_back(mark);
+        }
         if let Some(why) = close {
             self.tail.push_back(Item::Close(why));
         }

@@ -62,6 +62,7 @@ pub fn pump(
                 hook();
             }
             Ok(Step::ShutdownWrite) => sink.shutdown_write().map_err(PumpError::Sink)?,
+            Ok(Step::StartTls) => return Ok(Pumped::StartTls),
             Ok(Step::Close(why)) => return Ok(Pumped::Closed(why)),
             Ok(Step::Pending) => return Ok(Pumped::Pending),
             Ok(Step::NoCalls) => return Ok(Pumped::Spent),
@@ -132,6 +133,24 @@ pub trait Sink {
     /// As [`send`](Sink::send).
     fn send_gathered(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Passes on what it has taken and holds. By default it holds nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it still holds something. After any other error it takes nothing more.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The output has reached its end, and `is_whole` unless bytes are missing. Otherwise as
+    /// [`flush`](Sink::flush).
+    ///
+    /// # Errors
+    /// As [`flush`](Sink::flush).
+    fn finish(&mut self, is_whole: bool) -> io::Result<()> {
+        let _ = is_whole;
+        Ok(())
+    }
+
     /// Ends the sending side.
     ///
     /// # Errors
@@ -153,6 +172,8 @@ pub enum Pumped {
     Spent,
     /// The first producer has nothing for now.
     Pending,
+    /// The pump has reached the beginning of TLS.
+    StartTls,
     /// The pump has reached the close.
     Closed(Close),
 }

@@ -79,6 +79,7 @@ fn pump_once(harness: &Rc<Harness>, sink: &mut Socket, budget: usize) -> bool {
         }
         Ok(Pumped::Blocked) => assert!(sink.was_short),
         Ok(Pumped::Spent) => assert!(spent == budget || !harness.may_call()),
+        Ok(Pumped::StartTls) => panic!("none was queued"),
         Ok(Pumped::Pending) => {
             assert!(model.pending && !is_actionable);
             assert!(matches!(model.entries.front(), Some(Entry::Producer(_))));

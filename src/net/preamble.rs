@@ -1,0 +1,84 @@
+//! The driver of an accepted connection that is not ready for its session: its TLS handshake is not complete.
+//!
+//! So a flood of connections that complete no handshake makes no sessions, and the factory of a session finds
+//! what the handshake has agreed on.
+
+use std::cell::Cell;
+use std::error::Error as StdError;
+use std::rc::Rc;
+
+use super::endpoint::session_driver;
+use crate::chat::handle::Chat;
+use crate::chat::into_session::IntoSession;
+use crate::error::{Close, Result};
+use crate::runtime::driver::{Driver, Turn};
+use crate::state::ChannelState;
+use crate::state::agenda::HandlerCall;
+use crate::sys::interest::Interest;
+use crate::time::timer::TimerId;
+use crate::user_code::discard;
+
+/// The factory of a server. It is taken out while it is called, because it is user code.
+pub(super) struct Factory<F>(Rc<Cell<Option<F>>>);
+
+impl<F> Factory<F> {
+    pub(super) fn new(factory: F) -> Self {
+        Factory(Rc::new(Cell::new(Some(factory))))
+    }
+
+    /// Calls the factory for a connection. Returns the driver with the session, and whether there is a session.
+    #[inline]
+    pub(super) fn call<I: IntoSession>(&self, chat: Chat) -> Option<(Box<dyn Driver>, bool)>
+    where
+        F: FnMut(Chat) -> I,
+    {
+        let mut factory = self.0.take()?;
+        let made = session_driver(chat, &mut factory);
+        self.0.set(Some(factory));
+        Some(made)
+    }
+}
+
+impl<F> Clone for Factory<F> {
+    fn clone(&self) -> Self {
+        Factory(Rc::clone(&self.0))
+    }
+}
+
+/// Waits for the connection to be ready. It has no turns.
+pub(super) struct Preamble<F> {
+    pub(super) chat: Chat,
+    pub(super) factory: Factory<F>,
+}
+
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
+    fn turn(&mut self, _: &mut Turn<'_>) -> Result<Interest> {
+        Ok(Interest::NONE)
+    }
+
+    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
+        Ok(())
+    }
+
+    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
+        Ok(())
+    }
+
+    fn error(&mut self, _: &(dyn StdError + 'static)) {}
+
+    fn close(&mut self, _: &Close) {}
+
+    /// The connection is ready: makes its session.
+    fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
+        let Preamble { chat, factory } = *self;
+        match factory.call(chat.clone()) {
+            Some((driver, _)) => driver,
+            None => Box::new(Preamble { chat, factory }),
+        }
+    }
+
+    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
+        discard(call);
+        Ok(())
+    }
+}

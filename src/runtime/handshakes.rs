@@ -1,0 +1,140 @@
+//! TLS handshakes: a step of the loop's turn, with a budget of its own.
+//!
+//! A handshake computes for as long as thousands of records take. A turn therefore completes a few of them, in the
+//! order in which their input has arrived, and then serves the other connections. A step that only receives a
+//! part of a message costs little, and is not counted.
+
+use std::rc::Rc;
+
+use super::Runtime;
+use crate::error::Close;
+use crate::log::{Escaped, log_throttled};
+use crate::state::secure::Handshake;
+use crate::state::{ChannelState, Flag, Phase};
+use crate::sys::interest::{Interest, Ready};
+use crate::user_code::in_span;
+
+/// How many steps that compute with keys a turn takes: a few milliseconds.
+const EXPENSIVE_STEPS: usize = 8;
+
+impl Runtime {
+    /// Prepares the turn of a channel with TLS. Returns whether its handshake is not complete. A channel without a
+    /// handler has no turn: `None`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn prepare_turn(state: &Rc<ChannelState>, ready: &mut Ready) -> Option<bool> {
+        if state.flags.has(Flag::AWAITS_HANDLER) {
+            return None;
+        }
+        if state.is_up() {
+            *ready = state.prepare_secured(*ready);
+        }
+        Some(state.phase.get() == Phase::Securing)
+    }
+
+    /// The driver of a channel with TLS has had its turn. TLS may have begun in it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn turn_was_secured(
+        &self,
+        state: &Rc<ChannelState>,
+        interest: &mut Option<Interest>,
+        has_more: &mut bool,
+    ) {
+        if state.phase.get() == Phase::Securing {
+            *interest = None;
+            self.queue_handshake(state, Ready::NONE);
+        } else if interest.is_some_and(Interest::reads) {
+            *has_more |= state.has_decrypted();
+        }
+    }
+
+    /// Puts a channel whose handshake can be advanced behind the others.
+    fn queue_handshake(&self, state: &Rc<ChannelState>, ready: Ready) {
+        state.pending.set(state.pending.get().union(ready));
+        if !state.flags.replace(Flag::QUEUED, true) {
+            self.handshakes.borrow_mut().push_back(Rc::clone(state));
+        }
+    }
+
+    /// Begins the step of the handshakes, of which so many wait.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn begin_handshakes(&self, count: usize) -> usize {
+        self.handshake_budget.set(EXPENSIVE_STEPS);
+        count
+    }
+
+    /// Advances the handshake that has waited longest. Returns whether the turn may advance another one.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn advance_next_handshake(self: &Rc<Self>) -> bool {
+        if self.handshake_budget.get() == 0 {
+            return false;
+        }
+        let Some(state) = self.handshakes.borrow_mut().pop_front() else {
+            return false;
+        };
+        state.flags.set(Flag::QUEUED, false);
+        self.handshaking.set(true);
+        self.take_turn(&state, state.pending.take());
+        self.handshaking.set(false);
+        true
+    }
+
+    /// Queues the channel for its handshake; in the step of the handshakes, advances the handshake. Returns what it
+    /// waits for.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn secure(
+        self: &Rc<Self>,
+        state: &Rc<ChannelState>,
+        ready: Ready,
+    ) -> Option<Interest> {
+        if !self.handshaking.take() {
+            self.queue_handshake(state, ready);
+            return None;
+        }
+        if ready.urgent {
+            state.discard_urgent();
+        }
+        let (handshake, is_expensive) = in_span(state.span(), || state.advance_handshake(ready));
+        if is_expensive {
+            let left = self.handshake_budget.get();
+            self.handshake_budget.set(left.saturating_sub(1));
+        }
+        match handshake {
+            Handshake::Waits(interest) => return Some(interest),
+            Handshake::Complete => {
+                self.counters.handshakes.add(1);
+                self.replace_driver(state);
+            }
+            Handshake::Failed(why) => state.end(why),
+        }
+        // What came behind the handshake is delivered in this turn.
+        self.take_turn(state, Ready::NONE);
+        None
+    }
+
+    /// A channel ends whose handshake was not completed. One without a session would end unnoticed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn count_failed_handshake(&self, state: &ChannelState, why: &Close, never_up: bool) {
+        self.counters.handshakes_failed.add(1);
+        if !never_up || why.is_local() {
+            return;
+        }
+        let peer = state.peer().map(|peer| Escaped(peer).to_string());
+        in_span(state.span(), || {
+            log_throttled!(warn, peer, why = %Escaped(why), "a TLS handshake failed");
+        });
+    }
+
+    /// Lets a driver that waited for the connection be replaced by that of a session.
+    fn replace_driver(&self, state: &Rc<ChannelState>) {
+        let driver = self.registry.borrow_mut().take_driver(state.id.get());
+        let Some(driver) = driver else { return };
+        let driver = in_span(state.span(), || driver.replaced(state));
+        self.set_driver(state, driver);
+    }
+}

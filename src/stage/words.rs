@@ -1,0 +1,68 @@
+//! What a TLS error means, for users who do not know the terms of rustls.
+
+use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage};
+
+use crate::error::Error;
+
+/// The error with its meaning in front.
+pub(super) fn in_words(error: &Tls) -> Error {
+    let known = Error::new(error.clone());
+    match meaning(error) {
+        Some(meaning) => known.context(meaning),
+        None => known.context("TLS"),
+    }
+}
+
+fn meaning(error: &Tls) -> Option<&'static str> {
+    use CertificateError as Certificate;
+    Some(match error {
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "the peer does not use TLS: it has sent plaintext"
+        }
+        Tls::InvalidCertificate(error) => match error {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                "the certificate of the peer has expired"
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "the certificate of the peer is not valid yet"
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "the certificate of the peer is for another name"
+            }
+            Certificate::UnknownIssuer => {
+                "the certificate of the peer is from an issuer that is not trusted"
+            }
+            Certificate::Revoked => "the certificate of the peer was revoked",
+            Certificate::BadSignature => "the signature of the peer's certificate is wrong",
+            _ => "the certificate of the peer is not accepted",
+        },
+        Tls::NoCertificatesPresented => "the peer has sent no certificate",
+        Tls::PeerIncompatible(_) => "the peer and this side have no TLS parameters in common",
+        Tls::AlertReceived(alert) => match *alert {
+            AlertDescription::UnknownCA => "the peer does not trust the issuer of our certificate",
+            AlertDescription::CertificateExpired => {
+                "the peer says that our certificate has expired"
+            }
+            AlertDescription::CertificateRequired => "the peer demands a certificate",
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate => {
+                "the peer does not accept our certificate"
+            }
+            AlertDescription::UnrecognisedName => "the peer has no certificate for this name",
+            AlertDescription::ProtocolVersion => "the peer supports no TLS version of this side",
+            AlertDescription::HandshakeFailure => {
+                "the peer and this side have no TLS parameters in common"
+            }
+            AlertDescription::NoApplicationProtocol => {
+                "the peer supports none of our protocols (ALPN)"
+            }
+            _ => "the peer has ended TLS with an alert",
+        },
+        Tls::DecryptError | Tls::PeerSentOversizedRecord | Tls::PeerMisbehaved(_) => {
+            "the peer has broken the rules of TLS"
+        }
+        _ => return None,
+    })
+}

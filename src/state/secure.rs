@@ -1,0 +1,499 @@
+//! A channel with a [`Stage`] between it and its socket: TLS.
+//!
+//! The stage is taken out of its cell while it works, because rustls calls what the user has configured:
+//! verifiers, resolvers, session stores. A channel whose stage was lost in a panic has no connection.
+//!
+//! Reads never wait for writes, and writes never for reads: each moves what the socket takes or has, and leaves
+//! the rest to the next turn. So two peers that both send without reading do not wait for each other.
+
+mod secured;
+
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+use super::agenda::Task;
+use super::{ChannelState, Flag, Phase, Request};
+use crate::error::{Close, Deadline, Error};
+#[cfg(feature = "tls-no-provider")]
+use crate::output::fifo::Item;
+use crate::stage::MakeStage;
+#[cfg(feature = "tls-no-provider")]
+use crate::stage::info::Info;
+use crate::sys::interest::{Interest, Ready};
+use crate::time::deadlines::Clocks;
+use crate::time::timer::TimerId;
+use crate::user_code::{discard, enter};
+
+pub(super) use secured::Secured;
+use secured::{End, Step};
+
+/// The buffers of a loop for its stages. An idle connection has none.
+#[derive(Default)]
+pub(crate) struct StageBuffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// How far a handshake has come.
+pub(crate) enum Handshake {
+    /// It waits for this.
+    Waits(Interest),
+    Complete,
+    Failed(Close),
+}
+
+impl ChannelState {
+    // ---- the handshake
+
+    /// Begins a handshake, for a channel that is up, or about to be. It is in the phase `then` afterwards.
+    pub(crate) fn begin_handshake(self: &Rc<Self>, make: MakeStage, then: Phase) {
+        let secured = Secured::new(make, then, !self.is_registered());
+        self.with_cold(|cold| cold.secured = Some(Box::new(secured)));
+        self.flags.set(Flag::STAGED, true);
+        self.flags.set(Flag::BLOCKED, false);
+        self.phase.set(Phase::Securing);
+        self.schedule();
+    }
+
+    /// Begins a handshake as soon as the connection is up.
+    pub(crate) fn secure_when_up(&self, make: MakeStage) {
+        self.with_cold(|cold| cold.planned = Some(make));
+    }
+
+    /// Takes what is to make the stage.
+    pub(super) fn take_planned(&self) -> Option<MakeStage> {
+        self.cold(|cold| cold.planned.take())?
+    }
+
+    /// Advances the handshake by what the kernel is ready for. Returns how far it has come, and whether that was
+    /// expensive.
+    pub(crate) fn advance_handshake(self: &Rc<Self>, ready: Ready) -> (Handshake, bool) {
+        let Some(mut secured) = self.take_secured() else {
+            let error = Error::new("the TLS connection was lost in a panic");
+            return (Handshake::Failed(Close::Tls(error)), false);
+        };
+        if secured.timer.is_none() {
+            secured.timer = self.set_handshake_timer();
+        }
+        let action = secured.action();
+        let (then, starts_clocks) = (secured.then, secured.starts_clocks);
+        let outcome = enter(|| secured.advance(self, ready));
+        if let Ok(Ok(Step {
+            handshake: Handshake::Complete,
+            ..
+        })) = outcome
+        {
+            secured.is_up = true;
+            let timer = secured.timer.take();
+            self.put_secured(secured);
+            self.forget_handshake_timer(timer);
+            self.has_been_secured(then, starts_clocks);
+            return (Handshake::Complete, true);
+        }
+        self.put_secured(secured);
+        match outcome {
+            Ok(Ok(step)) => (step.handshake, step.is_expensive),
+            Ok(Err(error)) => (Handshake::Failed(failed(error, action, then)), true),
+            Err(panic) => {
+                let error = Error::new(format!("the TLS configuration panicked: {panic}"));
+                (Handshake::Failed(failed(error, action, then)), true)
+            }
+        }
+    }
+
+    fn has_been_secured(self: &Rc<Self>, then: Phase, starts_clocks: bool) {
+        self.phase.set(then);
+        if starts_clocks || then == Phase::Arrived {
+            self.start_clocks();
+        }
+        if then == Phase::Arrived {
+            if let (Some(retry), Some(agenda)) = (self.retry(), self.agenda()) {
+                retry.came_up(agenda.now());
+            }
+        } else {
+            self.flags.set(Flag::UPGRADING, false);
+            self.requests.add(Request::SECURED);
+            self.time(Clocks::moved);
+        }
+    }
+
+    fn set_handshake_timer(&self) -> Option<TimerId> {
+        let (agenda, after) = (self.agenda()?, self.deadlines().handshake?);
+        let timer = agenda.set_timer(after, Task::Handshake(self.id.get()));
+        self.add_timer(timer);
+        Some(timer)
+    }
+
+    fn forget_handshake_timer(&self, timer: Option<TimerId>) {
+        if let (Some(timer), Some(agenda)) = (timer, self.agenda()) {
+            agenda.forget_timer(timer);
+            self.remove_timer(timer);
+        }
+    }
+
+    /// The timer of the handshake has fired.
+    pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) {
+        self.remove_timer(fired);
+        if self.phase.get() != Phase::Securing {
+            return;
+        }
+        let known = self.on_secured(|secured| (secured.action(), secured.then));
+        self.end(match known {
+            Some((Some(action), Phase::Arrived)) => {
+                let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
+                Close::ConnectFailed(error.context(action))
+            }
+            _ => Close::Timeout(Deadline::Handshake),
+        });
+    }
+
+    // ---- an upgrade in the middle of a connection
+
+    /// Queues the beginning of TLS, behind everything that was pushed. No input is delivered from now on.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn queue_upgrade(self: &Rc<Self>, make: MakeStage) -> Result<(), Error> {
+        self.can_begin_tls()?;
+        if self.flags.has(Flag::PIPED) {
+            return Err(Error::new("a piped connection cannot begin TLS"));
+        }
+        let takes_pushes = self.out.borrow().takes_pushes();
+        if !takes_pushes || self.has_failed_sending() || self.has_lost_output() {
+            return Err(Error::new("nothing can be sent any more"));
+        }
+        self.secure_when_up(make);
+        self.flags.set(Flag::UPGRADING, true);
+        self.requests.add(Request::UPGRADE);
+        self.push_item(Item::StartTls);
+        Ok(())
+    }
+
+    /// Everything that was pushed before the upgrade was sent: the handshake begins.
+    pub(crate) fn begin_upgrade(self: &Rc<Self>) {
+        if let Some(make) = self.take_planned() {
+            self.begin_handshake(make, Phase::Open);
+        }
+    }
+
+    /// Whether TLS can begin on the connection now.
+    ///
+    /// # Errors
+    /// When it cannot.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn can_begin_tls(&self) -> Result<(), Error> {
+        if self.flags.has(Flag::STAGED) || self.flags.has(Flag::UPGRADING) {
+            return Err(Error::new("the connection uses TLS already"));
+        }
+        if !self.is_up() {
+            return Err(Error::new("the connection is not up"));
+        }
+        if !self.is_stream() {
+            return Err(Error::new("TLS needs a stream"));
+        }
+        Ok(())
+    }
+
+    // ---- bytes
+
+    /// Receives through the stage. The end of the stream without an announcement is an error: the stream may
+    /// have been cut.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn recv_secured(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.is_up() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let Some(mut secured) = self.take_secured() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let outcome = secured.recv(self, buffer);
+        self.put_secured(secured);
+        // A cut stream, or a TLS failure: nothing follows. The socket does not say so.
+        use io::ErrorKind::{InvalidData, UnexpectedEof};
+        let kind = outcome.as_ref().err().map(io::Error::kind);
+        if matches!(kind, Some(UnexpectedEof | InvalidData)) {
+            self.flags.set(Flag::EOF, true);
+        }
+        outcome
+    }
+
+    /// Sends through the stage. What it takes counts as sent. The kernel may have accepted only a part of it: then
+    /// the channel is blocked.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn send_secured(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.is_up() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let Some(mut secured) = self.take_secured() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let outcome = secured.send(self, parts);
+        let is_held = secured.holds_output();
+        self.put_secured(secured);
+        match &outcome {
+            Ok(count) => self.count_sent(*count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return outcome,
+        }
+        self.offered_secured(is_held, outcome.is_ok());
+        outcome
+    }
+
+    /// Sends what the stage holds, and, if the output `ends` here, the announcement of that.
+    pub(super) fn finish_secured(&self, ends: bool) -> io::Result<()> {
+        let Some(mut secured) = self.take_secured() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        secured.flush(self);
+        let error = secured.output_error.take();
+        if ends && error.is_none() && !secured.holds_output() {
+            secured.announce_end(self);
+        }
+        let is_held = secured.holds_output();
+        self.put_secured(secured);
+        if let Some(error) = error {
+            return Err(error);
+        }
+        self.offered_secured(is_held, !is_held);
+        match is_held {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends the sending side of a channel with a stage: at once, or when the stage's output is sent.
+    pub(super) fn shut_down_secured(&self) -> io::Result<()> {
+        match self.finish_secured(true) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.on_secured(|secured| secured.shutdown_due = true);
+                Ok(())
+            }
+            outcome => outcome.and_then(|()| self.shut_down_socket()),
+        }
+    }
+
+    /// Output was offered to the kernel, which has not accepted all of it if the stage `is_held` up.
+    fn offered_secured(&self, is_held: bool, has_moved: bool) {
+        self.flags.set(Flag::BLOCKED, is_held);
+        let sent = self.bytes_out();
+        self.time(|clocks, now| {
+            if has_moved {
+                clocks.moved(now);
+            }
+            clocks.offered(now, !is_held, sent);
+        });
+    }
+
+    // ---- turns
+
+    /// Before a turn: sends what the stage holds, and makes the channel read what the stage has decrypted.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn prepare_secured(self: &Rc<Self>, mut ready: Ready) -> Ready {
+        let Some(mut secured) = self.take_secured() else {
+            return ready;
+        };
+        if secured.holds_output() && (ready.write || !self.flags.has(Flag::BLOCKED)) {
+            secured.flush(self);
+            let is_held = secured.holds_output();
+            self.flags.set(Flag::BLOCKED, is_held);
+            ready.write &= !is_held;
+        }
+        ready.read |= secured.has_input();
+        let error = secured.output_error.take();
+        let shuts_down = secured.shutdown_due && !secured.holds_output();
+        secured.shutdown_due &= !shuts_down;
+        self.put_secured(secured);
+        if shuts_down {
+            // It fails when the connection is gone, which its input shows.
+            let _ = self.shut_down_socket();
+        }
+        if let Some(error) = error {
+            self.fail_sending(error);
+        }
+        ready
+    }
+
+    /// Whether the stage has decrypted something that the channel has not taken.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn has_decrypted(&self) -> bool {
+        self.on_secured(|secured| secured.has_input())
+            .unwrap_or(false)
+    }
+
+    /// Whether the stage has output that the kernel has not accepted.
+    #[inline]
+    pub(crate) fn holds_output(&self) -> bool {
+        self.flags.has(Flag::STAGED) && self.stage_holds_output()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stage_holds_output(&self) -> bool {
+        self.on_secured(|secured| secured.holds_output())
+            .unwrap_or(false)
+    }
+
+    // ---- the end
+
+    /// The channel ends. Returns whether its output `is_incomplete`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn end_secured(
+        &self,
+        mut secured: Box<Secured>,
+        is_incomplete: bool,
+        why: Option<&Close>,
+    ) -> bool {
+        let is_incomplete = is_incomplete || secured.holds_output();
+        secured.end(self, !is_incomplete && ends_in_order(why));
+        // It has what the user has configured.
+        discard(secured);
+        is_incomplete
+    }
+
+    /// The stream of a chat has ended, and may have been cut: the peer has not announced its end. The last part of a
+    /// record is dropped. The replies to the records before it are sent.
+    pub(crate) fn end_truncated(self: &Rc<Self>) {
+        if !self.has_lost_output() && self.end_with_send_error() {
+            return;
+        }
+        self.time(|clocks, _| clocks.record_over());
+        match self.flags.has(Flag::PIPED) {
+            true => self.end(Close::Truncated),
+            false => self.close_when_done(Close::Truncated),
+        }
+    }
+
+    /// Why a channel ends whose input has ended.
+    pub(crate) fn end_of_input(&self) -> Close {
+        let end = self.on_secured(|secured| match &secured.stage {
+            Some(stage) if secured.end == End::Failed => stage.failure().map(Close::Tls),
+            Some(stage) if !stage.peer_has_closed() => Some(Close::Truncated),
+            _ => None,
+        });
+        end.flatten().unwrap_or(Close::Eof)
+    }
+
+    /// Whether the peer has finished sending, so that a close of the socket destroys nothing.
+    #[inline]
+    pub(crate) fn has_received_end(&self) -> bool {
+        self.flags.has(Flag::EOF) && (!self.flags.has(Flag::STAGED) || self.socket_has_ended())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn socket_has_ended(&self) -> bool {
+        self.on_secured(|secured| secured.end == End::Socket)
+            .unwrap_or(false)
+    }
+
+    /// Whether everything was sent but the announcement of the end.
+    pub(super) fn has_announced_end(&self) -> bool {
+        self.on_secured(|secured| secured.is_announced)
+            .unwrap_or(false)
+    }
+
+    /// Whether an alert was sent that is to reach the peer.
+    #[inline]
+    pub(crate) fn has_sent_alert(&self) -> bool {
+        self.flags.has(Flag::STAGED) && self.stage_has_failed()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stage_has_failed(&self) -> bool {
+        let has_failed = |secured: &mut Secured| {
+            let stage = secured.stage.as_ref();
+            stage.is_some_and(|stage| stage.failure().is_some())
+        };
+        self.on_secured(has_failed).unwrap_or(false)
+    }
+
+    /// Whether its handshake has begun and is not complete.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn is_unsecured(&self) -> bool {
+        self.on_secured(|secured| !secured.is_up).unwrap_or(false)
+    }
+
+    /// If its handshake has begun and is not complete: whether it was accepted, and has no session yet.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn failed_handshake(&self) -> Option<bool> {
+        let never_up =
+            |secured: &mut Secured| secured.then == Phase::Arrived && secured.action().is_none();
+        match self.is_unsecured() {
+            true => self.on_secured(never_up),
+            false => None,
+        }
+    }
+
+    /// Whether `handle_connect` waits for a handshake.
+    pub(crate) fn is_securing_at_first(&self) -> bool {
+        let first = self.on_secured(|secured| secured.then == Phase::Arrived);
+        self.phase.get() == Phase::Securing && first.unwrap_or(false)
+    }
+
+    /// What the handshake has agreed on.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn tls(&self) -> Option<Info> {
+        self.on_secured(|secured| secured.stage.as_ref()?.info())?
+    }
+
+    fn take_stage_buffers(&self) -> StageBuffers {
+        let agenda = self.agenda();
+        agenda.map_or_else(StageBuffers::default, |agenda| agenda.stage_buffers.take())
+    }
+
+    fn put_stage_buffers(&self, buffers: StageBuffers) {
+        if let Some(agenda) = self.agenda() {
+            agenda.stage_buffers.set(buffers);
+        }
+    }
+
+    /// What a client whose handshake is not complete does.
+    pub(super) fn handshake_action(&self) -> Option<String> {
+        let action = self.on_secured(|secured| secured.action())?;
+        action.map(|action| action.to_string())
+    }
+
+    fn on_secured<T>(&self, look: impl FnOnce(&mut Secured) -> T) -> Option<T> {
+        self.cold(|cold| cold.secured.as_mut().map(|secured| look(secured)))?
+    }
+
+    fn take_secured(&self) -> Option<Box<Secured>> {
+        self.cold(|cold| cold.secured.take())?
+    }
+
+    fn put_secured(&self, secured: Box<Secured>) {
+        let unused = self.with_cold(|cold| cold.secured.replace(secured));
+        discard(unused);
+    }
+}
+
+/// Why a connection ends whose handshake has failed.
+fn failed(error: Error, action: Option<Rc<str>>, then: Phase) -> Close {
+    match (action, then) {
+        (Some(action), Phase::Arrived) => Close::ConnectFailed(error.context(action)),
+        _ => Close::Tls(error),
+    }
+}
+
+/// Whether the peer may take what was sent for complete.
+fn ends_in_order(why: Option<&Close>) -> bool {
+    let is_cut = |why: &Close| {
+        matches!(
+            why,
+            Close::Dropped
+                | Close::Interrupted
+                | Close::Reset
+                | Close::OutputLimit
+                | Close::Piped(_)
+                | Close::Io(_)
+                | Close::Tls(_)
+        )
+    };
+    !why.is_some_and(is_cut)
+}

@@ -1,0 +1,301 @@
+//! The stage of a channel, and the bytes that it moves.
+
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+use super::Handshake;
+use crate::error::{Error, TlsFailure};
+use crate::stage::{MakeStage, Stage};
+use crate::state::{ChannelState, Flag, Phase};
+use crate::sys::interest::{Interest, Ready};
+use crate::time::deadlines::Clocks;
+use crate::time::timer::TimerId;
+
+/// How much is encrypted before the kernel has accepted what was encrypted before.
+const AHEAD: usize = 64 * 1024;
+
+/// How much is received at once, at least: a record of full size.
+const LEAST_READ: usize = 18 * 1024;
+const MOST_READ: usize = 64 * 1024;
+
+/// The stage of a channel.
+pub(crate) struct Secured {
+    pub(super) make: MakeStage,
+    /// Made in the first step of the handshake: making it may call user code.
+    pub(super) stage: Option<Box<dyn Stage>>,
+    /// The phase that follows the handshake.
+    pub(super) then: Phase,
+    /// The channel was not registered when TLS began, so it has not been up.
+    pub(super) starts_clocks: bool,
+    pub(super) is_up: bool,
+    /// Ends the handshake when it takes too long.
+    pub(super) timer: Option<TimerId>,
+    pub(super) end: End,
+    /// The sending side is to be shut down when the output is sent.
+    pub(super) shutdown_due: bool,
+    /// All output was sent but the announcement of its end.
+    pub(super) is_announced: bool,
+    /// Why nothing can be sent any more.
+    pub(super) output_error: Option<io::Error>,
+}
+
+/// How the input has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Open,
+    /// The peer has said that it sends nothing more.
+    Announced,
+    /// The stream of the socket has ended, after such an announcement or without one.
+    Socket,
+    Failed,
+}
+
+/// What a step of a handshake has done.
+pub(super) struct Step {
+    pub(super) handshake: Handshake,
+    /// It has probably computed with keys, which takes as long as thousands of records.
+    pub(super) is_expensive: bool,
+}
+
+impl Secured {
+    pub(super) fn new(make: MakeStage, then: Phase, starts_clocks: bool) -> Self {
+        Secured {
+            make,
+            stage: None,
+            then,
+            starts_clocks,
+            is_up: false,
+            timer: None,
+            end: End::Open,
+            shutdown_due: false,
+            is_announced: false,
+            output_error: None,
+        }
+    }
+
+    /// What a client does, for its errors.
+    pub(super) fn action(&self) -> Option<Rc<str>> {
+        self.make.action().map(Rc::clone)
+    }
+
+    pub(crate) fn holds_output(&self) -> bool {
+        let stage = self.stage.as_ref();
+        stage.is_some_and(|stage| !stage.output().is_empty())
+    }
+
+    pub(super) fn has_input(&self) -> bool {
+        let stage = self.stage.as_ref();
+        self.end == End::Open && stage.is_some_and(|stage| stage.has_input())
+    }
+
+    /// Takes one step of the handshake: sends, receives once, sends.
+    pub(super) fn advance(&mut self, state: &ChannelState, ready: Ready) -> Result<Step, Error> {
+        if self.stage.is_none() {
+            self.stage = Some(self.make.make()?);
+        }
+        let may_send = ready.write || !state.flags.has(Flag::BLOCKED);
+        if may_send {
+            self.flush(state);
+        }
+        let mut is_expensive = false;
+        let mut received = None;
+        if ready.read {
+            received = Some(self.receive(state, &mut []).map(|(count, _)| count));
+            is_expensive = self.holds_output();
+            self.flush(state);
+            if self.output_error.is_some() {
+                // An alert may say why the peer is gone.
+                received = Some(self.receive(state, &mut []).map(|(count, _)| count));
+            }
+        }
+        state.flags.set(Flag::BLOCKED, self.holds_output());
+        let Some(stage) = &self.stage else {
+            return Err(Error::new("there is no TLS stage"));
+        };
+        // What came behind the handshake waits for the channel, also an error.
+        if !stage.is_handshaking() {
+            return Ok(Step {
+                handshake: Handshake::Complete,
+                is_expensive,
+            });
+        }
+        if let Some(error) = stage.failure() {
+            return Err(error);
+        }
+        match received {
+            Some(Ok(0)) => {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                let words = "the peer has closed the connection during the TLS handshake";
+                return Err(Error::from(error).context(words));
+            }
+            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(Error::from(error).context("the connection was lost"));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => {
+                if let Some(error) = self.output_error.take() {
+                    return Err(Error::from(error).context("the connection was lost"));
+                }
+            }
+        }
+        Ok(Step {
+            handshake: Handshake::Waits(Interest::new(true, self.holds_output())),
+            is_expensive,
+        })
+    }
+
+    /// Receives once from the socket and feeds the stage. Returns how many bytes came from the socket, and how
+    /// many bytes of plaintext are in `into`. What does not fit waits in the stage.
+    fn receive(&mut self, state: &ChannelState, into: &mut [u8]) -> io::Result<(usize, usize)> {
+        let Some(stage) = &mut self.stage else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut buffers = state.take_stage_buffers();
+        let head = stage.headroom();
+        let end = head + into.len().clamp(LEAST_READ, MOST_READ);
+        if buffers.input.len() < end {
+            buffers.input.resize(end, 0);
+        }
+        let free = buffers.input.get_mut(head..end).unwrap_or_default();
+        let outcome = state.receive_raw(free);
+        let outcome = outcome.map(|count| {
+            if count == 0 {
+                self.end = End::Socket;
+                return (0, 0);
+            }
+            stage.adopt_buffer(&mut buffers.output);
+            let input = buffers.input.get_mut(..head + count).unwrap_or_default();
+            (count, stage.feed(input, into))
+        });
+        state.put_stage_buffers(buffers);
+        if matches!(outcome, Ok((count, _)) if count > 0) {
+            state.time(Clocks::moved);
+        }
+        outcome
+    }
+
+    pub(super) fn recv(&mut self, state: &ChannelState, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if let Some(outcome) = self.take(buffer) {
+            return outcome;
+        }
+        let (received, count) = self.receive(state, buffer)?;
+        // Answers to key updates, alerts. They do not wait in the stage, and the input does not wait for them.
+        if !state.flags.has(Flag::BLOCKED) {
+            self.flush(state);
+        }
+        if count > 0 {
+            return Ok(count);
+        }
+        if let Some(outcome) = self.take(buffer) {
+            return outcome;
+        }
+        match received {
+            0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection has ended without a TLS close_notify",
+            )),
+            // A part of a record, or one without content for the channel.
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Takes what the stage has decrypted before, or the failure or the end that is due.
+    fn take(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        let stage = self.stage.as_mut()?;
+        let count = stage.take(buffer);
+        if count > 0 {
+            return Some(Ok(count));
+        }
+        if let Some(error) = stage.failure() {
+            self.end = End::Failed;
+            return Some(Err(TlsFailure(error).into()));
+        }
+        if stage.peer_has_closed() {
+            if self.end == End::Open {
+                self.end = End::Announced;
+            }
+            return Some(Ok(0));
+        }
+        None
+    }
+
+    pub(super) fn send(
+        &mut self,
+        state: &ChannelState,
+        parts: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        if self.holds_output() {
+            if !state.flags.has(Flag::BLOCKED) {
+                self.flush(state);
+            }
+            if self.holds_output() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        if let Some(error) = self.output_error.take() {
+            return Err(error);
+        }
+        let Some(stage) = &mut self.stage else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut buffers = state.take_stage_buffers();
+        stage.adopt_buffer(&mut buffers.output);
+        state.put_stage_buffers(buffers);
+        let count = stage.encrypt(parts, AHEAD);
+        let count = count.map_err(|error| io::Error::from(TlsFailure(error)))?;
+        self.flush(state);
+        match self.output_error.take() {
+            Some(error) => Err(error),
+            None => Ok(count),
+        }
+    }
+
+    /// Sends what the stage holds, as much as the kernel accepts.
+    pub(super) fn flush(&mut self, state: &ChannelState) {
+        let Some(stage) = &mut self.stage else { return };
+        if stage.output().is_empty() {
+            return self.return_buffer(state);
+        }
+        match state.send_raw(stage.output()) {
+            Ok(count) => stage.sent(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                stage.discard_output();
+                // Without the announcement nothing is lost: the peer is gone.
+                if !self.is_announced {
+                    self.output_error = Some(error);
+                }
+            }
+        }
+        self.return_buffer(state);
+    }
+
+    /// Gives the buffer of the output back to the loop, unless it is needed.
+    fn return_buffer(&mut self, state: &ChannelState) {
+        let Some(stage) = &mut self.stage else { return };
+        let buffer = stage.release_buffer();
+        let mut buffers = state.take_stage_buffers();
+        if buffer.len() > buffers.output.len() {
+            buffers.output = buffer;
+        }
+        state.put_stage_buffers(buffers);
+    }
+
+    /// Announces the end of the output, all of which was sent.
+    pub(super) fn announce_end(&mut self, state: &ChannelState) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.close();
+        self.is_announced = true;
+        self.flush(state);
+    }
+
+    /// The channel ends. If its output `is_whole`, says so to the peer, as far as the kernel accepts that now.
+    pub(crate) fn end(&mut self, state: &ChannelState, is_whole: bool) {
+        if is_whole && !self.holds_output() {
+            self.announce_end(state);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A client with TLS.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use asynchat::{AsyncChat, Backoff, Chat, Close, Connector, Result, Server, tls};
+
+use crate::scene::Scene;
+use crate::tls::{TlsPeer, client_config, server_config};
+
+/// The reason of the end, as text.
+struct Ending(Rc<RefCell<String>>);
+
+impl AsyncChat for Ending {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &Close) {
+        *self.0.borrow_mut() = why.to_string();
+    }
+}
+
+#[test]
+fn a_client_and_a_server_of_the_crate_talk() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, |chat: Chat| {
+            move |line: &[u8]| {
+                chat.push(line.to_ascii_uppercase());
+                chat.push("\r\n");
+                Ok(())
+            }
+        })?;
+    let chat = Connector::new("127.0.0.1:563")
+        .tls(client_config())
+        .connect_on(&scene.event_loop, scene.log.session())?;
+    // It waits for the handshake.
+    chat.push("hello\r\n");
+    assert!(chat.is_connecting() && chat.tls().is_none());
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record HELLO"]);
+    let info = chat.tls().ok_or("no information")?;
+    assert_eq!(info.peer_certificates.len(), 1);
+    assert!(chat.is_connected() && !chat.is_connecting());
+    chat.close_when_done();
+    scene.settle()?;
+    assert!(scene.log.has("close Local"));
+    Ok(())
+}
+
+#[test]
+fn a_handshake_that_fails_says_why() -> Result {
+    let attempt = |client: tls::Client, greets_in_clear: bool| -> Result<String> {
+        let scene = Scene::new()?;
+        let service = scene.network.listen("127.0.0.1:563")?;
+        let end: Rc<RefCell<String>> = Rc::default();
+        let ending = Ending(Rc::clone(&end));
+        Connector::new("127.0.0.1:563")
+            .tls(client)
+            .connect_on(&scene.event_loop, |_| ending)?;
+        scene.settle()?;
+        let peer = service.accept().ok_or("no connection")?;
+        if greets_in_clear {
+            peer.send("220 example.org ESMTP\r\n");
+            scene.settle()?;
+        } else {
+            TlsPeer::server(peer).exchange(|| scene.settle().unwrap());
+        }
+        let end = end.borrow().clone();
+        Ok(end)
+    };
+    let trusting = || tls::Client::from(client_config());
+    let end = attempt(trusting().name("news.example.org"), false)?;
+    let expected = "could not connect: TLS handshake with news.example.org: \
+                    the certificate of the peer is for another name: ";
+    assert!(end.starts_with(expected), "{end}");
+    let roots = tls::rustls::RootCertStore::empty();
+    let end = attempt(tls::client_config(roots)?.into(), false)?;
+    let expected = "could not connect: TLS handshake with 127.0.0.1: \
+                    the certificate of the peer is from an issuer that is not trusted";
+    assert!(end.starts_with(expected), "{end}");
+    let end = attempt(trusting(), true)?;
+    let expected = "could not connect: TLS handshake with 127.0.0.1: \
+                    the peer does not use TLS: it has sent plaintext";
+    assert!(end.starts_with(expected), "{end}");
+    // The name of the target is that of the certificate.
+    assert_eq!(attempt(trusting(), false)?, "");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_closes_during_the_handshake_is_a_failed_connection() -> Result {
+    let scene = Scene::new()?;
+    let service = scene.network.listen("127.0.0.1:563")?;
+    let end: Rc<RefCell<String>> = Rc::default();
+    let ending = Ending(Rc::clone(&end));
+    Connector::new("127.0.0.1:563")
+        .tls(client_config())
+        .connect_on(&scene.event_loop, |_| ending)?;
+    scene.settle()?;
+    service.accept().ok_or("no connection")?.finish();
+    scene.settle()?;
+    let expected =
+        "could not connect: TLS handshake with 127.0.0.1: the peer has closed the connection";
+    let end = end.borrow().clone();
+    assert!(
+        end.starts_with(expected) || end.contains("connection was lost"),
+        "{end}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_client_needs_the_name_of_its_server() -> Result {
+    let scene = Scene::new()?;
+    let (socket, _peer) = scene.network.pair();
+    let outcome = Connector::adopt(socket)
+        .tls(client_config())
+        .connect_on(&scene.event_loop, |_| |_: &[u8]| Ok(()));
+    let error = outcome.err().ok_or("it has no name")?.to_string();
+    assert!(error.contains("needs the name of the server"), "{error}");
+    let (socket, peer) = scene.network.pair();
+    Connector::adopt(socket)
+        .tls(tls::Client::from(client_config()).name("localhost"))
+        .connect_on(&scene.event_loop, scene.log.session())?;
+    let mut peer = TlsPeer::server(peer);
+    peer.exchange(|| scene.settle().unwrap());
+    peer.send("hello\r\n");
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record hello"]);
+    Ok(())
+}
+
+#[test]
+fn a_reconnection_uses_tls_each_time_and_a_failed_handshake_is_a_failed_try() -> Result {
+    let scene = Scene::new()?;
+    let service = scene.network.listen("127.0.0.1:563")?;
+    let reconnect = Connector::new("127.0.0.1:563")
+        .tls(client_config())
+        .reconnect_on(
+            &scene.event_loop,
+            Backoff::default().tries(3),
+            scene.log.session(),
+        )?;
+    scene.settle()?;
+    let mut peer = TlsPeer::server(service.accept().ok_or("no connection")?);
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(scene.log.lines(), ["connect"]);
+    let end = peer.close_notify();
+    peer.peer.send(end);
+    peer.peer.finish();
+    drop(peer);
+    scene.advance(60)?;
+    for _ in 0..2 {
+        if let Some(peer) = service.accept() {
+            peer.send("plaintext\r\n");
+            scene.advance(60)?;
+        }
+    }
+    assert_eq!(scene.log.count("close ConnectFailed"), 2);
+    assert!(reconnect.outcome().is_err());
+    Ok(())
+}

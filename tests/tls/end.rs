@@ -1,0 +1,251 @@
+//! The end of a connection with TLS: announced, cut, reset, and while output waits.
+
+use asynchat::sim::Ended;
+use asynchat::{Chat, Close, Result, Server};
+
+use crate::scene::Scene;
+use crate::tls::{TlsPeer, client_config, server_config};
+
+fn serve(scene: &Scene) -> Result<TlsPeer> {
+    let echo = |chat: &Chat, line: &[u8]| {
+        chat.push_slice(line);
+        chat.push("\r\n");
+        Ok(())
+    };
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session_with(echo))?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    Ok(peer)
+}
+
+#[test]
+fn the_end_of_the_input_is_announced_or_the_stream_is_truncated_at_each_byte() -> Result {
+    let lengths = {
+        let scene = Scene::new()?;
+        let mut peer = serve(&scene)?;
+        (
+            peer.encrypt(b"one\r\n").len(),
+            peer.encrypt(b"par").len(),
+            peer.close_notify().len(),
+        )
+    };
+    let whole = lengths.0 + lengths.1 + lengths.2;
+    for cut in 0..=whole {
+        let scene = Scene::new()?;
+        let mut peer = serve(&scene)?;
+        let mut bytes = peer.encrypt(b"one\r\n");
+        bytes.append(&mut peer.encrypt(b"par"));
+        bytes.append(&mut peer.close_notify());
+        assert_eq!(bytes.len(), whole);
+        peer.peer.send(&bytes[..cut]);
+        peer.peer.finish();
+        scene.settle()?;
+        peer.receive();
+        let mut expected = vec!["connect"];
+        if cut >= lengths.0 {
+            expected.push("record one");
+            assert_eq!(peer.text(), "one\r\n", "the reply was sent");
+        }
+        match cut == whole {
+            true => expected.extend(["eof par", "close Eof"]),
+            false => expected.push("close Truncated"),
+        }
+        assert_eq!(scene.log.lines(), expected, "{cut}");
+        assert!(peer.is_closed());
+        scene.advance(10)?;
+        assert_eq!(scene.event_loop.len(), 1, "the listener is left");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_announces_its_end_and_waits_gets_its_replies() -> Result {
+    let scene = Scene::new()?;
+    let mut peer = serve(&scene)?;
+    let mut bytes = peer.encrypt(b"one\r\n");
+    bytes.append(&mut peer.close_notify());
+    // Without the end of the TCP stream.
+    peer.peer.send(bytes);
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(
+        scene.log.lines(),
+        ["connect", "record one", "eof ", "close Eof"]
+    );
+    assert_eq!(peer.text(), "one\r\n");
+    assert!(peer.is_closed());
+    assert_eq!(peer.peer.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
+#[test]
+fn a_half_closed_connection_goes_on_in_the_other_direction() -> Result {
+    let scene = Scene::new()?;
+    let slot = crate::common::Slot::default();
+    let staying = scene.log.session();
+    let factory = slot.capture(move |chat| staying(chat).staying_open());
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, factory)?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    let end = peer.close_notify();
+    peer.peer.send(end);
+    peer.peer.finish();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "eof "]);
+    slot.chat().push("later\r\n");
+    scene.settle()?;
+    slot.chat().close_when_done();
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(peer.text(), "later\r\n");
+    assert!(peer.is_closed() && scene.log.has("close Local"));
+    Ok(())
+}
+
+#[test]
+fn shutdown_write_announces_the_end_and_input_goes_on() -> Result {
+    let scene = Scene::new()?;
+    let slot = crate::common::Slot::default();
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, slot.capture(scene.log.session()))?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    slot.chat().push("last\r\n");
+    slot.chat().shutdown_write();
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(peer.text(), "last\r\n");
+    assert!(peer.is_closed());
+    assert_eq!(peer.peer.ended(), Some(Ended::Finished));
+    peer.send("still\r\n");
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record still"]);
+    Ok(())
+}
+
+#[test]
+fn the_close_waits_until_the_kernel_has_accepted_all_ciphertext() -> Result {
+    let scene = Scene::new()?;
+    let slot = crate::common::Slot::default();
+    let conditions = scene.network.conditions();
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, slot.capture(scene.log.session()))?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    scene.network.set_conditions(conditions.buffer(1000));
+    peer.peer.stop_reading();
+    slot.chat().push(vec![b'x'; 30_000]);
+    slot.chat().close_when_done();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect"], "it is not closed");
+    assert!(slot.chat().queued() < 30_000);
+    peer.peer.start_reading(usize::MAX);
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(peer.plaintext.len(), 30_000);
+    assert!(peer.is_closed());
+    assert_eq!(scene.log.lines(), ["connect", "close Local"]);
+    Ok(())
+}
+
+#[test]
+fn a_close_with_ciphertext_that_was_not_sent_is_no_complete_one() -> Result {
+    let scene = Scene::new()?;
+    let slot = crate::common::Slot::default();
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, slot.capture(scene.log.session()))?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    scene
+        .network
+        .set_conditions(scene.network.conditions().buffer(1000));
+    peer.peer.stop_reading();
+    slot.chat().push(vec![b'x'; 10_000]);
+    scene.settle()?;
+    assert_eq!(slot.chat().queued(), 0, "the stage has it");
+    slot.chat().close();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "close Dropped"]);
+    peer.peer.start_reading(usize::MAX);
+    peer.exchange(|| scene.settle().unwrap());
+    assert!(!peer.is_closed(), "the peer can tell");
+    Ok(())
+}
+
+#[test]
+fn a_broken_record_ends_the_connection_after_what_came_before_it() -> Result {
+    let scene = Scene::new()?;
+    let mut peer = serve(&scene)?;
+    let mut bytes = peer.encrypt(b"one\r\n");
+    let mut broken = peer.encrypt(b"two\r\n");
+    if let Some(last) = broken.last_mut() {
+        *last ^= 1;
+    }
+    bytes.append(&mut broken);
+    peer.peer.send(bytes);
+    peer.exchange(|| scene.settle().unwrap());
+    // The alert precedes the reply, and nothing may follow a fatal alert.
+    assert_eq!(scene.log.lines(), ["connect", "record one", "close Tls"]);
+    assert!(matches!(
+        peer.error,
+        Some(asynchat::tls::rustls::Error::AlertReceived(_))
+    ));
+    Ok(())
+}
+
+#[test]
+fn a_reset_loses_no_input_that_has_arrived() -> Result {
+    let scene = Scene::new()?;
+    let mut peer = serve(&scene)?;
+    peer.send("one\r\n");
+    peer.peer.reset();
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record one", "close Reset"]);
+    Ok(())
+}
+
+/// openssl #7948: the tickets that a server sends behind the handshake meet a peer that has sent its commands and
+/// closed. Its commands are still executed.
+#[test]
+fn commands_of_a_client_that_closes_at_once_are_delivered() -> Result {
+    for resets in [false, true] {
+        let scene = Scene::new()?;
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .listen_on(&scene.event_loop, scene.log.session())?;
+        let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+        let hello = peer.output();
+        peer.peer.send(hello);
+        scene.settle()?;
+        peer.receive();
+        let mut bytes = peer.output();
+        bytes.append(&mut peer.encrypt(b"one\r\ntwo\r\n"));
+        bytes.append(&mut peer.close_notify());
+        peer.peer.send(bytes);
+        match resets {
+            true => peer.peer.reset(),
+            false => peer.peer.finish(),
+        }
+        drop(peer);
+        scene.settle()?;
+        let lines = scene.log.lines();
+        assert_eq!(
+            lines[..3],
+            ["connect", "record one", "record two"],
+            "{resets}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_reason_says_that_the_stream_was_cut() {
+    assert_eq!(
+        Close::Truncated.to_string(),
+        "the stream ended without a TLS close_notify"
+    );
+    assert!(!Close::Truncated.sent_all());
+}

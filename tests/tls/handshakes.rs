@@ -1,0 +1,104 @@
+//! Many handshakes at a time.
+
+use asynchat::{Chat, Result, Server};
+
+use crate::scene::Scene;
+use crate::tls::{TlsPeer, client_config, server_config};
+
+#[test]
+fn a_turn_completes_a_few_handshakes_and_serves_others_in_between() -> Result {
+    let scene = Scene::new()?;
+    let echo = |chat: &Chat, line: &[u8]| {
+        chat.push_slice(line);
+        chat.push("\r\n");
+        Ok(())
+    };
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session_with(echo))?;
+    let (chat, neighbour) = scene.connection(|chat: Chat| {
+        move |line: &[u8]| {
+            chat.push_slice(line);
+            Ok(())
+        }
+    })?;
+    let peers = (0..100).map(|_| {
+        let peer = scene.network.connect("127.0.0.1:563")?;
+        Ok(TlsPeer::client(peer, client_config()))
+    });
+    let mut peers = peers.collect::<Result<Vec<_>>>()?;
+    scene.settle()?;
+    for peer in &mut peers {
+        let hello = peer.output();
+        peer.peer.send(hello);
+    }
+    neighbour.send("hello\r\n");
+    // Each peer has an answer when its first message was processed.
+    let mut answered = 0;
+    while answered < 100 {
+        scene.event_loop.run_once(std::time::Duration::ZERO)?;
+        let now = peers
+            .iter()
+            .filter(|peer| !peer.peer.received().is_empty())
+            .count();
+        assert!(now <= answered + 8, "{answered} {now}");
+        answered = now;
+        if answered >= 16 {
+            assert_eq!(neighbour.received(), b"hello", "it was served");
+        }
+    }
+    for peer in &mut peers {
+        peer.exchange(|| scene.settle().unwrap());
+        peer.send("hi\r\n");
+        peer.exchange(|| scene.settle().unwrap());
+        assert_eq!(peer.text(), "hi\r\n");
+    }
+    chat.close();
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_ends_handshakes_at_once() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let peer = scene.network.connect("127.0.0.1:563")?;
+    scene.settle()?;
+    scene.event_loop.shutdown(std::time::Duration::from_secs(5));
+    scene.settle()?;
+    assert!(peer.has_ended() && scene.event_loop.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_listener_that_is_closed_lets_handshakes_go_on() -> Result {
+    let scene = Scene::new()?;
+    let listener = Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    scene.settle()?;
+    listener.close();
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(scene.log.lines(), ["connect"]);
+    Ok(())
+}
+
+#[test]
+fn a_send_that_fails_ends_its_handshake_at_once() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    scene.settle()?;
+    let hello = peer.output();
+    peer.peer.send(hello);
+    let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+    scene.network.fail(asynchat::sim::Call::Send, error);
+    scene.settle()?;
+    assert!(peer.peer.has_ended());
+    assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
+    Ok(())
+}

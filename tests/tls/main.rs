@@ -1,0 +1,19 @@
+//! TLS through the public API, mostly on the simulated network.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/scene.rs"]
+mod scene;
+#[path = "../common/tls.rs"]
+mod tls;
+
+mod client;
+mod deadlines;
+mod end;
+mod flow;
+mod handshakes;
+mod layer1;
+mod logging;
+mod random;
+mod server;
+mod starttls;

@@ -1,0 +1,219 @@
+//! A server with TLS: sessions, their information, segmentation.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use asynchat::tls::rustls::version::{TLS12, TLS13};
+use asynchat::{Chat, Result, Server, tls};
+
+use crate::scene::Scene;
+use crate::tls::{TlsPeer, client_config, client_config_of, server_config};
+
+/// Answers each line in capitals.
+fn echo(chat: &Chat, line: &[u8]) -> Result {
+    if line == b"quit" {
+        chat.push("bye\r\n");
+        chat.close_when_done();
+    } else {
+        chat.push(line.to_ascii_uppercase());
+        chat.push("\r\n");
+    }
+    Ok(())
+}
+
+fn serve(scene: &Scene) -> Result {
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session_with(echo))?;
+    Ok(())
+}
+
+fn connect(scene: &Scene) -> Result<TlsPeer> {
+    let peer = scene.network.connect("127.0.0.1:563")?;
+    Ok(TlsPeer::client(peer, client_config()))
+}
+
+#[test]
+fn a_plaintext_server_becomes_one_of_tls_with_one_call() -> Result {
+    for version in [&TLS12, &TLS13] {
+        let scene = Scene::new()?;
+        serve(&scene)?;
+        let peer = scene.network.connect("127.0.0.1:563")?;
+        let mut peer = TlsPeer::client(peer, client_config_of(version));
+        peer.exchange(|| scene.settle().unwrap());
+        assert_eq!(scene.log.lines(), ["connect"]);
+        peer.send("one\r\ntwo\r\nquit\r\n");
+        peer.exchange(|| scene.settle().unwrap());
+        assert_eq!(peer.text(), "ONE\r\nTWO\r\nbye\r\n");
+        assert!(peer.is_closed());
+        assert!(scene.log.has("close Local"));
+        let stats = scene.event_loop.stats();
+        assert_eq!((stats.handshakes, stats.handshakes_failed), (1, 0));
+        // Plaintext is counted.
+        assert_eq!((stats.bytes_in, stats.records_in), (16, 3));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_factory_is_called_after_the_handshake_and_finds_its_outcome() -> Result {
+    let scene = Scene::new()?;
+    let found: Rc<RefCell<Vec<Option<tls::Info>>>> = Rc::default();
+    let seen = Rc::clone(&found);
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, move |chat| {
+            seen.borrow_mut().push(chat.tls());
+            chat.push("200 welcome\r\n");
+            |_: &[u8]| Ok(())
+        })?;
+    let mut peer = connect(&scene)?;
+    scene.settle()?;
+    assert!(found.borrow().is_empty());
+    peer.exchange(|| scene.settle().unwrap());
+    let found = found.borrow();
+    let info = found[0].as_ref().ok_or("no information")?;
+    assert_eq!(info.server_name.as_deref(), Some("localhost"));
+    assert!(!info.is_resumed);
+    assert_eq!(peer.text(), "200 welcome\r\n");
+    Ok(())
+}
+
+#[test]
+fn the_same_bytes_give_the_same_conversation_however_they_are_cut() -> Result {
+    for piece in [1, 2, 3, 7, 50, 517, 5000] {
+        let scene = Scene::new()?;
+        serve(&scene)?;
+        let mut peer = connect(&scene)?;
+        let mut has_sent = false;
+        loop {
+            scene.settle()?;
+            let has_received = peer.receive();
+            let mut output = peer.output();
+            // The lines follow the last message of the handshake at once.
+            if !peer.tls.is_handshaking() && !has_sent {
+                output.append(&mut peer.encrypt(b"one\r\ntwo\r\nquit\r\n"));
+                has_sent = true;
+            }
+            for piece in output.chunks(piece) {
+                peer.peer.send(piece);
+                scene.settle()?;
+            }
+            if !has_received && output.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(peer.text(), "ONE\r\nTWO\r\nbye\r\n", "{piece}");
+        assert!(peer.is_closed());
+        let expected = [
+            "connect",
+            "record one",
+            "record two",
+            "record quit",
+            "close Local",
+        ];
+        assert_eq!(scene.log.lines(), expected);
+    }
+    Ok(())
+}
+
+/// sozu #460: what was decrypted with the last message of the handshake must not wait for the kernel.
+#[test]
+fn data_behind_the_last_message_of_the_handshake_is_delivered_at_once() -> Result {
+    let scene = Scene::new()?;
+    serve(&scene)?;
+    let mut peer = connect(&scene)?;
+    let hello = peer.output();
+    peer.peer.send(hello);
+    scene.settle()?;
+    peer.receive();
+    let mut output = peer.output();
+    output.append(&mut peer.encrypt(b"one\r\n"));
+    peer.peer.send(output);
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record one"]);
+    Ok(())
+}
+
+#[test]
+fn a_configuration_is_replaced_for_new_connections() -> Result {
+    let scene = Scene::new()?;
+    let acceptor = tls::Acceptor::choosing(|_| None);
+    Server::new("127.0.0.1:563")
+        .tls(&acceptor)
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut refused = connect(&scene)?;
+    refused.exchange(|| scene.settle().unwrap());
+    assert!(refused.error.is_some() && scene.log.lines().is_empty());
+    acceptor.replace(server_config());
+    let mut peer = connect(&scene)?;
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(scene.log.lines(), ["connect"]);
+    Ok(())
+}
+
+#[test]
+fn a_factory_that_fails_ends_its_connection_alone() -> Result {
+    let scene = Scene::new()?;
+    let mut count = 0;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, move |chat| {
+            count += 1;
+            match count {
+                1 => {
+                    chat.push("400 come back later\r\n");
+                    Err("no session".into())
+                }
+                2 => panic!("no session"),
+                _ => Ok(move |line: &[u8]| {
+                    chat.push_slice(line);
+                    Ok(())
+                }),
+            }
+        })?;
+    let mut first = connect(&scene)?;
+    first.exchange(|| scene.settle().unwrap());
+    assert_eq!(first.text(), "400 come back later\r\n");
+    assert!(first.is_closed());
+    let mut second = connect(&scene)?;
+    second.exchange(|| scene.settle().unwrap());
+    let mut third = connect(&scene)?;
+    third.exchange(|| scene.settle().unwrap());
+    third.send("hello\r\n");
+    third.exchange(|| scene.settle().unwrap());
+    assert_eq!(third.text(), "hello");
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_the_chooser_ends_its_handshake_alone() -> Result {
+    let scene = Scene::new()?;
+    let acceptor = tls::Acceptor::choosing(|_| panic!("no configuration"));
+    Server::new("127.0.0.1:563")
+        .tls(&acceptor)
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut refused = connect(&scene)?;
+    refused.exchange(|| scene.settle().unwrap());
+    assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
+    acceptor.replace(server_config());
+    let mut peer = connect(&scene)?;
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(scene.log.lines(), ["connect"]);
+    Ok(())
+}
+
+#[test]
+fn a_plaintext_client_gets_an_alert_and_no_session() -> Result {
+    let scene = Scene::new()?;
+    serve(&scene)?;
+    let peer = scene.network.connect("127.0.0.1:563")?;
+    peer.send("EHLO example.org\r\n");
+    scene.settle()?;
+    assert_eq!(peer.received().first(), Some(&21), "an alert");
+    assert_eq!(peer.ended(), Some(asynchat::sim::Ended::Finished));
+    assert!(scene.log.lines().is_empty());
+    let stats = scene.event_loop.stats();
+    assert_eq!((stats.handshakes_failed, stats.closes.tls), (1, 1));
+    Ok(())
+}
