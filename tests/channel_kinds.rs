@@ -557,12 +557,14 @@ mod unix {
         chat.pause_reading();
         chat.push("one\n");
         chat.shutdown_write();
-        chat.push("two\n");
+        idle(&event_loop);
+        assert!(chat.is_open());
         chat.close_when_done();
         run_to_end(&event_loop);
+        assert_eq!(log.lines(), ["connect", "close Local"]);
         let mut all = String::new();
         far_input.read_to_string(&mut all).unwrap();
-        assert_eq!(all, "one\ntwo\n");
+        assert_eq!(all, "one\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 #[cfg(unix)]
 use asynchat::{Addr, Socket};
 use asynchat::{Channel, Close, Dispatcher, Error, EventLoop, Result};
+use common::subscribing::with_subscriber;
 use common::{Log, Peer, failure, idle, name, new_loop, run_to_end, run_until, tcp_pair};
 
 /// Has the interest that the test sets, and logs its callbacks.
@@ -181,7 +182,7 @@ impl Captured {
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();
-        tracing::subscriber::with_default(subscriber, || act(&new_loop()));
+        with_subscriber(subscriber, || act(&new_loop()));
         let text = captured.0.lock().unwrap();
         String::from_utf8_lossy(&text).into_owned()
     }

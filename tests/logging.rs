@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use asynchat::{Chat, Limits, Result, Server, Terminator};
+use common::subscribing::with_subscriber;
 use common::{DEADLINE, Log, Peer, addr_of, new_loop, run_to_end, run_until, served};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -87,7 +88,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
 fn collect(act: impl FnOnce(&Collector)) {
     let collector = Collector::default();
     let subscriber = tracing_subscriber::registry().with(collector.clone());
-    tracing::subscriber::with_default(subscriber, || act(&collector));
+    with_subscriber(subscriber, || act(&collector));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use asynchat::sim::{Network, Service};
 use asynchat::{Backoff, Chat, Connector, EventLoop, Reconnect, Result};
+use common::subscribing::with_subscriber;
 use common::{Log, Session};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -305,7 +306,7 @@ impl Subscriber for StopsInLog {
 #[test]
 fn a_subscriber_may_stop_the_reconnection_when_the_pause_is_logged() -> Result {
     let scene = Scene::new()?;
-    tracing::subscriber::with_default(StopsInLog, || {
+    with_subscriber(StopsInLog, || {
         // No server listens: the connection fails at once.
         let connector = Connector::new(scene.addr);
         let reconnect = connector.reconnect_on(&scene.event_loop, backoff(), scene.factory())?;

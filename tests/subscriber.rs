@@ -17,6 +17,7 @@ use asynchat::{
     AsyncChat, Backoff, Channel, ChannelId, Chat, Close, Connector, Deadlines, Dispatcher,
     EventLoop, Group, Limits, More, Result, Server, SlowReader, Socket, Terminator, TimerId,
 };
+use common::subscribing::with_subscriber;
 use common::{run_until, tcp_pair};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -493,7 +494,7 @@ fn busy_scene(seed: u64, drastic: (usize, Drastic)) -> Result {
 
 #[test]
 fn a_subscriber_may_use_every_handle_whatever_the_loop_is_doing() {
-    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
+    with_subscriber(UsesHandles(AtomicU64::new(0)), || {
         let all = [
             Drastic::Nothing,
             Drastic::Close,
@@ -514,7 +515,7 @@ fn a_subscriber_may_use_every_handle_whatever_the_loop_is_doing() {
 /// Dropping the last handle of a connection closes its span, which calls the subscriber.
 #[test]
 fn a_subscriber_may_use_a_group_that_drops_a_member() {
-    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
+    with_subscriber(UsesHandles(AtomicU64::new(0)), || {
         let acts: [fn(&Group, ChannelId); 6] = [
             |group, _| assert_eq!(group.len(), 0),
             |group, _| assert!(group.is_empty()),
@@ -551,7 +552,7 @@ fn a_subscriber_may_use_a_group_that_drops_a_member() {
 /// The library logs that a member does not read. The group is not borrowed then.
 #[test]
 fn a_subscriber_may_use_a_group_that_closes_a_slow_member() {
-    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
+    with_subscriber(UsesHandles(AtomicU64::new(0)), || {
         // Because of the group's bound, and because of the output limit.
         for bound in [100, usize::MAX] {
             let network = Network::new(1);
@@ -595,7 +596,7 @@ fn a_subscriber_that_panics_ends_nothing() {
         fn enter(&self, _: &Id) {}
         fn exit(&self, _: &Id) {}
     }
-    tracing::subscriber::with_default(Panics, || {
+    with_subscriber(Panics, || {
         let network = Network::new(1);
         let event_loop = network.event_loop().unwrap();
         let listener = event_loop
@@ -625,7 +626,7 @@ fn a_subscriber_that_panics_ends_nothing() {
 /// `polling` logs each call at the level TRACE. The simulated poller does not.
 #[test]
 fn a_subscriber_may_use_every_handle_while_the_poller_logs() {
-    tracing::subscriber::with_default(UsesHandles(AtomicU64::new(0)), || {
+    with_subscriber(UsesHandles(AtomicU64::new(0)), || {
         let event_loop = EventLoop::new().unwrap();
         let world = World::new(&event_loop, (0, Drastic::Nothing));
         let (near, mut peer) = tcp_pair();

@@ -19,6 +19,7 @@ use asynchat::{
 };
 use bytes::Bytes;
 use common::bombs::{Bomb, Bombs, Owned, hold};
+use common::subscribing::with_subscriber;
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
 
 /// Pushes while it is converted for a push.
@@ -148,7 +149,7 @@ fn a_reason_that_panics_when_logged_is_reported_to_handle_close() {
         .with_max_level(tracing::Level::DEBUG)
         .with_writer(std::io::sink)
         .finish();
-    tracing::subscriber::with_default(subscriber, || {
+    with_subscriber(subscriber, || {
         let (event_loop, (near, far)) = (new_loop(), tcp_pair());
         let fails = Fails {
             channel: Channel::adopt(near).unwrap(),
@@ -300,7 +301,7 @@ fn reconnection_continues_after_an_error_that_panics_when_formatted() {
         .with_max_level(tracing::Level::INFO)
         .with_writer(std::io::sink)
         .finish();
-    tracing::subscriber::with_default(subscriber, || {
+    with_subscriber(subscriber, || {
         let event_loop = new_loop();
         let listener = event_loop
             .listen("127.0.0.1:0", Log::default().session())

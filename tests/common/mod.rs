@@ -11,6 +11,7 @@ pub(crate) mod bombs;
 pub(crate) mod family;
 pub(crate) mod panicking;
 pub(crate) mod skip;
+pub(crate) mod subscribing;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};

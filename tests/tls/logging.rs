@@ -1,5 +1,6 @@
 //! What is logged of a failed handshake, whose connection has no session.
 
+use crate::common::subscribing::with_subscriber;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +30,7 @@ fn a_failed_handshake_is_logged_with_its_peer_ten_times_a_second() -> Result {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    tracing::subscriber::with_default(subscriber, || -> Result {
+    with_subscriber(subscriber, || -> Result {
         let scene = Scene::new()?;
         Server::new("127.0.0.1:563")
             .tls(server_config())
