@@ -386,9 +386,6 @@ impl Channel {
     /// Resumes reading after [`pause_reading`](Channel::pause_reading).
     pub fn resume_reading(&self) {
         self.0.flags.set(Flag::PAUSED, false);
-        if !self.0.flags.has(Flag::BACK_PRESSURED) {
-            self.0.time(Clocks::resume);
-        }
         self.0.schedule();
     }
 
