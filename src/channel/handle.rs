@@ -20,7 +20,7 @@ use crate::sys::socket::{Fd, ListenOptions, LocalAddrs, Socket};
 use crate::sys::system::System;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
-use crate::time::deadlines::{Clocks, Deadlines};
+use crate::time::deadlines::Deadlines;
 use crate::time::timer::TimerId;
 
 /// A handle to a socket that the loop watches: asyncore's `dispatcher` had the socket and these methods in
@@ -378,7 +378,7 @@ impl Channel {
     /// input is noticed when reading resumes.
     pub fn pause_reading(&self) {
         self.0.flags.set(Flag::PAUSED, true);
-        self.0.time(Clocks::pause);
+        self.0.stop_input_clocks();
         self.0.requests.add(Request::CHECK);
         self.0.schedule();
     }

@@ -200,6 +200,14 @@ impl Agenda {
         self.polled.get()
     }
 
+    /// Until when the loop has polled for certain, at this time. Between its turns an outer loop does.
+    pub(crate) fn polled_until(&self, now: Instant) -> Instant {
+        match self.polled.get() {
+            Some(polled) if !self.is_embedded() => polled.min(now),
+            _ => now,
+        }
+    }
+
     /// How long the loop had not polled before it did so last.
     pub(crate) fn absence(&self) -> Duration {
         self.absence.get()

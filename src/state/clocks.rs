@@ -95,8 +95,21 @@ impl ChannelState {
                 .clocks
                 .is_changed_by_turn(awaits_input, has_output)
         {
-            self.time_it(|clocks, now| clocks.turn_is_over(now, awaits_input, has_output));
+            self.time_it(|clocks, now| match awaits_input {
+                true => clocks.turn_is_over(now, true, has_output),
+                false => clocks.turn_is_over(self.polled_until(now), false, has_output),
+            });
         }
+    }
+
+    /// This side stops reading. The time since the loop polled last is not the peer's: nobody will see whether
+    /// its input waited.
+    pub(crate) fn stop_input_clocks(&self) {
+        self.time(|clocks, now| clocks.pause(self.polled_until(now)));
+    }
+
+    fn polled_until(&self, now: Instant) -> Instant {
+        self.agenda().map_or(now, |agenda| agenda.polled_until(now))
     }
 
     fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
