@@ -132,8 +132,8 @@ impl Agenda {
         }
     }
 
-    /// The time on the loop's clock. A turn reads the clock at most once before its wait, and at most once
-    /// after it.
+    /// The time on the loop's clock. A turn reads the clock at most once before its wait, once more if it has run
+    /// callbacks before it, and at most once after it.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         match self.turn_time.get() {
@@ -147,6 +147,7 @@ impl Agenda {
         }
     }
 
+    #[inline]
     fn read_clock(&self) -> Instant {
         let now = self.clock.now();
         if self.polled.get().is_none() {
@@ -173,13 +174,18 @@ impl Agenda {
     /// Between two waits the loop does not poll, and peers may have waited for it. That time is known without
     /// another reading of the clock: with a timer pending, a turn reads it before a wait that may sleep, and
     /// after every wait.
+    #[inline]
     pub(crate) fn has_waited(&self, slept: bool) {
-        let before = self.turn_time.get();
-        self.forget_time();
+        let before = self.turn_time.replace(TurnTime::Unread);
+        match self.timers.borrow().is_empty() {
+            true => self.polled.set(None),
+            false => self.note_absence(before, slept),
+        }
+    }
+
+    #[inline(never)]
+    fn note_absence(&self, before: TurnTime, slept: bool) {
         let next_timer = self.timers.borrow().next_deadline();
-        let Some(next_timer) = next_timer else {
-            return self.polled.set(None);
-        };
         let now = self.now();
         let before = match before {
             TurnTime::Read(before) if slept => before,
@@ -188,7 +194,9 @@ impl Agenda {
         let absence = match self.polled.replace(Some(now)) {
             // An outer loop polls for this one, and nobody knows since when it has not. It has been away for as
             // long as it is late, or longer. Twice that time leaves the peer at least as much as the loop is late.
-            _ if self.is_embedded() => before.saturating_duration_since(next_timer) * 2,
+            _ if self.is_embedded() => {
+                before.saturating_duration_since(next_timer.unwrap_or(before)) * 2
+            }
             Some(polled) => before.saturating_duration_since(polled),
             None => Duration::ZERO,
         };

@@ -89,12 +89,18 @@ impl ChannelState {
     /// to take output.
     #[inline]
     pub(crate) fn time_wait(&self, awaits_input: bool, has_output: bool) {
-        if let Some(timing) = self.timing.get()
-            && timing
-                .borrow()
-                .clocks
-                .is_changed_by_turn(awaits_input, has_output)
-        {
+        if self.timing.get().is_some() {
+            self.time_the_wait(awaits_input, has_output);
+        }
+    }
+
+    #[inline(never)]
+    fn time_the_wait(&self, awaits_input: bool, has_output: bool) {
+        let is_changed = |timing: &RefCell<Timing>| {
+            let clocks = &timing.borrow().clocks;
+            clocks.is_changed_by_turn(awaits_input, has_output)
+        };
+        if self.timing.get().is_some_and(|timing| is_changed(timing)) {
             self.time_it(|clocks, now| match awaits_input {
                 true => clocks.turn_is_over(now, true, has_output),
                 false => clocks.turn_is_over(self.polled_until(now), false, has_output),
@@ -112,6 +118,8 @@ impl ChannelState {
         self.agenda().map_or(now, |agenda| agenda.polled_until(now))
     }
 
+    // Not inlined: a connection without deadlines must not pay for it.
+    #[inline(never)]
     fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
         let Some(agenda) = self.agenda() else {
             return;

@@ -334,7 +334,6 @@ impl Clocks {
     }
 
     /// Whether that would change a clock.
-    #[inline]
     pub(crate) fn is_changed_by_turn(&self, awaits_input: bool, has_output: bool) -> bool {
         let runs = self.record.map(|record| record.begun().is_some());
         runs.is_some_and(|runs| runs != awaits_input) || (!has_output && self.drain.is_some())
@@ -538,6 +537,59 @@ mod tests {
         assert_eq!(passes(&clocks, start), Some((20, Deadline::Drain)));
         clocks.offered(start + secs(11), true, 100 + 65_537);
         assert_eq!(clocks.next(), None);
+    }
+
+    #[test]
+    fn a_record_keeps_its_time_while_its_input_waits_for_this_side() {
+        let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
+        clocks.parsed(start, false, true, 0);
+        assert!(clocks.is_changed_by_turn(false, true));
+        clocks.turn_is_over(start + secs(2), false, true);
+        assert!(!clocks.is_changed_by_turn(false, true));
+        clocks.parsed(start + secs(60), false, true, 0);
+        assert_eq!(clocks.next(), None);
+        assert!(clocks.is_changed_by_turn(true, true));
+        clocks.turn_is_over(start + secs(60), true, true);
+        assert!(!clocks.is_changed_by_turn(true, true));
+        assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
+        // A record that begins in the meantime has its own time.
+        clocks.turn_is_over(start + secs(61), false, true);
+        clocks.parsed(start + secs(70), true, true, 0);
+        assert_eq!(passes(&clocks, start), Some((75, Deadline::Record)));
+    }
+
+    #[test]
+    fn a_part_that_the_kernel_accepts_stops_draining_and_does_not_reset_it() {
+        let (mut clocks, start) = clocks(Deadlines::default().drain(secs(10)));
+        clocks.offered(start, false, 0);
+        clocks.offered(start + secs(4), true, 1000);
+        assert_eq!(clocks.next(), None);
+        clocks.offered(start + secs(5), false, 1000);
+        assert_eq!(passes(&clocks, start), Some((11, Deadline::Drain)));
+        // Nothing is left to send.
+        assert!(!clocks.is_changed_by_turn(true, true));
+        assert!(clocks.is_changed_by_turn(true, false));
+        clocks.turn_is_over(start + secs(6), true, false);
+        clocks.offered(start + secs(7), false, 1000);
+        assert_eq!(passes(&clocks, start), Some((17, Deadline::Drain)));
+    }
+
+    #[test]
+    fn time_that_is_forgiven_does_not_count() {
+        let set = Deadlines::default().input(secs(5)).drain(secs(7));
+        let (mut clocks, start) = clocks(set);
+        clocks.parsed(start, false, true, 0);
+        clocks.offered(start, false, 0);
+        clocks.forgive_input(start + secs(4), secs(3));
+        assert_eq!(passes(&clocks, start), Some((7, Deadline::Drain)));
+        clocks.forgive_output(start + secs(4), secs(3));
+        assert_eq!(passes(&clocks, start), Some((8, Deadline::Input)));
+        // No more than all of it.
+        clocks.forgive_input(start + secs(6), secs(100));
+        clocks.forgive_output(start + secs(6), Duration::MAX);
+        assert_eq!(passes(&clocks, start), Some((11, Deadline::Input)));
+        clocks.turn_is_over(start + secs(6), false, true);
+        assert_eq!(passes(&clocks, start), Some((13, Deadline::Drain)));
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl World {
             (true, true) => (Deadline::Record, Deadlines::default().record(after)),
             (true, false) => (Deadline::Input, Deadlines::default().input(after)),
         };
-        let limits = random_limits(rng, kind);
+        let limits = random_limits(rng, kind, self.stalls);
         let (socket, peer) = self.network.pair();
         if kind == SlowReader {
             peer.stop_reading();
@@ -238,7 +238,7 @@ impl World {
         {
             connection
                 .chat
-                .set_limits(random_limits(rng, connection.kind));
+                .set_limits(random_limits(rng, connection.kind, self.stalls));
         }
         if self.stalls && rng.one_in(4) {
             self.stall()?;
@@ -510,13 +510,14 @@ impl Producer for Stream {
     }
 }
 
-fn random_limits(rng: &Rng, kind: Kind) -> Limits {
+/// A session that has used up its budget of records goes on in the next turn, which may follow a stall.
+fn random_limits(rng: &Rng, kind: Kind, stalls: bool) -> Limits {
     // What a slow peer moves at once must not use up a budget: the loop would not know that nothing is left.
     let least = if kind.is_slow() { BUFFER } else { 100 };
     Limits::default()
         .turn_read(least + rng.below(5_000))
         .turn_write(least + rng.below(9_000))
-        .turn_records(1 + rng.below(10))
+        .turn_records(1 + usize::from(stalls) + rng.below(10))
         .output(Limits::UNLIMITED)
 }
 
