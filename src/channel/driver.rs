@@ -95,9 +95,10 @@ impl<D: Dispatcher> DispatcherDriver<D> {
             return Interest::NONE;
         }
         // It does not wait for the kernel any more: when it writes again, it just tries.
-        if !writable && state.flags.replace(Flag::BLOCKED, false) {
-            state.time(|clocks, _| clocks.drained());
+        if !writable {
+            state.flags.set(Flag::BLOCKED, false);
         }
+        state.time_wait(readable, writable);
         let is_half_open = state.flags.has(Flag::HALF_OPEN);
         if !writable
             && turn.runtime.agenda.closes_channels()

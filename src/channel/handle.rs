@@ -22,7 +22,7 @@ use crate::sys::socket::{Fd, ListenOptions, LocalAddrs, Socket};
 use crate::sys::system::System;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
-use crate::time::deadlines::{Clocks, Deadlines};
+use crate::time::deadlines::Deadlines;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
@@ -392,7 +392,7 @@ impl Channel {
     /// input is noticed when reading resumes.
     pub fn pause_reading(&self) {
         self.0.flags.set(Flag::PAUSED, true);
-        self.0.time(Clocks::pause);
+        self.0.stop_input_clocks();
         self.0.requests.add(Request::CHECK);
         self.0.schedule();
     }
@@ -400,9 +400,6 @@ impl Channel {
     /// Resumes reading after [`pause_reading`](Channel::pause_reading).
     pub fn resume_reading(&self) {
         self.0.flags.set(Flag::PAUSED, false);
-        if !self.0.flags.has(Flag::BACK_PRESSURED) {
-            self.0.time(Clocks::resume);
-        }
         self.0.schedule();
     }
 

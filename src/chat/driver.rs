@@ -22,7 +22,6 @@ use crate::runtime::driver::{Budget, Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Flag, Phase, Request, ToSocket};
 use crate::sys::interest::Interest;
-use crate::time::deadlines::Clocks;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
@@ -195,16 +194,18 @@ impl<S: AsyncChat> ChatDriver<S> {
             return Interest::NONE;
         }
         // It does not wait for the kernel any more: when it sends again, it just tries.
-        if !writes && state.flags.replace(Flag::BLOCKED, false) {
-            state.time(|clocks, _| clocks.drained());
+        if !writes {
+            state.flags.set(Flag::BLOCKED, false);
         }
         if !reads {
             self.suspend_gap(state);
         }
         let is_blocked = state.flags.has(Flag::BLOCKED);
-        turn.has_more =
-            (reads && has_input(state)) || (writes && !is_blocked) || state.is_shutdown_due();
-        let interest = Interest::new(reads && !state.flags.has(Flag::EOF), writes && is_blocked);
+        let has_input = has_input(state);
+        turn.has_more = (reads && has_input) || (writes && !is_blocked) || state.is_shutdown_due();
+        let receives = reads && !state.flags.has(Flag::EOF);
+        state.time_wait(receives && !has_input, writes);
+        let interest = Interest::new(receives, writes && is_blocked);
         match interest.is_none() && state.can_hang_up() {
             true => Interest::HANG_UP,
             false => interest,
@@ -394,9 +395,6 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.flags.set(Flag::BACK_PRESSURED, false);
             if let Some(from) = state.piped_to() {
                 from.schedule();
-            }
-            if !state.flags.has(Flag::PAUSED) {
-                state.time(Clocks::resume);
             }
             self.session.handle_low_water()?;
         }

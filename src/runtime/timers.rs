@@ -4,12 +4,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Runtime;
-use crate::error::Close;
+use crate::error::{Close, Deadline};
 use crate::state::agenda::{Task, deadline_after};
-use crate::state::{Flag, Kind};
+use crate::state::{ChannelState, Flag, Kind};
 use crate::sys::interest::Ready;
+use crate::time::deadlines::Passed;
 use crate::time::timer::Expired;
 use crate::user_code::{contain, discard};
+
+/// After what time a deadline is checked again that was not checked because the channel needs another turn.
+const A_TURN: Duration = Duration::from_millis(1);
 
 impl Runtime {
     /// Begins to fire the timers that are due: returns the time by which they are.
@@ -80,20 +84,7 @@ impl Runtime {
             }
             Task::Deadline(channel) => {
                 let state = self.state(channel);
-                // The kernel reports room only when a large part of its buffer is free, which may be
-                // megabytes. The loop therefore tries to send once more before it decides whether the drain
-                // deadline has passed. So it does if the channel is in the run queue: a call on its handle may have
-                // cleared the flag so that the next turn sends.
-                if let Some(state) = &state
-                    && (state.flags.has(Flag::BLOCKED) || state.flags.has(Flag::QUEUED))
-                {
-                    let ready = Ready {
-                        write: true,
-                        ..Ready::NONE
-                    };
-                    self.take_turn(state, ready);
-                }
-                match state.and_then(|state| state.look_at_clocks(now)) {
+                match state.and_then(|state| self.check_deadlines(&state, now)) {
                     Some(deadline) => {
                         let _ = restore(deadline, Task::Deadline(channel));
                     }
@@ -145,6 +136,43 @@ impl Runtime {
             }
         }
     }
+
+    /// Ends a channel if one of its deadlines has passed. Otherwise returns when to check again.
+    ///
+    /// What the kernel has not reported yet is looked for first. It reports room for output only when a large part
+    /// of its buffer is free, which may be megabytes, and one wait reports a limited number of channels. A channel
+    /// in the run queue gets its turn as well: a call on its handle may have cleared the flag so that the next turn
+    /// sends.
+    fn check_deadlines(self: &Rc<Self>, state: &Rc<ChannelState>, now: Instant) -> Option<Instant> {
+        let Some(passed) = state.overdue(now) else {
+            return state.look_at_clocks(now);
+        };
+        // A turn that is cut may go on much later, without having polled again.
+        let polled = self.agenda.polled().unwrap_or(now);
+        if state.overdue(polled).is_none() {
+            return Some(state.look_at_clocks_later(now + A_TURN));
+        }
+        let is_idle = passed == Passed::Deadline(Deadline::Idle);
+        let reads = (is_idle || is_of_input(passed)) && state.has_unread();
+        if reads || state.flags.has(Flag::BLOCKED) || state.flags.has(Flag::QUEUED) {
+            let ready = Ready {
+                read: reads,
+                write: true,
+                ..Ready::NONE
+            };
+            self.take_turn(state, ready);
+        }
+        // A peer is not late while its bytes wait for this side: for the rest of a budget, or for the next turn.
+        match state.overdue(now).is_some_and(is_of_input) && state.has_unread() {
+            true => Some(state.look_at_clocks_later(now + A_TURN)),
+            false => state.look_at_clocks(now),
+        }
+    }
+}
+
+/// Whether it passes only while this side waits for input.
+fn is_of_input(passed: Passed) -> bool {
+    matches!(passed, Passed::Deadline(Deadline::Record | Deadline::Input))
 }
 
 /// When a periodic timer is due next: a whole number of periods after `deadline`, and later than `now`.

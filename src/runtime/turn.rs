@@ -194,7 +194,9 @@ impl Runtime {
 
     /// Waits for events, which `event` returns.
     fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        // This may have ended the last channel. Then there is nothing to wait for.
+        // What ran before the wait may have taken long, and the deadlines need to know.
+        self.agenda.forget_time();
+        // It may have ended the last channel. Then there is nothing to wait for.
         let timeout = match self.has_work() {
             true => timeout,
             false => Some(Duration::ZERO),
@@ -206,7 +208,7 @@ impl Runtime {
         let mut events = self.events.take();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
-        self.agenda.forget_time();
+        self.agenda.has_waited(timeout != Some(Duration::ZERO));
         self.turn.set(self.turn.get().wrapping_add(1));
         self.begin_next_turn();
         self.counters.turns.add(1);

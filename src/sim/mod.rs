@@ -305,17 +305,24 @@ impl Network {
         loop {
             let left = end.saturating_sub(self.elapsed());
             match event_loop.next_timeout() {
-                Some(next) if next <= left && !next.is_zero() => self.0.lock().sleep(next),
+                Some(next) if next <= left && !next.is_zero() => self.wait(event_loop, next),
                 _ => break,
             }
             self.settle(event_loop)?;
         }
         let left = end.saturating_sub(self.elapsed());
-        self.0.lock().sleep(left);
+        self.wait(event_loop, left);
         Ok(())
     }
 
-    /// Lets this much virtual time pass in a callback, as a callback that is slow does.
+    /// Lets time pass that the loop would have waited for.
+    fn wait(&self, event_loop: &EventLoop, time: Duration) {
+        self.0.lock().sleep(time);
+        event_loop.0.agenda.waits_until_now();
+    }
+
+    /// Lets this much virtual time pass in a callback, as a callback that is slow does. Between two turns, it
+    /// passes as for a host that does not run its loop. The loop does not poll meanwhile.
     ///
     /// ```
     /// use std::time::Duration;

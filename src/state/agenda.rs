@@ -23,6 +23,10 @@ use crate::time::timer::{TimerId, TimerQueue};
 pub(crate) struct Agenda {
     clock: Clock,
     turn_time: Cell<TurnTime>,
+    /// When the loop polled last, or the first time that was read since: none, if no timer needed the time.
+    polled: Cell<Option<Instant>>,
+    /// How long it had not polled before that.
+    absence: Cell<Duration>,
     /// The channels that something was done to, or that have work left, since their last turn.
     pub(crate) run_queue: RefCell<VecDeque<Rc<ChannelState>>>,
     pub(crate) timers: RefCell<TimerQueue<Task>>,
@@ -116,6 +120,8 @@ impl Agenda {
         Agenda {
             clock: poller.clock(),
             turn_time: Cell::new(TurnTime::NoTurn),
+            polled: Cell::new(None),
+            absence: Cell::new(Duration::ZERO),
             run_queue: RefCell::default(),
             timers: RefCell::new(TimerQueue::new()),
             deferred: RefCell::default(),
@@ -132,19 +138,28 @@ impl Agenda {
         }
     }
 
-    /// The time on the loop's clock. A turn reads the clock at most once before its wait, and at most once
-    /// after it.
+    /// The time on the loop's clock. A turn reads the clock at most once before its wait, once more if it has run
+    /// callbacks before it, and at most once after it.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         match self.turn_time.get() {
             TurnTime::Read(now) => now,
             TurnTime::Unread => {
-                let now = self.clock.now();
+                let now = self.read_clock();
                 self.turn_time.set(TurnTime::Read(now));
                 now
             }
-            TurnTime::NoTurn => self.clock.now(),
+            TurnTime::NoTurn => self.read_clock(),
         }
+    }
+
+    #[inline]
+    fn read_clock(&self) -> Instant {
+        let now = self.clock.now();
+        if self.polled.get().is_none() {
+            self.polled.set(Some(now));
+        }
+        now
     }
 
     /// A turn of the loop has begun, or has waited: the time that was read before is past.
@@ -157,6 +172,65 @@ impl Agenda {
     #[inline]
     pub(crate) fn turn_has_ended(&self) {
         self.turn_time.set(TurnTime::NoTurn);
+    }
+
+    /// The loop has waited for events. `slept`: the wait had a timeout, before which the time was read, if a timer
+    /// was pending.
+    ///
+    /// Between two waits the loop does not poll, and peers may have waited for it. That time is known without
+    /// another reading of the clock: with a timer pending, a turn reads it before a wait that may sleep, and
+    /// after every wait.
+    #[inline]
+    pub(crate) fn has_waited(&self, slept: bool) {
+        let before = self.turn_time.replace(TurnTime::Unread);
+        match self.timers.borrow().is_empty() {
+            true => self.polled.set(None),
+            false => self.note_absence(before, slept),
+        }
+    }
+
+    #[inline(never)]
+    fn note_absence(&self, before: TurnTime, slept: bool) {
+        let next_timer = self.timers.borrow().next_deadline();
+        let now = self.now();
+        let before = match before {
+            TurnTime::Read(before) if slept => before,
+            _ => now,
+        };
+        let absence = match self.polled.replace(Some(now)) {
+            // An outer loop polls for this one, and nobody knows since when it has not. It has been away for as
+            // long as it is late, or longer. Twice that time leaves the peer at least as much as the loop is late.
+            _ if self.is_embedded() => {
+                before.saturating_duration_since(next_timer.unwrap_or(before)) * 2
+            }
+            Some(polled) => before.saturating_duration_since(polled),
+            None => Duration::ZERO,
+        };
+        self.absence.set(absence);
+    }
+
+    /// When the loop polled last, as far as it is known.
+    pub(crate) fn polled(&self) -> Option<Instant> {
+        self.polled.get()
+    }
+
+    /// Until when the loop has polled for certain, at this time. Between its turns an outer loop does.
+    pub(crate) fn polled_until(&self, now: Instant) -> Instant {
+        match self.polled.get() {
+            Some(polled) if !self.is_embedded() => polled.min(now),
+            _ => now,
+        }
+    }
+
+    /// How long the loop had not polled before it did so last.
+    pub(crate) fn absence(&self) -> Duration {
+        self.absence.get()
+    }
+
+    /// Time has passed while the loop waited, outside of a turn: virtual time.
+    #[cfg(feature = "sim")]
+    pub(crate) fn waits_until_now(&self) {
+        self.polled.set(Some(self.now()));
     }
 
     /// Adds a channel that is not in the run queue.

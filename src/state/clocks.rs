@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::agenda::Task;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
-use crate::time::deadlines::{Clocks, Deadlines, Passed};
+use crate::sys::socket::Fd;
+use crate::time::deadlines::{BUFFERED, Clocks, Deadlines, Passed};
 use crate::time::timer::TimerId;
 
 /// Present if any deadline of the channel is not the default.
@@ -75,6 +76,50 @@ impl ChannelState {
         }
     }
 
+    /// For how long the peer may have waited for the loop, if so many bytes have moved, of `most` that could have
+    /// moved with this call.
+    pub(crate) fn absence(&self, count: usize, most: usize) -> Duration {
+        match self.agenda() {
+            Some(agenda) if count > 0 && count >= most.min(BUFFERED) => agenda.absence(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The turn is over, and this is what the channel waits for: input, with nothing left to deliver; the kernel
+    /// to take output.
+    #[inline]
+    pub(crate) fn time_wait(&self, awaits_input: bool, has_output: bool) {
+        if self.timing.get().is_some() {
+            self.time_the_wait(awaits_input, has_output);
+        }
+    }
+
+    #[inline(never)]
+    fn time_the_wait(&self, awaits_input: bool, has_output: bool) {
+        let is_changed = |timing: &RefCell<Timing>| {
+            let clocks = &timing.borrow().clocks;
+            clocks.is_changed_by_turn(awaits_input, has_output)
+        };
+        if self.timing.get().is_some_and(|timing| is_changed(timing)) {
+            self.time_it(|clocks, now| match awaits_input {
+                true => clocks.turn_is_over(now, true, has_output),
+                false => clocks.turn_is_over(self.polled_until(now), false, has_output),
+            });
+        }
+    }
+
+    /// This side stops reading. The time since the loop polled last is not the peer's: nobody will see whether
+    /// its input waited.
+    pub(crate) fn stop_input_clocks(&self) {
+        self.time(|clocks, now| clocks.pause(self.polled_until(now)));
+    }
+
+    fn polled_until(&self, now: Instant) -> Instant {
+        self.agenda().map_or(now, |agenda| agenda.polled_until(now))
+    }
+
+    // Not inlined: a connection without deadlines must not pay for it.
+    #[inline(never)]
     fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
         let Some(agenda) = self.agenda() else {
             return;
@@ -109,6 +154,26 @@ impl ChannelState {
         Some(timer)
     }
 
+    /// The deadline that has passed, if one has.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<Passed> {
+        let (when, which) = self.timing.get()?.borrow().clocks.next()?;
+        (when <= now).then_some(which)
+    }
+
+    /// Whether the peer has sent what this side has yet to read.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.on_connected(Fd::peek).is_ok()
+    }
+
+    /// The timer has fired, but the decision is put off until then.
+    pub(crate) fn look_at_clocks_later(&self, when: Instant) -> Instant {
+        if let Some(timing) = self.timing.get() {
+            let timer = &mut timing.borrow_mut().timer;
+            *timer = timer.map(|(timer, _)| (timer, when));
+        }
+        when
+    }
+
     /// The timer has fired. If a deadline has passed, ends the channel. Otherwise returns when to check
     /// again.
     pub(crate) fn look_at_clocks(self: &Rc<Self>, now: Instant) -> Option<Instant> {
@@ -125,9 +190,6 @@ impl ChannelState {
     /// timer stays set only with `Ok`.
     fn look(&self, now: Instant) -> Option<Result<Instant, Passed>> {
         let timing = &mut *self.timing.get()?.borrow_mut();
-        if !self.flags.has(Flag::BLOCKED) {
-            timing.clocks.drained();
-        }
         let timer = timing.timer.take();
         let (when, which) = timing.clocks.next()?;
         if when <= now {

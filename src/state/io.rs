@@ -157,7 +157,10 @@ impl ChannelState {
             self.flags.set(Flag::HUNG_UP, false);
         }
         self.bytes_in.set(self.bytes_in.get() + count as u64);
-        self.time(Clocks::moved);
+        self.time(|clocks, now| {
+            clocks.moved(now);
+            clocks.forgive_input(now, self.absence(count, buffer.len()));
+        });
         Ok(count)
     }
 
@@ -236,8 +239,9 @@ impl ChannelState {
         }
         let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.bytes_out.get());
         self.time(|clocks, now| {
-            if outcome.is_ok() {
+            if let Ok(count) = outcome {
                 clocks.moved(now);
+                clocks.forgive_output(now, self.absence(count, offered));
             }
             clocks.offered(now, all, sent);
         });

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
 use crate::output::fifo::{COPIED, Item};
-use crate::time::deadlines::Clocks;
 use crate::user_code::{Discarded, discard};
 
 impl ChannelState {
@@ -31,7 +30,7 @@ impl ChannelState {
             }
         }
         self.flags.set(Flag::BACK_PRESSURED, true);
-        self.time(Clocks::pause);
+        self.stop_input_clocks();
         if self.has_failed_sending() {
             return;
         }

@@ -53,17 +53,23 @@ pub struct Deadlines {
     /// [`Promise`](crate::Promise) has nothing to send yet. Such a connection has queued output, so the peer
     /// gets a reset.
     pub idle: Option<Duration>,
-    /// The time from the first byte of a record to its end. It does not run while this side does not
-    /// read, and it does not apply to [`Terminator::none`](crate::Terminator::none), whose record has
-    /// no end.
+    /// The time from the first byte of a record to its end. It runs while the loop waits for the peer: it
+    /// stops while the connection is paused or [back-pressured](crate::Limits#structfield.high_water), and
+    /// while received input waits for the session. Then it goes on; only the end of the record resets it. It
+    /// does not apply to [`Terminator::none`](crate::Terminator::none), whose record has no end.
+    ///
+    /// A loop that takes no turn (a slow callback, a host that is busy) does not read either, and then a full
+    /// buffer stops the peer. If at least 1 KiB was waiting when the loop reads again, the time of its absence
+    /// does not count. The same holds for [`input`](Deadlines#structfield.input), and, when the kernel accepts as
+    /// much, for [`drain`](Deadlines#structfield.drain).
     pub record: Option<Duration>,
     /// The time for the peer to send 64 KiB of a record, or the rest of it. It runs when the
     /// [`record`](Deadlines#structfield.record) deadline does, and starts again each time 64 KiB have
     /// arrived. It is therefore a minimum rate: an upload of 100 MB may take its time, but a peer that
     /// trickles may not. Use it instead of `record`, or with it as the bound on the whole.
     pub input: Option<Duration>,
-    /// The time for the peer to take output. It runs while the kernel accepts no more output, and
-    /// starts again each time the kernel has accepted 64 KiB or the whole queue. It is therefore a
+    /// The time for the peer to take output. It runs while the kernel accepts no more output. It starts again
+    /// each time the kernel has accepted 64 KiB, and ends when it has accepted the whole queue. It is therefore a
     /// minimum rate, independent of the length of the queue. Before the deadline passes the loop tries to send
     /// once more. What the kernel accepts then counts, so a peer that takes nothing is closed after up to twice
     /// this time.
@@ -174,6 +180,11 @@ pub(crate) const DRAINED: u64 = 64 * 1024;
 /// How many bytes of a record the peer must send for the input clock to start again.
 const RECEIVED: u64 = 64 * 1024;
 
+/// How many bytes the kernel buffers at least. A peer for which fewer have passed since the loop was here last
+/// was not stopped by a full buffer, whatever the loop did meanwhile. The smallest buffer of Linux has room for
+/// slightly more. Were any byte enough, a trickling peer of a loop that is always late would have no deadline.
+pub(crate) const BUFFERED: usize = 1024;
+
 /// The clocks of one connection. Each method takes the time as an argument.
 #[derive(Debug)]
 pub(crate) struct Clocks {
@@ -184,33 +195,28 @@ pub(crate) struct Clocks {
     up: bool,
     /// When bytes last moved.
     moved: Option<Instant>,
+    /// The time that the current record has taken. There is one if, and only if, there is an `input` clock.
     record: Option<Stopwatch>,
-    input: Option<InputClock>,
-    drain: Option<DrainClock>,
+    /// The time since the last 64 KiB of that record have arrived.
+    input: Option<RateClock>,
+    /// The time that the kernel has not accepted output, since the last 64 KiB that it has.
+    drain: Option<RateClock>,
 }
 
-/// Measures the time that a record, or a part of it, has taken so far.
+/// Measures the time for which this side has waited for the peer.
 #[derive(Clone, Copy, Debug)]
 enum Stopwatch {
     Since(Instant),
-    /// This side does not read. The record had taken this long before.
+    /// The peer waits for this side. Before that, it had taken this long.
     Paused(Duration),
 }
 
-/// Measures the time since the last 64 KiB of a record have arrived.
+/// Measures the time since a number of bytes was counted.
 #[derive(Clone, Copy, Debug)]
-struct InputClock {
+struct RateClock {
     stopwatch: Stopwatch,
-    /// How many bytes had been received by then.
-    received: u64,
-}
-
-/// Measures the time since the kernel stopped accepting output.
-#[derive(Clone, Copy, Debug)]
-struct DrainClock {
-    since: Instant,
-    /// How many bytes the kernel had accepted by then.
-    sent: u64,
+    /// The bytes that had moved in this direction by then, in the life of the connection.
+    counted: u64,
 }
 
 /// A deadline that passes.
@@ -263,7 +269,7 @@ impl Clocks {
         if before.drain != set.drain
             && let Some(drain) = &mut self.drain
         {
-            drain.since = now;
+            drain.stopwatch.restart(now);
         }
     }
 
@@ -288,13 +294,9 @@ impl Clocks {
         if completed || self.record.is_none() {
             self.record = Some(Stopwatch::Since(now));
         }
-        let is_due = |input: InputClock| received >= input.received.saturating_add(RECEIVED);
+        let is_due = |input: RateClock| received >= input.counted.saturating_add(RECEIVED);
         if completed || self.input.is_none_or(is_due) {
-            let stopwatch = Stopwatch::Since(now);
-            self.input = Some(InputClock {
-                stopwatch,
-                received,
-            });
+            self.input = Some(RateClock::new(now, received));
         }
     }
 
@@ -306,32 +308,60 @@ impl Clocks {
 
     /// This side stops reading. The record and input clocks stop, because the delay is not the peer's.
     pub(crate) fn pause(&mut self, now: Instant) {
-        self.stopwatches().for_each(|it| it.pause(now));
+        self.of_input().for_each(|it| it.pause(now));
     }
 
-    /// This side reads again. The record and input clocks continue.
-    pub(crate) fn resume(&mut self, now: Instant) {
-        self.stopwatches().for_each(|it| it.resume(now));
-    }
-
-    fn stopwatches(&mut self) -> impl Iterator<Item = &mut Stopwatch> {
+    fn of_input(&mut self) -> impl Iterator<Item = &mut Stopwatch> {
         let input = self.input.iter_mut().map(|input| &mut input.stopwatch);
         self.record.iter_mut().chain(input)
     }
 
-    /// Output has been offered to the kernel. `all`: the kernel accepted all of it. `sent`: how many bytes
-    /// it has accepted in the life of the connection.
+    /// Output has been offered to the kernel. `all`: the kernel accepted all of it, which may be less than is
+    /// queued. `sent`: how many bytes it has accepted in the life of the connection.
     pub(crate) fn offered(&mut self, now: Instant, all: bool, sent: u64) {
-        self.drain = match self.drain {
-            _ if all => None,
-            Some(drain) if sent < drain.sent.saturating_add(DRAINED) => Some(drain),
-            _ => Some(DrainClock { since: now, sent }),
-        };
+        self.drain
+            .take_if(|drain| sent >= drain.counted.saturating_add(DRAINED));
+        if !all {
+            let drain = self.drain.get_or_insert(RateClock::new(now, sent));
+            drain.stopwatch.resume(now);
+        } else if let Some(drain) = &mut self.drain {
+            drain.stopwatch.pause(now);
+        }
     }
 
     /// No output is left to send.
     pub(crate) fn drained(&mut self) {
         self.drain = None;
+    }
+
+    /// The connection has had its turn. `awaits_input`: it waits for its peer to send, with nothing left to
+    /// deliver. `has_output`: it has something to send.
+    pub(crate) fn turn_is_over(&mut self, now: Instant, awaits_input: bool, has_output: bool) {
+        self.of_input().for_each(|it| match awaits_input {
+            true => it.resume(now),
+            false => it.pause(now),
+        });
+        if !has_output {
+            self.drained();
+        }
+    }
+
+    /// Whether that would change a clock.
+    pub(crate) fn is_changed_by_turn(&self, awaits_input: bool, has_output: bool) -> bool {
+        let runs = self.record.map(|record| record.begun().is_some());
+        runs.is_some_and(|runs| runs != awaits_input) || (!has_output && self.drain.is_some())
+    }
+
+    /// Input has arrived that may have filled the kernel's buffer while the loop was away for so long.
+    pub(crate) fn forgive_input(&mut self, now: Instant, absence: Duration) {
+        self.of_input().for_each(|it| it.forgive(now, absence));
+    }
+
+    /// The peer may have emptied the kernel's buffer while the loop was away for so long.
+    pub(crate) fn forgive_output(&mut self, now: Instant, absence: Duration) {
+        if let Some(drain) = &mut self.drain {
+            drain.stopwatch.forgive(now, absence);
+        }
     }
 
     /// Returns the deadline that passes first and when, if no clock changes before.
@@ -342,9 +372,9 @@ impl Clocks {
         if !self.up {
             return end(self.since, self.set.connect, Passed::Connect);
         }
-        let drain = self.drain.map(|drain| drain.since);
         let record = self.record.and_then(Stopwatch::begun);
         let input = self.input.and_then(|input| input.stopwatch.begun());
+        let drain = self.drain.and_then(|drain| drain.stopwatch.begun());
         [
             (self.since, self.set.lifetime, Deadline::Lifetime),
             (self.moved, self.set.idle, Deadline::Idle),
@@ -385,6 +415,22 @@ impl Stopwatch {
             Stopwatch::Since(_) => Stopwatch::Since(now),
             Stopwatch::Paused(_) => Stopwatch::Paused(Duration::ZERO),
         };
+    }
+
+    /// So much of the time does not count.
+    fn forgive(&mut self, now: Instant, time: Duration) {
+        if let Stopwatch::Since(begun) = self {
+            *begun = begun.checked_add(time).map_or(now, |later| later.min(now));
+        }
+    }
+}
+
+impl RateClock {
+    fn new(now: Instant, counted: u64) -> Self {
+        RateClock {
+            stopwatch: Stopwatch::Since(now),
+            counted,
+        }
     }
 }
 
@@ -480,15 +526,15 @@ mod tests {
     fn a_record_is_not_timed_while_this_side_does_not_read() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         clocks.pause(start);
-        clocks.resume(start);
+        clocks.turn_is_over(start, true, true);
         assert_eq!(clocks.next(), None);
         clocks.parsed(start, false, true, 0);
         clocks.pause(start + secs(2));
         clocks.pause(start + secs(30));
         assert_eq!(clocks.next(), None);
         // Two of its five seconds had passed before the pause.
-        clocks.resume(start + secs(60));
-        clocks.resume(start + secs(61));
+        clocks.turn_is_over(start + secs(60), true, true);
+        clocks.turn_is_over(start + secs(61), true, true);
         assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
     }
 
@@ -506,6 +552,59 @@ mod tests {
         assert_eq!(passes(&clocks, start), Some((20, Deadline::Drain)));
         clocks.offered(start + secs(11), true, 100 + 65_537);
         assert_eq!(clocks.next(), None);
+    }
+
+    #[test]
+    fn a_record_keeps_its_time_while_its_input_waits_for_this_side() {
+        let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
+        clocks.parsed(start, false, true, 0);
+        assert!(clocks.is_changed_by_turn(false, true));
+        clocks.turn_is_over(start + secs(2), false, true);
+        assert!(!clocks.is_changed_by_turn(false, true));
+        clocks.parsed(start + secs(60), false, true, 0);
+        assert_eq!(clocks.next(), None);
+        assert!(clocks.is_changed_by_turn(true, true));
+        clocks.turn_is_over(start + secs(60), true, true);
+        assert!(!clocks.is_changed_by_turn(true, true));
+        assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
+        // A record that begins in the meantime has its own time.
+        clocks.turn_is_over(start + secs(61), false, true);
+        clocks.parsed(start + secs(70), true, true, 0);
+        assert_eq!(passes(&clocks, start), Some((75, Deadline::Record)));
+    }
+
+    #[test]
+    fn a_part_that_the_kernel_accepts_stops_draining_and_does_not_reset_it() {
+        let (mut clocks, start) = clocks(Deadlines::default().drain(secs(10)));
+        clocks.offered(start, false, 0);
+        clocks.offered(start + secs(4), true, 1000);
+        assert_eq!(clocks.next(), None);
+        clocks.offered(start + secs(5), false, 1000);
+        assert_eq!(passes(&clocks, start), Some((11, Deadline::Drain)));
+        // Nothing is left to send.
+        assert!(!clocks.is_changed_by_turn(true, true));
+        assert!(clocks.is_changed_by_turn(true, false));
+        clocks.turn_is_over(start + secs(6), true, false);
+        clocks.offered(start + secs(7), false, 1000);
+        assert_eq!(passes(&clocks, start), Some((17, Deadline::Drain)));
+    }
+
+    #[test]
+    fn time_that_is_forgiven_does_not_count() {
+        let set = Deadlines::default().input(secs(5)).drain(secs(7));
+        let (mut clocks, start) = clocks(set);
+        clocks.parsed(start, false, true, 0);
+        clocks.offered(start, false, 0);
+        clocks.forgive_input(start + secs(4), secs(3));
+        assert_eq!(passes(&clocks, start), Some((7, Deadline::Drain)));
+        clocks.forgive_output(start + secs(4), secs(3));
+        assert_eq!(passes(&clocks, start), Some((8, Deadline::Input)));
+        // No more than all of it.
+        clocks.forgive_input(start + secs(6), secs(100));
+        clocks.forgive_output(start + secs(6), Duration::MAX);
+        assert_eq!(passes(&clocks, start), Some((11, Deadline::Input)));
+        clocks.turn_is_over(start + secs(6), false, true);
+        assert_eq!(passes(&clocks, start), Some((13, Deadline::Drain)));
     }
 
     #[test]
@@ -581,7 +680,7 @@ mod tests {
         // It stops while this side does not read, and with the record.
         clocks.pause(start + secs(5));
         assert_eq!(clocks.next(), None);
-        clocks.resume(start + secs(60));
+        clocks.turn_is_over(start + secs(60), true, true);
         assert_eq!(passes(&clocks, start), Some((64, Deadline::Input)));
         clocks.parsed(start + secs(61), true, true, 11 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((66, Deadline::Input)));

@@ -15,6 +15,7 @@ mod actor;
 #[path = "../common/allocator.rs"]
 mod allocator;
 mod bounds;
+mod deadlines;
 mod departed_peer;
 mod dispatcher;
 mod liveness;
@@ -58,4 +59,9 @@ fn memory_and_calls_stay_below_their_bounds() {
 #[test]
 fn every_connection_ends() {
     seeds::check("every_connection_ends", 4, liveness::run);
+}
+
+#[test]
+fn deadlines_end_slow_peers_and_no_others() {
+    seeds::check("deadlines_end_slow_peers_and_no_others", 4, deadlines::run);
 }

@@ -90,10 +90,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         };
         turn.budget.records = budget;
         state.time(|clocks, now| {
-            let waits = !input.is_empty() || state.requests.has(Request::INPUT);
             let begun = self.splitter.is_in_record() && !state.is_closing();
             let completed = state.records_in.get() > records_before;
-            clocks.parsed(now, completed, begun && !waits, state.bytes_in());
+            clocks.parsed(now, completed, begun, state.bytes_in());
         });
         turn.buffers.reuse_record(self.splitter.release_buffer());
         self.watch_for_gap(turn);
