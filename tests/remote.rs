@@ -157,7 +157,7 @@ impl Dispatcher for Recorder {
     fn channel(&self) -> &Channel {
         &self.channel
     }
-    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.log.add(error.to_string());
     }
     fn handle_close(&mut self, why: &asynchat::Close) {

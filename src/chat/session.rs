@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::error::{Close, Result};
+use crate::error::{Close, RecordLimit, Result};
 use crate::log::log_throttled;
 use crate::time::timer::TimerId;
 
@@ -90,7 +90,7 @@ pub trait AsyncChat: 'static {
     /// The current record is longer than its limit: that of its [terminator](crate::Terminator::limit), else
     /// [`Limits::record`](crate::Limits#structfield.record). Its bytes are not delivered. The session
     /// chooses: close the connection (the default), or discard the record up to its terminator and continue
-    /// with the next one.
+    /// with the next one. `limit` says which limit it was, and the length if that was known in advance.
     ///
     /// Under [`Terminator::count`](crate::Terminator::count) the length is known in advance, so this is called
     /// as soon as a count above its limit is set, before the first byte of the record arrives. To accept long
@@ -100,11 +100,11 @@ pub trait AsyncChat: 'static {
     /// In both cases the session may push a reply:
     ///
     /// ```
-    /// # use asynchat::{AsyncChat, Chat, Overflow, Result};
+    /// # use asynchat::{AsyncChat, Chat, Overflow, RecordLimit, Result};
     /// # struct Session { chat: Chat }
     /// # impl AsyncChat for Session {
     /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
-    /// fn handle_overflow(&mut self) -> Result<Overflow> {
+    /// fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
     ///     self.chat.push("500 line too long\r\n"); // RFC 5321 section 4.5.3.1.9
     ///     Ok(Overflow::Discard)
     /// }
@@ -113,8 +113,9 @@ pub trait AsyncChat: 'static {
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
-    fn handle_overflow(&mut self) -> Result<Overflow> {
-        Ok(Overflow::Close)
+    fn handle_overflow(&mut self, limit: &RecordLimit) -> Result<Overflow> {
+        let _ = limit;
+        Ok(Overflow::CloseWhenDone)
     }
 
     /// The peer has finished sending, and all complete records have been delivered. `partial` is the
@@ -210,7 +211,7 @@ impl<F: FnMut(&[u8]) -> Result + 'static> AsyncChat for F {
 #[non_exhaustive]
 pub enum Overflow {
     /// The connection closes with [`Close::InputLimit`] when its queue is sent.
-    Close,
+    CloseWhenDone,
     /// The record is discarded up to its terminator. The next record is delivered.
     Discard,
 }
