@@ -206,6 +206,54 @@ impl<F: FnMut(&[u8]) -> Result + 'static> AsyncChat for F {
     }
 }
 
+/// A factory that picks one of several types of session returns them boxed. Its posts name the type
+/// `Box<dyn AsyncChat>`.
+impl AsyncChat for Box<dyn AsyncChat> {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        (**self).found_terminator(record)
+    }
+
+    fn found_record(&mut self, record: Bytes) -> Result {
+        (**self).found_record(record)
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        (**self).collect_incoming_data(chunk)
+    }
+
+    fn handle_connect(&mut self) -> Result {
+        (**self).handle_connect()
+    }
+
+    fn handle_overflow(&mut self, limit: &RecordLimit) -> Result<Overflow> {
+        (**self).handle_overflow(limit)
+    }
+
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        (**self).handle_eof(partial)
+    }
+
+    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+        (**self).handle_piped(chunk)
+    }
+
+    fn handle_low_water(&mut self) -> Result {
+        (**self).handle_low_water()
+    }
+
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        (**self).handle_timer(timer)
+    }
+
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        (**self).handle_shutdown()
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        (**self).handle_close(why);
+    }
+}
+
 /// What happens after a record over its limit. Returned by [`AsyncChat::handle_overflow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -234,4 +282,30 @@ pub enum AtShutdown {
     CloseWhenDone,
     /// The connection stays until the session closes it, or the grace of the shutdown ends.
     Stay,
+}
+
+#[cfg(test)]
+mod tests {
+    /// A callback that the box does not forward would run its default instead of the session's own.
+    #[test]
+    fn a_boxed_session_forwards_every_callback() {
+        let source = include_str!("session.rs");
+        let names = |start: &str| -> Vec<&str> {
+            let rest = source
+                .split(start)
+                .nth(1)
+                .expect("it begins with this line");
+            let block = rest.split("\n}\n").next().expect("it ends");
+            let heads = block
+                .lines()
+                .filter_map(|line| line.strip_prefix("    fn "));
+            heads.filter_map(|head| head.split('(').next()).collect()
+        };
+        let callbacks = names("\npub trait AsyncChat: 'static {");
+        assert!(callbacks.len() >= 11, "{callbacks:?}");
+        assert_eq!(
+            names("\nimpl AsyncChat for Box<dyn AsyncChat> {"),
+            callbacks
+        );
+    }
 }
