@@ -280,7 +280,7 @@ impl Server {
         // Accepted sockets inherit the option, which saves a system call for each.
         channel.0.set_urgent_inline();
         channel.0.set_limits(limits);
-        runtime.register(&channel.0, TypeId::of::<Unreachable>)?;
+        runtime.register(&channel.0, TypeId::of::<Acceptance>)?;
         channel.0.open_span();
         acceptor.begin_waiting(&channel);
         runtime.set_driver(&channel.0, Box::new(acceptor));
@@ -289,7 +289,7 @@ impl Server {
 }
 
 /// The type of a listener's handler, as far as posts can tell: no program can name it.
-enum Unreachable {}
+enum Acceptance {}
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
