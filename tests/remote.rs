@@ -258,6 +258,11 @@ fn chat_post_calls_its_handler_in_order() {
 #[test]
 fn chat_post_to_another_type_or_a_closed_chat_is_an_error() {
     struct Another;
+    impl asynchat::AsyncChat for Another {
+        fn found_terminator(&mut self, _: &[u8]) -> asynchat::Result {
+            Ok(())
+        }
+    }
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     let error = chat.post(|_: &mut Another| Ok(())).unwrap_err();

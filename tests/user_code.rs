@@ -364,7 +364,7 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
         // A posted call, and queued items, of which some are discarded.
         let chat = event_loop.connect(addr, |_| |_: &[u8]| Ok(())).unwrap();
         let bomb = bombs.next();
-        let call = move |_: &mut ()| {
+        let call = move |_: &mut Box<dyn asynchat::AsyncChat>| {
             hold(&bomb);
             Ok(())
         };
