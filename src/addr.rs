@@ -23,7 +23,7 @@ pub enum Addr {
     /// The path of a Unix-domain socket, if it has one. The sockets of clients rarely do.
     Unix(Option<PathBuf>),
     /// The name of a Unix-domain socket in Linux's abstract namespace: any bytes, without the leading
-    /// zero. It is displayed with an `@` in front.
+    /// zero. It is displayed with `unix:@` in front.
     Abstract(Box<[u8]>),
 }
 
@@ -61,9 +61,9 @@ impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Addr::Inet(addr) => addr.fmt(f),
-            Addr::Unix(Some(path)) => path.display().fmt(f),
+            Addr::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
             Addr::Unix(None) => f.write_str("unix socket"),
-            Addr::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+            Addr::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
         }
     }
 }

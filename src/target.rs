@@ -1,9 +1,11 @@
 //! What to connect to or to listen on: addresses, or a host name with a port.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::Addr;
 
@@ -14,7 +16,8 @@ use crate::Addr;
 /// have a scope (RFC 4007), given as the number or the name of an interface: `[fe80::1%eth0]:119`.
 ///
 /// A [`Path`] is that of a Unix-domain socket, and so is a text that begins with `unix:`. On Linux the text
-/// `unix:@name` stands for a name in the abstract namespace, which has no file. Windows has no such sockets that a
+/// `unix:@name` stands for a name in the abstract namespace, which has no file; a name that is not UTF-8 cannot be
+/// a target. A path without its prefix and an empty name are refused where the target is used. Windows has no such sockets that a
 /// poller can wait for: there a program listens on `127.0.0.1`.
 ///
 /// The [`Addr`] of a peer or a listener converts into it as well. The conversion does not fail. A text without a port
@@ -43,6 +46,10 @@ enum Kind {
     Unix(UnixName),
     /// The address of a Unix-domain socket that has no name, or one that is not UTF-8.
     Unnamed,
+    /// A text that begins with `unix:` and has no name after it.
+    Empty(String),
+    /// The path of a file, without the prefix `unix:`.
+    Path(String),
     /// A text that is neither an address nor a host with a port.
     Invalid(String),
 }
@@ -67,10 +74,16 @@ impl fmt::Display for UnixName {
 impl Target {
     fn parse(host_and_port: &str) -> Self {
         if let Some(name) = host_and_port.strip_prefix("unix:") {
+            if matches!(name, "" | "@") {
+                return Target(Kind::Empty(host_and_port.to_owned()));
+            }
             return Target(Kind::Unix(match name.strip_prefix('@') {
                 Some(name) => UnixName::Abstract(name.to_owned()),
                 None => UnixName::Path(name.into()),
             }));
+        }
+        if host_and_port.starts_with('/') || host_and_port.starts_with("./") {
+            return Target(Kind::Path(host_and_port.to_owned()));
         }
         if let Ok(addr) = host_and_port.parse() {
             return Target(Kind::Addrs(vec![addr]));
@@ -126,7 +139,9 @@ impl Target {
     pub(crate) fn check(&self) -> io::Result<()> {
         match &self.0 {
             Kind::Host(..) | Kind::Addrs(_) | Kind::Unix(_) => Ok(()),
-            Kind::Unnamed | Kind::Invalid(_) => self.addrs().map(|_| ()),
+            Kind::Unnamed | Kind::Empty(_) | Kind::Path(_) | Kind::Invalid(_) => {
+                self.addrs().map(|_| ())
+            }
         }
     }
 
@@ -153,6 +168,14 @@ impl Target {
             Kind::Unnamed => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a Unix-domain socket whose name is missing or not UTF-8",
+            )),
+            Kind::Empty(text) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the name of the Unix-domain socket is empty: {text}"),
+            )),
+            Kind::Path(text) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the path of a Unix-domain socket begins with unix: as in unix:{text}"),
             )),
             Kind::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -199,7 +222,7 @@ impl fmt::Display for Target {
             }
             Kind::Unix(name) => name.fmt(f),
             Kind::Unnamed => f.write_str("unix socket"),
-            Kind::Invalid(text) => f.write_str(text),
+            Kind::Empty(text) | Kind::Path(text) | Kind::Invalid(text) => f.write_str(text),
         }
     }
 }
@@ -220,7 +243,7 @@ impl fmt::Debug for Target {
                     addrs.len()
                 )
             }
-            Kind::Invalid(text) => {
+            Kind::Path(text) | Kind::Invalid(text) => {
                 let start: String = text.chars().take(SHOWN.1).collect();
                 write!(f, "Target({start:?})")
             }
@@ -232,6 +255,16 @@ impl fmt::Debug for Target {
 impl From<&str> for Target {
     fn from(host_and_port: &str) -> Self {
         Target::parse(host_and_port)
+    }
+}
+
+/// Never fails: a text that stands for nothing is reported where the target is used, as with `From<&str>`.
+/// A parser of command lines can read a target with this.
+impl FromStr for Target {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Target::parse(text))
     }
 }
 
@@ -398,6 +431,28 @@ mod tests {
         assert_eq!(name.to_string(), "unix:@x");
         for target in [path, text, name] {
             assert!(target.to_look_up().is_none() && target.addrs().is_err());
+        }
+    }
+
+    #[test]
+    fn a_path_without_its_prefix_and_an_empty_name_are_refused() {
+        for text in ["/run/x.sock", "/run/x:80", "./x", "unix:", "unix:@"] {
+            let target: Target = text.parse().unwrap();
+            assert!(target.unix().is_none() && target.to_look_up().is_none());
+            let error = target.check().unwrap_err();
+            assert!(error.to_string().contains("unix:"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_unix_domain_socket_is_shown_as_its_target() {
+        for text in ["unix:/run/x.sock", "unix:@x"] {
+            let addr = match text.strip_prefix("unix:@") {
+                Some(name) => Addr::Abstract(name.as_bytes().into()),
+                None => Addr::Unix(Some("/run/x.sock".into())),
+            };
+            assert_eq!(addr.to_string(), text);
+            assert_eq!(Target::from(&addr).to_string(), text);
         }
     }
 

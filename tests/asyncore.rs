@@ -82,7 +82,7 @@ impl Dispatcher for Recorder {
     fn handle_timer(&mut self, _: TimerId) -> Result {
         self.record("timer")
     }
-    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.log.add(format!("error: {error}"));
     }
     fn handle_close(&mut self, why: &Close) {
@@ -202,7 +202,7 @@ impl Dispatcher for Sends {
         self.0.channel.send(&[0; 128])?;
         Ok(())
     }
-    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.0.handle_error(error);
     }
     fn handle_close(&mut self, why: &Close) {
@@ -427,7 +427,7 @@ impl Dispatcher for ReadsOn {
             self.0.handle_read()?;
         }
     }
-    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.0.handle_error(error);
     }
 }

@@ -238,7 +238,7 @@ mod unix {
         let here = UnixDatagram::bind_addr(&addr("here")).unwrap();
         let (channel, received) = echo(&event_loop, Channel::adopt(here).unwrap());
         let shown = channel.local_addr().unwrap().to_string();
-        assert_eq!(shown, format!("@{}", name("here")));
+        assert_eq!(shown, format!("unix:@{}", name("here")));
         let there = UnixDatagram::bind_addr(&addr("there")).unwrap();
         there.set_read_timeout(Some(DEADLINE)).unwrap();
         there.send_to_addr(b"hello", &addr("here")).unwrap();

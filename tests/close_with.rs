@@ -103,7 +103,7 @@ impl Dispatcher for Layer1 {
     fn channel(&self) -> &Channel {
         &self.channel
     }
-    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.log.add(format!("error {error}"));
     }
     fn handle_close(&mut self, why: &Close) {

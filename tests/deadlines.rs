@@ -12,7 +12,7 @@ use std::time::Duration;
 use asynchat::sim::{Conditions, Network, Peer};
 use asynchat::{
     AsyncChat, Channel, Chat, Close, Connector, Deadlines, Dispatcher, Eof, EventLoop, Limits,
-    Overflow, Result, Server, Terminator, TimerId,
+    Overflow, RecordLimit, Result, Server, Terminator, TimerId,
 };
 use common::{Log, Slot};
 use socket2::{Domain, Socket, Type};
@@ -43,7 +43,7 @@ impl AsyncChat for Timed {
         self.log.add(format!("eof {partial}"));
         Ok(Eof::StayOpen)
     }
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         self.log.add("overflow");
         Ok(self.at_overflow)
     }
@@ -293,7 +293,7 @@ fn a_record_is_not_timed_once_the_close_is_queued() {
 #[test]
 fn a_record_is_not_timed_once_its_overflow_closes_the_connection() {
     let deadlines = Deadlines::default().record(secs(10));
-    let scene = Scene::with(deadlines, Overflow::Close);
+    let scene = Scene::with(deadlines, Overflow::CloseWhenDone);
     scene.chat.set_limits(Limits::default().record(2));
     scene.block();
     // The first byte starts the clock, and the third exceeds the limit.
@@ -540,7 +540,7 @@ fn a_connection_that_is_up_has_no_connect_deadline() -> Result {
         .deadlines(Deadlines::default().connect(secs(10)))
         .connect_on(&event_loop, |_| Timed {
             log: log_clone,
-            at_overflow: Overflow::Close,
+            at_overflow: Overflow::CloseWhenDone,
         })?;
     network.settle(&event_loop)?;
     let peer = service.accept().ok_or("the client has connected")?;
@@ -563,7 +563,7 @@ fn while_connecting_only_the_connect_deadline_runs() -> Result {
         .deadlines(deadlines.connect(secs(30)))
         .connect_on(&event_loop, |_| Timed {
             log: log_clone,
-            at_overflow: Overflow::Close,
+            at_overflow: Overflow::CloseWhenDone,
         })?;
     event_loop.run()?;
     assert_eq!(log.count("ConnectFailed"), 1, "{:?}", log.lines());

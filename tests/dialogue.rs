@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use asynchat::sim::{Call, Peer, every_segmentation};
 use asynchat::{
-    AsyncChat, BoxError, Chat, Close, Dialogue, Error, Limits, Overflow, Result, Terminator,
+    AsyncChat, BoxError, Chat, Close, Dialogue, Error, Limits, Overflow, RecordLimit, Result,
+    Terminator,
 };
 use scene::Scene;
 
@@ -61,9 +62,9 @@ impl AsyncChat for Client {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         self.note("too long", b"");
-        Ok(Overflow::Close)
+        Ok(Overflow::CloseWhenDone)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -393,12 +393,30 @@ fn a_posted_call_gets_the_dispatcher() {
     post().unwrap();
     assert_eq!(log.lines().len(), 0, "a handle makes no callback");
     run_until(&event_loop, || log.has("posted"));
-    let other = channel.post(|_: &mut String| Ok(())).unwrap_err();
-    assert!(other.to_string().contains("String"), "{other}");
+    let other = channel.post(|_: &mut Other| Ok(())).unwrap_err();
+    assert!(other.to_string().contains("Other"), "{other}");
     // A call that fails ends the channel, as any callback does.
     channel.post(|_: &mut Interested| Err(failure())).unwrap();
     run_to_end(&event_loop);
     let late = post().unwrap_err();
     assert!(late.to_string().contains("ended"), "{late}");
     assert_eq!(log.lines(), ["posted"]);
+}
+
+/// A dispatcher that no test registers.
+struct Other(Channel);
+
+impl Dispatcher for Other {
+    fn channel(&self) -> &Channel {
+        &self.0
+    }
+}
+
+#[test]
+fn a_post_to_the_listener_of_a_server_is_an_error() {
+    let event_loop = EventLoop::new().unwrap();
+    let listener = event_loop
+        .listen("127.0.0.1:0", |_| |_: &[u8]| Ok(()))
+        .unwrap();
+    assert!(listener.post(|_: &mut Other| Ok(())).is_err());
 }

@@ -390,7 +390,7 @@ fn a_slow_member_of_a_group_is_reset() -> Result {
     let (chat, peer) = scene.connection(scene.log.session())?;
     let group = Group::default();
     group.add(&chat);
-    group.set_slow_readers(100_000, SlowReader::Close);
+    group.set_slow_readers(100_000, SlowReader::Abort);
     peer.stop_reading();
     for _ in 0..300 {
         group.push(vec![b'x'; 1000]);

@@ -87,7 +87,7 @@ fn a_push_returns_how_many_members_it_was_queued_for() -> Result {
     assert_eq!(scene.room.push(vec![b'x'; 1 << 20]), 2);
     scene.settle()?;
     assert_eq!(scene.room.push("one"), 1);
-    scene.room.set_slow_readers(1000, SlowReader::Close);
+    scene.room.set_slow_readers(1000, SlowReader::Abort);
     assert_eq!(scene.room.push("one"), 1);
     Ok(())
 }
@@ -187,7 +187,7 @@ fn a_slow_reader_is_skipped_until_its_queue_is_sent() -> Result {
 #[test]
 fn a_slow_reader_is_closed_and_the_others_are_not_affected() -> Result {
     let scene = Scene::new()?;
-    scene.room.set_slow_readers(20_000, SlowReader::Close);
+    scene.room.set_slow_readers(20_000, SlowReader::Abort);
     let [slow, other] = scene.members::<2>()?;
     slow.stop_reading();
     push_past_the_bound(&scene, &other)?;
@@ -219,7 +219,7 @@ fn without_a_policy_the_output_limit_applies() -> Result {
 #[test]
 fn a_member_without_a_turn_since_the_push_is_not_slow() -> Result {
     let scene = Scene::new()?;
-    scene.room.set_slow_readers(1_000, SlowReader::Close);
+    scene.room.set_slow_readers(1_000, SlowReader::Abort);
     let [reader] = scene.members::<1>()?;
     for _ in 0..50 {
         scene.room.push(vec![b'x'; 1_000]);

@@ -36,7 +36,7 @@ impl Dispatcher for SendsBuffer {
         self.buffer.borrow_mut().drain(..count);
         Ok(())
     }
-    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.log.add(format!("error {error}"));
     }
     fn handle_close(&mut self, why: &Close) {

@@ -38,9 +38,12 @@ impl asynchat::AsyncChat for Complains {
     fn found_terminator(&mut self, _: &[u8]) -> asynchat::Result {
         Ok(())
     }
-    fn handle_overflow(&mut self) -> asynchat::Result<asynchat::Overflow> {
+    fn handle_overflow(
+        &mut self,
+        _limit: &asynchat::RecordLimit,
+    ) -> asynchat::Result<asynchat::Overflow> {
         self.0.push("500 line too long\r\n");
-        Ok(asynchat::Overflow::Close)
+        Ok(asynchat::Overflow::CloseWhenDone)
     }
     fn handle_close(&mut self, why: &asynchat::Close) {
         self.1.add(common::name(why));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use asynchat::{
     AsyncChat, Channel, Chat, Close, Dispatcher, Eof, EventLoop, Limits, More, Overflow, Producer,
-    Result, Terminator, TimerId,
+    RecordLimit, Result, Terminator, TimerId,
 };
 use common::{Log, Peer, addr_of, idle, new_loop, run_to_end, run_until, served, tcp_pair};
 
@@ -42,9 +42,9 @@ impl AsyncChat for Panics {
         self.at("handle_connect");
         Ok(())
     }
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         self.at("handle_overflow");
-        Ok(Overflow::Close)
+        Ok(Overflow::CloseWhenDone)
     }
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
         self.at("handle_eof");
@@ -269,7 +269,7 @@ impl Dispatcher for Reads {
         }
         panic!("panic in handle_read");
     }
-    fn handle_error(&mut self, _: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, _: &(dyn std::error::Error + Send + Sync + 'static)) {
         panic!("panic in handle_error");
     }
     fn handle_close(&mut self, why: &Close) {

@@ -157,7 +157,7 @@ impl Dispatcher for Recorder {
     fn channel(&self) -> &Channel {
         &self.channel
     }
-    fn handle_error(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.log.add(error.to_string());
     }
     fn handle_close(&mut self, why: &asynchat::Close) {
@@ -258,6 +258,11 @@ fn chat_post_calls_its_handler_in_order() {
 #[test]
 fn chat_post_to_another_type_or_a_closed_chat_is_an_error() {
     struct Another;
+    impl asynchat::AsyncChat for Another {
+        fn found_terminator(&mut self, _: &[u8]) -> asynchat::Result {
+            Ok(())
+        }
+    }
     let (event_loop, log) = (new_loop(), Log::default());
     let (chat, _peer) = served(&event_loop, log.session());
     let error = chat.post(|_: &mut Another| Ok(())).unwrap_err();

@@ -64,7 +64,7 @@ impl World {
     }
 
     fn with_group(event_loop: &EventLoop, drastic: (usize, Drastic), group: Group) -> Rc<Self> {
-        group.set_slow_readers(100, SlowReader::Close);
+        group.set_slow_readers(100, SlowReader::Abort);
         let world = Rc::new(World {
             event_loop: event_loop.clone(),
             chats: RefCell::default(),
@@ -567,7 +567,7 @@ fn a_subscriber_may_use_a_group_that_closes_a_slow_member() {
             network.settle(&event_loop).unwrap();
             assert!(chat.queued() > 0);
             let world = World::with_group(&event_loop, (0, Drastic::Nothing), group.clone());
-            group.set_slow_readers(bound, SlowReader::Close);
+            group.set_slow_readers(bound, SlowReader::Abort);
             group.push(vec![b'x'; 8_000_000]);
             group.push("x");
             assert!(!chat.is_open());

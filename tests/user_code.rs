@@ -133,7 +133,7 @@ impl Dispatcher for Fails {
     fn handle_read(&mut self) -> Result {
         Err(Unprintable.into())
     }
-    fn handle_error(&mut self, _: &(dyn std::error::Error + 'static)) {
+    fn handle_error(&mut self, _: &(dyn std::error::Error + Send + Sync + 'static)) {
         self.log.add("error");
     }
     fn handle_close(&mut self, why: &Close) {
@@ -222,7 +222,7 @@ fn an_error_that_panics_when_dropped_does_not_end_a_listener() {
         fn handle_accepted(&mut self, _: Socket, _: Addr) -> Result {
             Err(PanickingError.into())
         }
-        fn handle_error(&mut self, _: &(dyn std::error::Error + 'static)) {
+        fn handle_error(&mut self, _: &(dyn std::error::Error + Send + Sync + 'static)) {
             self.log.add("refused");
         }
         fn handle_close(&mut self, _: &Close) {
@@ -365,7 +365,7 @@ fn arm(event_loop: &EventLoop, bombs: &Bombs) -> usize {
         // A posted call, and queued items, of which some are discarded.
         let chat = event_loop.connect(addr, |_| |_: &[u8]| Ok(())).unwrap();
         let bomb = bombs.next();
-        let call = move |_: &mut ()| {
+        let call = move |_: &mut Box<dyn asynchat::AsyncChat>| {
             hold(&bomb);
             Ok(())
         };

@@ -29,7 +29,8 @@ mod unix {
     use std::time::Duration;
 
     use asynchat::{
-        AsyncChat, ChannelId, Chat, Close, Connector, Limits, Overflow, Result, Server, Terminator,
+        AsyncChat, ChannelId, Chat, Close, Connector, Limits, Overflow, RecordLimit, Result,
+        Server, Terminator,
     };
     use clap::{Parser, ValueEnum};
     use rustix::termios::{self, OptionalActions};
@@ -196,7 +197,7 @@ mod unix {
         }
 
         /// The device sends without a pause. Output above the limit is discarded.
-        fn handle_overflow(&mut self) -> Result<Overflow> {
+        fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
             tracing::warn!("the device sent more than 8 KiB without a pause");
             Ok(Overflow::Discard)
         }

@@ -138,7 +138,7 @@ pub trait Dispatcher: Any {
     /// A callback has returned this error. The loop closes the channel next, unless the callback was
     /// [`handle_accepted`](Dispatcher::handle_accepted). By default the error is logged as a warning: at
     /// most ten a second, with control characters escaped.
-    fn handle_error(&mut self, error: &(dyn StdError + 'static)) {
+    fn handle_error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
         log_throttled!(warn, error = %Escaped(WithSources(error)), "a callback failed");
     }
 

@@ -67,7 +67,7 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
         make_callback(state, || self.0.handle_timer(timer))
     }
 
-    fn error(&mut self, error: &(dyn StdError + 'static)) {
+    fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
         self.0.handle_error(error);
     }
 

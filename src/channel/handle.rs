@@ -12,6 +12,7 @@ use socket2::TcpKeepalive;
 use crate::Addr;
 use crate::channel::attempts::adopted::AdoptedAttempt;
 use crate::channel::attempts::{Attempts, Options};
+use crate::channel::dispatcher::Dispatcher;
 use crate::channel::unix_attempt::UnixAttempt;
 use crate::error::{BoxError, Close, Error, Result};
 use crate::state::agenda::{Deferred, typed_call};
@@ -583,9 +584,17 @@ impl Channel {
     ///
     /// # Errors
     /// When the channel is not registered yet or has ended, or its dispatcher is not a `D`.
-    pub fn post<D: 'static>(
+    pub fn post<D: Dispatcher>(
         &self,
         callback: impl FnOnce(&mut D) -> Result + 'static,
+    ) -> Result<(), Error> {
+        self.post_to_handler(callback)
+    }
+
+    /// Posts to a dispatcher or a session: the layers bound the type.
+    pub(crate) fn post_to_handler<H: 'static>(
+        &self,
+        callback: impl FnOnce(&mut H) -> Result + 'static,
     ) -> Result<(), Error> {
         let state = &self.0;
         let Some(agenda) = state.agenda().filter(|_| self.is_open()) else {
@@ -595,8 +604,8 @@ impl Channel {
             };
             return Err(Error::new(reason).context(self.id()));
         };
-        if (state.handler.get())() != TypeId::of::<D>() {
-            let wanted = std::any::type_name::<D>();
+        if (state.handler.get())() != TypeId::of::<H>() {
+            let wanted = std::any::type_name::<H>();
             let error = Error::new(format!("its handler is not a {wanted}"));
             return Err(error.context(self.id()));
         }

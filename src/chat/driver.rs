@@ -131,7 +131,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
     }
 
     /// A session has no callback for errors: the close has the reason. It is logged all the same.
-    fn error(&mut self, error: &(dyn StdError + 'static)) {
+    fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
         log_throttled!(warn, error = %Escaped(WithSources(error)), "a callback failed");
     }
 

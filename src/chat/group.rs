@@ -21,7 +21,7 @@ use crate::state::{ChannelId, Flag};
 ///
 /// let room = Group::default();
 /// // A member whose peer does not read is closed when more than 256 KiB are queued for it.
-/// room.set_slow_readers(256 * 1024, asynchat::SlowReader::Close);
+/// room.set_slow_readers(256 * 1024, asynchat::SlowReader::Abort);
 /// # let listener =
 /// asynchat::listen("127.0.0.1:0", move |chat| {
 ///     room.push("somebody has joined\r\n");
@@ -56,7 +56,7 @@ pub enum SlowReader {
     /// positions and prices.
     Skip,
     /// The connection ends with [`Close::OutputLimit`] and a reset. Its queue is dropped.
-    Close,
+    Abort,
 }
 
 /// Below this many members, `add` does not look for closed members.
@@ -203,7 +203,7 @@ impl Members {
 
 impl SlowReader {
     fn apply(self, chat: &Chat) {
-        if self == SlowReader::Close {
+        if self == SlowReader::Abort {
             chat.state().end(Close::OutputLimit);
         }
     }

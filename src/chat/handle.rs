@@ -7,6 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::channel::handle::Channel;
+use crate::chat::session::AsyncChat;
 use crate::error::{Close, Error, Result};
 use crate::framing::terminator::Terminator;
 use crate::limits::Limits;
@@ -220,6 +221,9 @@ impl Chat {
     ///
     /// ```
     /// # struct Player { score: u32 }
+    /// # impl asynchat::AsyncChat for Player {
+    /// # fn found_terminator(&mut self, _: &[u8]) -> asynchat::Result { Ok(()) }
+    /// # }
     /// # fn score(player: &asynchat::Chat) {
     /// // Write the type of the handler: the compiler does not infer it. An error means that the player has left.
     /// let _ = player.post(|player: &mut Player| {
@@ -231,11 +235,11 @@ impl Chat {
     ///
     /// # Errors
     /// When the connection has ended, or its handler is not a `C`.
-    pub fn post<C: 'static>(
+    pub fn post<C: AsyncChat>(
         &self,
         callback: impl FnOnce(&mut C) -> Result + 'static,
     ) -> Result<(), Error> {
-        self.channel().post(callback)
+        self.channel().post_to_handler(callback)
     }
 
     pub(super) fn channel(&self) -> &Channel {

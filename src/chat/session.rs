@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::error::{Close, Result};
+use crate::error::{Close, RecordLimit, Result};
 use crate::log::log_throttled;
 use crate::time::timer::TimerId;
 
@@ -90,7 +90,7 @@ pub trait AsyncChat: 'static {
     /// The current record is longer than its limit: that of its [terminator](crate::Terminator::limit), else
     /// [`Limits::record`](crate::Limits#structfield.record). Its bytes are not delivered. The session
     /// chooses: close the connection (the default), or discard the record up to its terminator and continue
-    /// with the next one.
+    /// with the next one. `limit` says which limit it was, and the length if that was known in advance.
     ///
     /// Under [`Terminator::count`](crate::Terminator::count) the length is known in advance, so this is called
     /// as soon as a count above its limit is set, before the first byte of the record arrives. To accept long
@@ -100,11 +100,11 @@ pub trait AsyncChat: 'static {
     /// In both cases the session may push a reply:
     ///
     /// ```
-    /// # use asynchat::{AsyncChat, Chat, Overflow, Result};
+    /// # use asynchat::{AsyncChat, Chat, Overflow, RecordLimit, Result};
     /// # struct Session { chat: Chat }
     /// # impl AsyncChat for Session {
     /// # fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) }
-    /// fn handle_overflow(&mut self) -> Result<Overflow> {
+    /// fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
     ///     self.chat.push("500 line too long\r\n"); // RFC 5321 section 4.5.3.1.9
     ///     Ok(Overflow::Discard)
     /// }
@@ -113,8 +113,9 @@ pub trait AsyncChat: 'static {
     ///
     /// # Errors
     /// As [`found_terminator`](AsyncChat::found_terminator).
-    fn handle_overflow(&mut self) -> Result<Overflow> {
-        Ok(Overflow::Close)
+    fn handle_overflow(&mut self, limit: &RecordLimit) -> Result<Overflow> {
+        let _ = limit;
+        Ok(Overflow::CloseWhenDone)
     }
 
     /// The peer has finished sending, and all complete records have been delivered. `partial` is the
@@ -216,12 +217,60 @@ impl<F: FnMut(&[u8]) -> Result + 'static> AsyncChat for F {
     }
 }
 
+/// A factory that picks one of several types of session returns them boxed. Its posts name the type
+/// `Box<dyn AsyncChat>`.
+impl AsyncChat for Box<dyn AsyncChat> {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        (**self).found_terminator(record)
+    }
+
+    fn found_record(&mut self, record: Bytes) -> Result {
+        (**self).found_record(record)
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        (**self).collect_incoming_data(chunk)
+    }
+
+    fn handle_connect(&mut self) -> Result {
+        (**self).handle_connect()
+    }
+
+    fn handle_overflow(&mut self, limit: &RecordLimit) -> Result<Overflow> {
+        (**self).handle_overflow(limit)
+    }
+
+    fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {
+        (**self).handle_eof(partial)
+    }
+
+    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+        (**self).handle_piped(chunk)
+    }
+
+    fn handle_low_water(&mut self) -> Result {
+        (**self).handle_low_water()
+    }
+
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        (**self).handle_timer(timer)
+    }
+
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        (**self).handle_shutdown()
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        (**self).handle_close(why);
+    }
+}
+
 /// What happens after a record over its limit. Returned by [`AsyncChat::handle_overflow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
     /// The connection closes with [`Close::InputLimit`] when its queue is sent.
-    Close,
+    CloseWhenDone,
     /// The record is discarded up to its terminator. The next record is delivered.
     Discard,
 }
@@ -244,4 +293,30 @@ pub enum AtShutdown {
     CloseWhenDone,
     /// The connection stays until the session closes it, or the grace of the shutdown ends.
     Stay,
+}
+
+#[cfg(test)]
+mod tests {
+    /// A callback that the box does not forward would run its default instead of the session's own.
+    #[test]
+    fn a_boxed_session_forwards_every_callback() {
+        let source = include_str!("session.rs");
+        let names = |start: &str| -> Vec<&str> {
+            let rest = source
+                .split(start)
+                .nth(1)
+                .expect("it begins with this line");
+            let block = rest.split("\n}\n").next().expect("it ends");
+            let heads = block
+                .lines()
+                .filter_map(|line| line.strip_prefix("    fn "));
+            heads.filter_map(|head| head.split('(').next()).collect()
+        };
+        let callbacks = names("\npub trait AsyncChat: 'static {");
+        assert!(callbacks.len() >= 11, "{callbacks:?}");
+        assert_eq!(
+            names("\nimpl AsyncChat for Box<dyn AsyncChat> {"),
+            callbacks
+        );
+    }
 }

@@ -79,7 +79,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
         Ok(())
     }
 
-    fn error(&mut self, error: &(dyn StdError + 'static)) {
+    fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
         log_throttled!(warn, error = %Escaped(WithSources(error)), "accepting failed");
     }
 

@@ -85,8 +85,8 @@ impl Server {
 
     /// Sets the backlog: how many connections may wait in the kernel to be accepted. Default 4,096. The
     /// system lowers it to a bound of its own (on Linux `net.core.somaxconn`).
-    pub fn backlog(mut self, connections: i32) -> Self {
-        self.options.backlog = connections;
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.options.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
         self
     }
 
@@ -267,6 +267,7 @@ impl Server {
     /// several addresses sees in [`Chat::local_addr`] to which of them the client has connected.
     ///
     /// The returned channel is the listening one: closing it stops accepting, and leaves the connections open.
+    /// It has no handler of yours, so its timers and deadlines have no effect, and [`Channel::post`] fails.
     ///
     /// # Errors
     /// As [`listen_on`](Server::listen_on), and as [`EventLoop::current`].
@@ -314,13 +315,16 @@ impl Server {
         // Accepted sockets inherit the option, which saves a system call for each.
         channel.0.set_urgent_inline();
         channel.0.set_limits(limits);
-        runtime.register(&channel.0, TypeId::of::<()>)?;
+        runtime.register(&channel.0, TypeId::of::<Acceptance>)?;
         channel.0.open_span();
         acceptor.begin_waiting(&channel);
         runtime.set_driver(&channel.0, Box::new(acceptor));
         Ok(channel)
     }
 }
+
+/// The type of a listener's handler, as far as posts can tell: no program can name it.
+enum Acceptance {}
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

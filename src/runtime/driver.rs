@@ -29,7 +29,7 @@ pub(crate) trait Driver: 'static {
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result;
 
     /// A callback has returned this error.
-    fn error(&mut self, error: &(dyn StdError + 'static));
+    fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static));
 
     /// The channel has ended.
     fn close(&mut self, why: &Close);

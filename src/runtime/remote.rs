@@ -56,7 +56,8 @@ impl Remote {
     /// like any other: an error that it returns closes the channel.
     ///
     /// If the channel has ended by then, or its handler is of another type, the callback is dropped and an
-    /// event is logged. This is no error for the worker, because a client may leave at any time.
+    /// event is logged. The compiler does not check the type, because a layer-1 and a layer-2 handler have no trait in
+    /// common: write the type of the handler itself, not of an `Rc` of it. This is no error for the worker, because a client may leave at any time.
     ///
     /// # Errors
     /// As [`post`](Remote::post).

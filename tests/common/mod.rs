@@ -22,7 +22,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use asynchat::{
-    AsyncChat, BoxError, Channel, Chat, Close, Eof, EventLoop, Overflow, Result, TimerId,
+    AsyncChat, BoxError, Channel, Chat, Close, Eof, EventLoop, Overflow, RecordLimit, Result,
+    TimerId,
 };
 
 /// How long a test waits for an event. Far longer than it takes.
@@ -164,7 +165,7 @@ impl Log {
             log: log.clone(),
             on_record: Rc::clone(&on_record) as _,
             at_eof: Eof::CloseWhenDone,
-            at_overflow: Overflow::Close,
+            at_overflow: Overflow::CloseWhenDone,
         }
     }
 }
@@ -210,7 +211,7 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         self.log.add("overflow");
         Ok(self.at_overflow)
     }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Close, Limits, Overflow, Result};
+use asynchat::{AsyncChat, Chat, Close, Limits, Overflow, RecordLimit, Result};
 
 use crate::allocator::in_use;
 use crate::common::{Peer, addr_of, name, new_loop, run_until};
@@ -38,7 +38,7 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         self.record("overflow".to_owned());
         self.chat.push("500 line too long\r\n");
         Ok(self.overflow)
@@ -97,7 +97,7 @@ fn a_peer_that_keeps_sending_receives_the_reason_for_the_close() {
 }
 
 fn cut_off() {
-    let (event_loop, calls, mut peer) = send_a_line_without_an_end(Overflow::Close);
+    let (event_loop, calls, mut peer) = send_a_line_without_an_end(Overflow::CloseWhenDone);
     assert_eq!(peer.receive_all(&event_loop), b"500 line too long\r\n");
     assert_called_in_time(&calls, "overflow");
     assert_called_in_time(&calls, "InputLimit");

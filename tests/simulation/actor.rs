@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, AtShutdown, Close, Deadlines, Eof, Limits, More, Overflow, Producer, Result,
-    SimpleProducer, TimerId,
+    AsyncChat, AtShutdown, Close, Deadlines, Eof, Limits, More, Overflow, Producer, RecordLimit,
+    Result, SimpleProducer, TimerId,
 };
 use bytes::Bytes;
 
@@ -118,7 +118,7 @@ impl AsyncChat for Actor {
         self.act()
     }
 
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         let (world, track) = (&self.world, &self.track);
         track.called_for_input(world, "handle_overflow");
         let discards = !world.rng.one_in(3);
@@ -130,7 +130,7 @@ impl AsyncChat for Actor {
         }
         track.overflowed.set(true);
         track.sealed.set(true);
-        Ok(Overflow::Close)
+        Ok(Overflow::CloseWhenDone)
     }
 
     fn handle_eof(&mut self, partial: &[u8]) -> Result<Eof> {

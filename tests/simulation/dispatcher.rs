@@ -90,7 +90,7 @@ impl Dispatcher for PlainEcho {
         self.act()
     }
 
-    fn handle_error(&mut self, _error: &(dyn std::error::Error + 'static)) {}
+    fn handle_error(&mut self, _error: &(dyn std::error::Error + Send + Sync + 'static)) {}
 
     fn handle_close(&mut self, _why: &Close) {
         self.closes.set(self.closes.get() + 1);
@@ -141,5 +141,5 @@ impl Dispatcher for PlainListener {
         Ok(())
     }
 
-    fn handle_error(&mut self, _error: &(dyn std::error::Error + 'static)) {}
+    fn handle_error(&mut self, _error: &(dyn std::error::Error + Send + Sync + 'static)) {}
 }

@@ -9,7 +9,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Close, Overflow, Result, Terminator, TimerId};
+use asynchat::{
+    AsyncChat, AtShutdown, Chat, Close, Overflow, RecordLimit, Result, Terminator, TimerId,
+};
 
 pub use memory::Memory;
 use memory::words;
@@ -275,7 +277,7 @@ impl AsyncChat for Bot {
     }
 
     /// A message that is too long is skipped.
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         Ok(Overflow::Discard)
     }
 

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Close, Overflow, Result, Terminator, TimerId};
+use asynchat::{
+    AsyncChat, AtShutdown, Chat, Close, Overflow, RecordLimit, Result, Terminator, TimerId,
+};
 use tracing::{Span, debug, info_span};
 
 use super::Service;
@@ -129,7 +131,7 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         let _session = self.span.clone().entered();
         self.bad_command("501 command line too long", b"");
         Ok(Overflow::Discard)

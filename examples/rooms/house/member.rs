@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Close, Overflow, Result};
+use asynchat::{AsyncChat, Chat, Close, Overflow, RecordLimit, Result};
 
 use super::House;
 use super::command::Command;
@@ -53,7 +53,7 @@ impl AsyncChat for Member {
         Ok(())
     }
 
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         self.send_error("the line is too long");
         Ok(Overflow::Discard)
     }

@@ -107,7 +107,7 @@ impl House {
         let backlog = self.backlog;
         let group = self.rooms.entry(room.to_owned()).or_insert_with(|| {
             let group = Group::default();
-            group.set_slow_readers(backlog, SlowReader::Close);
+            group.set_slow_readers(backlog, SlowReader::Abort);
             group
         });
         group.add(chat);

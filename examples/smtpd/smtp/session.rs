@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Overflow, Result, Terminator};
+use asynchat::{AsyncChat, AtShutdown, Chat, Overflow, RecordLimit, Result, Terminator};
 use tracing::debug;
 
 use super::Service;
@@ -273,7 +273,7 @@ impl AsyncChat for Session {
     }
 
     /// Only a command line has a limit here. [`Transfer`] limits the size of a message.
-    fn handle_overflow(&mut self) -> Result<Overflow> {
+    fn handle_overflow(&mut self, _limit: &RecordLimit) -> Result<Overflow> {
         self.line.clear();
         if !self.is_answered() {
             self.bad_command(command::TOO_LONG);

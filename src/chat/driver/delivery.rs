@@ -161,9 +161,9 @@ impl<S: AsyncChat> ChatDriver<S> {
             // Often the limit was forgotten, and the program ought to set one.
             log_throttled!(warn, "{exceeded}");
         }
-        match self.session.handle_overflow()? {
+        match self.session.handle_overflow(&exceeded)? {
             Overflow::Discard => self.splitter.discard(),
-            Overflow::Close => state.close_when_done(Close::InputLimit(exceeded)),
+            Overflow::CloseWhenDone => state.close_when_done(Close::InputLimit(exceeded)),
         }
         Ok(())
     }
