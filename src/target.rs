@@ -110,7 +110,6 @@ impl Target {
         }
     }
 
-    /// The name, if it is that of a Unix-domain socket.
     /// The name or the address that a certificate of this target is for, if there is one of them.
     #[cfg(feature = "tls-no-provider")]
     pub(crate) fn certificate_name(&self) -> Option<String> {
@@ -121,10 +120,11 @@ impl Target {
                 let is_one = addrs.iter().all(|addr| addr.ip() == first);
                 is_one.then(|| first.to_string())
             }
-            Kind::Unix(_) | Kind::Unnamed | Kind::Invalid(_) => None,
+            _ => None,
         }
     }
 
+    /// The name, if it is that of a Unix-domain socket.
     pub(crate) fn unix(&self) -> Option<&UnixName> {
         match &self.0 {
             Kind::Unix(name) => Some(name),

@@ -64,7 +64,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
         Ok(())
     }
 
-    fn error(&mut self, _: &(dyn StdError + 'static)) {}
+    fn error(&mut self, _: &(dyn StdError + Send + Sync + 'static)) {}
 
     fn close(&mut self, _: &Close) {}
 
