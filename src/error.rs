@@ -28,6 +28,10 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 /// assert_eq!(parse(b" 42 ").unwrap(), 42);
 /// assert!(parse(b"forty-two").is_err());
 /// ```
+///
+/// In a function that returns the result of anyhow or eyre, `?` converts [`Error`], but not [`BoxError`], which is no
+/// `std::error::Error` itself. For anyhow: `.map_err(anyhow::Error::from_boxed)?`. For eyre, convert the box into
+/// [`Error`] first: `.map_err(asynchat::Error::from)?`. In the other direction `?` is enough.
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// An error of one of the crate's functions, with its context: the operation that failed, and its address

@@ -35,8 +35,12 @@ fn into_anyhow(step: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn into_eyre() -> eyre::Result<()> {
-    Err(refused())?;
+fn into_eyre(step: usize) -> eyre::Result<()> {
+    match step {
+        0 => Err(refused())?,
+        // eyre takes no boxed errors, but that of the crate, which a boxed error becomes.
+        _ => callback(step).map_err(Error::from)?,
+    }
     Ok(())
 }
 
@@ -64,8 +68,9 @@ fn errors_convert_into_those_of_anyhow_and_eyre() {
     assert_eq!(found.io_kind(), Some(io::ErrorKind::ConnectionRefused));
     assert_eq!(into_anyhow(2).unwrap_err().to_string(), "text");
 
-    let error = into_eyre().unwrap_err();
+    let error = into_eyre(0).unwrap_err();
     assert_eq!(format!("{error:#}"), text);
+    assert_eq!(into_eyre(2).unwrap_err().to_string(), "text");
 }
 
 #[test]
