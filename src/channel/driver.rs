@@ -98,7 +98,9 @@ impl<D: Dispatcher> DispatcherDriver<D> {
         if !writable {
             state.flags.set(Flag::BLOCKED, false);
         }
-        state.time_wait(readable, writable);
+        if state.is_timed() {
+            state.time_wait(readable, writable);
+        }
         let is_half_open = state.flags.has(Flag::HALF_OPEN);
         if !writable
             && turn.runtime.agenda.closes_channels()

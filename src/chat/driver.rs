@@ -201,10 +201,12 @@ impl<S: AsyncChat> ChatDriver<S> {
             self.suspend_gap(state);
         }
         let is_blocked = state.flags.has(Flag::BLOCKED);
-        let has_input = has_input(state);
-        turn.has_more = (reads && has_input) || (writes && !is_blocked) || state.is_shutdown_due();
+        turn.has_more =
+            (reads && has_input(state)) || (writes && !is_blocked) || state.is_shutdown_due();
         let receives = reads && !state.flags.has(Flag::EOF);
-        state.time_wait(receives && !has_input, writes);
+        if state.is_timed() {
+            state.time_wait(receives && !has_input(state), writes);
+        }
         let interest = Interest::new(receives, writes && is_blocked);
         match interest.is_none() && state.can_hang_up() {
             true => Interest::HANG_UP,

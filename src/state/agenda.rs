@@ -23,7 +23,7 @@ use crate::time::timer::{TimerId, TimerQueue};
 pub(crate) struct Agenda {
     clock: Clock,
     turn_time: Cell<TurnTime>,
-    /// When the loop polled last, or the first time that was read since: none, if no timer needed the time.
+    /// When the loop polled last, while clocks of channels run. Before the first wait since one began: then.
     polled: Cell<Option<Instant>>,
     /// How long it had not polled before that.
     absence: Cell<Duration>,
@@ -145,17 +145,17 @@ impl Agenda {
         match self.turn_time.get() {
             TurnTime::Read(now) => now,
             TurnTime::Unread => {
-                let now = self.read_clock();
+                let now = self.clock.now();
                 self.turn_time.set(TurnTime::Read(now));
                 now
             }
-            TurnTime::NoTurn => self.read_clock(),
+            TurnTime::NoTurn => self.clock.now(),
         }
     }
 
-    #[inline]
-    fn read_clock(&self) -> Instant {
-        let now = self.clock.now();
+    /// The time of an event that the clocks of a channel are told.
+    pub(crate) fn time_of_event(&self) -> Instant {
+        let now = self.now();
         if self.polled.get().is_none() {
             self.polled.set(Some(now));
         }
@@ -175,38 +175,41 @@ impl Agenda {
     }
 
     /// The loop has waited for events. `slept`: the wait had a timeout, before which the time was read, if a timer
-    /// was pending.
+    /// was pending: channels whose clocks run have one.
     ///
     /// Between two waits the loop does not poll, and peers may have waited for it. That time is known without
     /// another reading of the clock: with a timer pending, a turn reads it before a wait that may sleep, and
     /// after every wait.
     #[inline]
     pub(crate) fn has_waited(&self, slept: bool) {
-        let before = self.turn_time.replace(TurnTime::Unread);
-        match self.timers.borrow().is_empty() {
-            true => self.polled.set(None),
-            false => self.note_absence(before, slept),
+        match self.polled.get() {
+            None => self.forget_time(),
+            Some(polled) => self.note_absence(polled, slept),
         }
     }
 
     #[inline(never)]
-    fn note_absence(&self, before: TurnTime, slept: bool) {
+    fn note_absence(&self, polled: Instant, slept: bool) {
+        let before = self.turn_time.replace(TurnTime::Unread);
         let next_timer = self.timers.borrow().next_deadline();
+        let Some(next_timer) = next_timer else {
+            self.absence.set(Duration::ZERO);
+            return self.polled.set(None);
+        };
         let now = self.now();
         let before = match before {
             TurnTime::Read(before) if slept => before,
             _ => now,
         };
-        let absence = match self.polled.replace(Some(now)) {
+        self.polled.set(Some(now));
+        self.absence.set(match self.is_embedded() {
             // An outer loop polls for this one, and nobody knows since when it has not. It has been away for as
             // long as it is late, or longer. Twice that time leaves the peer at least as much as the loop is late.
-            _ if self.is_embedded() => {
-                before.saturating_duration_since(next_timer.unwrap_or(before)) * 2
-            }
-            Some(polled) => before.saturating_duration_since(polled),
-            None => Duration::ZERO,
-        };
-        self.absence.set(absence);
+            true => before
+                .saturating_duration_since(next_timer)
+                .saturating_mul(2),
+            false => before.saturating_duration_since(polled),
+        });
     }
 
     /// When the loop polled last, as far as it is known.
@@ -230,7 +233,9 @@ impl Agenda {
     /// Time has passed while the loop waited, outside of a turn: virtual time.
     #[cfg(feature = "sim")]
     pub(crate) fn waits_until_now(&self) {
-        self.polled.set(Some(self.now()));
+        if self.polled.get().is_some() {
+            self.polled.set(Some(self.now()));
+        }
     }
 
     /// Adds a channel that is not in the run queue.

@@ -76,9 +76,37 @@ impl ChannelState {
         }
     }
 
+    /// Whether it has clocks. Otherwise none of the others needs to be called.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timing.get().is_some()
+    }
+
+    /// So many bytes were received, of `most` that were asked for.
+    #[inline(never)]
+    pub(crate) fn time_received(&self, count: usize, most: usize) {
+        self.time(|clocks, now| {
+            clocks.moved(now);
+            clocks.forgive_input(now, self.absence(count, most));
+        });
+    }
+
+    /// So many bytes were offered to the kernel, and it has accepted some or would have blocked.
+    #[inline(never)]
+    pub(crate) fn time_sent(&self, accepted: Option<usize>, offered: usize) {
+        let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.bytes_out());
+        self.time(|clocks, now| {
+            if let Some(count) = accepted {
+                clocks.moved(now);
+                clocks.forgive_output(now, self.absence(count, offered));
+            }
+            clocks.offered(now, all, sent);
+        });
+    }
+
     /// For how long the peer may have waited for the loop, if so many bytes have moved, of `most` that could have
     /// moved with this call.
-    pub(crate) fn absence(&self, count: usize, most: usize) -> Duration {
+    fn absence(&self, count: usize, most: usize) -> Duration {
         match self.agenda() {
             Some(agenda) if count > 0 && count >= most.min(BUFFERED) => agenda.absence(),
             _ => Duration::ZERO,
@@ -87,15 +115,8 @@ impl ChannelState {
 
     /// The turn is over, and this is what the channel waits for: input, with nothing left to deliver; the kernel
     /// to take output.
-    #[inline]
-    pub(crate) fn time_wait(&self, awaits_input: bool, has_output: bool) {
-        if self.timing.get().is_some() {
-            self.time_the_wait(awaits_input, has_output);
-        }
-    }
-
     #[inline(never)]
-    fn time_the_wait(&self, awaits_input: bool, has_output: bool) {
+    pub(crate) fn time_wait(&self, awaits_input: bool, has_output: bool) {
         let is_changed = |timing: &RefCell<Timing>| {
             let clocks = &timing.borrow().clocks;
             clocks.is_changed_by_turn(awaits_input, has_output)
@@ -128,7 +149,7 @@ impl ChannelState {
             return;
         };
         let timing = &mut *timing.borrow_mut();
-        event(&mut timing.clocks, agenda.now());
+        event(&mut timing.clocks, agenda.time_of_event());
         // The timer is moved when a deadline is earlier than it, never when it is later: when it fires, it
         // is set for what is next.
         if let Some((when, _)) = timing.clocks.next()

@@ -157,10 +157,9 @@ impl ChannelState {
             self.flags.set(Flag::HUNG_UP, false);
         }
         self.bytes_in.set(self.bytes_in.get() + count as u64);
-        self.time(|clocks, now| {
-            clocks.moved(now);
-            clocks.forgive_input(now, self.absence(count, buffer.len()));
-        });
+        if self.is_timed() {
+            self.time_received(count, buffer.len());
+        }
         Ok(count)
     }
 
@@ -237,14 +236,9 @@ impl ChannelState {
             }
             Err(_) => return outcome,
         }
-        let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.bytes_out.get());
-        self.time(|clocks, now| {
-            if let Ok(count) = outcome {
-                clocks.moved(now);
-                clocks.forgive_output(now, self.absence(count, offered));
-            }
-            clocks.offered(now, all, sent);
-        });
+        if self.is_timed() {
+            self.time_sent(outcome.as_ref().ok().copied(), offered);
+        }
         outcome
     }
 

@@ -89,14 +89,20 @@ impl<S: AsyncChat> ChatDriver<S> {
             }
         };
         turn.budget.records = budget;
-        state.time(|clocks, now| {
-            let begun = self.splitter.is_in_record() && !state.is_closing();
-            let completed = state.records_in.get() > records_before;
-            clocks.parsed(now, completed, begun, state.bytes_in());
-        });
+        if state.is_timed() {
+            self.time_records(state, records_before);
+        }
         turn.buffers.reuse_record(self.splitter.release_buffer());
         self.watch_for_gap(turn);
         outcome
+    }
+
+    /// Tells the clocks whether records have ended, and whether another has begun.
+    #[inline(never)]
+    fn time_records(&self, state: &ChannelState, records_before: u64) {
+        let begun = self.splitter.is_in_record() && !state.is_closing();
+        let completed = state.records_in.get() > records_before;
+        state.time(|clocks, now| clocks.parsed(now, completed, begun, state.bytes_in()));
     }
 
     /// Does what was requested since the last record. Returns whether the next may be delivered.
