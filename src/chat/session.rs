@@ -236,6 +236,10 @@ impl AsyncChat for Box<dyn AsyncChat> {
         (**self).handle_connect()
     }
 
+    fn handle_tls(&mut self) -> Result {
+        (**self).handle_tls()
+    }
+
     fn handle_overflow(&mut self, limit: &RecordLimit) -> Result<Overflow> {
         (**self).handle_overflow(limit)
     }
