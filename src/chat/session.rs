@@ -236,10 +236,6 @@ impl AsyncChat for Box<dyn AsyncChat> {
         (**self).handle_connect()
     }
 
-    fn handle_tls(&mut self) -> Result {
-        (**self).handle_tls()
-    }
-
     fn handle_overflow(&mut self, limit: &RecordLimit) -> Result<Overflow> {
         (**self).handle_overflow(limit)
     }
@@ -258,6 +254,10 @@ impl AsyncChat for Box<dyn AsyncChat> {
 
     fn handle_timer(&mut self, timer: TimerId) -> Result {
         (**self).handle_timer(timer)
+    }
+
+    fn handle_tls(&mut self) -> Result {
+        (**self).handle_tls()
     }
 
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
