@@ -471,3 +471,15 @@ mod linux {
         }
     }
 }
+
+#[test]
+fn run_for_returns_at_once_when_a_shutdown_has_left_nothing_to_do() -> asynchat::Result {
+    let event_loop = new_loop();
+    event_loop.listen("127.0.0.1:0", |_| |_: &[u8]| Ok(()))?;
+    event_loop.run_for(Duration::ZERO)?;
+    event_loop.shutdown(Duration::ZERO);
+    let before = event_loop.stats().turns;
+    assert!(!event_loop.run_for(DEADLINE)?);
+    assert!(event_loop.stats().turns - before < 10);
+    Ok(())
+}

@@ -147,7 +147,7 @@ impl Runtime {
                 self.run_queued();
                 return Ok(());
             }
-            if is_idle || self.is_time_up() {
+            if is_idle || !self.has_work() || self.is_time_up() {
                 return Ok(());
             }
         }

@@ -67,6 +67,10 @@ pub struct Deadlines {
     /// [`record`](Deadlines#structfield.record) deadline does, and starts again each time 64 KiB have
     /// arrived. It is therefore a minimum rate: an upload of 100 MB may take its time, but a peer that
     /// trickles may not. Use it instead of `record`, or with it as the bound on the whole.
+    ///
+    /// It does not apply to [`Terminator::none`](crate::Terminator::none) either, nor to a connection that is
+    /// [piped](crate::pipe). For an upload that ends with the connection, as in FTP, set
+    /// `Terminator::count(u64::MAX).streamed()`.
     pub input: Option<Duration>,
     /// The time for the peer to take output. It runs while the kernel accepts no more output. It starts again
     /// each time the kernel has accepted 64 KiB, and ends when it has accepted the whole queue. It is therefore a
