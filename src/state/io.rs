@@ -96,6 +96,12 @@ impl ChannelState {
                     _ => Ok(()),
                 };
                 drop(ended);
+                // A hang-up of the input that was reported before is to be reported once more: now it may end
+                // the channel.
+                self.flags.set(Flag::HUNG_UP, false);
+                if outcome.is_ok() {
+                    self.flags.set(Flag::FINISHED, true);
+                }
                 return outcome;
             }
         }
