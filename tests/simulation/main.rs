@@ -63,5 +63,5 @@ fn every_connection_ends() {
 
 #[test]
 fn deadlines_end_slow_peers_and_no_others() {
-    seeds::check("deadlines_end_slow_peers_and_no_others", 4, deadlines::run);
+    seeds::check("deadlines_end_slow_peers_and_no_others", 40, deadlines::run);
 }
