@@ -121,8 +121,9 @@ impl WatchedSocket {
         if let Err(error) = &added {
             // With kqueue and IOCP, `polling` has entered the descriptor in its table before the system refused
             // it, and would refuse the next socket of that number. A socket that it refuses because its number is
-            // in the table already does not own the entry.
-            if error.kind() != io::ErrorKind::AlreadyExists {
+            // in the table already does not own the entry. epoll has no such table.
+            let has_table = !cfg!(any(target_os = "linux", target_os = "android"));
+            if has_table && error.kind() != io::ErrorKind::AlreadyExists {
                 let _ = self.delete(poller);
             }
             self.set_unregistered();
