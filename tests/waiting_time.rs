@@ -537,6 +537,7 @@ fn an_absent_loop_does_not_time_out_an_upload() -> Result {
         far.write_all(&vec![b'x'; 2 * MIB])?;
         far.write_all(b"\r\n").map(|()| far)
     });
+    // The loop is absent for longer than the deadline: this is the event, and nothing is waited for.
     thread::sleep(Duration::from_millis(1100));
     common::run_until(&event_loop, || !log.lines().is_empty());
     assert_eq!(log.lines(), ["complete"]);

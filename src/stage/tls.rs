@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{Accepted, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
+    ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{CommonState, HandshakeKind, ServerConfig};
 
@@ -493,19 +493,7 @@ fn seal<S: Side>(
     output: &mut Output,
 ) -> Result<(), rustls::Error> {
     with_traffic(connection, kept, output, |traffic, output| {
-        let mut room = content.len() + OVERHEAD;
-        loop {
-            match traffic.encrypt(content, output.room(room)) {
-                Ok(count) => {
-                    output.filled += count;
-                    return Ok(());
-                }
-                Err(EncryptError::InsufficientSize(size)) if size.required_size > room => {
-                    room = size.required_size;
-                }
-                Err(error) => return Err(rustls::Error::General(error.to_string())),
-            }
-        }
+        output.write(content.len() + OVERHEAD, |to| traffic.encrypt(content, to))
     })
 }
 
@@ -517,19 +505,7 @@ fn close_notify<S: Side>(
 ) {
     // It fails when a handshake is not complete: nothing was sent that could be cut.
     let _ = with_traffic(connection, kept, output, |traffic, output| {
-        let mut room = OVERHEAD;
-        loop {
-            match traffic.queue_close_notify(output.room(room)) {
-                Ok(count) => {
-                    output.filled += count;
-                    return Ok(());
-                }
-                Err(EncryptError::InsufficientSize(size)) if size.required_size > room => {
-                    room = size.required_size;
-                }
-                Err(error) => return Err(rustls::Error::General(error.to_string())),
-            }
-        }
+        output.write(OVERHEAD, |to| traffic.queue_close_notify(to))
     });
 }
 

@@ -153,7 +153,7 @@ impl Agenda {
         }
     }
 
-    /// The time of an event that the clocks of a channel are told.
+    /// The time of an event that changes the clocks of a channel.
     pub(crate) fn time_of_event(&self) -> Instant {
         let now = self.now();
         if self.polled.get().is_none() {

@@ -97,7 +97,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         outcome
     }
 
-    /// Tells the clocks whether records have ended, and whether another has begun.
+    /// Updates the clocks: records may have ended, and another may have begun.
     #[inline(never)]
     fn time_records(&self, state: &ChannelState, records_before: u64) {
         let begun = self.splitter.is_in_record() && !state.is_closing();

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use rustls::unbuffered::EncodeError;
+use rustls::unbuffered::{EncodeError, EncryptError};
 
 /// The longest content of a record (RFC 8446 section 5.1).
 pub(super) const RECORD: usize = 16 * 1024;
@@ -87,19 +87,27 @@ impl Output {
     /// Appends a message of the handshake.
     pub(super) fn encode(
         &mut self,
-        mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+        encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Result<(), rustls::Error> {
-        let mut room = OVERHEAD;
+        self.write(OVERHEAD, encode)
+    }
+
+    /// Appends what `write` writes, which needs so much room, or tells how much it needs.
+    pub(super) fn write<E: NotWritten>(
+        &mut self,
+        mut room: usize,
+        mut write: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), rustls::Error> {
         loop {
-            match encode(self.room(room)) {
+            match write(self.room(room)) {
                 Ok(count) => {
                     self.filled += count;
                     return Ok(());
                 }
-                Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
-                    room = size.required_size;
-                }
-                Err(error) => return Err(rustls::Error::General(error.to_string())),
+                Err(error) => match error.required() {
+                    Some(required) if required > room => room = required,
+                    _ => return Err(rustls::Error::General(error.to_string())),
+                },
             }
         }
     }
@@ -107,6 +115,30 @@ impl Output {
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.room(bytes.len()).copy_from_slice(bytes);
         self.filled += bytes.len();
+    }
+}
+
+/// Why rustls has not written to a buffer.
+pub(super) trait NotWritten: ToString {
+    /// How much room it needs, if there was too little.
+    fn required(&self) -> Option<usize>;
+}
+
+impl NotWritten for EncodeError {
+    fn required(&self) -> Option<usize> {
+        match self {
+            EncodeError::InsufficientSize(size) => Some(size.required_size),
+            EncodeError::AlreadyEncoded => None,
+        }
+    }
+}
+
+impl NotWritten for EncryptError {
+    fn required(&self) -> Option<usize> {
+        match self {
+            EncryptError::InsufficientSize(size) => Some(size.required_size),
+            EncryptError::EncryptExhausted => None,
+        }
     }
 }
 
