@@ -677,6 +677,9 @@ pub(crate) fn local_addrs(target: &Target) -> Result<LocalAddrs, Error> {
 
 fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>, Error> {
     target
+        .check()
+        .map_err(|error| Error::from(error).context(format_args!("{what} {target}")))?;
+    target
         .addrs()
         .map_err(|error| Error::from(error).context(format_args!("resolve {target} to {what}")))
 }
