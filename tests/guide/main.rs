@@ -414,6 +414,21 @@ fn a_shutdown_waits_for_an_upload() -> Result {
 }
 
 #[test]
+fn abor_during_a_shutdown_is_the_end_of_the_last_transfer() -> Result {
+    uploads_alone(|| {
+        let scene = Scene::new()?;
+        let data = scene.begin_upload("aborted")?;
+        scene.event_loop.shutdown(GRACE);
+        scene.ask("USER a", "")?;
+        let replies = "426 aborted\r\n226 closed\r\n421 shutting down\r\n";
+        scene.ask("ABOR", replies)?;
+        assert!(data.has_ended() && scene.control.has_ended());
+        assert!(!fs::exists("aborted")?);
+        Ok(())
+    })
+}
+
+#[test]
 fn an_upload_that_the_grace_cuts_off_leaves_no_file() -> Result {
     uploads_alone(|| {
         let scene = Scene::new()?;
