@@ -17,7 +17,7 @@ use crate::runtime::remote::Remote;
 use crate::runtime::{Runtime, current};
 use crate::state::ChannelId;
 use crate::state::agenda::{Deferred, Task, deadline_after};
-use crate::time::timer::TimerId;
+use crate::time::timer::{MIN_PERIOD, TimerId};
 
 /// A handle to an event loop: asyncore's `loop()` and its `map=`.
 ///
@@ -275,14 +275,17 @@ impl EventLoop {
     }
 
     /// Sets a timer: calls `call` once, after `delay`. A pending timer keeps [`run`](EventLoop::run)
-    /// running. The loop fires at most 1,024 timers in a turn, the earliest first. A panic is logged.
+    /// running. The loop fires at most 1,024 timers in a turn, the earliest first. A panic is logged. From the
+    /// call on the id is that of no timer: to continue, set another one.
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
         self.0.agenda.set_timer(delay, Task::Call(Box::new(call)))
     }
 
     /// Sets a periodic timer: calls `call` every `period`, first after one period, until the timer is
-    /// cancelled. A late call does not move the following ones. Periods that were missed are skipped.
+    /// cancelled. A late call does not move the following ones. Periods that were missed are skipped. A period
+    /// below a millisecond is taken for a millisecond.
     pub fn call_every(&self, period: Duration, call: impl FnMut() + 'static) -> TimerId {
+        let period = period.max(MIN_PERIOD);
         self.0
             .agenda
             .set_timer(period, Task::Every(Box::new(call), period))
@@ -516,7 +519,7 @@ pub fn call_later(delay: Duration, call: impl FnOnce() + 'static) -> TimerId {
     timer
 }
 
-/// Calls [`EventLoop::call_every`] on the loop of this thread.
+/// Calls [`EventLoop::call_every`] on the loop of this thread. The shortest period is a millisecond.
 pub fn call_every(period: Duration, call: impl FnMut() + 'static) -> TimerId {
     let mut timer = TimerId::NEVER;
     with_current("call_every", |event_loop| {

@@ -21,12 +21,12 @@
 //! # }
 //! ```
 //!
-//! A call stays registered as long as its loop exists, and does not keep [`run`](crate::run) running.
-//! Signals that arrive while the loop does not run wait for its next turn.
+//! A call stays registered until it is [cancelled](cancel) or its loop ends, and does not keep
+//! [`run`](crate::run) running. Signals that arrive while the loop does not run wait for its next turn.
 //!
 //! Signals belong to the process. If several loops have registered a call for a signal, each of them
 //! runs its own. Once a call was registered for a signal, the signal's default action is disabled until
-//! the process ends, even when the loop is gone.
+//! the process ends, even when the call is cancelled or the loop is gone.
 //!
 //! On Windows the signals are `SIGINT` (Ctrl-C), `SIGBREAK` (Ctrl-Break) and `SIGTERM`. They are
 //! noticed within a tenth of a second.
@@ -44,19 +44,22 @@ pub use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::EventLoop;
 use crate::error::{Error, Result};
+pub use crate::runtime::signals::SignalId;
 
 /// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
-/// `SIGINT` (Ctrl-C) or `SIGTERM`, on Windows also `SIGBREAK` (Ctrl-Break). If the loop is already shutting down when such a signal arrives, also
-/// because of a call of [`shutdown`](crate::shutdown), the signal ends the grace: the remaining connections
-/// are aborted at once.
+/// `SIGINT` (Ctrl-C) or `SIGTERM`, on Windows also `SIGBREAK` (Ctrl-Break). If the loop is already shutting down
+/// when such a signal arrives, also because of a call of [`shutdown`](crate::shutdown), the signal ends the grace:
+/// the remaining connections are aborted at once. So register this once for a loop. The id is that of all these
+/// signals.
 ///
 /// # Errors
 /// Those of [`on`].
-pub fn shutdown_on_ctrl_c(grace: Duration) -> Result<(), Error> {
+pub fn shutdown_on_ctrl_c(grace: Duration) -> Result<SignalId, Error> {
     EventLoop::current()?.shutdown_on_ctrl_c(grace)
 }
 
-/// Registers `call` with this thread's loop, which runs it each time the process receives this signal.
+/// Registers `call` with this thread's loop, which runs it each time the process receives this signal, until it
+/// is [cancelled](cancel).
 ///
 /// A signal may have several calls, which run in the order of their registration. Signals that arrive
 /// faster than the loop turns may be merged into one. A panic of `call` is logged, and ends nothing.
@@ -65,7 +68,9 @@ pub fn shutdown_on_ctrl_c(grace: Duration) -> Result<(), Error> {
 /// # #[cfg(unix)]
 /// # fn main() -> asynchat::Result {
 /// use asynchat::signal::{self, SIGUSR1};
-/// signal::on(SIGUSR1, || println!("{:?}", asynchat::EventLoop::current()))?;
+/// let status = signal::on(SIGUSR1, || println!("{:?}", asynchat::EventLoop::current()))?;
+/// assert!(signal::cancel(status));
+/// assert!(!signal::cancel(status)); // it is not registered any more
 /// # Ok(()) }
 /// # #[cfg(not(unix))]
 /// # fn main() {}
@@ -74,8 +79,17 @@ pub fn shutdown_on_ctrl_c(grace: Duration) -> Result<(), Error> {
 /// # Errors
 /// When the system has no such signal, when the signal cannot be handled (`SIGKILL`, `SIGSTOP`,
 /// `SIGILL`, `SIGFPE`, `SIGSEGV`), and when the system has no thread or descriptor left.
-pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result<(), Error> {
+pub fn on(signal: i32, call: impl FnMut() + 'static) -> Result<SignalId, Error> {
     EventLoop::current()?.on_signal(signal, call)
+}
+
+/// Cancels a call that was registered with this thread's loop. Returns whether it was registered: false if it was
+/// cancelled before or belongs to another loop. A call may cancel itself. A call of a signal that the loop is
+/// delivering is not made any more.
+///
+/// The signal's default action stays disabled: without a call the signal has no effect.
+pub fn cancel(id: SignalId) -> bool {
+    EventLoop::current().is_ok_and(|event_loop| event_loop.cancel_signal(id))
 }
 
 impl EventLoop {
@@ -85,9 +99,16 @@ impl EventLoop {
     /// # Errors
     /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
-    pub fn on_signal(&self, signal: i32, call: impl FnMut() + 'static) -> Result<(), Error> {
+    pub fn on_signal(&self, signal: i32, call: impl FnMut() + 'static) -> Result<SignalId, Error> {
         let inbox = &self.0.agenda.inbox;
-        self.0.signals.on(inbox, signal, Box::new(call))
+        self.0.signals.on(inbox, &[signal], Box::new(call))
+    }
+
+    /// Cancels a call that was registered with this loop: see [`signal::cancel`](cancel). Needs the feature
+    /// `signal`.
+    #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
+    pub fn cancel_signal(&self, id: SignalId) -> bool {
+        self.0.signals.cancel(&self.0.agenda, id)
     }
 
     /// Shuts this loop down when the process receives `SIGINT` (Ctrl-C) or `SIGTERM`: see
@@ -96,24 +117,24 @@ impl EventLoop {
     /// # Errors
     /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
-    pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result<(), Error> {
-        for signal in [
+    pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result<SignalId, Error> {
+        let signals = [
             SIGINT,
             SIGTERM,
             #[cfg(windows)]
             SIGBREAK,
-        ] {
-            self.on_signal(signal, move || {
-                // The current loop is the one that runs the call.
-                if let Ok(event_loop) = EventLoop::current() {
-                    let grace = match event_loop.0.agenda.is_shutting_down() {
-                        true => Duration::ZERO,
-                        false => grace,
-                    };
-                    event_loop.shutdown(grace);
-                }
-            })?;
-        }
-        Ok(())
+        ];
+        let shut_down = move || {
+            // The current loop is the one that runs the call.
+            if let Ok(event_loop) = EventLoop::current() {
+                let grace = match event_loop.0.agenda.is_shutting_down() {
+                    true => Duration::ZERO,
+                    false => grace,
+                };
+                event_loop.shutdown(grace);
+            }
+        };
+        let inbox = &self.0.agenda.inbox;
+        self.0.signals.on(inbox, &signals, Box::new(shut_down))
     }
 }

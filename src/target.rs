@@ -17,8 +17,8 @@ use crate::Addr;
 ///
 /// A [`Path`] is that of a Unix-domain socket, and so is a text that begins with `unix:`. On Linux the text
 /// `unix:@name` stands for a name in the abstract namespace, which has no file; a name that is not UTF-8 cannot be
-/// a target. A path without its prefix and an empty name are refused where the target is used. Windows has no such sockets that a
-/// poller can wait for: there a program listens on `127.0.0.1`.
+/// a target. A text with a path but without the prefix, and an empty path or name, are refused where the target is
+/// used. Windows has no such sockets that a poller can wait for: there a program listens on `127.0.0.1`.
 ///
 /// The [`Addr`] of a peer or a listener converts into it as well. The conversion does not fail. A text without a port
 /// is reported where the target is used.
@@ -46,8 +46,8 @@ enum Kind {
     Unix(UnixName),
     /// The address of a Unix-domain socket that has no name, or one that is not UTF-8.
     Unnamed,
-    /// A text that begins with `unix:` and has no name after it.
-    Empty(String),
+    /// A Unix-domain socket with an empty name: what is before it, `unix:` or `unix:@`.
+    Empty(&'static str),
     /// The path of a file, without the prefix `unix:`.
     Path(String),
     /// A text that is neither an address nor a host with a port.
@@ -74,13 +74,10 @@ impl fmt::Display for UnixName {
 impl Target {
     fn parse(host_and_port: &str) -> Self {
         if let Some(name) = host_and_port.strip_prefix("unix:") {
-            if matches!(name, "" | "@") {
-                return Target(Kind::Empty(host_and_port.to_owned()));
-            }
-            return Target(Kind::Unix(match name.strip_prefix('@') {
-                Some(name) => UnixName::Abstract(name.to_owned()),
-                None => UnixName::Path(name.into()),
-            }));
+            return match name.strip_prefix('@') {
+                Some(name) => Target::from_abstract_name(name.to_owned()),
+                None => Target::from(PathBuf::from(name)),
+            };
         }
         if host_and_port.starts_with('/') || host_and_port.starts_with("./") {
             return Target(Kind::Path(host_and_port.to_owned()));
@@ -93,6 +90,13 @@ impl Target {
             Some((host, port)) => Target(Kind::Host(without_brackets(host).to_owned(), port)),
             None => Target(Kind::Invalid(host_and_port.to_owned())),
         }
+    }
+
+    fn from_abstract_name(name: String) -> Self {
+        Target(match name.is_empty() {
+            true => Kind::Empty("unix:@"),
+            false => Kind::Unix(UnixName::Abstract(name)),
+        })
     }
 
     fn from_host(host: &str, port: u16) -> Self {
@@ -169,13 +173,17 @@ impl Target {
                 io::ErrorKind::InvalidInput,
                 "a Unix-domain socket whose name is missing or not UTF-8",
             )),
-            Kind::Empty(text) => Err(io::Error::new(
+            Kind::Empty(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("the name of the Unix-domain socket is empty: {text}"),
+                "the name of the Unix-domain socket is empty",
             )),
             Kind::Path(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("the path of a Unix-domain socket begins with unix: as in unix:{text}"),
+            )),
+            Kind::Invalid(text) if text.is_empty() => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the address is empty",
             )),
             Kind::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -222,7 +230,9 @@ impl fmt::Display for Target {
             }
             Kind::Unix(name) => name.fmt(f),
             Kind::Unnamed => f.write_str("unix socket"),
-            Kind::Empty(text) | Kind::Path(text) | Kind::Invalid(text) => f.write_str(text),
+            Kind::Empty(text) => write!(f, "{text:?}"),
+            Kind::Invalid(text) if text.is_empty() => write!(f, "{text:?}"),
+            Kind::Path(text) | Kind::Invalid(text) => f.write_str(text),
         }
     }
 }
@@ -300,7 +310,10 @@ impl From<&PathBuf> for Target {
 
 impl From<PathBuf> for Target {
     fn from(path: PathBuf) -> Self {
-        Target(Kind::Unix(UnixName::Path(path)))
+        Target(match path.as_os_str().is_empty() {
+            true => Kind::Empty("unix:"),
+            false => Kind::Unix(UnixName::Path(path)),
+        })
     }
 }
 
@@ -370,10 +383,10 @@ impl From<Addr> for Target {
             Addr::Unix(None) => None,
             Addr::Abstract(name) => String::from_utf8(name.into()).ok(),
         };
-        Target(match name {
-            Some(name) => Kind::Unix(UnixName::Abstract(name)),
-            None => Kind::Unnamed,
-        })
+        match name {
+            Some(name) => Target::from_abstract_name(name),
+            None => Target(Kind::Unnamed),
+        }
     }
 }
 
@@ -435,12 +448,31 @@ mod tests {
     }
 
     #[test]
-    fn a_path_without_its_prefix_and_an_empty_name_are_refused() {
-        for text in ["/run/x.sock", "/run/x:80", "./x", "unix:", "unix:@"] {
+    fn a_path_without_its_prefix_is_refused() {
+        for text in ["/run/x.sock", "/run/x:80", "./x"] {
             let target: Target = text.parse().unwrap();
             assert!(target.unix().is_none() && target.to_look_up().is_none());
             let error = target.check().unwrap_err();
             assert!(error.to_string().contains("unix:"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_path_and_an_empty_name_are_refused_wherever_they_come_from() {
+        for (target, text) in [
+            (Target::from("unix:"), "unix:"),
+            (Target::from(Path::new("")), "unix:"),
+            (Target::from(PathBuf::new()), "unix:"),
+            (Target::from(Addr::Unix(Some(PathBuf::new()))), "unix:"),
+            (Target::from(""), ""),
+            (Target::from("unix:@"), "unix:@"),
+            (Target::from(Addr::Abstract([].into())), "unix:@"),
+        ] {
+            assert!(target.unix().is_none() && target.to_look_up().is_none());
+            assert_eq!(target.to_string(), format!("{text:?}"));
+            let error = target.check().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().ends_with("is empty"), "{error}");
         }
     }
 

@@ -185,6 +185,22 @@ fn sending_resets_the_idle_deadline() {
     assert_eq!(scene.peer.received().len(), 25 * 6);
 }
 
+/// A client that takes a long reply is not idle, however long it sends nothing.
+#[test]
+fn a_peer_that_takes_output_resets_the_idle_deadline() {
+    let scene = Scene::new(Deadlines::default().idle(secs(10)));
+    scene.peer.stop_reading();
+    scene.chat.push(vec![b'x'; 1 << 20]);
+    scene.settle();
+    for _ in 0..25 {
+        scene.wait(secs(9));
+        scene.peer.start_reading(100);
+        scene.settle();
+    }
+    assert!(scene.chat.queued() > 0);
+    scene.assert_ends("Timeout(Idle)", secs(25 * 9 + 10));
+}
+
 // ---- record
 
 #[test]

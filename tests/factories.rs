@@ -368,3 +368,92 @@ fn a_session_that_a_failed_factory_has_set_gets_no_callback() -> Result {
     }
     Ok(())
 }
+
+/// The log of a connection whose caller posts a call as soon as `connect` has returned.
+fn log_of_early_post(connector: Connector, event_loop: &EventLoop) -> Result<Log> {
+    let log = Log::default();
+    let (session, made, posted) = (log.session(), log.clone(), log.clone());
+    let chat = connector.connect_on(event_loop, move |chat| {
+        made.add("factory");
+        session(chat)
+    })?;
+    chat.push("pushed ");
+    chat.post(move |session: &mut Session| {
+        posted.add(format!(
+            "posted, connected: {}",
+            session.chat.is_connected()
+        ));
+        session.chat.push("posted");
+        Ok(())
+    })?;
+    Ok(log)
+}
+
+#[test]
+fn a_call_posted_to_a_connection_that_is_not_up_comes_before_handle_connect() -> Result {
+    let (network, event_loop) = network()?;
+    let service = network.listen(ADDR)?;
+    let log = log_of_early_post(Connector::new(ADDR), &event_loop)?;
+    network.settle(&event_loop)?;
+    let expected = ["factory", "posted, connected: false", "connect"];
+    assert_eq!(log.lines(), expected);
+    let peer = service.accept().ok_or("it has connected")?;
+    assert_eq!(peer.received(), b"pushed posted");
+    Ok(())
+}
+
+#[test]
+fn a_call_posted_to_a_connection_that_is_up_follows_handle_connect() -> Result {
+    let (network, event_loop) = network()?;
+    let (socket, peer) = network.pair();
+    let log = log_of_early_post(Connector::adopt(socket), &event_loop)?;
+    network.settle(&event_loop)?;
+    let expected = ["factory", "connect", "posted, connected: true"];
+    assert_eq!(log.lines(), expected);
+    assert_eq!(peer.received(), b"pushed posted");
+
+    // An accepted connection, whose factory posts.
+    let log = Log::default();
+    let (session, posted) = (log.session(), log.clone());
+    event_loop.listen(ADDR, move |chat: Chat| {
+        let posted = posted.clone();
+        chat.post(move |_: &mut Session| {
+            posted.add("posted");
+            Ok(())
+        })?;
+        Ok(session(chat))
+    })?;
+    let _peer = network.connect(ADDR)?;
+    network.settle(&event_loop)?;
+    assert_eq!(log.lines(), ["connect", "posted"]);
+    Ok(())
+}
+
+/// As what the caller pushes and sets follows what the factory pushes and sets.
+#[test]
+fn a_session_that_the_caller_has_set_replaces_that_of_the_factory() -> Result {
+    each_kind(
+        |connector, event_loop| {
+            let (of_factory, of_caller) = (Log::default(), Log::default());
+            let (session, made) = (of_factory.session(), of_factory.clone());
+            let chat = connector.connect_on(event_loop, move |chat| {
+                made.add("factory");
+                chat.push("factory ");
+                session(chat)
+            })?;
+            let session = of_caller.session_with(|chat, _| {
+                chat.close();
+                Ok(())
+            });
+            chat.replace_session(session(chat.clone()));
+            chat.push("caller");
+            event_loop.call_later(Duration::ZERO, move || {
+                assert_eq!(of_factory.lines(), ["factory"]);
+                assert_eq!(of_caller.lines(), ["connect"]);
+                chat.close();
+            });
+            Ok(())
+        },
+        |received| assert_eq!(received, b"factory caller"),
+    )
+}

@@ -5,7 +5,10 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use asynchat::{Connector, Limits, Server, Terminator};
+use asynchat::{
+    AsyncChat, Chat, Close, Connector, EventLoop, Limits, Overflow, RecordLimit, Result, Server,
+    SimpleProducer, Terminator,
+};
 use common::{Log, Peer, addr_of, new_loop, run_to_end, run_until, served, tcp_pair};
 
 #[test]
@@ -64,6 +67,112 @@ fn an_error_message_is_sent_before_the_close() {
     listener.close();
     run_to_end(&event_loop);
     assert_eq!(log.lines(), ["InputLimit"]);
+}
+
+/// Replies with the limit, after a long text.
+struct Explains {
+    chat: Chat,
+    log: Log,
+    then: Overflow,
+}
+
+const TEXT: usize = 4 << 20;
+
+impl AsyncChat for Explains {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        self.log.add(String::from_utf8_lossy(record));
+        Ok(())
+    }
+    fn collect_incoming_data(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+    fn handle_overflow(&mut self, limit: &RecordLimit) -> Result<Overflow> {
+        let (bytes, announced, source) = (limit.bytes, limit.announced, limit.source);
+        self.log.add(format!("{bytes} {announced:?} {source:?}"));
+        self.chat.set_terminator(Terminator::crlf());
+        self.chat
+            .push_with_producer(SimpleProducer::new(vec![b'x'; TEXT]));
+        write!(self.chat, "at most {bytes}\r\n");
+        Ok(self.then)
+    }
+    fn handle_close(&mut self, why: &Close) {
+        match why {
+            Close::InputLimit(limit) => self.log.add(format!("{} {limit}", limit.bytes)),
+            why => self.log.add(common::name(why)),
+        }
+    }
+}
+
+/// A connection with such a session, whose records have at most 20 bytes.
+fn explained(terminator: Terminator, then: Overflow) -> (EventLoop, Log, Peer) {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (near, far) = tcp_pair();
+    let of_session = log.clone();
+    Connector::adopt(near)
+        .limits(Limits::default().record(20))
+        .connect_on(&event_loop, move |chat| {
+            chat.set_terminator(terminator);
+            Explains {
+                chat,
+                log: of_session,
+                then,
+            }
+        })
+        .unwrap();
+    (event_loop, log, Peer::new(far))
+}
+
+#[test]
+fn handle_overflow_receives_the_limit() {
+    let line = Terminator::crlf;
+    for (terminator, expected) in [
+        (line(), "20 None Limits"),
+        (line().limit(10), "10 None Terminator"),
+        (line().streamed().limit(10), "10 None Terminator"),
+        (line().inclusive().limit(10), "10 None Terminator"),
+        (line().owned(), "20 None Limits"),
+        (Terminator::dot_block(), "20 None Limits"),
+        (Terminator::count(25), "20 Some(25) Limits"),
+        (Terminator::count(25).limit(10), "10 Some(25) Terminator"),
+        (
+            Terminator::count(25).streamed().limit(10),
+            "10 Some(25) Terminator",
+        ),
+    ] {
+        let (event_loop, log, mut peer) = explained(terminator, Overflow::Discard);
+        peer.send("x".repeat(25));
+        run_until(&event_loop, || !log.lines().is_empty());
+        assert_eq!(log.lines(), [expected]);
+    }
+}
+
+#[test]
+fn a_session_that_discards_can_reply_with_the_limit() {
+    let (event_loop, log, mut peer) = explained(Terminator::crlf(), Overflow::Discard);
+    peer.send("x".repeat(50) + "\r\nnext\r\n");
+    peer.finish();
+    let received = peer.receive_all(&event_loop);
+    assert_eq!(received.len(), TEXT + "at most 20\r\n".len());
+    assert!(received.ends_with(b"at most 20\r\n"));
+    run_to_end(&event_loop);
+    assert_eq!(log.lines(), ["20 None Limits", "next", "Eof"]);
+}
+
+/// Also a producer, and what no kernel buffers. The records behind are not delivered.
+#[test]
+fn close_when_done_sends_the_whole_queue_first() {
+    let (event_loop, log, mut peer) = explained(Terminator::crlf(), Overflow::CloseWhenDone);
+    peer.send("x".repeat(50) + "\r\nnext\r\n");
+    let received = peer.receive_all(&event_loop);
+    assert_eq!(received.len(), TEXT + "at most 20\r\n".len());
+    assert!(received.ends_with(b"at most 20\r\n"));
+    drop(peer);
+    run_to_end(&event_loop);
+    let expected = [
+        "20 None Limits",
+        "20 a record exceeds Limits::record (20 bytes)",
+    ];
+    assert_eq!(log.lines(), expected);
 }
 
 #[test]

@@ -46,8 +46,16 @@ fn a_listener_may_have_a_host_name() {
 #[test]
 fn an_address_that_cannot_be_resolved_is_an_error() {
     let event_loop = new_loop();
-    let nowhere = event_loop.listen("no port", |_: Chat| |_: &[u8]| Ok(()));
-    assert!(nowhere.unwrap_err().to_string().contains("resolve"));
+    for (text, expected) in [
+        (
+            "no port",
+            "listen on no port: not of the form host:port, with a port up to 65535: no port",
+        ),
+        ("", "listen on \"\": the address is empty"),
+    ] {
+        let nowhere = event_loop.listen(text, |_: Chat| |_: &[u8]| Ok(()));
+        assert_eq!(nowhere.unwrap_err().to_string(), expected);
+    }
     let none: &[SocketAddr] = &[];
     assert!(
         event_loop

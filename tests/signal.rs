@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use asynchat::signal::{self, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use asynchat::signal::{self, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SignalId};
 use asynchat::{AsyncChat, Chat, Close, Result, SimpleProducer};
 use common::DEADLINE;
 
@@ -196,6 +196,80 @@ fn a_handler_of_another_signal_runs_each_time_it_arrives() {
     }
     process.signal(SIGUSR1);
     process.assert_success();
+}
+
+#[test]
+fn a_call_that_is_cancelled_is_not_made_any_more() {
+    let test = "a_call_that_is_cancelled_is_not_made_any_more";
+    let part = || {
+        // Cancels the call behind it, and itself, while the loop delivers the signal.
+        let ids: Rc<RefCell<Vec<SignalId>>> = Rc::default();
+        let cancelled = Rc::clone(&ids);
+        let first = signal::on(SIGHUP, move || {
+            report("first");
+            assert!(cancelled.take().into_iter().all(signal::cancel));
+            signal::on(SIGHUP, || report("late")).unwrap();
+        })?;
+        let second = signal::on(SIGHUP, || report("second"))?;
+        signal::on(SIGHUP, || report("third"))?;
+        ids.replace(vec![first, second]);
+        let shutdown = signal::shutdown_on_ctrl_c(Duration::ZERO)?;
+        signal::on(SIGINT, || report("interrupted"))?;
+        signal::on(SIGTERM, || report("terminated"))?;
+        signal::on(SIGUSR1, asynchat::stop)?;
+        assert!(signal::cancel(shutdown));
+        asynchat::call_later(DEADLINE * 2, || ());
+        report("ready");
+        asynchat::run()?;
+        for id in [first, second, shutdown] {
+            assert!(!signal::cancel(id));
+        }
+        Ok(())
+    };
+    let Some(process) = Process::run(test, part) else {
+        return;
+    };
+    assert_eq!(process.next_report(), "ready");
+    process.signal(SIGHUP);
+    assert_eq!(process.next_report(), "first");
+    assert_eq!(process.next_report(), "third");
+    process.signal(SIGHUP);
+    assert_eq!(process.next_report(), "third");
+    assert_eq!(process.next_report(), "late");
+    for (number, name) in [(SIGINT, "interrupted"), (SIGTERM, "terminated")] {
+        process.signal(number);
+        assert_eq!(process.next_report(), name);
+    }
+    process.signal(SIGUSR1);
+    process.assert_success();
+}
+
+/// Cancels a call when it is dropped, as a user's destructor may.
+struct CancelsAnother(SignalId, Rc<Cell<bool>>);
+
+impl Drop for CancelsAnother {
+    fn drop(&mut self) {
+        self.1.set(signal::cancel(self.0));
+    }
+}
+
+#[test]
+fn a_cancelled_call_is_dropped_by_the_loop() -> Result {
+    let event_loop = asynchat::EventLoop::new()?;
+    let other = event_loop.on_signal(SIGUSR1, || ())?;
+    let dropped = Rc::new(Cell::new(false));
+    let captured = CancelsAnother(other, Rc::clone(&dropped));
+    let id = event_loop.on_signal(SIGUSR1, move || {
+        let _ = &captured;
+    })?;
+    assert!(!signal::cancel(id), "it belongs to another loop");
+    assert!(event_loop.cancel_signal(id));
+    assert!(!event_loop.cancel_signal(id));
+    assert!(!dropped.get(), "no method runs a destructor");
+    event_loop.run()?;
+    assert!(dropped.get());
+    assert!(!event_loop.cancel_signal(other));
+    Ok(())
 }
 
 #[test]

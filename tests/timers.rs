@@ -166,6 +166,24 @@ fn a_periodic_timer_of_zero_does_not_delay_others() {
     assert!(event_loop.cancel(timer));
 }
 
+/// A period of zero would be due in every turn.
+#[test]
+fn the_shortest_period_is_a_millisecond() {
+    const CALLS: u32 = 20;
+    let (event_loop, log) = (new_loop(), Log::default());
+    let (chat, _peer) = served(&event_loop, log.session());
+    let called = log.clone();
+    let begun = event_loop.now();
+    chat.call_every(Duration::ZERO);
+    event_loop.call_every(Duration::from_nanos(1), move || called.add("call"));
+    for what in ["timer", "call"] {
+        run_until(&event_loop, || log.count(what) >= CALLS as usize);
+        // What is late skips calls, and makes none early.
+        let calls = u32::try_from(log.count(what)).unwrap();
+        assert!(event_loop.now() - begun >= SOON * calls, "{what}: {calls}");
+    }
+}
+
 #[test]
 fn channel_timers_reach_their_handler() {
     let (event_loop, log) = (new_loop(), Log::default());

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use asynchat::{
     Addr, Backoff, Channel, Chat, Connector, Dispatcher, Error, EventLoop, Result, Server, Socket,
+    Target,
 };
 use common::{Log, idle, new_loop, run_to_end, run_until};
 use rustix::fs::FlockOperation;
@@ -338,6 +339,30 @@ fn errors_of_paths_name_the_path() -> Result {
         "{error}"
     );
     Ok(())
+}
+
+/// As when a program takes the path from a variable that is not set.
+#[test]
+fn an_empty_path_is_refused_at_once() {
+    let (event_loop, log) = (new_loop(), Log::default());
+    let why = "the name of the Unix-domain socket is empty";
+    for (target, shown) in [
+        (Target::from(Path::new("")), "\"unix:\""),
+        (Target::from("unix:"), "\"unix:\""),
+        (Target::from("unix:@"), "\"unix:@\""),
+    ] {
+        let expected = |what: &str| format!("{what} {shown}: {why}");
+        let listened = event_loop.listen(target.clone(), log.session());
+        assert_eq!(listened.unwrap_err().to_string(), expected("listen on"));
+        let connected = event_loop.connect(target.clone(), log.session());
+        assert_eq!(connected.unwrap_err().to_string(), expected("connect to"));
+        let listened = Channel::listen(target.clone());
+        assert_eq!(listened.unwrap_err().to_string(), expected("listen on"));
+        let connected = Channel::connect(target.clone());
+        assert_eq!(connected.unwrap_err().to_string(), expected("connect to"));
+    }
+    assert!(event_loop.is_empty());
+    assert_eq!(log.lines().len(), 0);
 }
 
 #[test]

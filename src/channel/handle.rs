@@ -24,7 +24,7 @@ use crate::sys::system::System;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
-use crate::time::timer::TimerId;
+use crate::time::timer::{MIN_PERIOD, TimerId};
 use crate::user_code::discard;
 
 /// A handle to a socket that the loop watches: asyncore's `dispatcher` had the socket and these methods in
@@ -539,7 +539,8 @@ impl Channel {
     /// Sets a timer: the loop calls the handler's `handle_timer` once, after `delay`, unless the channel has
     /// closed by then. [`cancel`](Channel::cancel) and [`reschedule`](Channel::reschedule) change it. On a channel
     /// that is not registered yet the delay counts from its registration. On a channel that has ended this
-    /// does nothing, and the id is that of no timer.
+    /// does nothing, and the id is that of no timer. So it is from the call of `handle_timer` on: to continue, set
+    /// another timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
         self.0.set_timer(delay, None)
     }
@@ -547,8 +548,9 @@ impl Channel {
     /// Sets a periodic timer: the loop calls the handler's `handle_timer` every `period`, first after one
     /// period, until the timer is cancelled or the channel has closed. A late call does not move the
     /// following ones. Periods that were missed are skipped. On a channel that is not registered yet the
-    /// first period begins with its registration.
+    /// first period begins with its registration. A period below a millisecond is taken for a millisecond.
     pub fn call_every(&self, period: Duration) -> TimerId {
+        let period = period.max(MIN_PERIOD);
         self.0.set_timer(period, Some(period))
     }
 
@@ -676,6 +678,9 @@ pub(crate) fn local_addrs(target: &Target) -> Result<LocalAddrs, Error> {
 }
 
 fn addrs_of(target: &Target, what: &str) -> Result<Vec<SocketAddr>, Error> {
+    target
+        .check()
+        .map_err(|error| Error::from(error).context(format_args!("{what} {target}")))?;
     target
         .addrs()
         .map_err(|error| Error::from(error).context(format_args!("resolve {target} to {what}")))

@@ -114,14 +114,15 @@ impl Chat {
     /// Sets a timer: the loop calls [`handle_timer`](crate::AsyncChat::handle_timer) once, after `delay`,
     /// unless the connection has closed by then. [`cancel`](Chat::cancel) and
     /// [`reschedule`](Chat::reschedule) change it. When the connection has ended, this does nothing, and
-    /// the id is that of no timer.
+    /// the id is that of no timer. So it is from the call of `handle_timer` on: to continue, set another timer.
     pub fn call_later(&self, delay: Duration) -> TimerId {
         self.channel().call_later(delay)
     }
 
     /// Sets a periodic timer: the loop calls [`handle_timer`](crate::AsyncChat::handle_timer) every
     /// `period`, first after one period, until the timer is cancelled or the connection has closed. A late
-    /// call does not move the following ones. Periods that were missed are skipped.
+    /// call does not move the following ones. Periods that were missed are skipped. A period below a millisecond
+    /// is taken for a millisecond.
     pub fn call_every(&self, period: Duration) -> TimerId {
         self.channel().call_every(period)
     }

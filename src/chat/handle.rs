@@ -217,6 +217,10 @@ impl Chat {
     /// other: an error that it returns closes the connection. If the connection ends before the call, it is
     /// dropped uncalled.
     ///
+    /// On an accepted connection [`handle_connect`](AsyncChat::handle_connect) comes first. On an outgoing one that is
+    /// not up yet the call follows the factory, and comes before `handle_connect`, or before a `handle_close` with
+    /// [`Close::ConnectFailed`]. What it pushes is sent when the connection is up.
+    ///
     /// [`Remote::post_to`](crate::Remote::post_to) does the same from another thread.
     ///
     /// ```

@@ -26,6 +26,10 @@ impl Chat {
     /// [posted](crate::Remote::post_to) to the old session and not made yet are dropped, with a warning. A shutdown
     /// that the old session was [called for](AsyncChat::handle_shutdown) is not announced again.
     ///
+    /// The loop calls the factory of an outgoing connection after `connect` has returned. A session that is set on
+    /// the returned chat before that replaces the factory's own, as everything that is set there does: the loop calls
+    /// the factory, drops its session without a callback, and calls `handle_connect` of the other one.
+    ///
     /// ```
     /// use asynchat::{AsyncChat, Chat, Result};
     ///

@@ -217,8 +217,30 @@ impl<F: FnMut(&[u8]) -> Result + 'static> AsyncChat for F {
     }
 }
 
-/// A factory that picks one of several types of session returns them boxed. Its posts name the type
-/// `Box<dyn AsyncChat>`.
+/// A factory that chooses one of several types of session returns them boxed. The type that a
+/// [`post`](crate::Chat::post) to such a session names is `Box<dyn AsyncChat>`: it can make the callbacks, and reaches
+/// no fields.
+///
+/// ```
+/// use asynchat::{AsyncChat, Chat};
+///
+/// # let listener =
+/// asynchat::listen("127.0.0.1:0", |chat: Chat| -> Box<dyn AsyncChat> {
+///     match chat.peer_addr().and_then(|peer| peer.ip()) {
+///         Some(ip) if ip.is_loopback() => Box::new(move |line: &[u8]| {
+///             chat.push_slices(&[b"operator: ", line, b"\r\n"]);
+///             Ok(())
+///         }),
+///         _ => Box::new(move |line: &[u8]| {
+///             chat.push_slices(&[b"visitor: ", line, b"\r\n"]);
+///             Ok(())
+///         }),
+///     }
+/// })?;
+/// # listener.close();
+/// # asynchat::run()?;
+/// # Ok::<(), asynchat::Error>(())
+/// ```
 impl AsyncChat for Box<dyn AsyncChat> {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         (**self).found_terminator(record)

@@ -12,11 +12,14 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::serial;
+
+/// The shortest period of a periodic timer. One of zero would be due in every turn, and the loop would spin.
+pub(crate) const MIN_PERIOD: Duration = Duration::from_millis(1);
 
 /// Identifies a timer, in order to [`cancel`](crate::cancel) or [`reschedule`](crate::reschedule) it.
 ///
@@ -314,8 +317,6 @@ mod model;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn ms(n: u64) -> Duration {

@@ -1,10 +1,25 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Channel, ChannelId, Chat, Close, Eof, ReadProducer, Result, Server};
+use asynchat::{
+    AsyncChat, AtShutdown, Channel, ChannelId, Chat, Close, Deadlines, Eof, ReadProducer, Result, Server,
+    Terminator,
+};
+use tempfile::NamedTempFile;
+
+/// How long a passive port waits for its connection, and a data connection for a command or for a byte.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// What a command transfers.
+enum Transfer {
+    Send(File),
+    /// Until it is complete the file has a temporary name. If it is dropped before, it is removed.
+    Receive(NamedTempFile, String),
+}
 
 /// The session of a control connection.
 struct Control {
@@ -12,12 +27,14 @@ struct Control {
     /// The passive port, and the connection that came to it.
     passive: Option<Channel>,
     data: Option<Chat>,
-    /// The file that waits for a data connection.
-    requested: Option<File>,
+    /// What waits for a data connection.
+    requested: Option<Transfer>,
     /// Between 150 and the reply that ends the transfer.
     transferring: bool,
     /// The commands that came meanwhile.
     waiting: VecDeque<String>,
+    /// The loop is shutting down: the transfer is the last one.
+    is_last: bool,
 }
 
 impl Control {
@@ -34,17 +51,20 @@ impl Control {
         let listener = Server::new((own, 0))
             // Another host must not receive the file (RFC 2577).
             .accept_if(move |peer| peer.ip() == client)
-            .once(Duration::from_secs(60))
+            .once(WAIT)
+            .deadlines(Deadlines::default().idle(WAIT))
             .on_close(move |why| {
-                if matches!(why, Close::Timeout(_) | Close::Io(_)) {
+                if !matches!(why, Close::Local) {
                     let _ = closed.post(|control: &mut Control| control.nobody_came());
                 }
             })
             .listen(move |data| {
-                let (handle, control) = (data.clone(), connected.clone());
+                let handle = data.clone();
                 // Fails, and ends the data connection, if the control connection has ended.
                 connected.post(move |control: &mut Control| control.data_connected(handle))?;
-                Ok(Data { control, id: data.id() })
+                data.set_terminator(Terminator::none());
+                data.pause_reading(); // until STOR comes
+                Ok(Data { chat: data, control: connected.clone(), upload: None })
             })?;
         let addr = listener.local_addr().and_then(|addr| addr.inet()).ok_or("no IP address")?;
         self.reply(&format!("229 Entering Extended Passive Mode (|||{}|)", addr.port()));
@@ -58,7 +78,7 @@ impl Control {
             return Ok(());
         }
         (self.passive, self.data) = (None, Some(data));
-        self.send_file();
+        self.begin_transfer();
         Ok(())
     }
 
@@ -79,44 +99,55 @@ impl Control {
         self.passive.as_ref().is_some_and(Channel::is_open)
     }
 
-    fn retrieve(&mut self, name: &str) {
-        let is_plain = Path::new(name).file_name() == Some(OsStr::new(name));
-        let file = File::open(name).ok().filter(|_| is_plain);
-        match file {
-            None => self.reply("550 no such file"),
+    fn request(&mut self, transfer: Option<Transfer>) {
+        match transfer {
+            None => self.reply("550 file unavailable"),
             Some(_) if self.passive.is_none() && self.data.is_none() => self.reply("425 use EPSV first"),
-            Some(file) => {
-                self.reply("150 here it comes");
+            Some(_) => {
+                self.reply("150 the transfer begins");
                 self.transferring = true;
-                self.requested = Some(file);
-                self.send_file();
+                self.requested = transfer;
+                self.begin_transfer();
             }
         }
     }
 
-    /// Sends the file when both the request and the data connection are here.
-    fn send_file(&mut self) {
+    /// Does nothing until both the request and the data connection are here.
+    fn begin_transfer(&mut self) {
         let Some(data) = &self.data else { return };
-        let Some(file) = self.requested.take() else { return };
-        data.push_with_producer(ReadProducer::new(file));
-        data.close_when_done();
+        match self.requested.take() {
+            None => {}
+            Some(Transfer::Send(file)) => {
+                data.push_with_producer(ReadProducer::new(file));
+                data.close_when_done();
+            }
+            Some(Transfer::Receive(file, name)) => {
+                // Fails if the data connection has ended, which its `handle_close` reports.
+                let _ = data.post(move |data: &mut Data| {
+                    data.upload = Some((file, name));
+                    data.chat.resume_reading();
+                    Ok(())
+                });
+            }
+        }
     }
 
-    /// `sent_all`: the kernel has accepted the whole file.
-    fn data_closed(&mut self, id: ChannelId, sent_all: bool) -> Result {
+    fn data_closed(&mut self, id: ChannelId, reply: &str) -> Result {
         // An aborted connection is not this one any more.
         if self.data.take_if(|data| data.id() == id).is_none() || !self.transferring {
             return Ok(());
         }
-        self.reply(match sent_all {
-            true => "226 done",
-            false => "426 the data connection has failed",
-        });
+        self.reply(reply);
         self.transfer_ended()
     }
 
     fn transfer_ended(&mut self) -> Result {
         self.transferring = false;
+        if self.is_last {
+            self.reply("421 shutting down");
+            self.chat.close_when_done();
+            return Ok(());
+        }
         while !self.transferring
             && let Some(line) = self.waiting.pop_front()
         {
@@ -131,7 +162,15 @@ impl Control {
             "USER" => self.reply("230 welcome"),
             "TYPE" => self.reply("200 ok"),
             "EPSV" => self.open_passive_port()?,
-            "RETR" => self.retrieve(argument),
+            "RETR" => {
+                let file = plain_name(argument).and_then(|name| File::open(name).ok());
+                self.request(file.map(Transfer::Send));
+            }
+            "STOR" => {
+                let name = plain_name(argument).map(str::to_owned);
+                let file = NamedTempFile::new_in(".").ok();
+                self.request(file.zip(name).map(|(file, name)| Transfer::Receive(file, name)));
+            }
             "ABOR" => {
                 self.close_data();
                 if self.transferring {
@@ -156,6 +195,11 @@ impl Control {
     }
 }
 
+/// Not a path to another folder.
+fn plain_name(name: &str) -> Option<&str> {
+    (Path::new(name).file_name() == Some(OsStr::new(name))).then_some(name)
+}
+
 impl AsyncChat for Control {
     fn handle_connect(&mut self) -> Result {
         self.reply("220 ready");
@@ -177,15 +221,27 @@ impl AsyncChat for Control {
         Ok(())
     }
 
+    /// A transfer is finished before the connection closes.
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        if self.transferring {
+            self.is_last = true;
+            return Ok(AtShutdown::Stay);
+        }
+        self.reply("421 shutting down");
+        Ok(AtShutdown::CloseWhenDone)
+    }
+
     fn handle_close(&mut self, _: &Close) {
         self.close_data();
     }
 }
 
-/// The session of a data connection, which only sends.
+/// The session of a data connection.
 struct Data {
+    chat: Chat,
     control: Chat,
-    id: ChannelId,
+    /// The file that is being received, and its name.
+    upload: Option<(NamedTempFile, String)>,
 }
 
 impl AsyncChat for Data {
@@ -193,14 +249,34 @@ impl AsyncChat for Data {
         Ok(())
     }
 
-    /// A client that only receives may finish sending at once.
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        if let Some((file, _)) = &mut self.upload {
+            file.write_all(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// The end of the connection is the end of the file.
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        Ok(Eof::StayOpen)
+        if let Some((file, name)) = self.upload.take() {
+            file.persist(name)?;
+        }
+        Ok(Eof::CloseWhenDone)
+    }
+
+    /// The control connection closes it.
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        Ok(AtShutdown::Stay)
     }
 
     fn handle_close(&mut self, why: &Close) {
-        let (id, sent_all) = (self.id, why.sent_all());
-        let _ = self.control.post(move |control: &mut Control| control.data_closed(id, sent_all));
+        let reply = match why {
+            Close::Handler(_) => "451 the file cannot be read or written",
+            _ if self.upload.is_none() && why.sent_all() => "226 done",
+            _ => "426 the data connection has failed",
+        };
+        let id = self.chat.id();
+        let _ = self.control.post(move |control: &mut Control| control.data_closed(id, reply));
     }
 }
 
@@ -212,6 +288,7 @@ fn serve(addr: &str) -> Result<Channel> {
         requested: None,
         transferring: false,
         waiting: VecDeque::new(),
+        is_last: false,
     })?;
     Ok(listener)
 }

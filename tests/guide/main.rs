@@ -1,12 +1,16 @@
 //! Runs the FTP server of docs/guide.md, which shows `ftp.rs` verbatim.
 
+#[path = "../common/skip.rs"]
+mod skip;
+
+mod at_shutdown;
+mod sockets;
+mod uploads;
+
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Once;
-use std::sync::mpsc;
-use std::thread;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use asynchat::sim::{Ended, Network, Peer};
@@ -28,6 +32,9 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 /// The size of the file `large`: more than the kernel buffers for a connection.
 const LARGE: u64 = 64 << 20;
 
+/// How long a shutdown waits.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// The server reads plain names from its working directory. The folder is that of the whole test process.
 fn enter_folder() {
     static ENTERED: Once = Once::new();
@@ -38,6 +45,26 @@ fn enter_folder() {
         fs::write("small", "a small file").unwrap();
         File::create("large").unwrap().set_len(LARGE).unwrap();
     });
+}
+
+/// The tests with uploads run one after the other, because each looks for files that it has left behind.
+fn uploads_alone<T>(test: impl FnOnce() -> Result<T>) -> Result<T> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    enter_folder();
+    for entry in fs::read_dir(".")? {
+        let name = entry?.file_name();
+        if !matches!(name.to_str(), Some("small" | "large" | "folder")) {
+            fs::remove_file(name)?;
+        }
+    }
+    let result = test()?;
+    for entry in fs::read_dir(".")? {
+        let name = entry?.file_name();
+        let is_temporary = name.to_string_lossy().starts_with('.');
+        assert!(!is_temporary, "{name:?} was left behind");
+    }
+    Ok(result)
 }
 
 #[test]
@@ -112,11 +139,25 @@ impl Scene {
         Ok(data)
     }
 
+    /// An upload that the server has a part of.
+    fn begin_upload(&self, name: &str) -> Result<Peer> {
+        let data = self.connect(self.passive_port()?, CLIENT)?;
+        self.ask(&format!("STOR {name}"), "150 the transfer begins\r\n")?;
+        data.send("the first half");
+        self.settle()?;
+        self.expect("");
+        Ok(data)
+    }
+
+    fn advance(&self, time: Duration) -> Result {
+        Ok(self.network.advance(&self.event_loop, time)?)
+    }
+
     /// A transfer of which the client has read nothing.
     fn begin_large_transfer(&self) -> Result<Peer> {
         let data = self.connect(self.passive_port()?, CLIENT)?;
         data.stop_reading();
-        self.ask("RETR large", "150 here it comes\r\n")?;
+        self.ask("RETR large", "150 the transfer begins\r\n")?;
         Ok(data)
     }
 }
@@ -132,18 +173,18 @@ fn port_of(reply: &str, ip: IpAddr) -> SocketAddr {
 fn a_file_is_sent_whatever_comes_first() -> Result {
     let scene = Scene::new()?;
     let data = scene.connect(scene.passive_port()?, CLIENT)?;
-    let done = "150 here it comes\r\n226 done\r\n";
+    let done = "150 the transfer begins\r\n226 done\r\n";
     scene.ask("RETR small", done)?;
     assert_eq!(data.received(), b"a small file");
     assert_eq!(data.ended(), Some(Ended::Finished));
 
     let port = scene.passive_port()?;
-    scene.ask("RETR small", "150 here it comes\r\n")?;
+    scene.ask("RETR small", "150 the transfer begins\r\n")?;
     let data = scene.connect(port, CLIENT)?;
     assert_eq!(data.received(), b"a small file");
     scene.expect("226 done\r\n");
     scene.ask("RETR small", "425 use EPSV first\r\n")?;
-    scene.ask("RETR none", "550 no such file\r\n")?;
+    scene.ask("RETR none", "550 file unavailable\r\n")?;
     scene.ask("QUIT", "221 bye\r\n")?;
     assert!(scene.control.has_ended());
     Ok(())
@@ -168,7 +209,7 @@ fn abor_during_a_transfer_resets_the_data_connection() -> Result {
 
         // Another transfer follows.
         let data = scene.connect(scene.passive_port()?, CLIENT)?;
-        scene.ask("RETR small", "150 here it comes\r\n226 done\r\n")?;
+        scene.ask("RETR small", "150 the transfer begins\r\n226 done\r\n")?;
         assert_eq!(data.received(), b"a small file");
         scene.ask("ABOR", "226 closed\r\n")?;
     }
@@ -179,7 +220,7 @@ fn abor_during_a_transfer_resets_the_data_connection() -> Result {
 fn abor_before_the_data_connection_closes_the_passive_port() -> Result {
     let scene = Scene::new()?;
     let port = scene.passive_port()?;
-    scene.ask("RETR large", "150 here it comes\r\n")?;
+    scene.ask("RETR large", "150 the transfer begins\r\n")?;
     scene.ask("ABOR", "426 aborted\r\n226 closed\r\n")?;
     let late = scene.network.connect_from(SocketAddr::new(CLIENT, 0), port);
     scene.settle()?;
@@ -217,12 +258,10 @@ fn a_data_connection_that_fails_or_never_comes_is_reported() -> Result {
 
     // Another host is refused, and the wait goes on until its end.
     let port = scene.passive_port()?;
-    scene.ask("RETR small", "150 here it comes\r\n")?;
+    scene.ask("RETR small", "150 the transfer begins\r\n")?;
     let stranger = scene.connect(port, "192.0.2.1".parse()?)?;
     assert!(stranger.has_ended() && stranger.received().is_empty());
-    scene
-        .network
-        .advance(&scene.event_loop, Duration::from_secs(61))?;
+    scene.advance(Duration::from_secs(61))?;
     scene.expect("425 no data connection\r\n");
     scene.ask("USER a", "230 welcome\r\n")
 }
@@ -238,65 +277,4 @@ fn the_end_of_the_control_connection_ends_the_transfer() -> Result {
     assert_eq!(data.ended(), Some(Ended::Reset));
     assert_eq!(scene.event_loop.len(), 1, "the listener");
     Ok(())
-}
-
-// ---- on the kernel's sockets
-
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        Client(BufReader::new(stream))
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
-        line
-    }
-
-    fn ask(&mut self, command: &str) -> String {
-        write!(self.0.get_mut(), "{command}\r\n").unwrap();
-        self.line()
-    }
-}
-
-#[test]
-fn abor_on_real_sockets() {
-    enter_folder();
-    let (started, addr) = mpsc::channel();
-    let server = thread::spawn(move || {
-        let listener = ftp::start("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().and_then(|addr| addr.inet()).unwrap();
-        started.send((addr, asynchat::remote().unwrap())).unwrap();
-        asynchat::run().unwrap();
-        asynchat::close_all();
-    });
-    let (addr, remote) = addr.recv().unwrap();
-    let mut control = Client::connect(addr);
-    assert_eq!(control.line(), "220 ready\r\n");
-    let mut data = Client::connect(port_of(&control.ask("EPSV"), addr.ip()));
-    assert_eq!(control.ask("RETR large"), "150 here it comes\r\n");
-    let mut begin = vec![0; 100_000];
-    data.0.read_exact(&mut begin).unwrap();
-    assert_eq!(control.ask("ABOR"), "426 aborted\r\n");
-    assert_eq!(control.line(), "226 closed\r\n");
-    let mut rest = Vec::new();
-    let error = data.0.read_to_end(&mut rest).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    assert!((rest.len() as u64) < LARGE);
-
-    let mut data = Client::connect(port_of(&control.ask("EPSV"), addr.ip()));
-    assert_eq!(control.ask("RETR small"), "150 here it comes\r\n");
-    rest.clear();
-    data.0.read_to_end(&mut rest).unwrap();
-    assert_eq!(rest, b"a small file");
-    assert_eq!(control.line(), "226 done\r\n");
-    assert_eq!(control.ask("QUIT"), "221 bye\r\n");
-    remote.stop().unwrap();
-    server.join().unwrap();
 }
