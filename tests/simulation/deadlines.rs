@@ -395,7 +395,7 @@ impl Connection {
     }
 }
 
-/// How a session receives: whole records or chunks. It pauses and resumes in all ways.
+/// How a session receives: whole records, their chunks, or a stream without records. It pauses and resumes in all ways.
 struct Session {
     chat: Chat,
     kind: Kind,
@@ -439,9 +439,12 @@ impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
         let (rng, chat) = (&self.rng, &self.chat);
         let whole = Terminator::crlf().limit(1 << 20);
-        chat.set_terminator(match rng.one_in(2) {
-            true => whole,
-            false => whole.streamed(),
+        chat.set_terminator(match rng.below(3) {
+            0 => whole,
+            1 => whole.streamed(),
+            // A record deadline would not apply.
+            _ if chat.deadlines().record.is_some() => whole,
+            _ => Terminator::none(),
         });
         if self.link.pauses && rng.one_in(2) {
             let period = Duration::from_millis(50 + rng.below(2_000) as u64);
