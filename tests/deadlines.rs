@@ -245,6 +245,38 @@ fn a_large_record_may_take_its_time_and_a_trickling_peer_may_not() {
 }
 
 #[test]
+fn a_stream_without_records_may_take_its_time_and_a_trickling_peer_may_not() {
+    let scene = Scene::new(Deadlines::default().input(secs(10)));
+    scene.chat.set_terminator(Terminator::none());
+    scene.wait(HOUR);
+    let chunk = "x".repeat(16 * 1024);
+    for _ in 0..600 {
+        scene.send(&chunk);
+        scene.wait(secs(1));
+    }
+    scene.chat.pause_reading();
+    scene.wait(HOUR);
+    scene.assert_open();
+    scene.chat.resume_reading();
+    scene.every_second(|peer| peer.send("x"));
+    assert!(scene.log.has("Timeout(Input)"));
+}
+
+#[test]
+fn a_piped_stream_has_no_input_deadline() {
+    let scene = Scene::new(Deadlines::default().input(secs(10)));
+    let (other, _peer) = scene.network.pair();
+    let connected = Connector::adopt(other).connect_on(&scene.event_loop, |_| |_: &[u8]| Ok(()));
+    let other = connected.expect("it is connected");
+    scene.chat.set_terminator(Terminator::none());
+    scene.send("x");
+    asynchat::pipe(&scene.chat, &other).expect("both are open");
+    scene.send("x");
+    scene.wait(HOUR);
+    scene.assert_open();
+}
+
+#[test]
 fn the_input_deadline_does_not_run_between_records_nor_while_paused() {
     let scene = Scene::new(Deadlines::default().input(secs(10)));
     scene.wait(HOUR);

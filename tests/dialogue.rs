@@ -196,14 +196,14 @@ fn commands_do_not_wait_for_replies_unless_a_reply_sends_them() -> Result {
 }
 
 #[test]
-fn an_expected_greeting_precedes_the_replies_to_commands_that_were_sent_before_it() -> Result {
+fn an_expected_greeting_precedes_the_replies_to_commands_that_do_not_wait_for_it() -> Result {
     let scene = Scene::new()?;
     let (_, peer, notes) = client(&scene, |client| {
-        client.ask("HELLO");
         client.dialogue.expect(Terminator::crlf(), |client, line| {
             client.note("greeting", line);
             Ok(())
         });
+        client.ask("HELLO");
     })?;
     peer.send("200\r\n250\r\n");
     scene.settle()?;
@@ -605,5 +605,25 @@ fn destructors_of_functions_may_panic_one_by_one() -> Result {
     let error = "X: 3 replies are missing: closed by this side";
     assert_eq!(ended(&notes), error);
     assert!(scene.event_loop.is_empty());
+    Ok(())
+}
+
+/// Otherwise the first line of the reply would be taken for the block, and the client would wait for ever.
+#[test]
+fn a_record_that_is_expected_after_a_command_was_sent_ends_the_connection() -> Result {
+    let scene = Scene::new()?;
+    let (_, peer, notes) = client(&scene, |client| {
+        client.ask("LIST");
+        let block = Terminator::dot_block();
+        client.dialogue.expect(block, |client, block| {
+            client.note("block", block);
+            Ok(())
+        });
+    })?;
+    scene.settle()?;
+    assert!(peer.has_ended());
+    assert_eq!(seen(&notes), "");
+    let error = "LIST: `expect` was called after `send`, before the reply has begun";
+    assert_eq!(ended(&notes), error);
     Ok(())
 }

@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use asynchat::Chat;
+use asynchat::{AsyncChat, Chat, Close, Result};
 use common::{Log, idle, new_loop, run_to_end, run_until, served};
 
 #[test]
@@ -137,6 +139,36 @@ fn a_promise_dropped_unfulfilled_closes_its_connection_only() {
     assert!(log.has("close Handler"));
     bystander.push("still here\r\n");
     witness.expect(&event_loop, "still here\r\n");
+}
+
+#[test]
+fn a_promise_that_fails_closes_its_connection_with_the_error() {
+    let event_loop = new_loop();
+    let ends = Rc::new(RefCell::new(Vec::new()));
+    let of_session = Rc::clone(&ends);
+    let (chat, mut peer) = served(&event_loop, move |_| Ends(Rc::clone(&of_session)));
+    let promise = chat.promise();
+    let full = std::io::Error::from(ErrorKind::StorageFull);
+    thread::spawn(move || promise.fail(full)).join().unwrap();
+    let end = peer.wait_for_end(&event_loop);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(*ends.borrow(), [Some(ErrorKind::StorageFull)]);
+}
+
+/// Notes the kind of the error that ended the connection.
+struct Ends(Rc<RefCell<Vec<Option<ErrorKind>>>>);
+
+impl AsyncChat for Ends {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        let Close::Handler(error) = why else { return };
+        let error = error.downcast_ref::<asynchat::Error>();
+        let kind = error.and_then(asynchat::Error::io_kind);
+        self.0.borrow_mut().push(kind);
+    }
 }
 
 #[test]

@@ -116,6 +116,8 @@ pub struct Dialogue<S> {
     current: Verb,
     /// How many steps at the front were added since the last record.
     added: usize,
+    /// The first command that was sent since the last record.
+    sent: Option<Verb>,
     /// Whether the connection has another terminator than `line`.
     is_changed: bool,
 }
@@ -141,6 +143,7 @@ impl<S: 'static> Dialogue<S> {
             unsent: Weak::new(),
             current: Verb::word(b"greeting"),
             added: 0,
+            sent: None,
             is_changed: false,
         }
     }
@@ -168,9 +171,13 @@ impl<S: 'static> Dialogue<S> {
         self.command(Verb::word(b"secret"), command.into(), Box::new(then));
     }
 
-    /// Calls `then` with the record that follows the last one that arrived, before the replies to commands that are
-    /// sent already. Further calls before the next record add the records after that one. Before the first
-    /// record, this is the greeting.
+    /// Calls `then` with the next record: a further record of the reply that arrives, or the greeting if nothing has
+    /// arrived yet. It precedes the replies to all commands. Further calls before the next record add the records
+    /// after that one.
+    ///
+    /// Only the first line of a reply tells whether a record follows, so the function of that line makes the call.
+    /// A call that follows [`send`](Dialogue::send) before the next record has arrived looks as if it were about the reply
+    /// to that command. It ends the connection with an error. A function that calls both calls `send` last.
     ///
     /// A reply of several lines, each of which tells whether another one follows (RFC 5321 section 4.2.1):
     ///
@@ -192,6 +199,10 @@ impl<S: 'static> Dialogue<S> {
         terminator: Terminator,
         then: impl FnOnce(&mut S, &[u8]) -> Result + 'static,
     ) {
+        if let Some(verb) = self.sent {
+            let error = "`expect` was called after `send`, before the reply has begun";
+            return self.chat.close_with(format!("{verb}: {error}"));
+        }
         let step = Step {
             verb: self.current,
             terminator: (terminator != self.line).then_some(terminator),
@@ -229,6 +240,7 @@ impl<S: 'static> Dialogue<S> {
         };
         self.current = verb;
         self.added = 0;
+        self.sent = None;
         self.set_terminator();
         Ok(move |session: &mut S| {
             then(session, record).map_err(|error| {
@@ -273,6 +285,7 @@ impl<S: 'static> Dialogue<S> {
     }
 
     fn command(&mut self, verb: Verb, command: Bytes, then: Then<S>) {
+        self.sent.get_or_insert(verb);
         self.push(command);
         self.steps.0.push_back(Step {
             verb,

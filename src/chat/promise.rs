@@ -1,11 +1,12 @@
 //! `Promise`: a reply that another thread makes, with its place in the queue.
 
 use std::io;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 
 use super::handle::Chat;
+use crate::error::{BoxError, into_io};
 use crate::output::fifo::Item;
 use crate::output::producers::{More, Producer};
 use crate::runtime::remote::Remote;
@@ -19,8 +20,8 @@ use crate::state::inbox::Post;
 /// afterwards waits for it. `close_when_done` waits for it, too, and so does a shutdown, until its
 /// grace ends.
 ///
-/// A promise that is dropped without being [fulfilled](Promise::fulfill), for example by a panic of the
-/// worker, ends the connection with [`Close::Handler`](crate::Close::Handler): the client could not tell which
+/// A promise that [fails](Promise::fail), or is dropped without being [fulfilled](Promise::fulfill), for example by a
+/// panic of the worker, ends the connection with [`Close::Handler`](crate::Close::Handler): the client could not tell which
 /// reply is missing. The client receives what was sent before the promise, and then a reset.
 ///
 /// A connection that waits for a promise may be idle. An idle [deadline](crate::Deadlines::idle) has to
@@ -65,9 +66,8 @@ struct PromiseProducer {
     output: Option<Bytes>,
 }
 
-/// The reply, shared by a promise and its producer. `None` when the promise was dropped without being
-/// fulfilled.
-type Reply = OnceLock<Option<Bytes>>;
+/// The reply, shared by a promise and its producer, or why there is none. The producer takes the error.
+type Reply = OnceLock<Result<Bytes, Mutex<Option<BoxError>>>>;
 
 impl Chat {
     /// Queues a reply that another thread will make: a [`Promise`]. Everything that is pushed afterwards waits
@@ -99,7 +99,23 @@ impl Promise {
     /// Provides the bytes, and wakes the loop to send them. They are dropped if they are no longer
     /// [wanted](Promise::is_wanted).
     pub fn fulfill(self, output: impl Into<Bytes>) {
-        self.settle(Some(output.into()));
+        self.settle(Ok(output.into()));
+    }
+
+    /// Ends the connection with this error, as a producer that fails: the client receives what was sent before the
+    /// promise, and then a reset. [`Close::Handler`](crate::Close::Handler) contains the error. To report the failure to
+    /// the client instead, [fulfill](Promise::fulfill) the promise with that reply.
+    ///
+    /// ```
+    /// # fn work(path: &str, promise: asynchat::Promise) {
+    /// match std::fs::read(path) {
+    ///     Ok(content) => promise.fulfill(content),
+    ///     Err(error) => promise.fail(error),
+    /// }
+    /// # }
+    /// ```
+    pub fn fail(self, error: impl Into<BoxError>) {
+        self.settle(Err(error.into()));
     }
 
     /// Whether the reply can still be sent. If the connection ends, or its queue is discarded, it becomes false when
@@ -109,10 +125,11 @@ impl Promise {
         self.reply.strong_count() > 0
     }
 
-    fn settle(&self, output: Option<Bytes>) {
+    fn settle(&self, output: Result<Bytes, BoxError>) {
         let Some(reply) = self.reply.upgrade() else {
             return;
         };
+        let output = output.map_err(|error| Mutex::new(Some(error)));
         if reply.set(output).is_ok()
             && let Some(remote) = &self.remote
         {
@@ -124,7 +141,8 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.settle(None); // does nothing if it was fulfilled
+        // Does nothing if the promise was fulfilled or has failed.
+        self.settle(Err("a promise was dropped without being fulfilled".into()));
     }
 }
 
@@ -133,12 +151,12 @@ impl Producer for PromiseProducer {
         if self.output.is_none() {
             self.output = match self.reply.get() {
                 None => return Ok(More::Pending),
-                Some(None) => {
-                    return Err(io::Error::other(
-                        "a promise was dropped without being fulfilled",
-                    ));
+                Some(Ok(output)) => Some(output.clone()),
+                Some(Err(error)) => {
+                    let error = error.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let error = error.unwrap_or_else(|| "the promise has failed".into());
+                    return Err(into_io(error, io::ErrorKind::Other));
                 }
-                Some(output) => output.clone(),
             };
         }
         self.output

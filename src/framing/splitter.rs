@@ -513,7 +513,7 @@ impl Splitter {
 
     /// Returns whether the terminator is [`Terminator::none`].
     #[inline]
-    fn is_endless(&self) -> bool {
+    pub fn is_endless(&self) -> bool {
         matches!(self.terminator.kind(), Kind::Everything)
     }
 

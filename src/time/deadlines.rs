@@ -68,9 +68,10 @@ pub struct Deadlines {
     /// arrived. It is therefore a minimum rate: an upload of 100 MB may take its time, but a peer that
     /// trickles may not. Use it instead of `record`, or with it as the bound on the whole.
     ///
-    /// It does not apply to [`Terminator::none`](crate::Terminator::none) either, nor to a connection that is
-    /// [piped](crate::pipe). For an upload that ends with the connection, as in FTP, set
-    /// `Terminator::count(u64::MAX).streamed()`.
+    /// All input of [`Terminator::none`](crate::Terminator::none) is one record, which begins with its first byte
+    /// and ends with the connection: an upload as in FTP. A peer that may be silent in the middle of such a
+    /// stream, as a person at a terminal, needs a connection without this deadline. The deadline does not apply to
+    /// a connection that is [piped](crate::pipe).
     pub input: Option<Duration>,
     /// The time for the peer to take output. It runs while the kernel accepts no more output. It starts again
     /// each time the kernel has accepted 64 KiB, and ends when it has accepted the whole queue. It is therefore a
@@ -199,9 +200,10 @@ pub(crate) struct Clocks {
     up: bool,
     /// When bytes last moved.
     moved: Option<Instant>,
-    /// The time that the current record has taken. There is one if, and only if, there is an `input` clock.
+    /// The time that the current record has taken.
     record: Option<Stopwatch>,
-    /// The time since the last 64 KiB of that record have arrived.
+    /// The time since the last 64 KiB of that record have arrived, or of a stream that has no records. While there is
+    /// a `record` clock there is this one as well, and both run or neither.
     input: Option<RateClock>,
     /// The time that the kernel has not accepted output, since the last 64 KiB that it has.
     drain: Option<RateClock>,
@@ -221,6 +223,15 @@ struct RateClock {
     stopwatch: Stopwatch,
     /// The bytes that had moved in this direction by then, in the life of the connection.
     counted: u64,
+}
+
+/// What has arrived in part when all that was received is parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Nothing,
+    Record,
+    /// Input that no terminator divides into records.
+    Stream,
 }
 
 /// A deadline that passes.
@@ -289,17 +300,18 @@ impl Clocks {
         self.moved = Some(now);
     }
 
-    /// Input has been parsed. `completed`: at least one record ended. `begun`: part of another record has
-    /// arrived. `received`: how many bytes have arrived in the life of the connection.
-    pub(crate) fn parsed(&mut self, now: Instant, completed: bool, begun: bool, received: u64) {
-        if !begun {
+    /// Input has been parsed. `completed`: at least one record ended. `received`: how many bytes have arrived in the
+    /// life of the connection.
+    pub(crate) fn parsed(&mut self, now: Instant, completed: bool, begun: Begun, received: u64) {
+        if begun == Begun::Nothing {
             return self.record_over();
         }
-        if completed || self.record.is_none() {
-            self.record = Some(Stopwatch::Since(now));
+        if completed || self.record.is_some() != (begun == Begun::Record) {
+            self.record = (begun == Begun::Record).then_some(Stopwatch::Since(now));
+            self.input = None;
         }
         let is_due = |input: RateClock| received >= input.counted.saturating_add(RECEIVED);
-        if completed || self.input.is_none_or(is_due) {
+        if self.input.is_none_or(is_due) {
             self.input = Some(RateClock::new(now, received));
         }
     }
@@ -352,7 +364,7 @@ impl Clocks {
 
     /// Whether that would change a clock.
     pub(crate) fn is_changed_by_turn(&self, awaits_input: bool, has_output: bool) -> bool {
-        let runs = self.record.map(|record| record.begun().is_some());
+        let runs = self.input.map(|input| input.stopwatch.begun().is_some());
         runs.is_some_and(|runs| runs != awaits_input) || (!has_output && self.drain.is_some())
     }
 
@@ -486,7 +498,7 @@ mod tests {
     #[test]
     fn no_deadline_passes_by_default() {
         let (mut clocks, start) = clocks(Deadlines::default());
-        clocks.parsed(start, false, true, 0);
+        clocks.parsed(start, false, Begun::Record, 0);
         clocks.offered(start, false, 0);
         assert_eq!(clocks.next(), None);
     }
@@ -516,13 +528,13 @@ mod tests {
     fn a_record_is_timed_from_its_first_byte_and_later_bytes_do_not_matter() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         assert_eq!(clocks.next(), None);
-        clocks.parsed(start + secs(1), false, true, 0);
-        clocks.parsed(start + secs(4), false, true, 0);
+        clocks.parsed(start + secs(1), false, Begun::Record, 0);
+        clocks.parsed(start + secs(4), false, Begun::Record, 0);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
         // The same segment completes the record and begins the next one.
-        clocks.parsed(start + secs(5), true, true, 0);
+        clocks.parsed(start + secs(5), true, Begun::Record, 0);
         assert_eq!(passes(&clocks, start), Some((10, Deadline::Record)));
-        clocks.parsed(start + secs(6), true, false, 0);
+        clocks.parsed(start + secs(6), true, Begun::Nothing, 0);
         assert_eq!(clocks.next(), None);
     }
 
@@ -532,7 +544,7 @@ mod tests {
         clocks.pause(start);
         clocks.turn_is_over(start, true, true);
         assert_eq!(clocks.next(), None);
-        clocks.parsed(start, false, true, 0);
+        clocks.parsed(start, false, Begun::Record, 0);
         clocks.pause(start + secs(2));
         clocks.pause(start + secs(30));
         assert_eq!(clocks.next(), None);
@@ -561,11 +573,11 @@ mod tests {
     #[test]
     fn a_record_keeps_its_time_while_its_input_waits_for_this_side() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
-        clocks.parsed(start, false, true, 0);
+        clocks.parsed(start, false, Begun::Record, 0);
         assert!(clocks.is_changed_by_turn(false, true));
         clocks.turn_is_over(start + secs(2), false, true);
         assert!(!clocks.is_changed_by_turn(false, true));
-        clocks.parsed(start + secs(60), false, true, 0);
+        clocks.parsed(start + secs(60), false, Begun::Record, 0);
         assert_eq!(clocks.next(), None);
         assert!(clocks.is_changed_by_turn(true, true));
         clocks.turn_is_over(start + secs(60), true, true);
@@ -573,7 +585,7 @@ mod tests {
         assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
         // A record that begins in the meantime has its own time.
         clocks.turn_is_over(start + secs(61), false, true);
-        clocks.parsed(start + secs(70), true, true, 0);
+        clocks.parsed(start + secs(70), true, Begun::Record, 0);
         assert_eq!(passes(&clocks, start), Some((75, Deadline::Record)));
     }
 
@@ -597,7 +609,7 @@ mod tests {
     fn time_that_is_forgiven_does_not_count() {
         let set = Deadlines::default().input(secs(5)).drain(secs(7));
         let (mut clocks, start) = clocks(set);
-        clocks.parsed(start, false, true, 0);
+        clocks.parsed(start, false, Begun::Record, 0);
         clocks.offered(start, false, 0);
         clocks.forgive_input(start + secs(4), secs(3));
         assert_eq!(passes(&clocks, start), Some((7, Deadline::Drain)));
@@ -614,7 +626,7 @@ mod tests {
     #[test]
     fn changing_a_deadline_restarts_its_own_clock_only() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)).lifetime(secs(30)));
-        clocks.parsed(start + secs(1), false, true, 0);
+        clocks.parsed(start + secs(1), false, Begun::Record, 0);
         clocks.set(clocks.deadlines().idle(secs(25)), start + secs(2));
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
         let generous = Deadlines::default().record(secs(20)).lifetime(secs(30));
@@ -652,7 +664,7 @@ mod tests {
     #[test]
     fn a_record_that_is_given_up_is_not_timed() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
-        clocks.parsed(start, false, true, 0);
+        clocks.parsed(start, false, Begun::Record, 0);
         clocks.record_over();
         assert_eq!(clocks.next(), None);
     }
@@ -674,23 +686,42 @@ mod tests {
     #[test]
     fn each_64_kib_of_a_record_start_the_input_clock_again() {
         let (mut clocks, start) = clocks(Deadlines::default().input(secs(5)));
-        clocks.parsed(start + secs(1), false, true, 10);
+        clocks.parsed(start + secs(1), false, Begun::Record, 10);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
         // A trickle does not.
-        clocks.parsed(start + secs(3), false, true, 10 + RECEIVED - 1);
+        clocks.parsed(start + secs(3), false, Begun::Record, 10 + RECEIVED - 1);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
-        clocks.parsed(start + secs(4), false, true, 10 + RECEIVED);
+        clocks.parsed(start + secs(4), false, Begun::Record, 10 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((9, Deadline::Input)));
         // It stops while this side does not read, and with the record.
         clocks.pause(start + secs(5));
         assert_eq!(clocks.next(), None);
         clocks.turn_is_over(start + secs(60), true, true);
         assert_eq!(passes(&clocks, start), Some((64, Deadline::Input)));
-        clocks.parsed(start + secs(61), true, true, 11 + RECEIVED);
+        clocks.parsed(start + secs(61), true, Begun::Record, 11 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((66, Deadline::Input)));
         clocks.set(Deadlines::default().input(secs(9)), start + secs(62));
         assert_eq!(passes(&clocks, start), Some((71, Deadline::Input)));
-        clocks.parsed(start + secs(63), true, false, 12 + RECEIVED);
+        clocks.parsed(start + secs(63), true, Begun::Nothing, 12 + RECEIVED);
+        assert_eq!(clocks.next(), None);
+    }
+    #[test]
+    fn a_stream_without_records_has_a_rate_and_no_record_deadline() {
+        let (mut clocks, start) = clocks(Deadlines::default().record(secs(3)).input(secs(5)));
+        clocks.parsed(start + secs(1), false, Begun::Stream, 10);
+        assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
+        clocks.parsed(start + secs(4), false, Begun::Stream, 10 + RECEIVED);
+        assert_eq!(passes(&clocks, start), Some((9, Deadline::Input)));
+        assert!(clocks.is_changed_by_turn(false, true));
+        clocks.turn_is_over(start + secs(5), false, true);
+        assert!(!clocks.is_changed_by_turn(false, true));
+        assert_eq!(clocks.next(), None);
+        // A record begins while both wait.
+        clocks.parsed(start + secs(20), false, Begun::Record, 10 + RECEIVED);
+        assert_eq!(passes(&clocks, start), Some((23, Deadline::Record)));
+        clocks.parsed(start + secs(21), false, Begun::Stream, 10 + RECEIVED);
+        assert_eq!(passes(&clocks, start), Some((26, Deadline::Input)));
+        clocks.parsed(start + secs(22), false, Begun::Nothing, 10 + RECEIVED);
         assert_eq!(clocks.next(), None);
     }
 }

@@ -274,9 +274,9 @@ impl Slot {
 
 /// A served connection: its session writes to the log, and the test has the peer.
 #[track_caller]
-pub(crate) fn served(
+pub(crate) fn served<S: AsyncChat>(
     event_loop: &EventLoop,
-    factory: impl Fn(Chat) -> Session + 'static,
+    factory: impl Fn(Chat) -> S + 'static,
 ) -> (Chat, Peer) {
     let slot = Slot::default();
     let listener = event_loop

@@ -12,6 +12,7 @@ use crate::log::log_throttled;
 use crate::runtime::driver::Turn;
 use crate::state::agenda::deadline_after;
 use crate::state::{ChannelState, Flag, Request};
+use crate::time::deadlines::Begun;
 
 /// How much unparsed input does not count against a queue. More than this reduces the room for output.
 /// The two together are what a peer costs that asks for much and reads nothing. To read less at once
@@ -100,7 +101,14 @@ impl<S: AsyncChat> ChatDriver<S> {
     /// Updates the clocks: records may have ended, and another may have begun.
     #[inline(never)]
     fn time_records(&self, state: &ChannelState, records_before: u64) {
-        let begun = self.splitter.is_in_record() && !state.is_closing();
+        let begun = if self.splitter.is_idle() || state.is_closing() || state.flags.has(Flag::PIPED)
+        {
+            Begun::Nothing
+        } else if self.splitter.is_endless() {
+            Begun::Stream
+        } else {
+            Begun::Record
+        };
         let completed = state.records_in.get() > records_before;
         state.time(|clocks, now| clocks.parsed(now, completed, begun, state.bytes_in()));
     }
