@@ -35,7 +35,6 @@ use clap::Parser;
 
 use certificate::Files;
 use servers::Running;
-use workload::Workload;
 
 /// Compares the CPU time of TLS servers.
 #[derive(Parser)]
