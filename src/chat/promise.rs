@@ -99,7 +99,7 @@ impl Promise {
     /// Provides the bytes, and wakes the loop to send them. They are dropped if they are no longer
     /// [wanted](Promise::is_wanted).
     pub fn fulfill(self, output: impl Into<Bytes>) {
-        self.settle(Ok(output.into()));
+        self.settle(|| Ok(output.into()));
     }
 
     /// Ends the connection with this error, as a producer that fails: the client receives what was sent before the
@@ -115,7 +115,7 @@ impl Promise {
     /// # }
     /// ```
     pub fn fail(self, error: impl Into<BoxError>) {
-        self.settle(Err(error.into()));
+        self.settle(|| Err(error.into()));
     }
 
     /// Whether the reply can still be sent. If the connection ends, or its queue is discarded, it becomes false when
@@ -125,11 +125,15 @@ impl Promise {
         self.reply.strong_count() > 0
     }
 
-    fn settle(&self, output: Result<Bytes, BoxError>) {
+    /// Provides the reply, or why there is none, unless it was provided before.
+    fn settle(&self, output: impl FnOnce() -> Result<Bytes, BoxError>) {
         let Some(reply) = self.reply.upgrade() else {
             return;
         };
-        let output = output.map_err(|error| Mutex::new(Some(error)));
+        if reply.get().is_some() {
+            return;
+        }
+        let output = output().map_err(|error| Mutex::new(Some(error)));
         if reply.set(output).is_ok()
             && let Some(remote) = &self.remote
         {
@@ -141,8 +145,7 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        // Does nothing if the promise was fulfilled or has failed.
-        self.settle(Err("a promise was dropped without being fulfilled".into()));
+        self.settle(|| Err("a promise was dropped without being fulfilled".into()));
     }
 }
 
