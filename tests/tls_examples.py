@@ -4,7 +4,7 @@
     python3 tests/tls_examples.py target/release/examples            # all
     python3 tests/tls_examples.py target/release/examples smtpd      # one
 
-Clients that are not installed (openssl, gnutls-cli, swaks, curl) are reported as skipped.
+Clients that are not installed (openssl, gnutls-cli, swaks, curl, sslyze) are reported as skipped.
 """
 
 import contextlib
@@ -85,6 +85,53 @@ def nntp(directory):
             ]  # fmt: skip
             openssl(addr, tls_addr, "nntp", files, dialogue)
             gnutls(addr, tls_addr, "nntp", files, dialogue)
+
+
+def other_protocols(directory):
+    """A browser that was led to a port with TLS fails in the handshake (ALPACA, CVE-2021-3618)."""
+    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
+        programs = {"nntp": ["--demo", "50"], "smtpd": ["--maildir", maildir]}
+        for name, options in programs.items():
+            with tls_served(directory / name, files, *options) as (_, tls_addr, _):
+                tls = context(files["ca"])
+                tls.set_alpn_protocols(["h2", "http/1.1"])
+                with socket.create_connection(pair(tls_addr), DEADLINE) as browser:
+                    try:
+                        tls.wrap_socket(browser, server_hostname="localhost")
+                        raise AssertionError(f"{name} has served a browser")
+                    except ssl.SSLError as error:
+                        assert "no application protocol" in str(error).lower(), error
+                tls.set_alpn_protocols(["h2", name.replace("smtpd", "smtp")])
+                with socket.create_connection(pair(tls_addr), DEADLINE) as plain:
+                    with tls.wrap_socket(plain, server_hostname="localhost") as client:
+                        assert client.selected_alpn_protocol() == name.replace("smtpd", "smtp")
+
+
+def scanned(directory):
+    """sslyze compares the ports with what Mozilla recommends."""
+    if not has("sslyze"):
+        return
+    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
+        programs = {"nntp": ["--demo", "50"], "smtpd": ["--maildir", maildir]}
+        for name, options in programs.items():
+            with tls_served(directory / name, files, *options) as (addr, tls_addr, _):
+                scan(tls_addr, files)
+                # sslyze does not know STARTTLS of NNTP.
+                if name == "smtpd":
+                    scan(addr, files, "--starttls=smtp")
+
+
+def scan(addr, files, *options):
+    host, port = "localhost", pair(addr)[1]
+    command = ["sslyze", f"--certinfo_ca_file={files['ca']}", *options, f"{host}:{port}"]
+    done = subprocess.run(command, capture_output=True, timeout=180, text=True)
+    report = done.stdout
+    assert done.returncode == 0 and "OK - Compliant." in report, done
+    for line in report.splitlines():
+        # Only this certificate's own authority is known to have certified it.
+        finding = "VULNERABLE" in line or "FAILED" in line
+        assert not finding or "CA Store" in line, (line, report)
+    assert "Supplied CA file CA Store (N/A):   OK" in report, report
 
 
 def nntp_adversary(directory):
@@ -331,7 +378,8 @@ def run(command, timeout=DEADLINE):
 
 
 CHECKS = {
-    check.__name__: check for check in (test_certificate, nntp, nntp_adversary, nntp_reload, smtpd)
+    check.__name__: check
+    for check in (test_certificate, nntp, nntp_adversary, nntp_reload, smtpd, other_protocols, scanned)
 }
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ impl Files {
         })?;
         let mut config = Arc::unwrap_or_clone(read);
         config.alpn_protocols.clone_from(alpn);
+        // All cipher suites of rustls are strong, but scanners complain about a choice by the client.
+        config.ignore_client_order = true;
         Ok(Arc::new(config))
     }
 }

@@ -210,7 +210,7 @@ fn run(arguments: Arguments) -> Result {
     }
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.records_in, closes = ?stats.closes, "stopped");
+    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, stats.records_in, closes = ?stats.closes, "stopped");
     Ok(())
 }
 

@@ -182,7 +182,7 @@ fn run(arguments: Arguments) -> Result {
     }
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, closes = ?stats.closes, "stopped");
+    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
     Ok(())
 }
 
