@@ -84,6 +84,7 @@ def nntp(directory):
                 ("GROUP misc.test", "211 50 1 50 misc.test"), ("QUIT", "205"),
             ]  # fmt: skip
             openssl(addr, tls_addr, "nntp", files, dialogue)
+            key_updates(addr, tls_addr, "nntp", files)
             gnutls(addr, tls_addr, "nntp", files, dialogue)
 
 
@@ -132,6 +133,33 @@ def scan(addr, files, *options):
         finding = "VULNERABLE" in line or "FAILED" in line
         assert not finding or "CA Store" in line, (line, report)
     assert "Supplied CA file CA Store (N/A):   OK" in report, report
+
+
+def injected(directory):
+    """Commands behind STARTTLS, in the same segment or after the reply: none of them is run (CVE-2011-0411)."""
+    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
+        message = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ann@localhost>\r\nDATA\r\nSubject: x\r\n\r\n.\r\n"
+        programs = {
+            "nntp": (["--demo", "50"], b"382 ", b"GROUP misc.test\r\nIHAVE <1@x>\r\n"),
+            "smtpd": (["--maildir", maildir], b"220 ", message),
+        }
+        for name, (options, permission, commands) in programs.items():
+            with tls_served(directory / name, files, *options) as (addr, _, _):
+                for waits in False, True:
+                    with socket.create_connection(pair(addr), DEADLINE) as client:
+                        replies = client.makefile("rb")
+                        assert replies.readline()[:1] == b"2"
+                        client.sendall(b"STARTTLS\r\n" + (b"" if waits else commands))
+                        line = replies.readline() if waits else b""
+                        assert not waits or line.startswith(permission), line
+                        with contextlib.suppress(ConnectionError):
+                            client.sendall(commands if waits else b"")
+                            rest = replies.read()
+                            # The permission, or an alert of TLS.
+                            expected = b"\x15\x03" if waits else permission
+                            assert rest.startswith(expected) or not rest, (name, rest)
+                            assert rest.count(b"\r\n") <= 1, (name, rest)
+        assert not os.listdir(os.path.join(maildir, "new"))
 
 
 def nntp_adversary(directory):
@@ -277,6 +305,17 @@ def openssl(addr, tls_addr, protocol, files, dialogue):
                 assert f"{state}, {version}, Cipher is" in output, (session, output)
 
 
+def key_updates(addr, tls_addr, protocol, files):
+    """The command `K` of s_client sends new keys and demands the same, and `k` only sends them."""
+    if not has("openssl"):
+        return
+    common = ["openssl", "s_client", "-CAfile", files["ca"], "-verify_return_error", "-tls1_3", "-crlf"]
+    for where in ["-connect", addr, "-starttls", protocol], ["-connect", tls_addr]:
+        one = [("DATE", "111 "), ("K", "KEYUPDATE"), ("DATE", "111 "), ("k", "KEYUPDATE")]
+        # With a capital, s_client would end by itself.
+        converse([*common, *where], [*one * 5, ("quit", "205")])
+
+
 def gnutls(addr, tls_addr, protocol, files, dialogue):
     if not has("gnutls-cli"):
         return
@@ -379,7 +418,9 @@ def run(command, timeout=DEADLINE):
 
 CHECKS = {
     check.__name__: check
-    for check in (test_certificate, nntp, nntp_adversary, nntp_reload, smtpd, other_protocols, scanned)
+    for check in (
+        test_certificate, nntp, nntp_reload, smtpd, injected, nntp_adversary, other_protocols, scanned,
+    )  # fmt: skip
 }
 
 if __name__ == "__main__":

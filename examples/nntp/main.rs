@@ -46,7 +46,8 @@
 //! openssl s_client -starttls nntp -connect 127.0.0.1:1119 -CAfile /tmp/tls/ca.pem -crlf
 //! gnutls-cli --starttls-proto=nntp --x509cafile /tmp/tls/ca.pem -p 1119 localhost
 //! openssl s_client -connect 127.0.0.1:5630 -CAfile /tmp/tls/ca.pem -crlf
-//! tin -r -T 2 -A -g localhost -p 5630
+//! tin -r -T -k -A -g localhost -p 5630
+//! slrn -h snews://localhost:5630 -n -f ~/.newsrc-asynchat --create
 //! ```
 //!
 //! SIGHUP reads a renewed certificate. Connections that are up continue.
