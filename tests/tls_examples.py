@@ -209,9 +209,9 @@ def smtpd(directory):
     with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
         options = ["--maildir", maildir, "--no-fsync"]
         with tls_served(directory / "smtpd", files, *options) as (addr, tls_addr, _):
-            clients = [with_smtplib, with_swaks, with_curl]
-            for client in clients:
+            for client in with_smtplib, with_swaks, with_curl:
                 client(addr, tls_addr, files, maildir)
+            pipelined(addr, files, maildir)
             dialogue = [
                 ("EHLO client.example", "250 HELP"), ("MAIL FROM:<bob@example.org>", "250 2.1.0"),
                 ("RCPT TO:<ann@localhost>", "250 2.1.5"), ("DATA", "354"), (".", "250 2.0.0 kept as"),
@@ -240,6 +240,22 @@ def with_smtplib(addr, tls_addr, files, maildir):
             client.sendmail("bob@example.org", "ann@localhost", text)
     for message in take_messages(maildir, 4):
         assert message.endswith("\n\n" + "a line\n.\n" * 10_000)
+
+
+def pipelined(addr, files, maildir):
+    """STARTTLS is the last command of a group (RFC 2920). A thread is still writing the message before it."""
+    message = b"MAIL FROM:<>\r\nRCPT TO:<ann@localhost>\r\nDATA\r\nSubject: x\r\n\r\n.\r\n"
+    with socket.create_connection(pair(addr), DEADLINE) as plain:
+        # Without a buffer, so that nothing of TLS is read.
+        replies = plain.makefile("rb", buffering=0)
+        plain.sendall(b"HELO client.example\r\n" + message * 20 + b"STARTTLS\r\n")
+        codes = [replies.readline()[:3] for _ in range(83)]
+        assert codes == [b"220", b"250", *[b"250", b"250", b"354", b"250"] * 20, b"220"], codes
+        with context(files["ca"]).wrap_socket(plain, server_hostname="localhost") as tls:
+            ask(tls, "MAIL FROM:<>", "503 5.5.1 HELO")
+    for path in pathlib.Path(maildir, "new").iterdir():
+        assert " with SMTP id " in path.read_text()
+        path.unlink()
 
 
 def with_swaks(addr, tls_addr, files, maildir):

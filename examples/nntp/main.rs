@@ -23,7 +23,7 @@
 //! Reading order:
 //!
 //! * this file: options, groups, start and Ctrl-C; `bounds.rs`: the options that
-//!   limit resources;
+//!   limit resources; `../common/certificate.rs`: those of TLS;
 //! * `server/session.rs`: the handler, its two states, its terminators;
 //!   `server/client_errors.rs`: when the server closes a connection;
 //! * `server/commands/mod.rs`: the table of commands; then any other file there.
@@ -88,7 +88,12 @@ struct Arguments {
 
     /// Also listen on this address, with TLS from the beginning; [::]:563 is the usual one.
     /// Connections to --listen can begin TLS with STARTTLS.
-    #[arg(long, value_name = "HOST:PORT", requires = "tls_cert")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
     tls_listen: Option<String>,
 
     /// The clone whose history to serve. The default is the clone that contains

@@ -38,7 +38,7 @@
 //!
 //! Reading order:
 //!
-//! * this file: options, start and Ctrl-C;
+//! * this file: options, start and Ctrl-C; `../common/certificate.rs`: the options of TLS;
 //! * `smtp/session.rs`: the handler, its two states, its terminators;
 //! * `smtp/transfer.rs`: a streamed dot block, and a disk that becomes full in the
 //!   middle of it;
@@ -74,7 +74,12 @@ struct Arguments {
 
     /// Also listen on this address, with TLS from the beginning (RFC 8314). Connections to
     /// --listen can begin TLS with STARTTLS.
-    #[arg(long, value_name = "HOST:PORT", requires = "tls_cert")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
     tls_listen: Option<String>,
 
     /// The maildir for messages. It is created if it does not exist.
