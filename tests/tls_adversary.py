@@ -1,9 +1,9 @@
 """What a hostile peer can send to a TLS port, byte by byte: Python's ssl with its records in our hands.
 
-    tls_adversary.py HOST:PORT CA
+    tls_adversary.py HOST:PORT CA [starttls]
 
-The server is the `nntp` example, and the port has TLS from the beginning. Each attack is followed by a session that
-has to work. `tls_examples.py` runs this.
+The server is the `nntp` example. The port has TLS from the beginning, or after STARTTLS. Whatever has happened, the
+last session has to work. `tls_examples.py` runs this.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import sys
+import typing
 
 DEADLINE = 20
 SESSION = b"GROUP misc.test\r\nSTAT 1\r\nQUIT\r\n"
@@ -20,21 +21,43 @@ ALERT, HANDSHAKE, APPLICATION = 21, 22, 23
 
 def main():
     host, _, port = sys.argv[1].rpartition(":")
-    attack((host, int(port)), sys.argv[2])
+    attack(Target(host, int(port), sys.argv[3:] == ["starttls"]), sys.argv[2])
 
 
-def attack(address, ca):
+class Target(typing.NamedTuple):
+    host: str
+    port: int
+    starttls: bool
+
+    def connect(self):
+        plain = socket.create_connection((self.host, self.port), DEADLINE)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.starttls:
+            # Without a buffer, so that nothing of TLS is read.
+            replies = plain.makefile("rb", buffering=0)
+            assert replies.readline().startswith(b"200 ")
+            plain.sendall(b"STARTTLS\r\n")
+            assert replies.readline().startswith(b"382 ")
+        return plain
+
+    def check_replies(self, plaintext):
+        codes = [line[:3] for line in plaintext.split(b"\r\n")]
+        greeting = [] if self.starttls else [b"200"]
+        assert codes == [*greeting, b"211", b"223", b"205", b""], plaintext
+
+
+def attack(target, ca):
     contexts = [context(ca, version) for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)]
     for made in contexts:
-        one_byte_segments(address, made)
-        one_byte_records(address, made)
-        truncated(address, made)
-        broken_records(address, made)
-        changed_bytes(address, made)
-    before_the_handshake(address)
-    renegotiation(address, contexts[0])
+        one_byte_segments(target, made)
+        one_byte_records(target, made)
+        truncated(target, made)
+        broken_records(target, made)
+        changed_bytes(target, made)
+    before_the_handshake(target)
+    renegotiation(target, contexts[0])
     for made in contexts:
-        check_session(address, made)
+        check_session(target, made)
 
 
 def context(ca, version):
@@ -46,9 +69,8 @@ def context(ca, version):
 class Peer:
     """A client that decides how its records are sent."""
 
-    def __init__(self, address, made):
-        self.socket = socket.create_connection(address, DEADLINE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, target, made):
+        self.socket = target.connect()
         self.received, self.made = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = made.wrap_bio(self.received, self.made, server_hostname="localhost")
         self.plaintext = b""
@@ -120,19 +142,14 @@ def record(kind, body, size=None):
     return struct.pack("!BHH", kind, 0x0303, len(body) if size is None else size) + body
 
 
-def check_replies(plaintext):
-    codes = [line[:3] for line in plaintext.split(b"\r\n")]
-    assert codes == [b"200", b"211", b"223", b"205", b""], plaintext
-
-
-def check_session(address, made):
+def check_session(target, made):
     """The server serves others."""
-    with Peer(address, made) as peer:
+    with Peer(target, made) as peer:
         assert peer.handshake(peer.send)
         for part in peer.write(SESSION):
             peer.send(part)
         peer.read_to_end()
-        check_replies(peer.plaintext)
+        target.check_replies(peer.plaintext)
 
 
 def drain(peer):
@@ -144,43 +161,43 @@ def drain(peer):
     return received
 
 
-def one_byte_segments(address, made):
+def one_byte_segments(target, made):
     """Each byte of the handshake and of the commands on its own."""
-    with Peer(address, made) as peer:
+    with Peer(target, made) as peer:
         one_by_one = lambda data: all(peer.send(data[n : n + 1]) for n in range(len(data)))
         assert peer.handshake(one_by_one)
         for part in peer.write(SESSION):
             one_by_one(part)
         peer.read_to_end()
-        check_replies(peer.plaintext)
+        target.check_replies(peer.plaintext)
 
 
-def one_byte_records(address, made):
+def one_byte_records(target, made):
     """A record for each byte, and in TLS 1.2 empty records between them."""
-    with Peer(address, made) as peer:
+    with Peer(target, made) as peer:
         assert peer.handshake(peer.send)
         parts = [part for n in range(len(SESSION)) for part in peer.write(SESSION[n : n + 1])]
         assert len(parts) >= len(SESSION)
         peer.send(b"".join(parts))
         peer.read_to_end()
-        check_replies(peer.plaintext)
+        target.check_replies(peer.plaintext)
 
 
-def truncated(address, made):
+def truncated(target, made):
     """The stream ends behind each record, and within it, with FIN and with a reset."""
     done = False
     count = 0
     while not done:
         for cut in ("behind", "within"):
             for ending in ("finish", "reset"):
-                done = cut_stream(address, made, count, cut, ending)
+                done = cut_stream(target, made, count, cut, ending)
         count += 1
     assert count > 4, count
 
 
-def cut_stream(address, made, count, cut, ending):
+def cut_stream(target, made, count, cut, ending):
     """Sends `count` records, and ends the stream. Returns whether the session has no more records."""
-    with Peer(address, made) as peer:
+    with Peer(target, made) as peer:
         left = count
 
         def send(data):
@@ -205,7 +222,7 @@ def cut_stream(address, made, count, cut, ending):
         return complete and left == 0
 
 
-def broken_records(address, made):
+def broken_records(target, made):
     """After the handshake: records that are too long, empty, of unknown kinds, or not encrypted."""
     bodies = {
         "too long": record(APPLICATION, b"x" * 18_433),
@@ -222,11 +239,11 @@ def broken_records(address, made):
         "1,000 empty records": record(APPLICATION, b"") * 1000,
     }
     for name, body in bodies.items():
-        with Peer(address, made) as peer:
+        with Peer(target, made) as peer:
             assert peer.handshake(peer.send)
             for part in peer.write(b"DATE\r\n"):
                 peer.send(part)
-            while b"\r\n111 " not in peer.plaintext or not peer.plaintext.endswith(b"\r\n"):
+            while b"111 " not in peer.plaintext or not peer.plaintext.endswith(b"\r\n"):
                 assert peer.read(), name
             before = len(peer.plaintext)
             with contextlib.suppress(ConnectionError):
@@ -241,11 +258,11 @@ def broken_records(address, made):
             assert b"211 " not in peer.plaintext[before:], (name, peer.plaintext)
 
 
-def changed_bytes(address, made):
+def changed_bytes(target, made):
     """A bit of each record of the handshake, and of the session, is changed on its way."""
     count = 0
     while True:
-        with Peer(address, made) as peer:
+        with Peer(target, made) as peer:
             left, is_changed = count, False
 
             def send(data):
@@ -267,13 +284,13 @@ def changed_bytes(address, made):
                 while peer.read():
                     pass
             if not is_changed:
-                check_replies(peer.plaintext)
+                target.check_replies(peer.plaintext)
                 return
             assert b"205 " not in peer.plaintext, (count, peer.plaintext)
         count += 1
 
 
-def before_the_handshake(address):
+def before_the_handshake(target):
     """What comes instead of a ClientHello gets an alert, or the end of the connection."""
     hello = next(records(client_hello()))
     attempts = {
@@ -293,7 +310,7 @@ def before_the_handshake(address):
         "a ClientHello that is cut": hello[:-10],
     }
     for name, data in attempts.items():
-        with socket.create_connection(address, DEADLINE) as peer:
+        with target.connect() as peer:
             with contextlib.suppress(ConnectionError):
                 peer.sendall(data)
                 peer.shutdown(socket.SHUT_WR)
@@ -311,9 +328,9 @@ def client_hello():
     return out.read()
 
 
-def renegotiation(address, made):
+def renegotiation(target, made):
     """TLS 1.2: a second ClientHello within the session. The server refuses it (CVE-2009-3555, CVE-2011-1473)."""
-    with Peer(address, made) as peer:
+    with Peer(target, made) as peer:
         assert peer.handshake(peer.send)
         with contextlib.suppress(ConnectionError):
             peer.send(client_hello())

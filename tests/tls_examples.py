@@ -164,8 +164,10 @@ def injected(directory):
 
 def nntp_adversary(directory):
     with certificate(directory) as files:
-        with tls_served(directory / "nntp", files, "--demo", "50") as (_, tls_addr, _):
-            tls_adversary.attack(pair(tls_addr), files["ca"])
+        with tls_served(directory / "nntp", files, "--demo", "50") as (addr, tls_addr, _):
+            for where, starttls in (tls_addr, False), (addr, True):
+                target = tls_adversary.Target(*pair(where), starttls)
+                tls_adversary.attack(target, files["ca"])
 
 
 def nntp_reload(directory):

@@ -44,7 +44,7 @@
 //!     --tls-cert /tmp/tls/cert.pem --tls-key /tmp/tls/key.pem --tls-listen 127.0.0.1:5630
 //!
 //! openssl s_client -starttls nntp -connect 127.0.0.1:1119 -CAfile /tmp/tls/ca.pem -crlf
-//! gnutls-cli --starttls-proto=nntp --x509cafile /tmp/tls/ca.pem -p 1119 localhost
+//! gnutls-cli --crlf --starttls-proto=nntp --x509cafile /tmp/tls/ca.pem -p 1119 localhost
 //! openssl s_client -connect 127.0.0.1:5630 -CAfile /tmp/tls/ca.pem -crlf
 //! tin -r -T -k -A -g localhost -p 5630
 //! slrn -h snews://localhost:5630 -n -f ~/.newsrc-asynchat --create
