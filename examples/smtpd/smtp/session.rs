@@ -293,8 +293,8 @@ impl AsyncChat for Session {
     }
 
     /// Everything that came in clear may be from somebody else, so it is forgotten,
-    /// also the name in EHLO: RFC 3207, section 4.2. The number of bad commands is not
-    /// what the client knows, but what it has cost.
+    /// also the name in EHLO: RFC 3207, section 4.2. The count of bad commands stays,
+    /// because it limits what one connection costs.
     fn handle_tls(&mut self) -> Result {
         self.hello = None;
         self.envelope = None;

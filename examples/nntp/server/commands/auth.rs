@@ -37,8 +37,8 @@ impl Login {
     }
 }
 
-/// The line of CAPABILITIES: section 2.2. Without arguments it says that the state of the connection permits no
-/// log-in, and the client has to begin TLS first. After a log-in AUTHINFO is not available.
+/// The line of CAPABILITIES: section 2.1. Without arguments it says that no log-in is possible before TLS.
+/// After a log-in AUTHINFO is not available.
 pub fn capability(session: &Session) -> Option<&'static str> {
     match session.login {
         Login::Needed | Login::Named(_) if session.may_send_password() => Some("AUTHINFO USER"),
