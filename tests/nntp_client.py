@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Sends the `nntp` example every command that RFC 3977 defines.
 
-    nntp_client.py HOST:PORT [--auth USER:PASSWORD]
+    nntp_client.py HOST:PORT [--auth USER:PASSWORD] [--ca FILE [--starttls]]
 
 The server must be the example with its defaults (two groups that accept posts,
 and `asynchat.docs`, which does not). With `--auth` it must have been started with a
-password file that has that line, and the login is tested too. The checks use raw
+password file that has that line, and the login is tested too. With `--ca` the
+connections use TLS, and trust what the certificates in that file certify. Without
+TLS, the login needs the server's option `--insecure-auth`. The checks use raw
 sockets. Python's nntplib, removed from Python 3.13, is a second client if
 it can be imported. The first difference ends the run with exit status 1. The
 script `siege/bounds.py` tests the deadlines and limits of the server.
@@ -13,6 +15,7 @@ script `siege/bounds.py` tests the deadlines and limits of the server.
 
 import argparse
 import socket
+import ssl
 import sys
 import time
 import warnings
@@ -39,11 +42,24 @@ class Client:
 
     def __init__(self, auth=None):
         self.socket = socket.create_connection(ADDRESS, timeout=DEADLINE)
-        self.file = self.socket.makefile("rb")
+        if TLS and not STARTTLS:
+            self.wrap()
+        # Without a buffer, so that nothing is read before TLS begins.
+        self.file = self.socket.makefile("rb", buffering=0 if STARTTLS else -1)
         self.code("greeting", self.line(), 200)
+        if STARTTLS:
+            self.ask("STARTTLS", 382)
+            self.wrap()
+            self.file = self.socket.makefile("rb")
         if auth:
             self.ask(f"AUTHINFO USER {auth[0]}", 381)
             self.ask(f"AUTHINFO PASS {auth[1]}", 281)
+
+    def wrap(self):
+        # The end of the stream has to be announced.
+        self.socket = TLS.wrap_socket(
+            self.socket, server_hostname=ADDRESS[0], suppress_ragged_eofs=False
+        )
 
     def __enter__(self):
         return self
@@ -542,6 +558,22 @@ def login():
         c.ends("three wrong passwords")
 
 
+def connected(nntplib, user, password):
+    if not TLS:
+        return nntplib.NNTP(*ADDRESS, user=user, password=password, timeout=DEADLINE)
+    if not STARTTLS:
+        return nntplib.NNTP_SSL(
+            *ADDRESS, user=user, password=password, ssl_context=TLS, timeout=DEADLINE
+        )
+    client = nntplib.NNTP(*ADDRESS, timeout=DEADLINE)
+    true("nntplib: STARTTLS is offered", "STARTTLS" in client.getcapabilities())
+    client.starttls(TLS)
+    true("nntplib: and once only", "STARTTLS" not in client.getcapabilities())
+    if user:
+        client.login(user, password)
+    return client
+
+
 def with_nntplib():
     """The client of Python's standard library."""
     try:
@@ -551,7 +583,7 @@ def with_nntplib():
     except ImportError:
         return "not available"
     user, password = AUTH or (None, None)
-    with nntplib.NNTP(*ADDRESS, user=user, password=password, timeout=DEADLINE) as n:
+    with connected(nntplib, user, password) as n:
         check("nntplib: version", n.nntp_version, 2)
         true("nntplib: capabilities", "READER" in n.getcapabilities())
         _, found = n.list()
@@ -585,14 +617,18 @@ def with_nntplib():
 
 
 def main():
-    global ADDRESS, AUTH
+    global ADDRESS, AUTH, TLS, STARTTLS
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("--auth", metavar="USER:PASSWORD")
+    parser.add_argument("--ca", metavar="FILE")
+    parser.add_argument("--starttls", action="store_true")
     arguments = parser.parse_args()
     host, _, port = arguments.address.rpartition(":")
     ADDRESS = (host.strip("[]"), int(port))
     AUTH = tuple(arguments.auth.split(":", 1)) if arguments.auth else None
+    TLS = ssl.create_default_context(cafile=arguments.ca) if arguments.ca else None
+    STARTTLS = arguments.starttls
     if AUTH:
         login()
     for part in (
@@ -601,7 +637,8 @@ def main():
     ):  # fmt: skip
         with Client(AUTH) as client:
             part(client)
-    half_close()
+    if not TLS:  # Python's ssl cannot announce the end of its output and read on
+        half_close()
     other_protocols()
     print(f"nntp_client: {checks} checks passed; nntplib: {with_nntplib()}")
 

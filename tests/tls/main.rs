@@ -10,6 +10,7 @@ mod tls;
 mod client;
 mod deadlines;
 mod end;
+mod files;
 mod flow;
 mod handshakes;
 mod layer1;

@@ -1,0 +1,296 @@
+//! The `nntp` example with TLS, on a simulated network: STARTTLS, passwords, commands that somebody has inserted,
+//! and a port for TLS from the beginning.
+
+#[path = "../nntp/server/mod.rs"]
+#[allow(
+    dead_code,
+    reason = "only the sources and the command line of `nntp` use the rest"
+)]
+mod server;
+#[path = "../../tests/common/tls.rs"]
+mod tls;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use asynchat::sim::{self, Conditions, Ended, Network, Peer};
+use asynchat::tls::rustls::version::{TLS12, TLS13};
+use asynchat::{Chat, EventLoop, Result};
+use server::passwords::Passwords;
+use server::{Options, Service, Spool};
+use tls::{TlsPeer, client_config, client_config_of, server_config};
+
+const ADDR: &str = "192.0.2.1:119";
+const TLS_ADDR: &str = "192.0.2.1:563";
+const ARTICLES: usize = 20;
+
+/// A server with a certificate and some articles, which listens on both ports.
+struct News {
+    network: Network,
+    event_loop: EventLoop,
+}
+
+/// Options with a certificate, and with a user ann, whose password is "secret".
+fn options() -> Options {
+    Options {
+        passwords: Passwords::parse("ann:secret").ok(),
+        ..anonymous()
+    }
+}
+
+/// Options with a certificate, and without a log-in.
+fn anonymous() -> Options {
+    Options {
+        start_tls: Some(Box::new(|chat: &Chat| chat.start_tls(server_config()))),
+        ..Options::default()
+    }
+}
+
+impl News {
+    fn new(seed: u64, options: Options) -> Result<News> {
+        let network = Network::new(seed);
+        let event_loop = network.event_loop()?;
+        let served = Rc::new(RefCell::new(None));
+        let outcome = Rc::clone(&served);
+        // The service uses the loop that is running, so it is made by this loop.
+        event_loop.call_soon(move || {
+            let serve = || {
+                let service = Service::new(Spool::demo(ARTICLES), options)?;
+                service.serve(ADDR)?;
+                service.serve_tls(TLS_ADDR, |server| server.tls(server_config()))
+            };
+            outcome.replace(Some(serve()));
+        });
+        network.settle(&event_loop)?;
+        served.take().ok_or("it was not called")??;
+        Ok(News {
+            network,
+            event_loop,
+        })
+    }
+
+    fn settle(&self) -> Result {
+        Ok(self.network.settle(&self.event_loop)?)
+    }
+
+    /// A client that has received the greeting in clear.
+    fn client(&self) -> Result<Peer> {
+        let client = self.network.connect(ADDR)?;
+        self.settle()?;
+        let greeting = String::from_utf8(client.take_received())?;
+        assert!(greeting.starts_with("200 "), "{greeting}");
+        Ok(client)
+    }
+
+    /// Sends commands in clear, and returns the replies.
+    fn ask(&self, client: &Peer, input: &str) -> Result<String> {
+        client.send(input);
+        self.settle()?;
+        Ok(String::from_utf8(client.take_received())?)
+    }
+
+    /// The handshake of a client.
+    fn handshake(&self, client: Peer) -> TlsPeer {
+        let mut client = TlsPeer::client(client, client_config());
+        self.exchange(&mut client);
+        assert!(!client.tls.is_handshaking());
+        client
+    }
+
+    fn exchange(&self, client: &mut TlsPeer) {
+        client.exchange(|| self.settle().unwrap());
+        assert_eq!(client.error, None);
+    }
+
+    /// A client that has begun TLS with STARTTLS.
+    fn upgraded(&self) -> Result<TlsPeer> {
+        let client = self.client()?;
+        let reply = self.ask(&client, "STARTTLS\r\n")?;
+        assert_eq!(reply, "382 continue with TLS negotiation\r\n");
+        Ok(self.handshake(client))
+    }
+
+    /// Sends commands with TLS, and returns the replies.
+    fn ask_tls(&self, client: &mut TlsPeer, input: &str) -> Result<String> {
+        client.send(input);
+        self.exchange(client);
+        Ok(String::from_utf8(std::mem::take(&mut client.plaintext))?)
+    }
+}
+
+/// The lines of a reply to CAPABILITIES about TLS and the log-in.
+fn offers(reply: &str) -> Vec<&str> {
+    let is = |line: &&str| line.starts_with("STARTTLS") || line.starts_with("AUTHINFO");
+    reply.lines().filter(is).collect()
+}
+
+#[test]
+fn tls_forgets_what_came_in_clear() -> Result {
+    for version in [&TLS12, &TLS13] {
+        let news = News::new(1, anonymous())?;
+        let client = news.client()?;
+        let reply = news.ask(&client, "GROUP misc.test\r\nSTAT 3\r\nSTARTTLS\r\n")?;
+        assert!(reply.contains("\r\n223 3 ") && reply.contains("\r\n382 "));
+        let mut client = TlsPeer::client(client, client_config_of(version));
+        news.exchange(&mut client);
+        let reply = news.ask_tls(&mut client, "STAT\r\nSTAT 3\r\nLISTGROUP\r\n")?;
+        assert_eq!(reply, "412 no newsgroup selected\r\n".repeat(3));
+        let reply = news.ask_tls(&mut client, "GROUP misc.test\r\nSTAT\r\n")?;
+        assert!(reply.contains("\r\n223 1 "), "{reply}");
+    }
+    Ok(())
+}
+
+#[test]
+fn tls_forgets_a_name_that_came_in_clear() -> Result {
+    let options = Options {
+        insecure_auth: true,
+        ..options()
+    };
+    let news = News::new(1, options)?;
+    let client = news.client()?;
+    let reply = news.ask(&client, "AUTHINFO USER ann\r\nSTARTTLS\r\n")?;
+    assert!(reply.starts_with("381 ") && reply.contains("\r\n382 "));
+    let mut client = news.handshake(client);
+    let reply = news.ask_tls(&mut client, "AUTHINFO PASS secret\r\nGROUP misc.test\r\n")?;
+    let expected = "482 AUTHINFO USER comes first\r\n480 authentication required\r\n";
+    assert_eq!(reply, expected);
+    Ok(())
+}
+
+#[test]
+fn passwords_are_accepted_with_tls_only() -> Result {
+    let news = News::new(1, options())?;
+    let client = news.client()?;
+    let reply = news.ask(&client, "GROUP misc.test\r\nDATE\r\nCAPABILITIES\r\n")?;
+    assert!(reply.starts_with("480 authentication required\r\n111 "));
+    assert_eq!(offers(&reply), ["STARTTLS", "AUTHINFO"]);
+    let reply = news.ask(&client, "AUTHINFO USER ann\r\nAUTHINFO PASS secret\r\n")?;
+    assert_eq!(reply, "483 use STARTTLS first\r\n".repeat(2));
+    assert!(news.ask(&client, "STARTTLS\r\n")?.starts_with("382 "));
+    let mut client = news.handshake(client);
+    let reply = news.ask_tls(&mut client, "GROUP misc.test\r\nCAPABILITIES\r\n")?;
+    assert!(reply.starts_with("480 "));
+    assert_eq!(offers(&reply), ["AUTHINFO USER"]);
+    let reply = news.ask_tls(&mut client, "AUTHINFO PASS secret\r\nAUTHINFO USER ann\r\n")?;
+    assert!(reply.starts_with("482 ") && reply.contains("\r\n381 "));
+    let reply = news.ask_tls(&mut client, "AUTHINFO PASS secret\r\n")?;
+    assert_eq!(reply, "281 welcome\r\n");
+    let reply = news.ask_tls(&mut client, "GROUP misc.test\r\nCAPABILITIES\r\n")?;
+    assert!(reply.starts_with("211 "), "{reply}");
+    assert_eq!(offers(&reply), [""; 0]);
+    let reply = news.ask_tls(&mut client, "AUTHINFO USER ann\r\nSTARTTLS\r\n")?;
+    let expected = "502 authenticated already\r\n502 TLS is active already\r\n";
+    assert_eq!(reply, expected);
+    Ok(())
+}
+
+#[test]
+fn tls_cannot_begin_twice_nor_after_a_login_nor_without_a_certificate() -> Result {
+    let news = News::new(1, anonymous())?;
+    let mut client = news.upgraded()?;
+    let reply = news.ask_tls(&mut client, "STARTTLS\r\nSTARTTLS x\r\nCAPABILITIES\r\n")?;
+    let expected = "502 TLS is active already\r\n501 syntax error\r\n101 ";
+    assert!(reply.starts_with(expected), "{reply}");
+    assert_eq!(offers(&reply), [""; 0]);
+
+    let options = Options {
+        insecure_auth: true,
+        ..options()
+    };
+    let news = News::new(1, options)?;
+    let client = news.client()?;
+    let reply = news.ask(&client, "CAPABILITIES\r\n")?;
+    assert_eq!(offers(&reply), ["STARTTLS", "AUTHINFO USER"]);
+    let login = "AUTHINFO USER ann\r\nAUTHINFO PASS secret\r\nSTARTTLS\r\nCAPABILITIES\r\n";
+    let reply = news.ask(&client, login)?;
+    assert!(
+        reply.contains("\r\n502 too late for TLS, after the log-in\r\n"),
+        "{reply}"
+    );
+    assert_eq!(offers(&reply), [""; 0]);
+
+    let news = News::new(1, Options::default())?;
+    let client = news.client()?;
+    let reply = news.ask(&client, "STARTTLS\r\nDATE\r\nCAPABILITIES\r\n")?;
+    assert!(
+        reply.starts_with("580 this server has no certificate\r\n111 "),
+        "{reply}"
+    );
+    assert_eq!(offers(&reply), [""; 0]);
+    Ok(())
+}
+
+/// CVE-2011-0411, however the bytes are cut: neither are the commands behind STARTTLS run in clear, nor with TLS.
+#[test]
+fn commands_behind_starttls_are_never_run() -> Result {
+    let input = b"STARTTLS\r\nGROUP misc.test\r\nIHAVE <1@x>\r\n";
+    sim::every_segmentation(input, |pieces| {
+        let news = News::new(1, anonymous())?;
+        let client = news.client()?;
+        for piece in pieces {
+            client.send(piece);
+            news.settle()?;
+        }
+        let replies = client.take_received();
+        let permitted = b"382 continue with TLS negotiation\r\n";
+        let after = replies.strip_prefix(permitted).unwrap_or(&replies);
+        // Behind the permission there is an alert of TLS at most.
+        let is_alert = after.is_empty() || after.starts_with(b"\x15\x03");
+        assert!(is_alert, "{pieces:?}: {}", replies.escape_ascii());
+        assert!(client.has_ended(), "{pieces:?}");
+        assert_eq!(news.event_loop.stats().records_in, 1, "{pieces:?}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_port_has_tls_from_the_beginning() -> Result {
+    let news = News::new(1, options())?;
+    let mut client = news.handshake(news.network.connect(TLS_ADDR)?);
+    let greeting = client.text();
+    assert!(greeting.starts_with("200 "), "{greeting}");
+    client.plaintext.clear();
+    let reply = news.ask_tls(&mut client, "CAPABILITIES\r\nSTARTTLS\r\n")?;
+    assert_eq!(offers(&reply), ["AUTHINFO USER"]);
+    assert!(reply.ends_with("\r\n502 TLS is active already\r\n"));
+    let reply = news.ask_tls(&mut client, "AUTHINFO USER ann\r\n")?;
+    assert!(reply.starts_with("381 "), "{reply}");
+    let reply = news.ask_tls(&mut client, "QUIT\r\n")?;
+    assert_eq!(reply, "205 goodbye\r\n");
+    assert!(client.is_closed(), "the end is announced");
+    assert_eq!(client.peer.ended(), Some(Ended::Finished));
+
+    let plain = news.network.connect(TLS_ADDR)?;
+    let reply = news.ask(&plain, "AUTHINFO USER ann\r\n");
+    assert!(reply.is_err() || !reply?.contains("381"));
+    assert!(plain.has_ended());
+    Ok(())
+}
+
+/// Reading and posting give the same replies as in clear, also on a bad network.
+#[test]
+fn replies_with_tls_are_those_in_clear() -> Result {
+    let input = "GROUP misc.test\r\nARTICLE 1\r\nPOST\r\n\
+        From: Ann <ann@example.org>\r\nNewsgroups: misc.test\r\nSubject: dots\r\n\
+        Date: Mon, 15 Jun 2026 12:00:00 +0000\r\nMessage-ID: <dots@example.org>\r\n\r\n..a line with a dot\r\n...\r\nthe end\r\n.\r\n\
+        OVER 1-30\r\nBODY <dots@example.org>\r\nQUIT\r\n";
+    let news = News::new(0, anonymous())?;
+    let clear = news.ask(&news.client()?, input)?;
+    assert!(clear.contains("\r\n240 ") && clear.ends_with("\r\n205 goodbye\r\n"));
+    for seed in 0..40 {
+        let news = News::new(seed, anonymous())?;
+        let mut client = news.upgraded()?;
+        let bad = Conditions::default().short_reads(0.9).short_writes(0.9);
+        let worse = bad
+            .would_block(0.3)
+            .late_events(0.5)
+            .shuffled(true)
+            .buffer(700);
+        news.network.set_conditions(worse);
+        assert_eq!(news.ask_tls(&mut client, input)?, clear, "seed {seed}");
+        assert!(client.is_closed());
+    }
+    Ok(())
+}

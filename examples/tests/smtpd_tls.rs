@@ -1,0 +1,298 @@
+//! The `smtpd` example with TLS, on a simulated network with a real maildir: STARTTLS, commands that somebody has
+//! inserted, messages that are cut, and a port for TLS from the beginning.
+
+#[path = "../smtpd/smtp/mod.rs"]
+#[allow(dead_code, reason = "only the command line of `smtpd` uses the rest")]
+mod smtp;
+#[path = "../../tests/common/tls.rs"]
+mod tls;
+
+use std::cell::RefCell;
+use std::fs;
+use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use asynchat::sim::{self, Ended, Network, Peer};
+use asynchat::tls::rustls::version::{TLS12, TLS13};
+use asynchat::{EventLoop, Result};
+use smtp::{Options, Service};
+use tempfile::TempDir;
+use tls::{TlsPeer, client_config, client_config_of, server_config};
+
+const ADDR: &str = "192.0.2.1:25";
+const TLS_ADDR: &str = "192.0.2.1:465";
+
+const HELLO: &str = "EHLO client.example\r\n";
+const ENVELOPE: &str = "MAIL FROM:<bob@example.org>\r\nRCPT TO:<ann@localhost>\r\nDATA\r\n";
+const MESSAGE: &str = "Subject: x\r\n\r\ntext\r\n.\r\n";
+
+/// Without worker threads and fsync, because virtual time does not wait for threads or for the disk.
+fn options() -> Options {
+    Options {
+        workers: 0,
+        fsync: false,
+        clock: || UNIX_EPOCH + Duration::from_secs(1_781_524_800),
+        tls: Some(server_config().into()),
+        ..Options::default()
+    }
+}
+
+/// A server with a certificate, which listens on both ports. Only its maildir is real.
+struct Mail {
+    network: Network,
+    event_loop: EventLoop,
+    dir: TempDir,
+}
+
+impl Mail {
+    fn new() -> Result<Mail> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        let dir = TempDir::new()?;
+        let service = Service::open(dir.path(), options())?;
+        let served = Rc::new(RefCell::new(None));
+        let outcome = Rc::clone(&served);
+        // `serve` uses the loop that is running, so it is called from this loop.
+        event_loop.call_soon(move || {
+            let serve = || {
+                service.serve(ADDR)?;
+                service.serve_tls(TLS_ADDR)
+            };
+            outcome.replace(Some(serve()));
+        });
+        network.settle(&event_loop)?;
+        served.take().ok_or("it was not called")??;
+        Ok(Mail {
+            network,
+            event_loop,
+            dir,
+        })
+    }
+
+    fn settle(&self) -> Result {
+        Ok(self.network.settle(&self.event_loop)?)
+    }
+
+    /// A client that has received the greeting in clear.
+    fn client(&self) -> Result<Peer> {
+        let client = self.network.connect(ADDR)?;
+        assert!(self.ask(&client, "")?.starts_with("220 "));
+        Ok(client)
+    }
+
+    /// Sends commands in clear, and returns the replies.
+    fn ask(&self, client: &Peer, input: &str) -> Result<String> {
+        client.send(input);
+        self.settle()?;
+        Ok(String::from_utf8(client.take_received())?)
+    }
+
+    fn handshake(&self, client: Peer) -> TlsPeer {
+        let mut client = TlsPeer::client(client, client_config());
+        self.exchange(&mut client);
+        assert!(!client.tls.is_handshaking());
+        client
+    }
+
+    fn exchange(&self, client: &mut TlsPeer) {
+        client.exchange(|| self.settle().unwrap());
+        assert_eq!(client.error, None);
+    }
+
+    /// A client that has begun TLS with STARTTLS.
+    fn upgraded(&self) -> Result<TlsPeer> {
+        let client = self.client()?;
+        let reply = self.ask(&client, "STARTTLS\r\n")?;
+        assert_eq!(reply, "220 2.0.0 begin TLS\r\n");
+        Ok(self.handshake(client))
+    }
+
+    /// Sends commands with TLS, and returns the replies.
+    fn ask_tls(&self, client: &mut TlsPeer, input: &str) -> Result<String> {
+        client.send(input);
+        self.exchange(client);
+        Ok(String::from_utf8(std::mem::take(&mut client.plaintext))?)
+    }
+
+    /// The delivered messages.
+    fn delivered(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.dir.path().join("new"))?;
+        let read = |entry: std::io::Result<fs::DirEntry>| {
+            let text = fs::read_to_string(entry?.path())?;
+            Ok(text)
+        };
+        entries.map(read).collect()
+    }
+
+    fn unfinished(&self) -> Result<usize> {
+        Ok(fs::read_dir(self.dir.path().join("tmp"))?.count())
+    }
+}
+
+/// The codes of the replies, separated by spaces. The last line of each reply counts.
+fn codes(replies: &str) -> String {
+    let last = |line: &&str| line.get(3..4) == Some(" ");
+    let codes = replies
+        .lines()
+        .filter(last)
+        .filter_map(|line| line.get(..3));
+    codes.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn tls_forgets_what_came_in_clear() -> Result {
+    for version in [&TLS12, &TLS13] {
+        let mail = Mail::new()?;
+        let client = mail.client()?;
+        assert!(mail.ask(&client, HELLO)?.contains("\r\n250-STARTTLS\r\n"));
+        // In the middle of a mail transaction, which is then over.
+        let begun = "MAIL FROM:<bob@example.org>\r\nRCPT TO:<ann@localhost>\r\nSTARTTLS\r\n";
+        assert_eq!(codes(&mail.ask(&client, begun)?), "250 250 220");
+        let mut client = TlsPeer::client(client, client_config_of(version));
+        mail.exchange(&mut client);
+        let replies = mail.ask_tls(&mut client, "DATA\r\nMAIL FROM:<eve@example.org>\r\n")?;
+        let expected = "503 5.5.1 MAIL first\r\n503 5.5.1 HELO or EHLO first\r\n";
+        assert_eq!(replies, expected);
+        assert_eq!(mail.unfinished()?, 0);
+
+        let replies = mail.ask_tls(&mut client, HELLO)?;
+        assert!(!replies.contains("STARTTLS"), "{replies}");
+        let replies = mail.ask_tls(&mut client, &format!("{ENVELOPE}{MESSAGE}QUIT\r\n"))?;
+        assert_eq!(codes(&replies), "250 250 354 250 221");
+        assert!(client.is_closed(), "the end is announced");
+        assert_eq!(client.peer.ended(), Some(Ended::Finished));
+        let message = mail.delivered()?.concat();
+        let cipher = match version.version {
+            asynchat::tls::rustls::ProtocolVersion::TLSv1_3 => " tls TLS_AES_256_GCM_SHA384;\n",
+            _ => " tls TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;\n",
+        };
+        assert!(
+            message.contains(" with ESMTPS id ") && message.contains(cipher),
+            "{message}"
+        );
+    }
+    Ok(())
+}
+
+/// RFC 3848 has a name for EHLO with TLS only.
+#[test]
+fn a_message_after_helo_has_no_name_for_tls() -> Result {
+    let mail = Mail::new()?;
+    let mut client = mail.upgraded()?;
+    let message = format!("HELO client.example\r\n{ENVELOPE}{MESSAGE}");
+    let replies = mail.ask_tls(&mut client, &message)?;
+    assert_eq!(codes(&replies), "250 250 250 354 250");
+    assert!(mail.delivered()?.concat().contains(" with SMTP id "));
+    Ok(())
+}
+
+#[test]
+fn tls_cannot_begin_twice_nor_without_a_certificate() -> Result {
+    let mail = Mail::new()?;
+    let mut client = mail.upgraded()?;
+    let replies = mail.ask_tls(&mut client, "STARTTLS\r\nSTARTTLS now\r\nNOOP\r\n")?;
+    assert_eq!(codes(&replies), "503 501 250");
+
+    let network = Network::new(1);
+    let event_loop = network.event_loop()?;
+    let dir = TempDir::new()?;
+    let without = Options {
+        tls: None,
+        ..options()
+    };
+    let service = Service::open(dir.path(), without)?;
+    assert!(service.serve_tls(TLS_ADDR).is_err());
+    event_loop.call_soon(move || drop(service.serve(ADDR)));
+    network.settle(&event_loop)?;
+    let client = network.connect(ADDR)?;
+    client.send("EHLO x\r\nSTARTTLS\r\nNOOP\r\n");
+    network.settle(&event_loop)?;
+    let replies = String::from_utf8(client.take_received())?;
+    assert_eq!(codes(&replies), "220 250 502 250");
+    assert!(!replies.contains("STARTTLS"), "{replies}");
+    Ok(())
+}
+
+/// CVE-2011-0411, however the bytes are cut: neither are the commands behind STARTTLS run in clear, nor with TLS.
+#[test]
+fn commands_behind_starttls_are_never_run() -> Result {
+    let input = format!("{HELLO}STARTTLS\r\nRSET\r\n{HELLO}{ENVELOPE}{MESSAGE}");
+    sim::every_segmentation(input.as_bytes(), |pieces| {
+        let mail = Mail::new()?;
+        let client = mail.client()?;
+        for piece in pieces {
+            client.send(piece);
+            mail.settle()?;
+        }
+        let replies = client.take_received();
+        let permission = b"220 2.0.0 begin TLS\r\n";
+        let at = replies
+            .windows(permission.len())
+            .position(|part| part == permission);
+        // The permission is missing if the rest arrived with the command.
+        let after = at.map_or(&b""[..], |at| &replies[at + permission.len()..]);
+        // Behind the permission there is an alert of TLS at most.
+        let is_alert = after.is_empty() || after.starts_with(b"\x15\x03");
+        assert!(is_alert, "{pieces:?}: {}", replies.escape_ascii());
+        assert!(client.has_ended(), "{pieces:?}");
+        assert_eq!(mail.event_loop.stats().records_in, 2, "{pieces:?}");
+        assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, 0));
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// STARTTLS may be the last command of a group (RFC 2920). The replies to the others leave in clear, before it.
+#[test]
+fn replies_to_earlier_commands_come_before_tls() -> Result {
+    let mail = Mail::new()?;
+    let client = mail.client()?;
+    let group = format!("{HELLO}{ENVELOPE}{MESSAGE}NOOP\r\nSTARTTLS\r\n");
+    let replies = mail.ask(&client, &group)?;
+    assert_eq!(codes(&replies), "250 250 250 354 250 250 220");
+    let mut client = mail.handshake(client);
+    let replies = mail.ask_tls(&mut client, "NOOP\r\n")?;
+    assert_eq!(codes(&replies), "250");
+    assert_eq!(mail.delivered()?.len(), 1);
+    Ok(())
+}
+
+/// Somebody on the way can cut a stream, but a message without its end is not stored.
+#[test]
+fn a_message_that_is_cut_is_not_stored() -> Result {
+    for (text, stored) in [(MESSAGE.trim_end_matches(".\r\n"), 0), (MESSAGE, 1)] {
+        let mail = Mail::new()?;
+        let mut client = mail.upgraded()?;
+        client.send(format!("{HELLO}{ENVELOPE}{text}"));
+        client.peer.finish();
+        mail.exchange(&mut client);
+        assert!(client.peer.has_ended());
+        assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, stored));
+        // The reply to a complete message is sent.
+        let replies = codes(&client.text());
+        assert!(replies.starts_with("250 250 250 354"), "{replies}");
+        assert_eq!(replies.ends_with("354 250"), stored == 1, "{replies}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_port_has_tls_from_the_beginning() -> Result {
+    let mail = Mail::new()?;
+    let mut client = mail.handshake(mail.network.connect(TLS_ADDR)?);
+    let replies = mail.ask_tls(
+        &mut client,
+        &format!("{HELLO}STARTTLS\r\n{ENVELOPE}{MESSAGE}"),
+    )?;
+    assert_eq!(codes(&replies), "220 250 503 250 250 354 250");
+    assert!(!replies.contains("STARTTLS"), "{replies}");
+    assert!(mail.delivered()?.concat().contains(" with ESMTPS id "));
+
+    let plain = mail.network.connect(TLS_ADDR)?;
+    plain.send(format!("{HELLO}{ENVELOPE}{MESSAGE}"));
+    mail.settle()?;
+    assert!(plain.has_ended());
+    assert!(plain.received().starts_with(b"\x15\x03"), "an alert of TLS");
+    assert_eq!(mail.delivered()?.len(), 1);
+    Ok(())
+}
