@@ -50,7 +50,7 @@ impl CertificateOptions {
     /// certificate also at SIGHUP, which reads the certificate again if there is one.
     pub(crate) fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result {
         match self.tls_cert {
-            Some(_) => asynchat::signal::shutdown_on_ctrl_c(grace)?,
+            Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
             None => crate::common::shutdown_on_ctrl_c(grace)?,
         }
         Ok(())
@@ -90,5 +90,6 @@ fn reload_on_sighup(files: Files, acceptor: &tls::Acceptor) -> Result<(), Error>
             tracing::info!(file = %files.chain.display(), "the certificate was read again");
         }
         Err(error) => tracing::error!(%error, "the old certificate stays"),
-    })
+    })?;
+    Ok(())
 }

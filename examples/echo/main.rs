@@ -1,7 +1,7 @@
 //! An echo server of lines: the smallest program on layer 2.
 //!
 //! ```text
-//! cargo run --release --example echo
+//! cargo run --release -p impatient --example echo
 //! nc -C 127.0.0.1 7007          # in another terminal; type a line
 //! ```
 //!

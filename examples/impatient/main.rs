@@ -1,9 +1,9 @@
 //! `impatient`: a client that sends a barrage of commands, then counts and checks the responses.
 //!
 //! ```text
-//! cargo run --release --example impatient
-//! cargo run --release --example impatient -- --commands 1000000 --clients 4
-//! cargo run --release --example impatient -- --connect news.example.org:119
+//! cargo run --release -p impatient --example impatient
+//! cargo run --release -p impatient --example impatient -- --commands 1000000 --clients 4
+//! cargo run --release -p impatient --example impatient -- --connect news.example.org:119
 //! ```
 //!
 //! A *patient* client sends a command, waits for the response, and sends the next. An *impatient* client
