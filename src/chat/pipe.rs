@@ -82,7 +82,8 @@ use crate::state::{Flag, Phase};
 ///   first had received the end of its input, was [closed](Chat::close) by this side, or never came up, the other
 ///   sends its queue first. Otherwise (a reset by the peer, an i/o error, [`abort`](Chat::abort), a deadline, a
 ///   callback that fails) the stream is incomplete, and the other connection is reset at once, so that its
-///   peer does not take the stream for complete.
+///   peer does not take the stream for complete. If the other end is no socket ([standard
+///   output](crate::Socket::stdio), a pipe, a terminal), it cannot be reset, and sends its queue.
 /// * **A [shutdown](crate::shutdown)** lets the piped streams end within its grace.
 ///
 /// A pipe cannot be undone. Only a [deadline](crate::Deadlines) detects a peer that disappears without

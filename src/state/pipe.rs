@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::{ChannelState, Flag};
 use crate::error::{BoxError, Close, WithSources, io_kind};
 use crate::output::fifo::Item;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::user_code::{enter, text_of};
 
 impl ChannelState {
@@ -57,12 +58,20 @@ impl ChannelState {
             _ => false,
         };
         let has_end = self.flags.has(Flag::EOF) && !matches!(why, Close::Truncated | Close::Tls(_));
-        if is_complete || has_end {
+        if is_complete || has_end || !to.peer_can_tell_reset() {
             to.close_when_done(reason);
         } else {
             to.reset_on_close();
             to.end(reason);
         }
+    }
+
+    /// Whether its peer can tell a reset from an ordinary close. The reader of a pipe, a file or a terminal
+    /// cannot.
+    fn peer_can_tell_reset(&self) -> bool {
+        let source = self.source.borrow();
+        let is_resettable = |source: &WatchedSocket| source.socket().can_be_reset();
+        !self.has_own_output() && source.as_ref().is_none_or(is_resettable)
     }
 }
 
