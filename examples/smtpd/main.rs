@@ -17,7 +17,24 @@
 //! It corresponds to CPython's smtpd.py, which used asynchat. In addition, it
 //! writes a message to the disk while it arrives, whatever its size; clients may
 //! pipeline; and only CR LF ends a line (SMTP smuggling, CVE-2023-51764). It does
-//! not relay mail, and it has no TLS and no log-in.
+//! not relay mail, and it has no log-in.
+//!
+//! With a certificate, clients can use TLS: with STARTTLS (RFC 3207), or from the
+//! beginning (RFC 8314). Make a certificate for tests, and try both:
+//!
+//! ```text
+//! cargo run --release --example test_certificate -- --out /tmp/tls
+//! cargo run --release --example smtpd -- --maildir /tmp/mail \
+//!     --tls-cert /tmp/tls/cert.pem --tls-key /tmp/tls/key.pem --tls-listen 127.0.0.1:4650
+//!
+//! swaks --server 127.0.0.1:2525 --tls --to ann@localhost
+//! swaks --server 127.0.0.1:4650 --tls-on-connect --to ann@localhost
+//! openssl s_client -starttls smtp -connect 127.0.0.1:2525 -CAfile /tmp/tls/ca.pem -crlf
+//! curl --cacert /tmp/tls/ca.pem smtps://localhost:4650 \
+//!     --mail-from me@x --mail-rcpt ann@localhost -T letter.eml
+//! ```
+//!
+//! SIGHUP reads a renewed certificate.
 //!
 //! Reading order:
 //!
@@ -29,6 +46,8 @@
 //!   that the replies stay in order;
 //! * `smtp/command.rs`, `smtp/address.rs`: the parsers.
 
+#[path = "../common/certificate.rs"]
+mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
 mod smtp;
@@ -37,6 +56,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use asynchat::{EventLoop, Result};
+use certificate::CertificateOptions;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use smtp::{Options, Service, address};
@@ -51,6 +71,11 @@ struct Arguments {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2525")]
     listen: String,
+
+    /// Also listen on this address, with TLS from the beginning (RFC 8314). Connections to
+    /// --listen can begin TLS with STARTTLS.
+    #[arg(long, value_name = "HOST:PORT", requires = "tls_cert")]
+    tls_listen: Option<String>,
 
     /// The maildir for messages. It is created if it does not exist.
     #[arg(long, value_name = "DIR")]
@@ -104,6 +129,9 @@ struct Arguments {
     /// failure can lose messages whose delivery was confirmed.
     #[arg(long)]
     no_fsync: bool,
+
+    #[command(flatten)]
+    certificate: CertificateOptions,
 }
 
 fn main() {
@@ -129,6 +157,7 @@ fn run(arguments: Arguments) -> Result {
         message_time: Duration::from_secs(arguments.message_time),
         workers: arguments.workers,
         fsync: !arguments.no_fsync,
+        tls: arguments.certificate.acceptor(&["smtp", "esmtp"])?,
         ..defaults
     };
     let service =
@@ -136,11 +165,21 @@ fn run(arguments: Arguments) -> Result {
     let listener = service
         .serve(arguments.listen.as_str())
         .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
+    let with_tls = match &arguments.tls_listen {
+        Some(address) => {
+            let listener = service.serve_tls(address.as_str());
+            Some(listener.map_err(|e| e.context(format_args!("--tls-listen {address}")))?)
+        }
+        None => None,
+    };
 
-    common::shutdown_on_ctrl_c(Duration::from_secs(arguments.grace))?;
+    let grace = Duration::from_secs(arguments.grace);
+    arguments.certificate.shutdown_on_ctrl_c(grace)?;
 
-    let address = listener.local_addr().ok_or("the listener has no address")?;
-    common::announce(address);
+    common::announce(listener.local_addr().ok_or("the listener has no address")?);
+    if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
+        common::say(format_args!("listening with TLS on {address}"));
+    }
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
     info!(stats.accepted, stats.refused, closes = ?stats.closes, "stopped");

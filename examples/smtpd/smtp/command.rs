@@ -28,6 +28,7 @@ pub enum Command<'a> {
     Noop,
     Vrfy,
     Help,
+    StartTls,
     Quit,
 }
 
@@ -60,10 +61,11 @@ impl Command<'_> {
             "RSET" => alone(Command::Rset),
             "QUIT" => alone(Command::Quit),
             "NOOP" => Ok(Command::Noop),
+            "STARTTLS" => alone(Command::StartTls),
             "HELP" => Ok(Command::Help),
             "VRFY" if argument.is_empty() => Err("501 5.5.4 VRFY whom?"),
             "VRFY" => Ok(Command::Vrfy),
-            "EXPN" | "ETRN" | "TURN" | "AUTH" | "STARTTLS" | "BDAT" => {
+            "EXPN" | "ETRN" | "TURN" | "AUTH" | "BDAT" => {
                 Err("502 5.5.1 command not implemented")
             }
             _ => Err("500 5.5.1 command not recognized"),
@@ -205,7 +207,9 @@ mod tests {
             ("VRFY", "501"),
             ("QUIT", "ok"),
             ("QUIT now", "501"),
-            ("STARTTLS", "502"),
+            ("STARTTLS", "ok"),
+            ("STARTTLS now", "501"),
+            ("AUTH PLAIN", "502"),
             ("", "500"),
             (" QUIT", "500"),
             ("QUIT\n", "500"),

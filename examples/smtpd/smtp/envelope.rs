@@ -16,7 +16,8 @@ pub struct Envelope {
 #[derive(Clone)]
 pub struct Hello {
     pub name: String,
-    /// The protocol's name in Received lines: SMTP after HELO, ESMTP after EHLO.
+    /// The protocol's name in Received lines: SMTP after HELO, ESMTP after EHLO, ESMTPS after EHLO with
+    /// TLS (RFC 3848).
     pub protocol: &'static str,
 }
 
@@ -27,6 +28,8 @@ pub struct Receipt<'a> {
     pub by: &'a str,
     /// The message's name.
     pub id: &'a str,
+    /// The cipher suite of the connection, by its name of the IANA registry.
+    pub cipher: Option<&'a str>,
     pub date: &'a str,
 }
 
@@ -36,7 +39,13 @@ impl Envelope {
     pub fn trace(&self, receipt: &Receipt) -> String {
         let Envelope { client, from, to } = self;
         let Hello { name, protocol } = client;
-        let Receipt { peer, by, id, date } = receipt;
+        let Receipt {
+            peer,
+            by,
+            id,
+            cipher,
+            date,
+        } = receipt;
         let mut lines = vec![format!("Return-Path: {from}")];
         lines.extend(to.iter().map(|to| match to {
             Path::Mailbox(mailbox) => format!("Delivered-To: {mailbox}"),
@@ -47,7 +56,11 @@ impl Envelope {
             Some(IpAddr::V6(ip)) => format!("Received: from {name} ([IPv6:{ip}])"),
             None => format!("Received: from {name}"),
         });
-        lines.push(format!("\tby {by} with {protocol} id {id};"));
+        lines.push(match cipher {
+            // RFC 8314, section 4.3.
+            Some(cipher) => format!("\tby {by} with {protocol} id {id} tls {cipher};"),
+            None => format!("\tby {by} with {protocol} id {id};"),
+        });
         lines.push(format!("\t{date}\r\n"));
         lines.join("\r\n")
     }

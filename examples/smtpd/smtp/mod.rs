@@ -24,7 +24,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use asynchat::{Channel, Deadlines, Error, Limits, Result, Server};
+use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
 
 use address::Mailbox;
 use maildir::Maildir;
@@ -54,6 +54,8 @@ pub struct Options {
     pub workers: usize,
     /// Whether a message is on the disk before its delivery is confirmed.
     pub fsync: bool,
+    /// The certificate for STARTTLS and for [`Service::serve_tls`]. Without it the server has no TLS.
+    pub tls: Option<tls::Acceptor>,
     /// The clock for dates and file names.
     pub clock: fn() -> SystemTime,
 }
@@ -75,6 +77,7 @@ impl Default for Options {
             message_time: Duration::from_secs(600),
             workers: 4,
             fsync: true,
+            tls: None,
             clock: SystemTime::now,
         }
     }
@@ -101,17 +104,30 @@ impl Service {
         }))
     }
 
-    /// Serves on `addr`, on this thread's loop.
-    pub fn serve(self: Rc<Self>, addr: impl Into<asynchat::Target>) -> Result<Channel, Error> {
+    /// Serves on `addr`, on this thread's loop. With a certificate, clients can begin TLS with STARTTLS.
+    pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
         let name = &self.options.name;
+        // Sent instead of a greeting: RFC 5321, section 3.8.
+        let refusal = format!("421 {name} too many connections, try again later\r\n");
+        self.listen(self.server(addr).refusal(refusal))
+    }
+
+    /// Serves on `addr` with TLS from the beginning (RFC 8314). There is no refusal: it would be in clear.
+    pub fn serve_tls(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
+        let acceptor = self.options.tls.as_ref();
+        let acceptor = acceptor.ok_or_else(|| Error::new("TLS needs a certificate"))?;
+        self.listen(self.server(addr).tls(acceptor))
+    }
+
+    fn server(&self, addr: impl Into<Target>) -> Server {
         Server::new(addr)
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
-            // Sent instead of a greeting: RFC 5321, section 3.8.
-            .refusal(format!(
-                "421 {name} too many connections, try again later\r\n"
-            ))
-            .listen(move |chat| Session::new(chat, Rc::clone(&self)))
+    }
+
+    fn listen(self: &Rc<Self>, server: Server) -> Result<Channel, Error> {
+        let service = Rc::clone(self);
+        server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
     }
 
     /// Whether mail to this mailbox is accepted. Other mail would have to be

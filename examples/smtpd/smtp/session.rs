@@ -64,12 +64,17 @@ impl Session {
             }
             Command::Ehlo(client) => {
                 let size = self.service.options.max_size;
+                let starttls = match self.can_start_tls() {
+                    true => "250-STARTTLS\r\n",
+                    false => "",
+                };
                 write!(
                     self.chat,
                     "250-{name} greets {client}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n\
-                     250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n"
+                     250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n{starttls}250 HELP\r\n"
                 );
-                self.hello(client, "ESMTP");
+                // RFC 3848. It has no name for HELO with TLS.
+                self.hello(client, if self.is_secure() { "ESMTPS" } else { "ESMTP" });
             }
             Command::Mail { from, size } => self.mail(from, size),
             Command::Rcpt(to) => self.rcpt(to),
@@ -84,6 +89,7 @@ impl Session {
             Command::Help => self.reply(
                 "214 2.0.0 HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT, as in RFC 5321",
             ),
+            Command::StartTls => self.start_tls(),
             Command::Quit => {
                 write!(self.chat, "221 2.0.0 {name} closes\r\n");
                 self.chat.close_when_done();
@@ -96,6 +102,30 @@ impl Session {
         let name = client.to_owned();
         self.hello = Some(Hello { name, protocol });
         self.envelope = None;
+    }
+
+    fn is_secure(&self) -> bool {
+        self.chat.tls().is_some()
+    }
+
+    fn can_start_tls(&self) -> bool {
+        self.service.options.tls.is_some() && !self.is_secure()
+    }
+
+    /// STARTTLS (RFC 3207). It is allowed in the middle of a mail transaction, which
+    /// [`handle_tls`](AsyncChat::handle_tls) then discards. The crate ends the
+    /// connection if the client has not waited for the reply.
+    fn start_tls(&mut self) {
+        if self.is_secure() {
+            return self.bad_command("503 5.5.1 TLS is active already");
+        }
+        let Some(acceptor) = self.service.options.tls.clone() else {
+            return self.bad_command("502 5.5.1 command not implemented");
+        };
+        self.reply("220 2.0.0 begin TLS");
+        if let Err(error) = self.chat.start_tls(acceptor) {
+            self.chat.close_with(error);
+        }
     }
 
     fn mail(&mut self, from: Path, size: u64) {
@@ -259,6 +289,16 @@ impl AsyncChat for Session {
             Some(transfer) => transfer.collect(chunk),
             None => self.collect_line(chunk),
         }
+        Ok(())
+    }
+
+    /// Everything that came in clear may be from somebody else, so it is forgotten,
+    /// also the name in EHLO: RFC 3207, section 4.2. The number of bad commands is not
+    /// what the client knows, but what it has cost.
+    fn handle_tls(&mut self) -> Result {
+        self.hello = None;
+        self.envelope = None;
+        self.line.clear();
         Ok(())
     }
 

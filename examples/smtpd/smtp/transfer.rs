@@ -5,6 +5,7 @@
 use std::io::{self, ErrorKind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use asynchat::tls::rustls::CipherSuite;
 use mail_parser::DateTime;
 use tracing::{debug, info, warn};
 
@@ -26,12 +27,14 @@ impl Transfer {
     pub fn begin(session: &Session, envelope: &Envelope) -> Result<Transfer, &'static str> {
         let options = &session.service.options;
         let now = (options.clock)();
+        let cipher = session.chat.tls().map(|info| iana_name(info.cipher_suite));
         let begin = || {
             let mut message = session.service.maildir.borrow_mut().begin(now)?;
             let lines = envelope.trace(&Receipt {
                 peer: session.chat.peer_addr().and_then(|peer| peer.ip()),
                 by: &options.name,
                 id: message.id(),
+                cipher: cipher.as_deref(),
                 date: &rfc5322(now),
             });
             message.write(lines.as_bytes())?;
@@ -84,6 +87,11 @@ impl Transfer {
 fn rfc5322(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     DateTime::from_timestamp(since.as_secs().cast_signed()).to_rfc822()
+}
+
+/// The name of a cipher suite in the registry of IANA, without the version that rustls adds.
+fn iana_name(suite: CipherSuite) -> String {
+    format!("{suite:?}").replacen("TLS13_", "TLS_", 1)
 }
 
 /// The reply to an error of the disk. All such errors are temporary for the client.

@@ -1,0 +1,92 @@
+//! The options of a server for its TLS certificate. A program that has them includes this file by its path:
+//! most programs are built without TLS.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use asynchat::tls::rustls::ServerConfig;
+use asynchat::{Error, Result, tls};
+use clap::Args;
+
+/// `--tls-cert` and `--tls-key`.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct CertificateOptions {
+    /// The server's certificate in the PEM format, followed by those that certify it.
+    /// The example test_certificate makes one for tests. On Unix, SIGHUP reads both
+    /// files again for new connections; elsewhere a renewed certificate needs a restart.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate in the PEM format.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl CertificateOptions {
+    /// Reads the two files. `None` if the options were not given. On Unix the files are read again when the
+    /// process receives SIGHUP; connections that are up keep the certificate that they have.
+    ///
+    /// `alpn` are the names of the server's protocol, or empty if it is not known. A client that offers only
+    /// others is refused, so that a browser cannot be led to this server instead of a web server (ALPACA,
+    /// CVE-2021-3618). A client that offers none is served.
+    pub(crate) fn acceptor(&self, alpn: &[&str]) -> Result<Option<tls::Acceptor>, Error> {
+        let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let files = Files {
+            chain: chain.clone(),
+            key: key.clone(),
+            alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        };
+        let acceptor = tls::Acceptor::from(files.read()?);
+        #[cfg(unix)]
+        reload_on_sighup(files, &acceptor)?;
+        Ok(Some(acceptor))
+    }
+
+    /// Shuts this thread's loop down at Ctrl-C and SIGTERM, as `common::shutdown_on_ctrl_c` does. Without a
+    /// certificate also at SIGHUP, which reads the certificate again if there is one.
+    pub(crate) fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result {
+        match self.tls_cert {
+            Some(_) => asynchat::signal::shutdown_on_ctrl_c(grace)?,
+            None => crate::common::shutdown_on_ctrl_c(grace)?,
+        }
+        Ok(())
+    }
+}
+
+/// Where a configuration is read from.
+struct Files {
+    chain: PathBuf,
+    key: PathBuf,
+    alpn: Vec<Vec<u8>>,
+}
+
+impl Files {
+    fn read(&self) -> Result<Arc<ServerConfig>, Error> {
+        let Files { chain, key, alpn } = self;
+        let read = tls::server_config_from_files(chain, key).map_err(|error| {
+            let (chain, key) = (chain.display(), key.display());
+            error.context(format_args!("--tls-cert {chain} --tls-key {key}"))
+        })?;
+        let mut config = Arc::unwrap_or_clone(read);
+        config.alpn_protocols.clone_from(alpn);
+        Ok(Arc::new(config))
+    }
+}
+
+/// Replaces the configuration of the acceptor at SIGHUP. If the files cannot be read, the old one stays: a
+/// renewal that went wrong must not end the service.
+#[cfg(unix)]
+fn reload_on_sighup(files: Files, acceptor: &tls::Acceptor) -> Result<(), Error> {
+    let acceptor = acceptor.clone();
+    asynchat::signal::on(asynchat::signal::SIGHUP, move || match files.read() {
+        Ok(config) => {
+            acceptor.replace(config);
+            tracing::info!(file = %files.chain.display(), "the certificate was read again");
+        }
+        Err(error) => tracing::error!(%error, "the old certificate stays"),
+    })
+}
