@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -75,8 +75,13 @@ pub fn server_config_from_files(
     key: impl AsRef<Path>,
 ) -> Result<Arc<ServerConfig>, Error> {
     let key = key.as_ref();
-    let read_key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| Error::new(error).context(key.display()))?;
+    let read_key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+        let error = match error {
+            pem::Error::NoItemsFound => Error::new("there is no private key in the file"),
+            error => Error::new(error),
+        };
+        error.context(key.display())
+    })?;
     server_config(certificates(chain.as_ref())?, read_key)
 }
 

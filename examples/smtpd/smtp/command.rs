@@ -65,9 +65,7 @@ impl Command<'_> {
             "HELP" => Ok(Command::Help),
             "VRFY" if argument.is_empty() => Err("501 5.5.4 VRFY whom?"),
             "VRFY" => Ok(Command::Vrfy),
-            "EXPN" | "ETRN" | "TURN" | "AUTH" | "BDAT" => {
-                Err("502 5.5.1 command not implemented")
-            }
+            "EXPN" | "ETRN" | "TURN" | "AUTH" | "BDAT" => Err("502 5.5.1 command not implemented"),
             _ => Err("500 5.5.1 command not recognized"),
         }
     }
