@@ -33,11 +33,27 @@
 //!   `store/`: the database and its thread;
 //! * `sources/`: documentation, git history and mailboxes as articles.
 //!
-//! The server has no TLS, so passwords are sent in clear text, although RFC 4643
-//! requires TLS for AUTHINFO. Use `--passwords` only on a trusted network or
-//! behind a TLS proxy.
+//! With a certificate, clients can use TLS: with STARTTLS (RFC 4642), or from the
+//! beginning (RFC 8143, port 563). Passwords need TLS (RFC 4643), unless
+//! `--insecure-auth` is given. Make a certificate for tests, and try both:
+//!
+//! ```text
+//! cargo run --release --example test_certificate -- --out /tmp/tls
+//! echo ann:secret >/tmp/passwords
+//! cargo run --release --example nntp -- --passwords /tmp/passwords \
+//!     --tls-cert /tmp/tls/cert.pem --tls-key /tmp/tls/key.pem --tls-listen 127.0.0.1:5630
+//!
+//! openssl s_client -starttls nntp -connect 127.0.0.1:1119 -CAfile /tmp/tls/ca.pem -crlf
+//! gnutls-cli --starttls-proto=nntp --x509cafile /tmp/tls/ca.pem -p 1119 localhost
+//! openssl s_client -connect 127.0.0.1:5630 -CAfile /tmp/tls/ca.pem -crlf
+//! tin -r -T 2 -A -g localhost -p 5630
+//! ```
+//!
+//! SIGHUP reads a renewed certificate. Connections that are up continue.
 
 mod bounds;
+#[path = "../common/certificate.rs"]
+mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
 mod server;
@@ -48,11 +64,12 @@ use std::path::{Path, PathBuf};
 
 use asynchat::{Error, EventLoop, Result};
 use bounds::Bounds;
+use certificate::CertificateOptions;
 use clap::Parser;
 use server::head::is_newsgroup;
 use server::passwords::Passwords;
 use server::store::Store;
-use server::{Options, Spool, date};
+use server::{Options, Service, Spool, StartTls, date};
 use sources::{docs, git, mbox};
 use store::DiskStore;
 use tracing::info;
@@ -67,6 +84,11 @@ struct Arguments {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1119")]
     listen: String,
+
+    /// Also listen on this address, with TLS from the beginning; [::]:563 is the usual one.
+    /// Connections to --listen can begin TLS with STARTTLS.
+    #[arg(long, value_name = "HOST:PORT", requires = "tls_cert")]
+    tls_listen: Option<String>,
 
     /// The clone whose history to serve. The default is the clone that contains
     /// the current directory, if there is one.
@@ -91,9 +113,13 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
 
-    /// Require a log-in. Each line of this file is user:password.
+    /// Require a log-in. Each line of this file is user:password. A log-in needs TLS.
     #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
+
+    /// Accept passwords also without TLS, where everybody on the way can read them.
+    #[arg(long, requires = "passwords")]
+    insecure_auth: bool,
 
     /// The name of this server in Path, Xref and generated Message-IDs.
     #[arg(long, value_name = "NAME", default_value = "news.asynchat.invalid", value_parser = server_name)]
@@ -105,6 +131,9 @@ struct Arguments {
 
     #[command(flatten)]
     bounds: Bounds,
+
+    #[command(flatten)]
+    certificate: CertificateOptions,
 }
 
 fn main() {
@@ -116,6 +145,10 @@ fn main() {
 }
 
 fn run(arguments: Arguments) -> Result {
+    let acceptor = arguments.certificate.acceptor(&["nntp"])?;
+    if arguments.passwords.is_some() && acceptor.is_none() && !arguments.insecure_auth {
+        return Err("--passwords needs --tls-cert and --tls-key, or --insecure-auth".into());
+    }
     let mut spool = arguments.demo.map(Spool::demo).unwrap_or_default();
     let store = add_groups(&mut spool, &arguments)?;
     let passwords = match &arguments.passwords {
@@ -130,17 +163,34 @@ fn run(arguments: Arguments) -> Result {
     let mut options = Options {
         name: arguments.name,
         passwords,
+        insecure_auth: arguments.insecure_auth,
+        start_tls: acceptor
+            .clone()
+            .map(|acceptor| -> Box<StartTls> { Box::new(move |chat| chat.start_tls(&acceptor)) }),
         store,
         ..Options::default()
     };
     arguments.bounds.apply(&mut options);
-    let listener = server::serve(arguments.listen.as_str(), spool, options)
+    let service = Service::new(spool, options)?;
+    let listener = service
+        .serve(arguments.listen.as_str())
         .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
+    let with_tls = match (&arguments.tls_listen, acceptor) {
+        (Some(address), Some(acceptor)) => {
+            let listener = service.serve_tls(address.as_str(), |server| server.tls(acceptor));
+            Some(listener.map_err(|e| e.context(format_args!("--tls-listen {address}")))?)
+        }
+        _ => None,
+    };
 
-    common::shutdown_on_ctrl_c(arguments.bounds.grace())?;
+    let grace = arguments.bounds.grace();
+    arguments.certificate.shutdown_on_ctrl_c(grace)?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
     common::announce(&address);
+    if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
+        common::say(format_args!("listening with TLS on {address}"));
+    }
     if let Some(ip) = address.ip() {
         let text = address.to_string();
         let port = text.rsplit(':').next().unwrap_or_default();

@@ -331,6 +331,7 @@ fn an_http_request_closes_the_connection_at_once() -> Result {
 fn with_a_password() -> Result<News> {
     let options = Options {
         passwords: Passwords::parse("ann:secret").ok(),
+        insecure_auth: true,
         ..Options::default()
     };
     News::with(1, options)

@@ -1,5 +1,6 @@
 //! The server without the command line and the sources of `nntp`, so that other
-//! programs can include it. [`serve`] serves a [`Spool`].
+//! programs can include it. [`serve`] serves a [`Spool`], and [`Service`] does so on
+//! several addresses.
 //!
 //! Reading order:
 //!
@@ -39,7 +40,7 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server};
+use asynchat::{Channel, Chat, Deadlines, Error, Limits, Remote, Result, Server, Target};
 
 use login_limit::LoginLimit;
 use passwords::Passwords;
@@ -47,7 +48,7 @@ use session::Session;
 pub use spool::Spool;
 use store::Store;
 
-/// The options of [`serve`].
+/// The options of a [`Service`].
 pub struct Options {
     /// The server's name in Path, Xref and generated Message-IDs.
     pub name: String,
@@ -69,9 +70,16 @@ pub struct Options {
     pub login_delay: Duration,
     /// If set, clients must log in.
     pub passwords: Option<Passwords>,
+    /// Whether passwords are accepted without TLS.
+    pub insecure_auth: bool,
+    /// Begins TLS on a connection, for STARTTLS. This is a function because some programs that include this
+    /// module are built without TLS.
+    pub start_tls: Option<Box<StartTls>>,
     /// Stores posts. Without it, posts are in memory.
     pub store: Option<Box<dyn Store>>,
 }
+
+pub type StartTls = dyn Fn(&Chat) -> Result<(), Error>;
 
 impl Default for Options {
     fn default() -> Options {
@@ -91,35 +99,22 @@ impl Default for Options {
             max_failed_logins: 3,
             login_delay: Duration::from_secs(1),
             passwords: None,
+            insecure_auth: false,
+            start_tls: None,
             store: None,
         }
     }
 }
 
 /// Serves the spool on `addr`, on this thread's loop.
-pub fn serve(
-    addr: impl Into<asynchat::Target>,
-    spool: Spool,
-    options: Options,
-) -> Result<Channel, Error> {
-    let server = Server::new(addr)
-        .limits(options.limits)
-        .deadlines(options.deadlines)
-        // Sent instead of a greeting: RFC 3977, section 5.1.1.
-        .refusal("400 too many connections, try again later\r\n");
-    let login_limit = LoginLimit::new(options.login_delay);
-    let service = Rc::new(Service {
-        remote: asynchat::remote()?,
-        options,
-        spool: RefCell::new(spool),
-        login_limit,
-    });
-    server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
+#[allow(dead_code, reason = "`nntp` itself may have two listeners")]
+pub fn serve(addr: impl Into<Target>, spool: Spool, options: Options) -> Result<Channel, Error> {
+    Service::new(spool, options)?.serve(addr)
 }
 
 /// The state that all sessions share. No method of a handle calls user code, so
 /// the spool may be borrowed while replies are pushed.
-struct Service {
+pub struct Service {
     /// The store's thread posts its results to this loop through it.
     remote: Remote,
     options: Options,
@@ -128,6 +123,43 @@ struct Service {
 }
 
 impl Service {
+    pub fn new(spool: Spool, options: Options) -> Result<Rc<Service>, Error> {
+        Ok(Rc::new(Service {
+            remote: asynchat::remote()?,
+            login_limit: LoginLimit::new(options.login_delay),
+            options,
+            spool: RefCell::new(spool),
+        }))
+    }
+
+    /// Serves on `addr`, on this thread's loop.
+    pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
+        // Sent instead of a greeting: RFC 3977, section 5.1.1.
+        let refusal = "400 too many connections, try again later\r\n";
+        self.listen(self.server(addr).refusal(refusal), false)
+    }
+
+    /// Serves on `addr` with TLS from the beginning (RFC 8143), which `with_tls` adds to the builder. There is
+    /// no refusal: it would be in clear.
+    pub fn serve_tls(
+        self: &Rc<Self>,
+        addr: impl Into<Target>,
+        with_tls: impl FnOnce(Server) -> Server,
+    ) -> Result<Channel, Error> {
+        self.listen(with_tls(self.server(addr)), true)
+    }
+
+    fn server(&self, addr: impl Into<Target>) -> Server {
+        Server::new(addr)
+            .limits(self.options.limits)
+            .deadlines(self.options.deadlines)
+    }
+
+    fn listen(self: &Rc<Self>, server: Server, is_secure: bool) -> Result<Channel, Error> {
+        let service = Rc::clone(self);
+        server.listen(move |chat| Session::new(chat, Rc::clone(&service), is_secure))
+    }
+
     fn spool(&self) -> RefMut<'_, Spool> {
         self.spool.borrow_mut()
     }

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 /// Users and their passwords.
 ///
-/// The passwords are in clear text, in the file and on the wire. RFC 4643,
-/// section 2.3.2, requires TLS for AUTHINFO USER. Use this only on a trusted
-/// network or behind a TLS proxy.
+/// The passwords are in clear text in the file, so only the user of the server should be able to read it.
 pub struct Passwords(HashMap<String, String>);
 
 impl Passwords {

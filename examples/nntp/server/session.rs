@@ -10,7 +10,7 @@ use tracing::{Span, debug, info_span};
 
 use super::Service;
 use super::client_errors::ClientErrors;
-use super::commands::{self, auth::Login, posting::Transfer};
+use super::commands::{self, auth::Login, posting::Transfer, starttls};
 use super::spool::Group;
 
 /// A session has two states. Without a transfer, each record is a command line.
@@ -23,6 +23,8 @@ pub struct Session {
     pub(super) group: Option<Rc<Group>>,
     pub(super) current: Option<u64>,
     pub(super) login: Login,
+    /// The connection uses TLS.
+    pub(super) is_secure: bool,
     pub(super) errors: ClientErrors,
     /// The article that is being received.
     transfer: Option<Transfer>,
@@ -36,7 +38,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(chat: Chat, service: Rc<Service>) -> Session {
+    pub(super) fn new(chat: Chat, service: Rc<Service>, is_secure: bool) -> Session {
         let span = match chat.peer_addr() {
             Some(peer) => info_span!(parent: None, "session", %peer),
             None => info_span!(parent: None, "session"),
@@ -51,6 +53,7 @@ impl Session {
             group: None,
             current: None,
             login,
+            is_secure,
             errors: ClientErrors::default(),
             transfer: None,
             storing: false,
@@ -94,6 +97,11 @@ impl Session {
 
     pub(super) fn reply(&self, line: &str) {
         write!(self.chat, "{line}\r\n");
+    }
+
+    /// Whether the client may send its password: nobody else can read it.
+    pub(super) fn may_send_password(&self) -> bool {
+        self.is_secure || self.service.options.insecure_auth
     }
 
     /// Whether any group accepts posts.
@@ -143,6 +151,12 @@ impl AsyncChat for Session {
         if let Some(reply) = self.delayed_reply.take() {
             self.failed_login(reply);
         }
+        Ok(())
+    }
+
+    fn handle_tls(&mut self) -> Result {
+        let _session = self.span.clone().entered();
+        starttls::forget_state(self);
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub fn converse(input: &[u8]) {
         // Delays would slow the fuzzer down.
         login_delay: Duration::ZERO,
         passwords: input.starts_with(b"AUTHINFO").then(passwords),
+        insecure_auth: true,
         ..Options::default()
     };
     let listener = serve("127.0.0.1:0", spool(), options).expect("a port is free");

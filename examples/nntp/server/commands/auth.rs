@@ -1,5 +1,5 @@
 //! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server with a password
-//! file.
+//! file. They send the password, so they need TLS: section 2.3.2.
 
 use std::rc::Rc;
 
@@ -19,8 +19,31 @@ pub enum Login {
 }
 
 impl Login {
-    pub fn done(&self) -> bool {
+    /// Whether all commands are allowed.
+    pub fn is_complete(&self) -> bool {
         matches!(self, Login::NotNeeded | Login::Done)
+    }
+
+    /// Whether the client has logged in.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Login::Done)
+    }
+
+    /// Forgets what the client has sent.
+    pub fn reset(&mut self) {
+        if !matches!(self, Login::NotNeeded) {
+            *self = Login::Needed;
+        }
+    }
+}
+
+/// The line of CAPABILITIES: section 2.2. Without arguments it says that the state of the connection permits no
+/// log-in, and the client has to begin TLS first. After a log-in AUTHINFO is not available.
+pub fn capability(session: &Session) -> Option<&'static str> {
+    match session.login {
+        Login::Needed | Login::Named(_) if session.may_send_password() => Some("AUTHINFO USER"),
+        Login::Needed | Login::Named(_) => Some("AUTHINFO"),
+        Login::NotNeeded | Login::Done => None,
     }
 }
 
@@ -34,14 +57,14 @@ pub fn authinfo(session: &mut Session, arguments: &[&str]) -> Outcome {
 }
 
 fn user(session: &mut Session, name: &str) -> Outcome {
-    check_needed(session)?;
+    check_allowed(session)?;
     session.login = Login::Named(name.to_owned());
     session.reply("381 password required");
     Ok(())
 }
 
 fn pass(session: &mut Session, password: &str) -> Outcome {
-    check_needed(session)?;
+    check_allowed(session)?;
     let Login::Named(name) = std::mem::replace(&mut session.login, Login::Needed) else {
         return Err(Refusal("482 AUTHINFO USER comes first"));
     };
@@ -62,10 +85,11 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
     Ok(())
 }
 
-fn check_needed(session: &Session) -> Outcome {
+fn check_allowed(session: &Session) -> Outcome {
     match session.login {
         Login::Done => Err(Refusal("502 authenticated already")),
         Login::NotNeeded => Err(Refusal("502 no authentication is needed here")),
+        _ if !session.may_send_password() => Err(Refusal("483 use STARTTLS first")),
         Login::Needed | Login::Named(_) => Ok(()),
     }
 }

@@ -4,8 +4,7 @@ use asynchat::LinesProducer;
 
 use super::super::date::{compact, now};
 use super::super::session::Session;
-use super::auth::Login;
-use super::{COMMANDS, Outcome, SYNTAX};
+use super::{COMMANDS, Outcome, SYNTAX, auth, starttls};
 
 /// The greeting, which is also the reply to MODE READER.
 pub fn greeting(session: &Session) -> &'static str {
@@ -37,11 +36,8 @@ pub fn capabilities(session: &mut Session, arguments: &[&str]) -> Outcome {
         "NEWNEWS",
         "OVER MSGID",
     ]);
-    match session.login {
-        Login::Needed | Login::Named(_) => lines.push("AUTHINFO USER"),
-        // After a log-in, AUTHINFO is not available: RFC 4643, section 2.2.
-        Login::NotNeeded | Login::Done => {}
-    }
+    lines.extend(starttls::is_offered(session).then_some("STARTTLS"));
+    lines.extend(auth::capability(session));
     session.reply("101 capability list follows");
     session.block(LinesProducer::new(lines));
     Ok(())

@@ -8,6 +8,7 @@ mod lists;
 mod overview;
 pub mod posting;
 mod rows;
+pub mod starttls;
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -47,7 +48,7 @@ struct Command {
     run: fn(&mut Session, &[&str]) -> Outcome,
 }
 
-/// In the order of RFC 3977, sections 5 to 8, then RFC 2980 and RFC 4643.
+/// In the order of RFC 3977, sections 5 to 8, then RFC 2980, RFC 4642 and RFC 4643.
 #[rustfmt::skip]
 static COMMANDS: &[Command] = &[
     Command { verb: "CAPABILITIES", usage: "[keyword]", arguments: 0..=1, run: info::capabilities },
@@ -72,11 +73,14 @@ static COMMANDS: &[Command] = &[
     Command { verb: "XOVER", usage: "[range]", arguments: 0..=1, run: overview::xover },
     Command { verb: "HDR", usage: "field [message-id|range]", arguments: 1..=2, run: overview::hdr },
     Command { verb: "XHDR", usage: "field [message-id|range]", arguments: 1..=2, run: overview::xhdr },
+    Command { verb: "STARTTLS", usage: "", arguments: 0..=0, run: starttls::starttls },
     Command { verb: "AUTHINFO", usage: "USER name|PASS password", arguments: 2..=2, run: auth::authinfo },
 ];
 
 /// Commands that are allowed before the log-in (RFC 4643, section 2.2).
-static BEFORE_LOGIN: &[&str] = &["CAPABILITIES", "MODE", "QUIT", "DATE", "HELP", "AUTHINFO"];
+#[rustfmt::skip]
+static BEFORE_LOGIN: &[&str] =
+    &["CAPABILITIES", "MODE", "QUIT", "DATE", "HELP", "STARTTLS", "AUTHINFO"];
 
 /// One more than the longest command has words, so that a surplus word is noticed.
 const MAX_WORDS: usize = 6;
@@ -131,7 +135,7 @@ fn call(command: &Command, session: &mut Session, line: &[u8]) -> Outcome {
     if !command.arguments.contains(&arguments.len()) {
         return Err(SYNTAX);
     }
-    if !session.login.done() && !BEFORE_LOGIN.contains(&command.verb) {
+    if !session.login.is_complete() && !BEFORE_LOGIN.contains(&command.verb) {
         return Err(Refusal("480 authentication required"));
     }
     (command.run)(session, arguments)
