@@ -16,14 +16,13 @@
 //! a file (`--tls-ca`). The end of the input is announced (`close_notify`). In TLS 1.3 the server may continue to
 //! send after that, as in TCP. A server of TLS 1.2 answers the announcement by closing, and may drop what it has not
 //! sent (RFC 5246 section 7.2.1). If the server closes without an announcement, everything that was received is
-//! written, and the exit status is 1, because somebody else may have cut the stream. So it is when the handshake
+//! written, and the exit status is 1, because somebody else may have cut the stream. It is also 1 when the handshake
 //! fails. To try it:
 //!
 //! ```text
-//! openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
-//!     -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem
-//! openssl s_server -accept 127.0.0.1:4433 -cert cert.pem -key key.pem -quiet
-//! cargo run --release --example netcat -- --tls --tls-ca cert.pem localhost:4433
+//! cargo run --example test_certificate -- --out tls
+//! openssl s_server -accept 127.0.0.1:4433 -cert tls/cert.pem -key tls/key.pem -quiet
+//! cargo run --release --example netcat -- --tls --tls-ca tls/ca.pem localhost:4433
 //! ```
 //!
 //! Reading order: this file; `ends.rs`, the handlers; `any_certificate.rs`, TLS without a check.
