@@ -9,8 +9,8 @@ use asynchat::{AsyncChat, Chat, Close, Result};
 /// The error that the program exits with.
 pub type Failure = Rc<Cell<Option<String>>>;
 
-/// The handler of the connection to the server.
-pub struct Server {
+/// The handler of the connection to the peer.
+pub struct Peer {
     chat: Chat,
     name: String,
     quiet: Duration,
@@ -18,9 +18,9 @@ pub struct Server {
     failure: Failure,
 }
 
-impl Server {
+impl Peer {
     pub fn new(chat: Chat, name: String, quiet: Duration, failure: Failure) -> Self {
-        Server {
+        Peer {
             chat,
             name,
             quiet,
@@ -30,7 +30,7 @@ impl Server {
     }
 }
 
-impl AsyncChat for Server {
+impl AsyncChat for Peer {
     fn found_terminator(&mut self, _: &[u8]) -> Result {
         Ok(())
     }
@@ -38,7 +38,7 @@ impl AsyncChat for Server {
     fn handle_piped(&mut self, chunk: &[u8]) -> Result {
         if chunk.is_empty() {
             self.has_finished = true;
-            // TCP does not show whether the server has closed the connection or half-closed it.
+            // TCP does not show whether the peer has closed the connection or half-closed it.
             self.chat.set_idle_timeout(self.quiet);
         }
         Ok(())
@@ -49,7 +49,7 @@ impl AsyncChat for Server {
         let failure = match why {
             why if why.is_local() => return,
             Close::Eof | Close::Piped(_) => return,
-            // The server had closed the connection.
+            // The peer had closed the connection.
             Close::Timeout(_) | Close::Reset if self.has_finished => return,
             Close::Truncated => format!("{name}: {why}: the output may be incomplete"),
             why => format!("{name}: {why}"),

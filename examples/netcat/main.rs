@@ -1,5 +1,5 @@
 //! Connects this terminal, or a pipeline, to a TCP server: it sends standard input, and writes the replies to
-//! standard output.
+//! standard output. With `--listen` it waits for one client instead.
 //!
 //! ```text
 //! cargo run --release --example netcat -- 127.0.0.1:7007
@@ -25,6 +25,13 @@
 //! cargo run --release --example netcat -- --tls --tls-ca tls/ca.pem localhost:4433
 //! ```
 //!
+//! A file from one host to another, encrypted:
+//!
+//! ```text
+//! netcat --listen 127.0.0.1:4433 --tls-cert tls/cert.pem --tls-key tls/key.pem >copy
+//! netcat --tls --tls-ca tls/ca.pem localhost:4433 <file
+//! ```
+//!
 //! Reading order: this file; `ends.rs`, the handlers; `any_certificate.rs`, TLS without a check.
 
 #![allow(
@@ -33,39 +40,47 @@
 )]
 
 mod any_certificate;
+#[path = "../common/certificate.rs"]
+mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
 mod ends;
 #[path = "../common/trust.rs"]
 mod trust;
 
+use std::cell::OnceCell;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Connector, Error, Result, Socket, tls};
+use asynchat::{Channel, Connector, Error, Result, Server, Socket, tls};
+use certificate::CertificateOptions;
 use clap::Parser;
-use ends::{Failure, Server, Terminal};
+use ends::{Failure, Peer, Terminal};
 use trust::TrustOptions;
 
-/// Connects standard input and output to a TCP server.
+/// Connects standard input and output to a TCP server, or to a client.
 #[derive(Parser)]
 #[command(name = "netcat")]
 struct Args {
-    /// The address of the server.
+    /// The address of the server, or the address to listen on.
     #[arg(value_name = "HOST:PORT")]
-    server: String,
+    address: String,
+
+    /// Wait for one client instead. Its connection uses TLS if there is a certificate.
+    #[arg(long)]
+    listen: bool,
 
     /// The connect timeout, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     wait: u64,
 
-    /// After the server has finished sending: how long the input may be idle, in seconds.
+    /// After the peer has finished sending: how long the input may be idle, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     quiet: u64,
 
     /// Connect with TLS.
-    #[arg(long, help_heading = "TLS")]
+    #[arg(long, conflicts_with = "listen", help_heading = "TLS")]
     tls: bool,
 
     #[command(flatten)]
@@ -79,6 +94,9 @@ struct Args {
         help_heading = "TLS"
     )]
     tls_insecure: bool,
+
+    #[command(flatten)]
+    certificate: CertificateOptions,
 }
 
 fn main() -> ExitCode {
@@ -95,23 +113,64 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result {
     let failure = Failure::default();
-    let mut connector =
-        Connector::new(&args.server).connect_timeout(Duration::from_secs(args.wait));
-    if args.tls {
-        connector = connector.tls(client(args)?);
+    match args.listen {
+        true => listen(args, &failure)?,
+        false => connect(args, &failure)?,
     }
-    let (name, quiet) = (args.server.clone(), Duration::from_secs(args.quiet));
-    let shared = Rc::clone(&failure);
-    let server = connector.connect(move |chat| Server::new(chat, name, quiet, shared))?;
-    let shared = Rc::clone(&failure);
-    let terminal = Connector::adopt(standard_streams()?).connect(|_| Terminal(shared))?;
-    asynchat::pipe(&terminal, &server)?;
-    common::shutdown_on_ctrl_c(Duration::ZERO)?;
+    args.certificate.shutdown_on_ctrl_c(Duration::ZERO)?;
     asynchat::run()?;
     match failure.take() {
         Some(why) => Err(why.into()),
         None => Ok(()),
     }
+}
+
+fn connect(args: &Args, failure: &Failure) -> Result {
+    let mut connector =
+        Connector::new(&args.address).connect_timeout(Duration::from_secs(args.wait));
+    if args.tls {
+        connector = connector.tls(client(args)?);
+    }
+    if args.certificate.acceptor(&[])?.is_some() {
+        return Err("--tls-cert is the certificate for --listen".into());
+    }
+    let (name, quiet) = (args.address.clone(), Duration::from_secs(args.quiet));
+    let shared = Rc::clone(failure);
+    let peer = connector.connect(move |chat| Peer::new(chat, name, quiet, shared))?;
+    let shared = Rc::clone(failure);
+    let terminal = Connector::adopt(standard_streams()?).connect(|_| Terminal(shared))?;
+    asynchat::pipe(&terminal, &peer)?;
+    Ok(())
+}
+
+/// A client that completes no handshake is not the one that is waited for.
+fn listen(args: &Args, failure: &Failure) -> Result {
+    let mut server = Server::new(&args.address);
+    if let Some(acceptor) = args.certificate.acceptor(&[])? {
+        server = server.tls(acceptor);
+    }
+    let (failure, quiet) = (Rc::clone(failure), Duration::from_secs(args.quiet));
+    let mut streams = Some(standard_streams()?);
+    let listening: Rc<OnceCell<Channel>> = Rc::default();
+    let listener = Rc::clone(&listening);
+    let accepting = server.listen(move |chat| {
+        let streams = streams.take().ok_or("another client is connected")?;
+        listener.get().inspect(|listener| listener.close());
+        let name = chat
+            .peer_addr()
+            .map_or_else(String::new, |addr| addr.to_string());
+        let shared = Rc::clone(&failure);
+        let terminal = Connector::adopt(streams).connect(|_| Terminal(shared))?;
+        asynchat::pipe(&terminal, &chat)?;
+        Ok(Peer::new(chat, name, quiet, Rc::clone(&failure)))
+    })?;
+    let addr = accepting
+        .local_addr()
+        .ok_or("the listener has no address")?;
+    // Standard output is for what the client sends.
+    eprintln!("netcat: listening on {addr}");
+    let _ = listening.set(accepting);
+    Ok(())
 }
 
 fn client(args: &Args) -> Result<tls::Client, Error> {
