@@ -78,6 +78,7 @@ def netcat(directory, files):
     for version in VERSIONS:
         netcat_and_servers_that_end(command, files, version)
     netcat_and_failed_handshakes(directory / "netcat", files)
+    netcat_and_itself(command, files)
     if has("openssl"):
         for version in ("-tls1_2", "-tls1_3"):
             netcat_and_openssl(command, files, version)
@@ -149,6 +150,29 @@ def netcat_and_failed_handshakes(netcat, files):
         done = ask([netcat, "--tls", "--tls-insecure"], addr)
         assert (done.returncode, done.stdout) == (0, b"hello\n"), done
         assert b"is not checked" in done.stderr, done.stderr
+
+
+def netcat_and_itself(command, files):
+    """One waits for the other. Clients that complete no handshake are not the one that it waits for."""
+    received = files.folder / "received"
+    listen = [command[0], "--listen", "127.0.0.1:0", "--tls-cert", files.cert, "--tls-key", files.key]
+    with open(files.big, "rb") as source, open(received, "wb") as sink:
+        streams = {"stdin": subprocess.PIPE, "stdout": sink, "stderr": subprocess.PIPE}
+        server = subprocess.Popen(listen, **streams)
+        try:
+            addr = local(server.stderr.readline().split()[-1].decode())
+            for hello in (b"plaintext", b""):
+                with connect(addr.replace("localhost", "127.0.0.1"), None) as client:
+                    client.sendall(hello)
+            server.stdin.write(b"an answer")
+            server.stdin.close()
+            done = subprocess.run([*command, addr], stdin=source, capture_output=True, timeout=120)
+            assert (done.returncode, done.stdout) == (0, b"an answer"), done.stderr
+            assert server.wait(DEADLINE) == 0
+        finally:
+            server.kill()
+            server.wait()
+    assert checksum(received.read_bytes()) == files.sum
 
 
 def netcat_and_openssl(command, files, version):
