@@ -228,6 +228,7 @@ def forward(directory, files):
     for version in VERSIONS:
         forward_and_streams_that_are_cut(program, files, version, tls_in, tls_out)
     forward_that_is_killed(program, files, tls_in)
+    forward_and_a_new_certificate(program, files)
 
 
 def echo(client):
@@ -310,6 +311,36 @@ def forward_that_is_killed(program, files, tls_in):
             server.wait(DEADLINE)
             ended = outcome(client)
             assert ended in ("cut", "reset"), ended
+
+
+def forward_and_a_new_certificate(program, files):
+    """SIGHUP reads the certificate again for new connections. Those that are up stay."""
+    folder = files.folder / "renewed"
+    cert, key, old_ca = make_certificate(program.parent, folder)
+    options = ["--tls-in", "--tls-cert", cert, "--tls-key", key]
+    with serving(None, echo) as plain, served(program, "--to", plain, *options) as (addr, server):
+        old = connect(addr, ssl.create_default_context(cafile=old_ca))
+        shutil.copy(files.cert, cert)
+        shutil.copy(files.key, key)
+        server.send_signal(signal.SIGHUP)
+
+        def is_renewed():
+            with contextlib.suppress(ssl.SSLCertVerificationError):
+                with connect(addr, files.client()) as client:
+                    return exchanged(client)
+            return False
+
+        eventually(is_renewed)
+        # Files that do not fit together: the certificate stays.
+        key.write_text("no key")
+        server.send_signal(signal.SIGHUP)
+        assert is_renewed() and exchanged(old)
+        old.unwrap()
+
+
+def exchanged(client):
+    client.sendall(b"hello")
+    return client.recv(100) == b"hello"
 
 
 def outcome(client):

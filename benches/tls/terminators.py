@@ -7,8 +7,8 @@ and nginx (its stream module).
     python3 benches/tls/terminators.py target/release/examples
 
 All have the same certificate (ECDSA P-256), one thread for the connections (stunnel has one for each), no log, and
-their defaults otherwise. The client is Python's ssl (OpenSSL), which offers X25519 first and TLS_AES_256_GCM_SHA384 first. Behind each
-terminator is the same server, a part of this program.
+their defaults otherwise. The client is Python's ssl (OpenSSL), with TLS 1.3: its first choices are X25519 and
+TLS_AES_256_GCM_SHA384. Behind each terminator is the same server, a part of this program.
 
 The figures are processor time of the terminator alone, user and system, for one unit of work:
 
@@ -101,7 +101,6 @@ def download(port, context):
 
 
 def lines(port, context):
-    """Warm: the figure is that of a connection that has been used."""
     units, buffer = 300, bytearray(1 << 16)
     with connect(port, context) as client:
         for _ in range(units):

@@ -10,8 +10,9 @@ use clap::Args;
 /// `--tls-ca` and `--tls-name`. The program has the option that turns TLS on. Its id is `tls`.
 #[derive(Args, Clone, Default)]
 pub(crate) struct TrustOptions {
-    /// The certificates that the server's must be certified by, or equal to: a file in the PEM format.
-    /// Default: those that the system trusts (SSL_CERT_FILE and SSL_CERT_DIR name others).
+    /// The authorities that are trusted to certify the server, or the server's own certificate if it certifies
+    /// itself: a file in the PEM format. Default: the authorities that the system trusts (SSL_CERT_FILE and
+    /// SSL_CERT_DIR name others).
     #[arg(long, value_name = "FILE", requires = "tls", help_heading = "TLS")]
     tls_ca: Option<PathBuf>,
 
