@@ -318,6 +318,31 @@ fn with_tls_bytes_and_half_closes_pass_in_both_directions() -> Result {
     Ok(())
 }
 
+/// What a client sends while the handshake with the target goes on waits for it, and so does its half-close.
+#[test]
+fn what_is_sent_before_the_target_has_tls_arrives() -> Result {
+    let scene = Scene::with_tls(false, true)?;
+    let (client, target) = scene.connect()?;
+    client.send("a question");
+    client.finish();
+    scene.settle()?;
+    let mut target = Side::Tls(Box::new(TlsPeer::server(target)));
+    loop {
+        scene.settle()?;
+        if !target.exchange() {
+            break;
+        }
+    }
+    assert_eq!(target.received(), b"a question");
+    assert!(target.has_finished());
+    target.send(b"an answer");
+    target.finish();
+    scene.settle()?;
+    assert_eq!(client.received(), b"an answer");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
 /// Both send until all buffers are full, and neither reads.
 #[test]
 fn with_tls_two_ends_that_both_send_do_not_wait_for_each_other() -> Result {
