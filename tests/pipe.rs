@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::sim::{Call, Conditions, Ended, Network, Peer, Service, every_segmentation};
-use asynchat::{AsyncChat, Chat, Close, Eof, EventLoop, Limits, Result};
+use asynchat::{AsyncChat, Chat, Close, Connector, Eof, EventLoop, Limits, Result, Socket};
 use common::{Log, Slot, addr_of, name, new_loop, run_to_end, run_until, served};
 
 const NEAR: &str = "10.0.0.1:1";
@@ -662,6 +662,40 @@ fn an_error_of_the_system_at_one_end_resets_the_other() -> Result {
         ];
         assert_eq!(scene.closes(), expected);
     }
+    Ok(())
+}
+
+/// Its reader could not tell a reset from an ordinary close: `netcat` writes what came before the cut.
+#[test]
+fn a_cut_stream_is_delivered_to_an_end_that_cannot_be_reset() -> Result {
+    let scene = Scene::new(1)?;
+    let (socket, server) = scene.network.pair();
+    let (input, _keyboard) = scene.network.pair();
+    let (output, screen) = scene.network.pair();
+    let adopt = |socket: Socket, name| {
+        let log = scene.log.clone();
+        let end = move |chat| End { chat, name, log };
+        Connector::adopt(socket).connect_on(&scene.event_loop, end)
+    };
+    let (far, near) = (
+        adopt(socket, "far")?,
+        adopt(Socket::halves(input, output), "near")?,
+    );
+    asynchat::pipe(&near, &far)?;
+    screen.stop_reading();
+    let size = scene.network.conditions().buffer + 40_000;
+    server.send(vec![b'x'; size]);
+    scene.settle()?;
+    assert!(near.queued() > 0);
+    server.reset();
+    scene.settle()?;
+    screen.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(screen.received().len(), size);
+    assert_eq!(
+        scene.closes(),
+        ["far close Reset", "near close Piped Reset"]
+    );
     Ok(())
 }
 

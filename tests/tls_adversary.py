@@ -3,7 +3,7 @@
     tls_adversary.py HOST:PORT CA [starttls]
 
 The server is the `nntp` example, or that of `tls_adversary.rs`. The port has TLS from the beginning, or after
-STARTTLS. Whatever has happened, the last session has to work. `tls_examples.py` runs this, too.
+STARTTLS. Whatever has happened, the last session has to work. `tls_servers.py` runs this, too.
 """
 
 import contextlib

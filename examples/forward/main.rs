@@ -1,4 +1,4 @@
-//! `forward`: a TCP port forwarder with an optional rate limit.
+//! `forward`: a TCP port forwarder, which can add or remove TLS, with an optional rate limit.
 //!
 //! ```text
 //! cargo run --release --example forward -- --listen 127.0.0.1:8080 --to example.org:80
@@ -10,6 +10,22 @@
 //! its bytes, the program does not read from the other end (back-pressure). Each connection is logged when it
 //! ends.
 //!
+//! `--tls-in` removes TLS in front of a server that has none. `--tls-out` adds it behind a client that has none. With
+//! both, the program decrypts and encrypts again.
+//!
+//! ```text
+//! cargo run --example test_certificate -- --out tls
+//! cargo run --release --example forward -- --listen 127.0.0.1:5630 --to 127.0.0.1:1119 \
+//!     --tls-in --tls-cert tls/cert.pem --tls-key tls/key.pem
+//! openssl s_client -connect localhost:5630 -CAfile tls/ca.pem -quiet -verify_return_error
+//! cargo run --release --example forward -- --listen 127.0.0.1:1120 --to localhost:5630 \
+//!     --tls-out --tls-ca tls/ca.pem
+//! nc -C 127.0.0.1 1120
+//! ```
+//!
+//! A half-close becomes the announcement of TLS (`close_notify`), and the announcement a half-close. A stream that ends
+//! without one may have been cut, so the other end is reset.
+//!
 //! Ctrl-C stops accepting, and lets the existing connections finish. A second Ctrl-C, or the end of
 //! `--grace`, resets them.
 //!
@@ -20,17 +36,23 @@
     reason = "in a program, `pub` items are visible to the other modules only"
 )]
 
+#[path = "../common/certificate.rs"]
+mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
 mod proxy;
+#[path = "../common/trust.rs"]
+mod trust;
 
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::Result;
+use asynchat::{Error, Result, tls};
+use certificate::CertificateOptions;
 use clap::Parser;
 use proxy::Options;
+use trust::TrustOptions;
 
 /// Forwards TCP connections to another address.
 #[derive(Parser)]
@@ -59,12 +81,26 @@ struct Args {
     /// How long connections may continue after Ctrl-C.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     grace: u64,
+
+    /// Accept TLS from the clients.
+    #[arg(long, help_heading = "TLS", requires = "tls_cert")]
+    tls_in: bool,
+
+    #[command(flatten)]
+    certificate: CertificateOptions,
+
+    /// Connect to the target with TLS.
+    #[arg(long = "tls-out", id = "tls", help_heading = "TLS")]
+    tls_out: bool,
+
+    #[command(flatten)]
+    trust: TrustOptions,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     common::log_to_stderr("info");
-    match run(args) {
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("forward: {error}");
@@ -73,21 +109,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> Result {
+fn run(args: &Args) -> Result {
     let start = Instant::now();
     let listener = proxy::serve(
         &args.listen,
         Options {
-            to: args.to,
+            to: args.to.clone(),
             rate: args.rate,
             max_connections: args.max_connections as usize,
             idle: Duration::from_secs(args.idle),
+            tls_in: args.acceptor()?,
+            tls_out: args.tls_out.then(|| args.trust.client()).transpose()?,
             clock: Rc::new(move || start.elapsed()),
         },
     )?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
-    common::shutdown_on_ctrl_c(Duration::from_secs(args.grace))?;
+    let grace = Duration::from_secs(args.grace);
+    args.certificate.shutdown_on_ctrl_c(grace)?;
     common::announce(addr);
     asynchat::run()?;
     Ok(())
+}
+
+impl Args {
+    fn acceptor(&self) -> Result<Option<tls::Acceptor>, Error> {
+        // The protocol is that of the target, so its name (ALPN) is not known.
+        let acceptor = self.certificate.acceptor(&[])?;
+        match acceptor.is_some() && !self.tls_in {
+            true => Err("--tls-cert is the certificate for --tls-in".into()),
+            false => Ok(acceptor),
+        }
+    }
 }

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use asynchat::{AsyncChat, Chat, Close, Connector, Result, Target, Terminator};
+use asynchat::{AsyncChat, Chat, Close, Result, Terminator};
 use bytes::Bytes;
 
 use crate::TIMEOUT;
+use crate::endpoint::Endpoint;
 use crate::plan::Exchange;
 
 /// The limit of 64 MiB suffices for the LIST response of a server that has every existing group.
@@ -20,9 +21,9 @@ pub struct Dialogue {
 
 impl Dialogue {
     /// Connects, and returns the greeting as an exchange with an empty command.
-    pub fn open(target: Target) -> Result<(Dialogue, Exchange)> {
+    pub fn open(endpoint: &Endpoint) -> Result<(Dialogue, Exchange)> {
         let reply = Rc::<RefCell<_>>::default();
-        let chat = Connector::new(target).connect_timeout(TIMEOUT).connect({
+        let chat = endpoint.connector().connect({
             let reply = Rc::clone(&reply);
             move |chat| Session::new(&chat, reply)
         })?;

@@ -4,9 +4,10 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Close, Connector, Eof, IterProducer, Result, Target, TimerId};
+use asynchat::{AsyncChat, Chat, Close, Eof, IterProducer, Result, TimerId};
 
 use crate::TIMEOUT;
+use crate::endpoint::Endpoint;
 use crate::plan::Script;
 use crate::replies::Replies;
 use crate::tally::Tally;
@@ -25,19 +26,17 @@ pub struct Impatient {
 
 impl Impatient {
     /// Starts a client.
-    pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
-        Connector::new(target)
-            .connect_timeout(TIMEOUT)
-            .connect(|chat| {
-                chat.set_idle_timeout(TIMEOUT);
-                Impatient {
-                    chat,
-                    name,
-                    replies: Replies::new(script),
-                    tally,
-                    sent: 0,
-                }
-            })?;
+    pub fn connect(endpoint: &Endpoint, name: String, script: Script, tally: Rc<Tally>) -> Result {
+        endpoint.connector().connect(|chat| {
+            chat.set_idle_timeout(TIMEOUT);
+            Impatient {
+                chat,
+                name,
+                replies: Replies::new(script),
+                tally,
+                sent: 0,
+            }
+        })?;
         Ok(())
     }
 

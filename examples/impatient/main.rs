@@ -4,7 +4,11 @@
 //! cargo run --release -p impatient --example impatient
 //! cargo run --release -p impatient --example impatient -- --commands 1000000 --clients 4
 //! cargo run --release -p impatient --example impatient -- --connect news.example.org:119
+//! cargo run --release -p impatient --example impatient --features tls -- --tls
 //! ```
+//!
+//! Without `-p`, cargo builds the crate with what all programs of the workspace need, TLS included, and the first build
+//! takes half as long again. Therefore `--tls` needs a feature here, too.
 //!
 //! A *patient* client sends a command, waits for the response, and sends the next. An *impatient* client
 //! sends all its commands first and reads the responses afterwards. The server must answer every command
@@ -20,6 +24,9 @@
 //! Every response must equal the stored one. A missing, surplus or different response is reported, and
 //! the exit code is 1. The README explains the columns of the table that is printed.
 //!
+//! With `--tls` all of this is encrypted: the queue of the server fills at another point, and both ends may have
+//! ciphertext that the other does not take. Its own server has a certificate that it makes at the start.
+//!
 //! Reading order: this file, `impatient.rs`, `plan.rs`, `replies.rs`.
 
 #![allow(
@@ -30,6 +37,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod dialogue;
+mod endpoint;
 mod impatient;
 mod patient;
 mod plan;
@@ -43,6 +51,11 @@ mod report;
 )]
 mod server;
 mod tally;
+#[cfg(feature = "tls")]
+#[path = "../common/trust.rs"]
+mod trust;
+#[cfg(feature = "tls")]
+mod with_tls;
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -50,9 +63,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use asynchat::{Limits, Result, Target};
+use asynchat::{Channel, Limits, Result};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+use endpoint::Endpoint;
 use impatient::Impatient;
 use patient::Patient;
 use plan::{Plan, Script};
@@ -105,6 +119,16 @@ struct Args {
     /// How many patient clients to start, which measure the latency.
     #[arg(long, value_name = "N", default_value = "4", value_parser = at_least(0))]
     patient: u64,
+
+    /// Connect with TLS. The program's own server then has a new certificate, and its clients trust no
+    /// other. This needs a program that is built with `--features tls`.
+    #[arg(long, help_heading = "TLS")]
+    tls: bool,
+
+    /// How the server of --connect is checked.
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    trust: trust::TrustOptions,
 }
 
 fn at_least(min: u64) -> RangedU64ValueParser {
@@ -130,11 +154,8 @@ fn main() -> ExitCode {
 
 /// Runs the three steps. Each step runs the loop until a client, a timer or Ctrl-C stops it.
 fn run(args: &Args, interrupted: &AtomicBool) -> Result {
-    let target = match &args.connect {
-        Some(target) => Target::from(&**target),
-        None => serve(&args.listen)?,
-    };
-    let plan = Plan::learn(target.clone(), args.group.as_deref(), args.articles)?;
+    let endpoint = endpoint(args)?;
+    let plan = Plan::learn(&endpoint, args.group.as_deref(), args.articles)?;
     let plan = Rc::new(plan);
     let tally = Rc::new(Tally::default());
     let script = |seed, commands| Script {
@@ -153,7 +174,7 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
     for n in 1..=args.patient {
         let name = format!("patient client {n}");
         let script = script(args.clients + n, u64::MAX);
-        Patient::connect(target.clone(), name, script, Rc::clone(&tally))?;
+        Patient::connect(&endpoint, name, script, Rc::clone(&tally))?;
     }
     asynchat::call_later(BASELINE, asynchat::stop);
     run_loop()?;
@@ -163,7 +184,7 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
     for n in 1..=args.clients {
         let name = format!("client {n}");
         let script = script(n, args.commands);
-        Impatient::connect(target.clone(), name, script, Rc::clone(&tally))?;
+        Impatient::connect(&endpoint, name, script, Rc::clone(&tally))?;
     }
     let total = args.commands.saturating_mul(args.clients);
     let progress = Progress::show(total, &tally);
@@ -188,8 +209,43 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
     outcome
 }
 
-/// Starts the server of the `nntp` example with a generated group, prints its address and returns it.
-fn serve(listen: &str) -> Result<Target> {
+/// The server under test, which is started unless the command line names one.
+#[cfg(feature = "tls")]
+fn endpoint(args: &Args) -> Result<Endpoint> {
+    if !args.tls {
+        return plaintext(args);
+    }
+    if let Some(target) = &args.connect {
+        return Ok(Endpoint::tls(&**target, args.trust.client()?));
+    }
+    let (listener, client) = with_tls::serve(&service()?, &args.listen)?;
+    Ok(Endpoint::tls(announced(&listener)?, client))
+}
+
+#[cfg(not(feature = "tls"))]
+fn endpoint(args: &Args) -> Result<Endpoint> {
+    match args.tls {
+        true => Err(
+            "this program is built without TLS, which needs `--features tls`: \
+                     cargo run --release -p impatient --example impatient --features tls -- --tls"
+                .into(),
+        ),
+        false => plaintext(args),
+    }
+}
+
+fn plaintext(args: &Args) -> Result<Endpoint> {
+    match &args.connect {
+        Some(target) => Ok(Endpoint::plaintext(&**target)),
+        None => {
+            let listener = service()?.serve(&*args.listen)?;
+            Ok(Endpoint::plaintext(announced(&listener)?))
+        }
+    }
+}
+
+/// The server of the `nntp` example, with a generated group.
+fn service() -> Result<Rc<server::Service>> {
     let spool = server::Spool::demo(DEMO_ARTICLES);
     let mut options = server::Options::default();
     // All clients have the same address, and their number is an option of this program.
@@ -197,10 +253,14 @@ fn serve(listen: &str) -> Result<Target> {
         .limits
         .connections(Limits::UNLIMITED)
         .per_address(Limits::UNLIMITED);
-    let listener = server::serve(listen, spool, options)?;
+    Ok(server::Service::new(spool, options)?)
+}
+
+/// Prints the address of the server, and returns it.
+fn announced(listener: &Channel) -> Result<String> {
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     common::announce(&addr);
-    Ok(Target::from(addr.to_string()))
+    Ok(addr.to_string())
 }
 
 fn stop_on_ctrl_c(interrupted: &Arc<AtomicBool>) -> Result {

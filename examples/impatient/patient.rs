@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use asynchat::{AsyncChat, Chat, Close, Connector, Result, Target};
+use asynchat::{AsyncChat, Chat, Close, Result};
 
 use crate::TIMEOUT;
+use crate::endpoint::Endpoint;
 use crate::plan::Script;
 use crate::replies::Replies;
 use crate::tally::Tally;
@@ -21,19 +22,17 @@ pub struct Patient {
 
 impl Patient {
     /// Starts a client. It continues until its channel is closed.
-    pub fn connect(target: Target, name: String, script: Script, tally: Rc<Tally>) -> Result {
-        Connector::new(target)
-            .connect_timeout(TIMEOUT)
-            .connect(|chat| {
-                chat.set_idle_timeout(TIMEOUT);
-                Patient {
-                    chat,
-                    name,
-                    replies: Replies::new(script),
-                    tally,
-                    asked: Instant::now(),
-                }
-            })?;
+    pub fn connect(endpoint: &Endpoint, name: String, script: Script, tally: Rc<Tally>) -> Result {
+        endpoint.connector().connect(|chat| {
+            chat.set_idle_timeout(TIMEOUT);
+            Patient {
+                chat,
+                name,
+                replies: Replies::new(script),
+                tally,
+                asked: Instant::now(),
+            }
+        })?;
         Ok(())
     }
 }

@@ -6,10 +6,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use asynchat::{Result, Target};
+use asynchat::Result;
 use bytes::Bytes;
 
 use crate::dialogue::Dialogue;
+use crate::endpoint::Endpoint;
 
 /// A command and its reply.
 #[derive(Debug)]
@@ -34,8 +35,8 @@ pub struct Plan {
 impl Plan {
     /// Sends each command to the server once and stores the replies. The commands name up to `articles`
     /// articles of `group`, or of the largest group.
-    pub fn learn(target: Target, group: Option<&str>, articles: u64) -> Result<Plan> {
-        let (dialogue, greeting) = Dialogue::open(target)?;
+    pub fn learn(endpoint: &Endpoint, group: Option<&str>, articles: u64) -> Result<Plan> {
+        let (dialogue, greeting) = Dialogue::open(endpoint)?;
         let ask = |command: &str, codes: &[&str]| {
             let exchange = dialogue.ask(command)?;
             let is = |code: &&str| exchange.line.starts_with(code.as_bytes());

@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! cargo run --release --example ircbot -- \
-//!     --server irc.example.org:6667 --nick robin --channel '#birds' --channel '#test'
+//!     --tls --server irc.example.org:6697 --nick robin --channel '#birds' --channel '#test'
 //! ```
 //!
 //! In a channel or in a private message, the bot answers `!uptime` with its uptime, and `!seen NICK` with the
-//! last action of that user. It answers CTCP VERSION and PING. Ctrl-C sends QUIT and ends the program. It
-//! has no TLS: use a server on the same host or a tunnel (`stunnel`, `socat`).
+//! last action of that user. It answers CTCP VERSION and PING. Ctrl-C sends QUIT and ends the program.
 //!
 //! To try it locally, with a server and a client from any distribution:
 //!
@@ -23,6 +22,16 @@
 //! Restart the server: the bot reconnects after a second or less, and after failures less often. If its
 //! nickname is in use, the bot uses another one until its own is free.
 //!
+//! With TLS, the certificate of the server is checked each time that the bot connects. A certificate that is not
+//! accepted is logged, and the bot tries again, because it may be replaced. To try it with the server above:
+//!
+//! ```text
+//! cargo run --example test_certificate -- --out tls
+//! printf '[SSL]\nCertFile = tls/cert.pem\nKeyFile = tls/key.pem\nPorts = 16697\n' >>ngircd.conf
+//! ngircd -n -f ngircd.conf
+//! ircbot --tls --tls-ca tls/ca.pem --server localhost:16697 --channel '#test'
+//! ```
+//!
 //! Reading order: this file; `bot/mod.rs`, the handler of a connection; `bot/outbox.rs`, the rate limit of
 //! the output; `bot/memory.rs`, the state that remains when a connection ends; `bot/message.rs`, the parser.
 
@@ -34,6 +43,8 @@
 mod bot;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/trust.rs"]
+mod trust;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -43,6 +54,7 @@ use std::time::Duration;
 use asynchat::{Backoff, Connector, Result, signal};
 use bot::{Bot, Identity, Memory};
 use clap::Parser;
+use trust::TrustOptions;
 
 /// How long the shutdown waits until QUIT has been sent.
 const GRACE: Duration = Duration::from_secs(3);
@@ -53,8 +65,13 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Parser)]
 #[command(version, name = "ircbot")]
 struct Args {
-    /// The server.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6667")]
+    /// The server. With --tls the default port is 6697 (RFC 7194).
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:6667",
+        default_value_if("tls", "true", "127.0.0.1:6697")
+    )]
     server: String,
 
     /// The preferred nickname.
@@ -68,6 +85,13 @@ struct Args {
     /// The longest pause between two attempts to connect.
     #[arg(long, alias = "most", value_name = "SECONDS", default_value_t = 60)]
     max_pause: u64,
+
+    /// Connect with TLS.
+    #[arg(long, help_heading = "TLS")]
+    tls: bool,
+
+    #[command(flatten)]
+    trust: TrustOptions,
 }
 
 fn main() -> ExitCode {
@@ -86,12 +110,14 @@ fn run(args: Args) -> Result {
     });
     let memory = Rc::new(RefCell::new(Memory::new()));
     let shared = Rc::clone(&memory);
-    Connector::new(&args.server)
-        .connect_timeout(Duration::from_secs(20))
-        .reconnect(
-            Backoff::default().max(Duration::from_secs(args.max_pause)),
-            move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&shared)),
-        )?;
+    let mut connector = Connector::new(&args.server).connect_timeout(Duration::from_secs(20));
+    if args.tls {
+        connector = connector.tls(args.trust.client()?);
+    }
+    connector.reconnect(
+        Backoff::default().max(Duration::from_secs(args.max_pause)),
+        move |chat| Bot::new(chat, Rc::clone(&identity), Rc::clone(&shared)),
+    )?;
     signal::shutdown_on_ctrl_c(GRACE)?;
     asynchat::run()?;
     match memory.take().refusal {

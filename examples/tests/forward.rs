@@ -1,8 +1,11 @@
-//! The `forward` example on a simulated network: forwarding, limits and rates.
+//! The `forward` example on a simulated network: forwarding, limits, rates, and TLS at each end.
 
 #[path = "../forward/proxy/mod.rs"]
 #[allow(unreachable_pub)]
 mod proxy;
+#[path = "../../tests/common/tls.rs"]
+#[allow(unreachable_pub)]
+mod tls;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use asynchat::sim::{Ended, Network, Peer, Service};
 use asynchat::{EventLoop, Result};
 use proxy::Options;
+use tls::{TlsPeer, client_config, server_config};
 
 const LISTEN: &str = "192.0.2.1:8080";
 const TARGET: &str = "192.0.2.2:80";
@@ -24,18 +28,34 @@ struct Scene {
 
 impl Scene {
     fn new(rate: Option<u64>) -> Result<Self> {
+        Scene::with(|options| options.rate = rate)
+    }
+
+    fn with_tls(tls_in: bool, tls_out: bool) -> Result<Self> {
+        Scene::with(|options| {
+            options.tls_in = tls_in.then(|| server_config().into());
+            // The certificate is for this name, not for that of the target.
+            let client = || asynchat::tls::Client::from(client_config()).name("localhost");
+            options.tls_out = tls_out.then(client);
+        })
+    }
+
+    fn with(set: impl FnOnce(&mut Options)) -> Result<Self> {
         let network = Network::new(1);
         network.add_host("target.example.org", ["192.0.2.2".parse()?]);
         let event_loop = network.event_loop()?;
         let target = Some(network.listen(TARGET)?);
         let clock = network.clone();
-        let options = Options {
+        let mut options = Options {
             to: "target.example.org:80".to_owned(),
-            rate,
+            rate: None,
             max_connections: 2,
             idle: MINUTE,
+            tls_in: None,
+            tls_out: None,
             clock: Rc::new(move || clock.elapsed()),
         };
+        set(&mut options);
         let outcome = Rc::new(RefCell::new(None));
         let served = Rc::clone(&outcome);
         // `serve` uses the loop that is running, so it is called from this loop.
@@ -152,5 +172,298 @@ fn an_idle_connection_is_closed_at_both_ends() -> Result {
     assert!(!client.has_ended() && !target.has_ended());
     scene.pass(MINUTE / 2)?;
     assert!(client.has_ended() && target.has_ended());
+    Ok(())
+}
+
+// ---- TLS
+
+/// The peer of the forwarder at one side: with TLS or without.
+enum Side {
+    Plain(Peer, Vec<u8>),
+    Tls(Box<TlsPeer>),
+}
+
+impl Side {
+    fn send(&mut self, bytes: &[u8]) {
+        match self {
+            Side::Plain(peer, _) => peer.send(bytes),
+            Side::Tls(peer) => peer.send(bytes),
+        }
+    }
+
+    /// Half-closes, with an announcement if there is TLS.
+    fn finish(&mut self) {
+        if let Side::Tls(peer) = self {
+            let end = peer.close_notify();
+            peer.peer.send(end);
+        }
+        self.peer().finish();
+    }
+
+    fn peer(&self) -> &Peer {
+        match self {
+            Side::Plain(peer, _) => peer,
+            Side::Tls(peer) => &peer.peer,
+        }
+    }
+
+    /// Receives and answers the handshake. Returns whether anything moved.
+    fn exchange(&mut self) -> bool {
+        match self {
+            Side::Plain(peer, received) => {
+                let mut new = peer.take_received();
+                let has_received = !new.is_empty();
+                received.append(&mut new);
+                has_received
+            }
+            Side::Tls(peer) => {
+                let has_received = peer.receive();
+                let output = peer.output();
+                peer.peer.send(&output);
+                has_received || !output.is_empty()
+            }
+        }
+    }
+
+    fn received(&self) -> &[u8] {
+        match self {
+            Side::Plain(_, received) => received,
+            Side::Tls(peer) => &peer.plaintext,
+        }
+    }
+
+    /// Whether the stream has ended as a complete one ends.
+    fn has_finished(&mut self) -> bool {
+        let is_announced = match self {
+            Side::Plain(..) => true,
+            Side::Tls(peer) => peer.is_closed(),
+        };
+        is_announced && self.peer().ended() == Some(Ended::Finished)
+    }
+}
+
+/// A forwarder between a client and a target, at least one of which uses TLS.
+struct Secured {
+    scene: Scene,
+    client: Side,
+    target: Side,
+}
+
+impl Secured {
+    fn new((tls_in, tls_out): (bool, bool)) -> Result<Self> {
+        let scene = Scene::with_tls(tls_in, tls_out)?;
+        let client = scene.network.connect(LISTEN)?;
+        let mut client = match tls_in {
+            true => Side::Tls(Box::new(TlsPeer::client(client, client_config()))),
+            false => Side::Plain(client, Vec::new()),
+        };
+        // The target is connected to when the handshake of the client is complete.
+        let target = loop {
+            let has_moved = client.exchange();
+            scene.settle()?;
+            match scene.target.as_ref().and_then(Service::accept) {
+                Some(target) => break target,
+                None if has_moved => {}
+                None => return Err("the target was not connected to".into()),
+            }
+        };
+        let target = match tls_out {
+            true => Side::Tls(Box::new(TlsPeer::server(target))),
+            false => Side::Plain(target, Vec::new()),
+        };
+        let mut secured = Secured {
+            scene,
+            client,
+            target,
+        };
+        secured.settle()?;
+        Ok(secured)
+    }
+
+    /// Runs until nothing moves at any end.
+    fn settle(&mut self) -> Result {
+        loop {
+            self.scene.settle()?;
+            let moved = [self.client.exchange(), self.target.exchange()];
+            if moved == [false; 2] {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// TLS from the client, to the target, and both.
+const WAYS: [(bool, bool); 3] = [(true, false), (false, true), (true, true)];
+
+#[test]
+fn with_tls_bytes_and_half_closes_pass_in_both_directions() -> Result {
+    for way in WAYS {
+        let mut ends = Secured::new(way)?;
+        let question: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+        let answer: Vec<u8> = question.iter().rev().copied().collect();
+        ends.client.send(&question);
+        ends.client.finish();
+        ends.settle()?;
+        assert!(ends.target.received() == question, "{way:?}");
+        assert!(ends.target.has_finished(), "{way:?}");
+        assert!(!ends.client.peer().has_ended(), "{way:?}");
+        ends.target.send(&answer);
+        ends.target.finish();
+        ends.settle()?;
+        assert!(ends.client.received() == answer, "{way:?}");
+        assert!(ends.client.has_finished(), "{way:?}");
+        ends.scene.pass(MINUTE)?;
+        assert_eq!(ends.scene.network.sockets(), 1, "{way:?}: the listener");
+    }
+    Ok(())
+}
+
+/// What a client sends while the handshake with the target goes on waits for it, and so does its half-close.
+#[test]
+fn what_is_sent_before_the_target_has_tls_arrives() -> Result {
+    let scene = Scene::with_tls(false, true)?;
+    let (client, target) = scene.connect()?;
+    client.send("a question");
+    client.finish();
+    scene.settle()?;
+    let mut target = Side::Tls(Box::new(TlsPeer::server(target)));
+    loop {
+        scene.settle()?;
+        if !target.exchange() {
+            break;
+        }
+    }
+    assert_eq!(target.received(), b"a question");
+    assert!(target.has_finished());
+    target.send(b"an answer");
+    target.finish();
+    scene.settle()?;
+    assert_eq!(client.received(), b"an answer");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
+/// Both send until all buffers are full, and neither reads.
+#[test]
+fn with_tls_two_ends_that_both_send_do_not_wait_for_each_other() -> Result {
+    for way in WAYS {
+        let mut ends = Secured::new(way)?;
+        let sent = vec![b'x'; 2_000_000];
+        for end in [&mut ends.client, &mut ends.target] {
+            end.peer().stop_reading();
+            end.send(&sent);
+        }
+        ends.scene.settle()?;
+        for end in [&mut ends.client, &mut ends.target] {
+            end.peer().start_reading(usize::MAX);
+            end.finish();
+        }
+        ends.settle()?;
+        for end in [&mut ends.client, &mut ends.target] {
+            assert_eq!(end.received().len(), sent.len(), "{way:?}");
+            assert!(end.has_finished(), "{way:?}");
+        }
+    }
+    Ok(())
+}
+
+/// A stream of TLS that ends without an announcement may have been cut by somebody else. The end of one in plaintext
+/// is a half-close.
+#[test]
+fn a_stream_of_tls_that_was_cut_resets_the_other_end() -> Result {
+    for way in WAYS {
+        for client_is_cut in [false, true] {
+            let mut ends = Secured::new(way)?;
+            let (cut, other, is_cut) = match client_is_cut {
+                true => (&mut ends.client, &mut ends.target, way.0),
+                false => (&mut ends.target, &mut ends.client, way.1),
+            };
+            cut.send(b"cut sho");
+            cut.peer().finish();
+            loop {
+                ends.scene.settle()?;
+                if !other.exchange() {
+                    break;
+                }
+            }
+            assert_eq!(other.received(), b"cut sho", "{way:?}");
+            assert_eq!(other.has_finished(), !is_cut, "{way:?}");
+            let is_reset = other.peer().ended() == Some(Ended::Reset);
+            assert_eq!(is_reset, is_cut, "{way:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reset_passes_through_tls_as_a_reset() -> Result {
+    for way in WAYS {
+        for client_resets in [false, true] {
+            let mut ends = Secured::new(way)?;
+            let (from, to) = match client_resets {
+                true => (&mut ends.client, &mut ends.target),
+                false => (&mut ends.target, &mut ends.client),
+            };
+            from.send(b"cut sho");
+            from.peer().reset();
+            ends.scene.settle()?;
+            to.exchange();
+            assert_eq!(to.received(), b"cut sho", "{way:?}");
+            assert_eq!(to.peer().ended(), Some(Ended::Reset), "{way:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn with_tls_the_rate_counts_what_was_encrypted() -> Result {
+    const RATE: usize = 10_000;
+    let scene = Scene::with(|options| {
+        options.rate = Some(RATE as u64);
+        options.tls_in = Some(server_config().into());
+    })?;
+    let mut client = TlsPeer::client(scene.network.connect(LISTEN)?, client_config());
+    client.exchange(|| scene.settle().expect("the loop runs"));
+    let target = scene.target.as_ref().and_then(Service::accept);
+    let target = target.ok_or("it was not connected to")?;
+    client.send(vec![b'x'; 5 * RATE]);
+    for seconds in 1..5 {
+        scene.pass(Duration::from_secs(1))?;
+        let (received, expected) = (target.received().len(), seconds * RATE);
+        assert!(
+            (expected..=expected + RATE / 5).contains(&received),
+            "{received} after {seconds} s"
+        );
+    }
+    scene.pass(Duration::from_secs(1))?;
+    assert_eq!(target.received().len(), 5 * RATE);
+    Ok(())
+}
+
+/// The handshake with the target fails: the client learns it by the end of its connection.
+#[test]
+fn a_target_without_tls_closes_the_client() -> Result {
+    let scene = Scene::with_tls(false, true)?;
+    let (client, target) = scene.connect()?;
+    client.send("the client has sent something");
+    target.send("220 no TLS here\r\n");
+    scene.pass(MINUTE)?;
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    assert!(client.received().is_empty());
+    let sent = String::from_utf8_lossy(&target.received()).into_owned();
+    assert!(!sent.contains("something"), "it was sent in clear");
+    assert_eq!(scene.event_loop.len(), 1, "the listener");
+    Ok(())
+}
+
+#[test]
+fn a_client_without_tls_reaches_no_target() -> Result {
+    let scene = Scene::with_tls(true, false)?;
+    let client = scene.network.connect(LISTEN)?;
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    scene.pass(MINUTE)?;
+    assert!(client.has_ended());
+    assert!(scene.target.as_ref().and_then(Service::accept).is_none());
+    assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
     Ok(())
 }

@@ -34,6 +34,10 @@ fn meaning(error: &Tls) -> Option<&'static str> {
             }
             Certificate::Revoked => "the certificate of the peer was revoked",
             Certificate::BadSignature => "the signature of the peer's certificate is wrong",
+            // rustls has no variant for it. Such a certificate is what `openssl req -x509` makes.
+            Certificate::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
+                "the certificate of the peer is that of an authority (CA:TRUE), which no server may have"
+            }
             _ => "the certificate of the peer is not accepted",
         },
         Tls::NoCertificatesPresented => "the peer has sent no certificate",

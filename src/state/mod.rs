@@ -286,7 +286,9 @@ impl ChannelState {
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.take_cold();
         let mut is_incomplete = self.out.borrow().is_incomplete();
+        let mut lacks_announcement = self.flags.has(Flag::STAGED);
         if let Some(secured) = cold.secured.take() {
+            lacks_announcement = !secured.has_received_announcement();
             is_incomplete = self.end_secured(secured, is_incomplete, cold.ending.as_ref());
         }
         drop(cold.socket_file.take()); // `remove_socket_file`
@@ -298,6 +300,7 @@ impl ChannelState {
             self.with_cold(|left| {
                 left.piped_to = cold.piped_to.clone();
                 left.aborted = cold.aborted;
+                left.lacks_announcement = lacks_announcement;
             });
         }
         let deadline_timer = self.take_deadline_timer();

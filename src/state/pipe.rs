@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::{ChannelState, Flag};
 use crate::error::{BoxError, Close, WithSources, io_kind};
 use crate::output::fifo::Item;
+use crate::sys::watched_socket::WatchedSocket;
 use crate::user_code::{enter, text_of};
 
 impl ChannelState {
@@ -50,19 +51,28 @@ impl ChannelState {
             return;
         };
         let reason = Close::Piped(Box::new(copy_of(why)));
-        let is_aborted = self.cold(|cold| cold.aborted) == Some(true);
+        let known = self.cold(|cold| (cold.aborted, cold.lacks_announcement));
+        let (is_aborted, lacks_announcement) = known.unwrap_or_default();
         let is_complete = match why {
             Close::Local | Close::Dropped => !is_aborted,
             Close::ConnectFailed(_) => true,
             _ => false,
         };
-        let has_end = self.flags.has(Flag::EOF) && !matches!(why, Close::Truncated | Close::Tls(_));
-        if is_complete || has_end {
+        let has_end = self.flags.has(Flag::EOF) && !lacks_announcement;
+        if is_complete || has_end || !to.peer_can_tell_reset() {
             to.close_when_done(reason);
         } else {
             to.reset_on_close();
             to.end(reason);
         }
+    }
+
+    /// Whether its peer can tell a reset from an ordinary close. The reader of a pipe, a file or a terminal
+    /// cannot.
+    fn peer_can_tell_reset(&self) -> bool {
+        let source = self.source.borrow();
+        let is_resettable = |source: &WatchedSocket| source.socket().can_be_reset();
+        !self.has_own_output() && source.as_ref().is_none_or(is_resettable)
     }
 }
 

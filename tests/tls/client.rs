@@ -89,6 +89,32 @@ fn a_handshake_that_fails_says_why() -> Result {
     Ok(())
 }
 
+/// `openssl req -x509` makes such a certificate, unless it is told not to.
+#[test]
+fn a_server_with_the_certificate_of_an_authority_is_not_accepted() -> Result {
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()])?;
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate()?;
+    let made = params.self_signed(&key)?;
+    let key = tls::PrivateKeyDer::try_from(key.serialize_der())?;
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(tls::server_config(vec![made.der().clone()], key)?)
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut roots = tls::rustls::RootCertStore::empty();
+    roots.add(made.der().clone())?;
+    let end: Rc<RefCell<String>> = Rc::default();
+    let ending = Ending(Rc::clone(&end));
+    Connector::new("127.0.0.1:563")
+        .tls(tls::Client::from(tls::client_config(roots)?).name("localhost"))
+        .connect_on(&scene.event_loop, |_| ending)?;
+    scene.settle()?;
+    let expected = "could not connect: TLS handshake with localhost: the certificate of the peer \
+                    is that of an authority (CA:TRUE)";
+    assert!(end.borrow().starts_with(expected), "{}", end.borrow());
+    Ok(())
+}
+
 #[test]
 fn a_server_that_closes_during_the_handshake_is_a_failed_connection() -> Result {
     let scene = Scene::new()?;

@@ -179,3 +179,31 @@ fn a_pipe_passes_both_directions_and_both_ends() -> Result {
     assert_eq!(outside.ended(), Some(asynchat::sim::Ended::Reset));
     Ok(())
 }
+
+/// The error of a failed send hides from the receiver that the connection was reset: the system reports the end of the
+/// stream afterwards. Without an announcement it is not complete.
+#[test]
+fn a_reset_that_a_send_has_met_does_not_make_a_piped_stream_complete() -> Result {
+    let scene = Scene::new()?;
+    let (plain, outside) = scene.connection(|_| |_: &[u8]| Ok(()))?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, move |chat: Chat| {
+            asynchat::pipe(&chat, &plain)?;
+            Ok(|_: &[u8]| Ok(()))
+        })?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    peer.send("cut sho");
+    scene.settle()?;
+    let reset = std::io::ErrorKind::ConnectionReset;
+    scene.network.fail(asynchat::sim::Call::Send, reset);
+    outside.send("an answer");
+    scene.settle()?;
+    peer.peer.finish();
+    scene.settle()?;
+    scene.advance(10)?;
+    assert_eq!(outside.received(), b"cut sho");
+    assert_eq!(outside.ended(), Some(asynchat::sim::Ended::Reset));
+    Ok(())
+}

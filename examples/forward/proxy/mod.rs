@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use asynchat::{
     AsyncChat, Channel, Chat, Close, Connector, Deadlines, Error, Limits, Result, Server, TimerId,
+    tls,
 };
 use bucket::Bucket;
 
@@ -26,34 +27,45 @@ pub struct Options {
     pub max_connections: usize,
     /// The idle timeout of a connection.
     pub idle: Duration,
+    /// If set, clients have to use TLS.
+    pub tls_in: Option<tls::Acceptor>,
+    /// If set, the connections to the target use TLS.
+    pub tls_out: Option<tls::Client>,
     pub clock: Clock,
 }
 
 /// Listens on `listen` and forwards each connection, on this thread's loop.
 pub fn serve(listen: &str, options: Options) -> Result<Channel, Error> {
-    Server::new(listen)
+    let mut server = Server::new(listen)
         .limits(options.limits())
-        .deadlines(Deadlines::default().idle(options.idle))
-        .listen(move |client| {
-            if let Err(error) = connect(&client, &options) {
-                tracing::error!(id = %client.id(), "{error}");
-                client.close();
-            }
-            End::new(Side::Client, client, &options)
-        })
+        .deadlines(Deadlines::default().idle(options.idle));
+    if let Some(acceptor) = &options.tls_in {
+        server = server.tls(acceptor);
+    }
+    server.listen(move |client| {
+        if let Err(error) = connect(&client, &options) {
+            tracing::error!(id = %client.id(), "{error}");
+            client.close();
+        }
+        End::new(Side::Client, client, &options)
+    })
 }
 
 /// Connects to the target, and pipes `client` to it.
 fn connect(client: &Chat, options: &Options) -> Result<(), Error> {
     let target_options = options.clone();
-    let target = Connector::new(&options.to)
+    let mut connector = Connector::new(&options.to)
         .limits(options.limits())
         .deadlines(
             Deadlines::default()
                 .connect(CONNECT_TIMEOUT)
                 .idle(options.idle),
-        )
-        .connect(move |target| End::new(Side::Target, target, &target_options))?;
+        );
+    if let Some(with_tls) = &options.tls_out {
+        connector = connector.tls(with_tls.clone());
+    }
+    let target =
+        connector.connect(move |target| End::new(Side::Target, target, &target_options))?;
     asynchat::pipe(client, &target)
 }
 

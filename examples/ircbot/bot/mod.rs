@@ -255,7 +255,8 @@ impl Bot {
 impl AsyncChat for Bot {
     fn handle_connect(&mut self) -> Result {
         if let Some(server) = self.chat.peer_addr() {
-            tracing::info!(%server, "connected");
+            let tls = self.chat.tls().and_then(|info| info.version.as_str());
+            tracing::info!(%server, tls, "connected");
         }
         let limit = (MAX_TAGS + MAX_MESSAGE) as u64;
         self.chat.set_terminator(Terminator::line().limit(limit));

@@ -83,6 +83,12 @@ impl Secured {
         stage.is_some_and(|stage| !stage.output().is_empty())
     }
 
+    /// Whether the peer has announced that it sends nothing more.
+    pub(crate) fn has_received_announcement(&self) -> bool {
+        let stage = self.stage.as_ref();
+        stage.is_some_and(|stage| stage.peer_has_closed())
+    }
+
     pub(super) fn has_input(&self) -> bool {
         let stage = self.stage.as_ref();
         self.end == End::Open && stage.is_some_and(|stage| stage.has_input())

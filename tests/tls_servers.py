@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs `nntp` and `smtpd` with the TLS clients of others, as `examples.py` does without TLS.
 
-    python3 tests/tls_examples.py target/release/examples            # all
-    python3 tests/tls_examples.py target/release/examples smtpd      # one
+    python3 tests/tls_servers.py target/release/examples            # all
+    python3 tests/tls_servers.py target/release/examples smtpd      # one
 
 Clients that are not installed (openssl, gnutls-cli, swaks, curl, sslyze) are reported as skipped.
 """
