@@ -216,6 +216,9 @@ mod limits;
 mod log;
 mod net;
 mod output;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+pub mod proxy_protocol;
 mod runtime;
 mod serial;
 #[cfg(feature = "signal")]
@@ -328,5 +331,7 @@ mod documentation {
 pub mod internals {
     pub use crate::framing::splitter::{Event, Splitter};
     pub use crate::output::fifo::{Fifo, Item, PumpError, Pumped, Sink, pump};
+    #[cfg(feature = "proxy-protocol")]
+    pub use crate::proxy_protocol::incoming::Incoming;
     pub use crate::time::timer::{Expired, TimerQueue};
 }
