@@ -3,6 +3,9 @@
 mod accept;
 pub(crate) mod connector;
 mod endpoint;
+#[cfg(feature = "proxy-protocol")]
+mod identification;
+mod policy;
 mod preamble;
 pub(crate) mod reconnect;
 pub(crate) mod server;

@@ -15,6 +15,8 @@ pub(crate) mod inbox;
 mod io;
 mod output;
 mod pipe;
+#[cfg(feature = "proxy-protocol")]
+mod proxied;
 pub(crate) mod quota;
 pub(crate) mod secure;
 
@@ -55,6 +57,9 @@ pub(crate) enum Phase {
     Connecting,
     /// It accepts connections.
     Listening,
+    /// An accepted connection whose PROXY header is not complete. Its client is not known.
+    #[cfg(feature = "proxy-protocol")]
+    Unidentified,
     /// A connection whose TLS handshake is not complete.
     Securing,
     /// A connection that is up. `handle_connect` is still to be called.
@@ -341,7 +346,7 @@ impl ChannelState {
         let id = self.id.get();
         let made = enter(|| match self.peer() {
             Some(peer) => tracing::error_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
-            None => tracing::error_span!(parent: None, "channel", %id),
+            None => self.span_without_peer(),
         });
         // A subscriber that panics is not asked again for this channel.
         let Ok(span) = made else { return };
@@ -354,6 +359,16 @@ impl ChannelState {
         if !span.is_disabled() {
             let _ = self.span.set(Box::new(span));
         }
+    }
+
+    fn span_without_peer(&self) -> Span {
+        let id = self.id.get();
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(proxy) = self.proxy_addr() {
+            let (proxy, peer) = (Escaped(proxy), tracing::field::Empty);
+            return tracing::error_span!(parent: None, "channel", %id, %proxy, peer);
+        }
+        tracing::error_span!(parent: None, "channel", %id)
     }
 
     pub(crate) fn bytes_in(&self) -> u64 {

@@ -56,7 +56,8 @@ impl ChannelState {
             Close::ConnectFailed(_) => true,
             _ => false,
         };
-        let has_end = self.flags.has(Flag::EOF) && !matches!(why, Close::Truncated | Close::Tls(_));
+        let has_end = self.flags.has(Flag::EOF) && !matches!(why, Close::Truncated | Close::Tls(_)
+        | Close::ProxyHeader(_));
         if is_complete || has_end {
             to.close_when_done(reason);
         } else {
@@ -91,6 +92,7 @@ fn copy_of(why: &Close) -> Close {
         Close::Piped(why) => copy_of(why),
         Close::Truncated => Close::Truncated,
         Close::Tls(error) => Close::Tls(copied(error).into()),
+        Close::ProxyHeader(error) => Close::ProxyHeader(copied(error).into()),
         Close::Io(error) => Close::Io(io::Error::new(error.kind(), text_of(error))),
     }
 }
