@@ -58,7 +58,11 @@ impl Identification {
     }
 
     /// Receives until the header is complete or nothing is left.
-    fn receive(&mut self, state: &ChannelState, buffer: &mut [u8]) -> Result<Option<Header>, Close> {
+    fn receive(
+        &mut self,
+        state: &ChannelState,
+        buffer: &mut [u8],
+    ) -> Result<Option<Header>, Close> {
         loop {
             let wanted = self.incoming.wanted().min(buffer.len());
             let free = buffer.get_mut(..wanted).unwrap_or_default();
@@ -109,7 +113,8 @@ impl Identification {
         state.phase.set(Phase::Open);
         if let Ok(socket) = state.release_socket() {
             let deadlines = state.deadlines();
-            self.policy.refuse(runtime, socket, client, exceeded, deadlines);
+            self.policy
+                .refuse(runtime, socket, client, exceeded, deadlines);
         }
         state.end(Close::Local);
     }

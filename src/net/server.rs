@@ -281,14 +281,12 @@ impl Server {
     /// ```
     /// use asynchat::Server;
     /// # fn main() -> asynchat::Result {
-    /// # let event_loop = asynchat::EventLoop::new()?;
     /// let listener = Server::new("127.0.0.1:0")
     ///     .proxy_protocol(["10.0.0.0/8".parse()?, "::1".parse()?])
     ///     .listen(|chat| {
     ///         let client = chat.peer_addr();
     ///         move |_: &[u8]| {
-    ///             write!(chat, "your address is {client:?}
-");
+    ///             write!(chat, "your address is {client:?}\r\n");
     ///             Ok(())
     ///         }
     ///     })?;
@@ -342,8 +340,15 @@ impl Server {
         factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel, Error> {
         #[cfg(feature = "proxy-protocol")]
-        if self.rules.proxies.as_ref().is_some_and(|proxies| proxies.is_empty()) {
-            return Err(Error::new("proxy_protocol without a trusted network would refuse every connection"));
+        if self
+            .rules
+            .proxies
+            .as_ref()
+            .is_some_and(|proxies| proxies.is_empty())
+        {
+            return Err(Error::new(
+                "proxy_protocol without a trusted network would refuse every connection",
+            ));
         }
         let runtime = &event_loop.0;
         let settings = Settings {

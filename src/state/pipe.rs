@@ -56,8 +56,7 @@ impl ChannelState {
             Close::ConnectFailed(_) => true,
             _ => false,
         };
-        let has_end = self.flags.has(Flag::EOF) && !matches!(why, Close::Truncated | Close::Tls(_)
-        | Close::ProxyHeader(_));
+        let has_end = self.flags.has(Flag::EOF) && !matches!(why, Close::Truncated | Close::Tls(_));
         if is_complete || has_end {
             to.close_when_done(reason);
         } else {
