@@ -24,7 +24,8 @@ impl Chat {
     ///         |_: &[u8]| Ok(())
     ///     })?;
     ///
-    /// let proxy = network.connect_from("10.0.0.2:50000".parse()?, "10.0.0.1:119")?;
+    /// let proxy: std::net::SocketAddr = "10.0.0.2:50000".parse()?;
+    /// let proxy = network.connect_from(proxy, "10.0.0.1:119")?;
     /// proxy.send("PROXY TCP4 192.0.2.1 198.51.100.1 40000 119\r\n");
     /// network.settle(&event_loop)?;
     /// assert_eq!(proxy.received(), b"200 192.0.2.1:40000 asks for no name\r\n");

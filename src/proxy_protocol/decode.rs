@@ -23,8 +23,8 @@ const UNIX: u8 = 3;
 pub(super) fn version_1(line: &[u8]) -> Result<Header, Error> {
     let invalid = || {
         Error::new(format!(
-            "the line {:?} is no PROXY header",
-            line.escape_ascii().to_string()
+            "the line \"{}\" is no PROXY header",
+            line.escape_ascii()
         ))
     };
     let text = line.strip_suffix(b"\r\n").ok_or_else(invalid)?;

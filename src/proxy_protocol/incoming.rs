@@ -70,8 +70,8 @@ impl Incoming {
         let is_complete = received.ends_with(b"\r\n") && received.len() >= SHORTEST_V1;
         if has_lone_cr || line_ends.is_some_and(|at| !is_complete || at + 1 < received.len()) {
             return Err(Error::new(format!(
-                "the line {:?} is no PROXY header",
-                received.escape_ascii().to_string()
+                "the line \"{}\" is no PROXY header",
+                received.escape_ascii()
             )));
         }
         if is_complete {

@@ -47,7 +47,9 @@ impl ChannelState {
     pub(crate) fn identify(self: &Rc<Self>, client: Addr, header: Header) {
         if let Some(span) = self.span() {
             let peer = display(Escaped(&client));
-            discard(enter(|| drop(span.record("peer", &peer))));
+            discard(enter(|| {
+                span.record("peer", &peer);
+            }));
         }
         self.set_peer(client);
         self.cold(|cold| {
