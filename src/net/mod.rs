@@ -1,6 +1,8 @@
 //! How connections begin: servers, connectors, reconnection, child processes.
 
 mod accept;
+#[cfg(feature = "proxy-protocol")]
+mod announcement;
 pub(crate) mod connector;
 mod endpoint;
 #[cfg(feature = "proxy-protocol")]

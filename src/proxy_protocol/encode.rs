@@ -20,7 +20,6 @@ impl Header {
             tlvs,
         } = self.fields();
         match (version, command) {
-            (Version::V1, Command::Local) => encode(ProxyHeader::with_local(), *version, &[]),
             (
                 _,
                 Command::Proxied {
@@ -32,11 +31,11 @@ impl Header {
                 let addresses = ProxiedAddress::stream(source, destination);
                 encode(ProxyHeader::with_address(addresses), *version, tlvs)
             }
-            // A header of version 1 without addresses is that of an unknown connection.
+            // Without addresses the crate writes `PROXY UNKNOWN`, or LOCAL.
             (Version::V1, _) | (_, Command::Local) => {
                 encode(ProxyHeader::with_local(), *version, &[])
             }
-            // The crate writes neither of these two.
+            // It writes neither of these two.
             (Version::V2, Command::Unknown) => by_hand(UNSPECIFIED, &[], tlvs),
             (
                 Version::V2,

@@ -8,6 +8,7 @@ mod scene;
 #[path = "../common/tls.rs"]
 mod tls;
 
+mod client;
 mod headers;
 mod refused;
 mod server;
