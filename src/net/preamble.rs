@@ -15,8 +15,10 @@ use crate::chat::handle::Chat;
 use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Result};
 use crate::runtime::driver::{Driver, Turn};
+#[cfg(feature = "proxy-protocol")]
+use crate::state::Flag;
 use crate::state::agenda::HandlerCall;
-use crate::state::{ChannelState, Flag, Request};
+use crate::state::{ChannelState, Request};
 use crate::sys::interest::Interest;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
@@ -58,24 +60,23 @@ pub(super) struct Preamble<F> {
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
-    #[cfg(not(feature = "proxy-protocol"))]
-    fn turn(&mut self, _: &mut Turn<'_>) -> Result<Interest> {
-        Ok(Interest::NONE)
-    }
-
-    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        allow(unused_variables, reason = "only a PROXY header has turns")
+    )]
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
-        let Some(identification) = &mut self.identification else {
-            return Ok(Interest::NONE);
-        };
-        if identification.advance(turn) {
-            self.identification = None;
-            // With TLS the handshake follows.
-            if !turn.state.flags.has(Flag::STAGED) {
-                turn.state.requests.add(Request::REPLACE);
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(identification) = &mut self.identification {
+            if identification.advance(turn) {
+                self.identification = None;
+                // With TLS the handshake follows.
+                if !turn.state.flags.has(Flag::STAGED) {
+                    turn.state.requests.add(Request::REPLACE);
+                }
             }
+            return Ok(Interest::READ);
         }
-        Ok(Interest::READ)
+        Ok(Interest::NONE)
     }
 
     fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
@@ -88,11 +89,12 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
 
     fn error(&mut self, _: &(dyn StdError + Send + Sync + 'static)) {}
 
-    #[cfg(not(feature = "proxy-protocol"))]
-    fn close(&mut self, _: &Close) {}
-
-    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        allow(unused_variables, reason = "a failed handshake is counted elsewhere")
+    )]
     fn close(&mut self, why: &Close) {
+        #[cfg(feature = "proxy-protocol")]
         if let Some(identification) = &self.identification {
             identification.report(why);
         }
