@@ -32,8 +32,10 @@ pub(super) fn version_1(line: &[u8]) -> Result<Header, Error> {
     let command = match fields[..] {
         // The rest of the line means nothing.
         [b"PROXY", b"UNKNOWN", ..] => Command::Unknown,
-        // The crate would accept a sign and leading zeros.
-        [b"PROXY", _, _, _, source_port, port] if is_port(source_port) && is_port(port) => {
+        // The crate would accept a port with a sign or leading zeros, and `UNKNOWNS`.
+        [b"PROXY", b"TCP4" | b"TCP6", _, _, source_port, port]
+            if is_port(source_port) && is_port(port) =>
+        {
             parse(line).ok_or_else(invalid)?
         }
         _ => return Err(invalid()),
