@@ -28,8 +28,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::Result;
-use clap::Parser;
+use asynchat::{Result, proxy_protocol};
+use clap::{Parser, ValueEnum};
 use proxy::Options;
 
 /// Forwards TCP connections to another address.
@@ -48,6 +48,10 @@ struct Args {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
 
+    /// Tell the target the address of the client, with the PROXY protocol of this version.
+    #[arg(long, value_name = "VERSION", value_enum)]
+    send_proxy: Option<Version>,
+
     /// The maximum number of connections. Further ones are closed at once.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
@@ -59,6 +63,12 @@ struct Args {
     /// How long connections may continue after Ctrl-C.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     grace: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Version {
+    V1,
+    V2,
 }
 
 fn main() -> ExitCode {
@@ -80,6 +90,10 @@ fn run(args: Args) -> Result {
         Options {
             to: args.to,
             rate: args.rate,
+            send_proxy: args.send_proxy.map(|version| match version {
+                Version::V1 => proxy_protocol::Version::V1,
+                Version::V2 => proxy_protocol::Version::V2,
+            }),
             max_connections: args.max_connections as usize,
             idle: Duration::from_secs(args.idle),
             clock: Rc::new(move || start.elapsed()),

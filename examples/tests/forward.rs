@@ -32,6 +32,7 @@ impl Scene {
         let options = Options {
             to: "target.example.org:80".to_owned(),
             rate,
+            send_proxy: None,
             max_connections: 2,
             idle: MINUTE,
             clock: Rc::new(move || clock.elapsed()),

@@ -5,6 +5,7 @@ mod bucket;
 use std::rc::Rc;
 use std::time::Duration;
 
+use asynchat::proxy_protocol::{Header, Version};
 use asynchat::{
     AsyncChat, Channel, Chat, Close, Connector, Deadlines, Error, Limits, Result, Server, TimerId,
 };
@@ -23,6 +24,8 @@ pub struct Options {
     pub to: String,
     /// Bytes a second, for each direction of each connection.
     pub rate: Option<u64>,
+    /// The version of the PROXY header that is sent to the target.
+    pub send_proxy: Option<Version>,
     pub max_connections: usize,
     /// The idle timeout of a connection.
     pub idle: Duration,
@@ -46,14 +49,19 @@ pub fn serve(listen: &str, options: Options) -> Result<Channel, Error> {
 /// Connects to the target, and pipes `client` to it.
 fn connect(client: &Chat, options: &Options) -> Result<(), Error> {
     let target_options = options.clone();
-    let target = Connector::new(&options.to)
+    let mut connector = Connector::new(&options.to)
         .limits(options.limits())
         .deadlines(
             Deadlines::default()
                 .connect(CONNECT_TIMEOUT)
                 .idle(options.idle),
-        )
-        .connect(move |target| End::new(Side::Target, target, &target_options))?;
+        );
+    let addresses = client.peer_addr().zip(client.local_addr());
+    if let (Some(version), Some((from, to))) = (options.send_proxy, addresses) {
+        connector = connector.proxy_protocol(Header::new(version, from, to));
+    }
+    let target =
+        connector.connect(move |target| End::new(Side::Target, target, &target_options))?;
     asynchat::pipe(client, &target)
 }
 

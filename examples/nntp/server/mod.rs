@@ -39,6 +39,7 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
+use asynchat::proxy_protocol::Network;
 use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server};
 
 use login_limit::LoginLimit;
@@ -57,6 +58,8 @@ pub struct Options {
     pub max_spool: u64,
     /// The limits on connections and on their records and queues.
     pub limits: Limits,
+    /// The networks of the proxies that send the client's address; if empty, there is no proxy.
+    pub proxies: Vec<Network>,
     /// The deadlines for idle connections, command lines and unread replies.
     pub deadlines: Deadlines,
     /// The time limit for receiving an article.
@@ -81,6 +84,7 @@ impl Default for Options {
             max_spool: 64 << 20,
             // 512 octets with the CRLF: RFC 3977, section 3.1.
             limits: Limits::default().record(510),
+            proxies: Vec::new(),
             // The idle timeout must be at least three minutes: section 3.1.
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(600))
@@ -102,11 +106,14 @@ pub fn serve(
     spool: Spool,
     options: Options,
 ) -> Result<Channel, Error> {
-    let server = Server::new(addr)
+    let mut server = Server::new(addr)
         .limits(options.limits)
         .deadlines(options.deadlines)
         // Sent instead of a greeting: RFC 3977, section 5.1.1.
         .refusal("400 too many connections, try again later\r\n");
+    if !options.proxies.is_empty() {
+        server = server.proxy_protocol(options.proxies.iter().copied());
+    }
     let login_limit = LoginLimit::new(options.login_delay);
     let service = Rc::new(Service {
         remote: asynchat::remote()?,

@@ -24,6 +24,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use asynchat::proxy_protocol::Network;
 use asynchat::{Channel, Deadlines, Error, Limits, Result, Server};
 
 use address::Mailbox;
@@ -46,6 +47,8 @@ pub struct Options {
     pub max_bad_commands: usize,
     /// The limits on connections and on their queues.
     pub limits: Limits,
+    /// The networks of the proxies that send the client's address; if empty, there is no proxy.
+    pub proxies: Vec<Network>,
     /// The deadlines for idle connections, command lines and unread replies.
     pub deadlines: Deadlines,
     /// The time limit for receiving a message.
@@ -67,6 +70,7 @@ impl Default for Options {
             max_recipients: 100,
             max_bad_commands: 10,
             limits: Limits::default(),
+            proxies: Vec::new(),
             // Section 4.5.3.2.7: a server waits five minutes for a command.
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(300))
@@ -104,14 +108,17 @@ impl Service {
     /// Serves on `addr`, on this thread's loop.
     pub fn serve(self: Rc<Self>, addr: impl Into<asynchat::Target>) -> Result<Channel, Error> {
         let name = &self.options.name;
-        Server::new(addr)
+        let mut server = Server::new(addr)
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
             // Sent instead of a greeting: RFC 5321, section 3.8.
             .refusal(format!(
                 "421 {name} too many connections, try again later\r\n"
-            ))
-            .listen(move |chat| Session::new(chat, Rc::clone(&self)))
+            ));
+        if !self.options.proxies.is_empty() {
+            server = server.proxy_protocol(self.options.proxies.iter().copied());
+        }
+        server.listen(move |chat| Session::new(chat, Rc::clone(&self)))
     }
 
     /// Whether mail to this mailbox is accepted. Other mail would have to be
