@@ -171,6 +171,8 @@ impl Server {
     /// To send a reply before the close, accept the client, and let the factory push the reply and return an
     /// error: see [`IntoSession`].
     ///
+    /// Behind a proxy (`proxy_protocol`) `accepts` is called when the client is known, with its address.
+    ///
     /// ```
     /// # use asynchat::Server;
     /// // Only hosts of the local network.
@@ -219,7 +221,8 @@ impl Server {
     ///
     /// Connections that [`accept_if`](Server::accept_if) or a limit refuses, whose socket cannot be
     /// [configured](Server::configure), or whose factory fails, do not count: the listener waits for another one. With
-    /// [TLS](crate::tls) it closes when a connection is accepted, before the handshake.
+    /// [TLS](crate::tls) it closes when a connection is accepted, before the handshake. So it does behind a proxy, before
+    /// the header.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {

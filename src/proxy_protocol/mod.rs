@@ -9,7 +9,8 @@
 //! exists. [`Chat::peer_addr`](crate::Chat::peer_addr) is then the client's address,
 //! [`Chat::proxy_header`](crate::Chat::proxy_header) the rest of the header, and
 //! [`Chat::proxy_addr`](crate::Chat::proxy_addr) the address of the proxy.
-//! [`Connector::proxy_protocol`](crate::Connector::proxy_protocol) makes a client send one.
+//! [`Connector::proxy_protocol`](crate::Connector::proxy_protocol) makes a client send one. The folder `docs` of the
+//! source has [a page with programs](https://docs.rs/crate/asynchat/latest/source/docs/proxy_protocol.md).
 
 mod decode;
 mod encode;
