@@ -1,6 +1,6 @@
 //! The headers that the tests send, written by hand from the specification.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 pub(crate) const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 40000 119\r\n";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -13,13 +13,16 @@ pub(crate) fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 
 /// A forwarded connection of the client 192.0.2.1:40000, with these fields.
 pub(crate) fn proxied(fields: &[u8]) -> Vec<u8> {
-    let source = Ipv4Addr::new(192, 0, 2, 1).octets();
-    let destination = Ipv4Addr::new(198, 51, 100, 1).octets();
-    let ports = [0x9c, 0x40, 0, 119];
+    proxied_from([192, 0, 2, 1], 40_000, fields)
+}
+
+pub(crate) fn proxied_from(source: [u8; 4], port: u16, fields: &[u8]) -> Vec<u8> {
+    let destination = [198, 51, 100, 1];
+    let ports = [port.to_be_bytes(), 119u16.to_be_bytes()].concat();
     v2(
         0x21,
         0x11,
-        &[&source, &destination, &ports, fields].concat(),
+        &[&source[..], &destination, &ports, fields].concat(),
     )
 }
 

@@ -10,5 +10,6 @@ mod tls;
 
 mod client;
 mod headers;
+mod random;
 mod refused;
 mod server;
