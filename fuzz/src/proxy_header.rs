@@ -235,7 +235,7 @@ fn has_right_checksum(header: &[u8], rest: usize) -> bool {
         .flat_map(|byte| (0..8).map(move |n| u32::from(byte >> n & 1)))
     {
         let lowest = (remainder ^ bit) & 1;
-        remainder = remainder >> 1 ^ lowest * 0x82F6_3B78;
+        remainder = (remainder >> 1) ^ (lowest * 0x82F6_3B78);
     }
     expected == (!remainder).to_be_bytes()
 }

@@ -108,13 +108,13 @@ fn client(scene: &Scene, rng: &mut Rng, number: u16) -> Result<Client> {
 fn run(seed: u64) -> Result {
     let mut rng = Rng::with_seed(seed);
     let scene = Scene::with_seed(seed)?;
-    let mut chance = || rng.u8(..4) as f64 / 8.0;
+    let mut chance = || f64::from(rng.u8(..4)) / 8.0;
     let conditions = Conditions::default()
         .short_reads(chance())
         .would_block(chance())
         .late_events(chance())
-        .shuffled(seed % 2 == 0)
-        .one_shot(seed % 3 == 0);
+        .shuffled(rng.bool())
+        .one_shot(rng.bool());
     let received = Received::default();
     let sessions = Rc::clone(&received);
     // Made under these conditions: see `one_shot`.

@@ -321,3 +321,20 @@ fn the_log_names_the_client_and_the_proxy() -> Result {
     );
     Ok(())
 }
+
+#[test]
+fn the_name_of_a_client_cannot_forge_a_line_of_the_log() -> Result {
+    let logged = logged(|| {
+        let scene = serve()?;
+        let peer = connect(&scene)?;
+        peer.send(proxied_unix(b"/run/x\r\n2026 ERROR \x1b[2J", b""));
+        peer.finish();
+        scene.settle()
+    })?;
+    assert!(
+        logged.contains("peer=unix:/run/x\\r\\n2026 ERROR"),
+        "{logged}"
+    );
+    assert!(!logged.contains(['\r', '\x1b']), "{logged}");
+    Ok(())
+}
