@@ -13,3 +13,4 @@ mod headers;
 mod random;
 mod refused;
 mod server;
+mod sockets;
