@@ -209,6 +209,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         true
     }
 
+    #[inline(always)] // It has two callers, and few servers have the second one.
     fn register(&self, runtime: &Rc<Runtime>, channel: Channel) -> Option<Chat> {
         let session = TypeId::of::<I::Session>;
         match self.settings.register(runtime, channel, session) {
@@ -220,10 +221,16 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         }
     }
 
+    #[inline]
     fn is_configured(&self, socket: &Socket, peer: &Addr) -> bool {
-        let Some(configure) = &self.rules.configure else {
-            return true;
-        };
+        match &self.rules.configure {
+            Some(configure) => Self::configure(configure, socket, peer),
+            None => true,
+        }
+    }
+
+    #[inline(never)]
+    fn configure(configure: &Configure, socket: &Socket, peer: &Addr) -> bool {
         match socket.configure(configure) {
             Ok(()) => true,
             Err(error) => {

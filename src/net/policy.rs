@@ -26,10 +26,16 @@ pub(super) struct Policy {
 }
 
 impl Policy {
+    #[inline]
     pub(super) fn accepts(&self, peer: &Addr) -> bool {
-        let Some(mut accept_if) = self.accept_if.take() else {
-            return true;
-        };
+        match self.accept_if.take() {
+            Some(accept_if) => self.ask(accept_if, peer),
+            None => true,
+        }
+    }
+
+    #[inline(never)] // Most servers have no `accept_if`.
+    fn ask(&self, mut accept_if: AcceptIf, peer: &Addr) -> bool {
         let answer = enter(|| accept_if(peer));
         self.accept_if.set(Some(accept_if));
         match answer {

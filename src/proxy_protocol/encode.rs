@@ -1,5 +1,7 @@
 //! The bytes of a header that is to be sent.
 
+use std::net::{IpAddr, SocketAddr};
+
 use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
 
 use super::fields::Tlvs;
@@ -27,7 +29,7 @@ impl Header {
                     destination: Addr::Inet(destination),
                 },
             ) => {
-                let (source, destination) = Header::inet(*source, *destination);
+                let (source, destination) = in_one_family(*source, *destination);
                 let addresses = ProxiedAddress::stream(source, destination);
                 encode(ProxyHeader::with_address(addresses), *version, tlvs)
             }
@@ -65,6 +67,18 @@ fn encode(mut header: ProxyHeader<'_>, version: Version, tlvs: &[u8]) -> Vec<u8>
         Version::V2 => header.encode_v2(&mut bytes),
     };
     bytes
+}
+
+/// The two addresses, in IPv6 form if one of them is IPv6.
+fn in_one_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
+    let as_v6 = |addr: SocketAddr| match addr.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), addr.port()),
+        IpAddr::V6(_) => addr,
+    };
+    match source.is_ipv4() == destination.is_ipv4() {
+        true => (source, destination),
+        false => (as_v6(source), as_v6(destination)),
+    }
 }
 
 fn by_hand(kind: [u8; 2], addresses: &[u8], tlvs: &[u8]) -> Vec<u8> {

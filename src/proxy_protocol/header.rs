@@ -1,7 +1,6 @@
 //! A PROXY header.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::fields::{Ssl, Tlvs};
@@ -189,18 +188,6 @@ impl Header {
 
     pub(super) fn fields(&self) -> &Fields {
         &self.0
-    }
-
-    /// The two addresses, in the same family.
-    pub(super) fn inet(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
-        let as_v6 = |addr: SocketAddr| match addr.ip() {
-            IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), addr.port()),
-            IpAddr::V6(_) => addr,
-        };
-        match source.is_ipv4() == destination.is_ipv4() {
-            true => (source, destination),
-            false => (as_v6(source), as_v6(destination)),
-        }
     }
 }
 
