@@ -50,8 +50,8 @@ use clocks::Timing;
 use cold::Cold;
 use quota::Admission;
 
-/// Where a channel is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a channel is in its life, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Phase {
     /// An outgoing connection that is not up yet.
     Connecting,
@@ -186,7 +186,7 @@ impl ChannelState {
     /// Whether it has a reason to end, or has ended.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.phase.get(), Phase::Ending | Phase::Closed)
+        self.phase.get() >= Phase::Ending
     }
 
     /// Whether its close is queued: no more input is delivered.
