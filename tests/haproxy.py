@@ -106,11 +106,11 @@ def forward(directory):
 def check_quota(port, greeting, refusal):
     """The clients of an address are counted, and not those of the proxy."""
     with contextlib.ExitStack() as stack:
-        connect = lambda source: stack.enter_context(client(source, port))[1]
-        lines = [connect(CLIENT) for _ in range(4)]
-        assert [line[:4] for line in lines] == 3 * [greeting] + [refusal], lines
-        lines = [connect(OTHER) for _ in range(4)]
-        assert [line[:4] for line in lines] == 3 * [greeting] + [refusal], lines
+        for source in (CLIENT, OTHER):
+            clients = [stack.enter_context(client(source, port)) for _ in range(4)]
+            lines = [line for _, line, _ in clients]
+            assert [line[:4] for line in lines] == 3 * [greeting] + [refusal], lines
+
     # Until the server has noticed that they are gone.
     def is_free():
         with client(CLIENT, port) as (_, line, _):
@@ -141,7 +141,8 @@ def byte_by_byte(server, greeting):
 def check_refused(server):
     """Who is no proxy, or sends no header, gets no greeting."""
     header = b"PROXY TCP4 127.0.0.2 127.0.0.1 40000 119\r\n"
-    for source, begins in [(OTHER, header), (OTHER, b"QUIT\r\n"), (PROXY, b"QUIT\r\n"), (PROXY, header[:-1] + b"x")]:
+    others = [(OTHER, header), (OTHER, b"QUIT\r\n")]
+    for source, begins in [*others, (PROXY, b"QUIT\r\n"), (PROXY, header[:-1] + b"x")]:
         with connected(source, server) as (peer, lines):
             with contextlib.suppress(ConnectionError):
                 peer.sendall(begins)

@@ -113,6 +113,13 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         }
     }
 
+    /// Whether it is a server of the PROXY protocol without a proxy.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) fn trusts_nobody(&self) -> bool {
+        let proxies = self.rules.proxies.as_ref();
+        proxies.is_some_and(|proxies| proxies.is_empty())
+    }
+
     /// Begins to wait, if the listener, which is registered by now, waits for one connection.
     pub(super) fn begin_waiting(&mut self, listener: &Channel) {
         self.deadline = self.rules.once.map(|wait| listener.call_later(wait));

@@ -342,17 +342,6 @@ impl Server {
         event_loop: &EventLoop,
         factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel, Error> {
-        #[cfg(feature = "proxy-protocol")]
-        if self
-            .rules
-            .proxies
-            .as_ref()
-            .is_some_and(|proxies| proxies.is_empty())
-        {
-            return Err(Error::new(
-                "proxy_protocol without a trusted network would refuse every connection",
-            ));
-        }
         let runtime = &event_loop.0;
         let settings = Settings {
             limits: self.settings.limits.or_else(|| runtime.limits()),
@@ -361,6 +350,12 @@ impl Server {
         let limits = settings.limits.clone();
         // Made first: where this function fails, it drops the refusal and the factory one at a time.
         let mut acceptor = Acceptor::new(settings, self.rules, self.policy, factory);
+        #[cfg(feature = "proxy-protocol")]
+        if acceptor.trusts_nobody() {
+            return Err(Error::new(
+                "proxy_protocol without a trusted network would refuse every connection",
+            ));
+        }
         let channel = match self.endpoint {
             Endpoint::Target(target) => {
                 Channel::listen_with(&target, &runtime.poller.system(), &self.options)?
