@@ -116,6 +116,14 @@ const TOKENS: &[&[u8]] = &[
     b"\x00\x00\x00",
     b"\x80",
     b"\xaa",
+    b"PROXY ",
+    b"TCP4 192.0.2.1 ",
+    b"TCP6 ::1 ",
+    b"UNKNOWN",
+    b" 65535",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\x21\x11\x00\x0c",
+    b"\x05\x00\x02id",
 ];
 
 /// Xorshift (Marsaglia, 2003). The quality of the numbers does not matter; each run has the same

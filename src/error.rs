@@ -240,6 +240,10 @@ pub enum Close {
     /// sent to the peer, or received. Where the handshake of a [`Connector`](crate::Connector) fails, the reason
     /// is [`ConnectFailed`](Close::ConnectFailed).
     Tls(Error),
+    /// An accepted connection had no valid PROXY header, or not in time: see
+    /// [`Server::proxy_protocol`](https://docs.rs/asynchat/latest/asynchat/struct.Server.html#method.proxy_protocol). It
+    /// had no session, so no handler gets this reason: it is counted and logged.
+    ProxyHeader(Error),
     /// The operating system reported another error.
     Io(io::Error),
 }
@@ -333,6 +337,7 @@ impl Display for Close {
             Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),
             Close::Truncated => f.write_str("the stream ended without a TLS close_notify"),
             Close::Tls(error) => write!(f, "TLS failed: {error}"),
+            Close::ProxyHeader(error) => write!(f, "no valid PROXY header: {error}"),
             Close::Io(error) => write!(f, "i/o error: {error}"),
         }
     }

@@ -170,7 +170,8 @@
 //! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
 //! [`Server::reuse_port`] has no effect on Windows. On Unix an [`EventLoop`] has a descriptor, so it can run
 //! inside another loop. The feature `signal` turns signals into calls of the loop. The features `tls` and `tls-no-provider` have
-//! [TLS](https://docs.rs/asynchat/latest/asynchat/tls/index.html).
+//! [TLS](https://docs.rs/asynchat/latest/asynchat/tls/index.html), and `proxy-protocol` has the
+//! [PROXY protocol](https://docs.rs/asynchat/latest/asynchat/proxy_protocol/index.html) of load balancers.
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
 //! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients and
@@ -216,6 +217,9 @@ mod limits;
 mod log;
 mod net;
 mod output;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+pub mod proxy_protocol;
 mod runtime;
 mod serial;
 #[cfg(feature = "signal")]
@@ -314,6 +318,9 @@ mod documentation {
     mod performance {}
     #[doc = include_str!("../docs/security.md")]
     mod security {}
+    #[cfg(feature = "proxy-protocol")]
+    #[doc = include_str!("../docs/proxy_protocol.md")]
+    mod proxy_protocol {}
     #[cfg(feature = "tls")]
     #[doc = include_str!("../docs/tls.md")]
     mod tls {}
@@ -328,5 +335,7 @@ mod documentation {
 pub mod internals {
     pub use crate::framing::splitter::{Event, Splitter};
     pub use crate::output::fifo::{Fifo, Item, PumpError, Pumped, Sink, pump};
+    #[cfg(feature = "proxy-protocol")]
+    pub use crate::proxy_protocol::incoming::Incoming;
     pub use crate::time::timer::{Expired, TimerQueue};
 }

@@ -62,7 +62,7 @@ pub struct Limits {
     /// 1,000, so that one address cannot use up [`connections`](Limits#structfield.connections). An IPv6
     /// /64 network counts as one address, because a single host is assigned one (RFC 6177); link-local
     /// addresses count separately. Behind a proxy all clients have the proxy's address: lift the limit
-    /// there. Unix-domain clients have no address and are not counted.
+    /// there, or let the proxy send their addresses (`Server::proxy_protocol`). Unix-domain clients have no address and are not counted.
     pub per_address: usize,
 }
 

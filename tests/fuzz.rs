@@ -16,6 +16,9 @@ mod fifo;
 mod fifo_model;
 #[path = "common/naive.rs"]
 mod naive;
+#[cfg(feature = "proxy-protocol")]
+#[path = "../fuzz/src/proxy_header.rs"]
+mod proxy_header;
 #[path = "../fuzz/src/splitter.rs"]
 mod splitter;
 
@@ -34,6 +37,12 @@ fn fifo() {
 #[test]
 fn dot_block() {
     fuzz("dot_block", dot_block::dot_block);
+}
+
+#[cfg(feature = "proxy-protocol")]
+#[test]
+fn proxy_header() {
+    fuzz("proxy_header", proxy_header::proxy_header);
 }
 
 /// SMTP smuggling attacks (CVE-2023-51764 and similar) consist of these five bytes.

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 13] = [
     &["channel"],
     &["runtime"],
     &["state"],
-    &["framing", "output", "stage", "time"],
+    &["framing", "output", "proxy_protocol", "stage", "time"],
     &["sys"],
     &["error", "limits", "target"],
     &["addr"],

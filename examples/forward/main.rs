@@ -48,9 +48,9 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::{Error, Result, tls};
+use asynchat::{Error, Result, proxy_protocol, tls};
 use certificate::CertificateOptions;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use proxy::Options;
 use trust::TrustOptions;
 
@@ -69,6 +69,10 @@ struct Args {
     /// The maximum rate in bytes a second, for each direction of each connection. Default: unlimited.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+
+    /// Tell the target the address of the client, with the PROXY protocol of this version.
+    #[arg(long, value_name = "VERSION", value_enum)]
+    send_proxy: Option<Version>,
 
     /// The maximum number of connections. Further ones are closed at once.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
@@ -97,6 +101,12 @@ struct Args {
     trust: TrustOptions,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Version {
+    V1,
+    V2,
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     common::log_to_stderr("info");
@@ -116,6 +126,10 @@ fn run(args: &Args) -> Result {
         Options {
             to: args.to.clone(),
             rate: args.rate,
+            send_proxy: args.send_proxy.map(|version| match version {
+                Version::V1 => proxy_protocol::Version::V1,
+                Version::V2 => proxy_protocol::Version::V2,
+            }),
             max_connections: args.max_connections as usize,
             idle: Duration::from_secs(args.idle),
             tls_in: args.acceptor()?,

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use asynchat::proxy_protocol::Network;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use tracing::warn;
@@ -25,9 +26,15 @@ pub struct Bounds {
     max_connections: usize,
 
     /// How many connections one address may have. An IPv6 network of 64 bits counts
-    /// as one address. Behind a proxy, all connections have the proxy's address.
+    /// as one address. Behind a proxy, all connections have the proxy's address, unless
+    /// --proxy-protocol is given.
     #[arg(long, value_name = "N", default_value = "100", value_parser = count())]
     max_per_address: usize,
+
+    /// Accept only connections of proxies in this network, which send the client's address
+    /// with the PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:.
+    #[arg(long, value_name = "NETWORK")]
+    proxy_protocol: Vec<Network>,
 
     /// The maximum length of a posted article.
     #[arg(long, value_name = "OCTETS", default_value = "1048576", value_parser = count())]
@@ -95,6 +102,7 @@ impl Bounds {
             .limits
             .connections(self.max_connections)
             .per_address(self.max_per_address);
+        options.proxies.clone_from(&self.proxy_protocol);
         options.deadlines = options
             .deadlines
             .idle(Duration::from_secs(self.idle))

@@ -55,6 +55,7 @@ mod smtp;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use asynchat::proxy_protocol::Network;
 use asynchat::{EventLoop, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
@@ -114,6 +115,11 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value = "100", value_parser = count())]
     max_per_address: usize,
 
+    /// Accept only connections of proxies in this network, which send the client's address
+    /// with the PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:.
+    #[arg(long, value_name = "NETWORK")]
+    proxy_protocol: Vec<Network>,
+
     /// The idle timeout of a connection. RFC 5321 requires at least 300.
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds())]
     idle: u64,
@@ -159,6 +165,7 @@ fn run(arguments: Arguments) -> Result {
             .limits
             .connections(arguments.max_connections)
             .per_address(arguments.max_per_address),
+        proxies: arguments.proxy_protocol,
         deadlines: defaults.deadlines.idle(Duration::from_secs(arguments.idle)),
         message_time: Duration::from_secs(arguments.message_time),
         workers: arguments.workers,

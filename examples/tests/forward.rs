@@ -49,6 +49,7 @@ impl Scene {
         let mut options = Options {
             to: "target.example.org:80".to_owned(),
             rate: None,
+            send_proxy: None,
             max_connections: 2,
             idle: MINUTE,
             tls_in: None,

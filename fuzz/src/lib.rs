@@ -15,9 +15,11 @@ mod fifo_model;
 #[path = "../../tests/common/naive.rs"]
 mod naive;
 mod nntp;
+mod proxy_header;
 mod splitter;
 
 pub use dot_block::{dot_block, smuggled, stuffed};
 pub use fifo::fifo;
 pub use nntp::nntp_command;
+pub use proxy_header::proxy_header;
 pub use splitter::splitter;

@@ -410,6 +410,11 @@ impl Channel {
         if let Some(peer) = self.0.peer() {
             return Some(peer);
         }
+        #[cfg(feature = "proxy-protocol")]
+        if self.0.is_unidentified() {
+            // The peer of the socket is a proxy.
+            return None;
+        }
         let peer = self.0.on_socket(Fd::peer_addr).ok()?;
         self.0.set_peer(peer.clone());
         Some(peer)

@@ -9,6 +9,9 @@ pub(crate) mod handle;
 pub(crate) mod into_session;
 pub(crate) mod pipe;
 pub(crate) mod promise;
+#[cfg(feature = "proxy-protocol")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+mod proxied;
 mod replace;
 #[cfg(feature = "tls-no-provider")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

@@ -2,13 +2,13 @@
 
 use std::any::TypeId;
 use std::error::Error as StdError;
-use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::endpoint::Settings;
+#[cfg(feature = "proxy-protocol")]
+use super::identification::Identification;
+use super::policy::Policy;
 use super::preamble::{Factory, Preamble};
 use crate::Addr;
 use crate::channel::accept::accept;
@@ -18,38 +18,40 @@ use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Deadline, Result, WithSources};
 use crate::limits::Limits;
 use crate::log::{Escaped, log, log_throttled};
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::Network;
 use crate::runtime::Runtime;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
-use crate::state::quota::{Exceeded, Quota};
+use crate::state::quota::Exceeded;
 use crate::sys::interest::Interest;
 use crate::sys::socket::{Configure, Socket};
 use crate::time::timer::TimerId;
-use crate::user_code::{discard, enter};
+use crate::user_code::discard;
 
 /// The driver of a server's listening socket.
 pub(super) struct Acceptor<F> {
     settings: Settings,
     rules: Rules,
-    quota: Rc<Quota>,
+    policy: Rc<Policy>,
     /// The timer of the only connection of the listener.
     deadline: Option<TimerId>,
     factory: Factory<F>,
 }
 
-type AcceptIf = Box<dyn FnMut(&Addr) -> bool>;
 type OnClose = Box<dyn FnOnce(&Close)>;
 
 /// How a server treats the connections that it accepts.
 #[derive(Default)]
 pub(super) struct Rules {
-    pub(super) refusal: Bytes,
-    pub(super) accept_if: Option<AcceptIf>,
     pub(super) configure: Option<Configure>,
     /// It listens for one connection, and waits for so long.
     pub(super) once: Option<Duration>,
     pub(super) on_close: Option<OnClose>,
+    /// The networks of the proxies, if it is a server of the PROXY protocol.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) proxies: Option<Box<[Network]>>,
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
@@ -101,14 +103,21 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
-    pub(super) fn new(settings: Settings, rules: Rules, factory: F) -> Self {
+    pub(super) fn new(settings: Settings, rules: Rules, policy: Policy, factory: F) -> Self {
         Acceptor {
             settings,
             rules,
-            quota: Rc::default(),
+            policy: Rc::new(policy),
             deadline: None,
             factory: Factory::new(factory),
         }
+    }
+
+    /// Whether it is a server of the PROXY protocol without a proxy.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) fn trusts_nobody(&self) -> bool {
+        let proxies = self.rules.proxies.as_ref();
+        proxies.is_some_and(|proxies| proxies.is_empty())
     }
 
     /// Begins to wait, if the listener, which is registered by now, waits for one connection.
@@ -116,15 +125,20 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         self.deadline = self.rules.once.map(|wait| listener.call_later(wait));
     }
 
-    /// Calls the factory for an accepted connection, unless the connection is refused. With TLS the factory is
-    /// called after the handshake. Returns whether there is a session, or a handshake that may lead to one.
+    /// Calls the factory for an accepted connection, unless the connection is refused. With TLS, and behind a proxy,
+    /// the factory is called later. Returns whether there is a session, or something that may lead to one.
     fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) -> bool {
-        if !self.is_accepted(&peer) || !self.is_configured(&socket, &peer) {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(proxies) = &self.rules.proxies {
+            let is_trusted = proxies.iter().any(|network| network.contains(&peer));
+            return self.admit_proxy(runtime, socket, peer, is_trusted);
+        }
+        if !self.policy.accepts(&peer) || !self.is_configured(&socket, &peer) {
             runtime.counters.refused.add(1);
             return false;
         }
         let limits = self.settings.limits.as_deref().unwrap_or(&Limits::DEFAULT);
-        let admission = match self.quota.admit(&peer, limits) {
+        let admission = match self.policy.quota.admit(&peer, limits) {
             Ok(admission) => admission,
             Err(exceeded) => {
                 self.refuse(runtime, socket, &peer, exceeded);
@@ -134,13 +148,8 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         let channel = Channel::adopt_accepted(socket);
         channel.0.set_peer(peer);
         channel.0.set_admission(admission);
-        let session = TypeId::of::<I::Session>;
-        let chat = match self.settings.register(runtime, channel, session) {
-            Ok(chat) => chat,
-            Err(error) => {
-                log!(debug, %error, "an accepted connection is dropped");
-                return false;
-            }
+        let Some(chat) = self.register(runtime, channel) else {
+            return false;
         };
         let state = Rc::clone(chat.state());
         let (driver, is_served) = match self.settings.stage {
@@ -149,38 +158,86 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
                 None => return false,
             },
             Some(_) => {
-                let factory = self.factory.clone();
-                (
-                    Box::new(Preamble { chat, factory }) as Box<dyn Driver>,
-                    true,
-                )
+                let preamble = Preamble {
+                    chat,
+                    factory: self.factory.clone(),
+                    #[cfg(feature = "proxy-protocol")]
+                    identification: None,
+                };
+                (Box::new(preamble) as Box<dyn Driver>, true)
             }
         };
         runtime.set_driver(&state, driver);
         is_served
     }
 
-    fn is_accepted(&mut self, peer: &Addr) -> bool {
-        let Some(accept_if) = &mut self.rules.accept_if else {
-            return true;
-        };
-        match enter(|| accept_if(peer)) {
-            Ok(true) => true,
-            Ok(false) => {
-                log!(debug, peer = %Escaped(peer), "accept_if has refused a connection");
-                false
+    /// Begins to wait for the PROXY header of an accepted connection, if it is that of a proxy. The client is admitted
+    /// when the header has named it.
+    #[cfg(feature = "proxy-protocol")]
+    #[cold]
+    #[inline(never)]
+    fn admit_proxy(
+        &self,
+        runtime: &Rc<Runtime>,
+        socket: Socket,
+        proxy: Addr,
+        is_trusted: bool,
+    ) -> bool {
+        if !is_trusted {
+            let peer = Escaped(&proxy);
+            log_throttled!(warn, %peer, "a connection was refused: it is from no trusted proxy");
+        }
+        if !is_trusted || !self.is_configured(&socket, &proxy) {
+            runtime.counters.refused.add(1);
+            return false;
+        }
+        let limits = self.settings.limits.as_deref().unwrap_or(&Limits::DEFAULT);
+        let admission = match self.policy.quota.admit_unknown(limits) {
+            Ok(admission) => admission,
+            Err(exceeded) => {
+                self.refuse(runtime, socket, &proxy, exceeded);
+                return false;
             }
-            Err(panic) => {
-                log_throttled!(error, peer = %Escaped(peer), panic = %Escaped(panic), "accept_if panicked");
-                false
+        };
+        let channel = Channel::adopt_accepted(socket);
+        channel.0.set_admission(admission);
+        channel.0.await_header(proxy.clone());
+        let Some(chat) = self.register(runtime, channel) else {
+            return false;
+        };
+        let state = Rc::clone(chat.state());
+        let policy = Rc::clone(&self.policy);
+        let preamble = Preamble {
+            chat,
+            factory: self.factory.clone(),
+            identification: Some(Identification::begin(&state, proxy, policy)),
+        };
+        runtime.set_driver(&state, Box::new(preamble));
+        true
+    }
+
+    #[inline(always)] // It has two callers, and few servers have the second one.
+    fn register(&self, runtime: &Rc<Runtime>, channel: Channel) -> Option<Chat> {
+        let session = TypeId::of::<I::Session>;
+        match self.settings.register(runtime, channel, session) {
+            Ok(chat) => Some(chat),
+            Err(error) => {
+                log!(debug, %error, "an accepted connection is dropped");
+                None
             }
         }
     }
 
+    #[inline]
     fn is_configured(&self, socket: &Socket, peer: &Addr) -> bool {
-        let Some(configure) = &self.rules.configure else {
-            return true;
-        };
+        match &self.rules.configure {
+            Some(configure) => Self::configure(configure, socket, peer),
+            None => true,
+        }
+    }
+
+    #[inline(never)]
+    fn configure(configure: &Configure, socket: &Socket, peer: &Addr) -> bool {
         match socket.configure(configure) {
             Ok(()) => true,
             Err(error) => {
@@ -190,28 +247,17 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
         }
     }
 
-    /// Sends the refusal to a client above the quota, and closes the connection.
-    fn refuse(&self, runtime: &Rc<Runtime>, socket: Socket, peer: &Addr, exceeded: Exceeded) {
+    fn refuse(&self, runtime: &Runtime, socket: Socket, peer: &Addr, exceeded: Exceeded) {
         runtime.counters.refused.add(1);
-        let peer = Escaped(peer);
-        log_throttled!(warn, %peer, limit = ?exceeded, "a connection was refused: too many connections");
-        if self.rules.refusal.is_empty() {
-            return;
-        }
-        // The send buffer of a new connection has room for a line.
-        match socket.send(&self.rules.refusal) {
-            Ok(_) => runtime.linger_for_refused(socket, self.settings.deadlines),
-            Err(error) => log!(debug, %error, "a refusal could not be sent"),
-        }
+        let deadlines = self.settings.deadlines;
+        self.policy
+            .refuse(runtime, socket, peer, exceeded, deadlines);
     }
 }
 
 impl Drop for Rules {
     fn drop(&mut self) {
-        // The destructors are the user's (`Bytes::from_owner`), as that of the factory. Two panics of
-        // destructors must not meet.
-        discard(mem::take(&mut self.refusal));
-        discard(self.accept_if.take());
+        // Its destructor is the user's, as that of the factory. Two panics of destructors must not meet.
         discard(self.on_close.take());
     }
 }

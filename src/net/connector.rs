@@ -18,8 +18,12 @@ use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::log::log;
+#[cfg(feature = "proxy-protocol")]
+use crate::net::announcement::Announcement;
 use crate::net::endpoint::{Begun, Endpoint, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::Header;
 use crate::runtime::Runtime;
 #[cfg(feature = "tls-no-provider")]
 use crate::stage::client::Client;
@@ -72,6 +76,8 @@ pub struct Connector {
     local: Option<Target>,
     #[cfg(feature = "tls-no-provider")]
     tls: Option<Client>,
+    #[cfg(feature = "proxy-protocol")]
+    proxy_header: Option<Header>,
 }
 
 impl Connector {
@@ -119,6 +125,8 @@ impl Connector {
             local: None,
             #[cfg(feature = "tls-no-provider")]
             tls: None,
+            #[cfg(feature = "proxy-protocol")]
+            proxy_header: None,
         }
     }
 
@@ -227,6 +235,34 @@ impl Connector {
         self
     }
 
+    /// Sends this PROXY header before TLS and before everything that is pushed. A proxy tells the server with it who
+    /// the client is: the server has to [expect it](crate::Server::proxy_protocol). With
+    /// [`reconnect`](Connector::reconnect) each connection has it. The connection is up when the kernel has accepted
+    /// the header, which the [connect deadline](Connector::connect_timeout) includes. Its bytes do not count in any
+    /// statistics. An [adopted](Connector::adopt) socket has to be a stream socket.
+    ///
+    /// ```no_run
+    /// use asynchat::proxy_protocol::{Header, Version};
+    /// use asynchat::{Chat, Connector, Result};
+    ///
+    /// /// Connects to the server for this client.
+    /// fn forward(client: &Chat) -> Result<Chat> {
+    ///     let (Some(from), Some(to)) = (client.peer_addr(), client.local_addr()) else {
+    ///         return Err("the client is gone".into());
+    ///     };
+    ///     Ok(Connector::new("10.0.0.1:119")
+    ///         .proxy_protocol(Header::new(Version::V2, from, to))
+    ///         .connect(|_| |_: &[u8]| Ok(()))?)
+    /// }
+    /// # fn main() {}
+    /// ```
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxy_protocol(mut self, header: Header) -> Self {
+        self.proxy_header = Some(header);
+        self
+    }
+
     /// Prepares TLS, for the name of the target if no other was given.
     #[cfg_attr(
         not(feature = "tls-no-provider"),
@@ -287,10 +323,25 @@ impl Connector {
         let connector = self.prepared()?;
         let options = bound(connector.options, connector.local.as_ref())?;
         let settings = connector.settings;
+        #[cfg(feature = "proxy-protocol")]
+        let header = connector.proxy_header;
         let chat = match connector.endpoint {
             Endpoint::Target(target) => connect_to(runtime, &target, &settings, options, session)?,
-            Endpoint::Adopted(socket) => settings.register(runtime, adopt(socket)?, session)?,
+            Endpoint::Adopted(socket) => {
+                #[cfg(feature = "proxy-protocol")]
+                let socket = match &header {
+                    Some(_) if !socket.can_connect() => {
+                        return Err(Error::new("a PROXY header needs a stream socket"));
+                    }
+                    // It is up when the header is sent.
+                    Some(_) => Socket::connecting(socket),
+                    None => socket,
+                };
+                settings.register(runtime, adopt(socket)?, session)?
+            }
         };
+        #[cfg(feature = "proxy-protocol")]
+        announce(&chat, header.as_ref());
         let begun = Begun(chat.clone());
         runtime.call_soon(move |runtime| begun.make_session(runtime, factory));
         Ok(chat)
@@ -367,9 +418,14 @@ impl Connector {
         };
         let settings = connector.settings;
         let options = bound(connector.options, connector.local.as_ref())?;
+        #[cfg(feature = "proxy-protocol")]
+        let header = connector.proxy_header;
         let connect = move |runtime: &Rc<Runtime>| {
             let session = TypeId::of::<I::Session>;
-            connect_to(runtime, &target, &settings, options.clone(), session)
+            let chat = connect_to(runtime, &target, &settings, options.clone(), session)?;
+            #[cfg(feature = "proxy-protocol")]
+            announce(&chat, header.as_ref());
+            Ok(chat)
         };
         let make = move |runtime: &Runtime, begun: Begun| begun.make_session(runtime, &mut factory);
         Retrier::start(&event_loop.0, backoff, Box::new(connect), Box::new(make))
@@ -470,6 +526,15 @@ fn connect_to(
     }
     chat.state().begin_connecting(Box::new(attempts));
     Ok(chat)
+}
+
+/// Sends a header on the connection when it has been made.
+#[cfg(feature = "proxy-protocol")]
+fn announce(chat: &Chat, header: Option<&Header>) {
+    if let Some(header) = header {
+        let wrap = |attempts| Box::new(Announcement::new(attempts, header)) as _;
+        chat.state().wrap_connect(wrap);
+    }
 }
 
 fn attempts_for(target: &Target, now: Instant, options: Options) -> Result<Attempts, Error> {

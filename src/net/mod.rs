@@ -1,8 +1,13 @@
 //! How connections begin: servers, connectors, reconnection, child processes.
 
 mod accept;
+#[cfg(feature = "proxy-protocol")]
+mod announcement;
 pub(crate) mod connector;
 mod endpoint;
+#[cfg(feature = "proxy-protocol")]
+mod identification;
+mod policy;
 mod preamble;
 pub(crate) mod reconnect;
 pub(crate) mod server;

@@ -1,19 +1,24 @@
-//! The driver of an accepted connection that is not ready for its session: its TLS handshake is not complete.
+//! The driver of an accepted connection that is not ready for its session: its PROXY header or its TLS handshake is
+//! not complete.
 //!
 //! So a flood of connections that complete no handshake makes no sessions, and the factory of a session finds
-//! what the handshake has agreed on.
+//! what the handshake has agreed on, and the address of the client.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
 use std::rc::Rc;
 
 use super::endpoint::session_driver;
+#[cfg(feature = "proxy-protocol")]
+use super::identification::Identification;
 use crate::chat::handle::Chat;
 use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Result};
 use crate::runtime::driver::{Driver, Turn};
-use crate::state::ChannelState;
+#[cfg(feature = "proxy-protocol")]
+use crate::state::Flag;
 use crate::state::agenda::HandlerCall;
+use crate::state::{ChannelState, Request};
 use crate::sys::interest::Interest;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
@@ -45,14 +50,32 @@ impl<F> Clone for Factory<F> {
     }
 }
 
-/// Waits for the connection to be ready. It has no turns.
+/// Waits for the connection to be ready. Only for the PROXY header it has turns: the runtime advances handshakes.
 pub(super) struct Preamble<F> {
     pub(super) chat: Chat,
     pub(super) factory: Factory<F>,
+    /// Absent when the client is known.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) identification: Option<Box<Identification>>,
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
-    fn turn(&mut self, _: &mut Turn<'_>) -> Result<Interest> {
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        allow(unused_variables, reason = "only a PROXY header has turns")
+    )]
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(identification) = &mut self.identification {
+            if identification.advance(turn) {
+                self.identification = None;
+                // With TLS the handshake follows.
+                if !turn.state.flags.has(Flag::STAGED) {
+                    turn.state.requests.add(Request::REPLACE);
+                }
+            }
+            return Ok(Interest::READ);
+        }
         Ok(Interest::NONE)
     }
 
@@ -66,14 +89,25 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
 
     fn error(&mut self, _: &(dyn StdError + Send + Sync + 'static)) {}
 
-    fn close(&mut self, _: &Close) {}
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        allow(unused_variables, reason = "a failed handshake is counted elsewhere")
+    )]
+    fn close(&mut self, why: &Close) {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(identification) = &self.identification {
+            identification.report(why);
+        }
+    }
 
     /// The connection is ready: makes its session.
-    fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
-        let Preamble { chat, factory } = *self;
-        match factory.call(chat.clone()) {
+    fn replaced(self: Box<Self>, state: &Rc<ChannelState>) -> Box<dyn Driver> {
+        state.requests.take(Request::REPLACE);
+        // The new session has its first turn.
+        state.schedule();
+        match self.factory.call(self.chat.clone()) {
             Some((driver, _)) => driver,
-            None => Box::new(Preamble { chat, factory }),
+            None => self,
         }
     }
 

@@ -18,6 +18,9 @@ use crate::event_loop::EventLoop;
 use crate::limits::Limits;
 use crate::net::accept::{Acceptor, Rules};
 use crate::net::endpoint::{Endpoint, Settings};
+use crate::net::policy::Policy;
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::Network;
 #[cfg(feature = "tls-no-provider")]
 use crate::stage::acceptor::Acceptor as TlsAcceptor;
 use crate::sys::socket::{Configure, ListenOptions, Socket};
@@ -49,6 +52,7 @@ pub struct Server {
     options: ListenOptions,
     settings: Settings,
     rules: Rules,
+    policy: Policy,
 }
 
 impl Server {
@@ -80,6 +84,7 @@ impl Server {
                 stage: None,
             },
             rules: Rules::default(),
+            policy: Policy::default(),
         }
     }
 
@@ -152,7 +157,7 @@ impl Server {
     /// # drop(server);
     /// ```
     pub fn refusal(mut self, reply: impl Into<Bytes>) -> Self {
-        self.rules.refusal = reply.into();
+        self.policy.refusal = reply.into();
         self
     }
 
@@ -166,6 +171,8 @@ impl Server {
     /// To send a reply before the close, accept the client, and let the factory push the reply and return an
     /// error: see [`IntoSession`].
     ///
+    /// Behind a proxy (`proxy_protocol`) `accepts` is called when the client is known, with its address.
+    ///
     /// ```
     /// # use asynchat::Server;
     /// // Only hosts of the local network.
@@ -176,8 +183,8 @@ impl Server {
     /// });
     /// # drop(server);
     /// ```
-    pub fn accept_if(mut self, accepts: impl FnMut(&Addr) -> bool + 'static) -> Self {
-        self.rules.accept_if = Some(Box::new(accepts));
+    pub fn accept_if(self, accepts: impl FnMut(&Addr) -> bool + 'static) -> Self {
+        self.policy.accept_if.set(Some(Box::new(accepts)));
         self
     }
 
@@ -214,7 +221,8 @@ impl Server {
     ///
     /// Connections that [`accept_if`](Server::accept_if) or a limit refuses, whose socket cannot be
     /// [configured](Server::configure), or whose factory fails, do not count: the listener waits for another one. With
-    /// [TLS](crate::tls) it closes when a connection is accepted, before the handshake.
+    /// [TLS](crate::tls) it closes when a connection is accepted, before the handshake. So it does behind a proxy, before
+    /// the header.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {
@@ -253,6 +261,51 @@ impl Server {
         self
     }
 
+    /// Reads a PROXY header of version 1 or 2 from each connection: see [`proxy_protocol`](crate::proxy_protocol). The
+    /// address of the client in it is then [`Chat::peer_addr`], also in the factory, in the log, in
+    /// [`accept_if`](Server::accept_if) and for [`Limits::per_address`]. TLS follows the header, and the loop calls the
+    /// factory after both.
+    ///
+    /// Connections come from proxies in these networks only. A connection from another address is closed, because it
+    /// could claim any address. It is counted in [`LoopStats::refused`](crate::LoopStats::refused), and logged as a
+    /// warning. Trust no network that clients can connect from themselves. A proxy has to send the header: a connection
+    /// that begins with anything else is closed with [`Close::ProxyHeader`], and so is one whose header is longer than
+    /// 107 bytes (version 1) or 4,096 bytes (version 2), or not complete after the
+    /// [handshake deadline](Deadlines#structfield.handshake) of 10 seconds. None of them gets a session. TLS has the
+    /// same time again.
+    ///
+    /// Connections that the proxy makes for itself (`LOCAL`), and those whose client it does not know (`UNKNOWN`), have
+    /// the address of the proxy. `accept_if` should accept it if the proxy checks in this way whether the server is
+    /// alive.
+    ///
+    /// Until the header is complete, a connection counts for [`Limits::connections`] only. Its bytes do not count
+    /// in any statistics.
+    ///
+    /// ```
+    /// use asynchat::Server;
+    /// # fn main() -> asynchat::Result {
+    /// let listener = Server::new("127.0.0.1:0")
+    ///     .proxy_protocol(["10.0.0.0/8".parse()?, "::1".parse()?])
+    ///     .listen(|chat| {
+    ///         let client = chat.peer_addr();
+    ///         move |_: &[u8]| {
+    ///             write!(chat, "your address is {client:?}\r\n");
+    ///             Ok(())
+    ///         }
+    ///     })?;
+    /// # listener.close();
+    /// # asynchat::run()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Without a network, [`listen`](Server::listen) fails.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxy_protocol(mut self, trusted: impl IntoIterator<Item = Network>) -> Self {
+        self.rules.proxies = Some(trusted.into_iter().collect());
+        self
+    }
+
     /// Sets a function that the loop calls once, when the listener has closed, with the reason. That is
     /// [`Close::Local`] if this side has closed it, [`Close::Shutdown`] at the end of the loop, or
     /// [`Close::Io`] if the listening socket has failed.
@@ -283,7 +336,7 @@ impl Server {
     /// # Errors
     /// When the address cannot be resolved, or no address can be bound: the error names the address and
     /// the reason. When the adopted socket does not listen, or cannot be made non-blocking. When the loop
-    /// is shutting down.
+    /// is shutting down. When a server of the PROXY protocol trusts no network.
     pub fn listen_on<I: IntoSession>(
         self,
         event_loop: &EventLoop,
@@ -296,7 +349,13 @@ impl Server {
         };
         let limits = settings.limits.clone();
         // Made first: where this function fails, it drops the refusal and the factory one at a time.
-        let mut acceptor = Acceptor::new(settings, self.rules, factory);
+        let mut acceptor = Acceptor::new(settings, self.rules, self.policy, factory);
+        #[cfg(feature = "proxy-protocol")]
+        if acceptor.trusts_nobody() {
+            return Err(Error::new(
+                "proxy_protocol without a trusted network would refuse every connection",
+            ));
+        }
         let channel = match self.endpoint {
             Endpoint::Target(target) => {
                 Channel::listen_with(&target, &runtime.poller.system(), &self.options)?

@@ -27,8 +27,9 @@ pub struct LoopStats {
     /// Accepted connections that got no session: because of
     /// [`Limits::connections`](crate::Limits#structfield.connections) or
     /// [`Limits::per_address`](crate::Limits#structfield.per_address), by
-    /// [`Server::accept_if`](crate::Server::accept_if), or because
-    /// [`Server::configure`](crate::Server::configure) failed.
+    /// [`Server::accept_if`](crate::Server::accept_if), because
+    /// [`Server::configure`](crate::Server::configure) failed, or because a server of the PROXY protocol does not trust
+    /// their address.
     pub refused: u64,
     /// TLS handshakes that were completed.
     pub handshakes: u64,
@@ -72,6 +73,7 @@ pub struct Closes {
     pub piped: u64,
     pub truncated: u64,
     pub tls: u64,
+    pub proxy_header: u64,
     pub io: u64,
 }
 
@@ -93,6 +95,7 @@ impl Closes {
             Close::Piped(_) => &mut self.piped,
             Close::Truncated => &mut self.truncated,
             Close::Tls(_) => &mut self.tls,
+            Close::ProxyHeader(_) => &mut self.proxy_header,
             Close::Io(_) => &mut self.io,
         };
         *count += 1;

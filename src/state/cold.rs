@@ -11,6 +11,8 @@ use std::time::Instant;
 use super::agenda::Task;
 use super::connect::{Outgoing, Retry};
 use super::io::Output;
+#[cfg(feature = "proxy-protocol")]
+use super::proxied::Proxied;
 use super::secure::Secured;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
@@ -52,6 +54,9 @@ pub(super) struct Cold {
     pub(super) planned: Option<MakeStage>,
     /// Makes the driver of the handler that replaces the present one.
     pub(super) replacement: Option<Box<dyn Any>>,
+    /// The proxy that has forwarded the connection, and its header.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) proxied: Option<Box<Proxied>>,
     /// The reason of its end and its handler have to be kept for a transcript.
     #[cfg(feature = "sim")]
     pub(super) end_recorded: bool,
@@ -88,6 +93,8 @@ impl Cold {
             secured,
             planned,
             replacement,
+            #[cfg(feature = "proxy-protocol")]
+            proxied,
             #[cfg(feature = "sim")]
             end_recorded,
             #[cfg(feature = "sim")]
@@ -95,6 +102,10 @@ impl Cold {
             #[cfg(feature = "sim")]
             recorded_handler,
         } = self;
+        #[cfg(feature = "proxy-protocol")]
+        if proxied.is_some() {
+            return false;
+        }
         #[cfg(feature = "sim")]
         if *end_recorded || recorded_end.is_some() || recorded_handler.is_some() {
             return false;

@@ -92,6 +92,15 @@ impl ChannelState {
         self.schedule();
     }
 
+    /// Puts something around the attempts of a connection that has just begun.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn wrap_connect(&self, wrap: impl FnOnce(Box<dyn Connect>) -> Box<dyn Connect>) {
+        if let Some(Outgoing { connect, timer }) = self.take_outgoing() {
+            let connect = wrap(connect);
+            self.set_outgoing(Outgoing { connect, timer });
+        }
+    }
+
     /// Passes on the outcome of a look-up.
     pub(crate) fn resolved(self: &Rc<Self>, outcome: io::Result<Vec<SocketAddr>>) {
         self.on_connect(|connect| connect.resolved(outcome));

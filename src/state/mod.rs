@@ -15,6 +15,8 @@ pub(crate) mod inbox;
 mod io;
 mod output;
 mod pipe;
+#[cfg(feature = "proxy-protocol")]
+mod proxied;
 pub(crate) mod quota;
 pub(crate) mod secure;
 
@@ -48,13 +50,16 @@ use clocks::Timing;
 use cold::Cold;
 use quota::Admission;
 
-/// Where a channel is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a channel is in its life, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Phase {
     /// An outgoing connection that is not up yet.
     Connecting,
     /// It accepts connections.
     Listening,
+    /// An accepted connection whose PROXY header is not complete. Its client is not known.
+    #[cfg(feature = "proxy-protocol")]
+    Unidentified,
     /// A connection whose TLS handshake is not complete.
     Securing,
     /// A connection that is up. `handle_connect` is still to be called.
@@ -181,7 +186,7 @@ impl ChannelState {
     /// Whether it has a reason to end, or has ended.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.phase.get(), Phase::Ending | Phase::Closed)
+        self.phase.get() >= Phase::Ending
     }
 
     /// Whether its close is queued: no more input is delivered.
@@ -344,7 +349,7 @@ impl ChannelState {
         let id = self.id.get();
         let made = enter(|| match self.peer() {
             Some(peer) => tracing::error_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
-            None => tracing::error_span!(parent: None, "channel", %id),
+            None => self.span_without_peer(),
         });
         // A subscriber that panics is not asked again for this channel.
         let Ok(span) = made else { return };
@@ -357,6 +362,16 @@ impl ChannelState {
         if !span.is_disabled() {
             let _ = self.span.set(Box::new(span));
         }
+    }
+
+    fn span_without_peer(&self) -> Span {
+        let id = self.id.get();
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(proxy) = self.proxy_addr() {
+            let (proxy, peer) = (Escaped(proxy), tracing::field::Empty);
+            return tracing::error_span!(parent: None, "channel", %id, %proxy, peer);
+        }
+        tracing::error_span!(parent: None, "channel", %id)
     }
 
     pub(crate) fn bytes_in(&self) -> u64 {

@@ -101,6 +101,7 @@ fn copy_of(why: &Close) -> Close {
         Close::Piped(why) => copy_of(why),
         Close::Truncated => Close::Truncated,
         Close::Tls(error) => Close::Tls(copied(error).into()),
+        Close::ProxyHeader(error) => Close::ProxyHeader(copied(error).into()),
         Close::Io(error) => Close::Io(io::Error::new(error.kind(), text_of(error))),
     }
 }

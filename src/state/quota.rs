@@ -53,6 +53,23 @@ impl Quota {
         if self.connections.get() >= limits.connections {
             return Err(Exceeded::Connections);
         }
+        let network = self.count(peer, limits)?;
+        self.connections.set(self.connections.get() + 1);
+        Ok(Admission {
+            quota: Rc::clone(self),
+            network,
+        })
+    }
+
+    /// Counts a connection whose client is not known yet.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn admit_unknown(self: &Rc<Self>, limits: &Limits) -> Result<Admission, Exceeded> {
+        self.admit(&Addr::Unix(None), limits)
+    }
+
+    /// Counts a connection for the network of its peer, if it has one.
+    #[inline]
+    fn count(&self, peer: &Addr, limits: &Limits) -> Result<Option<Network>, Exceeded> {
         let is_limited = limits.per_address != Limits::UNLIMITED;
         let network = peer.inet().filter(|_| is_limited).map(Network::of);
         if let Some(network) = network {
@@ -67,11 +84,16 @@ impl Quota {
                 _ => return Err(Exceeded::PerAddress),
             }
         }
-        self.connections.set(self.connections.get() + 1);
-        Ok(Admission {
-            quota: Rc::clone(self),
-            network,
-        })
+        Ok(network)
+    }
+}
+
+#[cfg(feature = "proxy-protocol")]
+impl Admission {
+    /// Counts the connection for the network of its client, which is known now.
+    pub(crate) fn identify(&mut self, client: &Addr, limits: &Limits) -> Result<(), Exceeded> {
+        self.network = self.quota.count(client, limits)?;
+        Ok(())
     }
 }
 

@@ -117,14 +117,14 @@ impl ChannelState {
         }
     }
 
-    fn set_handshake_timer(&self) -> Option<TimerId> {
+    pub(crate) fn set_handshake_timer(&self) -> Option<TimerId> {
         let (agenda, after) = (self.agenda()?, self.deadlines().handshake?);
         let timer = agenda.set_timer(after, Task::Handshake(self.id.get()));
         self.add_timer(timer);
         Some(timer)
     }
 
-    fn forget_handshake_timer(&self, timer: Option<TimerId>) {
+    pub(crate) fn forget_handshake_timer(&self, timer: Option<TimerId>) {
         if let (Some(timer), Some(agenda)) = (timer, self.agenda()) {
             agenda.forget_timer(timer);
             self.remove_timer(timer);
@@ -134,6 +134,10 @@ impl ChannelState {
     /// The timer of the handshake has fired.
     pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) {
         self.remove_timer(fired);
+        #[cfg(feature = "proxy-protocol")]
+        if self.phase.get() == Phase::Unidentified {
+            return self.header_timed_out();
+        }
         if self.phase.get() != Phase::Securing {
             return;
         }

@@ -32,6 +32,8 @@ use socket2::SockRef;
 use crate::addr::Addr;
 
 pub(crate) use accept::is_protocol_error;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) use address::{path_bytes, path_from_bytes};
 pub(crate) use configure::Configure;
 #[cfg(unix)]
 pub use credentials::Credentials;

@@ -47,7 +47,8 @@ pub struct Deadlines {
     /// The time for a TLS handshake, from when it begins: when the connection is up, or when everything that was
     /// pushed before `start_tls` is sent. Default 10 s. A connector's
     /// [`connect`](Deadlines#structfield.connect) deadline includes the handshake as well. The other deadlines
-    /// of a new connection begin after the handshake.
+    /// of a new connection begin after the handshake. The header of the PROXY protocol has the same time, from when the
+    /// connection is accepted.
     pub handshake: Option<Duration>,
     /// The time without any byte in either direction. It also runs while a queued producer or
     /// [`Promise`](crate::Promise) has nothing to send yet. Such a connection has queued output, so the peer

@@ -16,7 +16,11 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Result<Self> {
-        let network = Network::new(1);
+        Scene::with_seed(1)
+    }
+
+    pub(crate) fn with_seed(seed: u64) -> Result<Self> {
+        let network = Network::new(seed);
         let event_loop = network.event_loop()?;
         Ok(Scene {
             network,

@@ -5,6 +5,7 @@ mod bucket;
 use std::rc::Rc;
 use std::time::Duration;
 
+use asynchat::proxy_protocol::{Header, Version};
 use asynchat::{
     AsyncChat, Channel, Chat, Close, Connector, Deadlines, Error, Limits, Result, Server, TimerId,
     tls,
@@ -24,6 +25,8 @@ pub struct Options {
     pub to: String,
     /// Bytes a second, for each direction of each connection.
     pub rate: Option<u64>,
+    /// The version of the PROXY header that is sent to the target.
+    pub send_proxy: Option<Version>,
     pub max_connections: usize,
     /// The idle timeout of a connection.
     pub idle: Duration,
@@ -63,6 +66,10 @@ fn connect(client: &Chat, options: &Options) -> Result<(), Error> {
         );
     if let Some(with_tls) = &options.tls_out {
         connector = connector.tls(with_tls.clone());
+    }
+    let addresses = client.peer_addr().zip(client.local_addr());
+    if let (Some(version), Some((from, to))) = (options.send_proxy, addresses) {
+        connector = connector.proxy_protocol(Header::new(version, from, to));
     }
     let target =
         connector.connect(move |target| End::new(Side::Target, target, &target_options))?;

@@ -40,6 +40,7 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
+use asynchat::proxy_protocol::Network;
 use asynchat::{Channel, Chat, Deadlines, Error, Limits, Remote, Result, Server, Target};
 
 use login_limit::LoginLimit;
@@ -58,6 +59,8 @@ pub struct Options {
     pub max_spool: u64,
     /// The limits on connections and on their records and queues.
     pub limits: Limits,
+    /// The networks of the proxies that send the client's address; if empty, there is no proxy.
+    pub proxies: Vec<Network>,
     /// The deadlines for idle connections, command lines and unread replies.
     pub deadlines: Deadlines,
     /// The time limit for receiving an article.
@@ -89,6 +92,7 @@ impl Default for Options {
             max_spool: 64 << 20,
             // 512 octets with the CRLF: RFC 3977, section 3.1.
             limits: Limits::default().record(510),
+            proxies: Vec::new(),
             // The idle timeout must be at least three minutes: section 3.1.
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(600))
@@ -150,9 +154,13 @@ impl Service {
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {
-        Server::new(addr)
+        let server = Server::new(addr)
             .limits(self.options.limits)
-            .deadlines(self.options.deadlines)
+            .deadlines(self.options.deadlines);
+        match self.options.proxies.is_empty() {
+            true => server,
+            false => server.proxy_protocol(self.options.proxies.iter().copied()),
+        }
     }
 
     fn listen(self: &Rc<Self>, server: Server, is_secure: bool) -> Result<Channel, Error> {

@@ -24,6 +24,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use asynchat::proxy_protocol::Network;
 use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
 
 use address::Mailbox;
@@ -46,6 +47,8 @@ pub struct Options {
     pub max_bad_commands: usize,
     /// The limits on connections and on their queues.
     pub limits: Limits,
+    /// The networks of the proxies that send the client's address; if empty, there is no proxy.
+    pub proxies: Vec<Network>,
     /// The deadlines for idle connections, command lines and unread replies.
     pub deadlines: Deadlines,
     /// The time limit for receiving a message.
@@ -69,6 +72,7 @@ impl Default for Options {
             max_recipients: 100,
             max_bad_commands: 10,
             limits: Limits::default(),
+            proxies: Vec::new(),
             // Section 4.5.3.2.7: a server waits five minutes for a command.
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(300))
@@ -120,9 +124,13 @@ impl Service {
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {
-        Server::new(addr)
+        let server = Server::new(addr)
             .limits(self.options.limits)
-            .deadlines(self.options.deadlines)
+            .deadlines(self.options.deadlines);
+        match self.options.proxies.is_empty() {
+            true => server,
+            false => server.proxy_protocol(self.options.proxies.iter().copied()),
+        }
     }
 
     fn listen(self: &Rc<Self>, server: Server) -> Result<Channel, Error> {

@@ -38,3 +38,26 @@ pub(super) fn from_std(addr: &std::os::unix::net::SocketAddr) -> Addr {
     }
     Addr::Unix(addr.as_pathname().map(Into::into))
 }
+
+/// The path that these bytes of a Unix-domain address are.
+#[cfg(all(unix, feature = "proxy-protocol"))]
+pub(crate) fn path_from_bytes(bytes: &[u8]) -> std::path::PathBuf {
+    let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(bytes);
+    path.into()
+}
+
+#[cfg(all(not(unix), feature = "proxy-protocol"))]
+pub(crate) fn path_from_bytes(bytes: &[u8]) -> std::path::PathBuf {
+    String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// The bytes of a path in a Unix-domain address.
+#[cfg(all(unix, feature = "proxy-protocol"))]
+pub(crate) fn path_bytes(path: &std::path::Path) -> Vec<u8> {
+    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()
+}
+
+#[cfg(all(not(unix), feature = "proxy-protocol"))]
+pub(crate) fn path_bytes(path: &std::path::Path) -> Vec<u8> {
+    path.to_string_lossy().into_owned().into_bytes()
+}

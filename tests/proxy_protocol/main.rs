@@ -1,0 +1,16 @@
+//! The PROXY protocol through the public API, on the simulated network.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/scene.rs"]
+mod scene;
+#[cfg(feature = "tls")]
+#[path = "../common/tls.rs"]
+mod tls;
+
+mod client;
+mod headers;
+mod random;
+mod refused;
+mod server;
+mod sockets;
