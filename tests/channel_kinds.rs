@@ -194,7 +194,9 @@ mod unix {
     use std::fs::File;
     use std::io::{Read, Write};
     use std::os::fd::OwnedFd;
-    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    #[cfg(target_os = "linux")]
+    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
     use std::process::{Command, Stdio};
 
     use asynchat::{Deadlines, Server, Socket, Terminator};

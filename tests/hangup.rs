@@ -5,7 +5,7 @@ mod common;
 #[cfg(unix)]
 use std::io::Write;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use asynchat::Limits;
 use asynchat::{AsyncChat, Channel, Chat, Close, Dispatcher, Eof, Result};
 use common::{Log, new_loop, run_to_end, run_until, served};

@@ -14,7 +14,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[cfg(unix)]
 fn main() -> asynchat::Result {
     use std::cell::Cell;
     use std::rc::Rc;
@@ -113,12 +112,4 @@ fn main() -> asynchat::Result {
         Some(why) => Err(why.into()),
         None => Ok(()),
     }
-}
-
-#[cfg(not(unix))]
-fn main() {
-    common::log_to_stderr("warn");
-    tracing::error!(
-        "this program runs on Unix only: on other systems standard input cannot be polled"
-    );
 }
