@@ -270,6 +270,16 @@ mod unix {
         run_until(&event_loop, || log.count("record hello") == 1);
     }
 
+    /// It has no peer any more, and neither has a listener.
+    #[test]
+    fn an_inherited_stream_that_was_reset_is_no_listener() {
+        let (near, far) = common::tcp_pair();
+        common::Peer::new(far).reset();
+        let listens =
+            Server::adopt(OwnedFd::from(near)).listen_on(&new_loop(), Log::default().session());
+        assert!(listens.is_err());
+    }
+
     /// As from systemd: the type of the descriptor is detected.
     #[test]
     fn the_kind_of_an_inherited_descriptor_is_detected() {
