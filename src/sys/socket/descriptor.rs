@@ -1,4 +1,4 @@
-//! Unix descriptors that are not sockets.
+//! Unix descriptors that are not sockets. `windows_descriptor.rs` takes the place of this file on Windows.
 
 use std::fs::{File, FileType};
 use std::io::{self, IoSlice};
