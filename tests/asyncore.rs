@@ -9,7 +9,7 @@ use std::time::Duration;
 use asynchat::{Addr, Channel, Close, Dispatcher, Result, Socket, TimerId};
 use common::family::{Family, ListenAddr, over_all_families};
 use common::{Log, failure, idle, name, new_loop, run_to_end, run_until};
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use common::{Peer, tcp_pair};
 
 /// A dispatcher that logs its callbacks, and reads all input.

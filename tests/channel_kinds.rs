@@ -194,7 +194,9 @@ mod unix {
     use std::fs::File;
     use std::io::{Read, Write};
     use std::os::fd::OwnedFd;
-    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    #[cfg(target_os = "linux")]
+    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
     use std::process::{Command, Stdio};
 
     use asynchat::{Deadlines, Server, Socket, Terminator};
@@ -266,6 +268,16 @@ mod unix {
         let mut client = UnixStream::connect_addr(&addr).unwrap();
         client.write_all(b"hello\r\n").unwrap();
         run_until(&event_loop, || log.count("record hello") == 1);
+    }
+
+    /// It has no peer any more, and neither has a listener.
+    #[test]
+    fn an_inherited_stream_that_was_reset_is_no_listener() {
+        let (near, far) = common::tcp_pair();
+        common::Peer::new(far).reset();
+        let listens =
+            Server::adopt(OwnedFd::from(near)).listen_on(&new_loop(), Log::default().session());
+        assert!(listens.is_err());
     }
 
     /// As from systemd: the type of the descriptor is detected.

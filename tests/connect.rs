@@ -15,7 +15,7 @@ use std::time::Duration;
 use asynchat::{
     Addr, AsyncChat, Backoff, Channel, Chat, Close, Connector, Dispatcher, Error, Result, Target,
 };
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use common::skip::skipped;
 use common::{Log, Peer, new_loop, refusing, run_to_end, run_until, tcp_pair};
 

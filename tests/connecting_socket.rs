@@ -24,6 +24,7 @@ fn begun(addr: SocketAddr) -> socket2::Socket {
 }
 
 /// A listener whose backlog is full: a further connection stays in progress. With its connections.
+#[cfg(target_os = "linux")]
 fn full() -> (TcpListener, SocketAddr, Vec<socket2::Socket>) {
     let listener = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener

@@ -4,7 +4,7 @@
 mod common;
 
 use std::cell::Cell;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;

@@ -2,10 +2,9 @@
 
 mod common;
 
-#[cfg(unix)]
 use std::io::Write;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use asynchat::Limits;
 use asynchat::{AsyncChat, Channel, Chat, Close, Dispatcher, Eof, Result};
 use common::{Log, new_loop, run_to_end, run_until, served};
@@ -219,4 +218,19 @@ fn peer_addr_works_on_an_adopted_channel_that_has_ended() {
     run_to_end(&event_loop);
     let peer = channel.peer_addr().and_then(|peer| peer.inet());
     assert_eq!(peer, far.local_addr().ok());
+}
+
+/// macOS refuses options of such a socket with EINVAL.
+#[test]
+fn a_connection_that_both_sides_have_finished_delivers_its_input() {
+    let (near, mut far) = common::tcp_pair();
+    far.write_all(b"last words\r\n").unwrap();
+    far.shutdown(std::net::Shutdown::Write).unwrap();
+    near.shutdown(std::net::Shutdown::Write).unwrap();
+    let (event_loop, log) = (new_loop(), Log::default());
+    asynchat::Connector::adopt(near)
+        .connect_on(&event_loop, log.session())
+        .unwrap();
+    run_to_end(&event_loop);
+    assert!(log.has("record last words"), "{:?}", log.lines());
 }

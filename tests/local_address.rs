@@ -4,12 +4,12 @@ mod common;
 
 use std::cell::Cell;
 use std::io;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use std::net::IpAddr;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use asynchat::Dispatcher;
 use asynchat::sim::{Network, Service};
 use asynchat::{Channel, Close, Connector, EventLoop, Result};
@@ -200,7 +200,7 @@ fn errors_of_configure_are_contained_whatever_their_destructors_do() -> Result {
 #[test]
 fn a_channel_may_be_closed_in_configure() -> Result {
     let tcp = TcpListener::bind("127.0.0.1:0")?;
-    let mut targets = vec![asynchat::Target::from(tcp.local_addr()?)];
+    let targets = vec![asynchat::Target::from(tcp.local_addr()?)];
     #[cfg(unix)]
     let (folder, path) = {
         let folder = tempfile::tempdir()?;
@@ -210,7 +210,7 @@ fn a_channel_may_be_closed_in_configure() -> Result {
     #[cfg(unix)]
     let _unix = std::os::unix::net::UnixListener::bind(&path)?;
     #[cfg(unix)]
-    targets.push(path.into());
+    let targets = [targets, vec![path.into()]].concat();
     let ends: [fn(&EventLoop, &asynchat::Chat); 4] = [
         |_, chat| chat.close(),
         |_, chat| chat.close_with("no"),

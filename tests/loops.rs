@@ -148,7 +148,7 @@ fn each_thread_has_a_loop_of_its_own() {
 }
 
 /// A loop has a descriptor that is readable when the loop has something to do.
-#[cfg(all(unix, not(polling_test_poll_backend)))]
+#[cfg(all(unix, not(any(polling_test_poll_backend, target_os = "illumos"))))]
 #[test]
 fn a_loop_can_be_nested_in_another_through_its_descriptor() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

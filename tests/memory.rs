@@ -15,11 +15,13 @@ use asynchat::{
 use bytes::Bytes;
 use common::{Log, Peer, addr_of, idle, new_loop, run_until, run_until_blocked, served, tcp_pair};
 
-/// A simulated network has more state for each connection, and poll(2) has a table of all.
+/// A simulated network has more state for each connection, and poll(2) has a table of all. On Windows `polling`
+/// has an entry of its own for each socket.
 const MOST: isize = match cfg!(any(feature = "sim", polling_test_poll_backend)) {
-    true => 576,
-    false => 512,
+    true => 576 + IOCP,
+    false => 512 + IOCP,
 };
+const IOCP: isize = if cfg!(windows) { 128 } else { 0 };
 
 /// Connections share buffers. If each connection held the one that a busy connection has grown, all
 /// of them would cost as much as that one.

@@ -33,7 +33,7 @@ impl Dispatcher for Member {
 fn join(event_loop: &EventLoop, port: u16) -> (Channel, Log) {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "illumos")))]
     socket.set_reuse_port(true).unwrap();
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     socket.bind(&any.into()).unwrap();

@@ -130,7 +130,7 @@ fn a_subscriber_may_post_and_work_while_an_outer_loop_is_woken() {
     in_time(|| {
         let event_loop = new_loop();
         let called = Rc::new(Cell::new(0));
-        #[cfg(all(unix, not(polling_test_poll_backend)))]
+        #[cfg(all(unix, not(any(polling_test_poll_backend, target_os = "illumos"))))]
         let _ = std::os::fd::AsFd::as_fd(&event_loop); // The loop is watched from here on.
         event_loop.run_once(Duration::ZERO)?;
         post_to(&event_loop.remote(), 500);

@@ -4,8 +4,8 @@ mod common;
 
 use std::io::{self, ErrorKind};
 
-use asynchat::{Channel, Chat, Connector};
-use common::{Log, idle, new_loop, served, tcp_pair};
+use asynchat::{Addr, Channel, Chat, Connector, Dispatcher, Result, Socket};
+use common::{Log, Peer, addr_of, idle, new_loop, run_until, served, tcp_pair};
 
 #[test]
 fn options_are_set_and_read_on_every_kind_of_socket() -> io::Result<()> {
@@ -65,4 +65,36 @@ fn a_channel_that_is_not_up_has_no_socket() {
     let connecting = Channel::connect("127.0.0.1:9").unwrap();
     let refused = connecting.configure(|socket| socket.keepalive());
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotConnected);
+}
+
+/// Not every system documents that an accepted socket inherits the options of its listener.
+#[test]
+fn an_accepted_socket_has_the_options_of_its_listener() -> Result {
+    struct Options {
+        channel: Channel,
+        log: Log,
+    }
+    impl Dispatcher for Options {
+        fn channel(&self) -> &Channel {
+            &self.channel
+        }
+        fn handle_accepted(&mut self, socket: Socket, _: Addr) -> Result {
+            self.log
+                .add(format!("nodelay {}", socket.options()?.tcp_nodelay()?));
+            Ok(())
+        }
+    }
+
+    let adopted = || Channel::adopt(std::net::TcpListener::bind("127.0.0.1:0")?);
+    for channel in [Channel::listen("127.0.0.1:0")?, adopted()?] {
+        let (event_loop, log) = (new_loop(), Log::default());
+        let _peer = Peer::connect(addr_of(&channel));
+        event_loop.register(Options {
+            channel,
+            log: log.clone(),
+        })?;
+        run_until(&event_loop, || log.has("nodelay"));
+        assert_eq!(log.lines(), ["nodelay true"]);
+    }
+    Ok(())
 }

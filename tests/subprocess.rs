@@ -1,5 +1,5 @@
 //! Child processes as chats.
-#![cfg(unix)]
+#![cfg(all(unix, not(target_os = "openbsd")))]
 
 mod common;
 

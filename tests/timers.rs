@@ -44,6 +44,17 @@ fn a_timer_set_before_the_loop_runs_fires_without_an_event() {
     run_to_end(&event_loop);
 }
 
+/// macOS refuses to wait for more than three years with EINVAL.
+#[test]
+fn a_wait_of_a_century_is_no_error_and_can_be_ended() {
+    let event_loop = new_loop();
+    event_loop.call_later(100 * 365 * 24 * NEVER, || panic!("it is not due"));
+    let remote = event_loop.remote();
+    let other = std::thread::spawn(move || remote.stop());
+    event_loop.run().unwrap();
+    other.join().unwrap().unwrap();
+}
+
 #[test]
 fn run_once_with_a_zero_timeout_does_not_wait_for_a_timer() {
     let event_loop = new_loop();

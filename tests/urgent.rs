@@ -6,6 +6,7 @@
 
 mod common;
 
+#[cfg(target_os = "linux")]
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;

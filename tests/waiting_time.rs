@@ -253,7 +253,7 @@ enum Stall {
     /// The host runs the loop in slices, and a turn is cut for so long.
     CutTurn,
     /// The same as `Host`, with a host that polls for the loop otherwise.
-    #[cfg(unix)]
+    #[cfg(all(unix, not(target_os = "illumos")))]
     OuterLoop,
 }
 
@@ -261,7 +261,7 @@ const STALLS: &[Stall] = &[
     Stall::Callback,
     Stall::Host,
     Stall::CutTurn,
-    #[cfg(unix)]
+    #[cfg(all(unix, not(target_os = "illumos")))]
     Stall::OuterLoop,
 ];
 
@@ -278,7 +278,7 @@ impl Stall {
                 scene.event_loop.run_for(Duration::ZERO)?;
                 network.spend(time);
             }
-            #[cfg(unix)]
+            #[cfg(all(unix, not(target_os = "illumos")))]
             Stall::OuterLoop => {
                 let _ = std::os::fd::AsFd::as_fd(&scene.event_loop);
                 network.spend(time);
@@ -386,7 +386,7 @@ fn a_host_that_polls_seldom_does_not_reset_a_deadline() -> Result {
 }
 
 /// An outer loop that polls for this one, and is never late, has not been absent.
-#[cfg(unix)]
+#[cfg(all(unix, not(target_os = "illumos")))]
 #[test]
 fn an_outer_loop_that_sleeps_is_not_absent() -> Result {
     let (scene, chat, peer) = upload(

@@ -273,9 +273,6 @@ fn main() -> asynchat::Result {
 }
 
 #[cfg(not(unix))]
-fn main() {
-    common::log_to_stderr("info");
-    tracing::error!(
-        "this program runs on Unix only: on other systems a serial device cannot be polled"
-    );
+fn main() -> asynchat::Result {
+    Err("this program runs on Unix only: on other systems a serial device cannot be polled".into())
 }

@@ -14,8 +14,8 @@
 mod common;
 
 #[cfg(not(unix))]
-fn main() {
-    eprintln!("an EventLoop has a descriptor on Unix only; see the example frames");
+fn main() -> asynchat::Result {
+    Err("an EventLoop has a descriptor on Unix only; see the example frames".into())
 }
 
 #[cfg(unix)]

@@ -138,7 +138,7 @@ fn connect(args: &Args, failure: &Failure) -> Result {
     let shared = Rc::clone(failure);
     let peer = connector.connect(move |chat| Peer::new(chat, name, quiet, shared))?;
     let shared = Rc::clone(failure);
-    let terminal = Connector::adopt(standard_streams()?).connect(|_| Terminal(shared))?;
+    let terminal = Connector::adopt(Socket::stdio()?).connect(|_| Terminal(shared))?;
     asynchat::pipe(&terminal, &peer)?;
     Ok(())
 }
@@ -150,7 +150,7 @@ fn listen(args: &Args, failure: &Failure) -> Result {
         server = server.tls(acceptor);
     }
     let (failure, quiet) = (Rc::clone(failure), Duration::from_secs(args.quiet));
-    let mut streams = Some(standard_streams()?);
+    let mut streams = Some(Socket::stdio()?);
     let listening: Rc<OnceCell<Channel>> = Rc::default();
     let listener = Rc::clone(&listening);
     let accepting = server.listen(move |chat| {
@@ -180,14 +180,4 @@ fn client(args: &Args) -> Result<tls::Client, Error> {
     eprintln!("netcat: the certificate of the server is not checked (--tls-insecure)");
     let client = any_certificate::client().map_err(Error::new)?;
     Ok(args.trust.named(client))
-}
-
-#[cfg(unix)]
-fn standard_streams() -> Result<Socket> {
-    Ok(Socket::stdio()?)
-}
-
-#[cfg(not(unix))]
-fn standard_streams() -> Result<Socket> {
-    Err("this program runs on Unix only: on other systems standard input cannot be polled".into())
 }

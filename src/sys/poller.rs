@@ -143,6 +143,8 @@ impl Poller {
     /// When one of them is simulated and the other is not, or when they belong to different networks.
     pub(crate) fn can_watch(&self, socket: &Fd) -> io::Result<()> {
         match self {
+            // Standard output on Windows is never watched.
+            Poller::Os(_) if socket.is_always_writable() => Ok(()),
             Poller::Os(_) => socket.view().map(drop),
             #[cfg(feature = "sim")]
             Poller::Simulated(simulated) => simulated.can_watch(socket.simulated()?),

@@ -6,7 +6,7 @@ mod configure;
 #[cfg(unix)]
 mod credentials;
 mod datagram;
-#[cfg(unix)]
+#[cfg_attr(not(unix), path = "socket/windows_descriptor.rs")]
 mod descriptor;
 #[cfg(windows)]
 mod exclusive;
@@ -14,6 +14,7 @@ mod fd;
 mod owned;
 #[cfg(unix)]
 mod path_lock;
+mod reading_thread;
 #[cfg(unix)]
 mod socket_file;
 #[cfg(unix)]
@@ -181,17 +182,17 @@ impl Socket {
     /// the file, or at its next read after the channel has ended. Output to such a file is written at
     /// once, which blocks the loop for as long as the disk takes.
     ///
+    /// On Windows a thread reads any standard input, and all output is written at once. That blocks the loop for as
+    /// long as the reader of the output takes. The input of a console arrives as UTF-8; output is passed to a
+    /// console as it is, and shown in the console's code page (`chcp 65001` selects UTF-8).
+    ///
     /// # Errors
     /// When one of the streams is closed, or cannot be duplicated or made non-blocking, or when the
     /// system has no thread left.
-    #[cfg(unix)]
     pub fn stdio() -> io::Result<Self> {
-        use std::os::fd::AsFd;
-        let input = io::stdin().as_fd().try_clone_to_owned()?;
-        let output = io::stdout().as_fd().try_clone_to_owned()?;
         Ok(Socket::halves(
-            Fd::standard_input(input)?,
-            Fd::standard_output(output)?,
+            Fd::standard_input()?,
+            Fd::standard_output()?,
         ))
     }
 

@@ -1,11 +1,11 @@
 //! More clients than the quota allows: each receives the refusal, even one that sends first, and a
 //! slot that becomes free is used.
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use std::net::SocketAddr;
 
 use asynchat::{Channel, EventLoop, Limits, Server};
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use socket2::{Domain, Socket, Type};
 
 use crate::common::{Log, Peer, addr_of, new_loop, run_until};

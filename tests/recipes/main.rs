@@ -41,7 +41,10 @@ mod proxy;
 mod python;
 mod reactor;
 mod reconnecting;
-#[cfg(all(unix, not(target_os = "openbsd")))]
+#[cfg(all(
+    unix,
+    not(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))
+))]
 mod terminal;
 mod timer;
 mod wake_up;
@@ -482,7 +485,10 @@ fn a_subprocess_with_its_standard_error() {
     );
 }
 
-#[cfg(all(unix, not(target_os = "openbsd")))]
+#[cfg(all(
+    unix,
+    not(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))
+))]
 #[test]
 fn a_program_on_a_pseudo_terminal() {
     server(

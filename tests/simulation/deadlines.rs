@@ -136,8 +136,8 @@ impl World {
         let buffer = BUFFER + rng.below(if rng.one_in(2) { 5_000 } else { 70_000 });
         network.set_conditions(random_conditions(&rng, buffer, stalls));
         let event_loop = network.event_loop()?;
-        let is_embedded = cfg!(unix) && rng.one_in(5);
-        #[cfg(unix)]
+        let is_embedded = cfg!(all(unix, not(target_os = "illumos"))) && rng.one_in(5);
+        #[cfg(all(unix, not(target_os = "illumos")))]
         if is_embedded {
             let _ = std::os::fd::AsFd::as_fd(&event_loop);
         }

@@ -10,8 +10,8 @@
 //! Other clients are served meanwhile, because the dialog is not opened in a callback of the `EventLoop`.
 
 #[cfg(not(target_os = "linux"))]
-fn main() {
-    eprintln!("this example is built on Linux only");
+fn main() -> asynchat::Result {
+    Err("this example is built on Linux only".into())
 }
 
 #[cfg(target_os = "linux")]

@@ -10,8 +10,8 @@
 //! this thread, in a `LocalSet`. The example `tokio_beside` shows the other way, which is usually better.
 
 #[cfg(not(unix))]
-fn main() {
-    eprintln!("an EventLoop has a descriptor on Unix only; see the example tokio_beside");
+fn main() -> asynchat::Result {
+    Err("an EventLoop has a descriptor on Unix only; see the example tokio_beside".into())
 }
 
 #[cfg(unix)]

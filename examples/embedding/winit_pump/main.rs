@@ -14,8 +14,8 @@
 mod common;
 
 #[cfg(not(target_os = "linux"))]
-fn main() {
-    eprintln!("this example needs X11 or Wayland; see the example winit_proxy");
+fn main() -> asynchat::Result {
+    Err("this example needs X11 or Wayland; see the example winit_proxy".into())
 }
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,6 @@
 //! Who is at the other end of a Unix-domain connection.
 
 use std::io;
-use std::os::fd::AsRawFd;
 
 use socket2::{Domain, SockRef};
 
@@ -38,8 +37,9 @@ fn unsupported(why: &'static str) -> io::Error {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod platform {
     use std::ffi::{c_int, c_uint, c_void};
+    use std::os::fd::AsRawFd;
 
-    use super::{AsRawFd, Credentials, SockRef, io};
+    use super::{Credentials, SockRef, io};
 
     /// `struct ucred`, unix(7). rustix has a safe function, but its type has no process id of 0, which the
     /// kernel returns for a process of another PID namespace.
@@ -121,8 +121,9 @@ mod platform {
 ))]
 mod platform {
     use std::ffi::{c_int, c_uint};
+    use std::os::fd::AsRawFd;
 
-    use super::{AsRawFd, Credentials, SockRef, io};
+    use super::{Credentials, SockRef, io};
 
     #[allow(unsafe_code)]
     pub(super) fn peer_credentials(socket: &SockRef<'_>) -> io::Result<Credentials> {

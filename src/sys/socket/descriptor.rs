@@ -1,4 +1,4 @@
-//! Unix descriptors that are not sockets.
+//! Unix descriptors that are not sockets. `windows_descriptor.rs` takes the place of this file on Windows.
 
 use std::fs::{File, FileType};
 use std::io::{self, IoSlice};
@@ -48,7 +48,7 @@ impl Descriptor {
     /// The mode belongs to the open file, which other descriptors may share. Only a standard stream gets
     /// its old mode back at the end: for any other file, the program may rely on the new one by then.
     pub(super) fn set_nonblocking(&self) -> io::Result<()> {
-        self.view().set_nonblocking(true)
+        self.view()?.set_nonblocking(true)
     }
 
     #[inline(never)]
@@ -89,8 +89,10 @@ impl Descriptor {
         file.is_ok_and(|file| !can_be_polled(&file))
     }
 
-    pub(super) fn view(&self) -> SockRef<'_> {
-        SockRef::from(self.fd())
+    /// # Errors
+    /// Never. On Windows not every descriptor has a view.
+    pub(super) fn view(&self) -> io::Result<SockRef<'_>> {
+        Ok(SockRef::from(self.fd()))
     }
 }
 

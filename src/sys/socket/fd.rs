@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 #[cfg(unix)]
-use std::{fs::File, os::fd::OwnedFd, os::unix::net::UnixDatagram};
+use std::{fs::File, os::fd::AsFd, os::fd::OwnedFd, os::unix::net::UnixDatagram};
 
 #[cfg(unix)]
 use rustix::io::retry_on_intr;
@@ -18,8 +18,9 @@ use super::address::from_socket2;
 #[cfg(unix)]
 use super::credentials::{Credentials, peer_credentials};
 use super::datagram::Datagram;
+use super::descriptor::Descriptor;
 #[cfg(unix)]
-use super::descriptor::{Descriptor, is_socket};
+use super::descriptor::is_socket;
 #[cfg(unix)]
 use super::standard_stream::StandardStream;
 use super::tcp::{self, ConnectOptions, ListenOptions};
@@ -36,8 +37,7 @@ pub(crate) enum Fd {
     Stream(socket2::Socket),
     Listener(socket2::Socket),
     Datagram(Datagram),
-    /// No socket: a pipe, a terminal, a standard stream.
-    #[cfg(unix)]
+    /// No socket: a pipe, a terminal, a standard stream. On Windows only a standard stream.
     Descriptor(Descriptor),
     #[cfg(feature = "sim")]
     Simulated(simulated::Socket),
@@ -127,16 +127,30 @@ impl Fd {
         }
     }
 
-    /// The standard input of this process.
+    /// The standard input of this process, duplicated.
     #[cfg(unix)]
-    pub(super) fn standard_input(fd: OwnedFd) -> io::Result<Self> {
+    pub(super) fn standard_input() -> io::Result<Self> {
+        let fd = io::stdin().as_fd().try_clone_to_owned()?;
         Fd::standard(fd, StandardStream::input)
     }
 
-    /// The standard output of this process.
+    /// The standard input of this process.
+    #[cfg(not(unix))]
+    pub(super) fn standard_input() -> io::Result<Self> {
+        Descriptor::standard_input().map(Fd::Descriptor)
+    }
+
+    /// The standard output of this process, duplicated.
     #[cfg(unix)]
-    pub(super) fn standard_output(fd: OwnedFd) -> io::Result<Self> {
+    pub(super) fn standard_output() -> io::Result<Self> {
+        let fd = io::stdout().as_fd().try_clone_to_owned()?;
         Fd::standard(fd, StandardStream::output)
+    }
+
+    /// The standard output of this process.
+    #[cfg(not(unix))]
+    pub(super) fn standard_output() -> io::Result<Self> {
+        Descriptor::standard_output().map(Fd::Descriptor)
     }
 
     /// A stream socket that is a standard stream is shared with other processes, and is treated like
@@ -172,7 +186,6 @@ impl Fd {
                 retry_interrupted(|| io::Read::read(&mut &*socket, buffer)).map_err(named)
             }
             Fd::Datagram(socket) => socket.recv(buffer),
-            #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.recv(buffer),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.recv(buffer),
@@ -192,7 +205,6 @@ impl Fd {
                 retry_interrupted(|| socket.send(data)).map_err(named)
             }
             Fd::Datagram(socket) => socket.send(data),
-            #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.send(data),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send(data),
@@ -214,7 +226,6 @@ impl Fd {
                 retry_interrupted(|| socket.send_vectored(parts)).map_err(named)
             }
             Fd::Datagram(socket) => retry_interrupted(|| socket.view().send_vectored(parts)),
-            #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.send_vectored(parts),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send_vectored(parts),
@@ -346,8 +357,9 @@ impl Fd {
         match self {
             // A pipe has no sending side to shut down; its close is its end. The descriptor may be a
             // socket all the same: a standard stream under inetd.
-            #[cfg(unix)]
-            Fd::Descriptor(descriptor) if descriptor.view().r#type().is_err() => Ok(()),
+            Fd::Descriptor(descriptor) if descriptor.view().and_then(|it| it.r#type()).is_err() => {
+                Ok(())
+            }
             _ => self.view()?.shutdown(std::net::Shutdown::Write),
         }
     }
@@ -379,7 +391,6 @@ impl Fd {
     /// Whether it takes output at any time, or fails: there is nothing to wait for.
     pub(crate) fn is_always_writable(&self) -> bool {
         match self {
-            #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.is_always_writable(),
             _ => false,
         }
@@ -435,7 +446,6 @@ impl Fd {
                 Ok(())
             }
             Fd::Datagram(socket) => socket.view().set_nonblocking(true),
-            #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.prepare(),
             #[cfg(feature = "sim")]
             Fd::Simulated(_) => Ok(()),
@@ -446,7 +456,6 @@ impl Fd {
     /// Makes it ready for output only. A regular file is allowed here, because writing to it never waits.
     pub(crate) fn prepare_output(&self) -> io::Result<()> {
         match self {
-            #[cfg(unix)]
             Fd::Descriptor(descriptor) => descriptor.set_nonblocking(),
             other => other.prepare(),
         }
@@ -463,8 +472,7 @@ impl Fd {
         match self {
             Fd::Stream(socket) | Fd::Listener(socket) => Ok(SockRef::from(socket)),
             Fd::Datagram(socket) => Ok(socket.view()),
-            #[cfg(unix)]
-            Fd::Descriptor(descriptor) => Ok(descriptor.view()),
+            Fd::Descriptor(descriptor) => descriptor.view(),
             #[cfg(feature = "sim")]
             Fd::Simulated(_) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,

@@ -119,25 +119,34 @@ fn system_backlog(backlog: i32) -> i32 {
     }
 }
 
+/// OpenBSD and DragonFly have no sockets of both families. There an IPv6 socket is always IPv6 only, and turning
+/// that off fails with EINVAL.
+const HAS_BOTH_FAMILIES: bool = !cfg!(any(target_os = "openbsd", target_os = "dragonfly"));
+
 /// A new socket to be bound to `addr`. The default of IPV6_V6ONLY depends on the system and its settings, so it is
 /// set in any case.
-///
-/// OpenBSD and DragonFly have no sockets of both families: there an IPv6 socket is always IPv6 only, and turning
-/// that off fails with EINVAL.
 pub(super) fn for_both(addr: SocketAddr, kind: Type, only_v6: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, None)?;
-    if addr.is_ipv6()
-        && let Err(error) = socket.set_only_v6(only_v6)
-        && (only_v6 || !is_refused_option(&error))
-    {
-        return Err(error);
+    if addr.is_ipv6() {
+        only_v6_outcome(socket.set_only_v6(only_v6), only_v6, HAS_BOTH_FAMILIES)?;
     }
     Ok(socket)
 }
 
-fn is_refused_option(error: &io::Error) -> bool {
-    cfg!(any(target_os = "openbsd", target_os = "dragonfly"))
-        && error.kind() == io::ErrorKind::InvalidInput
+/// The outcome of setting IPV6_V6ONLY, on a system that may have no sockets of both families.
+fn only_v6_outcome(
+    outcome: io::Result<()>,
+    only_v6: bool,
+    has_both_families: bool,
+) -> io::Result<()> {
+    match outcome {
+        Err(error)
+            if !only_v6 && !has_both_families && error.kind() == io::ErrorKind::InvalidInput =>
+        {
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 /// Begins to connect a new socket to `addr`.
@@ -209,6 +218,16 @@ fn is_in_progress(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_socket_is_made_where_there_are_none_of_both_families() {
+        let refused = || Err(io::ErrorKind::InvalidInput.into());
+        assert!(only_v6_outcome(refused(), false, false).is_ok());
+        assert!(only_v6_outcome(refused(), true, false).is_err());
+        assert!(only_v6_outcome(refused(), false, true).is_err());
+        let other = Err(io::ErrorKind::PermissionDenied.into());
+        assert!(only_v6_outcome(other, false, false).is_err());
+    }
 
     /// By chance this happens to a client of a port that nobody listens on.
     #[test]
