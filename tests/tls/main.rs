@@ -21,4 +21,5 @@ mod progress;
 mod random;
 mod separate_output;
 mod server;
+mod shutdown;
 mod starttls;
