@@ -1,11 +1,14 @@
 //! What a dispatcher has sent with TLS, and how it ends.
 
-use std::io;
+use std::io::{self, Read};
+use std::thread;
 use std::time::Duration;
 
+use asynchat::tls::ServerName;
+use asynchat::tls::rustls::{ClientConnection, Stream};
 use asynchat::{Channel, Close, Deadlines, Dispatcher, Result, TimerId};
 
-use crate::common::{Log, name};
+use crate::common::{Log, name, new_loop, run_to_end, tcp_pair};
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, server_config};
 
@@ -122,6 +125,37 @@ fn it_arrives_after_the_end_of_the_input() -> Result {
         assert_eq!(scene.log.lines(), [format!("close {why}")]);
         assert!(scene.event_loop.is_empty());
     }
+    Ok(())
+}
+
+/// The same on a socket of the system, which reports room only when much of its buffer is free.
+#[test]
+fn it_arrives_on_a_socket_of_the_system() -> Result {
+    const LONG: usize = 3 << 20;
+    let event_loop = new_loop();
+    let (here, mut there) = tcp_pair();
+    let channel = Channel::adopt(here)?;
+    channel.start_tls(server_config())?;
+    let log = Log::default();
+    event_loop.register(Sender {
+        channel: channel.clone(),
+        output: vec![b'x'; LONG],
+        closes: true,
+        log: log.clone(),
+    })?;
+    let reader = thread::spawn(move || {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut tls = ClientConnection::new(client_config(), name).expect("a configuration");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut there).expect("a handshake");
+        }
+        let mut received = Vec::new();
+        let ended = Stream::new(&mut tls, &mut there).read_to_end(&mut received);
+        (received.len(), ended.is_ok())
+    });
+    run_to_end(&event_loop);
+    assert_eq!(reader.join().ok(), Some((LONG, true)));
+    assert_eq!(log.lines(), ["close Local"]);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Close, Result};
+use asynchat::{AsyncChat, AtShutdown, Channel, Chat, Close, Dispatcher, Result};
 
 use crate::common::{Log, name};
 use crate::scene::Scene;
@@ -63,6 +63,51 @@ fn what_was_pushed_for_tls_arrives() -> Result {
         };
         assert_eq!(scene.log.lines(), expected);
     }
+    Ok(())
+}
+
+/// Begins TLS, and has something to send when it is up.
+struct Upgrading(Channel, Log, &'static [u8]);
+
+impl Dispatcher for Upgrading {
+    fn channel(&self) -> &Channel {
+        &self.0
+    }
+    fn writable(&self) -> bool {
+        !self.2.is_empty()
+    }
+    fn handle_tls(&mut self) -> Result {
+        self.1.add("tls");
+        self.2 = b"result\r\n";
+        Ok(())
+    }
+    fn handle_write(&mut self) -> Result {
+        let sent = self.0.send(self.2)?;
+        self.2 = &self.2[sent..];
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &Close) {
+        self.1.add(format!("close {}", name(why)));
+    }
+}
+
+#[test]
+fn a_dispatcher_sends_what_it_has_when_tls_is_up() -> Result {
+    let scene = Scene::new()?;
+    let (socket, peer) = scene.network.pair();
+    let channel = Channel::adopt(socket)?;
+    let log = scene.log.clone();
+    scene
+        .event_loop
+        .register(Upgrading(channel.clone(), log, b""))?;
+    channel.start_tls(server_config())?;
+    scene.settle()?;
+    scene.event_loop.shutdown(Duration::from_secs(60));
+    let mut peer = TlsPeer::client(peer, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    assert_eq!(peer.text(), "result\r\n");
+    assert!(peer.is_closed());
+    assert_eq!(scene.log.lines(), ["tls", "close Shutdown"]);
     Ok(())
 }
 
