@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 
 use super::agenda::Task;
-use super::{ChannelState, Flag, Kind, Phase, Request};
+use super::{ChannelState, Flag, Phase, Request};
 use crate::error::{Close, Deadline, Error};
 #[cfg(feature = "tls-no-provider")]
 use crate::output::fifo::Item;
@@ -342,7 +342,7 @@ impl ChannelState {
         why: Option<&Close>,
     ) -> bool {
         let is_incomplete = is_incomplete || secured.holds_output();
-        secured.end(self, !is_incomplete && ends_in_order(self.kind.get(), why));
+        secured.end(self, !is_incomplete && self.ends_in_order(why));
         // It has what the user has configured.
         discard(secured);
         is_incomplete
@@ -474,30 +474,4 @@ fn failed(error: Error, action: Option<Rc<str>>, then: Phase) -> Close {
         (Some(action), Phase::Arrived) => Close::ConnectFailed(error.context(action)),
         _ => Close::Tls(error),
     }
-}
-
-/// Whether the peer may take what was sent for complete. The queue of a chat says whether everything was sent. What a
-/// dispatcher had left to send is not known: there the end is in order if the dispatcher has chosen it, or the peer.
-fn ends_in_order(kind: Kind, why: Option<&Close>) -> bool {
-    if kind == Kind::Dispatcher {
-        return matches!(
-            why,
-            None | Some(Close::Local | Close::Eof | Close::Shutdown)
-        );
-    }
-    let is_cut = |why: &Close| {
-        matches!(
-            why,
-            Close::Dropped
-                | Close::Interrupted
-                | Close::Reset
-                | Close::OutputLimit
-                | Close::Piped(_)
-                | Close::Handler(_)
-                | Close::Panic(_)
-                | Close::Io(_)
-                | Close::Tls(_)
-        )
-    };
-    !why.is_some_and(is_cut)
 }

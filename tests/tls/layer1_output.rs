@@ -172,6 +172,19 @@ fn a_peer_that_takes_nothing_is_given_up() -> Result {
 }
 
 #[test]
+fn a_loop_that_is_dropped_announces_no_end() -> Result {
+    let scene = Scene::new()?;
+    let (channel, mut peer) = connection(&scene, false)?;
+    channel.send(b"half of ")?;
+    drop(scene.event_loop);
+    peer.peer.start_reading(usize::MAX);
+    peer.receive();
+    assert_eq!(peer.text(), "half of ");
+    assert!(!peer.is_closed());
+    Ok(())
+}
+
+#[test]
 fn an_abort_drops_it() -> Result {
     let scene = Scene::new()?;
     let (channel, mut peer) = connection(&scene, false)?;

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::ends_in_order;
 use super::secured::Secured;
 use crate::error::{Close, Deadline};
 use crate::state::{ChannelState, Flag, Kind, Phase};
@@ -70,10 +69,7 @@ impl ChannelState {
             let why = cold.ending.as_ref();
             let is_up = cold.secured.as_ref().is_some_and(|it| it.is_up);
             let is_left = has_alert || is_dispatcher && is_up && !is_given_up(why);
-            (
-                is_left,
-                is_dispatcher && ends_in_order(Kind::Dispatcher, why),
-            )
+            (is_left, is_dispatcher && self.ends_in_order(why))
         });
         match self.take_secured() {
             Some(mut secured) if is_left => {
@@ -88,6 +84,34 @@ impl ChannelState {
             None => Vec::new(),
         }
     }
+
+    /// Whether the peer may take what was sent for complete. The queue of a chat says whether everything was sent.
+    /// What a dispatcher had left to send is not known: there the end is in order if the dispatcher has chosen it, or
+    /// the peer, or if the dispatcher had nothing to send at a shutdown. A loop that is dropped does not ask it.
+    pub(super) fn ends_in_order(&self, why: Option<&Close>) -> bool {
+        match (self.kind.get(), why) {
+            (_, None) => true,
+            (Kind::Dispatcher, Some(Close::Shutdown)) => self.agenda().is_some(),
+            (Kind::Dispatcher, Some(why)) => matches!(why, Close::Local | Close::Eof),
+            (_, Some(why)) => !is_cut(why),
+        }
+    }
+}
+
+/// Whether the output of a chat is cut that ends for this reason.
+fn is_cut(why: &Close) -> bool {
+    matches!(
+        why,
+        Close::Dropped
+            | Close::Interrupted
+            | Close::Reset
+            | Close::OutputLimit
+            | Close::Piped(_)
+            | Close::Handler(_)
+            | Close::Panic(_)
+            | Close::Io(_)
+            | Close::Tls(_)
+    )
 }
 
 /// Whether the channel has ended so that nothing more is sent to the peer.
