@@ -270,6 +270,7 @@ impl Channel {
     ///
     /// # Errors
     /// `WouldBlock` when there is no input yet: a callback may return it with `?`, which closes nothing.
+    /// So it is during a TLS handshake that [`start_tls`](Channel::start_tls) has begun.
     /// `NotConnected` when the channel is closed or not up yet. Any other error is one of the
     /// connection. If a callback returns it, the channel ends for that reason, mostly [`Close::Reset`].
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -280,10 +281,17 @@ impl Channel {
 
     /// Sends `data`. The kernel may accept only a part; returns the number of bytes that it has accepted.
     ///
+    /// With TLS, up to 64 KiB are encrypted and accepted at a time, and the next call waits until the kernel has
+    /// accepted all of it. What was accepted is sent whatever the channel does next, as with the kernel: if the
+    /// channel closes before, the loop sends the rest, for as long as the peer takes some of it within each
+    /// [`linger`](Deadlines#structfield.linger) time. The loop has to [run](crate::EventLoop::run) for that. Only
+    /// [`abort`](Channel::abort), a drain deadline or a lifetime that passes, and the end of the grace of a shutdown
+    /// drop it.
+    ///
     /// # Errors
-    /// `WouldBlock` when the kernel accepts nothing now. `handle_write` is called when it does, if the
-    /// dispatcher is [`writable`](crate::Dispatcher::writable). `BrokenPipe` after an earlier send has
-    /// failed. The others are as for [`recv`](Channel::recv).
+    /// `WouldBlock` when the kernel accepts nothing now, and during a TLS handshake. `handle_write` is called
+    /// when it does, if the dispatcher is [`writable`](crate::Dispatcher::writable). `BrokenPipe` after an
+    /// earlier send has failed, and after [`shutdown_write`](Channel::shutdown_write). The others are as for [`recv`](Channel::recv).
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.send_by(Fd::send, data)
     }
@@ -345,8 +353,8 @@ impl Channel {
 
     /// Closes the channel. No event and no record reaches the handler any more, not even of input that was
     /// already received. The loop calls `handle_close` with [`Close::Local`] in its next turn or at the end
-    /// of this one. The kernel still sends what it has accepted; the queue of a chat is dropped
-    /// ([`close_when_done`](crate::Chat::close_when_done) sends it first). A second call has no effect.
+    /// of this one. What [`send`](Channel::send) has accepted is still sent; the queue of a chat is
+    /// dropped ([`close_when_done`](crate::Chat::close_when_done) sends it first). A second call has no effect.
     pub fn close(&self) {
         self.0.end(Close::Local);
     }
@@ -374,8 +382,9 @@ impl Channel {
         }
     }
 
-    /// Ends the sending side (TCP FIN) at once, after what the kernel has accepted. Receiving continues. A
-    /// chat has a method of the same name that waits for its queue:
+    /// Ends the sending side (TCP FIN) at once, after what [`send`](Channel::send) has accepted. Receiving
+    /// continues. With TLS the end is announced before (`close_notify`); a call during a handshake that
+    /// `start_tls` has begun takes effect when TLS is up. A chat has a method of the same name that waits for its queue:
     /// [`Chat::shutdown_write`](crate::Chat::shutdown_write).
     ///
     /// # Errors
@@ -433,7 +442,10 @@ impl Channel {
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn peer_credentials(&self) -> io::Result<Credentials> {
-        self.0.on_connected(Fd::peer_credentials)
+        match self.0.is_upgrading() {
+            true => self.0.on_socket(Fd::peer_credentials),
+            false => self.0.on_connected(Fd::peer_credentials),
+        }
     }
 
     /// Sets TCP_NODELAY: whether output is sent at once, without waiting for the acknowledgement of earlier
@@ -443,7 +455,7 @@ impl Channel {
     /// # Errors
     /// When the channel is closed, or no TCP connection.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.0.on_output(|output| output.set_nodelay(on))
+        self.0.set_output_option(|output| output.set_nodelay(on))
     }
 
     /// Sets TCP keep-alive: after this time of silence the system probes whether the peer is still there.
@@ -480,8 +492,9 @@ impl Channel {
     /// # Errors
     /// When the channel is closed, or its descriptor is no socket.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.0
-            .on_output(|output| output.set_option(|socket| socket.set_send_buffer_size(bytes)))
+        self.0.set_output_option(|output| {
+            output.set_option(|socket| socket.set_send_buffer_size(bytes))
+        })
     }
 
     /// The id of the channel, for [`EventLoop::chat`](crate::EventLoop::chat) and [`Remote::post_to`](crate::Remote::post_to). It

@@ -116,7 +116,8 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             self.secured(state)?;
         }
         let stays = !state.is_replacement_due();
-        if stays && state.requests.take(Request::SHUTDOWN) && state.is_up() {
+        // It waits for a handshake in progress.
+        if stays && state.is_up() && state.requests.take(Request::SHUTDOWN) {
             self.shut_down(state)?;
         }
         Ok(())

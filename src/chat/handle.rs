@@ -184,9 +184,10 @@ impl Chat {
     }
 
     /// How many bytes are queued and not yet accepted by the kernel. What producers will make is not
-    /// counted.
+    /// counted. With TLS, bytes that are encrypted count as they are: a record of at most 16 KiB takes about
+    /// 20 bytes more. They count towards no limit; there are at most about 64 KiB.
     pub fn queued(&self) -> usize {
-        self.state().out.borrow().queued()
+        self.state().out.borrow().queued() + self.state().ciphertext_held()
     }
 
     /// Makes the loop ask the producer at the front of the queue again, after it has returned

@@ -13,8 +13,12 @@
 //! A peer that reads slowly may need longer than the linger time, because the kernel holds up to megabytes
 //! of output for it. Where the kernel reports how much (`Fd::unsent`), `linger/delivery.rs` extends the time
 //! while the peer receives some of it.
+//!
+//! With TLS a part of what a dispatcher has sent may be encrypted and not yet accepted by the kernel. The loop
+//! sends it before it shuts the sending side down (`linger/rest.rs`).
 
 mod delivery;
+mod rest;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,8 +30,8 @@ use tracing::Span;
 use super::Runtime;
 use super::registry::Registry;
 use crate::log::log;
-use crate::state::ChannelState;
 use crate::state::agenda::{Deferred, Task};
+use crate::state::{ChannelState, Flag};
 use crate::sys::interest::{Event, Interest};
 use crate::sys::socket::Socket;
 use crate::sys::watched_socket::WatchedSocket;
@@ -35,6 +39,7 @@ use crate::time::deadlines::Deadlines;
 use crate::time::timer::TimerId;
 use crate::user_code::{discard, in_span};
 use delivery::Delivery;
+use rest::Rest;
 
 /// How many bytes of input are discarded for one socket. A peer that has filled all buffers has some
 /// megabytes under way before it learns of the close.
@@ -66,6 +71,7 @@ struct Lingerer {
     number: u64,
     /// How many bytes of its input were discarded.
     read: usize,
+    rest: Rest,
     delivery: Delivery,
     /// When it fires, the loop decides whether the socket has lingered long enough.
     timer: TimerId,
@@ -76,6 +82,12 @@ struct Lingerer {
 impl Runtime {
     /// Makes the socket of an ending channel linger, if its queue was sent and the peer has not closed.
     pub(super) fn linger_for(&self, state: &ChannelState) {
+        if state.flags.has(Flag::STAGED) {
+            let rest = state.take_ciphertext();
+            if !rest.is_empty() {
+                return self.send_rest_for(state, rest);
+            }
+        }
         let (is_drained, is_cut) = {
             let out = state.out.borrow();
             (out.is_closed(), out.is_cut())
@@ -89,13 +101,26 @@ impl Runtime {
         if !deadlines.linger.is_zero()
             && let Some(source) = state.give_up_socket(is_cut)
         {
-            let class = match has_alert && state.is_unsecured() {
-                true => Class::Refused,
-                false => Class::Ended,
-            };
+            let class = class_of(state);
             let delivery = Delivery::new(deadlines, state.end_of_life(), is_cut, self.now());
-            self.linger(source, delivery, state.span().cloned().map(Box::new), class);
+            let span = state.span().cloned().map(Box::new);
+            self.linger(source, Rest::none(), delivery, span, class);
         }
+    }
+
+    /// Sends the rest of the output of an ending channel, as the kernel does with what it has accepted.
+    #[cold]
+    fn send_rest_for(&self, state: &ChannelState, rest: Vec<u8>) {
+        let class = class_of(state);
+        let reads = !state.has_own_output();
+        let Some(source) = state.give_up_output() else {
+            return;
+        };
+        let deadlines = state.deadlines();
+        let ends_at_once = deadlines.linger.is_zero();
+        let delivery = Delivery::new(deadlines, state.end_of_life(), ends_at_once, self.now());
+        let span = state.span().cloned().map(Box::new);
+        self.linger(source, Rest::new(rest, reads), delivery, span, class);
     }
 
     /// Makes the socket of a refused client linger.
@@ -103,7 +128,7 @@ impl Runtime {
         if !deadlines.linger.is_zero() && socket.shutdown_write().is_ok() {
             let source = WatchedSocket::new(socket.into_halves().0);
             let delivery = Delivery::new(deadlines, None, false, self.now());
-            self.linger(source, delivery, None, Class::Refused);
+            self.linger(source, Rest::none(), delivery, None, Class::Refused);
         }
     }
 
@@ -111,18 +136,20 @@ impl Runtime {
     fn linger(
         &self,
         source: WatchedSocket,
+        rest: Rest,
         mut delivery: Delivery,
         span: Option<Box<Span>>,
         class: Class,
     ) {
         let new_key = || self.unused_key(Registry::unregistered_key);
-        if let Err(error) = source.watch(&self.poller, Interest::READ, new_key) {
+        if let Err(error) = source.watch(&self.poller, rest.interest(), new_key) {
             return in_span(span.as_deref(), || {
                 log!(debug, %error, "the socket cannot linger");
             });
         }
         let Some(key) = source.key() else { return };
-        let Some(deadline) = delivery.look(self.now(), source.socket().unsent()) else {
+        let unsent = source.socket().unsent() + rest.len();
+        let Some(deadline) = delivery.look(self.now(), unsent) else {
             return;
         };
         let timer = self.agenda.set_timer_at(deadline, Task::Linger(key));
@@ -135,6 +162,7 @@ impl Runtime {
                 class,
                 number,
                 read: 0,
+                rest,
                 delivery,
                 timer,
                 span,
@@ -172,7 +200,7 @@ impl Runtime {
         let next = {
             let sockets = &mut self.lingering.borrow_mut().sockets;
             let lingerer = sockets.get_mut(&key)?;
-            let unsent = lingerer.source.socket().unsent();
+            let unsent = lingerer.source.socket().unsent() + lingerer.rest.len();
             lingerer.delivery.look(now, unsent)
         };
         if next.is_none() {
@@ -272,11 +300,27 @@ enum Class {
     Refused,
 }
 
+/// The class of an ending channel. An alert is to reach the peer of a handshake that has failed.
+fn class_of(state: &ChannelState) -> Class {
+    match state.has_sent_alert() && state.is_unsecured() {
+        true => Class::Refused,
+        false => Class::Ended,
+    }
+}
+
 impl Lingerer {
-    /// Reads once and discards the input. Returns whether the socket continues to linger.
+    /// Sends what is left. Reads once and discards the input. Returns whether the socket continues to linger.
     fn read_on(&mut self, runtime: &Runtime, report: &Event) -> io::Result<bool> {
         self.source.disarm_if_one_shot();
         let socket = self.source.socket();
+        if !self.rest.is_empty() {
+            if !self.rest.send(socket)? {
+                return Ok(false);
+            }
+            if !self.rest.interest().reads() {
+                return Ok(true);
+            }
+        }
         if report.ready.urgent {
             socket.discard_urgent();
         }
@@ -286,6 +330,11 @@ impl Lingerer {
         buffers.return_read(buffer);
         runtime.buffers.set(Some(buffers));
         let interest = match outcome {
+            // The peer may still receive the rest.
+            Ok(0) if !self.rest.is_empty() => {
+                self.rest.input_has_ended();
+                self.rest.interest()
+            }
             Ok(0) if report.ready.hung_up || !self.delivery.ends_at_once() => return Ok(false),
             // The peer has finished sending. It may still have to receive what was sent before the cut.
             Ok(0) => Interest::HANG_UP,
@@ -297,9 +346,9 @@ impl Lingerer {
                 if self.read >= MOST {
                     return Ok(false);
                 }
-                Interest::READ
+                self.rest.interest()
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Interest::READ,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.rest.interest(),
             Err(error) => return Err(error),
         };
         let watched = self.source.watch(&runtime.poller, interest, || report.key);

@@ -86,7 +86,9 @@ impl Runtime {
         for state in self.channels() {
             match state.kind.get() {
                 Kind::Internal => {}
-                _ if !state.is_up() => state.end(Close::Shutdown),
+                // A handshake in the middle of a connection delays the end: a session may have pushed what only TLS
+                // may carry. Its deadline, and the grace, bound the delay.
+                _ if !state.is_up() && !state.is_upgrading() => state.end(Close::Shutdown),
                 // The session decides: the loop calls `handle_shutdown` before the next record.
                 Kind::Chat => {
                     state.requests.add(Request::SHUTDOWN);

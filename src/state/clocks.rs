@@ -52,7 +52,7 @@ impl ChannelState {
     /// The first deadlines were set on a running connection: what is in progress is timed from now on.
     fn begin_midway(self: &Rc<Self>) {
         if self.flags.has(Flag::BLOCKED) {
-            let sent = self.bytes_out();
+            let sent = self.accepted_out();
             self.time(|clocks, now| clocks.offered(now, false, sent));
         }
         // The splitter knows whether a record has begun. It is asked in the next turn.
@@ -94,7 +94,7 @@ impl ChannelState {
     /// So many bytes were offered to the kernel, and it has accepted some or would have blocked.
     #[inline(never)]
     pub(crate) fn time_sent(&self, accepted: Option<usize>, offered: usize) {
-        let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.bytes_out());
+        let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.accepted_out());
         self.time(|clocks, now| {
             if let Some(count) = accepted {
                 clocks.moved(now);

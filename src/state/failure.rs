@@ -162,7 +162,7 @@ impl ChannelState {
     /// while the peer reads.
     fn moved(&self) -> u64 {
         let unsent = self.on_output(|output| Ok(output.unsent())).unwrap_or(0);
-        let received = self.bytes_out().wrapping_sub(unsent as u64);
+        let received = self.accepted_out().wrapping_sub(unsent as u64);
         self.bytes_in().wrapping_add(received)
     }
 

@@ -68,6 +68,20 @@ impl ChannelState {
         self.on_connected(call)
     }
 
+    /// Sets an option of the descriptor for output, also during a handshake in the middle of a connection.
+    pub(crate) fn set_output_option(
+        &self,
+        set: impl FnOnce(&Fd) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if !self.is_upgrading() {
+            return self.on_output(set);
+        }
+        match self.own_output() {
+            Some(output) => set(output.socket()),
+            None => self.on_socket(set),
+        }
+    }
+
     /// Sends the output to another descriptor than that of the input.
     pub(crate) fn set_output(&self, output: WatchedSocket) {
         self.with_cold(|cold| cold.output = Output::Separate(Rc::new(output)));
@@ -75,7 +89,7 @@ impl ChannelState {
 
     /// Ends the sending side. With two descriptors, that closes the one for output.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        match self.flags.has(Flag::STAGED) && self.is_up() {
+        match self.flags.has(Flag::STAGED) && (self.is_up() || self.is_upgrading()) {
             true => self.shut_down_secured(),
             false => self.shut_down_socket(),
         }
@@ -185,8 +199,14 @@ impl ChannelState {
 
     /// Sends to the descriptor for output, below a stage.
     pub(super) fn send_raw(&self, data: &[u8]) -> io::Result<usize> {
-        if let Some(output) = self.own_output() {
-            return output.socket().send(data);
+        let other = self.cold(|cold| match &cold.output {
+            Output::Same => None,
+            Output::Separate(output) => Some(Ok(Rc::clone(output))),
+            // Not to the descriptor for input, which may be a socket.
+            Output::Ended | Output::Failed => Some(Err(io::ErrorKind::BrokenPipe)),
+        });
+        if let Some(output) = other.flatten() {
+            return output?.socket().send(data);
         }
         match &*self.source.borrow() {
             Some(source) => source.socket().send(data),
@@ -248,6 +268,14 @@ impl ChannelState {
         outcome
     }
 
+    /// How many bytes the kernel has accepted in the life of the connection: with TLS, of ciphertext.
+    pub(super) fn accepted_out(&self) -> u64 {
+        match self.flags.has(Flag::STAGED) {
+            true => self.ciphertext_out(),
+            false => self.bytes_out(),
+        }
+    }
+
     /// Counts what a stage has taken.
     pub(super) fn count_sent(&self, count: usize) {
         self.bytes_out.set(self.bytes_out.get() + count as u64);
@@ -273,6 +301,17 @@ impl ChannelState {
             false => socket.shutdown_write().ok()?,
         }
         source.take()
+    }
+
+    /// Gives up the descriptor for output, still watched, so that the loop sends the rest of the output.
+    pub(crate) fn give_up_output(&self) -> Option<WatchedSocket> {
+        if !self.has_own_output() {
+            return self.source.borrow_mut().take();
+        }
+        match self.cold(|cold| std::mem::replace(&mut cold.output, Output::Ended))? {
+            Output::Separate(output) => Rc::into_inner(output),
+            Output::Same | Output::Ended | Output::Failed => None,
+        }
     }
 
     /// Gives up the socket for the user. It is no longer watched.

@@ -6,6 +6,7 @@
 //! Reads never wait for writes, and writes never for reads: each moves what the socket takes or has, and leaves
 //! the rest to the next turn. So two peers that both send without reading do not wait for each other.
 
+mod output;
 mod secured;
 
 use std::io::{self, IoSlice};
@@ -47,7 +48,7 @@ impl ChannelState {
 
     /// Begins a handshake, for a channel that is up, or about to be. It is in the phase `then` afterwards.
     pub(crate) fn begin_handshake(self: &Rc<Self>, make: MakeStage, then: Phase) {
-        let secured = Secured::new(make, then, !self.is_registered());
+        let secured = Secured::new(make, then, !self.is_registered(), self.bytes_out());
         self.with_cold(|cold| cold.secured = Some(Box::new(secured)));
         self.flags.set(Flag::STAGED, true);
         self.flags.set(Flag::BLOCKED, false);
@@ -204,7 +205,7 @@ impl ChannelState {
     #[inline(never)]
     pub(super) fn recv_secured(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.is_up() {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(self.not_up().into());
         }
         let Some(mut secured) = self.take_secured() else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -225,21 +226,21 @@ impl ChannelState {
     #[cold]
     #[inline(never)]
     pub(crate) fn send_secured(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.has_shut_down() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if !self.is_up() {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(self.not_up().into());
         }
         let Some(mut secured) = self.take_secured() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
+        let before = secured.sent;
         let outcome = secured.send(self, parts);
-        let is_held = secured.holds_output();
-        self.put_secured(secured);
-        match &outcome {
-            Ok(count) => self.count_sent(*count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return outcome,
+        self.put_offered(secured, before);
+        if let Ok(count) = outcome {
+            self.count_sent(count);
         }
-        self.offered_secured(is_held, outcome.is_ok());
         outcome
     }
 
@@ -248,25 +249,29 @@ impl ChannelState {
         let Some(mut secured) = self.take_secured() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
+        let before = secured.sent;
         secured.flush(self);
         let error = secured.output_error.take();
         if ends && error.is_none() && !secured.holds_output() {
             secured.announce_end(self);
         }
-        let is_held = secured.holds_output();
-        self.put_secured(secured);
+        let is_held = self.put_offered(secured, before);
         if let Some(error) = error {
             return Err(error);
         }
-        self.offered_secured(is_held, !is_held);
         match is_held {
             true => Err(io::ErrorKind::WouldBlock.into()),
             false => Ok(()),
         }
     }
 
-    /// Ends the sending side of a channel with a stage: at once, or when the stage's output is sent.
+    /// Ends the sending side of a channel with a stage: at once, or when the handshake is complete and the stage's
+    /// output is sent.
     pub(super) fn shut_down_secured(&self) -> io::Result<()> {
+        if !self.is_up() {
+            self.on_secured(|secured| secured.shutdown_due = true);
+            return Ok(());
+        }
         match self.finish_secured(true) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.on_secured(|secured| secured.shutdown_due = true);
@@ -274,18 +279,6 @@ impl ChannelState {
             }
             outcome => outcome.and_then(|()| self.shut_down_socket()),
         }
-    }
-
-    /// Output was offered to the kernel, which has not accepted all of it if the stage `is_held` up.
-    fn offered_secured(&self, is_held: bool, has_moved: bool) {
-        self.flags.set(Flag::BLOCKED, is_held);
-        let sent = self.bytes_out();
-        self.time(|clocks, now| {
-            if has_moved {
-                clocks.moved(now);
-            }
-            clocks.offered(now, !is_held, sent);
-        });
     }
 
     // ---- turns
@@ -297,17 +290,19 @@ impl ChannelState {
         let Some(mut secured) = self.take_secured() else {
             return ready;
         };
-        if secured.holds_output() && (ready.write || !self.flags.has(Flag::BLOCKED)) {
-            secured.flush(self);
-            let is_held = secured.holds_output();
-            self.flags.set(Flag::BLOCKED, is_held);
-            ready.write &= !is_held;
-        }
         ready.read |= secured.has_input();
+        let may_send = ready.write || !self.flags.has(Flag::BLOCKED);
+        let sends = may_send && (secured.holds_output() || secured.shutdown_due);
+        let before = secured.sent;
+        if sends {
+            secured.flush(self);
+        }
         let error = secured.output_error.take();
-        let shuts_down = secured.shutdown_due && !secured.holds_output();
-        secured.shutdown_due &= !shuts_down;
-        self.put_secured(secured);
+        let shuts_down = sends && secured.shut_down(self, error.is_none());
+        match sends {
+            true => ready.write &= !self.put_offered(secured, before),
+            false => self.put_secured(secured),
+        }
         if shuts_down {
             // It fails when the connection is gone, which its input shows.
             let _ = self.shut_down_socket();
@@ -351,7 +346,7 @@ impl ChannelState {
         why: Option<&Close>,
     ) -> bool {
         let is_incomplete = is_incomplete || secured.holds_output();
-        secured.end(self, !is_incomplete && ends_in_order(why));
+        secured.end(self, !is_incomplete && self.ends_in_order(why));
         // It has what the user has configured.
         discard(secured);
         is_incomplete
@@ -483,21 +478,4 @@ fn failed(error: Error, action: Option<Rc<str>>, then: Phase) -> Close {
         (Some(action), Phase::Arrived) => Close::ConnectFailed(error.context(action)),
         _ => Close::Tls(error),
     }
-}
-
-/// Whether the peer may take what was sent for complete.
-fn ends_in_order(why: Option<&Close>) -> bool {
-    let is_cut = |why: &Close| {
-        matches!(
-            why,
-            Close::Dropped
-                | Close::Interrupted
-                | Close::Reset
-                | Close::OutputLimit
-                | Close::Piped(_)
-                | Close::Io(_)
-                | Close::Tls(_)
-        )
-    };
-    !why.is_some_and(is_cut)
 }

@@ -102,6 +102,9 @@ pub struct Deadlines {
     /// [`lifetime`](Deadlines#structfield.lifetime), with the grace of a [shutdown](crate::shutdown),
     /// and when file descriptors run out.
     ///
+    /// Also what [`Channel::send`](crate::Channel::send) has accepted with TLS, and the kernel has not, is sent
+    /// within these bounds.
+    ///
     /// Linux, Android, Apple's systems, FreeBSD and NetBSD report what a peer has acknowledged. On other
     /// systems the time starts when the connection is closed.
     pub linger: Duration,

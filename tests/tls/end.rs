@@ -165,7 +165,8 @@ fn a_close_with_ciphertext_that_was_not_sent_is_no_complete_one() -> Result {
     peer.peer.stop_reading();
     slot.chat().push(vec![b'x'; 10_000]);
     scene.settle()?;
-    assert_eq!(slot.chat().queued(), 0, "the stage has it");
+    let queued = slot.chat().queued();
+    assert!((8000..10_000).contains(&queued), "the stage has {queued}");
     slot.chat().close();
     scene.settle()?;
     assert_eq!(scene.log.lines(), ["connect", "close Dropped"]);

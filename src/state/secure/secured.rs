@@ -30,6 +30,8 @@ pub(crate) struct Secured {
     pub(super) is_up: bool,
     /// Ends the handshake when it takes too long.
     pub(super) timer: Option<TimerId>,
+    /// How many bytes the kernel has accepted in the life of the connection.
+    pub(super) sent: u64,
     pub(super) end: End,
     /// The sending side is to be shut down when the output is sent.
     pub(super) shutdown_due: bool,
@@ -58,7 +60,7 @@ pub(super) struct Step {
 }
 
 impl Secured {
-    pub(super) fn new(make: MakeStage, then: Phase, starts_clocks: bool) -> Self {
+    pub(super) fn new(make: MakeStage, then: Phase, starts_clocks: bool, sent: u64) -> Self {
         Secured {
             make,
             stage: None,
@@ -66,6 +68,7 @@ impl Secured {
             starts_clocks,
             is_up: false,
             timer: None,
+            sent,
             end: End::Open,
             shutdown_due: false,
             is_announced: false,
@@ -81,6 +84,11 @@ impl Secured {
     pub(crate) fn holds_output(&self) -> bool {
         let stage = self.stage.as_ref();
         stage.is_some_and(|stage| !stage.output().is_empty())
+    }
+
+    pub(super) fn output_len(&self) -> usize {
+        let stage = self.stage.as_ref();
+        stage.map_or(0, |stage| stage.output().len())
     }
 
     /// Whether the peer has announced that it sends nothing more.
@@ -266,12 +274,16 @@ impl Secured {
             return self.return_buffer(state);
         }
         match state.send_raw(stage.output()) {
-            Ok(count) => stage.sent(count),
+            Ok(count) => {
+                stage.sent(count);
+                self.sent += count as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 stage.discard_output();
-                // Without the announcement nothing is lost: the peer is gone.
-                if !self.is_announced {
+                // Without the announcement nothing is lost: the peer is gone. An output that has failed before
+                // fails for the alert as well.
+                if !self.is_announced && !state.has_lost_output() {
                     self.output_error = Some(error);
                 }
             }
@@ -296,6 +308,33 @@ impl Secured {
         stage.close();
         self.is_announced = true;
         self.flush(state);
+    }
+
+    /// If the sending side is to be shut down and all output was sent, announces that (`announces`: unless sending has
+    /// failed). Returns whether the socket is to be shut down now.
+    pub(super) fn shut_down(&mut self, state: &ChannelState, announces: bool) -> bool {
+        if self.shutdown_due && announces && !self.holds_output() {
+            self.announce_end(state);
+        }
+        let is_due = self.shutdown_due && !self.holds_output();
+        self.shutdown_due &= !is_due;
+        is_due
+    }
+
+    /// The channel ends. Takes what the kernel does not accept now, with the announcement of the end if the output
+    /// `is_whole`.
+    pub(super) fn take_output(&mut self, state: &ChannelState, is_whole: bool) -> Vec<u8> {
+        if is_whole && let Some(stage) = &mut self.stage {
+            stage.close();
+            self.is_announced = true;
+        }
+        self.flush(state);
+        let Some(stage) = &mut self.stage else {
+            return Vec::new();
+        };
+        let rest = stage.output().to_vec();
+        stage.discard_output();
+        rest
     }
 
     /// The channel ends. If its output `is_whole`, says so to the peer, as far as the kernel accepts that now.
