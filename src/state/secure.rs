@@ -83,10 +83,14 @@ impl ChannelState {
             ..
         })) = outcome
         {
-            secured.is_up = true;
+            // User code that ran in this step may have closed the channel. That is final.
+            secured.is_up = !self.has_ended();
             let timer = secured.timer.take();
             self.put_secured(secured);
             self.forget_handshake_timer(timer);
+            if self.has_ended() {
+                return (Handshake::Failed(Close::Local), true);
+            }
             self.has_been_secured(then, starts_clocks);
             return (Handshake::Complete, true);
         }
@@ -167,10 +171,15 @@ impl ChannelState {
         Ok(())
     }
 
-    /// Everything that was pushed before the upgrade was sent: the handshake begins.
+    /// Everything that was pushed before the upgrade was sent: the handshake begins, unless the channel has ended.
     pub(crate) fn begin_upgrade(self: &Rc<Self>) {
-        if let Some(make) = self.take_planned() {
-            self.begin_handshake(make, Phase::Open);
+        if !self.is_up() {
+            return;
+        }
+        match self.take_planned() {
+            Some(make) => self.begin_handshake(make, Phase::Open),
+            // What follows must not be sent in clear.
+            None => self.end(Close::Tls("there is no TLS configuration".into())),
         }
     }
 
