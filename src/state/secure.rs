@@ -10,6 +10,7 @@ mod secured;
 
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::agenda::Task;
 use super::{ChannelState, Flag, Phase, Request};
@@ -20,12 +21,16 @@ use crate::stage::MakeStage;
 #[cfg(feature = "tls-no-provider")]
 use crate::stage::info::Info;
 use crate::sys::interest::{Interest, Ready};
+use crate::sys::socket::Fd;
 use crate::time::deadlines::Clocks;
 use crate::time::timer::TimerId;
 use crate::user_code::{discard, enter};
 
 pub(super) use secured::Secured;
 use secured::{End, Step};
+
+/// After what time the deadline of a handshake is checked again that waits for this side.
+const A_TURN: Duration = Duration::from_millis(1);
 
 /// The buffers of a loop for its stages. An idle connection has none.
 #[derive(Default)]
@@ -57,7 +62,9 @@ impl ChannelState {
 
     /// Begins a handshake as soon as the connection is up.
     pub(crate) fn secure_when_up(&self, make: MakeStage) {
-        self.with_cold(|cold| cold.planned = Some(make));
+        let unused = self.with_cold(|cold| cold.planned.replace(make));
+        // After the borrow: it has what the user has configured.
+        discard(unused);
     }
 
     /// Takes what is to make the stage.
@@ -75,6 +82,8 @@ impl ChannelState {
         if secured.timer.is_none() {
             secured.timer = self.set_handshake_timer();
         }
+        let queued_for = secured.queued_at.take().zip(self.agenda());
+        let queued_for = queued_for.map(|(at, agenda)| agenda.now().saturating_duration_since(at));
         let action = secured.action();
         let (then, starts_clocks) = (secured.then, secured.starts_clocks);
         let outcome = enter(|| secured.advance(self, ready));
@@ -93,6 +102,13 @@ impl ChannelState {
             }
             self.has_been_secured(then, starts_clocks);
             return (Handshake::Complete, true);
+        }
+        // A part of a message earns no time: its sender could go on for ever.
+        if let (Ok(Ok(step)), Some(queued_for)) = (&outcome, queued_for)
+            && step.is_expensive
+        {
+            secured.delay += queued_for;
+            secured.is_overdue = false;
         }
         self.put_secured(secured);
         match outcome {
@@ -135,11 +151,37 @@ impl ChannelState {
         }
     }
 
-    /// The timer of the handshake has fired.
-    pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) {
+    /// Its handshake waits for its turn from now on.
+    pub(crate) fn handshake_is_queued(&self) {
+        let now = self.agenda().map(|agenda| agenda.now());
+        self.on_secured(|secured| secured.queued_at = now);
+    }
+
+    /// The timer of the handshake has fired. Whether the peer has sent something that the kernel has not reported. It is
+    /// looked for once for each message: a peer could always have sent another byte.
+    pub(crate) fn has_unread_handshake(&self) -> bool {
+        let is_first = |secured: &mut Secured| !std::mem::replace(&mut secured.is_overdue, true);
+        self.phase.get() == Phase::Securing
+            && self.on_secured(is_first) == Some(true)
+            && self.on_socket(Fd::peek).is_ok()
+    }
+
+    /// The timer of the handshake has fired. Ends the channel, or returns after what time to check again: a peer is not
+    /// late while this side has yet to process what it has sent, and the time for which its messages have waited for
+    /// that is not the peer's.
+    pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) -> Option<Duration> {
+        if self.phase.get() == Phase::Securing {
+            if self.flags.has(Flag::QUEUED) {
+                return Some(A_TURN);
+            }
+            let delay = self.on_secured(|secured| std::mem::take(&mut secured.delay));
+            if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+                return Some(delay);
+            }
+        }
         self.remove_timer(fired);
         if self.phase.get() != Phase::Securing {
-            return;
+            return None;
         }
         let known = self.on_secured(|secured| (secured.action(), secured.then));
         self.end(match known {
@@ -149,6 +191,19 @@ impl ChannelState {
             }
             _ => Close::Timeout(Deadline::Handshake),
         });
+        None
+    }
+
+    /// Which of the clocks run during the handshake: those of a connection that is up, or (`Some(false)`) that of the
+    /// connect deadline, which includes the handshake of a client. An accepted connection has none before its handshake
+    /// is complete.
+    #[cold]
+    pub(super) fn clocks_during_handshake(&self) -> Option<bool> {
+        let of = |secured: &mut Secured| match secured.then {
+            Phase::Arrived => secured.action().map(|_| false),
+            _ => (!secured.starts_clocks).then_some(true),
+        };
+        self.on_secured(of)?
     }
 
     // ---- an upgrade in the middle of a connection
@@ -161,7 +216,7 @@ impl ChannelState {
             return Err(Error::new("a piped connection cannot begin TLS"));
         }
         let takes_pushes = self.out.borrow().takes_pushes();
-        if !takes_pushes || self.has_failed_sending() || self.has_lost_output() {
+        if !takes_pushes {
             return Err(Error::new("nothing can be sent any more"));
         }
         self.secure_when_up(make);
@@ -198,7 +253,16 @@ impl ChannelState {
         if !self.is_stream() {
             return Err(Error::new("TLS needs a stream"));
         }
+        if self.flags.has(Flag::FINISHED) || self.has_failed_sending() || self.has_lost_output() {
+            return Err(Error::new("nothing can be sent any more"));
+        }
         Ok(())
+    }
+
+    /// Whether TLS is to begin when the connection is up.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn plans_tls(&self) -> bool {
+        self.cold(|cold| cold.planned.is_some()) == Some(true)
     }
 
     // ---- bytes

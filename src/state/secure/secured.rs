@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::Handshake;
 use crate::error::{Error, TlsFailure};
@@ -30,6 +31,12 @@ pub(crate) struct Secured {
     pub(super) is_up: bool,
     /// Ends the handshake when it takes too long.
     pub(super) timer: Option<TimerId>,
+    /// When the handshake was queued for its next step, if it is.
+    pub(super) queued_at: Option<Instant>,
+    /// For how long its messages have waited there since the timer was set.
+    pub(super) delay: Duration,
+    /// Its time is up, and what it has sent by then was looked for.
+    pub(super) is_overdue: bool,
     pub(super) end: End,
     /// The sending side is to be shut down when the output is sent.
     pub(super) shutdown_due: bool,
@@ -66,6 +73,9 @@ impl Secured {
             starts_clocks,
             is_up: false,
             timer: None,
+            queued_at: None,
+            delay: Duration::ZERO,
+            is_overdue: false,
             end: End::Open,
             shutdown_due: false,
             is_announced: false,
