@@ -39,9 +39,10 @@ type Chooser = dyn Fn(&ClientHello<'_>) -> Option<Arc<ServerConfig>> + Send + Sy
 impl Acceptor {
     /// Creates an acceptor that calls `choose` for each client, with its first message: the name that it
     /// asks for (SNI), and the protocols that it offers (ALPN). If `choose` returns `None`, the handshake fails,
-    /// and the client gets the alert `unrecognized_name`.
+    /// and the client gets the alert `unrecognized_name`, or `missing_extension` if it asks for no name.
     ///
-    /// `choose` runs on the thread of the loop, so it must not block. If it panics, that handshake fails.
+    /// `choose` runs on the thread of the loop, so it must not block. If it panics, that handshake fails, with the
+    /// alert `internal_error`.
     ///
     /// ```
     /// use std::collections::HashMap;

@@ -45,6 +45,12 @@ pub(crate) trait Stage {
     /// Why nothing can be received any more.
     fn failure(&self) -> Option<Error>;
 
+    /// Whether the failure was reported to the peer. A failure that the peer has reported is not.
+    fn has_sent_alert(&self) -> bool;
+
+    /// User code has panicked in a call. Makes this the failure, and tells the peer if it can still read that.
+    fn panicked(&mut self);
+
     /// Whether the peer has said that it sends nothing more.
     fn peer_has_closed(&self) -> bool;
 

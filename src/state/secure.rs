@@ -24,7 +24,7 @@ use crate::sys::interest::{Interest, Ready};
 use crate::sys::socket::Fd;
 use crate::time::deadlines::Clocks;
 use crate::time::timer::TimerId;
-use crate::user_code::{discard, enter};
+use crate::user_code::{contain, discard, enter};
 
 pub(super) use secured::Secured;
 use secured::{End, Step};
@@ -109,6 +109,9 @@ impl ChannelState {
         {
             secured.delay += queued_for;
             secured.is_overdue = false;
+        }
+        if outcome.is_err() {
+            contain(|| secured.panicked(self));
         }
         self.put_secured(secured);
         match outcome {
@@ -471,17 +474,17 @@ impl ChannelState {
     /// Whether an alert was sent that is to reach the peer.
     #[inline]
     pub(crate) fn has_sent_alert(&self) -> bool {
-        self.flags.has(Flag::STAGED) && self.stage_has_failed()
+        self.flags.has(Flag::STAGED) && self.stage_has_sent_alert()
     }
 
     #[cold]
     #[inline(never)]
-    fn stage_has_failed(&self) -> bool {
-        let has_failed = |secured: &mut Secured| {
+    fn stage_has_sent_alert(&self) -> bool {
+        let has_sent_alert = |secured: &mut Secured| {
             let stage = secured.stage.as_ref();
-            stage.is_some_and(|stage| stage.failure().is_some())
+            stage.is_some_and(|stage| stage.has_sent_alert())
         };
-        self.on_secured(has_failed).unwrap_or(false)
+        self.on_secured(has_sent_alert).unwrap_or(false)
     }
 
     /// Whether its handshake has begun and is not complete.

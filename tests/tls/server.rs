@@ -2,8 +2,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use asynchat::tls::rustls::server::{ClientHello, ResolvesServerCert};
+use asynchat::tls::rustls::sign::CertifiedKey;
 use asynchat::tls::rustls::version::{TLS12, TLS13};
+use asynchat::tls::rustls::{AlertDescription, Error as TlsError, ServerConfig};
 use asynchat::{Chat, Result, Server, tls};
 
 use crate::scene::Scene;
@@ -195,11 +199,37 @@ fn a_panic_in_the_chooser_ends_its_handshake_alone() -> Result {
         .listen_on(&scene.event_loop, scene.log.session())?;
     let mut refused = connect(&scene)?;
     refused.exchange(|| scene.settle().unwrap());
+    let internal_error = TlsError::AlertReceived(AlertDescription::InternalError);
+    assert_eq!(refused.error, Some(internal_error));
     assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
     acceptor.replace(server_config());
     let mut peer = connect(&scene)?;
     peer.exchange(|| scene.settle().unwrap());
     assert_eq!(scene.log.lines(), ["connect"]);
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_a_resolver_ends_its_handshake_alone_with_an_alert() -> Result {
+    #[derive(Debug)]
+    struct Panicking;
+    impl ResolvesServerCert for Panicking {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            panic!("no certificate");
+        }
+    }
+    let scene = Scene::new()?;
+    let mut config = ServerConfig::clone(&server_config());
+    config.cert_resolver = Arc::new(Panicking);
+    Server::new("127.0.0.1:563")
+        .tls(Arc::new(config))
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut refused = connect(&scene)?;
+    refused.exchange(|| scene.settle().unwrap());
+    let internal_error = TlsError::AlertReceived(AlertDescription::InternalError);
+    assert_eq!(refused.error, Some(internal_error));
+    assert_eq!(refused.peer.ended(), Some(asynchat::sim::Ended::Finished));
+    assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
     Ok(())
 }
 

@@ -160,6 +160,14 @@ impl Secured {
         })
     }
 
+    /// User code has panicked in a step of the handshake.
+    pub(super) fn panicked(&mut self, state: &ChannelState) {
+        if let Some(stage) = &mut self.stage {
+            stage.panicked();
+            self.flush(state);
+        }
+    }
+
     /// Receives once from the socket and feeds the stage. Returns how many bytes came from the socket, and how
     /// many bytes of plaintext are in `into`. What does not fit waits in the stage.
     fn receive(&mut self, state: &ChannelState, into: &mut [u8]) -> io::Result<(usize, usize)> {
