@@ -114,10 +114,13 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
     /// Begins to wait, if the listener, which is registered by now, waits for one connection.
     pub(super) fn begin_waiting(&mut self, listener: &Channel) {
         self.deadline = self.rules.once.map(|wait| listener.call_later(wait));
+        if self.deadline.is_some() {
+            self.factory.serve_once(&listener.0);
+        }
     }
 
     /// Calls the factory for an accepted connection, unless the connection is refused. With TLS the factory is
-    /// called after the handshake. Returns whether there is a session, or a handshake that may lead to one.
+    /// called after the handshake. Returns whether there is a session.
     fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) -> bool {
         if !self.is_accepted(&peer) || !self.is_configured(&socket, &peer) {
             runtime.counters.refused.add(1);
@@ -150,9 +153,10 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
             },
             Some(_) => {
                 let factory = self.factory.clone();
+                // A handshake that is never completed must not take the place of the only session.
                 (
                     Box::new(Preamble { chat, factory }) as Box<dyn Driver>,
-                    true,
+                    false,
                 )
             }
         };

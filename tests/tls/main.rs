@@ -16,6 +16,7 @@ mod handshakes;
 mod injection;
 mod layer1;
 mod logging;
+mod once;
 mod random;
 mod server;
 mod starttls;
