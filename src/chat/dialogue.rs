@@ -82,7 +82,7 @@ const CHUNK: usize = 16_384;
 /// Commands that are sent one after the other do not wait for replies. A command that must wait (after STARTTLS, or
 /// after DATA of SMTP: RFC 2920 section 3.1) is sent by the function that gets the reply.
 ///
-/// Between STARTTLS and [`start_tls`](Chat::start_tls) no other command may be outstanding: its reply would arrive in
+/// Between STARTTLS and `Chat::start_tls` no other command may be outstanding: its reply would arrive in
 /// clear behind the one that permits TLS, and the connection would end with [`Close::Tls`], because somebody else may
 /// have inserted it (CVE-2011-0411).
 ///

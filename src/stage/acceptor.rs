@@ -70,9 +70,8 @@ impl Acceptor {
     /// **Warning**: do not give the `session_storage` or the `ticketer` of a configuration that asks for no certificate
     /// of the client to one that demands it, or that trusts other authorities. A client that has a session from the
     /// first resumes it under the second, and rustls does not ask for a certificate then (as in CVE-2025-23419). The
-    /// crate cannot know what the verifier of a configuration demands. The configurations of
-    /// [`server_config`](crate::tls::server_config) and of rustls' builder share neither; a clone of one shares
-    /// both. Where access depends on the certificate, look at
+    /// crate cannot know what the verifier of a configuration demands. The configurations of `tls::server_config` and of
+    /// rustls' builder share neither; a clone of one shares both. Where access depends on the certificate, look at
     /// [`peer_certificates`](crate::tls::Info#structfield.peer_certificates) in each session: it is empty then.
     ///
     /// This may be called on any thread.

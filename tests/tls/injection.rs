@@ -182,7 +182,10 @@ fn by_replaced_session(chat: &Chat) {
     chat.replace_session(Silent);
 }
 
-const WAYS: [(&str, fn(&Chat)); 12] = [
+/// What begins TLS, by its name.
+type Way = (&'static str, fn(&Chat));
+
+const WAYS: [Way; 12] = [
     ("hook", by_hook),
     ("producer", by_producer),
     ("dropped producer", by_dropped_producer),
