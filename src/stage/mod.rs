@@ -45,7 +45,8 @@ pub(crate) trait Stage {
     /// Why nothing can be received any more.
     fn failure(&self) -> Option<Error>;
 
-    /// Whether the failure was reported to the peer. A failure that the peer has reported is not.
+    /// Whether there is a failure that this side has found, which an alert reports to the peer in most cases. A failure
+    /// that the peer has reported is none.
     fn has_sent_alert(&self) -> bool;
 
     /// User code has panicked in a call. Makes this the failure, and tells the peer if it can still read that.
