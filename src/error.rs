@@ -237,7 +237,8 @@ pub enum Close {
     /// them was not, and `handle_eof` was not called.
     Truncated,
     /// TLS failed: the handshake of an accepted connection or of a `start_tls`, or a later record. An alert was
-    /// sent to the peer, or received. Where the handshake of a [`Connector`](crate::Connector) fails, the reason
+    /// sent to the peer or received in most cases. There is none when plaintext came before TLS began, and when the
+    /// program's own code panicked after the handshake had begun to be encrypted. Where the handshake of a [`Connector`](crate::Connector) fails, the reason
     /// is [`ConnectFailed`](Close::ConnectFailed).
     Tls(Error),
     /// An accepted connection had no valid PROXY header, or not in time: see

@@ -101,13 +101,16 @@ impl Channel {
     /// urgent data.
     ///
     /// # Errors
-    /// When the channel is closed, listens or uses TLS already, or is no stream. When a client has no name of its
-    /// server.
+    /// When the channel is closed, listens or uses TLS already, or is no stream. When this side has finished sending, or a
+    /// send has failed. When a client has no name of its server.
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn start_tls(&self, tls: impl Into<TlsSide>) -> Result<(), Error> {
         let make = tls.into().prepare()?;
         if self.is_connecting() && !self.0.flags.has(Flag::STAGED) {
+            if self.0.plans_tls() {
+                return Err(Error::new("TLS is to begin already"));
+            }
             self.0.secure_when_up(make);
             return Ok(());
         }

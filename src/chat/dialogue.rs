@@ -82,6 +82,10 @@ const CHUNK: usize = 16_384;
 /// Commands that are sent one after the other do not wait for replies. A command that must wait (after STARTTLS, or
 /// after DATA of SMTP: RFC 2920 section 3.1) is sent by the function that gets the reply.
 ///
+/// Between STARTTLS and `Chat::start_tls` no other command may be outstanding: its reply would arrive in
+/// clear behind the one that permits TLS, and the connection would end with [`Close::Tls`], because somebody else may
+/// have inserted it (CVE-2011-0411).
+///
 /// A client that only writes while its server only writes would wait for ever. Therefore commands never stop the
 /// input: what does not fit into the queue of the connection below its
 /// [`high_water`](crate::Limits#structfield.high_water) mark waits in the dialogue, and is queued as the kernel accepts

@@ -49,9 +49,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         let (state, ready) = (turn.state, turn.ready);
         if state.phase.get() == Phase::Arrived || !state.requests.is_empty() {
             self.begin(state)?;
-            if state.requests.take(Request::UPGRADE) {
-                self.check_upgrade(state, &[]);
-            }
+            self.check_upgrade(state, &[]);
         }
         if ready.urgent {
             // Urgent data that is not received inline is discarded: a session has no callback for it.
@@ -343,9 +341,12 @@ impl<S: AsyncChat> ChatDriver<S> {
         Ok(())
     }
 
-    /// TLS is about to begin. If input has been received in clear that was not delivered, it would be taken for input
-    /// that TLS has protected (CVE-2011-0411): the connection ends before it is used.
+    /// If TLS is about to begin: input that has been received in clear and was not delivered would be taken for input
+    /// that TLS has protected (CVE-2011-0411). The connection ends before it is used.
     fn check_upgrade(&mut self, state: &Rc<ChannelState>, input: &[u8]) {
+        if !state.requests.take(Request::UPGRADE) {
+            return;
+        }
         let is_left = !input.is_empty()
             || self.backlog_len() > 0
             || self.splitter.is_in_record()
@@ -383,7 +384,11 @@ impl<S: AsyncChat> ChatDriver<S> {
             .set_backlog(beside(self.backlog_len()));
         match pump(&state.out, &mut ToSocket(state), budget) {
             Ok(Pumped::Closed(why)) => state.end(why),
-            Ok(Pumped::StartTls) => state.begin_upgrade(),
+            Ok(Pumped::StartTls) => {
+                // What the pump calls may have requested it: a hook, a producer, a destructor.
+                self.check_upgrade(state, &[]);
+                state.begin_upgrade();
+            }
             Ok(_) => {}
             Err(PumpError::Producer(error)) => {
                 return Err(Error::from(error).context("a producer failed").into());

@@ -123,15 +123,19 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
     /// Begins to wait, if the listener, which is registered by now, waits for one connection.
     pub(super) fn begin_waiting(&mut self, listener: &Channel) {
         self.deadline = self.rules.once.map(|wait| listener.call_later(wait));
+        if self.deadline.is_some() {
+            self.factory.serve_once(&listener.0);
+        }
     }
 
     /// Calls the factory for an accepted connection, unless the connection is refused. With TLS, and behind a proxy,
-    /// the factory is called later. Returns whether there is a session, or something that may lead to one.
+    /// the factory is called later. Returns whether there is a session.
     fn admit(&mut self, runtime: &Rc<Runtime>, socket: Socket, peer: Addr) -> bool {
         #[cfg(feature = "proxy-protocol")]
         if let Some(proxies) = &self.rules.proxies {
             let is_trusted = proxies.iter().any(|network| network.contains(&peer));
-            return self.admit_proxy(runtime, socket, peer, is_trusted);
+            self.admit_proxy(runtime, socket, peer, is_trusted);
+            return false;
         }
         if !self.policy.accepts(&peer) || !self.is_configured(&socket, &peer) {
             runtime.counters.refused.add(1);
@@ -158,13 +162,14 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
                 None => return false,
             },
             Some(_) => {
+                // A handshake that is never completed must not take the place of the only session.
                 let preamble = Preamble {
                     chat,
                     factory: self.factory.clone(),
                     #[cfg(feature = "proxy-protocol")]
                     identification: None,
                 };
-                (Box::new(preamble) as Box<dyn Driver>, true)
+                (Box::new(preamble) as Box<dyn Driver>, false)
             }
         };
         runtime.set_driver(&state, driver);
@@ -176,34 +181,27 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
     #[cfg(feature = "proxy-protocol")]
     #[cold]
     #[inline(never)]
-    fn admit_proxy(
-        &self,
-        runtime: &Rc<Runtime>,
-        socket: Socket,
-        proxy: Addr,
-        is_trusted: bool,
-    ) -> bool {
+    fn admit_proxy(&self, runtime: &Rc<Runtime>, socket: Socket, proxy: Addr, is_trusted: bool) {
         if !is_trusted {
             let peer = Escaped(&proxy);
             log_throttled!(warn, %peer, "a connection was refused: it is from no trusted proxy");
         }
         if !is_trusted || !self.is_configured(&socket, &proxy) {
             runtime.counters.refused.add(1);
-            return false;
+            return;
         }
         let limits = self.settings.limits.as_deref().unwrap_or(&Limits::DEFAULT);
         let admission = match self.policy.quota.admit_unknown(limits) {
             Ok(admission) => admission,
             Err(exceeded) => {
-                self.refuse(runtime, socket, &proxy, exceeded);
-                return false;
+                return self.refuse(runtime, socket, &proxy, exceeded);
             }
         };
         let channel = Channel::adopt_accepted(socket);
         channel.0.set_admission(admission);
         channel.0.await_header(proxy.clone());
         let Some(chat) = self.register(runtime, channel) else {
-            return false;
+            return;
         };
         let state = Rc::clone(chat.state());
         let policy = Rc::clone(&self.policy);
@@ -213,7 +211,6 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
             identification: Some(Identification::begin(&state, proxy, policy)),
         };
         runtime.set_driver(&state, Box::new(preamble));
-        true
     }
 
     #[inline(always)] // It has two callers, and few servers have the second one.

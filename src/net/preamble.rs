@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::error::Error as StdError;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::endpoint::session_driver;
 #[cfg(feature = "proxy-protocol")]
@@ -24,29 +24,53 @@ use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
 /// The factory of a server. It is taken out while it is called, because it is user code.
-pub(super) struct Factory<F>(Rc<Cell<Option<F>>>);
+pub(super) struct Factory<F> {
+    factory: Rc<Cell<Option<F>>>,
+    /// The listener of a server for one connection. It ends with the first session, and no session is made after it.
+    listener: Option<Weak<ChannelState>>,
+}
 
 impl<F> Factory<F> {
     pub(super) fn new(factory: F) -> Self {
-        Factory(Rc::new(Cell::new(Some(factory))))
+        Factory {
+            factory: Rc::new(Cell::new(Some(factory))),
+            listener: None,
+        }
     }
 
-    /// Calls the factory for a connection. Returns the driver with the session, and whether there is a session.
+    /// Makes one session for this listener.
+    pub(super) fn serve_once(&mut self, listener: &Rc<ChannelState>) {
+        self.listener = Some(Rc::downgrade(listener));
+    }
+
+    /// Calls the factory for a connection. Returns the driver with the session, and whether there is a session. `None`
+    /// when there is to be no session any more.
     #[inline]
     pub(super) fn call<I: IntoSession>(&self, chat: Chat) -> Option<(Box<dyn Driver>, bool)>
     where
         F: FnMut(Chat) -> I,
     {
-        let mut factory = self.0.take()?;
+        let listener = self.listener.as_ref().map(Weak::upgrade);
+        if matches!(&listener, Some(listener) if listener.as_ref().is_none_or(|it| it.has_ended()))
+        {
+            return None;
+        }
+        let mut factory = self.factory.take()?;
         let made = session_driver(chat, &mut factory);
-        self.0.set(Some(factory));
+        self.factory.set(Some(factory));
+        if let (Some(listener), (_, true)) = (listener.flatten(), &made) {
+            listener.end(Close::Local);
+        }
         Some(made)
     }
 }
 
 impl<F> Clone for Factory<F> {
     fn clone(&self) -> Self {
-        Factory(Rc::clone(&self.0))
+        Factory {
+            factory: Rc::clone(&self.factory),
+            listener: self.listener.clone(),
+        }
     }
 }
 
@@ -107,7 +131,10 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
         state.schedule();
         match self.factory.call(self.chat.clone()) {
             Some((driver, _)) => driver,
-            None => self,
+            None => {
+                self.chat.close();
+                self
+            }
         }
     }
 

@@ -221,8 +221,8 @@ impl Server {
     ///
     /// Connections that [`accept_if`](Server::accept_if) or a limit refuses, whose socket cannot be
     /// [configured](Server::configure), or whose factory fails, do not count: the listener waits for another one. With
-    /// [TLS](crate::tls) it closes when a connection is accepted, before the handshake. So it does behind a proxy, before
-    /// the header.
+    /// [TLS](crate::tls) the first connection that completes its handshake counts, and behind a proxy the first one whose
+    /// header is valid, within the same time. Others that are not ready by then are closed.
     ///
     /// The guide has [an example](https://docs.rs/crate/asynchat/latest/source/docs/guide.md).
     pub fn once(mut self, wait: Duration) -> Self {
@@ -238,7 +238,7 @@ impl Server {
     /// A connection whose handshake fails has no session. It is counted in
     /// [`LoopStats::handshakes_failed`](crate::LoopStats::handshakes_failed), and logged as a warning. A connection
     /// above a limit is closed before TLS begins, and the [refusal](Server::refusal) is sent in clear. A server for
-    /// [one connection](Server::once) closes when a connection is accepted, before the handshake.
+    /// [one connection](Server::once) closes when a handshake is complete.
     ///
     /// ```no_run
     /// use asynchat::{Server, tls};

@@ -1,10 +1,12 @@
 //! TLS handshakes: a step of the loop's turn, with a budget of its own.
 //!
 //! A handshake computes for as long as thousands of records take. A turn therefore completes a few of them, in the
-//! order in which their input has arrived, and then serves the other connections. A step that only receives a
-//! part of a message costs little, and is not counted.
+//! order in which their input has arrived, and then serves the other connections. How long one step takes depends on
+//! the key (a signature with RSA of 4096 bits takes many times longer than one with ECDSA), so the steps of a turn are
+//! bounded in number and in time. A step that only receives a part of a message costs little, and is not counted.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Runtime;
 use crate::error::Close;
@@ -12,10 +14,14 @@ use crate::log::{Escaped, log_throttled};
 use crate::state::secure::Handshake;
 use crate::state::{ChannelState, Flag, Phase};
 use crate::sys::interest::{Interest, Ready};
+use crate::time::timer::TimerId;
 use crate::user_code::in_span;
 
-/// How many steps that compute with keys a turn takes: a few milliseconds.
+/// How many steps that compute with keys a turn takes at most.
 const EXPENSIVE_STEPS: usize = 8;
+
+/// After what time a turn takes no other step. At least one is taken.
+const STEPS_TIME: Duration = Duration::from_millis(5);
 
 impl Runtime {
     /// Prepares the turn of a channel with TLS. Returns whether its handshake is not complete. A channel without a
@@ -53,8 +59,26 @@ impl Runtime {
     fn queue_handshake(&self, state: &Rc<ChannelState>, ready: Ready) {
         state.pending.set(state.pending.get().union(ready));
         if !state.flags.replace(Flag::QUEUED, true) {
+            state.handshake_is_queued();
             self.handshakes.borrow_mut().push_back(Rc::clone(state));
         }
+    }
+
+    /// The timer of a handshake has fired. Ends the channel, or returns after what time to check again.
+    #[cold]
+    pub(super) fn check_handshake(
+        &self,
+        state: &Rc<ChannelState>,
+        fired: TimerId,
+    ) -> Option<Duration> {
+        if !state.flags.has(Flag::QUEUED) && state.has_unread_handshake() {
+            let read = Ready {
+                read: true,
+                ..Ready::NONE
+            };
+            self.queue_handshake(state, read);
+        }
+        state.handshake_timed_out(fired)
     }
 
     /// Begins the step of the handshakes, of which so many wait.
@@ -62,6 +86,8 @@ impl Runtime {
     #[inline(never)]
     pub(super) fn begin_handshakes(&self, count: usize) -> usize {
         self.handshake_budget.set(EXPENSIVE_STEPS);
+        let end = self.poller.clock().now().checked_add(STEPS_TIME);
+        self.handshakes_until.set(end);
         count
     }
 
@@ -79,7 +105,8 @@ impl Runtime {
         self.handshaking.set(true);
         self.take_turn(&state, state.pending.take());
         self.handshaking.set(false);
-        true
+        let until = self.handshakes_until.get();
+        until.is_none_or(|until| self.poller.clock().now() < until)
     }
 
     /// Queues the channel for its handshake; in the step of the handshakes, advances the handshake. Returns what it

@@ -63,6 +63,8 @@ pub(crate) struct Runtime {
     handshakes: RefCell<VecDeque<Rc<ChannelState>>>,
     /// How many expensive steps of handshakes this turn may still take.
     handshake_budget: Cell<usize>,
+    /// When it takes no more of them.
+    handshakes_until: Cell<Option<Instant>>,
     /// A channel has its turn to advance its handshake.
     handshaking: Cell<bool>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
@@ -113,6 +115,7 @@ impl Runtime {
             next_turn: RefCell::default(),
             handshakes: RefCell::default(),
             handshake_budget: Cell::new(0),
+            handshakes_until: Cell::new(None),
             handshaking: Cell::new(false),
             waiting_calls: Cell::new(0),
             events: RefCell::default(),

@@ -105,9 +105,12 @@ impl Runtime {
                 }
             }
             Task::Handshake(channel) => {
-                finish();
-                if let Some(state) = self.state(channel) {
-                    state.handshake_timed_out(id);
+                let state = self.state(channel);
+                match state.and_then(|state| self.check_handshake(&state, id)) {
+                    Some(later) => {
+                        let _ = restore(deadline_after(now, later), Task::Handshake(channel));
+                    }
+                    None => finish(),
                 }
             }
             Task::Linger(key) => match self.look_at_lingering(key) {

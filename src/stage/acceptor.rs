@@ -39,9 +39,13 @@ type Chooser = dyn Fn(&ClientHello<'_>) -> Option<Arc<ServerConfig>> + Send + Sy
 impl Acceptor {
     /// Creates an acceptor that calls `choose` for each client, with its first message: the name that it
     /// asks for (SNI), and the protocols that it offers (ALPN). If `choose` returns `None`, the handshake fails,
-    /// and the client gets the alert `unrecognized_name`.
+    /// and the client gets the alert `unrecognized_name`, or `missing_extension` if it asks for no name.
     ///
-    /// `choose` runs on the thread of the loop, so it must not block. If it panics, that handshake fails.
+    /// If some of the configurations demand a certificate of the client, each needs its own session storage and
+    /// ticketer: see [`replace`](Acceptor::replace).
+    ///
+    /// `choose` runs on the thread of the loop, so it must not block. If it panics, that handshake fails, with the
+    /// alert `internal_error`.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -61,7 +65,14 @@ impl Acceptor {
 
     /// Uses this configuration for all handshakes that begin from now on: for a certificate that was renewed.
     /// Connections that are up, and handshakes whose first message has arrived, keep theirs. A client
-    /// cannot resume a session of another configuration, unless both have the same session storage and ticketer.
+    /// cannot resume a session of another configuration, unless both have the same session storage or ticketer.
+    ///
+    /// **Warning**: do not give the `session_storage` or the `ticketer` of a configuration that asks for no certificate
+    /// of the client to one that demands it, or that trusts other authorities. A client that has a session from the
+    /// first resumes it under the second, and rustls does not ask for a certificate then (as in CVE-2025-23419). The
+    /// crate cannot know what the verifier of a configuration demands. The configurations of `tls::server_config` and of
+    /// rustls' builder share neither; a clone of one shares both. Where access depends on the certificate, look at
+    /// [`peer_certificates`](crate::tls::Info#structfield.peer_certificates) in each session: it is empty then.
     ///
     /// This may be called on any thread.
     pub fn replace(&self, config: Arc<ServerConfig>) {

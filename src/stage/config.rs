@@ -18,7 +18,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Creates the configuration of a server with this certificate, followed by those that certify it, and its key:
-/// TLS 1.2 and 1.3, without client certificates. For anything else use
+/// TLS 1.2 and 1.3, without client certificates. It has a session storage of its own. For anything else use
 /// [`ServerConfig::builder_with_provider`](rustls::ServerConfig::builder_with_provider).
 ///
 /// ```

@@ -45,6 +45,13 @@ pub(crate) trait Stage {
     /// Why nothing can be received any more.
     fn failure(&self) -> Option<Error>;
 
+    /// Whether there is a failure that this side has found, which an alert reports to the peer in most cases. A failure
+    /// that the peer has reported is none.
+    fn has_sent_alert(&self) -> bool;
+
+    /// User code has panicked in a call. Makes this the failure, and tells the peer if it can still read that.
+    fn panicked(&mut self);
+
     /// Whether the peer has said that it sends nothing more.
     fn peer_has_closed(&self) -> bool;
 

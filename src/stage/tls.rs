@@ -25,7 +25,7 @@ use rustls::server::{Accepted, ServerConnectionData, UnbufferedServerConnection}
 use rustls::unbuffered::{
     ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{CommonState, HandshakeKind, ServerConfig};
+use rustls::{AlertDescription, CommonState, HandshakeKind, ServerConfig};
 
 use super::Stage;
 use super::acceptor::Acceptor;
@@ -53,6 +53,8 @@ pub(crate) struct TlsStage {
     failure: Option<rustls::Error>,
     /// The name that the client has asked for.
     server_name: Option<String>,
+    /// Something was sent. What follows may have to be encrypted.
+    has_sent: bool,
     has_closed: bool,
 }
 
@@ -105,6 +107,7 @@ impl TlsStage {
             output: Output::default(),
             failure: None,
             server_name: None,
+            has_sent: false,
             has_closed: false,
         }
     }
@@ -179,14 +182,14 @@ impl Accepting {
     fn parse(&mut self, input: &[u8]) -> Result<Option<Accepted>, Refused> {
         if !self.hello.is_complete(input) {
             return match input.len() > MOST_HELLO {
-                true => Err((too_long(), None)),
+                true => Err((too_long(), Some(alert(AlertDescription::DecodeError)))),
                 false => Ok(None),
             };
         }
         let (mut parser, mut unread) = (rustls::server::Acceptor::default(), input);
         while !unread.is_empty() {
             if parser.read_tls(&mut unread).is_err() {
-                return Err((too_long(), None));
+                return Err((too_long(), Some(alert(AlertDescription::DecodeError))));
             }
             let accepted = parser.accept().map_err(|(error, mut alert)| {
                 let mut bytes = Vec::new();
@@ -202,8 +205,10 @@ impl Accepting {
     }
 }
 
-/// A fatal alert in clear: `unrecognized_name` (RFC 6066 section 3).
-const ALERT_UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// A fatal alert in clear (RFC 8446 section 6).
+fn alert(description: AlertDescription) -> Vec<u8> {
+    vec![21, 3, 3, 0, 2, 2, description.into()]
+}
 
 fn too_long() -> rustls::Error {
     rustls::Error::InvalidMessage(rustls::InvalidMessage::HandshakePayloadTooLarge)
@@ -215,13 +220,16 @@ type Chosen = (Arc<ServerConfig>, Option<String>);
 fn choose(acceptor: &Acceptor, accepted: &Accepted) -> Result<Chosen, Refused> {
     let hello = accepted.client_hello();
     let name = hello.server_name().map(str::to_owned);
-    match acceptor.choose(&hello) {
-        Some(config) => Ok((config, name)),
-        None => {
-            let error = rustls::Error::General("no configuration for this client".to_owned());
-            Err((error, Some(ALERT_UNRECOGNIZED_NAME.to_vec())))
-        }
+    if let Some(config) = acceptor.choose(&hello) {
+        return Ok((config, name));
     }
+    // RFC 6066 section 3, RFC 8446 section 9.2.
+    let (asks_for, description) = match name {
+        Some(name) => (name, AlertDescription::UnrecognisedName),
+        None => ("no name".to_owned(), AlertDescription::MissingExtension),
+    };
+    let error = format!("no configuration for this client, which asks for {asks_for}");
+    Err((rustls::Error::General(error), Some(alert(description))))
 }
 
 impl Stage for TlsStage {
@@ -273,6 +281,23 @@ impl Stage for TlsStage {
 
     fn failure(&self) -> Option<Error> {
         self.failure.as_ref().map(in_words)
+    }
+
+    fn has_sent_alert(&self) -> bool {
+        let of_peer = |error: &rustls::Error| matches!(error, rustls::Error::AlertReceived(_));
+        self.failure.as_ref().is_some_and(|error| !of_peer(error))
+    }
+
+    fn panicked(&mut self) {
+        let has_failed = self.failure.is_some();
+        let error = || rustls::Error::General("the TLS configuration panicked".to_owned());
+        self.failure.get_or_insert_with(error);
+        let is_server = !matches!(self.connection, Connection::Client(_));
+        // Later a peer takes an alert in clear for a forgery, and rustls encrypts none.
+        if !has_failed && is_server && !self.has_sent && self.output().is_empty() {
+            self.output.append(&alert(AlertDescription::InternalError));
+        }
+        self.connection = Connection::Refused;
     }
 
     fn peer_has_closed(&self) -> bool {
@@ -332,6 +357,7 @@ impl Stage for TlsStage {
     }
 
     fn sent(&mut self, count: usize) {
+        self.has_sent |= count > 0;
         let output = &mut self.output;
         output.sent = (output.sent + count).min(output.filled);
         if output.sent == output.filled {

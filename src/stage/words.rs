@@ -6,7 +6,14 @@ use crate::error::Error;
 
 /// The error with its meaning in front.
 pub(super) fn in_words(error: &Tls) -> Error {
-    let known = Error::new(error.clone());
+    let known = match error {
+        // The words of rustls, or of the stage, without "unexpected error".
+        Tls::General(text) if text == "no server certificate chain resolved" => {
+            Error::new("there is no certificate for the name that the client asks for")
+        }
+        Tls::General(text) => Error::new(text.clone()),
+        error => Error::new(error.clone()),
+    };
     match meaning(error) {
         Some(meaning) => known.context(meaning),
         None => known.context("TLS"),
@@ -18,6 +25,9 @@ fn meaning(error: &Tls) -> Option<&'static str> {
     Some(match error {
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the peer does not use TLS: it has sent plaintext"
+        }
+        Tls::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            "the peer has sent a handshake message that is too long"
         }
         Tls::InvalidCertificate(error) => match error {
             Certificate::Expired | Certificate::ExpiredContext { .. } => {
@@ -40,6 +50,7 @@ fn meaning(error: &Tls) -> Option<&'static str> {
             }
             _ => "the certificate of the peer is not accepted",
         },
+        Tls::NoApplicationProtocol => "the peer and this side have no protocol in common (ALPN)",
         Tls::NoCertificatesPresented => "the peer has sent no certificate",
         Tls::PeerIncompatible(_) => "the peer and this side have no TLS parameters in common",
         Tls::AlertReceived(alert) => match *alert {

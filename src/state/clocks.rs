@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::agenda::Task;
-use super::{ChannelState, Flag, Request};
+use super::{ChannelState, Flag, Phase, Request};
 use crate::error::Close;
 use crate::sys::socket::Fd;
 use crate::time::deadlines::{BUFFERED, Clocks, Deadlines, Passed};
@@ -64,8 +64,13 @@ impl ChannelState {
 
     /// The channel was registered, has come up, or gets its first deadline.
     pub(crate) fn start_clocks(&self) {
-        let up = self.is_up();
-        self.time(|clocks, now| clocks.start(now, up));
+        let up = match self.phase.get() {
+            Phase::Securing => self.clocks_during_handshake(),
+            _ => Some(self.is_up()),
+        };
+        if let Some(up) = up {
+            self.time(|clocks, now| clocks.start(now, up));
+        }
     }
 
     /// Notifies the clocks of something that happens now. Without deadlines there are no clocks.

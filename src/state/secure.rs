@@ -11,6 +11,7 @@ mod secured;
 
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::agenda::Task;
 use super::{ChannelState, Flag, Phase, Request};
@@ -21,12 +22,16 @@ use crate::stage::MakeStage;
 #[cfg(feature = "tls-no-provider")]
 use crate::stage::info::Info;
 use crate::sys::interest::{Interest, Ready};
+use crate::sys::socket::Fd;
 use crate::time::deadlines::Clocks;
 use crate::time::timer::TimerId;
-use crate::user_code::{discard, enter};
+use crate::user_code::{contain, discard, enter};
 
 pub(super) use secured::Secured;
 use secured::{End, Step};
+
+/// After what time the deadline of a handshake is checked again that waits for this side.
+const A_TURN: Duration = Duration::from_millis(1);
 
 /// The buffers of a loop for its stages. An idle connection has none.
 #[derive(Default)]
@@ -58,7 +63,9 @@ impl ChannelState {
 
     /// Begins a handshake as soon as the connection is up.
     pub(crate) fn secure_when_up(&self, make: MakeStage) {
-        self.with_cold(|cold| cold.planned = Some(make));
+        let unused = self.with_cold(|cold| cold.planned.replace(make));
+        // After the borrow: it has what the user has configured.
+        discard(unused);
     }
 
     /// Takes what is to make the stage.
@@ -76,6 +83,8 @@ impl ChannelState {
         if secured.timer.is_none() {
             secured.timer = self.set_handshake_timer();
         }
+        let queued_for = secured.queued_at.take().zip(self.agenda());
+        let queued_for = queued_for.map(|(at, agenda)| agenda.now().saturating_duration_since(at));
         let action = secured.action();
         let (then, starts_clocks) = (secured.then, secured.starts_clocks);
         let outcome = enter(|| secured.advance(self, ready));
@@ -84,12 +93,26 @@ impl ChannelState {
             ..
         })) = outcome
         {
-            secured.is_up = true;
+            // User code that ran in this step may have closed the channel. That is final.
+            secured.is_up = !self.has_ended();
             let timer = secured.timer.take();
             self.put_secured(secured);
             self.forget_handshake_timer(timer);
+            if self.has_ended() {
+                return (Handshake::Failed(Close::Local), true);
+            }
             self.has_been_secured(then, starts_clocks);
             return (Handshake::Complete, true);
+        }
+        // A part of a message earns no time: its sender could go on for ever.
+        if let (Ok(Ok(step)), Some(queued_for)) = (&outcome, queued_for)
+            && step.is_expensive
+        {
+            secured.delay += queued_for;
+            secured.is_overdue = false;
+        }
+        if outcome.is_err() {
+            contain(|| secured.panicked(self));
         }
         self.put_secured(secured);
         match outcome {
@@ -132,15 +155,42 @@ impl ChannelState {
         }
     }
 
-    /// The timer of the handshake has fired.
-    pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) {
+    /// Its handshake waits for its turn from now on.
+    pub(crate) fn handshake_is_queued(&self) {
+        let now = self.agenda().map(|agenda| agenda.now());
+        self.on_secured(|secured| secured.queued_at = now);
+    }
+
+    /// The timer of the handshake has fired. Whether the peer has sent something that the kernel has not reported. It is
+    /// looked for once for each message: a peer could always have sent another byte.
+    pub(crate) fn has_unread_handshake(&self) -> bool {
+        let is_first = |secured: &mut Secured| !std::mem::replace(&mut secured.is_overdue, true);
+        self.phase.get() == Phase::Securing
+            && self.on_secured(is_first) == Some(true)
+            && self.on_socket(Fd::peek).is_ok()
+    }
+
+    /// The timer of the handshake has fired. Ends the channel, or returns after what time to check again: a peer is not
+    /// late while this side has yet to process what it has sent, and the time for which its messages have waited for
+    /// that is not the peer's.
+    pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) -> Option<Duration> {
+        if self.phase.get() == Phase::Securing {
+            if self.flags.has(Flag::QUEUED) {
+                return Some(A_TURN);
+            }
+            let delay = self.on_secured(|secured| std::mem::take(&mut secured.delay));
+            if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+                return Some(delay);
+            }
+        }
         self.remove_timer(fired);
         #[cfg(feature = "proxy-protocol")]
         if self.phase.get() == Phase::Unidentified {
-            return self.header_timed_out();
+            self.header_timed_out();
+            return None;
         }
         if self.phase.get() != Phase::Securing {
-            return;
+            return None;
         }
         let known = self.on_secured(|secured| (secured.action(), secured.then));
         self.end(match known {
@@ -150,6 +200,19 @@ impl ChannelState {
             }
             _ => Close::Timeout(Deadline::Handshake),
         });
+        None
+    }
+
+    /// Which of the clocks run during the handshake: those of a connection that is up, or (`Some(false)`) that of the
+    /// connect deadline, which includes the handshake of a client. An accepted connection has none before its handshake
+    /// is complete.
+    #[cold]
+    pub(super) fn clocks_during_handshake(&self) -> Option<bool> {
+        let of = |secured: &mut Secured| match secured.then {
+            Phase::Arrived => secured.action().map(|_| false),
+            _ => (!secured.starts_clocks).then_some(true),
+        };
+        self.on_secured(of)?
     }
 
     // ---- an upgrade in the middle of a connection
@@ -162,7 +225,7 @@ impl ChannelState {
             return Err(Error::new("a piped connection cannot begin TLS"));
         }
         let takes_pushes = self.out.borrow().takes_pushes();
-        if !takes_pushes || self.has_failed_sending() || self.has_lost_output() {
+        if !takes_pushes {
             return Err(Error::new("nothing can be sent any more"));
         }
         self.secure_when_up(make);
@@ -172,10 +235,15 @@ impl ChannelState {
         Ok(())
     }
 
-    /// Everything that was pushed before the upgrade was sent: the handshake begins.
+    /// Everything that was pushed before the upgrade was sent: the handshake begins, unless the channel has ended.
     pub(crate) fn begin_upgrade(self: &Rc<Self>) {
-        if let Some(make) = self.take_planned() {
-            self.begin_handshake(make, Phase::Open);
+        if !self.is_up() {
+            return;
+        }
+        match self.take_planned() {
+            Some(make) => self.begin_handshake(make, Phase::Open),
+            // What follows must not be sent in clear.
+            None => self.end(Close::Tls("there is no TLS configuration".into())),
         }
     }
 
@@ -194,7 +262,16 @@ impl ChannelState {
         if !self.is_stream() {
             return Err(Error::new("TLS needs a stream"));
         }
+        if self.flags.has(Flag::FINISHED) || self.has_failed_sending() || self.has_lost_output() {
+            return Err(Error::new("nothing can be sent any more"));
+        }
         Ok(())
+    }
+
+    /// Whether TLS is to begin when the connection is up.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn plans_tls(&self) -> bool {
+        self.cold(|cold| cold.planned.is_some()) == Some(true)
     }
 
     // ---- bytes
@@ -397,17 +474,17 @@ impl ChannelState {
     /// Whether an alert was sent that is to reach the peer.
     #[inline]
     pub(crate) fn has_sent_alert(&self) -> bool {
-        self.flags.has(Flag::STAGED) && self.stage_has_failed()
+        self.flags.has(Flag::STAGED) && self.stage_has_sent_alert()
     }
 
     #[cold]
     #[inline(never)]
-    fn stage_has_failed(&self) -> bool {
-        let has_failed = |secured: &mut Secured| {
+    fn stage_has_sent_alert(&self) -> bool {
+        let has_sent_alert = |secured: &mut Secured| {
             let stage = secured.stage.as_ref();
-            stage.is_some_and(|stage| stage.failure().is_some())
+            stage.is_some_and(|stage| stage.has_sent_alert())
         };
-        self.on_secured(has_failed).unwrap_or(false)
+        self.on_secured(has_sent_alert).unwrap_or(false)
     }
 
     /// Whether its handshake has begun and is not complete.

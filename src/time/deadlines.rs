@@ -45,7 +45,8 @@ pub struct Deadlines {
     /// limits each attempt, usually to minutes, and a name look-up is limited to 30 seconds.
     pub connect: Option<Duration>,
     /// The time for a TLS handshake, from when it begins: when the connection is up, or when everything that was
-    /// pushed before `start_tls` is sent. Default 10 s. A connector's
+    /// pushed before `start_tls` is sent. Default 10 s. A message of the peer that waits for this side, because many
+    /// handshakes are under way, extends it by that time. A connector's
     /// [`connect`](Deadlines#structfield.connect) deadline includes the handshake as well. The other deadlines
     /// of a new connection begin after the handshake. The header of the PROXY protocol has the same time, from when the
     /// connection is accepted.

@@ -420,11 +420,19 @@ fn a_server_for_one_connection_serves_it() -> Result {
     let listener = server()?
         .once(std::time::Duration::from_secs(60))
         .listen_on(&scene.event_loop, scene.log.session())?;
-    let peer = connect(&scene)?;
+    // A port check, and one that says nothing, do not take the place of the client.
+    connect(&scene)?.finish();
+    let silent = connect(&scene)?;
     scene.settle()?;
-    assert!(!listener.is_open());
+    assert!(listener.is_open());
+    let peer = connect(&scene)?;
     peer.send([V1, b"one\r\n"].concat());
     scene.settle()?;
+    assert!(!listener.is_open());
+    assert_eq!(scene.log.lines(), ["connect", "record one"]);
+    silent.send([V1, b"two\r\n"].concat());
+    scene.settle()?;
+    assert!(silent.has_ended());
     assert_eq!(scene.log.lines(), ["connect", "record one"]);
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Many handshakes at a time.
 
-use asynchat::{Chat, Result, Server};
+use std::time::Duration;
+
+use asynchat::{Chat, Result, Server, tls};
 
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, server_config};
@@ -28,10 +30,7 @@ fn a_turn_completes_a_few_handshakes_and_serves_others_in_between() -> Result {
     });
     let mut peers = peers.collect::<Result<Vec<_>>>()?;
     scene.settle()?;
-    for peer in &mut peers {
-        let hello = peer.output();
-        peer.peer.send(hello);
-    }
+    peers.iter_mut().for_each(send_output);
     neighbour.send("hello\r\n");
     // Each peer has an answer when its first message was processed.
     let mut answered = 0;
@@ -54,6 +53,73 @@ fn a_turn_completes_a_few_handshakes_and_serves_others_in_between() -> Result {
         assert_eq!(peer.text(), "hi\r\n");
     }
     chat.close();
+    Ok(())
+}
+
+/// A server whose chooser takes this time for each client, and its clients, which have sent nothing yet.
+fn slow_server(scene: &Scene, time: Duration, clients: usize) -> Result<Vec<TlsPeer>> {
+    let (network, config) = (scene.network.clone(), server_config());
+    let acceptor = tls::Acceptor::choosing(move |_| {
+        network.spend(time);
+        Some(config.clone())
+    });
+    Server::new("127.0.0.1:563")
+        .tls(acceptor)
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let peers = (0..clients).map(|_| {
+        let peer = scene.network.connect("127.0.0.1:563")?;
+        Ok(TlsPeer::client(peer, client_config()))
+    });
+    let peers = peers.collect::<Result<Vec<_>>>()?;
+    scene.settle()?;
+    Ok(peers)
+}
+
+fn send_output(peer: &mut TlsPeer) {
+    let output = peer.output();
+    peer.peer.send(output);
+}
+
+#[test]
+fn a_turn_ends_its_handshakes_after_five_milliseconds() -> Result {
+    for (milliseconds, most) in [(0, 8), (1, 5), (2, 3), (4, 2), (100, 1)] {
+        let scene = Scene::new()?;
+        let mut peers = slow_server(&scene, Duration::from_millis(milliseconds), 20)?;
+        peers.iter_mut().for_each(send_output);
+        let mut answered = 0;
+        while answered < 20 {
+            scene.event_loop.run_once(Duration::ZERO)?;
+            let has_answer = |peer: &&TlsPeer| !peer.peer.received().is_empty();
+            let now = peers.iter().filter(has_answer).count();
+            assert_eq!(now - answered, most.min(20 - answered), "{milliseconds}");
+            answered = now;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_whose_messages_wait_for_this_side_is_not_late() -> Result {
+    let scene = Scene::new()?;
+    let mut peers = slow_server(&scene, Duration::from_secs(3), 20)?;
+    let silent = scene.network.connect("127.0.0.1:563")?;
+    let mut trickling = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    scene.settle()?;
+    let trickle = trickling.output();
+    peers.iter_mut().for_each(send_output);
+    for byte in &trickle[..200] {
+        trickling.peer.send([*byte]);
+        scene.event_loop.run_once(Duration::ZERO)?;
+        for peer in &mut peers {
+            peer.receive();
+            send_output(peer);
+        }
+    }
+    assert!(scene.network.elapsed() >= Duration::from_secs(60));
+    assert_eq!(scene.log.count("connect"), 20);
+    assert!(silent.has_ended() && trickling.peer.has_ended());
+    let stats = scene.event_loop.stats();
+    assert_eq!((stats.handshakes, stats.handshakes_failed), (20, 2));
     Ok(())
 }
 
@@ -93,8 +159,8 @@ fn a_send_that_fails_ends_its_handshake_at_once() -> Result {
         .listen_on(&scene.event_loop, scene.log.session())?;
     let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
     scene.settle()?;
-    let hello = peer.output();
-    peer.peer.send(hello);
+    let output = peer.output();
+    peer.peer.send(output);
     let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
     scene.network.fail(asynchat::sim::Call::Send, error);
     scene.settle()?;

@@ -258,3 +258,50 @@ fn a_datagram_socket_has_no_tls() -> Result {
     assert!(outcome.is_err_and(|error| error.to_string().contains("stream")));
     Ok(())
 }
+
+#[test]
+fn tls_begins_once_on_a_channel_that_is_not_up() -> Result {
+    let scene = Scene::new()?;
+    let (socket, peer) = scene.network.pair();
+    let channel = Channel::adopt(Socket::connecting(socket))?;
+    channel.start_tls(tls::Client::from(client_config()).name("localhost"))?;
+    let again = channel.start_tls(tls::Client::from(client_config()).name("other.example"));
+    assert!(again.is_err());
+    scene.event_loop.register(Idle(channel.clone()))?;
+    let mut peer = TlsPeer::server(peer);
+    peer.exchange(|| scene.settle().unwrap());
+    assert!(channel.tls().is_some(), "with the first name");
+    Ok(())
+}
+
+/// Reads nothing.
+struct Idle(Channel);
+
+impl Dispatcher for Idle {
+    fn channel(&self) -> &Channel {
+        &self.0
+    }
+    fn readable(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn tls_does_not_begin_when_nothing_can_be_sent_any_more() -> Result {
+    let scene = Scene::new()?;
+    let (socket, _peer) = scene.network.pair();
+    let channel = Channel::adopt(socket)?;
+    scene.event_loop.register(Idle(channel.clone()))?;
+    scene.settle()?;
+    channel.shutdown_write()?;
+    let error = channel.start_tls(server_config()).unwrap_err();
+    assert_eq!(error.to_string(), "nothing can be sent any more");
+    // Two descriptors: the one for output is closed.
+    let ((input, _peer), (output, _other)) = (scene.network.pair(), scene.network.pair());
+    let channel = Channel::adopt(Socket::halves(input, output))?;
+    scene.event_loop.register(Idle(channel.clone()))?;
+    scene.settle()?;
+    channel.shutdown_write()?;
+    assert!(channel.start_tls(server_config()).is_err());
+    Ok(())
+}

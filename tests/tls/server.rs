@@ -2,12 +2,18 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
+use asynchat::tls::rustls::crypto::ring::default_provider;
+use asynchat::tls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use asynchat::tls::rustls::sign::CertifiedKey;
 use asynchat::tls::rustls::version::{TLS12, TLS13};
-use asynchat::{Chat, Result, Server, tls};
+use asynchat::tls::rustls::{AlertDescription, Error as TlsError, HandshakeKind, ServerConfig};
+use asynchat::{Chat, Deadlines, Result, Server, tls};
 
 use crate::scene::Scene;
-use crate::tls::{TlsPeer, client_config, client_config_of, server_config};
+use crate::tls::{TlsPeer, client_config, client_config_of, identity, server_config};
 
 /// Answers each line in capitals.
 fn echo(chat: &Chat, line: &[u8]) -> Result {
@@ -195,11 +201,37 @@ fn a_panic_in_the_chooser_ends_its_handshake_alone() -> Result {
         .listen_on(&scene.event_loop, scene.log.session())?;
     let mut refused = connect(&scene)?;
     refused.exchange(|| scene.settle().unwrap());
+    let internal_error = TlsError::AlertReceived(AlertDescription::InternalError);
+    assert_eq!(refused.error, Some(internal_error));
     assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
     acceptor.replace(server_config());
     let mut peer = connect(&scene)?;
     peer.exchange(|| scene.settle().unwrap());
     assert_eq!(scene.log.lines(), ["connect"]);
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_a_resolver_ends_its_handshake_alone_with_an_alert() -> Result {
+    #[derive(Debug)]
+    struct Panicking;
+    impl ResolvesServerCert for Panicking {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            panic!("no certificate");
+        }
+    }
+    let scene = Scene::new()?;
+    let mut config = ServerConfig::clone(&server_config());
+    config.cert_resolver = Arc::new(Panicking);
+    Server::new("127.0.0.1:563")
+        .tls(Arc::new(config))
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut refused = connect(&scene)?;
+    refused.exchange(|| scene.settle().unwrap());
+    let internal_error = TlsError::AlertReceived(AlertDescription::InternalError);
+    assert_eq!(refused.error, Some(internal_error));
+    assert_eq!(refused.peer.ended(), Some(asynchat::sim::Ended::Finished));
+    assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
     Ok(())
 }
 
@@ -215,5 +247,58 @@ fn a_plaintext_client_gets_an_alert_and_no_session() -> Result {
     assert!(scene.log.lines().is_empty());
     let stats = scene.event_loop.stats();
     assert_eq!((stats.handshakes_failed, stats.closes.tls), (1, 1));
+    Ok(())
+}
+
+/// Its first message is input like any other: for most protocols a record that does not end.
+#[test]
+fn tls_on_a_plaintext_port_is_input_like_any_other() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .deadlines(Deadlines::default().record(Duration::from_secs(30)))
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut peer = connect(&scene)?;
+    peer.exchange(|| scene.settle().unwrap());
+    scene.advance(30)?;
+    assert_eq!(scene.log.lines(), ["connect", "close Timeout"]);
+    assert!(peer.peer.has_ended() && peer.peer.received().is_empty());
+    Ok(())
+}
+
+/// CVE-2025-23419: a session from a configuration without client certificates is not resumed under one that demands
+/// them. They have different storages.
+#[test]
+fn a_session_does_not_get_past_a_configuration_that_demands_a_certificate() -> Result {
+    for version in [&TLS12, &TLS13] {
+        let (identity, provider) = (identity(), Arc::new(default_provider()));
+        let roots = Arc::new(identity.roots());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        let strict = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier.build()?)
+            .with_single_cert(identity.chain(), identity.key())?;
+        let scene = Scene::new()?;
+        let acceptor = tls::Acceptor::from(server_config());
+        Server::new("127.0.0.1:563")
+            .tls(&acceptor)
+            .listen_on(&scene.event_loop, scene.log.session())?;
+        let client = client_config_of(version);
+        let connect = || -> Result<TlsPeer> {
+            let socket = scene.network.connect("127.0.0.1:563")?;
+            let mut peer = TlsPeer::client(socket, Arc::clone(&client));
+            peer.exchange(|| scene.settle().unwrap());
+            Ok(peer)
+        };
+        let _first = connect()?;
+        acceptor.replace(Arc::new(strict));
+        let second = connect()?;
+        let required = AlertDescription::CertificateRequired;
+        assert_eq!(second.error, Some(TlsError::AlertReceived(required)));
+        assert_eq!(scene.log.lines(), ["connect"]);
+        // Two configurations of the crate share no session either.
+        acceptor.replace(server_config());
+        let third = connect()?;
+        assert_eq!(third.tls.handshake_kind(), Some(HandshakeKind::Full));
+    }
     Ok(())
 }

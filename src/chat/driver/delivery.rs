@@ -120,9 +120,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             return false;
         }
         state.requests.take(Request::PARSE);
-        if state.requests.take(Request::UPGRADE) {
-            self.check_upgrade(state, input);
-        }
+        self.check_upgrade(state, input);
         if state.flags.has(Flag::UPGRADING) {
             // Nothing is parsed before TLS is up. If there is input, the connection has ended.
             *input = &[];

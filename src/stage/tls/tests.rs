@@ -294,6 +294,47 @@ fn the_configuration_is_chosen_by_the_first_message_or_refused_with_an_alert() {
 }
 
 #[test]
+fn a_client_without_a_name_or_a_protocol_of_the_server_learns_it() {
+    // No name (RFC 8446 section 9.2).
+    let mut end = End::server(Acceptor::choosing(|_| None));
+    let mut nameless = End::client(Arc::new(client()), "127.0.0.1");
+    exchange(&mut nameless, &mut end, 70_000);
+    let error = nameless.error();
+    assert!(error.contains("MissingExtension"), "{error}");
+    let error = end.error();
+    let expected = "TLS: no configuration for this client, which asks for no name";
+    assert_eq!(error, expected);
+    // No protocol in common.
+    let (mut of_server, mut of_client) = (server(&BOTH), client());
+    of_server.alpn_protocols = vec![b"nntp".to_vec()];
+    of_client.alpn_protocols = vec![b"smtp".to_vec()];
+    let mut end = End::server(Arc::new(of_server));
+    let mut client_end = End::client(Arc::new(of_client), "localhost");
+    exchange(&mut client_end, &mut end, 70_000);
+    let error = end.error();
+    let expected = "the peer and this side have no protocol in common (ALPN)";
+    assert!(error.starts_with(expected), "{error}");
+    // A resolver without a certificate for the name.
+    let mut config = server(&BOTH);
+    config.cert_resolver = Arc::new(rustls::server::ResolvesServerCertUsingSni::new());
+    let mut end = End::server(Arc::new(config));
+    let mut client_end = End::client(Arc::new(client()), "localhost");
+    exchange(&mut client_end, &mut end, 70_000);
+    let error = end.error();
+    let expected = "TLS: there is no certificate for the name that the client asks for";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn only_an_alert_of_this_side_is_to_reach_the_peer() {
+    let mut end = End::server(Arc::new(server(&BOTH)));
+    let mut client_end = End::client(Arc::new(client()), "example.org");
+    exchange(&mut client_end, &mut end, 70_000);
+    assert!(client_end.stage.has_sent_alert());
+    assert!(end.stage.failure().is_some() && !end.stage.has_sent_alert());
+}
+
+#[test]
 fn an_acceptor_that_was_replaced_uses_the_new_configuration() {
     let acceptor = Acceptor::from(Arc::new(server(&[&TLS12])));
     let mut early = End::server(&acceptor);
@@ -505,6 +546,7 @@ fn an_unfinished_handshake_keeps_a_bounded_number_of_bytes() {
         end.error()
     );
     assert_eq!(end.stage.kept.capacity(), 0);
+    assert_eq!(end.take_output(), [21, 3, 3, 0, 2, 2, 50], "decode_error");
     // The certificate of a server, in the same form.
     let mut end = End::client(Arc::new(client()), "localhost");
     let mut bytes = Vec::new();

@@ -64,7 +64,7 @@ impl ChannelState {
     #[inline(never)]
     pub(crate) fn take_ciphertext(&self) -> Vec<u8> {
         let is_dispatcher = self.kind.get() == Kind::Dispatcher;
-        let has_alert = self.stage_has_failed() && !self.out.borrow().is_cut();
+        let has_alert = self.has_sent_alert() && !self.out.borrow().is_cut();
         let (is_left, is_whole) = self.with_cold(|cold| {
             let why = cold.ending.as_ref();
             let is_up = cold.secured.as_ref().is_some_and(|it| it.is_up);

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::Handshake;
 use crate::error::{Error, TlsFailure};
@@ -32,6 +33,12 @@ pub(crate) struct Secured {
     pub(super) timer: Option<TimerId>,
     /// How many bytes the kernel has accepted in the life of the connection.
     pub(super) sent: u64,
+    /// When the handshake was queued for its next step, if it is.
+    pub(super) queued_at: Option<Instant>,
+    /// For how long its messages have waited there since the timer was set.
+    pub(super) delay: Duration,
+    /// Its time is up, and what it has sent by then was looked for.
+    pub(super) is_overdue: bool,
     pub(super) end: End,
     /// The sending side is to be shut down when the output is sent.
     pub(super) shutdown_due: bool,
@@ -69,6 +76,9 @@ impl Secured {
             is_up: false,
             timer: None,
             sent,
+            queued_at: None,
+            delay: Duration::ZERO,
+            is_overdue: false,
             end: End::Open,
             shutdown_due: false,
             is_announced: false,
@@ -156,6 +166,14 @@ impl Secured {
             handshake: Handshake::Waits(Interest::new(true, self.holds_output())),
             is_expensive,
         })
+    }
+
+    /// User code has panicked in a step of the handshake.
+    pub(super) fn panicked(&mut self, state: &ChannelState) {
+        if let Some(stage) = &mut self.stage {
+            stage.panicked();
+            self.flush(state);
+        }
     }
 
     /// Receives once from the socket and feeds the stage. Returns how many bytes came from the socket, and how
