@@ -271,6 +271,10 @@ impl Stage for TlsStage {
         !self.received.is_empty() || self.received.peer_has_closed || self.failure.is_some()
     }
 
+    fn has_partial(&self) -> bool {
+        !self.kept.is_empty() && !self.is_handshaking() && self.failure.is_none()
+    }
+
     fn failure(&self) -> Option<Error> {
         self.failure.as_ref().map(in_words)
     }
