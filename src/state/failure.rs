@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::agenda::Task;
 use super::io::Output;
 use super::{ChannelState, Flag};
-use crate::error::Close;
+use crate::error::{Close, TlsFailure};
 use crate::log::log;
 use crate::sys::socket::Fd;
 use crate::time::deadlines::Deadlines;
@@ -233,17 +233,21 @@ impl ChannelState {
     }
 }
 
-/// Whether the send has failed because the connection is over in both directions.
+/// Whether the send has failed because the connection is over in both directions. That is so after a failure of TLS,
+/// too: it is reported when the records before it are delivered, so that these do not depend on how the input was
+/// segmented.
 fn is_over(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::BrokenPipe
-            | Kind::ConnectionReset
-            | Kind::ConnectionAborted
-            | Kind::NotConnected
-            | Kind::TimedOut
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-    )
+    let is_tls = || error.get_ref().is_some_and(|it| it.is::<TlsFailure>());
+    is_tls()
+        || matches!(
+            error.kind(),
+            Kind::BrokenPipe
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::NotConnected
+                | Kind::TimedOut
+                | Kind::HostUnreachable
+                | Kind::NetworkUnreachable
+        )
 }
