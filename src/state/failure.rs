@@ -238,7 +238,7 @@ impl ChannelState {
 /// segmented.
 fn is_over(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    let is_tls = || error.get_ref().is_some_and(|it| it.is::<TlsFailure>());
+    let is_tls = || matches!(error.get_ref(), Some(inner) if inner.is::<TlsFailure>());
     is_tls()
         || matches!(
             error.kind(),
