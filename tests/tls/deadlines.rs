@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Connector, Deadlines, Result, Server};
+use asynchat::{Chat, Connector, Deadlines, Result, Server, Terminator};
 
 use crate::common::Slot;
 use crate::scene::Scene;
@@ -217,5 +217,52 @@ fn a_part_of_a_tls_record_is_not_timed_while_this_side_does_not_read() -> Result
     assert!(!scene.log.has("close"));
     scene.advance(1)?;
     assert!(scene.log.has("close Timeout"));
+    Ok(())
+}
+
+/// As in clear: the end of a stream is unknown, but not its rate.
+#[test]
+fn a_part_of_a_tls_record_of_a_stream_without_records_has_a_rate_only() -> Result {
+    let deadlines = Deadlines::default();
+    for (deadlines, closes) in [
+        (deadlines.record(seconds(30)), false),
+        (deadlines.input(seconds(30)), true),
+    ] {
+        let scene = Scene::new()?;
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .deadlines(deadlines)
+            .listen_on(&scene.event_loop, |chat: Chat| {
+                chat.set_terminator(Terminator::none());
+                |_: &[u8]| Ok(())
+            })?;
+        let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+        peer.exchange(|| scene.settle().unwrap());
+        for byte in &peer.encrypt(b"hello")[..10] {
+            peer.peer.send([*byte]);
+            scene.advance(20)?;
+        }
+        assert_eq!(peer.peer.has_ended(), closes, "{deadlines:?}");
+    }
+    Ok(())
+}
+
+/// The kernel's buffer may have been full. The time is forgiven once, whether the record is complete or not.
+#[test]
+fn the_time_of_an_absent_loop_is_not_that_of_a_tls_record() -> Result {
+    for missing in [0, 1] {
+        let scene = Scene::new()?;
+        let mut peer = serve(&scene, Deadlines::default().record(seconds(30)))?;
+        peer.send("a part of a line");
+        scene.advance(25)?;
+        let bytes = peer.encrypt(&[b'x'; 5000]);
+        peer.peer.send(&bytes[..bytes.len() - missing]);
+        scene.network.spend(seconds(20));
+        scene.settle()?;
+        scene.advance(4)?;
+        assert!(!scene.log.has("close"), "{missing}");
+        scene.advance(1)?;
+        assert!(scene.log.has("close Timeout"), "{missing}");
+    }
     Ok(())
 }
