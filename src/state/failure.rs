@@ -37,7 +37,8 @@ impl ChannelState {
         if self.flags.has(Flag::EOF) || !is_over(&error) {
             return self.end(Close::from_io(error));
         }
-        if self.has_own_output() {
+        // After a failure of TLS the descriptor still takes the alert.
+        if self.has_own_output() && !is_of_tls(&error) {
             log!(debug, %error, "the output has failed");
             let output = self.with_cold(|cold| std::mem::replace(&mut cold.output, Output::Failed));
             drop(output);
@@ -238,16 +239,19 @@ impl ChannelState {
 /// segmented.
 fn is_over(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    let is_tls = || matches!(error.get_ref(), Some(inner) if inner.is::<TlsFailure>());
-    is_tls()
-        || matches!(
-            error.kind(),
-            Kind::BrokenPipe
-                | Kind::ConnectionReset
-                | Kind::ConnectionAborted
-                | Kind::NotConnected
-                | Kind::TimedOut
-                | Kind::HostUnreachable
-                | Kind::NetworkUnreachable
-        )
+    let is_lost = matches!(
+        error.kind(),
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    );
+    is_lost || is_of_tls(error)
+}
+
+fn is_of_tls(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(inner) if inner.is::<TlsFailure>())
 }

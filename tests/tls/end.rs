@@ -1,7 +1,7 @@
 //! The end of a connection with TLS: announced, cut, reset, and while output waits.
 
 use asynchat::sim::Ended;
-use asynchat::{Chat, Close, Limits, Result, Server};
+use asynchat::{Chat, Close, Connector, Limits, Result, Server, Socket};
 
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, server_config};
@@ -323,5 +323,52 @@ fn a_paused_session_ends_with_the_failure_when_it_sends() -> Result {
     slot.chat().push("reply\r\n");
     scene.settle()?;
     assert_eq!(scene.log.lines(), ["connect", "record one", "close Tls"]);
+    Ok(())
+}
+
+#[test]
+fn the_records_before_a_broken_one_and_the_alert_pass_through_two_descriptors() -> Result {
+    let scene = Scene::new()?;
+    let (input, to) = scene.network.pair();
+    let (output, from) = scene.network.pair();
+    let echo = |chat: &Chat, line: &[u8]| {
+        chat.push_slice(line);
+        Ok(())
+    };
+    let chat = Connector::adopt(Socket::halves(input, output))
+        .limits(Limits::default().turn_records(1))
+        .connect_on(&scene.event_loop, scene.log.session_with(echo))?;
+    scene.settle()?;
+    chat.start_tls(server_config())?;
+    let mut peer = TlsPeer::client(to, client_config());
+    let exchange = |peer: &mut TlsPeer| -> Result {
+        for _ in 0..5 {
+            let bytes = peer.output();
+            peer.peer.send(bytes);
+            scene.settle()?;
+            let bytes = from.take_received();
+            let mut left = &bytes[..];
+            while !left.is_empty() && peer.error.is_none() {
+                peer.tls.read_tls(&mut left)?;
+                peer.error = peer.tls.process_new_packets().err();
+            }
+        }
+        Ok(())
+    };
+    exchange(&mut peer)?;
+    let mut bytes = peer.encrypt(b"one\r\ntwo\r\n");
+    let mut broken = peer.encrypt(b"three\r\n");
+    *broken.last_mut().unwrap() ^= 1;
+    bytes.append(&mut broken);
+    peer.peer.send(bytes);
+    exchange(&mut peer)?;
+    let lines = scene.log.lines();
+    let expected = ["record one", "record two", "close Tls"];
+    assert!(lines.ends_with(&expected.map(str::to_owned)), "{lines:?}");
+    assert!(peer.error.is_some(), "the alert has arrived");
+    assert!(
+        peer.peer.received().is_empty(),
+        "nothing was sent backwards"
+    );
     Ok(())
 }
