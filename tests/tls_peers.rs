@@ -14,9 +14,10 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use asynchat::tls::rustls::ServerConfig;
+use asynchat::tls::ServerName;
 use asynchat::tls::rustls::crypto::ring::default_provider;
 use asynchat::tls::rustls::server::WebPkiClientVerifier;
+use asynchat::tls::rustls::{ClientConnection, ServerConfig};
 use asynchat::{AsyncChat, Channel, Chat, Close, Connector, EventLoop, Result, Server};
 
 use common::{addr_of, new_loop, run_until};
@@ -369,19 +370,28 @@ fn a_client_on_a_plaintext_port_says_so() -> Result {
 #[test]
 fn hundreds_of_unfinished_handshakes_delay_nobody() -> Result {
     let scene = serve()?;
-    let mut silent = Vec::new();
+    let mut unfinished = Vec::new();
     for _ in 0..400 {
-        silent.push(std::net::TcpStream::connect(scene.addr)?);
+        unfinished.push(std::net::TcpStream::connect(scene.addr)?);
     }
-    let count = silent.len() as u64;
+    let count = unfinished.len() as u64;
     run_until(&scene.event_loop, || {
         scene.event_loop.stats().accepted >= count
     });
+    // Each is answered, which computes with keys, and sends nothing more.
+    for stream in &mut unfinished {
+        let name = ServerName::try_from("localhost")?;
+        ClientConnection::new(client_config(), name)?.write_tls(stream)?;
+    }
     let Some(program) = spawn(python(&scene, "short"), b"") else {
         return Ok(());
     };
     finish(&scene.event_loop, program)?;
     assert_eq!(scene.ends.borrow().len(), 200);
+    for stream in &unfinished {
+        stream.set_nonblocking(true)?;
+        assert!(stream.peek(&mut [0])? > 0, "it was answered");
+    }
     Ok(())
 }
 

@@ -252,7 +252,13 @@ impl<S: AsyncChat> ChatDriver<S> {
                 }
                 outcome
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // A part of a TLS record may have arrived.
+                if state.is_timed() {
+                    self.time_records(state, state.records_in.get());
+                }
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 state.end_truncated();
                 Ok(())

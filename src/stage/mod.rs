@@ -42,6 +42,9 @@ pub(crate) trait Stage {
     /// does not report.
     fn has_input(&self) -> bool;
 
+    /// Whether a part of something has arrived that is of no use to the channel before the rest has.
+    fn has_partial(&self) -> bool;
+
     /// Why nothing can be received any more.
     fn failure(&self) -> Option<Error>;
 

@@ -25,7 +25,10 @@ use rustls::server::{Accepted, ServerConnectionData, UnbufferedServerConnection}
 use rustls::unbuffered::{
     ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{AlertDescription, CommonState, HandshakeKind, ServerConfig};
+use rustls::{
+    AlertDescription, CommonState, ContentType, HandshakeKind, InvalidMessage, PeerMisbehaved,
+    ServerConfig,
+};
 
 use super::Stage;
 use super::acceptor::Acceptor;
@@ -34,20 +37,27 @@ use super::info::Info;
 use super::words::in_words;
 use crate::error::Error;
 use buffers::{Into, OVERHEAD, Output, Received, Records};
-use hello::Hello;
+use hello::{Hello, Progress};
 
 /// How many bytes of handshake messages that are not complete a peer can make this side keep. A message has at
-/// most 64 KiB (rustls), but its pieces may be as short as a byte.
-const MOST_KEPT: usize = 80 * 1024;
+/// most 64 KiB (rustls), and its pieces have at least 512 bytes in practice (RFC 6066 section 4).
+const MOST_KEPT: usize = 68 * 1024;
 
 /// The same for the first message of a client, which costs the client nothing.
 const MOST_HELLO: usize = 16 * 1024;
+
+/// How many records, or handshake messages, without content for the channel may follow each other: key updates,
+/// tickets, records that are empty. rustls counts key updates and empty records, but each kind resets the count of the
+/// other.
+const MOST_QUIET: usize = 64;
 
 /// A TLS connection without its socket.
 pub(crate) struct TlsStage {
     connection: Connection,
     /// Input that is not processed: a part of a record, or of a handshake message.
     kept: Vec<u8>,
+    /// How many bytes at its front are whole records, with pieces of a handshake message.
+    seen: usize,
     received: Received,
     output: Output,
     failure: Option<rustls::Error>,
@@ -103,6 +113,7 @@ impl TlsStage {
         TlsStage {
             connection,
             kept: Vec::new(),
+            seen: 0,
             received: Received::default(),
             output: Output::default(),
             failure: None,
@@ -126,14 +137,22 @@ impl TlsStage {
         let (received, output) = (&mut self.received, &mut self.output);
         let outcome = match &mut self.connection {
             Connection::Accepting(..) => return self.accept_hello(input, into),
-            Connection::Server(connection) => run(connection, input, into, received, output),
-            Connection::Client(connection) => run(connection, input, into, received, output),
-            Connection::Refused => Ok(input.len()),
+            Connection::Server(connection) => {
+                run(connection, input, self.seen, into, received, output)
+            }
+            Connection::Client(connection) => {
+                run(connection, input, self.seen, into, received, output)
+            }
+            Connection::Refused => Ok((input.len(), 0)),
         };
+        self.seen = 0;
         match outcome {
             // What follows the end is ignored (RFC 8446 section 6.1).
             Ok(_) if self.received.peer_has_closed => input.len(),
-            Ok(done) => done,
+            Ok((done, seen)) => {
+                self.seen = seen;
+                done
+            }
             Err(error) => {
                 self.failure = Some(error);
                 input.len()
@@ -180,11 +199,13 @@ type Refused = (rustls::Error, Option<Vec<u8>>);
 impl Accepting {
     /// Parses the message, with which `input` begins. Returns `None` while it is not complete.
     fn parse(&mut self, input: &[u8]) -> Result<Option<Accepted>, Refused> {
-        if !self.hello.is_complete(input) {
-            return match input.len() > MOST_HELLO {
-                true => Err((too_long(), Some(alert(AlertDescription::DecodeError)))),
-                false => Ok(None),
-            };
+        match self.hello.progress(input) {
+            Progress::Complete => {}
+            Progress::Incomplete if input.len() > MOST_HELLO => {
+                return Err((too_long(), Some(alert(AlertDescription::DecodeError))));
+            }
+            Progress::Incomplete => return Ok(None),
+            Progress::Other(record) => return Err(other_record(record)),
         }
         let (mut parser, mut unread) = (rustls::server::Acceptor::default(), input);
         while !unread.is_empty() {
@@ -201,7 +222,9 @@ impl Accepting {
                 return Ok(accepted);
             }
         }
-        Ok(None)
+        // It would be parsed again with each byte that follows.
+        let error = InvalidMessage::MissingData("the first message");
+        Err((error.into(), Some(alert(AlertDescription::DecodeError))))
     }
 }
 
@@ -211,7 +234,25 @@ fn alert(description: AlertDescription) -> Vec<u8> {
 }
 
 fn too_long() -> rustls::Error {
-    rustls::Error::InvalidMessage(rustls::InvalidMessage::HandshakePayloadTooLarge)
+    InvalidMessage::HandshakePayloadTooLarge.into()
+}
+
+/// A record that begins with this byte has come before the first message of the client was complete.
+fn other_record(first: u8) -> Refused {
+    let got_type = ContentType::from(first);
+    match got_type {
+        ContentType::Unknown(_) => {
+            let error = InvalidMessage::InvalidContentType;
+            (error.into(), Some(alert(AlertDescription::DecodeError)))
+        }
+        _ => {
+            let error = rustls::Error::InappropriateMessage {
+                expect_types: vec![ContentType::Handshake],
+                got_type,
+            };
+            (error, Some(alert(AlertDescription::UnexpectedMessage)))
+        }
+    }
 }
 
 type Chosen = (Arc<ServerConfig>, Option<String>);
@@ -245,28 +286,40 @@ impl Stage for TlsStage {
         let head = self.headroom();
         let new = input.get(head..).unwrap_or_default();
         if head == 0 && !self.kept.is_empty() {
+            let most = match &self.connection {
+                Connection::Accepting(..) => MOST_HELLO,
+                _ => MOST_KEPT,
+            };
             let mut kept = mem::take(&mut self.kept);
-            kept.extend_from_slice(new);
+            append(&mut kept, new, most);
             let done = self.process(&mut kept, &mut into);
             kept.drain(..done);
+            if done > 0 {
+                kept.shrink_to_fit();
+            }
             self.kept = kept;
-        } else if head > 0 && record_length(&self.kept).is_some_and(|it| it > head + new.len()) {
+        } else if let Some(length) = record_length(&self.kept)
+            && length > head + new.len()
+        {
             // Still no whole record. Only the new bytes are copied, so that the cost is linear.
-            self.kept.extend_from_slice(new);
+            append(&mut self.kept, new, length);
         } else {
             if let Some(front) = input.get_mut(..head) {
                 front.copy_from_slice(&self.kept);
             }
             let done = self.process(input, &mut into);
+            let rest = input.get(done..).unwrap_or_default();
+            if rest.len() < self.kept.capacity() / 4 {
+                self.kept = Vec::new();
+            }
             self.kept.clear();
-            self.kept
-                .extend_from_slice(input.get(done..).unwrap_or_default());
+            append(&mut self.kept, rest, 0);
         }
         if self.kept.len() > MOST_KEPT && self.failure.is_none() {
             self.failure = Some(too_long());
         }
-        if self.kept.is_empty() {
-            self.kept = Vec::new();
+        if self.kept.is_empty() || self.failure.is_some() {
+            (self.kept, self.seen) = (Vec::new(), 0);
         }
         into.filled
     }
@@ -277,6 +330,10 @@ impl Stage for TlsStage {
 
     fn has_input(&self) -> bool {
         !self.received.is_empty() || self.received.peer_has_closed || self.failure.is_some()
+    }
+
+    fn has_partial(&self) -> bool {
+        !self.kept.is_empty() && !self.is_handshaking() && self.failure.is_none()
     }
 
     fn failure(&self) -> Option<Error> {
@@ -437,24 +494,34 @@ impl Side for ClientConnectionData {
     }
 }
 
-/// Processes all input. Returns how many bytes of it are done with.
+/// Processes all input, of which so many bytes are records that were `seen` before. Returns how many bytes of it are
+/// done with, and how many of the others are whole records.
+///
+/// rustls gets one record at a time. So the records without content can be counted, which it does not tell about.
 fn run<S: Side>(
     connection: &mut UnbufferedConnectionCommon<S>,
     input: &mut [u8],
+    mut seen: usize,
     into: &mut Into<'_>,
     received: &mut Received,
     output: &mut Output,
-) -> Result<usize, rustls::Error> {
-    let mut done = 0;
+) -> Result<(usize, usize), rustls::Error> {
+    let (mut done, mut end) = (0, seen);
     loop {
-        let rest = input.get_mut(done..).unwrap_or_default();
+        if end == done
+            && let Some(next) = end_of_record(input, end)
+        {
+            (seen, end) = (next, next);
+        }
+        let rest = input.get_mut(done..end).unwrap_or_default();
         let UnbufferedStatus { mut discard, state } = S::process(connection, rest);
-        let mut is_over = false;
+        let (mut is_over, mut has_content) = (false, false);
         let outcome = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
                 match traffic.next_record() {
                     Some(Ok(record)) => {
                         discard += record.discard;
+                        has_content |= !record.payload.is_empty();
                         received.deliver(record.payload, into);
                     }
                     Some(Err(error)) => break Err(error),
@@ -482,15 +549,50 @@ fn run<S: Side>(
             Err(error) => Err(error),
         };
         done += discard;
-        if let Err(error) = outcome {
+        if has_content {
+            received.quiet = 0;
+        } else if discard > 0 && !connection.is_handshaking() {
+            received.quiet += 1;
+        }
+        let is_quiet = || match received.quiet > MOST_QUIET {
+            true => Err(PeerMisbehaved::TooManyEmptyFragments.into()),
+            false => Ok(()),
+        };
+        if let Err(error) = outcome.and_then(|()| is_quiet()) {
             let rest = input.get_mut(done..).unwrap_or_default();
             fetch_alert(connection, rest, output);
             return Err(error);
         }
+        if is_over && end == input.len() {
+            return Ok((done, seen.saturating_sub(done)));
+        }
         if is_over {
-            return Ok(done);
+            // The last part may be the header of a record that is an error.
+            end = match end_of_record(input, end) {
+                Some(next) => {
+                    seen = next;
+                    next
+                }
+                None => input.len(),
+            };
         }
     }
+}
+
+/// Where the record ends that begins there, if it is complete.
+fn end_of_record(input: &[u8], begin: usize) -> Option<usize> {
+    let end = begin + record_length(input.get(begin..)?)?;
+    (end <= input.len()).then_some(end)
+}
+
+/// Appends to a buffer whose capacity doubles up to `most` bytes. That of a vector would double beyond them.
+fn append(buffer: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let needed = buffer.len() + bytes.len();
+    if needed > buffer.capacity() {
+        let capacity = needed.max(most.min(2 * buffer.capacity()));
+        buffer.reserve_exact(capacity - buffer.len());
+    }
+    buffer.extend_from_slice(bytes);
 }
 
 /// Moves the alert that an error has caused to the output.

@@ -1,6 +1,6 @@
 //! What a TLS error means, for users who do not know the terms of rustls.
 
-use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, PeerMisbehaved};
 
 use crate::error::Error;
 
@@ -22,6 +22,7 @@ pub(super) fn in_words(error: &Tls) -> Error {
 
 fn meaning(error: &Tls) -> Option<&'static str> {
     use CertificateError as Certificate;
+    use PeerMisbehaved as Misbehaved;
     Some(match error {
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the peer does not use TLS: it has sent plaintext"
@@ -75,9 +76,13 @@ fn meaning(error: &Tls) -> Option<&'static str> {
             }
             _ => "the peer has ended TLS with an alert",
         },
-        Tls::DecryptError | Tls::PeerSentOversizedRecord | Tls::PeerMisbehaved(_) => {
-            "the peer has broken the rules of TLS"
-        }
+        Tls::PeerMisbehaved(
+            Misbehaved::TooManyEmptyFragments | Misbehaved::TooManyKeyUpdateRequests,
+        ) => "the peer has sent too many TLS records without content",
+        Tls::InappropriateMessage { .. }
+        | Tls::DecryptError
+        | Tls::PeerSentOversizedRecord
+        | Tls::PeerMisbehaved(_) => "the peer has broken the rules of TLS",
         _ => return None,
     })
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::agenda::Task;
 use super::io::Output;
 use super::{ChannelState, Flag};
-use crate::error::Close;
+use crate::error::{Close, TlsFailure};
 use crate::log::log;
 use crate::sys::socket::Fd;
 use crate::time::deadlines::Deadlines;
@@ -37,7 +37,8 @@ impl ChannelState {
         if self.flags.has(Flag::EOF) || !is_over(&error) {
             return self.end(Close::from_io(error));
         }
-        if self.has_own_output() {
+        // After a failure of TLS the descriptor still takes the alert.
+        if self.has_own_output() && !is_of_tls(&error) {
             log!(debug, %error, "the output has failed");
             let output = self.with_cold(|cold| std::mem::replace(&mut cold.output, Output::Failed));
             drop(output);
@@ -233,10 +234,12 @@ impl ChannelState {
     }
 }
 
-/// Whether the send has failed because the connection is over in both directions.
+/// Whether the send has failed because the connection is over in both directions. That is so after a failure of TLS,
+/// too: it is reported when the records before it are delivered, so that these do not depend on how the input was
+/// segmented.
 fn is_over(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    matches!(
+    let is_lost = matches!(
         error.kind(),
         Kind::BrokenPipe
             | Kind::ConnectionReset
@@ -245,5 +248,10 @@ fn is_over(error: &io::Error) -> bool {
             | Kind::TimedOut
             | Kind::HostUnreachable
             | Kind::NetworkUnreachable
-    )
+    );
+    is_lost || is_of_tls(error)
+}
+
+fn is_of_tls(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(inner) if inner.is::<TlsFailure>())
 }

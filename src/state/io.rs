@@ -177,7 +177,8 @@ impl ChannelState {
             self.flags.set(Flag::HUNG_UP, false);
         }
         self.bytes_in.set(self.bytes_in.get() + count as u64);
-        if self.is_timed() {
+        // What a stage has received is timed when it comes from the socket.
+        if self.is_timed() && !self.flags.has(Flag::STAGED) {
             self.time_received(count, buffer.len());
         }
         Ok(count)

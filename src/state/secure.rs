@@ -130,6 +130,10 @@ impl ChannelState {
         if starts_clocks || then == Phase::Arrived {
             self.start_clocks();
         }
+        // A part of a record may have come with the end of the handshake. It is timed from the next turn on.
+        if self.is_timed() && self.is_chat() {
+            self.requests.add(Request::PARSE);
+        }
         if then == Phase::Arrived {
             if let (Some(retry), Some(agenda)) = (self.retry(), self.agenda()) {
                 retry.came_up(agenda.now());
@@ -396,6 +400,17 @@ impl ChannelState {
     pub(crate) fn has_decrypted(&self) -> bool {
         self.on_secured(|secured| secured.has_input())
             .unwrap_or(false)
+    }
+
+    /// Whether a part of a TLS record has arrived, or of a message of TLS, and not the rest.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn has_partial_secured(&self) -> bool {
+        let has_partial = |secured: &mut Secured| {
+            let stage = secured.stage.as_ref();
+            stage.is_some_and(|stage| stage.has_partial())
+        };
+        self.flags.has(Flag::STAGED) && self.on_secured(has_partial).unwrap_or(false)
     }
 
     /// Whether the stage has output that the kernel has not accepted.

@@ -60,6 +60,9 @@ pub struct Deadlines {
     /// while received input waits for the session. Then it goes on; only the end of the record resets it. It
     /// does not apply to [`Terminator::none`](crate::Terminator::none), whose record has no end.
     ///
+    /// With TLS a record begins with the first byte of the TLS record that it comes in, so that a peer which sends
+    /// TLS records byte by byte is closed as one that sends lines byte by byte. The same holds for `input`.
+    ///
     /// A loop that takes no turn (a slow callback, a host that is busy) does not read either, and then a full
     /// buffer stops the peer. If at least 1 KiB was waiting when the loop reads again, the time of its absence
     /// does not count. The same holds for [`input`](Deadlines#structfield.input), and, when the kernel accepts as

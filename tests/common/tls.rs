@@ -22,19 +22,39 @@ pub(crate) struct Identity {
 
 pub(crate) fn identity() -> &'static Identity {
     static MADE: OnceLock<Identity> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        Identity {
-            certificate: made.cert.der().to_vec(),
-            key: made.signing_key.serialize_der(),
-            certificate_pem: made.cert.pem(),
-            key_pem: made.signing_key.serialize_pem(),
-        }
-    })
+    MADE.get_or_init(|| Identity::with(&rcgen::PKCS_ECDSA_P256_SHA256))
+}
+
+/// One whose signatures have the same length each time, as everything else of the handshake. Those of ECDSA have not,
+/// so that a seed of the simulator would not repeat its run.
+pub(crate) fn identity_of_fixed_length() -> &'static Identity {
+    static MADE: OnceLock<Identity> = OnceLock::new();
+    MADE.get_or_init(|| Identity::with(&rcgen::PKCS_ED25519))
 }
 
 impl Identity {
+    fn with(algorithm: &'static rcgen::SignatureAlgorithm) -> Self {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = rcgen::CertificateParams::new(names).expect("names");
+        params.serial_number = Some(1u64.into());
+        let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Identity {
+            certificate: certificate.der().to_vec(),
+            key: key.serialize_der(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        tls::server_config(self.chain(), self.key()).expect("a configuration")
+    }
+
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        tls::client_config(self.roots()).expect("a configuration")
+    }
+
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![CertificateDer::from(self.certificate.clone())]
     }
@@ -53,12 +73,11 @@ impl Identity {
 }
 
 pub(crate) fn server_config() -> Arc<ServerConfig> {
-    let identity = identity();
-    tls::server_config(identity.chain(), identity.key()).expect("a configuration")
+    identity().server_config()
 }
 
 pub(crate) fn client_config() -> Arc<ClientConfig> {
-    tls::client_config(identity().roots()).expect("a configuration")
+    identity().client_config()
 }
 
 pub(crate) fn client_config_of(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {

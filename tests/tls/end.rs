@@ -1,7 +1,7 @@
 //! The end of a connection with TLS: announced, cut, reset, and while output waits.
 
 use asynchat::sim::Ended;
-use asynchat::{Chat, Close, Result, Server};
+use asynchat::{Chat, Close, Connector, Limits, Result, Server, Socket};
 
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, server_config};
@@ -249,4 +249,127 @@ fn the_reason_says_that_the_stream_was_cut() {
         "the stream ended without a TLS close_notify"
     );
     assert!(!Close::Truncated.sent_all());
+}
+
+/// What is delivered does not depend on what arrives together, nor on how much a turn does.
+#[test]
+fn the_records_before_a_broken_one_are_delivered_under_every_segmentation_and_budget() -> Result {
+    let limits = [
+        Limits::default(),
+        Limits::default().turn_records(1),
+        Limits::default().turn_read(1),
+        Limits::default().turn_read(4).turn_records(2).turn_write(1),
+    ];
+    for limits in limits {
+        for piece in [1, 7, 40, 1000] {
+            let scene = Scene::new()?;
+            let echo = |chat: &Chat, line: &[u8]| {
+                chat.push_slice(line);
+                chat.push("\r\n");
+                Ok(())
+            };
+            Server::new("127.0.0.1:563")
+                .tls(server_config())
+                .limits(limits)
+                .listen_on(&scene.event_loop, scene.log.session_with(echo))?;
+            let socket = scene.network.connect("127.0.0.1:563")?;
+            let mut peer = TlsPeer::client(socket, client_config());
+            peer.exchange(|| scene.settle().unwrap());
+            let mut bytes = peer.encrypt(b"one\r\ntwo\r\nthree\r\nfour");
+            let mut broken = peer.encrypt(b"\r\nfive\r\n");
+            *broken.last_mut().unwrap() ^= 1;
+            bytes.append(&mut broken);
+            for piece in bytes.chunks(piece) {
+                peer.peer.send(piece);
+                scene.settle()?;
+            }
+            peer.exchange(|| scene.settle().unwrap());
+            let expected = ["connect", "record one", "record two", "record three"];
+            let lines = scene.log.lines();
+            let (close, records) = lines.split_last().unwrap();
+            assert_eq!(records, expected, "{limits:?} {piece}");
+            assert_eq!(close, "close Tls", "{limits:?} {piece}");
+            assert!(peer.error.is_some(), "the alert has arrived");
+            scene.advance(60)?;
+            assert_eq!(scene.event_loop.len(), 1, "the listener is left");
+        }
+    }
+    Ok(())
+}
+
+/// Nobody reads on, so nobody would see the failure of TLS.
+#[test]
+fn a_paused_session_ends_with_the_failure_when_it_sends() -> Result {
+    let scene = Scene::new()?;
+    let slot = crate::common::Slot::default();
+    let pause = |chat: &Chat, _: &[u8]| {
+        chat.pause_reading();
+        Ok(())
+    };
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(
+            &scene.event_loop,
+            slot.capture(scene.log.session_with(pause)),
+        )?;
+    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    let mut bytes = peer.encrypt(b"one\r\ntwo\r\n");
+    let mut broken = peer.encrypt(b"three\r\n");
+    *broken.last_mut().unwrap() ^= 1;
+    bytes.append(&mut broken);
+    peer.peer.send(bytes);
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record one"]);
+    slot.chat().push("reply\r\n");
+    scene.settle()?;
+    assert_eq!(scene.log.lines(), ["connect", "record one", "close Tls"]);
+    Ok(())
+}
+
+#[test]
+fn the_records_before_a_broken_one_and_the_alert_pass_through_two_descriptors() -> Result {
+    let scene = Scene::new()?;
+    let (input, to) = scene.network.pair();
+    let (output, from) = scene.network.pair();
+    let echo = |chat: &Chat, line: &[u8]| {
+        chat.push_slice(line);
+        Ok(())
+    };
+    let chat = Connector::adopt(Socket::halves(input, output))
+        .limits(Limits::default().turn_records(1))
+        .connect_on(&scene.event_loop, scene.log.session_with(echo))?;
+    scene.settle()?;
+    chat.start_tls(server_config())?;
+    let mut peer = TlsPeer::client(to, client_config());
+    let exchange = |peer: &mut TlsPeer| -> Result {
+        for _ in 0..5 {
+            let bytes = peer.output();
+            peer.peer.send(bytes);
+            scene.settle()?;
+            let bytes = from.take_received();
+            let mut left = &bytes[..];
+            while !left.is_empty() && peer.error.is_none() {
+                peer.tls.read_tls(&mut left)?;
+                peer.error = peer.tls.process_new_packets().err();
+            }
+        }
+        Ok(())
+    };
+    exchange(&mut peer)?;
+    let mut bytes = peer.encrypt(b"one\r\ntwo\r\n");
+    let mut broken = peer.encrypt(b"three\r\n");
+    *broken.last_mut().unwrap() ^= 1;
+    bytes.append(&mut broken);
+    peer.peer.send(bytes);
+    exchange(&mut peer)?;
+    let lines = scene.log.lines();
+    let expected = ["record one", "record two", "close Tls"];
+    assert!(lines.ends_with(&expected.map(str::to_owned)), "{lines:?}");
+    assert!(peer.error.is_some(), "the alert has arrived");
+    assert!(
+        peer.peer.received().is_empty(),
+        "nothing was sent backwards"
+    );
+    Ok(())
 }

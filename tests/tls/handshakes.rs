@@ -168,3 +168,46 @@ fn a_send_that_fails_ends_its_handshake_at_once() -> Result {
     assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
     Ok(())
 }
+
+/// Each turn answers a few clients, which then send nothing more, and serves the one whose handshake is complete.
+#[test]
+fn hundreds_of_unfinished_handshakes_delay_nobody_by_a_turn() -> Result {
+    let scene = Scene::new()?;
+    let echo = |chat: &Chat, line: &[u8]| {
+        chat.push_slice(line);
+        chat.push("\r\n");
+        Ok(())
+    };
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session_with(echo))?;
+    let connect = || -> Result<TlsPeer> {
+        let peer = scene.network.connect("127.0.0.1:563")?;
+        Ok(TlsPeer::client(peer, client_config()))
+    };
+    let mut neighbour = connect()?;
+    neighbour.exchange(|| scene.settle().unwrap());
+    let unfinished = (0..400).map(|_| connect());
+    let mut unfinished = unfinished.collect::<Result<Vec<_>>>()?;
+    scene.settle()?;
+    for peer in &mut unfinished {
+        let hello = peer.output();
+        peer.peer.send(hello);
+    }
+    let (mut turns, mut answered) = (0, 0);
+    while answered < 400 {
+        neighbour.send("hello\r\n");
+        scene.event_loop.run_once(std::time::Duration::ZERO)?;
+        turns += 1;
+        neighbour.receive();
+        assert_eq!(neighbour.text(), "hello\r\n".repeat(turns));
+        // They are answered in the order of their messages.
+        let others = unfinished.iter().skip(answered);
+        let is_answered = |peer: &&TlsPeer| !peer.peer.received().is_empty();
+        let count = others.take_while(is_answered).count();
+        assert!(count <= 8, "{count} in one turn");
+        answered += count;
+    }
+    assert_eq!(turns, 50);
+    Ok(())
+}

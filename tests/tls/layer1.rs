@@ -305,3 +305,22 @@ fn tls_does_not_begin_when_nothing_can_be_sent_any_more() -> Result {
     assert!(channel.start_tls(server_config()).is_err());
     Ok(())
 }
+
+#[test]
+fn what_came_before_a_broken_record_is_received_although_the_reply_fails() -> Result {
+    let scene = Scene::new()?;
+    let (socket, peer) = scene.network.pair();
+    let _channel = echo(&scene, socket, true)?;
+    let mut peer = TlsPeer::client(peer, client_config());
+    peer.exchange(|| scene.settle().unwrap());
+    let mut bytes = peer.encrypt(b"0123456789abcdefghij");
+    let mut broken = peer.encrypt(b"x");
+    *broken.last_mut().unwrap() ^= 1;
+    bytes.append(&mut broken);
+    peer.peer.send(bytes);
+    scene.settle()?;
+    let lines = scene.log.lines();
+    let expected = ["read 0123456789", "read abcdefghij", "close Tls"];
+    assert!(lines.ends_with(&expected.map(str::to_owned)), "{lines:?}");
+    Ok(())
+}

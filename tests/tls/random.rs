@@ -9,7 +9,7 @@ use asynchat::{AsyncChat, Chat, Close, Connector, Eof, Limits, Result, Server, T
 use fastrand::Rng;
 
 use crate::common::name;
-use crate::tls::{client_config, server_config};
+use crate::tls::identity_of_fixed_length;
 
 /// Sends each line back, and pauses now and then.
 struct Echo {
@@ -24,7 +24,8 @@ impl AsyncChat for Echo {
         if line == b"STARTTLS" {
             assert!(self.starts_tls && self.chat.tls().is_none());
             self.chat.push("go\r\n");
-            self.chat.start_tls(server_config())?;
+            self.chat
+                .start_tls(identity_of_fixed_length().server_config())?;
             return Ok(());
         }
         assert!(self.chat.tls().is_some());
@@ -88,7 +89,8 @@ impl AsyncChat for Caller {
     fn found_terminator(&mut self, line: &[u8]) -> Result {
         if self.chat.tls().is_none() {
             assert_eq!(line, b"go");
-            let client = tls::Client::from(client_config()).name("localhost");
+            let client =
+                tls::Client::from(identity_of_fixed_length().client_config()).name("localhost");
             return Ok(self.chat.start_tls(client)?);
         }
         assert!(line == self.lines[self.replies], "reply {}", self.replies);
@@ -123,7 +125,17 @@ fn every_line_comes_back_over_every_network() -> Result {
     Ok(())
 }
 
-fn converse(seed: u64) -> Result {
+/// Otherwise a failure could not be repeated.
+#[test]
+fn a_seed_has_one_run() -> Result {
+    for seed in 0..10 {
+        assert_eq!(converse(seed)?, converse(seed)?, "seed {seed}");
+    }
+    Ok(())
+}
+
+/// Returns what the loop has done.
+fn converse(seed: u64) -> Result<String> {
     let mut rng = Rng::with_seed(seed);
     let network = Network::new(seed);
     let event_loop = network.event_loop()?;
@@ -155,7 +167,7 @@ fn converse(seed: u64) -> Result {
     let server = Server::new("127.0.0.1:563").limits(limits);
     let server = match starts_tls {
         true => server,
-        false => server.tls(server_config()),
+        false => server.tls(identity_of_fixed_length().server_config()),
     };
     let (end, session_rng) = (Rc::clone(&server_end), rng.fork());
     let listener = server.listen_on(&event_loop, move |chat| Echo {
@@ -169,7 +181,7 @@ fn converse(seed: u64) -> Result {
     let connector = Connector::new("127.0.0.1:563").limits(limits);
     let connector = match starts_tls {
         true => connector,
-        false => connector.tls(client_config()),
+        false => connector.tls(identity_of_fixed_length().client_config()),
     };
     let (done, ending) = (Rc::new(Cell::new(false)), rng.u8(0..3));
     let (is_done, end) = (Rc::clone(&done), Rc::clone(&client_end));
@@ -203,5 +215,5 @@ fn converse(seed: u64) -> Result {
     if !event_loop.is_empty() || network.sockets() > 0 {
         return Err("something is left".into());
     }
-    Ok(())
+    Ok(format!("{:?} {:?}", event_loop.stats(), network.elapsed()))
 }

@@ -98,11 +98,12 @@ impl<S: AsyncChat> ChatDriver<S> {
         outcome
     }
 
-    /// Updates the clocks: records may have ended, and another may have begun.
+    /// Updates the clocks: records may have ended, and another may have begun. A part of a TLS record is a part of
+    /// what it contains, although it is of no use before its rest arrives.
     #[inline(never)]
-    fn time_records(&self, state: &ChannelState, records_before: u64) {
-        let begun = if self.splitter.is_idle() || state.is_closing() || state.flags.has(Flag::PIPED)
-        {
+    pub(super) fn time_records(&self, state: &ChannelState, records_before: u64) {
+        let is_between = || self.splitter.is_idle() && !state.has_partial_secured();
+        let begun = if state.is_closing() || state.flags.has(Flag::PIPED) || is_between() {
             Begun::Nothing
         } else if self.splitter.is_endless() {
             Begun::Stream
@@ -236,13 +237,16 @@ impl<S: AsyncChat> ChatDriver<S> {
         if event.is_none() {
             return Ok(());
         }
+        let records_before = state.records_in.get();
         state.count_record();
         match event {
             Some(Event::Record(record)) => self.session.found_terminator(record)?,
             Some(Event::Owned(record)) => self.session.found_record(record)?,
             _ => self.session.found_terminator(b"")?,
         }
-        state.time(|clocks, _| clocks.record_over());
+        if state.is_timed() {
+            self.time_records(state, records_before);
+        }
         drop(self.splitter.release_buffer());
         Ok(())
     }

@@ -32,6 +32,8 @@ pub(super) struct Received {
     pub(super) plaintext: Vec<u8>,
     pub(super) taken: usize,
     pub(super) peer_has_closed: bool,
+    /// How many records without content have come behind the last one with content.
+    pub(super) quiet: usize,
 }
 
 /// Ciphertext that was not sent yet. The buffer is longer than its content, so that it is zero-filled once.

@@ -19,19 +19,29 @@ pub(super) struct Hello {
     length: usize,
 }
 
+/// What has arrived of the message.
+pub(super) enum Progress {
+    Incomplete,
+    /// It is complete, or has an error that rustls is to report.
+    Complete,
+    /// A record of another type, which begins with this byte.
+    Other(u8),
+}
+
 impl Hello {
-    /// Whether the message, with which `input` begins, is complete, or has an error that rustls is to report.
-    pub(super) fn is_complete(&mut self, input: &[u8]) -> bool {
+    /// Looks at what is new in `input`, which begins with the message.
+    pub(super) fn progress(&mut self, input: &[u8]) -> Progress {
         loop {
             let rest = input.get(self.next..).unwrap_or_default();
-            if rest.first().is_some_and(|first| *first != HANDSHAKE) {
-                return true;
+            match rest.first() {
+                Some(first) if *first != HANDSHAKE => return Progress::Other(*first),
+                _ => {}
             }
             let Some(end) = record_length(rest) else {
-                return false;
+                return Progress::Incomplete;
             };
             let Some(content) = rest.get(5..end) else {
-                return false;
+                return Progress::Incomplete;
             };
             let header = self.header.iter_mut().skip(self.length);
             for (to, from) in header.zip(content) {
@@ -43,7 +53,7 @@ impl Hello {
             let announced = 4 + u32::from_be_bytes([0, high, middle, low]) as usize;
             // rustls refuses a record without content.
             if content.is_empty() || (self.length >= 4 && self.length >= announced) {
-                return true;
+                return Progress::Complete;
             }
         }
     }

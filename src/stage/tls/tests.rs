@@ -368,21 +368,23 @@ fn a_configuration_with_early_data_loses_it() {
     }
 }
 
+/// Makes a client announce new keys.
+fn update_keys(client: &mut End) {
+    let Connection::Client(connection) = &mut client.stage.connection else {
+        panic!("a client")
+    };
+    let connection: &mut UnbufferedConnectionCommon<_> = connection;
+    match connection.process_tls_records(&mut []).state.unwrap() {
+        ConnectionState::WriteTraffic(traffic) => traffic.refresh_traffic_keys().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn key_updates_are_answered_and_many_of_them_are_an_error() {
     let (mut client, mut server) = pair(&[&TLS13], 70_000);
-    let update = |end: &mut End| {
-        let Connection::Client(connection) = &mut end.stage.connection else {
-            panic!("a client")
-        };
-        let connection: &mut UnbufferedConnectionCommon<_> = connection;
-        match connection.process_tls_records(&mut []).state.unwrap() {
-            ConnectionState::WriteTraffic(traffic) => traffic.refresh_traffic_keys().unwrap(),
-            other => panic!("{other:?}"),
-        }
-    };
     for n in 0..20 {
-        update(&mut client);
+        update_keys(&mut client);
         client.encrypt(b"c");
         exchange(&mut client, &mut server, 1);
         server.encrypt(b"s");
@@ -393,7 +395,7 @@ fn key_updates_are_answered_and_many_of_them_are_an_error() {
         );
     }
     for _ in 0..40 {
-        update(&mut client);
+        update_keys(&mut client);
         client.stage.process(&mut [], &mut Into::nowhere());
     }
     let bytes = client.take_output();
@@ -404,6 +406,52 @@ fn key_updates_are_answered_and_many_of_them_are_an_error() {
         server.error()
     );
     assert!(server.stage.output().len() < 1000);
+}
+
+/// rustls counts key updates and empty records, but each of them resets the count of the other.
+#[test]
+fn records_without_content_in_turn_are_an_error() {
+    let quiet = |client: &mut End| {
+        update_keys(client);
+        client.stage.process(&mut [], &mut Into::nowhere());
+        let Connection::Client(connection) = &mut client.stage.connection else {
+            panic!("a client")
+        };
+        seal(connection, &mut [], &[], &mut client.stage.output).unwrap();
+    };
+    for piece in [1, 70_000] {
+        let (mut client, mut server) = pair(&[&TLS13], 70_000);
+        // Content begins a new count.
+        for n in 1..10 {
+            for _ in 0..MOST_QUIET / 2 {
+                quiet(&mut client);
+            }
+            client.encrypt(b"c");
+            exchange(&mut client, &mut server, piece);
+            assert_eq!((server.received.len(), server.error()), (n, String::new()));
+        }
+        let mut fed = 0;
+        for _ in 0..MOST_QUIET {
+            quiet(&mut client);
+            let bytes = client.take_output();
+            server.feed(&bytes, piece, 10);
+            fed += 2;
+            if !server.error().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(fed, MOST_QUIET + 2);
+        let error = server.error();
+        let words = "the peer has sent too many TLS records without content";
+        assert!(error.starts_with(words), "{error}");
+        // All of them at once.
+        let (mut client, mut server) = pair(&[&TLS13], 70_000);
+        for _ in 0..MOST_QUIET {
+            quiet(&mut client);
+        }
+        server.feed(&client.take_output(), piece, 10);
+        assert!(server.error().starts_with(words), "{}", server.error());
+    }
 }
 
 #[test]
@@ -531,35 +579,85 @@ fn what_came_before_a_broken_record_is_delivered() {
     assert!(client.error().contains("alert"), "{}", client.error());
 }
 
+/// A message that says it has 64 KiB, in records of four bytes.
+fn endless(kind: u8, version: u8) -> Vec<u8> {
+    let message: Vec<u8> = [kind, 0, 0xff, 0xf0]
+        .into_iter()
+        .chain([0; 64_000])
+        .collect();
+    let record = |piece: &[u8]| [&[22, 3, version, 0, 4], piece].concat();
+    message.chunks(4).flat_map(record).collect()
+}
+
 #[test]
 fn an_unfinished_handshake_keeps_a_bounded_number_of_bytes() {
-    // A first message that says it has 64 KiB, in records of one byte.
-    let mut end = End::server(Arc::new(server(&BOTH)));
-    let mut bytes = Vec::new();
-    for byte in [1, 0, 0xff, 0xf0].into_iter().chain([0; 30_000]) {
-        bytes.extend_from_slice(&[22, 3, 1, 0, 1, byte]);
+    let config = || Arc::new(server(&[&TLS12]));
+    for piece in [100, 1000, 5000, 18_000] {
+        // The first message of a client, the one behind the answer to it, and the first one of a server.
+        let first = (End::server(config()), endless(1, 1), MOST_HELLO);
+        let mut second = (End::server(config()), endless(16, 3), MOST_KEPT);
+        let mut client_end = End::client(Arc::new(client()), "localhost");
+        second.0.feed(&client_end.take_output(), 1000, 100);
+        let of_server = (client_end, endless(2, 3), MOST_KEPT);
+        for (mut end, bytes, most) in [first, second, of_server] {
+            let mut fed = 0;
+            for bytes in bytes.chunks(piece) {
+                end.feed(bytes, piece, 100);
+                fed += bytes.len();
+                assert!(end.stage.kept.capacity() <= most, "{most} {piece}");
+                if !end.error().is_empty() {
+                    break;
+                }
+            }
+            assert!(fed > most && fed <= most + piece, "{most} {piece} {fed}");
+            let error = end.error();
+            assert!(error.contains("HandshakePayloadTooLarge"), "{error}");
+            assert_eq!(end.stage.kept.capacity(), 0);
+        }
     }
-    end.feed(&bytes, 1000, 100);
-    assert!(
-        end.error().contains("HandshakePayloadTooLarge"),
-        "{}",
-        end.error()
-    );
-    assert_eq!(end.stage.kept.capacity(), 0);
-    assert_eq!(end.take_output(), [21, 3, 3, 0, 2, 2, 50], "decode_error");
-    // The certificate of a server, in the same form.
-    let mut end = End::client(Arc::new(client()), "localhost");
-    let mut bytes = Vec::new();
-    for byte in [2, 0, 0xff, 0xf0].into_iter().chain([0; 30_000]) {
-        bytes.extend_from_slice(&[22, 3, 3, 0, 1, byte]);
+}
+
+#[test]
+fn a_part_of_a_record_takes_no_more_than_the_record() {
+    let (mut client, mut server) = pair(&BOTH, 70_000);
+    client.encrypt(&[7; 16_000]);
+    let bytes = client.take_output();
+    for piece in bytes.chunks(100) {
+        server.feed(piece, 100, 20_000);
+        assert!(server.stage.kept.capacity() <= bytes.len());
     }
-    end.feed(&bytes, 1000, 100);
-    assert!(
-        end.error().contains("HandshakePayloadTooLarge"),
-        "{}",
-        end.error()
-    );
-    assert!(end.stage.kept.len() <= MOST_KEPT + 1000);
+    assert_eq!(server.received.len(), 16_000);
+    // Nor does the next one keep the buffer of the last.
+    client.encrypt(&[7; 16_000]);
+    let mut bytes = client.take_output();
+    client.encrypt(b"x");
+    bytes.append(&mut client.take_output());
+    let (before, rest) = bytes.split_at(15_000);
+    server.feed(before, 70_000, 20_000);
+    server.feed(&rest[..rest.len() - 1], 70_000, 20_000);
+    assert!(server.stage.has_partial());
+    assert!(server.stage.kept.capacity() < 100);
+}
+
+/// Otherwise rustls would parse everything again with each byte of that record.
+#[test]
+fn a_record_of_another_type_ends_the_handshake_with_its_first_byte() {
+    let part_of_hello = [22, 3, 1, 0, 2, 1, 0];
+    for before in [&[][..], &part_of_hello] {
+        for (byte, words, alert) in [
+            (20, "the peer has broken the rules of TLS", 10),
+            (21, "the peer has broken the rules of TLS", 10),
+            (23, "the peer has broken the rules of TLS", 10),
+            (b'E', "the peer does not use TLS", 50),
+        ] {
+            let mut end = End::server(Arc::new(server(&BOTH)));
+            end.feed(before, 1, 10);
+            assert_eq!(end.error(), "");
+            end.feed(&[byte], 1, 10);
+            assert!(end.error().starts_with(words), "{byte}: {}", end.error());
+            assert_eq!(end.take_output(), [21, 3, 3, 0, 2, 2, alert]);
+        }
+    }
 }
 
 #[test]
@@ -634,7 +732,7 @@ fn changes_on_the_way_are_errors_and_what_is_received_was_sent() {
             }
             let (piece, room) = (rng.usize(1..2000), rng.usize(1..5000));
             ends[1 - from].feed(&bytes, piece, room);
-            assert!(ends[1 - from].stage.kept.len() <= MOST_KEPT + 2000);
+            assert!(ends[1 - from].stage.kept.capacity() <= MOST_KEPT);
         }
         for to in 0..2 {
             assert!(sent[1 - to].starts_with(&ends[to].received), "seed {seed}");

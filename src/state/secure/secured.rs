@@ -9,7 +9,6 @@ use crate::error::{Error, TlsFailure};
 use crate::stage::{MakeStage, Stage};
 use crate::state::{ChannelState, Flag, Phase};
 use crate::sys::interest::{Interest, Ready};
-use crate::time::deadlines::Clocks;
 use crate::time::timer::TimerId;
 
 /// How much is encrypted before the kernel has accepted what was encrypted before.
@@ -189,6 +188,7 @@ impl Secured {
             buffers.input.resize(end, 0);
         }
         let free = buffers.input.get_mut(head..end).unwrap_or_default();
+        let most = free.len();
         let outcome = state.receive_raw(free);
         let outcome = outcome.map(|count| {
             if count == 0 {
@@ -200,8 +200,11 @@ impl Secured {
             (count, stage.feed(input, into))
         });
         state.put_stage_buffers(buffers);
-        if matches!(outcome, Ok((count, _)) if count > 0) {
-            state.time(Clocks::moved);
+        if let Ok((count, _)) = outcome
+            && count > 0
+            && state.is_timed()
+        {
+            state.time_received(count, most);
         }
         outcome
     }
