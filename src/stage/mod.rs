@@ -58,6 +58,9 @@ pub(crate) trait Stage {
     /// Whether the peer has said that it sends nothing more.
     fn peer_has_closed(&self) -> bool;
 
+    /// Whether a message of the peer was processed since the last call.
+    fn take_processed(&mut self) -> bool;
+
     fn is_handshaking(&self) -> bool;
 
     /// Takes bytes that the channel sends, at most `most` of them. Returns how many.

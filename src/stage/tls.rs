@@ -66,6 +66,8 @@ pub(crate) struct TlsStage {
     /// Something was sent. What follows may have to be encrypted.
     has_sent: bool,
     has_closed: bool,
+    /// A message was processed since the last call of `take_processed`.
+    has_processed: bool,
 }
 
 enum Connection {
@@ -120,6 +122,7 @@ impl TlsStage {
             server_name: None,
             has_sent: false,
             has_closed: false,
+            has_processed: false,
         }
     }
 
@@ -146,6 +149,7 @@ impl TlsStage {
             Connection::Refused => Ok((input.len(), 0)),
         };
         self.seen = 0;
+        self.has_processed |= !matches!(outcome, Ok((0, _)));
         match outcome {
             // What follows the end is ignored (RFC 8446 section 6.1).
             Ok(_) if self.received.peer_has_closed => input.len(),
@@ -359,6 +363,10 @@ impl Stage for TlsStage {
 
     fn peer_has_closed(&self) -> bool {
         self.received.peer_has_closed
+    }
+
+    fn take_processed(&mut self) -> bool {
+        mem::take(&mut self.has_processed)
     }
 
     fn is_handshaking(&self) -> bool {

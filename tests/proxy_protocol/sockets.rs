@@ -1,6 +1,8 @@
 //! Real sockets: a header in pieces does not keep the loop awake, and a Unix-domain listener has proxies, too.
 
-use asynchat::proxy_protocol::{Header, Network, Version};
+#[cfg(unix)]
+use asynchat::proxy_protocol::Network;
+use asynchat::proxy_protocol::{Header, Version};
 use asynchat::{Connector, Result, Server};
 
 use crate::common::{Log, Peer, addr_of, idle, new_loop, run_until};

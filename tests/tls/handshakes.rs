@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use asynchat::tls::rustls::version::TLS12;
 use asynchat::{Chat, Result, Server, tls};
 
 use crate::scene::Scene;
-use crate::tls::{TlsPeer, client_config, server_config};
+use crate::tls::{TlsPeer, client_config, client_config_of, server_config};
 
 #[test]
 fn a_turn_completes_a_few_handshakes_and_serves_others_in_between() -> Result {
@@ -209,5 +210,39 @@ fn hundreds_of_unfinished_handshakes_delay_nobody_by_a_turn() -> Result {
         answered += count;
     }
     assert_eq!(turns, 50);
+    Ok(())
+}
+
+/// The key exchange of TLS 1.2 is computed when it arrives, and this side answers the rest of the flight only.
+#[test]
+fn key_exchanges_without_an_answer_are_counted() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, scene.log.session())?;
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let peer = scene.network.connect("127.0.0.1:563")?;
+        let mut peer = TlsPeer::client(peer, client_config_of(&TLS12));
+        scene.settle()?;
+        send_output(&mut peer);
+        scene.settle()?;
+        peer.receive();
+        peers.push(peer);
+    }
+    for peer in &mut peers {
+        let flight = peer.output();
+        let length = usize::from(u16::from_be_bytes([flight[3], flight[4]]));
+        peer.peer.send(&flight[..5 + length]);
+    }
+    let mut turns = 0;
+    loop {
+        scene.event_loop.run_once(Duration::ZERO)?;
+        turns += 1;
+        if scene.event_loop.next_timeout() != Some(Duration::ZERO) {
+            break;
+        }
+    }
+    assert!(turns >= 100 / 8, "all of them in {turns} turns");
     Ok(())
 }

@@ -124,7 +124,9 @@ impl Secured {
         let mut received = None;
         if ready.read {
             received = Some(self.receive(state, &mut []).map(|(count, _)| count));
-            is_expensive = self.holds_output();
+            // A message of the peer may demand a computation without an answer, such as the key exchange of TLS 1.2.
+            let has_processed = self.stage.as_mut().is_some_and(|it| it.take_processed());
+            is_expensive = has_processed || self.holds_output();
             self.flush(state);
             if self.output_error.is_some() {
                 // An alert may say why the peer is gone.
