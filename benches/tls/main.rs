@@ -21,11 +21,11 @@
 mod certificate;
 mod client;
 #[path = "../side_by_side/machine.rs"]
-#[allow(dead_code, unused_imports, reason = "it belongs to another bench")]
 mod machine;
 #[path = "../side_by_side/process.rs"]
 #[allow(dead_code, reason = "it belongs to another bench")]
 mod process;
+mod report;
 mod servers;
 mod terminators;
 mod workload;
@@ -34,6 +34,7 @@ use asynchat::{Error, Result};
 use clap::Parser;
 
 use certificate::Files;
+use report::Figure;
 use servers::Running;
 
 /// Compares the CPU time of TLS servers.
@@ -85,35 +86,15 @@ fn main() -> Result {
                 let figure = workload.measure(&running, &files);
                 let context = || format!("{name}, {}", workload.name());
                 let figure = figure.map_err(|error| Error::new(error).context(context()))?;
-                figures.push((*name, *workload, figure));
+                figures.push(Figure {
+                    round,
+                    server: name,
+                    workload: *workload,
+                    micros: figure,
+                });
             }
         }
     }
-    report(&figures, &machine);
+    report::print(&figures, &machine);
     Ok(())
-}
-
-fn report(figures: &[(&str, Workload, f64)], machine: &str) {
-    println!("CPU time of the server, in µs. {machine}.\n");
-    print!("| server |");
-    for workload in workload::ALL {
-        print!(" {} |", workload.name());
-    }
-    println!("\n|---|{}", "--:|".repeat(workload::ALL.len()));
-    for name in servers::NAMES {
-        let median = |workload| {
-            let of = figures.iter().filter(|it| it.0 == name && it.1 == workload);
-            let mut of: Vec<f64> = of.map(|it| it.2).collect();
-            of.sort_by(f64::total_cmp);
-            of.get(of.len() / 2).copied()
-        };
-        if median(workload::ALL[0]).is_none() {
-            continue;
-        }
-        print!("| {name} |");
-        for workload in workload::ALL {
-            print!(" {:.1} |", median(*workload).unwrap_or(f64::NAN));
-        }
-        println!();
-    }
 }
