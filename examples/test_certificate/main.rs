@@ -7,7 +7,7 @@
 //!
 //! writes three files: `cert.pem` and `key.pem` for a server, and `ca.pem` for its
 //! clients, which trust what that authority has certified. The key of the authority
-//! is not written: whoever had it could deceive every client that trusts `ca.pem`.
+//! is not written: it could be used to deceive every client that trusts `ca.pem`.
 //!
 //! The program prints commands to try. A server on an open network needs a
 //! certificate of a public authority instead, for example of Let's Encrypt.

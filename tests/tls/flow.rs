@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use asynchat::sim::Peer;
 use asynchat::{Chat, Limits, Result, Server, SimpleProducer};
 
 use crate::common::Slot;
@@ -156,9 +157,8 @@ fn producers_and_gathered_output_arrive_in_order_over_bad_networks() -> Result {
     Ok(())
 }
 
-#[test]
-fn a_pipe_passes_both_directions_and_both_ends() -> Result {
-    let scene = Scene::new()?;
+/// The peers of two connections that are piped: of one in clear, and of one with TLS.
+fn piped(scene: &Scene) -> Result<(Peer, TlsPeer)> {
     let (plain, outside) = scene.connection(|_| |_: &[u8]| Ok(()))?;
     Server::new("127.0.0.1:563")
         .tls(server_config())
@@ -168,6 +168,13 @@ fn a_pipe_passes_both_directions_and_both_ends() -> Result {
         })?;
     let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
     peer.exchange(|| scene.settle().unwrap());
+    Ok((outside, peer))
+}
+
+#[test]
+fn a_pipe_passes_both_directions_and_both_ends() -> Result {
+    let scene = Scene::new()?;
+    let (outside, mut peer) = piped(&scene)?;
     peer.send("to the inside");
     outside.send("to the outside");
     peer.exchange(|| scene.settle().unwrap());
@@ -185,15 +192,7 @@ fn a_pipe_passes_both_directions_and_both_ends() -> Result {
 #[test]
 fn a_reset_that_a_send_has_met_does_not_make_a_piped_stream_complete() -> Result {
     let scene = Scene::new()?;
-    let (plain, outside) = scene.connection(|_| |_: &[u8]| Ok(()))?;
-    Server::new("127.0.0.1:563")
-        .tls(server_config())
-        .listen_on(&scene.event_loop, move |chat: Chat| {
-            asynchat::pipe(&chat, &plain)?;
-            Ok(|_: &[u8]| Ok(()))
-        })?;
-    let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
-    peer.exchange(|| scene.settle().unwrap());
+    let (outside, mut peer) = piped(&scene)?;
     peer.send("cut sho");
     scene.settle()?;
     let reset = std::io::ErrorKind::ConnectionReset;

@@ -8,9 +8,8 @@ use asynchat::{Chat, Result, Server, tls};
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, client_config_of, server_config};
 
-#[test]
-fn a_turn_completes_a_few_handshakes_and_serves_others_in_between() -> Result {
-    let scene = Scene::new()?;
+/// A server that echoes lines.
+fn serve_echo(scene: &Scene) -> Result {
     let echo = |chat: &Chat, line: &[u8]| {
         chat.push_slice(line);
         chat.push("\r\n");
@@ -19,6 +18,13 @@ fn a_turn_completes_a_few_handshakes_and_serves_others_in_between() -> Result {
     Server::new("127.0.0.1:563")
         .tls(server_config())
         .listen_on(&scene.event_loop, scene.log.session_with(echo))?;
+    Ok(())
+}
+
+#[test]
+fn a_turn_completes_a_few_handshakes_and_serves_others_in_between() -> Result {
+    let scene = Scene::new()?;
+    serve_echo(&scene)?;
     let (chat, neighbour) = scene.connection(|chat: Chat| {
         move |line: &[u8]| {
             chat.push_slice(line);
@@ -174,14 +180,7 @@ fn a_send_that_fails_ends_its_handshake_at_once() -> Result {
 #[test]
 fn hundreds_of_unfinished_handshakes_delay_nobody_by_a_turn() -> Result {
     let scene = Scene::new()?;
-    let echo = |chat: &Chat, line: &[u8]| {
-        chat.push_slice(line);
-        chat.push("\r\n");
-        Ok(())
-    };
-    Server::new("127.0.0.1:563")
-        .tls(server_config())
-        .listen_on(&scene.event_loop, scene.log.session_with(echo))?;
+    serve_echo(&scene)?;
     let connect = || -> Result<TlsPeer> {
         let peer = scene.network.connect("127.0.0.1:563")?;
         Ok(TlsPeer::client(peer, client_config()))

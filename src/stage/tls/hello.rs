@@ -33,9 +33,8 @@ impl Hello {
     pub(super) fn progress(&mut self, input: &[u8]) -> Progress {
         loop {
             let rest = input.get(self.next..).unwrap_or_default();
-            match rest.first() {
-                Some(first) if *first != HANDSHAKE => return Progress::Other(*first),
-                _ => {}
+            if let Some(first) = rest.first().filter(|first| **first != HANDSHAKE) {
+                return Progress::Other(*first);
             }
             let Some(end) = record_length(rest) else {
                 return Progress::Incomplete;
