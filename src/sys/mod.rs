@@ -13,6 +13,7 @@
 //! | `socket.rs`, `socket/` | sockets and other descriptors |
 //! | `system.rs` | where sockets, addresses and random numbers come from |
 //! | `clock.rs` | the time |
+//! | `positions.rs` | a search with the processor's vector instructions |
 //! | `resolver.rs` | the threads that look host names up |
 //! | `signals.rs` | the thread that waits for signals |
 //! | `simulated/` | the network in memory |
@@ -20,6 +21,7 @@
 pub(crate) mod clock;
 pub(crate) mod interest;
 pub(crate) mod poller;
+pub(crate) mod positions;
 pub(crate) mod resolver;
 #[cfg(feature = "signal")]
 pub(crate) mod signals;

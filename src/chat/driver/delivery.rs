@@ -33,7 +33,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         if leaves_no_room(state, input.len()) {
             state.requests.add(Request::CHECK);
         }
-        let outcome = 'delivery: loop {
+        let outcome = loop {
             if !state.requests.is_empty() && !self.attend(state, input) {
                 break Ok(());
             }
@@ -43,15 +43,22 @@ impl<S: AsyncChat> ChatDriver<S> {
             // Between two lines there is nothing to look at but whether something was requested.
             let mut lines = self.splitter.lines();
             if let Some(lines) = &mut lines {
+                let mut rest = *input;
+                let mut called = Ok(());
                 while budget > 0
                     && state.requests.is_empty()
-                    && let Some(line) = lines.next(input)
+                    && let Some(line) = lines.next(&mut rest)
                 {
                     budget -= 1;
                     state.count_record();
-                    if let Err(error) = self.session.found_terminator(line) {
-                        break 'delivery Err(error);
+                    called = self.session.found_terminator(line);
+                    if called.is_err() {
+                        break;
                     }
+                }
+                *input = rest;
+                if called.is_err() {
+                    break called;
                 }
                 if !state.requests.is_empty() {
                     continue;

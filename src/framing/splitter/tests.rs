@@ -2,14 +2,24 @@
 
 use super::search::EXAMINED;
 use super::*;
+use crate::sys::positions::BLOCK;
 
-/// Feeds `input` in segments of `size`. Returns the numbers of records and of examined bytes.
+/// Feeds `input` in segments of `size`, as a driver does. Returns the numbers of records and of examined bytes.
 fn cost(terminator: Terminator, input: &[u8], size: usize) -> (usize, usize) {
     EXAMINED.set(0);
     let mut splitter = Splitter::new(terminator.unlimited(), 0);
     let mut ends = 0;
     for mut segment in input.chunks(size) {
-        while let Some(event) = splitter.next(&mut segment).unwrap() {
+        loop {
+            let mut lines = splitter.lines();
+            if let Some(lines) = &mut lines {
+                while lines.next(&mut segment).is_some() {
+                    ends += 1;
+                }
+            }
+            let Some(event) = splitter.next_after(lines, &mut segment).unwrap() else {
+                break;
+            };
             ends += usize::from(matches!(event, Event::Record(_) | Event::End));
         }
     }
@@ -83,6 +93,21 @@ fn no_byte_is_examined_more_than_three_times() {
                 }
             }
         }
+    }
+}
+
+/// A callback may change how the rest of the input is cut. The search of the current block is repeated then.
+#[test]
+fn a_stop_between_two_lines_costs_the_search_of_one_block() {
+    for line in ["\r\n", "abcdefg\r\n"] {
+        let input = line.repeat(1000);
+        let mut segment = input.as_bytes();
+        let mut splitter = Splitter::new(Terminator::crlf(), 9);
+        EXAMINED.set(0);
+        while splitter.next(&mut segment).unwrap().is_some() {
+            assert!(splitter.set_terminator(Terminator::crlf()).is_none());
+        }
+        assert!(EXAMINED.get() <= 1000 * BLOCK);
     }
 }
 
