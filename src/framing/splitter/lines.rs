@@ -67,42 +67,53 @@ impl Lines {
     fn search(&mut self, input: &[u8]) -> bool {
         let from = self.block.wrapping_add(BLOCK);
         let unsearched = input.get(from..).unwrap_or_default();
-        if let Some(block) = unsearched.first_chunk() {
-            let found = positions_of(b'\n', block);
-            if found != 0 {
-                examined(BLOCK);
-                self.found = found;
-                self.block = from;
-                return true;
-            }
+        let Some(block) = unsearched.first_chunk() else {
+            self.block = from;
+            self.found = positions_in_tail(unsearched);
+            examined(unsearched.len());
+            self.searched = self.found == 0;
+            return self.found != 0;
+        };
+        let found = positions_of(b'\n', block);
+        if found == 0 {
+            return self.search_far(from, unsearched);
         }
-        self.search_far(from, unsearched)
+        examined(BLOCK);
+        self.block = from;
+        self.found = found;
+        true
     }
 
-    /// Finds the first LF in what is shorter than a block, or begins with a block that has none. It begins at `from`.
-    #[inline(always)]
+    /// Finds the first LF that is not in the block at the beginning, whose position is `from`.
+    ///
+    /// Most lines are short. For these, to search a block here costs less than the set-up of `memchr`.
+    #[inline(never)]
     fn search_far(&mut self, from: usize, unsearched: &[u8]) -> bool {
-        if unsearched.is_empty() {
-            return false;
-        }
-        let Some(lf) = find_far(unsearched) else {
+        let far = unsearched.get(BLOCK..).unwrap_or_default();
+        let Some(lf) = memchr(b'\n', far) else {
+            examined(unsearched.len());
             self.searched = true;
             return false;
         };
+        examined(BLOCK + lf + 1);
         // It counts as the last byte of a block, so that the next search begins after it.
         self.found = 1 << (BLOCK - 1);
-        self.block = (from + lf + 1).wrapping_sub(BLOCK);
+        self.block = from + lf + 1;
         true
     }
 }
 
-/// Returns the index of the first LF in what is shorter than a block, or begins with a block that has none.
-#[inline(never)]
-fn find_far(input: &[u8]) -> Option<usize> {
-    let skipped = if input.len() < BLOCK { 0 } else { BLOCK };
-    let found = memchr(b'\n', input.get(skipped..).unwrap_or_default());
-    examined(skipped + found.map_or(input.len() - skipped, |lf| lf + 1));
-    found.map(|lf| lf + skipped)
+/// Returns where LF occurs in less than a block.
+#[inline(always)]
+fn positions_in_tail(tail: &[u8]) -> u64 {
+    if tail.is_empty() {
+        return 0;
+    }
+    let mut block = [0; BLOCK];
+    if let Some(begin) = block.get_mut(..tail.len()) {
+        begin.copy_from_slice(tail);
+    }
+    positions_of(b'\n', &block)
 }
 
 #[cfg(test)]
