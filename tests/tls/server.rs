@@ -251,6 +251,34 @@ fn a_plaintext_client_gets_an_alert_and_no_session() -> Result {
 }
 
 /// Its first message is input like any other: for most protocols a record that does not end.
+/// Balancers look in this way whether a port is open, each second.
+#[test]
+fn a_client_that_leaves_before_it_sends_a_byte_is_no_failed_handshake() -> Result {
+    for (sent, failed) in [("", 0), ("\x16", 1)] {
+        for resets in [false, true] {
+            let scene = Scene::new()?;
+            serve(&scene)?;
+            let client = scene.network.connect("127.0.0.1:563")?;
+            client.send(sent);
+            scene.settle()?;
+            match resets {
+                true => client.reset(),
+                false => client.finish(),
+            }
+            scene.settle()?;
+            assert!(client.has_ended() && scene.log.lines().is_empty());
+            let stats = scene.event_loop.stats();
+            assert_eq!((stats.handshakes, stats.handshakes_failed), (0, failed));
+            let closes = stats.closes;
+            assert_eq!(
+                (closes.eof + closes.reset, closes.tls),
+                (1 - failed, failed)
+            );
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn tls_on_a_plaintext_port_is_input_like_any_other() -> Result {
     let scene = Scene::new()?;
