@@ -21,7 +21,7 @@ const MIN_IDLE: u64 = 180;
 #[command(next_help_heading = "Limits")]
 pub struct Bounds {
     /// How many connections are served at a time. Further ones get a 400 and are closed.
-    /// The address of --tls-listen has a count of its own, and sends no 400.
+    /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count())]
     max_connections: usize,
 

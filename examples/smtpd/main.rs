@@ -107,7 +107,7 @@ struct Arguments {
     max_recipients: usize,
 
     /// How many connections are served at a time. Further ones get a 421 and are closed.
-    /// The address of --tls-listen has a count of its own, and sends no 421.
+    /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count())]
     max_connections: usize,
 
