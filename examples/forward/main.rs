@@ -113,7 +113,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("forward: {error}");
+            common::print_to_stderr(format_args!("forward: {error}"));
             ExitCode::FAILURE
         }
     }

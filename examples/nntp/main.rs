@@ -145,7 +145,7 @@ struct Arguments {
 fn main() {
     common::log_to_stderr("info");
     if let Err(error) = run(Arguments::parse()) {
-        eprintln!("nntp: {error}");
+        common::print_to_stderr(format_args!("nntp: {error}"));
         std::process::exit(1);
     }
 }

@@ -149,7 +149,7 @@ struct Arguments {
 fn main() {
     common::log_to_stderr("info");
     if let Err(error) = run(Arguments::parse()) {
-        eprintln!("smtpd: {error}");
+        common::print_to_stderr(format_args!("smtpd: {error}"));
         std::process::exit(1);
     }
 }

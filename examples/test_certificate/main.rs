@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("test_certificate: {error}");
+            let _ = writeln!(io::stderr(), "test_certificate: {error}");
             ExitCode::FAILURE
         }
     }

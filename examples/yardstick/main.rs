@@ -175,7 +175,7 @@ fn serve_on_new_thread(addr: SocketAddr) -> Result<Remote> {
         // `send` cannot fail, because the receiver waits below.
         let _ = sender.send(outcome);
         if serves && let Err(error) = asynchat::run() {
-            eprintln!("{error}");
+            common::print_to_stderr(error);
         }
     });
     let (_, remote) = served.recv()??;
