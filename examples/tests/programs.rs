@@ -121,7 +121,9 @@ fn no_program_prints_with_a_macro_that_panics() {
                 let text = std::fs::read_to_string(&path).expect("a source");
                 for (number, line) in text.lines().enumerate() {
                     let code = line.split("//").next().unwrap_or_default();
-                    let panics = ["print!(", "println!(", "dbg!("].iter().any(|it| code.contains(it));
+                    let panics = ["print!(", "println!(", "dbg!("]
+                        .iter()
+                        .any(|it| code.contains(it));
                     assert!(!panics, "{}:{}: {line}", path.display(), number + 1);
                 }
             }
