@@ -1,9 +1,9 @@
 //! A client that sends a header: the side of the proxy.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use asynchat::proxy_protocol::{Header, Version, tlv};
+use asynchat::proxy_protocol::{Header, Reader, Version, tlv};
 use asynchat::sim::Conditions;
 use asynchat::{Addr, Backoff, Close, Connector, Result};
 
@@ -113,6 +113,59 @@ fn other_fields_are_sent_and_bounded() -> Result {
         error(Header::local(Version::V2), b""),
         "the receiver of a local PROXY header ignores its fields"
     );
+    Ok(())
+}
+
+#[test]
+fn a_checksum_is_computed_when_the_header_is_sent() -> Result {
+    let with_checksum = header(Version::V2)
+        .with_tlv(tlv::UNIQUE_ID, b"4711")?
+        .with_tlv(tlv::CRC32C, &[0; 4])?
+        .with_tlv(0xe0, b"own")?;
+    let sent = sent(with_checksum)?;
+    // Calculated by haproxy's algorithm, a table over the reversed polynomial.
+    let fields =
+        |checksum: &[u8]| [field(5, b"4711"), field(3, checksum), field(0xe0, b"own")].concat();
+    let expected = checksum_by_table(&proxied(&fields(&[0; 4]))).to_be_bytes();
+    assert_eq!(sent, proxied(&fields(&expected)));
+    let error = header(Version::V2).with_tlv(tlv::CRC32C, b"").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the checksum of a PROXY header has four bytes"
+    );
+    Ok(())
+}
+
+fn checksum_by_table(bytes: &[u8]) -> u32 {
+    let table: Vec<u32> = (0..256)
+        .map(|byte| (0..8).fold(byte, |crc, _| (crc >> 1) ^ (0x82F6_3B78 * (crc & 1))))
+        .collect();
+    let step = |crc: u32, byte: &u8| table[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8);
+    !bytes.iter().fold(!0, step)
+}
+
+/// The address of the client is IPv4 in IPv6 form, and the checksum is that of this form. This crate writes it as IPv4.
+#[test]
+fn a_header_that_was_received_is_sent_on_with_the_right_checksum() -> Result {
+    let mapped = |last: u128| Ipv6Addr::from_bits(0xffff_c000_0200 | last);
+    let form = |checksum: &[u8]| {
+        let addresses = [
+            &mapped(1).octets()[..],
+            &mapped(2).octets(),
+            &[0, 7, 0, 119],
+        ]
+        .concat();
+        v2(0x21, 0x21, &[addresses, field(3, checksum)].concat())
+    };
+    let received = form(&checksum_by_table(&form(&[0; 4])).to_be_bytes());
+    let mut left = &received[..];
+    let read = |buffer: &mut [u8]| std::io::Read::read(&mut left, buffer);
+    let header = Reader::default().receive(read)?;
+    let sent = sent(header)?;
+    let mut left = &sent[..];
+    let read = |buffer: &mut [u8]| std::io::Read::read(&mut left, buffer);
+    let again = Reader::default().receive(read)?;
+    assert_eq!(again.source(), Some(&addr("192.0.2.1:7")));
     Ok(())
 }
 
