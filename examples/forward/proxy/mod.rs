@@ -67,8 +67,10 @@ fn connect(client: &Chat, options: &Options) -> Result<(), Error> {
     if let Some(with_tls) = &options.tls_out {
         connector = connector.tls(with_tls.clone());
     }
-    let addresses = client.peer_addr().zip(client.local_addr());
-    if let (Some(version), Some((from, to))) = (options.send_proxy, addresses) {
+    if let Some(version) = options.send_proxy {
+        let addresses = client.peer_addr().zip(client.local_addr());
+        // Without a header, the target would take what the client sends for one.
+        let (from, to) = addresses.ok_or("the address of the client is not known")?;
         connector = connector.proxy_protocol(Header::new(version, from, to));
     }
     let target =
