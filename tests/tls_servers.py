@@ -43,6 +43,7 @@ def test_certificate(directory):
             verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile"]
             for name in ("-verify_hostname", "localhost"), ("-verify_ip", "127.0.0.1"), ("-verify_ip", "::1"):
                 run([*verify, files["ca"], *name, files["cert"]])
+            names(directory / "test_certificate", os.path.dirname(files["key"]))
         before = pathlib.Path(files["key"]).read_bytes()
         scratch = os.path.dirname(files["key"])
         again = [directory / "test_certificate", "--out", scratch]
@@ -54,6 +55,17 @@ def test_certificate(directory):
         bad_options(directory, files)
 
 
+def names(command, scratch):
+    """A name may be longer than a common name, and no name in a certificate ends with a dot."""
+    long, out = "a" * 60 + ".example.org", os.path.join(scratch, "names")
+    run([command, "--out", out, long, "localhost."])
+    show = ["openssl", "x509", "-noout", "-subject", "-nameopt", "multiline", "-ext", "subjectAltName"]
+    done = subprocess.run([*show, "-in", f"{out}/cert.pem"], capture_output=True, timeout=DEADLINE, text=True)
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "commonName                = localhost" in lines, lines
+    assert f"DNS:{long}, DNS:localhost" in lines, lines
+
+
 def bad_options(directory, files):
     cert, key = files["cert"], files["key"]
     for options, error in {
@@ -63,7 +75,7 @@ def bad_options(directory, files):
         ("--tls-cert", cert + "x", "--tls-key", key): b"No such file",
         ("--tls-cert", cert, "--tls-key", cert): b"there is no private key in the file",
         ("--tls-cert", key, "--tls-key", key): b"there is no certificate in the file",
-        ("--tls-cert", files["ca"], "--tls-key", key): b"KeyMismatch",
+        ("--tls-cert", files["ca"], "--tls-key", key): b"does not belong to the first certificate",
     }.items():
         command = [directory / "nntp", "--listen", "127.0.0.1:0", *options]
         done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
