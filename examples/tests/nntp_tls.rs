@@ -14,8 +14,10 @@ mod tls;
 #[path = "common/with_tls.rs"]
 mod with_tls;
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 
+use asynchat::proxy_protocol::{Header, Version, tlv};
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
 use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::{Chat, Result};
@@ -144,6 +146,69 @@ fn passwords_are_accepted_with_tls_only() -> Result {
     let reply = news.ask_tls(&mut client, "AUTHINFO USER ann\r\nSTARTTLS\r\n")?;
     let expected = "502 authenticated already\r\n502 TLS is active already\r\n";
     assert_eq!(reply, expected);
+    Ok(())
+}
+
+/// TLS of the client ends at the proxy, which says so in its header.
+#[test]
+fn passwords_are_accepted_from_clients_that_have_tls_with_the_proxy() -> Result {
+    const PASSWORD: &str =
+        "AUTHINFO USER ann\r\nAUTHINFO PASS secret\r\nSTARTTLS\r\nCAPABILITIES\r\n";
+    let client: SocketAddr = "198.51.100.7:40000".parse()?;
+    let to: SocketAddr = ADDR.parse()?;
+    let header = Header::new(Version::V2, client.into(), to.into());
+    for (flags, expected) in [
+        (
+            Some(1),
+            [
+                "381 password required",
+                "281 welcome",
+                "502 TLS is active already",
+            ],
+        ),
+        (
+            Some(0),
+            [
+                "483 use STARTTLS first",
+                "483 use STARTTLS first",
+                "580 this server has no certificate",
+            ],
+        ),
+        (
+            None,
+            [
+                "483 use STARTTLS first",
+                "483 use STARTTLS first",
+                "580 this server has no certificate",
+            ],
+        ),
+    ] {
+        let news = News::new(
+            1,
+            Options {
+                proxies: vec!["10.0.0.0/8".parse()?],
+                start_tls: None,
+                ..options()
+            },
+        )?;
+        let proxy = news
+            .network
+            .connect_from("10.0.0.2:0".parse::<SocketAddr>()?, ADDR)?;
+        let header = match flags {
+            Some(flags) => header.clone().with_tlv(tlv::SSL, &[flags, 0, 0, 0, 0])?,
+            None => header.clone(),
+        };
+        proxy.send(header.encode());
+        assert!(news.ask(&proxy, "")?.starts_with("200 "));
+        let replies = news.ask(&proxy, PASSWORD)?;
+        assert_eq!(replies.lines().take(3).collect::<Vec<_>>(), expected);
+        let offered = if flags == Some(1) {
+            vec![]
+        } else {
+            vec!["AUTHINFO"]
+        };
+        assert_eq!(offers(&replies), offered);
+    }
     Ok(())
 }
 

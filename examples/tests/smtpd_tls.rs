@@ -12,10 +12,12 @@ mod tls;
 mod with_tls;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::{Duration, UNIX_EPOCH};
 
 use asynchat::Result;
+use asynchat::proxy_protocol::{Header, Version, tlv};
 use asynchat::sim::{self, Ended, Network, Peer};
 use asynchat::tls::rustls::version::{TLS12, TLS13};
 use scene::Scene;
@@ -57,8 +59,12 @@ impl Deref for Mail {
 
 impl Mail {
     fn new() -> Result<Mail> {
+        Mail::with(options())
+    }
+
+    fn with(options: Options) -> Result<Mail> {
         let dir = TempDir::new()?;
-        let service = Service::open(dir.path(), options())?;
+        let service = Service::open(dir.path(), options)?;
         let scene = Scene::new(Network::new(1), move || {
             service.serve(ADDR)?;
             service.serve_tls(TLS_ADDR)
@@ -169,6 +175,31 @@ fn tls_cannot_begin_twice_nor_without_a_certificate() -> Result {
     let replies = scene.ask(&client, "EHLO x\r\nSTARTTLS\r\nNOOP\r\n")?;
     assert_eq!(codes(&replies), "220 250 502 250");
     assert!(!replies.contains("STARTTLS"), "{replies}");
+    Ok(())
+}
+
+/// TLS of the client ends at the proxy, which says so in its header.
+#[test]
+fn a_client_that_has_tls_with_the_proxy_is_secure() -> Result {
+    let client: SocketAddr = "198.51.100.7:40000".parse()?;
+    let to: SocketAddr = ADDR.parse()?;
+    for (flags, offered, protocol) in [(1, false, " with ESMTPS id "), (0, true, " with ESMTP id ")]
+    {
+        let header = Header::new(Version::V2, client.into(), to.into())
+            .with_tlv(tlv::SSL, &[flags, 0, 0, 0, 0])?;
+        let mail = Mail::with(Options {
+            proxies: vec!["10.0.0.0/8".parse()?],
+            ..options()
+        })?;
+        let proxy = mail
+            .network
+            .connect_from("10.0.0.2:0".parse::<SocketAddr>()?, ADDR)?;
+        proxy.send(header.encode());
+        let replies = mail.ask(&proxy, format!("{HELLO}{ENVELOPE}{MESSAGE}"))?;
+        assert_eq!(codes(&replies), "220 250 250 250 354 250");
+        assert_eq!(replies.contains("250-STARTTLS"), offered, "{replies}");
+        assert!(mail.delivered()?.concat().contains(protocol));
+    }
     Ok(())
 }
 
