@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::fields::{Ssl, Tlvs};
+use super::fields::{Ssl, Tlvs, append};
 use super::{FIXED, LONGEST_V2, checksum, encode, tlv};
 use crate::addr::Addr;
 use crate::error::Error;
@@ -119,10 +119,7 @@ impl Header {
             return Err(Error::new("the checksum of a PROXY header has four bytes"));
         }
         let fields = Arc::make_mut(&mut self.0);
-        let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
-        fields.tlvs.push(kind);
-        fields.tlvs.extend_from_slice(&length.to_be_bytes());
-        fields.tlvs.extend_from_slice(value);
+        append(&mut fields.tlvs, kind, value);
         if FIXED + encode::addresses_len(&self.0.command) + self.0.tlvs.len() > LONGEST_V2 {
             return Err(Error::new(format!(
                 "a PROXY header has at most {LONGEST_V2} bytes"

@@ -3,9 +3,9 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use asynchat::proxy_protocol::{Header, Reader, Version, tlv};
+use asynchat::proxy_protocol::{Header, Reader, Ssl, Version, tlv};
 use asynchat::sim::Conditions;
-use asynchat::{Addr, Backoff, Close, Connector, Result};
+use asynchat::{Addr, Backoff, Close, Connector, Error, Result};
 
 use crate::headers::{V1, field, proxied, proxied_unix, proxied_v6, v2};
 use crate::scene::Scene;
@@ -113,6 +113,30 @@ fn other_fields_are_sent_and_bounded() -> Result {
         error(Header::local(Version::V2), b""),
         "the receiver of a local PROXY header ignores its fields"
     );
+    Ok(())
+}
+
+#[test]
+fn what_a_proxy_says_about_tls_is_read_as_it_was_written() -> Result {
+    let mut ssl = Ssl::default();
+    assert_eq!(ssl.encode(), [0, 0, 0, 0, 1]);
+    ssl.uses_tls = true;
+    ssl.version = Some("TLSv1.3".to_owned());
+    ssl.cipher = Some("TLS_AES_128_GCM_SHA256".to_owned());
+    let read =
+        |ssl: &Ssl| Ok::<_, Error>(header(Version::V2).with_tlv(tlv::SSL, &ssl.encode())?.ssl());
+    assert_eq!(read(&ssl)?, Some(ssl.clone()));
+    ssl.session_has_certificate = true;
+    assert_eq!(read(&ssl)?, Some(ssl.clone()));
+    ssl.has_certificate = true;
+    ssl.is_verified = true;
+    ssl.common_name = Some("ann".to_owned());
+    ssl.signature_algorithm = Some("SHA256".to_owned());
+    ssl.key_algorithm = Some("RSA2048".to_owned());
+    assert_eq!(read(&ssl)?, Some(ssl.clone()));
+    assert_eq!(ssl.encode()[..8], [7, 0, 0, 0, 0, 0x21, 0, 7]);
+    ssl.cipher = Some("x".repeat(70_000));
+    assert!(read(&ssl).is_err());
     Ok(())
 }
 
