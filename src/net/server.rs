@@ -351,11 +351,12 @@ impl Server {
             ..self.settings
         };
         let limits = settings.limits.clone();
-        let mut policy = self.policy;
+        let policy = self.policy;
         #[cfg(feature = "tls-no-provider")]
-        if settings.stage.is_some() {
-            policy.refuse_with_alert();
-        }
+        let policy = match settings.stage {
+            Some(_) => policy.refusing_with_alert(),
+            None => policy,
+        };
         // Made first: where this function fails, it drops the refusal and the factory one at a time.
         let mut acceptor = Acceptor::new(settings, self.rules, policy, factory);
         #[cfg(feature = "proxy-protocol")]
