@@ -484,10 +484,10 @@ def run(command, stdout=None):
     subprocess.run(command, check=True, timeout=DEADLINE, stdout=stdout)
 
 
-def eventually(done):
+def eventually(done, what=lambda: ""):
     deadline = time.monotonic() + DEADLINE
     while not done():
-        assert time.monotonic() < deadline, "the deadline has passed"
+        assert time.monotonic() < deadline, f"the deadline has passed {what()}"
         time.sleep(0.02)
 
 

@@ -4,7 +4,7 @@
     python3 tests/tls_servers.py target/release/examples            # all
     python3 tests/tls_servers.py target/release/examples smtpd      # one
 
-Clients that are not installed (openssl, gnutls-cli, swaks, curl, sslyze) are reported as skipped.
+Clients that are not installed (openssl, gnutls-cli, swaks, curl, sslyze, postfix, testssl) are reported as skipped.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 
+import postfix
 import tls_adversary
 from examples import DEADLINE, eventually, has, served
 
@@ -301,6 +302,28 @@ def with_curl(addr, tls_addr, files, maildir):
         assert message.endswith("Subject: from curl\n\n.a line\n"), message
 
 
+def delivered_by_postfix(directory):
+    """A mail server delivers with a certificate that it has checked, with STARTTLS and without it."""
+    if not postfix.is_usable():
+        return
+    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
+        options = ["--maildir", maildir, "--no-fsync"]
+        with tls_served(directory / "smtpd", files, *options) as (addr, tls_addr, _):
+            for version in VERSIONS:
+                ports = pair(addr)[1], pair(tls_addr)[1]
+                with postfix.postfix(*ports, files["ca"], version) as (send, log):
+                    for recipient in "starttls@localhost", "tls@localhost":
+                        send(recipient, "Subject: from postfix\n\n" + "a line\n.\n" * 10_000)
+
+                    def is_delivered():
+                        return len(os.listdir(os.path.join(maildir, "new"))) == 2
+                    eventually(is_delivered, log)
+                    lines = [line for line in log().splitlines() if "Verified TLS connection established to" in line]
+                    assert len(lines) == 2 and all(f": {version} with cipher" in line for line in lines), log()
+                for message in take_messages(maildir, 2):
+                    assert "from postfix.example " in message and message.endswith("\n\n" + "a line\n.\n" * 10_000)
+
+
 def take_messages(maildir, count):
     """The delivered messages, which are removed. All have come with TLS."""
     texts = []
@@ -449,7 +472,7 @@ def run(command, timeout=DEADLINE):
 CHECKS = {
     check.__name__: check
     for check in (
-        test_certificate, nntp, nntp_reload, smtpd, injected, nntp_adversary, other_protocols, scanned,
+        test_certificate, nntp, nntp_reload, smtpd, delivered_by_postfix, injected, nntp_adversary, other_protocols, scanned,
     )  # fmt: skip
 }
 
