@@ -336,7 +336,5 @@ mod documentation {
 pub mod internals {
     pub use crate::framing::splitter::{Event, Splitter};
     pub use crate::output::fifo::{Fifo, Item, PumpError, Pumped, Sink, pump};
-    #[cfg(feature = "proxy-protocol")]
-    pub use crate::proxy_protocol::incoming::Incoming;
     pub use crate::time::timer::{Expired, TimerQueue};
 }

@@ -56,7 +56,7 @@ pub struct Limits {
     /// have a separate bound: after 64 in a row the listener pauses.
     pub turn_accepts: usize,
     /// Connections that a [`Server`](crate::Server) has at a time. A count. Default 10,000. A further
-    /// client receives the server's [refusal](crate::Server::refusal) and is closed.
+    /// client receives the server's [refusal](crate::Server::refusal), with TLS an alert, and is closed.
     pub connections: usize,
     /// Connections that a [`Server`](crate::Server) has at a time from one address. A count. Default
     /// 1,000, so that one address cannot use up [`connections`](Limits#structfield.connections). An IPv6

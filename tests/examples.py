@@ -384,6 +384,40 @@ def output_full(directory):
                 assert server.wait(DEADLINE) == 0, f"{name} exits with {server.returncode}"
 
 
+def closed_output(directory):
+    """Programs whose reader has left end quietly, and an error that cannot be written is still an exit status."""
+    impatient = [directory / "impatient", "--commands", "100"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as left, open("/dev/full", "w") as full:
+        done = subprocess.run(impatient, stdout=left, stderr=subprocess.PIPE, timeout=DEADLINE)
+        assert (done.returncode, done.stderr) == (0, b""), done
+        done = subprocess.run(impatient, stdout=full, stderr=subprocess.PIPE, timeout=DEADLINE)
+        assert done.returncode == 1 and b"impatient: write the report: " in done.stderr, done
+        with served(directory / "gold", "--rounds", "1") as (addr, _):
+            run([directory / "gold", "--try", addr], stdout=left)
+        bad = ["--listen", "256.0.0.0:0"]
+        programs = {
+            "bridge": ["--device", "/dev/null", *bad],
+            "forward": ["--to", "127.0.0.1:1", *bad],
+            "frames": bad,
+            "gold": bad,
+            "impatient": bad,
+            "ircbot": ["--tls", "--tls-ca", "/dev/null"],
+            "netcat": ["256.0.0.0:1"],
+            "nntp": bad,
+            "rooms": bad,
+            "smtpd": ["--maildir", "/dev/null"],
+            "syslog": bad,
+            "test_certificate": ["--out", "/dev/null"],
+        }
+        for name, options in programs.items():
+            for stream in left, full:
+                command = [directory / name, *options]
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=DEADLINE)
+                assert done.returncode == 1, done
+
+
 def second_ctrl_c(directory):
     """A long grace: the second Ctrl-C ends it."""
     with socket.create_server(("127.0.0.1", 0)) as source:
@@ -446,14 +480,14 @@ def process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL):
         started.wait()
 
 
-def run(command):
-    subprocess.run(command, check=True, timeout=DEADLINE)
+def run(command, stdout=None):
+    subprocess.run(command, check=True, timeout=DEADLINE, stdout=stdout)
 
 
-def eventually(done):
+def eventually(done, what=lambda: ""):
     deadline = time.monotonic() + DEADLINE
     while not done():
-        assert time.monotonic() < deadline, "the deadline has passed"
+        assert time.monotonic() < deadline, f"the deadline has passed {what()}"
         time.sleep(0.02)
 
 
@@ -464,7 +498,10 @@ def has(program):
     return there
 
 
-CHECKS = {check.__name__: check for check in (smtpd, syslog, bridge, netcat, output_full, second_ctrl_c)}
+CHECKS = {
+    check.__name__: check
+    for check in (smtpd, syslog, bridge, netcat, output_full, closed_output, second_ctrl_c)
+}
 
 if __name__ == "__main__":
     main()

@@ -355,3 +355,46 @@ fn a_slow_reader_costs_nothing_when_it_has_read() {
     let kept = balance() - before;
     assert!(kept < 4096, "{kept} bytes");
 }
+
+/// Behind a proxy: a flood of connections whose header is not complete.
+#[cfg(feature = "proxy-protocol")]
+#[test]
+fn a_connection_holds_what_it_has_sent_of_its_header() {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    const COUNT: usize = 64;
+    let event_loop = new_loop();
+    let listener = asynchat::Server::new("127.0.0.1:0")
+        .proxy_protocol(["127.0.0.0/8".parse().unwrap()])
+        .listen_on(&event_loop, |_| |_: &[u8]| Ok(()))
+        .unwrap();
+    let addr = addr_of(&listener);
+    // It announces 4,096 bytes.
+    let header = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x0f\xf0", &[0; 4000][..]].concat();
+    let mut all: Vec<TcpStream> = Vec::with_capacity(4 * COUNT);
+    let mut cost = |sent: &[u8]| {
+        let before = balance();
+        for _ in 0..COUNT {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.write_all(sent).unwrap();
+            all.push(stream);
+        }
+        run_until(&event_loop, || event_loop.len() == 1 + all.len());
+        idle(&event_loop);
+        (balance() - before) / COUNT.cast_signed()
+    };
+    // What the loop allocates for all connections is not counted.
+    cost(b"");
+    let (silent, started) = (cost(b""), cost(&header[..16]));
+    let most = cost(&header);
+    assert!(silent <= MOST + 768, "{silent} bytes for a silent one");
+    assert!(
+        started <= silent + 64,
+        "{started} bytes for one that has announced a header"
+    );
+    assert!(
+        most <= silent + 4352,
+        "{most} bytes for a header without its end"
+    );
+}

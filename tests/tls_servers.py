@@ -4,7 +4,7 @@
     python3 tests/tls_servers.py target/release/examples            # all
     python3 tests/tls_servers.py target/release/examples smtpd      # one
 
-Clients that are not installed (openssl, gnutls-cli, swaks, curl, sslyze) are reported as skipped.
+Clients that are not installed (openssl, gnutls-cli, swaks, curl, sslyze, postfix, testssl) are reported as skipped.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 
+import postfix
 import tls_adversary
 from examples import DEADLINE, eventually, has, served
 
@@ -43,6 +44,7 @@ def test_certificate(directory):
             verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile"]
             for name in ("-verify_hostname", "localhost"), ("-verify_ip", "127.0.0.1"), ("-verify_ip", "::1"):
                 run([*verify, files["ca"], *name, files["cert"]])
+            names(directory / "test_certificate", os.path.dirname(files["key"]))
         before = pathlib.Path(files["key"]).read_bytes()
         scratch = os.path.dirname(files["key"])
         again = [directory / "test_certificate", "--out", scratch]
@@ -54,6 +56,17 @@ def test_certificate(directory):
         bad_options(directory, files)
 
 
+def names(command, scratch):
+    """A name may be longer than a common name, and no name in a certificate ends with a dot."""
+    long, out = "a" * 60 + ".example.org", os.path.join(scratch, "names")
+    run([command, "--out", out, long, "localhost."])
+    show = ["openssl", "x509", "-noout", "-subject", "-nameopt", "multiline", "-ext", "subjectAltName"]
+    done = subprocess.run([*show, "-in", f"{out}/cert.pem"], capture_output=True, timeout=DEADLINE, text=True)
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "commonName                = localhost" in lines, lines
+    assert f"DNS:{long}, DNS:localhost" in lines, lines
+
+
 def bad_options(directory, files):
     cert, key = files["cert"], files["key"]
     for options, error in {
@@ -63,7 +76,7 @@ def bad_options(directory, files):
         ("--tls-cert", cert + "x", "--tls-key", key): b"No such file",
         ("--tls-cert", cert, "--tls-key", cert): b"there is no private key in the file",
         ("--tls-cert", key, "--tls-key", key): b"there is no certificate in the file",
-        ("--tls-cert", files["ca"], "--tls-key", key): b"KeyMismatch",
+        ("--tls-cert", files["ca"], "--tls-key", key): b"does not belong to the first certificate",
     }.items():
         command = [directory / "nntp", "--listen", "127.0.0.1:0", *options]
         done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
@@ -289,6 +302,28 @@ def with_curl(addr, tls_addr, files, maildir):
         assert message.endswith("Subject: from curl\n\n.a line\n"), message
 
 
+def delivered_by_postfix(directory):
+    """A mail server delivers with a certificate that it has checked, with STARTTLS and without it."""
+    if not postfix.is_usable():
+        return
+    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
+        options = ["--maildir", maildir, "--no-fsync"]
+        with tls_served(directory / "smtpd", files, *options) as (addr, tls_addr, _):
+            for version in VERSIONS:
+                ports = pair(addr)[1], pair(tls_addr)[1]
+                with postfix.postfix(*ports, files["ca"], version) as (send, log):
+                    for recipient in "starttls@localhost", "tls@localhost":
+                        send(recipient, "Subject: from postfix\n\n" + "a line\n.\n" * 10_000)
+
+                    def is_delivered():
+                        return len(os.listdir(os.path.join(maildir, "new"))) == 2
+                    eventually(is_delivered, log)
+                    lines = [line for line in log().splitlines() if "Verified TLS connection established to" in line]
+                    assert len(lines) == 2 and all(f": {version} with cipher" in line for line in lines), log()
+                for message in take_messages(maildir, 2):
+                    assert "from postfix.example " in message and message.endswith("\n\n" + "a line\n.\n" * 10_000)
+
+
 def take_messages(maildir, count):
     """The delivered messages, which are removed. All have come with TLS."""
     texts = []
@@ -437,7 +472,7 @@ def run(command, timeout=DEADLINE):
 CHECKS = {
     check.__name__: check
     for check in (
-        test_certificate, nntp, nntp_reload, smtpd, injected, nntp_adversary, other_protocols, scanned,
+        test_certificate, nntp, nntp_reload, smtpd, delivered_by_postfix, injected, nntp_adversary, other_protocols, scanned,
     )  # fmt: skip
 }
 

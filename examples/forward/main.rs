@@ -70,7 +70,8 @@ struct Args {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
 
-    /// Tell the target the address of the client, with the PROXY protocol of this version.
+    /// Tell the target the address of the client, with the PROXY protocol of this version. Version 2
+    /// also tells about the TLS of --tls-in.
     #[arg(long, value_name = "VERSION", value_enum)]
     send_proxy: Option<Version>,
 
@@ -113,7 +114,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("forward: {error}");
+            common::print_to_stderr(format_args!("forward: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Chat, Close, Result, TimerId};
 
+use crate::common;
+
 const BUCKETS: usize = 8;
 /// The size of a bucket in bytes.
 const WATER: usize = 64 * 1024;
@@ -14,7 +16,9 @@ const PING_EVERY: Duration = Duration::from_millis(10);
 /// Connects to the server, and prints the replies and the latency of the pings. Returns an error if a bucket
 /// did not become gold.
 pub(crate) fn run(server: &str) -> Result {
-    println!("{BUCKETS} buckets of {WATER} bytes, and pings every {PING_EVERY:?} meanwhile");
+    common::say(format_args!(
+        "{BUCKETS} buckets of {WATER} bytes, and pings every {PING_EVERY:?} meanwhile"
+    ));
     let pings = asynchat::connect(server, |chat| Pings {
         chat,
         sent: None,
@@ -56,7 +60,7 @@ impl AsyncChat for Customer {
 
     fn found_terminator(&mut self, line: &[u8]) -> Result {
         let (line, time) = (String::from_utf8_lossy(line), self.start.elapsed());
-        println!("{:7.3} s  {line}", time.as_secs_f32());
+        common::say(format_args!("{:7.3} s  {line}", time.as_secs_f32()));
         if line.starts_with("250 ") {
             self.served.set(self.served.get() + 1);
         }
@@ -64,7 +68,7 @@ impl AsyncChat for Customer {
     }
 
     fn handle_close(&mut self, why: &Close) {
-        println!("           {why}");
+        common::say(format_args!("           {why}"));
         self.pings.push("QUIT\r\n");
     }
 }
@@ -102,7 +106,9 @@ impl AsyncChat for Pings {
     fn handle_close(&mut self, _: &Close) {
         let (count, millis) = (self.count, self.slowest.as_secs_f64() * 1000.0);
         if count > 0 {
-            println!("{count} pings, the slowest took {millis:.2} ms");
+            common::say(format_args!(
+                "{count} pings, the slowest took {millis:.2} ms"
+            ));
         }
     }
 }

@@ -96,7 +96,7 @@ fn main() {
         None => serve(&arguments),
     };
     if let Err(error) = outcome {
-        eprintln!("gold: {error}");
+        common::print_to_stderr(format_args!("gold: {error}"));
         std::process::exit(1);
     }
 }

@@ -63,7 +63,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use asynchat::{Channel, Limits, Result};
+use asynchat::{Channel, Error, Limits, Result};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use endpoint::Endpoint;
@@ -143,7 +143,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("impatient: {error}");
+            common::print_to_stderr(format_args!("impatient: {error}"));
             match interrupted.load(Ordering::Relaxed) {
                 true => ExitCode::from(130),
                 false => ExitCode::FAILURE,
@@ -205,8 +205,9 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
         before,
         during,
     };
-    print!("{report}");
-    outcome
+    let printed = common::print(report);
+    outcome?;
+    printed.map_err(|error| Error::from(error).context("write the report").into())
 }
 
 /// The server under test, which is started unless the command line names one.

@@ -97,7 +97,7 @@ struct Args {
 fn main() -> ExitCode {
     common::log_to_stderr("info");
     if let Err(error) = run(Args::parse()) {
-        eprintln!("ircbot: {error}");
+        common::print_to_stderr(format_args!("ircbot: {error}"));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS

@@ -105,7 +105,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("netcat: {error}");
+            common::print_to_stderr(format_args!("netcat: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -168,7 +168,7 @@ fn listen(args: &Args, failure: &Failure) -> Result {
         .local_addr()
         .ok_or("the listener has no address")?;
     // Standard output is for what the client sends.
-    eprintln!("netcat: listening on {addr}");
+    common::print_to_stderr(format_args!("netcat: listening on {addr}"));
     let _ = listening.set(accepting);
     Ok(())
 }
@@ -177,7 +177,9 @@ fn client(args: &Args) -> Result<tls::Client, Error> {
     if !args.tls_insecure {
         return args.trust.client();
     }
-    eprintln!("netcat: the certificate of the server is not checked (--tls-insecure)");
+    common::print_to_stderr(format_args!(
+        "netcat: the certificate of the server is not checked (--tls-insecure)"
+    ));
     let client = any_certificate::client().map_err(Error::new)?;
     Ok(args.trust.named(client))
 }

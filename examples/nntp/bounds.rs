@@ -21,7 +21,7 @@ const MIN_IDLE: u64 = 180;
 #[command(next_help_heading = "Limits")]
 pub struct Bounds {
     /// How many connections are served at a time. Further ones get a 400 and are closed.
-    /// The address of --tls-listen has a count of its own, and sends no 400.
+    /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count())]
     max_connections: usize,
 
@@ -32,9 +32,10 @@ pub struct Bounds {
     max_per_address: usize,
 
     /// Accept only connections of proxies in this network, which send the client's address
-    /// with the PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:.
+    /// with the PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. A client whose TLS ends at
+    /// the proxy counts as one with TLS, if the header says so (`send-proxy-v2-ssl` of haproxy).
     #[arg(long, value_name = "NETWORK")]
-    proxy_protocol: Vec<Network>,
+    pub proxy_protocol: Vec<Network>,
 
     /// The maximum length of a posted article.
     #[arg(long, value_name = "OCTETS", default_value = "1048576", value_parser = count())]

@@ -119,7 +119,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
 
-    /// Require a log-in. Each line of this file is user:password. A log-in needs TLS.
+    /// Require a log-in. Each line of this file is user:password. A log-in needs TLS, with this
+    /// server or with the proxy in front of it.
     #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
 
@@ -145,15 +146,17 @@ struct Arguments {
 fn main() {
     common::log_to_stderr("info");
     if let Err(error) = run(Arguments::parse()) {
-        eprintln!("nntp: {error}");
+        common::print_to_stderr(format_args!("nntp: {error}"));
         std::process::exit(1);
     }
 }
 
 fn run(arguments: Arguments) -> Result {
     let acceptor = arguments.certificate.acceptor(&["nntp"])?;
-    if arguments.passwords.is_some() && acceptor.is_none() && !arguments.insecure_auth {
-        return Err("--passwords needs --tls-cert and --tls-key, or --insecure-auth".into());
+    let has_tls = acceptor.is_some() || !arguments.bounds.proxy_protocol.is_empty();
+    if arguments.passwords.is_some() && !has_tls && !arguments.insecure_auth {
+        let needs = "TLS (--tls-cert and --tls-key, or a proxy that ends it), or --insecure-auth";
+        return Err(format!("--passwords needs {needs}").into());
     }
     let mut spool = arguments.demo.map(Spool::demo).unwrap_or_default();
     let store = add_groups(&mut spool, &arguments)?;

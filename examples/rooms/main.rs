@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rooms: {error}");
+            common::print_to_stderr(format_args!("rooms: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -107,7 +107,7 @@ struct Arguments {
     max_recipients: usize,
 
     /// How many connections are served at a time. Further ones get a 421 and are closed.
-    /// The address of --tls-listen has a count of its own, and sends no 421.
+    /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count())]
     max_connections: usize,
 
@@ -116,7 +116,8 @@ struct Arguments {
     max_per_address: usize,
 
     /// Accept only connections of proxies in this network, which send the client's address
-    /// with the PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:.
+    /// with the PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. A client whose TLS ends at
+    /// the proxy counts as one with TLS, if the header says so (`send-proxy-v2-ssl` of haproxy).
     #[arg(long, value_name = "NETWORK")]
     proxy_protocol: Vec<Network>,
 
@@ -149,7 +150,7 @@ struct Arguments {
 fn main() {
     common::log_to_stderr("info");
     if let Err(error) = run(Arguments::parse()) {
-        eprintln!("smtpd: {error}");
+        common::print_to_stderr(format_args!("smtpd: {error}"));
         std::process::exit(1);
     }
 }

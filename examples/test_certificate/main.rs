@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("test_certificate: {error}");
+            let _ = writeln!(io::stderr(), "test_certificate: {error}");
             ExitCode::FAILURE
         }
     }
@@ -113,7 +113,9 @@ impl Made {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let name = names.first().map_or("localhost", String::as_str);
+        // Clients look at the names, and not at this one. It has at most 64 characters (RFC 5280 appendix A).
+        let name = names.iter().find(|name| name.len() <= 64);
+        let name = name.map_or("asynchat test server", String::as_str);
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &authority)?;
@@ -157,8 +159,10 @@ a mail server, and two clients:
     )
 }
 
-/// A host name, also one that begins with `*.`, or an address.
+/// A host name, also one that begins with `*.`, or an address. In a certificate, a name has no dot at its end (RFC 5280
+/// section 4.2.1.6).
 fn server_name(text: &str) -> Result<String, String> {
+    let text = text.strip_suffix('.').unwrap_or(text);
     let name = text.strip_prefix("*.").unwrap_or(text);
     match ServerName::try_from(name) {
         Ok(_) => Ok(text.to_owned()),

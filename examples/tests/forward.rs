@@ -3,47 +3,53 @@
 #[path = "../forward/proxy/mod.rs"]
 #[allow(unreachable_pub)]
 mod proxy;
+#[path = "common/scene.rs"]
+mod scene;
 #[path = "../../tests/common/tls.rs"]
 #[allow(unreachable_pub)]
 mod tls;
 
-use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
+use asynchat::Result;
+use asynchat::proxy_protocol::{Header, Reader, Version};
 use asynchat::sim::{Ended, Network, Peer, Service};
-use asynchat::{EventLoop, Result};
 use proxy::Options;
+use scene::Scene;
 use tls::{TlsPeer, client_config, server_config};
 
 const LISTEN: &str = "192.0.2.1:8080";
 const TARGET: &str = "192.0.2.2:80";
 const MINUTE: Duration = Duration::from_secs(60);
 
-struct Scene {
-    network: Network,
-    event_loop: EventLoop,
+/// The program, and the target that it forwards to.
+struct Forward {
+    scene: Scene,
     target: Option<Service>,
 }
 
-impl Scene {
+impl Deref for Forward {
+    type Target = Scene;
+    fn deref(&self) -> &Scene {
+        &self.scene
+    }
+}
+
+impl Forward {
     fn new(rate: Option<u64>) -> Result<Self> {
-        Scene::with(|options| options.rate = rate)
+        Forward::with(|options| options.rate = rate)
     }
 
     fn with_tls(tls_in: bool, tls_out: bool) -> Result<Self> {
-        Scene::with(|options| {
-            options.tls_in = tls_in.then(|| server_config().into());
-            // The certificate is for this name, not for that of the target.
-            let client = || asynchat::tls::Client::from(client_config()).name("localhost");
-            options.tls_out = tls_out.then(client);
-        })
+        Forward::with(|options| set_tls(options, tls_in, tls_out))
     }
 
     fn with(set: impl FnOnce(&mut Options)) -> Result<Self> {
         let network = Network::new(1);
         network.add_host("target.example.org", ["192.0.2.2".parse()?]);
-        let event_loop = network.event_loop()?;
         let target = Some(network.listen(TARGET)?);
         let clock = network.clone();
         let mut options = Options {
@@ -57,27 +63,8 @@ impl Scene {
             clock: Rc::new(move || clock.elapsed()),
         };
         set(&mut options);
-        let outcome = Rc::new(RefCell::new(None));
-        let served = Rc::clone(&outcome);
-        // `serve` uses the loop that is running, so it is called from this loop.
-        event_loop.call_soon(move || {
-            served.replace(Some(proxy::serve(LISTEN, options)));
-        });
-        network.settle(&event_loop)?;
-        outcome.take().ok_or("it was not called")??;
-        Ok(Scene {
-            network,
-            event_loop,
-            target,
-        })
-    }
-
-    fn settle(&self) -> Result {
-        Ok(self.network.settle(&self.event_loop)?)
-    }
-
-    fn pass(&self, time: Duration) -> Result {
-        Ok(self.network.advance(&self.event_loop, time)?)
+        let scene = Scene::new(network, || proxy::serve(LISTEN, options))?;
+        Ok(Forward { scene, target })
     }
 
     fn connect(&self) -> Result<(Peer, Peer)> {
@@ -86,11 +73,32 @@ impl Scene {
         let target = self.target.as_ref().and_then(Service::accept);
         Ok((client, target.ok_or("it was not connected to")?))
     }
+
+    /// The connection to the target, which is made when the handshake of the client is complete.
+    fn target_of(&self, client: &mut Side) -> Result<Peer> {
+        self.settle()?;
+        loop {
+            let has_moved = client.exchange();
+            self.settle()?;
+            match self.target.as_ref().and_then(Service::accept) {
+                Some(target) => return Ok(target),
+                None if has_moved => {}
+                None => return Err("the target was not connected to".into()),
+            }
+        }
+    }
+}
+
+fn set_tls(options: &mut Options, tls_in: bool, tls_out: bool) {
+    options.tls_in = tls_in.then(|| server_config().into());
+    // The certificate is for this name, not for that of the target.
+    let client = || asynchat::tls::Client::from(client_config()).name("localhost");
+    options.tls_out = tls_out.then(client);
 }
 
 #[test]
 fn bytes_and_half_closes_are_forwarded_in_both_directions() -> Result {
-    let scene = Scene::new(None)?;
+    let scene = Forward::new(None)?;
     let (client, target) = scene.connect()?;
     client.send("a question");
     client.finish();
@@ -109,7 +117,7 @@ fn bytes_and_half_closes_are_forwarded_in_both_directions() -> Result {
 #[test]
 fn the_rate_limits_each_direction_of_each_connection() -> Result {
     const RATE: usize = 10_000;
-    let scene = Scene::new(Some(RATE as u64))?;
+    let scene = Forward::new(Some(RATE as u64))?;
     let (first, second) = (scene.connect()?, scene.connect()?);
     let ways = [
         (&first.0, &first.1),
@@ -121,7 +129,7 @@ fn the_rate_limits_each_direction_of_each_connection() -> Result {
         from.finish();
     }
     for seconds in 1..10 {
-        scene.pass(Duration::from_secs(1))?;
+        scene.advance(Duration::from_secs(1))?;
         for (_, to) in ways {
             let (received, expected) = (to.received().len(), seconds * RATE);
             let tenth = RATE / 10;
@@ -132,7 +140,7 @@ fn the_rate_limits_each_direction_of_each_connection() -> Result {
             assert!(!to.has_ended());
         }
     }
-    scene.pass(Duration::from_secs(1))?;
+    scene.advance(Duration::from_secs(1))?;
     for (_, to) in ways {
         assert_eq!(to.received().len(), 10 * RATE);
         assert_eq!(to.ended(), Some(Ended::Finished));
@@ -142,7 +150,7 @@ fn the_rate_limits_each_direction_of_each_connection() -> Result {
 
 #[test]
 fn a_connection_above_the_limit_is_closed_and_others_continue() -> Result {
-    let scene = Scene::new(None)?;
+    let scene = Forward::new(None)?;
     let (_one, _two) = (scene.connect()?, scene.connect()?);
     let three = scene.network.connect(LISTEN)?;
     scene.settle()?;
@@ -153,11 +161,11 @@ fn a_connection_above_the_limit_is_closed_and_others_continue() -> Result {
 
 #[test]
 fn an_unreachable_target_closes_the_client() -> Result {
-    let mut scene = Scene::new(None)?;
+    let mut scene = Forward::new(None)?;
     scene.target = None;
     let client = scene.network.connect(LISTEN)?;
     client.send("hello?");
-    scene.pass(MINUTE)?;
+    scene.advance(MINUTE)?;
     assert_eq!(client.ended(), Some(Ended::Finished));
     assert_eq!(scene.event_loop.len(), 1, "the listener");
     Ok(())
@@ -165,13 +173,13 @@ fn an_unreachable_target_closes_the_client() -> Result {
 
 #[test]
 fn an_idle_connection_is_closed_at_both_ends() -> Result {
-    let scene = Scene::new(None)?;
+    let scene = Forward::new(None)?;
     let (client, target) = scene.connect()?;
-    scene.pass(MINUTE / 2)?;
+    scene.advance(MINUTE / 2)?;
     client.send("x");
-    scene.pass(MINUTE / 2)?;
+    scene.advance(MINUTE / 2)?;
     assert!(!client.has_ended() && !target.has_ended());
-    scene.pass(MINUTE / 2)?;
+    scene.advance(MINUTE / 2)?;
     assert!(client.has_ended() && target.has_ended());
     Ok(())
 }
@@ -185,6 +193,13 @@ enum Side {
 }
 
 impl Side {
+    fn client(peer: Peer, has_tls: bool) -> Side {
+        match has_tls {
+            true => Side::Tls(Box::new(TlsPeer::client(peer, client_config()))),
+            false => Side::Plain(peer, Vec::new()),
+        }
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         match self {
             Side::Plain(peer, _) => peer.send(bytes),
@@ -245,29 +260,17 @@ impl Side {
 
 /// A forwarder between a client and a target, at least one of which uses TLS.
 struct Secured {
-    scene: Scene,
+    scene: Forward,
     client: Side,
     target: Side,
 }
 
 impl Secured {
     fn new((tls_in, tls_out): (bool, bool)) -> Result<Self> {
-        let scene = Scene::with_tls(tls_in, tls_out)?;
+        let scene = Forward::with_tls(tls_in, tls_out)?;
         let client = scene.network.connect(LISTEN)?;
-        let mut client = match tls_in {
-            true => Side::Tls(Box::new(TlsPeer::client(client, client_config()))),
-            false => Side::Plain(client, Vec::new()),
-        };
-        // The target is connected to when the handshake of the client is complete.
-        let target = loop {
-            let has_moved = client.exchange();
-            scene.settle()?;
-            match scene.target.as_ref().and_then(Service::accept) {
-                Some(target) => break target,
-                None if has_moved => {}
-                None => return Err("the target was not connected to".into()),
-            }
-        };
+        let mut client = Side::client(client, tls_in);
+        let target = scene.target_of(&mut client)?;
         let target = match tls_out {
             true => Side::Tls(Box::new(TlsPeer::server(target))),
             false => Side::Plain(target, Vec::new()),
@@ -313,8 +316,57 @@ fn with_tls_bytes_and_half_closes_pass_in_both_directions() -> Result {
         ends.settle()?;
         assert!(ends.client.received() == answer, "{way:?}");
         assert!(ends.client.has_finished(), "{way:?}");
-        ends.scene.pass(MINUTE)?;
+        ends.scene.advance(MINUTE)?;
         assert_eq!(ends.scene.network.sockets(), 1, "{way:?}: the listener");
+    }
+    Ok(())
+}
+
+/// The header of `--send-proxy` comes first, also before TLS. What a client claims in one of its own comes behind it.
+#[test]
+fn the_target_learns_the_address_of_the_client_before_everything_else() -> Result {
+    const CLAIM: &[u8] = b"PROXY TCP4 203.0.113.1 203.0.113.2 1 2\r\n";
+    let from: SocketAddr = "198.51.100.7:40000".parse()?;
+    let to: SocketAddr = LISTEN.parse()?;
+    for version in [Version::V1, Version::V2] {
+        for (tls_in, tls_out) in [(false, false), (true, false), (false, true), (true, true)] {
+            let scene = Forward::with(|options| {
+                options.send_proxy = Some(version);
+                set_tls(options, tls_in, tls_out);
+            })?;
+            let mut client = Side::client(scene.network.connect_from(from, LISTEN)?, tls_in);
+            client.send(CLAIM);
+            let target = scene.target_of(&mut client)?;
+            client.exchange();
+            scene.settle()?;
+            let received = target.take_received();
+            let mut rest = &received[..];
+            let read = |buffer: &mut [u8]| std::io::Read::read(&mut rest, buffer);
+            let header = Reader::default().receive(read)?;
+            let expected = Header::new(version, from.into(), to.into());
+            assert_eq!(
+                (header.source(), header.destination()),
+                (expected.source(), expected.destination()),
+            );
+            // TLS of the client ends here, and only version 2 can say so.
+            let ssl = header.ssl().filter(|ssl| ssl.uses_tls);
+            let tells = tls_in && version == Version::V2;
+            let told = ssl.and_then(|ssl| ssl.version.zip(ssl.cipher));
+            let expected = ("TLSv1.3".to_owned(), "TLS_AES_256_GCM_SHA384".to_owned());
+            assert_eq!(told, tells.then_some(expected));
+            assert_eq!(header.authority(), tells.then_some("localhost"));
+            let forwarded = match tls_out {
+                false => rest.to_vec(),
+                true => {
+                    let mut target = TlsPeer::server(target);
+                    target.tls.read_tls(&mut rest)?;
+                    target.tls.process_new_packets()?;
+                    target.exchange(|| scene.settle().expect("the loop runs"));
+                    target.plaintext
+                }
+            };
+            assert_eq!(forwarded, CLAIM, "{version:?} {tls_in} {tls_out}");
+        }
     }
     Ok(())
 }
@@ -322,7 +374,7 @@ fn with_tls_bytes_and_half_closes_pass_in_both_directions() -> Result {
 /// What a client sends while the handshake with the target goes on waits for it, and so does its half-close.
 #[test]
 fn what_is_sent_before_the_target_has_tls_arrives() -> Result {
-    let scene = Scene::with_tls(false, true)?;
+    let scene = Forward::with_tls(false, true)?;
     let (client, target) = scene.connect()?;
     client.send("a question");
     client.finish();
@@ -419,7 +471,7 @@ fn a_reset_passes_through_tls_as_a_reset() -> Result {
 #[test]
 fn with_tls_the_rate_counts_what_was_encrypted() -> Result {
     const RATE: usize = 10_000;
-    let scene = Scene::with(|options| {
+    let scene = Forward::with(|options| {
         options.rate = Some(RATE as u64);
         options.tls_in = Some(server_config().into());
     })?;
@@ -429,14 +481,14 @@ fn with_tls_the_rate_counts_what_was_encrypted() -> Result {
     let target = target.ok_or("it was not connected to")?;
     client.send(vec![b'x'; 5 * RATE]);
     for seconds in 1..5 {
-        scene.pass(Duration::from_secs(1))?;
+        scene.advance(Duration::from_secs(1))?;
         let (received, expected) = (target.received().len(), seconds * RATE);
         assert!(
             (expected..=expected + RATE / 5).contains(&received),
             "{received} after {seconds} s"
         );
     }
-    scene.pass(Duration::from_secs(1))?;
+    scene.advance(Duration::from_secs(1))?;
     assert_eq!(target.received().len(), 5 * RATE);
     Ok(())
 }
@@ -444,11 +496,11 @@ fn with_tls_the_rate_counts_what_was_encrypted() -> Result {
 /// The handshake with the target fails: the client learns it by the end of its connection.
 #[test]
 fn a_target_without_tls_closes_the_client() -> Result {
-    let scene = Scene::with_tls(false, true)?;
+    let scene = Forward::with_tls(false, true)?;
     let (client, target) = scene.connect()?;
     client.send("the client has sent something");
     target.send("220 no TLS here\r\n");
-    scene.pass(MINUTE)?;
+    scene.advance(MINUTE)?;
     assert_eq!(client.ended(), Some(Ended::Finished));
     assert!(client.received().is_empty());
     let sent = String::from_utf8_lossy(&target.received()).into_owned();
@@ -459,10 +511,10 @@ fn a_target_without_tls_closes_the_client() -> Result {
 
 #[test]
 fn a_client_without_tls_reaches_no_target() -> Result {
-    let scene = Scene::with_tls(true, false)?;
+    let scene = Forward::with_tls(true, false)?;
     let client = scene.network.connect(LISTEN)?;
     client.send("GET / HTTP/1.1\r\n\r\n");
-    scene.pass(MINUTE)?;
+    scene.advance(MINUTE)?;
     assert!(client.has_ended());
     assert!(scene.target.as_ref().and_then(Service::accept).is_none());
     assert_eq!(scene.event_loop.stats().handshakes_failed, 1);

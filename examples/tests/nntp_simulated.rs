@@ -1,6 +1,8 @@
 //! The `nntp` example on a simulated network: reading, posting, every segmentation, a barrage, and clients
 //! that disconnect at any point.
 
+#[path = "common/scene.rs"]
+mod scene;
 #[path = "../nntp/server/mod.rs"]
 #[allow(
     dead_code,
@@ -8,17 +10,17 @@
 )]
 mod server;
 
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
-use asynchat::{EventLoop, Producer, Result};
+use asynchat::{Producer, Result};
 use bytes::Bytes;
+use scene::Scene;
 use server::article::{Article, Memory, Size, Text};
 use server::head::Head;
 use server::passwords::Passwords;
@@ -29,9 +31,13 @@ const OTHER: &str = "198.51.100.1:40000";
 const ARTICLES: usize = 20;
 
 /// A server with some articles, on the simulated network.
-struct News {
-    network: Network,
-    event_loop: EventLoop,
+struct News(Scene);
+
+impl Deref for News {
+    type Target = Scene;
+    fn deref(&self) -> &Scene {
+        &self.0
+    }
 }
 
 impl News {
@@ -48,24 +54,8 @@ impl News {
         options: Options,
         spool: impl FnOnce() -> Spool + 'static,
     ) -> Result<News> {
-        let network = Network::new(seed);
-        let event_loop = network.event_loop()?;
-        let served = Rc::new(RefCell::new(None));
-        let outcome = Rc::clone(&served);
-        // `serve` uses the loop that is running, so it is called from this loop.
-        event_loop.call_soon(move || {
-            outcome.replace(Some(server::serve(ADDR, spool(), options)));
-        });
-        network.settle(&event_loop)?;
-        served.take().ok_or("it was not called")??;
-        Ok(News {
-            network,
-            event_loop,
-        })
-    }
-
-    fn settle(&self) -> Result {
-        Ok(self.network.settle(&self.event_loop)?)
+        let serve = move || server::serve(ADDR, spool(), options);
+        Ok(News(Scene::new(Network::new(seed), serve)?))
     }
 
     /// A client that has received the greeting.
@@ -75,13 +65,6 @@ impl News {
         let greeting = client.take_received();
         assert!(greeting.starts_with(b"200 "), "{}", text(&greeting));
         Ok(client)
-    }
-
-    /// Sends input, and returns the server's replies.
-    fn answer(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
-        client.send(input);
-        self.settle()?;
-        Ok(text(&client.take_received()))
     }
 }
 
@@ -103,24 +86,24 @@ fn a_client_reads_articles() -> Result {
     let news = News::new(1)?;
     let client = news.client()?;
     assert_eq!(
-        status(&news.answer(&client, "MODE READER\r\n")?).get(..3),
+        status(&news.ask(&client, "MODE READER\r\n")?).get(..3),
         Some("200")
     );
-    let group = news.answer(&client, "GROUP misc.test\r\n")?;
+    let group = news.ask(&client, "GROUP misc.test\r\n")?;
     assert_eq!(group, format!("211 {ARTICLES} 1 {ARTICLES} misc.test\r\n"));
-    let article = news.answer(&client, "ARTICLE 3\r\n")?;
+    let article = news.ask(&client, "ARTICLE 3\r\n")?;
     assert!(article.starts_with("220 3 <3@demo.invalid>"), "{article}");
     assert!(article.ends_with("\r\n.\r\n"), "{article}");
     assert!(
         article.contains("Subject: Generated article 3\r\n"),
         "{article}"
     );
-    assert!(news.answer(&client, "NEXT\r\n")?.starts_with("223 4 "));
-    let overview = news.answer(&client, "OVER 1-5\r\n")?;
+    assert!(news.ask(&client, "NEXT\r\n")?.starts_with("223 4 "));
+    let overview = news.ask(&client, "OVER 1-5\r\n")?;
     assert_eq!(overview.lines().count(), 7, "{overview}");
-    assert!(news.answer(&client, "STAT 21\r\n")?.starts_with("423 "));
-    assert!(news.answer(&client, "FROBNICATE\r\n")?.starts_with("500 "));
-    assert!(news.answer(&client, "QUIT\r\n")?.starts_with("205 "));
+    assert!(news.ask(&client, "STAT 21\r\n")?.starts_with("423 "));
+    assert!(news.ask(&client, "FROBNICATE\r\n")?.starts_with("500 "));
+    assert!(news.ask(&client, "QUIT\r\n")?.starts_with("205 "));
     assert_eq!(client.ended(), Some(Ended::Finished));
     assert_eq!(news.network.elapsed(), Duration::ZERO);
     Ok(())
@@ -130,10 +113,10 @@ fn a_client_reads_articles() -> Result {
 fn other_clients_can_read_a_post() -> Result {
     let news = News::new(1)?;
     let (author, reader) = (news.client()?, news.client()?);
-    let answer = news.answer(&author, POST)?;
+    let answer = news.ask(&author, POST)?;
     let replies: Vec<_> = answer.lines().map(|line| &line[..3]).collect();
     assert_eq!(replies, ["340", "240"], "{answer}");
-    let body = news.answer(&reader, "BODY <dots@example.org>\r\n")?;
+    let body = news.ask(&reader, "BODY <dots@example.org>\r\n")?;
     let lines: Vec<_> = body.split("\r\n").skip(1).collect();
     assert_eq!(lines, ["..a line with a dot", "...", "the end", ".", ""]);
     Ok(())
@@ -148,7 +131,7 @@ fn replies_do_not_depend_on_segmentation() -> Result {
         let client = news.client()?;
         let mut answers = String::new();
         for piece in pieces {
-            answers += &news.answer(&client, piece)?;
+            answers += &news.ask(&client, piece)?;
         }
         assert_eq!(client.ended(), Some(Ended::Finished));
         assert_eq!(&answers, whole.get_or_insert(answers.clone()), "{pieces:?}");
@@ -179,7 +162,7 @@ fn replies_do_not_depend_on_network_conditions() -> Result {
             news.network.set_conditions(worse);
         }
         let client = news.client()?;
-        let answers = news.answer(&client, &input)?;
+        let answers = news.ask(&client, &input)?;
         assert_eq!(
             &answers,
             perfect.get_or_insert(answers.clone()),
@@ -198,7 +181,7 @@ fn a_barrage_is_answered_in_order_and_does_not_delay_others() -> Result {
     impatient.stop_reading();
     let numbers = || (0..COMMANDS).map(|n| n % ARTICLES + 1);
     let barrage: String = numbers().map(|n| format!("STAT {n}\r\n")).collect();
-    let greeted = news.answer(&impatient, "GROUP misc.test\r\n")?;
+    let greeted = news.ask(&impatient, "GROUP misc.test\r\n")?;
     assert_eq!(greeted, "", "it does not read");
     impatient.send(barrage);
     news.settle()?;
@@ -206,7 +189,7 @@ fn a_barrage_is_answered_in_order_and_does_not_delay_others() -> Result {
         impatient.unsent() > 0,
         "the server still reads from a client that does not read"
     );
-    let group = news.answer(&patient, "GROUP misc.test\r\n")?;
+    let group = news.ask(&patient, "GROUP misc.test\r\n")?;
     assert!(group.starts_with("211 "), "{group}");
 
     impatient.start_reading(usize::MAX);
@@ -243,10 +226,7 @@ fn disconnected_clients_leave_no_sockets() -> Result {
     news.network
         .advance(&news.event_loop, Duration::from_secs(5))?;
     assert_eq!(news.network.sockets(), 1, "the listener");
-    assert!(
-        news.answer(&news.client()?, "HELP\r\n")?
-            .starts_with("100 ")
-    );
+    assert!(news.ask(&news.client()?, "HELP\r\n")?.starts_with("100 "));
     Ok(())
 }
 
@@ -255,13 +235,13 @@ fn a_shutdown_sends_400_and_waits_for_an_article() -> Result {
     let news = News::new(1)?;
     let (reader, author) = (news.client()?, news.client()?);
     let (first, rest) = POST.split_at(POST.len() / 2);
-    assert!(news.answer(&author, first)?.starts_with("340 "));
+    assert!(news.ask(&author, first)?.starts_with("340 "));
     news.event_loop.shutdown(Duration::from_secs(5));
     let farewell = "400 the server shuts down\r\n";
-    assert_eq!(news.answer(&reader, "")?, farewell);
+    assert_eq!(news.ask(&reader, "")?, farewell);
     assert_eq!(reader.ended(), Some(Ended::Finished));
-    assert_eq!(news.answer(&author, "")?, "");
-    let answer = news.answer(&author, format!("{rest}DATE\r\n"))?;
+    assert_eq!(news.ask(&author, "")?, "");
+    let answer = news.ask(&author, format!("{rest}DATE\r\n"))?;
     assert!(answer.starts_with("240 "), "{answer}");
     assert!(answer.ends_with(farewell), "{answer}");
     assert_eq!(answer.lines().count(), 2);
@@ -301,11 +281,11 @@ fn clients_that_send_only_bad_commands_are_closed() -> Result {
     let client = news.client()?;
     // Only bad commands in a row count.
     for _ in 0..3 {
-        let answers = news.answer(&client, "FROBNICATE\r\n".repeat(9) + "DATE\r\n")?;
+        let answers = news.ask(&client, "FROBNICATE\r\n".repeat(9) + "DATE\r\n")?;
         assert_eq!(answers.matches("\r\n").count(), 10, "{answers}");
         assert!(!answers.contains("400 "), "{answers}");
     }
-    let answers = news.answer(&client, "FROBNICATE\r\n".repeat(30))?;
+    let answers = news.ask(&client, "FROBNICATE\r\n".repeat(30))?;
     assert_eq!(answers.matches("500 ").count(), 9, "{answers}");
     assert!(
         answers.ends_with("400 too many bad commands\r\n"),
@@ -320,7 +300,7 @@ fn an_http_request_closes_the_connection_at_once() -> Result {
     let news = News::new(1)?;
     let client = news.client()?;
     let request = "POST / HTTP/1.1\r\nHost: news.example.org\r\n\r\nGROUP misc.test\r\n";
-    let answer = news.answer(&client, request)?;
+    let answer = news.ask(&client, request)?;
     assert!(answer.starts_with("400 "), "{answer}");
     assert_eq!(answer.matches("\r\n").count(), 1, "{answer}");
     assert!(client.has_ended());
@@ -349,13 +329,10 @@ fn failed_logins_are_delayed_and_then_close_the_connection() -> Result {
         news.network
             .advance(&news.event_loop, Duration::from_secs(1))
     };
-    let mut answers = vec![news.answer(&client, ["a", "b", "c", "secret"].map(guess).concat())?];
+    let mut answers = vec![news.ask(&client, ["a", "b", "c", "secret"].map(guess).concat())?];
     for _ in 0..7 {
         // Another client is not delayed.
-        assert!(
-            news.answer(&news.client()?, "DATE\r\n")?
-                .starts_with("111 ")
-        );
+        assert!(news.ask(&news.client()?, "DATE\r\n")?.starts_with("111 "));
         second(&news)?;
         answers.push(text(&client.take_received()));
     }
@@ -370,7 +347,7 @@ fn failed_logins_are_delayed_and_then_close_the_connection() -> Result {
     assert!(client.has_ended());
 
     let other = news.client()?;
-    assert!(news.answer(&other, guess("secret"))?.contains("281 "));
+    assert!(news.ask(&other, guess("secret"))?.contains("281 "));
     Ok(())
 }
 
@@ -378,10 +355,10 @@ fn failed_logins_are_delayed_and_then_close_the_connection() -> Result {
 fn a_shutdown_does_not_wait_for_a_delayed_reply() -> Result {
     let news = with_a_password()?;
     let client = news.client()?;
-    let answer = news.answer(&client, guess("wrong"))?;
+    let answer = news.ask(&client, guess("wrong"))?;
     assert_eq!(answer, "381 password required\r\n");
     news.event_loop.shutdown(Duration::from_secs(5));
-    let answer = news.answer(&client, "DATE\r\n")?;
+    let answer = news.ask(&client, "DATE\r\n")?;
     assert_eq!(answer, "400 the server shuts down\r\n");
     assert_eq!(client.ended(), Some(Ended::Finished));
     assert_eq!(news.network.elapsed(), Duration::ZERO);
@@ -411,11 +388,11 @@ fn failed_logins_are_limited_for_each_address() -> Result {
     let elsewhere = news
         .network
         .connect_from(OTHER.parse::<SocketAddr>()?, ADDR)?;
-    let answer = news.answer(&elsewhere, guess("secret"))?;
+    let answer = news.ask(&elsewhere, guess("secret"))?;
     assert!(answer.contains("281 "), "{answer}");
     // One failure is forgotten 30 seconds after the first.
     advance(14)?;
-    assert!(news.answer(&crowd[0], guess("secret"))?.contains("281 "));
+    assert!(news.ask(&crowd[0], guess("secret"))?.contains("281 "));
     Ok(())
 }
 
@@ -441,7 +418,7 @@ fn posts_above_the_memory_limit_are_refused_and_reading_still_works() -> Result 
     let mut answers = vec![];
     for n in 0..10 {
         // Each post has slightly more than ten kibibytes.
-        let answer = news.answer(&client, post(n, 160))?;
+        let answer = news.ask(&client, post(n, 160))?;
         assert!(answer.starts_with("340 "), "{answer}");
         answers.push(answer.lines().nth(1).unwrap_or_default().to_owned());
     }
@@ -449,16 +426,16 @@ fn posts_above_the_memory_limit_are_refused_and_reading_still_works() -> Result 
     assert_eq!(stored, ["240 article received"; 3]);
     assert_eq!(refused, ["441 no room for more posts"; 7]);
     // The rest of the memory is enough for a short post.
-    let answer = news.answer(&client, post(10, 1))?;
+    let answer = news.ask(&client, post(10, 1))?;
     assert!(answer.ends_with("\r\n240 article received\r\n"), "{answer}");
 
     let reader = news.client()?;
     for n in 0..=10 {
-        let answer = news.answer(&reader, format!("STAT <{n}@example.org>\r\n"))?;
+        let answer = news.ask(&reader, format!("STAT <{n}@example.org>\r\n"))?;
         let there = n < 3 || n == 10;
         assert_eq!(answer.starts_with("223 "), there, "{n}: {answer}");
     }
-    let answer = news.answer(&reader, "GROUP misc.test\r\nARTICLE 3\r\n")?;
+    let answer = news.ask(&reader, "GROUP misc.test\r\nARTICLE 3\r\n")?;
     assert!(answer.contains("Subject: Generated article 3"), "{answer}");
     Ok(())
 }
@@ -473,11 +450,11 @@ fn a_full_spool_is_reported_before_the_article_is_sent() -> Result {
         },
     )?;
     let client = news.client()?;
-    let answer = news.answer(&client, "POST\r\n")?;
+    let answer = news.ask(&client, "POST\r\n")?;
     assert_eq!(answer, "440 no room for more posts\r\n");
-    let answer = news.answer(&client, "IHAVE <1@example.org>\r\n")?;
+    let answer = news.ask(&client, "IHAVE <1@example.org>\r\n")?;
     assert_eq!(answer, "436 no room for more articles\r\n");
-    let answer = news.answer(&client, "GROUP misc.test\r\nARTICLE 3\r\n")?;
+    let answer = news.ask(&client, "GROUP misc.test\r\nARTICLE 3\r\n")?;
     assert!(answer.contains("Subject: Generated article 3"), "{answer}");
     Ok(())
 }
@@ -508,12 +485,12 @@ fn a_post_with_bare_cr_bare_lf_or_nul_is_refused() -> Result {
             serial += 1;
             let id = format!("<{serial}@example.org>");
             let text = article(&id, &whole);
-            let answer = news.answer(&client, format!("POST\r\n{text}.\r\n"))?;
+            let answer = news.ask(&client, format!("POST\r\n{text}.\r\n"))?;
             assert!(answer.contains("\r\n441 "), "{whole:?}: {answer}");
-            let answer = news.answer(&client, format!("IHAVE {id}\r\n{text}.\r\n"))?;
+            let answer = news.ask(&client, format!("IHAVE {id}\r\n{text}.\r\n"))?;
             assert!(answer.contains("\r\n437 "), "{whole:?}: {answer}");
             // The session is in sync, and the article was not stored.
-            let answer = news.answer(&client, format!("STAT {id}\r\n"))?;
+            let answer = news.ask(&client, format!("STAT {id}\r\n"))?;
             assert!(answer.starts_with("430 "), "{whole:?}: {answer}");
         }
     }
@@ -529,7 +506,7 @@ fn refusals_do_not_depend_on_segmentation() -> Result {
             let client = news.client()?;
             let mut answers = String::new();
             for piece in pieces {
-                answers += &news.answer(&client, piece)?;
+                answers += &news.ask(&client, piece)?;
             }
             let lines: Vec<_> = answers.lines().collect();
             assert!(
@@ -599,12 +576,12 @@ fn a_header_that_violates_rfc_5536_is_refused() -> Result {
     }
     bad.push(good.replace("x!not", "x!.POSTED!not"));
     for text in bad {
-        let answer = news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+        let answer = news.ask(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
         assert!(answer.contains("\r\n441 "), "{text}: {answer}");
     }
     let more = format!("{}X-Folded: a\r\n\tb\r\n", &long.replacen('x', "", 1));
     let text = article("<a!#$%&'*+-/=?^_`{|}~.b@[192.0.2.1]>", &more);
-    let answer = news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+    let answer = news.ask(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
     assert!(answer.ends_with("\r\n240 article received\r\n"), "{answer}");
     Ok(())
 }
@@ -617,16 +594,16 @@ fn a_posters_trace_fields_are_dropped() -> Result {
     let trace = "Injection-Info: bank.example; posting-host=\"ceo\"\r\n\tx\r\nNNTP-Posting-Host: ceo\r\n\
          NNTP-Posting-Date: never\r\nX-Trace: t\r\nX-Complaints-To: c\r\nXref: bank.example misc.test:7\r\n";
     let text = article("<1@x>", trace);
-    let answer = news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+    let answer = news.ask(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
     assert!(answer.ends_with("\r\n240 article received\r\n"), "{answer}");
-    let head = news.answer(&client, "HEAD <1@x>\r\n")?;
+    let head = news.ask(&client, "HEAD <1@x>\r\n")?;
     for absent in ["bank.example", "ceo", "never", "X-Trace", "X-Complaints-To"] {
         assert!(!head.contains(absent), "{head}");
     }
     let text = article("<2@x>", trace);
-    let answer = news.answer(&client, format!("IHAVE <2@x>\r\n{text}\r\nbody\r\n.\r\n"))?;
+    let answer = news.ask(&client, format!("IHAVE <2@x>\r\n{text}\r\nbody\r\n.\r\n"))?;
     assert!(answer.ends_with("\r\n235 article received\r\n"), "{answer}");
-    let head = news.answer(&client, "HEAD <2@x>\r\n")?;
+    let head = news.ask(&client, "HEAD <2@x>\r\n")?;
     assert!(
         head.contains("posting-host=\"ceo\"") && head.contains("X-Trace: t"),
         "{head}"
@@ -643,15 +620,15 @@ fn over_hdr_and_head_agree() -> Result {
         "<1@x>",
         "References: <a@b>\r\n <c@d>\r\nXref: x y:1\r\nXref-Not: z\r\n",
     );
-    news.answer(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
-    news.answer(&client, "GROUP misc.test\r\n")?;
+    news.ask(&client, format!("POST\r\n{text}\r\nbody\r\n.\r\n"))?;
+    news.ask(&client, "GROUP misc.test\r\n")?;
     for number in [3, ARTICLES + 1] {
-        let article = news.answer(&client, format!("ARTICLE {number}\r\n"))?;
+        let article = news.ask(&client, format!("ARTICLE {number}\r\n"))?;
         let article = article.split_once("\r\n").map_or("", |(_, rest)| rest);
         let article = article.strip_suffix(".\r\n").unwrap_or_default();
         let head = article.split_once("\r\n\r\n").map_or("", |(head, _)| head);
         let unfolded = head.replace("\r\n ", " ");
-        let over = news.answer(&client, format!("OVER {number}\r\n"))?;
+        let over = news.ask(&client, format!("OVER {number}\r\n"))?;
         let row: Vec<&str> = over
             .lines()
             .nth(1)
@@ -674,7 +651,7 @@ fn over_hdr_and_head_agree() -> Result {
                 .filter_map(|line| line.strip_prefix(&prefix));
             assert_eq!(lines.next().unwrap_or_default(), value, "{name} in {head}");
             assert_eq!(lines.next(), None, "{name} in {head}");
-            let hdr = news.answer(&client, format!("HDR {name} {number}\r\n"))?;
+            let hdr = news.ask(&client, format!("HDR {name} {number}\r\n"))?;
             assert_eq!(hdr.lines().nth(1), Some(&*format!("{number} {value}")));
         }
         assert!(
@@ -762,7 +739,7 @@ fn newnews_lists_an_article_in_two_groups_once() -> Result {
     ] {
         let lines: String = ids.iter().map(|n| format!("<{n}@x>\r\n")).collect();
         let expected = format!("230 list of new articles follows\r\n{lines}.\r\n");
-        assert_eq!(news.answer(&client, since(wildmat))?, expected, "{wildmat}");
+        assert_eq!(news.ask(&client, since(wildmat))?, expected, "{wildmat}");
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The `nntp` example with TLS, on a simulated network: STARTTLS, passwords, commands that somebody has inserted,
 //! and a port for TLS from the beginning.
 
+#[path = "common/scene.rs"]
+mod scene;
 #[path = "../nntp/server/mod.rs"]
 #[allow(
     dead_code,
@@ -9,25 +11,34 @@
 mod server;
 #[path = "../../tests/common/tls.rs"]
 mod tls;
+#[path = "common/with_tls.rs"]
+mod with_tls;
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::ops::Deref;
 
+use asynchat::proxy_protocol::{Header, Version, tlv};
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
 use asynchat::tls::rustls::version::{TLS12, TLS13};
-use asynchat::{Chat, EventLoop, Result};
+use asynchat::{Chat, Result};
+use scene::Scene;
 use server::passwords::Passwords;
 use server::{Options, Service, Spool};
-use tls::{TlsPeer, client_config, client_config_of, server_config};
+use tls::{TlsPeer, client_config_of, server_config};
+use with_tls::is_refusal;
 
 const ADDR: &str = "192.0.2.1:119";
 const TLS_ADDR: &str = "192.0.2.1:563";
 const ARTICLES: usize = 20;
 
 /// A server with a certificate and some articles, which listens on both ports.
-struct News {
-    network: Network,
-    event_loop: EventLoop,
+struct News(Scene);
+
+impl Deref for News {
+    type Target = Scene;
+    fn deref(&self) -> &Scene {
+        &self.0
+    }
 }
 
 /// Options with a certificate, and with a user ann, whose password is "secret".
@@ -48,29 +59,12 @@ fn anonymous() -> Options {
 
 impl News {
     fn new(seed: u64, options: Options) -> Result<News> {
-        let network = Network::new(seed);
-        let event_loop = network.event_loop()?;
-        let served = Rc::new(RefCell::new(None));
-        let outcome = Rc::clone(&served);
-        // The service uses the loop that is running, so it is made by this loop.
-        event_loop.call_soon(move || {
-            let serve = || {
-                let service = Service::new(Spool::demo(ARTICLES), options)?;
-                service.serve(ADDR)?;
-                service.serve_tls(TLS_ADDR, |server| server.tls(server_config()))
-            };
-            outcome.replace(Some(serve()));
-        });
-        network.settle(&event_loop)?;
-        served.take().ok_or("it was not called")??;
-        Ok(News {
-            network,
-            event_loop,
-        })
-    }
-
-    fn settle(&self) -> Result {
-        Ok(self.network.settle(&self.event_loop)?)
+        let scene = Scene::new(Network::new(seed), || {
+            let service = Service::new(Spool::demo(ARTICLES), options)?;
+            service.serve(ADDR)?;
+            service.serve_tls(TLS_ADDR, |server| server.tls(server_config()))
+        })?;
+        Ok(News(scene))
     }
 
     /// A client that has received the greeting in clear.
@@ -82,39 +76,9 @@ impl News {
         Ok(client)
     }
 
-    /// Sends commands in clear, and returns the replies.
-    fn ask(&self, client: &Peer, input: &str) -> Result<String> {
-        client.send(input);
-        self.settle()?;
-        Ok(String::from_utf8(client.take_received())?)
-    }
-
-    /// The handshake of a client.
-    fn handshake(&self, client: Peer) -> TlsPeer {
-        let mut client = TlsPeer::client(client, client_config());
-        self.exchange(&mut client);
-        assert!(!client.tls.is_handshaking());
-        client
-    }
-
-    fn exchange(&self, client: &mut TlsPeer) {
-        client.exchange(|| self.settle().unwrap());
-        assert_eq!(client.error, None);
-    }
-
     /// A client that has begun TLS with STARTTLS.
     fn upgraded(&self) -> Result<TlsPeer> {
-        let client = self.client()?;
-        let reply = self.ask(&client, "STARTTLS\r\n")?;
-        assert_eq!(reply, "382 continue with TLS negotiation\r\n");
-        Ok(self.handshake(client))
-    }
-
-    /// Sends commands with TLS, and returns the replies.
-    fn ask_tls(&self, client: &mut TlsPeer, input: &str) -> Result<String> {
-        client.send(input);
-        self.exchange(client);
-        Ok(String::from_utf8(std::mem::take(&mut client.plaintext))?)
+        self.upgrade(self.client()?, "382 continue with TLS negotiation\r\n")
     }
 }
 
@@ -185,6 +149,69 @@ fn passwords_are_accepted_with_tls_only() -> Result {
     Ok(())
 }
 
+/// TLS of the client ends at the proxy, which says so in its header.
+#[test]
+fn passwords_are_accepted_from_clients_that_have_tls_with_the_proxy() -> Result {
+    const PASSWORD: &str =
+        "AUTHINFO USER ann\r\nAUTHINFO PASS secret\r\nSTARTTLS\r\nCAPABILITIES\r\n";
+    let client: SocketAddr = "198.51.100.7:40000".parse()?;
+    let to: SocketAddr = ADDR.parse()?;
+    let header = Header::new(Version::V2, client.into(), to.into());
+    for (flags, expected) in [
+        (
+            Some(1),
+            [
+                "381 password required",
+                "281 welcome",
+                "502 TLS is active already",
+            ],
+        ),
+        (
+            Some(0),
+            [
+                "483 use STARTTLS first",
+                "483 use STARTTLS first",
+                "580 this server has no certificate",
+            ],
+        ),
+        (
+            None,
+            [
+                "483 use STARTTLS first",
+                "483 use STARTTLS first",
+                "580 this server has no certificate",
+            ],
+        ),
+    ] {
+        let news = News::new(
+            1,
+            Options {
+                proxies: vec!["10.0.0.0/8".parse()?],
+                start_tls: None,
+                ..options()
+            },
+        )?;
+        let proxy = news
+            .network
+            .connect_from("10.0.0.2:0".parse::<SocketAddr>()?, ADDR)?;
+        let header = match flags {
+            Some(flags) => header.clone().with_tlv(tlv::SSL, &[flags, 0, 0, 0, 0])?,
+            None => header.clone(),
+        };
+        proxy.send(header.encode());
+        assert!(news.ask(&proxy, "")?.starts_with("200 "));
+        let replies = news.ask(&proxy, PASSWORD)?;
+        assert_eq!(replies.lines().take(3).collect::<Vec<_>>(), expected);
+        let offered = if flags == Some(1) {
+            vec![]
+        } else {
+            vec!["AUTHINFO"]
+        };
+        assert_eq!(offers(&replies), offered);
+    }
+    Ok(())
+}
+
 #[test]
 fn tls_cannot_begin_twice_nor_after_a_login_nor_without_a_certificate() -> Result {
     let news = News::new(1, anonymous())?;
@@ -233,11 +260,9 @@ fn commands_behind_starttls_are_never_run() -> Result {
             news.settle()?;
         }
         let replies = client.take_received();
-        let permitted = b"382 continue with TLS negotiation\r\n";
-        let after = replies.strip_prefix(permitted).unwrap_or(&replies);
-        // Behind the permission there is an alert of TLS at most.
-        let is_alert = after.is_empty() || after.starts_with(b"\x15\x03");
-        assert!(is_alert, "{pieces:?}: {}", replies.escape_ascii());
+        let permission = b"382 continue with TLS negotiation\r\n";
+        let is_refusal = is_refusal(&replies, permission);
+        assert!(is_refusal, "{pieces:?}: {}", replies.escape_ascii());
         assert!(client.has_ended(), "{pieces:?}");
         assert_eq!(news.event_loop.stats().records_in, 1, "{pieces:?}");
         Ok(())

@@ -106,6 +106,32 @@ impl Client {
     }
 }
 
+/// `println!` and `eprintln!` panic when their stream is full, or its reader has left (`| head`).
+#[test]
+fn no_program_prints_with_a_macro_that_panics() {
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "tests") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                files += 1;
+                let text = std::fs::read_to_string(&path).expect("a source");
+                for (number, line) in text.lines().enumerate() {
+                    let code = line.split("//").next().unwrap_or_default();
+                    let panics = ["print!(", "println!(", "dbg!("]
+                        .iter()
+                        .any(|it| code.contains(it));
+                    assert!(!panics, "{}:{}: {line}", path.display(), number + 1);
+                }
+            }
+        }
+    }
+    assert!(files > 50, "{files}");
+}
+
 #[test]
 fn frames_moves_its_players() {
     let example = Example::start("frames", &["--step", "1"]);

@@ -3,44 +3,38 @@
 #[path = "../rooms/house/mod.rs"]
 #[allow(unreachable_pub)]
 mod house;
+#[path = "common/scene.rs"]
+mod scene;
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::ops::Deref;
 use std::time::Duration;
 
+use asynchat::Result;
 use asynchat::sim::{Ended, Network, Peer};
-use asynchat::{EventLoop, Result};
 use house::Options;
+use scene::Scene;
 
 const ADDR: &str = "192.0.2.1:7007";
 const BACKLOG: usize = 10_000;
 
-struct Scene {
-    network: Network,
-    event_loop: EventLoop,
+struct House(Scene);
+
+impl Deref for House {
+    type Target = Scene;
+    fn deref(&self) -> &Scene {
+        &self.0
+    }
 }
 
-impl Scene {
+impl House {
     fn new() -> Result<Self> {
-        let network = Network::new(1);
-        let event_loop = network.event_loop()?;
         let options = Options {
             backlog: BACKLOG,
             max_connections: 10,
             idle: Duration::from_secs(600),
         };
-        let outcome = Rc::new(RefCell::new(None));
-        let served = Rc::clone(&outcome);
-        // `serve` uses the loop that is running, so it is called from this loop.
-        event_loop.call_soon(move || {
-            served.replace(Some(house::serve(ADDR, options)));
-        });
-        network.settle(&event_loop)?;
-        outcome.take().ok_or("it was not called")??;
-        Ok(Scene {
-            network,
-            event_loop,
-        })
+        let serve = move || house::serve(ADDR, options);
+        Ok(House(Scene::new(Network::new(1), serve)?))
     }
 
     /// A client that has sent these lines and received the replies.
@@ -53,7 +47,7 @@ impl Scene {
 
     fn send(&self, peer: &Peer, lines: &str) -> Result {
         peer.send(lines);
-        Ok(self.network.settle(&self.event_loop)?)
+        self.settle()
     }
 }
 
@@ -64,7 +58,7 @@ fn expect_received(peer: &Peer, text: &str) {
 
 #[test]
 fn text_is_sent_to_the_members_of_its_room_only() -> Result {
-    let scene = Scene::new()?;
+    let scene = House::new()?;
     let ann = scene.member("/nick ann\n/join tea\n")?;
     let bob = scene.member("/nick bob\r\n/join #tea\r\n")?;
     let eve = scene.member("/nick eve\n/join coffee\n")?;
@@ -86,7 +80,7 @@ fn text_is_sent_to_the_members_of_its_room_only() -> Result {
 
 #[test]
 fn members_join_rename_send_private_messages_and_leave() -> Result {
-    let scene = Scene::new()?;
+    let scene = House::new()?;
     let ann = scene.member("/nick ann\n/join tea\n")?;
     let bob = scene.member("/nick bob\n/join tea\n")?;
     ann.take_received();
@@ -118,7 +112,7 @@ fn members_join_rename_send_private_messages_and_leave() -> Result {
 
 #[test]
 fn a_client_without_a_nick_and_malformed_lines_get_errors() -> Result {
-    let scene = Scene::new()?;
+    let scene = House::new()?;
     let ann = scene.member("")?;
     scene.send(
         &ann,
@@ -141,7 +135,7 @@ fn a_client_without_a_nick_and_malformed_lines_get_errors() -> Result {
 
 #[test]
 fn control_characters_are_replaced_in_text_for_others() -> Result {
-    let scene = Scene::new()?;
+    let scene = House::new()?;
     let ann = scene.member("/nick ann\n/join tea\n")?;
     let bob = scene.member("/nick bob\n/join tea\n")?;
     scene.send(&ann, "\u{1b}[2Jx\r#tea <bob> I never said this\n")?;
@@ -154,7 +148,7 @@ fn control_characters_are_replaced_in_text_for_others() -> Result {
 
 #[test]
 fn a_member_who_does_not_read_is_disconnected_and_others_are_not_affected() -> Result {
-    let scene = Scene::new()?;
+    let scene = House::new()?;
     let ann = scene.member("/nick ann\n/join tea\n")?;
     let bob = scene.member("/nick bob\n/join tea\n")?;
     let eve = scene.member("/nick eve\n/join tea\n")?;
@@ -181,7 +175,7 @@ fn a_member_who_does_not_read_is_disconnected_and_others_are_not_affected() -> R
 
 #[test]
 fn a_connection_above_the_limit_is_refused_with_a_message() -> Result {
-    let scene = Scene::new()?;
+    let scene = House::new()?;
     let people: Result<Vec<_>> = (0..10).map(|_| scene.member("")).collect();
     let late = scene.network.connect(ADDR)?;
     scene.send(&late, "")?;

@@ -1,6 +1,8 @@
 //! The `smtpd` example on a simulated network, with a real maildir: messages, every segmentation, SMTP
 //! smuggling, limits, a failing disk, and clients that disconnect at any point.
 
+#[path = "common/scene.rs"]
+mod scene;
 #[path = "../smtpd/smtp/mod.rs"]
 #[allow(dead_code, reason = "only the command line of `smtpd` uses the rest")]
 mod smtp;
@@ -8,13 +10,15 @@ mod smtp;
 use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use asynchat::sim::{self, Ended, Network, Peer, Script};
-use asynchat::{Chat, EventLoop, Result};
+use asynchat::{Chat, Result};
+use scene::Scene;
 use smtp::workers::Workers;
 use smtp::{Options, Service, Session};
 use tempfile::TempDir;
@@ -37,9 +41,15 @@ fn options() -> Options {
 
 /// A server on the simulated network. Only its maildir is real.
 struct Mail {
-    network: Network,
-    event_loop: EventLoop,
+    scene: Scene,
     dir: TempDir,
+}
+
+impl Deref for Mail {
+    type Target = Scene;
+    fn deref(&self) -> &Scene {
+        &self.scene
+    }
 }
 
 impl Mail {
@@ -48,51 +58,26 @@ impl Mail {
     }
 
     fn with(options: Options) -> Result<Mail> {
-        let network = Network::new(1);
-        let event_loop = network.event_loop()?;
         let dir = TempDir::new()?;
         let service = Service::open(dir.path(), options)?;
-        let served = Rc::new(RefCell::new(None));
-        let outcome = Rc::clone(&served);
-        // `serve` uses the loop that is running, so it is called from this loop.
-        event_loop.call_soon(move || {
-            outcome.replace(Some(service.serve(ADDR)));
-        });
-        network.settle(&event_loop)?;
-        served.take().ok_or("it was not called")??;
-        Ok(Mail {
-            network,
-            event_loop,
-            dir,
-        })
-    }
-
-    fn settle(&self) -> Result {
-        Ok(self.network.settle(&self.event_loop)?)
+        let scene = Scene::new(Network::new(1), move || service.serve(ADDR))?;
+        Ok(Mail { scene, dir })
     }
 
     fn advance(&self, seconds: u64) -> Result {
-        let time = Duration::from_secs(seconds);
-        Ok(self.network.advance(&self.event_loop, time)?)
+        self.scene.advance(Duration::from_secs(seconds))
     }
 
     /// A client that has received the greeting and sent EHLO.
     fn client(&self) -> Result<Peer> {
         let client = self.network.connect(ADDR)?;
-        assert!(self.answer(&client, HELLO)?.starts_with("220 "));
+        assert!(self.ask(&client, HELLO)?.starts_with("220 "));
         Ok(client)
-    }
-
-    /// Sends input, and returns the server's replies.
-    fn answer(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
-        client.send(input);
-        self.settle()?;
-        Ok(String::from_utf8_lossy(&client.take_received()).into_owned())
     }
 
     /// Sends input, and returns the [`codes`] of the replies.
     fn codes(&self, client: &Peer, input: impl AsRef<[u8]>) -> Result<String> {
-        Ok(codes(&self.answer(client, input)?))
+        Ok(codes(&self.ask(client, input)?))
     }
 
     fn delivered(&self) -> Result<Vec<Vec<u8>>> {
@@ -167,9 +152,9 @@ fn a_message_is_received_and_stored() -> Result {
     let mail = Mail::new()?;
     let from: SocketAddr = "192.0.2.7:4711".parse()?;
     let client = mail.network.connect_from(from, ADDR)?;
-    let answer = mail.answer(&client, "")?;
+    let answer = mail.ask(&client, "")?;
     assert_eq!(answer, "220 localhost ESMTP asynchat\r\n");
-    let answer = mail.answer(&client, HELLO)?;
+    let answer = mail.ask(&client, HELLO)?;
     let size = options().max_size;
     assert_eq!(
         answer,
@@ -180,7 +165,7 @@ fn a_message_is_received_and_stored() -> Result {
     );
     assert_eq!(mail.codes(&client, ENVELOPE)?, "250 250 354");
     assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (1, 0));
-    let answer = mail.answer(&client, "Subject: x\r\n\r\n..\r\n.\r\n")?;
+    let answer = mail.ask(&client, "Subject: x\r\n\r\n..\r\n.\r\n")?;
     assert!(answer.starts_with("250 2.0.0 kept as "), "{answer}");
     assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, 1));
     let id = answer.trim_end().rsplit(' ').next().unwrap_or_default();
@@ -231,7 +216,7 @@ fn commands_have_an_order() -> Result {
     ] {
         let mail = Mail::new()?;
         let client = mail.network.connect(ADDR)?;
-        mail.answer(&client, "")?;
+        mail.ask(&client, "")?;
         assert_eq!(mail.codes(&client, commands)?, expected, "{commands}");
     }
     Ok(())
@@ -324,14 +309,14 @@ fn bare_line_ends_in_a_command_are_refused() -> Result {
 fn a_client_that_ends_lines_with_lf_alone_gets_one_hint() -> Result {
     let mail = Mail::new()?;
     let client = mail.network.connect(ADDR)?;
-    mail.answer(&client, "")?;
-    let answer = mail.answer(&client, "HELO x\n")?;
+    mail.ask(&client, "")?;
+    let answer = mail.ask(&client, "HELO x\n")?;
     assert_eq!(
         answer,
         "500 5.5.2 end lines with CR LF, not with LF alone\r\n"
     );
     let letter = "MAIL FROM:<b@x>\nRCPT TO:<ann@localhost>\nDATA\n\nx\n.\nQUIT\n";
-    assert_eq!(mail.answer(&client, letter)?, "");
+    assert_eq!(mail.ask(&client, letter)?, "");
     // The whole input was one line, and the hint was its reply.
     assert_eq!(mail.codes(&client, "x\r\nEHLO x\r\n")?, "250");
     assert_eq!(mail.codes(&client, "NOOP\nNOOP")?, "");
@@ -564,7 +549,7 @@ fn a_barrage_of_messages_is_answered_in_order() -> Result {
     let barrage: String = (0..COUNT).map(message).collect();
     assert_eq!(mail.codes(&client, barrage + "QUIT\r\n")?, "");
     client.start_reading(usize::MAX);
-    let replies = mail.answer(&client, "")?;
+    let replies = mail.ask(&client, "")?;
     let expected = "250 250 354 250 ".repeat(COUNT) + "221";
     assert_eq!(codes(&replies), expected);
     let texts: Vec<_> = (0..COUNT).map(|n| format!("{n}\n")).collect();

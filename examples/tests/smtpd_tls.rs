@@ -1,23 +1,30 @@
 //! The `smtpd` example with TLS, on a simulated network with a real maildir: STARTTLS, commands that somebody has
 //! inserted, messages that are cut, and a port for TLS from the beginning.
 
+#[path = "common/scene.rs"]
+mod scene;
 #[path = "../smtpd/smtp/mod.rs"]
 #[allow(dead_code, reason = "only the command line of `smtpd` uses the rest")]
 mod smtp;
 #[path = "../../tests/common/tls.rs"]
 mod tls;
+#[path = "common/with_tls.rs"]
+mod with_tls;
 
-use std::cell::RefCell;
 use std::fs;
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::{Duration, UNIX_EPOCH};
 
+use asynchat::Result;
+use asynchat::proxy_protocol::{Header, Version, tlv};
 use asynchat::sim::{self, Ended, Network, Peer};
 use asynchat::tls::rustls::version::{TLS12, TLS13};
-use asynchat::{EventLoop, Result};
+use scene::Scene;
 use smtp::{Options, Service};
 use tempfile::TempDir;
-use tls::{TlsPeer, client_config, client_config_of, server_config};
+use tls::{TlsPeer, client_config_of, server_config};
+use with_tls::is_refusal;
 
 const ADDR: &str = "192.0.2.1:25";
 const TLS_ADDR: &str = "192.0.2.1:465";
@@ -39,38 +46,30 @@ fn options() -> Options {
 
 /// A server with a certificate, which listens on both ports. Only its maildir is real.
 struct Mail {
-    network: Network,
-    event_loop: EventLoop,
+    scene: Scene,
     dir: TempDir,
+}
+
+impl Deref for Mail {
+    type Target = Scene;
+    fn deref(&self) -> &Scene {
+        &self.scene
+    }
 }
 
 impl Mail {
     fn new() -> Result<Mail> {
-        let network = Network::new(1);
-        let event_loop = network.event_loop()?;
-        let dir = TempDir::new()?;
-        let service = Service::open(dir.path(), options())?;
-        let served = Rc::new(RefCell::new(None));
-        let outcome = Rc::clone(&served);
-        // `serve` uses the loop that is running, so it is called from this loop.
-        event_loop.call_soon(move || {
-            let serve = || {
-                service.serve(ADDR)?;
-                service.serve_tls(TLS_ADDR)
-            };
-            outcome.replace(Some(serve()));
-        });
-        network.settle(&event_loop)?;
-        served.take().ok_or("it was not called")??;
-        Ok(Mail {
-            network,
-            event_loop,
-            dir,
-        })
+        Mail::with(options())
     }
 
-    fn settle(&self) -> Result {
-        Ok(self.network.settle(&self.event_loop)?)
+    fn with(options: Options) -> Result<Mail> {
+        let dir = TempDir::new()?;
+        let service = Service::open(dir.path(), options)?;
+        let scene = Scene::new(Network::new(1), move || {
+            service.serve(ADDR)?;
+            service.serve_tls(TLS_ADDR)
+        })?;
+        Ok(Mail { scene, dir })
     }
 
     /// A client that has received the greeting in clear.
@@ -80,38 +79,9 @@ impl Mail {
         Ok(client)
     }
 
-    /// Sends commands in clear, and returns the replies.
-    fn ask(&self, client: &Peer, input: &str) -> Result<String> {
-        client.send(input);
-        self.settle()?;
-        Ok(String::from_utf8(client.take_received())?)
-    }
-
-    fn handshake(&self, client: Peer) -> TlsPeer {
-        let mut client = TlsPeer::client(client, client_config());
-        self.exchange(&mut client);
-        assert!(!client.tls.is_handshaking());
-        client
-    }
-
-    fn exchange(&self, client: &mut TlsPeer) {
-        client.exchange(|| self.settle().unwrap());
-        assert_eq!(client.error, None);
-    }
-
     /// A client that has begun TLS with STARTTLS.
     fn upgraded(&self) -> Result<TlsPeer> {
-        let client = self.client()?;
-        let reply = self.ask(&client, "STARTTLS\r\n")?;
-        assert_eq!(reply, "220 2.0.0 begin TLS\r\n");
-        Ok(self.handshake(client))
-    }
-
-    /// Sends commands with TLS, and returns the replies.
-    fn ask_tls(&self, client: &mut TlsPeer, input: &str) -> Result<String> {
-        client.send(input);
-        self.exchange(client);
-        Ok(String::from_utf8(std::mem::take(&mut client.plaintext))?)
+        self.upgrade(self.client()?, "220 2.0.0 begin TLS\r\n")
     }
 
     /// The delivered messages.
@@ -193,8 +163,6 @@ fn tls_cannot_begin_twice_nor_without_a_certificate() -> Result {
     let replies = mail.ask_tls(&mut client, "STARTTLS\r\nSTARTTLS now\r\nNOOP\r\n")?;
     assert_eq!(codes(&replies), "503 501 250");
 
-    let network = Network::new(1);
-    let event_loop = network.event_loop()?;
     let dir = TempDir::new()?;
     let without = Options {
         tls: None,
@@ -202,14 +170,36 @@ fn tls_cannot_begin_twice_nor_without_a_certificate() -> Result {
     };
     let service = Service::open(dir.path(), without)?;
     assert!(service.serve_tls(TLS_ADDR).is_err());
-    event_loop.call_soon(move || drop(service.serve(ADDR)));
-    network.settle(&event_loop)?;
-    let client = network.connect(ADDR)?;
-    client.send("EHLO x\r\nSTARTTLS\r\nNOOP\r\n");
-    network.settle(&event_loop)?;
-    let replies = String::from_utf8(client.take_received())?;
+    let scene = Scene::new(Network::new(1), move || service.serve(ADDR))?;
+    let client = scene.network.connect(ADDR)?;
+    let replies = scene.ask(&client, "EHLO x\r\nSTARTTLS\r\nNOOP\r\n")?;
     assert_eq!(codes(&replies), "220 250 502 250");
     assert!(!replies.contains("STARTTLS"), "{replies}");
+    Ok(())
+}
+
+/// TLS of the client ends at the proxy, which says so in its header.
+#[test]
+fn a_client_that_has_tls_with_the_proxy_is_secure() -> Result {
+    let client: SocketAddr = "198.51.100.7:40000".parse()?;
+    let to: SocketAddr = ADDR.parse()?;
+    for (flags, offered, protocol) in [(1, false, " with ESMTPS id "), (0, true, " with ESMTP id ")]
+    {
+        let header = Header::new(Version::V2, client.into(), to.into())
+            .with_tlv(tlv::SSL, &[flags, 0, 0, 0, 0])?;
+        let mail = Mail::with(Options {
+            proxies: vec!["10.0.0.0/8".parse()?],
+            ..options()
+        })?;
+        let proxy = mail
+            .network
+            .connect_from("10.0.0.2:0".parse::<SocketAddr>()?, ADDR)?;
+        proxy.send(header.encode());
+        let replies = mail.ask(&proxy, format!("{HELLO}{ENVELOPE}{MESSAGE}"))?;
+        assert_eq!(codes(&replies), "220 250 250 250 354 250");
+        assert_eq!(replies.contains("250-STARTTLS"), offered, "{replies}");
+        assert!(mail.delivered()?.concat().contains(protocol));
+    }
     Ok(())
 }
 
@@ -225,15 +215,8 @@ fn commands_behind_starttls_are_never_run() -> Result {
             mail.settle()?;
         }
         let replies = client.take_received();
-        let permission = b"220 2.0.0 begin TLS\r\n";
-        let at = replies
-            .windows(permission.len())
-            .position(|part| part == permission);
-        // The permission is missing if the rest arrived with the command.
-        let after = at.map_or(&b""[..], |at| &replies[at + permission.len()..]);
-        // Behind the permission there is an alert of TLS at most.
-        let is_alert = after.is_empty() || after.starts_with(b"\x15\x03");
-        assert!(is_alert, "{pieces:?}: {}", replies.escape_ascii());
+        let is_refusal = is_refusal(&replies, b"220 2.0.0 begin TLS\r\n");
+        assert!(is_refusal, "{pieces:?}: {}", replies.escape_ascii());
         assert!(client.has_ended(), "{pieces:?}");
         assert_eq!(mail.event_loop.stats().records_in, 2, "{pieces:?}");
         assert_eq!((mail.unfinished()?, mail.delivered()?.len()), (0, 0));

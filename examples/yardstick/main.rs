@@ -22,11 +22,14 @@ mod common;
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use asynchat::tls::{self, rustls::ServerConfig};
 use asynchat::{AsyncChat, Chat, Close, Limits, More, Producer, Remote, Result, Server};
 use bytes::Bytes;
 use clap::Parser;
@@ -40,6 +43,9 @@ struct Args {
     /// own room. More than one requires SO_REUSEPORT.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
+    /// Use TLS with this certificate and this key, in the PEM format.
+    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
+    tls: Option<Vec<PathBuf>>,
 }
 
 /// The state that the sessions of one loop share.
@@ -125,26 +131,31 @@ fn article() -> Bytes {
 }
 
 /// Starts the server on this thread's loop. Returns its address, and a `Remote` to stop it.
-fn serve(addr: SocketAddr, shares_port: bool) -> Result<(SocketAddr, Remote)> {
+fn serve(
+    addr: SocketAddr,
+    shares_port: bool,
+    config: Option<Arc<ServerConfig>>,
+) -> Result<(SocketAddr, Remote)> {
     let shared = Rc::new(Shared {
         room: RefCell::default(),
         article: article(),
         fill: vec![b'x'; 64 * 1024].into(),
     });
-    let listener = Server::new(addr)
-        .reuse_port(shares_port)
-        .limits(
-            Limits::default()
-                // Clients of the protocol send lines of up to one mebibyte.
-                .record(2 << 20)
-                // All clients have the same address, and there are tens of thousands of them.
-                .connections(65_536)
-                .per_address(Limits::UNLIMITED),
-        )
-        .listen(move |chat| Session {
-            chat,
-            shared: Rc::clone(&shared),
-        })?;
+    let mut server = Server::new(addr).reuse_port(shares_port).limits(
+        Limits::default()
+            // Clients of the protocol send lines of up to one mebibyte.
+            .record(2 << 20)
+            // All clients have the same address, and there are tens of thousands of them.
+            .connections(65_536)
+            .per_address(Limits::UNLIMITED),
+    );
+    if let Some(config) = config {
+        server = server.tls(config);
+    }
+    let listener = server.listen(move |chat| Session {
+        chat,
+        shared: Rc::clone(&shared),
+    })?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     Ok((
         addr.ok_or("the listener has no address")?,
@@ -155,10 +166,15 @@ fn serve(addr: SocketAddr, shares_port: bool) -> Result<(SocketAddr, Remote)> {
 fn main() -> Result {
     let args = Args::parse();
     let several = args.threads > 1;
-    let (addr, remote) = serve((Ipv4Addr::LOCALHOST, args.port).into(), several)?;
+    let config = match args.tls.as_deref() {
+        Some([cert, key]) => Some(tls::server_config_from_files(cert, key)?),
+        _ => None,
+    };
+    let addr = (Ipv4Addr::LOCALHOST, args.port).into();
+    let (addr, remote) = serve(addr, several, config.clone())?;
     let mut remotes = vec![remote];
     for _ in 1..args.threads {
-        remotes.push(serve_on_new_thread(addr)?);
+        remotes.push(serve_on_new_thread(addr, config.clone())?);
     }
     common::shutdown_all_on_ctrl_c(remotes, Duration::from_secs(1))?;
     common::announce(addr);
@@ -167,15 +183,15 @@ fn main() -> Result {
 }
 
 /// Starts the server on the loop of a new thread.
-fn serve_on_new_thread(addr: SocketAddr) -> Result<Remote> {
+fn serve_on_new_thread(addr: SocketAddr, config: Option<Arc<ServerConfig>>) -> Result<Remote> {
     let (sender, served) = mpsc::channel();
     thread::spawn(move || {
-        let outcome = serve(addr, true).map_err(|error| error.to_string());
+        let outcome = serve(addr, true, config).map_err(|error| error.to_string());
         let serves = outcome.is_ok();
         // `send` cannot fail, because the receiver waits below.
         let _ = sender.send(outcome);
         if serves && let Err(error) = asynchat::run() {
-            eprintln!("{error}");
+            common::print_to_stderr(error);
         }
     });
     let (_, remote) = served.recv()??;

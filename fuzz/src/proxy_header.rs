@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use asynchat::Addr;
-use asynchat::internals::Incoming;
+use asynchat::proxy_protocol::{Header, Reader, tlv};
 
 use super::choices::Choices;
 
@@ -60,18 +60,19 @@ struct Found {
 
 /// The reader. `None` if it has found no header, or no whole one.
 fn read(stream: &[u8], lens: &[usize]) -> Option<Found> {
-    let mut incoming = Incoming::default();
+    let mut reader = Reader::default();
     let mut at = 0;
     for len in lens.iter().cycle() {
-        let wanted = incoming.wanted();
+        let wanted = reader.wanted();
         assert!(wanted > 0);
         let end = stream.len().min(at + wanted.min(*len));
         if end == at {
             return None;
         }
-        let taken = incoming.take(&stream[at..end]);
+        let taken = reader.take(&stream[at..end]);
         at = end;
         let Some(header) = taken.ok()? else { continue };
+        is_sent_as_it_was_received(&header);
         let fields = header.tlvs().map(|(kind, value)| (kind, value.to_vec()));
         // The accessors accept any field.
         let _ = (
@@ -88,6 +89,35 @@ fn read(stream: &[u8], lens: &[usize]) -> Option<Found> {
         });
     }
     None
+}
+
+/// A proxy may send a header on that it has received.
+fn is_sent_as_it_was_received(header: &Header) {
+    let sent = header.encode();
+    let mut left = &sent[..];
+    let read = |buffer: &mut [u8]| std::io::Read::read(&mut left, buffer);
+    let again = Reader::default().receive(read).expect("it is valid");
+    assert!(left.is_empty());
+    assert_eq!(
+        (
+            again.version(),
+            again.is_local(),
+            again.source(),
+            again.destination()
+        ),
+        (
+            header.version(),
+            header.is_local(),
+            header.source(),
+            header.destination()
+        ),
+    );
+    // A checksum depends on the form of the addresses, which the sender chooses.
+    let fields = |header: &Header| -> Vec<_> {
+        let tlvs = header.tlvs().filter(|(kind, _)| *kind != tlv::CRC32C);
+        tlvs.map(|(kind, value)| (kind, value.to_vec())).collect()
+    };
+    assert_eq!(fields(&again), fields(header));
 }
 
 fn naive(stream: &[u8]) -> Option<Found> {

@@ -7,8 +7,7 @@ use super::policy::Policy;
 use crate::Addr;
 use crate::error::{Close, Error};
 use crate::log::{Escaped, log_throttled};
-use crate::proxy_protocol::Header;
-use crate::proxy_protocol::incoming::Incoming;
+use crate::proxy_protocol::{Header, Reader};
 use crate::runtime::driver::Turn;
 use crate::state::quota::Exceeded;
 use crate::state::{ChannelState, Phase};
@@ -16,7 +15,7 @@ use crate::time::timer::TimerId;
 
 /// The PROXY header of a connection that is not complete.
 pub(super) struct Identification {
-    incoming: Incoming,
+    reader: Reader,
     proxy: Addr,
     policy: Rc<Policy>,
     /// Ends the connection when the header takes too long.
@@ -27,7 +26,7 @@ impl Identification {
     /// Begins to wait for the header of a connection that is registered.
     pub(super) fn begin(state: &ChannelState, proxy: Addr, policy: Rc<Policy>) -> Box<Self> {
         Box::new(Identification {
-            incoming: Incoming::default(),
+            reader: Reader::default(),
             proxy,
             policy,
             timer: state.set_handshake_timer(),
@@ -44,9 +43,7 @@ impl Identification {
         if !turn.ready.read {
             return false;
         }
-        let mut buffer = turn.buffers.take_read();
-        let outcome = self.receive(state, &mut buffer);
-        turn.buffers.return_read(buffer);
+        let outcome = self.receive(state);
         match outcome {
             Ok(Some(header)) => self.identify(turn, header),
             Ok(None) => false,
@@ -57,33 +54,25 @@ impl Identification {
         }
     }
 
-    /// Receives until the header is complete or nothing is left.
-    fn receive(
-        &mut self,
-        state: &ChannelState,
-        buffer: &mut [u8],
-    ) -> Result<Option<Header>, Close> {
-        loop {
-            let wanted = self.incoming.wanted().min(buffer.len());
-            let free = buffer.get_mut(..wanted).unwrap_or_default();
-            let count = match state.receive_header(free) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(Close::from_io(error)),
-            };
-            if count == 0 && self.incoming.is_empty() {
-                // Somebody has looked whether the port is open.
-                return Err(Close::Eof);
+    /// Receives what has arrived of the header.
+    fn receive(&mut self, state: &ChannelState) -> Result<Option<Header>, Close> {
+        let outcome = self.reader.receive(|buffer| state.receive_header(buffer));
+        let error = match outcome {
+            Ok(header) => return Ok(Some(header)),
+            Err(error) => error,
+        };
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(None),
+            // Somebody has looked whether the port is open.
+            io::ErrorKind::UnexpectedEof if self.reader.is_empty() => Err(Close::Eof),
+            io::ErrorKind::UnexpectedEof => {
+                let error = Error::from(error).context("receive the header");
+                Err(Close::ProxyHeader(error))
             }
-            if count == 0 {
-                let error = Error::from(io::Error::from(io::ErrorKind::UnexpectedEof));
-                return Err(Close::ProxyHeader(error.context("receive the header")));
-            }
-            let received = buffer.get(..count).unwrap_or_default();
-            let header = self.incoming.take(received).map_err(Close::ProxyHeader)?;
-            if header.is_some() || count < wanted {
-                return Ok(header);
-            }
+            io::ErrorKind::InvalidData => Err(Close::ProxyHeader(
+                error.downcast().unwrap_or_else(Error::from),
+            )),
+            _ => Err(Close::from_io(error)),
         }
     }
 
@@ -121,7 +110,7 @@ impl Identification {
 
     /// The connection has ended before its client was known.
     pub(super) fn report(&self, why: &Close) {
-        if matches!(why, Close::ProxyHeader(_)) || !self.incoming.is_empty() && !why.is_local() {
+        if matches!(why, Close::ProxyHeader(_)) || !self.reader.is_empty() && !why.is_local() {
             let proxy = Escaped(&self.proxy);
             log_throttled!(warn, %proxy, why = %Escaped(why), "a connection of a proxy was closed");
         }

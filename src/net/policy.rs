@@ -51,6 +51,16 @@ impl Policy {
         }
     }
 
+    /// The clients expect TLS, and not the words of its protocol in clear.
+    #[cfg(feature = "tls-no-provider")]
+    pub(super) fn refusing_with_alert(mut self) -> Self {
+        if !self.refusal.is_empty() {
+            let alert = Bytes::from_static(crate::stage::REFUSAL);
+            discard(std::mem::replace(&mut self.refusal, alert));
+        }
+        self
+    }
+
     /// Sends the refusal to a client above the quota, and closes the connection.
     pub(super) fn refuse(
         &self,

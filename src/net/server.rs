@@ -149,6 +149,9 @@ impl Server {
     /// before the connection is closed: the protocol's own reply for this case, with its line ending.
     /// Default: none, the connection is closed at once.
     ///
+    /// With [TLS](Server::tls) the reply would be in clear, and the client expects a handshake. It gets the alert
+    /// `internal_error` instead.
+    ///
     /// ```
     /// # use asynchat::{Limits, Server};
     /// let server = Server::new("[::]:119")
@@ -237,7 +240,7 @@ impl Server {
     ///
     /// A connection whose handshake fails has no session. It is counted in
     /// [`LoopStats::handshakes_failed`](crate::LoopStats::handshakes_failed), and logged as a warning. A connection
-    /// above a limit is closed before TLS begins, and the [refusal](Server::refusal) is sent in clear. A server for
+    /// above a limit is closed before TLS begins, with an alert if there is a [refusal](Server::refusal). A server for
     /// [one connection](Server::once) closes when a handshake is complete.
     ///
     /// ```no_run
@@ -348,8 +351,14 @@ impl Server {
             ..self.settings
         };
         let limits = settings.limits.clone();
+        let policy = self.policy;
+        #[cfg(feature = "tls-no-provider")]
+        let policy = match settings.stage {
+            Some(_) => policy.refusing_with_alert(),
+            None => policy,
+        };
         // Made first: where this function fails, it drops the refusal and the factory one at a time.
-        let mut acceptor = Acceptor::new(settings, self.rules, self.policy, factory);
+        let mut acceptor = Acceptor::new(settings, self.rules, policy, factory);
         #[cfg(feature = "proxy-protocol")]
         if acceptor.trusts_nobody() {
             return Err(Error::new(

@@ -5,7 +5,7 @@ use proxy_header::{ParseConfig, ProxyHeader};
 
 use super::fields::Tlvs;
 use super::header::{Command, Header, Version};
-use super::{FIXED, UNIX_PATH, tlv};
+use super::{FIXED, UNIX_PATH, checksum};
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::sys::socket::path_from_bytes;
@@ -89,7 +89,7 @@ pub(super) fn version_2(bytes: &[u8]) -> Result<Header, Error> {
             "a field that is longer than the rest of the header",
         ));
     }
-    if !has_right_checksum(bytes, tlvs) {
+    if !checksum::is_right(bytes, tlvs.len()) {
         return Err(invalid("a wrong checksum"));
     }
     Ok(Header::of(Version::V2, command, tlvs.to_vec()))
@@ -123,49 +123,5 @@ fn unix_addr(path: &[u8]) -> Addr {
             name => Addr::Abstract(name.into()),
         },
         _ => Addr::Unix(Some(path_from_bytes(&until_zero(path)))),
-    }
-}
-
-/// Section 2.2.3: a receiver that supports the checksum has to reject a wrong one.
-fn has_right_checksum(bytes: &[u8], tlvs: &[u8]) -> bool {
-    let mut fields = Tlvs::new(tlvs);
-    let Some((_, expected)) = fields.find(|(kind, _)| *kind == tlv::CRC32C) else {
-        return true;
-    };
-    let Ok(expected) = <[u8; 4]>::try_from(expected) else {
-        return false;
-    };
-    // Where the value begins: what follows it is known.
-    let end = bytes.len() - fields.len_left();
-    let checked = bytes
-        .iter()
-        .enumerate()
-        .map(|(at, &byte)| match at + 4 >= end && at < end {
-            true => 0,
-            false => byte,
-        });
-    crc32c(checked) == u32::from_be_bytes(expected)
-}
-
-/// CRC-32C (RFC 9260 appendix A), bit by bit: a header is short, and few have a checksum.
-fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
-    /// The polynomial, its bits in reverse order.
-    const CASTAGNOLI: u32 = 0x82F6_3B78;
-    !bytes.fold(!0, |mut crc, byte| {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ if crc & 1 == 1 { CASTAGNOLI } else { 0 };
-        }
-        crc
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_of_the_catalogue() {
-        assert_eq!(crc32c(b"123456789".iter().copied()), 0xE306_9283);
     }
 }

@@ -6,7 +6,7 @@ use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
 
 use super::fields::Tlvs;
 use super::header::{Command, Fields, Header, Version};
-use super::{SIGNATURE, UNIX_PATH};
+use super::{SIGNATURE, UNIX_PATH, checksum};
 use crate::addr::Addr;
 use crate::sys::socket::path_bytes;
 
@@ -15,7 +15,22 @@ const UNSPECIFIED: [u8; 2] = [0x21, 0x00];
 const UNIX: [u8; 2] = [0x21, 0x31];
 
 impl Header {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The bytes of this header, to be sent before everything else, and before TLS.
+    /// [`Connector::proxy_protocol`](crate::Connector::proxy_protocol) does so. On layer 1
+    /// [`Channel::send`](crate::Channel::send) can.
+    ///
+    /// ```
+    /// use asynchat::proxy_protocol::{Header, Version};
+    /// let header = Header::local(Version::V1);
+    /// assert_eq!(header.encode(), b"PROXY UNKNOWN\r\n");
+    /// ```
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.encode_with_given_checksum();
+        checksum::fill(&mut bytes, self.fields().tlvs.len());
+        bytes
+    }
+
+    fn encode_with_given_checksum(&self) -> Vec<u8> {
         let Fields {
             version,
             command,

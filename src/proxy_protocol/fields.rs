@@ -54,7 +54,29 @@ impl fmt::Debug for Tlvs<'_> {
     }
 }
 
+/// Adds a field. Whoever bounds the length of the header finds one that is too long.
+pub(super) fn append(fields: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    fields.push(kind);
+    fields.extend_from_slice(&length.to_be_bytes());
+    fields.extend_from_slice(value);
+}
+
 /// What a proxy says about the TLS connection of a client, which ends at the proxy: [`Header::ssl`](super::Header::ssl).
+///
+/// A proxy adds it to the header that it sends:
+///
+/// ```
+/// use asynchat::proxy_protocol::{Header, Ssl, Version, tlv};
+/// # fn main() -> asynchat::Result {
+/// let (client, to): (std::net::SocketAddr, std::net::SocketAddr) = ("192.0.2.1:40000".parse()?, "192.0.2.9:119".parse()?);
+/// let mut ssl = Ssl::default();
+/// ssl.uses_tls = true;
+/// ssl.version = Some("TLSv1.3".to_owned());
+/// let header = Header::new(Version::V2, client.into(), to.into()).with_tlv(tlv::SSL, &ssl.encode())?;
+/// assert_eq!(header.ssl(), Some(ssl));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ssl {
@@ -79,6 +101,36 @@ pub struct Ssl {
 }
 
 impl Ssl {
+    /// The value of the field [`tlv::SSL`](super::tlv::SSL), for [`Header::with_tlv`](super::Header::with_tlv).
+    pub fn encode(&self) -> Vec<u8> {
+        let flags = [
+            self.uses_tls,
+            self.has_certificate,
+            self.session_has_certificate,
+        ];
+        let bits = flags
+            .iter()
+            .rev()
+            .fold(0, |bits, &flag| bits << 1 | u8::from(flag));
+        // Zero says that a certificate was verified.
+        let verify = u32::from(!self.is_verified).to_be_bytes();
+        let mut value = [&[bits][..], &verify].concat();
+        // The fields in this field (section 2.2.5).
+        let texts = [
+            (0x21, &self.version),
+            (0x22, &self.common_name),
+            (0x23, &self.cipher),
+            (0x24, &self.signature_algorithm),
+            (0x25, &self.key_algorithm),
+        ];
+        for (kind, text) in texts {
+            if let Some(text) = text {
+                append(&mut value, kind, text.as_bytes());
+            }
+        }
+        value
+    }
+
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let Ok(Tlv::Ssl(ssl)) = Tlv::decode(tlv::SSL, value) else {
             return None;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::fields::{Ssl, Tlvs};
-use super::{FIXED, LONGEST_V2, encode, tlv};
+use super::fields::{Ssl, Tlvs, append};
+use super::{FIXED, LONGEST_V2, checksum, encode, tlv};
 use crate::addr::Addr;
 use crate::error::Error;
 
@@ -98,10 +98,11 @@ impl Header {
         Header::of(version, command, Vec::new())
     }
 
-    /// Adds a field: see [`tlv`](crate::proxy_protocol::tlv) for its kind.
+    /// Adds a field: see [`tlv`](crate::proxy_protocol::tlv) for its kind. The value of a checksum
+    /// ([`CRC32C`](crate::proxy_protocol::tlv::CRC32C)) is computed when the header is sent; give four zeros.
     ///
     /// # Errors
-    /// When the header is of version 1, is [local](Header::is_local), or would be longer than the 4,096 bytes that a
+    /// When a checksum has not four bytes. When the header is of version 1, is [local](Header::is_local), or would be longer than the 4,096 bytes that a
     /// [`Server`](crate::Server) accepts.
     pub fn with_tlv(mut self, kind: u8, value: &[u8]) -> Result<Self, Error> {
         if self.0.version == Version::V1 {
@@ -114,11 +115,11 @@ impl Header {
                 "the receiver of a local PROXY header ignores its fields",
             ));
         }
+        if kind == tlv::CRC32C && value.len() != checksum::LEN {
+            return Err(Error::new("the checksum of a PROXY header has four bytes"));
+        }
         let fields = Arc::make_mut(&mut self.0);
-        let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
-        fields.tlvs.push(kind);
-        fields.tlvs.extend_from_slice(&length.to_be_bytes());
-        fields.tlvs.extend_from_slice(value);
+        append(&mut fields.tlvs, kind, value);
         if FIXED + encode::addresses_len(&self.0.command) + self.0.tlvs.len() > LONGEST_V2 {
             return Err(Error::new(format!(
                 "a PROXY header has at most {LONGEST_V2} bytes"

@@ -9,19 +9,22 @@
 //! exists. [`Chat::peer_addr`](crate::Chat::peer_addr) is then the client's address,
 //! [`Chat::proxy_header`](crate::Chat::proxy_header) the rest of the header, and
 //! [`Chat::proxy_addr`](crate::Chat::proxy_addr) the address of the proxy.
-//! [`Connector::proxy_protocol`](crate::Connector::proxy_protocol) makes a client send one. The folder `docs` of the
-//! source has [a page with programs](https://docs.rs/crate/asynchat/latest/source/docs/proxy_protocol.md).
+//! [`Connector::proxy_protocol`](crate::Connector::proxy_protocol) makes a client send one. On layer 1 a
+//! dispatcher uses a [`Reader`], and [`Header::encode`]. The folder `docs` of the source has
+//! [a page with programs](https://docs.rs/crate/asynchat/latest/source/docs/proxy_protocol.md).
 
+mod checksum;
 mod decode;
 mod encode;
 mod fields;
 mod header;
-pub(crate) mod incoming;
 mod network;
+mod reader;
 
 pub use fields::{Ssl, Tlvs};
 pub use header::{Header, Version};
 pub use network::Network;
+pub use reader::Reader;
 
 pub mod tlv {
     //! The kinds of the fields of a header of version 2 (section 2.2 of the specification). The kinds 0xE0 to 0xEF are
@@ -31,7 +34,8 @@ pub mod tlv {
     pub const ALPN: u8 = 0x01;
     /// The host name that the client has asked for, in UTF-8.
     pub const AUTHORITY: u8 = 0x02;
-    /// The checksum of the header. It was checked where it is present.
+    /// The checksum of the header, of four bytes. It was checked if it is present in a header that was received, and is
+    /// computed when a header is sent: [`Header::with_tlv`](super::Header::with_tlv).
     pub const CRC32C: u8 = 0x03;
     /// Padding.
     pub const NOOP: u8 = 0x04;

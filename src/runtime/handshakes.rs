@@ -64,18 +64,27 @@ impl Runtime {
         }
     }
 
-    /// The timer of a handshake has fired. Ends the channel, or returns after what time to check again.
+    /// The timer of a handshake or of a PROXY header has fired. Ends the channel, or returns after what time to check
+    /// again.
     #[cold]
     pub(super) fn check_handshake(
-        &self,
+        self: &Rc<Self>,
         state: &Rc<ChannelState>,
         fired: TimerId,
     ) -> Option<Duration> {
+        let read = Ready {
+            read: true,
+            ..Ready::NONE
+        };
+        // What the kernel has not reported yet is looked for first: one wait reports a limited number of channels.
+        #[cfg(feature = "proxy-protocol")]
+        if state.has_unread_header() {
+            self.take_turn(state, read);
+            if !state.is_unidentified() {
+                return None;
+            }
+        }
         if !state.flags.has(Flag::QUEUED) && state.has_unread_handshake() {
-            let read = Ready {
-                read: true,
-                ..Ready::NONE
-            };
             self.queue_handshake(state, read);
         }
         state.handshake_timed_out(fired)
@@ -147,6 +156,10 @@ impl Runtime {
     #[cold]
     #[inline(never)]
     pub(super) fn count_failed_handshake(&self, state: &ChannelState, why: &Close, never_up: bool) {
+        // The peer has not begun.
+        if matches!(why, Close::Eof | Close::Reset) {
+            return;
+        }
         self.counters.handshakes_failed.add(1);
         if !never_up || why.is_local() {
             return;

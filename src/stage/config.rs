@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, Error as Tls, RootCertStore, ServerConfig};
 
+use super::files;
 use crate::error::{Error, Result};
 
 /// The cryptography of the feature `tls`. It is never made the default of the process: with two providers in a
@@ -46,7 +46,7 @@ pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let context = |error| Error::new(error).context("TLS configuration of a server");
+    let context = |error| in_words(error).context("TLS configuration of a server");
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(context)?
@@ -54,6 +54,18 @@ pub fn server_config(
         .with_single_cert(chain, key)
         .map_err(context)?;
     Ok(Arc::new(config))
+}
+
+/// The error with its meaning in front, where it needs one.
+fn in_words(error: Tls) -> Error {
+    let meaning = match &error {
+        Tls::InconsistentKeys(_) => "the private key does not belong to the first certificate",
+        Tls::InvalidCertificate(_) => "the first certificate cannot be parsed",
+        // The provider does not know such a key, or finds it too weak.
+        Tls::General(text) if text.contains("private key") => "the private key cannot be used",
+        _ => return Error::new(error),
+    };
+    Error::new(error).context(meaning)
 }
 
 /// As [`server_config`], with a certificate and a key from two files in the PEM format. The first may
@@ -74,15 +86,8 @@ pub fn server_config_from_files(
     chain: impl AsRef<Path>,
     key: impl AsRef<Path>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let key = key.as_ref();
-    let read_key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-        let error = match error {
-            pem::Error::NoItemsFound => Error::new("there is no private key in the file"),
-            error => Error::new(error),
-        };
-        error.context(key.display())
-    })?;
-    server_config(certificates(chain.as_ref())?, read_key)
+    let key = files::private_key(key.as_ref())?;
+    server_config(files::certificates(chain.as_ref())?, key)
 }
 
 /// Creates the configuration of a client that trusts the certificates which these roots certify: TLS 1.2 and
@@ -121,22 +126,10 @@ pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
 pub fn roots_from_file(path: impl AsRef<Path>) -> Result<RootCertStore, Error> {
     let path = path.as_ref();
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in files::certificates(path)? {
         roots
             .add(certificate)
             .map_err(|error| Error::new(error).context(path.display()))?;
     }
     Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let context = |error| Error::new(error).context(path.display());
-    let read: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(context)?
-        .collect::<Result<_, _>>()
-        .map_err(context)?;
-    match read.is_empty() {
-        true => Err(Error::new("there is no certificate in the file").context(path.display())),
-        false => Ok(read),
-    }
 }

@@ -8,6 +8,8 @@ pub(crate) mod acceptor;
 pub(crate) mod client;
 #[cfg(feature = "tls")]
 pub(crate) mod config;
+#[cfg(feature = "tls")]
+mod files;
 #[cfg(feature = "tls-no-provider")]
 pub(crate) mod info;
 #[cfg(feature = "tls-no-provider")]
@@ -92,6 +94,12 @@ pub(crate) trait Stage {
     #[cfg(feature = "tls-no-provider")]
     fn info(&self) -> Option<info::Info>;
 }
+
+/// What a client of TLS receives instead of the words of the protocol that it cannot use yet: the alert `internal_error`
+/// in a record of its own. It has nothing to do with what the client has sent (RFC 8446 section 6.2), and needs no
+/// handshake, which would cost more than the connection that is refused.
+#[cfg(feature = "tls-no-provider")]
+pub(crate) const REFUSAL: &[u8] = b"\x15\x03\x03\0\x02\x02\x50";
 
 type Make = dyn Fn() -> Result<Box<dyn Stage>, Error>;
 

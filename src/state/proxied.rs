@@ -11,6 +11,7 @@ use crate::Addr;
 use crate::error::{Close, Error};
 use crate::log::Escaped;
 use crate::proxy_protocol::Header;
+use crate::sys::socket::Fd;
 use crate::user_code::{discard, enter};
 
 /// The proxy of a connection.
@@ -67,6 +68,11 @@ impl ChannelState {
     /// Whether it has a client that is not known yet.
     pub(crate) fn is_unidentified(&self) -> bool {
         self.phase.get() == Phase::Unidentified
+    }
+
+    /// Whether a part of the header waits to be received.
+    pub(crate) fn has_unread_header(&self) -> bool {
+        self.is_unidentified() && self.on_socket(Fd::peek).is_ok()
     }
 
     /// The deadline of the header has passed.

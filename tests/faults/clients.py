@@ -41,6 +41,9 @@ class Client:
     meets full buffers. While it is `deaf` it does not read at all.
     """
 
+    # Makes the socket of each client.
+    open = socket.socket
+
     def __init__(self, address, name, exchanges, window=4, ending="stay", reluctant=False):
         self.name = name
         self.left = list(exchanges)
@@ -57,7 +60,7 @@ class Client:
         self.finished = False
         self.lost = None  # why it ended early
         self.corrupt = None
-        self.socket = socket.socket()
+        self.socket = Client.open()
         if reluctant:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
         # On the loopback interface the connection is up as soon as it is in the listener's backlog.
@@ -82,6 +85,8 @@ class Client:
         """The events to poll for."""
         if self.lost or self.socket.fileno() < 0:
             return 0
+        if getattr(self.socket, "handshaking", False):
+            return select.POLLIN
         return (0 if self.reluctant else select.POLLIN) | (select.POLLOUT if self.outgoing else 0)
 
     def refill(self):

@@ -4,6 +4,7 @@
     sweep.py --short                        what CI runs
     sweep.py --full                         every call, every error, N = 1 to 12
     sweep.py --only accept4,EMFILE,3        one run; a slash joins two faults
+    sweep.py --short --tls                  with TLS
 
 The server is the `yardstick` example. Build it first: `cargo build --release --example yardstick`.
 README.md says what this proves. If a run fails, the exit status is 1 and a line shows how to replay it.
@@ -12,15 +13,19 @@ README.md says what this proves. If a run fails, the exit status is 1 and a line
 import argparse
 import os
 import shutil
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # leaves nothing in the tree
 
+import clients
 import trial
+from secured import Secured
 from traced import ON_EVENTFD, WAITS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,13 +116,29 @@ def main():
     program = [str(arguments.server), *ANY_PORT]
     if not os.access(arguments.server, os.X_OK):
         sys.exit(f"{arguments.server}: not found. Build it: cargo build --release --example yardstick")
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        if arguments.tls:
+            program += secure(arguments.server.with_name("test_certificate"), folder)
+        return sweep(arguments, program)
 
+
+def secure(command, folder):
+    """Makes a certificate, and the clients use TLS. Returns the options of the server."""
+    subprocess.run([command, "--out", folder], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    context = ssl.create_default_context(cafile=f"{folder}/ca.pem")
+    clients.Client.open = lambda: Secured(context)
+    return ["--tls", f"{folder}/cert.pem", f"{folder}/key.pem"]
+
+
+def sweep(arguments, program):
     # A run without a fault must succeed. It shows which calls the server makes.
     plain = trial.run(program, (), [call for call in LIKELY if call not in ON_EVENTFD])
     if plain.failures:
         sys.exit("the run without a fault failed:\n  " + "\n  ".join(plain.failures))
     made = {call for call, count in plain.trace.counts.items() if count} | set(ON_EVENTFD)
-    missing = [names for names in NEEDED if not names & made]
+    # What is encrypted is in one buffer.
+    needed = [names for names in NEEDED if not (arguments.tls and names == {"sendmsg"})]
+    missing = [names for names in needed if not names & made]
     if missing:
         sys.exit(f"the server makes none of these calls: {missing}")
 
@@ -151,6 +172,7 @@ def parse():
     which.add_argument("--full", action="store_true", help="everything")
     which.add_argument("--only", metavar="CALL,ERROR,WHEN", help="one run; WHEN is strace's")
     parser.add_argument("--server", type=Path, default=SERVER, help="the yardstick to run")
+    parser.add_argument("--tls", action="store_true", help="with TLS; test_certificate is built as well")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     return parser.parse_args()
 
@@ -238,7 +260,8 @@ def summary(outcomes, never, seconds):
 def replay(arguments, outcome):
     here = Path(__file__).resolve().relative_to(ROOT)
     server = "" if arguments.server == SERVER else f" --server {arguments.server}"
-    return f"python3 {here} --only {named(outcome.faults)}{server}"
+    tls = " --tls" if arguments.tls else ""
+    return f"python3 {here} --only {named(outcome.faults)}{server}{tls}"
 
 
 if __name__ == "__main__":

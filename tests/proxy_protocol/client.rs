@@ -1,11 +1,11 @@
 //! A client that sends a header: the side of the proxy.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use asynchat::proxy_protocol::{Header, Version, tlv};
+use asynchat::proxy_protocol::{Header, Reader, Ssl, Version, tlv};
 use asynchat::sim::Conditions;
-use asynchat::{Addr, Backoff, Close, Connector, Result};
+use asynchat::{Addr, Backoff, Close, Connector, Error, Result};
 
 use crate::headers::{V1, field, proxied, proxied_unix, proxied_v6, v2};
 use crate::scene::Scene;
@@ -113,6 +113,83 @@ fn other_fields_are_sent_and_bounded() -> Result {
         error(Header::local(Version::V2), b""),
         "the receiver of a local PROXY header ignores its fields"
     );
+    Ok(())
+}
+
+#[test]
+fn what_a_proxy_says_about_tls_is_read_as_it_was_written() -> Result {
+    let mut ssl = Ssl::default();
+    assert_eq!(ssl.encode(), [0, 0, 0, 0, 1]);
+    ssl.uses_tls = true;
+    ssl.version = Some("TLSv1.3".to_owned());
+    ssl.cipher = Some("TLS_AES_128_GCM_SHA256".to_owned());
+    let read =
+        |ssl: &Ssl| Ok::<_, Error>(header(Version::V2).with_tlv(tlv::SSL, &ssl.encode())?.ssl());
+    assert_eq!(read(&ssl)?, Some(ssl.clone()));
+    ssl.session_has_certificate = true;
+    assert_eq!(read(&ssl)?, Some(ssl.clone()));
+    ssl.has_certificate = true;
+    ssl.is_verified = true;
+    ssl.common_name = Some("ann".to_owned());
+    ssl.signature_algorithm = Some("SHA256".to_owned());
+    ssl.key_algorithm = Some("RSA2048".to_owned());
+    assert_eq!(read(&ssl)?, Some(ssl.clone()));
+    assert_eq!(ssl.encode()[..8], [7, 0, 0, 0, 0, 0x21, 0, 7]);
+    ssl.cipher = Some("x".repeat(70_000));
+    assert!(read(&ssl).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_checksum_is_computed_when_the_header_is_sent() -> Result {
+    let with_checksum = header(Version::V2)
+        .with_tlv(tlv::UNIQUE_ID, b"4711")?
+        .with_tlv(tlv::CRC32C, &[0; 4])?
+        .with_tlv(0xe0, b"own")?;
+    let sent = sent(with_checksum)?;
+    // Calculated by haproxy's algorithm, a table over the reversed polynomial.
+    let fields =
+        |checksum: &[u8]| [field(5, b"4711"), field(3, checksum), field(0xe0, b"own")].concat();
+    let expected = checksum_by_table(&proxied(&fields(&[0; 4]))).to_be_bytes();
+    assert_eq!(sent, proxied(&fields(&expected)));
+    let error = header(Version::V2).with_tlv(tlv::CRC32C, b"").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the checksum of a PROXY header has four bytes"
+    );
+    Ok(())
+}
+
+fn checksum_by_table(bytes: &[u8]) -> u32 {
+    let table: Vec<u32> = (0..256)
+        .map(|byte| (0..8).fold(byte, |crc, _| (crc >> 1) ^ (0x82F6_3B78 * (crc & 1))))
+        .collect();
+    let step = |crc: u32, byte: &u8| table[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8);
+    !bytes.iter().fold(!0, step)
+}
+
+/// The address of the client is IPv4 in IPv6 form, and the checksum is that of this form. This crate writes it as IPv4.
+#[test]
+fn a_header_that_was_received_is_sent_on_with_the_right_checksum() -> Result {
+    let mapped = |last: u128| Ipv6Addr::from_bits(0xffff_c000_0200 | last);
+    let form = |checksum: &[u8]| {
+        let addresses = [
+            &mapped(1).octets()[..],
+            &mapped(2).octets(),
+            &[0, 7, 0, 119],
+        ]
+        .concat();
+        v2(0x21, 0x21, &[addresses, field(3, checksum)].concat())
+    };
+    let received = form(&checksum_by_table(&form(&[0; 4])).to_be_bytes());
+    let mut left = &received[..];
+    let read = |buffer: &mut [u8]| std::io::Read::read(&mut left, buffer);
+    let header = Reader::default().receive(read)?;
+    let sent = sent(header)?;
+    let mut left = &sent[..];
+    let read = |buffer: &mut [u8]| std::io::Read::read(&mut left, buffer);
+    let again = Reader::default().receive(read)?;
+    assert_eq!(again.source(), Some(&addr("192.0.2.1:7")));
     Ok(())
 }
 

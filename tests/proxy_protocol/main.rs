@@ -10,6 +10,7 @@ mod tls;
 
 mod client;
 mod headers;
+mod layer1;
 mod random;
 mod refused;
 mod server;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use asynchat::sim::{Ended, Peer};
+use asynchat::sim::{Conditions, Ended, Peer};
 use asynchat::{Deadlines, Result};
 
 use crate::common::subscribing::with_subscriber;
@@ -230,6 +230,34 @@ fn the_deadline_is_that_of_handshakes_and_ends_with_the_header() -> Result {
     Ok(())
 }
 
+/// The loop was away for longer than the deadline, and one wait does not report all channels.
+#[test]
+fn a_header_that_waits_for_this_side_is_not_late() -> Result {
+    let scene = serve()?;
+    let silent = connect(&scene)?;
+    let part = connect(&scene)?;
+    let whole = connect(&scene)?;
+    scene.settle()?;
+    part.send(&V1[..20]);
+    whole.send([V1, b"one\r\n"].concat());
+    let network = scene.network.clone();
+    scene
+        .event_loop
+        .call_soon(move || network.spend(Duration::from_secs(11)));
+    scene
+        .network
+        .set_conditions(Conditions::default().late_events(1.0));
+    for _ in 0..2 {
+        scene.event_loop.run_once(Duration::ZERO)?;
+    }
+    scene.network.set_conditions(Conditions::default());
+    scene.settle()?;
+    assert!(silent.has_ended() && part.has_ended());
+    assert_eq!(scene.log.lines(), ["connect", "record one"]);
+    assert_eq!(scene.event_loop.stats().closes.proxy_header, 2);
+    Ok(())
+}
+
 #[test]
 fn a_shutdown_does_not_wait_for_a_header() -> Result {
     let scene = serve()?;
@@ -336,5 +364,36 @@ fn the_name_of_a_client_cannot_forge_a_line_of_the_log() -> Result {
         "{logged}"
     );
     assert!(!logged.contains(['\r', '\x1b']), "{logged}");
+    Ok(())
+}
+
+/// A balancer that only looks whether the port is open, each second, fills no log.
+#[cfg(feature = "tls")]
+#[test]
+fn a_health_check_of_a_tls_port_is_no_failed_handshake() -> Result {
+    for header in [b"PROXY UNKNOWN\r\n".to_vec(), v2(0x20, 0, b"")] {
+        for resets in [false, true] {
+            let logged = logged(|| {
+                let scene = Scene::new()?;
+                server()?
+                    .tls(crate::tls::server_config())
+                    .listen_on(&scene.event_loop, scene.log.session())?;
+                let check = connect(&scene)?;
+                check.send(&header);
+                scene.settle()?;
+                match resets {
+                    true => check.reset(),
+                    false => check.finish(),
+                }
+                scene.settle()?;
+                assert_closed(&scene, &check, &header);
+                let stats = scene.event_loop.stats();
+                assert_eq!((stats.handshakes, stats.handshakes_failed), (0, 0));
+                assert_eq!(stats.closes.eof + stats.closes.reset, 1);
+                Ok(())
+            })?;
+            assert!(!logged.contains("WARN"), "{logged}");
+        }
+    }
     Ok(())
 }

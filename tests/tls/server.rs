@@ -10,7 +10,7 @@ use asynchat::tls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClien
 use asynchat::tls::rustls::sign::CertifiedKey;
 use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::tls::rustls::{AlertDescription, Error as TlsError, HandshakeKind, ServerConfig};
-use asynchat::{Chat, Deadlines, Result, Server, tls};
+use asynchat::{Chat, Deadlines, Limits, Result, Server, tls};
 
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, client_config_of, identity, server_config};
@@ -251,6 +251,61 @@ fn a_plaintext_client_gets_an_alert_and_no_session() -> Result {
 }
 
 /// Its first message is input like any other: for most protocols a record that does not end.
+/// Balancers look in this way whether a port is open, each second.
+#[test]
+fn a_client_that_leaves_before_it_sends_a_byte_is_no_failed_handshake() -> Result {
+    for (sent, failed) in [("", 0), ("\x16", 1)] {
+        for resets in [false, true] {
+            let scene = Scene::new()?;
+            serve(&scene)?;
+            let client = scene.network.connect("127.0.0.1:563")?;
+            client.send(sent);
+            scene.settle()?;
+            match resets {
+                true => client.reset(),
+                false => client.finish(),
+            }
+            scene.settle()?;
+            assert!(client.has_ended() && scene.log.lines().is_empty());
+            let stats = scene.event_loop.stats();
+            assert_eq!((stats.handshakes, stats.handshakes_failed), (0, failed));
+            let closes = stats.closes;
+            assert_eq!(
+                (closes.eof + closes.reset, closes.tls),
+                (1 - failed, failed)
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_above_a_limit_gets_an_alert_and_nothing_in_clear() -> Result {
+    for (refusal, expected) in [
+        ("400 too many\r\n", &b"\x15\x03\x03\0\x02\x02\x50"[..]),
+        ("", b""),
+    ] {
+        let scene = Scene::new()?;
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .limits(Limits::default().connections(1))
+            .refusal(refusal)
+            .listen_on(&scene.event_loop, scene.log.session())?;
+        let mut first = connect(&scene)?;
+        first.exchange(|| scene.settle().unwrap());
+        let mut second = connect(&scene)?;
+        scene.settle()?;
+        assert_eq!(second.peer.received(), expected);
+        assert!(second.peer.has_ended());
+        second.exchange(|| scene.settle().unwrap());
+        let alert = TlsError::AlertReceived(AlertDescription::InternalError);
+        assert_eq!(second.error, (!refusal.is_empty()).then_some(alert));
+        assert_eq!(scene.event_loop.stats().refused, 1);
+        assert_eq!(scene.log.lines(), ["connect"]);
+    }
+    Ok(())
+}
+
 #[test]
 fn tls_on_a_plaintext_port_is_input_like_any_other() -> Result {
     let scene = Scene::new()?;

@@ -2,6 +2,7 @@
 //! of the program is pressed.
 #![allow(dead_code, reason = "each program uses a part of it")]
 
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use asynchat::{AsyncChat, Chat, Close, EventLoop, Group, Result};
@@ -67,7 +68,9 @@ impl Server {
             event_loop.call_later(time, move || quit.shutdown(Duration::from_secs(1)));
         }
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        println!("listening on {}", addr.ok_or("not an internet address")?);
+        // `println!` would panic when standard output is closed.
+        let addr = addr.ok_or("not an internet address")?;
+        let _ = writeln!(io::stdout(), "listening on {addr}");
         Ok(server)
     }
 

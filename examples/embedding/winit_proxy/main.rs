@@ -13,6 +13,7 @@
 mod common;
 
 use std::cell::RefCell;
+use std::io::{self, Write};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -114,7 +115,7 @@ impl App {
             SERVER.with_borrow(|server| server.iter().for_each(Server::press));
         });
         if let Err(error) = pressed {
-            eprintln!("not sent: {error}");
+            let _ = writeln!(io::stderr(), "not sent: {error}");
         }
     }
 }
@@ -124,7 +125,7 @@ impl ApplicationHandler<News> for App {
         match windows.create_window(WindowAttributes::default().with_title("asynchat")) {
             Ok(window) => self.window = Some(window),
             Err(error) => {
-                eprintln!("no window: {error}");
+                let _ = writeln!(io::stderr(), "no window: {error}");
                 windows.exit();
             }
         }

@@ -26,6 +26,7 @@ fn main() -> asynchat::Result {
 #[cfg(target_os = "linux")]
 mod window {
     use std::cell::Cell;
+    use std::io::{self, Write};
     use std::rc::Rc;
     use std::time::{Duration, Instant};
 
@@ -123,7 +124,7 @@ mod window {
             match windows.create_window(WindowAttributes::default().with_title("asynchat")) {
                 Ok(window) => self.window = Some(window),
                 Err(error) => {
-                    eprintln!("no window: {error}");
+                    let _ = writeln!(io::stderr(), "no window: {error}");
                     windows.exit();
                 }
             }

@@ -5,10 +5,10 @@ mod bucket;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::proxy_protocol::{Header, Version};
+use asynchat::proxy_protocol::{Header, Ssl, Version, tlv};
 use asynchat::{
-    AsyncChat, Channel, Chat, Close, Connector, Deadlines, Error, Limits, Result, Server, TimerId,
-    tls,
+    Addr, AsyncChat, Channel, Chat, Close, Connector, Deadlines, Error, Limits, Result, Server,
+    TimerId, tls,
 };
 use bucket::Bucket;
 
@@ -67,13 +67,39 @@ fn connect(client: &Chat, options: &Options) -> Result<(), Error> {
     if let Some(with_tls) = &options.tls_out {
         connector = connector.tls(with_tls.clone());
     }
-    let addresses = client.peer_addr().zip(client.local_addr());
-    if let (Some(version), Some((from, to))) = (options.send_proxy, addresses) {
-        connector = connector.proxy_protocol(Header::new(version, from, to));
+    if let Some(version) = options.send_proxy {
+        let addresses = client.peer_addr().zip(client.local_addr());
+        // Without a header, the target would take what the client sends for one.
+        let (from, to) = addresses.ok_or("the address of the client is not known")?;
+        connector = connector.proxy_protocol(header(version, from, to, client.tls())?);
     }
     let target =
         connector.connect(move |target| End::new(Side::Target, target, &target_options))?;
     asynchat::pipe(client, &target)
+}
+
+/// Tells the target who the client is. Version 2 also tells about its TLS, which ends here.
+fn header(
+    version: Version,
+    from: Addr,
+    to: Addr,
+    info: Option<tls::Info>,
+) -> Result<Header, Error> {
+    let header = Header::new(version, from, to);
+    let Some(info) = info.filter(|_| version == Version::V2) else {
+        return Ok(header);
+    };
+    let mut ssl = Ssl::default();
+    ssl.uses_tls = true;
+    // The names that haproxy sends: TLSv1.3 and TLS_AES_128_GCM_SHA256. Those of rustls are TLSv1_3 and TLS13_AES_...
+    ssl.version = info.version.as_str().map(|name| name.replace('_', "."));
+    let cipher = info.cipher_suite.as_str();
+    ssl.cipher = cipher.map(|name| name.replacen("TLS13_", "TLS_", 1));
+    let mut header = header.with_tlv(tlv::SSL, &ssl.encode())?;
+    if let Some(name) = info.server_name {
+        header = header.with_tlv(tlv::AUTHORITY, name.as_bytes())?;
+    }
+    Ok(header)
 }
 
 impl Options {

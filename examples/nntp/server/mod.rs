@@ -138,13 +138,10 @@ impl Service {
 
     /// Serves on `addr`, on this thread's loop.
     pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
-        // Sent instead of a greeting: RFC 3977, section 5.1.1.
-        let refusal = "400 too many connections, try again later\r\n";
-        self.listen(self.server(addr).refusal(refusal), false)
+        self.listen(self.server(addr), false)
     }
 
-    /// Serves on `addr` with TLS from the beginning (RFC 8143), which `with_tls` adds to the builder. There is
-    /// no refusal: it would be in clear.
+    /// Serves on `addr` with TLS from the beginning (RFC 8143), which `with_tls` adds to the builder.
     pub fn serve_tls(
         self: &Rc<Self>,
         addr: impl Into<Target>,
@@ -156,7 +153,9 @@ impl Service {
     fn server(&self, addr: impl Into<Target>) -> Server {
         let server = Server::new(addr)
             .limits(self.options.limits)
-            .deadlines(self.options.deadlines);
+            .deadlines(self.options.deadlines)
+            // Sent instead of a greeting: RFC 3977, section 5.1.1.
+            .refusal("400 too many connections, try again later\r\n");
         match self.options.proxies.is_empty() {
             true => server,
             false => server.proxy_protocol(self.options.proxies.iter().copied()),

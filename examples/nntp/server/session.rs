@@ -23,7 +23,7 @@ pub struct Session {
     pub(super) group: Option<Rc<Group>>,
     pub(super) current: Option<u64>,
     pub(super) login: Login,
-    /// The connection uses TLS.
+    /// The client uses TLS, which may end at the proxy.
     pub(super) is_secure: bool,
     pub(super) errors: ClientErrors,
     /// The article that is being received.
@@ -47,6 +47,8 @@ impl Session {
             Some(_) => Login::Needed,
             None => Login::NotNeeded,
         };
+        let header = chat.proxy_header().and_then(|header| header.ssl());
+        let is_secure = is_secure || header.is_some_and(|ssl| ssl.uses_tls);
         Session {
             chat,
             service,

@@ -110,13 +110,10 @@ impl Service {
 
     /// Serves on `addr`, on this thread's loop. With a certificate, clients can begin TLS with STARTTLS.
     pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
-        let name = &self.options.name;
-        // Sent instead of a greeting: RFC 5321, section 3.8.
-        let refusal = format!("421 {name} too many connections, try again later\r\n");
-        self.listen(self.server(addr).refusal(refusal))
+        self.listen(self.server(addr))
     }
 
-    /// Serves on `addr` with TLS from the beginning (RFC 8314). There is no refusal: it would be in clear.
+    /// Serves on `addr` with TLS from the beginning (RFC 8314).
     pub fn serve_tls(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
         let acceptor = self.options.tls.as_ref();
         let acceptor = acceptor.ok_or_else(|| Error::new("TLS needs a certificate"))?;
@@ -124,9 +121,13 @@ impl Service {
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {
+        let name = &self.options.name;
+        // Sent instead of a greeting: RFC 5321, section 3.8.
+        let refusal = format!("421 {name} too many connections, try again later\r\n");
         let server = Server::new(addr)
             .limits(self.options.limits)
-            .deadlines(self.options.deadlines);
+            .deadlines(self.options.deadlines)
+            .refusal(refusal);
         match self.options.proxies.is_empty() {
             true => server,
             false => server.proxy_protocol(self.options.proxies.iter().copied()),

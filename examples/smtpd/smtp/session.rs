@@ -104,8 +104,10 @@ impl Session {
         self.envelope = None;
     }
 
+    /// Whether the client uses TLS, which may end at the proxy.
     fn is_secure(&self) -> bool {
-        self.chat.tls().is_some()
+        let header = || self.chat.proxy_header().and_then(|header| header.ssl());
+        self.chat.tls().is_some() || header().is_some_and(|ssl| ssl.uses_tls)
     }
 
     fn can_start_tls(&self) -> bool {

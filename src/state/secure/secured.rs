@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Handshake;
-use crate::error::{Error, TlsFailure};
+use crate::error::{Close, Error, TlsFailure};
 use crate::stage::{MakeStage, Stage};
 use crate::state::{ChannelState, Flag, Phase};
 use crate::sys::interest::{Interest, Ready};
@@ -38,6 +38,8 @@ pub(crate) struct Secured {
     pub(super) delay: Duration,
     /// Its time is up, and what it has sent by then was looked for.
     pub(super) is_overdue: bool,
+    /// The peer has sent something for TLS.
+    has_received: bool,
     pub(super) end: End,
     /// The sending side is to be shut down when the output is sent.
     pub(super) shutdown_due: bool,
@@ -78,6 +80,7 @@ impl Secured {
             queued_at: None,
             delay: Duration::ZERO,
             is_overdue: false,
+            has_received: false,
             end: End::Open,
             shutdown_due: false,
             is_announced: false,
@@ -147,6 +150,12 @@ impl Secured {
         if let Some(error) = stage.failure() {
             return Err(error);
         }
+        if let Some(why) = self.ended_before_tls(received.as_ref()) {
+            return Ok(Step {
+                handshake: Handshake::Failed(why),
+                is_expensive,
+            });
+        }
         match received {
             Some(Ok(0)) => {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -167,6 +176,21 @@ impl Secured {
             handshake: Handshake::Waits(Interest::new(true, self.holds_output())),
             is_expensive,
         })
+    }
+
+    /// The end of an accepted connection whose peer has sent nothing. It is no failure of TLS: balancers look in this
+    /// way whether a port is open, each second.
+    fn ended_before_tls(&self, received: Option<&io::Result<usize>>) -> Option<Close> {
+        if self.has_received || self.then != Phase::Arrived || self.make.action().is_some() {
+            return None;
+        }
+        match received {
+            Some(Ok(0)) => Some(Close::Eof),
+            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Some(Close::Reset)
+            }
+            _ => None,
+        }
     }
 
     /// User code has panicked in a step of the handshake.
@@ -197,6 +221,7 @@ impl Secured {
                 self.end = End::Socket;
                 return (0, 0);
             }
+            self.has_received = true;
             stage.adopt_buffer(&mut buffers.output);
             let input = buffers.input.get_mut(..head + count).unwrap_or_default();
             (count, stage.feed(input, into))

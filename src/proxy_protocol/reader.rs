@@ -1,8 +1,10 @@
-//! A header that is being received. Sans-IO.
+//! Reads a header. Sans-IO.
 //!
 //! The bytes behind a header belong to TLS or to the session, and must not be received with it. So the reader says
 //! how many bytes certainly belong to the header, and gets no more. A header of version 2 takes two or three steps. The
 //! line of version 1 has no length: it takes about six, because each field that is still missing has a least length.
+
+use std::io;
 
 use super::header::Header;
 use super::{FIXED, LONGEST_V1, LONGEST_V2, SIGNATURE, decode};
@@ -15,13 +17,63 @@ const SHORTEST_V1: usize = b"PROXY UNKNOWN\r\n".len();
 /// How many bytes of what is no header an error shows.
 const SHOWN: usize = 24;
 
-/// A header of which a part was received.
+/// How many bytes [`Reader::receive`] asks for at most.
+const MOST_WANTED: usize = 512;
+
+/// Reads the header of a connection, and no byte behind it. For a [`Dispatcher`](crate::Dispatcher), and for anything else
+/// that receives by itself: a [`Server`](crate::Server) reads headers with
+/// [`proxy_protocol`](crate::Server::proxy_protocol).
+///
+/// It does not know who has connected. Whoever uses it has to check first that the peer is a proxy
+/// ([`Network::contains`](super::Network::contains)), and to set a deadline.
+///
+/// ```
+/// use asynchat::proxy_protocol::Reader;
+/// # fn main() -> asynchat::Result {
+/// let mut stream = &b"PROXY TCP4 192.0.2.1 198.51.100.1 40000 119\r\nQUIT\r\n"[..];
+/// let header = Reader::default().receive(|buffer| std::io::Read::read(&mut stream, buffer))?;
+/// assert_eq!(header.source().map(|it| it.to_string()).as_deref(), Some("192.0.2.1:40000"));
+/// assert_eq!(stream, b"QUIT\r\n");
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct Reader {
     received: Vec<u8>,
 }
 
-impl Incoming {
+impl Reader {
+    /// Receives with `recv`, for example with [`Channel::recv`](crate::Channel::recv), what belongs to the header, and
+    /// returns the header when it is complete. The next byte is the first one of TLS or of the protocol.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the header is not complete: call again when there is more. [`handle_read`] may return it with
+    /// `?`, which closes nothing. `UnexpectedEof` when the connection has ended before. `InvalidData` when it does not
+    /// begin with a header; the [`Error`] in it says why. Others are those of `recv`.
+    ///
+    /// [`handle_read`]: crate::Dispatcher::handle_read
+    pub fn receive(
+        &mut self,
+        mut recv: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<Header> {
+        let mut buffer = [0; MOST_WANTED];
+        loop {
+            let wanted = self.wanted().min(buffer.len());
+            let count = recv(buffer.get_mut(..wanted).unwrap_or_default())?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let received = buffer.get(..count).unwrap_or_default();
+            let taken = self.take(received);
+            let taken = taken.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            if let Some(header) = taken {
+                return Ok(header);
+            }
+            if count < wanted {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+    }
+
     /// Whether nothing was received.
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
@@ -40,7 +92,7 @@ impl Incoming {
         }
     }
 
-    /// Takes the bytes that follow, at most as many as are [`wanted`](Incoming::wanted). Returns the header if it is
+    /// Takes the bytes that follow, at most as many as are [`wanted`](Reader::wanted). Returns the header if it is
     /// complete.
     ///
     /// # Errors
