@@ -212,7 +212,12 @@ impl Connector {
     /// The certificate of the server has to be for that name; without one, for the host name or the address of the
     /// target. The loop calls [`handle_connect`](crate::AsyncChat::handle_connect) when the handshake is complete. What was
     /// pushed before is sent then. If the handshake fails, the reason is
-    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed), whose error says why.
+    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed), whose error says why, and with which address. A failed
+    /// handshake is final: further addresses of the target are not tried.
+    ///
+    /// With TLS 1.3 a client does not wait for the server's opinion of its certificate. A server that demands one and
+    /// does not accept it therefore ends the connection after `handle_connect`, with
+    /// [`Close::Tls`](crate::Close::Tls). Wait for the first reply before you report success.
     ///
     /// ```no_run
     /// use asynchat::{Connector, tls};

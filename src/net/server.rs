@@ -236,7 +236,8 @@ impl Server {
     /// [deadline](Deadlines#structfield.handshake) of 10 seconds.
     ///
     /// A connection whose handshake fails has no session. It is counted in
-    /// [`LoopStats::handshakes_failed`](crate::LoopStats::handshakes_failed), and logged as a warning. A connection
+    /// [`LoopStats::handshakes_failed`](crate::LoopStats::handshakes_failed), and logged as a warning. One that ends before
+    /// its first byte, such as a health check, is neither counted there nor a warning. A connection
     /// above a limit is closed before TLS begins, and the [refusal](Server::refusal) is sent in clear. A server for
     /// [one connection](Server::once) closes when a handshake is complete.
     ///

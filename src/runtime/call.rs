@@ -141,15 +141,15 @@ impl Runtime {
             return;
         };
         let driver = driver.map(|driver| current(state, driver));
-        self.linger_for(state);
-        let retry = state.take_retry();
-        let unsecured = match state.flags.has(Flag::STAGED) {
+        let handshake = match state.flags.have_tls() {
             true => state.failed_handshake(),
             false => None,
         };
+        self.linger_for(state);
+        let retry = state.take_retry();
         let why = state.take_apart();
-        if let Some(never_up) = unsecured {
-            self.count_failed_handshake(state, &why, never_up);
+        if let Some(handshake) = handshake {
+            self.count_failed_handshake(state, &why, &handshake);
         }
         self.counters.bytes_in.add(state.bytes_in());
         self.counters.bytes_out.add(state.bytes_out());

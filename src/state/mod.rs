@@ -38,6 +38,7 @@ use crate::limits::Limits;
 use crate::log::{Escaped, log};
 use crate::output::fifo::Fifo;
 use crate::sys::interest::Ready;
+use crate::sys::socket::Fd;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::user_code::{discard, enter, in_span};
 
@@ -371,7 +372,17 @@ impl ChannelState {
             let (proxy, peer) = (Escaped(proxy), tracing::field::Empty);
             return tracing::error_span!(parent: None, "channel", %id, %proxy, peer);
         }
-        tracing::error_span!(parent: None, "channel", %id)
+        // The events of a listener are about this address.
+        let local = match self.phase.get() {
+            Phase::Listening => self.on_socket(Fd::local_addr).ok(),
+            _ => None,
+        };
+        match local {
+            Some(local) => {
+                tracing::error_span!(parent: None, "channel", %id, local = %Escaped(local))
+            }
+            None => tracing::error_span!(parent: None, "channel", %id),
+        }
     }
 
     pub(crate) fn bytes_in(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Handshake;
-use crate::error::{Error, TlsFailure};
+use crate::error::{Close, Error, TlsFailure};
 use crate::stage::{MakeStage, Stage};
 use crate::state::{ChannelState, Flag, Phase};
 use crate::sys::interest::{Interest, Ready};
@@ -38,6 +38,8 @@ pub(crate) struct Secured {
     pub(super) delay: Duration,
     /// Its time is up, and what it has sent by then was looked for.
     pub(super) is_overdue: bool,
+    /// Something has come from the peer since TLS began.
+    has_received: bool,
     pub(super) end: End,
     /// The sending side is to be shut down when the output is sent.
     pub(super) shutdown_due: bool,
@@ -78,6 +80,7 @@ impl Secured {
             queued_at: None,
             delay: Duration::ZERO,
             is_overdue: false,
+            has_received: false,
             end: End::Open,
             shutdown_due: false,
             is_announced: false,
@@ -147,6 +150,12 @@ impl Secured {
         if let Some(error) = stage.failure() {
             return Err(error);
         }
+        if let Some(why) = self.end_without_a_byte(received.as_ref()) {
+            return Ok(Step {
+                handshake: Handshake::Failed(why),
+                is_expensive: false,
+            });
+        }
         match received {
             Some(Ok(0)) => {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -167,6 +176,19 @@ impl Secured {
             handshake: Handshake::Waits(Interest::new(true, self.holds_output())),
             is_expensive,
         })
+    }
+
+    /// An accepted connection has ended before the first byte of its client: a health check, or a look whether the port
+    /// is open. That is no failure of TLS.
+    fn end_without_a_byte(&self, received: Option<&io::Result<usize>>) -> Option<Close> {
+        if self.has_received || self.then != Phase::Arrived || self.make.action().is_some() {
+            return None;
+        }
+        match received? {
+            Ok(_) => Some(Close::Eof),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => Some(Close::Reset),
+        }
     }
 
     /// User code has panicked in a step of the handshake.
@@ -197,6 +219,7 @@ impl Secured {
                 self.end = End::Socket;
                 return (0, 0);
             }
+            self.has_received = true;
             stage.adopt_buffer(&mut buffers.output);
             let input = buffers.input.get_mut(..head + count).unwrap_or_default();
             (count, stage.feed(input, into))
