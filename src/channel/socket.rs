@@ -86,7 +86,8 @@ impl Channel {
     }
 
     /// Begins TLS, as the side that `tls` is: an `Arc<ServerConfig>` or a [`tls::Acceptor`](crate::tls::Acceptor), or a
-    /// [`tls::Client`](crate::tls::Client) with the name of the server. What this side has sent before is in clear. The
+    /// [`tls::Client`](crate::tls::Client) or an `Arc<ClientConfig>`. Without a name in the client, the name of the
+    /// server is the host name or the address that [`connect`](Channel::connect) was given. What this side has sent before is in clear. The
     /// dispatcher gets no callback for its socket until the handshake is complete; then
     /// [`handle_tls`](crate::Dispatcher::handle_tls) is called. On an outgoing channel that is not up yet, TLS begins
     /// when it is, and [`handle_connect`](crate::Dispatcher::handle_connect) is called after the handshake. If the
@@ -106,7 +107,7 @@ impl Channel {
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn start_tls(&self, tls: impl Into<TlsSide>) -> Result<(), Error> {
-        let make = tls.into().prepare()?;
+        let make = tls.into().prepare(self.0.target_name())?;
         if self.is_connecting() && !self.0.flags.has(Flag::STAGED) {
             if self.0.plans_tls() {
                 return Err(Error::new("TLS is to begin already"));
@@ -119,8 +120,8 @@ impl Channel {
         Ok(())
     }
 
-    /// What the TLS handshake has agreed on. `None` before it is complete, without TLS, and when the channel has
-    /// closed.
+    /// What the TLS handshake has agreed on. `None` before it is complete, without TLS, and after
+    /// [`handle_close`](crate::Dispatcher::handle_close) has returned.
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(&self) -> Option<Info> {

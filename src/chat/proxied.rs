@@ -6,7 +6,7 @@ use crate::proxy_protocol::Header;
 
 impl Chat {
     /// The PROXY header of the connection, of a [server that reads it](crate::Server::proxy_protocol). `None` for other
-    /// connections, and when the connection has ended. [`peer_addr`](Chat::peer_addr) is the address of the client.
+    /// connections, and after [`handle_close`](crate::AsyncChat::handle_close) has returned. [`peer_addr`](Chat::peer_addr) is the address of the client.
     ///
     /// ```
     /// use asynchat::{Server, sim::Network};

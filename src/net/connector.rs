@@ -279,14 +279,12 @@ impl Connector {
     )]
     fn prepared(mut self) -> Result<Self, Error> {
         #[cfg(feature = "tls-no-provider")]
-        if let Some(mut client) = self.tls.take() {
-            if let Endpoint::Target(target) = &self.endpoint
-                && !client.has_name()
-                && let Some(name) = target.certificate_name()
-            {
-                client = client.name(name);
-            }
-            self.settings.stage = Some(client.prepare()?);
+        if let Some(client) = self.tls.take() {
+            let name = match &self.endpoint {
+                Endpoint::Target(target) => target.certificate_name(),
+                Endpoint::Adopted(_) => None,
+            };
+            self.settings.stage = Some(client.prepare(name.as_deref())?);
         }
         Ok(self)
     }
@@ -518,6 +516,8 @@ fn connect_to(
     let context = |error| Error::new(error).context(format_args!("connect to {target}"));
     target.check().map_err(context)?;
     let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
+    #[cfg(feature = "tls-no-provider")]
+    channel.0.set_target_name(target.certificate_name());
     if let Some(name) = target.unix() {
         let attempt = UnixAttempt::new(name, options)?;
         let chat = settings.register(runtime, channel, session)?;

@@ -207,6 +207,7 @@ pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, 
             driver.close(why);
         }
     });
+    state.forget_connection();
     let dropped = enter(|| match driver {
         #[cfg(feature = "sim")]
         Some(driver) if state.is_recorded() => state.keep_handler(driver.into_handler()),

@@ -443,14 +443,12 @@ impl ChannelState {
     #[inline(never)]
     pub(super) fn end_secured(
         &self,
-        mut secured: Box<Secured>,
+        secured: &mut Secured,
         is_incomplete: bool,
         why: Option<&Close>,
     ) -> bool {
         let is_incomplete = is_incomplete || secured.holds_output();
         secured.end(self, !is_incomplete && self.ends_in_order(why));
-        // It has what the user has configured.
-        discard(secured);
         is_incomplete
     }
 
@@ -544,10 +542,13 @@ impl ChannelState {
         self.phase.get() == Phase::Securing && first.unwrap_or(false)
     }
 
-    /// What the handshake has agreed on.
+    /// What the handshake has agreed on, also for the last callback.
     #[cfg(feature = "tls-no-provider")]
     pub(crate) fn tls(&self) -> Option<Info> {
-        self.on_secured(|secured| secured.stage.as_ref()?.info())?
+        self.cold(|cold| {
+            let secured = cold.secured.as_ref().or(cold.ended_tls.as_ref())?;
+            secured.stage.as_ref()?.info()
+        })?
     }
 
     fn take_stage_buffers(&self) -> StageBuffers {

@@ -37,6 +37,8 @@ struct Witness {
 impl Witness {
     fn note(&self, what: &str) {
         let peer = self.chat.peer_addr().expect("there is a peer");
+        // Also in the last callback.
+        assert!(self.chat.proxy_header().is_some() && self.chat.proxy_addr().is_some());
         self.log.add(format!("{what} of {peer}"));
     }
 }
