@@ -49,6 +49,55 @@ fn the_error_of_a_file_says_what_is_missing_and_where() -> Result {
     let other = write("other", &other.signing_key.serialize_pem())?;
     let error = server_config_from_files(&certificate, &other).err();
     let error = error.ok_or("the key is another one's")?;
-    assert!(error.to_string().contains("KeyMismatch"), "{error}");
+    let words = "the private key does not belong to the first certificate: ";
+    assert!(error.to_string().contains(words), "{error}");
+    Ok(())
+}
+
+#[test]
+fn the_error_of_a_key_or_a_certificate_of_another_form_says_what_to_do() -> Result {
+    let dir = tempfile::tempdir()?;
+    let write = |name: &str, text: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).map(|()| path)
+    };
+    let certificate = write("certificate", identity().certificate_pem.as_bytes())?;
+    let key = write("key", identity().key_pem.as_bytes())?;
+    let removes = "the private key is encrypted; `openssl pkey -in FILE -out NEW` removes";
+    for (text, why) in [
+        (
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIG=\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            removes,
+        ),
+        (
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n\
+             AAAA\n-----END EC PRIVATE KEY-----\n",
+            removes,
+        ),
+        ("\x30\x13", "which is not in the PEM format"),
+        ("", "which is not in the PEM format"),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n",
+            "the line that ends a private key (-----END ...) is missing",
+        ),
+        (
+            "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n",
+            "the file has a damaged private key: ",
+        ),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            "the private key cannot be used: ",
+        ),
+    ] {
+        let bad = write("bad", text.as_bytes())?;
+        let error = server_config_from_files(&certificate, &bad).err();
+        let error = error.ok_or("it was read")?.to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let der = write("der", &identity().chain()[0])?;
+    let error = server_config_from_files(&der, &key).err();
+    let error = error.ok_or("it was read")?.to_string();
+    let why = "there is no certificate in the file, which is not in the PEM format";
+    assert!(error.contains(why), "{error}");
     Ok(())
 }

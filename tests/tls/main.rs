@@ -8,6 +8,7 @@ mod scene;
 mod tls;
 
 mod client;
+mod client_certificates;
 mod deadlines;
 mod end;
 mod files;

@@ -38,7 +38,7 @@ pub(crate) struct Secured {
     pub(super) delay: Duration,
     /// Its time is up, and what it has sent by then was looked for.
     pub(super) is_overdue: bool,
-    /// Something has come from the peer since TLS began.
+    /// The peer has sent something for TLS.
     has_received: bool,
     pub(super) end: End,
     /// The sending side is to be shut down when the output is sent.
@@ -150,10 +150,10 @@ impl Secured {
         if let Some(error) = stage.failure() {
             return Err(error);
         }
-        if let Some(why) = self.end_without_a_byte(received.as_ref()) {
+        if let Some(why) = self.unused(&received) {
             return Ok(Step {
                 handshake: Handshake::Failed(why),
-                is_expensive: false,
+                is_expensive,
             });
         }
         match received {
@@ -178,16 +178,18 @@ impl Secured {
         })
     }
 
-    /// An accepted connection has ended before the first byte of its client: a health check, or a look whether the port
-    /// is open. That is no failure of TLS.
-    fn end_without_a_byte(&self, received: Option<&io::Result<usize>>) -> Option<Close> {
+    /// The end of an accepted connection whose peer has sent nothing. It is no failure of TLS: balancers look in this
+    /// way whether a port is open, each second.
+    fn unused(&self, received: &Option<io::Result<usize>>) -> Option<Close> {
         if self.has_received || self.then != Phase::Arrived || self.make.action().is_some() {
             return None;
         }
-        match received? {
-            Ok(_) => Some(Close::Eof),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(_) => Some(Close::Reset),
+        match received {
+            Some(Ok(0)) => Some(Close::Eof),
+            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Some(Close::Reset)
+            }
+            _ => None,
         }
     }
 
