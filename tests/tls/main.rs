@@ -7,6 +7,7 @@ mod scene;
 #[path = "../common/tls.rs"]
 mod tls;
 
+mod announcement;
 mod client;
 mod client_certificates;
 mod deadlines;
