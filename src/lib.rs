@@ -327,7 +327,7 @@ mod documentation {
     #[cfg(feature = "tls")]
     #[doc = include_str!("../docs/tls.md")]
     mod tls {}
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", feature = "tls"))]
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
 }

@@ -93,6 +93,8 @@ impl Channel {
     /// when it is, and [`handle_connect`](crate::Dispatcher::handle_connect) is called after the handshake. If the
     /// handshake fails, the channel ends with [`Close::Tls`], or with [`Close::ConnectFailed`].
     ///
+    /// Needs the feature `tls` or `tls-no-provider`.
+    ///
     /// In STARTTLS, call this when the command, or the reply that permits TLS, has been received, and nothing after
     /// it: bytes that the dispatcher has received after it are somebody else's (CVE-2011-0411), and must be an error.
     ///
@@ -122,6 +124,8 @@ impl Channel {
 
     /// What the TLS handshake has agreed on. `None` before it is complete, without TLS, and after
     /// [`handle_close`](crate::Dispatcher::handle_close) has returned.
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(&self) -> Option<Info> {

@@ -294,6 +294,8 @@ impl<S: 'static> Dialogue<S> {
 
     /// Begins TLS, as [`Chat::start_tls`]: for the function that gets the reply which permits it.
     ///
+    /// Needs the feature `tls` or `tls-no-provider`.
+    ///
     /// # Errors
     /// When the reply to another command is outstanding, and those of [`Chat::start_tls`].
     #[cfg(feature = "tls-no-provider")]

@@ -14,6 +14,8 @@ impl Chat {
     /// [`tls::Client`](crate::tls::Client) for a client. The certificate of the server has to be for the name of the
     /// client, or, without one, for the host name or the address that the [`Connector`](crate::Connector) was given.
     ///
+    /// Needs the feature `tls` or `tls-no-provider`.
+    ///
     /// What was pushed before this call is sent in clear, also the reply that permits TLS. What is pushed afterwards
     /// waits for the handshake and is encrypted. When TLS is up,
     /// [`handle_tls`](crate::AsyncChat::handle_tls) is called. If the handshake fails, the connection ends with
@@ -59,6 +61,8 @@ impl Chat {
 
     /// What the TLS handshake has agreed on: version, cipher suite, protocol, names and certificates. `None` before it
     /// is complete, without TLS, and after [`handle_close`](crate::AsyncChat::handle_close) has returned.
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
     pub fn tls(&self) -> Option<Info> {
         self.state().tls()
     }

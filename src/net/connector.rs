@@ -215,6 +215,8 @@ impl Connector {
     /// [`Close::ConnectFailed`](crate::Close::ConnectFailed), whose error says why, and with which address. A failed
     /// handshake is final: further addresses of the target are not tried.
     ///
+    /// Needs the feature `tls` or `tls-no-provider`.
+    ///
     /// With TLS 1.3 a client does not wait for the server's opinion of its certificate. A server that demands one and
     /// does not accept it therefore ends the connection after `handle_connect`, with
     /// [`Close::Tls`](crate::Close::Tls). Wait for the first reply before you report success.
@@ -245,6 +247,8 @@ impl Connector {
     /// [`reconnect`](Connector::reconnect) each connection has it. The connection is up when the kernel has accepted
     /// the header, which the [connect deadline](Connector::connect_timeout) includes. Its bytes do not count in any
     /// statistics. An [adopted](Connector::adopt) socket has to be a stream socket.
+    ///
+    /// Needs the feature `proxy-protocol`.
     ///
     /// ```no_run
     /// use asynchat::proxy_protocol::{Header, Version};

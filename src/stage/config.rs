@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 /// The cryptography of the feature `tls`, ring, for the builders of rustls. The crate never makes it the default of the
 /// process: with two providers in a program, that default is a panic.
 ///
+/// Needs the feature `tls`.
+///
 /// ```
 /// use asynchat::tls::{self, rustls::{ServerConfig, version::TLS13}};
 /// # fn main() -> asynchat::Result {
@@ -42,6 +44,8 @@ pub enum ClientCertificates {
 /// Creates the configuration of a server with this certificate, followed by those that certify it, and its key:
 /// TLS 1.2 and 1.3, without client certificates. It has a session storage of its own, for 256 sessions. For anything else use
 /// [`ServerConfig::builder_with_provider`](rustls::ServerConfig::builder_with_provider).
+///
+/// Needs the feature `tls`.
 ///
 /// ```
 /// use asynchat::tls;
@@ -73,6 +77,8 @@ pub fn server_config(
 
 /// As [`server_config`], for clients that have certificates, which these roots certify. The sessions find them in
 /// [`Chat::tls`](crate::Chat::tls).
+///
+/// Needs the feature `tls`.
 ///
 /// ```no_run
 /// use asynchat::tls::{self, ClientCertificates};
@@ -138,6 +144,8 @@ fn in_words(error: Tls) -> Error {
 /// As [`server_config`], with a certificate and a key from two files in the PEM format. The first may
 /// have several certificates: that of the server, followed by those that certify it.
 ///
+/// Needs the feature `tls`.
+///
 /// ```no_run
 /// use asynchat::{Server, tls};
 /// # fn main() -> asynchat::Result {
@@ -165,6 +173,8 @@ pub fn server_config_from_files(
 /// 1.3, without a certificate of its own. Roots come from the crate `webpki-roots`, from the system with the crate
 /// `rustls-native-certs`, or from a file with [`roots_from_file`].
 ///
+/// Needs the feature `tls`.
+///
 /// ```
 /// use asynchat::tls::{self, rustls::RootCertStore};
 /// # fn main() -> asynchat::Result {
@@ -187,6 +197,8 @@ pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
 
 /// As [`client_config`], with a certificate of the client, followed by those that certify it, and its key. A server that
 /// asks for one gets it.
+///
+/// Needs the feature `tls`.
 ///
 /// ```no_run
 /// use asynchat::tls;
@@ -222,6 +234,8 @@ fn client(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClien
 
 /// Reads the certificates of a file in the PEM format, to trust what they certify.
 ///
+/// Needs the feature `tls`.
+///
 /// # Errors
 /// When the file cannot be read, has no certificate, or has one that cannot be a root. The error names the file.
 pub fn roots_from_file(path: impl AsRef<Path>) -> Result<RootCertStore, Error> {
@@ -238,6 +252,8 @@ pub fn roots_from_file(path: impl AsRef<Path>) -> Result<RootCertStore, Error> {
 /// Reads the certificates of a file in the PEM format: that of a server or a client, followed by those that certify it.
 /// Whether they have expired is not checked here: only the peers do that.
 ///
+/// Needs the feature `tls`.
+///
 /// # Errors
 /// When the file cannot be read, or has no certificate. The error names the file.
 pub fn certificates_from_file(
@@ -247,6 +263,8 @@ pub fn certificates_from_file(
 }
 
 /// Reads the first private key of a file in the PEM format: PKCS #8, PKCS #1 or SEC 1, without a passphrase.
+///
+/// Needs the feature `tls`.
 ///
 /// # Errors
 /// When the file cannot be read, or has no key, or one that is encrypted. The error names the file.
