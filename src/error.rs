@@ -209,8 +209,9 @@ pub enum Close {
     /// The peer reset the connection, or no longer receives: then some of the output was not sent. Input that the kernel still had was
     /// delivered first, unless the session was paused or its queue was above the high-water mark.
     Reset,
-    /// An outgoing connection was not established: every address failed. The error is that of the last
-    /// address.
+    /// An outgoing connection was not established: every address failed, and the error is that of the last one; or
+    /// one was reached, and its TLS handshake failed. A failed handshake is final: further addresses are not tried. The
+    /// error then names the address.
     ConnectFailed(Error),
     /// A [deadline](crate::Deadlines) passed. If output was queued, it is lost, and the peer gets a reset.
     Timeout(Deadline),

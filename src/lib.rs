@@ -255,7 +255,9 @@ pub mod tls {
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub use crate::stage::config::{
-        client_config, roots_from_file, server_config, server_config_from_files,
+        ClientCertificates, certificates_from_file, client_config, client_config_with_certificate,
+        key_from_file, provider, roots_from_file, server_config, server_config_from_files,
+        server_config_with_clients,
     };
     pub use crate::stage::info::Info;
     pub use crate::stage::side::Side;
@@ -325,7 +327,7 @@ mod documentation {
     #[cfg(feature = "tls")]
     #[doc = include_str!("../docs/tls.md")]
     mod tls {}
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", feature = "tls"))]
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
 }

@@ -627,3 +627,20 @@ fn a_record_that_is_expected_after_a_command_was_sent_ends_the_connection() -> R
     assert_eq!(ended(&notes), error);
     Ok(())
 }
+
+/// RFC 3207 section 4.1: somebody else could have inserted it (CVE-2011-0411), so the server ends the connection.
+#[test]
+fn a_command_behind_starttls_ends_the_connection_with_the_reason() -> Result {
+    for command in ["STARTTLS", "starttls", "STLS"] {
+        let scene = Scene::new()?;
+        let (_, peer, notes) = client(&scene, move |client| {
+            client.ask(command);
+            client.ask("QUIT");
+        })?;
+        scene.settle()?;
+        assert!(peer.has_ended(), "{command}");
+        let expected = "QUIT: it was sent behind the command that begins TLS, before the reply";
+        assert!(ended(&notes).starts_with(expected), "{}", ended(&notes));
+    }
+    Ok(())
+}

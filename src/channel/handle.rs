@@ -139,6 +139,8 @@ impl Channel {
 
     fn connect_with(target: &Target, options: Options) -> Result<Self, Error> {
         let state = Rc::new(ChannelState::new(None, Phase::Connecting));
+        #[cfg(feature = "tls-no-provider")]
+        state.set_target_name(target.certificate_name());
         if let Some(name) = target.unix() {
             state.begin_connecting(Box::new(UnixAttempt::new(name, options)?));
             return Ok(Channel(state));

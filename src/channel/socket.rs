@@ -86,11 +86,14 @@ impl Channel {
     }
 
     /// Begins TLS, as the side that `tls` is: an `Arc<ServerConfig>` or a [`tls::Acceptor`](crate::tls::Acceptor), or a
-    /// [`tls::Client`](crate::tls::Client) with the name of the server. What this side has sent before is in clear. The
+    /// [`tls::Client`](crate::tls::Client) or an `Arc<ClientConfig>`. Without a name in the client, the name of the
+    /// server is the host name or the address that [`connect`](Channel::connect) was given. What this side has sent before is in clear. The
     /// dispatcher gets no callback for its socket until the handshake is complete; then
     /// [`handle_tls`](crate::Dispatcher::handle_tls) is called. On an outgoing channel that is not up yet, TLS begins
     /// when it is, and [`handle_connect`](crate::Dispatcher::handle_connect) is called after the handshake. If the
     /// handshake fails, the channel ends with [`Close::Tls`], or with [`Close::ConnectFailed`].
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
     ///
     /// In STARTTLS, call this when the command, or the reply that permits TLS, has been received, and nothing after
     /// it: bytes that the dispatcher has received after it are somebody else's (CVE-2011-0411), and must be an error.
@@ -106,7 +109,7 @@ impl Channel {
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn start_tls(&self, tls: impl Into<TlsSide>) -> Result<(), Error> {
-        let make = tls.into().prepare()?;
+        let make = tls.into().prepare(self.0.target_name())?;
         if self.is_connecting() && !self.0.flags.has(Flag::STAGED) {
             if self.0.plans_tls() {
                 return Err(Error::new("TLS is to begin already"));
@@ -119,8 +122,10 @@ impl Channel {
         Ok(())
     }
 
-    /// What the TLS handshake has agreed on. `None` before it is complete, without TLS, and when the channel has
-    /// closed.
+    /// What the TLS handshake has agreed on. `None` before it is complete, without TLS, and after
+    /// [`handle_close`](crate::Dispatcher::handle_close) has returned.
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(&self) -> Option<Info> {

@@ -22,6 +22,9 @@ const EXCERPT: usize = 60;
 /// The most bytes of small commands that a producer copies at once.
 const CHUNK: usize = 16_384;
 
+const BEHIND_TLS: &str =
+    "it was sent behind the command that begins TLS, before the reply to that has arrived";
+
 /// The commands that a client has sent, and what it does with their replies: "send this, expect that, then ...".
 ///
 /// [`send`](Dialogue::send) pushes a command and queues a function for the first line of its reply.
@@ -82,9 +85,10 @@ const CHUNK: usize = 16_384;
 /// Commands that are sent one after the other do not wait for replies. A command that must wait (after STARTTLS, or
 /// after DATA of SMTP: RFC 2920 section 3.1) is sent by the function that gets the reply.
 ///
-/// Between STARTTLS and `Chat::start_tls` no other command may be outstanding: its reply would arrive in
-/// clear behind the one that permits TLS, and the connection would end with [`Close::Tls`], because somebody else may
-/// have inserted it (CVE-2011-0411).
+/// Between STARTTLS and `start_tls` no other command may be outstanding: the server would have to take it for one that
+/// somebody else has inserted, and its reply would arrive in clear (CVE-2011-0411). A command that is sent behind
+/// `STARTTLS` or `STLS` before the reply to that ends the connection with an error, and
+/// [`start_tls`](Dialogue::start_tls) returns one.
 ///
 /// A client that only writes while its server only writes would wait for ever. Therefore commands never stop the
 /// input: what does not fit into the queue of the connection below its
@@ -288,7 +292,27 @@ impl<S: 'static> Dialogue<S> {
         })
     }
 
+    /// Begins TLS, as [`Chat::start_tls`]: for the function that gets the reply which permits it.
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
+    ///
+    /// # Errors
+    /// When the reply to another command is outstanding, and those of [`Chat::start_tls`].
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn start_tls(&self, tls: impl Into<crate::stage::side::Side>) -> Result<(), Error> {
+        match self.steps.0.front() {
+            Some(step) => Err(Error::new(format!("{}: {BEHIND_TLS}", step.verb))),
+            None => self.chat.start_tls(tls),
+        }
+    }
+
     fn command(&mut self, verb: Verb, command: Bytes, then: Then<S>) {
+        if let Some(last) = self.steps.0.back()
+            && last.verb.begins_tls()
+        {
+            return self.chat.close_with(format!("{verb}: {BEHIND_TLS}"));
+        }
         self.sent.get_or_insert(verb);
         self.push(command);
         self.steps.0.push_back(Step {
@@ -417,6 +441,12 @@ impl Verb {
             Some((word @ [_, ..], [b' ' | b'\r' | b'\n', ..])) => Verb::word(word),
             _ => Verb::word(b"command"),
         }
+    }
+
+    /// Whether it is the command for TLS of NNTP, SMTP and others, or of POP3 (RFC 2595).
+    fn begins_tls(self) -> bool {
+        let is = |word: &[u8]| self.0.eq_ignore_ascii_case(&Verb::word(word).0);
+        is(b"STARTTLS") || is(b"STLS")
     }
 
     fn word(word: &[u8]) -> Verb {

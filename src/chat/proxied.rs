@@ -6,7 +6,9 @@ use crate::proxy_protocol::Header;
 
 impl Chat {
     /// The PROXY header of the connection, of a [server that reads it](crate::Server::proxy_protocol). `None` for other
-    /// connections, and when the connection has ended. [`peer_addr`](Chat::peer_addr) is the address of the client.
+    /// connections, and after [`handle_close`](crate::AsyncChat::handle_close) has returned. [`peer_addr`](Chat::peer_addr) is the address of the client.
+    ///
+    /// Needs the feature `proxy-protocol`.
     ///
     /// ```
     /// use asynchat::{Server, sim::Network};
@@ -36,6 +38,8 @@ impl Chat {
     }
 
     /// The address of the proxy that has forwarded the connection. `None` when [`proxy_header`](Chat::proxy_header) is.
+    ///
+    /// Needs the feature `proxy-protocol`.
     pub fn proxy_addr(&self) -> Option<Addr> {
         self.state().proxy_addr()
     }

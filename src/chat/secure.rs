@@ -10,8 +10,11 @@ use crate::error::Close;
 
 impl Chat {
     /// Begins TLS in the middle of the connection (STARTTLS), as the side that `tls` is: an `Arc<ServerConfig>` or a
-    /// [`tls::Acceptor`](crate::tls::Acceptor) for a server, a [`tls::Client`](crate::tls::Client) with the name of the
-    /// server for a client.
+    /// [`tls::Acceptor`](crate::tls::Acceptor) for a server, an `Arc<ClientConfig>` or a
+    /// [`tls::Client`](crate::tls::Client) for a client. The certificate of the server has to be for the name of the
+    /// client, or, without one, for the host name or the address that the [`Connector`](crate::Connector) was given.
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
     ///
     /// What was pushed before this call is sent in clear, also the reply that permits TLS. What is pushed afterwards
     /// waits for the handshake and is encrypted. When TLS is up,
@@ -50,14 +53,16 @@ impl Chat {
     ///
     /// # Errors
     /// When the connection is not up, is about to close, is [piped](crate::pipe), or uses TLS already. When a client has
-    /// no name of its server.
+    /// no name of its server: that of an [adopted](crate::Connector::adopt) socket, of a path or of several addresses.
     pub fn start_tls(&self, tls: impl Into<Side>) -> Result<(), Error> {
-        let make = tls.into().prepare()?;
+        let make = tls.into().prepare(self.state().target_name())?;
         self.state().queue_upgrade(make)
     }
 
     /// What the TLS handshake has agreed on: version, cipher suite, protocol, names and certificates. `None` before it
-    /// is complete, without TLS, and when the connection has ended.
+    /// is complete, without TLS, and after [`handle_close`](crate::AsyncChat::handle_close) has returned.
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
     pub fn tls(&self) -> Option<Info> {
         self.state().tls()
     }

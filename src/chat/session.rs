@@ -206,6 +206,9 @@ pub trait AsyncChat: 'static {
 
     /// The connection has ended, for this reason. This is called exactly once, and it is the last callback.
     /// The loop drops the session afterwards. By default it does nothing.
+    ///
+    /// For an access log the chat still has its peer's address, its [`stats`](crate::Chat::stats), and, until this
+    /// callback has returned, what TLS has agreed on and the PROXY header.
     fn handle_close(&mut self, why: &Close) {
         let _ = why;
     }

@@ -212,7 +212,14 @@ impl Connector {
     /// The certificate of the server has to be for that name; without one, for the host name or the address of the
     /// target. The loop calls [`handle_connect`](crate::AsyncChat::handle_connect) when the handshake is complete. What was
     /// pushed before is sent then. If the handshake fails, the reason is
-    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed), whose error says why.
+    /// [`Close::ConnectFailed`](crate::Close::ConnectFailed), whose error says why, and with which address. A failed
+    /// handshake is final: further addresses of the target are not tried.
+    ///
+    /// Needs the feature `tls` or `tls-no-provider`.
+    ///
+    /// With TLS 1.3 a client does not wait for the server's opinion of its certificate. A server that demands one and
+    /// does not accept it therefore ends the connection after `handle_connect`, with
+    /// [`Close::Tls`](crate::Close::Tls). Wait for the first reply before you report success.
     ///
     /// ```no_run
     /// use asynchat::{Connector, tls};
@@ -240,6 +247,8 @@ impl Connector {
     /// [`reconnect`](Connector::reconnect) each connection has it. The connection is up when the kernel has accepted
     /// the header, which the [connect deadline](Connector::connect_timeout) includes. Its bytes do not count in any
     /// statistics. An [adopted](Connector::adopt) socket has to be a stream socket.
+    ///
+    /// Needs the feature `proxy-protocol`.
     ///
     /// ```no_run
     /// use asynchat::proxy_protocol::{Header, Version};
@@ -274,14 +283,12 @@ impl Connector {
     )]
     fn prepared(mut self) -> Result<Self, Error> {
         #[cfg(feature = "tls-no-provider")]
-        if let Some(mut client) = self.tls.take() {
-            if let Endpoint::Target(target) = &self.endpoint
-                && !client.has_name()
-                && let Some(name) = target.certificate_name()
-            {
-                client = client.name(name);
-            }
-            self.settings.stage = Some(client.prepare()?);
+        if let Some(client) = self.tls.take() {
+            let name = match &self.endpoint {
+                Endpoint::Target(target) => target.certificate_name(),
+                Endpoint::Adopted(_) => None,
+            };
+            self.settings.stage = Some(client.prepare(name.as_deref())?);
         }
         Ok(self)
     }
@@ -513,6 +520,8 @@ fn connect_to(
     let context = |error| Error::new(error).context(format_args!("connect to {target}"));
     target.check().map_err(context)?;
     let channel = Channel(Rc::new(ChannelState::new(None, Phase::Connecting)));
+    #[cfg(feature = "tls-no-provider")]
+    channel.0.set_target_name(target.certificate_name());
     if let Some(name) = target.unix() {
         let attempt = UnixAttempt::new(name, options)?;
         let chat = settings.register(runtime, channel, session)?;

@@ -238,8 +238,11 @@ impl Server {
     /// complete, so that [`Chat::tls`] has its outcome there. The handshake has a
     /// [deadline](Deadlines#structfield.handshake) of 10 seconds.
     ///
+    /// Needs the feature `tls` or `tls-no-provider`.
+    ///
     /// A connection whose handshake fails has no session. It is counted in
-    /// [`LoopStats::handshakes_failed`](crate::LoopStats::handshakes_failed), and logged as a warning. A connection
+    /// [`LoopStats::handshakes_failed`](crate::LoopStats::handshakes_failed), and logged as a warning. One that ends before
+    /// its first byte, such as a health check, is neither counted there nor a warning. A connection
     /// above a limit is closed before TLS begins, with an alert if there is a [refusal](Server::refusal). A server for
     /// [one connection](Server::once) closes when a handshake is complete.
     ///
@@ -268,6 +271,8 @@ impl Server {
     /// address of the client in it is then [`Chat::peer_addr`], also in the factory, in the log, in
     /// [`accept_if`](Server::accept_if) and for [`Limits::per_address`]. TLS follows the header, and the loop calls the
     /// factory after both.
+    ///
+    /// Needs the feature `proxy-protocol`.
     ///
     /// Connections come from proxies in these networks only. A connection from another address is closed, because it
     /// could claim any address. It is counted in [`LoopStats::refused`](crate::LoopStats::refused), and logged as a

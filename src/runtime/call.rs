@@ -141,15 +141,15 @@ impl Runtime {
             return;
         };
         let driver = driver.map(|driver| current(state, driver));
-        self.linger_for(state);
-        let retry = state.take_retry();
-        let unsecured = match state.flags.has(Flag::STAGED) {
+        let handshake = match state.flags.have_tls() {
             true => state.failed_handshake(),
             false => None,
         };
+        self.linger_for(state);
+        let retry = state.take_retry();
         let why = state.take_apart();
-        if let Some(never_up) = unsecured {
-            self.count_failed_handshake(state, &why, never_up);
+        if let Some(handshake) = handshake {
+            self.count_failed_handshake(state, &why, &handshake);
         }
         self.counters.bytes_in.add(state.bytes_in());
         self.counters.bytes_out.add(state.bytes_out());
@@ -207,6 +207,7 @@ pub(super) fn call_close(state: &ChannelState, driver: Option<Box<dyn Driver>>, 
             driver.close(why);
         }
     });
+    state.forget_connection();
     let dropped = enter(|| match driver {
         #[cfg(feature = "sim")]
         Some(driver) if state.is_recorded() => state.keep_handler(driver.into_handler()),

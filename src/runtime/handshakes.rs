@@ -9,12 +9,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Runtime;
+use crate::Addr;
 use crate::error::Close;
+#[cfg(feature = "tls-no-provider")]
+use crate::log::log;
 use crate::log::{Escaped, log_throttled};
-use crate::state::secure::Handshake;
+use crate::state::secure::{FailedHandshake, Handshake};
 use crate::state::{ChannelState, Flag, Phase};
 use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
+#[cfg(feature = "tls-no-provider")]
+use crate::user_code::enter;
 use crate::user_code::in_span;
 
 /// How many steps that compute with keys a turn takes at most.
@@ -143,6 +148,7 @@ impl Runtime {
             Handshake::Waits(interest) => return Some(interest),
             Handshake::Complete => {
                 self.counters.handshakes.add(1);
+                in_span(state.span(), || log_success(state));
                 self.replace_driver(state);
             }
             Handshake::Failed(why) => state.end(why),
@@ -152,21 +158,34 @@ impl Runtime {
         None
     }
 
-    /// A channel ends whose handshake was not completed. One without a session would end unnoticed.
+    /// A channel ends whose handshake was not completed. A server has to know of those without a session, and of all that
+    /// somebody may have attacked (CVE-2011-0411). Of the others a handler gets the reason.
     #[cold]
     #[inline(never)]
-    pub(super) fn count_failed_handshake(&self, state: &ChannelState, why: &Close, never_up: bool) {
-        // The peer has not begun.
-        if matches!(why, Close::Eof | Close::Reset) {
+    pub(super) fn count_failed_handshake(
+        &self,
+        state: &ChannelState,
+        why: &Close,
+        handshake: &FailedHandshake,
+    ) {
+        let FailedHandshake {
+            has_begun,
+            has_session,
+            local,
+        } = handshake;
+        if !has_session && matches!(why, Close::Eof | Close::Reset) {
+            return; // The peer has sent nothing of a handshake.
+        }
+        if *has_begun {
+            self.counters.handshakes_failed.add(1);
+        }
+        if !matches!(why, Close::Tls(_)) && (*has_session || why.is_local()) {
             return;
         }
-        self.counters.handshakes_failed.add(1);
-        if !never_up || why.is_local() {
-            return;
-        }
-        let peer = state.peer().map(|peer| Escaped(peer).to_string());
+        let text = |addr: &Addr| Escaped(addr).to_string();
+        let (peer, local) = (state.peer().as_ref().map(text), local.as_ref().map(text));
         in_span(state.span(), || {
-            log_throttled!(warn, peer, why = %Escaped(why), "a TLS handshake failed");
+            log_throttled!(warn, peer, local, why = %Escaped(why), "a TLS handshake failed");
         });
     }
 
@@ -178,3 +197,17 @@ impl Runtime {
         self.set_driver(state, driver);
     }
 }
+
+/// Logs what the handshake has agreed on.
+#[cfg(feature = "tls-no-provider")]
+fn log_success(state: &ChannelState) {
+    // `Info` is made only for a subscriber that wants it: it has a copy of the certificates.
+    let is_logged = enter(|| tracing::enabled!(tracing::Level::DEBUG));
+    if let (Ok(true), Some(info)) = (is_logged, state.tls()) {
+        let (version, suite, resumed) = (info.version, info.cipher_suite, info.is_resumed);
+        log!(debug, ?version, ?suite, resumed, "TLS is up");
+    }
+}
+
+#[cfg(not(feature = "tls-no-provider"))]
+fn log_success(_: &ChannelState) {}

@@ -63,7 +63,10 @@ impl Acceptor {
         Acceptor(Arc::new(RwLock::new(Source::Chosen(Arc::new(choose)))))
     }
 
-    /// Uses this configuration for all handshakes that begin from now on: for a certificate that was renewed.
+    /// Uses this configuration for all handshakes that begin from now on: for a certificate that was renewed. It also
+    /// takes the place of the closure of [`choosing`](Acceptor::choosing). To renew the configurations of a closure, let
+    /// the closure read them from an `Arc<Mutex<..>>`.
+    ///
     /// Connections that are up, and handshakes whose first message has arrived, keep theirs. A client
     /// cannot resume a session of another configuration, unless both have the same session storage or ticketer.
     ///

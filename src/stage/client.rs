@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 /// How a client connects with TLS: its configuration, and the name that the certificate of the server has to be
 /// for.
 ///
-/// A [`Connector`](crate::Connector) takes the name from its target, unless one is given here.
-/// [`Chat::start_tls`](crate::Chat::start_tls) needs it.
+/// [`Connector::tls`](crate::Connector::tls), and [`Chat::start_tls`](crate::Chat::start_tls) on a connection of a
+/// connector, take the name from the target, unless one is given here. They also take the configuration alone.
+/// The target has no name if it is a path, several addresses, or an [adopted](crate::Connector::adopt) socket.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -22,6 +23,9 @@ use crate::error::{Error, Result};
 ///     chat.start_tls(tls::Client::from(config).name("news.example.org"))
 /// }
 /// ```
+///
+/// Connections that use the same `Arc<ClientConfig>` share its sessions: a client that connects again resumes the
+/// session of an earlier connection, which is cheaper for both sides. A configuration that is made anew has none.
 #[derive(Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -43,21 +47,17 @@ impl Client {
         self
     }
 
-    pub(crate) fn has_name(&self) -> bool {
-        self.name.is_some()
-    }
-
-    /// Checks the name.
+    /// Checks the name, which is the default if there is no other.
     ///
     /// # Errors
     /// When there is none, or when it is no host name and no address.
-    pub(super) fn server(&self) -> Result<Prepared, Error> {
-        let Some(name) = &self.name else {
+    pub(super) fn server(&self, default: Option<&str>) -> Result<Prepared, Error> {
+        let Some(name) = self.name.as_deref().or(default) else {
             return Err(Error::new(
                 "a TLS client needs the name of the server: tls::Client::name",
             ));
         };
-        let checked = ServerName::try_from(name.clone());
+        let checked = ServerName::try_from(name.to_owned());
         let name = checked.map_err(|error| {
             Error::new(error).context(format_args!("the name of a TLS server: {name:?}"))
         })?;
@@ -68,7 +68,7 @@ impl Client {
     }
 }
 
-/// The name is still to be given.
+/// The name is that of the target, or is still to be given.
 impl From<Arc<ClientConfig>> for Client {
     fn from(config: Arc<ClientConfig>) -> Self {
         Client { config, name: None }

@@ -34,7 +34,9 @@ pub struct Info {
     /// On the side of the server, the name that the client has asked for (SNI, RFC 6066).
     pub server_name: Option<String>,
     /// The certificate of the peer, followed by those that certify it. Empty on the side of a server that has not
-    /// asked its client for one.
+    /// asked its client for one. They are verified, and in DER: the crate does not parse them. To recognise one client,
+    /// compare the first of them, or its hash. The crate [x509-parser](https://docs.rs/x509-parser) reads its subject and
+    /// its names.
     pub peer_certificates: Vec<CertificateDer<'static>>,
     /// Whether an earlier session was resumed.
     pub is_resumed: bool,

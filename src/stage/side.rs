@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::acceptor::Acceptor;
 use super::client::Client;
@@ -11,7 +11,7 @@ use super::{MakeStage, Stage};
 use crate::error::{Error, Result};
 
 /// Which side of TLS a connection takes. [`Chat::start_tls`](crate::Chat::start_tls) takes whatever converts into
-/// it: an [`Acceptor`], an `Arc<ServerConfig>`, or a [`Client`].
+/// it: an [`Acceptor`], an `Arc<ServerConfig>`, a [`Client`], or an `Arc<ClientConfig>`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Side {
@@ -22,10 +22,11 @@ pub enum Side {
 }
 
 impl Side {
-    pub(crate) fn prepare(self) -> Result<MakeStage, Error> {
+    /// `name` is that of the server if the side has none.
+    pub(crate) fn prepare(self, name: Option<&str>) -> Result<MakeStage, Error> {
         match self {
             Side::Server(acceptor) => Ok(acceptor.prepare()),
-            Side::Client(client) => client.prepare(),
+            Side::Client(client) => client.prepare(name),
         }
     }
 }
@@ -39,10 +40,12 @@ impl Acceptor {
 }
 
 impl Client {
+    /// `name` is that of the server if the client has none.
+    ///
     /// # Errors
-    /// When it has no name, or one that no certificate can have.
-    pub(crate) fn prepare(&self) -> Result<MakeStage, Error> {
-        let server = self.server()?;
+    /// When there is no name, or one that no certificate can have.
+    pub(crate) fn prepare(&self, name: Option<&str>) -> Result<MakeStage, Error> {
+        let server = self.server(name)?;
         let action = format!("TLS handshake with {}", server.name.to_str());
         Ok(MakeStage::new(Some(action), move || {
             Ok(Box::new(TlsStage::connect(&server)?) as Box<dyn Stage>)
@@ -65,6 +68,13 @@ impl From<&Acceptor> for Side {
 impl From<Arc<ServerConfig>> for Side {
     fn from(config: Arc<ServerConfig>) -> Self {
         Side::Server(config.into())
+    }
+}
+
+/// The name of the server is that of the target of the connection.
+impl From<Arc<ClientConfig>> for Side {
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Side::Client(config.into())
     }
 }
 

@@ -34,7 +34,7 @@ use super::Stage;
 use super::acceptor::Acceptor;
 use super::client::Prepared;
 use super::info::Info;
-use super::words::in_words;
+use super::words::{in_words, plaintext};
 use crate::error::Error;
 use buffers::{Into, OVERHEAD, Output, Received, Records};
 use hello::{Hello, Progress};
@@ -61,6 +61,8 @@ pub(crate) struct TlsStage {
     received: Received,
     output: Output,
     failure: Option<rustls::Error>,
+    /// The first bytes of a peer that does not use TLS.
+    plaintext: Option<Box<[u8]>>,
     /// The name that the client has asked for.
     server_name: Option<String>,
     /// Something was sent. What follows may have to be encrypted.
@@ -101,8 +103,8 @@ impl TlsStage {
     /// When the configuration cannot be used.
     pub(crate) fn connect(server: &Prepared) -> Result<Self, Error> {
         let (config, name) = (Arc::clone(&server.config), server.name.clone());
-        let connection =
-            UnbufferedClientConnection::new(config, name).map_err(|error| in_words(&error))?;
+        let connection = UnbufferedClientConnection::new(config, name)
+            .map_err(|error| in_words(&error, None))?;
         let mut stage = TlsStage::with(Connection::Client(Box::new(connection)));
         stage.process(&mut [], &mut Into::nowhere());
         match stage.failure() {
@@ -119,6 +121,7 @@ impl TlsStage {
             received: Received::default(),
             output: Output::default(),
             failure: None,
+            plaintext: None,
             server_name: None,
             has_sent: false,
             has_closed: false,
@@ -158,10 +161,23 @@ impl TlsStage {
                 done
             }
             Err(error) => {
-                self.failure = Some(error);
+                self.fail(error, input);
                 input.len()
             }
         }
+    }
+
+    /// The handshake, or a later record, has failed.
+    fn fail(&mut self, error: rustls::Error, input: &[u8]) {
+        let is_first = match &self.connection {
+            Connection::Client(connection) => connection.protocol_version().is_none(),
+            Connection::Accepting(..) | Connection::Refused => true,
+            Connection::Server(_) => false,
+        };
+        if is_first {
+            self.plaintext = plaintext(&error, input);
+        }
+        self.failure = Some(error);
     }
 
     /// Looks for the whole first message of a client, with which `input` begins, and chooses the configuration.
@@ -190,7 +206,7 @@ impl TlsStage {
                 if let Some(alert) = alert {
                     self.output.append(&alert);
                 }
-                self.failure = Some(error);
+                self.fail(error, input);
                 input.len()
             }
         }
@@ -341,7 +357,9 @@ impl Stage for TlsStage {
     }
 
     fn failure(&self) -> Option<Error> {
-        self.failure.as_ref().map(in_words)
+        let plaintext = self.plaintext.as_deref();
+        let error = self.failure.as_ref()?;
+        Some(in_words(error, plaintext))
     }
 
     fn has_sent_alert(&self) -> bool {
@@ -393,7 +411,7 @@ impl Stage for TlsStage {
                 }
             };
             if let Err(error) = outcome {
-                let words = in_words(&error);
+                let words = in_words(&error, None);
                 self.failure = Some(error);
                 return Err(words);
             }

@@ -4,8 +4,18 @@ use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, P
 
 use crate::error::Error;
 
-/// The error with its meaning in front.
-pub(super) fn in_words(error: &Tls) -> Error {
+/// How many bytes of plaintext an error quotes.
+const MOST_QUOTED: usize = 64;
+
+/// The first bytes of the peer, with which `input` begins, if the error says that they are plaintext.
+pub(super) fn plaintext(error: &Tls, input: &[u8]) -> Option<Box<[u8]>> {
+    let is_plaintext = *error == Tls::InvalidMessage(InvalidMessage::InvalidContentType);
+    let quoted = input.get(..MOST_QUOTED).unwrap_or(input);
+    is_plaintext.then(|| quoted.into())
+}
+
+/// The error with its meaning in front. `plaintext` is what a peer has sent that does not use TLS.
+pub(super) fn in_words(error: &Tls, plaintext: Option<&[u8]>) -> Error {
     let known = match error {
         // The words of rustls, or of the stage, without "unexpected error".
         Tls::General(text) if text == "no server certificate chain resolved" => {
@@ -14,9 +24,12 @@ pub(super) fn in_words(error: &Tls) -> Error {
         Tls::General(text) => Error::new(text.clone()),
         error => Error::new(error.clone()),
     };
-    match meaning(error) {
-        Some(meaning) => known.context(meaning),
-        None => known.context("TLS"),
+    match (meaning(error), plaintext) {
+        (Some(meaning), Some(plaintext)) => {
+            known.context(format_args!("{meaning}: \"{}\"", plaintext.escape_ascii()))
+        }
+        (Some(meaning), None) => known.context(meaning),
+        (None, _) => known.context("TLS"),
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Cold {
     pub(super) retry: Option<Rc<dyn Retry>>,
     /// What is between the channel and its socket.
     pub(super) secured: Option<Box<Secured>>,
+    /// The same of a channel that has ended, for its last callback.
+    pub(super) ended_tls: Option<Box<Secured>>,
     /// Makes that, when the connection is up, or when the queue has reached the beginning of TLS.
     pub(super) planned: Option<MakeStage>,
     /// Makes the driver of the handler that replaces the present one.
@@ -91,6 +93,7 @@ impl Cold {
             socket_file,
             retry,
             secured,
+            ended_tls,
             planned,
             replacement,
             #[cfg(feature = "proxy-protocol")]
@@ -124,6 +127,7 @@ impl Cold {
             && socket_file.is_none()
             && retry.is_none()
             && secured.is_none()
+            && ended_tls.is_none()
             && planned.is_none()
             && replacement.is_none()
     }
@@ -136,6 +140,7 @@ impl Drop for Cold {
         discard_each(self.send_error.take());
         discard_each(self.retry.take());
         discard_each(self.secured.take());
+        discard_each(self.ended_tls.take());
         discard_each(self.planned.take());
         discard_each(self.replacement.take());
         #[cfg(feature = "sim")]
@@ -175,6 +180,18 @@ impl ChannelState {
         if self.cold(|cold| cold.is_unused()) == Some(true) {
             drop(self.take_cold());
         }
+    }
+
+    /// The last callback was made: drops what only that could ask for.
+    pub(crate) fn forget_connection(&self) {
+        // After the borrow: it has what the user has configured.
+        let unused = self.cold(|cold| {
+            #[cfg(feature = "proxy-protocol")]
+            drop(cold.proxied.take());
+            cold.ended_tls.take()
+        });
+        discard(unused);
+        self.free_unused();
     }
 
     pub(crate) fn set_socket_file(&self, file: Box<SocketFile>) {

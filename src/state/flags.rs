@@ -84,6 +84,12 @@ impl Flags {
         self.0.get() & (Flag::AWAITS_HANDLER.0 | Flag::STAGED.0) != 0
     }
 
+    /// Whether the channel has a stage, or is about to have one.
+    #[inline]
+    pub(crate) fn have_tls(&self) -> bool {
+        self.0.get() & (Flag::STAGED.0 | Flag::UPGRADING.0) != 0
+    }
+
     /// Sets or clears a flag, and returns whether it was set before.
     #[inline]
     pub(crate) fn replace(&self, flag: Flag, on: bool) -> bool {

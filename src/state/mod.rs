@@ -38,6 +38,7 @@ use crate::limits::Limits;
 use crate::log::{Escaped, log};
 use crate::output::fifo::Fifo;
 use crate::sys::interest::Ready;
+use crate::sys::socket::Fd;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::user_code::{discard, enter, in_span};
 
@@ -103,6 +104,9 @@ pub(crate) struct ChannelState {
     /// Absent where nobody subscribes to it.
     span: OnceCell<Box<Span>>,
     peer: OnceCell<CompactAddr>,
+    /// The name or the address that it was to connect to. In a box of one word: most channels have none.
+    #[cfg(feature = "tls-no-provider")]
+    target_name: OnceCell<Box<Box<str>>>,
     source: RefCell<Option<WatchedSocket>>,
     /// Absent where nothing is in it.
     cold: RefCell<Option<Box<Cold>>>,
@@ -140,6 +144,8 @@ impl ChannelState {
             handler: Cell::new(TypeId::of::<()>),
             span: OnceCell::new(),
             peer: OnceCell::new(),
+            #[cfg(feature = "tls-no-provider")]
+            target_name: OnceCell::new(),
             source: RefCell::new(source),
             cold: RefCell::new(None),
             has_cold: Cell::new(false),
@@ -292,9 +298,14 @@ impl ChannelState {
         let mut cold = self.take_cold();
         let mut is_incomplete = self.out.borrow().is_incomplete();
         let mut lacks_announcement = self.flags.has(Flag::STAGED);
-        if let Some(secured) = cold.secured.take() {
+        if let Some(mut secured) = cold.secured.take() {
             lacks_announcement = !secured.has_received_announcement();
-            is_incomplete = self.end_secured(secured, is_incomplete, cold.ending.as_ref());
+            is_incomplete = self.end_secured(&mut secured, is_incomplete, cold.ending.as_ref());
+            self.with_cold(|left| left.ended_tls = Some(secured));
+        }
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(proxied) = cold.proxied.take() {
+            self.with_cold(|left| left.proxied = Some(proxied));
         }
         drop(cold.socket_file.take()); // `remove_socket_file`
         self.close_socket(cold.ending.is_some());
@@ -336,6 +347,19 @@ impl ChannelState {
         let _ = self.peer.set(peer.into());
     }
 
+    /// The name that the certificate of its server has to be for, unless the program gives another one.
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn target_name(&self) -> Option<&str> {
+        self.target_name.get().map(|name| &***name)
+    }
+
+    #[cfg(feature = "tls-no-provider")]
+    pub(crate) fn set_target_name(&self, name: Option<String>) {
+        if let Some(name) = name {
+            let _ = self.target_name.set(Box::new(name.into()));
+        }
+    }
+
     /// The span in which its events are logged.
     #[inline]
     pub(crate) fn span(&self) -> Option<&Span> {
@@ -371,7 +395,17 @@ impl ChannelState {
             let (proxy, peer) = (Escaped(proxy), tracing::field::Empty);
             return tracing::error_span!(parent: None, "channel", %id, %proxy, peer);
         }
-        tracing::error_span!(parent: None, "channel", %id)
+        // The events of a listener are about this address.
+        let local = match self.phase.get() {
+            Phase::Listening => self.on_socket(Fd::local_addr).ok(),
+            _ => None,
+        };
+        match local {
+            Some(local) => {
+                tracing::error_span!(parent: None, "channel", %id, local = %Escaped(local))
+            }
+            None => tracing::error_span!(parent: None, "channel", %id),
+        }
     }
 
     pub(crate) fn bytes_in(&self) -> u64 {

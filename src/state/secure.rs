@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::agenda::Task;
 use super::{ChannelState, Flag, Phase, Request};
+use crate::Addr;
 use crate::error::{Close, Deadline, Error};
 #[cfg(feature = "tls-no-provider")]
 use crate::output::fifo::Item;
@@ -46,6 +47,15 @@ pub(crate) enum Handshake {
     Waits(Interest),
     Complete,
     Failed(Close),
+}
+
+/// A handshake that is not complete when its channel ends.
+pub(crate) struct FailedHandshake {
+    /// It has begun. Otherwise the queue was still to be sent, or plaintext was left behind the command for TLS.
+    pub(crate) has_begun: bool,
+    /// The connection has a session, which gets the reason.
+    pub(crate) has_session: bool,
+    pub(crate) local: Option<Addr>,
 }
 
 impl ChannelState {
@@ -117,10 +127,10 @@ impl ChannelState {
         self.put_secured(secured);
         match outcome {
             Ok(Ok(step)) => (step.handshake, step.is_expensive),
-            Ok(Err(error)) => (Handshake::Failed(failed(error, action, then)), true),
+            Ok(Err(error)) => (Handshake::Failed(self.failed(error, action, then)), true),
             Err(panic) => {
                 let error = Error::new(format!("the TLS configuration panicked: {panic}"));
-                (Handshake::Failed(failed(error, action, then)), true)
+                (Handshake::Failed(self.failed(error, action, then)), true)
             }
         }
     }
@@ -200,7 +210,7 @@ impl ChannelState {
         self.end(match known {
             Some((Some(action), Phase::Arrived)) => {
                 let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
-                Close::ConnectFailed(error.context(action))
+                Close::ConnectFailed(error.context(self.with_peer(&action)))
             }
             _ => Close::Timeout(Deadline::Handshake),
         });
@@ -433,14 +443,12 @@ impl ChannelState {
     #[inline(never)]
     pub(super) fn end_secured(
         &self,
-        mut secured: Box<Secured>,
+        secured: &mut Secured,
         is_incomplete: bool,
         why: Option<&Close>,
     ) -> bool {
         let is_incomplete = is_incomplete || secured.holds_output();
         secured.end(self, !is_incomplete && self.ends_in_order(why));
-        // It has what the user has configured.
-        discard(secured);
         is_incomplete
     }
 
@@ -509,16 +517,23 @@ impl ChannelState {
         self.on_secured(|secured| !secured.is_up).unwrap_or(false)
     }
 
-    /// If its handshake has begun and is not complete: whether it was accepted, and has no session yet.
+    /// The channel ends: its handshake, if that is not complete.
     #[cold]
     #[inline(never)]
-    pub(crate) fn failed_handshake(&self) -> Option<bool> {
-        let never_up =
+    pub(crate) fn failed_handshake(&self) -> Option<FailedHandshake> {
+        let is_accepted =
             |secured: &mut Secured| secured.then == Phase::Arrived && secured.action().is_none();
-        match self.is_unsecured() {
-            true => self.on_secured(never_up),
-            false => None,
+        let has_begun = self.flags.has(Flag::STAGED);
+        if has_begun && !self.is_unsecured() {
+            return None;
         }
+        let source = self.source.borrow();
+        let source = source.as_ref();
+        Some(FailedHandshake {
+            has_begun,
+            has_session: self.on_secured(is_accepted) != Some(true),
+            local: source.and_then(|source| source.socket().local_addr().ok()),
+        })
     }
 
     /// Whether `handle_connect` waits for a handshake.
@@ -527,10 +542,13 @@ impl ChannelState {
         self.phase.get() == Phase::Securing && first.unwrap_or(false)
     }
 
-    /// What the handshake has agreed on.
+    /// What the handshake has agreed on, also for the last callback.
     #[cfg(feature = "tls-no-provider")]
     pub(crate) fn tls(&self) -> Option<Info> {
-        self.on_secured(|secured| secured.stage.as_ref()?.info())?
+        self.cold(|cold| {
+            let secured = cold.secured.as_ref().or(cold.ended_tls.as_ref())?;
+            secured.stage.as_ref()?.info()
+        })?
     }
 
     fn take_stage_buffers(&self) -> StageBuffers {
@@ -546,8 +564,26 @@ impl ChannelState {
 
     /// What a client whose handshake is not complete does.
     pub(super) fn handshake_action(&self) -> Option<String> {
-        let action = self.on_secured(|secured| secured.action())?;
-        action.map(|action| action.to_string())
+        let action = self.on_secured(|secured| secured.action())??;
+        Some(self.with_peer(&action))
+    }
+
+    /// Why the connection ends: its handshake has failed.
+    fn failed(&self, error: Error, action: Option<Rc<str>>, then: Phase) -> Close {
+        match (action, then) {
+            (Some(action), Phase::Arrived) => {
+                Close::ConnectFailed(error.context(self.with_peer(&action)))
+            }
+            _ => Close::Tls(error),
+        }
+    }
+
+    /// What the client does, and which of the addresses of its target it has connected to.
+    fn with_peer(&self, action: &str) -> String {
+        match self.peer() {
+            Some(peer) => format!("{action} ({peer})"),
+            None => action.to_owned(),
+        }
     }
 
     fn on_secured<T>(&self, look: impl FnOnce(&mut Secured) -> T) -> Option<T> {
@@ -561,13 +597,5 @@ impl ChannelState {
     fn put_secured(&self, secured: Box<Secured>) {
         let unused = self.with_cold(|cold| cold.secured.replace(secured));
         discard(unused);
-    }
-}
-
-/// Why a connection ends whose handshake has failed.
-fn failed(error: Error, action: Option<Rc<str>>, then: Phase) -> Close {
-    match (action, then) {
-        (Some(action), Phase::Arrived) => Close::ConnectFailed(error.context(action)),
-        _ => Close::Tls(error),
     }
 }

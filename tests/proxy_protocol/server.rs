@@ -37,6 +37,8 @@ struct Witness {
 impl Witness {
     fn note(&self, what: &str) {
         let peer = self.chat.peer_addr().expect("there is a peer");
+        // Also in the last callback.
+        assert!(self.chat.proxy_header().is_some() && self.chat.proxy_addr().is_some());
         self.log.add(format!("{what} of {peer}"));
     }
 }
@@ -464,5 +466,32 @@ fn a_server_without_a_trusted_network_does_not_start() -> Result {
         error.unwrap_err().to_string(),
         "proxy_protocol without a trusted network would refuse every connection"
     );
+    Ok(())
+}
+
+/// HAProxy's `check` with `check-send-proxy` looks at a port of TLS so, unless it has `check-ssl`.
+#[cfg(feature = "tls")]
+#[test]
+fn a_header_without_a_handshake_behind_it_is_no_failed_handshake() -> Result {
+    for header in [v2(0x20, 0, b""), V1.to_vec()] {
+        for with_reset in [false, true] {
+            let scene = Scene::new()?;
+            server()?
+                .tls(crate::tls::server_config())
+                .listen_on(&scene.event_loop, scene.log.session())?;
+            let peer = connect(&scene)?;
+            peer.send(&header);
+            scene.settle()?;
+            match with_reset {
+                true => peer.reset(),
+                false => peer.finish(),
+            }
+            scene.settle()?;
+            let stats = scene.event_loop.stats();
+            assert_eq!((stats.handshakes_failed, stats.closes.tls), (0, 0));
+            assert_eq!(stats.closes.eof + stats.closes.reset, 1);
+            assert_eq!(scene.log.lines(), [""; 0]);
+        }
+    }
     Ok(())
 }

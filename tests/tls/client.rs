@@ -72,17 +72,17 @@ fn a_handshake_that_fails_says_why() -> Result {
     };
     let trusting = || tls::Client::from(client_config());
     let end = attempt(trusting().name("news.example.org"), false)?;
-    let expected = "could not connect: TLS handshake with news.example.org: \
+    let expected = "could not connect: TLS handshake with news.example.org (127.0.0.1:563): \
                     the certificate of the peer is for another name: ";
     assert!(end.starts_with(expected), "{end}");
     let roots = tls::rustls::RootCertStore::empty();
     let end = attempt(tls::client_config(roots)?.into(), false)?;
-    let expected = "could not connect: TLS handshake with 127.0.0.1: \
+    let expected = "could not connect: TLS handshake with 127.0.0.1 (127.0.0.1:563): \
                     the certificate of the peer is from an issuer that is not trusted";
     assert!(end.starts_with(expected), "{end}");
     let end = attempt(trusting(), true)?;
-    let expected = "could not connect: TLS handshake with 127.0.0.1: \
-                    the peer does not use TLS: it has sent plaintext";
+    let expected = "could not connect: TLS handshake with 127.0.0.1 (127.0.0.1:563): \
+                    the peer does not use TLS: it has sent plaintext: \"220 example.org ESMTP\\r\\n\"";
     assert!(end.starts_with(expected), "{end}");
     // The name of the target is that of the certificate.
     assert_eq!(attempt(trusting(), false)?, "");
@@ -109,7 +109,7 @@ fn a_server_with_the_certificate_of_an_authority_is_not_accepted() -> Result {
         .tls(tls::Client::from(tls::client_config(roots)?).name("localhost"))
         .connect_on(&scene.event_loop, |_| ending)?;
     scene.settle()?;
-    let expected = "could not connect: TLS handshake with localhost: the certificate of the peer \
+    let expected = "could not connect: TLS handshake with localhost (127.0.0.1:563): the certificate of the peer \
                     is that of an authority (CA:TRUE)";
     assert!(end.borrow().starts_with(expected), "{}", end.borrow());
     Ok(())
@@ -127,8 +127,7 @@ fn a_server_that_closes_during_the_handshake_is_a_failed_connection() -> Result 
     scene.settle()?;
     service.accept().ok_or("no connection")?.finish();
     scene.settle()?;
-    let expected =
-        "could not connect: TLS handshake with 127.0.0.1: the peer has closed the connection";
+    let expected = "could not connect: TLS handshake with 127.0.0.1 (127.0.0.1:563): the peer has closed the connection";
     let end = end.borrow().clone();
     assert!(
         end.starts_with(expected) || end.contains("connection was lost"),
@@ -186,5 +185,28 @@ fn a_reconnection_uses_tls_each_time_and_a_failed_handshake_is_a_failed_try() ->
     }
     assert_eq!(scene.log.count("close ConnectFailed"), 2);
     assert!(reconnect.outcome().is_err());
+    Ok(())
+}
+
+/// An address that was reached is the server. A second one would hide that it does not use TLS.
+#[test]
+fn a_failed_handshake_is_final_and_names_the_address() -> Result {
+    let scene = Scene::new()?;
+    let first = scene.network.listen("127.0.0.1:563")?;
+    let second = scene.network.listen("127.0.0.2:563")?;
+    let end: Rc<RefCell<String>> = Rc::default();
+    let ending = Ending(Rc::clone(&end));
+    let addrs = ["127.0.0.1:563".parse()?, "127.0.0.2:563".parse()?];
+    Connector::new(&addrs[..])
+        .tls(tls::Client::from(client_config()).name("localhost"))
+        .connect_on(&scene.event_loop, |_| ending)?;
+    scene.settle()?;
+    first.accept().ok_or("no connection")?.send("220 \x1b[2J");
+    scene.settle()?;
+    scene.advance(60)?;
+    assert!(second.accept().is_none());
+    let expected = "could not connect: TLS handshake with localhost (127.0.0.1:563): the peer does not \
+                    use TLS: it has sent plaintext: \"220 \\x1b[2J\": received corrupt message";
+    assert!(end.borrow().starts_with(expected), "{}", end.borrow());
     Ok(())
 }

@@ -97,7 +97,7 @@ fn the_connect_deadline_of_a_client_includes_the_handshake() -> Result {
         scene.advance(seconds - 1)?;
         assert_eq!(*end.borrow(), "");
         scene.advance(1)?;
-        let expected = "could not connect: TLS handshake with 127.0.0.1: timed out";
+        let expected = "could not connect: TLS handshake with 127.0.0.1 (127.0.0.1:563): timed out";
         assert_eq!(*end.borrow(), expected);
     }
     Ok(())

@@ -4,10 +4,10 @@ use crate::common::subscribing::with_subscriber;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use asynchat::{Result, Server};
+use asynchat::{Chat, Result, Server};
 
 use crate::scene::Scene;
-use crate::tls::server_config;
+use crate::tls::{TlsPeer, client_config, server_config};
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -20,6 +20,114 @@ impl Write for Output {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// What is logged while `act` runs.
+fn logged(level: tracing::Level, act: impl FnOnce(&Scene) -> Result) -> Result<String> {
+    let output = Output::default();
+    let writer = output.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(level)
+        .with_writer(move || writer.clone())
+        .finish();
+    with_subscriber(subscriber, || act(&Scene::new()?))?;
+    let output = String::from_utf8(output.0.lock().unwrap().clone())?;
+    Ok(output)
+}
+
+/// A health check of a load balancer, or a look whether the port is open.
+#[test]
+fn a_connection_that_ends_before_its_first_byte_is_no_failed_handshake() -> Result {
+    let output = logged(tracing::Level::INFO, |scene| {
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .listen_on(&scene.event_loop, scene.log.session())?;
+        for with_reset in [false, true] {
+            for is_late in [false, true] {
+                let peer = scene.network.connect("127.0.0.1:563")?;
+                if is_late {
+                    scene.settle()?;
+                }
+                match with_reset {
+                    true => peer.reset(),
+                    false => peer.finish(),
+                }
+                scene.settle()?;
+            }
+        }
+        let stats = scene.event_loop.stats();
+        assert_eq!((stats.handshakes_failed, stats.closes.tls), (0, 0));
+        assert_eq!((stats.closes.eof, stats.closes.reset), (2, 2));
+        // One byte is the beginning of a handshake.
+        let peer = scene.network.connect("127.0.0.1:563")?;
+        peer.send([22]);
+        peer.finish();
+        scene.settle()?;
+        assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
+        Ok(())
+    })?;
+    assert_eq!(output.matches(" WARN ").count(), 1, "{output}");
+    Ok(())
+}
+
+/// A session begins TLS at the command of its client.
+fn upgrading(chat: &Chat, line: &[u8]) -> Result {
+    if line == b"STARTTLS" {
+        chat.push("220 go ahead\r\n");
+        chat.start_tls(server_config())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn plaintext_behind_starttls_and_a_handshake_that_fails_after_it_are_warnings() -> Result {
+    for input in ["STARTTLS\r\nMAIL FROM:<x>\r\n", "STARTTLS\r\n"] {
+        let output = logged(tracing::Level::INFO, |scene| {
+            Server::new("127.0.0.1:563")
+                .listen_on(&scene.event_loop, scene.log.session_with(upgrading))?;
+            let peer = scene.network.connect("127.0.0.1:563")?;
+            peer.send(input);
+            scene.settle()?;
+            peer.send("QUIT\r\n");
+            scene.settle()?;
+            assert!(scene.log.has("close Tls"));
+            Ok(())
+        })?;
+        assert_eq!(output.matches(" WARN ").count(), 1, "{output}");
+        assert!(output.contains("a TLS handshake failed"), "{output}");
+        assert!(output.contains("local=\"127.0.0.1:563\""), "{output}");
+        let why = match input.len() {
+            10 => "it has sent plaintext: \"QUIT\\r\\n\"",
+            _ => "plaintext was received after the command that begins TLS (CVE-2011-0411)",
+        };
+        assert!(output.contains(why), "{output}");
+    }
+    Ok(())
+}
+
+#[test]
+fn tls_that_is_up_is_logged_for_diagnosis() -> Result {
+    let output = logged(tracing::Level::DEBUG, |scene| {
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .listen_on(&scene.event_loop, scene.log.session())?;
+        let peer = scene.network.connect("127.0.0.1:563")?;
+        let mut peer = TlsPeer::client(peer, client_config());
+        peer.exchange(|| scene.settle().unwrap());
+        Ok(())
+    })?;
+    let line = output.lines().find(|line| line.contains("TLS is up"));
+    let line = line.ok_or("it is not logged")?;
+    for field in [
+        "version=TLSv1_3",
+        "suite=TLS13_",
+        "resumed=false",
+        "peer=127.0.0.1:",
+    ] {
+        assert!(line.contains(field), "{line}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -7,7 +7,9 @@ mod scene;
 #[path = "../common/tls.rs"]
 mod tls;
 
+mod announcement;
 mod client;
+mod client_certificates;
 mod deadlines;
 mod end;
 mod files;

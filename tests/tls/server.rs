@@ -10,7 +10,7 @@ use asynchat::tls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClien
 use asynchat::tls::rustls::sign::CertifiedKey;
 use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::tls::rustls::{AlertDescription, Error as TlsError, HandshakeKind, ServerConfig};
-use asynchat::{Chat, Deadlines, Limits, Result, Server, tls};
+use asynchat::{AsyncChat, Chat, Close, Deadlines, Limits, Result, Server, tls};
 
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, client_config_of, identity, server_config};
@@ -355,5 +355,55 @@ fn a_session_does_not_get_past_a_configuration_that_demands_a_certificate() -> R
         let third = connect()?;
         assert_eq!(third.tls.handshake_kind(), Some(HandshakeKind::Full));
     }
+    Ok(())
+}
+
+/// For an access log: everything that is known of the connection is known until the last callback has returned.
+#[test]
+fn the_last_callback_still_finds_the_outcome_of_the_handshake() -> Result {
+    struct Session(Chat, Rc<RefCell<Vec<(bool, String)>>>);
+    impl AsyncChat for Session {
+        fn found_terminator(&mut self, line: &[u8]) -> Result {
+            match line {
+                b"close" => self.0.close(),
+                b"quit" => self.0.close_when_done(),
+                b"fail" => return Err("on purpose".into()),
+                _ => self.0.abort(),
+            }
+            Ok(())
+        }
+        fn handle_close(&mut self, why: &Close) {
+            let is_known = self.0.tls().is_some_and(|info| info.server_name.is_some());
+            self.1.borrow_mut().push((is_known, why.to_string()));
+        }
+    }
+    let seen: Rc<RefCell<Vec<(bool, String)>>> = Rc::default();
+    for line in ["close\r\n", "quit\r\n", "fail\r\n", "abort\r\n", ""] {
+        let scene = Scene::new()?;
+        let (seen, chats) = (Rc::clone(&seen), Rc::new(RefCell::new(None)));
+        let made = Rc::clone(&chats);
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .listen_on(&scene.event_loop, move |chat| {
+                *made.borrow_mut() = Some(chat.clone());
+                Session(chat, Rc::clone(&seen))
+            })?;
+        let mut peer = connect(&scene)?;
+        peer.exchange(|| scene.settle().unwrap());
+        match line {
+            "" => {
+                let end = peer.close_notify();
+                peer.peer.send(end);
+                peer.peer.finish();
+            }
+            line => peer.send(line),
+        }
+        peer.exchange(|| scene.settle().unwrap());
+        let chat = chats.take().ok_or("no session")?;
+        assert!(!chat.is_open() && chat.tls().is_none());
+    }
+    let seen = seen.borrow();
+    assert_eq!(seen.len(), 5);
+    assert!(seen.iter().all(|(is_known, _)| *is_known), "{seen:?}");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! TLS that begins in the middle of a connection, and bytes that somebody has inserted before it.
 
 use asynchat::tls::rustls::version::{TLS12, TLS13};
-use asynchat::{AsyncChat, Chat, Close, Result, Terminator, tls};
+use asynchat::{AsyncChat, Chat, Close, Connector, Dialogue, Result, Terminator, tls};
 
 use crate::common::{Log, name};
 use crate::scene::Scene;
@@ -425,6 +425,105 @@ fn every_segmentation_of_a_session_gives_the_same_conversation() -> Result {
         ];
         assert_eq!(scene.log.lines()[..4], first, "{piece}");
         assert!(peer.text().starts_with("250 nobody WHO\r\n"));
+    }
+    Ok(())
+}
+
+/// A client that gives no name: the certificate has to be for the target of its connector.
+#[test]
+fn a_client_takes_the_name_of_the_server_from_its_target() -> Result {
+    struct Upgrading(Chat, Log);
+    impl AsyncChat for Upgrading {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            self.0.start_tls(client_config())?;
+            Ok(())
+        }
+        fn handle_tls(&mut self) -> Result {
+            self.1.add("tls");
+            Ok(())
+        }
+        fn handle_close(&mut self, why: &Close) {
+            self.1.add(format!("close {why}"));
+        }
+    }
+    for (target, is_valid) in [
+        ("127.0.0.1:563", true),
+        ("localhost:563", true),
+        ("other:563", false),
+    ] {
+        let scene = Scene::new()?;
+        for name in ["localhost", "other"] {
+            scene.network.add_host(name, ["127.0.0.1".parse()?]);
+        }
+        let service = scene.network.listen("127.0.0.1:563")?;
+        let log = scene.log.clone();
+        let chat =
+            Connector::new(target).connect_on(&scene.event_loop, |chat| Upgrading(chat, log))?;
+        scene.settle()?;
+        let peer = service.accept().ok_or("no connection")?;
+        peer.send("220 go ahead\r\n");
+        scene.settle()?;
+        TlsPeer::server(peer).exchange(|| scene.settle().unwrap());
+        assert_eq!(
+            scene.log.has("tls"),
+            is_valid,
+            "{target}: {:?}",
+            scene.log.lines()
+        );
+        let lines = scene.log.lines();
+        let is_refused = lines
+            .iter()
+            .any(|line| line.contains("is for another name"));
+        assert_eq!(is_refused, !is_valid, "{lines:?}");
+        chat.close();
+        scene.settle()?;
+    }
+    Ok(())
+}
+
+/// The dialogue does not know every command that begins TLS: this is that of FTP (RFC 4217).
+#[test]
+fn a_dialogue_with_an_outstanding_command_does_not_begin_tls() -> Result {
+    struct Ftp(Dialogue<Ftp>, Log);
+    impl AsyncChat for Ftp {
+        fn found_terminator(&mut self, record: &[u8]) -> Result {
+            let then = self.0.receive(record)?;
+            then(self)
+        }
+        fn handle_tls(&mut self) -> Result {
+            self.1.add("tls");
+            Ok(())
+        }
+        fn handle_close(&mut self, why: &Close) {
+            self.1.add(format!("{:?}", self.0.outcome(why)));
+        }
+    }
+    for pipelines in [false, true] {
+        let scene = Scene::new()?;
+        let log = scene.log.clone();
+        let (_chat, peer) = scene.connection(move |chat| {
+            let mut dialogue = Dialogue::new(&chat);
+            dialogue.send("AUTH TLS\r\n", |ftp: &mut Ftp, _| {
+                let client = tls::Client::from(client_config()).name("localhost");
+                Ok(ftp.0.start_tls(client)?)
+            });
+            if pipelines {
+                dialogue.send("USER anonymous\r\n", |_, _| Ok(()));
+            }
+            Ftp(dialogue, log)
+        })?;
+        scene.settle()?;
+        peer.take_received();
+        peer.send("234 go ahead\r\n");
+        TlsPeer::server(peer).exchange(|| scene.settle().unwrap());
+        let lines = scene.log.lines();
+        let expected = match pipelines {
+            false => "tls",
+            true => {
+                "Err(AUTH: `234 go ahead`: USER: it was sent behind the command that begins TLS"
+            }
+        };
+        assert!(lines[0].starts_with(expected), "{lines:?}");
     }
     Ok(())
 }
