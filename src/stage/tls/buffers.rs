@@ -120,6 +120,16 @@ impl Output {
     }
 }
 
+/// Appends to a buffer whose capacity doubles up to `most` bytes. That of a vector would double beyond them.
+pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let needed = buffer.len() + bytes.len();
+    if needed > buffer.capacity() {
+        let capacity = needed.max(most.min(2 * buffer.capacity()));
+        buffer.reserve_exact(capacity - buffer.len());
+    }
+    buffer.extend_from_slice(bytes);
+}
+
 /// Why rustls has not written to a buffer.
 pub(super) trait NotWritten: ToString {
     /// How much room it needs, if there was too little.
