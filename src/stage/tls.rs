@@ -35,7 +35,7 @@ use super::words::in_words;
 use crate::error::Error;
 use accepting::{Accepting, MOST_HELLO, alert, too_long};
 use buffers::{Into, Output, Received, Records, append};
-use run::{record_length, run};
+use run::{TOO_LONG, record_length, refuse, run};
 use seal::{close_notify, seal};
 
 /// How many bytes of handshake messages that are not complete a peer can make this side keep. A message has at
@@ -56,7 +56,6 @@ pub(crate) struct TlsStage {
     server_name: Option<String>,
     /// Something was sent. What follows may have to be encrypted.
     has_sent: bool,
-    has_closed: bool,
     /// A message was processed since the last call of `take_processed`.
     has_processed: bool,
 }
@@ -103,9 +102,13 @@ impl TlsStage {
             failure: None,
             server_name: None,
             has_sent: false,
-            has_closed: false,
             has_processed: false,
         }
+    }
+
+    /// How many bytes its buffers have.
+    pub(super) fn memory(&self) -> usize {
+        self.kept.capacity() + self.received.plaintext.capacity() + self.output.buffer.capacity()
     }
 
     /// Whether what is kept has to stay in its buffer. That is so while a handshake message is not complete:
@@ -144,6 +147,17 @@ impl TlsStage {
                 input.len()
             }
         }
+    }
+
+    /// The message that is kept, and is not complete, is too long.
+    fn refuse_message(&mut self) {
+        let seen = self.kept.get(..self.seen).unwrap_or_default();
+        match &mut self.connection {
+            Connection::Server(it) => refuse(it, seen, &TOO_LONG, &mut self.output),
+            Connection::Client(it) => refuse(it, seen, &TOO_LONG, &mut self.output),
+            Connection::Accepting(..) | Connection::Refused => false,
+        };
+        self.failure = Some(too_long());
     }
 
     /// Looks for the whole first message of a client, with which `input` begins, and chooses the configuration.
@@ -220,7 +234,7 @@ impl Stage for TlsStage {
             append(&mut self.kept, rest, 0);
         }
         if self.kept.len() > MOST_KEPT && self.failure.is_none() {
-            self.failure = Some(too_long());
+            self.refuse_message();
         }
         if self.kept.is_empty() || self.failure.is_some() {
             (self.kept, self.seen) = (Vec::new(), 0);
@@ -303,7 +317,7 @@ impl Stage for TlsStage {
     }
 
     fn close(&mut self) {
-        if mem::replace(&mut self.has_closed, true) || self.failure.is_some() {
+        if mem::replace(&mut self.output.is_closed, true) || self.failure.is_some() {
             return;
         }
         match &mut self.connection {
@@ -331,7 +345,10 @@ impl Stage for TlsStage {
     }
 
     fn discard_output(&mut self) {
-        self.output = Output::default();
+        self.output = Output {
+            is_closed: self.output.is_closed,
+            ..Output::default()
+        };
     }
 
     fn adopt_buffer(&mut self, buffer: &mut Vec<u8>) {
@@ -351,6 +368,7 @@ impl Stage for TlsStage {
             buffer: rest,
             filled,
             sent,
+            is_closed: self.output.is_closed,
         };
         mem::replace(&mut self.output, rest).buffer
     }

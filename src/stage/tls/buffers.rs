@@ -42,6 +42,8 @@ pub(super) struct Output {
     pub(super) buffer: Vec<u8>,
     pub(super) filled: usize,
     pub(super) sent: usize,
+    /// It has ended with `close_notify`.
+    pub(super) is_closed: bool,
 }
 
 impl Received {
