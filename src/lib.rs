@@ -338,5 +338,7 @@ pub mod internals {
     pub use crate::output::fifo::{Fifo, Item, PumpError, Pumped, Sink, pump};
     #[cfg(feature = "proxy-protocol")]
     pub use crate::proxy_protocol::incoming::Incoming;
+    #[cfg(feature = "tls-no-provider")]
+    pub use crate::stage::end::TlsEnd;
     pub use crate::time::timer::{Expired, TimerQueue};
 }

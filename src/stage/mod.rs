@@ -9,6 +9,8 @@ pub(crate) mod client;
 #[cfg(feature = "tls")]
 pub(crate) mod config;
 #[cfg(feature = "tls-no-provider")]
+pub(crate) mod end;
+#[cfg(feature = "tls-no-provider")]
 pub(crate) mod info;
 #[cfg(feature = "tls-no-provider")]
 pub(crate) mod side;
