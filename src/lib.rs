@@ -338,5 +338,7 @@ mod documentation {
 pub mod internals {
     pub use crate::framing::splitter::{Event, Splitter};
     pub use crate::output::fifo::{Fifo, Item, PumpError, Pumped, Sink, pump};
+    #[cfg(feature = "tls-no-provider")]
+    pub use crate::stage::end::TlsEnd;
     pub use crate::time::timer::{Expired, TimerQueue};
 }

@@ -21,6 +21,9 @@ mod naive;
 mod proxy_header;
 #[path = "../fuzz/src/splitter.rs"]
 mod splitter;
+#[cfg(feature = "tls")]
+#[path = "../fuzz/src/tls_stage/mod.rs"]
+mod tls_stage;
 
 use bounded::fuzz;
 
@@ -43,6 +46,12 @@ fn dot_block() {
 #[test]
 fn proxy_header() {
     fuzz("proxy_header", proxy_header::proxy_header);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_stage() {
+    fuzz("tls_stage", tls_stage::tls_stage);
 }
 
 /// SMTP smuggling attacks (CVE-2023-51764 and similar) consist of these five bytes.

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example yardstick -- 7007
 //! cargo run --release --example yardstick -- 7007 --threads 2
+//! cargo run --release --example yardstick -- 7007 --tls-cert cert.pem --tls-key key.pem
 //! ```
 //!
 //! Lines end with CRLF.
@@ -24,13 +25,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use asynchat::tls::{self, rustls::ServerConfig};
-use asynchat::{AsyncChat, Chat, Close, Limits, More, Producer, Remote, Result, Server};
+use asynchat::{AsyncChat, Chat, Close, Limits, More, Producer, Remote, Result, Server, tls};
 use bytes::Bytes;
 use clap::Parser;
 
@@ -43,9 +42,21 @@ struct Args {
     /// own room. More than one requires SO_REUSEPORT.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// Use TLS with this certificate and this key, in the PEM format.
-    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
-    tls: Option<Vec<PathBuf>>,
+    /// Use TLS with this certificate (PEM). The example `test_certificate` makes one.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl Args {
+    /// How TLS connections are accepted, if the server is to use TLS.
+    fn acceptor(&self) -> Result<Option<tls::Acceptor>> {
+        let files = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
+        let config = files.map(|(cert, key)| tls::server_config_from_files(cert, key));
+        Ok(config.transpose()?.map(tls::Acceptor::from))
+    }
 }
 
 /// The state that the sessions of one loop share.
@@ -134,23 +145,22 @@ fn article() -> Bytes {
 fn serve(
     addr: SocketAddr,
     shares_port: bool,
-    config: Option<Arc<ServerConfig>>,
+    tls: Option<&tls::Acceptor>,
 ) -> Result<(SocketAddr, Remote)> {
     let shared = Rc::new(Shared {
         room: RefCell::default(),
         article: article(),
         fill: vec![b'x'; 64 * 1024].into(),
     });
-    let mut server = Server::new(addr).reuse_port(shares_port).limits(
-        Limits::default()
-            // Clients of the protocol send lines of up to one mebibyte.
-            .record(2 << 20)
-            // All clients have the same address, and there are tens of thousands of them.
-            .connections(65_536)
-            .per_address(Limits::UNLIMITED),
-    );
-    if let Some(config) = config {
-        server = server.tls(config);
+    let limits = Limits::default()
+        // Clients of the protocol send lines of up to one mebibyte.
+        .record(2 << 20)
+        // All clients have the same address, and there are tens of thousands of them.
+        .connections(65_536)
+        .per_address(Limits::UNLIMITED);
+    let mut server = Server::new(addr).reuse_port(shares_port).limits(limits);
+    if let Some(acceptor) = tls {
+        server = server.tls(acceptor);
     }
     let listener = server.listen(move |chat| Session {
         chat,
@@ -166,15 +176,12 @@ fn serve(
 fn main() -> Result {
     let args = Args::parse();
     let several = args.threads > 1;
-    let config = match args.tls.as_deref() {
-        Some([cert, key]) => Some(tls::server_config_from_files(cert, key)?),
-        _ => None,
-    };
-    let addr = (Ipv4Addr::LOCALHOST, args.port).into();
-    let (addr, remote) = serve(addr, several, config.clone())?;
+    let tls = args.acceptor()?;
+    let port = (Ipv4Addr::LOCALHOST, args.port).into();
+    let (addr, remote) = serve(port, several, tls.as_ref())?;
     let mut remotes = vec![remote];
     for _ in 1..args.threads {
-        remotes.push(serve_on_new_thread(addr, config.clone())?);
+        remotes.push(serve_on_new_thread(addr, tls.clone())?);
     }
     common::shutdown_all_on_ctrl_c(remotes, Duration::from_secs(1))?;
     common::announce(addr);
@@ -183,15 +190,15 @@ fn main() -> Result {
 }
 
 /// Starts the server on the loop of a new thread.
-fn serve_on_new_thread(addr: SocketAddr, config: Option<Arc<ServerConfig>>) -> Result<Remote> {
+fn serve_on_new_thread(addr: SocketAddr, tls: Option<tls::Acceptor>) -> Result<Remote> {
     let (sender, served) = mpsc::channel();
     thread::spawn(move || {
-        let outcome = serve(addr, true, config).map_err(|error| error.to_string());
+        let outcome = serve(addr, true, tls.as_ref()).map_err(|error| error.to_string());
         let serves = outcome.is_ok();
         // `send` cannot fail, because the receiver waits below.
         let _ = sender.send(outcome);
         if serves && let Err(error) = asynchat::run() {
-            common::print_to_stderr(error);
+            eprintln!("{error}");
         }
     });
     let (_, remote) = served.recv()??;

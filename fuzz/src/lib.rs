@@ -17,9 +17,11 @@ mod naive;
 mod nntp;
 mod proxy_header;
 mod splitter;
+mod tls_stage;
 
 pub use dot_block::{dot_block, smuggled, stuffed};
 pub use fifo::fifo;
 pub use nntp::nntp_command;
 pub use proxy_header::proxy_header;
 pub use splitter::splitter;
+pub use tls_stage::tls_stage;

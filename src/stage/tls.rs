@@ -13,22 +13,19 @@
 //! * Plaintext can be encrypted only when all input is processed. `feed` therefore processes everything that it
 //!   gets, and keeps the plaintext that the channel does not take yet.
 
+mod accepting;
 mod buffers;
 mod hello;
+mod run;
+mod seal;
 
 use std::io::IoSlice;
 use std::mem;
 use std::sync::Arc;
 
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::server::{Accepted, ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
-};
-use rustls::{
-    AlertDescription, CommonState, ContentType, HandshakeKind, InvalidMessage, PeerMisbehaved,
-    ServerConfig,
-};
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::{AlertDescription, CommonState, HandshakeKind};
 
 use super::Stage;
 use super::acceptor::Acceptor;
@@ -36,20 +33,14 @@ use super::client::Prepared;
 use super::info::Info;
 use super::words::{in_words, plaintext};
 use crate::error::Error;
-use buffers::{Into, OVERHEAD, Output, Received, Records};
-use hello::{Hello, Progress};
+use accepting::{Accepting, MOST_HELLO, alert, too_long};
+use buffers::{Into, Output, Received, Records, append};
+use run::{TOO_LONG, record_length, refuse, run};
+use seal::{close_notify, seal};
 
 /// How many bytes of handshake messages that are not complete a peer can make this side keep. A message has at
 /// most 64 KiB (rustls), and its pieces have at least 512 bytes in practice (RFC 6066 section 4).
 const MOST_KEPT: usize = 68 * 1024;
-
-/// The same for the first message of a client, which costs the client nothing.
-const MOST_HELLO: usize = 16 * 1024;
-
-/// How many records, or handshake messages, without content for the channel may follow each other: key updates,
-/// tickets, records that are empty. rustls counts key updates and empty records, but each kind resets the count of the
-/// other.
-const MOST_QUIET: usize = 64;
 
 /// A TLS connection without its socket.
 pub(crate) struct TlsStage {
@@ -67,7 +58,6 @@ pub(crate) struct TlsStage {
     server_name: Option<String>,
     /// Something was sent. What follows may have to be encrypted.
     has_sent: bool,
-    has_closed: bool,
     /// A message was processed since the last call of `take_processed`.
     has_processed: bool,
 }
@@ -82,19 +72,10 @@ enum Connection {
     Refused,
 }
 
-/// A server that waits for the first message of its client.
-struct Accepting {
-    acceptor: Acceptor,
-    hello: Hello,
-}
-
 impl TlsStage {
     /// The stage of a server.
     pub(crate) fn accept(acceptor: Acceptor) -> Self {
-        TlsStage::with(Connection::Accepting(Accepting {
-            acceptor,
-            hello: Hello::default(),
-        }))
+        TlsStage::with(Connection::Accepting(Accepting::new(acceptor)))
     }
 
     /// The stage of a client, whose output is its first message.
@@ -124,9 +105,13 @@ impl TlsStage {
             plaintext: None,
             server_name: None,
             has_sent: false,
-            has_closed: false,
             has_processed: false,
         }
+    }
+
+    /// How many bytes its buffers have.
+    pub(super) fn memory(&self) -> usize {
+        self.kept.capacity() + self.received.plaintext.capacity() + self.output.buffer.capacity()
     }
 
     /// Whether what is kept has to stay in its buffer. That is so while a handshake message is not complete:
@@ -180,19 +165,28 @@ impl TlsStage {
         self.failure = Some(error);
     }
 
+    /// The message that is kept, and is not complete, is too long.
+    fn refuse_message(&mut self) {
+        let seen = self.kept.get(..self.seen).unwrap_or_default();
+        match &mut self.connection {
+            Connection::Server(it) => refuse(it, seen, &TOO_LONG, &mut self.output),
+            Connection::Client(it) => refuse(it, seen, &TOO_LONG, &mut self.output),
+            Connection::Accepting(..) | Connection::Refused => false,
+        };
+        self.failure = Some(too_long());
+    }
+
     /// Looks for the whole first message of a client, with which `input` begins, and chooses the configuration.
     /// The connection then gets the same bytes again.
     fn accept_hello(&mut self, input: &mut [u8], into: &mut Into<'_>) -> usize {
         let Connection::Accepting(accepting) = &mut self.connection else {
             return 0;
         };
-        let connection = match accepting.parse(input) {
+        let connection = match accepting.accept(input) {
             Ok(None) => return 0,
-            Ok(Some(accepted)) => {
-                choose(&accepting.acceptor, &accepted).and_then(|(config, name)| {
-                    self.server_name = name;
-                    UnbufferedServerConnection::new(config).map_err(|error| (error, None))
-                })
+            Ok(Some((config, name))) => {
+                self.server_name = name;
+                UnbufferedServerConnection::new(config).map_err(|error| (error, None))
             }
             Err(refused) => Err(refused),
         };
@@ -211,86 +205,6 @@ impl TlsStage {
             }
         }
     }
-}
-
-/// An error, and the alert that says it to the client.
-type Refused = (rustls::Error, Option<Vec<u8>>);
-
-impl Accepting {
-    /// Parses the message, with which `input` begins. Returns `None` while it is not complete.
-    fn parse(&mut self, input: &[u8]) -> Result<Option<Accepted>, Refused> {
-        match self.hello.progress(input) {
-            Progress::Complete => {}
-            Progress::Incomplete if input.len() > MOST_HELLO => {
-                return Err((too_long(), Some(alert(AlertDescription::DecodeError))));
-            }
-            Progress::Incomplete => return Ok(None),
-            Progress::Other(record) => return Err(other_record(record)),
-        }
-        let (mut parser, mut unread) = (rustls::server::Acceptor::default(), input);
-        while !unread.is_empty() {
-            if parser.read_tls(&mut unread).is_err() {
-                return Err((too_long(), Some(alert(AlertDescription::DecodeError))));
-            }
-            let accepted = parser.accept().map_err(|(error, mut alert)| {
-                let mut bytes = Vec::new();
-                // A vector takes everything.
-                let _ = alert.write_all(&mut bytes);
-                (error, Some(bytes))
-            })?;
-            if accepted.is_some() {
-                return Ok(accepted);
-            }
-        }
-        // It would be parsed again with each byte that follows.
-        let error = InvalidMessage::MissingData("the first message");
-        Err((error.into(), Some(alert(AlertDescription::DecodeError))))
-    }
-}
-
-/// A fatal alert in clear (RFC 8446 section 6).
-fn alert(description: AlertDescription) -> Vec<u8> {
-    vec![21, 3, 3, 0, 2, 2, description.into()]
-}
-
-fn too_long() -> rustls::Error {
-    InvalidMessage::HandshakePayloadTooLarge.into()
-}
-
-/// A record that begins with this byte has come before the first message of the client was complete.
-fn other_record(first: u8) -> Refused {
-    let got_type = ContentType::from(first);
-    match got_type {
-        ContentType::Unknown(_) => {
-            let error = InvalidMessage::InvalidContentType;
-            (error.into(), Some(alert(AlertDescription::DecodeError)))
-        }
-        _ => {
-            let error = rustls::Error::InappropriateMessage {
-                expect_types: vec![ContentType::Handshake],
-                got_type,
-            };
-            (error, Some(alert(AlertDescription::UnexpectedMessage)))
-        }
-    }
-}
-
-type Chosen = (Arc<ServerConfig>, Option<String>);
-
-/// The configuration for this client, and the name that it has asked for.
-fn choose(acceptor: &Acceptor, accepted: &Accepted) -> Result<Chosen, Refused> {
-    let hello = accepted.client_hello();
-    let name = hello.server_name().map(str::to_owned);
-    if let Some(config) = acceptor.choose(&hello) {
-        return Ok((config, name));
-    }
-    // RFC 6066 section 3, RFC 8446 section 9.2.
-    let (asks_for, description) = match name {
-        Some(name) => (name, AlertDescription::UnrecognisedName),
-        None => ("no name".to_owned(), AlertDescription::MissingExtension),
-    };
-    let error = format!("no configuration for this client, which asks for {asks_for}");
-    Err((rustls::Error::General(error), Some(alert(description))))
 }
 
 impl Stage for TlsStage {
@@ -336,7 +250,7 @@ impl Stage for TlsStage {
             append(&mut self.kept, rest, 0);
         }
         if self.kept.len() > MOST_KEPT && self.failure.is_none() {
-            self.failure = Some(too_long());
+            self.refuse_message();
         }
         if self.kept.is_empty() || self.failure.is_some() {
             (self.kept, self.seen) = (Vec::new(), 0);
@@ -421,7 +335,7 @@ impl Stage for TlsStage {
     }
 
     fn close(&mut self) {
-        if mem::replace(&mut self.has_closed, true) || self.failure.is_some() {
+        if mem::replace(&mut self.output.is_closed, true) || self.failure.is_some() {
             return;
         }
         match &mut self.connection {
@@ -449,7 +363,10 @@ impl Stage for TlsStage {
     }
 
     fn discard_output(&mut self) {
-        self.output = Output::default();
+        self.output = Output {
+            is_closed: self.output.is_closed,
+            ..Output::default()
+        };
     }
 
     fn adopt_buffer(&mut self, buffer: &mut Vec<u8>) {
@@ -469,6 +386,7 @@ impl Stage for TlsStage {
             buffer: rest,
             filled,
             sent,
+            is_closed: self.output.is_closed,
         };
         mem::replace(&mut self.output, rest).buffer
     }
@@ -491,202 +409,6 @@ impl Stage for TlsStage {
             peer_certificates: certificates.to_vec(),
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         })
-    }
-}
-
-/// The two kinds of connections, which have the same states.
-trait Side: Sized {
-    fn process<'c, 'i>(
-        connection: &'c mut UnbufferedConnectionCommon<Self>,
-        input: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self>;
-}
-
-impl Side for ServerConnectionData {
-    fn process<'c, 'i>(
-        connection: &'c mut UnbufferedConnectionCommon<Self>,
-        input: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self> {
-        connection.process_tls_records(input)
-    }
-}
-
-impl Side for ClientConnectionData {
-    fn process<'c, 'i>(
-        connection: &'c mut UnbufferedConnectionCommon<Self>,
-        input: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self> {
-        connection.process_tls_records(input)
-    }
-}
-
-/// Processes all input, of which so many bytes are records that were `seen` before. Returns how many bytes of it are
-/// done with, and how many of the others are whole records.
-///
-/// rustls gets one record at a time. So the records without content can be counted, which it does not tell about.
-fn run<S: Side>(
-    connection: &mut UnbufferedConnectionCommon<S>,
-    input: &mut [u8],
-    mut seen: usize,
-    into: &mut Into<'_>,
-    received: &mut Received,
-    output: &mut Output,
-) -> Result<(usize, usize), rustls::Error> {
-    let (mut done, mut end) = (0, seen);
-    loop {
-        if end == done
-            && let Some(next) = end_of_record(input, end)
-        {
-            (seen, end) = (next, next);
-        }
-        let rest = input.get_mut(done..end).unwrap_or_default();
-        let UnbufferedStatus { mut discard, state } = S::process(connection, rest);
-        let (mut is_over, mut has_content) = (false, false);
-        let outcome = match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
-                match traffic.next_record() {
-                    Some(Ok(record)) => {
-                        discard += record.discard;
-                        has_content |= !record.payload.is_empty();
-                        received.deliver(record.payload, into);
-                    }
-                    Some(Err(error)) => break Err(error),
-                    None => break Ok(()),
-                }
-            },
-            Ok(ConnectionState::EncodeTlsData(mut data)) => output.encode(|to| data.encode(to)),
-            Ok(ConnectionState::TransmitTlsData(data)) => {
-                // It is in the output, whose order is that of its bytes.
-                data.done();
-                Ok(())
-            }
-            Ok(ConnectionState::PeerClosed) => {
-                received.peer_has_closed = true;
-                Ok(())
-            }
-            // Early data could be replayed. The configuration of the acceptor does not allow it.
-            Ok(ConnectionState::ReadEarlyData(_)) => Err(rustls::Error::General(
-                "early data is not accepted".to_owned(),
-            )),
-            Ok(_) => {
-                is_over = true;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        done += discard;
-        if has_content {
-            received.quiet = 0;
-        } else if discard > 0 && !connection.is_handshaking() {
-            received.quiet += 1;
-        }
-        let is_quiet = || match received.quiet > MOST_QUIET {
-            true => Err(PeerMisbehaved::TooManyEmptyFragments.into()),
-            false => Ok(()),
-        };
-        if let Err(error) = outcome.and_then(|()| is_quiet()) {
-            let rest = input.get_mut(done..).unwrap_or_default();
-            fetch_alert(connection, rest, output);
-            return Err(error);
-        }
-        if is_over && end == input.len() {
-            return Ok((done, seen.saturating_sub(done)));
-        }
-        if is_over {
-            // The last part may be the header of a record that is an error.
-            end = match end_of_record(input, end) {
-                Some(next) => {
-                    seen = next;
-                    next
-                }
-                None => input.len(),
-            };
-        }
-    }
-}
-
-/// Where the record ends that begins there, if it is complete.
-fn end_of_record(input: &[u8], begin: usize) -> Option<usize> {
-    let end = begin + record_length(input.get(begin..)?)?;
-    (end <= input.len()).then_some(end)
-}
-
-/// Appends to a buffer whose capacity doubles up to `most` bytes. That of a vector would double beyond them.
-fn append(buffer: &mut Vec<u8>, bytes: &[u8], most: usize) {
-    let needed = buffer.len() + bytes.len();
-    if needed > buffer.capacity() {
-        let capacity = needed.max(most.min(2 * buffer.capacity()));
-        buffer.reserve_exact(capacity - buffer.len());
-    }
-    buffer.extend_from_slice(bytes);
-}
-
-/// Moves the alert that an error has caused to the output.
-fn fetch_alert<S: Side>(
-    connection: &mut UnbufferedConnectionCommon<S>,
-    rest: &mut [u8],
-    output: &mut Output,
-) {
-    while connection.wants_write() {
-        match S::process(connection, rest).state {
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                if output.encode(|to| data.encode(to)).is_err() {
-                    return;
-                }
-            }
-            _ => return,
-        }
-    }
-}
-
-/// Encrypts one record. `kept` has no whole record.
-fn seal<S: Side>(
-    connection: &mut UnbufferedConnectionCommon<S>,
-    kept: &mut [u8],
-    content: &[u8],
-    output: &mut Output,
-) -> Result<(), rustls::Error> {
-    with_traffic(connection, kept, output, |traffic, output| {
-        output.write(content.len() + OVERHEAD, |to| traffic.encrypt(content, to))
-    })
-}
-
-/// Encrypts the alert `close_notify`.
-fn close_notify<S: Side>(
-    connection: &mut UnbufferedConnectionCommon<S>,
-    kept: &mut [u8],
-    output: &mut Output,
-) {
-    // It fails when a handshake is not complete: nothing was sent that could be cut.
-    let _ = with_traffic(connection, kept, output, |traffic, output| {
-        output.write(OVERHEAD, |to| traffic.queue_close_notify(to))
-    });
-}
-
-/// Calls `write` in the state in which the connection encrypts.
-fn with_traffic<S: Side>(
-    connection: &mut UnbufferedConnectionCommon<S>,
-    kept: &mut [u8],
-    output: &mut Output,
-    write: impl FnOnce(&mut WriteTraffic<'_, S>, &mut Output) -> Result<(), rustls::Error>,
-) -> Result<(), rustls::Error> {
-    loop {
-        match S::process(connection, kept).state? {
-            ConnectionState::WriteTraffic(mut traffic) => return write(&mut traffic, output),
-            // A key update that was requested.
-            ConnectionState::EncodeTlsData(mut data) => output.encode(|to| data.encode(to))?,
-            ConnectionState::TransmitTlsData(data) => data.done(),
-            ConnectionState::PeerClosed => {}
-            _ => return Err(rustls::Error::HandshakeNotComplete),
-        }
-    }
-}
-
-/// The length of the first record with its header, if the header is complete (RFC 8446 section 5.1).
-fn record_length(bytes: &[u8]) -> Option<usize> {
-    match *bytes {
-        [_, _, _, high, low, ..] => Some(5 + usize::from(u16::from_be_bytes([high, low]))),
-        _ => None,
     }
 }
 

@@ -10,6 +10,8 @@ import select
 import socket
 import struct
 
+from secured import Incomplete, Secured
+
 ARTICLE = b"".join(bytes([ord("a") + line % 26]) * 70 + b"\r\n" for line in range(30)) + b".\r\n"
 
 
@@ -38,13 +40,11 @@ class Client:
     `ending` says what it does after its last reply: `stay` open, `close`, or `reset` with
     a reply in flight. With `quit` and `half-close` (sent at once) it waits for the server to close.
     A `reluctant` client reads only when no client has anything else to do, so that the server
-    meets full buffers. While it is `deaf` it does not read at all.
+    meets full buffers. While it is `deaf` it does not read at all. With `tls`, a context of `ssl`, neither has an effect
+    before the handshake is over.
     """
 
-    # Makes the socket of each client.
-    open = socket.socket
-
-    def __init__(self, address, name, exchanges, window=4, ending="stay", reluctant=False):
+    def __init__(self, address, name, exchanges, window=4, ending="stay", reluctant=False, tls=None):
         self.name = name
         self.left = list(exchanges)
         self.window = window
@@ -60,7 +60,7 @@ class Client:
         self.finished = False
         self.lost = None  # why it ended early
         self.corrupt = None
-        self.socket = Client.open()
+        self.socket = socket.socket()
         if reluctant:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
         # On the loopback interface the connection is up as soon as it is in the listener's backlog.
@@ -68,6 +68,8 @@ class Client:
         self.socket.connect(address)
         self.socket.setblocking(False)
         self.port = self.socket.getsockname()[1]
+        if tls:
+            self.socket = Secured(self.socket, tls)
         self.refill()
 
     def __str__(self):
@@ -85,9 +87,11 @@ class Client:
         """The events to poll for."""
         if self.lost or self.socket.fileno() < 0:
             return 0
-        if getattr(self.socket, "handshaking", False):
-            return select.POLLIN
-        return (0 if self.reluctant else select.POLLIN) | (select.POLLOUT if self.outgoing else 0)
+        reads, writes = not self.reluctant, self.outgoing
+        if isinstance(self.socket, Secured):
+            reads = reads or not self.socket.is_up
+            writes = self.socket.unsent or (writes and self.socket.is_up)
+        return (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0)
 
     def refill(self):
         while self.left and len(self.ends) < self.window:
@@ -118,6 +122,8 @@ class Client:
         """Reads once. Returns whether anything was received, including the end."""
         try:
             data = self.socket.recv(256 * 1024)
+        except Incomplete:
+            return True
         except BlockingIOError:
             return False
         except OSError as error:

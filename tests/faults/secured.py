@@ -1,92 +1,103 @@
-"""The socket of a client with TLS: the calls of a socket that `Client` uses, with the same outcomes.
+"""A TLS connection of a client, with the calls of a socket that `clients.py` uses.
 
-The TLS of Python's sockets cannot half-close while replies are on their way, so this has its own buffers.
+The handshake makes progress whenever the client sends or receives, so that one client whose server does not answer
+does not hold up the others.
 """
 
 import socket
 import ssl
 
-RECORD = 16 * 1024
+
+def trusting(certificates):
+    """What all clients use: the server must have a certificate for localhost that these certify."""
+    return ssl.create_default_context(cafile=certificates)
+
+
+class Incomplete(BlockingIOError):
+    """Something has arrived, but nothing for the client."""
 
 
 class Secured:
-    def __init__(self, context):
-        self.raw = socket.socket()
-        self.arrived, self.leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.arrived, self.leaving, server_hostname="localhost")
+    def __init__(self, plain, context):
+        self.plain = plain
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self.unsent = b""
-        self.handshaking = True
-        for name in ("close", "fileno", "getsockname", "setsockopt", "settimeout"):
-            setattr(self, name, getattr(self.raw, name))
+        self.is_up = False
+        self.has_ended = False  # the server has announced the end of its output
+        self.step()
 
-    def connect(self, address):
-        self.raw.connect(address)
-
-    def setblocking(self, blocks):
-        self.raw.setblocking(blocks)
-        self.advance()
-
-    def advance(self):
-        """Takes a step of the handshake. The server may accept this connection much later."""
-        try:
-            self.tls.do_handshake()
-            self.handshaking = False
-        except ssl.SSLWantReadError:
-            pass
-        self.flush()
+    def step(self):
+        """Takes a step of the handshake. Returns whether TLS is up."""
+        if not self.is_up:
+            try:
+                self.tls.do_handshake()
+                self.is_up = True
+            except ssl.SSLWantReadError:
+                pass
+        self.unsent += self.outgoing.read()
+        return self.is_up
 
     def flush(self):
-        self.unsent += self.leaving.read()
+        """Returns whether everything was sent."""
+        self.unsent += self.outgoing.read()
         if self.unsent:
-            self.unsent = self.unsent[self.raw.send(self.unsent) :]
+            try:
+                self.unsent = self.unsent[self.plain.send(self.unsent) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.unsent = b""
+                raise
+        return not self.unsent
 
     def send(self, data):
-        self.flush()
-        if self.unsent or self.handshaking:
+        if not self.flush() or not self.is_up:
             raise BlockingIOError
-        count = self.tls.write(data[:RECORD])
-        try:
-            self.flush()
-        except BlockingIOError:
-            pass  # it is encrypted, and leaves before the next data
+        count = self.tls.write(data) if data else 0
+        self.flush()
         return count
 
     def sendall(self, data):
-        self.tls.write(data)
-        self.raw.sendall(self.unsent + self.leaving.read())
-
-    def recv(self, size):
-        while True:
-            if self.handshaking:
-                self.advance()
-            try:
-                if not self.handshaking:
-                    return self.read(size)
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLZeroReturnError:
-                return b""  # the server has announced the end
-            data = self.raw.recv(2 * RECORD)
-            if data:
-                self.arrived.write(data)
-            else:
-                # The stream was cut: the next read fails.
-                self.arrived.write_eof()
-
-    def read(self, size):
-        """All that has arrived: the poller does not report it again."""
-        data = self.tls.read(size)
-        try:
-            while self.arrived.pending:
-                data += self.tls.read(size)
-        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+        while data:
+            data = data[self.send(data) :]
+        while not self.flush():
             pass
+
+    def recv(self, most):
+        """Everything that has arrived. Empty when the server has announced the end, and the stream has ended."""
+        received = self.plain.recv(most)
+        if not received and not self.has_ended:
+            raise ConnectionError("end of file without close_notify")
+        self.incoming.write(received)
+        is_up = self.step()
+        self.flush()
+        if not is_up:
+            raise Incomplete
+        data = b""
+        try:
+            while not self.has_ended:
+                piece = self.tls.read(most)
+                self.has_ended = not piece
+                data += piece
+        except ssl.SSLZeroReturnError:
+            self.has_ended = True
+        except ssl.SSLWantReadError:
+            pass
+        if not data and received:
+            raise Incomplete
         return data
 
-    def shutdown(self, _):
-        """Announces the end, and goes on receiving."""
+    def shutdown(self, _how):
+        """Announces the end of the output. The input goes on."""
         try:
             self.tls.unwrap()
         except ssl.SSLWantReadError:
-            pass
+            pass  # it would wait for the announcement of the server
+        self.plain.settimeout(10)
         self.flush()
+        self.plain.setblocking(False)
+        self.plain.shutdown(socket.SHUT_WR)
+
+    def __getattr__(self, name):
+        return getattr(self.plain, name)

@@ -2,18 +2,18 @@
 """Makes system calls of a server fail, one at a time, and checks that other connections are unaffected.
 
     sweep.py --short                        what CI runs
+    sweep.py --short --tls                  the same with TLS
     sweep.py --full                         every call, every error, N = 1 to 12
     sweep.py --only accept4,EMFILE,3        one run; a slash joins two faults
-    sweep.py --short --tls                  with TLS
 
-The server is the `yardstick` example. Build it first: `cargo build --release --example yardstick`.
+The server is the `yardstick` example. Build it first: `cargo build --release --example yardstick`. With `--tls`
+also `test_certificate`.
 README.md says what this proves. If a run fails, the exit status is 1 and a line shows how to replay it.
 """
 
 import argparse
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,9 +23,8 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True  # leaves nothing in the tree
 
-import clients
+import secured
 import trial
-from secured import Secured
 from traced import ON_EVENTFD, WAITS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,9 +102,23 @@ timerfd_settime,ENOMEM,3  timerfd_settime,ENOMEM,3+5
 setsockopt,ENOMEM,1  eventfd-read,ENOMEM,1
 """
 
+# With TLS. The first calls of a connection are those of its handshake.
+SHORT_TLS = """
+accept4,EMFILE,3  accept4,ECONNABORTED,3..6
+recvfrom,ECONNRESET,1  recvfrom,ECONNRESET,2  recvfrom,ECONNRESET,3  recvfrom,ECONNRESET,9+
+recvfrom,ENOMEM,5  recvfrom,EINTR,1  recvfrom,EINTR,2+3  recvfrom,EAGAIN,1  recvfrom,EAGAIN,2+3
+sendto,EPIPE,1  sendto,EPIPE,2  sendto,ECONNRESET,3  sendto,ECONNRESET,20  sendto,ENOBUFS,1  sendto,ENOMEM,2
+sendto,EINTR,1  sendto,EINTR,2+3  sendto,EAGAIN,1  sendto,EAGAIN,2  sendto,EAGAIN,3+5  sendto,EAGAIN,20
+sendto,ENOBUFS,9+
+epoll_ctl,ENOMEM,4  epoll_ctl,ENOMEM,5  epoll_ctl,ENOMEM,8+5  epoll_ctl,ENOSPC,9
+epoll_wait,EINTR,3+5  epoll_pwait,EINTR,3+5  epoll_pwait2,EINTR,3+5
+timerfd_settime,ENOMEM,3+5  shutdown,ENOTCONN,1
+"""
+
 # The server must make one call of each of these sets. Otherwise a list that names it proves
 # nothing.
-NEEDED = [{"accept4"}, {"recvfrom"}, {"sendto"}, {"sendmsg"}, {"epoll_ctl"}, set(WAITS)]
+NEEDED = [{"accept4"}, {"recvfrom"}, {"sendto"}, {"epoll_ctl"}, set(WAITS)]
+NEEDED_IN_CLEAR = [*NEEDED, {"sendmsg"}]
 
 
 def main():
@@ -116,29 +129,23 @@ def main():
     program = [str(arguments.server), *ANY_PORT]
     if not os.access(arguments.server, os.X_OK):
         sys.exit(f"{arguments.server}: not found. Build it: cargo build --release --example yardstick")
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        if arguments.tls:
-            program += secure(arguments.server.with_name("test_certificate"), folder)
-        return sweep(arguments, program)
+    if not arguments.tls:
+        return sweep(arguments, program, None)
+    with tempfile.TemporaryDirectory(prefix="faults-") as files:
+        certificate = arguments.server.with_name("test_certificate")
+        subprocess.run([certificate, "--out", files], check=True, stdout=subprocess.DEVNULL, timeout=60)
+        program += ["--tls-cert", f"{files}/cert.pem", "--tls-key", f"{files}/key.pem"]
+        return sweep(arguments, program, secured.trusting(f"{files}/ca.pem"))
 
 
-def secure(command, folder):
-    """Makes a certificate, and the clients use TLS. Returns the options of the server."""
-    subprocess.run([command, "--out", folder], check=True, stdout=subprocess.DEVNULL, timeout=60)
-    context = ssl.create_default_context(cafile=f"{folder}/ca.pem")
-    clients.Client.open = lambda: Secured(context)
-    return ["--tls", f"{folder}/cert.pem", f"{folder}/key.pem"]
-
-
-def sweep(arguments, program):
+def sweep(arguments, program, tls):
+    """Runs everything. Returns the exit status."""
     # A run without a fault must succeed. It shows which calls the server makes.
-    plain = trial.run(program, (), [call for call in LIKELY if call not in ON_EVENTFD])
+    plain = trial.run(program, (), [call for call in LIKELY if call not in ON_EVENTFD], tls=tls)
     if plain.failures:
         sys.exit("the run without a fault failed:\n  " + "\n  ".join(plain.failures))
     made = {call for call, count in plain.trace.counts.items() if count} | set(ON_EVENTFD)
-    # What is encrypted is in one buffer.
-    needed = [names for names in NEEDED if not (arguments.tls and names == {"sendmsg"})]
-    missing = [names for names in needed if not names & made]
+    missing = [names for names in (NEEDED if tls else NEEDED_IN_CLEAR) if not names & made]
     if missing:
         sys.exit(f"the server makes none of these calls: {missing}")
 
@@ -150,7 +157,7 @@ def sweep(arguments, program):
     started = time.monotonic()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         waits = plain.trace.waits
-        for outcome in pool.map(lambda faults: timed(program, faults, waits), plan):
+        for outcome in pool.map(lambda faults: timed(program, faults, waits, tls), plan):
             if arguments.short and outcome.verdict in ("not reached", "impossible"):
                 outcome.failures.append(f"{outcome.verdict}: every fault of the short list must be reached")
                 outcome.verdict = "FAILED"
@@ -172,7 +179,7 @@ def parse():
     which.add_argument("--full", action="store_true", help="everything")
     which.add_argument("--only", metavar="CALL,ERROR,WHEN", help="one run; WHEN is strace's")
     parser.add_argument("--server", type=Path, default=SERVER, help="the yardstick to run")
-    parser.add_argument("--tls", action="store_true", help="with TLS; test_certificate is built as well")
+    parser.add_argument("--tls", action="store_true", help="the clients and the server use TLS")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     return parser.parse_args()
 
@@ -202,7 +209,7 @@ def chosen(arguments):
     if arguments.only:
         return [parsed(arguments.only)]
     if arguments.short:
-        return [parsed(word) for word in SHORT.split()]
+        return [parsed(word) for word in (SHORT_TLS if arguments.tls else SHORT).split()]
     plan = []
     for call, likely in LIKELY.items():
         odd = [e for e in ERRORS if e not in likely and (call, e) not in IMPOSSIBLE]
@@ -223,9 +230,9 @@ def named(faults):
     return "/".join(map(str, faults))
 
 
-def timed(program, faults, waits):
+def timed(program, faults, waits, tls):
     started = time.monotonic()
-    outcome = trial.run(program, faults, usual_waits=waits)
+    outcome = trial.run(program, faults, usual_waits=waits, tls=tls)
     if outcome.verdict == "ok" and not all(outcome.reached.values()):
         outcome.verdict = "not reached"
     outcome.seconds = time.monotonic() - started
@@ -261,7 +268,7 @@ def replay(arguments, outcome):
     here = Path(__file__).resolve().relative_to(ROOT)
     server = "" if arguments.server == SERVER else f" --server {arguments.server}"
     tls = " --tls" if arguments.tls else ""
-    return f"python3 {here} --only {named(outcome.faults)}{server}{tls}"
+    return f"python3 {here} --only {named(outcome.faults)}{tls}{server}"
 
 
 if __name__ == "__main__":

@@ -50,12 +50,13 @@ class Ended(Exception):
     """The run cannot go on; the reason is among its failures."""
 
 
-def run(program, faults, calls=(), usual_waits=None):
-    """`usual_waits` is the number of waits in a run without a fault."""
+def run(program, faults, calls=(), usual_waits=None, tls=None):
+    """`usual_waits` is the number of waits in a run without a fault. `tls` is the context of the clients, if the server
+    uses TLS."""
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         calls = calls or [fault.call for fault in faults]
         server = Traced(program, faults, calls, directory)
-        trial = Trial(server, faults)
+        trial = Trial(server, faults, tls)
         try:
             trial.run()
         except Ended:
@@ -72,8 +73,9 @@ def run(program, faults, calls=(), usual_waits=None):
 
 
 class Trial:
-    def __init__(self, server, faults):
+    def __init__(self, server, faults, tls):
         self.server = server
+        self.tls = tls
         self.outcome = Outcome(faults)
         self.for_good = any(fault.for_good for fault in faults)
         self.clients = []
@@ -107,7 +109,7 @@ class Trial:
     def client(self, name, exchanges, **options):
         self.alive()
         try:
-            client = Client(self.address, name, exchanges, **options)
+            client = Client(self.address, name, exchanges, tls=self.tls, **options)
         except OSError as error:
             self.alive(1.0)  # the server is probably ending
             self.fail(f"{name} cannot connect: {error}")

@@ -42,6 +42,8 @@ pub(super) struct Output {
     pub(super) buffer: Vec<u8>,
     pub(super) filled: usize,
     pub(super) sent: usize,
+    /// It has ended with `close_notify`.
+    pub(super) is_closed: bool,
 }
 
 impl Received {
@@ -118,6 +120,16 @@ impl Output {
         self.room(bytes.len()).copy_from_slice(bytes);
         self.filled += bytes.len();
     }
+}
+
+/// Appends to a buffer whose capacity doubles up to `most` bytes. That of a vector would double beyond them.
+pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let needed = buffer.len() + bytes.len();
+    if needed > buffer.capacity() {
+        let capacity = needed.max(most.min(2 * buffer.capacity()));
+        buffer.reserve_exact(capacity - buffer.len());
+    }
+    buffer.extend_from_slice(bytes);
 }
 
 /// Why rustls has not written to a buffer.

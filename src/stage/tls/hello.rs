@@ -3,7 +3,7 @@
 //! rustls could be asked each time that something arrives. But it would keep a copy of what has arrived, for each
 //! connection whose message never ends.
 
-use super::record_length;
+use super::run::record_length;
 
 /// The type of a record with a handshake message (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;

@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::unbuffered::{ConnectionState, UnbufferedConnectionCommon};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
 };
 
+use super::run::MOST_QUIET;
 use super::*;
 use crate::stage::client::Client;
 
@@ -444,6 +446,12 @@ fn records_without_content_in_turn_are_an_error() {
         let error = server.error();
         let words = "the peer has sent too many TLS records without content";
         assert!(error.starts_with(words), "{error}");
+        exchange(&mut server, &mut client, piece);
+        assert!(
+            client.error().contains("received fatal alert"),
+            "{}",
+            client.error()
+        );
         // All of them at once.
         let (mut client, mut server) = pair(&[&TLS13], 70_000);
         for _ in 0..MOST_QUIET {
@@ -451,6 +459,30 @@ fn records_without_content_in_turn_are_an_error() {
         }
         server.feed(&client.take_output(), piece, 10);
         assert!(server.error().starts_with(words), "{}", server.error());
+    }
+}
+
+#[test]
+fn a_peer_that_sends_too_many_records_without_content_learns_it() {
+    for piece in [1, 70_000] {
+        let (mut client, mut server) = pair(&[&TLS13], 70_000);
+        server.stage.received.quiet = MOST_QUIET;
+        update_keys(&mut client);
+        client.stage.process(&mut [], &mut Into::nowhere());
+        exchange(&mut client, &mut server, piece);
+        let error = server.error();
+        assert!(error.contains("without content"), "{error}");
+        let error = client.error();
+        assert!(error.contains("alert: UnexpectedMessage"), "{error}");
+        // Behind close_notify there is no alert, and rustls must not be made to send one.
+        let (mut client, mut server) = pair(&[&TLS13], 70_000);
+        server.stage.received.quiet = MOST_QUIET;
+        server.stage.close();
+        exchange(&mut client, &mut server, piece);
+        update_keys(&mut client);
+        client.stage.process(&mut [], &mut Into::nowhere());
+        server.feed(&client.take_output(), piece, 10);
+        assert!(server.stage.failure().is_some() && server.stage.output().is_empty());
     }
 }
 
@@ -613,6 +645,8 @@ fn an_unfinished_handshake_keeps_a_bounded_number_of_bytes() {
             let error = end.error();
             assert!(error.contains("HandshakePayloadTooLarge"), "{error}");
             assert_eq!(end.stage.kept.capacity(), 0);
+            let alert = alert(AlertDescription::DecodeError);
+            assert!(end.take_output().ends_with(&alert), "{most} {piece}");
         }
     }
 }
