@@ -261,6 +261,7 @@ pub mod tls {
     pub use crate::stage::side::Side;
 }
 mod user_code;
+mod workers;
 
 pub use addr::Addr;
 /// The crate of [`Bytes`](bytes::Bytes): pushed output, owned records, the chunks of a [`Producer`].
@@ -304,6 +305,11 @@ pub use target::Target;
 pub use time::backoff::Backoff;
 pub use time::deadlines::Deadlines;
 pub use time::timer::TimerId;
+pub use workers::Workers;
+pub use workers::group::SharedGroup;
+pub use workers::remotes::Remotes;
+pub use workers::service::Service;
+pub use workers::worker::Worker;
 
 #[cfg(doctest)]
 mod documentation {

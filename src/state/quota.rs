@@ -6,17 +6,40 @@ use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::load::{Load, Place};
 use crate::Addr;
 use crate::limits::Limits;
 
 /// Counts the connections of a listener.
 #[derive(Default)]
-pub(crate) struct Quota {
-    connections: Cell<usize>,
+pub(crate) struct Quota(Scope);
+
+/// Whose connections count.
+enum Scope {
+    OfLoop(RefCell<Totals>),
+    OfWorkers(Shared),
+}
+
+/// The quota of a listener that several workers serve, as one of them has it.
+struct Shared {
+    totals: SharedTotals,
+    load: Arc<Load>,
+    /// The place of the connection that is being admitted, which the acceptor has counted for this worker.
+    arriving: Cell<Option<Place>>,
+}
+
+/// The connections of all workers.
+pub(crate) type SharedTotals = Arc<Mutex<Totals>>;
+
+/// The connections that count.
+#[derive(Default)]
+pub(crate) struct Totals {
+    connections: usize,
     /// The number of connections of each network that has any. The peers choose the keys: an ordered map
     /// is as fast for any of them.
-    by_network: RefCell<BTreeMap<Network, usize>>,
+    by_network: BTreeMap<Network, usize>,
 }
 
 /// One connection that is counted, until this is dropped.
@@ -44,17 +67,34 @@ struct Network {
 }
 
 impl Quota {
+    /// The quota of a listener that several workers serve, for the worker with this load.
+    pub(crate) fn of_workers(totals: &SharedTotals, load: &Arc<Load>) -> Self {
+        Quota(Scope::OfWorkers(Shared {
+            totals: Arc::clone(totals),
+            load: Arc::clone(load),
+            arriving: Cell::new(None),
+        }))
+    }
+
     /// Counts a connection from `peer`, unless it would exceed a limit.
     pub(crate) fn admit(
         self: &Rc<Self>,
         peer: &Addr,
         limits: &Limits,
     ) -> Result<Admission, Exceeded> {
-        if self.connections.get() >= limits.connections {
-            return Err(Exceeded::Connections);
+        let network = self.on_totals(|totals| {
+            if totals.connections >= limits.connections {
+                return Err(Exceeded::Connections);
+            }
+            let network = totals.count(peer, limits)?;
+            totals.connections += 1;
+            Ok(network)
+        })?;
+        if let Scope::OfWorkers(shared) = &self.0 {
+            let place = shared.arriving.take();
+            // Counted until the admission is dropped. A worker that listens by itself has not counted it yet.
+            place.unwrap_or_else(|| shared.load.add()).keep();
         }
-        let network = self.count(peer, limits)?;
-        self.connections.set(self.connections.get() + 1);
         Ok(Admission {
             quota: Rc::clone(self),
             network,
@@ -67,14 +107,39 @@ impl Quota {
         self.admit(&Addr::Unix(None), limits)
     }
 
+    /// The connection that is admitted next, during this call, has this place. If it is refused, the place is free
+    /// again.
+    pub(crate) fn arriving(&self, place: Place, admit: impl FnOnce()) {
+        match &self.0 {
+            Scope::OfLoop(_) => admit(),
+            Scope::OfWorkers(shared) => {
+                shared.arriving.set(Some(place));
+                admit();
+                drop(shared.arriving.take());
+            }
+        }
+    }
+
+    #[inline]
+    fn on_totals<T>(&self, act: impl FnOnce(&mut Totals) -> T) -> T {
+        match &self.0 {
+            Scope::OfLoop(totals) => act(&mut totals.borrow_mut()),
+            Scope::OfWorkers(shared) => {
+                let totals = shared.totals.lock();
+                act(&mut totals.unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+}
+
+impl Totals {
     /// Counts a connection for the network of its peer, if it has one.
     #[inline]
-    fn count(&self, peer: &Addr, limits: &Limits) -> Result<Option<Network>, Exceeded> {
+    fn count(&mut self, peer: &Addr, limits: &Limits) -> Result<Option<Network>, Exceeded> {
         let is_limited = limits.per_address != Limits::UNLIMITED;
         let network = peer.inet().filter(|_| is_limited).map(Network::of);
         if let Some(network) = network {
-            let mut by_network = self.by_network.borrow_mut();
-            match by_network.entry(network) {
+            match self.by_network.entry(network) {
                 Entry::Occupied(mut count) if *count.get() < limits.per_address => {
                     *count.get_mut() += 1;
                 }
@@ -86,29 +151,41 @@ impl Quota {
         }
         Ok(network)
     }
+
+    fn leave(&mut self, network: Option<Network>) {
+        self.connections = self.connections.saturating_sub(1);
+        let Some(network) = network else { return };
+        if let Entry::Occupied(mut count) = self.by_network.entry(network) {
+            match count.get() {
+                0 | 1 => drop(count.remove()),
+                _ => *count.get_mut() -= 1,
+            }
+        }
+    }
 }
 
 #[cfg(feature = "proxy-protocol")]
 impl Admission {
     /// Counts the connection for the network of its client, which is known now.
     pub(crate) fn identify(&mut self, client: &Addr, limits: &Limits) -> Result<(), Exceeded> {
-        self.network = self.quota.count(client, limits)?;
+        self.network = self
+            .quota
+            .on_totals(|totals| totals.count(client, limits))?;
         Ok(())
+    }
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Scope::OfLoop(RefCell::default())
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let quota = &self.quota;
-        quota
-            .connections
-            .set(quota.connections.get().saturating_sub(1));
-        let Some(network) = self.network else { return };
-        if let Entry::Occupied(mut count) = quota.by_network.borrow_mut().entry(network) {
-            match count.get() {
-                0 | 1 => drop(count.remove()),
-                _ => *count.get_mut() -= 1,
-            }
+        self.quota.on_totals(|totals| totals.leave(self.network));
+        if let Scope::OfWorkers(shared) = &self.quota.0 {
+            shared.load.leave();
         }
     }
 }
@@ -170,8 +247,10 @@ mod tests {
         assert_eq!(second, Some(Exceeded::PerAddress));
         assert!(quota.admit(&addr("192.0.2.2"), &limits).is_ok());
         drop(first);
-        assert!(quota.by_network.borrow().is_empty());
-        assert_eq!(quota.connections.get(), 0);
+        quota.on_totals(|totals| {
+            assert!(totals.by_network.is_empty());
+            assert_eq!(totals.connections, 0);
+        });
     }
 
     #[test]
