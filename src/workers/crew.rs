@@ -27,11 +27,7 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    pub(super) fn new(
-        inboxes: Vec<Arc<Inbox>>,
-        service: &Arc<Inbox>,
-        grace: Duration,
-    ) -> Self {
+    pub(super) fn new(inboxes: Vec<Arc<Inbox>>, service: &Arc<Inbox>, grace: Duration) -> Self {
         let acceptor = AcceptorLink::new(service);
         Crew {
             loads: inboxes.iter().map(|_| Load::new(&acceptor)).collect(),

@@ -246,10 +246,7 @@ impl Starting {
     }
 
     /// Waits until each worker has reported what `counts` returns true for.
-    fn collect(
-        &self,
-        mut counts: impl FnMut(Report) -> Result<bool, Error>,
-    ) -> Result<(), Error> {
+    fn collect(&self, mut counts: impl FnMut(Report) -> Result<bool, Error>) -> Result<(), Error> {
         let mut left = self.threads.len();
         while left > 0 {
             // A thread that ends without a report has panicked in this crate.

@@ -107,9 +107,7 @@ impl Worker {
         let place = self.0.listened.get();
         let mut joined = None;
         let channel = server.listen_with(&event_loop, factory, |opening| {
-            let opened = crew
-                .listeners
-                .open(place, number, opening, &event_loop.0)?;
+            let opened = crew.listeners.open(place, number, opening, &event_loop.0)?;
             joined = Some(opened.addr);
             let load = crew.loads.get(number);
             let quota = load.map(|load| Quota::of_workers(&opened.totals, load));

@@ -97,7 +97,10 @@ fn dropping_the_service_ends_the_workers() {
         .threads(2)
         .start(|worker| listen(worker, any_port()));
     drop(service.unwrap());
-    assert!(!asynchat::run_once(Duration::ZERO).unwrap(), "nothing is left");
+    assert!(
+        !asynchat::run_once(Duration::ZERO).unwrap(),
+        "nothing is left"
+    );
 }
 
 /// The loop that accepts can be used for another service afterwards.

@@ -14,8 +14,11 @@ mod setup;
 mod signals;
 mod spread;
 mod starved;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "sim", feature = "tls"))]
 mod tls;
+#[cfg(all(feature = "sim", feature = "tls"))]
+#[path = "../common/tls.rs"]
+mod tls_peer;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -23,7 +26,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, Chat, Error, Remotes, Result, Server, Worker, Workers};
+use asynchat::{AsyncChat, Chat, Deadlines, Error, Remotes, Result, Server, Worker, Workers};
 use common::DEADLINE;
 
 /// Workers whose accepting loop runs on a thread of its own.
@@ -79,10 +82,7 @@ fn start(
 }
 
 /// Starts workers that serve [`Session`]s, with this server.
-fn start_serving(
-    threads: usize,
-    server: impl Fn() -> Server + Send + Sync + 'static,
-) -> Running {
+fn start_serving(threads: usize, server: impl Fn() -> Server + Send + Sync + 'static) -> Running {
     let running = start(Workers::new().threads(threads), move |worker| {
         listen(worker, server())
     });
@@ -95,9 +95,12 @@ fn listen(worker: &Worker, server: Server) -> Result {
     Ok(())
 }
 
+/// Clients that stay open must not delay the end of a test.
 fn any_port() -> Server {
-    Server::new("127.0.0.1:0")
+    Server::new("127.0.0.1:0").deadlines(Deadlines::default().linger(LINGER))
 }
+
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Replies to each line with the number of its worker and the line.
 struct Session {

@@ -4,7 +4,9 @@ use super::*;
 use asynchat::Limits;
 
 fn start_with(limits: Limits, threads: usize) -> Running {
-    start_serving(threads, move || any_port().limits(limits).refusal("full\r\n"))
+    start_serving(threads, move || {
+        any_port().limits(limits).refusal("full\r\n")
+    })
 }
 
 #[test]

@@ -23,7 +23,10 @@ fn each_worker_listens_on_the_same_port() {
 fn the_quota_is_a_total_here_too() {
     let limits = Limits::default().connections(6);
     let running = start_serving(3, move || {
-        any_port().reuse_port(true).limits(limits).refusal("full\r\n")
+        any_port()
+            .reuse_port(true)
+            .limits(limits)
+            .refusal("full\r\n")
     });
     let mut clients: Vec<_> = (0..6).map(|_| running.connect()).collect();
     for client in &mut clients {

@@ -3,9 +3,7 @@
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn failed_start(
-    setup: impl Fn(&Worker) -> Result + Send + Sync + 'static,
-) -> String {
+fn failed_start(setup: impl Fn(&Worker) -> Result + Send + Sync + 'static) -> String {
     let started = start(Workers::new().threads(3), setup);
     started.err().expect("it does not start").to_string()
 }
@@ -24,11 +22,9 @@ fn a_setup_that_fails_ends_the_start_and_names_its_worker() {
 
 #[test]
 fn a_setup_that_panics_ends_the_start() {
-    let error = failed_start(|worker| {
-        match worker.number() {
-            2 => panic!("no such worker"),
-            _ => Ok(()),
-        }
+    let error = failed_start(|worker| match worker.number() {
+        2 => panic!("no such worker"),
+        _ => Ok(()),
     });
     assert_eq!(error, "worker 2: its setup panicked: no such worker");
 }
@@ -38,7 +34,10 @@ fn an_address_in_use_is_the_reason() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let error = failed_start(move |worker| listen(worker, Server::new(addr)));
-    assert!(error.contains(&format!("its setup: listen on {addr}")), "{error}");
+    assert!(
+        error.contains(&format!("its setup: listen on {addr}")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -105,7 +104,10 @@ fn each_setup_runs_in_the_loop_of_its_worker() {
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     let running = start(Workers::new().threads(3), |worker| {
         assert_eq!(worker.count(), 3);
-        assert_eq!(Worker::current().map(|it| it.number()), Some(worker.number()));
+        assert_eq!(
+            Worker::current().map(|it| it.number()),
+            Some(worker.number())
+        );
         assert!(asynchat::EventLoop::current()?.is_running());
         asynchat::call_every(Duration::from_millis(1), || {
             RUNS.fetch_add(1, Ordering::Relaxed);

@@ -132,7 +132,9 @@ fn a_burst_waits_while_all_workers_are_blocked() {
     for remote in running.remotes.iter() {
         let (release, blocked) = mpsc::channel::<()>();
         releases.push(release);
-        let block = move || drop(blocked.recv_timeout(DEADLINE));
+        let block = move || {
+            let _ = blocked.recv_timeout(DEADLINE);
+        };
         remote.post(block).unwrap();
     }
     let mut clients: Vec<_> = (0..50).map(|_| running.connect()).collect();
