@@ -128,3 +128,57 @@ impl fmt::Debug for Service {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Two workers without threads: their loops are on this one.
+    fn service(event_loop: &EventLoop, workers: &[EventLoop; 2]) -> Service {
+        let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
+        let inbox = &event_loop.0.agenda.inbox;
+        let crew = Crew::new(inboxes.collect(), inbox, Duration::from_secs(60));
+        Service::new(event_loop, Arc::new(crew)).unwrap()
+    }
+
+    fn loops() -> (EventLoop, [EventLoop; 2]) {
+        let new = || EventLoop::new().unwrap();
+        (new(), [new(), new()])
+    }
+
+    #[test]
+    fn a_worker_that_fails_ends_the_service_and_is_its_reason() {
+        let (event_loop, workers) = loops();
+        let service = service(&event_loop, &workers);
+        assert_eq!(event_loop.len(), 2);
+        let crew = Arc::clone(&service.crew);
+        let ends = move || {
+            crew.has_ended(1, Err(Error::new("worker 1: wait for events")));
+            // The other one has been shut down.
+            crew.has_ended(0, Ok(()));
+        };
+        thread::spawn(ends).join().unwrap();
+        event_loop.run().unwrap();
+        assert!(event_loop.is_empty());
+        // It gets the shutdown in its next turn.
+        let other = &workers[0];
+        other.call_later(Duration::from_secs(3600), || ());
+        other.run().unwrap();
+        let reason = service.finish().unwrap_err().to_string();
+        assert_eq!(reason, "worker 1: wait for events");
+    }
+
+    #[test]
+    fn a_worker_that_was_stopped_stops_the_service() {
+        let (event_loop, workers) = loops();
+        let service = service(&event_loop, &workers);
+        service.crew.has_ended(0, Ok(()));
+        event_loop.run().unwrap();
+        assert_eq!(event_loop.len(), 1, "the other one still runs");
+        service.finish().unwrap();
+        assert!(event_loop.is_empty());
+    }
+}

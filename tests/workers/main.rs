@@ -65,7 +65,7 @@ fn start(
             Ok(service) => service,
             Err(error) => return sender.send(Err(error)).unwrap(),
         };
-        let addr = service.local_addrs().first().and_then(|addr| addr.inet());
+        let addr = service.local_addrs().first().and_then(asynchat::Addr::inet);
         let addr = addr.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
         sender.send(Ok((addr, service.remotes()))).unwrap();
         let ran = asynchat::run();

@@ -95,7 +95,7 @@ fn workers_do_not_start_on_a_loop_that_shuts_down() {
     let started = Workers::new()
         .threads(2)
         .start_on(&event_loop, |worker| listen(worker, any_port()));
-    let error = started.err().expect("it does not start").to_string();
+    let error = started.expect_err("it does not start").to_string();
     assert!(error.contains("shutting down"), "{error}");
 }
 
