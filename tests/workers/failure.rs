@@ -42,11 +42,35 @@ fn a_factory_that_fails_ends_only_its_connection() {
     let mut served = 0;
     for _ in 0..20 {
         let mut client = running.connect();
-        client.send("x");
         // A connection whose factory has failed may be reset, because its line is not read.
-        served += usize::from(client.try_line().is_ok_and(|line| !line.is_empty()));
+        served += usize::from(client.try_ask("x").is_ok_and(|line| !line.is_empty()));
     }
     // Each worker fails for its first one, and so on.
     assert!((9..=10).contains(&served), "{served}");
+    running.shutdown().unwrap();
+}
+
+/// On one loop the listener closes, and its connections go on. So it is here, and each worker's server is told.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_listening_socket_that_fails_closes_the_listener_of_each_worker() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let adopted = socket.try_clone().unwrap();
+    let (sender, closes) = mpsc::channel();
+    let running = start_serving(2, move || {
+        let sender = sender.clone();
+        Server::adopt(adopted.try_clone().unwrap())
+            .on_close(move |why| sender.send(format!("{why:?}")).unwrap())
+    });
+    let mut client = running.connect();
+    client.ask("hello");
+    socket2::SockRef::from(&socket)
+        .shutdown(std::net::Shutdown::Both)
+        .unwrap();
+    for _ in 0..2 {
+        let why = closes.recv_timeout(DEADLINE).unwrap();
+        assert!(why.contains("accept"), "{why}");
+    }
+    assert!(client.ask("hello").ends_with(" hello"));
     running.shutdown().unwrap();
 }

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod admission;
 mod end;
 mod failure;
 mod group;
@@ -19,6 +20,7 @@ mod tls;
 #[cfg(all(feature = "sim", feature = "tls"))]
 #[path = "../common/tls.rs"]
 mod tls_peer;
+mod unix_domain;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -165,6 +167,14 @@ impl Client {
     fn ask(&mut self, line: &str) -> String {
         self.send(line);
         self.line()
+    }
+
+    /// The reply on a connection that may have been closed by now.
+    fn try_ask(&mut self, line: &str) -> std::io::Result<String> {
+        let line = format!("{line}\r\n");
+        // If this fails, what was received before can still be read.
+        let _ = self.0.get_mut().write_all(line.as_bytes());
+        self.try_line()
     }
 
     /// The worker that serves it.
