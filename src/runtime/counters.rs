@@ -23,7 +23,8 @@ pub struct LoopStats {
     pub wakeups: u64,
     /// Events that the poller reported, including stale ones.
     pub events: u64,
-    /// Connections accepted.
+    /// Connections accepted. On the loop of a [worker](crate::Workers): those that it has taken over. The loop that
+    /// accepts for it has counted them as well.
     pub accepted: u64,
     /// Accepted connections that got no session: because of
     /// [`Limits::connections`](crate::Limits#structfield.connections) or

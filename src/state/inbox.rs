@@ -61,6 +61,15 @@ impl Inbox {
         }
     }
 
+    /// That of a loop that is gone.
+    #[cfg(test)]
+    pub(super) fn without_loop() -> Self {
+        Inbox {
+            open: Mutex::new(None),
+            filled: AtomicBool::new(false),
+        }
+    }
+
     /// Adds a post, and wakes the loop if none has since it last fetched.
     ///
     /// # Errors

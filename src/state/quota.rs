@@ -220,6 +220,8 @@ fn halves_of(v6: Ipv6Addr) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::inbox::Inbox;
+    use super::super::load::AcceptorLink;
     use super::*;
 
     fn addr(ip: &str) -> Addr {
@@ -289,5 +291,54 @@ mod tests {
         let admitted: Vec<_> = (0..3).map(|_| quota.admit(&client, &limits)).collect();
         assert!(admitted[0].is_ok() && admitted[1].is_ok());
         assert_eq!(admitted[2].as_ref().err(), Some(&Exceeded::Connections));
+    }
+
+    /// Two workers with the quota of one listener.
+    fn of_two_workers() -> ([Rc<Quota>; 2], [Arc<Load>; 2]) {
+        let inbox = Arc::new(Inbox::without_loop());
+        let link = AcceptorLink::new(&inbox);
+        let totals = SharedTotals::default();
+        let loads = [Load::new(&link), Load::new(&link)];
+        let quotas = [0, 1].map(|worker| Rc::new(Quota::of_workers(&totals, &loads[worker])));
+        (quotas, loads)
+    }
+
+    #[test]
+    fn the_totals_of_workers_are_those_of_all() {
+        let ([first, second], _) = of_two_workers();
+        let limits = Limits::default().connections(3).per_address(2);
+        let a = first.admit(&addr("192.0.2.1"), &limits).ok().unwrap();
+        let _b = second.admit(&addr("192.0.2.1"), &limits).ok().unwrap();
+        let refused = first.admit(&addr("192.0.2.1"), &limits).err();
+        assert_eq!(refused, Some(Exceeded::PerAddress));
+        let _c = second.admit(&addr("192.0.2.2"), &limits).ok().unwrap();
+        let refused = first.admit(&addr("192.0.2.3"), &limits).err();
+        assert_eq!(refused, Some(Exceeded::Connections));
+        drop(a);
+        assert!(second.admit(&addr("192.0.2.1"), &limits).is_ok());
+    }
+
+    #[test]
+    fn a_connection_counts_once_for_its_worker_from_its_acceptance_to_its_end() {
+        let ([quota, _], [load, other]) = of_two_workers();
+        let limits = Limits::default().connections(1);
+        let mut admitted = None;
+        quota.arriving(load.add(), || {
+            admitted = quota.admit(&addr("192.0.2.1"), &limits).ok();
+        });
+        assert_eq!(load.connections(), 1);
+        // One that is refused, and one that was not even asked for.
+        quota.arriving(load.add(), || {
+            assert!(quota.admit(&addr("192.0.2.2"), &limits).is_err());
+        });
+        quota.arriving(load.add(), || ());
+        assert_eq!(load.connections(), 1);
+        drop(admitted);
+        assert_eq!((load.connections(), other.connections()), (0, 0));
+        // A worker that listens by itself.
+        let alone = quota.admit(&addr("192.0.2.1"), &limits).ok().unwrap();
+        assert_eq!(load.connections(), 1);
+        drop(alone);
+        assert_eq!(load.connections(), 0);
     }
 }
