@@ -182,3 +182,192 @@ mod tests {
         assert!(event_loop.is_empty());
     }
 }
+
+/// The hand-over on a simulated network: the loops of all workers are on this thread, and turn when the test says so.
+#[cfg(all(test, feature = "sim"))]
+mod simulated {
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    use super::super::worker::Worker;
+    use super::*;
+    use crate::chat::handle::Chat;
+    use crate::chat::session::{AsyncChat, AtShutdown};
+    use crate::limits::Limits;
+    use crate::net::server::Server;
+    use crate::sim::{Network, Peer};
+
+    const ADDR: &str = "127.0.0.1:7007";
+    const GRACE: Duration = Duration::from_secs(60);
+
+    struct Scene {
+        network: Network,
+        acceptor: EventLoop,
+        workers: Vec<EventLoop>,
+        service: Service,
+    }
+
+    /// Says which worker it is on, and says goodbye.
+    struct Session(Chat);
+
+    impl Session {
+        fn new(chat: Chat, number: usize) -> Self {
+            chat.push(format!("{number}\r\n"));
+            Session(chat)
+        }
+    }
+
+    impl AsyncChat for Session {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+
+        fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+            self.0.push("bye\r\n");
+            Ok(AtShutdown::CloseWhenDone)
+        }
+    }
+
+    impl Scene {
+        fn new(count: usize, limits: Limits) -> Self {
+            let network = Network::new(1);
+            let acceptor = network.event_loop().unwrap();
+            let loops = (0..count).map(|_| network.event_loop().unwrap());
+            let workers: Vec<EventLoop> = loops.collect();
+            let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
+            let inbox = &acceptor.0.agenda.inbox;
+            let crew = Arc::new(Crew::new(inboxes.collect(), inbox, GRACE));
+            for (number, event_loop) in workers.iter().enumerate() {
+                event_loop.0.become_worker(number as u16, inbox);
+                let entered = RefCell::new(Some(Worker::enter(number, &crew)));
+                event_loop.call_soon(move || {
+                    let entered = entered.take().unwrap();
+                    let server = Server::new(ADDR).limits(limits).refusal("full\r\n");
+                    let factory = move |chat| Session::new(chat, number);
+                    entered.worker().listen(server, factory).unwrap();
+                });
+                event_loop.run_once(Duration::ZERO).unwrap();
+            }
+            let service = Service::new(&acceptor, crew).unwrap();
+            Scene {
+                network,
+                acceptor,
+                workers,
+                service,
+            }
+        }
+
+        fn connect(&self) -> Peer {
+            self.network.connect(ADDR).unwrap()
+        }
+
+        fn turn(event_loop: &EventLoop) {
+            for _ in 0..3 {
+                event_loop.run_once(Duration::ZERO).unwrap();
+            }
+        }
+
+        fn settle(&self) {
+            for _ in 0..20 {
+                Scene::turn(&self.acceptor);
+                self.workers.iter().for_each(Scene::turn);
+            }
+        }
+
+        fn loads(&self) -> Vec<usize> {
+            let loads = self.service.crew.loads.iter();
+            loads.map(|load| load.connections()).collect()
+        }
+    }
+
+    fn text(peer: &Peer) -> String {
+        String::from_utf8(peer.received()).unwrap()
+    }
+
+    #[test]
+    fn a_connection_that_was_handed_over_before_a_shutdown_gets_its_reply() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let peers: Vec<_> = (0..10).map(|_| scene.connect()).collect();
+        Scene::turn(&scene.acceptor);
+        assert_eq!(scene.loads(), [5, 5]);
+        // No worker has had a turn since.
+        scene.acceptor.shutdown(GRACE);
+        scene.settle();
+        for (number, peer) in peers.iter().enumerate() {
+            assert_eq!(text(peer), format!("{}\r\nbye\r\n", number % 2));
+            assert!(peer.has_ended());
+        }
+        assert_eq!(scene.loads(), [0, 0]);
+    }
+
+    #[test]
+    fn a_connection_whose_worker_has_just_ended_is_refused() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let peers = [scene.connect(), scene.connect()];
+        Scene::turn(&scene.acceptor);
+        // A session has shut its worker down in the meantime.
+        scene.workers[0].shutdown(GRACE);
+        scene.settle();
+        assert_eq!(text(&peers[0]), "full\r\n");
+        assert_eq!(text(&peers[1]), "1\r\nbye\r\n");
+        assert_eq!(scene.loads(), [0, 0]);
+    }
+
+    #[test]
+    fn what_no_queue_has_room_for_waits_in_the_kernel() {
+        let scene = Scene::new(2, Limits::default().turn_accepts(1));
+        let peers: Vec<_> = (0..30).map(|_| scene.connect()).collect();
+        for _ in 0..20 {
+            Scene::turn(&scene.acceptor);
+        }
+        // Four turns of accepting for each.
+        assert_eq!(scene.loads(), [4, 4]);
+        assert_eq!(scene.acceptor.next_timeout(), None, "it waits for a worker");
+        scene.settle();
+        assert_eq!(scene.loads(), [15, 15]);
+        assert!(peers.iter().all(|peer| text(peer).ends_with("\r\n")));
+    }
+
+    /// Clients come and go, and loops have their turns, in any order.
+    #[test]
+    fn at_any_time_each_connection_counts_for_one_worker() {
+        for seed in 0..20 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let limits = Limits::default()
+                .connections(random.usize(1..40))
+                .per_address(random.usize(1..40))
+                .turn_accepts(random.usize(1..4));
+            let most = limits.connections.min(limits.per_address);
+            let scene = Scene::new(3, limits);
+            let mut peers = Vec::new();
+            for _ in 0..200 {
+                match random.u8(..8) {
+                    0..=2 => peers.push(scene.connect()),
+                    3 if !peers.is_empty() => {
+                        let peer = peers.swap_remove(random.usize(..peers.len()));
+                        peer.finish();
+                    }
+                    4..=5 => Scene::turn(&scene.acceptor),
+                    _ => Scene::turn(&scene.workers[random.usize(..3)]),
+                }
+                let served: usize = scene.workers.iter().map(sessions).sum();
+                assert!(served <= most, "seed {seed}: {served} of {most}");
+            }
+            scene.settle();
+            let served: Vec<_> = scene.workers.iter().map(sessions).collect();
+            assert_eq!(scene.loads(), served, "seed {seed}");
+            for peer in &peers {
+                let reply = text(peer);
+                assert!(!reply.is_empty(), "seed {seed}: one was lost");
+            }
+            peers.iter().for_each(Peer::finish);
+            scene.settle();
+            assert_eq!(scene.loads(), [0, 0, 0], "seed {seed}");
+        }
+    }
+
+    /// How many sessions a worker has: its channels but the receiver.
+    fn sessions(worker: &EventLoop) -> usize {
+        worker.0.channels().len() - 1
+    }
+}
