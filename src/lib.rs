@@ -161,6 +161,9 @@
 //! it, and signal handlers shut the loop down with it. When several requests of a connection are worked on at a
 //! time, a [`Promise`] for each keeps the replies in order.
 //!
+//! [`Workers`] are several loops on several threads, which serve one server: on several cores. [`Remotes`] has a
+//! `Remote` for each, and a [`SharedGroup`] has members on all of them.
+//!
 //! # Platforms
 //!
 //! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP work everywhere. On Unix

@@ -70,7 +70,7 @@ fn serve(worker: &Worker, listen: &str) -> Result {
 struct Counter {
     chat: Chat,
     /// The number of the worker that serves this client.
-    number: u16,
+    number: usize,
     remotes: Remotes,
 }
 
