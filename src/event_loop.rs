@@ -344,13 +344,13 @@ impl EventLoop {
         open.then(|| Chat::of(Channel(state)))
     }
 
-    /// How many channels are registered (asyncore's `len(socket_map)`), and how many sockets
-    /// [linger](crate::Deadlines#structfield.linger).
+    /// How many channels are registered (asyncore's `len(socket_map)`), how many sockets
+    /// [linger](crate::Deadlines#structfield.linger), and how many [workers](crate::Workers) it has that run.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no channel is registered and no socket lingers.
+    /// Whether no channel is registered, no socket lingers and no worker runs.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -161,6 +161,9 @@
 //! it, and signal handlers shut the loop down with it. When several requests of a connection are worked on at a
 //! time, a [`Promise`] for each keeps the replies in order.
 //!
+//! [`Workers`] are several loops on several threads, which serve one server: on several cores. [`Remotes`] has a
+//! `Remote` for each, and a [`SharedGroup`] has members on all of them.
+//!
 //! # Platforms
 //!
 //! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP work everywhere. On Unix
@@ -263,6 +266,7 @@ pub mod tls {
     pub use crate::stage::side::Side;
 }
 mod user_code;
+mod workers;
 
 pub use addr::Addr;
 /// The crate of [`Bytes`](bytes::Bytes): pushed output, owned records, the chunks of a [`Producer`].
@@ -306,6 +310,11 @@ pub use target::Target;
 pub use time::backoff::Backoff;
 pub use time::deadlines::Deadlines;
 pub use time::timer::TimerId;
+pub use workers::Workers;
+pub use workers::group::SharedGroup;
+pub use workers::remotes::Remotes;
+pub use workers::service::Service;
+pub use workers::worker::Worker;
 
 #[cfg(doctest)]
 mod documentation {

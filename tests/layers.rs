@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// The layers, from the top. A module may use those below its own, and none beside it.
 const LAYERS: [&[&str]; 13] = [
     &["lib"],
-    &["sim"],
+    &["sim", "workers"],
     &["net", "signal"],
     &["event_loop"],
     &["chat"],

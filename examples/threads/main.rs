@@ -5,10 +5,10 @@
 //! nc -C 127.0.0.1 7014          # in another terminal: ADD apple, ADD pear, WHO, QUIT
 //! ```
 //!
-//! Each thread has a loop, which accepts from the listening socket that all threads share, and a part of the
-//! table, which no other thread uses. So there is no lock. Each word belongs to one thread. The thread that
-//! serves a client posts the word to the loop of the word's thread, through its `Remote`, together with a
-//! `Promise` of the reply. So the replies are sent in the order of the words.
+//! Each worker has a thread with a loop, which serves its share of the clients, and a part of the table, which no
+//! other thread uses. So there is no lock. Each word belongs to one worker. The worker that serves a client posts
+//! the word to the loop of the word's worker, through its `Remote`, together with a `Promise` of the reply. So the
+//! replies are sent in the order of the words.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -16,12 +16,9 @@ mod common;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::net::TcpListener;
-use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Error, Remote, Result, Server};
+use asynchat::{AsyncChat, Chat, Error, Remotes, Result, Server, Worker, Workers};
 use clap::Parser;
 
 /// Counts words, on several threads with a loop each.
@@ -36,9 +33,6 @@ struct Args {
     threads: u16,
 }
 
-/// A `Remote` for each loop.
-type Remotes = Arc<[Remote]>;
-
 thread_local! {
     /// The words of this thread, with their counts.
     static WORDS: RefCell<HashMap<String, u64>> = RefCell::default();
@@ -47,56 +41,36 @@ thread_local! {
 fn main() -> Result {
     common::log_to_stderr("warn");
     let args = Args::parse();
-    let socket = TcpListener::bind(&args.listen)
-        .map_err(|error| Error::from(error).context(format_args!("--listen {}", args.listen)))?;
-
-    // Each thread creates its loop and sends its `Remote`. It receives the remotes of all threads before it
-    // serves.
-    let mut threads = Vec::new();
-    let mut remotes = Vec::new();
-    for number in 0..args.threads {
-        let (remote_sender, remote_receiver) = mpsc::channel();
-        let (remotes_sender, remotes_receiver) = mpsc::channel();
-        let socket = socket.try_clone()?;
-        let serve = move || -> Result {
-            remote_sender.send(asynchat::remote()?)?;
-            serve(number, socket, &remotes_receiver.recv()?)
-        };
-        threads.push((thread::spawn(serve), remotes_sender));
-        remotes.push(remote_receiver.recv()?);
+    let listen = args.listen;
+    let service = Workers::new()
+        .threads(args.threads.into())
+        .start(move |worker| serve(worker, &listen))?;
+    common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
+    for addr in service.local_addrs() {
+        common::announce(addr);
     }
-    let remotes: Remotes = remotes.into();
-    let mut serving = Vec::new();
-    for (thread, remotes_sender) in threads {
-        remotes_sender.send(Arc::clone(&remotes))?;
-        serving.push(thread);
-    }
-
-    common::shutdown_all_on_ctrl_c(remotes.to_vec(), Duration::from_secs(5))?;
-    common::announce(socket.local_addr()?);
-    for thread in serving {
-        thread.join().map_err(|_| "a thread panicked")??;
-    }
+    // This thread accepts. The workers serve.
+    asynchat::run()?;
+    service.finish()?;
     Ok(())
 }
 
-/// Accepts clients and runs this thread's loop.
-fn serve(number: u16, socket: TcpListener, remotes: &Remotes) -> Result {
-    let remotes = Arc::clone(remotes);
-    Server::adopt(socket).listen(move |chat| Counter {
+/// Makes one of the workers a server. Each has its own factory.
+fn serve(worker: &Worker, listen: &str) -> Result {
+    let (number, remotes) = (worker.number(), worker.remotes());
+    worker.listen(Server::new(listen), move |chat| Counter {
         chat,
         number,
-        remotes: Arc::clone(&remotes),
+        remotes: remotes.clone(),
     })?;
-    asynchat::run()?;
     Ok(())
 }
 
 /// The handler of a client.
 struct Counter {
     chat: Chat,
-    /// The number of the thread that serves this client.
-    number: u16,
+    /// The number of the worker that serves this client.
+    number: usize,
     remotes: Remotes,
 }
 
@@ -117,13 +91,16 @@ impl AsyncChat for Counter {
 }
 
 impl Counter {
-    /// Posts the word to the thread that it belongs to, which counts it and replies. This thread's own words
+    /// Posts the word to the worker that it belongs to, which counts it and replies. This worker's own words
     /// are also posted, so that the words of one client are counted in order.
     fn add(&self, word: String) -> Result<(), Error> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&word);
         let owner = (hash % self.remotes.len() as u64) as usize;
         let promise = self.chat.promise();
-        self.remotes[owner].post(move || {
+        let Some(remote) = self.remotes.get(owner) else {
+            return Err(Error::new("there is no such worker"));
+        };
+        remote.post(move || {
             let count = WORDS.with_borrow_mut(|words| {
                 let count = words.entry(word.clone()).or_default();
                 *count += 1;

@@ -256,6 +256,11 @@ impl Channel {
         channel
     }
 
+    /// The listening channel of a server whose connections another loop accepts.
+    pub(crate) fn without_socket() -> Self {
+        Channel(Rc::new(ChannelState::new(None, Phase::Listening)))
+    }
+
     fn with_fd(fd: Fd, phase: Phase) -> Self {
         Channel(Rc::new(ChannelState::new(
             Some(WatchedSocket::new(fd)),

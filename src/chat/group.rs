@@ -122,6 +122,11 @@ impl Group {
         self.0.borrow_mut().slow = Some((bound, policy));
     }
 
+    /// Whether it has a member, or another handle than this one.
+    pub(crate) fn is_used(&self) -> bool {
+        Rc::strong_count(&self.0) > 1 || !self.is_empty()
+    }
+
     /// The number of open members. The cost is linear in the number of members.
     pub fn len(&self) -> usize {
         let gone = self.0.borrow_mut().take_closed();

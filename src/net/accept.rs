@@ -24,7 +24,8 @@ use crate::runtime::Runtime;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
-use crate::state::quota::Exceeded;
+use crate::state::load::Place;
+use crate::state::quota::{Exceeded, Quota};
 use crate::sys::interest::Interest;
 use crate::sys::socket::{Configure, Socket};
 use crate::time::timer::TimerId;
@@ -111,6 +112,33 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
             deadline: None,
             factory: Factory::new(factory),
         }
+    }
+
+    /// Counts its connections in this quota. It has none yet.
+    pub(super) fn set_quota(&mut self, quota: Quota) {
+        if let Some(policy) = Rc::get_mut(&mut self.policy) {
+            policy.quota = Rc::new(quota);
+        }
+    }
+
+    /// Admits or refuses a connection that another loop has accepted for this one.
+    pub(super) fn admit_arrival(
+        &mut self,
+        runtime: &Rc<Runtime>,
+        socket: Socket,
+        peer: Addr,
+        place: Place,
+    ) {
+        let policy = Rc::clone(&self.policy);
+        policy.quota.arriving(place, || {
+            self.admit(runtime, socket, peer);
+        });
+    }
+
+    /// Sends the refusal on a connection that comes too late for a session.
+    pub(super) fn turn_away(&self, runtime: Option<&Runtime>, socket: Socket, peer: &Addr) {
+        let deadlines = self.settings.deadlines;
+        self.policy.turn_away(runtime, socket, peer, deadlines);
     }
 
     /// Whether it is a server of the PROXY protocol without a proxy.

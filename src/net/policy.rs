@@ -72,13 +72,35 @@ impl Policy {
     ) {
         let peer = Escaped(peer);
         log_throttled!(warn, %peer, limit = ?exceeded, "a connection was refused: too many connections");
+        self.send_refusal(Some(runtime), socket, deadlines);
+    }
+
+    /// Sends the refusal on a connection that its worker has received after its end. Without a runtime, which is about
+    /// to be dropped, the socket does not linger.
+    pub(super) fn turn_away(
+        &self,
+        runtime: Option<&Runtime>,
+        socket: Socket,
+        peer: &Addr,
+        deadlines: Deadlines,
+    ) {
+        let peer = Escaped(peer);
+        log_throttled!(warn, %peer, "a connection was refused: its worker has ended");
+        if let Some(runtime) = runtime {
+            runtime.counters.refused.add(1);
+        }
+        self.send_refusal(runtime, socket, deadlines);
+    }
+
+    fn send_refusal(&self, runtime: Option<&Runtime>, socket: Socket, deadlines: Deadlines) {
         if self.refusal.is_empty() {
             return;
         }
         // The send buffer of a new connection has room for a line.
-        match socket.send(&self.refusal) {
-            Ok(_) => runtime.linger_for_refused(socket, deadlines),
-            Err(error) => log!(debug, %error, "a refusal could not be sent"),
+        match (socket.send(&self.refusal), runtime) {
+            (Ok(_), Some(runtime)) => runtime.linger_for_refused(socket, deadlines),
+            (Ok(_), None) => {}
+            (Err(error), _) => log!(debug, %error, "a refusal could not be sent"),
         }
     }
 }

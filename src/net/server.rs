@@ -19,10 +19,14 @@ use crate::limits::Limits;
 use crate::net::accept::{Acceptor, Rules};
 use crate::net::endpoint::{Endpoint, Settings};
 use crate::net::policy::Policy;
+use crate::net::receiver::{Arriving, Receiver};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::Network;
+use crate::runtime::Runtime;
+use crate::runtime::driver::Driver;
 #[cfg(feature = "tls-no-provider")]
 use crate::stage::acceptor::Acceptor as TlsAcceptor;
+use crate::state::quota::Quota;
 use crate::sys::socket::{Configure, ListenOptions, Socket};
 use crate::target::Target;
 use crate::time::deadlines::Deadlines;
@@ -350,6 +354,19 @@ impl Server {
         event_loop: &EventLoop,
         factory: impl FnMut(Chat) -> I + 'static,
     ) -> Result<Channel, Error> {
+        self.listen_with(event_loop, factory, |opening| {
+            let channel = open(opening.endpoint, opening.options, &event_loop.0)?;
+            Ok((Source::Listener(channel), None))
+        })
+    }
+
+    /// Starts to serve what `open` provides.
+    pub(crate) fn listen_with<I: IntoSession>(
+        self,
+        event_loop: &EventLoop,
+        factory: impl FnMut(Chat) -> I + 'static,
+        open: impl FnOnce(Opening<'_>) -> Result<(Source, Option<Quota>), Error>,
+    ) -> Result<Channel, Error> {
         let runtime = &event_loop.0;
         let settings = Settings {
             limits: self.settings.limits.or_else(|| runtime.limits()),
@@ -362,6 +379,7 @@ impl Server {
             Some(_) => policy.refusing_with_alert(),
             None => policy,
         };
+        let is_once = self.rules.once.is_some();
         // Made first: where this function fails, it drops the refusal and the factory one at a time.
         let mut acceptor = Acceptor::new(settings, self.rules, policy, factory);
         #[cfg(feature = "proxy-protocol")]
@@ -370,34 +388,77 @@ impl Server {
                 "proxy_protocol without a trusted network would refuse every connection",
             ));
         }
-        let channel = match self.endpoint {
-            Endpoint::Target(target) => {
-                Channel::listen_with(&target, &runtime.poller.system(), &self.options)?
-            }
-            Endpoint::Adopted(socket) if !socket.is_listening() => {
-                return Err(Error::new("the adopted socket does not listen"));
-            }
-            Endpoint::Adopted(socket) => {
-                let channel = Channel::adopt(socket)?;
-                if !self.options.nodelay {
-                    channel.0.on_socket(|socket| socket.set_nodelay(false))?;
-                }
-                channel
-            }
+        let (source, quota) = open(Opening {
+            endpoint: self.endpoint,
+            options: &self.options,
+            limits: limits.as_deref().unwrap_or(&Limits::DEFAULT),
+            is_once,
+        })?;
+        if let Some(quota) = quota {
+            acceptor.set_quota(quota);
+        }
+        let channel = match &source {
+            Source::Listener(channel) => channel.clone(),
+            Source::Acceptor(_) => Channel::without_socket(),
         };
-        // Accepted sockets inherit the option, which saves a system call for each.
-        channel.0.set_urgent_inline();
         channel.0.set_limits(limits);
         runtime.register(&channel.0, TypeId::of::<Acceptance>)?;
         channel.0.open_span();
         acceptor.begin_waiting(&channel);
-        runtime.set_driver(&channel.0, Box::new(acceptor));
+        let driver: Box<dyn Driver> = match source {
+            Source::Listener(_) => Box::new(acceptor),
+            Source::Acceptor(arriving) => Box::new(Receiver::new(acceptor, arriving, runtime)),
+        };
+        runtime.set_driver(&channel.0, driver);
         Ok(channel)
     }
 }
 
+/// Where the connections of a server come from.
+pub(crate) enum Source {
+    /// A listening socket of its own.
+    Listener(Channel),
+    /// The acceptor of another loop.
+    Acceptor(Arriving),
+}
+
+/// What a server is to listen on.
+pub(crate) struct Opening<'a> {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) options: &'a ListenOptions,
+    pub(crate) limits: &'a Limits,
+    /// It is a server for one connection.
+    pub(crate) is_once: bool,
+}
+
+/// Makes a listening socket, or takes over the one that is adopted.
+pub(crate) fn open(
+    endpoint: Endpoint,
+    options: &ListenOptions,
+    runtime: &Runtime,
+) -> Result<Channel, Error> {
+    let channel = match endpoint {
+        Endpoint::Target(target) => {
+            Channel::listen_with(&target, &runtime.poller.system(), options)?
+        }
+        Endpoint::Adopted(socket) if !socket.is_listening() => {
+            return Err(Error::new("the adopted socket does not listen"));
+        }
+        Endpoint::Adopted(socket) => {
+            let channel = Channel::adopt(socket)?;
+            if !options.nodelay {
+                channel.0.on_socket(|socket| socket.set_nodelay(false))?;
+            }
+            channel
+        }
+    };
+    // Accepted sockets inherit the option, which saves a system call for each.
+    channel.0.set_urgent_inline();
+    Ok(channel)
+}
+
 /// The type of a listener's handler, as far as posts can tell: no program can name it.
-enum Acceptance {}
+pub(crate) enum Acceptance {}
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! Counters of a loop.
 
 use std::cell::Cell;
+use std::iter::Sum;
 
 use super::Runtime;
 use crate::error::Close;
@@ -22,7 +23,8 @@ pub struct LoopStats {
     pub wakeups: u64,
     /// Events that the poller reported, including stale ones.
     pub events: u64,
-    /// Connections accepted.
+    /// Connections accepted. On the loop of a [worker](crate::Workers): those that it has taken over. The loop that
+    /// accepts for it has counted them as well.
     pub accepted: u64,
     /// Accepted connections that got no session: because of
     /// [`Limits::connections`](crate::Limits#structfield.connections) or
@@ -54,6 +56,34 @@ pub struct LoopStats {
     pub records_in: u64,
 }
 
+/// The counters of several loops together.
+impl Sum for LoopStats {
+    fn sum<I: Iterator<Item = LoopStats>>(loops: I) -> Self {
+        loops.fold(LoopStats::default(), LoopStats::plus)
+    }
+}
+
+impl LoopStats {
+    fn plus(self, other: Self) -> Self {
+        LoopStats {
+            turns: self.turns + other.turns,
+            wakeups: self.wakeups + other.wakeups,
+            events: self.events + other.events,
+            accepted: self.accepted + other.accepted,
+            refused: self.refused + other.refused,
+            handshakes: self.handshakes + other.handshakes,
+            handshakes_failed: self.handshakes_failed + other.handshakes_failed,
+            accepts_failed: self.accepts_failed + other.accepts_failed,
+            opened: self.opened + other.opened,
+            closed: self.closed + other.closed,
+            closes: self.closes.plus(other.closes),
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+            records_in: self.records_in + other.records_in,
+        }
+    }
+}
+
 /// How many channels have ended, by reason. Each field is named after a variant of [`Close`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -79,6 +109,28 @@ pub struct Closes {
 }
 
 impl Closes {
+    fn plus(self, other: Self) -> Self {
+        Closes {
+            local: self.local + other.local,
+            dropped: self.dropped + other.dropped,
+            eof: self.eof + other.eof,
+            reset: self.reset + other.reset,
+            connect_failed: self.connect_failed + other.connect_failed,
+            timeout: self.timeout + other.timeout,
+            input_limit: self.input_limit + other.input_limit,
+            output_limit: self.output_limit + other.output_limit,
+            handler: self.handler + other.handler,
+            panic: self.panic + other.panic,
+            shutdown: self.shutdown + other.shutdown,
+            interrupted: self.interrupted + other.interrupted,
+            piped: self.piped + other.piped,
+            truncated: self.truncated + other.truncated,
+            tls: self.tls + other.tls,
+            proxy_header: self.proxy_header + other.proxy_header,
+            io: self.io + other.io,
+        }
+    }
+
     fn count(&mut self, why: &Close) {
         let count = match why {
             Close::Local => &mut self.local,

@@ -19,6 +19,7 @@ mod shutdown;
 pub(crate) mod signals;
 mod timers;
 mod turn;
+mod workers;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -32,6 +33,7 @@ use driver::Buffers;
 use linger::Lingering;
 use registry::Registry;
 use turn::Cut;
+use workers::Workers;
 
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -90,6 +92,8 @@ pub(crate) struct Runtime {
     /// Listeners that wait for descriptors or memory, and the timer that lets them try again.
     accepting_paused: RefCell<Vec<Rc<ChannelState>>>,
     accept_timer: Cell<Option<TimerId>>,
+    /// The loops of other threads that work with this one.
+    workers: Workers,
     /// Whether the thread of the loop is ending.
     torn_down: Cell<bool>,
     #[cfg(feature = "signal")]
@@ -130,6 +134,7 @@ impl Runtime {
             retries: RefCell::default(),
             accepting_paused: RefCell::default(),
             accept_timer: Cell::new(None),
+            workers: Workers::default(),
             torn_down: Cell::new(false),
             #[cfg(feature = "signal")]
             signals: signals::Signals::default(),
@@ -157,10 +162,10 @@ impl Runtime {
         self.running.get()
     }
 
-    /// How many channels are registered, and sockets linger.
+    /// How many channels are registered, and sockets linger, and workers run.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.registry.borrow().len() + self.lingering.borrow().len()
+        self.registry.borrow().len() + self.lingering.borrow().len() + self.worker_count()
     }
 
     /// The turns are over for now. Returns whether something is left to run for and the loop was not stopped.

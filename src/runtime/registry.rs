@@ -10,16 +10,17 @@ use std::rc::Rc;
 use slab::Slab;
 
 use super::driver::Driver;
-use crate::state::{ChannelId, ChannelState};
+use crate::state::{ChannelId, ChannelState, NO_WORKER};
 
 /// The low half of a poll key is the slot, the high half the generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
 
 /// The channels of one loop.
-#[derive(Default)]
 pub(super) struct Registry {
     slots: Slab<Slot>,
+    /// The number of the worker that the loop belongs to: a part of the ids of its channels.
+    worker: u16,
     /// The last generation that was assigned, to any slot. No two keys are equal until all generations have
     /// been used.
     generation: usize,
@@ -43,7 +44,22 @@ const LAST: usize = SLOT_MASK - 1;
 /// The slot in a key that belongs to no channel.
 const NO_SLOT: usize = SLOT_MASK;
 
+impl Default for Registry {
+    fn default() -> Self {
+        Registry {
+            slots: Slab::new(),
+            worker: NO_WORKER,
+            generation: 0,
+        }
+    }
+}
+
 impl Registry {
+    /// Its channels get the number of this worker.
+    pub(super) fn set_worker(&mut self, worker: u16) {
+        self.worker = worker;
+    }
+
     /// Adds a channel. `None` if there are as many as poll keys can distinguish.
     pub(super) fn insert(&mut self, state: &Rc<ChannelState>) -> Option<ChannelId> {
         let entry = self.slots.vacant_entry();
@@ -51,7 +67,8 @@ impl Registry {
         if slot >= NO_SLOT {
             return None;
         }
-        let id = state.id.get().in_slot(u32::try_from(slot).ok()?);
+        let slot = u32::try_from(slot).ok()?;
+        let id = state.id.get().registered(slot, self.worker);
         state.id.set(id);
         entry.insert(Slot {
             generation: NONE,

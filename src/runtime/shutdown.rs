@@ -17,8 +17,14 @@ use crate::state::{ChannelState, Kind, Phase, Request};
 use crate::user_code::{discard, discard_each, in_span};
 
 impl Runtime {
-    /// Begins a shutdown, or sets a new grace for the one in progress.
+    /// Begins a shutdown, or sets a new grace for the one in progress, on this loop and on those that work with it.
     pub(crate) fn shut_down(&self, grace: Duration) {
+        self.shut_down_workers(grace);
+        self.begin_shutdown(grace);
+    }
+
+    /// The same on this loop alone.
+    pub(super) fn begin_shutdown(&self, grace: Duration) {
         if let Some(timer) = self.agenda.shutdown.get() {
             self.agenda.reset_timer(timer, grace);
             return;

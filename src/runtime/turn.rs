@@ -403,6 +403,8 @@ impl Runtime {
             Post::Signal(signal) => self.signals.run_calls(signal),
             Post::Stop => self.stop(),
             Post::Shutdown(grace) => self.shut_down(grace),
+            Post::ShutdownOfService(grace) => self.begin_shutdown(grace),
+            Post::ResumeAccepting => self.resume_accepting(),
             Post::CloseChannels => self.close_channels_in_order(),
         }
     }

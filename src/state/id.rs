@@ -8,7 +8,8 @@ use crate::serial;
 
 /// Names a channel, on any thread, for as long as the process lives. No id is used twice, so a late
 /// message cannot reach a connection that took another's place. A channel has its id from its creation, before it
-/// is registered with a loop. Ids are ordered by creation.
+/// is registered with a loop. Ids are ordered by creation. The id of a connection of [`Workers`](crate::Workers) also
+/// tells which [worker](ChannelId::worker) has it.
 ///
 /// ```
 /// # fn main() -> asynchat::Result {
@@ -25,15 +26,20 @@ pub struct ChannelId {
     serial: u64,
     /// The slot of the channel in its loop's registry; [`NO_SLOT`] in an id that was taken before the registration.
     slot: u32,
+    /// The worker whose loop it is registered with; [`NO_WORKER`] in an id that was taken before the registration, and
+    /// of any other loop.
+    worker: u16,
 }
 
 const NO_SLOT: u32 = u32::MAX;
+pub(crate) const NO_WORKER: u16 = u16::MAX;
 
 impl ChannelId {
     /// The id of no channel.
     pub(crate) const NONE: ChannelId = ChannelId {
         serial: 0,
         slot: NO_SLOT,
+        worker: NO_WORKER,
     };
 
     /// A new id, of a channel that is not registered.
@@ -41,12 +47,23 @@ impl ChannelId {
         ChannelId {
             serial: serial::next(),
             slot: NO_SLOT,
+            worker: NO_WORKER,
         }
     }
 
-    /// The same id, of a channel that is registered.
-    pub(crate) fn in_slot(self, slot: u32) -> Self {
-        ChannelId { slot, ..self }
+    /// The same id, of a channel that is registered with the loop of this worker.
+    pub(crate) fn registered(self, slot: u32, worker: u16) -> Self {
+        ChannelId {
+            slot,
+            worker,
+            ..self
+        }
+    }
+
+    /// The number of the [worker](crate::Worker) whose loop has the channel. `None` for a channel of any other loop,
+    /// and in the id that a channel had before it was registered.
+    pub fn worker(self) -> Option<usize> {
+        (self.worker != NO_WORKER).then_some(usize::from(self.worker))
     }
 
     /// `None` in an id that was taken before the registration.

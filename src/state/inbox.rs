@@ -27,6 +27,10 @@ pub(crate) enum Post {
     Signal(i32),
     Stop,
     Shutdown(Duration),
+    /// The shutdown of the service that the loop works for.
+    ShutdownOfService(Duration),
+    /// A connection of a worker has ended while accepting was paused.
+    ResumeAccepting,
     /// Closes the channels for a shutdown that the loop's own thread began behind the posts before this.
     CloseChannels,
 }
@@ -53,6 +57,15 @@ impl Inbox {
         let posts = VecDeque::new();
         Inbox {
             open: Mutex::new(Some(Open { posts, waker })),
+            filled: AtomicBool::new(false),
+        }
+    }
+
+    /// That of a loop that is gone.
+    #[cfg(test)]
+    pub(super) fn without_loop() -> Self {
+        Inbox {
+            open: Mutex::new(None),
             filled: AtomicBool::new(false),
         }
     }

@@ -13,6 +13,7 @@ mod flags;
 mod id;
 pub(crate) mod inbox;
 mod io;
+pub(crate) mod load;
 mod output;
 mod pipe;
 #[cfg(feature = "proxy-protocol")]
@@ -44,6 +45,7 @@ use crate::user_code::{discard, enter, in_span};
 
 pub(crate) use flags::{Flag, Flags, Request, Requests};
 pub use id::ChannelId;
+pub(crate) use id::NO_WORKER;
 pub(crate) use io::{Side, ToSocket, no_urgent_data};
 
 use agenda::Agenda;

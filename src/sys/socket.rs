@@ -39,7 +39,7 @@ pub(crate) use configure::Configure;
 #[cfg(unix)]
 pub use credentials::Credentials;
 pub(crate) use fd::Fd;
-pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs};
+pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs, REUSE_PORT_SPREADS};
 pub(crate) use unix_domain::SocketFile;
 
 /// A socket, or another descriptor, to make a [`Channel`](crate::Channel) from.

@@ -110,6 +110,15 @@ pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<So
     Ok(socket)
 }
 
+/// Whether the system spreads connections over the sockets that listen on one port with `reuse_port`. macOS, OpenBSD
+/// and NetBSD give all of them to one socket. The others have no such option.
+pub(crate) const REUSE_PORT_SPREADS: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "dragonfly"
+));
+
 /// Windows takes more than 200 for a request of its own maximum, unless it is negated (SOMAXCONN_HINT), and at
 /// most 65,535.
 fn system_backlog(backlog: i32) -> i32 {

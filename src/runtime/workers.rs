@@ -1,0 +1,60 @@
+//! The loops of other threads that work with this one: those of its workers, or, on a worker, that of its service.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Runtime;
+use crate::state::inbox::{Inbox, Post};
+
+/// The workers of a loop, and the service that it works for.
+#[derive(Default)]
+pub(super) struct Workers {
+    inboxes: RefCell<Vec<Arc<Inbox>>>,
+    /// How many there are. Each turn asks, and a borrow costs more than this.
+    count: Cell<usize>,
+    /// On a worker: the inbox of the loop that accepts for it.
+    service: OnceCell<Arc<Inbox>>,
+}
+
+impl Runtime {
+    /// How many workers this loop has. They keep it running.
+    #[inline]
+    pub(super) fn worker_count(&self) -> usize {
+        self.workers.count.get()
+    }
+
+    /// Adds a worker, which shuts down together with this loop.
+    pub(crate) fn add_worker(&self, inbox: &Arc<Inbox>) {
+        let mut inboxes = self.workers.inboxes.borrow_mut();
+        inboxes.push(Arc::clone(inbox));
+        self.workers.count.set(inboxes.len());
+    }
+
+    /// Removes a worker that has ended, or is about to.
+    pub(crate) fn remove_worker(&self, inbox: &Arc<Inbox>) {
+        let mut inboxes = self.workers.inboxes.borrow_mut();
+        inboxes.retain(|other| !Arc::ptr_eq(other, inbox));
+        self.workers.count.set(inboxes.len());
+    }
+
+    /// Makes this the loop of a worker. A shutdown of it is one of the service.
+    pub(crate) fn become_worker(&self, number: u16, service: &Arc<Inbox>) {
+        self.registry.borrow_mut().set_worker(number);
+        // A loop becomes a worker once.
+        let _ = self.workers.service.set(Arc::clone(service));
+    }
+
+    /// Passes a shutdown on: to the workers, or, on a worker, to the loop of its service. A loop that is gone needs
+    /// none.
+    pub(super) fn shut_down_workers(&self, grace: Duration) {
+        if let Some(service) = self.workers.service.get() {
+            let _ = service.send(Post::Shutdown(grace));
+        }
+        // Cloned: a post may wake a loop, which `polling` logs, and a subscriber is user code.
+        let inboxes = self.workers.inboxes.borrow().clone();
+        for inbox in inboxes {
+            let _ = inbox.send(Post::ShutdownOfService(grace));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! How many connections a worker has.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::inbox::{Inbox, Post};
+
+/// The number of connections of a worker: those that were handed to it, and those that it serves.
+pub(crate) struct Load {
+    connections: AtomicUsize,
+    acceptor: Arc<AcceptorLink>,
+}
+
+/// What a worker knows of the loop that accepts for it.
+pub(crate) struct AcceptorLink {
+    pub(crate) inbox: Arc<Inbox>,
+    /// Its listeners wait for descriptors or memory. The end of any connection frees some.
+    starved: AtomicBool,
+}
+
+/// One connection that counts for its worker, until this is dropped.
+pub(crate) struct Place(Option<Arc<Load>>);
+
+impl AcceptorLink {
+    pub(crate) fn new(inbox: &Arc<Inbox>) -> Arc<Self> {
+        Arc::new(AcceptorLink {
+            inbox: Arc::clone(inbox),
+            starved: AtomicBool::new(false),
+        })
+    }
+
+    /// The next connection that ends lets the listeners try again. If one has ended just before, their timer does.
+    pub(crate) fn note_starved(&self) {
+        self.starved.store(true, Ordering::Release);
+    }
+}
+
+impl Load {
+    pub(crate) fn new(acceptor: &Arc<AcceptorLink>) -> Arc<Self> {
+        Arc::new(Load {
+            connections: AtomicUsize::new(0),
+            acceptor: Arc::clone(acceptor),
+        })
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection.
+    pub(crate) fn add(self: &Arc<Self>) -> Place {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Place(Some(Arc::clone(self)))
+    }
+
+    /// A connection has ended, or was refused.
+    pub(super) fn leave(&self) {
+        let Load {
+            connections,
+            acceptor,
+        } = self;
+        connections.fetch_sub(1, Ordering::Relaxed);
+        if acceptor.starved.load(Ordering::Acquire)
+            && acceptor.starved.swap(false, Ordering::AcqRel)
+        {
+            // Without that loop nothing is accepted.
+            let _ = acceptor.inbox.send(Post::ResumeAccepting);
+        }
+    }
+}
+
+impl Place {
+    /// Leaves the connection counted: from now on its admission counts it.
+    pub(super) fn keep(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(load) = self.0.take() {
+            load.leave();
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The driver of a listening socket whose connections are handed to workers.
+
+use std::error::Error as StdError;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::crew::Crew;
+use super::listeners::Recipient;
+use super::spread::Spread;
+use crate::Addr;
+use crate::channel::accept::accept;
+use crate::error::{Close, Result, WithSources};
+use crate::event_loop::EventLoop;
+use crate::log::{Escaped, log_throttled};
+use crate::net::arrivals::{Arrival, Pushed};
+use crate::net::receiver::announce;
+use crate::runtime::driver::{Driver, Turn};
+use crate::state::agenda::HandlerCall;
+use crate::state::inbox::Post;
+use crate::state::{ChannelState, Flag};
+use crate::sys::interest::Interest;
+use crate::sys::socket::Socket;
+use crate::time::timer::TimerId;
+use crate::user_code::discard;
+
+pub(super) struct Acceptor {
+    crew: Arc<Crew>,
+    recipients: Vec<Recipient>,
+    spread: Spread,
+    /// The recipients that have to be told of connections, by their index.
+    untold: Vec<usize>,
+}
+
+impl Acceptor {
+    pub(super) fn new(crew: &Arc<Crew>, recipients: Vec<Recipient>) -> Self {
+        Acceptor {
+            crew: Arc::clone(crew),
+            recipients,
+            spread: Spread::default(),
+            untold: Vec::new(),
+        }
+    }
+
+    /// Whether a worker can take another connection. Without any worker all are refused.
+    fn has_room(&self) -> bool {
+        let mut arrivals = self.recipients.iter().map(|it| &it.arrivals);
+        arrivals.any(|it| it.has_room()) || self.is_deserted()
+    }
+
+    /// Whether no worker takes connections any more.
+    fn is_deserted(&self) -> bool {
+        self.recipients.iter().all(|it| it.arrivals.is_closed())
+    }
+
+    /// Hands a connection to the worker that has the fewest.
+    fn hand_over(&mut self, socket: Socket, peer: Addr) {
+        let (recipients, loads) = (&self.recipients, &self.crew.loads);
+        let chosen = self.spread.choose(recipients.len(), |index| {
+            let recipient = recipients.get(index)?;
+            let load = loads.get(recipient.worker)?.connections();
+            recipient.arrivals.has_room().then_some(load)
+        });
+        let recipient = chosen.and_then(|index| Some((index, recipients.get(index)?)));
+        let load = recipient.and_then(|(_, it)| loads.get(it.worker));
+        let (Some((index, recipient)), Some(load)) = (recipient, load) else {
+            return refuse(&peer);
+        };
+        let arrival = Arrival {
+            socket,
+            peer,
+            place: load.add(),
+        };
+        match recipient.arrivals.push(arrival) {
+            Pushed::First => self.untold.push(index),
+            Pushed::Another => {}
+            // It has ended in this moment, and so will the service.
+            Pushed::Refused(arrival) => refuse(&arrival.peer),
+        }
+    }
+
+    /// Wakes each worker that connections were handed to: once, however many they are.
+    fn tell(&mut self) {
+        for index in self.untold.drain(..) {
+            let recipient = self.recipients.get(index);
+            if let Some((recipient, receiver)) = recipient.and_then(|it| Some((it, it.receiver?)))
+                && let Some(inbox) = self.crew.inboxes.get(recipient.worker)
+            {
+                announce(inbox, receiver);
+            }
+        }
+    }
+
+    /// Descriptors or memory have run out. The loops of the workers may have what this one needs.
+    fn note_starved(&self) {
+        self.crew.acceptor.note_starved();
+        for inbox in &self.crew.inboxes {
+            let stop_lingering = || {
+                if let Ok(event_loop) = EventLoop::current() {
+                    event_loop.0.stop_lingering_soon();
+                }
+            };
+            // A worker that has ended has no sockets.
+            let _ = inbox.send(Post::Call(Box::new(stop_lingering)));
+        }
+    }
+}
+
+impl Driver for Acceptor {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+        let state = turn.state;
+        let was_starved = state.flags.has(Flag::STARVED);
+        let outcome = accept(turn, self, Acceptor::has_room, Acceptor::hand_over);
+        self.tell();
+        if state.flags.has(Flag::STARVED) && !was_starved {
+            self.note_starved();
+        }
+        if !self.has_room() {
+            let id = state.id.get();
+            // One of them may have got room in this moment.
+            let all_are_full = self
+                .recipients
+                .iter()
+                .all(|it| it.arrivals.wait_for_room(id));
+            if !all_are_full {
+                state.schedule();
+                turn.has_more = true;
+            }
+        }
+        outcome
+    }
+
+    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
+        Ok(())
+    }
+
+    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
+        Ok(())
+    }
+
+    fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
+        log_throttled!(warn, error = %Escaped(WithSources(error)), "accepting failed");
+    }
+
+    /// The receivers of the workers are the listeners that the program knows of: they end with the same error. At any
+    /// other end they have been shut down, or are about to be stopped.
+    fn close(&mut self, why: &Close) {
+        let (Close::Io(_) | Close::Handler(_) | Close::Panic(_)) = why else {
+            return;
+        };
+        let kind = match why {
+            Close::Io(error) => error.kind(),
+            _ => std::io::ErrorKind::Other,
+        };
+        for (index, recipient) in self.recipients.iter().enumerate() {
+            recipient.arrivals.fail(kind, why.to_string());
+            self.untold.push(index);
+        }
+        self.tell();
+    }
+
+    fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
+        self
+    }
+
+    /// A worker has posted it: there is room. The turn that follows accepts again.
+    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
+        discard(call);
+        Ok(())
+    }
+}
+
+fn refuse(peer: &Addr) {
+    log_throttled!(warn, peer = %Escaped(peer), "a connection was closed: no worker takes it");
+}

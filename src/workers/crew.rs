@@ -1,0 +1,96 @@
+//! What the workers of a service share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::listeners::Listeners;
+use super::remotes::Remotes;
+use crate::error::Error;
+use crate::event_loop::EventLoop;
+use crate::log::{Escaped, log};
+use crate::state::inbox::{Inbox, Post};
+use crate::state::load::{AcceptorLink, Load};
+
+/// The workers of a service.
+pub(super) struct Crew {
+    pub(super) inboxes: Vec<Arc<Inbox>>,
+    /// The number of connections of each worker, of all listeners.
+    pub(super) loads: Vec<Arc<Load>>,
+    pub(super) acceptor: Arc<AcceptorLink>,
+    pub(super) listeners: Listeners,
+    /// The grace of the shutdown after a failure.
+    grace: Duration,
+    failure: Mutex<Option<Error>>,
+    /// The service ends its workers.
+    is_finishing: AtomicBool,
+}
+
+impl Crew {
+    pub(super) fn new(inboxes: Vec<Arc<Inbox>>, service: &Arc<Inbox>, grace: Duration) -> Self {
+        let acceptor = AcceptorLink::new(service);
+        Crew {
+            loads: inboxes.iter().map(|_| Load::new(&acceptor)).collect(),
+            inboxes,
+            acceptor,
+            listeners: Listeners::default(),
+            grace,
+            failure: Mutex::default(),
+            is_finishing: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn remotes(&self) -> Remotes {
+        Remotes::new(&self.inboxes, &self.acceptor.inbox)
+    }
+
+    /// A worker has ended, with this outcome. Called on its thread.
+    pub(super) fn has_ended(self: &Arc<Self>, number: usize, outcome: Result<(), Error>) {
+        let has_failed = outcome.is_err();
+        if let Err(error) = outcome {
+            log!(error, worker = number, error = %Escaped(&error), "a worker has failed");
+            let mut failure = self.lock_failure();
+            failure.get_or_insert(error);
+        }
+        let crew = Arc::clone(self);
+        let end = move || crew.end_service(number, has_failed);
+        // Without that loop the service has ended.
+        let _ = self.acceptor.inbox.send(Post::Call(Box::new(end)));
+    }
+
+    /// A worker has ended. Called in the loop of the service, which ends too.
+    fn end_service(&self, number: usize, has_failed: bool) {
+        let Ok(event_loop) = EventLoop::current() else {
+            return;
+        };
+        if let Some(inbox) = self.inboxes.get(number) {
+            event_loop.0.remove_worker(inbox);
+        }
+        if self.is_finishing() || event_loop.0.agenda.is_shutting_down() {
+            return;
+        }
+        match has_failed {
+            true => event_loop.shutdown(self.grace),
+            // A session has stopped the loop of its worker.
+            false => event_loop.stop(),
+        }
+    }
+
+    /// The service ends its workers itself from now on.
+    pub(super) fn finish(&self) {
+        self.is_finishing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        self.is_finishing.load(Ordering::Acquire)
+    }
+
+    /// The error of the worker that has failed first.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.lock_failure().take()
+    }
+
+    fn lock_failure(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,266 @@
+//! `Workers`: several loops on several threads, which serve the connections of one listener.
+
+mod acceptor;
+mod crew;
+pub(crate) mod group;
+mod listeners;
+pub(crate) mod remotes;
+pub(crate) mod service;
+mod spread;
+mod thread;
+pub(crate) mod worker;
+
+use std::mem;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::event_loop::EventLoop;
+use crew::Crew;
+use service::Service;
+use thread::{Report, Setup, Step, Thread};
+use worker::Worker;
+
+/// Several loops on several threads, which serve the connections of one server: a server on all cores.
+///
+/// Each worker is a thread with a loop of its own, and serves its connections as one loop does. A connection stays with
+/// its worker. The thread that starts the workers accepts: it hands each connection to the worker that has the fewest.
+///
+/// A program that has a [`Server`](crate::Server) on one loop passes it to [`Worker::listen`] instead, in a function
+/// that each worker calls on its own thread. What the function makes stays on that thread, so sessions may share an
+/// `Rc<RefCell<_>>` with the other sessions of their worker. What all workers share needs an `Arc`.
+///
+/// ```
+/// use asynchat::{Limits, Server, Workers};
+///
+/// # fn main() -> asynchat::Result {
+/// let service = Workers::new().threads(2).start(|worker| {
+///     let number = worker.number();
+///     let server = Server::new("127.0.0.1:0").limits(Limits::default().connections(5_000));
+///     worker.listen(server, move |chat| {
+///         move |line: &[u8]| {
+///             write!(chat, "worker {number} has received {} bytes\r\n", line.len());
+///             Ok(())
+///         }
+///     })?;
+///     Ok(())
+/// })?;
+/// println!("listening on {}", service.local_addrs()[0]);
+/// # asynchat::call_soon(asynchat::stop);
+/// asynchat::run()?; // until `shutdown` or `stop`, on this thread or on a worker
+/// service.finish()?;
+/// # Ok(()) }
+/// ```
+///
+/// **Limits** of a server on the number of its connections, in all and from one address, count the connections of all
+/// workers. All other limits and the deadlines are those of a connection.
+///
+/// **The end.** A [`shutdown`](crate::shutdown) or a [`stop`](crate::stop) of the loop that has started the workers ends
+/// them as well, and so does one that a session calls on its worker's loop, or another thread through a [`Remote`] of any
+/// of the loops. Signals therefore work as on one loop: register
+/// [`signal::shutdown_on_ctrl_c`](https://docs.rs/asynchat/latest/asynchat/signal/fn.shutdown_on_ctrl_c.html) on the
+/// thread that starts the workers. A connection that was handed to a worker before is served, and shut down like all
+/// others. A worker that fails ends the service, and [`Service::finish`] returns the reason.
+///
+/// **Other workers.** [`Worker::remotes`] reaches their loops and sessions by id, and a [`SharedGroup`](crate::SharedGroup)
+/// pushes to members on all workers.
+///
+/// Several cores help if the sessions use more than one. A loop does hundreds of thousands of small requests each second
+/// on one core. The guide has a
+/// [section](https://docs.rs/crate/asynchat/latest/source/docs/guide.md) on when several cores help.
+///
+/// [`Remote`]: crate::Remote
+#[derive(Clone, Debug)]
+#[must_use = "workers do nothing until `start` or `run` is called"]
+pub struct Workers {
+    threads: Option<usize>,
+    grace: Duration,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Workers::new()
+    }
+}
+
+impl Workers {
+    /// As many workers as the process may use cores ([`available_parallelism`]), or one if that is not known.
+    pub fn new() -> Self {
+        Workers {
+            threads: None,
+            grace: Duration::from_secs(5),
+        }
+    }
+
+    /// Sets the number of workers. Zero counts as one. [`start`](Workers::start) fails with more than 4,096.
+    pub fn threads(mut self, count: usize) -> Self {
+        self.threads = Some(count.max(1));
+        self
+    }
+
+    /// Sets the grace of the shutdown that follows when a worker fails: the time that the connections of the other
+    /// workers have to end in good order. Default 5 seconds. Any other [shutdown](crate::shutdown) has a grace of its
+    /// own.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Starts the workers, runs the loop of this thread, and ends the workers: [`start`](Workers::start),
+    /// [`run`](crate::run), [`Service::finish`].
+    ///
+    /// ```no_run
+    /// use asynchat::{Server, Workers};
+    ///
+    /// # fn main() -> asynchat::Result {
+    /// Workers::new().run(|worker| {
+    ///     worker.listen(Server::new("127.0.0.1:7007"), |chat| move |line: &[u8]| {
+    ///         chat.push_slice(line);
+    ///         chat.push("\r\n");
+    ///         Ok(())
+    ///     })?;
+    ///     Ok(())
+    /// })?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of these three functions.
+    pub fn run(
+        self,
+        setup: impl Fn(&Worker) -> Result + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        let event_loop = EventLoop::current()?;
+        let service = self.start_on(&event_loop, setup)?;
+        let outcome = event_loop.run();
+        service.finish()?;
+        outcome
+    }
+
+    /// Starts the workers. Each calls `setup` on its own thread, in its loop, which is the current one there: `setup`
+    /// [listens](Worker::listen), and sets timers and what else the worker needs. When all workers have done that, this
+    /// function returns, and they begin to serve.
+    ///
+    /// The loop of this thread accepts: let it [run](crate::run). It runs until the service ends. It has no connections
+    /// of the service, so nothing delays its accepts, but it can do other work. A callback that blocks it delays
+    /// new connections only.
+    ///
+    /// # Errors
+    /// When `setup` fails or panics on a worker: the error names the worker. When the system has no thread or no
+    /// descriptor left. When this thread's loop cannot be created, or is shutting down. All workers have ended then.
+    pub fn start(
+        self,
+        setup: impl Fn(&Worker) -> Result + Send + Sync + 'static,
+    ) -> Result<Service, Error> {
+        self.start_on(&EventLoop::current()?, setup)
+    }
+
+    /// As [`start`](Workers::start). The loop given accepts.
+    ///
+    /// # Errors
+    /// As [`start`](Workers::start).
+    pub fn start_on(
+        self,
+        event_loop: &EventLoop,
+        setup: impl Fn(&Worker) -> Result + Send + Sync + 'static,
+    ) -> Result<Service, Error> {
+        let count = self.threads.unwrap_or_else(cores);
+        if count > MOST_WORKERS {
+            return Err(Error::new(format!(
+                "{count} workers are more than {MOST_WORKERS}"
+            )));
+        }
+        let setup: Arc<Setup> = Arc::new(setup);
+        let (reports, reported) = mpsc::channel();
+        let mut starting = Starting {
+            steps: Vec::new(),
+            threads: Vec::new(),
+            reported,
+        };
+        for number in 0..count {
+            starting.start(number, event_loop, &setup, &reports)?;
+        }
+        drop((setup, reports));
+        starting.finish(event_loop, self.grace)
+    }
+}
+
+/// The number of a worker is a part of the ids of its channels.
+const MOST_WORKERS: usize = 4096;
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Workers that are starting. Where a step fails, the threads end, because nobody sends them another step: the senders
+/// are dropped before the threads are waited for.
+struct Starting {
+    steps: Vec<Sender<Step>>,
+    threads: Vec<Thread>,
+    reported: Receiver<Report>,
+}
+
+impl Starting {
+    fn start(
+        &mut self,
+        number: usize,
+        event_loop: &EventLoop,
+        setup: &Arc<Setup>,
+        reports: &Sender<Report>,
+    ) -> Result<(), Error> {
+        let (step_sender, steps) = mpsc::channel();
+        let service = event_loop.0.agenda.inbox.clone();
+        let thread = Thread::spawn(number, service, Arc::clone(setup), steps, reports.clone())?;
+        self.threads.push(thread);
+        self.steps.push(step_sender);
+        Ok(())
+    }
+
+    fn finish(mut self, event_loop: &EventLoop, grace: Duration) -> Result<Service, Error> {
+        let mut inboxes = vec![None; self.threads.len()];
+        self.collect(|report| match report {
+            Report::Created(number, inbox) => {
+                if let Some(entry) = inboxes.get_mut(number) {
+                    *entry = Some(inbox);
+                }
+                Ok(true)
+            }
+            Report::Failed(error) => Err(error),
+            Report::Ready => Ok(false),
+        })?;
+        let inboxes = inboxes.into_iter().flatten().collect();
+        let service = &event_loop.0.agenda.inbox;
+        let crew = Arc::new(Crew::new(inboxes, service, grace));
+        self.proceed(|| Step::SetUp(Arc::clone(&crew)));
+        self.collect(|report| match report {
+            Report::Ready => Ok(true),
+            Report::Failed(error) => Err(error),
+            Report::Created(..) => Ok(false),
+        })?;
+        let service = Service::new(event_loop, crew)?;
+        self.proceed(|| Step::Run);
+        Ok(service.with_threads(mem::take(&mut self.threads)))
+    }
+
+    /// Waits until each worker has reported what `counts` returns true for.
+    fn collect(&self, mut counts: impl FnMut(Report) -> Result<bool, Error>) -> Result<(), Error> {
+        let mut left = self.threads.len();
+        while left > 0 {
+            // A thread that ends without a report has panicked in this crate.
+            let report = self.reported.recv();
+            let report = report.map_err(|_| Error::new("the workers have ended"))?;
+            left -= usize::from(counts(report)?);
+        }
+        Ok(())
+    }
+
+    fn proceed(&self, step: impl Fn() -> Step) {
+        for steps in &self.steps {
+            // A thread that is gone has reported why.
+            let _ = steps.send(step());
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! `Remotes`: calls of the loops of all workers, from any thread.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::event_loop::EventLoop;
+use crate::runtime::counters::LoopStats;
+use crate::runtime::remote::Remote;
+use crate::state::ChannelId;
+use crate::state::inbox::Inbox;
+
+/// A [`Remote`] for the loop of each worker. From [`Worker::remotes`](crate::Worker::remotes) and
+/// [`Service::remotes`](crate::Service::remotes).
+///
+/// ```
+/// use asynchat::{ChannelId, Chat, Remotes, Server, Workers};
+///
+/// struct Session { chat: Chat, remotes: Remotes }
+///
+/// impl asynchat::AsyncChat for Session {
+///     fn found_terminator(&mut self, line: &[u8]) -> asynchat::Result {
+///         self.chat.push_slice(line);
+///         Ok(())
+///     }
+/// }
+///
+/// impl Session {
+///     /// Sends a line to a session of any worker.
+///     fn tell(&self, other: ChannelId, text: String) -> asynchat::Result {
+///         self.remotes.post_to(other, move |session: &mut Session| {
+///             session.chat.push(text);
+///             Ok(())
+///         })?;
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> asynchat::Result {
+/// let service = Workers::new().threads(2).start(|worker| {
+///     let remotes = worker.remotes();
+///     worker.listen(Server::new("127.0.0.1:0"), move |chat| Session {
+///         chat,
+///         remotes: remotes.clone(),
+///     })?;
+///     Ok(())
+/// })?;
+/// service.finish()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Remotes(Arc<Inner>);
+
+struct Inner {
+    workers: Box<[Remote]>,
+    service: Remote,
+}
+
+impl Remotes {
+    pub(super) fn new(workers: &[Arc<Inbox>], service: &Arc<Inbox>) -> Self {
+        Remotes(Arc::new(Inner {
+            workers: workers.iter().map(Remote::new).collect(),
+            service: Remote::new(service),
+        }))
+    }
+
+    /// How many workers there are.
+    pub fn len(&self) -> usize {
+        self.0.workers.len()
+    }
+
+    /// Whether there are no workers, which is never so.
+    pub fn is_empty(&self) -> bool {
+        self.0.workers.is_empty()
+    }
+
+    /// The loop of the worker with this number.
+    pub fn get(&self, number: usize) -> Option<&Remote> {
+        self.0.workers.get(number)
+    }
+
+    /// The loops of all workers, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &Remote> {
+        self.0.workers.iter()
+    }
+
+    /// Makes the worker that has channel `id` call `callback` with the channel's handler, which must be a `C`: see
+    /// [`Remote::post_to`]. The id tells which worker that is.
+    ///
+    /// # Errors
+    /// As [`Remote::post`]. When the channel is not one of a worker.
+    pub fn post_to<C: 'static>(
+        &self,
+        id: ChannelId,
+        callback: impl FnOnce(&mut C) -> Result + Send + 'static,
+    ) -> Result<(), Error> {
+        let remote = id.worker().and_then(|number| self.get(number));
+        let remote = remote.ok_or_else(|| Error::new(format!("channel {id} has no worker")))?;
+        remote.post_to(id, callback)
+    }
+
+    /// Makes each worker call `call` on its own thread, where [`Worker::current`](crate::Worker::current) is that
+    /// worker. This costs one post and at most one wake-up for each worker.
+    ///
+    /// # Errors
+    /// As [`Remote::post`], if that fails for any worker. The others make the call nevertheless.
+    pub fn post_to_all(&self, call: impl Fn() + Send + Sync + 'static) -> Result<(), Error> {
+        let call = Arc::new(call);
+        let mut outcome = Ok(());
+        for remote in self.iter() {
+            let call = Arc::clone(&call);
+            outcome = outcome.and(remote.post(move || call()));
+        }
+        outcome
+    }
+
+    /// Stops the service: the loop that accepts, and then all workers. See [`EventLoop::stop`].
+    ///
+    /// # Errors
+    /// As [`Remote::post`].
+    pub fn stop(&self) -> Result<(), Error> {
+        self.0.service.stop()
+    }
+
+    /// Shuts the service down: the loop that accepts, and all workers. See [`EventLoop::shutdown`].
+    ///
+    /// # Errors
+    /// As [`Remote::post`].
+    pub fn shutdown(&self, grace: Duration) -> Result<(), Error> {
+        self.0.service.shutdown(grace)
+    }
+
+    /// Asks all workers for what their loops have done so far, and calls `call` with the answers, in the order of the
+    /// workers, on this thread's loop. A worker that has ended has counted nothing. The call is made when the last
+    /// worker has answered, so a worker that is blocked delays it.
+    ///
+    /// The sum is that of the service:
+    ///
+    /// ```
+    /// # fn report(remotes: &asynchat::Remotes) -> asynchat::Result {
+    /// remotes.stats(|workers| {
+    ///     let total: asynchat::LoopStats = workers.iter().copied().sum();
+    ///     println!("{} connections, {workers:?}", total.accepted);
+    /// })?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EventLoop::current`].
+    pub fn stats(&self, call: impl FnOnce(Vec<LoopStats>) + Send + 'static) -> Result<(), Error> {
+        let answers = Arc::new(Answers {
+            stats: Mutex::new(vec![LoopStats::default(); self.len()]),
+            call: Mutex::new(Some(Box::new(call))),
+            asker: EventLoop::current()?.remote(),
+        });
+        for (number, remote) in self.iter().enumerate() {
+            let answers = Arc::clone(&answers);
+            let answer = move || {
+                if let Ok(event_loop) = EventLoop::current() {
+                    answers.set(number, event_loop.stats());
+                }
+            };
+            // Without that loop its answer is the default.
+            let _ = remote.post(answer);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Remotes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remotes")
+            .field("workers", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+type Call = Box<dyn FnOnce(Vec<LoopStats>) + Send>;
+
+/// The answers of the workers. The last one to drop it delivers them, whether it has answered or has ended.
+struct Answers {
+    stats: Mutex<Vec<LoopStats>>,
+    call: Mutex<Option<Call>>,
+    asker: Remote,
+}
+
+impl Answers {
+    fn set(&self, number: usize, stats: LoopStats) {
+        let mut all = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = all.get_mut(number) {
+            *entry = stats;
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        let call = self.call.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let stats = self.stats.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(call) = call.take() {
+            let stats = std::mem::take(stats);
+            // A loop that is gone has no use for them.
+            let _ = self.asker.post(move || call(stats));
+        }
+    }
+}

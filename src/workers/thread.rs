@@ -1,0 +1,130 @@
+//! The thread of a worker.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::crew::Crew;
+use super::worker::Worker;
+use crate::error::{Error, Result};
+use crate::event_loop::EventLoop;
+use crate::state::inbox::Inbox;
+use crate::user_code::enter;
+
+/// The user's function that each worker calls.
+pub(super) type Setup = dyn Fn(&Worker) -> Result + Send + Sync;
+
+/// What a worker is to do next. It ends if there is no next step.
+pub(super) enum Step {
+    SetUp(Arc<Crew>),
+    Run,
+}
+
+/// What a worker has done.
+pub(super) enum Report {
+    /// The loop of the worker with this number exists.
+    Created(usize, Arc<Inbox>),
+    /// Its setup has succeeded.
+    Ready,
+    /// It could not start.
+    Failed(Error),
+}
+
+/// A thread that ends before this is dropped.
+pub(super) struct Thread(Option<JoinHandle<()>>);
+
+impl Thread {
+    pub(super) fn spawn(
+        number: usize,
+        service: Arc<Inbox>,
+        setup: Arc<Setup>,
+        steps: Receiver<Step>,
+        reports: Sender<Report>,
+    ) -> Result<Self, Error> {
+        let body = move || run(number, &service, setup, &steps, reports);
+        let spawned = thread::Builder::new()
+            .name(format!("worker {number}"))
+            .spawn(body);
+        match spawned {
+            Ok(thread) => Ok(Thread(Some(thread))),
+            Err(error) => Err(named(number, error.into())),
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // It catches its own panics, and reports them.
+        let _ = self.0.take().map(JoinHandle::join);
+    }
+}
+
+fn named(number: usize, error: Error) -> Error {
+    error.context(format_args!("worker {number}"))
+}
+
+/// The life of a worker.
+fn run(
+    number: usize,
+    service: &Arc<Inbox>,
+    setup: Arc<Setup>,
+    steps: &Receiver<Step>,
+    reports: Sender<Report>,
+) {
+    let report = |report| {
+        // Nobody waits for it if another worker has failed to start.
+        let _ = reports.send(report);
+    };
+    let event_loop = match EventLoop::new() {
+        Ok(event_loop) => event_loop,
+        Err(error) => return report(Report::Failed(named(number, error))),
+    };
+    // `MOST_WORKERS` is less.
+    let short = u16::try_from(number).unwrap_or(u16::MAX);
+    event_loop.0.become_worker(short, service);
+    report(Report::Created(
+        number,
+        Arc::clone(&event_loop.0.agenda.inbox),
+    ));
+    let Ok(Step::SetUp(crew)) = steps.recv() else {
+        return;
+    };
+    let worker = Worker::enter(number, &crew);
+    let is_set_up = set_up(&event_loop, worker.worker(), setup);
+    if let Err(error) = is_set_up {
+        return report(Report::Failed(named(number, error)));
+    }
+    report(Report::Ready);
+    drop(reports);
+    let Ok(Step::Run) = steps.recv() else {
+        return;
+    };
+    let outcome = match enter(|| event_loop.run_forever()) {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(Error::new(format!("its loop panicked: {panic}"))),
+    };
+    // Its sessions end before it is reported as ended.
+    let dropped = enter(|| drop(event_loop));
+    let dropped = dropped.map_err(|panic| Error::new(format!("its loop panicked: {panic}")));
+    let outcome = outcome.and(dropped);
+    crew.has_ended(number, outcome.map_err(|error| named(number, error)));
+}
+
+/// Calls the setup in a turn of the loop, so that it is the current one.
+fn set_up(event_loop: &EventLoop, worker: &Worker, setup: Arc<Setup>) -> Result<(), Error> {
+    let outcome = Rc::new(Cell::new(None));
+    let (worker, returned) = (worker.clone(), Rc::clone(&outcome));
+    event_loop.call_soon(move || {
+        returned.set(Some(enter(|| setup(&worker))));
+    });
+    event_loop.run_once(Duration::ZERO)?;
+    match outcome.take() {
+        Some(Ok(Ok(()))) => Ok(()),
+        Some(Ok(Err(error))) => Err(Error::from(error).context("its setup")),
+        Some(Err(panic)) => Err(Error::new(format!("its setup panicked: {panic}"))),
+        None => Err(Error::new("its setup was not called")),
+    }
+}

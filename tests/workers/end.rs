@@ -1,0 +1,149 @@
+//! How the service ends: a shutdown or a stop of any of its loops ends all of them.
+
+use super::*;
+
+#[test]
+fn a_shutdown_reaches_the_sessions_of_all_workers() {
+    let running = start_serving(3, any_port);
+    let mut clients: Vec<_> = (0..9).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    running.shutdown().unwrap();
+    for client in &mut clients {
+        assert_eq!(client.line(), "bye");
+        assert_eq!(client.line(), "");
+    }
+}
+
+#[test]
+fn a_session_that_shuts_its_loop_down_shuts_the_service_down() {
+    let running = start_serving(3, any_port);
+    let mut clients: Vec<_> = (0..6).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    clients[0].send("SHUTDOWN");
+    running.outcome().unwrap();
+    for client in &mut clients {
+        assert_eq!(client.line(), "bye");
+    }
+}
+
+#[test]
+fn a_session_that_stops_its_loop_stops_the_service() {
+    let running = start_serving(3, any_port);
+    let mut client = running.connect();
+    client.ask("hello");
+    client.send("STOP");
+    running.outcome().unwrap();
+    assert_eq!(client.line(), "");
+}
+
+#[test]
+fn a_stop_from_another_thread_ends_all() {
+    let running = start_serving(3, any_port);
+    let mut clients: Vec<_> = (0..6).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    running.remotes.stop().unwrap();
+    running.outcome().unwrap();
+    for client in &mut clients {
+        assert_eq!(client.line(), "");
+    }
+}
+
+/// A session that stays delays the end, until a second shutdown ends the grace.
+#[test]
+fn a_second_shutdown_without_grace_aborts_what_is_left_on_all_workers() {
+    struct Stays(Chat);
+    impl AsyncChat for Stays {
+        fn found_terminator(&mut self, line: &[u8]) -> Result {
+            self.0.push_slice(line);
+            self.0.push("\r\n");
+            Ok(())
+        }
+        fn handle_shutdown(&mut self) -> Result<asynchat::AtShutdown> {
+            self.0.push("staying\r\n");
+            Ok(asynchat::AtShutdown::Stay)
+        }
+    }
+    let running = start(Workers::new().threads(2), |worker| {
+        worker.listen(any_port(), Stays)?;
+        Ok(())
+    });
+    let running = running.unwrap();
+    let mut clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    running.remotes.shutdown(DEADLINE * 10).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.line(), "staying");
+        assert_eq!(client.ask("still there"), "still there");
+    }
+    running.remotes.shutdown(Duration::ZERO).unwrap();
+    running.outcome().unwrap();
+    for client in &mut clients {
+        let reset = client.try_line().map_err(|error| error.kind());
+        assert_eq!(reset, Err(std::io::ErrorKind::ConnectionReset));
+    }
+}
+
+#[test]
+fn dropping_the_service_ends_the_workers() {
+    let service = Workers::new()
+        .threads(2)
+        .start(|worker| listen(worker, any_port()));
+    drop(service.unwrap());
+    assert!(
+        !asynchat::run_once(Duration::ZERO).unwrap(),
+        "nothing is left"
+    );
+}
+
+/// The loop that accepts can be used for another service afterwards.
+#[test]
+fn a_loop_can_have_several_services_one_after_another() {
+    for _ in 0..3 {
+        let service = Workers::new()
+            .threads(2)
+            .start(|worker| listen(worker, any_port()))
+            .unwrap();
+        let addr = service.local_addrs()[0].inet().unwrap();
+        let client = thread::spawn(move || {
+            let mut client = Client::connect(addr);
+            let reply = client.ask("hello");
+            client.send("SHUTDOWN");
+            (reply, client.line())
+        });
+        asynchat::run().unwrap();
+        service.finish().unwrap();
+        let (reply, bye) = client.join().unwrap();
+        assert!(reply.ends_with(" hello") && bye == "bye");
+    }
+}
+
+/// An accepting loop may have other work, which a service does not disturb.
+#[test]
+fn two_services_share_the_loop_that_accepts() {
+    let start = || {
+        Workers::new()
+            .threads(2)
+            .start(|worker| listen(worker, any_port()))
+            .unwrap()
+    };
+    let (first, second) = (start(), start());
+    let addrs = [&first, &second].map(|it| it.local_addrs()[0].inet().unwrap());
+    let client = thread::spawn(move || {
+        let replies = addrs.map(|addr| Client::connect(addr).ask("hello"));
+        Client::connect(addrs[0]).send("SHUTDOWN");
+        replies
+    });
+    asynchat::run().unwrap();
+    first.finish().unwrap();
+    second.finish().unwrap();
+    let replies = client.join().unwrap();
+    assert!(replies.iter().all(|reply| reply.ends_with(" hello")));
+}

@@ -1,0 +1,106 @@
+//! Sessions of other workers are reached by their id.
+
+use super::*;
+use asynchat::ChannelId;
+use std::sync::{Arc, Mutex};
+
+/// Names itself in a table, and sends a line to any session of the table.
+struct Member {
+    chat: Chat,
+    remotes: Remotes,
+    table: Table,
+}
+
+type Table = Arc<Mutex<Vec<(String, ChannelId)>>>;
+
+impl AsyncChat for Member {
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        let line = String::from_utf8(line.to_vec())?;
+        match line.split_once(' ').ok_or("no argument")? {
+            ("NAME", name) => {
+                let entry = (name.to_owned(), self.chat.id());
+                self.table.lock().unwrap().push(entry);
+                self.chat.push("named\r\n");
+            }
+            (name, text) => {
+                let known = self.table.lock().unwrap().clone();
+                let (_, id) = known.iter().find(|it| it.0 == name).ok_or("nobody")?;
+                let text = format!("{text}\r\n");
+                self.remotes.post_to(*id, move |other: &mut Member| {
+                    other.chat.push(text);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_session_sends_to_one_of_another_worker() {
+    let table = Table::default();
+    let running = start(Workers::new().threads(3), move |worker| {
+        let (remotes, table) = (worker.remotes(), table.clone());
+        worker.listen(any_port(), move |chat| Member {
+            chat,
+            remotes: remotes.clone(),
+            table: table.clone(),
+        })?;
+        Ok(())
+    });
+    let running = running.unwrap();
+    let mut clients: Vec<_> = (0..6).map(|_| running.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.ask(&format!("NAME n{number}")), "named");
+    }
+    for from in 0..6 {
+        for to in 0..6 {
+            clients[from].send(&format!("n{to} from {from}"));
+            assert_eq!(clients[to].line(), format!("from {from}"));
+        }
+    }
+    running.shutdown().unwrap();
+}
+
+#[test]
+fn an_id_tells_its_worker() {
+    let running = start_serving(2, any_port);
+    for _ in 0..4 {
+        let mut client = running.connect();
+        let worker = client.worker();
+        let id = client.ask("ID");
+        assert!(id.starts_with(&format!("Some({worker}) #")), "{id}");
+    }
+    running.shutdown().unwrap();
+}
+
+#[test]
+fn a_channel_that_is_not_of_a_worker_cannot_be_reached() {
+    let running = start_serving(2, any_port);
+    let channel = asynchat::Channel::bind("127.0.0.1:0").unwrap();
+    assert_eq!(channel.id().worker(), None);
+    let posted = running
+        .remotes
+        .post_to(channel.id(), |_: &mut Session| Ok(()));
+    let error = posted.unwrap_err().to_string();
+    assert!(error.contains("has no worker"), "{error}");
+    running.shutdown().unwrap();
+}
+
+#[test]
+fn a_call_for_all_is_made_by_each_worker() {
+    let running = start_serving(4, any_port);
+    let (sender, numbers) = mpsc::channel();
+    let call = move || {
+        let worker = Worker::current().expect("on a worker");
+        sender.send(worker.number()).unwrap();
+    };
+    running.remotes.post_to_all(call).unwrap();
+    let mut got: Vec<_> = (0..4)
+        .map(|_| numbers.recv_timeout(DEADLINE).unwrap())
+        .collect();
+    got.sort_unstable();
+    assert_eq!(got, [0, 1, 2, 3]);
+    running.shutdown().unwrap();
+    assert!(running.remotes.post_to_all(|| ()).is_err(), "they are gone");
+}

@@ -1,0 +1,52 @@
+//! The handlers of signals are on the loop that accepts.
+#![cfg(all(unix, feature = "signal"))]
+
+use super::*;
+use asynchat::signal;
+
+/// One test for all steps, because signals belong to the process.
+#[test]
+fn a_signal_shuts_all_workers_down_and_a_second_one_ends_the_grace() {
+    struct Stays(Chat);
+    impl AsyncChat for Stays {
+        fn found_terminator(&mut self, line: &[u8]) -> Result {
+            self.0.push_slice(line);
+            self.0.push("\r\n");
+            Ok(())
+        }
+        fn handle_shutdown(&mut self) -> Result<asynchat::AtShutdown> {
+            self.0.push("staying\r\n");
+            Ok(asynchat::AtShutdown::Stay)
+        }
+    }
+    let service = Workers::new().threads(2).start(|worker| {
+        worker.listen(any_port(), Stays)?;
+        Ok(())
+    });
+    let service = service.unwrap();
+    signal::shutdown_on_ctrl_c(DEADLINE * 10).unwrap();
+    let addr = service.local_addrs()[0].inet().unwrap();
+    let clients = thread::spawn(move || {
+        let mut clients: Vec<_> = (0..4).map(|_| Client::connect(addr)).collect();
+        for client in &mut clients {
+            assert_eq!(client.ask("hello"), "hello");
+        }
+        raise_interrupt();
+        for client in &mut clients {
+            assert_eq!(client.line(), "staying");
+        }
+        raise_interrupt();
+        for client in &mut clients {
+            let reset = client.try_line().map_err(|error| error.kind());
+            assert_eq!(reset, Err(std::io::ErrorKind::ConnectionReset));
+        }
+    });
+    asynchat::run().unwrap();
+    service.finish().unwrap();
+    clients.join().unwrap();
+}
+
+fn raise_interrupt() {
+    let process = rustix::process::getpid();
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+}
