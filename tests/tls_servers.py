@@ -226,7 +226,7 @@ def nntp_adversary(directory):
 def nntp_reload(directory):
     """SIGHUP reads a renewed certificate: connections that are up go on, and new ones get it."""
     with certificate(directory) as files, certificate(directory) as renewed:
-        with tempfile.TemporaryFile("w+") as log:
+        with tempfile.TemporaryFile("a+") as log:
             options = ["--demo", "50"]
             with tls_served(directory / "nntp", files, *options, stderr=log) as served_at:
                 addr, tls_addr, server = served_at
