@@ -3,11 +3,13 @@
 
     python3 tests/tls_servers.py target/release/examples            # all
     python3 tests/tls_servers.py target/release/examples smtpd      # one
+    python3 tests/tls_servers.py target/release/examples testssl    # ten minutes, so it is not among all
 
 Clients that are not installed (openssl, gnutls-cli, swaks, curl, sslyze, postfix, testssl) are reported as skipped.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -32,7 +34,7 @@ def main():
     directory = pathlib.Path(sys.argv[1]).resolve()
     wanted = sys.argv[2:] or list(CHECKS)
     for name in wanted:
-        CHECKS[name](directory)
+        {**CHECKS, "testssl": testssl}[name](directory)
         print(f"{name}: passed")
 
 
@@ -54,6 +56,7 @@ def test_certificate(directory):
         done = subprocess.run([*again, "no name"], capture_output=True, timeout=DEADLINE)
         assert done.returncode == 2 and b"not a host name" in done.stderr, done
         bad_options(directory, files)
+        public_key(directory, files)
 
 
 def names(command, scratch):
@@ -65,6 +68,15 @@ def names(command, scratch):
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "commonName                = localhost" in lines, lines
     assert f"DNS:{long}, DNS:localhost" in lines, lines
+
+
+def public_key(directory, files):
+    """A key that everybody can read is used, with a warning."""
+    for mode, warnings in (0o640, 0), (0o644, 1):
+        os.chmod(files["key"], mode)
+        with tempfile.TemporaryFile("a+") as log:
+            with tls_served(directory / "nntp", files, stderr=log):
+                assert logged(log, "every user of this system can read") == warnings
 
 
 def bad_options(directory, files):
@@ -148,6 +160,34 @@ def scan(addr, files, *options):
     assert "Supplied CA file CA Store (N/A):   OK" in report, report
 
 
+def testssl(directory):
+    """testssl.sh finds nothing, with STARTTLS and without it."""
+    if not has("testssl"):
+        return
+    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
+        programs = {"nntp": ["--demo", "50"], "smtpd": ["--maildir", maildir]}
+        for name, options in programs.items():
+            with tls_served(directory / name, files, *options) as (addr, tls_addr, _):
+                for where, starttls in (tls_addr, []), (addr, ["--starttls", name.removesuffix("d")]):
+                    findings = testssl_findings(where, files, *starttls)
+                    assert not findings, (name, starttls, findings)
+
+
+def testssl_findings(addr, files, *options):
+    report = pathlib.Path(os.path.dirname(files["key"]), "report.json")
+    report.unlink(missing_ok=True)
+    command = ["testssl", "--quiet", "--warnings", "off", "--color", "0", "--severity", "LOW", *options]
+    command += ["--add-ca", files["ca"], "--jsonfile", report, f"localhost:{pair(addr)[1]}"]
+    # Its exit status counts what it could not find out, such as the service.
+    subprocess.run(command, capture_output=True, timeout=600)
+    # A certificate for tests can neither be revoked, nor is it in the DNS.
+    expected = ("cert_revocation", "DNS_CAArecord")
+    severe = ("LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL")
+    found = json.loads(report.read_text())
+    assert {entry["id"] for entry in found} >= set(expected), found
+    return [entry for entry in found if entry["severity"] in severe and entry["id"] not in expected]
+
+
 def injected(directory):
     """Commands behind STARTTLS, in the same segment or after the reply: none of them is run (CVE-2011-0411)."""
     with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
@@ -186,7 +226,7 @@ def nntp_adversary(directory):
 def nntp_reload(directory):
     """SIGHUP reads a renewed certificate: connections that are up go on, and new ones get it."""
     with certificate(directory) as files, certificate(directory) as renewed:
-        with tempfile.TemporaryFile("w+") as log:
+        with tempfile.TemporaryFile("a+") as log:
             options = ["--demo", "50"]
             with tls_served(directory / "nntp", files, *options, stderr=log) as served_at:
                 addr, tls_addr, server = served_at

@@ -71,11 +71,24 @@ impl Files {
             let (chain, key) = (chain.display(), key.display());
             error.context(format_args!("--tls-cert {chain} --tls-key {key}"))
         })?;
+        #[cfg(unix)]
+        warn_if_public(key);
         let mut config = Arc::unwrap_or_clone(read);
         config.alpn_protocols.clone_from(alpn);
         // All cipher suites of rustls are strong, but scanners complain about a choice by the client.
         config.ignore_client_order = true;
         Ok(Arc::new(config))
+    }
+}
+
+/// Whoever can read the key can pretend to be this server.
+#[cfg(unix)]
+fn warn_if_public(key: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = std::fs::metadata(key).map(|found| found.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+        tracing::warn!(file = %key.display(), "every user of this system can read or replace the private key");
     }
 }
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use asynchat::Addr;
-use asynchat::proxy_protocol::{Header, Reader, tlv};
+use asynchat::proxy_protocol::{Header, Reader, Version, tlv};
 
 use super::choices::Choices;
 
@@ -118,6 +118,13 @@ fn is_sent_as_it_was_received(header: &Header) {
         tlvs.map(|(kind, value)| (kind, value.to_vec())).collect()
     };
     assert_eq!(fields(&again), fields(header));
+    // What is said about TLS, in a header that has nothing else.
+    if let Some(ssl) = header.ssl() {
+        let addr = Addr::from(SocketAddr::from(([192, 0, 2, 1], 7)));
+        let plain = Header::new(Version::V2, addr.clone(), addr);
+        let told = plain.with_tlv(tlv::SSL, &ssl.encode());
+        assert_eq!(told.expect("it has fitted").ssl(), Some(ssl));
+    }
 }
 
 fn naive(stream: &[u8]) -> Option<Found> {

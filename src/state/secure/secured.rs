@@ -186,8 +186,11 @@ impl Secured {
         }
         match received {
             Some(Ok(0)) => Some(Close::Eof),
-            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                Some(Close::Reset)
+            Some(Err(error)) => {
+                // Windows has two words for it.
+                use io::ErrorKind::{ConnectionAborted, ConnectionReset};
+                let is_reset = matches!(error.kind(), ConnectionReset | ConnectionAborted);
+                is_reset.then_some(Close::Reset)
             }
             _ => None,
         }
