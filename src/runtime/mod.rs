@@ -162,10 +162,17 @@ impl Runtime {
         self.running.get()
     }
 
-    /// How many channels are registered, and sockets linger, and workers run.
-    #[inline]
+    /// How many channels are registered, sockets linger and workers run.
     pub(crate) fn len(&self) -> usize {
         self.registry.borrow().len() + self.lingering.borrow().len() + self.worker_count()
+    }
+
+    /// Whether there are none of them. Each turn asks, mostly with channels, so the first question decides.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.registry.borrow().len() == 0
+            && self.lingering.borrow().len() == 0
+            && self.worker_count() == 0
     }
 
     /// The turns are over for now. Returns whether something is left to run for and the loop was not stopped.
@@ -183,7 +190,7 @@ impl Runtime {
     /// Whether there is anything left to run for.
     pub(crate) fn has_work(&self) -> bool {
         let agenda = &self.agenda;
-        self.len() > 0
+        !self.is_empty()
             || (!agenda.is_shutting_down()
                 && (self.forever.get()
                     || !agenda.deferred.borrow().is_empty()
@@ -203,7 +210,7 @@ impl Runtime {
             || agenda.is_stopping()
             || self.cut.get().is_some()
             // A shutdown without channels ends after one turn, before its grace has passed.
-            || (agenda.is_shutting_down() && self.len() == 0)
+            || (agenda.is_shutting_down() && self.is_empty())
     }
 
     /// How long the loop may sleep. `None`: until an event.

@@ -1,6 +1,7 @@
 //! The thread of a worker.
 
 use std::cell::Cell;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -102,6 +103,11 @@ fn run(
     let Ok(Step::Run) = steps.recv() else {
         return;
     };
+    let mut end = End {
+        number,
+        crew,
+        outcome: Err(Error::new("it panicked")),
+    };
     let outcome = match enter(|| event_loop.run_forever()) {
         Ok(outcome) => outcome,
         Err(panic) => Err(Error::new(format!("its loop panicked: {panic}"))),
@@ -109,8 +115,22 @@ fn run(
     // Its sessions end before it is reported as ended.
     let dropped = enter(|| drop(event_loop));
     let dropped = dropped.map_err(|panic| Error::new(format!("its loop panicked: {panic}")));
-    let outcome = outcome.and(dropped);
-    crew.has_ended(number, outcome.map_err(|error| named(number, error)));
+    end.outcome = outcome.and(dropped);
+}
+
+/// Reports the end of a worker when it is dropped, also while a panic unwinds.
+struct End {
+    number: usize,
+    crew: Arc<Crew>,
+    outcome: Result<(), Error>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let outcome = mem::replace(&mut self.outcome, Ok(()));
+        let outcome = outcome.map_err(|error| named(self.number, error));
+        self.crew.has_ended(self.number, outcome);
+    }
 }
 
 /// Calls the setup in a turn of the loop, so that it is the current one.

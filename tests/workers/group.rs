@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Joins the room that the line names, or sends to all of its first one.
+/// Each connection joins the room, and sends its lines to the others.
 fn listen_for_members(worker: &Worker) -> Result {
     let room = worker.group("lobby");
     worker.listen(any_port(), move |chat| {

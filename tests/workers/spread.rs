@@ -63,7 +63,6 @@ fn several_servers_have_their_own_sessions() {
                 Ok(())
             }
         })?;
-        worker.group("addr").push(""); // any use of the worker
         let number = worker.number();
         let addr = addr.inet().ok_or("no address")?;
         ADDRS.lock().unwrap().push((number, addr));
