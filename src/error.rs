@@ -222,7 +222,8 @@ pub enum Close {
     OutputLimit,
     /// A callback of its handler, or one of its producers, returned this error, or
     /// [`close_with`](crate::Channel::close_with) was called with it. After an error of a producer the
-    /// peer receives what was sent before it, and then a reset.
+    /// peer receives what was sent before it, and then a reset. After an error of a callback it receives the replies
+    /// before it, and then an orderly end, with TLS also `close_notify`.
     Handler(BoxError),
     /// A callback of its handler panicked, with this message.
     Panic(String),
@@ -237,10 +238,12 @@ pub enum Close {
     /// cut by somebody else (RFC 8446 section 6.1). Complete records were delivered. The part of a record after
     /// them was not, and `handle_eof` was not called.
     Truncated,
-    /// TLS failed: the handshake of an accepted connection or of a `start_tls`, or a later record. An alert was
-    /// sent to the peer or received in most cases. There is none when plaintext came before TLS began, and when the
-    /// program's own code panicked after the handshake had begun to be encrypted. Where the handshake of a [`Connector`](crate::Connector) fails, the reason
-    /// is [`ConnectFailed`](Close::ConnectFailed).
+    /// TLS failed: the handshake of an accepted connection or of a `start_tls`, or a later record. The records before
+    /// that one were delivered. Replies to those that came together with it are lost, because nothing is sent behind a
+    /// fatal alert (RFC 8446 section 6.2). An alert was sent to the peer or received in most cases. There is none when
+    /// plaintext came before TLS began, and when the program's own code panicked after the handshake had begun to be
+    /// encrypted. Where the handshake of a [`Connector`](crate::Connector) fails, the reason is
+    /// [`ConnectFailed`](Close::ConnectFailed).
     Tls(Error),
     /// An accepted connection had no valid PROXY header, or not in time: see
     /// [`Server::proxy_protocol`](https://docs.rs/asynchat/latest/asynchat/struct.Server.html#method.proxy_protocol). It

@@ -47,7 +47,7 @@ pub struct Limits {
     /// Bytes that a chat reads in one turn of the loop. Default 65,536, which is also the maximum. Zero counts
     /// as one, here and for the other budgets of a turn.
     pub turn_read: usize,
-    /// Bytes that a chat writes in one turn of the loop. Default 65,536.
+    /// Bytes that a chat writes in one turn of the loop. Default 65,536. With TLS at most 65,280.
     pub turn_write: usize,
     /// Records, or chunks of streamed records, that are delivered in one turn of the loop. A count.
     /// Default 1,024.

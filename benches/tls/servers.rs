@@ -156,18 +156,21 @@ struct Download {
 impl Download {
     fn new() -> Self {
         let chunk = Bytes::from(vec![b'x'; CHUNK]);
-        let left = DOWNLOAD / CHUNK;
-        Download { chunk, left }
+        Download {
+            chunk,
+            left: DOWNLOAD,
+        }
     }
 }
 
 impl Producer for Download {
-    fn more(&mut self, _: usize) -> io::Result<More> {
-        if self.left == 0 {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let count = self.left.min(budget).min(CHUNK);
+        if count == 0 {
             return Ok(More::Done);
         }
-        self.left -= 1;
-        Ok(More::Chunk(self.chunk.clone()))
+        self.left -= count;
+        Ok(More::Chunk(self.chunk.slice(..count)))
     }
 }
 

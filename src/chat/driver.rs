@@ -383,7 +383,8 @@ impl<S: AsyncChat> ChatDriver<S> {
 
     /// Sends what is queued, as much as the turn's budget allows and the kernel takes.
     fn send(&mut self, turn: &Turn<'_>) -> Result {
-        let (state, budget) = (turn.state, turn.budget.write);
+        let state = turn.state;
+        let budget = state.output_budget(turn.budget.write);
         state
             .out
             .borrow_mut()

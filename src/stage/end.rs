@@ -16,6 +16,7 @@ use crate::error::Error;
 pub struct TlsEnd {
     stage: TlsStage,
     plaintext: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl TlsEnd {
@@ -37,6 +38,7 @@ impl TlsEnd {
         TlsEnd {
             stage,
             plaintext: Vec::new(),
+            buffer: Vec::new(),
         }
     }
 
@@ -44,12 +46,12 @@ impl TlsEnd {
     pub fn receive(&mut self, bytes: &[u8], room: usize) {
         let mut input = vec![0xa5; self.stage.headroom()];
         input.extend_from_slice(bytes);
-        let mut into = vec![0; room];
-        let mut count = self.stage.feed(&mut input, &mut into);
+        self.buffer.resize(room, 0);
+        let mut count = self.stage.feed(&mut input, &mut self.buffer);
         while count > 0 {
-            self.plaintext
-                .extend_from_slice(into.get(..count).unwrap_or_default());
-            count = self.stage.take(&mut into);
+            let received = self.buffer.get(..count).unwrap_or_default();
+            self.plaintext.extend_from_slice(received);
+            count = self.stage.take(&mut self.buffer);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The end of a connection with TLS: announced, cut, reset, and while output waits.
 
 use asynchat::sim::Ended;
-use asynchat::{Chat, Close, Connector, Limits, Result, Server, Socket};
+use asynchat::{Chat, Close, Connector, Limits, More, Producer, Result, Server, Socket};
 
 use crate::scene::Scene;
 use crate::tls::{TlsPeer, client_config, server_config};
@@ -173,6 +173,47 @@ fn a_close_with_ciphertext_that_was_not_sent_is_no_complete_one() -> Result {
     peer.peer.start_reading(usize::MAX);
     peer.exchange(|| scene.settle().unwrap());
     assert!(!peer.is_closed(), "the peer can tell");
+    Ok(())
+}
+
+struct Broken;
+
+impl Producer for Broken {
+    fn more(&mut self, _: usize) -> std::io::Result<More> {
+        Err(std::io::Error::other("the disk is broken"))
+    }
+}
+
+/// RFC 8446 section 6.1: who closes without an error alert announces it. No reply is missing. A stream that a producer has cut
+/// has no such end.
+#[test]
+fn the_replies_before_a_failure_of_a_callback_are_followed_by_close_notify() -> Result {
+    for is_cut in [false, true] {
+        let scene = Scene::new()?;
+        let fails = move |chat: &Chat, _: &[u8]| {
+            chat.push("reply\r\n");
+            if is_cut {
+                chat.push_with_producer(Broken);
+                return Ok(());
+            }
+            Err("a failure".into())
+        };
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .listen_on(&scene.event_loop, scene.log.session_with(fails))?;
+        let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, client_config());
+        peer.exchange(|| scene.settle().unwrap());
+        peer.send("one\r\n");
+        peer.exchange(|| scene.settle().unwrap());
+        assert_eq!(peer.is_closed(), !is_cut);
+        assert_eq!(
+            scene.log.lines(),
+            ["connect", "record one", "close Handler"]
+        );
+        if !is_cut {
+            assert_eq!(peer.text(), "reply\r\n");
+        }
+    }
     Ok(())
 }
 

@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use asynchat::sim::Peer;
+use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::{Chat, Limits, Result, Server, SimpleProducer};
 
 use crate::common::Slot;
 use crate::scene::Scene;
-use crate::tls::{TlsPeer, client_config, server_config};
+use crate::tls::{TlsPeer, client_config, client_config_of, server_config};
 
 /// rustls #2556, tokio-rustls #32: both sides send more than the buffers take, and neither reads before that.
 #[test]
@@ -44,6 +46,37 @@ fn two_sides_that_both_send_do_not_wait_for_each_other() -> Result {
     peer.peer.start_reading(usize::MAX);
     peer.exchange(|| scene.settle().unwrap());
     assert_eq!(peer.plaintext.len(), 200_000);
+    Ok(())
+}
+
+#[test]
+fn what_a_turn_sends_fits_one_packet_of_the_loopback_interface() -> Result {
+    for version in [&TLS12, &TLS13] {
+        let scene = Scene::new()?;
+        let big = |chat: &Chat, _: &[u8]| {
+            chat.push(vec![b'x'; 400_000]);
+            Ok(())
+        };
+        Server::new("127.0.0.1:563")
+            .tls(server_config())
+            .listen_on(&scene.event_loop, scene.log.session_with(big))?;
+        scene
+            .network
+            .set_conditions(scene.network.conditions().buffer(1 << 20));
+        let config = client_config_of(version);
+        let mut peer = TlsPeer::client(scene.network.connect("127.0.0.1:563")?, config);
+        peer.exchange(|| scene.settle().unwrap());
+        peer.send("go\r\n");
+        let mut sizes = Vec::new();
+        for _ in 0..20 {
+            scene.event_loop.run_once(Some(Duration::ZERO))?;
+            sizes.push(peer.peer.take_received().len());
+        }
+        assert!(sizes.iter().sum::<usize>() > 400_000, "{sizes:?}");
+        let most = sizes.iter().max().copied().unwrap_or_default();
+        // The IPv6 packet of 65,535 bytes without its headers and the time stamps of TCP.
+        assert!((65_000..=65_463).contains(&most), "{sizes:?}");
+    }
     Ok(())
 }
 

@@ -6,7 +6,20 @@ use super::secured::Secured;
 use crate::error::{Close, Deadline};
 use crate::state::{ChannelState, Flag, Kind, Phase};
 
+/// How much a turn sends at most. With the headers and the tags of its records it fits one packet of the loopback
+/// interface, which holds 65,463 bytes (IPv6). 64 KiB would take a second packet for the last hundred bytes.
+const TURN_WRITE: usize = 65_280;
+
 impl ChannelState {
+    /// The budget for the output of a turn, if it is `budget` without a stage.
+    #[inline]
+    pub(crate) fn output_budget(&self, budget: usize) -> usize {
+        match self.flags.has(Flag::STAGED) {
+            true => budget.min(TURN_WRITE),
+            false => budget,
+        }
+    }
+
     /// The error of a call while the channel is not up. A handshake in the middle of a connection passes.
     pub(super) fn not_up(&self) -> io::ErrorKind {
         match self.is_upgrading() {
