@@ -259,6 +259,7 @@ pub mod tls {
         key_from_file, provider, roots_from_file, server_config, server_config_from_files,
         server_config_with_clients,
     };
+    pub use crate::stage::failure::Failure;
     pub use crate::stage::info::Info;
     pub use crate::stage::side::Side;
 }

@@ -8,6 +8,8 @@ pub(crate) mod acceptor;
 pub(crate) mod client;
 #[cfg(feature = "tls")]
 pub(crate) mod config;
+#[cfg(feature = "tls-no-provider")]
+pub(crate) mod failure;
 #[cfg(feature = "tls")]
 mod files;
 #[cfg(feature = "tls-no-provider")]
