@@ -295,3 +295,28 @@ fn a_program_tells_failures_apart_and_gives_up_where_no_other_connection_helps()
     assert_eq!(*seen.borrow(), [None]);
     Ok(())
 }
+
+#[test]
+fn connections_with_the_same_configuration_resume_their_sessions() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, |_| |_: &[u8]| Ok(()))?;
+    let config = client_config();
+    for (config, is_resumed) in [
+        (config.clone(), false),
+        (config.clone(), true),
+        (config, true),
+        (client_config(), false),
+    ] {
+        let chat = Connector::new("127.0.0.1:563")
+            .tls(config)
+            .connect_on(&scene.event_loop, |_| |_: &[u8]| Ok(()))?;
+        scene.settle()?;
+        let info = chat.tls().ok_or("no information")?;
+        assert_eq!(info.is_resumed, is_resumed);
+        chat.close();
+        scene.settle()?;
+    }
+    Ok(())
+}
