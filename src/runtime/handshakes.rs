@@ -139,6 +139,7 @@ impl Runtime {
             Handshake::Waits(interest) => return Some(interest),
             Handshake::Complete => {
                 self.counters.handshakes.add(1);
+                #[cfg(feature = "tls-no-provider")]
                 in_span(state.span(), || log_success(state));
                 self.replace_driver(state);
             }
@@ -199,6 +200,3 @@ fn log_success(state: &ChannelState) {
         log!(debug, ?version, ?suite, resumed, "TLS is up");
     }
 }
-
-#[cfg(not(feature = "tls-no-provider"))]
-fn log_success(_: &ChannelState) {}

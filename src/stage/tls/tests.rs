@@ -65,7 +65,7 @@ impl End {
     }
 
     fn client(config: Arc<ClientConfig>, name: &str) -> Self {
-        let server = Client::from(config).name(name).server().unwrap();
+        let server = Client::from(config).name(name).server(None).unwrap();
         End {
             stage: TlsStage::connect(&server).unwrap(),
             received: Vec::new(),

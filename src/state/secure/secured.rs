@@ -150,7 +150,7 @@ impl Secured {
         if let Some(error) = stage.failure() {
             return Err(error);
         }
-        if let Some(why) = self.unused(&received) {
+        if let Some(why) = self.unused(received.as_ref()) {
             return Ok(Step {
                 handshake: Handshake::Failed(why),
                 is_expensive,
@@ -180,7 +180,7 @@ impl Secured {
 
     /// The end of an accepted connection whose peer has sent nothing. It is no failure of TLS: balancers look in this
     /// way whether a port is open, each second.
-    fn unused(&self, received: &Option<io::Result<usize>>) -> Option<Close> {
+    fn unused(&self, received: Option<&io::Result<usize>>) -> Option<Close> {
         if self.has_received || self.then != Phase::Arrived || self.make.action().is_some() {
             return None;
         }
