@@ -150,7 +150,7 @@ impl Secured {
         if let Some(error) = stage.failure() {
             return Err(error);
         }
-        if let Some(why) = self.unused(received.as_ref()) {
+        if let Some(why) = self.ended_before_tls(received.as_ref()) {
             return Ok(Step {
                 handshake: Handshake::Failed(why),
                 is_expensive,
@@ -180,14 +180,17 @@ impl Secured {
 
     /// The end of an accepted connection whose peer has sent nothing. It is no failure of TLS: balancers look in this
     /// way whether a port is open, each second.
-    fn unused(&self, received: Option<&io::Result<usize>>) -> Option<Close> {
+    fn ended_before_tls(&self, received: Option<&io::Result<usize>>) -> Option<Close> {
         if self.has_received || self.then != Phase::Arrived || self.make.action().is_some() {
             return None;
         }
         match received {
             Some(Ok(0)) => Some(Close::Eof),
-            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                Some(Close::Reset)
+            Some(Err(error)) => {
+                // Windows has two words for it.
+                use io::ErrorKind::{ConnectionAborted, ConnectionReset};
+                let is_reset = matches!(error.kind(), ConnectionReset | ConnectionAborted);
+                is_reset.then_some(Close::Reset)
             }
             _ => None,
         }
