@@ -178,8 +178,8 @@
 //! [PROXY protocol](https://docs.rs/asynchat/latest/asynchat/proxy_protocol/index.html) of load balancers.
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
-//! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients and
-//! listeners that pause at `WARN`; connections that open or close at `DEBUG`. Of each kind of warning and error
+//! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients, failed
+//! TLS handshakes and listeners that pause at `WARN`; connections that open or close at `DEBUG`. Of each kind of warning and error
 //! at most ten events a second are logged. The field `suppressed` counts those that were left out before.
 //!
 //! # More
@@ -262,6 +262,7 @@ pub mod tls {
         key_from_file, provider, roots_from_file, server_config, server_config_from_files,
         server_config_with_clients,
     };
+    pub use crate::stage::failure::Failure;
     pub use crate::stage::info::Info;
     pub use crate::stage::side::Side;
 }

@@ -310,6 +310,9 @@ fn refused_clients_are_logged_ten_times_a_second() {
         let most = 10 * (start.elapsed().as_secs() as usize + 1);
         assert!((10..=most).contains(&logged.len()), "{}", logged.len());
         assert_eq!(logged[0].fields.of("limit"), "Connections");
+        // The span is that of the listener, which is one of several.
+        let span = logged[0].span.as_ref().unwrap();
+        assert_eq!(span.of("local"), addr_of(&listener).to_string());
     });
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::sim::{Network, Service};
-use asynchat::{Backoff, Chat, Connector, EventLoop, Reconnect, Result};
+use asynchat::{AsyncChat, Backoff, Chat, Close, Connector, EventLoop, Reconnect, Result};
 use common::subscribing::with_subscriber;
 use common::{Log, Session};
 use tracing::span::{Attributes, Id, Record};
@@ -592,5 +592,42 @@ fn a_callback_for_the_end_that_panics_stops_no_other() -> Result {
     let ends = record_end(&reconnect);
     scene.event_loop.run()?;
     assert_eq!(ends.borrow().len(), 1);
+    Ok(())
+}
+
+/// The reason may be one that another connection cannot change.
+#[test]
+fn a_close_in_handle_close_ends_the_reconnection() -> Result {
+    struct GivesUp(Chat, Rc<Cell<u32>>);
+    impl AsyncChat for GivesUp {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_close(&mut self, why: &Close) {
+            assert!(matches!(why, Close::ConnectFailed(_) | Close::Eof), "{why}");
+            self.1.set(self.1.get() + 1);
+            self.0.close();
+        }
+    }
+    for is_served in [false, true] {
+        let scene = Scene::new()?;
+        let service = is_served.then(|| scene.serve()).transpose()?;
+        let (closed, its) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(None)));
+        let (count, ended) = (Rc::clone(&closed), Rc::clone(&its));
+        let reconnect =
+            Connector::new(scene.addr).reconnect_on(&scene.event_loop, backoff(), move |chat| {
+                GivesUp(chat, Rc::clone(&count))
+            })?;
+        reconnect.on_end(move |outcome| *ended.borrow_mut() = Some(outcome.is_ok()));
+        scene.settle()?;
+        if let Some(peer) = service.as_ref().and_then(Service::accept) {
+            peer.finish();
+        }
+        scene.settle()?;
+        scene.network.advance(&scene.event_loop, secs(3600))?;
+        assert_eq!(closed.get(), 1);
+        assert!(reconnect.is_stopped() && scene.event_loop.is_empty());
+        assert_eq!(its.take(), Some(true));
+    }
     Ok(())
 }

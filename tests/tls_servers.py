@@ -57,6 +57,8 @@ def test_certificate(directory):
         assert done.returncode == 2 and b"not a host name" in done.stderr, done
         bad_options(directory, files)
         public_key(directory, files)
+    with tempfile.TemporaryDirectory() as scratch:
+        one_authority(directory / "test_certificate", pathlib.Path(scratch))
 
 
 def names(command, scratch):
@@ -77,6 +79,26 @@ def public_key(directory, files):
         with tempfile.TemporaryFile("a+") as log:
             with tls_served(directory / "nntp", files, stderr=log):
                 assert logged(log, "every user of this system can read") == warnings
+
+
+def one_authority(command, scratch):
+    """Several calls with --ca: a server, a client, and a certificate that has expired, all of one authority."""
+    ca, out, expired = scratch / "ca", scratch / "out", scratch / "expired"
+    run([command, "--out", out, "--ca", ca])
+    run([command, "--out", out, "--ca", ca, "--client", "ann"])
+    run([command, "--out", expired, "--ca", ca, "--expired"])
+    names = ["ca.pem", "cert.pem", "client-key.pem", "client.pem", "key.pem"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert os.stat(ca / "ca-key.pem").st_mode & 0o777 == 0o600
+    roots = {(path / "ca.pem").read_bytes() for path in (ca, out, expired)}
+    assert len(roots) == 1
+    if not has("openssl"):
+        return
+    verify = ["openssl", "verify", "-x509_strict", "-CAfile", ca / "ca.pem"]
+    run([*verify, "-purpose", "sslserver", "-verify_hostname", "localhost", out / "cert.pem"])
+    run([*verify, "-purpose", "sslclient", out / "client.pem"])
+    done = subprocess.run([*verify, expired / "cert.pem"], capture_output=True, timeout=DEADLINE)
+    assert done.returncode and b"certificate has expired" in done.stdout + done.stderr, done
 
 
 def bad_options(directory, files):

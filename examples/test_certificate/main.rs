@@ -9,6 +9,16 @@
 //! clients, which trust what that authority has certified. The key of the authority
 //! is not written: it could be used to deceive every client that trusts `ca.pem`.
 //!
+//! ```text
+//! cargo run --example test_certificate -- --out /tmp/tls --ca /tmp/tls-ca
+//! cargo run --example test_certificate -- --out /tmp/tls --ca /tmp/tls-ca --client ann
+//! cargo run --example test_certificate -- --out /tmp/expired --ca /tmp/tls-ca --expired
+//! ```
+//!
+//! With `--ca` one authority certifies all of them. The first call makes it, and
+//! keeps its key in that directory. `--client` makes a certificate for a client,
+//! `client.pem` and `client-key.pem`, and `--expired` one that has expired.
+//!
 //! The program prints commands to try. A server on an open network needs a
 //! certificate of a public authority instead, for example of Let's Encrypt.
 
@@ -22,8 +32,8 @@ use asynchat::tls::ServerName;
 use asynchat::{Error, Result};
 use clap::Parser;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// Makes a TLS certificate for tests, and the authority that has certified it.
@@ -39,6 +49,21 @@ struct Arguments {
     /// now, because the clocks of clients may be slow.
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=3650))]
     days: u16,
+
+    /// Makes a certificate for a client of this name, instead of one for a server:
+    /// client.pem and client-key.pem.
+    #[arg(long, value_name = "NAME", conflicts_with = "names")]
+    client: Option<String>,
+
+    /// Makes a certificate that has expired a day ago.
+    #[arg(long)]
+    expired: bool,
+
+    /// Uses the authority in this directory, or makes one there if there is none:
+    /// ca.pem and ca-key.pem. Whoever can read the key can deceive those who trust
+    /// the authority.
+    #[arg(long, value_name = "DIR")]
+    ca: Option<PathBuf>,
 
     /// The names and addresses of the server.
     #[arg(value_name = "NAME", value_parser = server_name,
@@ -57,15 +82,41 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result {
-    let made = Made::new(&arguments.names, arguments.days)?;
     let out = &arguments.out;
+    let authority = match &arguments.ca {
+        Some(dir) => Authority::of(dir)?,
+        None => Authority::new()?,
+    };
+    let (certificate, key) = certify(arguments, &authority)?;
+    let (certificate_file, key_file) = match arguments.client {
+        Some(_) => ("client.pem", "client-key.pem"),
+        None => ("cert.pem", "key.pem"),
+    };
+    let mut files = vec![
+        (key_file, &key, PRIVATE),
+        (certificate_file, &certificate, PUBLIC),
+    ];
+    // Certificates of the same authority may be in the same directory.
+    if fs::read_to_string(out.join("ca.pem")).ok().as_ref() != Some(&authority.certificate) {
+        files.push(("ca.pem", &authority.certificate, PUBLIC));
+    }
+    write_files(out, &files)?;
+    let hints = match &arguments.client {
+        Some(name) => client_hints(out, name),
+        None => hints(out, &arguments.names),
+    };
+    // A closed standard output is no failure: the files are written.
+    let _ = io::stdout().write_all(hints.as_bytes());
+    Ok(())
+}
+
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
+
+/// Writes texts to new files with these names and modes.
+fn write_files(out: &Path, files: &[(&str, &String, u32)]) -> Result {
     let failed = |path: &Path, error: io::Error| Error::from(error).context(path.display());
     fs::create_dir_all(out).map_err(|error| failed(out, error))?;
-    let files = [
-        ("key.pem", &made.key, 0o600),
-        ("cert.pem", &made.certificate, 0o644),
-        ("ca.pem", &made.authority, 0o644),
-    ];
     // All are checked before the first is written. A key beside another certificate would be of no use.
     for (name, ..) in files {
         let path = out.join(name);
@@ -75,56 +126,114 @@ fn run(arguments: &Arguments) -> Result {
     }
     for (name, text, mode) in files {
         let path = out.join(name);
-        create(&path, mode)
+        create(&path, *mode)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| failed(&path, error))?;
     }
-    let hints = hints(out, &arguments.names);
-    // A closed standard output is no failure: the files are written.
-    let _ = io::stdout().write_all(hints.as_bytes());
     Ok(())
 }
 
-/// Three texts in the PEM format.
-struct Made {
-    authority: String,
+/// What certifies the others.
+struct Authority {
     certificate: String,
-    key: String,
+    issuer: Issuer<'static, KeyPair>,
 }
 
-impl Made {
-    fn new(names: &[String], days: u16) -> Result<Made, rcgen::Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = rcgen::date_time_ymd(1970, 1, 1) + now.unwrap_or_default();
-        let day = |n: u16| Duration::from_secs(86_400) * u32::from(n);
-        let (from, to) = (now - day(1), now + day(days));
+impl Authority {
+    fn new() -> Result<Authority> {
+        Authority::with(KeyPair::generate()?, None)
+    }
 
+    /// The authority of this directory. If there is none, a new one whose key is kept there.
+    fn of(dir: &Path) -> Result<Authority> {
+        let (certificate, key) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
+        if fs::symlink_metadata(&key).is_err() {
+            let key = KeyPair::generate()?;
+            let text = key.serialize_pem();
+            let authority = Authority::with(key, None)?;
+            let files = [
+                ("ca-key.pem", &text, PRIVATE),
+                ("ca.pem", &authority.certificate, PUBLIC),
+            ];
+            write_files(dir, &files)?;
+            return Ok(authority);
+        }
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|error| Error::from(error).context(path.display()))
+        };
+        let key_text = read(&key)?;
+        let pair = KeyPair::from_pem(&key_text)
+            .map_err(|error| Error::new(error).context(key.display()))?;
+        Authority::with(pair, Some(read(&certificate)?))
+    }
+
+    /// With a certificate that was made for the key before, or with a new one.
+    fn with(key: KeyPair, certificate: Option<String>) -> Result<Authority> {
         let mut params = CertificateParams::default();
-        (params.not_before, params.not_after) = (from, to);
-        // It certifies servers, and no further authority.
+        set_validity(&mut params, -3651, 3650);
+        // It certifies servers and clients, and no further authority.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let name = "asynchat test authority";
         params.distinguished_name.push(DnType::CommonName, name);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-
-        let mut params = CertificateParams::new(names)?;
-        (params.not_before, params.not_after) = (from, to);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        // Clients look at the names, and not at this one. It has at most 64 characters (RFC 5280 appendix A).
-        let name = names.iter().find(|name| name.len() <= 64);
-        let name = name.map_or("asynchat test server", String::as_str);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &authority)?;
-        Ok(Made {
-            authority: authority.pem(),
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
+        let certificate = match certificate {
+            Some(certificate) => certificate,
+            None => params.self_signed(&key)?.pem(),
+        };
+        let issuer = Issuer::new(params, key);
+        Ok(Authority {
+            certificate,
+            issuer,
         })
     }
+}
+
+/// A certificate and its key, in the PEM format.
+fn certify(arguments: &Arguments, authority: &Authority) -> Result<(String, String)> {
+    let days = i64::from(arguments.days);
+    let (name, purpose, mut params) = match &arguments.client {
+        Some(name) => (
+            name.as_str(),
+            ExtendedKeyUsagePurpose::ClientAuth,
+            CertificateParams::default(),
+        ),
+        None => (
+            common_name(&arguments.names),
+            ExtendedKeyUsagePurpose::ServerAuth,
+            CertificateParams::new(arguments.names.as_slice())?,
+        ),
+    };
+    match arguments.expired {
+        true => set_validity(&mut params, -1 - days, -1),
+        false => set_validity(&mut params, -1, days),
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    params.use_authority_key_identifier_extension = true;
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &authority.issuer)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// Clients look at the names, and not at this one. It has at most 64 characters (RFC 5280 appendix A).
+fn common_name(names: &[String]) -> &str {
+    let name = names.iter().find(|name| name.len() <= 64);
+    name.map_or("asynchat test server", String::as_str)
+}
+
+/// Makes it valid from so many days after now to so many.
+fn set_validity(params: &mut CertificateParams, from: i64, to: i64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = rcgen::date_time_ymd(1970, 1, 1) + now.unwrap_or_default();
+    let after = |days: i64| {
+        let span = Duration::from_secs(86_400 * days.unsigned_abs());
+        match days < 0 {
+            true => now - span,
+            false => now + span,
+        }
+    };
+    (params.not_before, params.not_after) = (after(from), after(to));
 }
 
 /// Creates a file, with this mode from the beginning: nobody else can open a key in between.
@@ -156,6 +265,17 @@ a mail server, and two clients:
   openssl s_client -starttls smtp -connect 127.0.0.1:2525 -servername {name} -CAfile {ca} -crlf
 ",
         names.join(", ")
+    )
+}
+
+fn client_hints(out: &Path, name: &str) -> String {
+    let file = |name| out.join(name).display().to_string();
+    let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client-key.pem"));
+    format!(
+        "{cert} and {key} are for the client {name}, {ca} is for its servers.
+
+  openssl s_client -connect HOST:PORT -cert {cert} -key {key} -CAfile {ca} -crlf
+"
     )
 }
 

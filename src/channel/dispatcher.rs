@@ -83,8 +83,10 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// TLS is up, after [`Channel::start_tls`] on a connection that was up. What was received before was received in
-    /// clear. By default it does nothing.
+    /// TLS is up, after [`Channel::start_tls`] on a connection that was up: in the middle of it, or before the
+    /// registration of an accepted or adopted channel. On an outgoing channel that uses TLS from its beginning, only
+    /// [`handle_connect`](Dispatcher::handle_connect) is called. What was received before was received in clear. By
+    /// default it does nothing.
     ///
     /// # Errors
     /// An error closes the channel.

@@ -71,6 +71,9 @@ impl Chat {
     /// The loop calls `handle_close` with [`Close::Local`](crate::Close::Local) in its next turn or at the
     /// end of this one, or with [`Close::Dropped`](crate::Close::Dropped) if output was queued: that is lost.
     /// [`close_when_done`](Chat::close_when_done) sends it first. A second call has no effect.
+    ///
+    /// In `handle_close` of a connection that is [made again](crate::Connector::reconnect), it ends that: for a reason that
+    /// another connection cannot change.
     pub fn close(&self) {
         self.channel().close();
     }

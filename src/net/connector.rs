@@ -365,6 +365,8 @@ impl Connector {
     /// * this side has closed one ([`Close::Local`](crate::Close::Local) or
     ///   [`Close::Dropped`](crate::Close::Dropped)), with
     ///   [`close`](crate::Chat::close) or [`close_when_done`](Chat::close_when_done);
+    /// * [`close`](crate::Chat::close) was called in `handle_close`, because the reason is one that another connection
+    ///   cannot change;
     /// * the loop was shut down, or [all its channels were closed](EventLoop::close_all);
     /// * a call of [`Reconnect::stop`];
     /// * as many failed connections in a row as [`Backoff::tries`] allows.

@@ -157,9 +157,15 @@ impl Runtime {
         if state.kind.get() != Kind::Internal {
             self.counters.close(&why);
         }
+        if let Some(retry) = &retry {
+            // For the last callback, which may stop it.
+            state.set_retry(Rc::clone(retry));
+        }
         in_span(state.span(), || call_close(state, driver, &why));
         state.pass_on_end(&why);
         if let Some(retry) = retry {
+            drop(state.take_retry());
+            state.free_unused();
             retry.ended(&why);
         }
         self.resume_accepting();

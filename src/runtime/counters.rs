@@ -36,8 +36,8 @@ pub struct LoopStats {
     /// TLS handshakes that were completed.
     pub handshakes: u64,
     /// TLS handshakes that began and were not completed, on both sides: because they failed, took too long, or the
-    /// channel was closed. An accepted connection that ends before its first byte, such as a health check, does not
-    /// count.
+    /// channel was closed. An accepted connection that ends before its peer has sent a byte is not counted: it was a look
+    /// whether the port is open.
     pub handshakes_failed: u64,
     /// Accepts that failed, for lack of descriptors or memory, or because the client was gone.
     pub accepts_failed: u64,

@@ -10,6 +10,8 @@ pub(crate) mod client;
 pub(crate) mod config;
 #[cfg(feature = "tls-no-provider")]
 pub(crate) mod end;
+#[cfg(feature = "tls-no-provider")]
+pub(crate) mod failure;
 #[cfg(feature = "tls")]
 mod files;
 #[cfg(feature = "tls-no-provider")]

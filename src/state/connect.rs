@@ -237,6 +237,15 @@ impl ChannelState {
         self.cold(|cold| cold.retry.clone())?
     }
 
+    /// In the last callback of the channel: there is to be no other connection after it.
+    pub(crate) fn stop_retrying(&self) {
+        if self.phase.get() == Phase::Closed
+            && let Some(retry) = self.retry()
+        {
+            retry.stop();
+        }
+    }
+
     pub(crate) fn take_retry(&self) -> Option<Rc<dyn Retry>> {
         self.cold(|cold| cold.retry.take())?
     }

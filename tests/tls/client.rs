@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use asynchat::tls::Failure;
 use asynchat::{AsyncChat, Backoff, Chat, Close, Connector, Result, Server, tls};
 
 use crate::scene::Scene;
@@ -208,5 +209,114 @@ fn a_failed_handshake_is_final_and_names_the_address() -> Result {
     let expected = "could not connect: TLS handshake with localhost (127.0.0.1:563): the peer does not \
                     use TLS: it has sent plaintext: \"220 \\x1b[2J\": received corrupt message";
     assert!(end.borrow().starts_with(expected), "{}", end.borrow());
+    Ok(())
+}
+
+/// A session that notes the class of its failure, and gives up if it is about a certificate.
+struct Classifying(Chat, Rc<RefCell<Vec<Option<Failure>>>>);
+
+impl AsyncChat for Classifying {
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+    fn handle_close(&mut self, why: &Close) {
+        let failure = Failure::of(why);
+        self.1.borrow_mut().push(failure);
+        if failure.is_some_and(Failure::is_of_certificate) {
+            self.0.close();
+        }
+    }
+}
+
+#[test]
+fn a_program_tells_failures_apart_and_gives_up_where_no_other_connection_helps() -> Result {
+    type Act = fn(&Scene, &asynchat::sim::Service) -> Result;
+    let handshake: Act = |scene, service| {
+        let peer = service.accept().ok_or("no connection")?;
+        TlsPeer::server(peer).exchange(|| scene.settle().unwrap());
+        Ok(())
+    };
+    let plaintext: Act = |_, service| {
+        service
+            .accept()
+            .ok_or("no connection")?
+            .send("220 ready\r\n");
+        Ok(())
+    };
+    let ends: Act = |_, service| {
+        service.accept().ok_or("no connection")?.finish();
+        Ok(())
+    };
+    let alert: Act = |_, service| {
+        // protocol_version
+        let peer = service.accept().ok_or("no connection")?;
+        peer.send([21, 3, 3, 0, 2, 2, 70]);
+        Ok(())
+    };
+    let trusting = || tls::Client::from(client_config());
+    let roots = tls::rustls::RootCertStore::empty();
+    let stranger = tls::Client::from(tls::client_config(roots)?);
+    for (client, act, expected, gives_up) in [
+        (
+            trusting().name("example.org"),
+            handshake,
+            Failure::WrongName,
+            true,
+        ),
+        (stranger, handshake, Failure::UnknownIssuer, true),
+        (trusting(), plaintext, Failure::Plaintext, false),
+        (trusting(), ends, Failure::ClosedEarly, false),
+        (trusting(), alert, Failure::NothingInCommon, false),
+    ] {
+        let scene = Scene::new()?;
+        let service = scene.network.listen("127.0.0.1:563")?;
+        let seen: Rc<RefCell<Vec<Option<Failure>>>> = Rc::default();
+        let its = Rc::clone(&seen);
+        let reconnect = Connector::new("127.0.0.1:563").tls(client).reconnect_on(
+            &scene.event_loop,
+            Backoff::default(),
+            move |chat| Classifying(chat, Rc::clone(&its)),
+        )?;
+        scene.settle()?;
+        act(&scene, &service)?;
+        scene.settle()?;
+        assert_eq!(*seen.borrow(), [Some(expected)]);
+        assert_eq!(reconnect.is_stopped(), gives_up, "{expected:?}");
+        reconnect.stop();
+    }
+    // Nobody listens: no failure of TLS.
+    let scene = Scene::new()?;
+    let seen: Rc<RefCell<Vec<Option<Failure>>>> = Rc::default();
+    let its = Rc::clone(&seen);
+    Connector::new("127.0.0.1:563")
+        .tls(client_config())
+        .connect_on(&scene.event_loop, |chat| Classifying(chat, its))?;
+    scene.settle()?;
+    assert_eq!(*seen.borrow(), [None]);
+    Ok(())
+}
+
+#[test]
+fn connections_with_the_same_configuration_resume_their_sessions() -> Result {
+    let scene = Scene::new()?;
+    Server::new("127.0.0.1:563")
+        .tls(server_config())
+        .listen_on(&scene.event_loop, |_| |_: &[u8]| Ok(()))?;
+    let config = client_config();
+    for (config, is_resumed) in [
+        (config.clone(), false),
+        (config.clone(), true),
+        (config, true),
+        (client_config(), false),
+    ] {
+        let chat = Connector::new("127.0.0.1:563")
+            .tls(config)
+            .connect_on(&scene.event_loop, |_| |_: &[u8]| Ok(()))?;
+        scene.settle()?;
+        let info = chat.tls().ok_or("no information")?;
+        assert_eq!(info.is_resumed, is_resumed);
+        chat.close();
+        scene.settle()?;
+    }
     Ok(())
 }

@@ -8,7 +8,7 @@ use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::tls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use asynchat::tls::{self, CertificateDer, ClientCertificates, PrivateKeyDer};
 use asynchat::{AsyncChat, Close, Connector, Result, Server};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::scene::Scene;
 use crate::tls::identity;
@@ -24,11 +24,13 @@ impl Clients {
     fn new() -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let authority_key = KeyPair::generate()?;
+        let root = params.self_signed(&authority_key)?;
+        let authority = Issuer::new(params, authority_key);
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::default().signed_by(&key, &authority)?;
         let mut roots = RootCertStore::empty();
-        roots.add(authority.der().clone())?;
+        roots.add(root.der().clone())?;
         Ok(Clients {
             roots,
             certificate: certificate.der().clone(),
