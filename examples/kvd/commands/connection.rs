@@ -261,7 +261,10 @@ fn filtered(context: &Context<'_>, args: Args<'_>, from: usize) -> Result<Vec<Rc
                     at += 1;
                 }
                 if ids.is_empty() {
-                    return Err(fail("ERR Invalid client ID"));
+                    return Err(match args.is(1, "kill") {
+                        true => fail("ERR client-id should be greater than 0"),
+                        false => fail("ERR Invalid client ID"),
+                    });
                 }
                 found.retain(|it| ids.contains(&it.id));
                 at += 1;

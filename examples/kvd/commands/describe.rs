@@ -20,7 +20,7 @@ pub(super) const TABLE: &[Command] = &[Command {
             Ok(())
         }),
         command("command|docs", -2, LOADING | STALE, (0, 0, 0), "server", "Returns documentary information about one, multiple or all commands.", docs),
-        command("command|getkeys", -3, LOADING | STALE, (0, 0, 0), "server", "Extracts the key names from an arbitrary command.", getkeys),
+        command("command|getkeys", -4, LOADING | STALE, (0, 0, 0), "server", "Extracts the key names from an arbitrary command.", getkeys),
         command("command|info", -2, LOADING | STALE, (0, 0, 0), "server", "Returns information about one, multiple or all commands.", info),
         command("command|list", -2, LOADING | STALE, (0, 0, 0), "server", "Returns a list of command names.", list),
     ],
@@ -52,7 +52,7 @@ fn info(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     for name in args.from(2) {
         match find(name) {
             Some(command) => describe(context.reply, command),
-            None => context.reply.null_array(),
+            None => context.reply.null(),
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Keys of any type.
 
 use super::flag::{FAST, READONLY, WRITE};
-use super::{Command, Context, NO_SUCH_KEY, NOT_INTEGER, OUT_OF_RANGE, Outcome, SYNTAX, command, container, fail, integer, long};
+use super::{Command, Context, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer, long};
 use crate::resp::request::Args;
 use crate::store::database::Entry;
 use crate::store::keyspace::DATABASES;
@@ -113,10 +113,7 @@ pub(super) fn database(text: &[u8]) -> Result<usize, super::Failure> {
 
 fn move_key(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
-    let to = database(args.get(2)).map_err(|failure| match failure.0.as_ref() == NOT_INTEGER.0.as_ref() {
-        true => failure,
-        false => OUT_OF_RANGE,
-    })?;
+    let to = database(args.get(2))?;
     let from = context.client.database.get();
     if to == from {
         return Err(fail("ERR source and destination objects are the same"));

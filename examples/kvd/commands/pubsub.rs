@@ -67,24 +67,25 @@ fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
         let name = String::from_utf8_lossy(kind.subscribe).to_uppercase();
         return Err(format!("ERR {name} isn't allowed for a DENY BLOCKING client").into());
     }
-    let client = context.client;
     for name in args.from(1) {
-        let mut pubsub = context.server.pubsub.borrow_mut();
-        let mut own = client.subscriptions.borrow_mut();
-        let own = own.get_or_insert_default();
-        let (all, own) = match kind.is_pattern {
-            true => (&mut pubsub.patterns, &mut own.patterns),
-            false => (&mut pubsub.channels, &mut own.channels),
-        };
-        let name = Bytes::copy_from_slice(name);
-        if own.insert(name.clone()) {
-            all.entry(name.clone()).or_default().insert(client.chat.id(), Rc::clone(client));
-        }
-        drop(pubsub);
-        let _ = own;
-        confirm(context, kind.subscribe, Some(&name));
+        add(context, Bytes::copy_from_slice(name), kind);
+        confirm(context, kind.subscribe, Some(name));
     }
     Ok(())
+}
+
+fn add(context: &Context<'_>, name: Bytes, kind: Kind) {
+    let mut pubsub = context.server.pubsub.borrow_mut();
+    let mut own = context.client.subscriptions.borrow_mut();
+    let own = own.get_or_insert_default();
+    let (all, own) = match kind.is_pattern {
+        true => (&mut pubsub.patterns, &mut own.patterns),
+        false => (&mut pubsub.channels, &mut own.channels),
+    };
+    if own.insert(name.clone()) {
+        let client = Rc::clone(context.client);
+        all.entry(name).or_default().insert(client.chat.id(), client);
+    }
 }
 
 fn end(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {

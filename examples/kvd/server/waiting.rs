@@ -104,17 +104,15 @@ impl Server {
     }
 
     fn end_wait(&self, client: &Rc<Client>, blocked: Option<Box<Blocked>>, outcome: Outcome) -> bool {
-        let Some(blocked) = blocked else {
+        if blocked.is_none() {
             return false;
-        };
+        }
         let mut reply = Reply {
             resp3: client.resp3.get(),
             ..Reply::default()
         };
         match outcome {
             Outcome::Error => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
-            // A single element is a string, and its absence the null of strings.
-            Outcome::Timeout if matches!(blocked.command.name, "blmove" | "brpoplpush") => reply.null(),
             Outcome::Timeout => reply.null_array(),
         }
         self.push(client, &mut reply);

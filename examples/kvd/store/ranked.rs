@@ -31,6 +31,7 @@ pub struct Ranked {
 }
 
 impl Ranked {
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }
