@@ -8,6 +8,22 @@
 //! printf 'PING\r\nINCR visits\r\nQUIT\r\n' | nc 127.0.0.1 6379
 //! ```
 //!
+//! With `--dir` the keys are on disk, too:
+//!
+//! ```text
+//! cargo run --release --example kvd -- --dir /tmp/kvd --appendfsync always
+//! ```
+//!
+//! | `--appendfsync` | changes are on disk | what a crash of the process or of the system loses |
+//! |---|---|---|
+//! | `always` | before the reply | nothing that was acknowledged |
+//! | `everysec` | once a second | the last second |
+//! | `no` | every 30 seconds | the last 30 seconds |
+//!
+//! All changes of a turn of the loop are one transaction, whose cost its clients share. While the disk is full,
+//! commands that write get an error, and commands that read are served. When there is room again, the server goes on
+//! by itself.
+//!
 //! `redis-cli command docs` lists the commands. They, and the texts of their errors, are those of Redis 7.0. There are
 //! no streams, scripts, cluster and replication.
 //!
@@ -15,7 +31,7 @@
 //!
 //! * this file: options, start and Ctrl-C;
 //! * `resp/`: the protocol, both ways;
-//! * `store/`: the keyspace, without any input and output;
+//! * `store/`: the keyspace, without any input and output; `disk/`: the keyspace on disk;
 //! * `server/session.rs`: the handler of a connection; `server/mod.rs`: what the sessions share;
 //! * `commands/mod.rs`: the table of commands, `commands/execute.rs`: from a request to its reply; then any other
 //!   file there. `commands/long.rs` is about replies that take long.
@@ -28,15 +44,19 @@
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod resp;
 mod server;
 mod store;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use asynchat::{Error, EventLoop, Result};
 use clap::Parser;
+use disk::journal::{Journal, Sync};
+use disk::writer::Writer;
 use server::config::Config;
 use server::{Options, Server};
 use tracing::info;
@@ -71,6 +91,15 @@ struct Arguments {
     #[arg(long, value_name = "BYTES", default_value = "1gb")]
     client_query_buffer_limit: String,
 
+    /// Store the keys in this directory, which is created if it does not exist.
+    /// Without it, they are lost when the server stops.
+    #[arg(long, value_name = "PATH")]
+    dir: Option<PathBuf>,
+
+    /// When changes are written to the disk.
+    #[arg(long, value_enum, default_value_t = Sync::Everysec, requires = "dir")]
+    appendfsync: Sync,
+
     /// The maximum size of messages that a subscriber has not read. 0 for no maximum.
     #[arg(long, value_name = "BYTES", default_value = "32mb")]
     client_output_buffer_limit: String,
@@ -89,9 +118,18 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result {
+    let disk = match &arguments.dir {
+        None => None,
+        Some(dir) => {
+            let opened = Writer::open(dir);
+            let (writer, keyspace) = opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
+            Some((Journal::new(writer, arguments.appendfsync), keyspace))
+        }
+    };
     let options = Options {
         config: config(arguments)?,
         most_clients: arguments.maxclients as usize,
+        disk,
         ..Options::default()
     };
     let server = Server::new(options);
@@ -107,6 +145,7 @@ fn run(arguments: &Arguments) -> Result {
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
     info!(stats.accepted, stats.refused, commands = server.stats.commands.get(), "stopped");
+    server.close();
     Ok(())
 }
 
@@ -121,6 +160,11 @@ fn config(arguments: &Arguments) -> Result<Config> {
         ("client-output-buffer-limit", &subscribers),
     ] {
         config.set(name, value).map_err(|why| format!("--{name}: {why}"))?;
+    }
+    if let Some(dir) = &arguments.dir {
+        config.set_initial("appendonly", "yes");
+        config.set_initial("appendfsync", format!("{:?}", arguments.appendfsync).to_lowercase());
+        config.set_initial("dir", dir.display().to_string());
     }
     config.set_initial("maxclients", arguments.maxclients.to_string());
     Ok(config)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
 use super::{Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, integer, long, wrong_arity};
+use crate::disk::rows::place_name;
 use crate::resp::request::Args;
 use crate::store::list::{End, List, range};
 use crate::store::text::Text;
@@ -25,10 +26,9 @@ pub(super) const TABLE: &[Command] = &[
     command("rpushx", -3, WRITE | DENYOOM | FAST, (1, 1, 1), "list", "Appends an element to a list only when the list exists.", |it, args| push(it, args, End::Right, true)),
 ];
 
-/// The place of an element, as the name of its row on disk.
+/// The name of the row of an element.
 pub(super) fn row(place: i64) -> Text {
-    // Without a sign, so that the rows are in the order of the list.
-    place.wrapping_sub(i64::MIN).to_be_bytes()[..].into()
+    place_name(place)[..].into()
 }
 
 fn push(context: &mut Context<'_>, args: Args<'_>, end: End, only_old: bool) -> Outcome {

@@ -84,6 +84,8 @@ pub struct Client {
     pub waits_for_output: Cell<bool>,
     /// The connection closes behind the reply.
     pub closes: Cell<bool>,
+    /// What was pushed last is a promise of replies that wait for the disk.
+    pub holds_replies: Cell<bool>,
 }
 
 impl Client {
@@ -114,6 +116,7 @@ impl Client {
             blocked: RefCell::default(),
             waits_for_output: Cell::new(false),
             closes: Cell::new(false),
+            holds_replies: Cell::new(false),
         })
     }
 

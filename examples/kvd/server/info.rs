@@ -91,7 +91,8 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
         }
         "persistence" => {
             add("loading", &0);
-            add("aof_enabled", &0);
+            add("aof_enabled", &u8::from(server.is_durable()));
+            add("aof_last_write_status", &if server.check_writable().is_ok() { "ok" } else { "err" });
         }
         "stats" => {
             let loop_stats = asynchat::EventLoop::current().map(|it| it.stats()).ok();

@@ -26,6 +26,7 @@ use session::{Session, Tools};
 use waiting::Waiting;
 
 use crate::commands::Failure;
+use crate::disk::journal::Journal;
 use crate::resp::reply::Reply;
 use crate::store::keyspace::Keyspace;
 
@@ -38,6 +39,8 @@ pub struct Options {
     pub most_clients: usize,
     /// The time in milliseconds since 1970.
     pub clock: fn() -> i64,
+    /// The database on disk, and what was in it.
+    pub disk: Option<(Journal, Keyspace)>,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             config: Config::default(),
             most_clients: 10_000,
             clock: wall_clock,
+            disk: None,
         }
     }
 }
@@ -70,14 +74,20 @@ pub struct Server {
     next_client: Cell<u64>,
     /// The timer of the key that expires next, and when that is.
     expiry: Cell<Option<(TimerId, i64)>>,
+    /// `None` without a disk.
+    journal: Option<Journal>,
     /// Itself, for timers.
     this: Weak<Server>,
 }
 
 impl Server {
     pub fn new(options: Options) -> Rc<Server> {
-        Rc::new_cyclic(|this| Server {
-            keyspace: RefCell::default(),
+        let (journal, keyspace) = match options.disk {
+            Some((journal, keyspace)) => (Some(journal), keyspace),
+            None => (None, Keyspace::default()),
+        };
+        let server = Rc::new_cyclic(|this| Server {
+            keyspace: RefCell::new(keyspace),
             config: RefCell::new(options.config),
             clients: RefCell::default(),
             pubsub: RefCell::default(),
@@ -88,8 +98,11 @@ impl Server {
             clock: options.clock,
             next_client: Cell::new(1),
             expiry: Cell::default(),
+            journal,
             this: this.clone(),
-        })
+        });
+        server.after_requests();
+        server
     }
 
     /// Listens on this thread's loop.
@@ -142,19 +155,67 @@ impl Server {
         (is_protected && !peer.is_loopback()).then(|| Bytes::from_static(DENIED.as_bytes()))
     }
 
-    /// Pushes the replies of a client.
+    /// Pushes the replies of a client. Those to commands that have written may wait for the disk.
     #[inline]
     pub fn push(&self, client: &Client, reply: &mut Reply) {
-        reply.flush(&client.chat);
+        match &self.journal {
+            None => reply.flush(&client.chat),
+            Some(journal) => journal.push(client, reply),
+        }
     }
 
-    /// A command has changed the keyspace.
-    pub fn note_write(&self) {}
+    /// Whether replies wait for the disk, so that each has to be pushed by itself.
+    #[inline]
+    pub fn holds_replies(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::holds_replies)
+    }
+
+    /// A command changes the keyspace.
+    #[inline]
+    pub fn note_write(&self) {
+        if let Some(journal) = &self.journal
+            && let Some(delay) = journal.note_write()
+        {
+            self.schedule_journal(delay);
+        }
+    }
+
+    /// Collects the changes after this time, or at the end of the turn.
+    fn schedule_journal(&self, delay: Option<Duration>) {
+        let this = self.this.clone();
+        let collect = move || {
+            if let Some(server) = this.upgrade() {
+                server.collect_changes();
+            }
+        };
+        match delay {
+            None => asynchat::call_soon(collect),
+            Some(delay) => drop(asynchat::call_later(delay, collect)),
+        }
+    }
+
+    fn collect_changes(&self) {
+        if let Some(journal) = &self.journal {
+            journal.collect(&mut self.keyspace.borrow_mut());
+        }
+    }
+
+    /// Writes what is left to the disk. The loop has ended.
+    pub fn close(&self) {
+        self.collect_changes();
+        self.journal.iter().for_each(Journal::close);
+    }
+
+    /// Whether the keyspace is on disk too.
+    pub fn is_durable(&self) -> bool {
+        self.journal.is_some()
+    }
 
     /// Whether commands may change the keyspace.
     #[inline]
     pub fn check_writable(&self) -> Result<(), Failure> {
-        Ok(())
+        let refusal = self.journal.as_ref().and_then(Journal::refusal);
+        refusal.map_or(Ok(()), |text| Err(text.into()))
     }
 
     /// Applies a limit of the output that others cause to all connections.
@@ -206,6 +267,7 @@ impl Server {
             keyspace.expire_due(EXPIRED_AT_ONCE);
             keyspace.next_expiry()
         };
+        self.note_write();
         if let Some(next) = next {
             self.schedule_expiry(next);
         }

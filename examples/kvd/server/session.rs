@@ -63,6 +63,7 @@ impl Session {
             argument: server.config.borrow().argument,
             authenticated: client.authenticated.get(),
         };
+        let holds_replies = server.holds_replies();
         let mut start = 0;
         while !client.is_held() {
             match parser.next(&input[start..], allowed) {
@@ -81,7 +82,7 @@ impl Session {
                     if client.reply_mode.get() != ReplyMode::On {
                         skip_reply(client, reply);
                     }
-                    if reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
+                    if holds_replies || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
                         self.send(reply);
                     }
                 }
