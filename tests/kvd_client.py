@@ -128,6 +128,8 @@ UNORDERED = {"smembers", "sinter", "sunion", "sdiff", "keys", "hgetall", "hkeys"
 
 def normal(args, reply):
     kind, content = reply
+    if args[0] == "exec" and isinstance(content, list):
+        content = [(of, sorted(part) if isinstance(part, list) else part) for of, part in content]
     if str(args[0]).lower() in UNORDERED and isinstance(content, list):
         if str(args[0]).lower() == "hgetall" and kind == b"*":
             content = list(zip(content[::2], content[1::2]))
@@ -402,6 +404,82 @@ def messages():
     return True
 
 
+def durable():
+    """kill -9 in the middle of writes: nothing that was acknowledged is lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        acknowledged = [0] * 8
+        lists = 0
+        for _ in range(3):
+            with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
+                clients = [Client(port) for _ in acknowledged]
+                for number, client in enumerate(clients):
+                    stored = client.call("get", f"counter:{number}")[1]
+                    assert int(stored) >= acknowledged[number] or stored == b"-1", (stored, acknowledged)
+                assert int(clients[0].call("llen", "list")[1]) >= lists
+                until = time.monotonic() + 2
+                while time.monotonic() < until:
+                    for number, client in enumerate(clients):
+                        client.send("incr", f"counter:{number}")
+                        client.send("rpush", "list", number)
+                    for number, client in enumerate(clients):
+                        acknowledged[number] = int(client.receive()[1])
+                        lists = max(lists, int(client.receive()[1]))
+                for number, client in enumerate(clients):
+                    client.send("incr", f"counter:{number}")
+                process.kill()
+                process.wait()
+                for client in clients:
+                    client.close()
+        with kvd("--dir", folder) as (port, _):
+            client = Client(port)
+            stored = [int(client.call("get", f"counter:{number}")[1]) for number in range(8)]
+            assert all(has >= acked for has, acked in zip(stored, acknowledged)), (stored, acknowledged)
+            assert min(acknowledged) > 3
+            client.close()
+    return True
+
+
+def full_disk():
+    """Commands that write get an error while the disk is full, and work again when there is room."""
+    import resource
+
+    with tempfile.TemporaryDirectory() as folder:
+        # A write over the limit of the size of files fails, as on a full disk, if the signal is ignored.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
+            client = Client(port)
+            assert client.call("set", "before", "kept") == (b"+", b"OK")
+            size = os.path.getsize(os.path.join(folder, "kvd.redb"))
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            stored, refused = 0, None
+            while refused is None:
+                kind, text = client.call("set", f"key:{stored}", "x" * 100_000)
+                if kind == b"-":
+                    refused = text
+                else:
+                    stored += 1
+                assert stored < 1000
+            assert refused.startswith(b"MISCONF Errors writing to the AOF file: "), refused
+            assert client.call("incr", "n")[1].startswith(b"MISCONF")
+            assert client.call("get", "before") == (b"$", b"kept")
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            until = time.monotonic() + DEADLINE
+            while client.call("incr", "n")[0] == b"-":
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            process.kill()
+            process.wait()
+            client.close()
+        with kvd("--dir", folder) as (port, _):
+            client = Client(port)
+            assert client.call("get", "before") == (b"$", b"kept")
+            assert client.call("get", "n") == (b"$", b"1")
+            for number in range(stored):
+                assert client.call("strlen", f"key:{number}") == (b":", b"100000"), number
+            client.close()
+    return True
+
+
 CHECKS = {
     "texts": texts,
     "differential": differential,
@@ -410,6 +488,8 @@ CHECKS = {
     "security": security,
     "blocking": blocking,
     "messages": messages,
+    "durable": durable,
+    "full_disk": full_disk,
 }
 
 if __name__ == "__main__":
