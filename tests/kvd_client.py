@@ -38,7 +38,10 @@ def main():
 @contextlib.contextmanager
 def kvd(*options):
     command = [KVD, "--listen", "127.0.0.1:0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # An ignored SIGXFSZ stays ignored: see `full_disk`.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=False
+    )
     try:
         line = process.stdout.readline()
         if not line.startswith("listening on "):

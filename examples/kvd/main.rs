@@ -122,7 +122,8 @@ fn run(arguments: &Arguments) -> Result {
         None => None,
         Some(dir) => {
             let opened = Writer::open(dir);
-            let (writer, keyspace) = opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
+            let (writer, keyspace) =
+                opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
             Some((Journal::new(writer, arguments.appendfsync), keyspace))
         }
     };
@@ -144,7 +145,12 @@ fn run(arguments: &Arguments) -> Result {
     common::announce(addr);
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, commands = server.stats.commands.get(), "stopped");
+    info!(
+        stats.accepted,
+        stats.refused,
+        commands = server.stats.commands.get(),
+        "stopped"
+    );
     server.close();
     Ok(())
 }
@@ -156,14 +162,22 @@ fn config(arguments: &Arguments) -> Result<Config> {
         ("requirepass", &arguments.requirepass),
         ("protected-mode", &arguments.protected_mode),
         ("proto-max-bulk-len", &arguments.proto_max_bulk_len),
-        ("client-query-buffer-limit", &arguments.client_query_buffer_limit),
+        (
+            "client-query-buffer-limit",
+            &arguments.client_query_buffer_limit,
+        ),
         ("client-output-buffer-limit", &subscribers),
     ] {
-        config.set(name, value).map_err(|why| format!("--{name}: {why}"))?;
+        config
+            .set(name, value)
+            .map_err(|why| format!("--{name}: {why}"))?;
     }
     if let Some(dir) = &arguments.dir {
         config.set_initial("appendonly", "yes");
-        config.set_initial("appendfsync", format!("{:?}", arguments.appendfsync).to_lowercase());
+        config.set_initial(
+            "appendfsync",
+            format!("{:?}", arguments.appendfsync).to_lowercase(),
+        );
         config.set_initial("dir", dir.display().to_string());
     }
     config.set_initial("maxclients", arguments.maxclients.to_string());

@@ -15,14 +15,54 @@ pub(super) const TABLE: &[Command] = &[Command {
     summary: "Returns detailed information about all commands.",
     run: all,
     subcommands: &[
-        command("command|count", 2, LOADING | STALE, (0, 0, 0), "server", "Returns a count of commands.", |it, _| {
-            it.reply.count(table().len());
-            Ok(())
-        }),
-        command("command|docs", -2, LOADING | STALE, (0, 0, 0), "server", "Returns documentary information about one, multiple or all commands.", docs),
-        command("command|getkeys", -4, LOADING | STALE, (0, 0, 0), "server", "Extracts the key names from an arbitrary command.", getkeys),
-        command("command|info", -2, LOADING | STALE, (0, 0, 0), "server", "Returns information about one, multiple or all commands.", info),
-        command("command|list", -2, LOADING | STALE, (0, 0, 0), "server", "Returns a list of command names.", list),
+        command(
+            "command|count",
+            2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns a count of commands.",
+            |it, _| {
+                it.reply.count(table().len());
+                Ok(())
+            },
+        ),
+        command(
+            "command|docs",
+            -2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns documentary information about one, multiple or all commands.",
+            docs,
+        ),
+        command(
+            "command|getkeys",
+            -4,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Extracts the key names from an arbitrary command.",
+            getkeys,
+        ),
+        command(
+            "command|info",
+            -2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns information about one, multiple or all commands.",
+            info,
+        ),
+        command(
+            "command|list",
+            -2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns a list of command names.",
+            list,
+        ),
     ],
 }];
 
@@ -40,7 +80,8 @@ fn find(name: &[u8]) -> Option<&'static Command> {
 fn all(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let all = sorted();
     context.reply.array(all.len());
-    all.iter().for_each(|command| describe(context.reply, command));
+    all.iter()
+        .for_each(|command| describe(context.reply, command));
     Ok(())
 }
 
@@ -72,14 +113,19 @@ fn describe(reply: &mut Reply, command: &Command) {
     reply.set(flags.len());
     flags.iter().for_each(|name| reply.simple(name));
     let (first, last, step) = command.keys;
-    [first, last, step].iter().for_each(|it| reply.integer((*it).into()));
+    [first, last, step]
+        .iter()
+        .for_each(|it| reply.integer((*it).into()));
     let categories = categories(command);
     reply.set(categories.len());
     categories.iter().for_each(|name| reply.simple(name));
     reply.array(0);
     reply.array(0);
     reply.array(command.subcommands.len());
-    command.subcommands.iter().for_each(|sub| describe(reply, sub));
+    command
+        .subcommands
+        .iter()
+        .for_each(|sub| describe(reply, sub));
 }
 
 fn categories(command: &Command) -> Vec<String> {
@@ -115,7 +161,9 @@ fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => args.from(2).filter_map(find).collect(),
     };
     context.reply.map(found.len());
-    found.iter().for_each(|command| document(context.reply, command));
+    found
+        .iter()
+        .for_each(|command| document(context.reply, command));
     Ok(())
 }
 
@@ -129,7 +177,10 @@ fn document(reply: &mut Reply, command: &Command) {
     if !command.subcommands.is_empty() {
         reply.text("subcommands");
         reply.map(command.subcommands.len());
-        command.subcommands.iter().for_each(|sub| document(reply, sub));
+        command
+            .subcommands
+            .iter()
+            .for_each(|sub| document(reply, sub));
     }
 }
 
@@ -154,10 +205,14 @@ fn getkeys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Err(fail("ERR The command has no key arguments"));
     }
     if (command.arity > 0 && command.arity != count) || count < -command.arity {
-        return Err(fail("ERR Invalid number of arguments specified for command"));
+        return Err(fail(
+            "ERR Invalid number of arguments specified for command",
+        ));
     }
     let last = if last < 0 { count + last } else { last };
-    let keys: Vec<i32> = (first..=last).step_by(step.unsigned_abs().max(1) as usize).collect();
+    let keys: Vec<i32> = (first..=last)
+        .step_by(step.unsigned_abs().max(1) as usize)
+        .collect();
     context.reply.array(keys.len());
     for at in keys {
         context.reply.bulk(args.get(at as usize + 2));

@@ -65,7 +65,9 @@ fn find(args: Args<'_>) -> Result<&'static Command, Failure> {
 
 #[cold]
 fn unknown(args: Args<'_>) -> Failure {
-    let shown = |text: &[u8], most: usize| String::from_utf8_lossy(&text[..text.len().min(most)]).into_owned();
+    let shown = |text: &[u8], most: usize| {
+        String::from_utf8_lossy(&text[..text.len().min(most)]).into_owned()
+    };
     let mut beginning = String::new();
     for arg in args.from(1) {
         if beginning.len() >= 128 {
@@ -86,7 +88,7 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         least => args.len() >= least.unsigned_abs() as usize,
     };
     if !enough {
-        return Err(wrong_arity(command));
+        return Err(wrong_arity(command.name));
     }
     let client = context.client;
     if !client.authenticated.get() && command.flags & flag::NO_AUTH == 0 {
@@ -116,7 +118,10 @@ fn is_for_subscribers(command: &Command) -> bool {
 
 /// Whether the command is executed within a transaction instead of queued.
 fn is_immediate(command: &Command) -> bool {
-    matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+    matches!(
+        command.name,
+        "exec" | "discard" | "multi" | "watch" | "quit" | "reset"
+    )
 }
 
 fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
@@ -142,7 +147,8 @@ fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
         context.client.closes.set(true);
         return;
     }
-    let is_in_exec = args.is(0, "exec") || args.is(0, "discard") || args.is(0, "multi") || args.is(0, "watch");
+    let is_in_exec =
+        args.is(0, "exec") || args.is(0, "discard") || args.is(0, "multi") || args.is(0, "watch");
     if let Some(transaction) = &mut *context.client.transaction.borrow_mut()
         && !is_in_exec
     {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::counters::float_sum;
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
-use super::strings::float_sum;
 use super::{Command, Context, Outcome, SYNTAX, command, fail, integer, long, wrong_arity};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
@@ -12,33 +12,155 @@ use crate::store::number;
 use crate::store::text::Text;
 
 pub(super) const TABLE: &[Command] = &[
-    command("hdel", -3, WRITE | FAST, (1, 1, 1), "hash", "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.", hdel),
-    command("hexists", 3, READONLY | FAST, (1, 1, 1), "hash", "Determines whether a field exists in a hash.", hexists),
-    command("hget", 3, READONLY | FAST, (1, 1, 1), "hash", "Returns the value of a field in a hash.", hget),
-    command("hgetall", 2, READONLY, (1, 1, 1), "hash", "Returns all fields and values in a hash.", |it, args| all(it, args, Parts::Both)),
-    command("hincrby", 4, WRITE | DENYOOM | FAST, (1, 1, 1), "hash", "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist.", hincrby),
-    command("hincrbyfloat", 4, WRITE | DENYOOM | FAST, (1, 1, 1), "hash", "Increments the floating point value of a field by a number. Uses 0 as initial value if the field doesn't exist.", hincrbyfloat),
-    command("hkeys", 2, READONLY, (1, 1, 1), "hash", "Returns all fields in a hash.", |it, args| all(it, args, Parts::Names)),
-    command("hlen", 2, READONLY | FAST, (1, 1, 1), "hash", "Returns the number of fields in a hash.", hlen),
-    command("hmget", -3, READONLY | FAST, (1, 1, 1), "hash", "Returns the values of all fields in a hash.", hmget),
-    command("hmset", -4, WRITE | DENYOOM | FAST, (1, 1, 1), "hash", "Sets the values of multiple fields.", hset),
-    command("hrandfield", -2, READONLY, (1, 1, 1), "hash", "Returns one or more random fields from a hash.", hrandfield),
-    command("hset", -4, WRITE | DENYOOM | FAST, (1, 1, 1), "hash", "Creates or modifies the value of a field in a hash.", hset),
-    command("hsetnx", 4, WRITE | DENYOOM | FAST, (1, 1, 1), "hash", "Sets the value of a field in a hash only when the field doesn't exist.", hsetnx),
-    command("hstrlen", 3, READONLY | FAST, (1, 1, 1), "hash", "Returns the length of the value of a field.", hstrlen),
-    command("hvals", 2, READONLY, (1, 1, 1), "hash", "Returns all values in a hash.", |it, args| all(it, args, Parts::Values)),
+    command(
+        "hdel",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "hash",
+        "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.",
+        hdel,
+    ),
+    command(
+        "hexists",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Determines whether a field exists in a hash.",
+        hexists,
+    ),
+    command(
+        "hget",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the value of a field in a hash.",
+        hget,
+    ),
+    command(
+        "hgetall",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns all fields and values in a hash.",
+        |it, args| all(it, args, Parts::Both),
+    ),
+    command(
+        "hincrby",
+        4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist.",
+        hincrby,
+    ),
+    command(
+        "hincrbyfloat",
+        4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Increments the floating point value of a field by a number. Uses 0 as initial value if the field doesn't exist.",
+        hincrbyfloat,
+    ),
+    command(
+        "hkeys",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns all fields in a hash.",
+        |it, args| all(it, args, Parts::Names),
+    ),
+    command(
+        "hlen",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the number of fields in a hash.",
+        hlen,
+    ),
+    command(
+        "hmget",
+        -3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the values of all fields in a hash.",
+        hmget,
+    ),
+    command(
+        "hmset",
+        -4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Sets the values of multiple fields.",
+        hset,
+    ),
+    command(
+        "hrandfield",
+        -2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns one or more random fields from a hash.",
+        hrandfield,
+    ),
+    command(
+        "hset",
+        -4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Creates or modifies the value of a field in a hash.",
+        hset,
+    ),
+    command(
+        "hsetnx",
+        4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Sets the value of a field in a hash only when the field doesn't exist.",
+        hsetnx,
+    ),
+    command(
+        "hstrlen",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the length of the value of a field.",
+        hstrlen,
+    ),
+    command(
+        "hvals",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns all values in a hash.",
+        |it, args| all(it, args, Parts::Values),
+    ),
 ];
 
 fn hset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let is_hmset = args.is(0, "hmset");
     if !args.len().is_multiple_of(2) {
-        return Err(wrong_arity(&TABLE[if is_hmset { 9 } else { 11 }]));
+        return Err(wrong_arity(if is_hmset { "hmset" } else { "hset" }));
     }
     let key = args.get(1);
     let db = context.db();
     let hash = db.hash_or_new(key)?;
     let pairs = (2..args.len()).step_by(2);
-    let added = pairs.clone().filter(|at| hash.insert(args.get(*at), args.get(*at + 1).into()));
+    let added = pairs
+        .clone()
+        .filter(|at| hash.insert(args.get(*at), args.get(*at + 1).into()));
     let added = added.count();
     pairs.for_each(|at| db.touch_element(key, || args.get(at).into()));
     match is_hmset {
@@ -62,7 +184,9 @@ fn hsetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn hget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.keyspace.database(context.client.database.get());
-    let value = db.hash(args.get(1))?.and_then(|hash| hash.find(args.get(2)));
+    let value = db
+        .hash(args.get(1))?
+        .and_then(|hash| hash.find(args.get(2)));
     context.reply.optional(value.map(Text::as_bytes));
     Ok(())
 }
@@ -87,7 +211,9 @@ fn hexists(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn hstrlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let hash = context.db().hash(args.get(1))?;
-    let len = hash.and_then(|hash| hash.find(args.get(2))).map_or(0, |it| it.as_bytes().len());
+    let len = hash
+        .and_then(|hash| hash.find(args.get(2)))
+        .map_or(0, |it| it.as_bytes().len());
     context.reply.count(len);
     Ok(())
 }
@@ -118,11 +244,14 @@ fn hincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
         None => 0,
-        Some(value) => number::integer(value.as_bytes()).ok_or(fail("ERR hash value is not an integer"))?,
+        Some(value) => {
+            number::integer(value.as_bytes()).ok_or(fail("ERR hash value is not an integer"))?
+        }
     };
     let sum = old.checked_add(by).ok_or(super::OVERFLOW)?;
     let mut digits = number::Digits::default();
-    db.hash_or_new(key)?.insert(name, number::decimal(sum, &mut digits).into());
+    db.hash_or_new(key)?
+        .insert(name, number::decimal(sum, &mut digits).into());
     db.touch_element(key, || name.into());
     context.reply.integer(sum);
     Ok(())
@@ -133,7 +262,9 @@ fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
         None => 0.0,
-        Some(value) => number::float(value.as_bytes()).ok_or(fail("ERR hash value is not a float"))?,
+        Some(value) => {
+            number::float(value.as_bytes()).ok_or(fail("ERR hash value is not a float"))?
+        }
     };
     let sum = float_sum(old, by)?;
     db.hash_or_new(key)?.insert(name, sum.as_bytes().into());
@@ -169,7 +300,9 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
     }
     match hash.as_deref() {
         None => {}
-        Some(Hash::Small(fields)) => fields.iter().for_each(|it| encode(context.reply, it, parts)),
+        Some(Hash::Small(fields)) => fields
+            .iter()
+            .for_each(|it| encode(context.reply, it, parts)),
         Some(Hash::Large(table)) if table.len() <= long::MANY => {
             table.iter().for_each(|it| encode(context.reply, it, parts));
         }
@@ -178,7 +311,9 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
             long::reply_items(context.reply, true, move |reply| {
                 let fields = table.segment(segment);
                 segment += 1;
-                fields.map(|fields| fields.for_each(|it| encode(reply, it, parts))).is_some()
+                fields
+                    .map(|fields| fields.for_each(|it| encode(reply, it, parts)))
+                    .is_some()
             });
         }
     }
@@ -191,10 +326,16 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         4 if args.is(3, "withvalues") => true,
         _ => return Err(SYNTAX),
     };
-    let wanted = if args.len() > 2 { Some(integer(args.get(2))?) } else { None };
+    let wanted = if args.len() > 2 {
+        Some(integer(args.get(2))?)
+    } else {
+        None
+    };
     let hash = context.db().hash(args.get(1))?.map(Arc::clone);
     let Some(wanted) = wanted else {
-        let field = hash.as_ref().and_then(|hash| hash.random(fastrand::u64(..)));
+        let field = hash
+            .as_ref()
+            .and_then(|hash| hash.random(fastrand::u64(..)));
         context.reply.optional(field.map(|it| it.name.as_bytes()));
         return Ok(());
     };
@@ -214,15 +355,29 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
             all
         }
-        _ => (0..wanted.unsigned_abs()).filter_map(|_| hash.random(fastrand::u64(..))).collect(),
+        _ => (0..wanted.unsigned_abs())
+            .filter_map(|_| hash.random(fastrand::u64(..)))
+            .collect(),
     };
     let pairs = with_values && context.reply.resp3;
-    context.reply.array(if with_values && !pairs { 2 * found.len() } else { found.len() });
+    context.reply.array(if with_values && !pairs {
+        2 * found.len()
+    } else {
+        found.len()
+    });
     for field in found {
         if pairs {
             context.reply.array(2);
         }
-        encode(context.reply, field, if with_values { Parts::Both } else { Parts::Names });
+        encode(
+            context.reply,
+            field,
+            if with_values {
+                Parts::Both
+            } else {
+                Parts::Names
+            },
+        );
     }
     Ok(())
 }

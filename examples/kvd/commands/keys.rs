@@ -1,38 +1,194 @@
 //! Keys of any type.
 
 use super::flag::{FAST, READONLY, WRITE};
-use super::{Command, Context, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer, long};
+use super::{
+    Command, Context, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer, long,
+};
 use crate::resp::request::Args;
 use crate::store::database::Entry;
 use crate::store::keyspace::DATABASES;
 use crate::store::value::Value;
 
 pub(super) const TABLE: &[Command] = &[
-    command("copy", -3, WRITE, (1, 2, 1), "generic", "Copies the value of a key to a new key.", copy),
-    command("dbsize", 1, READONLY | FAST, (0, 0, 0), "server", "Returns the number of keys in the database.", dbsize),
-    command("del", -2, WRITE, (1, -1, 1), "generic", "Deletes one or more keys.", del),
-    command("exists", -2, READONLY | FAST, (1, -1, 1), "generic", "Determines whether one or more keys exist.", exists),
-    command("flushall", -1, WRITE, (0, 0, 0), "server", "Removes all keys from all databases.", flushall),
-    command("flushdb", -1, WRITE, (0, 0, 0), "server", "Remove all keys from the current database.", flushdb),
-    command("keys", 2, READONLY, (0, 0, 0), "generic", "Returns all key names that match a pattern.", long::keys),
-    command("move", 3, WRITE | FAST, (1, 1, 1), "generic", "Moves a key to another database.", move_key),
-    container("memory", "server", "A container for memory diagnostics commands.", MEMORY),
-    container("object", "generic", "A container for object introspection commands.", OBJECT),
-    command("randomkey", 1, READONLY, (0, 0, 0), "generic", "Returns a random key name from the database.", randomkey),
-    command("rename", 3, WRITE, (1, 2, 1), "generic", "Renames a key and overwrites the destination.", |it, args| rename(it, args, false)),
-    command("renamenx", 3, WRITE | FAST, (1, 2, 1), "generic", "Renames a key only when the target key name doesn't exist.", |it, args| rename(it, args, true)),
-    command("swapdb", 3, WRITE | FAST, (0, 0, 0), "server", "Swaps two Redis databases.", swapdb),
-    command("touch", -2, READONLY | FAST, (1, -1, 1), "generic", "Returns the number of existing keys out of those specified after updating the time they were last accessed.", exists),
-    command("type", 2, READONLY | FAST, (1, 1, 1), "generic", "Determines the type of value stored at a key.", type_of),
-    command("unlink", -2, WRITE | FAST, (1, -1, 1), "generic", "Asynchronously deletes one or more keys.", del),
+    command(
+        "copy",
+        -3,
+        WRITE,
+        (1, 2, 1),
+        "generic",
+        "Copies the value of a key to a new key.",
+        copy,
+    ),
+    command(
+        "dbsize",
+        1,
+        READONLY | FAST,
+        (0, 0, 0),
+        "server",
+        "Returns the number of keys in the database.",
+        dbsize,
+    ),
+    command(
+        "del",
+        -2,
+        WRITE,
+        (1, -1, 1),
+        "generic",
+        "Deletes one or more keys.",
+        del,
+    ),
+    command(
+        "exists",
+        -2,
+        READONLY | FAST,
+        (1, -1, 1),
+        "generic",
+        "Determines whether one or more keys exist.",
+        exists,
+    ),
+    command(
+        "flushall",
+        -1,
+        WRITE,
+        (0, 0, 0),
+        "server",
+        "Removes all keys from all databases.",
+        flushall,
+    ),
+    command(
+        "flushdb",
+        -1,
+        WRITE,
+        (0, 0, 0),
+        "server",
+        "Remove all keys from the current database.",
+        flushdb,
+    ),
+    command(
+        "keys",
+        2,
+        READONLY,
+        (0, 0, 0),
+        "generic",
+        "Returns all key names that match a pattern.",
+        long::keys,
+    ),
+    command(
+        "move",
+        3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "generic",
+        "Moves a key to another database.",
+        move_key,
+    ),
+    container(
+        "memory",
+        "server",
+        "A container for memory diagnostics commands.",
+        MEMORY,
+    ),
+    container(
+        "object",
+        "generic",
+        "A container for object introspection commands.",
+        OBJECT,
+    ),
+    command(
+        "randomkey",
+        1,
+        READONLY,
+        (0, 0, 0),
+        "generic",
+        "Returns a random key name from the database.",
+        randomkey,
+    ),
+    command(
+        "rename",
+        3,
+        WRITE,
+        (1, 2, 1),
+        "generic",
+        "Renames a key and overwrites the destination.",
+        |it, args| rename(it, args, false),
+    ),
+    command(
+        "renamenx",
+        3,
+        WRITE | FAST,
+        (1, 2, 1),
+        "generic",
+        "Renames a key only when the target key name doesn't exist.",
+        |it, args| rename(it, args, true),
+    ),
+    command(
+        "swapdb",
+        3,
+        WRITE | FAST,
+        (0, 0, 0),
+        "server",
+        "Swaps two Redis databases.",
+        swapdb,
+    ),
+    command(
+        "touch",
+        -2,
+        READONLY | FAST,
+        (1, -1, 1),
+        "generic",
+        "Returns the number of existing keys out of those specified after updating the time they were last accessed.",
+        exists,
+    ),
+    command(
+        "type",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "generic",
+        "Determines the type of value stored at a key.",
+        type_of,
+    ),
+    command(
+        "unlink",
+        -2,
+        WRITE | FAST,
+        (1, -1, 1),
+        "generic",
+        "Asynchronously deletes one or more keys.",
+        del,
+    ),
 ];
 
 const OBJECT: &[Command] = &[
-    command("object|encoding", 3, READONLY, (2, 2, 1), "generic", "Returns the internal encoding of an object.", encoding),
-    command("object|refcount", 3, READONLY, (2, 2, 1), "generic", "Returns the reference count of a value of a key.", refcount),
+    command(
+        "object|encoding",
+        3,
+        READONLY,
+        (2, 2, 1),
+        "generic",
+        "Returns the internal encoding of an object.",
+        encoding,
+    ),
+    command(
+        "object|refcount",
+        3,
+        READONLY,
+        (2, 2, 1),
+        "generic",
+        "Returns the reference count of a value of a key.",
+        refcount,
+    ),
 ];
 
-const MEMORY: &[Command] = &[command("memory|usage", -3, READONLY, (2, 2, 1), "server", "Estimates the memory usage of a key.", usage)];
+const MEMORY: &[Command] = &[command(
+    "memory|usage",
+    -3,
+    READONLY,
+    (2, 2, 1),
+    "server",
+    "Estimates the memory usage of a key.",
+    usage,
+)];
 
 fn del(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
@@ -57,7 +213,10 @@ fn exists(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn type_of(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let name = context.db().find(args.get(1)).map_or("none", Value::type_name);
+    let name = context
+        .db()
+        .find(args.get(1))
+        .map_or("none", Value::type_name);
     context.reply.simple(name);
     Ok(())
 }
@@ -70,7 +229,11 @@ fn dbsize(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
 
 fn randomkey(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     for _ in 0..100 {
-        let found = context.db().table().random(fastrand::u64(..)).map(|entry| entry.key.clone());
+        let found = context
+            .db()
+            .table()
+            .random(fastrand::u64(..))
+            .map(|entry| entry.key.clone());
         let Some(key) = found else { break };
         // It may have expired.
         if context.db().contains(key.as_bytes()) {
@@ -108,7 +271,9 @@ fn rename(context: &mut Context<'_>, args: Args<'_>, only_new: bool) -> Outcome 
 /// The number of a database.
 pub(super) fn database(text: &[u8]) -> Result<usize, super::Failure> {
     let number = usize::try_from(integer(text)?).ok();
-    number.filter(|number| *number < DATABASES).ok_or(fail("ERR DB index is out of range"))
+    number
+        .filter(|number| *number < DATABASES)
+        .ok_or(fail("ERR DB index is out of range"))
 }
 
 fn move_key(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -148,7 +313,10 @@ fn copy(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if to == context.client.database.get() && args.get(1) == args.get(2) {
         return Err(fail("ERR source and destination objects are the same"));
     }
-    let found = context.db().entry(args.get(1)).map(|entry| (entry.value.clone(), entry.expires));
+    let found = context
+        .db()
+        .entry(args.get(1))
+        .map(|entry| (entry.value.clone(), entry.expires));
     let db = context.keyspace.database(to);
     let is_copied = match found {
         Some((value, expires)) if replaces || !db.contains(args.get(2)) => {
@@ -166,7 +334,9 @@ fn swapdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let number = |index: usize, text| {
         let number = crate::store::number::integer(args.get(index)).ok_or(fail(text))?;
         let number = usize::try_from(number).ok();
-        number.filter(|number| *number < DATABASES).ok_or(fail("ERR DB index is out of range"))
+        number
+            .filter(|number| *number < DATABASES)
+            .ok_or(fail("ERR DB index is out of range"))
     };
     let first = number(1, "ERR invalid first DB index")?;
     let second = number(2, "ERR invalid second DB index")?;

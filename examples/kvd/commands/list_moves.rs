@@ -9,18 +9,66 @@ use crate::store::list::End;
 use crate::store::number;
 
 pub(super) const TABLE: &[Command] = &[
-    command("blmove", 6, WRITE | DENYOOM | NOSCRIPT | BLOCKING, (1, 2, 1), "list", "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is available otherwise. Deletes the list if the last element was moved.", |it, args| {
-        let ends = (end(args, 3)?, end(args, 4)?);
-        block_move(it, args, ends, 5)
-    }),
-    command("blpop", -3, WRITE | NOSCRIPT | BLOCKING, (1, -2, 1), "list", "Removes and returns the first element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.", |it, args| block_pop(it, args, End::Left)),
-    command("brpop", -3, WRITE | NOSCRIPT | BLOCKING, (1, -2, 1), "list", "Removes and returns the last element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.", |it, args| block_pop(it, args, End::Right)),
-    command("brpoplpush", 4, WRITE | DENYOOM | NOSCRIPT | BLOCKING, (1, 2, 1), "list", "Pops an element from a list, pushes it to another list and returns it. Block until an element is available otherwise. Deletes the list if the last element was popped.", |it, args| block_move(it, args, (End::Right, End::Left), 3)),
-    command("lmove", 5, WRITE | DENYOOM, (1, 2, 1), "list", "Returns an element after popping it from one list and pushing it to another. Deletes the list if the last element was moved.", |it, args| {
-        let ends = (end(args, 3)?, end(args, 4)?);
-        reply_moved(it, args, ends)
-    }),
-    command("rpoplpush", 3, WRITE | DENYOOM, (1, 2, 1), "list", "Returns the last element of a list after removing and pushing it to another list. Deletes the list if the last element was popped.", |it, args| reply_moved(it, args, (End::Right, End::Left))),
+    command(
+        "blmove",
+        6,
+        WRITE | DENYOOM | NOSCRIPT | BLOCKING,
+        (1, 2, 1),
+        "list",
+        "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is available otherwise. Deletes the list if the last element was moved.",
+        |it, args| {
+            let ends = (end(args, 3)?, end(args, 4)?);
+            block_move(it, args, ends, 5)
+        },
+    ),
+    command(
+        "blpop",
+        -3,
+        WRITE | NOSCRIPT | BLOCKING,
+        (1, -2, 1),
+        "list",
+        "Removes and returns the first element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
+        |it, args| block_pop(it, args, End::Left),
+    ),
+    command(
+        "brpop",
+        -3,
+        WRITE | NOSCRIPT | BLOCKING,
+        (1, -2, 1),
+        "list",
+        "Removes and returns the last element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
+        |it, args| block_pop(it, args, End::Right),
+    ),
+    command(
+        "brpoplpush",
+        4,
+        WRITE | DENYOOM | NOSCRIPT | BLOCKING,
+        (1, 2, 1),
+        "list",
+        "Pops an element from a list, pushes it to another list and returns it. Block until an element is available otherwise. Deletes the list if the last element was popped.",
+        |it, args| block_move(it, args, (End::Right, End::Left), 3),
+    ),
+    command(
+        "lmove",
+        5,
+        WRITE | DENYOOM,
+        (1, 2, 1),
+        "list",
+        "Returns an element after popping it from one list and pushing it to another. Deletes the list if the last element was moved.",
+        |it, args| {
+            let ends = (end(args, 3)?, end(args, 4)?);
+            reply_moved(it, args, ends)
+        },
+    ),
+    command(
+        "rpoplpush",
+        3,
+        WRITE | DENYOOM,
+        (1, 2, 1),
+        "list",
+        "Returns the last element of a list after removing and pushing it to another list. Deletes the list if the last element was popped.",
+        |it, args| reply_moved(it, args, (End::Right, End::Left)),
+    ),
 ];
 
 fn end(args: Args<'_>, at: usize) -> Result<End, Failure> {
@@ -65,7 +113,9 @@ pub(super) fn wait(
                 keys: keys.map(|at| args.get(at).into()).collect(),
                 timer: None,
             };
-            context.server.block(context.client, context.keyspace, blocked, seconds);
+            context
+                .server
+                .block(context.client, context.keyspace, blocked, seconds);
         }
     }
     Ok(())
@@ -95,7 +145,11 @@ pub(super) fn number_of(context: &Context<'_>) -> usize {
 }
 
 /// Moves an element. Returns whether there was one.
-fn move_item(context: &mut Context<'_>, args: Args<'_>, (from, to): (End, End)) -> Result<bool, Failure> {
+fn move_item(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    (from, to): (End, End),
+) -> Result<bool, Failure> {
     let (source, target) = (args.get(1), args.get(2));
     let db = context.keyspace.database(number_of(context));
     if db.list(source)?.is_none() {
@@ -124,7 +178,12 @@ fn reply_moved(context: &mut Context<'_>, args: Args<'_>, ends: (End, End)) -> O
     Ok(())
 }
 
-fn block_move(context: &mut Context<'_>, args: Args<'_>, ends: (End, End), timeout_at: usize) -> Outcome {
+fn block_move(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    ends: (End, End),
+    timeout_at: usize,
+) -> Outcome {
     let seconds = timeout(args.get(timeout_at))?;
     if move_item(context, args, ends)? {
         return Ok(());

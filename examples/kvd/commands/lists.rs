@@ -3,27 +3,142 @@
 use std::sync::Arc;
 
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
-use super::{Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, integer, long, wrong_arity};
+use super::{
+    Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, integer,
+    long, wrong_arity,
+};
 use crate::disk::rows::place_name;
 use crate::resp::request::Args;
 use crate::store::list::{End, List, range};
 use crate::store::text::Text;
 
 pub(super) const TABLE: &[Command] = &[
-    command("lindex", 3, READONLY, (1, 1, 1), "list", "Returns an element from a list by its index.", lindex),
-    command("linsert", 5, WRITE | DENYOOM, (1, 1, 1), "list", "Inserts an element before or after another element in a list.", linsert),
-    command("llen", 2, READONLY | FAST, (1, 1, 1), "list", "Returns the length of a list.", llen),
-    command("lpop", -2, WRITE | FAST, (1, 1, 1), "list", "Returns the first elements in a list after removing it. Deletes the list if the last element was popped.", |it, args| pop(it, args, End::Left)),
-    command("lpos", -3, READONLY, (1, 1, 1), "list", "Returns the index of matching elements in a list.", lpos),
-    command("lpush", -3, WRITE | DENYOOM | FAST, (1, 1, 1), "list", "Prepends one or more elements to a list. Creates the key if it doesn't exist.", |it, args| push(it, args, End::Left, false)),
-    command("lpushx", -3, WRITE | DENYOOM | FAST, (1, 1, 1), "list", "Prepends one or more elements to a list only when the list exists.", |it, args| push(it, args, End::Left, true)),
-    command("lrange", 4, READONLY, (1, 1, 1), "list", "Returns a range of elements from a list.", lrange),
-    command("lrem", 4, WRITE, (1, 1, 1), "list", "Removes elements from a list. Deletes the list if the last element was removed.", lrem),
-    command("lset", 4, WRITE | DENYOOM, (1, 1, 1), "list", "Sets the value of an element in a list by its index.", lset),
-    command("ltrim", 4, WRITE, (1, 1, 1), "list", "Removes elements from both ends a list. Deletes the list if all elements were trimmed.", ltrim),
-    command("rpop", -2, WRITE | FAST, (1, 1, 1), "list", "Returns and removes the last elements of a list. Deletes the list if the last element was popped.", |it, args| pop(it, args, End::Right)),
-    command("rpush", -3, WRITE | DENYOOM | FAST, (1, 1, 1), "list", "Appends one or more elements to a list. Creates the key if it doesn't exist.", |it, args| push(it, args, End::Right, false)),
-    command("rpushx", -3, WRITE | DENYOOM | FAST, (1, 1, 1), "list", "Appends an element to a list only when the list exists.", |it, args| push(it, args, End::Right, true)),
+    command(
+        "lindex",
+        3,
+        READONLY,
+        (1, 1, 1),
+        "list",
+        "Returns an element from a list by its index.",
+        lindex,
+    ),
+    command(
+        "linsert",
+        5,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "list",
+        "Inserts an element before or after another element in a list.",
+        linsert,
+    ),
+    command(
+        "llen",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "list",
+        "Returns the length of a list.",
+        llen,
+    ),
+    command(
+        "lpop",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "list",
+        "Returns the first elements in a list after removing it. Deletes the list if the last element was popped.",
+        |it, args| pop(it, args, End::Left),
+    ),
+    command(
+        "lpos",
+        -3,
+        READONLY,
+        (1, 1, 1),
+        "list",
+        "Returns the index of matching elements in a list.",
+        lpos,
+    ),
+    command(
+        "lpush",
+        -3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "list",
+        "Prepends one or more elements to a list. Creates the key if it doesn't exist.",
+        |it, args| push(it, args, End::Left, false),
+    ),
+    command(
+        "lpushx",
+        -3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "list",
+        "Prepends one or more elements to a list only when the list exists.",
+        |it, args| push(it, args, End::Left, true),
+    ),
+    command(
+        "lrange",
+        4,
+        READONLY,
+        (1, 1, 1),
+        "list",
+        "Returns a range of elements from a list.",
+        lrange,
+    ),
+    command(
+        "lrem",
+        4,
+        WRITE,
+        (1, 1, 1),
+        "list",
+        "Removes elements from a list. Deletes the list if the last element was removed.",
+        lrem,
+    ),
+    command(
+        "lset",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "list",
+        "Sets the value of an element in a list by its index.",
+        lset,
+    ),
+    command(
+        "ltrim",
+        4,
+        WRITE,
+        (1, 1, 1),
+        "list",
+        "Removes elements from both ends a list. Deletes the list if all elements were trimmed.",
+        ltrim,
+    ),
+    command(
+        "rpop",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "list",
+        "Returns and removes the last elements of a list. Deletes the list if the last element was popped.",
+        |it, args| pop(it, args, End::Right),
+    ),
+    command(
+        "rpush",
+        -3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "list",
+        "Appends one or more elements to a list. Creates the key if it doesn't exist.",
+        |it, args| push(it, args, End::Right, false),
+    ),
+    command(
+        "rpushx",
+        -3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "list",
+        "Appends an element to a list only when the list exists.",
+        |it, args| push(it, args, End::Right, true),
+    ),
 ];
 
 /// The name of the row of an element.
@@ -59,7 +174,7 @@ fn push(context: &mut Context<'_>, args: Args<'_>, end: End, only_old: bool) -> 
 
 fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     if args.len() > 3 {
-        return Err(wrong_arity(&TABLE[if end == End::Left { 3 } else { 11 }]));
+        return Err(wrong_arity(if end == End::Left { "lpop" } else { "rpop" }));
     }
     let wanted = match args.len() {
         3 => Some(count(args.get(2)).map_err(|_| NOT_POSITIVE)?),
@@ -90,7 +205,10 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
 }
 
 fn llen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let len = context.db().list(args.get(1))?.map_or(0, |list| list.items.len());
+    let len = context
+        .db()
+        .list(args.get(1))?
+        .map_or(0, |list| list.items.len());
     context.reply.count(len);
     Ok(())
 }
@@ -101,7 +219,9 @@ fn index_in(list: &List, index: i64) -> Option<usize> {
         0.. => index,
         _ => index + list.items.len() as i64,
     };
-    usize::try_from(index).ok().filter(|index| *index < list.items.len())
+    usize::try_from(index)
+        .ok()
+        .filter(|index| *index < list.items.len())
 }
 
 fn lindex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -134,7 +254,9 @@ fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let range = range(start, stop, list.items.len());
     context.reply.array(range.len());
     if range.len() <= long::MANY {
-        list.items.range(range).for_each(|item| context.reply.bulk(item.as_bytes()));
+        list.items
+            .range(range)
+            .for_each(|item| context.reply.bulk(item.as_bytes()));
         return Ok(());
     }
     let (list, mut range) = (Arc::clone(list), range);
@@ -159,6 +281,8 @@ fn ltrim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
                 }
             }
         }
+        // As in Redis, a transaction that watches the list fails also if nothing was removed.
+        db.touch_main(key);
         db.remove_if_empty(key);
     }
     context.ok()
@@ -181,7 +305,12 @@ fn lrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         match wanted < 0 {
             false => list.items.retain(is_kept),
             true => {
-                let kept: Vec<Text> = list.items.drain(..).rev().filter(|it| is_kept(it)).collect();
+                let kept: Vec<Text> = list
+                    .items
+                    .drain(..)
+                    .rev()
+                    .filter(|it| is_kept(it))
+                    .collect();
                 list.items = kept.into_iter().rev().collect();
             }
         }
@@ -204,7 +333,11 @@ fn linsert(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let len = match db.list_mut(key)? {
         None => 0,
-        Some(list) => match list.items.iter().position(|it| it.as_bytes() == args.get(3)) {
+        Some(list) => match list
+            .items
+            .iter()
+            .position(|it| it.as_bytes() == args.get(3))
+        {
             None => -1,
             Some(index) => {
                 list.items.insert(index + behind, args.get(4).into());
@@ -237,7 +370,9 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
                 }
             }
             b"count" => most = Some(count(value).map_err(|_| fail("ERR COUNT can't be negative"))?),
-            b"maxlen" => longest = count(value).map_err(|_| fail("ERR MAXLEN can't be negative"))?,
+            b"maxlen" => {
+                longest = count(value).map_err(|_| fail("ERR MAXLEN can't be negative"))?;
+            }
             _ => return Err(SYNTAX),
         }
     }
@@ -255,8 +390,21 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         let is_match = |(_, it): &(usize, &Text)| it.as_bytes() == item;
         let all = list.items.iter().enumerate();
         match rank > 0 {
-            true => found.extend(all.take(longest).filter(is_match).skip(skipped).take(wanted).map(|it| it.0)),
-            false => found.extend(all.rev().take(longest).filter(is_match).skip(skipped).take(wanted).map(|it| it.0)),
+            true => found.extend(
+                all.take(longest)
+                    .filter(is_match)
+                    .skip(skipped)
+                    .take(wanted)
+                    .map(|it| it.0),
+            ),
+            false => found.extend(
+                all.rev()
+                    .take(longest)
+                    .filter(is_match)
+                    .skip(skipped)
+                    .take(wanted)
+                    .map(|it| it.0),
+            ),
         }
     }
     match most {

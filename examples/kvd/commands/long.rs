@@ -24,7 +24,11 @@ const SEGMENTS_AT_ONCE: usize = 8;
 
 /// Replies with elements that `next` encodes one by one, until it returns false. Of many elements it has a snapshot,
 /// and they are encoded as the client takes them.
-pub(super) fn reply_items(reply: &mut Reply, is_many: bool, mut next: impl FnMut(&mut Reply) -> bool + 'static) {
+pub(super) fn reply_items(
+    reply: &mut Reply,
+    is_many: bool,
+    mut next: impl FnMut(&mut Reply) -> bool + 'static,
+) {
     match is_many {
         false => while next(reply) {},
         true => {

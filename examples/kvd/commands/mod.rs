@@ -3,7 +3,9 @@
 //! `execute.rs`: from a request to its reply. `describe.rs`: COMMAND. `long.rs`: replies that are made while they are
 //! sent.
 
+mod clients;
 mod connection;
+mod counters;
 mod describe;
 mod execute;
 mod expiry;
@@ -75,8 +77,8 @@ pub mod flag {
     pub const NO_MULTI: u32 = 1 << 11;
 
     pub const NAMES: [&str; 12] = [
-        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading", "stale", "fast",
-        "no_auth", "no_multi",
+        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading",
+        "stale", "fast", "no_auth", "no_multi",
     ];
 }
 
@@ -126,6 +128,7 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
     TABLE.get_or_init(|| {
         let families: &[&'static [Command]] = &[
             connection::TABLE,
+            counters::TABLE,
             describe::TABLE,
             expiry::TABLE,
             hashes::TABLE,
@@ -143,7 +146,8 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
             transactions::TABLE,
         ];
         let all = families.iter().copied().flatten();
-        all.map(|command| (command.name.as_bytes(), command)).collect()
+        all.map(|command| (command.name.as_bytes(), command))
+            .collect()
     })
 }
 
@@ -224,8 +228,8 @@ const NO_SUCH_KEY: Failure = fail("ERR no such key");
 const OVERFLOW: Failure = fail("ERR increment or decrement would overflow");
 const TOO_LONG: Failure = fail("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
-pub fn wrong_arity(command: &Command) -> Failure {
-    format!("ERR wrong number of arguments for '{}' command", command.name).into()
+fn wrong_arity(name: &str) -> Failure {
+    format!("ERR wrong number of arguments for '{name}' command").into()
 }
 
 fn integer(text: &[u8]) -> Result<i64, Failure> {

@@ -1,5 +1,6 @@
 //! Publish and subscribe.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use asynchat::bytes::Bytes;
@@ -14,22 +15,91 @@ use crate::store::glob;
 const FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
 
 pub(super) const TABLE: &[Command] = &[
-    command("psubscribe", -2, FLAGS, (0, 0, 0), "pubsub", "Listens for messages published to channels that match one or more patterns.", |it, args| subscribe(it, args, PATTERN)),
-    command("publish", 3, PUBSUB | LOADING | STALE | FAST, (0, 0, 0), "pubsub", "Posts a message to a channel.", publish),
-    container("pubsub", "pubsub", "A container for Pub/Sub commands.", INTROSPECTION),
-    command("punsubscribe", -1, FLAGS, (0, 0, 0), "pubsub", "Stops listening to messages published to channels that match one or more patterns.", |it, args| end(it, args, PATTERN)),
-    command("subscribe", -2, FLAGS, (0, 0, 0), "pubsub", "Listens for messages published to channels.", |it, args| subscribe(it, args, CHANNEL)),
-    command("unsubscribe", -1, FLAGS, (0, 0, 0), "pubsub", "Stops listening to messages posted to channels.", |it, args| end(it, args, CHANNEL)),
+    command(
+        "psubscribe",
+        -2,
+        FLAGS,
+        (0, 0, 0),
+        "pubsub",
+        "Listens for messages published to channels that match one or more patterns.",
+        |it, args| subscribe(it, args, PATTERN),
+    ),
+    command(
+        "publish",
+        3,
+        PUBSUB | LOADING | STALE | FAST,
+        (0, 0, 0),
+        "pubsub",
+        "Posts a message to a channel.",
+        publish,
+    ),
+    container(
+        "pubsub",
+        "pubsub",
+        "A container for Pub/Sub commands.",
+        INTROSPECTION,
+    ),
+    command(
+        "punsubscribe",
+        -1,
+        FLAGS,
+        (0, 0, 0),
+        "pubsub",
+        "Stops listening to messages published to channels that match one or more patterns.",
+        |it, args| end(it, args, PATTERN),
+    ),
+    command(
+        "subscribe",
+        -2,
+        FLAGS,
+        (0, 0, 0),
+        "pubsub",
+        "Listens for messages published to channels.",
+        |it, args| subscribe(it, args, CHANNEL),
+    ),
+    command(
+        "unsubscribe",
+        -1,
+        FLAGS,
+        (0, 0, 0),
+        "pubsub",
+        "Stops listening to messages posted to channels.",
+        |it, args| end(it, args, CHANNEL),
+    ),
 ];
 
 const INTROSPECTION: &[Command] = &[
-    command("pubsub|channels", -2, PUBSUB | LOADING | STALE, (0, 0, 0), "pubsub", "Returns the active channels.", channels),
-    command("pubsub|numpat", 2, PUBSUB | LOADING | STALE, (0, 0, 0), "pubsub", "Returns a count of unique pattern subscriptions.", |it, _| {
-        let count = it.server.pubsub.borrow().patterns.len();
-        it.reply.count(count);
-        Ok(())
-    }),
-    command("pubsub|numsub", -2, PUBSUB | LOADING | STALE, (0, 0, 0), "pubsub", "Returns a count of subscribers to channels.", numsub),
+    command(
+        "pubsub|channels",
+        -2,
+        PUBSUB | LOADING | STALE,
+        (0, 0, 0),
+        "pubsub",
+        "Returns the active channels.",
+        channels,
+    ),
+    command(
+        "pubsub|numpat",
+        2,
+        PUBSUB | LOADING | STALE,
+        (0, 0, 0),
+        "pubsub",
+        "Returns a count of unique pattern subscriptions.",
+        |it, _| {
+            let count = it.server.pubsub.borrow().patterns.len();
+            it.reply.count(count);
+            Ok(())
+        },
+    ),
+    command(
+        "pubsub|numsub",
+        -2,
+        PUBSUB | LOADING | STALE,
+        (0, 0, 0),
+        "pubsub",
+        "Returns a count of subscribers to channels.",
+        numsub,
+    ),
 ];
 
 /// What is subscribed to.
@@ -57,7 +127,11 @@ fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if context.client.subscription_count() > 0 {
         context.server.push(context.client, context.reply);
     }
-    let count = context.server.pubsub.borrow().publish(args.get(1), args.get(2));
+    let count = context
+        .server
+        .pubsub
+        .borrow()
+        .publish(args.get(1), args.get(2));
     context.reply.count(count);
     Ok(())
 }
@@ -84,7 +158,9 @@ fn add(context: &Context<'_>, name: Bytes, kind: Kind) {
     };
     if own.insert(name.clone()) {
         let client = Rc::clone(context.client);
-        all.entry(name).or_default().insert(client.chat.id(), client);
+        all.entry(name)
+            .or_default()
+            .insert(client.chat.id(), client);
     }
 }
 
@@ -137,11 +213,17 @@ fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
 
 fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 3 {
-        return Err(fail("ERR wrong number of arguments for 'pubsub|channels' command"));
+        return Err(fail(
+            "ERR wrong number of arguments for 'pubsub|channels' command",
+        ));
     }
     let pattern = if args.len() == 3 { args.get(2) } else { b"*" };
     let pubsub = context.server.pubsub.borrow();
-    let found: Vec<&Bytes> = pubsub.channels.keys().filter(|name| glob::matches(pattern, name)).collect();
+    let found: Vec<&Bytes> = pubsub
+        .channels
+        .keys()
+        .filter(|name| glob::matches(pattern, name))
+        .collect();
     context.reply.array(found.len());
     found.iter().for_each(|name| context.reply.bulk(name));
     Ok(())
@@ -149,10 +231,12 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn numsub(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let pubsub = context.server.pubsub.borrow();
-    context.reply.map(args.len() - 2);
+    context.reply.array(2 * (args.len() - 2));
     for name in args.from(2) {
         context.reply.bulk(name);
-        context.reply.count(pubsub.channels.get(name).map_or(0, |it| it.len()));
+        context
+            .reply
+            .count(pubsub.channels.get(name).map_or(0, BTreeMap::len));
     }
     Ok(())
 }

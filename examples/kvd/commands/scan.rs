@@ -10,10 +10,42 @@ use crate::store::number::float_text;
 use crate::store::text::Text;
 
 pub(super) const TABLE: &[Command] = &[
-    command("hscan", -3, READONLY, (1, 1, 1), "hash", "Iterates over fields and values of a hash.", hscan),
-    command("scan", -2, READONLY, (0, 0, 0), "generic", "Iterates over the key names in the database.", scan),
-    command("sscan", -3, READONLY, (1, 1, 1), "set", "Iterates over members of a set.", sscan),
-    command("zscan", -3, READONLY, (1, 1, 1), "sorted-set", "Iterates over members and scores of a sorted set.", zscan),
+    command(
+        "hscan",
+        -3,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Iterates over fields and values of a hash.",
+        hscan,
+    ),
+    command(
+        "scan",
+        -2,
+        READONLY,
+        (0, 0, 0),
+        "generic",
+        "Iterates over the key names in the database.",
+        scan,
+    ),
+    command(
+        "sscan",
+        -3,
+        READONLY,
+        (1, 1, 1),
+        "set",
+        "Iterates over members of a set.",
+        sscan,
+    ),
+    command(
+        "zscan",
+        -3,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Iterates over members and scores of a sorted set.",
+        zscan,
+    ),
 ];
 
 /// No call visits more than this many elements, whatever COUNT is: others are served in between.
@@ -28,13 +60,16 @@ struct Options<'a> {
 
 impl Options<'_> {
     fn wants(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, name))
+        self.pattern
+            .is_none_or(|pattern| glob::matches(pattern, name))
     }
 }
 
 /// The options, with the cursor at this index.
 fn options(args: Args<'_>, at: usize) -> Result<Options<'_>, Failure> {
-    let cursor = std::str::from_utf8(args.get(at)).ok().and_then(|it| it.parse().ok());
+    let cursor = std::str::from_utf8(args.get(at))
+        .ok()
+        .and_then(|it| it.parse().ok());
     let mut options = Options {
         cursor: cursor.ok_or(fail("ERR invalid cursor"))?,
         pattern: None,
@@ -73,13 +108,19 @@ fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let options = options(args, 1)?;
     let now = context.keyspace.now();
     let mut found = Vec::new();
-    let cursor = context.db().table().scan(options.cursor, options.count, |entry| {
-        let is_there = entry.expires == 0 || entry.expires > now;
-        let is_type = options.type_name.as_ref().is_none_or(|name| name == entry.value.type_name());
-        if is_there && is_type && options.wants(entry.key.as_bytes()) {
-            found.push(entry.key.clone());
-        }
-    });
+    let cursor = context
+        .db()
+        .table()
+        .scan(options.cursor, options.count, |entry| {
+            let is_there = entry.expires == 0 || entry.expires > now;
+            let is_type = options
+                .type_name
+                .as_ref()
+                .is_none_or(|name| name == entry.value.type_name());
+            if is_there && is_type && options.wants(entry.key.as_bytes()) {
+                found.push(entry.key.clone());
+            }
+        });
     reply(context.reply, cursor, &found);
     Ok(())
 }
@@ -99,7 +140,9 @@ fn hscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             // A small hash is returned at once, so a scan never sees it change.
             Hash::Small(fields) => fields.iter().for_each(|it| visit(&it.name, &it.value)),
             Hash::Large(table) => {
-                cursor = table.scan(options.cursor, options.count, |it| visit(&it.name, &it.value));
+                cursor = table.scan(options.cursor, options.count, |it| {
+                    visit(&it.name, &it.value);
+                });
             }
         }
     }

@@ -6,15 +6,87 @@ use crate::resp::request::Args;
 use crate::store::text::Text;
 
 pub(super) const TABLE: &[Command] = &[
-    command("sadd", -3, WRITE | DENYOOM | FAST, (1, 1, 1), "set", "Adds one or more members to a set. Creates the key if it doesn't exist.", sadd),
-    command("scard", 2, READONLY | FAST, (1, 1, 1), "set", "Returns the number of members in a set.", scard),
-    command("sismember", 3, READONLY | FAST, (1, 1, 1), "set", "Determines whether a member belongs to a set.", sismember),
-    command("smembers", 2, READONLY, (1, 1, 1), "set", "Returns all members of a set.", smembers),
-    command("smismember", -3, READONLY | FAST, (1, 1, 1), "set", "Determines whether multiple members belong to a set.", smismember),
-    command("smove", 4, WRITE | FAST, (1, 2, 1), "set", "Moves a member from one set to another.", smove),
-    command("spop", -2, WRITE | FAST, (1, 1, 1), "set", "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped.", spop),
-    command("srandmember", -2, READONLY, (1, 1, 1), "set", "Get one or multiple random members from a set", srandmember),
-    command("srem", -3, WRITE | FAST, (1, 1, 1), "set", "Removes one or more members from a set. Deletes the set if the last member was removed.", srem),
+    command(
+        "sadd",
+        -3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "set",
+        "Adds one or more members to a set. Creates the key if it doesn't exist.",
+        sadd,
+    ),
+    command(
+        "scard",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "set",
+        "Returns the number of members in a set.",
+        scard,
+    ),
+    command(
+        "sismember",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "set",
+        "Determines whether a member belongs to a set.",
+        sismember,
+    ),
+    command(
+        "smembers",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "set",
+        "Returns all members of a set.",
+        smembers,
+    ),
+    command(
+        "smismember",
+        -3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "set",
+        "Determines whether multiple members belong to a set.",
+        smismember,
+    ),
+    command(
+        "smove",
+        4,
+        WRITE | FAST,
+        (1, 2, 1),
+        "set",
+        "Moves a member from one set to another.",
+        smove,
+    ),
+    command(
+        "spop",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "set",
+        "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped.",
+        spop,
+    ),
+    command(
+        "srandmember",
+        -2,
+        READONLY,
+        (1, 1, 1),
+        "set",
+        "Get one or multiple random members from a set",
+        srandmember,
+    ),
+    command(
+        "srem",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "set",
+        "Removes one or more members from a set. Deletes the set if the last member was removed.",
+        srem,
+    ),
 ];
 
 fn sadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -39,7 +111,10 @@ fn srem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let mut removed = 0;
     for member in args.from(2) {
-        if db.members_mut(key)?.is_some_and(|set| set.remove(member).is_some()) {
+        if db
+            .members_mut(key)?
+            .is_some_and(|set| set.remove(member).is_some())
+        {
             db.touch_element(key, || member.into());
             removed += 1;
         }
@@ -50,13 +125,19 @@ fn srem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn scard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let len = context.db().members(args.get(1))?.map_or(0, |set| set.len());
+    let len = context
+        .db()
+        .members(args.get(1))?
+        .map_or(0, |set| set.len());
     context.reply.count(len);
     Ok(())
 }
 
 fn sismember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let is_member = context.db().members(args.get(1))?.is_some_and(|set| set.contains(args.get(2)));
+    let is_member = context
+        .db()
+        .members(args.get(1))?
+        .is_some_and(|set| set.contains(args.get(2)));
     context.reply.boolean(is_member);
     Ok(())
 }
@@ -66,7 +147,9 @@ fn smismember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let set = db.members(args.get(1))?;
     context.reply.array(args.len() - 2);
     for member in args.from(2) {
-        context.reply.boolean(set.is_some_and(|set| set.contains(member)));
+        context
+            .reply
+            .boolean(set.is_some_and(|set| set.contains(member)));
     }
     Ok(())
 }
@@ -79,14 +162,17 @@ fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     context.reply.set(set.len());
     if set.len() <= long::MANY {
-        set.iter().for_each(|member| context.reply.bulk(member.as_bytes()));
+        set.iter()
+            .for_each(|member| context.reply.bulk(member.as_bytes()));
         return Ok(());
     }
     let (set, mut segment) = ((**set).clone(), 0);
     long::reply_items(context.reply, true, move |reply| {
         let members = set.segment(segment);
         segment += 1;
-        members.map(|members| members.for_each(|it| reply.bulk(it.as_bytes()))).is_some()
+        members
+            .map(|members| members.for_each(|it| reply.bulk(it.as_bytes())))
+            .is_some()
     });
     Ok(())
 }
@@ -126,8 +212,12 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.null();
     }
     for _ in 0..wanted.unwrap_or(1).min(len) {
-        let Some(set) = db.members_mut(key)? else { break };
-        let Some(member) = set.random(fastrand::u64(..)).cloned() else { break };
+        let Some(set) = db.members_mut(key)? else {
+            break;
+        };
+        let Some(member) = set.random(fastrand::u64(..)).cloned() else {
+            break;
+        };
         set.remove(member.as_bytes());
         context.reply.bulk(member.as_bytes());
         db.touch_element(key, || member);
@@ -165,9 +255,13 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
             all
         }
-        _ => (0..wanted.unsigned_abs()).filter_map(|_| set.random(fastrand::u64(..))).collect(),
+        _ => (0..wanted.unsigned_abs())
+            .filter_map(|_| set.random(fastrand::u64(..)))
+            .collect(),
     };
     context.reply.array(found.len());
-    found.iter().for_each(|member| context.reply.bulk(member.as_bytes()));
+    found
+        .iter()
+        .for_each(|member| context.reply.bulk(member.as_bytes()));
     Ok(())
 }

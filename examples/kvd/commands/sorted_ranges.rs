@@ -14,39 +14,135 @@ use crate::store::sorted_set::{Bound, SortedSet};
 use crate::store::value::Value;
 
 pub(super) const TABLE: &[Command] = &[
-    command("zcount", 4, READONLY | FAST, (1, 1, 1), "sorted-set", "Returns the count of members in a sorted set that have scores within a range.", |it, args| counted(it, args, By::Score)),
-    command("zlexcount", 4, READONLY | FAST, (1, 1, 1), "sorted-set", "Returns the number of members in a sorted set within a lexicographical range.", |it, args| counted(it, args, By::Lex)),
-    command("zrange", -4, READONLY, (1, 1, 1), "sorted-set", "Returns members in a sorted set within a range of indexes.", |it, args| {
-        let query = Query::parse(args, 1, By::Rank, false, true)?;
-        query.reply(it, args)
-    }),
-    command("zrangebylex", -4, READONLY, (1, 1, 1), "sorted-set", "Returns members in a sorted set within a lexicographical range.", |it, args| {
-        let query = Query::parse(args, 1, By::Lex, false, false)?;
-        query.reply(it, args)
-    }),
-    command("zrangebyscore", -4, READONLY, (1, 1, 1), "sorted-set", "Returns members in a sorted set within a range of scores.", |it, args| {
-        let query = Query::parse(args, 1, By::Score, false, false)?;
-        query.reply(it, args)
-    }),
-    command("zrangestore", -5, WRITE | DENYOOM, (1, 2, 1), "sorted-set", "Stores a range of members from sorted set in a key.", |it, args| {
-        let query = Query::parse(args, 2, By::Rank, false, true)?;
-        query.store(it, args)
-    }),
-    command("zremrangebylex", 4, WRITE, (1, 1, 1), "sorted-set", "Removes members in a sorted set within a lexicographical range. Deletes the sorted set if all members were removed.", |it, args| remove(it, args, By::Lex)),
-    command("zremrangebyrank", 4, WRITE, (1, 1, 1), "sorted-set", "Removes members in a sorted set within a range of indexes. Deletes the sorted set if all members were removed.", |it, args| remove(it, args, By::Rank)),
-    command("zremrangebyscore", 4, WRITE, (1, 1, 1), "sorted-set", "Removes members in a sorted set within a range of scores. Deletes the sorted set if all members were removed.", |it, args| remove(it, args, By::Score)),
-    command("zrevrange", -4, READONLY, (1, 1, 1), "sorted-set", "Returns members in a sorted set within a range of indexes in reverse order.", |it, args| {
-        let query = Query::parse(args, 1, By::Rank, true, false)?;
-        query.reply(it, args)
-    }),
-    command("zrevrangebylex", -4, READONLY, (1, 1, 1), "sorted-set", "Returns members in a sorted set within a lexicographical range in reverse order.", |it, args| {
-        let query = Query::parse(args, 1, By::Lex, true, false)?;
-        query.reply(it, args)
-    }),
-    command("zrevrangebyscore", -4, READONLY, (1, 1, 1), "sorted-set", "Returns members in a sorted set within a range of scores in reverse order.", |it, args| {
-        let query = Query::parse(args, 1, By::Score, true, false)?;
-        query.reply(it, args)
-    }),
+    command(
+        "zcount",
+        4,
+        READONLY | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the count of members in a sorted set that have scores within a range.",
+        |it, args| counted(it, args, By::Score),
+    ),
+    command(
+        "zlexcount",
+        4,
+        READONLY | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the number of members in a sorted set within a lexicographical range.",
+        |it, args| counted(it, args, By::Lex),
+    ),
+    command(
+        "zrange",
+        -4,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns members in a sorted set within a range of indexes.",
+        |it, args| {
+            let query = Query::parse(args, 1, By::Rank, false, true)?;
+            query.reply(it, args)
+        },
+    ),
+    command(
+        "zrangebylex",
+        -4,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns members in a sorted set within a lexicographical range.",
+        |it, args| {
+            let query = Query::parse(args, 1, By::Lex, false, false)?;
+            query.reply(it, args)
+        },
+    ),
+    command(
+        "zrangebyscore",
+        -4,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns members in a sorted set within a range of scores.",
+        |it, args| {
+            let query = Query::parse(args, 1, By::Score, false, false)?;
+            query.reply(it, args)
+        },
+    ),
+    command(
+        "zrangestore",
+        -5,
+        WRITE | DENYOOM,
+        (1, 2, 1),
+        "sorted-set",
+        "Stores a range of members from sorted set in a key.",
+        |it, args| {
+            let query = Query::parse(args, 2, By::Rank, false, true)?;
+            query.store(it, args)
+        },
+    ),
+    command(
+        "zremrangebylex",
+        4,
+        WRITE,
+        (1, 1, 1),
+        "sorted-set",
+        "Removes members in a sorted set within a lexicographical range. Deletes the sorted set if all members were removed.",
+        |it, args| remove(it, args, By::Lex),
+    ),
+    command(
+        "zremrangebyrank",
+        4,
+        WRITE,
+        (1, 1, 1),
+        "sorted-set",
+        "Removes members in a sorted set within a range of indexes. Deletes the sorted set if all members were removed.",
+        |it, args| remove(it, args, By::Rank),
+    ),
+    command(
+        "zremrangebyscore",
+        4,
+        WRITE,
+        (1, 1, 1),
+        "sorted-set",
+        "Removes members in a sorted set within a range of scores. Deletes the sorted set if all members were removed.",
+        |it, args| remove(it, args, By::Score),
+    ),
+    command(
+        "zrevrange",
+        -4,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns members in a sorted set within a range of indexes in reverse order.",
+        |it, args| {
+            let query = Query::parse(args, 1, By::Rank, true, false)?;
+            query.reply(it, args)
+        },
+    ),
+    command(
+        "zrevrangebylex",
+        -4,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns members in a sorted set within a lexicographical range in reverse order.",
+        |it, args| {
+            let query = Query::parse(args, 1, By::Lex, true, false)?;
+            query.reply(it, args)
+        },
+    ),
+    command(
+        "zrevrangebyscore",
+        -4,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns members in a sorted set within a range of scores in reverse order.",
+        |it, args| {
+            let query = Query::parse(args, 1, By::Score, true, false)?;
+            query.reply(it, args)
+        },
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +167,13 @@ struct Query {
 
 impl Query {
     /// Reads the arguments from the key on. `is_new` is for ZRANGE, whose options say what the bounds are.
-    fn parse(args: Args<'_>, key: usize, by: By, is_reverse: bool, is_new: bool) -> Result<Query, Failure> {
+    fn parse(
+        args: Args<'_>,
+        key: usize,
+        by: By,
+        is_reverse: bool,
+        is_new: bool,
+    ) -> Result<Query, Failure> {
         let mut query = Query {
             key,
             by,
@@ -101,10 +203,14 @@ impl Query {
             at += 1;
         }
         if has_limit && query.by == By::Rank {
-            return Err(fail("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"));
+            return Err(fail(
+                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+            ));
         }
         if query.with_scores && query.by == By::Lex {
-            return Err(fail("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
+            return Err(fail(
+                "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
+            ));
         }
         // By score and by bytes, the higher bound comes first in a reverse range.
         if query.is_reverse && query.by != By::Rank {
@@ -159,8 +265,16 @@ impl Query {
         };
         if range.len() <= long::MANY {
             match self.is_reverse {
-                false => set.ranked.from(range.start).take(range.len()).for_each(|it| encode(context.reply, it)),
-                true => set.ranked.before(range.end).take(range.len()).for_each(|it| encode(context.reply, it)),
+                false => set
+                    .ranked
+                    .from(range.start)
+                    .take(range.len())
+                    .for_each(|it| encode(context.reply, it)),
+                true => set
+                    .ranked
+                    .before(range.end)
+                    .take(range.len())
+                    .for_each(|it| encode(context.reply, it)),
             }
             return Ok(());
         }
@@ -170,11 +284,17 @@ impl Query {
             let number = range.len().min(256);
             match is_reverse {
                 false => {
-                    ranked.from(range.start).take(number).for_each(|it| encode(reply, it));
+                    ranked
+                        .from(range.start)
+                        .take(number)
+                        .for_each(|it| encode(reply, it));
                     range.start += number;
                 }
                 true => {
-                    ranked.before(range.end).take(number).for_each(|it| encode(reply, it));
+                    ranked
+                        .before(range.end)
+                        .take(number)
+                        .for_each(|it| encode(reply, it));
                     range.end -= number;
                 }
             }
@@ -208,7 +328,13 @@ impl Query {
 }
 
 /// The ranks between two bounds.
-fn bounded(set: Option<&SortedSet>, by: By, is_reverse: bool, low: &[u8], high: &[u8]) -> Result<Range<usize>, Failure> {
+fn bounded(
+    set: Option<&SortedSet>,
+    by: By,
+    is_reverse: bool,
+    low: &[u8],
+    high: &[u8],
+) -> Result<Range<usize>, Failure> {
     let len = set.map_or(0, SortedSet::len);
     Ok(match by {
         By::Rank => {
@@ -265,7 +391,12 @@ fn remove(context: &mut Context<'_>, args: Args<'_>, by: By) -> Outcome {
         return Ok(());
     };
     let range = bounded(Some(set), by, false, args.get(2), args.get(3))?;
-    let members: Vec<_> = set.ranked.from(range.start).take(range.len()).map(|it| it.member.clone()).collect();
+    let members: Vec<_> = set
+        .ranked
+        .from(range.start)
+        .take(range.len())
+        .map(|it| it.member.clone())
+        .collect();
     for member in &members {
         if let Some(set) = db.sorted_mut(key)? {
             set.remove(member.as_bytes());

@@ -2,24 +2,122 @@
 
 use super::flag::{BLOCKING, DENYOOM, FAST, NOSCRIPT, READONLY, WRITE};
 use super::list_moves::{number_of, timeout, wait};
-use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, integer};
+use super::{
+    Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, integer,
+};
 use crate::resp::request::Args;
 use crate::store::ranked::Scored;
 use crate::store::sorted_set::SortedSet;
 
 pub(super) const TABLE: &[Command] = &[
-    command("bzpopmax", -3, WRITE | NOSCRIPT | FAST | BLOCKING, (1, -2, 1), "sorted-set", "Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member available otherwise.  Deletes the sorted set if the last element was popped.", |it, args| block_pop(it, args, false)),
-    command("bzpopmin", -3, WRITE | NOSCRIPT | FAST | BLOCKING, (1, -2, 1), "sorted-set", "Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.", |it, args| block_pop(it, args, true)),
-    command("zadd", -4, WRITE | DENYOOM | FAST, (1, 1, 1), "sorted-set", "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist.", zadd),
-    command("zcard", 2, READONLY | FAST, (1, 1, 1), "sorted-set", "Returns the number of members in a sorted set.", zcard),
-    command("zincrby", 4, WRITE | DENYOOM | FAST, (1, 1, 1), "sorted-set", "Increments the score of a member in a sorted set.", zincrby),
-    command("zmscore", -3, READONLY | FAST, (1, 1, 1), "sorted-set", "Returns the score of one or more members in a sorted set.", zmscore),
-    command("zpopmax", -2, WRITE | FAST, (1, 1, 1), "sorted-set", "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.", |it, args| pop(it, args, false)),
-    command("zpopmin", -2, WRITE | FAST, (1, 1, 1), "sorted-set", "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.", |it, args| pop(it, args, true)),
-    command("zrank", 3, READONLY | FAST, (1, 1, 1), "sorted-set", "Returns the index of a member in a sorted set ordered by ascending scores.", |it, args| rank(it, args, false)),
-    command("zrem", -3, WRITE | FAST, (1, 1, 1), "sorted-set", "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed.", zrem),
-    command("zrevrank", 3, READONLY | FAST, (1, 1, 1), "sorted-set", "Returns the index of a member in a sorted set ordered by descending scores.", |it, args| rank(it, args, true)),
-    command("zscore", 3, READONLY | FAST, (1, 1, 1), "sorted-set", "Returns the score of a member in a sorted set.", zscore),
+    command(
+        "bzpopmax",
+        -3,
+        WRITE | NOSCRIPT | FAST | BLOCKING,
+        (1, -2, 1),
+        "sorted-set",
+        "Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member available otherwise.  Deletes the sorted set if the last element was popped.",
+        |it, args| block_pop(it, args, false),
+    ),
+    command(
+        "bzpopmin",
+        -3,
+        WRITE | NOSCRIPT | FAST | BLOCKING,
+        (1, -2, 1),
+        "sorted-set",
+        "Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.",
+        |it, args| block_pop(it, args, true),
+    ),
+    command(
+        "zadd",
+        -4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist.",
+        zadd,
+    ),
+    command(
+        "zcard",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the number of members in a sorted set.",
+        zcard,
+    ),
+    command(
+        "zincrby",
+        4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Increments the score of a member in a sorted set.",
+        zincrby,
+    ),
+    command(
+        "zmscore",
+        -3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the score of one or more members in a sorted set.",
+        zmscore,
+    ),
+    command(
+        "zpopmax",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
+        |it, args| pop(it, args, false),
+    ),
+    command(
+        "zpopmin",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
+        |it, args| pop(it, args, true),
+    ),
+    command(
+        "zrank",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the index of a member in a sorted set ordered by ascending scores.",
+        |it, args| rank(it, args, false),
+    ),
+    command(
+        "zrem",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed.",
+        zrem,
+    ),
+    command(
+        "zrevrank",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the index of a member in a sorted set ordered by descending scores.",
+        |it, args| rank(it, args, true),
+    ),
+    command(
+        "zscore",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns the score of a member in a sorted set.",
+        zscore,
+    ),
 ];
 
 const NAN: super::Failure = fail("ERR resulting score is not a number (NaN)");
@@ -55,13 +153,20 @@ fn zadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Err(SYNTAX);
     }
     if options.only_new && options.only_old {
-        return Err(fail("ERR XX and NX options at the same time are not compatible"));
+        return Err(fail(
+            "ERR XX and NX options at the same time are not compatible",
+        ));
     }
-    if (options.greater && options.less) || (options.only_new && (options.greater || options.less)) {
-        return Err(fail("ERR GT, LT, and/or NX options at the same time are not compatible"));
+    if (options.greater && options.less) || (options.only_new && (options.greater || options.less))
+    {
+        return Err(fail(
+            "ERR GT, LT, and/or NX options at the same time are not compatible",
+        ));
     }
     if options.increment && pairs > 2 {
-        return Err(fail("ERR INCR option supports a single increment-element pair"));
+        return Err(fail(
+            "ERR INCR option supports a single increment-element pair",
+        ));
     }
     let mut entries = Vec::with_capacity(pairs / 2);
     for at in (at..args.len()).step_by(2) {
@@ -79,7 +184,12 @@ fn zincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     add(context, args.get(1), &[(by, args.get(3))], &options)
 }
 
-fn add(context: &mut Context<'_>, key: &[u8], entries: &[(f64, &[u8])], options: &Options) -> Outcome {
+fn add(
+    context: &mut Context<'_>,
+    key: &[u8],
+    entries: &[(f64, &[u8])],
+    options: &Options,
+) -> Outcome {
     let db = context.db();
     if db.sorted(key)?.is_none() && options.only_old {
         match options.increment {
@@ -102,7 +212,9 @@ fn add(context: &mut Context<'_>, key: &[u8], entries: &[(f64, &[u8])], options:
         let is_wanted = match old {
             None => !options.only_old,
             Some(old) => {
-                !(options.only_new || options.greater && score <= old || options.less && score >= old)
+                !(options.only_new
+                    || options.greater && score <= old
+                    || options.less && score >= old)
             }
         };
         if !is_wanted {
@@ -152,7 +264,10 @@ fn zcard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn zscore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let score = context.db().sorted(args.get(1))?.and_then(|set| set.score(args.get(2)));
+    let score = context
+        .db()
+        .sorted(args.get(1))?
+        .and_then(|set| set.score(args.get(2)));
     match score {
         Some(score) => context.reply.double(score),
         None => context.reply.null(),
@@ -177,7 +292,11 @@ fn rank(context: &mut Context<'_>, args: Args<'_>, is_reverse: bool) -> Outcome 
     let set = context.db().sorted(args.get(1))?;
     let rank = set.and_then(|set| {
         let rank = set.rank(args.get(2))?;
-        Some(if is_reverse { set.len() - 1 - rank } else { rank })
+        Some(if is_reverse {
+            set.len() - 1 - rank
+        } else {
+            rank
+        })
     });
     match rank {
         Some(rank) => context.reply.count(rank),
@@ -214,7 +333,9 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
     let pairs = wanted.is_some() && context.reply.resp3;
     context.reply.array(if pairs { number } else { 2 * number });
     for _ in 0..number {
-        let Some(Scored { score, member }) = db.sorted_mut(key)?.and_then(|set| take(set, is_lowest)) else {
+        let Some(Scored { score, member }) =
+            db.sorted_mut(key)?.and_then(|set| take(set, is_lowest))
+        else {
             break;
         };
         if pairs {
@@ -234,7 +355,9 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outc
     let db = context.keyspace.database(number_of(context));
     for at in 1..last {
         let key = args.get(at);
-        if let Some(Scored { score, member }) = db.sorted_mut(key)?.and_then(|set| take(set, is_lowest)) {
+        if let Some(Scored { score, member }) =
+            db.sorted_mut(key)?.and_then(|set| take(set, is_lowest))
+        {
             context.reply.array(3);
             context.reply.bulk(key);
             context.reply.bulk(member.as_bytes());

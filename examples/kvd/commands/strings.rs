@@ -1,37 +1,159 @@
-//! Strings and counters.
+//! Strings.
 
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
 use super::{
-    Command, Context, Failure, NOT_FLOAT, NOT_INTEGER, OVERFLOW, Outcome, SYNTAX, TOO_LONG, command, expiry, fail,
-    float, integer, wrong_arity,
+    Command, Context, Outcome, SYNTAX, TOO_LONG, command, expiry, fail, integer, wrong_arity,
 };
 use crate::resp::request::Args;
 use crate::store::database::WrongType;
-use crate::store::number::{self, Digits, float_text};
+use crate::store::number::Digits;
 use crate::store::value::Value;
 
 pub(super) const TABLE: &[Command] = &[
-    command("append", 3, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Appends a string to the value of a key. Creates the key if it doesn't exist.", append),
-    command("decr", 2, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.", |it, args| add(it, args, -1)),
-    command("decrby", 3, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist.", decrby),
-    command("get", 2, READONLY | FAST, (1, 1, 1), "string", "Returns the string value of a key.", get),
-    command("getdel", 2, WRITE | FAST, (1, 1, 1), "string", "Returns the string value of a key after deleting the key.", getdel),
-    command("getex", -2, WRITE | FAST, (1, 1, 1), "string", "Returns the string value of a key after setting its expiration time.", getex),
-    command("getrange", 4, READONLY, (1, 1, 1), "string", "Returns a substring of the string stored at a key.", getrange),
-    command("getset", 3, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Returns the previous string value of a key after setting it to a new value.", getset),
-    command("incr", 2, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.", |it, args| add(it, args, 1)),
-    command("incrby", 3, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist.", |it, args| add(it, args, integer(args.get(2))?)),
-    command("incrbyfloat", 3, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Increments the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.", incrbyfloat),
-    command("mget", -2, READONLY | FAST, (1, -1, 1), "string", "Atomically returns the string values of one or more keys.", mget),
-    command("mset", -3, WRITE | DENYOOM, (1, -1, 2), "string", "Atomically creates or modifies the string values of one or more keys.", mset),
-    command("msetnx", -3, WRITE | DENYOOM, (1, -1, 2), "string", "Atomically modifies the string values of one or more keys only when all keys don't exist.", msetnx),
-    command("psetex", 4, WRITE | DENYOOM, (1, 1, 1), "string", "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.", |it, args| setex(it, args, 1)),
-    command("set", -3, WRITE | DENYOOM, (1, 1, 1), "string", "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.", set),
-    command("setex", 4, WRITE | DENYOOM, (1, 1, 1), "string", "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.", |it, args| setex(it, args, 1000)),
-    command("setnx", 3, WRITE | DENYOOM | FAST, (1, 1, 1), "string", "Set the string value of a key only when the key doesn't exist.", setnx),
-    command("setrange", 4, WRITE | DENYOOM, (1, 1, 1), "string", "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.", setrange),
-    command("strlen", 2, READONLY | FAST, (1, 1, 1), "string", "Returns the length of a string value.", strlen),
-    command("substr", 4, READONLY, (1, 1, 1), "string", "Returns a substring from a string value.", getrange),
+    command(
+        "append",
+        3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "string",
+        "Appends a string to the value of a key. Creates the key if it doesn't exist.",
+        append,
+    ),
+    command(
+        "get",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the string value of a key.",
+        get,
+    ),
+    command(
+        "getdel",
+        2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the string value of a key after deleting the key.",
+        getdel,
+    ),
+    command(
+        "getex",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the string value of a key after setting its expiration time.",
+        getex,
+    ),
+    command(
+        "getrange",
+        4,
+        READONLY,
+        (1, 1, 1),
+        "string",
+        "Returns a substring of the string stored at a key.",
+        getrange,
+    ),
+    command(
+        "getset",
+        3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the previous string value of a key after setting it to a new value.",
+        getset,
+    ),
+    command(
+        "mget",
+        -2,
+        READONLY | FAST,
+        (1, -1, 1),
+        "string",
+        "Atomically returns the string values of one or more keys.",
+        mget,
+    ),
+    command(
+        "mset",
+        -3,
+        WRITE | DENYOOM,
+        (1, -1, 2),
+        "string",
+        "Atomically creates or modifies the string values of one or more keys.",
+        mset,
+    ),
+    command(
+        "msetnx",
+        -3,
+        WRITE | DENYOOM,
+        (1, -1, 2),
+        "string",
+        "Atomically modifies the string values of one or more keys only when all keys don't exist.",
+        msetnx,
+    ),
+    command(
+        "psetex",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.",
+        |it, args| setex(it, args, 1),
+    ),
+    command(
+        "set",
+        -3,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
+        set,
+    ),
+    command(
+        "setex",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
+        |it, args| setex(it, args, 1000),
+    ),
+    command(
+        "setnx",
+        3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "string",
+        "Set the string value of a key only when the key doesn't exist.",
+        setnx,
+    ),
+    command(
+        "setrange",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
+        setrange,
+    ),
+    command(
+        "strlen",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the length of a string value.",
+        strlen,
+    ),
+    command(
+        "substr",
+        4,
+        READONLY,
+        (1, 1, 1),
+        "string",
+        "Returns a substring from a string value.",
+        getrange,
+    ),
 ];
 
 /// The value of an argument.
@@ -46,14 +168,19 @@ fn value(args: Args<'_>, index: usize) -> Value {
 /// Replies with the string of a key.
 #[inline]
 fn reply_string(context: &mut Context<'_>, key: &[u8]) -> Outcome {
-    let found = context.keyspace.database(context.client.database.get()).find(key);
+    let found = context
+        .keyspace
+        .database(context.client.database.get())
+        .find(key);
     let is_found = found.is_some();
     match found {
         None => context.reply.null(),
         Some(Value::Shared(data)) => context.reply.bytes(data),
         Some(value) => {
             let mut digits = Digits::default();
-            context.reply.bulk(value.text(&mut digits).ok_or(WrongType)?);
+            context
+                .reply
+                .bulk(value.text(&mut digits).ok_or(WrongType)?);
         }
     }
     context.note_lookup(is_found);
@@ -98,7 +225,8 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return context.ok();
     }
     let now = context.keyspace.now();
-    let (mut only_new, mut only_old, mut keep, mut get, mut expires) = (false, false, false, false, None);
+    let (mut only_new, mut only_old, mut keep, mut get, mut expires) =
+        (false, false, false, false, None);
     let mut at = 3;
     while at < args.len() {
         let option = args.get(at).to_ascii_lowercase();
@@ -115,7 +243,10 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         at += 1;
     }
-    let old = context.db().entry(key).map(|entry| (entry.expires, entry.value.is_string()));
+    let old = context
+        .db()
+        .entry(key)
+        .map(|entry| (entry.expires, entry.value.is_string()));
     if get {
         reply_string(context, key)?;
     }
@@ -168,24 +299,26 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn mset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    set_pairs(context, args, &TABLE[12])?;
+    set_pairs(context, args, "mset")?;
     context.ok()
 }
 
 fn msetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let is_new = (1..args.len()).step_by(2).all(|at| !context.db().contains(args.get(at)));
+    let is_new = (1..args.len())
+        .step_by(2)
+        .all(|at| !context.db().contains(args.get(at)));
     if is_new {
-        set_pairs(context, args, &TABLE[13])?;
+        set_pairs(context, args, "msetnx")?;
     } else if args.len().is_multiple_of(2) {
-        return Err(wrong_arity(&TABLE[13]));
+        return Err(wrong_arity("msetnx"));
     }
     context.reply.boolean(is_new);
     Ok(())
 }
 
-fn set_pairs(context: &mut Context<'_>, args: Args<'_>, command: &Command) -> Outcome {
+fn set_pairs(context: &mut Context<'_>, args: Args<'_>, name: &str) -> Outcome {
     if args.len().is_multiple_of(2) {
-        return Err(wrong_arity(command));
+        return Err(wrong_arity(name));
     }
     let db = context.db();
     for at in (1..args.len()).step_by(2) {
@@ -263,7 +396,10 @@ fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
     let mut digits = Digits::default();
-    let found = context.keyspace.database(context.client.database.get()).find(args.get(1));
+    let found = context
+        .keyspace
+        .database(context.client.database.get())
+        .find(args.get(1));
     let data = match found {
         None => &[],
         Some(value) => value.text(&mut digits).ok_or(WrongType)?,
@@ -280,74 +416,16 @@ fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 /// Unlike the range of a list, one that ends before the beginning is the first byte.
 fn substring(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
     let len = len as i64;
-    let from_end = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
+    let from_end = |at: i64| {
+        if at < 0 {
+            at.saturating_add(len).max(0)
+        } else {
+            at
+        }
+    };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
     match len == 0 || start > end {
         true => 0..0,
         false => start as usize..end as usize + 1,
     }
-}
-
-/// INCR and its kind.
-fn add(context: &mut Context<'_>, args: Args<'_>, by: i64) -> Outcome {
-    let key = args.get(1);
-    let db = context.db();
-    let sum = match db.find_mut(key) {
-        Some(Value::Int(number)) => {
-            *number = number.checked_add(by).ok_or(OVERFLOW)?;
-            let sum = *number;
-            db.touch(key);
-            sum
-        }
-        Some(value) => {
-            let mut digits = Digits::default();
-            let text = value.text(&mut digits).ok_or(WrongType)?;
-            let sum = number::integer(text).ok_or(NOT_INTEGER)?.checked_add(by).ok_or(OVERFLOW)?;
-            *value = Value::Int(sum);
-            db.touch(key);
-            sum
-        }
-        None => {
-            db.set(key, Value::Int(by), 0);
-            by
-        }
-    };
-    context.reply.integer(sum);
-    Ok(())
-}
-
-fn decrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let by = integer(args.get(2))?;
-    let by = by.checked_neg().ok_or(fail("ERR decrement would overflow"))?;
-    add(context, args, by)
-}
-
-/// The sum of two numbers as a text, for INCRBYFLOAT and HINCRBYFLOAT.
-pub(super) fn float_sum(old: f64, by: f64) -> Result<String, Failure> {
-    let sum = old + by;
-    if !sum.is_finite() {
-        return Err(fail("ERR increment would produce NaN or Infinity"));
-    }
-    // Without an exponent.
-    Ok(match float_text(sum) {
-        text if text.contains('e') => format!("{sum}"),
-        text => text,
-    })
-}
-
-fn incrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let key = args.get(1);
-    let db = context.keyspace.database(context.client.database.get());
-    let mut digits = Digits::default();
-    let (old, expires) = match db.entry(key) {
-        None => (0.0, 0),
-        Some(entry) => {
-            let text = entry.value.text(&mut digits).ok_or(WrongType)?;
-            (number::float(text).ok_or(NOT_FLOAT)?, entry.expires)
-        }
-    };
-    let sum = float_sum(old, float(args.get(2))?)?;
-    db.set(key, Value::string(sum.as_bytes()), expires);
-    context.reply.text(&sum);
-    Ok(())
 }

@@ -6,11 +6,51 @@ use crate::resp::request::Args;
 use crate::server::client::Watch;
 
 pub(super) const TABLE: &[Command] = &[
-    command("discard", 1, NOSCRIPT | LOADING | STALE | FAST, (0, 0, 0), "transactions", "Discards a transaction.", discard_command),
-    command("exec", 1, NOSCRIPT | LOADING | STALE, (0, 0, 0), "transactions", "Executes all commands in a transaction.", exec),
-    command("multi", 1, NOSCRIPT | LOADING | STALE | FAST, (0, 0, 0), "transactions", "Starts a transaction.", multi),
-    command("unwatch", 1, NOSCRIPT | LOADING | STALE | FAST, (0, 0, 0), "transactions", "Forgets about watched keys of a transaction.", unwatch),
-    command("watch", -2, NOSCRIPT | LOADING | STALE | FAST | NO_MULTI, (1, -1, 1), "transactions", "Monitors changes to keys to determine the execution of a transaction.", watch),
+    command(
+        "discard",
+        1,
+        NOSCRIPT | LOADING | STALE | FAST,
+        (0, 0, 0),
+        "transactions",
+        "Discards a transaction.",
+        discard_command,
+    ),
+    command(
+        "exec",
+        1,
+        NOSCRIPT | LOADING | STALE,
+        (0, 0, 0),
+        "transactions",
+        "Executes all commands in a transaction.",
+        exec,
+    ),
+    command(
+        "multi",
+        1,
+        NOSCRIPT | LOADING | STALE | FAST,
+        (0, 0, 0),
+        "transactions",
+        "Starts a transaction.",
+        multi,
+    ),
+    command(
+        "unwatch",
+        1,
+        NOSCRIPT | LOADING | STALE | FAST,
+        (0, 0, 0),
+        "transactions",
+        "Forgets about watched keys of a transaction.",
+        unwatch,
+    ),
+    command(
+        "watch",
+        -2,
+        NOSCRIPT | LOADING | STALE | FAST | NO_MULTI,
+        (1, -1, 1),
+        "transactions",
+        "Monitors changes to keys to determine the execution of a transaction.",
+        watch,
+    ),
 ];
 
 fn multi(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
@@ -26,7 +66,7 @@ fn multi(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
 /// Ends the transaction and the watches.
 pub(super) fn discard(context: &mut Context<'_>) {
     context.client.transaction.take();
-    context.server.unwatch(context.client, context.keyspace);
+    context.client.unwatch(context.keyspace);
 }
 
 fn discard_command(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
@@ -48,9 +88,11 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
         database.version(watch.key.as_bytes()) == watch.version
     });
     drop(watches);
-    context.server.unwatch(context.client, context.keyspace);
+    context.client.unwatch(context.keyspace);
     if transaction.failed {
-        return Err(fail("EXECABORT Transaction discarded because of previous errors."));
+        return Err(fail(
+            "EXECABORT Transaction discarded because of previous errors.",
+        ));
     }
     if !is_unchanged {
         context.reply.null_array();
@@ -74,7 +116,10 @@ fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let number = context.client.database.get();
     let mut watches = context.client.watches.borrow_mut();
     for key in args.from(1) {
-        if watches.iter().any(|it| it.database == number && it.key.as_bytes() == key) {
+        if watches
+            .iter()
+            .any(|it| it.database == number && it.key.as_bytes() == key)
+        {
             continue;
         }
         watches.push(Watch {
@@ -88,6 +133,6 @@ fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn unwatch(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    context.server.unwatch(context.client, context.keyspace);
+    context.client.unwatch(context.keyspace);
     context.ok()
 }

@@ -76,7 +76,10 @@ impl Journal {
         }
         let mut held = self.held.borrow_mut();
         // Nothing else was pushed to this client since its last promise: both are one.
-        match held.last_mut().filter(|it| it.client == client.id && client.holds_replies.get()) {
+        match held
+            .last_mut()
+            .filter(|it| it.client == client.id && client.holds_replies.get())
+        {
             Some(last) => {
                 append(&mut last.replies, reply);
                 last.count += 1;
@@ -104,7 +107,10 @@ impl Journal {
         };
         // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged.
         let writer = self.writer.borrow();
-        if writer.as_ref().is_none_or(|writer| writer.batches.send(batch).is_err()) {
+        if writer
+            .as_ref()
+            .is_none_or(|writer| writer.batches.send(batch).is_err())
+        {
             tracing::error!("the thread that writes to the database has ended");
         }
     }

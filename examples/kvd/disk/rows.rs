@@ -57,7 +57,14 @@ fn place_of(name: &[u8]) -> Option<i64> {
 pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
     let mut ops = Vec::new();
     for (number, database) in keyspace.databases().enumerate() {
-        let Some(changes) = database.changes.as_mut().filter(|changes| !changes.is_empty()) else {
+        if std::mem::take(&mut database.cleared) {
+            ops.push(Op::Clear(vec![number as u8]..vec![number as u8 + 1]));
+        }
+        let Some(changes) = database
+            .changes
+            .as_mut()
+            .filter(|changes| !changes.is_empty())
+        else {
             continue;
         };
         let changes = std::mem::take(changes);
@@ -66,7 +73,12 @@ pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
     ops
 }
 
-fn add_changes(ops: &mut Vec<Op>, number: usize, database: &Database, changes: &HashMap<Text, Change>) {
+fn add_changes(
+    ops: &mut Vec<Op>,
+    number: usize,
+    database: &Database,
+    changes: &HashMap<Text, Change>,
+) {
     for (key, change) in changes {
         let prefix = prefix(number, key.as_bytes());
         let entry = database.table().find(key.as_bytes());
@@ -82,7 +94,10 @@ fn add_changes(ops: &mut Vec<Op>, number: usize, database: &Database, changes: &
         ops.push(Op::Put(with(&prefix, KEY, &[]), main.into()));
         match change {
             Change::Whole => each_element(&entry.value, &mut |name, content| {
-                ops.push(Op::Put(with(&prefix, ELEMENT, name), Bytes::copy_from_slice(content)));
+                ops.push(Op::Put(
+                    with(&prefix, ELEMENT, name),
+                    Bytes::copy_from_slice(content),
+                ));
             }),
             Change::Elements(elements) => {
                 for element in elements {
@@ -129,10 +144,14 @@ fn each_element(value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
                 visit(&place_name(list.place(index)), item.as_bytes());
             }
         }
-        Value::Hash(hash) => hash.iter().for_each(|it| visit(it.name.as_bytes(), it.value.as_bytes())),
+        Value::Hash(hash) => hash
+            .iter()
+            .for_each(|it| visit(it.name.as_bytes(), it.value.as_bytes())),
         Value::Set(set) => set.iter().for_each(|it| visit(it.as_bytes(), &[])),
         Value::Sorted(set) => {
-            set.scores.iter().for_each(|it| visit(it.member.as_bytes(), &it.score.to_le_bytes()));
+            set.scores
+                .iter()
+                .for_each(|it| visit(it.member.as_bytes(), &it.score.to_le_bytes()));
         }
         _ => {}
     }
@@ -202,7 +221,9 @@ impl Loader {
 
     fn finish_key(&mut self) {
         if let Some((number, key, value, expires)) = self.key.take() {
-            self.keyspace.database(number).set(key.as_bytes(), value, expires);
+            self.keyspace
+                .database(number)
+                .set(key.as_bytes(), value, expires);
         }
     }
 
@@ -241,7 +262,9 @@ mod tests {
 
         fn load(&self) -> Keyspace {
             let mut loader = Loader::default();
-            self.0.iter().for_each(|(name, content)| loader.add(name, content).unwrap());
+            self.0
+                .iter()
+                .for_each(|(name, content)| loader.add(name, content).unwrap());
             loader.finish()
         }
     }
@@ -255,10 +278,18 @@ mod tests {
         db.set(b"gone", Value::Int(7), 0);
         for number in 0..2_000_i64 {
             let name = number.to_string();
-            db.hash_or_new(b"h").unwrap().insert(name.as_bytes(), b"v"[..].into());
-            db.members_or_new(b"m").unwrap().insert(name.as_bytes().into());
-            db.sorted_or_new(b"z").unwrap().insert(name.as_bytes(), number as f64 / 2.0);
-            db.list_or_new(b"l").unwrap().push(End::Left, name.as_bytes().into());
+            db.hash_or_new(b"h")
+                .unwrap()
+                .insert(name.as_bytes(), b"v"[..].into());
+            db.members_or_new(b"m")
+                .unwrap()
+                .insert(name.as_bytes().into());
+            db.sorted_or_new(b"z")
+                .unwrap()
+                .insert(name.as_bytes(), number as f64 / 2.0);
+            db.list_or_new(b"l")
+                .unwrap()
+                .push(End::Left, name.as_bytes().into());
         }
         disk.write(&mut keyspace);
         let db = keyspace.database(3);
@@ -267,11 +298,21 @@ mod tests {
         db.touch_element(b"h", || b"5"[..].into());
         let (_, place) = db.list_mut(b"l").unwrap().unwrap().pop(End::Right).unwrap();
         db.touch_element(b"l", || place_name(place)[..].into());
-        let place = db.list_mut(b"l").unwrap().unwrap().push(End::Left, b"first"[..].into());
+        let place = db
+            .list_mut(b"l")
+            .unwrap()
+            .unwrap()
+            .push(End::Left, b"first"[..].into());
         db.touch_element(b"l", || place_name(place)[..].into());
+        assert!(disk.write(&mut keyspace) < 10);
+        keyspace.database(4).set(b"before", Value::Int(1), 0);
+        disk.write(&mut keyspace);
+        keyspace.database(4).clear();
+        keyspace.database(4).set(b"after", Value::Int(1), 0);
         assert!(disk.write(&mut keyspace) < 10);
 
         let mut loaded = disk.load();
+        assert!(loaded.database(4).contains(b"after") && !loaded.database(4).contains(b"before"));
         let db = loaded.database(3);
         assert_eq!(db.len(), 5);
         assert_eq!(db.next_expiry(), Some(5_000));
@@ -280,7 +321,10 @@ mod tests {
         assert_eq!(db.sorted(b"z").unwrap().unwrap().score(b"7"), Some(3.5));
         let list = db.list(b"l").unwrap().unwrap();
         assert_eq!(list.items.front().map(Text::as_bytes), Some(&b"first"[..]));
-        assert_eq!((list.items.len(), list.items.back().map(Text::as_bytes)), (2_000, Some(&b"1"[..])));
+        assert_eq!(
+            (list.items.len(), list.items.back().map(Text::as_bytes)),
+            (2_000, Some(&b"1"[..]))
+        );
     }
 
     #[test]
@@ -288,7 +332,18 @@ mod tests {
         let mut loader = Loader::default();
         assert!(loader.add(b"", b"").is_err());
         assert!(loader.add(&[0, 0, 0, 0, 9, 1], b"").is_err());
-        assert!(loader.add(&with(&prefix(0, b"a"), ELEMENT, b"x"), b"").is_err());
-        assert!(loader.add(&with(&prefix(0, b"a"), KEY, &[]), &[9, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(
+            loader
+                .add(&with(&prefix(0, b"a"), ELEMENT, b"x"), b"")
+                .is_err()
+        );
+        assert!(
+            loader
+                .add(
+                    &with(&prefix(0, b"a"), KEY, &[]),
+                    &[9, 0, 0, 0, 0, 0, 0, 0, 0]
+                )
+                .is_err()
+        );
     }
 }

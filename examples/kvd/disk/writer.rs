@@ -67,7 +67,9 @@ impl Status {
         }
         let was = self.has_failed.swap(outcome.is_err(), Ordering::Release);
         match outcome {
-            Err(error) if !was => tracing::error!(%error, "cannot write to the database: commands that write are refused"),
+            Err(error) if !was => {
+                tracing::error!(%error, "cannot write to the database: commands that write are refused");
+            }
             Ok(()) if was => tracing::info!("the database can be written again"),
             _ => {}
         }
@@ -134,7 +136,9 @@ fn write_batches(file: &mut File, waiting: &Receiver<Batch>, status: &Status) {
         status.set(&outcome);
         match outcome {
             Ok(()) => ops.clear(),
-            Err(_) if is_over => tracing::error!(rows = ops.len(), "the last changes are not on disk"),
+            Err(_) if is_over => {
+                tracing::error!(rows = ops.len(), "the last changes are not on disk");
+            }
             Err(_) => {}
         }
         let refusal = status.refusal().map(|text| format!("-{text}\r\n"));
@@ -160,7 +164,9 @@ impl File {
     fn open(&mut self) -> Result<&Database, Error> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => Database::builder().set_cache_size(CACHE).create(&self.path)?,
+            None => Database::builder()
+                .set_cache_size(CACHE)
+                .create(&self.path)?,
         };
         Ok(self.database.insert(database))
     }
@@ -195,7 +201,9 @@ fn transact(database: &Database, ops: &[Op]) -> Result<(), Error> {
         let mut table = transaction.open_table(ROWS)?;
         for op in ops {
             match op {
-                Op::Clear(names) => table.retain_in(names.start.as_slice()..names.end.as_slice(), |_, _| false)?,
+                Op::Clear(names) => {
+                    table.retain_in(names.start.as_slice()..names.end.as_slice(), |_, _| false)?;
+                }
                 Op::Put(name, content) => drop(table.insert(name.as_slice(), &content[..])?),
                 Op::Delete(name) => drop(table.remove(name.as_slice())?),
             }

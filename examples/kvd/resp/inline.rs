@@ -78,7 +78,9 @@ fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]>
 }
 
 fn ends_word(rest: &[u8]) -> Option<&[u8]> {
-    rest.first().is_none_or(u8::is_ascii_whitespace).then_some(rest)
+    rest.first()
+        .is_none_or(u8::is_ascii_whitespace)
+        .then_some(rest)
 }
 
 #[cfg(test)]
@@ -88,8 +90,14 @@ mod tests {
     #[test]
     fn words_and_quotes_are_split_as_in_redis() {
         let words = |line: &str| split(line.as_bytes());
-        assert_eq!(words("  set a  b "), Some(vec![b"set".to_vec(), b"a".to_vec(), b"b".to_vec()]));
-        assert_eq!(words(r#"set "a b" '\'x'"#).unwrap()[1..], [b"a b".to_vec(), b"'x".to_vec()]);
+        assert_eq!(
+            words("  set a  b "),
+            Some(vec![b"set".to_vec(), b"a".to_vec(), b"b".to_vec()])
+        );
+        assert_eq!(
+            words(r#"set "a b" '\'x'"#).unwrap()[1..],
+            [b"a b".to_vec(), b"'x".to_vec()]
+        );
         assert_eq!(words(r#""\x41\n\"""#), Some(vec![b"A\n\"".to_vec()]));
         assert_eq!(words(r#""""#), Some(vec![Vec::new()]));
         assert_eq!(words(r#"a "b"#), None);

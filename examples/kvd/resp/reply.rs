@@ -67,7 +67,8 @@ impl Reply {
     /// Begins a part behind the buffer.
     fn add_part(&mut self, part: Part) {
         if !self.buffer.is_empty() {
-            self.parts.push(Part::Copied(std::mem::take(&mut self.buffer)));
+            self.parts
+                .push(Part::Copied(std::mem::take(&mut self.buffer)));
         }
         self.parts.push(part);
     }
@@ -75,7 +76,8 @@ impl Reply {
     /// Takes what is in the encoder.
     pub fn take_parts(&mut self) -> Vec<Part> {
         if !self.buffer.is_empty() {
-            self.parts.push(Part::Copied(std::mem::take(&mut self.buffer)));
+            self.parts
+                .push(Part::Copied(std::mem::take(&mut self.buffer)));
         }
         std::mem::take(&mut self.parts)
     }
@@ -86,7 +88,8 @@ impl Reply {
     fn head(&mut self, kind: u8, number: i64) {
         // Most heads are short.
         if let 0..10 = number {
-            self.buffer.extend_from_slice(&[kind, b'0' + number as u8, b'\r', b'\n']);
+            self.buffer
+                .extend_from_slice(&[kind, b'0' + number as u8, b'\r', b'\n']);
             return;
         }
         let mut digits = Digits::default();
@@ -236,7 +239,10 @@ mod tests {
     use super::*;
 
     fn encoded(resp3: bool, encode: impl FnOnce(&mut Reply)) -> String {
-        let mut reply = Reply { resp3, ..Reply::default() };
+        let mut reply = Reply {
+            resp3,
+            ..Reply::default()
+        };
         encode(&mut reply);
         String::from_utf8(reply.buffer).unwrap()
     }
@@ -251,7 +257,11 @@ mod tests {
             (|it| it.push(3), "*3\r\n", ">3\r\n"),
             (|it| it.double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n"),
             (|it| it.verbatim("a"), "$1\r\na\r\n", "=5\r\ntxt:a\r\n"),
-            (|it| it.error("ERR a\r\nb"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
+            (
+                |it| it.error("ERR a\r\nb"),
+                "-ERR a  b\r\n",
+                "-ERR a  b\r\n",
+            ),
             (|it| it.integer(-12), ":-12\r\n", ":-12\r\n"),
         ] {
             assert_eq!(encoded(false, encode), two);

@@ -426,7 +426,10 @@ mod tests {
     #[test]
     fn a_client_that_has_not_logged_in_may_send_little() {
         let mut parser = Parser::default();
-        let allowed = Allowed { authenticated: false, ..ALLOWED };
+        let allowed = Allowed {
+            authenticated: false,
+            ..ALLOWED
+        };
         let step = parser.next(b"*11\r\n", allowed);
         assert_eq!(step, error("unauthenticated multibulk length"));
         parser.reset();

@@ -9,6 +9,7 @@ use asynchat::{Chat, TimerId};
 
 use crate::commands::Command;
 use crate::resp::request::OwnedArgs;
+use crate::store::keyspace::Keyspace;
 use crate::store::text::Text;
 
 /// Which replies the client wants: CLIENT REPLY.
@@ -131,8 +132,19 @@ impl Client {
         self.blocked.borrow().is_some()
     }
 
+    /// Ends all watches.
+    pub fn unwatch(&self, keyspace: &mut Keyspace) {
+        for watch in self.watches.take() {
+            let database = keyspace.database(watch.database);
+            database.unwatch(watch.key.as_bytes());
+        }
+    }
+
     pub fn subscription_count(&self) -> usize {
-        self.subscriptions.borrow().as_ref().map_or(0, |it| it.len())
+        self.subscriptions
+            .borrow()
+            .as_ref()
+            .map_or(0, |it| it.len())
     }
 
     /// A line of CLIENT LIST.

@@ -34,7 +34,10 @@ impl Default for Config {
             ("appendfsync", "everysec"),
             ("appendonly", "no"),
             ("bind", "127.0.0.1"),
-            ("client-output-buffer-limit", "normal 0 0 0 slave 0 0 0 pubsub 33554432 0 0"),
+            (
+                "client-output-buffer-limit",
+                "normal 0 0 0 slave 0 0 0 pubsub 33554432 0 0",
+            ),
             ("client-query-buffer-limit", "1073741824"),
             ("databases", "16"),
             ("dir", ""),
@@ -62,13 +65,11 @@ impl Default for Config {
 
 impl Config {
     /// The parameters that match one of the patterns.
-    pub fn matching<'a>(
-        &'a self,
-        patterns: impl Iterator<Item = &'a [u8]> + Clone,
-    ) -> Vec<(&'static str, &'a str)> {
+    pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, &str)> {
         let is_wanted = |name: &str| {
-            let mut patterns = patterns.clone();
-            patterns.any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
+            patterns
+                .iter()
+                .any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
         };
         let all = self.values.iter();
         all.filter(|(name, _)| is_wanted(name))
@@ -84,10 +85,17 @@ impl Config {
     /// Changes a parameter, or says why not.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let Some((known, _)) = self.values.get_key_value(name) else {
-            return Err("Unknown option or number of arguments for CONFIG SET - ".to_owned() + &format!("'{name}'"));
+            return Err(
+                "Unknown option or number of arguments for CONFIG SET - ".to_owned()
+                    + &format!("'{name}'"),
+            );
         };
         let known = *known;
-        let failed = |why: &str| Err(format!("CONFIG SET failed (possibly related to argument '{name}') - {why}"));
+        let failed = |why: &str| {
+            Err(format!(
+                "CONFIG SET failed (possibly related to argument '{name}') - {why}"
+            ))
+        };
         if !CHANGEABLE.contains(&known) {
             return failed("can't set immutable config");
         }
@@ -150,12 +158,17 @@ mod tests {
     #[test]
     fn parameters_are_found_by_pattern_and_checked_when_they_are_set() {
         let mut config = Config::default();
-        let found = config.matching([&b"proto*"[..]].into_iter());
+        let found = config.matching(&[b"proto*"]);
         assert_eq!(found, [("proto-max-bulk-len", "536870912")]);
         assert!(config.set("proto-max-bulk-len", "1gb").is_ok());
         assert_eq!(config.argument, 1 << 30);
         assert!(config.set("port", "1").unwrap_err().contains("immutable"));
-        assert!(config.set("no-such", "1").unwrap_err().starts_with("Unknown option"));
+        assert!(
+            config
+                .set("no-such", "1")
+                .unwrap_err()
+                .starts_with("Unknown option")
+        );
         assert!(config.set("protected-mode", "maybe").is_err());
     }
 }

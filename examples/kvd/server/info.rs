@@ -26,13 +26,24 @@ impl Stats {
 }
 
 /// The sections, and those without which INFO is short.
-const SECTIONS: &[&str] = &["server", "clients", "memory", "persistence", "stats", "replication", "cpu", "keyspace"];
+const SECTIONS: &[&str] = &[
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "keyspace",
+];
 
 /// The text of INFO with these sections. Without any, all of them.
 pub fn info(server: &Server, keyspace: &mut Keyspace, wanted: &[String]) -> String {
     let is_wanted = |section: &str| {
         wanted.is_empty()
-            || wanted.iter().any(|it| it == section || matches!(it.as_str(), "all" | "default" | "everything"))
+            || wanted
+                .iter()
+                .any(|it| it == section || matches!(it.as_str(), "all" | "default" | "everything"))
     };
     let mut text = String::new();
     for section in SECTIONS.iter().filter(|section| is_wanted(section)) {
@@ -67,7 +78,7 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
             add("os", &std::env::consts::OS);
             add("arch_bits", &usize::BITS);
             add("process_id", &std::process::id());
-            for (name, value) in config.matching([&b"port"[..]].into_iter()) {
+            for (name, value) in config.matching(&[b"port"]) {
                 add(&format!("tcp_{name}"), &value);
             }
             add("uptime_in_seconds", &uptime);
@@ -75,7 +86,10 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
         }
         "clients" => {
             let clients = server.clients.borrow();
-            let subscribers = clients.values().filter(|it| it.subscription_count() > 0).count();
+            let subscribers = clients
+                .values()
+                .filter(|it| it.subscription_count() > 0)
+                .count();
             add("connected_clients", &clients.len());
             add("maxclients", &server.stats.most_clients);
             add("blocked_clients", &server.waiting.borrow().clients);
@@ -84,7 +98,10 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
         "memory" => {
             let memory = resident_memory();
             add("used_memory", &memory);
-            add("used_memory_human", &format!("{:.2}M", memory as f64 / 1_048_576.0));
+            add(
+                "used_memory_human",
+                &format!("{:.2}M", memory as f64 / 1_048_576.0),
+            );
             add("used_memory_rss", &memory);
             add("maxmemory", &0);
             add("maxmemory_policy", &"noeviction");
@@ -92,15 +109,28 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
         "persistence" => {
             add("loading", &0);
             add("aof_enabled", &u8::from(server.is_durable()));
-            add("aof_last_write_status", &if server.check_writable().is_ok() { "ok" } else { "err" });
+            add(
+                "aof_last_write_status",
+                &if server.check_writable().is_ok() {
+                    "ok"
+                } else {
+                    "err"
+                },
+            );
         }
         "stats" => {
             let loop_stats = asynchat::EventLoop::current().map(|it| it.stats()).ok();
             let loop_stats = loop_stats.as_ref();
             let expired: u64 = keyspace.databases().map(|it| it.expired).sum();
-            add("total_connections_received", &loop_stats.map_or(0, |it| it.accepted));
+            add(
+                "total_connections_received",
+                &loop_stats.map_or(0, |it| it.accepted),
+            );
             add("total_commands_processed", &server.stats.commands.get());
-            add("rejected_connections", &loop_stats.map_or(0, |it| it.refused));
+            add(
+                "rejected_connections",
+                &loop_stats.map_or(0, |it| it.refused),
+            );
             add("expired_keys", &expired);
             add("keyspace_hits", &server.stats.hits.get());
             add("keyspace_misses", &server.stats.misses.get());
@@ -120,7 +150,10 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
             for (number, database) in keyspace.databases().enumerate() {
                 if database.len() > 0 {
                     let (keys, expires) = (database.len(), database.expiring());
-                    add(&format!("db{number}"), &format!("keys={keys},expires={expires},avg_ttl=0"));
+                    add(
+                        &format!("db{number}"),
+                        &format!("keys={keys},expires={expires},avg_ttl=0"),
+                    );
                 }
             }
         }

@@ -125,7 +125,12 @@ impl Server {
     fn add_client(&self, chat: Chat) -> Rc<Client> {
         let id = self.next_client.get();
         self.next_client.set(id + 1);
-        let is_open = self.config.borrow().password.is_empty();
+        let config = self.config.borrow();
+        let (is_open, output) = (config.password.is_empty(), config.output);
+        // CONFIG SET may have changed it since the server began to listen.
+        if chat.limits().output != output {
+            chat.set_limits(chat.limits().output(output));
+        }
         let client = Client::new(id, chat, self.now(), is_open);
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         client
@@ -136,14 +141,7 @@ impl Server {
         self.pubsub.borrow_mut().remove(client);
         self.forget_blocked(client);
         client.transaction.take();
-        self.unwatch(client, &mut self.keyspace.borrow_mut());
-    }
-
-    /// Ends all watches of a client.
-    pub fn unwatch(&self, client: &Client, keyspace: &mut Keyspace) {
-        for watch in client.watches.take() {
-            keyspace.database(watch.database).unwatch(watch.key.as_bytes());
-        }
+        client.unwatch(&mut self.keyspace.borrow_mut());
     }
 
     /// Why a client is refused, if it is: a server without a password, which listens beyond loopback by mistake,

@@ -94,7 +94,8 @@ impl Session {
                 Step::Large(len) => {
                     let rest = self.rest.get_or_insert_default();
                     let begun = start + parser.at;
-                    let mut data = Vec::with_capacity((input.len() - begun).max(1 << 20).min(len + 2));
+                    let mut data =
+                        Vec::with_capacity((input.len() - begun).max(1 << 20).min(len + 2));
                     data.extend_from_slice(&input[begun..]);
                     let missing = len + 2 - data.len();
                     rest.large = Some((len, data));
@@ -195,7 +196,10 @@ impl Session {
             self.client.chat.pause_reading();
         }
         if waiting > self.server.config.borrow().query_buffer {
-            tracing::warn!(client = self.client.id, "a client has exceeded client-query-buffer-limit");
+            tracing::warn!(
+                client = self.client.id,
+                "a client has exceeded client-query-buffer-limit"
+            );
             self.client.chat.close();
         }
     }
@@ -206,7 +210,9 @@ impl Session {
         };
         if data.capacity() - data.len() < chunk.len() {
             // The system moves the pages of a large block instead of copying it.
-            let wanted = (data.len() + chunk.len()).max(data.capacity() * 2).min(*len + 2);
+            let wanted = (data.len() + chunk.len())
+                .max(data.capacity() * 2)
+                .min(*len + 2);
             data.reserve_exact(wanted - data.len());
         }
         data.extend_from_slice(chunk);
@@ -269,7 +275,8 @@ impl AsyncChat for Session {
 
     /// The time of a blocked command is over.
     fn handle_timer(&mut self, _: TimerId) -> Result {
-        self.server.unblock(&self.client, super::waiting::Outcome::Timeout);
+        self.server
+            .unblock(&self.client, super::waiting::Outcome::Timeout);
         Ok(())
     }
 

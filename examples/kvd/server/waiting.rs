@@ -32,11 +32,20 @@ pub enum Outcome {
 
 impl Server {
     /// Makes a client wait. `seconds` of 0 are for ever.
-    pub fn block(&self, client: &Rc<Client>, keyspace: &mut Keyspace, mut blocked: Blocked, seconds: f64) {
+    pub fn block(
+        &self,
+        client: &Rc<Client>,
+        keyspace: &mut Keyspace,
+        mut blocked: Blocked,
+        seconds: f64,
+    ) {
         let mut waiting = self.waiting.borrow_mut();
         let database = keyspace.database(blocked.database);
         for key in &blocked.keys {
-            let queue = waiting.queues.entry((blocked.database, key.clone())).or_default();
+            let queue = waiting
+                .queues
+                .entry((blocked.database, key.clone()))
+                .or_default();
             if !queue.iter().any(|other| other.id == client.id) {
                 queue.push_back(Rc::clone(client));
                 *database.awaited.entry(key.clone()).or_default() += 1;
@@ -94,17 +103,22 @@ impl Server {
             Ok(mut keyspace) => self.leave(client, &mut keyspace),
             Err(_) => None,
         };
-        self.end_wait(client, blocked, outcome)
+        self.end_wait(client, blocked.is_some(), outcome)
     }
 
     /// The same for a command, which uses the keyspace.
-    pub fn unblock_in(&self, client: &Rc<Client>, keyspace: &mut Keyspace, outcome: Outcome) -> bool {
+    pub fn unblock_in(
+        &self,
+        client: &Rc<Client>,
+        keyspace: &mut Keyspace,
+        outcome: Outcome,
+    ) -> bool {
         let blocked = self.leave(client, keyspace);
-        self.end_wait(client, blocked, outcome)
+        self.end_wait(client, blocked.is_some(), outcome)
     }
 
-    fn end_wait(&self, client: &Rc<Client>, blocked: Option<Box<Blocked>>, outcome: Outcome) -> bool {
-        if blocked.is_none() {
+    fn end_wait(&self, client: &Rc<Client>, was_blocked: bool, outcome: Outcome) -> bool {
+        if !was_blocked {
             return false;
         }
         let mut reply = Reply {
@@ -140,7 +154,9 @@ impl Server {
                 };
                 // Without the key nobody is served, and otherwise the first one who can be.
                 if !keyspace.database(number).contains(key.as_bytes())
-                    || !clients.iter().any(|client| self.serve_one(client, keyspace))
+                    || !clients
+                        .iter()
+                        .any(|client| self.serve_one(client, keyspace))
                 {
                     break;
                 }
@@ -167,7 +183,9 @@ impl Server {
         let outcome = (blocked.command.run)(&mut context, blocked.args.args());
         client.blocked.replace(Some(blocked));
         // The key may have a value of another type, which does not end a wait.
-        if outcome.as_ref().is_err_and(Failure::is_wrong_type) || (outcome.is_ok() && reply.is_empty()) {
+        if outcome.as_ref().is_err_and(Failure::is_wrong_type)
+            || (outcome.is_ok() && reply.is_empty())
+        {
             return false;
         }
         if let Err(failure) = outcome {

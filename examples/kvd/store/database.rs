@@ -45,6 +45,8 @@ pub struct Database {
     watched: HashMap<Text, (u64, usize)>,
     /// What has changed since the last commit. `None` without a disk.
     pub changes: Option<HashMap<Text, Change>>,
+    /// Whether all keys were removed since the last commit, before these changes.
+    pub cleared: bool,
     /// For which keys somebody waits.
     pub awaited: HashMap<Text, usize>,
     /// The awaited keys that have received elements.
@@ -204,7 +206,11 @@ impl Database {
 
     /// Removes everything, and returns it, to be dropped where that delays nobody.
     pub fn clear(&mut self) -> Table<Entry> {
-        self.touch_all();
+        self.notify_all();
+        if let Some(changes) = &mut self.changes {
+            changes.clear();
+            self.cleared = true;
+        }
         self.expiries.clear();
         std::mem::take(&mut self.table)
     }
@@ -219,19 +225,24 @@ impl Database {
         other.touch_all();
     }
 
-    /// All keys have changed: those that are watched or awaited, and all of them for the disk.
+    /// All keys have changed.
     fn touch_all(&mut self) {
+        self.notify_all();
+        if let Some(changes) = &mut self.changes {
+            for entry in self.table.iter() {
+                changes.insert(entry.key.clone(), Change::Whole);
+            }
+        }
+    }
+
+    /// All keys have changed: those that are watched, and those that somebody waits for.
+    fn notify_all(&mut self) {
         let of_interest = self.watched.keys().chain(self.awaited.keys());
         let of_interest: Vec<Text> = of_interest.cloned().collect();
         for key in of_interest {
             if self.table.contains(key.as_bytes()) {
                 self.notify(key.as_bytes());
                 self.signal(key.as_bytes());
-            }
-        }
-        if let Some(changes) = &mut self.changes {
-            for entry in self.table.iter() {
-                changes.insert(entry.key.clone(), Change::Whole);
             }
         }
     }
@@ -265,7 +276,7 @@ impl Database {
     }
 
     /// The expiry of the key has changed.
-    fn touch_main(&mut self, key: &[u8]) {
+    pub fn touch_main(&mut self, key: &[u8]) {
         if !self.watched.is_empty() {
             self.notify(key);
         }
@@ -395,7 +406,9 @@ mod tests {
     #[test]
     fn changes_of_elements_are_kept_apart_from_changes_of_the_whole() {
         let mut database = database();
-        let _ = database.hash_or_new(b"h").map(|hash| hash.insert(b"f", b"1"[..].into()));
+        let _ = database
+            .hash_or_new(b"h")
+            .map(|hash| hash.insert(b"f", b"1"[..].into()));
         let changes = database.changes.replace(HashMap::new()).unwrap();
         assert_eq!(changes.get(&b"h"[..]), Some(&Change::Whole));
         database.touch_element(b"h", || b"f"[..].into());

@@ -41,7 +41,10 @@ impl Hash {
 
     pub fn find(&self, name: &[u8]) -> Option<&Text> {
         match self {
-            Hash::Small(fields) => fields.iter().find(|it| it.key() == name).map(|it| &it.value),
+            Hash::Small(fields) => fields
+                .iter()
+                .find(|it| it.key() == name)
+                .map(|it| &it.value),
             Hash::Large(table) => table.find(name).map(|it| &it.value),
         }
     }

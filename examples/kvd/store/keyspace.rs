@@ -36,11 +36,10 @@ impl Keyspace {
 
     pub fn databases(&mut self) -> impl Iterator<Item = &mut Database> {
         self.used = u16::MAX;
-        let now = self.now;
-        self.databases.iter_mut().map(move |it| {
-            it.now = now;
-            it
-        })
+        for database in &mut self.databases {
+            database.now = self.now;
+        }
+        self.databases.iter_mut()
     }
 
     /// Sets the time, in milliseconds since 1970.
@@ -86,7 +85,10 @@ impl Keyspace {
 
     /// When the next key expires.
     pub fn next_expiry(&self) -> Option<i64> {
-        self.databases.iter().filter_map(Database::next_expiry).min()
+        self.databases
+            .iter()
+            .filter_map(Database::next_expiry)
+            .min()
     }
 
     /// Exchanges the keys of two databases. Watches and waits stay with the number of the database.

@@ -68,7 +68,13 @@ impl List {
 /// exclusive.
 pub fn range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let len = len as i64;
-    let from_end = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
+    let from_end = |index: i64| {
+        if index < 0 {
+            index.saturating_add(len)
+        } else {
+            index
+        }
+    };
     let start = from_end(start).max(0);
     let stop = from_end(stop).min(len - 1);
     match start > stop {

@@ -89,14 +89,31 @@ mod tests {
             assert_eq!(decimal(number, &mut digits), number.to_string().as_bytes());
             assert_eq!(integer(number.to_string().as_bytes()), Some(number));
         }
-        for text in ["", "-", "+1", "01", "-0", " 1", "1 ", "9223372036854775808", "-9223372036854775809", "1e3"] {
+        for text in [
+            "",
+            "-",
+            "+1",
+            "01",
+            "-0",
+            " 1",
+            "1 ",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "1e3",
+        ] {
             assert_eq!(integer(text.as_bytes()), None, "{text}");
         }
     }
 
     #[test]
     fn floats_are_written_as_c_does() {
-        for (number, text) in [(3.0, "3"), (0.5, "0.5"), (1e20, "1e+20"), (1.5e-7, "1.5e-07"), (-2.25, "-2.25")] {
+        for (number, text) in [
+            (3.0, "3"),
+            (0.5, "0.5"),
+            (1e20, "1e+20"),
+            (1.5e-7, "1.5e-07"),
+            (-2.25, "-2.25"),
+        ] {
             assert_eq!(float_text(number), text);
         }
         assert_eq!(float(b"nan"), None);

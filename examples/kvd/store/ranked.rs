@@ -51,7 +51,11 @@ impl Ranked {
     /// How many entries are before the wanted place: those for which `is_before`, which are the first ones.
     pub fn rank(&self, is_before: impl Fn(&Scored) -> bool) -> usize {
         let (block, within) = self.place(is_before);
-        self.blocks[..block].iter().map(|it| it.len()).sum::<usize>() + within
+        self.blocks[..block]
+            .iter()
+            .map(|it| it.len())
+            .sum::<usize>()
+            + within
     }
 
     pub fn rank_of(&self, score: f64, member: &[u8]) -> usize {
@@ -159,7 +163,13 @@ mod tests {
         let plain = |it: &Scored| (it.score as u64, it.member.as_bytes().to_vec());
         assert!(ranked.from(0).map(plain).eq(model.iter().cloned()));
         for rank in [0, 1, 100, 255, 256, 257, 1_000, model.len()] {
-            assert!(ranked.from(rank).map(plain).eq(model[rank..].iter().cloned()), "{rank}");
+            assert!(
+                ranked
+                    .from(rank)
+                    .map(plain)
+                    .eq(model[rank..].iter().cloned()),
+                "{rank}"
+            );
             let backwards = model[..rank].iter().rev().cloned();
             assert!(ranked.before(rank).map(plain).eq(backwards), "{rank}");
         }

@@ -116,7 +116,10 @@ mod tests {
         assert!(set.insert(b"a", 1.0) && set.insert(b"b", 2.0) && !set.insert(b"a", 3.0));
         assert_eq!(set.rank(b"a"), Some(1));
         assert_eq!(set.by_score(Bound::Exclusive(2.0), Bound::Highest), 1..2);
-        assert_eq!(set.by_score(Bound::Inclusive(9.0), Bound::Inclusive(1.0)), 2..2);
+        assert_eq!(
+            set.by_score(Bound::Inclusive(9.0), Bound::Inclusive(1.0)),
+            2..2
+        );
         assert!(set.remove(b"b") && !set.remove(b"b"));
         assert_eq!((set.len(), set.ranked.len()), (1, 1));
     }

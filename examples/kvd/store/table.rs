@@ -147,7 +147,9 @@ impl<T: Keyed> Table<T> {
         let segment = Arc::make_mut(&mut self.segments[index]);
         segment
             .entries
-            .insert_unique(slot(position), entry, |entry| slot(self::position(entry.key())));
+            .insert_unique(slot(position), entry, |entry| {
+                slot(self::position(entry.key()))
+            });
         self.len += 1;
     }
 
@@ -164,7 +166,8 @@ impl<T: Keyed> Table<T> {
             .entries
             .find_entry(slot(position), |entry| entry.key() == key);
         let (removed, _) = found.ok()?.remove();
-        if segment.entries.len() * 8 < segment.entries.capacity() && segment.entries.capacity() > 8 {
+        if segment.entries.len() * 8 < segment.entries.capacity() && segment.entries.capacity() > 8
+        {
             let room = segment.entries.len() * 2;
             segment
                 .entries
@@ -179,22 +182,37 @@ impl<T: Keyed> Table<T> {
     fn split(&mut self, index: usize, at: u64) {
         let segment = Arc::make_mut(&mut self.segments[index]);
         let depth = segment.depth + 1;
-        let (mut low, mut high) = (HashTable::with_capacity(FULL / 2), HashTable::with_capacity(FULL / 2));
+        let (mut low, mut high) = (
+            HashTable::with_capacity(FULL / 2),
+            HashTable::with_capacity(FULL / 2),
+        );
         for entry in std::mem::take(&mut segment.entries) {
             let position = position(entry.key());
             let half = match position >> (64 - depth) & 1 {
                 0 => &mut low,
                 _ => &mut high,
             };
-            half.insert_unique(slot(position), entry, |entry| slot(self::position(entry.key())));
+            half.insert_unique(slot(position), entry, |entry| {
+                slot(self::position(entry.key()))
+            });
         }
-        *segment = Segment { depth, entries: low };
+        *segment = Segment {
+            depth,
+            entries: low,
+        };
         let new = self.segments.len() as u32;
-        self.segments.push(Arc::new(Segment { depth, entries: high }));
+        self.segments.push(Arc::new(Segment {
+            depth,
+            entries: high,
+        }));
         if depth > self.depth {
             self.directory = match self.depth {
                 0 => vec![0, 0],
-                _ => self.directory.iter().flat_map(|index| [*index; 2]).collect(),
+                _ => self
+                    .directory
+                    .iter()
+                    .flat_map(|index| [*index; 2])
+                    .collect(),
             };
             self.depth = depth;
         }
@@ -206,12 +224,16 @@ impl<T: Keyed> Table<T> {
 
     /// The entries in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.segments.iter().flat_map(|segment| segment.entries.iter())
+        self.segments
+            .iter()
+            .flat_map(|segment| segment.entries.iter())
     }
 
     /// The entries of one segment: a few hundred at most. `None` behind the last one.
     pub fn segment(&self, index: usize) -> Option<impl Iterator<Item = &T>> {
-        self.segments.get(index).map(|segment| segment.entries.iter())
+        self.segments
+            .get(index)
+            .map(|segment| segment.entries.iter())
     }
 
     /// An arbitrary entry. `random` is a random number.
@@ -275,7 +297,11 @@ impl<T: Keyed> Table<T> {
 
     /// How many bytes the table has allocated for itself.
     pub fn heap(&self) -> usize {
-        let slots: usize = self.segments.iter().map(|it| it.entries.allocation_size()).sum();
+        let slots: usize = self
+            .segments
+            .iter()
+            .map(|it| it.entries.allocation_size())
+            .sum();
         slots + self.segments.len() * (size_of::<Segment<T>>() + 16) + self.directory.len() * 4
     }
 }

@@ -153,7 +153,14 @@ mod tests {
 
     #[test]
     fn a_string_returns_its_bytes_in_every_form() {
-        for text in ["0", "-7", "007", "9223372036854775808", "hello", &"x".repeat(100_000)] {
+        for text in [
+            "0",
+            "-7",
+            "007",
+            "9223372036854775808",
+            "hello",
+            &"x".repeat(100_000),
+        ] {
             let mut value = Value::from_bytes(Bytes::from(text.to_owned()));
             let mut digits = Digits::default();
             assert_eq!(value.text(&mut digits), Some(text.as_bytes()));
