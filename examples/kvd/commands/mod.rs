@@ -19,6 +19,7 @@ mod scan;
 mod server;
 mod set_operations;
 mod sets;
+mod sort;
 mod sorted_ranges;
 mod sorted_sets;
 mod strings;
@@ -140,6 +141,7 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
             server::TABLE,
             set_operations::TABLE,
             sets::TABLE,
+            sort::TABLE,
             sorted_ranges::TABLE,
             sorted_sets::TABLE,
             strings::TABLE,
