@@ -6,8 +6,9 @@
 
 The same commands go to kvd and to a redis-server 7, and the replies must be equal, byte by byte. The random commands
 are those of a seed: KVD_SEED chooses another one, KVD_COMMANDS their number. Without redis-server (package
-`redis-server` of Debian) the checks that need it are skipped with a message, unless KVD_REQUIRE is set. Traffic stays
-on the loopback interface, and every started process is ended.
+`redis-server` of Debian) the checks that need it are skipped with a message, and so are those of the client libraries
+redis-py, node-redis and ioredis, unless KVD_REQUIRE is set. Traffic stays on the loopback interface, and every started
+process is ended.
 """
 
 import contextlib
@@ -77,11 +78,13 @@ def redis():
 
 
 def has(program):
-    if shutil.which(program):
-        return True
+    return True if shutil.which(program) else missing(program)
+
+
+def missing(what):
     if os.environ.get("KVD_REQUIRE"):
-        raise SystemExit(f"{program} is not installed, and KVD_REQUIRE is set")
-    print(f"skipped: {program} is not installed")
+        raise SystemExit(f"{what} is not installed, and KVD_REQUIRE is set")
+    print(f"skipped: {what} is not installed")
     return False
 
 
@@ -485,6 +488,59 @@ def full_disk():
     return True
 
 
+def python_library():
+    """What the README of redis-py does, with hiredis if it is installed."""
+    try:
+        import redis as library
+    except ImportError:
+        return missing("redis-py")
+    with kvd() as (port, _):
+        for protocol in (2, 3):
+            client = library.Redis(port=port, decode_responses=True, protocol=protocol)
+            client.flushall()
+            assert client.set("foo", "bar") and client.get("foo") == "bar"
+            pipeline = client.pipeline().set("foo", 5).set("bar", 18.5).set("blee", "hello world!")
+            assert pipeline.execute() == [True] * 3
+            with client.pipeline() as transaction:
+                transaction.watch("foo")
+                value = int(transaction.get("foo"))
+                transaction.multi()
+                transaction.set("foo", value + 1)
+                assert transaction.execute() == [True]
+            subscriber = client.pubsub()
+            subscriber.subscribe("channel")
+            subscriber.psubscribe("ch*")
+            kinds = [subscriber.get_message(timeout=DEADLINE)["type"] for _ in range(2)]
+            assert client.publish("channel", "hello") == 2
+            kinds += [subscriber.get_message(timeout=DEADLINE)["type"] for _ in range(2)]
+            assert kinds == ["subscribe", "psubscribe", "message", "pmessage"], kinds
+            subscriber.close()
+            client.hset("h", mapping={"a": 1, "b": 2})
+            assert client.hgetall("h") == {"a": "1", "b": "2"}
+            client.zadd("z", {"a": 1, "b": 2.5})
+            assert [tuple(it) for it in client.zrange("z", 0, -1, withscores=True)] == [("a", 1.0), ("b", 2.5)]
+            assert sorted(client.scan_iter(count=2)) == ["bar", "blee", "foo", "h", "z"]
+            assert client.info()["connected_clients"] >= 1 and client.config_get("maxcl*") == {"maxclients": "10000"}
+            assert client.client_list()[0]["cmd"] and "get" in client.command()
+            assert client.blpop("nothing", timeout=0.05) is None
+            assert client.sort("z", alpha=True, desc=True) == ["b", "a"]
+            client.close()
+    return True
+
+
+def node_libraries():
+    """What the READMEs of node-redis and ioredis do."""
+    if not has("node"):
+        return False
+    with kvd() as (port, _):
+        test = pathlib.Path(__file__).with_name("kvd_client.mjs")
+        ran = subprocess.run(["node", test, str(port)], capture_output=True, text=True, timeout=DEADLINE)
+    if "Cannot find module" in ran.stderr:
+        return missing("node-redis or ioredis")
+    assert ran.returncode == 0, ran.stderr
+    return True
+
+
 CHECKS = {
     "texts": texts,
     "differential": differential,
@@ -495,6 +551,8 @@ CHECKS = {
     "messages": messages,
     "durable": durable,
     "full_disk": full_disk,
+    "python_library": python_library,
+    "node_libraries": node_libraries,
 }
 
 if __name__ == "__main__":

@@ -160,6 +160,11 @@ impl Source {
         match self {
             Source::Set(set) => Some(set.segment(number)?.cloned().collect()),
             _ if from >= len => None,
+            // DESC without sorting begins at the end of a list, too.
+            Source::List(list) if options.descending && !options.is_sorted() => {
+                let items = list.items.range(len.saturating_sub(from + RUN)..len - from);
+                Some(items.rev().cloned().collect())
+            }
             Source::List(list) => Some(
                 list.items
                     .range(from..len.min(from + RUN))
