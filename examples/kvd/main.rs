@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use asynchat::{Error, EventLoop, Result};
 use clap::Parser;
-use disk::journal::{Journal, Sync};
+use disk::journal::{AppendFsync, Journal};
 use disk::writer::Writer;
 use server::config::Config;
 use server::{Options, Server};
@@ -97,8 +97,8 @@ struct Arguments {
     dir: Option<PathBuf>,
 
     /// When changes are written to the disk.
-    #[arg(long, value_enum, default_value_t = Sync::Everysec, requires = "dir")]
-    appendfsync: Sync,
+    #[arg(long, value_enum, default_value_t = AppendFsync::Everysec, requires = "dir")]
+    appendfsync: AppendFsync,
 
     /// The maximum size of messages that a subscriber has not read. 0 for no maximum.
     #[arg(long, value_name = "BYTES", default_value = "32mb")]

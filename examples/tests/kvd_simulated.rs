@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use asynchat::sim::{self, Ended, Network, Peer};
 use asynchat::{EventLoop, Result};
-use disk::journal::{Journal, Sync};
+use disk::journal::{AppendFsync, Journal};
 use disk::writer::Writer;
 use server::config::Config;
 use server::session::Session;
@@ -327,7 +327,7 @@ fn a_password_is_needed_before_anything_else() -> Result {
     Ok(())
 }
 
-fn on_disk(dir: &Path, sync: Sync) -> Result<Options> {
+fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
     let (writer, keyspace) = Writer::open(dir)?;
     Ok(Options {
         disk: Some((Journal::new(writer, sync), keyspace)),
@@ -338,7 +338,7 @@ fn on_disk(dir: &Path, sync: Sync) -> Result<Options> {
 #[test]
 fn what_was_written_is_there_after_a_restart() -> Result {
     let dir = tempfile::tempdir()?;
-    for sync in [Sync::Everysec, Sync::No] {
+    for sync in [AppendFsync::Everysec, AppendFsync::No] {
         let scene = Scene::with(on_disk(dir.path(), sync)?)?;
         let client = scene.client()?;
         scene.ask(
@@ -348,7 +348,7 @@ fn what_was_written_is_there_after_a_restart() -> Result {
         drop(client);
         scene.server.close();
     }
-    let scene = Scene::with(on_disk(dir.path(), Sync::Everysec)?)?;
+    let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
     let reply = scene.ask(
         &client,

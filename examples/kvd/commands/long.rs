@@ -14,6 +14,7 @@ use crate::resp::request::Args;
 use crate::store::database::Entry;
 use crate::store::glob;
 use crate::store::table::Table;
+use crate::store::text::Text;
 use crate::store::value::Value;
 
 /// A collection of more elements than this is sent by a producer.
@@ -143,6 +144,12 @@ impl Droppable for Value {
             Value::Sorted(set) => set.len() > MANY,
             _ => false,
         }
+    }
+}
+
+impl Droppable for Table<Text> {
+    fn is_long(&self) -> bool {
+        self.len() > MANY
     }
 }
 

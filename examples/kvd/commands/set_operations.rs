@@ -1,11 +1,14 @@
 //! Intersections, unions and differences of sets.
 
+use std::io;
 use std::sync::Arc;
+
+use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
+use crate::resp::reply::Reply;
 use crate::resp::request::Args;
-use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
 pub(super) const TABLE: &[Command] = &[
@@ -16,7 +19,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, -1, 1),
         "set",
         "Returns the difference of multiple sets.",
-        |it, args| reply(it, args, difference),
+        |it, args| reply(it, args, Combine::Difference),
     ),
     command(
         "sdiffstore",
@@ -25,7 +28,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, -1, 1),
         "set",
         "Stores the difference of multiple sets in a key.",
-        |it, args| store(it, args, difference),
+        |it, args| store(it, args, Combine::Difference),
     ),
     command(
         "sinter",
@@ -34,7 +37,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, -1, 1),
         "set",
         "Returns the intersect of multiple sets.",
-        |it, args| reply(it, args, intersection),
+        |it, args| reply(it, args, Combine::Intersection),
     ),
     command(
         "sintercard",
@@ -52,7 +55,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, -1, 1),
         "set",
         "Stores the intersect of multiple sets in a key.",
-        |it, args| store(it, args, intersection),
+        |it, args| store(it, args, Combine::Intersection),
     ),
     command(
         "sunion",
@@ -61,7 +64,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, -1, 1),
         "set",
         "Returns the union of multiple sets.",
-        |it, args| reply(it, args, union),
+        |it, args| reply(it, args, Combine::Union),
     ),
     command(
         "sunionstore",
@@ -70,65 +73,134 @@ pub(super) const TABLE: &[Command] = &[
         (1, -1, 1),
         "set",
         "Stores the union of multiple sets in a key.",
-        |it, args| store(it, args, union),
+        |it, args| store(it, args, Combine::Union),
     ),
 ];
 
-type Combine = fn(&[Arc<Set>]) -> Set;
+/// How the sets are combined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Combine {
+    Difference,
+    Intersection,
+    Union,
+}
+
+/// How many segments are combined at a time, if there are many.
+const SEGMENTS_AT_ONCE: usize = 2;
 
 /// The sets of these arguments. A key that is not there is an empty set.
 fn sets(
     context: &mut Context<'_>,
     args: Args<'_>,
     range: std::ops::Range<usize>,
-) -> Result<Vec<Arc<Set>>, Failure> {
+) -> Result<Vec<Set>, Failure> {
     let db = context.db();
     let mut sets = Vec::new();
     for at in range {
-        sets.push(
-            db.members(args.get(at))?
-                .map(Arc::clone)
-                .unwrap_or_default(),
-        );
+        let set = db.members(args.get(at))?;
+        sets.push(set.map(|set| (**set).clone()).unwrap_or_default());
     }
     Ok(sets)
 }
 
-fn intersection(sets: &[Arc<Set>]) -> Set {
-    let mut result = Set::default();
-    // The smallest set has the fewest candidates.
-    if let Some(smallest) = sets.iter().min_by_key(|set| set.len()) {
-        let is_in_all = |member: &&Text| sets.iter().all(|set| set.contains(member.as_bytes()));
-        smallest
-            .iter()
-            .filter(is_in_all)
-            .for_each(|it| result.insert_new(it.clone()));
-    }
-    result
+/// Combines snapshots of sets, a part at a time.
+struct Job {
+    sets: Vec<Set>,
+    combine: Combine,
+    /// The set that is gone through, and its next segment.
+    set: usize,
+    segment: usize,
+    result: Set,
+    /// The next segment of the result that is sent. `None` before the reply has begun.
+    sent: Option<usize>,
+    resp3: bool,
 }
 
-fn union(sets: &[Arc<Set>]) -> Set {
-    let mut result = Set::default();
-    for member in sets.iter().flat_map(|set| set.iter()) {
-        result.insert(member.clone());
+impl Job {
+    fn new(mut sets: Vec<Set>, combine: Combine, resp3: bool) -> Job {
+        if combine == Combine::Intersection {
+            // The smallest set has the fewest candidates.
+            sets.sort_by_key(Set::len);
+        }
+        Job {
+            sets,
+            combine,
+            set: 0,
+            segment: 0,
+            result: Set::default(),
+            sent: None,
+            resp3,
+        }
     }
-    result
+
+    /// Combines one more segment. Returns false if there is none.
+    fn advance(&mut self) -> bool {
+        let Some((first, others)) = self.sets.get(self.set..).and_then(<[Set]>::split_first) else {
+            return false;
+        };
+        let Some(members) = first.segment(self.segment) else {
+            // Only a union goes through all sets.
+            self.set += 1;
+            self.segment = 0;
+            return self.combine == Combine::Union;
+        };
+        self.segment += 1;
+        for member in members {
+            let name = member.as_bytes();
+            let is_wanted = match self.combine {
+                Combine::Difference => !others.iter().any(|set| set.contains(name)),
+                Combine::Intersection => others.iter().all(|set| set.contains(name)),
+                Combine::Union => self.set == 0 || !self.result.contains(name),
+            };
+            if is_wanted {
+                self.result.insert_new(member.clone());
+            }
+        }
+        true
+    }
+
+    /// Combines everything at once.
+    fn finish(mut self) -> Set {
+        while self.advance() {}
+        self.result
+    }
 }
 
-fn difference(sets: &[Arc<Set>]) -> Set {
-    let mut result = Set::default();
-    if let [first, others @ ..] = sets {
-        let is_in_none = |member: &&Text| !others.iter().any(|set| set.contains(member.as_bytes()));
-        first
-            .iter()
-            .filter(is_in_none)
-            .for_each(|it| result.insert_new(it.clone()));
+impl Producer for Job {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        let Some(segment) = self.sent else {
+            for _ in 0..SEGMENTS_AT_ONCE {
+                if !self.advance() {
+                    reply.set(self.result.len());
+                    self.sent = Some(0);
+                    break;
+                }
+            }
+            return Ok(More::Chunk(reply.buffer.into()));
+        };
+        self.sent = Some(segment + 1);
+        let Some(members) = self.result.segment(segment) else {
+            long::drop_later(std::mem::take(&mut self.result));
+            return Ok(More::Done);
+        };
+        members.for_each(|member| reply.bulk(member.as_bytes()));
+        Ok(More::Chunk(reply.buffer.into()))
     }
-    result
 }
 
 fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
-    let set = combine(&sets(context, args, 1..args.len())?);
+    let sets = sets(context, args, 1..args.len())?;
+    let is_many = sets.iter().map(Set::len).sum::<usize>() > long::MANY;
+    let job = Job::new(sets, combine, context.reply.resp3);
+    if is_many {
+        context.reply.produce(job);
+        return Ok(());
+    }
+    let set = job.finish();
     context.reply.set(set.len());
     set.iter()
         .for_each(|member| context.reply.bulk(member.as_bytes()));
@@ -136,7 +208,7 @@ fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome
 }
 
 fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
-    let set = combine(&sets(context, args, 2..args.len())?);
+    let set = Job::new(sets(context, args, 2..args.len())?, combine, false).finish();
     let len = set.len();
     let (db, target) = (context.db(), args.get(1));
     if db.contains(target)
@@ -166,7 +238,13 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         _ => return Err(SYNTAX),
     };
-    let len = intersection(&sets(context, args, 2..2 + number)?).len();
+    let len = Job::new(
+        sets(context, args, 2..2 + number)?,
+        Combine::Intersection,
+        false,
+    )
+    .finish()
+    .len();
     context
         .reply
         .count(if limit == 0 { len } else { len.min(limit) });

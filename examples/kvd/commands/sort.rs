@@ -4,7 +4,6 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
@@ -74,7 +73,7 @@ struct Item {
     text: Text,
     /// Its number in the collection.
     sequence: usize,
-    options: Rc<Options>,
+    options: Arc<Options>,
 }
 
 enum Weight {
@@ -189,7 +188,7 @@ struct Job {
     /// The keys that BY and GET refer to.
     keys: Table<Entry>,
     now: i64,
-    options: Rc<Options>,
+    options: Arc<Options>,
     next_run: usize,
     count: usize,
     runs: BinaryHeap<Run>,
@@ -211,7 +210,7 @@ impl Job {
                 weight: self.weight(&text)?,
                 text,
                 sequence: self.count,
-                options: Rc::clone(&self.options),
+                options: Arc::clone(&self.options),
             });
             self.count += 1;
         }
@@ -323,6 +322,12 @@ impl Job {
     }
 }
 
+impl long::Droppable for BinaryHeap<Run> {
+    fn is_long(&self) -> bool {
+        !self.is_empty()
+    }
+}
+
 impl Producer for Job {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let mut reply = Reply {
@@ -349,7 +354,11 @@ impl Producer for Job {
         }
         while reply.len() < budget.min(1 << 14) && self.encode_next(&mut reply) {}
         Ok(match reply.is_empty() {
-            true => More::Done,
+            true => {
+                // With LIMIT most elements are left.
+                long::drop_later(std::mem::take(&mut self.runs));
+                More::Done
+            }
             false => More::Chunk(reply.buffer.into()),
         })
     }
@@ -372,7 +381,7 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
         source,
         keys: db.table().clone(),
         now,
-        options: Rc::new(options),
+        options: Arc::new(options),
         next_run: 0,
         count: 0,
         runs: BinaryHeap::new(),

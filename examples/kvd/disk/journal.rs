@@ -12,7 +12,7 @@ use crate::store::keyspace::Keyspace;
 
 /// `--appendfsync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Sync {
+pub enum AppendFsync {
     /// At the end of each turn of the loop. Replies to commands that write are sent when the change is on disk.
     Always,
     /// Once a second. A crash loses the last second.
@@ -21,13 +21,13 @@ pub enum Sync {
     No,
 }
 
-impl Sync {
+impl AppendFsync {
     /// How long changes may wait. `None` for the end of the turn.
     fn delay(self) -> Option<Duration> {
         match self {
-            Sync::Always => None,
-            Sync::Everysec => Some(Duration::from_secs(1)),
-            Sync::No => Some(Duration::from_secs(30)),
+            AppendFsync::Always => None,
+            AppendFsync::Everysec => Some(Duration::from_secs(1)),
+            AppendFsync::No => Some(Duration::from_secs(30)),
         }
     }
 }
@@ -36,7 +36,7 @@ pub struct Journal {
     /// `None` once it is closed.
     writer: RefCell<Option<Writer>>,
     status: Arc<Status>,
-    sync: Sync,
+    sync: AppendFsync,
     /// Whether a command has written since the last replies were pushed.
     has_written: Cell<bool>,
     is_scheduled: Cell<bool>,
@@ -45,7 +45,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(writer: Writer, sync: Sync) -> Journal {
+    pub fn new(writer: Writer, sync: AppendFsync) -> Journal {
         Journal {
             status: Arc::clone(&writer.status),
             writer: RefCell::new(Some(writer)),
@@ -58,7 +58,7 @@ impl Journal {
 
     /// Whether replies wait for the disk, so that each has to be known by itself.
     pub fn holds_replies(&self) -> bool {
-        self.sync == Sync::Always
+        self.sync == AppendFsync::Always
     }
 
     /// A command has written. Returns when to [collect](Journal::collect) if that is not scheduled: `None` if it is,
