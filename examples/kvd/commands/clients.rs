@@ -1,0 +1,291 @@
+//! CLIENT: what a client says about itself, and what it can learn of the others and do to them.
+
+use std::rc::Rc;
+
+use super::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer};
+use crate::resp::request::Args;
+use crate::server::client::{Client, ReplyMode};
+use crate::server::waiting::Outcome as WaitOutcome;
+
+const FLAGS: u32 = NOSCRIPT | LOADING | STALE;
+
+pub(super) const SUBCOMMANDS: &[Command] = &[
+    command(
+        "client|getname",
+        2,
+        FLAGS,
+        (0, 0, 0),
+        "connection",
+        "Returns the name of the connection.",
+        getname,
+    ),
+    command(
+        "client|id",
+        2,
+        FLAGS,
+        (0, 0, 0),
+        "connection",
+        "Returns the unique client ID of the connection.",
+        |it, _| {
+            it.reply.integer(it.client.id as i64);
+            Ok(())
+        },
+    ),
+    command(
+        "client|info",
+        2,
+        FLAGS,
+        (0, 0, 0),
+        "connection",
+        "Returns information about the connection.",
+        |it, _| {
+            let line = it.client.describe(it.keyspace.now());
+            it.reply.verbatim(&(line + "\n"));
+            Ok(())
+        },
+    ),
+    command(
+        "client|kill",
+        -3,
+        FLAGS | ADMIN,
+        (0, 0, 0),
+        "connection",
+        "Terminates open connections.",
+        kill,
+    ),
+    command(
+        "client|list",
+        -2,
+        FLAGS | ADMIN,
+        (0, 0, 0),
+        "connection",
+        "Lists open connections.",
+        list,
+    ),
+    command(
+        "client|no-evict",
+        3,
+        FLAGS | ADMIN,
+        (0, 0, 0),
+        "connection",
+        "Sets the client eviction mode of the connection.",
+        |it, args| {
+            expiry::one_of(args, 2, "on", "off")?;
+            it.ok()
+        },
+    ),
+    command(
+        "client|reply",
+        3,
+        FLAGS,
+        (0, 0, 0),
+        "connection",
+        "Instructs the server whether to reply to commands.",
+        reply_mode,
+    ),
+    command(
+        "client|setinfo",
+        4,
+        FLAGS,
+        (0, 0, 0),
+        "connection",
+        "Sets information specific to the client or connection.",
+        setinfo,
+    ),
+    command(
+        "client|setname",
+        3,
+        FLAGS,
+        (0, 0, 0),
+        "connection",
+        "Sets the connection name.",
+        |it, args| {
+            set_name(it, args.get(2))?;
+            it.ok()
+        },
+    ),
+    command(
+        "client|unblock",
+        -3,
+        FLAGS | ADMIN,
+        (0, 0, 0),
+        "connection",
+        "Unblocks a client blocked by a blocking command from a different connection.",
+        unblock,
+    ),
+];
+
+pub(super) fn set_name(context: &Context<'_>, name: &[u8]) -> Outcome {
+    // The lines of CLIENT LIST have fields with spaces in between.
+    if !name.iter().all(u8::is_ascii_graphic) {
+        return Err(fail(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    context
+        .client
+        .name
+        .replace(String::from_utf8_lossy(name).into());
+    Ok(())
+}
+
+fn getname(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let name = context.client.name.borrow();
+    match name.is_empty() {
+        true => context.reply.null(),
+        false => context.reply.text(&name),
+    }
+    Ok(())
+}
+
+/// Since Redis 7.2. Clients send it to any server.
+fn setinfo(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let value: Box<str> = String::from_utf8_lossy(args.get(3)).into();
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(fail(
+            "ERR lib-name or lib-ver cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    let mut library = context.client.library.borrow_mut();
+    match expiry::one_of(args, 2, "lib-name", "lib-ver") {
+        Ok(true) => library.0 = value,
+        Ok(false) => library.1 = value,
+        Err(_) => {
+            let option = String::from_utf8_lossy(args.get(2));
+            return Err(format!("ERR Unrecognized option '{option}'").into());
+        }
+    }
+    drop(library);
+    context.ok()
+}
+
+fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mode = match args.get(2).to_ascii_lowercase().as_slice() {
+        b"on" => ReplyMode::On,
+        b"off" => ReplyMode::Off,
+        b"skip" => ReplyMode::SkipNext,
+        _ => return Err(SYNTAX),
+    };
+    // The replies to earlier requests are wanted.
+    if context.client.reply_mode.get() == ReplyMode::On {
+        context.server.push(context.client, context.reply);
+    }
+    context.client.reply_mode.set(mode);
+    match mode {
+        ReplyMode::On => context.ok(),
+        _ => Ok(()),
+    }
+}
+
+/// The clients that match the filters from this argument on.
+fn filtered(
+    context: &Context<'_>,
+    args: Args<'_>,
+    from: usize,
+) -> Result<Vec<Rc<Client>>, Failure> {
+    let clients = context.server.clients.borrow();
+    let mut found: Vec<Rc<Client>> = clients.values().cloned().collect();
+    let mut skips_self = false;
+    let mut at = from;
+    while at < args.len() {
+        let value = if at + 1 < args.len() {
+            args.get(at + 1)
+        } else {
+            return Err(SYNTAX);
+        };
+        let text = String::from_utf8_lossy(value).into_owned();
+        match args.get(at).to_ascii_lowercase().as_slice() {
+            b"id" => {
+                let mut ids = Vec::new();
+                while at + 1 < args.len()
+                    && let Ok(id) = integer(args.get(at + 1))
+                {
+                    ids.push(id as u64);
+                    at += 1;
+                }
+                if ids.is_empty() {
+                    return Err(match args.is(1, "kill") {
+                        true => fail("ERR client-id should be greater than 0"),
+                        false => fail("ERR Invalid client ID"),
+                    });
+                }
+                found.retain(|it| ids.contains(&it.id));
+                at += 1;
+                continue;
+            }
+            b"addr" => found.retain(|it| it.addr == text),
+            b"laddr" => found.retain(|it| it.local_addr == text),
+            b"user" => found.retain(|_| text == "default"),
+            b"type" => match text.to_ascii_lowercase().as_str() {
+                "normal" => found.retain(|it| it.subscription_count() == 0),
+                "pubsub" => found.retain(|it| it.subscription_count() > 0),
+                "master" | "replica" | "slave" => found.clear(),
+                _ => return Err(format!("ERR Unknown client type '{text}'").into()),
+            },
+            b"skipme" => skips_self = expiry::one_of(args, at + 1, "yes", "no")?,
+            _ => return Err(SYNTAX),
+        }
+        at += 2;
+    }
+    if skips_self {
+        found.retain(|it| it.id != context.client.id);
+    }
+    Ok(found)
+}
+
+fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let now = context.keyspace.now();
+    let found = filtered(context, args, 2)?;
+    let lines: String = found.iter().map(|it| it.describe(now) + "\n").collect();
+    context.reply.verbatim(&lines);
+    Ok(())
+}
+
+fn kill(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    // The form of old: CLIENT KILL addr.
+    if args.len() == 3 {
+        let addr = String::from_utf8_lossy(args.get(2)).into_owned();
+        let clients = context.server.clients.borrow();
+        let found = clients.values().find(|it| it.addr == addr).cloned();
+        drop(clients);
+        let found = found.ok_or(fail("ERR No such client"))?;
+        end(context.client, &found);
+        return context.ok();
+    }
+    let has_skipme = (3..args.len()).any(|at| args.is(at, "skipme"));
+    let mut found = filtered(context, args, 2)?;
+    if !has_skipme {
+        found.retain(|it| it.id != context.client.id);
+    }
+    found.iter().for_each(|it| end(context.client, it));
+    context.reply.count(found.len());
+    Ok(())
+}
+
+/// Closes a connection; one's own behind the reply.
+fn end(this: &Client, other: &Client) {
+    match this.id == other.id {
+        true => this.closes.set(true),
+        false => other.chat.close(),
+    }
+}
+
+fn unblock(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let outcome = match args.len() {
+        3 => WaitOutcome::Timeout,
+        4 if args.is(3, "timeout") => WaitOutcome::Timeout,
+        4 if args.is(3, "error") => WaitOutcome::Error,
+        4 => return Err(fail("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(SYNTAX),
+    };
+    let id = integer(args.get(2))?;
+    let found = context.server.clients.borrow().get(&(id as u64)).cloned();
+    let is_unblocked = found.is_some_and(|client| {
+        context
+            .server
+            .unblock_in(&client, context.keyspace, outcome)
+    });
+    context.reply.boolean(is_unblocked);
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! The connection: PING, HELLO, AUTH, SELECT, RESET, QUIT.
+
+use super::flag::{FAST, LOADING, NO_AUTH, NOSCRIPT, STALE};
+use super::{
+    Command, Context, Failure, Outcome, REDIS_VERSION, SYNTAX, clients, command, container, fail,
+    keys, transactions, wrong_arity,
+};
+use crate::resp::request::Args;
+use crate::server::client::ReplyMode;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "auth",
+        -2,
+        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH,
+        (0, 0, 0),
+        "connection",
+        "Authenticates the connection.",
+        auth,
+    ),
+    container(
+        "client",
+        "connection",
+        "A container for client connection commands.",
+        clients::SUBCOMMANDS,
+    ),
+    command(
+        "echo",
+        2,
+        LOADING | STALE | FAST,
+        (0, 0, 0),
+        "connection",
+        "Returns the given string.",
+        |it, args| {
+            it.reply.bulk(args.get(1));
+            Ok(())
+        },
+    ),
+    command(
+        "hello",
+        -1,
+        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH,
+        (0, 0, 0),
+        "connection",
+        "Handshakes with the Redis server.",
+        hello,
+    ),
+    command(
+        "ping",
+        -1,
+        FAST,
+        (0, 0, 0),
+        "connection",
+        "Returns the server's liveliness response.",
+        ping,
+    ),
+    command(
+        "quit",
+        -1,
+        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH,
+        (0, 0, 0),
+        "connection",
+        "Closes the connection.",
+        quit,
+    ),
+    command(
+        "reset",
+        1,
+        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH,
+        (0, 0, 0),
+        "connection",
+        "Resets the connection.",
+        reset,
+    ),
+    command(
+        "select",
+        2,
+        LOADING | STALE | FAST,
+        (0, 0, 0),
+        "connection",
+        "Changes the selected database.",
+        select,
+    ),
+];
+
+fn ping(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    if args.len() > 2 {
+        return Err(wrong_arity("ping"));
+    }
+    let message = (args.len() == 2).then(|| args.get(1));
+    if context.client.subscription_count() > 0 && !context.reply.resp3 {
+        context.reply.array(2);
+        context.reply.bulk(b"pong");
+        context.reply.bulk(message.unwrap_or_default());
+        return Ok(());
+    }
+    match message {
+        Some(message) => context.reply.bulk(message),
+        None => context.reply.simple("PONG"),
+    }
+    Ok(())
+}
+
+fn quit(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    context.client.closes.set(true);
+    context.ok()
+}
+
+fn select(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let number = keys::database(args.get(1))?;
+    context.client.database.set(number);
+    context.ok()
+}
+
+const WRONG_PASSWORD: Failure =
+    fail("WRONGPASS invalid username-password pair or user is disabled.");
+
+fn auth(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (user, password) = match args.len() {
+        2 if context.server.config.borrow().password.is_empty() => {
+            return Err(fail(
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+                 configuration is correct?",
+            ));
+        }
+        2 => (&b"default"[..], args.get(1)),
+        3 => (args.get(1), args.get(2)),
+        _ => return Err(SYNTAX),
+    };
+    log_in(context, user, password)?;
+    context.ok()
+}
+
+fn log_in(context: &Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
+    let config = context.server.config.borrow();
+    let wanted = config.password.as_bytes();
+    // The time does not depend on how much of the password is right.
+    let is_right = wanted.is_empty()
+        || (wanted.len() == password.len()
+            && wanted
+                .iter()
+                .zip(password)
+                .fold(0, |all, (a, b)| all | (a ^ b))
+                == 0);
+    if user != b"default" || !is_right {
+        return Err(WRONG_PASSWORD);
+    }
+    context.client.authenticated.set(true);
+    Ok(())
+}
+
+fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mut version = if context.client.resp3.get() { 3 } else { 2 };
+    if args.len() > 1 {
+        version = crate::store::number::integer(args.get(1)).ok_or(fail(
+            "ERR Protocol version is not an integer or out of range",
+        ))?;
+        if !(2..=3).contains(&version) {
+            return Err(fail("NOPROTO unsupported protocol version"));
+        }
+    }
+    let (mut login, mut name) = (None, None);
+    let mut at = 2;
+    while at < args.len() {
+        let left = args.len() - at - 1;
+        match () {
+            () if args.is(at, "auth") && left >= 2 => {
+                login = Some((args.get(at + 1), args.get(at + 2)));
+                at += 3;
+            }
+            () if args.is(at, "setname") && left >= 1 => {
+                name = Some(args.get(at + 1));
+                at += 2;
+            }
+            () => {
+                let option = String::from_utf8_lossy(args.get(at));
+                return Err(format!("ERR Syntax error in HELLO option '{option}'").into());
+            }
+        }
+    }
+    if let Some((user, password)) = login {
+        log_in(context, user, password)?;
+    }
+    if !context.client.authenticated.get() {
+        return Err(fail(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+             <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
+             same time",
+        ));
+    }
+    if let Some(name) = name {
+        clients::set_name(context, name)?;
+    }
+    context.client.resp3.set(version == 3);
+    let reply = &mut *context.reply;
+    reply.resp3 = version == 3;
+    reply.map(7);
+    for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+        reply.text(field);
+        reply.text(value);
+    }
+    reply.text("proto");
+    reply.integer(version);
+    reply.text("id");
+    reply.integer(context.client.id as i64);
+    for (field, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.text(field);
+        reply.text(value);
+    }
+    reply.text("modules");
+    reply.array(0);
+    Ok(())
+}
+
+fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let (server, client) = (context.server, context.client);
+    transactions::discard(context);
+    server.pubsub.borrow_mut().remove(client);
+    client.resp3.set(false);
+    context.reply.resp3 = false;
+    client.database.set(0);
+    client.name.replace("".into());
+    client.reply_mode.set(ReplyMode::On);
+    client
+        .authenticated
+        .set(server.config.borrow().password.is_empty());
+    context.reply.simple("RESET");
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! COMMAND: what the table says.
+
+use super::flag::{self, FAST, LOADING, READONLY, STALE, WRITE};
+use super::{Command, Context, Outcome, SYNTAX, command, fail, table};
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::store::glob;
+
+pub(super) const TABLE: &[Command] = &[Command {
+    name: "command",
+    arity: -1,
+    flags: LOADING | STALE,
+    keys: (0, 0, 0),
+    group: "server",
+    summary: "Returns detailed information about all commands.",
+    run: all,
+    subcommands: &[
+        command(
+            "command|count",
+            2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns a count of commands.",
+            |it, _| {
+                it.reply.count(table().len());
+                Ok(())
+            },
+        ),
+        command(
+            "command|docs",
+            -2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns documentary information about one, multiple or all commands.",
+            docs,
+        ),
+        command(
+            "command|getkeys",
+            -4,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Extracts the key names from an arbitrary command.",
+            getkeys,
+        ),
+        command(
+            "command|info",
+            -2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns information about one, multiple or all commands.",
+            info,
+        ),
+        command(
+            "command|list",
+            -2,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Returns a list of command names.",
+            list,
+        ),
+    ],
+}];
+
+/// All commands in the order of their names.
+fn sorted() -> Vec<&'static Command> {
+    let mut all: Vec<_> = table().values().copied().collect();
+    all.sort_unstable_by_key(|command| command.name);
+    all
+}
+
+fn find(name: &[u8]) -> Option<&'static Command> {
+    table().get(name.to_ascii_lowercase().as_slice()).copied()
+}
+
+fn all(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let all = sorted();
+    context.reply.array(all.len());
+    all.iter()
+        .for_each(|command| describe(context.reply, command));
+    Ok(())
+}
+
+fn info(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    if args.len() == 2 {
+        return all(context, args);
+    }
+    context.reply.array(args.len() - 2);
+    for name in args.from(2) {
+        match find(name) {
+            Some(command) => describe(context.reply, command),
+            None => context.reply.null(),
+        }
+    }
+    Ok(())
+}
+
+/// The ten fields of COMMAND INFO.
+fn describe(reply: &mut Reply, command: &Command) {
+    reply.array(10);
+    reply.text(command.name);
+    reply.integer(command.arity.into());
+    let flags: Vec<&str> = flag::NAMES
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| command.flags & 1 << bit != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    reply.set(flags.len());
+    flags.iter().for_each(|name| reply.simple(name));
+    let (first, last, step) = command.keys;
+    [first, last, step]
+        .iter()
+        .for_each(|it| reply.integer((*it).into()));
+    let categories = categories(command);
+    reply.set(categories.len());
+    categories.iter().for_each(|name| reply.simple(name));
+    reply.array(0);
+    reply.array(0);
+    reply.array(command.subcommands.len());
+    command
+        .subcommands
+        .iter()
+        .for_each(|sub| describe(reply, sub));
+}
+
+fn categories(command: &Command) -> Vec<String> {
+    let has = |flags: u32| command.flags & flags != 0;
+    let group = match command.group {
+        "generic" => "keyspace",
+        "sorted-set" => "sortedset",
+        "transactions" => "transaction",
+        "server" => "",
+        group => group,
+    };
+    let mut names = Vec::new();
+    for (is_in, name) in [
+        (has(READONLY), "read"),
+        (has(WRITE), "write"),
+        (has(flag::ADMIN), "admin"),
+        (has(flag::ADMIN), "dangerous"),
+        (!group.is_empty(), group),
+        (has(flag::BLOCKING), "blocking"),
+        (has(FAST), "fast"),
+        (!has(FAST), "slow"),
+    ] {
+        if is_in {
+            names.push(format!("@{name}"));
+        }
+    }
+    names
+}
+
+fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let found: Vec<&Command> = match args.len() {
+        2 => sorted(),
+        _ => args.from(2).filter_map(find).collect(),
+    };
+    context.reply.map(found.len());
+    found
+        .iter()
+        .for_each(|command| document(context.reply, command));
+    Ok(())
+}
+
+fn document(reply: &mut Reply, command: &Command) {
+    reply.text(command.name);
+    reply.map(if command.subcommands.is_empty() { 2 } else { 3 });
+    for (field, value) in [("summary", command.summary), ("group", command.group)] {
+        reply.text(field);
+        reply.text(value);
+    }
+    if !command.subcommands.is_empty() {
+        reply.text("subcommands");
+        reply.map(command.subcommands.len());
+        command
+            .subcommands
+            .iter()
+            .for_each(|sub| document(reply, sub));
+    }
+}
+
+fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let pattern: Option<&[u8]> = match args.len() {
+        2 => None,
+        5 if args.is(2, "filterby") && args.is(3, "pattern") => Some(args.get(4)),
+        _ => return Err(SYNTAX),
+    };
+    let mut names = sorted();
+    names.retain(|it| pattern.is_none_or(|pattern| glob::matches(pattern, it.name.as_bytes())));
+    context.reply.array(names.len());
+    names.iter().for_each(|it| context.reply.text(it.name));
+    Ok(())
+}
+
+fn getkeys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let command = find(args.get(2)).ok_or(fail("ERR Invalid command specified"))?;
+    let (first, last, step) = command.keys;
+    let count = args.len() as i32 - 2;
+    if first == 0 {
+        return Err(fail("ERR The command has no key arguments"));
+    }
+    if (command.arity > 0 && command.arity != count) || count < -command.arity {
+        return Err(fail(
+            "ERR Invalid number of arguments specified for command",
+        ));
+    }
+    let last = if last < 0 { count + last } else { last };
+    let keys: Vec<i32> = (first..=last)
+        .step_by(step.unsigned_abs().max(1) as usize)
+        .collect();
+    context.reply.array(keys.len());
+    for at in keys {
+        context.reply.bulk(args.get(at as usize + 2));
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! From a request to its reply.
+
+use super::{Command, Context, Failure, Outcome, fail, flag, table, wrong_arity};
+use crate::resp::request::Args;
+
+/// The longest name of a command.
+const LONGEST: usize = 32;
+
+/// Executes a request, or queues it for EXEC.
+#[inline]
+pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
+    let stats = &context.server.stats;
+    stats.commands.set(stats.commands.get() + 1);
+    let outcome = find(args).and_then(|command| {
+        check(context, command, args)?;
+        let is_queued = context.client.transaction.borrow().is_some() && !is_immediate(command);
+        if is_queued {
+            return queue(context, command, args);
+        }
+        context.client.last_command.set(command.name);
+        run(context, command, args)
+    });
+    if let Err(failure) = outcome {
+        refuse(context, args, &failure);
+    }
+}
+
+/// Executes a command whose request is checked.
+#[inline]
+pub fn run(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
+    if command.flags & flag::WRITE != 0 {
+        context.server.note_write();
+    }
+    (command.run)(context, args)
+}
+
+/// The command of a request.
+#[inline]
+fn find(args: Args<'_>) -> Result<&'static Command, Failure> {
+    let name = args.get(0);
+    let mut lower = [0; LONGEST];
+    let found = lower.get_mut(..name.len()).and_then(|lower| {
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        table().get(&*lower).copied()
+    });
+    let Some(command) = found else {
+        return Err(unknown(args));
+    };
+    if command.subcommands.is_empty() || args.len() < 2 {
+        return Ok(command);
+    }
+    let wanted = args.get(1);
+    let mut subcommands = command.subcommands.iter();
+    let is_wanted = |sub: &&Command| {
+        let name = sub.name.split('|').nth(1).unwrap_or_default();
+        wanted.eq_ignore_ascii_case(name.as_bytes())
+    };
+    subcommands.find(is_wanted).ok_or_else(|| {
+        let wanted = String::from_utf8_lossy(&wanted[..wanted.len().min(128)]);
+        let name = command.name.to_ascii_uppercase();
+        format!("ERR unknown subcommand '{wanted}'. Try {name} HELP.").into()
+    })
+}
+
+#[cold]
+fn unknown(args: Args<'_>) -> Failure {
+    let shown = |text: &[u8], most: usize| {
+        String::from_utf8_lossy(&text[..text.len().min(most)]).into_owned()
+    };
+    let mut beginning = String::new();
+    for arg in args.from(1) {
+        if beginning.len() >= 128 {
+            break;
+        }
+        let room = 128 - beginning.len();
+        beginning += &format!("'{}' ", shown(arg, room));
+    }
+    let name = shown(args.get(0), 128);
+    format!("ERR unknown command '{name}', with args beginning with: {beginning}").into()
+}
+
+/// Whether the client may send this now.
+#[inline]
+fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
+    let enough = match command.arity {
+        arity @ 0.. => args.len() == arity as usize,
+        least => args.len() >= least.unsigned_abs() as usize,
+    };
+    if !enough {
+        return Err(wrong_arity(command.name));
+    }
+    let client = context.client;
+    if !client.authenticated.get() && command.flags & flag::NO_AUTH == 0 {
+        return Err(fail("NOAUTH Authentication required."));
+    }
+    if command.flags & flag::WRITE != 0 {
+        context.server.check_writable()?;
+    }
+    if client.subscription_count() > 0 && !client.resp3.get() && !is_for_subscribers(command) {
+        return Err(format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+             context",
+            command.name
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// With version 2 of the protocol, a subscriber cannot tell a reply from a message.
+fn is_for_subscribers(command: &Command) -> bool {
+    matches!(
+        command.name,
+        "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ping" | "quit" | "reset"
+    )
+}
+
+/// Whether the command is executed within a transaction instead of queued.
+fn is_immediate(command: &Command) -> bool {
+    matches!(
+        command.name,
+        "exec" | "discard" | "multi" | "watch" | "quit" | "reset"
+    )
+}
+
+fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
+    if command.flags & flag::NO_MULTI != 0 {
+        return Err(fail("ERR Command not allowed inside a transaction"));
+    }
+    if let Some(transaction) = &mut *context.client.transaction.borrow_mut() {
+        transaction.queued.push((command, args.to_owned()));
+    }
+    context.reply.simple("QUEUED");
+    Ok(())
+}
+
+#[cold]
+fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
+    // A browser that was led here sends a request of HTTP. The connection ends before its body, which an attacker
+    // may have written, is taken for commands.
+    if args.is(0, "post") || args.is(0, "host:") {
+        tracing::warn!(
+            client = context.client.id,
+            "possible SECURITY ATTACK detected: POST or Host: commands from HTTP, connection closed"
+        );
+        context.client.closes.set(true);
+        return;
+    }
+    let is_in_exec =
+        args.is(0, "exec") || args.is(0, "discard") || args.is(0, "multi") || args.is(0, "watch");
+    if let Some(transaction) = &mut *context.client.transaction.borrow_mut()
+        && !is_in_exec
+    {
+        transaction.failed = true;
+    }
+    context.reply.error(&failure.0);
+}

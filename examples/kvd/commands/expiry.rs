@@ -1,0 +1,225 @@
+//! When keys expire.
+
+use super::flag::{FAST, READONLY, WRITE};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer};
+use crate::resp::request::Args;
+use crate::store::database::Database;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "expire",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "generic",
+        "Sets the expiration time of a key in seconds.",
+        |it, args| expire(it, args, 1000, false, "expire"),
+    ),
+    command(
+        "expireat",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "generic",
+        "Sets the expiration time of a key to a Unix timestamp.",
+        |it, args| expire(it, args, 1000, true, "expireat"),
+    ),
+    command(
+        "expiretime",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "generic",
+        "Returns the expiration time of a key as a Unix timestamp.",
+        |it, args| ttl(it, args, |expires, _| (expires + 500) / 1000),
+    ),
+    command(
+        "persist",
+        2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "generic",
+        "Removes the expiration time of a key.",
+        persist,
+    ),
+    command(
+        "pexpire",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "generic",
+        "Sets the expiration time of a key in milliseconds.",
+        |it, args| expire(it, args, 1, false, "pexpire"),
+    ),
+    command(
+        "pexpireat",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "generic",
+        "Sets the expiration time of a key to a Unix milliseconds timestamp.",
+        |it, args| expire(it, args, 1, true, "pexpireat"),
+    ),
+    command(
+        "pexpiretime",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "generic",
+        "Returns the expiration time of a key as a Unix milliseconds timestamp.",
+        |it, args| ttl(it, args, |expires, _| expires),
+    ),
+    command(
+        "pttl",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "generic",
+        "Returns the expiration time in milliseconds of a key.",
+        |it, args| ttl(it, args, |expires, now| expires - now),
+    ),
+    command(
+        "ttl",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "generic",
+        "Returns the expiration time in seconds of a key.",
+        |it, args| ttl(it, args, |expires, now| (expires - now + 500) / 1000),
+    ),
+];
+
+fn invalid(name: &str) -> Failure {
+    format!("ERR invalid expire time in '{name}' command").into()
+}
+
+/// The time after so many units of milliseconds, which must be positive.
+pub(super) fn after(amount: i64, unit: i64, now: i64, name: &str) -> Result<i64, Failure> {
+    let delay = amount.checked_mul(unit).filter(|_| amount > 0);
+    delay
+        .and_then(|delay| delay.checked_add(now))
+        .ok_or_else(|| invalid(name))
+}
+
+/// The option EX, PX, EXAT or PXAT at this index, with its argument behind it. `None` if it is another one.
+pub(super) fn option(
+    args: Args<'_>,
+    at: usize,
+    now: i64,
+    name: &str,
+) -> Result<Option<i64>, Failure> {
+    let (unit, from) = match args.get(at).to_ascii_lowercase().as_slice() {
+        b"ex" => (1000, now),
+        b"px" => (1, now),
+        b"exat" => (1000, 0),
+        b"pxat" => (1, 0),
+        _ => return Ok(None),
+    };
+    after(integer(args.get(at + 1))?, unit, from, name).map(Some)
+}
+
+/// Sets when the key expires, which may be over already. 0 is never.
+pub(super) fn apply(db: &mut Database, key: &[u8], expires: i64) {
+    match expires != 0 && expires <= db.now {
+        true => drop(db.remove(key)),
+        false => drop(db.set_expiry(key, expires)),
+    }
+}
+
+fn expire(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    unit: i64,
+    is_absolute: bool,
+    name: &str,
+) -> Outcome {
+    let from = if is_absolute {
+        0
+    } else {
+        context.keyspace.now()
+    };
+    let amount = integer(args.get(2))?;
+    let (mut only_without, mut only_with, mut only_later, mut only_earlier) =
+        (false, false, false, false);
+    for option in args.from(3) {
+        match option.to_ascii_lowercase().as_slice() {
+            b"nx" => only_without = true,
+            b"xx" => only_with = true,
+            b"gt" => only_later = true,
+            b"lt" => only_earlier = true,
+            _ => {
+                let option = String::from_utf8_lossy(option);
+                return Err(format!("ERR Unsupported option {option}").into());
+            }
+        }
+    }
+    if only_without && (only_with || only_later || only_earlier) {
+        return Err(fail(
+            "ERR NX and XX, GT or LT options at the same time are not compatible",
+        ));
+    }
+    if only_later && only_earlier {
+        return Err(fail(
+            "ERR GT and LT options at the same time are not compatible",
+        ));
+    }
+    let at = amount
+        .checked_mul(unit)
+        .and_then(|delay| delay.checked_add(from));
+    let at = at.ok_or_else(|| invalid(name))?;
+    let db = context.db();
+    let is_set = match db.entry(args.get(1)).map(|entry| entry.expires) {
+        None => false,
+        Some(old) => {
+            let never = old == 0;
+            !(only_without && !never
+                || only_with && never
+                || only_later && (never || at <= old)
+                || only_earlier && !never && at >= old)
+        }
+    };
+    if is_set {
+        // 0 would be never.
+        apply(db, args.get(1), if at == 0 { 1 } else { at });
+    }
+    context.reply.boolean(is_set);
+    Ok(())
+}
+
+fn persist(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let db = context.db();
+    let has_expiry = db
+        .entry(args.get(1))
+        .is_some_and(|entry| entry.expires != 0);
+    if has_expiry {
+        db.set_expiry(args.get(1), 0);
+    }
+    context.reply.boolean(has_expiry);
+    Ok(())
+}
+
+/// TTL and its kind: -2 without the key, -1 if it does not expire.
+fn ttl(context: &mut Context<'_>, args: Args<'_>, left: fn(i64, i64) -> i64) -> Outcome {
+    let now = context.keyspace.now();
+    let left = match context.db().entry(args.get(1)).map(|entry| entry.expires) {
+        None => -2,
+        Some(0) => -1,
+        Some(expires) => left(expires, now),
+    };
+    context.reply.integer(left);
+    Ok(())
+}
+
+/// Whether an option is known, for commands that take one of two.
+pub(super) fn one_of(
+    args: Args<'_>,
+    at: usize,
+    first: &str,
+    second: &str,
+) -> Result<bool, Failure> {
+    match args {
+        _ if args.is(at, first) => Ok(true),
+        _ if args.is(at, second) => Ok(false),
+        _ => Err(SYNTAX),
+    }
+}

@@ -1,0 +1,383 @@
+//! Hashes.
+
+use std::sync::Arc;
+
+use super::counters::float_sum;
+use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::{Command, Context, Outcome, SYNTAX, command, fail, integer, long, wrong_arity};
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::store::hash::{Field, Hash};
+use crate::store::number;
+use crate::store::text::Text;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "hdel",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "hash",
+        "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.",
+        hdel,
+    ),
+    command(
+        "hexists",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Determines whether a field exists in a hash.",
+        hexists,
+    ),
+    command(
+        "hget",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the value of a field in a hash.",
+        hget,
+    ),
+    command(
+        "hgetall",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns all fields and values in a hash.",
+        |it, args| all(it, args, Parts::Both),
+    ),
+    command(
+        "hincrby",
+        4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist.",
+        hincrby,
+    ),
+    command(
+        "hincrbyfloat",
+        4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Increments the floating point value of a field by a number. Uses 0 as initial value if the field doesn't exist.",
+        hincrbyfloat,
+    ),
+    command(
+        "hkeys",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns all fields in a hash.",
+        |it, args| all(it, args, Parts::Names),
+    ),
+    command(
+        "hlen",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the number of fields in a hash.",
+        hlen,
+    ),
+    command(
+        "hmget",
+        -3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the values of all fields in a hash.",
+        hmget,
+    ),
+    command(
+        "hmset",
+        -4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Sets the values of multiple fields.",
+        hset,
+    ),
+    command(
+        "hrandfield",
+        -2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns one or more random fields from a hash.",
+        hrandfield,
+    ),
+    command(
+        "hset",
+        -4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Creates or modifies the value of a field in a hash.",
+        hset,
+    ),
+    command(
+        "hsetnx",
+        4,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "hash",
+        "Sets the value of a field in a hash only when the field doesn't exist.",
+        hsetnx,
+    ),
+    command(
+        "hstrlen",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "hash",
+        "Returns the length of the value of a field.",
+        hstrlen,
+    ),
+    command(
+        "hvals",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Returns all values in a hash.",
+        |it, args| all(it, args, Parts::Values),
+    ),
+];
+
+fn hset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let is_hmset = args.is(0, "hmset");
+    if !args.len().is_multiple_of(2) {
+        return Err(wrong_arity(if is_hmset { "hmset" } else { "hset" }));
+    }
+    let key = args.get(1);
+    let db = context.db();
+    let hash = db.hash_or_new(key)?;
+    let pairs = (2..args.len()).step_by(2);
+    let added = pairs
+        .clone()
+        .filter(|at| hash.insert(args.get(*at), args.get(*at + 1).into()));
+    let added = added.count();
+    pairs.for_each(|at| db.touch_element(key, || args.get(at).into()));
+    match is_hmset {
+        true => context.reply.ok(),
+        false => context.reply.count(added),
+    }
+    Ok(())
+}
+
+fn hsetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (key, name) = (args.get(1), args.get(2));
+    let db = context.db();
+    let is_new = db.hash(key)?.is_none_or(|hash| hash.find(name).is_none());
+    if is_new {
+        db.hash_or_new(key)?.insert(name, args.get(3).into());
+        db.touch_element(key, || name.into());
+    }
+    context.reply.boolean(is_new);
+    Ok(())
+}
+
+fn hget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let db = context.keyspace.database(context.client.database.get());
+    let value = db
+        .hash(args.get(1))?
+        .and_then(|hash| hash.find(args.get(2)));
+    context.reply.optional(value.map(Text::as_bytes));
+    Ok(())
+}
+
+fn hmget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let db = context.keyspace.database(context.client.database.get());
+    let hash = db.hash(args.get(1))?;
+    context.reply.array(args.len() - 2);
+    for name in args.from(2) {
+        let value = hash.and_then(|hash| hash.find(name));
+        context.reply.optional(value.map(Text::as_bytes));
+    }
+    Ok(())
+}
+
+fn hexists(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let hash = context.db().hash(args.get(1))?;
+    let is_there = hash.is_some_and(|hash| hash.find(args.get(2)).is_some());
+    context.reply.boolean(is_there);
+    Ok(())
+}
+
+fn hstrlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let hash = context.db().hash(args.get(1))?;
+    let len = hash
+        .and_then(|hash| hash.find(args.get(2)))
+        .map_or(0, |it| it.as_bytes().len());
+    context.reply.count(len);
+    Ok(())
+}
+
+fn hlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let len = context.db().hash(args.get(1))?.map_or(0, |hash| hash.len());
+    context.reply.count(len);
+    Ok(())
+}
+
+fn hdel(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let key = args.get(1);
+    let db = context.db();
+    let mut removed = 0;
+    for name in args.from(2) {
+        if db.hash_mut(key)?.is_some_and(|hash| hash.remove(name)) {
+            db.touch_element(key, || name.into());
+            removed += 1;
+        }
+    }
+    db.remove_if_empty(key);
+    context.reply.count(removed);
+    Ok(())
+}
+
+fn hincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (key, name, by) = (args.get(1), args.get(2), integer(args.get(3))?);
+    let db = context.db();
+    let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
+        None => 0,
+        Some(value) => {
+            number::integer(value.as_bytes()).ok_or(fail("ERR hash value is not an integer"))?
+        }
+    };
+    let sum = old.checked_add(by).ok_or(super::OVERFLOW)?;
+    let mut digits = number::Digits::default();
+    db.hash_or_new(key)?
+        .insert(name, number::decimal(sum, &mut digits).into());
+    db.touch_element(key, || name.into());
+    context.reply.integer(sum);
+    Ok(())
+}
+
+fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (key, name, by) = (args.get(1), args.get(2), super::float(args.get(3))?);
+    let db = context.db();
+    let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
+        None => 0.0,
+        Some(value) => {
+            number::float(value.as_bytes()).ok_or(fail("ERR hash value is not a float"))?
+        }
+    };
+    let sum = float_sum(old, by)?;
+    db.hash_or_new(key)?.insert(name, sum.as_bytes().into());
+    db.touch_element(key, || name.into());
+    context.reply.text(&sum);
+    Ok(())
+}
+
+/// What of each field is in the reply.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    Names,
+    Values,
+    Both,
+}
+
+fn encode(reply: &mut Reply, field: &Field, parts: Parts) {
+    if parts != Parts::Values {
+        reply.bulk(field.name.as_bytes());
+    }
+    if parts != Parts::Names {
+        reply.bulk(field.value.as_bytes());
+    }
+}
+
+fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
+    let db = context.keyspace.database(context.client.database.get());
+    let hash = db.hash(args.get(1))?.cloned();
+    let len = hash.as_ref().map_or(0, |hash| hash.len());
+    match parts {
+        Parts::Both => context.reply.map(len),
+        _ => context.reply.array(len),
+    }
+    match hash.as_deref() {
+        None => {}
+        Some(Hash::Small(fields)) => fields
+            .iter()
+            .for_each(|it| encode(context.reply, it, parts)),
+        Some(Hash::Large(table)) if table.len() <= long::MANY => {
+            table.iter().for_each(|it| encode(context.reply, it, parts));
+        }
+        Some(Hash::Large(table)) => {
+            let (table, mut segment) = (table.clone(), 0);
+            long::reply_items(context.reply, true, move |reply| {
+                let fields = table.segment(segment);
+                segment += 1;
+                fields
+                    .map(|fields| fields.for_each(|it| encode(reply, it, parts)))
+                    .is_some()
+            });
+        }
+    }
+    Ok(())
+}
+
+fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let with_values = match args.len() {
+        2 | 3 => false,
+        4 if args.is(3, "withvalues") => true,
+        _ => return Err(SYNTAX),
+    };
+    let wanted = if args.len() > 2 {
+        Some(integer(args.get(2))?)
+    } else {
+        None
+    };
+    let hash = context.db().hash(args.get(1))?.map(Arc::clone);
+    let Some(wanted) = wanted else {
+        let field = hash
+            .as_ref()
+            .and_then(|hash| hash.random(fastrand::u64(..)));
+        context.reply.optional(field.map(|it| it.name.as_bytes()));
+        return Ok(());
+    };
+    if wanted.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(super::OUT_OF_RANGE);
+    }
+    let Some(hash) = hash else {
+        context.reply.array(0);
+        return Ok(());
+    };
+    let found: Vec<&Field> = match wanted {
+        0.. => {
+            let mut all: Vec<&Field> = hash.iter().collect();
+            if (wanted as usize) < all.len() {
+                fastrand::shuffle(&mut all);
+                all.truncate(wanted as usize);
+            }
+            all
+        }
+        _ => (0..wanted.unsigned_abs())
+            .filter_map(|_| hash.random(fastrand::u64(..)))
+            .collect(),
+    };
+    let pairs = with_values && context.reply.resp3;
+    context.reply.array(if with_values && !pairs {
+        2 * found.len()
+    } else {
+        found.len()
+    });
+    for field in found {
+        if pairs {
+            context.reply.array(2);
+        }
+        encode(
+            context.reply,
+            field,
+            if with_values {
+                Parts::Both
+            } else {
+                Parts::Names
+            },
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! Elements that move between lists, and commands that wait for an element.
+
+use super::flag::{BLOCKING, DENYOOM, NOSCRIPT, WRITE};
+use super::lists::row;
+use super::{Command, Context, Failure, Mode, Outcome, SYNTAX, command, fail, table};
+use crate::resp::request::Args;
+use crate::server::client::Blocked;
+use crate::store::list::End;
+use crate::store::number;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "blmove",
+        6,
+        WRITE | DENYOOM | NOSCRIPT | BLOCKING,
+        (1, 2, 1),
+        "list",
+        "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is available otherwise. Deletes the list if the last element was moved.",
+        |it, args| {
+            let ends = (end(args, 3)?, end(args, 4)?);
+            block_move(it, args, ends, 5)
+        },
+    ),
+    command(
+        "blpop",
+        -3,
+        WRITE | NOSCRIPT | BLOCKING,
+        (1, -2, 1),
+        "list",
+        "Removes and returns the first element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
+        |it, args| block_pop(it, args, End::Left),
+    ),
+    command(
+        "brpop",
+        -3,
+        WRITE | NOSCRIPT | BLOCKING,
+        (1, -2, 1),
+        "list",
+        "Removes and returns the last element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
+        |it, args| block_pop(it, args, End::Right),
+    ),
+    command(
+        "brpoplpush",
+        4,
+        WRITE | DENYOOM | NOSCRIPT | BLOCKING,
+        (1, 2, 1),
+        "list",
+        "Pops an element from a list, pushes it to another list and returns it. Block until an element is available otherwise. Deletes the list if the last element was popped.",
+        |it, args| block_move(it, args, (End::Right, End::Left), 3),
+    ),
+    command(
+        "lmove",
+        5,
+        WRITE | DENYOOM,
+        (1, 2, 1),
+        "list",
+        "Returns an element after popping it from one list and pushing it to another. Deletes the list if the last element was moved.",
+        |it, args| {
+            let ends = (end(args, 3)?, end(args, 4)?);
+            reply_moved(it, args, ends)
+        },
+    ),
+    command(
+        "rpoplpush",
+        3,
+        WRITE | DENYOOM,
+        (1, 2, 1),
+        "list",
+        "Returns the last element of a list after removing and pushing it to another list. Deletes the list if the last element was popped.",
+        |it, args| reply_moved(it, args, (End::Right, End::Left)),
+    ),
+];
+
+fn end(args: Args<'_>, at: usize) -> Result<End, Failure> {
+    match () {
+        () if args.is(at, "left") => Ok(End::Left),
+        () if args.is(at, "right") => Ok(End::Right),
+        () => Err(SYNTAX),
+    }
+}
+
+/// The time to wait in seconds. 0 is for ever.
+pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
+    let seconds = number::float(text).filter(|it| it.is_finite());
+    let seconds = seconds.ok_or(fail("ERR timeout is not a float or out of range"))?;
+    match seconds {
+        ..0.0 => Err(fail("ERR timeout is negative")),
+        _ if seconds > 1e15 => Err(fail("ERR timeout is out of range")),
+        _ => Ok(seconds),
+    }
+}
+
+/// Waits for an element of one of the keys, unless the command may not wait. `null` is the reply then.
+pub(super) fn wait(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    keys: std::ops::Range<usize>,
+    seconds: f64,
+    null: fn(&mut Context<'_>),
+) -> Outcome {
+    match context.mode {
+        Mode::Serving => {}
+        Mode::Exec => null(context),
+        Mode::Request => {
+            let name = args.get(0).to_ascii_lowercase();
+            let Some(command) = table().get(name.as_slice()).copied() else {
+                return Err(SYNTAX);
+            };
+            let blocked = Blocked {
+                command,
+                args: args.to_owned(),
+                database: context.client.database.get(),
+                keys: keys.map(|at| args.get(at).into()).collect(),
+                timer: None,
+            };
+            context
+                .server
+                .block(context.client, context.keyspace, blocked, seconds);
+        }
+    }
+    Ok(())
+}
+
+fn block_pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
+    let last = args.len() - 1;
+    let seconds = timeout(args.get(last))?;
+    let db = context.keyspace.database(number_of(context));
+    for at in 1..last {
+        let key = args.get(at);
+        if let Some((item, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
+            context.reply.array(2);
+            context.reply.bulk(key);
+            context.reply.bulk(item.as_bytes());
+            db.touch_element(key, || row(place));
+            db.remove_if_empty(key);
+            return Ok(());
+        }
+    }
+    wait(context, args, 1..last, seconds, |it| it.reply.null_array())
+}
+
+/// The database that the client has selected, or had when it began to wait.
+pub(super) fn number_of(context: &Context<'_>) -> usize {
+    context.client.database.get()
+}
+
+/// Moves an element. Returns whether there was one.
+fn move_item(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    (from, to): (End, End),
+) -> Result<bool, Failure> {
+    let (source, target) = (args.get(1), args.get(2));
+    let db = context.keyspace.database(number_of(context));
+    if db.list(source)?.is_none() {
+        return Ok(false);
+    }
+    // The type of the target is checked before the element is taken.
+    db.list(target)?;
+    let Some((item, place)) = db.list_mut(source)?.and_then(|list| list.pop(from)) else {
+        return Ok(false);
+    };
+    db.touch_element(source, || row(place));
+    context.reply.bulk(item.as_bytes());
+    if source != target {
+        db.remove_if_empty(source);
+    }
+    let place = db.list_or_new(target)?.push(to, item);
+    db.touch_element(target, || row(place));
+    db.signal(target);
+    Ok(true)
+}
+
+fn reply_moved(context: &mut Context<'_>, args: Args<'_>, ends: (End, End)) -> Outcome {
+    if !move_item(context, args, ends)? {
+        context.reply.null();
+    }
+    Ok(())
+}
+
+fn block_move(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    ends: (End, End),
+    timeout_at: usize,
+) -> Outcome {
+    let seconds = timeout(args.get(timeout_at))?;
+    if move_item(context, args, ends)? {
+        return Ok(());
+    }
+    wait(context, args, 1..2, seconds, |it| it.reply.null())
+}

@@ -1,0 +1,177 @@
+//! Replies that are made while they are sent, and work that is done elsewhere, so that no client waits for another.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use asynchat::bytes::Bytes;
+use asynchat::{More, Producer};
+
+use super::{Context, Outcome};
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::store::database::Entry;
+use crate::store::glob;
+use crate::store::table::Table;
+use crate::store::text::Text;
+use crate::store::value::Value;
+
+/// A collection of more elements than this is sent by a producer.
+pub(super) const MANY: usize = 1000;
+
+/// How many segments KEYS searches at a time: some thousand keys.
+const SEGMENTS_AT_ONCE: usize = 8;
+
+/// Replies with elements that `next` encodes one by one, until it returns false. Of many elements it has a snapshot,
+/// and they are encoded as the client takes them.
+pub(super) fn reply_items(
+    reply: &mut Reply,
+    is_many: bool,
+    mut next: impl FnMut(&mut Reply) -> bool + 'static,
+) {
+    match is_many {
+        false => while next(reply) {},
+        true => {
+            let resp3 = reply.resp3;
+            reply.produce(Items { next, resp3 });
+        }
+    }
+}
+
+struct Items<F> {
+    next: F,
+    resp3: bool,
+}
+
+impl<F: FnMut(&mut Reply) -> bool> Producer for Items<F> {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        reply.buffer.reserve(budget + 1024);
+        while reply.len() < budget && (self.next)(&mut reply) {}
+        Ok(match reply.is_empty() {
+            true => More::Done,
+            false => More::Chunk(reply.buffer.into()),
+        })
+    }
+}
+
+/// KEYS.
+pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let now = context.keyspace.now();
+    let db = context.db();
+    let mut search = Search {
+        table: db.table().clone(),
+        pattern: args.get(1).to_vec(),
+        now,
+        segment: 0,
+        count: 0,
+        found: Reply::default(),
+        output: None,
+    };
+    if search.table.len() > MANY {
+        context.reply.produce(search);
+        return Ok(());
+    }
+    while search.advance() {}
+    context.reply.array(search.count);
+    context.reply.buffer.extend_from_slice(&search.found.buffer);
+    Ok(())
+}
+
+/// A search for keys in a snapshot of the table. The number of keys comes before them in the reply, so the search
+/// ends before the reply begins.
+struct Search {
+    table: Table<Entry>,
+    pattern: Vec<u8>,
+    now: i64,
+    segment: usize,
+    count: usize,
+    found: Reply,
+    output: Option<Bytes>,
+}
+
+impl Search {
+    /// Searches one more segment. Returns false if there is none.
+    fn advance(&mut self) -> bool {
+        let Some(entries) = self.table.segment(self.segment) else {
+            return false;
+        };
+        self.segment += 1;
+        for entry in entries {
+            let is_there = entry.expires == 0 || entry.expires > self.now;
+            if is_there && glob::matches(&self.pattern, entry.key.as_bytes()) {
+                self.found.bulk(entry.key.as_bytes());
+                self.count += 1;
+            }
+        }
+        true
+    }
+}
+
+impl Producer for Search {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        if let Some(output) = &mut self.output {
+            return output.more(budget);
+        }
+        for _ in 0..SEGMENTS_AT_ONCE {
+            if !self.advance() {
+                let mut head = Reply::default();
+                head.array(self.count);
+                self.output = Some(std::mem::take(&mut self.found.buffer).into());
+                drop_later(std::mem::take(&mut self.table));
+                return Ok(More::Chunk(head.buffer.into()));
+            }
+        }
+        Ok(More::Chunk(Bytes::new()))
+    }
+}
+
+/// Something whose destructor may take long.
+pub(super) trait Droppable: Send + 'static {
+    fn is_long(&self) -> bool;
+}
+
+impl Droppable for Value {
+    fn is_long(&self) -> bool {
+        match self {
+            Value::List(list) => list.items.len() > MANY,
+            Value::Hash(hash) => hash.len() > MANY,
+            Value::Set(set) => set.len() > MANY,
+            Value::Sorted(set) => set.len() > MANY,
+            _ => false,
+        }
+    }
+}
+
+impl Droppable for Table<Text> {
+    fn is_long(&self) -> bool {
+        self.len() > MANY
+    }
+}
+
+impl Droppable for Table<Entry> {
+    fn is_long(&self) -> bool {
+        !self.is_empty()
+    }
+}
+
+/// Drops a large value on another thread, as Redis does with UNLINK.
+pub(super) fn drop_later(value: impl Droppable) {
+    static DROPPER: OnceLock<Sender<Box<dyn Send>>> = OnceLock::new();
+    if !value.is_long() {
+        return;
+    }
+    let dropper = DROPPER.get_or_init(|| {
+        let (sender, values) = mpsc::channel::<Box<dyn Send>>();
+        // Without a thread the sender has no receiver, and the value is dropped here.
+        let _ = thread::Builder::new()
+            .name("dropper".to_owned())
+            .spawn(move || values.into_iter().for_each(drop));
+        sender
+    });
+    let _ = dropper.send(Box::new(value));
+}

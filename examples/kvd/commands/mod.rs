@@ -1,0 +1,251 @@
+//! The commands: a table, from which they are executed and described, and a file for each family.
+//!
+//! `execute.rs`: from a request to its reply. `describe.rs`: COMMAND. `long.rs`: replies that are made while they are
+//! sent.
+
+mod clients;
+mod connection;
+mod counters;
+mod describe;
+mod execute;
+mod expiry;
+mod hashes;
+mod keys;
+mod list_moves;
+mod lists;
+mod long;
+mod pubsub;
+mod scan;
+mod server;
+mod set_operations;
+mod sets;
+mod sort;
+mod sorted_ranges;
+mod sorted_sets;
+mod strings;
+mod transactions;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::OnceLock;
+
+pub use execute::execute;
+
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::server::Server;
+use crate::server::client::Client;
+use crate::store::database::{Database, WrongType};
+use crate::store::keyspace::Keyspace;
+use crate::store::number;
+
+/// The version of Redis whose commands and texts these are.
+pub const REDIS_VERSION: &str = "7.0.15";
+
+/// A command, or a subcommand.
+#[derive(Debug)]
+pub struct Command {
+    /// The name in lower case; that of a subcommand with its command: `config|get`.
+    pub name: &'static str,
+    /// The number of arguments with the name; if negative, the least number.
+    pub arity: i32,
+    pub flags: u32,
+    /// The first key, the last one (negative: from the end), and the step between keys.
+    pub keys: (i32, i32, i32),
+    pub group: &'static str,
+    pub summary: &'static str,
+    pub run: Run,
+    pub subcommands: &'static [Command],
+}
+
+pub type Run = fn(&mut Context<'_>, Args<'_>) -> Outcome;
+pub type Outcome = Result<(), Failure>;
+
+/// What a command can be. The names are those of COMMAND INFO.
+pub mod flag {
+    pub const WRITE: u32 = 1;
+    pub const READONLY: u32 = 1 << 1;
+    pub const DENYOOM: u32 = 1 << 2;
+    pub const ADMIN: u32 = 1 << 3;
+    pub const PUBSUB: u32 = 1 << 4;
+    pub const NOSCRIPT: u32 = 1 << 5;
+    pub const BLOCKING: u32 = 1 << 6;
+    pub const LOADING: u32 = 1 << 7;
+    pub const STALE: u32 = 1 << 8;
+    pub const FAST: u32 = 1 << 9;
+    pub const NO_AUTH: u32 = 1 << 10;
+    pub const NO_MULTI: u32 = 1 << 11;
+
+    pub const NAMES: [&str; 12] = [
+        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading",
+        "stale", "fast", "no_auth", "no_multi",
+    ];
+}
+
+const fn command(
+    name: &'static str,
+    arity: i32,
+    flags: u32,
+    keys: (i32, i32, i32),
+    group: &'static str,
+    summary: &'static str,
+    run: Run,
+) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        group,
+        summary,
+        run,
+        subcommands: &[],
+    }
+}
+
+/// A command whose subcommands do the work.
+const fn container(
+    name: &'static str,
+    group: &'static str,
+    summary: &'static str,
+    subcommands: &'static [Command],
+) -> Command {
+    Command {
+        name,
+        arity: -2,
+        flags: 0,
+        keys: (0, 0, 0),
+        group,
+        summary,
+        run: |_, _| Err(SYNTAX),
+        subcommands,
+    }
+}
+
+/// All commands.
+pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fast::RandomState> {
+    static TABLE: OnceLock<HashMap<&[u8], &Command, foldhash::fast::RandomState>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let families: &[&'static [Command]] = &[
+            connection::TABLE,
+            counters::TABLE,
+            describe::TABLE,
+            expiry::TABLE,
+            hashes::TABLE,
+            keys::TABLE,
+            list_moves::TABLE,
+            lists::TABLE,
+            pubsub::TABLE,
+            scan::TABLE,
+            server::TABLE,
+            set_operations::TABLE,
+            sets::TABLE,
+            sort::TABLE,
+            sorted_ranges::TABLE,
+            sorted_sets::TABLE,
+            strings::TABLE,
+            transactions::TABLE,
+        ];
+        let all = families.iter().copied().flatten();
+        all.map(|command| (command.name.as_bytes(), command))
+            .collect()
+    })
+}
+
+/// What a command works with.
+pub struct Context<'a> {
+    pub server: &'a Rc<Server>,
+    pub client: &'a Rc<Client>,
+    pub keyspace: &'a mut Keyspace,
+    pub reply: &'a mut Reply,
+    pub mode: Mode,
+}
+
+/// Why a command is executed. It decides what one does that may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// For a request. It waits.
+    Request,
+    /// By EXEC. It does not wait.
+    Exec,
+    /// For a request that waits already. It goes on to wait.
+    Serving,
+}
+
+impl Context<'_> {
+    /// The database that the client has selected.
+    #[inline]
+    pub fn db(&mut self) -> &mut Database {
+        self.keyspace.database(self.client.database.get())
+    }
+
+    pub fn ok(&mut self) -> Outcome {
+        self.reply.ok();
+        Ok(())
+    }
+
+    /// Counts a look-up of a key for INFO.
+    #[inline]
+    pub fn note_lookup(&self, found: bool) {
+        let stats = &self.server.stats;
+        let counter = if found { &stats.hits } else { &stats.misses };
+        counter.set(counter.get() + 1);
+    }
+}
+
+/// An error reply.
+#[derive(Debug)]
+pub struct Failure(pub Cow<'static, str>);
+
+impl Failure {
+    pub fn is_wrong_type(&self) -> bool {
+        self.0.starts_with("WRONGTYPE")
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Failure(text.into())
+    }
+}
+
+impl From<WrongType> for Failure {
+    fn from(_: WrongType) -> Self {
+        fail("WRONGTYPE Operation against a key holding the wrong kind of value")
+    }
+}
+
+const fn fail(text: &'static str) -> Failure {
+    Failure(Cow::Borrowed(text))
+}
+
+// The texts of Redis.
+const SYNTAX: Failure = fail("ERR syntax error");
+const NOT_INTEGER: Failure = fail("ERR value is not an integer or out of range");
+const NOT_FLOAT: Failure = fail("ERR value is not a valid float");
+const NOT_POSITIVE: Failure = fail("ERR value is out of range, must be positive");
+const OUT_OF_RANGE: Failure = fail("ERR value is out of range");
+const NO_SUCH_KEY: Failure = fail("ERR no such key");
+const OVERFLOW: Failure = fail("ERR increment or decrement would overflow");
+const TOO_LONG: Failure = fail("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+
+fn wrong_arity(name: &str) -> Failure {
+    format!("ERR wrong number of arguments for '{name}' command").into()
+}
+
+fn integer(text: &[u8]) -> Result<i64, Failure> {
+    number::integer(text).ok_or(NOT_INTEGER)
+}
+
+fn float(text: &[u8]) -> Result<f64, Failure> {
+    number::float(text).ok_or(NOT_FLOAT)
+}
+
+/// A count that must not be negative.
+fn count(text: &[u8]) -> Result<usize, Failure> {
+    match integer(text)? {
+        count @ 0.. => usize::try_from(count).map_err(|_| NOT_POSITIVE),
+        _ => Err(NOT_POSITIVE),
+    }
+}

@@ -1,0 +1,182 @@
+//! SCAN, HSCAN, SSCAN and ZSCAN. An element that is there during the whole scan is returned exactly once.
+
+use super::flag::READONLY;
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer};
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::store::glob;
+use crate::store::hash::Hash;
+use crate::store::number::float_text;
+use crate::store::text::Text;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "hscan",
+        -3,
+        READONLY,
+        (1, 1, 1),
+        "hash",
+        "Iterates over fields and values of a hash.",
+        hscan,
+    ),
+    command(
+        "scan",
+        -2,
+        READONLY,
+        (0, 0, 0),
+        "generic",
+        "Iterates over the key names in the database.",
+        scan,
+    ),
+    command(
+        "sscan",
+        -3,
+        READONLY,
+        (1, 1, 1),
+        "set",
+        "Iterates over members of a set.",
+        sscan,
+    ),
+    command(
+        "zscan",
+        -3,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Iterates over members and scores of a sorted set.",
+        zscan,
+    ),
+];
+
+/// No call visits more than this many elements, whatever COUNT is: others are served in between.
+const MOST: usize = 10_000;
+
+struct Options<'a> {
+    cursor: u64,
+    pattern: Option<&'a [u8]>,
+    count: usize,
+    type_name: Option<String>,
+}
+
+impl Options<'_> {
+    fn wants(&self, name: &[u8]) -> bool {
+        self.pattern
+            .is_none_or(|pattern| glob::matches(pattern, name))
+    }
+}
+
+/// The options, with the cursor at this index.
+fn options(args: Args<'_>, at: usize) -> Result<Options<'_>, Failure> {
+    let cursor = std::str::from_utf8(args.get(at))
+        .ok()
+        .and_then(|it| it.parse().ok());
+    let mut options = Options {
+        cursor: cursor.ok_or(fail("ERR invalid cursor"))?,
+        pattern: None,
+        count: 10,
+        type_name: None,
+    };
+    for at in (at + 1..args.len()).step_by(2) {
+        if at + 1 == args.len() {
+            return Err(SYNTAX);
+        }
+        let value = args.get(at + 1);
+        match args.get(at).to_ascii_lowercase().as_slice() {
+            b"match" => options.pattern = Some(value),
+            b"count" => match integer(value)? {
+                count @ 1.. => options.count = (count as usize).min(MOST),
+                _ => return Err(SYNTAX),
+            },
+            b"type" if args.is(0, "scan") => {
+                options.type_name = Some(String::from_utf8_lossy(value).to_lowercase());
+            }
+            _ => return Err(SYNTAX),
+        }
+    }
+    Ok(options)
+}
+
+/// Replies with the cursor and what was found.
+fn reply(reply: &mut Reply, cursor: u64, found: &[Text]) {
+    reply.array(2);
+    reply.text(&cursor.to_string());
+    reply.array(found.len());
+    found.iter().for_each(|text| reply.bulk(text.as_bytes()));
+}
+
+fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let options = options(args, 1)?;
+    let now = context.keyspace.now();
+    let mut found = Vec::new();
+    let cursor = context
+        .db()
+        .table()
+        .scan(options.cursor, options.count, |entry| {
+            let is_there = entry.expires == 0 || entry.expires > now;
+            let is_type = options
+                .type_name
+                .as_ref()
+                .is_none_or(|name| name == entry.value.type_name());
+            if is_there && is_type && options.wants(entry.key.as_bytes()) {
+                found.push(entry.key.clone());
+            }
+        });
+    reply(context.reply, cursor, &found);
+    Ok(())
+}
+
+fn hscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let options = options(args, 2)?;
+    let mut found = Vec::new();
+    let mut cursor = 0;
+    if let Some(hash) = context.db().hash(args.get(1))? {
+        let mut visit = |name: &Text, value: &Text| {
+            if options.wants(name.as_bytes()) {
+                found.push(name.clone());
+                found.push(value.clone());
+            }
+        };
+        match &**hash {
+            // A small hash is returned at once, so a scan never sees it change.
+            Hash::Small(fields) => fields.iter().for_each(|it| visit(&it.name, &it.value)),
+            Hash::Large(table) => {
+                cursor = table.scan(options.cursor, options.count, |it| {
+                    visit(&it.name, &it.value);
+                });
+            }
+        }
+    }
+    reply(context.reply, cursor, &found);
+    Ok(())
+}
+
+fn sscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let options = options(args, 2)?;
+    let mut found = Vec::new();
+    let mut cursor = 0;
+    if let Some(set) = context.db().members(args.get(1))? {
+        cursor = set.scan(options.cursor, options.count, |member| {
+            if options.wants(member.as_bytes()) {
+                found.push(member.clone());
+            }
+        });
+    }
+    reply(context.reply, cursor, &found);
+    Ok(())
+}
+
+fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let options = options(args, 2)?;
+    let mut found = Vec::new();
+    let mut cursor = 0;
+    if let Some(set) = context.db().sorted(args.get(1))? {
+        cursor = set.scores.scan(options.cursor, options.count, |it| {
+            if options.wants(it.member.as_bytes()) {
+                found.push(it.member.clone());
+                found.push(float_text(it.score).into_bytes().into());
+            }
+        });
+    }
+    reply(context.reply, cursor, &found);
+    Ok(())
+}

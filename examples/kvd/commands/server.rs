@@ -1,0 +1,116 @@
+//! The server: INFO, CONFIG, TIME.
+
+use super::flag::{ADMIN, FAST, LOADING, NOSCRIPT, STALE};
+use super::{Command, Context, Outcome, command, container, wrong_arity};
+use crate::resp::request::Args;
+use crate::server::info::info;
+
+pub(super) const TABLE: &[Command] = &[
+    container(
+        "config",
+        "server",
+        "A container for server configuration commands.",
+        CONFIG,
+    ),
+    command(
+        "info",
+        -1,
+        LOADING | STALE,
+        (0, 0, 0),
+        "server",
+        "Returns information and statistics about the server.",
+        info_command,
+    ),
+    command(
+        "time",
+        1,
+        LOADING | STALE | FAST,
+        (0, 0, 0),
+        "server",
+        "Returns the server time.",
+        time,
+    ),
+];
+
+const CONFIG: &[Command] = &[
+    command(
+        "config|get",
+        -3,
+        ADMIN | NOSCRIPT | LOADING | STALE,
+        (0, 0, 0),
+        "server",
+        "Returns the effective values of configuration parameters.",
+        config_get,
+    ),
+    command(
+        "config|resetstat",
+        2,
+        ADMIN | NOSCRIPT | LOADING | STALE,
+        (0, 0, 0),
+        "server",
+        "Resets the server's statistics.",
+        |it, _| {
+            let stats = &it.server.stats;
+            [&stats.commands, &stats.hits, &stats.misses]
+                .iter()
+                .for_each(|it| it.set(0));
+            it.keyspace.databases().for_each(|it| it.expired = 0);
+            it.ok()
+        },
+    ),
+    command(
+        "config|set",
+        -4,
+        ADMIN | NOSCRIPT | LOADING | STALE,
+        (0, 0, 0),
+        "server",
+        "Sets configuration parameters in-flight.",
+        config_set,
+    ),
+];
+
+fn info_command(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted: Vec<String> = args
+        .from(1)
+        .map(|it| String::from_utf8_lossy(it).to_lowercase())
+        .collect();
+    let text = info(context.server, context.keyspace, &wanted);
+    context.reply.verbatim(&text);
+    Ok(())
+}
+
+fn time(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let now = context.keyspace.now();
+    context.reply.array(2);
+    context.reply.text(&(now / 1000).to_string());
+    context.reply.text(&(now % 1000 * 1000).to_string());
+    Ok(())
+}
+
+fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let config = context.server.config.borrow();
+    let patterns: Vec<&[u8]> = args.from(2).collect();
+    let found = config.matching(&patterns);
+    context.reply.map(found.len());
+    for (name, value) in found {
+        context.reply.text(name);
+        context.reply.text(value);
+    }
+    Ok(())
+}
+
+fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    if !args.len().is_multiple_of(2) {
+        return Err(wrong_arity("config|set"));
+    }
+    for at in (2..args.len()).step_by(2) {
+        let name = String::from_utf8_lossy(args.get(at)).to_lowercase();
+        let value = String::from_utf8_lossy(args.get(at + 1));
+        let outcome = context.server.config.borrow_mut().set(&name, &value);
+        outcome.map_err(|why| format!("ERR {why}"))?;
+        if name == "client-output-buffer-limit" {
+            context.server.apply_output_limit();
+        }
+    }
+    context.ok()
+}

@@ -1,0 +1,252 @@
+//! Intersections, unions and differences of sets.
+
+use std::io;
+use std::sync::Arc;
+
+use asynchat::{More, Producer};
+
+use super::flag::{DENYOOM, READONLY, WRITE};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::store::value::{Set, Value};
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "sdiff",
+        -2,
+        READONLY,
+        (1, -1, 1),
+        "set",
+        "Returns the difference of multiple sets.",
+        |it, args| reply(it, args, Combine::Difference),
+    ),
+    command(
+        "sdiffstore",
+        -3,
+        WRITE | DENYOOM,
+        (1, -1, 1),
+        "set",
+        "Stores the difference of multiple sets in a key.",
+        |it, args| store(it, args, Combine::Difference),
+    ),
+    command(
+        "sinter",
+        -2,
+        READONLY,
+        (1, -1, 1),
+        "set",
+        "Returns the intersect of multiple sets.",
+        |it, args| reply(it, args, Combine::Intersection),
+    ),
+    command(
+        "sintercard",
+        -3,
+        READONLY,
+        (0, 0, 0),
+        "set",
+        "Returns the number of members of the intersect of multiple sets.",
+        sintercard,
+    ),
+    command(
+        "sinterstore",
+        -3,
+        WRITE | DENYOOM,
+        (1, -1, 1),
+        "set",
+        "Stores the intersect of multiple sets in a key.",
+        |it, args| store(it, args, Combine::Intersection),
+    ),
+    command(
+        "sunion",
+        -2,
+        READONLY,
+        (1, -1, 1),
+        "set",
+        "Returns the union of multiple sets.",
+        |it, args| reply(it, args, Combine::Union),
+    ),
+    command(
+        "sunionstore",
+        -3,
+        WRITE | DENYOOM,
+        (1, -1, 1),
+        "set",
+        "Stores the union of multiple sets in a key.",
+        |it, args| store(it, args, Combine::Union),
+    ),
+];
+
+/// How the sets are combined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Combine {
+    Difference,
+    Intersection,
+    Union,
+}
+
+/// How many segments are combined at a time, if there are many.
+const SEGMENTS_AT_ONCE: usize = 2;
+
+/// The sets of these arguments. A key that is not there is an empty set.
+fn sets(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    range: std::ops::Range<usize>,
+) -> Result<Vec<Set>, Failure> {
+    let db = context.db();
+    let mut sets = Vec::new();
+    for at in range {
+        let set = db.members(args.get(at))?;
+        sets.push(set.map(|set| (**set).clone()).unwrap_or_default());
+    }
+    Ok(sets)
+}
+
+/// Combines snapshots of sets, a part at a time.
+struct Job {
+    sets: Vec<Set>,
+    combine: Combine,
+    /// The set that is gone through, and its next segment.
+    set: usize,
+    segment: usize,
+    result: Set,
+    /// The next segment of the result that is sent. `None` before the reply has begun.
+    sent: Option<usize>,
+    resp3: bool,
+}
+
+impl Job {
+    fn new(mut sets: Vec<Set>, combine: Combine, resp3: bool) -> Job {
+        if combine == Combine::Intersection {
+            // The smallest set has the fewest candidates.
+            sets.sort_by_key(Set::len);
+        }
+        Job {
+            sets,
+            combine,
+            set: 0,
+            segment: 0,
+            result: Set::default(),
+            sent: None,
+            resp3,
+        }
+    }
+
+    /// Combines one more segment. Returns false if there is none.
+    fn advance(&mut self) -> bool {
+        let Some((first, others)) = self.sets.get(self.set..).and_then(<[Set]>::split_first) else {
+            return false;
+        };
+        let Some(members) = first.segment(self.segment) else {
+            // Only a union goes through all sets.
+            self.set += 1;
+            self.segment = 0;
+            return self.combine == Combine::Union;
+        };
+        self.segment += 1;
+        for member in members {
+            let name = member.as_bytes();
+            let is_wanted = match self.combine {
+                Combine::Difference => !others.iter().any(|set| set.contains(name)),
+                Combine::Intersection => others.iter().all(|set| set.contains(name)),
+                Combine::Union => self.set == 0 || !self.result.contains(name),
+            };
+            if is_wanted {
+                self.result.insert_new(member.clone());
+            }
+        }
+        true
+    }
+
+    /// Combines everything at once.
+    fn finish(mut self) -> Set {
+        while self.advance() {}
+        self.result
+    }
+}
+
+impl Producer for Job {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        let Some(segment) = self.sent else {
+            for _ in 0..SEGMENTS_AT_ONCE {
+                if !self.advance() {
+                    reply.set(self.result.len());
+                    self.sent = Some(0);
+                    break;
+                }
+            }
+            return Ok(More::Chunk(reply.buffer.into()));
+        };
+        self.sent = Some(segment + 1);
+        let Some(members) = self.result.segment(segment) else {
+            long::drop_later(std::mem::take(&mut self.result));
+            return Ok(More::Done);
+        };
+        members.for_each(|member| reply.bulk(member.as_bytes()));
+        Ok(More::Chunk(reply.buffer.into()))
+    }
+}
+
+fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
+    let sets = sets(context, args, 1..args.len())?;
+    let is_many = sets.iter().map(Set::len).sum::<usize>() > long::MANY;
+    let job = Job::new(sets, combine, context.reply.resp3);
+    if is_many {
+        context.reply.produce(job);
+        return Ok(());
+    }
+    let set = job.finish();
+    context.reply.set(set.len());
+    set.iter()
+        .for_each(|member| context.reply.bulk(member.as_bytes()));
+    Ok(())
+}
+
+fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
+    let set = Job::new(sets(context, args, 2..args.len())?, combine, false).finish();
+    let len = set.len();
+    let (db, target) = (context.db(), args.get(1));
+    if db.contains(target)
+        && let Some(old) = db.remove(target)
+    {
+        long::drop_later(old.value);
+    }
+    if len > 0 {
+        db.set(target, Value::Set(Arc::new(set)), 0);
+    }
+    context.reply.count(len);
+    Ok(())
+}
+
+fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let number = crate::store::number::integer(args.get(1)).filter(|it| *it > 0);
+    let number = number.ok_or(fail("ERR numkeys should be greater than 0"))? as usize;
+    if number > args.len() - 2 {
+        return Err(fail(
+            "ERR Number of keys can't be greater than number of args",
+        ));
+    }
+    let limit = match args.len() - 2 - number {
+        0 => 0,
+        2 if args.is(2 + number, "limit") => {
+            super::count(args.get(3 + number)).map_err(|_| fail("ERR LIMIT can't be negative"))?
+        }
+        _ => return Err(SYNTAX),
+    };
+    let len = Job::new(
+        sets(context, args, 2..2 + number)?,
+        Combine::Intersection,
+        false,
+    )
+    .finish()
+    .len();
+    context
+        .reply
+        .count(if limit == 0 { len } else { len.min(limit) });
+    Ok(())
+}

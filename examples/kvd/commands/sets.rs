@@ -1,0 +1,267 @@
+//! Sets.
+
+use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, integer, long};
+use crate::resp::request::Args;
+use crate::store::text::Text;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "sadd",
+        -3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "set",
+        "Adds one or more members to a set. Creates the key if it doesn't exist.",
+        sadd,
+    ),
+    command(
+        "scard",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "set",
+        "Returns the number of members in a set.",
+        scard,
+    ),
+    command(
+        "sismember",
+        3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "set",
+        "Determines whether a member belongs to a set.",
+        sismember,
+    ),
+    command(
+        "smembers",
+        2,
+        READONLY,
+        (1, 1, 1),
+        "set",
+        "Returns all members of a set.",
+        smembers,
+    ),
+    command(
+        "smismember",
+        -3,
+        READONLY | FAST,
+        (1, 1, 1),
+        "set",
+        "Determines whether multiple members belong to a set.",
+        smismember,
+    ),
+    command(
+        "smove",
+        4,
+        WRITE | FAST,
+        (1, 2, 1),
+        "set",
+        "Moves a member from one set to another.",
+        smove,
+    ),
+    command(
+        "spop",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "set",
+        "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped.",
+        spop,
+    ),
+    command(
+        "srandmember",
+        -2,
+        READONLY,
+        (1, 1, 1),
+        "set",
+        "Get one or multiple random members from a set",
+        srandmember,
+    ),
+    command(
+        "srem",
+        -3,
+        WRITE | FAST,
+        (1, 1, 1),
+        "set",
+        "Removes one or more members from a set. Deletes the set if the last member was removed.",
+        srem,
+    ),
+];
+
+fn sadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let key = args.get(1);
+    let db = context.db();
+    db.members_or_new(key)?;
+    let mut added = 0;
+    for member in args.from(2) {
+        let set = db.members_or_new(key)?;
+        if !set.contains(member) {
+            set.insert_new(Text::from(member));
+            db.touch_element(key, || member.into());
+            added += 1;
+        }
+    }
+    context.reply.count(added);
+    Ok(())
+}
+
+fn srem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let key = args.get(1);
+    let db = context.db();
+    let mut removed = 0;
+    for member in args.from(2) {
+        if db
+            .members_mut(key)?
+            .is_some_and(|set| set.remove(member).is_some())
+        {
+            db.touch_element(key, || member.into());
+            removed += 1;
+        }
+    }
+    db.remove_if_empty(key);
+    context.reply.count(removed);
+    Ok(())
+}
+
+fn scard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let len = context
+        .db()
+        .members(args.get(1))?
+        .map_or(0, |set| set.len());
+    context.reply.count(len);
+    Ok(())
+}
+
+fn sismember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let is_member = context
+        .db()
+        .members(args.get(1))?
+        .is_some_and(|set| set.contains(args.get(2)));
+    context.reply.boolean(is_member);
+    Ok(())
+}
+
+fn smismember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let db = context.keyspace.database(context.client.database.get());
+    let set = db.members(args.get(1))?;
+    context.reply.array(args.len() - 2);
+    for member in args.from(2) {
+        context
+            .reply
+            .boolean(set.is_some_and(|set| set.contains(member)));
+    }
+    Ok(())
+}
+
+fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let db = context.keyspace.database(context.client.database.get());
+    let Some(set) = db.members(args.get(1))? else {
+        context.reply.set(0);
+        return Ok(());
+    };
+    context.reply.set(set.len());
+    if set.len() <= long::MANY {
+        set.iter()
+            .for_each(|member| context.reply.bulk(member.as_bytes()));
+        return Ok(());
+    }
+    let (set, mut segment) = ((**set).clone(), 0);
+    long::reply_items(context.reply, true, move |reply| {
+        let members = set.segment(segment);
+        segment += 1;
+        members
+            .map(|members| members.for_each(|it| reply.bulk(it.as_bytes())))
+            .is_some()
+    });
+    Ok(())
+}
+
+fn smove(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (from, to, member) = (args.get(1), args.get(2), args.get(3));
+    let db = context.db();
+    let is_member = db.members(from)?.is_some_and(|set| set.contains(member));
+    if db.members(from)?.is_some() {
+        db.members(to)?;
+    }
+    if is_member && from != to {
+        if let Some(set) = db.members_mut(from)? {
+            set.remove(member);
+        }
+        db.touch_element(from, || member.into());
+        db.remove_if_empty(from);
+        db.members_or_new(to)?.insert(Text::from(member));
+        db.touch_element(to, || member.into());
+    }
+    context.reply.boolean(is_member);
+    Ok(())
+}
+
+fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted = match args.len() {
+        2 => None,
+        3 => Some(count(args.get(2)).map_err(|_| NOT_POSITIVE)?),
+        _ => return Err(SYNTAX),
+    };
+    let key = args.get(1);
+    let db = context.keyspace.database(context.client.database.get());
+    let len = db.members(key)?.map_or(0, |set| set.len());
+    if wanted.is_some() {
+        context.reply.set(wanted.unwrap_or(1).min(len));
+    } else if len == 0 {
+        context.reply.null();
+    }
+    for _ in 0..wanted.unwrap_or(1).min(len) {
+        let Some(set) = db.members_mut(key)? else {
+            break;
+        };
+        let Some(member) = set.random(fastrand::u64(..)).cloned() else {
+            break;
+        };
+        set.remove(member.as_bytes());
+        context.reply.bulk(member.as_bytes());
+        db.touch_element(key, || member);
+    }
+    db.remove_if_empty(key);
+    Ok(())
+}
+
+fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted = match args.len() {
+        2 => None,
+        3 => Some(integer(args.get(2))?),
+        _ => return Err(SYNTAX),
+    };
+    let db = context.keyspace.database(context.client.database.get());
+    let set = db.members(args.get(1))?;
+    let Some(wanted) = wanted else {
+        let member = set.and_then(|set| set.random(fastrand::u64(..)));
+        context.reply.optional(member.map(Text::as_bytes));
+        return Ok(());
+    };
+    if wanted.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(super::OUT_OF_RANGE);
+    }
+    let Some(set) = set else {
+        context.reply.array(0);
+        return Ok(());
+    };
+    let found: Vec<&Text> = match wanted {
+        0.. => {
+            let mut all: Vec<&Text> = set.iter().collect();
+            if (wanted as usize) < all.len() {
+                fastrand::shuffle(&mut all);
+                all.truncate(wanted as usize);
+            }
+            all
+        }
+        _ => (0..wanted.unsigned_abs())
+            .filter_map(|_| set.random(fastrand::u64(..)))
+            .collect(),
+    };
+    context.reply.array(found.len());
+    found
+        .iter()
+        .for_each(|member| context.reply.bulk(member.as_bytes()));
+    Ok(())
+}

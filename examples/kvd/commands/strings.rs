@@ -1,0 +1,431 @@
+//! Strings.
+
+use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::{
+    Command, Context, Outcome, SYNTAX, TOO_LONG, command, expiry, fail, integer, wrong_arity,
+};
+use crate::resp::request::Args;
+use crate::store::database::WrongType;
+use crate::store::number::Digits;
+use crate::store::value::Value;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "append",
+        3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "string",
+        "Appends a string to the value of a key. Creates the key if it doesn't exist.",
+        append,
+    ),
+    command(
+        "get",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the string value of a key.",
+        get,
+    ),
+    command(
+        "getdel",
+        2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the string value of a key after deleting the key.",
+        getdel,
+    ),
+    command(
+        "getex",
+        -2,
+        WRITE | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the string value of a key after setting its expiration time.",
+        getex,
+    ),
+    command(
+        "getrange",
+        4,
+        READONLY,
+        (1, 1, 1),
+        "string",
+        "Returns a substring of the string stored at a key.",
+        getrange,
+    ),
+    command(
+        "getset",
+        3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the previous string value of a key after setting it to a new value.",
+        getset,
+    ),
+    command(
+        "mget",
+        -2,
+        READONLY | FAST,
+        (1, -1, 1),
+        "string",
+        "Atomically returns the string values of one or more keys.",
+        mget,
+    ),
+    command(
+        "mset",
+        -3,
+        WRITE | DENYOOM,
+        (1, -1, 2),
+        "string",
+        "Atomically creates or modifies the string values of one or more keys.",
+        mset,
+    ),
+    command(
+        "msetnx",
+        -3,
+        WRITE | DENYOOM,
+        (1, -1, 2),
+        "string",
+        "Atomically modifies the string values of one or more keys only when all keys don't exist.",
+        msetnx,
+    ),
+    command(
+        "psetex",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.",
+        |it, args| setex(it, args, 1),
+    ),
+    command(
+        "set",
+        -3,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
+        set,
+    ),
+    command(
+        "setex",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
+        |it, args| setex(it, args, 1000),
+    ),
+    command(
+        "setnx",
+        3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "string",
+        "Set the string value of a key only when the key doesn't exist.",
+        setnx,
+    ),
+    command(
+        "setrange",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
+        setrange,
+    ),
+    command(
+        "strlen",
+        2,
+        READONLY | FAST,
+        (1, 1, 1),
+        "string",
+        "Returns the length of a string value.",
+        strlen,
+    ),
+    command(
+        "substr",
+        4,
+        READONLY,
+        (1, 1, 1),
+        "string",
+        "Returns a substring from a string value.",
+        getrange,
+    ),
+];
+
+/// The value of an argument.
+#[inline]
+fn value(args: Args<'_>, index: usize) -> Value {
+    match args.get(index).len() {
+        0..16_384 => Value::string(args.get(index)),
+        _ => Value::from_bytes(args.bytes(index)),
+    }
+}
+
+/// Replies with the string of a key.
+#[inline]
+fn reply_string(context: &mut Context<'_>, key: &[u8]) -> Outcome {
+    let found = context
+        .keyspace
+        .database(context.client.database.get())
+        .find(key);
+    let is_found = found.is_some();
+    match found {
+        None => context.reply.null(),
+        Some(Value::Shared(data)) => context.reply.bytes(data),
+        Some(value) => {
+            let mut digits = Digits::default();
+            context
+                .reply
+                .bulk(value.text(&mut digits).ok_or(WrongType)?);
+        }
+    }
+    context.note_lookup(is_found);
+    Ok(())
+}
+
+fn get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    reply_string(context, args.get(1))
+}
+
+fn getdel(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    reply_string(context, args.get(1))?;
+    context.db().remove(args.get(1));
+    Ok(())
+}
+
+fn getset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    reply_string(context, args.get(1))?;
+    context.db().set(args.get(1), value(args, 2), 0);
+    Ok(())
+}
+
+fn getex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let now = context.keyspace.now();
+    let expires = match args.len() {
+        2 => None,
+        3 if args.is(2, "persist") => Some(0),
+        4 => Some(expiry::option(args, 2, now, "getex")?.ok_or(SYNTAX)?),
+        _ => return Err(SYNTAX),
+    };
+    reply_string(context, args.get(1))?;
+    if let Some(expires) = expires {
+        expiry::apply(context.db(), args.get(1), expires);
+    }
+    Ok(())
+}
+
+fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let key = args.get(1);
+    if args.len() == 3 {
+        context.db().set(key, value(args, 2), 0);
+        return context.ok();
+    }
+    let now = context.keyspace.now();
+    let (mut only_new, mut only_old, mut keep, mut get, mut expires) =
+        (false, false, false, false, None);
+    let mut at = 3;
+    while at < args.len() {
+        let option = args.get(at).to_ascii_lowercase();
+        match option.as_slice() {
+            b"nx" if !only_old => only_new = true,
+            b"xx" if !only_new => only_old = true,
+            b"get" => get = true,
+            b"keepttl" if expires.is_none() => keep = true,
+            _ if !keep && expires.is_none() && at + 1 < args.len() => {
+                expires = Some(expiry::option(args, at, now, "set")?.ok_or(SYNTAX)?);
+                at += 1;
+            }
+            _ => return Err(SYNTAX),
+        }
+        at += 1;
+    }
+    let old = context
+        .db()
+        .entry(key)
+        .map(|entry| (entry.expires, entry.value.is_string()));
+    if get {
+        reply_string(context, key)?;
+    }
+    if (only_new && old.is_some()) || (only_old && old.is_none()) {
+        if !get {
+            context.reply.null();
+        }
+        return Ok(());
+    }
+    let kept = old.map_or(0, |(expires, _)| expires);
+    let expires = expires.unwrap_or(if keep { kept } else { 0 });
+    let value = value(args, 2);
+    let db = context.db();
+    match expires != 0 && expires <= db.now {
+        // A time that is over removes the key.
+        true => drop(db.remove(key)),
+        false => db.set(key, value, expires),
+    }
+    if !get {
+        context.reply.ok();
+    }
+    Ok(())
+}
+
+fn setnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let is_new = !context.db().contains(args.get(1));
+    if is_new {
+        context.db().set(args.get(1), value(args, 2), 0);
+    }
+    context.reply.boolean(is_new);
+    Ok(())
+}
+
+fn setex(context: &mut Context<'_>, args: Args<'_>, unit: i64) -> Outcome {
+    let name = if unit == 1 { "psetex" } else { "setex" };
+    let now = context.keyspace.now();
+    let expires = expiry::after(integer(args.get(2))?, unit, now, name)?;
+    context.db().set(args.get(1), value(args, 3), expires);
+    context.ok()
+}
+
+fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    context.reply.array(args.len() - 1);
+    for key in args.from(1) {
+        if reply_string(context, key).is_err() {
+            context.reply.null();
+        }
+    }
+    Ok(())
+}
+
+fn mset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    set_pairs(context, args, "mset")?;
+    context.ok()
+}
+
+fn msetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let is_new = (1..args.len())
+        .step_by(2)
+        .all(|at| !context.db().contains(args.get(at)));
+    if is_new {
+        set_pairs(context, args, "msetnx")?;
+    } else if args.len().is_multiple_of(2) {
+        return Err(wrong_arity("msetnx"));
+    }
+    context.reply.boolean(is_new);
+    Ok(())
+}
+
+fn set_pairs(context: &mut Context<'_>, args: Args<'_>, name: &str) -> Outcome {
+    if args.len().is_multiple_of(2) {
+        return Err(wrong_arity(name));
+    }
+    let db = context.db();
+    for at in (1..args.len()).step_by(2) {
+        db.set(args.get(at), value(args, at + 1), 0);
+    }
+    Ok(())
+}
+
+fn strlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let mut digits = Digits::default();
+    let len = match context.db().find(args.get(1)) {
+        None => 0,
+        Some(value) => value.text(&mut digits).ok_or(WrongType)?.len(),
+    };
+    context.reply.count(len);
+    Ok(())
+}
+
+fn append(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (key, added) = (args.get(1), args.get(2));
+    let most = context.server.config.borrow().argument as usize;
+    let db = context.db();
+    let len = match db.find_mut(key) {
+        None => {
+            db.set(key, value(args, 2), 0);
+            added.len()
+        }
+        Some(value) => {
+            let mut digits = Digits::default();
+            let len = value.text(&mut digits).ok_or(WrongType)?.len();
+            if len + added.len() > most {
+                return Err(TOO_LONG);
+            }
+            let data = value.growing().ok_or(WrongType)?;
+            data.extend_from_slice(added);
+            let len = data.len();
+            db.touch(key);
+            len
+        }
+    };
+    context.reply.count(len);
+    Ok(())
+}
+
+fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (key, offset, part) = (args.get(1), integer(args.get(2))?, args.get(3));
+    let Ok(offset) = usize::try_from(offset) else {
+        return Err(fail("ERR offset is out of range"));
+    };
+    let most = context.server.config.borrow().argument as usize;
+    let db = context.db();
+    let mut digits = Digits::default();
+    let len = match db.find(key) {
+        None => 0,
+        Some(value) => value.text(&mut digits).ok_or(WrongType)?.len(),
+    };
+    let mut end = len;
+    if !part.is_empty() {
+        if offset.saturating_add(part.len()) > most {
+            return Err(TOO_LONG);
+        }
+        if !db.contains(key) {
+            db.set(key, Value::string(b""), 0);
+        }
+        let data = db.find_mut(key).and_then(Value::growing).ok_or(WrongType)?;
+        end = len.max(offset + part.len());
+        data.resize(end, 0);
+        data[offset..offset + part.len()].copy_from_slice(part);
+        db.touch(key);
+    }
+    context.reply.count(end);
+    Ok(())
+}
+
+fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
+    let mut digits = Digits::default();
+    let found = context
+        .keyspace
+        .database(context.client.database.get())
+        .find(args.get(1));
+    let data = match found {
+        None => &[],
+        Some(value) => value.text(&mut digits).ok_or(WrongType)?,
+    };
+    // As in Redis: two negative ends in the wrong order are nothing, also if both lie before the beginning.
+    let range = match start < 0 && end < 0 && start > end {
+        true => 0..0,
+        false => substring(start, end, data.len()),
+    };
+    context.reply.bulk(&data[range]);
+    Ok(())
+}
+
+/// Unlike the range of a list, one that ends before the beginning is the first byte.
+fn substring(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
+    let len = len as i64;
+    let from_end = |at: i64| {
+        if at < 0 {
+            at.saturating_add(len).max(0)
+        } else {
+            at
+        }
+    };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    match len == 0 || start > end {
+        true => 0..0,
+        false => start as usize..end as usize + 1,
+    }
+}

@@ -1,0 +1,138 @@
+//! MULTI, EXEC, DISCARD, WATCH and UNWATCH.
+
+use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE};
+use super::{Command, Context, Mode, Outcome, command, execute, fail};
+use crate::resp::request::Args;
+use crate::server::client::Watch;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "discard",
+        1,
+        NOSCRIPT | LOADING | STALE | FAST,
+        (0, 0, 0),
+        "transactions",
+        "Discards a transaction.",
+        discard_command,
+    ),
+    command(
+        "exec",
+        1,
+        NOSCRIPT | LOADING | STALE,
+        (0, 0, 0),
+        "transactions",
+        "Executes all commands in a transaction.",
+        exec,
+    ),
+    command(
+        "multi",
+        1,
+        NOSCRIPT | LOADING | STALE | FAST,
+        (0, 0, 0),
+        "transactions",
+        "Starts a transaction.",
+        multi,
+    ),
+    command(
+        "unwatch",
+        1,
+        NOSCRIPT | LOADING | STALE | FAST,
+        (0, 0, 0),
+        "transactions",
+        "Forgets about watched keys of a transaction.",
+        unwatch,
+    ),
+    command(
+        "watch",
+        -2,
+        NOSCRIPT | LOADING | STALE | FAST | NO_MULTI,
+        (1, -1, 1),
+        "transactions",
+        "Monitors changes to keys to determine the execution of a transaction.",
+        watch,
+    ),
+];
+
+fn multi(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let mut transaction = context.client.transaction.borrow_mut();
+    if transaction.is_some() {
+        return Err(fail("ERR MULTI calls can not be nested"));
+    }
+    *transaction = Some(Box::default());
+    context.reply.ok();
+    Ok(())
+}
+
+/// Ends the transaction and the watches.
+pub(super) fn discard(context: &mut Context<'_>) {
+    context.client.transaction.take();
+    context.client.unwatch(context.keyspace);
+}
+
+fn discard_command(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    if context.client.transaction.borrow().is_none() {
+        return Err(fail("ERR DISCARD without MULTI"));
+    }
+    discard(context);
+    context.ok()
+}
+
+fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    let Some(transaction) = context.client.transaction.take() else {
+        return Err(fail("ERR EXEC without MULTI"));
+    };
+    let watches = context.client.watches.borrow();
+    let mut versions = watches.iter();
+    let is_unchanged = versions.all(|watch| {
+        let database = context.keyspace.database(watch.database);
+        database.version(watch.key.as_bytes()) == watch.version
+    });
+    drop(watches);
+    context.client.unwatch(context.keyspace);
+    if transaction.failed {
+        return Err(fail(
+            "EXECABORT Transaction discarded because of previous errors.",
+        ));
+    }
+    if !is_unchanged {
+        context.reply.null_array();
+        return Ok(());
+    }
+    context.reply.array(transaction.queued.len());
+    let mode = std::mem::replace(&mut context.mode, Mode::Exec);
+    for (command, args) in &transaction.queued {
+        if let Err(failure) = execute::run(context, command, args.args()) {
+            context.reply.error(&failure.0);
+        }
+    }
+    context.mode = mode;
+    Ok(())
+}
+
+fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    if context.client.transaction.borrow().is_some() {
+        return Err(fail("ERR WATCH inside MULTI is not allowed"));
+    }
+    let number = context.client.database.get();
+    let mut watches = context.client.watches.borrow_mut();
+    for key in args.from(1) {
+        if watches
+            .iter()
+            .any(|it| it.database == number && it.key.as_bytes() == key)
+        {
+            continue;
+        }
+        watches.push(Watch {
+            database: number,
+            key: key.into(),
+            version: context.keyspace.database(number).watch(key),
+        });
+    }
+    context.reply.ok();
+    Ok(())
+}
+
+fn unwatch(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
+    context.client.unwatch(context.keyspace);
+    context.ok()
+}

@@ -1,0 +1,145 @@
+//! When the changes go to the disk, and which replies wait for it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rows::take_changes;
+use super::writer::{Batch, Held, Status, Writer};
+use crate::resp::reply::{Part, Reply};
+use crate::server::client::Client;
+use crate::store::keyspace::Keyspace;
+
+/// `--appendfsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AppendFsync {
+    /// At the end of each turn of the loop. Replies to commands that write are sent when the change is on disk.
+    Always,
+    /// Once a second. A crash loses the last second.
+    Everysec,
+    /// Every 30 seconds, about as often as Linux writes files back by itself.
+    No,
+}
+
+impl AppendFsync {
+    /// How long changes may wait. `None` for the end of the turn.
+    fn delay(self) -> Option<Duration> {
+        match self {
+            AppendFsync::Always => None,
+            AppendFsync::Everysec => Some(Duration::from_secs(1)),
+            AppendFsync::No => Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+pub struct Journal {
+    /// `None` once it is closed.
+    writer: RefCell<Option<Writer>>,
+    status: Arc<Status>,
+    sync: AppendFsync,
+    /// Whether a command has written since the last replies were pushed.
+    has_written: Cell<bool>,
+    is_scheduled: Cell<bool>,
+    /// The replies of this turn that wait.
+    held: RefCell<Vec<Held>>,
+}
+
+impl Journal {
+    pub fn new(writer: Writer, sync: AppendFsync) -> Journal {
+        Journal {
+            status: Arc::clone(&writer.status),
+            writer: RefCell::new(Some(writer)),
+            sync,
+            has_written: Cell::new(false),
+            is_scheduled: Cell::new(false),
+            held: RefCell::default(),
+        }
+    }
+
+    /// Whether replies wait for the disk, so that each has to be known by itself.
+    pub fn holds_replies(&self) -> bool {
+        self.sync == AppendFsync::Always
+    }
+
+    /// A command has written. Returns when to [collect](Journal::collect) if that is not scheduled: `None` if it is,
+    /// `Some(None)` for the end of the turn.
+    pub fn note_write(&self) -> Option<Option<Duration>> {
+        self.has_written.set(true);
+        (!self.is_scheduled.replace(true)).then(|| self.sync.delay())
+    }
+
+    /// Pushes the replies, or a promise of them if they have to wait for the disk.
+    pub fn push(&self, client: &Client, reply: &mut Reply) {
+        if !self.has_written.replace(false) || !self.holds_replies() {
+            client.holds_replies.set(false);
+            return reply.flush(&client.chat);
+        }
+        let mut held = self.held.borrow_mut();
+        // Nothing else was pushed to this client since its last promise: both are one.
+        match held
+            .last_mut()
+            .filter(|it| it.client == client.id && client.holds_replies.get())
+        {
+            Some(last) => {
+                append(&mut last.replies, reply);
+                last.count += 1;
+            }
+            None => {
+                let mut replies = Vec::new();
+                append(&mut replies, reply);
+                client.holds_replies.set(true);
+                held.push(Held {
+                    client: client.id,
+                    promise: client.chat.promise(),
+                    replies,
+                    count: 1,
+                });
+            }
+        }
+    }
+
+    /// Sends the changes to the writer.
+    pub fn collect(&self, keyspace: &mut Keyspace) {
+        self.is_scheduled.set(false);
+        let batch = Batch {
+            ops: take_changes(keyspace),
+            held: self.held.take(),
+        };
+        // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged.
+        let writer = self.writer.borrow();
+        if writer
+            .as_ref()
+            .is_none_or(|writer| writer.batches.send(batch).is_err())
+        {
+            tracing::error!("the thread that writes to the database has ended");
+        }
+    }
+
+    /// Why commands that write are refused, if they are.
+    #[inline]
+    pub fn refusal(&self) -> Option<String> {
+        self.status.refusal()
+    }
+
+    /// Writes what was collected, and closes the database.
+    pub fn close(&self) {
+        if let Some(writer) = self.writer.take() {
+            writer.close();
+        }
+    }
+}
+
+/// Appends a reply, with everything that its producers make.
+fn append(replies: &mut Vec<u8>, reply: &mut Reply) {
+    for part in reply.take_parts() {
+        match part {
+            Part::Copied(data) => replies.extend_from_slice(&data),
+            Part::Shared(data) => replies.extend_from_slice(&data),
+            Part::Made(mut producer) => {
+                while let Ok(asynchat::More::Chunk(chunk)) = producer.more(1 << 20) {
+                    replies.extend_from_slice(&chunk);
+                }
+            }
+        }
+    }
+}

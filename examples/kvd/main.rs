@@ -1,0 +1,185 @@
+//! `kvd`: a database server for Redis clients, in memory or on disk.
+//!
+//! ```text
+//! cargo run --release --example kvd                    # on 127.0.0.1:6379, in memory
+//! redis-cli set greeting hello                         # in another terminal
+//! redis-cli get greeting
+//! redis-benchmark -q -P 16
+//! printf 'PING\r\nINCR visits\r\nQUIT\r\n' | nc 127.0.0.1 6379
+//! ```
+//!
+//! With `--dir` the keys are on disk, too:
+//!
+//! ```text
+//! cargo run --release --example kvd -- --dir /tmp/kvd --appendfsync always
+//! ```
+//!
+//! | `--appendfsync` | changes are on disk | what a crash of the process or of the system loses |
+//! |---|---|---|
+//! | `always` | before the reply | nothing that was acknowledged |
+//! | `everysec` | once a second | the last second |
+//! | `no` | every 30 seconds | the last 30 seconds |
+//!
+//! All changes of a turn of the loop are one transaction, whose cost its clients share. While the disk is full,
+//! commands that write get an error, and commands that read are served. When there is room again, the server goes on
+//! by itself.
+//!
+//! `redis-cli command docs` lists the commands. They, and the texts of their errors, are those of Redis 7.0. There are
+//! no streams, scripts, cluster and replication.
+//!
+//! Reading order:
+//!
+//! * this file: options, start and Ctrl-C;
+//! * `resp/`: the protocol, both ways;
+//! * `store/`: the keyspace, without any input and output; `disk/`: the keyspace on disk;
+//! * `server/session.rs`: the handler of a connection; `server/mod.rs`: what the sessions share;
+//! * `commands/mod.rs`: the table of commands, `commands/execute.rs`: from a request to its reply; then any other
+//!   file there. `commands/long.rs` is about replies that take long.
+
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
+
+mod commands;
+#[path = "../common/mod.rs"]
+mod common;
+mod disk;
+mod resp;
+mod server;
+mod store;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use asynchat::{Error, EventLoop, Result};
+use clap::Parser;
+use disk::journal::{AppendFsync, Journal};
+use disk::writer::Writer;
+use server::config::Config;
+use server::{Options, Server};
+use tracing::info;
+
+/// A database server for Redis clients.
+///
+/// The log goes to standard error. RUST_LOG=debug adds connections.
+#[derive(Parser)]
+#[command(version, name = "kvd")]
+struct Arguments {
+    /// The address to listen on; port 0 chooses a free port.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
+    listen: String,
+
+    /// The password that clients need.
+    #[arg(long, value_name = "PASSWORD", default_value = "")]
+    requirepass: String,
+
+    /// Whether clients of other hosts are refused while there is no password.
+    #[arg(long, value_name = "yes|no", default_value = "yes", value_parser = ["yes", "no"])]
+    protected_mode: String,
+
+    /// The maximum number of clients.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    maxclients: u32,
+
+    /// The maximum size of a value.
+    #[arg(long, value_name = "BYTES", default_value = "512mb")]
+    proto_max_bulk_len: String,
+
+    /// The maximum size of a request, while it is read.
+    #[arg(long, value_name = "BYTES", default_value = "1gb")]
+    client_query_buffer_limit: String,
+
+    /// Store the keys in this directory, which is created if it does not exist.
+    /// Without it, they are lost when the server stops.
+    #[arg(long, value_name = "PATH")]
+    dir: Option<PathBuf>,
+
+    /// When changes are written to the disk.
+    #[arg(long, value_enum, default_value_t = AppendFsync::Everysec, requires = "dir")]
+    appendfsync: AppendFsync,
+
+    /// The maximum size of messages that a subscriber has not read. 0 for no maximum.
+    #[arg(long, value_name = "BYTES", default_value = "32mb")]
+    client_output_buffer_limit: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::log_to_stderr("info");
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kvd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result {
+    let disk = match &arguments.dir {
+        None => None,
+        Some(dir) => {
+            let opened = Writer::open(dir);
+            let (writer, keyspace) =
+                opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
+            Some((Journal::new(writer, arguments.appendfsync), keyspace))
+        }
+    };
+    let options = Options {
+        config: config(arguments)?,
+        most_clients: arguments.maxclients as usize,
+        disk,
+        ..Options::default()
+    };
+    let server = Server::new(options);
+    let listener = server
+        .serve(&arguments.listen)
+        .map_err(|error: Error| error.context(format_args!("--listen {}", arguments.listen)))?;
+    common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
+    let addr = listener.local_addr().ok_or("the listener has no address")?;
+    if let Some(addr) = addr.inet() {
+        server.set_address(addr);
+    }
+    common::announce(addr);
+    asynchat::run()?;
+    let stats = EventLoop::current()?.stats();
+    info!(
+        stats.accepted,
+        stats.refused,
+        commands = server.stats.commands.get(),
+        "stopped"
+    );
+    server.close();
+    Ok(())
+}
+
+fn config(arguments: &Arguments) -> Result<Config> {
+    let mut config = Config::default();
+    let subscribers = format!("pubsub {} 0 0", arguments.client_output_buffer_limit);
+    for (name, value) in [
+        ("requirepass", &arguments.requirepass),
+        ("protected-mode", &arguments.protected_mode),
+        ("proto-max-bulk-len", &arguments.proto_max_bulk_len),
+        (
+            "client-query-buffer-limit",
+            &arguments.client_query_buffer_limit,
+        ),
+        ("client-output-buffer-limit", &subscribers),
+    ] {
+        config
+            .set(name, value)
+            .map_err(|why| format!("--{name}: {why}"))?;
+    }
+    if let Some(dir) = &arguments.dir {
+        config.set_initial("appendonly", "yes");
+        config.set_initial(
+            "appendfsync",
+            format!("{:?}", arguments.appendfsync).to_lowercase(),
+        );
+        config.set_initial("dir", dir.display().to_string());
+    }
+    config.set_initial("maxclients", arguments.maxclients.to_string());
+    Ok(config)
+}

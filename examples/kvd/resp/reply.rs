@@ -1,0 +1,271 @@
+//! The encoder of replies.
+//!
+//! Small replies are collected in one buffer, which is pushed once for all requests of a read. A large string is
+//! pushed as it is, without a copy. A long reply is a producer, which encodes a part at a time.
+
+use asynchat::bytes::Bytes;
+use asynchat::{Chat, Producer};
+
+use crate::store::number::{Digits, decimal, float_text};
+
+/// From this length on a string is not copied into the buffer.
+const SHARED: usize = 16 * 1024;
+
+/// A part of the output, in its place between the others.
+pub enum Part {
+    Copied(Vec<u8>),
+    Shared(Bytes),
+    Made(Box<dyn Producer>),
+}
+
+#[derive(Default)]
+pub struct Reply {
+    /// What is behind the parts.
+    pub buffer: Vec<u8>,
+    pub parts: Vec<Part>,
+    /// Whether the client has asked for version 3 of the protocol.
+    pub resp3: bool,
+}
+
+impl Reply {
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.parts.is_empty()
+    }
+
+    /// How many bytes wait in the buffer.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Pushes everything to the client.
+    #[inline]
+    pub fn flush(&mut self, chat: &Chat) {
+        if !self.parts.is_empty() {
+            self.flush_parts(chat);
+        }
+        if !self.buffer.is_empty() {
+            chat.push_slice(&self.buffer);
+            self.buffer.clear();
+            if self.buffer.capacity() > 1 << 20 {
+                self.buffer = Vec::new();
+            }
+        }
+    }
+
+    #[cold]
+    fn flush_parts(&mut self, chat: &Chat) {
+        for part in self.parts.drain(..) {
+            match part {
+                Part::Copied(data) => chat.push(data),
+                Part::Shared(data) => chat.push(data),
+                Part::Made(producer) => chat.push_with_producer(producer),
+            }
+        }
+    }
+
+    /// Begins a part behind the buffer.
+    fn add_part(&mut self, part: Part) {
+        if !self.buffer.is_empty() {
+            self.parts
+                .push(Part::Copied(std::mem::take(&mut self.buffer)));
+        }
+        self.parts.push(part);
+    }
+
+    /// Takes what is in the encoder.
+    pub fn take_parts(&mut self) -> Vec<Part> {
+        if !self.buffer.is_empty() {
+            self.parts
+                .push(Part::Copied(std::mem::take(&mut self.buffer)));
+        }
+        std::mem::take(&mut self.parts)
+    }
+
+    // ---- the types of RESP
+
+    #[inline]
+    fn head(&mut self, kind: u8, number: i64) {
+        // Most heads are short.
+        if let 0..10 = number {
+            self.buffer
+                .extend_from_slice(&[kind, b'0' + number as u8, b'\r', b'\n']);
+            return;
+        }
+        let mut digits = Digits::default();
+        let digits = decimal(number, &mut digits);
+        self.buffer.reserve(digits.len() + 3);
+        self.buffer.push(kind);
+        self.buffer.extend_from_slice(digits);
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    pub fn ok(&mut self) {
+        self.buffer.extend_from_slice(b"+OK\r\n");
+    }
+
+    pub fn simple(&mut self, text: &str) {
+        self.buffer.push(b'+');
+        self.buffer.extend_from_slice(text.as_bytes());
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// An error. Line ends in it, which would end the reply, become spaces.
+    pub fn error(&mut self, text: &str) {
+        self.buffer.push(b'-');
+        let bytes = text.bytes();
+        self.buffer.extend(bytes.map(|byte| match byte {
+            b'\r' | b'\n' => b' ',
+            byte => byte,
+        }));
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    #[inline]
+    pub fn integer(&mut self, number: i64) {
+        self.head(b':', number);
+    }
+
+    pub fn count(&mut self, count: usize) {
+        self.head(b':', count as i64);
+    }
+
+    pub fn boolean(&mut self, value: bool) {
+        self.integer(value.into());
+    }
+
+    #[inline]
+    pub fn bulk(&mut self, data: &[u8]) {
+        self.head(b'$', data.len() as i64);
+        self.buffer.extend_from_slice(data);
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// A string that is not copied if it is large.
+    pub fn bytes(&mut self, data: &Bytes) {
+        if data.len() < SHARED {
+            return self.bulk(data);
+        }
+        self.head(b'$', data.len() as i64);
+        self.add_part(Part::Shared(data.clone()));
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// Output that a producer makes.
+    pub fn produce(&mut self, producer: impl Producer + 'static) {
+        self.add_part(Part::Made(Box::new(producer)));
+    }
+
+    pub fn text(&mut self, text: &str) {
+        self.bulk(text.as_bytes());
+    }
+
+    pub fn null(&mut self) {
+        self.buffer.extend_from_slice(match self.resp3 {
+            true => b"_\r\n",
+            false => b"$-1\r\n",
+        });
+    }
+
+    pub fn null_array(&mut self) {
+        self.buffer.extend_from_slice(match self.resp3 {
+            true => b"_\r\n",
+            false => b"*-1\r\n",
+        });
+    }
+
+    pub fn optional(&mut self, data: Option<&[u8]>) {
+        match data {
+            Some(data) => self.bulk(data),
+            None => self.null(),
+        }
+    }
+
+    #[inline]
+    pub fn array(&mut self, len: usize) {
+        self.head(b'*', len as i64);
+    }
+
+    pub fn map(&mut self, len: usize) {
+        match self.resp3 {
+            true => self.head(b'%', len as i64),
+            false => self.head(b'*', 2 * len as i64),
+        }
+    }
+
+    pub fn set(&mut self, len: usize) {
+        match self.resp3 {
+            true => self.head(b'~', len as i64),
+            false => self.head(b'*', len as i64),
+        }
+    }
+
+    /// A message that answers no request.
+    pub fn push(&mut self, len: usize) {
+        match self.resp3 {
+            true => self.head(b'>', len as i64),
+            false => self.head(b'*', len as i64),
+        }
+    }
+
+    pub fn double(&mut self, number: f64) {
+        let text = float_text(number);
+        match self.resp3 {
+            true => {
+                self.buffer.push(b',');
+                self.buffer.extend_from_slice(text.as_bytes());
+                self.buffer.extend_from_slice(b"\r\n");
+            }
+            false => self.text(&text),
+        }
+    }
+
+    /// Text for people.
+    pub fn verbatim(&mut self, text: &str) {
+        match self.resp3 {
+            true => {
+                self.head(b'=', text.len() as i64 + 4);
+                self.buffer.extend_from_slice(b"txt:");
+                self.buffer.extend_from_slice(text.as_bytes());
+                self.buffer.extend_from_slice(b"\r\n");
+            }
+            false => self.text(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(resp3: bool, encode: impl FnOnce(&mut Reply)) -> String {
+        let mut reply = Reply {
+            resp3,
+            ..Reply::default()
+        };
+        encode(&mut reply);
+        String::from_utf8(reply.buffer).unwrap()
+    }
+
+    #[test]
+    fn each_version_has_its_own_types() {
+        for (encode, two, three) in [
+            ((|it| it.null()) as fn(&mut Reply), "$-1\r\n", "_\r\n"),
+            (|it| it.null_array(), "*-1\r\n", "_\r\n"),
+            (|it| it.map(6), "*12\r\n", "%6\r\n"),
+            (|it| it.set(10), "*10\r\n", "~10\r\n"),
+            (|it| it.push(3), "*3\r\n", ">3\r\n"),
+            (|it| it.double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n"),
+            (|it| it.verbatim("a"), "$1\r\na\r\n", "=5\r\ntxt:a\r\n"),
+            (
+                |it| it.error("ERR a\r\nb"),
+                "-ERR a  b\r\n",
+                "-ERR a  b\r\n",
+            ),
+            (|it| it.integer(-12), ":-12\r\n", ":-12\r\n"),
+        ] {
+            assert_eq!(encoded(false, encode), two);
+            assert_eq!(encoded(true, encode), three);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! INFO: figures about the server.
+
+use std::cell::Cell;
+use std::fmt::Write;
+
+use super::Server;
+use crate::store::keyspace::Keyspace;
+
+/// What the server counts itself. The loop counts connections and bytes.
+pub struct Stats {
+    pub commands: Cell<u64>,
+    pub hits: Cell<u64>,
+    pub misses: Cell<u64>,
+    pub most_clients: usize,
+}
+
+impl Stats {
+    pub fn new(most_clients: usize) -> Stats {
+        Stats {
+            commands: Cell::new(0),
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+            most_clients,
+        }
+    }
+}
+
+/// The sections, and those without which INFO is short.
+const SECTIONS: &[&str] = &[
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "keyspace",
+];
+
+/// The text of INFO with these sections. Without any, all of them.
+pub fn info(server: &Server, keyspace: &mut Keyspace, wanted: &[String]) -> String {
+    let is_wanted = |section: &str| {
+        wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|it| it == section || matches!(it.as_str(), "all" | "default" | "everything"))
+    };
+    let mut text = String::new();
+    for section in SECTIONS.iter().filter(|section| is_wanted(section)) {
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        let mut title = (*section).to_owned();
+        title[..1].make_ascii_uppercase();
+        if title == "Cpu" {
+            title.make_ascii_uppercase();
+        }
+        let _ = write!(text, "# {title}\r\n");
+        for (name, value) in fields(section, server, keyspace) {
+            let _ = write!(text, "{name}:{value}\r\n");
+        }
+    }
+    text
+}
+
+fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    let mut add = |name: &str, value: &dyn std::fmt::Display| {
+        fields.push((name.to_owned(), value.to_string()));
+    };
+    match section {
+        "server" => {
+            let config = server.config.borrow();
+            let uptime = server.started.elapsed().as_secs();
+            add("redis_version", &crate::commands::REDIS_VERSION);
+            add("redis_mode", &"standalone");
+            add("server_name", &"kvd");
+            add("os", &std::env::consts::OS);
+            add("arch_bits", &usize::BITS);
+            add("process_id", &std::process::id());
+            for (name, value) in config.matching(&[b"port"]) {
+                add(&format!("tcp_{name}"), &value);
+            }
+            add("uptime_in_seconds", &uptime);
+            add("uptime_in_days", &(uptime / 86_400));
+        }
+        "clients" => {
+            let clients = server.clients.borrow();
+            let subscribers = clients
+                .values()
+                .filter(|it| it.subscription_count() > 0)
+                .count();
+            add("connected_clients", &clients.len());
+            add("maxclients", &server.stats.most_clients);
+            add("blocked_clients", &server.waiting.borrow().clients);
+            add("pubsub_clients", &subscribers);
+        }
+        "memory" => {
+            let memory = resident_memory();
+            add("used_memory", &memory);
+            add(
+                "used_memory_human",
+                &format!("{:.2}M", memory as f64 / 1_048_576.0),
+            );
+            add("used_memory_rss", &memory);
+            add("maxmemory", &0);
+            add("maxmemory_policy", &"noeviction");
+        }
+        "persistence" => {
+            add("loading", &0);
+            add("aof_enabled", &u8::from(server.is_durable()));
+            add(
+                "aof_last_write_status",
+                &if server.check_writable().is_ok() {
+                    "ok"
+                } else {
+                    "err"
+                },
+            );
+        }
+        "stats" => {
+            let loop_stats = asynchat::EventLoop::current().map(|it| it.stats()).ok();
+            let loop_stats = loop_stats.as_ref();
+            let expired: u64 = keyspace.databases().map(|it| it.expired).sum();
+            add(
+                "total_connections_received",
+                &loop_stats.map_or(0, |it| it.accepted),
+            );
+            add("total_commands_processed", &server.stats.commands.get());
+            add(
+                "rejected_connections",
+                &loop_stats.map_or(0, |it| it.refused),
+            );
+            add("expired_keys", &expired);
+            add("keyspace_hits", &server.stats.hits.get());
+            add("keyspace_misses", &server.stats.misses.get());
+            add("pubsub_channels", &server.pubsub.borrow().channels.len());
+            add("pubsub_patterns", &server.pubsub.borrow().patterns.len());
+        }
+        "replication" => {
+            add("role", &"master");
+            add("connected_slaves", &0);
+        }
+        "cpu" => {
+            let (user, system) = cpu_seconds();
+            add("used_cpu_sys", &format!("{system:.6}"));
+            add("used_cpu_user", &format!("{user:.6}"));
+        }
+        _ => {
+            for (number, database) in keyspace.databases().enumerate() {
+                if database.len() > 0 {
+                    let (keys, expires) = (database.len(), database.expiring());
+                    add(
+                        &format!("db{number}"),
+                        &format!("keys={keys},expires={expires},avg_ttl=0"),
+                    );
+                }
+            }
+        }
+    }
+    fields
+}
+
+/// The memory of the process in bytes, where the system has /proc. Elsewhere 0.
+fn resident_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split(' ').nth(1).and_then(|it| it.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// The CPU time of the process in user and in system mode, where the system has /proc. Elsewhere 0.
+fn cpu_seconds() -> (f64, f64) {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = text.rsplit(')').next().unwrap_or_default();
+    let mut numbers = after_name.split_whitespace().skip(11);
+    let mut seconds = || {
+        let ticks = numbers.next().and_then(|it| it.parse::<f64>().ok());
+        ticks.unwrap_or(0.0) / 100.0
+    };
+    (seconds(), seconds())
+}

@@ -1,0 +1,286 @@
+//! The handler of a connection: reads requests, and stops where one has to wait.
+
+use std::rc::Rc;
+
+use asynchat::{AsyncChat, Chat, Close, Result, Terminator, TimerId};
+
+use super::Server;
+use super::client::{Client, ReplyMode};
+use crate::commands::{Context, Mode, execute};
+use crate::resp::reply::Reply;
+use crate::resp::request::{Allowed, Parser, Step};
+
+/// While a request waits, so much input is read ahead. A client that is blocked is read at all because its end has to
+/// be noticed: it must not take an element with it.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// The next request of a client waits while more output than this is queued for it.
+const MOST_OUTPUT: usize = 256 * 1024;
+
+pub struct Session {
+    client: Rc<Client>,
+    server: Rc<Server>,
+    /// A request that is not complete, or requests that wait.
+    rest: Option<Box<Rest>>,
+}
+
+/// Input that could not be used yet. It begins with a request.
+#[derive(Default)]
+struct Rest {
+    input: Vec<u8>,
+    parser: Parser,
+    /// The large argument that is being received: its length, and its bytes so far.
+    large: Option<(usize, Vec<u8>)>,
+}
+
+/// What the sessions use while they execute requests, one at a time.
+#[derive(Default)]
+pub struct Tools {
+    parser: Parser,
+    reply: Reply,
+}
+
+impl Session {
+    pub fn new(server: &Rc<Server>, chat: Chat) -> Session {
+        chat.set_terminator(Terminator::none());
+        Session {
+            client: server.add_client(chat),
+            server: Rc::clone(server),
+            rest: None,
+        }
+    }
+
+    /// Executes the requests in the input as far as they are complete. Returns how much of it is used.
+    fn run(&mut self, input: &[u8], tools: &mut Tools) -> usize {
+        let (server, client) = (&*self.server, &self.client);
+        let Tools { parser, reply } = tools;
+        let mut keyspace = server.keyspace.borrow_mut();
+        let now = server.now();
+        keyspace.set_time(now);
+        client.last_active.set(now);
+        reply.resp3 = client.resp3.get();
+        let mut allowed = Allowed {
+            argument: server.config.borrow().argument,
+            authenticated: client.authenticated.get(),
+        };
+        let holds_replies = server.holds_replies();
+        let mut start = 0;
+        while !client.is_held() {
+            match parser.next(&input[start..], allowed) {
+                Step::Request => {
+                    let mut context = Context {
+                        server: &self.server,
+                        client,
+                        keyspace: &mut keyspace,
+                        reply,
+                        mode: Mode::Request,
+                    };
+                    execute(&mut context, parser.args(&input[start..]));
+                    allowed.authenticated = client.authenticated.get();
+                    start += parser.at;
+                    parser.reset();
+                    if client.reply_mode.get() != ReplyMode::On {
+                        skip_reply(client, reply);
+                    }
+                    if holds_replies || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
+                        self.send(reply);
+                    }
+                }
+                Step::Nothing => {
+                    start += parser.at;
+                    parser.reset();
+                }
+                Step::Incomplete => break,
+                Step::Large(len) => {
+                    let rest = self.rest.get_or_insert_default();
+                    let begun = start + parser.at;
+                    let mut data =
+                        Vec::with_capacity((input.len() - begun).max(1 << 20).min(len + 2));
+                    data.extend_from_slice(&input[begun..]);
+                    let missing = len + 2 - data.len();
+                    rest.large = Some((len, data));
+                    rest.input = input[start..begun].to_vec();
+                    std::mem::swap(&mut rest.parser, parser);
+                    self.client
+                        .chat
+                        .set_terminator(Terminator::count(missing as u64).streamed());
+                    start = input.len();
+                    break;
+                }
+                Step::Error(text) => {
+                    reply.error(&text);
+                    client.closes.set(true);
+                }
+            }
+        }
+        self.server.serve_ready(&mut keyspace);
+        drop(keyspace);
+        self.send(reply);
+        self.server.after_requests();
+        start
+    }
+
+    /// Pushes the replies. A client that does not read them has to wait for its next ones.
+    fn send(&self, reply: &mut Reply) {
+        let chat = &self.client.chat;
+        let has_parts = !reply.parts.is_empty();
+        self.server.push(&self.client, reply);
+        if self.client.closes.get() {
+            chat.close_when_done();
+        } else if has_parts || chat.queued() > MOST_OUTPUT {
+            // A long reply is made while it is sent. One at a time is enough.
+            self.client.waits_for_output.set(true);
+            let chat = chat.clone();
+            self.client.chat.push_hook(move || {
+                // An error means that the client has left.
+                let _ = chat.post(|session: &mut Session| {
+                    session.client.waits_for_output.set(false);
+                    session.resume();
+                    Ok(())
+                });
+            });
+        }
+    }
+
+    /// Continues with the input that has waited.
+    pub fn resume(&mut self) {
+        self.client.chat.resume_reading();
+        if self.rest.is_some() {
+            self.continue_with(&[]);
+        }
+    }
+
+    /// Executes the requests in the rest and behind it.
+    fn continue_with(&mut self, chunk: &[u8]) {
+        let mut tools = self.server.tools.take().unwrap_or_default();
+        let used = match self.rest.take() {
+            None => {
+                let used = self.run(chunk, &mut tools);
+                self.keep(&chunk[used..], &mut tools);
+                None
+            }
+            Some(mut rest) => {
+                rest.input.extend_from_slice(chunk);
+                std::mem::swap(&mut rest.parser, &mut tools.parser);
+                let used = self.run(&rest.input, &mut tools);
+                Some((used, rest))
+            }
+        };
+        if let Some((used, mut rest)) = used
+            && used < rest.input.len()
+            && self.rest.is_none()
+        {
+            rest.input.drain(..used);
+            std::mem::swap(&mut rest.parser, &mut tools.parser);
+            self.rest = Some(rest);
+        }
+        tools.parser.reset();
+        self.server.tools.set(Some(tools));
+        self.check_rest();
+    }
+
+    /// Keeps the input behind the last complete request.
+    fn keep(&mut self, left: &[u8], tools: &mut Tools) {
+        if left.is_empty() || self.rest.is_some() || self.client.closes.get() {
+            return;
+        }
+        let rest = self.rest.insert(Box::default());
+        rest.input.extend_from_slice(left);
+        std::mem::swap(&mut rest.parser, &mut tools.parser);
+    }
+
+    /// Stops reading if enough waits already, and ends a client whose request is too long.
+    fn check_rest(&self) {
+        let waiting = self.rest.as_ref().map_or(0, |rest| rest.input.len());
+        if self.client.is_held() && (waiting > READ_AHEAD || !self.client.is_blocked()) {
+            self.client.chat.pause_reading();
+        }
+        if waiting > self.server.config.borrow().query_buffer {
+            tracing::warn!(
+                client = self.client.id,
+                "a client has exceeded client-query-buffer-limit"
+            );
+            self.client.chat.close();
+        }
+    }
+
+    fn collect_large(&mut self, chunk: &[u8]) {
+        let Some((len, data)) = self.rest.as_mut().and_then(|rest| rest.large.as_mut()) else {
+            return;
+        };
+        if data.capacity() - data.len() < chunk.len() {
+            // The system moves the pages of a large block instead of copying it.
+            let wanted = (data.len() + chunk.len())
+                .max(data.capacity() * 2)
+                .min(*len + 2);
+            data.reserve_exact(wanted - data.len());
+        }
+        data.extend_from_slice(chunk);
+    }
+}
+
+/// Drops the replies that the client does not want.
+#[cold]
+fn skip_reply(client: &Client, reply: &mut Reply) {
+    match client.reply_mode.get() {
+        ReplyMode::On => {}
+        // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
+        ReplyMode::Off => drop(reply.take_parts()),
+        ReplyMode::SkipNext => {
+            client.reply_mode.set(ReplyMode::Skip);
+            drop(reply.take_parts());
+        }
+        ReplyMode::Skip => {
+            client.reply_mode.set(ReplyMode::On);
+            drop(reply.take_parts());
+        }
+    }
+}
+
+impl AsyncChat for Session {
+    /// The end of a large argument.
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        self.client.chat.set_terminator(Terminator::none());
+        if let Some(rest) = &mut self.rest
+            && let Some((len, mut data)) = rest.large.take()
+        {
+            data.truncate(len);
+            rest.parser.add_large(data.into());
+            self.continue_with(&[]);
+        }
+        Ok(())
+    }
+
+    fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
+        match &mut self.rest {
+            Some(rest) if rest.large.is_some() => self.collect_large(chunk),
+            _ if self.client.is_held() => {
+                let rest = self.rest.get_or_insert_default();
+                rest.input.extend_from_slice(chunk);
+                self.check_rest();
+            }
+            _ => self.continue_with(chunk),
+        }
+        Ok(())
+    }
+
+    fn handle_connect(&mut self) -> Result {
+        if let Some(refusal) = self.server.refusal(&self.client) {
+            self.client.chat.push(refusal);
+            self.client.closes.set(true);
+            self.client.chat.close_when_done();
+        }
+        Ok(())
+    }
+
+    /// The time of a blocked command is over.
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        self.server
+            .unblock(&self.client, super::waiting::Outcome::Timeout);
+        Ok(())
+    }
+
+    fn handle_close(&mut self, _: &Close) {
+        self.server.remove_client(&self.client);
+    }
+}

@@ -1,0 +1,209 @@
+//! Blocked commands: BLPOP and its kind. Clients that wait for the same key are served in the order of their arrival.
+//!
+//! When a key has received elements, the command of the first client is executed once more, and so on until the
+//! elements are used up.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Server;
+use super::client::{Blocked, Client};
+use super::session::Session;
+use crate::commands::{Context, Failure, Mode};
+use crate::resp::reply::Reply;
+use crate::store::keyspace::Keyspace;
+use crate::store::text::Text;
+
+/// The clients that wait for each key of a database.
+#[derive(Default)]
+pub struct Waiting {
+    queues: HashMap<(usize, Text), VecDeque<Rc<Client>>>,
+    pub clients: usize,
+}
+
+/// How a wait ends without an element.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Timeout,
+    /// CLIENT UNBLOCK id ERROR.
+    Error,
+}
+
+impl Server {
+    /// Makes a client wait. `seconds` of 0 are for ever.
+    pub fn block(
+        &self,
+        client: &Rc<Client>,
+        keyspace: &mut Keyspace,
+        mut blocked: Blocked,
+        seconds: f64,
+    ) {
+        let mut waiting = self.waiting.borrow_mut();
+        let database = keyspace.database(blocked.database);
+        for key in &blocked.keys {
+            let queue = waiting
+                .queues
+                .entry((blocked.database, key.clone()))
+                .or_default();
+            if !queue.iter().any(|other| other.id == client.id) {
+                queue.push_back(Rc::clone(client));
+                *database.awaited.entry(key.clone()).or_default() += 1;
+            }
+        }
+        waiting.clients += 1;
+        if seconds > 0.0 {
+            blocked.timer = Some(client.chat.call_later(Duration::from_secs_f64(seconds)));
+        }
+        client.blocked.replace(Some(Box::new(blocked)));
+    }
+
+    /// Removes a client from the queues. Returns what it has waited for.
+    fn leave(&self, client: &Client, keyspace: &mut Keyspace) -> Option<Box<Blocked>> {
+        let blocked = client.blocked.take()?;
+        let mut waiting = self.waiting.borrow_mut();
+        let database = keyspace.database(blocked.database);
+        for key in &blocked.keys {
+            let place = (blocked.database, key.clone());
+            let Some(queue) = waiting.queues.get_mut(&place) else {
+                continue;
+            };
+            let before = queue.len();
+            queue.retain(|other| other.id != client.id);
+            let is_empty = queue.is_empty();
+            if before > queue.len()
+                && let Some(count) = database.awaited.get_mut(key)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    database.awaited.remove(key);
+                }
+            }
+            if is_empty {
+                waiting.queues.remove(&place);
+            }
+        }
+        waiting.clients -= 1;
+        if let Some(timer) = blocked.timer {
+            client.chat.cancel(timer);
+        }
+        Some(blocked)
+    }
+
+    /// A client that waits has left.
+    pub fn forget_blocked(&self, client: &Client) {
+        if client.is_blocked() {
+            self.leave(client, &mut self.keyspace.borrow_mut());
+        }
+    }
+
+    /// Ends a wait without an element. Returns whether the client was waiting.
+    pub fn unblock(&self, client: &Rc<Client>, outcome: Outcome) -> bool {
+        let blocked = match self.keyspace.try_borrow_mut() {
+            Ok(mut keyspace) => self.leave(client, &mut keyspace),
+            Err(_) => None,
+        };
+        self.end_wait(client, blocked.is_some(), outcome)
+    }
+
+    /// The same for a command, which uses the keyspace.
+    pub fn unblock_in(
+        &self,
+        client: &Rc<Client>,
+        keyspace: &mut Keyspace,
+        outcome: Outcome,
+    ) -> bool {
+        let blocked = self.leave(client, keyspace);
+        self.end_wait(client, blocked.is_some(), outcome)
+    }
+
+    fn end_wait(&self, client: &Rc<Client>, was_blocked: bool, outcome: Outcome) -> bool {
+        if !was_blocked {
+            return false;
+        }
+        let mut reply = Reply {
+            resp3: client.resp3.get(),
+            ..Reply::default()
+        };
+        match outcome {
+            Outcome::Error => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+            Outcome::Timeout => reply.null_array(),
+        }
+        self.push(client, &mut reply);
+        resume(client);
+        true
+    }
+
+    /// Serves the clients that wait for keys which have received elements.
+    #[inline]
+    pub fn serve_ready(self: &Rc<Self>, keyspace: &mut Keyspace) {
+        if self.waiting.borrow().clients > 0 {
+            self.serve_waiting(keyspace);
+        }
+    }
+
+    #[cold]
+    fn serve_waiting(self: &Rc<Self>, keyspace: &mut Keyspace) {
+        // Serving BLMOVE may make another key ready.
+        while let Some((number, key)) = keyspace.take_ready() {
+            loop {
+                let place = (number, key.clone());
+                let clients: Vec<Rc<Client>> = match self.waiting.borrow().queues.get(&place) {
+                    Some(queue) => queue.iter().cloned().collect(),
+                    None => break,
+                };
+                // Without the key nobody is served, and otherwise the first one who can be.
+                if !keyspace.database(number).contains(key.as_bytes())
+                    || !clients
+                        .iter()
+                        .any(|client| self.serve_one(client, keyspace))
+                {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Executes the command of a client that waits. Returns whether it is served now.
+    fn serve_one(self: &Rc<Self>, client: &Rc<Client>, keyspace: &mut Keyspace) -> bool {
+        let Some(blocked) = client.blocked.take() else {
+            return false;
+        };
+        let mut reply = Reply {
+            resp3: client.resp3.get(),
+            ..Reply::default()
+        };
+        let mut context = Context {
+            server: self,
+            client,
+            keyspace,
+            reply: &mut reply,
+            mode: Mode::Serving,
+        };
+        let outcome = (blocked.command.run)(&mut context, blocked.args.args());
+        client.blocked.replace(Some(blocked));
+        // The key may have a value of another type, which does not end a wait.
+        if outcome.as_ref().is_err_and(Failure::is_wrong_type)
+            || (outcome.is_ok() && reply.is_empty())
+        {
+            return false;
+        }
+        if let Err(failure) = outcome {
+            reply.error(&failure.0);
+        }
+        self.leave(client, keyspace);
+        self.note_write();
+        self.push(client, &mut reply);
+        resume(client);
+        true
+    }
+}
+
+/// Lets the session of a client continue, in the next turn.
+fn resume(client: &Client) {
+    // An error means that the client has left.
+    let _ = client.chat.post(|session: &mut Session| {
+        session.resume();
+        Ok(())
+    });
+}

@@ -1,0 +1,419 @@
+//! One database: its keys, when they expire, and which of them are watched or have changed.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::hash::Hash;
+use super::list::List;
+use super::sorted_set::SortedSet;
+use super::table::{Keyed, Table};
+use super::text::Text;
+use super::value::{Set, Value};
+
+/// The key has a value of another type.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WrongType;
+
+#[derive(Clone)]
+pub struct Entry {
+    pub key: Text,
+    pub value: Value,
+    /// When the key expires, in milliseconds since 1970. 0 for never.
+    pub expires: i64,
+}
+
+impl Keyed for Entry {
+    fn key(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+}
+
+/// What the disk has to learn of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Everything.
+    Whole,
+    /// The type, the expiry, and these elements of a collection.
+    Elements(HashSet<Text>),
+}
+
+#[derive(Default)]
+pub struct Database {
+    table: Table<Entry>,
+    expiries: BTreeSet<(i64, Text)>,
+    /// How often each watched key has changed, and how many sessions watch it.
+    watched: HashMap<Text, (u64, usize)>,
+    /// What has changed since the last commit. `None` without a disk.
+    pub changes: Option<HashMap<Text, Change>>,
+    /// Whether all keys were removed since the last commit, before these changes.
+    pub cleared: bool,
+    /// For which keys somebody waits.
+    pub awaited: HashMap<Text, usize>,
+    /// The awaited keys that have received elements.
+    pub ready: Vec<Text>,
+    /// The time, in milliseconds since 1970.
+    pub now: i64,
+    /// How many keys have expired.
+    pub expired: u64,
+}
+
+/// The methods for one type of collection.
+macro_rules! collection {
+    ($variant:ident, $type:ty, $find:ident, $change:ident, $make:ident) => {
+        pub fn $find(&mut self, key: &[u8]) -> Result<Option<&Arc<$type>>, WrongType> {
+            match self.find(key) {
+                None => Ok(None),
+                Some(Value::$variant(value)) => Ok(Some(value)),
+                Some(_) => Err(WrongType),
+            }
+        }
+
+        pub fn $change(&mut self, key: &[u8]) -> Result<Option<&mut $type>, WrongType> {
+            match self.find_mut(key) {
+                None => Ok(None),
+                Some(Value::$variant(value)) => Ok(Some(Arc::make_mut(value))),
+                Some(_) => Err(WrongType),
+            }
+        }
+
+        /// The collection of the key, which is made if there is none.
+        pub fn $make(&mut self, key: &[u8]) -> Result<&mut $type, WrongType> {
+            if self.find(key).is_none() {
+                self.set(key, Value::$variant(Arc::default()), 0);
+            }
+            match self.find_mut(key) {
+                Some(Value::$variant(value)) => Ok(Arc::make_mut(value)),
+                _ => Err(WrongType),
+            }
+        }
+    };
+}
+
+impl Database {
+    collection!(List, List, list, list_mut, list_or_new);
+    collection!(Hash, Hash, hash, hash_mut, hash_or_new);
+    collection!(Set, Set, members, members_mut, members_or_new);
+    collection!(Sorted, SortedSet, sorted, sorted_mut, sorted_or_new);
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How many keys will expire.
+    pub fn expiring(&self) -> usize {
+        self.expiries.len()
+    }
+
+    pub fn table(&self) -> &Table<Entry> {
+        &self.table
+    }
+
+    /// Removes the key if its time is over.
+    #[inline]
+    fn expire(&mut self, key: &[u8]) {
+        if !self.expiries.is_empty() {
+            let due = |entry: &Entry| entry.expires != 0 && entry.expires <= self.now;
+            if self.table.find(key).is_some_and(due) {
+                self.expired += 1;
+                self.remove(key);
+            }
+        }
+    }
+
+    #[inline]
+    pub fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.expire(key);
+        self.table.find(key)
+    }
+
+    #[inline]
+    pub fn find(&mut self, key: &[u8]) -> Option<&Value> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The value of a key, to be changed. The caller reports the change: [`touch`](Database::touch).
+    #[inline]
+    pub fn find_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
+        self.expire(key);
+        self.table.find_mut(key).map(|entry| &mut entry.value)
+    }
+
+    pub fn contains(&mut self, key: &[u8]) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Sets the value of a key, and when it expires: 0 for never.
+    #[inline]
+    pub fn set(&mut self, key: &[u8], value: Value, expires: i64) {
+        match self.table.find_mut(key) {
+            Some(entry) => {
+                entry.value = value;
+                let old = std::mem::replace(&mut entry.expires, expires);
+                if old != 0 {
+                    self.expiries.remove(&(old, key.into()));
+                }
+            }
+            None => self.table.insert_new(Entry {
+                key: key.into(),
+                value,
+                expires,
+            }),
+        }
+        if expires != 0 {
+            self.expiries.insert((expires, key.into()));
+        }
+        self.touch(key);
+    }
+
+    /// Changes when a key expires. Returns false if there is no such key.
+    pub fn set_expiry(&mut self, key: &[u8], expires: i64) -> bool {
+        let Some(entry) = self.table.find_mut(key) else {
+            return false;
+        };
+        let old = std::mem::replace(&mut entry.expires, expires);
+        if old != 0 {
+            self.expiries.remove(&(old, key.into()));
+        }
+        if expires != 0 {
+            self.expiries.insert((expires, key.into()));
+        }
+        self.touch_main(key);
+        true
+    }
+
+    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let entry = self.table.remove(key)?;
+        if entry.expires != 0 {
+            self.expiries.remove(&(entry.expires, key.into()));
+        }
+        self.touch(key);
+        Some(entry)
+    }
+
+    /// Removes a collection that has become empty.
+    pub fn remove_if_empty(&mut self, key: &[u8]) {
+        let is_empty = match self.table.find(key).map(|it| &it.value) {
+            Some(Value::List(list)) => list.items.is_empty(),
+            Some(Value::Hash(hash)) => hash.len() == 0,
+            Some(Value::Set(set)) => set.is_empty(),
+            Some(Value::Sorted(set)) => set.len() == 0,
+            _ => false,
+        };
+        if is_empty {
+            self.remove(key);
+        }
+    }
+
+    /// Removes everything, and returns it, to be dropped where that delays nobody.
+    pub fn clear(&mut self) -> Table<Entry> {
+        self.notify_all();
+        if let Some(changes) = &mut self.changes {
+            changes.clear();
+            self.cleared = true;
+        }
+        self.expiries.clear();
+        std::mem::take(&mut self.table)
+    }
+
+    /// Exchanges the keys of two databases.
+    pub fn swap_keys(&mut self, other: &mut Database) {
+        self.touch_all();
+        other.touch_all();
+        std::mem::swap(&mut self.table, &mut other.table);
+        std::mem::swap(&mut self.expiries, &mut other.expiries);
+        self.touch_all();
+        other.touch_all();
+    }
+
+    /// All keys have changed.
+    fn touch_all(&mut self) {
+        self.notify_all();
+        if let Some(changes) = &mut self.changes {
+            for entry in self.table.iter() {
+                changes.insert(entry.key.clone(), Change::Whole);
+            }
+        }
+    }
+
+    /// All keys have changed: those that are watched, and those that somebody waits for.
+    fn notify_all(&mut self) {
+        let of_interest = self.watched.keys().chain(self.awaited.keys());
+        let of_interest: Vec<Text> = of_interest.cloned().collect();
+        for key in of_interest {
+            if self.table.contains(key.as_bytes()) {
+                self.notify(key.as_bytes());
+                self.signal(key.as_bytes());
+            }
+        }
+    }
+
+    // ---- who has to learn of a change
+
+    /// The value of the key has changed.
+    #[inline]
+    pub fn touch(&mut self, key: &[u8]) {
+        if !self.watched.is_empty() {
+            self.notify(key);
+        }
+        if let Some(changes) = &mut self.changes {
+            changes.insert(key.into(), Change::Whole);
+        }
+    }
+
+    /// One element of the collection has changed.
+    pub fn touch_element(&mut self, key: &[u8], element: impl FnOnce() -> Text) {
+        if !self.watched.is_empty() {
+            self.notify(key);
+        }
+        if let Some(changes) = &mut self.changes {
+            let change = changes
+                .entry(key.into())
+                .or_insert_with(|| Change::Elements(HashSet::new()));
+            if let Change::Elements(elements) = change {
+                elements.insert(element());
+            }
+        }
+    }
+
+    /// The expiry of the key has changed.
+    pub fn touch_main(&mut self, key: &[u8]) {
+        if !self.watched.is_empty() {
+            self.notify(key);
+        }
+        if let Some(changes) = &mut self.changes {
+            changes
+                .entry(key.into())
+                .or_insert_with(|| Change::Elements(HashSet::new()));
+        }
+    }
+
+    #[cold]
+    fn notify(&mut self, key: &[u8]) {
+        if let Some((version, _)) = self.watched.get_mut(key) {
+            *version += 1;
+        }
+    }
+
+    /// A collection has received elements. Somebody may wait for them.
+    #[inline]
+    pub fn signal(&mut self, key: &[u8]) {
+        if !self.awaited.is_empty() && self.awaited.contains_key(key) {
+            self.ready.push(key.into());
+        }
+    }
+
+    /// Watches a key. Returns how often it has changed so far.
+    pub fn watch(&mut self, key: &[u8]) -> u64 {
+        self.expire(key);
+        let (version, watchers) = self.watched.entry(key.into()).or_default();
+        *watchers += 1;
+        *version
+    }
+
+    /// Ends a watch. Returns how often the key has changed so far.
+    pub fn unwatch(&mut self, key: &[u8]) -> u64 {
+        let Some((version, watchers)) = self.watched.get_mut(key) else {
+            return 0;
+        };
+        let version = *version;
+        *watchers -= 1;
+        if *watchers == 0 {
+            self.watched.remove(key);
+        }
+        version
+    }
+
+    /// How often a watched key has changed so far.
+    pub fn version(&mut self, key: &[u8]) -> u64 {
+        self.expire(key);
+        self.watched.get(key).map_or(0, |(version, _)| *version)
+    }
+
+    // ---- expiry
+
+    /// When the next key expires.
+    pub fn next_expiry(&self) -> Option<i64> {
+        self.expiries.first().map(|(when, _)| *when)
+    }
+
+    /// Removes at most `most` keys whose time is over. Returns how many.
+    pub fn expire_due(&mut self, most: usize) -> usize {
+        let mut count = 0;
+        while count < most
+            && let Some((when, key)) = self.expiries.first()
+            && *when <= self.now
+        {
+            let key = key.clone();
+            self.remove(key.as_bytes());
+            self.expired += 1;
+            count += 1;
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> Database {
+        Database {
+            now: 1_000,
+            changes: Some(HashMap::new()),
+            ..Database::default()
+        }
+    }
+
+    #[test]
+    fn a_key_expires_when_it_is_asked_for_and_when_its_time_comes() {
+        let mut database = database();
+        database.set(b"a", Value::Int(1), 1_500);
+        database.set(b"b", Value::Int(1), 1_600);
+        database.set(b"c", Value::Int(1), 0);
+        database.now = 1_500;
+        assert!(!database.contains(b"a") && database.contains(b"b"));
+        database.now = 2_000;
+        assert_eq!(database.expire_due(10), 1);
+        assert_eq!((database.len(), database.expired), (1, 2));
+        assert_eq!(database.next_expiry(), None);
+    }
+
+    #[test]
+    fn a_new_value_has_no_expiry_unless_it_is_given() {
+        let mut database = database();
+        database.set(b"a", Value::Int(1), 1_500);
+        database.set(b"a", Value::Int(2), 0);
+        assert_eq!(database.next_expiry(), None);
+        assert!(database.set_expiry(b"a", 1_700) && !database.set_expiry(b"x", 1));
+        assert_eq!(database.next_expiry(), Some(1_700));
+    }
+
+    #[test]
+    fn a_watched_key_counts_its_changes() {
+        let mut database = database();
+        let version = database.watch(b"a");
+        database.set(b"b", Value::Int(1), 0);
+        assert_eq!(database.version(b"a"), version);
+        database.set(b"a", Value::Int(1), 1_500);
+        let set = database.version(b"a");
+        assert_ne!(set, version);
+        database.now = 1_500;
+        assert_ne!(database.version(b"a"), set, "it has expired");
+        database.unwatch(b"a");
+        assert!(database.watched.is_empty());
+    }
+
+    #[test]
+    fn changes_of_elements_are_kept_apart_from_changes_of_the_whole() {
+        let mut database = database();
+        let _ = database
+            .hash_or_new(b"h")
+            .map(|hash| hash.insert(b"f", b"1"[..].into()));
+        let changes = database.changes.replace(HashMap::new()).unwrap();
+        assert_eq!(changes.get(&b"h"[..]), Some(&Change::Whole));
+        database.touch_element(b"h", || b"f"[..].into());
+        let changes = database.changes.take().unwrap();
+        assert!(matches!(changes.get(&b"h"[..]), Some(Change::Elements(set)) if set.len() == 1));
+        assert_eq!(database.list(b"h").err(), Some(WrongType));
+    }
+}

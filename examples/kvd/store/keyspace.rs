@@ -1,0 +1,103 @@
+//! All databases.
+
+use super::database::Database;
+use super::text::Text;
+
+/// The databases 0 to 15.
+pub const DATABASES: usize = 16;
+
+pub struct Keyspace {
+    databases: Vec<Database>,
+    /// The time, in milliseconds since 1970.
+    now: i64,
+    /// The databases that were used since [`take_new_expiry`](Keyspace::take_new_expiry), a bit for each.
+    used: u16,
+}
+
+impl Default for Keyspace {
+    fn default() -> Self {
+        Keyspace {
+            databases: (0..DATABASES).map(|_| Database::default()).collect(),
+            now: 0,
+            used: 0,
+        }
+    }
+}
+
+impl Keyspace {
+    /// The database with this number, which is below [`DATABASES`].
+    #[inline]
+    pub fn database(&mut self, number: usize) -> &mut Database {
+        self.used |= 1 << number;
+        let database = &mut self.databases[number];
+        database.now = self.now;
+        database
+    }
+
+    pub fn databases(&mut self) -> impl Iterator<Item = &mut Database> {
+        self.used = u16::MAX;
+        for database in &mut self.databases {
+            database.now = self.now;
+        }
+        self.databases.iter_mut()
+    }
+
+    /// Sets the time, in milliseconds since 1970.
+    pub fn set_time(&mut self, now: i64) {
+        self.now = now;
+    }
+
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// When the next key expires of the databases that were used since the last call.
+    #[inline]
+    pub fn take_new_expiry(&mut self) -> Option<i64> {
+        let mut next: Option<i64> = None;
+        while self.used != 0 {
+            let number = self.used.trailing_zeros() as usize;
+            self.used &= self.used - 1;
+            let of_this = self.databases[number].next_expiry();
+            next = match (next, of_this) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        next
+    }
+
+    /// Removes keys whose time is over, at most so many of each database.
+    pub fn expire_due(&mut self, most: usize) {
+        for database in self.databases() {
+            database.expire_due(most);
+        }
+    }
+
+    /// Takes one of the awaited keys that have received elements.
+    pub fn take_ready(&mut self) -> Option<(usize, Text)> {
+        let mut databases = self.databases.iter_mut().enumerate();
+        databases.find_map(|(number, database)| match database.ready.is_empty() {
+            true => None,
+            false => Some((number, database.ready.remove(0))),
+        })
+    }
+
+    /// When the next key expires.
+    pub fn next_expiry(&self) -> Option<i64> {
+        self.databases
+            .iter()
+            .filter_map(Database::next_expiry)
+            .min()
+    }
+
+    /// Exchanges the keys of two databases. Watches and waits stay with the number of the database.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        if a != b {
+            let (low, high) = (a.min(b), a.max(b));
+            let (before, from) = self.databases.split_at_mut(high);
+            before[low].swap_keys(&mut from[0]);
+            self.used = u16::MAX;
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The keyspace: plain data structures, which know no network, no clock and no disk.
+//!
+//! `text.rs`: short strings. `table.rs`: the hash table. `ranked.rs`: the order of a sorted set. `value.rs`: what a
+//! key can have. `database.rs`: the keys of one database, with their expiry. `keyspace.rs`: all databases.
+//!
+//! Nothing here belongs to a session or to a thread, so that several loops can share it behind locks.
+
+pub mod database;
+pub mod glob;
+pub mod hash;
+pub mod keyspace;
+pub mod list;
+pub mod number;
+pub mod ranked;
+pub mod sorted_set;
+pub mod table;
+pub mod text;
+pub mod value;

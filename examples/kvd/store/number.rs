@@ -1,0 +1,122 @@
+//! Numbers as Redis reads and writes them.
+
+/// Room for any `i64`.
+pub type Digits = [u8; 20];
+
+/// The decimal digits of a number, written into `digits`.
+#[inline]
+pub fn decimal(number: i64, digits: &mut Digits) -> &[u8] {
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        digits[at] = b'-';
+    }
+    &digits[at..]
+}
+
+/// Reads an integer strictly: no sign `+`, no leading zero, no space, as Redis does.
+#[inline]
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [] => return None,
+        [b'0'] => return (!negative).then_some(0),
+        [b'0', ..] => return None,
+        _ if digits.len() > 19 => return None,
+        _ => {}
+    }
+    let mut value: u64 = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    match negative {
+        false => i64::try_from(value).ok(),
+        true if value <= 1 << 63 => Some((value as i64).wrapping_neg()),
+        true => None,
+    }
+}
+
+/// Reads a floating-point number: also `inf`, `+inf` and `-inf`, but not `nan`.
+pub fn float(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let number: f64 = text.parse().ok()?;
+    (!number.is_nan()).then_some(number)
+}
+
+/// The shortest text that reads as this number. As in C, numbers from 1e17 on and below 1e-4 have an exponent.
+pub fn float_text(number: f64) -> String {
+    if number.is_infinite() {
+        return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    let size = number.abs();
+    if size != 0.0 && !(1e-4..1e17).contains(&size) {
+        let text = format!("{number:e}");
+        if let Some((digits, exponent)) = text.split_once('e') {
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(rest) => ('-', rest),
+                None => ('+', exponent),
+            };
+            return format!("{digits}e{sign}{exponent:0>2}");
+        }
+    }
+    format!("{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_strictly_and_written_back() {
+        for number in [0, 1, -1, 42, i64::MAX, i64::MIN] {
+            let mut digits = Digits::default();
+            assert_eq!(decimal(number, &mut digits), number.to_string().as_bytes());
+            assert_eq!(integer(number.to_string().as_bytes()), Some(number));
+        }
+        for text in [
+            "",
+            "-",
+            "+1",
+            "01",
+            "-0",
+            " 1",
+            "1 ",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "1e3",
+        ] {
+            assert_eq!(integer(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn floats_are_written_as_c_does() {
+        for (number, text) in [
+            (3.0, "3"),
+            (0.5, "0.5"),
+            (1e20, "1e+20"),
+            (1.5e-7, "1.5e-07"),
+            (-2.25, "-2.25"),
+        ] {
+            assert_eq!(float_text(number), text);
+        }
+        assert_eq!(float(b"nan"), None);
+        assert_eq!(float(b"-inf"), Some(f64::NEG_INFINITY));
+    }
+}

@@ -1,0 +1,180 @@
+//! The members of a sorted set in the order of their scores.
+//!
+//! A row of blocks, each a sorted vector of at most a few hundred members. An insertion moves at most one block, and
+//! the rank of a member is the sum of the lengths of the blocks before it. A clone shares the blocks.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::text::Text;
+
+const FULL: usize = 256;
+
+/// A member with its score. No score is NaN.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    pub score: f64,
+    pub member: Text,
+}
+
+impl Scored {
+    fn cmp_to(&self, score: f64, member: &[u8]) -> Ordering {
+        let by_score = self.score.partial_cmp(&score).unwrap_or(Ordering::Equal);
+        by_score.then_with(|| self.member.as_bytes().cmp(member))
+    }
+}
+
+#[derive(Clone, Default)]
+pub struct Ranked {
+    blocks: Vec<Arc<Vec<Scored>>>,
+    len: usize,
+}
+
+impl Ranked {
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The block for an entry of which `is_before` says whether it is before the wanted place, and the place in it.
+    fn place(&self, is_before: impl Fn(&Scored) -> bool) -> (usize, usize) {
+        let block = self
+            .blocks
+            .partition_point(|block| block.last().is_some_and(&is_before));
+        let within = self
+            .blocks
+            .get(block)
+            .map_or(0, |block| block.partition_point(&is_before));
+        (block, within)
+    }
+
+    /// How many entries are before the wanted place: those for which `is_before`, which are the first ones.
+    pub fn rank(&self, is_before: impl Fn(&Scored) -> bool) -> usize {
+        let (block, within) = self.place(is_before);
+        self.blocks[..block]
+            .iter()
+            .map(|it| it.len())
+            .sum::<usize>()
+            + within
+    }
+
+    pub fn rank_of(&self, score: f64, member: &[u8]) -> usize {
+        self.rank(|entry| entry.cmp_to(score, member).is_lt())
+    }
+
+    pub fn insert(&mut self, score: f64, member: Text) {
+        let (mut block, mut within) =
+            self.place(|entry| entry.cmp_to(score, member.as_bytes()).is_lt());
+        if block == self.blocks.len() {
+            match block.checked_sub(1) {
+                Some(last) => (block, within) = (last, self.blocks[last].len()),
+                None => self.blocks.push(Arc::default()),
+            }
+        }
+        let entries = Arc::make_mut(&mut self.blocks[block]);
+        entries.insert(within, Scored { score, member });
+        self.len += 1;
+        if entries.len() > FULL {
+            // Members that arrive in order leave full blocks behind.
+            let at = match within + 1 == entries.len() {
+                true => FULL,
+                false => FULL / 2,
+            };
+            let rest = entries.split_off(at);
+            self.blocks.insert(block + 1, Arc::new(rest));
+        }
+    }
+
+    /// Removes an entry that is there.
+    pub fn remove(&mut self, score: f64, member: &[u8]) {
+        let (block, within) = self.place(|entry| entry.cmp_to(score, member).is_lt());
+        self.remove_at(block, within);
+    }
+
+    fn remove_at(&mut self, block: usize, within: usize) {
+        let Some(entries) = self.blocks.get_mut(block) else {
+            return;
+        };
+        if within >= entries.len() {
+            return;
+        }
+        Arc::make_mut(entries).remove(within);
+        if entries.is_empty() {
+            self.blocks.remove(block);
+        }
+        self.len -= 1;
+    }
+
+    /// The entries from this rank on.
+    pub fn from(&self, rank: usize) -> impl Iterator<Item = &Scored> {
+        let (mut block, mut within) = (0, rank);
+        while let Some(entries) = self.blocks.get(block)
+            && within >= entries.len()
+        {
+            within -= entries.len();
+            block += 1;
+        }
+        let blocks = self.blocks[block..].iter().flat_map(|block| block.iter());
+        blocks.skip(within)
+    }
+
+    /// The entries before this rank, from the last one to the first.
+    pub fn before(&self, rank: usize) -> impl Iterator<Item = &Scored> {
+        let (mut block, mut within) = (0, rank.min(self.len));
+        while let Some(entries) = self.blocks.get(block)
+            && within > entries.len()
+        {
+            within -= entries.len();
+            block += 1;
+        }
+        let end = (block + 1).min(self.blocks.len());
+        let behind = self.blocks.get(block).map_or(0, |it| it.len() - within);
+        let blocks = self.blocks[..end].iter().rev();
+        blocks.flat_map(|block| block.iter().rev()).skip(behind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_stay_sorted_and_ranks_are_right() {
+        let mut ranked = Ranked::default();
+        let mut model: Vec<(u64, Vec<u8>)> = Vec::new();
+        let mut random = fastrand::Rng::with_seed(7);
+        for round in 0..6_000 {
+            let score = random.u64(0..500);
+            let member = random.u64(0..1_000).to_string().into_bytes();
+            let entry = (score, member.clone());
+            match model.binary_search(&entry) {
+                Ok(at) if round % 3 == 0 => {
+                    model.remove(at);
+                    ranked.remove(score as f64, &member);
+                }
+                Ok(_) => {}
+                Err(at) => {
+                    model.insert(at, entry);
+                    ranked.insert(score as f64, member.into());
+                }
+            }
+        }
+        assert_eq!(ranked.len(), model.len());
+        let plain = |it: &Scored| (it.score as u64, it.member.as_bytes().to_vec());
+        assert!(ranked.from(0).map(plain).eq(model.iter().cloned()));
+        for rank in [0, 1, 100, 255, 256, 257, 1_000, model.len()] {
+            assert!(
+                ranked
+                    .from(rank)
+                    .map(plain)
+                    .eq(model[rank..].iter().cloned()),
+                "{rank}"
+            );
+            let backwards = model[..rank].iter().rev().cloned();
+            assert!(ranked.before(rank).map(plain).eq(backwards), "{rank}");
+        }
+        for (rank, (score, member)) in model.iter().enumerate().step_by(97) {
+            assert_eq!(ranked.rank_of(*score as f64, member), rank);
+        }
+    }
+}

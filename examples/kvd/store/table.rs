@@ -1,0 +1,370 @@
+//! A hash table that grows without a pause, is copied cheaply, and can be scanned while it changes.
+//!
+//! A string has a *position*: its hash. The table is a row of segments, each of which holds the entries of one range
+//! of positions. A segment that is full is split in two (extendible hashing), so an insertion never moves more than
+//! one segment.
+//!
+//! A scan goes through the positions in order, and its cursor is the next position. An entry never changes its
+//! position. So a scan returns each entry that stays in the table exactly once, whatever is inserted, removed or
+//! split meanwhile.
+//!
+//! A clone shares the segments, and a later change copies the segment that it changes. A long reply is therefore
+//! made from a clone, which costs a reference for each few hundred entries.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+
+use super::text::Text;
+
+/// Something that is found by its key.
+pub trait Keyed: Clone {
+    fn key(&self) -> &[u8];
+}
+
+impl Keyed for Text {
+    fn key(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// A segment that has so many entries is split. It has 512 slots then.
+const FULL: usize = 448;
+
+/// A cursor has so many bits. Clients in JavaScript read it as a number, which is exact to 53 bits.
+const CURSOR_BITS: u32 = 48;
+
+/// The position of a key. The seed differs in each process, so that clients cannot choose keys that collide.
+#[inline]
+fn position(key: &[u8]) -> u64 {
+    static SEED: OnceLock<RandomState> = OnceLock::new();
+    let mut hasher = SEED.get_or_init(RandomState::default).build_hasher();
+    hasher.write(key);
+    hasher.finish()
+}
+
+/// The hash for the slots of a segment. All entries of a segment have the same first bits in their position.
+#[inline]
+fn slot(position: u64) -> u64 {
+    position.rotate_left(32)
+}
+
+#[derive(Clone)]
+struct Segment<T> {
+    /// How many of the first bits of its entries' positions are equal.
+    depth: u32,
+    entries: HashTable<T>,
+}
+
+/// The table. `T` has the key in it.
+#[derive(Clone)]
+pub struct Table<T> {
+    /// The segment for each value of the first `depth` bits of a position.
+    directory: Vec<u32>,
+    segments: Vec<Arc<Segment<T>>>,
+    depth: u32,
+    len: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table {
+            directory: Vec::new(),
+            segments: Vec::new(),
+            depth: 0,
+            len: 0,
+        }
+    }
+}
+
+impl<T: Keyed> Table<T> {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    fn index(&self, position: u64) -> usize {
+        match self.depth {
+            0 => 0,
+            depth => self.directory[(position >> (64 - depth)) as usize] as usize,
+        }
+    }
+
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<&T> {
+        let position = position(key);
+        let segment = self.segments.get(self.index(position))?;
+        segment
+            .entries
+            .find(slot(position), |entry| entry.key() == key)
+    }
+
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.find(key).is_some()
+    }
+
+    #[inline]
+    pub fn find_mut(&mut self, key: &[u8]) -> Option<&mut T> {
+        let position = position(key);
+        let index = self.index(position);
+        let segment = Arc::make_mut(self.segments.get_mut(index)?);
+        segment
+            .entries
+            .find_mut(slot(position), |entry| entry.key() == key)
+    }
+
+    /// Inserts an entry. Returns the one with the same key that it has replaced.
+    pub fn insert(&mut self, entry: T) -> Option<T> {
+        match self.find_mut(entry.key()) {
+            Some(old) => Some(std::mem::replace(old, entry)),
+            None => {
+                self.insert_new(entry);
+                None
+            }
+        }
+    }
+
+    /// Inserts an entry whose key is not in the table.
+    pub fn insert_new(&mut self, entry: T) {
+        if self.segments.is_empty() {
+            self.segments.push(Arc::new(Segment {
+                depth: 0,
+                entries: HashTable::new(),
+            }));
+        }
+        let position = position(entry.key());
+        let mut index = self.index(position);
+        while self.segments[index].entries.len() >= FULL && self.segments[index].depth < 32 {
+            self.split(index, position);
+            index = self.index(position);
+        }
+        let segment = Arc::make_mut(&mut self.segments[index]);
+        segment
+            .entries
+            .insert_unique(slot(position), entry, |entry| {
+                slot(self::position(entry.key()))
+            });
+        self.len += 1;
+    }
+
+    pub fn remove(&mut self, key: &[u8]) -> Option<T> {
+        let position = position(key);
+        let index = self.index(position);
+        let shared = self.segments.get_mut(index)?;
+        // A segment is not copied for a key that it does not have.
+        shared
+            .entries
+            .find(slot(position), |entry| entry.key() == key)?;
+        let segment = Arc::make_mut(shared);
+        let found = segment
+            .entries
+            .find_entry(slot(position), |entry| entry.key() == key);
+        let (removed, _) = found.ok()?.remove();
+        if segment.entries.len() * 8 < segment.entries.capacity() && segment.entries.capacity() > 8
+        {
+            let room = segment.entries.len() * 2;
+            segment
+                .entries
+                .shrink_to(room, |entry| slot(self::position(entry.key())));
+        }
+        self.len -= 1;
+        Some(removed)
+    }
+
+    /// Splits the full segment that has this position.
+    #[cold]
+    fn split(&mut self, index: usize, at: u64) {
+        let segment = Arc::make_mut(&mut self.segments[index]);
+        let depth = segment.depth + 1;
+        let (mut low, mut high) = (
+            HashTable::with_capacity(FULL / 2),
+            HashTable::with_capacity(FULL / 2),
+        );
+        for entry in std::mem::take(&mut segment.entries) {
+            let position = position(entry.key());
+            let half = match position >> (64 - depth) & 1 {
+                0 => &mut low,
+                _ => &mut high,
+            };
+            half.insert_unique(slot(position), entry, |entry| {
+                slot(self::position(entry.key()))
+            });
+        }
+        *segment = Segment {
+            depth,
+            entries: low,
+        };
+        let new = self.segments.len() as u32;
+        self.segments.push(Arc::new(Segment {
+            depth,
+            entries: high,
+        }));
+        if depth > self.depth {
+            self.directory = match self.depth {
+                0 => vec![0, 0],
+                _ => self
+                    .directory
+                    .iter()
+                    .flat_map(|index| [*index; 2])
+                    .collect(),
+            };
+            self.depth = depth;
+        }
+        // The second half of the range of the split segment belongs to the new one.
+        let width = 1usize << (self.depth - depth);
+        let first = ((at >> (64 - depth) | 1) as usize) * width;
+        self.directory[first..first + width].fill(new);
+    }
+
+    /// The entries in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.segments
+            .iter()
+            .flat_map(|segment| segment.entries.iter())
+    }
+
+    /// The entries of one segment: a few hundred at most. `None` behind the last one.
+    pub fn segment(&self, index: usize) -> Option<impl Iterator<Item = &T>> {
+        self.segments
+            .get(index)
+            .map(|segment| segment.entries.iter())
+    }
+
+    /// An arbitrary entry. `random` is a random number.
+    pub fn random(&self, random: u64) -> Option<&T> {
+        let mut at = random;
+        for _ in 0..64 {
+            let segment = self.segments.get(self.index(at))?;
+            if !segment.entries.is_empty() {
+                let skipped = (at as u32 as usize) % segment.entries.len();
+                return segment.entries.iter().nth(skipped);
+            }
+            at = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+        }
+        self.iter().next()
+    }
+
+    /// Calls `visit` with about `count` entries from the cursor on. Returns the next cursor, which is 0 at the end.
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a T)) -> u64 {
+        let mut from = cursor & ((1 << CURSOR_BITS) - 1);
+        let mut left = count;
+        let mut found: Vec<(u64, &T)> = Vec::new();
+        let cursor_of = |position: u64| position >> (64 - CURSOR_BITS);
+        // Segments that are empty are passed, but not without end: many keys may have been removed.
+        for _ in 0..count.saturating_mul(16).max(64) {
+            let position = from << (64 - CURSOR_BITS);
+            let Some(segment) = self.segments.get(self.index(position)) else {
+                return 0;
+            };
+            found.clear();
+            let entries = segment.entries.iter();
+            found.extend(
+                entries
+                    .map(|entry| (cursor_of(self::position(entry.key())), entry))
+                    .filter(|(at, _)| *at >= from),
+            );
+            found.sort_unstable_by_key(|(at, _)| *at);
+            let mut last = None;
+            for (at, entry) in &found {
+                // Entries with equal cursors are not divided.
+                if left == 0 && last != Some(*at) {
+                    return *at;
+                }
+                visit(entry);
+                left = left.saturating_sub(1);
+                last = Some(*at);
+            }
+            let end = match segment.depth {
+                0 => return 0,
+                depth => ((from >> (CURSOR_BITS - depth)) + 1) << (CURSOR_BITS - depth),
+            };
+            if end >> CURSOR_BITS != 0 {
+                return 0;
+            }
+            from = end;
+            if left == 0 {
+                return from;
+            }
+        }
+        from
+    }
+
+    /// How many bytes the table has allocated for itself.
+    pub fn heap(&self) -> usize {
+        let slots: usize = self
+            .segments
+            .iter()
+            .map(|it| it.entries.allocation_size())
+            .sum();
+        slots + self.segments.len() * (size_of::<Segment<T>>() + 16) + self.directory.len() * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn text(number: usize) -> Text {
+        Text::from(format!("key:{number}").into_bytes())
+    }
+
+    #[test]
+    fn entries_are_found_after_many_splits_and_removals() {
+        let mut table = Table::default();
+        for number in 0..20_000 {
+            assert!(table.insert(text(number)).is_none());
+        }
+        assert!(table.insert(text(7)).is_some());
+        for number in (0..20_000).step_by(2) {
+            assert!(table.remove(text(number).as_bytes()).is_some());
+        }
+        assert_eq!(table.len(), 10_000);
+        assert_eq!(table.iter().count(), 10_000);
+        for number in 0..20_000 {
+            assert_eq!(table.contains(text(number).as_bytes()), number % 2 == 1);
+        }
+        assert!(table.random(12345).is_some());
+    }
+
+    #[test]
+    fn a_scan_returns_each_entry_that_stays_exactly_once_while_others_come_and_go() {
+        let mut table = Table::default();
+        (0..5_000).for_each(|number| table.insert_new(text(number)));
+        let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
+        let (mut cursor, mut next) = (0, 5_000);
+        loop {
+            cursor = table.scan(cursor, 10, |entry| {
+                *seen.entry(entry.as_bytes().to_vec()).or_default() += 1;
+            });
+            if cursor == 0 {
+                break;
+            }
+            // The table doubles meanwhile, and loses those above 4,000.
+            for _ in 0..10 {
+                table.insert_new(text(next));
+                table.remove(text(4_000 + next % 1_000).as_bytes());
+                next += 1;
+            }
+        }
+        for number in 0..4_000 {
+            assert_eq!(seen.get(text(number).as_bytes()), Some(&1), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_clone_does_not_see_later_changes() {
+        let mut table = Table::default();
+        (0..1_000).for_each(|number| table.insert_new(text(number)));
+        let snapshot = table.clone();
+        (0..1_000).for_each(|number| drop(table.remove(text(number).as_bytes())));
+        assert_eq!((table.len(), snapshot.iter().count()), (0, 1_000));
+        assert_eq!(table.scan(0, 10, |_| {}), 0);
+    }
+}

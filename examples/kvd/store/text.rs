@@ -1,0 +1,116 @@
+//! A short string of bytes without an allocation.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+/// The longest string that needs no allocation. With its length and the tag it makes 24 bytes.
+const INLINE: usize = 22;
+
+/// Bytes that do not change: a key, a member, an element, a short value. Up to 22 of them are stored in the
+/// place of the pointer, so that a million small keys are no million allocations.
+#[derive(Clone)]
+pub enum Text {
+    Inline { len: u8, bytes: [u8; INLINE] },
+    Boxed(Box<[u8]>),
+}
+
+impl Text {
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Text::Inline { len, bytes } => &bytes[..usize::from(*len).min(INLINE)],
+            Text::Boxed(bytes) => bytes,
+        }
+    }
+
+    pub fn is_inline(&self) -> bool {
+        matches!(self, Text::Inline { .. })
+    }
+
+    /// The bytes of memory beside this struct.
+    pub fn heap(&self) -> usize {
+        match self {
+            Text::Inline { .. } => 0,
+            Text::Boxed(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl From<&[u8]> for Text {
+    #[inline]
+    fn from(data: &[u8]) -> Self {
+        if data.len() > INLINE {
+            return Text::Boxed(data.into());
+        }
+        let mut bytes = [0; INLINE];
+        bytes[..data.len()].copy_from_slice(data);
+        Text::Inline {
+            len: data.len() as u8,
+            bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(data: Vec<u8>) -> Self {
+        match data.len() > INLINE {
+            true => Text::Boxed(data.into()),
+            false => data.as_slice().into(),
+        }
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Text {}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for Text {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_has_24_bytes_and_returns_what_it_was_made_of() {
+        assert_eq!(size_of::<Text>(), 24);
+        for len in [0, 1, 21, 22, 23, 1000] {
+            let data = vec![b'x'; len];
+            assert_eq!(Text::from(&data[..]).as_bytes(), data);
+            assert_eq!(Text::from(data.clone()), Text::from(&data[..]));
+            assert_eq!(Text::from(data).is_inline(), len <= 22);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What a key can have.
+
+use std::sync::Arc;
+
+use asynchat::bytes::Bytes;
+
+use super::hash::Hash;
+use super::list::List;
+use super::number::{Digits, decimal, integer};
+use super::sorted_set::SortedSet;
+use super::table::Table;
+use super::text::Text;
+
+/// From this length on a string is shared with the replies that contain it instead of copied.
+const SHARED: usize = 16 * 1024;
+
+/// A value, in 24 bytes. Collections are shared with the replies that are being made of them.
+#[derive(Clone)]
+pub enum Value {
+    /// A string that is the decimal text of this number.
+    Int(i64),
+    Text(Text),
+    /// A string that is appended to.
+    Growing(Arc<Vec<u8>>),
+    Shared(Arc<Bytes>),
+    List(Arc<List>),
+    Hash(Arc<Hash>),
+    Set(Arc<Set>),
+    Sorted(Arc<SortedSet>),
+}
+
+pub type Set = Table<Text>;
+
+impl Value {
+    /// A string.
+    pub fn string(data: &[u8]) -> Value {
+        match data.len() <= 20 {
+            true => match integer(data) {
+                Some(number) => Value::Int(number),
+                None => Value::Text(data.into()),
+            },
+            false => Value::Text(data.into()),
+        }
+    }
+
+    /// A string that takes over the bytes, if they are many.
+    pub fn from_bytes(data: Bytes) -> Value {
+        match data.len() >= SHARED {
+            true => Value::Shared(Arc::new(data)),
+            false => Value::string(&data),
+        }
+    }
+
+    /// The bytes of a string. `digits` has those of a number. `None` for a collection.
+    #[inline]
+    pub fn text<'a>(&'a self, digits: &'a mut Digits) -> Option<&'a [u8]> {
+        Some(match self {
+            Value::Int(number) => decimal(*number, digits),
+            Value::Text(text) => text.as_bytes(),
+            Value::Growing(data) => data,
+            Value::Shared(data) => data,
+            _ => return None,
+        })
+    }
+
+    pub fn is_string(&self) -> bool {
+        matches!(
+            self,
+            Value::Int(_) | Value::Text(_) | Value::Growing(_) | Value::Shared(_)
+        )
+    }
+
+    /// The bytes of a string, to be changed.
+    pub fn growing(&mut self) -> Option<&mut Vec<u8>> {
+        if !matches!(self, Value::Growing(_)) {
+            let mut digits = Digits::default();
+            let data = self.text(&mut digits)?.to_vec();
+            *self = Value::Growing(Arc::new(data));
+        }
+        match self {
+            Value::Growing(data) => Some(Arc::make_mut(data)),
+            _ => None,
+        }
+    }
+
+    /// The name of the type, as TYPE returns it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::List(_) => "list",
+            Value::Hash(_) => "hash",
+            Value::Set(_) => "set",
+            Value::Sorted(_) => "zset",
+            _ => "string",
+        }
+    }
+
+    /// How the value is stored, as OBJECT ENCODING returns it. Where this server stores a value in another way than
+    /// Redis, it has the name that Redis has for a value of this kind.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Value::Int(_) => "int",
+            Value::Text(text) if text.is_inline() => "embstr",
+            Value::Text(_) | Value::Growing(_) | Value::Shared(_) => "raw",
+            Value::List(_) => "quicklist",
+            Value::Hash(hash) => match **hash {
+                Hash::Small(_) => "listpack",
+                Hash::Large(_) => "hashtable",
+            },
+            Value::Set(_) => "hashtable",
+            Value::Sorted(_) => "skiplist",
+        }
+    }
+
+    /// The bytes of memory beside this struct, for MEMORY USAGE.
+    pub fn heap(&self) -> usize {
+        const COUNTS: usize = 16;
+        match self {
+            Value::Int(_) => 0,
+            Value::Text(text) => text.heap(),
+            Value::Growing(data) => COUNTS + size_of::<Vec<u8>>() + data.capacity(),
+            Value::Shared(data) => COUNTS + size_of::<Bytes>() + data.len(),
+            Value::List(list) => {
+                let texts: usize = list.items.iter().map(Text::heap).sum();
+                COUNTS + size_of::<List>() + list.items.capacity() * size_of::<Text>() + texts
+            }
+            Value::Hash(hash) => {
+                let table = match &**hash {
+                    Hash::Small(fields) => fields.capacity() * 2 * size_of::<Text>(),
+                    Hash::Large(table) => table.heap(),
+                };
+                let texts = hash.iter().map(|it| it.name.heap() + it.value.heap());
+                COUNTS + size_of::<Hash>() + table + texts.sum::<usize>()
+            }
+            Value::Set(set) => {
+                COUNTS + size_of::<Set>() + set.heap() + set.iter().map(Text::heap).sum::<usize>()
+            }
+            Value::Sorted(set) => {
+                let members: usize = set.scores.iter().map(|it| 32 + 2 * it.member.heap()).sum();
+                COUNTS + size_of::<SortedSet>() + set.scores.heap() + members
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_has_24_bytes() {
+        assert_eq!(size_of::<Value>(), 24);
+    }
+
+    #[test]
+    fn a_string_returns_its_bytes_in_every_form() {
+        for text in [
+            "0",
+            "-7",
+            "007",
+            "9223372036854775808",
+            "hello",
+            &"x".repeat(100_000),
+        ] {
+            let mut value = Value::from_bytes(Bytes::from(text.to_owned()));
+            let mut digits = Digits::default();
+            assert_eq!(value.text(&mut digits), Some(text.as_bytes()));
+            assert_eq!(value.growing().map(|it| it.len()), Some(text.len()));
+        }
+        assert!(matches!(Value::string(b"12"), Value::Int(12)));
+    }
+}

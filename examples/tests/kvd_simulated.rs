@@ -1,0 +1,363 @@
+//! The `kvd` example on a simulated network: every segmentation, clients that wait, messages, expiry, limits, and
+//! replies that wait for the disk.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "only the command line of `kvd` uses the rest"
+)]
+
+#[path = "../kvd/commands/mod.rs"]
+mod commands;
+#[path = "../kvd/disk/mod.rs"]
+mod disk;
+#[path = "../kvd/resp/mod.rs"]
+mod resp;
+#[path = "../kvd/server/mod.rs"]
+mod server;
+#[path = "../kvd/store/mod.rs"]
+mod store;
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use asynchat::sim::{self, Ended, Network, Peer};
+use asynchat::{EventLoop, Result};
+use disk::journal::{AppendFsync, Journal};
+use disk::writer::Writer;
+use server::config::Config;
+use server::session::Session;
+use server::{Options, Server};
+
+const ADDR: &str = "127.0.0.1:6379";
+
+thread_local! {
+    static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Virtual time.
+fn clock() -> i64 {
+    let now = asynchat::now();
+    let begun = BEGUN.get().unwrap_or(now);
+    1_800_000_000_000 + now.saturating_duration_since(begun).as_millis() as i64
+}
+
+fn options() -> Options {
+    Options {
+        clock,
+        ..Options::default()
+    }
+}
+
+struct Scene {
+    network: Network,
+    event_loop: EventLoop,
+    server: Rc<Server>,
+}
+
+impl Scene {
+    fn new() -> Result<Scene> {
+        Scene::with(options())
+    }
+
+    fn with(options: Options) -> Result<Scene> {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        BEGUN.set(Some(event_loop.now()));
+        let server = Server::new(options);
+        let outcome = Rc::new(RefCell::new(None));
+        let (served, serving) = (Rc::clone(&outcome), Rc::clone(&server));
+        // `serve` uses the loop that is running, so it is called from this loop.
+        event_loop.call_soon(move || {
+            served.replace(Some(serving.serve(ADDR)));
+        });
+        network.settle(&event_loop)?;
+        outcome.take().ok_or("it was not called")??;
+        Ok(Scene {
+            network,
+            event_loop,
+            server,
+        })
+    }
+
+    fn client(&self) -> Result<Peer> {
+        Ok(self.network.connect(ADDR)?)
+    }
+
+    /// Sends lines, and returns what the client has received.
+    fn ask(&self, client: &Peer, lines: &str) -> Result<String> {
+        client.send(lines.replace('\n', "\r\n"));
+        self.network.settle(&self.event_loop)?;
+        Ok(received(client))
+    }
+}
+
+fn received(client: &Peer) -> String {
+    String::from_utf8_lossy(&client.take_received()).replace("\r\n", " ")
+}
+
+#[test]
+fn a_pipelined_script_has_the_same_outcome_under_every_segmentation() -> Result {
+    let value = "x".repeat(100);
+    let input = format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\n41\r\nINCR a\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\nset v {value}\r\nappend v \"y z\"\r\n\
+         *4\r\n$5\r\nRPUSH\r\n$1\r\nl\r\n$0\r\n\r\n$2\r\n\r\n\r\nLRANGE l 0 -1\r\nMULTI\r\nLPOP l\r\nHELLO 3\r\nLPOP x\r\nEXEC\r\n\
+         get\r\nSUBSCRIBE c\r\nPUBLISH c hi\r\nBLPOP l 0\r\nQUIT\r\n"
+    );
+    let factory = |chat| {
+        let mut options = options();
+        options.config.protected = false;
+        Session::new(&Server::new(options), chat)
+    };
+    let transcript = sim::drive_every_segmentation(factory, input)?;
+    let text = transcript.text().replace("\r\n", " ");
+    assert!(
+        text.starts_with(
+            "+OK :42 $2 42 +OK :103 :2 *2 $0  $2   +OK +QUEUED +QUEUED +QUEUED *3 $0  "
+        ),
+        "{text}"
+    );
+    let end = "_ -ERR wrong number of arguments for 'get' command >3 $9 subscribe $1 c :1 >3 $7 message $1 c $2 hi :1 *2 \
+               $1 l $2   +OK ";
+    assert!(text.ends_with(end), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_large_value_arrives_in_pieces_and_leaves_as_it_came() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let value: String = (0..300_000)
+        .map(|number| char::from(b'a' + (number % 26) as u8))
+        .collect();
+    client.send(format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n",
+        value.len()
+    ));
+    for piece in value.as_bytes().chunks(70_001) {
+        client.send(piece);
+        scene.network.settle(&scene.event_loop)?;
+    }
+    assert_eq!(
+        scene.ask(&client, "\nGET k\nPING\n")?,
+        format!("+OK $300000 {value} +PONG ")
+    );
+    Ok(())
+}
+
+#[test]
+fn clients_that_wait_are_served_in_order_and_one_that_has_left_is_not() -> Result {
+    let scene = Scene::new()?;
+    let clients = [scene.client()?, scene.client()?, scene.client()?];
+    for client in &clients {
+        assert_eq!(scene.ask(client, "BLPOP l 0\nPING\n")?, "");
+    }
+    let pusher = scene.client()?;
+    clients[0].finish();
+    assert_eq!(scene.ask(&pusher, "RPUSH l a b c\n")?, ":3 ");
+    assert_eq!(received(&clients[1]), "*2 $1 l $1 a +PONG ");
+    assert_eq!(received(&clients[2]), "*2 $1 l $1 b +PONG ");
+    assert_eq!(scene.ask(&pusher, "LRANGE l 0 -1\n")?, "*1 $1 c ");
+    assert!(clients[0].has_ended());
+    Ok(())
+}
+
+#[test]
+fn a_wait_ends_at_its_timeout_and_a_moved_element_serves_the_next() -> Result {
+    let scene = Scene::new()?;
+    let (first, second, pusher) = (scene.client()?, scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&first, "BLPOP l 1.5\nPING\n")?, "");
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_millis(1_400))?;
+    assert_eq!(received(&first), "");
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_millis(200))?;
+    assert_eq!(received(&first), "*-1 +PONG ");
+    assert_eq!(scene.ask(&first, "BLMOVE a b LEFT RIGHT 0\n")?, "");
+    assert_eq!(scene.ask(&second, "BLPOP b 0\n")?, "");
+    // Nobody is served within a transaction, nor if the element is gone at its end.
+    assert_eq!(
+        scene.ask(&pusher, "MULTI\nRPUSH a x\nDEL a\nEXEC\n")?,
+        "+OK +QUEUED +QUEUED *2 :1 :1 "
+    );
+    assert_eq!(scene.ask(&pusher, "RPUSH a x\n")?, ":1 ");
+    assert_eq!(
+        (received(&first), received(&second)),
+        ("$1 x ".into(), "*2 $1 b $1 x ".into())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    assert_eq!(
+        scene.ask(&client, "SET k 1 PX 500\nWATCH k\nMULTI\nGET k\n")?,
+        "+OK +OK +OK +QUEUED "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(1))?;
+    assert_eq!(scene.ask(&client, "EXEC\nWATCH k\n")?, "*-1 +OK ");
+    assert_eq!(scene.ask(&other, "SET k 2\n")?, "+OK ");
+    assert_eq!(
+        scene.ask(&client, "MULTI\nGET k\nEXEC\nMULTI\nGET k\nEXEC\n")?,
+        "+OK +QUEUED *-1 +OK +QUEUED *1 $1 2 "
+    );
+    Ok(())
+}
+
+#[test]
+fn keys_expire_by_themselves() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    assert_eq!(
+        scene.ask(&client, "SET a 1 EX 10\nSET b 1 EX 20\nSET c 1\nDBSIZE\n")?,
+        "+OK +OK +OK :3 "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(11))?;
+    assert_eq!(
+        scene.ask(&client, "DBSIZE\nTTL b\nEXISTS a\n")?,
+        ":2 :9 :0 "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(10))?;
+    assert_eq!(scene.ask(&client, "DBSIZE\n")?, ":1 ");
+    Ok(())
+}
+
+#[test]
+fn the_reply_to_a_long_command_is_in_order_and_is_a_snapshot() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    for number in 0..3_000 {
+        client.send(format!(
+            "SET key:{number} {number}\r\nSADD set {number}\r\n"
+        ));
+    }
+    scene.ask(&client, "")?;
+    let reply = scene.ask(
+        &client,
+        "KEYS *\nDEL key:7\nSMEMBERS set\nDEL set\nDBSIZE\n",
+    )?;
+    assert!(
+        reply.starts_with("*3001 ") && reply.ends_with(" :1 :2999 "),
+        "{}",
+        reply.len()
+    );
+    assert!(reply.contains(" key:7 ") && reply.contains(" :1 *3000 "));
+    Ok(())
+}
+
+#[test]
+fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    scene.ask(&client, &format!("SET k {}\n", "x".repeat(10_000)))?;
+    client.stop_reading();
+    for _ in 0..500 {
+        client.send("GET k\r\n");
+    }
+    scene.network.settle(&scene.event_loop)?;
+    let queued: usize = scene
+        .server
+        .clients
+        .borrow()
+        .values()
+        .map(|it| it.chat.queued())
+        .sum();
+    assert!(queued < 1 << 20, "{queued}");
+    client.start_reading(usize::MAX);
+    let reply = scene.ask(&client, "PING\n")?;
+    assert_eq!(reply.matches("$10000 ").count(), 500);
+    assert!(reply.ends_with(" +PONG "));
+    Ok(())
+}
+
+#[test]
+fn browsers_strangers_and_too_many_clients_are_refused() -> Result {
+    let scene = Scene::with(Options {
+        most_clients: 2,
+        ..options()
+    })?;
+    let browser = scene.client()?;
+    assert_eq!(
+        scene.ask(&browser, "POST / HTTP/1.1\nHost: x\n\nFLUSHALL\n")?,
+        ""
+    );
+    assert_eq!(browser.ended(), Some(Ended::Finished));
+    let stranger = scene
+        .network
+        .connect_from("192.0.2.7:1000".parse::<std::net::SocketAddr>()?, ADDR)?;
+    assert!(
+        scene
+            .ask(&stranger, "PING\n")?
+            .starts_with("-DENIED Redis is running in protected mode")
+    );
+    let _clients = [scene.client()?, scene.client()?];
+    let late = scene.client()?;
+    assert_eq!(scene.ask(&late, "")?, "-ERR max number of clients reached ");
+    Ok(())
+}
+
+#[test]
+fn a_password_is_needed_before_anything_else() -> Result {
+    let mut config = Config::default();
+    config.set("requirepass", "secret")?;
+    let scene = Scene::with(Options {
+        config,
+        ..options()
+    })?;
+    let client = scene.client()?;
+    let reply = scene.ask(
+        &client,
+        "GET a\nAUTH x\nMULTI\nAUTH secret\nGET a\nRESET\nGET a\n",
+    )?;
+    let expected = "-NOAUTH Authentication required. -WRONGPASS invalid username-password pair or user is disabled. \
+                    -NOAUTH Authentication required. +OK $-1 +RESET -NOAUTH Authentication required. ";
+    assert_eq!(reply, expected);
+    Ok(())
+}
+
+fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
+    let (writer, keyspace) = Writer::open(dir)?;
+    Ok(Options {
+        disk: Some((Journal::new(writer, sync), keyspace)),
+        ..options()
+    })
+}
+
+#[test]
+fn what_was_written_is_there_after_a_restart() -> Result {
+    let dir = tempfile::tempdir()?;
+    for sync in [AppendFsync::Everysec, AppendFsync::No] {
+        let scene = Scene::with(on_disk(dir.path(), sync)?)?;
+        let client = scene.client()?;
+        scene.ask(
+            &client,
+            "INCR n\nRPUSH l a b\nHSET h f 1\nSADD s a b\nZADD z 1 a\nDEL gone\nSET t x EX 100\n",
+        )?;
+        drop(client);
+        scene.server.close();
+    }
+    let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
+    let client = scene.client()?;
+    let reply = scene.ask(
+        &client,
+        "GET n\nLRANGE l 0 -1\nHGETALL h\nSCARD s\nZSCORE z a\nDBSIZE\nTTL t\n",
+    )?;
+    assert_eq!(
+        reply,
+        "$1 2 *4 $1 a $1 b $1 a $1 b *2 $1 f $1 1 :2 $1 1 :6 :100 "
+    );
+    scene.server.close();
+    Ok(())
+}

@@ -1,0 +1,559 @@
+#!/usr/bin/env python3
+"""Compares the example `kvd` with Redis, and runs Redis's own tools with it.
+
+    python3 tests/kvd_client.py target/release/examples/kvd            # all
+    python3 tests/kvd_client.py target/release/examples/kvd durable    # one check
+
+The same commands go to kvd and to a redis-server 7, and the replies must be equal, byte by byte. The random commands
+are those of a seed: KVD_SEED chooses another one, KVD_COMMANDS their number. Without redis-server (package
+`redis-server` of Debian) the checks that need it are skipped with a message, and so are those of the client libraries
+redis-py, node-redis and ioredis, unless KVD_REQUIRE is set. Traffic stays on the loopback interface, and every started
+process is ended.
+"""
+
+import contextlib
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+DEADLINE = 60
+KVD = pathlib.Path(sys.argv[1]).resolve()
+
+
+def main():
+    for name in sys.argv[2:] or list(CHECKS):
+        if CHECKS[name]():
+            print(f"{name}: passed", flush=True)
+
+
+# ---- servers
+
+
+@contextlib.contextmanager
+def kvd(*options):
+    command = [KVD, "--listen", "127.0.0.1:0", *options]
+    # An ignored SIGXFSZ stays ignored: see `full_disk`.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=False
+    )
+    try:
+        line = process.stdout.readline()
+        if not line.startswith("listening on "):
+            process.kill()
+            raise AssertionError(f"{line!r} {process.stderr.read()}")
+        yield int(line.rsplit(":", 1)[1]), process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE)
+
+
+@contextlib.contextmanager
+def redis():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + DEADLINE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > until or process.poll() is not None:
+                    raise
+                time.sleep(0.05)  # it has no other way to say that it listens
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=DEADLINE)
+
+
+def has(program):
+    return True if shutil.which(program) else missing(program)
+
+
+def missing(what):
+    if os.environ.get("KVD_REQUIRE"):
+        raise SystemExit(f"{what} is not installed, and KVD_REQUIRE is set")
+    print(f"skipped: {what} is not installed")
+    return False
+
+
+# ---- a client that sees every byte
+
+
+class Client:
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE)
+        self.input = self.socket.makefile("rb")
+
+    def send(self, *args):
+        parts = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
+        request = b"*%d\r\n" % len(parts)
+        self.socket.sendall(request + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
+
+    def receive(self):
+        """One reply as nested tuples: its type and its content."""
+        line = self.input.readline()
+        assert line.endswith(b"\r\n"), line
+        kind, rest = line[:1], line[1:-2]
+        if kind in b"$=" and rest != b"-1":
+            data = self.input.read(int(rest) + 2)
+            assert data.endswith(b"\r\n")
+            return kind, data[:-2]
+        if kind in b"*~>%" and rest != b"-1":
+            count = int(rest) * (2 if kind == b"%" else 1)
+            return kind, [self.receive() for _ in range(count)]
+        assert kind in b"+-:$*_,#", line
+        return kind, rest
+
+    def call(self, *args):
+        self.send(*args)
+        return self.receive()
+
+    def close(self):
+        self.input.close()
+        self.socket.close()
+
+
+# ---- the same commands for both
+
+
+# Replies whose order is not defined.
+UNORDERED = {"smembers", "sinter", "sunion", "sdiff", "keys", "hgetall", "hkeys", "hvals", "pubsub"}
+
+
+def normal(args, reply):
+    kind, content = reply
+    if args[0] == "exec" and isinstance(content, list):
+        content = [(of, sorted(part) if isinstance(part, list) else part) for of, part in content]
+    if str(args[0]).lower() in UNORDERED and isinstance(content, list):
+        if str(args[0]).lower() == "hgetall" and kind == b"*":
+            content = list(zip(content[::2], content[1::2]))
+        return kind, sorted(content)
+    return kind, content
+
+
+SCRIPT = """
+set a 1|get a|set a 2 nx|set a 2 xx|set a 3 get|set a b c|set a b ex|set a b ex 0|set a b ex -1|set a b ex x|set a b px 100 nx xx
+set k v ex 100 keepttl|set k v keepttl|set k v exat 1|get k|set l x ex 100|ttl l|persist l|ttl l|persist l|ttl nokey|pttl nokey
+setnx a 1|setnx new 1|setex s 10 v|setex s 0 v|setex s -1 v|psetex s 10000 v|ttl s|getex s|getex s persist|ttl s|getex s ex 10|ttl s|getex s foo
+getdel s|getdel s|getset a 9|append a bc|append newkey hello|strlen a|strlen nokey|getrange newkey 0 2|getrange newkey -3 -1|getrange newkey 3 1
+getrange newkey -1 -3|getrange newkey 0 -100|getrange nokey 0 1|setrange newkey 6 world|get newkey|setrange newkey -1 x|setrange nokey2 0 |exists nokey2
+incr n|incrby n 10|decr n|decrby n 3|incrbyfloat n 1.5|incrbyfloat n x|incr n|set n 9223372036854775807|incr n|decrby n -9223372036854775808|incrby n x
+set n 10.50|incrbyfloat n 0.1|set n 5.0e3|incrbyfloat n 2.0e2|set n abc|incr n|incrbyfloat n 1|set n 007|incr n|set n " 1"|incr n
+mset a 1 b 2|mset a 1 b|mget a b nokey|msetnx a 1 c 2|msetnx c1 1 c2 2|mget c1 c2|msetnx a 1 b
+del a b nokey|exists c1 c1 c2|type c1|type nokey|unlink c1|touch c2 nokey|rename c2 c3|rename nokey x|renamenx c3 newkey|renamenx c3 c4|get c4|rename c4 c4
+expire c4 100|ttl c4|expire c4 10 gt|expire c4 10 lt|ttl c4|expire c4 10 nx|expire c4 10 xx|expire c4 10 nx xx|expire c4 10 gt lt|expire c4 10 foo|expire c4 x
+expire c4 9223372036854775807|expireat c4 1|exists c4|expire nokey 1|pexpire nokey 1|expire newkey -1|exists newkey|expiretime nokey|set e v|expiretime e|pexpireat e 33177117420000|pexpiretime e|expiretime e
+copy e e2|copy e e2|copy e e2 replace|copy nokey e3|copy e e|copy e e2 db 99|copy e e2 db 1 replace|copy e e2 foo|move e 1|move e 99|move e 0|select 1|get e|del e e2|select 0|select 16|select x|swapdb 0 1|dbsize|swapdb 0 1|swapdb x 0|swapdb 0 99
+lpush L a b c|rpush L 1 2 3|llen L|lrange L 0 -1|lrange L 1 2|lrange L -2 -1|lrange L 5 1|lrange L x 1|lindex L 0|lindex L -1|lindex L 99|lset L 0 z|lset L 99 z|lset nokey 0 z
+linsert L before 1 x|linsert L after 1 y|linsert L foo 1 y|linsert L before nope y|linsert nokey before a b|lrange L 0 -1|lrem L 0 x|lrem L -1 y|lrem L 1 nope|rpush L d d d d|lrem L -2 d|lrem L 1 d|lrange L 0 -1
+lpop L|rpop L|lpop L 2|rpop L 0|lpop L -1|lpop nokey|lpop nokey 2|lpop L 1 2|lpushx nokey a|rpushx L q|lpushx L p|ltrim L 0 1|lrange L 0 -1|ltrim L 5 9|exists L
+rpush P a b c d 1 2 3 4 3 3 3|lpos P 3|lpos P 3 rank 2|lpos P 3 rank -1|lpos P 3 count 0|lpos P 3 count 2 rank -1|lpos P nope|lpos P nope count 1|lpos P 3 rank 0|lpos P 3 count -1|lpos P 3 maxlen -1|lpos P 3 maxlen 5|lpos P 3 foo 1|lpos P 3 rank
+lmove P Q left right|lmove P Q right left|rpoplpush P Q|lrange Q 0 -1|lmove nokey Q left left|lmove P P left right|lmove P Q up left|rpoplpush nokey x|lrange P 0 -1
+blpop P 0|brpop nokey P 0|blpop nokey x|blpop nokey -1|blpop nokey 0.01|brpoplpush P Q 0|blmove P Q left left 0|brpoplpush nokey Q 0.01|blmove nokey Q left left 0.01|blmove nokey Q left 0 0
+hset H a 1 b 2|hset H a 3 c 4|hset H a|hset H|hget H a|hget H nope|hget nokey a|hgetall H|hkeys H|hvals H|hlen H|hexists H a|hexists H x|hdel H a x|hmset H x 1|hmset H x|hmget H x b nope|hmget nokey a|hsetnx H x 2|hsetnx H w 2
+hincrby H n 5|hincrby H n x|hincrby H w 1|hset H s abc|hincrby H s 1|hincrbyfloat H s 1|hincrbyfloat H f 1.25|hincrbyfloat H f 1.25|hincrby H big 9223372036854775807|hincrby H big 1|hstrlen H s|hstrlen H nope|hrandfield nokey|hrandfield nokey 2|hrandfield H x|hrandfield H 1 foo|hgetall nokey
+sadd S a b c|sadd S a d|scard S|smembers S|sismember S a|sismember S x|smismember S a x|smismember nokey a|srem S a x|spop nokey|spop nokey 2|spop S -1|spop S 1 2|srandmember nokey|srandmember nokey 2|srandmember S x|sadd T c d e|smove S T b|smove S T nope|smove nokey T b
+sinter S T|sunion S T|sdiff S T|sinterstore U S T|sunionstore U S T|sdiffstore U S T|smembers U|sintercard 2 S T|sintercard 0 S|sintercard 3 S T|sintercard 2 S T limit 1|sintercard 2 S T limit -1|sintercard 2 S T foo|sinter S nokey|sinterstore U S nokey|exists U
+zadd Z 1 a 2 b 3 c|zadd Z 1 a|zadd Z nx 5 a|zadd Z xx 5 a 6 zz|zadd Z gt 4 a|zadd Z lt 4 a|zadd Z ch 9 a 9 d|zadd Z incr 1 a|zadd Z incr 1 a 2 b|zadd Z nx xx 1 a|zadd Z gt lt 1 a|zadd Z x a|zadd Z 1|zadd Z nx incr 1 a|zadd Z xx incr 1 nope|zadd nokey xx 1 a
+zscore Z a|zscore Z nope|zscore nokey a|zmscore Z a nope|zcard Z|zincrby Z 2.5 a|zincrby Z x a|zincrby Z inf i|zincrby Z -inf i|zrank Z a|zrank Z nope|zrevrank Z a|zrem Z i nope|zrange Z 0 -1|zrange Z 0 -1 withscores|zrange Z 0 0 rev|zrange Z 1 (9 byscore|zrange Z (9 1 byscore rev limit 0 1
+zrange Z 0 -1 limit 0 1|zrange Z a b byscore|zrange Z a c bylex|zrange Z - + bylex withscores|zrange Z 0 -1 foo|zrangebyscore Z -inf +inf withscores limit 1 2|zrangebyscore Z 1 x|zrevrangebyscore Z +inf -inf|zrevrange Z 0 1 withscores|zrangebylex Z - +|zrevrangebylex Z + -|zcount Z -inf inf|zcount Z (1 3|zlexcount Z - +|zlexcount Z a b
+zrangestore Y Z 0 -1|zrange Y 0 -1 withscores|zrangestore Y Z 5 1 byscore|exists Y|zpopmin Z|zpopmax Z 2|zpopmin Z 0|zpopmin Z -1|zpopmin nokey|zpopmax Z 99|exists Z|zadd Z 1 a 1 b 1 c 1 d|zrange Z - + bylex|zrange Z [a (c bylex|zrange Z (d [a bylex rev limit 1 1|zremrangebylex Z [a [b|zremrangebyrank Z 0 0|zremrangebyscore Z 1 1|exists Z|zadd Z 1 a|bzpopmin Z 0|bzpopmax nokey 0.01|bzpopmin nokey x
+set str x|lpush str a|hset str a b|sadd str a|zadd str 1 a|lrange str 0 1|hget str a|smembers str|zrange str 0 1|sinter str S|llen str|incr S|get S|append S x|getrange S 0 1|strlen S|setrange S 0 x|mget S str|lpop S|blpop S 0|rpoplpush str S|rpoplpush P S|getset S x|setex S 10 1|type S|hdel str a|zscore str a
+multi|set m 1|incr m|get m|exec|multi|multi|discard|discard|exec|multi|foo|set m 2|exec|get m|multi|set m|exec|multi|lpush m a|incr m|exec|multi|exec|watch w|multi|set w 1|exec|watch w|set w 2|multi|set w 3|exec|get w|watch w|unwatch|set w 5|multi|get w|exec|multi|watch w|exec|multi|blpop nokey 0|exec
+ping|ping hello|ping a b|echo hi|echo|foo|foo bar|FOO a b c|get|get a b|config|config get maxmemory|config get nothing*|config foo|config set maxmemory-nothing 1|client getname|client setname me|client getname|client setname "a b"|client foo|client kill 1.2.3.4:5|client kill id x|client unblock 99999|client reply foo|object encoding nokey|object foo x|object encoding n
+auth x|auth a b|auth a b c|hello 4|hello x|hello 2 foo|command count foo|command getkeys get a|command getkeys mset a 1 b 2|command getkeys ping|command info nope|scan x|scan 0 count 0|scan 0 count x|scan 0 foo x|sscan nokey 0|hscan nokey 0|zscan nokey x|sscan S 0 count 1000 match nope|scan 0 match nope* count 10000
+del SL SS SZ|rpush SL 3 1 2 10|sort SL|sort SL desc|sort SL alpha|sort SL limit 1 2|sort SL limit -1 2|sort SL limit x 2|sort SL foo|sort nokey|sort str|mset w_1 30 w_2 20 w_3 10 w_10 5|sort SL by w_*|sort SL by w_* get # get w_* get nope_* get nope|sort SL by nosort|sort SL by nosort desc|sort SL store SD|lrange SD 0 -1|sort nokey store SD|exists SD
+hset oh_1 f c|hset oh_2 f b|hset oh_3 f a|sort SL by oh_*->f alpha|sort SL by oh_*->f alpha desc get oh_*->f|sort SL by oh_*->f|rpush SL x|sort SL|sadd SS b a c|sort SS|sort SS alpha|sort SS alpha desc limit 0 2|zadd SZ 3 1 2 2 1 3|sort SZ|sort SZ by nosort|sort SZ by nosort desc|sort_ro SL alpha|sort_ro SL store x
+flushdb foo|flushdb|dbsize|keys *|set k1 1|keys k*|keys [k]?|keys x|flushall async|randomkey|publish ch msg|pubsub channels|pubsub numsub ch|pubsub numpat|pubsub foo|reset|quit
+"""
+
+
+def words(command):
+    if '"' not in command:
+        return command.split(" ")
+    import shlex
+
+    return shlex.split(command)
+
+
+def script(port, version):
+    """The replies to the script, with what was asked."""
+    client = Client(port)
+    replies = []
+    if version == 3:
+        assert client.call("hello", 3)[0] == b"%"
+    for line in SCRIPT.strip().splitlines():
+        for command in line.split("|"):
+            args = words(command)
+            if version == 3 and args[0] in ("hello", "reset"):
+                continue
+            replies.append((command, normal(args, client.call(*args))))
+    client.close()
+    return replies
+
+
+def compare(ours, theirs):
+    different = [(mine, other) for mine, other in zip(ours, theirs, strict=True) if mine != other]
+    for (command, mine), (_, other) in different[:20]:
+        print(f"{command}\n    kvd   {mine}\n    redis {other}")
+    assert not different, f"{len(different)} of {len(ours)} replies differ"
+
+
+def texts():
+    if not has("redis-server"):
+        return False
+    with kvd() as (ours, _), redis() as theirs:
+        for version in (2, 3):
+            compare(script(ours, version), script(theirs, version))
+    return True
+
+
+def random_command(rng):
+    key = f"{rng.choice('slhzt')}{rng.randrange(6)}"
+    member = f"m{rng.randrange(300)}"
+    number = rng.randrange(-5, 60)
+    score = rng.randrange(-40, 40) / 4
+    return rng.choice(
+        [
+            ("set", key, member), ("set", key, number), ("get", key), ("append", key, member), ("incrby", key, number),
+            ("getrange", key, number, rng.randrange(-9, 9)), ("setrange", key, rng.randrange(40), member), ("strlen", key),
+            ("del", key), ("exists", key), ("type", key), ("rename", key, f"t{rng.randrange(6)}"), ("mget", key, "s1", "l1"),
+            ("lpush", key, member, number), ("rpush", key, member), ("lpop", key), ("rpop", key, 2), ("llen", key),
+            ("lrange", key, number, rng.randrange(-9, 90)), ("lrem", key, rng.randrange(-2, 3), number), ("ltrim", key, 0, 200),
+            ("linsert", key, "before", number, member), ("lset", key, number, member), ("lmove", key, f"l{rng.randrange(6)}", "left", "right"),
+            ("lpos", key, number, "count", 0), ("blpop", key, "l9", 0.001),
+            ("hset", key, member, number), ("hget", key, member), ("hdel", key, member), ("hgetall", key), ("hlen", key),
+            ("hincrby", key, member, number), ("hmget", key, member, "m1"), ("hkeys", key), ("hsetnx", key, member, score),
+            ("sadd", key, member, number), ("srem", key, member), ("smembers", key), ("sismember", key, member), ("scard", key),
+            ("sinter", key, f"t{rng.randrange(6)}"), ("sunionstore", f"t{rng.randrange(6)}", key, "t1"), ("sdiff", key, "t2"),
+            ("zadd", key, score, member), ("zadd", key, "gt", "ch", score, member), ("zincrby", key, score, member), ("zrem", key, member),
+            ("zrange", key, number, rng.randrange(-9, 90), "withscores"), ("zrangebyscore", key, f"({score}", "+inf"),
+            ("zrevrangebyscore", key, "inf", score, "limit", 1, 5), ("zrank", key, member), ("zrevrank", key, member), ("zscore", key, member),
+            ("zcount", key, "-inf", score), ("zpopmin", key), ("zpopmax", key, 2), ("zremrangebyscore", key, score, score),
+            ("expire", key, 1000), ("persist", key), ("ttl", key), ("copy", key, f"t{rng.randrange(6)}"), ("object", "refcount", "nokey"),
+            ("multi",), ("exec",), ("discard",), ("watch", key), ("unwatch",), ("dbsize",),
+        ]
+    )
+
+
+def differential():
+    """Random commands. The keys have any type, so about a half of the replies are errors."""
+    if not has("redis-server"):
+        return False
+    seed = int(os.environ.get("KVD_SEED", "1"))
+    count = int(os.environ.get("KVD_COMMANDS", "60000"))
+    with kvd() as (ours, _), redis() as theirs:
+        for version in (2, 3):
+            rng = random.Random(seed + version)
+            clients = [Client(port) for port in (ours, theirs)]
+            for client in clients:
+                client.call("flushall")
+                client.call("hello", version)
+            for begun in range(0, count, 200):
+                commands = [random_command(rng) for _ in range(200)]
+                replies = []
+                for client in clients:
+                    # A pipeline, in pieces that end anywhere.
+                    for command in commands:
+                        client.send(*command)
+                    replies.append([(command, normal(command, client.receive())) for command in commands])
+                try:
+                    compare(*replies)
+                except AssertionError:
+                    print(f"seed {seed}, from command {begun} on")
+                    raise
+            for client in clients:
+                client.close()
+    return True
+
+
+def tools():
+    """Redis's own tools, as they are."""
+    if not (has("redis-cli") and has("redis-benchmark")):
+        return False
+    with kvd() as (port, _):
+        run = lambda *args, **kwargs: subprocess.run(
+            args, check=True, capture_output=True, text=True, timeout=300, **kwargs
+        ).stdout
+        output = run("redis-benchmark", "-p", str(port), "-n", "2000", "-c", "20", "--csv")
+        assert output.count("\n") >= 20, output
+        for depth in ("16", "64"):
+            run("redis-benchmark", "-p", str(port), "-n", "20000", "-P", depth, "-t", "get,set,incr,lpush,mset", "-q")
+        run("redis-benchmark", "-p", str(port), "-n", "2000", "-3", "-t", "get,set,zadd", "-q")
+        cli = ["redis-cli", "-p", str(port)]
+        run(*cli, "flushall")
+        requests = "".join(f"SET key:{number} {number}\r\n" for number in range(20000))
+        assert "errors: 0, replies: 20000" in run(*cli, "--pipe", input=requests)
+        run(*cli, "rpush", "list", *"abc")
+        report = run(*cli, "--bigkeys")
+        assert "Sampled 20001 keys" in report and '"list"' in report, report
+        assert len(run(*cli, "--scan", "--pattern", "key:1999*").split()) == 11
+        assert run(*cli, "-3", "hello").startswith("server redis")
+        assert "db0:keys=20001" in run(*cli, "info", "keyspace")
+    return True
+
+
+def big():
+    """A value of 512 MB in and out, and one that is too large."""
+    with kvd() as (port, process):
+        client = Client(port)
+        size = 512 << 20
+        piece = bytes(range(256)) * 4096
+        client.socket.sendall(b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%d\r\n" % size)
+        for _ in range(size // len(piece)):
+            client.socket.sendall(piece)
+        client.socket.sendall(b"\r\n")
+        assert client.receive() == (b"+", b"OK")
+        assert client.call("strlen", "big") == (b":", str(size).encode())
+        client.send("get", "big")
+        assert client.input.readline() == b"$%d\r\n" % size
+        for _ in range(size // len(piece)):
+            assert client.input.read(len(piece)) == piece
+        assert client.input.readline() == b"\r\n"
+        with open(f"/proc/{process.pid}/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        # The value once, and the buffers of the two sockets.
+        assert peak < 600 << 10, f"{peak} kB"
+        client.socket.sendall(b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%d\r\n" % (size + 1))
+        assert client.receive() == (b"-", b"ERR Protocol error: invalid bulk length")
+        client.close()
+    return True
+
+
+def security():
+    """POST and Host: end the connection, and a password is asked for."""
+    with kvd("--requirepass", "secret") as (port, _):
+        for request in (b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nSET a 1\r\n"):
+            with socket.create_connection(("127.0.0.1", port), DEADLINE) as browser:
+                browser.sendall(request)
+                received = b""
+                while chunk := browser.recv(1000):
+                    received += chunk
+                assert b"OK" not in received, received
+        client = Client(port)
+        assert client.call("get", "a") == (b"-", b"NOAUTH Authentication required.")
+        assert client.call("auth", "wrong")[1].startswith(b"WRONGPASS")
+        assert client.call("hello", 3, "auth", "default", "secret")[0] == b"%"
+        assert client.call("get", "a") == (b"_", b"")
+        client.close()
+    return True
+
+
+def blocking():
+    """Clients that wait are served in order, and one that has left takes nothing with it."""
+    with kvd() as (port, _):
+        clients = [Client(port) for _ in range(4)]
+        pusher = Client(port)
+        for number, client in enumerate(clients):
+            client.send("blpop", "list", "other", 0)
+            waiting = lambda: int(dict(
+                line.split(b":") for line in pusher.call("info", "clients")[1].split(b"\r\n") if b":" in line
+            )[b"blocked_clients"])
+            until = time.monotonic() + DEADLINE
+            while waiting() != number + 1:
+                assert time.monotonic() < until
+        clients.pop(0).close()
+        while waiting() != 3:
+            assert time.monotonic() < until
+        pusher.call("rpush", "list", "a", "b")
+        assert clients[0].receive() == (b"*", [(b"$", b"list"), (b"$", b"a")])
+        assert clients[1].receive() == (b"*", [(b"$", b"list"), (b"$", b"b")])
+        clients[0].send("ping")
+        assert clients[0].receive() == (b"+", b"PONG")
+        pusher.call("multi")
+        pusher.call("lpush", "other", "x")
+        pusher.call("lpush", "other", "y")
+        pusher.call("exec")
+        assert clients[2].receive() == (b"*", [(b"$", b"other"), (b"$", b"y")])
+        clients[2].send("blmove", "src", "dst", "left", "right", 0)
+        clients[0].send("blpop", "dst", 0)
+        while waiting() != 2:
+            assert time.monotonic() < until
+        pusher.call("rpush", "src", "chained")
+        assert clients[2].receive() == (b"$", b"chained")
+        assert clients[0].receive() == (b"*", [(b"$", b"dst"), (b"$", b"chained")])
+        for client in [*clients, pusher]:
+            client.close()
+    return True
+
+
+def messages():
+    """Publish and subscribe, with both versions of the protocol."""
+    with kvd() as (port, _):
+        two, three, publisher = Client(port), Client(port), Client(port)
+        three.call("hello", 3)
+        assert two.call("subscribe", "news") == (b"*", [(b"$", b"subscribe"), (b"$", b"news"), (b":", b"1")])
+        assert three.call("psubscribe", "n*")[0] == b">"
+        assert publisher.call("publish", "news", "hello") == (b":", b"2")
+        assert two.receive() == (b"*", [(b"$", b"message"), (b"$", b"news"), (b"$", b"hello")])
+        pattern = [(b"$", b"pmessage"), (b"$", b"n*"), (b"$", b"news"), (b"$", b"hello")]
+        assert three.receive() == (b">", pattern)
+        assert two.call("get", "a")[1].startswith(b"ERR Can't execute 'get'")
+        assert three.call("get", "a") == (b"_", b"")
+        three.send("publish", "nobody", "x")
+        assert three.receive()[0] == b">"
+        assert three.receive() == (b":", b"1")
+        assert two.call("unsubscribe") == (b"*", [(b"$", b"unsubscribe"), (b"$", b"news"), (b":", b"0")])
+        assert two.call("get", "a") == (b"$", b"-1")
+        for client in (two, three, publisher):
+            client.close()
+    return True
+
+
+def durable():
+    """kill -9 in the middle of writes: nothing that was acknowledged is lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        acknowledged = [0] * 8
+        lists = 0
+        for _ in range(3):
+            with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
+                clients = [Client(port) for _ in acknowledged]
+                for number, client in enumerate(clients):
+                    stored = client.call("get", f"counter:{number}")[1]
+                    assert int(stored) >= acknowledged[number] or stored == b"-1", (stored, acknowledged)
+                assert int(clients[0].call("llen", "list")[1]) >= lists
+                until = time.monotonic() + 2
+                while time.monotonic() < until:
+                    for number, client in enumerate(clients):
+                        client.send("incr", f"counter:{number}")
+                        client.send("rpush", "list", number)
+                    for number, client in enumerate(clients):
+                        acknowledged[number] = int(client.receive()[1])
+                        lists = max(lists, int(client.receive()[1]))
+                for number, client in enumerate(clients):
+                    client.send("incr", f"counter:{number}")
+                process.kill()
+                process.wait()
+                for client in clients:
+                    client.close()
+        with kvd("--dir", folder) as (port, _):
+            client = Client(port)
+            stored = [int(client.call("get", f"counter:{number}")[1]) for number in range(8)]
+            assert all(has >= acked for has, acked in zip(stored, acknowledged)), (stored, acknowledged)
+            assert min(acknowledged) > 3
+            client.close()
+    return True
+
+
+def full_disk():
+    """Commands that write get an error while the disk is full, and work again when there is room."""
+    import resource
+
+    with tempfile.TemporaryDirectory() as folder:
+        # A write over the limit of the size of files fails, as on a full disk, if the signal is ignored.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
+            client = Client(port)
+            assert client.call("set", "before", "kept") == (b"+", b"OK")
+            size = os.path.getsize(os.path.join(folder, "kvd.redb"))
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            stored, refused = 0, None
+            while refused is None:
+                kind, text = client.call("set", f"key:{stored}", "x" * 100_000)
+                if kind == b"-":
+                    refused = text
+                else:
+                    stored += 1
+                assert stored < 1000
+            assert refused.startswith(b"MISCONF Errors writing to the AOF file: "), refused
+            assert client.call("incr", "n")[1].startswith(b"MISCONF")
+            assert client.call("get", "before") == (b"$", b"kept")
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            until = time.monotonic() + DEADLINE
+            while client.call("incr", "n")[0] == b"-":
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            process.kill()
+            process.wait()
+            client.close()
+        with kvd("--dir", folder) as (port, _):
+            client = Client(port)
+            assert client.call("get", "before") == (b"$", b"kept")
+            assert client.call("get", "n") == (b"$", b"1")
+            for number in range(stored):
+                assert client.call("strlen", f"key:{number}") == (b":", b"100000"), number
+            client.close()
+    return True
+
+
+def python_library():
+    """What the README of redis-py does, with hiredis if it is installed."""
+    try:
+        import redis as library
+    except ImportError:
+        return missing("redis-py")
+    with kvd() as (port, _):
+        for protocol in (2, 3):
+            client = library.Redis(port=port, decode_responses=True, protocol=protocol)
+            client.flushall()
+            assert client.set("foo", "bar") and client.get("foo") == "bar"
+            pipeline = client.pipeline().set("foo", 5).set("bar", 18.5).set("blee", "hello world!")
+            assert pipeline.execute() == [True] * 3
+            with client.pipeline() as transaction:
+                transaction.watch("foo")
+                value = int(transaction.get("foo"))
+                transaction.multi()
+                transaction.set("foo", value + 1)
+                assert transaction.execute() == [True]
+            subscriber = client.pubsub()
+            subscriber.subscribe("channel")
+            subscriber.psubscribe("ch*")
+            kinds = [subscriber.get_message(timeout=DEADLINE)["type"] for _ in range(2)]
+            assert client.publish("channel", "hello") == 2
+            kinds += [subscriber.get_message(timeout=DEADLINE)["type"] for _ in range(2)]
+            assert kinds == ["subscribe", "psubscribe", "message", "pmessage"], kinds
+            subscriber.close()
+            client.hset("h", mapping={"a": 1, "b": 2})
+            assert client.hgetall("h") == {"a": "1", "b": "2"}
+            client.zadd("z", {"a": 1, "b": 2.5})
+            assert [tuple(it) for it in client.zrange("z", 0, -1, withscores=True)] == [("a", 1.0), ("b", 2.5)]
+            assert sorted(client.scan_iter(count=2)) == ["bar", "blee", "foo", "h", "z"]
+            assert client.info()["connected_clients"] >= 1 and client.config_get("maxcl*") == {"maxclients": "10000"}
+            assert client.client_list()[0]["cmd"] and "get" in client.command()
+            assert client.blpop("nothing", timeout=0.05) is None
+            assert client.sort("z", alpha=True, desc=True) == ["b", "a"]
+            client.close()
+    return True
+
+
+def node_libraries():
+    """What the READMEs of node-redis and ioredis do."""
+    if not has("node"):
+        return False
+    with kvd() as (port, _):
+        test = pathlib.Path(__file__).with_name("kvd_client.mjs")
+        ran = subprocess.run(["node", test, str(port)], capture_output=True, text=True, timeout=DEADLINE)
+    if "Cannot find module" in ran.stderr:
+        return missing("node-redis or ioredis")
+    assert ran.returncode == 0, ran.stderr
+    return True
+
+
+CHECKS = {
+    "texts": texts,
+    "differential": differential,
+    "tools": tools,
+    "big": big,
+    "security": security,
+    "blocking": blocking,
+    "messages": messages,
+    "durable": durable,
+    "full_disk": full_disk,
+    "python_library": python_library,
+    "node_libraries": node_libraries,
+}
+
+if __name__ == "__main__":
+    main()
