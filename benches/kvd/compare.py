@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Measures the example `kvd` beside redis-server, with redis-benchmark.
+
+    cargo build --release --package examples --example kvd
+    python3 benches/kvd/compare.py target/release/examples/kvd              # five rounds, about four minutes
+    python3 benches/kvd/compare.py target/release/examples/kvd --rounds 1
+
+Prints the CPU time of a request (user and system time of the server, from /proc) and the rate, each as the median of
+the rounds, and the median of the ratios of kvd to Redis within a round; then the memory of a million small keys. Within
+a round both servers do the same work, one right after the other. Both keep their data in memory only, and neither
+writes to the disk. Needs Linux and Debian's redis-tools and redis-server, or Redis's own build of both. The servers
+listen on loopback, and are ended.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import socket
+import statistics
+import subprocess
+import time
+
+DEADLINE = 60
+TICK = os.sysconf("SC_CLK_TCK")
+COMMANDS = "get", "set", "incr", "lpush", "mset"
+# How many commands are in flight on each connection, and how many are sent in all.
+DEPTHS = {1: 200_000, 16: 1_000_000, 64: 2_000_000}
+CLIENTS = 50
+KEYS = 1_000_000
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kvd", help="the program")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    servers = {"kvd": kvd_command(arguments.kvd), "redis": redis_command}
+    print(f"{'':<8}{'P':>3}{'kvd':>9}{'redis':>9}{'ratio':>7}{'kvd':>11}{'redis':>11}{'ratio':>7}")
+    print(f"{'':<8}{'':>3}{'CPU of a request, in us':>25}{'requests a second':>29}")
+    for depth, count in DEPTHS.items():
+        for command in COMMANDS:
+            rounds = [one_round(servers, command, depth, count) for _ in range(arguments.rounds)]
+            print(f"{command:<8}{depth:>3}{row(rounds, 0, 2)}{row(rounds, 1, 0)}", flush=True)
+    print(f"\nMemory of {KEYS:,} keys, in MB (median):")
+    memory = {name: [] for name in servers}
+    for _ in range(arguments.rounds):
+        for name, command in shuffled(servers):
+            memory[name].append(memory_of_keys(command))
+    for name, sizes in memory.items():
+        print(f"{name:<8}{statistics.median(sizes) / 1e6:>8.1f}")
+
+
+def row(rounds, part, digits):
+    kvd, redis = ([figures[name][part] for figures in rounds] for name in ("kvd", "redis"))
+    ratio = statistics.median(a / b for a, b in zip(kvd, redis))
+    width = 9 if digits else 11
+    medians = (f"{statistics.median(it):>{width},.{digits}f}" for it in (kvd, redis))
+    return f"{''.join(medians)}{ratio:>7.2f}"
+
+
+def one_round(servers, command, depth, count):
+    """Each server's CPU time of a request in us, and its requests a second."""
+    figures = {}
+    for name, server in shuffled(servers):
+        with running(server) as (port, process):
+            run_benchmark(port, command, depth, count // 10)
+            before = cpu_seconds(process.pid)
+            rate = run_benchmark(port, command, depth, count)
+            figures[name] = (cpu_seconds(process.pid) - before) / count * 1e6, rate
+    return figures
+
+
+def shuffled(servers):
+    return random.sample(list(servers.items()), len(servers))
+
+
+def run_benchmark(port, command, depth, count):
+    options = ["-q", "-p", str(port), "-c", str(CLIENTS), "-P", str(depth), "-n", str(count), "-r", "100000"]
+    done = subprocess.run(
+        ["redis-benchmark", *options, "-t", command], capture_output=True, text=True, timeout=600, check=True
+    )
+    # The progress is on the same line, behind carriage returns.
+    rates = re.findall(r": ([0-9.]+) requests per second", done.stdout)
+    return float(rates[-1])
+
+
+def memory_of_keys(server):
+    with running(server) as (port, process):
+        before = resident(process.pid)
+        load = subprocess.Popen(
+            ["redis-cli", "-p", str(port), "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        for first in range(0, KEYS, 10_000):
+            numbers = range(first, first + 10_000)
+            load.stdin.write("".join(f"SET key:{n:09} value:{n:09}\r\n" for n in numbers).encode())
+        load.stdin.close()
+        assert load.wait(timeout=DEADLINE) == 0
+        return resident(process.pid) - before
+
+
+def kvd_command(program):
+    return lambda port: [program, "--listen", f"127.0.0.1:{port}"]
+
+
+def redis_command(port):
+    return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+
+
+@contextlib.contextmanager
+def running(command):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(command(port), stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + DEADLINE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > until or process.poll() is not None:
+                    raise
+                time.sleep(0.05)  # Redis has no other way to say that it listens
+        yield port, process
+    finally:
+        process.terminate()
+        process.wait(timeout=DEADLINE)
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()
