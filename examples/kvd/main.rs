@@ -111,7 +111,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kvd: {error}");
+            common::print_to_stderr(format_args!("kvd: {error}"));
             ExitCode::FAILURE
         }
     }
