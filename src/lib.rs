@@ -172,8 +172,8 @@
 //! [`ExitWatcher`](https://docs.rs/asynchat/latest/asynchat/struct.ExitWatcher.html)): a [`Socket`] can be made from
 //! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
 //! [`Server::reuse_port`] has no effect on Windows and illumos. Standard input and output ([`Socket::stdio`]) are a channel on
-//! each system. On Unix an [`EventLoop`] has a descriptor, so it can run
-//! inside another loop. The feature `signal` turns signals into calls of the loop. The features `tls` and `tls-no-provider` have
+//! each system. On Unix, except Solaris and illumos, an [`EventLoop`] has a
+//! descriptor, so it can run inside another loop. The feature `signal` turns signals into calls of the loop. The features `tls` and `tls-no-provider` have
 //! [TLS](https://docs.rs/asynchat/latest/asynchat/tls/index.html), and `proxy-protocol` has the
 //! [PROXY protocol](https://docs.rs/asynchat/latest/asynchat/proxy_protocol/index.html) of load balancers.
 //!

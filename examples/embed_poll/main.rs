@@ -13,17 +13,17 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[cfg(not(unix))]
+#[cfg(not(all(unix, not(any(target_os = "illumos", target_os = "solaris")))))]
 fn main() -> asynchat::Result {
-    Err("an EventLoop has a descriptor on Unix only; see the example frames".into())
+    Err("an EventLoop has no descriptor on this system; see the example frames".into())
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
 fn main() -> asynchat::Result {
     fan::serve(&clap::Parser::parse())
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
 mod fan {
     use std::cell::RefCell;
     use std::io::ErrorKind;

@@ -117,8 +117,8 @@ pub trait Dispatcher: Any {
 
     /// A byte of TCP urgent data (out-of-band data) has arrived: [`Channel::recv_urgent`] returns it. The loop
     /// discards it after this call, so that a dispatcher which does not receive it is not called for it again.
-    /// macOS and the BSDs never call it, because kqueue does not report urgent data. A chat has no such callback: it receives
-    /// urgent data in its place in the stream (SO_OOBINLINE). By default it does nothing.
+    /// macOS and the BSDs never call it, because `polling` does not ask kqueue for urgent data. A chat has no such callback: it
+    /// receives urgent data in its place in the stream (SO_OOBINLINE). By default it does nothing.
     ///
     /// # Errors
     /// An error closes the channel.

@@ -9,21 +9,21 @@
 //! The important part is `drive`. tokio watches descriptors edge-triggered. Tasks that use the sessions have to run on
 //! this thread, in a `LocalSet`. The example `tokio_beside` shows the other way, which is usually better.
 
-#[cfg(not(unix))]
+#[cfg(not(all(unix, not(any(target_os = "illumos", target_os = "solaris")))))]
 fn main() -> asynchat::Result {
-    Err("an EventLoop has a descriptor on Unix only; see the example tokio_beside".into())
+    Err("an EventLoop has no descriptor on this system; see the example tokio_beside".into())
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
 #[path = "../common/mod.rs"]
 mod common;
 
-#[cfg(unix)]
+#[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
 fn main() -> asynchat::Result {
     inside::run(&clap::Parser::parse())
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
 mod inside {
     use std::io;
     use std::time::Duration;
