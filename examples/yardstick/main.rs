@@ -198,7 +198,7 @@ fn serve_on_new_thread(addr: SocketAddr, tls: Option<tls::Acceptor>) -> Result<R
         // `send` cannot fail, because the receiver waits below.
         let _ = sender.send(outcome);
         if serves && let Err(error) = asynchat::run() {
-            eprintln!("{error}");
+            common::print_to_stderr(format_args!("yardstick: {error}"));
         }
     });
     let (_, remote) = served.recv()??;
