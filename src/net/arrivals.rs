@@ -40,7 +40,7 @@ enum State {
 
 /// What happened to an arrival.
 pub(crate) enum Pushed<A> {
-    /// It is the first that waits: the worker has to be told.
+    /// It is the first that waits: it is to be announced to the worker.
     First,
     /// The worker knows that there are some.
     Another,

@@ -27,8 +27,8 @@ pub(super) struct Acceptor {
     crew: Arc<Crew>,
     recipients: Vec<Recipient>,
     spread: Spread,
-    /// The recipients that have to be told of connections, by their index.
-    untold: Vec<usize>,
+    /// The recipients to which connections are to be announced, by their index.
+    unannounced: Vec<usize>,
 }
 
 impl Acceptor {
@@ -37,7 +37,7 @@ impl Acceptor {
             crew: Arc::clone(crew),
             recipients,
             spread: Spread::default(),
-            untold: Vec::new(),
+            unannounced: Vec::new(),
         }
     }
 
@@ -71,7 +71,7 @@ impl Acceptor {
             place: load.add(),
         };
         match recipient.arrivals.push(arrival) {
-            Pushed::First => self.untold.push(index),
+            Pushed::First => self.unannounced.push(index),
             Pushed::Another => {}
             // It has ended in this moment, and so will the service.
             Pushed::Refused(arrival) => refuse(&arrival.peer),
@@ -80,7 +80,7 @@ impl Acceptor {
 
     /// Wakes each worker that connections were handed to: once, however many they are.
     fn tell(&mut self) {
-        for index in self.untold.drain(..) {
+        for index in self.unannounced.drain(..) {
             let recipient = self.recipients.get(index);
             if let Some((recipient, receiver)) = recipient.and_then(|it| Some((it, it.receiver?)))
                 && let Some(inbox) = self.crew.inboxes.get(recipient.worker)
@@ -116,12 +116,12 @@ impl Driver for Acceptor {
         }
         if !self.has_room() {
             let id = state.id.get();
-            // One of them may have got room in this moment.
+            // One of them may have got room in this moment, or the last one may have ended.
             let all_are_full = self
                 .recipients
                 .iter()
                 .all(|it| it.arrivals.wait_for_room(id));
-            if !all_are_full {
+            if !all_are_full || self.is_deserted() {
                 state.schedule();
                 turn.has_more = true;
             }
@@ -153,7 +153,7 @@ impl Driver for Acceptor {
         };
         for (index, recipient) in self.recipients.iter().enumerate() {
             recipient.arrivals.fail(kind, why.to_string());
-            self.untold.push(index);
+            self.unannounced.push(index);
         }
         self.tell();
     }

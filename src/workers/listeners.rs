@@ -164,6 +164,8 @@ impl Listeners {
         let mut table = self.lock();
         table.is_complete = true;
         for listener in &mut table.listeners {
+            // A setup may have ignored that its server could not be registered.
+            listener.recipients.retain(|it| it.receiver.is_some());
             // The threads have come in any order.
             listener.recipients.sort_by_key(|it| it.worker);
         }

@@ -63,7 +63,8 @@ use worker::Worker;
 /// of the loops. Signals therefore work as on one loop: register
 /// [`signal::shutdown_on_ctrl_c`](https://docs.rs/asynchat/latest/asynchat/signal/fn.shutdown_on_ctrl_c.html) on the
 /// thread that starts the workers. A connection that was handed to a worker before is served, and shut down like all
-/// others. A worker that fails ends the service, and [`Service::finish`] returns the reason.
+/// others; if a session shuts the loop of its own worker down, it gets the [refusal](crate::Server::refusal) instead. After
+/// a stop the workers go on until [`Service::finish`]. A worker that fails ends the service, and [`Service::finish`] returns the reason.
 ///
 /// **Other workers.** [`Worker::remotes`] reaches their loops and sessions by id, and a [`SharedGroup`](crate::SharedGroup)
 /// pushes to members on all workers.
@@ -249,7 +250,6 @@ impl Starting {
     fn collect(&self, mut counts: impl FnMut(Report) -> Result<bool, Error>) -> Result<(), Error> {
         let mut left = self.threads.len();
         while left > 0 {
-            // A thread that ends without a report has panicked in this crate.
             let report = self.reported.recv();
             let report = report.map_err(|_| Error::new("the workers have ended"))?;
             left -= usize::from(counts(report)?);

@@ -73,33 +73,31 @@ fn run(
     service: &Arc<Inbox>,
     setup: Arc<Setup>,
     steps: &Receiver<Step>,
-    reports: Sender<Report>,
+    sender: Sender<Report>,
 ) {
-    let report = |report| {
-        // Nobody waits for it if another worker has failed to start.
-        let _ = reports.send(report);
+    let reports = Reports {
+        number,
+        sender,
+        failure: Some(Error::new("it panicked")),
     };
     let event_loop = match EventLoop::new() {
         Ok(event_loop) => event_loop,
-        Err(error) => return report(Report::Failed(named(number, error))),
+        Err(error) => return reports.failed(error),
     };
     // `MOST_WORKERS` is less.
     let short = u16::try_from(number).unwrap_or(u16::MAX);
     event_loop.0.become_worker(short, service);
-    report(Report::Created(
-        number,
-        Arc::clone(&event_loop.0.agenda.inbox),
-    ));
+    let inbox = Arc::clone(&event_loop.0.agenda.inbox);
+    reports.send(Report::Created(number, inbox));
     let Ok(Step::SetUp(crew)) = steps.recv() else {
         return;
     };
     let worker = Worker::enter(number, &crew);
     let is_set_up = set_up(&event_loop, worker.worker(), setup);
     if let Err(error) = is_set_up {
-        return report(Report::Failed(named(number, error)));
+        return reports.failed(error);
     }
-    report(Report::Ready);
-    drop(reports);
+    reports.ready();
     let Ok(Step::Run) = steps.recv() else {
         return;
     };
@@ -116,6 +114,37 @@ fn run(
     let dropped = enter(|| drop(event_loop));
     let dropped = dropped.map_err(|panic| Error::new(format!("its loop panicked: {panic}")));
     end.outcome = outcome.and(dropped);
+}
+
+/// What a worker reports while it starts. If it is dropped before, also while a panic unwinds, the worker has failed.
+struct Reports {
+    number: usize,
+    sender: Sender<Report>,
+    failure: Option<Error>,
+}
+
+impl Reports {
+    fn send(&self, report: Report) {
+        // Nobody waits for it if another worker has failed to start.
+        let _ = self.sender.send(report);
+    }
+
+    fn failed(mut self, error: Error) {
+        self.failure = Some(error);
+    }
+
+    fn ready(mut self) {
+        self.failure = None;
+        self.send(Report::Ready);
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        if let Some(error) = self.failure.take() {
+            self.send(Report::Failed(named(self.number, error)));
+        }
+    }
 }
 
 /// Reports the end of a worker when it is dropped, also while a panic unwinds.
