@@ -109,7 +109,7 @@ impl Channel {
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn start_tls(&self, tls: impl Into<TlsSide>) -> Result<(), Error> {
-        let make = tls.into().prepare(self.0.target_name())?;
+        let make = tls.into().prepare(self.0.target_name().as_deref())?;
         if self.is_connecting() && !self.0.flags.has(Flag::STAGED) {
             if self.0.plans_tls() {
                 return Err(Error::new("TLS is to begin already"));

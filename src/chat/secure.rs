@@ -55,7 +55,7 @@ impl Chat {
     /// When the connection is not up, is about to close, is [piped](crate::pipe), or uses TLS already. When a client has
     /// no name of its server: that of an [adopted](crate::Connector::adopt) socket, of a path or of several addresses.
     pub fn start_tls(&self, tls: impl Into<Side>) -> Result<(), Error> {
-        let make = tls.into().prepare(self.state().target_name())?;
+        let make = tls.into().prepare(self.state().target_name().as_deref())?;
         self.state().queue_upgrade(make)
     }
 

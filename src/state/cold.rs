@@ -54,6 +54,9 @@ pub(super) struct Cold {
     pub(super) ended_tls: Option<Box<Secured>>,
     /// Makes that, when the connection is up, or when the queue has reached the beginning of TLS.
     pub(super) planned: Option<MakeStage>,
+    /// The name or the address that it was to connect to.
+    #[cfg(feature = "tls-no-provider")]
+    pub(super) target_name: Option<String>,
     /// Makes the driver of the handler that replaces the present one.
     pub(super) replacement: Option<Box<dyn Any>>,
     /// The proxy that has forwarded the connection, and its header.
@@ -96,6 +99,8 @@ impl Cold {
             ended_tls,
             planned,
             replacement,
+            #[cfg(feature = "tls-no-provider")]
+            target_name,
             #[cfg(feature = "proxy-protocol")]
             proxied,
             #[cfg(feature = "sim")]
@@ -105,6 +110,10 @@ impl Cold {
             #[cfg(feature = "sim")]
             recorded_handler,
         } = self;
+        #[cfg(feature = "tls-no-provider")]
+        if target_name.is_some() {
+            return false;
+        }
         #[cfg(feature = "proxy-protocol")]
         if proxied.is_some() {
             return false;

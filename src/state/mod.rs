@@ -106,9 +106,6 @@ pub(crate) struct ChannelState {
     /// Absent where nobody subscribes to it.
     span: OnceCell<Box<Span>>,
     peer: OnceCell<CompactAddr>,
-    /// The name or the address that it was to connect to. In a box of one word: most channels have none.
-    #[cfg(feature = "tls-no-provider")]
-    target_name: OnceCell<Box<Box<str>>>,
     source: RefCell<Option<WatchedSocket>>,
     /// Absent where nothing is in it.
     cold: RefCell<Option<Box<Cold>>>,
@@ -146,8 +143,6 @@ impl ChannelState {
             handler: Cell::new(TypeId::of::<()>),
             span: OnceCell::new(),
             peer: OnceCell::new(),
-            #[cfg(feature = "tls-no-provider")]
-            target_name: OnceCell::new(),
             source: RefCell::new(source),
             cold: RefCell::new(None),
             has_cold: Cell::new(false),
@@ -351,14 +346,14 @@ impl ChannelState {
 
     /// The name that the certificate of its server has to be for, unless the program gives another one.
     #[cfg(feature = "tls-no-provider")]
-    pub(crate) fn target_name(&self) -> Option<&str> {
-        self.target_name.get().map(|name| &***name)
+    pub(crate) fn target_name(&self) -> Option<String> {
+        self.cold(|cold| cold.target_name.clone())?
     }
 
     #[cfg(feature = "tls-no-provider")]
     pub(crate) fn set_target_name(&self, name: Option<String>) {
         if let Some(name) = name {
-            let _ = self.target_name.set(Box::new(name.into()));
+            self.with_cold(|cold| cold.target_name = Some(name));
         }
     }
 
