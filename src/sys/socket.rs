@@ -11,6 +11,8 @@ mod descriptor;
 #[cfg(windows)]
 mod exclusive;
 mod fd;
+#[cfg(unix)]
+mod listens;
 mod owned;
 #[cfg(unix)]
 mod path_lock;

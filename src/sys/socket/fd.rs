@@ -22,6 +22,8 @@ use super::descriptor::Descriptor;
 #[cfg(unix)]
 use super::descriptor::is_socket;
 #[cfg(unix)]
+use super::listens::listens;
+#[cfg(unix)]
 use super::standard_stream::StandardStream;
 use super::tcp::{self, ConnectOptions, ListenOptions};
 use super::unnamed::named;
@@ -546,15 +548,4 @@ fn has_hung_up(socket: &socket2::Socket) -> bool {
 #[cfg(not(unix))]
 fn has_hung_up(_: &socket2::Socket) -> bool {
     false
-}
-
-/// Whether an inherited stream socket listens.
-#[cfg(unix)]
-fn listens(socket: &socket2::Socket) -> bool {
-    #[cfg(not(target_vendor = "apple"))]
-    return rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
-    // Apple's systems do not say. A socket without a peer is taken for a listener; one that has lost its peer
-    // reports EINVAL.
-    #[cfg(target_vendor = "apple")]
-    return matches!(socket.peer_addr(), Err(error) if error.kind() == io::ErrorKind::NotConnected);
 }
