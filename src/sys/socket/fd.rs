@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 #[cfg(unix)]
@@ -28,7 +29,7 @@ use super::standard_stream::StandardStream;
 use super::tcp::{self, ConnectOptions, ListenOptions};
 use super::unnamed::named;
 use super::unsent::unsent;
-use super::{Socket, retry_interrupted};
+use super::{Socket, ended, retry_interrupted};
 use crate::addr::Addr;
 use crate::log::log;
 #[cfg(feature = "sim")]
@@ -37,6 +38,8 @@ use crate::sys::simulated;
 /// One descriptor of the operating system, or a simulated socket.
 pub(crate) enum Fd {
     Stream(socket2::Socket),
+    /// A stream whose connection had ended in both directions when it was adopted: see `ended.rs`.
+    Ended(socket2::Socket),
     Listener(socket2::Socket),
     Datagram(Datagram),
     /// No socket: a pipe, a terminal, a standard stream. On Windows only a standard stream.
@@ -187,6 +190,7 @@ impl Fd {
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 retry_interrupted(|| io::Read::read(&mut &*socket, buffer)).map_err(named)
             }
+            Fd::Ended(socket) => ended::recv(socket, buffer),
             Fd::Datagram(socket) => socket.recv(buffer),
             Fd::Descriptor(descriptor) => descriptor.recv(buffer),
             #[cfg(feature = "sim")]
@@ -206,6 +210,7 @@ impl Fd {
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 retry_interrupted(|| socket.send(data)).map_err(named)
             }
+            Fd::Ended(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Fd::Datagram(socket) => socket.send(data),
             Fd::Descriptor(descriptor) => descriptor.send(data),
             #[cfg(feature = "sim")]
@@ -227,6 +232,7 @@ impl Fd {
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 retry_interrupted(|| socket.send_vectored(parts)).map_err(named)
             }
+            Fd::Ended(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Fd::Datagram(socket) => retry_interrupted(|| socket.view().send_vectored(parts)),
             Fd::Descriptor(descriptor) => descriptor.send_vectored(parts),
             #[cfg(feature = "sim")]
@@ -253,7 +259,7 @@ impl Fd {
     /// neither, the error is `WouldBlock`.
     pub(crate) fn peek(&self) -> io::Result<usize> {
         if_simulated!(self, socket => socket.peek());
-        let mut byte = [std::mem::MaybeUninit::new(0)];
+        let mut byte = [mem::MaybeUninit::new(0)];
         retry_interrupted(|| self.view()?.peek(&mut byte))
     }
 
@@ -272,11 +278,15 @@ impl Fd {
         if_simulated!(self, socket => socket.send_urgent(data));
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) => Ok(retry_on_intr(|| {
-                rustix::net::send(socket, data, NO_SIGPIPE | SendFlags::OOB)
-            })?),
+            Fd::Stream(socket) => {
+                let send = || rustix::net::send(socket, data, NO_SIGPIPE | SendFlags::OOB);
+                retry_on_intr(send).map_err(named)
+            }
             #[cfg(not(unix))]
-            Fd::Stream(socket) => retry_interrupted(|| socket.send_out_of_band(data)),
+            Fd::Stream(socket) => {
+                retry_interrupted(|| socket.send_out_of_band(data)).map_err(named)
+            }
+            Fd::Ended(_) => Err(io::ErrorKind::BrokenPipe.into()),
             _ => Err(has_no_urgent_data()),
         }
     }
@@ -286,7 +296,7 @@ impl Fd {
         if_simulated!(self, socket => socket.recv_urgent());
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) => {
+            Fd::Stream(socket) | Fd::Ended(socket) => {
                 let mut byte = [0];
                 let mut receive = || rustix::net::recv(socket, &mut byte[..], RecvFlags::OOB);
                 match retry_on_intr(&mut receive) {
@@ -303,7 +313,7 @@ impl Fd {
     /// Discards the urgent byte, if there is one. The poller reports it again and again until it is read.
     pub(crate) fn discard_urgent(&self) {
         if_simulated!(self, socket => socket.discard_urgent());
-        let mut byte = [std::mem::MaybeUninit::new(0)];
+        let mut byte = [mem::MaybeUninit::new(0)];
         // It fails if there is no such byte any more: the handler has received it, or it is inline.
         let _ = self
             .view()
@@ -427,18 +437,13 @@ impl Fd {
     }
 
     /// Makes it ready for a channel: non-blocking, and without SIGPIPE.
-    pub(crate) fn prepare(&self) -> io::Result<()> {
+    pub(crate) fn prepare(&mut self) -> io::Result<()> {
         match self {
             Fd::Stream(socket) => {
-                socket.set_nonblocking(true)?;
-                #[cfg(target_vendor = "apple")]
-                if let Err(error) = socket.set_nosigpipe(true)
-                    && !is_of_ended_connection(&error)
-                {
-                    return Err(error);
-                }
-                Ok(())
+                let outcome = ended::prepare(socket);
+                self.prepared(outcome, ended::REFUSES_OPTIONS)
             }
+            Fd::Ended(_) => Ok(()),
             Fd::Listener(socket) => {
                 socket.set_nonblocking(true)?;
                 // Accepted sockets inherit the option. Only TCP has it.
@@ -455,8 +460,26 @@ impl Fd {
         }
     }
 
+    /// The outcome of preparing a stream, on a system that may refuse it to a connection that has ended.
+    pub(super) fn prepared(
+        &mut self,
+        outcome: io::Result<()>,
+        refuses_options: bool,
+    ) -> io::Result<()> {
+        match outcome {
+            Err(error) if refuses_options && error.kind() == io::ErrorKind::InvalidInput => {
+                *self = match mem::replace(self, Fd::Released) {
+                    Fd::Stream(socket) => Fd::Ended(socket),
+                    other => other,
+                };
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Makes it ready for output only. A regular file is allowed here, because writing to it never waits.
-    pub(crate) fn prepare_output(&self) -> io::Result<()> {
+    pub(crate) fn prepare_output(&mut self) -> io::Result<()> {
         match self {
             Fd::Descriptor(descriptor) => descriptor.set_nonblocking(),
             other => other.prepare(),
@@ -472,7 +495,9 @@ impl Fd {
     #[inline]
     pub(crate) fn view(&self) -> io::Result<SockRef<'_>> {
         match self {
-            Fd::Stream(socket) | Fd::Listener(socket) => Ok(SockRef::from(socket)),
+            Fd::Stream(socket) | Fd::Ended(socket) | Fd::Listener(socket) => {
+                Ok(SockRef::from(socket))
+            }
             Fd::Datagram(socket) => Ok(socket.view()),
             Fd::Descriptor(descriptor) => descriptor.view(),
             #[cfg(feature = "sim")]
@@ -513,13 +538,6 @@ impl fmt::Debug for Fd {
             Err(error) => error.fmt(f),
         }
     }
-}
-
-/// macOS refuses options of a connection that has ended in both directions with EINVAL. What it has received can
-/// still be read, and nothing can be sent, so it raises no SIGPIPE either.
-#[cfg(target_vendor = "apple")]
-fn is_of_ended_connection(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidInput
 }
 
 /// Neither socket2 nor the standard library has a safe function that receives urgent data on Windows.
