@@ -184,7 +184,7 @@ impl Fd {
             #[cfg(unix)]
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 let mut receive = || rustix::net::recv(socket, &mut *buffer, RecvFlags::empty());
-                Ok(retry_on_intr(&mut receive)?.0)
+                Ok(retry_on_intr(&mut receive).map_err(named)?.0)
             }
             #[cfg(not(unix))]
             Fd::Stream(socket) | Fd::Listener(socket) => {
@@ -260,7 +260,7 @@ impl Fd {
     pub(crate) fn peek(&self) -> io::Result<usize> {
         if_simulated!(self, socket => socket.peek());
         let mut byte = [mem::MaybeUninit::new(0)];
-        retry_interrupted(|| self.view()?.peek(&mut byte))
+        retry_interrupted(|| self.view()?.peek(&mut byte)).map_err(named)
     }
 
     /// Sets SO_OOBINLINE: urgent data is received in its place in the stream. Sockets that a listener accepts
@@ -303,7 +303,7 @@ impl Fd {
                     Ok((1, _)) => Ok(byte[0]),
                     // It was received already, or there has been none, or it is inline.
                     Ok(_) | Err(rustix::io::Errno::INVAL) => Err(io::ErrorKind::WouldBlock.into()),
-                    Err(error) => Err(error.into()),
+                    Err(error) => Err(named(error)),
                 }
             }
             _ => Err(has_no_urgent_data()),
@@ -341,13 +341,14 @@ impl Fd {
     /// it failed.
     pub(crate) fn connected(&self) -> io::Result<Option<Addr>> {
         if_simulated!(self, socket => socket.connected());
-        tcp::connected(&self.view()?)
+        tcp::connected(&self.view()?).map_err(named)
     }
 
     /// The error that has ended the connection. The system reports it once.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         if_simulated!(self, socket => socket.take_error());
-        self.view()?.take_error()
+        let error = self.view()?.take_error().map_err(named)?;
+        Ok(error.map(named))
     }
 
     /// Whether nobody receives what is sent here any more, where the system says so.

@@ -30,8 +30,11 @@ const ON_WINDOWS: Unnamed = &[
 const UNNAMED: Unnamed = ON_APPLE;
 #[cfg(windows)]
 const UNNAMED: Unnamed = ON_WINDOWS;
-#[cfg(not(any(windows, target_vendor = "apple")))]
+#[cfg(not(any(windows, target_vendor = "apple", all(test, target_os = "linux"))))]
 const UNNAMED: Unnamed = &[];
+/// No call on a connection of a test fails like that, except those of the test below.
+#[cfg(all(test, target_os = "linux"))]
+const UNNAMED: Unnamed = &[(88, io::ErrorKind::ConnectionReset, "ENOTSOCK")];
 
 /// The error of a call on a connection, with its kind.
 #[inline]
@@ -67,6 +70,33 @@ mod tests {
         for unnamed in [ON_APPLE, ON_WINDOWS, UNNAMED] {
             let other = named_by(unnamed, TimedOut.into());
             assert_eq!(other.kind(), TimedOut);
+        }
+    }
+
+    /// Each call on a pipe that is taken for a stream socket fails with ENOTSOCK.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_error_of_each_call_on_a_connection_gets_its_kind() {
+        use super::super::Fd;
+        use std::io::IoSlice;
+        use std::os::fd::OwnedFd;
+
+        let (reader, _writer) = io::pipe().unwrap();
+        let fd = Fd::stream(OwnedFd::from(reader));
+        let parts = [IoSlice::new(b"x"), IoSlice::new(b"y")];
+        let outcomes = [
+            ("recv", fd.recv(&mut [0]).err()),
+            ("send", fd.send(b"x").err()),
+            ("send_vectored", fd.send_vectored(&parts).err()),
+            ("peek", fd.peek().err()),
+            ("send_urgent", fd.send_urgent(b"x").err()),
+            ("recv_urgent", fd.recv_urgent().err()),
+            ("connected", fd.connected().err()),
+            ("take_error", fd.take_error().err()),
+        ];
+        for (call, error) in outcomes {
+            let kind = error.map(|error| error.kind());
+            assert_eq!(kind, Some(ConnectionReset), "{call}");
         }
     }
 }
