@@ -6,10 +6,10 @@ use socket2::Socket;
 
 pub(super) fn listens(socket: &Socket) -> bool {
     #[cfg(not(target_vendor = "apple"))]
-    let said = rustix::net::sockopt::socket_acceptconn(socket).ok();
-    #[cfg(target_vendor = "apple")]
-    let said = None;
-    said.unwrap_or_else(|| cannot_receive(socket))
+    if let Ok(listens) = rustix::net::sockopt::socket_acceptconn(socket) {
+        return listens;
+    }
+    cannot_receive(socket)
 }
 
 /// The answer where the system has none: SO_ACCEPTCONN cannot be read on Apple's systems, DragonFly and older
