@@ -97,7 +97,7 @@ impl Fd {
     }
 
     pub(super) fn udp(socket: UdpSocket) -> Self {
-        Fd::Datagram(Datagram::Udp(socket))
+        Fd::Datagram(Datagram::udp(socket))
     }
 
     #[cfg(unix)]

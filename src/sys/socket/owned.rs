@@ -28,7 +28,7 @@ impl TryFrom<Socket> for Owned {
             (Fd::Stream(socket) | Fd::Ended(socket) | Fd::Listener(socket), None) => {
                 Ok(socket.into())
             }
-            (Fd::Datagram(Datagram::Udp(socket)), None) => Ok(socket.into()),
+            (Fd::Datagram(Datagram::Udp(socket, _)), None) => Ok(socket.into()),
             #[cfg(unix)]
             (Fd::Datagram(Datagram::Unix(socket)), None) => Ok(socket.into()),
             #[cfg(unix)]

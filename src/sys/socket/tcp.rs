@@ -106,7 +106,7 @@ pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<So
     // Accepted sockets inherit the option, which saves a call for each: see `accept.rs`.
     socket.set_tcp_nodelay(options.nodelay)?;
     socket.bind(&addr.into())?;
-    socket.listen(system_backlog(options.backlog))?;
+    socket.listen(system_backlog(options.backlog, cfg!(windows)))?;
     Ok(socket)
 }
 
@@ -121,8 +121,8 @@ pub(crate) const REUSE_PORT_SPREADS: bool = cfg!(any(
 
 /// Windows takes more than 200 for a request of its own maximum, unless it is negated (SOMAXCONN_HINT), and at
 /// most 65,535.
-fn system_backlog(backlog: i32) -> i32 {
-    match cfg!(windows) && backlog > 200 {
+fn system_backlog(backlog: i32, on_windows: bool) -> i32 {
+    match on_windows && backlog > 200 {
         true => -backlog.min(65_535),
         false => backlog,
     }
@@ -216,6 +216,13 @@ fn is_in_progress(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_takes_a_long_backlog_as_it_is() {
+        let of_windows = [1, 200, 201, 4096, i32::MAX].map(|it| system_backlog(it, true));
+        assert_eq!(of_windows, [1, 200, -201, -4096, -65_535]);
+        assert_eq!(system_backlog(4096, false), 4096);
+    }
 
     #[test]
     fn ipv6_only_is_not_turned_off_where_there_are_no_sockets_of_both_families() {
