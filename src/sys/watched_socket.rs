@@ -210,7 +210,7 @@ impl Drop for WatchedSocket {
     }
 }
 
-/// Makes the call again if it fails, unless there is nothing to delete.
+/// Makes the call again if it fails. A socket that the poller does not know is as good as deleted.
 fn twice(mut delete: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     match delete().or_else(|_| delete()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
