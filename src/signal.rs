@@ -138,3 +138,36 @@ impl EventLoop {
         self.0.signals.on(inbox, &signals, Box::new(shut_down))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    /// Under Windows the other tests of signals do not run, because it cannot send a signal to a process.
+    #[test]
+    fn each_signal_of_a_shutdown_shuts_the_loop_down() {
+        let signals = [
+            SIGINT,
+            SIGTERM,
+            #[cfg(windows)]
+            SIGBREAK,
+        ];
+        for signal in signals {
+            let event_loop = EventLoop::new().unwrap();
+            let listener = event_loop
+                .listen("127.0.0.1:0", |_| |_: &[u8]| Ok(()))
+                .unwrap();
+            event_loop.shutdown_on_ctrl_c(Duration::ZERO).unwrap();
+            raise(signal).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while listener.is_open() {
+                assert!(Instant::now() < deadline, "signal {signal}");
+                event_loop.run_once(Duration::from_millis(100)).unwrap();
+            }
+        }
+    }
+}

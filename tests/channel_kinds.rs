@@ -93,6 +93,27 @@ fn datagrams_are_echoed_over_ipv6() {
     datagrams_come_and_go("[::1]:0");
 }
 
+/// A socket of both families. OpenBSD and DragonFly have none.
+#[cfg(not(any(target_os = "openbsd", target_os = "dragonfly")))]
+#[test]
+fn datagrams_are_echoed_over_ipv4_by_a_socket_of_ipv6() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        skipped("this machine has no IPv6");
+        return;
+    }
+    let event_loop = new_loop();
+    let (channel, received) = echo(&event_loop, Channel::bind("[::]:0").unwrap());
+    let port = channel.local_addr().and_then(|addr| addr.port()).unwrap();
+    let client = client("127.0.0.1:0");
+    client.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+    run_until(&event_loop, || received.borrow().len() == 1);
+    let from = Addr::from(client.local_addr().unwrap());
+    assert_eq!(received.borrow()[0], (b"hello".to_vec(), from));
+    let mut buffer = [0; 100];
+    let answer = client.recv_from(&mut buffer).unwrap();
+    assert_eq!(answer, (5, ([127, 0, 0, 1], port).into()));
+}
+
 /// Linux reports the ICMP message at the next call on a connected socket, and on an unconnected one
 /// not at all. A server that has answered a client that is gone must continue.
 #[test]

@@ -235,6 +235,7 @@ fn an_attempt_that_cannot_begin_or_be_registered_counts_as_failed() -> Result {
         let chat = scene.connect(Connector::new(vec![v4(2), v4(2)]))?;
         assert_eq!(scene.log.lines(), ["connect"], "{call:?}");
         assert!(chat.is_open());
+        let registered = scene.network.registrations();
 
         scene
             .network
@@ -243,6 +244,7 @@ fn an_attempt_that_cannot_begin_or_be_registered_counts_as_failed() -> Result {
         Connector::new(v4(2)).connect_on(&scene.event_loop, failed.session())?;
         scene.network.settle(&scene.event_loop)?;
         assert_eq!(failed.lines(), ["close ConnectFailed"], "{call:?}");
+        assert_eq!(scene.network.registrations(), registered, "{call:?}");
     }
     Ok(())
 }

@@ -22,6 +22,24 @@ fn options_are_set_and_read_on_every_kind_of_socket() -> io::Result<()> {
     Ok(())
 }
 
+/// Windows would allow it without SO_EXCLUSIVEADDRUSE.
+#[test]
+fn no_other_socket_can_take_the_port_of_a_listener() -> io::Result<()> {
+    use socket2::{Domain, Socket, Type};
+
+    let listener = Channel::listen("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().and_then(|addr| addr.inet()).unwrap();
+    let thief = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    thief.set_reuse_address(true)?;
+    let bound = thief.bind(&addr.into()).and_then(|()| thief.listen(1));
+    let kind = bound.unwrap_err().kind();
+    assert!(
+        matches!(kind, ErrorKind::AddrInUse | ErrorKind::PermissionDenied),
+        "{kind:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn the_options_of_a_chat_are_set_while_it_runs() -> io::Result<()> {
     let (event_loop, log) = (new_loop(), Log::default());

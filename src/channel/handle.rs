@@ -166,7 +166,7 @@ impl Channel {
     /// streams, and for a regular file, which cannot be waited for. To send a file, push a
     /// [`ReadProducer`](crate::ReadProducer) to a chat.
     pub fn adopt(socket: impl Into<Socket>) -> Result<Self, Error> {
-        let socket = socket.into();
+        let mut socket = socket.into();
         if !socket.has_fitting_halves() {
             return Err(Error::new(
                 "input and output on two descriptors have to be streams",

@@ -363,7 +363,8 @@ impl ChannelState {
         };
         // After the borrow: a subscriber is user code.
         if let Err(error) = outcome {
-            // Without a reset the socket is closed all the same.
+            // Without a reset the socket is closed all the same. XNU refuses SO_LINGER, as every option, to a
+            // connection that has ended in both directions, where there is nothing to reset.
             log!(debug, %error, "a reset will be an ordinary close");
         }
     }

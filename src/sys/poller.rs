@@ -151,6 +151,16 @@ impl Poller {
         }
     }
 
+    /// Whether it keeps a table of its sockets, in which a refused one may have been entered. epoll has none, and
+    /// `polling` has one for kqueue and IOCP. A simulated poller works like that of kqueue.
+    pub(super) fn has_table(&self) -> bool {
+        match self {
+            Poller::Os(_) => !cfg!(any(target_os = "linux", target_os = "android")),
+            #[cfg(feature = "sim")]
+            Poller::Simulated(_) => true,
+        }
+    }
+
     /// Whether a socket is reported once, and then has to be armed again.
     pub(super) fn is_one_shot(&self) -> bool {
         match self {

@@ -52,8 +52,7 @@ impl Waiter {
     ) -> io::Result<()> {
         let mut reported = self.events.borrow_mut();
         reported.clear();
-        let timeout = timeout.map(|timeout| timeout.min(LONGEST));
-        let outcome = self.poller.wait(&mut reported, timeout);
+        let outcome = self.poller.wait(&mut reported, clamped(timeout));
         events.extend(reported.iter().map(|event| Event {
             key: event.key,
             ready: Ready {
@@ -67,5 +66,23 @@ impl Waiter {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             outcome => outcome.map(|_| ()),
         }
+    }
+}
+
+fn clamped(timeout: Option<Duration>) -> Option<Duration> {
+    timeout.map(|timeout| timeout.min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_wait_is_longer_than_macos_allows() {
+        let most = Some(Duration::from_secs(100_000_000));
+        assert!(clamped(Some(Duration::MAX)) <= most);
+        let short = Some(Duration::from_secs(60));
+        assert_eq!(clamped(short), short);
+        assert_eq!(clamped(None), None);
     }
 }

@@ -8,9 +8,12 @@ mod credentials;
 mod datagram;
 #[cfg_attr(not(unix), path = "socket/windows_descriptor.rs")]
 mod descriptor;
+mod ended;
 #[cfg(windows)]
 mod exclusive;
 mod fd;
+#[cfg(unix)]
+mod listens;
 mod owned;
 #[cfg(unix)]
 mod path_lock;
@@ -263,9 +266,9 @@ impl Socket {
     }
 
     /// Makes it ready for a channel: non-blocking, and without SIGPIPE.
-    pub(crate) fn prepare(&self) -> io::Result<()> {
+    pub(crate) fn prepare(&mut self) -> io::Result<()> {
         self.fd.prepare()?;
-        match &self.output {
+        match &mut self.output {
             Some(output) => output.prepare_output(),
             None => Ok(()),
         }

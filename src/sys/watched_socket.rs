@@ -119,27 +119,30 @@ impl WatchedSocket {
         self.set_interest(poller, interest);
         let added = self.add(poller, interest);
         if let Err(error) = &added {
-            // With kqueue and IOCP, `polling` has entered the descriptor in its table before the system refused
-            // it, and would refuse the next socket of that number. A socket that it refuses because its number is
-            // in the table already does not own the entry. epoll has no such table.
-            let has_table = !cfg!(any(target_os = "linux", target_os = "android"));
-            if has_table && error.kind() != io::ErrorKind::AlreadyExists {
-                let _ = self.delete(poller);
-            }
+            // The poller would refuse the next socket of that number. A socket that is refused because its number
+            // is in the table already does not own the entry.
+            let left = match poller.has_table() && error.kind() != io::ErrorKind::AlreadyExists {
+                true => self.delete_with_retry(poller),
+                false => Ok(()),
+            };
             self.set_unregistered();
+            log_left(left);
         }
         added
     }
 
     fn unwatch(&self) {
         let Some(poller) = self.poller() else { return };
-        let deleted = self.delete(&poller);
+        let deleted = self.delete_with_retry(&poller);
         self.set_unregistered();
-        // The socket is open and was registered with this poller, so no system has a reason to
-        // refuse. If one does, closing the last reference to the descriptor still removes it.
-        if let Err(error) = deleted {
-            log!(debug, %error, "a socket could not be deleted from the poller");
-        }
+        log_left(deleted);
+    }
+
+    /// With kqueue, `polling` leaves the socket in its table if the system refuses the delete, and refuses the next
+    /// socket of that number. (epoll forgets a socket that is closed.) The socket is open and was registered, so no
+    /// system has a reason to refuse; one that does may be out of memory for a moment.
+    fn delete_with_retry(&self, poller: &Poller) -> io::Result<()> {
+        twice(|| self.delete(poller))
     }
 
     fn set_unregistered(&self) {
@@ -207,6 +210,21 @@ impl Drop for WatchedSocket {
     }
 }
 
+/// Makes the call again if it fails. A socket that the poller does not know is as good as deleted.
+fn twice(mut delete: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    match delete().or_else(|_| delete()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// A subscriber is user code, which may use the channel of the socket: the socket is unregistered by then.
+fn log_left(deleted: io::Result<()>) {
+    if let Err(error) = deleted {
+        log!(warn, %error, "a socket could not be deleted from the poller");
+    }
+}
+
 /// epoll refuses descriptors that are always ready, such as `/dev/null`, with EPERM. The text of EPERM ("Operation
 /// not permitted") is misleading.
 fn explain(error: io::Error) -> io::Error {
@@ -216,5 +234,28 @@ fn explain(error: io::Error) -> io::Error {
             "it cannot be polled, because it is always ready (such as /dev/null)",
         ),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delete_that_fails_is_made_once_more() {
+        let outcome_of = |outcomes: &[Option<io::ErrorKind>]| {
+            let mut left = outcomes.iter();
+            let outcome = twice(|| match left.next().expect("at most two calls") {
+                Some(kind) => Err((*kind).into()),
+                None => Ok(()),
+            });
+            assert_eq!(left.len(), 0, "each call is made");
+            outcome.map_err(|error| error.kind())
+        };
+        let (memory, gone) = (io::ErrorKind::OutOfMemory, io::ErrorKind::NotFound);
+        assert_eq!(outcome_of(&[None]), Ok(()));
+        assert_eq!(outcome_of(&[Some(memory), None]), Ok(()));
+        assert_eq!(outcome_of(&[Some(memory), Some(gone)]), Ok(()));
+        assert_eq!(outcome_of(&[Some(memory), Some(memory)]), Err(memory));
     }
 }

@@ -21,7 +21,6 @@ impl Net {
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
-        self.take_fault(Call::Watch)?;
         if self.registrations.contains_key(&id) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -31,7 +30,8 @@ impl Net {
             interest,
         };
         self.registrations.insert(id, registration);
-        Ok(())
+        // As with kqueue, a socket that the system refuses is in the table of `polling` by then.
+        self.take_fault(Call::Watch)
     }
 
     pub(super) fn modify(&mut self, id: Id, interest: Interest) -> io::Result<()> {

@@ -3,6 +3,57 @@
 
 use std::io;
 
+use socket2::Socket;
+
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+))]
+use in_one_call as platform;
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+)))]
+use in_steps as platform;
+
+use crate::addr::Addr;
+
+#[inline]
+pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
+    let (accepted, peer) = platform::accept(listener)?;
+    match peer {
+        Some(peer) => Ok((accepted, peer)),
+        None => Ok((accepted, without_addr(is_inet(listener))?)),
+    }
+}
+
+/// The address of a peer for which the system has none. XNU accepts a connection that has ended already, and then
+/// returns no address (dotnet/runtime#121848; Go takes it for an aborted one, too). As a Unix-domain peer, which has
+/// no address either, it would be in no quota of an IP address, and a trusted proxy where `unix:` is one.
+#[cold]
+fn without_addr(is_inet: bool) -> io::Result<Addr> {
+    match is_inet {
+        true => Err(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "the connection had ended before its accept",
+        )),
+        false => Ok(Addr::Unix(None)),
+    }
+}
+
+fn is_inet(listener: &Socket) -> bool {
+    let local = listener.local_addr();
+    local.is_ok_and(|addr| addr.as_socket().is_some())
+}
+
 /// accept4(2) does it in one call: it makes the socket non-blocking, and on these systems the socket
 /// inherits the options of its listener.
 ///
@@ -15,7 +66,7 @@ use std::io;
     target_os = "openbsd",
     target_os = "dragonfly"
 ))]
-mod platform {
+mod in_one_call {
     use std::ffi::OsString;
     use std::io;
     use std::net::{SocketAddr, SocketAddrV4};
@@ -26,77 +77,108 @@ mod platform {
 
     use crate::addr::Addr;
 
-    pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
+    #[inline]
+    pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, Option<Addr>)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
-        Ok((socket.into(), from_rustix(peer)))
+        Ok((socket.into(), peer.and_then(from_rustix)))
     }
 
-    /// `None` is the address of a Unix-domain socket without a name.
     #[inline]
-    fn from_rustix(addr: Option<SocketAddrAny>) -> Addr {
-        match addr {
-            Some(addr) if addr.address_family() == AddressFamily::INET => {
-                let v4 = SocketAddrV4::try_from(addr);
-                v4.map_or(Addr::Unix(None), |v4| Addr::Inet(v4.into()))
-            }
-            Some(addr) => from_other(addr),
-            None => Addr::Unix(None),
+    fn from_rustix(addr: SocketAddrAny) -> Option<Addr> {
+        match addr.address_family() {
+            AddressFamily::INET => Some(Addr::Inet(SocketAddrV4::try_from(addr).ok()?.into())),
+            _ => from_other(addr),
         }
     }
 
     #[inline(never)]
-    fn from_other(addr: SocketAddrAny) -> Addr {
+    fn from_other(addr: SocketAddrAny) -> Option<Addr> {
         if addr.address_family() == AddressFamily::INET6 {
-            return SocketAddr::try_from(addr).map_or(Addr::Unix(None), Addr::from);
+            return SocketAddr::try_from(addr).ok().map(Addr::from);
         }
-        let Ok(addr) = SocketAddrUnix::try_from(addr) else {
-            return Addr::Unix(None);
-        };
+        let addr = SocketAddrUnix::try_from(addr).ok()?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(name) = addr.abstract_name().filter(|name| !name.is_empty()) {
-            return Addr::Abstract(name.into());
+            return Some(Addr::Abstract(name.into()));
         }
         let path = addr.path().map(|path| path.to_bytes().to_vec());
         let path = path.filter(|path| !path.is_empty());
-        Addr::Unix(path.map(|path| OsString::from_vec(path).into()))
+        Some(Addr::Unix(path.map(|path| OsString::from_vec(path).into())))
     }
 }
 
-/// Other systems take several calls, and not all of them document that options are inherited.
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "dragonfly"
-)))]
-mod platform {
+/// Other systems take several calls, and not all of them document that options are inherited. The tests run it on
+/// all systems.
+#[cfg(any(
+    test,
+    not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly"
+    ))
+))]
+mod in_steps {
     use std::io;
 
     use socket2::Socket;
 
     use super::super::address::from_socket2;
     use crate::addr::Addr;
+    use crate::log::log_throttled;
 
-    pub(in super::super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
+    pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, Option<Addr>)> {
+        accept_with(listener, prepare)
+    }
+
+    pub(super) fn accept_with(
+        listener: &Socket,
+        prepare: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> io::Result<(Socket, Option<Addr>)> {
         let (socket, peer) = listener.accept_raw()?;
-        prepare(&socket).map_err(|error| super::failed_after_accept(&error))?;
+        prepare(&socket).map_err(|error| failed_after_accept(&error))?;
         inherit_options(listener, &socket);
-        Ok((socket, from_socket2(&peer)))
+        let has_addr = peer.as_socket().is_some() || peer.is_unix();
+        Ok((socket, has_addr.then(|| from_socket2(&peer))))
     }
 
     /// What accept4(2) does by itself.
+    ///
+    /// # Errors
+    /// When the socket would block, or would raise SIGPIPE.
     fn prepare(socket: &Socket) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
         #[cfg(unix)]
-        socket.set_cloexec(true)?;
+        or_log("FD_CLOEXEC", socket.set_cloexec(true));
         #[cfg(windows)]
-        socket.set_no_inherit(true)?;
+        or_log("no inheritance", socket.set_no_inherit(true));
+        socket.set_nonblocking(true)?;
         #[cfg(target_vendor = "apple")]
         socket.set_nosigpipe(true)?;
         Ok(())
+    }
+
+    /// Without it, a child process inherits the connection. That is no reason to drop the connection.
+    pub(super) fn or_log(what: &'static str, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            log_throttled!(warn, %error, "{what} is not set on an accepted connection");
+        }
+    }
+
+    /// The error of a call on a connection that was just accepted concerns this connection, not its listener. macOS
+    /// reports EINVAL for a connection that its peer has already reset (swift-nio #1030, #1041), and EINVAL from
+    /// accept(2) itself would mean that the socket does not listen. Any other error is logged: it may concern every
+    /// connection.
+    fn failed_after_accept(error: &io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::InvalidInput {
+            log_throttled!(warn, %error, "an accepted connection cannot be used");
+        }
+        io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            format!("after its accept: {error}"),
+        )
     }
 
     /// A listener of the Unix domain has none of these options, so its sockets need none. An option
@@ -110,29 +192,6 @@ mod platform {
             let _ = accepted.set_out_of_band_inline(true);
         }
     }
-}
-
-pub(super) use platform::accept;
-
-/// The error of a call on a connection that was just accepted concerns this connection, not its listener. macOS
-/// reports EINVAL for a connection that its peer has already reset (swift-nio #1030, #1041), and EINVAL from
-/// accept(2) itself would mean that the socket does not listen.
-#[cfg_attr(
-    any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_os = "openbsd",
-        target_os = "dragonfly"
-    ),
-    allow(dead_code)
-)]
-fn failed_after_accept(error: &io::Error) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        format!("after its accept: {error}"),
-    )
 }
 
 /// Whether accept(2) failed with EPROTO, an error of the connection that it passes on. The standard
@@ -149,12 +208,97 @@ pub(crate) fn is_protocol_error(_: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    /// A listener with a connection that waits, and the address of the other end.
+    fn listener() -> (Socket, TcpStream, Addr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let addr = peer.local_addr().unwrap().into();
+        (listener.into(), peer, addr)
+    }
+
+    #[test]
+    fn a_connection_is_accepted_in_steps_as_in_one_call() {
+        for accept in [platform::accept, in_steps::accept] {
+            let (listener, _peer, addr) = listener();
+            let (accepted, peer) = accept(&listener).unwrap();
+            assert_eq!(peer, Some(addr));
+            let received = accepted.recv(&mut [std::mem::MaybeUninit::new(0)]);
+            let blocked = received.map_err(|error| error.kind());
+            assert_eq!(blocked, Err(io::ErrorKind::WouldBlock));
+        }
+    }
+
+    /// Linux copies them when the connection is made, so those that are set later are not inherited there.
+    #[test]
+    fn a_connection_that_is_accepted_in_steps_gets_the_options_of_its_listener() {
+        let (listener, _peer, _) = listener();
+        listener.set_tcp_nodelay(true).unwrap();
+        listener.set_out_of_band_inline(true).unwrap();
+        let (accepted, _) = in_steps::accept(&listener).unwrap();
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.out_of_band_inline().unwrap());
+    }
 
     /// EINVAL ends a listener. Here it only ends the connection.
     #[test]
     fn what_fails_after_an_accept_concerns_its_connection() {
-        let error = failed_after_accept(&io::ErrorKind::InvalidInput.into());
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        let (listener, _peer, _) = listener();
+        let refuse = |_: &Socket| Err(io::ErrorKind::InvalidInput.into());
+        let outcome = in_steps::accept_with(&listener, refuse);
+        let kind = outcome.err().map(|error| error.kind());
+        assert_eq!(kind, Some(io::ErrorKind::ConnectionAborted));
+    }
+
+    /// What this logs at the level `warn`.
+    fn warnings(run: impl FnOnce()) -> String {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(log.reopen().unwrap())
+            .finish();
+        tracing::subscriber::with_default(subscriber, run);
+        std::fs::read_to_string(log.path()).unwrap()
+    }
+
+    /// The server would drop all of its connections in silence.
+    #[test]
+    fn what_may_fail_with_every_accept_is_logged() {
+        let fail_with = |kind: io::ErrorKind| {
+            let (listener, _peer, _) = listener();
+            warnings(|| drop(in_steps::accept_with(&listener, |_| Err(kind.into()))))
+        };
+        let logged = fail_with(io::ErrorKind::PermissionDenied);
+        assert!(logged.contains("cannot be used"), "{logged}");
+        assert_eq!(fail_with(io::ErrorKind::InvalidInput), "");
+
+        let error = || Err(io::ErrorKind::PermissionDenied.into());
+        let logged = warnings(|| in_steps::or_log("FD_CLOEXEC", error()));
+        assert!(logged.contains("FD_CLOEXEC is not set"), "{logged}");
+    }
+
+    #[test]
+    fn a_tcp_connection_without_the_address_of_its_peer_is_none() {
+        let aborted = without_addr(true).map_err(|error| error.kind());
+        assert_eq!(aborted, Err(io::ErrorKind::ConnectionAborted));
+        assert_eq!(without_addr(false).unwrap(), Addr::Unix(None));
+        assert!(is_inet(&listener().0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_unix_domain_connection_needs_no_address() {
+        use std::os::unix::net::{UnixListener, UnixStream};
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let _peer = UnixStream::connect(&path).unwrap();
+        let listener = Socket::from(std::os::fd::OwnedFd::from(listener));
+        assert!(!is_inet(&listener));
+        assert_eq!(accept(&listener).unwrap().1, Addr::Unix(None));
     }
 }

@@ -2,6 +2,9 @@
 //! Windows lets any program do that which sets SO_REUSEADDR ("Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE" in
 //! Microsoft's documentation).
 //!
+//! The price: after the listener is closed, another exclusive bind may fail until the connections that it has accepted
+//! are inactive. libuv leaves the option out for this reason.
+//!
 //! Neither `socket2` nor the standard library has a function for this. The call is `unsafe` because the system
 //! reads through a pointer. It reads one `int`, and the pointer is to an `int`.
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 #[cfg(unix)]
@@ -22,11 +23,13 @@ use super::descriptor::Descriptor;
 #[cfg(unix)]
 use super::descriptor::is_socket;
 #[cfg(unix)]
+use super::listens::listens;
+#[cfg(unix)]
 use super::standard_stream::StandardStream;
 use super::tcp::{self, ConnectOptions, ListenOptions};
 use super::unnamed::named;
 use super::unsent::unsent;
-use super::{Socket, retry_interrupted};
+use super::{Socket, ended, retry_interrupted};
 use crate::addr::Addr;
 use crate::log::log;
 #[cfg(feature = "sim")]
@@ -35,6 +38,8 @@ use crate::sys::simulated;
 /// One descriptor of the operating system, or a simulated socket.
 pub(crate) enum Fd {
     Stream(socket2::Socket),
+    /// A stream whose connection had ended in both directions when it was adopted: see `ended.rs`.
+    Ended(socket2::Socket),
     Listener(socket2::Socket),
     Datagram(Datagram),
     /// No socket: a pipe, a terminal, a standard stream. On Windows only a standard stream.
@@ -92,7 +97,7 @@ impl Fd {
     }
 
     pub(super) fn udp(socket: UdpSocket) -> Self {
-        Fd::Datagram(Datagram::Udp(socket))
+        Fd::Datagram(Datagram::udp(socket))
     }
 
     #[cfg(unix)]
@@ -179,12 +184,13 @@ impl Fd {
             #[cfg(unix)]
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 let mut receive = || rustix::net::recv(socket, &mut *buffer, RecvFlags::empty());
-                Ok(retry_on_intr(&mut receive)?.0)
+                Ok(retry_on_intr(&mut receive).map_err(named)?.0)
             }
             #[cfg(not(unix))]
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 retry_interrupted(|| io::Read::read(&mut &*socket, buffer)).map_err(named)
             }
+            Fd::Ended(socket) => ended::recv(socket, buffer),
             Fd::Datagram(socket) => socket.recv(buffer),
             Fd::Descriptor(descriptor) => descriptor.recv(buffer),
             #[cfg(feature = "sim")]
@@ -204,6 +210,7 @@ impl Fd {
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 retry_interrupted(|| socket.send(data)).map_err(named)
             }
+            Fd::Ended(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Fd::Datagram(socket) => socket.send(data),
             Fd::Descriptor(descriptor) => descriptor.send(data),
             #[cfg(feature = "sim")]
@@ -225,6 +232,7 @@ impl Fd {
             Fd::Stream(socket) | Fd::Listener(socket) => {
                 retry_interrupted(|| socket.send_vectored(parts)).map_err(named)
             }
+            Fd::Ended(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Fd::Datagram(socket) => retry_interrupted(|| socket.view().send_vectored(parts)),
             Fd::Descriptor(descriptor) => descriptor.send_vectored(parts),
             #[cfg(feature = "sim")]
@@ -251,8 +259,8 @@ impl Fd {
     /// neither, the error is `WouldBlock`.
     pub(crate) fn peek(&self) -> io::Result<usize> {
         if_simulated!(self, socket => socket.peek());
-        let mut byte = [std::mem::MaybeUninit::new(0)];
-        retry_interrupted(|| self.view()?.peek(&mut byte))
+        let mut byte = [mem::MaybeUninit::new(0)];
+        retry_interrupted(|| self.view()?.peek(&mut byte)).map_err(named)
     }
 
     /// Sets SO_OOBINLINE: urgent data is received in its place in the stream. Sockets that a listener accepts
@@ -270,11 +278,15 @@ impl Fd {
         if_simulated!(self, socket => socket.send_urgent(data));
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) => Ok(retry_on_intr(|| {
-                rustix::net::send(socket, data, NO_SIGPIPE | SendFlags::OOB)
-            })?),
+            Fd::Stream(socket) => {
+                let send = || rustix::net::send(socket, data, NO_SIGPIPE | SendFlags::OOB);
+                retry_on_intr(send).map_err(named)
+            }
             #[cfg(not(unix))]
-            Fd::Stream(socket) => retry_interrupted(|| socket.send_out_of_band(data)),
+            Fd::Stream(socket) => {
+                retry_interrupted(|| socket.send_out_of_band(data)).map_err(named)
+            }
+            Fd::Ended(_) => Err(io::ErrorKind::BrokenPipe.into()),
             _ => Err(has_no_urgent_data()),
         }
     }
@@ -284,14 +296,14 @@ impl Fd {
         if_simulated!(self, socket => socket.recv_urgent());
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) => {
+            Fd::Stream(socket) | Fd::Ended(socket) => {
                 let mut byte = [0];
                 let mut receive = || rustix::net::recv(socket, &mut byte[..], RecvFlags::OOB);
                 match retry_on_intr(&mut receive) {
                     Ok((1, _)) => Ok(byte[0]),
                     // It was received already, or there has been none, or it is inline.
                     Ok(_) | Err(rustix::io::Errno::INVAL) => Err(io::ErrorKind::WouldBlock.into()),
-                    Err(error) => Err(error.into()),
+                    Err(error) => Err(named(error)),
                 }
             }
             _ => Err(has_no_urgent_data()),
@@ -301,7 +313,7 @@ impl Fd {
     /// Discards the urgent byte, if there is one. The poller reports it again and again until it is read.
     pub(crate) fn discard_urgent(&self) {
         if_simulated!(self, socket => socket.discard_urgent());
-        let mut byte = [std::mem::MaybeUninit::new(0)];
+        let mut byte = [mem::MaybeUninit::new(0)];
         // It fails if there is no such byte any more: the handler has received it, or it is inline.
         let _ = self
             .view()
@@ -329,13 +341,14 @@ impl Fd {
     /// it failed.
     pub(crate) fn connected(&self) -> io::Result<Option<Addr>> {
         if_simulated!(self, socket => socket.connected());
-        tcp::connected(&self.view()?)
+        tcp::connected(&self.view()?).map_err(named)
     }
 
     /// The error that has ended the connection. The system reports it once.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         if_simulated!(self, socket => socket.take_error());
-        self.view()?.take_error()
+        let error = self.view()?.take_error().map_err(named)?;
+        Ok(error.map(named))
     }
 
     /// Whether nobody receives what is sent here any more, where the system says so.
@@ -425,18 +438,13 @@ impl Fd {
     }
 
     /// Makes it ready for a channel: non-blocking, and without SIGPIPE.
-    pub(crate) fn prepare(&self) -> io::Result<()> {
+    pub(crate) fn prepare(&mut self) -> io::Result<()> {
         match self {
             Fd::Stream(socket) => {
-                socket.set_nonblocking(true)?;
-                #[cfg(target_vendor = "apple")]
-                if let Err(error) = socket.set_nosigpipe(true)
-                    && !is_of_ended_connection(&error)
-                {
-                    return Err(error);
-                }
-                Ok(())
+                let outcome = ended::prepare(socket);
+                self.prepared(outcome, ended::REFUSES_OPTIONS)
             }
+            Fd::Ended(_) => Ok(()),
             Fd::Listener(socket) => {
                 socket.set_nonblocking(true)?;
                 // Accepted sockets inherit the option. Only TCP has it.
@@ -453,8 +461,26 @@ impl Fd {
         }
     }
 
+    /// The outcome of preparing a stream, on a system that may refuse it to a connection that has ended.
+    pub(super) fn prepared(
+        &mut self,
+        outcome: io::Result<()>,
+        refuses_options: bool,
+    ) -> io::Result<()> {
+        match outcome {
+            Err(error) if refuses_options && error.kind() == io::ErrorKind::InvalidInput => {
+                *self = match mem::replace(self, Fd::Released) {
+                    Fd::Stream(socket) => Fd::Ended(socket),
+                    other => other,
+                };
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Makes it ready for output only. A regular file is allowed here, because writing to it never waits.
-    pub(crate) fn prepare_output(&self) -> io::Result<()> {
+    pub(crate) fn prepare_output(&mut self) -> io::Result<()> {
         match self {
             Fd::Descriptor(descriptor) => descriptor.set_nonblocking(),
             other => other.prepare(),
@@ -470,7 +496,9 @@ impl Fd {
     #[inline]
     pub(crate) fn view(&self) -> io::Result<SockRef<'_>> {
         match self {
-            Fd::Stream(socket) | Fd::Listener(socket) => Ok(SockRef::from(socket)),
+            Fd::Stream(socket) | Fd::Ended(socket) | Fd::Listener(socket) => {
+                Ok(SockRef::from(socket))
+            }
             Fd::Datagram(socket) => Ok(socket.view()),
             Fd::Descriptor(descriptor) => descriptor.view(),
             #[cfg(feature = "sim")]
@@ -513,13 +541,6 @@ impl fmt::Debug for Fd {
     }
 }
 
-/// macOS refuses options of a connection that has ended in both directions with EINVAL. What it has received can
-/// still be read, and nothing can be sent, so it raises no SIGPIPE either.
-#[cfg(target_vendor = "apple")]
-fn is_of_ended_connection(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidInput
-}
-
 /// Neither socket2 nor the standard library has a safe function that receives urgent data on Windows.
 fn has_no_urgent_data() -> io::Error {
     io::Error::new(
@@ -546,15 +567,4 @@ fn has_hung_up(socket: &socket2::Socket) -> bool {
 #[cfg(not(unix))]
 fn has_hung_up(_: &socket2::Socket) -> bool {
     false
-}
-
-/// Whether an inherited stream socket listens.
-#[cfg(unix)]
-fn listens(socket: &socket2::Socket) -> bool {
-    #[cfg(not(target_vendor = "apple"))]
-    return rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
-    // Apple's systems do not say. A socket without a peer is taken for a listener; one that has lost its peer
-    // reports EINVAL.
-    #[cfg(target_vendor = "apple")]
-    return matches!(socket.peer_addr(), Err(error) if error.kind() == io::ErrorKind::NotConnected);
 }

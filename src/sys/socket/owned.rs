@@ -25,8 +25,10 @@ impl TryFrom<Socket> for Owned {
             file.leave();
         }
         match socket.into_halves() {
-            (Fd::Stream(socket) | Fd::Listener(socket), None) => Ok(socket.into()),
-            (Fd::Datagram(Datagram::Udp(socket)), None) => Ok(socket.into()),
+            (Fd::Stream(socket) | Fd::Ended(socket) | Fd::Listener(socket), None) => {
+                Ok(socket.into())
+            }
+            (Fd::Datagram(Datagram::Udp(socket, _)), None) => Ok(socket.into()),
             #[cfg(unix)]
             (Fd::Datagram(Datagram::Unix(socket)), None) => Ok(socket.into()),
             #[cfg(unix)]

@@ -106,7 +106,7 @@ pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<So
     // Accepted sockets inherit the option, which saves a call for each: see `accept.rs`.
     socket.set_tcp_nodelay(options.nodelay)?;
     socket.bind(&addr.into())?;
-    socket.listen(system_backlog(options.backlog))?;
+    socket.listen(system_backlog(options.backlog, cfg!(windows)))?;
     Ok(socket)
 }
 
@@ -121,41 +121,30 @@ pub(crate) const REUSE_PORT_SPREADS: bool = cfg!(any(
 
 /// Windows takes more than 200 for a request of its own maximum, unless it is negated (SOMAXCONN_HINT), and at
 /// most 65,535.
-fn system_backlog(backlog: i32) -> i32 {
-    match cfg!(windows) && backlog > 200 {
+fn system_backlog(backlog: i32, on_windows: bool) -> i32 {
+    match on_windows && backlog > 200 {
         true => -backlog.min(65_535),
         false => backlog,
     }
 }
 
 /// OpenBSD and DragonFly have no sockets of both families. There an IPv6 socket is always IPv6 only, and turning
-/// that off fails with EINVAL.
+/// that off fails: with EINVAL on OpenBSD, with EOPNOTSUPP on DragonFly.
 const HAS_BOTH_FAMILIES: bool = !cfg!(any(target_os = "openbsd", target_os = "dragonfly"));
 
-/// A new socket to be bound to `addr`. The default of IPV6_V6ONLY depends on the system and its settings, so it is
-/// set in any case.
+/// A new socket to be bound to `addr`.
 pub(super) fn for_both(addr: SocketAddr, kind: Type, only_v6: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, None)?;
-    if addr.is_ipv6() {
-        only_v6_outcome(socket.set_only_v6(only_v6), only_v6, HAS_BOTH_FAMILIES)?;
+    if sets_only_v6(addr, only_v6, HAS_BOTH_FAMILIES) {
+        socket.set_only_v6(only_v6)?;
     }
     Ok(socket)
 }
 
-/// The outcome of setting IPV6_V6ONLY, on a system that may have no sockets of both families.
-fn only_v6_outcome(
-    outcome: io::Result<()>,
-    only_v6: bool,
-    has_both_families: bool,
-) -> io::Result<()> {
-    match outcome {
-        Err(error)
-            if !only_v6 && !has_both_families && error.kind() == io::ErrorKind::InvalidInput =>
-        {
-            Ok(())
-        }
-        outcome => outcome,
-    }
+/// Whether IPV6_V6ONLY is set. Its default depends on the system and its settings, so it is set in any case, unless
+/// the system has no choice.
+fn sets_only_v6(addr: SocketAddr, only_v6: bool, has_both_families: bool) -> bool {
+    addr.is_ipv6() && (only_v6 || has_both_families)
 }
 
 /// Begins to connect a new socket to `addr`.
@@ -229,13 +218,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ipv6_socket_is_made_where_there_are_none_of_both_families() {
-        let refused = || Err(io::ErrorKind::InvalidInput.into());
-        assert!(only_v6_outcome(refused(), false, false).is_ok());
-        assert!(only_v6_outcome(refused(), true, false).is_err());
-        assert!(only_v6_outcome(refused(), false, true).is_err());
-        let other = Err(io::ErrorKind::PermissionDenied.into());
-        assert!(only_v6_outcome(other, false, false).is_err());
+    fn windows_takes_a_long_backlog_as_it_is() {
+        let of_windows = [1, 200, 201, 4096, i32::MAX].map(|it| system_backlog(it, true));
+        assert_eq!(of_windows, [1, 200, -201, -4096, -65_535]);
+        assert_eq!(system_backlog(4096, false), 4096);
+    }
+
+    #[test]
+    fn ipv6_only_is_not_turned_off_where_there_are_no_sockets_of_both_families() {
+        let (v4, v6) = (([0; 4], 0).into(), ([0u16; 8], 0).into());
+        assert!(sets_only_v6(v6, false, true));
+        assert!(sets_only_v6(v6, true, true));
+        assert!(sets_only_v6(v6, true, false));
+        assert!(!sets_only_v6(v6, false, false));
+        assert!(!sets_only_v6(v4, false, true));
+        assert!(!sets_only_v6(v4, true, true));
     }
 
     /// By chance this happens to a client of a port that nobody listens on.
