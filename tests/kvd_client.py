@@ -448,43 +448,62 @@ def durable():
 
 
 def full_disk():
-    """Commands that write get an error while the disk is full, and work again when there is room."""
+    """While the disk is full, commands that write get an error; those that were executed are acknowledged when there
+    is room."""
     import resource
 
     with tempfile.TemporaryDirectory() as folder:
         # A write over the limit of the size of files fails, as on a full disk, if the signal is ignored.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
-            client = Client(port)
+            client, waiter = Client(port), Client(port)
             assert client.call("set", "before", "kept") == (b"+", b"OK")
+            waiter.send("blpop", "nothing", 0)
             size = os.path.getsize(os.path.join(folder, "kvd.redb"))
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-            stored, refused = 0, None
-            while refused is None:
-                kind, text = client.call("set", f"key:{stored}", "x" * 100_000)
-                if kind == b"-":
-                    refused = text
-                else:
-                    stored += 1
-                assert stored < 1000
+            writers = []
+            is_full = lambda: b"aof_last_write_status:err" in client.call("info", "persistence")[1]
+            while not is_full():
+                writers.append(Client(port))
+                writers[-1].send("set", f"key:{len(writers) - 1}", "x" * 100_000)
+                assert len(writers) < 1000
+            refused = client.call("incr", "n")[1]
             assert refused.startswith(b"MISCONF Errors writing to the AOF file: "), refused
-            assert client.call("incr", "n")[1].startswith(b"MISCONF")
             assert client.call("get", "before") == (b"$", b"kept")
+            # A transaction that ends another client's wait is refused as well, and nothing of it is lost or kept.
+            assert client.call("multi") == (b"+", b"OK")
+            assert client.call("set", "lost", 1)[1].startswith(b"MISCONF")
+            assert client.call("exec")[1].startswith(b"EXECABORT")
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            for writer in writers:
+                kind, text = writer.receive()
+                assert (kind, text) == (b"+", b"OK") or text.startswith(b"MISCONF"), text
             until = time.monotonic() + DEADLINE
-            while client.call("incr", "n")[0] == b"-":
+            while is_full():
                 assert time.monotonic() < until
                 time.sleep(0.1)
+            assert client.call("incr", "n") == (b":", b"1")
+            acknowledged = [client.call("strlen", f"key:{number}")[1] for number in range(len(writers))]
+            assert acknowledged.count(b"100000") > 0
             process.kill()
             process.wait()
-            client.close()
+            for it in [client, waiter, *writers]:
+                it.close()
         with kvd("--dir", folder) as (port, _):
             client = Client(port)
             assert client.call("get", "before") == (b"$", b"kept")
             assert client.call("get", "n") == (b"$", b"1")
-            for number in range(stored):
-                assert client.call("strlen", f"key:{number}") == (b":", b"100000"), number
+            for number, length in enumerate(acknowledged):
+                assert client.call("strlen", f"key:{number}") == (b":", length), number
             client.close()
+        # Changes that are not on disk when the server ends are no success.
+        with kvd("--dir", folder) as (port, process):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            client = Client(port)
+            assert client.call("set", "last", "x" * 100_000) == (b"+", b"OK")
+            client.close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=DEADLINE) == 1
     return True
 
 

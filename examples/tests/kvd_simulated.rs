@@ -21,6 +21,7 @@ mod store;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use asynchat::sim::{self, Ended, Network, Peer};
@@ -328,7 +329,7 @@ fn a_password_is_needed_before_anything_else() -> Result {
 }
 
 fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
-    let (writer, keyspace) = Writer::open(dir)?;
+    let (writer, keyspace) = Writer::open(dir, || panic!("the thread was told to end"))?;
     Ok(Options {
         disk: Some((Journal::new(writer, sync), keyspace)),
         ..options()
@@ -346,7 +347,7 @@ fn what_was_written_is_there_after_a_restart() -> Result {
             "INCR n\nRPUSH l a b\nHSET h f 1\nSADD s a b\nZADD z 1 a\nDEL gone\nSET t x EX 100\n",
         )?;
         drop(client);
-        scene.server.close();
+        scene.server.close()?;
     }
     let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
@@ -358,6 +359,151 @@ fn what_was_written_is_there_after_a_restart() -> Result {
         reply,
         "$1 2 *4 $1 a $1 b $1 a $1 b *2 $1 f $1 1 :2 $1 1 :6 :100 "
     );
-    scene.server.close();
+    scene.server.close()?;
+    Ok(())
+}
+
+/// A database that writes when the test says so, and with which outcome.
+struct Disk {
+    outcomes: Sender<Result<(), &'static str>>,
+    scene: Scene,
+}
+
+impl Disk {
+    fn new(sync: AppendFsync) -> Result<Disk> {
+        let (outcomes, next) = mpsc::channel::<Result<(), &'static str>>();
+        let write = move |_: &[disk::rows::Op]| match next.recv() {
+            Ok(Err("panic")) => panic!("as the test wants it"),
+            Ok(outcome) => outcome.map_err(Into::into),
+            Err(_) => Ok(()),
+        };
+        let writer = Writer::start(write, || {})?;
+        let keyspace = disk::rows::Loader::default().finish();
+        let scene = Scene::with(Options {
+            disk: Some((Journal::new(writer, sync), keyspace)),
+            ..options()
+        })?;
+        Ok(Disk { outcomes, scene })
+    }
+
+    /// Lets the loop run until this is the case.
+    fn until(&self, mut is_so: impl FnMut() -> Result<bool>) -> Result {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so()? {
+            assert!(Instant::now() < deadline, "it does not happen");
+            self.scene.network.settle(&self.scene.event_loop)?;
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Waits until a client has received exactly this.
+    fn expect(&self, client: &Peer, wanted: &str) -> Result {
+        let mut all = String::new();
+        self.until(|| {
+            all += &received(client);
+            Ok(all.len() >= wanted.len())
+        })?;
+        assert_eq!(all, wanted);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_transaction_is_acknowledged_when_it_is_on_disk_even_if_it_ends_a_wait() -> Result {
+    let disk = Disk::new(AppendFsync::Always)?;
+    let (waiter, client) = (disk.scene.client()?, disk.scene.client()?);
+    assert_eq!(disk.scene.ask(&waiter, "CLIENT ID\nBLPOP l 0\n")?, ":1 ");
+    let script = "MULTI\nSET k 1\nCLIENT UNBLOCK 1\nEXEC\n";
+    assert_eq!(disk.scene.ask(&client, script)?, "+OK +QUEUED +QUEUED ");
+    assert_eq!(received(&waiter), "*-1 ", "this has not written");
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&client, "*2 +OK :1 ")
+}
+
+#[test]
+fn commands_executed_before_the_disk_was_full_are_acknowledged_later_and_others_refused() -> Result
+{
+    let disk = Disk::new(AppendFsync::Always)?;
+    let clients = [
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    ];
+    // The number of replies is not that of the requests.
+    for (client, script) in clients.iter().zip([
+        "INCR n\nBLPOP l 0\n",
+        "INCR n\nCLIENT REPLY OFF\nINCR n\nCLIENT REPLY ON\n",
+        "MULTI\nHELLO 3\nSUBSCRIBE c\nINCR n\nEXEC\n",
+    ]) {
+        client.send(script.replace('\n', "\r\n"));
+    }
+    disk.outcomes.send(Err("full"))?;
+    let other = disk.scene.client()?;
+    let refusal = "-MISCONF Errors writing to the AOF file: full ";
+    disk.until(|| {
+        Ok(disk
+            .scene
+            .ask(&other, "INFO persistence\n")?
+            .contains("status:err"))
+    })?;
+    assert_eq!(disk.scene.ask(&other, "INCR n\n")?, refusal);
+    assert_eq!(disk.scene.ask(&other, "GET n\n")?, "$1 4 ");
+    assert_eq!(received(&clients[0]), "");
+    drop(disk.outcomes);
+    let disk = Disk {
+        outcomes: mpsc::channel().0,
+        ..disk
+    };
+    disk.expect(&clients[0], ":1 ")?;
+    disk.expect(&clients[1], ":2 +OK ")?;
+    let text = "+OK +QUEUED +QUEUED +QUEUED *3 %7 ";
+    let mut third = String::new();
+    disk.until(|| {
+        third += &received(&clients[2]);
+        Ok(third.ends_with(":4 "))
+    })?;
+    assert!(
+        third.starts_with(text) && !third.contains("MISCONF"),
+        "{third}"
+    );
+    disk.until(|| {
+        Ok(disk
+            .scene
+            .ask(&other, "INFO persistence\n")?
+            .contains("status:ok"))
+    })?;
+    assert_eq!(disk.scene.ask(&clients[0], "")?, "");
+    Ok(())
+}
+
+#[test]
+fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
+    let disk = Disk::new(AppendFsync::Always)?;
+    let client = disk.scene.client()?;
+    disk.outcomes.send(Ok(()))?;
+    disk.scene.ask(&client, "RPUSH l 2 1\n")?;
+    disk.until(|| Ok(disk.scene.ask(&client, "PING\n")?.contains("PONG")))?;
+    assert_eq!(disk.scene.ask(&client, "SORT l\n")?, "*2 $1 1 $1 2 ");
+    assert_eq!(disk.scene.ask(&client, "SORT l STORE s\n")?, "");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_acknowledged_after_the_thread_that_writes_has_died() -> Result {
+    let disk = Disk::new(AppendFsync::Everysec)?;
+    let client = disk.scene.client()?;
+    assert_eq!(disk.scene.ask(&client, "SET k 1\n")?, "+OK ");
+    disk.outcomes.send(Err("panic"))?;
+    disk.scene
+        .network
+        .advance(&disk.scene.event_loop, Duration::from_secs(2))?;
+    disk.until(|| {
+        Ok(disk
+            .scene
+            .ask(&client, "SET k 2\n")?
+            .starts_with("-MISCONF"))
+    })?;
+    assert!(disk.scene.server.close().is_err());
     Ok(())
 }

@@ -28,10 +28,16 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
 /// Executes a command whose request is checked.
 #[inline]
 pub fn run(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
-    if command.flags & flag::WRITE != 0 {
+    if command.flags & flag::WRITE != 0 && !only_reads(command, args) {
         context.server.note_write();
+        context.reply.has_written = true;
     }
     (command.run)(context, args)
+}
+
+/// SORT without STORE has the flags of a command that writes.
+fn only_reads(command: &Command, args: Args<'_>) -> bool {
+    command.name == "sort" && !args.from(1).any(|arg| arg.eq_ignore_ascii_case(b"store"))
 }
 
 /// The command of a request.

@@ -25,6 +25,8 @@ pub struct Reply {
     pub parts: Vec<Part>,
     /// Whether the client has asked for version 3 of the protocol.
     pub resp3: bool,
+    /// Whether one of the commands that it answers has written, so that it may have to wait for the disk.
+    pub has_written: bool,
 }
 
 impl Reply {

@@ -198,10 +198,10 @@ impl Server {
         }
     }
 
-    /// Writes what is left to the disk. The loop has ended.
-    pub fn close(&self) {
+    /// Writes what is left to the disk. The loop has ended. An error means that changes are not on disk.
+    pub fn close(&self) -> Result<(), crate::disk::writer::Error> {
         self.collect_changes();
-        self.journal.iter().for_each(Journal::close);
+        self.journal.as_ref().map_or(Ok(()), Journal::close)
     }
 
     /// Whether the keyspace is on disk too.

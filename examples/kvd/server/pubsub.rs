@@ -72,6 +72,7 @@ fn send(subscribers: &Subscribers, parts: &[&[u8]]) -> usize {
             reply.buffer.into()
         });
         client.chat.push(message.clone());
+        client.holds_replies.set(false);
     }
     subscribers.len()
 }

@@ -171,6 +171,7 @@ impl Server {
         };
         let mut reply = Reply {
             resp3: client.resp3.get(),
+            has_written: true,
             ..Reply::default()
         };
         let mut context = Context {
