@@ -194,6 +194,45 @@ fn a_wait_ends_at_its_timeout_and_a_moved_element_serves_the_next() -> Result {
 }
 
 #[test]
+fn a_client_that_waits_is_served_before_the_next_command_of_a_pipeline() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, pusher) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&waiter, "BLPOP q 0\n")?, "");
+    assert_eq!(scene.ask(&pusher, "LPUSH q 1\nLPOP q\n")?, ":1 $-1 ");
+    assert_eq!(received(&waiter), "*2 $1 q $1 1 ");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_waits_is_served_from_the_key_that_was_written_first() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, other, pusher) = (scene.client()?, scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&waiter, "BLPOP a b b 0\n")?, "");
+    assert_eq!(scene.ask(&other, "BZPOPMIN y x 0\n")?, "");
+    // A key of another type ends no wait.
+    let script = "SET y 1\nRPUSH x 1\nDEL x\nMULTI\nRPUSH b 1\nRPUSH a 2\nZADD x 1 m\nEXEC\n";
+    assert_eq!(
+        scene.ask(&pusher, script)?,
+        "+OK :1 :1 +OK +QUEUED +QUEUED +QUEUED *3 :1 :1 :1 "
+    );
+    assert_eq!(received(&waiter), "*2 $1 b $1 1 ");
+    assert_eq!(received(&other), "*3 $1 x $1 m $1 1 ");
+    assert_eq!(scene.ask(&pusher, "EXISTS a b x\n")?, ":1 ");
+    Ok(())
+}
+
+#[test]
+fn a_target_of_another_type_ends_the_wait_of_a_move() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, pusher) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&pusher, "SET s x\n")?, "+OK ");
+    assert_eq!(scene.ask(&waiter, "BLMOVE l s LEFT LEFT 0\n")?, "");
+    assert_eq!(scene.ask(&pusher, "RPUSH l v\nLLEN l\n")?, ":1 :1 ");
+    assert!(received(&waiter).starts_with("-WRONGTYPE "));
+    Ok(())
+}
+
+#[test]
 fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
     let scene = Scene::new()?;
     let (client, other) = (scene.client()?, scene.client()?);

@@ -1,7 +1,7 @@
 //! Sorted sets: members and scores. `sorted_ranges.rs` has the ranges.
 
 use super::flag::{BLOCKING, DENYOOM, FAST, NOSCRIPT, READONLY, WRITE};
-use super::list_moves::{number_of, timeout, wait};
+use super::list_moves::{awaited, number_of, timeout, wait};
 use super::{
     Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, integer,
 };
@@ -353,8 +353,7 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outc
     let last = args.len() - 1;
     let seconds = timeout(args.get(last))?;
     let db = context.keyspace.database(number_of(context));
-    for at in 1..last {
-        let key = args.get(at);
+    for key in awaited(context.mode, args, 1..last) {
         if let Some(Scored { score, member }) =
             db.sorted_mut(key)?.and_then(|set| take(set, is_lowest))
         {

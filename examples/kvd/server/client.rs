@@ -43,6 +43,8 @@ pub struct Watch {
 
 /// The command that waits for an element.
 pub struct Blocked {
+    /// Its place in the queues.
+    pub ticket: u64,
     pub command: &'static Command,
     pub args: OwnedArgs,
     pub database: usize,

@@ -52,7 +52,7 @@ impl Session {
 
     /// Executes the requests in the input as far as they are complete. Returns how much of it is used.
     fn run(&mut self, input: &[u8], tools: &mut Tools) -> usize {
-        let (server, client) = (&*self.server, &self.client);
+        let (server, client) = (&self.server, &self.client);
         let Tools { parser, reply } = tools;
         let mut keyspace = server.keyspace.borrow_mut();
         let now = server.now();
@@ -69,13 +69,14 @@ impl Session {
             match parser.next(&input[start..], allowed) {
                 Step::Request => {
                     let mut context = Context {
-                        server: &self.server,
+                        server,
                         client,
                         keyspace: &mut keyspace,
                         reply,
                         mode: Mode::Request,
                     };
                     execute(&mut context, parser.args(&input[start..]));
+                    server.serve_ready(&mut keyspace);
                     allowed.authenticated = client.authenticated.get();
                     start += parser.at;
                     parser.reset();
@@ -113,7 +114,6 @@ impl Session {
                 }
             }
         }
-        self.server.serve_ready(&mut keyspace);
         drop(keyspace);
         self.send(reply);
         self.server.after_requests();

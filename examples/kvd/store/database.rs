@@ -1,6 +1,6 @@
 //! One database: its keys, when they expire, and which of them are watched or have changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::hash::Hash;
@@ -37,6 +37,14 @@ pub enum Change {
     Elements(HashSet<Text>),
 }
 
+/// A key for which somebody waits.
+#[derive(Default)]
+pub struct Awaited {
+    pub clients: usize,
+    /// Whether it is among those that have received elements.
+    is_ready: bool,
+}
+
 #[derive(Default)]
 pub struct Database {
     table: Table<Entry>,
@@ -48,9 +56,9 @@ pub struct Database {
     /// Whether all keys were removed since the last commit, before these changes.
     pub cleared: bool,
     /// For which keys somebody waits.
-    pub awaited: HashMap<Text, usize>,
-    /// The awaited keys that have received elements.
-    pub ready: Vec<Text>,
+    pub awaited: HashMap<Text, Awaited>,
+    /// The awaited keys that have received elements, each once, in this order.
+    ready: VecDeque<Text>,
     /// The time, in milliseconds since 1970.
     pub now: i64,
     /// How many keys have expired.
@@ -297,9 +305,21 @@ impl Database {
     /// A collection has received elements. Somebody may wait for them.
     #[inline]
     pub fn signal(&mut self, key: &[u8]) {
-        if !self.awaited.is_empty() && self.awaited.contains_key(key) {
-            self.ready.push(key.into());
+        if !self.awaited.is_empty()
+            && let Some(awaited) = self.awaited.get_mut(key)
+            && !std::mem::replace(&mut awaited.is_ready, true)
+        {
+            self.ready.push_back(key.into());
         }
+    }
+
+    /// Takes the first of the awaited keys that have received elements.
+    pub fn take_ready(&mut self) -> Option<Text> {
+        let key = self.ready.pop_front()?;
+        if let Some(awaited) = self.awaited.get_mut(key.as_bytes()) {
+            awaited.is_ready = false;
+        }
+        Some(key)
     }
 
     /// Watches a key. Returns how often it has changed so far.
@@ -401,6 +421,23 @@ mod tests {
         assert_ne!(database.version(b"a"), set, "it has expired");
         database.unwatch(b"a");
         assert!(database.watched.is_empty());
+    }
+
+    #[test]
+    fn an_awaited_key_is_ready_once_however_many_elements_it_receives() {
+        let mut database = database();
+        for key in [b"a", b"b"] {
+            database.awaited.insert(key[..].into(), Awaited::default());
+        }
+        for key in [b"b", b"a", b"b", b"x", b"a"] {
+            database.signal(key);
+        }
+        let mut ready = || database.take_ready();
+        assert_eq!(ready(), Some(b"b"[..].into()));
+        assert_eq!(ready(), Some(b"a"[..].into()));
+        assert_eq!(ready(), None);
+        database.signal(b"a");
+        assert_eq!(database.take_ready(), Some(b"a"[..].into()));
     }
 
     #[test]
