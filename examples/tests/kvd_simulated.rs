@@ -253,6 +253,18 @@ fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
 }
 
 #[test]
+fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let script = "MULTI\nSUBSCRIBE c\nPUBLISH c hi\nPING\nEXEC\n";
+    assert_eq!(
+        scene.ask(&client, script)?,
+        "+OK +QUEUED +QUEUED +QUEUED *3 *3 $9 subscribe $1 c :1 :1 *2 $4 pong $0  *3 $7 message $1 c $2 hi "
+    );
+    Ok(())
+}
+
+#[test]
 fn keys_expire_by_themselves() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;
@@ -477,8 +489,9 @@ fn commands_executed_before_the_disk_was_full_are_acknowledged_later_and_others_
     ]) {
         client.send(script.replace('\n', "\r\n"));
     }
+    let (other, queued) = (disk.scene.client()?, disk.scene.client()?);
+    assert_eq!(disk.scene.ask(&queued, "MULTI\nINCR n\n")?, "+OK +QUEUED ");
     disk.outcomes.send(Err("full"))?;
-    let other = disk.scene.client()?;
     let refusal = "-MISCONF Errors writing to the AOF file: full ";
     disk.until(|| {
         Ok(disk
@@ -487,6 +500,10 @@ fn commands_executed_before_the_disk_was_full_are_acknowledged_later_and_others_
             .contains("status:err"))
     })?;
     assert_eq!(disk.scene.ask(&other, "INCR n\n")?, refusal);
+    assert_eq!(
+        disk.scene.ask(&queued, "EXEC\nGET n\n")?,
+        refusal.replace("-", "-EXECABORT Transaction discarded because of: ") + "$1 4 "
+    );
     assert_eq!(disk.scene.ask(&other, "GET n\n")?, "$1 4 ");
     assert_eq!(received(&clients[0]), "");
     drop(disk.outcomes);

@@ -1,6 +1,6 @@
 //! From a request to its reply.
 
-use super::{Command, Context, Failure, Outcome, fail, flag, table, wrong_arity};
+use super::{Command, Context, Failure, Outcome, fail, flag, table, transactions, wrong_arity};
 use crate::resp::request::Args;
 
 /// The longest name of a command.
@@ -11,17 +11,23 @@ const LONGEST: usize = 32;
 pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
     let stats = &context.server.stats;
     stats.commands.set(stats.commands.get() + 1);
-    let outcome = find(args).and_then(|command| {
+    let admitted = find(args).and_then(|command| {
         check(context, command, args)?;
         let is_queued = context.client.transaction.borrow().is_some() && !is_immediate(command);
         if is_queued {
-            return queue(context, command, args);
+            queue(context, command, args)?;
         }
-        context.client.last_command.set(command.name);
-        run(context, command, args)
+        Ok((command, is_queued))
     });
-    if let Err(failure) = outcome {
-        refuse(context, args, &failure);
+    match admitted {
+        Ok((_, true)) => {}
+        Ok((command, false)) => {
+            context.client.last_command.set(command.name);
+            if let Err(failure) = run(context, command, args) {
+                context.reply.error(&failure.0);
+            }
+        }
+        Err(failure) => refuse(context, args, &failure),
     }
 }
 
@@ -141,6 +147,7 @@ fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -
     Ok(())
 }
 
+/// Replies to a request that is neither executed nor queued, which fails its transaction.
 #[cold]
 fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
     // A browser that was led here sends a request of HTTP. The connection ends before its body, which an attacker
@@ -153,11 +160,11 @@ fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
         context.client.closes.set(true);
         return;
     }
-    let is_in_exec =
-        args.is(0, "exec") || args.is(0, "discard") || args.is(0, "multi") || args.is(0, "watch");
-    if let Some(transaction) = &mut *context.client.transaction.borrow_mut()
-        && !is_in_exec
-    {
+    if args.is(0, "exec") {
+        transactions::discard(context);
+        return context.reply.error(&transactions::abort(failure).0);
+    }
+    if let Some(transaction) = &mut *context.client.transaction.borrow_mut() {
         transaction.failed = true;
     }
     context.reply.error(&failure.0);

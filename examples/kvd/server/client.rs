@@ -142,6 +142,12 @@ impl Client {
         }
     }
 
+    /// Pushes a message that answers no request.
+    pub fn deliver(&self, message: Bytes) {
+        self.chat.push(message);
+        self.holds_replies.set(false);
+    }
+
     pub fn subscription_count(&self) -> usize {
         self.subscriptions
             .borrow()
