@@ -335,6 +335,84 @@ fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
 }
 
 #[test]
+fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let value = "x".repeat(10_000);
+    let mut setup = format!("SET k {value}\n");
+    for number in 0..500 {
+        setup += &format!(
+            "RPUSH l {value}\nSADD s {number}{value}\nHSET h {number} {value}\nZADD z 1 {number}{value}\n"
+        );
+    }
+    scene.ask(&client, &setup)?;
+    let keys = " k".repeat(500);
+    let fields = " 7".repeat(500);
+    for request in [
+        format!("MGET{keys}"),
+        format!("HMGET h{fields}"),
+        "LRANGE l 0 -1".to_owned(),
+        "SMEMBERS s".to_owned(),
+        "HVALS h".to_owned(),
+        "ZRANGE z 0 -1".to_owned(),
+        "ZRANGE z 0 -1 REV".to_owned(),
+        "SRANDMEMBER s -500".to_owned(),
+        "HRANDFIELD h -500 WITHVALUES".to_owned(),
+    ] {
+        client.stop_reading();
+        client.send(format!("{}\r\n", request));
+        scene.network.settle(&scene.event_loop)?;
+        let clients = scene.server.clients.borrow();
+        let queued: usize = clients.values().map(|it| it.chat.queued()).sum();
+        assert!(
+            queued < 4 << 20,
+            "{queued} bytes: {}",
+            request.get(..10).unwrap_or(&request)
+        );
+        drop(clients);
+        client.start_reading(usize::MAX);
+        let reply = scene.ask(&client, "PING\n")?;
+        let name = request.get(..10).unwrap_or(&request);
+        assert!(
+            reply.starts_with("*500 $") || reply.starts_with("*1000 $"),
+            "{name}"
+        );
+        assert_eq!(reply.matches("xxx ").count(), 500, "{name}");
+        assert!(reply.ends_with(" +PONG "), "{name}");
+    }
+    // This would be terabytes.
+    client.stop_reading();
+    scene.ask(&client, "SRANDMEMBER s -1000000000\n")?;
+    Ok(())
+}
+
+#[test]
+fn a_transaction_counts_as_input() -> Result {
+    let mut config = Config::default();
+    config.set("client-query-buffer-limit", "1mb")?;
+    let scene = Scene::with(Options {
+        config,
+        ..options()
+    })?;
+    let (client, large) = (scene.client()?, scene.client()?);
+    let request = format!("SET k {}\n", "x".repeat(60_000));
+    scene.ask(&client, "MULTI\n")?;
+    assert_eq!(
+        scene.ask(&client, &request.repeat(10))?,
+        "+QUEUED ".repeat(10)
+    );
+    scene.ask(&client, &request.repeat(10))?;
+    assert!(client.has_ended());
+    // So do large arguments of a request that is not complete.
+    let argument = format!("$300000\n{}\n", "x".repeat(300_000));
+    scene.ask(&large, &format!("*9\n{}", argument.repeat(2)))?;
+    assert!(!large.has_ended());
+    scene.ask(&large, &argument.repeat(2))?;
+    assert!(large.has_ended());
+    Ok(())
+}
+
+#[test]
 fn browsers_strangers_and_too_many_clients_are_refused() -> Result {
     let scene = Scene::with(Options {
         most_clients: 2,

@@ -2,6 +2,7 @@
 
 use super::{Command, Context, Failure, Outcome, fail, flag, table, transactions, wrong_arity};
 use crate::resp::request::Args;
+use crate::server::client::Queued;
 
 /// The longest name of a command.
 const LONGEST: usize = 32;
@@ -141,7 +142,9 @@ fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -
         return Err(fail("ERR Command not allowed inside a transaction"));
     }
     if let Some(transaction) = &mut *context.client.transaction.borrow_mut() {
-        transaction.queued.push((command, args.to_owned()));
+        let args = args.to_owned();
+        transaction.size += args.size() + size_of::<Queued>();
+        transaction.queued.push((command, args));
     }
     context.reply.simple("QUEUED");
     Ok(())

@@ -253,14 +253,15 @@ fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let range = range(start, stop, list.items.len());
     context.reply.array(range.len());
-    if range.len() <= long::MANY {
+    let sizes = list.items.range(range.clone());
+    if !long::are_many(sizes.map(|item| item.as_bytes().len())) {
         list.items
             .range(range)
             .for_each(|item| context.reply.bulk(item.as_bytes()));
         return Ok(());
     }
     let (list, mut range) = (Arc::clone(list), range);
-    long::reply_items(context.reply, true, move |reply| {
+    long::reply_items(context.reply, move |reply| {
         let item = range.next().and_then(|index| list.items.get(index));
         item.map(|item| reply.bulk(item.as_bytes())).is_some()
     });

@@ -20,23 +20,33 @@ use crate::store::value::Value;
 /// A collection of more elements than this is sent by a producer.
 pub(super) const MANY: usize = 1000;
 
+/// So are elements of more bytes than this together.
+pub(super) const MANY_BYTES: usize = 64 * 1024;
+
+/// Whether elements of these sizes are sent by a producer.
+pub(super) fn are_many(mut sizes: impl ExactSizeIterator<Item = usize>) -> bool {
+    let mut bytes = 0;
+    sizes.len() > MANY
+        || sizes.any(|size| {
+            bytes += size;
+            bytes > MANY_BYTES
+        })
+}
+
+/// Whether a reply has become so long that a producer has to make the rest.
+#[inline]
+pub(super) fn is_long(reply: &Reply) -> bool {
+    reply.len() > MANY_BYTES || reply.parts.len() > MANY
+}
+
 /// How many segments KEYS searches at a time: some thousand keys.
 const SEGMENTS_AT_ONCE: usize = 8;
 
-/// Replies with elements that `next` encodes one by one, until it returns false. Of many elements it has a snapshot,
-/// and they are encoded as the client takes them.
-pub(super) fn reply_items(
-    reply: &mut Reply,
-    is_many: bool,
-    mut next: impl FnMut(&mut Reply) -> bool + 'static,
-) {
-    match is_many {
-        false => while next(reply) {},
-        true => {
-            let resp3 = reply.resp3;
-            reply.produce(Items { next, resp3 });
-        }
-    }
+/// Replies with elements that `next`, which has a snapshot, encodes one by one until it returns false. The client gets
+/// them as it takes them.
+pub(super) fn reply_items(reply: &mut Reply, next: impl FnMut(&mut Reply) -> bool + 'static) {
+    let resp3 = reply.resp3;
+    reply.produce(Items { next, resp3 });
 }
 
 struct Items<F> {

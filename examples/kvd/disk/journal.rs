@@ -80,10 +80,10 @@ impl Journal {
             .last_mut()
             .filter(|it| it.client == client.id && client.holds_replies.get())
         {
-            Some(last) => append(&mut last.replies, reply),
+            Some(last) => append(client, &mut last.replies, reply),
             None => {
                 let mut replies = Vec::new();
-                append(&mut replies, reply);
+                append(client, &mut replies, reply);
                 client.holds_replies.set(true);
                 held.push(Held {
                     client: client.id,
@@ -120,17 +120,29 @@ impl Journal {
     }
 }
 
-/// Appends a reply, with everything that its producers make.
-fn append(replies: &mut Vec<u8>, reply: &mut Reply) {
+/// The replies of a client that wait for the disk are in memory as a whole, so they have a maximum.
+const MOST_HELD: usize = 1 << 30;
+
+/// Appends a reply, with everything that its producers make: only EXEC writes and has them.
+fn append(client: &Client, replies: &mut Vec<u8>, reply: &mut Reply) {
     for part in reply.take_parts() {
         match part {
             Part::Copied(data) => replies.extend_from_slice(&data),
             Part::Shared(data) => replies.extend_from_slice(&data),
             Part::Made(mut producer) => {
-                while let Ok(asynchat::More::Chunk(chunk)) = producer.more(1 << 20) {
+                while replies.len() <= MOST_HELD
+                    && let Ok(asynchat::More::Chunk(chunk)) = producer.more(1 << 20)
+                {
                     replies.extend_from_slice(&chunk);
                 }
             }
+        }
+        if replies.len() > MOST_HELD {
+            tracing::warn!(
+                client = client.id,
+                "the replies of a transaction are too long, connection closed"
+            );
+            return client.chat.close();
         }
     }
 }

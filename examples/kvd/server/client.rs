@@ -30,6 +30,8 @@ pub type Queued = (&'static Command, OwnedArgs);
 #[derive(Default)]
 pub struct Transaction {
     pub queued: Vec<Queued>,
+    /// Their bytes, which count as input.
+    pub size: usize,
     /// A request could not be queued, so EXEC fails.
     pub failed: bool,
 }

@@ -195,13 +195,23 @@ impl Session {
         if self.client.is_held() && (waiting > READ_AHEAD || !self.client.is_blocked()) {
             self.client.chat.pause_reading();
         }
-        if waiting > self.server.config.borrow().query_buffer {
+        if waiting + self.held_input() > self.server.config.borrow().query_buffer {
             tracing::warn!(
                 client = self.client.id,
                 "a client has exceeded client-query-buffer-limit"
             );
             self.client.chat.close();
         }
+    }
+
+    /// The bytes of large arguments and of a transaction.
+    fn held_input(&self) -> usize {
+        let large = self.rest.as_ref().map_or(0, |rest| {
+            let begun = rest.large.as_ref().map_or(0, |(_, data)| data.len());
+            rest.parser.large_len() + begun
+        });
+        let transaction = self.client.transaction.borrow();
+        large + transaction.as_ref().map_or(0, |it| it.size)
     }
 
     fn collect_large(&mut self, chunk: &[u8]) {
