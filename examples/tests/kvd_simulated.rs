@@ -641,3 +641,34 @@ fn nothing_is_acknowledged_after_the_thread_that_writes_has_died() -> Result {
     assert!(disk.scene.server.close().is_err());
     Ok(())
 }
+
+#[test]
+fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
+    for sync in [AppendFsync::Everysec, AppendFsync::No, AppendFsync::Always] {
+        let disk = Disk::new(sync)?;
+        let client = disk.scene.client()?;
+        let value = "x".repeat(8 << 20);
+        for number in 0..9 {
+            let request = format!("*3\n$3\nSET\n$1\n{number}\n${}\n{value}\n", value.len());
+            disk.scene.ask(&client, &request)?;
+        }
+        disk.scene
+            .network
+            .advance(&disk.scene.event_loop, Duration::from_secs(31))?;
+        // Each of them waits, and what is behind it is not read any more.
+        let other = disk.scene.client()?;
+        assert_eq!(disk.scene.ask(&other, "INCR n\nINCR n\n")?, "");
+        let third = disk.scene.client()?;
+        assert_eq!(disk.scene.ask(&third, "GET n\n")?, "$1 1 ");
+        for _ in 0..3 {
+            disk.outcomes.send(Ok(()))?;
+        }
+        drop(disk.outcomes);
+        let disk = Disk {
+            outcomes: mpsc::channel().0,
+            ..disk
+        };
+        disk.expect(&other, ":1 :2 ")?;
+    }
+    Ok(())
+}

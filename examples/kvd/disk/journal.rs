@@ -64,13 +64,19 @@ impl Journal {
         (!self.is_scheduled.replace(true)).then(|| self.sync.delay())
     }
 
+    /// Whether so much waits for the disk that clients which write have to wait for it.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.status.is_behind()
+    }
+
     /// Pushes the replies, or a promise of them if they have to wait for the disk.
     pub fn push(&self, client: &Client, reply: &mut Reply) {
         if reply.is_empty() {
             reply.has_written = false;
             return;
         }
-        if !std::mem::take(&mut reply.has_written) || !self.holds_replies() {
+        if !std::mem::take(&mut reply.has_written) || !(self.holds_replies() || self.is_behind()) {
             client.holds_replies.set(false);
             return reply.flush(&client.chat);
         }
@@ -104,6 +110,7 @@ impl Journal {
         // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
         // thread itself has reported its end.
         if let Some(writer) = &*self.writer.borrow() {
+            self.status.add_waiting(batch.size());
             let _ = writer.batches.send(batch);
         }
     }

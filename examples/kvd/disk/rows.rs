@@ -28,6 +28,18 @@ pub enum Op {
     Delete(Vec<u8>),
 }
 
+impl Op {
+    /// The bytes of memory.
+    pub fn size(&self) -> usize {
+        size_of::<Op>()
+            + match self {
+                Op::Clear(names) => names.start.len() + names.end.len(),
+                Op::Put(name, content) => name.len() + content.len(),
+                Op::Delete(name) => name.len(),
+            }
+    }
+}
+
 const KEY: u8 = 0;
 const ELEMENT: u8 = 1;
 

@@ -4,8 +4,9 @@
 //! replies. If the disk is full, it keeps both and tries again later, or when another batch comes: these commands were
 //! executed, so an error reply would make their clients repeat them. Only new commands get the error.
 
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -22,6 +23,9 @@ const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// After a failure it tries again after this time, which doubles each time up to the second one.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(8);
+
+/// How many bytes wait for the disk before clients that write have to wait.
+const MOST_WAITING: usize = 64 << 20;
 
 /// redb's cache. The keyspace is in memory anyway.
 const CACHE: usize = 64 << 20;
@@ -43,11 +47,21 @@ pub struct Batch {
     pub held: Vec<Held>,
 }
 
+impl Batch {
+    /// The bytes of memory.
+    pub fn size(&self) -> usize {
+        let held = self.held.iter().map(|it| it.replies.len());
+        self.ops.iter().map(Op::size).sum::<usize>() + held.sum::<usize>()
+    }
+}
+
 /// Whether the last transaction has failed, and why.
 #[derive(Default)]
 pub struct Status {
     has_failed: AtomicBool,
     why: Mutex<String>,
+    /// The bytes of the batches that are not on disk yet.
+    waiting: AtomicUsize,
 }
 
 impl Status {
@@ -58,6 +72,16 @@ impl Status {
             let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
             format!("MISCONF Errors writing to the AOF file: {why}")
         })
+    }
+
+    /// Whether so much waits for the disk that clients which write have to wait, too.
+    pub fn is_behind(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > MOST_WAITING
+    }
+
+    /// A batch of this size is sent to the thread.
+    pub fn add_waiting(&self, size: usize) {
+        self.waiting.fetch_add(size, Ordering::Relaxed);
     }
 
     fn set(&self, outcome: &Result<(), Error>) {
@@ -171,6 +195,7 @@ fn write_batches(
     // What could not be written, and the replies that wait for it.
     let mut ops: Vec<Op> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
+    let mut size = 0;
     let mut retry = RETRY;
     loop {
         let first = match ops.is_empty() {
@@ -179,6 +204,7 @@ fn write_batches(
         };
         let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
         for batch in first.into_iter().chain(waiting.try_iter()) {
+            size += batch.size();
             ops.extend(batch.ops);
             held.extend(batch.held);
         }
@@ -189,7 +215,11 @@ fn write_batches(
         status.set(&outcome);
         match &outcome {
             Ok(()) => {
-                ops.clear();
+                // A large batch leaves no memory behind.
+                ops = Vec::new();
+                status
+                    .waiting
+                    .fetch_sub(mem::take(&mut size), Ordering::Relaxed);
                 for it in held.drain(..) {
                     it.promise.fulfill(Bytes::from(it.replies));
                 }

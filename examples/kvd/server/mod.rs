@@ -168,6 +168,17 @@ impl Server {
         self.journal.as_ref().is_some_and(Journal::holds_replies)
     }
 
+    /// Whether a client that has written has to wait, because the disk is slower than all clients. Its reply follows
+    /// the next transaction then, which is sent at the end of the turn.
+    #[inline]
+    fn has_to_wait(&self, reply: &Reply) -> bool {
+        let is_behind = reply.has_written && self.journal.as_ref().is_some_and(Journal::is_behind);
+        if is_behind && !self.holds_replies() {
+            self.schedule_journal(None);
+        }
+        is_behind
+    }
+
     /// A command changes the keyspace.
     #[inline]
     pub fn note_write(&self) {

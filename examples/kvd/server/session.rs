@@ -83,7 +83,11 @@ impl Session {
                     if client.reply_mode.get() != ReplyMode::On {
                         skip_reply(client, reply);
                     }
-                    if holds_replies || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
+                    if holds_replies
+                        || self.server.has_to_wait(reply)
+                        || reply.len() > MOST_OUTPUT / 4
+                        || !reply.parts.is_empty()
+                    {
                         self.send(reply);
                     }
                 }
@@ -123,12 +127,12 @@ impl Session {
     /// Pushes the replies. A client that does not read them has to wait for its next ones.
     fn send(&self, reply: &mut Reply) {
         let chat = &self.client.chat;
-        let has_parts = !reply.parts.is_empty();
+        let has_to_wait = !reply.parts.is_empty() || self.server.has_to_wait(reply);
         self.server.push(&self.client, reply);
         if self.client.closes.get() {
             chat.close_when_done();
-        } else if has_parts || chat.queued() > MOST_OUTPUT {
-            // A long reply is made while it is sent. One at a time is enough.
+        } else if has_to_wait || chat.queued() > MOST_OUTPUT {
+            // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
             self.client.waits_for_output.set(true);
             let chat = chat.clone();
             self.client.chat.push_hook(move || {
