@@ -174,6 +174,10 @@ set str x|lpush str a|hset str a b|sadd str a|zadd str 1 a|lrange str 0 1|hget s
 multi|set m 1|incr m|get m|exec|multi|multi|discard|discard|exec|multi|foo|set m 2|exec|get m|multi|set m|exec|multi|lpush m a|incr m|exec|multi|exec|watch w|multi|set w 1|exec|watch w|set w 2|multi|set w 3|exec|get w|watch w|unwatch|set w 5|multi|get w|exec|multi|watch w|exec|multi|blpop nokey 0|exec
 multi|set m 1|exec x|exec|exec x|multi|discard x|exec|multi|watch|exec|multi|multi|exec|multi|watch a|exec|multi|set a|discard|multi|client reply foo|exec
 multi|subscribe ch|unsubscribe ch|exec
+zadd zf 1e400 a|zadd zf 1e-400 a|zadd zf inf a 0e5 b|hset hf f 1|hincrbyfloat hf f inf|hincrbyfloat hf f nan|set px 1 px 100000 px 200000|set px 1 ex 100 px 200|set px 1 px 1 keepttl
+lindex nokey x|lindex str x|rpush li a|lindex li x|zpopmin nokey x|zpopmin nokey -1|client kill id 0|client kill id -1|client list id 0|scan -1 match nope*|scan 18446744073709551616|sscan nokey -1
+config set save|config set save "" timeout|config set timeout 0 timeout 0|config set save ""|config set maxmemory 0|config set appendonly no|config set nosuch 1 save ""|config set save "" nosuch 1|config set databases 20|config set protected-mode x
+config set client-output-buffer-limit "pubsub 32mb 8mb 60"|config set client-output-buffer-limit "foo 1 2 3"|config set client-output-buffer-limit "pubsub 1 2"|config set proto-max-bulk-len 100|config set proto-max-bulk-len x|config resetstat x
 ping|ping hello|ping a b|echo hi|echo|foo|foo bar|FOO a b c|get|get a b|config|config get maxmemory|config get nothing*|config foo|config set maxmemory-nothing 1|client getname|client setname me|client getname|client setname "a b"|client foo|client kill 1.2.3.4:5|client kill id x|client unblock 99999|client reply foo|object encoding nokey|object foo x|object encoding n
 auth x|auth a b|auth a b c|hello 4|hello x|hello 2 foo|command count foo|command getkeys get a|command getkeys mset a 1 b 2|command getkeys ping|command info nope|scan x|scan 0 count 0|scan 0 count x|scan 0 foo x|sscan nokey 0|hscan nokey 0|zscan nokey x|sscan S 0 count 1000 match nope|scan 0 match nope* count 10000
 del SL SS SZ|rpush SL 3 1 2 10|sort SL|sort SL desc|sort SL alpha|sort SL limit 1 2|sort SL limit -1 2|sort SL limit x 2|sort SL foo|sort nokey|sort str|mset w_1 30 w_2 20 w_3 10 w_10 5|sort SL by w_*|sort SL by w_* get # get w_* get nope_* get nope|sort SL by nosort|sort SL by nosort desc|sort SL store SD|lrange SD 0 -1|sort nokey store SD|exists SD
@@ -304,6 +308,18 @@ def tools():
         assert len(run(*cli, "--scan", "--pattern", "key:1999*").split()) == 11
         assert run(*cli, "-3", "hello").startswith("server redis")
         assert "db0:keys=20001" in run(*cli, "info", "keyspace")
+    return True
+
+
+def helps():
+    """HELP, to which errors refer, lists the subcommands that exist."""
+    with kvd() as (port, _):
+        client = Client(port)
+        for name in ("client", "command", "config", "memory", "object", "pubsub"):
+            kind, lines = client.call(name, "help")
+            assert kind == b"*" and lines[-2:] == [(b"+", b"HELP"), (b"+", b"    Prints this help.")], (name, lines)
+            assert lines[0][1].startswith(name.upper().encode() + b" <subcommand>") and len(lines) > 3, lines
+        client.close()
     return True
 
 
@@ -566,6 +582,7 @@ CHECKS = {
     "texts": texts,
     "differential": differential,
     "tools": tools,
+    "helps": helps,
     "big": big,
     "security": security,
     "blocking": blocking,

@@ -25,8 +25,11 @@
 //! by itself, and answers the commands that it had executed when the disk became full: under `always` these wait. If
 //! the thread that writes ends, the server ends with an error.
 //!
-//! `redis-cli command docs` lists the commands. They, and the texts of their errors, are those of Redis 7.0. There are
-//! no streams, scripts, cluster and replication.
+//! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
+//! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
+//! keyspace notifications, client-side caching (CLIENT TRACKING), users (ACL), eviction (`maxmemory`), snapshots
+//! (SAVE), cluster and replication; nor DEBUG, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, DUMP and
+//! RESTORE, LCS, LMPOP and ZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF. CONFIG SET accepts for such parameters the value that is the case.
 //!
 //! Reading order:
 //!

@@ -360,7 +360,7 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
         "HRANDFIELD h -500 WITHVALUES".to_owned(),
     ] {
         client.stop_reading();
-        client.send(format!("{}\r\n", request));
+        client.send(format!("{request}\r\n"));
         scene.network.settle(&scene.event_loop)?;
         let clients = scene.server.clients.borrow();
         let queued: usize = clients.values().map(|it| it.chat.queued()).sum();

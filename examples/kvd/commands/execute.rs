@@ -69,11 +69,42 @@ fn find(args: Args<'_>) -> Result<&'static Command, Failure> {
         let name = sub.name.split('|').nth(1).unwrap_or_default();
         wanted.eq_ignore_ascii_case(name.as_bytes())
     };
-    subcommands.find(is_wanted).ok_or_else(|| {
+    let help = wanted.eq_ignore_ascii_case(b"help").then_some(&HELP);
+    subcommands.find(is_wanted).or(help).ok_or_else(|| {
         let wanted = String::from_utf8_lossy(&wanted[..wanted.len().min(128)]);
         let name = command.name.to_ascii_uppercase();
         format!("ERR unknown subcommand '{wanted}'. Try {name} HELP.").into()
     })
+}
+
+/// HELP of every command with subcommands.
+static HELP: Command = super::command(
+    "help",
+    2,
+    flag::LOADING | flag::STALE,
+    (0, 0, 0),
+    "server",
+    "Prints this help.",
+    help,
+);
+
+fn help(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let name = args.get(0).to_ascii_lowercase();
+    let subcommands = table()
+        .get(name.as_slice())
+        .map_or(&[][..], |it| it.subcommands);
+    let name = String::from_utf8_lossy(&name).to_ascii_uppercase();
+    context.reply.array(3 + 2 * subcommands.len());
+    let head = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    context.reply.simple(&head);
+    for (sub, summary) in subcommands.iter().map(|it| (it.name, it.summary)) {
+        let sub = sub.split('|').nth(1).unwrap_or_default();
+        context.reply.simple(&sub.to_ascii_uppercase());
+        context.reply.simple(&format!("    {summary}"));
+    }
+    context.reply.simple("HELP");
+    context.reply.simple(&format!("    {}", HELP.summary));
+    Ok(())
 }
 
 #[cold]

@@ -272,6 +272,9 @@ fn hincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, name, by) = (args.get(1), args.get(2), super::float(args.get(3))?);
+    if by.is_infinite() {
+        return Err(fail("ERR value is NaN or Infinity"));
+    }
     let db = context.db();
     let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
         None => 0.0,

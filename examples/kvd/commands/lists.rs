@@ -225,10 +225,13 @@ fn index_in(list: &List, index: i64) -> Option<usize> {
 }
 
 fn lindex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let index = integer(args.get(2))?;
     let db = context.keyspace.database(context.client.database.get());
-    let list = db.list(args.get(1))?;
-    let item = list.and_then(|list| list.items.get(index_in(list, index)?));
+    let Some(list) = db.list(args.get(1))? else {
+        context.reply.null();
+        return Ok(());
+    };
+    let index = index_in(list, integer(args.get(2))?);
+    let item = index.and_then(|index| list.items.get(index));
     context.reply.optional(item.map(Text::as_bytes));
     Ok(())
 }

@@ -232,6 +232,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let now = context.keyspace.now();
     let (mut only_new, mut only_old, mut keep, mut get, mut expires) =
         (false, false, false, false, None);
+    let mut unit: Option<Vec<u8>> = None;
     let mut at = 3;
     while at < args.len() {
         let option = args.get(at).to_ascii_lowercase();
@@ -240,8 +241,10 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             b"xx" if !only_new => only_old = true,
             b"get" => get = true,
             b"keepttl" if expires.is_none() => keep = true,
-            _ if !keep && expires.is_none() && at + 1 < args.len() => {
+            // The same option may be given twice.
+            _ if !keep && unit.as_ref().is_none_or(|it| *it == option) && at + 1 < args.len() => {
                 expires = Some(expiry::option(args, at, now, "set")?.ok_or(SYNTAX)?);
+                unit = Some(option);
                 at += 1;
             }
             _ => return Err(SYNTAX),
