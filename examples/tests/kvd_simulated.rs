@@ -387,6 +387,56 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
 }
 
 #[test]
+fn many_elements_are_popped_at_once_and_large_values_dropped_elsewhere() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
+    let freed = "INFO stats\n";
+    for end in ["LPOP l 1500", "RPOP l 1500", "LPOP l 3000", "RPOP l 9999"] {
+        scene.ask(&client, &format!("DEL l\nRPUSH l{elements}\n"))?;
+        client.stop_reading();
+        client.send(format!("{end}\r\n"));
+        scene.network.settle(&scene.event_loop)?;
+        client.start_reading(usize::MAX);
+        let reply = scene.ask(&client, "LLEN l\nEXISTS l\nLINDEX l 0\n")?;
+        let wanted = match end {
+            "LPOP l 1500" => ("*1500 $1 0 ", " $4 1499 :1500 :1 $4 1500 "),
+            "RPOP l 1500" => ("*1500 $4 2999 ", " $4 1500 :1500 :1 $1 0 "),
+            "LPOP l 3000" => ("*3000 $1 0 ", " $4 2999 :0 :0 $-1 "),
+            _ => ("*3000 $4 2999 ", " $1 0 :0 :0 $-1 "),
+        };
+        assert!(
+            reply.starts_with(wanted.0) && reply.ends_with(wanted.1),
+            "{end}"
+        );
+    }
+    for script in [
+        "SET l x\n",
+        "SET k x\nRENAME k l\n",
+        "LTRIM l 1500 1600\n",
+        "PEXPIREAT l 1\n",
+        "PEXPIRE l 1\n",
+    ] {
+        scene.ask(&client, &format!("DEL l\nRPUSH l{elements}\n"))?;
+        let before = freed_by(&scene.ask(&client, freed)?)?;
+        scene.ask(&client, script)?;
+        scene
+            .network
+            .advance(&scene.event_loop, Duration::from_millis(10))?;
+        let after = freed_by(&scene.ask(&client, freed)?)?;
+        assert!(after > before, "{script}");
+    }
+    Ok(())
+}
+
+fn freed_by(info: &str) -> Result<u64> {
+    let (_, rest) = info
+        .split_once("lazyfreed_objects:")
+        .ok_or("no such field")?;
+    Ok(rest.split(' ').next().unwrap_or_default().parse()?)
+}
+
+#[test]
 fn a_transaction_counts_as_input() -> Result {
     let mut config = Config::default();
     config.set("client-query-buffer-limit", "1mb")?;
@@ -670,5 +720,27 @@ fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
         };
         disk.expect(&other, ":1 :2 ")?;
     }
+    Ok(())
+}
+
+#[test]
+fn elements_that_were_removed_at_once_are_not_on_disk() -> Result {
+    let dir = tempfile::tempdir()?;
+    let elements: String = (0..6_000).map(|number| format!(" {number}")).collect();
+    for script in [
+        format!("RPUSH l{elements}\n"),
+        "LPOP l 1200\nRPOP l 1100\n".to_owned(),
+        "LTRIM l 1300 2399\n".to_owned(),
+    ] {
+        let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
+        let client = scene.client()?;
+        scene.ask(&client, &script)?;
+        scene.server.close()?;
+    }
+    let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
+    let client = scene.client()?;
+    let reply = scene.ask(&client, "LLEN l\nLINDEX l 0\nLINDEX l -1\n")?;
+    assert_eq!(reply, ":1100 $4 2500 $4 3599 ");
+    scene.server.close()?;
     Ok(())
 }

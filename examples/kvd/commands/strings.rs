@@ -270,7 +270,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     match expires != 0 && expires <= db.now {
         // A time that is over removes the key.
-        true => drop(db.remove(key)),
+        true => drop(db.delete(key)),
         false => db.set(key, value, expires),
     }
     if !get {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::dropper;
 use super::hash::Hash;
 use super::list::List;
 use super::sorted_set::SortedSet;
@@ -123,7 +124,7 @@ impl Database {
             let due = |entry: &Entry| entry.expires != 0 && entry.expires <= self.now;
             if self.table.find(key).is_some_and(due) {
                 self.expired += 1;
-                self.remove(key);
+                self.delete(key);
             }
         }
     }
@@ -155,7 +156,7 @@ impl Database {
     pub fn set(&mut self, key: &[u8], value: Value, expires: i64) {
         match self.table.find_mut(key) {
             Some(entry) => {
-                entry.value = value;
+                dropper::drop_later(std::mem::replace(&mut entry.value, value));
                 let old = std::mem::replace(&mut entry.expires, expires);
                 if old != 0 {
                     self.expiries.remove(&(old, key.into()));
@@ -196,6 +197,14 @@ impl Database {
         }
         self.touch(key);
         Some(entry)
+    }
+
+    /// Removes a key. A large value is dropped on another thread.
+    pub fn delete(&mut self, key: &[u8]) -> bool {
+        let removed = self.remove(key);
+        removed
+            .map(|entry| dropper::drop_later(entry.value))
+            .is_some()
     }
 
     /// Removes a collection that has become empty.
@@ -364,7 +373,7 @@ impl Database {
             && *when <= self.now
         {
             let key = key.clone();
-            self.remove(key.as_bytes());
+            self.delete(key.as_bytes());
             self.expired += 1;
             count += 1;
         }
