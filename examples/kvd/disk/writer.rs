@@ -16,7 +16,7 @@ use asynchat::Promise;
 use asynchat::bytes::Bytes;
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::rows::{Loader, Op};
+use super::rows::{Loader, Op, each_row};
 use crate::store::keyspace::Keyspace;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
@@ -288,6 +288,15 @@ fn transact(database: &Database, ops: &[Op]) -> Result<(), Error> {
                     table.retain_in(names.start.as_slice()..names.end.as_slice(), |_, _| false)?;
                 }
                 Op::Put(name, content) => drop(table.insert(name.as_slice(), &content[..])?),
+                Op::PutElements(prefix, value) => {
+                    let mut outcome = Ok(());
+                    each_row(prefix, value, &mut |name, content| {
+                        if outcome.is_ok() {
+                            outcome = table.insert(name, content).map(drop);
+                        }
+                    });
+                    outcome?;
+                }
                 Op::Delete(name) => drop(table.remove(name.as_slice())?),
             }
         }

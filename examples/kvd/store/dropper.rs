@@ -21,13 +21,7 @@ pub trait Droppable: Send + 'static {
 
 impl Droppable for Value {
     fn is_long(&self) -> bool {
-        match self {
-            Value::List(list) => list.items.len() > MANY,
-            Value::Hash(hash) => hash.len() > MANY,
-            Value::Set(set) => set.len() > MANY,
-            Value::Sorted(set) => set.len() > MANY,
-            _ => false,
-        }
+        self.len() > MANY
     }
 }
 

@@ -100,6 +100,17 @@ impl Value {
         }
     }
 
+    /// How many elements a collection has. 0 for a string.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::List(list) => list.items.len(),
+            Value::Hash(hash) => hash.len(),
+            Value::Set(set) => set.len(),
+            Value::Sorted(set) => set.len(),
+            _ => 0,
+        }
+    }
+
     /// The name of the type, as TYPE returns it.
     pub fn type_name(&self) -> &'static str {
         match self {
