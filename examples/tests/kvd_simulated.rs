@@ -710,6 +710,10 @@ fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
         assert_eq!(disk.scene.ask(&other, "INCR n\nINCR n\n")?, "");
         let third = disk.scene.client()?;
         assert_eq!(disk.scene.ask(&third, "GET n\n")?, "$1 1 ");
+        let silent = "CLIENT REPLY OFF\nINCR s\nINCR s\n";
+        assert_eq!(disk.scene.ask(&third, silent)?, "");
+        let fourth = disk.scene.client()?;
+        assert_eq!(disk.scene.ask(&fourth, "GET s\n")?, "$1 1 ");
         for _ in 0..3 {
             disk.outcomes.send(Ok(()))?;
         }
@@ -719,6 +723,7 @@ fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
             ..disk
         };
         disk.expect(&other, ":1 :2 ")?;
+        disk.until(|| Ok(disk.scene.ask(&fourth, "GET s\n")?.ends_with("$1 2 ")))?;
     }
     Ok(())
 }

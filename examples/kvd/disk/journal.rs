@@ -72,7 +72,8 @@ impl Journal {
 
     /// Pushes the replies, or a promise of them if they have to wait for the disk.
     pub fn push(&self, client: &Client, reply: &mut Reply) {
-        if reply.is_empty() {
+        // A client that wants no replies waits for a slow disk, too.
+        if reply.is_empty() && !(reply.has_written && self.is_behind()) {
             reply.has_written = false;
             return;
         }
