@@ -265,6 +265,35 @@ fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
 }
 
 #[test]
+fn an_idle_client_is_closed_after_the_timeout_unless_it_waits() -> Result {
+    let scene = Scene::new()?;
+    let (idle, waiter) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&idle, "CONFIG SET timeout 100\n")?, "+OK ");
+    let (subscriber, former) = (scene.client()?, scene.client()?);
+    scene.ask(&waiter, "BLPOP l 0\n")?;
+    scene.ask(&subscriber, "SUBSCRIBE c\n")?;
+    scene.ask(&former, "SUBSCRIBE c\nRESET\n")?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(90))?;
+    assert!(!idle.has_ended() && !former.has_ended());
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(20))?;
+    assert!(idle.has_ended() && former.has_ended());
+    assert!(!waiter.has_ended() && !subscriber.has_ended());
+    assert_eq!(
+        scene.ask(&subscriber, "UNSUBSCRIBE\nCONFIG SET timeout 0\n")?,
+        "*3 $11 unsubscribe $1 c :0 +OK "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(200))?;
+    assert!(!subscriber.has_ended());
+    Ok(())
+}
+
+#[test]
 fn keys_expire_by_themselves() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;

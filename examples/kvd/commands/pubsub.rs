@@ -146,6 +146,7 @@ fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
         add(context, Bytes::copy_from_slice(name), kind);
         confirm(context, kind.subscribe, Some(name));
     }
+    context.server.apply_timeout(context.client);
     Ok(())
 }
 
@@ -192,6 +193,7 @@ fn end(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
     }
     if client.subscription_count() == 0 {
         client.subscriptions.take();
+        context.server.apply_timeout(client);
     }
     Ok(())
 }

@@ -110,6 +110,6 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .collect();
     let outcome = context.server.config.borrow_mut().set_all(&pairs);
     outcome.map_err(|why| format!("ERR {why}"))?;
-    context.server.apply_output_limit();
+    context.server.apply_config();
     context.ok()
 }

@@ -89,6 +89,8 @@ pub struct Client {
     pub waits_for_output: Cell<bool>,
     /// The connection closes behind the reply.
     pub closes: Cell<bool>,
+    /// Whether the connection closes when it is idle.
+    pub has_timeout: Cell<bool>,
     /// What was pushed last is a promise of replies that wait for the disk.
     pub holds_replies: Cell<bool>,
 }
@@ -121,6 +123,7 @@ impl Client {
             blocked: RefCell::default(),
             waits_for_output: Cell::new(false),
             closes: Cell::new(false),
+            has_timeout: Cell::new(false),
             holds_replies: Cell::new(false),
         })
     }

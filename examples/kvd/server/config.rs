@@ -14,7 +14,6 @@ const FIXED: &[&str] = &[
     "maxmemory-policy",
     "save",
     "tcp-keepalive",
-    "timeout",
 ];
 
 /// Parameters that can be changed while the server runs.
@@ -24,6 +23,7 @@ const CHANGEABLE: &[&str] = &[
     "proto-max-bulk-len",
     "protected-mode",
     "requirepass",
+    "timeout",
 ];
 
 #[derive(Clone)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub protected: bool,
     /// `requirepass`, empty if there is none.
     pub password: String,
+    /// `timeout`: after how many seconds an idle client is closed. 0 for never.
+    pub timeout: u64,
     /// The hard limit of `client-output-buffer-limit` for subscribers: output that others cause.
     pub output: usize,
 }
@@ -70,6 +72,7 @@ impl Default for Config {
             query_buffer: 1 << 30,
             protected: true,
             password: String::new(),
+            timeout: 0,
             output: 32 << 20,
         }
     }
@@ -135,6 +138,11 @@ impl Config {
         let mut stored = value.to_owned();
         match known {
             "requirepass" => self.password = value.to_owned(),
+            "timeout" => match value.parse::<i64>() {
+                Ok(seconds @ 0..=2_147_483_647) => self.timeout = seconds as u64,
+                Ok(_) => return failed("argument must be between 0 and 2147483647 inclusive"),
+                Err(_) => return failed("argument couldn't be parsed into an integer"),
+            },
             "protected-mode" => match value {
                 "yes" => self.protected = true,
                 "no" => self.protected = false,

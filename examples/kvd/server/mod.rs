@@ -132,6 +132,8 @@ impl Server {
             chat.set_limits(chat.limits().output(output));
         }
         let client = Client::new(id, chat, self.now(), is_open);
+        drop(config);
+        self.apply_timeout(&client);
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         client
     }
@@ -227,12 +229,25 @@ impl Server {
         refusal.map_or(Ok(()), |text| Err(text.into()))
     }
 
-    /// Applies a limit of the output that others cause to all connections.
-    pub fn apply_output_limit(&self) {
+    /// Applies a limit of the output that others cause, and the timeout, to all connections.
+    pub fn apply_config(&self) {
         let output = self.config.borrow().output;
         for client in self.clients.borrow().values() {
             client.chat.set_limits(client.chat.limits().output(output));
+            self.apply_timeout(client);
         }
+    }
+
+    /// Applies the timeout to a client. One that waits, for an element or for messages, is not idle.
+    pub fn apply_timeout(&self, client: &Client) {
+        let seconds = self.config.borrow().timeout;
+        if seconds == 0 && !client.has_timeout.get() {
+            return;
+        }
+        let is_waiting = client.is_blocked() || client.subscription_count() > 0;
+        let after = (seconds > 0 && !is_waiting).then(|| Duration::from_secs(seconds));
+        client.has_timeout.set(after.is_some());
+        client.chat.set_idle_timeout(after);
     }
 
     /// For CONFIG GET and INFO.

@@ -69,6 +69,7 @@ impl Server {
             blocked.timer = Some(client.chat.call_later(Duration::from_secs_f64(seconds)));
         }
         client.blocked.replace(Some(Box::new(blocked)));
+        self.apply_timeout(client);
     }
 
     /// Removes a client from the queues. Returns what it has waited for.
@@ -94,6 +95,7 @@ impl Server {
             }
         }
         waiting.clients -= 1;
+        self.apply_timeout(client);
         if let Some(timer) = blocked.timer {
             client.chat.cancel(timer);
         }
