@@ -172,6 +172,12 @@ zrange Z 0 -1 limit 0 1|zrange Z a b byscore|zrange Z a c bylex|zrange Z - + byl
 zrangestore Y Z 0 -1|zrange Y 0 -1 withscores|zrangestore Y Z 5 1 byscore|exists Y|zpopmin Z|zpopmax Z 2|zpopmin Z 0|zpopmin Z -1|zpopmin nokey|zpopmax Z 99|exists Z|zadd Z 1 a 1 b 1 c 1 d|zrange Z - + bylex|zrange Z [a (c bylex|zrange Z (d [a bylex rev limit 1 1|zremrangebylex Z [a [b|zremrangebyrank Z 0 0|zremrangebyscore Z 1 1|exists Z|zadd Z 1 a|bzpopmin Z 0|bzpopmax nokey 0.01|bzpopmin nokey x
 set str x|lpush str a|hset str a b|sadd str a|zadd str 1 a|lrange str 0 1|hget str a|smembers str|zrange str 0 1|sinter str S|llen str|incr S|get S|append S x|getrange S 0 1|strlen S|setrange S 0 x|mget S str|lpop S|blpop S 0|rpoplpush str S|rpoplpush P S|getset S x|setex S 10 1|type S|hdel str a|zscore str a
 multi|set m 1|incr m|get m|exec|multi|multi|discard|discard|exec|multi|foo|set m 2|exec|get m|multi|set m|exec|multi|lpush m a|incr m|exec|multi|exec|watch w|multi|set w 1|exec|watch w|set w 2|multi|set w 3|exec|get w|watch w|unwatch|set w 5|multi|get w|exec|multi|watch w|exec|multi|blpop nokey 0|exec
+multi|set m 1|exec x|exec|exec x|multi|discard x|exec|multi|watch|exec|multi|multi|exec|multi|watch a|exec|multi|set a|discard|multi|client reply foo|exec
+multi|subscribe ch|unsubscribe ch|exec
+zadd zf 1e400 a|zadd zf 1e-400 a|zadd zf inf a 0e5 b|hset hf f 1|hincrbyfloat hf f inf|hincrbyfloat hf f nan|set px 1 px 100000 px 200000|set px 1 ex 100 px 200|set px 1 px 1 keepttl
+lindex nokey x|lindex str x|rpush li a|lindex li x|zpopmin nokey x|zpopmin nokey -1|client kill id 0|client kill id -1|client list id 0|scan -1 match nope*|scan 18446744073709551616|sscan nokey -1
+config set timeout x|config set timeout -1|config set timeout 100|config get timeout|config set timeout 0|config set save|config set save "" timeout|config set timeout 0 timeout 0|config set save ""|config set maxmemory 0|config set appendonly no|config set nosuch 1 save ""|config set save "" nosuch 1|config set databases 20|config set protected-mode x
+config set client-output-buffer-limit "pubsub 32mb 8mb 60"|config set client-output-buffer-limit "foo 1 2 3"|config set client-output-buffer-limit "pubsub 1 2"|config set proto-max-bulk-len 100|config set proto-max-bulk-len x|config resetstat x
 ping|ping hello|ping a b|echo hi|echo|foo|foo bar|FOO a b c|get|get a b|config|config get maxmemory|config get nothing*|config foo|config set maxmemory-nothing 1|client getname|client setname me|client getname|client setname "a b"|client foo|client kill 1.2.3.4:5|client kill id x|client unblock 99999|client reply foo|object encoding nokey|object foo x|object encoding n
 auth x|auth a b|auth a b c|hello 4|hello x|hello 2 foo|command count foo|command getkeys get a|command getkeys mset a 1 b 2|command getkeys ping|command info nope|scan x|scan 0 count 0|scan 0 count x|scan 0 foo x|sscan nokey 0|hscan nokey 0|zscan nokey x|sscan S 0 count 1000 match nope|scan 0 match nope* count 10000
 del SL SS SZ|rpush SL 3 1 2 10|sort SL|sort SL desc|sort SL alpha|sort SL limit 1 2|sort SL limit -1 2|sort SL limit x 2|sort SL foo|sort nokey|sort str|mset w_1 30 w_2 20 w_3 10 w_10 5|sort SL by w_*|sort SL by w_* get # get w_* get nope_* get nope|sort SL by nosort|sort SL by nosort desc|sort SL store SD|lrange SD 0 -1|sort nokey store SD|exists SD
@@ -302,6 +308,18 @@ def tools():
         assert len(run(*cli, "--scan", "--pattern", "key:1999*").split()) == 11
         assert run(*cli, "-3", "hello").startswith("server redis")
         assert "db0:keys=20001" in run(*cli, "info", "keyspace")
+    return True
+
+
+def helps():
+    """HELP, to which errors refer, lists the subcommands that exist."""
+    with kvd() as (port, _):
+        client = Client(port)
+        for name in ("client", "command", "config", "memory", "object", "pubsub"):
+            kind, lines = client.call(name, "help")
+            assert kind == b"*" and lines[-2:] == [(b"+", b"HELP"), (b"+", b"    Prints this help.")], (name, lines)
+            assert lines[0][1].startswith(name.upper().encode() + b" <subcommand>") and len(lines) > 3, lines
+        client.close()
     return True
 
 
@@ -448,43 +466,62 @@ def durable():
 
 
 def full_disk():
-    """Commands that write get an error while the disk is full, and work again when there is room."""
+    """While the disk is full, commands that write get an error; those that were executed are acknowledged when there
+    is room."""
     import resource
 
     with tempfile.TemporaryDirectory() as folder:
         # A write over the limit of the size of files fails, as on a full disk, if the signal is ignored.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
-            client = Client(port)
+            client, waiter = Client(port), Client(port)
             assert client.call("set", "before", "kept") == (b"+", b"OK")
+            waiter.send("blpop", "nothing", 0)
             size = os.path.getsize(os.path.join(folder, "kvd.redb"))
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-            stored, refused = 0, None
-            while refused is None:
-                kind, text = client.call("set", f"key:{stored}", "x" * 100_000)
-                if kind == b"-":
-                    refused = text
-                else:
-                    stored += 1
-                assert stored < 1000
+            writers = []
+            is_full = lambda: b"aof_last_write_status:err" in client.call("info", "persistence")[1]
+            while not is_full():
+                writers.append(Client(port))
+                writers[-1].send("set", f"key:{len(writers) - 1}", "x" * 100_000)
+                assert len(writers) < 1000
+            refused = client.call("incr", "n")[1]
             assert refused.startswith(b"MISCONF Errors writing to the AOF file: "), refused
-            assert client.call("incr", "n")[1].startswith(b"MISCONF")
             assert client.call("get", "before") == (b"$", b"kept")
+            # A transaction that ends another client's wait is refused as well, and nothing of it is lost or kept.
+            assert client.call("multi") == (b"+", b"OK")
+            assert client.call("set", "lost", 1)[1].startswith(b"MISCONF")
+            assert client.call("exec")[1].startswith(b"EXECABORT")
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            for writer in writers:
+                kind, text = writer.receive()
+                assert (kind, text) == (b"+", b"OK") or text.startswith(b"MISCONF"), text
             until = time.monotonic() + DEADLINE
-            while client.call("incr", "n")[0] == b"-":
+            while is_full():
                 assert time.monotonic() < until
                 time.sleep(0.1)
+            assert client.call("incr", "n") == (b":", b"1")
+            acknowledged = [client.call("strlen", f"key:{number}")[1] for number in range(len(writers))]
+            assert acknowledged.count(b"100000") > 0
             process.kill()
             process.wait()
-            client.close()
+            for it in [client, waiter, *writers]:
+                it.close()
         with kvd("--dir", folder) as (port, _):
             client = Client(port)
             assert client.call("get", "before") == (b"$", b"kept")
             assert client.call("get", "n") == (b"$", b"1")
-            for number in range(stored):
-                assert client.call("strlen", f"key:{number}") == (b":", b"100000"), number
+            for number, length in enumerate(acknowledged):
+                assert client.call("strlen", f"key:{number}") == (b":", length), number
             client.close()
+        # Changes that are not on disk when the server ends are no success.
+        with kvd("--dir", folder) as (port, process):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            client = Client(port)
+            assert client.call("set", "last", "x" * 100_000) == (b"+", b"OK")
+            client.close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=DEADLINE) == 1
     return True
 
 
@@ -545,6 +582,7 @@ CHECKS = {
     "texts": texts,
     "differential": differential,
     "tools": tools,
+    "helps": helps,
     "big": big,
     "security": security,
     "blocking": blocking,

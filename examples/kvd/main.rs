@@ -22,10 +22,14 @@
 //!
 //! All changes of a turn of the loop are one transaction, whose cost its clients share. While the disk is full,
 //! commands that write get an error, and commands that read are served. When there is room again, the server goes on
-//! by itself.
+//! by itself, and answers the commands that it had executed when the disk became full: under `always` these wait. If
+//! the thread that writes ends, the server ends with an error.
 //!
-//! `redis-cli command docs` lists the commands. They, and the texts of their errors, are those of Redis 7.0. There are
-//! no streams, scripts, cluster and replication.
+//! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
+//! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
+//! keyspace notifications, client-side caching (CLIENT TRACKING), users (ACL), eviction (`maxmemory`), snapshots
+//! (SAVE), cluster and replication; nor DEBUG, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, DUMP and
+//! RESTORE, LCS, LMPOP and ZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF. CONFIG SET accepts for such parameters the value that is the case.
 //!
 //! Reading order:
 //!
@@ -105,6 +109,9 @@ struct Arguments {
     client_output_buffer_limit: String,
 }
 
+/// How long the server waits at its end for clients that do not read.
+const GRACE: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::log_to_stderr("info");
@@ -121,7 +128,9 @@ fn run(arguments: &Arguments) -> Result {
     let disk = match &arguments.dir {
         None => None,
         Some(dir) => {
-            let opened = Writer::open(dir);
+            let remote = asynchat::remote()?;
+            // An error means that the loop has already ended.
+            let opened = Writer::open(dir, move || drop(remote.shutdown(GRACE)));
             let (writer, keyspace) =
                 opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
             Some((Journal::new(writer, arguments.appendfsync), keyspace))
@@ -137,7 +146,7 @@ fn run(arguments: &Arguments) -> Result {
     let listener = server
         .serve(&arguments.listen)
         .map_err(|error: Error| error.context(format_args!("--listen {}", arguments.listen)))?;
-    common::shutdown_on_ctrl_c(Duration::from_secs(5))?;
+    common::shutdown_on_ctrl_c(GRACE)?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     if let Some(addr) = addr.inet() {
         server.set_address(addr);
@@ -151,8 +160,9 @@ fn run(arguments: &Arguments) -> Result {
         commands = server.stats.commands.get(),
         "stopped"
     );
-    server.close();
-    Ok(())
+    server
+        .close()
+        .map_err(|error| format!("changes are not on disk: {error}").into())
 }
 
 fn config(arguments: &Arguments) -> Result<Config> {

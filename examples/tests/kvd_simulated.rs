@@ -21,6 +21,7 @@ mod store;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use asynchat::sim::{self, Ended, Network, Peer};
@@ -193,6 +194,45 @@ fn a_wait_ends_at_its_timeout_and_a_moved_element_serves_the_next() -> Result {
 }
 
 #[test]
+fn a_client_that_waits_is_served_before_the_next_command_of_a_pipeline() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, pusher) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&waiter, "BLPOP q 0\n")?, "");
+    assert_eq!(scene.ask(&pusher, "LPUSH q 1\nLPOP q\n")?, ":1 $-1 ");
+    assert_eq!(received(&waiter), "*2 $1 q $1 1 ");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_waits_is_served_from_the_key_that_was_written_first() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, other, pusher) = (scene.client()?, scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&waiter, "BLPOP a b b 0\n")?, "");
+    assert_eq!(scene.ask(&other, "BZPOPMIN y x 0\n")?, "");
+    // A key of another type ends no wait.
+    let script = "SET y 1\nRPUSH x 1\nDEL x\nMULTI\nRPUSH b 1\nRPUSH a 2\nZADD x 1 m\nEXEC\n";
+    assert_eq!(
+        scene.ask(&pusher, script)?,
+        "+OK :1 :1 +OK +QUEUED +QUEUED +QUEUED *3 :1 :1 :1 "
+    );
+    assert_eq!(received(&waiter), "*2 $1 b $1 1 ");
+    assert_eq!(received(&other), "*3 $1 x $1 m $1 1 ");
+    assert_eq!(scene.ask(&pusher, "EXISTS a b x\n")?, ":1 ");
+    Ok(())
+}
+
+#[test]
+fn a_target_of_another_type_ends_the_wait_of_a_move() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, pusher) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&pusher, "SET s x\n")?, "+OK ");
+    assert_eq!(scene.ask(&waiter, "BLMOVE l s LEFT LEFT 0\n")?, "");
+    assert_eq!(scene.ask(&pusher, "RPUSH l v\nLLEN l\n")?, ":1 :1 ");
+    assert!(received(&waiter).starts_with("-WRONGTYPE "));
+    Ok(())
+}
+
+#[test]
 fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
     let scene = Scene::new()?;
     let (client, other) = (scene.client()?, scene.client()?);
@@ -209,6 +249,47 @@ fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
         scene.ask(&client, "MULTI\nGET k\nEXEC\nMULTI\nGET k\nEXEC\n")?,
         "+OK +QUEUED *-1 +OK +QUEUED *1 $1 2 "
     );
+    Ok(())
+}
+
+#[test]
+fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let script = "MULTI\nSUBSCRIBE c\nPUBLISH c hi\nPING\nEXEC\n";
+    assert_eq!(
+        scene.ask(&client, script)?,
+        "+OK +QUEUED +QUEUED +QUEUED *3 *3 $9 subscribe $1 c :1 :1 *2 $4 pong $0  *3 $7 message $1 c $2 hi "
+    );
+    Ok(())
+}
+
+#[test]
+fn an_idle_client_is_closed_after_the_timeout_unless_it_waits() -> Result {
+    let scene = Scene::new()?;
+    let (idle, waiter) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&idle, "CONFIG SET timeout 100\n")?, "+OK ");
+    let (subscriber, former) = (scene.client()?, scene.client()?);
+    scene.ask(&waiter, "BLPOP l 0\n")?;
+    scene.ask(&subscriber, "SUBSCRIBE c\n")?;
+    scene.ask(&former, "SUBSCRIBE c\nRESET\n")?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(90))?;
+    assert!(!idle.has_ended() && !former.has_ended());
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(20))?;
+    assert!(idle.has_ended() && former.has_ended());
+    assert!(!waiter.has_ended() && !subscriber.has_ended());
+    assert_eq!(
+        scene.ask(&subscriber, "UNSUBSCRIBE\nCONFIG SET timeout 0\n")?,
+        "*3 $11 unsubscribe $1 c :0 +OK "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(200))?;
+    assert!(!subscriber.has_ended());
     Ok(())
 }
 
@@ -283,6 +364,134 @@ fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
 }
 
 #[test]
+fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let value = "x".repeat(10_000);
+    let mut setup = format!("SET k {value}\n");
+    for number in 0..500 {
+        setup += &format!(
+            "RPUSH l {value}\nSADD s {number}{value}\nHSET h {number} {value}\nZADD z 1 {number}{value}\n"
+        );
+    }
+    scene.ask(&client, &setup)?;
+    let keys = " k".repeat(500);
+    let fields = " 7".repeat(500);
+    for request in [
+        format!("MGET{keys}"),
+        format!("HMGET h{fields}"),
+        "LRANGE l 0 -1".to_owned(),
+        "SMEMBERS s".to_owned(),
+        "HVALS h".to_owned(),
+        "ZRANGE z 0 -1".to_owned(),
+        "ZRANGE z 0 -1 REV".to_owned(),
+        "SRANDMEMBER s -500".to_owned(),
+        "HRANDFIELD h -500 WITHVALUES".to_owned(),
+    ] {
+        client.stop_reading();
+        client.send(format!("{request}\r\n"));
+        scene.network.settle(&scene.event_loop)?;
+        let clients = scene.server.clients.borrow();
+        let queued: usize = clients.values().map(|it| it.chat.queued()).sum();
+        assert!(
+            queued < 4 << 20,
+            "{queued} bytes: {}",
+            request.get(..10).unwrap_or(&request)
+        );
+        drop(clients);
+        client.start_reading(usize::MAX);
+        let reply = scene.ask(&client, "PING\n")?;
+        let name = request.get(..10).unwrap_or(&request);
+        assert!(
+            reply.starts_with("*500 $") || reply.starts_with("*1000 $"),
+            "{name}"
+        );
+        assert_eq!(reply.matches("xxx ").count(), 500, "{name}");
+        assert!(reply.ends_with(" +PONG "), "{name}");
+    }
+    // This would be terabytes.
+    client.stop_reading();
+    scene.ask(&client, "SRANDMEMBER s -1000000000\n")?;
+    Ok(())
+}
+
+#[test]
+fn many_elements_are_popped_at_once_and_large_values_dropped_elsewhere() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
+    let freed = "INFO stats\n";
+    for end in ["LPOP l 1500", "RPOP l 1500", "LPOP l 3000", "RPOP l 9999"] {
+        scene.ask(&client, &format!("DEL l\nRPUSH l{elements}\n"))?;
+        client.stop_reading();
+        client.send(format!("{end}\r\n"));
+        scene.network.settle(&scene.event_loop)?;
+        client.start_reading(usize::MAX);
+        let reply = scene.ask(&client, "LLEN l\nEXISTS l\nLINDEX l 0\n")?;
+        let wanted = match end {
+            "LPOP l 1500" => ("*1500 $1 0 ", " $4 1499 :1500 :1 $4 1500 "),
+            "RPOP l 1500" => ("*1500 $4 2999 ", " $4 1500 :1500 :1 $1 0 "),
+            "LPOP l 3000" => ("*3000 $1 0 ", " $4 2999 :0 :0 $-1 "),
+            _ => ("*3000 $4 2999 ", " $1 0 :0 :0 $-1 "),
+        };
+        assert!(
+            reply.starts_with(wanted.0) && reply.ends_with(wanted.1),
+            "{end}"
+        );
+    }
+    for script in [
+        "SET l x\n",
+        "SET k x\nRENAME k l\n",
+        "LTRIM l 1500 1600\n",
+        "PEXPIREAT l 1\n",
+        "PEXPIRE l 1\n",
+    ] {
+        scene.ask(&client, &format!("DEL l\nRPUSH l{elements}\n"))?;
+        let before = freed_by(&scene.ask(&client, freed)?)?;
+        scene.ask(&client, script)?;
+        scene
+            .network
+            .advance(&scene.event_loop, Duration::from_millis(10))?;
+        let after = freed_by(&scene.ask(&client, freed)?)?;
+        assert!(after > before, "{script}");
+    }
+    Ok(())
+}
+
+fn freed_by(info: &str) -> Result<u64> {
+    let (_, rest) = info
+        .split_once("lazyfreed_objects:")
+        .ok_or("no such field")?;
+    Ok(rest.split(' ').next().unwrap_or_default().parse()?)
+}
+
+#[test]
+fn a_transaction_counts_as_input() -> Result {
+    let mut config = Config::default();
+    config.set("client-query-buffer-limit", "1mb")?;
+    let scene = Scene::with(Options {
+        config,
+        ..options()
+    })?;
+    let (client, large) = (scene.client()?, scene.client()?);
+    let request = format!("SET k {}\n", "x".repeat(60_000));
+    scene.ask(&client, "MULTI\n")?;
+    assert_eq!(
+        scene.ask(&client, &request.repeat(10))?,
+        "+QUEUED ".repeat(10)
+    );
+    scene.ask(&client, &request.repeat(10))?;
+    assert!(client.has_ended());
+    // So do large arguments of a request that is not complete.
+    let argument = format!("$300000\n{}\n", "x".repeat(300_000));
+    scene.ask(&large, &format!("*9\n{}", argument.repeat(2)))?;
+    assert!(!large.has_ended());
+    scene.ask(&large, &argument.repeat(2))?;
+    assert!(large.has_ended());
+    Ok(())
+}
+
+#[test]
 fn browsers_strangers_and_too_many_clients_are_refused() -> Result {
     let scene = Scene::with(Options {
         most_clients: 2,
@@ -328,7 +537,7 @@ fn a_password_is_needed_before_anything_else() -> Result {
 }
 
 fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
-    let (writer, keyspace) = Writer::open(dir)?;
+    let (writer, keyspace) = Writer::open(dir, || panic!("the thread was told to end"))?;
     Ok(Options {
         disk: Some((Journal::new(writer, sync), keyspace)),
         ..options()
@@ -346,7 +555,7 @@ fn what_was_written_is_there_after_a_restart() -> Result {
             "INCR n\nRPUSH l a b\nHSET h f 1\nSADD s a b\nZADD z 1 a\nDEL gone\nSET t x EX 100\n",
         )?;
         drop(client);
-        scene.server.close();
+        scene.server.close()?;
     }
     let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
@@ -358,6 +567,214 @@ fn what_was_written_is_there_after_a_restart() -> Result {
         reply,
         "$1 2 *4 $1 a $1 b $1 a $1 b *2 $1 f $1 1 :2 $1 1 :6 :100 "
     );
-    scene.server.close();
+    scene.server.close()?;
+    Ok(())
+}
+
+/// A database that writes when the test says so, and with which outcome.
+struct Disk {
+    outcomes: Sender<Result<(), &'static str>>,
+    scene: Scene,
+}
+
+impl Disk {
+    fn new(sync: AppendFsync) -> Result<Disk> {
+        let (outcomes, next) = mpsc::channel::<Result<(), &'static str>>();
+        let write = move |_: &[disk::rows::Op]| match next.recv() {
+            Ok(Err("panic")) => panic!("as the test wants it"),
+            Ok(outcome) => outcome.map_err(Into::into),
+            Err(_) => Ok(()),
+        };
+        let writer = Writer::start(write, || {})?;
+        let keyspace = disk::rows::Loader::default().finish();
+        let scene = Scene::with(Options {
+            disk: Some((Journal::new(writer, sync), keyspace)),
+            ..options()
+        })?;
+        Ok(Disk { outcomes, scene })
+    }
+
+    /// Lets the loop run until this is the case.
+    fn until(&self, mut is_so: impl FnMut() -> Result<bool>) -> Result {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so()? {
+            assert!(Instant::now() < deadline, "it does not happen");
+            self.scene.network.settle(&self.scene.event_loop)?;
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Waits until a client has received exactly this.
+    fn expect(&self, client: &Peer, wanted: &str) -> Result {
+        let mut all = String::new();
+        self.until(|| {
+            all += &received(client);
+            Ok(all.len() >= wanted.len())
+        })?;
+        assert_eq!(all, wanted);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_transaction_is_acknowledged_when_it_is_on_disk_even_if_it_ends_a_wait() -> Result {
+    let disk = Disk::new(AppendFsync::Always)?;
+    let (waiter, client) = (disk.scene.client()?, disk.scene.client()?);
+    assert_eq!(disk.scene.ask(&waiter, "CLIENT ID\nBLPOP l 0\n")?, ":1 ");
+    let script = "MULTI\nSET k 1\nCLIENT UNBLOCK 1\nEXEC\n";
+    assert_eq!(disk.scene.ask(&client, script)?, "+OK +QUEUED +QUEUED ");
+    assert_eq!(received(&waiter), "*-1 ", "this has not written");
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&client, "*2 +OK :1 ")
+}
+
+#[test]
+fn commands_executed_before_the_disk_was_full_are_acknowledged_later_and_others_refused() -> Result
+{
+    let disk = Disk::new(AppendFsync::Always)?;
+    let clients = [
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    ];
+    // The number of replies is not that of the requests.
+    for (client, script) in clients.iter().zip([
+        "INCR n\nBLPOP l 0\n",
+        "INCR n\nCLIENT REPLY OFF\nINCR n\nCLIENT REPLY ON\n",
+        "MULTI\nHELLO 3\nSUBSCRIBE c\nINCR n\nEXEC\n",
+    ]) {
+        client.send(script.replace('\n', "\r\n"));
+    }
+    let (other, queued) = (disk.scene.client()?, disk.scene.client()?);
+    assert_eq!(disk.scene.ask(&queued, "MULTI\nINCR n\n")?, "+OK +QUEUED ");
+    disk.outcomes.send(Err("full"))?;
+    let refusal = "-MISCONF Errors writing to the AOF file: full ";
+    disk.until(|| {
+        Ok(disk
+            .scene
+            .ask(&other, "INFO persistence\n")?
+            .contains("status:err"))
+    })?;
+    assert_eq!(disk.scene.ask(&other, "INCR n\n")?, refusal);
+    assert_eq!(
+        disk.scene.ask(&queued, "EXEC\nGET n\n")?,
+        refusal.replace("-", "-EXECABORT Transaction discarded because of: ") + "$1 4 "
+    );
+    assert_eq!(disk.scene.ask(&other, "GET n\n")?, "$1 4 ");
+    assert_eq!(received(&clients[0]), "");
+    drop(disk.outcomes);
+    let disk = Disk {
+        outcomes: mpsc::channel().0,
+        ..disk
+    };
+    disk.expect(&clients[0], ":1 ")?;
+    disk.expect(&clients[1], ":2 +OK ")?;
+    let text = "+OK +QUEUED +QUEUED +QUEUED *3 %7 ";
+    let mut third = String::new();
+    disk.until(|| {
+        third += &received(&clients[2]);
+        Ok(third.ends_with(":4 "))
+    })?;
+    assert!(
+        third.starts_with(text) && !third.contains("MISCONF"),
+        "{third}"
+    );
+    disk.until(|| {
+        Ok(disk
+            .scene
+            .ask(&other, "INFO persistence\n")?
+            .contains("status:ok"))
+    })?;
+    assert_eq!(disk.scene.ask(&clients[0], "")?, "");
+    Ok(())
+}
+
+#[test]
+fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
+    let disk = Disk::new(AppendFsync::Always)?;
+    let client = disk.scene.client()?;
+    disk.outcomes.send(Ok(()))?;
+    disk.scene.ask(&client, "RPUSH l 2 1\n")?;
+    disk.until(|| Ok(disk.scene.ask(&client, "PING\n")?.contains("PONG")))?;
+    assert_eq!(disk.scene.ask(&client, "SORT l\n")?, "*2 $1 1 $1 2 ");
+    assert_eq!(disk.scene.ask(&client, "SORT l STORE s\n")?, "");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_acknowledged_after_the_thread_that_writes_has_died() -> Result {
+    let disk = Disk::new(AppendFsync::Everysec)?;
+    let client = disk.scene.client()?;
+    assert_eq!(disk.scene.ask(&client, "SET k 1\n")?, "+OK ");
+    disk.outcomes.send(Err("panic"))?;
+    disk.scene
+        .network
+        .advance(&disk.scene.event_loop, Duration::from_secs(2))?;
+    disk.until(|| {
+        Ok(disk
+            .scene
+            .ask(&client, "SET k 2\n")?
+            .starts_with("-MISCONF"))
+    })?;
+    assert!(disk.scene.server.close().is_err());
+    Ok(())
+}
+
+#[test]
+fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
+    for sync in [AppendFsync::Everysec, AppendFsync::No, AppendFsync::Always] {
+        let disk = Disk::new(sync)?;
+        let client = disk.scene.client()?;
+        let value = "x".repeat(8 << 20);
+        for number in 0..9 {
+            let request = format!("*3\n$3\nSET\n$1\n{number}\n${}\n{value}\n", value.len());
+            disk.scene.ask(&client, &request)?;
+        }
+        disk.scene
+            .network
+            .advance(&disk.scene.event_loop, Duration::from_secs(31))?;
+        // Each of them waits, and what is behind it is not read any more.
+        let other = disk.scene.client()?;
+        assert_eq!(disk.scene.ask(&other, "INCR n\nINCR n\n")?, "");
+        let third = disk.scene.client()?;
+        assert_eq!(disk.scene.ask(&third, "GET n\n")?, "$1 1 ");
+        let silent = "CLIENT REPLY OFF\nINCR s\nINCR s\n";
+        assert_eq!(disk.scene.ask(&third, silent)?, "");
+        let fourth = disk.scene.client()?;
+        assert_eq!(disk.scene.ask(&fourth, "GET s\n")?, "$1 1 ");
+        for _ in 0..3 {
+            disk.outcomes.send(Ok(()))?;
+        }
+        drop(disk.outcomes);
+        let disk = Disk {
+            outcomes: mpsc::channel().0,
+            ..disk
+        };
+        disk.expect(&other, ":1 :2 ")?;
+        disk.until(|| Ok(disk.scene.ask(&fourth, "GET s\n")?.ends_with("$1 2 ")))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn elements_that_were_removed_at_once_are_not_on_disk() -> Result {
+    let dir = tempfile::tempdir()?;
+    let elements: String = (0..6_000).map(|number| format!(" {number}")).collect();
+    for script in [
+        format!("RPUSH l{elements}\n"),
+        "LPOP l 1200\nRPOP l 1100\n".to_owned(),
+        "LTRIM l 1300 2399\n".to_owned(),
+    ] {
+        let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
+        let client = scene.client()?;
+        scene.ask(&client, &script)?;
+        scene.server.close()?;
+    }
+    let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
+    let client = scene.client()?;
+    let reply = scene.ask(&client, "LLEN l\nLINDEX l 0\nLINDEX l -1\n")?;
+    assert_eq!(reply, ":1100 $4 2500 $4 3599 ");
+    scene.server.close()?;
     Ok(())
 }

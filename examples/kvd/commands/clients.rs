@@ -200,6 +200,7 @@ fn filtered(
                 let mut ids = Vec::new();
                 while at + 1 < args.len()
                     && let Ok(id) = integer(args.get(at + 1))
+                    && (id > 0 || !args.is(1, "kill"))
                 {
                     ids.push(id as u64);
                     at += 1;
@@ -253,7 +254,7 @@ fn kill(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         end(context.client, &found);
         return context.ok();
     }
-    let has_skipme = (3..args.len()).any(|at| args.is(at, "skipme"));
+    let has_skipme = (2..args.len()).any(|at| args.is(at, "skipme"));
     let mut found = filtered(context, args, 2)?;
     if !has_skipme {
         found.retain(|it| it.id != context.client.id);

@@ -216,6 +216,7 @@ fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let (server, client) = (context.server, context.client);
     transactions::discard(context);
     server.pubsub.borrow_mut().remove(client);
+    server.apply_timeout(client);
     client.resp3.set(false);
     context.reply.resp3 = false;
     client.database.set(0);

@@ -1,7 +1,8 @@
 //! From a request to its reply.
 
-use super::{Command, Context, Failure, Outcome, fail, flag, table, wrong_arity};
+use super::{Command, Context, Failure, Outcome, fail, flag, table, transactions, wrong_arity};
 use crate::resp::request::Args;
+use crate::server::client::Queued;
 
 /// The longest name of a command.
 const LONGEST: usize = 32;
@@ -11,27 +12,39 @@ const LONGEST: usize = 32;
 pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
     let stats = &context.server.stats;
     stats.commands.set(stats.commands.get() + 1);
-    let outcome = find(args).and_then(|command| {
+    let admitted = find(args).and_then(|command| {
         check(context, command, args)?;
         let is_queued = context.client.transaction.borrow().is_some() && !is_immediate(command);
         if is_queued {
-            return queue(context, command, args);
+            queue(context, command, args)?;
         }
-        context.client.last_command.set(command.name);
-        run(context, command, args)
+        Ok((command, is_queued))
     });
-    if let Err(failure) = outcome {
-        refuse(context, args, &failure);
+    match admitted {
+        Ok((_, true)) => {}
+        Ok((command, false)) => {
+            context.client.last_command.set(command.name);
+            if let Err(failure) = run(context, command, args) {
+                context.reply.error(&failure.0);
+            }
+        }
+        Err(failure) => refuse(context, args, &failure),
     }
 }
 
 /// Executes a command whose request is checked.
 #[inline]
 pub fn run(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
-    if command.flags & flag::WRITE != 0 {
+    if command.flags & flag::WRITE != 0 && !only_reads(command, args) {
         context.server.note_write();
+        context.reply.has_written = true;
     }
     (command.run)(context, args)
+}
+
+/// SORT without STORE has the flags of a command that writes.
+fn only_reads(command: &Command, args: Args<'_>) -> bool {
+    command.name == "sort" && !args.from(1).any(|arg| arg.eq_ignore_ascii_case(b"store"))
 }
 
 /// The command of a request.
@@ -56,11 +69,42 @@ fn find(args: Args<'_>) -> Result<&'static Command, Failure> {
         let name = sub.name.split('|').nth(1).unwrap_or_default();
         wanted.eq_ignore_ascii_case(name.as_bytes())
     };
-    subcommands.find(is_wanted).ok_or_else(|| {
+    let help = wanted.eq_ignore_ascii_case(b"help").then_some(&HELP);
+    subcommands.find(is_wanted).or(help).ok_or_else(|| {
         let wanted = String::from_utf8_lossy(&wanted[..wanted.len().min(128)]);
         let name = command.name.to_ascii_uppercase();
         format!("ERR unknown subcommand '{wanted}'. Try {name} HELP.").into()
     })
+}
+
+/// HELP of every command with subcommands.
+static HELP: Command = super::command(
+    "help",
+    2,
+    flag::LOADING | flag::STALE,
+    (0, 0, 0),
+    "server",
+    "Prints this help.",
+    help,
+);
+
+fn help(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let name = args.get(0).to_ascii_lowercase();
+    let subcommands = table()
+        .get(name.as_slice())
+        .map_or(&[][..], |it| it.subcommands);
+    let name = String::from_utf8_lossy(&name).to_ascii_uppercase();
+    context.reply.array(3 + 2 * subcommands.len());
+    let head = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    context.reply.simple(&head);
+    for (sub, summary) in subcommands.iter().map(|it| (it.name, it.summary)) {
+        let sub = sub.split('|').nth(1).unwrap_or_default();
+        context.reply.simple(&sub.to_ascii_uppercase());
+        context.reply.simple(&format!("    {summary}"));
+    }
+    context.reply.simple("HELP");
+    context.reply.simple(&format!("    {}", HELP.summary));
+    Ok(())
 }
 
 #[cold]
@@ -129,12 +173,15 @@ fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -
         return Err(fail("ERR Command not allowed inside a transaction"));
     }
     if let Some(transaction) = &mut *context.client.transaction.borrow_mut() {
-        transaction.queued.push((command, args.to_owned()));
+        let args = args.to_owned();
+        transaction.size += args.size() + size_of::<Queued>();
+        transaction.queued.push((command, args));
     }
     context.reply.simple("QUEUED");
     Ok(())
 }
 
+/// Replies to a request that is neither executed nor queued, which fails its transaction.
 #[cold]
 fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
     // A browser that was led here sends a request of HTTP. The connection ends before its body, which an attacker
@@ -147,11 +194,11 @@ fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
         context.client.closes.set(true);
         return;
     }
-    let is_in_exec =
-        args.is(0, "exec") || args.is(0, "discard") || args.is(0, "multi") || args.is(0, "watch");
-    if let Some(transaction) = &mut *context.client.transaction.borrow_mut()
-        && !is_in_exec
-    {
+    if args.is(0, "exec") {
+        transactions::discard(context);
+        return context.reply.error(&transactions::abort(failure).0);
+    }
+    if let Some(transaction) = &mut *context.client.transaction.borrow_mut() {
         transaction.failed = true;
     }
     context.reply.error(&failure.0);

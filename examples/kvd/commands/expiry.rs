@@ -121,7 +121,7 @@ pub(super) fn option(
 /// Sets when the key expires, which may be over already. 0 is never.
 pub(super) fn apply(db: &mut Database, key: &[u8], expires: i64) {
     match expires != 0 && expires <= db.now {
-        true => drop(db.remove(key)),
+        true => drop(db.delete(key)),
         false => drop(db.set_expiry(key, expires)),
     }
 }

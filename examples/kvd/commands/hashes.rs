@@ -9,6 +9,7 @@ use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::hash::{Field, Hash};
 use crate::store::number;
+use crate::store::table::Table;
 use crate::store::text::Text;
 
 pub(super) const TABLE: &[Command] = &[
@@ -195,9 +196,21 @@ fn hmget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.keyspace.database(context.client.database.get());
     let hash = db.hash(args.get(1))?;
     context.reply.array(args.len() - 2);
-    for name in args.from(2) {
+    let encode = |reply: &mut Reply, hash: Option<&Arc<Hash>>, name: &[u8]| {
         let value = hash.and_then(|hash| hash.find(name));
-        context.reply.optional(value.map(Text::as_bytes));
+        reply.optional(value.map(Text::as_bytes));
+    };
+    for at in 2..args.len() {
+        if long::is_long(context.reply) {
+            let (hash, args, mut rest) = (hash.cloned(), args.to_owned(), at..args.len());
+            long::reply_items(context.reply, move |reply| {
+                let next = rest.next();
+                next.map(|at| encode(reply, hash.as_ref(), args.args().get(at)))
+                    .is_some()
+            });
+            break;
+        }
+        encode(context.reply, hash, args.get(at));
     }
     Ok(())
 }
@@ -259,6 +272,9 @@ fn hincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, name, by) = (args.get(1), args.get(2), super::float(args.get(3))?);
+    if by.is_infinite() {
+        return Err(fail("ERR value is NaN or Infinity"));
+    }
     let db = context.db();
     let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
         None => 0.0,
@@ -290,6 +306,11 @@ fn encode(reply: &mut Reply, field: &Field, parts: Parts) {
     }
 }
 
+fn are_many(table: &Table<Field>) -> bool {
+    let size = |it: &Field| it.name.as_bytes().len() + it.value.as_bytes().len();
+    table.len() > long::MANY || table.iter().map(size).sum::<usize>() > long::MANY_BYTES
+}
+
 fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
     let db = context.keyspace.database(context.client.database.get());
     let hash = db.hash(args.get(1))?.cloned();
@@ -303,12 +324,12 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
         Some(Hash::Small(fields)) => fields
             .iter()
             .for_each(|it| encode(context.reply, it, parts)),
-        Some(Hash::Large(table)) if table.len() <= long::MANY => {
+        Some(Hash::Large(table)) if !are_many(table) => {
             table.iter().for_each(|it| encode(context.reply, it, parts));
         }
         Some(Hash::Large(table)) => {
             let (table, mut segment) = (table.clone(), 0);
-            long::reply_items(context.reply, true, move |reply| {
+            long::reply_items(context.reply, move |reply| {
                 let fields = table.segment(segment);
                 segment += 1;
                 fields
@@ -346,38 +367,40 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.array(0);
         return Ok(());
     };
-    let found: Vec<&Field> = match wanted {
-        0.. => {
-            let mut all: Vec<&Field> = hash.iter().collect();
-            if (wanted as usize) < all.len() {
-                fastrand::shuffle(&mut all);
-                all.truncate(wanted as usize);
-            }
-            all
-        }
-        _ => (0..wanted.unsigned_abs())
-            .filter_map(|_| hash.random(fastrand::u64(..)))
-            .collect(),
-    };
     let pairs = with_values && context.reply.resp3;
-    context.reply.array(if with_values && !pairs {
-        2 * found.len()
-    } else {
-        found.len()
-    });
-    for field in found {
+    let parts = match with_values {
+        true => Parts::Both,
+        false => Parts::Names,
+    };
+    let encode_one = move |reply: &mut Reply, field: &Field| {
         if pairs {
-            context.reply.array(2);
+            reply.array(2);
         }
-        encode(
-            context.reply,
-            field,
-            if with_values {
-                Parts::Both
-            } else {
-                Parts::Names
-            },
-        );
+        encode(reply, field, parts);
+    };
+    let number = match wanted {
+        0.. => (wanted as usize).min(hash.len()),
+        _ => wanted.unsigned_abs() as usize,
+    };
+    context.reply.array(match with_values && !pairs {
+        true => 2 * number,
+        false => number,
+    });
+    if wanted < 0 {
+        // The same ones again and again: the reply may be much larger than the hash.
+        let mut left = number;
+        long::reply_items(context.reply, move |reply| {
+            let field = hash.random(fastrand::u64(..)).filter(|_| left > 0);
+            left = left.saturating_sub(1);
+            field.map(|field| encode_one(reply, field)).is_some()
+        });
+        return Ok(());
     }
+    let mut found: Vec<&Field> = hash.iter().collect();
+    if number < found.len() {
+        fastrand::shuffle(&mut found);
+    }
+    let found = found.iter().take(number);
+    found.for_each(|field| encode_one(context.reply, field));
     Ok(())
 }

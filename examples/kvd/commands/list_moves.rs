@@ -90,6 +90,19 @@ pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
     }
 }
 
+/// The keys from which a command takes an element: if it has waited for one, the one that has received some.
+pub(super) fn awaited<'a>(
+    mode: Mode<'a>,
+    args: Args<'a>,
+    keys: std::ops::Range<usize>,
+) -> impl Iterator<Item = &'a [u8]> {
+    let keys = keys.map(move |at| args.get(at));
+    keys.filter(move |key| match mode {
+        Mode::Serving(ready) => *key == ready,
+        Mode::Request | Mode::Exec => true,
+    })
+}
+
 /// Waits for an element of one of the keys, unless the command may not wait. `null` is the reply then.
 pub(super) fn wait(
     context: &mut Context<'_>,
@@ -99,7 +112,7 @@ pub(super) fn wait(
     null: fn(&mut Context<'_>),
 ) -> Outcome {
     match context.mode {
-        Mode::Serving => {}
+        Mode::Serving(_) => {}
         Mode::Exec => null(context),
         Mode::Request => {
             let name = args.get(0).to_ascii_lowercase();
@@ -107,6 +120,7 @@ pub(super) fn wait(
                 return Err(SYNTAX);
             };
             let blocked = Blocked {
+                ticket: 0,
                 command,
                 args: args.to_owned(),
                 database: context.client.database.get(),
@@ -125,8 +139,7 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     let last = args.len() - 1;
     let seconds = timeout(args.get(last))?;
     let db = context.keyspace.database(number_of(context));
-    for at in 1..last {
-        let key = args.get(at);
+    for key in awaited(context.mode, args, 1..last) {
         if let Some((item, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
             context.reply.array(2);
             context.reply.bulk(key);

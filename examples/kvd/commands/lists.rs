@@ -1,5 +1,6 @@
 //! Lists.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
@@ -9,6 +10,7 @@ use super::{
 };
 use crate::disk::rows::place_name;
 use crate::resp::request::Args;
+use crate::store::database::{Database, WrongType};
 use crate::store::list::{End, List, range};
 use crate::store::text::Text;
 
@@ -193,6 +195,17 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     if wanted.is_some() {
         context.reply.array(number);
     }
+    if number > long::MANY {
+        let mut taken = remove_many(db, key, end, number)?;
+        long::reply_items(context.reply, move |reply| {
+            let item = match end {
+                End::Left => taken.pop_front(),
+                End::Right => taken.pop_back(),
+            };
+            item.map(|item| reply.bulk(item.as_bytes())).is_some()
+        });
+        return Ok(());
+    }
     for _ in 0..number {
         let Some((item, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) else {
             break;
@@ -202,6 +215,35 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     }
     db.remove_if_empty(key);
     Ok(())
+}
+
+/// Removes elements at an end, and the key if there are no others.
+fn remove_many(
+    db: &mut Database,
+    key: &[u8],
+    end: End,
+    number: usize,
+) -> Result<VecDeque<Text>, WrongType> {
+    let Some(list) = db.list_mut(key)? else {
+        return Ok(VecDeque::new());
+    };
+    let len = list.items.len();
+    let first = match end {
+        End::Left => list.place(0),
+        End::Right => list.place(len - number),
+    };
+    let taken = list.take(end, number);
+    // The disk and those who watch learn of a removed key as a whole.
+    if number < len {
+        db.touch_main(key);
+        if db.changes.is_some() {
+            for place in (first..).take(number) {
+                db.touch_element(key, || row(place));
+            }
+        }
+    }
+    db.remove_if_empty(key);
+    Ok(taken)
 }
 
 fn llen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -225,10 +267,13 @@ fn index_in(list: &List, index: i64) -> Option<usize> {
 }
 
 fn lindex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let index = integer(args.get(2))?;
     let db = context.keyspace.database(context.client.database.get());
-    let list = db.list(args.get(1))?;
-    let item = list.and_then(|list| list.items.get(index_in(list, index)?));
+    let Some(list) = db.list(args.get(1))? else {
+        context.reply.null();
+        return Ok(());
+    };
+    let index = index_in(list, integer(args.get(2))?);
+    let item = index.and_then(|index| list.items.get(index));
     context.reply.optional(item.map(Text::as_bytes));
     Ok(())
 }
@@ -253,14 +298,15 @@ fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let range = range(start, stop, list.items.len());
     context.reply.array(range.len());
-    if range.len() <= long::MANY {
+    let sizes = list.items.range(range.clone());
+    if !long::are_many(sizes.map(|item| item.as_bytes().len())) {
         list.items
             .range(range)
             .for_each(|item| context.reply.bulk(item.as_bytes()));
         return Ok(());
     }
     let (list, mut range) = (Arc::clone(list), range);
-    long::reply_items(context.reply, true, move |reply| {
+    long::reply_items(context.reply, move |reply| {
         let item = range.next().and_then(|index| list.items.get(index));
         item.map(|item| reply.bulk(item.as_bytes())).is_some()
     });
@@ -275,6 +321,10 @@ fn ltrim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         let len = list.items.len();
         let range = range(start, stop, len);
         for (end, number) in [(End::Right, len - range.end), (End::Left, range.start)] {
+            if number > long::MANY {
+                long::drop_later(remove_many(db, key, end, number)?);
+                continue;
+            }
             for _ in 0..number {
                 if let Some((_, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
                     db.touch_element(key, || row(place));

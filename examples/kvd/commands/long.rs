@@ -1,9 +1,6 @@
 //! Replies that are made while they are sent, and work that is done elsewhere, so that no client waits for another.
 
 use std::io;
-use std::sync::OnceLock;
-use std::sync::mpsc::{self, Sender};
-use std::thread;
 
 use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
@@ -12,31 +9,40 @@ use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::database::Entry;
+pub(super) use crate::store::dropper::{Droppable, drop_later};
 use crate::store::glob;
 use crate::store::table::Table;
-use crate::store::text::Text;
-use crate::store::value::Value;
 
 /// A collection of more elements than this is sent by a producer.
-pub(super) const MANY: usize = 1000;
+pub(super) const MANY: usize = crate::store::dropper::MANY;
+
+/// So are elements of more bytes than this together.
+pub(super) const MANY_BYTES: usize = 64 * 1024;
+
+/// Whether elements of these sizes are sent by a producer.
+pub(super) fn are_many(mut sizes: impl ExactSizeIterator<Item = usize>) -> bool {
+    let mut bytes = 0;
+    sizes.len() > MANY
+        || sizes.any(|size| {
+            bytes += size;
+            bytes > MANY_BYTES
+        })
+}
+
+/// Whether a reply has become so long that a producer has to make the rest.
+#[inline]
+pub(super) fn is_long(reply: &Reply) -> bool {
+    reply.len() > MANY_BYTES || reply.parts.len() > MANY
+}
 
 /// How many segments KEYS searches at a time: some thousand keys.
 const SEGMENTS_AT_ONCE: usize = 8;
 
-/// Replies with elements that `next` encodes one by one, until it returns false. Of many elements it has a snapshot,
-/// and they are encoded as the client takes them.
-pub(super) fn reply_items(
-    reply: &mut Reply,
-    is_many: bool,
-    mut next: impl FnMut(&mut Reply) -> bool + 'static,
-) {
-    match is_many {
-        false => while next(reply) {},
-        true => {
-            let resp3 = reply.resp3;
-            reply.produce(Items { next, resp3 });
-        }
-    }
+/// Replies with elements that `next`, which has a snapshot, encodes one by one until it returns false. The client gets
+/// them as it takes them.
+pub(super) fn reply_items(reply: &mut Reply, next: impl FnMut(&mut Reply) -> bool + 'static) {
+    let resp3 = reply.resp3;
+    reply.produce(Items { next, resp3 });
 }
 
 struct Items<F> {
@@ -128,50 +134,4 @@ impl Producer for Search {
         }
         Ok(More::Chunk(Bytes::new()))
     }
-}
-
-/// Something whose destructor may take long.
-pub(super) trait Droppable: Send + 'static {
-    fn is_long(&self) -> bool;
-}
-
-impl Droppable for Value {
-    fn is_long(&self) -> bool {
-        match self {
-            Value::List(list) => list.items.len() > MANY,
-            Value::Hash(hash) => hash.len() > MANY,
-            Value::Set(set) => set.len() > MANY,
-            Value::Sorted(set) => set.len() > MANY,
-            _ => false,
-        }
-    }
-}
-
-impl Droppable for Table<Text> {
-    fn is_long(&self) -> bool {
-        self.len() > MANY
-    }
-}
-
-impl Droppable for Table<Entry> {
-    fn is_long(&self) -> bool {
-        !self.is_empty()
-    }
-}
-
-/// Drops a large value on another thread, as Redis does with UNLINK.
-pub(super) fn drop_later(value: impl Droppable) {
-    static DROPPER: OnceLock<Sender<Box<dyn Send>>> = OnceLock::new();
-    if !value.is_long() {
-        return;
-    }
-    let dropper = DROPPER.get_or_init(|| {
-        let (sender, values) = mpsc::channel::<Box<dyn Send>>();
-        // Without a thread the sender has no receiver, and the value is dropped here.
-        let _ = thread::Builder::new()
-            .name("dropper".to_owned())
-            .spawn(move || values.into_iter().for_each(drop));
-        sender
-    });
-    let _ = dropper.send(Box::new(value));
 }

@@ -159,18 +159,18 @@ pub struct Context<'a> {
     pub client: &'a Rc<Client>,
     pub keyspace: &'a mut Keyspace,
     pub reply: &'a mut Reply,
-    pub mode: Mode,
+    pub mode: Mode<'a>,
 }
 
 /// Why a command is executed. It decides what one does that may wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
+pub enum Mode<'a> {
     /// For a request. It waits.
     Request,
     /// By EXEC. It does not wait.
     Exec,
-    /// For a request that waits already. It goes on to wait.
-    Serving,
+    /// For a request that waits already, because this key has received elements. It goes on to wait.
+    Serving(&'a [u8]),
 }
 
 impl Context<'_> {
@@ -197,12 +197,6 @@ impl Context<'_> {
 /// An error reply.
 #[derive(Debug)]
 pub struct Failure(pub Cow<'static, str>);
-
-impl Failure {
-    pub fn is_wrong_type(&self) -> bool {
-        self.0.starts_with("WRONGTYPE")
-    }
-}
 
 impl From<String> for Failure {
     fn from(text: String) -> Self {

@@ -123,28 +123,30 @@ const PATTERN: Kind = Kind {
 };
 
 fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    // A client that is itself a subscriber gets its earlier replies before the message.
-    if context.client.subscription_count() > 0 {
+    // A client that is itself a subscriber gets its earlier replies before the message, but the message is not an
+    // element of the reply of EXEC.
+    let is_own = context.client.subscription_count() > 0;
+    if is_own && context.mode != Mode::Exec {
         context.server.push(context.client, context.reply);
     }
-    let count = context
-        .server
-        .pubsub
-        .borrow()
-        .publish(args.get(1), args.get(2));
+    let (own, behind) = (context.client.id, &mut context.reply.behind);
+    let is_in_exec = context.mode == Mode::Exec;
+    let deliver = |client: &Client, message| match is_in_exec && client.id == own {
+        true => behind.push(message),
+        false => client.deliver(message),
+    };
+    let pubsub = context.server.pubsub.borrow();
+    let count = pubsub.publish(args.get(1), args.get(2), deliver);
     context.reply.count(count);
     Ok(())
 }
 
 fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
-    if context.mode == Mode::Exec && !context.client.resp3.get() {
-        let name = String::from_utf8_lossy(kind.subscribe).to_uppercase();
-        return Err(format!("ERR {name} isn't allowed for a DENY BLOCKING client").into());
-    }
     for name in args.from(1) {
         add(context, Bytes::copy_from_slice(name), kind);
         confirm(context, kind.subscribe, Some(name));
     }
+    context.server.apply_timeout(context.client);
     Ok(())
 }
 
@@ -191,6 +193,7 @@ fn end(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
     }
     if client.subscription_count() == 0 {
         client.subscriptions.take();
+        context.server.apply_timeout(client);
     }
     Ok(())
 }

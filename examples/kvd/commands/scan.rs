@@ -67,9 +67,12 @@ impl Options<'_> {
 
 /// The options, with the cursor at this index.
 fn options(args: Args<'_>, at: usize) -> Result<Options<'_>, Failure> {
-    let cursor = std::str::from_utf8(args.get(at))
-        .ok()
-        .and_then(|it| it.parse().ok());
+    let cursor = std::str::from_utf8(args.get(at)).ok();
+    // As in C, a negative number is one from the other end.
+    let cursor = cursor.and_then(|it| match it.strip_prefix('-') {
+        Some(rest) => rest.parse().ok().map(u64::wrapping_neg),
+        None => it.parse().ok(),
+    });
     let mut options = Options {
         cursor: cursor.ok_or(fail("ERR invalid cursor"))?,
         pattern: None,

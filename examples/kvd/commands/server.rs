@@ -1,7 +1,7 @@
 //! The server: INFO, CONFIG, TIME.
 
 use super::flag::{ADMIN, FAST, LOADING, NOSCRIPT, STALE};
-use super::{Command, Context, Outcome, command, container, wrong_arity};
+use super::{Command, Context, Outcome, SYNTAX, command, container};
 use crate::resp::request::Args;
 use crate::server::info::info;
 
@@ -101,16 +101,15 @@ fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
-        return Err(wrong_arity("config|set"));
+        return Err(SYNTAX);
     }
-    for at in (2..args.len()).step_by(2) {
-        let name = String::from_utf8_lossy(args.get(at)).to_lowercase();
-        let value = String::from_utf8_lossy(args.get(at + 1));
-        let outcome = context.server.config.borrow_mut().set(&name, &value);
-        outcome.map_err(|why| format!("ERR {why}"))?;
-        if name == "client-output-buffer-limit" {
-            context.server.apply_output_limit();
-        }
-    }
+    let text = |at| String::from_utf8_lossy(args.get(at)).into_owned();
+    let pairs = (2..args.len()).step_by(2);
+    let pairs: Vec<(String, String)> = pairs
+        .map(|at| (text(at).to_lowercase(), text(at + 1)))
+        .collect();
+    let outcome = context.server.config.borrow_mut().set_all(&pairs);
+    outcome.map_err(|why| format!("ERR {why}"))?;
+    context.server.apply_config();
     context.ok()
 }

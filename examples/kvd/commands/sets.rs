@@ -161,13 +161,15 @@ fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     context.reply.set(set.len());
-    if set.len() <= long::MANY {
+    if set.len() <= long::MANY
+        && set.iter().map(|it| it.as_bytes().len()).sum::<usize>() <= long::MANY_BYTES
+    {
         set.iter()
             .for_each(|member| context.reply.bulk(member.as_bytes()));
         return Ok(());
     }
     let (set, mut segment) = ((**set).clone(), 0);
-    long::reply_items(context.reply, true, move |reply| {
+    long::reply_items(context.reply, move |reply| {
         let members = set.segment(segment);
         segment += 1;
         members
@@ -246,19 +248,22 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.array(0);
         return Ok(());
     };
-    let found: Vec<&Text> = match wanted {
-        0.. => {
-            let mut all: Vec<&Text> = set.iter().collect();
-            if (wanted as usize) < all.len() {
-                fastrand::shuffle(&mut all);
-                all.truncate(wanted as usize);
-            }
-            all
-        }
-        _ => (0..wanted.unsigned_abs())
-            .filter_map(|_| set.random(fastrand::u64(..)))
-            .collect(),
-    };
+    if wanted < 0 {
+        let (set, mut left) = ((**set).clone(), wanted.unsigned_abs());
+        context.reply.array(left as usize);
+        // The same ones again and again: the reply may be much larger than the set.
+        long::reply_items(context.reply, move |reply| {
+            let member = set.random(fastrand::u64(..)).filter(|_| left > 0);
+            left = left.saturating_sub(1);
+            member.map(|it| reply.bulk(it.as_bytes())).is_some()
+        });
+        return Ok(());
+    }
+    let mut found: Vec<&Text> = set.iter().collect();
+    if (wanted as usize) < found.len() {
+        fastrand::shuffle(&mut found);
+        found.truncate(wanted as usize);
+    }
     context.reply.array(found.len());
     found
         .iter()

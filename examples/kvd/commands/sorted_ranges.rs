@@ -263,7 +263,11 @@ impl Query {
                 reply.double(it.score);
             }
         };
-        if range.len() <= long::MANY {
+        let bytes = || {
+            let items = set.ranked.from(range.start).take(range.len());
+            items.map(|it| it.member.as_bytes().len()).sum::<usize>()
+        };
+        if range.len() <= long::MANY && bytes() <= long::MANY_BYTES {
             match self.is_reverse {
                 false => set
                     .ranked
@@ -280,7 +284,7 @@ impl Query {
         }
         // Only the order of the members is needed.
         let (ranked, mut range, is_reverse) = (set.ranked.clone(), range, self.is_reverse);
-        long::reply_items(context.reply, true, move |reply| {
+        long::reply_items(context.reply, move |reply| {
             let number = range.len().min(256);
             match is_reverse {
                 false => {

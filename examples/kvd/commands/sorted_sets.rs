@@ -1,10 +1,8 @@
 //! Sorted sets: members and scores. `sorted_ranges.rs` has the ranges.
 
 use super::flag::{BLOCKING, DENYOOM, FAST, NOSCRIPT, READONLY, WRITE};
-use super::list_moves::{number_of, timeout, wait};
-use super::{
-    Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, integer,
-};
+use super::list_moves::{awaited, number_of, timeout, wait};
+use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float};
 use crate::resp::request::Args;
 use crate::store::ranked::Scored;
 use crate::store::sorted_set::SortedSet;
@@ -319,10 +317,7 @@ fn take(set: &mut SortedSet, is_lowest: bool) -> Option<Scored> {
 fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
     let wanted = match args.len() {
         2 => None,
-        3 => {
-            integer(args.get(2))?;
-            Some(count(args.get(2)).map_err(|_| NOT_POSITIVE)?)
-        }
+        3 => Some(count(args.get(2)).map_err(|_| NOT_POSITIVE)?),
         _ => return Err(SYNTAX),
     };
     let key = args.get(1);
@@ -353,8 +348,7 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outc
     let last = args.len() - 1;
     let seconds = timeout(args.get(last))?;
     let db = context.keyspace.database(number_of(context));
-    for at in 1..last {
-        let key = args.get(at);
+    for key in awaited(context.mode, args, 1..last) {
         if let Some(Scored { score, member }) =
             db.sorted_mut(key)?.and_then(|set| take(set, is_lowest))
         {

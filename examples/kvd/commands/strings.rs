@@ -2,12 +2,14 @@
 
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
 use super::{
-    Command, Context, Outcome, SYNTAX, TOO_LONG, command, expiry, fail, integer, wrong_arity,
+    Command, Context, Outcome, SYNTAX, TOO_LONG, command, expiry, fail, integer, long, wrong_arity,
 };
-use crate::resp::request::Args;
-use crate::store::database::WrongType;
+use crate::resp::reply::Reply;
+use crate::resp::request::{Args, OwnedArgs};
+use crate::store::database::{Entry, WrongType};
 use crate::store::number::Digits;
-use crate::store::value::Value;
+use crate::store::table::Table;
+use crate::store::value::{SHARED, Value};
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -168,14 +170,17 @@ fn value(args: Args<'_>, index: usize) -> Value {
 /// Replies with the string of a key.
 #[inline]
 fn reply_string(context: &mut Context<'_>, key: &[u8]) -> Outcome {
-    let found = context
-        .keyspace
-        .database(context.client.database.get())
-        .find(key);
+    let database = context.keyspace.database(context.client.database.get());
+    let found = database.find(key);
     let is_found = found.is_some();
     match found {
         None => context.reply.null(),
         Some(Value::Shared(data)) => context.reply.bytes(data),
+        Some(Value::Growing(data)) if data.len() >= SHARED => {
+            if let Some(data) = database.find_mut(key).and_then(Value::share) {
+                context.reply.bytes(data);
+            }
+        }
         Some(value) => {
             let mut digits = Digits::default();
             context
@@ -227,6 +232,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let now = context.keyspace.now();
     let (mut only_new, mut only_old, mut keep, mut get, mut expires) =
         (false, false, false, false, None);
+    let mut unit: Option<Vec<u8>> = None;
     let mut at = 3;
     while at < args.len() {
         let option = args.get(at).to_ascii_lowercase();
@@ -235,8 +241,10 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             b"xx" if !only_new => only_old = true,
             b"get" => get = true,
             b"keepttl" if expires.is_none() => keep = true,
-            _ if !keep && expires.is_none() && at + 1 < args.len() => {
+            // The same option may be given twice.
+            _ if !keep && unit.as_ref().is_none_or(|it| *it == option) && at + 1 < args.len() => {
                 expires = Some(expiry::option(args, at, now, "set")?.ok_or(SYNTAX)?);
+                unit = Some(option);
                 at += 1;
             }
             _ => return Err(SYNTAX),
@@ -262,7 +270,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     match expires != 0 && expires <= db.now {
         // A time that is over removes the key.
-        true => drop(db.remove(key)),
+        true => drop(db.delete(key)),
         false => db.set(key, value, expires),
     }
     if !get {
@@ -290,12 +298,38 @@ fn setex(context: &mut Context<'_>, args: Args<'_>, unit: i64) -> Outcome {
 
 fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.array(args.len() - 1);
-    for key in args.from(1) {
-        if reply_string(context, key).is_err() {
+    for at in 1..args.len() {
+        if long::is_long(context.reply) {
+            let (rest, now) = (at..args.len(), context.keyspace.now());
+            let table = context.db().table().clone();
+            mget_later(context.reply, table, args.to_owned(), rest, now);
+            break;
+        }
+        if reply_string(context, args.get(at)).is_err() {
             context.reply.null();
         }
     }
     Ok(())
+}
+
+/// A request of some bytes for each key may have a reply of thousands for each.
+fn mget_later(
+    reply: &mut Reply,
+    table: Table<Entry>,
+    args: OwnedArgs,
+    mut rest: std::ops::Range<usize>,
+    now: i64,
+) {
+    long::reply_items(reply, move |reply| {
+        let Some(at) = rest.next() else {
+            return false;
+        };
+        let found = table.find(args.args().get(at));
+        let found = found.filter(|it| it.expires == 0 || it.expires > now);
+        let mut digits = Digits::default();
+        reply.optional(found.and_then(|it| it.value.text(&mut digits)));
+        true
+    });
 }
 
 fn mset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

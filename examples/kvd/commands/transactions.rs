@@ -1,7 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH.
 
-use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE};
-use super::{Command, Context, Mode, Outcome, command, execute, fail};
+use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, WRITE};
+use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
 use crate::server::client::Watch;
 
@@ -77,6 +77,12 @@ fn discard_command(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     context.ok()
 }
 
+/// The reply of EXEC if the transaction was not even tried.
+pub(super) fn abort(why: &Failure) -> Failure {
+    let why = why.0.strip_prefix("ERR ").unwrap_or(&why.0);
+    format!("EXECABORT Transaction discarded because of: {why}").into()
+}
+
 fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let Some(transaction) = context.client.transaction.take() else {
         return Err(fail("ERR EXEC without MULTI"));
@@ -94,6 +100,12 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
             "EXECABORT Transaction discarded because of previous errors.",
         ));
     }
+    let mut commands = transaction.queued.iter().map(|(command, _)| command);
+    if commands.any(|command| command.flags & WRITE != 0)
+        && let Err(failure) = context.server.check_writable()
+    {
+        return Err(abort(&failure));
+    }
     if !is_unchanged {
         context.reply.null_array();
         return Ok(());
@@ -106,6 +118,7 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
         }
     }
     context.mode = mode;
+    context.reply.end_exec();
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rows::take_changes;
-use super::writer::{Batch, Held, Status, Writer};
+use super::writer::{Batch, Error, Held, Status, Writer};
 use crate::resp::reply::{Part, Reply};
 use crate::server::client::Client;
 use crate::store::keyspace::Keyspace;
@@ -37,8 +37,6 @@ pub struct Journal {
     writer: RefCell<Option<Writer>>,
     status: Arc<Status>,
     sync: AppendFsync,
-    /// Whether a command has written since the last replies were pushed.
-    has_written: Cell<bool>,
     is_scheduled: Cell<bool>,
     /// The replies of this turn that wait.
     held: RefCell<Vec<Held>>,
@@ -50,7 +48,6 @@ impl Journal {
             status: Arc::clone(&writer.status),
             writer: RefCell::new(Some(writer)),
             sync,
-            has_written: Cell::new(false),
             is_scheduled: Cell::new(false),
             held: RefCell::default(),
         }
@@ -64,13 +61,23 @@ impl Journal {
     /// A command has written. Returns when to [collect](Journal::collect) if that is not scheduled: `None` if it is,
     /// `Some(None)` for the end of the turn.
     pub fn note_write(&self) -> Option<Option<Duration>> {
-        self.has_written.set(true);
         (!self.is_scheduled.replace(true)).then(|| self.sync.delay())
+    }
+
+    /// Whether so much waits for the disk that clients which write have to wait for it.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.status.is_behind()
     }
 
     /// Pushes the replies, or a promise of them if they have to wait for the disk.
     pub fn push(&self, client: &Client, reply: &mut Reply) {
-        if !self.has_written.replace(false) || !self.holds_replies() {
+        // A client that wants no replies waits for a slow disk, too.
+        if reply.is_empty() && !(reply.has_written && self.is_behind()) {
+            reply.has_written = false;
+            return;
+        }
+        if !std::mem::take(&mut reply.has_written) || !(self.holds_replies() || self.is_behind()) {
             client.holds_replies.set(false);
             return reply.flush(&client.chat);
         }
@@ -80,19 +87,15 @@ impl Journal {
             .last_mut()
             .filter(|it| it.client == client.id && client.holds_replies.get())
         {
-            Some(last) => {
-                append(&mut last.replies, reply);
-                last.count += 1;
-            }
+            Some(last) => append(client, &mut last.replies, reply),
             None => {
                 let mut replies = Vec::new();
-                append(&mut replies, reply);
+                append(client, &mut replies, reply);
                 client.holds_replies.set(true);
                 held.push(Held {
                     client: client.id,
                     promise: client.chat.promise(),
                     replies,
-                    count: 1,
                 });
             }
         }
@@ -105,13 +108,11 @@ impl Journal {
             ops: take_changes(keyspace),
             held: self.held.take(),
         };
-        // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged.
-        let writer = self.writer.borrow();
-        if writer
-            .as_ref()
-            .is_none_or(|writer| writer.batches.send(batch).is_err())
-        {
-            tracing::error!("the thread that writes to the database has ended");
+        // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
+        // thread itself has reported its end.
+        if let Some(writer) = &*self.writer.borrow() {
+            self.status.add_waiting(batch.size());
+            let _ = writer.batches.send(batch);
         }
     }
 
@@ -121,25 +122,35 @@ impl Journal {
         self.status.refusal()
     }
 
-    /// Writes what was collected, and closes the database.
-    pub fn close(&self) {
-        if let Some(writer) = self.writer.take() {
-            writer.close();
-        }
+    /// Writes what was collected, and closes the database. An error means that changes are not on disk.
+    pub fn close(&self) -> Result<(), Error> {
+        self.writer.take().map_or(Ok(()), Writer::close)
     }
 }
 
-/// Appends a reply, with everything that its producers make.
-fn append(replies: &mut Vec<u8>, reply: &mut Reply) {
+/// The replies of a client that wait for the disk are in memory as a whole, so they have a maximum.
+const MOST_HELD: usize = 1 << 30;
+
+/// Appends a reply, with everything that its producers make: only EXEC writes and has them.
+fn append(client: &Client, replies: &mut Vec<u8>, reply: &mut Reply) {
     for part in reply.take_parts() {
         match part {
             Part::Copied(data) => replies.extend_from_slice(&data),
             Part::Shared(data) => replies.extend_from_slice(&data),
             Part::Made(mut producer) => {
-                while let Ok(asynchat::More::Chunk(chunk)) = producer.more(1 << 20) {
+                while replies.len() <= MOST_HELD
+                    && let Ok(asynchat::More::Chunk(chunk)) = producer.more(1 << 20)
+                {
                     replies.extend_from_slice(&chunk);
                 }
             }
+        }
+        if replies.len() > MOST_HELD {
+            tracing::warn!(
+                client = client.id,
+                "the replies of a transaction are too long, connection closed"
+            );
+            return client.chat.close();
         }
     }
 }

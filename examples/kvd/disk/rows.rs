@@ -11,6 +11,7 @@ use std::sync::Arc;
 use asynchat::bytes::Bytes;
 
 use crate::store::database::{Change, Database};
+use crate::store::dropper::MANY;
 use crate::store::hash::Hash;
 use crate::store::keyspace::{DATABASES, Keyspace};
 use crate::store::list::{End, List};
@@ -20,12 +21,28 @@ use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
 /// What a transaction does with a row.
-#[derive(Debug)]
 pub enum Op {
     /// Removes the rows with names in this range.
     Clear(Range<Vec<u8>>),
     Put(Vec<u8>, Bytes),
+    /// Puts the rows of all elements of a large collection, whose key has this prefix. It is a snapshot, so that the
+    /// thread that writes encodes it.
+    PutElements(Vec<u8>, Value),
     Delete(Vec<u8>),
+}
+
+impl Op {
+    /// The bytes of memory.
+    pub fn size(&self) -> usize {
+        size_of::<Op>()
+            + match self {
+                Op::Clear(names) => names.start.len() + names.end.len(),
+                Op::Put(name, content) => name.len() + content.len(),
+                // About: the elements are shared with the keyspace until they change.
+                Op::PutElements(_, value) => 64 * value.len(),
+                Op::Delete(name) => name.len(),
+            }
+    }
 }
 
 const KEY: u8 = 0;
@@ -93,6 +110,9 @@ fn add_changes(
         main.extend_from_slice(entry.value.text(&mut digits).unwrap_or_default());
         ops.push(Op::Put(with(&prefix, KEY, &[]), main.into()));
         match change {
+            Change::Whole if entry.value.len() > MANY => {
+                ops.push(Op::PutElements(prefix, entry.value.clone()));
+            }
             Change::Whole => each_element(&entry.value, &mut |name, content| {
                 ops.push(Op::Put(
                     with(&prefix, ELEMENT, name),
@@ -135,6 +155,13 @@ fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
         Value::Sorted(set) => Bytes::copy_from_slice(&set.score(element)?.to_le_bytes()),
         _ => return None,
     })
+}
+
+/// The rows of all elements of a collection, whose key has this prefix.
+pub fn each_row(prefix: &[u8], value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
+    each_element(value, &mut |name, content| {
+        visit(&with(prefix, ELEMENT, name), content);
+    });
 }
 
 fn each_element(value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
@@ -254,6 +281,12 @@ mod tests {
                 match op {
                     Op::Clear(range) => self.0.retain(|name, _| !range.contains(name)),
                     Op::Put(name, content) => drop(self.0.insert(name, content)),
+                    Op::PutElements(prefix, value) => {
+                        each_row(&prefix, &value, &mut |name, content| {
+                            self.0
+                                .insert(name.to_vec(), Bytes::copy_from_slice(content));
+                        });
+                    }
                     Op::Delete(name) => drop(self.0.remove(&name)),
                 }
             }
@@ -291,7 +324,10 @@ mod tests {
                 .unwrap()
                 .push(End::Left, name.as_bytes().into());
         }
-        disk.write(&mut keyspace);
+        assert!(
+            disk.write(&mut keyspace) < 20,
+            "large collections are encoded by the thread that writes"
+        );
         let db = keyspace.database(3);
         db.remove(b"gone");
         db.hash_mut(b"h").unwrap().unwrap().remove(b"5");

@@ -1,11 +1,12 @@
 //! The thread that writes to the database.
 //!
 //! It takes all batches that wait, and writes them in one transaction. Only then it fulfills the promises of the
-//! replies. If the disk is full, it keeps the batches and tries again each second, or when another batch comes: what
-//! is in memory is on the disk in the end.
+//! replies. If the disk is full, it keeps both and tries again later, or when another batch comes: these commands were
+//! executed, so an error reply would make their clients repeat them. Only new commands get the error.
 
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,16 +16,21 @@ use asynchat::Promise;
 use asynchat::bytes::Bytes;
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::rows::{Loader, Op};
+use super::rows::{Loader, Op, each_row};
 use crate::store::keyspace::Keyspace;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+/// After a failure it tries again after this time, which doubles each time up to the second one.
 const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(8);
+
+/// How many bytes wait for the disk before clients that write have to wait.
+const MOST_WAITING: usize = 64 << 20;
 
 /// redb's cache. The keyspace is in memory anyway.
 const CACHE: usize = 64 << 20;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The replies of a client to requests that have written.
 pub struct Held {
@@ -32,8 +38,6 @@ pub struct Held {
     pub promise: Promise,
     /// What is sent when the transaction is on disk.
     pub replies: Vec<u8>,
-    /// How many replies that are.
-    pub count: usize,
 }
 
 /// What one turn of the loop has changed.
@@ -43,11 +47,21 @@ pub struct Batch {
     pub held: Vec<Held>,
 }
 
+impl Batch {
+    /// The bytes of memory.
+    pub fn size(&self) -> usize {
+        let held = self.held.iter().map(|it| it.replies.len());
+        self.ops.iter().map(Op::size).sum::<usize>() + held.sum::<usize>()
+    }
+}
+
 /// Whether the last transaction has failed, and why.
 #[derive(Default)]
 pub struct Status {
     has_failed: AtomicBool,
     why: Mutex<String>,
+    /// The bytes of the batches that are not on disk yet.
+    waiting: AtomicUsize,
 }
 
 impl Status {
@@ -58,6 +72,16 @@ impl Status {
             let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
             format!("MISCONF Errors writing to the AOF file: {why}")
         })
+    }
+
+    /// Whether so much waits for the disk that clients which write have to wait, too.
+    pub fn is_behind(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > MOST_WAITING
+    }
+
+    /// A batch of this size is sent to the thread.
+    pub fn add_waiting(&self, size: usize) {
+        self.waiting.fetch_add(size, Ordering::Relaxed);
     }
 
     fn set(&self, outcome: &Result<(), Error>) {
@@ -76,80 +100,139 @@ impl Status {
     }
 }
 
+/// Reports the end of the thread, unless it was told to end.
+struct Alive {
+    status: Arc<Status>,
+    /// What the loop does then.
+    on_death: Option<Box<dyn FnOnce() + Send>>,
+    is_over: bool,
+}
+
+impl Alive {
+    /// The thread ends as it was told.
+    fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.status.set(&Err(DIED.into()));
+        if let Some(on_death) = self.on_death.take() {
+            on_death();
+        }
+    }
+}
+
+const DIED: &str = "the thread that writes to the database has ended";
+
 /// The thread, and the way to it.
 pub struct Writer {
     pub batches: Sender<Batch>,
     pub status: Arc<Status>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), Error>>,
 }
 
 impl Writer {
-    /// Opens the database in `dir`, or creates it, and loads what is in it.
-    pub fn open(dir: &Path) -> Result<(Writer, Keyspace), Error> {
+    /// Opens the database in `dir`, or creates it, and loads what is in it. `on_death` is called if the thread ends
+    /// without having been told to.
+    pub fn open(
+        dir: &Path,
+        on_death: impl FnOnce() + Send + 'static,
+    ) -> Result<(Writer, Keyspace), Error> {
         std::fs::create_dir_all(dir)?;
         let mut file = File {
             path: dir.join("kvd.redb"),
             database: None,
         };
         let keyspace = file.load()?;
-        let (batches, waiting) = mpsc::channel();
-        let status = Arc::new(Status::default());
-        let shared = Arc::clone(&status);
-        let thread = thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || write_batches(&mut file, &waiting, &shared))?;
-        let writer = Writer {
-            batches,
-            status,
-            thread,
-        };
+        let writer = Writer::start(move |ops: &[Op]| file.write(ops), on_death)?;
         Ok((writer, keyspace))
     }
 
-    /// Writes what is left, and closes the database.
-    pub fn close(self) {
+    /// Starts the thread. `write` does all of it, durably, or nothing.
+    pub fn start(
+        write: impl FnMut(&[Op]) -> Result<(), Error> + Send + 'static,
+        on_death: impl FnOnce() + Send + 'static,
+    ) -> Result<Writer, Error> {
+        let (batches, waiting) = mpsc::channel();
+        let status = Arc::new(Status::default());
+        let alive = Alive {
+            status: Arc::clone(&status),
+            on_death: Some(Box::new(on_death)),
+            is_over: false,
+        };
+        let thread = thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || {
+                let outcome = write_batches(write, &waiting, &alive.status);
+                alive.end();
+                outcome
+            })?;
+        Ok(Writer {
+            batches,
+            status,
+            thread,
+        })
+    }
+
+    /// Writes what is left, and closes the database. An error means that changes are not on disk.
+    pub fn close(self) -> Result<(), Error> {
         drop(self.batches);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread that writes to the database has panicked");
-        }
+        self.thread.join().unwrap_or_else(|_| Err(DIED.into()))
     }
 }
 
-fn write_batches(file: &mut File, waiting: &Receiver<Batch>, status: &Status) {
-    // What could not be written.
+/// Returns when no batch can come any more. An error means that the last ones are not on disk.
+fn write_batches(
+    mut write: impl FnMut(&[Op]) -> Result<(), Error>,
+    waiting: &Receiver<Batch>,
+    status: &Status,
+) -> Result<(), Error> {
+    // What could not be written, and the replies that wait for it.
     let mut ops: Vec<Op> = Vec::new();
+    let mut held: Vec<Held> = Vec::new();
+    let mut size = 0;
+    let mut retry = RETRY;
     loop {
         let first = match ops.is_empty() {
             true => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => waiting.recv_timeout(RETRY),
+            false => waiting.recv_timeout(retry),
         };
         let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
-        let mut held = Vec::new();
         for batch in first.into_iter().chain(waiting.try_iter()) {
+            size += batch.size();
             ops.extend(batch.ops);
             held.extend(batch.held);
         }
         let outcome = match ops.is_empty() {
             true => Ok(()),
-            false => file.write(&ops),
+            false => write(&ops),
         };
         status.set(&outcome);
-        match outcome {
-            Ok(()) => ops.clear(),
+        match &outcome {
+            Ok(()) => {
+                // A large batch leaves no memory behind.
+                ops = Vec::new();
+                status
+                    .waiting
+                    .fetch_sub(mem::take(&mut size), Ordering::Relaxed);
+                for it in held.drain(..) {
+                    it.promise.fulfill(Bytes::from(it.replies));
+                }
+                retry = RETRY;
+            }
             Err(_) if is_over => {
                 tracing::error!(rows = ops.len(), "the last changes are not on disk");
             }
-            Err(_) => {}
-        }
-        let refusal = status.refusal().map(|text| format!("-{text}\r\n"));
-        for it in held {
-            it.promise.fulfill(match &refusal {
-                None => Bytes::from(it.replies),
-                Some(text) => Bytes::from(text.repeat(it.count)),
-            });
+            // Each attempt opens the file again, and checks it.
+            Err(_) => retry = (retry * 2).min(LONGEST_RETRY),
         }
         if is_over {
-            return;
+            return outcome;
         }
     }
 }
@@ -205,6 +288,15 @@ fn transact(database: &Database, ops: &[Op]) -> Result<(), Error> {
                     table.retain_in(names.start.as_slice()..names.end.as_slice(), |_, _| false)?;
                 }
                 Op::Put(name, content) => drop(table.insert(name.as_slice(), &content[..])?),
+                Op::PutElements(prefix, value) => {
+                    let mut outcome = Ok(());
+                    each_row(prefix, value, &mut |name, content| {
+                        if outcome.is_ok() {
+                            outcome = table.insert(name, content).map(drop);
+                        }
+                    });
+                    outcome?;
+                }
                 Op::Delete(name) => drop(table.remove(name.as_slice())?),
             }
         }

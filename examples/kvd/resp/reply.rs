@@ -25,6 +25,10 @@ pub struct Reply {
     pub parts: Vec<Part>,
     /// Whether the client has asked for version 3 of the protocol.
     pub resp3: bool,
+    /// Messages that follow the reply of EXEC.
+    pub behind: Vec<Bytes>,
+    /// Whether one of the commands that it answers has written, so that it may have to wait for the disk.
+    pub has_written: bool,
 }
 
 impl Reply {
@@ -149,6 +153,13 @@ impl Reply {
         self.head(b'$', data.len() as i64);
         self.add_part(Part::Shared(data.clone()));
         self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds the messages that follow the reply.
+    pub fn end_exec(&mut self) {
+        for message in self.behind.drain(..) {
+            self.buffer.extend_from_slice(&message);
+        }
     }
 
     /// Output that a producer makes.

@@ -12,8 +12,8 @@ const LARGE: usize = 32 * 1024;
 /// The longest line (`PROTO_INLINE_MAX_SIZE`).
 const LONGEST_LINE: usize = 64 * 1024;
 
-/// How many arguments a request may have.
-const MOST_ARGUMENTS: i64 = 1024 * 1024;
+/// How many arguments a request may have. `client-query-buffer-limit` is reached before.
+const MOST_ARGUMENTS: i64 = i32::MAX as i64;
 
 /// What a client that has not logged in may send.
 const MOST_ARGUMENTS_BEFORE_AUTH: i64 = 10;
@@ -99,6 +99,11 @@ pub struct OwnedArgs {
 }
 
 impl OwnedArgs {
+    /// The bytes of memory.
+    pub fn size(&self) -> usize {
+        self.base.len() + self.spans.len() * size_of::<Span>() + total(&self.large)
+    }
+
     pub fn args(&self) -> Args<'_> {
         Args {
             base: &self.base,
@@ -106,6 +111,10 @@ impl OwnedArgs {
             large: &self.large,
         }
     }
+}
+
+fn total(large: &[Bytes]) -> usize {
+    large.iter().map(Bytes::len).sum()
 }
 
 /// What the client may send.
@@ -267,6 +276,11 @@ impl Parser {
         }
     }
 
+    /// The bytes of the large arguments so far, which are not in the input.
+    pub fn large_len(&self) -> usize {
+        total(&self.large)
+    }
+
     /// Begins the next request.
     #[inline]
     pub fn reset(&mut self) {
@@ -410,7 +424,7 @@ mod tests {
     fn what_is_no_request_has_the_error_of_redis() {
         for (input, text) in [
             ("*x\r\n", "invalid multibulk length"),
-            ("*1048577\r\n", "invalid multibulk length"),
+            ("*2147483648\r\n", "invalid multibulk length"),
             ("*1\r\n:1\r\n", "expected '$', got ':'"),
             ("*1\r\n$-1\r\n", "invalid bulk length"),
             ("*1\r\n$999999999999\r\n", "invalid bulk length"),
@@ -419,6 +433,9 @@ mod tests {
             let expected = format!("ERR Protocol error: {text}");
             assert_eq!(parse(input.as_bytes(), 1000), [Err(expected)], "{input}");
         }
+        let mut parser = Parser::default();
+        let step = parser.next(b"*2000000\r\n$4\r\nMSET\r\n", ALLOWED);
+        assert_eq!(step, Step::Incomplete, "this is one");
         let long = "x".repeat(70_000);
         assert!(parse(long.as_bytes(), 1_000_000)[0].is_err());
     }

@@ -30,6 +30,8 @@ pub type Queued = (&'static Command, OwnedArgs);
 #[derive(Default)]
 pub struct Transaction {
     pub queued: Vec<Queued>,
+    /// Their bytes, which count as input.
+    pub size: usize,
     /// A request could not be queued, so EXEC fails.
     pub failed: bool,
 }
@@ -43,6 +45,8 @@ pub struct Watch {
 
 /// The command that waits for an element.
 pub struct Blocked {
+    /// Its place in the queues.
+    pub ticket: u64,
     pub command: &'static Command,
     pub args: OwnedArgs,
     pub database: usize,
@@ -85,6 +89,8 @@ pub struct Client {
     pub waits_for_output: Cell<bool>,
     /// The connection closes behind the reply.
     pub closes: Cell<bool>,
+    /// Whether the connection closes when it is idle.
+    pub has_timeout: Cell<bool>,
     /// What was pushed last is a promise of replies that wait for the disk.
     pub holds_replies: Cell<bool>,
 }
@@ -117,6 +123,7 @@ impl Client {
             blocked: RefCell::default(),
             waits_for_output: Cell::new(false),
             closes: Cell::new(false),
+            has_timeout: Cell::new(false),
             holds_replies: Cell::new(false),
         })
     }
@@ -138,6 +145,12 @@ impl Client {
             let database = keyspace.database(watch.database);
             database.unwatch(watch.key.as_bytes());
         }
+    }
+
+    /// Pushes a message that answers no request.
+    pub fn deliver(&self, message: Bytes) {
+        self.chat.push(message);
+        self.holds_replies.set(false);
     }
 
     pub fn subscription_count(&self) -> usize {

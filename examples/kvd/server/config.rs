@@ -6,6 +6,16 @@ use asynchat::Limits;
 
 use crate::store::glob;
 
+/// Parameters that have one value, which may be set.
+const FIXED: &[&str] = &[
+    "appendfsync",
+    "appendonly",
+    "maxmemory",
+    "maxmemory-policy",
+    "save",
+    "tcp-keepalive",
+];
+
 /// Parameters that can be changed while the server runs.
 const CHANGEABLE: &[&str] = &[
     "client-output-buffer-limit",
@@ -13,8 +23,10 @@ const CHANGEABLE: &[&str] = &[
     "proto-max-bulk-len",
     "protected-mode",
     "requirepass",
+    "timeout",
 ];
 
+#[derive(Clone)]
 pub struct Config {
     values: BTreeMap<&'static str, String>,
     /// `proto-max-bulk-len`.
@@ -24,6 +36,8 @@ pub struct Config {
     pub protected: bool,
     /// `requirepass`, empty if there is none.
     pub password: String,
+    /// `timeout`: after how many seconds an idle client is closed. 0 for never.
+    pub timeout: u64,
     /// The hard limit of `client-output-buffer-limit` for subscribers: output that others cause.
     pub output: usize,
 }
@@ -58,6 +72,7 @@ impl Default for Config {
             query_buffer: 1 << 30,
             protected: true,
             password: String::new(),
+            timeout: 0,
             output: 32 << 20,
         }
     }
@@ -82,26 +97,52 @@ impl Config {
         self.values.insert(name, value.into());
     }
 
+    /// Changes parameters, all or none, or says why not.
+    pub fn set_all(&mut self, pairs: &[(String, String)]) -> Result<(), String> {
+        for (at, (name, _)) in pairs.iter().enumerate() {
+            if !self.values.contains_key(name.as_str()) {
+                return Err(unknown(name));
+            }
+            if pairs[..at].iter().any(|(other, _)| other == name) {
+                return Err(failed(name, "duplicate parameter"));
+            }
+        }
+        let mut changed = self.clone();
+        for (name, value) in pairs {
+            changed.set(name, value)?;
+        }
+        *self = changed;
+        Ok(())
+    }
+
     /// Changes a parameter, or says why not.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let Some((known, _)) = self.values.get_key_value(name) else {
-            return Err(
-                "Unknown option or number of arguments for CONFIG SET - ".to_owned()
-                    + &format!("'{name}'"),
-            );
+            return Err(unknown(name));
         };
         let known = *known;
-        let failed = |why: &str| {
-            Err(format!(
-                "CONFIG SET failed (possibly related to argument '{name}') - {why}"
-            ))
-        };
+        let failed = |why: &str| Err(failed(name, why));
+        if FIXED.contains(&known) {
+            // Clients and their tests set what is the case anyway.
+            let only = &self.values[known];
+            let is_same = value.eq_ignore_ascii_case(only)
+                || (memory(value).is_some() && memory(value) == memory(only));
+            return match is_same {
+                true => Ok(()),
+                false => failed(&format!("argument must be '{only}': kvd has no other")),
+            };
+        }
         if !CHANGEABLE.contains(&known) {
             return failed("can't set immutable config");
         }
         let mut stored = value.to_owned();
         match known {
             "requirepass" => self.password = value.to_owned(),
+            "timeout" => match value.parse::<i64>() {
+                Ok(seconds @ 0..=2_147_483_647) => self.timeout = seconds as u64,
+                Ok(_) => return failed("argument must be between 0 and 2147483647 inclusive"),
+                Err(_) => return failed("argument couldn't be parsed into an integer"),
+            },
             "protected-mode" => match value {
                 "yes" => self.protected = true,
                 "no" => self.protected = false,
@@ -109,19 +150,43 @@ impl Config {
             },
             "client-output-buffer-limit" => {
                 let words: Vec<&str> = value.split_whitespace().collect();
-                let &["pubsub", hard, "0", "0"] = words.as_slice() else {
-                    return failed("only 'pubsub <hard limit> 0 0' can be set");
-                };
-                let Some(hard) = memory(hard) else {
-                    return failed("argument must be a memory value");
-                };
-                self.output = if hard == 0 { Limits::UNLIMITED } else { hard };
-                stored = format!("normal 0 0 0 slave 0 0 0 pubsub {hard} 0 0");
+                if words.is_empty() || !words.len().is_multiple_of(4) {
+                    return failed("Wrong number of arguments in buffer limit configuration.");
+                }
+                stored.clone_from(&self.values[known]);
+                for limit in words.chunks(4) {
+                    let class = limit[0].to_ascii_lowercase();
+                    if !["normal", "slave", "replica", "pubsub"].contains(&class.as_str()) {
+                        return failed(
+                            "Invalid client class specified in buffer limit configuration.",
+                        );
+                    }
+                    let (Some(hard), Some(_), Ok(_)) =
+                        (memory(limit[1]), memory(limit[2]), limit[3].parse::<u32>())
+                    else {
+                        return failed(
+                            "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
+                        );
+                    };
+                    // There are no replicas, a normal client has to take its replies before it gets the next ones,
+                    // and there is no soft limit: the stored text says so.
+                    if class == "pubsub" {
+                        self.output = if hard == 0 { Limits::UNLIMITED } else { hard };
+                        stored = format!("normal 0 0 0 slave 0 0 0 pubsub {hard} 0 0");
+                    }
+                }
             }
             _ => {
-                let Some(bytes) = memory(value).filter(|bytes| *bytes >= 1 << 20) else {
-                    return failed("argument must be a memory value of at least 1mb");
+                let Some(bytes) = memory(value) else {
+                    return failed("argument must be a memory value");
                 };
+                if !(1 << 20..=i64::MAX as usize).contains(&bytes) {
+                    let most = i64::MAX;
+                    return failed(&format!(
+                        "argument must be between {} and {most} inclusive",
+                        1 << 20
+                    ));
+                }
                 match known {
                     "proto-max-bulk-len" => self.argument = bytes as i64,
                     _ => self.query_buffer = bytes,
@@ -132,6 +197,14 @@ impl Config {
         self.values.insert(known, stored);
         Ok(())
     }
+}
+
+fn unknown(name: &str) -> String {
+    format!("Unknown option or number of arguments for CONFIG SET - '{name}'")
+}
+
+fn failed(name: &str, why: &str) -> String {
+    format!("CONFIG SET failed (possibly related to argument '{name}') - {why}")
 }
 
 /// A number of bytes, with a unit such as `kb` (1024) or `k` (1000).
@@ -170,5 +243,38 @@ mod tests {
                 .starts_with("Unknown option")
         );
         assert!(config.set("protected-mode", "maybe").is_err());
+        assert!(config.set("maxmemory", "0mb").is_ok());
+        assert!(
+            config
+                .set("maxmemory", "1mb")
+                .unwrap_err()
+                .contains("must be '0'")
+        );
+        let form = "pubsub 8mb 4mb 60 normal 0 0 0";
+        assert!(config.set("client-output-buffer-limit", form).is_ok());
+        assert_eq!(config.output, 8 << 20);
+        assert!(
+            config
+                .set("client-output-buffer-limit", "normal 0 0 0")
+                .is_ok()
+        );
+        assert_eq!(config.output, 8 << 20);
+    }
+
+    #[test]
+    fn several_parameters_are_set_all_or_none() {
+        let mut config = Config::default();
+        let mut set = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(a, b)| ((*a).into(), (*b).into()));
+            let outcome = config.set_all(&pairs.collect::<Vec<_>>());
+            (outcome.is_ok(), config.password.clone())
+        };
+        let refused = (false, String::new());
+        assert_eq!(set(&[("requirepass", "a"), ("port", "1")]), refused);
+        assert_eq!(set(&[("requirepass", "a"), ("nosuch", "1")]), refused);
+        let twice = [("requirepass", "a"), ("requirepass", "b")];
+        assert_eq!(set(&twice), refused);
+        let both = [("requirepass", "a"), ("save", "")];
+        assert_eq!(set(&both), (true, "a".into()));
     }
 }

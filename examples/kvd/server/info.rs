@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt::Write;
 
 use super::Server;
+use crate::store::dropper;
 use crate::store::keyspace::Keyspace;
 
 /// What the server counts itself. The loop counts connections and bytes.
@@ -119,6 +120,7 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
             );
         }
         "stats" => {
+            add("lazyfreed_objects", &dropper::count());
             let loop_stats = asynchat::EventLoop::current().map(|it| it.stats()).ok();
             let loop_stats = loop_stats.as_ref();
             let expired: u64 = keyspace.databases().map(|it| it.expired).sum();

@@ -132,6 +132,8 @@ impl Server {
             chat.set_limits(chat.limits().output(output));
         }
         let client = Client::new(id, chat, self.now(), is_open);
+        drop(config);
+        self.apply_timeout(&client);
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         client
     }
@@ -168,6 +170,17 @@ impl Server {
         self.journal.as_ref().is_some_and(Journal::holds_replies)
     }
 
+    /// Whether a client that has written has to wait, because the disk is slower than all clients. Its reply follows
+    /// the next transaction then, which is sent at the end of the turn.
+    #[inline]
+    fn has_to_wait(&self, reply: &Reply) -> bool {
+        let is_behind = reply.has_written && self.journal.as_ref().is_some_and(Journal::is_behind);
+        if is_behind && !self.holds_replies() {
+            self.schedule_journal(None);
+        }
+        is_behind
+    }
+
     /// A command changes the keyspace.
     #[inline]
     pub fn note_write(&self) {
@@ -198,10 +211,10 @@ impl Server {
         }
     }
 
-    /// Writes what is left to the disk. The loop has ended.
-    pub fn close(&self) {
+    /// Writes what is left to the disk. The loop has ended. An error means that changes are not on disk.
+    pub fn close(&self) -> Result<(), crate::disk::writer::Error> {
         self.collect_changes();
-        self.journal.iter().for_each(Journal::close);
+        self.journal.as_ref().map_or(Ok(()), Journal::close)
     }
 
     /// Whether the keyspace is on disk too.
@@ -216,12 +229,25 @@ impl Server {
         refusal.map_or(Ok(()), |text| Err(text.into()))
     }
 
-    /// Applies a limit of the output that others cause to all connections.
-    pub fn apply_output_limit(&self) {
+    /// Applies a limit of the output that others cause, and the timeout, to all connections.
+    pub fn apply_config(&self) {
         let output = self.config.borrow().output;
         for client in self.clients.borrow().values() {
             client.chat.set_limits(client.chat.limits().output(output));
+            self.apply_timeout(client);
         }
+    }
+
+    /// Applies the timeout to a client. One that waits, for an element or for messages, is not idle.
+    pub fn apply_timeout(&self, client: &Client) {
+        let seconds = self.config.borrow().timeout;
+        if seconds == 0 && !client.has_timeout.get() {
+            return;
+        }
+        let is_waiting = client.is_blocked() || client.subscription_count() > 0;
+        let after = (seconds > 0 && !is_waiting).then(|| Duration::from_secs(seconds));
+        client.has_timeout.set(after.is_some());
+        client.chat.set_idle_timeout(after);
     }
 
     /// For CONFIG GET and INFO.

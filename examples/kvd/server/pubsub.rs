@@ -19,15 +19,22 @@ pub struct PubSub {
 }
 
 impl PubSub {
-    /// Sends a message. Returns how many subscriptions have received it.
-    pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+    /// Delivers a message. Returns how many subscriptions have received it.
+    pub fn publish(
+        &self,
+        channel: &[u8],
+        message: &[u8],
+        mut deliver: impl FnMut(&Client, Bytes),
+    ) -> usize {
         let mut count = 0;
         if let Some(subscribers) = self.channels.get(channel) {
-            count += send(subscribers, &[b"message", channel, message]);
+            let parts: &[&[u8]] = &[b"message", channel, message];
+            count += send(subscribers, parts, &mut deliver);
         }
         for (pattern, subscribers) in &self.patterns {
             if glob::matches(pattern, channel) {
-                count += send(subscribers, &[b"pmessage", pattern, channel, message]);
+                let parts: &[&[u8]] = &[b"pmessage", pattern, channel, message];
+                count += send(subscribers, parts, &mut deliver);
             }
         }
         count
@@ -57,8 +64,12 @@ pub fn unsubscribe(from: &mut BTreeMap<Bytes, Subscribers>, name: &[u8], client:
     }
 }
 
-/// Pushes a message, which is encoded once for each version of the protocol.
-fn send(subscribers: &Subscribers, parts: &[&[u8]]) -> usize {
+/// Delivers a message, which is encoded once for each version of the protocol.
+fn send(
+    subscribers: &Subscribers,
+    parts: &[&[u8]],
+    deliver: &mut impl FnMut(&Client, Bytes),
+) -> usize {
     let mut encoded: [Option<Bytes>; 2] = [None, None];
     for client in subscribers.values() {
         let resp3 = client.resp3.get();
@@ -71,7 +82,7 @@ fn send(subscribers: &Subscribers, parts: &[&[u8]]) -> usize {
             parts.iter().for_each(|part| reply.bulk(part));
             reply.buffer.into()
         });
-        client.chat.push(message.clone());
+        deliver(client, message.clone());
     }
     subscribers.len()
 }

@@ -52,7 +52,7 @@ impl Session {
 
     /// Executes the requests in the input as far as they are complete. Returns how much of it is used.
     fn run(&mut self, input: &[u8], tools: &mut Tools) -> usize {
-        let (server, client) = (&*self.server, &self.client);
+        let (server, client) = (&self.server, &self.client);
         let Tools { parser, reply } = tools;
         let mut keyspace = server.keyspace.borrow_mut();
         let now = server.now();
@@ -69,20 +69,25 @@ impl Session {
             match parser.next(&input[start..], allowed) {
                 Step::Request => {
                     let mut context = Context {
-                        server: &self.server,
+                        server,
                         client,
                         keyspace: &mut keyspace,
                         reply,
                         mode: Mode::Request,
                     };
                     execute(&mut context, parser.args(&input[start..]));
+                    server.serve_ready(&mut keyspace);
                     allowed.authenticated = client.authenticated.get();
                     start += parser.at;
                     parser.reset();
                     if client.reply_mode.get() != ReplyMode::On {
                         skip_reply(client, reply);
                     }
-                    if holds_replies || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
+                    if holds_replies
+                        || self.server.has_to_wait(reply)
+                        || reply.len() > MOST_OUTPUT / 4
+                        || !reply.parts.is_empty()
+                    {
                         self.send(reply);
                     }
                 }
@@ -113,7 +118,6 @@ impl Session {
                 }
             }
         }
-        self.server.serve_ready(&mut keyspace);
         drop(keyspace);
         self.send(reply);
         self.server.after_requests();
@@ -123,12 +127,12 @@ impl Session {
     /// Pushes the replies. A client that does not read them has to wait for its next ones.
     fn send(&self, reply: &mut Reply) {
         let chat = &self.client.chat;
-        let has_parts = !reply.parts.is_empty();
+        let has_to_wait = !reply.parts.is_empty() || self.server.has_to_wait(reply);
         self.server.push(&self.client, reply);
         if self.client.closes.get() {
             chat.close_when_done();
-        } else if has_parts || chat.queued() > MOST_OUTPUT {
-            // A long reply is made while it is sent. One at a time is enough.
+        } else if has_to_wait || chat.queued() > MOST_OUTPUT {
+            // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
             self.client.waits_for_output.set(true);
             let chat = chat.clone();
             self.client.chat.push_hook(move || {
@@ -195,13 +199,23 @@ impl Session {
         if self.client.is_held() && (waiting > READ_AHEAD || !self.client.is_blocked()) {
             self.client.chat.pause_reading();
         }
-        if waiting > self.server.config.borrow().query_buffer {
+        if waiting + self.held_input() > self.server.config.borrow().query_buffer {
             tracing::warn!(
                 client = self.client.id,
                 "a client has exceeded client-query-buffer-limit"
             );
             self.client.chat.close();
         }
+    }
+
+    /// The bytes of large arguments and of a transaction.
+    fn held_input(&self) -> usize {
+        let large = self.rest.as_ref().map_or(0, |rest| {
+            let begun = rest.large.as_ref().map_or(0, |(_, data)| data.len());
+            rest.parser.large_len() + begun
+        });
+        let transaction = self.client.transaction.borrow();
+        large + transaction.as_ref().map_or(0, |it| it.size)
     }
 
     fn collect_large(&mut self, chunk: &[u8]) {

@@ -3,23 +3,34 @@
 //! When a key has received elements, the command of the first client is executed once more, and so on until the
 //! elements are used up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Server;
 use super::client::{Blocked, Client};
 use super::session::Session;
-use crate::commands::{Context, Failure, Mode};
+use crate::commands::{Context, Mode};
 use crate::resp::reply::Reply;
 use crate::store::keyspace::Keyspace;
 use crate::store::text::Text;
+use crate::store::value::Value;
 
 /// The clients that wait for each key of a database.
 #[derive(Default)]
 pub struct Waiting {
-    queues: HashMap<(usize, Text), VecDeque<Rc<Client>>>,
+    queues: HashMap<(usize, Text), BTreeMap<u64, Rc<Client>>>,
     pub clients: usize,
+    last_ticket: u64,
+}
+
+impl Waiting {
+    /// The first client that waits for a key, from this ticket on.
+    fn next(&self, place: &(usize, Text), from: u64) -> Option<(u64, Rc<Client>)> {
+        let mut rest = self.queues.get(place)?.range(from..);
+        rest.next()
+            .map(|(ticket, client)| (*ticket, Rc::clone(client)))
+    }
 }
 
 /// How a wait ends without an element.
@@ -40,15 +51,17 @@ impl Server {
         seconds: f64,
     ) {
         let mut waiting = self.waiting.borrow_mut();
+        waiting.last_ticket += 1;
+        blocked.ticket = waiting.last_ticket;
         let database = keyspace.database(blocked.database);
         for key in &blocked.keys {
             let queue = waiting
                 .queues
                 .entry((blocked.database, key.clone()))
                 .or_default();
-            if !queue.iter().any(|other| other.id == client.id) {
-                queue.push_back(Rc::clone(client));
-                *database.awaited.entry(key.clone()).or_default() += 1;
+            // A key may be given twice.
+            if queue.insert(blocked.ticket, Rc::clone(client)).is_none() {
+                database.awaited.entry(key.clone()).or_default().clients += 1;
             }
         }
         waiting.clients += 1;
@@ -56,6 +69,7 @@ impl Server {
             blocked.timer = Some(client.chat.call_later(Duration::from_secs_f64(seconds)));
         }
         client.blocked.replace(Some(Box::new(blocked)));
+        self.apply_timeout(client);
     }
 
     /// Removes a client from the queues. Returns what it has waited for.
@@ -68,14 +82,11 @@ impl Server {
             let Some(queue) = waiting.queues.get_mut(&place) else {
                 continue;
             };
-            let before = queue.len();
-            queue.retain(|other| other.id != client.id);
+            let has_waited = queue.remove(&blocked.ticket).is_some();
             let is_empty = queue.is_empty();
-            if before > queue.len()
-                && let Some(count) = database.awaited.get_mut(key)
-            {
-                *count -= 1;
-                if *count == 0 {
+            if has_waited && let Some(awaited) = database.awaited.get_mut(key) {
+                awaited.clients -= 1;
+                if awaited.clients == 0 {
                     database.awaited.remove(key);
                 }
             }
@@ -84,6 +95,7 @@ impl Server {
             }
         }
         waiting.clients -= 1;
+        self.apply_timeout(client);
         if let Some(timer) = blocked.timer {
             client.chat.cancel(timer);
         }
@@ -145,49 +157,58 @@ impl Server {
     #[cold]
     fn serve_waiting(self: &Rc<Self>, keyspace: &mut Keyspace) {
         // Serving BLMOVE may make another key ready.
-        while let Some((number, key)) = keyspace.take_ready() {
+        while let Some(place) = keyspace.take_ready() {
+            let (number, key) = (place.0, place.1.as_bytes());
+            let mut from = 0;
             loop {
-                let place = (number, key.clone());
-                let clients: Vec<Rc<Client>> = match self.waiting.borrow().queues.get(&place) {
-                    Some(queue) => queue.iter().cloned().collect(),
-                    None => break,
+                // Who waits for another type goes on to wait.
+                let group = match keyspace.database(number).find(key) {
+                    Some(Value::List(_)) => "list",
+                    Some(Value::Sorted(_)) => "sorted-set",
+                    _ => break,
                 };
-                // Without the key nobody is served, and otherwise the first one who can be.
-                if !keyspace.database(number).contains(key.as_bytes())
-                    || !clients
-                        .iter()
-                        .any(|client| self.serve_one(client, keyspace))
-                {
+                let next = self.waiting.borrow().next(&place, from);
+                let Some((ticket, client)) = next else {
                     break;
-                }
+                };
+                from = ticket + 1;
+                self.serve_one(&client, keyspace, key, group);
             }
         }
     }
 
-    /// Executes the command of a client that waits. Returns whether it is served now.
-    fn serve_one(self: &Rc<Self>, client: &Rc<Client>, keyspace: &mut Keyspace) -> bool {
+    /// Executes the command of a client that waits, if it is of this group.
+    fn serve_one(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        keyspace: &mut Keyspace,
+        ready: &[u8],
+        group: &str,
+    ) {
         let Some(blocked) = client.blocked.take() else {
-            return false;
+            return;
         };
         let mut reply = Reply {
             resp3: client.resp3.get(),
+            has_written: true,
             ..Reply::default()
         };
-        let mut context = Context {
-            server: self,
-            client,
-            keyspace,
-            reply: &mut reply,
-            mode: Mode::Serving,
-        };
-        let outcome = (blocked.command.run)(&mut context, blocked.args.args());
-        client.blocked.replace(Some(blocked));
-        // The key may have a value of another type, which does not end a wait.
-        if outcome.as_ref().is_err_and(Failure::is_wrong_type)
-            || (outcome.is_ok() && reply.is_empty())
-        {
-            return false;
+        let mut outcome = Ok(());
+        if blocked.command.group == group {
+            let mut context = Context {
+                server: self,
+                client,
+                keyspace,
+                reply: &mut reply,
+                mode: Mode::Serving(ready),
+            };
+            outcome = (blocked.command.run)(&mut context, blocked.args.args());
         }
+        client.blocked.replace(Some(blocked));
+        if outcome.is_ok() && reply.is_empty() {
+            return;
+        }
+        // The target of BLMOVE may have a value of another type.
         if let Err(failure) = outcome {
             reply.error(&failure.0);
         }
@@ -195,7 +216,6 @@ impl Server {
         self.note_write();
         self.push(client, &mut reply);
         resume(client);
-        true
     }
 }
 

@@ -1,8 +1,9 @@
 //! One database: its keys, when they expire, and which of them are watched or have changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::dropper;
 use super::hash::Hash;
 use super::list::List;
 use super::sorted_set::SortedSet;
@@ -37,6 +38,14 @@ pub enum Change {
     Elements(HashSet<Text>),
 }
 
+/// A key for which somebody waits.
+#[derive(Default)]
+pub struct Awaited {
+    pub clients: usize,
+    /// Whether it is among those that have received elements.
+    is_ready: bool,
+}
+
 #[derive(Default)]
 pub struct Database {
     table: Table<Entry>,
@@ -48,9 +57,9 @@ pub struct Database {
     /// Whether all keys were removed since the last commit, before these changes.
     pub cleared: bool,
     /// For which keys somebody waits.
-    pub awaited: HashMap<Text, usize>,
-    /// The awaited keys that have received elements.
-    pub ready: Vec<Text>,
+    pub awaited: HashMap<Text, Awaited>,
+    /// The awaited keys that have received elements, each once, in this order.
+    ready: VecDeque<Text>,
     /// The time, in milliseconds since 1970.
     pub now: i64,
     /// How many keys have expired.
@@ -115,7 +124,7 @@ impl Database {
             let due = |entry: &Entry| entry.expires != 0 && entry.expires <= self.now;
             if self.table.find(key).is_some_and(due) {
                 self.expired += 1;
-                self.remove(key);
+                self.delete(key);
             }
         }
     }
@@ -147,7 +156,7 @@ impl Database {
     pub fn set(&mut self, key: &[u8], value: Value, expires: i64) {
         match self.table.find_mut(key) {
             Some(entry) => {
-                entry.value = value;
+                dropper::drop_later(std::mem::replace(&mut entry.value, value));
                 let old = std::mem::replace(&mut entry.expires, expires);
                 if old != 0 {
                     self.expiries.remove(&(old, key.into()));
@@ -188,6 +197,14 @@ impl Database {
         }
         self.touch(key);
         Some(entry)
+    }
+
+    /// Removes a key. A large value is dropped on another thread.
+    pub fn delete(&mut self, key: &[u8]) -> bool {
+        let removed = self.remove(key);
+        removed
+            .map(|entry| dropper::drop_later(entry.value))
+            .is_some()
     }
 
     /// Removes a collection that has become empty.
@@ -297,9 +314,21 @@ impl Database {
     /// A collection has received elements. Somebody may wait for them.
     #[inline]
     pub fn signal(&mut self, key: &[u8]) {
-        if !self.awaited.is_empty() && self.awaited.contains_key(key) {
-            self.ready.push(key.into());
+        if !self.awaited.is_empty()
+            && let Some(awaited) = self.awaited.get_mut(key)
+            && !std::mem::replace(&mut awaited.is_ready, true)
+        {
+            self.ready.push_back(key.into());
         }
+    }
+
+    /// Takes the first of the awaited keys that have received elements.
+    pub fn take_ready(&mut self) -> Option<Text> {
+        let key = self.ready.pop_front()?;
+        if let Some(awaited) = self.awaited.get_mut(key.as_bytes()) {
+            awaited.is_ready = false;
+        }
+        Some(key)
     }
 
     /// Watches a key. Returns how often it has changed so far.
@@ -344,7 +373,7 @@ impl Database {
             && *when <= self.now
         {
             let key = key.clone();
-            self.remove(key.as_bytes());
+            self.delete(key.as_bytes());
             self.expired += 1;
             count += 1;
         }
@@ -401,6 +430,23 @@ mod tests {
         assert_ne!(database.version(b"a"), set, "it has expired");
         database.unwatch(b"a");
         assert!(database.watched.is_empty());
+    }
+
+    #[test]
+    fn an_awaited_key_is_ready_once_however_many_elements_it_receives() {
+        let mut database = database();
+        for key in [b"a", b"b"] {
+            database.awaited.insert(key[..].into(), Awaited::default());
+        }
+        for key in [b"b", b"a", b"b", b"x", b"a"] {
+            database.signal(key);
+        }
+        let mut ready = || database.take_ready();
+        assert_eq!(ready(), Some(b"b"[..].into()));
+        assert_eq!(ready(), Some(b"a"[..].into()));
+        assert_eq!(ready(), None);
+        database.signal(b"a");
+        assert_eq!(database.take_ready(), Some(b"a"[..].into()));
     }
 
     #[test]

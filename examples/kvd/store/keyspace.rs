@@ -77,10 +77,7 @@ impl Keyspace {
     /// Takes one of the awaited keys that have received elements.
     pub fn take_ready(&mut self) -> Option<(usize, Text)> {
         let mut databases = self.databases.iter_mut().enumerate();
-        databases.find_map(|(number, database)| match database.ready.is_empty() {
-            true => None,
-            false => Some((number, database.ready.remove(0))),
-        })
+        databases.find_map(|(number, database)| Some((number, database.take_ready()?)))
     }
 
     /// When the next key expires.

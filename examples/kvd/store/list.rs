@@ -58,6 +58,26 @@ impl List {
         }
     }
 
+    /// Removes so many elements at once, at most all, and returns them in the order of the list.
+    pub fn take(&mut self, end: End, number: usize) -> VecDeque<Text> {
+        let len = self.items.len();
+        let number = number.min(len);
+        match end {
+            End::Right => self.items.split_off(len - number),
+            End::Left => {
+                self.first += number as i64;
+                // Whichever moves fewer.
+                match number > len / 2 {
+                    true => {
+                        let rest = self.items.split_off(number);
+                        std::mem::replace(&mut self.items, rest)
+                    }
+                    false => self.items.drain(..number).collect(),
+                }
+            }
+        }
+    }
+
     /// The place of the element at this index.
     pub fn place(&self, index: usize) -> i64 {
         self.first + index as i64
@@ -86,6 +106,27 @@ pub fn range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elements_are_taken_at_once_as_one_by_one() {
+        let texts = |range: std::ops::Range<u8>| range.map(|it| Text::from(&[it][..]));
+        for number in [0, 1, 4, 6, 9, 10, 20] {
+            for end in [End::Left, End::Right] {
+                let (mut one, mut other) = (List::starting_at(5), List::starting_at(5));
+                for text in texts(0..10) {
+                    one.push(End::Right, text.clone());
+                    other.push(End::Right, text);
+                }
+                let mut taken = one.take(end, number);
+                if end == End::Right {
+                    taken.make_contiguous().reverse();
+                }
+                let popped: Vec<_> = (0..number).map_while(|_| other.pop(end)).collect();
+                assert!(taken.iter().eq(popped.iter().map(|(item, _)| item)));
+                assert_eq!((&one.items, one.first), (&other.items, other.first));
+            }
+        }
+    }
 
     #[test]
     fn places_stay_while_the_ends_change() {

@@ -2,10 +2,12 @@
 //!
 //! `text.rs`: short strings. `table.rs`: the hash table. `ranked.rs`: the order of a sorted set. `value.rs`: what a
 //! key can have. `database.rs`: the keys of one database, with their expiry. `keyspace.rs`: all databases.
+//! `dropper.rs`: a thread for destructors that take long.
 //!
 //! Nothing here belongs to a session or to a thread, so that several loops can share it behind locks.
 
 pub mod database;
+pub mod dropper;
 pub mod glob;
 pub mod hash;
 pub mod keyspace;

@@ -52,11 +52,20 @@ pub fn integer(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Reads a floating-point number: also `inf`, `+inf` and `-inf`, but not `nan`.
+/// Reads a floating-point number: also `inf`, `+inf` and `-inf`, but not `nan`, and none that is too large or too
+/// small for its type.
 pub fn float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let number: f64 = text.parse().ok()?;
-    (!number.is_nan()).then_some(number)
+    let is_exact = match number {
+        0.0 => !text
+            .split(['e', 'E'])
+            .next()
+            .is_some_and(|digits| digits.contains(|digit| matches!(digit, '1'..='9'))),
+        _ if number.is_infinite() => !text.contains(|digit: char| digit.is_ascii_digit()),
+        _ => !number.is_nan(),
+    };
+    is_exact.then_some(number)
 }
 
 /// The shortest text that reads as this number. As in C, numbers from 1e17 on and below 1e-4 have an exponent.
@@ -81,6 +90,21 @@ pub fn float_text(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floats_out_of_range_are_none() {
+        for text in ["1e400", "-1e400", "1e-400", "nan", "0x1", ""] {
+            assert_eq!(float(text.as_bytes()), None, "{text}");
+        }
+        for (text, number) in [
+            ("0", 0.0),
+            ("-0.0e5", 0.0),
+            ("inf", f64::INFINITY),
+            ("1e308", 1e308),
+        ] {
+            assert_eq!(float(text.as_bytes()), Some(number), "{text}");
+        }
+    }
 
     #[test]
     fn integers_are_read_strictly_and_written_back() {

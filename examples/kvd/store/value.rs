@@ -12,7 +12,7 @@ use super::table::Table;
 use super::text::Text;
 
 /// From this length on a string is shared with the replies that contain it instead of copied.
-const SHARED: usize = 16 * 1024;
+pub const SHARED: usize = 16 * 1024;
 
 /// A value, in 24 bytes. Collections are shared with the replies that are being made of them.
 #[derive(Clone)]
@@ -70,8 +70,25 @@ impl Value {
         )
     }
 
+    /// The bytes of a string that was appended to, shared from now on. `None` for any other value.
+    pub fn share(&mut self) -> Option<&Bytes> {
+        if let Value::Growing(data) = self {
+            let data = Arc::unwrap_or_clone(std::mem::take(data));
+            *self = Value::Shared(Arc::new(data.into()));
+        }
+        match self {
+            Value::Shared(data) => Some(data),
+            _ => None,
+        }
+    }
+
     /// The bytes of a string, to be changed.
     pub fn growing(&mut self) -> Option<&mut Vec<u8>> {
+        if let Value::Shared(data) = self {
+            // Without a copy, if no reply contains it.
+            let data = Vec::from(std::mem::take(Arc::make_mut(data)));
+            *self = Value::Growing(Arc::new(data));
+        }
         if !matches!(self, Value::Growing(_)) {
             let mut digits = Digits::default();
             let data = self.text(&mut digits)?.to_vec();
@@ -80,6 +97,17 @@ impl Value {
         match self {
             Value::Growing(data) => Some(Arc::make_mut(data)),
             _ => None,
+        }
+    }
+
+    /// How many elements a collection has. 0 for a string.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::List(list) => list.items.len(),
+            Value::Hash(hash) => hash.len(),
+            Value::Set(set) => set.len(),
+            Value::Sorted(set) => set.len(),
+            _ => 0,
         }
     }
 
@@ -145,6 +173,25 @@ impl Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_string_that_is_read_between_two_appends_is_not_copied() {
+        let mut value = Value::Text(b"a"[..].into());
+        let data = value.growing().unwrap();
+        data.reserve_exact(100_000);
+        data.extend_from_slice(&[b'x'; 50_000]);
+        let place = data.as_ptr();
+        assert_eq!(value.share().unwrap().as_ptr(), place);
+        assert_eq!(value.share().unwrap().len(), 50_001);
+        assert_eq!(value.growing().unwrap().as_ptr(), place);
+        // A reply that contains it keeps what it has.
+        let reply = value.share().unwrap().clone();
+        value.growing().unwrap().push(b'y');
+        assert_eq!(
+            (reply.len(), value.share().unwrap().len()),
+            (50_001, 50_002)
+        );
+    }
 
     #[test]
     fn a_value_has_24_bytes() {
