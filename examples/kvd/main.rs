@@ -23,7 +23,7 @@
 //! All changes of a turn of the loop are one transaction, whose cost its clients share. While the disk is full,
 //! commands that write get an error, and commands that read are served. When there is room again, the server goes on
 //! by itself, and answers the commands that it had executed when the disk became full: under `always` these wait. If
-//! the thread that writes ends, the server ends with an error.
+//! the thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not on disk.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
 //! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
