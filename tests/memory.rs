@@ -333,6 +333,14 @@ fn a_slow_reader_costs_nothing_when_it_has_read() {
     let event_loop = new_loop();
     let large = Bytes::from_static(&[b'x'; 4096]);
     let (near, far) = tcp_pair();
+    // Otherwise the kernel enlarges its buffers, sometimes until they have room for everything.
+    let small = 64 * 1024;
+    asynchat::socket2::SockRef::from(&near)
+        .set_send_buffer_size(small)
+        .unwrap();
+    asynchat::socket2::SockRef::from(&far)
+        .set_recv_buffer_size(small)
+        .unwrap();
     let mut peer = Peer::new(far);
     let connector = Connector::adopt(near);
     let chat = connector.connect_on(&event_loop, |_| |_: &[u8]| Ok(()));
