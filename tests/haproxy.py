@@ -28,7 +28,7 @@ PROXY = "127.0.0.1"
 CLIENT = "127.0.0.2"
 OTHER = "127.0.0.3"
 
-CONFIG = """
+DEFAULTS = """
 global
     maxconn 100
 defaults
@@ -36,6 +36,9 @@ defaults
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+"""
+
+CONFIG = DEFAULTS + """
 listen one
     bind 127.0.0.1:{one}
     server it {server} source 127.0.0.1 send-proxy check inter 200 check-send-proxy
@@ -48,15 +51,7 @@ listen six
     server it {server} source 127.0.0.1 send-proxy-v2
 """
 
-
-WITH_TLS = """
-global
-    maxconn 100
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
+WITH_TLS = DEFAULTS + """
 listen forwards
     bind 127.0.0.1:{forwards}
     server it {tls} source 127.0.0.1 send-proxy-v2 check inter 200 check-send-proxy

@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 
+from redis_server import redis
+
 DEADLINE = 60
 KVD = pathlib.Path(sys.argv[1]).resolve()
 
@@ -53,28 +55,6 @@ def kvd(*options):
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
-
-
-@contextlib.contextmanager
-def redis():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + DEADLINE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if time.monotonic() > until or process.poll() is not None:
-                    raise
-                time.sleep(0.05)  # it has no other way to say that it listens
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=DEADLINE)
 
 
 def has(program):
@@ -220,7 +200,7 @@ def compare(ours, theirs):
 def texts():
     if not has("redis-server"):
         return False
-    with kvd() as (ours, _), redis() as theirs:
+    with kvd() as (ours, _), redis() as (theirs, _):
         for version in (2, 3):
             compare(script(ours, version), script(theirs, version))
     return True
@@ -260,7 +240,7 @@ def differential():
         return False
     seed = int(os.environ.get("KVD_SEED", "1"))
     count = int(os.environ.get("KVD_COMMANDS", "60000"))
-    with kvd() as (ours, _), redis() as theirs:
+    with kvd() as (ours, _), redis() as (theirs, _):
         for version in (2, 3):
             rng = random.Random(seed + version)
             clients = [Client(port) for port in (ours, theirs)]

@@ -135,38 +135,41 @@ def nntp(directory):
             gnutls(addr, tls_addr, "nntp", files, dialogue)
 
 
-def other_protocols(directory):
-    """A browser that was led to a port with TLS fails in the handshake (ALPACA, CVE-2021-3618)."""
+def both_servers(directory):
+    """Serves with each of the two programs in turn: its name, the files, the plain port and that of TLS."""
     with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
         programs = {"nntp": ["--demo", "50"], "smtpd": ["--maildir", maildir]}
         for name, options in programs.items():
-            with tls_served(directory / name, files, *options) as (_, tls_addr, _):
-                tls = context(files["ca"])
-                tls.set_alpn_protocols(["h2", "http/1.1"])
-                with socket.create_connection(pair(tls_addr), DEADLINE) as browser:
-                    try:
-                        tls.wrap_socket(browser, server_hostname="localhost")
-                        raise AssertionError(f"{name} has served a browser")
-                    except ssl.SSLError as error:
-                        assert "no application protocol" in str(error).lower(), error
-                tls.set_alpn_protocols(["h2", name.replace("smtpd", "smtp")])
-                with socket.create_connection(pair(tls_addr), DEADLINE) as plain:
-                    with tls.wrap_socket(plain, server_hostname="localhost") as client:
-                        assert client.selected_alpn_protocol() == name.replace("smtpd", "smtp")
+            with tls_served(directory / name, files, *options) as (addr, tls_addr, _):
+                yield name, files, addr, tls_addr
+
+
+def other_protocols(directory):
+    """A browser that was led to a port with TLS fails in the handshake (ALPACA, CVE-2021-3618)."""
+    for name, files, _, tls_addr in both_servers(directory):
+        tls = context(files["ca"])
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        with socket.create_connection(pair(tls_addr), DEADLINE) as browser:
+            try:
+                tls.wrap_socket(browser, server_hostname="localhost")
+                raise AssertionError(f"{name} has served a browser")
+            except ssl.SSLError as error:
+                assert "no application protocol" in str(error).lower(), error
+        tls.set_alpn_protocols(["h2", name.replace("smtpd", "smtp")])
+        with socket.create_connection(pair(tls_addr), DEADLINE) as plain:
+            with tls.wrap_socket(plain, server_hostname="localhost") as client:
+                assert client.selected_alpn_protocol() == name.replace("smtpd", "smtp")
 
 
 def scanned(directory):
     """sslyze compares the ports with what Mozilla recommends."""
     if not has("sslyze"):
         return
-    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
-        programs = {"nntp": ["--demo", "50"], "smtpd": ["--maildir", maildir]}
-        for name, options in programs.items():
-            with tls_served(directory / name, files, *options) as (addr, tls_addr, _):
-                scan(tls_addr, files)
-                # sslyze does not know STARTTLS of NNTP.
-                if name == "smtpd":
-                    scan(addr, files, "--starttls=smtp")
+    for name, files, addr, tls_addr in both_servers(directory):
+        scan(tls_addr, files)
+        # sslyze does not know STARTTLS of NNTP.
+        if name == "smtpd":
+            scan(addr, files, "--starttls=smtp")
 
 
 def scan(addr, files, *options):
@@ -186,13 +189,10 @@ def testssl(directory):
     """testssl.sh finds nothing, with STARTTLS and without it."""
     if not has("testssl"):
         return
-    with certificate(directory) as files, tempfile.TemporaryDirectory() as maildir:
-        programs = {"nntp": ["--demo", "50"], "smtpd": ["--maildir", maildir]}
-        for name, options in programs.items():
-            with tls_served(directory / name, files, *options) as (addr, tls_addr, _):
-                for where, starttls in (tls_addr, []), (addr, ["--starttls", name.removesuffix("d")]):
-                    findings = testssl_findings(where, files, *starttls)
-                    assert not findings, (name, starttls, findings)
+    for name, files, addr, tls_addr in both_servers(directory):
+        for where, starttls in (tls_addr, []), (addr, ["--starttls", name.removesuffix("d")]):
+            findings = testssl_findings(where, files, *starttls)
+            assert not findings, (name, starttls, findings)
 
 
 def testssl_findings(addr, files, *options):

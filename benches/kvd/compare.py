@@ -2,7 +2,7 @@
 """Measures the example `kvd` beside redis-server, with redis-benchmark.
 
     cargo build --release --package examples --example kvd
-    python3 benches/kvd/compare.py target/release/examples/kvd              # five rounds, about four minutes
+    python3 benches/kvd/compare.py target/release/examples/kvd              # five rounds, about eight minutes
     python3 benches/kvd/compare.py target/release/examples/kvd --rounds 1
 
 Prints the CPU time of a request (user and system time of the server, from /proc) and the rate, each as the median of
@@ -15,14 +15,16 @@ listen on loopback, and are ended.
 import argparse
 import contextlib
 import os
+import pathlib
 import random
 import re
-import socket
 import statistics
 import subprocess
-import time
+import sys
 
-DEADLINE = 60
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "tests"))
+from redis_server import DEADLINE, redis  # noqa: E402
+
 TICK = os.sysconf("SC_CLK_TCK")
 COMMANDS = "get", "set", "incr", "lpush", "mset"
 # How many commands are in flight on each connection, and how many are sent in all.
@@ -36,7 +38,7 @@ def main():
     parser.add_argument("kvd", help="the program")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    servers = {"kvd": kvd_command(arguments.kvd), "redis": redis_command}
+    servers = {"kvd": lambda: kvd(arguments.kvd), "redis": redis}
     print(f"{'':<8}{'P':>3}{'kvd':>9}{'redis':>9}{'ratio':>7}{'kvd':>11}{'redis':>11}{'ratio':>7}")
     print(f"{'':<8}{'':>3}{'CPU of a request, in us':>25}{'requests a second':>29}")
     for depth, count in DEPTHS.items():
@@ -46,8 +48,8 @@ def main():
     print(f"\nMemory of {KEYS:,} keys, in MB (median):")
     memory = {name: [] for name in servers}
     for _ in range(arguments.rounds):
-        for name, command in shuffled(servers):
-            memory[name].append(memory_of_keys(command))
+        for name, server in shuffled(servers):
+            memory[name].append(memory_of_keys(server))
     for name, sizes in memory.items():
         print(f"{name:<8}{statistics.median(sizes) / 1e6:>8.1f}")
 
@@ -64,7 +66,7 @@ def one_round(servers, command, depth, count):
     """Each server's CPU time of a request in us, and its requests a second."""
     figures = {}
     for name, server in shuffled(servers):
-        with running(server) as (port, process):
+        with server() as (port, process):
             run_benchmark(port, command, depth, count // 10)
             before = cpu_seconds(process.pid)
             rate = run_benchmark(port, command, depth, count)
@@ -87,7 +89,7 @@ def run_benchmark(port, command, depth, count):
 
 
 def memory_of_keys(server):
-    with running(server) as (port, process):
+    with server() as (port, process):
         before = resident(process.pid)
         load = subprocess.Popen(
             ["redis-cli", "-p", str(port), "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -100,30 +102,15 @@ def memory_of_keys(server):
         return resident(process.pid) - before
 
 
-def kvd_command(program):
-    return lambda port: [program, "--listen", f"127.0.0.1:{port}"]
-
-
-def redis_command(port):
-    return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-
-
 @contextlib.contextmanager
-def running(command):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(command(port), stdout=subprocess.DEVNULL)
+def kvd(program):
+    # Its log would be among the rows of the table.
+    command = [program, "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        until = time.monotonic() + DEADLINE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if time.monotonic() > until or process.poll() is not None:
-                    raise
-                time.sleep(0.05)  # Redis has no other way to say that it listens
-        yield port, process
+        line = process.stdout.readline()
+        assert line.startswith("listening on "), line
+        yield int(line.rsplit(":", 1)[1]), process
     finally:
         process.terminate()
         process.wait(timeout=DEADLINE)

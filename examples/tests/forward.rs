@@ -351,9 +351,9 @@ fn the_target_learns_the_address_of_the_client_before_everything_else() -> Resul
             // TLS of the client ends here, and only version 2 can say so.
             let ssl = header.ssl().filter(|ssl| ssl.uses_tls);
             let tells = tls_in && version == Version::V2;
-            let told = ssl.and_then(|ssl| ssl.version.zip(ssl.cipher));
+            let announced = ssl.and_then(|ssl| ssl.version.zip(ssl.cipher));
             let expected = ("TLSv1.3".to_owned(), "TLS_AES_256_GCM_SHA384".to_owned());
-            assert_eq!(told, tells.then_some(expected));
+            assert_eq!(announced, tells.then_some(expected));
             assert_eq!(header.authority(), tells.then_some("localhost"));
             let forwarded = match tls_out {
                 false => rest.to_vec(),

@@ -537,7 +537,7 @@ fn a_password_is_needed_before_anything_else() -> Result {
 }
 
 fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
-    let (writer, keyspace) = Writer::open(dir, || panic!("the thread was told to end"))?;
+    let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
     Ok(Options {
         disk: Some((Journal::new(writer, sync), keyspace)),
         ..options()

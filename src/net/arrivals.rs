@@ -156,7 +156,7 @@ mod tests {
         assert!(arrivals.wait_for_room(acceptor));
         assert_eq!(arrivals.take().1, Some(acceptor));
         assert!(arrivals.has_room());
-        assert_eq!(arrivals.take().1, None, "it is told once");
+        assert_eq!(arrivals.take().1, None, "it is returned once");
     }
 
     #[test]

@@ -152,8 +152,9 @@ impl Listeners {
     /// The receiver of a worker at this place is registered.
     pub(super) fn registered(&self, place: usize, worker: usize, receiver: ChannelId) {
         if let Some(listener) = self.lock().listeners.get_mut(place) {
+            // The last one: an earlier one was not registered, if its setup has tried again.
             let mut recipients = listener.recipients.iter_mut();
-            if let Some(recipient) = recipients.find(|it| it.worker == worker) {
+            if let Some(recipient) = recipients.rfind(|it| it.worker == worker) {
                 recipient.receiver = Some(receiver);
             }
         }

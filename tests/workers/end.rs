@@ -57,18 +57,6 @@ fn a_stop_from_another_thread_ends_all() {
 /// A session that stays delays the end, until a second shutdown ends the grace.
 #[test]
 fn a_second_shutdown_without_grace_aborts_what_is_left_on_all_workers() {
-    struct Stays(Chat);
-    impl AsyncChat for Stays {
-        fn found_terminator(&mut self, line: &[u8]) -> Result {
-            self.0.push_slice(line);
-            self.0.push("\r\n");
-            Ok(())
-        }
-        fn handle_shutdown(&mut self) -> Result<asynchat::AtShutdown> {
-            self.0.push("staying\r\n");
-            Ok(asynchat::AtShutdown::Stay)
-        }
-    }
     let running = start(Workers::new().threads(2), |worker| {
         worker.listen(any_port(), Stays)?;
         Ok(())

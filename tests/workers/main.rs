@@ -28,7 +28,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, Chat, Deadlines, Error, Remotes, Result, Server, Worker, Workers};
+use asynchat::{
+    AsyncChat, AtShutdown, Chat, Deadlines, Error, Remotes, Result, Server, Worker, Workers,
+};
 use common::DEADLINE;
 
 /// Workers whose accepting loop runs on a thread of its own.
@@ -134,6 +136,22 @@ impl AsyncChat for Session {
     fn handle_shutdown(&mut self) -> Result<asynchat::AtShutdown> {
         self.chat.push("bye\r\n");
         Ok(asynchat::AtShutdown::CloseWhenDone)
+    }
+}
+
+/// A session that answers each line, and stays when its worker shuts down.
+struct Stays(Chat);
+
+impl AsyncChat for Stays {
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        self.0.push_slice(line);
+        self.0.push("\r\n");
+        Ok(())
+    }
+
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        self.0.push("staying\r\n");
+        Ok(AtShutdown::Stay)
     }
 }
 

@@ -7,18 +7,6 @@ use asynchat::signal;
 /// One test for all steps, because signals belong to the process.
 #[test]
 fn a_signal_shuts_all_workers_down_and_a_second_one_ends_the_grace() {
-    struct Stays(Chat);
-    impl AsyncChat for Stays {
-        fn found_terminator(&mut self, line: &[u8]) -> Result {
-            self.0.push_slice(line);
-            self.0.push("\r\n");
-            Ok(())
-        }
-        fn handle_shutdown(&mut self) -> Result<asynchat::AtShutdown> {
-            self.0.push("staying\r\n");
-            Ok(asynchat::AtShutdown::Stay)
-        }
-    }
     let service = Workers::new().threads(2).start(|worker| {
         worker.listen(any_port(), Stays)?;
         Ok(())

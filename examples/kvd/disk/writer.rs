@@ -100,7 +100,7 @@ impl Status {
     }
 }
 
-/// Reports the end of the thread, unless it was told to end.
+/// Reports the end of the thread, unless the server has ended it.
 struct Alive {
     status: Arc<Status>,
     /// What the loop does then.
@@ -109,7 +109,7 @@ struct Alive {
 }
 
 impl Alive {
-    /// The thread ends as it was told.
+    /// The server has ended the thread.
     fn end(mut self) {
         self.is_over = true;
     }
@@ -138,7 +138,7 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the database in `dir`, or creates it, and loads what is in it. `on_death` is called if the thread ends
-    /// without having been told to.
+    /// by itself.
     pub fn open(
         dir: &Path,
         on_death: impl FnOnce() + Send + 'static,
