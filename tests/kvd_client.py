@@ -206,6 +206,11 @@ def texts():
     return True
 
 
+# Expiry is absolute here. The servers get a command at different times, and two times to live would differ whenever
+# a second ends between them.
+IN_2100 = 4102444800
+
+
 def random_command(rng):
     key = f"{rng.choice('slhzt')}{rng.randrange(6)}"
     member = f"m{rng.randrange(300)}"
@@ -228,7 +233,7 @@ def random_command(rng):
             ("zrange", key, number, rng.randrange(-9, 90), "withscores"), ("zrangebyscore", key, f"({score}", "+inf"),
             ("zrevrangebyscore", key, "inf", score, "limit", 1, 5), ("zrank", key, member), ("zrevrank", key, member), ("zscore", key, member),
             ("zcount", key, "-inf", score), ("zpopmin", key), ("zpopmax", key, 2), ("zremrangebyscore", key, score, score),
-            ("expire", key, 1000), ("persist", key), ("ttl", key), ("copy", key, f"t{rng.randrange(6)}"), ("object", "refcount", "nokey"),
+            ("expireat", key, IN_2100 + number), ("persist", key), ("expiretime", key), ("copy", key, f"t{rng.randrange(6)}"), ("object", "refcount", "nokey"),
             ("multi",), ("exec",), ("discard",), ("watch", key), ("unwatch",), ("dbsize",),
         ]
     )
