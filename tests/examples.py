@@ -458,9 +458,15 @@ def accepts(port):
 @contextlib.contextmanager
 def served(program, *arguments, **streams):
     """The program, listening on a free port. Ctrl-C ends it, and its exit status must be 0."""
-    with process([program, "--listen", "127.0.0.1:0", *arguments], **streams) as server:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        process([program, "--listen", "127.0.0.1:0", *arguments], **{"stderr": log, **streams}) as server,
+    ):
         first_line = server.stdout.readline()
-        assert first_line.startswith("listening on "), first_line
+        if not first_line.startswith("listening on "):
+            code = server.wait(DEADLINE)
+            log.seek(0)
+            raise AssertionError(f"{program} prints {first_line!r} and exits with {code}: {log.read()}")
         yield first_line.split()[-1], server
         server.send_signal(signal.SIGINT)
         assert server.wait(DEADLINE) == 0, f"{program} exits with {server.returncode}"
