@@ -301,7 +301,7 @@ fn a_lock_that_a_killed_process_has_left_does_not_count() -> Result {
     let error = Channel::listen(&path).expect_err("it is locked");
     assert_eq!(error.io_kind(), Some(ErrorKind::AddrInUse));
     let expected = format!(
-        "listen on unix:{}: another process is about to listen on it",
+        "listen on unix:{}: another process listens on it, or is about to",
         path.display()
     );
     assert_eq!(error.to_string(), expected);
