@@ -166,9 +166,9 @@
 //!
 //! # Platforms
 //!
-//! Linux, Android, macOS, the BSDs and Windows, through the `polling` crate. TCP and UDP work everywhere. On Unix
-//! also Unix-domain sockets, by path too ([`Target`]), pipes, terminals, inherited descriptors, and child processes
-//! ([`Subprocess`](https://docs.rs/asynchat/latest/asynchat/struct.Subprocess.html),
+//! Linux, Android, macOS, the BSDs, illumos and Windows, through the `polling` crate. TCP and UDP work everywhere. On
+//! Unix also Unix-domain sockets, by path too ([`Target`]), pipes, terminals, inherited descriptors, and, except on
+//! OpenBSD, child processes ([`Subprocess`](https://docs.rs/asynchat/latest/asynchat/struct.Subprocess.html),
 //! [`ExitWatcher`](https://docs.rs/asynchat/latest/asynchat/struct.ExitWatcher.html)): a [`Socket`] can be made from
 //! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
 //! [`Server::reuse_port`] has no effect on Windows and illumos. Standard input and output ([`Socket::stdio`]) are a channel on

@@ -118,12 +118,6 @@ impl EventLoop {
     /// Those of [`signal::on`](on).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
     pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result<SignalId, Error> {
-        let signals = [
-            SIGINT,
-            SIGTERM,
-            #[cfg(windows)]
-            SIGBREAK,
-        ];
         let shut_down = move || {
             // The current loop is the one that runs the call.
             if let Ok(event_loop) = EventLoop::current() {
@@ -135,9 +129,17 @@ impl EventLoop {
             }
         };
         let inbox = &self.0.agenda.inbox;
-        self.0.signals.on(inbox, &signals, Box::new(shut_down))
+        self.0.signals.on(inbox, OF_A_SHUTDOWN, Box::new(shut_down))
     }
 }
+
+/// Those that ask a program to end.
+const OF_A_SHUTDOWN: &[i32] = &[
+    SIGINT,
+    SIGTERM,
+    #[cfg(windows)]
+    SIGBREAK,
+];
 
 #[cfg(test)]
 mod tests {
@@ -150,13 +152,7 @@ mod tests {
     /// Under Windows the other tests of signals do not run, because it cannot send a signal to a process.
     #[test]
     fn each_signal_of_a_shutdown_shuts_the_loop_down() {
-        let signals = [
-            SIGINT,
-            SIGTERM,
-            #[cfg(windows)]
-            SIGBREAK,
-        ];
-        for signal in signals {
+        for &signal in OF_A_SHUTDOWN {
             let event_loop = EventLoop::new().unwrap();
             let listener = event_loop
                 .listen("127.0.0.1:0", |_| |_: &[u8]| Ok(()))

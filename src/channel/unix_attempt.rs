@@ -4,8 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::attempts::Options;
+use crate::Addr;
 use crate::error::Error;
 use crate::state::connect::{Connect, Connected, Progress, Step};
+use crate::sys::socket::Fd;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::target::UnixName;
 
@@ -31,9 +33,18 @@ impl UnixAttempt {
         let system = step.poller.system();
         let socket = system.connect_unix(&self.name, &self.options.socket)?;
         Ok(Connected {
-            peer: Some(socket.peer_addr()?),
+            peer: Some(self.peer_of(&socket)),
             source: WatchedSocket::new(socket),
             reset: None,
+        })
+    }
+
+    /// macOS and the BSDs do not tell the peer of a connection that the peer has closed by now. It may have sent
+    /// something before.
+    fn peer_of(&self, socket: &Fd) -> Addr {
+        socket.peer_addr().unwrap_or_else(|_| match &self.name {
+            UnixName::Path(path) => Addr::Unix(Some(path.clone())),
+            UnixName::Abstract(name) => Addr::Abstract(name.as_bytes().into()),
         })
     }
 }

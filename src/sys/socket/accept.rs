@@ -24,10 +24,11 @@ use in_one_call as platform;
 )))]
 use in_steps as platform;
 
+use super::Fd;
 use crate::addr::Addr;
 
 #[inline]
-pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, Addr)> {
+pub(super) fn accept(listener: &Socket) -> io::Result<(Fd, Addr)> {
     let (accepted, peer) = platform::accept(listener)?;
     match peer {
         Some(peer) => Ok((accepted, peer)),
@@ -67,37 +68,45 @@ fn is_inet(listener: &Socket) -> bool {
     target_os = "dragonfly"
 ))]
 mod in_one_call {
-    use std::ffi::OsString;
     use std::io;
     use std::net::{SocketAddr, SocketAddrV4};
-    use std::os::unix::ffi::OsStringExt;
 
-    use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags};
+    use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags};
     use socket2::Socket;
 
+    use super::Fd;
     use crate::addr::Addr;
 
     #[inline]
-    pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, Option<Addr>)> {
+    pub(super) fn accept(listener: &Socket) -> io::Result<(Fd, Option<Addr>)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
-        Ok((socket.into(), peer.and_then(from_rustix)))
+        let socket = Socket::from(socket);
+        let peer = peer.and_then(|addr| from_rustix(&socket, addr));
+        Ok((Fd::Stream(socket), peer))
     }
 
     #[inline]
-    fn from_rustix(addr: SocketAddrAny) -> Option<Addr> {
+    fn from_rustix(socket: &Socket, addr: SocketAddrAny) -> Option<Addr> {
         match addr.address_family() {
             AddressFamily::INET => Some(Addr::Inet(SocketAddrV4::try_from(addr).ok()?.into())),
-            _ => from_other(addr),
+            AddressFamily::INET6 => inet6(addr),
+            _ => unix(socket, addr),
         }
     }
 
     #[inline(never)]
-    fn from_other(addr: SocketAddrAny) -> Option<Addr> {
-        if addr.address_family() == AddressFamily::INET6 {
-            return SocketAddr::try_from(addr).ok().map(Addr::from);
-        }
-        let addr = SocketAddrUnix::try_from(addr).ok()?;
+    fn inet6(addr: SocketAddrAny) -> Option<Addr> {
+        SocketAddr::try_from(addr).ok().map(Addr::from)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    #[inline(never)]
+    fn unix(_: &Socket, addr: SocketAddrAny) -> Option<Addr> {
+        use std::ffi::OsString;
+        use std::os::unix::ffi::OsStringExt;
+
+        let addr = rustix::net::SocketAddrUnix::try_from(addr).ok()?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(name) = addr.abstract_name().filter(|name| !name.is_empty()) {
             return Some(Addr::Abstract(name.into()));
@@ -105,6 +114,15 @@ mod in_one_call {
         let path = addr.path().map(|path| path.to_bytes().to_vec());
         let path = path.filter(|path| !path.is_empty());
         Some(Addr::Unix(path.map(|path| OsString::from_vec(path).into())))
+    }
+
+    /// NetBSD, OpenBSD and DragonFly return the address of an unnamed socket with zeros instead of a path. `rustix`
+    /// asserts in debug builds that there are none.
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    #[inline(never)]
+    fn unix(socket: &Socket, _: SocketAddrAny) -> Option<Addr> {
+        let addr = socket.peer_addr().ok()?;
+        Some(super::super::address::from_socket2(&addr))
     }
 }
 
@@ -127,22 +145,30 @@ mod in_steps {
     use socket2::Socket;
 
     use super::super::address::from_socket2;
+    use super::super::ended::REFUSES_OPTIONS;
+    use super::Fd;
     use crate::addr::Addr;
     use crate::log::log_throttled;
 
-    pub(super) fn accept(listener: &Socket) -> io::Result<(Socket, Option<Addr>)> {
-        accept_with(listener, prepare)
+    pub(super) fn accept(listener: &Socket) -> io::Result<(Fd, Option<Addr>)> {
+        accept_with(listener, prepare, REFUSES_OPTIONS)
     }
 
     pub(super) fn accept_with(
         listener: &Socket,
         prepare: impl FnOnce(&Socket) -> io::Result<()>,
-    ) -> io::Result<(Socket, Option<Addr>)> {
+        refuses_options: bool,
+    ) -> io::Result<(Fd, Option<Addr>)> {
         let (socket, peer) = listener.accept_raw()?;
-        prepare(&socket).map_err(|error| failed_after_accept(&error))?;
+        let outcome = prepare(&socket);
         inherit_options(listener, &socket);
+        let mut fd = Fd::Stream(socket);
+        // A Unix-domain peer that closes ends both directions, and what it has sent is still there. Of a TCP
+        // connection, only a reset ends both.
+        fd.prepared(outcome, refuses_options && peer.is_unix())
+            .map_err(|error| failed_after_accept(&error))?;
         let has_addr = peer.as_socket().is_some() || peer.is_unix();
-        Ok((socket, has_addr.then(|| from_socket2(&peer))))
+        Ok((fd, has_addr.then(|| from_socket2(&peer))))
     }
 
     /// What accept4(2) does by itself.
@@ -226,8 +252,7 @@ mod tests {
             let (listener, _peer, addr) = listener();
             let (accepted, peer) = accept(&listener).unwrap();
             assert_eq!(peer, Some(addr));
-            let received = accepted.recv(&mut [std::mem::MaybeUninit::new(0)]);
-            let blocked = received.map_err(|error| error.kind());
+            let blocked = accepted.recv(&mut [0]).map_err(|error| error.kind());
             assert_eq!(blocked, Err(io::ErrorKind::WouldBlock));
         }
     }
@@ -239,6 +264,7 @@ mod tests {
         listener.set_tcp_nodelay(true).unwrap();
         listener.set_out_of_band_inline(true).unwrap();
         let (accepted, _) = in_steps::accept(&listener).unwrap();
+        let accepted = accepted.view().unwrap();
         assert!(accepted.tcp_nodelay().unwrap());
         assert!(accepted.out_of_band_inline().unwrap());
     }
@@ -248,9 +274,30 @@ mod tests {
     fn what_fails_after_an_accept_concerns_its_connection() {
         let (listener, _peer, _) = listener();
         let refuse = |_: &Socket| Err(io::ErrorKind::InvalidInput.into());
-        let outcome = in_steps::accept_with(&listener, refuse);
+        let outcome = in_steps::accept_with(&listener, refuse, true);
         let kind = outcome.err().map(|error| error.kind());
         assert_eq!(kind, Some(io::ErrorKind::ConnectionAborted));
+    }
+
+    /// macOS refuses the options of a Unix-domain connection that its peer has closed, and Linux serves it.
+    #[cfg(unix)]
+    #[test]
+    fn what_a_closed_unix_domain_peer_has_sent_is_received() {
+        use std::io::Write;
+        use std::os::unix::net::{UnixListener, UnixStream};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap().into();
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(b"last words").unwrap();
+        drop(client);
+        let refuse = |_: &Socket| Err(io::ErrorKind::InvalidInput.into());
+        let (accepted, peer) = in_steps::accept_with(&listener, refuse, true).unwrap();
+        assert_eq!(peer, Some(Addr::Unix(None)));
+        let mut buffer = [0; 100];
+        assert_eq!(accepted.recv(&mut buffer).unwrap(), b"last words".len());
+        assert_eq!(accepted.recv(&mut buffer).unwrap(), 0);
     }
 
     /// What this logs at the level `warn`.
@@ -269,7 +316,7 @@ mod tests {
     fn what_may_fail_with_every_accept_is_logged() {
         let fail_with = |kind: io::ErrorKind| {
             let (listener, _peer, _) = listener();
-            warnings(|| drop(in_steps::accept_with(&listener, |_| Err(kind.into()))))
+            warnings(|| drop(in_steps::accept_with(&listener, |_| Err(kind.into()), true)))
         };
         let logged = fail_with(io::ErrorKind::PermissionDenied);
         assert!(logged.contains("cannot be used"), "{logged}");

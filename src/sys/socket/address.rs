@@ -16,8 +16,20 @@ pub(super) fn from_socket2(addr: &SockAddr) -> Addr {
 fn unix_from_socket2(addr: &SockAddr) -> Addr {
     match addr.as_abstract_namespace() {
         Some(name) => Addr::Abstract(name.into()),
-        None => Addr::Unix(addr.as_pathname().map(Into::into)),
+        None => Addr::Unix(addr.as_pathname().and_then(until_nul)),
     }
+}
+
+/// The path in an address. OpenBSD, and sometimes FreeBSD and illumos, fill the rest of the address with zeros
+/// (rust-lang/rust#116523).
+#[cfg(unix)]
+fn until_nul(path: &std::path::Path) -> Option<std::path::PathBuf> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut parts = path.as_os_str().as_bytes().split(|byte| *byte == 0);
+    let path = parts.next().filter(|path| !path.is_empty())?;
+    Some(OsStr::from_bytes(path).into())
 }
 
 #[cfg(not(unix))]
@@ -60,4 +72,19 @@ pub(crate) fn path_bytes(path: &std::path::Path) -> Vec<u8> {
 #[cfg(all(not(unix), feature = "proxy-protocol"))]
 pub(crate) fn path_bytes(path: &std::path::Path) -> Vec<u8> {
     path.to_string_lossy().into_owned().into_bytes()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::until_nul;
+
+    #[test]
+    fn a_path_ends_at_its_first_nul_byte() {
+        let path = until_nul(Path::new("/run/x.sock\0\0\0"));
+        assert_eq!(path, Some(PathBuf::from("/run/x.sock")));
+        assert_eq!(until_nul(Path::new("/x")), Some(PathBuf::from("/x")));
+        assert_eq!(until_nul(Path::new("\0\0")), None, "an unnamed socket");
+    }
 }

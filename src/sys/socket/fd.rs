@@ -326,7 +326,7 @@ impl Fd {
         match self {
             Fd::Listener(listener) => {
                 let (accepted, peer) = accept(listener)?;
-                Ok((Fd::Stream(accepted).into(), peer))
+                Ok((accepted.into(), peer))
             }
             #[cfg(feature = "sim")]
             Fd::Simulated(listener) => {

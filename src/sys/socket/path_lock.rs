@@ -15,7 +15,7 @@ const TRIES: usize = 100;
 
 /// The lock of a path, from the bind of a socket until it listens: meanwhile a connection to the socket is
 /// refused as if it were stale, and two processes that replace a stale socket could each remove the new one
-/// of the other.
+/// of the other. Outside Linux a listener keeps it: see `unix_domain.rs`.
 ///
 /// It is an flock(2) on a file beside the path that exists as long as the lock. A killed process may leave the
 /// file, but not the lock: the next process uses the file and removes it.
@@ -29,7 +29,7 @@ pub(super) struct PathLock {
 
 impl PathLock {
     /// # Errors
-    /// `AddrInUse` while another process has the lock: it is about to listen at the path.
+    /// `AddrInUse` while another process has the lock.
     pub(super) fn acquire(path: &Path) -> io::Result<Option<Self>> {
         let Some(name) = path.file_name() else {
             return Ok(None);
@@ -65,7 +65,7 @@ impl PathLock {
         }
         Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            "another process is about to listen on it",
+            "another process listens on it, or is about to",
         ))
     }
 }

@@ -7,6 +7,7 @@ use std::path::{self, Path, PathBuf};
 
 use socket2::Socket;
 
+use super::path_lock::PathLock;
 use crate::log::log;
 
 /// The file of a listening socket, which is removed when this is dropped, unless its path has another file by
@@ -18,6 +19,8 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     /// The device and the number of its inode.
     inode: (u64, u64),
+    /// It is released after the file is removed.
+    lock: Option<PathLock>,
 }
 
 impl SocketFile {
@@ -26,7 +29,13 @@ impl SocketFile {
         let inode = inode_of(found);
         // The program may change its working directory.
         let path = path::absolute(path)?;
-        Ok(SocketFile { path, inode })
+        let lock = None;
+        Ok(SocketFile { path, inode, lock })
+    }
+
+    /// Has this lock of the path as long as it exists.
+    pub(super) fn keep(&mut self, lock: Option<PathLock>) {
+        self.lock = lock;
     }
 
     /// Sets the mode exactly, whatever the umask is. Where others may write to the folder, somebody may have put a

@@ -17,10 +17,23 @@ mod platform {
     use crate::sys::socket::{ConnectOptions, Fd, ListenOptions};
     use crate::target::UnixName;
 
+    /// Whether a connection to a listener whose backlog is full is refused, as if nobody listened. Linux says EAGAIN
+    /// instead. So elsewhere a listener keeps the lock of its path, and another one that has the lock knows that the
+    /// socket it finds is stale.
+    const REFUSES_WHEN_FULL: bool = cfg!(not(any(target_os = "linux", target_os = "android")));
+
     /// A socket that listens, and the file that it has unless its name is abstract.
     pub(crate) fn listen(
         name: &UnixName,
         options: &ListenOptions,
+    ) -> io::Result<(Fd, Option<SocketFile>)> {
+        listen_with(name, options, REFUSES_WHEN_FULL)
+    }
+
+    fn listen_with(
+        name: &UnixName,
+        options: &ListenOptions,
+        keeps_lock: bool,
     ) -> io::Result<(Fd, Option<SocketFile>)> {
         let (socket, addr) = (new()?, addr_of(name)?);
         let UnixName::Path(path) = name else {
@@ -29,7 +42,7 @@ mod platform {
             return Ok((Fd::Listener(socket), None));
         };
         // Until it listens, a socket looks like a stale one to other processes.
-        let _lock = PathLock::acquire(path)?;
+        let lock = PathLock::acquire(path)?;
         if let Some(mode) = options.unix_mode {
             socket_file::set_first_mode(&socket, mode);
         }
@@ -40,12 +53,15 @@ mod platform {
             remove_stale(path, &addr)?;
             socket.bind(&addr)?;
         }
-        let file = SocketFile::new(path, &fs::symlink_metadata(path)?)?;
+        let mut file = SocketFile::new(path, &fs::symlink_metadata(path)?)?;
         // Before it listens, no client can connect, whatever the mode is.
         if let Some(mode) = options.unix_mode {
             file.set_mode(mode)?;
         }
         socket.listen(options.backlog)?;
+        if keeps_lock {
+            file.keep(lock);
+        }
         Ok((Fd::Listener(socket), Some(file)))
     }
 
@@ -128,6 +144,25 @@ mod platform {
             io::ErrorKind::AddrInUse,
             "another process listens on it",
         ))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// As on macOS and the BSDs, where a full backlog of the first one looks like a stale socket.
+        #[test]
+        fn a_listener_that_keeps_its_lock_is_not_replaced() {
+            let folder = tempfile::tempdir().unwrap();
+            let name = UnixName::Path(folder.path().join("socket"));
+            let options = ListenOptions::default();
+            let first = listen_with(&name, &options, true).unwrap();
+            let second = listen(&name, &options).map_err(|error| error.kind());
+            assert_eq!(second.err(), Some(io::ErrorKind::AddrInUse));
+            drop(first);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+            listen(&name, &options).unwrap();
+        }
     }
 }
 
