@@ -104,6 +104,10 @@ impl Runtime {
                     true
                 },
             )?;
+            // Most turns end here: the other steps would find nothing.
+            if from.is_none() && !self.is_busy() && self.agenda.timers.borrow().is_empty() {
+                return ControlFlow::Continue(());
+            }
             self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
             let handshakes = || match self.handshakes.borrow().len() {
                 0 => 0,
@@ -196,14 +200,9 @@ impl Runtime {
     fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         // What ran before the wait may have taken long, and the deadlines need to know.
         self.agenda.forget_time();
-        // It may have ended the last channel. Then there is nothing to wait for.
-        let timeout = match self.has_work() {
-            true => timeout,
-            false => Some(Duration::ZERO),
-        };
-        let timeout = match (self.next_timeout(), timeout) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let timeout = match timeout {
+            Some(Duration::ZERO) => timeout,
+            timeout => self.longest_wait(timeout),
         };
         let mut events = self.events.take();
         events.clear();
@@ -218,6 +217,18 @@ impl Runtime {
             .set(!events.is_empty() || outcome.is_err());
         self.events.replace(events);
         outcome
+    }
+
+    /// How long the loop may sleep, if it is asked to sleep no longer than `timeout`.
+    fn longest_wait(&self, timeout: Option<Duration>) -> Option<Duration> {
+        // What ran before the wait may have ended the last channel. Then there is nothing to wait for.
+        if !self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        match (self.next_timeout(), timeout) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     fn event_count(&self) -> usize {
