@@ -14,7 +14,7 @@
 //!
 //! Each step handles what was there when it began, never what it adds itself, and at most its budget. Thus no
 //! step can starve the others. What is left over is handled in the next turn, before which the loop does not
-//! sleep.
+//! sleep. Where no work is waiting after the events, the steps 4 to 6 are left out, and without timers the rest.
 //!
 //! A turn may have a time limit (`run_for`). When the time is up, the turn is cut after the call that was being
 //! made, and the next one continues it there, with what is left of the same step. A turn that is cut a hundred
@@ -104,25 +104,26 @@ impl Runtime {
                     true
                 },
             )?;
-            // Most turns end here: the other steps would find nothing.
-            if from.is_none() && !self.is_busy() && self.agenda.timers.borrow().is_empty() {
+            // In most turns these steps would find nothing, and often there are no timers.
+            if from.is_some() || self.is_busy() {
+                self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
+                let handshakes = || match self.handshakes.borrow().len() {
+                    0 => 0,
+                    count => self.begin_handshakes(count),
+                };
+                self.step(from, Step::Handshakes, handshakes, |_| {
+                    self.advance_next_handshake()
+                })?;
+                self.make_earlier_calls();
+                let posts = || match self.agenda.inbox.is_filled() {
+                    true => self.fetch_posts(share_of),
+                    false => 0,
+                };
+                self.step(from, Step::Posts, posts, |_| self.run_next_post())?;
+                self.make_earlier_calls();
+            } else if self.agenda.timers.borrow().is_empty() {
                 return ControlFlow::Continue(());
             }
-            self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
-            let handshakes = || match self.handshakes.borrow().len() {
-                0 => 0,
-                count => self.begin_handshakes(count),
-            };
-            self.step(from, Step::Handshakes, handshakes, |_| {
-                self.advance_next_handshake()
-            })?;
-            self.make_earlier_calls();
-            let posts = || match self.agenda.inbox.is_filled() {
-                true => self.fetch_posts(share_of),
-                false => 0,
-            };
-            self.step(from, Step::Posts, posts, |_| self.run_next_post())?;
-            self.make_earlier_calls();
             let timers = || self.agenda.timers.borrow().len().min(TURN_CALLS);
             self.step(from, Step::Timers, timers, |_| {
                 let now = now.get_or_insert_with(|| self.begin_timers());
@@ -347,12 +348,11 @@ impl Runtime {
     }
 
     fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
-        let id = state.id.get();
         let watched = state.watch(
             &self.poller,
             interest,
-            || self.poll_key(id),
-            || self.shared_poll_key(id),
+            || self.poll_key(state.id.get()),
+            || self.shared_poll_key(state.id.get()),
         );
         let Err(error) = watched else { return };
         match state.phase.get() {

@@ -129,6 +129,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         } else {
             Begun::Record
         };
+        if begun == Begun::Nothing {
+            return state.put_off(|clocks, _| clocks.record_over());
+        }
         let completed = state.records_in.get() > records_before;
         state.time(|clocks, now| clocks.parsed(now, completed, begun, state.bytes_in()));
     }
