@@ -46,7 +46,6 @@ pub(super) struct Sent {
     pub(super) is_short: bool,
     /// Whether nothing is left in the queue, for certain.
     pub(super) is_last: bool,
-    pub(super) used: Used,
 }
 
 /// Items that are used up. Their destructors are user code, and run without a borrow of the queue.
@@ -172,9 +171,15 @@ impl Fifo {
         }
     }
 
-    /// Offers the front of the queue to the sink in one write, at most `budget` bytes.
+    /// Offers the front of the queue to the sink in one write, at most `budget` bytes. Sets `used` to the items that
+    /// are used up, if there are any.
     #[inline(always)]
-    pub(super) fn send(&mut self, sink: &mut impl Sink, budget: usize) -> io::Result<Sent> {
+    pub(super) fn send(
+        &mut self,
+        sink: &mut impl Sink,
+        budget: usize,
+        used: &mut Used,
+    ) -> io::Result<Sent> {
         let head = self.head.get(self.sent..).unwrap_or_default();
         let (bytes, offered) = if self.tail.is_empty() || head.len() >= budget {
             let head = head.get(..budget).unwrap_or(head);
@@ -185,18 +190,16 @@ impl Fifo {
             self.send_gathered::<MAX_PARTS>(sink, budget)?
         };
         self.tail.count_sent(bytes);
-        let used = match bytes - self.advance_head(bytes) {
-            0 => Used::None,
-            left => self.advance_tail(left),
-        };
+        let left = bytes - self.advance_head(bytes);
+        if left > 0 {
+            *used = self.advance_tail(left);
+        }
         self.update_head_limit();
-        // The destructors of used items may push.
-        let is_last = matches!(used, Used::None) && self.is_empty();
         Ok(Sent {
             bytes,
             is_short: bytes < offered,
-            is_last,
-            used,
+            // The destructors of used items may push.
+            is_last: left == 0 && self.is_empty(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
 use super::Fifo;
-use super::drain::Step;
+use super::drain::{Step, Used};
 use crate::error::Close;
 use crate::output::producers::{More, Producer};
 use crate::user_code;
@@ -33,12 +33,13 @@ pub fn pump(
         let step = fifo.borrow_mut().step(sink, budget, calls.left > 0);
         match step {
             Ok(None) => {
-                let sent = match fifo.borrow_mut().send(sink, budget) {
+                let mut used = Used::None;
+                let sent = match fifo.borrow_mut().send(sink, budget, &mut used) {
                     Ok(sent) => sent,
                     Err(error) => return blocked_or_failed(error),
                 };
                 budget -= sent.bytes;
-                sent.used.drop_each();
+                used.drop_each();
                 // The sink is full: another write would only cost a system call.
                 if sent.is_short {
                     return Ok(Pumped::Blocked);
