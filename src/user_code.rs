@@ -83,12 +83,12 @@ pub(crate) fn report(panic: &str, what: &'static str) {
 /// Runs code in a span. A subscriber is user code, so a panic on entering or leaving the span is caught.
 /// The code itself must not panic.
 pub(crate) fn in_span<T>(span: Option<&Span>, code: impl FnOnce() -> T) -> T {
-    let Some(span) = span else {
-        return code();
-    };
-    let entered = enter(|| span.enter());
+    let entered = span.map(|span| enter(|| span.enter()));
+    // Called in one place, so that the compiler puts it there.
     let outcome = code();
-    discard(entered);
+    if entered.is_some() {
+        discard(entered);
+    }
     outcome
 }
 

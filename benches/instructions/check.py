@@ -25,6 +25,7 @@ COUNTS = HERE / "counts.json"
 # Workload, its unit, and the number of units in a run.
 WORKLOADS = {
     "ping-pong": ("request", 1000),
+    "timed": ("request", 1000),
     "pipelined": ("line", 20_000),
     "article": ("reply", 500),
     "broadcast": ("delivery", 5000),

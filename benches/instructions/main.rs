@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, EventLoop, Result, SimpleProducer, Terminator};
+use asynchat::{AsyncChat, Chat, Deadlines, EventLoop, Result, SimpleProducer, Terminator};
 use bytes::Bytes;
 
 const BULK: usize = 1 << 20;
@@ -29,8 +29,9 @@ fn main() -> Result {
     };
     let count = count.parse()?;
     match workload.as_str() {
-        "ping-pong" => lines(count, 1),
-        "pipelined" => lines(count, 500),
+        "ping-pong" => lines(count, 1, Deadlines::default()),
+        "timed" => lines(count, 1, all_deadlines()),
+        "pipelined" => lines(count, 500, Deadlines::default()),
         "article" => articles(count),
         "broadcast" => broadcast(count),
         "block" => blocks(count),
@@ -41,14 +42,29 @@ fn main() -> Result {
 }
 
 /// `count` lines and their replies, with `depth` lines in flight.
-fn lines(count: usize, depth: usize) -> Result {
-    let (event_loop, addr, _) = serve()?;
+fn lines(count: usize, depth: usize, deadlines: Deadlines) -> Result {
+    let (event_loop, addr, room) = serve()?;
     let mut peer = Peer::connect(addr)?;
+    peer.ask(&event_loop, b"JOIN\r\n", 4)?;
+    for chat in room.borrow_mut().drain(..) {
+        chat.set_deadlines(deadlines);
+    }
     let barrage = LINE.repeat(depth);
     for _ in 0..count / depth {
         peer.ask(&event_loop, &barrage, depth * (LINE.len() + 4))?;
     }
     Ok(())
+}
+
+/// Deadlines that do not pass.
+fn all_deadlines() -> Deadlines {
+    let long = Duration::from_secs(600);
+    Deadlines::default()
+        .idle(long)
+        .record(long)
+        .input(long)
+        .drain(long)
+        .lifetime(long)
 }
 
 /// `count` replies that consist of many pushes.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::log::log;
 use crate::runtime::driver::Turn;
 use crate::state::Flag;
-use crate::sys::interest::Interest;
+use crate::sys::interest::{Interest, Ready};
 use crate::sys::socket::{Fd, Socket, is_protocol_error};
 
 /// How many accepts may fail: for connections that are gone, in one turn; with an error that does not say
@@ -31,7 +31,7 @@ pub(crate) fn accept<L>(
         let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::STARVED);
         !waits && !state.has_ended() && accepts(listener)
     };
-    let mut left = match turn.ready.read && !turn.only_sends {
+    let mut left = match turn.ready.has(Ready::READ) && !turn.only_sends {
         true => state.limit(|limits| limits.turn_accepts).max(1),
         false => 0,
     };

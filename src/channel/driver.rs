@@ -10,7 +10,7 @@ use crate::error::{Close, Result, into_io, io_kind};
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Flag, Kind, Phase, Request, Side};
-use crate::sys::interest::Interest;
+use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 use crate::user_code::{self, discard};
 
@@ -25,22 +25,22 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
             return self.accept(turn);
         }
         let ready = turn.ready;
-        if ready.urgent && state.is_up() {
+        if ready.has(Ready::URGENT) && state.is_up() {
             make_callback(state, || self.0.handle_expt())?;
             state.discard_urgent();
         }
         let reads = !state.flags.has(Flag::PAUSED) && self.0.readable();
-        let may_read = ready.read && !state.flags.has(Flag::EOF) && !turn.only_sends;
+        let may_read = ready.has(Ready::READ) && !state.flags.has(Flag::EOF) && !turn.only_sends;
         if may_read && reads && state.is_up() {
             make_callback(state, || self.0.handle_read())?;
-        } else if ready.hung_up
+        } else if ready.has(Ready::HUNG_UP)
             && (!reads || state.flags.has(Flag::EOF))
             && state.is_up()
             && state.can_hang_up()
         {
             state.hang_up(false);
         }
-        if ready.write {
+        if ready.has(Ready::WRITE) {
             state.flags.set(Flag::BLOCKED, false);
         }
         if state.is_up() && !state.flags.has(Flag::BLOCKED) && self.may_send(state) {

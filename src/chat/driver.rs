@@ -21,11 +21,11 @@ use crate::output::fifo::{PumpError, Pumped, pump};
 use crate::runtime::driver::{Budget, Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Flag, Phase, Request, ToSocket};
-use crate::sys::interest::Interest;
+use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
-use delivery::{beside, is_held_up};
+use delivery::{charge, is_held_up};
 
 /// The driver of a session.
 pub(crate) struct ChatDriver<S> {
@@ -51,7 +51,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             self.begin(state)?;
             self.check_upgrade(state, &[]);
         }
-        if ready.urgent {
+        if ready.has(Ready::URGENT) {
             // Urgent data that is not received inline is discarded: a session has no callback for it.
             state.discard_urgent();
         }
@@ -62,7 +62,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         });
         // What follows `handle_connect` is for the session that has replaced this one.
         let stays = !state.is_replacement_due();
-        let reads = stays && state.is_up() && self.reads(state);
+        let reads = stays && state.is_up() && may_read(state);
         let is_at_end = state.flags.has(Flag::EOF);
         if reads && !turn.only_sends && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
@@ -70,20 +70,26 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             // Requests alone do not replace receiving: they may be made in every turn.
             let is_done = !had_backlog && !has_input(state) && turn.budget.records > 0;
             let stays = !state.is_replacement_due();
-            if ready.read && !is_at_end && is_done && stays && state.is_up() && self.reads(state) {
+            if ready.has(Ready::READ)
+                && !is_at_end
+                && is_done
+                && stays
+                && state.is_up()
+                && may_read(state)
+            {
                 self.receive(turn)?;
             }
-        } else if reads && !turn.only_sends && ready.read && !is_at_end {
+        } else if reads && !turn.only_sends && ready.has(Ready::READ) && !is_at_end {
             self.receive(turn)?;
         } else if stays
-            && ready.hung_up
+            && ready.has(Ready::HUNG_UP)
             && (!reads || is_at_end)
             && state.is_up()
             && state.can_hang_up()
         {
             state.hang_up(self.splitter.is_in_record());
         }
-        if ready.write {
+        if ready.has(Ready::WRITE) {
             state.flags.set(Flag::BLOCKED, false);
         }
         if state.is_up() && !state.flags.has(Flag::BLOCKED) && writes(state) {
@@ -188,7 +194,7 @@ impl<S: AsyncChat> ChatDriver<S> {
     /// What the channel waits for.
     fn wait(&mut self, turn: &mut Turn<'_>) -> Interest {
         let state = turn.state;
-        let (reads, writes) = (self.reads(state), writes(state));
+        let (reads, writes) = (may_read(state), writes(state));
         if state.has_failed_sending() && state.end_if_useless(reads) {
             return Interest::NONE;
         }
@@ -227,12 +233,6 @@ impl<S: AsyncChat> ChatDriver<S> {
     }
 
     // ---- input
-
-    /// Whether input may be received and delivered now.
-    #[inline(always)] // A turn asks three times.
-    fn reads(&self, state: &ChannelState) -> bool {
-        !state.flags.stop_reading() && !state.is_closing() && !is_held_up(state, self.backlog_len())
-    }
 
     /// Receives once, and delivers what came.
     fn receive(&mut self, turn: &mut Turn<'_>) -> Result {
@@ -307,13 +307,14 @@ impl<S: AsyncChat> ChatDriver<S> {
         if state.has_ended() || state.is_closing() {
             state.flags.set(Flag::BACKLOG, false);
             state.requests.take(Request::INPUT);
-            return;
+            return charge(state, 0);
         }
         if let Some(before) = before {
             rest.put_in_front(before.unparsed());
         }
         let is_left = rest.len() > 0;
         state.flags.set(Flag::BACKLOG, is_left);
+        charge(state, rest.len());
         if is_left {
             self.backlog = Some(Box::new(rest));
         }
@@ -385,10 +386,6 @@ impl<S: AsyncChat> ChatDriver<S> {
     fn send(&mut self, turn: &Turn<'_>) -> Result {
         let state = turn.state;
         let budget = state.output_budget(turn.budget.write);
-        state
-            .out
-            .borrow_mut()
-            .set_backlog(beside(self.backlog_len()));
         match pump(&state.out, &mut ToSocket(state), budget) {
             Ok(Pumped::Closed(why)) => state.end(why),
             Ok(Pumped::StartTls) => {
@@ -421,6 +418,12 @@ impl<S: AsyncChat> ChatDriver<S> {
         state.out.borrow_mut().trim();
         self.backlog.iter_mut().for_each(|backlog| backlog.trim());
     }
+}
+
+/// Whether input may be received and delivered now.
+#[inline(always)] // A turn asks three times.
+fn may_read(state: &ChannelState) -> bool {
+    !state.flags.stop_reading() && !state.is_closing() && !is_held_up(state)
 }
 
 /// Whether there is output to send, or the session is to be called at the low-water mark.

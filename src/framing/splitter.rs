@@ -130,32 +130,36 @@ impl Splitter {
         &'a mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Event<'a>>, Error> {
-        let mut lines = self.lines();
-        if let Some(line) = lines.as_mut().and_then(|lines| lines.next(input)) {
-            return Ok(Some(Event::Record(line)));
+        let mut is_searched = false;
+        if let Some(mut lines) = self.lines(input) {
+            if let Some(line) = lines.next() {
+                *input = lines.rest();
+                return Ok(Some(Event::Record(line)));
+            }
+            is_searched = lines.is_searched();
         }
-        self.next_after(lines, input)
+        self.next_after(is_searched, input)
     }
 
     /// Returns the fast path if it applies: the terminator is plain [`crlf`](Terminator::crlf), and the
     /// input is at the beginning of a record. It takes the same lines as [`next`](Splitter::next), and is
     /// valid until another method of the splitter is called.
     #[inline]
-    pub fn lines(&self) -> Option<Lines> {
+    pub fn lines<'i>(&self, input: &'i [u8]) -> Option<Lines<'i>> {
         let plain =
             self.plain_crlf && self.phase == Phase::Reading && self.cursor == Cursor::default();
-        plain.then(|| Lines::new(self.limit()))
+        plain.then(|| Lines::new(self.limit(), input))
     }
 
-    /// Like [`next`](Splitter::next), without the fast path. `lines` is the fast path that has returned
-    /// `None` for this input, if one applied.
+    /// Like [`next`](Splitter::next), without the fast path. `is_searched`: the fast path has found that this input
+    /// contains no LF.
     ///
     /// # Errors
     ///
     /// As for `next`.
     pub fn next_after<'a, 'i: 'a>(
         &'a mut self,
-        lines: Option<Lines>,
+        is_searched: bool,
         input: &mut &'i [u8],
     ) -> Result<Option<Event<'a>>, Error> {
         if self.phase != Phase::Reading {
@@ -167,10 +171,7 @@ impl Splitter {
         Ok(match self.delivery {
             Delivery::Streamed if self.inclusive => self.next_inclusive_chunk(input),
             Delivery::Streamed => self.next_chunk(input),
-            Delivery::Borrowed | Delivery::Owned => {
-                let searched = lines.is_some_and(|lines| lines.searched);
-                self.next_record(input, searched)
-            }
+            Delivery::Borrowed | Delivery::Owned => self.next_record(input, is_searched),
         })
     }
 

@@ -11,6 +11,7 @@ use crate::proxy_protocol::{Header, Reader};
 use crate::runtime::driver::Turn;
 use crate::state::quota::Exceeded;
 use crate::state::{ChannelState, Phase};
+use crate::sys::interest::Ready;
 use crate::time::timer::TimerId;
 
 /// The PROXY header of a connection that is not complete.
@@ -37,10 +38,10 @@ impl Identification {
     /// admitted.
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) -> bool {
         let state = turn.state;
-        if turn.ready.urgent {
+        if turn.ready.has(Ready::URGENT) {
             state.discard_urgent();
         }
-        if !turn.ready.read {
+        if !turn.ready.has(Ready::READ) {
             return false;
         }
         let outcome = self.receive(state);

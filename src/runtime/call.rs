@@ -5,6 +5,7 @@
 //! the channel. What is not a callback (destructors, `Display`, deferred calls) goes through
 //! [`user_code`](crate::user_code), which this uses as well.
 
+use std::error::Error as StdError;
 use std::rc::Rc;
 
 use super::Runtime;
@@ -16,6 +17,8 @@ use crate::state::agenda::{Deferred, HandlerCall};
 use crate::state::{ChannelId, ChannelState, Flag, Kind, Phase, Request};
 use crate::user_code::{discard, discard_each, enter, in_span, report};
 
+type BoxedError = Box<dyn StdError + Send + Sync>;
+
 impl Runtime {
     /// Calls the driver of a channel. Returns `None` when the call has failed, when there is no driver to
     /// call, or when the channel has ended.
@@ -24,8 +27,7 @@ impl Runtime {
         state: &Rc<ChannelState>,
         callback: impl FnOnce(&mut dyn Driver) -> Result<T>,
     ) -> Option<T> {
-        let id = state.id.get();
-        let Some(driver) = self.registry.borrow_mut().take_driver(id) else {
+        let Some(driver) = self.registry.borrow_mut().take_driver(state) else {
             // It may hold a value of the user's.
             discard(callback);
             return None;
@@ -44,35 +46,18 @@ impl Runtime {
         // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
         // it is in the run queue already, it stays there.
         let queued = state.flags.replace(Flag::QUEUED, true);
-        let outcome = in_span(state.span(), || {
-            let outcome = match enter(|| callback(&mut *driver)) {
-                Ok(Err(error)) => match enter(|| driver.error(&*error)) {
-                    Ok(()) => Ok(Err(error)),
-                    Err(panic) => {
-                        discard(error);
-                        Err(panic)
-                    }
-                },
-                outcome => outcome,
-            };
-            if let Err(message) = &outcome {
-                log_throttled!(error, %id, panic = %Escaped(message), "a callback panicked");
-            }
-            outcome
+        let outcome = in_span(state.span(), || match enter(|| callback(&mut *driver)) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(report_error(state, &mut *driver, error)),
+            Err(panic) => Err(report_panic(state, panic)),
         });
         state.flags.set(Flag::QUEUED, queued);
-        if !matches!(outcome, Ok(Ok(_))) {
-            // The handler that has failed gets `handle_close`.
-            state.requests.take(Request::REPLACE);
-        }
         let answer = match outcome {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                state.fail(Close::Handler(error));
-                None
-            }
-            Err(message) => {
-                state.fail(Close::Panic(message));
+            Ok(answer) => Some(answer),
+            Err(why) => {
+                // The handler that has failed gets `handle_close`.
+                state.requests.take(Request::REPLACE);
+                state.fail(why);
                 None
             }
         };
@@ -82,11 +67,9 @@ impl Runtime {
     }
 
     /// Returns the driver to the registry, and ends its channel if that has a reason to end.
+    #[inline(always)] // It follows each call.
     fn put_back(self: &Rc<Self>, state: &Rc<ChannelState>, driver: Box<dyn Driver>) {
-        let unused = self
-            .registry
-            .borrow_mut()
-            .put_driver(state.id.get(), driver);
+        let unused = self.registry.borrow_mut().put_driver(state, driver);
         if unused.is_some() {
             discard(unused);
         }
@@ -181,6 +164,25 @@ impl Runtime {
             discard(why);
         }
     }
+}
+
+/// Tells the handler that a callback has returned this error. Returns why the channel ends.
+#[cold]
+fn report_error(state: &ChannelState, driver: &mut dyn Driver, error: BoxedError) -> Close {
+    match enter(|| driver.error(&*error)) {
+        Ok(()) => Close::Handler(error),
+        Err(panic) => {
+            discard(error);
+            report_panic(state, panic)
+        }
+    }
+}
+
+#[cold]
+fn report_panic(state: &ChannelState, panic: String) -> Close {
+    let id = state.id.get();
+    log_throttled!(error, %id, panic = %Escaped(&panic), "a callback panicked");
+    Close::Panic(panic)
 }
 
 /// The driver of the handler that replaces the present one, if that was requested.

@@ -50,28 +50,30 @@ pub(crate) fn new() -> Result<Rc<Runtime>, Error> {
 }
 
 /// Makes `runtime` the running loop, until the guard is dropped.
-pub(crate) fn enter(runtime: &Rc<Runtime>) -> Result<Entered, Error> {
+#[inline(always)] // Each `run_once` does.
+pub(crate) fn enter(runtime: &Rc<Runtime>) -> Result<Entered<'_>, Error> {
     let running = runtime.enter()?;
     with_loops(|loops| loops.running.push(Rc::clone(runtime)))?;
     Ok(Entered(running))
 }
 
-pub(crate) struct Entered(Running);
+pub(crate) struct Entered<'a>(Running<'a>);
 
-impl Entered {
+impl Entered<'_> {
     pub(crate) fn runtime(&self) -> &Rc<Runtime> {
         self.0.runtime()
     }
 }
 
-impl Drop for Entered {
+impl Drop for Entered<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        // An error means that the thread is ending, so there is nothing to do. The handle is dropped after the
-        // borrow, because it may be the last one of its loop.
+        // An error means that the thread is ending, so there is nothing to do.
         let _ended = with_loops(|loops| loops.running.pop());
     }
 }
 
+#[inline]
 fn with_loops<R>(act: impl FnOnce(&mut Loops) -> R) -> Result<R, Error> {
     LOOPS
         .try_with(|loops| act(&mut loops.borrow_mut()))

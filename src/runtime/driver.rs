@@ -80,7 +80,7 @@ const REUSED: usize = 2 * 1024 * 1024;
 /// Memory that all connections of a loop use, one after another. An idle connection has none.
 #[derive(Default)]
 pub(crate) struct Buffers {
-    read: Vec<u8>,
+    read: Box<[u8]>,
     /// For the queue of the connection that has its turn.
     pub(crate) output: Vec<u8>,
     /// For a record that is put together from several reads.
@@ -90,14 +90,17 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// What a socket is read into.
     #[inline]
-    pub(crate) fn take_read(&mut self) -> Vec<u8> {
-        let mut buffer = mem::take(&mut self.read);
-        // At the first use, and after a panic, which drops it.
-        buffer.resize(READ_BUFFER, 0);
-        buffer
+    pub(crate) fn take_read(&mut self) -> Box<[u8]> {
+        let buffer = mem::take(&mut self.read);
+        match buffer.is_empty() {
+            // At the first use, and after a panic, which drops it.
+            true => vec![0; READ_BUFFER].into(),
+            false => buffer,
+        }
     }
 
-    pub(crate) fn return_read(&mut self, buffer: Vec<u8>) {
+    #[inline]
+    pub(crate) fn return_read(&mut self, buffer: Box<[u8]>) {
         self.read = buffer;
     }
 

@@ -77,20 +77,16 @@ impl Runtime {
         state: &Rc<ChannelState>,
         fired: TimerId,
     ) -> Option<Duration> {
-        let read = Ready {
-            read: true,
-            ..Ready::NONE
-        };
         // What the kernel has not reported yet is looked for first: one wait reports a limited number of channels.
         #[cfg(feature = "proxy-protocol")]
         if state.has_unread_header() {
-            self.take_turn(state, read);
+            self.take_turn(state, Ready::READ);
             if !state.is_unidentified() {
                 return None;
             }
         }
         if !state.flags.has(Flag::QUEUED) && state.has_unread_handshake() {
-            self.queue_handshake(state, read);
+            self.queue_handshake(state, Ready::READ);
         }
         state.handshake_timed_out(fired)
     }
@@ -136,7 +132,7 @@ impl Runtime {
             self.queue_handshake(state, ready);
             return None;
         }
-        if ready.urgent {
+        if ready.has(Ready::URGENT) {
             state.discard_urgent();
         }
         let (handshake, is_expensive) = in_span(state.span(), || state.advance_handshake(ready));
@@ -192,7 +188,7 @@ impl Runtime {
 
     /// Lets a driver that waited for the connection be replaced by that of a session.
     fn replace_driver(&self, state: &Rc<ChannelState>) {
-        let driver = self.registry.borrow_mut().take_driver(state.id.get());
+        let driver = self.registry.borrow_mut().take_driver(state);
         let Some(driver) = driver else { return };
         let driver = in_span(state.span(), || driver.replaced(state));
         self.set_driver(state, driver);

@@ -32,7 +32,7 @@ use super::registry::Registry;
 use crate::log::log;
 use crate::state::agenda::{Deferred, Task};
 use crate::state::{ChannelState, Flag};
-use crate::sys::interest::{Event, Interest};
+use crate::sys::interest::{Event, Interest, Ready};
 use crate::sys::socket::Socket;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Deadlines;
@@ -321,7 +321,7 @@ impl Lingerer {
                 return Ok(true);
             }
         }
-        if report.ready.urgent {
+        if report.ready.has(Ready::URGENT) {
             socket.discard_urgent();
         }
         let mut buffers = runtime.buffers.take().unwrap_or_default();
@@ -335,7 +335,9 @@ impl Lingerer {
                 self.rest.input_has_ended();
                 self.rest.interest()
             }
-            Ok(0) if report.ready.hung_up || !self.delivery.ends_at_once() => return Ok(false),
+            Ok(0) if report.ready.has(Ready::HUNG_UP) || !self.delivery.ends_at_once() => {
+                return Ok(false);
+            }
             // The peer has finished sending. It may still have to receive what was sent before the cut.
             Ok(0) => Interest::HANG_UP,
             // Also after a hang-up, which is reported when both sides have finished sending: a close with

@@ -145,7 +145,7 @@ impl Runtime {
     }
 
     /// Marks the loop as running until the guard is dropped.
-    pub(crate) fn enter(self: &Rc<Self>) -> Result<Running, Error> {
+    pub(crate) fn enter(self: &Rc<Self>) -> Result<Running<'_>, Error> {
         if self.running.replace(true) {
             // An outer loop may have taken an edge for the cause of this call.
             self.may_have_events.set(true);
@@ -155,7 +155,7 @@ impl Runtime {
             )));
         }
         self.agenda.set_running(true);
-        Ok(Running(Rc::clone(self)))
+        Ok(Running(self))
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -283,15 +283,15 @@ impl Runtime {
 }
 
 /// A loop that is running, until this is dropped.
-pub(crate) struct Running(Rc<Runtime>);
+pub(crate) struct Running<'a>(&'a Rc<Runtime>);
 
-impl Running {
+impl Running<'_> {
     pub(crate) fn runtime(&self) -> &Rc<Runtime> {
-        &self.0
+        self.0
     }
 }
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.until.set(None);
         self.0.running.set(false);

@@ -84,10 +84,7 @@ impl Runtime {
 
     /// Gives a registered channel its driver.
     pub(crate) fn set_driver(&self, state: &Rc<ChannelState>, driver: Box<dyn Driver>) {
-        let unused = self
-            .registry
-            .borrow_mut()
-            .put_driver(state.id.get(), driver);
+        let unused = self.registry.borrow_mut().put_driver(state, driver);
         if unused.is_some() {
             discard(unused);
         }

@@ -88,6 +88,14 @@ impl Registry {
         (slot.state.id.get() == id).then_some(slot)
     }
 
+    /// The slot of a channel, if it is registered.
+    #[inline]
+    fn slot_of(&mut self, state: &Rc<ChannelState>) -> Option<&mut Slot> {
+        // An id from before the registration has a number that no slot has.
+        let slot = self.slots.get_mut(state.id.get().slot_number())?;
+        Rc::ptr_eq(&slot.state, state).then_some(slot)
+    }
+
     pub(super) fn get(&self, id: ChannelId) -> Option<&Rc<ChannelState>> {
         if id.slot().is_none() {
             // It was taken before the registration, which is rare: only a dispatcher can do that.
@@ -99,18 +107,18 @@ impl Registry {
 
     /// Takes the driver out for a call.
     #[inline]
-    pub(super) fn take_driver(&mut self, id: ChannelId) -> Option<Box<dyn Driver>> {
-        self.slot_mut(id)?.driver.take()
+    pub(super) fn take_driver(&mut self, state: &Rc<ChannelState>) -> Option<Box<dyn Driver>> {
+        self.slot_of(state)?.driver.take()
     }
 
     /// Puts a driver into its slot. Returns it if the channel is gone.
     #[inline]
     pub(super) fn put_driver(
         &mut self,
-        id: ChannelId,
+        state: &Rc<ChannelState>,
         driver: Box<dyn Driver>,
     ) -> Option<Box<dyn Driver>> {
-        match self.slot_mut(id) {
+        match self.slot_of(state) {
             Some(slot) => slot.driver.replace(driver),
             None => Some(driver),
         }

@@ -158,12 +158,7 @@ impl Runtime {
         let is_idle = passed == Passed::Deadline(Deadline::Idle);
         let reads = (is_idle || is_of_input(passed)) && state.has_unread();
         if reads || state.flags.has(Flag::BLOCKED) || state.flags.has(Flag::QUEUED) {
-            let ready = Ready {
-                read: reads,
-                write: true,
-                ..Ready::NONE
-            };
-            self.take_turn(state, ready);
+            self.take_turn(state, Ready::WRITE.union(Ready::READ.when(reads)));
         }
         // A peer is not late while its bytes wait for this side: for the rest of a budget, or for the next turn.
         match state.overdue(now).is_some_and(is_of_input) && state.has_unread() {

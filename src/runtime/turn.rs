@@ -14,7 +14,7 @@
 //!
 //! Each step handles what was there when it began, never what it adds itself, and at most its budget. Thus no
 //! step can starve the others. What is left over is handled in the next turn, before which the loop does not
-//! sleep.
+//! sleep. Where no work is waiting after the events, the steps 4 to 6 are left out, and without timers the rest.
 //!
 //! A turn may have a time limit (`run_for`). When the time is up, the turn is cut after the call that was being
 //! made, and the next one continues it there, with what is left of the same step. A turn that is cut a hundred
@@ -104,21 +104,26 @@ impl Runtime {
                     true
                 },
             )?;
-            self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
-            let handshakes = || match self.handshakes.borrow().len() {
-                0 => 0,
-                count => self.begin_handshakes(count),
-            };
-            self.step(from, Step::Handshakes, handshakes, |_| {
-                self.advance_next_handshake()
-            })?;
-            self.make_earlier_calls();
-            let posts = || match self.agenda.inbox.is_filled() {
-                true => self.fetch_posts(share_of),
-                false => 0,
-            };
-            self.step(from, Step::Posts, posts, |_| self.run_next_post())?;
-            self.make_earlier_calls();
+            // In most turns these steps would find nothing, and often there are no timers.
+            if from.is_some() || self.is_busy() {
+                self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
+                let handshakes = || match self.handshakes.borrow().len() {
+                    0 => 0,
+                    count => self.begin_handshakes(count),
+                };
+                self.step(from, Step::Handshakes, handshakes, |_| {
+                    self.advance_next_handshake()
+                })?;
+                self.make_earlier_calls();
+                let posts = || match self.agenda.inbox.is_filled() {
+                    true => self.fetch_posts(share_of),
+                    false => 0,
+                };
+                self.step(from, Step::Posts, posts, |_| self.run_next_post())?;
+                self.make_earlier_calls();
+            } else if self.agenda.timers.borrow().is_empty() {
+                return ControlFlow::Continue(());
+            }
             let timers = || self.agenda.timers.borrow().len().min(TURN_CALLS);
             self.step(from, Step::Timers, timers, |_| {
                 let now = now.get_or_insert_with(|| self.begin_timers());
@@ -196,14 +201,9 @@ impl Runtime {
     fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         // What ran before the wait may have taken long, and the deadlines need to know.
         self.agenda.forget_time();
-        // It may have ended the last channel. Then there is nothing to wait for.
-        let timeout = match self.has_work() {
-            true => timeout,
-            false => Some(Duration::ZERO),
-        };
-        let timeout = match (self.next_timeout(), timeout) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let timeout = match timeout {
+            Some(Duration::ZERO) => timeout,
+            timeout => self.longest_wait(timeout),
         };
         let mut events = self.events.take();
         events.clear();
@@ -218,6 +218,18 @@ impl Runtime {
             .set(!events.is_empty() || outcome.is_err());
         self.events.replace(events);
         outcome
+    }
+
+    /// How long the loop may sleep, if it is asked to sleep no longer than `timeout`.
+    fn longest_wait(&self, timeout: Option<Duration>) -> Option<Duration> {
+        // What ran before the wait may have ended the last channel. Then there is nothing to wait for.
+        if !self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        match (self.next_timeout(), timeout) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     fn event_count(&self) -> usize {
@@ -336,12 +348,11 @@ impl Runtime {
     }
 
     fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
-        let id = state.id.get();
         let watched = state.watch(
             &self.poller,
             interest,
-            || self.poll_key(id),
-            || self.shared_poll_key(id),
+            || self.poll_key(state.id.get()),
+            || self.shared_poll_key(state.id.get()),
         );
         let Err(error) = watched else { return };
         match state.phase.get() {

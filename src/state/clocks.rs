@@ -90,7 +90,7 @@ impl ChannelState {
     /// So many bytes were received, of `most` that were asked for.
     #[inline(never)]
     pub(crate) fn time_received(&self, count: usize, most: usize) {
-        self.time(|clocks, now| {
+        self.put_off(|clocks, now| {
             clocks.moved(now);
             clocks.forgive_input(now, self.absence(count, most));
         });
@@ -100,13 +100,16 @@ impl ChannelState {
     #[inline(never)]
     pub(crate) fn time_sent(&self, accepted: Option<usize>, offered: usize) {
         let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.accepted_out());
-        self.time(|clocks, now| {
+        self.put_off(|clocks, now| {
             if let Some(count) = accepted {
                 clocks.moved(now);
                 clocks.forgive_output(now, self.absence(count, offered));
             }
             clocks.offered(now, all, sent);
         });
+        if !all {
+            self.set_deadline_timer();
+        }
     }
 
     /// For how long the peer may have waited for the loop, if so many bytes have moved, of `most` that could have
@@ -147,6 +150,23 @@ impl ChannelState {
     // Not inlined: a connection without deadlines must not pay for it.
     #[inline(never)]
     fn time_it(&self, event: impl FnOnce(&mut Clocks, Instant)) {
+        self.put_off(event);
+        self.set_deadline_timer();
+    }
+
+    /// Notifies the clocks of something that puts deadlines off, or ends them. The timer needs no change for that: most
+    /// events of a connection are such.
+    #[inline]
+    pub(crate) fn put_off(&self, event: impl FnOnce(&mut Clocks, Instant)) {
+        if let Some(agenda) = self.agenda()
+            && let Some(timing) = self.timing.get()
+        {
+            event(&mut timing.borrow_mut().clocks, agenda.time_of_event());
+        }
+    }
+
+    #[inline(never)]
+    fn set_deadline_timer(&self) {
         let Some(agenda) = self.agenda() else {
             return;
         };
@@ -154,7 +174,6 @@ impl ChannelState {
             return;
         };
         let timing = &mut *timing.borrow_mut();
-        event(&mut timing.clocks, agenda.time_of_event());
         // The timer is moved when a deadline is earlier than it, never when it is later: when it fires, it
         // is set for what is next.
         if let Some((when, _)) = timing.clocks.next()

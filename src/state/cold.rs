@@ -186,6 +186,13 @@ impl ChannelState {
     /// replaced, would cost its connection memory for the rest of its life.
     #[inline]
     pub(crate) fn free_unused(&self) {
+        if self.has_cold.get() {
+            self.free_unused_cold();
+        }
+    }
+
+    #[inline(never)]
+    fn free_unused_cold(&self) {
         if self.cold(|cold| cold.is_unused()) == Some(true) {
             drop(self.take_cold());
         }

@@ -66,6 +66,12 @@ impl ChannelId {
         (self.worker != NO_WORKER).then_some(usize::from(self.worker))
     }
 
+    /// The slot, or a number that no slot has.
+    #[inline]
+    pub(crate) fn slot_number(self) -> usize {
+        self.slot as usize
+    }
+
     /// `None` in an id that was taken before the registration.
     pub(crate) fn slot(self) -> Option<usize> {
         (self.slot != NO_SLOT).then_some(self.slot as usize)

@@ -249,6 +249,7 @@ impl ChannelState {
     }
 
     /// Counts what was sent, and notes whether the kernel accepts more.
+    #[inline(always)] // Each turn that sends calls it.
     pub(crate) fn sent(&self, outcome: io::Result<usize>, offered: usize) -> io::Result<usize> {
         match &outcome {
             Ok(count) => {
@@ -438,6 +439,7 @@ impl ChannelState {
 pub(crate) struct ToSocket<'a>(pub(crate) &'a ChannelState);
 
 impl Sink for ToSocket<'_> {
+    #[inline(always)] // The pump calls it in one place.
     fn send(&mut self, data: &[u8]) -> io::Result<usize> {
         if self.0.is_staged() {
             return self.0.send_secured(&[IoSlice::new(data)]);

@@ -381,8 +381,8 @@ impl ChannelState {
         let Some(mut secured) = self.take_secured() else {
             return ready;
         };
-        ready.read |= secured.has_input();
-        let may_send = ready.write || !self.flags.has(Flag::BLOCKED);
+        ready = ready.union(Ready::READ.when(secured.has_input()));
+        let may_send = ready.has(Ready::WRITE) || !self.flags.has(Flag::BLOCKED);
         let sends = may_send && (secured.holds_output() || secured.shutdown_due);
         let before = secured.sent;
         if sends {
@@ -390,9 +390,10 @@ impl ChannelState {
         }
         let error = secured.output_error.take();
         let shuts_down = sends && secured.shut_down(self, error.is_none());
-        match sends {
-            true => ready.write &= !self.put_offered(secured, before),
-            false => self.put_secured(secured),
+        if !sends {
+            self.put_secured(secured);
+        } else if self.put_offered(secured, before) {
+            ready.remove(Ready::WRITE);
         }
         if shuts_down {
             // It fails when the connection is gone, which its input shows.

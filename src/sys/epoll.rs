@@ -24,6 +24,8 @@ const WAKE: u64 = u64::MAX - 1;
 /// The most events that one wait takes. The next wait reports what is left.
 const BATCH: usize = 1024;
 
+const HUNG_UP: Ready = Ready::HUNG_UP.union(Ready::READ).union(Ready::WRITE);
+
 pub(super) struct Waiter {
     poller: Arc<Poller>,
     events: RefCell<Vec<epoll::Event>>,
@@ -75,12 +77,15 @@ impl Waiter {
         use epoll::EventFlags as Flags;
         let mut reported = self.events.borrow_mut();
         reported.clear();
-        let timeout = timeout.map(in_whole_millis);
-        match epoll::wait(
-            &*self.poller,
-            spare_capacity(&mut reported),
-            timeout.as_ref(),
-        ) {
+        let mut wait = |timeout: Option<&Timespec>| {
+            epoll::wait(&*self.poller, spare_capacity(&mut reported), timeout)
+        };
+        let outcome = match timeout {
+            // The most frequent timeout of a busy loop needs no arithmetic.
+            Some(Duration::ZERO) => wait(Some(&Timespec::default())),
+            timeout => wait(timeout.map(in_whole_millis).as_ref()),
+        };
+        match outcome {
             Ok(_) => {}
             // A signal has ended the wait early. The loop takes a turn and waits again.
             Err(Errno::INTR) => return Ok(()),
@@ -92,12 +97,12 @@ impl Waiter {
                 self.reset_wake();
                 continue;
             }
-            let ready = Ready {
-                read: flags.intersects(Flags::IN | Flags::HUP | Flags::ERR),
-                write: flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
-                urgent: flags.contains(Flags::PRI),
-                hung_up: flags.intersects(Flags::HUP | Flags::ERR),
-            };
+            let mut ready = (Ready::READ.when(flags.contains(Flags::IN)))
+                .union(Ready::WRITE.when(flags.contains(Flags::OUT)))
+                .union(Ready::URGENT.when(flags.contains(Flags::PRI)));
+            if flags.intersects(Flags::HUP | Flags::ERR) {
+                ready = ready.union(HUNG_UP);
+            }
             let key = key as usize;
             events.push(Event { key, ready });
         }

@@ -68,31 +68,41 @@ pub(crate) struct Event {
 
 /// What a socket is ready for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ready {
-    pub(crate) read: bool,
-    pub(crate) write: bool,
-    /// Urgent data is waiting.
-    pub(crate) urgent: bool,
-    /// The peer has reset the connection, or both sides have finished sending. The socket is then
-    /// readable and writable as well.
-    pub(crate) hung_up: bool,
-}
+pub(crate) struct Ready(u8);
 
 impl Ready {
-    pub(crate) const NONE: Ready = Ready {
-        read: false,
-        write: false,
-        urgent: false,
-        hung_up: false,
-    };
+    pub(crate) const NONE: Ready = Ready(0);
+
+    pub(crate) const READ: Ready = Ready(1);
+
+    /// Urgent data is waiting.
+    pub(crate) const URGENT: Ready = Ready(2);
+
+    pub(crate) const WRITE: Ready = Ready(4);
+
+    /// The peer has reset the connection, or both sides have finished sending. The socket is then
+    /// readable and writable as well.
+    pub(crate) const HUNG_UP: Ready = Ready(8);
+
+    /// This, if the condition holds.
+    #[inline]
+    pub(crate) const fn when(self, condition: bool) -> Ready {
+        Ready(self.0 * condition as u8)
+    }
 
     /// Everything that either of the two is ready for.
-    pub(crate) fn union(self, other: Ready) -> Ready {
-        Ready {
-            read: self.read || other.read,
-            write: self.write || other.write,
-            urgent: self.urgent || other.urgent,
-            hung_up: self.hung_up || other.hung_up,
-        }
+    #[inline]
+    pub(crate) const fn union(self, other: Ready) -> Ready {
+        Ready(self.0 | other.0)
+    }
+
+    /// Whether it is ready for something of `any_of`.
+    #[inline]
+    pub(crate) const fn has(self, any_of: Ready) -> bool {
+        self.0 & any_of.0 != 0
+    }
+
+    pub(crate) fn remove(&mut self, other: Ready) {
+        self.0 &= !other.0;
     }
 }

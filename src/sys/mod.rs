@@ -13,11 +13,13 @@
 //! | `socket.rs`, `socket/` | sockets and other descriptors |
 //! | `system.rs` | where sockets, addresses and random numbers come from |
 //! | `clock.rs` | the time |
+//! | `append.rs` | several slices appended to a vector |
 //! | `positions.rs` | a search with the processor's vector instructions |
 //! | `resolver.rs` | the threads that look host names up |
 //! | `signals.rs` | the thread that waits for signals |
 //! | `simulated/` | the network in memory |
 
+pub(crate) mod append;
 pub(crate) mod clock;
 pub(crate) mod interest;
 pub(crate) mod poller;

@@ -55,18 +55,21 @@ impl Waiter {
         let outcome = self.poller.wait(&mut reported, clamped(timeout));
         events.extend(reported.iter().map(|event| Event {
             key: event.key,
-            ready: Ready {
-                read: event.readable,
-                write: event.writable,
-                urgent: event.is_priority(),
-                hung_up: event.is_interrupt() || event.is_err() == Some(true),
-            },
+            ready: readiness(&event),
         }));
         match outcome {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             outcome => outcome.map(|_| ()),
         }
     }
+}
+
+fn readiness(event: &polling::Event) -> Ready {
+    let is_hung_up = event.is_interrupt() || event.is_err() == Some(true);
+    (Ready::READ.when(event.readable))
+        .union(Ready::WRITE.when(event.writable))
+        .union(Ready::URGENT.when(event.is_priority()))
+        .union(Ready::HUNG_UP.when(is_hung_up))
 }
 
 fn clamped(timeout: Option<Duration>) -> Option<Duration> {

@@ -399,16 +399,20 @@ impl Clocks {
         let record = self.record.and_then(Stopwatch::begun);
         let input = self.input.and_then(|input| input.stopwatch.begun());
         let drain = self.drain.and_then(|drain| drain.stopwatch.begun());
-        [
-            (self.since, self.set.lifetime, Deadline::Lifetime),
-            (self.moved, self.set.idle, Deadline::Idle),
-            (record, self.set.record, Deadline::Record),
-            (input, self.set.input, Deadline::Input),
-            (drain, self.set.drain, Deadline::Drain),
-        ]
-        .into_iter()
-        .filter_map(|(since, after, which)| end(since, after, Passed::Deadline(which)))
-        .min_by_key(|(when, _)| *when)
+        let mut next: Option<(Instant, Passed)> = None;
+        let mut add = |since: Option<Instant>, after: Option<Duration>, which| {
+            if let Some((when, passed)) = end(since, after, Passed::Deadline(which))
+                && next.is_none_or(|(first, _)| when < first)
+            {
+                next = Some((when, passed));
+            }
+        };
+        add(self.since, self.set.lifetime, Deadline::Lifetime);
+        add(self.moved, self.set.idle, Deadline::Idle);
+        add(record, self.set.record, Deadline::Record);
+        add(input, self.set.input, Deadline::Input);
+        add(drain, self.set.drain, Deadline::Drain);
+        next
     }
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{ChatDriver, Silence, has_input};
+use super::{ChatDriver, Silence, has_input, may_read};
 use crate::chat::handle::Chat;
 use crate::chat::session::{AsyncChat, Overflow};
 use crate::error::{Close, Result};
@@ -30,9 +30,15 @@ impl<S: AsyncChat> ChatDriver<S> {
             .adopt_buffer(&mut turn.buffers.output);
         let mut budget = turn.budget.records;
         let records_before = state.records_in.get();
-        if leaves_no_room(state, input.len()) {
-            state.requests.add(Request::CHECK);
+        let is_long = beside(input.len()) > 0;
+        if is_long {
+            charge(state, input.len());
+            if state.out.borrow().is_crowded() {
+                state.requests.add(Request::CHECK);
+            }
         }
+        // The splitter itself is not used where all of the input is whole lines.
+        let mut has_split = false;
         let outcome = loop {
             if !state.requests.is_empty() && !self.attend(state, input) {
                 break Ok(());
@@ -41,13 +47,12 @@ impl<S: AsyncChat> ChatDriver<S> {
                 break self.pass_on(state, input);
             }
             // Between two lines there is nothing to look at but whether something was requested.
-            let mut lines = self.splitter.lines();
-            if let Some(lines) = &mut lines {
-                let mut rest = *input;
+            let mut is_searched = false;
+            if let Some(mut lines) = self.splitter.lines(input) {
                 let mut called = Ok(());
                 while budget > 0
                     && state.requests.is_empty()
-                    && let Some(line) = lines.next(&mut rest)
+                    && let Some(line) = lines.next()
                 {
                     budget -= 1;
                     state.count_record();
@@ -56,7 +61,8 @@ impl<S: AsyncChat> ChatDriver<S> {
                         break;
                     }
                 }
-                *input = rest;
+                *input = lines.rest();
+                is_searched = lines.is_searched();
                 if called.is_err() {
                     break called;
                 }
@@ -71,8 +77,9 @@ impl<S: AsyncChat> ChatDriver<S> {
                 state.requests.add(Request::PARSE);
                 break Ok(());
             }
+            has_split = true;
             self.splitter.adopt_buffer(&mut turn.buffers.record);
-            let called = match self.splitter.next_after(lines, input) {
+            let called = match self.splitter.next_after(is_searched, input) {
                 Ok(Some(Event::Record(record))) => {
                     state.count_record();
                     self.session.found_terminator(record)
@@ -100,8 +107,13 @@ impl<S: AsyncChat> ChatDriver<S> {
         if state.is_timed() {
             self.time_records(state, records_before);
         }
-        turn.buffers.reuse_record(self.splitter.release_buffer());
-        self.watch_for_gap(turn);
+        if is_long {
+            charge(state, input.len());
+        }
+        if has_split {
+            turn.buffers.reuse_record(self.splitter.release_buffer());
+            self.watch_for_gap(turn);
+        }
         outcome
     }
 
@@ -117,6 +129,9 @@ impl<S: AsyncChat> ChatDriver<S> {
         } else {
             Begun::Record
         };
+        if begun == Begun::Nothing {
+            return state.put_off(|clocks, _| clocks.record_over());
+        }
         let completed = state.records_in.get() > records_before;
         state.time(|clocks, now| clocks.parsed(now, completed, begun, state.bytes_in()));
     }
@@ -153,7 +168,8 @@ impl<S: AsyncChat> ChatDriver<S> {
         // `handle_shutdown`, which is called before the next record, or for the session that replaces this one.
         let waits =
             state.flags.has(Flag::PAUSED) || state.is_shutdown_due() || state.is_replacement_due();
-        if waits || is_held_up(state, input.len()) {
+        charge(state, input.len());
+        if waits || is_held_up(state) {
             state.requests.add(Request::PARSE);
             return false;
         }
@@ -222,7 +238,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         // The rest of the record may have been received already, or its terminator may have been
         // replaced, its input discarded or the connection piped in this turn of the loop. The next turn
         // of the connection decides, and looks for silence again.
-        let waits = has_input(state) || !self.reads(state);
+        let waits = has_input(state) || !may_read(state);
         let (Some(silence), Some(agenda)) = (&mut self.silence, state.agenda()) else {
             return Ok(());
         };
@@ -276,26 +292,23 @@ impl Silence {
     }
 }
 
-/// Whether input has to wait, and `backlog` bytes of it do: for the session's own queue, that of its
-/// replies, or for the queue that a pipe leads to.
+/// Whether input has to wait: for the session's own queue, that of its replies, or for the queue that a pipe
+/// leads to.
 #[inline]
-pub(super) fn is_held_up(state: &ChannelState, backlog: usize) -> bool {
+pub(super) fn is_held_up(state: &ChannelState) -> bool {
     match state.flags.has(Flag::PIPED) {
         true => state.is_pipe_full(),
-        false => state.flags.has(Flag::BACK_PRESSURED) || leaves_no_room(state, backlog),
+        false => state.flags.has(Flag::BACK_PRESSURED) || state.out.borrow().is_crowded(),
     }
 }
 
-/// Charges `backlog` bytes of unparsed input against the queue's limit. Returns whether no more may be
-/// queued before some of the output is sent. If not, a push that may change this adds a request.
-#[inline]
-fn leaves_no_room(state: &ChannelState, backlog: usize) -> bool {
-    let mut out = state.out.borrow_mut();
-    out.set_backlog(beside(backlog));
-    out.is_crowded()
+/// Charges `backlog` bytes of unparsed input against the queue's limit. A push that leaves no room then adds a
+/// request.
+pub(super) fn charge(state: &ChannelState, backlog: usize) {
+    state.out.borrow_mut().set_backlog(beside(backlog));
 }
 
 /// How much of the queue's room this much unparsed input takes.
-pub(super) fn beside(backlog: usize) -> usize {
+fn beside(backlog: usize) -> usize {
     backlog.saturating_sub(UNCOUNTED)
 }

@@ -11,23 +11,24 @@ use crate::sys::positions::{BLOCK, positions_of};
 ///
 /// One search finds all LFs of a block of 64 bytes. The next lines of this block need no search.
 #[derive(Debug)]
-pub struct Lines {
+pub struct Lines<'i> {
+    /// The input that has not been taken.
+    rest: &'i [u8],
     limit: u64,
     /// The LFs of the current block whose lines have not been taken. Bit n stands for byte n of the block.
     found: u64,
-    /// Where the block begins, relative to the front of the input. The front moves past this point when a line
-    /// is taken, so the number wraps below zero. Its sum with the position of an LF is always in the input.
+    /// Where the block begins, relative to the front of the rest. The front moves past this point when a line
+    /// is taken, so the number wraps below zero. Its sum with the position of an LF is always in the rest.
     block: usize,
-    /// The last search found no LF in the whole input. [`Splitter::next_after`] does not repeat it.
-    ///
-    /// [`Splitter::next_after`]: super::Splitter::next_after
-    pub(super) searched: bool,
+    /// The last search found no LF in the rest.
+    searched: bool,
 }
 
-impl Lines {
+impl<'i> Lines<'i> {
     /// `limit`: the maximum length of a line in bytes, without its CR LF.
-    pub(super) fn new(limit: u64) -> Self {
+    pub(super) fn new(limit: u64, input: &'i [u8]) -> Self {
         Lines {
+            rest: input,
             limit,
             found: 0,
             // The first search begins after this block, at the front.
@@ -36,71 +37,78 @@ impl Lines {
         }
     }
 
-    /// Takes the line at the front of `input` and returns it without its CR LF. Between two calls only this
-    /// function may consume input.
+    /// Takes the line at the front of the rest of the input and returns it without its CR LF.
     ///
     /// `None` means that this fast path does not apply: the line is incomplete, is longer than the
-    /// limit, or contains a lone LF. The input is unchanged then, and
+    /// limit, or contains a lone LF. The rest of the input is unchanged then, and
     /// [`Splitter::next_after`](super::Splitter::next_after) decides.
     // Otherwise it is a call for each line in a program with more than one type of session.
     #[inline(always)]
-    pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        if self.found == 0 && !self.search(input) {
+    pub fn next(&mut self) -> Option<&'i [u8]> {
+        if self.found == 0 && !self.search() {
             return None;
         }
-        let lf = self
-            .block
-            .wrapping_add(self.found.trailing_zeros() as usize);
-        let (line, rest) = input.split_at_checked(lf + 1)?;
+        let lf = self.found.trailing_zeros() as usize;
+        let end = self.block.wrapping_add(lf + 1);
+        let (line, rest) = self.rest.split_at_checked(end)?;
         let line = line.strip_suffix(b"\r\n")?;
         if line.len() as u64 > self.limit {
             return None;
         }
         self.found &= self.found - 1;
-        self.block = self.block.wrapping_sub(lf + 1);
-        *input = rest;
+        self.block = self.block.wrapping_sub(end);
+        self.rest = rest;
         Some(line)
+    }
+
+    /// The input that has not been taken.
+    #[inline]
+    pub fn rest(&self) -> &'i [u8] {
+        self.rest
+    }
+
+    /// Whether the rest is known to contain no LF.
+    #[inline]
+    pub fn is_searched(&self) -> bool {
+        self.searched
     }
 
     /// Finds the first LF after the current block, and others that are close to it. Returns whether there is one.
     #[inline(always)]
-    fn search(&mut self, input: &[u8]) -> bool {
-        let from = self.block.wrapping_add(BLOCK);
-        let unsearched = input.get(from..).unwrap_or_default();
-        let Some(block) = unsearched.first_chunk() else {
-            self.block = from;
-            self.found = positions_in_tail(unsearched);
-            examined(unsearched.len());
+    fn search(&mut self) -> bool {
+        self.block = self.block.wrapping_add(BLOCK);
+        let unsearched = self.rest.get(self.block..);
+        let Some((block, far)) = unsearched.and_then(|unsearched| unsearched.split_first_chunk())
+        else {
+            let tail = unsearched.unwrap_or_default();
+            self.found = positions_in_tail(tail);
+            examined(tail.len());
             self.searched = self.found == 0;
             return self.found != 0;
         };
-        let found = positions_of(b'\n', block);
-        if found == 0 {
-            return self.search_far(from, unsearched);
-        }
+        self.found = positions_of(b'\n', block);
         examined(BLOCK);
-        self.block = from;
-        self.found = found;
-        true
-    }
-
-    /// Finds the first LF that is not in the block at the beginning, whose position is `from`.
-    ///
-    /// Most lines are short. For these, to search a block here costs less than the set-up of `memchr`.
-    #[inline(never)]
-    fn search_far(&mut self, from: usize, unsearched: &[u8]) -> bool {
-        let far = unsearched.get(BLOCK..).unwrap_or_default();
-        let Some(lf) = memchr(b'\n', far) else {
-            examined(unsearched.len());
+        if self.found != 0 {
+            return true;
+        }
+        // Most lines are short. For these, to search a block here costs less than the set-up of `memchr`.
+        let Some(lf) = find_lf(far) else {
             self.searched = true;
             return false;
         };
-        examined(BLOCK + lf + 1);
         // It counts as the last byte of a block, so that the next search begins after it.
         self.found = 1 << (BLOCK - 1);
-        self.block = from + lf + 1;
+        self.block = self.block.wrapping_add(lf + 1);
         true
     }
+}
+
+/// Returns where the first LF is.
+#[inline(never)]
+fn find_lf(far: &[u8]) -> Option<usize> {
+    let found = memchr(b'\n', far);
+    examined(found.map_or(far.len(), |lf| lf + 1));
+    found
 }
 
 /// Returns where LF occurs in less than a block.
@@ -121,10 +129,10 @@ mod tests {
     use super::*;
 
     /// The lines that are taken from `input`, and how many bytes are left.
-    fn lines(mut input: &[u8]) -> (Vec<&[u8]>, usize) {
-        let mut lines = Lines::new(u64::MAX);
-        let taken = std::iter::from_fn(|| lines.next(&mut input)).collect();
-        (taken, input.len())
+    fn lines(input: &[u8]) -> (Vec<&[u8]>, usize) {
+        let mut lines = Lines::new(u64::MAX, input);
+        let taken = std::iter::from_fn(|| lines.next()).collect();
+        (taken, lines.rest().len())
     }
 
     #[test]

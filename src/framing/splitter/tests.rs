@@ -11,13 +11,15 @@ fn cost(terminator: Terminator, input: &[u8], size: usize) -> (usize, usize) {
     let mut ends = 0;
     for mut segment in input.chunks(size) {
         loop {
-            let mut lines = splitter.lines();
-            if let Some(lines) = &mut lines {
-                while lines.next(&mut segment).is_some() {
+            let mut is_searched = false;
+            if let Some(mut lines) = splitter.lines(segment) {
+                while lines.next().is_some() {
                     ends += 1;
                 }
+                segment = lines.rest();
+                is_searched = lines.is_searched();
             }
-            let Some(event) = splitter.next_after(lines, &mut segment).unwrap() else {
+            let Some(event) = splitter.next_after(is_searched, &mut segment).unwrap() else {
                 break;
             };
             ends += usize::from(matches!(event, Event::Record(_) | Event::End));
@@ -116,7 +118,7 @@ fn the_fast_path_applies_at_the_beginning_of_whole_crlf_lines_only() {
     let applies_after = |terminator, mut input: &[u8]| {
         let mut splitter = Splitter::new(terminator, 9);
         while splitter.next(&mut input).unwrap().is_some() {}
-        splitter.lines().is_some()
+        splitter.lines(b"").is_some()
     };
     assert!(applies_after(Terminator::crlf(), b""));
     assert!(applies_after(Terminator::crlf(), b"a\r\n"));
@@ -130,11 +132,10 @@ fn the_fast_path_applies_at_the_beginning_of_whole_crlf_lines_only() {
 #[test]
 fn the_fast_path_takes_lines_up_to_the_limit() {
     let splitter = Splitter::new(Terminator::crlf(), 3);
-    let mut lines = splitter.lines().unwrap();
-    let mut input = &b"abc\r\nabcd\r\n"[..];
-    assert_eq!(lines.next(&mut input), Some(&b"abc"[..]));
-    assert_eq!(lines.next(&mut input), None);
-    assert_eq!(input, b"abcd\r\n");
+    let mut lines = splitter.lines(b"abc\r\nabcd\r\n").unwrap();
+    assert_eq!(lines.next(), Some(&b"abc"[..]));
+    assert_eq!(lines.next(), None);
+    assert_eq!(lines.rest(), b"abcd\r\n");
 }
 
 #[test]

@@ -18,10 +18,8 @@ const MAX_PARTS: usize = 64;
 /// a hundred instructions to initialise.
 const FEW_PARTS: usize = 4;
 
-/// What the pump has to do for the front of the queue. For bytes the queue has already done it.
+/// What the pump has to do for the front of the queue, if that is not bytes.
 pub(super) enum Step {
-    /// Bytes were offered to the sink.
-    Sent(Sent),
     /// This producer is to be asked for so many bytes.
     Ask(Box<dyn Producer>, usize),
     /// This hook is to be called.
@@ -46,7 +44,8 @@ pub(super) struct Sent {
     pub(super) bytes: usize,
     /// Whether the sink has taken fewer bytes than it was offered.
     pub(super) is_short: bool,
-    pub(super) used: Used,
+    /// Whether nothing is left in the queue, for certain.
+    pub(super) is_last: bool,
 }
 
 /// Items that are used up. Their destructors are user code, and run without a borrow of the queue.
@@ -79,24 +78,24 @@ impl Fifo {
         self.asking = Asking::Resumed;
     }
 
-    /// Sends at most `budget` bytes, unless the front of the queue calls for something else. No
-    /// producer is asked and no hook called unless `may_call` is true.
+    /// What comes before the next write of at most `budget` bytes. `None` if bytes are to be sent now. No producer is
+    /// asked and no hook called unless `may_call` is true. A mark is due when the sink has passed on everything that it
+    /// has taken.
+    #[inline(always)]
     pub(super) fn step(
         &mut self,
         sink: &mut impl Sink,
         budget: usize,
         may_call: bool,
-    ) -> io::Result<Step> {
+    ) -> io::Result<Option<Step>> {
         // The common case: nothing but small pushes.
-        let only_head = self.tail.is_empty() && !self.head.is_empty();
-        if !only_head && let Some(step) = self.next_call(sink, budget, may_call)? {
-            return Ok(step);
+        match self.tail.is_empty() && !self.head.is_empty() {
+            true => Ok(None),
+            false => self.next_call(sink, budget, may_call),
         }
-        self.send(sink, budget).map(Step::Sent)
     }
 
-    /// What comes before the next write. `None` if bytes are to be sent now. A mark is due when the sink has passed
-    /// on everything that it has taken.
+    #[inline(never)] // A queue of small pushes does not need it.
     fn next_call(
         &mut self,
         sink: &mut impl Sink,
@@ -172,8 +171,15 @@ impl Fifo {
         }
     }
 
-    /// Offers the front of the queue to the sink in one write, at most `budget` bytes.
-    fn send(&mut self, sink: &mut impl Sink, budget: usize) -> io::Result<Sent> {
+    /// Offers the front of the queue to the sink in one write, at most `budget` bytes. Sets `used` to the items that
+    /// are used up, if there are any.
+    #[inline(always)]
+    pub(super) fn send(
+        &mut self,
+        sink: &mut impl Sink,
+        budget: usize,
+        used: &mut Used,
+    ) -> io::Result<Sent> {
         let head = self.head.get(self.sent..).unwrap_or_default();
         let (bytes, offered) = if self.tail.is_empty() || head.len() >= budget {
             let head = head.get(..budget).unwrap_or(head);
@@ -184,15 +190,16 @@ impl Fifo {
             self.send_gathered::<MAX_PARTS>(sink, budget)?
         };
         self.tail.count_sent(bytes);
-        let used = match bytes - self.advance_head(bytes) {
-            0 => Used::None,
-            left => self.advance_tail(left),
-        };
+        let left = bytes - self.advance_head(bytes);
+        if left > 0 {
+            *used = self.advance_tail(left);
+        }
         self.update_head_limit();
         Ok(Sent {
             bytes,
             is_short: bytes < offered,
-            used,
+            // The destructors of used items may push.
+            is_last: left == 0 && self.is_empty(),
         })
     }
 

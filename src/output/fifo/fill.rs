@@ -7,13 +7,14 @@ use std::ptr;
 use bytes::Bytes;
 
 use super::{COPIED, Fifo, Intake, Item, Stream};
+use crate::sys::append::{append, length_of};
 
 impl Fifo {
     /// Queues a copy of `data`. Returns whether the queue is [full](Fifo::is_full).
     #[inline]
     pub fn push_slice(&mut self, data: &[u8]) -> bool {
         if data.len() <= self.head_limit.saturating_sub(self.head.len()) {
-            self.head.extend_from_slice(data);
+            append(&mut self.head, &[data]);
             return false;
         }
         self.push_checked(data)
@@ -23,16 +24,11 @@ impl Fifo {
     /// [full](Fifo::is_full).
     #[inline(always)]
     pub fn push_slices(&mut self, parts: &[&[u8]]) -> bool {
-        let room = self.head_limit.saturating_sub(self.head.len());
-        let total = parts
-            .iter()
-            .fold(0, |total: usize, part| total.saturating_add(part.len()));
-        if total > room {
+        let end = self.head.len().checked_add(length_of(parts));
+        if end.is_none_or(|end| end > self.head_limit) {
             return parts.iter().fold(false, |_, part| self.push_checked(part));
         }
-        for part in parts {
-            self.head.extend_from_slice(part);
-        }
+        append(&mut self.head, parts);
         false
     }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
 use super::Fifo;
-use super::drain::Step;
+use super::drain::{Step, Used};
 use crate::error::Close;
 use crate::output::producers::{More, Producer};
 use crate::user_code;
@@ -21,7 +21,7 @@ const SHORT: usize = 512;
 ///
 /// # Errors
 /// When the sink or a producer fails.
-#[inline(always)] // Into the turn of each type of session.
+#[inline(never)] // The turn of each type of session calls it.
 pub fn pump(
     fifo: &RefCell<Fifo>,
     sink: &mut impl Sink,
@@ -32,18 +32,23 @@ pub fn pump(
     while budget > 0 && sink.is_open() {
         let step = fifo.borrow_mut().step(sink, budget, calls.left > 0);
         match step {
-            Ok(Step::Sent(sent)) => {
+            Ok(None) => {
+                let mut used = Used::None;
+                let sent = match fifo.borrow_mut().send(sink, budget, &mut used) {
+                    Ok(sent) => sent,
+                    Err(error) => return blocked_or_failed(error),
+                };
                 budget -= sent.bytes;
-                sent.used.drop_each();
+                used.drop_each();
                 // The sink is full: another write would only cost a system call.
                 if sent.is_short {
                     return Ok(Pumped::Blocked);
                 }
-                if fifo.borrow().is_empty() {
+                if sent.is_last {
                     return Ok(Pumped::Drained);
                 }
             }
-            Ok(Step::Ask(producer, wanted)) => {
+            Ok(Some(Step::Ask(producer, wanted))) => {
                 let (producer, answer) = ask(producer, wanted);
                 let more = match answer {
                     Ok(more) => more,
@@ -57,24 +62,30 @@ pub fn pump(
                 let used = fifo.borrow_mut().answer(producer, more);
                 used.drop_each();
             }
-            Ok(Step::Call(hook)) => {
+            Ok(Some(Step::Call(hook))) => {
                 calls.left -= 1;
                 hook();
             }
-            Ok(Step::ShutdownWrite) => sink.shutdown_write().map_err(PumpError::Sink)?,
-            Ok(Step::StartTls) => return Ok(Pumped::StartTls),
-            Ok(Step::Close(why)) => return Ok(Pumped::Closed(why)),
-            Ok(Step::Pending) => return Ok(Pumped::Pending),
-            Ok(Step::NoCalls) => return Ok(Pumped::Spent),
-            Ok(Step::Drained) => return Ok(Pumped::Drained),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Pumped::Blocked),
-            Err(error) => return Err(PumpError::Sink(error)),
+            Ok(Some(Step::ShutdownWrite)) => sink.shutdown_write().map_err(PumpError::Sink)?,
+            Ok(Some(Step::StartTls)) => return Ok(Pumped::StartTls),
+            Ok(Some(Step::Close(why))) => return Ok(Pumped::Closed(why)),
+            Ok(Some(Step::Pending)) => return Ok(Pumped::Pending),
+            Ok(Some(Step::NoCalls)) => return Ok(Pumped::Spent),
+            Ok(Some(Step::Drained)) => return Ok(Pumped::Drained),
+            Err(error) => return blocked_or_failed(error),
         }
     }
     Ok(match budget {
         0 => Pumped::Spent,
         _ => Pumped::Drained,
     })
+}
+
+fn blocked_or_failed(error: io::Error) -> Result<Pumped, PumpError> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Ok(Pumped::Blocked),
+        _ => Err(PumpError::Sink(error)),
+    }
 }
 
 /// Asks a producer. If it panics, it is dropped before the panic goes on, because its destructor may

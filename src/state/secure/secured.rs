@@ -119,13 +119,13 @@ impl Secured {
         if self.stage.is_none() {
             self.stage = Some(self.make.make()?);
         }
-        let may_send = ready.write || !state.flags.has(Flag::BLOCKED);
+        let may_send = ready.has(Ready::WRITE) || !state.flags.has(Flag::BLOCKED);
         if may_send {
             self.flush(state);
         }
         let mut is_expensive = false;
         let mut received = None;
-        if ready.read {
+        if ready.has(Ready::READ) {
             received = Some(self.receive(state, &mut []).map(|(count, _)| count));
             // A message of the peer may demand a computation without an answer, such as the key exchange of TLS 1.2.
             let has_processed = self.stage.as_mut().is_some_and(|it| it.take_processed());

@@ -65,28 +65,28 @@ impl Net {
             .filter_map(|(id, registration)| {
                 let ready = self.readiness(*id, registration.interest);
                 let key = registration.key;
-                let is_ready = ready.read || ready.write || ready.urgent;
-                is_ready.then_some((*id, Event { key, ready }))
+                let reported = Ready::READ.union(Ready::WRITE).union(Ready::URGENT);
+                ready.has(reported).then_some((*id, Event { key, ready }))
             })
             .collect()
     }
 
     fn readiness(&self, id: Id, interest: Interest) -> Ready {
-        let mut ready = Ready::NONE;
         // A one-shot registration that was not armed again.
         if interest.is_none() {
-            return ready;
+            return Ready::NONE;
         }
         if let Some(listening) = self.listeners.get(&id) {
-            ready.read = interest.reads() && !listening.queue.is_empty();
-        } else if let Some(end) = self.ends.get(&id) {
-            let (read, write) = end.readiness(self.room(id));
-            let hung_up = end.has_hung_up();
-            ready.read = (interest.reads() && read) || hung_up;
-            ready.write = (interest.writes() && write) || hung_up;
-            ready.urgent = interest.reads() && end.urgent.is_some();
-            ready.hung_up = hung_up;
+            return Ready::READ.when(interest.reads() && !listening.queue.is_empty());
         }
-        ready
+        let Some(end) = self.ends.get(&id) else {
+            return Ready::NONE;
+        };
+        let (read, write) = end.readiness(self.room(id));
+        let hung_up = end.has_hung_up();
+        (Ready::READ.when((interest.reads() && read) || hung_up))
+            .union(Ready::WRITE.when((interest.writes() && write) || hung_up))
+            .union(Ready::URGENT.when(interest.reads() && end.urgent.is_some()))
+            .union(Ready::HUNG_UP.when(hung_up))
     }
 }

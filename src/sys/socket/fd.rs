@@ -176,26 +176,35 @@ impl Fd {
     // ---- receiving and sending
     //
     // TCP and Unix-domain streams are the hot path. The calls for the other kinds are not inlined, so
-    // that these functions need no stack.
+    // that these functions need no stack, and no table of jumps.
 
     #[inline]
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) | Fd::Listener(socket) => {
+            Fd::Stream(socket) => {
                 let mut receive = || rustix::net::recv(socket, &mut *buffer, RecvFlags::empty());
                 Ok(retry_on_intr(&mut receive).map_err(named)?.0)
             }
             #[cfg(not(unix))]
-            Fd::Stream(socket) | Fd::Listener(socket) => {
+            Fd::Stream(socket) => {
                 retry_interrupted(|| io::Read::read(&mut &*socket, buffer)).map_err(named)
             }
+            _ => self.recv_from_other(buffer),
+        }
+    }
+
+    #[inline(never)]
+    fn recv_from_other(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
             Fd::Ended(socket) => ended::recv(socket, buffer),
             Fd::Datagram(socket) => socket.recv(buffer),
             Fd::Descriptor(descriptor) => descriptor.recv(buffer),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.recv(buffer),
-            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
+            Fd::Stream(_) | Fd::Listener(_) | Fd::Released => {
+                Err(io::ErrorKind::NotConnected.into())
+            }
         }
     }
 
@@ -203,19 +212,26 @@ impl Fd {
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<usize> {
         match self {
             #[cfg(unix)]
-            Fd::Stream(socket) | Fd::Listener(socket) => {
+            Fd::Stream(socket) => {
                 retry_on_intr(|| rustix::net::send(socket, data, NO_SIGPIPE)).map_err(named)
             }
             #[cfg(not(unix))]
-            Fd::Stream(socket) | Fd::Listener(socket) => {
-                retry_interrupted(|| socket.send(data)).map_err(named)
-            }
+            Fd::Stream(socket) => retry_interrupted(|| socket.send(data)).map_err(named),
+            _ => self.send_to_other(data),
+        }
+    }
+
+    #[inline(never)]
+    fn send_to_other(&self, data: &[u8]) -> io::Result<usize> {
+        match self {
             Fd::Ended(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Fd::Datagram(socket) => socket.send(data),
             Fd::Descriptor(descriptor) => descriptor.send(data),
             #[cfg(feature = "sim")]
             Fd::Simulated(socket) => socket.send(data),
-            Fd::Released => Err(io::ErrorKind::NotConnected.into()),
+            Fd::Stream(_) | Fd::Listener(_) | Fd::Released => {
+                Err(io::ErrorKind::NotConnected.into())
+            }
         }
     }
 
