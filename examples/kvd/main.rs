@@ -55,15 +55,16 @@ mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{Error, EventLoop, Result};
+use asynchat::{Addr, Result, Service, Workers};
 use clap::Parser;
-use disk::journal::{AppendFsync, Journal};
+use disk::journal::AppendFsync;
 use disk::writer::Writer;
 use server::config::Config;
+use server::shared::Shared;
 use server::{Options, Server};
-use tracing::info;
 
 /// A database server for Redis clients.
 ///
@@ -74,6 +75,10 @@ struct Arguments {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
     listen: String,
+
+    /// The number of threads that serve clients.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
 
     /// The password that clients need.
     #[arg(long, value_name = "PASSWORD", default_value = "")]
@@ -133,7 +138,7 @@ fn run(arguments: &Arguments) -> Result {
             let opened = Writer::open(dir, move || drop(remote.shutdown(GRACE)));
             let (writer, keyspace) =
                 opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
-            Some((Journal::new(writer, arguments.appendfsync), keyspace))
+            Some((writer, arguments.appendfsync, keyspace))
         }
     };
     let options = Options {
@@ -142,27 +147,40 @@ fn run(arguments: &Arguments) -> Result {
         disk,
         ..Options::default()
     };
-    let server = Server::new(options);
-    let listener = server
-        .serve(&arguments.listen)
-        .map_err(|error: Error| error.context(format_args!("--listen {}", arguments.listen)))?;
+    let shared = Shared::new(options);
+    let (addr, service) = start(&shared, arguments)
+        .map_err(|error| format!("--listen {}: {error}", arguments.listen))?;
     common::shutdown_on_ctrl_c(GRACE)?;
-    let addr = listener.local_addr().ok_or("the listener has no address")?;
     if let Some(addr) = addr.inet() {
-        server.set_address(addr);
+        shared.set_address(addr);
     }
     common::announce(addr);
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(
-        stats.accepted,
-        stats.refused,
-        commands = server.stats.commands.get(),
-        "stopped"
-    );
-    server
+    let outcome = service.map_or(Ok(()), Service::finish);
+    shared.log_end();
+    shared
         .close()
-        .map_err(|error| format!("changes are not on disk: {error}").into())
+        .map_err(|error| format!("changes are not on disk: {error}"))?;
+    Ok(outcome?)
+}
+
+/// Starts the workers. One worker is the loop of this thread, which saves handing connections over.
+fn start(shared: &Arc<Shared>, arguments: &Arguments) -> Result<(Addr, Option<Service>)> {
+    let listen = arguments.listen.clone();
+    if arguments.workers == 1 {
+        let listener = Server::new(shared)?.serve(&listen)?;
+        let addr = listener.local_addr().ok_or("the listener has no address")?;
+        return Ok((addr, None));
+    }
+    let workers = Workers::new().threads(arguments.workers.into());
+    let shared = Arc::clone(shared);
+    let service = workers.start(move |worker| {
+        Server::new(&shared)?.serve_with(worker, &listen)?;
+        Ok(())
+    })?;
+    let addr = service.local_addrs().first().cloned();
+    let addr = addr.ok_or("the listener has no address")?;
+    Ok((addr, Some(service)))
 }
 
 fn config(arguments: &Arguments) -> Result<Config> {

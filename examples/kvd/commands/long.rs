@@ -67,7 +67,7 @@ impl<F: FnMut(&mut Reply) -> bool> Producer for Items<F> {
 
 /// KEYS.
 pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let db = context.db();
     let mut search = Search {
         table: db.table().clone(),

@@ -366,7 +366,7 @@ impl Producer for Job {
 
 fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
     let (options, target) = parse(args, may_store)?;
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let resp3 = context.reply.resp3;
     let db = context.db();
     let source = match db.find(args.get(1)) {

@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use asynchat::Chat;
+
 use super::rows::take_changes;
-use super::writer::{Batch, Error, Held, Status, Writer};
+use super::writer::{Batch, Held, Writer};
 use crate::resp::reply::{Part, Reply};
 use crate::server::client::Client;
 use crate::store::keyspace::Keyspace;
@@ -13,7 +15,7 @@ use crate::store::keyspace::Keyspace;
 /// `--appendfsync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AppendFsync {
-    /// At the end of each turn of the loop. Replies to commands that write are sent when the change is on disk.
+    /// At the end of each turn of a loop. Replies to commands that write are sent when the change is on disk.
     Always,
     /// Once a second. A crash loses the last second.
     Everysec,
@@ -32,10 +34,12 @@ impl AppendFsync {
     }
 }
 
+/// The part of a worker: it collects the changes, and knows which replies of its clients wait for them.
+///
+/// A worker collects the changes of all workers, and sends them before it unlocks the keyspace. So whatever its replies
+/// acknowledge is in the same batch or in one before.
 pub struct Journal {
-    /// `None` once it is closed.
-    writer: RefCell<Option<Writer>>,
-    status: Arc<Status>,
+    writer: Arc<Writer>,
     sync: AppendFsync,
     is_scheduled: Cell<bool>,
     /// The replies of this turn that wait.
@@ -43,10 +47,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(writer: Writer, sync: AppendFsync) -> Journal {
+    pub fn new(writer: &Arc<Writer>, sync: AppendFsync) -> Journal {
         Journal {
-            status: Arc::clone(&writer.status),
-            writer: RefCell::new(Some(writer)),
+            writer: Arc::clone(writer),
             sync,
             is_scheduled: Cell::new(false),
             held: RefCell::default(),
@@ -67,34 +70,34 @@ impl Journal {
     /// Whether so much waits for the disk that clients which write have to wait for it.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        self.status.is_behind()
+        self.writer.status.is_behind()
     }
 
     /// Pushes the replies, or a promise of them if they have to wait for the disk.
-    pub fn push(&self, client: &Client, reply: &mut Reply) {
+    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) {
         // A client that wants no replies waits for a slow disk, too.
         if reply.is_empty() && !(reply.has_written && self.is_behind()) {
             reply.has_written = false;
             return;
         }
         if !std::mem::take(&mut reply.has_written) || !(self.holds_replies() || self.is_behind()) {
-            client.holds_replies.set(false);
-            return reply.flush(&client.chat);
+            client.holds_replies.store(false);
+            return reply.flush(chat);
         }
         let mut held = self.held.borrow_mut();
         // Nothing else was pushed to this client since its last promise: both are one.
         match held
             .last_mut()
-            .filter(|it| it.client == client.id && client.holds_replies.get())
+            .filter(|it| it.client == client.id && client.holds_replies.load())
         {
-            Some(last) => append(client, &mut last.replies, reply),
+            Some(last) => append(client, chat, &mut last.replies, reply),
             None => {
                 let mut replies = Vec::new();
-                append(client, &mut replies, reply);
-                client.holds_replies.set(true);
+                append(client, chat, &mut replies, reply);
+                client.holds_replies.store(true);
                 held.push(Held {
                     client: client.id,
-                    promise: client.chat.promise(),
+                    promise: chat.promise(),
                     replies,
                 });
             }
@@ -108,23 +111,13 @@ impl Journal {
             ops: take_changes(keyspace),
             held: self.held.take(),
         };
-        // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
-        // thread itself has reported its end.
-        if let Some(writer) = &*self.writer.borrow() {
-            self.status.add_waiting(batch.size());
-            let _ = writer.batches.send(batch);
-        }
+        self.writer.send(batch);
     }
 
     /// Why commands that write are refused, if they are.
     #[inline]
     pub fn refusal(&self) -> Option<String> {
-        self.status.refusal()
-    }
-
-    /// Writes what was collected, and closes the database. An error means that changes are not on disk.
-    pub fn close(&self) -> Result<(), Error> {
-        self.writer.take().map_or(Ok(()), Writer::close)
+        self.writer.status.refusal()
     }
 }
 
@@ -132,7 +125,7 @@ impl Journal {
 const MOST_HELD: usize = 1 << 30;
 
 /// Appends a reply, with everything that its producers make: only EXEC writes and has them.
-fn append(client: &Client, replies: &mut Vec<u8>, reply: &mut Reply) {
+fn append(client: &Client, chat: &Chat, replies: &mut Vec<u8>, reply: &mut Reply) {
     for part in reply.take_parts() {
         match part {
             Part::Copied(data) => replies.extend_from_slice(&data),
@@ -150,7 +143,7 @@ fn append(client: &Client, replies: &mut Vec<u8>, reply: &mut Reply) {
                 client = client.id,
                 "the replies of a transaction are too long, connection closed"
             );
-            return client.chat.close();
+            return chat.close();
         }
     }
 }

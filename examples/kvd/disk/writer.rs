@@ -8,7 +8,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Status {
     }
 
     /// A batch of this size is sent to the thread.
-    pub fn add_waiting(&self, size: usize) {
+    fn add_waiting(&self, size: usize) {
         self.waiting.fetch_add(size, Ordering::Relaxed);
     }
 
@@ -129,11 +129,17 @@ impl Drop for Alive {
 
 const DIED: &str = "the thread that writes to the database has ended";
 
-/// The thread, and the way to it.
-pub struct Writer {
-    pub batches: Sender<Batch>,
-    pub status: Arc<Status>,
+/// The thread, while it can be reached.
+struct Open {
+    batches: Sender<Batch>,
     thread: JoinHandle<Result<(), Error>>,
+}
+
+/// The thread, and the way to it, for all workers.
+pub struct Writer {
+    pub status: Arc<Status>,
+    /// `None` once it is closed.
+    open: Mutex<Option<Open>>,
 }
 
 impl Writer {
@@ -173,16 +179,32 @@ impl Writer {
                 outcome
             })?;
         Ok(Writer {
-            batches,
             status,
-            thread,
+            open: Mutex::new(Some(Open { batches, thread })),
         })
     }
 
-    /// Writes what is left, and closes the database. An error means that changes are not on disk.
-    pub fn close(self) -> Result<(), Error> {
-        drop(self.batches);
-        self.thread.join().unwrap_or_else(|_| Err(DIED.into()))
+    /// Sends changes to the thread.
+    pub fn send(&self, batch: Batch) {
+        // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
+        // thread itself has reported its end.
+        if let Some(open) = &*self.lock() {
+            self.status.add_waiting(batch.size());
+            let _ = open.batches.send(batch);
+        }
+    }
+
+    /// Writes what was sent, and closes the database. An error means that changes are not on disk.
+    pub fn close(&self) -> Result<(), Error> {
+        let Some(Open { batches, thread }) = self.lock().take() else {
+            return Ok(());
+        };
+        drop(batches);
+        thread.join().unwrap_or_else(|_| Err(DIED.into()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! A thread for destructors that take long.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -43,13 +43,11 @@ impl Droppable for Table<Entry> {
     }
 }
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// How many values this thread has left to the other one, for INFO.
+/// How many values were left to the thread, for INFO.
 pub fn count() -> u64 {
-    COUNT.get()
+    COUNT.load(Ordering::Relaxed)
 }
 
 /// Drops a large value on another thread, as Redis does with UNLINK.
@@ -71,6 +69,6 @@ fn send(value: Box<dyn Send>) {
             .spawn(move || values.into_iter().for_each(drop));
         sender
     });
-    COUNT.set(COUNT.get() + 1);
+    COUNT.fetch_add(1, Ordering::Relaxed);
     let _ = dropper.send(value);
 }
