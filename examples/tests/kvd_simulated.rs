@@ -21,15 +21,17 @@ mod store;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use asynchat::sim::{self, Ended, Network, Peer};
 use asynchat::{EventLoop, Result};
-use disk::journal::{AppendFsync, Journal};
+use disk::journal::AppendFsync;
 use disk::writer::Writer;
 use server::config::Config;
 use server::session::Session;
+use server::shared::Shared;
 use server::{Options, Server};
 
 const ADDR: &str = "127.0.0.1:6379";
@@ -55,7 +57,7 @@ fn options() -> Options {
 struct Scene {
     network: Network,
     event_loop: EventLoop,
-    server: Rc<Server>,
+    shared: Arc<Shared>,
 }
 
 impl Scene {
@@ -67,24 +69,33 @@ impl Scene {
         let network = Network::new(1);
         let event_loop = network.event_loop()?;
         BEGUN.set(Some(event_loop.now()));
-        let server = Server::new(options);
+        let shared = Shared::new(options);
         let outcome = Rc::new(RefCell::new(None));
-        let (served, serving) = (Rc::clone(&outcome), Rc::clone(&server));
-        // `serve` uses the loop that is running, so it is called from this loop.
+        let (served, serving) = (Rc::clone(&outcome), Arc::clone(&shared));
+        // A server uses the loop that is running, so it is made by this loop.
         event_loop.call_soon(move || {
-            served.replace(Some(serving.serve(ADDR)));
+            let server = Server::new(&serving);
+            served.replace(Some(server.and_then(|server| server.serve(ADDR))));
         });
         network.settle(&event_loop)?;
         outcome.take().ok_or("it was not called")??;
         Ok(Scene {
             network,
             event_loop,
-            server,
+            shared,
         })
     }
 
     fn client(&self) -> Result<Peer> {
         Ok(self.network.connect(ADDR)?)
+    }
+
+    /// How much output waits for the clients.
+    fn queued(&self) -> usize {
+        let data = self.shared.lock();
+        let channels = data.clients.values().map(|it| it.channel);
+        let chats = channels.filter_map(|channel| self.event_loop.chat(channel));
+        chats.map(|chat| chat.queued()).sum()
     }
 
     /// Sends lines, and returns what the client has received.
@@ -110,7 +121,8 @@ fn a_pipelined_script_has_the_same_outcome_under_every_segmentation() -> Result 
     let factory = |chat| {
         let mut options = options();
         options.config.protected = false;
-        Session::new(&Server::new(options), chat)
+        let server = Server::new(&Shared::new(options));
+        Session::new(&server.unwrap(), chat)
     };
     let transcript = sim::drive_every_segmentation(factory, input)?;
     let text = transcript.text().replace("\r\n", " ");
@@ -348,13 +360,7 @@ fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
         client.send("GET k\r\n");
     }
     scene.network.settle(&scene.event_loop)?;
-    let queued: usize = scene
-        .server
-        .clients
-        .borrow()
-        .values()
-        .map(|it| it.chat.queued())
-        .sum();
+    let queued = scene.queued();
     assert!(queued < 1 << 20, "{queued}");
     client.start_reading(usize::MAX);
     let reply = scene.ask(&client, "PING\n")?;
@@ -391,14 +397,12 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
         client.stop_reading();
         client.send(format!("{request}\r\n"));
         scene.network.settle(&scene.event_loop)?;
-        let clients = scene.server.clients.borrow();
-        let queued: usize = clients.values().map(|it| it.chat.queued()).sum();
+        let queued = scene.queued();
         assert!(
             queued < 4 << 20,
             "{queued} bytes: {}",
             request.get(..10).unwrap_or(&request)
         );
-        drop(clients);
         client.start_reading(usize::MAX);
         let reply = scene.ask(&client, "PING\n")?;
         let name = request.get(..10).unwrap_or(&request);
@@ -539,7 +543,7 @@ fn a_password_is_needed_before_anything_else() -> Result {
 fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
     let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
     Ok(Options {
-        disk: Some((Journal::new(writer, sync), keyspace)),
+        disk: Some((writer, sync, keyspace)),
         ..options()
     })
 }
@@ -555,7 +559,7 @@ fn what_was_written_is_there_after_a_restart() -> Result {
             "INCR n\nRPUSH l a b\nHSET h f 1\nSADD s a b\nZADD z 1 a\nDEL gone\nSET t x EX 100\n",
         )?;
         drop(client);
-        scene.server.close()?;
+        scene.shared.close()?;
     }
     let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
@@ -567,7 +571,7 @@ fn what_was_written_is_there_after_a_restart() -> Result {
         reply,
         "$1 2 *4 $1 a $1 b $1 a $1 b *2 $1 f $1 1 :2 $1 1 :6 :100 "
     );
-    scene.server.close()?;
+    scene.shared.close()?;
     Ok(())
 }
 
@@ -588,7 +592,7 @@ impl Disk {
         let writer = Writer::start(write, || {})?;
         let keyspace = disk::rows::Loader::default().finish();
         let scene = Scene::with(Options {
-            disk: Some((Journal::new(writer, sync), keyspace)),
+            disk: Some((writer, sync, keyspace)),
             ..options()
         })?;
         Ok(Disk { outcomes, scene })
@@ -717,7 +721,7 @@ fn nothing_is_acknowledged_after_the_thread_that_writes_has_died() -> Result {
             .ask(&client, "SET k 2\n")?
             .starts_with("-MISCONF"))
     })?;
-    assert!(disk.scene.server.close().is_err());
+    assert!(disk.scene.shared.close().is_err());
     Ok(())
 }
 
@@ -769,12 +773,12 @@ fn elements_that_were_removed_at_once_are_not_on_disk() -> Result {
         let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
         let client = scene.client()?;
         scene.ask(&client, &script)?;
-        scene.server.close()?;
+        scene.shared.close()?;
     }
     let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
     let reply = scene.ask(&client, "LLEN l\nLINDEX l 0\nLINDEX l -1\n")?;
     assert_eq!(reply, ":1100 $4 2500 $4 3599 ");
-    scene.server.close()?;
+    scene.shared.close()?;
     Ok(())
 }

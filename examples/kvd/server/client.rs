@@ -61,7 +61,7 @@ pub struct Blocked {
 
 pub struct Client {
     pub id: u64,
-    channel: ChannelId,
+    pub channel: ChannelId,
     /// The loop of its worker.
     remote: Remote,
     pub addr: String,

@@ -14,11 +14,23 @@ pub struct Stats {
     pub misses: u64,
 }
 
+/// What each worker counts for itself.
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    /// Refused connections.
+    refused: u64,
+    /// Values that were left to another thread to be dropped.
+    freed: u64,
+}
+
 impl Server {
-    /// Reports what the loop of this worker has counted.
+    /// Reports what this worker has counted.
     fn report(&self, data: &mut Data) {
         if let Ok(event_loop) = asynchat::EventLoop::current() {
-            data.workers[self.number].refused = event_loop.stats().refused;
+            data.workers[self.number].counts = Counts {
+                refused: event_loop.stats().refused,
+                freed: dropper::count(),
+            };
         }
     }
 }
@@ -121,12 +133,14 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Vec<(String, Strin
             );
         }
         "stats" => {
-            add("lazyfreed_objects", &dropper::count());
-            let refused: u64 = data.workers.iter().map(|it| it.refused).sum();
+            let counts = data.workers.iter().map(|it| it.counts);
+            let refused: u64 = counts.clone().map(|it| it.refused).sum();
+            let freed: u64 = counts.map(|it| it.freed).sum();
             let expired: u64 = data.keyspace.databases().map(|it| it.expired).sum();
             add("total_connections_received", &data.last_client);
             add("total_commands_processed", &data.stats.commands);
             add("rejected_connections", &refused);
+            add("lazyfreed_objects", &freed);
             add("expired_keys", &expired);
             add("keyspace_hits", &data.stats.hits);
             add("keyspace_misses", &data.stats.misses);

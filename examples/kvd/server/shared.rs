@@ -13,7 +13,7 @@ use asynchat::Remote;
 
 use super::client::Client;
 use super::config::Config;
-use super::info::Stats;
+use super::info::{Counts, Stats};
 use super::pubsub::{Message, Subscribers};
 use super::waiting::Waiting;
 use super::{Options, Server};
@@ -48,8 +48,8 @@ pub struct Worker {
     pub remote: Remote,
     /// Messages for subscribers among its clients, which it has not delivered yet.
     pub messages: Vec<Message>,
-    /// How many connections it has refused, as it has reported last.
-    pub refused: u64,
+    /// What it has reported last.
+    pub counts: Counts,
 }
 
 impl Shared {
@@ -125,7 +125,7 @@ impl Worker {
         Worker {
             remote,
             messages: Vec::new(),
-            refused: 0,
+            counts: Counts::default(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! A thread for destructors that take long.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -43,11 +43,13 @@ impl Droppable for Table<Entry> {
     }
 }
 
-static COUNT: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
 
-/// How many values were left to the thread, for INFO.
+/// How many values this thread has left to the other one, for INFO.
 pub fn count() -> u64 {
-    COUNT.load(Ordering::Relaxed)
+    COUNT.get()
 }
 
 /// Drops a large value on another thread, as Redis does with UNLINK.
@@ -69,6 +71,6 @@ fn send(value: Box<dyn Send>) {
             .spawn(move || values.into_iter().for_each(drop));
         sender
     });
-    COUNT.fetch_add(1, Ordering::Relaxed);
+    COUNT.set(COUNT.get() + 1);
     let _ = dropper.send(value);
 }
