@@ -8,6 +8,7 @@ use asynchat::bytes::Bytes;
 use asynchat::{ChannelId, Chat, Remote, TimerId};
 use crossbeam_utils::atomic::AtomicCell;
 
+use super::Server;
 use super::pubsub::{Kind, Names};
 use super::session::Session;
 use super::shared::lock;
@@ -61,6 +62,8 @@ pub struct Blocked {
 
 pub struct Client {
     pub id: u64,
+    /// The number of its worker.
+    worker: usize,
     pub channel: ChannelId,
     /// The loop of its worker.
     remote: Remote,
@@ -100,17 +103,19 @@ pub struct Client {
 const MUCH_OUTPUT: usize = 16 * 1024;
 
 impl Client {
-    pub fn new(id: u64, remote: &Remote, chat: &Chat, now: i64, authenticated: bool) -> Client {
+    pub fn new(id: u64, server: &Server, chat: &Chat, authenticated: bool) -> Client {
         let text = |addr: Option<asynchat::Addr>| {
             addr.map_or_else(String::new, |addr| match addr.inet() {
                 Some(addr) => addr.to_string(),
                 None => "unix:0".to_owned(),
             })
         };
+        let now = server.now();
         Client {
             id,
+            worker: server.number,
             channel: chat.id(),
-            remote: remote.clone(),
+            remote: server.remote.clone(),
             addr: text(chat.peer_addr()),
             local_addr: text(chat.local_addr()),
             name: Mutex::default(),
@@ -220,7 +225,8 @@ impl Client {
         let (library, version) = &*lock(&self.library);
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={channels} psub={patterns} \
-             ssub=0 multi={multi} omem={} cmd={} user=default redir=-1 resp={} lib-name={library} lib-ver={version}",
+             ssub=0 multi={multi} omem={} cmd={} user=default redir=-1 resp={} lib-name={library} lib-ver={version} \
+             io-thread={}",
             self.id,
             self.addr,
             self.local_addr,
@@ -231,6 +237,7 @@ impl Client {
             self.output.load(),
             self.last_command.load().map_or("NULL", |it| it.name),
             if self.resp3.load() { 3 } else { 2 },
+            self.worker,
         )
     }
 }

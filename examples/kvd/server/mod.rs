@@ -152,7 +152,7 @@ impl Server {
             chat.set_limits(chat.limits().output(output));
         }
         let is_open = data.config.password.is_empty();
-        let client = Arc::new(Client::new(id, &self.remote, chat, self.now(), is_open));
+        let client = Arc::new(Client::new(id, self, chat, is_open));
         client.apply_timeout(chat, data.config.timeout);
         data.clients.insert(id, Arc::clone(&client));
         client
