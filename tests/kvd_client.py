@@ -120,7 +120,7 @@ class Client:
 def on_all_workers(port, count):
     """Clients, of which every worker has some, in the order of their connecting."""
     clients = [Client(port) for _ in range(count)]
-    assert {client.worker() for client in clients} == set(range(workers))
+    assert len({client.worker() for client in clients}) == min(workers, count)
     return clients
 
 
