@@ -58,7 +58,7 @@ pub fn info(server: &Server, data: &mut Data, wanted: &[String]) -> String {
     // The others report for the next time.
     server.report(data);
     data.post_to_others(server.number, |other| {
-        other.report(&mut other.shared.lock())
+        other.report(&mut other.shared.lock());
     });
     let mut text = String::new();
     for section in SECTIONS.iter().filter(|section| is_wanted(section)) {

@@ -1,10 +1,10 @@
 //! Channels and patterns, and who has subscribed to them.
 //!
 //! All workers know how many subscribers each of them has: [`Subscribers`]. Who they are only their worker knows:
-//! [`Subscriptions`]. A message for another worker is left in its mailbox, with one post while the mailbox has some,
-//! however many subscribers and messages there are. A worker empties its own before anything of its clients changes that
-//! has to do with messages. So all subscribers get all messages in the same order, and none that is older than the
-//! subscription.
+//! [`Subscriptions`]. A message for subscribers of another worker is left in its mailbox. The worker is woken once for
+//! all that is in there, however many messages and subscribers these are. It delivers what is in its mailbox before one
+//! of its clients publishes, subscribes or unsubscribes. So all subscribers get all messages in the same order, and none
+//! that is older than the subscription.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,6 +104,7 @@ impl Subscribers {
     }
 }
 
+#[derive(Clone)]
 pub struct Message {
     channel: Bytes,
     content: Bytes,
@@ -115,8 +116,7 @@ pub type Subscriptions = Names<Connections>;
 pub type Connections = BTreeMap<ChannelId, (Arc<Client>, Chat)>;
 
 impl Subscriptions {
-    fn deliver(&self, message: &Message, deliver: &mut Deliver<'_>) {
-        let Message { channel, content } = message;
+    fn deliver(&self, channel: &[u8], content: &[u8], deliver: &mut Deliver<'_>) {
         if let Some(connections) = self.channels.get(channel) {
             send(connections, &[b"message", channel, content], deliver);
         }
@@ -164,22 +164,22 @@ impl Server {
             return 0;
         }
         self.deliver_messages(data);
-        let channel = Bytes::copy_from_slice(channel);
-        let content = Bytes::copy_from_slice(content);
-        let message = || Message {
-            channel: channel.clone(),
-            content: content.clone(),
-        };
-        let others = data.workers.iter_mut().zip(receivers).enumerate();
-        for (number, (worker, receivers)) in others {
+        let mut message = None;
+        let workers = data.workers.iter_mut().zip(receivers).enumerate();
+        for (number, (worker, receivers)) in workers {
             if number != self.number && receivers > 0 {
-                worker.messages.push(message());
+                let message = message.get_or_insert_with(|| Message {
+                    channel: Bytes::copy_from_slice(channel),
+                    content: Bytes::copy_from_slice(content),
+                });
+                worker.messages.push(message.clone());
                 if worker.messages.len() == 1 {
                     worker.post(|server| server.deliver_messages(&mut server.shared.lock()));
                 }
             }
         }
-        self.subscriptions.borrow().deliver(&message(), deliver);
+        let subscriptions = self.subscriptions.borrow();
+        subscriptions.deliver(channel, content, deliver);
         total
     }
 
@@ -187,8 +187,8 @@ impl Server {
     fn deliver_messages(&self, data: &mut Data) {
         let messages = std::mem::take(&mut data.workers[self.number].messages);
         let subscriptions = self.subscriptions.borrow();
-        for message in &messages {
-            subscriptions.deliver(message, &mut |client, chat, message| {
+        for Message { channel, content } in &messages {
+            subscriptions.deliver(channel, content, &mut |client, chat, message| {
                 client.deliver(chat, message);
             });
         }
