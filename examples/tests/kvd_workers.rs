@@ -25,7 +25,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use asynchat::{Remotes, Result, Workers};
+use asynchat::{Addr, Remotes, Result, Workers};
 use disk::journal::AppendFsync;
 use disk::writer::Writer;
 use server::shared::Shared;
@@ -53,7 +53,7 @@ impl Running {
                 Ok(())
             });
             let service = service.map_err(|error| error.to_string())?;
-            let addr = service.local_addrs().first().and_then(|addr| addr.inet());
+            let addr = service.local_addrs().first().and_then(Addr::inet);
             sender
                 .send((addr, service.remotes()))
                 .map_err(|_| "nobody waits for the server")?;
@@ -174,6 +174,7 @@ fn a_transaction_is_atomic_on_whichever_worker_it_is_executed() -> Result {
     );
     assert_eq!(clients[1].ask("SET a 1", 1)?, "+OK");
     assert_eq!(clients[0].ask("EXEC\nGET a", 3)?, "*-1 $1 1");
+    drop(clients);
     running.end()
 }
 
@@ -202,6 +203,7 @@ fn clients_on_all_workers_wait_in_the_order_of_their_arrival() -> Result {
     until_blocked(&mut other, 1)?;
     assert_eq!(other.ask(&format!("CLIENT UNBLOCK {id}"), 1)?, ":1");
     assert_eq!(clients[1].receive(1)?, "*-1");
+    drop((clients, other));
     running.end()
 }
 
@@ -226,6 +228,7 @@ fn all_subscribers_get_all_messages_in_the_same_order() -> Result {
         .map(|client| client.receive(7 * messages))
         .collect::<Result<_>>()?;
     assert!(received.iter().all(|it| *it == received[0]));
+    drop((clients, publishers));
     running.end()
 }
 
@@ -253,9 +256,11 @@ fn what_any_worker_has_acknowledged_is_there_after_a_restart() -> Result {
     for client in &mut clients[1..] {
         client.receive(20)?;
     }
+    drop((clients, other));
     running.end()?;
     let running = Running::start(on_disk(dir.path())?)?;
     let mut client = Client::connect(running.addr)?;
     assert_eq!(client.ask("GET n\nLLEN from\nLPOP to", 5)?, "$2 80 :0 $1 x");
+    drop(client);
     running.end()
 }
