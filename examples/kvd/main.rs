@@ -20,10 +20,14 @@
 //! | `everysec` | once a second | the last second |
 //! | `no` | every 30 seconds | the last 30 seconds |
 //!
-//! All changes of a turn of the loop are one transaction, whose cost its clients share. While the disk is full,
+//! All changes of a turn of a loop are one transaction, whose cost its clients share. While the disk is full,
 //! commands that write get an error, and commands that read are served. When there is room again, the server goes on
 //! by itself, and answers the commands that it had executed when the disk became full: under `always` these wait. If
 //! the thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not on disk.
+//!
+//! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
+//! lock, which a worker has while it executes the requests of one read. System calls, long replies and the writing to
+//! disk need no lock. docs/performance.md says why it is one lock.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
 //! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
@@ -33,10 +37,11 @@
 //!
 //! Reading order:
 //!
-//! * this file: options, start and Ctrl-C;
+//! * this file: options, start, workers and Ctrl-C;
 //! * `resp/`: the protocol, both ways;
 //! * `store/`: the keyspace, without any input and output; `disk/`: the keyspace on disk;
-//! * `server/session.rs`: the handler of a connection; `server/mod.rs`: what the sessions share;
+//! * `server/session.rs`: the handler of a connection; `server/mod.rs`: what the sessions of a worker share;
+//!   `server/shared.rs`: what all workers share;
 //! * `commands/mod.rs`: the table of commands, `commands/execute.rs`: from a request to its reply; then any other
 //!   file there. `commands/long.rs` is about replies that take long.
 

@@ -1,6 +1,6 @@
 //! The keyspace on disk, in redb.
 //!
-//! The databases collect which keys and elements have changed. `rows.rs` makes rows of them, once in a turn of the loop
+//! The databases collect which keys and elements have changed. `rows.rs` makes rows of them, once in a turn of a loop
 //! or once a second, and `writer.rs` writes them on a thread of its own, in one transaction.
 
 pub mod journal;

@@ -40,7 +40,7 @@ pub struct Held {
     pub replies: Vec<u8>,
 }
 
-/// What one turn of the loop has changed.
+/// What was changed since the last batch, on all workers, and the replies of one of them.
 #[derive(Default)]
 pub struct Batch {
     pub ops: Vec<Op>,

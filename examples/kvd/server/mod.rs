@@ -1,4 +1,4 @@
-//! The server: what its sessions share, how it starts, and what it does between requests.
+//! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `client.rs`: what others see of it.
 //! `pubsub.rs`, `waiting.rs`: clients that get messages, and clients that wait for elements. `config.rs`, `info.rs`:
