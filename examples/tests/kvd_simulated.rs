@@ -695,6 +695,32 @@ fn commands_executed_before_the_disk_was_full_are_acknowledged_later_and_others_
 }
 
 #[test]
+fn many_removed_elements_are_sent_when_their_removal_is_on_disk() -> Result {
+    let disk = Disk::new(AppendFsync::Always)?;
+    let (client, other) = (disk.scene.client()?, disk.scene.client()?);
+    let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
+    disk.outcomes.send(Ok(()))?;
+    disk.scene.ask(&client, &format!("RPUSH l{elements}\n"))?;
+    disk.until(|| Ok(disk.scene.ask(&client, "PING\n")?.contains("PONG")))?;
+    let script = "LPOP l 2000\nPING\nMULTI\nLPOP l 1000\nSET k v\nEXEC\n";
+    assert_eq!(disk.scene.ask(&client, script)?, "");
+    assert_eq!(disk.scene.ask(&other, "LLEN l\n")?, ":1000 ");
+    for _ in 0..2 {
+        disk.outcomes.send(Ok(()))?;
+    }
+    let mut reply = String::new();
+    disk.until(|| {
+        reply += &received(&client);
+        Ok(reply.ends_with(" +OK "))
+    })?;
+    assert!(reply.starts_with("*2000 $1 0 $1 1 "), "{reply:.60}");
+    let end = "+PONG +OK +QUEUED +QUEUED *2 *1000 $4 2000 ";
+    assert!(reply.contains(&format!("$4 1999 {end}")), "{reply}");
+    assert!(reply.ends_with(" $4 2999 +OK "), "{reply}");
+    Ok(())
+}
+
+#[test]
 fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
     let disk = Disk::new(AppendFsync::Always)?;
     let client = disk.scene.client()?;

@@ -90,15 +90,13 @@ impl Journal {
             .last_mut()
             .filter(|it| it.client == client.id && client.holds_replies.load())
         {
-            Some(last) => append(client, chat, &mut last.replies, reply),
+            Some(last) => append(&mut last.replies, reply),
             None => {
-                let mut replies = Vec::new();
-                append(client, chat, &mut replies, reply);
                 client.holds_replies.store(true);
                 held.push(Held {
                     client: client.id,
                     promise: chat.promise(),
-                    replies,
+                    replies: reply.take_parts(),
                 });
             }
         }
@@ -121,29 +119,13 @@ impl Journal {
     }
 }
 
-/// The replies of a client that wait for the disk are in memory as a whole, so they have a maximum.
-const MOST_HELD: usize = 1 << 30;
-
-/// Appends a reply, with everything that its producers make: only EXEC writes and has them.
-fn append(client: &Client, chat: &Chat, replies: &mut Vec<u8>, reply: &mut Reply) {
-    for part in reply.take_parts() {
-        match part {
-            Part::Copied(data) => replies.extend_from_slice(&data),
-            Part::Shared(data) => replies.extend_from_slice(&data),
-            Part::Made(mut producer) => {
-                while replies.len() <= MOST_HELD
-                    && let Ok(asynchat::More::Chunk(chunk)) = producer.more(1 << 20)
-                {
-                    replies.extend_from_slice(&chunk);
-                }
-            }
+/// Appends a reply to those that wait.
+fn append(replies: &mut Vec<Part>, reply: &mut Reply) {
+    match replies.last_mut() {
+        Some(Part::Copied(last)) if reply.parts.is_empty() => {
+            last.extend_from_slice(&reply.buffer);
+            reply.buffer.clear();
         }
-        if replies.len() > MOST_HELD {
-            tracing::warn!(
-                client = client.id,
-                "the replies of a transaction are too long, connection closed"
-            );
-            return chat.close();
-        }
+        _ => replies.extend(reply.take_parts()),
     }
 }

@@ -13,10 +13,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use asynchat::Promise;
-use asynchat::bytes::Bytes;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use super::rows::{Loader, Op, each_row};
+use crate::resp::reply::{Part, encode};
 use crate::store::keyspace::Keyspace;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
@@ -37,7 +37,27 @@ pub struct Held {
     pub client: u64,
     pub promise: Promise,
     /// What is sent when the transaction is on disk.
-    pub replies: Vec<u8>,
+    pub replies: Vec<Part>,
+}
+
+/// The replies of a client that have waited for the disk are in memory as a whole, so they have a maximum.
+const MOST_HELD: usize = 1 << 30;
+
+impl Held {
+    /// Sends the replies, with everything that their producers make. They are made here, because a client may get many
+    /// elements of a list that it has removed, and the others of its loop must not wait for that.
+    fn send(self) {
+        match encode(self.replies, MOST_HELD) {
+            Some(replies) => self.promise.fulfill(replies),
+            None => {
+                tracing::warn!(
+                    client = self.client,
+                    "the replies to commands that write are too long, connection closed"
+                );
+                self.promise.fail("the replies are too long");
+            }
+        }
+    }
 }
 
 /// What was changed since the last batch, on all workers, and the replies of one of them.
@@ -50,8 +70,9 @@ pub struct Batch {
 impl Batch {
     /// The bytes of memory.
     pub fn size(&self) -> usize {
-        let held = self.held.iter().map(|it| it.replies.len());
-        self.ops.iter().map(Op::size).sum::<usize>() + held.sum::<usize>()
+        let held = self.held.iter().flat_map(|it| &it.replies);
+        let held = held.map(Part::size).sum::<usize>();
+        self.ops.iter().map(Op::size).sum::<usize>() + held
     }
 }
 
@@ -242,9 +263,7 @@ fn write_batches(
                 status
                     .waiting
                     .fetch_sub(mem::take(&mut size), Ordering::Relaxed);
-                for it in held.drain(..) {
-                    it.promise.fulfill(Bytes::from(it.replies));
-                }
+                held.drain(..).for_each(Held::send);
                 retry = RETRY;
             }
             Err(_) if is_over => {
