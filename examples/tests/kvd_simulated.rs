@@ -420,6 +420,79 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
 }
 
 #[test]
+fn what_takes_long_to_store_is_made_in_parts_and_is_that_of_its_end() -> Result {
+    let scene = Scene::new()?;
+    let (client, other, waiter) = (scene.client()?, scene.client()?, scene.client()?);
+    let numbers =
+        |of: std::ops::Range<usize>| -> String { of.map(|number| format!(" {number}")).collect() };
+    scene.ask(
+        &client,
+        &format!(
+            "SADD s{}\nSADD t{}\nRPUSH l{}\n",
+            numbers(0..9_000),
+            numbers(8_000..10_000),
+            numbers(0..9_000)
+        ),
+    )?;
+    // The requests behind it wait. Others are served, and their changes are in the result.
+    client.send("SUNIONSTORE d s t\r\nSCARD d\r\n");
+    assert_eq!(scene.ask(&other, "SADD s more\nEXISTS d\n")?, ":1 :0 ");
+    assert_eq!(received(&client), ":10001 :10001 ");
+    assert_eq!(
+        scene.ask(&client, "SINTERSTORE d s t\nSDIFFSTORE s s t\n")?,
+        ":1000 :8001 "
+    );
+    // Who waits for the key is served.
+    scene.ask(&waiter, "BLPOP d2 0\n")?;
+    client.send("SORT l DESC STORE d2\r\nLLEN d2\r\n");
+    assert_eq!(scene.ask(&other, "RPUSH l 9000\n")?, ":9001 ");
+    assert_eq!(received(&waiter), "*2 $2 d2 $4 9000 ");
+    assert_eq!(received(&client), ":9001 :9000 ");
+    assert_eq!(
+        scene.ask(&client, "LRANGE d2 0 1\n")?,
+        "*2 $4 8999 $4 8998 "
+    );
+    // A transaction does not wait.
+    let script = "MULTI\nSUNIONSTORE d t t\nSCARD d\nEXEC\n";
+    assert!(scene.ask(&client, script)?.ends_with("*2 :2000 :2000 "));
+    // Errors, and a source that is gone at the end.
+    scene.ask(&client, "RPUSH l x\n")?;
+    let error = "-ERR One or more scores can't be converted into double ";
+    assert_eq!(
+        scene.ask(&client, "SORT l STORE d2\nLLEN d2\n")?,
+        format!("{error}:9000 ")
+    );
+    client.send("SORT l ALPHA STORE d2\r\nEXISTS d2\r\n");
+    assert_eq!(scene.ask(&other, "DEL l\n")?, ":1 ");
+    assert_eq!(received(&client), ":0 :0 ");
+    Ok(())
+}
+
+#[test]
+fn what_is_made_of_a_key_that_never_rests_is_stored_all_the_same() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    let members: String = (0..9_000).map(|number| format!(" {number}")).collect();
+    scene.ask(&client, &format!("SADD s{members}\n"))?;
+    client.send("SUNIONSTORE d s\r\n");
+    let mut turns = 0;
+    while received(&client).is_empty() {
+        other.send(format!("SADD s more{turns}\r\n"));
+        scene.event_loop.run_once(Duration::ZERO)?;
+        turns += 1;
+        assert!(turns < 1_000, "it is never stored");
+    }
+    assert!(turns > 20, "{turns}");
+    // A client that leaves is not waited for, but what it has asked for is done.
+    client.send("SUNIONSTORE e s\r\n");
+    client.finish();
+    scene.network.settle(&scene.event_loop)?;
+    received(&other);
+    assert_eq!(scene.ask(&other, "SDIFF s e\n")?, "*0 ");
+    Ok(())
+}
+
+#[test]
 fn many_elements_are_popped_at_once_and_large_values_dropped_elsewhere() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;

@@ -1,7 +1,7 @@
 //! The commands: a table, from which they are executed and described, and a file for each family.
 //!
 //! `execute.rs`: from a request to its reply. `describe.rs`: COMMAND. `long.rs`: replies that are made while they are
-//! sent.
+//! sent. `stored.rs`: values that take long to make.
 
 mod clients;
 mod connection;
@@ -22,6 +22,7 @@ mod sets;
 mod sort;
 mod sorted_ranges;
 mod sorted_sets;
+mod stored;
 mod strings;
 mod transactions;
 

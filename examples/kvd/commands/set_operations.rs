@@ -6,9 +6,12 @@ use std::sync::Arc;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
+use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::store::database::Database;
+use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
 pub(super) const TABLE: &[Command] = &[
@@ -88,16 +91,14 @@ enum Combine {
 /// How many segments are combined at a time, if there are many.
 const SEGMENTS_AT_ONCE: usize = 2;
 
-/// The sets of these arguments. A key that is not there is an empty set.
-fn sets(
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    range: std::ops::Range<usize>,
+/// Snapshots of the sets of these keys. A key that is not there is an empty set.
+fn snapshots<'a>(
+    db: &mut Database,
+    keys: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Vec<Set>, Failure> {
-    let db = context.db();
     let mut sets = Vec::new();
-    for at in range {
-        let set = db.members(args.get(at))?;
+    for key in keys {
+        let set = db.members(key)?;
         sets.push(set.map(|set| (**set).clone()).unwrap_or_default());
     }
     Ok(sets)
@@ -193,7 +194,7 @@ impl Producer for Job {
 }
 
 fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
-    let sets = sets(context, args, 1..args.len())?;
+    let sets = snapshots(context.db(), args.from(1))?;
     let is_many = sets.iter().map(Set::len).sum::<usize>() > long::MANY;
     let job = Job::new(sets, combine, context.reply.resp3);
     if is_many {
@@ -207,20 +208,28 @@ fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome
     Ok(())
 }
 
+impl Making for Job {
+    fn len(&self) -> usize {
+        self.sets.iter().map(Set::len).sum()
+    }
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        Ok(Job::advance(self))
+    }
+
+    fn value(&mut self) -> Value {
+        self.sets.drain(..).for_each(long::drop_later);
+        Value::Set(Arc::new(std::mem::take(&mut self.result)))
+    }
+}
+
 fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
-    let set = Job::new(sets(context, args, 2..args.len())?, combine, false).finish();
-    let len = set.len();
-    let (db, target) = (context.db(), args.get(1));
-    if db.contains(target)
-        && let Some(old) = db.remove(target)
-    {
-        long::drop_later(old.value);
-    }
-    if len > 0 {
-        db.set(target, Value::Set(Arc::new(set)), 0);
-    }
-    context.reply.count(len);
-    Ok(())
+    let keys: Vec<Text> = args.from(2).map(Text::from).collect();
+    let sources = keys.clone();
+    stored::store(context, args.get(1), Some(sources), move |db| {
+        let sets = snapshots(db, keys.iter().map(Text::as_bytes))?;
+        Ok(Job::new(sets, combine, false))
+    })
 }
 
 fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -239,7 +248,7 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => return Err(SYNTAX),
     };
     let len = Job::new(
-        sets(context, args, 2..2 + number)?,
+        snapshots(context.db(), args.from(2).take(number))?,
         Combine::Intersection,
         false,
     )

@@ -248,7 +248,7 @@ impl Server {
     /// Sets the timer for the key that expires next, unless an earlier one is set. The worker that executes a command
     /// sets it for the keys that the command has changed.
     #[inline]
-    fn schedule_expiry(&self, next: Option<i64>) {
+    pub fn schedule_expiry(&self, next: Option<i64>) {
         if let Some(next) = next {
             self.set_expiry_timer(next);
         }

@@ -121,14 +121,19 @@ impl Data {
         let Some(blocked) = self.leave(client) else {
             return false;
         };
-        let end = End {
-            reply: reply.buffer,
-            has_written: reply.has_written,
-            timer: blocked.timer,
-        };
-        client.post(|session| session.end_wait(end));
+        end_wait(client, reply, blocked.timer);
         true
     }
+}
+
+/// Lets the connection of a client that has waited continue, behind this reply, which has no parts.
+pub fn end_wait(client: &Client, reply: Reply, timer: Option<TimerId>) {
+    let end = End {
+        reply: reply.buffer,
+        has_written: reply.has_written,
+        timer,
+    };
+    client.post(|session| session.end_wait(end));
 }
 
 impl Server {
