@@ -442,6 +442,8 @@ fn what_takes_long_to_store_is_made_in_parts_and_is_that_of_its_end() -> Result 
         scene.ask(&client, "SINTERSTORE d s t\nSDIFFSTORE s s t\n")?,
         ":1000 :8001 "
     );
+    let counts = "SADD u 1\nSADD u 2\nSUNIONSTORE v t t\nSINTERCARD 2 t v\nSINTERCARD 2 t v LIMIT 700\nSINTERCARD 2 u u LIMIT 1\n";
+    assert_eq!(scene.ask(&client, counts)?, ":1 :1 :2000 :2000 :700 :1 ");
     // Who waits for the key is served.
     scene.ask(&waiter, "BLPOP d2 0\n")?;
     client.send("SORT l DESC STORE d2\r\nLLEN d2\r\n");

@@ -112,6 +112,8 @@ struct Job {
     set: usize,
     segment: usize,
     result: Set,
+    /// The reply is only the number of members, and this is the highest that is of interest.
+    limit: Option<usize>,
     /// The next segment of the result that is sent. `None` before the reply has begun.
     sent: Option<usize>,
     resp3: bool,
@@ -129,13 +131,17 @@ impl Job {
             set: 0,
             segment: 0,
             result: Set::default(),
+            limit: None,
             sent: None,
             resp3,
         }
     }
 
     /// Combines one more segment. Returns false if there is none.
-    fn advance(&mut self) -> bool {
+    fn combine_next(&mut self) -> bool {
+        if self.limit.is_some_and(|limit| self.result.len() >= limit) {
+            return false;
+        }
         let Some((first, others)) = self.sets.get(self.set..).and_then(<[Set]>::split_first) else {
             return false;
         };
@@ -160,10 +166,12 @@ impl Job {
         true
     }
 
-    /// Combines everything at once.
-    fn finish(mut self) -> Set {
-        while self.advance() {}
-        self.result
+    /// Begins the reply, when everything is combined.
+    fn begin(&self, reply: &mut Reply) {
+        match self.limit {
+            Some(limit) => reply.count(self.result.len().min(limit)),
+            None => reply.set(self.result.len()),
+        }
     }
 }
 
@@ -175,8 +183,8 @@ impl Producer for Job {
         };
         let Some(segment) = self.sent else {
             for _ in 0..SEGMENTS_AT_ONCE {
-                if !self.advance() {
-                    reply.set(self.result.len());
+                if !self.combine_next() {
+                    self.begin(&mut reply);
                     self.sent = Some(0);
                     break;
                 }
@@ -184,7 +192,8 @@ impl Producer for Job {
             return Ok(More::Chunk(reply.buffer.into()));
         };
         self.sent = Some(segment + 1);
-        let Some(members) = self.result.segment(segment) else {
+        let members = self.result.segment(segment);
+        let Some(members) = members.filter(|_| self.limit.is_none()) else {
             long::drop_later(std::mem::take(&mut self.result));
             return Ok(More::Done);
         };
@@ -195,17 +204,20 @@ impl Producer for Job {
 
 fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
     let sets = snapshots(context.db(), args.from(1))?;
-    let is_many = sets.iter().map(Set::len).sum::<usize>() > long::MANY;
-    let job = Job::new(sets, combine, context.reply.resp3);
-    if is_many {
-        context.reply.produce(job);
-        return Ok(());
-    }
-    let set = job.finish();
-    context.reply.set(set.len());
-    set.iter()
-        .for_each(|member| context.reply.bulk(member.as_bytes()));
+    send(context, Job::new(sets, combine, context.reply.resp3));
     Ok(())
+}
+
+fn send(context: &mut Context<'_>, mut job: Job) {
+    if job.len() > long::MANY {
+        return context.reply.produce(job);
+    }
+    while job.combine_next() {}
+    job.begin(context.reply);
+    if job.limit.is_none() {
+        let members = job.result.iter();
+        members.for_each(|member| context.reply.bulk(member.as_bytes()));
+    }
 }
 
 impl Making for Job {
@@ -214,7 +226,7 @@ impl Making for Job {
     }
 
     fn advance(&mut self) -> Result<bool, Failure> {
-        Ok(Job::advance(self))
+        Ok(self.combine_next())
     }
 
     fn value(&mut self) -> Value {
@@ -247,15 +259,9 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         _ => return Err(SYNTAX),
     };
-    let len = Job::new(
-        snapshots(context.db(), args.from(2).take(number))?,
-        Combine::Intersection,
-        false,
-    )
-    .finish()
-    .len();
-    context
-        .reply
-        .count(if limit == 0 { len } else { len.min(limit) });
+    let sets = snapshots(context.db(), args.from(2).take(number))?;
+    let mut job = Job::new(sets, Combine::Intersection, false);
+    job.limit = Some(if limit == 0 { usize::MAX } else { limit });
+    send(context, job);
     Ok(())
 }
