@@ -21,8 +21,8 @@ mod store;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use asynchat::sim::{self, Ended, Network, Peer};
@@ -859,6 +859,45 @@ fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
         disk.expect(&other, ":1 :2 ")?;
         disk.until(|| Ok(disk.scene.ask(&fourth, "GET s\n")?.ends_with("$1 2 ")))?;
     }
+    Ok(())
+}
+
+#[test]
+fn many_changes_are_collected_in_parts_and_written_once() -> Result {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let batches = Arc::clone(&written);
+    let write = move |ops: &[disk::rows::Op]| {
+        batches
+            .lock()
+            .map_err(|error| error.to_string())?
+            .push(ops.len());
+        Ok(())
+    };
+    let keyspace = disk::rows::Loader::default().finish();
+    let scene = Scene::with(Options {
+        disk: Some((
+            Writer::start(write, || {})?,
+            AppendFsync::Everysec,
+            keyspace,
+        )),
+        ..options()
+    })?;
+    let client = scene.client()?;
+    for number in 0..5_000 {
+        client.send(format!("SET k{number} v\r\n"));
+    }
+    scene.network.settle(&scene.event_loop)?;
+    let left = scene.shared.lock().keyspace.change_count();
+    assert!(left < 2_000, "{left}");
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(2))?;
+    scene.shared.close()?;
+    // Each key has two rows: one is cleared, and the other one is written.
+    assert_eq!(
+        *written.lock().map_err(|error| error.to_string())?,
+        [10_000]
+    );
     Ok(())
 }
 

@@ -34,6 +34,9 @@ impl AppendFsync {
     }
 }
 
+/// The rows of so many changes are made at once: this takes some milliseconds, in which no command is executed.
+const MANY_CHANGES: usize = 1000;
+
 /// The part of a worker: it collects the changes, and knows which replies of its clients wait for them.
 ///
 /// A worker collects the changes of all workers, and sends them before it unlocks the keyspace. So whatever its replies
@@ -102,12 +105,26 @@ impl Journal {
         }
     }
 
-    /// Sends the changes to the writer.
+    /// Sends the changes to the writer, which writes them.
     pub fn collect(&self, keyspace: &mut Keyspace) {
         self.is_scheduled.set(false);
+        self.send(keyspace, true);
+    }
+
+    /// Sends the changes to the writer if they are many. It writes them with the next ones that are
+    /// [collected](Journal::collect).
+    #[inline]
+    pub fn collect_many(&self, keyspace: &mut Keyspace) {
+        if keyspace.change_count() > MANY_CHANGES {
+            self.send(keyspace, false);
+        }
+    }
+
+    fn send(&self, keyspace: &mut Keyspace, is_due: bool) {
         let batch = Batch {
             ops: take_changes(keyspace),
             held: self.held.take(),
+            is_due,
         };
         self.writer.send(batch);
     }

@@ -65,6 +65,8 @@ impl Held {
 pub struct Batch {
     pub ops: Vec<Op>,
     pub held: Vec<Held>,
+    /// Whether they are to be written now, and not with a later batch.
+    pub is_due: bool,
 }
 
 impl Batch {
@@ -239,23 +241,30 @@ fn write_batches(
     let mut ops: Vec<Op> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
     let mut size = 0;
+    let mut has_failed = false;
     let mut retry = RETRY;
     loop {
-        let first = match ops.is_empty() {
-            true => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => waiting.recv_timeout(retry),
+        let first = match has_failed {
+            false => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            true => waiting.recv_timeout(retry),
         };
         let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
+        let mut is_due = is_over || has_failed;
         for batch in first.into_iter().chain(waiting.try_iter()) {
+            is_due |= batch.is_due;
             size += batch.size();
             ops.extend(batch.ops);
             held.extend(batch.held);
+        }
+        if !is_due {
+            continue;
         }
         let outcome = match ops.is_empty() {
             true => Ok(()),
             false => write(&ops),
         };
         status.set(&outcome);
+        has_failed = outcome.is_err();
         match &outcome {
             Ok(()) => {
                 // A large batch leaves no memory behind.

@@ -227,6 +227,15 @@ impl Server {
         }
     }
 
+    /// What follows the requests of a read, before the lock is given back.
+    #[inline]
+    fn after_requests(&self, keyspace: &mut Keyspace) {
+        if let Some(journal) = &self.journal {
+            journal.collect_many(keyspace);
+        }
+        self.schedule_expiry(keyspace.take_new_expiry());
+    }
+
     fn collect_changes(&self) {
         if let Some(journal) = &self.journal {
             journal.collect(&mut self.shared.lock().keyspace);

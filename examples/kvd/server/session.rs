@@ -124,10 +124,9 @@ impl Session {
                 }
             }
         }
-        let next_expiry = data.keyspace.take_new_expiry();
+        server.after_requests(&mut data.keyspace);
         drop(locked);
         self.send(reply);
-        server.schedule_expiry(next_expiry);
         start
     }
 
