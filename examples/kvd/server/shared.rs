@@ -40,6 +40,7 @@ pub struct Data {
     pub waiting: Waiting,
     pub subscribers: Subscribers,
     pub workers: Vec<Worker>,
+    /// The id of the client that has come last.
     pub last_client: u64,
 }
 
