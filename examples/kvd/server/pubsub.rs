@@ -71,6 +71,12 @@ impl Counts {
     pub fn total(&self) -> usize {
         self.0.iter().sum()
     }
+
+    fn add(&mut self, Counts(others): &Counts) {
+        self.0.resize(self.0.len().max(others.len()), 0);
+        let pairs = self.0.iter_mut().zip(others);
+        pairs.for_each(|(own, other)| *own += other);
+    }
 }
 
 impl Subscribers {
@@ -91,15 +97,13 @@ impl Subscribers {
     }
 
     /// How many subscriptions receive a message on each worker.
-    fn receivers(&self, channel: &[u8], workers: usize) -> Vec<usize> {
-        let mut receivers = vec![0; workers];
+    fn receivers(&self, channel: &[u8]) -> Counts {
+        let mut receivers = Counts::default();
         let patterns = self.patterns.iter();
         let matching = patterns.filter(|(pattern, _)| glob::matches(pattern, channel));
         let matching = matching.map(|(_, counts)| counts);
-        for Counts(counts) in self.channels.get(channel).into_iter().chain(matching) {
-            let pairs = receivers.iter_mut().zip(counts);
-            pairs.for_each(|(all, count)| *all += count);
-        }
+        let all = self.channels.get(channel).into_iter().chain(matching);
+        all.for_each(|counts| receivers.add(counts));
         receivers
     }
 }
@@ -158,14 +162,14 @@ impl Server {
         content: &[u8],
         deliver: &mut Deliver<'_>,
     ) -> usize {
-        let receivers = data.subscribers.receivers(channel, data.workers.len());
-        let total = receivers.iter().sum();
+        let receivers = data.subscribers.receivers(channel);
+        let total = receivers.total();
         if total == 0 {
             return 0;
         }
         self.deliver_messages(data);
         let mut message = None;
-        let workers = data.workers.iter_mut().zip(receivers).enumerate();
+        let workers = data.workers.iter_mut().zip(receivers.0).enumerate();
         for (number, (worker, receivers)) in workers {
             if number != self.number && receivers > 0 {
                 let message = message.get_or_insert_with(|| Message {
