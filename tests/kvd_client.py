@@ -4,6 +4,8 @@
     python3 tests/kvd_client.py target/release/examples/kvd            # all
     python3 tests/kvd_client.py target/release/examples/kvd durable    # one check
 
+Each check runs with one worker and with two. KVD_WORKERS chooses other numbers: KVD_WORKERS=1,3.
+
 The same commands go to kvd and to a redis-server 7, and the replies must be equal, byte by byte. The random commands
 are those of a seed: KVD_SEED chooses another one, KVD_COMMANDS their number. Without redis-server (package
 `redis-server` of Debian) the checks that need it are skipped with a message, and so are those of the client libraries
@@ -29,10 +31,15 @@ DEADLINE = 60
 KVD = pathlib.Path(sys.argv[1]).resolve()
 
 
+workers = 1
+
+
 def main():
-    for name in sys.argv[2:] or list(CHECKS):
-        if CHECKS[name]():
-            print(f"{name}: passed", flush=True)
+    global workers
+    for workers in map(int, os.environ.get("KVD_WORKERS", "1,2").split(",")):
+        for name in sys.argv[2:] or list(CHECKS):
+            if CHECKS[name]():
+                print(f"{name}, workers {workers}: passed", flush=True)
 
 
 # ---- servers
@@ -40,7 +47,7 @@ def main():
 
 @contextlib.contextmanager
 def kvd(*options):
-    command = [KVD, "--listen", "127.0.0.1:0", *options]
+    command = [KVD, "--listen", "127.0.0.1:0", "--workers", str(workers), *options]
     # An ignored SIGXFSZ stays ignored: see `full_disk`.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=False
@@ -52,9 +59,11 @@ def kvd(*options):
             raise AssertionError(f"{line!r} {process.stderr.read()}")
         yield int(line.rsplit(":", 1)[1]), process
     finally:
-        if process.poll() is None:
+        is_running = process.poll() is None
+        if is_running:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
+        assert not is_running or process.returncode == 0, process.returncode
 
 
 def has(program):
@@ -103,6 +112,16 @@ class Client:
     def close(self):
         self.input.close()
         self.socket.close()
+
+    def worker(self):
+        return int(self.call("client", "info")[1].rsplit(b"io-thread=", 1)[1])
+
+
+def on_all_workers(port, count):
+    """Clients, of which every worker has some, in the order of their connecting."""
+    clients = [Client(port) for _ in range(count)]
+    assert len({client.worker() for client in clients}) == min(workers, count)
+    return clients
 
 
 # ---- the same commands for both
@@ -357,8 +376,7 @@ def security():
 def blocking():
     """Clients that wait are served in order, and one that has left takes nothing with it."""
     with kvd() as (port, _):
-        clients = [Client(port) for _ in range(4)]
-        pusher = Client(port)
+        *clients, pusher = on_all_workers(port, 5)
         for number, client in enumerate(clients):
             client.send("blpop", "list", "other", 0)
             waiting = lambda: int(dict(
@@ -387,6 +405,22 @@ def blocking():
         pusher.call("rpush", "src", "chained")
         assert clients[2].receive() == (b"$", b"chained")
         assert clients[0].receive() == (b"*", [(b"$", b"dst"), (b"$", b"chained")])
+        # CLIENT UNBLOCK and CLIENT KILL reach a client of any worker, and it takes no element any more.
+        for client in clients:
+            number = client.call("client", "id")[1]
+            client.send("blpop", "never", 0)
+            while waiting() != 1:
+                assert time.monotonic() < until
+            assert pusher.call("client", "unblock", number, "error") == (b":", b"1")
+            assert client.receive()[1].startswith(b"UNBLOCKED")
+            assert client.call("ping") == (b"+", b"PONG")
+            client.send("blpop", "never", 0)
+            while waiting() != 1:
+                assert time.monotonic() < until
+            assert pusher.call("client", "kill", "id", number) == (b":", b"1")
+            assert pusher.call("rpush", "never", "x") == (b":", b"1")
+            assert pusher.call("lpop", "never") == (b"$", b"x")
+            assert client.input.read() == b""
         for client in [*clients, pusher]:
             client.close()
     return True
@@ -395,7 +429,7 @@ def blocking():
 def messages():
     """Publish and subscribe, with both versions of the protocol."""
     with kvd() as (port, _):
-        two, three, publisher = Client(port), Client(port), Client(port)
+        two, three, publisher = on_all_workers(port, 3)
         three.call("hello", 3)
         assert two.call("subscribe", "news") == (b"*", [(b"$", b"subscribe"), (b"$", b"news"), (b":", b"1")])
         assert three.call("psubscribe", "n*")[0] == b">"
@@ -415,6 +449,105 @@ def messages():
     return True
 
 
+def same_order():
+    """All subscribers get all messages in the same order, whoever publishes them and wherever."""
+    with kvd() as (port, _):
+        clients = on_all_workers(port, 8)
+        subscribers, publishers = clients[:4], clients[4:]
+        for subscriber in subscribers:
+            subscriber.call("subscribe", "news")
+        count = 500
+        for publisher in publishers:
+            requests = b"".join(b"publish news %d:%d\r\n" % (id(publisher), number) for number in range(count))
+            publisher.socket.sendall(requests)
+        for publisher in publishers:
+            assert all(publisher.receive() == (b":", b"4") for _ in range(count))
+        orders = [[it.receive()[1][2][1] for _ in range(count * len(publishers))] for it in subscribers]
+        assert all(order == orders[0] for order in orders)
+        for publisher in publishers:
+            own = [text for text in orders[0] if text.startswith(b"%d:" % id(publisher))]
+            assert own == [b"%d:%d" % (id(publisher), number) for number in range(count)]
+        for client in clients:
+            client.close()
+    return True
+
+
+def atomic():
+    """Transactions of clients on all workers: each is executed as a whole, and WATCH notices every change."""
+    with kvd() as (port, _):
+        clients = on_all_workers(port, 6)
+        count = 1000
+        for client in clients:
+            client.socket.sendall(b"multi\r\nincr a\r\nincr b\r\nget a\r\nexec\r\n" * count)
+        for client in clients:
+            last = 0
+            for _ in range(count):
+                for _ in range(4):
+                    client.receive()
+                kind, (a, b, again) = client.receive()
+                assert kind == b"*" and a == b and a[1] == again[1] and int(a[1]) > last, (a, b, again)
+                last = int(a[1])
+        assert clients[0].call("get", "a") == (b"$", b"%d" % (count * len(clients)))
+        # Each of them adds one, until it has succeeded so often.
+        left = {client: 50 for client in clients}
+        clients[0].call("set", "n", 0)
+        while any(left.values()):
+            trying = [client for client, times in left.items() if times]
+            for client in trying:
+                client.send("watch", "n")
+                client.send("get", "n")
+            for client in trying:
+                client.receive()
+                value = int(client.receive()[1])
+                client.send("multi")
+                client.send("set", "n", value + 1)
+                client.send("exec")
+            for client in trying:
+                client.receive()
+                client.receive()
+                left[client] -= client.receive() == (b"*", [(b"+", b"OK")])
+        assert clients[0].call("get", "n") == (b"$", b"%d" % (50 * len(clients)))
+        for client in clients:
+            client.close()
+    return True
+
+
+def one_server():
+    """What a client sees and sets is that of all workers."""
+    with kvd("--maxclients", "6") as (port, _):
+        clients = on_all_workers(port, 6)
+        field = lambda name: int(dict(
+            line.split(b":") for line in clients[0].call("info")[1].split(b"\r\n") if b":" in line
+        )[name])
+        until = time.monotonic() + DEADLINE
+        refused = Client(port)
+        assert refused.receive() == (b"-", b"ERR max number of clients reached")
+        while field(b"rejected_connections") != 1:
+            assert time.monotonic() < until
+        assert field(b"connected_clients") == field(b"total_connections_received") == 6
+        names = sorted((client.call("client", "id")[1] for client in clients), key=int)
+        listed = clients[-1].call("client", "list")[1].splitlines()
+        assert [line.split(b" ")[0] for line in listed] == [b"id=" + name for name in names]
+        # A key expires for all, and by itself.
+        clients[0].call("set", "k", 1, "px", 30)
+        while clients[1].call("get", "k") != (b"$", b"-1"):
+            assert time.monotonic() < until
+        clients[1].call("set", "l", 1, "px", 30)
+        while field(b"expired_keys") != 2:
+            assert time.monotonic() < until
+        assert clients[0].call("config", "set", "requirepass", "secret", "timeout", "1") == (b"+", b"OK")
+        for client in clients[1:]:
+            assert client.call("config", "get", "timeout") == (b"*", [(b"$", b"timeout"), (b"$", b"1")])
+            client.call("reset")
+            assert client.call("get", "k") == (b"-", b"NOAUTH Authentication required.")
+        # The timeout holds for connections that were there before.
+        for client in clients:
+            assert client.input.read() == b""
+        for client in [*clients, refused]:
+            client.close()
+    return True
+
+
 def durable():
     """kill -9 in the middle of writes: nothing that was acknowledged is lost."""
     with tempfile.TemporaryDirectory() as folder:
@@ -422,7 +555,7 @@ def durable():
         lists = 0
         for _ in range(3):
             with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
-                clients = [Client(port) for _ in acknowledged]
+                clients = on_all_workers(port, len(acknowledged))
                 for number, client in enumerate(clients):
                     stored = client.call("get", f"counter:{number}")[1]
                     assert int(stored) >= acknowledged[number] or stored == b"-1", (stored, acknowledged)
@@ -572,6 +705,9 @@ CHECKS = {
     "security": security,
     "blocking": blocking,
     "messages": messages,
+    "same_order": same_order,
+    "atomic": atomic,
+    "one_server": one_server,
     "durable": durable,
     "full_disk": full_disk,
     "python_library": python_library,

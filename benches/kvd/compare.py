@@ -37,8 +37,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kvd", help="the program")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1, help="those of kvd")
     arguments = parser.parse_args()
-    servers = {"kvd": lambda: kvd(arguments.kvd), "redis": redis}
+    servers = {"kvd": lambda: kvd(arguments.kvd, arguments.workers), "redis": redis}
     print(f"{'':<8}{'P':>3}{'kvd':>9}{'redis':>9}{'ratio':>7}{'kvd':>11}{'redis':>11}{'ratio':>7}")
     print(f"{'':<8}{'':>3}{'CPU of a request, in us':>25}{'requests a second':>29}")
     for depth, count in DEPTHS.items():
@@ -103,9 +104,9 @@ def memory_of_keys(server):
 
 
 @contextlib.contextmanager
-def kvd(program):
+def kvd(program, workers):
     # Its log would be among the rows of the table.
-    command = [program, "--listen", "127.0.0.1:0"]
+    command = [program, "--listen", "127.0.0.1:0", "--workers", str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         line = process.stdout.readline()

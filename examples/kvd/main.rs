@@ -20,10 +20,14 @@
 //! | `everysec` | once a second | the last second |
 //! | `no` | every 30 seconds | the last 30 seconds |
 //!
-//! All changes of a turn of the loop are one transaction, whose cost its clients share. While the disk is full,
+//! All changes of a turn of a loop are one transaction, whose cost its clients share. While the disk is full,
 //! commands that write get an error, and commands that read are served. When there is room again, the server goes on
 //! by itself, and answers the commands that it had executed when the disk became full: under `always` these wait. If
 //! the thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not on disk.
+//!
+//! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
+//! lock, which a worker has while it executes the requests of one read. System calls, long replies and the writing to
+//! disk need no lock. docs/performance.md says why it is one lock.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
 //! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
@@ -33,10 +37,11 @@
 //!
 //! Reading order:
 //!
-//! * this file: options, start and Ctrl-C;
+//! * this file: options, start, workers and Ctrl-C;
 //! * `resp/`: the protocol, both ways;
 //! * `store/`: the keyspace, without any input and output; `disk/`: the keyspace on disk;
-//! * `server/session.rs`: the handler of a connection; `server/mod.rs`: what the sessions share;
+//! * `server/session.rs`: the handler of a connection; `server/mod.rs`: what the sessions of a worker share;
+//!   `server/shared.rs`: what all workers share;
 //! * `commands/mod.rs`: the table of commands, `commands/execute.rs`: from a request to its reply; then any other
 //!   file there. `commands/long.rs` is about replies that take long.
 
@@ -55,15 +60,16 @@ mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{Error, EventLoop, Result};
+use asynchat::{Addr, Result, Service, Workers};
 use clap::Parser;
-use disk::journal::{AppendFsync, Journal};
+use disk::journal::AppendFsync;
 use disk::writer::Writer;
 use server::config::Config;
+use server::shared::Shared;
 use server::{Options, Server};
-use tracing::info;
 
 /// A database server for Redis clients.
 ///
@@ -74,6 +80,10 @@ struct Arguments {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
     listen: String,
+
+    /// The number of threads that serve clients.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
 
     /// The password that clients need.
     #[arg(long, value_name = "PASSWORD", default_value = "")]
@@ -133,7 +143,7 @@ fn run(arguments: &Arguments) -> Result {
             let opened = Writer::open(dir, move || drop(remote.shutdown(GRACE)));
             let (writer, keyspace) =
                 opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
-            Some((Journal::new(writer, arguments.appendfsync), keyspace))
+            Some((writer, arguments.appendfsync, keyspace))
         }
     };
     let options = Options {
@@ -142,27 +152,40 @@ fn run(arguments: &Arguments) -> Result {
         disk,
         ..Options::default()
     };
-    let server = Server::new(options);
-    let listener = server
-        .serve(&arguments.listen)
-        .map_err(|error: Error| error.context(format_args!("--listen {}", arguments.listen)))?;
+    let shared = Shared::new(options);
+    let (addr, service) = start(&shared, arguments)
+        .map_err(|error| format!("--listen {}: {error}", arguments.listen))?;
     common::shutdown_on_ctrl_c(GRACE)?;
-    let addr = listener.local_addr().ok_or("the listener has no address")?;
     if let Some(addr) = addr.inet() {
-        server.set_address(addr);
+        shared.set_address(addr);
     }
     common::announce(addr);
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(
-        stats.accepted,
-        stats.refused,
-        commands = server.stats.commands.get(),
-        "stopped"
-    );
-    server
+    let outcome = service.map_or(Ok(()), Service::finish);
+    shared.log_end();
+    shared
         .close()
-        .map_err(|error| format!("changes are not on disk: {error}").into())
+        .map_err(|error| format!("changes are not on disk: {error}"))?;
+    Ok(outcome?)
+}
+
+/// Starts the workers. One worker is the loop of this thread, which saves handing connections over.
+fn start(shared: &Arc<Shared>, arguments: &Arguments) -> Result<(Addr, Option<Service>)> {
+    let listen = arguments.listen.clone();
+    if arguments.workers == 1 {
+        let listener = Server::new(shared)?.serve(&listen)?;
+        let addr = listener.local_addr().ok_or("the listener has no address")?;
+        return Ok((addr, None));
+    }
+    let workers = Workers::new().threads(arguments.workers.into());
+    let shared = Arc::clone(shared);
+    let service = workers.start(move |worker| {
+        Server::new(&shared)?.serve_with(worker, &listen)?;
+        Ok(())
+    })?;
+    let addr = service.local_addrs().first().cloned();
+    let addr = addr.ok_or("the listener has no address")?;
+    Ok((addr, Some(service)))
 }
 
 fn config(arguments: &Arguments) -> Result<Config> {

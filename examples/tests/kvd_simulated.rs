@@ -22,14 +22,16 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use asynchat::sim::{self, Ended, Network, Peer};
 use asynchat::{EventLoop, Result};
-use disk::journal::{AppendFsync, Journal};
+use disk::journal::AppendFsync;
 use disk::writer::Writer;
 use server::config::Config;
 use server::session::Session;
+use server::shared::Shared;
 use server::{Options, Server};
 
 const ADDR: &str = "127.0.0.1:6379";
@@ -55,7 +57,7 @@ fn options() -> Options {
 struct Scene {
     network: Network,
     event_loop: EventLoop,
-    server: Rc<Server>,
+    shared: Arc<Shared>,
 }
 
 impl Scene {
@@ -67,24 +69,33 @@ impl Scene {
         let network = Network::new(1);
         let event_loop = network.event_loop()?;
         BEGUN.set(Some(event_loop.now()));
-        let server = Server::new(options);
+        let shared = Shared::new(options);
         let outcome = Rc::new(RefCell::new(None));
-        let (served, serving) = (Rc::clone(&outcome), Rc::clone(&server));
-        // `serve` uses the loop that is running, so it is called from this loop.
+        let (served, serving) = (Rc::clone(&outcome), Arc::clone(&shared));
+        // A server uses the loop that is running, so it is made by this loop.
         event_loop.call_soon(move || {
-            served.replace(Some(serving.serve(ADDR)));
+            let server = Server::new(&serving);
+            served.replace(Some(server.and_then(|server| server.serve(ADDR))));
         });
         network.settle(&event_loop)?;
         outcome.take().ok_or("it was not called")??;
         Ok(Scene {
             network,
             event_loop,
-            server,
+            shared,
         })
     }
 
     fn client(&self) -> Result<Peer> {
         Ok(self.network.connect(ADDR)?)
+    }
+
+    /// How much output waits for the clients.
+    fn queued(&self) -> usize {
+        let data = self.shared.lock();
+        let channels = data.clients.values().map(|it| it.channel);
+        let chats = channels.filter_map(|channel| self.event_loop.chat(channel));
+        chats.map(|chat| chat.queued()).sum()
     }
 
     /// Sends lines, and returns what the client has received.
@@ -110,7 +121,8 @@ fn a_pipelined_script_has_the_same_outcome_under_every_segmentation() -> Result 
     let factory = |chat| {
         let mut options = options();
         options.config.protected = false;
-        Session::new(&Server::new(options), chat)
+        let server = Server::new(&Shared::new(options));
+        Session::new(&server.unwrap(), chat)
     };
     let transcript = sim::drive_every_segmentation(factory, input)?;
     let text = transcript.text().replace("\r\n", " ");
@@ -348,13 +360,7 @@ fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
         client.send("GET k\r\n");
     }
     scene.network.settle(&scene.event_loop)?;
-    let queued: usize = scene
-        .server
-        .clients
-        .borrow()
-        .values()
-        .map(|it| it.chat.queued())
-        .sum();
+    let queued = scene.queued();
     assert!(queued < 1 << 20, "{queued}");
     client.start_reading(usize::MAX);
     let reply = scene.ask(&client, "PING\n")?;
@@ -391,14 +397,12 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
         client.stop_reading();
         client.send(format!("{request}\r\n"));
         scene.network.settle(&scene.event_loop)?;
-        let clients = scene.server.clients.borrow();
-        let queued: usize = clients.values().map(|it| it.chat.queued()).sum();
+        let queued = scene.queued();
         assert!(
             queued < 4 << 20,
             "{queued} bytes: {}",
             request.get(..10).unwrap_or(&request)
         );
-        drop(clients);
         client.start_reading(usize::MAX);
         let reply = scene.ask(&client, "PING\n")?;
         let name = request.get(..10).unwrap_or(&request);
@@ -412,6 +416,81 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
     // This would be terabytes.
     client.stop_reading();
     scene.ask(&client, "SRANDMEMBER s -1000000000\n")?;
+    Ok(())
+}
+
+#[test]
+fn what_takes_long_to_store_is_made_in_parts_and_is_that_of_its_end() -> Result {
+    let scene = Scene::new()?;
+    let (client, other, waiter) = (scene.client()?, scene.client()?, scene.client()?);
+    let numbers =
+        |of: std::ops::Range<usize>| -> String { of.map(|number| format!(" {number}")).collect() };
+    scene.ask(
+        &client,
+        &format!(
+            "SADD s{}\nSADD t{}\nRPUSH l{}\n",
+            numbers(0..9_000),
+            numbers(8_000..10_000),
+            numbers(0..9_000)
+        ),
+    )?;
+    // The requests behind it wait. Others are served, and their changes are in the result.
+    client.send("SUNIONSTORE d s t\r\nSCARD d\r\n");
+    assert_eq!(scene.ask(&other, "SADD s more\nEXISTS d\n")?, ":1 :0 ");
+    assert_eq!(received(&client), ":10001 :10001 ");
+    assert_eq!(
+        scene.ask(&client, "SINTERSTORE d s t\nSDIFFSTORE s s t\n")?,
+        ":1000 :8001 "
+    );
+    let counts = "SADD u 1\nSADD u 2\nSUNIONSTORE v t t\nSINTERCARD 2 t v\nSINTERCARD 2 t v LIMIT 700\nSINTERCARD 2 u u LIMIT 1\n";
+    assert_eq!(scene.ask(&client, counts)?, ":1 :1 :2000 :2000 :700 :1 ");
+    // Who waits for the key is served.
+    scene.ask(&waiter, "BLPOP d2 0\n")?;
+    client.send("SORT l DESC STORE d2\r\nLLEN d2\r\n");
+    assert_eq!(scene.ask(&other, "RPUSH l 9000\n")?, ":9001 ");
+    assert_eq!(received(&waiter), "*2 $2 d2 $4 9000 ");
+    assert_eq!(received(&client), ":9001 :9000 ");
+    assert_eq!(
+        scene.ask(&client, "LRANGE d2 0 1\n")?,
+        "*2 $4 8999 $4 8998 "
+    );
+    // A transaction does not wait.
+    let script = "MULTI\nSUNIONSTORE d t t\nSCARD d\nEXEC\n";
+    assert!(scene.ask(&client, script)?.ends_with("*2 :2000 :2000 "));
+    // Errors, and a source that is gone at the end.
+    scene.ask(&client, "RPUSH l x\n")?;
+    let error = "-ERR One or more scores can't be converted into double ";
+    assert_eq!(
+        scene.ask(&client, "SORT l STORE d2\nLLEN d2\n")?,
+        format!("{error}:9000 ")
+    );
+    client.send("SORT l ALPHA STORE d2\r\nEXISTS d2\r\n");
+    assert_eq!(scene.ask(&other, "DEL l\n")?, ":1 ");
+    assert_eq!(received(&client), ":0 :0 ");
+    Ok(())
+}
+
+#[test]
+fn what_is_made_of_a_key_that_never_rests_is_stored_all_the_same() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    let members: String = (0..9_000).map(|number| format!(" {number}")).collect();
+    scene.ask(&client, &format!("SADD s{members}\n"))?;
+    client.send("SUNIONSTORE d s\r\n");
+    let mut turns = 0;
+    while received(&client).is_empty() {
+        other.send(format!("SADD s more{turns}\r\n"));
+        scene.event_loop.run_once(Duration::ZERO)?;
+        turns += 1;
+        assert!(turns < 1_000, "it is never stored");
+    }
+    assert!(turns > 20, "{turns}");
+    // A client that leaves is not waited for, but what it has asked for is done.
+    client.send("SUNIONSTORE e s\r\n");
+    client.finish();
+    scene.network.settle(&scene.event_loop)?;
+    received(&other);
+    assert_eq!(scene.ask(&other, "SDIFF s e\n")?, "*0 ");
     Ok(())
 }
 
@@ -539,7 +618,7 @@ fn a_password_is_needed_before_anything_else() -> Result {
 fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
     let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
     Ok(Options {
-        disk: Some((Journal::new(writer, sync), keyspace)),
+        disk: Some((writer, sync, keyspace)),
         ..options()
     })
 }
@@ -555,7 +634,7 @@ fn what_was_written_is_there_after_a_restart() -> Result {
             "INCR n\nRPUSH l a b\nHSET h f 1\nSADD s a b\nZADD z 1 a\nDEL gone\nSET t x EX 100\n",
         )?;
         drop(client);
-        scene.server.close()?;
+        scene.shared.close()?;
     }
     let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
@@ -567,7 +646,7 @@ fn what_was_written_is_there_after_a_restart() -> Result {
         reply,
         "$1 2 *4 $1 a $1 b $1 a $1 b *2 $1 f $1 1 :2 $1 1 :6 :100 "
     );
-    scene.server.close()?;
+    scene.shared.close()?;
     Ok(())
 }
 
@@ -588,7 +667,7 @@ impl Disk {
         let writer = Writer::start(write, || {})?;
         let keyspace = disk::rows::Loader::default().finish();
         let scene = Scene::with(Options {
-            disk: Some((Journal::new(writer, sync), keyspace)),
+            disk: Some((writer, sync, keyspace)),
             ..options()
         })?;
         Ok(Disk { outcomes, scene })
@@ -691,6 +770,32 @@ fn commands_executed_before_the_disk_was_full_are_acknowledged_later_and_others_
 }
 
 #[test]
+fn many_removed_elements_are_sent_when_their_removal_is_on_disk() -> Result {
+    let disk = Disk::new(AppendFsync::Always)?;
+    let (client, other) = (disk.scene.client()?, disk.scene.client()?);
+    let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
+    disk.outcomes.send(Ok(()))?;
+    disk.scene.ask(&client, &format!("RPUSH l{elements}\n"))?;
+    disk.until(|| Ok(disk.scene.ask(&client, "PING\n")?.contains("PONG")))?;
+    let script = "LPOP l 2000\nPING\nMULTI\nLPOP l 1000\nSET k v\nEXEC\n";
+    assert_eq!(disk.scene.ask(&client, script)?, "");
+    assert_eq!(disk.scene.ask(&other, "LLEN l\n")?, ":1000 ");
+    for _ in 0..2 {
+        disk.outcomes.send(Ok(()))?;
+    }
+    let mut reply = String::new();
+    disk.until(|| {
+        reply += &received(&client);
+        Ok(reply.ends_with(" +OK "))
+    })?;
+    assert!(reply.starts_with("*2000 $1 0 $1 1 "), "{reply:.60}");
+    let end = "+PONG +OK +QUEUED +QUEUED *2 *1000 $4 2000 ";
+    assert!(reply.contains(&format!("$4 1999 {end}")), "{reply}");
+    assert!(reply.ends_with(" $4 2999 +OK "), "{reply}");
+    Ok(())
+}
+
+#[test]
 fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
     let disk = Disk::new(AppendFsync::Always)?;
     let client = disk.scene.client()?;
@@ -717,7 +822,7 @@ fn nothing_is_acknowledged_after_the_thread_that_writes_has_died() -> Result {
             .ask(&client, "SET k 2\n")?
             .starts_with("-MISCONF"))
     })?;
-    assert!(disk.scene.server.close().is_err());
+    assert!(disk.scene.shared.close().is_err());
     Ok(())
 }
 
@@ -758,6 +863,45 @@ fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
 }
 
 #[test]
+fn many_changes_are_collected_in_parts_and_written_once() -> Result {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let batches = Arc::clone(&written);
+    let write = move |ops: &[disk::rows::Op]| {
+        batches
+            .lock()
+            .map_err(|error| error.to_string())?
+            .push(ops.len());
+        Ok(())
+    };
+    let keyspace = disk::rows::Loader::default().finish();
+    let scene = Scene::with(Options {
+        disk: Some((
+            Writer::start(write, || {})?,
+            AppendFsync::Everysec,
+            keyspace,
+        )),
+        ..options()
+    })?;
+    let client = scene.client()?;
+    for number in 0..5_000 {
+        client.send(format!("SET k{number} v\r\n"));
+    }
+    scene.network.settle(&scene.event_loop)?;
+    let left = scene.shared.lock().keyspace.change_count();
+    assert!(left < 2_000, "{left}");
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(2))?;
+    scene.shared.close()?;
+    // Each key has two rows: one is cleared, and the other one is written.
+    assert_eq!(
+        *written.lock().map_err(|error| error.to_string())?,
+        [10_000]
+    );
+    Ok(())
+}
+
+#[test]
 fn elements_that_were_removed_at_once_are_not_on_disk() -> Result {
     let dir = tempfile::tempdir()?;
     let elements: String = (0..6_000).map(|number| format!(" {number}")).collect();
@@ -769,12 +913,12 @@ fn elements_that_were_removed_at_once_are_not_on_disk() -> Result {
         let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
         let client = scene.client()?;
         scene.ask(&client, &script)?;
-        scene.server.close()?;
+        scene.shared.close()?;
     }
     let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
     let reply = scene.ask(&client, "LLEN l\nLINDEX l 0\nLINDEX l -1\n")?;
     assert_eq!(reply, ":1100 $4 2500 $4 3599 ");
-    scene.server.close()?;
+    scene.shared.close()?;
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! CLIENT: what a client says about itself, and what it can learn of the others and do to them.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer};
 use crate::resp::request::Args;
 use crate::server::client::{Client, ReplyMode};
+use crate::server::shared::lock;
 use crate::server::waiting::Outcome as WaitOutcome;
 
 const FLAGS: u32 = NOSCRIPT | LOADING | STALE;
@@ -40,7 +41,7 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
         "connection",
         "Returns information about the connection.",
         |it, _| {
-            let line = it.client.describe(it.keyspace.now());
+            let line = it.client.describe(it.data.keyspace.now());
             it.reply.verbatim(&(line + "\n"));
             Ok(())
         },
@@ -123,15 +124,12 @@ pub(super) fn set_name(context: &Context<'_>, name: &[u8]) -> Outcome {
             "ERR Client names cannot contain spaces, newlines or special characters.",
         ));
     }
-    context
-        .client
-        .name
-        .replace(String::from_utf8_lossy(name).into());
+    *lock(&context.client.name) = String::from_utf8_lossy(name).into();
     Ok(())
 }
 
 fn getname(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let name = context.client.name.borrow();
+    let name = lock(&context.client.name);
     match name.is_empty() {
         true => context.reply.null(),
         false => context.reply.text(&name),
@@ -147,7 +145,7 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             "ERR lib-name or lib-ver cannot contain spaces, newlines or special characters.",
         ));
     }
-    let mut library = context.client.library.borrow_mut();
+    let mut library = lock(&context.client.library);
     match expiry::one_of(args, 2, "lib-name", "lib-ver") {
         Ok(true) => library.0 = value,
         Ok(false) => library.1 = value,
@@ -168,10 +166,12 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => return Err(SYNTAX),
     };
     // The replies to earlier requests are wanted.
-    if context.client.reply_mode.get() == ReplyMode::On {
-        context.server.push(context.client, context.reply);
+    if context.client.reply_mode.load() == ReplyMode::On {
+        context
+            .server
+            .push(context.client, context.chat, context.reply);
     }
-    context.client.reply_mode.set(mode);
+    context.client.reply_mode.store(mode);
     match mode {
         ReplyMode::On => context.ok(),
         _ => Ok(()),
@@ -183,9 +183,8 @@ fn filtered(
     context: &Context<'_>,
     args: Args<'_>,
     from: usize,
-) -> Result<Vec<Rc<Client>>, Failure> {
-    let clients = context.server.clients.borrow();
-    let mut found: Vec<Rc<Client>> = clients.values().cloned().collect();
+) -> Result<Vec<Arc<Client>>, Failure> {
+    let mut found: Vec<Arc<Client>> = context.data.clients.values().cloned().collect();
     let mut skips_self = false;
     let mut at = from;
     while at < args.len() {
@@ -219,8 +218,8 @@ fn filtered(
             b"laddr" => found.retain(|it| it.local_addr == text),
             b"user" => found.retain(|_| text == "default"),
             b"type" => match text.to_ascii_lowercase().as_str() {
-                "normal" => found.retain(|it| it.subscription_count() == 0),
-                "pubsub" => found.retain(|it| it.subscription_count() > 0),
+                "normal" => found.retain(|it| it.subscription_count.load() == 0),
+                "pubsub" => found.retain(|it| it.subscription_count.load() > 0),
                 "master" | "replica" | "slave" => found.clear(),
                 _ => return Err(format!("ERR Unknown client type '{text}'").into()),
             },
@@ -236,7 +235,7 @@ fn filtered(
 }
 
 fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let found = filtered(context, args, 2)?;
     let lines: String = found.iter().map(|it| it.describe(now) + "\n").collect();
     context.reply.verbatim(&lines);
@@ -247,11 +246,10 @@ fn kill(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     // The form of old: CLIENT KILL addr.
     if args.len() == 3 {
         let addr = String::from_utf8_lossy(args.get(2)).into_owned();
-        let clients = context.server.clients.borrow();
-        let found = clients.values().find(|it| it.addr == addr).cloned();
-        drop(clients);
+        let mut clients = context.data.clients.values();
+        let found = clients.find(|it| it.addr == addr).cloned();
         let found = found.ok_or(fail("ERR No such client"))?;
-        end(context.client, &found);
+        end(context, &found);
         return context.ok();
     }
     let has_skipme = (2..args.len()).any(|at| args.is(at, "skipme"));
@@ -259,16 +257,18 @@ fn kill(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if !has_skipme {
         found.retain(|it| it.id != context.client.id);
     }
-    found.iter().for_each(|it| end(context.client, it));
+    found.iter().for_each(|it| end(context, it));
     context.reply.count(found.len());
     Ok(())
 }
 
-/// Closes a connection; one's own behind the reply.
-fn end(this: &Client, other: &Client) {
-    match this.id == other.id {
-        true => this.closes.set(true),
-        false => other.chat.close(),
+/// Closes a connection; one's own behind the reply. The client executes nothing more, and takes no element.
+fn end(context: &mut Context<'_>, other: &Client) {
+    other.closes.store(true);
+    if other.id != context.client.id {
+        context.data.leave(other);
+        context.data.clients.remove(&other.id);
+        other.post(|session| session.chat.close());
     }
 }
 
@@ -281,12 +281,8 @@ fn unblock(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => return Err(SYNTAX),
     };
     let id = integer(args.get(2))?;
-    let found = context.server.clients.borrow().get(&(id as u64)).cloned();
-    let is_unblocked = found.is_some_and(|client| {
-        context
-            .server
-            .unblock_in(&client, context.keyspace, outcome)
-    });
+    let found = context.data.clients.get(&(id as u64)).cloned();
+    let is_unblocked = found.is_some_and(|client| context.data.unblock(&client, outcome));
     context.reply.boolean(is_unblocked);
     Ok(())
 }

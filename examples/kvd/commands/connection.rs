@@ -7,6 +7,7 @@ use super::{
 };
 use crate::resp::request::Args;
 use crate::server::client::ReplyMode;
+use crate::server::shared::lock;
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -88,7 +89,7 @@ fn ping(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Err(wrong_arity("ping"));
     }
     let message = (args.len() == 2).then(|| args.get(1));
-    if context.client.subscription_count() > 0 && !context.reply.resp3 {
+    if context.client.subscription_count.load() > 0 && !context.reply.resp3 {
         context.reply.array(2);
         context.reply.bulk(b"pong");
         context.reply.bulk(message.unwrap_or_default());
@@ -102,13 +103,13 @@ fn ping(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn quit(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    context.client.closes.set(true);
+    context.client.closes.store(true);
     context.ok()
 }
 
 fn select(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let number = keys::database(args.get(1))?;
-    context.client.database.set(number);
+    context.client.database.store(number);
     context.ok()
 }
 
@@ -117,7 +118,7 @@ const WRONG_PASSWORD: Failure =
 
 fn auth(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (user, password) = match args.len() {
-        2 if context.server.config.borrow().password.is_empty() => {
+        2 if context.data.config.password.is_empty() => {
             return Err(fail(
                 "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
                  configuration is correct?",
@@ -132,8 +133,7 @@ fn auth(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn log_in(context: &Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
-    let config = context.server.config.borrow();
-    let wanted = config.password.as_bytes();
+    let wanted = context.data.config.password.as_bytes();
     // The time does not depend on how much of the password is right.
     let is_right = wanted.is_empty()
         || (wanted.len() == password.len()
@@ -145,12 +145,12 @@ fn log_in(context: &Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
     if user != b"default" || !is_right {
         return Err(WRONG_PASSWORD);
     }
-    context.client.authenticated.set(true);
+    context.client.authenticated.store(true);
     Ok(())
 }
 
 fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let mut version = if context.client.resp3.get() { 3 } else { 2 };
+    let mut version = if context.client.resp3.load() { 3 } else { 2 };
     if args.len() > 1 {
         version = crate::store::number::integer(args.get(1)).ok_or(fail(
             "ERR Protocol version is not an integer or out of range",
@@ -181,7 +181,7 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if let Some((user, password)) = login {
         log_in(context, user, password)?;
     }
-    if !context.client.authenticated.get() {
+    if !context.client.authenticated.load() {
         return Err(fail(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
@@ -191,7 +191,7 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if let Some(name) = name {
         clients::set_name(context, name)?;
     }
-    context.client.resp3.set(version == 3);
+    context.client.resp3.store(version == 3);
     let reply = &mut *context.reply;
     reply.resp3 = version == 3;
     reply.map(7);
@@ -213,18 +213,17 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let (server, client) = (context.server, context.client);
+    let (client, chat) = (context.client, context.chat);
     transactions::discard(context);
-    server.pubsub.borrow_mut().remove(client);
-    server.apply_timeout(client);
-    client.resp3.set(false);
+    context.server.unsubscribe_all(context.data, client, chat);
+    client.apply_timeout(chat, context.data.config.timeout);
+    client.resp3.store(false);
     context.reply.resp3 = false;
-    client.database.set(0);
-    client.name.replace("".into());
-    client.reply_mode.set(ReplyMode::On);
-    client
-        .authenticated
-        .set(server.config.borrow().password.is_empty());
+    client.database.store(0);
+    *lock(&client.name) = "".into();
+    client.reply_mode.store(ReplyMode::On);
+    let is_open = context.data.config.password.is_empty();
+    client.authenticated.store(is_open);
     context.reply.simple("RESET");
     Ok(())
 }

@@ -112,7 +112,10 @@ pub(super) fn float_sum(old: f64, by: f64) -> Result<String, Failure> {
 
 fn incrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let mut digits = Digits::default();
     let (old, expires) = match db.entry(key) {
         None => (0.0, 0),

@@ -3,6 +3,7 @@
 use super::{Command, Context, Failure, Outcome, fail, flag, table, transactions, wrong_arity};
 use crate::resp::request::Args;
 use crate::server::client::Queued;
+use crate::server::shared::lock;
 
 /// The longest name of a command.
 const LONGEST: usize = 32;
@@ -10,11 +11,10 @@ const LONGEST: usize = 32;
 /// Executes a request, or queues it for EXEC.
 #[inline]
 pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
-    let stats = &context.server.stats;
-    stats.commands.set(stats.commands.get() + 1);
+    context.data.stats.commands += 1;
     let admitted = find(args).and_then(|command| {
         check(context, command, args)?;
-        let is_queued = context.client.transaction.borrow().is_some() && !is_immediate(command);
+        let is_queued = context.client.is_in_transaction.load() && !is_immediate(command);
         if is_queued {
             queue(context, command, args)?;
         }
@@ -23,7 +23,7 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
     match admitted {
         Ok((_, true)) => {}
         Ok((command, false)) => {
-            context.client.last_command.set(command.name);
+            context.client.last_command.store(Some(command));
             if let Err(failure) = run(context, command, args) {
                 context.reply.error(&failure.0);
             }
@@ -135,13 +135,14 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         return Err(wrong_arity(command.name));
     }
     let client = context.client;
-    if !client.authenticated.get() && command.flags & flag::NO_AUTH == 0 {
+    if !client.authenticated.load() && command.flags & flag::NO_AUTH == 0 {
         return Err(fail("NOAUTH Authentication required."));
     }
     if command.flags & flag::WRITE != 0 {
         context.server.check_writable()?;
     }
-    if client.subscription_count() > 0 && !client.resp3.get() && !is_for_subscribers(command) {
+    if client.subscription_count.load() > 0 && !client.resp3.load() && !is_for_subscribers(command)
+    {
         return Err(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
              context",
@@ -172,7 +173,7 @@ fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -
     if command.flags & flag::NO_MULTI != 0 {
         return Err(fail("ERR Command not allowed inside a transaction"));
     }
-    if let Some(transaction) = &mut *context.client.transaction.borrow_mut() {
+    if let Some(transaction) = &mut *lock(&context.client.transaction) {
         let args = args.to_owned();
         transaction.size += args.size() + size_of::<Queued>();
         transaction.queued.push((command, args));
@@ -191,14 +192,14 @@ fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
             client = context.client.id,
             "possible SECURITY ATTACK detected: POST or Host: commands from HTTP, connection closed"
         );
-        context.client.closes.set(true);
+        context.client.closes.store(true);
         return;
     }
     if args.is(0, "exec") {
         transactions::discard(context);
         return context.reply.error(&transactions::abort(failure).0);
     }
-    if let Some(transaction) = &mut *context.client.transaction.borrow_mut() {
+    if let Some(transaction) = &mut *lock(&context.client.transaction) {
         transaction.failed = true;
     }
     context.reply.error(&failure.0);

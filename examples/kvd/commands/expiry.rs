@@ -136,7 +136,7 @@ fn expire(
     let from = if is_absolute {
         0
     } else {
-        context.keyspace.now()
+        context.data.keyspace.now()
     };
     let amount = integer(args.get(2))?;
     let (mut only_without, mut only_with, mut only_later, mut only_earlier) =
@@ -200,7 +200,7 @@ fn persist(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// TTL and its kind: -2 without the key, -1 if it does not expire.
 fn ttl(context: &mut Context<'_>, args: Args<'_>, left: fn(i64, i64) -> i64) -> Outcome {
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let left = match context.db().entry(args.get(1)).map(|entry| entry.expires) {
         None => -2,
         Some(0) => -1,

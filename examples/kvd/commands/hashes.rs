@@ -184,7 +184,10 @@ fn hsetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn hget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let value = db
         .hash(args.get(1))?
         .and_then(|hash| hash.find(args.get(2)));
@@ -193,7 +196,10 @@ fn hget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn hmget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let hash = db.hash(args.get(1))?;
     context.reply.array(args.len() - 2);
     let encode = |reply: &mut Reply, hash: Option<&Arc<Hash>>, name: &[u8]| {
@@ -312,7 +318,10 @@ fn are_many(table: &Table<Field>) -> bool {
 }
 
 fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let hash = db.hash(args.get(1))?.cloned();
     let len = hash.as_ref().map_or(0, |hash| hash.len());
     match parts {

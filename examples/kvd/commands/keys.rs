@@ -279,15 +279,15 @@ pub(super) fn database(text: &[u8]) -> Result<usize, super::Failure> {
 fn move_key(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
     let to = database(args.get(2))?;
-    let from = context.client.database.get();
+    let from = context.client.database.load();
     if to == from {
         return Err(fail("ERR source and destination objects are the same"));
     }
-    let is_free = !context.keyspace.database(to).contains(key);
+    let is_free = !context.data.keyspace.database(to).contains(key);
     let is_moved = is_free
         && context.db().contains(key)
         && context.db().remove(key).is_some_and(|entry| {
-            let db = context.keyspace.database(to);
+            let db = context.data.keyspace.database(to);
             db.set(key, entry.value, entry.expires);
             db.signal(key);
             true
@@ -297,7 +297,7 @@ fn move_key(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn copy(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (mut to, mut replaces) = (context.client.database.get(), false);
+    let (mut to, mut replaces) = (context.client.database.load(), false);
     let mut at = 3;
     while at < args.len() {
         match () {
@@ -310,14 +310,14 @@ fn copy(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         at += 1;
     }
-    if to == context.client.database.get() && args.get(1) == args.get(2) {
+    if to == context.client.database.load() && args.get(1) == args.get(2) {
         return Err(fail("ERR source and destination objects are the same"));
     }
     let found = context
         .db()
         .entry(args.get(1))
         .map(|entry| (entry.value.clone(), entry.expires));
-    let db = context.keyspace.database(to);
+    let db = context.data.keyspace.database(to);
     let is_copied = match found {
         Some((value, expires)) if replaces || !db.contains(args.get(2)) => {
             db.set(args.get(2), value, expires);
@@ -340,7 +340,7 @@ fn swapdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let first = number(1, "ERR invalid first DB index")?;
     let second = number(2, "ERR invalid second DB index")?;
-    context.keyspace.swap(first, second);
+    context.data.keyspace.swap(first, second);
     context.ok()
 }
 
@@ -360,7 +360,7 @@ fn flushdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn flushall(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     check_flush(args)?;
-    for db in context.keyspace.databases() {
+    for db in context.data.keyspace.databases() {
         long::drop_later(db.clear());
     }
     context.ok()

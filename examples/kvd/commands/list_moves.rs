@@ -123,13 +123,13 @@ pub(super) fn wait(
                 ticket: 0,
                 command,
                 args: args.to_owned(),
-                database: context.client.database.get(),
+                database: context.client.database.load(),
                 keys: keys.map(|at| args.get(at).into()).collect(),
                 timer: None,
             };
             context
-                .server
-                .block(context.client, context.keyspace, blocked, seconds);
+                .data
+                .block(context.client, context.chat, blocked, seconds);
         }
     }
     Ok(())
@@ -138,7 +138,7 @@ pub(super) fn wait(
 fn block_pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     let last = args.len() - 1;
     let seconds = timeout(args.get(last))?;
-    let db = context.keyspace.database(number_of(context));
+    let db = context.data.keyspace.database(number_of(context));
     for key in awaited(context.mode, args, 1..last) {
         if let Some((item, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
             context.reply.array(2);
@@ -154,7 +154,7 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
 
 /// The database that the client has selected, or had when it began to wait.
 pub(super) fn number_of(context: &Context<'_>) -> usize {
-    context.client.database.get()
+    context.client.database.load()
 }
 
 /// Moves an element. Returns whether there was one.
@@ -164,7 +164,7 @@ fn move_item(
     (from, to): (End, End),
 ) -> Result<bool, Failure> {
     let (source, target) = (args.get(1), args.get(2));
-    let db = context.keyspace.database(number_of(context));
+    let db = context.data.keyspace.database(number_of(context));
     if db.list(source)?.is_none() {
         return Ok(false);
     }

@@ -183,7 +183,10 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
         _ => None,
     };
     let key = args.get(1);
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let Some(list) = db.list_mut(key)? else {
         match wanted {
             Some(_) => context.reply.null_array(),
@@ -267,7 +270,10 @@ fn index_in(list: &List, index: i64) -> Option<usize> {
 }
 
 fn lindex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let Some(list) = db.list(args.get(1))? else {
         context.reply.null();
         return Ok(());
@@ -291,7 +297,10 @@ fn lset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (start, stop) = (integer(args.get(2))?, integer(args.get(3))?);
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let Some(list) = db.list(args.get(1))? else {
         context.reply.array(0);
         return Ok(());
@@ -434,7 +443,10 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let longest = if longest == 0 { usize::MAX } else { longest };
     let skipped = rank.unsigned_abs() as usize - 1;
     let item = args.get(2);
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let mut found: Vec<usize> = Vec::new();
     if let Some(list) = db.list(args.get(1))? {
         let is_match = |(_, it): &(usize, &Text)| it.as_bytes() == item;

@@ -40,7 +40,10 @@ const SEGMENTS_AT_ONCE: usize = 8;
 
 /// Replies with elements that `next`, which has a snapshot, encodes one by one until it returns false. The client gets
 /// them as it takes them.
-pub(super) fn reply_items(reply: &mut Reply, next: impl FnMut(&mut Reply) -> bool + 'static) {
+pub(super) fn reply_items(
+    reply: &mut Reply,
+    next: impl FnMut(&mut Reply) -> bool + Send + 'static,
+) {
     let resp3 = reply.resp3;
     reply.produce(Items { next, resp3 });
 }
@@ -67,7 +70,7 @@ impl<F: FnMut(&mut Reply) -> bool> Producer for Items<F> {
 
 /// KEYS.
 pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let db = context.db();
     let mut search = Search {
         table: db.table().clone(),

@@ -1,7 +1,7 @@
 //! The commands: a table, from which they are executed and described, and a file for each family.
 //!
 //! `execute.rs`: from a request to its reply. `describe.rs`: COMMAND. `long.rs`: replies that are made while they are
-//! sent.
+//! sent. `stored.rs`: values that take long to make.
 
 mod clients;
 mod connection;
@@ -22,13 +22,16 @@ mod sets;
 mod sort;
 mod sorted_ranges;
 mod sorted_sets;
+mod stored;
 mod strings;
 mod transactions;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use asynchat::Chat;
 
 pub use execute::execute;
 
@@ -36,8 +39,8 @@ use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::Client;
+use crate::server::shared::Data;
 use crate::store::database::{Database, WrongType};
-use crate::store::keyspace::Keyspace;
 use crate::store::number;
 
 /// The version of Redis whose commands and texts these are.
@@ -156,8 +159,11 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
 /// What a command works with.
 pub struct Context<'a> {
     pub server: &'a Rc<Server>,
-    pub client: &'a Rc<Client>,
-    pub keyspace: &'a mut Keyspace,
+    pub client: &'a Arc<Client>,
+    /// The connection that has sent the request. It is the client's, unless the client waits: see
+    /// [`Serving`](Mode::Serving).
+    pub chat: &'a Chat,
+    pub data: &'a mut Data,
     pub reply: &'a mut Reply,
     pub mode: Mode<'a>,
 }
@@ -177,7 +183,7 @@ impl Context<'_> {
     /// The database that the client has selected.
     #[inline]
     pub fn db(&mut self) -> &mut Database {
-        self.keyspace.database(self.client.database.get())
+        self.data.keyspace.database(self.client.database.load())
     }
 
     pub fn ok(&mut self) -> Outcome {
@@ -187,10 +193,13 @@ impl Context<'_> {
 
     /// Counts a look-up of a key for INFO.
     #[inline]
-    pub fn note_lookup(&self, found: bool) {
-        let stats = &self.server.stats;
-        let counter = if found { &stats.hits } else { &stats.misses };
-        counter.set(counter.get() + 1);
+    pub fn note_lookup(&mut self, found: bool) {
+        let stats = &mut self.data.stats;
+        *(if found {
+            &mut stats.hits
+        } else {
+            &mut stats.misses
+        }) += 1;
     }
 }
 

@@ -1,15 +1,15 @@
 //! Publish and subscribe.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
+use asynchat::Chat;
 use asynchat::bytes::Bytes;
 
 use super::flag::{FAST, LOADING, NOSCRIPT, PUBSUB, STALE};
 use super::{Command, Context, Mode, Outcome, command, container, fail};
 use crate::resp::request::Args;
 use crate::server::client::Client;
-use crate::server::pubsub::unsubscribe;
+use crate::server::pubsub::{Counts, Kind};
 use crate::store::glob;
 
 const FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
@@ -22,7 +22,7 @@ pub(super) const TABLE: &[Command] = &[
         (0, 0, 0),
         "pubsub",
         "Listens for messages published to channels that match one or more patterns.",
-        |it, args| subscribe(it, args, PATTERN),
+        |it, args| subscribe(it, args, Kind::Pattern),
     ),
     command(
         "publish",
@@ -46,7 +46,7 @@ pub(super) const TABLE: &[Command] = &[
         (0, 0, 0),
         "pubsub",
         "Stops listening to messages published to channels that match one or more patterns.",
-        |it, args| end(it, args, PATTERN),
+        |it, args| unsubscribe(it, args, Kind::Pattern),
     ),
     command(
         "subscribe",
@@ -55,7 +55,7 @@ pub(super) const TABLE: &[Command] = &[
         (0, 0, 0),
         "pubsub",
         "Listens for messages published to channels.",
-        |it, args| subscribe(it, args, CHANNEL),
+        |it, args| subscribe(it, args, Kind::Channel),
     ),
     command(
         "unsubscribe",
@@ -64,7 +64,7 @@ pub(super) const TABLE: &[Command] = &[
         (0, 0, 0),
         "pubsub",
         "Stops listening to messages posted to channels.",
-        |it, args| end(it, args, CHANNEL),
+        |it, args| unsubscribe(it, args, Kind::Channel),
     ),
 ];
 
@@ -86,7 +86,7 @@ const INTROSPECTION: &[Command] = &[
         "pubsub",
         "Returns a count of unique pattern subscriptions.",
         |it, _| {
-            let count = it.server.pubsub.borrow().patterns.len();
+            let count = it.data.subscribers.patterns.len();
             it.reply.count(count);
             Ok(())
         },
@@ -102,112 +102,71 @@ const INTROSPECTION: &[Command] = &[
     ),
 ];
 
-/// What is subscribed to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Kind {
-    subscribe: &'static [u8],
-    unsubscribe: &'static [u8],
-    is_pattern: bool,
-}
-
-const CHANNEL: Kind = Kind {
-    subscribe: b"subscribe",
-    unsubscribe: b"unsubscribe",
-    is_pattern: false,
-};
-
-const PATTERN: Kind = Kind {
-    subscribe: b"psubscribe",
-    unsubscribe: b"punsubscribe",
-    is_pattern: true,
-};
-
 fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     // A client that is itself a subscriber gets its earlier replies before the message, but the message is not an
     // element of the reply of EXEC.
-    let is_own = context.client.subscription_count() > 0;
+    let is_own = context.client.subscription_count.load() > 0;
     if is_own && context.mode != Mode::Exec {
-        context.server.push(context.client, context.reply);
+        context
+            .server
+            .push(context.client, context.chat, context.reply);
     }
     let (own, behind) = (context.client.id, &mut context.reply.behind);
     let is_in_exec = context.mode == Mode::Exec;
-    let deliver = |client: &Client, message| match is_in_exec && client.id == own {
-        true => behind.push(message),
-        false => client.deliver(message),
-    };
-    let pubsub = context.server.pubsub.borrow();
-    let count = pubsub.publish(args.get(1), args.get(2), deliver);
+    let mut deliver =
+        |client: &Arc<Client>, chat: &Chat, message| match is_in_exec && client.id == own {
+            true => behind.push(message),
+            false => client.deliver(chat, message),
+        };
+    let (channel, content) = (args.get(1), args.get(2));
+    let count = context
+        .server
+        .publish(context.data, channel, content, &mut deliver);
     context.reply.count(count);
     Ok(())
 }
 
 fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
+    let (client, chat) = (context.client, context.chat);
+    let name_of_event = match kind {
+        Kind::Channel => b"subscribe".as_slice(),
+        Kind::Pattern => b"psubscribe",
+    };
     for name in args.from(1) {
-        add(context, Bytes::copy_from_slice(name), kind);
-        confirm(context, kind.subscribe, Some(name));
+        context
+            .server
+            .subscribe(context.data, client, chat, kind, name);
+        confirm(context, name_of_event, Some(name));
     }
-    context.server.apply_timeout(context.client);
+    client.apply_timeout(chat, context.data.config.timeout);
     Ok(())
 }
 
-fn add(context: &Context<'_>, name: Bytes, kind: Kind) {
-    let mut pubsub = context.server.pubsub.borrow_mut();
-    let mut own = context.client.subscriptions.borrow_mut();
-    let own = own.get_or_insert_default();
-    let (all, own) = match kind.is_pattern {
-        true => (&mut pubsub.patterns, &mut own.patterns),
-        false => (&mut pubsub.channels, &mut own.channels),
+fn unsubscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
+    let (client, chat) = (context.client, context.chat);
+    let name_of_event = match kind {
+        Kind::Channel => b"unsubscribe".as_slice(),
+        Kind::Pattern => b"punsubscribe",
     };
-    if own.insert(name.clone()) {
-        let client = Rc::clone(context.client);
-        all.entry(name)
-            .or_default()
-            .insert(client.chat.id(), client);
-    }
-}
-
-fn end(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
-    let client = context.client;
     let names: Vec<Bytes> = match args.len() {
-        1 => subscribed(client, kind),
+        1 => client.subscribed(kind),
         _ => args.from(1).map(Bytes::copy_from_slice).collect(),
     };
     if names.is_empty() {
-        confirm(context, kind.unsubscribe, None);
+        confirm(context, name_of_event, None);
     }
     for name in names {
-        let mut pubsub = context.server.pubsub.borrow_mut();
-        let all = match kind.is_pattern {
-            true => &mut pubsub.patterns,
-            false => &mut pubsub.channels,
-        };
-        unsubscribe(all, &name, client);
-        if let Some(own) = &mut *client.subscriptions.borrow_mut() {
-            match kind.is_pattern {
-                true => own.patterns.remove(&name),
-                false => own.channels.remove(&name),
-            };
-        }
-        drop(pubsub);
-        confirm(context, kind.unsubscribe, Some(&name));
+        context
+            .server
+            .unsubscribe(context.data, client, chat, kind, &name);
+        confirm(context, name_of_event, Some(&name));
     }
-    if client.subscription_count() == 0 {
-        client.subscriptions.take();
-        context.server.apply_timeout(client);
-    }
+    client.apply_timeout(chat, context.data.config.timeout);
     Ok(())
 }
 
-fn subscribed(client: &Client, kind: Kind) -> Vec<Bytes> {
-    match &*client.subscriptions.borrow() {
-        None => Vec::new(),
-        Some(own) if kind.is_pattern => own.patterns.iter().cloned().collect(),
-        Some(own) => own.channels.iter().cloned().collect(),
-    }
-}
-
 fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
-    let count = context.client.subscription_count();
+    let count = context.client.subscription_count.load();
     context.reply.push(3);
     context.reply.bulk(what);
     context.reply.optional(name);
@@ -221,8 +180,8 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         ));
     }
     let pattern = if args.len() == 3 { args.get(2) } else { b"*" };
-    let pubsub = context.server.pubsub.borrow();
-    let found: Vec<&Bytes> = pubsub
+    let subscribers = &context.data.subscribers;
+    let found: Vec<&Bytes> = subscribers
         .channels
         .keys()
         .filter(|name| glob::matches(pattern, name))
@@ -233,13 +192,13 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn numsub(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let pubsub = context.server.pubsub.borrow();
+    let subscribers = &context.data.subscribers;
     context.reply.array(2 * (args.len() - 2));
     for name in args.from(2) {
         context.reply.bulk(name);
         context
             .reply
-            .count(pubsub.channels.get(name).map_or(0, BTreeMap::len));
+            .count(subscribers.channels.get(name).map_or(0, Counts::total));
     }
     Ok(())
 }

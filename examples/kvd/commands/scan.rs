@@ -109,7 +109,7 @@ fn reply(reply: &mut Reply, cursor: u64, found: &[Text]) {
 
 fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let options = options(args, 1)?;
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let mut found = Vec::new();
     let cursor = context
         .db()

@@ -3,7 +3,7 @@
 use super::flag::{ADMIN, FAST, LOADING, NOSCRIPT, STALE};
 use super::{Command, Context, Outcome, SYNTAX, command, container};
 use crate::resp::request::Args;
-use crate::server::info::info;
+use crate::server::info::{Stats, info};
 
 pub(super) const TABLE: &[Command] = &[
     container(
@@ -50,11 +50,8 @@ const CONFIG: &[Command] = &[
         "server",
         "Resets the server's statistics.",
         |it, _| {
-            let stats = &it.server.stats;
-            [&stats.commands, &stats.hits, &stats.misses]
-                .iter()
-                .for_each(|it| it.set(0));
-            it.keyspace.databases().for_each(|it| it.expired = 0);
+            it.data.stats = Stats::default();
+            it.data.keyspace.databases().for_each(|it| it.expired = 0);
             it.ok()
         },
     ),
@@ -74,13 +71,13 @@ fn info_command(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .from(1)
         .map(|it| String::from_utf8_lossy(it).to_lowercase())
         .collect();
-    let text = info(context.server, context.keyspace, &wanted);
+    let text = info(context.server, context.data, &wanted);
     context.reply.verbatim(&text);
     Ok(())
 }
 
 fn time(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     context.reply.array(2);
     context.reply.text(&(now / 1000).to_string());
     context.reply.text(&(now % 1000 * 1000).to_string());
@@ -88,7 +85,7 @@ fn time(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
 }
 
 fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let config = context.server.config.borrow();
+    let config = &context.data.config;
     let patterns: Vec<&[u8]> = args.from(2).collect();
     let found = config.matching(&patterns);
     context.reply.map(found.len());
@@ -108,8 +105,11 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let pairs: Vec<(String, String)> = pairs
         .map(|at| (text(at).to_lowercase(), text(at + 1)))
         .collect();
-    let outcome = context.server.config.borrow_mut().set_all(&pairs);
+    let outcome = context.data.config.set_all(&pairs);
     outcome.map_err(|why| format!("ERR {why}"))?;
-    context.server.apply_config();
+    let (output, timeout) = (context.data.config.output, context.data.config.timeout);
+    for client in context.data.clients.values() {
+        client.post(move |session| session.apply_config(output, timeout));
+    }
     context.ok()
 }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
+use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::store::database::Database;
+use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
 pub(super) const TABLE: &[Command] = &[
@@ -88,16 +91,14 @@ enum Combine {
 /// How many segments are combined at a time, if there are many.
 const SEGMENTS_AT_ONCE: usize = 2;
 
-/// The sets of these arguments. A key that is not there is an empty set.
-fn sets(
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    range: std::ops::Range<usize>,
+/// Snapshots of the sets of these keys. A key that is not there is an empty set.
+fn snapshots<'a>(
+    db: &mut Database,
+    keys: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Vec<Set>, Failure> {
-    let db = context.db();
     let mut sets = Vec::new();
-    for at in range {
-        let set = db.members(args.get(at))?;
+    for key in keys {
+        let set = db.members(key)?;
         sets.push(set.map(|set| (**set).clone()).unwrap_or_default());
     }
     Ok(sets)
@@ -111,6 +112,8 @@ struct Job {
     set: usize,
     segment: usize,
     result: Set,
+    /// The reply is only the number of members, and this is the highest that is of interest.
+    limit: Option<usize>,
     /// The next segment of the result that is sent. `None` before the reply has begun.
     sent: Option<usize>,
     resp3: bool,
@@ -128,13 +131,17 @@ impl Job {
             set: 0,
             segment: 0,
             result: Set::default(),
+            limit: None,
             sent: None,
             resp3,
         }
     }
 
     /// Combines one more segment. Returns false if there is none.
-    fn advance(&mut self) -> bool {
+    fn combine_next(&mut self) -> bool {
+        if self.limit.is_some_and(|limit| self.result.len() >= limit) {
+            return false;
+        }
         let Some((first, others)) = self.sets.get(self.set..).and_then(<[Set]>::split_first) else {
             return false;
         };
@@ -159,10 +166,12 @@ impl Job {
         true
     }
 
-    /// Combines everything at once.
-    fn finish(mut self) -> Set {
-        while self.advance() {}
-        self.result
+    /// Begins the reply, when everything is combined.
+    fn begin(&self, reply: &mut Reply) {
+        match self.limit {
+            Some(limit) => reply.count(self.result.len().min(limit)),
+            None => reply.set(self.result.len()),
+        }
     }
 }
 
@@ -174,8 +183,8 @@ impl Producer for Job {
         };
         let Some(segment) = self.sent else {
             for _ in 0..SEGMENTS_AT_ONCE {
-                if !self.advance() {
-                    reply.set(self.result.len());
+                if !self.combine_next() {
+                    self.begin(&mut reply);
                     self.sent = Some(0);
                     break;
                 }
@@ -183,7 +192,8 @@ impl Producer for Job {
             return Ok(More::Chunk(reply.buffer.into()));
         };
         self.sent = Some(segment + 1);
-        let Some(members) = self.result.segment(segment) else {
+        let members = self.result.segment(segment);
+        let Some(members) = members.filter(|_| self.limit.is_none()) else {
             long::drop_later(std::mem::take(&mut self.result));
             return Ok(More::Done);
         };
@@ -193,34 +203,45 @@ impl Producer for Job {
 }
 
 fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
-    let sets = sets(context, args, 1..args.len())?;
-    let is_many = sets.iter().map(Set::len).sum::<usize>() > long::MANY;
-    let job = Job::new(sets, combine, context.reply.resp3);
-    if is_many {
-        context.reply.produce(job);
-        return Ok(());
-    }
-    let set = job.finish();
-    context.reply.set(set.len());
-    set.iter()
-        .for_each(|member| context.reply.bulk(member.as_bytes()));
+    let sets = snapshots(context.db(), args.from(1))?;
+    send(context, Job::new(sets, combine, context.reply.resp3));
     Ok(())
 }
 
+fn send(context: &mut Context<'_>, mut job: Job) {
+    if job.len() > long::MANY {
+        return context.reply.produce(job);
+    }
+    while job.combine_next() {}
+    job.begin(context.reply);
+    if job.limit.is_none() {
+        let members = job.result.iter();
+        members.for_each(|member| context.reply.bulk(member.as_bytes()));
+    }
+}
+
+impl Making for Job {
+    fn len(&self) -> usize {
+        self.sets.iter().map(Set::len).sum()
+    }
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        Ok(self.combine_next())
+    }
+
+    fn value(&mut self) -> Value {
+        self.sets.drain(..).for_each(long::drop_later);
+        Value::Set(Arc::new(std::mem::take(&mut self.result)))
+    }
+}
+
 fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
-    let set = Job::new(sets(context, args, 2..args.len())?, combine, false).finish();
-    let len = set.len();
-    let (db, target) = (context.db(), args.get(1));
-    if db.contains(target)
-        && let Some(old) = db.remove(target)
-    {
-        long::drop_later(old.value);
-    }
-    if len > 0 {
-        db.set(target, Value::Set(Arc::new(set)), 0);
-    }
-    context.reply.count(len);
-    Ok(())
+    let keys: Vec<Text> = args.from(2).map(Text::from).collect();
+    let sources = keys.clone();
+    stored::store(context, args.get(1), Some(sources), move |db| {
+        let sets = snapshots(db, keys.iter().map(Text::as_bytes))?;
+        Ok(Job::new(sets, combine, false))
+    })
 }
 
 fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -238,15 +259,9 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         _ => return Err(SYNTAX),
     };
-    let len = Job::new(
-        sets(context, args, 2..2 + number)?,
-        Combine::Intersection,
-        false,
-    )
-    .finish()
-    .len();
-    context
-        .reply
-        .count(if limit == 0 { len } else { len.min(limit) });
+    let sets = snapshots(context.db(), args.from(2).take(number))?;
+    let mut job = Job::new(sets, Combine::Intersection, false);
+    job.limit = Some(if limit == 0 { usize::MAX } else { limit });
+    send(context, job);
     Ok(())
 }

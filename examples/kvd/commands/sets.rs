@@ -143,7 +143,10 @@ fn sismember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn smismember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let set = db.members(args.get(1))?;
     context.reply.array(args.len() - 2);
     for member in args.from(2) {
@@ -155,7 +158,10 @@ fn smismember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let Some(set) = db.members(args.get(1))? else {
         context.reply.set(0);
         return Ok(());
@@ -206,7 +212,10 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => return Err(SYNTAX),
     };
     let key = args.get(1);
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let len = db.members(key)?.map_or(0, |set| set.len());
     if wanted.is_some() {
         context.reply.set(wanted.unwrap_or(1).min(len));
@@ -234,7 +243,10 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         3 => Some(integer(args.get(2))?),
         _ => return Err(SYNTAX),
     };
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let set = db.members(args.get(1))?;
     let Some(wanted) = wanted else {
         let member = set.and_then(|set| set.random(fastrand::u64(..)));

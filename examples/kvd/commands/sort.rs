@@ -10,10 +10,11 @@ use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
+use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
-use crate::store::database::{Entry, WrongType};
+use crate::store::database::{Database, Entry, WrongType};
 use crate::store::list::{End, List};
 use crate::store::number::{self, Digits};
 use crate::store::sorted_set::SortedSet;
@@ -64,6 +65,12 @@ impl Options {
         self.by
             .as_ref()
             .is_none_or(|pattern| pattern.contains(&b'*'))
+    }
+
+    /// Whether the result depends on other keys, too.
+    fn refers_to_keys(&self) -> bool {
+        let sorts_by_key = self.by.is_some() && self.is_sorted();
+        sorts_by_key || self.wanted.iter().any(|pattern| pattern != b"#")
     }
 }
 
@@ -185,7 +192,7 @@ impl Source {
 
 struct Job {
     source: Source,
-    /// The keys that BY and GET refer to.
+    /// The keys that BY and GET refer to, if they do.
     keys: Table<Entry>,
     now: i64,
     options: Arc<Options>,
@@ -198,6 +205,36 @@ struct Job {
 }
 
 impl Job {
+    fn new(
+        db: &mut Database,
+        key: &[u8],
+        options: Arc<Options>,
+        resp3: bool,
+    ) -> Result<Job, Failure> {
+        let source = match db.find(key) {
+            None => Source::Set(Set::default()),
+            Some(Value::List(list)) => Source::List(Arc::clone(list)),
+            Some(Value::Set(set)) => Source::Set((**set).clone()),
+            Some(Value::Sorted(set)) => Source::Sorted(Arc::clone(set)),
+            Some(_) => return Err(WrongType.into()),
+        };
+        let keys = match options.refers_to_keys() {
+            true => db.table().clone(),
+            false => Table::default(),
+        };
+        Ok(Job {
+            source,
+            keys,
+            now: db.now,
+            options,
+            next_run: 0,
+            count: 0,
+            runs: BinaryHeap::new(),
+            left: None,
+            resp3,
+        })
+    }
+
     /// Sorts one more run. Returns false if there is none.
     fn sort_run(&mut self) -> Result<bool, Failure> {
         let Some(texts) = self.source.run(self.next_run, &self.options) else {
@@ -364,59 +401,69 @@ impl Producer for Job {
     }
 }
 
+/// The result as a list.
+struct Stored {
+    job: Job,
+    list: List,
+}
+
+impl Making for Stored {
+    fn len(&self) -> usize {
+        self.job.source.len()
+    }
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        if self.job.left.is_none() {
+            if !self.job.sort_run()? {
+                self.job.begin();
+            }
+            return Ok(true);
+        }
+        for _ in 0..RUN {
+            let Some(text) = self.job.next() else {
+                return Ok(false);
+            };
+            for result in self.job.results(text) {
+                let result = result.unwrap_or_else(|| b""[..].into());
+                self.list.push(End::Right, result);
+            }
+        }
+        Ok(true)
+    }
+
+    fn value(&mut self) -> Value {
+        long::drop_later(std::mem::take(&mut self.job.runs));
+        Value::List(Arc::new(std::mem::take(&mut self.list)))
+    }
+}
+
 fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
     let (options, target) = parse(args, may_store)?;
-    let now = context.keyspace.now();
-    let resp3 = context.reply.resp3;
-    let db = context.db();
-    let source = match db.find(args.get(1)) {
-        None => Source::Set(Set::default()),
-        Some(Value::List(list)) => Source::List(Arc::clone(list)),
-        Some(Value::Set(set)) => Source::Set((**set).clone()),
-        Some(Value::Sorted(set)) => Source::Sorted(Arc::clone(set)),
-        Some(_) => return Err(WrongType.into()),
+    let (key, options) = (args.get(1), Arc::new(options));
+    let Some(target) = target else {
+        let resp3 = context.reply.resp3;
+        let job = Job::new(context.db(), key, options, resp3)?;
+        return reply(context, job);
     };
-    let is_many = source.len() > long::MANY;
-    let mut job = Job {
-        source,
-        keys: db.table().clone(),
-        now,
-        options: Arc::new(options),
-        next_run: 0,
-        count: 0,
-        runs: BinaryHeap::new(),
-        left: None,
-        resp3,
-    };
-    if is_many && target.is_none() {
+    let key = Text::from(key);
+    let sources = (!options.refers_to_keys()).then(|| vec![key.clone()]);
+    stored::store(context, target, sources, move |db| {
+        let job = Job::new(db, key.as_bytes(), Arc::clone(&options), false)?;
+        Ok(Stored {
+            job,
+            list: List::default(),
+        })
+    })
+}
+
+fn reply(context: &mut Context<'_>, mut job: Job) -> Outcome {
+    if job.source.len() > long::MANY {
         context.reply.produce(job);
         return Ok(());
     }
     while job.sort_run()? {}
-    let len = job.begin();
-    let Some(target) = target else {
-        context.reply.array(len);
-        while job.encode_next(context.reply) {}
-        return Ok(());
-    };
-    let mut list = List::default();
-    while let Some(text) = job.next() {
-        for result in job.results(text) {
-            list.push(End::Right, result.unwrap_or_else(|| b""[..].into()));
-        }
-    }
-    drop(job);
-    let db = context.db();
-    if db.contains(target)
-        && let Some(old) = db.remove(target)
-    {
-        long::drop_later(old.value);
-    }
-    if len > 0 {
-        db.set(target, Value::List(Arc::new(list)), 0);
-        db.signal(target);
-    }
-    context.reply.count(len);
+    context.reply.array(job.begin());
+    while job.encode_next(context.reply) {}
     Ok(())
 }
 

@@ -274,7 +274,10 @@ fn zscore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn zmscore(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let set = db.sorted(args.get(1))?;
     context.reply.array(args.len() - 2);
     for member in args.from(2) {
@@ -321,7 +324,10 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
         _ => return Err(SYNTAX),
     };
     let key = args.get(1);
-    let db = context.keyspace.database(context.client.database.get());
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let len = db.sorted(key)?.map_or(0, |set| set.len());
     let number = wanted.unwrap_or(1).min(len);
     // With a count, version 3 has a pair for each member.
@@ -347,7 +353,7 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
 fn block_pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
     let last = args.len() - 1;
     let seconds = timeout(args.get(last))?;
-    let db = context.keyspace.database(number_of(context));
+    let db = context.data.keyspace.database(number_of(context));
     for key in awaited(context.mode, args, 1..last) {
         if let Some(Scored { score, member }) =
             db.sorted_mut(key)?.and_then(|set| take(set, is_lowest))

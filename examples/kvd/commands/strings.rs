@@ -170,7 +170,10 @@ fn value(args: Args<'_>, index: usize) -> Value {
 /// Replies with the string of a key.
 #[inline]
 fn reply_string(context: &mut Context<'_>, key: &[u8]) -> Outcome {
-    let database = context.keyspace.database(context.client.database.get());
+    let database = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     let found = database.find(key);
     let is_found = found.is_some();
     match found {
@@ -209,7 +212,7 @@ fn getset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn getex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let expires = match args.len() {
         2 => None,
         3 if args.is(2, "persist") => Some(0),
@@ -229,7 +232,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.db().set(key, value(args, 2), 0);
         return context.ok();
     }
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let (mut only_new, mut only_old, mut keep, mut get, mut expires) =
         (false, false, false, false, None);
     let mut unit: Option<Vec<u8>> = None;
@@ -290,7 +293,7 @@ fn setnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn setex(context: &mut Context<'_>, args: Args<'_>, unit: i64) -> Outcome {
     let name = if unit == 1 { "psetex" } else { "setex" };
-    let now = context.keyspace.now();
+    let now = context.data.keyspace.now();
     let expires = expiry::after(integer(args.get(2))?, unit, now, name)?;
     context.db().set(args.get(1), value(args, 3), expires);
     context.ok()
@@ -300,7 +303,7 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.array(args.len() - 1);
     for at in 1..args.len() {
         if long::is_long(context.reply) {
-            let (rest, now) = (at..args.len(), context.keyspace.now());
+            let (rest, now) = (at..args.len(), context.data.keyspace.now());
             let table = context.db().table().clone();
             mget_later(context.reply, table, args.to_owned(), rest, now);
             break;
@@ -373,7 +376,7 @@ fn strlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn append(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, added) = (args.get(1), args.get(2));
-    let most = context.server.config.borrow().argument as usize;
+    let most = context.data.config.argument as usize;
     let db = context.db();
     let len = match db.find_mut(key) {
         None => {
@@ -402,7 +405,7 @@ fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let Ok(offset) = usize::try_from(offset) else {
         return Err(fail("ERR offset is out of range"));
     };
-    let most = context.server.config.borrow().argument as usize;
+    let most = context.data.config.argument as usize;
     let db = context.db();
     let mut digits = Digits::default();
     let len = match db.find(key) {
@@ -431,8 +434,9 @@ fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
     let mut digits = Digits::default();
     let found = context
+        .data
         .keyspace
-        .database(context.client.database.get())
+        .database(context.client.database.load())
         .find(args.get(1));
     let data = match found {
         None => &[],

@@ -3,7 +3,8 @@
 use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, WRITE};
 use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
-use crate::server::client::Watch;
+use crate::server::client::{Client, Transaction, Watch};
+use crate::server::shared::lock;
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -54,23 +55,26 @@ pub(super) const TABLE: &[Command] = &[
 ];
 
 fn multi(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let mut transaction = context.client.transaction.borrow_mut();
-    if transaction.is_some() {
+    if context.client.is_in_transaction.swap(true) {
         return Err(fail("ERR MULTI calls can not be nested"));
     }
-    *transaction = Some(Box::default());
-    context.reply.ok();
-    Ok(())
+    lock(&context.client.transaction).replace(Box::default());
+    context.ok()
 }
 
 /// Ends the transaction and the watches.
 pub(super) fn discard(context: &mut Context<'_>) {
-    context.client.transaction.take();
-    context.client.unwatch(context.keyspace);
+    take(context.client);
+    context.client.unwatch(&mut context.data.keyspace);
+}
+
+fn take(client: &Client) -> Option<Box<Transaction>> {
+    client.is_in_transaction.store(false);
+    lock(&client.transaction).take()
 }
 
 fn discard_command(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    if context.client.transaction.borrow().is_none() {
+    if !context.client.is_in_transaction.load() {
         return Err(fail("ERR DISCARD without MULTI"));
     }
     discard(context);
@@ -84,17 +88,17 @@ pub(super) fn abort(why: &Failure) -> Failure {
 }
 
 fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let Some(transaction) = context.client.transaction.take() else {
+    let Some(transaction) = take(context.client) else {
         return Err(fail("ERR EXEC without MULTI"));
     };
-    let watches = context.client.watches.borrow();
+    let watches = lock(&context.client.watches);
     let mut versions = watches.iter();
     let is_unchanged = versions.all(|watch| {
-        let database = context.keyspace.database(watch.database);
+        let database = context.data.keyspace.database(watch.database);
         database.version(watch.key.as_bytes()) == watch.version
     });
     drop(watches);
-    context.client.unwatch(context.keyspace);
+    context.client.unwatch(&mut context.data.keyspace);
     if transaction.failed {
         return Err(fail(
             "EXECABORT Transaction discarded because of previous errors.",
@@ -123,11 +127,11 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
 }
 
 fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    if context.client.transaction.borrow().is_some() {
+    if context.client.is_in_transaction.load() {
         return Err(fail("ERR WATCH inside MULTI is not allowed"));
     }
-    let number = context.client.database.get();
-    let mut watches = context.client.watches.borrow_mut();
+    let number = context.client.database.load();
+    let mut watches = lock(&context.client.watches);
     for key in args.from(1) {
         if watches
             .iter()
@@ -138,7 +142,7 @@ fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         watches.push(Watch {
             database: number,
             key: key.into(),
-            version: context.keyspace.database(number).watch(key),
+            version: context.data.keyspace.database(number).watch(key),
         });
     }
     context.reply.ok();
@@ -146,6 +150,6 @@ fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn unwatch(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    context.client.unwatch(context.keyspace);
+    context.client.unwatch(&mut context.data.keyspace);
     context.ok()
 }

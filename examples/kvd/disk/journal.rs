@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use asynchat::Chat;
+
 use super::rows::take_changes;
-use super::writer::{Batch, Error, Held, Status, Writer};
+use super::writer::{Batch, Held, Writer};
 use crate::resp::reply::{Part, Reply};
 use crate::server::client::Client;
 use crate::store::keyspace::Keyspace;
@@ -13,7 +15,7 @@ use crate::store::keyspace::Keyspace;
 /// `--appendfsync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AppendFsync {
-    /// At the end of each turn of the loop. Replies to commands that write are sent when the change is on disk.
+    /// At the end of each turn of a loop. Replies to commands that write are sent when the change is on disk.
     Always,
     /// Once a second. A crash loses the last second.
     Everysec,
@@ -32,10 +34,15 @@ impl AppendFsync {
     }
 }
 
+/// The rows of so many changes are made at once: this takes some milliseconds, in which no command is executed.
+const MANY_CHANGES: usize = 1000;
+
+/// The part of a worker: it collects the changes, and knows which replies of its clients wait for them.
+///
+/// A worker collects the changes of all workers, and sends them before it unlocks the keyspace. So whatever its replies
+/// acknowledge is in the same batch or in one before.
 pub struct Journal {
-    /// `None` once it is closed.
-    writer: RefCell<Option<Writer>>,
-    status: Arc<Status>,
+    writer: Arc<Writer>,
     sync: AppendFsync,
     is_scheduled: Cell<bool>,
     /// The replies of this turn that wait.
@@ -43,10 +50,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(writer: Writer, sync: AppendFsync) -> Journal {
+    pub fn new(writer: &Arc<Writer>, sync: AppendFsync) -> Journal {
         Journal {
-            status: Arc::clone(&writer.status),
-            writer: RefCell::new(Some(writer)),
+            writer: Arc::clone(writer),
             sync,
             is_scheduled: Cell::new(false),
             held: RefCell::default(),
@@ -67,90 +73,76 @@ impl Journal {
     /// Whether so much waits for the disk that clients which write have to wait for it.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        self.status.is_behind()
+        self.writer.status.is_behind()
     }
 
     /// Pushes the replies, or a promise of them if they have to wait for the disk.
-    pub fn push(&self, client: &Client, reply: &mut Reply) {
+    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) {
         // A client that wants no replies waits for a slow disk, too.
         if reply.is_empty() && !(reply.has_written && self.is_behind()) {
             reply.has_written = false;
             return;
         }
         if !std::mem::take(&mut reply.has_written) || !(self.holds_replies() || self.is_behind()) {
-            client.holds_replies.set(false);
-            return reply.flush(&client.chat);
+            client.holds_replies.store(false);
+            return reply.flush(chat);
         }
         let mut held = self.held.borrow_mut();
         // Nothing else was pushed to this client since its last promise: both are one.
         match held
             .last_mut()
-            .filter(|it| it.client == client.id && client.holds_replies.get())
+            .filter(|it| it.client == client.id && client.holds_replies.load())
         {
-            Some(last) => append(client, &mut last.replies, reply),
+            Some(last) => append(&mut last.replies, reply),
             None => {
-                let mut replies = Vec::new();
-                append(client, &mut replies, reply);
-                client.holds_replies.set(true);
+                client.holds_replies.store(true);
                 held.push(Held {
                     client: client.id,
-                    promise: client.chat.promise(),
-                    replies,
+                    promise: chat.promise(),
+                    replies: reply.take_parts(),
                 });
             }
         }
     }
 
-    /// Sends the changes to the writer.
+    /// Sends the changes to the writer, which writes them.
     pub fn collect(&self, keyspace: &mut Keyspace) {
         self.is_scheduled.set(false);
+        self.send(keyspace, true);
+    }
+
+    /// Sends the changes to the writer if they are many. It writes them with the next ones that are
+    /// [collected](Journal::collect).
+    #[inline]
+    pub fn collect_many(&self, keyspace: &mut Keyspace) {
+        if keyspace.change_count() > MANY_CHANGES {
+            self.send(keyspace, false);
+        }
+    }
+
+    fn send(&self, keyspace: &mut Keyspace, is_due: bool) {
         let batch = Batch {
             ops: take_changes(keyspace),
             held: self.held.take(),
+            is_due,
         };
-        // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
-        // thread itself has reported its end.
-        if let Some(writer) = &*self.writer.borrow() {
-            self.status.add_waiting(batch.size());
-            let _ = writer.batches.send(batch);
-        }
+        self.writer.send(batch);
     }
 
     /// Why commands that write are refused, if they are.
     #[inline]
     pub fn refusal(&self) -> Option<String> {
-        self.status.refusal()
-    }
-
-    /// Writes what was collected, and closes the database. An error means that changes are not on disk.
-    pub fn close(&self) -> Result<(), Error> {
-        self.writer.take().map_or(Ok(()), Writer::close)
+        self.writer.status.refusal()
     }
 }
 
-/// The replies of a client that wait for the disk are in memory as a whole, so they have a maximum.
-const MOST_HELD: usize = 1 << 30;
-
-/// Appends a reply, with everything that its producers make: only EXEC writes and has them.
-fn append(client: &Client, replies: &mut Vec<u8>, reply: &mut Reply) {
-    for part in reply.take_parts() {
-        match part {
-            Part::Copied(data) => replies.extend_from_slice(&data),
-            Part::Shared(data) => replies.extend_from_slice(&data),
-            Part::Made(mut producer) => {
-                while replies.len() <= MOST_HELD
-                    && let Ok(asynchat::More::Chunk(chunk)) = producer.more(1 << 20)
-                {
-                    replies.extend_from_slice(&chunk);
-                }
-            }
+/// Appends a reply to those that wait.
+fn append(replies: &mut Vec<Part>, reply: &mut Reply) {
+    match replies.last_mut() {
+        Some(Part::Copied(last)) if reply.parts.is_empty() => {
+            last.extend_from_slice(&reply.buffer);
+            reply.buffer.clear();
         }
-        if replies.len() > MOST_HELD {
-            tracing::warn!(
-                client = client.id,
-                "the replies of a transaction are too long, connection closed"
-            );
-            return client.chat.close();
-        }
+        _ => replies.extend(reply.take_parts()),
     }
 }

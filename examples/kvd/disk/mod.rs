@@ -1,7 +1,8 @@
 //! The keyspace on disk, in redb.
 //!
-//! The databases collect which keys and elements have changed. `rows.rs` makes rows of them, once in a turn of the loop
-//! or once a second, and `writer.rs` writes them on a thread of its own, in one transaction.
+//! The databases collect which keys and elements have changed. `rows.rs` makes rows of them, once in a turn of a loop
+//! or once a second, and of many changes some at a time. `writer.rs` writes them on a thread of its own, in one
+//! transaction for all workers.
 
 pub mod journal;
 pub mod rows;

@@ -85,6 +85,7 @@ pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
             continue;
         };
         let changes = std::mem::take(changes);
+        database.change_count = 0;
         add_changes(&mut ops, number, database, &changes);
     }
     ops

@@ -8,15 +8,15 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use asynchat::Promise;
-use asynchat::bytes::Bytes;
 use redb::{Database, ReadableTable, TableDefinition};
 
 use super::rows::{Loader, Op, each_row};
+use crate::resp::reply::{Part, encode};
 use crate::store::keyspace::Keyspace;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
@@ -37,21 +37,44 @@ pub struct Held {
     pub client: u64,
     pub promise: Promise,
     /// What is sent when the transaction is on disk.
-    pub replies: Vec<u8>,
+    pub replies: Vec<Part>,
 }
 
-/// What one turn of the loop has changed.
+/// The replies of a client that have waited for the disk are in memory as a whole, so they have a maximum.
+const MOST_HELD: usize = 1 << 30;
+
+impl Held {
+    /// Sends the replies, with everything that their producers make. They are made here, because a client may get many
+    /// elements of a list that it has removed, and the others of its loop must not wait for that.
+    fn send(self) {
+        match encode(self.replies, MOST_HELD) {
+            Some(replies) => self.promise.fulfill(replies),
+            None => {
+                tracing::warn!(
+                    client = self.client,
+                    "the replies to commands that write are too long, connection closed"
+                );
+                self.promise.fail("the replies are too long");
+            }
+        }
+    }
+}
+
+/// What was changed since the last batch, on all workers, and the replies of one of them.
 #[derive(Default)]
 pub struct Batch {
     pub ops: Vec<Op>,
     pub held: Vec<Held>,
+    /// Whether they are to be written now, and not with a later batch.
+    pub is_due: bool,
 }
 
 impl Batch {
     /// The bytes of memory.
     pub fn size(&self) -> usize {
-        let held = self.held.iter().map(|it| it.replies.len());
-        self.ops.iter().map(Op::size).sum::<usize>() + held.sum::<usize>()
+        let held = self.held.iter().flat_map(|it| &it.replies);
+        let held = held.map(Part::size).sum::<usize>();
+        self.ops.iter().map(Op::size).sum::<usize>() + held
     }
 }
 
@@ -80,7 +103,7 @@ impl Status {
     }
 
     /// A batch of this size is sent to the thread.
-    pub fn add_waiting(&self, size: usize) {
+    fn add_waiting(&self, size: usize) {
         self.waiting.fetch_add(size, Ordering::Relaxed);
     }
 
@@ -129,11 +152,17 @@ impl Drop for Alive {
 
 const DIED: &str = "the thread that writes to the database has ended";
 
-/// The thread, and the way to it.
-pub struct Writer {
-    pub batches: Sender<Batch>,
-    pub status: Arc<Status>,
+/// The thread, while it can be reached.
+struct Open {
+    batches: Sender<Batch>,
     thread: JoinHandle<Result<(), Error>>,
+}
+
+/// The thread, and the way to it, for all workers.
+pub struct Writer {
+    pub status: Arc<Status>,
+    /// `None` once it is closed.
+    open: Mutex<Option<Open>>,
 }
 
 impl Writer {
@@ -173,16 +202,32 @@ impl Writer {
                 outcome
             })?;
         Ok(Writer {
-            batches,
             status,
-            thread,
+            open: Mutex::new(Some(Open { batches, thread })),
         })
     }
 
-    /// Writes what is left, and closes the database. An error means that changes are not on disk.
-    pub fn close(self) -> Result<(), Error> {
-        drop(self.batches);
-        self.thread.join().unwrap_or_else(|_| Err(DIED.into()))
+    /// Sends changes to the thread.
+    pub fn send(&self, batch: Batch) {
+        // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
+        // thread itself has reported its end.
+        if let Some(open) = &*self.lock() {
+            self.status.add_waiting(batch.size());
+            let _ = open.batches.send(batch);
+        }
+    }
+
+    /// Writes what was sent, and closes the database. An error means that changes are not on disk.
+    pub fn close(&self) -> Result<(), Error> {
+        let Some(Open { batches, thread }) = self.lock().take() else {
+            return Ok(());
+        };
+        drop(batches);
+        thread.join().unwrap_or_else(|_| Err(DIED.into()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,23 +241,30 @@ fn write_batches(
     let mut ops: Vec<Op> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
     let mut size = 0;
+    let mut has_failed = false;
     let mut retry = RETRY;
     loop {
-        let first = match ops.is_empty() {
-            true => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => waiting.recv_timeout(retry),
+        let first = match has_failed {
+            false => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            true => waiting.recv_timeout(retry),
         };
         let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
+        let mut is_due = is_over || has_failed;
         for batch in first.into_iter().chain(waiting.try_iter()) {
+            is_due |= batch.is_due;
             size += batch.size();
             ops.extend(batch.ops);
             held.extend(batch.held);
+        }
+        if !is_due {
+            continue;
         }
         let outcome = match ops.is_empty() {
             true => Ok(()),
             false => write(&ops),
         };
         status.set(&outcome);
+        has_failed = outcome.is_err();
         match &outcome {
             Ok(()) => {
                 // A large batch leaves no memory behind.
@@ -220,9 +272,7 @@ fn write_batches(
                 status
                     .waiting
                     .fetch_sub(mem::take(&mut size), Ordering::Relaxed);
-                for it in held.drain(..) {
-                    it.promise.fulfill(Bytes::from(it.replies));
-                }
+                held.drain(..).for_each(Held::send);
                 retry = RETRY;
             }
             Err(_) if is_over => {

@@ -4,7 +4,7 @@
 //! pushed as it is, without a copy. A long reply is a producer, which encodes a part at a time.
 
 use asynchat::bytes::Bytes;
-use asynchat::{Chat, Producer};
+use asynchat::{Chat, More, Producer};
 
 use crate::store::number::{Digits, decimal, float_text};
 
@@ -15,7 +15,41 @@ const SHARED: usize = 16 * 1024;
 pub enum Part {
     Copied(Vec<u8>),
     Shared(Bytes),
-    Made(Box<dyn Producer>),
+    Made(Box<dyn Producer + Send>),
+}
+
+impl Part {
+    /// The bytes of memory, as far as they are known.
+    pub fn size(&self) -> usize {
+        match self {
+            Part::Copied(data) => data.len(),
+            Part::Shared(data) => data.len(),
+            Part::Made(_) => 0,
+        }
+    }
+}
+
+/// All parts in one piece. `None` if that has more bytes than `most`.
+pub fn encode(parts: Vec<Part>, most: usize) -> Option<Bytes> {
+    let mut all = Vec::new();
+    for part in parts {
+        match part {
+            Part::Copied(data) if all.is_empty() => all = data,
+            Part::Copied(data) => all.extend_from_slice(&data),
+            Part::Shared(data) => all.extend_from_slice(&data),
+            Part::Made(mut producer) => {
+                while all.len() <= most
+                    && let Ok(More::Chunk(chunk)) = producer.more(1 << 20)
+                {
+                    all.extend_from_slice(&chunk);
+                }
+            }
+        }
+        if all.len() > most {
+            return None;
+        }
+    }
+    Some(all.into())
 }
 
 #[derive(Default)]
@@ -163,7 +197,7 @@ impl Reply {
     }
 
     /// Output that a producer makes.
-    pub fn produce(&mut self, producer: impl Producer + 'static) {
+    pub fn produce(&mut self, producer: impl Producer + Send + 'static) {
         self.add_part(Part::Made(Box::new(producer)));
     }
 

@@ -1,12 +1,17 @@
-//! What the server knows of a client. Other sessions, pub/sub and blocked commands refer to it; the keyspace does not.
+//! What the server knows of a client. Every worker may look at it; only the worker that has the connection changes it,
+//! except where a field says otherwise.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use asynchat::bytes::Bytes;
-use asynchat::{Chat, TimerId};
+use asynchat::{ChannelId, Chat, Remote, TimerId};
+use crossbeam_utils::atomic::AtomicCell;
 
+use super::Server;
+use super::pubsub::{Kind, Names};
+use super::session::Session;
+use super::shared::lock;
 use crate::commands::Command;
 use crate::resp::request::OwnedArgs;
 use crate::store::keyspace::Keyspace;
@@ -51,131 +56,164 @@ pub struct Blocked {
     pub args: OwnedArgs,
     pub database: usize,
     pub keys: Vec<Text>,
+    /// A timer of its connection.
     pub timer: Option<TimerId>,
-}
-
-/// The channels and patterns of a subscriber.
-#[derive(Default)]
-pub struct Subscriptions {
-    pub channels: BTreeSet<Bytes>,
-    pub patterns: BTreeSet<Bytes>,
-}
-
-impl Subscriptions {
-    pub fn len(&self) -> usize {
-        self.channels.len() + self.patterns.len()
-    }
 }
 
 pub struct Client {
     pub id: u64,
-    pub chat: Chat,
+    /// The number of its worker.
+    worker: usize,
+    pub channel: ChannelId,
+    /// The loop of its worker.
+    remote: Remote,
     pub addr: String,
     pub local_addr: String,
-    pub name: RefCell<Box<str>>,
-    pub library: RefCell<(Box<str>, Box<str>)>,
-    pub database: Cell<usize>,
-    pub resp3: Cell<bool>,
-    pub authenticated: Cell<bool>,
-    pub reply_mode: Cell<ReplyMode>,
+    pub name: Mutex<Box<str>>,
+    pub library: Mutex<(Box<str>, Box<str>)>,
+    pub database: AtomicCell<usize>,
+    pub resp3: AtomicCell<bool>,
+    pub authenticated: AtomicCell<bool>,
+    pub reply_mode: AtomicCell<ReplyMode>,
     pub connected: i64,
-    pub last_active: Cell<i64>,
-    pub last_command: Cell<&'static str>,
-    pub transaction: RefCell<Option<Box<Transaction>>>,
-    pub watches: RefCell<Vec<Watch>>,
-    pub subscriptions: RefCell<Option<Box<Subscriptions>>>,
-    pub blocked: RefCell<Option<Box<Blocked>>>,
+    pub last_active: AtomicCell<i64>,
+    pub last_command: AtomicCell<Option<&'static Command>>,
+    pub transaction: Mutex<Option<Box<Transaction>>>,
+    pub is_in_transaction: AtomicCell<bool>,
+    pub watches: Mutex<Vec<Watch>>,
+    pub subscriptions: Mutex<Names<()>>,
+    pub subscription_count: AtomicCell<usize>,
+    /// What it waits for, while it is in a queue. Any worker may take it out.
+    pub blocked: Mutex<Option<Box<Blocked>>>,
+    /// From the beginning of the wait until the connection continues.
+    pub is_blocked: AtomicCell<bool>,
     /// No further request is executed until the output that is queued has been sent.
-    pub waits_for_output: Cell<bool>,
-    /// The connection closes behind the reply.
-    pub closes: Cell<bool>,
+    pub waits_for_output: AtomicCell<bool>,
+    /// No further request is executed, and the connection closes behind the reply. Any worker may set it.
+    pub closes: AtomicCell<bool>,
     /// Whether the connection closes when it is idle.
-    pub has_timeout: Cell<bool>,
+    has_timeout: AtomicCell<bool>,
     /// What was pushed last is a promise of replies that wait for the disk.
-    pub holds_replies: Cell<bool>,
+    pub holds_replies: AtomicCell<bool>,
+    /// The bytes of output that wait, if they are many.
+    output: AtomicCell<usize>,
 }
 
+/// CLIENT LIST shows the output that waits from so many bytes on.
+const MUCH_OUTPUT: usize = 16 * 1024;
+
 impl Client {
-    pub fn new(id: u64, chat: Chat, now: i64, authenticated: bool) -> Rc<Client> {
+    pub fn new(id: u64, server: &Server, chat: &Chat, authenticated: bool) -> Client {
         let text = |addr: Option<asynchat::Addr>| {
             addr.map_or_else(String::new, |addr| match addr.inet() {
                 Some(addr) => addr.to_string(),
                 None => "unix:0".to_owned(),
             })
         };
-        Rc::new(Client {
+        let now = server.now();
+        Client {
             id,
+            worker: server.number,
+            channel: chat.id(),
+            remote: server.remote.clone(),
             addr: text(chat.peer_addr()),
             local_addr: text(chat.local_addr()),
-            chat,
-            name: RefCell::default(),
-            library: RefCell::default(),
-            database: Cell::new(0),
-            resp3: Cell::new(false),
-            authenticated: Cell::new(authenticated),
-            reply_mode: Cell::new(ReplyMode::On),
+            name: Mutex::default(),
+            library: Mutex::default(),
+            database: AtomicCell::new(0),
+            resp3: AtomicCell::new(false),
+            authenticated: AtomicCell::new(authenticated),
+            reply_mode: AtomicCell::new(ReplyMode::On),
             connected: now,
-            last_active: Cell::new(now),
-            last_command: Cell::new("NULL"),
-            transaction: RefCell::default(),
-            watches: RefCell::default(),
-            subscriptions: RefCell::default(),
-            blocked: RefCell::default(),
-            waits_for_output: Cell::new(false),
-            closes: Cell::new(false),
-            has_timeout: Cell::new(false),
-            holds_replies: Cell::new(false),
-        })
+            last_active: AtomicCell::new(now),
+            last_command: AtomicCell::new(None),
+            transaction: Mutex::default(),
+            is_in_transaction: AtomicCell::new(false),
+            watches: Mutex::default(),
+            subscriptions: Mutex::default(),
+            subscription_count: AtomicCell::new(0),
+            blocked: Mutex::default(),
+            is_blocked: AtomicCell::new(false),
+            waits_for_output: AtomicCell::new(false),
+            closes: AtomicCell::new(false),
+            has_timeout: AtomicCell::new(false),
+            holds_replies: AtomicCell::new(false),
+            output: AtomicCell::new(0),
+        }
+    }
+
+    /// Lets its session do something on its worker, in the next turn there.
+    pub fn post(&self, call: impl FnOnce(&mut Session) + Send + 'static) {
+        // An error means that the worker has ended, and its clients with it.
+        let _ = self.remote.post_to(self.channel, |session| {
+            call(session);
+            Ok(())
+        });
     }
 
     /// Whether its next request has to wait.
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.waits_for_output.get() || self.closes.get() || self.is_blocked()
-    }
-
-    #[inline]
-    pub fn is_blocked(&self) -> bool {
-        self.blocked.borrow().is_some()
+        self.waits_for_output.load() || self.closes.load() || self.is_blocked.load()
     }
 
     /// Ends all watches.
     pub fn unwatch(&self, keyspace: &mut Keyspace) {
-        for watch in self.watches.take() {
+        for watch in std::mem::take(&mut *lock(&self.watches)) {
             let database = keyspace.database(watch.database);
             database.unwatch(watch.key.as_bytes());
         }
     }
 
     /// Pushes a message that answers no request.
-    pub fn deliver(&self, message: Bytes) {
-        self.chat.push(message);
-        self.holds_replies.set(false);
+    pub fn deliver(self: &Arc<Self>, chat: &Chat, message: Bytes) {
+        chat.push(message);
+        self.holds_replies.store(false);
+        self.note_output(chat);
     }
 
-    pub fn subscription_count(&self) -> usize {
-        self.subscriptions
-            .borrow()
-            .as_ref()
-            .map_or(0, |it| it.len())
+    /// Notes how much output waits, for other workers.
+    pub fn note_output(self: &Arc<Self>, chat: &Chat) {
+        let queued = chat.queued();
+        if queued > MUCH_OUTPUT && self.output.swap(queued) == 0 {
+            let this = Arc::clone(self);
+            chat.push_hook(move || this.output.store(0));
+        }
+    }
+
+    /// Applies `timeout`, in seconds. A client that waits, for an element or for messages, is not idle.
+    pub fn apply_timeout(&self, chat: &Chat, seconds: u64) {
+        if seconds == 0 && !self.has_timeout.load() {
+            return;
+        }
+        let is_waiting = self.is_blocked.load() || self.subscription_count.load() > 0;
+        let after = (seconds > 0 && !is_waiting).then(|| Duration::from_secs(seconds));
+        self.has_timeout.store(after.is_some());
+        chat.set_idle_timeout(after);
+    }
+
+    /// The channels or the patterns to which it has subscribed.
+    pub fn subscribed(&self, kind: Kind) -> Vec<Bytes> {
+        let all = lock(&self.subscriptions);
+        all.of(kind).keys().cloned().collect()
     }
 
     /// A line of CLIENT LIST.
     pub fn describe(&self, now: i64) -> String {
-        let (channels, patterns) = match &*self.subscriptions.borrow() {
-            Some(all) => (all.channels.len(), all.patterns.len()),
-            None => (0, 0),
+        let (channels, patterns) = {
+            let all = lock(&self.subscriptions);
+            (all.channels.len(), all.patterns.len())
         };
-        let multi = match &*self.transaction.borrow() {
+        let multi = match &*lock(&self.transaction) {
             Some(transaction) => transaction.queued.len() as i64,
             None => -1,
         };
         let mut flags = String::new();
         for (set, flag) in [
-            (self.is_blocked(), 'b'),
+            (self.is_blocked.load(), 'b'),
             (multi >= 0, 'x'),
             (channels + patterns > 0, 'P'),
-            (self.closes.get(), 'c'),
+            (self.closes.load(), 'c'),
         ] {
             if set {
                 flags.push(flag);
@@ -184,20 +222,22 @@ impl Client {
         if flags.is_empty() {
             flags.push('N');
         }
-        let (library, version) = &*self.library.borrow();
+        let (library, version) = &*lock(&self.library);
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={channels} psub={patterns} \
-             ssub=0 multi={multi} omem={} cmd={} user=default redir=-1 resp={} lib-name={library} lib-ver={version}",
+             ssub=0 multi={multi} omem={} cmd={} user=default redir=-1 resp={} lib-name={library} lib-ver={version} \
+             io-thread={}",
             self.id,
             self.addr,
             self.local_addr,
-            self.name.borrow(),
+            lock(&self.name),
             (now - self.connected) / 1000,
-            (now - self.last_active.get()) / 1000,
-            self.database.get(),
-            self.chat.queued(),
-            self.last_command.get(),
-            if self.resp3.get() { 3 } else { 2 },
+            (now - self.last_active.load()) / 1000,
+            self.database.load(),
+            self.output.load(),
+            self.last_command.load().map_or("NULL", |it| it.name),
+            if self.resp3.load() { 3 } else { 2 },
+            self.worker,
         )
     }
 }

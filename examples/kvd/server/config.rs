@@ -26,6 +26,9 @@ const CHANGEABLE: &[&str] = &[
     "timeout",
 ];
 
+/// No limit of the size of a request is smaller.
+pub const LEAST_QUERY_BUFFER: usize = 1 << 20;
+
 #[derive(Clone)]
 pub struct Config {
     values: BTreeMap<&'static str, String>,
@@ -180,11 +183,10 @@ impl Config {
                 let Some(bytes) = memory(value) else {
                     return failed("argument must be a memory value");
                 };
-                if !(1 << 20..=i64::MAX as usize).contains(&bytes) {
+                if !(LEAST_QUERY_BUFFER..=i64::MAX as usize).contains(&bytes) {
                     let most = i64::MAX;
                     return failed(&format!(
-                        "argument must be between {} and {most} inclusive",
-                        1 << 20
+                        "argument must be between {LEAST_QUERY_BUFFER} and {most} inclusive"
                     ));
                 }
                 match known {

@@ -1,27 +1,36 @@
 //! INFO: figures about the server.
 
-use std::cell::Cell;
 use std::fmt::Write;
 
 use super::Server;
+use super::shared::Data;
 use crate::store::dropper;
-use crate::store::keyspace::Keyspace;
 
-/// What the server counts itself. The loop counts connections and bytes.
+/// What is counted for INFO.
+#[derive(Default)]
 pub struct Stats {
-    pub commands: Cell<u64>,
-    pub hits: Cell<u64>,
-    pub misses: Cell<u64>,
-    pub most_clients: usize,
+    pub commands: u64,
+    pub hits: u64,
+    pub misses: u64,
 }
 
-impl Stats {
-    pub fn new(most_clients: usize) -> Stats {
-        Stats {
-            commands: Cell::new(0),
-            hits: Cell::new(0),
-            misses: Cell::new(0),
-            most_clients,
+/// What each worker counts for itself.
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    /// Refused connections.
+    refused: u64,
+    /// Values that were left to another thread to be dropped.
+    freed: u64,
+}
+
+impl Server {
+    /// Reports what this worker has counted.
+    fn report(&self, data: &mut Data) {
+        if let Ok(event_loop) = asynchat::EventLoop::current() {
+            data.workers[self.number].counts = Counts {
+                refused: event_loop.stats().refused,
+                freed: dropper::count(),
+            };
         }
     }
 }
@@ -39,13 +48,18 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// The text of INFO with these sections. Without any, all of them.
-pub fn info(server: &Server, keyspace: &mut Keyspace, wanted: &[String]) -> String {
+pub fn info(server: &Server, data: &mut Data, wanted: &[String]) -> String {
     let is_wanted = |section: &str| {
         wanted.is_empty()
             || wanted
                 .iter()
                 .any(|it| it == section || matches!(it.as_str(), "all" | "default" | "everything"))
     };
+    // The others report for the next time.
+    server.report(data);
+    data.post_to_others(server.number, |other| {
+        other.report(&mut other.shared.lock());
+    });
     let mut text = String::new();
     for section in SECTIONS.iter().filter(|section| is_wanted(section)) {
         if !text.is_empty() {
@@ -57,43 +71,42 @@ pub fn info(server: &Server, keyspace: &mut Keyspace, wanted: &[String]) -> Stri
             title.make_ascii_uppercase();
         }
         let _ = write!(text, "# {title}\r\n");
-        for (name, value) in fields(section, server, keyspace) {
+        for (name, value) in fields(section, server, data) {
             let _ = write!(text, "{name}:{value}\r\n");
         }
     }
     text
 }
 
-fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(String, String)> {
+fn fields(section: &str, server: &Server, data: &mut Data) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     let mut add = |name: &str, value: &dyn std::fmt::Display| {
         fields.push((name.to_owned(), value.to_string()));
     };
     match section {
         "server" => {
-            let config = server.config.borrow();
-            let uptime = server.started.elapsed().as_secs();
+            let uptime = server.shared.started.elapsed().as_secs();
             add("redis_version", &crate::commands::REDIS_VERSION);
             add("redis_mode", &"standalone");
             add("server_name", &"kvd");
             add("os", &std::env::consts::OS);
             add("arch_bits", &usize::BITS);
             add("process_id", &std::process::id());
-            for (name, value) in config.matching(&[b"port"]) {
+            for (name, value) in data.config.matching(&[b"port"]) {
                 add(&format!("tcp_{name}"), &value);
             }
             add("uptime_in_seconds", &uptime);
             add("uptime_in_days", &(uptime / 86_400));
         }
         "clients" => {
-            let clients = server.clients.borrow();
-            let subscribers = clients
+            let subscribers = data
+                .clients
                 .values()
-                .filter(|it| it.subscription_count() > 0)
+                .filter(|it| it.subscription_count.load() > 0)
                 .count();
-            add("connected_clients", &clients.len());
-            add("maxclients", &server.stats.most_clients);
-            add("blocked_clients", &server.waiting.borrow().clients);
+            add("connected_clients", &data.clients.len());
+            add("maxclients", &server.shared.most_clients);
+            add("blocked_clients", &data.waiting.clients);
             add("pubsub_clients", &subscribers);
         }
         "memory" => {
@@ -120,24 +133,19 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
             );
         }
         "stats" => {
-            add("lazyfreed_objects", &dropper::count());
-            let loop_stats = asynchat::EventLoop::current().map(|it| it.stats()).ok();
-            let loop_stats = loop_stats.as_ref();
-            let expired: u64 = keyspace.databases().map(|it| it.expired).sum();
-            add(
-                "total_connections_received",
-                &loop_stats.map_or(0, |it| it.accepted),
-            );
-            add("total_commands_processed", &server.stats.commands.get());
-            add(
-                "rejected_connections",
-                &loop_stats.map_or(0, |it| it.refused),
-            );
+            let counts = data.workers.iter().map(|it| it.counts);
+            let refused: u64 = counts.clone().map(|it| it.refused).sum();
+            let freed: u64 = counts.map(|it| it.freed).sum();
+            let expired: u64 = data.keyspace.databases().map(|it| it.expired).sum();
+            add("total_connections_received", &data.last_client);
+            add("total_commands_processed", &data.stats.commands);
+            add("rejected_connections", &refused);
+            add("lazyfreed_objects", &freed);
             add("expired_keys", &expired);
-            add("keyspace_hits", &server.stats.hits.get());
-            add("keyspace_misses", &server.stats.misses.get());
-            add("pubsub_channels", &server.pubsub.borrow().channels.len());
-            add("pubsub_patterns", &server.pubsub.borrow().patterns.len());
+            add("keyspace_hits", &data.stats.hits);
+            add("keyspace_misses", &data.stats.misses);
+            add("pubsub_channels", &data.subscribers.channels.len());
+            add("pubsub_patterns", &data.subscribers.patterns.len());
         }
         "replication" => {
             add("role", &"master");
@@ -149,7 +157,7 @@ fn fields(section: &str, server: &Server, keyspace: &mut Keyspace) -> Vec<(Strin
             add("used_cpu_user", &format!("{user:.6}"));
         }
         _ => {
-            for (number, database) in keyspace.databases().enumerate() {
+            for (number, database) in data.keyspace.databases().enumerate() {
                 if database.len() > 0 {
                     let (keys, expires) = (database.len(), database.expiring());
                     add(

@@ -1,32 +1,33 @@
-//! The server: what its sessions share, how it starts, and what it does between requests.
+//! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
-//! `session.rs`: the handler of a connection. `client.rs`: what others see of it. `pubsub.rs`, `waiting.rs`: clients
-//! that get messages, and clients that wait for elements. `config.rs`, `info.rs`: parameters and figures.
+//! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `client.rs`: what others see of it.
+//! `pubsub.rs`, `waiting.rs`: clients that get messages, and clients that wait for elements. `config.rs`, `info.rs`:
+//! parameters and figures.
 
 pub mod client;
 pub mod config;
 pub mod info;
 pub mod pubsub;
 pub mod session;
+pub mod shared;
 pub mod waiting;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use asynchat::bytes::Bytes;
-use asynchat::{Channel, Chat, Error, Limits, TimerId};
+use asynchat::{Addr, Channel, Chat, Error, Limits, Remote, TimerId};
 use client::Client;
 use config::Config;
-use info::Stats;
-use pubsub::PubSub;
+use pubsub::Subscriptions;
 use session::{Session, Tools};
-use waiting::Waiting;
+use shared::{Shared, Worker};
 
 use crate::commands::Failure;
-use crate::disk::journal::Journal;
+use crate::disk::journal::{AppendFsync, Journal};
+use crate::disk::writer::Writer;
 use crate::resp::reply::Reply;
 use crate::store::keyspace::Keyspace;
 
@@ -39,8 +40,8 @@ pub struct Options {
     pub most_clients: usize,
     /// The time in milliseconds since 1970.
     pub clock: fn() -> i64,
-    /// The database on disk, and what was in it.
-    pub disk: Option<(Journal, Keyspace)>,
+    /// The database on disk, when changes are written to it, and what was in it.
+    pub disk: Option<(Writer, AppendFsync, Keyspace)>,
 }
 
 impl Default for Options {
@@ -59,19 +60,16 @@ fn wall_clock() -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// What all sessions of a loop share. Only the keyspace would be shared by several loops.
+/// The server on one worker: what its sessions share with each other only.
 pub struct Server {
-    pub keyspace: RefCell<Keyspace>,
-    pub config: RefCell<Config>,
-    pub clients: RefCell<BTreeMap<u64, Rc<Client>>>,
-    pub pubsub: RefCell<PubSub>,
-    pub waiting: RefCell<Waiting>,
-    pub stats: Stats,
-    pub started: Instant,
+    pub shared: Arc<Shared>,
+    /// The number of the worker.
+    pub number: usize,
+    remote: Remote,
+    /// The subscribers of this worker.
+    subscriptions: RefCell<Subscriptions>,
     /// Taken out while a session uses them.
     tools: Cell<Option<Box<Tools>>>,
-    clock: fn() -> i64,
-    next_client: Cell<u64>,
     /// The timer of the key that expires next, and when that is.
     expiry: Cell<Option<(TimerId, i64)>>,
     /// `None` without a disk.
@@ -80,87 +78,111 @@ pub struct Server {
     this: Weak<Server>,
 }
 
+thread_local! {
+    static CURRENT: RefCell<Weak<Server>> = const { RefCell::new(Weak::new()) };
+}
+
 impl Server {
-    pub fn new(options: Options) -> Rc<Server> {
-        let (journal, keyspace) = match options.disk {
-            Some((journal, keyspace)) => (Some(journal), keyspace),
-            None => (None, Keyspace::default()),
-        };
+    /// The server of a worker, which is this thread.
+    pub fn new(shared: &Arc<Shared>) -> Result<Rc<Server>, Error> {
+        let remote = asynchat::remote()?;
+        let mut data = shared.lock();
+        let number = data.workers.len();
+        data.workers.push(Worker::new(remote.clone()));
+        drop(data);
         let server = Rc::new_cyclic(|this| Server {
-            keyspace: RefCell::new(keyspace),
-            config: RefCell::new(options.config),
-            clients: RefCell::default(),
-            pubsub: RefCell::default(),
-            waiting: RefCell::default(),
-            stats: Stats::new(options.most_clients),
-            started: Instant::now(),
+            shared: Arc::clone(shared),
+            number,
+            remote,
+            subscriptions: RefCell::default(),
             tools: Cell::default(),
-            clock: options.clock,
-            next_client: Cell::new(1),
             expiry: Cell::default(),
-            journal,
+            journal: shared.journal(),
             this: this.clone(),
         });
-        server.after_requests();
-        server
+        CURRENT.set(Rc::downgrade(&server));
+        let expiry = shared.lock().keyspace.next_expiry();
+        server.schedule_expiry(expiry);
+        Ok(server)
+    }
+
+    /// The server of this thread, for posts from other workers.
+    pub fn current() -> Option<Rc<Server>> {
+        CURRENT.with_borrow(Weak::upgrade)
     }
 
     /// Listens on this thread's loop.
     pub fn serve(self: &Rc<Self>, listen: &str) -> Result<Channel, Error> {
-        let limits = Limits::default()
-            .connections(self.stats.most_clients)
-            .per_address(Limits::UNLIMITED)
-            .output(self.config.borrow().output);
         let server = Rc::clone(self);
+        let factory = move |chat| Session::new(&server, chat);
+        self.listener(listen).listen(factory)
+    }
+
+    /// Listens together with the other workers.
+    pub fn serve_with(
+        self: &Rc<Self>,
+        worker: &asynchat::Worker,
+        listen: &str,
+    ) -> Result<Addr, Error> {
+        let server = Rc::clone(self);
+        let factory = move |chat| Session::new(&server, chat);
+        worker.listen(self.listener(listen), factory)
+    }
+
+    fn listener(&self, listen: &str) -> asynchat::Server {
+        let limits = Limits::default()
+            .connections(self.shared.most_clients)
+            .per_address(Limits::UNLIMITED)
+            .output(self.shared.lock().config.output);
         asynchat::Server::new(listen)
             .limits(limits)
             .refusal("-ERR max number of clients reached\r\n")
-            .listen(move |chat| Session::new(&server, chat))
     }
 
     pub fn now(&self) -> i64 {
-        (self.clock)()
+        (self.shared.clock)()
     }
 
-    fn add_client(&self, chat: Chat) -> Rc<Client> {
-        let id = self.next_client.get();
-        self.next_client.set(id + 1);
-        let config = self.config.borrow();
-        let (is_open, output) = (config.password.is_empty(), config.output);
+    fn add_client(&self, chat: &Chat) -> Arc<Client> {
+        let mut data = self.shared.lock();
+        data.last_client += 1;
+        let (id, output) = (data.last_client, data.config.output);
         // CONFIG SET may have changed it since the server began to listen.
         if chat.limits().output != output {
             chat.set_limits(chat.limits().output(output));
         }
-        let client = Client::new(id, chat, self.now(), is_open);
-        drop(config);
-        self.apply_timeout(&client);
-        self.clients.borrow_mut().insert(id, Rc::clone(&client));
+        let is_open = data.config.password.is_empty();
+        let client = Arc::new(Client::new(id, self, chat, is_open));
+        client.apply_timeout(chat, data.config.timeout);
+        data.clients.insert(id, Arc::clone(&client));
         client
     }
 
-    fn remove_client(&self, client: &Rc<Client>) {
-        self.clients.borrow_mut().remove(&client.id);
-        self.pubsub.borrow_mut().remove(client);
-        self.forget_blocked(client);
-        client.transaction.take();
-        client.unwatch(&mut self.keyspace.borrow_mut());
+    fn remove_client(&self, client: &Client, chat: &Chat) {
+        let mut data = self.shared.lock();
+        data.clients.remove(&client.id);
+        self.unsubscribe_all(&mut data, client, chat);
+        data.leave(client);
+        client.unwatch(&mut data.keyspace);
+        drop(data);
+        shared::lock(&client.transaction).take();
     }
 
     /// Why a client is refused, if it is: a server without a password, which listens beyond loopback by mistake,
     /// must not be open to everybody.
-    fn refusal(&self, client: &Client) -> Option<Bytes> {
-        let config = self.config.borrow();
-        let peer = client.chat.peer_addr()?.ip()?;
+    fn refusal(&self, chat: &Chat) -> Option<Bytes> {
+        let config = &self.shared.lock().config;
+        let peer = chat.peer_addr()?.ip()?;
         let is_protected = config.protected && config.password.is_empty();
         (is_protected && !peer.is_loopback()).then(|| Bytes::from_static(DENIED.as_bytes()))
     }
 
     /// Pushes the replies of a client. Those to commands that have written may wait for the disk.
     #[inline]
-    pub fn push(&self, client: &Client, reply: &mut Reply) {
+    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) {
         match &self.journal {
-            None => reply.flush(&client.chat),
-            Some(journal) => journal.push(client, reply),
+            None => reply.flush(chat),
+            Some(journal) => journal.push(client, chat, reply),
         }
     }
 
@@ -205,16 +227,19 @@ impl Server {
         }
     }
 
-    fn collect_changes(&self) {
+    /// What follows the requests of a read, before the lock is given back.
+    #[inline]
+    fn after_requests(&self, keyspace: &mut Keyspace) {
         if let Some(journal) = &self.journal {
-            journal.collect(&mut self.keyspace.borrow_mut());
+            journal.collect_many(keyspace);
         }
+        self.schedule_expiry(keyspace.take_new_expiry());
     }
 
-    /// Writes what is left to the disk. The loop has ended. An error means that changes are not on disk.
-    pub fn close(&self) -> Result<(), crate::disk::writer::Error> {
-        self.collect_changes();
-        self.journal.as_ref().map_or(Ok(()), Journal::close)
+    fn collect_changes(&self) {
+        if let Some(journal) = &self.journal {
+            journal.collect(&mut self.shared.lock().keyspace);
+        }
     }
 
     /// Whether the keyspace is on disk too.
@@ -229,44 +254,16 @@ impl Server {
         refusal.map_or(Ok(()), |text| Err(text.into()))
     }
 
-    /// Applies a limit of the output that others cause, and the timeout, to all connections.
-    pub fn apply_config(&self) {
-        let output = self.config.borrow().output;
-        for client in self.clients.borrow().values() {
-            client.chat.set_limits(client.chat.limits().output(output));
-            self.apply_timeout(client);
-        }
-    }
-
-    /// Applies the timeout to a client. One that waits, for an element or for messages, is not idle.
-    pub fn apply_timeout(&self, client: &Client) {
-        let seconds = self.config.borrow().timeout;
-        if seconds == 0 && !client.has_timeout.get() {
-            return;
-        }
-        let is_waiting = client.is_blocked() || client.subscription_count() > 0;
-        let after = (seconds > 0 && !is_waiting).then(|| Duration::from_secs(seconds));
-        client.has_timeout.set(after.is_some());
-        client.chat.set_idle_timeout(after);
-    }
-
-    /// For CONFIG GET and INFO.
-    pub fn set_address(&self, addr: SocketAddr) {
-        let mut config = self.config.borrow_mut();
-        config.set_initial("bind", addr.ip().to_string());
-        config.set_initial("port", addr.port().to_string());
-    }
-
-    /// What follows the requests of a read: the timer of the key that expires next.
+    /// Sets the timer for the key that expires next, unless an earlier one is set. The worker that executes a command
+    /// sets it for the keys that the command has changed.
     #[inline]
-    fn after_requests(&self) {
-        let Some(next) = self.keyspace.borrow_mut().take_new_expiry() else {
-            return;
-        };
-        self.schedule_expiry(next);
+    pub fn schedule_expiry(&self, next: Option<i64>) {
+        if let Some(next) = next {
+            self.set_expiry_timer(next);
+        }
     }
 
-    fn schedule_expiry(&self, next: i64) {
+    fn set_expiry_timer(&self, next: i64) {
         match self.expiry.get() {
             Some((_, when)) if when <= next => return,
             Some((timer, _)) => drop(asynchat::cancel(timer)),
@@ -286,15 +283,13 @@ impl Server {
     fn expire_due(&self) {
         self.expiry.set(None);
         let next = {
-            let mut keyspace = self.keyspace.borrow_mut();
+            let keyspace = &mut self.shared.lock().keyspace;
             keyspace.set_time(self.now());
             keyspace.expire_due(EXPIRED_AT_ONCE);
             keyspace.next_expiry()
         };
         self.note_write();
-        if let Some(next) = next {
-            self.schedule_expiry(next);
-        }
+        self.schedule_expiry(next);
     }
 }
 

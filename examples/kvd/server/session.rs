@@ -1,11 +1,15 @@
 //! The handler of a connection: reads requests, and stops where one has to wait.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use asynchat::{AsyncChat, Chat, Close, Result, Terminator, TimerId};
 
 use super::Server;
 use super::client::{Client, ReplyMode};
+use super::config::LEAST_QUERY_BUFFER;
+use super::shared::lock;
+use super::waiting::Outcome;
 use crate::commands::{Context, Mode, execute};
 use crate::resp::reply::Reply;
 use crate::resp::request::{Allowed, Parser, Step};
@@ -18,8 +22,9 @@ const READ_AHEAD: usize = 64 * 1024;
 const MOST_OUTPUT: usize = 256 * 1024;
 
 pub struct Session {
-    client: Rc<Client>,
-    server: Rc<Server>,
+    pub client: Arc<Client>,
+    pub chat: Chat,
+    pub server: Rc<Server>,
     /// A request that is not complete, or requests that wait.
     rest: Option<Box<Rest>>,
 }
@@ -44,7 +49,8 @@ impl Session {
     pub fn new(server: &Rc<Server>, chat: Chat) -> Session {
         chat.set_terminator(Terminator::none());
         Session {
-            client: server.add_client(chat),
+            client: server.add_client(&chat),
+            chat,
             server: Rc::clone(server),
             rest: None,
         }
@@ -52,16 +58,17 @@ impl Session {
 
     /// Executes the requests in the input as far as they are complete. Returns how much of it is used.
     fn run(&mut self, input: &[u8], tools: &mut Tools) -> usize {
-        let (server, client) = (&self.server, &self.client);
+        let (server, client, chat) = (&self.server, &self.client, &self.chat);
         let Tools { parser, reply } = tools;
-        let mut keyspace = server.keyspace.borrow_mut();
+        let mut locked = server.shared.lock();
+        let data = &mut *locked;
         let now = server.now();
-        keyspace.set_time(now);
-        client.last_active.set(now);
-        reply.resp3 = client.resp3.get();
+        data.keyspace.set_time(now);
+        client.last_active.store(now);
+        reply.resp3 = client.resp3.load();
         let mut allowed = Allowed {
-            argument: server.config.borrow().argument,
-            authenticated: client.authenticated.get(),
+            argument: data.config.argument,
+            authenticated: client.authenticated.load(),
         };
         let holds_replies = server.holds_replies();
         let mut start = 0;
@@ -71,16 +78,17 @@ impl Session {
                     let mut context = Context {
                         server,
                         client,
-                        keyspace: &mut keyspace,
+                        chat,
+                        data,
                         reply,
                         mode: Mode::Request,
                     };
                     execute(&mut context, parser.args(&input[start..]));
-                    server.serve_ready(&mut keyspace);
-                    allowed.authenticated = client.authenticated.get();
+                    server.serve_ready(chat, data);
+                    allowed.authenticated = client.authenticated.load();
                     start += parser.at;
                     parser.reset();
-                    if client.reply_mode.get() != ReplyMode::On {
+                    if client.reply_mode.load() != ReplyMode::On {
                         skip_reply(client, reply);
                     }
                     if holds_replies
@@ -106,39 +114,38 @@ impl Session {
                     rest.large = Some((len, data));
                     rest.input = input[start..begun].to_vec();
                     std::mem::swap(&mut rest.parser, parser);
-                    self.client
-                        .chat
-                        .set_terminator(Terminator::count(missing as u64).streamed());
+                    chat.set_terminator(Terminator::count(missing as u64).streamed());
                     start = input.len();
                     break;
                 }
                 Step::Error(text) => {
                     reply.error(&text);
-                    client.closes.set(true);
+                    client.closes.store(true);
                 }
             }
         }
-        drop(keyspace);
+        server.after_requests(&mut data.keyspace);
+        drop(locked);
         self.send(reply);
-        self.server.after_requests();
         start
     }
 
     /// Pushes the replies. A client that does not read them has to wait for its next ones.
     fn send(&self, reply: &mut Reply) {
-        let chat = &self.client.chat;
+        let chat = &self.chat;
         let has_to_wait = !reply.parts.is_empty() || self.server.has_to_wait(reply);
-        self.server.push(&self.client, reply);
-        if self.client.closes.get() {
+        self.server.push(&self.client, chat, reply);
+        self.client.note_output(chat);
+        if self.client.closes.load() {
             chat.close_when_done();
         } else if has_to_wait || chat.queued() > MOST_OUTPUT {
             // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
-            self.client.waits_for_output.set(true);
-            let chat = chat.clone();
-            self.client.chat.push_hook(move || {
+            self.client.waits_for_output.store(true);
+            let this = chat.clone();
+            chat.push_hook(move || {
                 // An error means that the client has left.
-                let _ = chat.post(|session: &mut Session| {
-                    session.client.waits_for_output.set(false);
+                let _ = this.post(|session: &mut Session| {
+                    session.client.waits_for_output.store(false);
                     session.resume();
                     Ok(())
                 });
@@ -146,9 +153,16 @@ impl Session {
         }
     }
 
+    /// Applies a limit of the output that others cause, and `timeout`.
+    pub fn apply_config(&self, output: usize, timeout: u64) {
+        let limits = self.chat.limits().output(output);
+        self.chat.set_limits(limits);
+        self.client.apply_timeout(&self.chat, timeout);
+    }
+
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
-        self.client.chat.resume_reading();
+        self.chat.resume_reading();
         if self.rest.is_some() {
             self.continue_with(&[]);
         }
@@ -185,7 +199,7 @@ impl Session {
 
     /// Keeps the input behind the last complete request.
     fn keep(&mut self, left: &[u8], tools: &mut Tools) {
-        if left.is_empty() || self.rest.is_some() || self.client.closes.get() {
+        if left.is_empty() || self.rest.is_some() || self.client.closes.load() {
             return;
         }
         let rest = self.rest.insert(Box::default());
@@ -196,15 +210,16 @@ impl Session {
     /// Stops reading if enough waits already, and ends a client whose request is too long.
     fn check_rest(&self) {
         let waiting = self.rest.as_ref().map_or(0, |rest| rest.input.len());
-        if self.client.is_held() && (waiting > READ_AHEAD || !self.client.is_blocked()) {
-            self.client.chat.pause_reading();
+        if self.client.is_held() && (waiting > READ_AHEAD || !self.client.is_blocked.load()) {
+            self.chat.pause_reading();
         }
-        if waiting + self.held_input() > self.server.config.borrow().query_buffer {
+        let input = waiting + self.held_input();
+        if input > LEAST_QUERY_BUFFER && input > self.server.shared.lock().config.query_buffer {
             tracing::warn!(
                 client = self.client.id,
                 "a client has exceeded client-query-buffer-limit"
             );
-            self.client.chat.close();
+            self.chat.close();
         }
     }
 
@@ -214,7 +229,10 @@ impl Session {
             let begun = rest.large.as_ref().map_or(0, |(_, data)| data.len());
             rest.parser.large_len() + begun
         });
-        let transaction = self.client.transaction.borrow();
+        if !self.client.is_in_transaction.load() {
+            return large;
+        }
+        let transaction = lock(&self.client.transaction);
         large + transaction.as_ref().map_or(0, |it| it.size)
     }
 
@@ -236,16 +254,16 @@ impl Session {
 /// Drops the replies that the client does not want.
 #[cold]
 fn skip_reply(client: &Client, reply: &mut Reply) {
-    match client.reply_mode.get() {
+    match client.reply_mode.load() {
         ReplyMode::On => {}
         // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
         ReplyMode::Off => drop(reply.take_parts()),
         ReplyMode::SkipNext => {
-            client.reply_mode.set(ReplyMode::Skip);
+            client.reply_mode.store(ReplyMode::Skip);
             drop(reply.take_parts());
         }
         ReplyMode::Skip => {
-            client.reply_mode.set(ReplyMode::On);
+            client.reply_mode.store(ReplyMode::On);
             drop(reply.take_parts());
         }
     }
@@ -254,7 +272,7 @@ fn skip_reply(client: &Client, reply: &mut Reply) {
 impl AsyncChat for Session {
     /// The end of a large argument.
     fn found_terminator(&mut self, _: &[u8]) -> Result {
-        self.client.chat.set_terminator(Terminator::none());
+        self.chat.set_terminator(Terminator::none());
         if let Some(rest) = &mut self.rest
             && let Some((len, mut data)) = rest.large.take()
         {
@@ -279,22 +297,25 @@ impl AsyncChat for Session {
     }
 
     fn handle_connect(&mut self) -> Result {
-        if let Some(refusal) = self.server.refusal(&self.client) {
-            self.client.chat.push(refusal);
-            self.client.closes.set(true);
-            self.client.chat.close_when_done();
+        if let Some(refusal) = self.server.refusal(&self.chat) {
+            self.chat.push(refusal);
+            self.client.closes.store(true);
+            self.chat.close_when_done();
         }
         Ok(())
     }
 
     /// The time of a blocked command is over.
     fn handle_timer(&mut self, _: TimerId) -> Result {
+        // It may have been served meanwhile.
         self.server
-            .unblock(&self.client, super::waiting::Outcome::Timeout);
+            .shared
+            .lock()
+            .unblock(&self.client, Outcome::Timeout);
         Ok(())
     }
 
     fn handle_close(&mut self, _: &Close) {
-        self.server.remove_client(&self.client);
+        self.server.remove_client(&self.client, &self.chat);
     }
 }

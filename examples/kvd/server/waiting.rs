@@ -1,35 +1,39 @@
 //! Blocked commands: BLPOP and its kind. Clients that wait for the same key are served in the order of their arrival.
 //!
 //! When a key has received elements, the command of the first client is executed once more, and so on until the
-//! elements are used up.
+//! elements are used up. The worker that has executed the command which has brought the elements does all of that, so
+//! that nothing comes in between. It posts the replies to the connections that have waited.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+
+use asynchat::{Chat, TimerId};
 
 use super::Server;
 use super::client::{Blocked, Client};
 use super::session::Session;
+use super::shared::{Data, lock};
 use crate::commands::{Context, Mode};
 use crate::resp::reply::Reply;
-use crate::store::keyspace::Keyspace;
 use crate::store::text::Text;
 use crate::store::value::Value;
 
 /// The clients that wait for each key of a database.
 #[derive(Default)]
 pub struct Waiting {
-    queues: HashMap<(usize, Text), BTreeMap<u64, Rc<Client>>>,
+    queues: HashMap<(usize, Text), BTreeMap<u64, Arc<Client>>>,
     pub clients: usize,
     last_ticket: u64,
 }
 
 impl Waiting {
     /// The first client that waits for a key, from this ticket on.
-    fn next(&self, place: &(usize, Text), from: u64) -> Option<(u64, Rc<Client>)> {
+    fn next(&self, place: &(usize, Text), from: u64) -> Option<(u64, Arc<Client>)> {
         let mut rest = self.queues.get(place)?.range(from..);
         rest.next()
-            .map(|(ticket, client)| (*ticket, Rc::clone(client)))
+            .map(|(ticket, client)| (*ticket, Arc::clone(client)))
     }
 }
 
@@ -41,45 +45,46 @@ pub enum Outcome {
     Error,
 }
 
-impl Server {
-    /// Makes a client wait. `seconds` of 0 are for ever.
-    pub fn block(
-        &self,
-        client: &Rc<Client>,
-        keyspace: &mut Keyspace,
-        mut blocked: Blocked,
-        seconds: f64,
-    ) {
-        let mut waiting = self.waiting.borrow_mut();
+/// What a connection has to do when its wait is over.
+struct End {
+    reply: Vec<u8>,
+    has_written: bool,
+    timer: Option<TimerId>,
+}
+
+impl Data {
+    /// Makes a client wait, which has this connection. `seconds` of 0 are for ever.
+    pub fn block(&mut self, client: &Arc<Client>, chat: &Chat, mut blocked: Blocked, seconds: f64) {
+        let waiting = &mut self.waiting;
         waiting.last_ticket += 1;
         blocked.ticket = waiting.last_ticket;
-        let database = keyspace.database(blocked.database);
+        let database = self.keyspace.database(blocked.database);
         for key in &blocked.keys {
             let queue = waiting
                 .queues
                 .entry((blocked.database, key.clone()))
                 .or_default();
             // A key may be given twice.
-            if queue.insert(blocked.ticket, Rc::clone(client)).is_none() {
+            if queue.insert(blocked.ticket, Arc::clone(client)).is_none() {
                 database.awaited.entry(key.clone()).or_default().clients += 1;
             }
         }
         waiting.clients += 1;
         if seconds > 0.0 {
-            blocked.timer = Some(client.chat.call_later(Duration::from_secs_f64(seconds)));
+            blocked.timer = Some(chat.call_later(Duration::from_secs_f64(seconds)));
         }
-        client.blocked.replace(Some(Box::new(blocked)));
-        self.apply_timeout(client);
+        lock(&client.blocked).replace(Box::new(blocked));
+        client.is_blocked.store(true);
+        client.apply_timeout(chat, self.config.timeout);
     }
 
     /// Removes a client from the queues. Returns what it has waited for.
-    fn leave(&self, client: &Client, keyspace: &mut Keyspace) -> Option<Box<Blocked>> {
-        let blocked = client.blocked.take()?;
-        let mut waiting = self.waiting.borrow_mut();
-        let database = keyspace.database(blocked.database);
+    pub fn leave(&mut self, client: &Client) -> Option<Box<Blocked>> {
+        let blocked = lock(&client.blocked).take()?;
+        let database = self.keyspace.database(blocked.database);
         for key in &blocked.keys {
             let place = (blocked.database, key.clone());
-            let Some(queue) = waiting.queues.get_mut(&place) else {
+            let Some(queue) = self.waiting.queues.get_mut(&place) else {
                 continue;
             };
             let has_waited = queue.remove(&blocked.ticket).is_some();
@@ -91,88 +96,73 @@ impl Server {
                 }
             }
             if is_empty {
-                waiting.queues.remove(&place);
+                self.waiting.queues.remove(&place);
             }
         }
-        waiting.clients -= 1;
-        self.apply_timeout(client);
-        if let Some(timer) = blocked.timer {
-            client.chat.cancel(timer);
-        }
+        self.waiting.clients -= 1;
         Some(blocked)
     }
 
-    /// A client that waits has left.
-    pub fn forget_blocked(&self, client: &Client) {
-        if client.is_blocked() {
-            self.leave(client, &mut self.keyspace.borrow_mut());
-        }
-    }
-
     /// Ends a wait without an element. Returns whether the client was waiting.
-    pub fn unblock(&self, client: &Rc<Client>, outcome: Outcome) -> bool {
-        let blocked = match self.keyspace.try_borrow_mut() {
-            Ok(mut keyspace) => self.leave(client, &mut keyspace),
-            Err(_) => None,
-        };
-        self.end_wait(client, blocked.is_some(), outcome)
-    }
-
-    /// The same for a command, which uses the keyspace.
-    pub fn unblock_in(
-        &self,
-        client: &Rc<Client>,
-        keyspace: &mut Keyspace,
-        outcome: Outcome,
-    ) -> bool {
-        let blocked = self.leave(client, keyspace);
-        self.end_wait(client, blocked.is_some(), outcome)
-    }
-
-    fn end_wait(&self, client: &Rc<Client>, was_blocked: bool, outcome: Outcome) -> bool {
-        if !was_blocked {
-            return false;
-        }
+    pub fn unblock(&mut self, client: &Client, outcome: Outcome) -> bool {
         let mut reply = Reply {
-            resp3: client.resp3.get(),
+            resp3: client.resp3.load(),
             ..Reply::default()
         };
         match outcome {
             Outcome::Error => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
             Outcome::Timeout => reply.null_array(),
         }
-        self.push(client, &mut reply);
-        resume(client);
-        true
+        self.end_wait(client, reply)
     }
 
+    /// Ends a wait with this reply. Returns whether the client was waiting.
+    fn end_wait(&mut self, client: &Client, reply: Reply) -> bool {
+        let Some(blocked) = self.leave(client) else {
+            return false;
+        };
+        end_wait(client, reply, blocked.timer);
+        true
+    }
+}
+
+/// Lets the connection of a client that has waited continue, behind this reply, which has no parts.
+pub fn end_wait(client: &Client, reply: Reply, timer: Option<TimerId>) {
+    let end = End {
+        reply: reply.buffer,
+        has_written: reply.has_written,
+        timer,
+    };
+    client.post(|session| session.end_wait(end));
+}
+
+impl Server {
     /// Serves the clients that wait for keys which have received elements.
     #[inline]
-    pub fn serve_ready(self: &Rc<Self>, keyspace: &mut Keyspace) {
-        if self.waiting.borrow().clients > 0 {
-            self.serve_waiting(keyspace);
+    pub fn serve_ready(self: &Rc<Self>, chat: &Chat, data: &mut Data) {
+        if data.waiting.clients > 0 {
+            self.serve_waiting(chat, data);
         }
     }
 
     #[cold]
-    fn serve_waiting(self: &Rc<Self>, keyspace: &mut Keyspace) {
+    fn serve_waiting(self: &Rc<Self>, chat: &Chat, data: &mut Data) {
         // Serving BLMOVE may make another key ready.
-        while let Some(place) = keyspace.take_ready() {
+        while let Some(place) = data.keyspace.take_ready() {
             let (number, key) = (place.0, place.1.as_bytes());
             let mut from = 0;
             loop {
                 // Who waits for another type goes on to wait.
-                let group = match keyspace.database(number).find(key) {
+                let group = match data.keyspace.database(number).find(key) {
                     Some(Value::List(_)) => "list",
                     Some(Value::Sorted(_)) => "sorted-set",
                     _ => break,
                 };
-                let next = self.waiting.borrow().next(&place, from);
-                let Some((ticket, client)) = next else {
+                let Some((ticket, client)) = data.waiting.next(&place, from) else {
                     break;
                 };
                 from = ticket + 1;
-                self.serve_one(&client, keyspace, key, group);
+                self.serve_one(chat, data, &client, key, group);
             }
         }
     }
@@ -180,16 +170,17 @@ impl Server {
     /// Executes the command of a client that waits, if it is of this group.
     fn serve_one(
         self: &Rc<Self>,
-        client: &Rc<Client>,
-        keyspace: &mut Keyspace,
+        chat: &Chat,
+        data: &mut Data,
+        client: &Arc<Client>,
         ready: &[u8],
         group: &str,
     ) {
-        let Some(blocked) = client.blocked.take() else {
+        let Some(blocked) = lock(&client.blocked).take() else {
             return;
         };
         let mut reply = Reply {
-            resp3: client.resp3.get(),
+            resp3: client.resp3.load(),
             has_written: true,
             ..Reply::default()
         };
@@ -198,13 +189,14 @@ impl Server {
             let mut context = Context {
                 server: self,
                 client,
-                keyspace,
+                chat,
+                data,
                 reply: &mut reply,
                 mode: Mode::Serving(ready),
             };
             outcome = (blocked.command.run)(&mut context, blocked.args.args());
         }
-        client.blocked.replace(Some(blocked));
+        lock(&client.blocked).replace(blocked);
         if outcome.is_ok() && reply.is_empty() {
             return;
         }
@@ -212,18 +204,30 @@ impl Server {
         if let Err(failure) = outcome {
             reply.error(&failure.0);
         }
-        self.leave(client, keyspace);
         self.note_write();
-        self.push(client, &mut reply);
-        resume(client);
+        data.end_wait(client, reply);
     }
 }
 
-/// Lets the session of a client continue, in the next turn.
-fn resume(client: &Client) {
-    // An error means that the client has left.
-    let _ = client.chat.post(|session: &mut Session| {
-        session.resume();
-        Ok(())
-    });
+impl Session {
+    /// The wait of the client is over.
+    fn end_wait(&mut self, end: End) {
+        let mut reply = Reply {
+            buffer: end.reply,
+            has_written: end.has_written,
+            ..Reply::default()
+        };
+        if let Some(timer) = end.timer {
+            self.chat.cancel(timer);
+        }
+        // The reply is held until the next transaction of this worker, which is behind the change.
+        if end.has_written {
+            self.server.note_write();
+        }
+        self.server.push(&self.client, &self.chat, &mut reply);
+        self.client.is_blocked.store(false);
+        let timeout = self.server.shared.lock().config.timeout;
+        self.client.apply_timeout(&self.chat, timeout);
+        self.resume();
+    }
 }

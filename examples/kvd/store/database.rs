@@ -54,6 +54,8 @@ pub struct Database {
     watched: HashMap<Text, (u64, usize)>,
     /// What has changed since the last commit. `None` without a disk.
     pub changes: Option<HashMap<Text, Change>>,
+    /// How many changes there were since the last commit, some of them of the same key or element.
+    pub change_count: usize,
     /// Whether all keys were removed since the last commit, before these changes.
     pub cleared: bool,
     /// For which keys somebody waits.
@@ -226,6 +228,7 @@ impl Database {
         self.notify_all();
         if let Some(changes) = &mut self.changes {
             changes.clear();
+            self.change_count = 0;
             self.cleared = true;
         }
         self.expiries.clear();
@@ -248,6 +251,7 @@ impl Database {
         if let Some(changes) = &mut self.changes {
             for entry in self.table.iter() {
                 changes.insert(entry.key.clone(), Change::Whole);
+                self.change_count += 1;
             }
         }
     }
@@ -274,6 +278,7 @@ impl Database {
         }
         if let Some(changes) = &mut self.changes {
             changes.insert(key.into(), Change::Whole);
+            self.change_count += 1;
         }
     }
 
@@ -283,6 +288,7 @@ impl Database {
             self.notify(key);
         }
         if let Some(changes) = &mut self.changes {
+            self.change_count += 1;
             let change = changes
                 .entry(key.into())
                 .or_insert_with(|| Change::Elements(HashSet::new()));
@@ -298,6 +304,7 @@ impl Database {
             self.notify(key);
         }
         if let Some(changes) = &mut self.changes {
+            self.change_count += 1;
             changes
                 .entry(key.into())
                 .or_insert_with(|| Change::Elements(HashSet::new()));

@@ -74,6 +74,11 @@ impl Keyspace {
         }
     }
 
+    /// How many changes the disk has to learn of.
+    pub fn change_count(&self) -> usize {
+        self.databases.iter().map(|it| it.change_count).sum()
+    }
+
     /// Takes one of the awaited keys that have received elements.
     pub fn take_ready(&mut self) -> Option<(usize, Text)> {
         let mut databases = self.databases.iter_mut().enumerate();

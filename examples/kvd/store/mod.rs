@@ -4,7 +4,7 @@
 //! key can have. `database.rs`: the keys of one database, with their expiry. `keyspace.rs`: all databases.
 //! `dropper.rs`: a thread for destructors that take long.
 //!
-//! Nothing here belongs to a session or to a thread, so that several loops can share it behind locks.
+//! Nothing here belongs to a session or to a thread, so that several workers can share it behind a lock.
 
 pub mod database;
 pub mod dropper;

@@ -1,0 +1,148 @@
+//! What all workers share: one lock, with everything behind it that a command may use.
+//!
+//! A worker holds the lock while it executes the requests of one read. So a command, and a transaction as a whole, sees
+//! and changes everything at once, as on one worker, and a client sees its own requests in their order. What has to
+//! happen at a connection of another worker is posted there: see [`Client::post`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use asynchat::Remote;
+
+use super::client::Client;
+use super::config::Config;
+use super::info::{Counts, Stats};
+use super::pubsub::{Message, Subscribers};
+use super::waiting::Waiting;
+use super::{Options, Server};
+use crate::disk::journal::{AppendFsync, Journal};
+use crate::disk::writer::Writer;
+use crate::store::keyspace::Keyspace;
+
+pub struct Shared {
+    data: Mutex<Data>,
+    pub most_clients: usize,
+    pub started: Instant,
+    pub clock: fn() -> i64,
+    /// `None` without a disk.
+    disk: Option<(Arc<Writer>, AppendFsync)>,
+}
+
+/// What is behind the lock.
+#[derive(Default)]
+pub struct Data {
+    pub keyspace: Keyspace,
+    pub config: Config,
+    pub stats: Stats,
+    pub clients: BTreeMap<u64, Arc<Client>>,
+    pub waiting: Waiting,
+    pub subscribers: Subscribers,
+    pub workers: Vec<Worker>,
+    /// The id of the client that has come last.
+    pub last_client: u64,
+}
+
+/// What the others need of a worker.
+pub struct Worker {
+    pub remote: Remote,
+    /// Messages for subscribers among its clients, which it has not delivered yet.
+    pub messages: Vec<Message>,
+    /// What it has reported last.
+    pub counts: Counts,
+}
+
+impl Shared {
+    pub fn new(options: Options) -> Arc<Shared> {
+        let mut data = Data {
+            config: options.config,
+            ..Data::default()
+        };
+        let disk = options.disk.map(|(writer, sync, keyspace)| {
+            data.keyspace = keyspace;
+            (Arc::new(writer), sync)
+        });
+        Arc::new(Shared {
+            data: Mutex::new(data),
+            most_clients: options.most_clients,
+            started: Instant::now(),
+            clock: options.clock,
+            disk,
+        })
+    }
+
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, Data> {
+        lock(&self.data)
+    }
+
+    /// For CONFIG GET and INFO.
+    pub fn set_address(&self, addr: SocketAddr) {
+        let config = &mut self.lock().config;
+        config.set_initial("bind", addr.ip().to_string());
+        config.set_initial("port", addr.port().to_string());
+    }
+
+    /// Logs what the server has done.
+    pub fn log_end(&self) {
+        let data = self.lock();
+        tracing::info!(
+            clients = data.last_client,
+            commands = data.stats.commands,
+            "stopped"
+        );
+    }
+
+    /// The journal of a worker.
+    pub fn journal(&self) -> Option<Journal> {
+        let (writer, sync) = self.disk.as_ref()?;
+        Some(Journal::new(writer, *sync))
+    }
+
+    /// Writes what is left to the disk. The workers have ended. An error means that changes are not on disk.
+    pub fn close(&self) -> Result<(), crate::disk::writer::Error> {
+        let (Some((writer, _)), Some(journal)) = (&self.disk, self.journal()) else {
+            return Ok(());
+        };
+        journal.collect(&mut self.lock().keyspace);
+        writer.close()
+    }
+}
+
+impl Data {
+    /// Lets the other workers do something, each on its thread.
+    pub fn post_to_others(&self, this: usize, call: fn(&Server)) {
+        for (number, worker) in self.workers.iter().enumerate() {
+            if number != this {
+                worker.post(call);
+            }
+        }
+    }
+}
+
+impl Worker {
+    pub fn new(remote: Remote) -> Worker {
+        Worker {
+            remote,
+            messages: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Lets the server of this worker do something.
+    pub fn post(&self, call: fn(&Server)) {
+        // An error means that the worker has ended, and its clients with it.
+        let _ = self.remote.post(move || {
+            if let Some(server) = Server::current() {
+                call(&server);
+            }
+        });
+    }
+}
+
+/// Locks a mutex. After a panic what is behind it is used as it is, as it would be with one thread.
+#[inline]
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

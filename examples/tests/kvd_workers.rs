@@ -1,0 +1,266 @@
+//! The `kvd` example on several workers: for its clients they are one server.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "only the command line of `kvd` uses the rest"
+)]
+
+#[path = "../kvd/commands/mod.rs"]
+mod commands;
+#[path = "../kvd/disk/mod.rs"]
+mod disk;
+#[path = "../kvd/resp/mod.rs"]
+mod resp;
+#[path = "../kvd/server/mod.rs"]
+mod server;
+#[path = "../kvd/store/mod.rs"]
+mod store;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use asynchat::{Addr, Remotes, Result, Workers};
+use disk::journal::AppendFsync;
+use disk::writer::Writer;
+use server::shared::Shared;
+use server::{Options, Server};
+
+const WORKERS: usize = 3;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A server on several workers, until it is dropped.
+struct Running {
+    addr: SocketAddr,
+    remotes: Remotes,
+    thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Running {
+    fn start(options: Options) -> Result<Running> {
+        let (sender, started) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let shared = Shared::new(options);
+            let of_workers = Arc::clone(&shared);
+            let workers = Workers::new().threads(WORKERS);
+            let service = workers.start(move |worker| {
+                Server::new(&of_workers)?.serve_with(worker, "127.0.0.1:0")?;
+                Ok(())
+            });
+            let service = service.map_err(|error| error.to_string())?;
+            let addr = service.local_addrs().first().and_then(Addr::inet);
+            sender
+                .send((addr, service.remotes()))
+                .map_err(|_| "nobody waits for the server")?;
+            asynchat::run().map_err(|error| error.to_string())?;
+            service.finish().map_err(|error| error.to_string())?;
+            shared.close().map_err(|error| error.to_string())
+        });
+        let (addr, remotes) = started.recv_timeout(DEADLINE)?;
+        Ok(Running {
+            addr: addr.ok_or("it does not listen")?,
+            remotes,
+            thread: Some(thread),
+        })
+    }
+
+    /// Clients on all workers.
+    fn clients(&self) -> Result<Vec<Client>> {
+        let mut clients = Vec::new();
+        let mut workers = Vec::new();
+        for _ in 0..2 * WORKERS {
+            let mut client = Client::connect(self.addr)?;
+            let info = client.ask("CLIENT INFO", 3)?;
+            let worker = info.rsplit("io-thread=").next().unwrap_or_default();
+            workers.push(worker.to_owned());
+            clients.push(client);
+        }
+        workers.sort();
+        workers.dedup();
+        assert_eq!(workers.len(), WORKERS, "{workers:?}");
+        Ok(clients)
+    }
+
+    /// Shuts it down, and waits until all is on disk.
+    fn end(mut self) -> Result {
+        self.remotes.shutdown(DEADLINE)?;
+        let thread = self.thread.take().ok_or("it has ended")?;
+        let outcome = thread.join().map_err(|_| "it has panicked")?;
+        Ok(outcome?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.remotes.shutdown(Duration::ZERO);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(addr: SocketAddr) -> Result<Client> {
+        let socket = TcpStream::connect(addr)?;
+        socket.set_read_timeout(Some(DEADLINE))?;
+        Ok(Client(BufReader::new(socket)))
+    }
+
+    fn send(&mut self, commands: &str) -> Result {
+        let commands = commands.replace('\n', "\r\n");
+        self.0.get_mut().write_all(commands.as_bytes())?;
+        Ok(())
+    }
+
+    /// So many lines, with spaces in between.
+    fn receive(&mut self, lines: usize) -> Result<String> {
+        let mut all = Vec::new();
+        for _ in 0..lines {
+            let mut line = String::new();
+            self.0.read_line(&mut line)?;
+            all.push(line.trim_end().to_owned());
+        }
+        Ok(all.join(" "))
+    }
+
+    fn ask(&mut self, command: &str, lines: usize) -> Result<String> {
+        self.send(&format!("{command}\n"))?;
+        self.receive(lines)
+    }
+}
+
+/// Waits until so many clients wait for an element.
+fn until_blocked(client: &mut Client, count: usize) -> Result {
+    let wanted = format!("blocked_clients:{count} ");
+    loop {
+        // The length, the title, four figures, and the line end of the text.
+        if client.ask("INFO clients", 7)?.contains(&wanted) {
+            return Ok(());
+        }
+    }
+}
+
+#[test]
+fn a_transaction_is_atomic_on_whichever_worker_it_is_executed() -> Result {
+    let running = Running::start(Options::default())?;
+    let mut clients = running.clients()?;
+    let count = 200;
+    for client in &mut clients {
+        client.send(&"MULTI\nINCR a\nINCR b\nGET a\nEXEC\n".repeat(count))?;
+    }
+    for client in &mut clients {
+        for _ in 0..count {
+            let reply = client.receive(9)?;
+            let mut words = reply.split(' ').skip(5);
+            let (a, b, _, again) = (words.next(), words.next(), words.next(), words.next());
+            let number = a.and_then(|a| a.strip_prefix(':'));
+            assert!(number.is_some() && a == b && number == again, "{reply}");
+        }
+    }
+    let total = (count * clients.len()).to_string();
+    assert_eq!(
+        clients[0].ask("GET b", 2)?,
+        format!("${} {total}", total.len())
+    );
+    // A change on another worker ends a transaction.
+    assert_eq!(
+        clients[0].ask("WATCH a\nMULTI\nINCR a", 3)?,
+        "+OK +OK +QUEUED"
+    );
+    assert_eq!(clients[1].ask("SET a 1", 1)?, "+OK");
+    assert_eq!(clients[0].ask("EXEC\nGET a", 3)?, "*-1 $1 1");
+    drop(clients);
+    running.end()
+}
+
+#[test]
+fn clients_on_all_workers_wait_in_the_order_of_their_arrival() -> Result {
+    let running = Running::start(Options::default())?;
+    let mut clients = running.clients()?;
+    let mut other = clients.pop().ok_or("there are no clients")?;
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send("BLPOP l 0\n")?;
+        until_blocked(&mut other, number + 1)?;
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert!(
+            other
+                .ask(&format!("RPUSH l {number}\nLLEN l"), 2)?
+                .ends_with(":0")
+        );
+        assert_eq!(client.receive(5)?, format!("*2 $1 l $1 {number}"));
+        assert_eq!(client.ask("PING", 1)?, "+PONG");
+    }
+    // One wait ends at its timeout, another one by CLIENT UNBLOCK.
+    assert_eq!(clients[0].ask("BLPOP l 0.01\nPING", 2)?, "*-1 +PONG");
+    let id = clients[1].ask("CLIENT ID", 1)?.replace(':', "");
+    clients[1].send("BLPOP l 0\n")?;
+    until_blocked(&mut other, 1)?;
+    assert_eq!(other.ask(&format!("CLIENT UNBLOCK {id}"), 1)?, ":1");
+    assert_eq!(clients[1].receive(1)?, "*-1");
+    drop((clients, other));
+    running.end()
+}
+
+#[test]
+fn all_subscribers_get_all_messages_in_the_same_order() -> Result {
+    let running = Running::start(Options::default())?;
+    let mut clients = running.clients()?;
+    let mut publishers = clients.split_off(WORKERS);
+    for client in &mut clients {
+        assert_eq!(client.ask("SUBSCRIBE c", 6)?, "*3 $9 subscribe $1 c :1");
+    }
+    let count = 200;
+    for (number, publisher) in publishers.iter_mut().enumerate() {
+        publisher.send(&format!("PUBLISH c {number}\n").repeat(count))?;
+    }
+    for publisher in &mut publishers {
+        assert_eq!(publisher.receive(count)?, [":3"].repeat(count).join(" "));
+    }
+    let messages = count * publishers.len();
+    let received: Vec<String> = clients
+        .iter_mut()
+        .map(|client| client.receive(7 * messages))
+        .collect::<Result<_>>()?;
+    assert!(received.iter().all(|it| *it == received[0]));
+    drop((clients, publishers));
+    running.end()
+}
+
+fn on_disk(dir: &Path) -> Result<Options> {
+    let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
+    Ok(Options {
+        disk: Some((writer, AppendFsync::Always, keyspace)),
+        ..Options::default()
+    })
+}
+
+#[test]
+fn what_any_worker_has_acknowledged_is_there_after_a_restart() -> Result {
+    let dir = tempfile::tempdir()?;
+    let running = Running::start(on_disk(dir.path())?)?;
+    let mut clients = running.clients()?;
+    let mut other = clients.pop().ok_or("there are no clients")?;
+    clients[0].send("BLMOVE from to LEFT LEFT 0\n")?;
+    until_blocked(&mut other, 1)?;
+    for client in &mut clients[1..] {
+        client.send(&"INCR n\n".repeat(20))?;
+    }
+    assert_eq!(other.ask("RPUSH from x", 1)?, ":1");
+    assert_eq!(clients[0].receive(2)?, "$1 x");
+    for client in &mut clients[1..] {
+        client.receive(20)?;
+    }
+    drop((clients, other));
+    running.end()?;
+    let running = Running::start(on_disk(dir.path())?)?;
+    let mut client = Client::connect(running.addr)?;
+    assert_eq!(client.ask("GET n\nLLEN from\nLPOP to", 5)?, "$2 80 :0 $1 x");
+    drop(client);
+    running.end()
+}
