@@ -39,6 +39,7 @@ pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
         names: Vec::new(),
         is_read: false,
         is_cut: false,
+        is_ended: false,
     };
     Reply::new(200, Content::Made(Box::new(rows)))
         .field("Content-Type", "text/html; charset=utf-8")
@@ -88,6 +89,7 @@ struct Rows {
     names: Vec<OsString>,
     is_read: bool,
     is_cut: bool,
+    is_ended: bool,
 }
 
 impl Rows {
@@ -136,6 +138,9 @@ impl Producer for Rows {
         if let Some(start) = self.start.take() {
             return Ok(More::Chunk(start.into()));
         }
+        if self.is_ended {
+            return Ok(More::Done);
+        }
         if !self.is_read {
             self.read()?;
             return Ok(More::Chunk(Default::default()));
@@ -148,17 +153,17 @@ impl Producer for Rows {
                     self.names.push(name);
                     break;
                 }
-                None if self.is_cut => {
-                    self.is_cut = false;
-                    page.push_str("<tr><td>There are more.<td><td>\n");
+                None => {
+                    if self.is_cut {
+                        page.push_str("<tr><td>There are more.<td><td>\n");
+                    }
+                    page.push_str("</tbody>\n</table>\n");
+                    self.is_ended = true;
+                    break;
                 }
-                None => break,
             }
         }
-        match page.is_empty() && self.names.is_empty() {
-            true => Ok(More::Done),
-            false => Ok(More::Chunk(page.into())),
-        }
+        Ok(More::Chunk(page.into()))
     }
 }
 
