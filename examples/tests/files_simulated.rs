@@ -145,7 +145,7 @@ impl Site {
 
     /// The reply to GET with these fields.
     fn get(&self, path: &str, fields: &str) -> Result<Reply> {
-        self.one(&request("GET", path, fields, ""))
+        self.one(request("GET", path, fields, ""))
     }
 
     fn one(&self, input: impl AsRef<[u8]>) -> Result<Reply> {
@@ -870,7 +870,7 @@ fn writing_needs_a_user() -> Result {
     let input =
         request("PUT", "/x", "", "GET / HTTP/1.1\r\n\r\n") + &request("GET", "/a.txt", "", "");
     assert_eq!(statuses(&site.replies(input)?), [401, 200]);
-    let long = format!("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n");
+    let long = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n";
     let reply = site.one(long)?;
     assert_eq!(
         (reply.status, reply.field("connection")),
