@@ -1006,8 +1006,18 @@ fn slow_requests_have_a_last_reply() -> Result {
     site.advance(seconds(76))?;
     assert!(client.has_ended());
     assert_eq!(client.take_received(), b"");
-    // An upload may take as long as it makes progress.
+    // An upload may take as long as it makes progress. Its time begins with its head.
     let client = site.client()?;
+    assert!(
+        site.ask(&client, request("GET", "/a.txt", "", ""))?
+            .contains(" 200 ")
+    );
+    site.advance(seconds(29))?;
+    client.send(format!(
+        "PUT /y HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 1\r\n\r\n"
+    ));
+    site.advance(seconds(29))?;
+    assert!(site.ask(&client, "x")?.contains(" 201 "));
     client.send(format!(
         "PUT /x HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 700000\r\n\r\n"
     ));

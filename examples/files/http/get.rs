@@ -85,7 +85,8 @@ pub fn failed(error: &io::Error) -> Reply {
         }
         _ => {
             tracing::warn!(%error, "a file cannot be used");
-            Reply::text(500, "the file cannot be used").field("Retry-After", 10)
+            // Mostly there is no descriptor left.
+            Reply::text(503, "the file cannot be used now").field("Retry-After", 10)
         }
     }
 }

@@ -41,9 +41,11 @@ pub struct Session {
 /// A body that is being received.
 struct Incoming {
     body: Body,
-    /// The bytes of content so far, and when the timer was set.
+    /// The bytes of content so far.
     received: u64,
-    received_before: u64,
+    /// When progress was checked, and how many bytes there were.
+    checked: Instant,
+    received_then: u64,
     /// Where it goes, and how to reply at its end. `None` for a body that nobody wants, after the reply.
     upload: Option<(put::Upload, Exchange)>,
 }
@@ -150,7 +152,8 @@ impl Session {
         let incoming = Incoming {
             body: Body::new(framing),
             received: 0,
-            received_before: 0,
+            checked: asynchat::now(),
+            received_then: 0,
             upload,
         };
         self.go_on(Box::new(incoming));
@@ -295,17 +298,18 @@ impl AsyncChat for Session {
         self.timer = None;
         let time = self.service.options.receive_time;
         let is_sending = self.chat.queued() > 0 || self.open.get() > 0;
-        let left = match &mut self.body {
+        let since = match &mut self.body {
             None if self.head.is_empty() => return Ok(()),
-            None => time.saturating_sub(asynchat::now() - self.since),
+            None => self.since,
             Some(incoming) => {
-                let before = std::mem::replace(&mut incoming.received_before, incoming.received);
-                match incoming.received - before < PROGRESS {
-                    true => Duration::ZERO,
-                    false => time,
+                if incoming.received - incoming.received_then >= PROGRESS {
+                    incoming.received_then = incoming.received;
+                    incoming.checked = asynchat::now();
                 }
+                incoming.checked
             }
         };
+        let left = time.saturating_sub(asynchat::now() - since);
         match left {
             Duration::ZERO if !is_sending => self.refuse(Rejected {
                 status: 408,
