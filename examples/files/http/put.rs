@@ -50,7 +50,9 @@ pub fn begin(
     let file = service.tree.upload(&names).map_err(|error| {
         match error.kind() {
             // RFC 4918 section 9.7.1 names the status.
-            ErrorKind::NotFound => Reply::text(409, "there is no such folder"),
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                Reply::text(409, "there is no such folder")
+            }
             _ => failed(&error),
         }
     })?;
