@@ -46,7 +46,7 @@ pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
         .field("Cache-Control", "no-cache")
         .field(
             "Content-Security-Policy",
-            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         )
 }
@@ -59,7 +59,7 @@ fn start(names: &Names, can_write: bool) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <link rel=\"stylesheet\" href=\"/-/files.css\">\n<title>{title}/</title>\n\
+         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"/-/files.css\">\n<title>{title}/</title>\n\
          <h1><a href=\"/\">files</a>"
     );
     let mut path = String::from("/");
