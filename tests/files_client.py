@@ -17,6 +17,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -66,9 +67,9 @@ class Site:
         return [self.folder / "tls" / f"{name}.pem" for name in ("cert", "key", "ca")]
 
     @contextlib.contextmanager
-    def served(self, *options):
+    def served(self, *options, preexec_fn=None):
         command = [PROGRAMS / "files", self.shared, "--listen", "127.0.0.1:0", *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=False, preexec_fn=preexec_fn)
         try:
             line = process.stdout.readline()
             if not line.startswith("listening on "):
@@ -81,8 +82,8 @@ class Site:
             _, errors = process.communicate(timeout=DEADLINE)
             assert "panicked" not in errors, errors
 
-    def writable(self, *options):
-        return self.served("--write", "--user", USER, *options)
+    def writable(self, *options, **how):
+        return self.served("--write", "--user", USER, *options, **how)
 
     def is_clean(self):
         return not list(self.shared.rglob(".files-upload-*"))
@@ -313,6 +314,24 @@ def transfers(site):
     return True
 
 
+def full_disk(site):
+    """An upload for which there is no room is refused, and leaves nothing."""
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    with site.writable(preexec_fn=limit) as (port, _):
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+        for size, status in ((500_000, 201), (2_000_000, 507)):
+            client.request("PUT", f"/{size}", b"x" * size, {"Authorization": "Basic YW5uOnNlY3JldA=="})
+            reply = client.getresponse()
+            assert (reply.status, reply.getheader("Connection") == "close") == (status, status == 507), reply.status
+            reply.read()
+        assert sorted(os.listdir(site.shared)) == ["500000", "a.txt", "dir", "small"]
+        client.close()
+    return True
+
+
 # ---- h11 as another parser
 
 
@@ -437,6 +456,7 @@ CHECKS = {
     "aria2c": aria2c,
     "python": python,
     "transfers": transfers,
+    "full_disk": full_disk,
     "differential": differential,
 }
 

@@ -53,7 +53,8 @@ impl Default for Options {
             users: Users::default(),
             max_upload: 1 << 30,
             receive_time: Duration::from_secs(30),
-            limits: Limits::default(),
+            // A request can take as long as the system calls for a file.
+            limits: Limits::default().turn_records(64),
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(75))
                 .drain(Duration::from_secs(60)),

@@ -1,6 +1,8 @@
-//! The page of a folder. Its names are read, and then its rows are made, a bounded number in each turn: a folder of a
-//! hundred thousand files delays no other client.
+//! The page of a folder. Its names are read and sorted, and then its rows are made, a bounded number in each turn: a
+//! folder of a hundred thousand files delays no other client.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Write as _};
 use std::io;
@@ -13,8 +15,10 @@ use super::reply::{Content, Reply};
 use crate::names::{Names, encoded};
 use crate::tree::Listing;
 
-/// How many names a turn reads, and how many rows it makes. Each takes a system call or less.
-const NAMES: usize = 1000;
+/// How many names a turn reads and sorts.
+const NAMES: usize = 500;
+
+/// How many rows a call makes. Each takes a system call.
 const ROWS: usize = 100;
 
 /// Further names are not shown.
@@ -36,7 +40,7 @@ pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
     let rows = Rows {
         start: Some(start(names, can_write)),
         listing,
-        names: Vec::new(),
+        sorted: Sorted::default(),
         is_read: false,
         is_cut: false,
         is_ended: false,
@@ -85,26 +89,56 @@ fn start(names: &Names, can_write: bool) -> String {
 struct Rows {
     start: Option<String>,
     listing: Listing,
-    /// Once they are read, the last one is the next row.
-    names: Vec<OsString>,
+    sorted: Sorted,
     is_read: bool,
     is_cut: bool,
     is_ended: bool,
 }
 
+/// Names that are sorted in parts, because to sort all at once takes too long. The parts are merged by a heap.
+#[derive(Default)]
+struct Sorted {
+    parts: Vec<std::vec::IntoIter<OsString>>,
+    /// The next name of each part, with the number of the part.
+    next: BinaryHeap<Reverse<(OsString, usize)>>,
+    count: usize,
+}
+
+impl Sorted {
+    fn add(&mut self, mut names: Vec<OsString>) {
+        names.sort_unstable();
+        self.count += names.len();
+        self.parts.push(names.into_iter());
+        self.push_next(self.parts.len() - 1);
+    }
+
+    fn pop(&mut self) -> Option<OsString> {
+        let Reverse((name, part)) = self.next.pop()?;
+        self.push_next(part);
+        Some(name)
+    }
+
+    fn push_next(&mut self, part: usize) {
+        if let Some(name) = self.parts.get_mut(part).and_then(Iterator::next) {
+            self.next.push(Reverse((name, part)));
+        }
+    }
+}
+
 impl Rows {
     fn read(&mut self) -> io::Result<()> {
-        for _ in 0..NAMES {
+        let mut names = Vec::with_capacity(NAMES);
+        while names.len() < NAMES {
             match self.listing.next_name() {
-                Some(name) if self.names.len() < MOST_NAMES => self.names.push(name?),
+                Some(name) if self.sorted.count + names.len() < MOST_NAMES => names.push(name?),
                 next => {
                     self.is_cut = next.is_some();
                     self.is_read = true;
-                    self.names.sort_unstable_by(|a, b| b.cmp(a));
-                    return Ok(());
+                    break;
                 }
             }
         }
+        self.sorted.add(names);
         Ok(())
     }
 
@@ -147,12 +181,11 @@ impl Producer for Rows {
         }
         let mut page = String::new();
         for _ in 0..ROWS {
-            match self.names.pop() {
-                Some(name) if page.len() < budget => self.row(&mut page, &name),
-                Some(name) => {
-                    self.names.push(name);
-                    break;
-                }
+            if page.len() >= budget {
+                break;
+            }
+            match self.sorted.pop() {
+                Some(name) => self.row(&mut page, &name),
                 None => {
                     if self.is_cut {
                         page.push_str("<tr><td>There are more.<td><td>\n");
