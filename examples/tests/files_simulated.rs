@@ -664,11 +664,7 @@ fn a_folder_has_a_page() -> Result {
     assert!(page.text().find(">n0<") < page.text().find(">n2999<"));
     let head = site.one(request("HEAD", "/dir/", "", ""))?;
     assert_eq!((head.status, head.body.len()), (200, 0));
-    assert!(
-        site.get("/-/files.css", "")?
-            .text()
-            .contains("color-scheme")
-    );
+    assert!(site.get("/-/files.js", "")?.text().contains("PUT"));
     assert_eq!(site.get("/-/nothing", "")?.status, 404);
 
     site.store("dir/index.html", b"<p>index")?;
