@@ -139,7 +139,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
     max_per_address: usize,
 
-    /// How long a connection may be idle between two requests.
+    /// How long a connection may be idle between two requests: at least twice --receive-time.
     #[arg(long, value_name = "SECONDS", default_value = "75", value_parser = seconds(), help_heading = "Limits")]
     idle: u64,
 

@@ -410,7 +410,7 @@ fn a_file_has_its_fields() -> Result {
         reply.head,
         "HTTP/1.1 200 OK\r\nDate: Mon, 15 Jun 2026 12:00:00 GMT\r\nServer: asynchat-files\r\n\
          X-Content-Type-Options: nosniff\r\nETag: \"2ebc98a1.0.d\"\r\n\
-         Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nVary: Accept-Encoding\r\n\
+         Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nVary: Accept-Encoding\r\nCache-Control: no-cache\r\n\
          Content-Type: text/plain; charset=utf-8\r\nAccept-Ranges: bytes\r\nContent-Length: 13\r\n\r\n"
     );
     assert_eq!(reply.text(), "hello, world\n");

@@ -122,7 +122,9 @@ fn send_file(
         let reply = reply
             .field("ETag", &validators.tag)
             .field("Last-Modified", http_date(modified))
-            .field("Vary", "Accept-Encoding");
+            .field("Vary", "Accept-Encoding")
+            // Otherwise a cache guesses how long the file stays the same (RFC 9111 section 4.2.2).
+            .field("Cache-Control", "no-cache");
         match coding {
             "" => reply,
             coding => reply.field("Content-Encoding", coding),
