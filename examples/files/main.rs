@@ -173,6 +173,10 @@ fn run(arguments: &Arguments) -> Result {
     if arguments.write && users.is_empty() {
         return Err("--write needs --user or --passwords".into());
     }
+    let tls = arguments.certificate.acceptor(&["http/1.1"])?;
+    if tls.is_some() && arguments.tls_listen.is_none() {
+        return Err("--tls-cert needs --tls-listen".into());
+    }
     let folder = arguments.folder.display();
     let tree = Tree::open(&arguments.folder, arguments.follow_symlinks)
         .map_err(|error| Error::from(error).context(&folder))?;
@@ -202,7 +206,7 @@ fn run(arguments: &Arguments) -> Result {
                 .idle(idle.max(2 * receive_time))
                 .drain(Duration::from_secs(arguments.drain_time)),
             access_log,
-            tls: arguments.certificate.acceptor(&["http/1.1"])?,
+            tls,
             ..defaults
         },
     );
