@@ -1,13 +1,13 @@
 //! Compares the parser of HTTP/1.1 messages of the examples `files` and `proxy` with a naive one, which splits lines. A
 //! message is valid for both or for none, and its body ends for both at the same byte.
 
-use http1::body::Next;
-use http1::{Body, Framing, LONGEST_TARGET, MOST_FIELDS, Request, Response, Version, chunked};
+use messages::body::Next;
+use messages::{Body, Framing, LONGEST_TARGET, MOST_FIELDS, Request, Response, Version, chunked};
 
 use super::naive::find;
 
 #[path = "../../examples/http1/mod.rs"]
-mod http1;
+mod messages;
 
 const END: &[u8] = b"\r\n\r\n";
 
@@ -32,10 +32,10 @@ pub fn http1(input: &[u8]) {
 
 /// The framing of a request. `None` if it is refused.
 fn parse_request(head: &[u8]) -> Option<Framing> {
-    if http1::is_empty_line(head) {
+    if messages::is_empty_line(head) {
         return Some(Framing::Empty);
     }
-    let mut space = http1::field_space();
+    let mut space = messages::field_space();
     let parsed = Request::parse(head, &mut space).ok();
     let fields = parsed.map(|request| request.fields.iter().collect::<Vec<_>>());
     let found = parsed.zip(fields).map(|(request, fields)| Message {
@@ -61,7 +61,7 @@ fn parse_request(head: &[u8]) -> Option<Framing> {
 /// Whatever it is: what is accepted has one framing.
 fn parse_response(head: &[u8]) {
     for method in ["GET", "HEAD", "CONNECT"] {
-        let mut space = http1::field_space();
+        let mut space = messages::field_space();
         if let Ok(response) = Response::parse(head, method, &mut space) {
             let is = |name: &str| response.fields.all(name).count();
             assert!(is("content-length") + is("transfer-encoding") <= 1);
