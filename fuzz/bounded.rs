@@ -124,6 +124,12 @@ const TOKENS: &[&[u8]] = &[
     b"\r\n\r\n\0\r\nQUIT\n",
     b"\x21\x11\x00\x0c",
     b"\x05\x00\x02id",
+    b"GET / HTTP/1.1\r\nHost: a\r\n",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"5\r\nhello\r\n",
+    b"0\r\n\r\n",
+    b";",
 ];
 
 /// Xorshift (Marsaglia, 2003). The quality of the numbers does not matter; each run has the same

@@ -365,6 +365,7 @@ def output_full(directory):
         programs = {
             "echo": [],
             "echo_dispatcher": [],
+            "files": [scratch],
             "forward": ["--to", "127.0.0.1:1"],
             "frames": [],
             "gold": [],
@@ -399,6 +400,7 @@ def closed_output(directory):
         bad = ["--listen", "256.0.0.0:0"]
         programs = {
             "bridge": ["--device", "/dev/null", *bad],
+            "files": ["/dev/null"],
             "forward": ["--to", "127.0.0.1:1", *bad],
             "frames": bad,
             "gold": bad,

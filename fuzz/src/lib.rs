@@ -1,7 +1,7 @@
 //! The fuzz targets: a function for each, which panics if it finds a defect.
 //!
 //! Each accepts any bytes and is deterministic. cargo-fuzz calls the functions from `fuzz_targets/`.
-//! `tests/fuzz.rs` of the crate and `examples/tests/nntp_fuzz.rs` include these modules, so that
+//! `tests/fuzz.rs` of the crate and `examples/tests/*_fuzz.rs` include these modules, so that
 //! `cargo test` runs them too.
 
 // Public in the fuzzers' package, private to the test.
@@ -12,6 +12,7 @@ mod dot_block;
 mod fifo;
 #[path = "../../tests/fifo/model/mod.rs"]
 mod fifo_model;
+mod http1;
 #[path = "../../tests/common/naive.rs"]
 mod naive;
 mod nntp;
@@ -21,6 +22,7 @@ mod tls_stage;
 
 pub use dot_block::{dot_block, smuggled, stuffed};
 pub use fifo::fifo;
+pub use http1::http1;
 pub use nntp::nntp_command;
 pub use proxy_header::proxy_header;
 pub use splitter::splitter;

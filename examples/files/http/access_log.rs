@@ -1,0 +1,164 @@
+//! The access log, in the combined format of Apache, which goaccess and other programs read:
+//!
+//! ```text
+//! 127.0.0.1 - ann [06/Nov/1994:08:49:37 +0000] "GET /a HTTP/1.1" 200 5 "http://x/" "curl/8"
+//! ```
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::Addr;
+
+use crate::http1::Request;
+
+/// So many bytes of lines are written at once.
+const FULL: usize = 32 << 10;
+
+/// How long a line waits for others.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The longest value of a request in a line.
+const LONGEST: usize = 2048;
+
+/// A file to which lines are appended. A program that moves it has to copy and truncate it.
+#[derive(Clone)]
+pub struct AccessLog(Rc<Shared>);
+
+struct Shared {
+    file: File,
+    lines: RefCell<Vec<u8>>,
+}
+
+/// A line without the outcome.
+pub struct Line {
+    log: AccessLog,
+    start: String,
+    end: String,
+}
+
+impl AccessLog {
+    pub fn open(path: &Path) -> io::Result<AccessLog> {
+        let file = File::options().append(true).create(true).open(path)?;
+        let lines = RefCell::default();
+        Ok(AccessLog(Rc::new(Shared { file, lines })))
+    }
+
+    pub fn request(
+        &self,
+        peer: Option<Addr>,
+        user: Option<&str>,
+        date: &str,
+        request: &Request<'_>,
+    ) -> Line {
+        let mut line = self.line(peer, user, date);
+        let version = match request.version {
+            crate::http1::Version::Http10 => "1.0",
+            crate::http1::Version::Http11 => "1.1",
+        };
+        escape(&mut line.start, request.method.as_bytes());
+        line.start.push(' ');
+        escape(&mut line.start, request.target.as_bytes());
+        let _ = write!(line.start, " HTTP/{version}\" ");
+        line.end.clear();
+        for name in ["referer", "user-agent"] {
+            line.end.push_str(" \"");
+            escape(&mut line.end, request.fields.only(name).unwrap_or(b"-"));
+            line.end.push('"');
+        }
+        line
+    }
+
+    /// For what is no request.
+    pub fn refused(&self, peer: Option<Addr>, date: &str) -> Line {
+        let mut line = self.line(peer, None, date);
+        line.start.push_str("-\" ");
+        line
+    }
+
+    fn line(&self, peer: Option<Addr>, user: Option<&str>, date: &str) -> Line {
+        let mut start = match peer.and_then(|peer| peer.ip()) {
+            Some(ip) => ip.to_string(),
+            None => "-".to_owned(),
+        };
+        start.push_str(" - ");
+        escape(&mut start, user.unwrap_or("-").replace(' ', "+").as_bytes());
+        let _ = write!(start, " [{date}] \"");
+        Line {
+            log: self.clone(),
+            start,
+            end: " \"-\" \"-\"".to_owned(),
+        }
+    }
+
+    /// The lines are written when there are many, and after a second.
+    fn add(&self, line: std::fmt::Arguments<'_>) {
+        let mut lines = self.0.lines.borrow_mut();
+        if lines.is_empty() {
+            let shared = Rc::downgrade(&self.0);
+            asynchat::call_later(PERIOD, move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.write();
+                }
+            });
+        }
+        let _ = lines.write_fmt(line);
+        let is_full = lines.len() >= FULL;
+        drop(lines);
+        if is_full {
+            self.0.write();
+        }
+    }
+}
+
+impl Shared {
+    fn write(&self) {
+        let mut lines = self.lines.borrow_mut();
+        if let Err(error) = (&self.file).write_all(&lines) {
+            tracing::warn!(%error, "the access log cannot be written");
+        }
+        lines.clear();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.write();
+    }
+}
+
+impl Line {
+    /// Logs the request, with the bytes of the body that were sent.
+    pub fn finish(self, status: u16, bytes: u64) {
+        let Line { log, start, end } = self;
+        match bytes {
+            0 => log.add(format_args!("{start}{status} -{end}\n")),
+            bytes => log.add(format_args!("{start}{status} {bytes}{end}\n")),
+        }
+    }
+}
+
+/// As Apache does: a client must not forge lines, nor control the terminal of somebody who reads them.
+fn escape(line: &mut String, value: &[u8]) {
+    for &byte in &value[..value.len().min(LONGEST)] {
+        match byte {
+            b'"' | b'\\' => line.extend(['\\', byte as char]),
+            b' '..=b'~' => line.push(byte as char),
+            _ => drop(write!(line, "\\x{byte:02x}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_value_stays_in_its_quotes() {
+        let mut line = String::new();
+        super::escape(&mut line, b"a\" b\\\n\x1b\xc3\xa9");
+        assert_eq!(line, "a\\\" b\\\\\\x0a\\x1b\\xc3\\xa9");
+    }
+}

@@ -1,0 +1,71 @@
+//! Basic authentication (RFC 7617).
+
+use crate::http1::Fields;
+use crate::users::Users;
+
+/// The name of the user, if the request has the right password.
+pub fn user(fields: Fields<'_>, users: &Users) -> Option<String> {
+    let value = fields.text("authorization")?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = base64(credentials.trim().as_bytes())?;
+    let colon = decoded.iter().position(|&byte| byte == b':')?;
+    let name = std::str::from_utf8(&decoded[..colon]).ok()?;
+    users
+        .admit(name, &decoded[colon + 1..])
+        .then(|| name.to_owned())
+}
+
+/// Decodes base64 with padding (RFC 4648 section 4).
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let value = |byte: &u8| {
+        Some(match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        })
+    };
+    let digits = text.strip_suffix(b"=").unwrap_or(text);
+    let digits = digits.strip_suffix(b"=").unwrap_or(digits);
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let mut decoded = Vec::with_capacity(text.len() / 4 * 3);
+    for group in digits.chunks(4) {
+        let mut bits = 0;
+        for digit in group {
+            bits = bits << 6 | u32::from(value(digit)?);
+        }
+        bits <<= 6 * (4 - group.len());
+        decoded.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    Some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_is_decoded() {
+        for (text, decoded) in [
+            ("", Some(&b""[..])),
+            ("Zg==", Some(b"f")),
+            ("Zm8=", Some(b"fo")),
+            ("Zm9v", Some(b"foo")),
+            ("Zm9vYg==", Some(b"foob")),
+            ("+/+/", Some(b"\xfb\xff\xbf")),
+            ("Zg=", None),
+            ("Zg", None),
+            ("Zm9v Zg=", None),
+            ("=", None),
+        ] {
+            assert_eq!(base64(text.as_bytes()).as_deref(), decoded, "{text}");
+        }
+    }
+}

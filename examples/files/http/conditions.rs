@@ -1,0 +1,133 @@
+//! Requests that depend on the state of a file (RFC 9110 section 13).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::http1::Fields;
+
+/// What identifies a representation: it changes when the file does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validators {
+    /// A strong entity tag, with its quotes.
+    pub tag: String,
+    /// In whole seconds.
+    pub modified: SystemTime,
+}
+
+impl Validators {
+    /// Of a file with this time and size, and of its content with this coding (or `""`).
+    pub fn new(modified: SystemTime, size: u64, coding: &str) -> Validators {
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
+        let dash = if coding.is_empty() { "" } else { "-" };
+        Validators {
+            tag: format!("\"{seconds:x}.{nanos:x}.{size:x}{dash}{coding}\""),
+            modified: UNIX_EPOCH + Duration::from_secs(seconds),
+        }
+    }
+}
+
+/// What the conditions of a request say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// To perform the request.
+    Perform,
+    /// The client has this representation: 304.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+/// Evaluates the conditions in the order of RFC 9110 section 13.2.2. `current` is what there is, if anything, and
+/// `reads` is whether the method is GET or HEAD.
+pub fn evaluate(fields: Fields<'_>, current: Option<&Validators>, reads: bool) -> Outcome {
+    let modified = current.map(|it| it.modified);
+    if fields.has("if-match") {
+        let strong = |tag: Tag<'_>| !tag.weak && current.is_some_and(|it| it.tag == tag.text);
+        if !matches(fields, "if-match", current.is_some(), strong) {
+            return Outcome::Failed;
+        }
+    } else if let Some(date) = date(fields, "if-unmodified-since")
+        && modified.is_none_or(|modified| modified > date)
+    {
+        return Outcome::Failed;
+    }
+    if fields.has("if-none-match") {
+        let weak = |tag: Tag<'_>| current.is_some_and(|it| it.tag == tag.text);
+        if matches(fields, "if-none-match", current.is_some(), weak) {
+            return match reads {
+                true => Outcome::NotModified,
+                false => Outcome::Failed,
+            };
+        }
+    } else if let Some(date) = date(fields, "if-modified-since")
+        && reads
+        && modified.is_some_and(|modified| modified <= date)
+    {
+        return Outcome::NotModified;
+    }
+    Outcome::Perform
+}
+
+/// Whether Range applies: without If-Range, or if the client's part is of this representation (section 13.1.5).
+pub fn range_applies(fields: Fields<'_>, current: &Validators) -> bool {
+    if !fields.has("if-range") {
+        return true;
+    }
+    let Some(value) = fields.text("if-range") else {
+        return false;
+    };
+    match value.starts_with(['"', 'W']) {
+        true => value == current.tag,
+        // Exactly: it is no comparison of times.
+        false => httpdate::parse_http_date(value).is_ok_and(|date| date == current.modified),
+    }
+}
+
+fn date(fields: Fields<'_>, name: &str) -> Option<SystemTime> {
+    // A recipient ignores the field if it is no date.
+    httpdate::parse_http_date(fields.text(name)?).ok()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tag<'a> {
+    weak: bool,
+    /// With its quotes.
+    text: &'a str,
+}
+
+/// Whether the field is `*` and there is something, or lists a tag that matches. A malformed list ends at its error.
+fn matches(
+    fields: Fields<'_>,
+    name: &str,
+    exists: bool,
+    mut is: impl FnMut(Tag<'_>) -> bool,
+) -> bool {
+    fields
+        .all(name)
+        .any(|value| match std::str::from_utf8(value) {
+            Ok("*") => exists,
+            Ok(list) => Tags(list).any(&mut is),
+            Err(_) => false,
+        })
+}
+
+/// The tags of a list. A tag may contain commas.
+struct Tags<'a>(&'a str);
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = Tag<'a>;
+
+    fn next(&mut self) -> Option<Tag<'a>> {
+        let rest = self.0.trim_start_matches([' ', '\t', ',']);
+        let (weak, rest) = match rest.strip_prefix("W/") {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        let end = rest.strip_prefix('"')?.find('"')? + 2;
+        self.0 = &rest[end..];
+        Some(Tag {
+            weak,
+            text: &rest[..end],
+        })
+    }
+}

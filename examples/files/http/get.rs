@@ -1,0 +1,219 @@
+//! GET and HEAD: a file, a part of it, or the page of a folder.
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use super::clock::http_date;
+use super::coding::{self, Coding};
+use super::conditions::{self, Outcome, Validators};
+use super::range::Range;
+use super::reply::{Content, Reply};
+use super::{Service, page};
+use crate::http1::Request;
+use crate::names::Names;
+use crate::tree::Found;
+
+/// Paths that begin so belong to the server itself. A folder of the name `-` cannot be reached.
+const OWN: &str = "/-/";
+
+/// A file up to this size is read at once. A larger one is read while it is sent.
+const SMALL: u64 = 16 << 10;
+
+pub fn get(service: &Rc<Service>, request: &Request<'_>) -> Reply {
+    let Some((path, query)) = path_of(request.target) else {
+        return Reply::text(400, "the target is not a path");
+    };
+    if let Some(own) = path.strip_prefix(OWN) {
+        return page::own(own);
+    }
+    let Some(names) = Names::parse(path) else {
+        return Reply::text(404, "there is no such file");
+    };
+    match service.tree.find(&names) {
+        Ok(Found::File(..)) if names.is_folder => Reply::text(404, "it is a file"),
+        Ok(Found::File(file, metadata)) => send_file(service, request, &names, file, metadata),
+        Ok(Found::Folder) if names.is_folder => folder(service, request, &names),
+        Ok(Found::Folder) => {
+            let query = query.map_or(String::new(), |query| format!("?{query}"));
+            let location = format!("{}{query}", names.as_folder());
+            Reply::text(301, "it is a folder").field("Location", location)
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// The path and the query of a target in origin-form or absolute-form (RFC 9112 section 3.2).
+pub fn path_of(target: &str) -> Option<(&str, Option<&str>)> {
+    let rest = match target.starts_with('/') {
+        true => target,
+        false => {
+            let (scheme, rest) = target.split_once("://")?;
+            if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+                return None;
+            }
+            match rest.find(['/', '?']) {
+                Some(end) => &rest[end..],
+                None => "/",
+            }
+        }
+    };
+    match rest.split_once('?') {
+        Some(("", query)) => Some(("/", Some(query))),
+        Some((path, query)) => Some((path, Some(query))),
+        None => Some((rest, None)),
+    }
+}
+
+/// The reply to an error of the file system.
+pub fn failed(error: &io::Error) -> Reply {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+            Reply::text(404, "there is no such file")
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Reply::text(403, "the server may not do this")
+        }
+        ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => {
+            Reply::text(409, "it is a folder")
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Reply::text(507, "there is no room for it")
+        }
+        _ => {
+            tracing::warn!(%error, "a file cannot be used");
+            // Mostly there is no descriptor left.
+            Reply::text(503, "the file cannot be used now").field("Retry-After", 10)
+        }
+    }
+}
+
+fn folder(service: &Rc<Service>, request: &Request<'_>, names: &Names) -> Reply {
+    let index = names.join("index.html");
+    if let Ok(Found::File(file, metadata)) = service.tree.find(&index) {
+        return send_file(service, request, &index, file, metadata);
+    }
+    match service.tree.list(names) {
+        Ok(listing) => page::folder(names, listing, service.options.write),
+        Err(error) => failed(&error),
+    }
+}
+
+fn send_file(
+    service: &Service,
+    request: &Request<'_>,
+    names: &Names,
+    file: File,
+    metadata: Metadata,
+) -> Reply {
+    let compressed = compressed(service, request, names, modified(&metadata));
+    let (mut file, metadata, coding) = match compressed {
+        Some((file, metadata, coding)) => (file, metadata, coding.name),
+        None => (file, metadata, ""),
+    };
+    let size = metadata.len();
+    let validators = Validators::new(modified(&metadata), size, coding);
+    let outcome = conditions::evaluate(request.fields, Some(&validators), true);
+    let describe = |reply: Reply| {
+        let modified = validators.modified.min((service.options.clock)());
+        let reply = reply
+            .field("ETag", &validators.tag)
+            .field("Last-Modified", http_date(modified))
+            .field("Vary", "Accept-Encoding")
+            // Otherwise a cache guesses how long the file stays the same (RFC 9111 section 4.2.2).
+            .field("Cache-Control", "no-cache");
+        match coding {
+            "" => reply,
+            coding => reply.field("Content-Encoding", coding),
+        }
+    };
+    match outcome {
+        Outcome::Perform => {}
+        Outcome::NotModified => return describe(Reply::new(304, Content::None)),
+        Outcome::Failed => return Reply::text(412, "the file is another one"),
+    }
+    // RFC 9110 section 14.2: Range is for GET. Several ranges are answered with the whole file.
+    let range = match request.fields.text("range") {
+        Some(range)
+            if request.method == "GET"
+                && conditions::range_applies(request.fields, &validators) =>
+        {
+            Range::parse(range, size)
+        }
+        _ => Range::Whole,
+    };
+    let (status, start, length) = match range {
+        Range::Whole => (200, 0, size),
+        Range::Part { start, length } => (206, start, length),
+        Range::Unsatisfiable => {
+            let reply = Reply::text(416, "the file has no such part");
+            return reply.field("Content-Range", format_args!("bytes */{size}"));
+        }
+    };
+    if start > 0
+        && let Err(error) = file.seek(SeekFrom::Start(start))
+    {
+        return failed(&error);
+    }
+    let content = match length <= SMALL {
+        // The file is closed before the reply is sent.
+        true => {
+            let mut bytes = Vec::with_capacity(length as usize);
+            match file.take(length).read_to_end(&mut bytes) {
+                // It has been truncated meanwhile, and with it its tag.
+                Ok(read) if (read as u64) < length => {
+                    return Reply::text(503, "the file is being changed").field("Retry-After", 1);
+                }
+                Ok(_) => Content::Bytes(bytes),
+                Err(error) => return failed(&error),
+            }
+        }
+        false => Content::File(file, length),
+    };
+    let reply = describe(Reply::new(status, content))
+        .field("Content-Type", content_type(names.as_path()))
+        .field("Accept-Ranges", "bytes");
+    match range {
+        Range::Part { .. } => {
+            let last = start + length - 1;
+            reply.field("Content-Range", format_args!("bytes {start}-{last}/{size}"))
+        }
+        _ => reply,
+    }
+}
+
+/// The file beside the original that has its content compressed, if the client accepts it. One that is older than the
+/// original is of an earlier content.
+fn compressed(
+    service: &Service,
+    request: &Request<'_>,
+    names: &Names,
+    original: SystemTime,
+) -> Option<(File, Metadata, Coding)> {
+    coding::accepted(request.fields).find_map(|coding| {
+        let found = service.tree.find(&names.with_suffix(coding.extension));
+        match found {
+            Ok(Found::File(file, metadata)) if modified(&metadata) >= original => {
+                Some((file, metadata, coding))
+            }
+            _ => None,
+        }
+    })
+}
+
+pub fn modified(metadata: &Metadata) -> SystemTime {
+    metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// By the extension. Text is taken for UTF-8, as everything is today.
+fn content_type(path: &Path) -> String {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    let found = mime_guess::from_ext(extension).first_raw();
+    match found.unwrap_or("application/octet-stream") {
+        text if text.starts_with("text/") => format!("{text}; charset=utf-8"),
+        other => other.to_owned(),
+    }
+}

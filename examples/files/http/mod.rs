@@ -1,0 +1,120 @@
+//! The folder over HTTP/1.1 (RFC 9110, RFC 9112).
+//!
+//! Reading order: `session.rs` (the handler: heads, bodies, time), `get.rs`, `put.rs`, then what these use:
+//! `reply.rs`, `conditions.rs`, `range.rs`, `coding.rs`, `page.rs`, `access_log.rs`.
+
+pub mod access_log;
+mod auth;
+mod clock;
+pub mod coding;
+pub mod conditions;
+mod get;
+mod page;
+mod put;
+pub mod range;
+mod reply;
+pub mod session;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, Terminator, tls};
+
+use crate::http1;
+use crate::tree::Tree;
+use crate::users::Users;
+use access_log::AccessLog;
+use clock::Clock;
+use session::Session;
+
+/// The options of a [`Service`].
+pub struct Options {
+    /// Whether PUT and DELETE are enabled, for [`Options::users`].
+    pub write: bool,
+    pub users: Users,
+    /// The longest upload in bytes.
+    pub max_upload: u64,
+    /// The time for a head, from its first byte, and for each 64 KiB of a body.
+    pub receive_time: Duration,
+    pub limits: Limits,
+    /// For peers that do not take a reply, and for connections without a request.
+    pub deadlines: Deadlines,
+    pub access_log: Option<AccessLog>,
+    pub tls: Option<tls::Acceptor>,
+    /// The clock for dates.
+    pub clock: fn() -> SystemTime,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            write: false,
+            users: Users::default(),
+            max_upload: 1 << 30,
+            receive_time: Duration::from_secs(30),
+            // A request can take as long as the system calls for a file.
+            limits: Limits::default().turn_records(64),
+            deadlines: Deadlines::default()
+                .idle(Duration::from_secs(75))
+                .drain(Duration::from_secs(60)),
+            access_log: None,
+            tls: None,
+            clock: SystemTime::now,
+        }
+    }
+}
+
+/// What all sessions share.
+pub struct Service {
+    pub options: Options,
+    pub tree: Tree,
+    clock: RefCell<Clock>,
+    head_terminator: Terminator,
+    /// Buffers that a session uses while it receives or sends a head.
+    received: Cell<Vec<u8>>,
+    sent: Cell<Vec<u8>>,
+}
+
+impl Service {
+    pub fn new(tree: Tree, options: Options) -> Rc<Service> {
+        Rc::new(Service {
+            clock: RefCell::new(Clock::new(options.clock)),
+            head_terminator: http1::head_terminator().streamed(),
+            received: Cell::default(),
+            sent: Cell::default(),
+            options,
+            tree,
+        })
+    }
+
+    /// Serves on `addr`, on this thread's loop.
+    pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
+        self.listen(self.server(addr))
+    }
+
+    /// Serves on `addr` with TLS.
+    pub fn serve_tls(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
+        let acceptor = self.options.tls.as_ref();
+        let acceptor = acceptor.ok_or_else(|| Error::new("TLS needs a certificate"))?;
+        self.listen(self.server(addr).tls(acceptor))
+    }
+
+    fn server(&self, addr: impl Into<Target>) -> Server {
+        let text = "too many connections, try again later\n";
+        let refusal = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+             Retry-After: 10\r\nConnection: close\r\n\r\n{text}",
+            text.len()
+        );
+        Server::new(addr)
+            .limits(self.options.limits)
+            .deadlines(self.options.deadlines)
+            .refusal(refusal)
+    }
+
+    fn listen(self: &Rc<Self>, server: Server) -> Result<Channel, Error> {
+        let service = Rc::clone(self);
+        server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
+    }
+}

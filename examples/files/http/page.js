@@ -1,0 +1,31 @@
+// Uploads files to the folder of the page, one after the other. The browser asks for the user and the password.
+"use strict";
+const form = document.getElementById("upload");
+const input = form.querySelector("input");
+const output = form.querySelector("output");
+
+function upload(file) {
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", new URL(encodeURIComponent(file.name), document.baseURI));
+    request.upload.onprogress = (event) => {
+      output.textContent = `${file.name}: ${Math.floor((100 * event.loaded) / (event.total || 1))} %`;
+    };
+    request.onload = () => resolve(request.status < 300 ? "" : request.responseText || `status ${request.status}`);
+    request.onerror = () => resolve("the connection has ended");
+    request.send(file);
+  });
+}
+
+input.addEventListener("change", async () => {
+  const failures = [];
+  input.disabled = true;
+  for (const file of input.files) {
+    const failure = await upload(file);
+    if (failure) failures.push(`${file.name}: ${failure.trim()}`);
+  }
+  input.disabled = false;
+  output.textContent = failures.join("\n");
+  if (!failures.length) location.reload();
+});
+form.hidden = false;

@@ -1,0 +1,247 @@
+//! The page of a folder. Its names are read and sorted, and then its rows are made, a bounded number in each turn: a
+//! folder of a hundred thousand files delays no other client.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display, Write as _};
+use std::io;
+use std::time::SystemTime;
+
+use asynchat::{More, Producer};
+
+use super::clock::http_date;
+use super::reply::{Content, Reply};
+use crate::names::{Names, encoded};
+use crate::tree::Listing;
+
+/// How many names a turn reads and sorts.
+const NAMES: usize = 500;
+
+/// How many rows a call makes. Each takes a system call.
+const ROWS: usize = 100;
+
+/// Further names are not shown.
+const MOST_NAMES: usize = 100_000;
+
+/// In the page: programs that mirror a folder would take a style sheet of its own for a part of it.
+const STYLE: &str = include_str!("page.css");
+
+/// Uploads files.
+const SCRIPT: &str = include_str!("page.js");
+
+/// What the server itself has, below `/-/`.
+pub fn own(path: &str) -> Reply {
+    match path {
+        "files.js" => Reply::new(200, Content::Bytes(SCRIPT.into()))
+            .field("Content-Type", "text/javascript; charset=utf-8")
+            .field("Cache-Control", "max-age=300"),
+        _ => Reply::text(404, "there is no such page"),
+    }
+}
+
+pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
+    let rows = Rows {
+        start: Some(start(names, can_write)),
+        listing,
+        sorted: Sorted::default(),
+        is_read: false,
+        is_cut: false,
+        is_ended: false,
+    };
+    Reply::new(200, Content::Made(Box::new(rows)))
+        .field("Content-Type", "text/html; charset=utf-8")
+        .field("Cache-Control", "no-cache")
+        .field(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        )
+}
+
+/// Everything before the rows.
+fn start(names: &Names, can_write: bool) -> String {
+    let title = format!("/{}", names.display());
+    let title = Escaped(title.trim_end_matches('/'));
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{title}/</title>\n<style>\n{STYLE}</style>\n\
+         <h1><a href=\"/\">files</a>"
+    );
+    let mut path = String::from("/");
+    for name in names.as_path() {
+        let _ = write!(path, "{}/", encoded(name));
+        let shown = name.to_string_lossy();
+        let _ = write!(page, " / <a href=\"{path}\">{}</a>", Escaped(shown));
+    }
+    page.push_str("</h1>\n");
+    if can_write {
+        page.push_str(
+            "<form id=\"upload\" hidden><label>Upload files <input type=\"file\" multiple></label>\
+             <output></output></form>\n<script src=\"/-/files.js\" defer></script>\n",
+        );
+    }
+    page.push_str("<table>\n<thead><tr><th>Name<th>Size<th>Changed (UTC)</thead>\n<tbody>\n");
+    if names.last().is_some() {
+        page.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
+    }
+    page
+}
+
+struct Rows {
+    start: Option<String>,
+    listing: Listing,
+    sorted: Sorted,
+    is_read: bool,
+    is_cut: bool,
+    is_ended: bool,
+}
+
+/// Names that are sorted in parts, because to sort all at once takes too long. The parts are merged by a heap.
+#[derive(Default)]
+struct Sorted {
+    parts: Vec<std::vec::IntoIter<OsString>>,
+    /// The next name of each part, with the number of the part.
+    next: BinaryHeap<Reverse<(OsString, usize)>>,
+    count: usize,
+}
+
+impl Sorted {
+    fn add(&mut self, mut names: Vec<OsString>) {
+        names.sort_unstable();
+        self.count += names.len();
+        self.parts.push(names.into_iter());
+        self.push_next(self.parts.len() - 1);
+    }
+
+    fn pop(&mut self) -> Option<OsString> {
+        let Reverse((name, part)) = self.next.pop()?;
+        self.push_next(part);
+        Some(name)
+    }
+
+    fn push_next(&mut self, part: usize) {
+        if let Some(name) = self.parts.get_mut(part).and_then(Iterator::next) {
+            self.next.push(Reverse((name, part)));
+        }
+    }
+}
+
+impl Rows {
+    fn read(&mut self) -> io::Result<()> {
+        let mut names = Vec::with_capacity(NAMES);
+        while names.len() < NAMES {
+            match self.listing.next_name() {
+                Some(name) if self.sorted.count + names.len() < MOST_NAMES => names.push(name?),
+                next => {
+                    self.is_cut = next.is_some();
+                    self.is_read = true;
+                    break;
+                }
+            }
+        }
+        self.sorted.add(names);
+        Ok(())
+    }
+
+    fn row(&self, page: &mut String, name: &OsStr) {
+        let Some(entry) = self.listing.look(name) else {
+            return; // it was removed, or it is no file
+        };
+        let slash = if entry.is_folder { "/" } else { "" };
+        let shown = name.to_string_lossy();
+        let (href, shown) = (encoded(name), Escaped(shown));
+        let _ = write!(page, "<tr><td><a href=\"{href}{slash}\">{shown}{slash}</a>");
+        match entry.is_folder {
+            true => page.push_str("<td>"),
+            false => drop(write!(
+                page,
+                "<td title=\"{} bytes\">{}",
+                entry.size,
+                Size(entry.size)
+            )),
+        }
+        let _ = writeln!(
+            page,
+            "<td>{}",
+            entry.modified.map_or(String::new(), minutes)
+        );
+    }
+}
+
+impl Producer for Rows {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        if let Some(start) = self.start.take() {
+            return Ok(More::Chunk(start.into()));
+        }
+        if self.is_ended {
+            return Ok(More::Done);
+        }
+        if !self.is_read {
+            self.read()?;
+            return Ok(More::Chunk(Default::default()));
+        }
+        let mut page = String::new();
+        for _ in 0..ROWS {
+            if page.len() >= budget {
+                break;
+            }
+            match self.sorted.pop() {
+                Some(name) => self.row(&mut page, &name),
+                None => {
+                    if self.is_cut {
+                        page.push_str("<tr><td>There are more.<td><td>\n");
+                    }
+                    page.push_str("</tbody>\n</table>\n");
+                    self.is_ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(More::Chunk(page.into()))
+    }
+}
+
+/// Text of a page. The characters that end it are escaped.
+struct Escaped<T>(T);
+
+impl<T: AsRef<str>> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.as_ref().chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A size for people: three digits, and a unit that is a power of 1000.
+struct Size(u64);
+
+impl Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut size = self.0 as f64;
+        for unit in ["B", "kB", "MB", "GB", "TB", "PB"] {
+            let digits = usize::from(size < 9.95 && unit != "B");
+            if size < 999.5 {
+                return write!(f, "{size:.digits$} {unit}");
+            }
+            size /= 1000.0;
+        }
+        write!(f, "{size:.0} EB")
+    }
+}
+
+/// `06 Nov 1994 08:49`
+fn minutes(time: SystemTime) -> String {
+    let date = http_date(time);
+    date.get(5..22).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,159 @@
+//! PUT and DELETE, which need a user.
+
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use tracing::info;
+
+use super::Service;
+use super::conditions::{self, Outcome, Validators};
+use super::get::{failed, modified, path_of};
+use super::reply::{Content, Reply};
+use crate::http1::{Framing, Request};
+use crate::names::Names;
+use crate::tree::{self, Found};
+
+/// A file that is being received.
+pub struct Upload {
+    file: tree::Upload,
+    names: Names,
+    user: String,
+    /// What the conditions of the request were evaluated with, if it has any. It must not have changed at the end.
+    condition: Option<Option<Validators>>,
+}
+
+/// Begins an upload. Everything that can be checked is checked before the client sends the body.
+pub fn begin(
+    service: &Service,
+    request: &Request<'_>,
+    user: Option<&str>,
+) -> Result<Upload, Reply> {
+    let (names, user) = target(request, user)?;
+    if names.is_folder {
+        return Err(Reply::text(409, "it is the name of a folder"));
+    }
+    // RFC 9110 section 14.5: a part must not be taken for the whole.
+    if request.fields.has("content-range") {
+        return Err(Reply::text(400, "a part of a file cannot be uploaded"));
+    }
+    match request.framing {
+        Framing::Empty if !request.fields.has("content-length") => {
+            return Err(Reply::text(411, "the length of the file is missing"));
+        }
+        Framing::Length(length) if length > service.options.max_upload => {
+            return Err(too_large());
+        }
+        _ => {}
+    }
+    let current = current(service, &names)?;
+    let condition = condition(request, current)?;
+    let file = service.tree.upload(&names).map_err(|error| {
+        match error.kind() {
+            // RFC 4918 section 9.7.1 names the status.
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                Reply::text(409, "there is no such folder")
+            }
+            _ => failed(&error),
+        }
+    })?;
+    Ok(Upload {
+        file,
+        names,
+        user: user.to_owned(),
+        condition,
+    })
+}
+
+impl Upload {
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), Reply> {
+        self.file.write(piece).map_err(|error| failed(&error))
+    }
+
+    /// The body is complete.
+    pub fn finish(self, service: &Rc<Service>) -> Reply {
+        let before = match current(service, &self.names) {
+            Ok(before) => before,
+            Err(reply) => return reply,
+        };
+        if self.condition.is_some_and(|expected| expected != before) {
+            return Reply::text(412, "the file was changed meanwhile");
+        }
+        let metadata = match self.file.finish() {
+            Ok(metadata) => metadata,
+            Err(error) => return failed(&error),
+        };
+        let (names, user, size) = (self.names.display(), self.user, metadata.len());
+        info!(%names, user, size, "uploaded");
+        let tag = Validators::new(modified(&metadata), size, "").tag;
+        match before {
+            Some(_) => Reply::new(204, Content::None),
+            None => Reply::text(201, "the file is stored").field("Location", &self.names),
+        }
+        .field("ETag", tag)
+    }
+}
+
+pub fn delete(service: &Service, request: &Request<'_>, user: Option<&str>) -> Reply {
+    let delete = || -> Result<Reply, Reply> {
+        let (names, user) = target(request, user)?;
+        let current = current(service, &names)?;
+        if current.is_none() {
+            return Err(Reply::text(404, "there is no such file"));
+        }
+        condition(request, current)?;
+        service
+            .tree
+            .remove(&names)
+            .map_err(|error| failed(&error))?;
+        info!(names = %names.display(), user, "deleted");
+        Ok(Reply::new(204, Content::None))
+    };
+    delete().unwrap_or_else(|reply| reply)
+}
+
+pub fn too_large() -> Reply {
+    Reply::text(413, "the file is too large")
+}
+
+/// What to write, and who does.
+fn target<'u>(request: &Request<'_>, user: Option<&'u str>) -> Result<(Names, &'u str), Reply> {
+    let user = user.ok_or_else(|| {
+        let challenge = "Basic realm=\"files\", charset=\"UTF-8\"";
+        Reply::text(401, "writing needs a user and a password").field("WWW-Authenticate", challenge)
+    })?;
+    let path = path_of(request.target).map(|(path, _)| path);
+    let names = path
+        .filter(|path| !path.starts_with("/-/"))
+        .and_then(Names::parse);
+    match names {
+        Some(names) => Ok((names, user)),
+        None => Err(Reply::text(403, "no file can have this name")),
+    }
+}
+
+/// The validators of the file with this name, or `None` if there is none.
+fn current(service: &Service, names: &Names) -> Result<Option<Validators>, Reply> {
+    match service.tree.find(names) {
+        Ok(Found::File(_, metadata)) => {
+            let validators = Validators::new(modified(&metadata), metadata.len(), "");
+            Ok(Some(validators))
+        }
+        Ok(Found::Folder) => Err(Reply::text(409, "it is a folder")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// What the conditions of the request hold for, if it has any.
+fn condition(
+    request: &Request<'_>,
+    current: Option<Validators>,
+) -> Result<Option<Option<Validators>>, Reply> {
+    let fields = request.fields;
+    if conditions::evaluate(fields, current.as_ref(), false) != Outcome::Perform {
+        return Err(Reply::text(412, "the file is another one"));
+    }
+    let names = ["if-match", "if-none-match", "if-unmodified-since"];
+    let has_condition = names.iter().any(|name| fields.has(name));
+    Ok(has_condition.then_some(current))
+}

@@ -1,0 +1,140 @@
+//! Replies: what they have, and how they are sent.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Write as _;
+
+use asynchat::{Chat, ChunkedProducer, HookedProducer, Producer, ReadProducer};
+
+use super::Service;
+use super::access_log::Line;
+use crate::http1::{Rejected, Version, status};
+
+/// What a session has to know of a request when it replies.
+pub struct Exchange {
+    pub is_head: bool,
+    pub version: Version,
+    /// Whether another request may follow.
+    pub keep_alive: bool,
+    pub line: Option<Line>,
+}
+
+pub struct Reply {
+    pub status: u16,
+    fields: Vec<u8>,
+    content: Content,
+}
+
+pub enum Content {
+    /// Such a reply has no Content-Length: 304, or 204.
+    None,
+    Bytes(Vec<u8>),
+    /// So many bytes from the file's position.
+    File(File, u64),
+    /// Of unknown length.
+    Made(Box<dyn Producer>),
+}
+
+impl Reply {
+    pub fn new(status: u16, content: Content) -> Reply {
+        Reply {
+            status,
+            fields: Vec::with_capacity(256),
+            content,
+        }
+    }
+
+    /// A reply for people: its status and a reason.
+    pub fn text(status: u16, why: impl Display) -> Reply {
+        let reason = status::reason(status);
+        let text = format!("{status} {reason}: {why}\n");
+        let reply = Reply::new(status, Content::Bytes(text.into_bytes()));
+        reply.field("Content-Type", "text/plain; charset=utf-8")
+    }
+
+    pub fn field(mut self, name: &str, value: impl Display) -> Reply {
+        // Writing to memory does not fail.
+        let _ = write!(self.fields, "{name}: {value}\r\n");
+        self
+    }
+}
+
+impl From<Rejected> for Reply {
+    fn from(rejected: Rejected) -> Reply {
+        Reply::text(rejected.status, rejected.why)
+    }
+}
+
+/// Pushes a reply. Returns whether it reads a file while it is sent.
+pub fn send(chat: &Chat, service: &Service, exchange: Exchange, reply: Reply) -> bool {
+    let mut head = service.sent.take();
+    head.clear();
+    let Exchange {
+        is_head,
+        version,
+        keep_alive,
+        line,
+    } = exchange;
+    let length = match &reply.content {
+        Content::None => None,
+        Content::Bytes(bytes) => Some(bytes.len() as u64),
+        Content::File(_, length) => Some(*length),
+        Content::Made(_) => None,
+    };
+    let is_made = matches!(reply.content, Content::Made(_));
+    // HTTP/1.0 has no chunks: the end of the connection is that of the body.
+    let keep_alive = keep_alive && !(is_made && version == Version::Http10);
+    let (status, reason) = (reply.status, status::reason(reply.status));
+    let _ = write!(head, "HTTP/1.1 {status} {reason}\r\nDate: ");
+    head.extend_from_slice(service.clock.borrow_mut().date().as_bytes());
+    head.extend_from_slice(b"\r\nServer: asynchat-files\r\nX-Content-Type-Options: nosniff\r\n");
+    head.extend_from_slice(&reply.fields);
+    if let Some(length) = length {
+        let _ = write!(head, "Content-Length: {length}\r\n");
+    } else if is_made && version == Version::Http11 {
+        head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    match (keep_alive, version) {
+        (false, _) => head.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => head.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
+    }
+    head.extend_from_slice(b"\r\n");
+
+    let mut reads_file = false;
+    let log = move |bytes| {
+        if let Some(line) = line {
+            line.finish(status, bytes);
+        }
+    };
+    match reply.content {
+        Content::Bytes(bytes) if !is_head => {
+            chat.push_slices(&[&head, &bytes]);
+            log(bytes.len() as u64);
+        }
+        Content::File(file, length) if !is_head => {
+            chat.push_slice(&head);
+            let producer = ReadProducer::new(file).length(length);
+            chat.push_with_producer(HookedProducer::new(producer, |sent| log(sent.bytes)));
+            reads_file = true;
+        }
+        Content::Made(producer) if !is_head => {
+            chat.push_slice(&head);
+            let producer = HookedProducer::new(producer, |sent| log(sent.bytes));
+            match version {
+                Version::Http11 => chat.push_with_producer(ChunkedProducer::new(producer)),
+                Version::Http10 => chat.push_with_producer(producer),
+            }
+            reads_file = true;
+        }
+        _ => {
+            chat.push_slice(&head);
+            log(0);
+        }
+    }
+    service.sent.set(head);
+    if !keep_alive {
+        chat.close_when_done();
+    }
+    reads_file
+}

@@ -1,0 +1,333 @@
+//! The handler of a connection: heads and bodies in turn, replies in the order of the requests, and time limits with a
+//! last reply.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use asynchat::{AsyncChat, AtShutdown, Chat, Eof, Overflow, RecordLimit, Result, TimerId};
+use tracing::debug;
+
+use super::reply::{self, Content, Exchange, Reply};
+use super::{Service, get, put};
+use crate::http1::{self, Body, Framing, Rejected, Request, Version};
+
+/// A body that nobody wants is received up to this length, so that the connection can be used again.
+const MOST_DISCARDED: u64 = 256 << 10;
+
+/// So many replies of a connection may have a file open. Further requests wait: a client that asks for a thousand files
+/// at once must not take a thousand descriptors.
+const MOST_OPEN: usize = 4;
+
+/// A body makes progress if it has so many bytes in [`Options::receive_time`](super::Options::receive_time).
+const PROGRESS: u64 = 64 << 10;
+
+pub struct Session {
+    chat: Chat,
+    service: Rc<Service>,
+    /// The part of a head that has arrived. It has no capacity between two requests.
+    head: Vec<u8>,
+    /// When the head began.
+    since: Instant,
+    /// What is received after the head.
+    body: Option<Box<Incoming>>,
+    /// How many replies are being sent that have a file open.
+    open: Rc<Cell<usize>>,
+    /// Is set while something is incomplete, and then fires once.
+    timer: Option<TimerId>,
+    shutting_down: bool,
+}
+
+/// A body that is being received.
+struct Incoming {
+    body: Body,
+    /// The bytes of content so far.
+    received: u64,
+    /// When progress was checked, and how many bytes there were.
+    checked: Instant,
+    received_then: u64,
+    /// Where it goes, and how to reply at its end. `None` for a body that nobody wants, after the reply.
+    upload: Option<(put::Upload, Exchange)>,
+}
+
+impl Session {
+    pub fn new(chat: Chat, service: Rc<Service>) -> Session {
+        chat.set_terminator(service.head_terminator.clone());
+        Session {
+            chat,
+            service,
+            head: Vec::new(),
+            since: asynchat::now(),
+            body: None,
+            open: Rc::default(),
+            timer: None,
+            shutting_down: false,
+        }
+    }
+
+    fn collect_head(&mut self, piece: &[u8]) {
+        if self.head.is_empty() {
+            if self.head.capacity() == 0 {
+                self.head = self.service.received.take();
+            }
+            self.since = asynchat::now();
+            self.set_timer(self.service.options.receive_time);
+        }
+        let start = self.head.len();
+        self.head.extend_from_slice(piece);
+        // A client that ends its lines with LF would wait for a reply for ever.
+        let is_bare = |at: usize| start + at == 0 || self.head[start + at - 1] != b'\r';
+        if memchr::memchr_iter(b'\n', piece).any(is_bare) {
+            self.refuse(Rejected::bad("a line ends with CR LF"));
+        }
+    }
+
+    fn head_is_complete(&mut self) {
+        let mut head = std::mem::take(&mut self.head);
+        if !http1::is_empty_line(&head) {
+            let mut space = http1::field_space();
+            match Request::parse(&head, &mut space) {
+                Ok(request) => self.begin(&request),
+                Err(rejected) => self.refuse(rejected),
+            }
+        }
+        head.clear();
+        self.service.received.set(head);
+    }
+
+    /// Replies to a request, or begins to receive what it uploads.
+    fn begin(&mut self, request: &Request<'_>) {
+        let service = Rc::clone(&self.service);
+        let user = super::auth::user(request.fields, &service.options.users);
+        let line = service.options.access_log.as_ref().map(|log| {
+            let date = service.clock.borrow_mut().log_date();
+            log.request(self.chat.peer_addr(), user.as_deref(), &date, request)
+        });
+        let mut exchange = Exchange {
+            is_head: request.method == "HEAD",
+            version: request.version,
+            keep_alive: request.keep_alive(),
+            line,
+        };
+        let allowed = match service.options.write {
+            true => "GET, HEAD, OPTIONS, PUT, DELETE",
+            false => "GET, HEAD, OPTIONS",
+        };
+        let expects = request.expects_continue();
+        let reply = match request.method {
+            _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
+            "GET" | "HEAD" => get::get(&service, request),
+            "PUT" if service.options.write => {
+                match put::begin(&service, request, user.as_deref()) {
+                    Ok(upload) => {
+                        if expects == Ok(true) {
+                            self.chat.push("HTTP/1.1 100 Continue\r\n\r\n");
+                        }
+                        return self.receive(request.framing, Some((upload, exchange)));
+                    }
+                    Err(reply) => reply,
+                }
+            }
+            "DELETE" if service.options.write => put::delete(&service, request, user.as_deref()),
+            "OPTIONS" => Reply::new(204, Content::None).field("Allow", allowed),
+            "PUT" | "DELETE" | "POST" | "PATCH" | "TRACE" | "CONNECT" => {
+                Reply::text(405, format_args!("{allowed} are possible")).field("Allow", allowed)
+            }
+            _ => Reply::text(501, "the method is not known"),
+        };
+        // A client that has waited does not send the body, or it does: where the next request begins is not known.
+        let is_discarded = match request.framing {
+            Framing::Empty => true,
+            Framing::Length(length) => length <= MOST_DISCARDED && expects == Ok(false),
+            _ => expects == Ok(false),
+        };
+        exchange.keep_alive &= is_discarded;
+        self.send(exchange, reply);
+        if request.framing != Framing::Empty {
+            self.receive(request.framing, None);
+        }
+    }
+
+    fn receive(&mut self, framing: Framing, upload: Option<(put::Upload, Exchange)>) {
+        let incoming = Incoming {
+            body: Body::new(framing),
+            received: 0,
+            checked: asynchat::now(),
+            received_then: 0,
+            upload,
+        };
+        self.go_on(Box::new(incoming));
+    }
+
+    /// Sets the terminator of the next part of a body, or of the next head.
+    fn go_on(&mut self, incoming: Box<Incoming>) {
+        match incoming.body.terminator() {
+            Some(terminator) => {
+                self.chat.set_terminator(terminator);
+                self.body = Some(incoming);
+                self.set_timer(self.service.options.receive_time);
+            }
+            None => {
+                self.chat
+                    .set_terminator(self.service.head_terminator.clone());
+                if let Some((upload, exchange)) = incoming.upload {
+                    let reply = upload.finish(&self.service);
+                    self.send(exchange, reply);
+                }
+            }
+        }
+    }
+
+    fn collect_body(&mut self, piece: &[u8]) -> Result<(), Reply> {
+        let max_upload = self.service.options.max_upload;
+        let Some(incoming) = &mut self.body else {
+            return Ok(());
+        };
+        incoming.received += piece.len() as u64;
+        match &mut incoming.upload {
+            Some(_) if incoming.received > max_upload => Err(put::too_large()),
+            Some((upload, _)) => upload.write(piece),
+            None if incoming.received > MOST_DISCARDED => {
+                debug!("a body that is not wanted is too long");
+                self.chat.close_when_done();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn send(&mut self, mut exchange: Exchange, reply: Reply) {
+        exchange.keep_alive &= !self.shutting_down;
+        debug!(reply.status);
+        if reply::send(&self.chat, &self.service, exchange, reply) {
+            self.wait_for_files();
+        }
+    }
+
+    /// Stops reading requests while too many files are open.
+    fn wait_for_files(&self) {
+        let (chat, open) = (self.chat.clone(), Rc::clone(&self.open));
+        open.set(open.get() + 1);
+        if open.get() >= MOST_OPEN {
+            chat.pause_reading();
+        }
+        self.chat.push_hook(move || {
+            open.set(open.get() - 1);
+            chat.resume_reading();
+        });
+    }
+
+    /// The last reply to a client that sends what is no request. Its further input is ignored, and an upload leaves
+    /// nothing.
+    fn refuse(&mut self, why: impl Into<Reply>) {
+        if self.chat.is_closing() {
+            return;
+        }
+        let exchange = match self.body.take().map(|incoming| incoming.upload) {
+            // The reply to the request is on its way.
+            Some(None) => return self.chat.close_when_done(),
+            Some(Some((_, exchange))) => exchange,
+            None => Exchange {
+                is_head: false,
+                version: Version::Http11,
+                keep_alive: false,
+                line: self.service.options.access_log.as_ref().map(|log| {
+                    let date = self.service.clock.borrow_mut().log_date();
+                    log.refused(self.chat.peer_addr(), &date)
+                }),
+            },
+        };
+        let exchange = Exchange {
+            keep_alive: false,
+            ..exchange
+        };
+        self.send(exchange, why.into());
+    }
+
+    fn set_timer(&mut self, after: Duration) {
+        if self.timer.is_none() {
+            self.timer = Some(self.chat.call_later(after));
+        }
+    }
+}
+
+impl AsyncChat for Session {
+    fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
+        if self.body.is_none() {
+            self.collect_head(piece);
+        } else if let Err(reply) = self.collect_body(piece) {
+            self.refuse(reply);
+        }
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        match self.body.take() {
+            None => self.head_is_complete(),
+            Some(mut incoming) => match incoming.body.found_terminator(record) {
+                Ok(()) => self.go_on(incoming),
+                Err(rejected) => {
+                    self.body = Some(incoming);
+                    self.refuse(rejected);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// A head is too long, or a line of a chunked body.
+    fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
+        let (status, why) = match (&self.body, self.head.contains(&b'\n')) {
+            (Some(_), _) => (400, "a line of a chunk is too long"),
+            (None, true) => (431, "the head is too long"),
+            (None, false) => (414, "the target is too long"),
+        };
+        self.refuse(Rejected { status, why });
+        Ok(Overflow::CloseWhenDone)
+    }
+
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        if self.body.is_some() || !self.head.is_empty() {
+            self.refuse(Rejected::bad("the request is incomplete"));
+        }
+        Ok(Eof::CloseWhenDone)
+    }
+
+    /// What is incomplete has had its time. While a reply is sent, the client may be busy with it.
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        self.timer = None;
+        let time = self.service.options.receive_time;
+        let is_sending = self.chat.queued() > 0 || self.open.get() > 0;
+        let since = match &mut self.body {
+            None if self.head.is_empty() => return Ok(()),
+            None => self.since,
+            Some(incoming) => {
+                if incoming.received - incoming.received_then >= PROGRESS {
+                    incoming.received_then = incoming.received;
+                    incoming.checked = asynchat::now();
+                }
+                incoming.checked
+            }
+        };
+        let left = time.saturating_sub(asynchat::now() - since);
+        match left {
+            Duration::ZERO if !is_sending => self.refuse(Rejected {
+                status: 408,
+                why: "the request has taken too long",
+            }),
+            Duration::ZERO => self.set_timer(time),
+            left => self.set_timer(left),
+        }
+        Ok(())
+    }
+
+    /// An upload may be completed. Otherwise the client would send it again.
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        let body = self.body.as_ref();
+        self.shutting_down = body.is_some_and(|body| body.upload.is_some());
+        Ok(match self.shutting_down {
+            true => AtShutdown::Stay,
+            false => AtShutdown::CloseWhenDone,
+        })
+    }
+}

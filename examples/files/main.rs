@@ -1,0 +1,267 @@
+//! `files`: shares a folder over HTTP/1.1.
+//!
+//! ```text
+//! cargo run --release --example files -- .
+//! ```
+//!
+//! Open <http://127.0.0.1:8080/>, or use it from another terminal:
+//!
+//! ```text
+//! curl -O http://127.0.0.1:8080/README.md
+//! curl -C - -O http://127.0.0.1:8080/large.iso         # continues where it has stopped
+//! wget -r -np http://127.0.0.1:8080/
+//! aria2c -x16 http://127.0.0.1:8080/large.iso
+//! ```
+//!
+//! The folder is read-only, unless `--write` is given. Writing needs a user and a password:
+//!
+//! ```text
+//! cargo run --release --example files -- /tmp/shared --write --user ann:secret
+//! curl -u ann:secret -T README.md http://127.0.0.1:8080/
+//! tar c src | curl -u ann:secret -T - http://127.0.0.1:8080/src.tar
+//! curl -u ann:secret -X DELETE http://127.0.0.1:8080/src.tar
+//! ```
+//!
+//! With a certificate it listens for TLS, too. SIGHUP reads a renewed certificate. Make one for tests:
+//!
+//! ```text
+//! cargo run --release --example test_certificate -- --out /tmp/tls
+//! cargo run --release --example files -- . --tls-listen 127.0.0.1:8443 \
+//!     --tls-cert /tmp/tls/cert.pem --tls-key /tmp/tls/key.pem
+//! curl --cacert /tmp/tls/ca.pem https://localhost:8443/README.md
+//! ```
+//!
+//! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
+//! An upload is complete before its file appears. `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
+//! that accept them. Paths below `/-/` belong to the server.
+//!
+//! Reading order:
+//!
+//! * this file: options, start and Ctrl-C; `../common/certificate.rs`: the options of TLS;
+//! * `../http1/`: messages of HTTP/1.1, and what is no message;
+//! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
+//! * `names.rs`, `tree.rs`: paths and the folder.
+
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
+
+#[path = "../common/certificate.rs"]
+mod certificate;
+#[path = "../common/mod.rs"]
+mod common;
+mod http;
+#[path = "../http1/mod.rs"]
+mod http1;
+mod names;
+mod tree;
+mod users;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use asynchat::{Addr, Error, EventLoop, Result};
+use certificate::CertificateOptions;
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use http::access_log::AccessLog;
+use http::{Options, Service};
+use tracing::{info, warn};
+use tree::Tree;
+use users::Users;
+
+/// Shares a folder over HTTP/1.1.
+///
+/// The log goes to standard error. RUST_LOG=debug adds connections and replies.
+#[derive(Parser)]
+#[command(version, name = "files")]
+struct Arguments {
+    /// The folder to share.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+
+    /// The address to listen on; port 0 chooses a free port.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: String,
+
+    /// Also listen on this address, with TLS.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    tls_listen: Option<String>,
+
+    /// Follow symbolic links, also out of the folder.
+    #[arg(long)]
+    follow_symlinks: bool,
+
+    /// Let users upload, replace and delete files.
+    #[arg(long, help_heading = "Writing")]
+    write: bool,
+
+    /// A user who may write (repeatable). Other users of this system can see the arguments of a
+    /// program: --passwords is safer.
+    #[arg(
+        long,
+        value_name = "NAME:PASSWORD",
+        requires = "write",
+        help_heading = "Writing"
+    )]
+    user: Vec<String>,
+
+    /// A file of users who may write. Each line is NAME:PASSWORD.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "write",
+        help_heading = "Writing"
+    )]
+    passwords: Option<PathBuf>,
+
+    /// The longest upload.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, help_heading = "Writing",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    max_upload: u64,
+
+    /// Append a line for each request to this file, in the combined format of Apache.
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+
+    /// How many connections are served at a time. Further ones get a 503 and are closed.
+    /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = count(), help_heading = "Limits")]
+    max_connections: usize,
+
+    /// How many connections one address may have.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
+    max_per_address: usize,
+
+    /// How long a connection may be idle between two requests: at least twice --receive-time.
+    #[arg(long, value_name = "SECONDS", default_value = "75", value_parser = seconds(), help_heading = "Limits")]
+    idle: u64,
+
+    /// The time for the head of a request, and for each 64 KiB of an upload. Then the client
+    /// gets a 408.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds(), help_heading = "Limits")]
+    receive_time: u64,
+
+    /// The time in which a client has to take each 64 KiB of a reply.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds(), help_heading = "Limits")]
+    drain_time: u64,
+
+    /// How long clients may finish transfers after Ctrl-C.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds(), help_heading = "Limits")]
+    grace: u64,
+
+    #[command(flatten)]
+    certificate: CertificateOptions,
+}
+
+fn main() {
+    common::log_to_stderr("info");
+    if let Err(error) = run(&Arguments::parse()) {
+        common::print_to_stderr(format_args!("files: {error}"));
+        std::process::exit(1);
+    }
+}
+
+fn run(arguments: &Arguments) -> Result {
+    let users = users(arguments)?;
+    if arguments.write && users.is_empty() {
+        return Err("--write needs --user or --passwords".into());
+    }
+    let tls = arguments.certificate.acceptor(&["http/1.1"])?;
+    if tls.is_some() && arguments.tls_listen.is_none() {
+        return Err("--tls-cert needs --tls-listen".into());
+    }
+    let folder = arguments.folder.display();
+    let tree = Tree::open(&arguments.folder, arguments.follow_symlinks)
+        .map_err(|error| Error::from(error).context(&folder))?;
+    let access_log = match &arguments.access_log {
+        Some(path) => Some(AccessLog::open(path).map_err(|error| {
+            Error::from(error).context(format_args!("--access-log {}", path.display()))
+        })?),
+        None => None,
+    };
+    let defaults = Options::default();
+    let idle = Duration::from_secs(arguments.idle);
+    let receive_time = Duration::from_secs(arguments.receive_time);
+    let service = Service::new(
+        tree,
+        Options {
+            write: arguments.write,
+            users,
+            max_upload: arguments.max_upload,
+            receive_time,
+            limits: defaults
+                .limits
+                .connections(arguments.max_connections)
+                .per_address(arguments.max_per_address),
+            // A client that gets a 408 must not have been closed before.
+            deadlines: defaults
+                .deadlines
+                .idle(idle.max(2 * receive_time))
+                .drain(Duration::from_secs(arguments.drain_time)),
+            access_log,
+            tls,
+            ..defaults
+        },
+    );
+    let listener = service
+        .serve(arguments.listen.as_str())
+        .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
+    let with_tls = match &arguments.tls_listen {
+        Some(address) => {
+            let listener = service.serve_tls(address.as_str());
+            Some(listener.map_err(|e| e.context(format_args!("--tls-listen {address}")))?)
+        }
+        None => None,
+    };
+    let grace = Duration::from_secs(arguments.grace);
+    arguments.certificate.shutdown_on_ctrl_c(grace)?;
+
+    let address = listener.local_addr().ok_or("the listener has no address")?;
+    if arguments.write && !is_loopback(&address) {
+        warn!(
+            "everybody on the way of a request can read its password: use --tls-listen for writing"
+        );
+    }
+    common::announce(&address);
+    if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
+        common::say(format_args!("listening with TLS on {address}"));
+    }
+    asynchat::run()?;
+    let stats = EventLoop::current()?.stats();
+    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
+    Ok(())
+}
+
+/// Those who may write.
+fn users(arguments: &Arguments) -> Result<Users> {
+    let mut users = Users::default();
+    for user in &arguments.user {
+        users.add(user).map_err(|why| format!("--user: {why}"))?;
+    }
+    if let Some(path) = &arguments.passwords {
+        let failed = |why| format!("--passwords {}: {why}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        users.add_lines(&text).map_err(failed)?;
+    }
+    Ok(users)
+}
+
+fn is_loopback(address: &Addr) -> bool {
+    address.ip().is_some_and(|ip| ip.is_loopback())
+}
+
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..1 << 32)
+}
+
+/// A number of seconds. Zero is refused, because it would close each connection before its first byte.
+fn seconds() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..1 << 32)
+}

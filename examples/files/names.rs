@@ -1,0 +1,154 @@
+//! The path of a request, as the names of folders and of a file.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+/// Uploads that are not complete have names with this start. They are not served.
+pub const TEMPORARY: &str = ".files-upload-";
+
+/// The longest path in bytes.
+const LONGEST: usize = 4096;
+
+/// What is not encoded in a URL (RFC 3986 section 2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A path below the shared folder. Each of its names is one: not empty, not `.` or `..`, and without separators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    path: PathBuf,
+    /// Whether the path was written as that of a folder, with a slash at its end.
+    pub is_folder: bool,
+}
+
+impl Names {
+    /// Parses the path of a URL, which is percent-encoded. `None` if a name cannot be one of a file.
+    ///
+    /// The path is split before it is decoded, so `%2f` does not separate names: it is in a name, which is refused.
+    /// `..` is refused, too: clients remove it before they send the path (RFC 3986 section 5.2.4).
+    pub fn parse(path: &str) -> Option<Names> {
+        let rest = path.strip_prefix('/')?;
+        if rest.len() > LONGEST || !is_encoded(rest) {
+            return None;
+        }
+        let mut names = Names {
+            path: PathBuf::new(),
+            is_folder: rest.is_empty() || rest.ends_with('/'),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.is_empty() {
+            return (path.len() <= 1).then_some(names);
+        }
+        for name in rest.split('/') {
+            let decoded = percent_decode_str(name).collect::<Vec<u8>>();
+            names.path.push(checked(decoded)?);
+        }
+        Some(names)
+    }
+
+    pub fn as_path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last name. `None` for the shared folder.
+    pub fn last(&self) -> Option<&OsStr> {
+        self.path.file_name()
+    }
+
+    /// The path of something in this folder.
+    pub fn join(&self, name: &str) -> Names {
+        Names {
+            path: self.path.join(name),
+            is_folder: false,
+        }
+    }
+
+    /// The path of a file beside this one, whose name is longer.
+    pub fn with_suffix(&self, suffix: &str) -> Names {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        Names {
+            path: path.into(),
+            is_folder: false,
+        }
+    }
+
+    pub fn as_folder(&self) -> Names {
+        Names {
+            path: self.path.clone(),
+            is_folder: true,
+        }
+    }
+
+    /// The path as text, for people.
+    pub fn display(&self) -> impl Display + use<'_> {
+        self.path.display()
+    }
+}
+
+/// The path of a URL.
+impl Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("/")?;
+        for (n, name) in self.path.iter().enumerate() {
+            let slash = if n > 0 { "/" } else { "" };
+            write!(f, "{slash}{}", encoded(name))?;
+        }
+        match self.is_folder && !self.path.as_os_str().is_empty() {
+            true => f.write_str("/"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A name in a URL.
+pub fn encoded(name: &OsStr) -> impl Display + use<'_> {
+    percent_encode(name.as_encoded_bytes(), UNRESERVED)
+}
+
+/// Whether each `%` has two digits behind it.
+fn is_encoded(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    memchr::memchr_iter(b'%', bytes).all(|at| is_hex(at + 1) && is_hex(at + 2))
+}
+
+/// The name, if it is one.
+fn checked(name: Vec<u8>) -> Option<std::ffi::OsString> {
+    let is_special = name.is_empty() || name == b"." || name == b"..";
+    let is_temporary = name.starts_with(TEMPORARY.as_bytes());
+    if is_special || is_temporary || name.iter().any(|byte| b"/\0".contains(byte)) {
+        return None;
+    }
+    system_name(name)
+}
+
+#[cfg(unix)]
+fn system_name(name: Vec<u8>) -> Option<std::ffi::OsString> {
+    Some(std::os::unix::ffi::OsStringExt::from_vec(name))
+}
+
+/// Windows has further separators (`\`), names of devices in every folder (`NUL`, `COM1.txt`) and streams (`a:b`),
+/// and drops dots and spaces at the end of a name.
+#[cfg(not(unix))]
+fn system_name(name: Vec<u8>) -> Option<std::ffi::OsString> {
+    const DEVICES: [&str; 7] = ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"];
+    let name = String::from_utf8(name).ok()?;
+    let stem = name.split('.').next()?.trim_end().to_lowercase();
+    let is_port = ["com", "lpt"].iter().any(|port| {
+        let number = stem.strip_prefix(port);
+        number.is_some_and(|number| number.chars().count() == 1)
+    });
+    let is_invalid = |c: char| c.is_control() || "<>:\"/\\|?*".contains(c);
+    let is_refused = name.contains(is_invalid)
+        || name.ends_with(['.', ' '])
+        || is_port
+        || DEVICES.contains(&stem.as_str());
+    (!is_refused).then(|| name.into())
+}

@@ -1,0 +1,126 @@
+//! The shared folder. Nothing outside it can be reached: a path has no `..` ([`Names`]), and each folder on the way is
+//! opened by its name, without following a symbolic link (unless that is permitted).
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::names::{Names, TEMPORARY};
+
+#[cfg(not(unix))]
+#[path = "tree/portable.rs"]
+mod system;
+#[cfg(unix)]
+#[path = "tree/unix.rs"]
+mod system;
+
+pub use system::Listing;
+
+pub struct Tree {
+    root: system::Root,
+}
+
+/// What a path leads to.
+pub enum Found {
+    File(File, Metadata),
+    Folder,
+}
+
+/// An entry of a folder.
+pub struct Entry {
+    pub is_folder: bool,
+    /// In bytes.
+    pub size: u64,
+    pub modified: Option<SystemTime>,
+}
+
+impl Tree {
+    /// With `follow_symlinks`, links lead to wherever they point, also out of the folder.
+    pub fn open(folder: &Path, follow_symlinks: bool) -> io::Result<Tree> {
+        let root = system::Root::open(folder, follow_symlinks)?;
+        Ok(Tree { root })
+    }
+
+    /// Opens a file or a folder for reading. Nothing else is opened: a pipe would stall the loop.
+    pub fn find(&self, names: &Names) -> io::Result<Found> {
+        self.root.find(names.as_path())
+    }
+
+    /// Begins to read the names in a folder.
+    pub fn list(&self, names: &Names) -> io::Result<Listing> {
+        self.root.list(names.as_path())
+    }
+
+    /// Begins an upload to this path, in a file of its own.
+    pub fn upload(&self, names: &Names) -> io::Result<Upload> {
+        let Some(name) = names.last().filter(|_| !names.is_folder) else {
+            return Err(ErrorKind::IsADirectory.into());
+        };
+        let folder = names.as_path().parent().unwrap_or(Path::new(""));
+        let mut tries = 0;
+        loop {
+            let temporary: OsString = format!("{TEMPORARY}{:016x}", fastrand::u64(..)).into();
+            match self.root.create(folder, &temporary) {
+                Ok(pending) => {
+                    return Ok(Upload {
+                        pending,
+                        name: name.to_owned(),
+                        temporary: Some(temporary),
+                    });
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 5 => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, names: &Names) -> io::Result<()> {
+        match self.find(names)? {
+            Found::File(..) => self.root.remove(names.as_path()),
+            Found::Folder => Err(ErrorKind::IsADirectory.into()),
+        }
+    }
+}
+
+/// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
+/// leaves nothing. (A process that is killed leaves the part: `.files-upload-*`.)
+pub struct Upload {
+    pending: system::Pending,
+    name: OsString,
+    temporary: Option<OsString>,
+}
+
+impl Upload {
+    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.pending.file.write_all(piece)
+    }
+
+    /// Gives the file its name. Does not wait until it is on the disk: that would stall the loop.
+    pub fn finish(mut self) -> io::Result<Metadata> {
+        let metadata = self.pending.file.metadata()?;
+        let name = self.name.clone();
+        if let Some(temporary) = &self.temporary {
+            self.pending.rename(temporary, &name)?;
+        }
+        self.temporary = None;
+        Ok(metadata)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary
+            && let Err(error) = self.pending.remove(temporary)
+        {
+            tracing::warn!(%error, name = %temporary.display(), "an upload that is incomplete cannot be removed");
+        }
+    }
+}
+
+/// Whether a name in a folder is shown.
+fn is_shown(name: &OsStr) -> bool {
+    !name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}

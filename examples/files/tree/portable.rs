@@ -1,0 +1,121 @@
+//! Folders by their paths, where they cannot be opened one in the other. Each name on the way is checked for a link
+//! before the path is used. Somebody who can write to the folder can replace one in between.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, ReadDir};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::{Entry, Found, is_shown};
+
+pub struct Root {
+    folder: PathBuf,
+    follow_symlinks: bool,
+}
+
+impl Root {
+    pub fn open(folder: &Path, follow_symlinks: bool) -> io::Result<Root> {
+        let folder = folder.canonicalize()?;
+        if !folder.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        Ok(Root {
+            folder,
+            follow_symlinks,
+        })
+    }
+
+    pub fn find(&self, path: &Path) -> io::Result<Found> {
+        let path = self.checked(path)?;
+        let metadata = path.metadata()?;
+        if metadata.is_dir() {
+            return Ok(Found::Folder);
+        }
+        if !metadata.is_file() {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Found::File(file, metadata))
+    }
+
+    pub fn list(&self, path: &Path) -> io::Result<Listing> {
+        let folder = self.checked(path)?;
+        Ok(Listing {
+            names: fs::read_dir(&folder)?,
+            folder,
+            follow_symlinks: self.follow_symlinks,
+        })
+    }
+
+    pub fn create(&self, folder: &Path, name: &OsStr) -> io::Result<Pending> {
+        let folder = self.checked(folder)?;
+        let file = File::create_new(folder.join(name))?;
+        Ok(Pending { file, folder })
+    }
+
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(self.checked(path)?)
+    }
+
+    fn checked(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut checked = self.folder.clone();
+        for name in path {
+            checked.push(name);
+            if !self.follow_symlinks && checked.symlink_metadata()?.is_symlink() {
+                return Err(ErrorKind::NotFound.into());
+            }
+        }
+        Ok(checked)
+    }
+}
+
+/// The names in a folder.
+pub struct Listing {
+    names: ReadDir,
+    folder: PathBuf,
+    follow_symlinks: bool,
+}
+
+impl Listing {
+    /// The next name, in no order.
+    pub fn next_name(&mut self) -> Option<io::Result<OsString>> {
+        loop {
+            let name = self.names.next()?.map(|entry| entry.file_name());
+            if !matches!(&name, Ok(name) if !is_shown(name)) {
+                return Some(name);
+            }
+        }
+    }
+
+    /// What has this name now. `None` if it is not served.
+    pub fn look(&self, name: &OsStr) -> Option<Entry> {
+        let path = self.folder.join(name);
+        let found = match self.follow_symlinks {
+            true => path.metadata(),
+            false => path.symlink_metadata(),
+        };
+        let found = found.ok()?;
+        (found.is_file() || found.is_dir()).then(|| Entry {
+            is_folder: found.is_dir(),
+            size: found.len(),
+            modified: found.modified().ok(),
+        })
+    }
+}
+
+/// A file without its final name.
+pub struct Pending {
+    pub file: File,
+    folder: PathBuf,
+}
+
+impl Pending {
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        fs::rename(self.folder.join(from), self.folder.join(to))
+    }
+
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        fs::remove_file(self.folder.join(name))
+    }
+}

@@ -1,0 +1,175 @@
+//! Folders are opened one in the other, and stay open while they are used. So nobody can put a symbolic link in the
+//! place of a folder between a check and its use.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Entry, Found, is_shown};
+
+/// A pipe is opened without a writer, and a terminal does not become that of the process.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
+pub struct Root {
+    folder: OwnedFd,
+    follow_symlinks: bool,
+}
+
+impl Root {
+    pub fn open(folder: &Path, follow_symlinks: bool) -> io::Result<Root> {
+        let flags = READ.union(OFlags::DIRECTORY);
+        let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+        Ok(Root {
+            folder,
+            follow_symlinks,
+        })
+    }
+
+    pub fn find(&self, path: &Path) -> io::Result<Found> {
+        let Some(name) = path.file_name() else {
+            return Ok(Found::Folder);
+        };
+        let folder = self.folder(path.parent())?;
+        let file = File::from(self.open_at(folder.as_fd(), name, OFlags::empty())?);
+        let metadata = file.metadata()?;
+        match metadata.file_type() {
+            kind if kind.is_file() => Ok(Found::File(file, metadata)),
+            kind if kind.is_dir() => Ok(Found::Folder),
+            _ => Err(ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    pub fn list(&self, path: &Path) -> io::Result<Listing> {
+        let folder = self.folder(Some(path))?;
+        Ok(Listing {
+            names: Dir::read_from(folder.as_fd())?,
+            folder: folder.as_fd().try_clone_to_owned()?,
+            follow_symlinks: self.follow_symlinks,
+        })
+    }
+
+    pub fn create(&self, folder: &Path, name: &OsStr) -> io::Result<Pending> {
+        let folder = self.folder(Some(folder))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o666);
+        let file = rustix::fs::openat(folder.as_fd(), name, flags | OFlags::NOFOLLOW, mode)?;
+        Ok(Pending {
+            file: File::from(file),
+            folder: folder.as_fd().try_clone_to_owned()?,
+        })
+    }
+
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        let folder = self.folder(path.parent())?;
+        let name = path.file_name().unwrap_or_default();
+        Ok(rustix::fs::unlinkat(
+            folder.as_fd(),
+            name,
+            AtFlags::empty(),
+        )?)
+    }
+
+    fn folder(&self, path: Option<&Path>) -> io::Result<Folder<'_>> {
+        let mut folder = Folder::Root(self.folder.as_fd());
+        for name in path.unwrap_or(Path::new("")) {
+            folder = Folder::Below(self.open_at(folder.as_fd(), name, OFlags::DIRECTORY)?);
+        }
+        Ok(folder)
+    }
+
+    fn open_at(&self, folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+        let follow = match self.follow_symlinks {
+            true => OFlags::empty(),
+            false => OFlags::NOFOLLOW,
+        };
+        match rustix::fs::openat(folder, name, READ | flags | follow, Mode::empty()) {
+            Ok(file) => Ok(file),
+            // It is a symbolic link (FreeBSD says EMLINK), or a file that is used as a folder, or too long a name.
+            Err(Errno::LOOP | Errno::MLINK | Errno::NOTDIR | Errno::NAMETOOLONG) => {
+                Err(ErrorKind::NotFound.into())
+            }
+            // A socket or a device without a driver.
+            Err(Errno::NXIO | Errno::OPNOTSUPP) => Err(ErrorKind::PermissionDenied.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+enum Folder<'r> {
+    Root(BorrowedFd<'r>),
+    Below(OwnedFd),
+}
+
+impl Folder<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Folder::Root(folder) => *folder,
+            Folder::Below(folder) => folder.as_fd(),
+        }
+    }
+}
+
+/// The names in a folder.
+pub struct Listing {
+    names: Dir,
+    folder: OwnedFd,
+    follow_symlinks: bool,
+}
+
+impl Listing {
+    /// The next name, in no order.
+    pub fn next_name(&mut self) -> Option<io::Result<OsString>> {
+        loop {
+            let entry = match self.names.read()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." && is_shown(name) {
+                return Some(Ok(name.to_owned()));
+            }
+        }
+    }
+
+    /// What has this name now. `None` if it is not served.
+    pub fn look(&self, name: &OsStr) -> Option<Entry> {
+        let follow = match self.follow_symlinks {
+            true => AtFlags::empty(),
+            false => AtFlags::SYMLINK_NOFOLLOW,
+        };
+        let found = rustix::fs::statat(&self.folder, name, follow).ok()?;
+        let kind = FileType::from_raw_mode(found.st_mode);
+        let seconds = u64::try_from(found.st_mtime).ok();
+        (kind.is_file() || kind.is_dir()).then(|| Entry {
+            is_folder: kind.is_dir(),
+            size: u64::try_from(found.st_size).unwrap_or_default(),
+            modified: seconds.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
+        })
+    }
+}
+
+/// A file without its final name.
+pub struct Pending {
+    pub file: File,
+    folder: OwnedFd,
+}
+
+impl Pending {
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.folder, from, &self.folder, to)?)
+    }
+
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?)
+    }
+}

@@ -1,0 +1,29 @@
+//! The `files` example on a simulated network with a real folder: every segmentation, requests that are smuggled,
+//! pipelining, parts, conditions, uploads, paths, and time.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "only the command line of `files` uses the rest"
+)]
+
+#[path = "../../files/http/mod.rs"]
+mod http;
+#[path = "../../http1/mod.rs"]
+mod http1;
+mod messages;
+#[path = "../../files/names.rs"]
+mod names;
+mod reading;
+#[path = "../common/scene.rs"]
+mod scene;
+mod site;
+#[path = "../../../tests/common/tls.rs"]
+mod tls;
+#[path = "../../files/tree.rs"]
+mod tree;
+#[path = "../../files/users.rs"]
+mod users;
+#[path = "../common/with_tls.rs"]
+mod with_tls;
+mod writing;

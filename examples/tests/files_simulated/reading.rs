@@ -1,0 +1,365 @@
+//! GET: files, parts of them, conditions, folders, and what is outside.
+
+use std::fs::{self, File};
+use std::time::Duration;
+
+use asynchat::Result;
+use tempfile::TempDir;
+
+use crate::http::Options;
+use crate::site::{ANN, Site, big, changed, options, put, request};
+
+#[test]
+fn a_file_has_its_fields() -> Result {
+    let site = Site::new()?;
+    let reply = site.get("/a.txt?query", "")?;
+    assert_eq!(
+        reply.head,
+        "HTTP/1.1 200 OK\r\nDate: Mon, 15 Jun 2026 12:00:00 GMT\r\nServer: asynchat-files\r\n\
+         X-Content-Type-Options: nosniff\r\nETag: \"2ebc98a1.0.d\"\r\n\
+         Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nVary: Accept-Encoding\r\nCache-Control: no-cache\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nAccept-Ranges: bytes\r\nContent-Length: 13\r\n\r\n"
+    );
+    assert_eq!(reply.text(), "hello, world\n");
+    let head = site.one(request("HEAD", "/a.txt", "", ""))?;
+    assert_eq!((head.head, head.body), (reply.head, vec![]));
+    assert_eq!(site.get("/dir/big", "")?.body, big());
+    assert_eq!(site.get("http://other.example/a.txt", "")?.status, 200);
+    for (path, status) in [
+        ("/b", 404),
+        ("/a.txt/", 404),
+        ("/a.txt/b", 404),
+        ("a.txt", 400),
+        ("*", 400),
+    ] {
+        assert_eq!(site.get(path, "")?.status, status, "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_methods_that_are_possible_are_named() -> Result {
+    let site = Site::new()?;
+    let all = "GET, HEAD, OPTIONS, PUT, DELETE";
+    for (method, path, status) in [
+        ("OPTIONS", "*", 204),
+        ("OPTIONS", "/a.txt", 204),
+        ("POST", "/a.txt", 405),
+    ] {
+        let reply = site.one(request(method, path, "", ""))?;
+        assert_eq!((reply.status, reply.field("allow")), (status, Some(all)));
+    }
+    assert_eq!(site.one(request("get", "/a.txt", "", ""))?.status, 501);
+    let read_only = Site::with(Options {
+        write: false,
+        ..options()
+    })?;
+    for input in [put("/x", "x"), request("DELETE", "/a.txt", ANN, "")] {
+        let reply = read_only.one(input)?;
+        assert_eq!(
+            (reply.status, reply.field("allow")),
+            (405, Some("GET, HEAD, OPTIONS"))
+        );
+    }
+    assert_eq!(read_only.names()?, ["a.txt", "dir"]);
+    Ok(())
+}
+
+#[test]
+fn one_part_of_a_file_is_sent() -> Result {
+    let site = Site::new()?;
+    for (range, status, content, field) in [
+        ("bytes=0-4", 206, "hello", "bytes 0-4/13"),
+        ("bytes=7-", 206, "world\n", "bytes 7-12/13"),
+        ("bytes=7-99", 206, "world\n", "bytes 7-12/13"),
+        ("bytes=-6", 206, "world\n", "bytes 7-12/13"),
+        ("bytes=-99", 206, "hello, world\n", "bytes 0-12/13"),
+        ("Bytes=12-12", 206, "\n", "bytes 12-12/13"),
+        (
+            "bytes=0-99999999999999999999",
+            206,
+            "hello, world\n",
+            "bytes 0-12/13",
+        ),
+        ("bytes=13-", 416, "", "bytes */13"),
+        ("bytes=99999999999999999999-", 416, "", "bytes */13"),
+        ("bytes=-0", 416, "", "bytes */13"),
+        // What is not valid is ignored, and so are several ranges.
+        ("bytes=0-1,3-4", 200, "hello, world\n", ""),
+        ("bytes=4-0", 200, "hello, world\n", ""),
+        ("bytes=-", 200, "hello, world\n", ""),
+        ("bytes=a-b", 200, "hello, world\n", ""),
+        ("bytes 0-1", 200, "hello, world\n", ""),
+        ("lines=0-1", 200, "hello, world\n", ""),
+    ] {
+        let reply = site.get("/a.txt", &format!("Range: {range}\r\n"))?;
+        assert_eq!(reply.status, status, "{range}");
+        assert_eq!(
+            reply.field("content-range").unwrap_or_default(),
+            field,
+            "{range}"
+        );
+        if status != 416 {
+            assert_eq!(reply.text(), content, "{range}");
+        }
+    }
+    let big = big();
+    let reply = site.get("/dir/big", "Range: bytes=1000-100999\r\n")?;
+    assert_eq!(reply.body, big[1000..101_000]);
+    let reply = site.one(request("HEAD", "/a.txt", "Range: bytes=0-1\r\n", ""))?;
+    assert_eq!(
+        (reply.status, reply.field("content-length")),
+        (200, Some("13"))
+    );
+    Ok(())
+}
+
+/// RFC 9110 section 13.2.2, in its order.
+#[test]
+fn conditions_are_evaluated_in_order() -> Result {
+    const SAME: &str = "\"2ebc98a1.0.d\"";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const EXACT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let site = Site::new()?;
+    for (fields, status) in [
+        (format!("If-None-Match: {SAME}\r\n"), 304),
+        (format!("If-None-Match: W/{SAME}\r\n"), 304),
+        (format!("If-None-Match: \"a,b\", {SAME}\r\n"), 304),
+        (
+            format!("If-None-Match: \"x\"\r\nIf-None-Match: {SAME}\r\n"),
+            304,
+        ),
+        ("If-None-Match: *\r\n".to_owned(), 304),
+        ("If-None-Match: \"x\"\r\n".to_owned(), 200),
+        // The date is not looked at then.
+        (
+            format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {EXACT}\r\n"),
+            200,
+        ),
+        (format!("If-Modified-Since: {EXACT}\r\n"), 304),
+        (format!("If-Modified-Since: {BEFORE}\r\n"), 200),
+        ("If-Modified-Since: yesterday\r\n".to_owned(), 200),
+        (format!("If-Match: {SAME}\r\n"), 200),
+        ("If-Match: *\r\n".to_owned(), 200),
+        (format!("If-Match: W/{SAME}\r\n"), 412),
+        ("If-Match: \"x\"\r\n".to_owned(), 412),
+        (format!("If-Match: \"x\"\r\nIf-None-Match: {SAME}\r\n"), 412),
+        (
+            format!("If-Match: {SAME}\r\nIf-Unmodified-Since: {BEFORE}\r\n"),
+            200,
+        ),
+        (
+            format!("If-Match: {SAME}\r\nIf-None-Match: {SAME}\r\n"),
+            304,
+        ),
+        (format!("If-Unmodified-Since: {EXACT}\r\n"), 200),
+        (format!("If-Unmodified-Since: {BEFORE}\r\n"), 412),
+        (format!("If-Range: {SAME}\r\nRange: bytes=0-1\r\n"), 206),
+        (format!("If-Range: {EXACT}\r\nRange: bytes=0-1\r\n"), 206),
+        (format!("If-Range: W/{SAME}\r\nRange: bytes=0-1\r\n"), 200),
+        ("If-Range: \"x\"\r\nRange: bytes=0-1\r\n".to_owned(), 200),
+        (format!("If-Range: {BEFORE}\r\nRange: bytes=0-1\r\n"), 200),
+        (
+            format!("If-None-Match: {SAME}\r\nRange: bytes=0-1\r\n"),
+            304,
+        ),
+    ] {
+        let reply = site.get("/a.txt", &fields)?;
+        assert_eq!(reply.status, status, "{fields}");
+        if status == 304 {
+            assert_eq!(
+                (reply.field("etag"), reply.field("content-length")),
+                (Some(SAME), None)
+            );
+        }
+    }
+    // Of what does not exist.
+    assert_eq!(site.get("/none", "If-Match: *\r\n")?.status, 404);
+    Ok(())
+}
+
+#[test]
+fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
+    let site = Site::new()?;
+    site.store("a.txt.gz", b"gzipped")?;
+    site.store("a.txt.zst", b"zstandard")?;
+    for (accepted, content, coding) in [
+        ("", "hello, world\n", None),
+        ("Accept-Encoding: identity\r\n", "hello, world\n", None),
+        ("Accept-Encoding: gzip, zstd\r\n", "zstandard", Some("zstd")),
+        (
+            "Accept-Encoding: gzip, zstd;q=0.5\r\n",
+            "gzipped",
+            Some("gzip"),
+        ),
+        ("Accept-Encoding: gzip;q=0, br\r\n", "hello, world\n", None),
+        ("Accept-Encoding: *\r\n", "zstandard", Some("zstd")),
+        ("Accept-Encoding: *, zstd;q=0\r\n", "gzipped", Some("gzip")),
+        (
+            "Accept-Encoding: GZIP; q=1.000\r\n",
+            "gzipped",
+            Some("gzip"),
+        ),
+        ("Accept-Encoding: gzip;q=2\r\n", "hello, world\n", None),
+    ] {
+        let reply = site.get("/a.txt", accepted)?;
+        assert_eq!(
+            (reply.text(), reply.field("content-encoding")),
+            (content, coding),
+            "{accepted}"
+        );
+        assert_eq!(
+            reply.field("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+        assert_eq!(reply.field("vary"), Some("Accept-Encoding"));
+        // The tags of different contents differ.
+        assert_eq!(
+            reply.field("etag") == Some("\"2ebc98a1.0.d\""),
+            coding.is_none()
+        );
+    }
+    // One of an earlier content is not sent.
+    let file = File::options()
+        .write(true)
+        .open(site.dir.path().join("a.txt"))?;
+    file.set_modified(changed() + Duration::from_secs(1))?;
+    assert_eq!(
+        site.get("/a.txt", "Accept-Encoding: gzip\r\n")?.text(),
+        "hello, world\n"
+    );
+    assert_eq!(
+        site.get("/a.txt.gz", "")?.field("content-type"),
+        Some("application/gzip")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_folder_has_a_page() -> Result {
+    let site = Site::new()?;
+    let moved = site.get("/dir?q=1", "")?;
+    assert_eq!(
+        (moved.status, moved.field("location")),
+        (301, Some("/dir/?q=1"))
+    );
+    #[cfg(unix)]
+    {
+        site.store("dir/<b> \"&'é", b"")?;
+        let page = site.get("/dir/", "")?;
+        assert_eq!(page.status, 200);
+        let row = "<a href=\"%3Cb%3E%20%22%26%27%C3%A9\">&lt;b&gt; &quot;&amp;&#39;é</a>";
+        assert!(page.text().contains(row), "{}", page.text());
+        let file = site.get("/dir/%3Cb%3E%20%22%26%27%C3%A9", "")?;
+        assert_eq!(file.status, 200);
+    }
+    // An upload that is not complete is not shown, and not served.
+    site.store(".files-upload-1", b"part")?;
+    for n in 0..3000 {
+        fs::write(site.dir.path().join(format!("dir/n{n}")), b"")?;
+    }
+    let root = site.get("/", "")?;
+    assert!(
+        root.text().contains(
+            "<a href=\"a.txt\">a.txt</a><td title=\"13 bytes\">13 B<td>06 Nov 1994 08:49\n"
+        )
+    );
+    assert!(root.text().contains("<a href=\"dir/\">dir/</a>") && !root.text().contains("upload-1"));
+    assert_eq!(site.get("/.files-upload-1", "")?.status, 404);
+    let page = site.get("/dir/", "")?;
+    assert_eq!(page.text().matches("<a href=\"n").count(), 3000);
+    assert!(page.text().find(">n0<") < page.text().find(">n2999<"));
+    let head = site.one(request("HEAD", "/dir/", "", ""))?;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert!(site.get("/-/files.js", "")?.text().contains("PUT"));
+    assert_eq!(site.get("/-/nothing", "")?.status, 404);
+
+    site.store("dir/index.html", b"<p>index")?;
+    let index = site.get("/dir/", "")?;
+    assert_eq!(index.text(), "<p>index");
+    assert_eq!(
+        index.field("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    Ok(())
+}
+
+#[test]
+fn nothing_outside_the_folder_is_reached() -> Result {
+    let outside = TempDir::new()?;
+    fs::write(outside.path().join("secret"), "secret")?;
+    for follow_symlinks in [false, true] {
+        let site = Site::with_links(options(), follow_symlinks)?;
+        let name = outside.path().display();
+        for path in [
+            "/../secret",
+            "/dir/../../secret",
+            "/%2e%2e/secret",
+            "/%2E./secret",
+            "/.%2e/a.txt",
+            "/dir/%2e%2e/a.txt",
+            "/./a.txt",
+            "//a.txt",
+            "/dir//big",
+            "/..%2fsecret",
+            "/dir%2fbig",
+            "/%2fetc%2fpasswd",
+            "/a.txt%00",
+            "/%00",
+            "/a.txt%00.html",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/..",
+            "/.",
+            "/..;/secret",
+            "/%c0%ae%c0%ae/x",
+            &format!("/{name}/secret"),
+            &format!("{name}/secret"),
+        ] {
+            let reply = site.get(path, "")?;
+            assert_eq!(reply.status, 404, "{path}");
+            for input in [put(path, "x"), request("DELETE", path, ANN, "")] {
+                let status = site.one(input)?.status;
+                assert!([403, 404, 409].contains(&status), "{path} {status}");
+            }
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::symlink;
+            let root = site.dir.path();
+            symlink(outside.path(), root.join("folder"))?;
+            symlink(outside.path().join("secret"), root.join("file"))?;
+            symlink("dir/big", root.join("inside"))?;
+            for path in ["/folder/secret", "/file"] {
+                let reply = site.get(path, "")?;
+                assert_eq!(
+                    reply.status,
+                    if follow_symlinks { 200 } else { 404 },
+                    "{path}"
+                );
+            }
+            assert_eq!(site.get("/inside", "")?.status == 200, follow_symlinks);
+            let page = site.get("/", "")?;
+            assert_eq!(page.text().contains("inside"), follow_symlinks);
+            if !follow_symlinks {
+                assert_eq!(site.one(put("/folder/new", "x"))?.status, 409);
+                assert_eq!(
+                    site.one(request("DELETE", "/folder/secret", ANN, ""))?
+                        .status,
+                    404
+                );
+                assert_eq!(site.one(request("DELETE", "/file", ANN, ""))?.status, 404);
+                // The link is replaced, not what it points to.
+                assert_eq!(site.one(put("/file", "x"))?.status, 201);
+                assert!(root.join("file").symlink_metadata()?.is_file());
+            }
+            // A pipe would stall the loop.
+            rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR)?;
+            assert_eq!(site.get("/pipe", "")?.status, 403);
+        }
+    }
+    assert_eq!(fs::read_to_string(outside.path().join("secret"))?, "secret");
+    assert_eq!(fs::read_dir(outside.path())?.count(), 1);
+    Ok(())
+}

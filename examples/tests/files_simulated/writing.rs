@@ -1,0 +1,203 @@
+//! PUT and DELETE.
+
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::sim::Peer;
+
+use crate::site::{ANN, Site, parse, put, request, statuses};
+
+#[test]
+fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
+    let site = Site::new()?;
+    let created = site.one(put("/dir/b%20c", "new"))?;
+    assert_eq!(
+        (created.status, created.field("location")),
+        (201, Some("/dir/b%20c"))
+    );
+    assert_eq!(
+        site.get("/dir/b%20c", "")?.field("etag"),
+        created.field("etag")
+    );
+    let client = site.client()?;
+    client.send(format!(
+        "PUT /a.txt HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 6\r\n\r\nnew"
+    ));
+    site.settle()?;
+    assert_eq!(site.read("a.txt").unwrap(), b"hello, world\n");
+    assert_eq!(site.names()?.len(), 3, "one is temporary");
+    let reply = site.ask(&client, "er\n")?;
+    assert!(reply.starts_with("HTTP/1.1 204 "), "{reply}");
+    assert_eq!(site.read("a.txt").unwrap(), b"newer\n");
+    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    // An empty one.
+    let empty = format!("PUT /e HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 0\r\n\r\n");
+    let chunked =
+        format!("PUT /e HTTP/1.1\r\nHost: a\r\n{ANN}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(statuses(&site.replies(empty + &chunked)?), [201, 204]);
+    assert_eq!(site.read("e").unwrap(), b"");
+    for (path, status) in [
+        ("/", 409),
+        ("/dir", 409),
+        ("/dir/", 409),
+        ("/none/x", 409),
+        ("/a.txt/x", 409),
+        ("/-/x", 403),
+    ] {
+        assert_eq!(site.one(put(path, "x"))?.status, status, "{path}");
+    }
+    assert_eq!(site.one(request("PUT", "/x", ANN, ""))?.status, 411);
+    let part = format!("{ANN}Content-Range: bytes 0-0/2\r\n");
+    assert_eq!(site.one(request("PUT", "/x", &part, "x"))?.status, 400);
+    assert_eq!(site.names()?, ["a.txt", "dir", "e"]);
+    Ok(())
+}
+
+#[test]
+fn an_upload_that_is_cut_leaves_nothing() -> Result {
+    let begin = format!("PUT /x HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 9\r\n\r\npart");
+    type End = fn(&Site, &Peer) -> Result;
+    let ends: [(End, &[u16]); 3] = [
+        (
+            |_, client| {
+                client.reset();
+                Ok(())
+            },
+            &[],
+        ),
+        (
+            |_, client| {
+                client.finish();
+                Ok(())
+            },
+            &[400],
+        ),
+        (|site, _| site.advance(Duration::from_secs(31)), &[408]),
+    ];
+    for (end, expected) in ends {
+        let site = Site::new()?;
+        let client = site.client()?;
+        client.send(&begin);
+        site.settle()?;
+        assert_eq!(site.names()?.len(), 3);
+        end(&site, &client)?;
+        site.settle()?;
+        assert_eq!(site.names()?, ["a.txt", "dir"]);
+        assert_eq!(statuses(&parse(&client.take_received())), expected);
+    }
+    Ok(())
+}
+
+#[test]
+fn writing_needs_a_user() -> Result {
+    let site = Site::new()?;
+    for fields in [
+        "",
+        "Authorization: Basic\r\n",
+        "Authorization: Basic x\r\n",
+        "Authorization: Basic YW5uOnNlY3JlCg==\r\n",
+        "Authorization: Bearer YW5uOnNlY3JldA==\r\n",
+        "Authorization: Basic OnNlY3JldA==\r\n",
+        "Authorization: Basic YW5uOg==\r\n",
+    ] {
+        for method in ["PUT", "DELETE"] {
+            let reply = site.one(request(method, "/a.txt", fields, "x"))?;
+            assert_eq!(reply.status, 401, "{fields}");
+            assert!(
+                reply
+                    .field("www-authenticate")
+                    .unwrap()
+                    .starts_with("Basic realm=")
+            );
+        }
+    }
+    assert_eq!(site.read("a.txt").unwrap(), b"hello, world\n");
+    // A body that is not wanted does not end the connection.
+    let input =
+        request("PUT", "/x", "", "GET / HTTP/1.1\r\n\r\n") + &request("GET", "/a.txt", "", "");
+    assert_eq!(statuses(&site.replies(input)?), [401, 200]);
+    let long = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n";
+    let reply = site.one(long)?;
+    assert_eq!(
+        (reply.status, reply.field("connection")),
+        (401, Some("close"))
+    );
+    assert_eq!(site.one(request("DELETE", "/a.txt", ANN, ""))?.status, 204);
+    assert_eq!(site.one(request("DELETE", "/a.txt", ANN, ""))?.status, 404);
+    assert_eq!(site.one(request("DELETE", "/dir", ANN, ""))?.status, 409);
+    assert_eq!(site.names()?, ["dir"]);
+    Ok(())
+}
+
+#[test]
+fn a_client_that_waits_is_told_whether_to_send() -> Result {
+    let site = Site::new()?;
+    let head = |fields: &str| {
+        format!(
+            "PUT /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n{fields}\r\n"
+        )
+    };
+    let client = site.client()?;
+    assert_eq!(
+        site.ask(&client, head(ANN))?,
+        "HTTP/1.1 100 Continue\r\n\r\n"
+    );
+    assert!(site.ask(&client, "x")?.starts_with("HTTP/1.1 201 "));
+    // If it is refused, the next byte may be the body or the next request.
+    let client = site.client()?;
+    let reply = site.ask(&client, head(""))?;
+    assert!(
+        reply.starts_with("HTTP/1.1 401 ") && reply.contains("\r\nConnection: close\r\n"),
+        "{reply}"
+    );
+    assert_eq!(
+        site.one(request("PUT", "/x", "Expect: tea\r\n", "x"))?
+            .status,
+        417
+    );
+    Ok(())
+}
+
+#[test]
+fn conditions_protect_uploads() -> Result {
+    let site = Site::new()?;
+    let tag = site.get("/a.txt", "")?.field("etag").unwrap().to_owned();
+    let put =
+        |path: &str, fields: &str| site.one(request("PUT", path, &format!("{ANN}{fields}"), "x"));
+    assert_eq!(put("/a.txt", "If-None-Match: *\r\n")?.status, 412);
+    assert_eq!(put("/a.txt", "If-Match: \"x\"\r\n")?.status, 412);
+    assert_eq!(put("/b", "If-Match: *\r\n")?.status, 412);
+    assert_eq!(put("/b", "If-None-Match: *\r\n")?.status, 201);
+    // Two clients change the same state. One of them wins, although both have begun before the other's end.
+    let begin = format!(
+        "PUT /a.txt HTTP/1.1\r\nHost: a\r\n{ANN}If-Match: {tag}\r\nContent-Length: 2\r\n\r\n"
+    );
+    let (one, other) = (site.client()?, site.client()?);
+    site.ask(&one, &begin)?;
+    site.ask(&other, &begin)?;
+    assert!(site.ask(&other, "22")?.starts_with("HTTP/1.1 204 "));
+    assert!(site.ask(&one, "11")?.starts_with("HTTP/1.1 412 "));
+    assert_eq!(site.read("a.txt").unwrap(), b"22");
+    assert_eq!(site.names()?, ["a.txt", "b", "dir"]);
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_lets_an_upload_be_completed() -> Result {
+    let site = Site::new()?;
+    let (client, idle) = (site.client()?, site.client()?);
+    client.send(format!(
+        "PUT /x HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 2\r\n\r\n1"
+    ));
+    site.settle()?;
+    site.event_loop.shutdown(Duration::from_secs(60));
+    site.settle()?;
+    assert!(idle.has_ended() && !client.has_ended());
+    client.send(format!("2{}", request("GET", "/a.txt", "", "")));
+    site.settle()?;
+    let replies = parse(&client.take_received());
+    assert_eq!(statuses(&replies), [201]);
+    assert_eq!(replies[0].field("connection"), Some("close"));
+    assert_eq!(site.read("x").unwrap(), b"12");
+    Ok(())
+}
