@@ -1,0 +1,86 @@
+//! HTTP/1.1 messages (RFC 9112), strictly: what can be read in two ways is refused, because a peer that reads it in
+//! the other way finds a request that was not sent (request smuggling, RFC 9112 section 11.2). The examples `files`
+//! and `proxy` include this folder by its path.
+//!
+//! A message is received with two kinds of terminators. Its head is one record under [`head_terminator`], which
+//! [`Request::parse`] or [`Response::parse`] takes. Then a [`Body`] names the terminator of each record of the body,
+//! until the body is complete:
+//!
+//! ```text
+//! fn found_terminator(&mut self, record: &[u8]) -> Result {
+//!     match &mut self.body {
+//!         None => {
+//!             let mut space = http1::field_space();
+//!             match Request::parse(record, &mut space) {
+//!                 Ok(request) => self.begin(request), // keeps Body::new(request.framing) in self.body
+//!                 Err(rejected) => self.refuse(rejected), // replies rejected.status, and closes
+//!             }
+//!         }
+//!         Some(body) => match body.found_terminator(record) {
+//!             Ok(()) => {}
+//!             Err(rejected) => self.refuse(rejected),
+//!         },
+//!     }
+//!     match self.body.as_ref().and_then(Body::terminator) {
+//!         Some(terminator) => self.chat.set_terminator(terminator),
+//!         None => // the body is complete: reply, and set the terminator of the next head
+//!     }
+//! }
+//!
+//! fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
+//!     // A piece of the content of the body, without the framing of its chunks.
+//! }
+//! ```
+//!
+//! The bytes of a body are never collected. Reading order: `head.rs`, `framing.rs`, `body.rs`, then the rest.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "no program uses everything here, and `pub` items are visible in it only"
+)]
+
+pub mod body;
+pub mod chunked;
+pub mod fields;
+pub mod framing;
+pub mod head;
+pub mod status;
+
+use asynchat::Terminator;
+
+pub use body::Body;
+pub use fields::{Field, Fields};
+pub use framing::Framing;
+pub use head::{Request, Response, Version};
+pub use status::Rejected;
+
+/// The longest head in bytes. nginx and Apache accept lines of 8 KiB.
+pub const LONGEST_HEAD: u64 = 32 << 10;
+
+/// The longest target of a request. RFC 9112 section 3 recommends at least 8,000.
+pub const LONGEST_TARGET: usize = 8 << 10;
+
+/// The most fields of a head.
+pub const MOST_FIELDS: usize = 100;
+
+/// The terminator of a head. Its record ends with an empty line: only CRLF ends a line.
+///
+/// A record that is only an empty line is to be ignored before a request ([`is_empty_line`]). Keep the terminator, and
+/// clone it: to make it takes an allocation.
+pub fn head_terminator() -> Terminator {
+    Terminator::bytes(b"\r\n\r\n")
+        .inclusive()
+        .limit(LONGEST_HEAD)
+}
+
+/// Whether the record has no request: some clients send empty lines after a body (RFC 9112 section 2.2).
+pub fn is_empty_line(head: &[u8]) -> bool {
+    head == b"\r\n\r\n"
+}
+
+/// Room for the fields of a head, as [`Request::parse`] needs it.
+pub fn field_space<'b>() -> [Field<'b>; MOST_FIELDS] {
+    [httparse::EMPTY_HEADER; MOST_FIELDS]
+}
