@@ -51,7 +51,10 @@ impl Destination {
         let port = match port {
             "" => default?,
             // `parse` would accept a sign.
-            digits => digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?,
+            digits => digits
+                .parse()
+                .ok()
+                .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?,
         };
         let host = Host::parse(host)?;
         (port > 0).then_some(Destination { host, port })
@@ -91,9 +94,15 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
     let post = move |outcome: Result<Vec<SocketAddr>, Failure>| {
         let outcome = outcome.and_then(|mut addrs| {
             // An IPv4 address in IPv6 form is connected to as what it is.
-            addrs.iter_mut().for_each(|addr| addr.set_ip(addr.ip().to_canonical()));
+            addrs
+                .iter_mut()
+                .for_each(|addr| addr.set_ip(addr.ip().to_canonical()));
             addrs.retain(|addr| access.allows(*addr));
-            if addrs.is_empty() { Err(Failure::Prohibited) } else { Ok(addrs) }
+            if addrs.is_empty() {
+                Err(Failure::Prohibited)
+            } else {
+                Ok(addrs)
+            }
         });
         // An error means that the loop has ended, and the session with it.
         let _ = remote.post_to(id, move |session: &mut S| match asked.strong_count() {
@@ -106,12 +115,15 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
         Host::Ip(ip) => post(Ok(vec![SocketAddr::new(*ip, to.port)])),
         Host::Name(name) => {
             let fallback = post.clone();
-            let asked = proxy.resolver.look_up(name, to.port, still_wanted, move |found| {
-                post(match found {
-                    Ok(addrs) if !addrs.is_empty() => Ok(addrs),
-                    _ => Err(Failure::Unknown),
+            let asked = proxy
+                .options
+                .resolver
+                .look_up(name, to.port, still_wanted, move |found| {
+                    post(match found {
+                        Ok(addrs) if !addrs.is_empty() => Ok(addrs),
+                        _ => Err(Failure::Unknown),
+                    });
                 });
-            });
             if let Err(error) = asked {
                 tracing::warn!("{error}");
                 fallback(Err(Failure::Unavailable));
@@ -160,8 +172,25 @@ mod tests {
             assert_eq!(parsed.to_string(), shown);
         }
         for text in [
-            "", ":80", "a:0", "a:65536", "a:+80", "a:8 0", "a:80:80", "a b:80", "a/b:80", "u@a:80", "a%2eb:80", "[::1:80",
-            "[fe80::1%1]:80", "[::1]x:80", "[127.0.0.1]:80", "::1", "::1:80", "a\0:80", "\u{e9}:80",
+            "",
+            ":80",
+            "a:0",
+            "a:65536",
+            "a:+80",
+            "a:8 0",
+            "a:80:80",
+            "a b:80",
+            "a/b:80",
+            "u@a:80",
+            "a%2eb:80",
+            "[::1:80",
+            "[fe80::1%1]:80",
+            "[::1]x:80",
+            "[127.0.0.1]:80",
+            "::1",
+            "::1:80",
+            "a\0:80",
+            "\u{e9}:80",
         ] {
             assert_eq!(Destination::parse(text, Some(80)), None, "{text}");
         }

@@ -22,6 +22,12 @@ pub enum Failure {
     Unavailable,
     /// Another error of the system.
     Other,
+    /// The response of the server is invalid.
+    BadResponse,
+    /// The server has ended the connection before the response was complete.
+    Incomplete,
+    /// The client did not send the rest of its request in time.
+    SlowRequest,
 }
 
 impl Failure {
@@ -40,6 +46,7 @@ impl Failure {
     pub fn status(self) -> u16 {
         match self {
             Failure::Prohibited => 403,
+            Failure::SlowRequest => 408,
             Failure::TimedOut => 504,
             Failure::Unavailable => 503,
             _ => 502,
@@ -49,13 +56,13 @@ impl Failure {
     /// The reply in SOCKS: RFC 1928 section 6.
     pub fn socks(self) -> u8 {
         match self {
-            Failure::Other | Failure::Unavailable => 1,
             Failure::Prohibited => 2,
             Failure::NetworkUnreachable => 3,
             Failure::Unknown | Failure::HostUnreachable => 4,
             Failure::Refused => 5,
             // "TTL expired": there is no code for time, and Tor uses this one.
             Failure::TimedOut => 6,
+            _ => 1,
         }
     }
 }
@@ -71,6 +78,9 @@ impl fmt::Display for Failure {
             Failure::TimedOut => "the destination does not answer in time",
             Failure::Unavailable => "the proxy cannot make this connection now",
             Failure::Other => "the connection could not be made",
+            Failure::BadResponse => "the response of the server is invalid",
+            Failure::Incomplete => "the server has ended the connection before its response",
+            Failure::SlowRequest => "the request was not complete in time",
         })
     }
 }

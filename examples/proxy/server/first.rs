@@ -27,7 +27,9 @@ impl AsyncChat for First {
     fn found_terminator(&mut self, first: &[u8]) -> Result {
         let (chat, proxy) = (self.chat.clone(), Rc::clone(&self.proxy));
         match first {
-            [5] => self.chat.replace_session(Socks::new(chat, proxy, self.timer)),
+            [5] => self
+                .chat
+                .replace_session(Socks::new(chat, proxy, self.timer)),
             [4] => {
                 // SOCKS 4 has the reply 91: rejected.
                 self.chat.push_slice(&[0, 91, 0, 0, 0, 0, 0, 0]);
@@ -35,7 +37,9 @@ impl AsyncChat for First {
             }
             [0x16] => return Err("TLS to the proxy itself is not supported".into()),
             // The byte belongs to the request.
-            first => self.chat.replace_session(Client::new(chat, proxy, self.timer, first)),
+            first => self
+                .chat
+                .replace_session(Client::new(chat, proxy, self.timer, first)),
         }
         Ok(())
     }

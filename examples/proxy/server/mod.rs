@@ -14,13 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{
-    Channel, Chat, Close, Deadlines, Error, Limits, Remote, Result, Server, Target, Terminator,
-};
-use tracing::info;
+use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server, Target, Terminator};
 
 use access::Access;
-use dial::Destination;
 use first::First;
 use resolver::Resolver;
 use user::User;
@@ -102,17 +98,9 @@ impl Proxy {
     }
 
     fn is_user(&self, name: &[u8], password: &[u8]) -> bool {
-        self.options.users.iter().any(|user| user.has(name, password))
-    }
-
-    /// Logs a tunnel that has ended, or was not opened.
-    fn log_tunnel(&self, protocol: &str, client: &Chat, to: Option<&Destination>, why: &Close) {
-        let stats = client.stats();
-        let (sent, received) = (stats.bytes_in, stats.bytes_out);
-        let to = to.map(tracing::field::display);
-        match why {
-            Close::Piped(why) => info!(id = %client.id(), to, sent, received, "{protocol}: server: {why}"),
-            why => info!(id = %client.id(), to, sent, received, "{protocol}: client: {why}"),
-        }
+        self.options
+            .users
+            .iter()
+            .any(|user| user.has(name, password))
     }
 }

@@ -49,10 +49,15 @@ struct Request {
 impl Resolver {
     /// The resolver of the operating system, on up to `threads` threads.
     pub fn of_the_system(threads: usize) -> Resolver {
-        Resolver::new(threads, |host, port| (host, port).to_socket_addrs().map(Iterator::collect))
+        Resolver::new(threads, |host, port| {
+            (host, port).to_socket_addrs().map(Iterator::collect)
+        })
     }
 
-    pub fn new(threads: usize, resolve: impl Fn(&str, u16) -> Outcome + Send + Sync + 'static) -> Resolver {
+    pub fn new(
+        threads: usize,
+        resolve: impl Fn(&str, u16) -> Outcome + Send + Sync + 'static,
+    ) -> Resolver {
         Resolver(Arc::new(Shared {
             resolve: Box::new(resolve),
             most: threads,
@@ -78,7 +83,9 @@ impl Resolver {
         }
         let mut state = self.0.lock();
         if state.queue.len() >= QUEUE {
-            state.queue.retain(|request| request.wanted.strong_count() > 0);
+            state
+                .queue
+                .retain(|request| request.wanted.strong_count() > 0);
         }
         if state.queue.len() >= QUEUE {
             return Err(io::Error::other("too many names wait to be looked up"));
@@ -129,7 +136,10 @@ impl Shared {
                 return request;
             }
             state.idle += 1;
-            state = self.added.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .added
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
     }

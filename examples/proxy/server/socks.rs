@@ -10,7 +10,7 @@ use asynchat::{Addr, AsyncChat, AtShutdown, Chat, Close, Result, Terminator, Tim
 use super::Proxy;
 use super::dial::{Destination, Host, LookUp, LooksUp, look_up};
 use super::failure::Failure;
-use super::tunnel::{Opens, open};
+use super::tunnel::{Opens, log_end, open};
 
 const VERSION: u8 = 5;
 /// Methods: section 3.
@@ -109,7 +109,10 @@ impl Socks {
             [VERSION, CONNECT, _, IPV4] => self.expect(4 + 2, Step::Address(IPV4)),
             [VERSION, CONNECT, _, IPV6] => self.expect(16 + 2, Step::Address(IPV6)),
             [VERSION, CONNECT, _, NAME] => self.expect(1, Step::NameSize),
-            [VERSION, CONNECT, ..] => self.refuse(TYPE_NOT_SUPPORTED, "the type of the address is not supported"),
+            [VERSION, CONNECT, ..] => self.refuse(
+                TYPE_NOT_SUPPORTED,
+                "the type of the address is not supported",
+            ),
             [VERSION, ..] => self.refuse(COMMAND_NOT_SUPPORTED, "the command is not supported"),
             _ => self.refuse(Failure::Other.socks(), "this is not SOCKS 5"),
         }
@@ -121,17 +124,26 @@ impl Socks {
         };
         let host = match (kind, host) {
             (IPV4, host) => <[u8; 4]>::try_from(host).ok().map(|it| Host::Ip(it.into())),
-            (IPV6, host) => <[u8; 16]>::try_from(host).ok().map(|it| Host::Ip(it.into())),
+            (IPV6, host) => <[u8; 16]>::try_from(host)
+                .ok()
+                .map(|it| Host::Ip(it.into())),
             // Some clients send an address here, of either kind and without brackets.
-            (_, host) => std::str::from_utf8(host).ok().and_then(|host| match host.parse::<Ipv6Addr>() {
-                Ok(ip) => Some(Host::Ip(ip.into())),
-                Err(_) => Host::parse(host),
-            }),
+            (_, host) => {
+                std::str::from_utf8(host)
+                    .ok()
+                    .and_then(|host| match host.parse::<Ipv6Addr>() {
+                        Ok(ip) => Some(Host::Ip(ip.into())),
+                        Err(_) => Host::parse(host),
+                    })
+            }
         };
         let Some(host) = host else {
             return self.refuse(Failure::Unknown.socks(), "the name is invalid");
         };
-        let to = Destination { host, port: u16::from_be_bytes(*port) };
+        let to = Destination {
+            host,
+            port: u16::from_be_bytes(*port),
+        };
         self.chat.pause_reading();
         self.chat.reschedule(self.timer, self.proxy.options.connect);
         self.step = Step::LookingUp(look_up::<Socks>(&self.proxy, &self.chat, &to));
@@ -153,10 +165,10 @@ impl Socks {
 }
 
 /// A reply with the address of the proxy's end: section 6.
-fn reply_with(reply: u8, bound: Option<Addr>) -> Vec<u8> {
+fn reply_with(reply: u8, bound: Option<&Addr>) -> Vec<u8> {
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     let bound = match bound {
-        Some(Addr::Inet(addr)) => addr,
+        Some(Addr::Inet(addr)) => *addr,
         _ => unspecified,
     };
     let mut bytes = vec![VERSION, reply, 0];
@@ -190,7 +202,9 @@ impl AsyncChat for Socks {
             }
             (Step::Password, password) => self.log_in(password),
             (Step::Request, request) => self.request(request),
-            (Step::NameSize, &[length]) => self.expect(usize::from(length) + 2, Step::Address(NAME)),
+            (Step::NameSize, &[length]) => {
+                self.expect(usize::from(length) + 2, Step::Address(NAME));
+            }
             (&Step::Address(kind), address) => self.connect(kind, address),
             _ => {} // the connection is closing, or piped
         }
@@ -224,7 +238,7 @@ impl AsyncChat for Socks {
             if far.is_connecting() {
                 far.close();
             }
-            self.proxy.log_tunnel("SOCKS", &self.chat, self.to.as_ref(), why);
+            log_end("SOCKS", &self.chat, self.to.as_ref(), why);
         }
     }
 }
@@ -243,7 +257,7 @@ impl LooksUp for Socks {
 
 impl Opens for Socks {
     fn opened(local: Option<Addr>) -> Vec<u8> {
-        reply_with(SUCCEEDED, local)
+        reply_with(SUCCEEDED, local.as_ref())
     }
 
     fn failed(&mut self, why: Failure) -> Result {

@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use asynchat::{Addr, AsyncChat, Chat, Close, Result};
 
+use tracing::info;
+
 use super::Proxy;
-use super::dial::{LooksUp, connect};
+use super::dial::{Destination, LooksUp, connect};
 use super::failure::Failure;
 
 /// A session that opens tunnels.
@@ -27,7 +29,11 @@ pub trait Opens: LooksUp {
 ///
 /// # Errors
 /// When no connection can be begun.
-pub fn open<S: Opens>(proxy: &Rc<Proxy>, near: &Chat, addrs: Vec<SocketAddr>) -> Result<Chat, Failure> {
+pub fn open<S: Opens>(
+    proxy: &Rc<Proxy>,
+    near: &Chat,
+    addrs: Vec<SocketAddr>,
+) -> Result<Chat, Failure> {
     let (near, far_proxy) = (near.clone(), Rc::clone(proxy));
     connect(proxy, addrs, proxy.options.limits, move |chat| Far::<S> {
         near,
@@ -48,7 +54,11 @@ struct Far<S> {
 impl<S: Opens> AsyncChat for Far<S> {
     fn handle_connect(&mut self) -> Result {
         self.near.push(S::opened(self.chat.local_addr()));
-        let deadlines = self.proxy.options.deadlines().idle(self.proxy.options.tunnel_idle);
+        let deadlines = self
+            .proxy
+            .options
+            .deadlines()
+            .idle(self.proxy.options.tunnel_idle);
         self.near.set_deadlines(deadlines);
         self.chat.set_deadlines(deadlines);
         asynchat::pipe(&self.near, &self.chat)?;
@@ -73,4 +83,15 @@ impl<S: Opens> AsyncChat for Far<S> {
         // An error means that the client has left.
         let _ = self.near.post::<S>(move |opener| opener.failed(failure));
     }
+}
+
+/// Logs the end of a client's connection that has asked for a tunnel.
+pub fn log_end(protocol: &str, client: &Chat, to: Option<&Destination>, why: &Close) {
+    let (id, stats) = (client.id(), client.stats());
+    let (sent, received) = (stats.bytes_in, stats.bytes_out);
+    let to = to.map(tracing::field::display);
+    match why {
+        Close::Piped(why) => info!(%id, to, sent, received, "{protocol}: server: {why}"),
+        why => info!(%id, to, sent, received, "{protocol}: client: {why}"),
+    };
 }

@@ -46,7 +46,10 @@ impl FromStr for User {
 
 /// Compares in a time that does not depend on where the two differ.
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    let differences = a.iter().zip(b).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
+    let differences = a
+        .iter()
+        .zip(b)
+        .fold(0, |all, (a, b)| black_box(all | (a ^ b)));
     a.len() == b.len() && differences == 0
 }
 
@@ -59,7 +62,11 @@ fn base64(data: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for n in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * n)) as usize & 63];
-            text.push(if n > group.len() { '=' } else { char::from(digit) });
+            text.push(if n > group.len() {
+                '='
+            } else {
+                char::from(digit)
+            });
         }
     }
     text
@@ -71,18 +78,27 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_rfc_4648() {
-        let vectors = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        let vectors = [
+            "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy",
+        ];
         for (length, encoded) in vectors.into_iter().enumerate() {
             assert_eq!(base64(&b"foobar"[..length]), encoded);
         }
-        assert_eq!(base64(b"Aladdin:open sesame"), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(
+            base64(b"Aladdin:open sesame"),
+            "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+        );
     }
 
     #[test]
     fn a_user_is_known_by_both() {
         let user: User = "ann:se:cret".parse().unwrap();
         assert!(user.has(b"ann", b"se:cret"));
-        assert!(!user.has(b"ann", b"secret") && !user.has(b"bob", b"se:cret") && !user.has(b"ann", b"se:cre"));
+        assert!(
+            !user.has(b"ann", b"secret")
+                && !user.has(b"bob", b"se:cret")
+                && !user.has(b"ann", b"se:cre")
+        );
         for (field, is_hers) in [
             ("Basic YW5uOnNlOmNyZXQ=", true),
             ("basic  YW5uOnNlOmNyZXQ= ", true),

@@ -20,7 +20,9 @@ impl<'a> Absolute<'a> {
         let (scheme, rest) = target
             .split_once("://")
             .filter(|(scheme, _)| !scheme.contains('/'))
-            .ok_or(Rejected::bad("this is a proxy: the target is to be an absolute URI"))?;
+            .ok_or(Rejected::bad(
+                "this is a proxy: the target is to be an absolute URI",
+            ))?;
         if !scheme.eq_ignore_ascii_case("http") {
             let why = "only http is forwarded: use CONNECT for others";
             return Err(Rejected { status: 501, why });
@@ -34,7 +36,11 @@ impl<'a> Absolute<'a> {
         let to = Destination::parse(authority, Some(80));
         let to = to.ok_or(Rejected::bad("the target has an invalid host or port"))?;
         let authority = authority.strip_suffix(':').unwrap_or(authority);
-        Ok(Absolute { to, authority, path })
+        Ok(Absolute {
+            to,
+            authority,
+            path,
+        })
     }
 
     /// The head of the request to the server, in origin-form and with the framing of the original.
@@ -53,12 +59,20 @@ impl<'a> Absolute<'a> {
             [b'/', ..] => "",
             _ => "/",
         };
-        line(&[method, b" ", slash.as_bytes(), self.path.as_bytes(), b" HTTP/1.1"]);
+        line(&[
+            method,
+            b" ",
+            slash.as_bytes(),
+            self.path.as_bytes(),
+            b" HTTP/1.1",
+        ]);
         line(&[b"Host: ", self.authority.as_bytes()]);
         for (name, value) in request.fields.end_to_end() {
             let is = |it: &str| name.eq_ignore_ascii_case(it);
             // RFC 9110 section 10.1.1: HTTP/1.0 has no expectations.
-            let is_ignored = is("host") || is("max-forwards") || (is("expect") && request.version == Version::Http10);
+            let is_ignored = is("host")
+                || is("max-forwards")
+                || (is("expect") && request.version == Version::Http10);
             if !is_ignored {
                 line(&[name.as_bytes(), b": ", value]);
             }
@@ -88,7 +102,10 @@ pub fn via_of(version: Version, name: &str) -> String {
 
 /// How often an OPTIONS request may be forwarded: RFC 9110 section 7.6.2. Other methods have no such limit.
 pub fn max_forwards(request: &Request<'_>) -> Option<u32> {
-    let value = request.fields.text("max-forwards").filter(|_| request.method == "OPTIONS");
+    let value = request
+        .fields
+        .text("max-forwards")
+        .filter(|_| request.method == "OPTIONS");
     value.and_then(|digits| digits.parse().ok())
 }
 
@@ -111,12 +128,30 @@ mod tests {
             ("http://[::1]:8080?x", "[::1]:8080", "[::1]:8080", "?x"),
         ] {
             let parsed = Absolute::parse(target).ok().unwrap();
-            assert_eq!((parsed.to.to_string().as_str(), parsed.authority, parsed.path), (to, authority, path));
+            assert_eq!(
+                (
+                    parsed.to.to_string().as_str(),
+                    parsed.authority,
+                    parsed.path
+                ),
+                (to, authority, path)
+            );
         }
         for (target, status) in [
-            ("/", 400), ("*", 400), ("a:80", 400), ("/x?http://a/", 400), ("http:///x", 400), ("http://", 400),
-            ("http://u@a/", 400), ("http://u:p@a/", 400), ("http://a/#x", 400), ("http://a\\b/", 400), ("http://a:0/", 400),
-            ("https://a/", 501), ("ftp://a/", 501), ("http:a/", 400),
+            ("/", 400),
+            ("*", 400),
+            ("a:80", 400),
+            ("/x?http://a/", 400),
+            ("http:///x", 400),
+            ("http://", 400),
+            ("http://u@a/", 400),
+            ("http://u:p@a/", 400),
+            ("http://a/#x", 400),
+            ("http://a\\b/", 400),
+            ("http://a:0/", 400),
+            ("https://a/", 501),
+            ("ftp://a/", 501),
+            ("http:a/", 400),
         ] {
             let rejected = Absolute::parse(target).err().map(|it| it.status);
             assert_eq!(rejected, Some(status), "{target}");
@@ -142,7 +177,10 @@ mod tests {
         );
         // Nobody can remove what frames the request, or the host.
         let head = "POST http://a/ HTTP/1.1\r\nHost: a\r\nConnection: content-length, host\r\nContent-Length: 3\r\n\r\n";
-        assert_eq!(forwarded(head), "POST / HTTP/1.1\r\nHost: a\r\nVia: 1.1 proxy\r\nContent-Length: 3\r\n\r\n");
+        assert_eq!(
+            forwarded(head),
+            "POST / HTTP/1.1\r\nHost: a\r\nVia: 1.1 proxy\r\nContent-Length: 3\r\n\r\n"
+        );
     }
 
     #[test]
@@ -153,12 +191,18 @@ mod tests {
             "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nVia: 1.1 proxy\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
         let head = "POST http://a?q HTTP/1.0\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n";
-        assert_eq!(forwarded(head), "POST /?q HTTP/1.1\r\nHost: a\r\nVia: 1.0 proxy\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(
+            forwarded(head),
+            "POST /?q HTTP/1.1\r\nHost: a\r\nVia: 1.0 proxy\r\nContent-Length: 0\r\n\r\n"
+        );
     }
 
     #[test]
     fn options_counts_its_forwards() {
         let head = "OPTIONS http://a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\n\r\n";
-        assert_eq!(forwarded(head), "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 2\r\nVia: 1.1 proxy\r\n\r\n");
+        assert_eq!(
+            forwarded(head),
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 2\r\nVia: 1.1 proxy\r\n\r\n"
+        );
     }
 }

@@ -1,0 +1,10 @@
+//! The proxy for HTTP/1.1: CONNECT, and requests that are forwarded.
+
+mod client;
+mod exchange;
+mod reply;
+mod request;
+mod response;
+mod upstream;
+
+pub use client::Client;
