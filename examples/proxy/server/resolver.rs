@@ -165,7 +165,9 @@ mod tests {
         let wanted = Arc::new(());
         let look_up = |host: &'static str, wanted: &Arc<()>| {
             let sender = sender.clone();
-            let reply = move |_: Outcome| drop(sender.send(host));
+            let reply = move |_: Outcome| {
+                let _ = sender.send(host);
+            };
             resolver.look_up(host, 80, Arc::downgrade(wanted), reply)
         };
         let withdrawn = Arc::new(());

@@ -172,13 +172,16 @@ impl Client {
         let State::Forward(forwarding) = &mut self.state else {
             return;
         };
-        let link = self.server.take();
-        if let Some(link) = link.filter(|link| link.to == forwarding.to && link.chat.is_open()) {
-            // The server may close the connection at this very moment (RFC 9112 section 9.3.1).
-            forwarding.may_repeat = is_repeatable;
-            self.chat.cancel(self.timer);
-            link.chat.set_terminator(self.proxy.head.clone());
-            return self.send_to(link);
+        match self.server.take() {
+            Some(link) if link.to == forwarding.to && link.chat.is_open() => {
+                // The server may close the connection at this very moment (RFC 9112 section 9.3.1).
+                forwarding.may_repeat = is_repeatable;
+                self.chat.cancel(self.timer);
+                link.chat.set_terminator(self.proxy.head.clone());
+                return self.send_to(link);
+            }
+            Some(link) => link.chat.close(),
+            None => {}
         }
         forwarding.may_repeat = false;
         forwarding.look_up = Some(look_up::<Client>(&self.proxy, &self.chat, &forwarding.to));

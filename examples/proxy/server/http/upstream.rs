@@ -111,9 +111,11 @@ impl Upstream {
             exchange.client.push(chunked::LAST_CHUNK);
         }
         self.interim = 0;
-        match response.keep_alive && exchange.request_complete.get() {
-            true => self.chat.set_terminator(Terminator::none()),
-            false => self.chat.close(),
+        match exchange.request_complete.get() {
+            true if response.keep_alive => self.chat.set_terminator(Terminator::none()),
+            true => self.chat.close(),
+            // The server must not take the request for complete.
+            false => self.chat.abort(),
         }
         let client = exchange.client.clone();
         // An error means that the client has left.
