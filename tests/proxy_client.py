@@ -529,9 +529,7 @@ def slow_reader():
                     received = peer.recv_into(buffer)
                     assert received, count
                     count += received
-                    if count % 64 == 0:
-                        most = max(most, rss(process))
-                most = max(most, rss(process))
+                    most = max(most, rss(process))
             assert most - before < 4 * MIB and most < 24 * MIB, (before, most)
     return True
 

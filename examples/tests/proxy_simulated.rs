@@ -1099,6 +1099,31 @@ fn a_request_is_repeated_if_the_kept_connection_has_ended_and_nothing_can_happen
     Ok(())
 }
 
+/// The response has begun, and ends with the connection: only a reset tells that it is incomplete.
+#[test]
+fn a_client_of_http_1_0_that_cuts_its_request_gets_no_complete_response() -> Result {
+    let world = World::new()?;
+    let head = "PUT http://www.example/ HTTP/1.0\r\nContent-Length: 9\r\n\r\n";
+    let (client, server) = world.begin(head)?;
+    world.send(&server, "HTTP/1.1 200 OK\r\n\r\nabc")?;
+    client.finish();
+    world.settle()?;
+    assert!(text(&client).ends_with("\r\n\r\nabc"));
+    assert_eq!(client.ended(), Some(Ended::Reset));
+    assert_eq!(server.ended(), Some(Ended::Reset));
+
+    let (client, server) = world.begin(head)?;
+    world.send(&server, "HTTP/1.1 200 OK\r\n\r\nabc")?;
+    for _ in 0..30 {
+        world.advance(50 * SECOND)?;
+        server.send("d");
+    }
+    assert!(!client.has_ended());
+    world.advance(61 * SECOND)?;
+    assert_eq!(client.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
 // ---- slow peers
 
 #[test]

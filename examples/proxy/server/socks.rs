@@ -158,7 +158,7 @@ impl Socks {
 
     fn end(&mut self, why: &str) {
         let to = self.to.as_ref().map(tracing::field::display);
-        tracing::info!(id = %self.chat.id(), to, "SOCKS: {why}");
+        tracing::info!(to, "SOCKS: {why}");
         self.step = Step::Ended;
         self.chat.close_when_done();
     }
@@ -217,7 +217,7 @@ impl AsyncChat for Socks {
             Step::LookingUp(_) => return self.failed(Failure::TimedOut),
             Step::Connecting(_) | Step::Ended => {}
             _ => {
-                tracing::info!(id = %self.chat.id(), "SOCKS: the request was not complete in time");
+                tracing::info!("SOCKS: the request was not complete in time");
                 self.chat.close();
             }
         }

@@ -73,7 +73,7 @@ impl<S: Opens> AsyncChat for Far<S> {
     fn handle_close(&mut self, why: &Close) {
         let failure = match why {
             Close::ConnectFailed(error) => {
-                tracing::info!(id = %self.near.id(), "{error}");
+                info!("{error}");
                 Failure::of_connect(error)
             }
             // Before the connection was up. Afterwards `near` is piped, and the call below comes too late.
@@ -87,11 +87,11 @@ impl<S: Opens> AsyncChat for Far<S> {
 
 /// Logs the end of a client's connection that has asked for a tunnel.
 pub fn log_end(protocol: &str, client: &Chat, to: Option<&Destination>, why: &Close) {
-    let (id, stats) = (client.id(), client.stats());
+    let stats = client.stats();
     let (sent, received) = (stats.bytes_in, stats.bytes_out);
     let to = to.map(tracing::field::display);
     match why {
-        Close::Piped(why) => info!(%id, to, sent, received, "{protocol}: server: {why}"),
-        why => info!(%id, to, sent, received, "{protocol}: client: {why}"),
+        Close::Piped(why) => info!(to, sent, received, "{protocol}: server: {why}"),
+        why => info!(to, sent, received, "{protocol}: client: {why}"),
     };
 }

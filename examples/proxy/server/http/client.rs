@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use asynchat::bytes::Bytes;
 use asynchat::{
-    Addr, AsyncChat, AtShutdown, Chat, Close, More, Overflow, Producer, RecordLimit, Result,
+    Addr, AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result,
     TimerId,
 };
 use tracing::info;
@@ -152,6 +152,11 @@ impl Client {
             sent: Cell::new(Sent::Nothing),
             bytes_before: Cell::new(0),
         };
+        if request.version == Version::Http10 {
+            // This deadline would end a response that ends with the connection, as if it were complete.
+            let deadlines = self.chat.deadlines();
+            self.chat.set_deadlines(deadlines.input(None));
+        }
         let head = target.head(request, &self.proxy.options.name);
         self.state = State::Forward(Forwarding {
             exchange: Rc::new(exchange),
@@ -173,7 +178,7 @@ impl Client {
             return;
         };
         match self.server.take() {
-            Some(link) if link.to == forwarding.to && link.chat.is_open() => {
+            Some(link) if link.to == forwarding.to && !link.chat.is_closing() => {
                 // The server may close the connection at this very moment (RFC 9112 section 9.3.1).
                 forwarding.may_repeat = is_repeatable;
                 self.chat.cancel(self.timer);
@@ -313,13 +318,13 @@ impl Client {
             && request.framing == Framing::Empty
             && request.method != "CONNECT";
         self.send_reply(status, why, request.method == "HEAD", keep_alive);
-        info!(id = %self.chat.id(), "{} {}: {status} {why}", request.method, request.target);
+        info!("{} {}: {status} {why}", request.method, request.target);
     }
 
     /// Answers what is no request, or none that can be understood.
     fn refuse(&mut self, rejected: Rejected) {
         self.send_reply(rejected.status, rejected.why, false, false);
-        info!(id = %self.chat.id(), "{rejected}");
+        info!("{} {rejected}", rejected.status);
     }
 
     /// Answers that there is no response of the server.
@@ -347,14 +352,14 @@ impl Client {
         self.finish(keep_alive);
     }
 
+    /// Logs a request. The loop has set a span with the client's address.
     fn log(&self, status: u16, remark: &str) {
-        let id = self.chat.id();
         match &self.state {
             State::Forward(it) => {
-                info!(%id, "{} http://{}: {status} {remark}", it.exchange.method, it.to);
+                info!("{} http://{}: {status} {remark}", it.exchange.method, it.to);
             }
-            State::Tunnel(to, _) => info!(%id, "CONNECT {to}: {status} {remark}"),
-            State::Head | State::Ended => info!(%id, "{status} {remark}"),
+            State::Tunnel(to, _) => info!("CONNECT {to}: {status} {remark}"),
+            State::Head | State::Ended => info!("{status} {remark}"),
         }
     }
 
@@ -417,6 +422,14 @@ impl AsyncChat for Client {
             _ => self.refuse_body(Rejected::bad("a line of the chunked body is too long")),
         }
         Ok(Overflow::CloseWhenDone)
+    }
+
+    /// The request will not be completed. A response in progress must not look complete.
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        if let State::Forward(_) = self.state {
+            self.chat.abort();
+        }
+        Ok(Eof::CloseWhenDone)
     }
 
     fn handle_timer(&mut self, _: TimerId) -> Result {

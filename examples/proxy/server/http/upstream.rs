@@ -127,7 +127,7 @@ impl Upstream {
 
     /// There will be no response, or no complete one.
     fn fail(&mut self, failure: Failure, why: &str) {
-        tracing::info!(id = %self.chat.id(), peer = ?self.chat.peer_addr(), "{why}");
+        tracing::info!("{why}");
         self.report(failure, false);
         self.chat.abort();
     }
@@ -202,7 +202,7 @@ impl AsyncChat for Upstream {
         let Some(exchange) = self.exchange() else {
             return;
         };
-        tracing::info!(id = %exchange.client.id(), peer = ?self.chat.peer_addr(), "server: {why}");
+        tracing::info!("server: {why}");
         match why {
             Close::ConnectFailed(error) => self.report(Failure::of_connect(error), false),
             Close::Timeout(_) if exchange.request_complete.get() => {
