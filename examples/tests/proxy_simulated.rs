@@ -2,7 +2,6 @@
 //! access list, deadlines, slow peers and cut responses.
 
 #[path = "../http1/mod.rs"]
-#[allow(unreachable_pub)]
 mod http1;
 #[path = "common/scene.rs"]
 mod scene;
