@@ -495,6 +495,116 @@ def cut():
     return True
 
 
+def mutated(rng, port):
+    """A few pipelined requests, most of them with something that two parsers may understand in two ways."""
+    fields = [
+        "Content-Length: 5", "Content-Length: 0", "Content-Length: +5", "Content-Length: 5, 5", "Content-Length:5", "Content-Length : 5",
+        "content-length:\t5", "Transfer-Encoding: chunked", "Transfer-Encoding: Chunked", "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: identity", "Transfer-Encoding:\x0bchunked", " Transfer-Encoding: chunked", "X: y\n\tz", "X:", "X: \x7f",
+        "Connection: keep-alive, x-a", "Connection: content-length, transfer-encoding, host", "X-A: 1", "Host: other", "Expect: 100-continue",
+        "TE: trailers", "Upgrade: websocket", "Keep-Alive: 1", "Max-Forwards: 0", "Via: 1.1 x", "Proxy-Connection: close", "X: \xe9",
+    ]
+    bodies = ["", "hello", "5\r\nhello\r\n0\r\n\r\n", "5;x=y\r\nhello\r\n0\r\nA: b\r\n\r\n", "5\nhello\n0\n\n", "0\r\n\r\n", "05\r\nhello\r\n0\r\n\r\n",
+              "5 \r\nhello\r\n0\r\n\r\n", "5\r\nhelloXX0\r\n\r\n", "GET / HTTP/1.1\r\nHost: smuggled\r\n\r\n"]
+    text = ""
+    for _ in range(rng.randrange(1, 4)):
+        method = rng.choice(["GET", "POST", "PUT", "DELETE", "PATCH"])
+        version = rng.choice(["HTTP/1.1"] * 8 + ["HTTP/1.0", "HTTP/1.2", "http/1.1"])
+        path = rng.choice(["/", "", "/x?y", "/%0d%0a", "?q", "/\t", "//x", "/a b"])
+        end = rng.choice(["\r\n"] * 12 + ["\n", "\r", "\r\r\n"])
+        chosen = ["Host: a", *(rng.choice(fields) for _ in range(rng.randrange(4)))]
+        rng.shuffle(chosen)
+        lines = [f"{method} http://127.0.0.1:{port}{path} {version}", *chosen]
+        text += end.join(lines) + end + "\r\n" + rng.choice(bodies)
+    data = bytearray(text.encode("latin-1"))
+    if rng.random() < 0.3:
+        data[rng.randrange(len(data))] = rng.choice(b"\r\n\t \0:;,5\xff")
+    return bytes(data)
+
+
+def h11():
+    """What reaches a server and a client is unambiguous for h11, whatever the two have sent. PROXY_SEED chooses other
+    messages."""
+    try:
+        import h11
+    except ImportError:
+        print("skipped: h11 is not installed")
+        return False
+    import random
+
+    seed = int(os.environ.get("PROXY_SEED", "1"))
+    failures, counts = [], {"requests": 0, "responses": 0}
+    hop_by_hop = {b"te", b"upgrade", b"keep-alive", b"proxy-connection", b"connection", b"trailer"}
+    responses = [
+        b"Content-Length: 5\r\n\r\nhello", b"Content-Length: 0\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n", b"\r\nhello", b"Content-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: 9\r\n\r\nhello", b"X: y\n\r\n\r\n",
+    ]
+
+    def serve(peer):
+        rng = random.Random(f"{seed} {peer.getpeername()}")
+        connection, received = h11.Connection(h11.SERVER), b""
+        try:
+            while True:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    data = peer.recv(MIB)
+                    received += data
+                    if not data and (not received or connection.their_state is not h11.IDLE):
+                        return  # A request that the proxy has cut.
+                    connection.receive_data(data)
+                elif isinstance(event, h11.Request):
+                    counts["requests"] += 1
+                    names = [name for name, _ in event.headers]
+                    assert names.count(b"host") == 1 and not hop_by_hop & set(names), event
+                    assert b"smuggled" not in dict(event.headers)[b"host"], event
+                elif isinstance(event, h11.EndOfMessage):
+                    response = rng.choice(responses)
+                    peer.sendall(b"HTTP/1.1 200 OK\r\n" + response)
+                    if response in responses[:4]:
+                        connection.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+                        connection.send(h11.EndOfMessage())
+                        connection.start_next_cycle()
+                    else:
+                        return
+                elif isinstance(event, h11.ConnectionClosed):
+                    return
+        except (h11.RemoteProtocolError, AssertionError) as error:
+            failures.append((error, received))
+
+    rng = random.Random(seed)
+    with proxy(*LOCAL, "--idle", "1", log="error") as (port, _), raw_server(serve) as server:
+        for _ in range(5000):
+            data = mutated(rng, server)
+            with connect(port, data) as peer:
+                peer.shutdown(socket.SHUT_WR)
+                received = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := peer.recv(MIB):
+                        received += piece
+            rest = received
+            while rest:
+                connection = h11.Connection(h11.CLIENT)
+                connection.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+                connection.send(h11.EndOfMessage())
+                connection.receive_data(rest)
+                try:
+                    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+                        if event is h11.NEED_DATA:
+                            break  # A response that was cut.
+                except h11.RemoteProtocolError as error:
+                    failures.append((error, data, received))
+                    break
+                if event is h11.NEED_DATA:
+                    break
+                counts["responses"] += 1
+                rest = connection.trailing_data[0]
+            assert not failures, failures
+    print(f"h11: {counts}")
+    assert min(counts.values()) > 500, counts
+    return True
+
+
 def slow_reader():
     """A body of 1 GiB, of which the client reads little at first. The proxy's memory stays constant."""
     size = 1 << 30
@@ -608,6 +718,7 @@ CHECKS = {
     "apt": apt,
     "half_close": half_close,
     "cut": cut,
+    "h11": h11,
     "slow_reader": slow_reader,
     "ctrl_c": ctrl_c,
     "cpu": cpu,
