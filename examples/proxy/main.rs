@@ -28,6 +28,8 @@
 //!   The public addresses of this host are not known to the proxy: protect what listens there by other means.
 //! * **Users**: `--user NAME:PASSWORD` (repeatable) demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
 //!   the password in clear. Without users, everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
+//! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
+//!   minute is cut, and so is a client that sends less than 64 KiB of a body in twice the `--idle` time.
 //! * **Replies**: 400, 414 and 431 for requests, 403 and 407, 408, 501; 502, 503 and 504 for servers. The text says why.
 //!
 //! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
@@ -89,12 +91,12 @@ struct Args {
     #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
     name: String,
 
-    /// How many connections are served at a time. Further ones are closed.
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
+    /// How many connections are served at a time. Further ones are closed. Each takes two descriptors.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
     max_connections: usize,
 
     /// How many connections one address may have.
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
+    #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
     max_per_address: usize,
 
     /// The time for the head of a request, for silence between requests, and for silence of a server that is to respond.

@@ -318,7 +318,8 @@ impl Client {
             && request.framing == Framing::Empty
             && request.method != "CONNECT";
         self.send_reply(status, why, request.method == "HEAD", keep_alive);
-        info!("{} {}: {status} {why}", request.method, request.target);
+        // The target may contain a password.
+        info!("{}: {status} {why}", request.method);
     }
 
     /// Answers what is no request, or none that can be understood.
