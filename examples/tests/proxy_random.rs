@@ -105,7 +105,7 @@ fn run(seed: u64) -> Result {
         .would_block(chance(0.5))
         .late_events(chance(0.5))
         .shuffled(true)
-        .one_shot(seed % 2 == 0);
+        .one_shot(seed.is_multiple_of(2));
     network.set_conditions(conditions);
     let origin = network.listen(ORIGIN)?;
     let options = Options {

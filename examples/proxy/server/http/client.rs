@@ -60,6 +60,8 @@ struct Forwarding {
     /// The rest of the body.
     body: Body,
     chunked: bool,
+    /// The rest of its length, or more if it is not known.
+    left: u64,
     look_up: Option<LookUp>,
     /// Whether the request may be sent again on another connection.
     may_repeat: bool,
@@ -164,6 +166,10 @@ impl Client {
             head,
             body: Body::new(request.framing),
             chunked: request.framing == Framing::Chunked,
+            left: match request.framing {
+                Framing::Length(length) => length,
+                _ => u64::MAX,
+            },
             look_up: None,
             may_repeat: false,
         });
@@ -225,14 +231,16 @@ impl Client {
 
     /// Forwards a piece of the body. The client waits while the server does not take what is queued.
     fn forward_piece(&mut self, piece: &[u8]) {
-        let (State::Forward(forwarding), Some(link)) = (&self.state, &self.server) else {
+        let (State::Forward(forwarding), Some(link)) = (&mut self.state, &self.server) else {
             return;
         };
         match forwarding.chunked {
             true => chunked::push_chunk(&link.chat, piece),
             false => link.chat.push_slice(piece),
         }
-        if link.chat.queued() > MARK {
+        forwarding.left = forwarding.left.saturating_sub(piece.len() as u64);
+        // The end of a body is not held back: the server may respond as soon as it has the last byte.
+        if link.chat.queued() > MARK && forwarding.left > 0 {
             self.chat.pause_reading();
             let exchange = Rc::clone(&forwarding.exchange);
             link.chat.push_hook(move || {
