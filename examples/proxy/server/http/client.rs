@@ -1,5 +1,7 @@
 //! The session of a client that speaks HTTP: it receives requests, one at a time.
 
+mod replies;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem;
@@ -12,10 +14,8 @@ use asynchat::{
     Addr, AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result,
     TimerId,
 };
-use tracing::info;
 
 use super::exchange::{Exchange, MARK, SERVER_HIGH_WATER, Sent, Slot};
-use super::reply::Reply;
 use super::request::{Absolute, is_idempotent, max_forwards};
 use super::upstream::Upstream;
 use crate::http1::{self, Body, Framing, Rejected, Request, Version, chunked};
@@ -314,78 +314,6 @@ impl Client {
         self.chat.set_terminator(self.proxy.head.clone().streamed());
         self.set_timer(self.proxy.options.idle);
         self.chat.resume_reading();
-    }
-
-    // ---- the proxy's own replies
-
-    /// Answers a request that is not forwarded. Where its body would follow, and after CONNECT, the connection ends: a
-    /// client that does not wait for the reply sends what must not be taken for a request.
-    fn reply(&mut self, request: &Request<'_>, status: u16, why: &str) {
-        let keep_alive = request.version == Version::Http11
-            && request.keep_alive()
-            && request.framing == Framing::Empty
-            && request.method != "CONNECT";
-        self.send_reply(status, why, request.method == "HEAD", keep_alive);
-        // The target may contain a password.
-        info!("{}: {status} {why}", request.method);
-    }
-
-    /// Answers what is no request, or none that can be understood.
-    fn refuse(&mut self, rejected: Rejected) {
-        self.send_reply(rejected.status, rejected.why, false, false);
-        info!("{} {rejected}", rejected.status);
-    }
-
-    /// Answers that there is no response of the server.
-    fn fail(&mut self, why: Failure) {
-        let (is_head, keep_alive) = match &self.state {
-            State::Forward(it) => {
-                let exchange = &it.exchange;
-                let keep_alive = exchange.keep_alive.get() && exchange.request_complete.get();
-                (exchange.method == "HEAD", keep_alive)
-            }
-            _ => (false, false),
-        };
-        self.log(why.status(), &why.to_string());
-        self.send_reply(why.status(), &why.to_string(), is_head, keep_alive);
-    }
-
-    fn send_reply(&mut self, status: u16, why: &str, is_head: bool, keep_alive: bool) {
-        let reply = Reply {
-            status,
-            why,
-            is_head,
-            keep_alive,
-        };
-        reply.push(&self.chat);
-        self.finish(keep_alive);
-    }
-
-    /// Logs a request. The loop has set a span with the client's address.
-    fn log(&self, status: u16, remark: &str) {
-        match &self.state {
-            State::Forward(it) => {
-                info!("{} http://{}: {status} {remark}", it.exchange.method, it.to);
-            }
-            State::Tunnel(to, _) => info!("CONNECT {to}: {status} {remark}"),
-            State::Head | State::Ended => info!("{status} {remark}"),
-        }
-    }
-
-    /// The body cannot be understood. The server must not take what it has got for a request.
-    fn refuse_body(&mut self, rejected: Rejected) {
-        let State::Forward(forwarding) = &self.state else {
-            return;
-        };
-        let sent = forwarding.exchange.sent.get();
-        if let Some(link) = self.server.take() {
-            link.slot.take();
-            link.chat.abort();
-        }
-        match sent {
-            Sent::Nothing => self.refuse(rejected),
-            _ => self.chat.abort(),
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 mod client;
 mod exchange;
-mod reply;
 mod request;
 mod response;
 mod upstream;
