@@ -1049,6 +1049,13 @@ fn a_server_that_says_nothing_is_a_502_or_a_504() -> Result {
     world.advance(61 * SECOND)?;
     assert_eq!(status(&text(&client)), "408");
     assert!(client.has_ended() && server.has_ended());
+    // Here the client waits for the server.
+    let (client, server) = world
+        .begin("PUT http://www.example/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n")?;
+    server.stop_reading();
+    client.send(vec![b'x'; 1 << 20]);
+    world.advance(61 * SECOND)?;
+    assert_eq!(status(&text(&client)), "504");
     Ok(())
 }
 

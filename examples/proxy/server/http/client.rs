@@ -150,6 +150,7 @@ impl Client {
             // RFC 9112 appendix C.2.2: a proxy keeps no connection of HTTP/1.0.
             keep_alive: Cell::new(request.version == Version::Http11 && request.keep_alive()),
             request_complete: Cell::new(!has_body),
+            held_back: Cell::new(false),
             status: Cell::new(0),
             sent: Cell::new(Sent::Nothing),
             bytes_before: Cell::new(0),
@@ -243,6 +244,7 @@ impl Client {
         if link.chat.queued() > MARK && forwarding.left > 0 {
             self.chat.pause_reading();
             let exchange = Rc::clone(&forwarding.exchange);
+            exchange.held_back.set(true);
             link.chat.push_hook(move || {
                 let client = exchange.client.clone();
                 // An error means that the client has left.
@@ -255,6 +257,7 @@ impl Client {
     }
 
     fn resume_body(&mut self, exchange: &Rc<Exchange>) {
+        exchange.held_back.set(false);
         if self.is_forwarding(exchange) && !exchange.request_complete.get() {
             self.chat.resume_reading();
         }

@@ -205,11 +205,11 @@ impl AsyncChat for Upstream {
         tracing::info!("server: {why}");
         match why {
             Close::ConnectFailed(error) => self.report(Failure::of_connect(error), false),
-            Close::Timeout(_) if exchange.request_complete.get() => {
-                self.report(Failure::TimedOut, false);
-            }
             // The server waited for the rest of the request.
-            Close::Timeout(_) => self.report(Failure::SlowRequest, false),
+            Close::Timeout(_) if !exchange.request_complete.get() && !exchange.held_back.get() => {
+                self.report(Failure::SlowRequest, false);
+            }
+            Close::Timeout(_) => self.report(Failure::TimedOut, false),
             Close::Shutdown | Close::Interrupted => self.report(Failure::Unavailable, false),
             Close::Reset | Close::Io(_) => self.report(Failure::Incomplete, true),
             _ => self.report(Failure::BadResponse, false),
