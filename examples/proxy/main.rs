@@ -1,0 +1,178 @@
+//! `proxy`: a forward proxy for HTTP and SOCKS 5 on one port.
+//!
+//! ```text
+//! cargo run --release --example proxy
+//! ```
+//!
+//! In another terminal:
+//!
+//! ```text
+//! curl -x 127.0.0.1:8080 http://example.org/ https://example.org/
+//! curl --socks5-hostname 127.0.0.1:8080 https://example.org/
+//! git -c http.proxy=http://127.0.0.1:8080 ls-remote https://github.com/git/git
+//! pip --proxy http://127.0.0.1:8080 download six
+//! apt-get -o Acquire::http::Proxy=http://127.0.0.1:8080 update
+//! ```
+//!
+//! * **CONNECT and SOCKS 5** (RFC 9110 section 9.3.6, RFC 1928) pipe the client to the destination: half-closes and resets
+//!   are passed on, and while one end does not take its bytes, the other one is not read. The first byte of a connection
+//!   tells the protocol. Of SOCKS there are CONNECT, names and both kinds of addresses; no BIND and no UDP.
+//! * **Requests with an absolute URI** (`GET http://host/path`) are forwarded. Connections are kept on both sides, one to a
+//!   server for each client. Bodies are streamed in both directions, whatever their framing. A response in chunks, or one
+//!   that ends with its connection, reaches the client in chunks. Trailer fields are removed. 1xx responses are passed on,
+//!   and so is `Expect: 100-continue`. `Upgrade` is removed: a WebSocket needs CONNECT, as browsers use it.
+//! * **Nothing is smuggled through**: what could be read in two ways is refused (see `../http1`), and what is forwarded is
+//!   written anew. A response that its server has cut never looks complete to the client.
+//! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
+//!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
+//!   The public addresses of this host are not known to the proxy: protect what listens there by other means.
+//! * **Users**: `--user NAME:PASSWORD` (repeatable) demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
+//!   the password in clear. Without users, everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
+//! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
+//!   minute is cut, and so is a client that sends less than 64 KiB of a body in twice the `--idle` time.
+//! * **Replies**: 400, 414 and 431 for requests, 403 and 407, 408, 501; 502, 503 and 504 for servers. The text says why.
+//!
+//! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
+//!
+//! Reading order:
+//!
+//! * `server/mod.rs`: options and start; `server/first.rs`: the first byte;
+//! * `server/socks.rs`: a protocol of lengths, with a terminator for each step; `server/tunnel.rs`: two connections piped;
+//! * `server/access.rs`, `server/resolver.rs`, `server/dial.rs`: the way to a destination, off the loop and back;
+//! * `server/http/client.rs`, `server/http/upstream.rs`: the two sessions of a request, and what they share in
+//!   `exchange.rs`; then the heads, in `request.rs` and `response.rs`.
+
+#![allow(
+    unreachable_pub,
+    reason = "in a program, `pub` items are visible to the other modules only"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../http1/mod.rs"]
+mod http1;
+mod server;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::proxy_protocol::Network;
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use server::access::Access;
+use server::resolver::Resolver;
+use server::user::User;
+use server::{Options, Proxy};
+
+/// A forward proxy for HTTP and SOCKS 5.
+///
+/// The log goes to standard error. RUST_LOG=debug adds connections.
+#[derive(Parser)]
+#[command(version, name = "proxy")]
+struct Args {
+    /// The address to listen on; port 0 chooses a free port.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: String,
+
+    /// Allow destinations in this network, although they are not public (repeatable): 127.0.0.0/8, fd00::/8.
+    #[arg(long, value_name = "NETWORK")]
+    allow: Vec<Network>,
+
+    /// Allow only this port of destinations (repeatable). Default: every port but 25, that of mail servers.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Vec<u16>,
+
+    /// Serve only this user (repeatable). Other users of this host can see the command line.
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    user: Vec<User>,
+
+    /// The name of this proxy in Via fields.
+    #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
+    name: String,
+
+    /// How many connections are served at a time. Further ones are closed. Each takes two descriptors.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
+    max_connections: usize,
+
+    /// How many connections one address may have.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
+    max_per_address: usize,
+
+    /// The time for the head of a request, for silence between requests, and for silence of a server that is to respond.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
+    idle: u64,
+
+    /// How long a tunnel may be silent.
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds())]
+    tunnel_idle: u64,
+
+    /// The time for a look-up, and for a connection.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds())]
+    connect: u64,
+
+    /// How long requests and tunnels may continue after Ctrl-C.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = RangedU64ValueParser::<u64>::new())]
+    grace: u64,
+
+    /// How many names are looked up at a time.
+    #[arg(long, value_name = "N", default_value = "8", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 10))]
+    resolvers: usize,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    common::log_to_stderr("info");
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            common::print_to_stderr(format_args!("proxy: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result {
+    let defaults = Options::default();
+    let is_open = args.user.is_empty();
+    let options = Options {
+        access: Access {
+            allow: args.allow,
+            ports: args.port,
+        },
+        users: args.user,
+        name: args.name,
+        resolver: Resolver::of_the_system(args.resolvers),
+        limits: defaults
+            .limits
+            .connections(args.max_connections)
+            .per_address(args.max_per_address),
+        idle: Duration::from_secs(args.idle),
+        tunnel_idle: Duration::from_secs(args.tunnel_idle),
+        connect: Duration::from_secs(args.connect),
+        ..defaults
+    };
+    let listener = Proxy::serve(args.listen.as_str(), options)
+        .map_err(|error| error.context(format_args!("--listen {}", args.listen)))?;
+    let addr = listener.local_addr().ok_or("the listener has no address")?;
+    if is_open && addr.ip().is_some_and(|ip| !ip.is_loopback()) {
+        tracing::warn!("everybody who reaches {addr} may use this proxy: --user restricts it");
+    }
+    common::shutdown_on_ctrl_c(Duration::from_secs(args.grace))?;
+    common::announce(addr);
+    asynchat::run()?;
+    Ok(())
+}
+
+/// The pseudonym of a Via field is a token: RFC 9110 section 7.6.3.
+fn name(text: &str) -> Result<String, &'static str> {
+    match http1::fields::is_token(text.as_bytes()) {
+        true => Ok(text.to_owned()),
+        false => Err("it has other characters than those of a token"),
+    }
+}
+
+/// A number of seconds. Zero is refused, because it would close each connection before its first byte.
+fn seconds() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..1 << 32)
+}

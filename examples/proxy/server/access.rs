@@ -1,0 +1,192 @@
+//! The access list: which addresses and ports clients may reach.
+//!
+//! Whoever can use a proxy can make it connect to what only the proxy reaches: services on its own host, in its
+//! network, or the metadata of its cloud at 169.254.169.254 (server-side request forgery). So only the public internet
+//! is allowed, and whatever [`Access::allow`] lists.
+//!
+//! A name says nothing about the address that it will have a moment later (DNS rebinding). The list is therefore
+//! applied to the addresses that a look-up has found, and exactly these are connected to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use asynchat::Addr;
+use asynchat::proxy_protocol::Network;
+
+/// The port of mail servers. RFC 9110 section 9.3.6: a proxy that connects to it can be used to send spam.
+const SMTP: u16 = 25;
+
+/// The access list.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// These networks are allowed, although they are not public.
+    pub allow: Vec<Network>,
+    /// Only these ports are allowed. If there is none, every port is, but 25.
+    pub ports: Vec<u16>,
+}
+
+impl Access {
+    pub fn allows_port(&self, port: u16) -> bool {
+        match self.ports.is_empty() {
+            true => port != SMTP && port != 0,
+            false => self.ports.contains(&port),
+        }
+    }
+
+    pub fn allows(&self, addr: SocketAddr) -> bool {
+        let addr = Addr::from(addr);
+        let ip = addr.ip();
+        self.allow.iter().any(|network| network.contains(&addr)) || ip.is_some_and(is_public)
+    }
+}
+
+/// Whether an address is one of the public internet. The others are those of the IANA registries of special-purpose
+/// addresses (RFC 6890) and of multicast. An address that contains an IPv4 address, because a gateway or a tunnel
+/// would send to that one, is judged by it.
+fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let is_special = match (a, b, c) {
+        (0, ..) => true,            // this host: Linux connects 0.0.0.0 to itself (RFC 1122)
+        (10, ..) => true,           // private (RFC 1918)
+        (100, 64..=127, _) => true, // shared by the customers of a provider (RFC 6598)
+        (127, ..) => true,          // loopback
+        (169, 254, _) => true,      // link-local, and the metadata of clouds (RFC 3927)
+        (172, 16..=31, _) => true,  // private
+        (192, 0, 0) => true,        // protocol assignments (RFC 6890)
+        (192, 168, _) => true,      // private
+        (198, 18..=19, _) => true,  // benchmarks (RFC 2544)
+        (224..=255, ..) => true,    // multicast, reserved, broadcast
+        _ => false,
+    };
+    !is_special
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low), // NAT64 (RFC 6052)
+        [0x2002, high, low, ..] => v4(high, low),               // 6to4 (RFC 3056)
+        [0x2001, 0, ..] => false,                               // Teredo (RFC 4380)
+        // The addresses of hosts and sites are in 2000::/3. Outside are ::, ::1, IPv4-compatible addresses, local
+        // NAT64 (RFC 8215), unique local addresses (RFC 4193), link-local, site-local and multicast addresses.
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(access: &Access, ip: &str) -> bool {
+        access.allows(SocketAddr::new(ip.parse().unwrap(), 80))
+    }
+
+    #[test]
+    fn only_public_addresses_are_allowed() {
+        let access = Access::default();
+        for ip in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.254",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::ffff:0.0.0.0",
+            "::ffff:169.254.169.254",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2002:7f00:1::1",
+            "2002:a00:1::",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!allows(&access, ip), "{ip}");
+        }
+        for ip in [
+            "1.1.1.1",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.0.0.1",
+            "128.0.0.1",
+            "169.253.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "192.167.0.1",
+            "198.17.0.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "::ffff:1.1.1.1",
+            "64:ff9b::1.1.1.1",
+            "2001:4860::1",
+            "2002:101:101::1",
+            "2a00::1",
+        ] {
+            assert!(allows(&access, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_listed_network_is_allowed_in_either_form() {
+        let allow = vec!["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let access = Access {
+            allow,
+            ports: vec![],
+        };
+        for ip in ["127.0.0.1", "::ffff:127.0.0.1", "fd12::1", "1.1.1.1"] {
+            assert!(allows(&access, ip), "{ip}");
+        }
+        for ip in [
+            "::1",
+            "10.0.0.1",
+            "0.0.0.0",
+            "64:ff9b::127.0.0.1",
+            "fc00::1",
+        ] {
+            assert!(!allows(&access, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn ports_can_be_restricted_and_25_is_refused_unless_listed() {
+        let mut access = Access::default();
+        assert!(access.allows_port(443) && !access.allows_port(25) && !access.allows_port(0));
+        access.ports = vec![25, 443];
+        assert!(access.allows_port(443) && access.allows_port(25) && !access.allows_port(80));
+    }
+}

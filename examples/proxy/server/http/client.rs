@@ -1,0 +1,478 @@
+//! The session of a client that speaks HTTP: it receives requests, one at a time.
+
+mod replies;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::bytes::Bytes;
+use asynchat::{
+    Addr, AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result,
+    TimerId,
+};
+
+use super::exchange::{Exchange, MARK, SERVER_HIGH_WATER, Sent, Slot};
+use super::request::{Absolute, is_idempotent, max_forwards};
+use super::upstream::Upstream;
+use crate::http1::{self, Body, Framing, Rejected, Request, Version, chunked};
+use crate::server::Proxy;
+use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
+use crate::server::failure::Failure;
+use crate::server::tunnel::{Opens, log_end, open};
+
+/// The session. The next request is not read before the response is complete, so pipelined requests are served in
+/// order.
+pub struct Client {
+    chat: Chat,
+    proxy: Rc<Proxy>,
+    /// Bounds the time for a head, for silence between two requests, and for a look-up.
+    timer: TimerId,
+    /// The part of a head that has arrived.
+    head: Vec<u8>,
+    state: State,
+    /// The connection to the server of the latest request, for more requests to it.
+    server: Option<Link>,
+}
+
+enum State {
+    Head,
+    Tunnel(Destination, Dialing),
+    Forward(Forwarding),
+    /// The connection closes after a reply.
+    Ended,
+}
+
+enum Dialing {
+    LookingUp(#[expect(dead_code, reason = "dropping it withdraws the look-up")] LookUp),
+    Connecting(Chat),
+}
+
+/// A request that is being forwarded.
+struct Forwarding {
+    exchange: Rc<Exchange>,
+    to: Destination,
+    /// The head for the server.
+    head: Bytes,
+    /// The rest of the body.
+    body: Body,
+    chunked: bool,
+    /// The rest of its length, or more if it is not known.
+    left: u64,
+    look_up: Option<LookUp>,
+    /// Whether the request may be sent again on another connection.
+    may_repeat: bool,
+}
+
+struct Link {
+    to: Destination,
+    chat: Chat,
+    slot: Slot,
+}
+
+impl Client {
+    /// `received` is the beginning of the first head. `timer` bounds the time for it.
+    pub fn new(chat: Chat, proxy: Rc<Proxy>, timer: TimerId, received: &[u8]) -> Client {
+        chat.set_terminator(proxy.head.clone().streamed());
+        Client {
+            chat,
+            proxy,
+            timer,
+            head: received.to_vec(),
+            state: State::Head,
+            server: None,
+        }
+    }
+
+    fn set_timer(&mut self, delay: Duration) {
+        if !self.chat.reschedule(self.timer, delay) {
+            self.timer = self.chat.call_later(delay);
+        }
+    }
+
+    // ---- requests
+
+    fn found_head(&mut self, head: &[u8]) {
+        if http1::is_empty_line(head) {
+            return;
+        }
+        let mut space = http1::field_space();
+        let request = match Request::parse(head, &mut space) {
+            Ok(request) => request,
+            Err(rejected) => return self.refuse(rejected),
+        };
+        if !self.is_authorised(&request) {
+            return self.reply(&request, 407, "this proxy needs a name and a password");
+        }
+        match request.method {
+            "CONNECT" => self.connect(&request),
+            // It would show a client's credentials to scripts.
+            "TRACE" => self.reply(&request, 501, "TRACE is not forwarded"),
+            _ if max_forwards(&request) == Some(0) => self.reply(&request, 200, ""),
+            _ => match Absolute::parse(request.target) {
+                Ok(target) => self.forward(&request, target),
+                Err(rejected) => self.reply(&request, rejected.status, rejected.why),
+            },
+        }
+    }
+
+    fn is_authorised(&self, request: &Request<'_>) -> bool {
+        let users = &self.proxy.options.users;
+        let field = request.fields.only("proxy-authorization");
+        users.is_empty()
+            || field.is_some_and(|field| users.iter().any(|user| user.has_credentials(field)))
+    }
+
+    /// CONNECT: RFC 9110 section 9.3.6.
+    fn connect(&mut self, request: &Request<'_>) {
+        if request.framing != Framing::Empty {
+            // What follows would be a body for one parser, and a part of the tunnel for another one.
+            return self.reply(request, 400, "CONNECT has no body");
+        }
+        let Some(to) = Destination::parse(request.target, None) else {
+            return self.reply(request, 400, "the target of CONNECT is host:port");
+        };
+        self.chat.pause_reading();
+        self.set_timer(self.proxy.options.connect);
+        let asked = look_up::<Client>(&self.proxy, &self.chat, &to);
+        self.state = State::Tunnel(to, Dialing::LookingUp(asked));
+    }
+
+    fn forward(&mut self, request: &Request<'_>, target: Absolute<'_>) {
+        let has_body = request.framing != Framing::Empty;
+        let exchange = Exchange {
+            client: self.chat.clone(),
+            method: request.method.to_owned(),
+            version: request.version,
+            // RFC 9112 appendix C.2.2: a proxy keeps no connection of HTTP/1.0.
+            keep_alive: Cell::new(request.version == Version::Http11 && request.keep_alive()),
+            request_complete: Cell::new(!has_body),
+            held_back: Cell::new(false),
+            status: Cell::new(0),
+            sent: Cell::new(Sent::Nothing),
+            bytes_before: Cell::new(0),
+        };
+        if request.version == Version::Http10 {
+            // This deadline would end a response that ends with the connection, as if it were complete.
+            let deadlines = self.chat.deadlines();
+            self.chat.set_deadlines(deadlines.input(None));
+        }
+        let head = target.head(request, &self.proxy.options.name);
+        self.state = State::Forward(Forwarding {
+            exchange: Rc::new(exchange),
+            to: target.to,
+            head,
+            body: Body::new(request.framing),
+            chunked: request.framing == Framing::Chunked,
+            left: match request.framing {
+                Framing::Length(length) => length,
+                _ => u64::MAX,
+            },
+            look_up: None,
+            may_repeat: false,
+        });
+        self.chat.pause_reading();
+        self.set_body_terminator();
+        self.find_server(is_idempotent(request.method) && !has_body);
+    }
+
+    /// Uses the connection of the previous request, or begins to look the server up.
+    fn find_server(&mut self, is_repeatable: bool) {
+        let State::Forward(forwarding) = &mut self.state else {
+            return;
+        };
+        match self.server.take() {
+            Some(link) if link.to == forwarding.to && !link.chat.is_closing() => {
+                // The server may close the connection at this very moment (RFC 9112 section 9.3.1).
+                forwarding.may_repeat = is_repeatable;
+                self.chat.cancel(self.timer);
+                link.chat.set_terminator(self.proxy.head.clone());
+                return self.send_to(link);
+            }
+            Some(link) => link.chat.close(),
+            None => {}
+        }
+        forwarding.may_repeat = false;
+        forwarding.look_up = Some(look_up::<Client>(&self.proxy, &self.chat, &forwarding.to));
+        self.set_timer(self.proxy.options.connect);
+    }
+
+    /// Sends the head of the request, and lets its body follow.
+    fn send_to(&mut self, link: Link) {
+        if let State::Forward(forwarding) = &self.state {
+            let exchange = &forwarding.exchange;
+            exchange.bytes_before.set(link.chat.stats().bytes_in);
+            link.slot.replace(Some(Rc::clone(exchange)));
+            link.chat.push(forwarding.head.clone());
+            if !exchange.request_complete.get() {
+                self.chat.resume_reading();
+            }
+        }
+        self.server = Some(link);
+    }
+
+    /// Prepares for the next record of the body. If there is none, the request is complete, and the next one waits for
+    /// the response.
+    fn set_body_terminator(&mut self) {
+        let State::Forward(forwarding) = &self.state else {
+            return;
+        };
+        if let Some(terminator) = forwarding.body.terminator() {
+            return self.chat.set_terminator(terminator);
+        }
+        self.chat.pause_reading();
+        forwarding.exchange.request_complete.set(true);
+        if let Some(link) = self.server.as_ref().filter(|_| forwarding.chunked) {
+            link.chat.push(chunked::LAST_CHUNK);
+        }
+    }
+
+    /// Forwards a piece of the body. The client waits while the server does not take what is queued.
+    fn forward_piece(&mut self, piece: &[u8]) {
+        let (State::Forward(forwarding), Some(link)) = (&mut self.state, &self.server) else {
+            return;
+        };
+        match forwarding.chunked {
+            true => chunked::push_chunk(&link.chat, piece),
+            false => link.chat.push_slice(piece),
+        }
+        forwarding.left = forwarding.left.saturating_sub(piece.len() as u64);
+        // The end of a body is not held back: the server may respond as soon as it has the last byte.
+        if link.chat.queued() > MARK && forwarding.left > 0 {
+            self.chat.pause_reading();
+            let exchange = Rc::clone(&forwarding.exchange);
+            exchange.held_back.set(true);
+            link.chat.push_hook(move || {
+                let client = exchange.client.clone();
+                // An error means that the client has left.
+                let _ = client.post::<Client>(move |client| {
+                    client.resume_body(&exchange);
+                    Ok(())
+                });
+            });
+        }
+    }
+
+    fn resume_body(&mut self, exchange: &Rc<Exchange>) {
+        exchange.held_back.set(false);
+        if self.is_forwarding(exchange) && !exchange.request_complete.get() {
+            self.chat.resume_reading();
+        }
+    }
+
+    /// A call of a server's session may be about an earlier exchange.
+    fn is_forwarding(&self, exchange: &Rc<Exchange>) -> bool {
+        matches!(&self.state, State::Forward(it) if Rc::ptr_eq(&it.exchange, exchange))
+    }
+
+    // ---- responses
+
+    pub fn response_done(&mut self, exchange: &Rc<Exchange>) {
+        if self.is_forwarding(exchange) {
+            self.log(exchange.status.get(), "");
+            self.finish(exchange.keep_alive.get() && exchange.request_complete.get());
+        }
+    }
+
+    /// The response is incomplete or missing. If `may_repeat`, the server has ended the connection.
+    pub fn response_failed(&mut self, exchange: &Rc<Exchange>, why: Failure, may_repeat: bool) {
+        if !self.is_forwarding(exchange) {
+            return;
+        }
+        let link = self.server.take();
+        let State::Forward(forwarding) = &self.state else {
+            return;
+        };
+        let received = link.map(|link| link.chat.stats().bytes_in);
+        let is_untouched = received == Some(exchange.bytes_before.get());
+        match exchange.sent.get() {
+            Sent::Nothing if may_repeat && forwarding.may_repeat && is_untouched => {
+                self.find_server(false);
+            }
+            Sent::Nothing => self.fail(why),
+            // The body must not look complete. Its length or the last chunk is missing.
+            Sent::Head => {
+                self.log(exchange.status.get(), "cut");
+                self.finish(false);
+            }
+            // Here only a reset shows it.
+            Sent::HeadUntilClose => {
+                self.log(exchange.status.get(), "cut");
+                self.chat.push_with_producer(Cut);
+                self.finish(false);
+            }
+        }
+    }
+
+    /// The next request may follow, or the connection ends.
+    fn finish(&mut self, keep_alive: bool) {
+        if !keep_alive {
+            self.state = State::Ended;
+            return self.chat.close_when_done();
+        }
+        self.state = State::Head;
+        self.chat.set_terminator(self.proxy.head.clone().streamed());
+        self.set_timer(self.proxy.options.idle);
+        self.chat.resume_reading();
+    }
+}
+
+impl AsyncChat for Client {
+    fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
+        match self.state {
+            State::Head => {
+                if self.head.is_empty() {
+                    self.set_timer(self.proxy.options.idle);
+                }
+                self.head.extend_from_slice(piece);
+            }
+            _ => self.forward_piece(piece),
+        }
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        match &mut self.state {
+            State::Head => {
+                let head = mem::take(&mut self.head);
+                self.found_head(&head);
+            }
+            State::Forward(forwarding) => match forwarding.body.found_terminator(record) {
+                Ok(()) => self.set_body_terminator(),
+                Err(rejected) => self.refuse_body(rejected),
+            },
+            State::Tunnel(..) | State::Ended => {}
+        }
+        Ok(())
+    }
+
+    fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
+        match self.state {
+            State::Head => {
+                let has_line = memchr::memchr(b'\n', &self.head).is_some();
+                let (status, why) = match has_line {
+                    true => (431, "the head of the request is too long"),
+                    false => (414, "the target is too long"),
+                };
+                self.refuse(Rejected { status, why });
+            }
+            _ => self.refuse_body(Rejected::bad("a line of the chunked body is too long")),
+        }
+        Ok(Overflow::CloseWhenDone)
+    }
+
+    /// The request will not be completed. A response in progress must not look complete.
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        if let State::Forward(_) = self.state {
+            self.chat.abort();
+        }
+        Ok(Eof::CloseWhenDone)
+    }
+
+    fn handle_timer(&mut self, _: TimerId) -> Result {
+        match &self.state {
+            // An idle connection is closed without a word: RFC 9112 section 9.5.
+            State::Head if self.head.is_empty() => self.chat.close_when_done(),
+            State::Head => {
+                let why = "the request was not complete in time";
+                self.refuse(Rejected { status: 408, why });
+            }
+            State::Tunnel(_, Dialing::LookingUp(_)) => self.fail(Failure::TimedOut),
+            State::Forward(it) if it.look_up.is_some() => self.fail(Failure::TimedOut),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A request that is being served is completed. A tunnel ends by itself.
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        Ok(match &self.state {
+            State::Head | State::Ended => AtShutdown::CloseWhenDone,
+            State::Tunnel(..) => AtShutdown::Stay,
+            State::Forward(forwarding) => {
+                forwarding.exchange.keep_alive.set(false);
+                AtShutdown::Stay
+            }
+        })
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        match &self.state {
+            State::Tunnel(to, dialing) => {
+                if let Dialing::Connecting(far) = dialing
+                    && far.is_connecting()
+                {
+                    far.close();
+                }
+                log_end("CONNECT", &self.chat, Some(to), why);
+            }
+            State::Forward(forwarding) => {
+                self.log(forwarding.exchange.status.get(), &format!("client: {why}"));
+            }
+            State::Head | State::Ended => {}
+        }
+        if let Some(link) = self.server.take() {
+            match link.slot.take() {
+                // The server must not take the rest of the request for granted, and need not finish its response.
+                Some(_) => link.chat.abort(),
+                None => link.chat.close(),
+            }
+        }
+    }
+}
+
+/// Fails: the client receives what was pushed before, and then a reset.
+struct Cut;
+
+impl Producer for Cut {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        Err(io::Error::other("the response of the server is incomplete"))
+    }
+}
+
+impl LooksUp for Client {
+    fn looked_up(&mut self, outcome: Result<Vec<SocketAddr>, Failure>) -> Result {
+        self.chat.cancel(self.timer);
+        match &mut self.state {
+            State::Tunnel(_, dialing) => {
+                match outcome.and_then(|addrs| open::<Client>(&self.proxy, &self.chat, addrs)) {
+                    Ok(far) => *dialing = Dialing::Connecting(far),
+                    Err(why) => self.fail(why),
+                }
+            }
+            State::Forward(forwarding) => {
+                forwarding.look_up = None;
+                let slot: Slot = Rc::new(RefCell::new(None));
+                let limits = self.proxy.options.limits.high_water(SERVER_HIGH_WATER);
+                let of_server = (Rc::clone(&self.proxy), Rc::clone(&slot));
+                let chat = outcome.and_then(|addrs| {
+                    let (proxy, slot) = of_server;
+                    connect(&self.proxy, addrs, limits, |chat| {
+                        Upstream::new(chat, proxy, slot)
+                    })
+                });
+                let to = forwarding.to.clone();
+                match chat {
+                    Ok(chat) => self.send_to(Link { to, chat, slot }),
+                    Err(why) => self.fail(why),
+                }
+            }
+            State::Head | State::Ended => {}
+        }
+        Ok(())
+    }
+}
+
+impl Opens for Client {
+    fn opened(_: Option<Addr>) -> Vec<u8> {
+        b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec()
+    }
+
+    fn failed(&mut self, why: Failure) -> Result {
+        self.fail(why);
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! The session of a connection to a server: it receives responses, and forwards them piece by piece.
+
+use std::rc::Rc;
+
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, Terminator};
+
+use super::client::Client;
+use super::exchange::{Exchange, MARK, Slot};
+use super::response::{self, Head};
+use crate::http1::body::Next;
+use crate::http1::{self, Body, Response, Version, chunked};
+use crate::server::Proxy;
+use crate::server::failure::Failure;
+
+/// The most interim responses to a request.
+const MOST_INTERIM: u32 = 32;
+
+/// The session. A connection serves one client only: what a server sends for one client never reaches another one.
+pub struct Upstream {
+    chat: Chat,
+    proxy: Rc<Proxy>,
+    slot: Slot,
+    interim: u32,
+    /// The response whose head was forwarded.
+    response: Option<Receiving>,
+}
+
+struct Receiving {
+    body: Body,
+    /// Whether it is sent to the client in chunks.
+    chunked: bool,
+    /// Whether the server accepts another request.
+    keep_alive: bool,
+}
+
+impl Upstream {
+    pub fn new(chat: Chat, proxy: Rc<Proxy>, slot: Slot) -> Upstream {
+        chat.set_terminator(proxy.head.clone());
+        chat.set_idle_timeout(proxy.options.idle);
+        Upstream {
+            chat,
+            proxy,
+            slot,
+            interim: 0,
+            response: None,
+        }
+    }
+
+    fn exchange(&self) -> Option<Rc<Exchange>> {
+        self.slot.borrow().clone()
+    }
+
+    fn found_head(&mut self, head: &[u8]) {
+        let Some(exchange) = self.exchange() else {
+            return self.chat.close();
+        };
+        let mut space = http1::field_space();
+        let response = match Response::parse(head, &exchange.method, &mut space) {
+            Ok(response) => response,
+            Err(rejected) => return self.fail(Failure::BadResponse, rejected.why),
+        };
+        if response.is_interim() {
+            return self.found_interim(&response, &exchange);
+        }
+        if response.status == 101 {
+            return self.fail(Failure::BadResponse, "101 without an Upgrade field");
+        }
+        // A client that waited for 100 may now send its body or not. The next request could not be told from it.
+        if !exchange.request_complete.get() {
+            exchange.keep_alive.set(false);
+        }
+        let head = Head::new(&response, &exchange, &self.proxy.options.name);
+        exchange.client.push(head.bytes);
+        exchange.status.set(response.status);
+        exchange.sent.set(head.sent);
+        self.response = Some(Receiving {
+            body: Body::new(response.framing),
+            chunked: head.chunked,
+            keep_alive: response.keep_alive(),
+        });
+        self.advance();
+    }
+
+    /// RFC 9110 section 15.2: interim responses are forwarded, but not to a client of HTTP/1.0.
+    fn found_interim(&mut self, response: &Response<'_>, exchange: &Exchange) {
+        self.interim += 1;
+        if self.interim > MOST_INTERIM {
+            return self.fail(Failure::BadResponse, "too many interim responses");
+        }
+        if exchange.version == Version::Http11 {
+            let name = &self.proxy.options.name;
+            exchange.client.push(response::interim(response, name));
+        }
+    }
+
+    /// A record of the body is complete.
+    fn advance(&mut self) {
+        match self.response.as_ref().map(|it| it.body.terminator()) {
+            Some(Some(terminator)) => self.chat.set_terminator(terminator),
+            Some(None) => self.complete(),
+            None => {}
+        }
+    }
+
+    /// The response is complete. What the server sends before the next request is no response to it.
+    fn complete(&mut self) {
+        let (Some(response), Some(exchange)) = (self.response.take(), self.slot.take()) else {
+            return;
+        };
+        if response.chunked {
+            exchange.client.push(chunked::LAST_CHUNK);
+        }
+        self.interim = 0;
+        match exchange.request_complete.get() {
+            true if response.keep_alive => self.chat.set_terminator(Terminator::none()),
+            true => self.chat.close(),
+            // The server must not take the request for complete.
+            false => self.chat.abort(),
+        }
+        let client = exchange.client.clone();
+        // An error means that the client has left.
+        let _ = client.post::<Client>(move |client| {
+            client.response_done(&exchange);
+            Ok(())
+        });
+    }
+
+    /// There will be no response, or no complete one.
+    fn fail(&mut self, failure: Failure, why: &str) {
+        tracing::info!("{why}");
+        self.report(failure, false);
+        self.chat.abort();
+    }
+
+    fn report(&mut self, failure: Failure, may_repeat: bool) {
+        if let Some(exchange) = self.slot.take() {
+            let client = exchange.client.clone();
+            // An error means that the client has left.
+            let _ = client.post::<Client>(move |client| {
+                client.response_failed(&exchange, failure, may_repeat);
+                Ok(())
+            });
+        }
+    }
+}
+
+impl AsyncChat for Upstream {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        match &mut self.response {
+            None => self.found_head(record),
+            Some(response) => match response.body.found_terminator(record) {
+                Ok(()) => self.advance(),
+                Err(rejected) => self.fail(Failure::BadResponse, rejected.why),
+            },
+        }
+        Ok(())
+    }
+
+    fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
+        let (Some(response), Some(exchange)) = (&self.response, self.exchange()) else {
+            // Bytes that no request has asked for.
+            self.chat.close();
+            return Ok(());
+        };
+        let client = &exchange.client;
+        match response.chunked {
+            true => chunked::push_chunk(client, piece),
+            false => client.push_slice(piece),
+        }
+        if client.queued() > MARK {
+            // A slow client does not make the server's connection idle.
+            self.chat.pause_reading();
+            self.chat.set_idle_timeout(None);
+            let (chat, idle) = (self.chat.clone(), self.proxy.options.idle);
+            client.push_hook(move || {
+                chat.set_idle_timeout(idle);
+                chat.resume_reading();
+            });
+        }
+        Ok(())
+    }
+
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        let until_close = |it: &Receiving| it.body.next() == Next::UntilClose;
+        if self.response.as_ref().is_some_and(until_close) {
+            self.complete();
+        } else if self.slot.borrow().is_some() {
+            self.report(Failure::Incomplete, true);
+            self.chat.abort();
+        }
+        Ok(Eof::CloseWhenDone)
+    }
+
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        Ok(match self.slot.borrow().is_some() {
+            true => AtShutdown::Stay,
+            false => AtShutdown::CloseWhenDone,
+        })
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        let Some(exchange) = self.exchange() else {
+            return;
+        };
+        tracing::info!("server: {why}");
+        match why {
+            Close::ConnectFailed(error) => self.report(Failure::of_connect(error), false),
+            // The server waited for the rest of the request.
+            Close::Timeout(_) if !exchange.request_complete.get() && !exchange.held_back.get() => {
+                self.report(Failure::SlowRequest, false);
+            }
+            Close::Timeout(_) => self.report(Failure::TimedOut, false),
+            Close::Shutdown | Close::Interrupted => self.report(Failure::Unavailable, false),
+            Close::Reset | Close::Io(_) => self.report(Failure::Incomplete, true),
+            _ => self.report(Failure::BadResponse, false),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Tunnels, which CONNECT and SOCKS open: the client's connection is piped to another one.
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use asynchat::{Addr, AsyncChat, Chat, Close, Result};
+
+use tracing::info;
+
+use super::Proxy;
+use super::dial::{Destination, LooksUp, connect};
+use super::failure::Failure;
+
+/// A session that opens tunnels.
+pub trait Opens: LooksUp {
+    /// The reply when the connection is up. `local` is the proxy's address on it.
+    fn opened(local: Option<Addr>) -> Vec<u8>;
+
+    /// There is no connection, and the session is to say so.
+    ///
+    /// # Errors
+    /// Those of a callback.
+    fn failed(&mut self, why: Failure) -> Result;
+}
+
+/// Connects to these addresses, and pipes `near` to the connection when it is up. Before that, what the client sends
+/// waits. Returns the connection, which the session closes if its client leaves before.
+///
+/// # Errors
+/// When no connection can be begun.
+pub fn open<S: Opens>(
+    proxy: &Rc<Proxy>,
+    near: &Chat,
+    addrs: Vec<SocketAddr>,
+) -> Result<Chat, Failure> {
+    let (near, far_proxy) = (near.clone(), Rc::clone(proxy));
+    connect(proxy, addrs, proxy.options.limits, move |chat| Far::<S> {
+        near,
+        chat,
+        proxy: far_proxy,
+        opener: PhantomData,
+    })
+}
+
+/// The session of the connection to the destination.
+struct Far<S> {
+    near: Chat,
+    chat: Chat,
+    proxy: Rc<Proxy>,
+    opener: PhantomData<fn(S)>,
+}
+
+impl<S: Opens> AsyncChat for Far<S> {
+    fn handle_connect(&mut self) -> Result {
+        self.near.push(S::opened(self.chat.local_addr()));
+        let deadlines = self
+            .proxy
+            .options
+            .deadlines()
+            .idle(self.proxy.options.tunnel_idle);
+        self.near.set_deadlines(deadlines);
+        self.chat.set_deadlines(deadlines);
+        asynchat::pipe(&self.near, &self.chat)?;
+        self.near.resume_reading();
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(()) // a piped connection has no records
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        let failure = match why {
+            Close::ConnectFailed(error) => {
+                info!("{error}");
+                Failure::of_connect(error)
+            }
+            // Before the connection was up. Afterwards `near` is piped, and the call below comes too late.
+            Close::Shutdown | Close::Interrupted => Failure::Unavailable,
+            _ => return,
+        };
+        // An error means that the client has left.
+        let _ = self.near.post::<S>(move |opener| opener.failed(failure));
+    }
+}
+
+/// Logs the end of a client's connection that has asked for a tunnel.
+pub fn log_end(protocol: &str, client: &Chat, to: Option<&Destination>, why: &Close) {
+    let stats = client.stats();
+    let (sent, received) = (stats.bytes_in, stats.bytes_out);
+    let to = to.map(tracing::field::display);
+    match why {
+        Close::Piped(why) => info!(to, sent, received, "{protocol}: server: {why}"),
+        why => info!(to, sent, received, "{protocol}: client: {why}"),
+    };
+}
