@@ -1,7 +1,7 @@
 //! The handler of a data connection. It is there for one transfer, and reports to the control connection when it is up
 //! and how it has ended.
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Close, Deadline, Eof, Result, tls};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, tls};
 
 use super::Refusal;
 use super::session::Session;
@@ -12,11 +12,18 @@ pub struct Data {
     control: Chat,
     /// That of its [`Route`](super::route::Route).
     number: u64,
-    /// Is taken when TLS begins.
     tls: Option<tls::Acceptor>,
-    is_up: bool,
+    state: State,
     incoming: Incoming,
     refusal: Option<Refusal>,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Connecting,
+    /// Of TLS.
+    Handshake,
+    Up,
 }
 
 /// What becomes of the bytes that are received.
@@ -34,7 +41,7 @@ impl Data {
             control,
             number,
             tls,
-            is_up: false,
+            state: State::Connecting,
             incoming: Incoming::Nothing,
             refusal: None,
         }
@@ -53,16 +60,17 @@ impl Data {
         self.chat.abort();
     }
 
+    /// The reply to the transfer.
     fn reply(&self, why: &Close) -> &'static str {
-        let is_handshake = matches!(why, Close::Tls(_) | Close::Timeout(Deadline::Handshake));
-        match (&self.refusal, &self.incoming) {
-            (Some(refusal), _) => refusal,
-            _ if matches!(why, Close::Handler(_)) => "451 the file cannot be read or written",
-            _ if !self.is_up => "425 the server cannot connect to you",
-            (None, Incoming::Upload(_)) => "426 the transfer was cut",
-            _ if is_handshake && self.chat.stats().bytes_out == 0 => "425 TLS has failed",
-            _ if why.sent_all() => "226 done",
-            _ => "426 the transfer was cut",
+        match (&self.refusal, why, &self.state) {
+            (Some(refusal), ..) => refusal,
+            (None, _, State::Connecting) => "425 the server cannot connect to you",
+            (None, _, State::Handshake) => "425 TLS has failed",
+            (None, Close::Handler(_), State::Up) => "451 the file cannot be read or written",
+            (None, _, State::Up) => match self.incoming {
+                Incoming::Nothing | Incoming::Complete if why.sent_all() => "226 done",
+                _ => "426 the transfer was cut",
+            },
         }
     }
 }
@@ -71,8 +79,9 @@ impl AsyncChat for Data {
     /// The client is the client of TLS, whoever has connected (RFC 4217 section 7). What is pushed after `start_tls` waits
     /// for the handshake, so a transfer can begin now.
     fn handle_connect(&mut self) -> Result {
-        self.is_up = true;
-        if let Some(acceptor) = self.tls.take() {
+        self.state = State::Up;
+        if let Some(acceptor) = &self.tls {
+            self.state = State::Handshake;
             self.chat.start_tls(acceptor)?;
         }
         let (data, number) = (self.chat.clone(), self.number);
@@ -83,6 +92,11 @@ impl AsyncChat for Data {
         if posted.is_err() {
             self.chat.abort(); // the client has left
         }
+        Ok(())
+    }
+
+    fn handle_tls(&mut self) -> Result {
+        self.state = State::Up;
         Ok(())
     }
 
