@@ -91,13 +91,12 @@ impl Session {
             self.login.who = Who::Anonymous;
             return self.reply("230 welcome, you may read");
         }
-        let peer = self.chat.peer_addr();
         if options.users.admit(&name, &command.argument) {
-            info!(name, ?peer, "logged in over FTP");
+            info!(name, "logged in over FTP");
             self.login.who = Who::User(name);
             return self.reply("230 welcome");
         }
-        warn!(name, ?peer, "wrong password over FTP");
+        warn!(name, "wrong password over FTP");
         self.login.failures += 1;
         match self.login.failures >= options.max_failed_logins {
             true => self.hang_up("421 too many wrong passwords"),
