@@ -189,6 +189,7 @@ fn run(arguments: &Arguments) -> Result {
     }
     let tree = open_tree(arguments)?;
     let ftp = ftp_options(arguments, &users)?;
+    let ftp_has_tls = ftp.tls.is_some();
     let access_log = match &arguments.access_log {
         Some(path) => Some(AccessLog::open(path).map_err(|error| {
             Error::from(error).context(format_args!("--access-log {}", path.display()))
@@ -241,16 +242,22 @@ fn run(arguments: &Arguments) -> Result {
     arguments.certificate.shutdown_on_ctrl_c(grace)?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
-    if arguments.write && !is_loopback(&address) {
-        warn!(
-            "everybody on the way of a request can read its password: use --tls-listen for writing"
-        );
+    let over_ftp = over_ftp.and_then(|listener| listener.local_addr());
+    // FTP asks for the password only with TLS, if there is a certificate.
+    let in_clear = [Some(&address), over_ftp.as_ref().filter(|_| !ftp_has_tls)];
+    if arguments.write
+        && in_clear
+            .into_iter()
+            .flatten()
+            .any(|addr| !is_loopback(addr))
+    {
+        warn!("everybody on the way of a request can read its password: use TLS for writing");
     }
     common::announce(&address);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
         common::say(format_args!("listening with TLS on {address}"));
     }
-    if let Some(address) = over_ftp.and_then(|listener| listener.local_addr()) {
+    if let Some(address) = over_ftp {
         common::say(format_args!("listening for FTP on {address}"));
     }
     asynchat::run()?;

@@ -27,6 +27,7 @@ mod with_tls;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use asynchat::Result;
@@ -184,7 +185,7 @@ impl Site {
 
     /// A transfer of which the client has read nothing.
     fn begin_large(&self) -> Result<Peer> {
-        store(&self.dir, "dir/big", &big())?;
+        store(&self.dir, "dir/big", big())?;
         let data = self.data()?;
         data.stop_reading();
         self.expect("RETR dir/big", "150")?;
@@ -213,9 +214,12 @@ fn store(dir: &TempDir, name: &str, content: &[u8]) -> Result {
 }
 
 /// More than all buffers together.
-fn big() -> Vec<u8> {
-    let rows = (0..300_000).map(|n| format!("row {n}\n"));
-    rows.collect::<String>().into_bytes()
+fn big() -> &'static [u8] {
+    static MADE: OnceLock<Vec<u8>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let rows = (0..300_000).map(|n| format!("row {n}\n"));
+        rows.collect::<String>().into_bytes()
+    })
 }
 
 /// The codes of replies, each of which may have several lines.
@@ -1103,5 +1107,159 @@ fn what_came_in_clear_is_forgotten() -> Result {
     control.send("AUTH TLS\r\nUSER anonymous\r\nPASS x\r\nCWD dir\r\n");
     site.settle()?;
     assert!(control.has_ended());
+
+    // What waits for the end of a transfer is no exception.
+    site.expect("USER anonymous", "331")?;
+    site.expect("PASS x", "230")?;
+    let data = site.begin_large()?;
+    site.expect("AUTH TLS\r\nUSER anonymous\r\nPASS x", "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 421");
+    assert!(site.control.has_ended());
+    Ok(())
+}
+
+#[test]
+fn clients_of_ipv6_have_their_own_commands() -> Result {
+    let dir = TempDir::new()?;
+    store(&dir, "a.txt", b"hello\n")?;
+    let service = Service::new(Tree::open(dir.path(), false)?, options());
+    let server = "[2001:db8::1]:21";
+    let scene = Scene::new(Network::new(1), move || service.serve(server))?;
+    let from = "[2001:db8::7]:0".parse::<SocketAddr>()?;
+    let control = scene.network.connect_from(from, server)?;
+    let client = scene.network.listen("[2001:db8::7]:5001")?;
+    let replies = scene.ask(
+        &control,
+        "USER ftp\r\nPASS x\r\nPASV\r\nEPSV 1\r\nPORT 192,0,2,7,19,137\r\nEPRT |2|2001:db8::8|5001|\r\n\
+         EPRT |2|2001:db8::7|5001|\r\nNLST\r\n",
+    )?;
+    assert_eq!(
+        codes_of(&replies),
+        "220 331 230 425 522 504 504 200 150 226"
+    );
+    assert_eq!(client.accept().unwrap().received(), b"a.txt\r\n");
+    let reply = scene.ask(&control, "EPSV 2\r\n")?;
+    let addr = SocketAddr::new("2001:db8::1".parse()?, extended(&reply).port());
+    let data = scene.network.connect_from(from, addr)?;
+    let replies = scene.ask(&control, "NLST\r\n")?;
+    assert_eq!(codes_of(&replies), "150 226");
+    assert_eq!(data.received(), b"a.txt\r\n");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_has_sent_all_still_receives() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    site.control.finish();
+    assert_eq!(site.replies()?, "");
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 221");
+    assert_eq!(data.received(), big());
+    assert!(site.control.has_ended());
+    Ok(())
+}
+
+/// Whatever a client does and in which order: each command gets a last reply, nothing incomplete stays, and no port or
+/// connection is left.
+#[test]
+fn random_sessions_end_in_good_order() -> Result {
+    const COMMANDS: [&str; 24] = [
+        "EPSV",
+        "EPSV",
+        "EPSV",
+        "PASV",
+        "PORT 192,0,2,7,19,137",
+        "PORT 192,0,2,7,19,138",
+        "RETR dir/big",
+        "RETR dir/big",
+        "RETR a.txt",
+        "STOR new",
+        "STOR new",
+        "APPE new",
+        "REST 3",
+        "LIST",
+        "MLSD",
+        "ABOR",
+        "STAT",
+        "NOOP",
+        "TYPE A",
+        "TYPE I",
+        "RNFR new",
+        "RNTO newer",
+        "DELE new",
+        "PWD",
+    ];
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let site = Site::ann()?;
+        store(&site.dir, "dir/big", &big()[..300_000])?;
+        let client = site.network.listen("192.0.2.7:5001")?;
+        let (mut port, mut data) = (None, Vec::<Peer>::new());
+        let mut replies = String::new();
+        for _ in 0..60 {
+            match random.u8(..16) {
+                0..=7 => {
+                    let command = COMMANDS[random.usize(..COMMANDS.len())];
+                    site.control.send(format!("{command}\r\n"));
+                }
+                8 | 9 if let Some(to) = port => {
+                    let from = if random.u8(..5) == 0 {
+                        STRANGER
+                    } else {
+                        CLIENT
+                    };
+                    data.push(site.network.connect_from(from.parse::<SocketAddr>()?, to)?);
+                }
+                10 if !data.is_empty() => drop(data.swap_remove(random.usize(..data.len()))),
+                11 => site.advance(Duration::from_secs(random.u64(1..40)))?,
+                _ if !data.is_empty() => {
+                    let peer = &data[random.usize(..data.len())];
+                    match random.u8(..6) {
+                        0 | 1 => peer.send("some text\r\n"),
+                        2 => peer.finish(),
+                        3 => peer.reset(),
+                        4 => peer.stop_reading(),
+                        _ => peer.start_reading(usize::MAX),
+                    }
+                }
+                _ => {}
+            }
+            if random.bool() {
+                let received = site.replies()?;
+                for reply in received.lines() {
+                    port = match &reply[..3] {
+                        "227" => Some(passive(reply)),
+                        "229" => Some(extended(reply)),
+                        _ => port,
+                    };
+                }
+                replies += &received;
+            }
+            data.extend(client.accept());
+        }
+        if random.bool() {
+            site.control.send("QUIT\r\n");
+            site.advance(Duration::from_secs(300))?;
+            replies += &site.replies()?;
+            assert!(replies.ends_with("221 bye\r\n"), "seed {seed}: {replies}");
+            let (begun, ended) = (replies.matches("\n150 ").count(), codes_of(&replies));
+            let ended = ["226", "425", "426", "451"].map(|code| ended.matches(code).count());
+            assert!(
+                ended.iter().sum::<usize>() >= begun,
+                "seed {seed}: {replies}"
+            );
+        } else {
+            site.control.reset();
+            site.settle()?;
+        }
+        drop(data);
+        site.advance(Duration::from_secs(10))?;
+        assert_eq!(site.event_loop.len(), 1, "seed {seed}: {replies}");
+        let names = site.names()?;
+        let is_part = |name: &String| name.starts_with(names::TEMPORARY);
+        assert!(!names.iter().any(is_part), "seed {seed}: {names:?}");
+    }
     Ok(())
 }

@@ -124,6 +124,11 @@ impl Session {
         if mechanism != "TLS" && mechanism != "TLS-C" {
             return self.reply("504 use AUTH TLS");
         }
+        // They were sent in clear, during a transfer, and may be somebody else's (CVE-2011-0411). Those that the crate
+        // has not delivered yet are its business.
+        if self.has_waiting() {
+            return self.hang_up("421 wait for the reply to AUTH");
+        }
         self.reply("234 begin TLS");
         if let Err(error) = self.chat.start_tls(acceptor) {
             self.chat.close_with(error);

@@ -117,9 +117,14 @@ impl Session {
             self.refuse_after_epsv_all()?;
             // RFC 2577 section 3: the server must not be made to connect to somebody else (FTP bounce), or to a service
             // of the client's host.
-            match Some(addr.ip()) == self.client() && addr.port() >= 1024 {
-                true => Ok(addr),
-                false => Err("504 only to your own address, and to a port from 1024 on"),
+            let peer = self.chat.peer_addr().and_then(|peer| peer.inet());
+            match peer.filter(|peer| peer.ip() == addr.ip() && addr.port() >= 1024) {
+                // A link-local address has a scope, which the client cannot tell.
+                Some(mut peer) => {
+                    peer.set_port(addr.port());
+                    Ok(peer)
+                }
+                None => Err("504 only to your own address, and to a port from 1024 on"),
             }
         });
         match checked {

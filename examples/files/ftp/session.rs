@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use asynchat::{
-    AsyncChat, AtShutdown, Chat, Close, Overflow, RecordLimit, Result, Terminator, TimerId,
+    AsyncChat, AtShutdown, Chat, Close, Eof, Overflow, RecordLimit, Result, Terminator, TimerId,
 };
 use tracing::debug;
 
@@ -174,6 +174,11 @@ impl Session {
         self.reply(if is_equal { yes } else { no });
     }
 
+    /// Whether commands have come before the reply to this one.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// A transfer has ended, with its reply. What has waited is done now.
     pub fn transfer_ended(&mut self) {
         self.since = asynchat::now();
@@ -221,6 +226,15 @@ impl AsyncChat for Session {
     fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
         self.reply("500 the line is too long");
         Ok(Overflow::Discard)
+    }
+
+    /// A client that has sent all its commands may still receive.
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        if self.transfer.is_none() {
+            return Ok(Eof::CloseWhenDone);
+        }
+        self.waiting.push_back(Command::parse(b"QUIT"));
+        Ok(Eof::StayOpen)
     }
 
     /// What came in clear may be from somebody else (RFC 4217 section 4, CVE-2011-0411).
