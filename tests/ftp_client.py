@@ -290,6 +290,16 @@ def tls():
         # The certificate is for localhost, and ftplib connects to the address.
         context.check_hostname = False
         refused(lambda: client(server), "530")
+        # A browser that is led to this server (ALPACA, CVE-2021-3618).
+        browser = ssl.create_default_context(cafile=ca)
+        browser.check_hostname = False
+        browser.set_alpn_protocols(["http/1.1"])
+        try:
+            client(server, kind=ftplib.FTP_TLS, context=browser)
+        except ssl.SSLError as error:
+            assert "NO_APPLICATION_PROTOCOL" in str(error), error
+        else:
+            raise AssertionError("it is served")
         with client(server, kind=ftplib.FTP_TLS, context=context) as ftp:
             for passive in [True, False]:
                 ftp.set_pasv(passive)
