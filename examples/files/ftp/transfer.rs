@@ -60,8 +60,10 @@ impl Session {
         if start > size {
             return Err("554 the file is shorter");
         }
-        file.seek(SeekFrom::Start(start))
-            .map_err(|error| failed(&error))?;
+        if start > 0 {
+            let sought = file.seek(SeekFrom::Start(start));
+            sought.map_err(|error| failed(&error))?;
+        }
         // If the file becomes shorter meanwhile, the transfer is cut.
         let producer = ReadProducer::<File>::new(file).length(size - start);
         Ok(Transfer {
