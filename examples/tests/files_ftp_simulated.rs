@@ -478,6 +478,38 @@ fn a_stranger_gets_no_data_connection() -> Result {
 }
 
 #[test]
+fn a_connection_that_comes_too_late_is_refused() -> Result {
+    for connects_first in [true, false] {
+        let site = Site::ann()?;
+        let port = site.passive_port()?;
+        let connect = || {
+            let from = CLIENT.parse::<SocketAddr>()?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
+                site.network.connect_from(from, port)?,
+            )
+        };
+        // The server learns of both in one turn.
+        let early = if connects_first {
+            Some(connect()?)
+        } else {
+            None
+        };
+        site.control.send("EPSV\r\nRETR a.txt\r\n");
+        let late = match early {
+            Some(early) => early,
+            None => connect()?,
+        };
+        let replies = site.replies()?;
+        assert_eq!(codes_of(&replies), "229 150");
+        assert!(late.has_ended() && late.received().is_empty());
+        let data = site.connect(CLIENT, extended(replies.lines().next().unwrap()))?;
+        assert_eq!(codes_of(&site.replies()?), "226");
+        assert_eq!(data.received(), b"hello\nworld\n");
+    }
+    Ok(())
+}
+
+#[test]
 fn passive_ports_are_in_the_range() -> Result {
     let site = Site::ann_with(Options {
         ports: Some(50_000..=50_002),
@@ -1060,6 +1092,13 @@ fn a_transfer_with_tls_is_cut_without_its_end() -> Result {
     assert_eq!(site.names()?, ["a.txt", "dir"]);
 
     // Nothing of a file is sent in clear, whenever the client connects.
+    let replies = site.ask_tls(&mut control, "PROT C\r\nEPSV\r\n")?;
+    let data = site.connect(CLIENT, extended(replies.lines().last().unwrap()))?;
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "PROT P\r\nRETR a.txt\r\n")?),
+        "200 425"
+    );
+    assert!(data.received().is_empty());
     let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
     let data = site.connect(CLIENT, port)?;
     assert_eq!(
