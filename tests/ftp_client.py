@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs clients of FTP with the example `files`: ftplib, curl, wget, lftp, and one that sees every byte.
+"""Runs clients of FTP with the example `files`: ftplib, curl, wget, lftp, rclone, and raw sockets.
 
     python3 tests/ftp_client.py target/release/examples/files             # all
     python3 tests/ftp_client.py target/release/examples/files tls         # one check
 
-TLS needs target/release/examples/test_certificate beside it. curl, wget and lftp (packages of Debian) are skipped with a
+TLS needs target/release/examples/test_certificate beside it. curl, wget, lftp and rclone (packages of Debian) are skipped with a
 message if they are not installed, unless FTP_REQUIRE is set. Traffic stays on the loopback interface, and every started
 process is ended.
 """
@@ -404,6 +404,29 @@ def lftp():
     return True
 
 
+def rclone():
+    if not has("rclone"):
+        return False
+    with certificate() as (_, options), serve(*options) as (server, other):
+        large = fill(other / "large")
+        (other / "dir" / "ü").mkdir(parents=True)
+        for n in range(100):
+            (other / "dir" / "ü" / f"{n} x.txt").write_text(str(n) * n)
+        password = run("rclone", "obscure", "secret").decode().strip()
+        remote = f":ftp,host=127.0.0.1,port={server.port},user=ann,pass='{password}'"
+        remote += ",explicit_tls,no_check_certificate:"
+        rclone = ["rclone", "--config", os.devnull]
+        run(*rclone, "sync", other, remote)
+        assert checksum(server.folder / "large") == large
+        run(*rclone, "check", "--download", other, remote)
+        (server.folder / "large").unlink()
+        run(*rclone, "sync", remote, other)
+        assert not (other / "large").exists() and len(list((other / "dir" / "ü").iterdir())) == 100
+        run(*rclone, "moveto", f"{remote}dir/ü", f"{remote}moved")
+        assert (server.folder / "moved" / "99 x.txt").read_text() == "99" * 99
+    return True
+
+
 # ---- the end
 
 
@@ -472,6 +495,7 @@ CHECKS = {
     "curl": curl,
     "wget": wget,
     "lftp": lftp,
+    "rclone": rclone,
     "shutdown": shutdown,
     "slow": slow,
 }

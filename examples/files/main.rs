@@ -292,7 +292,12 @@ fn ftp_options(arguments: &Arguments, users: &Users) -> Result<ftp::Options> {
         grace: Duration::from_secs(arguments.grace),
         // Control connections, and data connections: some clients offer one name or the other.
         tls: match arguments.ftp.ftp_listen {
-            Some(_) => arguments.certificate.acceptor(&["ftp", "ftp-data"])?,
+            Some(_) => {
+                // A client that only sends, as in an upload, would not read a ticket. When it closes its socket with
+                // unread input, its kernel resets the connection, and the end of the file is lost.
+                let certificate = &arguments.certificate;
+                certificate.acceptor_with(&["ftp", "ftp-data"], |tls| tls.send_tls13_tickets = 0)?
+            }
             None => None,
         },
         ..defaults

@@ -657,6 +657,7 @@ fn listings_have_three_formats() -> Result {
         "{listed}"
     );
     site.expect("MLSD a.txt", "501")?;
+    site.expect("MLSD none", "550")?;
     site.expect("LIST link", "550")?;
     let status = site.command("STAT /")?;
     assert!(status.contains(lines[0]), "{status}");

@@ -65,7 +65,8 @@ pub struct Options {
     pub data_deadlines: Deadlines,
     /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
     pub grace: Duration,
-    /// Without it there is no AUTH TLS. With it, a user has to use it before the password.
+    /// Without it there is no AUTH TLS. With it, a user has to use it before the password. It should send no tickets:
+    /// clients that upload do not read them.
     pub tls: Option<tls::Acceptor>,
     pub clock: fn() -> SystemTime,
 }

@@ -109,10 +109,10 @@ impl Session {
     }
 
     pub fn mlsd(&mut self, path: &[u8]) {
-        let is_folder = |names: &Names| matches!(self.service.tree.find(names), Ok(Found::Folder));
-        let begun = match self.resolve(path) {
-            Ok(names) if !is_folder(&names) => Err("501 it is no folder"), // RFC 3659 section 7.2.1
-            _ => self.listing(path, Format::Facts(self.facts)),
+        let is_file = |names: Names| matches!(self.service.tree.find(&names), Ok(Found::File(..)));
+        let begun = match self.resolve(path).is_ok_and(is_file) {
+            true => Err("501 it is no folder"), // RFC 3659 section 7.2.1
+            false => self.listing(path, Format::Facts(self.facts)),
         };
         self.begin_transfer(begun);
     }
