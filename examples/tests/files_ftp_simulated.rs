@@ -694,6 +694,7 @@ fn nothing_outside_the_folder_is_reached() -> Result {
         site.expect(command, "550")?;
     }
     site.expect("RETR a\0b", "553")?;
+    site.expect("MKD a\rb", "553")?;
     site.expect("STOR .files-upload-x", "553")?;
     site.expect("RNFR a.txt", "350")?;
     site.expect("RNTO etc/a.txt", "550")?;
@@ -874,6 +875,15 @@ fn a_shutdown_waits_for_a_transfer() -> Result {
         assert_eq!(site.names()?, ["a.txt", "dir"]);
         drop(data);
     }
+
+    // The server connects no longer.
+    let site = Site::ann()?;
+    site.network.add_black_hole("192.0.2.7:5001".parse()?);
+    site.expect("PORT 192,0,2,7,19,137", "200")?;
+    site.expect("RETR a.txt", "150")?;
+    site.event_loop.shutdown(Duration::from_secs(5));
+    assert_eq!(codes_of(&site.replies()?), "425 421");
+    assert!(site.control.has_ended());
 
     // Nobody can come to the port any more.
     let site = Site::ann()?;

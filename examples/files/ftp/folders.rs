@@ -10,7 +10,9 @@ use crate::tree::Found;
 impl Session {
     /// A path from the current folder. An empty one is the folder itself.
     pub fn resolve(&self, path: &[u8]) -> Result<Names, Refusal> {
-        let names = self.folder.resolve(path);
+        // A CR in a reply could look like the end of its line.
+        let path = Some(path).filter(|path| !path.contains(&b'\r'));
+        let names = path.and_then(|path| self.folder.resolve(path));
         names.ok_or("553 no file can have this name")
     }
 
