@@ -224,7 +224,12 @@ impl AsyncChat for Session {
     }
 
     fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
-        self.reply("500 the line is too long");
+        if self.transfer.is_some() {
+            // The client would take this for the reply to its transfer.
+            self.hang_up("421 the line is too long");
+        } else {
+            self.reply("500 the line is too long");
+        }
         Ok(Overflow::Discard)
     }
 

@@ -276,6 +276,10 @@ fn bad_lines_are_refused() -> Result {
     let site = Site::ann()?;
     site.expect(&"x".repeat(6000), "500")?;
     site.expect("NOOP", "200")?;
+    let data = site.begin_large()?;
+    site.expect(&"x".repeat(6000), "421")?;
+    assert!(site.control.has_ended() && data.has_ended());
+    let site = Site::ann()?;
     let replies = site.command(&"XYZ\r\n".repeat(25))?;
     assert!(codes_of(&replies).ends_with("502 421"), "{replies}");
     assert!(site.control.has_ended());
