@@ -32,6 +32,15 @@ impl CertificateOptions {
     /// others is refused, so that a browser cannot be led to this server instead of a web server (ALPACA,
     /// CVE-2021-3618). A client that offers none is served.
     pub(crate) fn acceptor(&self, alpn: &[&str]) -> Result<Option<tls::Acceptor>, Error> {
+        self.acceptor_with(alpn, |_| {})
+    }
+
+    /// The same with further changes of the configuration, which is also made when the files are read again.
+    pub(crate) fn acceptor_with(
+        &self,
+        alpn: &[&str],
+        change: fn(&mut ServerConfig),
+    ) -> Result<Option<tls::Acceptor>, Error> {
         let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else {
             return Ok(None);
         };
@@ -39,6 +48,7 @@ impl CertificateOptions {
             chain: chain.clone(),
             key: key.clone(),
             alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            change,
         };
         let acceptor = tls::Acceptor::from(files.read()?);
         #[cfg(unix)]
@@ -62,11 +72,17 @@ struct Files {
     chain: PathBuf,
     key: PathBuf,
     alpn: Vec<Vec<u8>>,
+    change: fn(&mut ServerConfig),
 }
 
 impl Files {
     fn read(&self) -> Result<Arc<ServerConfig>, Error> {
-        let Files { chain, key, alpn } = self;
+        let Files {
+            chain,
+            key,
+            alpn,
+            change,
+        } = self;
         let read = tls::server_config_from_files(chain, key).map_err(|error| {
             let (chain, key) = (chain.display(), key.display());
             error.context(format_args!("--tls-cert {chain} --tls-key {key}"))
@@ -77,6 +93,7 @@ impl Files {
         config.alpn_protocols.clone_from(alpn);
         // All cipher suites of rustls are strong, but scanners complain about a choice by the client.
         config.ignore_client_order = true;
+        change(&mut config);
         Ok(Arc::new(config))
     }
 }

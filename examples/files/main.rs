@@ -1,4 +1,4 @@
-//! `files`: shares a folder over HTTP/1.1.
+//! `files`: shares a folder over HTTP/1.1 and FTP.
 //!
 //! ```text
 //! cargo run --release --example files -- .
@@ -31,6 +31,14 @@
 //! curl --cacert /tmp/tls/ca.pem https://localhost:8443/README.md
 //! ```
 //!
+//! It also speaks FTP, with AUTH TLS if there is a certificate. Users then have to use it:
+//!
+//! ```text
+//! cargo run --release --example files -- . --ftp-listen 127.0.0.1:2121 --ftp-ports 50000-50100
+//! curl -O ftp://127.0.0.1:2121/README.md
+//! lftp -e mirror ftp://127.0.0.1:2121/src
+//! ```
+//!
 //! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
 //! An upload is complete before its file appears. `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
 //! that accept them. Paths below `/-/` belong to the server.
@@ -40,6 +48,7 @@
 //! * this file: options, start and Ctrl-C; `../common/certificate.rs`: the options of TLS;
 //! * `../http1/`: messages of HTTP/1.1, and what is no message;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
+//! * `ftp/mod.rs`: two connections in one session;
 //! * `names.rs`, `tree.rs`: paths and the folder.
 
 #![allow(
@@ -51,6 +60,7 @@
 mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
+mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
 mod http1;
@@ -65,13 +75,14 @@ use asynchat::{Addr, Error, EventLoop, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+use ftp::arguments::FtpArguments;
 use http::access_log::AccessLog;
 use http::{Options, Service};
 use tracing::{info, warn};
 use tree::Tree;
 use users::Users;
 
-/// Shares a folder over HTTP/1.1.
+/// Shares a folder over HTTP/1.1 and FTP.
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections and replies.
 #[derive(Parser)]
@@ -157,6 +168,9 @@ struct Arguments {
     grace: u64,
 
     #[command(flatten)]
+    ftp: FtpArguments,
+
+    #[command(flatten)]
     certificate: CertificateOptions,
 }
 
@@ -174,12 +188,12 @@ fn run(arguments: &Arguments) -> Result {
         return Err("--write needs --user or --passwords".into());
     }
     let tls = arguments.certificate.acceptor(&["http/1.1"])?;
-    if tls.is_some() && arguments.tls_listen.is_none() {
-        return Err("--tls-cert needs --tls-listen".into());
+    if tls.is_some() && arguments.tls_listen.is_none() && arguments.ftp.ftp_listen.is_none() {
+        return Err("--tls-cert needs --tls-listen or --ftp-listen".into());
     }
-    let folder = arguments.folder.display();
-    let tree = Tree::open(&arguments.folder, arguments.follow_symlinks)
-        .map_err(|error| Error::from(error).context(&folder))?;
+    let tree = open_tree(arguments)?;
+    let ftp = ftp_options(arguments, &users)?;
+    let ftp_has_tls = ftp.tls.is_some();
     let access_log = match &arguments.access_log {
         Some(path) => Some(AccessLog::open(path).map_err(|error| {
             Error::from(error).context(format_args!("--access-log {}", path.display()))
@@ -220,23 +234,78 @@ fn run(arguments: &Arguments) -> Result {
         }
         None => None,
     };
+    let over_ftp = match &arguments.ftp.ftp_listen {
+        Some(address) => {
+            let service = ftp::Service::new(open_tree(arguments)?, ftp);
+            let listener = service.serve(address.as_str());
+            Some(listener.map_err(|e| e.context(format_args!("--ftp-listen {address}")))?)
+        }
+        None => None,
+    };
     let grace = Duration::from_secs(arguments.grace);
     arguments.certificate.shutdown_on_ctrl_c(grace)?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
-    if arguments.write && !is_loopback(&address) {
-        warn!(
-            "everybody on the way of a request can read its password: use --tls-listen for writing"
-        );
+    let over_ftp = over_ftp.and_then(|listener| listener.local_addr());
+    // FTP asks for the password only with TLS, if there is a certificate.
+    let in_clear = [Some(&address), over_ftp.as_ref().filter(|_| !ftp_has_tls)];
+    if arguments.write
+        && in_clear
+            .into_iter()
+            .flatten()
+            .any(|addr| !is_loopback(addr))
+    {
+        warn!("everybody on the way of a request can read its password: use TLS for writing");
     }
     common::announce(&address);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
         common::say(format_args!("listening with TLS on {address}"));
     }
+    if let Some(address) = over_ftp {
+        common::say(format_args!("listening for FTP on {address}"));
+    }
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
     info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
     Ok(())
+}
+
+fn open_tree(arguments: &Arguments) -> Result<Tree> {
+    let tree = Tree::open(&arguments.folder, arguments.follow_symlinks);
+    let failed = |error| Error::from(error).context(arguments.folder.display());
+    Ok(tree.map_err(failed)?)
+}
+
+fn ftp_options(arguments: &Arguments, users: &Users) -> Result<ftp::Options> {
+    let defaults = ftp::Options::default();
+    let drain = Duration::from_secs(arguments.drain_time);
+    let input = Duration::from_secs(arguments.receive_time);
+    Ok(ftp::Options {
+        anonymous: !arguments.ftp.ftp_no_anonymous,
+        write: arguments.write,
+        users: users.clone(),
+        max_upload: arguments.max_upload,
+        ports: arguments.ftp.ftp_ports.clone(),
+        address: arguments.ftp.ftp_address,
+        limits: defaults
+            .limits
+            .connections(arguments.max_connections)
+            .per_address(arguments.max_per_address),
+        idle: Duration::from_secs(arguments.ftp.ftp_idle),
+        data_deadlines: defaults.data_deadlines.drain(drain).input(input),
+        grace: Duration::from_secs(arguments.grace),
+        // Control connections, and data connections: some clients offer one name or the other.
+        tls: match arguments.ftp.ftp_listen {
+            Some(_) => {
+                // A client that only sends, as in an upload, would not read a ticket. When it closes its socket with
+                // unread input, its kernel resets the connection, and the end of the file is lost.
+                let certificate = &arguments.certificate;
+                certificate.acceptor_with(&["ftp", "ftp-data"], |tls| tls.send_tls13_tickets = 0)?
+            }
+            None => None,
+        },
+        ..defaults
+    })
 }
 
 /// Those who may write.

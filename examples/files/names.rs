@@ -52,6 +52,50 @@ impl Names {
         Some(names)
     }
 
+    /// A path of FTP, from this folder or with a slash at its start. `..` is one folder up, at most the shared folder:
+    /// it is removed from the path, and does not follow what is on the disk.
+    pub fn resolve(&self, path: &[u8]) -> Option<Names> {
+        if path.len() > LONGEST {
+            return None;
+        }
+        let mut names = match path {
+            [b'/', ..] => Names::default(),
+            _ => self.as_folder(),
+        };
+        for name in path.split(|byte| *byte == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." => drop(names.path.pop()),
+                name => names.path.push(checked(name.to_vec())?),
+            }
+        }
+        names.is_folder = path.ends_with(b"/") || names.path.as_os_str().is_empty();
+        (names.path.as_os_str().len() <= LONGEST).then_some(names)
+    }
+
+    /// The path as FTP has it: from the shared folder, with a slash at its start.
+    pub fn to_ftp_path(&self) -> Vec<u8> {
+        let mut path = Vec::new();
+        for name in &self.path {
+            path.push(b'/');
+            path.extend_from_slice(name.as_encoded_bytes());
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        path
+    }
+
+    /// The folder that this is in.
+    pub fn parent(&self) -> Names {
+        let mut path = self.path.clone();
+        path.pop();
+        Names {
+            path,
+            is_folder: true,
+        }
+    }
+
     pub fn as_path(&self) -> &Path {
         &self.path
     }

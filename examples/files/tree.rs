@@ -83,6 +83,39 @@ impl Tree {
             Found::Folder => Err(ErrorKind::IsADirectory.into()),
         }
     }
+
+    /// Opens a file that exists, to write in it. Its content stays.
+    pub fn open_for_writing(&self, names: &Names) -> io::Result<File> {
+        match names.last() {
+            Some(_) => self.root.open_for_writing(names.as_path()),
+            None => Err(ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    pub fn create_folder(&self, names: &Names) -> io::Result<()> {
+        match names.last() {
+            Some(_) => self.root.create_folder(names.as_path()),
+            None => Err(ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    /// Removes an empty folder.
+    pub fn remove_folder(&self, names: &Names) -> io::Result<()> {
+        match self.find(names)? {
+            Found::Folder if names.last().is_some() => self.root.remove_folder(names.as_path()),
+            Found::Folder => Err(ErrorKind::PermissionDenied.into()),
+            Found::File(..) => Err(ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// Gives a file or a folder another name. A file that has it is replaced.
+    pub fn rename(&self, from: &Names, to: &Names) -> io::Result<()> {
+        self.find(from)?;
+        match (from.last(), to.last()) {
+            (Some(_), Some(_)) => self.root.rename(from.as_path(), to.as_path()),
+            _ => Err(ErrorKind::PermissionDenied.into()),
+        }
+    }
 }
 
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it

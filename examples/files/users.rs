@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// Users and their passwords, which are in clear text where they come from: the command line or a file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Users(HashMap<String, String>);
 
 impl Users {

@@ -58,6 +58,31 @@ impl Root {
         fs::remove_file(self.checked(path)?)
     }
 
+    pub fn open_for_writing(&self, path: &Path) -> io::Result<File> {
+        match self.find(path)? {
+            Found::File(..) => File::options().write(true).open(self.checked(path)?),
+            Found::Folder => Err(ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    pub fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(self.checked_parent(path)?)
+    }
+
+    pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(self.checked(path)?)
+    }
+
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(self.checked(from)?, self.checked_parent(to)?)
+    }
+
+    /// The path of something that need not exist, in a folder that is checked.
+    fn checked_parent(&self, path: &Path) -> io::Result<PathBuf> {
+        let folder = self.checked(path.parent().unwrap_or(Path::new("")))?;
+        Ok(folder.join(path.file_name().unwrap_or_default()))
+    }
+
     fn checked(&self, path: &Path) -> io::Result<PathBuf> {
         let mut checked = self.folder.clone();
         for name in path {

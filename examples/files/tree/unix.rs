@@ -79,6 +79,38 @@ impl Root {
         )?)
     }
 
+    pub fn open_for_writing(&self, path: &Path) -> io::Result<File> {
+        let folder = self.folder(path.parent())?;
+        let name = path.file_name().unwrap_or_default();
+        let flags = READ.difference(OFlags::RDONLY).union(OFlags::WRONLY);
+        let file = File::from(self.open_as(folder.as_fd(), name, flags)?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    pub fn create_folder(&self, path: &Path) -> io::Result<()> {
+        let folder = self.folder(path.parent())?;
+        let name = path.file_name().unwrap_or_default();
+        let mode = Mode::from_raw_mode(0o777);
+        Ok(rustix::fs::mkdirat(folder.as_fd(), name, mode)?)
+    }
+
+    pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        let folder = self.folder(path.parent())?;
+        let name = path.file_name().unwrap_or_default();
+        let flags = AtFlags::REMOVEDIR;
+        Ok(rustix::fs::unlinkat(folder.as_fd(), name, flags)?)
+    }
+
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (old, new) = (self.folder(from.parent())?, self.folder(to.parent())?);
+        let (from, to) = (from.file_name(), to.file_name());
+        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+        Ok(rustix::fs::renameat(old.as_fd(), from, new.as_fd(), to)?)
+    }
+
     fn folder(&self, path: Option<&Path>) -> io::Result<Folder<'_>> {
         let mut folder = Folder::Root(self.folder.as_fd());
         for name in path.unwrap_or(Path::new("")) {
@@ -88,11 +120,15 @@ impl Root {
     }
 
     fn open_at(&self, folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+        self.open_as(folder, name, READ | flags)
+    }
+
+    fn open_as(&self, folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
         let follow = match self.follow_symlinks {
             true => OFlags::empty(),
             false => OFlags::NOFOLLOW,
         };
-        match rustix::fs::openat(folder, name, READ | flags | follow, Mode::empty()) {
+        match rustix::fs::openat(folder, name, flags | follow, Mode::empty()) {
             Ok(file) => Ok(file),
             // It is a symbolic link (FreeBSD says EMLINK), or a file that is used as a folder, or too long a name.
             Err(Errno::LOOP | Errno::MLINK | Errno::NOTDIR | Errno::NAMETOOLONG) => {

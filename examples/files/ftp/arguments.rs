@@ -1,0 +1,43 @@
+//! The options of the command line that concern FTP.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use clap::Args;
+
+#[derive(Args)]
+#[command(next_help_heading = "FTP")]
+pub struct FtpArguments {
+    /// Also listen on this address, for FTP. With a certificate clients can use AUTH TLS, and
+    /// users have to.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub ftp_listen: Option<String>,
+
+    /// The ports of passive data connections, which a firewall has to let through. Each transfer
+    /// needs one. Default: the system chooses.
+    #[arg(long, value_name = "FIRST-LAST", requires = "ftp_listen", value_parser = ports)]
+    pub ftp_ports: Option<RangeInclusive<u16>>,
+
+    /// The IPv4 address that clients are told to connect to (PASV), if the server is behind a
+    /// router with NAT. Default: the address that the client has connected to.
+    #[arg(long, value_name = "ADDRESS", requires = "ftp_listen")]
+    pub ftp_address: Option<Ipv4Addr>,
+
+    /// Only users with a password may read.
+    #[arg(long, requires_all = ["ftp_listen", "write"])]
+    pub ftp_no_anonymous: bool,
+
+    /// How long a client of FTP may be silent between two commands. Then it gets a 421.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..1 << 32))]
+    pub ftp_idle: u64,
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
+    let parsed = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
+    match parsed {
+        Some((first, last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err("expected two ports, such as 50000-50100"),
+    }
+}

@@ -1,0 +1,142 @@
+//! The handler of a data connection. It is there for one transfer, and reports to the control connection when it is up
+//! and how it has ended.
+
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, tls};
+
+use super::Refusal;
+use super::session::Session;
+use super::upload::Upload;
+
+pub struct Data {
+    chat: Chat,
+    control: Chat,
+    /// That of its [`Route`](super::route::Route).
+    number: u64,
+    tls: Option<tls::Acceptor>,
+    state: State,
+    incoming: Incoming,
+    refusal: Option<Refusal>,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Connecting,
+    /// Of TLS.
+    Handshake,
+    Up,
+}
+
+/// What becomes of the bytes that are received.
+enum Incoming {
+    /// The transfer is a download, or has not begun. They are dropped.
+    Nothing,
+    Upload(Box<Upload>),
+    Complete,
+}
+
+impl Data {
+    pub fn new(chat: Chat, control: Chat, number: u64, tls: Option<tls::Acceptor>) -> Data {
+        Data {
+            chat,
+            control,
+            number,
+            tls,
+            state: State::Connecting,
+            incoming: Incoming::Nothing,
+            refusal: None,
+        }
+    }
+
+    /// Begins to receive a file. The control connection posts this.
+    pub fn receive(&mut self, upload: Upload) {
+        self.incoming = Incoming::Upload(Box::new(upload));
+        self.chat.resume_reading();
+    }
+
+    /// The transfer ends with this reply.
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+        self.incoming = Incoming::Nothing;
+        self.chat.abort();
+    }
+
+    /// The reply to the transfer.
+    fn reply(&self, why: &Close) -> &'static str {
+        match (&self.refusal, why, &self.state) {
+            (Some(refusal), ..) => refusal,
+            (None, _, State::Connecting) => "425 the server cannot connect to you",
+            (None, _, State::Handshake) => "425 TLS has failed",
+            (None, Close::Handler(_), State::Up) => "451 the file cannot be read or written",
+            (None, _, State::Up) => match self.incoming {
+                Incoming::Nothing | Incoming::Complete if why.sent_all() => "226 done",
+                _ => "426 the transfer was cut",
+            },
+        }
+    }
+}
+
+impl AsyncChat for Data {
+    /// The client is the client of TLS, whoever has connected (RFC 4217 section 7). What is pushed after `start_tls` waits
+    /// for the handshake, so a transfer can begin now.
+    fn handle_connect(&mut self) -> Result {
+        self.state = State::Up;
+        if let Some(acceptor) = &self.tls {
+            self.state = State::Handshake;
+            self.chat.start_tls(acceptor)?;
+        }
+        let (data, number) = (self.chat.clone(), self.number);
+        let posted = self.control.post(move |session: &mut Session| {
+            session.data_connected(number, data);
+            Ok(())
+        });
+        if posted.is_err() {
+            self.chat.abort(); // the client has left
+        }
+        Ok(())
+    }
+
+    fn handle_tls(&mut self) -> Result {
+        self.state = State::Up;
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, _: &[u8]) -> Result {
+        Ok(())
+    }
+
+    fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
+        if let Incoming::Upload(upload) = &mut self.incoming
+            && let Err(refusal) = upload.write(piece)
+        {
+            self.refuse(refusal);
+        }
+        Ok(())
+    }
+
+    /// The end of the connection is that of the file (RFC 959 section 3.4.1). With TLS this is called only after a
+    /// `close_notify`: a file that somebody else has cut is not taken for a whole one.
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        if let Incoming::Upload(upload) = std::mem::replace(&mut self.incoming, Incoming::Complete)
+            && let Err(refusal) = upload.finish()
+        {
+            self.refuse(refusal);
+        }
+        Ok(Eof::CloseWhenDone)
+    }
+
+    /// The control connection decides.
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        Ok(AtShutdown::Stay)
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        let (reply, number) = (self.reply(why), self.number);
+        tracing::debug!(%why, reply, "the data connection has ended");
+        // An upload that is not complete is removed before the client learns of it.
+        self.incoming = Incoming::Nothing;
+        let _ = self.control.post(move |session: &mut Session| {
+            session.data_ended(number, reply);
+            Ok(())
+        });
+    }
+}

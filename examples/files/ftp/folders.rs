@@ -1,0 +1,108 @@
+//! Paths, and the commands that change folders: CWD, PWD, DELE, MKD, RMD, RNFR, RNTO.
+
+use tracing::info;
+
+use super::session::Session;
+use super::{Refusal, failed};
+use crate::names::Names;
+use crate::tree::Found;
+
+impl Session {
+    /// A path from the current folder. An empty one is the folder itself.
+    pub fn resolve(&self, path: &[u8]) -> Result<Names, Refusal> {
+        // A CR in a reply could look like the end of its line.
+        let path = Some(path).filter(|path| !path.contains(&b'\r'));
+        let names = path.and_then(|path| self.folder.resolve(path));
+        names.ok_or("553 no file can have this name")
+    }
+
+    pub fn cwd(&mut self, path: &[u8]) {
+        let found = self
+            .resolve(path)
+            .and_then(|names| match self.service.tree.find(&names) {
+                Ok(Found::Folder) => Ok(names),
+                Ok(Found::File(..)) => Err("550 it is a file"),
+                Err(error) => Err(failed(&error)),
+            });
+        match found {
+            Ok(names) => {
+                self.folder = names;
+                self.reply("250 done");
+            }
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    pub fn pwd(&self) {
+        self.reply_path("257", &self.folder, "is the current folder");
+    }
+
+    /// A reply with a path in quotes (RFC 959 appendix II).
+    fn reply_path(&self, code: &str, names: &Names, text: &str) {
+        let path = names.to_ftp_path();
+        let mut quoted = Vec::with_capacity(path.len());
+        for byte in path {
+            quoted.push(byte);
+            if byte == b'"' {
+                quoted.push(byte);
+            }
+        }
+        let parts = [
+            code.as_bytes(),
+            b" \"",
+            &quoted,
+            b"\" ",
+            text.as_bytes(),
+            b"\r\n",
+        ];
+        self.chat.push_slices(&parts);
+    }
+
+    pub fn dele(&self, path: &[u8]) -> Result<&'static str, Refusal> {
+        let (user, names) = (self.writer()?, self.resolve(path)?);
+        let removed = self.service.tree.remove(&names);
+        removed.map_err(|error| failed(&error))?;
+        info!(names = %names.display(), user, "deleted");
+        Ok("250 deleted")
+    }
+
+    pub fn mkd(&self, path: &[u8]) {
+        let create = || -> Result<Names, Refusal> {
+            let (user, names) = (self.writer()?, self.resolve(path)?);
+            let created = self.service.tree.create_folder(&names);
+            created.map_err(|error| failed(&error))?;
+            info!(names = %names.display(), user, "created");
+            Ok(names)
+        };
+        match create() {
+            Ok(names) => self.reply_path("257", &names, "created"),
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    pub fn rmd(&self, path: &[u8]) -> Result<&'static str, Refusal> {
+        let (user, names) = (self.writer()?, self.resolve(path)?);
+        let removed = self.service.tree.remove_folder(&names);
+        removed.map_err(|error| failed(&error))?;
+        info!(names = %names.display(), user, "deleted");
+        Ok("250 deleted")
+    }
+
+    pub fn rnfr(&mut self, path: &[u8]) -> Result<&'static str, Refusal> {
+        self.writer()?;
+        let names = self.resolve(path)?;
+        let found = self.service.tree.find(&names);
+        found.map_err(|error| failed(&error))?;
+        self.rename_from = Some(names);
+        Ok("350 to what?")
+    }
+
+    pub fn rnto(&self, from: Option<Names>, path: &[u8]) -> Result<&'static str, Refusal> {
+        let from = from.ok_or("503 RNFR first")?;
+        let (user, to) = (self.writer()?, self.resolve(path)?);
+        let renamed = self.service.tree.rename(&from, &to);
+        renamed.map_err(|error| failed(&error))?;
+        info!(from = %from.display(), to = %to.display(), user, "renamed");
+        Ok("250 renamed")
+    }
+}

@@ -1,0 +1,179 @@
+//! Who the client is, and what protects it: USER, PASS, and RFC 4217: AUTH, PBSZ, PROT.
+
+use tracing::{info, warn};
+
+use super::Refusal;
+use super::command::Command;
+use super::session::Session;
+use crate::names::Names;
+
+#[derive(Default)]
+pub struct Login {
+    who: Who,
+    failures: u32,
+    protection: Protection,
+}
+
+#[derive(Default)]
+enum Who {
+    #[default]
+    Unknown,
+    /// After USER.
+    Named(String),
+    Anonymous,
+    User(String),
+}
+
+/// Of data connections.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Protection {
+    /// PBSZ comes first.
+    #[default]
+    Unset,
+    Clear,
+    Private,
+}
+
+impl Login {
+    pub fn is_complete(&self) -> bool {
+        matches!(self.who, Who::Anonymous | Who::User(_))
+    }
+
+    /// Whether data connections use TLS.
+    pub fn is_private(&self) -> bool {
+        self.protection == Protection::Private
+    }
+
+    /// The name of the user, for the log.
+    pub fn user(&self) -> &str {
+        match &self.who {
+            Who::User(name) => name,
+            _ => "anonymous",
+        }
+    }
+}
+
+impl Session {
+    pub fn user(&mut self, command: &Command) {
+        self.login.who = Who::Unknown;
+        let options = &self.service.options;
+        match command.text() {
+            None | Some("") => self.reply("501 who?"),
+            Some(name) if is_anonymous(name) && !options.anonymous => {
+                self.reply("530 only users may log in");
+            }
+            // As vsftpd: everybody on the way could read the password.
+            Some(name)
+                if !is_anonymous(name) && options.tls.is_some() && self.chat.tls().is_none() =>
+            {
+                self.reply("530 use AUTH TLS before the password");
+            }
+            Some(name) => {
+                self.login.who = Who::Named(name.to_owned());
+                self.reply(match is_anonymous(name) {
+                    true => "331 any password will do",
+                    false => "331 the password?",
+                });
+            }
+        }
+    }
+
+    pub fn pass(&mut self, command: &Command) {
+        let name = match std::mem::take(&mut self.login.who) {
+            Who::Named(name) => name,
+            who => {
+                self.login.who = who;
+                return self.reply("503 USER first");
+            }
+        };
+        let options = &self.service.options;
+        if is_anonymous(&name) {
+            self.login.who = Who::Anonymous;
+            return self.reply("230 welcome, you may read");
+        }
+        if options.users.admit(&name, &command.argument) {
+            info!(name, "logged in over FTP");
+            self.login.who = Who::User(name);
+            return self.reply("230 welcome");
+        }
+        warn!(name, "wrong password over FTP");
+        self.login.failures += 1;
+        match self.login.failures >= options.max_failed_logins {
+            true => self.hang_up("421 too many wrong passwords"),
+            false => self.reply("530 the name or the password is wrong"),
+        }
+    }
+
+    /// The user, if it may write.
+    pub fn writer(&self) -> Result<&str, Refusal> {
+        match &self.login.who {
+            Who::User(name) if self.service.options.write => Ok(name),
+            _ => Err("550 writing needs a user and a password"),
+        }
+    }
+
+    pub fn auth(&mut self, command: &Command) {
+        let mechanism = command.text().unwrap_or_default().to_ascii_uppercase();
+        let Some(acceptor) = self.service.options.tls.clone() else {
+            return self.reply("502 the server has no certificate");
+        };
+        if self.chat.tls().is_some() {
+            return self.reply("503 TLS is up already");
+        }
+        // RFC 4217 section 2: TLS-C is another name.
+        if mechanism != "TLS" && mechanism != "TLS-C" {
+            return self.reply("504 use AUTH TLS");
+        }
+        // They were sent in clear, during a transfer, and may be somebody else's (CVE-2011-0411). Those that the crate
+        // has not delivered yet are its business.
+        if self.has_waiting() {
+            return self.hang_up("421 wait for the reply to AUTH");
+        }
+        self.reply("234 begin TLS");
+        if let Err(error) = self.chat.start_tls(acceptor) {
+            self.chat.close_with(error);
+        }
+    }
+
+    pub fn forget_login(&mut self) {
+        let failures = self.login.failures;
+        self.login = Login {
+            failures,
+            ..Login::default()
+        };
+        self.folder = Names::default();
+        self.is_ascii = true;
+        self.restart = 0;
+        self.rename_from = None;
+        self.route.reset();
+    }
+
+    pub fn pbsz(&mut self) {
+        if self.chat.tls().is_none() {
+            return self.reply("503 AUTH TLS first");
+        }
+        if self.login.protection == Protection::Unset {
+            self.login.protection = Protection::Clear;
+        }
+        self.reply("200 PBSZ=0");
+    }
+
+    /// Applies to the data connections that follow.
+    pub fn prot(&mut self, command: &Command) {
+        if self.login.protection == Protection::Unset {
+            return self.reply("503 PBSZ first");
+        }
+        self.login.protection = match command.text() {
+            Some("P" | "p") => Protection::Private,
+            Some("C" | "c") => Protection::Clear,
+            Some("S" | "s" | "E" | "e") => return self.reply("536 use PROT P or PROT C"),
+            _ => return self.reply("504 use PROT P or PROT C"),
+        };
+        self.route.close();
+        self.reply("200 done");
+    }
+}
+
+fn is_anonymous(name: &str) -> bool {
+    name.eq_ignore_ascii_case("anonymous") || name.eq_ignore_ascii_case("ftp")
+}

@@ -1,0 +1,145 @@
+//! The folder over FTP (RFC 959, 2228, 2428, 2577, 3659, 4217).
+//!
+//! A client has two connections: commands and replies on one, and each file on another, which exists for this file only.
+//! `session.rs` is the handler of the first one, `data.rs` that of the second. They reach each other with
+//! [`Chat::post`](asynchat::Chat::post): it calls a closure with the handler of the other connection, in a later turn of
+//! the loop, and fails if that connection has ended. Neither owns the other.
+//!
+//! Reading order: `session.rs` (the commands, what waits during a transfer, time), `route.rs` (how a data connection is
+//! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
+//! `folders.rs`, `describe.rs`; and what these use: `command.rs`, `address.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
+//! `time.rs`.
+
+mod address;
+pub mod arguments;
+mod ascii;
+mod command;
+mod data;
+mod describe;
+mod folders;
+mod listing;
+mod login;
+mod route;
+mod session;
+mod time;
+mod transfer;
+mod upload;
+
+use std::io::{self, ErrorKind};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
+
+use crate::tree::Tree;
+use crate::users::Users;
+use session::Session;
+
+/// The options of a [`Service`].
+pub struct Options {
+    /// Whether everybody may read.
+    pub anonymous: bool,
+    /// Whether [`Options::users`] may write.
+    pub write: bool,
+    pub users: Users,
+    /// The longest upload in bytes.
+    pub max_upload: u64,
+    /// After so many wrong passwords the connection is closed.
+    pub max_failed_logins: u32,
+    /// The ports of passive data connections. `None`: the system chooses.
+    pub ports: Option<RangeInclusive<u16>>,
+    /// The address that PASV tells to clients: that of the router, if the server is behind one (NAT). `None`: the one
+    /// that the client has connected to.
+    pub address: Option<Ipv4Addr>,
+    pub limits: Limits,
+    /// How long a client may be silent between two commands.
+    pub idle: Duration,
+    /// Those of the control connection.
+    pub deadlines: Deadlines,
+    /// How long a port waits for its connection, a connection for its TLS handshake, and the server for a client to
+    /// accept a connection.
+    pub wait: Duration,
+    /// Those of a data connection.
+    pub data_deadlines: Deadlines,
+    /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
+    pub grace: Duration,
+    /// Without it there is no AUTH TLS. With it, a user has to use it before the password. It should send no tickets:
+    /// clients that upload do not read them.
+    pub tls: Option<tls::Acceptor>,
+    pub clock: fn() -> SystemTime,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let minute = Duration::from_secs(60);
+        Options {
+            anonymous: true,
+            write: false,
+            users: Users::default(),
+            max_upload: 1 << 30,
+            max_failed_logins: 3,
+            ports: None,
+            address: None,
+            limits: Limits::default(),
+            idle: 5 * minute,
+            deadlines: Deadlines::default().record(minute).drain(minute),
+            wait: minute,
+            data_deadlines: Deadlines::default()
+                .idle(minute)
+                .input(minute)
+                .drain(minute),
+            grace: Duration::from_secs(5),
+            tls: None,
+            clock: SystemTime::now,
+        }
+    }
+}
+
+/// What all sessions share.
+pub struct Service {
+    options: Options,
+    tree: Tree,
+}
+
+impl Service {
+    pub fn new(tree: Tree, options: Options) -> Rc<Service> {
+        Rc::new(Service { options, tree })
+    }
+
+    /// Serves on `addr`, on this thread's loop.
+    pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
+        let service = Rc::clone(self);
+        Server::new(addr)
+            .limits(self.options.limits)
+            .deadlines(self.options.deadlines)
+            .refusal("421 too many connections, try again later\r\n")
+            .listen(move |chat| Session::new(chat, Rc::clone(&service)))
+    }
+}
+
+/// A command is refused with this reply.
+type Refusal = &'static str;
+
+/// The reply to an error of the file system.
+fn failed(error: &io::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+            "550 there is no such file or folder"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "550 the server may not do this"
+        }
+        ErrorKind::IsADirectory => "550 it is a folder",
+        ErrorKind::AlreadyExists => "550 there is something of this name",
+        ErrorKind::DirectoryNotEmpty => "550 the folder is not empty",
+        ErrorKind::InvalidInput | ErrorKind::CrossesDevices => "550 this is not possible",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "452 there is no room for it",
+        ErrorKind::FileTooLarge => upload::TOO_LARGE,
+        _ => {
+            tracing::warn!(%error, "a file cannot be used");
+            "451 the file cannot be used"
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! How the data connection of the next transfer is made: PASV and EPSV (the client connects), PORT and EPRT (the server
+//! connects).
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+use asynchat::{Channel, Chat, Close, Connector, Server, Terminator};
+
+use super::Refusal;
+use super::address::{self, HostPort};
+use super::command::Command;
+use super::data::Data;
+use super::session::Session;
+
+/// Ports that are tried, if a range of ports is given and others have taken them.
+const MOST_TRIES: usize = 256;
+
+#[derive(Default)]
+pub struct Route {
+    pub way: Way,
+    /// Counts them. A call that the data connection of an earlier one has posted comes too late.
+    pub number: u64,
+    /// After EPSV ALL the other three are refused (RFC 2428 section 4).
+    only_epsv: bool,
+}
+
+#[derive(Default)]
+pub enum Way {
+    #[default]
+    None,
+    /// A listener for one connection, until the connection is here.
+    Passive(Channel),
+    /// Where the server connects to when there is something to transfer.
+    Active(SocketAddr),
+    /// It is connecting.
+    Connecting(Chat),
+    Connected(Chat),
+}
+
+impl Route {
+    /// Closes the port, or aborts the connection.
+    pub fn close(&mut self) {
+        self.number += 1;
+        match std::mem::take(&mut self.way) {
+            Way::None | Way::Active(_) => {}
+            Way::Passive(listener) => listener.close(),
+            Way::Connecting(data) | Way::Connected(data) => data.abort(),
+        }
+    }
+
+    /// Also forgets EPSV ALL.
+    pub fn reset(&mut self) {
+        self.close();
+        self.only_epsv = false;
+    }
+}
+
+impl Session {
+    pub fn pasv(&mut self) {
+        let reply = self.passive_v4().unwrap_or_else(str::to_owned);
+        self.reply(&reply);
+    }
+
+    fn passive_v4(&mut self) -> Result<String, Refusal> {
+        self.refuse_after_epsv_all()?;
+        let addr = self.open_passive_port()?;
+        let ip = match (self.service.options.address, addr.ip()) {
+            (Some(told), _) => told,
+            (None, IpAddr::V4(own)) => own,
+            (None, IpAddr::V6(_)) => {
+                self.route.close();
+                return Err("425 use EPSV: the connection is one of IPv6");
+            }
+        };
+        let addr = HostPort(SocketAddrV4::new(ip, addr.port()));
+        Ok(format!("227 Entering Passive Mode ({addr})."))
+    }
+
+    /// RFC 2428 section 3.
+    pub fn epsv(&mut self, command: &Command) {
+        let is_v6 = match self.own_addr() {
+            Ok(addr) => addr.is_ipv6(),
+            Err(refusal) => return self.reply(refusal),
+        };
+        match command.text().unwrap_or("?").to_ascii_uppercase().as_str() {
+            "ALL" => {
+                self.route.only_epsv = true;
+                return self.reply("200 only EPSV from now on");
+            }
+            "" => {}
+            "1" if !is_v6 => {}
+            "2" if is_v6 => {}
+            _ if is_v6 => return self.reply("522 use IPv6 (2)"),
+            _ => return self.reply("522 use IPv4 (1)"),
+        }
+        match self.open_passive_port() {
+            Ok(addr) => {
+                let port = addr.port();
+                self.reply(&format!("229 Entering Extended Passive Mode (|||{port}|)"));
+            }
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    pub fn port(&mut self, command: &Command) {
+        let addr = address::parse_port(command.text().unwrap_or_default());
+        self.set_active(addr);
+    }
+
+    pub fn eprt(&mut self, command: &Command) {
+        let addr = address::parse_eprt(command.text().unwrap_or_default());
+        self.set_active(addr);
+    }
+
+    fn set_active(&mut self, addr: Result<SocketAddr, Refusal>) {
+        self.route.close();
+        let checked = addr.and_then(|addr| {
+            self.refuse_after_epsv_all()?;
+            // RFC 2577 section 3: the server must not be made to connect to somebody else (FTP bounce), or to a service
+            // of the client's host.
+            let peer = self.chat.peer_addr().and_then(|peer| peer.inet());
+            match peer.filter(|peer| peer.ip() == addr.ip() && addr.port() >= 1024) {
+                // A link-local address has a scope, which the client cannot tell.
+                Some(mut peer) => {
+                    peer.set_port(addr.port());
+                    Ok(peer)
+                }
+                None => Err("504 only to your own address, and to a port from 1024 on"),
+            }
+        });
+        match checked {
+            Ok(addr) => {
+                self.route.way = Way::Active(addr);
+                self.reply("200 done");
+            }
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    fn refuse_after_epsv_all(&self) -> Result<(), Refusal> {
+        match self.route.only_epsv {
+            true => Err("503 only EPSV, after EPSV ALL"),
+            false => Ok(()),
+        }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.chat.peer_addr().and_then(|addr| addr.ip())
+    }
+
+    /// The address that the client has connected to.
+    fn own_addr(&self) -> Result<SocketAddr, Refusal> {
+        let addr = self.chat.local_addr().and_then(|addr| addr.inet());
+        addr.ok_or("425 the connection has no IP address")
+    }
+
+    fn open_passive_port(&mut self) -> Result<SocketAddr, Refusal> {
+        self.route.close();
+        let mut addr = self.own_addr()?;
+        let Some(ports) = self.service.options.ports.clone() else {
+            addr.set_port(0);
+            return self.listen_on(addr);
+        };
+        // Which port is next is not easy to guess for others.
+        let mut outcome = Err("425 all ports are in use");
+        let skipped = fastrand::usize(..ports.len());
+        for port in ports
+            .clone()
+            .cycle()
+            .skip(skipped)
+            .take(ports.len().min(MOST_TRIES))
+        {
+            addr.set_port(port);
+            outcome = self.listen_on(addr);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn listen_on(&mut self, addr: SocketAddr) -> Result<SocketAddr, Refusal> {
+        let options = &self.service.options;
+        let (client, number, control) = (self.client(), self.route.number, self.chat.clone());
+        let make = self.data_factory();
+        let listener = Server::new(addr)
+            // Whoever else connects must not receive the file, or send it (RFC 2577 section 4).
+            .accept_if(move |peer| peer.ip() == client)
+            .once(options.wait)
+            .deadlines(options.data_deadlines.handshake(options.wait))
+            .on_close(move |why| {
+                if !matches!(why, Close::Local) {
+                    let _ = control.post(move |session: &mut Session| {
+                        session.nobody_came(number);
+                        Ok(())
+                    });
+                }
+            })
+            .listen(make);
+        let listener = listener.map_err(|error| {
+            tracing::debug!(%error, "no passive port");
+            "425 no port can be opened"
+        })?;
+        let addr = listener.local_addr().and_then(|addr| addr.inet());
+        self.route.way = Way::Passive(listener);
+        addr.ok_or("425 the port has no IP address")
+    }
+
+    /// Connects to the client.
+    pub fn connect_to(&mut self, client: SocketAddr) -> Result<(), Refusal> {
+        let options = &self.service.options;
+        let mut own = self.own_addr()?;
+        own.set_port(0);
+        let connector = Connector::new(client)
+            .bind(own)
+            .connect_timeout(options.wait)
+            .deadlines(options.data_deadlines.handshake(options.wait))
+            .connect(self.data_factory());
+        match connector {
+            Ok(data) => {
+                self.route.way = Way::Connecting(data);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no connection to the client");
+                Err("425 the server cannot connect to you")
+            }
+        }
+    }
+
+    /// Makes the handler of the next data connection.
+    fn data_factory(&self) -> impl Fn(Chat) -> Data + 'static {
+        let (control, number) = (self.chat.clone(), self.route.number);
+        let tls = match self.login.is_private() {
+            true => self.service.options.tls.clone(),
+            false => None,
+        };
+        move |chat| {
+            chat.set_terminator(Terminator::none());
+            // Until STOR comes.
+            chat.pause_reading();
+            Data::new(chat, control.clone(), number, tls.clone())
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The handler of a control connection: commands in turn, those that wait for the end of a transfer, and time.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use asynchat::{
+    AsyncChat, AtShutdown, Chat, Close, Eof, Overflow, RecordLimit, Result, Terminator, TimerId,
+};
+use tracing::debug;
+
+use super::command::{self, Command};
+use super::describe::Facts;
+use super::login::Login;
+use super::route::Route;
+use super::transfer::Transfer;
+use super::{Refusal, Service};
+use crate::names::Names;
+
+/// The longest line. A path in it has at most 4096 bytes.
+const LONGEST_LINE: u64 = 5000;
+
+/// So many commands may come during a transfer. Some clients send all they have at once.
+const MOST_WAITING: usize = 100;
+
+/// So many commands in a row that do not exist, or need a login, end a session.
+const MOST_UNKNOWN: u32 = 20;
+
+pub struct Session {
+    pub chat: Chat,
+    pub service: Rc<Service>,
+    pub login: Login,
+    /// The current folder.
+    pub folder: Names,
+    /// TYPE A, which is the default: RFC 959 section 3.1.1.1.
+    pub is_ascii: bool,
+    /// Where the next transfer begins in its file (REST).
+    pub restart: u64,
+    /// What the next command is to rename (RNFR).
+    pub rename_from: Option<Names>,
+    pub facts: Facts,
+    pub route: Route,
+    /// From 150 to the reply that ends the transfer.
+    pub transfer: Option<Transfer>,
+    /// The commands that have come meanwhile.
+    waiting: VecDeque<Command>,
+    unknown: u32,
+    /// When the last command or transfer has ended.
+    since: Instant,
+    /// Ends the transfer before the grace of a shutdown is over. While it is set, the transfer is the last one.
+    last_transfer: Option<TimerId>,
+}
+
+impl Session {
+    pub fn new(chat: Chat, service: Rc<Service>) -> Session {
+        // There is nothing behind a line that could be smuggled, so LF is enough.
+        chat.set_terminator(Terminator::line().limit(LONGEST_LINE));
+        chat.call_later(service.options.idle);
+        Session {
+            chat,
+            service,
+            login: Login::default(),
+            folder: Names::default(),
+            is_ascii: true,
+            restart: 0,
+            rename_from: None,
+            facts: Facts::default(),
+            route: Route::default(),
+            transfer: None,
+            waiting: VecDeque::new(),
+            unknown: 0,
+            since: asynchat::now(),
+            last_transfer: None,
+        }
+    }
+
+    pub fn reply(&self, line: &str) {
+        debug!("{line}");
+        self.chat.push_slices(&[line.as_bytes(), b"\r\n"]);
+    }
+
+    fn reply_or_refuse(&self, outcome: Result<&'static str, Refusal>) {
+        match outcome {
+            Ok(line) | Err(line) => self.reply(line),
+        }
+    }
+
+    /// The last reply.
+    pub fn hang_up(&self, reply: &str) {
+        self.reply(reply);
+        self.chat.close_when_done();
+    }
+
+    fn run(&mut self, command: &Command) {
+        debug!(command.name);
+        self.since = asynchat::now();
+        // RNTO follows RNFR at once (RFC 959 section 4.1.3).
+        let rename_from = self.rename_from.take();
+        self.unknown = match self.begin(command, rename_from) {
+            true => 0,
+            false => self.unknown + 1,
+        };
+        if self.unknown == MOST_UNKNOWN {
+            self.hang_up("421 too many unknown commands");
+        }
+    }
+
+    /// Runs a command. Returns whether it is one that the client may use now.
+    fn begin(&mut self, command: &Command, rename_from: Option<Names>) -> bool {
+        let path = &command.argument;
+        // What is possible before the login.
+        match &*command.name {
+            "USER" => self.user(command),
+            "PASS" => self.pass(command),
+            "AUTH" => self.auth(command),
+            "PBSZ" => self.pbsz(),
+            "PROT" => self.prot(command),
+            "FEAT" => self.feat(),
+            "OPTS" => self.opts(command),
+            "SYST" => self.reply("215 UNIX Type: L8"),
+            "NOOP" => self.reply("200 still here"),
+            "HELP" => self.reply(
+                "214 USER PASS AUTH PBSZ PROT QUIT FEAT OPTS SYST NOOP HELP CWD CDUP PWD TYPE MODE STRU ALLO PASV EPSV \
+                 PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM DELE MKD RMD RNFR RNTO",
+            ),
+            "QUIT" => self.hang_up("221 bye"),
+            "ABOR" => self.abor(),
+            _ if !self.login.is_complete() => {
+                self.reply("530 log in first");
+                return false;
+            }
+            "CWD" | "XCWD" => self.cwd(path),
+            "CDUP" | "XCUP" => self.cwd(b".."),
+            "PWD" | "XPWD" => self.pwd(),
+            "TYPE" => self.set_type(command),
+            "MODE" => self.only(command, "S", "200 mode S", "504 only mode S (stream)"),
+            "STRU" => self.only(command, "F", "200 structure F", "504 only structure F (file)"),
+            "ALLO" => self.reply("202 not necessary"),
+            "PASV" => self.pasv(),
+            "EPSV" => self.epsv(command),
+            "PORT" => self.port(command),
+            "EPRT" => self.eprt(command),
+            "REST" => self.rest(command),
+            "RETR" => self.retr(path),
+            "STOR" => self.stor(path),
+            "APPE" => self.appe(path),
+            "LIST" => self.list(path),
+            "NLST" => self.nlst(path),
+            "MLSD" => self.mlsd(path),
+            "MLST" => self.mlst(path),
+            "STAT" => self.stat(path),
+            "SIZE" => self.size(path),
+            "MDTM" => self.mdtm(path),
+            "DELE" => self.reply_or_refuse(self.dele(path)),
+            "MKD" | "XMKD" => self.mkd(path),
+            "RMD" | "XRMD" => self.reply_or_refuse(self.rmd(path)),
+            "RNFR" => {
+                let outcome = self.rnfr(path);
+                self.reply_or_refuse(outcome);
+            }
+            "RNTO" => self.reply_or_refuse(self.rnto(rename_from, path)),
+            _ => {
+                self.reply("502 command not implemented");
+                return false;
+            }
+        }
+        true
+    }
+
+    fn only(&self, command: &Command, value: &str, yes: &str, no: &str) {
+        let is_equal = command
+            .text()
+            .is_some_and(|text| text.eq_ignore_ascii_case(value));
+        self.reply(if is_equal { yes } else { no });
+    }
+
+    /// Whether commands have come before the reply to this one.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A transfer has ended, with its reply. What has waited is done now.
+    pub fn transfer_ended(&mut self) {
+        self.since = asynchat::now();
+        if let Some(timer) = self.last_transfer.take() {
+            self.chat.cancel(timer);
+            return self.hang_up("421 the server shuts down");
+        }
+        while self.transfer.is_none()
+            && !self.chat.is_closing()
+            && let Some(command) = self.waiting.pop_front()
+        {
+            self.run(&command);
+        }
+    }
+}
+
+impl AsyncChat for Session {
+    fn handle_connect(&mut self) -> Result {
+        self.reply("220 ready");
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        if command::is_http(line) {
+            self.hang_up("421 this is not HTTP");
+            return Ok(());
+        }
+        let command = Command::parse(line);
+        let is_immediate = match &*command.name {
+            "ABOR" => true,
+            "STAT" => command.argument.is_empty(),
+            _ => false,
+        };
+        if self.transfer.is_none() || is_immediate {
+            self.run(&command);
+        } else if self.waiting.len() < MOST_WAITING {
+            // The reply to the transfer comes before that to the next command.
+            self.waiting.push_back(command);
+        } else {
+            self.hang_up("421 too many commands during a transfer");
+        }
+        Ok(())
+    }
+
+    fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
+        if self.transfer.is_some() {
+            // The client would take this for the reply to its transfer.
+            self.hang_up("421 the line is too long");
+        } else {
+            self.reply("500 the line is too long");
+        }
+        Ok(Overflow::Discard)
+    }
+
+    /// A client that has sent all its commands may still receive.
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        if self.transfer.is_none() {
+            return Ok(Eof::CloseWhenDone);
+        }
+        self.waiting.push_back(Command::parse(b"QUIT"));
+        Ok(Eof::StayOpen)
+    }
+
+    /// What came in clear may be from somebody else (RFC 4217 section 4, CVE-2011-0411).
+    fn handle_tls(&mut self) -> Result {
+        self.forget_login();
+        Ok(())
+    }
+
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        if self.last_transfer == Some(timer) {
+            self.cut_transfer("426 the server shuts down");
+            return Ok(());
+        }
+        let idle = self.service.options.idle;
+        let left = match self.transfer {
+            Some(_) => idle,
+            None => idle.saturating_sub(asynchat::now() - self.since),
+        };
+        match left {
+            Duration::ZERO => self.hang_up("421 no command for too long"),
+            left => drop(self.chat.call_later(left)),
+        }
+        Ok(())
+    }
+
+    /// A transfer may end before its connections do. Close to the end of the grace it is cut, with a reply.
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        if self.transfer.is_some() {
+            let time = self.service.options.grace.mul_f64(0.9);
+            self.last_transfer = Some(self.chat.call_later(time));
+            return Ok(AtShutdown::Stay);
+        }
+        self.reply("421 the server shuts down");
+        Ok(AtShutdown::CloseWhenDone)
+    }
+
+    fn handle_close(&mut self, _: &Close) {
+        self.route.close();
+    }
+}

@@ -1,0 +1,293 @@
+//! Transfers: what a data connection is for. One begins when both its command and its connection are here, in either
+//! order.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+
+use asynchat::{Chat, CrlfProducer, Producer, ReadProducer};
+
+use super::command::Command;
+use super::data::Data;
+use super::listing::{Format, ListingProducer};
+use super::route::Way;
+use super::session::Session;
+use super::upload::Upload;
+use super::{Refusal, failed};
+use crate::names::Names;
+use crate::tree::Found;
+
+pub struct Transfer {
+    /// Until the data connection is here.
+    work: Option<Work>,
+    /// For STAT.
+    text: String,
+}
+
+enum Work {
+    Send(Box<dyn Producer>),
+    Receive(Upload),
+}
+
+impl Session {
+    pub fn rest(&mut self, command: &Command) {
+        let text = command.text().unwrap_or_default();
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse::<u64>() {
+            Ok(at) if is_number && at > 0 && self.is_ascii => {
+                self.reply("504 use TYPE I for this");
+            }
+            Ok(at) if is_number => {
+                self.restart = at;
+                self.reply(&format!("350 the next transfer begins at {at}"));
+            }
+            _ => self.reply("501 it is not a number"),
+        }
+    }
+
+    pub fn retr(&mut self, path: &[u8]) {
+        let start = std::mem::take(&mut self.restart);
+        let begun = self.download(path, start);
+        self.begin_transfer(begun);
+    }
+
+    fn download(&self, path: &[u8], start: u64) -> Result<Transfer, Refusal> {
+        let names = self.resolve(path)?;
+        let (mut file, size) = match self.service.tree.find(&names) {
+            Ok(Found::File(file, metadata)) => (file, metadata.len()),
+            Ok(Found::Folder) => return Err("550 it is a folder"),
+            Err(error) => return Err(failed(&error)),
+        };
+        if start > size {
+            return Err("554 the file is shorter");
+        }
+        if start > 0 {
+            let sought = file.seek(SeekFrom::Start(start));
+            sought.map_err(|error| failed(&error))?;
+        }
+        // If the file becomes shorter meanwhile, the transfer is cut.
+        let producer = ReadProducer::<File>::new(file).length(size - start);
+        Ok(Transfer {
+            work: Some(Work::Send(match self.is_ascii {
+                true => Box::new(CrlfProducer::new(producer)),
+                false => Box::new(producer),
+            })),
+            text: format!("to send {} bytes of /{}", size - start, names.display()),
+        })
+    }
+
+    pub fn stor(&mut self, path: &[u8]) {
+        let start = std::mem::take(&mut self.restart);
+        let begun = self.upload(path, (start > 0).then_some(start), false);
+        self.begin_transfer(begun);
+    }
+
+    pub fn appe(&mut self, path: &[u8]) {
+        self.restart = 0;
+        let begun = self.upload(path, None, true);
+        self.begin_transfer(begun);
+    }
+
+    fn upload(&self, path: &[u8], start: Option<u64>, append: bool) -> Result<Transfer, Refusal> {
+        let user = self.writer()?;
+        let names = self.resolve(path)?;
+        let text = format!("to receive /{}", names.display());
+        let upload = Upload::begin(&self.service, names, user, self.is_ascii, start, append)?;
+        Ok(Transfer {
+            work: Some(Work::Receive(upload)),
+            text,
+        })
+    }
+
+    pub fn list(&mut self, path: &[u8]) {
+        let begun = self.listing(without_options(path), Format::Long);
+        self.begin_transfer(begun);
+    }
+
+    pub fn nlst(&mut self, path: &[u8]) {
+        let begun = self.listing(without_options(path), Format::Names);
+        self.begin_transfer(begun);
+    }
+
+    pub fn mlsd(&mut self, path: &[u8]) {
+        let is_file = |names: Names| matches!(self.service.tree.find(&names), Ok(Found::File(..)));
+        let begun = match self.resolve(path).is_ok_and(is_file) {
+            true => Err("501 it is no folder"), // RFC 3659 section 7.2.1
+            false => self.listing(path, Format::Facts(self.facts)),
+        };
+        self.begin_transfer(begun);
+    }
+
+    fn listing(&mut self, path: &[u8], format: Format) -> Result<Transfer, Refusal> {
+        // REST is for the command that follows it.
+        self.restart = 0;
+        let (names, producer) = self.listing_producer(path, format)?;
+        Ok(Transfer {
+            work: Some(Work::Send(Box::new(producer))),
+            text: format!("to list /{}", names.display()),
+        })
+    }
+
+    fn listing_producer(
+        &self,
+        path: &[u8],
+        format: Format,
+    ) -> Result<(Names, ListingProducer), Refusal> {
+        let names = self.resolve(path)?;
+        let (tree, now) = (&self.service.tree, (self.service.options.clock)());
+        let can_write = self.writer().is_ok();
+        let listed = match tree.find(&names) {
+            Ok(Found::Folder) => tree.list(&names).map(|listing| (listing, None)),
+            Ok(Found::File(..)) => {
+                let folder = names.parent();
+                let name = names.last().unwrap_or_default().to_owned();
+                tree.list(&folder).map(|listing| (listing, Some(name)))
+            }
+            Err(error) => Err(error),
+        };
+        let (listing, only) = listed.map_err(|error| failed(&error))?;
+        let producer = ListingProducer::new(listing, only, format, can_write, now);
+        Ok((names, producer))
+    }
+
+    /// Sends 150, and begins if there is a data connection already.
+    fn begin_transfer(&mut self, transfer: Result<Transfer, Refusal>) {
+        let transfer = match transfer {
+            Ok(transfer) => transfer,
+            Err(refusal) => return self.reply(refusal),
+        };
+        match self.route.way {
+            Way::None | Way::Connecting(_) => {
+                return self.reply("425 use PASV, EPSV, PORT or EPRT first");
+            }
+            Way::Active(client) => {
+                if let Err(refusal) = self.connect_to(client) {
+                    self.route.close();
+                    return self.reply(refusal);
+                }
+            }
+            Way::Passive(_) | Way::Connected(_) => {}
+        }
+        self.reply("150 the transfer begins");
+        self.transfer = Some(transfer);
+        self.transfer_data();
+    }
+
+    /// Does nothing until the data connection is here.
+    fn transfer_data(&mut self) {
+        let (Some(transfer), Way::Connected(data)) = (&mut self.transfer, &self.route.way) else {
+            return;
+        };
+        match transfer.work.take() {
+            None => {}
+            Some(Work::Send(producer)) => {
+                data.push_with_producer(producer);
+                data.close_when_done();
+                // It learns that the client has left.
+                data.resume_reading();
+            }
+            Some(Work::Receive(upload)) => {
+                // Fails if the connection has ended, which its `handle_close` reports.
+                let _ = data.post(move |data: &mut Data| {
+                    data.receive(upload);
+                    Ok(())
+                });
+            }
+        }
+    }
+
+    pub fn data_connected(&mut self, number: u64, data: Chat) {
+        if number != self.route.number {
+            return data.abort();
+        }
+        self.route.way = Way::Connected(data);
+        self.transfer_data();
+    }
+
+    /// Nobody has connected to the port in time, or the server shuts down.
+    pub fn nobody_came(&mut self, number: u64) {
+        self.data_ended(number, "425 no connection has come from your address");
+    }
+
+    pub fn data_ended(&mut self, number: u64, reply: &str) {
+        if number != self.route.number {
+            return; // it was aborted
+        }
+        self.route.close();
+        if self.transfer.take().is_some() {
+            self.reply(reply);
+            self.transfer_ended();
+        }
+    }
+
+    /// Ends a transfer before it is complete.
+    pub fn cut_transfer(&mut self, reply: &str) {
+        self.route.close();
+        if self.transfer.take().is_some() {
+            self.reply(reply);
+            self.transfer_ended();
+        }
+    }
+
+    /// RFC 959 section 4.1.3: two replies, if there was a transfer.
+    pub fn abor(&mut self) {
+        self.route.close();
+        match self.transfer.take() {
+            Some(_) => {
+                self.reply("426 aborted");
+                self.reply("226 the data connection is closed");
+                self.transfer_ended();
+            }
+            None => self.reply("226 there is no transfer"),
+        }
+    }
+
+    /// Without a path: how it is going, also during a transfer. With one: a listing in the reply.
+    pub fn stat(&mut self, path: &[u8]) {
+        let path = without_options(path);
+        if path.is_empty() {
+            return self.status();
+        }
+        match self.listing_producer(path, Format::Long) {
+            Ok((_, producer)) => {
+                self.reply("213-the listing:");
+                self.chat.push_with_producer(producer);
+                self.reply("213 end");
+            }
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    fn status(&self) {
+        let user = self.login.user();
+        let kind = if self.is_ascii { "A" } else { "I" };
+        let tls = if self.chat.tls().is_some() {
+            "TLS"
+        } else {
+            "no TLS"
+        };
+        let stats = match &self.route.way {
+            Way::Connected(data) => data.stats(),
+            _ => Default::default(),
+        };
+        let transfer = match &self.transfer {
+            None => "no transfer".to_owned(),
+            Some(Transfer { text, .. }) => {
+                let (sent, received) = (stats.bytes_out, stats.bytes_in);
+                format!("a transfer {text}: {sent} bytes sent, {received} received")
+            }
+        };
+        let text = crate::common::Escaped(transfer);
+        let reply =
+            format!("211-the state:\r\n user {user}, type {kind}, {tls}\r\n {text}\r\n211 end");
+        self.reply(&reply);
+    }
+}
+
+/// The path in `LIST -la path`, as old clients send it.
+fn without_options(mut path: &[u8]) -> &[u8] {
+    while path.starts_with(b"-") {
+        let end = memchr::memchr(b' ', path);
+        path = end.map_or(b"", |end| &path[end + 1..]);
+    }
+    path
+}

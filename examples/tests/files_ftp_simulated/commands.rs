@@ -1,0 +1,331 @@
+//! The reply to each command, listings, paths, logins, and time.
+
+use std::fs;
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::sim::{self};
+
+use crate::ftp::Options;
+use crate::site::{Site, codes_of, options, store};
+
+#[test]
+fn each_command_has_its_reply() -> Result {
+    let site = Site::with(options())?;
+    for (command, codes) in [
+        ("PWD", "530"),
+        ("RETR a.txt", "530"),
+        ("EPSV", "530"),
+        ("PASS x", "503"),
+        ("USER", "501"),
+        ("AUTH TLS", "502"),
+        ("PBSZ 0", "503"),
+        ("PROT P", "503"),
+        ("user ann", "331"),
+        ("PASS wrong", "530"),
+        ("USER nobody", "331"),
+        ("PASS ", "530"),
+        ("USER ann", "331"),
+        ("PASS secret", "230"),
+        ("SYST", "215"),
+        ("NOOP", "200"),
+        ("HELP", "214"),
+        ("FEAT", "211"),
+        ("OPTS UTF8 ON", "200"),
+        ("OPTS x", "501"),
+        ("ALLO 5", "202"),
+        ("TYPE A", "200"),
+        ("TYPE A N", "200"),
+        ("TYPE E", "504"),
+        ("MODE S", "200"),
+        ("MODE B", "504"),
+        ("STRU F", "200"),
+        ("STRU R", "504"),
+        ("SIZE a.txt", "550"),
+        ("REST 0", "350"),
+        ("REST 5", "504"),
+        ("type i", "200"),
+        ("REST 5", "350"),
+        ("REST -5", "501"),
+        ("REST x", "501"),
+        ("SIZE a.txt", "213"),
+        ("SIZE dir", "550"),
+        ("SIZE none", "550"),
+        ("MDTM a.txt", "213"),
+        ("MLST a.txt", "250"),
+        ("MLST", "250"),
+        ("STAT", "211"),
+        ("STAT a.txt", "213"),
+        ("ABOR", "226"),
+        ("RETR a.txt", "425"),
+        ("LIST", "425"),
+        ("STOR x", "425"),
+        ("RETR none", "550"),
+        ("RETR dir", "550"),
+        ("STOR dir", "550"),
+        ("CWD none", "550"),
+        ("CWD a.txt", "550"),
+        ("CWD dir", "250"),
+        ("PWD", "257"),
+        ("CDUP", "250"),
+        ("MKD new", "257"),
+        ("MKD new", "550"),
+        ("RMD new", "250"),
+        ("RMD new", "550"),
+        ("RMD dir", "550"),
+        ("RMD a.txt", "550"),
+        ("RMD /", "550"),
+        ("DELE dir", "550"),
+        ("RNTO x", "503"),
+        ("RNFR none", "550"),
+        ("RNFR a.txt", "350"),
+        ("NOOP", "200"),
+        ("RNTO b.txt", "503"),
+        ("RNFR a.txt", "350"),
+        ("RNTO b.txt", "250"),
+        ("DELE b.txt", "250"),
+        ("DELE b.txt", "550"),
+        ("PORT 1", "501"),
+        ("EPRT 1", "501"),
+        ("EPRT |3|x|1|", "522"),
+        ("EPSV 2", "522"),
+        ("EPSV 1", "229"),
+        ("EPSV ALL", "200"),
+        ("PASV", "503"),
+        ("PORT 192,0,2,7,19,137", "503"),
+        ("EPRT |1|192.0.2.7|5001|", "503"),
+        ("EPSV", "229"),
+        ("SITE x", "502"),
+        ("", "502"),
+        ("QUIT", "221"),
+    ] {
+        site.expect(command, codes)?;
+    }
+    assert!(site.control.has_ended());
+    assert_eq!(site.names()?, ["dir"]);
+    Ok(())
+}
+
+#[test]
+fn replies_tell_what_is_asked_for() -> Result {
+    let site = Site::ann()?;
+    for (command, reply) in [
+        ("SIZE a.txt", "213 12\r\n"),
+        ("MDTM a.txt", "213 19941106084937\r\n"),
+        ("PWD", "257 \"/\" is the current folder\r\n"),
+        ("CWD dir/", "250 done\r\n"),
+        ("PWD", "257 \"/dir\" is the current folder\r\n"),
+        ("CWD ../../../dir/./..//dir", "250 done\r\n"),
+        ("MKD say \"hi\"", "257 \"/dir/say \"\"hi\"\"\" created\r\n"),
+        (
+            "MLST ../a.txt",
+            "250-the facts:\r\n type=file;size=12;modify=19941106084937;perm=adfrw; /a.txt\r\n250 end\r\n",
+        ),
+        ("OPTS MLST size;Type;foo;", "200 MLST OPTS type;size;\r\n"),
+        ("MLST /", "250-the facts:\r\n type=dir; /\r\n250 end\r\n"),
+    ] {
+        assert_eq!(site.command(command)?, reply);
+    }
+    assert!(
+        site.command("FEAT")?
+            .contains("\r\n MLST type*;size*;modify;perm;\r\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn listings_have_three_formats() -> Result {
+    let site = Site::ann()?;
+    store(&site.dir, "ü b", b"x")?;
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/etc/passwd", site.dir.path().join("link"))?;
+    assert_eq!(site.download("NLST")?, "a.txt\r\ndir\r\nü b\r\n");
+    let list = site.download("LIST -la")?;
+    let lines: Vec<_> = list.lines().collect();
+    assert_eq!(
+        lines[0],
+        "-rw-r--r-- 1 ftp ftp           12 Nov  6  1994 a.txt"
+    );
+    assert!(lines[1].starts_with("drwxr-xr-x 1 ftp ftp "), "{list}");
+    assert!(lines[2].ends_with(" ü b"), "{list}");
+    assert_eq!(lines.len(), 3);
+    assert_eq!(site.download("LIST /a.txt")?.lines().next(), Some(lines[0]));
+    let listed = site.download("MLSD")?;
+    assert!(
+        listed.starts_with(
+            "type=file;size=12;modify=19941106084937;perm=adfrw; a.txt\r\ntype=dir;modify=2"
+        ),
+        "{listed}"
+    );
+    site.expect("MLSD a.txt", "501")?;
+    site.expect("MLSD none", "550")?;
+    site.expect("LIST link", "550")?;
+    let status = site.command("STAT /")?;
+    assert!(status.contains(lines[0]), "{status}");
+    assert_eq!(site.download("NLST dir")?, "big\r\n");
+
+    // A folder takes several turns.
+    fs::create_dir(site.dir.path().join("many"))?;
+    for n in 0..2500 {
+        fs::write(site.dir.path().join(format!("many/{n:04}")), "")?;
+    }
+    assert_eq!(site.download("NLST many")?.lines().count(), 2500);
+    Ok(())
+}
+
+#[test]
+fn nothing_outside_the_folder_is_reached() -> Result {
+    let site = Site::ann()?;
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/etc", site.dir.path().join("etc"))?;
+    for command in [
+        "RETR ../../../../etc/passwd",
+        "RETR /etc/passwd",
+        "RETR etc/passwd",
+        "CWD etc",
+        "LIST etc",
+        "SIZE /etc/passwd",
+        "MLST etc",
+        "RETR dir/../../etc/passwd",
+        "DELE etc/passwd",
+        "RNFR etc",
+        "MKD etc/new",
+        "STOR etc/new",
+    ] {
+        site.expect(command, "550")?;
+    }
+    site.expect("RETR a\0b", "553")?;
+    site.expect("MKD a\rb", "553")?;
+    site.expect("STOR .files-upload-x", "553")?;
+    site.expect("RNFR a.txt", "350")?;
+    site.expect("RNTO etc/a.txt", "550")?;
+    site.expect("RNFR a.txt", "350")?;
+    site.expect("RNTO ../../../b.txt", "250")?;
+    assert!(site.read("b.txt").is_some());
+    Ok(())
+}
+
+#[test]
+fn anonymous_clients_only_read() -> Result {
+    let site = Site::anonymous()?;
+    for command in [
+        "STOR x",
+        "APPE a.txt",
+        "DELE a.txt",
+        "MKD x",
+        "RMD dir",
+        "RNFR a.txt",
+    ] {
+        site.expect("EPSV", "229")?;
+        site.expect(command, "550")?;
+    }
+    assert_eq!(site.download("NLST")?, "a.txt\r\ndir\r\n");
+    assert_eq!(site.names()?, ["a.txt", "dir"]);
+
+    let site = Site::with(Options {
+        anonymous: false,
+        ..options()
+    })?;
+    site.expect("USER anonymous", "530")?;
+    site.expect("PASS x", "503")?;
+    // A user of a server without --write only reads.
+    let site = Site::ann_with(Options {
+        write: false,
+        ..options()
+    })?;
+    site.expect("MKD x", "550")
+}
+
+#[test]
+fn passwords_cannot_be_guessed_for_ever() -> Result {
+    let site = Site::with(options())?;
+    for codes in ["530", "530", "421"] {
+        site.expect("USER ann", "331")?;
+        site.expect("PASS wrong", codes)?;
+    }
+    assert!(site.control.has_ended());
+    Ok(())
+}
+
+#[test]
+fn silence_ends_a_session_but_not_during_a_transfer() -> Result {
+    let site = Site::ann()?;
+    for _ in 0..5 {
+        site.advance(Duration::from_secs(200))?;
+        site.expect("NOOP", "200")?;
+    }
+    let data = site.begin_large()?;
+    for _ in 0..50 {
+        data.start_reading(30_000);
+        site.settle()?;
+        site.advance(Duration::from_secs(10))?;
+    }
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226");
+    site.advance(Duration::from_secs(299))?;
+    assert_eq!(site.replies()?, "");
+    // The timer is set for the whole time when it was due during the transfer.
+    site.advance(Duration::from_secs(300))?;
+    assert_eq!(codes_of(&site.replies()?), "421");
+    assert!(site.control.has_ended());
+    Ok(())
+}
+
+#[test]
+fn bad_lines_are_refused() -> Result {
+    let site = Site::ann()?;
+    site.expect(&"x".repeat(6000), "500")?;
+    site.expect("NOOP", "200")?;
+    let data = site.begin_large()?;
+    site.expect(&"x".repeat(6000), "421")?;
+    assert!(site.control.has_ended() && data.has_ended());
+    let site = Site::ann()?;
+    let replies = site.command(&"XYZ\r\n".repeat(25))?;
+    assert!(codes_of(&replies).ends_with("502 421"), "{replies}");
+    assert!(site.control.has_ended());
+    for line in ["GET / HTTP/1.1", "POST /x HTTP/1.0", "hOST: a"] {
+        let site = Site::with(options())?;
+        site.expect(line, "421")?;
+        assert!(site.control.has_ended());
+    }
+    Ok(())
+}
+
+#[test]
+fn replies_are_the_same_under_every_segmentation() -> Result {
+    let input = b"USER ann\r\nPASS secret\r\nTYPE I\r\nPORT 192,0,2,7,19,137\r\nRETR a.txt\r\n\xff\xf4\xff\xf2ABOR\r\n\
+                  PORT 192,0,2,7,19,137\r\nSTOR new\r\nRNFR dir\nRNTO folder\r\nSIZE a.txt\r\nQUIT\r\n";
+    let mut expected = None;
+    sim::every_segmentation(input, |pieces| {
+        let site = Site::with(options())?;
+        let client = site.network.listen("192.0.2.7:5001")?;
+        let mut received = String::new();
+        let mut connections = Vec::new();
+        for piece in pieces.iter().copied().map(Some).chain([None; 3]) {
+            site.control.send(piece.unwrap_or_default());
+            site.settle()?;
+            while let Some(data) = client.accept() {
+                data.send("content");
+                data.finish();
+                connections.push(data);
+            }
+            received += &site.replies()?;
+        }
+        // Whether ABOR comes during the transfer depends on the network.
+        let received = received.replace(
+            "426 aborted\r\n226 the data connection is closed\r\n",
+            "226 done\r\n226 there is no transfer\r\n",
+        );
+        let expected = expected.get_or_insert_with(|| received.clone());
+        assert_eq!(received, *expected, "{pieces:?}");
+        assert_eq!(site.read("new").unwrap(), b"content");
+        assert_eq!(site.names()?, ["a.txt", "folder", "new"]);
+        Ok(())
+    })?;
+    let codes = codes_of(&expected.unwrap());
+    assert_eq!(
+        codes,
+        "331 230 200 200 150 226 226 200 150 226 350 250 213 221"
+    );
+    Ok(())
+}

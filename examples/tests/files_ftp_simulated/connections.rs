@@ -1,0 +1,198 @@
+//! Data connections in all four ways, from strangers (RFC 2577), and too late.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::sim::Network;
+use tempfile::TempDir;
+
+use crate::ftp::{Options, Service};
+use crate::scene::Scene;
+use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, extended, options, passive, store};
+use crate::tree::Tree;
+
+#[test]
+fn a_transfer_begins_whatever_comes_first() -> Result {
+    let site = Site::ann()?;
+    assert_eq!(site.download("RETR a.txt")?, "hello\nworld\n");
+
+    let port = site.passive_port()?;
+    site.expect("RETR a.txt", "150")?;
+    let data = site.connect(CLIENT, port)?;
+    assert_eq!(data.received(), b"hello\nworld\n");
+    assert_eq!(codes_of(&site.replies()?), "226");
+
+    let data = site.connect(CLIENT, passive(&site.command("PASV")?))?;
+    site.expect("RETR a.txt", "150 226")?;
+    assert_eq!(data.received(), b"hello\nworld\n");
+    site.expect("RETR a.txt", "425")
+}
+
+#[test]
+fn the_server_connects_to_the_client() -> Result {
+    let site = Site::ann()?;
+    let client = site.network.listen("192.0.2.7:5001")?;
+    for command in ["PORT 192,0,2,7,19,137", "EPRT |1|192.0.2.7|5001|"] {
+        site.expect(command, "200")?;
+        site.expect("RETR a.txt", "150 226")?;
+        let data = client.accept().unwrap();
+        assert_eq!(data.received(), b"hello\nworld\n");
+        assert_eq!(data.peer_addr().ip(), ADDR.parse::<SocketAddr>()?.ip());
+
+        site.expect(command, "200")?;
+        site.expect("STOR new", "150")?;
+        let data = client.accept().unwrap();
+        data.send("content");
+        data.finish();
+        assert_eq!(codes_of(&site.replies()?), "226");
+        assert_eq!(site.read("new").unwrap(), b"content");
+    }
+    // Nobody listens.
+    site.expect("PORT 192,0,2,7,19,138", "200")?;
+    site.expect("RETR a.txt", "150 425")?;
+    // Nobody answers.
+    site.network.add_black_hole("192.0.2.7:5003".parse()?);
+    site.expect("PORT 192,0,2,7,19,139", "200")?;
+    site.expect("RETR a.txt", "150")?;
+    site.advance(Duration::from_secs(61))?;
+    assert_eq!(codes_of(&site.replies()?), "425");
+    site.expect("RETR a.txt", "425")
+}
+
+/// RFC 2577, CVE-1999-0017.
+#[test]
+fn the_server_connects_to_nobody_else() -> Result {
+    let site = Site::ann()?;
+    let stranger = site.network.listen("192.0.2.8:5001")?;
+    let service = site.network.listen("192.0.2.7:25")?;
+    let own = site.network.listen("127.0.0.1:5001")?;
+    for command in [
+        "PORT 192,0,2,8,19,137",
+        "PORT 127,0,0,1,19,137",
+        "PORT 192,0,2,1,19,137",
+        "PORT 0,0,0,0,19,137",
+        "PORT 192,0,2,7,0,25",
+        "PORT 192,0,2,7,3,255",
+        "PORT 192,0,2,7,0,0",
+        "EPRT |1|192.0.2.8|5001|",
+        "EPRT |1|192.0.2.7|25|",
+        "EPRT |1|127.0.0.1|5001|",
+        "EPRT |2|::1|5001|",
+        "EPRT |2|::ffff:192.0.2.8|5001|",
+    ] {
+        // What was set before does not hold either.
+        site.expect("PORT 192,0,2,7,19,137", "200")?;
+        site.expect(command, "504")?;
+        site.expect("LIST", "425")?;
+    }
+    for listener in [&stranger, &service, &own] {
+        assert!(listener.accept().is_none());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stranger_gets_no_data_connection() -> Result {
+    let site = Site::ann()?;
+    let port = site.passive_port()?;
+    let stranger = site.connect(STRANGER, port)?;
+    site.expect("RETR a.txt", "150")?;
+    assert!(stranger.has_ended() && stranger.received().is_empty());
+    // The client itself can still connect.
+    let data = site.connect(CLIENT, port)?;
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(data.received(), b"hello\nworld\n");
+
+    let port = site.passive_port()?;
+    site.expect("STOR stolen", "150")?;
+    let stranger = site.connect(STRANGER, port)?;
+    stranger.send("a virus");
+    stranger.finish();
+    site.settle()?;
+    site.advance(Duration::from_secs(61))?;
+    assert_eq!(codes_of(&site.replies()?), "425");
+    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    // The port is closed, and one that is not used closes as well.
+    assert!(site.connect(CLIENT, port)?.has_ended());
+    let port = site.passive_port()?;
+    site.advance(Duration::from_secs(61))?;
+    assert!(site.connect(CLIENT, port)?.has_ended());
+    site.expect("LIST", "425")
+}
+
+#[test]
+fn a_connection_that_comes_too_late_is_refused() -> Result {
+    // The loop learns in one turn, in any order, of the connection and of the command that opens another port.
+    let site = Site::ann()?;
+    let conditions = site.network.conditions();
+    site.network.set_conditions(conditions.shuffled(true));
+    for _ in 0..30 {
+        let port = site.passive_port()?;
+        let from = CLIENT.parse::<SocketAddr>()?;
+        let late = site.network.connect_from(from, port)?;
+        site.control.send("EPSV\r\nRETR a.txt\r\n");
+        let replies = site.replies()?;
+        assert_eq!(codes_of(&replies), "229 150");
+        assert!(late.has_ended() && late.received().is_empty());
+        let data = site.connect(CLIENT, extended(replies.lines().next().unwrap()))?;
+        assert_eq!(codes_of(&site.replies()?), "226");
+        assert_eq!(data.received(), b"hello\nworld\n");
+    }
+    Ok(())
+}
+
+#[test]
+fn passive_ports_are_in_the_range() -> Result {
+    let site = Site::ann_with(Options {
+        ports: Some(50_000..=50_002),
+        address: Some("203.0.113.9".parse()?),
+        ..options()
+    })?;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let addr = passive(&site.command("PASV")?);
+        assert_eq!(addr.ip().to_string(), "203.0.113.9");
+        seen.insert(addr.port());
+    }
+    assert!(seen.iter().eq(&[50_000, 50_001, 50_002]), "{seen:?}");
+    site.expect("ABOR", "226")?;
+    // Ports that others use are skipped. When there is none left, the client learns it.
+    let taken = site.network.listen("192.0.2.1:50000")?;
+    let taken_too = site.network.listen("192.0.2.1:50002")?;
+    assert_eq!(site.passive_port()?.port(), 50_001);
+    site.expect("ABOR", "226")?;
+    let last = site.network.listen("192.0.2.1:50001")?;
+    site.expect("EPSV", "425")?;
+    drop((taken, taken_too, last));
+    Ok(())
+}
+
+#[test]
+fn clients_of_ipv6_have_their_own_commands() -> Result {
+    let dir = TempDir::new()?;
+    store(&dir, "a.txt", b"hello\n")?;
+    let service = Service::new(Tree::open(dir.path(), false)?, options());
+    let server = "[2001:db8::1]:21";
+    let scene = Scene::new(Network::new(1), move || service.serve(server))?;
+    let from = "[2001:db8::7]:0".parse::<SocketAddr>()?;
+    let control = scene.network.connect_from(from, server)?;
+    let client = scene.network.listen("[2001:db8::7]:5001")?;
+    let replies = scene.ask(
+        &control,
+        "USER ftp\r\nPASS x\r\nPASV\r\nEPSV 1\r\nPORT 192,0,2,7,19,137\r\nEPRT |2|2001:db8::8|5001|\r\n\
+         EPRT |2|2001:db8::7|5001|\r\nNLST\r\n",
+    )?;
+    assert_eq!(
+        codes_of(&replies),
+        "220 331 230 425 522 504 504 200 150 226"
+    );
+    assert_eq!(client.accept().unwrap().received(), b"a.txt\r\n");
+    let reply = scene.ask(&control, "EPSV 2\r\n")?;
+    let addr = SocketAddr::new("2001:db8::1".parse()?, extended(&reply).port());
+    let data = scene.network.connect_from(from, addr)?;
+    let replies = scene.ask(&control, "NLST\r\n")?;
+    assert_eq!(codes_of(&replies), "150 226");
+    assert_eq!(data.received(), b"a.txt\r\n");
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! FTP in the `files` example, on a simulated network with a real folder.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "only the command line of `files` uses the rest"
+)]
+
+mod commands;
+#[path = "../../common/mod.rs"]
+mod common;
+mod connections;
+#[path = "../../files/ftp/mod.rs"]
+mod ftp;
+#[path = "../../files/names.rs"]
+mod names;
+#[path = "../common/scene.rs"]
+mod scene;
+mod site;
+#[path = "../../../tests/common/tls.rs"]
+mod tls;
+mod transfers;
+#[path = "../../files/tree.rs"]
+mod tree;
+#[path = "../../files/users.rs"]
+mod users;
+mod with_certificate;
+#[path = "../common/with_tls.rs"]
+mod with_tls;

@@ -1,0 +1,391 @@
+//! Uploads and downloads, whole, in parts and cut; what comes meanwhile; and random sessions.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::sim::{Conditions, Ended, Peer};
+
+use crate::ftp::Options;
+use crate::names;
+use crate::site::{CLIENT, STRANGER, Site, big, codes_of, extended, options, passive, store};
+
+#[test]
+fn uploads_appear_when_they_are_complete() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_upload("new")?;
+    data.send(", the second half");
+    site.settle()?;
+    assert!(site.read("new").is_none());
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(
+        site.read("new").unwrap(),
+        b"the first half, the second half"
+    );
+
+    site.upload("STOR new", "another")?;
+    assert_eq!(site.read("new").unwrap(), b"another");
+    site.upload("APPE new", " one")?;
+    assert_eq!(site.read("new").unwrap(), b"another one");
+    site.upload("APPE newer", "begun")?;
+    assert_eq!(site.read("newer").unwrap(), b"begun");
+    site.expect("REST 8", "350")?;
+    site.upload("STOR new", "1")?;
+    assert_eq!(site.read("new").unwrap(), b"another 1");
+    site.expect("REST 100", "350")?;
+    site.expect("STOR new", "554")?;
+    site.upload("STOR new", "")?;
+    assert_eq!(site.read("new").unwrap(), b"");
+    Ok(())
+}
+
+#[test]
+fn an_upload_that_is_cut_leaves_nothing() -> Result {
+    for cut in ["ABOR", "reset", "silence", "QUIT and reset", "too large"] {
+        let site = Site::ann_with(Options {
+            max_upload: 100,
+            ..options()
+        })?;
+        let data = site.begin_upload("a.txt")?;
+        let codes = match cut {
+            "ABOR" => {
+                site.control.send("ABOR\r\n");
+                "426 226"
+            }
+            "silence" => {
+                site.advance(Duration::from_secs(121))?;
+                "426"
+            }
+            "QUIT and reset" => {
+                site.control.send("QUIT\r\n");
+                site.settle()?;
+                data.reset();
+                "426 221"
+            }
+            "too large" => {
+                data.send("x".repeat(100));
+                "552"
+            }
+            _ => {
+                data.reset();
+                "426"
+            }
+        };
+        assert_eq!(codes_of(&site.replies()?), codes, "{cut}");
+        assert_eq!(site.names()?, ["a.txt", "dir"], "{cut}");
+        assert_eq!(site.read("a.txt").unwrap(), b"hello\nworld\n", "{cut}");
+    }
+    // What was appended stays, so that the client can continue.
+    let site = Site::ann()?;
+    let data = site.data()?;
+    site.expect("APPE a.txt", "150")?;
+    data.send("more");
+    site.settle()?;
+    data.reset();
+    assert_eq!(codes_of(&site.replies()?), "426");
+    assert_eq!(site.read("a.txt").unwrap(), b"hello\nworld\nmore");
+    site.expect("SIZE a.txt", "213")
+}
+
+#[test]
+fn a_download_can_begin_in_the_middle() -> Result {
+    let site = Site::ann()?;
+    site.expect("REST 6", "350")?;
+    assert_eq!(site.download("RETR a.txt")?, "world\n");
+    assert_eq!(site.download("RETR a.txt")?, "hello\nworld\n");
+    site.expect("REST 12", "350")?;
+    assert_eq!(site.download("RETR a.txt")?, "");
+    site.expect("REST 13", "350")?;
+    site.expect("EPSV", "229")?;
+    site.expect("RETR a.txt", "554")
+}
+
+#[test]
+fn lines_end_with_crlf_in_type_a() -> Result {
+    let site = Site::ann()?;
+    site.expect("TYPE A", "200")?;
+    assert_eq!(site.download("RETR a.txt")?, "hello\r\nworld\r\n");
+    let data = site.data()?;
+    site.expect("STOR new", "150")?;
+    for piece in ["one\r", "\ntwo\r\n", "\r", "x\n\r"] {
+        data.send(piece);
+        site.settle()?;
+    }
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.read("new").unwrap(), b"one\ntwo\n\rx\n\r");
+    Ok(())
+}
+
+#[test]
+fn abor_during_a_download_has_two_replies() -> Result {
+    for abor in [
+        &b"ABOR\r\n"[..],
+        b"abor\r\n",
+        b"\xff\xf4\xff\xf2ABOR\r\n",
+        b"\xff\xf4\xf2ABOR\r\n",
+        b"\xf2ABOR\r\n",
+    ] {
+        let site = Site::ann()?;
+        let data = site.begin_large()?;
+        site.control.send(abor);
+        assert_eq!(codes_of(&site.replies()?), "426 226");
+        data.start_reading(usize::MAX);
+        site.settle()?;
+        assert_eq!(data.ended(), Some(Ended::Reset));
+        assert!(data.received().len() < big().len());
+        assert_eq!(site.download("RETR a.txt")?, "hello\nworld\n");
+    }
+    // Before there is a connection.
+    let site = Site::ann()?;
+    let port = site.passive_port()?;
+    site.expect("RETR a.txt", "150")?;
+    site.expect("ABOR", "426 226")?;
+    assert!(site.connect(CLIENT, port)?.has_ended());
+    site.expect("NOOP", "200")
+}
+
+#[test]
+fn commands_during_a_transfer_wait_for_its_end_but_stat_does_not() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    site.expect("NOOP\r\nPWD", "")?;
+    let status = site.command("STAT")?;
+    assert_eq!(codes_of(&status), "211");
+    assert!(status.contains("bytes of /dir/big: "), "{status}");
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 200 257");
+    assert_eq!(data.received(), big());
+
+    // QUIT waits as well: RFC 959 section 4.1.1.
+    let data = site.begin_large()?;
+    site.expect("QUIT", "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 221");
+    assert_eq!(data.received(), big());
+
+    let site = Site::ann()?;
+    let _data = site.begin_large()?;
+    site.expect(&"NOOP\r\n".repeat(101), "421")?;
+    assert!(site.control.has_ended());
+    Ok(())
+}
+
+#[test]
+fn a_download_that_is_cut_is_reported() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    data.reset();
+    assert_eq!(codes_of(&site.replies()?), "426");
+    // A client that does not read.
+    let data = site.begin_large()?;
+    site.advance(Duration::from_secs(300))?;
+    assert_eq!(codes_of(&site.replies()?), "426");
+    drop(data);
+    // The end of the control connection is that of the transfer.
+    let data = site.begin_large()?;
+    site.control.reset();
+    site.settle()?;
+    data.start_reading(usize::MAX);
+    site.settle()?;
+    assert_eq!(data.ended(), Some(Ended::Reset));
+    assert_eq!(site.event_loop.len(), 1, "the listener");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_becomes_shorter_is_cut() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    File::options()
+        .write(true)
+        .open(site.dir.path().join("dir/big"))?
+        .set_len(5)?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "451");
+    assert_eq!(data.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_waits_for_a_transfer() -> Result {
+    // Without one it is at once.
+    let site = Site::ann()?;
+    site.event_loop.shutdown(Duration::from_secs(5));
+    assert_eq!(codes_of(&site.replies()?), "421");
+    assert!(site.control.has_ended());
+
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    site.event_loop.shutdown(Duration::from_secs(5));
+    assert_eq!(codes_of(&site.replies()?), "");
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 421");
+    assert_eq!(data.received(), big());
+    assert!(site.control.has_ended());
+
+    let site = Site::ann()?;
+    let data = site.begin_upload("new")?;
+    site.event_loop.shutdown(Duration::from_secs(5));
+    site.settle()?;
+    data.send(".");
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226 421");
+    assert_eq!(site.read("new").unwrap(), b"the first half.");
+
+    // The grace ends.
+    for begin in [Site::begin_large, |site: &Site| site.begin_upload("new")] {
+        let site = Site::ann()?;
+        let data = begin(&site)?;
+        site.event_loop.shutdown(Duration::from_secs(5));
+        site.settle()?;
+        site.advance(Duration::from_secs(5))?;
+        assert_eq!(codes_of(&site.replies()?), "426 421");
+        assert_eq!(site.control.ended(), Some(Ended::Finished));
+        assert!(site.event_loop.is_empty());
+        assert_eq!(site.names()?, ["a.txt", "dir"]);
+        drop(data);
+    }
+
+    // The server connects no longer.
+    let site = Site::ann()?;
+    site.network.add_black_hole("192.0.2.7:5001".parse()?);
+    site.expect("PORT 192,0,2,7,19,137", "200")?;
+    site.expect("RETR a.txt", "150")?;
+    site.event_loop.shutdown(Duration::from_secs(5));
+    assert_eq!(codes_of(&site.replies()?), "425 421");
+    assert!(site.control.has_ended());
+
+    // Nobody can come to the port any more.
+    let site = Site::ann()?;
+    site.passive_port()?;
+    site.expect("RETR a.txt", "150")?;
+    site.event_loop.shutdown(Duration::from_secs(5));
+    assert_eq!(codes_of(&site.replies()?), "425 421");
+    assert!(site.control.has_ended());
+    Ok(())
+}
+
+#[test]
+fn a_client_that_has_sent_all_still_receives() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    site.control.finish();
+    assert_eq!(site.replies()?, "");
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 221");
+    assert_eq!(data.received(), big());
+    assert!(site.control.has_ended());
+    Ok(())
+}
+
+/// Whatever a client does and in which order: each command gets a last reply, nothing incomplete stays, and no port or
+/// connection is left.
+#[test]
+fn random_sessions_end_in_good_order() -> Result {
+    const COMMANDS: [&str; 24] = [
+        "EPSV",
+        "EPSV",
+        "EPSV",
+        "PASV",
+        "PORT 192,0,2,7,19,137",
+        "PORT 192,0,2,7,19,138",
+        "RETR dir/big",
+        "RETR dir/big",
+        "RETR a.txt",
+        "STOR new",
+        "STOR new",
+        "APPE new",
+        "REST 3",
+        "LIST",
+        "MLSD",
+        "ABOR",
+        "STAT",
+        "NOOP",
+        "TYPE A",
+        "TYPE I",
+        "RNFR new",
+        "RNTO newer",
+        "DELE new",
+        "PWD",
+    ];
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let site = Site::ann()?;
+        let (conditions, p) = (
+            Conditions::default().shuffled(true),
+            f64::from(random.u8(..3)) * 0.2,
+        );
+        let conditions = conditions.short_reads(p).short_writes(p).late_events(p);
+        site.network.set_conditions(conditions);
+        store(&site.dir, "dir/big", &big()[..300_000])?;
+        let client = site.network.listen("192.0.2.7:5001")?;
+        let (mut port, mut data) = (None, Vec::<Peer>::new());
+        let mut replies = String::new();
+        for _ in 0..60 {
+            match random.u8(..16) {
+                0..=7 => {
+                    let command = COMMANDS[random.usize(..COMMANDS.len())];
+                    site.control.send(format!("{command}\r\n"));
+                }
+                8 | 9 if let Some(to) = port => {
+                    let from = if random.u8(..5) == 0 {
+                        STRANGER
+                    } else {
+                        CLIENT
+                    };
+                    data.push(site.network.connect_from(from.parse::<SocketAddr>()?, to)?);
+                }
+                10 if !data.is_empty() => drop(data.swap_remove(random.usize(..data.len()))),
+                11 => site.advance(Duration::from_secs(random.u64(1..40)))?,
+                _ if !data.is_empty() => {
+                    let peer = &data[random.usize(..data.len())];
+                    match random.u8(..6) {
+                        0 | 1 => peer.send("some text\r\n"),
+                        2 => peer.finish(),
+                        3 => peer.reset(),
+                        4 => peer.stop_reading(),
+                        _ => peer.start_reading(usize::MAX),
+                    }
+                }
+                _ => {}
+            }
+            if random.bool() {
+                let received = site.replies()?;
+                for reply in received.lines() {
+                    port = match &reply[..3] {
+                        "227" => Some(passive(reply)),
+                        "229" => Some(extended(reply)),
+                        _ => port,
+                    };
+                }
+                replies += &received;
+            }
+            data.extend(client.accept());
+        }
+        if random.bool() {
+            site.control.send("QUIT\r\n");
+            site.advance(Duration::from_secs(300))?;
+            replies += &site.replies()?;
+            assert!(replies.ends_with("221 bye\r\n"), "seed {seed}: {replies}");
+            let (begun, ended) = (replies.matches("\n150 ").count(), codes_of(&replies));
+            let ended = ["226", "425", "426", "451"].map(|code| ended.matches(code).count());
+            assert!(
+                ended.iter().sum::<usize>() >= begun,
+                "seed {seed}: {replies}"
+            );
+        } else {
+            site.control.reset();
+            site.settle()?;
+        }
+        drop(data);
+        site.advance(Duration::from_secs(10))?;
+        assert_eq!(site.event_loop.len(), 1, "seed {seed}: {replies}");
+        let names = site.names()?;
+        let is_part = |name: &String| name.starts_with(names::TEMPORARY);
+        assert!(!names.iter().any(is_part), "seed {seed}: {names:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! AUTH TLS, and data connections with TLS (RFC 4217).
+
+use asynchat::Result;
+
+use crate::ftp::Options;
+use crate::site::{ADDR, CLIENT, Site, codes_of, extended, options};
+use crate::tls::{TlsPeer, client_config, server_config};
+
+fn secure_options() -> Options {
+    Options {
+        tls: Some(server_config().into()),
+        ..options()
+    }
+}
+
+/// A client after AUTH TLS and the login, with protected data connections.
+fn secured(site: &Site) -> Result<TlsPeer> {
+    let control = site.connect(CLIENT, ADDR.parse()?)?;
+    assert_eq!(codes_of(&site.ask(&control, "AUTH TLS\r\n")?), "220 234");
+    let mut control = site.handshake(control);
+    let replies = site.ask_tls(
+        &mut control,
+        "USER ann\r\nPASS secret\r\nPBSZ 0\r\nPROT P\r\nTYPE I\r\n",
+    )?;
+    assert_eq!(codes_of(&replies), "331 230 200 200 200");
+    Ok(control)
+}
+
+#[test]
+fn files_are_transferred_with_tls() -> Result {
+    let site = Site::with(secure_options())?;
+    let mut control = secured(&site)?;
+    // The handshake is before or after the command.
+    for is_early in [true, false] {
+        let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+        let mut data = TlsPeer::client(site.connect(CLIENT, port)?, client_config());
+        if is_early {
+            site.exchange(&mut data);
+        }
+        let replies = site.ask_tls(&mut control, "RETR a.txt\r\n")?;
+        site.exchange(&mut data);
+        assert_eq!(data.text(), "hello\nworld\n");
+        assert!(data.is_closed());
+        let replies = replies + &site.ask_tls(&mut control, "NOOP\r\n")?;
+        assert_eq!(codes_of(&replies), "150 226 200");
+
+        let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+        let mut data = TlsPeer::client(site.connect(CLIENT, port)?, client_config());
+        if is_early {
+            site.exchange(&mut data);
+        }
+        assert_eq!(
+            codes_of(&site.ask_tls(&mut control, "STOR new\r\n")?),
+            "150"
+        );
+        site.exchange(&mut data);
+        data.send("content");
+        let end = data.close_notify();
+        data.peer.send(end);
+        data.peer.finish();
+        assert_eq!(
+            codes_of(&site.ask_tls(&mut control, "NOOP\r\n")?),
+            "226 200"
+        );
+        assert_eq!(site.read("new").unwrap(), b"content");
+    }
+    // The server connects, and is the server of TLS.
+    let client = site.network.listen("192.0.2.7:5001")?;
+    let replies = site.ask_tls(&mut control, "PORT 192,0,2,7,19,137\r\nRETR a.txt\r\n")?;
+    assert_eq!(codes_of(&replies), "200 150");
+    let mut data = TlsPeer::client(client.accept().unwrap(), client_config());
+    site.exchange(&mut data);
+    assert_eq!(data.text(), "hello\nworld\n");
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "PROT C\r\n")?),
+        "226 200"
+    );
+    // In clear again.
+    let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+    let data = site.connect(CLIENT, port)?;
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "RETR a.txt\r\n")?),
+        "150 226"
+    );
+    assert_eq!(data.received(), b"hello\nworld\n");
+    Ok(())
+}
+
+/// Somebody on the way has ended the connection, or the client does not speak TLS.
+#[test]
+fn a_transfer_with_tls_is_cut_without_its_end() -> Result {
+    let site = Site::with(secure_options())?;
+    let mut control = secured(&site)?;
+    let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+    let mut data = site.handshake(site.connect(CLIENT, port)?);
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "STOR new\r\n")?),
+        "150"
+    );
+    data.send("content");
+    data.peer.finish();
+    site.settle()?;
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "NOOP\r\n")?),
+        "426 200"
+    );
+    assert_eq!(site.names()?, ["a.txt", "dir"]);
+
+    let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "STOR new\r\n")?),
+        "150"
+    );
+    let data = site.connect(CLIENT, port)?;
+    data.send("in clear");
+    data.finish();
+    site.settle()?;
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "NOOP\r\n")?),
+        "425 200"
+    );
+    assert_eq!(site.names()?, ["a.txt", "dir"]);
+
+    // Nothing of a file is sent in clear, whenever the client connects.
+    let replies = site.ask_tls(&mut control, "PROT C\r\nEPSV\r\n")?;
+    let data = site.connect(CLIENT, extended(replies.lines().last().unwrap()))?;
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "PROT P\r\nRETR a.txt\r\n")?),
+        "200 425"
+    );
+    assert!(data.received().is_empty());
+    let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+    let data = site.connect(CLIENT, port)?;
+    assert_eq!(
+        codes_of(&site.ask_tls(&mut control, "RETR a.txt\r\n")?),
+        "150"
+    );
+    assert!(data.received().is_empty());
+    Ok(())
+}
+
+#[test]
+fn passwords_need_tls_if_there_is_a_certificate() -> Result {
+    let site = Site::with(secure_options())?;
+    site.expect("USER ann", "530")?;
+    site.expect("USER anonymous", "331")?;
+    site.expect("PASS x", "230")?;
+    site.expect("PBSZ 0", "503")?;
+    site.expect("PROT P", "503")?;
+    site.expect("AUTH GSSAPI", "504")?;
+    assert!(
+        site.command("FEAT")?
+            .contains("\r\n AUTH TLS\r\n PBSZ\r\n PROT\r\n")
+    );
+
+    let mut control = secured(&site)?;
+    let replies = site.ask_tls(&mut control, "AUTH TLS\r\nPROT S\r\nPROT x\r\n")?;
+    assert_eq!(codes_of(&replies), "503 536 504");
+    Ok(())
+}
+
+/// CVE-2011-0411.
+#[test]
+fn what_came_in_clear_is_forgotten() -> Result {
+    let site = Site::with(secure_options())?;
+    let control = site.connect(CLIENT, ADDR.parse()?)?;
+    let replies = site.ask(
+        &control,
+        "USER anonymous\r\nPASS x\r\nCWD dir\r\nAUTH TLS\r\n",
+    )?;
+    assert_eq!(codes_of(&replies), "220 331 230 250 234");
+    let mut control = site.handshake(control);
+    assert_eq!(codes_of(&site.ask_tls(&mut control, "PWD\r\n")?), "530");
+
+    let control = site.connect(CLIENT, ADDR.parse()?)?;
+    control.send("AUTH TLS\r\nUSER anonymous\r\nPASS x\r\nCWD dir\r\n");
+    site.settle()?;
+    assert!(control.has_ended());
+
+    // What waits for the end of a transfer is no exception.
+    site.expect("USER anonymous", "331")?;
+    site.expect("PASS x", "230")?;
+    let data = site.begin_large()?;
+    site.expect("AUTH TLS\r\nUSER anonymous\r\nPASS x", "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 421");
+    assert!(site.control.has_ended());
+    Ok(())
+}

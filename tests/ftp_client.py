@@ -1,0 +1,504 @@
+#!/usr/bin/env python3
+"""Runs clients of FTP with the example `files`: ftplib, curl, wget, lftp, rclone, and raw sockets.
+
+    python3 tests/ftp_client.py target/release/examples/files             # all
+    python3 tests/ftp_client.py target/release/examples/files tls         # one check
+
+TLS needs target/release/examples/test_certificate beside it. curl, wget, lftp and rclone (packages of Debian) are skipped with a
+message if they are not installed, unless FTP_REQUIRE is set. Traffic stays on the loopback interface, and every started
+process is ended.
+"""
+
+import contextlib
+import ftplib
+import hashlib
+import io
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+
+DEADLINE = 120
+FILES = pathlib.Path(sys.argv[1]).resolve()
+LARGE = 100_000_000
+
+
+def main():
+    for name in sys.argv[2:] or list(CHECKS):
+        if CHECKS[name]():
+            print(f"{name}: passed", flush=True)
+
+
+# ---- the server
+
+
+class Server:
+    def __init__(self, folder, *options):
+        command = [FILES, folder, "--listen", "127.0.0.1:0", "--ftp-listen", "127.0.0.1:0", *options]
+        self.folder = pathlib.Path(folder)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.stderr = ""
+        # It must not wait for a reader of its log.
+        self.reader = threading.Thread(target=self.read_log)
+        self.reader.start()
+        prefix = "listening for FTP on "
+        line = ""
+        while not line.startswith(prefix):
+            line = self.process.stdout.readline()
+            if not line:
+                self.process.kill()
+                self.reader.join()
+                raise AssertionError(self.stderr)
+        self.port = int(line.rsplit(":", 1)[1])
+
+    def read_log(self):
+        for line in self.process.stderr:
+            self.stderr += line
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=DEADLINE)
+        self.reader.join()
+        assert self.process.returncode == 0, self.stderr
+        assert "panicked" not in self.stderr, self.stderr
+
+    def url(self, path, user=""):
+        return f"ftp://{user}127.0.0.1:{self.port}/{path}"
+
+    def names(self):
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
+
+
+@contextlib.contextmanager
+def serve(*options, write=True):
+    """A server of a new folder, and another folder for its client."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+        if write:
+            options = ["--write", "--user", "ann:secret", *options]
+        server = Server(folder, *options)
+        try:
+            yield server, pathlib.Path(other)
+        finally:
+            server.stop()
+
+
+@contextlib.contextmanager
+def certificate():
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [FILES.with_name("test_certificate"), "--out", folder], check=True, capture_output=True, timeout=DEADLINE
+        )
+        folder = pathlib.Path(folder)
+        yield folder / "ca.pem", ["--tls-cert", folder / "cert.pem", "--tls-key", folder / "key.pem"]
+
+
+def has(program):
+    if shutil.which(program):
+        return True
+    if os.environ.get("FTP_REQUIRE"):
+        raise SystemExit(f"{program} is not installed, and FTP_REQUIRE is set")
+    print(f"skipped: {program} is not installed")
+    return False
+
+
+def run(*command, **options):
+    ran = subprocess.run(command, capture_output=True, timeout=DEADLINE, **options)
+    assert ran.returncode == 0, (command, ran.stdout[-2000:], ran.stderr[-2000:])
+    return ran.stdout
+
+
+def fill(path, size=LARGE):
+    """Random bytes, and their checksum."""
+    data = random.Random(size).randbytes(size)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def checksum(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def client(server, user="ann", password="secret", kind=ftplib.FTP, **options):
+    ftp = kind(timeout=DEADLINE, **options)
+    ftp.connect("127.0.0.1", server.port)
+    ftp.login(user, password)
+    return ftp
+
+
+def refused(call, code):
+    try:
+        call()
+    except ftplib.Error as error:
+        assert str(error).startswith(code), (code, error)
+    else:
+        raise AssertionError(f"it is not refused with {code}")
+
+
+# ---- ftplib
+
+
+def python_library():
+    with serve() as (server, other):
+        large = fill(server.folder / "large")
+        (server.folder / "dir").mkdir()
+        (server.folder / "ü.txt").write_text("one\ntwo\n")
+        for passive in [True, False]:
+            with client(server) as ftp:
+                ftp.set_pasv(passive)
+                assert ftp.nlst() == ["dir", "large", "ü.txt"], ftp.nlst()
+                facts = dict(ftp.mlsd())
+                assert facts["large"]["size"] == str(LARGE) and facts["dir"]["type"] == "dir", facts
+                ftp.voidcmd("TYPE I")
+                assert ftp.size("large") == LARGE
+                assert ftp.sendcmd("MDTM large").startswith("213 20")
+                received = hashlib.sha256()
+                ftp.retrbinary("RETR large", received.update)
+                assert received.hexdigest() == large
+                lines = []
+                ftp.retrlines("RETR ü.txt", lines.append)
+                assert lines == ["one", "two"], lines
+                with open(server.folder / "large", "rb") as file:
+                    ftp.storbinary("STOR copy", file)
+                assert checksum(server.folder / "copy") == large
+                ftp.storlines("STOR lines", io.BytesIO(b"one\r\ntwo\r\n"))
+                assert (server.folder / "lines").read_bytes() == b"one\ntwo\n"
+                # Resumed, both ways.
+                rest = []
+                ftp.retrbinary("RETR large", rest.append, rest=LARGE - 1000)
+                assert b"".join(rest) == (server.folder / "large").read_bytes()[-1000:]
+                with open(server.folder / "copy", "r+b") as file:
+                    file.truncate(LARGE // 2)
+                for command, start in [("APPE copy", None), ("STOR copy", LARGE // 2)]:
+                    with open(server.folder / "large", "rb") as file:
+                        file.seek(LARGE // 2)
+                        ftp.storbinary(command, file, rest=start)
+                    assert checksum(server.folder / "copy") == large, command
+                ftp.mkd("a b")
+                ftp.cwd("a b")
+                assert ftp.pwd() == "/a b"
+                ftp.cwd("..")
+                ftp.rename("copy", "a b/copy")
+                ftp.delete("a b/copy")
+                ftp.rmd("a b")
+                ftp.delete("lines")
+                refused(lambda: ftp.rmd("none"), "550")
+                # The last byte of ABOR is urgent.
+                data, _ = ftp.ntransfercmd("RETR large")
+                with data:
+                    assert data.recv(1000)
+                    assert ftp.abort().startswith("426")
+                    assert ftp.getmultiline().startswith("226")
+                assert ftp.size("large") == LARGE
+        assert server.names() == ["dir", "large", "ü.txt"]
+    return True
+
+
+def writers():
+    """Nobody else writes."""
+    with serve() as (server, _):
+        (server.folder / "a").write_text("a")
+        refused(lambda: client(server, "ann", "wrong"), "530")
+        refused(lambda: client(server, "bob", "secret"), "530")
+        with client(server, "anonymous", "me@") as ftp:
+            refused(lambda: ftp.storbinary("STOR b", io.BytesIO(b"b")), "550")
+            refused(lambda: ftp.storbinary("APPE a", io.BytesIO(b"b")), "550")
+            refused(lambda: ftp.delete("a"), "550")
+            refused(lambda: ftp.mkd("b"), "550")
+            refused(lambda: ftp.rename("a", "b"), "550")
+            assert ftp.nlst() == ["a"]
+    with serve(write=False) as (server, _):
+        refused(lambda: client(server), "530")
+    with serve("--ftp-no-anonymous", "--max-per-address", "2") as (server, _):
+        refused(lambda: client(server, "anonymous", "me@"), "530")
+        with client(server), client(server):
+            refused(lambda: client(server), "421")
+    return True
+
+
+def bounce():
+    """The list of attacks of RFC 2577, on real sockets."""
+    with serve() as (server, _), socket.create_server(("127.0.0.2", 0)) as stranger:
+        (server.folder / "a").write_text("a")
+        stranger.settimeout(0.2)
+        port = stranger.getsockname()[1]
+        high, low = divmod(port, 256)
+        with client(server) as ftp:
+            for command in [
+                f"PORT 127,0,0,2,{high},{low}",
+                f"EPRT |1|127.0.0.2|{port}|",
+                f"EPRT |2|::ffff:127.0.0.2|{port}|",
+                "PORT 127,0,0,1,0,22",
+                "EPRT |1|127.0.0.1|22|",
+                "PORT 0,0,0,0,3,232",
+            ]:
+                refused(lambda command=command: ftp.sendcmd(command), "504")
+                refused(lambda: ftp.sendcmd("RETR a"), "425")
+            # Somebody else is faster than the client.
+            host, port = ftp.makepasv()
+            with socket.create_connection((host, port), DEADLINE, source_address=("127.0.0.3", 0)) as thief:
+                ftp.putcmd("RETR a")
+                assert ftp.getresp().startswith("150")
+                with contextlib.suppress(ConnectionResetError):
+                    assert thief.recv(100) == b""
+            with socket.create_connection((host, port), DEADLINE) as data:
+                assert data.recv(100) == b"a"
+            assert ftp.getresp().startswith("226")
+            try:
+                accepted = stranger.accept()
+            except TimeoutError:
+                accepted = None
+            assert accepted is None
+    return True
+
+
+def telnet():
+    """Telnet's IP and Synch before ABOR, as the client of BSD sends them, in one segment or several."""
+    with serve() as (server, _):
+        fill(server.folder / "large", 50_000_000)
+        for urgent, rest in [(b"\xff\xf4\xff", b"\xf2ABOR\r\n"), (b"\xff\xf4\xff\xf2", b"ABOR\r\n")]:
+            with client(server) as ftp:
+                data, _ = ftp.ntransfercmd("RETR large")
+                with data:
+                    assert data.recv(1000)
+                    ftp.sock.send(urgent, socket.MSG_OOB)
+                    ftp.sock.sendall(rest)
+                    ftp.putcmd("STAT")
+                    replies = [ftp.getmultiline()[:3] for _ in range(3)]
+                    assert replies == ["426", "226", "211"], replies
+                # STAT during a transfer.
+                data, _ = ftp.ntransfercmd("RETR large")
+                with data:
+                    ftp.putcmd("STAT")
+                    reply = ftp.getmultiline()
+                    assert reply.startswith("211") and "bytes of /large: " in reply, reply
+                refused(ftp.getresp, "426")
+    return True
+
+
+def tls():
+    with certificate() as (ca, options), serve(*options) as (server, other):
+        large = fill(server.folder / "large")
+        context = ssl.create_default_context(cafile=ca)
+        # The certificate is for localhost, and ftplib connects to the address.
+        context.check_hostname = False
+        refused(lambda: client(server), "530")
+        # A browser that is led to this server (ALPACA, CVE-2021-3618).
+        browser = ssl.create_default_context(cafile=ca)
+        browser.check_hostname = False
+        browser.set_alpn_protocols(["http/1.1"])
+        try:
+            client(server, kind=ftplib.FTP_TLS, context=browser)
+        except ssl.SSLError as error:
+            assert "no application protocol" in str(error).lower().replace("_", " "), error
+        else:
+            raise AssertionError("it is served")
+        with client(server, kind=ftplib.FTP_TLS, context=context) as ftp:
+            for passive in [True, False]:
+                ftp.set_pasv(passive)
+                ftp.prot_p()
+                received = hashlib.sha256()
+                ftp.retrbinary("RETR large", received.update)
+                assert received.hexdigest() == large
+                with open(server.folder / "large", "rb") as file:
+                    ftp.storbinary("STOR copy", file)
+                assert checksum(server.folder / "copy") == large
+                ftp.prot_c()
+                assert ftp.nlst() == ["copy", "large"], ftp.nlst()
+        if has("curl"):
+            common = ["curl", "-sS", "--ssl-reqd", "--cacert", ca, "-u", "ann:secret"]
+            url = f"ftp://localhost:{server.port}"
+            run(*common, "-o", other / "large", f"{url}/large")
+            assert checksum(other / "large") == large
+            run(*common, "-T", other / "large", f"{url}/curl")
+            assert checksum(server.folder / "curl") == large
+        if has("lftp"):
+            # lftp protects data unless it is told not to.
+            script = f"set ssl:ca-file {ca}; set ftp:ssl-force true; open -u ann,secret {url}; get large -o {other}/lftp; "
+            run("lftp", "-c", script + f"put {other}/lftp -o lftp; ls")
+            assert checksum(other / "lftp") == large and checksum(server.folder / "lftp") == large
+    return True
+
+
+# ---- programs
+
+
+def curl():
+    if not has("curl"):
+        return False
+    with serve("--ftp-ports", "50000-50010") as (server, other):
+        large = fill(server.folder / "large")
+        (server.folder / "dir").mkdir()
+        (server.folder / "dir" / "ü.txt").write_text("hello\n")
+        assert run("curl", "-sS", server.url("dir/ü.txt")) == b"hello\n"
+        assert b"large" in run("curl", "-sS", "--list-only", server.url(""))
+        for options in [[], ["--disable-epsv"], ["-P", "-"], ["-P", "-", "--disable-eprt"]]:
+            run("curl", "-sS", *options, "-o", other / "large", server.url("large"))
+            assert checksum(other / "large") == large, options
+            run("curl", "-sS", *options, "-u", "ann:secret", "-T", other / "large", server.url("dir/copy"))
+            assert checksum(server.folder / "dir" / "copy") == large, options
+        # Resumed.
+        os.truncate(other / "large", LARGE // 3)
+        run("curl", "-sS", "-C", "-", "-o", other / "large", server.url("large"))
+        assert checksum(other / "large") == large
+        os.truncate(server.folder / "dir" / "copy", LARGE // 3)
+        run("curl", "-sS", "-C", "-", "-u", "ann:secret", "-T", other / "large", server.url("dir/copy"))
+        assert checksum(server.folder / "dir" / "copy") == large
+        # A part: curl ends the data connection when it has it.
+        part = run("curl", "-sS", "-r", "1000-1999", server.url("large"))
+        assert part == (server.folder / "large").read_bytes()[1000:2000]
+        quotes = ["-Q", "MKD new", "-Q", "RNFR dir/copy", "-Q", "RNTO new/copy", "-Q", "DELE new/copy"]
+        run("curl", "-sS", "-u", "ann:secret", *quotes, server.url(""))
+        run("curl", "-sS", "-u", "ann:secret", "--ftp-create-dirs", "-T", "-", server.url("x/y/z"), input=b"z")
+        assert server.names() == ["dir", "dir/ü.txt", "large", "new", "x", "x/y", "x/y/z"], server.names()
+        denied = subprocess.run(["curl", "-sS", "-T", other / "large", server.url("x")], capture_output=True)
+        assert denied.returncode != 0 and not (server.folder / "x").is_file()
+    return True
+
+
+def wget():
+    if not has("wget"):
+        return False
+    with serve() as (server, other):
+        large = fill(server.folder / "large")
+        (server.folder / "dir" / "sub").mkdir(parents=True)
+        (server.folder / "dir" / "sub" / "a b.txt").write_text("a")
+        run("wget", "-q", "-r", "-nH", "-P", other, server.url(""))
+        assert checksum(other / "large") == large
+        assert (other / "dir" / "sub" / "a b.txt").read_text() == "a"
+        os.truncate(other / "large", LARGE // 3)
+        run("wget", "-q", "-c", "-P", other, server.url("large"))
+        assert checksum(other / "large") == large
+        run("wget", "-q", "--no-passive-ftp", "-O", other / "again", server.url("large"))
+        assert checksum(other / "again") == large
+    return True
+
+
+def lftp():
+    if not has("lftp"):
+        return False
+    with serve() as (server, other):
+        large = fill(server.folder / "large")
+        (server.folder / "dir" / "ü").mkdir(parents=True)
+        for n in range(300):
+            (server.folder / "dir" / f"{n}.txt").write_text(str(n) * n)
+        opening = f"open -u ann,secret ftp://127.0.0.1:{server.port}; "
+        run("lftp", "-c", opening + f"mirror --parallel=4 / {other}/mirror")
+        run("lftp", "-c", opening + f"mirror -R --parallel=4 {other}/mirror /back")
+        for folder in [other / "mirror", server.folder / "back"]:
+            assert checksum(folder / "large") == large
+            for n in range(300):
+                assert (folder / "dir" / f"{n}.txt").read_text() == str(n) * n
+        # Several connections for one file, with REST.
+        run("lftp", "-c", opening + f"pget -n 4 large -o {other}/large")
+        assert checksum(other / "large") == large
+        run("lftp", "-c", opening + "rm -r back")
+        assert not (server.folder / "back").exists()
+    return True
+
+
+def rclone():
+    if not has("rclone"):
+        return False
+    with certificate() as (_, options), serve(*options) as (server, other):
+        large = fill(other / "large")
+        (other / "dir" / "ü").mkdir(parents=True)
+        for n in range(100):
+            (other / "dir" / "ü" / f"{n} x.txt").write_text(str(n) * n)
+        password = run("rclone", "obscure", "secret").decode().strip()
+        remote = f":ftp,host=127.0.0.1,port={server.port},user=ann,pass='{password}'"
+        remote += ",explicit_tls,no_check_certificate:"
+        rclone = ["rclone", "--config", os.devnull]
+        run(*rclone, "sync", other, remote)
+        assert checksum(server.folder / "large") == large
+        run(*rclone, "check", "--download", other, remote)
+        (server.folder / "large").unlink()
+        run(*rclone, "sync", remote, other)
+        assert not (other / "large").exists() and len(list((other / "dir" / "ü").iterdir())) == 100
+        run(*rclone, "moveto", f"{remote}dir/ü", f"{remote}moved")
+        assert (server.folder / "moved" / "99 x.txt").read_text() == "99" * 99
+    return True
+
+
+# ---- the end
+
+
+def shutdown():
+    """Ctrl-C during a transfer: it is finished, or cut at the end of the grace."""
+    with serve("--grace", "60") as (server, _):
+        large = fill(server.folder / "large")
+        with client(server) as ftp, client(server) as idle:
+            ftp.voidcmd("TYPE I")
+            data, _ = ftp.ntransfercmd("RETR large")
+            with data:
+                received = hashlib.sha256(data.recv(1000))
+                server.process.send_signal(signal.SIGINT)
+                refused(idle.getresp, "421")
+                while piece := data.recv(1 << 20):
+                    received.update(piece)
+            assert received.hexdigest() == large
+            assert ftp.getresp().startswith("226")
+            refused(ftp.getresp, "421")
+            server.process.wait(timeout=DEADLINE)
+            ftp.close()
+            idle.close()
+    with serve("--grace", "2") as (server, _):
+        (server.folder / "new").write_text("old")
+        with client(server) as ftp:
+            data, _ = ftp.ntransfercmd("STOR new")
+            with data:
+                data.sendall(b"a part")
+                server.process.send_signal(signal.SIGINT)
+                refused(ftp.getresp, "426")
+                refused(ftp.getresp, "421")
+            ftp.close()
+        server.process.wait(timeout=DEADLINE)
+        assert server.names() == ["new"] and (server.folder / "new").read_text() == "old"
+    return True
+
+
+def slow():
+    """Memory stays, whatever readers do not read."""
+    with serve() as (server, _), contextlib.ExitStack() as stack:
+        fill(server.folder / "large")
+        status = pathlib.Path(f"/proc/{server.process.pid}/status")
+        if not status.exists():
+            print("skipped: no /proc")
+            return False
+        clients = []
+        for _ in range(50):
+            ftp = stack.enter_context(client(server))
+            data, _ = ftp.ntransfercmd("RETR large")
+            stack.enter_context(data)
+            stack.callback(ftp.close)
+            clients.append(ftp)
+        for ftp in clients:
+            assert ftp.sendcmd("STAT").startswith("211")
+        memory = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+        assert int(memory.split()[1]) < 60_000, memory
+    return True
+
+
+CHECKS = {
+    "python_library": python_library,
+    "writers": writers,
+    "bounce": bounce,
+    "telnet": telnet,
+    "tls": tls,
+    "curl": curl,
+    "wget": wget,
+    "lftp": lftp,
+    "rclone": rclone,
+    "shutdown": shutdown,
+    "slow": slow,
+}
+
+if __name__ == "__main__":
+    main()
