@@ -130,9 +130,10 @@ impl Names {
         }
     }
 
-    /// The path as text, for people.
-    pub fn display(&self) -> impl Display + use<'_> {
-        self.path.display()
+    /// The path as text, for people: with slashes on each system.
+    pub fn display(&self) -> impl Display {
+        let names = self.path.iter().map(OsStr::to_string_lossy);
+        names.collect::<Vec<_>>().join("/")
     }
 }
 

@@ -88,7 +88,9 @@ mod tests {
             (1_704_067_199, "20231231235959"),
             (4_107_542_399, "21000228235959"),
             (4_107_542_400, "21000301000000"),
-            (u64::MAX / 4, "99991231235959"),
+            (253_402_300_799, "99991231235959"),
+            // The last year that has four digits.
+            (253_402_300_800, "99991231235959"),
         ] {
             let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
             assert_eq!(time_val(time.unwrap()), expected);

@@ -315,6 +315,8 @@ fn nothing_outside_the_folder_is_reached() -> Result {
             "/..;/secret",
             "/%c0%ae%c0%ae/x",
             &format!("/{name}/secret"),
+            // On Windows it begins with a letter, so it is no target.
+            #[cfg(unix)]
             &format!("{name}/secret"),
         ] {
             let reply = site.get(path, "")?;
