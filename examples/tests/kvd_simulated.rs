@@ -369,6 +369,50 @@ fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
     Ok(())
 }
 
+/// The requests of one read make many long replies. One of them is queued at a time, also while the client reads.
+#[test]
+fn a_client_that_asks_for_many_large_values_gets_one_after_another() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    scene.ask(&client, "SETRANGE k 1048575 x\n")?;
+    let (mut received, mut most) = (0, 0);
+    client.send("GET k\r\n".repeat(100));
+    client.start_reading(64 * 1024);
+    loop {
+        scene.network.settle(&scene.event_loop)?;
+        most = most.max(scene.queued());
+        let taken = client.take_received().len();
+        if taken == 0 {
+            break;
+        }
+        received += taken;
+        client.start_reading(64 * 1024);
+    }
+    assert_eq!(received, 100 * "$1048576\r\n\r\n".len() + (100 << 20));
+    assert!(most < 2 << 20, "{most} bytes");
+    Ok(())
+}
+
+/// Requests that take long and have short replies do not keep what the workers share, and other clients are served.
+#[test]
+fn a_turn_ends_before_the_requests_of_a_long_pipeline() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let members: String = (0..900).map(|number| format!(" {number}")).collect();
+    scene.ask(&client, &format!("RPUSH l{members}\n"))?;
+    client.send("SORT l LIMIT 0 0\r\n".repeat(400));
+    let mut replies = 0;
+    while replies == 0 {
+        scene.event_loop.run_once(Duration::ZERO)?;
+        replies = received(&client).matches("*0 ").count();
+    }
+    assert!(replies < 400, "all requests were executed in one turn");
+    scene.network.settle(&scene.event_loop)?;
+    replies += received(&client).matches("*0 ").count();
+    assert_eq!(replies, 400);
+    Ok(())
+}
+
 #[test]
 fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
     let scene = Scene::new()?;

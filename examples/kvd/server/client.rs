@@ -87,8 +87,9 @@ pub struct Client {
     pub blocked: Mutex<Option<Box<Blocked>>>,
     /// From the beginning of the wait until the connection continues.
     pub is_blocked: AtomicCell<bool>,
-    /// No further request is executed until the output that is queued has been sent.
-    pub waits_for_output: AtomicCell<bool>,
+    /// No further request is executed until what it waits for calls: the end of the queued output, a promise of the
+    /// disk, or its next turn.
+    pub waits: AtomicCell<bool>,
     /// No further request is executed, and the connection closes behind the reply. Any worker may set it.
     pub closes: AtomicCell<bool>,
     /// Whether the connection closes when it is idle.
@@ -134,7 +135,7 @@ impl Client {
             subscription_count: AtomicCell::new(0),
             blocked: Mutex::default(),
             is_blocked: AtomicCell::new(false),
-            waits_for_output: AtomicCell::new(false),
+            waits: AtomicCell::new(false),
             closes: AtomicCell::new(false),
             has_timeout: AtomicCell::new(false),
             holds_replies: AtomicCell::new(false),
@@ -154,7 +155,7 @@ impl Client {
     /// Whether its next request has to wait.
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.waits_for_output.load() || self.closes.load() || self.is_blocked.load()
+        self.waits.load() || self.closes.load() || self.is_blocked.load()
     }
 
     /// Ends all watches.

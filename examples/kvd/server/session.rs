@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Chat, Close, Result, Terminator, TimerId};
 
@@ -20,6 +21,10 @@ const READ_AHEAD: usize = 64 * 1024;
 
 /// The next request of a client waits while more output than this is queued for it.
 const MOST_OUTPUT: usize = 256 * 1024;
+
+/// The requests of one read have what the workers share for this long, and the time is looked at after so many of them.
+const LONGEST_TURN: Duration = Duration::from_millis(1);
+const REQUESTS_BETWEEN_LOOKS: u32 = 16;
 
 pub struct Session {
     pub client: Arc<Client>,
@@ -72,6 +77,7 @@ impl Session {
         };
         let holds_replies = server.holds_replies();
         let mut start = 0;
+        let mut turn = TurnTime::default();
         while !client.is_held() {
             match parser.next(&input[start..], allowed) {
                 Step::Request => {
@@ -97,6 +103,9 @@ impl Session {
                         || !reply.parts.is_empty()
                     {
                         self.send(reply);
+                    }
+                    if turn.is_over() {
+                        self.resume_later(|chat, resume| drop(chat.post(resume)));
                     }
                 }
                 Step::Nothing => {
@@ -140,17 +149,24 @@ impl Session {
             chat.close_when_done();
         } else if has_to_wait || chat.queued() > MOST_OUTPUT {
             // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
-            self.client.waits_for_output.store(true);
-            let this = chat.clone();
-            chat.push_hook(move || {
+            self.resume_later(|chat, resume| {
+                let this = chat.clone();
                 // An error means that the client has left.
-                let _ = this.post(|session: &mut Session| {
-                    session.client.waits_for_output.store(false);
-                    session.resume();
-                    Ok(())
-                });
+                chat.push_hook(move || drop(this.post(resume)));
             });
         }
+    }
+
+    /// Lets the next request wait until `wait` has called what it is given. It waits for one thing at a time.
+    fn resume_later(&self, wait: impl FnOnce(&Chat, fn(&mut Session) -> Result)) {
+        if self.client.waits.swap(true) {
+            return;
+        }
+        wait(&self.chat, |session| {
+            session.client.waits.store(false);
+            session.resume();
+            Ok(())
+        });
     }
 
     /// Applies a limit of the output that others cause, and `timeout`.
@@ -248,6 +264,22 @@ impl Session {
             data.reserve_exact(wanted - data.len());
         }
         data.extend_from_slice(chunk);
+    }
+}
+
+/// How long the requests of one read have been executed.
+#[derive(Default)]
+struct TurnTime {
+    requests: u32,
+    begun: Option<Instant>,
+}
+
+impl TurnTime {
+    /// Whether it is too long, after another request.
+    fn is_over(&mut self) -> bool {
+        self.requests += 1;
+        self.requests % REQUESTS_BETWEEN_LOOKS == 0
+            && self.begun.get_or_insert_with(Instant::now).elapsed() >= LONGEST_TURN
     }
 }
 
