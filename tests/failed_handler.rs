@@ -50,6 +50,44 @@ fn output_pushed_before_the_failure_is_sent_under_every_segmentation() -> Result
     Ok(())
 }
 
+/// Says how much it was asked for.
+struct Asked(usize);
+
+impl Producer for Asked {
+    fn more(&mut self, budget: usize) -> std::io::Result<More> {
+        self.0 += 1;
+        Ok(match self.0 {
+            1..=3 => More::Chunk(format!("{budget}\r\n").into()),
+            _ => More::Done,
+        })
+    }
+}
+
+/// Input counts against the queue while it waits to be parsed. After a failure it never is.
+#[test]
+fn input_behind_a_failure_does_not_slow_the_output_before_it() -> Result {
+    let mut outputs = Vec::new();
+    for rest in [0, 60_000] {
+        for how in ["fail", "panic"] {
+            let factory = |chat: Chat| {
+                move |line: &[u8]| {
+                    if line == b"ask" {
+                        chat.push_with_producer(Asked(0));
+                        return Ok(());
+                    }
+                    on_record(&chat, line)
+                }
+            };
+            let input = [format!("ask\r\n{how}\r\n").as_bytes(), &vec![b'x'; rest]].concat();
+            let transcript = sim::drive(factory, input)?;
+            outputs.push(transcript.text().replace(how, ""));
+        }
+    }
+    outputs.dedup();
+    assert_eq!(outputs.len(), 1, "{outputs:?}");
+    Ok(())
+}
+
 /// Fails in this callback, after a push.
 struct FailsIn {
     chat: Chat,

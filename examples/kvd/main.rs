@@ -20,14 +20,15 @@
 //! | `everysec` | once a second | the last second |
 //! | `no` | every 30 seconds | the last 30 seconds |
 //!
-//! All changes of a turn of a loop are one transaction, whose cost its clients share. While the disk is full,
+//! All changes of a turn of a loop are one transaction, whose cost its clients share. Other clients can read a change
+//! before it is on disk. While the disk is full,
 //! commands that write get an error, and commands that read are served. When there is room again, the server goes on
 //! by itself, and answers the commands that it had executed when the disk became full: under `always` these wait. If
 //! the thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not on disk.
 //!
 //! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
-//! lock, which a worker has while it executes the requests of one read. System calls, long replies and the writing to
-//! disk need no lock. docs/performance.md says why it is one lock.
+//! lock, which a worker has while it executes the requests of one read, for about a millisecond at most unless one request
+//! takes longer. Receiving, sending, long replies and the writing to disk need no lock. docs/performance.md says why it is one lock.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
 //! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,

@@ -393,6 +393,20 @@ fn a_client_that_asks_for_many_large_values_gets_one_after_another() -> Result {
     Ok(())
 }
 
+#[test]
+fn a_reply_that_is_switched_off_is_not_sent_after_a_wait_either() -> Result {
+    let scene = Scene::new()?;
+    let [client, other] = [scene.client()?, scene.client()?];
+    let replies = scene.ask(&client, "CLIENT REPLY SKIP\nBLPOP l 0\n")?;
+    assert_eq!(replies, "");
+    scene.ask(&other, "RPUSH l a\n")?;
+    assert_eq!(scene.ask(&client, "PING\n")?, "+PONG ");
+    assert_eq!(scene.ask(&client, "CLIENT REPLY OFF\nBLPOP l 0\n")?, "");
+    scene.ask(&other, "RPUSH l a\n")?;
+    assert_eq!(scene.ask(&client, "PING\nCLIENT REPLY ON\n")?, "+OK ");
+    Ok(())
+}
+
 /// Requests that take long and have short replies do not keep what the workers share, and other clients are served.
 #[test]
 fn a_turn_ends_before_the_requests_of_a_long_pipeline() -> Result {

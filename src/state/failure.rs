@@ -98,7 +98,12 @@ impl ChannelState {
         // The second failure is that of a producer: what was pushed after it is dropped.
         let why = self.first_reason(why);
         let has_failed = self.flags.replace(Flag::FAILED, true);
-        let lost = self.out.borrow_mut().replace_close(why);
+        let lost = {
+            let mut out = self.out.borrow_mut();
+            // The rest of the input is not parsed any more. After a panic it is still charged.
+            out.set_backlog(0);
+            out.replace_close(why)
+        };
         self.drop_later(lost);
         self.close_is_queued();
         if !has_failed {

@@ -53,6 +53,29 @@ fn a_sealed_queue_takes_nothing() {
 }
 
 #[test]
+fn nothing_is_queued_by_a_push_of_nothing() {
+    for is_full in [false, true] {
+        let items = [false, true].map(|pushes_nothing| {
+            let fifo = new_fifo(100);
+            fifo.borrow_mut().push_slice(b"x");
+            queue(&fifo, hook());
+            if is_full {
+                fifo.borrow_mut().push_slice(&[b'x'; 200]);
+                queue(&fifo, hook());
+            }
+            let mut fifo = fifo.borrow_mut();
+            if pushes_nothing {
+                assert!(!fifo.push_slice(b""));
+                assert!(!fifo.push_slices(&[b"", b""]));
+                assert!(!fifo.push_slices(&[]));
+            }
+            (fifo.queued(), fifo.discard().len())
+        });
+        assert_eq!(items[0], items[1]);
+    }
+}
+
+#[test]
 fn an_appended_queue_follows_what_is_queued() {
     for behind_hook in [false, true] {
         let (fifo, mut later) = (new_fifo(usize::MAX), Fifo::new(usize::MAX));

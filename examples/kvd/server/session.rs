@@ -94,7 +94,8 @@ impl Session {
                     allowed.authenticated = client.authenticated.load();
                     start += parser.at;
                     parser.reset();
-                    if client.reply_mode.load() != ReplyMode::On {
+                    // The reply to a blocked command comes later.
+                    if !client.is_blocked.load() {
                         skip_reply(client, reply);
                     }
                     if holds_replies
@@ -278,14 +279,21 @@ impl TurnTime {
     /// Whether it is too long, after another request.
     fn is_over(&mut self) -> bool {
         self.requests += 1;
-        self.requests % REQUESTS_BETWEEN_LOOKS == 0
+        self.requests.is_multiple_of(REQUESTS_BETWEEN_LOOKS)
             && self.begun.get_or_insert_with(Instant::now).elapsed() >= LONGEST_TURN
     }
 }
 
-/// Drops the replies that the client does not want.
+/// Drops the reply to a request if the client does not want it.
+#[inline]
+pub fn skip_reply(client: &Client, reply: &mut Reply) {
+    if client.reply_mode.load() != ReplyMode::On {
+        skip(client, reply);
+    }
+}
+
 #[cold]
-fn skip_reply(client: &Client, reply: &mut Reply) {
+fn skip(client: &Client, reply: &mut Reply) {
     match client.reply_mode.load() {
         ReplyMode::On => {}
         // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.

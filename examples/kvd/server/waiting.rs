@@ -13,7 +13,7 @@ use asynchat::{Chat, TimerId};
 
 use super::Server;
 use super::client::{Blocked, Client};
-use super::session::Session;
+use super::session::{Session, skip_reply};
 use super::shared::{Data, lock};
 use crate::commands::{Context, Mode};
 use crate::resp::reply::Reply;
@@ -217,6 +217,7 @@ impl Session {
             has_written: end.has_written,
             ..Reply::default()
         };
+        skip_reply(&self.client, &mut reply);
         if let Some(timer) = end.timer {
             self.chat.cancel(timer);
         }

@@ -26,7 +26,8 @@ impl Fifo {
     pub fn push_slices(&mut self, parts: &[&[u8]]) -> bool {
         let end = self.head.len().checked_add(length_of(parts));
         if end.is_none_or(|end| end > self.head_limit) {
-            return parts.iter().fold(false, |_, part| self.push_checked(part));
+            let parts = parts.iter().filter(|part| !part.is_empty());
+            return parts.fold(false, |_, part| self.push_checked(part));
         }
         append(&mut self.head, parts);
         false
