@@ -1,7 +1,7 @@
 //! No feature changes behaviour that exists without it.
 //!
 //! CI runs the tests that need no feature twice: with all features (`cargo test --all-features`), and without any
-//! (`tests/publishing/package`). Both runs compare the behaviour with the same expectations, because a test cannot
+//! (on poll(2), in `.ci/run`). Both runs compare the behaviour with the same expectations, because a test cannot
 //! expect something else where a feature is on. That is checked here. What a feature adds, a test may use.
 
 use std::fs;
