@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::command::{self, Command};
 use super::describe::Facts;
+use super::listing::ListingProducer;
 use super::login::Login;
 use super::route::Route;
 use super::transfer::Transfer;
@@ -42,6 +43,8 @@ pub struct Session {
     pub route: Route,
     /// From 150 to the reply that ends the transfer.
     pub transfer: Option<Transfer>,
+    /// While the reply to a STAT with a path is sent. It has the folder open, so there is one at a time.
+    is_listing: bool,
     /// The commands that have come meanwhile.
     waiting: VecDeque<Command>,
     unknown: u32,
@@ -67,6 +70,7 @@ impl Session {
             facts: Facts::default(),
             route: Route::default(),
             transfer: None,
+            is_listing: false,
             waiting: VecDeque::new(),
             unknown: 0,
             since: asynchat::now(),
@@ -186,7 +190,39 @@ impl Session {
             self.chat.cancel(timer);
             return self.hang_up("421 the server shuts down");
         }
+        self.run_waiting();
+    }
+
+    /// Sends a listing as a part of a reply. The next command waits until it is sent: a client that sends a thousand
+    /// of them at once must not take a thousand descriptors.
+    pub fn send_listing(&mut self, listing: ListingProducer) {
+        self.is_listing = true;
+        self.chat.pause_reading();
+        self.reply("213-the listing:");
+        self.chat.push_with_producer(listing);
+        self.reply("213 end");
+        let chat = self.chat.clone();
+        self.chat.push_hook(move || {
+            // Fails if the connection has ended.
+            let _ = chat.post(|session: &mut Session| {
+                session.listing_ended();
+                Ok(())
+            });
+        });
+    }
+
+    fn listing_ended(&mut self) {
+        self.is_listing = false;
+        self.since = asynchat::now();
+        self.run_waiting();
+        if !self.is_listing {
+            self.chat.resume_reading();
+        }
+    }
+
+    fn run_waiting(&mut self) {
         while self.transfer.is_none()
+            && !self.is_listing
             && !self.chat.is_closing()
             && let Some(command) = self.waiting.pop_front()
         {

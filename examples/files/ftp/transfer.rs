@@ -248,11 +248,7 @@ impl Session {
             return self.status();
         }
         match self.listing_producer(path, Format::Long) {
-            Ok((_, producer)) => {
-                self.reply("213-the listing:");
-                self.chat.push_with_producer(producer);
-                self.reply("213 end");
-            }
+            Ok((_, producer)) => self.send_listing(producer),
             Err(refusal) => self.reply(refusal),
         }
     }

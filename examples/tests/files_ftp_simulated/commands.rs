@@ -331,3 +331,37 @@ fn replies_are_the_same_under_every_segmentation() -> Result {
     );
     Ok(())
 }
+
+/// A client that asks for many listings in replies and reads nothing does not make the server open the folder for each.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_does_not_hold_many_folders_open() -> Result {
+    let site = Site::anonymous()?;
+    for n in 0..100 {
+        store(&site.dir, &format!("dir/{n:0200}"), b"")?;
+    }
+    site.control.stop_reading();
+    site.control.send("STAT dir\r\n".repeat(100) + "NOOP\r\n");
+    site.settle()?;
+    let folder = site.dir.path().join("dir");
+    let links = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let open = links.filter(|path| *path == folder).count();
+    assert!((1..=2).contains(&open), "{open}");
+    site.control.start_reading(usize::MAX);
+    let replies = site.replies()?;
+    assert_eq!(codes_of(&replies), "213 ".repeat(100) + "200");
+    Ok(())
+}
+
+/// Commands that come during a transfer are done in turn, listings in replies as well.
+#[test]
+fn listings_in_replies_wait_for_each_other() -> Result {
+    let site = Site::ann()?;
+    let data = site.data()?;
+    site.expect("STOR new", "150")?;
+    site.expect("STAT dir\r\nSTAT dir\r\nPWD\r\nSTAT dir\r\nNOOP", "")?;
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226 213 213 257 213 200");
+    site.expect("STAT dir\r\nQUIT", "213 221")
+}
