@@ -25,7 +25,7 @@
 //!   written anew. A response that its server has cut never looks complete to the client.
 //! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
-//!   The public addresses of this host are not known to the proxy: protect what listens there by other means.
+//!   The host of the proxy is refused by each of its addresses, unless it is listed.
 //! * **Users**: `--user NAME:PASSWORD` (repeatable) demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
 //!   the password in clear. Without users, everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a

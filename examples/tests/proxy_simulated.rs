@@ -49,6 +49,7 @@ fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         "mapped.example" => &["::ffff:127.0.0.1"],
         "zero.example" => &["0.0.0.0"],
         "metadata.example" => &["169.254.169.254"],
+        "self.example" => &["192.0.2.1"],
         "mixed.example" => &["10.0.0.1", "::1", "192.0.2.80"],
         _ => return Err(io::Error::other("no such name")),
     };
@@ -316,6 +317,35 @@ fn socks_refuses_in_its_own_words() -> Result {
         assert_eq!(client.ended(), Some(Ended::Finished), "{name}");
     }
     assert!(world.is_untouched());
+    Ok(())
+}
+
+/// The address that the client has connected to is one of the proxy's host, whose services are not for its clients.
+#[test]
+fn the_host_of_the_proxy_is_refused_unless_listed() -> Result {
+    let requests = [
+        get("self.example:9000").into_bytes(),
+        get("192.0.2.1:9000").into_bytes(),
+        b"CONNECT self.example:9000 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        socks("self.example", 9000),
+    ];
+    let world = World::new()?;
+    let service = world.network.listen("192.0.2.1:9000")?;
+    for request in &requests[..3] {
+        assert_eq!(status(&world.outcome(request)?.0), "403");
+    }
+    let client = world.client()?;
+    world.send(&client, &requests[3])?;
+    assert_eq!(client.take_received()[..4], [5, 0, 5, 2]);
+    assert!(service.accept().is_none());
+
+    let listed = "192.0.2.1/32".parse()?;
+    let world = World::with(|options| options.access.allow = vec![listed])?;
+    let service = world.network.listen("192.0.2.1:9000")?;
+    for request in &requests {
+        world.outcome(request)?;
+        assert!(service.accept().is_some());
+    }
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Whoever can use a proxy can make it connect to what only the proxy reaches: services on its own host, in its
 //! network, or the metadata of its cloud at 169.254.169.254 (server-side request forgery). So only the public internet
-//! is allowed, and whatever [`Access::allow`] lists.
+//! is allowed, and whatever [`Access::allow`] lists. A host that has a public address can be reached by it, too: the
+//! address that the client has connected to is refused, and a connection that turns out to lead to the proxy's own
+//! host is closed.
 //!
 //! A name says nothing about the address that it will have a moment later (DNS rebinding). The list is therefore
 //! applied to the addresses that a look-up has found, and exactly these are connected to.
@@ -33,9 +35,23 @@ impl Access {
     }
 
     pub fn allows(&self, addr: SocketAddr) -> bool {
+        self.lists(addr) || is_public(addr.ip())
+    }
+
+    /// Whether `addr` is one of the host of the proxy, which has the address `own`, and is not listed.
+    pub fn refuses_own(&self, addr: Option<Addr>, own: Option<Addr>) -> bool {
+        let ip = |addr: Option<Addr>| addr.and_then(|addr| addr.inet());
+        match (ip(addr), ip(own)) {
+            (Some(addr), Some(own)) => {
+                addr.ip().to_canonical() == own.ip().to_canonical() && !self.lists(addr)
+            }
+            _ => false,
+        }
+    }
+
+    fn lists(&self, addr: SocketAddr) -> bool {
         let addr = Addr::from(addr);
-        let ip = addr.ip();
-        self.allow.iter().any(|network| network.contains(&addr)) || ip.is_some_and(is_public)
+        self.allow.iter().any(|network| network.contains(&addr))
     }
 }
 
@@ -180,6 +196,19 @@ mod tests {
         ] {
             assert!(!allows(&access, ip), "{ip}");
         }
+    }
+
+    #[test]
+    fn the_address_of_the_host_is_refused_unless_listed() {
+        let mut access = Access::default();
+        let addr = |text: &str| Some(Addr::from(text.parse::<SocketAddr>().unwrap()));
+        let (other_port, mapped) = (addr("1.1.1.1:22"), addr("[::ffff:1.1.1.1]:8080"));
+        assert!(access.refuses_own(other_port.clone(), addr("1.1.1.1:8080")));
+        assert!(access.refuses_own(other_port.clone(), mapped.clone()));
+        assert!(!access.refuses_own(other_port.clone(), addr("1.1.1.2:22")));
+        assert!(!access.refuses_own(other_port.clone(), None));
+        access.allow = vec!["1.1.1.1/32".parse().unwrap()];
+        assert!(!access.refuses_own(other_port, mapped));
     }
 
     #[test]
