@@ -91,7 +91,8 @@ struct Args {
     #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
     name: String,
 
-    /// How many connections are served at a time. Further ones are closed. Each takes two descriptors.
+    /// How many connections are served at a time. Further ones are closed. Each takes two descriptors, and up to nine
+    /// while the addresses of a name are tried.
     #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
     max_connections: usize,
 

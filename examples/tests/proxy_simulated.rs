@@ -40,6 +40,9 @@ impl Deref for World {
 
 /// The names of this world, some of which are those of an attacker.
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if name == "holes.example" {
+        return Ok((100..200).map(|n| ([192, 0, 2, n], port).into()).collect());
+    }
     let ips: &[&str] = match name {
         "www.example" | "other.example" => &["192.0.2.80"],
         "down.example" => &["192.0.2.81"],
@@ -346,6 +349,28 @@ fn the_host_of_the_proxy_is_refused_unless_listed() -> Result {
         world.outcome(request)?;
         assert!(service.accept().is_some());
     }
+    Ok(())
+}
+
+/// A name of an attacker has as many addresses as fit into a reply, none of which answers.
+#[test]
+fn few_addresses_of_a_name_are_tried() -> Result {
+    let world = World::with(|options| options.connect = 60 * SECOND)?;
+    for n in 100..200 {
+        world.network.add_black_hole(([192, 0, 2, n], 80).into());
+    }
+    let client = world.client()?;
+    world.send(&client, get("holes.example"))?;
+    let mut most = 0;
+    for _ in 0..59 {
+        world.advance(SECOND)?;
+        most = most.max(world.network.sockets());
+    }
+    // The listener, and the connection of the client.
+    assert!((3..=2 + 8).contains(&most), "{most}");
+    world.advance(10 * SECOND)?;
+    assert_eq!(status(&text(&client)), "504");
+    assert_eq!(world.network.sockets(), 2);
     Ok(())
 }
 

@@ -9,6 +9,9 @@ use asynchat::{AsyncChat, Chat, Connector, IntoSession, Limits, Result};
 use super::Proxy;
 use super::failure::Failure;
 
+/// How many addresses of a name are tried. If none replies, there is a socket for each at the same time.
+const MOST_ADDRESSES: usize = 8;
+
 /// What a client asks for: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
@@ -101,6 +104,7 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
             addrs.retain(|addr| {
                 access.allows(*addr) && !access.refuses_own(Some((*addr).into()), own.clone())
             });
+            addrs.truncate(MOST_ADDRESSES);
             if addrs.is_empty() {
                 Err(Failure::Prohibited)
             } else {
