@@ -21,8 +21,9 @@ use crate::names::Names;
 /// The longest line. A path in it has at most 4096 bytes.
 const LONGEST_LINE: u64 = 5000;
 
-/// So many commands may come during a transfer. Some clients send all they have at once.
+/// So many commands may come during a transfer, with so many bytes in all. Some clients send all they have at once.
 const MOST_WAITING: usize = 100;
+const MOST_BYTES_WAITING: usize = 16 << 10;
 
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
@@ -183,6 +184,11 @@ impl Session {
         !self.waiting.is_empty()
     }
 
+    fn may_wait(&self, command: &Command) -> bool {
+        let waiting = self.waiting.iter().map(Command::size).sum::<usize>();
+        self.waiting.len() < MOST_WAITING && waiting + command.size() <= MOST_BYTES_WAITING
+    }
+
     /// A transfer has ended, with its reply. What has waited is done now.
     pub fn transfer_ended(&mut self) {
         self.since = asynchat::now();
@@ -250,7 +256,7 @@ impl AsyncChat for Session {
         };
         if self.transfer.is_none() || is_immediate {
             self.run(&command);
-        } else if self.waiting.len() < MOST_WAITING {
+        } else if self.may_wait(&command) {
             // The reply to the transfer comes before that to the next command.
             self.waiting.push_back(command);
         } else {

@@ -169,6 +169,17 @@ fn commands_during_a_transfer_wait_for_its_end_but_stat_does_not() -> Result {
     let site = Site::ann()?;
     let _data = site.begin_large()?;
     site.expect(&"NOOP\r\n".repeat(101), "421")?;
+
+    // They are bounded by their bytes as well: four of these fit.
+    let long = format!("SIZE {}\r\n", "x/".repeat(2000));
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    site.expect(&long.repeat(4), "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 550 550 550 550");
+    let site = Site::ann()?;
+    let _data = site.begin_large()?;
+    site.expect(&long.repeat(5), "421")?;
     assert!(site.control.has_ended());
     Ok(())
 }
