@@ -400,3 +400,41 @@ fn random_sessions_end_in_good_order() -> Result {
     }
     Ok(())
 }
+
+#[cfg(unix)]
+#[test]
+fn only_files_are_replaced_and_keep_their_permissions() -> Result {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+    use rustix::fs::{CWD, Mode};
+
+    let site = Site::ann()?;
+    let at = |name: &str| site.dir.path().join(name);
+    let make_pipe = |name: &str| rustix::fs::mkfifoat(CWD, at(name), Mode::RUSR | Mode::WUSR);
+    make_pipe("pipe")?;
+    site.expect("STOR pipe", "550")?;
+    site.expect("STOR dir", "550")?;
+    site.expect("RNFR a.txt", "350")?;
+    site.expect("RNTO pipe", "550")?;
+    assert!(at("pipe").symlink_metadata()?.file_type().is_fifo());
+
+    // Another program has made it meanwhile.
+    let data = site.data()?;
+    site.expect("STOR later", "150")?;
+    make_pipe("later")?;
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "550");
+    assert!(at("later").symlink_metadata()?.file_type().is_fifo());
+    assert_eq!(site.names()?, ["a.txt", "dir", "later", "pipe"]);
+
+    for mode in [0o600, 0o755] {
+        std::fs::set_permissions(at("a.txt"), PermissionsExt::from_mode(mode))?;
+        site.upload("STOR a.txt", "new")?;
+        assert_eq!(at("a.txt").metadata()?.mode() & 0o7777, mode);
+    }
+    // A link is replaced. What it leads to is not.
+    std::os::unix::fs::symlink("dir", at("link"))?;
+    site.upload("STOR link", "new")?;
+    assert!(at("link").symlink_metadata()?.is_file());
+    Ok(())
+}
