@@ -46,6 +46,13 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
     ] {
         assert_eq!(site.one(put(path, "x"))?.status, status, "{path}");
     }
+    // No file can have a name that is so long, which the client learns before it sends the body.
+    for (length, reply) in [(255, "HTTP/1.1 100 "), (256, "HTTP/1.1 403 ")] {
+        let name = "x".repeat(length);
+        let head = format!("PUT /{name} HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 1\r\n");
+        let received = site.ask(&site.client()?, head + "Expect: 100-continue\r\n\r\n")?;
+        assert!(received.starts_with(reply), "{length}: {received}");
+    }
     assert_eq!(site.one(request("PUT", "/x", ANN, ""))?.status, 411);
     let part = format!("{ANN}Content-Range: bytes 0-0/2\r\n");
     assert_eq!(site.one(request("PUT", "/x", &part, "x"))?.status, 400);
