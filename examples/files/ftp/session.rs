@@ -123,12 +123,12 @@ impl Session {
             "FEAT" => self.feat(),
             "OPTS" => self.opts(command),
             "SYST" => self.reply("215 UNIX Type: L8"),
-            "NOOP" => self.reply("200 still here"),
+            "NOOP" => self.reply("200 done"),
             "HELP" => self.reply(
                 "214 USER PASS AUTH PBSZ PROT QUIT FEAT OPTS SYST NOOP HELP CWD CDUP PWD TYPE MODE STRU ALLO PASV EPSV \
                  PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM DELE MKD RMD RNFR RNTO",
             ),
-            "QUIT" => self.hang_up("221 bye"),
+            "QUIT" => self.hang_up("221 the connection is closed"),
             "ABOR" => self.abor(),
             _ if !self.login.is_complete() => {
                 self.reply("530 log in first");
@@ -140,7 +140,7 @@ impl Session {
             "TYPE" => self.set_type(command),
             "MODE" => self.only(command, "S", "200 mode S", "504 only mode S (stream)"),
             "STRU" => self.only(command, "F", "200 structure F", "504 only structure F (file)"),
-            "ALLO" => self.reply("202 not necessary"),
+            "ALLO" => self.reply("202 ALLO is not necessary"),
             "PASV" => self.pasv(),
             "EPSV" => self.epsv(command),
             "PORT" => self.port(command),
