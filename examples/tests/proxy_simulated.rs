@@ -22,6 +22,7 @@ use server::{Options, Proxy};
 
 const LISTEN: &str = "192.0.2.1:8080";
 const ORIGIN: &str = "192.0.2.80:80";
+const SERVERS: [&str; 3] = ["192.0.2.64/26", "198.51.100.0/24", "2001:db8::/32"];
 const SECOND: Duration = Duration::from_secs(1);
 const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 
@@ -41,7 +42,7 @@ impl Deref for World {
 /// The names of this world, some of which are those of an attacker.
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if name == "holes.example" {
-        return Ok((100..200).map(|n| ([192, 0, 2, n], port).into()).collect());
+        return Ok((100..200).map(|n| ([198, 51, 100, n], port).into()).collect());
     }
     let ips: &[&str] = match name {
         "www.example" | "other.example" => &["192.0.2.80"],
@@ -77,6 +78,10 @@ impl World {
             name: "proxy".to_owned(),
             ..Options::default()
         };
+        // The servers of this world have addresses of documentation, which are not public.
+        for network in SERVERS {
+            options.access.allow.push(network.parse()?);
+        }
         set(&mut options);
         let scene = Scene::new(network, || Proxy::serve(LISTEN, options))?;
         Ok(World { scene, origin })
@@ -357,7 +362,7 @@ fn the_host_of_the_proxy_is_refused_unless_listed() -> Result {
 fn few_addresses_of_a_name_are_tried() -> Result {
     let world = World::with(|options| options.connect = 60 * SECOND)?;
     for n in 100..200 {
-        world.network.add_black_hole(([192, 0, 2, n], 80).into());
+        world.network.add_black_hole(([198, 51, 100, n], 80).into());
     }
     let client = world.client()?;
     world.send(&client, get("holes.example"))?;
