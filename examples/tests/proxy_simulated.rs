@@ -909,6 +909,29 @@ fn only_allowed_addresses_are_connected_to() -> Result {
     Ok(())
 }
 
+/// The end of such a head would never come.
+#[test]
+fn lines_that_end_with_lf_are_refused_at_once() -> Result {
+    let world = World::new()?;
+    for request in [
+        "GET http://www.example/ HTTP/1.1\nHost: a\n\n",
+        "GET http://www.example/ HTTP/1.1\r\nHost: a\n\r\n",
+        "CONNECT www.example:80 HTTP/1.1\n\n",
+    ] {
+        every_segmentation(request.as_bytes(), |pieces| {
+            let client = world.client()?;
+            for piece in pieces {
+                world.send(&client, piece)?;
+            }
+            assert_eq!(status(&text(&client)), "400", "{request:?}");
+            assert_eq!(client.ended(), Some(Ended::Finished));
+            Ok(())
+        })?;
+    }
+    assert!(world.is_untouched());
+    Ok(())
+}
+
 #[test]
 fn a_user_is_asked_for_a_password() -> Result {
     let ann = "ann:secret".parse()?;

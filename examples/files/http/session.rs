@@ -75,9 +75,7 @@ impl Session {
         }
         let start = self.head.len();
         self.head.extend_from_slice(piece);
-        // A client that ends its lines with LF would wait for a reply for ever.
-        let is_bare = |at: usize| start + at == 0 || self.head[start + at - 1] != b'\r';
-        if memchr::memchr_iter(b'\n', piece).any(is_bare) {
+        if http1::has_bare_lf(&self.head, start) {
             self.refuse(Rejected::bad("a line ends with CR LF"));
         }
     }

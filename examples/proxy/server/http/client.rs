@@ -327,7 +327,11 @@ impl AsyncChat for Client {
                 if self.head.is_empty() {
                     self.set_timer(self.proxy.options.idle);
                 }
+                let start = self.head.len();
                 self.head.extend_from_slice(piece);
+                if http1::has_bare_lf(&self.head, start) {
+                    self.refuse(Rejected::bad("a line ends with CR LF"));
+                }
             }
             _ => self.forward_piece(piece),
         }
