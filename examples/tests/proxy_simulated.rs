@@ -42,7 +42,9 @@ impl Deref for World {
 /// The names of this world, some of which are those of an attacker.
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if name == "holes.example" {
-        return Ok((100..200).map(|n| ([198, 51, 100, n], port).into()).collect());
+        return Ok((100..200)
+            .map(|n| ([198, 51, 100, n], port).into())
+            .collect());
     }
     let ips: &[&str] = match name {
         "www.example" | "other.example" => &["192.0.2.80"],
@@ -992,6 +994,55 @@ fn a_user_is_asked_for_a_password() -> Result {
         assert_eq!(client.take_received()[..6], [5, 2, 1, 0, 5, 0]);
         Ok(())
     })
+}
+
+/// HTTP and SOCKS count together, over any number of connections.
+#[test]
+fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
+    let ann = "ann:secret".parse()?;
+    let world = World::with(|options| options.users = vec![ann])?;
+    let ask = |from: &str, input: &[u8]| -> Result<Vec<u8>> {
+        let from = from.parse::<SocketAddr>()?;
+        let client = world.network.connect_from(from, LISTEN)?;
+        world.send(&client, input)?;
+        Ok(client.take_received())
+    };
+    let http = |from: &str, credentials: &str| -> Result<String> {
+        let field = format!("Proxy-Authorization: Basic {credentials}");
+        let head = format!("CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        let reply = String::from_utf8(ask(from, head.as_bytes())?)?;
+        Ok(status(&reply).to_owned())
+    };
+    let socks = |from: &str, password: &[u8; 6]| -> Result<u8> {
+        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
+        Ok(ask(from, &log_in)?[3])
+    };
+    let (guesser, other) = ("192.0.2.7:0", "192.0.2.8:0");
+    let (right, wrong) = ("YW5uOnNlY3JldA==", "YW5uOndyb25n");
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("200", 0)
+    );
+    for _ in 0..5 {
+        assert_eq!(
+            (http(guesser, wrong)?.as_str(), socks(guesser, b"wrong!")?),
+            ("407", 1)
+        );
+    }
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("407", 1)
+    );
+    assert_eq!(
+        (http(other, right)?.as_str(), socks(other, b"secret")?),
+        ("200", 0)
+    );
+    world.advance(31 * SECOND)?;
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("200", 0)
+    );
+    Ok(())
 }
 
 // ---- servers that fail

@@ -1,6 +1,6 @@
 //! Who the client is, and what protects it: USER, PASS, and RFC 4217: AUTH, PBSZ, PROT.
 
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use super::Refusal;
 use super::command::Command;
@@ -91,12 +91,15 @@ impl Session {
             self.login.who = Who::Anonymous;
             return self.reply("230 logged in, reading is permitted");
         }
-        if options.users.admit(&name, &command.argument) {
+        let is_right = || options.users.admit(&name, &command.argument);
+        let client = self.chat.peer_addr();
+        let checked = options.login_limit.check(client.as_ref(), is_right);
+        if checked.is_ok() {
             info!(name, "logged in over FTP");
             self.login.who = Who::User(name);
             return self.reply("230 logged in");
         }
-        warn!(name, "wrong password over FTP");
+        debug!(name, "wrong password over FTP");
         self.login.failures += 1;
         match self.login.failures >= options.max_failed_logins {
             true => self.hang_up("421 too many wrong passwords"),

@@ -96,7 +96,11 @@ impl Session {
     /// Replies to a request, or begins to receive what it uploads.
     fn begin(&mut self, request: &Request<'_>) {
         let service = Rc::clone(&self.service);
-        let user = super::auth::user(request.fields, &service.options.users);
+        let user = super::auth::user(
+            request.fields,
+            &service.options,
+            self.chat.peer_addr().as_ref(),
+        );
         let line = service.options.access_log.as_ref().map(|log| {
             let date = service.clock.borrow_mut().log_date();
             log.request(self.chat.peer_addr(), user.as_deref(), &date, request)

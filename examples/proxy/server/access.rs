@@ -95,9 +95,9 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low), // NAT64 (RFC 6052)
         [0x2002, high, low, ..] => v4(high, low),               // 6to4 (RFC 3056)
-        [0x2001, 0..=0x1ff, ..] => false,                       // protocol assignments (RFC 2928), as Teredo
-        [0x2001, 0xdb8, ..] => false,                           // documentation (RFC 3849)
-        [0x3fff, 0..=0xfff, ..] => false,                       // documentation (RFC 9637)
+        [0x2001, 0..=0x1ff, ..] => false, // protocol assignments (RFC 2928), as Teredo
+        [0x2001, 0xdb8, ..] => false,     // documentation (RFC 3849)
+        [0x3fff, 0..=0xfff, ..] => false, // documentation (RFC 9637)
         // The addresses of hosts and sites are in 2000::/3. Outside are ::, ::1, IPv4-compatible addresses, local
         // NAT64 (RFC 8215), unique local addresses (RFC 4193), link-local, site-local and multicast addresses.
         [first, ..] => first & 0xe000 == 0x2000,

@@ -7,7 +7,7 @@ use asynchat::Result;
 use asynchat::sim::{self};
 
 use crate::ftp::Options;
-use crate::site::{Site, codes_of, options, store};
+use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options, store};
 
 #[test]
 fn each_command_has_its_reply() -> Result {
@@ -246,6 +246,20 @@ fn passwords_cannot_be_guessed_for_ever() -> Result {
         site.expect("PASS wrong", codes)?;
     }
     assert!(site.control.has_ended());
+
+    // Over several connections neither.
+    let log_in = |from: &str, password: &str| -> Result<String> {
+        let client = site.connect(from, ADDR.parse()?)?;
+        let input = format!("USER ann\r\nPASS {password}\r\nQUIT\r\n");
+        Ok(codes_of(&site.ask(&client, input)?))
+    };
+    for _ in 3..10 {
+        assert_eq!(log_in(CLIENT, "wrong")?, "220 331 530 221");
+    }
+    assert_eq!(log_in(CLIENT, "secret")?, "220 331 530 221");
+    assert_eq!(log_in(STRANGER, "secret")?, "220 331 230 221");
+    site.advance(Duration::from_secs(31))?;
+    assert_eq!(log_in(CLIENT, "secret")?, "220 331 230 221");
     Ok(())
 }
 

@@ -380,7 +380,10 @@ fn random_sessions_end_in_good_order() -> Result {
             site.control.send("QUIT\r\n");
             site.advance(Duration::from_secs(300))?;
             replies += &site.replies()?;
-            assert!(replies.ends_with("221 the connection is closed\r\n"), "seed {seed}: {replies}");
+            assert!(
+                replies.ends_with("221 the connection is closed\r\n"),
+                "seed {seed}: {replies}"
+            );
             let (begun, ended) = (replies.matches("\n150 ").count(), codes_of(&replies));
             let ended = ["226", "425", "426", "451"].map(|code| ended.matches(code).count());
             assert!(

@@ -1,11 +1,12 @@
 //! PUT and DELETE.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::Peer;
 
-use crate::site::{ANN, Site, parse, put, request, statuses};
+use crate::site::{ADDR, ANN, Site, parse, put, request, statuses};
 
 #[test]
 fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
@@ -133,6 +134,32 @@ fn writing_needs_a_user() -> Result {
     assert_eq!(site.one(request("DELETE", "/a.txt", ANN, ""))?.status, 404);
     assert_eq!(site.one(request("DELETE", "/dir", ANN, ""))?.status, 409);
     assert_eq!(site.names()?, ["dir"]);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
+    let site = Site::new()?;
+    let from = |address: &str, fields: &str| -> Result<u16> {
+        let from = address.parse::<SocketAddr>()?;
+        let client = site.network.connect_from(from, ADDR)?;
+        client.send(request("PUT", "/new", fields, "x"));
+        site.settle()?;
+        Ok(parse(&client.take_received())[0].status)
+    };
+    let wrong = "Authorization: Basic YW5uOnNlY3JlCg==\r\n";
+    // A browser asks without a password first, which does not count.
+    for _ in 0..20 {
+        assert_eq!(from("192.0.2.7:0", "")?, 401);
+    }
+    assert_eq!(from("192.0.2.7:0", ANN)?, 201);
+    for _ in 0..10 {
+        assert_eq!(from("192.0.2.7:0", wrong)?, 401);
+    }
+    assert_eq!(from("192.0.2.7:0", ANN)?, 401);
+    assert_eq!(from("192.0.2.8:0", ANN)?, 204);
+    site.advance(Duration::from_secs(31))?;
+    assert_eq!(from("192.0.2.7:0", ANN)?, 204);
     Ok(())
 }
 

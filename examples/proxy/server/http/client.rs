@@ -120,10 +120,12 @@ impl Client {
     }
 
     fn is_authorised(&self, request: &Request<'_>) -> bool {
-        let users = &self.proxy.options.users;
         let field = request.fields.only("proxy-authorization");
-        users.is_empty()
-            || field.is_some_and(|field| users.iter().any(|user| user.has_credentials(field)))
+        let admits = |field| {
+            self.proxy
+                .admits(&self.chat, |user| user.has_credentials(field))
+        };
+        self.proxy.options.users.is_empty() || field.is_some_and(admits)
     }
 
     /// CONNECT: RFC 9110 section 9.3.6.
