@@ -1,8 +1,8 @@
 //! A limit on failed log-ins from each address, over any number of connections. Several examples include this file by
 //! its path.
 //!
-//! Each failure doubles the delay of the reply, if the program delays replies. After [`MAX_FAILURES`] failures, further log-ins from the
-//! address fail without a check of the password. A timer forgets one failure of each address every
+//! Each failure doubles the delay of the reply, if the program delays replies. After [`MAX_FAILURES`] failures, further
+//! log-ins from the address fail without a check of the password. A timer forgets one failure of each address every
 //! [`FORGET_INTERVAL`]. So an address can guess 10 passwords at first, and 120 in each hour after that.
 
 use std::cell::RefCell;
@@ -41,7 +41,8 @@ struct Client(Option<IpAddr>);
 
 impl Client {
     fn new(addr: Option<&Addr>) -> Client {
-        Client(addr.and_then(Addr::ip).map(|ip| match ip {
+        // A socket of both families has IPv4 addresses in IPv6 form, which are in one network.
+        Client(addr.and_then(Addr::ip).map(|ip| match ip.to_canonical() {
             IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
             ip @ IpAddr::V4(_) => ip,
         }))
@@ -165,6 +166,9 @@ mod tests {
         limit.record(client("2001:db8::1"));
         assert_eq!(limit.record(client("2001:db8::2")).as_secs(), 2);
         assert_eq!(limit.record(client("2001:db8:0:1::1")).as_secs(), 1);
+        assert_eq!(limit.record(client("::ffff:192.0.2.1")).as_secs(), 1);
+        assert_eq!(limit.record(client("::ffff:192.0.2.2")).as_secs(), 1);
+        assert_eq!(limit.record(client("192.0.2.2")).as_secs(), 2);
     }
 
     #[test]

@@ -22,6 +22,8 @@
 //! curl -u ann:secret -X DELETE http://127.0.0.1:8080/src.tar
 //! ```
 //!
+//! Ten wrong passwords of an address are checked, and then two a minute.
+//!
 //! With a certificate it listens for TLS, too. SIGHUP reads a renewed certificate. Make one for tests:
 //!
 //! ```text

@@ -27,7 +27,8 @@
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
 //!   The host of the proxy is refused by each of its addresses, unless it is listed.
 //! * **Users**: `--user NAME:PASSWORD` (repeatable) demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
-//!   the password in clear. Without users, everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
+//!   the password in clear. Ten wrong passwords of an address are checked, and then two a minute. Without users,
+//!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
 //!   minute is cut, and so is a client that sends less than 64 KiB of a body in twice the `--idle` time.
 //! * **Replies**: 400, 414 and 431 for requests, 403 and 407, 408, 501; 502, 503 and 504 for servers. The text says why.

@@ -121,7 +121,8 @@ impl Session {
             let peer = peer.filter(|peer| peer.ip() == addr.ip() && addr.port() >= 1024);
             // A client on the host of the server would make it connect to a service there.
             let is_own = |peer: &SocketAddr| {
-                !peer.ip().is_loopback() && self.own_addr().is_ok_and(|own| own.ip() == peer.ip())
+                !peer.ip().to_canonical().is_loopback()
+                    && self.own_addr().is_ok_and(|own| own.ip() == peer.ip())
             };
             if peer.as_ref().is_some_and(is_own) {
                 return Err("504 not to the address of the server: use PASV or EPSV");
