@@ -22,6 +22,8 @@
 //! curl -u ann:secret -X DELETE http://127.0.0.1:8080/src.tar
 //! ```
 //!
+//! Ten wrong passwords of an address are checked, and then two a minute.
+//!
 //! With a certificate it listens for TLS, too. SIGHUP reads a renewed certificate. Make one for tests:
 //!
 //! ```text
@@ -64,6 +66,8 @@ mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
 mod http1;
+#[path = "../common/login_limit.rs"]
+mod login_limit;
 mod names;
 mod tree;
 mod users;
@@ -78,6 +82,7 @@ use clap::builder::RangedU64ValueParser;
 use ftp::arguments::FtpArguments;
 use http::access_log::AccessLog;
 use http::{Options, Service};
+use login_limit::LoginLimit;
 use tracing::{info, warn};
 use tree::Tree;
 use users::Users;
@@ -192,7 +197,9 @@ fn run(arguments: &Arguments) -> Result {
         return Err("--tls-cert needs --tls-listen or --ftp-listen".into());
     }
     let tree = open_tree(arguments)?;
-    let ftp = ftp_options(arguments, &users)?;
+    // HTTP and FTP count wrong passwords together.
+    let login_limit = LoginLimit::new(Duration::ZERO);
+    let ftp = ftp_options(arguments, &users, &login_limit)?;
     let ftp_has_tls = ftp.tls.is_some();
     let access_log = match &arguments.access_log {
         Some(path) => Some(AccessLog::open(path).map_err(|error| {
@@ -208,6 +215,7 @@ fn run(arguments: &Arguments) -> Result {
         Options {
             write: arguments.write,
             users,
+            login_limit,
             max_upload: arguments.max_upload,
             receive_time,
             limits: defaults
@@ -276,7 +284,11 @@ fn open_tree(arguments: &Arguments) -> Result<Tree> {
     Ok(tree.map_err(failed)?)
 }
 
-fn ftp_options(arguments: &Arguments, users: &Users) -> Result<ftp::Options> {
+fn ftp_options(
+    arguments: &Arguments,
+    users: &Users,
+    login_limit: &LoginLimit,
+) -> Result<ftp::Options> {
     let defaults = ftp::Options::default();
     let drain = Duration::from_secs(arguments.drain_time);
     let input = Duration::from_secs(arguments.receive_time);
@@ -284,6 +296,7 @@ fn ftp_options(arguments: &Arguments, users: &Users) -> Result<ftp::Options> {
         anonymous: !arguments.ftp.ftp_no_anonymous,
         write: arguments.write,
         users: users.clone(),
+        login_limit: login_limit.clone(),
         max_upload: arguments.max_upload,
         ports: arguments.ftp.ftp_ports.clone(),
         address: arguments.ftp.ftp_address,

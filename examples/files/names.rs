@@ -12,6 +12,9 @@ pub const TEMPORARY: &str = ".files-upload-";
 /// The longest path in bytes.
 const LONGEST: usize = 4096;
 
+/// The longest name: in bytes on Unix, and in units of UTF-16 on Windows.
+const LONGEST_NAME: usize = 255;
+
 /// What is not encoded in a URL (RFC 3986 section 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -176,7 +179,7 @@ fn checked(name: Vec<u8>) -> Option<std::ffi::OsString> {
 
 #[cfg(unix)]
 fn system_name(name: Vec<u8>) -> Option<std::ffi::OsString> {
-    Some(std::os::unix::ffi::OsStringExt::from_vec(name))
+    (name.len() <= LONGEST_NAME).then(|| std::os::unix::ffi::OsStringExt::from_vec(name))
 }
 
 /// Windows has further separators (`\`), names of devices in every folder (`NUL`, `COM1.txt`) and streams (`a:b`),
@@ -191,7 +194,8 @@ fn system_name(name: Vec<u8>) -> Option<std::ffi::OsString> {
         number.is_some_and(|number| number.chars().count() == 1)
     });
     let is_invalid = |c: char| c.is_control() || "<>:\"/\\|?*".contains(c);
-    let is_refused = name.contains(is_invalid)
+    let is_refused = name.encode_utf16().count() > LONGEST_NAME
+        || name.contains(is_invalid)
         || name.ends_with(['.', ' '])
         || is_port
         || DEVICES.contains(&stem.as_str());

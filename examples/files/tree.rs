@@ -58,6 +58,7 @@ impl Tree {
         let Some(name) = names.last().filter(|_| !names.is_folder) else {
             return Err(ErrorKind::IsADirectory.into());
         };
+        self.root.check_replaceable(names.as_path())?;
         let folder = names.as_path().parent().unwrap_or(Path::new(""));
         let mut tries = 0;
         loop {
@@ -111,6 +112,11 @@ impl Tree {
     /// Gives a file or a folder another name. A file that has it is replaced.
     pub fn rename(&self, from: &Names, to: &Names) -> io::Result<()> {
         self.find(from)?;
+        match self.root.check_replaceable(to.as_path()) {
+            // The system decides: a folder can have the same name as before in other letters, where these are equal.
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {}
+            outcome => outcome?,
+        }
         match (from.last(), to.last()) {
             (Some(_), Some(_)) => self.root.rename(from.as_path(), to.as_path()),
             _ => Err(ErrorKind::PermissionDenied.into()),
@@ -131,7 +137,7 @@ impl Upload {
         self.pending.file.write_all(piece)
     }
 
-    /// Gives the file its name. Does not wait until it is on the disk: that would stall the loop.
+    /// Gives the file its name, and the permissions of the file that it replaces. Does not wait until it is on the disk: that would stall the loop.
     pub fn finish(mut self) -> io::Result<Metadata> {
         let metadata = self.pending.file.metadata()?;
         let name = self.name.clone();

@@ -80,6 +80,13 @@ pub fn is_empty_line(head: &[u8]) -> bool {
     head == b"\r\n\r\n"
 }
 
+/// Whether a line that ends in this part of a head ends with LF alone. Such a head has no end, and its client would
+/// wait for a reply: check each piece that arrives.
+pub fn has_bare_lf(head: &[u8], from: usize) -> bool {
+    let is_bare = |at: usize| from + at == 0 || head[from + at - 1] != b'\r';
+    memchr::memchr_iter(b'\n', &head[from..]).any(is_bare)
+}
+
 /// Room for the fields of a head, as [`Request::parse`] needs it.
 pub fn field_space<'b>() -> [Field<'b>; MOST_FIELDS] {
     [httparse::EMPTY_HEADER; MOST_FIELDS]

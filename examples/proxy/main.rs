@@ -25,9 +25,10 @@
 //!   written anew. A response that its server has cut never looks complete to the client.
 //! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
-//!   The public addresses of this host are not known to the proxy: protect what listens there by other means.
+//!   The host of the proxy is refused by each of its addresses, unless it is listed.
 //! * **Users**: `--user NAME:PASSWORD` (repeatable) demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
-//!   the password in clear. Without users, everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
+//!   the password in clear. Ten wrong passwords of an address are checked, and then two a minute. Without users,
+//!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
 //!   minute is cut, and so is a client that sends less than 64 KiB of a body in twice the `--idle` time.
 //! * **Replies**: 400, 414 and 431 for requests, 403 and 407, 408, 501; 502, 503 and 504 for servers. The text says why.
@@ -91,7 +92,8 @@ struct Args {
     #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
     name: String,
 
-    /// How many connections are served at a time. Further ones are closed. Each takes two descriptors.
+    /// How many connections are served at a time. Further ones are closed. Each takes two descriptors, and up to nine
+    /// while the addresses of a name are tried.
     #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
     max_connections: usize,
 

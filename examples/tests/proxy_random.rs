@@ -16,6 +16,7 @@ use asynchat::Result;
 use asynchat::sim::{Conditions, Network, Peer};
 use fastrand::Rng;
 use scene::Scene;
+use server::access::Access;
 use server::resolver::Resolver;
 use server::{Options, Proxy};
 
@@ -108,7 +109,12 @@ fn run(seed: u64) -> Result {
         .one_shot(seed.is_multiple_of(2));
     network.set_conditions(conditions);
     let origin = network.listen(ORIGIN)?;
+    let servers = "192.0.2.64/26".parse()?;
     let options = Options {
+        access: Access {
+            allow: vec![servers],
+            ports: vec![],
+        },
         resolver: Resolver::new(0, |_, _| {
             Ok(vec![
                 "192.0.2.80:80".parse().map_err(std::io::Error::other)?,

@@ -22,6 +22,7 @@ use server::{Options, Proxy};
 
 const LISTEN: &str = "192.0.2.1:8080";
 const ORIGIN: &str = "192.0.2.80:80";
+const SERVERS: [&str; 3] = ["192.0.2.64/26", "198.51.100.0/24", "2001:db8::/32"];
 const SECOND: Duration = Duration::from_secs(1);
 const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 
@@ -40,6 +41,11 @@ impl Deref for World {
 
 /// The names of this world, some of which are those of an attacker.
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if name == "holes.example" {
+        return Ok((100..200)
+            .map(|n| ([198, 51, 100, n], port).into())
+            .collect());
+    }
     let ips: &[&str] = match name {
         "www.example" | "other.example" => &["192.0.2.80"],
         "down.example" => &["192.0.2.81"],
@@ -49,6 +55,7 @@ fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         "mapped.example" => &["::ffff:127.0.0.1"],
         "zero.example" => &["0.0.0.0"],
         "metadata.example" => &["169.254.169.254"],
+        "self.example" => &["192.0.2.1"],
         "mixed.example" => &["10.0.0.1", "::1", "192.0.2.80"],
         _ => return Err(io::Error::other("no such name")),
     };
@@ -73,6 +80,10 @@ impl World {
             name: "proxy".to_owned(),
             ..Options::default()
         };
+        // The servers of this world have addresses of documentation, which are not public.
+        for network in SERVERS {
+            options.access.allow.push(network.parse()?);
+        }
         set(&mut options);
         let scene = Scene::new(network, || Proxy::serve(LISTEN, options))?;
         Ok(World { scene, origin })
@@ -316,6 +327,57 @@ fn socks_refuses_in_its_own_words() -> Result {
         assert_eq!(client.ended(), Some(Ended::Finished), "{name}");
     }
     assert!(world.is_untouched());
+    Ok(())
+}
+
+/// The address that the client has connected to is one of the proxy's host, whose services are not for its clients.
+#[test]
+fn the_host_of_the_proxy_is_refused_unless_listed() -> Result {
+    let requests = [
+        get("self.example:9000").into_bytes(),
+        get("192.0.2.1:9000").into_bytes(),
+        b"CONNECT self.example:9000 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        socks("self.example", 9000),
+    ];
+    let world = World::new()?;
+    let service = world.network.listen("192.0.2.1:9000")?;
+    for request in &requests[..3] {
+        assert_eq!(status(&world.outcome(request)?.0), "403");
+    }
+    let client = world.client()?;
+    world.send(&client, &requests[3])?;
+    assert_eq!(client.take_received()[..4], [5, 0, 5, 2]);
+    assert!(service.accept().is_none());
+
+    let listed = "192.0.2.1/32".parse()?;
+    let world = World::with(|options| options.access.allow = vec![listed])?;
+    let service = world.network.listen("192.0.2.1:9000")?;
+    for request in &requests {
+        world.outcome(request)?;
+        assert!(service.accept().is_some());
+    }
+    Ok(())
+}
+
+/// A name of an attacker has as many addresses as fit into a reply, none of which answers.
+#[test]
+fn few_addresses_of_a_name_are_tried() -> Result {
+    let world = World::with(|options| options.connect = 60 * SECOND)?;
+    for n in 100..200 {
+        world.network.add_black_hole(([198, 51, 100, n], 80).into());
+    }
+    let client = world.client()?;
+    world.send(&client, get("holes.example"))?;
+    let mut most = 0;
+    for _ in 0..59 {
+        world.advance(SECOND)?;
+        most = most.max(world.network.sockets());
+    }
+    // The listener, and the connection of the client.
+    assert!((3..=2 + 8).contains(&most), "{most}");
+    world.advance(10 * SECOND)?;
+    assert_eq!(status(&text(&client)), "504");
+    assert_eq!(world.network.sockets(), 2);
     Ok(())
 }
 
@@ -849,6 +911,29 @@ fn only_allowed_addresses_are_connected_to() -> Result {
     Ok(())
 }
 
+/// The end of such a head would never come.
+#[test]
+fn lines_that_end_with_lf_are_refused_at_once() -> Result {
+    let world = World::new()?;
+    for request in [
+        "GET http://www.example/ HTTP/1.1\nHost: a\n\n",
+        "GET http://www.example/ HTTP/1.1\r\nHost: a\n\r\n",
+        "CONNECT www.example:80 HTTP/1.1\n\n",
+    ] {
+        every_segmentation(request.as_bytes(), |pieces| {
+            let client = world.client()?;
+            for piece in pieces {
+                world.send(&client, piece)?;
+            }
+            assert_eq!(status(&text(&client)), "400", "{request:?}");
+            assert_eq!(client.ended(), Some(Ended::Finished));
+            Ok(())
+        })?;
+    }
+    assert!(world.is_untouched());
+    Ok(())
+}
+
 #[test]
 fn a_user_is_asked_for_a_password() -> Result {
     let ann = "ann:secret".parse()?;
@@ -909,6 +994,55 @@ fn a_user_is_asked_for_a_password() -> Result {
         assert_eq!(client.take_received()[..6], [5, 2, 1, 0, 5, 0]);
         Ok(())
     })
+}
+
+/// HTTP and SOCKS count together, over any number of connections.
+#[test]
+fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
+    let ann = "ann:secret".parse()?;
+    let world = World::with(|options| options.users = vec![ann])?;
+    let ask = |from: &str, input: &[u8]| -> Result<Vec<u8>> {
+        let from = from.parse::<SocketAddr>()?;
+        let client = world.network.connect_from(from, LISTEN)?;
+        world.send(&client, input)?;
+        Ok(client.take_received())
+    };
+    let http = |from: &str, credentials: &str| -> Result<String> {
+        let field = format!("Proxy-Authorization: Basic {credentials}");
+        let head = format!("CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        let reply = String::from_utf8(ask(from, head.as_bytes())?)?;
+        Ok(status(&reply).to_owned())
+    };
+    let socks = |from: &str, password: &[u8; 6]| -> Result<u8> {
+        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
+        Ok(ask(from, &log_in)?[3])
+    };
+    let (guesser, other) = ("192.0.2.7:0", "192.0.2.8:0");
+    let (right, wrong) = ("YW5uOnNlY3JldA==", "YW5uOndyb25n");
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("200", 0)
+    );
+    for _ in 0..5 {
+        assert_eq!(
+            (http(guesser, wrong)?.as_str(), socks(guesser, b"wrong!")?),
+            ("407", 1)
+        );
+    }
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("407", 1)
+    );
+    assert_eq!(
+        (http(other, right)?.as_str(), socks(other, b"secret")?),
+        ("200", 0)
+    );
+    world.advance(31 * SECOND)?;
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("200", 0)
+    );
+    Ok(())
 }
 
 // ---- servers that fail

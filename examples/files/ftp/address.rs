@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::Refusal;
 
-const SYNTAX: Refusal = "501 it is not an address";
+const SYNTAX: Refusal = "501 the argument is not an address";
 
 /// `h1,h2,h3,h4,p1,p2` (RFC 959 section 5.3.2).
 pub fn parse_port(text: &str) -> Result<SocketAddr, Refusal> {

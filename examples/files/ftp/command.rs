@@ -16,6 +16,11 @@ impl Command {
         }
     }
 
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        self.name.len() + self.argument.len()
+    }
+
     /// The argument, if it is text.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.argument).ok()

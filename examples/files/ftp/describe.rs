@@ -114,7 +114,7 @@ impl Session {
         let (option, value) = text.split_once(' ').unwrap_or((text, ""));
         match option.to_ascii_uppercase().as_str() {
             // Names are UTF-8 in any case.
-            "UTF8" | "UTF-8" if !value.eq_ignore_ascii_case("off") => self.reply("200 UTF-8 it is"),
+            "UTF8" | "UTF-8" if !value.eq_ignore_ascii_case("off") => self.reply("200 UTF-8 is on"),
             "MLST" => {
                 self.facts = Facts::chosen(value);
                 let all = self.facts.all();

@@ -94,7 +94,7 @@ impl Session {
         let found = self.service.tree.find(&names);
         found.map_err(|error| failed(&error))?;
         self.rename_from = Some(names);
-        Ok("350 to what?")
+        Ok("350 send RNTO")
     }
 
     pub fn rnto(&self, from: Option<Names>, path: &[u8]) -> Result<&'static str, Refusal> {

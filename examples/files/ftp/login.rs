@@ -1,6 +1,6 @@
 //! Who the client is, and what protects it: USER, PASS, and RFC 4217: AUTH, PBSZ, PROT.
 
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use super::Refusal;
 use super::command::Command;
@@ -58,7 +58,7 @@ impl Session {
         self.login.who = Who::Unknown;
         let options = &self.service.options;
         match command.text() {
-            None | Some("") => self.reply("501 who?"),
+            None | Some("") => self.reply("501 a name is missing"),
             Some(name) if is_anonymous(name) && !options.anonymous => {
                 self.reply("530 only users may log in");
             }
@@ -71,8 +71,8 @@ impl Session {
             Some(name) => {
                 self.login.who = Who::Named(name.to_owned());
                 self.reply(match is_anonymous(name) {
-                    true => "331 any password will do",
-                    false => "331 the password?",
+                    true => "331 send PASS with any password",
+                    false => "331 send PASS with the password",
                 });
             }
         }
@@ -89,14 +89,17 @@ impl Session {
         let options = &self.service.options;
         if is_anonymous(&name) {
             self.login.who = Who::Anonymous;
-            return self.reply("230 welcome, you may read");
+            return self.reply("230 logged in, reading is permitted");
         }
-        if options.users.admit(&name, &command.argument) {
+        let is_right = || options.users.admit(&name, &command.argument);
+        let client = self.chat.peer_addr();
+        let checked = options.login_limit.check(client.as_ref(), is_right);
+        if checked.is_ok() {
             info!(name, "logged in over FTP");
             self.login.who = Who::User(name);
-            return self.reply("230 welcome");
+            return self.reply("230 logged in");
         }
-        warn!(name, "wrong password over FTP");
+        debug!(name, "wrong password over FTP");
         self.login.failures += 1;
         match self.login.failures >= options.max_failed_logins {
             true => self.hang_up("421 too many wrong passwords"),

@@ -33,6 +33,7 @@ use std::time::{Duration, SystemTime};
 
 use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
 
+use crate::login_limit::LoginLimit;
 use crate::tree::Tree;
 use crate::users::Users;
 use session::Session;
@@ -44,6 +45,8 @@ pub struct Options {
     /// Whether [`Options::users`] may write.
     pub write: bool,
     pub users: Users,
+    /// Failed log-ins of each address. The services of a program can share it.
+    pub login_limit: LoginLimit,
     /// The longest upload in bytes.
     pub max_upload: u64,
     /// After so many wrong passwords the connection is closed.
@@ -78,6 +81,7 @@ impl Default for Options {
             anonymous: true,
             write: false,
             users: Users::default(),
+            login_limit: LoginLimit::new(Duration::ZERO),
             max_upload: 1 << 30,
             max_failed_logins: 3,
             ports: None,

@@ -118,7 +118,16 @@ impl Session {
             // RFC 2577 section 3: the server must not be made to connect to somebody else (FTP bounce), or to a service
             // of the client's host.
             let peer = self.chat.peer_addr().and_then(|peer| peer.inet());
-            match peer.filter(|peer| peer.ip() == addr.ip() && addr.port() >= 1024) {
+            let peer = peer.filter(|peer| peer.ip() == addr.ip() && addr.port() >= 1024);
+            // A client on the host of the server would make it connect to a service there.
+            let is_own = |peer: &SocketAddr| {
+                !peer.ip().to_canonical().is_loopback()
+                    && self.own_addr().is_ok_and(|own| own.ip() == peer.ip())
+            };
+            if peer.as_ref().is_some_and(is_own) {
+                return Err("504 not to the address of the server: use PASV or EPSV");
+            }
+            match peer {
                 // A link-local address has a scope, which the client cannot tell.
                 Some(mut peer) => {
                     peer.set_port(addr.port());

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::command::{self, Command};
 use super::describe::Facts;
+use super::listing::ListingProducer;
 use super::login::Login;
 use super::route::Route;
 use super::transfer::Transfer;
@@ -20,8 +21,9 @@ use crate::names::Names;
 /// The longest line. A path in it has at most 4096 bytes.
 const LONGEST_LINE: u64 = 5000;
 
-/// So many commands may come during a transfer. Some clients send all they have at once.
+/// So many commands may come during a transfer, with so many bytes in all. Some clients send all they have at once.
 const MOST_WAITING: usize = 100;
+const MOST_BYTES_WAITING: usize = 16 << 10;
 
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
@@ -42,6 +44,8 @@ pub struct Session {
     pub route: Route,
     /// From 150 to the reply that ends the transfer.
     pub transfer: Option<Transfer>,
+    /// While the reply to a STAT with a path is sent. It has the folder open, so there is one at a time.
+    is_listing: bool,
     /// The commands that have come meanwhile.
     waiting: VecDeque<Command>,
     unknown: u32,
@@ -67,6 +71,7 @@ impl Session {
             facts: Facts::default(),
             route: Route::default(),
             transfer: None,
+            is_listing: false,
             waiting: VecDeque::new(),
             unknown: 0,
             since: asynchat::now(),
@@ -118,12 +123,12 @@ impl Session {
             "FEAT" => self.feat(),
             "OPTS" => self.opts(command),
             "SYST" => self.reply("215 UNIX Type: L8"),
-            "NOOP" => self.reply("200 still here"),
+            "NOOP" => self.reply("200 done"),
             "HELP" => self.reply(
                 "214 USER PASS AUTH PBSZ PROT QUIT FEAT OPTS SYST NOOP HELP CWD CDUP PWD TYPE MODE STRU ALLO PASV EPSV \
                  PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM DELE MKD RMD RNFR RNTO",
             ),
-            "QUIT" => self.hang_up("221 bye"),
+            "QUIT" => self.hang_up("221 the connection is closed"),
             "ABOR" => self.abor(),
             _ if !self.login.is_complete() => {
                 self.reply("530 log in first");
@@ -135,7 +140,7 @@ impl Session {
             "TYPE" => self.set_type(command),
             "MODE" => self.only(command, "S", "200 mode S", "504 only mode S (stream)"),
             "STRU" => self.only(command, "F", "200 structure F", "504 only structure F (file)"),
-            "ALLO" => self.reply("202 not necessary"),
+            "ALLO" => self.reply("202 ALLO is not necessary"),
             "PASV" => self.pasv(),
             "EPSV" => self.epsv(command),
             "PORT" => self.port(command),
@@ -179,6 +184,11 @@ impl Session {
         !self.waiting.is_empty()
     }
 
+    fn may_wait(&self, command: &Command) -> bool {
+        let waiting = self.waiting.iter().map(Command::size).sum::<usize>();
+        self.waiting.len() < MOST_WAITING && waiting + command.size() <= MOST_BYTES_WAITING
+    }
+
     /// A transfer has ended, with its reply. What has waited is done now.
     pub fn transfer_ended(&mut self) {
         self.since = asynchat::now();
@@ -186,7 +196,39 @@ impl Session {
             self.chat.cancel(timer);
             return self.hang_up("421 the server shuts down");
         }
+        self.run_waiting();
+    }
+
+    /// Sends a listing as a part of a reply. The next command waits until it is sent: a client that sends a thousand
+    /// of them at once must not take a thousand descriptors.
+    pub fn send_listing(&mut self, listing: ListingProducer) {
+        self.is_listing = true;
+        self.chat.pause_reading();
+        self.reply("213-the listing:");
+        self.chat.push_with_producer(listing);
+        self.reply("213 end");
+        let chat = self.chat.clone();
+        self.chat.push_hook(move || {
+            // Fails if the connection has ended.
+            let _ = chat.post(|session: &mut Session| {
+                session.listing_ended();
+                Ok(())
+            });
+        });
+    }
+
+    fn listing_ended(&mut self) {
+        self.is_listing = false;
+        self.since = asynchat::now();
+        self.run_waiting();
+        if !self.is_listing {
+            self.chat.resume_reading();
+        }
+    }
+
+    fn run_waiting(&mut self) {
         while self.transfer.is_none()
+            && !self.is_listing
             && !self.chat.is_closing()
             && let Some(command) = self.waiting.pop_front()
         {
@@ -214,7 +256,7 @@ impl AsyncChat for Session {
         };
         if self.transfer.is_none() || is_immediate {
             self.run(&command);
-        } else if self.waiting.len() < MOST_WAITING {
+        } else if self.may_wait(&command) {
             // The reply to the transfer comes before that to the next command.
             self.waiting.push_back(command);
         } else {

@@ -40,7 +40,7 @@ impl Session {
                 self.restart = at;
                 self.reply(&format!("350 the next transfer begins at {at}"));
             }
-            _ => self.reply("501 it is not a number"),
+            _ => self.reply("501 the argument is not a number"),
         }
     }
 
@@ -111,7 +111,7 @@ impl Session {
     pub fn mlsd(&mut self, path: &[u8]) {
         let is_file = |names: Names| matches!(self.service.tree.find(&names), Ok(Found::File(..)));
         let begun = match self.resolve(path).is_ok_and(is_file) {
-            true => Err("501 it is no folder"), // RFC 3659 section 7.2.1
+            true => Err("501 the path is not that of a folder"), // RFC 3659 section 7.2.1
             false => self.listing(path, Format::Facts(self.facts)),
         };
         self.begin_transfer(begun);
@@ -248,11 +248,7 @@ impl Session {
             return self.status();
         }
         match self.listing_producer(path, Format::Long) {
-            Ok((_, producer)) => {
-                self.reply("213-the listing:");
-                self.chat.push_with_producer(producer);
-                self.reply("213 end");
-            }
+            Ok((_, producer)) => self.send_listing(producer),
             Err(refusal) => self.reply(refusal),
         }
     }

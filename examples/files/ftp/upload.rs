@@ -9,7 +9,7 @@ use tracing::info;
 use super::ascii::Lines;
 use super::{Refusal, Service, failed};
 use crate::names::Names;
-use crate::tree::{self, Found};
+use crate::tree;
 
 pub const TOO_LARGE: Refusal = "552 the file is too large";
 
@@ -58,9 +58,6 @@ impl Upload {
                 Target::Existing(file)
             }
             Err(error) if error.kind() == ErrorKind::NotFound && start.is_none() => {
-                if let Ok(Found::Folder) = service.tree.find(&names) {
-                    return Err("550 it is a folder");
-                }
                 let upload = service.tree.upload(&names);
                 Target::New(upload.map_err(|error| failed(&error))?)
             }

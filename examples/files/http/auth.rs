@@ -1,10 +1,12 @@
 //! Basic authentication (RFC 7617).
 
-use crate::http1::Fields;
-use crate::users::Users;
+use asynchat::Addr;
 
-/// The name of the user, if the request has the right password.
-pub fn user(fields: Fields<'_>, users: &Users) -> Option<String> {
+use super::Options;
+use crate::http1::Fields;
+
+/// The name of the user, if the request of this client has the right password.
+pub fn user(fields: Fields<'_>, options: &Options, client: Option<&Addr>) -> Option<String> {
     let value = fields.text("authorization")?;
     let (scheme, credentials) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -13,9 +15,9 @@ pub fn user(fields: Fields<'_>, users: &Users) -> Option<String> {
     let decoded = base64(credentials.trim().as_bytes())?;
     let colon = decoded.iter().position(|&byte| byte == b':')?;
     let name = std::str::from_utf8(&decoded[..colon]).ok()?;
-    users
-        .admit(name, &decoded[colon + 1..])
-        .then(|| name.to_owned())
+    let is_right = || options.users.admit(name, &decoded[colon + 1..]);
+    let checked = options.login_limit.check(client, is_right);
+    checked.is_ok().then(|| name.to_owned())
 }
 
 /// Decodes base64 with padding (RFC 4648 section 4).

@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, Terminator, tls};
 
 use crate::http1;
+use crate::login_limit::LoginLimit;
 use crate::tree::Tree;
 use crate::users::Users;
 use access_log::AccessLog;
@@ -33,6 +34,8 @@ pub struct Options {
     /// Whether PUT and DELETE are enabled, for [`Options::users`].
     pub write: bool,
     pub users: Users,
+    /// Failed log-ins of each address. The services of a program can share it.
+    pub login_limit: LoginLimit,
     /// The longest upload in bytes.
     pub max_upload: u64,
     /// The time for a head, from its first byte, and for each 64 KiB of a body.
@@ -51,6 +54,7 @@ impl Default for Options {
         Options {
             write: false,
             users: Users::default(),
+            login_limit: LoginLimit::new(Duration::ZERO),
             max_upload: 1 << 30,
             receive_time: Duration::from_secs(30),
             // A request can take as long as the system calls for a file.

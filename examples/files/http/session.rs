@@ -75,9 +75,7 @@ impl Session {
         }
         let start = self.head.len();
         self.head.extend_from_slice(piece);
-        // A client that ends its lines with LF would wait for a reply for ever.
-        let is_bare = |at: usize| start + at == 0 || self.head[start + at - 1] != b'\r';
-        if memchr::memchr_iter(b'\n', piece).any(is_bare) {
+        if http1::has_bare_lf(&self.head, start) {
             self.refuse(Rejected::bad("a line ends with CR LF"));
         }
     }
@@ -98,7 +96,11 @@ impl Session {
     /// Replies to a request, or begins to receive what it uploads.
     fn begin(&mut self, request: &Request<'_>) {
         let service = Rc::clone(&self.service);
-        let user = super::auth::user(request.fields, &service.options.users);
+        let user = super::auth::user(
+            request.fields,
+            &service.options,
+            self.chat.peer_addr().as_ref(),
+        );
         let line = service.options.access_log.as_ref().map(|log| {
             let date = service.clock.borrow_mut().log_date();
             log.request(self.chat.peer_addr(), user.as_deref(), &date, request)

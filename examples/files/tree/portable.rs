@@ -77,6 +77,11 @@ impl Root {
         fs::rename(self.checked(from)?, self.checked_parent(to)?)
     }
 
+    /// See [`replaceable`].
+    pub fn check_replaceable(&self, path: &Path) -> io::Result<()> {
+        replaceable(&self.checked_parent(path)?)
+    }
+
     /// The path of something that need not exist, in a folder that is checked.
     fn checked_parent(&self, path: &Path) -> io::Result<PathBuf> {
         let folder = self.checked(path.parent().unwrap_or(Path::new("")))?;
@@ -92,6 +97,17 @@ impl Root {
             }
         }
         Ok(checked)
+    }
+}
+
+/// Only a file, a symbolic link or nothing may be replaced.
+fn replaceable(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() || found.is_symlink() => Ok(()),
+        Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(_) => Err(ErrorKind::PermissionDenied.into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -137,7 +153,9 @@ pub struct Pending {
 
 impl Pending {
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        fs::rename(self.folder.join(from), self.folder.join(to))
+        let to = self.folder.join(to);
+        replaceable(&to)?;
+        fs::rename(self.folder.join(from), to)
     }
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {

@@ -66,6 +66,7 @@ impl Root {
         Ok(Pending {
             file: File::from(file),
             folder: folder.as_fd().try_clone_to_owned()?,
+            follow_symlinks: self.follow_symlinks,
         })
     }
 
@@ -111,6 +112,13 @@ impl Root {
         Ok(rustix::fs::renameat(old.as_fd(), from, new.as_fd(), to)?)
     }
 
+    /// See [`replaceable`].
+    pub fn check_replaceable(&self, path: &Path) -> io::Result<()> {
+        let folder = self.folder(path.parent())?;
+        let name = path.file_name().unwrap_or_default();
+        replaceable(folder.as_fd(), name, self.follow_symlinks).map(drop)
+    }
+
     fn folder(&self, path: Option<&Path>) -> io::Result<Folder<'_>> {
         let mut folder = Folder::Root(self.folder.as_fd());
         for name in path.unwrap_or(Path::new("")) {
@@ -138,6 +146,29 @@ impl Root {
             Err(Errno::NXIO | Errno::OPNOTSUPP) => Err(ErrorKind::PermissionDenied.into()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Only a file, a symbolic link or nothing may be replaced: not a folder, and not a pipe, a socket or a device, which
+/// belong to another program. Returns the permissions of a file.
+fn replaceable(folder: BorrowedFd<'_>, name: &OsStr, follow: bool) -> io::Result<Option<Mode>> {
+    let found = match rustix::fs::statat(folder, name, flags_of_stat(follow)) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => Ok(Some(Mode::from_raw_mode(found.st_mode & 0o777))),
+        FileType::Symlink => Ok(None),
+        FileType::Directory => Err(ErrorKind::IsADirectory.into()),
+        _ => Err(ErrorKind::PermissionDenied.into()),
+    }
+}
+
+fn flags_of_stat(follow_symlinks: bool) -> AtFlags {
+    match follow_symlinks {
+        true => AtFlags::empty(),
+        false => AtFlags::SYMLINK_NOFOLLOW,
     }
 }
 
@@ -179,11 +210,8 @@ impl Listing {
 
     /// What has this name now. `None` if it is not served.
     pub fn look(&self, name: &OsStr) -> Option<Entry> {
-        let follow = match self.follow_symlinks {
-            true => AtFlags::empty(),
-            false => AtFlags::SYMLINK_NOFOLLOW,
-        };
-        let found = rustix::fs::statat(&self.folder, name, follow).ok()?;
+        let flags = flags_of_stat(self.follow_symlinks);
+        let found = rustix::fs::statat(&self.folder, name, flags).ok()?;
         let kind = FileType::from_raw_mode(found.st_mode);
         let seconds = u64::try_from(found.st_mtime).ok();
         (kind.is_file() || kind.is_dir()).then(|| Entry {
@@ -198,10 +226,15 @@ impl Listing {
 pub struct Pending {
     pub file: File,
     folder: OwnedFd,
+    follow_symlinks: bool,
 }
 
 impl Pending {
+    /// Replaces the file of the name `to`, and takes its permissions.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        if let Some(mode) = replaceable(self.folder.as_fd(), to, self.follow_symlinks)? {
+            rustix::fs::fchmod(&self.file, mode)?;
+        }
         Ok(rustix::fs::renameat(&self.folder, from, &self.folder, to)?)
     }
 

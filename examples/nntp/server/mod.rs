@@ -6,7 +6,7 @@
 //!
 //! * `session.rs`: the handler of a connection;
 //! * `commands/`: the table of commands, and a file for each group of commands;
-//! * `client_errors.rs`, `login_limit.rs`: what a client's errors lead to;
+//! * `client_errors.rs`, `../../common/login_limit.rs`: what a client's errors lead to;
 //! * `spool.rs`, `article.rs`: groups and articles;
 //! * `incoming.rs`, `admission.rs`, `store.rs`: receiving, checking and storing a
 //!   post;
@@ -27,6 +27,7 @@ mod crlf;
 pub mod date;
 pub mod head;
 mod incoming;
+#[path = "../../common/login_limit.rs"]
 mod login_limit;
 pub mod passwords;
 mod range;

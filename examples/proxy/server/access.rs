@@ -2,7 +2,9 @@
 //!
 //! Whoever can use a proxy can make it connect to what only the proxy reaches: services on its own host, in its
 //! network, or the metadata of its cloud at 169.254.169.254 (server-side request forgery). So only the public internet
-//! is allowed, and whatever [`Access::allow`] lists.
+//! is allowed, and whatever [`Access::allow`] lists. A host that has a public address can be reached by it, too: the
+//! address that the client has connected to is refused, and a connection that turns out to lead to the proxy's own
+//! host is closed.
 //!
 //! A name says nothing about the address that it will have a moment later (DNS rebinding). The list is therefore
 //! applied to the addresses that a look-up has found, and exactly these are connected to.
@@ -33,9 +35,23 @@ impl Access {
     }
 
     pub fn allows(&self, addr: SocketAddr) -> bool {
+        self.lists(addr) || is_public(addr.ip())
+    }
+
+    /// Whether `addr` is one of the host of the proxy, which has the address `own`, and is not listed.
+    pub fn refuses_own(&self, addr: Option<Addr>, own: Option<Addr>) -> bool {
+        let ip = |addr: Option<Addr>| addr.and_then(|addr| addr.inet());
+        match (ip(addr), ip(own)) {
+            (Some(addr), Some(own)) => {
+                addr.ip().to_canonical() == own.ip().to_canonical() && !self.lists(addr)
+            }
+            _ => false,
+        }
+    }
+
+    fn lists(&self, addr: SocketAddr) -> bool {
         let addr = Addr::from(addr);
-        let ip = addr.ip();
-        self.allow.iter().any(|network| network.contains(&addr)) || ip.is_some_and(is_public)
+        self.allow.iter().any(|network| network.contains(&addr))
     }
 }
 
@@ -59,8 +75,12 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         (169, 254, _) => true,      // link-local, and the metadata of clouds (RFC 3927)
         (172, 16..=31, _) => true,  // private
         (192, 0, 0) => true,        // protocol assignments (RFC 6890)
+        (192, 0, 2) => true,        // documentation (RFC 5737)
+        (192, 88, 99) => true,      // relays of 6to4 (RFC 7526)
         (192, 168, _) => true,      // private
         (198, 18..=19, _) => true,  // benchmarks (RFC 2544)
+        (198, 51, 100) => true,     // documentation
+        (203, 0, 113) => true,      // documentation
         (224..=255, ..) => true,    // multicast, reserved, broadcast
         _ => false,
     };
@@ -75,7 +95,9 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low), // NAT64 (RFC 6052)
         [0x2002, high, low, ..] => v4(high, low),               // 6to4 (RFC 3056)
-        [0x2001, 0, ..] => false,                               // Teredo (RFC 4380)
+        [0x2001, 0..=0x1ff, ..] => false, // protocol assignments (RFC 2928), as Teredo
+        [0x2001, 0xdb8, ..] => false,     // documentation (RFC 3849)
+        [0x3fff, 0..=0xfff, ..] => false, // documentation (RFC 9637)
         // The addresses of hosts and sites are in 2000::/3. Outside are ::, ::1, IPv4-compatible addresses, local
         // NAT64 (RFC 8215), unique local addresses (RFC 4193), link-local, site-local and multicast addresses.
         [first, ..] => first & 0xe000 == 0x2000,
@@ -105,9 +127,13 @@ mod tests {
             "172.16.0.1",
             "172.31.255.255",
             "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
             "192.168.0.1",
             "198.18.0.1",
             "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
             "224.0.0.1",
             "239.255.255.255",
             "240.0.0.1",
@@ -124,6 +150,9 @@ mod tests {
             "64:ff9b:1::1",
             "100::1",
             "2001::1",
+            "2001:1ff::1",
+            "2001:db8::1",
+            "3fff:fff::1",
             "2002:7f00:1::1",
             "2002:a00:1::",
             "fc00::1",
@@ -147,13 +176,16 @@ mod tests {
             "172.15.0.1",
             "172.32.0.1",
             "192.0.1.1",
+            "192.0.3.1",
             "192.167.0.1",
             "198.17.0.1",
             "198.20.0.1",
             "223.255.255.255",
             "::ffff:1.1.1.1",
             "64:ff9b::1.1.1.1",
+            "2001:200::1",
             "2001:4860::1",
+            "3fff:1000::1",
             "2002:101:101::1",
             "2a00::1",
         ] {
@@ -180,6 +212,19 @@ mod tests {
         ] {
             assert!(!allows(&access, ip), "{ip}");
         }
+    }
+
+    #[test]
+    fn the_address_of_the_host_is_refused_unless_listed() {
+        let mut access = Access::default();
+        let addr = |text: &str| Some(Addr::from(text.parse::<SocketAddr>().unwrap()));
+        let (other_port, mapped) = (addr("1.1.1.1:22"), addr("[::ffff:1.1.1.1]:8080"));
+        assert!(access.refuses_own(other_port.clone(), addr("1.1.1.1:8080")));
+        assert!(access.refuses_own(other_port.clone(), mapped.clone()));
+        assert!(!access.refuses_own(other_port.clone(), addr("1.1.1.2:22")));
+        assert!(!access.refuses_own(other_port.clone(), None));
+        access.allow = vec!["1.1.1.1/32".parse().unwrap()];
+        assert!(!access.refuses_own(other_port, mapped));
     }
 
     #[test]

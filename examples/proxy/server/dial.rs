@@ -9,6 +9,9 @@ use asynchat::{AsyncChat, Chat, Connector, IntoSession, Limits, Result};
 use super::Proxy;
 use super::failure::Failure;
 
+/// How many addresses of a name are tried. If none replies, there is a socket for each at the same time.
+const MOST_ADDRESSES: usize = 8;
+
 /// What a client asks for: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
@@ -90,6 +93,7 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
     let asked = Arc::downgrade(&wanted);
     let (id, remote) = (chat.id(), proxy.remote.clone());
     let access = Arc::clone(&proxy.access);
+    let own = chat.local_addr();
     let still_wanted = asked.clone();
     let post = move |outcome: Result<Vec<SocketAddr>, Failure>| {
         let outcome = outcome.and_then(|mut addrs| {
@@ -97,7 +101,10 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
             addrs
                 .iter_mut()
                 .for_each(|addr| addr.set_ip(addr.ip().to_canonical()));
-            addrs.retain(|addr| access.allows(*addr));
+            addrs.retain(|addr| {
+                access.allows(*addr) && !access.refuses_own(Some((*addr).into()), own.clone())
+            });
+            addrs.truncate(MOST_ADDRESSES);
             if addrs.is_empty() {
                 Err(Failure::Prohibited)
             } else {
@@ -131,6 +138,14 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
         }
     }
     LookUp { _wanted: wanted }
+}
+
+/// Whether a connection that is up leads to the proxy's own host, by another address than that of the listener.
+/// Nothing has been sent on it yet.
+pub fn is_to_own_host(proxy: &Proxy, chat: &Chat) -> bool {
+    proxy
+        .access
+        .refuses_own(chat.peer_addr(), chat.local_addr())
 }
 
 /// Connects to the addresses that were looked up.

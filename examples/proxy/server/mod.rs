@@ -5,6 +5,8 @@ mod dial;
 mod failure;
 mod first;
 mod http;
+#[path = "../../common/login_limit.rs"]
+mod login_limit;
 pub mod resolver;
 mod socks;
 mod tunnel;
@@ -14,10 +16,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server, Target, Terminator};
+use asynchat::{
+    Channel, Chat, Deadlines, Error, Limits, Remote, Result, Server, Target, Terminator,
+};
 
 use access::Access;
 use first::First;
+use login_limit::LoginLimit;
 use resolver::Resolver;
 use user::User;
 
@@ -74,6 +79,7 @@ pub struct Proxy {
     /// The access list of the options, for the threads of the resolver.
     access: Arc<Access>,
     remote: Remote,
+    login_limit: LoginLimit,
     /// It is cloned, because to make it takes an allocation.
     head: Terminator,
 }
@@ -91,16 +97,17 @@ impl Proxy {
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),
             remote: asynchat::remote()?,
+            login_limit: LoginLimit::new(Duration::ZERO),
             head: http1::head_terminator(),
             options,
         });
         server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))
     }
 
-    fn is_user(&self, name: &[u8], password: &[u8]) -> bool {
-        self.options
-            .users
-            .iter()
-            .any(|user| user.has(name, password))
+    /// Whether a client has the credentials of a user, which `has` compares.
+    fn admits(&self, client: &Chat, has: impl Fn(&User) -> bool) -> bool {
+        let is_right = || self.options.users.iter().any(has);
+        let addr = client.peer_addr();
+        self.login_limit.check(addr.as_ref(), is_right).is_ok()
     }
 }

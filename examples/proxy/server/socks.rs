@@ -11,6 +11,7 @@ use super::Proxy;
 use super::dial::{Destination, Host, LookUp, LooksUp, look_up};
 use super::failure::Failure;
 use super::tunnel::{Opens, log_end, open};
+use super::user::User;
 
 const VERSION: u8 = 5;
 /// Methods: section 3.
@@ -96,7 +97,8 @@ impl Socks {
     }
 
     fn log_in(&mut self, password: &[u8]) {
-        if !self.proxy.is_user(&self.name, password) {
+        let has = |user: &User| user.has(&self.name, password);
+        if !self.proxy.admits(&self.chat, has) {
             self.chat.push_slice(&[1, 1]);
             return self.end("the name or the password is wrong");
         }

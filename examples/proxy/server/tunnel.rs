@@ -9,7 +9,7 @@ use asynchat::{Addr, AsyncChat, Chat, Close, Result};
 use tracing::info;
 
 use super::Proxy;
-use super::dial::{Destination, LooksUp, connect};
+use super::dial::{Destination, LooksUp, connect, is_to_own_host};
 use super::failure::Failure;
 
 /// A session that opens tunnels.
@@ -53,6 +53,11 @@ struct Far<S> {
 
 impl<S: Opens> AsyncChat for Far<S> {
     fn handle_connect(&mut self) -> Result {
+        if is_to_own_host(&self.proxy, &self.chat) {
+            self.chat.abort();
+            self.report(Failure::Prohibited);
+            return Ok(());
+        }
         self.near.push(S::opened(self.chat.local_addr()));
         let deadlines = self
             .proxy
@@ -80,6 +85,12 @@ impl<S: Opens> AsyncChat for Far<S> {
             Close::Shutdown | Close::Interrupted => Failure::Unavailable,
             _ => return,
         };
+        self.report(failure);
+    }
+}
+
+impl<S: Opens> Far<S> {
+    fn report(&self, failure: Failure) {
         // An error means that the client has left.
         let _ = self.near.post::<S>(move |opener| opener.failed(failure));
     }

@@ -7,7 +7,7 @@ use asynchat::Result;
 use asynchat::sim::{self};
 
 use crate::ftp::Options;
-use crate::site::{Site, codes_of, options, store};
+use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options, store};
 
 #[test]
 fn each_command_has_its_reply() -> Result {
@@ -246,6 +246,20 @@ fn passwords_cannot_be_guessed_for_ever() -> Result {
         site.expect("PASS wrong", codes)?;
     }
     assert!(site.control.has_ended());
+
+    // Over several connections neither.
+    let log_in = |from: &str, password: &str| -> Result<String> {
+        let client = site.connect(from, ADDR.parse()?)?;
+        let input = format!("USER ann\r\nPASS {password}\r\nQUIT\r\n");
+        Ok(codes_of(&site.ask(&client, input)?))
+    };
+    for _ in 3..10 {
+        assert_eq!(log_in(CLIENT, "wrong")?, "220 331 530 221");
+    }
+    assert_eq!(log_in(CLIENT, "secret")?, "220 331 530 221");
+    assert_eq!(log_in(STRANGER, "secret")?, "220 331 230 221");
+    site.advance(Duration::from_secs(31))?;
+    assert_eq!(log_in(CLIENT, "secret")?, "220 331 230 221");
     Ok(())
 }
 
@@ -330,4 +344,49 @@ fn replies_are_the_same_under_every_segmentation() -> Result {
         "331 230 200 200 150 226 226 200 150 226 350 250 213 221"
     );
     Ok(())
+}
+
+#[test]
+fn a_name_that_no_file_can_have_is_refused_at_once() -> Result {
+    let site = Site::ann()?;
+    let too_long = "x".repeat(256);
+    site.expect(&format!("STOR {too_long}"), "553")?;
+    site.expect(&format!("MKD {too_long}"), "553")?;
+    site.expect("RNFR a.txt", "350")?;
+    site.expect(&format!("RNTO {too_long}"), "553")?;
+    site.upload(&format!("STOR {}", "x".repeat(200)), "x")
+}
+
+/// A client that asks for many listings in replies and reads nothing does not make the server open the folder for each.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_does_not_hold_many_folders_open() -> Result {
+    let site = Site::anonymous()?;
+    for n in 0..100 {
+        store(&site.dir, &format!("dir/{n:0200}"), b"")?;
+    }
+    site.control.stop_reading();
+    site.control.send("STAT dir\r\n".repeat(100) + "NOOP\r\n");
+    site.settle()?;
+    let folder = site.dir.path().join("dir");
+    let links = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let open = links.filter(|path| *path == folder).count();
+    assert!((1..=2).contains(&open), "{open}");
+    site.control.start_reading(usize::MAX);
+    let replies = site.replies()?;
+    assert_eq!(codes_of(&replies), "213 ".repeat(100) + "200");
+    Ok(())
+}
+
+/// Commands that come during a transfer are done in turn, listings in replies as well.
+#[test]
+fn listings_in_replies_wait_for_each_other() -> Result {
+    let site = Site::ann()?;
+    let data = site.data()?;
+    site.expect("STOR new", "150")?;
+    site.expect("STAT dir\r\nSTAT dir\r\nPWD\r\nSTAT dir\r\nNOOP", "")?;
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226 213 213 257 213 200");
+    site.expect("STAT dir\r\nQUIT", "213 221")
 }

@@ -92,6 +92,30 @@ fn the_server_connects_to_nobody_else() -> Result {
     Ok(())
 }
 
+/// A service of the server's host that trusts its own address must not be reached, for example through another proxy.
+#[test]
+fn the_server_connects_to_its_own_address_only_on_loopback() -> Result {
+    for (host, argument, code) in [
+        ("192.0.2.1", "192,0,2,1", "504"),
+        ("127.0.0.1", "127,0,0,1", "200"),
+    ] {
+        let site = Site::at(options(), &format!("{host}:21"), &format!("{host}:0"))?;
+        let service = site.network.listen(format!("{host}:5001"))?;
+        site.expect("USER ann", "331")?;
+        site.expect("PASS secret", "230")?;
+        for command in [
+            format!("PORT {argument},19,137"),
+            format!("EPRT |1|{host}|5001|"),
+        ] {
+            site.expect(&command, code)?;
+            let codes = if code == "200" { "150 226" } else { "425" };
+            site.expect("LIST", codes)?;
+            assert_eq!(service.accept().is_some(), code == "200");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_stranger_gets_no_data_connection() -> Result {
     let site = Site::ann()?;

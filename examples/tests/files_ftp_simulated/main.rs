@@ -12,6 +12,8 @@ mod common;
 mod connections;
 #[path = "../../files/ftp/mod.rs"]
 mod ftp;
+#[path = "../../common/login_limit.rs"]
+mod login_limit;
 #[path = "../../files/names.rs"]
 mod names;
 #[path = "../common/scene.rs"]

@@ -77,15 +77,21 @@ impl Site {
     }
 
     pub(crate) fn with(options: Options) -> Result<Site> {
+        Site::at(options, ADDR, CLIENT)
+    }
+
+    /// With other addresses of the server and the client.
+    pub(crate) fn at(options: Options, addr: &str, client: &str) -> Result<Site> {
         let dir = TempDir::new()?;
         fs::create_dir(dir.path().join("dir"))?;
         store(&dir, "a.txt", b"hello\nworld\n")?;
         store(&dir, "dir/big", b"not yet")?;
         let service = Service::new(Tree::open(dir.path(), false)?, options);
-        let scene = Scene::new(Network::new(1), move || service.serve(ADDR))?;
+        let listen = addr.to_owned();
+        let scene = Scene::new(Network::new(1), move || service.serve(listen.as_str()))?;
         let control = scene
             .network
-            .connect_from(CLIENT.parse::<SocketAddr>()?, ADDR)?;
+            .connect_from(client.parse::<SocketAddr>()?, addr)?;
         let site = Site {
             scene,
             dir,

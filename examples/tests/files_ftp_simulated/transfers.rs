@@ -169,6 +169,17 @@ fn commands_during_a_transfer_wait_for_its_end_but_stat_does_not() -> Result {
     let site = Site::ann()?;
     let _data = site.begin_large()?;
     site.expect(&"NOOP\r\n".repeat(101), "421")?;
+
+    // They are bounded by their bytes as well: four of these fit.
+    let long = format!("SIZE {}\r\n", "x/".repeat(2000));
+    let site = Site::ann()?;
+    let data = site.begin_large()?;
+    site.expect(long.repeat(4).trim_end(), "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 550 550 550 550");
+    let site = Site::ann()?;
+    let _data = site.begin_large()?;
+    site.expect(long.repeat(5).trim_end(), "421")?;
     assert!(site.control.has_ended());
     Ok(())
 }
@@ -369,7 +380,10 @@ fn random_sessions_end_in_good_order() -> Result {
             site.control.send("QUIT\r\n");
             site.advance(Duration::from_secs(300))?;
             replies += &site.replies()?;
-            assert!(replies.ends_with("221 bye\r\n"), "seed {seed}: {replies}");
+            assert!(
+                replies.ends_with("221 the connection is closed\r\n"),
+                "seed {seed}: {replies}"
+            );
             let (begun, ended) = (replies.matches("\n150 ").count(), codes_of(&replies));
             let ended = ["226", "425", "426", "451"].map(|code| ended.matches(code).count());
             assert!(
@@ -387,5 +401,43 @@ fn random_sessions_end_in_good_order() -> Result {
         let is_part = |name: &String| name.starts_with(names::TEMPORARY);
         assert!(!names.iter().any(is_part), "seed {seed}: {names:?}");
     }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn only_files_are_replaced_and_keep_their_permissions() -> Result {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+    use rustix::fs::{CWD, Mode};
+
+    let site = Site::ann()?;
+    let at = |name: &str| site.dir.path().join(name);
+    let make_pipe = |name: &str| rustix::fs::mkfifoat(CWD, at(name), Mode::RUSR | Mode::WUSR);
+    make_pipe("pipe")?;
+    site.expect("STOR pipe", "550")?;
+    site.expect("STOR dir", "550")?;
+    site.expect("RNFR a.txt", "350")?;
+    site.expect("RNTO pipe", "550")?;
+    assert!(at("pipe").symlink_metadata()?.file_type().is_fifo());
+
+    // Another program has made it meanwhile.
+    let data = site.data()?;
+    site.expect("STOR later", "150")?;
+    make_pipe("later")?;
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "550");
+    assert!(at("later").symlink_metadata()?.file_type().is_fifo());
+    assert_eq!(site.names()?, ["a.txt", "dir", "later", "pipe"]);
+
+    for mode in [0o600, 0o755] {
+        std::fs::set_permissions(at("a.txt"), PermissionsExt::from_mode(mode))?;
+        site.upload("STOR a.txt", "new")?;
+        assert_eq!(at("a.txt").metadata()?.mode() & 0o7777, mode);
+    }
+    // A link is replaced. What it leads to is not.
+    std::os::unix::fs::symlink("dir", at("link"))?;
+    site.upload("STOR link", "new")?;
+    assert!(at("link").symlink_metadata()?.is_file());
     Ok(())
 }

@@ -11,6 +11,8 @@
 mod http;
 #[path = "../../http1/mod.rs"]
 mod http1;
+#[path = "../../common/login_limit.rs"]
+mod login_limit;
 mod messages;
 #[path = "../../files/names.rs"]
 mod names;

@@ -1,11 +1,12 @@
 //! PUT and DELETE.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::Peer;
 
-use crate::site::{ANN, Site, parse, put, request, statuses};
+use crate::site::{ADDR, ANN, Site, parse, put, request, statuses};
 
 #[test]
 fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
@@ -45,6 +46,13 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
         ("/-/x", 403),
     ] {
         assert_eq!(site.one(put(path, "x"))?.status, status, "{path}");
+    }
+    // No file can have a name that is so long, which the client learns before it sends the body.
+    for (length, reply) in [(255, "HTTP/1.1 100 "), (256, "HTTP/1.1 403 ")] {
+        let name = "x".repeat(length);
+        let head = format!("PUT /{name} HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 1\r\n");
+        let received = site.ask(&site.client()?, head + "Expect: 100-continue\r\n\r\n")?;
+        assert!(received.starts_with(reply), "{length}: {received}");
     }
     assert_eq!(site.one(request("PUT", "/x", ANN, ""))?.status, 411);
     let part = format!("{ANN}Content-Range: bytes 0-0/2\r\n");
@@ -126,6 +134,32 @@ fn writing_needs_a_user() -> Result {
     assert_eq!(site.one(request("DELETE", "/a.txt", ANN, ""))?.status, 404);
     assert_eq!(site.one(request("DELETE", "/dir", ANN, ""))?.status, 409);
     assert_eq!(site.names()?, ["dir"]);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
+    let site = Site::new()?;
+    let from = |address: &str, fields: &str| -> Result<u16> {
+        let from = address.parse::<SocketAddr>()?;
+        let client = site.network.connect_from(from, ADDR)?;
+        client.send(request("PUT", "/new", fields, "x"));
+        site.settle()?;
+        Ok(parse(&client.take_received())[0].status)
+    };
+    let wrong = "Authorization: Basic YW5uOnNlY3JlCg==\r\n";
+    // A browser asks without a password first, which does not count.
+    for _ in 0..20 {
+        assert_eq!(from("192.0.2.7:0", "")?, 401);
+    }
+    assert_eq!(from("192.0.2.7:0", ANN)?, 201);
+    for _ in 0..10 {
+        assert_eq!(from("192.0.2.7:0", wrong)?, 401);
+    }
+    assert_eq!(from("192.0.2.7:0", ANN)?, 401);
+    assert_eq!(from("192.0.2.8:0", ANN)?, 204);
+    site.advance(Duration::from_secs(31))?;
+    assert_eq!(from("192.0.2.7:0", ANN)?, 204);
     Ok(())
 }
 

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use tracing::{debug, info};
 
-use super::super::login_limit::Client;
 use super::super::session::Session;
 use super::{Outcome, Refusal, SYNTAX};
 
@@ -69,13 +68,11 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
         return Err(Refusal("482 AUTHINFO USER comes first"));
     };
     let service = Rc::clone(&session.service);
-    let client = Client::new(session.chat.peer_addr().as_ref());
-    // A blocked address gets the same reply as after a wrong password.
-    let may_try = service.login_limit.may_try(client);
     let passwords = service.options.passwords.as_ref();
-    if !may_try || !passwords.is_some_and(|passwords| passwords.admit(&name, password)) {
-        let delay = service.login_limit.record_failure(client);
-        debug!(name = %name.as_bytes().escape_ascii(), ?delay, may_try, "log-in refused");
+    let is_right = || passwords.is_some_and(|passwords| passwords.admit(&name, password));
+    let client = session.chat.peer_addr();
+    if let Err(delay) = service.login_limit.check(client.as_ref(), is_right) {
+        debug!(name = %name.as_bytes().escape_ascii(), ?delay, "log-in refused");
         session.reply_later(delay, "481 authentication failed");
         return Ok(());
     }

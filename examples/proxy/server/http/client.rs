@@ -120,10 +120,12 @@ impl Client {
     }
 
     fn is_authorised(&self, request: &Request<'_>) -> bool {
-        let users = &self.proxy.options.users;
         let field = request.fields.only("proxy-authorization");
-        users.is_empty()
-            || field.is_some_and(|field| users.iter().any(|user| user.has_credentials(field)))
+        let admits = |field| {
+            self.proxy
+                .admits(&self.chat, |user| user.has_credentials(field))
+        };
+        self.proxy.options.users.is_empty() || field.is_some_and(admits)
     }
 
     /// CONNECT: RFC 9110 section 9.3.6.
@@ -327,7 +329,11 @@ impl AsyncChat for Client {
                 if self.head.is_empty() {
                     self.set_timer(self.proxy.options.idle);
                 }
+                let start = self.head.len();
                 self.head.extend_from_slice(piece);
+                if http1::has_bare_lf(&self.head, start) {
+                    self.refuse(Rejected::bad("a line ends with CR LF"));
+                }
             }
             _ => self.forward_piece(piece),
         }

@@ -10,6 +10,7 @@ use super::response::{self, Head};
 use crate::http1::body::Next;
 use crate::http1::{self, Body, Response, Version, chunked};
 use crate::server::Proxy;
+use crate::server::dial::is_to_own_host;
 use crate::server::failure::Failure;
 
 /// The most interim responses to a request.
@@ -145,6 +146,13 @@ impl Upstream {
 }
 
 impl AsyncChat for Upstream {
+    fn handle_connect(&mut self) -> Result {
+        if is_to_own_host(&self.proxy, &self.chat) {
+            self.fail(Failure::Prohibited, "the server is the host of the proxy");
+        }
+        Ok(())
+    }
+
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         match &mut self.response {
             None => self.found_head(record),

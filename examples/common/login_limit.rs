@@ -1,7 +1,8 @@
-//! A limit on failed log-ins from each address, over any number of connections.
+//! A limit on failed log-ins from each address, over any number of connections. Several examples include this file by
+//! its path.
 //!
-//! Each failure doubles the delay of the reply. After [`MAX_FAILURES`] failures, further log-ins from the
-//! address fail without a check of the password. A timer forgets one failure of each address every
+//! Each failure doubles the delay of the reply, if the program delays replies. After [`MAX_FAILURES`] failures, further
+//! log-ins from the address fail without a check of the password. A timer forgets one failure of each address every
 //! [`FORGET_INTERVAL`]. So an address can guess 10 passwords at first, and 120 in each hour after that.
 
 use std::cell::RefCell;
@@ -11,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::Addr;
+use tracing::warn;
 
 /// The largest count of failures of an address. At this count its passwords are not checked.
 const MAX_FAILURES: u32 = 10;
@@ -35,11 +37,12 @@ pub struct LoginLimit {
 /// An address that log-ins come from. For IPv6 it is the network of 64 bits, because one customer usually
 /// has such a network. `None` stands for all clients of a Unix-domain socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Client(Option<IpAddr>);
+struct Client(Option<IpAddr>);
 
 impl Client {
-    pub fn new(addr: Option<&Addr>) -> Client {
-        Client(addr.and_then(Addr::ip).map(|ip| match ip {
+    fn new(addr: Option<&Addr>) -> Client {
+        // A socket of both families has IPv4 addresses in IPv6 form, which are in one network.
+        Client(addr.and_then(Addr::ip).map(|ip| match ip.to_canonical() {
             IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
             ip @ IpAddr::V4(_) => ip,
         }))
@@ -47,6 +50,7 @@ impl Client {
 }
 
 impl LoginLimit {
+    /// With a `first_delay` of zero no reply is delayed.
     pub fn new(first_delay: Duration) -> LoginLimit {
         LoginLimit {
             first_delay,
@@ -54,8 +58,23 @@ impl LoginLimit {
         }
     }
 
-    /// Whether the password may be checked. If not, the caller must reply as to a wrong password.
-    pub fn may_try(&self, client: Client) -> bool {
+    /// Checks a password with `is_right`, unless the client's address has failed too often. Counts a failure.
+    ///
+    /// # Errors
+    /// The log-in has failed. The reply is that to a wrong password in any case, after this delay.
+    pub fn check(
+        &self,
+        client: Option<&Addr>,
+        is_right: impl FnOnce() -> bool,
+    ) -> Result<(), Duration> {
+        let client = Client::new(client);
+        match self.may_try(client) && is_right() {
+            true => Ok(()),
+            false => Err(self.record_failure(client)),
+        }
+    }
+
+    fn may_try(&self, client: Client) -> bool {
         self.failures
             .borrow()
             .get(&client)
@@ -63,7 +82,7 @@ impl LoginLimit {
     }
 
     /// Counts a failure, and returns the delay of its reply.
-    pub fn record_failure(&self, client: Client) -> Duration {
+    fn record_failure(&self, client: Client) -> Duration {
         if self.failures.borrow().is_empty() {
             self.schedule_forget();
         }
@@ -80,6 +99,10 @@ impl LoginLimit {
         }
         let count = failures.entry(client).or_default();
         let delay = self.first_delay.saturating_mul(1 << *count);
+        // Once for an address, until one of its failures is forgotten.
+        if *count + 1 == MAX_FAILURES {
+            warn!(address = ?client.0, "too many wrong passwords: they are not checked for a while");
+        }
         *count = MAX_FAILURES.min(*count + 1);
         delay.min(MAX_DELAY)
     }
@@ -143,6 +166,9 @@ mod tests {
         limit.record(client("2001:db8::1"));
         assert_eq!(limit.record(client("2001:db8::2")).as_secs(), 2);
         assert_eq!(limit.record(client("2001:db8:0:1::1")).as_secs(), 1);
+        assert_eq!(limit.record(client("::ffff:192.0.2.1")).as_secs(), 1);
+        assert_eq!(limit.record(client("::ffff:192.0.2.2")).as_secs(), 1);
+        assert_eq!(limit.record(client("192.0.2.2")).as_secs(), 2);
     }
 
     #[test]
