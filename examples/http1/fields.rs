@@ -7,7 +7,7 @@ pub type Field<'a> = httparse::Header<'a>;
 pub struct Fields<'a>(pub(super) &'a [Field<'a>]);
 
 /// Fields that belong to one connection and are never forwarded (RFC 9110 section 7.6.1), besides those that
-/// Connection names. Content-Length is no such field. It is here because whoever forwards a message frames it anew.
+/// Connection names. Content-Length is left out as well: the message that is forwarded gets its own framing.
 const NOT_FORWARDED: [&str; 10] = [
     "connection",
     "content-length",

@@ -596,7 +596,7 @@ fn interim_responses_are_passed_on() -> Result {
     );
     assert!(!client.has_ended());
 
-    // Without 100, the body may follow or not. What comes next cannot be told from it.
+    // Without 100, the body may follow or not. The proxy cannot tell it from the next request.
     let (client, server) = world.begin(expecting)?;
     world.send(&server, "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")?;
     let end = "Content-Length: 0\r\nConnection: close\r\n\r\n";

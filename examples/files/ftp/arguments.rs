@@ -18,7 +18,7 @@ pub struct FtpArguments {
     #[arg(long, value_name = "FIRST-LAST", requires = "ftp_listen", value_parser = ports)]
     pub ftp_ports: Option<RangeInclusive<u16>>,
 
-    /// The IPv4 address that clients are told to connect to (PASV), if the server is behind a
+    /// The IPv4 address in replies to PASV, to which clients connect, if the server is behind a
     /// router with NAT. Default: the address that the client has connected to.
     #[arg(long, value_name = "ADDRESS", requires = "ftp_listen")]
     pub ftp_address: Option<Ipv4Addr>,

@@ -76,7 +76,7 @@ impl Data {
 }
 
 impl AsyncChat for Data {
-    /// The client is the client of TLS, whoever has connected (RFC 4217 section 7). What is pushed after `start_tls` waits
+    /// The FTP client is the client of TLS, also when the server has connected (RFC 4217 section 7). What is pushed after `start_tls` waits
     /// for the handshake, so a transfer can begin now.
     fn handle_connect(&mut self) -> Result {
         self.state = State::Up;

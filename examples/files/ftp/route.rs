@@ -64,7 +64,7 @@ impl Session {
         self.refuse_after_epsv_all()?;
         let addr = self.open_passive_port()?;
         let ip = match (self.service.options.address, addr.ip()) {
-            (Some(told), _) => told,
+            (Some(public), _) => public,
             (None, IpAddr::V4(own)) => own,
             (None, IpAddr::V6(_)) => {
                 self.route.close();

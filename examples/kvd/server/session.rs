@@ -294,18 +294,12 @@ pub fn skip_reply(client: &Client, reply: &mut Reply) {
 
 #[cold]
 fn skip(client: &Client, reply: &mut Reply) {
+    // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
+    drop(reply.take_parts());
     match client.reply_mode.load() {
-        ReplyMode::On => {}
-        // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
-        ReplyMode::Off => drop(reply.take_parts()),
-        ReplyMode::SkipNext => {
-            client.reply_mode.store(ReplyMode::Skip);
-            drop(reply.take_parts());
-        }
-        ReplyMode::Skip => {
-            client.reply_mode.store(ReplyMode::On);
-            drop(reply.take_parts());
-        }
+        ReplyMode::SkipNext => client.reply_mode.store(ReplyMode::Skip),
+        ReplyMode::Skip => client.reply_mode.store(ReplyMode::On),
+        ReplyMode::On | ReplyMode::Off => {}
     }
 }
 

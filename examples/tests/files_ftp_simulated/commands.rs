@@ -7,7 +7,7 @@ use asynchat::Result;
 use asynchat::sim::{self};
 
 use crate::ftp::Options;
-use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options, store};
+use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options};
 
 #[test]
 fn each_command_has_its_reply() -> Result {
@@ -102,7 +102,7 @@ fn each_command_has_its_reply() -> Result {
         site.expect(command, codes)?;
     }
     assert!(site.control.has_ended());
-    assert_eq!(site.names()?, ["dir"]);
+    assert_eq!(site.dir.names()?, ["dir"]);
     Ok(())
 }
 
@@ -138,7 +138,7 @@ fn replies_tell_what_is_asked_for() -> Result {
 #[test]
 fn listings_have_three_formats() -> Result {
     let site = Site::ann()?;
-    store(&site.dir, "ü b", b"x")?;
+    site.dir.store("ü b", b"x")?;
     #[cfg(unix)]
     std::os::unix::fs::symlink("/etc/passwd", site.dir.path().join("link"))?;
     assert_eq!(site.download("NLST")?, "a.txt\r\ndir\r\nü b\r\n");
@@ -203,7 +203,7 @@ fn nothing_outside_the_folder_is_reached() -> Result {
     site.expect("RNTO etc/a.txt", "550")?;
     site.expect("RNFR a.txt", "350")?;
     site.expect("RNTO ../../../b.txt", "250")?;
-    assert!(site.read("b.txt").is_some());
+    assert!(site.dir.read("b.txt").is_some());
     Ok(())
 }
 
@@ -222,7 +222,7 @@ fn anonymous_clients_only_read() -> Result {
         site.expect(command, "550")?;
     }
     assert_eq!(site.download("NLST")?, "a.txt\r\ndir\r\n");
-    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
 
     let site = Site::with(Options {
         anonymous: false,
@@ -334,8 +334,8 @@ fn replies_are_the_same_under_every_segmentation() -> Result {
         );
         let expected = expected.get_or_insert_with(|| received.clone());
         assert_eq!(received, *expected, "{pieces:?}");
-        assert_eq!(site.read("new").unwrap(), b"content");
-        assert_eq!(site.names()?, ["a.txt", "folder", "new"]);
+        assert_eq!(site.dir.read("new").unwrap(), b"content");
+        assert_eq!(site.dir.names()?, ["a.txt", "folder", "new"]);
         Ok(())
     })?;
     let codes = codes_of(&expected.unwrap());
@@ -363,7 +363,7 @@ fn a_name_that_no_file_can_have_is_refused_at_once() -> Result {
 fn a_client_does_not_hold_many_folders_open() -> Result {
     let site = Site::anonymous()?;
     for n in 0..100 {
-        store(&site.dir, &format!("dir/{n:0200}"), b"")?;
+        site.dir.store(&format!("dir/{n:0200}"), b"")?;
     }
     site.control.stop_reading();
     site.control.send("STAT dir\r\n".repeat(100) + "NOOP\r\n");

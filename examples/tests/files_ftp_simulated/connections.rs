@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::Network;
-use tempfile::TempDir;
 
+use crate::folder::Folder;
 use crate::ftp::{Options, Service};
 use crate::scene::Scene;
-use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, extended, options, passive, store};
+use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, extended, options, passive};
 use crate::tree::Tree;
 
 #[test]
@@ -46,7 +46,7 @@ fn the_server_connects_to_the_client() -> Result {
         data.send("content");
         data.finish();
         assert_eq!(codes_of(&site.replies()?), "226");
-        assert_eq!(site.read("new").unwrap(), b"content");
+        assert_eq!(site.dir.read("new").unwrap(), b"content");
     }
     // Nobody listens.
     site.expect("PORT 192,0,2,7,19,138", "200")?;
@@ -136,7 +136,7 @@ fn a_stranger_gets_no_data_connection() -> Result {
     site.settle()?;
     site.advance(Duration::from_secs(61))?;
     assert_eq!(codes_of(&site.replies()?), "425");
-    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
     // The port is closed, and one that is not used closes as well.
     assert!(site.connect(CLIENT, port)?.has_ended());
     let port = site.passive_port()?;
@@ -194,8 +194,8 @@ fn passive_ports_are_in_the_range() -> Result {
 
 #[test]
 fn clients_of_ipv6_have_their_own_commands() -> Result {
-    let dir = TempDir::new()?;
-    store(&dir, "a.txt", b"hello\n")?;
+    let dir = Folder::new()?;
+    dir.store("a.txt", b"hello\n")?;
     let service = Service::new(Tree::open(dir.path(), false)?, options());
     let server = "[2001:db8::1]:21";
     let scene = Scene::new(Network::new(1), move || service.serve(server))?;

@@ -10,6 +10,8 @@ mod commands;
 #[path = "../../common/mod.rs"]
 mod common;
 mod connections;
+#[path = "../common/folder.rs"]
+mod folder;
 #[path = "../../files/ftp/mod.rs"]
 mod ftp;
 #[path = "../../common/login_limit.rs"]

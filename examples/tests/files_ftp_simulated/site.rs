@@ -1,15 +1,14 @@
 //! A server of a folder, a client of it, and the replies.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use asynchat::Result;
 use asynchat::sim::{Ended, Network, Peer};
-use tempfile::TempDir;
 
+use crate::folder::{Folder, now};
 use crate::ftp::{Options, Service};
 use crate::scene::Scene;
 use crate::tree::Tree;
@@ -18,16 +17,6 @@ use crate::users::Users;
 pub(crate) const ADDR: &str = "192.0.2.1:21";
 pub(crate) const CLIENT: &str = "192.0.2.7:0";
 pub(crate) const STRANGER: &str = "192.0.2.8:0";
-
-/// Sun, 06 Nov 1994 08:49:37 GMT.
-pub(crate) fn changed() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(784_111_777)
-}
-
-/// Mon, 15 Jun 2026 12:00:00 GMT.
-pub(crate) fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_781_524_800)
-}
 
 pub(crate) fn options() -> Options {
     let mut users = Users::default();
@@ -43,7 +32,7 @@ pub(crate) fn options() -> Options {
 /// A server of a new folder, and a client that has connected.
 pub(crate) struct Site {
     pub(crate) scene: Scene,
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Folder,
     pub(crate) control: Peer,
 }
 
@@ -82,10 +71,10 @@ impl Site {
 
     /// With other addresses of the server and the client.
     pub(crate) fn at(options: Options, addr: &str, client: &str) -> Result<Site> {
-        let dir = TempDir::new()?;
+        let dir = Folder::new()?;
         fs::create_dir(dir.path().join("dir"))?;
-        store(&dir, "a.txt", b"hello\nworld\n")?;
-        store(&dir, "dir/big", b"not yet")?;
+        dir.store("a.txt", b"hello\nworld\n")?;
+        dir.store("dir/big", b"not yet")?;
         let service = Service::new(Tree::open(dir.path(), false)?, options);
         let listen = addr.to_owned();
         let scene = Scene::new(Network::new(1), move || service.serve(listen.as_str()))?;
@@ -99,20 +88,6 @@ impl Site {
         };
         assert_eq!(site.replies()?, "220 ready\r\n");
         Ok(site)
-    }
-
-    pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.dir.path().join(name)).ok()
-    }
-
-    /// The names in the folder, those of incomplete uploads included.
-    pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.dir.path())? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
     }
 
     pub(crate) fn replies(&self) -> Result<String> {
@@ -167,7 +142,7 @@ impl Site {
 
     /// A transfer of which the client has read nothing.
     pub(crate) fn begin_large(&self) -> Result<Peer> {
-        store(&self.dir, "dir/big", big())?;
+        self.dir.store("dir/big", big())?;
         let data = self.data()?;
         data.stop_reading();
         self.expect("RETR dir/big", "150")?;
@@ -180,19 +155,9 @@ impl Site {
         self.expect(&format!("STOR {name}"), "150")?;
         data.send("the first half");
         self.settle()?;
-        assert_eq!(self.names()?.len(), 3, "{:?}", self.names());
+        assert_eq!(self.dir.names()?.len(), 3, "{:?}", self.dir.names());
         Ok(data)
     }
-}
-
-pub(crate) fn store(dir: &TempDir, name: &str, content: &[u8]) -> Result {
-    let path = dir.path().join(name);
-    fs::write(&path, content)?;
-    File::options()
-        .write(true)
-        .open(path)?
-        .set_modified(changed())?;
-    Ok(())
 }
 
 /// More than all buffers together.

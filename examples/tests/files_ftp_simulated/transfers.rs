@@ -9,7 +9,7 @@ use asynchat::sim::{Conditions, Ended, Peer};
 
 use crate::ftp::Options;
 use crate::names;
-use crate::site::{CLIENT, STRANGER, Site, big, codes_of, extended, options, passive, store};
+use crate::site::{CLIENT, STRANGER, Site, big, codes_of, extended, options, passive};
 
 #[test]
 fn uploads_appear_when_they_are_complete() -> Result {
@@ -17,27 +17,27 @@ fn uploads_appear_when_they_are_complete() -> Result {
     let data = site.begin_upload("new")?;
     data.send(", the second half");
     site.settle()?;
-    assert!(site.read("new").is_none());
+    assert!(site.dir.read("new").is_none());
     data.finish();
     assert_eq!(codes_of(&site.replies()?), "226");
     assert_eq!(
-        site.read("new").unwrap(),
+        site.dir.read("new").unwrap(),
         b"the first half, the second half"
     );
 
     site.upload("STOR new", "another")?;
-    assert_eq!(site.read("new").unwrap(), b"another");
+    assert_eq!(site.dir.read("new").unwrap(), b"another");
     site.upload("APPE new", " one")?;
-    assert_eq!(site.read("new").unwrap(), b"another one");
+    assert_eq!(site.dir.read("new").unwrap(), b"another one");
     site.upload("APPE newer", "begun")?;
-    assert_eq!(site.read("newer").unwrap(), b"begun");
+    assert_eq!(site.dir.read("newer").unwrap(), b"begun");
     site.expect("REST 8", "350")?;
     site.upload("STOR new", "1")?;
-    assert_eq!(site.read("new").unwrap(), b"another 1");
+    assert_eq!(site.dir.read("new").unwrap(), b"another 1");
     site.expect("REST 100", "350")?;
     site.expect("STOR new", "554")?;
     site.upload("STOR new", "")?;
-    assert_eq!(site.read("new").unwrap(), b"");
+    assert_eq!(site.dir.read("new").unwrap(), b"");
     Ok(())
 }
 
@@ -74,8 +74,8 @@ fn an_upload_that_is_cut_leaves_nothing() -> Result {
             }
         };
         assert_eq!(codes_of(&site.replies()?), codes, "{cut}");
-        assert_eq!(site.names()?, ["a.txt", "dir"], "{cut}");
-        assert_eq!(site.read("a.txt").unwrap(), b"hello\nworld\n", "{cut}");
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"], "{cut}");
+        assert_eq!(site.dir.read("a.txt").unwrap(), b"hello\nworld\n", "{cut}");
     }
     // What was appended stays, so that the client can continue.
     let site = Site::ann()?;
@@ -85,7 +85,7 @@ fn an_upload_that_is_cut_leaves_nothing() -> Result {
     site.settle()?;
     data.reset();
     assert_eq!(codes_of(&site.replies()?), "426");
-    assert_eq!(site.read("a.txt").unwrap(), b"hello\nworld\nmore");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello\nworld\nmore");
     site.expect("SIZE a.txt", "213")
 }
 
@@ -115,7 +115,7 @@ fn lines_end_with_crlf_in_type_a() -> Result {
     }
     data.finish();
     assert_eq!(codes_of(&site.replies()?), "226");
-    assert_eq!(site.read("new").unwrap(), b"one\ntwo\n\rx\n\r");
+    assert_eq!(site.dir.read("new").unwrap(), b"one\ntwo\n\rx\n\r");
     Ok(())
 }
 
@@ -244,7 +244,7 @@ fn a_shutdown_waits_for_a_transfer() -> Result {
     data.send(".");
     data.finish();
     assert_eq!(codes_of(&site.replies()?), "226 421");
-    assert_eq!(site.read("new").unwrap(), b"the first half.");
+    assert_eq!(site.dir.read("new").unwrap(), b"the first half.");
 
     // The grace ends.
     for begin in [Site::begin_large, |site: &Site| site.begin_upload("new")] {
@@ -256,7 +256,7 @@ fn a_shutdown_waits_for_a_transfer() -> Result {
         assert_eq!(codes_of(&site.replies()?), "426 421");
         assert_eq!(site.control.ended(), Some(Ended::Finished));
         assert!(site.event_loop.is_empty());
-        assert_eq!(site.names()?, ["a.txt", "dir"]);
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
         drop(data);
     }
 
@@ -331,7 +331,7 @@ fn random_sessions_end_in_good_order() -> Result {
         );
         let conditions = conditions.short_reads(p).short_writes(p).late_events(p);
         site.network.set_conditions(conditions);
-        store(&site.dir, "dir/big", &big()[..300_000])?;
+        site.dir.store("dir/big", &big()[..300_000])?;
         let client = site.network.listen("192.0.2.7:5001")?;
         let (mut port, mut data) = (None, Vec::<Peer>::new());
         let mut replies = String::new();
@@ -397,7 +397,7 @@ fn random_sessions_end_in_good_order() -> Result {
         drop(data);
         site.advance(Duration::from_secs(10))?;
         assert_eq!(site.event_loop.len(), 1, "seed {seed}: {replies}");
-        let names = site.names()?;
+        let names = site.dir.names()?;
         let is_part = |name: &String| name.starts_with(names::TEMPORARY);
         assert!(!names.iter().any(is_part), "seed {seed}: {names:?}");
     }
@@ -428,7 +428,7 @@ fn only_files_are_replaced_and_keep_their_permissions() -> Result {
     data.finish();
     assert_eq!(codes_of(&site.replies()?), "550");
     assert!(at("later").symlink_metadata()?.file_type().is_fifo());
-    assert_eq!(site.names()?, ["a.txt", "dir", "later", "pipe"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "dir", "later", "pipe"]);
 
     for mode in [0o600, 0o755] {
         std::fs::set_permissions(at("a.txt"), PermissionsExt::from_mode(mode))?;

@@ -62,7 +62,7 @@ fn files_are_transferred_with_tls() -> Result {
             codes_of(&site.ask_tls(&mut control, "NOOP\r\n")?),
             "226 200"
         );
-        assert_eq!(site.read("new").unwrap(), b"content");
+        assert_eq!(site.dir.read("new").unwrap(), b"content");
     }
     // The server connects, and is the server of TLS.
     let client = site.network.listen("192.0.2.7:5001")?;
@@ -104,7 +104,7 @@ fn a_transfer_with_tls_is_cut_without_its_end() -> Result {
         codes_of(&site.ask_tls(&mut control, "NOOP\r\n")?),
         "426 200"
     );
-    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
 
     let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
     assert_eq!(
@@ -119,7 +119,7 @@ fn a_transfer_with_tls_is_cut_without_its_end() -> Result {
         codes_of(&site.ask_tls(&mut control, "NOOP\r\n")?),
         "425 200"
     );
-    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
 
     // Nothing of a file is sent in clear, whenever the client connects.
     let replies = site.ask_tls(&mut control, "PROT C\r\nEPSV\r\n")?;

@@ -7,6 +7,8 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+#[path = "../common/folder.rs"]
+mod folder;
 #[path = "../../files/http/mod.rs"]
 mod http;
 #[path = "../../http1/mod.rs"]

@@ -49,15 +49,15 @@ fn the_replies_are_the_same_under_every_segmentation() -> Result {
         let expected = expected.get_or_insert_with(|| timeless.join("\n"));
         assert_eq!(timeless.join("\n"), *expected, "{pieces:?}");
         assert_eq!(
-            site.read("new").unwrap(),
+            site.dir.read("new").unwrap(),
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         );
-        assert_eq!(site.read("chunked").unwrap(), b"hello\r\n");
+        assert_eq!(site.dir.read("chunked").unwrap(), b"hello\r\n");
         assert!(
-            site.read("a.txt").is_some(),
+            site.dir.read("a.txt").is_some(),
             "the connection was closed before"
         );
-        assert_eq!(site.names()?, ["a.txt", "chunked", "dir", "new"]);
+        assert_eq!(site.dir.names()?, ["a.txt", "chunked", "dir", "new"]);
         Ok(())
     })?;
     let text = expected.unwrap();
@@ -127,7 +127,7 @@ fn no_request_is_smuggled() -> Result {
         let replies = parse(&client.take_received());
         assert_eq!(statuses(&replies), [status], "{input:?}");
         assert_eq!(replies[0].field("connection"), Some("close"), "{input:?}");
-        assert_eq!(site.names()?, ["a.txt", "dir"], "{input:?}");
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"], "{input:?}");
         assert!(client.has_ended(), "{input:?}");
     }
     Ok(())
@@ -138,7 +138,8 @@ fn pipelined_requests_are_answered_in_order() -> Result {
     let site = Site::new()?;
     for n in 0..50 {
         let size = if n % 3 == 0 { 50_000 } else { n };
-        site.store(&n.to_string(), format!("{n:size$}").as_bytes())?;
+        site.dir
+            .store(&n.to_string(), format!("{n:size$}").as_bytes())?;
     }
     let requests = (0..50).map(|n| request("GET", &format!("/{n}"), "", ""));
     let replies = site.replies(requests.collect::<String>())?;
@@ -239,7 +240,7 @@ fn limits_have_a_last_reply() -> Result {
     site.settle()?;
     assert_eq!(statuses(&parse(&refused.take_received())), [503]);
     drop(first);
-    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
     Ok(())
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use asynchat::Result;
 use tempfile::TempDir;
 
+use crate::folder::changed;
 use crate::http::Options;
-use crate::site::{ANN, Site, big, changed, options, put, request};
+use crate::site::{ANN, Site, big, options, put, request};
 
 #[test]
 fn a_file_has_its_fields() -> Result {
@@ -61,7 +62,7 @@ fn the_methods_that_are_possible_are_named() -> Result {
             (405, Some("GET, HEAD, OPTIONS"))
         );
     }
-    assert_eq!(read_only.names()?, ["a.txt", "dir"]);
+    assert_eq!(read_only.dir.names()?, ["a.txt", "dir"]);
     Ok(())
 }
 
@@ -181,8 +182,8 @@ fn conditions_are_evaluated_in_order() -> Result {
 #[test]
 fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
     let site = Site::new()?;
-    site.store("a.txt.gz", b"gzipped")?;
-    site.store("a.txt.zst", b"zstandard")?;
+    site.dir.store("a.txt.gz", b"gzipped")?;
+    site.dir.store("a.txt.zst", b"zstandard")?;
     for (accepted, content, coding) in [
         ("", "hello, world\n", None),
         ("Accept-Encoding: identity\r\n", "hello, world\n", None),
@@ -245,7 +246,7 @@ fn a_folder_has_a_page() -> Result {
     );
     #[cfg(unix)]
     {
-        site.store("dir/<b> \"&'é", b"")?;
+        site.dir.store("dir/<b> \"&'é", b"")?;
         let page = site.get("/dir/", "")?;
         assert_eq!(page.status, 200);
         let row = "<a href=\"%3Cb%3E%20%22%26%27%C3%A9\">&lt;b&gt; &quot;&amp;&#39;é</a>";
@@ -254,7 +255,7 @@ fn a_folder_has_a_page() -> Result {
         assert_eq!(file.status, 200);
     }
     // An upload that is not complete is not shown, and not served.
-    site.store(".files-upload-1", b"part")?;
+    site.dir.store(".files-upload-1", b"part")?;
     for n in 0..3000 {
         fs::write(site.dir.path().join(format!("dir/n{n}")), b"")?;
     }
@@ -274,7 +275,7 @@ fn a_folder_has_a_page() -> Result {
     assert!(site.get("/-/files.js", "")?.text().contains("PUT"));
     assert_eq!(site.get("/-/nothing", "")?.status, 404);
 
-    site.store("dir/index.html", b"<p>index")?;
+    site.dir.store("dir/index.html", b"<p>index")?;
     let index = site.get("/dir/", "")?;
     assert_eq!(index.text(), "<p>index");
     assert_eq!(

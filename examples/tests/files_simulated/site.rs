@@ -1,14 +1,13 @@
 //! A server of a folder, and its replies.
 
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Deref;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use asynchat::Result;
 use asynchat::sim::{Network, Peer};
-use tempfile::TempDir;
 
+use crate::folder::{Folder, now};
 use crate::http::{Options, Service};
 use crate::scene::Scene;
 use crate::tree::Tree;
@@ -20,20 +19,10 @@ pub(crate) const TLS_ADDR: &str = "192.0.2.1:443";
 /// `ann:secret`
 pub(crate) const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
 
-/// When the files were changed: Sun, 06 Nov 1994 08:49:37 GMT.
-pub(crate) fn changed() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(784_111_777)
-}
-
-/// Mon, 15 Jun 2026 12:00:00 GMT.
-pub(crate) fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_781_524_800)
-}
-
 /// A server of a new folder.
 pub(crate) struct Site {
     pub(crate) scene: Scene,
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Folder,
 }
 
 impl Deref for Site {
@@ -65,7 +54,7 @@ impl Site {
     }
 
     pub(crate) fn with_links(options: Options, follow_symlinks: bool) -> Result<Site> {
-        let dir = TempDir::new()?;
+        let dir = Folder::new()?;
         let tree = Tree::open(dir.path(), follow_symlinks)?;
         let has_tls = options.tls.is_some();
         let service = Service::new(tree, options);
@@ -76,34 +65,10 @@ impl Site {
             service.serve(ADDR)
         })?;
         let site = Site { scene, dir };
-        site.store("a.txt", b"hello, world\n")?;
+        site.dir.store("a.txt", b"hello, world\n")?;
         fs::create_dir(site.dir.path().join("dir"))?;
-        site.store("dir/big", big())?;
+        site.dir.store("dir/big", big())?;
         Ok(site)
-    }
-
-    pub(crate) fn store(&self, name: &str, content: &[u8]) -> Result {
-        let path = self.dir.path().join(name);
-        fs::write(&path, content)?;
-        File::options()
-            .write(true)
-            .open(path)?
-            .set_modified(changed())?;
-        Ok(())
-    }
-
-    pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.dir.path().join(name)).ok()
-    }
-
-    /// The names in the folder, those of incomplete uploads included.
-    pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.dir.path())? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
     }
 
     pub(crate) fn client(&self) -> Result<Peer> {

@@ -25,18 +25,18 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
         "PUT /a.txt HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 6\r\n\r\nnew"
     ));
     site.settle()?;
-    assert_eq!(site.read("a.txt").unwrap(), b"hello, world\n");
-    assert_eq!(site.names()?.len(), 3, "one is temporary");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello, world\n");
+    assert_eq!(site.dir.names()?.len(), 3, "one is temporary");
     let reply = site.ask(&client, "er\n")?;
     assert!(reply.starts_with("HTTP/1.1 204 "), "{reply}");
-    assert_eq!(site.read("a.txt").unwrap(), b"newer\n");
-    assert_eq!(site.names()?, ["a.txt", "dir"]);
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"newer\n");
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
     // An empty one.
     let empty = format!("PUT /e HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 0\r\n\r\n");
     let chunked =
         format!("PUT /e HTTP/1.1\r\nHost: a\r\n{ANN}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     assert_eq!(statuses(&site.replies(empty + &chunked)?), [201, 204]);
-    assert_eq!(site.read("e").unwrap(), b"");
+    assert_eq!(site.dir.read("e").unwrap(), b"");
     for (path, status) in [
         ("/", 409),
         ("/dir", 409),
@@ -57,7 +57,7 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
     assert_eq!(site.one(request("PUT", "/x", ANN, ""))?.status, 411);
     let part = format!("{ANN}Content-Range: bytes 0-0/2\r\n");
     assert_eq!(site.one(request("PUT", "/x", &part, "x"))?.status, 400);
-    assert_eq!(site.names()?, ["a.txt", "dir", "e"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "dir", "e"]);
     Ok(())
 }
 
@@ -87,10 +87,10 @@ fn an_upload_that_is_cut_leaves_nothing() -> Result {
         let client = site.client()?;
         client.send(&begin);
         site.settle()?;
-        assert_eq!(site.names()?.len(), 3);
+        assert_eq!(site.dir.names()?.len(), 3);
         end(&site, &client)?;
         site.settle()?;
-        assert_eq!(site.names()?, ["a.txt", "dir"]);
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
         assert_eq!(statuses(&parse(&client.take_received())), expected);
     }
     Ok(())
@@ -119,7 +119,7 @@ fn writing_needs_a_user() -> Result {
             );
         }
     }
-    assert_eq!(site.read("a.txt").unwrap(), b"hello, world\n");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello, world\n");
     // A body that is not wanted does not end the connection.
     let input =
         request("PUT", "/x", "", "GET / HTTP/1.1\r\n\r\n") + &request("GET", "/a.txt", "", "");
@@ -133,7 +133,7 @@ fn writing_needs_a_user() -> Result {
     assert_eq!(site.one(request("DELETE", "/a.txt", ANN, ""))?.status, 204);
     assert_eq!(site.one(request("DELETE", "/a.txt", ANN, ""))?.status, 404);
     assert_eq!(site.one(request("DELETE", "/dir", ANN, ""))?.status, 409);
-    assert_eq!(site.names()?, ["dir"]);
+    assert_eq!(site.dir.names()?, ["dir"]);
     Ok(())
 }
 
@@ -211,8 +211,8 @@ fn conditions_protect_uploads() -> Result {
     site.ask(&other, &begin)?;
     assert!(site.ask(&other, "22")?.starts_with("HTTP/1.1 204 "));
     assert!(site.ask(&one, "11")?.starts_with("HTTP/1.1 412 "));
-    assert_eq!(site.read("a.txt").unwrap(), b"22");
-    assert_eq!(site.names()?, ["a.txt", "b", "dir"]);
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"22");
+    assert_eq!(site.dir.names()?, ["a.txt", "b", "dir"]);
     Ok(())
 }
 
@@ -232,6 +232,6 @@ fn a_shutdown_lets_an_upload_be_completed() -> Result {
     let replies = parse(&client.take_received());
     assert_eq!(statuses(&replies), [201]);
     assert_eq!(replies[0].field("connection"), Some("close"));
-    assert_eq!(site.read("x").unwrap(), b"12");
+    assert_eq!(site.dir.read("x").unwrap(), b"12");
     Ok(())
 }

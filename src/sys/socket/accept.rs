@@ -145,13 +145,13 @@ mod in_steps {
     use socket2::Socket;
 
     use super::super::address::from_socket2;
-    use super::super::ended::REFUSES_OPTIONS;
+    use super::super::ended;
     use super::Fd;
     use crate::addr::Addr;
     use crate::log::log_throttled;
 
     pub(super) fn accept(listener: &Socket) -> io::Result<(Fd, Option<Addr>)> {
-        accept_with(listener, prepare, REFUSES_OPTIONS)
+        accept_with(listener, prepare, ended::REFUSES_OPTIONS)
     }
 
     pub(super) fn accept_with(
@@ -180,10 +180,7 @@ mod in_steps {
         or_log("FD_CLOEXEC", socket.set_cloexec(true));
         #[cfg(windows)]
         or_log("no inheritance", socket.set_no_inherit(true));
-        socket.set_nonblocking(true)?;
-        #[cfg(target_vendor = "apple")]
-        socket.set_nosigpipe(true)?;
-        Ok(())
+        ended::prepare(socket)
     }
 
     /// Without it, a child process inherits the connection. That is no reason to drop the connection.

@@ -66,7 +66,7 @@ impl Upstream {
         if response.status == 101 {
             return self.fail(Failure::BadResponse, "101 without an Upgrade field");
         }
-        // A client that waited for 100 may now send its body or not. The next request could not be told from it.
+        // A client that waited for 100 may now send its body or not. The proxy could not tell the body from the next request.
         if !exchange.request_complete.get() {
             exchange.keep_alive.set(false);
         }
