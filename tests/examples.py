@@ -14,7 +14,6 @@ import os
 import pathlib
 import pty
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,8 @@ import tempfile
 import threading
 import time
 import tty
+
+from clients import has
 
 DEADLINE = 20
 
@@ -497,13 +498,6 @@ def eventually(done, what=lambda: ""):
     while not done():
         assert time.monotonic() < deadline, f"the deadline has passed {what()}"
         time.sleep(0.02)
-
-
-def has(program):
-    there = shutil.which(program) is not None
-    if not there:
-        print(f"skipped: {program} is not installed")
-    return there
 
 
 CHECKS = {

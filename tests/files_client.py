@@ -11,6 +11,7 @@ number. Traffic stays on the loopback interface, and every started process is en
 
 import contextlib
 import filecmp
+import functools
 import hashlib
 import http.client
 import os
@@ -27,10 +28,16 @@ import sys
 import tempfile
 import time
 
+import clients
+from clients import checksum, run
+
 DEADLINE = 60
 MEGABYTES = 100
 PROGRAMS = pathlib.Path(sys.argv[1]).resolve()
 USER = "ann:secret"
+
+has = functools.partial(clients.has, require="FILES_REQUIRE")
+missing = functools.partial(clients.missing, require="FILES_REQUIRE")
 
 
 def main():
@@ -87,31 +94,6 @@ class Site:
 
     def is_clean(self):
         return not list(self.shared.rglob(".files-upload-*"))
-
-
-def has(program):
-    return True if shutil.which(program) else missing(program)
-
-
-def missing(what):
-    if os.environ.get("FILES_REQUIRE"):
-        raise SystemExit(f"{what} is not installed, and FILES_REQUIRE is set")
-    print(f"skipped: {what} is not installed")
-    return False
-
-
-def run(*command, **options):
-    done = subprocess.run(command, capture_output=True, timeout=DEADLINE, **options)
-    assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
-    return done.stdout
-
-
-def checksum(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 # ---- curl

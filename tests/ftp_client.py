@@ -11,12 +11,12 @@ process is ended.
 
 import contextlib
 import ftplib
+import functools
 import hashlib
 import io
 import os
 import pathlib
 import random
-import shutil
 import signal
 import socket
 import ssl
@@ -25,9 +25,15 @@ import sys
 import tempfile
 import threading
 
+import clients
+from clients import checksum
+
 DEADLINE = 120
 FILES = pathlib.Path(sys.argv[1]).resolve()
 LARGE = 100_000_000
+
+has = functools.partial(clients.has, require="FTP_REQUIRE")
+run = functools.partial(clients.run, timeout=DEADLINE)
 
 
 def main():
@@ -100,30 +106,11 @@ def certificate():
         yield folder / "ca.pem", ["--tls-cert", folder / "cert.pem", "--tls-key", folder / "key.pem"]
 
 
-def has(program):
-    if shutil.which(program):
-        return True
-    if os.environ.get("FTP_REQUIRE"):
-        raise SystemExit(f"{program} is not installed, and FTP_REQUIRE is set")
-    print(f"skipped: {program} is not installed")
-    return False
-
-
-def run(*command, **options):
-    ran = subprocess.run(command, capture_output=True, timeout=DEADLINE, **options)
-    assert ran.returncode == 0, (command, ran.stdout[-2000:], ran.stderr[-2000:])
-    return ran.stdout
-
-
 def fill(path, size=LARGE):
     """Random bytes, and their checksum."""
     data = random.Random(size).randbytes(size)
     path.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def checksum(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def client(server, user="ann", password="secret", kind=ftplib.FTP, **options):

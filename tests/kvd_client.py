@@ -14,10 +14,10 @@ process is ended.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,13 +25,16 @@ import sys
 import tempfile
 import time
 
+import clients
 from redis_server import redis
 
 DEADLINE = 60
 KVD = pathlib.Path(sys.argv[1]).resolve()
 
-
 workers = 1
+
+has = functools.partial(clients.has, require="KVD_REQUIRE")
+missing = functools.partial(clients.missing, require="KVD_REQUIRE")
 
 
 def main():
@@ -64,17 +67,6 @@ def kvd(*options):
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
         assert not is_running or process.returncode == 0, process.returncode
-
-
-def has(program):
-    return True if shutil.which(program) else missing(program)
-
-
-def missing(what):
-    if os.environ.get("KVD_REQUIRE"):
-        raise SystemExit(f"{what} is not installed, and KVD_REQUIRE is set")
-    print(f"skipped: {what} is not installed")
-    return False
 
 
 # ---- a client that sees every byte

@@ -13,7 +13,6 @@ import hashlib
 import http.server
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import struct
@@ -23,6 +22,8 @@ import tempfile
 import threading
 import time
 import zipfile
+
+from clients import has
 
 DEADLINE = 120
 PROXY = pathlib.Path(sys.argv[1]).resolve()
@@ -211,13 +212,6 @@ def run(command, **options):
 
 def run_curl(*options):
     return run(["curl", "-sS", "-q", "--noproxy", "", "--max-time", str(DEADLINE), *options])
-
-
-def has(program):
-    if shutil.which(program):
-        return True
-    print(f"skipped: {program} is not installed")
-    return False
 
 
 def ways(port, user=""):
