@@ -9,8 +9,8 @@ Each check runs with one worker and with two. KVD_WORKERS chooses other numbers:
 The same commands go to kvd and to a redis-server 7, and the replies must be equal, byte by byte. The random commands
 are those of a seed: KVD_SEED chooses another one, KVD_COMMANDS their number. Without redis-server (package
 `redis-server` of Debian) the checks that need it are skipped with a message, and so are those of the client libraries
-redis-py, node-redis and ioredis, unless KVD_REQUIRE is set. Traffic stays on the loopback interface, and every started
-process is ended.
+redis-py, node-redis, ioredis and go-redis and of the exporter for Prometheus, unless KVD_REQUIRE is set. Traffic stays
+on the loopback interface, and every started process is ended.
 """
 
 import contextlib
@@ -24,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 import clients
 from redis_server import redis
@@ -688,6 +690,53 @@ def node_libraries():
     return True
 
 
+def go_library():
+    """What the README of go-redis does."""
+    if not has("go"):
+        return False
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode"}
+    if not pathlib.Path(environment["GOPATH"], "src/gopkg.in/redis.v5").exists():
+        return missing("golang-gopkg-redis.v5-dev")
+    test = pathlib.Path(__file__).with_name("kvd_client.go")
+    with kvd() as (port, _), tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder, "kvd_client")
+        clients.run("go", "build", "-o", program, test, env={**environment, "GOCACHE": folder}, timeout=5 * DEADLINE)
+        clients.run(program, str(port))
+    return True
+
+
+def exporter():
+    """The exporter of Prometheus, which operators of Redis use, understands INFO and CONFIG."""
+    if not has("prometheus-redis-exporter"):
+        return False
+    with kvd() as (port, _), socket.create_server(("127.0.0.1", 0)) as free:
+        address = "127.0.0.1:%d" % free.getsockname()[1]
+        free.close()
+        Client(port).call("SET", "key", "value")
+        process = subprocess.Popen(
+            ["prometheus-redis-exporter", "-redis.addr", f"redis://127.0.0.1:{port}", "-web.listen-address", address],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            metrics = fetched(f"http://{address}/metrics")
+        finally:
+            process.kill()
+            process.wait()
+    for line in ("redis_up 1", "redis_exporter_last_scrape_error{err=\"\"} 0", 'redis_db_keys{db="db0"} 1'):
+        assert line in metrics.splitlines(), (line, metrics)
+    return True
+
+
+def fetched(url):
+    """The content of a page of a server that may not listen yet."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        try:
+            return urllib.request.urlopen(url, timeout=DEADLINE).read().decode()
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline, url
+
+
 CHECKS = {
     "texts": texts,
     "differential": differential,
@@ -704,6 +753,8 @@ CHECKS = {
     "full_disk": full_disk,
     "python_library": python_library,
     "node_libraries": node_libraries,
+    "go_library": go_library,
+    "exporter": exporter,
 }
 
 if __name__ == "__main__":
