@@ -45,6 +45,8 @@ pub struct Options {
     /// Whether [`Options::users`] may write.
     pub write: bool,
     pub users: Users,
+    /// Whether a user may send the password and files without TLS, although there is [`Options::tls`].
+    pub insecure_auth: bool,
     /// Failed log-ins of each address. The services of a program can share it.
     pub login_limit: LoginLimit,
     /// The longest upload in bytes.
@@ -68,8 +70,8 @@ pub struct Options {
     pub data_deadlines: Deadlines,
     /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
     pub grace: Duration,
-    /// Without it there is no AUTH TLS. With it, a user has to use it before the password. It should send no tickets:
-    /// clients that upload do not read them.
+    /// Without it there is no AUTH TLS. With it, a user has to use it before the password, and PROT P for data
+    /// connections. It should send no tickets: clients that upload do not read them.
     pub tls: Option<tls::Acceptor>,
     pub clock: fn() -> SystemTime,
 }
@@ -81,6 +83,7 @@ impl Default for Options {
             anonymous: true,
             write: false,
             users: Users::default(),
+            insecure_auth: false,
             login_limit: LoginLimit::new(Duration::ZERO),
             max_upload: 1 << 30,
             max_failed_logins: 3,
@@ -120,6 +123,13 @@ impl Service {
             .deadlines(self.options.deadlines)
             .refusal("421 too many connections, try again later\r\n")
             .listen(move |chat| Session::new(chat, Rc::clone(&service)))
+    }
+}
+
+impl Options {
+    /// Whether users, apart from anonymous ones, have to use TLS.
+    fn users_need_tls(&self) -> bool {
+        self.tls.is_some() && !self.insecure_auth
     }
 }
 

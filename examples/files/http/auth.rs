@@ -1,13 +1,17 @@
 //! Basic authentication (RFC 7617).
 
-use asynchat::Addr;
+use asynchat::Chat;
 
 use super::Options;
+use super::reply::Reply;
 use crate::http1::Fields;
 
-/// The name of the user, if the request of this client has the right password.
-pub fn user(fields: Fields<'_>, options: &Options, client: Option<&Addr>) -> Option<String> {
+/// The name of the user, if the request of this client has the right password, and may have one.
+pub fn user(fields: Fields<'_>, options: &Options, chat: &Chat) -> Option<String> {
     let value = fields.text("authorization")?;
+    if is_refused(options, chat) {
+        return None;
+    }
     let (scheme, credentials) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
@@ -16,8 +20,27 @@ pub fn user(fields: Fields<'_>, options: &Options, client: Option<&Addr>) -> Opt
     let colon = decoded.iter().position(|&byte| byte == b':')?;
     let name = std::str::from_utf8(&decoded[..colon]).ok()?;
     let is_right = || options.users.admit(name, &decoded[colon + 1..]);
-    let checked = options.login_limit.check(client, is_right);
+    let checked = options
+        .login_limit
+        .check(chat.peer_addr().as_ref(), is_right);
     checked.is_ok().then(|| name.to_owned())
+}
+
+/// The reply to a request that needs a user, and has none.
+pub fn demand(options: &Options, chat: &Chat) -> Reply {
+    match is_refused(options, chat) {
+        // Without a challenge, so that browsers ask for no password. A redirect would come after a password was sent.
+        true => Reply::text(403, "passwords are accepted with TLS only: use https"),
+        false => Reply::text(401, "this needs a user and a password").field(
+            "WWW-Authenticate",
+            "Basic realm=\"files\", charset=\"UTF-8\"",
+        ),
+    }
+}
+
+/// Everybody on the way could read a password (RFC 7617 section 4).
+fn is_refused(options: &Options, chat: &Chat) -> bool {
+    options.tls.is_some() && !options.insecure_auth && chat.tls().is_none()
 }
 
 /// Decodes base64 with padding (RFC 4648 section 4).

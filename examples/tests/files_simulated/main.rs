@@ -7,6 +7,7 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+mod access;
 #[path = "../common/folder.rs"]
 mod folder;
 #[path = "../../files/http/mod.rs"]
