@@ -57,7 +57,7 @@ impl Default for Options {
             access: Access::default(),
             users: vec![],
             name: "asynchat".to_owned(),
-            resolver: Resolver::of_the_system(8),
+            resolver: Resolver::of_the_system(16),
             limits: Limits::default(),
             idle: minute,
             tunnel_idle: 60 * minute,
