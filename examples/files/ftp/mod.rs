@@ -151,6 +151,7 @@ fn failed(error: &io::Error) -> Refusal {
         ErrorKind::InvalidInput | ErrorKind::CrossesDevices => "550 this is not possible",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "452 there is no room for it",
         ErrorKind::FileTooLarge => upload::TOO_LARGE,
+        ErrorKind::WouldBlock => "450 somebody else is writing to the file",
         _ => {
             tracing::warn!(%error, "a file cannot be used");
             "451 the file cannot be used"

@@ -31,3 +31,4 @@ mod users;
 mod with_certificate;
 #[path = "../common/with_tls.rs"]
 mod with_tls;
+mod writers;
