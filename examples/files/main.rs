@@ -57,7 +57,7 @@
 //! * `../http1/`: messages of HTTP/1.1, and what is no message;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `ftp/mod.rs`: two connections in one session;
-//! * `names.rs`, `tree.rs`: paths and the folder.
+//! * `names.rs`, `tree.rs`, `sorted.rs`: paths, the folder, and the names in it.
 
 #![allow(
     unreachable_pub,
@@ -75,6 +75,7 @@ mod http1;
 #[path = "../common/login_limit.rs"]
 mod login_limit;
 mod names;
+mod sorted;
 mod tree;
 mod users;
 

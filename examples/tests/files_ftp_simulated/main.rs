@@ -21,6 +21,8 @@ mod names;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+#[path = "../../files/sorted.rs"]
+mod sorted;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 mod transfers;

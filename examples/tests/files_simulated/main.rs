@@ -23,6 +23,8 @@ mod reading;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+#[path = "../../files/sorted.rs"]
+mod sorted;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 #[path = "../../files/tree.rs"]
