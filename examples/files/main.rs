@@ -77,6 +77,7 @@ mod login_limit;
 mod names;
 mod sorted;
 mod tree;
+#[path = "../common/users.rs"]
 mod users;
 
 use std::path::PathBuf;
@@ -93,7 +94,7 @@ use http::{Options, Service};
 use login_limit::LoginLimit;
 use tracing::{info, warn};
 use tree::Tree;
-use users::Users;
+use users::{UserOptions, Users};
 
 /// Shares a folder over HTTP/1.1 and FTP.
 ///
@@ -140,15 +141,6 @@ struct Arguments {
     #[arg(long, help_heading = "Writing")]
     write: bool,
 
-    /// A user (repeatable). Other users of this system can see the arguments of a program:
-    /// --passwords is safer.
-    #[arg(long, value_name = "NAME:PASSWORD", help_heading = "Users")]
-    user: Vec<String>,
-
-    /// A file of users. Each line is NAME:PASSWORD.
-    #[arg(long, value_name = "FILE", help_heading = "Users")]
-    passwords: Option<PathBuf>,
-
     /// The longest upload.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, help_heading = "Writing",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -185,6 +177,9 @@ struct Arguments {
     grace: u64,
 
     #[command(flatten)]
+    users: UserOptions,
+
+    #[command(flatten)]
     ftp: FtpArguments,
 
     #[command(flatten)]
@@ -200,7 +195,7 @@ fn main() {
 }
 
 fn run(arguments: &Arguments) -> Result {
-    let users = users(arguments)?;
+    let users = arguments.users.read()?;
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
         return Err(match users.is_empty() {
             true => "--write and --no-anonymous need --user or --passwords".into(),
@@ -347,19 +342,6 @@ fn ftp_options(
 }
 
 /// Those who may write.
-fn users(arguments: &Arguments) -> Result<Users> {
-    let mut users = Users::default();
-    for user in &arguments.user {
-        users.add(user).map_err(|why| format!("--user: {why}"))?;
-    }
-    if let Some(path) = &arguments.passwords {
-        let failed = |why| format!("--passwords {}: {why}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        users.add_lines(&text).map_err(failed)?;
-    }
-    Ok(users)
-}
-
 fn is_loopback(address: &Addr) -> bool {
     address.ip().is_some_and(|ip| ip.is_loopback())
 }

@@ -91,7 +91,7 @@ impl Session {
             self.login.who = Who::Anonymous;
             return self.reply("230 logged in, reading is permitted");
         }
-        let is_right = || options.users.admit(&name, &command.argument);
+        let is_right = || options.users.admit(name.as_bytes(), &command.argument);
         let client = self.chat.peer_addr();
         let checked = options.login_limit.check(client.as_ref(), is_right);
         if checked.is_ok() {

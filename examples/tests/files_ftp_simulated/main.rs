@@ -28,7 +28,7 @@ mod tls;
 mod transfers;
 #[path = "../../files/tree.rs"]
 mod tree;
-#[path = "../../files/users.rs"]
+#[path = "../../common/users.rs"]
 mod users;
 mod with_certificate;
 #[path = "../common/with_tls.rs"]

@@ -29,7 +29,7 @@ mod sorted;
 mod tls;
 #[path = "../../files/tree.rs"]
 mod tree;
-#[path = "../../files/users.rs"]
+#[path = "../../common/users.rs"]
 mod users;
 #[path = "../common/with_tls.rs"]
 mod with_tls;

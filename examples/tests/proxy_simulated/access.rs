@@ -146,8 +146,7 @@ fn lines_that_end_with_lf_are_refused_at_once() -> Result {
 
 #[test]
 fn a_user_is_asked_for_a_password() -> Result {
-    let ann = "ann:secret".parse()?;
-    let world = World::with(|options| options.users = vec![ann])?;
+    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
     let with = |field: &str| format!("GET http://www.example/ HTTP/1.1\r\nHost: a\r\n{field}\r\n");
     for field in [
         "",
@@ -209,8 +208,7 @@ fn a_user_is_asked_for_a_password() -> Result {
 /// HTTP and SOCKS count together, over any number of connections.
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
-    let ann = "ann:secret".parse()?;
-    let world = World::with(|options| options.users = vec![ann])?;
+    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
     let ask = |from: &str, input: &[u8]| -> Result<Vec<u8>> {
         let from = from.parse::<SocketAddr>()?;
         let client = world.network.connect_from(from, LISTEN)?;
