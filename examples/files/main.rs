@@ -68,6 +68,8 @@
 mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
@@ -195,6 +197,7 @@ fn main() {
 }
 
 fn run(arguments: &Arguments) -> Result {
+    descriptors::raise_limit();
     let users = arguments.users.read()?;
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
         return Err(match users.is_empty() {

@@ -50,6 +50,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 #[path = "../http1/mod.rs"]
 mod http1;
 mod server;
@@ -84,9 +86,6 @@ struct Args {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Vec<u16>,
 
-    #[command(flatten)]
-    users: UserOptions,
-
     /// The name of this proxy in Via fields.
     #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
     name: String,
@@ -120,6 +119,9 @@ struct Args {
     /// get a 503.
     #[arg(long, value_name = "N", default_value = "16", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 10))]
     resolvers: usize,
+
+    #[command(flatten)]
+    users: UserOptions,
 }
 
 fn main() -> ExitCode {
@@ -135,6 +137,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result {
+    descriptors::raise_limit();
     let defaults = Options::default();
     let users = args.users.read()?;
     let is_open = users.is_empty();

@@ -7,7 +7,7 @@
 //!
 //! Reading order: `session.rs` (the commands, what waits during a transfer, time), `route.rs` (how a data connection is
 //! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
-//! `folders.rs`, `describe.rs`; and what these use: `command.rs`, `address.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
+//! `folders.rs`, `describe.rs`; and what these use: `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
 //! `time.rs`.
 
 mod address;
@@ -19,6 +19,7 @@ mod describe;
 mod folders;
 mod listing;
 mod login;
+mod ports;
 mod route;
 mod session;
 mod time;
@@ -36,6 +37,7 @@ use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
 use crate::login_limit::LoginLimit;
 use crate::tree::Tree;
 use crate::users::Users;
+use ports::Ports;
 use session::Session;
 
 /// The options of a [`Service`].
@@ -53,7 +55,7 @@ pub struct Options {
     pub max_upload: u64,
     /// After so many wrong passwords the connection is closed.
     pub max_failed_logins: u32,
-    /// The ports of passive data connections. `None`: the system chooses.
+    /// The ports of passive data connections, of which one client has at most half. `None`: the system chooses.
     pub ports: Option<RangeInclusive<u16>>,
     /// The address that PASV tells to clients: that of the router, if the server is behind one (NAT). `None`: the one
     /// that the client has connected to.
@@ -108,11 +110,17 @@ impl Default for Options {
 pub struct Service {
     options: Options,
     tree: Tree,
+    ports: Ports,
 }
 
 impl Service {
     pub fn new(tree: Tree, options: Options) -> Rc<Service> {
-        Rc::new(Service { options, tree })
+        let ports = Ports::default();
+        Rc::new(Service {
+            options,
+            tree,
+            ports,
+        })
     }
 
     /// Serves on `addr`, on this thread's loop.

@@ -168,7 +168,7 @@ impl Session {
                     return self.reply(refusal);
                 }
             }
-            Way::Passive(_) | Way::Connected(_) => {}
+            Way::Passive(..) | Way::Connected(_) => {}
         }
         self.reply("150 the transfer begins");
         self.transfer = Some(transfer);
