@@ -203,7 +203,7 @@ def writers():
             assert ftp.nlst() == ["a"]
     with serve(write=False) as (server, _):
         refused(lambda: client(server), "530")
-    with serve("--ftp-no-anonymous", "--max-per-address", "2") as (server, _):
+    with serve("--no-anonymous", "--max-per-address", "2") as (server, _):
         refused(lambda: client(server, "anonymous", "me@"), "530")
         with client(server), client(server):
             refused(lambda: client(server), "421")
