@@ -155,6 +155,9 @@ impl Session {
             Ok(transfer) => transfer,
             Err(refusal) => return self.reply(refusal),
         };
+        if self.needs_private_data() {
+            return self.reply("521 use PBSZ 0 and PROT P first");
+        }
         match self.route.way {
             Way::None | Way::Connecting(_) => {
                 return self.reply("425 use PASV, EPSV, PORT or EPRT first");
@@ -165,7 +168,7 @@ impl Session {
                     return self.reply(refusal);
                 }
             }
-            Way::Passive(_) | Way::Connected(_) => {}
+            Way::Passive(..) | Way::Connected(_) => {}
         }
         self.reply("150 the transfer begins");
         self.transfer = Some(transfer);

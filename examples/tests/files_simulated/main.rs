@@ -7,6 +7,7 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+mod access;
 #[path = "../common/folder.rs"]
 mod folder;
 #[path = "../../files/http/mod.rs"]
@@ -22,11 +23,13 @@ mod reading;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+#[path = "../../files/sorted.rs"]
+mod sorted;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 #[path = "../../files/tree.rs"]
 mod tree;
-#[path = "../../files/users.rs"]
+#[path = "../../common/users.rs"]
 mod users;
 #[path = "../common/with_tls.rs"]
 mod with_tls;
