@@ -6,6 +6,10 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+#[path = "../../files/access_log.rs"]
+mod access_log;
+#[path = "../../files/clock.rs"]
+mod clock;
 mod commands;
 #[path = "../../common/mod.rs"]
 mod common;
@@ -21,6 +25,8 @@ mod names;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+#[path = "../../files/status/mod.rs"]
+mod status;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 mod transfers;

@@ -7,6 +7,10 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+#[path = "../../files/access_log.rs"]
+mod access_log;
+#[path = "../../files/clock.rs"]
+mod clock;
 #[path = "../common/folder.rs"]
 mod folder;
 #[path = "../../files/http/mod.rs"]
@@ -22,6 +26,8 @@ mod reading;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+#[path = "../../files/status/mod.rs"]
+mod status;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 #[path = "../../files/tree.rs"]
