@@ -9,7 +9,7 @@ use asynchat::proxy_protocol::Network;
 use super::Service;
 use super::reply::{Content, Reply};
 use crate::http1::{Fields, Framing, Request};
-use crate::status::METRICS_TYPE;
+use crate::status::metrics;
 
 /// The script of the pages of folders. It uploads files.
 const UPLOAD: &str = include_str!("page.js");
@@ -50,7 +50,7 @@ pub fn own(
         ),
         "status.css" => cached(STYLE, "text/css; charset=utf-8"),
         "status.js" => cached(SCRIPT, "text/javascript; charset=utf-8"),
-        "metrics" => fresh(service.status.metrics().into(), METRICS_TYPE),
+        "metrics" => fresh(service.status.metrics().into(), metrics::CONTENT_TYPE),
         _ if request.framing != Framing::Empty => Reply::text(400, "a body is not possible here"),
         _ if shutting_down => Reply::text(503, "the server shuts down"),
         _ if service.status.watchers.get() >= MOST_WATCHERS => {

@@ -166,7 +166,7 @@ function chart(id, series, unit, least) {
   const [width, height] = [svg.clientWidth, svg.clientHeight];
   if (!width) return;
   const [top, bottom, now] = [16, height - 18, Date.now() / 1000];
-  const most = roundUp(Math.max(least, ...samples.flatMap((sample) => series.map((name) => sample[name]))));
+  const most = roundUp(Math.max(least, ...series.map(greatest)));
   const x = (time) => (width * (time - now + SPAN)) / SPAN;
   const y = (value) => bottom - ((bottom - top) * value) / most;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -193,11 +193,14 @@ function chart(id, series, unit, least) {
   }
 }
 
-// The samples without the times in which there were none.
+const greatest = (name) => Math.max(0, ...samples.map((sample) => sample[name]));
+
+// The samples, without the times in which there were none. After a restart there is nothing to compare with.
 function parts() {
   const list = [];
   samples.forEach((sample, n) => {
-    if (!n || sample.time - samples[n - 1].time > SILENCE) list.push([]);
+    const before = samples[n - 1];
+    if (!before || before.run !== sample.run || sample.time - before.time > SILENCE) list.push([]);
     list[list.length - 1].push(sample);
   });
   return list;
@@ -210,10 +213,9 @@ function drawCharts() {
 
 // What the charts show, for those who do not see them.
 function describeCharts() {
-  const most = (name) => Math.max(...samples.map((sample) => sample[name]));
   const now = samples[samples.length - 1];
-  set(at("requests-text"), `Requests per second: ${digits(now.requests)} now, at most ${digits(most("requests"))}.`);
-  const bytes = ["sent", "received"].map((name) => `${size(now[name])} ${name} now, at most ${size(most(name))}`);
+  set(at("requests-text"), `Requests per second: ${digits(now.requests)} now, at most ${digits(greatest("requests"))}.`);
+  const bytes = ["sent", "received"].map((name) => `${size(now[name])} ${name} now, at most ${size(greatest(name))}`);
   set(at("bytes-text"), `Bytes per second: ${bytes.join("; ")}.`);
 }
 
@@ -274,7 +276,7 @@ function receive(figures) {
   const from = Date.now() / 1000 - SPAN;
   samples = samples.filter((sample) => sample.time > from);
   restarts = restarts.filter((time) => time > from);
-  if (rates) samples.push({ time: Date.now() / 1000, ...rates });
+  if (rates) samples.push({ time: Date.now() / 1000, run: figures.run, ...rates });
   if (!paused) show();
 }
 

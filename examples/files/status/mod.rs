@@ -8,7 +8,7 @@
 
 mod connections;
 mod event;
-mod metrics;
+pub mod metrics;
 mod record;
 
 use std::cell::{Cell, RefCell};
@@ -20,7 +20,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use asynchat::{Closes, EventLoop, LoopStats};
 
 pub use connections::{Connection, Progress};
-pub use metrics::CONTENT_TYPE as METRICS_TYPE;
 pub use record::Record;
 
 pub struct Status {

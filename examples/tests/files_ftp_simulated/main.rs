@@ -18,6 +18,7 @@ mod connections;
 mod folder;
 #[path = "../../files/ftp/mod.rs"]
 mod ftp;
+mod logged;
 #[path = "../../common/login_limit.rs"]
 mod login_limit;
 #[path = "../../files/names.rs"]

@@ -28,6 +28,7 @@ mod scene;
 mod site;
 #[path = "../../files/status/mod.rs"]
 mod status;
+mod status_page;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 #[path = "../../files/tree.rs"]
