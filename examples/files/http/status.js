@@ -77,10 +77,8 @@ function set(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function add(parent, name, className = "") {
-  const element = parent.appendChild(document.createElement(name));
-  if (className) element.className = className;
-  return element;
+function add(parent, name) {
+  return parent.appendChild(document.createElement(name));
 }
 
 // Gives a table these rows, which are lists of texts and numbers. A number that is not known is null.
@@ -106,19 +104,17 @@ function fill(id, rows, none) {
 
 function makeConnection(body) {
   const line = body.insertRow();
-  for (const column of at("connections").tHead.rows[0].cells) {
-    const cell = line.insertCell();
-    cell.dataset.name = column.textContent;
-    add(cell, "div");
-  }
-  const progress = line.cells[3].firstChild;
+  // On a narrow screen the rows are shown as cards, and browsers would no longer tell that they are rows.
+  line.setAttribute("role", "row");
+  for (let column = 0; column < 5; column++) line.insertCell().setAttribute("role", "cell");
+  const progress = line.cells[3];
   add(progress, "progress").setAttribute("aria-label", "Progress of the transfer");
   add(progress, "span");
   return line;
 }
 
 function showConnection(line, { peer, protocol, request, age, active, done, total }) {
-  const [client, kind, last, progress, open] = [...line.cells].map((cell) => cell.firstChild);
+  const [client, kind, last, progress, open] = line.cells;
   line.className = active ? "" : "idle";
   set(client, peer);
   set(kind, protocol.toUpperCase());
@@ -135,7 +131,6 @@ function showConnection(line, { peer, protocol, request, age, active, done, tota
   else if (active) shown = `${size(done)} so far`;
   else if (done) shown = total && done < total ? `ended at ${size(done)} of ${size(total)}` : `${size(done)}, done`;
   set(text, shown);
-  line.cells[3].classList.toggle("blank", !shown);
 }
 
 function showConnections({ connections, open }) {
