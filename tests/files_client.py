@@ -4,7 +4,7 @@
     python3 tests/files_client.py target/release/examples            # all
     python3 tests/files_client.py target/release/examples curl       # one check
 
-Clients that are not installed (curl, wget, ab, aria2c, the Python package h11) are reported as skipped, unless
+Clients that are not installed (curl, wget, ab, h2load, aria2c, rclone, the Python package h11) are reported as skipped, unless
 FILES_REQUIRE is set. The random requests are those of a seed: FILES_SEED chooses another one, FILES_REQUESTS their
 number. Traffic stays on the loopback interface, and every started process is ended.
 """
@@ -200,6 +200,31 @@ def ab(site):
     return True
 
 
+def h2load(site):
+    if not has("h2load"):
+        return False
+    with site.served() as (port, _):
+        for path, count in (("small", 10000), ("dir/rows", 500)):
+            command = ["h2load", "--h1", "-n", str(count), "-c", "20", "-m", "10", f"http://127.0.0.1:{port}/{path}"]
+            report = run(*command).decode()
+            assert f"{count} succeeded, 0 failed, 0 errored" in report, report
+            assert f"status codes: {count} 2xx" in report, report
+    return True
+
+
+def rclone(site):
+    """It reads the pages of folders."""
+    if not has("rclone"):
+        return False
+    with site.served() as (port, _):
+        command = ["rclone", "--config", os.devnull, "--http-url", f"http://127.0.0.1:{port}/"]
+        run(*command, "copy", ":http:", site.out)
+        run(*command, "check", "--one-way", "--download", ":http:", site.shared)
+        for name in ("a.txt", "small", "dir/rows", "dir/grüße & co.txt"):
+            assert filecmp.cmp(site.out / name, site.shared / name, shallow=False), name
+    return True
+
+
 def aria2c(site):
     if not has("aria2c"):
         return False
@@ -242,7 +267,7 @@ def transfers(site):
     big = site.big()
     wanted = checksum(big)
     cert, key, ca = site.certificate()
-    options = ("--tls-listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+    options = ("--tls-listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--insecure-auth")
     with site.writable(*options) as (port, process):
         line = process.stdout.readline()
         assert line.startswith("listening with TLS on "), line
@@ -314,6 +339,81 @@ def full_disk(site):
     return True
 
 
+def descriptors(site):
+    """A file that cannot be opened, because no descriptor is left, is a 503. Nothing waits."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    with site.served(preexec_fn=limit) as (port, _), contextlib.ExitStack() as stack:
+        def ask(client):
+            client.request("GET", "/a.txt")
+            reply = client.getresponse()
+            reply.read()
+            return reply.status
+
+        idle = []
+        while True:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+            stack.callback(client.close)
+            status = ask(client)
+            if status == 503:
+                break
+            assert status == 200 and len(idle) < 40, status
+            idle.append(client)
+        for other in idle[:5]:
+            other.close()
+        end = time.monotonic() + DEADLINE
+        while ask(client) == 503:
+            assert time.monotonic() < end, "the descriptors of closed connections are not used"
+    return True
+
+
+def killed(site):
+    """What a server leaves that was killed is removed by the next one, and what another one is receiving is not."""
+    def begin(port):
+        client = socket.create_connection(("127.0.0.1", port), DEADLINE)
+        head = "PUT /slow HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\nContent-Length: 8\r\n\r\n"
+        client.sendall(head.encode() + b"half")
+        end = time.monotonic() + DEADLINE
+        while site.is_clean():
+            assert time.monotonic() < end, "the upload does not begin"
+        return client
+
+    def upload(port):
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+        client.request("PUT", "/new", b"x", {"Authorization": "Basic YW5uOnNlY3JldA=="})
+        assert client.getresponse().status in (201, 204)
+        client.close()
+
+    with site.writable() as (port, process):
+        begin(port)
+        process.kill()
+        process.wait(DEADLINE)
+    assert not site.is_clean()
+    with site.writable() as (one, _), site.writable() as (other, _):
+        upload(one)
+        assert site.is_clean()
+        client = begin(one)
+        upload(other)
+        assert not site.is_clean()
+        client.sendall(b"done")
+        assert client.recv(1000).startswith(b"HTTP/1.1 201 ")
+        client.close()
+        assert (site.shared / "slow").read_bytes() == b"halfdone" and site.is_clean()
+    return True
+
+
+def rebinding(site):
+    """A name of a site leads to the server."""
+    if not has("curl"):
+        return False
+    with site.served("--host", "box.example") as (port, _):
+        for name, status in (("evil.example", "421"), ("box.example", "200"), ("localhost", "200")):
+            options = ("--resolve", f"{name}:{port}:127.0.0.1", "-o", os.devnull, "-w", "%{http_code}")
+            assert run("curl", "--silent", *options, f"http://{name}:{port}/a.txt").decode() == status, name
+    return True
+
+
 # ---- h11 as another parser
 
 
@@ -328,7 +428,7 @@ def differential(site):
     rng = random.Random(seed)
     accepted = 0
     count = int(os.environ.get("FILES_REQUESTS", 3000))
-    with site.served() as (port, _):
+    with site.served("--host", "a") as (port, _):
         for _ in range(count):
             stream = random_stream(rng)
             statuses, error = server_statuses(h11, port, stream)
@@ -435,10 +535,15 @@ CHECKS = {
     "curl": curl,
     "wget": wget,
     "ab": ab,
+    "h2load": h2load,
     "aria2c": aria2c,
+    "rclone": rclone,
     "python": python,
     "transfers": transfers,
     "full_disk": full_disk,
+    "descriptors": descriptors,
+    "killed": killed,
+    "rebinding": rebinding,
     "differential": differential,
 }
 

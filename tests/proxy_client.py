@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs curl, git, pip and apt-get through the example `proxy`, and plain sockets for what these do not do.
+"""Runs curl, ab, git, pip and apt-get through the example `proxy`, and plain sockets for what these do not do.
 
     python3 tests/proxy_client.py target/release/examples/proxy             # all
     python3 tests/proxy_client.py target/release/examples/proxy curl cpu    # some
@@ -13,6 +13,7 @@ import hashlib
 import http.server
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
@@ -306,6 +307,18 @@ def large():
                 out = run_curl(*options, *chunked, "-T", path, f"http://127.0.0.1:{server}/")
                 assert out.startswith(f"{size} {digest}"), (way, out)
         assert rss(process) < 32 * MIB, rss(process)
+    return True
+
+
+def ab():
+    """Many requests of HTTP/1.0, each with connections of its own."""
+    if not has("ab"):
+        return False
+    with proxy(*LOCAL) as (port, _), origin() as server:
+        report = run(["ab", "-q", "-n", "1000", "-c", "10", "-X", f"127.0.0.1:{port}", f"http://127.0.0.1:{server}/size/1000"])
+        assert re.search(r"^Complete requests: +1000$", report, re.M), report
+        assert re.search(r"^Failed requests: +0$", report, re.M) and "Non-2xx" not in report, report
+        assert re.search(r"^HTML transferred: +1000000 bytes$", report, re.M), report
     return True
 
 
@@ -704,6 +717,7 @@ def cpu():
 
 CHECKS = {
     "curl": curl,
+    "ab": ab,
     "large": large,
     "users": users,
     "access_list": access_list,

@@ -34,13 +34,13 @@ pub struct LoginLimit {
     failures: Rc<RefCell<HashMap<Client, u32>>>,
 }
 
-/// An address that log-ins come from. For IPv6 it is the network of 64 bits, because one customer usually
+/// An address that clients come from. For IPv6 it is the network of 64 bits, because one customer usually
 /// has such a network. `None` stands for all clients of a Unix-domain socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Client(Option<IpAddr>);
+pub struct Client(Option<IpAddr>);
 
 impl Client {
-    fn new(addr: Option<&Addr>) -> Client {
+    pub fn new(addr: Option<&Addr>) -> Client {
         // A socket of both families has IPv4 addresses in IPv6 form, which are in one network.
         Client(addr.and_then(Addr::ip).map(|ip| match ip.to_canonical() {
             IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),

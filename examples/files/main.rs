@@ -22,7 +22,10 @@
 //! curl -u ann:secret -X DELETE http://127.0.0.1:8080/src.tar
 //! ```
 //!
-//! Ten wrong passwords of an address are checked, and then two a minute.
+//! Ten wrong passwords of an address are checked, and then two a minute. `--no-anonymous` demands a user for reading, too.
+//!
+//! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
+//! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
 //!
 //! With a certificate it listens for TLS, too. SIGHUP reads a renewed certificate. Make one for tests:
 //!
@@ -33,7 +36,10 @@
 //! curl --cacert /tmp/tls/ca.pem https://localhost:8443/README.md
 //! ```
 //!
-//! It also speaks FTP, with AUTH TLS if there is a certificate. Users then have to use it:
+//! With TLS, passwords are refused without it, unless `--insecure-auth` is given.
+//!
+//! It also speaks FTP, with AUTH TLS if there is a certificate. Users then have to use it, and PROT P for their data
+//! connections:
 //!
 //! ```text
 //! cargo run --release --example files -- . --ftp-listen 127.0.0.1:2121 --ftp-ports 50000-50100
@@ -58,7 +64,7 @@
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
 //! * `ftp/mod.rs`: two connections in one session;
-//! * `names.rs`, `tree.rs`: paths and the folder; `access_log.rs`: the log of both protocols.
+//! * `names.rs`, `tree.rs`, `sorted.rs`: paths, the folder, and the names in it; `access_log.rs`: the log of both protocols.
 
 #![allow(
     unreachable_pub,
@@ -71,6 +77,8 @@ mod certificate;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
@@ -78,8 +86,10 @@ mod http1;
 #[path = "../common/login_limit.rs"]
 mod login_limit;
 mod names;
+mod sorted;
 mod status;
 mod tree;
+#[path = "../common/users.rs"]
 mod users;
 
 use std::path::PathBuf;
@@ -92,12 +102,13 @@ use certificate::CertificateOptions;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use ftp::arguments::FtpArguments;
+use http::host::Hosts;
 use http::{Options, Service};
 use login_limit::LoginLimit;
 use status::Status;
 use tracing::{info, warn};
 use tree::Tree;
-use users::Users;
+use users::{UserOptions, Users};
 
 /// Shares a folder over HTTP/1.1 and FTP.
 ///
@@ -122,32 +133,27 @@ struct Arguments {
     )]
     tls_listen: Option<String>,
 
+    /// A name by which clients may call the server, beside `localhost` and addresses (repeatable).
+    /// Requests with another one get a 421, if their connection is one to a loopback address, or
+    /// if there is this option: a site must not read the folder by a name that leads here.
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+
     /// Follow symbolic links, also out of the folder.
     #[arg(long)]
     follow_symlinks: bool,
 
+    /// Only users may read, too. Over HTTP and FTP.
+    #[arg(long, help_heading = "Users")]
+    no_anonymous: bool,
+
+    /// Accept passwords, and over FTP the files of users, without TLS although there is TLS.
+    #[arg(long, requires = "tls_cert", help_heading = "Users")]
+    insecure_auth: bool,
+
     /// Let users upload, replace and delete files.
     #[arg(long, help_heading = "Writing")]
     write: bool,
-
-    /// A user who may write (repeatable). Other users of this system can see the arguments of a
-    /// program: --passwords is safer.
-    #[arg(
-        long,
-        value_name = "NAME:PASSWORD",
-        requires = "write",
-        help_heading = "Writing"
-    )]
-    user: Vec<String>,
-
-    /// A file of users who may write. Each line is NAME:PASSWORD.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "write",
-        help_heading = "Writing"
-    )]
-    passwords: Option<PathBuf>,
 
     /// The longest upload.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, help_heading = "Writing",
@@ -193,6 +199,9 @@ struct Arguments {
     grace: u64,
 
     #[command(flatten)]
+    users: UserOptions,
+
+    #[command(flatten)]
     ftp: FtpArguments,
 
     #[command(flatten)]
@@ -208,10 +217,15 @@ fn main() {
 }
 
 fn run(arguments: &Arguments) -> Result {
-    let users = users(arguments)?;
-    if arguments.write && users.is_empty() {
-        return Err("--write needs --user or --passwords".into());
+    descriptors::raise_limit();
+    let users = arguments.users.read()?;
+    if users.is_empty() == (arguments.write || arguments.no_anonymous) {
+        return Err(match users.is_empty() {
+            true => "--write and --no-anonymous need --user or --passwords".into(),
+            false => "--user and --passwords are for --write and --no-anonymous".into(),
+        });
     }
+    let has_users = !users.is_empty();
     let tls = arguments.certificate.acceptor(&["http/1.1"])?;
     if tls.is_some() && arguments.tls_listen.is_none() && arguments.ftp.ftp_listen.is_none() {
         return Err("--tls-cert needs --tls-listen or --ftp-listen".into());
@@ -236,8 +250,11 @@ fn run(arguments: &Arguments) -> Result {
     let service = Service::new(
         tree,
         Options {
+            hosts: Hosts::new(&arguments.host),
+            anonymous: !arguments.no_anonymous,
             write: arguments.write,
             users,
+            insecure_auth: arguments.insecure_auth,
             login_limit,
             max_upload: arguments.max_upload,
             receive_time,
@@ -251,7 +268,8 @@ fn run(arguments: &Arguments) -> Result {
                 .idle(idle.max(2 * receive_time))
                 .drain(Duration::from_secs(arguments.drain_time)),
             access_log,
-            tls,
+            // Without a port for TLS a password can be sent in clear only.
+            tls: arguments.tls_listen.as_ref().and(tls),
             status,
             viewers: arguments.status_from.clone(),
             ..defaults
@@ -280,15 +298,19 @@ fn run(arguments: &Arguments) -> Result {
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
     let over_ftp = over_ftp.and_then(|listener| listener.local_addr());
-    // FTP asks for the password only with TLS, if there is a certificate.
-    let in_clear = [Some(&address), over_ftp.as_ref().filter(|_| !ftp_has_tls)];
-    if arguments.write
+    // With TLS, passwords are refused without it.
+    let is_in_clear = |has_tls: bool| !has_tls || arguments.insecure_auth;
+    let in_clear = [
+        Some(&address).filter(|_| is_in_clear(with_tls.is_some())),
+        over_ftp.as_ref().filter(|_| is_in_clear(ftp_has_tls)),
+    ];
+    if has_users
         && in_clear
             .into_iter()
             .flatten()
             .any(|addr| !is_loopback(addr))
     {
-        warn!("everybody on the way of a request can read its password: use TLS for writing");
+        warn!("everybody on the way of a request can read its password: use TLS");
     }
     common::announce(&address);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
@@ -318,9 +340,10 @@ fn ftp_options(
     let drain = Duration::from_secs(arguments.drain_time);
     let input = Duration::from_secs(arguments.receive_time);
     Ok(ftp::Options {
-        anonymous: !arguments.ftp.ftp_no_anonymous,
+        anonymous: !arguments.no_anonymous,
         write: arguments.write,
         users: users.clone(),
+        insecure_auth: arguments.insecure_auth,
         login_limit: login_limit.clone(),
         max_upload: arguments.max_upload,
         ports: arguments.ftp.ftp_ports.clone(),
@@ -347,19 +370,6 @@ fn ftp_options(
 }
 
 /// Those who may write.
-fn users(arguments: &Arguments) -> Result<Users> {
-    let mut users = Users::default();
-    for user in &arguments.user {
-        users.add(user).map_err(|why| format!("--user: {why}"))?;
-    }
-    if let Some(path) = &arguments.passwords {
-        let failed = |why| format!("--passwords {}: {why}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        users.add_lines(&text).map_err(failed)?;
-    }
-    Ok(users)
-}
-
 fn is_loopback(address: &Addr) -> bool {
     address.ip().is_some_and(|ip| ip.is_loopback())
 }

@@ -9,6 +9,9 @@ use std::time::SystemTime;
 
 use crate::names::{Names, TEMPORARY};
 
+#[cfg(unix)]
+#[path = "tree/parts.rs"]
+mod parts;
 #[cfg(not(unix))]
 #[path = "tree/portable.rs"]
 mod system;
@@ -85,12 +88,18 @@ impl Tree {
         }
     }
 
-    /// Opens a file that exists, to write in it. Its content stays.
+    /// Opens a file that exists, to write in it. Its content stays. On Unix, the error is `WouldBlock` while somebody else
+    /// writes in it, from here or with flock(2).
     pub fn open_for_writing(&self, names: &Names) -> io::Result<File> {
         match names.last() {
             Some(_) => self.root.open_for_writing(names.as_path()),
             None => Err(ErrorKind::IsADirectory.into()),
         }
+    }
+
+    /// Whether a file that was opened for writing has another one in its place, or none.
+    pub fn is_replaced(file: &File) -> io::Result<bool> {
+        system::Root::is_replaced(file)
     }
 
     pub fn create_folder(&self, names: &Names) -> io::Result<()> {
@@ -125,7 +134,8 @@ impl Tree {
 }
 
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
-/// leaves nothing. (A process that is killed leaves the part: `.files-upload-*`.)
+/// leaves nothing. A process that is killed leaves the part, `.files-upload-*`. On Unix it is removed before the next
+/// upload to the folder. Of several uploads to one name each is whole, and the last that completes stays.
 pub struct Upload {
     pending: system::Pending,
     name: OsString,

@@ -40,6 +40,8 @@
 mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 mod proxy;
 #[path = "../common/trust.rs"]
 mod trust;
@@ -121,6 +123,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result {
+    descriptors::raise_limit();
     let start = Instant::now();
     let listener = proxy::serve(
         &args.listen,

@@ -41,6 +41,7 @@
     reason = "no program uses everything here, and `pub` items are visible in it only"
 )]
 
+pub mod basic;
 pub mod body;
 pub mod chunked;
 pub mod fields;

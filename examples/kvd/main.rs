@@ -54,6 +54,8 @@
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 mod disk;
 mod resp;
 mod server;
@@ -136,6 +138,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result {
+    descriptors::raise_limit();
     let disk = match &arguments.dir {
         None => None,
         Some(dir) => {

@@ -57,6 +57,8 @@ mod bounds;
 mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 mod server;
 mod sources;
 mod store;
@@ -152,6 +154,7 @@ fn main() {
 }
 
 fn run(arguments: Arguments) -> Result {
+    descriptors::raise_limit();
     let acceptor = arguments.certificate.acceptor(&["nntp"])?;
     let has_tls = acceptor.is_some() || !arguments.bounds.proxy_protocol.is_empty();
     if arguments.passwords.is_some() && !has_tls && !arguments.insecure_auth {

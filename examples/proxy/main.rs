@@ -26,7 +26,7 @@
 //! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
 //!   The host of the proxy is refused by each of its addresses, unless it is listed.
-//! * **Users**: `--user NAME:PASSWORD` (repeatable) demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
+//! * **Users**: `--user NAME:PASSWORD` or `--passwords FILE` demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
 //!   the password in clear. Ten wrong passwords of an address are checked, and then two a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
@@ -50,6 +50,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 #[path = "../http1/mod.rs"]
 mod http1;
 mod server;
@@ -63,7 +65,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use server::access::Access;
 use server::resolver::Resolver;
-use server::user::User;
+use server::users::UserOptions;
 use server::{Options, Proxy};
 
 /// A forward proxy for HTTP and SOCKS 5.
@@ -83,10 +85,6 @@ struct Args {
     /// Allow only this port of destinations (repeatable). Default: every port but 25, that of mail servers.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Vec<u16>,
-
-    /// Serve only this user (repeatable). Other users of this host can see the command line.
-    #[arg(long, value_name = "NAME:PASSWORD")]
-    user: Vec<User>,
 
     /// The name of this proxy in Via fields.
     #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
@@ -117,9 +115,13 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = RangedU64ValueParser::<u64>::new())]
     grace: u64,
 
-    /// How many names are looked up at a time.
-    #[arg(long, value_name = "N", default_value = "8", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 10))]
+    /// How many names are looked up at a time. Those of one address have half of them; up to 64 more wait, and further ones
+    /// get a 503.
+    #[arg(long, value_name = "N", default_value = "16", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 10))]
     resolvers: usize,
+
+    #[command(flatten)]
+    users: UserOptions,
 }
 
 fn main() -> ExitCode {
@@ -135,14 +137,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result {
+    descriptors::raise_limit();
     let defaults = Options::default();
-    let is_open = args.user.is_empty();
+    let users = args.users.read()?;
+    let is_open = users.is_empty();
     let options = Options {
         access: Access {
             allow: args.allow,
             ports: args.port,
         },
-        users: args.user,
+        users,
         name: args.name,
         resolver: Resolver::of_the_system(args.resolvers),
         limits: defaults

@@ -50,6 +50,8 @@
 mod certificate;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 mod smtp;
 
 use std::path::PathBuf;
@@ -156,6 +158,7 @@ fn main() {
 }
 
 fn run(arguments: Arguments) -> Result {
+    descriptors::raise_limit();
     let defaults = Options::default();
     let options = Options {
         name: arguments.name,

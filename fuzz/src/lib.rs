@@ -12,6 +12,7 @@ mod dot_block;
 mod fifo;
 #[path = "../../tests/fifo/model/mod.rs"]
 mod fifo_model;
+mod files;
 mod http1;
 #[path = "../../tests/common/naive.rs"]
 mod naive;
@@ -22,6 +23,7 @@ mod tls_stage;
 
 pub use dot_block::{dot_block, smuggled, stuffed};
 pub use fifo::fifo;
+pub use files::files;
 pub use http1::http1;
 pub use nntp::nntp_command;
 pub use proxy_header::proxy_header;

@@ -8,8 +8,8 @@ use clap::Args;
 #[derive(Args)]
 #[command(next_help_heading = "FTP")]
 pub struct FtpArguments {
-    /// Also listen on this address, for FTP. With a certificate clients can use AUTH TLS, and
-    /// users have to.
+    /// Also listen on this address, for FTP. With a certificate clients can use AUTH TLS. Users
+    /// have to, and PROT P for data connections.
     #[arg(long, value_name = "HOST:PORT")]
     pub ftp_listen: Option<String>,
 
@@ -22,10 +22,6 @@ pub struct FtpArguments {
     /// router with NAT. Default: the address that the client has connected to.
     #[arg(long, value_name = "ADDRESS", requires = "ftp_listen")]
     pub ftp_address: Option<Ipv4Addr>,
-
-    /// Only users with a password may read.
-    #[arg(long, requires_all = ["ftp_listen", "write"])]
-    pub ftp_no_anonymous: bool,
 
     /// How long a client of FTP may be silent between two commands. Then it gets a 421.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..1 << 32))]

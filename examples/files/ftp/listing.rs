@@ -1,5 +1,5 @@
-//! LIST, NLST and MLSD. The names of a folder are read, and then its lines are made, a bounded number in each turn: a
-//! folder of a hundred thousand files delays no other client.
+//! LIST, NLST and MLSD. The names of a folder are read and sorted, and then its lines are made, a bounded number in each
+//! turn.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,10 +9,10 @@ use asynchat::{More, Producer};
 
 use super::describe::Facts;
 use super::time;
+use crate::sorted::SortedNames;
 use crate::tree::{Entry, Listing};
 
-/// How many names a turn reads, and how many lines it makes. Each takes a system call or less.
-const NAMES: usize = 1000;
+/// How many lines a call makes. Each takes a system call or less.
 const LINES: usize = 100;
 
 pub enum Format {
@@ -25,13 +25,10 @@ pub enum Format {
 }
 
 pub struct ListingProducer {
-    listing: Listing,
+    names: SortedNames,
     format: Format,
     can_write: bool,
     now: SystemTime,
-    /// Once they are read, the last one is the next line.
-    names: Vec<OsString>,
-    is_read: bool,
 }
 
 impl ListingProducer {
@@ -44,38 +41,22 @@ impl ListingProducer {
         now: SystemTime,
     ) -> ListingProducer {
         ListingProducer {
-            listing,
+            names: match only {
+                Some(name) => SortedNames::only(listing, name),
+                None => SortedNames::new(listing),
+            },
             format,
             can_write,
             now,
-            is_read: only.is_some(),
-            names: only.into_iter().collect(),
         }
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        for _ in 0..NAMES {
-            let Some(name) = self.listing.next_name() else {
-                self.is_read = true;
-                self.names.sort_unstable_by(|a, b| b.cmp(a));
-                return Ok(());
-            };
-            let name = name?;
-            // No command can name it, and it would look like two lines.
-            if !name
-                .as_encoded_bytes()
-                .iter()
-                .any(|byte| b"\r\n".contains(byte))
-            {
-                self.names.push(name);
-            }
-        }
-        Ok(())
     }
 
     fn line(&self, text: &mut Vec<u8>, name: &OsStr) {
-        let Some(entry) = self.listing.look(name) else {
-            return; // it was removed, or it is no file
+        // No command can name it, and it would look like two lines.
+        let is_cut = memchr::memchr2(b'\r', b'\n', name.as_encoded_bytes()).is_some();
+        let entry = self.names.look(name).filter(|_| !is_cut);
+        let Some(entry) = entry else {
+            return; // or it was removed, or it is no file
         };
         match self.format {
             Format::Names => {}
@@ -105,11 +86,10 @@ impl ListingProducer {
 
 impl Producer for ListingProducer {
     fn more(&mut self, budget: usize) -> io::Result<More> {
-        if !self.is_read {
-            self.read()?;
+        if self.names.read()? {
             return Ok(More::Chunk(Default::default()));
         }
-        if self.names.is_empty() {
+        if self.names.is_at_end() {
             return Ok(More::Done);
         }
         let mut text = Vec::new();

@@ -64,7 +64,7 @@ impl Session {
             }
             // As vsftpd: everybody on the way could read the password.
             Some(name)
-                if !is_anonymous(name) && options.tls.is_some() && self.chat.tls().is_none() =>
+                if !is_anonymous(name) && options.users_need_tls() && self.chat.tls().is_none() =>
             {
                 self.reply("530 use AUTH TLS before the password");
             }
@@ -91,7 +91,7 @@ impl Session {
             self.login.who = Who::Anonymous;
             return self.reply("230 logged in, reading is permitted");
         }
-        let is_right = || options.users.admit(&name, &command.argument);
+        let is_right = || options.users.admit(name.as_bytes(), &command.argument);
         let client = self.chat.peer_addr();
         let checked = options.login_limit.check(client.as_ref(), is_right);
         if checked.is_ok() {
@@ -105,6 +105,14 @@ impl Session {
             true => self.hang_up("421 too many wrong passwords"),
             false => self.reply("530 the name or the password is wrong"),
         }
+    }
+
+    /// Whether the client has to set PROT P before a transfer. RFC 4217 section 12.3: a file would be sent in clear, and
+    /// somebody else could take its connection.
+    pub fn needs_private_data(&self) -> bool {
+        matches!(self.login.who, Who::User(_))
+            && self.service.options.users_need_tls()
+            && !self.login.is_private()
     }
 
     /// The user, if it may write.

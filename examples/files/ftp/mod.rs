@@ -7,7 +7,7 @@
 //!
 //! Reading order: `session.rs` (the commands, what waits during a transfer, time), `route.rs` (how a data connection is
 //! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
-//! `folders.rs`, `describe.rs`; and what these use: `command.rs`, `address.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
+//! `folders.rs`, `describe.rs`; and what these use: `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
 //! `time.rs`.
 
 mod address;
@@ -19,6 +19,7 @@ mod describe;
 mod folders;
 mod listing;
 mod login;
+mod ports;
 mod route;
 mod session;
 mod time;
@@ -41,6 +42,7 @@ use crate::login_limit::LoginLimit;
 use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Users;
+use ports::Ports;
 use session::Session;
 
 /// The options of a [`Service`].
@@ -50,13 +52,15 @@ pub struct Options {
     /// Whether [`Options::users`] may write.
     pub write: bool,
     pub users: Users,
+    /// Whether a user may send the password and files without TLS, although there is [`Options::tls`].
+    pub insecure_auth: bool,
     /// Failed log-ins of each address. The services of a program can share it.
     pub login_limit: LoginLimit,
     /// The longest upload in bytes.
     pub max_upload: u64,
     /// After so many wrong passwords the connection is closed.
     pub max_failed_logins: u32,
-    /// The ports of passive data connections. `None`: the system chooses.
+    /// The ports of passive data connections, of which one client has at most half. `None`: the system chooses.
     pub ports: Option<RangeInclusive<u16>>,
     /// The address that PASV tells to clients: that of the router, if the server is behind one (NAT). `None`: the one
     /// that the client has connected to.
@@ -73,8 +77,8 @@ pub struct Options {
     pub data_deadlines: Deadlines,
     /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
     pub grace: Duration,
-    /// Without it there is no AUTH TLS. With it, a user has to use it before the password. It should send no tickets:
-    /// clients that upload do not read them.
+    /// Without it there is no AUTH TLS. With it, a user has to use it before the password, and PROT P for data
+    /// connections. It should send no tickets: clients that upload do not read them.
     pub tls: Option<tls::Acceptor>,
     /// Transfers are logged.
     pub access_log: Option<AccessLog>,
@@ -90,6 +94,7 @@ impl Default for Options {
             anonymous: true,
             write: false,
             users: Users::default(),
+            insecure_auth: false,
             login_limit: LoginLimit::new(Duration::ZERO),
             max_upload: 1 << 30,
             max_failed_logins: 3,
@@ -117,12 +122,14 @@ pub struct Service {
     options: Options,
     tree: Tree,
     clock: RefCell<Clock>,
+    ports: Ports,
 }
 
 impl Service {
     pub fn new(tree: Tree, options: Options) -> Rc<Service> {
         Rc::new(Service {
             clock: RefCell::new(Clock::new(options.clock)),
+            ports: Ports::default(),
             options,
             tree,
         })
@@ -136,6 +143,13 @@ impl Service {
             .deadlines(self.options.deadlines)
             .refusal("421 too many connections, try again later\r\n")
             .listen(move |chat| Session::new(chat, Rc::clone(&service)))
+    }
+}
+
+impl Options {
+    /// Whether users, apart from anonymous ones, have to use TLS.
+    fn users_need_tls(&self) -> bool {
+        self.tls.is_some() && !self.insecure_auth
     }
 }
 
@@ -157,6 +171,7 @@ fn failed(error: &io::Error) -> Refusal {
         ErrorKind::InvalidInput | ErrorKind::CrossesDevices => "550 this is not possible",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "452 there is no room for it",
         ErrorKind::FileTooLarge => upload::TOO_LARGE,
+        ErrorKind::WouldBlock => "450 somebody else is writing to the file",
         _ => {
             tracing::warn!(%error, "a file cannot be used");
             "451 the file cannot be used"

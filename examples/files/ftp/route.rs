@@ -9,6 +9,7 @@ use super::Refusal;
 use super::address::{self, HostPort};
 use super::command::Command;
 use super::data::Data;
+use super::ports::Taken;
 use super::session::Session;
 
 /// Ports that are tried, if a range of ports is given and others have taken them.
@@ -27,8 +28,11 @@ pub struct Route {
 pub enum Way {
     #[default]
     None,
-    /// A listener for one connection, until the connection is here.
-    Passive(Channel),
+    /// A listener for one connection, until the connection is here, and its share of the ports.
+    Passive(
+        Channel,
+        #[expect(dead_code, reason = "it counts until it is dropped")] Option<Taken>,
+    ),
     /// Where the server connects to when there is something to transfer.
     Active(SocketAddr),
     /// It is connecting.
@@ -42,7 +46,7 @@ impl Route {
         self.number += 1;
         match std::mem::take(&mut self.way) {
             Way::None | Way::Active(_) => {}
-            Way::Passive(listener) => listener.close(),
+            Way::Passive(listener, _) => listener.close(),
             Way::Connecting(data) | Way::Connected(data) => data.abort(),
         }
     }
@@ -167,27 +171,27 @@ impl Session {
         let mut addr = self.own_addr()?;
         let Some(ports) = self.service.options.ports.clone() else {
             addr.set_port(0);
-            return self.listen_on(addr);
+            let (listener, addr) = self.listen_on(addr)?;
+            self.route.way = Way::Passive(listener, None);
+            return Ok(addr);
         };
+        let (peer, most) = (self.chat.peer_addr(), ports.len().div_ceil(2));
+        let taken = self.service.ports.take(peer.as_ref(), most);
+        let taken = taken.ok_or("425 too many ports wait for connections from your address")?;
         // Which port is next is not easy to guess for others.
-        let mut outcome = Err("425 all ports are in use");
         let skipped = fastrand::usize(..ports.len());
-        for port in ports
-            .clone()
-            .cycle()
-            .skip(skipped)
-            .take(ports.len().min(MOST_TRIES))
-        {
+        let tries = ports.len().min(MOST_TRIES);
+        for port in ports.cycle().skip(skipped).take(tries) {
             addr.set_port(port);
-            outcome = self.listen_on(addr);
-            if outcome.is_ok() {
-                break;
+            if let Ok((listener, addr)) = self.listen_on(addr) {
+                self.route.way = Way::Passive(listener, Some(taken));
+                return Ok(addr);
             }
         }
-        outcome
+        Err("425 all ports are in use")
     }
 
-    fn listen_on(&mut self, addr: SocketAddr) -> Result<SocketAddr, Refusal> {
+    fn listen_on(&self, addr: SocketAddr) -> Result<(Channel, SocketAddr), Refusal> {
         let options = &self.service.options;
         let (client, number, control) = (self.client(), self.route.number, self.chat.clone());
         let make = self.data_factory();
@@ -210,8 +214,7 @@ impl Session {
             "425 no port can be opened"
         })?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        self.route.way = Way::Passive(listener);
-        addr.ok_or("425 the port has no IP address")
+        Ok((listener, addr.ok_or("425 the port has no IP address")?))
     }
 
     /// Connects to the client.

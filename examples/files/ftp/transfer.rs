@@ -174,6 +174,9 @@ impl Session {
     ) {
         let record = self.record(command, path);
         let connected = begun.and_then(|begun| {
+            if self.needs_private_data() {
+                return Err("521 use PBSZ 0 and PROT P first");
+            }
             match self.route.way {
                 Way::None | Way::Connecting(_) => {
                     return Err("425 use PASV, EPSV, PORT or EPRT first");
@@ -184,7 +187,7 @@ impl Session {
                         return Err(refusal);
                     }
                 }
-                Way::Passive(_) | Way::Connected(_) => {}
+                Way::Passive(..) | Way::Connected(_) => {}
             }
             Ok(begun)
         });

@@ -27,7 +27,7 @@ pub struct Upload {
 enum Target {
     /// Gets its name when it is complete. Until then there is the file of this name that was there before.
     New(tree::Upload),
-    /// APPE, or STOR after REST: what has arrived stays when the transfer is cut, so that the client can continue.
+    /// APPE, or STOR after REST, of one client at a time: what has arrived stays when the transfer is cut, so that the client can continue.
     Existing(File),
 }
 
@@ -112,8 +112,14 @@ impl Upload {
         } = self;
         let outcome = match target {
             Target::New(upload) => upload.finish().map(drop),
-            // The end of what was received is that of the file.
-            Target::Existing(file) => file.set_len(size),
+            Target::Existing(file) => {
+                // The end of what was received is that of the file.
+                let ended = file.set_len(size);
+                if tree::Tree::is_replaced(&file).unwrap_or(false) {
+                    return Err("451 the file was replaced meanwhile");
+                }
+                ended
+            }
         };
         outcome.map_err(|error| failed(&error))?;
         info!(names = %names.display(), user, size, "uploaded");

@@ -1,13 +1,15 @@
 //! The folder over HTTP/1.1 (RFC 9110, RFC 9112).
 //!
 //! Reading order: `session.rs` (the handler: heads, bodies, time), `get.rs`, `put.rs`, then what these use:
-//! `reply.rs`, `conditions.rs`, `range.rs`, `coding.rs`, `page.rs`; and what is below `/-/`: `own.rs`, `events.rs`.
+//! `host.rs`, `reply.rs`, `conditions.rs`, `range.rs`, `coding.rs`, `page.rs`; and what is below `/-/`: `own.rs`,
+//! `events.rs`.
 
 mod auth;
 pub mod coding;
 pub mod conditions;
 mod events;
 mod get;
+pub mod host;
 mod own;
 mod page;
 mod put;
@@ -31,13 +33,20 @@ use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Users;
 use events::Events;
+use host::Hosts;
 use session::Session;
 
 /// The options of a [`Service`].
 pub struct Options {
+    /// The names by which clients may call the server.
+    pub hosts: Hosts,
+    /// Whether everybody may read. Otherwise each request needs a user.
+    pub anonymous: bool,
     /// Whether PUT and DELETE are enabled, for [`Options::users`].
     pub write: bool,
     pub users: Users,
+    /// Whether a password is accepted without TLS, although there is [`Options::tls`].
+    pub insecure_auth: bool,
     /// Failed log-ins of each address. The services of a program can share it.
     pub login_limit: LoginLimit,
     /// The longest upload in bytes.
@@ -60,8 +69,11 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            hosts: Hosts::default(),
+            anonymous: true,
             write: false,
             users: Users::default(),
+            insecure_auth: false,
             login_limit: LoginLimit::new(Duration::ZERO),
             max_upload: 1 << 30,
             receive_time: Duration::from_secs(30),

@@ -1,9 +1,6 @@
-//! The page of a folder. Its names are read and sorted, and then its rows are made, a bounded number in each turn: a
-//! folder of a hundred thousand files delays no other client.
+//! The page of a folder. Its names are read and sorted, and then its rows are made, a bounded number in each turn.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::time::SystemTime;
@@ -13,16 +10,11 @@ use asynchat::{More, Producer};
 use super::reply::{Content, Reply};
 use crate::clock::http_date;
 use crate::names::{Names, encoded};
+use crate::sorted::SortedNames;
 use crate::tree::Listing;
-
-/// How many names a turn reads and sorts.
-const NAMES: usize = 500;
 
 /// How many rows a call makes. Each takes a system call.
 const ROWS: usize = 100;
-
-/// Further names are not shown.
-const MOST_NAMES: usize = 100_000;
 
 /// In the page: programs that mirror a folder would take a style sheet of its own for a part of it.
 const STYLE: &str = include_str!("page.css");
@@ -30,10 +22,7 @@ const STYLE: &str = include_str!("page.css");
 pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
     let rows = Rows {
         start: Some(start(names, can_write)),
-        listing,
-        sorted: Sorted::default(),
-        is_read: false,
-        is_cut: false,
+        names: SortedNames::new(listing),
         is_ended: false,
     };
     Reply::new(200, Content::Made(Box::new(rows)))
@@ -79,62 +68,13 @@ fn start(names: &Names, can_write: bool) -> String {
 
 struct Rows {
     start: Option<String>,
-    listing: Listing,
-    sorted: Sorted,
-    is_read: bool,
-    is_cut: bool,
+    names: SortedNames,
     is_ended: bool,
 }
 
-/// Names that are sorted in parts, because to sort all at once takes too long. The parts are merged by a heap.
-#[derive(Default)]
-struct Sorted {
-    parts: Vec<std::vec::IntoIter<OsString>>,
-    /// The next name of each part, with the number of the part.
-    next: BinaryHeap<Reverse<(OsString, usize)>>,
-    count: usize,
-}
-
-impl Sorted {
-    fn add(&mut self, mut names: Vec<OsString>) {
-        names.sort_unstable();
-        self.count += names.len();
-        self.parts.push(names.into_iter());
-        self.push_next(self.parts.len() - 1);
-    }
-
-    fn pop(&mut self) -> Option<OsString> {
-        let Reverse((name, part)) = self.next.pop()?;
-        self.push_next(part);
-        Some(name)
-    }
-
-    fn push_next(&mut self, part: usize) {
-        if let Some(name) = self.parts.get_mut(part).and_then(Iterator::next) {
-            self.next.push(Reverse((name, part)));
-        }
-    }
-}
-
 impl Rows {
-    fn read(&mut self) -> io::Result<()> {
-        let mut names = Vec::with_capacity(NAMES);
-        while names.len() < NAMES {
-            match self.listing.next_name() {
-                Some(name) if self.sorted.count + names.len() < MOST_NAMES => names.push(name?),
-                next => {
-                    self.is_cut = next.is_some();
-                    self.is_read = true;
-                    break;
-                }
-            }
-        }
-        self.sorted.add(names);
-        Ok(())
-    }
-
     fn row(&self, page: &mut String, name: &OsStr) {
-        let Some(entry) = self.listing.look(name) else {
+        let Some(entry) = self.names.look(name) else {
             return; // it was removed, or it is no file
         };
         let slash = if entry.is_folder { "/" } else { "" };
@@ -166,8 +106,7 @@ impl Producer for Rows {
         if self.is_ended {
             return Ok(More::Done);
         }
-        if !self.is_read {
-            self.read()?;
+        if self.names.read()? {
             return Ok(More::Chunk(Default::default()));
         }
         let mut page = String::new();
@@ -175,17 +114,14 @@ impl Producer for Rows {
             if page.len() >= budget {
                 break;
             }
-            match self.sorted.pop() {
-                Some(name) => self.row(&mut page, &name),
-                None => {
-                    if self.is_cut {
-                        page.push_str("<tr><td>There are more.<td><td>\n");
-                    }
-                    page.push_str("</tbody>\n</table>\n");
-                    self.is_ended = true;
-                    break;
-                }
-            }
+            let Some(name) = self.names.pop() else {
+                break;
+            };
+            self.row(&mut page, &name);
+        }
+        if self.names.is_at_end() {
+            page.push_str("</tbody>\n</table>\n");
+            self.is_ended = true;
         }
         Ok(More::Chunk(page.into()))
     }

@@ -23,12 +23,8 @@ pub struct Upload {
 }
 
 /// Begins an upload. Everything that can be checked is checked before the client sends the body.
-pub fn begin(
-    service: &Service,
-    request: &Request<'_>,
-    user: Option<&str>,
-) -> Result<Upload, Reply> {
-    let (names, user) = target(request, user)?;
+pub fn begin(service: &Service, request: &Request<'_>, user: &str) -> Result<Upload, Reply> {
+    let names = target(request)?;
     if names.is_folder {
         return Err(Reply::text(409, "it is the name of a folder"));
     }
@@ -93,9 +89,9 @@ impl Upload {
     }
 }
 
-pub fn delete(service: &Service, request: &Request<'_>, user: Option<&str>) -> Reply {
+pub fn delete(service: &Service, request: &Request<'_>, user: &str) -> Reply {
     let delete = || -> Result<Reply, Reply> {
-        let (names, user) = target(request, user)?;
+        let names = target(request)?;
         let current = current(service, &names)?;
         if current.is_none() {
             return Err(Reply::text(404, "there is no such file"));
@@ -115,20 +111,13 @@ pub fn too_large() -> Reply {
     Reply::text(413, "the file is too large")
 }
 
-/// What to write, and who does.
-fn target<'u>(request: &Request<'_>, user: Option<&'u str>) -> Result<(Names, &'u str), Reply> {
-    let user = user.ok_or_else(|| {
-        let challenge = "Basic realm=\"files\", charset=\"UTF-8\"";
-        Reply::text(401, "writing needs a user and a password").field("WWW-Authenticate", challenge)
-    })?;
+/// What to write.
+fn target(request: &Request<'_>) -> Result<Names, Reply> {
     let path = path_of(request.target).map(|(path, _)| path);
     let names = path
         .filter(|path| !path.starts_with("/-/"))
         .and_then(Names::parse);
-    match names {
-        Some(names) => Ok((names, user)),
-        None => Err(Reply::text(403, "no file can have this name")),
-    }
+    names.ok_or_else(|| Reply::text(403, "no file can have this name"))
 }
 
 /// The validators of the file with this name, or `None` if there is none.

@@ -9,7 +9,7 @@ use asynchat::{AsyncChat, AtShutdown, Chat, Eof, Overflow, RecordLimit, Result, 
 use tracing::debug;
 
 use super::reply::{self, Content, Exchange, Reply};
-use super::{Service, get, put};
+use super::{Service, auth, get, put};
 use crate::access_log;
 use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::status::{Connection, Progress, Record};
@@ -109,11 +109,10 @@ impl Session {
     /// Replies to a request, or begins to receive what it uploads.
     fn begin(&mut self, request: &Request<'_>) {
         let service = Rc::clone(&self.service);
-        let user = super::auth::user(
-            request.fields,
-            &service.options,
-            self.chat.peer_addr().as_ref(),
-        );
+        let is_host = service.options.hosts.accept(request, &self.chat);
+        let user = is_host
+            .then(|| auth::user(request.fields, &service.options, &self.chat))
+            .flatten();
         self.connection.begin(request.method, request.target);
         let mut exchange = Exchange {
             is_head: request.method == "HEAD",
@@ -126,14 +125,20 @@ impl Session {
             false => "GET, HEAD, OPTIONS",
         };
         let expects = request.expects_continue();
-        let reply = match request.method {
+        let needs_user = match request.method {
+            "PUT" | "DELETE" => service.options.write || !service.options.anonymous,
+            _ => !service.options.anonymous,
+        };
+        let reply = match (request.method, user.as_deref()) {
+            _ if !is_host => Reply::text(421, "the server has another name: see --host"),
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
-            "GET" | "HEAD" => {
+            (_, None) if needs_user => auth::demand(&service.options, &self.chat),
+            ("GET" | "HEAD", _) => {
                 let client = self.chat.peer_addr();
                 get::get(&service, request, client.as_ref(), self.shutting_down)
             }
-            "PUT" if service.options.write => {
-                match put::begin(&service, request, user.as_deref()) {
+            ("PUT", Some(user)) if service.options.write => {
+                match put::begin(&service, request, user) {
                     Ok(upload) => {
                         if expects == Ok(true) {
                             self.chat.push("HTTP/1.1 100 Continue\r\n\r\n");
@@ -143,9 +148,9 @@ impl Session {
                     Err(reply) => reply,
                 }
             }
-            "DELETE" if service.options.write => put::delete(&service, request, user.as_deref()),
-            "OPTIONS" => Reply::new(204, Content::None).field("Allow", allowed),
-            "PUT" | "DELETE" | "POST" | "PATCH" | "TRACE" | "CONNECT" => {
+            ("DELETE", Some(user)) if service.options.write => put::delete(&service, request, user),
+            ("OPTIONS", _) => Reply::new(204, Content::None).field("Allow", allowed),
+            ("PUT" | "DELETE" | "POST" | "PATCH" | "TRACE" | "CONNECT", _) => {
                 Reply::text(405, format_args!("{allowed} are possible")).field("Allow", allowed)
             }
             _ => Reply::text(501, "the method is not known"),

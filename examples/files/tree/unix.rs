@@ -6,12 +6,14 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::parts::{self, Searched};
 use super::{Entry, Found, is_shown};
 
 /// A pipe is opened without a writer, and a terminal does not become that of the process.
@@ -23,6 +25,7 @@ const READ: OFlags = OFlags::RDONLY
 pub struct Root {
     folder: OwnedFd,
     follow_symlinks: bool,
+    searched: Searched,
 }
 
 impl Root {
@@ -32,6 +35,7 @@ impl Root {
         Ok(Root {
             folder,
             follow_symlinks,
+            searched: Searched::default(),
         })
     }
 
@@ -60,11 +64,14 @@ impl Root {
 
     pub fn create(&self, folder: &Path, name: &OsStr) -> io::Result<Pending> {
         let folder = self.folder(Some(folder))?;
+        self.searched.remove_abandoned(folder.as_fd());
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o666);
         let file = rustix::fs::openat(folder.as_fd(), name, flags | OFlags::NOFOLLOW, mode)?;
+        let file = File::from(file);
+        parts::lock(&file)?;
         Ok(Pending {
-            file: File::from(file),
+            file,
             folder: folder.as_fd().try_clone_to_owned()?,
             follow_symlinks: self.follow_symlinks,
         })
@@ -85,10 +92,11 @@ impl Root {
         let name = path.file_name().unwrap_or_default();
         let flags = READ.difference(OFlags::RDONLY).union(OFlags::WRONLY);
         let file = File::from(self.open_as(folder.as_fd(), name, flags)?);
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(ErrorKind::PermissionDenied.into()),
+        if !file.metadata()?.is_file() {
+            return Err(ErrorKind::PermissionDenied.into());
         }
+        parts::lock_exclusively(&file)?;
+        Ok(file)
     }
 
     pub fn create_folder(&self, path: &Path) -> io::Result<()> {
@@ -117,6 +125,11 @@ impl Root {
         let folder = self.folder(path.parent())?;
         let name = path.file_name().unwrap_or_default();
         replaceable(folder.as_fd(), name, self.follow_symlinks).map(drop)
+    }
+
+    /// Whether a file that is open has another one in its place, or none.
+    pub fn is_replaced(file: &File) -> io::Result<bool> {
+        Ok(file.metadata()?.nlink() == 0)
     }
 
     fn folder(&self, path: Option<&Path>) -> io::Result<Folder<'_>> {

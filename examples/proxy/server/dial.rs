@@ -8,6 +8,8 @@ use asynchat::{AsyncChat, Chat, Connector, IntoSession, Limits, Result};
 
 use super::Proxy;
 use super::failure::Failure;
+use super::login_limit::Client;
+use super::resolver::Outcome;
 
 /// How many addresses of a name are tried. If none replies, there is a socket for each at the same time.
 const MOST_ADDRESSES: usize = 8;
@@ -122,16 +124,15 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
         Host::Ip(ip) => post(Ok(vec![SocketAddr::new(*ip, to.port)])),
         Host::Name(name) => {
             let fallback = post.clone();
-            let asked = proxy
-                .options
-                .resolver
-                .look_up(name, to.port, still_wanted, move |found| {
-                    post(match found {
-                        Ok(addrs) if !addrs.is_empty() => Ok(addrs),
-                        _ => Err(Failure::Unknown),
-                    });
+            let reply = move |found: Outcome| {
+                post(match found {
+                    Ok(addrs) if !addrs.is_empty() => Ok(addrs),
+                    _ => Err(Failure::Unknown),
                 });
-            if let Err(error) = asked {
+            };
+            let client = Client::new(chat.peer_addr().as_ref());
+            let resolver = &proxy.options.resolver;
+            if let Err(error) = resolver.look_up(client, name, to.port, still_wanted, reply) {
                 tracing::warn!("{error}");
                 fallback(Err(Failure::Unavailable));
             }

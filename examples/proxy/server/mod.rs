@@ -10,7 +10,8 @@ mod login_limit;
 pub mod resolver;
 mod socks;
 mod tunnel;
-pub mod user;
+#[path = "../../common/users.rs"]
+pub mod users;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use access::Access;
 use first::First;
 use login_limit::LoginLimit;
 use resolver::Resolver;
-use user::User;
+use users::Users;
 
 use crate::http1;
 
@@ -33,7 +34,7 @@ pub struct Options {
     /// Which destinations are allowed.
     pub access: Access,
     /// Who may use the proxy. If there is nobody, everybody may.
-    pub users: Vec<User>,
+    pub users: Users,
     /// The name of this proxy in Via fields (RFC 9110 section 7.6.3).
     pub name: String,
     pub resolver: Resolver,
@@ -55,9 +56,9 @@ impl Default for Options {
         let minute = Duration::from_secs(60);
         Options {
             access: Access::default(),
-            users: vec![],
+            users: Users::default(),
             name: "asynchat".to_owned(),
-            resolver: Resolver::of_the_system(8),
+            resolver: Resolver::of_the_system(16),
             limits: Limits::default(),
             idle: minute,
             tunnel_idle: 60 * minute,
@@ -104,9 +105,9 @@ impl Proxy {
         server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))
     }
 
-    /// Whether a client has the credentials of a user, which `has` compares.
-    fn admits(&self, client: &Chat, has: impl Fn(&User) -> bool) -> bool {
-        let is_right = || self.options.users.iter().any(has);
+    /// Whether a client has the name and the password of a user.
+    fn admits(&self, client: &Chat, name: &[u8], password: &[u8]) -> bool {
+        let is_right = || self.options.users.admit(name, password);
         let addr = client.peer_addr();
         self.login_limit.check(addr.as_ref(), is_right).is_ok()
     }

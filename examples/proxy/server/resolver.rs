@@ -2,15 +2,21 @@
 //!
 //! A [`Connector`](asynchat::Connector) looks names up, too, but it connects to whatever it finds. Here the access
 //! list is applied in between.
+//!
+//! A client that asks for names that take long to look up must not stop the others: it has at most half of the threads at
+//! a time, and a share of the queue.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
-/// The most names that wait for a thread.
+use super::login_limit::Client;
+
+/// The most names that wait for a thread, in all and of one client.
 const QUEUE: usize = 1024;
+const QUEUE_OF_CLIENT: usize = 64;
 
 /// The addresses of a host, with the port that was asked for.
 pub type Outcome = io::Result<Vec<SocketAddr>>;
@@ -33,12 +39,15 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Request>,
+    /// How many threads look up names of a client.
+    busy: HashMap<Client, usize>,
     threads: usize,
     /// How many of the threads wait for a name.
     idle: usize,
 }
 
 struct Request {
+    client: Client,
     host: String,
     port: u16,
     /// Nobody waits for the outcome when this cannot be upgraded.
@@ -66,12 +75,13 @@ impl Resolver {
         }))
     }
 
-    /// Looks a name up. `reply` is called on a thread of the resolver, or not at all if `wanted` is gone by then.
+    /// Looks a name up for a client. `reply` is called on a thread of the resolver, or not at all if `wanted` is gone by then.
     ///
     /// # Errors
-    /// When too many names wait already, or the system has no thread left.
+    /// When too many names wait already, in all or of this client, or the system has no thread left.
     pub fn look_up(
         &self,
+        client: Client,
         host: &str,
         port: u16,
         wanted: Weak<()>,
@@ -82,12 +92,14 @@ impl Resolver {
             return Ok(());
         }
         let mut state = self.0.lock();
-        if state.queue.len() >= QUEUE {
-            state
-                .queue
-                .retain(|request| request.wanted.strong_count() > 0);
+        let is_full = |queue: &VecDeque<Request>| {
+            let of_client = queue.iter().filter(|it| it.client == client);
+            queue.len() >= QUEUE || of_client.count() >= QUEUE_OF_CLIENT
+        };
+        if is_full(&state.queue) {
+            state.queue.retain(Request::is_wanted);
         }
-        if state.queue.len() >= QUEUE {
+        if is_full(&state.queue) {
             return Err(io::Error::other("too many names wait to be looked up"));
         }
         if state.idle <= state.queue.len() && state.threads < self.0.most {
@@ -99,6 +111,7 @@ impl Resolver {
             }
         }
         state.queue.push_back(Request {
+            client,
             host: host.to_owned(),
             port,
             wanted,
@@ -106,6 +119,12 @@ impl Resolver {
         });
         self.0.added.notify_one();
         Ok(())
+    }
+}
+
+impl Request {
+    fn is_wanted(&self) -> bool {
+        self.wanted.strong_count() > 0
     }
 }
 
@@ -123,16 +142,21 @@ impl Shared {
     fn work(&self) {
         loop {
             let request = self.next();
-            if request.wanted.strong_count() > 0 {
+            if request.is_wanted() {
                 (request.reply)((self.resolve)(&request.host, request.port));
             }
+            let mut state = self.lock();
+            if let Some(busy) = state.busy.get_mut(&request.client) {
+                *busy -= 1;
+            }
+            state.busy.retain(|_, busy| *busy > 0);
         }
     }
 
     fn next(&self) -> Request {
         let mut state = self.lock();
         loop {
-            if let Some(request) = state.queue.pop_front() {
+            if let Some(request) = state.next(self.most.div_ceil(2)) {
                 return request;
             }
             state.idle += 1;
@@ -145,14 +169,29 @@ impl Shared {
     }
 }
 
+impl State {
+    /// The next request of a client that has fewer than `most` threads.
+    fn next(&mut self, most: usize) -> Option<Request> {
+        let has_room = |client| self.busy.get(client).is_none_or(|busy| *busy < most);
+        let at = self.queue.iter().position(|it| has_room(&it.client))?;
+        let request = self.queue.remove(at)?;
+        *self.busy.entry(request.client).or_default() += 1;
+        Some(request)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
 
+    fn client(n: u8) -> Client {
+        Client::new(Some(&SocketAddr::from(([192, 0, 2, n], 1)).into()))
+    }
+
     #[test]
-    fn names_that_hang_use_up_the_threads_and_the_others_follow() {
+    fn names_that_hang_do_not_stop_those_of_other_clients() {
         let (release, released) = channel::<()>();
         let released = Mutex::new(released);
         let resolver = Resolver::new(2, move |host, port| {
@@ -168,7 +207,9 @@ mod tests {
             let reply = move |_: Outcome| {
                 let _ = sender.send(host);
             };
-            resolver.look_up(host, 80, Arc::downgrade(wanted), reply)
+            // One client may have one of the two threads.
+            let client = client(if host == "hangs" { 1 } else { 2 });
+            resolver.look_up(client, host, 80, Arc::downgrade(wanted), reply)
         };
         let withdrawn = Arc::new(());
         look_up("hangs", &wanted).unwrap();
@@ -176,12 +217,11 @@ mod tests {
         assert_eq!(outcomes.recv(), Ok("first"));
         look_up("hangs", &wanted).unwrap();
         look_up("withdrawn", &withdrawn).unwrap();
-        look_up("second", &wanted).unwrap();
         drop(withdrawn);
+        look_up("second", &wanted).unwrap();
+        assert_eq!(outcomes.recv(), Ok("second"));
         release.send(()).unwrap();
-        let mut next = vec![outcomes.recv().unwrap(), outcomes.recv().unwrap()];
-        next.sort_unstable();
-        assert_eq!(next, ["hangs", "second"]);
+        assert_eq!(outcomes.recv(), Ok("hangs"));
         drop(release);
         assert_eq!(outcomes.recv(), Ok("hangs"));
     }
@@ -195,9 +235,17 @@ mod tests {
             Ok(vec![])
         });
         let wanted = Arc::new(());
-        let look_up = || resolver.look_up("host", 80, Arc::downgrade(&wanted), |_| {});
-        let accepted = (0..2 * QUEUE).filter(|_| look_up().is_ok()).count();
-        assert!((QUEUE..=QUEUE + 1).contains(&accepted), "{accepted}");
+        let accepted = |n: u8| {
+            let wanted = || Arc::downgrade(&wanted);
+            let look_up = || resolver.look_up(client(n), "host", 80, wanted(), |_| {});
+            (0..2 * QUEUE).filter(|_| look_up().is_ok()).count()
+        };
+        let (first, second) = (accepted(1), accepted(2));
+        // The thread takes the first name, now or later.
+        assert!((QUEUE_OF_CLIENT..=QUEUE_OF_CLIENT + 1).contains(&first));
+        assert_eq!(second, QUEUE_OF_CLIENT);
+        let all = first + second + (3..=255).map(accepted).sum::<usize>();
+        assert!((QUEUE..=QUEUE + 1).contains(&all), "{all}");
         drop(release);
     }
 }

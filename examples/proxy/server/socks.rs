@@ -11,7 +11,6 @@ use super::Proxy;
 use super::dial::{Destination, Host, LookUp, LooksUp, look_up};
 use super::failure::Failure;
 use super::tunnel::{Opens, log_end, open};
-use super::user::User;
 
 const VERSION: u8 = 5;
 /// Methods: section 3.
@@ -97,8 +96,7 @@ impl Socks {
     }
 
     fn log_in(&mut self, password: &[u8]) {
-        let has = |user: &User| user.has(&self.name, password);
-        if !self.proxy.admits(&self.chat, has) {
+        if !self.proxy.admits(&self.chat, &self.name, password) {
             self.chat.push_slice(&[1, 1]);
             return self.end("the name or the password is wrong");
         }

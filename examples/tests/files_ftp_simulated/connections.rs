@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use asynchat::Result;
-use asynchat::sim::Network;
+use asynchat::sim::{Network, Peer};
 
 use crate::folder::Folder;
 use crate::ftp::{Options, Service};
@@ -189,6 +189,35 @@ fn passive_ports_are_in_the_range() -> Result {
     let last = site.network.listen("192.0.2.1:50001")?;
     site.expect("EPSV", "425")?;
     drop((taken, taken_too, last));
+    Ok(())
+}
+
+#[test]
+fn one_client_has_at_most_half_of_the_ports() -> Result {
+    let site = Site::ann_with(Options {
+        ports: Some(50_000..=50_003),
+        ..options()
+    })?;
+    let session = |from: &str| -> Result<Peer> {
+        let control = site.connect(from, ADDR.parse()?)?;
+        site.ask(&control, "USER anonymous\r\nPASS x\r\n")?;
+        Ok(control)
+    };
+    let ask = |control: &Peer, line: &str| site.ask(control, format!("{line}\r\n"));
+    let sessions = [session(CLIENT)?, session(CLIENT)?];
+    let ports = [ask(&sessions[0], "EPSV")?, ask(&sessions[1], "EPSV")?];
+    // A session has one port at a time.
+    assert_eq!(codes_of(&ask(&sessions[0], "EPSV")?), "229");
+    site.expect("EPSV", "425")?;
+    site.expect("PASV", "425")?;
+    assert_eq!(codes_of(&ask(&session(STRANGER)?, "EPSV")?), "229");
+    // A port no longer waits when its connection is here, and when its session ends.
+    let _data = site.connect(CLIENT, extended(&ports[1]))?;
+    site.expect("EPSV", "229")?;
+    assert_eq!(codes_of(&ask(&sessions[1], "EPSV")?), "425");
+    sessions[0].reset();
+    site.settle()?;
+    assert_eq!(codes_of(&ask(&sessions[1], "EPSV")?), "229");
     Ok(())
 }
 

@@ -26,6 +26,8 @@ mod names;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+#[path = "../../files/sorted.rs"]
+mod sorted;
 #[path = "../../files/status/mod.rs"]
 mod status;
 #[path = "../../../tests/common/tls.rs"]
@@ -33,8 +35,9 @@ mod tls;
 mod transfers;
 #[path = "../../files/tree.rs"]
 mod tree;
-#[path = "../../files/users.rs"]
+#[path = "../../common/users.rs"]
 mod users;
 mod with_certificate;
 #[path = "../common/with_tls.rs"]
 mod with_tls;
+mod writers;

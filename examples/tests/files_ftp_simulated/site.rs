@@ -90,6 +90,13 @@ impl Site {
         Ok(site)
     }
 
+    /// Another session of `ann`, from the same host.
+    pub(crate) fn second(&self) -> Result<Peer> {
+        let control = self.connect(CLIENT, ADDR.parse()?)?;
+        self.ask(&control, "USER ann\r\nPASS secret\r\nTYPE I\r\n")?;
+        Ok(control)
+    }
+
     pub(crate) fn replies(&self) -> Result<String> {
         self.settle()?;
         Ok(String::from_utf8(self.control.take_received())?)

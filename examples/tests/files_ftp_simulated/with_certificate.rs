@@ -75,14 +75,6 @@ fn files_are_transferred_with_tls() -> Result {
         codes_of(&site.ask_tls(&mut control, "PROT C\r\n")?),
         "226 200"
     );
-    // In clear again.
-    let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
-    let data = site.connect(CLIENT, port)?;
-    assert_eq!(
-        codes_of(&site.ask_tls(&mut control, "RETR a.txt\r\n")?),
-        "150 226"
-    );
-    assert_eq!(data.received(), b"hello\nworld\n");
     Ok(())
 }
 
@@ -156,6 +148,42 @@ fn passwords_need_tls_if_there_is_a_certificate() -> Result {
     let mut control = secured(&site)?;
     let replies = site.ask_tls(&mut control, "AUTH TLS\r\nPROT S\r\nPROT x\r\n")?;
     assert_eq!(codes_of(&replies), "503 536 504");
+    Ok(())
+}
+
+/// A file of a user is as secret as the password.
+#[test]
+fn the_files_of_a_user_need_tls_if_there_is_a_certificate() -> Result {
+    for insecure_auth in [false, true] {
+        let site = Site::with(Options {
+            insecure_auth,
+            ..secure_options()
+        })?;
+        let mut control = secured(&site)?;
+        site.ask_tls(&mut control, "PROT C\r\n")?;
+        for (command, codes) in [
+            ("RETR a.txt", "150 226"),
+            ("LIST", "150 226"),
+            ("STOR new", "150"),
+        ] {
+            let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+            let data = site.connect(CLIENT, port)?;
+            let replies = site.ask_tls(&mut control, &format!("{command}\r\n"))?;
+            let codes = if insecure_auth { codes } else { "521" };
+            assert_eq!(codes_of(&replies), codes, "{command}");
+            assert_eq!(data.received().is_empty(), codes != "150 226");
+        }
+        // An anonymous client has no secrets.
+        let control = site.connect(CLIENT, ADDR.parse()?)?;
+        site.ask(&control, "USER anonymous\r\nPASS x\r\n")?;
+        let port = extended(&site.ask(&control, "EPSV\r\n")?);
+        let data = site.connect(CLIENT, port)?;
+        let replies = site.ask(&control, "RETR a.txt\r\n")?;
+        assert_eq!(codes_of(&replies), "150 226");
+        assert_eq!(data.received(), b"hello\r\nworld\r\n");
+        let user = codes_of(&site.ask(&control, "USER ann\r\n")?);
+        assert_eq!(user, if insecure_auth { "331" } else { "530" });
+    }
     Ok(())
 }
 

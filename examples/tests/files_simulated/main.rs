@@ -7,6 +7,7 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+mod access;
 #[path = "../../files/access_log.rs"]
 mod access_log;
 #[path = "../../files/clock.rs"]
@@ -26,6 +27,8 @@ mod reading;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+#[path = "../../files/sorted.rs"]
+mod sorted;
 #[path = "../../files/status/mod.rs"]
 mod status;
 mod status_page;
@@ -33,7 +36,7 @@ mod status_page;
 mod tls;
 #[path = "../../files/tree.rs"]
 mod tree;
-#[path = "../../files/users.rs"]
+#[path = "../../common/users.rs"]
 mod users;
 #[path = "../common/with_tls.rs"]
 mod with_tls;

@@ -23,6 +23,7 @@ pub(crate) const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
 pub(crate) struct Site {
     pub(crate) scene: Scene,
     pub(crate) dir: Folder,
+    addr: String,
 }
 
 impl Deref for Site {
@@ -54,17 +55,28 @@ impl Site {
     }
 
     pub(crate) fn with_links(options: Options, follow_symlinks: bool) -> Result<Site> {
+        Site::build(options, follow_symlinks, ADDR)
+    }
+
+    /// With another address of the server.
+    pub(crate) fn at(options: Options, addr: &str) -> Result<Site> {
+        Site::build(options, false, addr)
+    }
+
+    fn build(options: Options, follow_symlinks: bool, addr: &str) -> Result<Site> {
         let dir = Folder::new()?;
         let tree = Tree::open(dir.path(), follow_symlinks)?;
         let has_tls = options.tls.is_some();
         let service = Service::new(tree, options);
+        let listen = addr.to_owned();
         let scene = Scene::new(Network::new(1), move || {
             if has_tls {
                 service.serve_tls(TLS_ADDR)?;
             }
-            service.serve(ADDR)
+            service.serve(listen.as_str())
         })?;
-        let site = Site { scene, dir };
+        let addr = addr.to_owned();
+        let site = Site { scene, dir, addr };
         site.dir.store("a.txt", b"hello, world\n")?;
         fs::create_dir(site.dir.path().join("dir"))?;
         site.dir.store("dir/big", big())?;
@@ -72,7 +84,7 @@ impl Site {
     }
 
     pub(crate) fn client(&self) -> Result<Peer> {
-        Ok(self.network.connect(ADDR)?)
+        Ok(self.network.connect(self.addr.as_str())?)
     }
 
     /// The replies to some input on a connection of its own.

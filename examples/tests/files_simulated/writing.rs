@@ -235,3 +235,71 @@ fn a_shutdown_lets_an_upload_be_completed() -> Result {
     assert_eq!(site.dir.read("x").unwrap(), b"12");
     Ok(())
 }
+
+#[test]
+fn of_two_uploads_the_last_to_complete_stays_and_each_is_whole() -> Result {
+    let site = Site::new()?;
+    let begin = |first: &str| -> Result<Peer> {
+        let client = site.client()?;
+        let head = format!("PUT /a.txt HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 8\r\n\r\n");
+        client.send(head + first);
+        site.settle()?;
+        Ok(client)
+    };
+    let (one, other) = (begin("one ")?, begin("two ")?);
+    assert!(site.ask(&other, "more")?.starts_with("HTTP/1.1 204 "));
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"two more");
+    assert!(site.ask(&one, "last")?.starts_with("HTTP/1.1 204 "));
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"one last");
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    Ok(())
+}
+
+/// What a server has left that was killed. What another server is receiving, and what only looks like a part, stay.
+#[cfg(unix)]
+#[test]
+fn parts_of_uploads_that_belong_to_nobody_are_removed() -> Result {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{FlockOperation, flock};
+
+    let site = Site::new()?;
+    let part = |name: &str| format!(".files-upload-{name}");
+    let dir = site.dir.path();
+    site.dir.store(&part("abandoned"), b"a part")?;
+    site.dir.store(&part("locked"), b"a part")?;
+    let locked = File::open(dir.join(part("locked")))?;
+    flock(&locked, FlockOperation::NonBlockingLockExclusive)?;
+    fs::create_dir(dir.join(part("folder")))?;
+    symlink("a.txt", dir.join(part("link")))?;
+    site.dir
+        .store(&format!("dir/{}", part("other")), b"a part")?;
+    let left = [part("folder"), part("link"), part("locked")];
+
+    assert_eq!(site.get("/", "")?.status, 200);
+    assert!(
+        site.dir.read(&part("abandoned")).is_some(),
+        "reading removes nothing"
+    );
+    // While this server is receiving a file, another upload does not take it for abandoned.
+    let client = site.client()?;
+    client.send(format!(
+        "PUT /one HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 2\r\n\r\n1"
+    ));
+    site.settle()?;
+    assert_eq!(site.one(put("/two", "2"))?.status, 201);
+    assert!(site.ask(&client, "1")?.starts_with("HTTP/1.1 201 "));
+    let mut expected = left.to_vec();
+    expected.extend(["a.txt", "dir", "one", "two"].map(str::to_owned));
+    assert_eq!(site.dir.names()?, expected);
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello, world\n");
+    assert_eq!(
+        fs::read_dir(dir.join("dir"))?.count(),
+        2,
+        "each folder in its turn"
+    );
+    assert_eq!(site.one(put("/dir/three", "3"))?.status, 201);
+    assert_eq!(fs::read_dir(dir.join("dir"))?.count(), 2);
+    Ok(())
+}

@@ -18,7 +18,7 @@ use asynchat::{
 use super::exchange::{Exchange, MARK, SERVER_HIGH_WATER, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
 use super::upstream::Upstream;
-use crate::http1::{self, Body, Framing, Rejected, Request, Version, chunked};
+use crate::http1::{self, Body, Framing, Rejected, Request, Version, basic, chunked};
 use crate::server::Proxy;
 use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
@@ -121,11 +121,10 @@ impl Client {
 
     fn is_authorised(&self, request: &Request<'_>) -> bool {
         let field = request.fields.only("proxy-authorization");
-        let admits = |field| {
-            self.proxy
-                .admits(&self.chat, |user| user.has_credentials(field))
-        };
-        self.proxy.options.users.is_empty() || field.is_some_and(admits)
+        let credentials = field.and_then(basic::credentials);
+        self.proxy.options.users.is_empty()
+            || credentials
+                .is_some_and(|(name, password)| self.proxy.admits(&self.chat, &name, &password))
     }
 
     /// CONNECT: RFC 9110 section 9.3.6.

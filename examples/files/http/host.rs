@@ -1,0 +1,94 @@
+//! The names by which clients may call the server.
+//!
+//! A site can let its own name lead to 127.0.0.1 a moment after a browser has loaded its page (DNS rebinding). For the
+//! browser the page and the folder then are of the same origin, and the page can read a folder that only this host should
+//! reach. The Host field still has the name of the site.
+
+use std::net::IpAddr;
+
+use asynchat::{Addr, Chat};
+
+use crate::http1::Request;
+
+/// Names beside `localhost`, in lower case.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(Vec<String>);
+
+impl Hosts {
+    pub fn new(names: &[String]) -> Hosts {
+        Hosts(names.iter().map(|name| name.to_lowercase()).collect())
+    }
+
+    /// Whether the request calls the server by one of its names. On a loopback address this is `localhost` and what ends
+    /// with `.localhost` (RFC 6761 section 6.3), an address, or one of the names that were given. If names were given,
+    /// this holds on the other addresses, too.
+    pub fn accept(&self, request: &Request<'_>, chat: &Chat) -> bool {
+        let is_loopback = |addr: Addr| addr.ip().is_some_and(|ip| ip.to_canonical().is_loopback());
+        if self.0.is_empty() && !chat.local_addr().is_some_and(is_loopback) {
+            return true;
+        }
+        // Browsers send a name with each request. What sends none, or an empty one, is none.
+        authority(request).is_none_or(|authority| self.has(authority))
+    }
+
+    fn has(&self, authority: &str) -> bool {
+        let host = match authority.rsplit_once(':') {
+            // A colon in brackets is one of an IPv6 address.
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
+        };
+        let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        inner.unwrap_or(host).parse::<IpAddr>().is_ok()
+            || name.is_empty()
+            || name == "localhost"
+            || name.ends_with(".localhost")
+            || self.0.contains(&name)
+    }
+}
+
+/// The host and the port of a request. Those of a target in absolute-form come first (RFC 9112 section 3.2.2).
+fn authority<'a>(request: &Request<'a>) -> Option<&'a str> {
+    match request.target.split_once("://") {
+        Some((_, rest)) if !request.target.starts_with('/') => rest.split(['/', '?']).next(),
+        _ => request.fields.text("host"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_or_a_known_name() {
+        let hosts = Hosts::new(&["Box.example".to_owned()]);
+        for accepted in [
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.",
+            "files.localhost:1",
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:8080",
+            "box.example:8080",
+            "BOX.example.",
+            "",
+        ] {
+            assert!(hosts.has(accepted), "{accepted}");
+        }
+        for refused in [
+            "evil.example",
+            "evil.example:8080",
+            "notlocalhost",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "box.example.evil.example",
+            "user@localhost.evil.example",
+            "[::1].evil.example",
+            "0x7f000001",
+        ] {
+            assert!(!hosts.has(refused), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The parts of uploads. A server that is killed leaves those that it was receiving. A later one removes them when it first
+//! receives a file for the same folder.
+//!
+//! Each part is locked while it is received, and the system releases the lock of a process that ends, whatever ends it. So
+//! a part without a lock belongs to nobody. Where there are no such locks (some network file systems), parts stay.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{AtFlags, Dev, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::is_shown;
+
+/// The folders that were searched for parts. (The numbers of devices have other types on other systems.)
+#[derive(Default)]
+pub struct Searched(RefCell<HashSet<(Dev, u64)>>);
+
+impl Searched {
+    /// Removes the parts in a folder that belong to nobody, unless this was done before.
+    pub fn remove_abandoned(&self, folder: BorrowedFd<'_>) {
+        let removed = rustix::fs::fstat(folder).map(|found| {
+            let is_new = self.0.borrow_mut().insert((found.st_dev, found.st_ino));
+            if is_new { remove_all(folder) } else { Ok(()) }
+        });
+        if let Ok(Err(error)) | Err(error) = removed {
+            tracing::warn!(%error, "a folder cannot be searched for parts of uploads");
+        }
+    }
+}
+
+fn remove_all(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut names = Dir::read_from(folder)?;
+    while let Some(entry) = names.read() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !is_shown(name) && is_abandoned(folder, name) {
+            match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+                Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
+                Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is a file, not a link to one, that nobody has locked.
+fn is_abandoned(folder: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let is_file = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile);
+    // On NFS such a lock needs a file that can be written.
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    is_file
+        && rustix::fs::openat(folder, name, flags, Mode::empty()).is_ok_and(|part| {
+            rustix::fs::flock(part, FlockOperation::NonBlockingLockExclusive).is_ok()
+        })
+}
+
+/// Locks a part that was created.
+///
+/// # Errors
+/// `AlreadyExists` if another server has taken it for abandoned before. Another name is to be tried.
+pub fn lock(part: &File) -> io::Result<()> {
+    match lock_exclusively(part) {
+        Ok(()) if part.metadata()?.nlink() > 0 => Ok(()),
+        Ok(()) => Err(ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::AlreadyExists.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Locks a file for its only writer. Where there are no locks, it does nothing.
+///
+/// # Errors
+/// `WouldBlock` if another one has locked it.
+pub fn lock_exclusively(file: &File) -> io::Result<()> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,68 @@
+//! Two clients that write to one file.
+
+use asynchat::Result;
+use asynchat::sim::Peer;
+
+use crate::site::{CLIENT, Site, codes_of, extended};
+
+#[test]
+fn of_two_uploads_the_last_to_complete_stays_and_each_is_whole() -> Result {
+    let site = Site::ann()?;
+    let other = site.second()?;
+    let begin = |control: &Peer, command: &str| -> Result<(Peer, String)> {
+        let port = extended(&site.ask(control, "EPSV\r\n")?);
+        let data = site.connect(CLIENT, port)?;
+        let replies = site.ask(control, format!("{command}\r\n"))?;
+        Ok((data, codes_of(&replies)))
+    };
+    let end = |data: &Peer, text: &str| {
+        data.send(text);
+        data.finish();
+    };
+    let (first, codes) = begin(&site.control, "STOR a.txt")?;
+    assert_eq!(codes, "150");
+    first.send("one ");
+    let (second, codes) = begin(&other, "STOR a.txt")?;
+    assert_eq!(codes, "150");
+    end(&second, "two");
+    assert_eq!(codes_of(&site.ask(&other, "")?), "226");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"two");
+    end(&first, "last");
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"one last");
+    Ok(())
+}
+
+/// Two clients that write in one file would mix their bytes, and one of them would be told that all is well.
+#[cfg(unix)]
+#[test]
+fn one_client_at_a_time_writes_in_a_file() -> Result {
+    let site = Site::ann()?;
+    let other = site.second()?;
+    let first = site.data()?;
+    site.expect("APPE a.txt", "150")?;
+    first.send("first\n");
+    for commands in ["APPE a.txt\r\n", "REST 5\r\nSTOR a.txt\r\n"] {
+        let data = site.connect(CLIENT, extended(&site.ask(&other, "EPSV\r\n")?))?;
+        let codes = codes_of(&site.ask(&other, commands)?);
+        assert!(codes.ends_with("450"), "{codes}");
+        assert!(data.received().is_empty());
+    }
+    first.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello\nworld\nfirst\n");
+
+    // A file that replaces it meanwhile is whole. What was written to the old one is lost, which its client learns.
+    let first = site.data()?;
+    site.expect("APPE a.txt", "150")?;
+    let data = site.connect(CLIENT, extended(&site.ask(&other, "EPSV\r\n")?))?;
+    site.ask(&other, "STOR a.txt\r\n")?;
+    data.send("new");
+    data.finish();
+    assert_eq!(codes_of(&site.ask(&other, "")?), "226");
+    first.send("lost");
+    first.finish();
+    assert_eq!(codes_of(&site.replies()?), "451");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"new");
+    Ok(())
+}

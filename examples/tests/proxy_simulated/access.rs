@@ -1,0 +1,254 @@
+//! Where clients may go, and who may use the proxy.
+
+use std::net::SocketAddr;
+
+use asynchat::Result;
+use asynchat::sim::{Ended, every_segmentation};
+
+use crate::world::{LISTEN, SECOND, World, get, socks, status, text};
+
+/// The address that the client has connected to is one of the proxy's host, whose services are not for its clients.
+#[test]
+fn the_host_of_the_proxy_is_refused_unless_listed() -> Result {
+    let requests = [
+        get("self.example:9000").into_bytes(),
+        get("192.0.2.1:9000").into_bytes(),
+        b"CONNECT self.example:9000 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        socks("self.example", 9000),
+    ];
+    let world = World::new()?;
+    let service = world.network.listen("192.0.2.1:9000")?;
+    for request in &requests[..3] {
+        assert_eq!(status(&world.outcome(request)?.0), "403");
+    }
+    let client = world.client()?;
+    world.send(&client, &requests[3])?;
+    assert_eq!(client.take_received()[..4], [5, 0, 5, 2]);
+    assert!(service.accept().is_none());
+
+    let listed = "192.0.2.1/32".parse()?;
+    let world = World::with(|options| options.access.allow = vec![listed])?;
+    let service = world.network.listen("192.0.2.1:9000")?;
+    for request in &requests {
+        world.outcome(request)?;
+        assert!(service.accept().is_some());
+    }
+    Ok(())
+}
+
+/// A name of an attacker has as many addresses as fit into a reply, none of which answers.
+#[test]
+fn few_addresses_of_a_name_are_tried() -> Result {
+    let world = World::with(|options| options.connect = 60 * SECOND)?;
+    for n in 100..200 {
+        world.network.add_black_hole(([198, 51, 100, n], 80).into());
+    }
+    let client = world.client()?;
+    world.send(&client, get("holes.example"))?;
+    let mut most = 0;
+    for _ in 0..59 {
+        world.advance(SECOND)?;
+        most = most.max(world.network.sockets());
+    }
+    // The listener, and the connection of the client.
+    assert!((3..=2 + 8).contains(&most), "{most}");
+    world.advance(10 * SECOND)?;
+    assert_eq!(status(&text(&client)), "504");
+    assert_eq!(world.network.sockets(), 2);
+    Ok(())
+}
+
+#[test]
+fn only_allowed_addresses_are_connected_to() -> Result {
+    let hosts = [
+        "localhost",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+        "10.0.0.1",
+        "192.168.1.1",
+        "172.16.0.1",
+        "169.254.169.254",
+        "[fe80::1]",
+        "[fd00::1]",
+        "[64:ff9b::7f00:1]",
+        "rebind.example",
+        "mapped.example",
+        "zero.example",
+        "metadata.example",
+        "100.64.0.1",
+        "255.255.255.255",
+        "224.0.0.1",
+    ];
+    let world = World::new()?;
+    let inside = world.network.listen("127.0.0.1:80")?;
+    for host in hosts {
+        assert_eq!(status(&world.outcome(get(host))?.0), "403", "{host}");
+        let (reply, ended) = world.outcome(format!(
+            "CONNECT {host}:80 HTTP/1.1\r\nHost: a\r\n\r\nearly"
+        ))?;
+        assert_eq!(status(&reply), "403", "{host}");
+        assert_eq!(ended, Some(Ended::Finished), "{host}");
+        let client = world.client()?;
+        world.send(&client, socks(host.trim_matches(['[', ']']), 80))?;
+        assert_eq!(client.take_received().get(3), Some(&2), "{host}");
+    }
+    assert!(inside.accept().is_none());
+    let (reply, _) = world.outcome("CONNECT www.example:25 HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    assert_eq!(status(&reply), "403");
+
+    // Of several addresses only the allowed ones are tried.
+    world.begin("CONNECT mixed.example:80 HTTP/1.1\r\nHost: a\r\n\r\n")?;
+
+    let loopback = vec!["127.0.0.0/8".parse()?];
+    let world = World::with(|options| options.access.allow = loopback)?;
+    let inside = world.network.listen("127.0.0.1:80")?;
+    for host in [
+        "localhost",
+        "127.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "mapped.example",
+    ] {
+        let client = world.client()?;
+        world.send(&client, get(host))?;
+        assert!(inside.accept().is_some(), "{host}");
+    }
+    assert_eq!(status(&world.outcome(get("10.0.0.1"))?.0), "403");
+    Ok(())
+}
+
+/// The end of such a head would never come.
+#[test]
+fn lines_that_end_with_lf_are_refused_at_once() -> Result {
+    let world = World::new()?;
+    for request in [
+        "GET http://www.example/ HTTP/1.1\nHost: a\n\n",
+        "GET http://www.example/ HTTP/1.1\r\nHost: a\n\r\n",
+        "CONNECT www.example:80 HTTP/1.1\n\n",
+    ] {
+        every_segmentation(request.as_bytes(), |pieces| {
+            let client = world.client()?;
+            for piece in pieces {
+                world.send(&client, piece)?;
+            }
+            assert_eq!(status(&text(&client)), "400", "{request:?}");
+            assert_eq!(client.ended(), Some(Ended::Finished));
+            Ok(())
+        })?;
+    }
+    assert!(world.is_untouched());
+    Ok(())
+}
+
+#[test]
+fn a_user_is_asked_for_a_password() -> Result {
+    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
+    let with = |field: &str| format!("GET http://www.example/ HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+    for field in [
+        "",
+        "Proxy-Authorization: Basic YW5uOndyb25n\r\n",
+        "Authorization: Basic YW5uOnNlY3JldA==\r\n",
+    ] {
+        let (reply, ended) = world.outcome(with(field))?;
+        assert_eq!(status(&reply), "407");
+        assert!(reply.contains("\r\nProxy-Authenticate: Basic realm="));
+        assert_eq!(ended, None, "the client tries again on this connection");
+    }
+    assert_eq!(
+        status(
+            &world
+                .outcome("CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n\r\n")?
+                .0
+        ),
+        "407"
+    );
+    assert!(world.is_untouched());
+    let (_client, server) = world.begin(with("Proxy-Authorization: Basic YW5uOnNlY3JldA==\r\n"))?;
+    assert!(!text(&server).contains("uthorization"));
+
+    let log_in = |password: &str| {
+        let mut bytes = vec![5, 2, 0, 2, 1, 3];
+        bytes.extend(b"ann");
+        bytes.push(password.len() as u8);
+        bytes.extend(password.as_bytes());
+        bytes.extend(&socks("www.example", 80)[3..]);
+        bytes
+    };
+    let client = world.client()?;
+    world.send(&client, log_in("secret"))?;
+    assert_eq!(client.take_received()[..6], [5, 2, 1, 0, 5, 0]);
+    assert!(world.accept().is_ok());
+    for (input, reply) in [
+        (log_in("wrong"), vec![5, 2, 1, 1]),
+        (log_in(""), vec![5, 2, 1, 1]),
+        (vec![5, 1, 0], vec![5, 0xff]),
+        (vec![5, 1, 2, 9, 1], vec![5, 2, 1, 1]),
+    ] {
+        let client = world.client()?;
+        world.send(&client, input)?;
+        assert_eq!(
+            (client.take_received(), client.ended()),
+            (reply, Some(Ended::Finished))
+        );
+    }
+    every_segmentation(&log_in("secret"), |pieces| {
+        let client = world.client()?;
+        for piece in pieces {
+            world.send(&client, piece)?;
+        }
+        assert_eq!(client.take_received()[..6], [5, 2, 1, 0, 5, 0]);
+        Ok(())
+    })
+}
+
+/// HTTP and SOCKS count together, over any number of connections.
+#[test]
+fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
+    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
+    let ask = |from: &str, input: &[u8]| -> Result<Vec<u8>> {
+        let from = from.parse::<SocketAddr>()?;
+        let client = world.network.connect_from(from, LISTEN)?;
+        world.send(&client, input)?;
+        Ok(client.take_received())
+    };
+    let http = |from: &str, credentials: &str| -> Result<String> {
+        let field = format!("Proxy-Authorization: Basic {credentials}");
+        let head = format!("CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        let reply = String::from_utf8(ask(from, head.as_bytes())?)?;
+        Ok(status(&reply).to_owned())
+    };
+    let socks = |from: &str, password: &[u8; 6]| -> Result<u8> {
+        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
+        Ok(ask(from, &log_in)?[3])
+    };
+    let (guesser, other) = ("192.0.2.7:0", "192.0.2.8:0");
+    let (right, wrong) = ("YW5uOnNlY3JldA==", "YW5uOndyb25n");
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("200", 0)
+    );
+    for _ in 0..5 {
+        assert_eq!(
+            (http(guesser, wrong)?.as_str(), socks(guesser, b"wrong!")?),
+            ("407", 1)
+        );
+    }
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("407", 1)
+    );
+    assert_eq!(
+        (http(other, right)?.as_str(), socks(other, b"secret")?),
+        ("200", 0)
+    );
+    world.advance(31 * SECOND)?;
+    assert_eq!(
+        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
+        ("200", 0)
+    );
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The `proxy` example on a simulated network: tunnels, forwarded requests in every segmentation, request smuggling, the
+//! access list, look-ups, deadlines, slow peers and cut responses.
+
+mod access;
+mod ends;
+mod failures;
+mod forwarding;
+#[path = "../../http1/mod.rs"]
+mod http1;
+mod lookups;
+#[path = "../common/scene.rs"]
+mod scene;
+#[path = "../../proxy/server/mod.rs"]
+#[allow(unreachable_pub)]
+mod server;
+mod slow;
+mod smuggling;
+mod tunnels;
+mod world;

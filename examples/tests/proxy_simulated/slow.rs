@@ -1,0 +1,137 @@
+//! Slow peers, and time.
+
+use asynchat::Result;
+use asynchat::sim::Ended;
+
+use crate::world::{SECOND, World, get, status, text};
+
+#[test]
+fn a_slow_reader_slows_the_server_down() -> Result {
+    const SIZE: usize = 8 << 20;
+    for framing in ["Content-Length: 8388608\r\n\r\n", "\r\n"] {
+        let world = World::new()?;
+        let (client, server) = world.begin(get("www.example"))?;
+        client.stop_reading();
+        server.send(format!("HTTP/1.1 200 OK\r\n{framing}"));
+        server.send(vec![b'x'; SIZE]);
+        world.settle()?;
+        let taken = SIZE - server.unsent();
+        assert!(taken < 1 << 20, "{taken}");
+        // An hour at 100 KB a minute is not idle, and fast enough for the deadline.
+        let mut read = 0;
+        for _ in 0..30 {
+            client.start_reading(200_000);
+            world.advance(50 * SECOND)?;
+            read += client.take_received().len();
+            assert!(!client.has_ended());
+        }
+        assert_eq!(read, 30 * 200_000);
+        client.start_reading(usize::MAX);
+        server.finish();
+        world.settle()?;
+        read += client.take_received().len();
+        assert!(read > SIZE, "{read}");
+        assert_eq!(server.unsent(), 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slow_server_slows_the_upload_down_and_may_reply_before_its_end() -> Result {
+    const SIZE: usize = 8 << 20;
+    let head =
+        format!("PUT http://www.example/ HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n");
+    let world = World::new()?;
+    let (client, server) = world.begin(&head)?;
+    server.stop_reading();
+    client.send(vec![b'x'; SIZE]);
+    world.settle()?;
+    let taken = SIZE - client.unsent();
+    assert!(taken < 1 << 20, "{taken}");
+    server.start_reading(usize::MAX);
+    world.settle()?;
+    assert!(server.take_received().len() > SIZE);
+    world.send(&server, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")?;
+    assert_eq!(status(&text(&client)), "201");
+    assert!(!client.has_ended());
+
+    let (client, server) = world.begin(&head)?;
+    server.stop_reading();
+    client.send(vec![b'x'; SIZE]);
+    world.settle()?;
+    world.send(
+        &server,
+        "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n",
+    )?;
+    let reply = text(&client);
+    assert_eq!(status(&reply), "413");
+    assert!(reply.contains("\r\nConnection: close\r\n"));
+    world.advance(120 * SECOND)?;
+    assert!(client.has_ended() && server.has_ended());
+    Ok(())
+}
+
+#[test]
+fn a_client_has_a_time_for_its_request() -> Result {
+    let world = World::new()?;
+    let silent = world.client()?;
+    let slow = world.client()?;
+    let socks_client = world.client()?;
+    world.send(&slow, "GET http://www.exam")?;
+    world.send(&socks_client, [5, 1])?;
+    for _ in 0..61 {
+        world.advance(SECOND)?;
+        slow.send("x");
+    }
+    assert_eq!((text(&silent).as_str(), silent.has_ended()), ("", true));
+    assert_eq!(status(&text(&slow)), "408");
+    assert!(socks_client.has_ended());
+    // Between two requests it is closed without a word.
+    let (client, server) = world.begin(get("www.example"))?;
+    world.send(&server, "HTTP/1.1 204 No\r\n\r\n")?;
+    drop(client.take_received());
+    world.advance(61 * SECOND)?;
+    assert_eq!(
+        (text(&client).as_str(), client.ended()),
+        ("", Some(Ended::Finished))
+    );
+    assert!(server.has_ended());
+    world.advance(3 * SECOND)?; // The connections linger.
+    assert_eq!(world.network.sockets(), 1, "the listener");
+    Ok(())
+}
+
+#[test]
+fn a_head_has_a_limit() -> Result {
+    let world = World::new()?;
+    let fields = format!(
+        "GET http://www.example/ HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(40_000)
+    );
+    assert_eq!(status(&world.outcome(fields)?.0), "431");
+    let many = format!(
+        "GET http://www.example/ HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "X: y\r\n".repeat(200)
+    );
+    assert_eq!(status(&world.outcome(many)?.0), "431");
+    let target = format!(
+        "GET http://www.example/{} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "x".repeat(40_000)
+    );
+    assert_eq!(status(&world.outcome(target)?.0), "414");
+    assert!(world.is_untouched());
+    Ok(())
+}
+
+#[test]
+fn a_silent_tunnel_is_closed() -> Result {
+    let world = World::with(|options| options.tunnel_idle = 100 * SECOND)?;
+    let (client, server) = world.begin("CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    world.advance(90 * SECOND)?;
+    world.send(&server, "x")?;
+    world.advance(90 * SECOND)?;
+    assert!(!client.has_ended() && !server.has_ended());
+    world.advance(20 * SECOND)?;
+    assert!(client.has_ended() && server.has_ended());
+    Ok(())
+}
