@@ -88,14 +88,14 @@ class Site:
     def slow_client(self):
         """Requests a large file and does not read it."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as client:
-            client.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.sendall(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
             client.recv(1)
             yield
 
     @contextlib.contextmanager
     def hostile_client(self):
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as client:
-            client.sendall(f"GET {HOSTILE} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            client.sendall(f"GET {HOSTILE} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             assert client.recv(12) == b"HTTP/1.1 404"
             yield
 
