@@ -129,8 +129,8 @@ impl Session {
         let reply = match request.method {
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
             "GET" | "HEAD" => {
-                let client = self.chat.peer_addr();
-                get::get(&service, request, client.as_ref(), self.shutting_down)
+                let client = self.connection.peer.as_ref();
+                get::get(&service, request, client, self.shutting_down)
             }
             "PUT" if service.options.write => {
                 match put::begin(&service, request, user.as_deref()) {
