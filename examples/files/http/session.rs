@@ -134,8 +134,8 @@ impl Session {
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
             (_, None) if needs_user => auth::demand(&service.options, &self.chat),
             ("GET" | "HEAD", _) => {
-                let client = self.chat.peer_addr();
-                get::get(&service, request, client.as_ref(), self.shutting_down)
+                let client = self.connection.peer.as_ref();
+                get::get(&service, request, client, self.shutting_down)
             }
             ("PUT", Some(user)) if service.options.write => {
                 match put::begin(&service, request, user) {

@@ -160,22 +160,24 @@ function chart(id, series, unit, least) {
   const svg = at(id);
   const [width, height] = [svg.clientWidth, svg.clientHeight];
   if (!width) return;
-  const [top, bottom, now] = [16, height - 18, Date.now() / 1000];
+  const [top, bottom, now] = [8, height - 18, Date.now() / 1000];
   const most = roundUp(Math.max(least, ...series.map(greatest)));
-  const x = (time) => (width * (time - now + SPAN)) / SPAN;
+  const labels = [most / 2, most].map(unit);
+  const left = 8 + 7 * Math.max(...labels.map((label) => label.length));
+  const x = (time) => left + ((width - left) * (time - now + SPAN)) / SPAN;
   const y = (value) => bottom - ((bottom - top) * value) / most;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
-  for (const value of [0, most / 2, most]) {
-    draw(svg, "line", { class: "grid", x1: 0, x2: width, y1: y(value), y2: y(value) });
-    if (value) draw(svg, "text", { x: 0, y: y(value) - 3 }, unit(value));
+  for (const [value, label] of [[0, "0"], [most / 2, labels[0]], [most, labels[1]]]) {
+    draw(svg, "line", { class: "grid", x1: left, x2: width, y1: y(value), y2: y(value) });
+    draw(svg, "text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, label);
   }
-  draw(svg, "text", { x: 0, y: height - 3 }, "3 min ago");
-  draw(svg, "text", { x: width / 2, y: height - 3, "text-anchor": "middle" }, "90 s ago");
+  draw(svg, "text", { x: left, y: height - 3 }, "3 min ago");
+  draw(svg, "text", { x: (left + width) / 2, y: height - 3, "text-anchor": "middle" }, "90 s ago");
   draw(svg, "text", { x: width, y: height - 3, "text-anchor": "end" }, "now");
   for (const time of restarts) {
     draw(svg, "line", { class: "restart", x1: x(time), x2: x(time), y1: top, y2: bottom });
-    const anchor = x(time) > width / 2 ? "end" : "start";
+    const anchor = x(time) > (left + width) / 2 ? "end" : "start";
     draw(svg, "text", { x: x(time) + (anchor === "end" ? -4 : 4), y: top + 12, "text-anchor": anchor }, "restart");
   }
   for (const name of series) {

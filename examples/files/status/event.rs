@@ -13,9 +13,8 @@ impl Status {
         let stats = loop_stats();
         let (run, uptime) = (self.started().as_micros(), self.uptime().as_secs_f64());
         let mut json = format!(
-            "{{\"run\":\"{run}\",\"uptime\":{uptime:.3},\"folder\":{},\"watchers\":{},\"received\":{},\"sent\":{},\"loop\":{{",
+            "{{\"run\":\"{run}\",\"uptime\":{uptime:.3},\"folder\":{},\"received\":{},\"sent\":{},\"loop\":{{",
             Quoted(&self.folder),
-            self.watchers.get(),
             stats.bytes_in,
             stats.bytes_out,
         );

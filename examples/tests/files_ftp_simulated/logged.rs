@@ -51,8 +51,8 @@ fn each_transfer_is_logged_and_counted() -> Result {
     site.advance(Duration::from_secs(2))?;
     assert_eq!(
         figures()?,
-        "\"requests\":[[\"ftp\",\"NLST\",226,1],[\"ftp\",\"RETR\",226,1],[\"ftp\",\"RETR\",425,1],\
-         [\"ftp\",\"RETR\",426,1],[\"ftp\",\"RETR\",550,1],[\"ftp\",\"STOR\",226,1],[\"ftp\",\"STOR\",426,2]],\
+        "\"requests\":[[\"ftp\",\"NLST\",226,1],[\"ftp\",\"RETR\",226,1],[\"ftp\",\"STOR\",226,1],\
+         [\"ftp\",\"RETR\",425,1],[\"ftp\",\"RETR\",426,1],[\"ftp\",\"STOR\",426,2],[\"ftp\",\"RETR\",550,1]],\
          \"open\":0,\"connections\":[]}"
     );
     let log = fs::read_to_string(&path)?;
