@@ -386,9 +386,9 @@ def killed(site):
         client.close()
 
     with site.writable() as (port, process):
-        begin(port)
-        process.kill()
-        process.wait(DEADLINE)
+        with begin(port):
+            process.kill()
+            process.wait(DEADLINE)
     assert not site.is_clean()
     with site.writable() as (one, _), site.writable() as (other, _):
         upload(one)
