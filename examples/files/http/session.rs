@@ -127,7 +127,8 @@ impl Session {
         let expects = request.expects_continue();
         let needs_user = match request.method {
             "PUT" | "DELETE" => service.options.write || !service.options.anonymous,
-            _ => !service.options.anonymous,
+            // A load balancer has no password.
+            _ => !service.options.anonymous && request.target != "/-/health",
         };
         let reply = match (request.method, user.as_deref()) {
             _ if !is_host => Reply::text(421, "the server has another name: see --host"),

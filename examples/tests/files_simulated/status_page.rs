@@ -143,6 +143,17 @@ fn only_clients_on_the_host_may_see_them() -> Result {
     }
     assert_eq!(status("192.0.2.1:0", "/-/health", "")?, 200);
     assert_eq!(status("192.0.2.1:0", "/-/files.js", "")?, 200);
+    // Without anonymous clients, all but the health needs a user.
+    let private = Site::with(Options {
+        anonymous: false,
+        ..options()
+    })?;
+    assert_eq!(get(&private, "/-/health")?.status, 200);
+    for path in PRIVATE {
+        assert_eq!(get(&private, path)?.status, 401, "{path}");
+        let head = request("HEAD", path, ANN, "");
+        assert_eq!(statuses(&local(&private, &head)?), [200], "{path}");
+    }
     // A refused client does not learn whether it could watch.
     let stranger = client(&site, "192.0.2.1:0")?;
     let reply = site.ask(&stranger, request("GET", "/-/events", "", ""))?;
