@@ -44,7 +44,10 @@ struct Kind {
 
 impl Status {
     pub fn new(folder: &Path, clock: fn() -> SystemTime) -> Rc<Status> {
-        let name = folder.file_name().unwrap_or(folder.as_os_str());
+        // `.` has no name.
+        let path = folder.canonicalize();
+        let path = path.as_deref().unwrap_or(folder);
+        let name = path.file_name().unwrap_or(path.as_os_str());
         Rc::new(Status {
             folder: name.to_string_lossy().into_owned(),
             clock,
