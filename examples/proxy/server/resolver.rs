@@ -183,8 +183,12 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     use super::*;
+
+    /// How long a thread may take.
+    const DEADLINE: Duration = Duration::from_secs(20);
 
     fn client(n: u8) -> Client {
         Client::new(Some(&SocketAddr::from(([192, 0, 2, n], 1)).into()))
@@ -201,6 +205,7 @@ mod tests {
             Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
         });
         let (sender, outcomes) = channel();
+        let next = || outcomes.recv_timeout(DEADLINE);
         let wanted = Arc::new(());
         let look_up = |host: &'static str, wanted: &Arc<()>| {
             let sender = sender.clone();
@@ -214,16 +219,16 @@ mod tests {
         let withdrawn = Arc::new(());
         look_up("hangs", &wanted).unwrap();
         look_up("first", &wanted).unwrap();
-        assert_eq!(outcomes.recv(), Ok("first"));
+        assert_eq!(next(), Ok("first"));
         look_up("hangs", &wanted).unwrap();
         look_up("withdrawn", &withdrawn).unwrap();
         drop(withdrawn);
         look_up("second", &wanted).unwrap();
-        assert_eq!(outcomes.recv(), Ok("second"));
+        assert_eq!(next(), Ok("second"));
         release.send(()).unwrap();
-        assert_eq!(outcomes.recv(), Ok("hangs"));
+        assert_eq!(next(), Ok("hangs"));
         drop(release);
-        assert_eq!(outcomes.recv(), Ok("hangs"));
+        assert_eq!(next(), Ok("hangs"));
     }
 
     #[test]
