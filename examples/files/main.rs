@@ -49,23 +49,32 @@
 //!
 //! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
 //! An upload is complete before its file appears. `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
-//! that accept them. Paths below `/-/` belong to the server.
+//! that accept them.
+//!
+//! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with
+//! live connections, rates and the counters of the loop; `/-/metrics` has the figures for Prometheus; `/-/health` is
+//! `200 ok` until the server shuts down. The first two show who requests what, so only clients on the host of the server
+//! may see them, and those of `--status-from 192.0.2.7` or `--status-from 10.0.0.0/8`. A client that comes through a
+//! reverse proxy does not count as one on the host.
 //!
 //! Reading order:
 //!
 //! * this file: options, start and Ctrl-C; `../common/certificate.rs`: the options of TLS;
 //! * `../http1/`: messages of HTTP/1.1, and what is no message;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
+//! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
 //! * `ftp/mod.rs`: two connections in one session;
-//! * `names.rs`, `tree.rs`, `sorted.rs`: paths, the folder, and the names in it.
+//! * `names.rs`, `tree.rs`, `sorted.rs`: paths, the folder, and the names in it; `access_log.rs`: the log of both protocols.
 
 #![allow(
     unreachable_pub,
     reason = "in a program, `pub` items are visible to the other modules only"
 )]
 
+mod access_log;
 #[path = "../common/certificate.rs"]
 mod certificate;
+mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/descriptors.rs"]
@@ -78,22 +87,25 @@ mod http1;
 mod login_limit;
 mod names;
 mod sorted;
+mod status;
 mod tree;
 #[path = "../common/users.rs"]
 mod users;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use access_log::AccessLog;
+use asynchat::proxy_protocol::Network;
 use asynchat::{Addr, Error, EventLoop, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use ftp::arguments::FtpArguments;
-use http::access_log::AccessLog;
 use http::host::Hosts;
 use http::{Options, Service};
 use login_limit::LoginLimit;
+use status::Status;
 use tracing::{info, warn};
 use tree::Tree;
 use users::{UserOptions, Users};
@@ -148,9 +160,17 @@ struct Arguments {
           value_parser = clap::value_parser!(u64).range(1..))]
     max_upload: u64,
 
-    /// Append a line for each request to this file, in the combined format of Apache.
+    /// Append a line for each request of HTTP and each transfer of FTP to this file, in the combined
+    /// format of Apache.
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
+
+    /// Also show the status page and the metrics below /-/ to clients with these addresses, such as
+    /// 192.0.2.7 or 10.0.0.0/8 (repeatable). They show the addresses of clients and the paths that
+    /// they request. Clients on this host may see them in any case, unless they come through a
+    /// reverse proxy.
+    #[arg(long, value_name = "NETWORK")]
+    status_from: Vec<Network>,
 
     /// How many connections are served at a time. Further ones get a 503 and are closed.
     /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
@@ -213,7 +233,7 @@ fn run(arguments: &Arguments) -> Result {
     let tree = open_tree(arguments)?;
     // HTTP and FTP count wrong passwords together.
     let login_limit = LoginLimit::new(Duration::ZERO);
-    let ftp = ftp_options(arguments, &users, &login_limit)?;
+    let mut ftp = ftp_options(arguments, &users, &login_limit)?;
     let ftp_has_tls = ftp.tls.is_some();
     let access_log = match &arguments.access_log {
         Some(path) => Some(AccessLog::open(path).map_err(|error| {
@@ -221,6 +241,9 @@ fn run(arguments: &Arguments) -> Result {
         })?),
         None => None,
     };
+    let status = Status::new(&arguments.folder, SystemTime::now);
+    ftp.access_log.clone_from(&access_log);
+    ftp.status.clone_from(&status);
     let defaults = Options::default();
     let idle = Duration::from_secs(arguments.idle);
     let receive_time = Duration::from_secs(arguments.receive_time);
@@ -247,6 +270,8 @@ fn run(arguments: &Arguments) -> Result {
             access_log,
             // Without a port for TLS a password can be sent in clear only.
             tls: arguments.tls_listen.as_ref().and(tls),
+            status,
+            viewers: arguments.status_from.clone(),
             ..defaults
         },
     );

@@ -155,9 +155,13 @@ impl Display for Names {
     }
 }
 
-/// A name in a URL.
+/// A name in a URL. The name `-` is encoded, too: what is below `/-/` belongs to the server.
 pub fn encoded(name: &OsStr) -> impl Display + use<'_> {
-    percent_encode(name.as_encoded_bytes(), UNRESERVED)
+    let characters = match name.as_encoded_bytes() {
+        b"-" => NON_ALPHANUMERIC,
+        _ => UNRESERVED,
+    };
+    percent_encode(name.as_encoded_bytes(), characters)
 }
 
 /// Whether each `%` has two digits behind it.

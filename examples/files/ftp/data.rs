@@ -6,6 +6,7 @@ use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, tls};
 use super::Refusal;
 use super::session::Session;
 use super::upload::Upload;
+use crate::status::Progress;
 
 pub struct Data {
     chat: Chat,
@@ -30,7 +31,7 @@ enum State {
 enum Incoming {
     /// The transfer is a download, or has not begun. They are dropped.
     Nothing,
-    Upload(Box<Upload>),
+    Upload(Box<(Upload, Progress)>),
     Complete,
 }
 
@@ -48,8 +49,8 @@ impl Data {
     }
 
     /// Begins to receive a file. The control connection posts this.
-    pub fn receive(&mut self, upload: Upload) {
-        self.incoming = Incoming::Upload(Box::new(upload));
+    pub fn receive(&mut self, upload: Upload, progress: Progress) {
+        self.incoming = Incoming::Upload(Box::new((upload, progress)));
         self.chat.resume_reading();
     }
 
@@ -105,10 +106,12 @@ impl AsyncChat for Data {
     }
 
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
-        if let Incoming::Upload(upload) = &mut self.incoming
-            && let Err(refusal) = upload.write(piece)
-        {
-            self.refuse(refusal);
+        if let Incoming::Upload(incoming) = &mut self.incoming {
+            let (upload, progress) = &mut **incoming;
+            progress.advance(piece.len());
+            if let Err(refusal) = upload.write(piece) {
+                self.refuse(refusal);
+            }
         }
         Ok(())
     }
@@ -116,8 +119,9 @@ impl AsyncChat for Data {
     /// The end of the connection is that of the file (RFC 959 section 3.4.1). With TLS this is called only after a
     /// `close_notify`: a file that somebody else has cut is not taken for a whole one.
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        if let Incoming::Upload(upload) = std::mem::replace(&mut self.incoming, Incoming::Complete)
-            && let Err(refusal) = upload.finish()
+        let incoming = std::mem::replace(&mut self.incoming, Incoming::Complete);
+        if let Incoming::Upload(incoming) = incoming
+            && let Err(refusal) = incoming.0.finish()
         {
             self.refuse(refusal);
         }

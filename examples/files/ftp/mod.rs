@@ -26,15 +26,20 @@ mod time;
 mod transfer;
 mod upload;
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
 
+use crate::access_log::AccessLog;
+use crate::clock::Clock;
 use crate::login_limit::LoginLimit;
+use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Users;
 use ports::Ports;
@@ -75,6 +80,10 @@ pub struct Options {
     /// Without it there is no AUTH TLS. With it, a user has to use it before the password, and PROT P for data
     /// connections. It should send no tickets: clients that upload do not read them.
     pub tls: Option<tls::Acceptor>,
+    /// Transfers are logged.
+    pub access_log: Option<AccessLog>,
+    /// What the status page shows. The services of a program share it.
+    pub status: Rc<Status>,
     pub clock: fn() -> SystemTime,
 }
 
@@ -101,6 +110,8 @@ impl Default for Options {
                 .drain(minute),
             grace: Duration::from_secs(5),
             tls: None,
+            access_log: None,
+            status: Status::new(Path::new("."), SystemTime::now),
             clock: SystemTime::now,
         }
     }
@@ -110,16 +121,17 @@ impl Default for Options {
 pub struct Service {
     options: Options,
     tree: Tree,
+    clock: RefCell<Clock>,
     ports: Ports,
 }
 
 impl Service {
     pub fn new(tree: Tree, options: Options) -> Rc<Service> {
-        let ports = Ports::default();
         Rc::new(Service {
+            clock: RefCell::new(Clock::new(options.clock)),
+            ports: Ports::default(),
             options,
             tree,
-            ports,
         })
     }
 

@@ -17,6 +17,7 @@ use super::route::Route;
 use super::transfer::Transfer;
 use super::{Refusal, Service};
 use crate::names::Names;
+use crate::status::Connection;
 
 /// The longest line. A path in it has at most 4096 bytes.
 const LONGEST_LINE: u64 = 5000;
@@ -31,6 +32,8 @@ const MOST_UNKNOWN: u32 = 20;
 pub struct Session {
     pub chat: Chat,
     pub service: Rc<Service>,
+    /// For the status page.
+    pub connection: Rc<Connection>,
     pub login: Login,
     /// The current folder.
     pub folder: Names,
@@ -60,9 +63,11 @@ impl Session {
         // There is nothing behind a line that could be smuggled, so LF is enough.
         chat.set_terminator(Terminator::line().limit(LONGEST_LINE));
         chat.call_later(service.options.idle);
+        let connection = service.options.status.connected("ftp", chat.peer_addr());
         Session {
             chat,
             service,
+            connection,
             login: Login::default(),
             folder: Names::default(),
             is_ascii: true,
@@ -286,6 +291,7 @@ impl AsyncChat for Session {
 
     /// What came in clear may be from somebody else (RFC 4217 section 4, CVE-2011-0411).
     fn handle_tls(&mut self) -> Result {
+        self.connection.protocol.set("ftps");
         self.forget_login();
         Ok(())
     }
@@ -320,5 +326,6 @@ impl AsyncChat for Session {
 
     fn handle_close(&mut self, _: &Close) {
         self.route.close();
+        self.end_transfer("426 the client has left");
     }
 }

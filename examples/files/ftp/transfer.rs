@@ -13,14 +13,25 @@ use super::route::Way;
 use super::session::Session;
 use super::upload::Upload;
 use super::{Refusal, failed};
+use crate::access_log;
 use crate::names::Names;
+use crate::status::{Progress, Record};
 use crate::tree::Found;
 
 pub struct Transfer {
     /// Until the data connection is here.
-    work: Option<Work>,
+    work: Option<(Work, Progress)>,
     /// For STAT.
     text: String,
+    record: Record,
+}
+
+/// What a command has asked for.
+struct Begun {
+    work: Work,
+    text: String,
+    /// The length in bytes, if it is known.
+    length: Option<u64>,
 }
 
 enum Work {
@@ -47,10 +58,10 @@ impl Session {
     pub fn retr(&mut self, path: &[u8]) {
         let start = std::mem::take(&mut self.restart);
         let begun = self.download(path, start);
-        self.begin_transfer(begun);
+        self.begin_transfer("RETR", path, begun);
     }
 
-    fn download(&self, path: &[u8], start: u64) -> Result<Transfer, Refusal> {
+    fn download(&self, path: &[u8], start: u64) -> Result<Begun, Refusal> {
         let names = self.resolve(path)?;
         let (mut file, size) = match self.service.tree.find(&names) {
             Ok(Found::File(file, metadata)) => (file, metadata.len()),
@@ -66,46 +77,50 @@ impl Session {
         }
         // If the file becomes shorter meanwhile, the transfer is cut.
         let producer = ReadProducer::<File>::new(file).length(size - start);
-        Ok(Transfer {
-            work: Some(Work::Send(match self.is_ascii {
+        Ok(Begun {
+            work: Work::Send(match self.is_ascii {
                 true => Box::new(CrlfProducer::new(producer)),
                 false => Box::new(producer),
-            })),
+            }),
             text: format!("to send {} bytes of /{}", size - start, names.display()),
+            length: (!self.is_ascii).then_some(size - start),
         })
     }
 
     pub fn stor(&mut self, path: &[u8]) {
         let start = std::mem::take(&mut self.restart);
         let begun = self.upload(path, (start > 0).then_some(start), false);
-        self.begin_transfer(begun);
+        self.begin_transfer("STOR", path, begun);
     }
 
     pub fn appe(&mut self, path: &[u8]) {
         self.restart = 0;
         let begun = self.upload(path, None, true);
-        self.begin_transfer(begun);
+        self.begin_transfer("APPE", path, begun);
     }
 
-    fn upload(&self, path: &[u8], start: Option<u64>, append: bool) -> Result<Transfer, Refusal> {
+    fn upload(&self, path: &[u8], start: Option<u64>, append: bool) -> Result<Begun, Refusal> {
         let user = self.writer()?;
         let names = self.resolve(path)?;
         let text = format!("to receive /{}", names.display());
         let upload = Upload::begin(&self.service, names, user, self.is_ascii, start, append)?;
-        Ok(Transfer {
-            work: Some(Work::Receive(upload)),
+        Ok(Begun {
+            work: Work::Receive(upload),
             text,
+            length: None,
         })
     }
 
     pub fn list(&mut self, path: &[u8]) {
-        let begun = self.listing(without_options(path), Format::Long);
-        self.begin_transfer(begun);
+        let path = without_options(path);
+        let begun = self.listing(path, Format::Long);
+        self.begin_transfer("LIST", path, begun);
     }
 
     pub fn nlst(&mut self, path: &[u8]) {
-        let begun = self.listing(without_options(path), Format::Names);
-        self.begin_transfer(begun);
+        let path = without_options(path);
+        let begun = self.listing(path, Format::Names);
+        self.begin_transfer("NLST", path, begun);
     }
 
     pub fn mlsd(&mut self, path: &[u8]) {
@@ -114,16 +129,17 @@ impl Session {
             true => Err("501 the path is not that of a folder"), // RFC 3659 section 7.2.1
             false => self.listing(path, Format::Facts(self.facts)),
         };
-        self.begin_transfer(begun);
+        self.begin_transfer("MLSD", path, begun);
     }
 
-    fn listing(&mut self, path: &[u8], format: Format) -> Result<Transfer, Refusal> {
+    fn listing(&mut self, path: &[u8], format: Format) -> Result<Begun, Refusal> {
         // REST is for the command that follows it.
         self.restart = 0;
         let (names, producer) = self.listing_producer(path, format)?;
-        Ok(Transfer {
-            work: Some(Work::Send(Box::new(producer))),
+        Ok(Begun {
+            work: Work::Send(Box::new(producer)),
             text: format!("to list /{}", names.display()),
+            length: None,
         })
     }
 
@@ -150,29 +166,78 @@ impl Session {
     }
 
     /// Sends 150, and begins if there is a data connection already.
-    fn begin_transfer(&mut self, transfer: Result<Transfer, Refusal>) {
-        let transfer = match transfer {
-            Ok(transfer) => transfer,
-            Err(refusal) => return self.reply(refusal),
-        };
-        if self.needs_private_data() {
-            return self.reply("521 use PBSZ 0 and PROT P first");
-        }
-        match self.route.way {
-            Way::None | Way::Connecting(_) => {
-                return self.reply("425 use PASV, EPSV, PORT or EPRT first");
+    fn begin_transfer(
+        &mut self,
+        command: &'static str,
+        path: &[u8],
+        begun: Result<Begun, Refusal>,
+    ) {
+        let record = self.record(command, path);
+        let connected = begun.and_then(|begun| {
+            if self.needs_private_data() {
+                return Err("521 use PBSZ 0 and PROT P first");
             }
-            Way::Active(client) => {
-                if let Err(refusal) = self.connect_to(client) {
-                    self.route.close();
-                    return self.reply(refusal);
+            match self.route.way {
+                Way::None | Way::Connecting(_) => {
+                    return Err("425 use PASV, EPSV, PORT or EPRT first");
                 }
+                Way::Active(client) => {
+                    if let Err(refusal) = self.connect_to(client) {
+                        self.route.close();
+                        return Err(refusal);
+                    }
+                }
+                Way::Passive(..) | Way::Connected(_) => {}
             }
-            Way::Passive(..) | Way::Connected(_) => {}
-        }
+            Ok(begun)
+        });
+        let Begun { work, text, length } = match connected {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                record.finish(code(refusal), 0);
+                return self.reply(refusal);
+            }
+        };
         self.reply("150 the transfer begins");
-        self.transfer = Some(transfer);
+        self.transfer = Some(Transfer {
+            work: Some((work, self.connection.transfer(length))),
+            text,
+            record,
+        });
         self.transfer_data();
+    }
+
+    /// Counts and logs a transfer at its end.
+    fn record(&self, command: &'static str, path: &[u8]) -> Record {
+        let path = match self.resolve(path) {
+            Ok(names) => names.to_string(),
+            Err(_) => String::from_utf8_lossy(path).into_owned(),
+        };
+        self.connection.begin(command, &path);
+        let options = &self.service.options;
+        let line = options.access_log.as_ref().map(|log| {
+            let request = access_log::Request {
+                user: Some(self.login.user()),
+                method: command,
+                target: &path,
+                protocol: "FTP",
+                referer: None,
+                user_agent: None,
+            };
+            let date = self.service.clock.borrow_mut().log_date();
+            log.request(self.connection.peer.clone(), &date, &request)
+        });
+        let protocol = self.connection.protocol.get();
+        Record::new(&options.status, protocol, command, 426, line)
+    }
+
+    /// Whether there was a transfer. It is counted and logged with this reply.
+    pub fn end_transfer(&mut self, reply: &str) -> bool {
+        let transfer = self.transfer.take();
+        let bytes = self.connection.done.get();
+        transfer
+            .map(|transfer| transfer.record.finish(code(reply), bytes))
+            .is_some()
     }
 
     /// Does nothing until the data connection is here.
@@ -182,16 +247,16 @@ impl Session {
         };
         match transfer.work.take() {
             None => {}
-            Some(Work::Send(producer)) => {
-                data.push_with_producer(producer);
+            Some((Work::Send(producer), progress)) => {
+                data.push_with_producer(progress.track(producer));
                 data.close_when_done();
                 // It learns that the client has left.
                 data.resume_reading();
             }
-            Some(Work::Receive(upload)) => {
+            Some((Work::Receive(upload), progress)) => {
                 // Fails if the connection has ended, which its `handle_close` reports.
                 let _ = data.post(move |data: &mut Data| {
-                    data.receive(upload);
+                    data.receive(upload, progress);
                     Ok(())
                 });
             }
@@ -216,7 +281,7 @@ impl Session {
             return; // it was aborted
         }
         self.route.close();
-        if self.transfer.take().is_some() {
+        if self.end_transfer(reply) {
             self.reply(reply);
             self.transfer_ended();
         }
@@ -225,7 +290,7 @@ impl Session {
     /// Ends a transfer before it is complete.
     pub fn cut_transfer(&mut self, reply: &str) {
         self.route.close();
-        if self.transfer.take().is_some() {
+        if self.end_transfer(reply) {
             self.reply(reply);
             self.transfer_ended();
         }
@@ -234,13 +299,14 @@ impl Session {
     /// RFC 959 section 4.1.3: two replies, if there was a transfer.
     pub fn abor(&mut self) {
         self.route.close();
-        match self.transfer.take() {
-            Some(_) => {
-                self.reply("426 aborted");
+        let aborted = "426 aborted";
+        match self.end_transfer(aborted) {
+            true => {
+                self.reply(aborted);
                 self.reply("226 the data connection is closed");
                 self.transfer_ended();
             }
-            None => self.reply("226 there is no transfer"),
+            false => self.reply("226 there is no transfer"),
         }
     }
 
@@ -280,6 +346,14 @@ impl Session {
             format!("211-the state:\r\n user {user}, type {kind}, {tls}\r\n {text}\r\n211 end");
         self.reply(&reply);
     }
+}
+
+/// The number at the start of a reply.
+fn code(reply: &str) -> u16 {
+    reply
+        .get(..3)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The path in `LIST -la path`, as old clients send it.

@@ -7,28 +7,35 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use super::clock::http_date;
+use asynchat::Addr;
+
 use super::coding::{self, Coding};
 use super::conditions::{self, Outcome, Validators};
 use super::range::Range;
 use super::reply::{Content, Reply};
-use super::{Service, page};
+use super::{Service, own, page};
+use crate::clock::http_date;
 use crate::http1::Request;
 use crate::names::Names;
 use crate::tree::Found;
 
-/// Paths that begin so belong to the server itself. A folder of the name `-` cannot be reached.
+/// Paths that begin so belong to the server itself. A folder of the name `-` is reached as `/%2D/`.
 const OWN: &str = "/-/";
 
 /// A file up to this size is read at once. A larger one is read while it is sent.
 const SMALL: u64 = 16 << 10;
 
-pub fn get(service: &Rc<Service>, request: &Request<'_>) -> Reply {
+pub fn get(
+    service: &Rc<Service>,
+    request: &Request<'_>,
+    client: Option<&Addr>,
+    shutting_down: bool,
+) -> Reply {
     let Some((path, query)) = path_of(request.target) else {
         return Reply::text(400, "the target is not a path");
     };
-    if let Some(own) = path.strip_prefix(OWN) {
-        return page::own(own);
+    if let Some(path) = path.strip_prefix(OWN) {
+        return own::own(service, request, path, client, shutting_down);
     }
     let Some(names) = Names::parse(path) else {
         return Reply::text(404, "there is no such file");

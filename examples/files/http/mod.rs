@@ -1,15 +1,16 @@
 //! The folder over HTTP/1.1 (RFC 9110, RFC 9112).
 //!
 //! Reading order: `session.rs` (the handler: heads, bodies, time), `get.rs`, `put.rs`, then what these use:
-//! `host.rs`, `reply.rs`, `conditions.rs`, `range.rs`, `coding.rs`, `page.rs`, `access_log.rs`.
+//! `host.rs`, `reply.rs`, `conditions.rs`, `range.rs`, `coding.rs`, `page.rs`; and what is below `/-/`: `own.rs`,
+//! `events.rs`.
 
-pub mod access_log;
 mod auth;
-mod clock;
 pub mod coding;
 pub mod conditions;
+mod events;
 mod get;
 pub mod host;
+mod own;
 mod page;
 mod put;
 pub mod range;
@@ -17,17 +18,21 @@ mod reply;
 pub mod session;
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use asynchat::proxy_protocol::Network;
 use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, Terminator, tls};
 
+use crate::access_log::AccessLog;
+use crate::clock::Clock;
 use crate::http1;
 use crate::login_limit::LoginLimit;
+use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Users;
-use access_log::AccessLog;
-use clock::Clock;
+use events::Events;
 use host::Hosts;
 use session::Session;
 
@@ -53,6 +58,10 @@ pub struct Options {
     pub deadlines: Deadlines,
     pub access_log: Option<AccessLog>,
     pub tls: Option<tls::Acceptor>,
+    /// What the status page shows. The services of a program share it.
+    pub status: Rc<Status>,
+    /// Clients that may see the status page, besides those on this host.
+    pub viewers: Vec<Network>,
     /// The clock for dates.
     pub clock: fn() -> SystemTime,
 }
@@ -75,6 +84,8 @@ impl Default for Options {
                 .drain(Duration::from_secs(60)),
             access_log: None,
             tls: None,
+            status: Status::new(Path::new("."), SystemTime::now),
+            viewers: Vec::new(),
             clock: SystemTime::now,
         }
     }
@@ -84,6 +95,8 @@ impl Default for Options {
 pub struct Service {
     pub options: Options,
     pub tree: Tree,
+    status: Rc<Status>,
+    events: Events,
     clock: RefCell<Clock>,
     head_terminator: Terminator,
     /// Buffers that a session uses while it receives or sends a head.
@@ -98,6 +111,8 @@ impl Service {
             head_terminator: http1::head_terminator().streamed(),
             received: Cell::default(),
             sent: Cell::default(),
+            status: Rc::clone(&options.status),
+            events: Events::default(),
             options,
             tree,
         })
@@ -105,14 +120,14 @@ impl Service {
 
     /// Serves on `addr`, on this thread's loop.
     pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
-        self.listen(self.server(addr))
+        self.listen(self.server(addr), "http")
     }
 
     /// Serves on `addr` with TLS.
     pub fn serve_tls(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
         let acceptor = self.options.tls.as_ref();
         let acceptor = acceptor.ok_or_else(|| Error::new("TLS needs a certificate"))?;
-        self.listen(self.server(addr).tls(acceptor))
+        self.listen(self.server(addr).tls(acceptor), "https")
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {
@@ -128,8 +143,8 @@ impl Service {
             .refusal(refusal)
     }
 
-    fn listen(self: &Rc<Self>, server: Server) -> Result<Channel, Error> {
+    fn listen(self: &Rc<Self>, server: Server, protocol: &'static str) -> Result<Channel, Error> {
         let service = Rc::clone(self);
-        server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
+        server.listen(move |chat| Session::new(chat, Rc::clone(&service), protocol))
     }
 }

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use asynchat::{More, Producer};
 
-use super::clock::http_date;
 use super::reply::{Content, Reply};
+use crate::clock::http_date;
 use crate::names::{Names, encoded};
 use crate::sorted::SortedNames;
 use crate::tree::Listing;
@@ -18,19 +18,6 @@ const ROWS: usize = 100;
 
 /// In the page: programs that mirror a folder would take a style sheet of its own for a part of it.
 const STYLE: &str = include_str!("page.css");
-
-/// Uploads files.
-const SCRIPT: &str = include_str!("page.js");
-
-/// What the server itself has, below `/-/`.
-pub fn own(path: &str) -> Reply {
-    match path {
-        "files.js" => Reply::new(200, Content::Bytes(SCRIPT.into()))
-            .field("Content-Type", "text/javascript; charset=utf-8")
-            .field("Cache-Control", "max-age=300"),
-        _ => Reply::text(404, "there is no such page"),
-    }
-}
 
 pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
     let rows = Rows {

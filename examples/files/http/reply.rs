@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Write as _;
+use std::rc::Rc;
 
 use asynchat::{Chat, ChunkedProducer, HookedProducer, Producer, ReadProducer};
 
-use super::Service;
-use super::access_log::Line;
+use super::{Service, events};
 use crate::http1::{Rejected, Version, status};
+use crate::status::{Connection, Record};
 
 /// What a session has to know of a request when it replies.
 pub struct Exchange {
@@ -16,7 +17,7 @@ pub struct Exchange {
     pub version: Version,
     /// Whether another request may follow.
     pub keep_alive: bool,
-    pub line: Option<Line>,
+    pub record: Record,
 }
 
 pub struct Reply {
@@ -33,6 +34,8 @@ pub enum Content {
     File(File, u64),
     /// Of unknown length.
     Made(Box<dyn Producer>),
+    /// The events of the status page, until the connection ends.
+    Events,
 }
 
 impl Reply {
@@ -66,24 +69,33 @@ impl From<Rejected> for Reply {
 }
 
 /// Pushes a reply. Returns whether it reads a file while it is sent.
-pub fn send(chat: &Chat, service: &Service, exchange: Exchange, reply: Reply) -> bool {
+pub fn send(
+    chat: &Chat,
+    service: &Rc<Service>,
+    connection: &Rc<Connection>,
+    exchange: Exchange,
+    reply: Reply,
+) -> bool {
     let mut head = service.sent.take();
     head.clear();
     let Exchange {
         is_head,
         version,
         keep_alive,
-        line,
+        record,
     } = exchange;
     let length = match &reply.content {
         Content::None => None,
         Content::Bytes(bytes) => Some(bytes.len() as u64),
         Content::File(_, length) => Some(*length),
-        Content::Made(_) => None,
+        Content::Made(_) | Content::Events => None,
     };
     let is_made = matches!(reply.content, Content::Made(_));
-    // HTTP/1.0 has no chunks: the end of the connection is that of the body.
-    let keep_alive = keep_alive && !(is_made && version == Version::Http10);
+    // HTTP/1.0 has no chunks: the end of the connection is that of the body. So it is with events: all who watch
+    // receive the same bytes.
+    let ends_connection =
+        matches!(reply.content, Content::Events) || (is_made && version == Version::Http10);
+    let keep_alive = keep_alive && !ends_connection;
     let (status, reason) = (reply.status, status::reason(reply.status));
     let _ = write!(head, "HTTP/1.1 {status} {reason}\r\nDate: ");
     head.extend_from_slice(service.clock.borrow_mut().date().as_bytes());
@@ -101,12 +113,14 @@ pub fn send(chat: &Chat, service: &Service, exchange: Exchange, reply: Reply) ->
     }
     head.extend_from_slice(b"\r\n");
 
+    if matches!(reply.content, Content::Events) && !is_head {
+        chat.push_slice(&head);
+        service.sent.set(head);
+        events::watch(service, chat, Rc::clone(connection), record);
+        return false;
+    }
     let mut reads_file = false;
-    let log = move |bytes| {
-        if let Some(line) = line {
-            line.finish(status, bytes);
-        }
-    };
+    let log = move |bytes| record.finish(status, bytes);
     match reply.content {
         Content::Bytes(bytes) if !is_head => {
             chat.push_slices(&[&head, &bytes]);
@@ -115,11 +129,13 @@ pub fn send(chat: &Chat, service: &Service, exchange: Exchange, reply: Reply) ->
         Content::File(file, length) if !is_head => {
             chat.push_slice(&head);
             let producer = ReadProducer::new(file).length(length);
+            let producer = connection.transfer(Some(length)).track(producer);
             chat.push_with_producer(HookedProducer::new(producer, |sent| log(sent.bytes)));
             reads_file = true;
         }
         Content::Made(producer) if !is_head => {
             chat.push_slice(&head);
+            let producer = connection.transfer(None).track(producer);
             let producer = HookedProducer::new(producer, |sent| log(sent.bytes));
             match version {
                 Version::Http11 => chat.push_with_producer(ChunkedProducer::new(producer)),

@@ -10,7 +10,9 @@ use tracing::debug;
 
 use super::reply::{self, Content, Exchange, Reply};
 use super::{Service, auth, get, put};
+use crate::access_log;
 use crate::http1::{self, Body, Framing, Rejected, Request, Version};
+use crate::status::{Connection, Progress, Record};
 
 /// A body that nobody wants is received up to this length, so that the connection can be used again.
 const MOST_DISCARDED: u64 = 256 << 10;
@@ -19,12 +21,17 @@ const MOST_DISCARDED: u64 = 256 << 10;
 /// at once must not take a thousand descriptors.
 const MOST_OPEN: usize = 4;
 
+/// The status of a request whose client left before the reply, as nginx logs it.
+const CUT: u16 = 499;
+
 /// A body makes progress if it has so many bytes in [`Options::receive_time`](super::Options::receive_time).
 const PROGRESS: u64 = 64 << 10;
 
 pub struct Session {
     chat: Chat,
     service: Rc<Service>,
+    /// For the status page.
+    connection: Rc<Connection>,
     /// The part of a head that has arrived. It has no capacity between two requests.
     head: Vec<u8>,
     /// When the head began.
@@ -48,14 +55,18 @@ struct Incoming {
     received_then: u64,
     /// Where it goes, and how to reply at its end. `None` for a body that nobody wants, after the reply.
     upload: Option<(put::Upload, Exchange)>,
+    /// That of an upload.
+    progress: Option<Progress>,
 }
 
 impl Session {
-    pub fn new(chat: Chat, service: Rc<Service>) -> Session {
+    pub fn new(chat: Chat, service: Rc<Service>, protocol: &'static str) -> Session {
         chat.set_terminator(service.head_terminator.clone());
+        let connection = service.status.connected(protocol, chat.peer_addr());
         Session {
             chat,
             service,
+            connection,
             head: Vec::new(),
             since: asynchat::now(),
             body: None,
@@ -88,6 +99,8 @@ impl Session {
                 Ok(request) => self.begin(&request),
                 Err(rejected) => self.refuse(rejected),
             }
+        } else if self.shutting_down {
+            self.chat.close_when_done();
         }
         head.clear();
         self.service.received.set(head);
@@ -100,15 +113,12 @@ impl Session {
         let user = is_host
             .then(|| auth::user(request.fields, &service.options, &self.chat))
             .flatten();
-        let line = service.options.access_log.as_ref().map(|log| {
-            let date = service.clock.borrow_mut().log_date();
-            log.request(self.chat.peer_addr(), user.as_deref(), &date, request)
-        });
+        self.connection.begin(request.method, request.target);
         let mut exchange = Exchange {
             is_head: request.method == "HEAD",
             version: request.version,
             keep_alive: request.keep_alive(),
-            line,
+            record: self.record(request, user.as_deref()),
         };
         let allowed = match service.options.write {
             true => "GET, HEAD, OPTIONS, PUT, DELETE",
@@ -117,13 +127,17 @@ impl Session {
         let expects = request.expects_continue();
         let needs_user = match request.method {
             "PUT" | "DELETE" => service.options.write || !service.options.anonymous,
-            _ => !service.options.anonymous,
+            // A load balancer has no password.
+            _ => !service.options.anonymous && request.target != "/-/health",
         };
         let reply = match (request.method, user.as_deref()) {
             _ if !is_host => Reply::text(421, "the server has another name: see --host"),
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
             (_, None) if needs_user => auth::demand(&service.options, &self.chat),
-            ("GET" | "HEAD", _) => get::get(&service, request),
+            ("GET" | "HEAD", _) => {
+                let client = self.connection.peer.as_ref();
+                get::get(&service, request, client, self.shutting_down)
+            }
             ("PUT", Some(user)) if service.options.write => {
                 match put::begin(&service, request, user) {
                     Ok(upload) => {
@@ -155,8 +169,52 @@ impl Session {
         }
     }
 
+    /// Counts and logs a request at its end.
+    fn record(&self, request: &Request<'_>, user: Option<&str>) -> Record {
+        let fields = request.fields;
+        let line = self.service.options.access_log.as_ref().map(|log| {
+            let request = access_log::Request {
+                user,
+                method: request.method,
+                target: request.target,
+                protocol: match request.version {
+                    Version::Http10 => "HTTP/1.0",
+                    Version::Http11 => "HTTP/1.1",
+                },
+                referer: fields.only("referer"),
+                user_agent: fields.only("user-agent"),
+            };
+            let date = self.service.clock.borrow_mut().log_date();
+            log.request(self.connection.peer.clone(), &date, &request)
+        });
+        let methods = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"];
+        let known = methods.into_iter().find(|it| *it == request.method);
+        self.new_record(known.unwrap_or("other"), line)
+    }
+
+    /// For what is no request.
+    fn record_of_none(&self) -> Record {
+        let line = self.service.options.access_log.as_ref().map(|log| {
+            let date = self.service.clock.borrow_mut().log_date();
+            log.refused(self.connection.peer.clone(), &date)
+        });
+        self.new_record("none", line)
+    }
+
+    fn new_record(&self, method: &'static str, line: Option<access_log::Line>) -> Record {
+        let protocol = self.connection.protocol.get();
+        Record::new(&self.service.status, protocol, method, CUT, line)
+    }
+
     fn receive(&mut self, framing: Framing, upload: Option<(put::Upload, Exchange)>) {
+        let progress = upload.as_ref().map(|_| {
+            self.connection.transfer(match framing {
+                Framing::Length(length) => Some(length),
+                _ => None,
+            })
+        });
         let incoming = Incoming {
+            progress,
             body: Body::new(framing),
             received: 0,
             checked: asynchat::now(),
@@ -191,6 +249,9 @@ impl Session {
             return Ok(());
         };
         incoming.received += piece.len() as u64;
+        if let Some(progress) = &incoming.progress {
+            progress.advance(piece.len());
+        }
         match &mut incoming.upload {
             Some(_) if incoming.received > max_upload => Err(put::too_large()),
             Some((upload, _)) => upload.write(piece),
@@ -206,7 +267,7 @@ impl Session {
     fn send(&mut self, mut exchange: Exchange, reply: Reply) {
         exchange.keep_alive &= !self.shutting_down;
         debug!(reply.status);
-        if reply::send(&self.chat, &self.service, exchange, reply) {
+        if reply::send(&self.chat, &self.service, &self.connection, exchange, reply) {
             self.wait_for_files();
         }
     }
@@ -238,10 +299,7 @@ impl Session {
                 is_head: false,
                 version: Version::Http11,
                 keep_alive: false,
-                line: self.service.options.access_log.as_ref().map(|log| {
-                    let date = self.service.clock.borrow_mut().log_date();
-                    log.refused(self.chat.peer_addr(), &date)
-                }),
+                record: self.record_of_none(),
             },
         };
         let exchange = Exchange {
@@ -328,10 +386,12 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    /// An upload may be completed. Otherwise the client would send it again.
+    /// A request that has begun gets its reply, and an upload may be completed. Otherwise the client would send it again.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
-        let body = self.body.as_ref();
-        self.shutting_down = body.is_some_and(|body| body.upload.is_some());
+        self.shutting_down = match &self.body {
+            Some(incoming) => incoming.upload.is_some(),
+            None => !self.head.is_empty(),
+        };
         Ok(match self.shutting_down {
             true => AtShutdown::Stay,
             false => AtShutdown::CloseWhenDone,

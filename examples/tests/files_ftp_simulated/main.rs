@@ -6,6 +6,10 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+#[path = "../../files/access_log.rs"]
+mod access_log;
+#[path = "../../files/clock.rs"]
+mod clock;
 mod commands;
 #[path = "../../common/mod.rs"]
 mod common;
@@ -14,6 +18,7 @@ mod connections;
 mod folder;
 #[path = "../../files/ftp/mod.rs"]
 mod ftp;
+mod logged;
 #[path = "../../common/login_limit.rs"]
 mod login_limit;
 #[path = "../../files/names.rs"]
@@ -23,6 +28,8 @@ mod scene;
 mod site;
 #[path = "../../files/sorted.rs"]
 mod sorted;
+#[path = "../../files/status/mod.rs"]
+mod status;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 mod transfers;

@@ -8,6 +8,10 @@
 )]
 
 mod access;
+#[path = "../../files/access_log.rs"]
+mod access_log;
+#[path = "../../files/clock.rs"]
+mod clock;
 #[path = "../common/folder.rs"]
 mod folder;
 #[path = "../../files/http/mod.rs"]
@@ -25,6 +29,9 @@ mod scene;
 mod site;
 #[path = "../../files/sorted.rs"]
 mod sorted;
+#[path = "../../files/status/mod.rs"]
+mod status;
+mod status_page;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 #[path = "../../files/tree.rs"]

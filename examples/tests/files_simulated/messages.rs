@@ -7,8 +7,8 @@ use asynchat::sim::{self, Ended};
 use asynchat::{Limits, Result};
 use tempfile::TempDir;
 
+use crate::access_log::AccessLog;
 use crate::http::Options;
-use crate::http::access_log::AccessLog;
 use crate::site::{ANN, Site, TLS_ADDR, big, options, parse, put, request, statuses};
 use crate::tls::server_config;
 

@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use asynchat::Addr;
 
-use crate::http1::Request;
-
 /// So many bytes of lines are written at once.
 const FULL: usize = 32 << 10;
 
@@ -34,6 +32,17 @@ struct Shared {
     lines: RefCell<Vec<u8>>,
 }
 
+/// What a line says of a request.
+pub struct Request<'a> {
+    pub user: Option<&'a str>,
+    pub method: &'a str,
+    pub target: &'a str,
+    /// `HTTP/1.1`
+    pub protocol: &'a str,
+    pub referer: Option<&'a [u8]>,
+    pub user_agent: Option<&'a [u8]>,
+}
+
 /// A line without the outcome.
 pub struct Line {
     log: AccessLog,
@@ -48,26 +57,16 @@ impl AccessLog {
         Ok(AccessLog(Rc::new(Shared { file, lines })))
     }
 
-    pub fn request(
-        &self,
-        peer: Option<Addr>,
-        user: Option<&str>,
-        date: &str,
-        request: &Request<'_>,
-    ) -> Line {
-        let mut line = self.line(peer, user, date);
-        let version = match request.version {
-            crate::http1::Version::Http10 => "1.0",
-            crate::http1::Version::Http11 => "1.1",
-        };
+    pub fn request(&self, peer: Option<Addr>, date: &str, request: &Request<'_>) -> Line {
+        let mut line = self.line(peer, request.user, date);
         escape(&mut line.start, request.method.as_bytes());
         line.start.push(' ');
         escape(&mut line.start, request.target.as_bytes());
-        let _ = write!(line.start, " HTTP/{version}\" ");
+        let _ = write!(line.start, " {}\" ", request.protocol);
         line.end.clear();
-        for name in ["referer", "user-agent"] {
+        for value in [request.referer, request.user_agent] {
             line.end.push_str(" \"");
-            escape(&mut line.end, request.fields.only(name).unwrap_or(b"-"));
+            escape(&mut line.end, value.unwrap_or(b"-"));
             line.end.push('"');
         }
         line

@@ -1,0 +1,91 @@
+//! What the server itself has, below `/-/`: the status page and what belongs to it.
+//!
+//! The page shows who requests what. So only clients on this host may see it, and those of
+//! [`Options::viewers`](super::Options::viewers).
+
+use asynchat::Addr;
+use asynchat::proxy_protocol::Network;
+
+use super::Service;
+use super::reply::{Content, Reply};
+use crate::http1::{Fields, Framing, Request};
+use crate::status::metrics;
+
+/// The script of the pages of folders. It uploads files.
+const UPLOAD: &str = include_str!("page.js");
+
+const PAGE: &str = include_str!("status.html");
+const STYLE: &str = include_str!("status.css");
+const SCRIPT: &str = include_str!("status.js");
+
+/// So many clients may watch. Each costs the size of an event a second.
+const MOST_WATCHERS: usize = 32;
+
+pub fn own(
+    service: &Service,
+    request: &Request<'_>,
+    path: &str,
+    client: Option<&Addr>,
+    shutting_down: bool,
+) -> Reply {
+    match path {
+        "files.js" => return cached(UPLOAD, "text/javascript; charset=utf-8"),
+        // A load balancer asks, from wherever it is.
+        "health" if shutting_down => return Reply::text(503, "the server shuts down"),
+        "health" => return fresh("ok\n".into(), "text/plain; charset=utf-8"),
+        "" | "status.css" | "status.js" | "events" | "metrics" => {}
+        _ => return Reply::text(404, "there is no such page"),
+    }
+    if !may_watch(&service.options.viewers, client, request.fields) {
+        return Reply::text(
+            403,
+            "only clients on the host of the server may see its status",
+        );
+    }
+    match path {
+        "" => fresh(PAGE.into(), "text/html; charset=utf-8").field(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        "status.css" => cached(STYLE, "text/css; charset=utf-8"),
+        "status.js" => cached(SCRIPT, "text/javascript; charset=utf-8"),
+        "metrics" => fresh(service.status.metrics().into(), metrics::CONTENT_TYPE),
+        _ if request.framing != Framing::Empty => Reply::text(400, "a body is not possible here"),
+        _ if shutting_down => Reply::text(503, "the server shuts down"),
+        _ if service.status.watchers.get() >= MOST_WATCHERS => {
+            Reply::text(503, "too many clients watch").field("Retry-After", 10)
+        }
+        _ => Reply::new(200, Content::Events)
+            .field("Content-Type", "text/event-stream")
+            .field("Cache-Control", "no-store")
+            // nginx in front of this server would collect events.
+            .field("X-Accel-Buffering", "no"),
+    }
+}
+
+/// A proxy on this host asks for clients that may be anywhere. The usual ones tell so.
+fn may_watch(viewers: &[Network], client: Option<&Addr>, fields: Fields<'_>) -> bool {
+    let Some(client) = client else {
+        return false;
+    };
+    let is_forwarded = ["forwarded", "via", "x-forwarded-for", "x-real-ip"]
+        .iter()
+        .any(|name| fields.has(name));
+    // A Unix-domain socket has no address of IP.
+    let is_local = client.ip().is_none_or(|ip| ip.to_canonical().is_loopback());
+    (is_local && !is_forwarded) || viewers.iter().any(|network| network.contains(client))
+}
+
+/// Of this version of the program.
+fn cached(text: &str, content_type: &str) -> Reply {
+    Reply::new(200, Content::Bytes(text.into()))
+        .field("Content-Type", content_type)
+        .field("Cache-Control", "max-age=300")
+}
+
+fn fresh(content: Vec<u8>, content_type: &str) -> Reply {
+    Reply::new(200, Content::Bytes(content))
+        .field("Content-Type", content_type)
+        .field("Cache-Control", "no-store")
+}

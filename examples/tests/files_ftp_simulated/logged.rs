@@ -1,0 +1,82 @@
+//! The access log and the figures of transfers.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use asynchat::Result;
+use tempfile::TempDir;
+
+use crate::access_log::AccessLog;
+use crate::folder::now;
+use crate::ftp::Options;
+use crate::site::{Site, options};
+use crate::status::Status;
+
+#[test]
+fn each_transfer_is_logged_and_counted() -> Result {
+    let dir = TempDir::new()?;
+    let path = dir.path().join("log");
+    let status = Status::new(Path::new("/srv"), now);
+    let site = Site::ann_with(Options {
+        access_log: Some(AccessLog::open(&path)?),
+        status: status.clone(),
+        ..options()
+    })?;
+    let figures = || -> Result<String> {
+        let figures = status.json();
+        Ok(figures[figures.find("\"requests\"").ok_or("no requests")?..].to_owned())
+    };
+    site.download("RETR a.txt")?;
+    site.expect("CWD dir", "250")?;
+    site.upload("STOR x \"y", "new")?;
+    site.download("NLST")?;
+    site.expect("RETR none", "550")?;
+    site.expect("RETR ../a.txt", "425")?;
+    site.expect("CWD /", "250")?;
+    // Both are cut: by the client of the data connection, and by ABOR.
+    let data = site.begin_upload("z")?;
+    let row = "{\"peer\":\"192.0.2.7:49152\",\"protocol\":\"ftp\",\"request\":\"STOR /z\",\"age\":0,\"active\":true,\
+               \"done\":14}";
+    assert!(figures()?.contains(row), "{}", figures()?);
+    data.reset();
+    assert!(site.replies()?.starts_with("426 "));
+    let download = site.begin_large()?;
+    assert!(figures()?.contains(",\"total\":3188890}"), "{}", figures()?);
+    site.expect("ABOR", "426 226")?;
+    drop(download);
+    // The client leaves during a transfer.
+    let _data = site.begin_upload("z")?;
+    site.control.reset();
+    site.advance(Duration::from_secs(2))?;
+    assert_eq!(
+        figures()?,
+        "\"requests\":[[\"ftp\",\"NLST\",226,1],[\"ftp\",\"RETR\",226,1],[\"ftp\",\"STOR\",226,1],\
+         [\"ftp\",\"RETR\",425,1],[\"ftp\",\"RETR\",426,1],[\"ftp\",\"STOR\",426,2],[\"ftp\",\"RETR\",550,1]],\
+         \"open\":0,\"connections\":[]}"
+    );
+    let log = fs::read_to_string(&path)?;
+    let start = "192.0.2.7 - ann [15/Jun/2026:12:00:00 +0000] ";
+    let outcomes: Vec<_> = log
+        .lines()
+        .map(|line| line.strip_prefix(start).unwrap())
+        .map(|line| line.strip_suffix(" \"-\" \"-\"").unwrap())
+        .collect();
+    assert_eq!(
+        outcomes[..6],
+        [
+            "\"RETR /a.txt FTP\" 226 12",
+            "\"STOR /dir/x%20%22y FTP\" 226 3",
+            "\"NLST /dir FTP\" 226 11",
+            "\"RETR /dir/none FTP\" 550 -",
+            "\"RETR /a.txt FTP\" 425 -",
+            "\"STOR /z FTP\" 426 14",
+        ]
+    );
+    assert!(
+        outcomes[6].starts_with("\"RETR /dir/big FTP\" 426 "),
+        "{log}"
+    );
+    assert_eq!(outcomes[7..], ["\"STOR /z FTP\" 426 14"]);
+    Ok(())
+}
