@@ -130,6 +130,12 @@ impl fmt::Debug for Service {
 }
 
 #[cfg(test)]
+const OPTIONS: super::crew::Options = super::crew::Options {
+    grace: std::time::Duration::from_secs(60),
+    group_backlog: usize::MAX,
+};
+
+#[cfg(test)]
 mod tests {
     use std::thread;
     use std::time::Duration;
@@ -140,7 +146,7 @@ mod tests {
     fn service(event_loop: &EventLoop, workers: &[EventLoop; 2]) -> Service {
         let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
         let inbox = &event_loop.0.agenda.inbox;
-        let crew = Crew::new(inboxes.collect(), inbox, Duration::from_secs(60));
+        let crew = Crew::new(inboxes.collect(), inbox, OPTIONS);
         Service::new(event_loop, Arc::new(crew)).unwrap()
     }
 
@@ -236,7 +242,7 @@ mod simulated {
             let workers: Vec<EventLoop> = loops.collect();
             let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
             let inbox = &acceptor.0.agenda.inbox;
-            let crew = Arc::new(Crew::new(inboxes.collect(), inbox, GRACE));
+            let crew = Arc::new(Crew::new(inboxes.collect(), inbox, OPTIONS));
             for (number, event_loop) in workers.iter().enumerate() {
                 event_loop.0.become_worker(number as u16, inbox);
                 let entered = RefCell::new(Some(Worker::enter(number, &crew)));

@@ -166,9 +166,9 @@ impl Client {
     }
 
     fn send(&mut self, line: &str) {
-        let stream = self.0.get_mut();
-        stream.write_all(line.as_bytes()).unwrap();
-        stream.write_all(b"\r\n").unwrap();
+        // In one piece: the second of two would wait for an acknowledgement of the first (Nagle's algorithm).
+        let line = format!("{line}\r\n");
+        self.0.get_mut().write_all(line.as_bytes()).unwrap();
     }
 
     /// The next line, empty at the end of the stream. A reset is an error.
