@@ -23,8 +23,8 @@ pub struct LoopStats {
     pub wakeups: u64,
     /// Events that the poller reported, including stale ones.
     pub events: u64,
-    /// Connections accepted. On the loop of a [worker](crate::Workers): those that it has taken over. The loop that
-    /// accepts for it has counted them as well.
+    /// Connections accepted. The loop that accepts for [workers](crate::Workers) does not count those that it hands to one
+    /// of them: the worker does.
     pub accepted: u64,
     /// Accepted connections that got no session: because of
     /// [`Limits::connections`](crate::Limits#structfield.connections) or
@@ -39,7 +39,8 @@ pub struct LoopStats {
     /// channel was closed. An accepted connection that ends before its peer has sent a byte is not counted: it was a look
     /// whether the port is open.
     pub handshakes_failed: u64,
-    /// Accepts that failed, for lack of descriptors or memory, or because the client was gone.
+    /// Accepts that failed, for lack of descriptors or memory, or because the client was gone. The loop that accepts for
+    /// [workers](crate::Workers) counts its own.
     pub accepts_failed: u64,
     /// Pushes to a [`SharedGroup`](crate::SharedGroup) that the members on this [worker](crate::Workers) have missed,
     /// because too much [waited](crate::Workers::group_backlog) for it.

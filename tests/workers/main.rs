@@ -215,11 +215,15 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 /// What the loops of the workers have counted.
 fn stats(running: &Running) -> Vec<asynchat::LoopStats> {
+    stats_of(&running.remotes)
+}
+
+fn stats_of(workers: &Remotes) -> Vec<asynchat::LoopStats> {
     let (sender, answer) = mpsc::channel();
-    let remotes = running.remotes.clone();
+    let remotes = workers.clone();
     // On a loop that runs: that of the first worker.
     let ask = move || remotes.stats(move |stats| sender.send(stats).unwrap());
-    let first = running.remotes.get(0).expect("there is a worker");
+    let first = workers.get(0).expect("there is a worker");
     first.post(move || ask().unwrap()).unwrap();
     answer.recv_timeout(DEADLINE).expect("they answer in time")
 }
