@@ -8,6 +8,8 @@ mod listeners;
 pub(crate) mod remotes;
 pub(crate) mod service;
 mod spread;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod topic;
 pub(crate) mod worker;

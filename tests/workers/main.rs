@@ -4,6 +4,7 @@
 mod common;
 
 mod admission;
+mod deadlines;
 mod end;
 mod failure;
 mod group;
