@@ -19,6 +19,7 @@ mod shutdown;
 pub(crate) mod signals;
 mod timers;
 mod turn;
+mod watch_again;
 mod workers;
 
 use std::any::Any;

@@ -414,6 +414,18 @@ impl ChannelState {
         output.watch(poller, of_output, known_key)
     }
 
+    /// Makes the poller watch none of the channel's sockets, until its next turn. See [`watch`](ChannelState::watch).
+    pub(crate) fn unwatch(&self) {
+        if let Some(source) = &*self.source.borrow() {
+            source.unwatch();
+        } else {
+            self.unwatch_attempts();
+        }
+        if let Some(output) = self.own_output() {
+            output.unwatch();
+        }
+    }
+
     /// The poller has reported an event of this channel.
     pub(crate) fn reported(&self) {
         self.wakeups.set(self.wakeups.get() + 1);
