@@ -112,7 +112,7 @@ impl Driver for Acceptor {
         let was_starved = state.flags.has(Flag::STARVED);
         let counters = &turn.runtime.counters;
         let outcome = accept(turn, self, Acceptor::has_room, |acceptor, socket, peer| {
-            acceptor.hand_over(counters, socket, peer)
+            acceptor.hand_over(counters, socket, peer);
         });
         self.tell();
         if state.flags.has(Flag::STARVED) && !was_starved {

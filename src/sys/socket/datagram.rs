@@ -156,7 +156,7 @@ impl StdError for Lost {
 
 /// Whether the error is that of a lost datagram.
 pub(crate) fn is_lost(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Lost>())
+    matches!(error.get_ref(), Some(inner) if inner.is::<Lost>())
 }
 
 /// Makes the call again while its error is that of a lost datagram, which is logged. `receive` must hold no borrow when it
