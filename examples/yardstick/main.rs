@@ -212,7 +212,7 @@ fn main() -> Result {
     let addr = (Ipv4Addr::LOCALHOST, args.port).into();
     match args.workers {
         Some(count) => serve_on_workers(addr, count.into(), tls),
-        None => serve_on_threads(addr, args.threads, tls),
+        None => serve_on_threads(addr, args.threads, tls.as_ref()),
     }
 }
 
@@ -232,11 +232,11 @@ fn serve_on_workers(addr: SocketAddr, count: usize, tls: Option<tls::Acceptor>) 
     Ok(service.finish()?)
 }
 
-fn serve_on_threads(addr: SocketAddr, count: u16, tls: Option<tls::Acceptor>) -> Result {
-    let (addr, remote) = serve(addr, count > 1, tls.as_ref())?;
+fn serve_on_threads(addr: SocketAddr, count: u16, tls: Option<&tls::Acceptor>) -> Result {
+    let (addr, remote) = serve(addr, count > 1, tls)?;
     let mut remotes = vec![remote];
     for _ in 1..count {
-        remotes.push(serve_on_new_thread(addr, tls.clone())?);
+        remotes.push(serve_on_new_thread(addr, tls.cloned())?);
     }
     common::shutdown_all_on_ctrl_c(remotes, GRACE)?;
     common::announce(addr);
