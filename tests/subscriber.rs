@@ -7,6 +7,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt::{Debug, Write as _};
 use std::io::{self, Write as _};
+use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -620,6 +621,55 @@ fn a_subscriber_that_panics_ends_nothing() {
             network.settle(&event_loop).unwrap();
             assert!(peer.has_ended() && listener.is_open(), "{line}");
         }
+    });
+}
+
+/// A channel that is not registered is closed at once. Its socket must not be borrowed while a lost datagram is logged.
+#[test]
+fn a_subscriber_may_close_a_channel_that_has_lost_a_datagram() {
+    thread_local! {
+        static OPEN: RefCell<Option<Channel>> = RefCell::default();
+    }
+    struct Closes;
+    impl Subscriber for Closes {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            let mut fields = Prints(String::new());
+            event.record(&mut fields);
+            if fields.0.contains("a datagram is lost")
+                && let Some(channel) = OPEN.take()
+            {
+                channel.close();
+            }
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+    with_subscriber(Closes, || {
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let closed = nobody.local_addr().unwrap();
+        drop(nobody);
+        let channel = Channel::bind("127.0.0.1:0").unwrap();
+        // A connected socket gets the answer that nobody listens there.
+        channel.configure(|it| it.connect(&closed.into())).unwrap();
+        let own = channel.local_addr().unwrap().inet().unwrap();
+        OPEN.set(Some(channel.clone()));
+        let deadline = std::time::Instant::now() + common::DEADLINE;
+        while channel.is_open() {
+            assert!(std::time::Instant::now() < deadline, "no datagram is lost");
+            // It fails if the answer to the previous one has come.
+            let _ = channel.configure(|it| it.send(b"x"));
+            let _ = channel.recv_from(&mut [0; 10]);
+        }
+        // The port is free: the socket was closed.
+        UdpSocket::bind(own).unwrap();
     });
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example yardstick -- 7007
 //! cargo run --release --example yardstick -- 7007 --threads 2
+//! cargo run --release --example yardstick -- 7007 --workers 2
 //! cargo run --release --example yardstick -- 7007 --tls-cert cert.pem --tls-key key.pem
 //! ```
 //!
@@ -29,9 +30,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Close, Limits, More, Producer, Remote, Result, Server, tls};
+use asynchat::{
+    AsyncChat, Chat, Close, Limits, More, Producer, Remote, Result, Server, SharedGroup, Worker,
+    Workers, tls,
+};
 use bytes::Bytes;
 use clap::Parser;
+
+/// The time that connections have for their queued output at the end.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Serves the benchmark protocol on 127.0.0.1.
 #[derive(Parser)]
@@ -42,6 +49,9 @@ struct Args {
     /// own room. More than one requires SO_REUSEPORT.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
+    /// How many `Workers` to start. Another thread accepts for them, and they have one room.
+    #[arg(long, conflicts_with = "threads", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
     /// Use TLS with this certificate (PEM). The example `test_certificate` makes one.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -61,9 +71,53 @@ impl Args {
 
 /// The state that the sessions of one loop share.
 struct Shared {
-    room: RefCell<Vec<Chat>>,
+    room: Room,
     article: Bytes,
     fill: Bytes,
+}
+
+impl Shared {
+    fn new(room: Room) -> Rc<Self> {
+        Rc::new(Shared {
+            room,
+            article: article(),
+            fill: vec![b'x'; 64 * 1024].into(),
+        })
+    }
+}
+
+/// The connections that have joined.
+enum Room {
+    OfLoop(RefCell<Vec<Chat>>),
+    OfWorkers(SharedGroup),
+}
+
+impl Room {
+    fn join(&self, chat: &Chat) {
+        match self {
+            Room::OfLoop(members) => members.borrow_mut().push(chat.clone()),
+            Room::OfWorkers(group) => group.add(chat),
+        }
+    }
+
+    fn say(&self, message: Vec<u8>) {
+        match self {
+            Room::OfLoop(members) => {
+                for member in members.borrow().iter() {
+                    member.push_slice(&message);
+                }
+            }
+            Room::OfWorkers(group) => {
+                group.push(message);
+            }
+        }
+    }
+
+    fn leave(&self, chat: &Chat) {
+        if let Room::OfLoop(members) = self {
+            members.borrow_mut().retain(|it| it.id() != chat.id());
+        }
+    }
 }
 
 struct Session {
@@ -89,14 +143,11 @@ impl AsyncChat for Session {
                 chat.push(self.shared.article.clone());
             }
             b"JOIN" => {
-                self.shared.room.borrow_mut().push(chat.clone());
+                self.shared.room.join(chat);
                 chat.push("200 JOIN\r\n");
             }
             [b'S', b'A', b'Y', b' ', words @ ..] => {
-                let message = [b"300 ", words, b"\r\n"].concat();
-                for member in self.shared.room.borrow().iter() {
-                    member.push_slice(&message);
-                }
+                self.shared.room.say([b"300 ", words, b"\r\n"].concat());
             }
             b"QUIT" => {
                 chat.push("205 bye\r\n");
@@ -108,8 +159,7 @@ impl AsyncChat for Session {
     }
 
     fn handle_close(&mut self, _: &Close) {
-        let mut room = self.shared.room.borrow_mut();
-        room.retain(|member| member.id() != self.chat.id());
+        self.shared.room.leave(&self.chat);
     }
 }
 
@@ -141,27 +191,67 @@ fn article() -> Bytes {
     article.into()
 }
 
-/// Starts the server on this thread's loop. Returns its address, and a `Remote` to stop it.
-fn serve(
-    addr: SocketAddr,
-    shares_port: bool,
-    tls: Option<&tls::Acceptor>,
-) -> Result<(SocketAddr, Remote)> {
-    let shared = Rc::new(Shared {
-        room: RefCell::default(),
-        article: article(),
-        fill: vec![b'x'; 64 * 1024].into(),
-    });
+/// What all servers have in common.
+fn server(addr: SocketAddr, tls: Option<&tls::Acceptor>) -> Server {
     let limits = Limits::default()
         // Clients of the protocol send lines of up to one mebibyte.
         .record(2 << 20)
         // All clients have the same address, and there are tens of thousands of them.
         .connections(65_536)
         .per_address(Limits::UNLIMITED);
-    let mut server = Server::new(addr).reuse_port(shares_port).limits(limits);
-    if let Some(acceptor) = tls {
-        server = server.tls(acceptor);
+    let server = Server::new(addr).limits(limits);
+    match tls {
+        Some(acceptor) => server.tls(acceptor),
+        None => server,
     }
+}
+
+fn main() -> Result {
+    let args = Args::parse();
+    let tls = args.acceptor()?;
+    let addr = (Ipv4Addr::LOCALHOST, args.port).into();
+    match args.workers {
+        Some(count) => serve_on_workers(addr, count.into(), tls),
+        None => serve_on_threads(addr, args.threads, tls.as_ref()),
+    }
+}
+
+fn serve_on_workers(addr: SocketAddr, count: usize, tls: Option<tls::Acceptor>) -> Result {
+    let set_up = move |worker: &Worker| {
+        let shared = Shared::new(Room::OfWorkers(worker.group("room")));
+        worker.listen(server(addr, tls.as_ref()), move |chat| Session {
+            chat,
+            shared: Rc::clone(&shared),
+        })?;
+        Ok(())
+    };
+    let service = Workers::new().threads(count).start(set_up)?;
+    common::shutdown_on_ctrl_c(GRACE)?;
+    common::announce(&service.local_addrs()[0]);
+    asynchat::run()?;
+    Ok(service.finish()?)
+}
+
+fn serve_on_threads(addr: SocketAddr, count: u16, tls: Option<&tls::Acceptor>) -> Result {
+    let (addr, remote) = serve(addr, count > 1, tls)?;
+    let mut remotes = vec![remote];
+    for _ in 1..count {
+        remotes.push(serve_on_new_thread(addr, tls.cloned())?);
+    }
+    common::shutdown_all_on_ctrl_c(remotes, GRACE)?;
+    common::announce(addr);
+    asynchat::run()?;
+    Ok(())
+}
+
+/// Starts the server on this thread's loop. Returns its address, and a `Remote` to stop it.
+fn serve(
+    addr: SocketAddr,
+    shares_port: bool,
+    tls: Option<&tls::Acceptor>,
+) -> Result<(SocketAddr, Remote)> {
+    let shared = Shared::new(Room::OfLoop(RefCell::default()));
+    let server = server(addr, tls).reuse_port(shares_port);
     let listener = server.listen(move |chat| Session {
         chat,
         shared: Rc::clone(&shared),
@@ -171,22 +261,6 @@ fn serve(
         addr.ok_or("the listener has no address")?,
         asynchat::remote()?,
     ))
-}
-
-fn main() -> Result {
-    let args = Args::parse();
-    let several = args.threads > 1;
-    let tls = args.acceptor()?;
-    let port = (Ipv4Addr::LOCALHOST, args.port).into();
-    let (addr, remote) = serve(port, several, tls.as_ref())?;
-    let mut remotes = vec![remote];
-    for _ in 1..args.threads {
-        remotes.push(serve_on_new_thread(addr, tls.clone())?);
-    }
-    common::shutdown_all_on_ctrl_c(remotes, Duration::from_secs(1))?;
-    common::announce(addr);
-    asynchat::run()?;
-    Ok(())
 }
 
 /// Starts the server on the loop of a new thread.

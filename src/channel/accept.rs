@@ -15,8 +15,8 @@ use crate::sys::socket::{Fd, Socket, is_protocol_error};
 /// may be unlimited, or one.
 const FAILED_ACCEPTS: usize = 64;
 
-/// Accepts connections for `listener`, as many as the turn's budget allows, while it `accepts`. Returns what
-/// the listening socket has to be watched for.
+/// Accepts connections for `listener`, as many as the turn's budget allows, while it `accepts`. Each is counted by
+/// `accepted`, or by the loop that it hands the connection to. Returns what the listening socket has to be watched for.
 ///
 /// # Errors
 /// When the listening socket itself has failed.
@@ -40,7 +40,6 @@ pub(crate) fn accept<L>(
         left -= 1;
         let error = match state.on_socket(Fd::accept) {
             Ok((socket, peer)) => {
-                turn.runtime.counters.accepted.add(1);
                 state.forget_refused_accepts();
                 accepted(listener, socket, peer);
                 continue;

@@ -138,6 +138,14 @@ impl Connect for Attempts {
         }
     }
 
+    fn unwatch(&mut self) {
+        if let Stage::Racing(race) = &self.stage {
+            for attempt in &race.attempts {
+                attempt.source.unwatch();
+            }
+        }
+    }
+
     fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>) {
         let Stage::Resolving(look_up) = &self.stage else {
             return;

@@ -139,7 +139,9 @@ impl<D: Dispatcher> DispatcherDriver<D> {
 
     fn accept(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
         let dispatcher = &mut self.0;
+        let counters = &turn.runtime.counters;
         accept(turn, dispatcher, D::readable, |dispatcher, socket, peer| {
+            counters.accepted.add(1);
             if let Err(error) = dispatcher.handle_accepted(socket, peer) {
                 let (error, ()) = user_code::with(error, |error| dispatcher.handle_error(&**error));
                 discard(error);

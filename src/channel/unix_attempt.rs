@@ -59,6 +59,8 @@ impl Connect for UnixAttempt {
 
     fn event_reported(&mut self) {}
 
+    fn unwatch(&mut self) {}
+
     fn resolved(&mut self, _: io::Result<Vec<SocketAddr>>) {}
 
     fn action(&self) -> String {

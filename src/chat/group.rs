@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -46,6 +48,8 @@ struct Members {
     slow: Option<(usize, SlowReader)>,
     /// With this many members, `add` removes closed members.
     prune_at: usize,
+    /// Whether there are members, for the threads of other workers.
+    is_occupied: Option<Arc<AtomicBool>>,
 }
 
 /// What happens to a member of a [`Group`] whose peer does not read. See [`Group::set_slow_readers`].
@@ -63,6 +67,14 @@ pub enum SlowReader {
 const PRUNE_MIN: usize = 32;
 
 impl Group {
+    /// A part of a group that has members on other workers, too.
+    pub(crate) fn shared(is_occupied: &Arc<AtomicBool>) -> Self {
+        Group(Rc::new(RefCell::new(Members {
+            is_occupied: Some(Arc::clone(is_occupied)),
+            ..Members::default()
+        })))
+    }
+
     /// Adds a connection, if it is open. Has no effect if it is a member already. The connection must be
     /// registered, as the chats of handlers and those returned by [`connect`](crate::connect) are: its
     /// [id](crate::Chat::id) names it in the group.
@@ -77,6 +89,7 @@ impl Group {
         }
         if chat.is_open() {
             members.chats.insert(chat.id(), chat.clone());
+            members.note_occupied();
         }
         drop(members);
         drop(gone);
@@ -84,7 +97,10 @@ impl Group {
 
     /// Removes a member. Returns whether it was one. Its connection stays open.
     pub fn remove(&self, id: ChannelId) -> bool {
-        let removed = self.0.borrow_mut().chats.remove(&id);
+        let mut members = self.0.borrow_mut();
+        let removed = members.chats.remove(&id);
+        members.note_occupied();
+        drop(members);
         removed.is_some()
     }
 
@@ -122,15 +138,30 @@ impl Group {
         self.0.borrow_mut().slow = Some((bound, policy));
     }
 
-    /// Whether it has a member, or another handle than this one.
+    /// Something that was pushed to the group is lost for all members: the policy for slow members is applied to them.
+    pub(crate) fn has_missed(&self) {
+        let mut members = self.0.borrow_mut();
+        let policy = members.slow.map_or(SlowReader::Abort, |(_, policy)| policy);
+        let gone = members.take_closed();
+        members.chats.values().for_each(|chat| policy.apply(chat));
+        drop(members);
+        drop(gone);
+    }
+
+    /// Whether it has a member, closed or open, or another handle than this one.
     pub(crate) fn is_used(&self) -> bool {
-        Rc::strong_count(&self.0) > 1 || !self.is_empty()
+        Rc::strong_count(&self.0) > 1 || !self.0.borrow().chats.is_empty()
+    }
+
+    /// Removes the members that have closed.
+    pub(crate) fn forget_closed(&self) {
+        let gone = self.0.borrow_mut().take_closed();
+        drop(gone);
     }
 
     /// The number of open members. The cost is linear in the number of members.
     pub fn len(&self) -> usize {
-        let gone = self.0.borrow_mut().take_closed();
-        drop(gone);
+        self.forget_closed();
         self.0.borrow().chats.len()
     }
 
@@ -202,7 +233,14 @@ impl Members {
             }
             open
         });
+        self.note_occupied();
         gone
+    }
+
+    fn note_occupied(&self) {
+        if let Some(is_occupied) = &self.is_occupied {
+            is_occupied.store(!self.chats.is_empty(), Ordering::Release);
+        }
     }
 }
 

@@ -63,6 +63,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
             self,
             |_| true,
             |acceptor, socket, peer| {
+                runtime.counters.accepted.add(1);
                 let is_served = acceptor.admit(runtime, socket, peer);
                 if is_served && acceptor.rules.once.is_some() {
                     state.end(Close::Local);

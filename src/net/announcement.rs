@@ -75,6 +75,13 @@ impl Connect for Announcement {
         }
     }
 
+    fn unwatch(&mut self) {
+        match &self.connected {
+            Some(connected) => connected.source.unwatch(),
+            None => self.attempts.unwatch(),
+        }
+    }
+
     fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>) {
         self.attempts.resolved(outcome);
     }

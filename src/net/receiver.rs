@@ -95,6 +95,9 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Receiver<F> {
         self.let_resume(waiting);
         let runtime = self.runtime.upgrade();
         for Arrival { socket, peer, .. } in left {
+            if let Some(runtime) = &runtime {
+                runtime.counters.accepted.add(1);
+            }
             self.acceptor.turn_away(runtime.as_deref(), socket, &peer);
         }
         self.acceptor.close(why);

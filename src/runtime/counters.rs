@@ -23,8 +23,8 @@ pub struct LoopStats {
     pub wakeups: u64,
     /// Events that the poller reported, including stale ones.
     pub events: u64,
-    /// Connections accepted. On the loop of a [worker](crate::Workers): those that it has taken over. The loop that
-    /// accepts for it has counted them as well.
+    /// Connections accepted. The loop that accepts for [workers](crate::Workers) does not count those that it hands to one
+    /// of them: the worker does.
     pub accepted: u64,
     /// Accepted connections that got no session: because of
     /// [`Limits::connections`](crate::Limits#structfield.connections) or
@@ -39,8 +39,12 @@ pub struct LoopStats {
     /// channel was closed. An accepted connection that ends before its peer has sent a byte is not counted: it was a look
     /// whether the port is open.
     pub handshakes_failed: u64,
-    /// Accepts that failed, for lack of descriptors or memory, or because the client was gone.
+    /// Accepts that failed, for lack of descriptors or memory, or because the client was gone. The loop that accepts for
+    /// [workers](crate::Workers) counts its own.
     pub accepts_failed: u64,
+    /// Pushes to a [`SharedGroup`](crate::SharedGroup) that the members on this [worker](crate::Workers) have missed,
+    /// because too much [waited](crate::Workers::group_backlog) for it.
+    pub pushes_missed: u64,
     /// Channels registered, including listeners.
     pub opened: u64,
     /// Channels that have ended, including listeners.
@@ -74,6 +78,7 @@ impl LoopStats {
             handshakes: self.handshakes + other.handshakes,
             handshakes_failed: self.handshakes_failed + other.handshakes_failed,
             accepts_failed: self.accepts_failed + other.accepts_failed,
+            pushes_missed: self.pushes_missed + other.pushes_missed,
             opened: self.opened + other.opened,
             closed: self.closed + other.closed,
             closes: self.closes.plus(other.closes),
@@ -166,6 +171,7 @@ pub(crate) struct Counters {
     pub(crate) handshakes: Counter,
     pub(crate) handshakes_failed: Counter,
     pub(crate) accepts_failed: Counter,
+    pub(crate) pushes_missed: Counter,
     pub(super) opened: Counter,
     closed: Counter,
     closes: Cell<Closes>,
@@ -208,6 +214,7 @@ impl Runtime {
             handshakes: of(&counters.handshakes),
             handshakes_failed: of(&counters.handshakes_failed),
             accepts_failed: of(&counters.accepts_failed),
+            pushes_missed: of(&counters.pushes_missed),
             opened: of(&counters.opened),
             closed: of(&counters.closed),
             closes: counters.closes.get(),

@@ -231,6 +231,24 @@ impl Runtime {
         keys.into_iter().for_each(|key| self.close_lingering(key));
     }
 
+    /// The poller may have lost the registrations of the lingering sockets.
+    pub(super) fn watch_lingering_again(&self) {
+        let keys: Vec<usize> = self.lingering.borrow().sockets.keys().copied().collect();
+        for key in keys {
+            // Taken out, as for an event.
+            let Some(lingerer) = self.lingering.borrow_mut().sockets.remove(&key) else {
+                continue;
+            };
+            match lingerer.source.watch_again() {
+                Ok(()) => {
+                    let sockets = &mut self.lingering.borrow_mut().sockets;
+                    sockets.insert(key, lingerer);
+                }
+                Err(error) => self.end_lingering(lingerer, Some(&error)),
+            }
+        }
+    }
+
     fn end_lingering(&self, gone: Box<Lingerer>, failed: Option<&io::Error>) {
         let gone = *gone;
         self.agenda.forget_timer(gone.timer);

@@ -19,6 +19,7 @@ mod shutdown;
 pub(crate) mod signals;
 mod timers;
 mod turn;
+mod watch_again;
 mod workers;
 
 use std::any::Any;
@@ -271,6 +272,12 @@ impl Runtime {
     /// The time on the loop's clock.
     pub(crate) fn now(&self) -> Instant {
         self.agenda.now()
+    }
+
+    /// A defect of the loop: its next wait panics, outside of all user code.
+    #[cfg(test)]
+    pub(crate) fn panic_in_next_turn(&self) {
+        std::mem::forget(self.events.borrow_mut());
     }
 
     pub(crate) fn limits(&self) -> Option<Rc<Limits>> {

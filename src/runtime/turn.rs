@@ -464,6 +464,9 @@ impl Runtime {
         // A simulated loop reports a deadlock when no event can ever wake it: another wait would not either.
         if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
             log_throttled!(warn, %error, "waiting for events failed");
+            if self.poller.may_have_lost_events() {
+                self.watch_all_again();
+            }
             let pause = Duration::from_millis(1 << failed.min(10));
             self.poller.clock().sleep(pause.min(LONGEST_PAUSE));
             return Ok(());

@@ -28,6 +28,9 @@ pub(crate) trait Connect {
     /// The poller has reported an event for one of the sockets; it does not say for which.
     fn event_reported(&mut self);
 
+    /// The poller is to watch none of the sockets any more. The next advance lets it watch them again.
+    fn unwatch(&mut self);
+
     /// The look-up of the host name has ended. Does nothing if it has been given up.
     fn resolved(&mut self, outcome: io::Result<Vec<SocketAddr>>);
 
@@ -111,6 +114,16 @@ impl ChannelState {
     #[cold]
     pub(super) fn connect_event_reported(&self) {
         self.on_connect(|connect| connect.event_reported());
+    }
+
+    /// The poller is to watch none of the sockets of the attempts any more.
+    #[cold]
+    pub(super) fn unwatch_attempts(&self) {
+        // Taken out, because `polling` may log, and a subscriber is user code.
+        if let Some(mut outgoing) = self.take_outgoing() {
+            outgoing.connect.unwatch();
+            self.set_outgoing(outgoing);
+        }
     }
 
     /// The connect deadline has passed.

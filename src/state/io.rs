@@ -9,7 +9,7 @@ use crate::log::log;
 use crate::output::fifo::Sink;
 use crate::sys::interest::Interest;
 use crate::sys::poller::Poller;
-use crate::sys::socket::{Fd, Socket};
+use crate::sys::socket::{Fd, Socket, is_lost, skip_lost};
 use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Clocks;
 
@@ -35,7 +35,9 @@ pub(super) enum Output {
 }
 
 impl ChannelState {
-    /// Makes a call on the socket, if there is one and the channel is not ending.
+    /// Makes a call on the socket, if there is one and the channel is not ending. The call must not log: a subscriber is
+    /// user code, and to close a channel that is not registered, it needs the socket. (An accept may log on some systems.
+    /// Its listener is registered, so a close waits for the loop.)
     pub(crate) fn on_socket<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match &*self.source.borrow() {
             Some(source) if !self.has_ended() => call(source.socket()),
@@ -169,7 +171,14 @@ impl ChannelState {
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match self.flags.has(Flag::STAGED) {
             true => self.recv_secured(buffer),
-            false => self.on_connected(|socket| socket.recv(buffer)),
+            false => match self.on_connected(|socket| socket.recv(buffer)) {
+                // Not while the socket is borrowed: a lost datagram is logged.
+                Err(error) if is_lost(&error) => {
+                    log!(debug, "{error}");
+                    skip_lost(|| self.on_connected(|socket| socket.recv(buffer)))
+                }
+                outcome => outcome,
+            },
         }?;
         if count == 0 && !buffer.is_empty() && self.is_stream() {
             self.flags.set(Flag::EOF, true);
@@ -228,7 +237,7 @@ impl ChannelState {
 
     /// Receives a datagram.
     pub(crate) fn recv_from(self: &Rc<Self>, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
-        let received = self.on_connected(|socket| socket.recv_from(buffer));
+        let received = skip_lost(|| self.on_connected(|socket| socket.recv_from(buffer)));
         self.schedule();
         let (count, peer) = received?;
         self.bytes_in.set(self.bytes_in.get() + count as u64);
@@ -403,6 +412,18 @@ impl ChannelState {
             false => interest.only_write(),
         };
         output.watch(poller, of_output, known_key)
+    }
+
+    /// Makes the poller watch none of the channel's sockets, until its next turn. See [`watch`](ChannelState::watch).
+    pub(crate) fn unwatch(&self) {
+        if let Some(source) = &*self.source.borrow() {
+            source.unwatch();
+        } else {
+            self.unwatch_attempts();
+        }
+        if let Some(output) = self.own_output() {
+            output.unwatch();
+        }
     }
 
     /// The poller has reported an event of this channel.

@@ -26,6 +26,9 @@ const BATCH: usize = 1024;
 
 const HUNG_UP: Ready = Ready::HUNG_UP.union(Ready::READ).union(Ready::WRITE);
 
+/// epoll_wait(2) fails before it takes an event.
+pub(super) const MAY_LOSE_EVENTS: bool = false;
+
 pub(super) struct Waiter {
     poller: Arc<Poller>,
     events: RefCell<Vec<epoll::Event>>,

@@ -101,6 +101,25 @@ impl Poller {
         }
     }
 
+    /// Whether a wait that failed may have taken events without reporting them, or lost registrations. All sockets have to
+    /// be registered anew then.
+    pub(crate) fn may_have_lost_events(&self) -> bool {
+        match self {
+            Poller::Os(_) => wait::MAY_LOSE_EVENTS,
+            // It loses none. The code is tested with it.
+            #[cfg(feature = "sim")]
+            Poller::Simulated(_) => true,
+        }
+    }
+
+    /// The next wait that finds events fails and loses them.
+    #[cfg(all(test, asynchat_portable_wait))]
+    pub(crate) fn fail_and_lose_events(&self) {
+        if let Poller::Os(os) = self {
+            os.waiter.fail_and_lose_events();
+        }
+    }
+
     /// Whether a wait would report something at once. When that cannot be known, true.
     pub(crate) fn has_events(&self) -> bool {
         match self {

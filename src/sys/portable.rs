@@ -1,6 +1,6 @@
 //! The wait on all other systems: that of the `polling` crate.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,9 +17,19 @@ const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// 100,000,000 seconds with EINVAL.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// On Windows `polling` handles what a wait has taken from the completion port packet by packet. If it cannot begin to
+/// watch one of the sockets again, it returns the error, and drops the packets that follow. Their sockets are not watched
+/// any more. A socket that it could not begin to watch before the wait is lost in the same way.
+pub(super) const MAY_LOSE_EVENTS: bool = true;
+
 pub(super) struct Waiter {
     poller: Arc<Poller>,
     events: RefCell<Events>,
+    /// The last wait has failed, and may have dropped the packet of a wake-up. `polling` remembers the wake-up until a
+    /// wait succeeds, and would not make another one.
+    has_failed: Cell<bool>,
+    #[cfg(all(test, asynchat_portable_wait))]
+    loses_events: Cell<bool>,
 }
 
 /// Ends a wait from another thread.
@@ -37,6 +47,9 @@ impl Waiter {
         Ok(Waiter {
             poller: Arc::clone(poller),
             events: RefCell::new(Events::with_capacity(BATCH)),
+            has_failed: Cell::new(false),
+            #[cfg(all(test, asynchat_portable_wait))]
+            loses_events: Cell::new(false),
         })
     }
 
@@ -52,7 +65,14 @@ impl Waiter {
     ) -> io::Result<()> {
         let mut reported = self.events.borrow_mut();
         reported.clear();
-        let outcome = self.poller.wait(&mut reported, clamped(timeout));
+        let timeout = match self.has_failed.get() {
+            true => Some(Duration::ZERO),
+            false => clamped(timeout),
+        };
+        let outcome = self.poller.wait(&mut reported, timeout);
+        #[cfg(all(test, asynchat_portable_wait))]
+        let outcome = self.lose_events(&mut reported, outcome);
+        self.has_failed.set(outcome.is_err());
         events.extend(reported.iter().map(|event| Event {
             key: event.key,
             ready: readiness(&event),
@@ -61,6 +81,22 @@ impl Waiter {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             outcome => outcome.map(|_| ()),
         }
+    }
+}
+
+#[cfg(all(test, asynchat_portable_wait))]
+impl Waiter {
+    /// The next wait that finds events fails, as on Windows.
+    pub(super) fn fail_and_lose_events(&self) {
+        self.loses_events.set(true);
+    }
+
+    fn lose_events(&self, found: &mut Events, outcome: io::Result<usize>) -> io::Result<usize> {
+        if found.is_empty() || !self.loses_events.take() {
+            return outcome;
+        }
+        found.clear();
+        Err(io::ErrorKind::OutOfMemory.into())
     }
 }
 

@@ -95,6 +95,16 @@ impl WatchedSocket {
         }
     }
 
+    /// Registers the socket anew under its key, if it is registered: the poller may have lost the registration.
+    pub(crate) fn watch_again(&self) -> io::Result<()> {
+        let (Some(poller), interest, key) = (self.poller(), self.interest.get(), self.key.get())
+        else {
+            return Ok(());
+        };
+        self.unwatch();
+        self.watch(&poller, interest, || key)
+    }
+
     /// Notes that an event of this socket was delivered. The poller has disarmed a one-shot
     /// registration then, so that the next [`watch`](WatchedSocket::watch) has to arm it again.
     #[inline]
@@ -130,7 +140,8 @@ impl WatchedSocket {
         added
     }
 
-    fn unwatch(&self) {
+    /// Deletes the socket from the poller, if it is registered.
+    pub(crate) fn unwatch(&self) {
         let Some(poller) = self.poller() else { return };
         let deleted = self.delete_with_retry(&poller);
         self.set_unregistered();

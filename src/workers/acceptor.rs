@@ -14,6 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::log::{Escaped, log_throttled};
 use crate::net::arrivals::{Arrival, Pushed};
 use crate::net::receiver::announce;
+use crate::runtime::counters::Counters;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::inbox::Post;
@@ -52,8 +53,8 @@ impl Acceptor {
         self.recipients.iter().all(|it| it.arrivals.is_closed())
     }
 
-    /// Hands a connection to the worker that has the fewest.
-    fn hand_over(&mut self, socket: Socket, peer: Addr) {
+    /// Hands a connection to the worker that has the fewest, which counts it.
+    fn hand_over(&mut self, counters: &Counters, socket: Socket, peer: Addr) {
         let (recipients, loads) = (&self.recipients, &self.crew.loads);
         let chosen = self.spread.choose(recipients.len(), |index| {
             let recipient = recipients.get(index)?;
@@ -63,7 +64,7 @@ impl Acceptor {
         let recipient = chosen.and_then(|index| Some((index, recipients.get(index)?)));
         let load = recipient.and_then(|(_, it)| loads.get(it.worker));
         let (Some((index, recipient)), Some(load)) = (recipient, load) else {
-            return refuse(&peer);
+            return refuse(counters, &peer);
         };
         let arrival = Arrival {
             socket,
@@ -74,7 +75,7 @@ impl Acceptor {
             Pushed::First => self.unannounced.push(index),
             Pushed::Another => {}
             // It has ended in this moment, and so will the service.
-            Pushed::Refused(arrival) => refuse(&arrival.peer),
+            Pushed::Refused(arrival) => refuse(counters, &arrival.peer),
         }
     }
 
@@ -109,7 +110,10 @@ impl Driver for Acceptor {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
         let state = turn.state;
         let was_starved = state.flags.has(Flag::STARVED);
-        let outcome = accept(turn, self, Acceptor::has_room, Acceptor::hand_over);
+        let counters = &turn.runtime.counters;
+        let outcome = accept(turn, self, Acceptor::has_room, |acceptor, socket, peer| {
+            acceptor.hand_over(counters, socket, peer);
+        });
         self.tell();
         if state.flags.has(Flag::STARVED) && !was_starved {
             self.note_starved();
@@ -169,6 +173,8 @@ impl Driver for Acceptor {
     }
 }
 
-fn refuse(peer: &Addr) {
+fn refuse(counters: &Counters, peer: &Addr) {
+    counters.accepted.add(1);
+    counters.refused.add(1);
     log_throttled!(warn, peer = %Escaped(peer), "a connection was closed: no worker takes it");
 }

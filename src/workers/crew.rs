@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::backlog::Backlog;
 use super::listeners::Listeners;
 use super::remotes::Remotes;
+use super::topic::Topics;
 use crate::error::Error;
 use crate::event_loop::EventLoop;
 use crate::log::{Escaped, log};
@@ -19,22 +21,36 @@ pub(super) struct Crew {
     pub(super) loads: Vec<Arc<Load>>,
     pub(super) acceptor: Arc<AcceptorLink>,
     pub(super) listeners: Listeners,
-    /// The grace of the shutdown after a failure.
-    grace: Duration,
+    pub(super) topics: Topics,
+    /// What was pushed to the groups of each worker and not taken yet.
+    pub(super) backlogs: Vec<Arc<Backlog>>,
+    options: Options,
     failure: Mutex<Option<Error>>,
     /// The service ends its workers.
     is_finishing: AtomicBool,
 }
 
+/// What the builder of the workers sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    /// The grace of the shutdown after a failure.
+    pub(super) grace: Duration,
+    /// How many bytes of pushes to groups may wait for a worker.
+    pub(super) group_backlog: usize,
+}
+
 impl Crew {
-    pub(super) fn new(inboxes: Vec<Arc<Inbox>>, service: &Arc<Inbox>, grace: Duration) -> Self {
+    pub(super) fn new(inboxes: Vec<Arc<Inbox>>, service: &Arc<Inbox>, options: Options) -> Self {
         let acceptor = AcceptorLink::new(service);
+        let backlog = || Backlog::new(options.group_backlog);
         Crew {
             loads: inboxes.iter().map(|_| Load::new(&acceptor)).collect(),
+            backlogs: inboxes.iter().map(|_| backlog()).collect(),
             inboxes,
             acceptor,
             listeners: Listeners::default(),
-            grace,
+            topics: Topics::default(),
+            options,
             failure: Mutex::default(),
             is_finishing: AtomicBool::new(false),
         }
@@ -70,7 +86,7 @@ impl Crew {
             return;
         }
         match has_failed {
-            true => event_loop.shutdown(self.grace),
+            true => event_loop.shutdown(self.options.grace),
             // A session has stopped the loop of its worker.
             false => event_loop.stop(),
         }

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::crew::Crew;
+use super::topic::{Part, Topic};
 use super::worker::Worker;
 use crate::chat::group::Group;
 use crate::chat::handle::Chat;
+use crate::event_loop::EventLoop;
+use crate::log::{Escaped, log_throttled};
 use crate::state::ChannelId;
 use crate::state::inbox::Post;
 use crate::user_code::discard_each;
@@ -18,8 +21,9 @@ use crate::user_code::discard_each;
 /// A [`Group`] whose members are on several workers. From [`Worker::group`]: the same name is the same group on each
 /// worker. Each worker has its own members, in a `Group` of its own.
 ///
-/// A push costs one post and at most one wake-up for each other worker, however many members there are. Pushes of one
-/// worker reach each member in their order.
+/// A push costs one post and at most one wake-up for each other worker that has members, however many. Pushes of one
+/// worker reach each member in their order. What waits for a worker that is busy has a
+/// [limit](crate::Workers::group_backlog).
 ///
 /// ```
 /// use asynchat::{Server, Workers};
@@ -43,26 +47,24 @@ use crate::user_code::discard_each;
 /// ```
 #[derive(Clone)]
 pub struct SharedGroup {
-    name: Arc<str>,
+    topic: Arc<Topic>,
     members: Group,
-    crew: Arc<Crew>,
     worker: usize,
 }
 
 impl SharedGroup {
     pub(super) fn new(groups: &Groups, name: &str, crew: &Arc<Crew>, worker: usize) -> Self {
-        let (name, members) = groups.find_or_add(name);
+        let (topic, members) = groups.find_or_add(name, crew, worker);
         SharedGroup {
-            name,
+            topic,
             members,
-            crew: Arc::clone(crew),
             worker,
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.topic.name
     }
 
     /// Its members on this worker: to remove one, to count them, or to set what happens to
@@ -77,41 +79,83 @@ impl SharedGroup {
     }
 
     /// Pushes `data` to every member. Those of this worker have it queued when this returns, those of other workers when
-    /// their loops make the call.
-    pub fn push(&self, data: impl Into<Bytes>) {
+    /// their loops make the call. Returns false if the members of some worker miss it, because too much
+    /// [waits](crate::Workers::group_backlog) for that worker.
+    pub fn push(&self, data: impl Into<Bytes>) -> bool {
         let data = data.into();
-        self.push_elsewhere(&data);
+        let reaches_all = self.push_elsewhere(&data);
         self.members.push(data);
+        reaches_all
     }
 
-    /// Pushes `data` to every member except this one, which is one of this worker.
-    pub fn push_except(&self, id: ChannelId, data: impl Into<Bytes>) {
+    /// Pushes `data` to every member except this one, which is one of this worker. Returns what [`push`](SharedGroup::push)
+    /// returns.
+    pub fn push_except(&self, id: ChannelId, data: impl Into<Bytes>) -> bool {
         let data = data.into();
-        self.push_elsewhere(&data);
+        let reaches_all = self.push_elsewhere(&data);
         self.members.push_except(id, data);
+        reaches_all
     }
 
-    fn push_elsewhere(&self, data: &Bytes) {
-        let inboxes = self.crew.inboxes.iter().enumerate();
-        for (_, inbox) in inboxes.filter(|(number, _)| *number != self.worker) {
-            let (name, data) = (Arc::clone(&self.name), data.clone());
-            let push = move || {
-                let worker = Worker::current();
-                // Where it has no members, it may not exist.
-                if let Some(group) = worker.and_then(|worker| worker.groups().find(&name)) {
-                    group.push(data);
+    fn push_elsewhere(&self, data: &Bytes) -> bool {
+        let crew = &self.topic.crew;
+        let mut reaches_all = true;
+        let workers = crew.inboxes.iter().zip(&crew.backlogs).enumerate();
+        for (number, (inbox, backlog)) in workers.filter(|(number, _)| *number != self.worker) {
+            let Some(part) = self.topic.part(number).filter(|it| it.has_members()) else {
+                continue;
+            };
+            let topic = Arc::clone(&self.topic);
+            let call: Box<dyn FnOnce() + Send> = match backlog.add(data.len()) {
+                Some(waiting) => {
+                    let data = data.clone();
+                    Box::new(move || {
+                        // Its members have queues of their own, with limits of their own.
+                        drop(waiting);
+                        on_this_worker(&topic, |group| {
+                            group.push(data);
+                        });
+                    })
+                }
+                None => {
+                    reaches_all = false;
+                    // It stands behind what was pushed before, and for all that is missed until the call.
+                    if !part.miss() {
+                        continue;
+                    }
+                    Box::new(move || report_missed(&topic, number))
                 }
             };
             // A worker that has ended has no members.
-            let _ = inbox.send(Post::Call(Box::new(push)));
+            let _ = inbox.send(Post::Call(call));
         }
+        reaches_all
     }
+}
+
+/// Calls `act` with the members of this worker, if there are any.
+fn on_this_worker(topic: &Topic, act: impl FnOnce(&Group)) {
+    let worker = Worker::current();
+    // The last member may have gone.
+    if let Some(group) = worker.and_then(|worker| worker.groups().find(&topic.name)) {
+        act(&group);
+    }
+}
+
+fn report_missed(topic: &Topic, worker: usize) {
+    let missed = topic.part(worker).map_or(0, Part::take_missed);
+    let group = Escaped(&*topic.name);
+    log_throttled!(warn, %group, missed, "pushes to a group were dropped: its worker was busy for too long");
+    if let Ok(event_loop) = EventLoop::current() {
+        event_loop.0.counters.pushes_missed.add(missed);
+    }
+    on_this_worker(topic, Group::has_missed);
 }
 
 impl fmt::Debug for SharedGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedGroup")
-            .field("name", &self.name)
+            .field("name", &self.topic.name)
             .field("members", &self.members)
             .finish_non_exhaustive()
     }
@@ -123,7 +167,7 @@ pub(super) struct Groups(RefCell<Named>);
 
 #[derive(Default)]
 struct Named {
-    groups: BTreeMap<Arc<str>, Group>,
+    groups: BTreeMap<Arc<str>, (Arc<Topic>, Group)>,
     /// With this many groups, unused ones are removed.
     prune_at: usize,
 }
@@ -132,24 +176,49 @@ struct Named {
 const PRUNE_MIN: usize = 32;
 
 impl Groups {
-    fn find_or_add(&self, name: &str) -> (Arc<str>, Group) {
+    fn find_or_add(&self, name: &str, crew: &Arc<Crew>, worker: usize) -> (Arc<Topic>, Group) {
+        if let Some(known) = self.0.borrow().groups.get(name) {
+            return known.clone();
+        }
+        self.prune();
         let mut named = self.0.borrow_mut();
-        if let Some((name, group)) = named.groups.get_key_value(name) {
-            return (Arc::clone(name), group.clone());
+        let topic = Topic::find_or_add(crew, name);
+        let group = match topic.part(worker) {
+            Some(part) => Group::shared(&part.is_occupied),
+            None => Group::default(),
+        };
+        let known = (Arc::clone(&topic), group);
+        named.groups.insert(Arc::clone(&topic.name), known.clone());
+        known
+    }
+
+    /// Clients may choose the names. Looking for unused groups when their number has doubled costs a constant time for
+    /// each.
+    fn prune(&self) {
+        let groups: Vec<_> = {
+            let named = self.0.borrow();
+            if named.groups.len() < named.prune_at.max(PRUNE_MIN) {
+                return;
+            }
+            named
+                .groups
+                .values()
+                .map(|(_, group)| group.clone())
+                .collect()
+        };
+        // Not while the groups are borrowed: the last handle of a member that has closed ends its span, and a
+        // subscriber may ask for a group.
+        for group in groups {
+            group.forget_closed();
         }
-        // Clients may choose the names. Looking for unused groups when their number has doubled costs a constant time
-        // for each.
-        if named.groups.len() >= named.prune_at.max(PRUNE_MIN) {
-            named.groups.retain(|_, group| group.is_used());
-            named.prune_at = named.groups.len() * 2;
-        }
-        let (name, group) = (Arc::from(name), Group::default());
-        named.groups.insert(Arc::clone(&name), group.clone());
-        (name, group)
+        let mut named = self.0.borrow_mut();
+        named.groups.retain(|_, (_, group)| group.is_used());
+        named.prune_at = named.groups.len() * 2;
     }
 
     fn find(&self, name: &str) -> Option<Group> {
-        self.0.borrow().groups.get(name).cloned()
+        let named = self.0.borrow();
+        named.groups.get(name).map(|(_, group)| group.clone())
     }
 
     pub(super) fn clear(&self) {

@@ -1,13 +1,17 @@
 //! `Workers`: several loops on several threads, which serve the connections of one listener.
 
 mod acceptor;
+mod backlog;
 mod crew;
 pub(crate) mod group;
 mod listeners;
 pub(crate) mod remotes;
 pub(crate) mod service;
 mod spread;
+#[cfg(test)]
+mod tests;
 mod thread;
+mod topic;
 pub(crate) mod worker;
 
 use std::mem;
@@ -19,7 +23,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
-use crew::Crew;
+use crew::{Crew, Options};
 use service::Service;
 use thread::{Report, Setup, Step, Thread};
 use worker::Worker;
@@ -78,7 +82,7 @@ use worker::Worker;
 #[must_use = "workers do nothing until `start` or `run` is called"]
 pub struct Workers {
     threads: Option<usize>,
-    grace: Duration,
+    options: Options,
 }
 
 impl Default for Workers {
@@ -92,7 +96,10 @@ impl Workers {
     pub fn new() -> Self {
         Workers {
             threads: None,
-            grace: Duration::from_secs(5),
+            options: Options {
+                grace: Duration::from_secs(5),
+                group_backlog: 64 << 20,
+            },
         }
     }
 
@@ -106,7 +113,19 @@ impl Workers {
     /// workers have to end in good order. Default 5 seconds. Any other [shutdown](crate::shutdown) has a grace of its
     /// own.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
+        self.options.grace = grace;
+        self
+    }
+
+    /// Sets how many bytes of pushes to [shared groups](crate::SharedGroup) may wait for a worker that is busy. Default
+    /// 64 MiB. Each push counts 256 bytes in addition to its own, so the number of pushes is limited, too.
+    ///
+    /// A push above the limit is dropped for the members on that worker. They have the reason of a peer that does not
+    /// read: their connections end with [`Close::OutputLimit`](crate::Close::OutputLimit), because a stream with a gap
+    /// would be wrong, unless the group on the worker [skips](crate::SlowReader::Skip) its slow readers. Members on
+    /// other workers receive the push.
+    pub fn group_backlog(mut self, bytes: usize) -> Self {
+        self.options.group_backlog = bytes;
         self
     }
 
@@ -185,7 +204,7 @@ impl Workers {
             starting.start(number, event_loop, &setup, &reports)?;
         }
         drop((setup, reports));
-        starting.finish(event_loop, self.grace)
+        starting.finish(event_loop, self.options)
     }
 }
 
@@ -220,7 +239,7 @@ impl Starting {
         Ok(())
     }
 
-    fn finish(mut self, event_loop: &EventLoop, grace: Duration) -> Result<Service, Error> {
+    fn finish(mut self, event_loop: &EventLoop, options: Options) -> Result<Service, Error> {
         let mut inboxes = vec![None; self.threads.len()];
         self.collect(|report| match report {
             Report::Created(number, inbox) => {
@@ -234,7 +253,7 @@ impl Starting {
         })?;
         let inboxes = inboxes.into_iter().flatten().collect();
         let service = &event_loop.0.agenda.inbox;
-        let crew = Arc::new(Crew::new(inboxes, service, grace));
+        let crew = Arc::new(Crew::new(inboxes, service, options));
         self.proceed(|| Step::SetUp(Arc::clone(&crew)));
         self.collect(|report| match report {
             Report::Ready => Ok(true),

@@ -97,6 +97,11 @@ impl Service {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn crew(&self) -> Arc<Crew> {
+        Arc::clone(&self.crew)
+    }
+
     fn end(&mut self) {
         self.crew.finish();
         for listener in &self.listeners {
@@ -130,6 +135,12 @@ impl fmt::Debug for Service {
 }
 
 #[cfg(test)]
+const OPTIONS: super::crew::Options = super::crew::Options {
+    grace: std::time::Duration::from_secs(60),
+    group_backlog: usize::MAX,
+};
+
+#[cfg(test)]
 mod tests {
     use std::thread;
     use std::time::Duration;
@@ -140,7 +151,7 @@ mod tests {
     fn service(event_loop: &EventLoop, workers: &[EventLoop; 2]) -> Service {
         let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
         let inbox = &event_loop.0.agenda.inbox;
-        let crew = Crew::new(inboxes.collect(), inbox, Duration::from_secs(60));
+        let crew = Crew::new(inboxes.collect(), inbox, OPTIONS);
         Service::new(event_loop, Arc::new(crew)).unwrap()
     }
 
@@ -236,7 +247,7 @@ mod simulated {
             let workers: Vec<EventLoop> = loops.collect();
             let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
             let inbox = &acceptor.0.agenda.inbox;
-            let crew = Arc::new(Crew::new(inboxes.collect(), inbox, GRACE));
+            let crew = Arc::new(Crew::new(inboxes.collect(), inbox, OPTIONS));
             for (number, event_loop) in workers.iter().enumerate() {
                 event_loop.0.become_worker(number as u16, inbox);
                 let entered = RefCell::new(Some(Worker::enter(number, &crew)));
@@ -325,6 +336,24 @@ mod simulated {
         assert_eq!(scene.acceptor.next_timeout(), None, "it waits for a worker");
         scene.settle();
         assert_eq!(scene.loads(), [15, 15]);
+        assert!(peers.iter().all(|peer| text(peer).ends_with("\r\n")));
+    }
+
+    /// The loops have their turns in any order, so a worker may be far behind while it is given connections.
+    #[test]
+    fn a_thousand_connections_are_spread_evenly() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let mut peers = Vec::new();
+        while peers.len() < 1000 {
+            let burst = random.usize(1..=64).min(1000 - peers.len());
+            peers.extend((0..burst).map(|_| scene.connect()));
+            Scene::turn(&scene.acceptor);
+            Scene::turn(&scene.workers[random.usize(..2)]);
+        }
+        scene.settle();
+        let most = *scene.loads().iter().max().unwrap();
+        assert!(most <= 550, "{:?}", scene.loads());
         assert!(peers.iter().all(|peer| text(peer).ends_with("\r\n")));
     }
 

@@ -4,6 +4,7 @@
 mod common;
 
 mod admission;
+mod deadlines;
 mod end;
 mod failure;
 mod group;
@@ -166,9 +167,9 @@ impl Client {
     }
 
     fn send(&mut self, line: &str) {
-        let stream = self.0.get_mut();
-        stream.write_all(line.as_bytes()).unwrap();
-        stream.write_all(b"\r\n").unwrap();
+        // In one piece: the second of two would wait for an acknowledgement of the first (Nagle's algorithm).
+        let line = format!("{line}\r\n");
+        self.0.get_mut().write_all(line.as_bytes()).unwrap();
     }
 
     /// The next line, empty at the end of the stream. A reset is an error.
@@ -215,11 +216,15 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 /// What the loops of the workers have counted.
 fn stats(running: &Running) -> Vec<asynchat::LoopStats> {
+    stats_of(&running.remotes)
+}
+
+fn stats_of(workers: &Remotes) -> Vec<asynchat::LoopStats> {
     let (sender, answer) = mpsc::channel();
-    let remotes = running.remotes.clone();
+    let remotes = workers.clone();
     // On a loop that runs: that of the first worker.
     let ask = move || remotes.stats(move |stats| sender.send(stats).unwrap());
-    let first = running.remotes.get(0).expect("there is a worker");
+    let first = workers.get(0).expect("there is a worker");
     first.post(move || ask().unwrap()).unwrap();
     answer.recv_timeout(DEADLINE).expect("they answer in time")
 }

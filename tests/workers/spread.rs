@@ -1,7 +1,7 @@
 //! A connection goes to the worker that has the fewest.
 
 use super::*;
-use asynchat::LoopStats;
+use asynchat::{Limits, LoopStats};
 
 fn per_worker(clients: &mut [Client], workers: usize) -> Vec<usize> {
     let mut counts = vec![0; workers];
@@ -51,6 +51,34 @@ fn each_worker_counts_what_it_has_done_and_the_sum_is_the_service() {
     // A receiver on each worker, and the connections.
     assert_eq!(total.opened, 9);
     running.shutdown().unwrap();
+}
+
+/// The loop that accepts does not count what it hands over, so that the sum of all loops is right, too.
+#[test]
+fn each_connection_is_counted_by_one_loop() {
+    let limits = Limits::default().connections(5);
+    let service = Workers::new()
+        .threads(3)
+        .start(move |worker| listen(worker, any_port().limits(limits).refusal("full\r\n")));
+    let service = service.unwrap();
+    let addr = service.local_addrs()[0].inet().unwrap();
+    let remotes = service.remotes();
+    let clients = thread::spawn(move || {
+        let mut clients: Vec<_> = (0..5).map(|_| Client::connect(addr)).collect();
+        for client in &mut clients {
+            client.ask("hello");
+        }
+        assert_eq!(Client::connect(addr).line(), "full");
+        let each = stats_of(&remotes);
+        remotes.shutdown(DEADLINE).unwrap();
+        each
+    });
+    asynchat::run().unwrap();
+    service.finish().unwrap();
+    let workers: LoopStats = clients.join().unwrap().into_iter().sum();
+    assert_eq!((workers.accepted, workers.refused), (6, 1));
+    let acceptor = asynchat::EventLoop::current().unwrap().stats();
+    assert_eq!((acceptor.accepted, acceptor.refused), (0, 0));
 }
 
 #[test]

@@ -64,6 +64,12 @@ impl Connect for AdoptedAttempt {
         }
     }
 
+    fn unwatch(&mut self) {
+        if let Some(source) = &self.source {
+            source.unwatch();
+        }
+    }
+
     /// Its address was known to its owner.
     fn resolved(&mut self, _: io::Result<Vec<SocketAddr>>) {}
 

@@ -1,5 +1,7 @@
 //! Datagram sockets.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -44,22 +46,24 @@ impl Datagram {
         match self {
             // Of a connected socket, the errors of earlier sends are its own.
             Datagram::Udp(socket, _) => {
-                skip(|error| is_too_long(error, WINDOWS), || socket.recv(buffer))
+                let received = retry_interrupted(|| socket.recv(buffer));
+                received.map_err(|error| Lost::when(is_too_long(&error, WINDOWS), error))
             }
             #[cfg(unix)]
             Datagram::Unix(socket) => retry_interrupted(|| socket.recv(buffer)),
         }
     }
 
-    /// Receives the next datagram. The errors of others are logged and skipped: the receiver of this
-    /// one cannot act on them.
+    /// Receives the next datagram. The error of another one is [`Lost`].
     pub(super) fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Addr)> {
         match self {
             Datagram::Udp(socket, _) => {
-                let (count, peer) = skip(
-                    |error| is_of_earlier_send(error, WINDOWS) || is_too_long(error, WINDOWS),
-                    || socket.recv_from(buffer),
-                )?;
+                let received = retry_interrupted(|| socket.recv_from(buffer));
+                let (count, peer) = received.map_err(|error| {
+                    let is_lost =
+                        is_of_earlier_send(&error, WINDOWS) || is_too_long(&error, WINDOWS);
+                    Lost::when(is_lost, error)
+                })?;
                 Ok((count, peer.into()))
             }
             #[cfg(unix)]
@@ -125,14 +129,42 @@ fn addr_for(family: Family, addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Makes the call again while its error is that of a lost datagram.
-fn skip<T>(
-    is_lost: impl Fn(&io::Error) -> bool,
-    mut receive: impl FnMut() -> io::Result<T>,
-) -> io::Result<T> {
+/// The error of a datagram that is lost, not of the receiver of the next one, who cannot act on it.
+#[derive(Debug)]
+struct Lost(io::Error);
+
+impl Lost {
+    fn when(is_lost: bool, error: io::Error) -> io::Error {
+        match is_lost {
+            true => io::Error::new(error.kind(), Lost(error)),
+            false => error,
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a datagram is lost: {}", self.0)
+    }
+}
+
+impl StdError for Lost {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Whether the error is that of a lost datagram.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(inner) if inner.is::<Lost>())
+}
+
+/// Makes the call again while its error is that of a lost datagram, which is logged. `receive` must hold no borrow when it
+/// returns: a subscriber is user code, and may close the channel.
+pub(crate) fn skip_lost<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..MOST_LOST {
-        match retry_interrupted(&mut receive) {
-            Err(error) if is_lost(&error) => log!(debug, %error, "a datagram is lost"),
+        match receive() {
+            Err(error) if is_lost(&error) => log!(debug, "{error}"),
             outcome => return outcome,
         }
     }
@@ -161,13 +193,11 @@ mod tests {
     #[test]
     fn a_flood_of_lost_datagrams_does_not_occupy_the_loop() {
         let mut calls = 0;
-        let outcome: io::Result<()> = skip(
-            |error| is_of_earlier_send(error, false),
-            || {
-                calls += 1;
-                Err(io::ErrorKind::ConnectionRefused.into())
-            },
-        );
+        let outcome: io::Result<()> = skip_lost(|| {
+            calls += 1;
+            let refused = io::ErrorKind::ConnectionRefused.into();
+            Err(Lost::when(true, refused))
+        });
         assert_eq!(
             outcome.err().map(|it| it.kind()),
             Some(io::ErrorKind::WouldBlock)
@@ -208,12 +238,14 @@ mod tests {
 
         send();
         for datagram in &expected {
-            assert_eq!(near.recv(&mut buffer).unwrap(), 5);
+            let received = skip_lost(|| near.recv(&mut buffer));
+            assert_eq!(received.unwrap(), 5);
             assert_eq!(buffer, *datagram);
         }
         send();
         for datagram in &expected {
-            assert_eq!(near.recv_from(&mut buffer).unwrap(), (5, from.clone()));
+            let received = skip_lost(|| near.recv_from(&mut buffer));
+            assert_eq!(received.unwrap(), (5, from.clone()));
             assert_eq!(buffer, *datagram);
         }
     }
