@@ -138,14 +138,23 @@ impl Group {
         self.0.borrow_mut().slow = Some((bound, policy));
     }
 
-    /// Something that was pushed to the group is lost for all members: the policy for slow members is applied to them.
+    /// Something that was pushed to the group is lost for all members: the policy for slow members is applied to those that
+    /// would have taken it.
     pub(crate) fn has_missed(&self) {
         let mut members = self.0.borrow_mut();
         let policy = members.slow.map_or(SlowReader::Abort, |(_, policy)| policy);
         let gone = members.take_closed();
-        members.chats.values().for_each(|chat| policy.apply(chat));
+        let open = members.chats.values().filter(|chat| takes_output(chat));
+        let missing: Vec<_> = open.cloned().collect();
         drop(members);
         drop(gone);
+        for chat in missing {
+            if policy == SlowReader::Abort {
+                // All that was queued may have been sent. Without a reset the stream would look complete.
+                chat.state().reset_on_close();
+            }
+            policy.apply(&chat);
+        }
     }
 
     /// Whether it has a member, closed or open, or another handle than this one.
@@ -237,9 +246,13 @@ impl Members {
         gone
     }
 
+    /// Each push of another worker reads it. It is stored when it changes, and by this thread only.
     fn note_occupied(&self) {
-        if let Some(is_occupied) = &self.is_occupied {
-            is_occupied.store(!self.chats.is_empty(), Ordering::Release);
+        let is_so = !self.chats.is_empty();
+        if let Some(is_occupied) = &self.is_occupied
+            && is_occupied.load(Ordering::Relaxed) != is_so
+        {
+            is_occupied.store(is_so, Ordering::SeqCst);
         }
     }
 }
@@ -277,6 +290,34 @@ mod tests {
             network.settle(&event_loop)?;
             assert!(group.0.borrow().chats.len() <= PRUNE_MIN);
         }
+        Ok(())
+    }
+
+    /// What was queued has been sent, so an orderly close would make the stream look complete. One that is closing has
+    /// had its last output, and would not have taken the push.
+    #[test]
+    fn members_that_have_missed_a_push_end_with_a_reset_unless_they_are_closing() -> Result {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        let group = Group::default();
+        let mut peers = Vec::new();
+        for is_closing in [false, true] {
+            let (socket, peer) = network.pair();
+            let connector = Connector::adopt(socket);
+            let chat = connector.connect_on(&event_loop, |_| |_: &[u8]| Ok(()))?;
+            group.add(&chat);
+            network.settle(&event_loop)?;
+            if is_closing {
+                chat.push("goodbye");
+                chat.close_when_done();
+            }
+            peers.push(peer);
+        }
+        group.has_missed();
+        network.settle(&event_loop)?;
+        assert!(peers[0].was_reset());
+        assert_eq!(peers[1].received(), b"goodbye");
+        assert!(!peers[1].was_reset());
         Ok(())
     }
 }

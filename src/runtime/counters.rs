@@ -30,8 +30,9 @@ pub struct LoopStats {
     /// [`Limits::connections`](crate::Limits#structfield.connections) or
     /// [`Limits::per_address`](crate::Limits#structfield.per_address), by
     /// [`Server::accept_if`](crate::Server::accept_if), because
-    /// [`Server::configure`](crate::Server::configure) failed, or because a server of the PROXY protocol does not trust
-    /// their address.
+    /// [`Server::configure`](crate::Server::configure) failed, because a server of the PROXY protocol does not trust
+    /// their address, or because no [worker](crate::Workers) could take them, which the loop that accepts for the workers
+    /// counts.
     pub refused: u64,
     /// TLS handshakes that were completed.
     pub handshakes: u64,

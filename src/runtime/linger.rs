@@ -232,20 +232,20 @@ impl Runtime {
     }
 
     /// The poller may have lost the registrations of the lingering sockets.
-    pub(super) fn watch_lingering_again(&self) {
+    pub(super) fn reregister_lingering(&self) {
         let keys: Vec<usize> = self.lingering.borrow().sockets.keys().copied().collect();
         for key in keys {
             // Taken out, as for an event.
             let Some(lingerer) = self.lingering.borrow_mut().sockets.remove(&key) else {
                 continue;
             };
-            match lingerer.source.watch_again() {
-                Ok(()) => {
-                    let sockets = &mut self.lingering.borrow_mut().sockets;
-                    sockets.insert(key, lingerer);
-                }
-                Err(error) => self.end_lingering(lingerer, Some(&error)),
+            // A close could destroy output that is on its way. Without a registration the socket waits for its timer.
+            if let Err(error) = lingerer.source.reregister() {
+                in_span(lingerer.span.as_deref(), || {
+                    log!(warn, %error, "a lingering socket is not watched any more");
+                });
             }
+            self.lingering.borrow_mut().sockets.insert(key, lingerer);
         }
     }
 

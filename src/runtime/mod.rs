@@ -14,12 +14,12 @@ mod linger;
 mod registration;
 mod registry;
 pub(crate) mod remote;
+mod reregister;
 mod shutdown;
 #[cfg(feature = "signal")]
 pub(crate) mod signals;
 mod timers;
 mod turn;
-mod watch_again;
 mod workers;
 
 use std::any::Any;

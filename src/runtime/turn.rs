@@ -465,7 +465,7 @@ impl Runtime {
         if failed < FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock {
             log_throttled!(warn, %error, "waiting for events failed");
             if self.poller.may_have_lost_events() {
-                self.watch_all_again();
+                self.reregister_all();
             }
             let pause = Duration::from_millis(1 << failed.min(10));
             self.poller.clock().sleep(pause.min(LONGEST_PAUSE));

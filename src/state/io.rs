@@ -9,7 +9,7 @@ use crate::log::log;
 use crate::output::fifo::Sink;
 use crate::sys::interest::Interest;
 use crate::sys::poller::Poller;
-use crate::sys::socket::{Fd, Socket, is_lost, skip_lost};
+use crate::sys::socket::{Fd, Socket, is_lost, log_lost, skip_lost};
 use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Clocks;
 
@@ -174,7 +174,7 @@ impl ChannelState {
             false => match self.on_connected(|socket| socket.recv(buffer)) {
                 // Not while the socket is borrowed: a lost datagram is logged.
                 Err(error) if is_lost(&error) => {
-                    log!(debug, "{error}");
+                    log_lost(&error);
                     skip_lost(|| self.on_connected(|socket| socket.recv(buffer)))
                 }
                 outcome => outcome,

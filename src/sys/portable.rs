@@ -72,14 +72,16 @@ impl Waiter {
         let outcome = self.poller.wait(&mut reported, timeout);
         #[cfg(all(test, asynchat_portable_wait))]
         let outcome = self.lose_events(&mut reported, outcome);
-        self.has_failed.set(outcome.is_err());
+        let is_interrupted =
+            matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::Interrupted);
+        self.has_failed.set(outcome.is_err() && !is_interrupted);
         events.extend(reported.iter().map(|event| Event {
             key: event.key,
             ready: readiness(&event),
         }));
-        match outcome {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            outcome => outcome.map(|_| ()),
+        match is_interrupted {
+            true => Ok(()),
+            false => outcome.map(|_| ()),
         }
     }
 }

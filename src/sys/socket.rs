@@ -41,7 +41,7 @@ pub(crate) use address::{path_bytes, path_from_bytes};
 pub(crate) use configure::Configure;
 #[cfg(unix)]
 pub use credentials::Credentials;
-pub(crate) use datagram::{is_lost, skip_lost};
+pub(crate) use datagram::{is_lost, log_lost, skip_lost};
 pub(crate) use fd::Fd;
 pub(crate) use tcp::{ConnectOptions, ListenOptions, LocalAddrs, REUSE_PORT_SPREADS};
 pub(crate) use unix_domain::SocketFile;

@@ -96,7 +96,7 @@ impl WatchedSocket {
     }
 
     /// Registers the socket anew under its key, if it is registered: the poller may have lost the registration.
-    pub(crate) fn watch_again(&self) -> io::Result<()> {
+    pub(crate) fn reregister(&self) -> io::Result<()> {
         let (Some(poller), interest, key) = (self.poller(), self.interest.get(), self.key.get())
         else {
             return Ok(());

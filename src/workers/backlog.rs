@@ -31,8 +31,12 @@ impl Backlog {
     /// Counts a push of so many bytes. `None` if too much waits already. As with the output of a connection, a push is
     /// checked against what waited before it, so one that is larger than the limit can be made.
     pub(super) fn add(self: &Arc<Self>, bytes: usize) -> Option<Waiting> {
-        let bytes = bytes.saturating_add(PUSH);
-        let add = |waiting: usize| (waiting < self.most).then(|| waiting.saturating_add(bytes));
+        // No allocation is so long that this could overflow.
+        let bytes = bytes + PUSH;
+        let add = |waiting: usize| match waiting < self.most {
+            true => waiting.checked_add(bytes),
+            false => None,
+        };
         let added = self
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
@@ -70,9 +74,20 @@ mod tests {
     #[test]
     fn an_empty_backlog_takes_any_push() {
         let backlog = Backlog::new(1000);
-        let large = backlog.add(usize::MAX);
+        let large = backlog.add(isize::MAX as usize);
         assert!(large.is_some() && backlog.add(0).is_none());
         drop(large);
         assert!(backlog.add(0).is_some());
+    }
+
+    /// On systems of 32 bits the same bytes can be pushed more often than their length can be counted.
+    #[test]
+    fn a_sum_that_would_overflow_is_refused_and_nothing_is_counted() {
+        let backlog = Backlog::new(usize::MAX);
+        let large = backlog.add(isize::MAX as usize);
+        let second = backlog.add(isize::MAX as usize);
+        assert!(large.is_some() && second.is_none());
+        drop(large);
+        assert_eq!(backlog.bytes.load(Ordering::Relaxed), 0);
     }
 }

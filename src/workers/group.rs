@@ -106,28 +106,24 @@ impl SharedGroup {
                 continue;
             };
             let topic = Arc::clone(&self.topic);
-            let call: Box<dyn FnOnce() + Send> = match backlog.add(data.len()) {
-                Some(waiting) => {
-                    let data = data.clone();
-                    Box::new(move || {
-                        // Its members have queues of their own, with limits of their own.
-                        drop(waiting);
-                        on_this_worker(&topic, |group| {
-                            group.push(data);
-                        });
-                    })
-                }
-                None => {
-                    reaches_all = false;
-                    // It stands behind what was pushed before, and for all that is missed until the call.
-                    if !part.miss() {
-                        continue;
-                    }
-                    Box::new(move || report_missed(&topic, number))
-                }
-            };
             // A worker that has ended has no members.
-            let _ = inbox.send(Post::Call(call));
+            let post = |call| {
+                let _ = inbox.send(Post::Call(call));
+            };
+            let Some(waiting) = backlog.add(data.len()) else {
+                reaches_all = false;
+                // One post for all that is missed until the worker makes the call.
+                part.miss(|| post(Box::new(move || report_missed(&topic, number))));
+                continue;
+            };
+            let data = data.clone();
+            post(Box::new(move || {
+                // Its members have queues of their own, with limits of their own.
+                drop(waiting);
+                on_this_worker(&topic, |group| {
+                    group.push(data);
+                });
+            }));
         }
         reaches_all
     }
@@ -182,6 +178,10 @@ impl Groups {
         }
         self.prune();
         let mut named = self.0.borrow_mut();
+        // A subscriber that `prune` has called may have asked for the same group.
+        if let Some(known) = named.groups.get(name) {
+            return known.clone();
+        }
         let topic = Topic::find_or_add(crew, name);
         let group = match topic.part(worker) {
             Some(part) => Group::shared(&part.is_occupied),

@@ -118,14 +118,16 @@ impl Workers {
     }
 
     /// Sets how many bytes of pushes to [shared groups](crate::SharedGroup) may wait for a worker that is busy. Default
-    /// 64 MiB. Each push counts 256 bytes in addition to its own, so the number of pushes is limited, too.
+    /// 64 MiB. Each push counts 256 bytes in addition to its own, so the number of pushes is limited, too. When nothing
+    /// waits, one push is taken whatever its size. Zero counts as one byte.
     ///
     /// A push above the limit is dropped for the members on that worker. They have the reason of a peer that does not
     /// read: their connections end with [`Close::OutputLimit`](crate::Close::OutputLimit), because a stream with a gap
-    /// would be wrong, unless the group on the worker [skips](crate::SlowReader::Skip) its slow readers. Members on
-    /// other workers receive the push.
+    /// would be wrong, unless the group on the worker [skips](crate::SlowReader::Skip) its slow readers. Their peers see
+    /// a reset. So does a member that is added before the worker has learned of the push. Members on other workers
+    /// receive the push.
     pub fn group_backlog(mut self, bytes: usize) -> Self {
-        self.options.group_backlog = bytes;
+        self.options.group_backlog = bytes.max(1);
         self
     }
 

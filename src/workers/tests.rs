@@ -131,7 +131,12 @@ fn a_worker_that_panics_ends_the_service_and_no_socket_leaks() {
     // With input or output that is left, the close is a reset. A socket that has leaked would stay open.
     for client in [of_dead, &mut handed_over] {
         let end = rest(client);
-        assert!(end != Err(io::ErrorKind::WouldBlock), "it is still open");
+        // A read that takes too long is one or the other, by the system.
+        let is_open = matches!(
+            end,
+            Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+        );
+        assert!(!is_open, "it is still open");
     }
     assert_eq!(scene.loads(), [0, 0]);
 }

@@ -1,7 +1,8 @@
 //! What all workers know of a group: its name, and which of them have members.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::crew::Crew;
@@ -20,7 +21,7 @@ pub(super) struct Part {
     /// Whether there are any. Their group on the worker says so.
     pub(super) is_occupied: Arc<AtomicBool>,
     /// How many pushes they have missed that their worker does not know of.
-    missed: AtomicU64,
+    missed: Mutex<u64>,
 }
 
 /// The groups that some worker has, by name.
@@ -65,17 +66,28 @@ impl Drop for Topic {
 }
 
 impl Part {
+    /// In one order with the stores of [`Group`](crate::Group): of two workers that each add a member and then push, at
+    /// least one sees the member of the other.
     pub(super) fn has_members(&self) -> bool {
-        self.is_occupied.load(Ordering::Acquire)
+        self.is_occupied.load(Ordering::SeqCst)
     }
 
-    /// Counts a push that the members miss. Returns whether their worker has to be told.
-    pub(super) fn miss(&self) -> bool {
-        self.missed.fetch_add(1, Ordering::AcqRel) == 0
+    /// Counts a push that the members miss. The first one calls `notify`, which posts to their worker. Others wait for
+    /// that: what their worker pushes later must not overtake the post.
+    pub(super) fn miss(&self, notify: impl FnOnce()) {
+        let mut missed = self.missed();
+        *missed += 1;
+        if *missed == 1 {
+            notify();
+        }
     }
 
     pub(super) fn take_missed(&self) -> u64 {
-        self.missed.swap(0, Ordering::AcqRel)
+        mem::take(&mut *self.missed())
+    }
+
+    fn missed(&self) -> MutexGuard<'_, u64> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

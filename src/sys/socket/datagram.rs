@@ -144,7 +144,7 @@ impl Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a datagram is lost: {}", self.0)
+        self.0.fmt(f)
     }
 }
 
@@ -152,6 +152,10 @@ impl StdError for Lost {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.0)
     }
+}
+
+pub(crate) fn log_lost(error: &io::Error) {
+    log!(debug, %error, "a datagram is lost");
 }
 
 /// Whether the error is that of a lost datagram.
@@ -164,7 +168,7 @@ pub(crate) fn is_lost(error: &io::Error) -> bool {
 pub(crate) fn skip_lost<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..MOST_LOST {
         match receive() {
-            Err(error) if is_lost(&error) => log!(debug, "{error}"),
+            Err(error) if is_lost(&error) => log_lost(&error),
             outcome => return outcome,
         }
     }

@@ -1,4 +1,4 @@
-//! Watches everything again after a wait that has failed: on some systems the poller may have lost events or
+//! Registers everything anew after a wait that has failed: on some systems the poller may have lost events or
 //! registrations by then. This is rare, so its cost may grow with the number of channels.
 
 use super::Runtime;
@@ -7,12 +7,12 @@ impl Runtime {
     /// Deletes all sockets from the poller. Each channel gets a turn, which registers what it waits for. Lingering sockets
     /// have no turns, and are registered at once.
     #[cold]
-    pub(super) fn watch_all_again(&self) {
+    pub(super) fn reregister_all(&self) {
         for state in self.channels() {
             state.unwatch();
             state.schedule();
         }
-        self.watch_lingering_again();
+        self.reregister_lingering();
     }
 }
 
