@@ -78,9 +78,9 @@ pub(crate) fn session_driver<I: IntoSession>(
 ) -> (Box<dyn Driver>, bool) {
     let (state, handle) = (Rc::clone(chat.state()), chat.clone());
     match Runtime::call_factory(&state, || factory(handle).into_session()) {
-        Some(session) => (Box::new(ChatDriver::new(chat, session)), true),
+        Some(session) => (Box::new(ChatDriver::new(&chat, session)), true),
         // It sends what the factory has pushed.
-        None => (Box::new(ChatDriver::new(chat, NoSession)), false),
+        None => (Box::new(ChatDriver::new(&chat, NoSession)), false),
     }
 }
 
