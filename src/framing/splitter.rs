@@ -336,7 +336,8 @@ impl Splitter {
         input: &mut &'i [u8],
         mut searched: bool,
     ) -> Option<Event<'a>> {
-        let (limit, inclusive) = (self.limit(), self.terminator.is_inclusive());
+        let (limit, terminator) = (self.limit(), &*self.terminator);
+        let (kind, inclusive) = (terminator.kind(), terminator.is_inclusive());
         loop {
             let hay = *input;
             let before = self.cursor;
@@ -344,9 +345,9 @@ impl Splitter {
             let step = if std::mem::take(&mut searched) && !hay.is_empty() {
                 self.cursor.pass_without_lf(hay)
             } else if inclusive {
-                self.cursor.scan_inclusive(self.terminator.kind(), hay)
+                self.cursor.scan_inclusive(kind, hay)
             } else {
-                self.cursor.scan(self.terminator.kind(), hay)
+                self.cursor.scan(kind, hay)
             };
             let length = self.cursor.length + (step.released + step.content) as u64;
             if length > limit {
@@ -375,9 +376,9 @@ impl Splitter {
             }
             let content = match step.released {
                 0 => content,
-                released => Cursor::released(self.terminator.kind(), released),
+                released => Cursor::released(kind, released),
             };
-            append(&mut self.buffer, content, self.terminator.kind(), limit);
+            append(&mut self.buffer, content, kind, limit);
             self.cursor.length = length;
             if step.end {
                 return Some(self.deliver_buffer());

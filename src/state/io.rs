@@ -55,14 +55,17 @@ impl ChannelState {
     /// Makes a call on the descriptor for output, if the connection is up.
     #[inline]
     pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
-        match self.other_output() {
-            Some(output) if self.is_up() => call(output?.socket()),
-            _ => self.on_connected(call),
+        if self.has_cold.get()
+            && self.is_up()
+            && let Some(output) = self.other_output()
+        {
+            return call(output?.socket());
         }
+        self.on_connected(call)
     }
 
     /// Where the output goes, if not to the descriptor for input. That may be a socket, which must not get it.
-    #[inline]
+    #[inline(never)] // Few connections have cold state.
     fn other_output(&self) -> Option<io::Result<Rc<WatchedSocket>>> {
         self.cold(|cold| match &cold.output {
             Output::Same => None,

@@ -174,18 +174,30 @@ impl<S: AsyncChat> ChatDriver<S> {
         true
     }
 
-    /// Pushes all of the input to the other end of the pipe.
+    /// Passes all of the input on to the other end of the pipe. If nothing is queued there, the input is sent from
+    /// the buffer that it was received into, and only what the kernel does not take is copied into the queue.
     fn pass_on(&mut self, state: &ChannelState, input: &mut &[u8]) -> Result {
         let chunk = std::mem::take(input);
         let Some(to) = state.piped_to().filter(|_| !chunk.is_empty()) else {
             return Ok(());
         };
-        // The session itself seldom pushes while it is piped. The queue that is pushed to takes its buffer.
-        let mut buffer = state.out.borrow_mut().release_buffer();
-        to.out.borrow_mut().adopt_buffer(&mut buffer);
-        state.out.borrow_mut().adopt_buffer(&mut buffer);
-        let full = to.out.borrow_mut().push_slice(chunk);
-        to.pushed(full, || chunk.len());
+        let (sent, failure) = match to.send_at_once(chunk) {
+            Ok(sent) => (sent, None),
+            Err(error) => (0, Some(error)),
+        };
+        let rest = chunk.get(sent..).unwrap_or_default();
+        if !rest.is_empty() {
+            // The session itself seldom pushes while it is piped. The queue that is pushed to takes its buffer.
+            let mut buffer = state.out.borrow_mut().release_buffer();
+            to.out.borrow_mut().adopt_buffer(&mut buffer);
+            state.out.borrow_mut().adopt_buffer(&mut buffer);
+            let full = to.out.borrow_mut().push_slice(rest);
+            to.pushed(full, || rest.len());
+        }
+        if let Some(error) = failure {
+            // What it has not taken is in its queue by now, and counts as lost.
+            to.fail_sending(error);
+        }
         self.session.handle_piped(chunk)
     }
 

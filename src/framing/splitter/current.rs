@@ -41,8 +41,13 @@ impl Current {
         match &mut self.0 {
             Some(own) => own.terminator = terminator,
             None if terminator.is_default() => {}
-            None => self.0 = Some(Box::new(Own::new(terminator))),
+            None => self.allocate(terminator),
         }
+    }
+
+    #[cold]
+    fn allocate(&mut self, terminator: Terminator) {
+        self.0 = Some(Box::new(Own::new(terminator)));
     }
 
     /// Sets the one that [`take_queued`](Current::take_queued) returns.

@@ -73,6 +73,11 @@ impl Fifo {
         self.head.is_empty() && self.tail.is_empty()
     }
 
+    /// Whether bytes that were pushed now would be sent before all others.
+    pub fn is_ready_for_bytes(&self) -> bool {
+        self.is_empty() && self.takes_pushes() && self.stream == Stream::Whole
+    }
+
     /// The first producer may have something again.
     pub fn resume(&mut self) {
         self.asking = Asking::Resumed;
