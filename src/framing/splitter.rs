@@ -100,14 +100,17 @@ impl Splitter {
         let mut splitter = Self {
             phase: Phase::Reading,
             delivery: Delivery::Borrowed,
-            plain_crlf: false,
+            plain_crlf: true,
             cursor: Cursor::default(),
             terminator: Current::default(),
             buffer: Vec::new(),
             adopted: false,
             default_limit: CompactLimit::new(default_limit),
         };
-        splitter.install(terminator);
+        // Most connections begin with the default one, whose properties these are.
+        if !terminator.is_default() {
+            splitter.install(terminator);
+        }
         splitter
     }
 
