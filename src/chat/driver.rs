@@ -10,7 +10,6 @@ use std::io;
 use std::rc::Rc;
 
 use super::backlog::Backlog;
-use super::handle::Chat;
 use super::replace::replaced;
 use super::session::{AsyncChat, AtShutdown, Eof};
 use crate::error::{Close, Error, Result, WithSources};
@@ -93,7 +92,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         if state.flags.has(Flag::BLOCKED) {
             self.trim(state);
         }
-        Ok(self.wait(turn))
+        Ok(Self::wait(turn))
     }
 
     #[inline]
@@ -161,8 +160,7 @@ impl<S> ChatDriver<S> {
 }
 
 impl<S: AsyncChat> ChatDriver<S> {
-    pub(crate) fn new(chat: &Chat, session: S) -> Self {
-        let state = chat.state();
+    pub(crate) fn new(state: &ChannelState, session: S) -> Self {
         let splitter = Splitter::new(state.terminator(), state.limit(|limits| limits.record));
         state.requests.take(Request::TERMINATOR);
         if splitter.is_due() {
@@ -176,7 +174,7 @@ impl<S: AsyncChat> ChatDriver<S> {
     }
 
     /// What the channel waits for.
-    fn wait(&mut self, turn: &mut Turn<'_>) -> Interest {
+    fn wait(turn: &mut Turn<'_>) -> Interest {
         let state = turn.state;
         let (reads, writes) = (may_read(state), writes(state));
         if state.has_failed_sending() && state.end_if_useless(reads) {
