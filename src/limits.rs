@@ -18,11 +18,13 @@
 pub struct Limits {
     /// The longest whole record, without its terminator. Default 8,192. The
     /// [`limit`](crate::Terminator::limit) of a terminator takes precedence. Streamed records are not
-    /// collected in memory; only their terminator can limit them.
+    /// collected in memory; only their terminator can limit them. A
+    /// limit of more than 2 GiB counts as 2 GiB, unless it is [`UNLIMITED`](Limits::UNLIMITED).
     pub record: usize,
     /// The high-water mark: while more output than this is queued, this connection's input is neither
     /// read nor parsed. Default 65,536. A queue with more than 64 producers, hooks and large pushes is
-    /// above the mark, too, regardless of its bytes, because a producer may hold a file.
+    /// above the mark, too, regardless of its bytes, because a producer may hold a file. A mark
+    /// of more than 2 GiB counts as 2 GiB, unless it is [`UNLIMITED`](Limits::UNLIMITED).
     ///
     /// The rule suits servers. A client that queues more than this before it reads a reply may
     /// deadlock with a server that has the same rule: each waits for the other to read.
@@ -159,5 +161,42 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits::DEFAULT
+    }
+}
+
+/// A limit as each idle connection stores it: in four bytes, at most 2 GiB, or none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CompactLimit(i32);
+
+impl CompactLimit {
+    #[inline]
+    pub(crate) fn new(bytes: usize) -> Self {
+        match bytes {
+            Limits::UNLIMITED => CompactLimit(-1),
+            _ => CompactLimit(i32::try_from(bytes).unwrap_or(i32::MAX)),
+        }
+    }
+
+    /// The limit; [`Limits::UNLIMITED`] if there is none.
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        // The sign is extended: -1 is the largest number.
+        self.0 as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compact_limit_is_exact_up_to_2_gib() {
+        let stored = |bytes| CompactLimit::new(bytes).bytes();
+        for bytes in [0, 1, 65_536, (1 << 31) - 1, Limits::UNLIMITED] {
+            assert_eq!(stored(bytes), bytes);
+        }
+        for bytes in [1 << 31, u32::MAX as usize, Limits::UNLIMITED - 1] {
+            assert_eq!(stored(bytes), (1 << 31) - 1);
+        }
     }
 }

@@ -175,7 +175,7 @@ fn what_a_connection_was_used_for_costs_nothing_once_it_is_idle_again() {
 fn what_is_set_on_a_connection_costs_what_it_takes() {
     type Use = (&'static str, isize, fn(&Chat));
     let uses: [Use; 3] = [
-        ("terminator", 40, |chat| {
+        ("terminator", 80, |chat| {
             chat.set_terminator(Terminator::line());
         }),
         ("limits", 112, |chat| {

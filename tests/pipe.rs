@@ -236,6 +236,41 @@ fn every_byte_passes_in_order_under_all_network_conditions() -> Result {
     Ok(())
 }
 
+/// Bytes for an empty queue are sent from the buffer that they were received into. Only what the kernel does not take is
+/// copied into the queue, for which the connection needs a turn of its own.
+#[test]
+fn bytes_for_an_empty_queue_are_sent_at_once() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    let far = scene.far.chat();
+    let turns = far.stats().turns;
+    for piece in ["one", "two", "three"] {
+        client.send(piece);
+        scene.settle()?;
+    }
+    assert_eq!(server.received(), b"onetwothree");
+    assert_eq!((far.stats().turns, far.stats().bytes_out), (turns, 11));
+    // The kernel takes a part.
+    scene
+        .network
+        .set_conditions(Conditions::default().buffer(100));
+    server.stop_reading();
+    let more = [b'x'; 90]
+        .iter()
+        .chain(&[b'y'; 90])
+        .copied()
+        .collect::<Vec<_>>();
+    client.send(&more[..100]);
+    scene.settle()?;
+    client.send(&more[100..]);
+    scene.settle()?;
+    assert_eq!((far.queued(), far.stats().bytes_out), (80, 111));
+    server.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(server.received()[11..], more);
+    assert_eq!(far.queued(), 0);
+    Ok(())
+}
+
 #[test]
 fn input_received_with_the_handshake_passes_under_every_segmentation() -> Result {
     every_segmentation(b"CONNECT\r\nhel\r", |pieces| {

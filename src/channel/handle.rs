@@ -73,9 +73,9 @@ pub struct ChannelStats {
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,
-    /// Calls of its handler by the loop: turns, timers and posted calls.
+    /// Calls of its handler by the loop: turns, timers and posted calls. Counted modulo 2^32.
     pub turns: u64,
-    /// Events that the kernel has reported for it.
+    /// Events that the kernel has reported for it. Counted modulo 2^32.
     pub wakeups: u64,
 }
 
@@ -659,8 +659,8 @@ impl Channel {
             bytes_in: self.0.bytes_in(),
             bytes_out: self.0.bytes_out(),
             records_in: self.0.records_in.get(),
-            turns: self.0.turns.get(),
-            wakeups: self.0.wakeups.get(),
+            turns: self.0.turns.get().into(),
+            wakeups: self.0.wakeups.get().into(),
         }
     }
 }

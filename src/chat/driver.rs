@@ -8,10 +8,8 @@ use std::any::Any;
 use std::error::Error as StdError;
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::backlog::Backlog;
-use super::handle::Chat;
 use super::replace::replaced;
 use super::session::{AsyncChat, AtShutdown, Eof};
 use crate::error::{Close, Error, Result, WithSources};
@@ -25,23 +23,13 @@ use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
-use delivery::{charge, is_held_up};
+use delivery::{charge, is_held_up, suspend_gap};
 
 /// The driver of a session.
 pub(crate) struct ChatDriver<S> {
     session: S,
-    chat: Chat,
     splitter: Splitter,
     backlog: Option<Box<Backlog>>,
-    /// Present once a record of `Terminator::idle_gap` has begun.
-    silence: Option<Box<Silence>>,
-}
-
-/// When input last came, and the timer that looks how long ago that was.
-struct Silence {
-    since: Instant,
-    /// The timer, and when it is due: at the end of the gap, or earlier.
-    timer: Option<(TimerId, Instant)>,
 }
 
 impl<S: AsyncChat> Driver for ChatDriver<S> {
@@ -104,7 +92,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         if state.flags.has(Flag::BLOCKED) {
             self.trim(state);
         }
-        Ok(self.wait(turn))
+        Ok(Self::wait(turn))
     }
 
     #[inline]
@@ -128,10 +116,9 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
     }
 
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
-        let of_silence = self.silence.as_ref().and_then(|silence| silence.timer);
-        match of_silence.is_some_and(|(own, _)| own == timer) {
-            true => self.look_for_gap(state),
-            false => self.session.handle_timer(timer),
+        match state.silence_looked_for(timer) {
+            Some(since) => self.look_for_gap(state, since),
+            None => self.session.handle_timer(timer),
         }
     }
 
@@ -165,18 +152,15 @@ impl<S> ChatDriver<S> {
     pub(super) fn exchange<T>(self, session: T) -> (S, ChatDriver<T>) {
         let driver = ChatDriver {
             session,
-            chat: self.chat,
             splitter: self.splitter,
             backlog: self.backlog,
-            silence: self.silence,
         };
         (self.session, driver)
     }
 }
 
 impl<S: AsyncChat> ChatDriver<S> {
-    pub(crate) fn new(chat: Chat, session: S) -> Self {
-        let state = chat.state();
+    pub(crate) fn new(state: &ChannelState, session: S) -> Self {
         let splitter = Splitter::new(state.terminator(), state.limit(|limits| limits.record));
         state.requests.take(Request::TERMINATOR);
         if splitter.is_due() {
@@ -184,15 +168,13 @@ impl<S: AsyncChat> ChatDriver<S> {
         }
         ChatDriver {
             session,
-            chat,
             splitter,
             backlog: None,
-            silence: None,
         }
     }
 
     /// What the channel waits for.
-    fn wait(&mut self, turn: &mut Turn<'_>) -> Interest {
+    fn wait(turn: &mut Turn<'_>) -> Interest {
         let state = turn.state;
         let (reads, writes) = (may_read(state), writes(state));
         if state.has_failed_sending() && state.end_if_useless(reads) {
@@ -203,7 +185,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.flags.set(Flag::BLOCKED, false);
         }
         if !reads {
-            self.suspend_gap(state);
+            suspend_gap(state);
         }
         let is_blocked = state.flags.has(Flag::BLOCKED);
         turn.has_more =
@@ -244,9 +226,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             Ok(count) => {
                 let mut input = buffer.get(..count).unwrap_or_default();
                 let outcome = self.deliver(turn, &mut input);
-                if let Some(silence) = &mut self.silence {
-                    silence.since = turn.runtime.now();
-                }
+                state.end_silence(|| turn.runtime.now());
                 if !input.is_empty() || state.requests.has(Request::INPUT) {
                     self.set_backlog(state, Backlog::new(input.to_vec()));
                 }

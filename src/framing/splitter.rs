@@ -15,6 +15,7 @@
 //! becomes its buffer.
 
 mod chunks;
+mod current;
 mod cursor;
 mod lines;
 mod search;
@@ -26,7 +27,9 @@ use bytes::Bytes;
 
 use crate::error::{Error, LimitSource, RecordLimit, Result};
 use crate::framing::terminator::{Delivery, Kind, Terminator};
+use crate::limits::CompactLimit;
 
+use current::Current;
 use cursor::{Cursor, Step};
 pub(crate) use lines::Lines;
 
@@ -51,24 +54,21 @@ pub struct Splitter {
     phase: Phase,
     /// Properties of the terminator, stored because each record needs them.
     delivery: Delivery,
-    inclusive: bool,
     plain_crlf: bool,
     cursor: Cursor,
-    terminator: Terminator,
+    terminator: Current,
     /// The content of a whole record so far. Between the last chunk of a streamed record and its
     /// `Overflow`: the content above the limit.
     buffer: Vec<u8>,
     /// The buffer belongs to the driver, which takes it back with [`Splitter::release_buffer`].
     adopted: bool,
-    default_limit: usize,
-    /// Replaces `terminator` at the end of the record that is being discarded.
-    queued: Option<Box<Terminator>>,
+    default_limit: CompactLimit,
 }
 
 impl fmt::Debug for Splitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Splitter")
-            .field("terminator", &self.terminator)
+            .field("terminator", &*self.terminator)
             .field("buffered", &self.buffer.len())
             .finish_non_exhaustive()
     }
@@ -100,16 +100,17 @@ impl Splitter {
         let mut splitter = Self {
             phase: Phase::Reading,
             delivery: Delivery::Borrowed,
-            inclusive: false,
-            plain_crlf: false,
+            plain_crlf: true,
             cursor: Cursor::default(),
-            terminator: Terminator::crlf(),
+            terminator: Current::default(),
             buffer: Vec::new(),
             adopted: false,
-            default_limit,
-            queued: None,
+            default_limit: CompactLimit::new(default_limit),
         };
-        splitter.install(terminator);
+        // Most connections begin with the default one, whose properties these are.
+        if !terminator.is_default() {
+            splitter.install(terminator);
+        }
         splitter
     }
 
@@ -169,7 +170,9 @@ impl Splitter {
             }
         }
         Ok(match self.delivery {
-            Delivery::Streamed if self.inclusive => self.next_inclusive_chunk(input),
+            Delivery::Streamed if self.terminator.is_inclusive() => {
+                self.next_inclusive_chunk(input)
+            }
             Delivery::Streamed => self.next_chunk(input),
             Delivery::Borrowed | Delivery::Owned => self.next_record(input, is_searched),
         })
@@ -187,7 +190,7 @@ impl Splitter {
     #[inline]
     pub fn set_terminator(&mut self, terminator: Terminator) -> Option<Vec<u8>> {
         if self.is_overflowed() && !self.is_endless() {
-            self.queued = Some(Box::new(terminator));
+            self.terminator.queue(terminator);
             return None;
         }
         self.clear_delivered();
@@ -207,7 +210,7 @@ impl Splitter {
     /// the current record too.
     pub fn set_default_limit(&mut self, limit: usize) {
         self.clear_delivered();
-        self.default_limit = limit;
+        self.default_limit = CompactLimit::new(limit);
         let undecided = matches!(self.phase, Phase::Reading | Phase::Overflowing);
         if undecided && self.cursor == Cursor::default() {
             self.begin();
@@ -336,21 +339,22 @@ impl Splitter {
         input: &mut &'i [u8],
         mut searched: bool,
     ) -> Option<Event<'a>> {
-        let limit = self.limit();
+        let (limit, terminator) = (self.limit(), &*self.terminator);
+        let (kind, inclusive) = (terminator.kind(), terminator.is_inclusive());
         loop {
             let hay = *input;
             let before = self.cursor;
             // The fast path has searched this input for an LF already.
             let step = if std::mem::take(&mut searched) && !hay.is_empty() {
                 self.cursor.pass_without_lf(hay)
-            } else if self.inclusive {
-                self.cursor.scan_inclusive(self.terminator.kind(), hay)
+            } else if inclusive {
+                self.cursor.scan_inclusive(kind, hay)
             } else {
-                self.cursor.scan(self.terminator.kind(), hay)
+                self.cursor.scan(kind, hay)
             };
             let length = self.cursor.length + (step.released + step.content) as u64;
             if length > limit {
-                if self.inclusive {
+                if inclusive {
                     // The terminator may have begun in earlier input, and ends the discarding.
                     self.cursor = before;
                 } else {
@@ -375,9 +379,9 @@ impl Splitter {
             }
             let content = match step.released {
                 0 => content,
-                released => Cursor::released(self.terminator.kind(), released),
+                released => Cursor::released(kind, released),
             };
-            append(&mut self.buffer, content, self.terminator.kind(), limit);
+            append(&mut self.buffer, content, kind, limit);
             self.cursor.length = length;
             if step.end {
                 return Some(self.deliver_buffer());
@@ -456,8 +460,8 @@ impl Splitter {
     }
 
     fn end_discarding(&mut self) {
-        match self.queued.take() {
-            Some(terminator) => self.install(*terminator),
+        match self.terminator.take_queued() {
+            Some(terminator) => self.install(terminator),
             None => self.begin(),
         }
     }
@@ -465,11 +469,10 @@ impl Splitter {
     #[inline]
     fn install(&mut self, terminator: Terminator) {
         self.delivery = terminator.delivery();
-        self.inclusive = terminator.is_inclusive();
         self.plain_crlf = self.delivery == Delivery::Borrowed
-            && !self.inclusive
+            && !terminator.is_inclusive()
             && matches!(terminator.kind(), Kind::Crlf);
-        self.terminator = terminator;
+        self.terminator.set(terminator);
         self.begin();
     }
 
@@ -487,7 +490,7 @@ impl Splitter {
     /// Returns the maximum length of a record in bytes.
     #[inline]
     fn limit(&self) -> u64 {
-        self.terminator.limit_or(self.default_limit)
+        self.terminator.limit_or(self.default_limit.bytes())
     }
 
     /// Forgets a record that was delivered from the buffer.

@@ -372,6 +372,15 @@ impl Terminator {
         self
     }
 
+    /// Whether it is [`crlf`](Terminator::crlf), and nothing else is set.
+    #[inline]
+    pub(crate) fn is_default(&self) -> bool {
+        matches!(self.kind, Kind::Crlf)
+            && self.limit == Limit::DEFAULT
+            && self.delivery == Delivery::Borrowed
+            && !self.inclusive
+    }
+
     #[inline]
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind

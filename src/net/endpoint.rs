@@ -76,11 +76,11 @@ pub(crate) fn session_driver<I: IntoSession>(
     chat: Chat,
     factory: impl FnOnce(Chat) -> I,
 ) -> (Box<dyn Driver>, bool) {
-    let (state, handle) = (Rc::clone(chat.state()), chat.clone());
-    match Runtime::call_factory(&state, || factory(handle).into_session()) {
-        Some(session) => (Box::new(ChatDriver::new(chat, session)), true),
+    let state = Rc::clone(chat.state());
+    match Runtime::call_factory(&state, || factory(chat).into_session()) {
+        Some(session) => (Box::new(ChatDriver::new(&state, session)), true),
         // It sends what the factory has pushed.
-        None => (Box::new(ChatDriver::new(chat, NoSession)), false),
+        None => (Box::new(ChatDriver::new(&state, NoSession)), false),
     }
 }
 

@@ -26,6 +26,7 @@ use std::mem;
 use bytes::Bytes;
 
 use crate::error::Close;
+use crate::limits::CompactLimit;
 use crate::output::producers::Producer;
 
 pub use pump::{PumpError, Pumped, Sink, pump};
@@ -42,17 +43,16 @@ pub(crate) const SLACK: usize = 8192;
 pub struct Fifo {
     /// Small pushes, one after another: the front of the queue.
     head: Vec<u8>,
-    /// How many bytes of the head have been sent.
-    sent: usize,
     /// A push that does not take the head beyond this length is copied without further checks: the
     /// queue is open, its tail is empty, and it stays under its mark. Otherwise 0.
     head_limit: usize,
     /// What comes after the head.
     tail: Tail,
-    /// Bytes in the tail. When the output has failed, the bytes that were dropped and still count.
-    tail_bytes: usize,
+    // Each idle connection has a queue, so these two have four bytes each. The head may be longer.
+    /// How many bytes of the head have been sent.
+    sent: u32,
     /// More queued bytes than this stop the input of the connection.
-    high_water: usize,
+    high_water: CompactLimit,
     intake: Intake,
     stream: Stream,
     asking: Asking,
@@ -146,11 +146,10 @@ impl Fifo {
     pub fn new(high_water: usize) -> Self {
         Fifo {
             head: Vec::new(),
-            sent: 0,
             head_limit: high_water,
             tail: Tail::default(),
-            tail_bytes: 0,
-            high_water,
+            sent: 0,
+            high_water: CompactLimit::new(high_water),
             intake: Intake::Open,
             stream: Stream::Whole,
             asking: Asking::Ready,
@@ -160,17 +159,21 @@ impl Fifo {
 
     /// How many bytes are queued and not yet sent. Bytes that a producer has yet to make do not count.
     pub fn queued(&self) -> usize {
-        self.unsent_head() + self.tail_bytes
+        self.unsent_head() + self.tail.bytes()
     }
 
     fn unsent_head(&self) -> usize {
-        self.head.len() - self.sent
+        self.head.len() - self.sent()
+    }
+
+    fn sent(&self) -> usize {
+        self.sent as usize
     }
 
     /// How many bytes of memory the queue takes, sent bytes included, without what its producers and hooks hold.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.head.capacity() + self.tail_bytes + self.tail.memory()
+        self.head.capacity() + self.tail.bytes() + self.tail.memory()
     }
 
     /// Makes an empty buffer that has grown before the buffer of the head, unless the head has one.
@@ -196,18 +199,22 @@ impl Fifo {
     pub fn trim(&mut self) {
         self.tail.free_unused(self.head.is_empty());
         if self.head.capacity() - self.head.len() > SLACK {
-            self.compact();
+            self.compact(self.sent());
             self.head.shrink_to_fit();
             self.update_head_limit();
         }
     }
 
-    /// Removes the sent bytes once they are more than half of the head. So each byte is moved at most
-    /// once on average.
-    fn compact(&mut self) {
-        if self.sent * 2 > self.head.len() {
-            self.head.drain(..self.sent);
-            self.sent = 0;
+    /// Notes that so many bytes of the head have been sent, and removes them once they are more than half of it.
+    /// So each byte is moved at most once on average. More than 4 GiB are removed in any case.
+    #[inline(never)] // Most sends empty the head.
+    fn compact(&mut self, sent: usize) {
+        match u32::try_from(sent) {
+            Ok(few) if sent <= self.head.len() / 2 => self.sent = few,
+            _ => {
+                self.head.drain(..sent);
+                self.sent = 0;
+            }
         }
     }
 }

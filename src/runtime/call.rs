@@ -42,7 +42,7 @@ impl Runtime {
                 return None;
             }
         }
-        state.turns.set(state.turns.get() + 1);
+        state.turns.set(state.turns.get().wrapping_add(1));
         // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
         // it is in the run queue already, it stays there.
         let queued = state.flags.replace(Flag::QUEUED, true);

@@ -14,6 +14,7 @@ use super::io::Output;
 #[cfg(feature = "proxy-protocol")]
 use super::proxied::Proxied;
 use super::secure::Secured;
+use super::silence::Silence;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
 use crate::stage::MakeStage;
@@ -40,6 +41,8 @@ pub(super) struct Cold {
     /// How many bytes it had received when the send failed.
     pub(super) received: u64,
     pub(super) timers: BTreeSet<TimerId>,
+    /// Present while one of the timers waits for silence.
+    pub(super) silence: Option<Silence>,
     /// Timers that were set before its registration, and begin with it.
     unregistered_timers: Vec<UnregisteredTimer>,
     /// How many accepts in a row the system has refused.
@@ -91,6 +94,7 @@ impl Cold {
             send_error,
             received,
             timers,
+            silence,
             unregistered_timers,
             refused_accepts,
             socket_file,
@@ -123,6 +127,7 @@ impl Cold {
             return false;
         }
         timers.is_empty()
+            && silence.is_none()
             && matches!(output, Output::Same)
             && piped_to.strong_count() == 0
             && !aborted
@@ -165,15 +170,35 @@ impl ChannelState {
     #[inline]
     pub(super) fn cold<T>(&self, look: impl FnOnce(&mut Cold) -> T) -> Option<T> {
         match self.has_cold.get() {
-            true => self.cold.borrow_mut().as_deref_mut().map(look),
+            true => self.present_cold(look),
             false => None,
         }
     }
 
+    /// Takes the cold state and puts it back: a `RefCell` would be 8 bytes more. `look` must not look for it again.
+    #[inline]
+    fn present_cold<T>(&self, look: impl FnOnce(&mut Cold) -> T) -> Option<T> {
+        let cold = self.cold.take();
+        debug_assert!(cold.is_some(), "the cold state is looked at already");
+        let mut cold = cold?;
+        let seen = look(&mut cold);
+        self.cold.set(Some(cold));
+        Some(seen)
+    }
+
     /// Changes the cold state, which is made if there is none.
     pub(super) fn with_cold<T>(&self, change: impl FnOnce(&mut Cold) -> T) -> T {
+        let cold = self.cold.take();
+        debug_assert_eq!(
+            cold.is_some(),
+            self.has_cold.get(),
+            "it is looked at already"
+        );
+        let mut cold = cold.unwrap_or_default();
+        let outcome = change(&mut cold);
+        self.cold.set(Some(cold));
         self.has_cold.set(true);
-        change(self.cold.borrow_mut().get_or_insert_default())
+        outcome
     }
 
     /// Takes all of the cold state.

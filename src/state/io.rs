@@ -59,15 +59,21 @@ impl ChannelState {
     pub(crate) fn on_output<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         if self.has_cold.get()
             && self.is_up()
-            && let Some(cold) = &*self.cold.borrow()
+            && let Some(output) = self.other_output()
         {
-            match &cold.output {
-                Output::Same => {}
-                Output::Separate(output) => return call(output.socket()),
-                Output::Ended | Output::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
-            }
+            return call(output?.socket());
         }
         self.on_connected(call)
+    }
+
+    /// Where the output goes, if not to the descriptor for input. That may be a socket, which must not get it.
+    #[inline(never)] // Few connections have cold state.
+    fn other_output(&self) -> Option<io::Result<Rc<WatchedSocket>>> {
+        self.cold(|cold| match &cold.output {
+            Output::Same => None,
+            Output::Separate(output) => Some(Ok(Rc::clone(output))),
+            Output::Ended | Output::Failed => Some(Err(io::ErrorKind::BrokenPipe.into())),
+        })?
     }
 
     /// Sets an option of the descriptor for output, also during a handshake in the middle of a connection.
@@ -209,13 +215,7 @@ impl ChannelState {
 
     /// Sends to the descriptor for output, below a stage.
     pub(super) fn send_raw(&self, data: &[u8]) -> io::Result<usize> {
-        let other = self.cold(|cold| match &cold.output {
-            Output::Same => None,
-            Output::Separate(output) => Some(Ok(Rc::clone(output))),
-            // Not to the descriptor for input, which may be a socket.
-            Output::Ended | Output::Failed => Some(Err(io::ErrorKind::BrokenPipe)),
-        });
-        if let Some(output) = other.flatten() {
+        if let Some(output) = self.other_output() {
             return output?.socket().send(data);
         }
         match &*self.source.borrow() {
@@ -428,7 +428,7 @@ impl ChannelState {
 
     /// The poller has reported an event of this channel.
     pub(crate) fn reported(&self) {
-        self.wakeups.set(self.wakeups.get() + 1);
+        self.wakeups.set(self.wakeups.get().wrapping_add(1));
         if let Some(source) = &*self.source.borrow() {
             source.disarm_if_one_shot();
         } else {

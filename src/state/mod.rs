@@ -20,6 +20,7 @@ mod pipe;
 mod proxied;
 pub(crate) mod quota;
 pub(crate) mod secure;
+mod silence;
 
 #[cfg(feature = "sim")]
 use std::any::Any;
@@ -107,9 +108,9 @@ pub(crate) struct ChannelState {
     span: OnceCell<Box<Span>>,
     peer: OnceCell<CompactAddr>,
     source: RefCell<Option<WatchedSocket>>,
-    /// Absent where nothing is in it.
-    cold: RefCell<Option<Box<Cold>>>,
-    /// Whether there is cold state. Each turn looks for it several times, and a borrow costs more than this.
+    /// Absent where nothing is in it, and while it is looked at.
+    cold: Cell<Option<Box<Cold>>>,
+    /// Whether there is cold state. Each turn looks for it several times.
     has_cold: Cell<bool>,
     timing: OnceCell<Box<RefCell<Timing>>>,
     /// Shared by all connections that were given the same; the default ones if there are none.
@@ -121,8 +122,9 @@ pub(crate) struct ChannelState {
     /// None before the first is set: then it is the default.
     terminator: OnceCell<Box<RefCell<Terminator>>>,
 
-    pub(crate) turns: Cell<u64>,
-    pub(crate) wakeups: Cell<u64>,
+    // These are only shown, so they have four bytes each, and begin anew after their largest number.
+    pub(crate) turns: Cell<u32>,
+    pub(crate) wakeups: Cell<u32>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
     pub(crate) records_in: Cell<u64>,
@@ -144,7 +146,7 @@ impl ChannelState {
             span: OnceCell::new(),
             peer: OnceCell::new(),
             source: RefCell::new(source),
-            cold: RefCell::new(None),
+            cold: Cell::new(None),
             has_cold: Cell::new(false),
             timing: OnceCell::new(),
             limits: Cell::new(None),
@@ -464,6 +466,7 @@ impl ChannelState {
         limits
     }
 
+    #[inline]
     pub(crate) fn set_limits(&self, limits: Option<Rc<Limits>>) {
         self.limits.set(limits);
         self.out.borrow_mut().set_high_water(self.output_mark());
@@ -486,13 +489,11 @@ impl ChannelState {
     /// Keeps the reason of its end if it is to be recorded, and gives it back otherwise.
     #[cfg(feature = "sim")]
     pub(crate) fn keep_reason(&self, why: Close, now: Instant) -> Option<Close> {
-        match &mut *self.cold.borrow_mut() {
-            Some(cold) if cold.end_recorded => {
-                cold.recorded_end = Some((why, now));
-                None
-            }
-            _ => Some(why),
+        if !self.is_recorded() {
+            return Some(why);
         }
+        self.with_cold(|cold| cold.recorded_end = Some((why, now)));
+        None
     }
 
     /// Whether the reason of its end and its handler are to be kept.

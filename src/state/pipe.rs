@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::rc::Rc;
 
-use super::{ChannelState, Flag};
+use super::{ChannelState, Flag, Phase};
 use crate::error::{BoxError, Close, WithSources, io_kind};
 use crate::output::fifo::Item;
 use crate::sys::watched_socket::WatchedSocket;
@@ -30,6 +30,28 @@ impl ChannelState {
         let takes_nothing =
             |to: Rc<ChannelState>| to.flags.has(Flag::BACK_PRESSURED) || to.is_closing();
         self.piped_to().is_some_and(takes_nothing)
+    }
+
+    /// Sends the front of `data`, which is not in the queue, if nothing is queued before it and the kernel may take it:
+    /// at most what a turn writes. Returns how many bytes were sent.
+    ///
+    /// # Errors
+    /// When the connection cannot send any more.
+    pub(crate) fn send_at_once(&self, data: &[u8]) -> io::Result<usize> {
+        // Before `handle_connect` the session has not pushed what comes first. TLS copies what it sends anyway.
+        let may_send = self.phase.get() == Phase::Open
+            && !self.flags.has(Flag::BLOCKED)
+            && !self.flags.have_tls()
+            && self.out.borrow().is_ready_for_bytes();
+        if !may_send {
+            return Ok(0);
+        }
+        let most = self.limit(|limits| limits.turn_write.max(1));
+        let data = data.get(..most).unwrap_or(data);
+        match self.sent(self.on_output(|output| output.send(data)), data.len()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            outcome => outcome,
+        }
     }
 
     /// The peer has finished sending. The other end does so too, when all that came has been sent.

@@ -21,6 +21,7 @@ mod dispatcher;
 mod liveness;
 mod oracle;
 mod outsider;
+mod piping;
 mod rng;
 mod seeds;
 mod segmentation;
@@ -64,4 +65,9 @@ fn every_connection_ends() {
 #[test]
 fn deadlines_end_slow_peers_and_no_others() {
     seeds::check("deadlines_end_slow_peers_and_no_others", 40, deadlines::run);
+}
+
+#[test]
+fn a_pipe_passes_every_byte_on() {
+    seeds::check("a_pipe_passes_every_byte_on", 4, piping::run);
 }

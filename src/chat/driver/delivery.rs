@@ -1,16 +1,14 @@
 //! The delivery of input to the session: records, what stops them, and silence.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{ChatDriver, Silence, has_input, may_read};
-use crate::chat::handle::Chat;
+use super::{ChatDriver, has_input, may_read};
 use crate::chat::session::{AsyncChat, Overflow};
 use crate::error::{Close, Result};
 use crate::framing::splitter::{Event, Splitter};
 use crate::log::log_throttled;
 use crate::runtime::driver::Turn;
-use crate::state::agenda::deadline_after;
 use crate::state::{ChannelState, Flag, Request};
 use crate::time::deadlines::Begun;
 
@@ -176,18 +174,30 @@ impl<S: AsyncChat> ChatDriver<S> {
         true
     }
 
-    /// Pushes all of the input to the other end of the pipe.
+    /// Passes all of the input on to the other end of the pipe. If nothing is queued there, the input is sent from
+    /// the buffer that it was received into, and only what the kernel does not take is copied into the queue.
     fn pass_on(&mut self, state: &ChannelState, input: &mut &[u8]) -> Result {
         let chunk = std::mem::take(input);
         let Some(to) = state.piped_to().filter(|_| !chunk.is_empty()) else {
             return Ok(());
         };
-        // The session itself seldom pushes while it is piped. The queue that is pushed to takes its buffer.
-        let mut buffer = state.out.borrow_mut().release_buffer();
-        to.out.borrow_mut().adopt_buffer(&mut buffer);
-        state.out.borrow_mut().adopt_buffer(&mut buffer);
-        let full = to.out.borrow_mut().push_slice(chunk);
-        to.pushed(full, || chunk.len());
+        let (sent, failure) = match to.send_at_once(chunk) {
+            Ok(sent) => (sent, None),
+            Err(error) => (0, Some(error)),
+        };
+        let rest = chunk.get(sent..).unwrap_or_default();
+        if !rest.is_empty() {
+            // The session itself seldom pushes while it is piped. The queue that is pushed to takes its buffer.
+            let mut buffer = state.out.borrow_mut().release_buffer();
+            to.out.borrow_mut().adopt_buffer(&mut buffer);
+            state.out.borrow_mut().adopt_buffer(&mut buffer);
+            let full = to.out.borrow_mut().push_slice(rest);
+            to.pushed(full, || rest.len());
+        }
+        if let Some(error) = failure {
+            // What it has not taken is in its queue by now, and counts as lost.
+            to.fail_sending(error);
+        }
         self.session.handle_piped(chunk)
     }
 
@@ -206,44 +216,20 @@ impl<S: AsyncChat> ChatDriver<S> {
 
     // ---- records that silence ends
 
-    /// Sets the timer that looks for silence, if silence ends the current record. There is one timer, and
-    /// input does not move it: when it fires, it is set for the rest of the gap.
-    fn watch_for_gap(&mut self, turn: &Turn<'_>) {
-        let Some(gap) = self.splitter.idle_gap() else {
-            return;
-        };
-        let now = turn.runtime.now();
-        let silence = self.silence.get_or_insert_with(|| {
-            let (since, timer) = (now, None);
-            Box::new(Silence { since, timer })
-        });
-        if silence.timer.is_none() {
-            silence.since = now;
-        }
-        silence.set_timer(&self.chat, gap, now);
-    }
-
-    /// Input waits on this side, so no silence of the peer can be observed. When input is delivered again,
-    /// the gap begins again.
-    pub(super) fn suspend_gap(&mut self, state: &ChannelState) {
-        let timer = self.silence.as_mut().and_then(|it| it.timer.take());
-        if let Some((timer, _)) = timer {
-            self.chat.cancel(timer);
-            state.requests.add(Request::PARSE);
+    /// Sets the timer that looks for silence, if silence ends the current record.
+    fn watch_for_gap(&self, turn: &Turn<'_>) {
+        if let Some(gap) = self.splitter.idle_gap() {
+            turn.state.await_silence(gap, turn.runtime.now());
         }
     }
 
-    /// The timer has fired. Ends the current record, if the gap is over.
-    pub(super) fn look_for_gap(&mut self, state: &Rc<ChannelState>) -> Result {
+    /// The timer has fired. Ends the current record, if no input has come `since` then for the length of the gap.
+    pub(super) fn look_for_gap(&mut self, state: &Rc<ChannelState>, since: Instant) -> Result {
         // The rest of the record may have been received already, or its terminator may have been
         // replaced, its input discarded or the connection piped in this turn of the loop. The next turn
         // of the connection decides, and looks for silence again.
         let waits = has_input(state) || !may_read(state);
-        let (Some(silence), Some(agenda)) = (&mut self.silence, state.agenda()) else {
-            return Ok(());
-        };
-        silence.timer = None;
-        let Some(gap) = self.splitter.idle_gap() else {
+        let (Some(agenda), Some(gap)) = (state.agenda(), self.splitter.idle_gap()) else {
             return Ok(());
         };
         if waits {
@@ -252,8 +238,8 @@ impl<S: AsyncChat> ChatDriver<S> {
             return Ok(());
         }
         let now = agenda.now();
-        if now.saturating_duration_since(silence.since) < gap {
-            silence.set_timer(&self.chat, gap, now);
+        if now.saturating_duration_since(since) < gap {
+            state.await_silence_since(since, gap, now);
             return Ok(());
         }
         let event = self.splitter.gap_elapsed();
@@ -275,20 +261,11 @@ impl<S: AsyncChat> ChatDriver<S> {
     }
 }
 
-impl Silence {
-    /// Sets the timer for the end of the gap, unless it is due before that.
-    fn set_timer(&mut self, chat: &Chat, gap: Duration, now: Instant) {
-        let end = deadline_after(self.since, gap);
-        let left = end.saturating_duration_since(now);
-        let timer = match self.timer {
-            Some((_, due)) if due <= end => return,
-            Some((timer, _)) => {
-                chat.reschedule(timer, left);
-                timer
-            }
-            None => chat.call_later(left),
-        };
-        self.timer = Some((timer, end));
+/// Input waits on this side, so no silence of the peer can be observed. When input is delivered again, the gap
+/// begins again.
+pub(super) fn suspend_gap(state: &ChannelState) {
+    if state.forget_silence() {
+        state.requests.add(Request::PARSE);
     }
 }
 

@@ -73,6 +73,11 @@ impl Fifo {
         self.head.is_empty() && self.tail.is_empty()
     }
 
+    /// Whether bytes that were pushed now would be sent before all others.
+    pub fn is_ready_for_bytes(&self) -> bool {
+        self.is_empty() && self.takes_pushes() && self.stream == Stream::Whole
+    }
+
     /// The first producer may have something again.
     pub fn resume(&mut self) {
         self.asking = Asking::Resumed;
@@ -140,7 +145,6 @@ impl Fifo {
     /// the head, which is empty then.
     fn move_into_head(&mut self) {
         if let Some(Item::Small(data)) = self.tail.pop_front() {
-            self.tail_bytes -= data.len();
             match data.len() < COPIED {
                 true => self.head.extend_from_slice(&data),
                 false => self.head = data,
@@ -180,7 +184,7 @@ impl Fifo {
         budget: usize,
         used: &mut Used,
     ) -> io::Result<Sent> {
-        let head = self.head.get(self.sent..).unwrap_or_default();
+        let head = self.head.get(self.sent()..).unwrap_or_default();
         let (bytes, offered) = if self.tail.is_empty() || head.len() >= budget {
             let head = head.get(..budget).unwrap_or(head);
             (sink.send(head)?, head.len())
@@ -211,7 +215,7 @@ impl Fifo {
         sink: &mut impl Sink,
         budget: usize,
     ) -> io::Result<(usize, usize)> {
-        let head = self.head.get(self.sent..).unwrap_or_default();
+        let head = self.head.get(self.sent()..).unwrap_or_default();
         let tail = self.tail.iter().map_while(|item| match item {
             Item::Small(data) => Some(&data[..]),
             Item::Large(data) => Some(&data[..]),
@@ -240,13 +244,13 @@ impl Fifo {
     #[inline]
     fn advance_head(&mut self, sent: usize) -> usize {
         let removed = sent.min(self.unsent_head());
-        self.sent += removed;
-        if self.sent == self.head.len() {
+        let sent = self.sent() + removed;
+        if sent == self.head.len() {
             self.head.clear();
             self.sent = 0;
         } else {
             // A producer may fill the head as fast as it is sent, so that it is never empty.
-            self.compact();
+            self.compact(sent);
         }
         removed
     }
@@ -259,7 +263,6 @@ impl Fifo {
         {
             let from_this = left.min(data.len());
             left -= from_this;
-            self.tail_bytes -= from_this;
             if from_this < data.len() {
                 data.advance(from_this);
                 self.tail.push_bytes_front(data);
@@ -290,10 +293,7 @@ impl Fifo {
                 self.head.extend_from_slice(&chunk);
                 return Used::One(Item::Large(chunk));
             }
-            More::Chunk(chunk) => {
-                self.tail_bytes += chunk.len();
-                self.tail.push_bytes_front(chunk);
-            }
+            More::Chunk(chunk) => self.tail.push_bytes_front(chunk),
             More::Pending if self.asking == Asking::Ready => self.asking = Asking::Pending,
             More::Pending | More::Done => {}
         }

@@ -48,7 +48,7 @@ impl Fifo {
 
     /// Whether output was pushed that was not sent.
     pub fn is_incomplete(&self) -> bool {
-        self.is_unfinished() || (self.stream == Stream::Failed && self.tail_bytes > 0)
+        self.is_unfinished() || (self.stream == Stream::Failed && self.tail.bytes() > 0)
     }
 
     /// Empties the queue, except for its close and for the beginning of TLS, which is no output.
@@ -56,9 +56,9 @@ impl Fifo {
         self.head = Vec::new();
         self.sent = 0;
         self.asking = Asking::Ready;
-        // After a failed send, `tail_bytes` counts the output that was dropped.
+        // After a failed send, these are the output that was dropped.
         if self.stream != Stream::Failed {
-            self.tail_bytes = 0;
+            self.tail.set_bytes(0);
         }
         let close = self.take_close();
         if self.intake == Intake::Finished && self.tail.has_shutdown() {
@@ -86,7 +86,7 @@ impl Fifo {
         let items = self.tail.len().saturating_mul(self.dropped_item_weight());
         let counted = self.queued().saturating_add(items);
         let lost = self.discard();
-        self.tail_bytes = counted;
+        self.tail.set_bytes(counted);
         self.stream = Stream::Failed;
         self.update_head_limit();
         lost
@@ -101,8 +101,8 @@ impl Fifo {
             self.cut_at_producer();
         }
         if self.is_cut() {
+            self.tail.set_bytes(0);
             lost = self.tail.take();
-            self.tail_bytes = 0;
             self.asking = Asking::Ready;
         } else {
             lost.extend(self.take_close().map(Item::Close));

@@ -55,7 +55,7 @@ impl Fifo {
             return Some(item);
         }
         if self.stream == Stream::Failed {
-            self.tail_bytes = self.tail_bytes.saturating_add(self.dropped_item_weight());
+            self.tail.add_bytes(self.dropped_item_weight());
             return Some(item);
         }
         match item {
@@ -93,7 +93,7 @@ impl Fifo {
             };
         }
         let head = mem::take(&mut later.head);
-        let unsent = head.get(later.sent..).unwrap_or_default();
+        let unsent = head.get(later.sent()..).unwrap_or_default();
         if !unsent.is_empty() {
             self.push_checked(unsent);
         }
@@ -121,9 +121,9 @@ impl Fifo {
         if !self.takes_pushes() {
             return false;
         }
-        self.tail_bytes = self.tail_bytes.saturating_add(data.len());
-        if self.stream != Stream::Failed {
-            self.tail.push_back(Item::Large(data.clone()));
+        match self.stream {
+            Stream::Failed => self.tail.add_bytes(data.len()),
+            _ => self.tail.push_back(Item::Large(data.clone())),
         }
         self.update_head_limit();
         self.is_full()
@@ -138,20 +138,17 @@ impl Fifo {
         }
         match self.tail.back_mut() {
             _ if self.stream == Stream::Failed => {
-                self.tail_bytes = self.tail_bytes.saturating_add(data.len());
+                self.tail.add_bytes(data.len());
             }
             None => {
-                self.compact();
+                self.compact(self.sent());
                 self.head.extend_from_slice(data);
             }
             Some(Item::Small(last)) => {
                 last.extend_from_slice(data);
-                self.tail_bytes += data.len();
+                self.tail.add_bytes(data.len());
             }
-            Some(_) => {
-                self.tail.push_back(Item::Small(data.to_vec()));
-                self.tail_bytes += data.len();
-            }
+            Some(_) => self.tail.push_back(Item::Small(data.to_vec())),
         }
         self.update_head_limit();
         self.is_full()

@@ -4,6 +4,7 @@
 //! are what a peer costs that asks for much and reads nothing.
 
 use super::{Asking, COPIED, Fifo, Stream};
+use crate::limits::CompactLimit;
 
 /// More items than this are over the high-water mark, however few bytes they have at hand: a producer
 /// may hold a file, and a peer that reads nothing can ask for one with each line.
@@ -19,7 +20,7 @@ const MIN_ASKED: usize = 16_384;
 impl Fifo {
     /// Moves the high-water mark.
     pub fn set_high_water(&mut self, bytes: usize) {
-        self.high_water = bytes;
+        self.high_water = CompactLimit::new(bytes);
         self.update_head_limit();
     }
 
@@ -58,7 +59,7 @@ impl Fifo {
 
     /// Whether the queue is over its high-water mark, in bytes or in items.
     pub fn is_over_high_water(&self) -> bool {
-        self.queued() > self.high_water || self.tail.len() > HIGH_ITEMS
+        self.queued() > self.high_water.bytes() || self.tail.len() > HIGH_ITEMS
     }
 
     /// Whether the queue is at or below its low-water mark of `low_water` bytes, in bytes and in items.
@@ -91,14 +92,14 @@ impl Fifo {
     pub(super) fn update_head_limit(&mut self) {
         let is_plain = self.takes_pushes() && self.stream != Stream::Failed && self.tail.is_empty();
         self.head_limit = match is_plain {
-            true => self.sent.saturating_add(self.mark()),
+            true => self.sent().saturating_add(self.mark()),
             false => 0,
         };
     }
 
     /// The high-water mark, less the backlog.
     pub(super) fn mark(&self) -> usize {
-        self.high_water.saturating_sub(self.tail.backlog())
+        self.high_water.bytes().saturating_sub(self.tail.backlog())
     }
 
     /// How many bytes a producer is asked for, unless the turn's budget is smaller. A few bytes behind
@@ -116,6 +117,6 @@ impl Fifo {
     /// The weight of an item that is dropped because a send has failed. [`HIGH_ITEMS`] dropped items weigh as
     /// much as the high-water mark.
     pub(super) fn dropped_item_weight(&self) -> usize {
-        self.high_water.div_ceil(HIGH_ITEMS).max(1)
+        self.high_water.bytes().div_ceil(HIGH_ITEMS).max(1)
     }
 }

@@ -1,4 +1,4 @@
-//! The tail of the queue, its items, with three numbers that only some queues need. All are allocated at
+//! The tail of the queue, its items, with four numbers that only some queues need. All are allocated at
 //! their first use, because most connections queue small replies only, which are in the head. A queue
 //! without them has a null pointer instead.
 //!
@@ -29,6 +29,8 @@ pub(super) struct Tail(Option<Box<Inner>>);
 #[derive(Default)]
 struct Inner {
     items: VecDeque<Item>,
+    /// Bytes in the items. When the output has failed, the bytes that were dropped and still count.
+    bytes: usize,
     /// How many of the items count for their number, and not for their bytes. Above the high-water mark,
     /// each push looks at it.
     counted: usize,
@@ -50,6 +52,23 @@ impl Tail {
 
     pub(super) fn counted(&self) -> usize {
         self.0.as_ref().map_or(0, |inner| inner.counted)
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.bytes)
+    }
+
+    pub(super) fn set_bytes(&mut self, bytes: usize) {
+        if bytes != self.bytes() {
+            self.allocated().bytes = bytes;
+        }
+    }
+
+    /// Counts bytes by which the last item was extended, or that were dropped.
+    pub(super) fn add_bytes(&mut self, bytes: usize) {
+        let inner = self.allocated();
+        inner.bytes = inner.bytes.saturating_add(bytes);
     }
 
     #[inline]
@@ -108,31 +127,37 @@ impl Tail {
     pub(super) fn push_back(&mut self, item: Item) {
         let inner = self.allocated();
         inner.counted += usize::from(item.is_counted());
+        inner.bytes += item.len();
         inner.items.push_back(item);
     }
 
     /// Puts bytes in front of all items.
     pub(super) fn push_bytes_front(&mut self, data: Bytes) {
-        self.allocated().items.push_front(Item::Large(data));
+        let inner = self.allocated();
+        inner.bytes += data.len();
+        inner.items.push_front(Item::Large(data));
     }
 
     /// Takes the first item if it is bytes.
     pub(super) fn pop_bytes(&mut self) -> Option<Bytes> {
-        let items = &mut self.0.as_mut()?.items;
-        match items.pop_front()? {
-            Item::Large(data) => Some(data),
-            Item::Small(data) => Some(data.into()),
+        let inner = self.0.as_mut()?;
+        let data = match inner.items.pop_front()? {
+            Item::Large(data) => data,
+            Item::Small(data) => data.into(),
             other => {
-                items.push_front(other);
-                None
+                inner.items.push_front(other);
+                return None;
             }
-        }
+        };
+        inner.bytes -= data.len();
+        Some(data)
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Item> {
         let inner = self.0.as_mut()?;
         let item = inner.items.pop_front()?;
         inner.counted -= usize::from(item.is_counted());
+        inner.bytes -= item.len();
         Some(item)
     }
 
@@ -148,7 +173,7 @@ impl Tail {
         }
     }
 
-    /// Takes all items. The backlog stays: it is not part of the queue.
+    /// Takes all items, whose bytes do not count any more by now. The backlog stays: it is not part of the queue.
     pub(super) fn take(&mut self) -> VecDeque<Item> {
         let Some(inner) = &mut self.0 else {
             return VecDeque::new();
@@ -177,7 +202,7 @@ impl Tail {
         if inner.items.capacity() > KEPT_ITEMS {
             inner.shrink();
         }
-        if is_head_empty && inner.items.is_empty() && inner.backlog == 0 {
+        if is_head_empty && inner.items.is_empty() && inner.backlog == 0 && inner.bytes == 0 {
             self.release();
         }
     }
@@ -216,6 +241,14 @@ impl Inner {
 }
 
 impl Item {
+    fn len(&self) -> usize {
+        match self {
+            Item::Small(data) => data.len(),
+            Item::Large(data) => data.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether it counts for its number. A close does not: there is at most one.
     fn is_counted(&self) -> bool {
         matches!(
