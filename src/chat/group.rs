@@ -274,7 +274,7 @@ impl fmt::Debug for Group {
 #[cfg(all(test, feature = "sim"))]
 mod tests {
     use super::*;
-    use crate::sim::Network;
+    use crate::sim::{Ended, Network};
     use crate::{Connector, Result};
 
     #[test]
@@ -315,9 +315,9 @@ mod tests {
         }
         group.has_missed();
         network.settle(&event_loop)?;
-        assert!(peers[0].was_reset());
+        assert_eq!(peers[0].ended(), Some(Ended::Reset));
         assert_eq!(peers[1].received(), b"goodbye");
-        assert!(!peers[1].was_reset());
+        assert_eq!(peers[1].ended(), Some(Ended::Eof));
         Ok(())
     }
 }
