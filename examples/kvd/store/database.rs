@@ -58,6 +58,8 @@ pub struct Database {
     pub change_count: usize,
     /// Whether all keys were removed since the last commit, before these changes.
     pub cleared: bool,
+    /// The number of the database in the names of its rows.
+    pub number_on_disk: u8,
     /// For which keys somebody waits.
     pub awaited: HashMap<Text, Awaited>,
     /// The awaited keys that have received elements, each once, in this order.
@@ -66,6 +68,19 @@ pub struct Database {
     pub now: i64,
     /// How many keys have expired.
     pub expired: u64,
+}
+
+/// All keys of a database, with what was known of them.
+struct Cleared(
+    #[expect(dead_code, reason = "it is only dropped")] Table<Entry>,
+    #[expect(dead_code, reason = "it is only dropped")] BTreeSet<(i64, Text)>,
+    #[expect(dead_code, reason = "it is only dropped")] Option<HashMap<Text, Change>>,
+);
+
+impl dropper::Droppable for Cleared {
+    fn is_long(&self) -> bool {
+        true
+    }
 }
 
 /// The methods for one type of collection.
@@ -192,6 +207,14 @@ impl Database {
         true
     }
 
+    /// Changes the value of a key that is there, but not when it expires.
+    pub fn replace(&mut self, key: &[u8], value: Value) {
+        if let Some(old) = self.find_mut(key) {
+            dropper::drop_later(std::mem::replace(old, value));
+            self.touch(key);
+        }
+    }
+
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let entry = self.table.remove(key)?;
         if entry.expires != 0 {
@@ -212,7 +235,7 @@ impl Database {
     /// Removes a collection that has become empty.
     pub fn remove_if_empty(&mut self, key: &[u8]) {
         let is_empty = match self.table.find(key).map(|it| &it.value) {
-            Some(Value::List(list)) => list.items.is_empty(),
+            Some(Value::List(list)) => list.is_empty(),
             Some(Value::Hash(hash)) => hash.len() == 0,
             Some(Value::Set(set)) => set.is_empty(),
             Some(Value::Sorted(set)) => set.len() == 0,
@@ -223,37 +246,35 @@ impl Database {
         }
     }
 
-    /// Removes everything, and returns it, to be dropped where that delays nobody.
-    pub fn clear(&mut self) -> Table<Entry> {
+    /// Removes everything. Another thread drops it.
+    pub fn clear(&mut self) {
         self.notify_all();
-        if let Some(changes) = &mut self.changes {
-            changes.clear();
+        let changes = self.changes.as_mut().map(std::mem::take);
+        if changes.is_some() {
             self.change_count = 0;
             self.cleared = true;
         }
-        self.expiries.clear();
-        std::mem::take(&mut self.table)
+        let (table, expiries) = (
+            std::mem::take(&mut self.table),
+            std::mem::take(&mut self.expiries),
+        );
+        if !table.is_empty() {
+            dropper::drop_later(Cleared(table, expiries, changes));
+        }
     }
 
-    /// Exchanges the keys of two databases.
+    /// Exchanges the keys of two databases, with what the disk has to learn of them.
     pub fn swap_keys(&mut self, other: &mut Database) {
-        self.touch_all();
-        other.touch_all();
+        self.notify_all();
+        other.notify_all();
         std::mem::swap(&mut self.table, &mut other.table);
         std::mem::swap(&mut self.expiries, &mut other.expiries);
-        self.touch_all();
-        other.touch_all();
-    }
-
-    /// All keys have changed.
-    fn touch_all(&mut self) {
+        std::mem::swap(&mut self.changes, &mut other.changes);
+        std::mem::swap(&mut self.change_count, &mut other.change_count);
+        std::mem::swap(&mut self.cleared, &mut other.cleared);
+        std::mem::swap(&mut self.number_on_disk, &mut other.number_on_disk);
         self.notify_all();
-        if let Some(changes) = &mut self.changes {
-            for entry in self.table.iter() {
-                changes.insert(entry.key.clone(), Change::Whole);
-                self.change_count += 1;
-            }
-        }
+        other.notify_all();
     }
 
     /// All keys have changed: those that are watched, and those that somebody waits for.
