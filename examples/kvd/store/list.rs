@@ -18,7 +18,7 @@ pub type Chunk = VecDeque<Text>;
 
 #[derive(Clone, Default)]
 pub struct List {
-    /// Empty only if the list is.
+    /// The first chunk, which may be empty.
     head: Chunk,
     /// The other chunks, none of which is empty.
     rest: VecDeque<Arc<Chunk>>,
@@ -103,8 +103,10 @@ impl List {
     pub fn pop(&mut self, end: End) -> Option<(Text, i64)> {
         match end {
             End::Left => {
+                if self.head.is_empty() {
+                    self.head = Arc::unwrap_or_clone(self.rest.pop_front()?);
+                }
                 let item = self.head.pop_front()?;
-                self.fill_head();
                 self.len -= 1;
                 self.first += 1;
                 Some((item, self.first - 1))
@@ -124,15 +126,6 @@ impl List {
                 self.len -= 1;
                 Some((item, self.first + self.len as i64))
             }
-        }
-    }
-
-    /// The first chunk is empty only if the list is.
-    fn fill_head(&mut self) {
-        if self.head.is_empty()
-            && let Some(chunk) = self.rest.pop_front()
-        {
-            self.head = Arc::unwrap_or_clone(chunk);
         }
     }
 
@@ -175,7 +168,6 @@ impl List {
                 }
             }
         }
-        behind.fill_head();
         self.len = index;
         behind
     }
@@ -183,16 +175,19 @@ impl List {
     /// Removes the chunk at an end. For work that is done a chunk at a time.
     pub fn pop_chunk(&mut self, end: End) -> Option<Arc<Chunk>> {
         let chunk = match end {
-            End::Right if !self.rest.is_empty() => self.rest.pop_back()?,
-            _ if self.head.is_empty() => return None,
-            _ => {
-                let chunk = Arc::new(std::mem::take(&mut self.head));
-                self.fill_head();
-                self.first += chunk.len() as i64;
-                chunk
-            }
+            End::Right => self.rest.pop_back(),
+            End::Left if self.head.is_empty() => self.rest.pop_front(),
+            End::Left => None,
+        };
+        let chunk = match chunk {
+            Some(chunk) => chunk,
+            None if self.head.is_empty() => return None,
+            None => Arc::new(std::mem::take(&mut self.head)),
         };
         self.len -= chunk.len();
+        if end == End::Left {
+            self.first += chunk.len() as i64;
+        }
         Some(chunk)
     }
 
@@ -206,11 +201,11 @@ impl List {
             self.first -= chunk.len() as i64;
         }
         let neighbour = match end {
-            End::Right if !self.rest.is_empty() => self.rest.back_mut().map(Arc::make_mut),
-            _ => Some(&mut self.head),
+            End::Right => self.rest.len(),
+            End::Left => 0,
         };
-        if let Some(neighbour) = neighbour
-            && neighbour.len() + chunk.len() <= FULL / 2
+        if self.chunk(neighbour).len() + chunk.len() <= FULL / 2
+            && let Some(neighbour) = self.chunk_mut(neighbour)
         {
             let mut added = Arc::unwrap_or_clone(chunk);
             if end == End::Left {
@@ -222,13 +217,13 @@ impl List {
         match end {
             End::Right => self.rest.push_back(chunk),
             End::Left => {
-                let head = std::mem::replace(&mut self.head, Arc::unwrap_or_clone(chunk));
-                if !head.is_empty() {
+                if !self.head.is_empty() {
+                    let head = std::mem::take(&mut self.head);
                     self.rest.push_front(Arc::new(head));
                 }
+                self.rest.push_front(chunk);
             }
         }
-        self.fill_head();
     }
 
     // ---- the elements between them
@@ -372,7 +367,6 @@ mod tests {
         assert_eq!(list.len(), model.len());
         assert!(list.iter().eq(model.iter()));
         assert!(list.iter().rev().eq(model.iter().rev()));
-        assert_eq!(list.head.is_empty(), model.is_empty());
         assert!(list.rest.iter().all(|it| (1..=FULL).contains(&it.len())));
     }
 
