@@ -314,9 +314,8 @@ fn messages_for_a_worker_that_is_busy_are_limited() -> Result {
         by_worker[worker.trim().parse::<usize>()?].push(client);
     }
     let mut publisher = by_worker[1].pop().ok_or("there is no client")?;
-    let (loud, quiet) = match by_worker[0].as_mut_slice() {
-        [loud, quiet, ..] => (loud, quiet),
-        _ => return Err("there are too few clients".into()),
+    let [loud, quiet, ..] = by_worker[0].as_mut_slice() else {
+        return Err("there are too few clients".into());
     };
     assert_eq!(
         loud.ask("PSUBSCRIBE lo*", 6)?,

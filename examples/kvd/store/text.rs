@@ -65,9 +65,9 @@ impl From<&[u8]> for Text {
 impl From<Vec<u8>> for Text {
     fn from(data: Vec<u8>) -> Self {
         match data.len() {
-            ..=INLINE => data.as_slice().into(),
-            ..SHARED => Text::Boxed(data.into()),
-            _ => Text::Shared(data.into()),
+            SHARED.. => Text::Shared(data.into()),
+            len if len > INLINE => Text::Boxed(data.into()),
+            _ => data.as_slice().into(),
         }
     }
 }
