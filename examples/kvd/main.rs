@@ -33,8 +33,9 @@
 //! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
 //! LPOS, SRANDMEMBER), or a value that is stored when it is complete (SUNIONSTORE, LREM, ZREMRANGEBYSCORE, SPOP with a
 //! count, APPEND to a large string that a reply contains). The result is that of the command at its end. These have the lock
-//! for as long as they take: SORT with STORE and a BY or GET that refers to other keys, commands in a transaction, and
-//! one whose key has changed during each of three attempts. Large values are dropped by a thread of their own.
+//! for as long as they take: commands in a transaction, and one whose key has changed during each of three attempts. For
+//! SORT with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by a thread of
+//! their own. INFO waits for the figures of all workers, so one that is busy delays it.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
 //! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,

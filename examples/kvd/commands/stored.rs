@@ -38,8 +38,8 @@ pub(super) trait Making {
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply);
 }
 
-/// Makes a value of the keys `sources`, from which `make` takes a snapshot, and stores it. `sources` is `None` if there
-/// may be others.
+/// Makes a value of the keys `sources`, from which `make` takes a snapshot, and stores it. `sources` is `None` if these
+/// may be any keys.
 pub(super) fn store<M: Making + Send + 'static>(
     context: &mut Context<'_>,
     target: &[u8],
@@ -48,7 +48,7 @@ pub(super) fn store<M: Making + Send + 'static>(
 ) -> Outcome {
     let mut making = make(context.db())?;
     let may_wait = context.mode == Mode::Request && making.len() > long::MANY;
-    let Some(sources) = sources.filter(|_| may_wait) else {
+    if !may_wait {
         while making.advance()? {}
         let db = context
             .data
@@ -56,14 +56,14 @@ pub(super) fn store<M: Making + Send + 'static>(
             .database(context.client.database.load());
         making.store(db, target, context.reply);
         return Ok(());
-    };
+    }
     let work = Work {
         server: Rc::clone(context.server),
         waiter: Waiter(Some(Arc::clone(context.client))),
         chat: context.chat.clone(),
         database: context.client.database.load(),
         target: target.into(),
-        versions: watch(context.db(), &sources),
+        versions: watch(context.db(), sources.as_deref()),
         sources,
         make,
         making,
@@ -98,8 +98,12 @@ pub(super) fn leave(db: &mut Database, key: &[u8], value: Value) {
     }
 }
 
-fn watch(db: &mut Database, keys: &[Text]) -> Vec<u64> {
-    keys.iter().map(|key| db.watch(key.as_bytes())).collect()
+/// How often the keys have changed, or all keys together. These watches end with [`Work::unwatch`].
+fn watch(db: &mut Database, keys: Option<&[Text]>) -> Vec<u64> {
+    match keys {
+        Some(keys) => keys.iter().map(|key| db.watch(key.as_bytes())).collect(),
+        None => db.version_of_all().into_iter().collect(),
+    }
 }
 
 /// The client that waits for a reply. Without one, because of a panic, its connection ends.
@@ -135,7 +139,7 @@ struct Work<M, F> {
     chat: Chat,
     database: usize,
     target: Text,
-    sources: Vec<Text>,
+    sources: Option<Vec<Text>>,
     /// How often the sources had changed when the snapshot was taken.
     versions: Vec<u64>,
     make: F,
@@ -176,7 +180,7 @@ where
             match (self.make)(db) {
                 Ok(making) => {
                     dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
-                    self.versions = watch(db, &self.sources);
+                    self.versions = watch(db, self.sources.as_deref());
                     return asynchat::call_soon(move || self.turn());
                 }
                 Err(failure) => {
@@ -208,8 +212,12 @@ where
 
     /// Ends the watches. Returns whether no source has changed.
     fn unwatch(&self, db: &mut Database) -> bool {
+        let Some(sources) = &self.sources else {
+            let before = self.versions.first().copied();
+            return before.is_some() && db.version_of_all() == before;
+        };
         let mut is_unchanged = true;
-        for (key, version) in self.sources.iter().zip(&self.versions) {
+        for (key, version) in sources.iter().zip(&self.versions) {
             is_unchanged &= db.version(key.as_bytes()) == *version;
             db.unwatch(key.as_bytes());
         }

@@ -54,8 +54,11 @@ pub(super) const TABLE: &[Command] = &[
     ),
 ];
 
-/// More bytes than this are copied a part at a time.
+/// A string of more bytes than this that has to be copied is copied a part at a time.
 const LONG: usize = 1 << 20;
+
+/// So are more bytes than this that are added to one which has not.
+const MANY_ADDED: usize = 8 << 20;
 
 /// How many bytes are a part.
 const PART: usize = 128 * 1024;
@@ -101,11 +104,8 @@ fn write(context: &mut Context<'_>, args: Args<'_>, offset: usize, part: usize) 
     }
     let db = context.db();
     let len = len(db, key)?;
-    let copied = match db.find(key).is_some_and(Value::is_shared) {
-        true => len,
-        false => 0,
-    };
-    if copied + end.saturating_sub(len) > LONG {
+    let is_shared = db.find(key).is_some_and(Value::is_shared);
+    if end.saturating_sub(len) > MANY_ADDED || (is_shared && len > LONG) {
         return write_in_parts(context, key, offset, args.bytes(part));
     }
     if !db.contains(key) {

@@ -50,6 +50,8 @@ pub struct Awaited {
 pub struct Database {
     table: Table<Entry>,
     expiries: BTreeSet<(i64, Text)>,
+    /// How many changes there were.
+    version: u64,
     /// How often each watched key has changed, and how many sessions watch it.
     watched: HashMap<Text, (u64, usize)>,
     /// What has changed since the last commit. `None` without a disk.
@@ -248,6 +250,7 @@ impl Database {
 
     /// Removes everything. Another thread drops it.
     pub fn clear(&mut self) {
+        self.version += 1;
         self.notify_all();
         let changes = self.changes.as_mut().map(std::mem::take);
         if changes.is_some() {
@@ -265,6 +268,8 @@ impl Database {
 
     /// Exchanges the keys of two databases, with what the disk has to learn of them.
     pub fn swap_keys(&mut self, other: &mut Database) {
+        self.version += 1;
+        other.version += 1;
         self.notify_all();
         other.notify_all();
         std::mem::swap(&mut self.table, &mut other.table);
@@ -294,6 +299,7 @@ impl Database {
     /// The value of the key has changed.
     #[inline]
     pub fn touch(&mut self, key: &[u8]) {
+        self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
@@ -305,6 +311,7 @@ impl Database {
 
     /// One element of the collection has changed.
     pub fn touch_element(&mut self, key: &[u8], element: impl FnOnce() -> Text) {
+        self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
@@ -321,6 +328,7 @@ impl Database {
 
     /// The expiry of the key has changed.
     pub fn touch_main(&mut self, key: &[u8]) {
+        self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
@@ -384,6 +392,12 @@ impl Database {
     pub fn version(&mut self, key: &[u8]) -> u64 {
         self.expire(key);
         self.watched.get(key).map_or(0, |(version, _)| *version)
+    }
+
+    /// How many changes there were of any key. `None` while a key is there whose time is over.
+    pub fn version_of_all(&self) -> Option<u64> {
+        let is_due = self.next_expiry().is_some_and(|when| when <= self.now);
+        (!is_due).then_some(self.version)
     }
 
     // ---- expiry

@@ -272,10 +272,11 @@ fn fill(scene: &Scene, client: &Peer) -> Result {
 fn turns_until_reply(scene: &Scene, client: &Peer) -> Result<(usize, String)> {
     for turns in 1..10_000 {
         scene.event_loop.run_once(Duration::ZERO)?;
-        let reply = received(client);
+        let mut reply = client.take_received();
         if !reply.is_empty() {
             scene.network.settle(&scene.event_loop)?;
-            return Ok((turns, reply + &received(client)));
+            reply.extend(client.take_received());
+            return Ok((turns, String::from_utf8(reply)?.replace("\r\n", " ")));
         }
     }
     Err("there is no reply".into())
@@ -406,6 +407,30 @@ fn many_arbitrary_members_are_different_and_popped_ones_are_gone() -> Result {
     Ok(())
 }
 
+/// The result of SORT with BY may depend on any key.
+#[test]
+fn a_sort_by_other_keys_is_stored_in_parts_unless_a_key_changes() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    fill(&scene, &client)?;
+    scene.ask(&client, "MSET w1 -1 w2 -3 w3 -2\n")?;
+    let mut expected = "$1 2 $1 3 $1 1 ";
+    for change in ["", "SET w3 -4\r\n"] {
+        client.send("SORT l BY w* STORE d\r\n");
+        scene.event_loop.run_once(Duration::ZERO)?;
+        other.send(change);
+        let (turns, reply) = turns_until_reply(&scene, &client)?;
+        assert_eq!(reply, ":20000 ");
+        assert!(turns > 20, "{turns} turns");
+        if !change.is_empty() {
+            expected = "$1 3 $1 2 $1 1 ";
+        }
+        let reply = scene.ask(&client, "LRANGE d 0 2\n")?;
+        assert_eq!(reply, format!("*3 {expected}"));
+    }
+    Ok(())
+}
+
 /// A string that a reply contains is copied before it is changed.
 #[test]
 fn a_large_string_that_a_reply_contains_is_changed_in_parts() -> Result {
@@ -417,8 +442,8 @@ fn a_large_string_that_a_reply_contains_is_changed_in_parts() -> Result {
     scene.network.settle(&scene.event_loop)?;
     for (command, wanted) in [
         ("APPEND k abc", ":4000003 "),
-        ("SETRANGE k 9000000 y", ":9000001 "),
-        ("SETRANGE new 5000000 y", ":5000001 "),
+        ("SETRANGE k 13000000 y", ":13000001 "),
+        ("SETRANGE new 9000000 y", ":9000001 "),
     ] {
         other.send(format!("{command}\r\n"));
         let (turns, reply) = turns_until_reply(&scene, &other)?;
@@ -428,7 +453,7 @@ fn a_large_string_that_a_reply_contains_is_changed_in_parts() -> Result {
     let script = "GETRANGE k 3999998 4000003\nGETRANGE k -2 -1\nSTRLEN new\nTTL k\n";
     assert_eq!(
         scene.ask(&other, script)?,
-        "$6 \0xabc\0 $2 \0y :5000001 :100 "
+        "$6 \0xabc\0 $2 \0y :9000001 :100 "
     );
     client.start_reading(usize::MAX);
     let reply = scene.ask(&client, "")?;

@@ -1,7 +1,8 @@
 //! SORT. The elements are sorted in runs of some hundred, and merged while the reply is sent: a million of them delay
 //! nobody.
 //!
-//! With STORE and a BY or GET that refers to other keys, the result may depend on any key. Then it is made at once.
+//! With STORE and a BY or GET that refers to other keys, the result may depend on any key. It is made at once if some key
+//! has changed during each of the attempts to make it in parts.
 
 mod job;
 mod options;
